@@ -1,0 +1,1 @@
+"""The command line: one module a command or small family. It calls `lightflow.service` and prints; nothing else."""

@@ -1,0 +1,150 @@
+"""Between the program and the outside: standard streams that always work, errors as one line, exit codes.
+
+Nothing but the cheapest part of the standard library is imported up here: this is on the path of `--version`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, Final, TextIO
+
+#: 0 ok · 1 a task failed · 2 bad input · 3 state file · 4 owned by a live process · 5 resources · 70 our bug
+RESOURCES: Final = 5
+OUR_BUG: Final = 70
+_INPUT: Final = 2
+_INTERRUPTED: Final = 130
+_EXHAUSTED: Final = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO}
+#: What our own signs become where the locale cannot show them.
+_ASCII: Final = {
+    **{"✓": "+", "✗": "x", "▶": ">", "○": ".", "◔": "o", "↻": "~", "»": ">", "⊘": "/", "■": "#", "…": "..."},
+    **{"·": "-", "│": "|", "━": "-", "╸": "-", "╺": "-", "─": "-", "×": "x", "→": "->", "–": "-", "—": "-"},
+}
+
+
+def open_streams() -> None:
+    """Make the three standard streams usable whatever they are.
+
+    A descriptor closed by the caller is opened on the null device: else the state file could get its number, and
+    whatever is printed would be written into it. What the encoding cannot express is shown as an escape.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)
+    codecs.register_error("lightflow", _in_ascii)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="lightflow")
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    bad = error.object[error.start : error.end]
+    shown = "".join(_ASCII.get(char) or char.encode("ascii", "backslashreplace").decode() for char in bad)
+    return shown, error.end
+
+
+def guard(work: Callable[[], int], *, debug: bool = False) -> int:
+    """The exit code of `work`; whatever it raises becomes a line on stderr and the code that stands for it."""
+    try:
+        code = work()
+    except BrokenPipeError:
+        code = 0  # the reader has seen enough: `| head`
+        mute(sys.stdout)
+    except KeyboardInterrupt:
+        code = _INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the border: nothing may pass it as a traceback
+        code = report(error, debug=debug)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        mute(sys.stdout)
+        if not isinstance(error, BrokenPipeError):
+            code = code or report(error)
+    return code
+
+
+def mute(stream: TextIO) -> None:
+    """Send what a stream still holds, and all that follows, to the null device."""
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+    except (OSError, ValueError):
+        pass  # no real stream (a test's): there is nothing to protect
+
+
+def complain(text: str) -> None:
+    """Write lines to stderr. Where nobody can read them, nothing is left to be done."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+    except OSError:
+        mute(sys.stderr)
+
+
+def report(error: Exception, *, debug: bool = False) -> int:
+    """Say what went wrong, and return the exit code."""
+    text, code = _explain(error)
+    if code == OUR_BUG:
+        text += f"; this is a fault in lightflow, please report it with {_save_traceback(error)}"
+        if debug:
+            import traceback
+
+            text = "".join(traceback.format_exception(error)) + text
+    complain(text)
+    return code
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    from lightflow.errors import WorkflowError, printable
+
+    if isinstance(error, WorkflowError):
+        return str(error), error.exit_code
+    hint = ""
+    code: Any = getattr(error, "exit_code", OUR_BUG)
+    message = str(error)
+    if "click" in sys.modules:
+        from click import Abort, ClickException, UsageError
+
+        if isinstance(error, Abort):
+            return "interrupted", _INTERRUPTED
+        if isinstance(error, ClickException):
+            code, message = _INPUT, error.format_message()
+            if isinstance(error, UsageError) and error.ctx is not None:
+                hint = f"\nTry: {error.ctx.command_path} --help"
+    if isinstance(error, OSError):
+        code = RESOURCES if error.errno in _EXHAUSTED else _INPUT
+        name = f"{error.filename}: " if error.filename is not None else ""
+        message = f"{name}{error.strerror or error}"
+    elif isinstance(error, MemoryError):
+        code, message = RESOURCES, "out of memory"
+    if code == OUR_BUG or not isinstance(code, int):
+        code, message = OUR_BUG, f"{type(error).__name__}: {message}"
+    lines = [printable(line) for line in message.splitlines() if line.strip()] or [type(error).__name__]
+    return "error: " + "\n       ".join(lines) + hint, code
+
+
+def _save_traceback(error: Exception) -> str:
+    import tempfile
+    import traceback
+
+    try:
+        handle, path = tempfile.mkstemp(prefix="lightflow-crash-", suffix=".txt")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"{sys.version}\n{sys.argv!r}\n")
+            file.writelines(traceback.format_exception(error))
+    except OSError:
+        return "what --debug shows"
+    return path

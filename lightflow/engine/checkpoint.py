@@ -1,0 +1,169 @@
+"""The JSON checkpoint: a projection of a run for people and other programs. SQLite stays the truth.
+
+One file a run, `<workflow>.<run id>.lightflow-checkpoint.json`, written whole (by rename) when the run ends or is
+interrupted. It can be imported again where the state file is gone: see `read`. Nothing else reads or writes it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from liteflow.history import AttemptRecord, History
+from liteflow.runner import Change, Options, Program
+from liteflow.states import RunStatus, TaskStatus
+
+SUFFIX: Final = ".lightflow-checkpoint.json"
+VERSION: Final = "1.0"
+_OUTPUT_BYTES: Final = 2000  # of each task's output that go into the file: its end
+_MOST_BYTES: Final = 256 * 1024 * 1024
+
+
+class CheckpointError(Exception):
+    """A checkpoint file that cannot be used; the message names it."""
+
+    exit_code = 3
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint file. `completed` maps a task to `{"success", "output", "duration", "exit_code"}`."""
+
+    path: str
+    workflow_name: str
+    run_id: str
+    status: str
+    timestamp: str
+    completed: Mapping[str, Mapping[str, Any]]
+    total_tasks: int
+
+    @property
+    def succeeded(self) -> dict[str, float]:
+        """Seconds each successful task took."""
+        return {name: float(one.get("duration", 0.0)) for name, one in self.completed.items() if one.get("success")}
+
+
+class CheckpointWriter:
+    """An observer of a run that writes its checkpoint when it ends."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def run_began(self, program: Program, options: Options, kept: Mapping[int, TaskStatus]) -> None:
+        self._options = options
+
+    def changed(self, changes: Sequence[Change]) -> None:
+        pass
+
+    def run_ended(self, status: RunStatus, reason: str | None) -> None:
+        write(self._folder, self._options.db_path, self._options.run_id, status)
+
+
+def write(folder: str, db_path: str, run_id: str, status: str | None = None) -> str:
+    """Write the checkpoint of a run and return its path."""
+    with History(db_path) as history:
+        run = history.run(run_id)
+        instances = history.instances(run.run_id)
+        last = {(one.task_id, one.map_index): one for one in history.attempts(run.run_id)}
+    completed = {}
+    for one in instances:
+        attempt = last.get((one.task_id, one.map_index))
+        if attempt is None or attempt.ended_at is None or one.status not in ("SUCCESS", "FAILED", "SKIPPED"):
+            continue
+        completed[one.task_id] = {
+            "success": one.status == "SUCCESS",
+            "output": _output(attempt),
+            "duration": round(attempt.ended_at - attempt.started_at, 6),
+            "exit_code": attempt.exit_code if attempt.exit_code is not None else int(one.status == "FAILED"),
+        }
+    content = {
+        "workflow_name": run.dag_id,
+        "timestamp": datetime.datetime.now().isoformat(),
+        "completed_tasks": completed,
+        "total_tasks": len(instances),
+        "version": VERSION,
+        "run_id": run.run_id,
+        "status": status or run.status,
+    }
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, f"{run.dag_id}.{run.run_id}{SUFFIX}")
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".writing-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=2)
+            file.write("\n")
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return path
+
+
+def _output(attempt: AttemptRecord) -> str:
+    """The end of an attempt's output."""
+    if attempt.log_path is None:
+        return ""
+    try:
+        with open(attempt.log_path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _OUTPUT_BYTES))
+            return file.read(_OUTPUT_BYTES).decode("utf-8", "replace").strip()
+    except OSError:
+        return ""  # deleted since: a checkpoint is no less true without it
+
+
+def read(path: str) -> Checkpoint:
+    """Read a checkpoint file.
+
+    Raises:
+        CheckpointError: it cannot be read, or is no checkpoint of a version we know.
+    """
+    try:
+        if os.path.getsize(path) > _MOST_BYTES:
+            raise CheckpointError(f"{path}: too large for a checkpoint")
+        with open(path, encoding="utf-8") as file:
+            raw = json.load(file)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: is not a checkpoint (not valid JSON: {error})") from None
+    if not isinstance(raw, dict) or not isinstance(raw.get("completed_tasks"), dict):
+        raise CheckpointError(f'{path}: is not a checkpoint (it has no "completed_tasks")')
+    if str(raw.get("version", VERSION)).partition(".")[0] != VERSION.partition(".")[0]:
+        raise CheckpointError(f"{path}: has version {raw['version']!r}; this program knows {VERSION}")
+    completed = {
+        str(name): one for name, one in raw["completed_tasks"].items() if isinstance(one, dict) and _is_sane(one)
+    }
+    return Checkpoint(
+        path,
+        str(raw.get("workflow_name", "")),
+        str(raw.get("run_id", "")),
+        str(raw.get("status", "")),
+        str(raw.get("timestamp", "")),
+        completed,
+        len(completed) if not isinstance(raw.get("total_tasks"), int) else raw["total_tasks"],
+    )
+
+
+def _is_sane(entry: Mapping[str, Any]) -> bool:
+    duration = entry.get("duration", 0.0)
+    return isinstance(entry.get("success"), bool) and isinstance(duration, int | float) and 0 <= duration < 1e12
+
+
+def find(folder: str, workflow_name: str | None = None) -> list[Checkpoint]:
+    """The readable checkpoints in a folder, of one workflow or of all, newest first."""
+    try:
+        names = [name for name in os.listdir(folder) if name.endswith(SUFFIX)]
+    except OSError:
+        return []
+    found = []
+    for name in names:
+        try:
+            checkpoint = read(os.path.join(folder, name))
+        except CheckpointError:
+            continue
+        if workflow_name is None or checkpoint.workflow_name == workflow_name:
+            found.append(checkpoint)
+    return sorted(found, key=lambda one: one.timestamp, reverse=True)

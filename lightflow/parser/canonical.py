@@ -1,0 +1,182 @@
+"""One spelling for everything: aliases replaced, lists made mappings, `env` as written, `x-` keys gone.
+
+The raw tree is not changed (anchors share parts of it). `Tree.locate` leads from a place in the canonical
+tree back to where it was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lightflow.errors import Problem, did_you_mean, quoted
+from lightflow.parser.positions import START, Key, Mark, Source, problem_at
+from lightflow.parser.schema import COMMON, DEFAULT_TYPE, RETRY, SETTINGS, aliases_of, canonical_schema
+from lightflow.plugins.registry import Registry
+
+_TOP = canonical_schema(())["properties"]
+_TOP_ALIASES = aliases_of(_TOP)
+_SETTINGS_ALIASES = aliases_of(SETTINGS["properties"])
+_RETRY_ALIASES = aliases_of(RETRY["properties"])
+
+
+@dataclass(slots=True)
+class Tree:
+    """The canonical tree of a source. `written[id(container)]` is the raw container a canonical one was made of."""
+
+    source: Source
+    root: dict[str, Any]
+    problems: list[Problem] = field(default_factory=list)
+    written: dict[int, Any] = field(default_factory=dict)
+    renamed: dict[tuple[int, str], str] = field(default_factory=dict)  # (canonical container, key) -> alias
+    items: dict[str, int] = field(default_factory=dict)  # of a `tasks:` list: id -> index
+
+    def locate(self, path: Sequence[Key], *, key: bool = False) -> Mark:
+        """Where the value at `path` (or its key) begins; the nearest thing around it that has a place, if need be."""
+        positions = self.source.positions
+        node: Any = self.root
+        found: Mark = START
+        for depth, name in enumerate(path):
+            raw = self.written.get(id(node), node)
+            alias: Any = self.renamed.get((id(node), str(name)), name)
+            if isinstance(raw, list) and name in self.items:
+                alias = self.items[str(name)]
+            last = depth == len(path) - 1
+            place = positions.key(raw, alias) if last and key else positions.value(raw, alias)
+            if place is None:
+                break
+            if not last and isinstance(raw, dict):
+                found = positions.key(raw, alias) or place
+            else:
+                found = place
+            node = _child(node, name)
+        return found
+
+    def problem(self, path: Sequence[Key], message: str, *, key: bool = False) -> Problem:
+        shown = dotted(path[:-1] if key else path)
+        return problem_at(self.source.file, self.locate(path, key=key), shown, message)
+
+
+def canonical(source: Source, registry: Registry) -> Tree:
+    """The canonical tree; what only shows while it is made (two names for one key) is in `problems`."""
+    tree = Tree(source, {})
+    tree.root = _renamed(tree, source.tree, _TOP_ALIASES, ())
+    root = tree.root
+    if isinstance(root.get("env"), dict):
+        root["env"] = _texts(tree, root["env"])
+    if isinstance(root.get("settings"), dict):
+        root["settings"] = _renamed(tree, root["settings"], _SETTINGS_ALIASES, ("settings",))
+    if isinstance(root.get("tasks"), list):
+        root["tasks"] = _by_id(tree, root["tasks"])
+    elif isinstance(root.get("tasks"), dict):
+        raw = root["tasks"]
+        root["tasks"] = {task_id: task for task_id, task in raw.items() if not task_id.startswith("x-")}
+        tree.written[id(root["tasks"])] = raw
+    if isinstance(root.get("tasks"), dict):
+        _tasks(tree, root["tasks"], registry)
+    return tree
+
+
+def _tasks(tree: Tree, tasks: dict[str, Any], registry: Registry) -> None:
+    common = aliases_of(COMMON)
+    by_type = {
+        info.name: aliases_of({**COMMON, **info.schema.get("properties", {})}) if info.schema else common
+        for info in registry.known()
+    }
+    for task_id, raw in tasks.items():
+        if not isinstance(raw, dict):
+            continue
+        kind = raw.get("type", DEFAULT_TYPE)
+        aliases = by_type.get(kind, common) if isinstance(kind, str) else common
+        task = _renamed(tree, raw, aliases, ("tasks", task_id))
+        if raw is not task and isinstance(tree.root["tasks"], dict) and tree.items:
+            task.pop("id", None)
+        task.setdefault("type", DEFAULT_TYPE)
+        if isinstance(task.get("depends_on"), str):
+            task["depends_on"] = [task["depends_on"]]
+        if isinstance(task.get("env"), dict):
+            task["env"] = _texts(tree, task["env"])
+        if isinstance(task.get("retry"), dict):
+            task["retry"] = _renamed(tree, task["retry"], _RETRY_ALIASES, ("tasks", task_id, "retry"))
+        tasks[task_id] = task
+
+
+def _by_id(tree: Tree, raw: list[Any]) -> dict[str, Any]:
+    tasks: dict[str, Any] = {}
+    tree.written[id(tasks)] = raw
+    positions = tree.source.positions
+    for index, item in enumerate(raw):
+        path = f"tasks.{index}"
+        mark = positions.value(raw, index)
+        if not isinstance(item, dict):
+            tree.problems.append(problem_at(tree.source.file, mark, path, "must be a mapping with an `id`"))
+            continue
+        task_id = item.get("id")
+        if not isinstance(task_id, str):
+            message = "needs an `id`" if "id" not in item else "the id must be text; put it in quotes"
+            hint = "" if "id" in item else did_you_mean("id", (str(key) for key in item))
+            tree.problems.append(
+                problem_at(tree.source.file, positions.value(item, "id") or mark, path, message + hint)
+            )
+        elif task_id.startswith("x-"):
+            message = f"the id {quoted(task_id)} begins with x-, which is kept for anchors and notes"
+            tree.problems.append(problem_at(tree.source.file, positions.value(item, "id"), path, message))
+        elif task_id in tasks:
+            first = positions.value(raw[tree.items[task_id]], "id")
+            message = (
+                f"the id {quoted(task_id)} is given twice; the first is on line {first.line + 1 if first else '?'}"
+            )
+            tree.problems.append(problem_at(tree.source.file, positions.value(item, "id"), path, message))
+        else:
+            tasks[task_id] = item
+            tree.items[task_id] = index
+    return tasks
+
+
+def _renamed(tree: Tree, raw: dict[str, Any], aliases: dict[str, str], path: tuple[str, ...]) -> dict[str, Any]:
+    """A copy of `raw` with canonical names and without `x-` keys."""
+    result: dict[str, Any] = {}
+    for name, value in raw.items():
+        key = aliases.get(name, name)
+        if key in result or (key is not name and key in raw):
+            other = tree.renamed.get((id(result), key), key)
+            mark = tree.source.positions.key(raw, name)
+            message = f'"{name}" and "{other}" mean the same; keep one of them'
+            tree.problems.append(problem_at(tree.source.file, mark, ".".join(path), message))
+            continue
+        if name.startswith("x-"):
+            continue
+        if key is not name:
+            tree.renamed[id(result), key] = name
+        result[key] = value
+    tree.written[id(result)] = raw
+    return result
+
+
+def _texts(tree: Tree, raw: dict[str, Any]) -> dict[str, Any]:
+    """The values as they were written."""
+    positions = tree.source.positions
+    result = {}
+    for name, value in raw.items():
+        if isinstance(value, str):
+            result[name] = value
+        else:
+            result[name] = positions.texts.get((id(raw), name), value)
+            positions.doubts.pop((id(raw), name), None)
+    tree.written[id(result)] = raw
+    return result
+
+
+def dotted(path: Sequence[Key]) -> str:
+    """`tasks.train.depends_on`; the place of an item in a list is told by line and column."""
+    end = len(path)
+    while end and isinstance(path[end - 1], int):
+        end -= 1
+    return ".".join(str(name) for name in path[:end])
+
+
+def _child(node: Any, name: Key) -> Any:
+    if isinstance(node, dict):
+        return node.get(name)
+    return node[name] if isinstance(node, list) and isinstance(name, int) and 0 <= name < len(node) else None

@@ -1,0 +1,328 @@
+"""What a workflow file may hold: one JSON Schema (draft 2020-12), the single source of it.
+
+The validator runs it, editors complete from it, the reference page is generated from it. Every task type
+contributes its own keys. Three annotations are ours: `x-aliases` (other names of a key), `x-expects` (what a value must
+be, in words) and `x-message` (what to say when a `oneOf` fails).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from lightflow.parser.durations import LONGEST_S, PATTERN
+from lightflow.plugins.declarations import TypeInfo
+from lightflow.plugins.registry import Registry
+from liteflow.rules import TRIGGER_RULES
+
+Schema = dict[str, Any]
+
+ID_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
+ID_WORDS: Final = '1 to 128 letters, digits, "_", "." and "-", beginning with a letter, a digit or "_"'
+DEFAULT_TYPE: Final = "shell"
+_FREE: Final = {"^x-": {"description": "Free for you: anchors, notes."}}
+
+
+def _duration(description: str, *, zero: bool, **more: Any) -> Schema:
+    return {
+        "description": description,
+        "type": ["number", "string"],
+        "minimum" if zero else "exclusiveMinimum": 0,
+        "maximum": LONGEST_S,
+        "minLength": 1,
+        "pattern": PATTERN,
+        "x-expects": 'a time: seconds such as 30, or text such as "30s", "5m", "1h30m" or "1d"',
+        **more,
+    }
+
+
+def _env(description: str) -> Schema:
+    return {
+        "description": f"{description} Values are taken as written: `08080` stays `08080`, `true` stays `true`.",
+        "type": "object",
+        "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_.-]*$"},
+        "additionalProperties": {"type": ["string", "number", "boolean", "null"], "x-expects": "text"},
+        "examples": [{"STAGE": "production", "PORT": "8080"}],
+        "x-expects": "a mapping of names to text",
+    }
+
+
+_RETRIES: Final[Schema] = {
+    "description": "Extra attempts after a failure.",
+    "type": "integer",
+    "minimum": 0,
+    "maximum": 1000,
+    "default": 0,
+    "examples": [2],
+}
+_DELAY: Final = _duration("Time to wait before a retry.", zero=True, default=0, examples=[5, "30s"])
+_BACKOFF: Final[Schema] = {
+    "description": "Every further wait is this many times the one before.",
+    "type": "number",
+    "minimum": 1,
+    "maximum": 100,
+    "default": 1,
+    "examples": [2],
+}
+_MAX_DELAY: Final = _duration("No wait before a retry is longer than this.", zero=True, examples=["10m"])
+_JITTER: Final[Schema] = {
+    "description": "Lengthens each wait by up to this fraction, so that tasks do not come back all at once.",
+    "type": "number",
+    "minimum": 0,
+    "maximum": 1,
+    "default": 0,
+    "examples": [0.2],
+}
+_MODE: Final[Schema] = {
+    "description": "Where Python code runs. Commands are processes of their own in every mode.",
+    "enum": ["thread", "process", "async"],
+}
+
+RETRY: Final[Schema] = {
+    "title": "Retry",
+    "description": "When and how often a failed task is tried again; the block form of the `retry_…` keys.",
+    "type": "object",
+    "properties": {
+        "max": _RETRIES,
+        "delay": _DELAY,
+        "backoff": _BACKOFF,
+        "max_delay": _MAX_DELAY,
+        "jitter": _JITTER,
+        "on_exit_codes": {
+            "description": "Try again only after these exit codes (or an exception of `on_exceptions`).",
+            "type": "array",
+            "items": {"type": "integer", "minimum": -64, "maximum": 255},
+            "examples": [[75]],
+        },
+        "on_exceptions": {
+            "description": "Try again only after these Python exceptions, by class name, subclasses included.",
+            "type": "array",
+            "items": {"type": "string", "minLength": 1},
+            "examples": [["TimeoutError", "ConnectionError"]],
+        },
+    },
+    "patternProperties": _FREE,
+    "additionalProperties": False,
+}
+
+# The keys of every task, whatever its type.
+COMMON: Final[dict[str, Schema]] = {
+    "type": {
+        "description": "The kind of task: `shell`, `python`, or one from a plugin.",
+        "type": "string",
+        "default": DEFAULT_TYPE,
+        "examples": ["shell", "python"],
+    },
+    "description": {"description": "What the task is for.", "type": "string", "examples": ["Fetch the day's orders"]},
+    "depends_on": {
+        "description": "The tasks to wait for: a list of ids, or a single id.",
+        "type": ["array", "string"],
+        "items": {"type": "string", "x-expects": "the id of a task (text; put a number in quotes)"},
+        "default": [],
+        "examples": [["fetch", "clean"], "fetch"],
+        "x-expects": "a list of task ids, or one task id",
+        "x-aliases": ["needs", "depends", "deps"],
+    },
+    "cwd": {
+        "description": "The working directory; a relative one starts from the folder the run is started in.",
+        "type": "string",
+        "minLength": 1,
+        "examples": ["/srv/data", "reports"],
+        "x-aliases": ["working_dir", "working-directory", "dir"],
+    },
+    "env": _env("Environment variables, over those of the workflow."),
+    "timeout": _duration(
+        "The longest that one attempt may take.",
+        zero=False,
+        examples=[30, "5m"],
+        **{"x-aliases": ["timeout_seconds"]},
+    ),
+    "kill_grace": _duration(
+        "Time between the polite signal (SIGTERM) and the hard one when a task is stopped.",
+        zero=True,
+        default=10,
+        examples=["30s"],
+    ),
+    "retries": _RETRIES | {"description": "Extra attempts after a failure; goes before `settings.retries`."},
+    "retry_delay": _DELAY | {"x-aliases": ["retry_interval"]},
+    "retry_backoff": _BACKOFF,
+    "max_retry_delay": _MAX_DELAY,
+    "retry_jitter": _JITTER,
+    "retry": RETRY | {"x-aliases": ["retry_policy"], "x-expects": "a mapping such as {max: 3, delay: 5s, backoff: 2}"},
+    "trigger_rule": {
+        "description": "Whether the task runs, given how the tasks it waits for have ended.",
+        "enum": list(TRIGGER_RULES),
+        "default": "all_success",
+        "examples": ["all_done"],
+    },
+    "mode": _MODE,
+}
+
+SETTINGS: Final[Schema] = {
+    "title": "Settings",
+    "description": "How the whole workflow is run.",
+    "type": "object",
+    "properties": {
+        "max_parallel_tasks": {
+            "description": "Maximum concurrent tasks.",
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 100_000,
+            "default": 4,
+            "examples": [8],
+            "x-aliases": ["max_active_tasks", "max_workers"],
+        },
+        "retries": _RETRIES | {"description": "Number of retry attempts of tasks that do not say."},
+        "log_dir": {
+            "description": "Directory for log files.",
+            "type": "string",
+            "minLength": 1,
+            "default": "logs/",
+            "examples": ["logs/"],
+        },
+        "mode": _MODE | {"default": "thread"},
+        "fail_fast": {
+            "description": "Stop the run at the first failure; otherwise independent branches go on.",
+            "type": "boolean",
+            "default": False,
+        },
+        "resume": {
+            "description": "`auto`: `run` continues a run that did not finish; `manual`: it says how to.",
+            "enum": ["auto", "manual"],
+            "default": "manual",
+        },
+        "checkpoint_dir": {
+            "description": "Directory for checkpoint files.",
+            "type": "string",
+            "minLength": 1,
+            "default": ".lightflow-checkpoints",
+        },
+    },
+    "patternProperties": _FREE,
+    "additionalProperties": False,
+}
+
+
+def workflow_schema(registry: Registry | None = None) -> Schema:
+    """The schema of a file as it may be written, every alias included: for editors and the reference page."""
+    infos = (registry or Registry()).known()
+    written: Schema = _with_aliases(canonical_schema(infos), {})
+    return written
+
+
+def canonical_schema(types: Iterable[TypeInfo]) -> Schema:
+    """The schema of a file whose aliases have been replaced: what the validator runs."""
+    described = {info.name: info.schema for info in types if info.schema is not None}
+    branches = [
+        {
+            "if": {"properties": {"type": {"const": name}}, **({} if name == DEFAULT_TYPE else {"required": ["type"]})},
+            "then": {"$ref": f"#/$defs/{_def_name(name)}"},
+        }
+        for name in described
+    ]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Lightflow workflow",
+        "description": "Tasks, what each waits for, and how to run them.",
+        "type": "object",
+        "properties": {
+            "workflow_name": {
+                "description": "The name of the workflow; the file's name without its suffix if it is not given.",
+                "type": "string",
+                "pattern": ID_PATTERN,
+                "examples": ["daily_model_pipeline"],
+                "x-expects": f"a name of {ID_WORDS}",
+                "x-aliases": ["name", "dag_id"],
+            },
+            "description": {"description": "What the workflow is for.", "type": "string"},
+            "tasks": {
+                "description": "The tasks by id: a mapping, or a list whose items have an `id`.",
+                "type": ["object", "array"],
+                "minProperties": 1,
+                "minItems": 1,
+                "propertyNames": {"pattern": ID_PATTERN},
+                "patternProperties": _FREE,
+                "additionalProperties": {"$ref": "#/$defs/task"},
+                "items": {"type": "object", "required": ["id"]},
+                "examples": [{"hello": {"run": "echo hello"}}],
+                "x-expects": "a mapping of task ids to tasks, or a list of tasks with an `id`",
+                "x-aliases": ["steps"],
+            },
+            "settings": {"$ref": "#/$defs/settings"},
+            "env": _env("Environment variables of every task."),
+            "plugins": {
+                "description": "Python files with task types, relative to the workflow file.",
+                "type": "array",
+                "items": {"type": "string", "minLength": 1},
+                "examples": [["my_tasks.py"]],
+                "x-expects": 'a list of Python files such as ["my_tasks.py"]',
+            },
+        },
+        "required": ["tasks"],
+        "patternProperties": _FREE,
+        "additionalProperties": False,
+        "$defs": {
+            "settings": SETTINGS,
+            "task": {
+                "title": "Task",
+                "type": "object",
+                "properties": COMMON,
+                "allOf": branches,
+                "x-expects": "a mapping with keys such as `run` and `depends_on`",
+            },
+            **{_def_name(name): _task_schema(name, own) for name, own in described.items()},
+        },
+    }
+
+
+def _def_name(type_name: str) -> str:
+    return f"task_{type_name}"
+
+
+def _task_schema(name: str, own: Mapping[str, Any]) -> Schema:
+    """The keys of one task type with those of every task; values of the latter are checked by `task` already."""
+    extra = {key: value for key, value in own.items() if key not in ("properties", "required", "type")}
+    return {
+        "title": f"Task of type {name}",
+        **extra,
+        "properties": {**own.get("properties", {}), **dict.fromkeys(COMMON, True)},
+        "required": list(own.get("required", ())),
+        "patternProperties": _FREE,
+        "additionalProperties": False,
+    }
+
+
+def aliases_of(properties: Mapping[str, Any]) -> dict[str, str]:
+    """Alias to canonical name, for the keys of one mapping; a key's own name is never taken for an alias."""
+    return {
+        alias: key
+        for key, schema in properties.items()
+        if isinstance(schema, Mapping)
+        for alias in schema.get("x-aliases", ())
+        if alias not in properties
+    }
+
+
+def _with_aliases(schema: Any, names: Mapping[str, list[str]]) -> Any:
+    """`schema` with the aliases as keys of their own. `names` are all names of each key of the mapping around."""
+    if isinstance(schema, list):
+        return [_with_aliases(item, names) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    properties = schema.get("properties")
+    aliases: dict[str, str] = {}
+    if isinstance(properties, dict) and "if" not in schema:
+        # In the schema of one task type the common keys are `true`; their aliases have to be named there too.
+        aliases = aliases_of({**properties, **COMMON} if properties.get("depends_on") is True else properties)
+        names = {key: [key, *(alias for alias, of in aliases.items() if of == key)] for key in properties}
+    result = {key: _with_aliases(value, names) for key, value in schema.items()}
+    for alias, key in aliases.items():
+        value = properties[key] if properties else True
+        note = {"description": f"Another name for `{key}`.", "x-aliases": []}
+        result["properties"][alias] = {**value, **note} if isinstance(value, dict) else value
+    needed = [key for key in schema.get("required", ()) if len(names.get(key, ())) > 1]
+    if needed:
+        result["required"] = [key for key in schema["required"] if key not in needed]
+        choices = [{"anyOf": [{"required": [name]} for name in names[key]]} for key in needed]
+        result["allOf"] = [*result.get("allOf", []), *choices]
+    return result

@@ -1,0 +1,54 @@
+"""Read a workflow file, YAML or JSON, into a tree that knows where everything stands."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lightflow.errors import WorkflowError
+from lightflow.parser.files import check_characters, read_text
+from lightflow.parser.json_source import read_json
+from lightflow.parser.positions import Source, Unreadable, problem_at
+from lightflow.parser.yaml_source import read_yaml
+
+
+def read_source(path: str | os.PathLike[str]) -> Source:
+    """The tree of the file; `.json` is read as JSON, everything else as YAML.
+
+    Raises:
+        WorkflowError: nothing can be built from the file.
+    """
+    file = os.fspath(path)
+    try:
+        text = read_text(file)
+        return parse_text(file, text)
+    except Unreadable as error:
+        raise WorkflowError([problem_at(file, error.mark, error.path, error.message)]) from None
+
+
+def parse_text(file: str, text: str) -> Source:
+    """As `read_source`, for text at hand.
+
+    Raises:
+        Unreadable: nothing can be built from the text.
+    """
+    check_characters(text)
+    with collector_paused():
+        return read_json(file, text) if file.lower().endswith(".json") else read_yaml(file, text)
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Building a large tree makes no garbage, yet would be searched for it again and again (half of the time).
+
+    It is a switch of the whole process: overlapping uses may turn it on early, which costs only time.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -1,0 +1,249 @@
+"""Check a tree: the schema first, then what no schema can say. All problems at once; executes nothing of the user's."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Final
+
+import jsonschema_rs
+
+from lightflow.errors import Problem, did_you_mean, quoted
+from lightflow.parser.canonical import Tree, canonical
+from lightflow.parser.durations import LONGEST_S, PATTERN, seconds
+from lightflow.parser.positions import Source
+from lightflow.parser.schema import COMMON, ID_PATTERN, ID_WORDS, canonical_schema
+from lightflow.parser.wording import worded
+from lightflow.plugins.declarations import TypeInfo
+from lightflow.plugins.registry import Registry, schema_fragment_problem
+from liteflow.errors import CycleError
+from liteflow.graph import Graph
+
+MAX_PROBLEMS: Final = 1_000  # looked for; a file with more has one mistake made many times
+_ID = re.compile(ID_PATTERN)
+_DURATION = re.compile(PATTERN)
+_FLAT = {
+    "retries": "max",
+    "retry_delay": "delay",
+    "retry_backoff": "backoff",
+    "max_retry_delay": "max_delay",
+    "retry_jitter": "jitter",
+}
+
+
+def validate(source: Source, registry: Registry) -> tuple[Tree, list[str], list[Problem]]:
+    """The canonical tree, the plugin files (absolute), and all problems. `registry` learns the plugins' task types."""
+    problems = list(source.problems)
+    plugins = _plugins(source, registry, problems)
+    tree = canonical(source, registry)
+    problems += tree.problems
+    problems += source.positions.doubts.values()
+    infos = {info.name: info for info in registry.known()}
+    problems += islice(_schema_problems(tree, infos), MAX_PROBLEMS)
+    tasks = tree.root.get("tasks")
+    if isinstance(tasks, dict):
+        good = {task_id: task for task_id, task in tasks.items() if isinstance(task, dict)}
+        for checks in (
+            _names(tree, tasks),
+            _types(tree, good, registry),
+            _dependencies(tree, tasks, good),
+            _times(tree, good),
+            _own_checks(tree, good, registry),
+        ):
+            problems += islice(checks, MAX_PROBLEMS)
+    return tree, plugins, _one_per_place(problems)
+
+
+def _one_per_place(problems: list[Problem]) -> list[Problem]:
+    """The first problem of each place: what follows from it would only repeat it in other words."""
+    seen: dict[tuple[str, int, int, str], Problem] = {}
+    for problem in problems:
+        seen.setdefault(
+            (problem.file, problem.line, problem.column, problem.path if problem.line else str(problem)), problem
+        )
+    return list(seen.values())
+
+
+# -- plugins ------------------------------------------------------------------------------------------------------
+
+
+def _plugins(source: Source, registry: Registry, problems: list[Problem]) -> list[str]:
+    """Declare the types of the file's `plugins:`."""
+    listed = source.tree.get("plugins")
+    if not isinstance(listed, list):
+        return []
+    folder = os.path.dirname(os.path.abspath(source.file))
+    paths: list[str] = []
+    for index, name in enumerate(listed):
+        if not isinstance(name, str) or not name:
+            continue  # the schema says so
+        path = os.path.normpath(os.path.join(folder, name))
+        mark = source.positions.value(listed, index)
+        here = Problem(source.file, mark.line + 1 if mark else 0, mark.column + 1 if mark else 0, "plugins", "")
+        if not name.endswith(".py"):
+            problems.append(_with(here, f"{quoted(name)} is not a Python file (.py)"))
+        elif not os.path.isfile(path):
+            near = did_you_mean(os.path.basename(path), _python_files(os.path.dirname(path)))
+            problems.append(_with(here, f"no such file: {name}{near}; the path starts from the workflow file's folder"))
+        else:
+            paths.append(path)
+            shown = os.path.join(os.path.dirname(source.file), name)
+            problems += registry.declare(path, shown)
+            problems += _bad_fragments(registry, path, shown)
+    return paths
+
+
+def _with(problem: Problem, message: str) -> Problem:
+    return Problem(problem.file, problem.line, problem.column, problem.path, message)
+
+
+def _python_files(folder: str) -> list[str]:
+    try:
+        return [name for name in os.listdir(folder) if name.endswith(".py")]
+    except OSError:
+        return []
+
+
+def _bad_fragments(registry: Registry, path: str, shown: str) -> Iterator[Problem]:
+    for info in registry.known():
+        if info.ref.path != path or info.schema is None:
+            continue
+        reason = schema_fragment_problem(info.schema, COMMON)
+        if reason is None:
+            try:
+                jsonschema_rs.validator_for(canonical_schema([info]))
+            except (ValueError, jsonschema_rs.ValidationError) as error:
+                reason = f"not JSON Schema: {str(error).splitlines()[0]}"
+        if reason is not None:
+            registry.forget(info.name)
+            yield Problem(shown, info.line, 1, "", f'the schema of task type "{info.name}" cannot be used: {reason}')
+
+
+# -- the schema --------------------------------------------------------------------------------------------------
+
+
+def _schema_problems(tree: Tree, infos: dict[str, TypeInfo]) -> Iterator[Problem]:
+    schema = canonical_schema(infos.values())
+    # Every error about a key of `tasks` would carry a copy of all the tasks; `_names` checks them instead.
+    del schema["properties"]["tasks"]["propertyNames"]
+    for error in jsonschema_rs.validator_for(schema).iter_errors(tree.root):
+        yield from worded(error, schema, tree, infos)
+
+
+# -- what the schema cannot say ------------------------------------------------------------------------------------
+
+
+def _names(tree: Tree, tasks: dict[str, Any]) -> Iterator[Problem]:
+    folded: dict[str, str] = {}
+    for task_id in tasks:
+        if not _ID.fullmatch(task_id):
+            yield tree.problem(["tasks", task_id], f"{quoted(task_id)} cannot be a task id: use {ID_WORDS}", key=True)
+            continue
+        other = folded.setdefault(task_id.casefold(), task_id)
+        if other is not task_id:
+            line = tree.locate(["tasks", other], key=True).line + 1
+            message = f'"{task_id}" and "{other}" (line {line}) differ only in case, and so would their log files'
+            yield tree.problem(["tasks", task_id], message, key=True)
+
+
+def _types(tree: Tree, tasks: dict[str, dict[str, Any]], registry: Registry) -> Iterator[Problem]:
+    known = {info.name for info in registry.known()}
+    for task_id, task in tasks.items():
+        name = task["type"]
+        if name in known or not isinstance(name, str) or registry.find(name) is not None:
+            continue
+        near = did_you_mean(name, registry.names())
+        hint = near or "; a type of your own needs its file in `plugins:`"
+        yield tree.problem(["tasks", task_id, "type"], f"no task type {quoted(name)}{hint}")
+
+
+def _dependencies(tree: Tree, tasks: dict[str, Any], good: dict[str, dict[str, Any]]) -> Iterator[Problem]:
+    clean: dict[str, list[str]] = {task_id: [] for task_id in tasks}
+    wrong = False
+    for task_id, task in good.items():
+        listed = task.get("depends_on")
+        if not isinstance(listed, list):
+            continue
+        for index, other in enumerate(listed):
+            if not isinstance(other, str):
+                continue
+            if other == task_id:
+                wrong = True
+                yield tree.problem(["tasks", task_id, "depends_on", index], "the task depends on itself")
+            elif other not in tasks:
+                wrong = True
+                hint = did_you_mean(other, tasks)
+                if other.startswith("x-"):
+                    hint = "; keys that begin with x- are not tasks"
+                yield tree.problem(["tasks", task_id, "depends_on", index], f"no task {quoted(other)}{hint}")
+            else:
+                clean[task_id].append(other)
+    try:
+        Graph(clean)
+    except CycleError as error:
+        yield tree.problem(["tasks", error.path[0], "depends_on"], str(error))
+    except ValueError as error:
+        if not wrong:
+            yield tree.problem(["tasks"], str(error))
+
+
+def _times(tree: Tree, tasks: dict[str, dict[str, Any]]) -> Iterator[Problem]:
+    """Limits of times written as text, which the schema can only match; and the two forms of `retry` mixed."""
+    for task_id, task in tasks.items():
+        for key in ("timeout", "kill_grace", "retry_delay", "max_retry_delay"):
+            value = task.get(key)
+            if isinstance(value, str):
+                yield from _time(tree, ["tasks", task_id, key], value, zero=key != "timeout")
+        block = task.get("retry")
+        if not isinstance(block, dict):
+            continue
+        for key in ("delay", "max_delay"):
+            if isinstance(block.get(key), str):
+                yield from _time(tree, ["tasks", task_id, "retry", key], block[key], zero=True)
+        for flat, inner in _FLAT.items():
+            if flat in task and inner in block:
+                message = f'"{flat}" and "retry.{inner}" mean the same; keep one of them'
+                yield tree.problem(["tasks", task_id, flat], message, key=True)
+
+
+def _time(tree: Tree, path: list[str | int], text: str, *, zero: bool) -> Iterator[Problem]:
+    if not text or not _DURATION.fullmatch(text):
+        return  # the schema says so
+    length = seconds(text)
+    if length > LONGEST_S:
+        yield tree.problem(path, f"must be at most 10 years, not {quoted(text)}")
+    elif not length and not zero:
+        yield tree.problem(path, f"must be more than 0, not {quoted(text)}")
+
+
+def _own_checks(tree: Tree, tasks: dict[str, dict[str, Any]], registry: Registry) -> Iterator[Problem]:
+    """The built-in types' own checks: Python code that does not compile."""
+    kinds = {info.name: registry.built_in(info.name) for info in registry.known()}
+    for task_id, task in tasks.items():
+        kind = kinds.get(task["type"]) if isinstance(task["type"], str) else None
+        for found in kind.check(task) if kind else ():
+            path = ["tasks", task_id, found.key]
+            problem = tree.problem(path, found.message)
+            if found.line and is_block(tree, task, found.key):
+                line = tree.locate(path).line + 1 + found.line
+                column = _column(tree, line, task[found.key], found.line, found.column)
+                problem = Problem(problem.file, line, column, problem.path, found.message)
+            elif found.line:
+                where = f" (line {found.line} of the code)" if found.line > 1 else ""
+                problem = _with(problem, found.message + where)
+            yield problem
+
+
+def is_block(tree: Tree, task: dict[str, Any], key: str) -> bool:
+    raw = tree.written.get(id(task), task)
+    return (id(raw), tree.renamed.get((id(task), key), key)) in tree.source.positions.blocks
+
+
+def _column(tree: Tree, line: int, code: str, code_line: int, column: int) -> int:
+    """The column in the file of a column of the code in it: the block's indentation is not in the code."""
+    lines, code_lines = tree.source.text.splitlines(), code.splitlines()
+    if line > len(lines) or code_line > len(code_lines):
+        return 1
+    return max(lines[line - 1].find(code_lines[code_line - 1]), 0) + max(column, 1)

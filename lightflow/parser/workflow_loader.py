@@ -1,0 +1,122 @@
+"""`load_workflow`: a workflow file to a `WorkflowSpec`, or to every mistake in it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from lightflow.errors import WorkflowError
+from lightflow.parser.canonical import Tree
+from lightflow.parser.durations import seconds
+from lightflow.parser.positions import Source, Unreadable, problem_at
+from lightflow.parser.schema import COMMON, ID_PATTERN
+from lightflow.parser.source import collector_paused, parse_text, read_source
+from lightflow.parser.spec import RetrySpec, Settings, TaskSpec, WorkflowSpec, digest_of
+from lightflow.parser.validate import is_block, validate
+from lightflow.plugins.registry import Registry
+
+
+def load_workflow(path: str | os.PathLike[str], registry: Registry | None = None) -> WorkflowSpec:
+    """Read and check a workflow file. Runs and imports nothing of the user's.
+
+    `registry` (the built-in and installed task types by default) is not changed; for the types of the
+    file's own plugins, use `Registry().with_files(spec.plugins)` afterwards.
+
+    Raises:
+        WorkflowError: everything that is wrong with the file.
+    """
+    with collector_paused():
+        return _checked(read_source(path), registry)
+
+
+def loads_workflow(text: str, file: str = "workflow.yaml", registry: Registry | None = None) -> WorkflowSpec:
+    """As `load_workflow`, for text at hand; `file` is its name in messages, and says whether it is JSON."""
+    try:
+        with collector_paused():
+            return _checked(parse_text(file, text), registry)
+    except Unreadable as error:
+        raise WorkflowError([problem_at(file, error.mark, error.path, error.message)]) from None
+
+
+def _checked(source: Source, registry: Registry | None) -> WorkflowSpec:
+    known = registry.copy() if registry else Registry()
+    tree, plugins, problems = validate(source, known)
+    name = tree.root.get("workflow_name")
+    if name is None:
+        name = os.path.basename(source.file).split(".")[0]
+        if not re.fullmatch(ID_PATTERN, name):
+            problems.append(problem_at(source.file, None, "", 'needs "workflow_name": the file\'s name cannot be one'))
+    if problems:
+        raise WorkflowError(problems)
+    return _workflow(tree, str(name), plugins)
+
+
+def _workflow(tree: Tree, name: str, plugins: list[str]) -> WorkflowSpec:
+    root = tree.root
+    path = os.path.abspath(tree.source.file)
+    written = root.get("settings", {})
+    values: dict[str, Any] = {  # 4.0 is a whole number to the schema
+        key: int(value) if isinstance(value, float) else value for key, value in written.items()
+    }
+    settings = Settings(**values)
+    env: dict[str, str] = root.get("env", {})
+    tasks = {task_id: _task(tree, task_id, task, path, env, settings) for task_id, task in root["tasks"].items()}
+    return WorkflowSpec(
+        name=name,
+        tasks=tasks,
+        settings=settings,
+        path=path,
+        description=root.get("description", ""),
+        env=env,
+        plugins=tuple(plugins),
+        digest=digest_of([name, {task_id: task.digest for task_id, task in tasks.items()}]),
+    )
+
+
+def _task(
+    tree: Tree, task_id: str, task: dict[str, Any], path: str, shared_env: Mapping[str, str], settings: Settings
+) -> TaskSpec:
+    config = {key: value for key, value in task.items() if key not in COMMON}
+    env = {**shared_env, **task["env"]} if task.get("env") else shared_env
+    depends_on = tuple(dict.fromkeys(task.get("depends_on", ())))
+    cwd = task.get("cwd")
+    timeout = task.get("timeout")
+    definition = {"type": task["type"], "config": config, "depends_on": sorted(depends_on), "cwd": cwd, "env": env}
+    return TaskSpec(
+        id=task_id,
+        type=task["type"],
+        config=config,
+        depends_on=depends_on,
+        cwd=cwd,
+        env=env,
+        timeout_s=None if timeout is None else seconds(timeout),
+        grace_s=seconds(task.get("kill_grace", 10)),
+        retry=_retry(task, settings),
+        trigger_rule=task.get("trigger_rule", "all_success"),
+        mode=task.get("mode"),
+        description=task.get("description", ""),
+        file=path,
+        line=tree.locate(["tasks", task_id], key=True).line + 1,
+        lines={
+            key: tree.locate(["tasks", task_id, key]).line + (2 if is_block(tree, task, key) else 1) for key in config
+        },
+        digest=digest_of(definition),
+    )
+
+
+def _retry(task: Mapping[str, Any], settings: Settings) -> RetrySpec:
+    block: Mapping[str, Any] = task.get("retry", {})
+    if not block and not any(key.startswith(("retr", "max_retry")) for key in task):
+        return RetrySpec(settings.retries)
+    max_delay = task.get("max_retry_delay", block.get("max_delay"))
+    return RetrySpec(
+        retries=int(task.get("retries", block.get("max", settings.retries))),
+        delay_s=seconds(task.get("retry_delay", block.get("delay", 0))),
+        backoff=float(task.get("retry_backoff", block.get("backoff", 1))),
+        max_delay_s=None if max_delay is None else seconds(max_delay),
+        jitter=float(task.get("retry_jitter", block.get("jitter", 0))),
+        on_exit_codes=tuple(int(code) for code in block.get("on_exit_codes", ())),
+        on_exceptions=tuple(block.get("on_exceptions", ())),
+    )

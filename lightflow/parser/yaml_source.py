@@ -1,0 +1,307 @@
+"""YAML text to plain dicts and lists, with positions, from the events of PyYAML's C parser.
+
+PyYAML's own loaders keep the last of two equal keys, follow YAML 1.1 and recurse in C until the stack is gone.
+The event stream does not recurse, so every limit is checked here, before anything is built from it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import yaml
+from yaml.events import (
+    AliasEvent,
+    DocumentStartEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+    StreamEndEvent,
+)
+
+from lightflow.errors import Problem, quoted
+from lightflow.parser.positions import Key, Mark, Place, Positions, Source, Unreadable, problem_at
+from lightflow.parser.scalars import FIRST, NotANumber, Scalar, resolve
+
+MAX_DEPTH: Final = 32
+MAX_ALIASES: Final = 100_000  # ten thousand tasks with one `<<: *defaults` each are an ordinary file
+MAX_EXPANDED: Final = 1_000_000  # nodes that aliases may stand for, all together
+
+_TAG = "tag:yaml.org,2002:"
+_SCALAR_TAGS: Final[dict[str, tuple[type, ...]]] = {
+    "int": (int,),
+    "float": (float, int),
+    "bool": (bool,),
+    "null": (type(None),),
+}
+_PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Anchor(NamedTuple):
+    value: Any
+    size: int  # nodes it stands for
+    text: str | None  # what was written, if it was read as something else
+
+
+_UNFINISHED = _Anchor(None, -1, None)
+
+
+def read_yaml(file: str, text: str) -> Source:
+    """The tree of the one document in `text`; what is wrong but can be passed over is in `problems`.
+
+    Raises:
+        Unreadable: not YAML, more than the limits allow, or no mapping at the top.
+    """
+    reader = _Reader(file, text)
+    try:
+        tree = reader.document()
+    except yaml.MarkedYAMLError as error:
+        raise _syntax(error, text) from None
+    except yaml.YAMLError as error:
+        raise Unreadable(f"not valid YAML: {error}".splitlines()[0]) from None
+    return Source(file, text, tree, reader.positions, reader.problems)
+
+
+class _Reader:
+    def __init__(self, file: str, text: str) -> None:
+        self.file = file
+        self.next = _PARSER(text).get_event
+        self.positions = Positions()
+        self.problems: list[Problem] = []
+        self.anchors: dict[str, _Anchor] = {}
+        self.path: list[str] = []
+        self.nodes = 0  # built so far, with what aliases stand for
+        self.aliases = 0
+        self.expanded = 0
+
+    def document(self) -> dict[str, Any]:
+        self.next()  # the start of the stream
+        event = self.next()
+        if type(event) is StreamEndEvent:
+            raise Unreadable("is empty; a workflow file holds `workflow_name` and `tasks`")
+        event = self.next()
+        if type(event) is not MappingStartEvent:
+            kind = "a list" if type(event) is SequenceStartEvent else "a single value"
+            raise Unreadable(
+                f"holds {kind}; a workflow file holds keys such as `workflow_name:` and `tasks:`", event.start_mark
+            )
+        tree = self.mapping(event)
+        self.next()  # the end of the document
+        event = self.next()
+        if type(event) is DocumentStartEvent:
+            raise Unreadable(
+                "a second document begins here; a workflow file holds one (remove `---`)", event.start_mark
+            )
+        return tree
+
+    # -- nodes ------------------------------------------------------------------------------------------------
+
+    def node(self, event: Any, container: Any, key: Key) -> Any:
+        """The value that begins with `event`, to be stored as `container[key]`."""
+        kind = type(event)
+        self.nodes += 1
+        if kind is ScalarEvent:
+            plain = self.scalar(event, container, key)
+            if event.anchor is not None:
+                self.anchors[event.anchor] = _Anchor(plain, 1, self.positions.texts.get((id(container), key)))
+            return plain
+        if kind is AliasEvent:
+            return self.alias(event, container, key)
+        self.path.append(str(key))
+        if len(self.path) >= MAX_DEPTH:
+            raise Unreadable(f"nested more than {MAX_DEPTH} levels deep", event.start_mark)
+        before = self.nodes
+        if event.anchor is not None:
+            self.anchors[event.anchor] = _UNFINISHED
+        value: Any = self.mapping(event) if kind is MappingStartEvent else self.sequence(event)
+        if event.anchor is not None:
+            self.anchors[event.anchor] = _Anchor(value, self.nodes - before + 1, None)
+        self.path.pop()
+        return value
+
+    def mapping(self, start: Any) -> dict[str, Any]:
+        if start.tag is not None:
+            self.check_tag(start, ("!", _TAG + "map"))
+        result: dict[str, Any] = {}
+        marks: dict[str, tuple[Mark, Mark]] = {}
+        merged: list[dict[str, Any]] = []
+        self.positions.marks[id(result)] = marks
+        following = self.next
+        while True:
+            event = following()
+            if type(event) is MappingEndEvent:
+                break
+            name = self.key(event)
+            value_event = following()
+            mark: Mark = value_event.start_mark
+            if name == "<<" and event.implicit[0] and event.tag is None:
+                self.positions.kept.append(holder := [None])
+                holder[0] = value = self.node(value_event, holder, 0)
+                merged += self.mergeable(value, mark)
+            elif name is None or name in marks:
+                if name is not None:
+                    first = marks[name][0].line + 1
+                    self.report(event.start_mark, f"{quoted(name)} is given twice; the first is on line {first}")
+                self.positions.kept.append(dropped := [None])  # still read: it may define anchors
+                dropped[0] = self.node(value_event, dropped, 0)
+            else:
+                marks[name] = (event.start_mark, mark)
+                if (
+                    type(value_event) is ScalarEvent
+                    and value_event.anchor is None
+                    and value_event.tag is None
+                    and value_event.style == ""
+                    and (text := value_event.value)
+                    and text[0] not in FIRST
+                ):  # the common case, spelt out: a plain word
+                    self.nodes += 1
+                    result[name] = text
+                else:
+                    result[name] = self.node(value_event, result, name)
+        for source in merged:
+            for name in source:
+                if name not in result:
+                    result[name] = source[name]
+                    self.positions.copy_key(source, result, name)
+        return result
+
+    def sequence(self, start: Any) -> list[Any]:
+        if start.tag is not None:
+            self.check_tag(start, ("!", _TAG + "seq"))
+        result: list[Any] = []
+        marks: dict[int, tuple[Mark, Mark]] = {}
+        self.positions.marks[id(result)] = marks
+        while type(event := self.next()) is not SequenceEndEvent:
+            mark = event.start_mark
+            marks[len(result)] = (mark, mark)
+            result.append(self.node(event, result, len(result)))
+        return result
+
+    def key(self, event: Any) -> str | None:
+        """The text of a key; None, with a problem, if it is none."""
+        kind = type(event)
+        if kind is ScalarEvent:
+            text: str = event.value
+            if event.anchor is not None:
+                self.anchors[event.anchor] = _Anchor(text, 1, None)
+            if event.tag is not None and event.tag != "!":
+                self.check_tag(event, (_TAG + "str",))
+                return text
+            if event.implicit[0] and (not text or text[0] in FIRST):
+                try:
+                    resolved = resolve(text)
+                except NotANumber:
+                    resolved = None
+                if not isinstance(resolved, str):
+                    shown = f"the key {quoted(text)} is not text; put it in quotes" if text else "a key is empty"
+                    self.report(event.start_mark, shown)
+                    return None
+            if "\0" in text:
+                self.report(event.start_mark, "a key holds a NUL character")
+            return text
+        if kind is AliasEvent:
+            self.report(event.start_mark, "an alias cannot be a key; write the key out")
+            return None
+        self.report(event.start_mark, "a list or mapping cannot be a key")
+        self.positions.kept.append(dropped := [None])
+        dropped[0] = self.node(event, dropped, 0)
+        return None
+
+    def scalar(self, event: Any, container: Any, key: Key) -> Scalar:
+        text: str = event.value
+        tag = event.tag
+        if tag is not None and tag != "!":
+            return self.tagged(event, container, key)
+        if tag is None and event.implicit[0]:
+            if text and text[0] not in FIRST:
+                return text
+            return self.plain(event, container, key)
+        if event.style == "|":
+            self.positions.blocks.add((id(container), key))
+        elif "\0" in text:
+            self.report(event.start_mark, "the text holds a NUL character, which no program can be given", key)
+            return text.replace("\0", "")
+        return text
+
+    def plain(self, event: Any, container: Any, key: Key) -> Scalar:
+        text: str = event.value
+        try:
+            value = resolve(text)
+        except NotANumber as error:
+            where = ".".join([*self.path, str(key)])
+            self.positions.doubts[id(container), key] = problem_at(self.file, event.start_mark, where, str(error))
+            self.positions.texts[id(container), key] = text
+            return 0
+        if not isinstance(value, str):
+            self.positions.texts[id(container), key] = text
+        return value
+
+    def tagged(self, event: Any, container: Any, key: Key) -> Scalar:
+        text: str = event.value
+        if event.tag == _TAG + "str":
+            return text
+        wanted = _SCALAR_TAGS.get(event.tag.removeprefix(_TAG)) if event.tag.startswith(_TAG) else None
+        if wanted is None:
+            self.check_tag(event, (), key)
+            return text
+        value = self.plain(event, container, key)
+        if isinstance(value, bool) != (bool in wanted) or not isinstance(value, wanted):
+            self.report(event.start_mark, f"{quoted(text)} is not of the type that its tag says", key)
+        return value
+
+    def alias(self, event: Any, container: Any, key: Key) -> Any:
+        found = self.anchors.get(event.anchor)
+        if found is None:
+            raise Unreadable(f"alias *{event.anchor}: no anchor &{event.anchor} above", event.start_mark)
+        if found is _UNFINISHED:
+            raise Unreadable(f"alias *{event.anchor} stands inside its own anchor", event.start_mark)
+        self.aliases += 1
+        self.nodes += found.size
+        self.expanded += found.size
+        if self.aliases > MAX_ALIASES:
+            raise Unreadable(f"more than {MAX_ALIASES:,} aliases", event.start_mark)
+        if self.expanded > MAX_EXPANDED:
+            raise Unreadable(f"the aliases stand for more than {MAX_EXPANDED:,} values", event.start_mark)
+        if found.text is not None:
+            self.positions.texts[id(container), key] = found.text
+        return found.value
+
+    def mergeable(self, value: Any, mark: Mark) -> list[dict[str, Any]]:
+        sources = value if isinstance(value, list) else [value]
+        if all(isinstance(source, dict) for source in sources):
+            return sources
+        self.report(mark, "`<<` takes a mapping, or a list of mappings")
+        return []
+
+    # -- what is wrong --------------------------------------------------------------------------------------------
+
+    def check_tag(self, event: Any, allowed: tuple[str, ...], key: Key | None = None) -> None:
+        if event.tag not in allowed:
+            shown = event.tag.replace(_TAG, "!!") if event.tag.startswith(_TAG) else event.tag
+            self.report(event.start_mark, f"tag {quoted(shown)} is not allowed here; remove it", key)
+
+    def report(self, mark: Mark, message: str, key: Key | None = None) -> None:
+        path = self.path if key is None else [*self.path, str(key)]
+        self.problems.append(problem_at(self.file, mark, ".".join(path), message))
+
+
+def _syntax(error: yaml.MarkedYAMLError, text: str) -> Unreadable:
+    mark = error.problem_mark or error.context_mark
+    if error.context_mark and "end of stream" in (error.problem or ""):
+        mark = error.context_mark  # where the quotes were opened says more than where the file ends
+    lines = text.splitlines()
+    place = Place(min(mark.line, len(lines)), mark.column) if mark else None
+    line = lines[place.line] if place and place.line < len(lines) else ""
+    if "\t" in line[: len(line) - len(line.lstrip())]:
+        return Unreadable("not valid YAML: a tab indents this line; use spaces", place)
+    words = [part for part in (error.problem, error.context) if part]
+    message = " ".join(words) or "cannot be understood"
+    hint = ""
+    if "mapping values are not allowed" in message:
+        hint = "; put text that holds a colon in quotes"
+    elif "invalid Unicode character escape" in message:
+        hint = "; write the character itself (YAML has no surrogate pairs)"
+    elif "cannot start any token" in message and place and line[place.column : place.column + 1] in "@`%":
+        hint = "; put the text in quotes"
+    return Unreadable(f"not valid YAML: {message}{hint}", place)

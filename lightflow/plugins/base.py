@@ -1,0 +1,150 @@
+"""What a task type is: a name, the keys it takes, and what it does with them.
+
+    class CsvFilter(TaskType):
+        name = "csv_filter"
+        schema = {"properties": {"source": {"type": "string"}}, "required": ["source"]}
+
+        def run(self, config, context):
+            ...
+            return {"rows": 3}
+
+`validate` reads `name` and `schema` without importing the file, so both are written out as literals.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from lightflow.parser.spec import TaskSpec
+from liteflow.work import Body, Call
+
+_importing = threading.RLock()  # `sys.path` belongs to the whole process
+
+
+class ConfigProblem(NamedTuple):
+    """A mistake in the value of `key`; `line` and `column` are inside its text, from 1, or 0."""
+
+    key: str
+    message: str
+    line: int = 0
+    column: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PluginContext:
+    """What a task type is told about the task it runs. `folder` is the workflow file's.
+
+    For the run, the attempt and values of other tasks there is `liteflow.current_context()`.
+    """
+
+    task_id: str
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class TypeRef:
+    """Where a task type's class is found again, in any process: in a module, or in a plugin file."""
+
+    attribute: str
+    module: str = ""
+    path: str = ""  # absolute
+
+    def load(self) -> TaskType:
+        """Import the class and make the task type. This runs the code of the module or file."""
+        module = import_file(self.path) if self.path else importlib.import_module(self.module)
+        found: Any = module
+        for name in self.attribute.split("."):
+            found = getattr(found, name)
+        if not (isinstance(found, type) and issubclass(found, TaskType)):
+            where = self.path or self.module
+            raise TypeError(f"{where}: {self.attribute} is not a subclass of lightflow.plugins.base.TaskType")
+        return found()
+
+
+class TaskType:
+    """The base of every task type. An instance is made without arguments and keeps no state."""
+
+    name: ClassVar[str] = ""
+    # A part of JSON Schema: `properties` and `required` of the type's own keys.
+    schema: ClassVar[Mapping[str, Any]] = {}
+
+    def check(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
+        """What the schema cannot say. Executes nothing of the user's; `config` may still be wrong."""
+        return ()
+
+    def build(self, task: TaskSpec) -> Body:
+        """What the engine runs for `task`: here, a call of `run` in a worker. It must be picklable."""
+        return Call(
+            run_task_type,
+            {
+                "type_ref": self.reference(),
+                "config": dict(task.config),
+                "context": PluginContext(task.id, os.path.dirname(task.file)),
+            },
+            cwd=absolute(task.cwd),
+            env=task.env,
+        )
+
+    def run(self, config: Mapping[str, Any], context: PluginContext) -> Any:
+        """Do the work, in the worker; the value returned is the task's. An exception fails the attempt."""
+        raise NotImplementedError(f"{type(self).__name__} has neither a run() nor a build() of its own")
+
+    def reference(self) -> TypeRef:
+        kind = type(self)
+        path = getattr(sys.modules[kind.__module__], "__lightflow_plugin__", "")
+        return TypeRef(kind.__qualname__, "" if path else kind.__module__, path)
+
+
+def run_task_type(type_ref: TypeRef, config: Mapping[str, Any], context: PluginContext) -> Any:
+    """The body of a task of a plugin's type; top-level, so that a fresh worker can find it."""
+    return type_ref.load().run(config, context)
+
+
+def absolute(folder: str | None) -> str | None:
+    """`folder` from the current folder on, with `~` for the home."""
+    return None if folder is None else os.path.abspath(os.path.expanduser(folder))
+
+
+def import_file(path: str) -> Any:
+    """The module of a plugin file, imported once in a process; its folder is on `sys.path` meanwhile."""
+    stem = os.path.splitext(os.path.basename(path))[0]
+    name = f"lightflow_plugin_{stem}_{hashlib.sha256(path.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
+    with importing_from(os.path.dirname(path)):
+        if name in sys.modules:
+            return sys.modules[name]
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{path} is not a Python file")
+        module = importlib.util.module_from_spec(spec)
+        module.__dict__["__lightflow_plugin__"] = path
+        sys.modules[name] = module  # before it runs: dataclasses and pickle look classes up by it
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+        return module
+
+
+@contextmanager
+def importing_from(*folders: str) -> Iterator[None]:
+    """Put folders at the front of `sys.path`; one importer at a time."""
+    with _importing:
+        added = [folder for folder in folders if folder not in sys.path]
+        sys.path[:0] = added
+        importlib.invalidate_caches()
+        try:
+            yield
+        finally:
+            for folder in added:
+                if folder in sys.path:
+                    sys.path.remove(folder)

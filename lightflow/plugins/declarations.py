@@ -1,0 +1,113 @@
+"""Read the task types that a plugin file declares, without running it.
+
+A declaration is a class at the top level of the file that derives from `TaskType` (or from another declaration) and has
+`name = "…"` and `schema = {…}` written out as literals.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import stat
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from lightflow.errors import Problem
+from lightflow.plugins.base import TypeRef
+
+MAX_BYTES: Final = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class TypeInfo:
+    """What is known of a task type before its code is loaded. `schema` None: any keys (it was not read)."""
+
+    name: str
+    schema: Mapping[str, Any] | None
+    ref: TypeRef
+    origin: str  # for messages: "built in", a file, a package
+    line: int = 0
+
+
+def read_declarations(path: str, shown: str) -> tuple[list[TypeInfo], list[Problem]]:
+    """The task types of the file at `path` (absolute), called `shown` in messages, and what is wrong with them."""
+    tree, problem = _parse(path, shown)
+    if tree is None:
+        return [], [problem] if problem else []
+    found: dict[str, TypeInfo] = {}  # by class
+    problems: list[Problem] = []
+    for node in tree.body:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        bases = [base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "") for base in node.bases]
+        parents = [found[base] for base in bases if base in found]
+        if "TaskType" not in bases and not parents:
+            continue
+        inherited = parents[0].schema if parents else {}
+        info = _declaration(node, path, shown, inherited or {}, problems)
+        if info is not None:
+            found[node.name] = info
+    if not found and not problems:
+        problems.append(Problem(shown, 1, 1, "", "declares no task type: no class here derives from TaskType"))
+    return list(found.values()), problems
+
+
+def _declaration(
+    node: ast.ClassDef, path: str, shown: str, schema: Mapping[str, Any], problems: list[Problem]
+) -> TypeInfo | None:
+    name: Any = None
+    for statement in node.body:
+        target, value = _assignment(statement)
+        if target not in ("name", "schema") or value is None:
+            continue
+        try:
+            literal = ast.literal_eval(value)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            literal = None
+        kind = str if target == "name" else dict
+        if not isinstance(literal, kind) or not literal:
+            what = 'a plain text such as "my_type"' if target == "name" else "a plain dict, without names or calls"
+            message = f"class {node.name}: `{target}` must be written as {what}"
+            problems.append(Problem(shown, value.lineno, value.col_offset + 1, "", message))
+            return None
+        if target == "name":
+            name = literal
+        else:
+            schema = literal  # type: ignore[assignment]  # a dict: `kind` has just said so
+    if name is None:
+        message = f'class {node.name} has no `name`; write `name = "…"` in it'
+        problems.append(Problem(shown, node.lineno, node.col_offset + 1, "", message))
+        return None
+    return TypeInfo(name, schema, TypeRef(node.name, path=path), shown, node.lineno)
+
+
+def _assignment(statement: ast.stmt) -> tuple[str, ast.expr | None]:
+    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+        return getattr(statement.targets[0], "id", ""), statement.value
+    if isinstance(statement, ast.AnnAssign):
+        return getattr(statement.target, "id", ""), statement.value
+    return "", None
+
+
+def _parse(path: str, shown: str) -> tuple[ast.Module | None, Problem | None]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+            data = os.read(descriptor, MAX_BYTES + 1) if regular else None
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError) as error:
+        return None, Problem(shown, 0, 0, "", f"cannot be read: {getattr(error, 'strerror', None) or error}")
+    if data is None or len(data) > MAX_BYTES:
+        return None, Problem(shown, 0, 0, "", f"is not a Python file of at most {MAX_BYTES // 1024 // 1024} MiB")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its author hears of them when the file is imported
+            return ast.parse(data, filename=shown), None
+    except SyntaxError as error:
+        return None, Problem(shown, error.lineno or 0, error.offset or 1, "", f"not valid Python: {error.msg}")
+    except (ValueError, MemoryError, RecursionError) as error:
+        return None, Problem(shown, 0, 0, "", f"not valid Python: {error or 'too deeply nested'}")

@@ -1,0 +1,152 @@
+"""Tasks in Python: code written in the file (`run`), or a function of a module (`call`).
+
+Inline code runs as a script does: `__name__` is `"__main__"`, in a module of its own that lives for one
+attempt. In the main thread, as in a worker process, that module also stands in `sys.modules`, so that pickle,
+`multiprocessing` and dataclasses find what the code defines; threads share that table, so there it does not.
+Tracebacks name `<flow.yaml:task>` and the line in the workflow file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import linecache
+import os
+import sys
+import threading
+import types
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from types import CodeType
+from typing import Any, ClassVar, Final, SupportsIndex
+
+from lightflow.parser.spec import TaskSpec
+from lightflow.plugins.base import ConfigProblem, TaskType, absolute, importing_from
+from liteflow.work import Call
+
+_TARGET: Final = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
+
+
+class PythonTask(TaskType):
+    name = "python"
+    schema: ClassVar[Mapping[str, Any]] = {
+        "description": "Runs Python code, or calls a Python function.",
+        "properties": {
+            "run": {
+                "description": "Python code. It returns nothing; print goes to the log.",
+                "type": "string",
+                "pattern": r"\S",
+                "examples": ["import this\n"],
+                "x-expects": "Python code (text)",
+                "x-aliases": ["script"],
+            },
+            "call": {
+                "description": "The function to call; what it returns is the task's value. The workflow file's folder "
+                "and the current one are on the module path while it is imported.",
+                "type": "string",
+                "pattern": _TARGET,
+                "examples": ["my_module:my_function"],
+                "x-expects": 'a function such as "package.module:function"',
+            },
+            "args": {
+                "description": "Arguments of `call`: a mapping by name, or a list by position.",
+                "type": ["object", "array"],
+                "examples": [{"path": "data.csv"}, ["data.csv", 3]],
+                "x-expects": "a mapping of arguments by name, or a list of them",
+            },
+        },
+        "oneOf": [{"required": ["run"]}, {"required": ["call"]}],
+        "dependentRequired": {"args": ["call"]},
+        "x-message": 'needs either "run" (Python code) or "call" (a function), and not both',
+    }
+
+    def check(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
+        code = config.get("run")
+        if not isinstance(code, str) or not code.strip():
+            return
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                compile(code, "<run>", "exec")
+        except SyntaxError as error:
+            yield ConfigProblem("run", f"not valid Python: {error.msg}", error.lineno or 0, error.offset or 0)
+        except ValueError as error:
+            yield ConfigProblem("run", f"not valid Python: {error}")
+        except (MemoryError, RecursionError):
+            yield ConfigProblem("run", "not valid Python: too deeply nested")
+
+    def build(self, task: TaskSpec) -> Call:
+        cwd, folder = absolute(task.cwd), os.path.dirname(task.file)
+        if "call" in task.config:
+            kwargs = {"target": task.config["call"], "args": task.config.get("args", {}), "folder": folder}
+            return Call(run_call, kwargs, cwd, task.env)
+        name = f"<{os.path.basename(task.file)}:{task.id}>"
+        kwargs = {"code": task.config["run"], "name": name, "first_line": task.lines.get("run", 1)}
+        return Call(run_inline, kwargs, cwd, task.env)
+
+
+def run_inline(code: str, name: str, first_line: int = 1) -> None:
+    """Run the code of a task; it begins on `first_line` of its file. `sys.exit()` and `sys.exit(0)` are success."""
+    linecache.cache[name] = (len(code), None, _ShiftedLines(code.splitlines(True), first_line - 1), name)
+    program = _compile(code, name, first_line - 1)
+    module = types.ModuleType("__main__")
+    alone = threading.current_thread() is threading.main_thread()
+    before = sys.modules.get("__main__")
+    if alone:
+        sys.modules["__main__"] = module
+    try:
+        exec(program, module.__dict__)
+    except SystemExit as error:
+        if error.code not in (None, 0):
+            raise
+    finally:
+        if alone and before is not None:
+            sys.modules["__main__"] = before
+    del linecache.cache[name]  # kept after a failure: the traceback is written later
+
+
+def run_call(target: str, args: Mapping[str, Any] | Sequence[Any], folder: str) -> Any:
+    """Import `module:function` and call it; a coroutine is run to its end."""
+    module_name, _, attribute = target.partition(":")
+    with importing_from(folder, os.getcwd()):
+        found: Any = importlib.import_module(module_name)
+    for part in attribute.split("."):
+        found = getattr(found, part)
+    value = found(**args) if isinstance(args, Mapping) else found(*args)
+    return asyncio.run(value) if inspect.iscoroutine(value) else value
+
+
+def _compile(code: str, name: str, shift: int) -> CodeType:
+    """Compile with line numbers moved down by `shift`."""
+    try:
+        program = compile(code, name, "exec", dont_inherit=True)
+    except SyntaxError as error:
+        error.lineno = (error.lineno or 1) + shift
+        raise
+    return _shifted(program, shift) if shift else program
+
+
+def _shifted(program: CodeType, shift: int) -> CodeType:
+    """Line tables are relative to the first line, so moving that moves every line of the code, and of what is in it."""
+    constants = tuple(
+        _shifted(constant, shift) if isinstance(constant, CodeType) else constant for constant in program.co_consts
+    )
+    return program.replace(co_firstlineno=program.co_firstlineno + shift, co_consts=constants)
+
+
+class _ShiftedLines(list[str]):
+    """Source lines whose numbers begin after `shift`, without storing that many empty ones."""
+
+    def __init__(self, lines: list[str], shift: int) -> None:
+        super().__init__(lines)
+        self.shift = shift
+
+    def __len__(self) -> int:
+        return super().__len__() + self.shift
+
+    def __getitem__(self, index: SupportsIndex | slice) -> Any:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = index.__index__() - self.shift
+        return super().__getitem__(number) if number >= 0 else "\n"

@@ -1,0 +1,226 @@
+"""Reading the state file for people: what ran, how it went, and why. Changes and executes nothing."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, cast
+
+from liteflow import RunNotFound, Status
+from liteflow.history import AttemptRecord, DagRecord, History, InstanceRecord, RunRecord
+from liteflow.picture import Edge, Node, Picture
+from liteflow.plan import explain
+from liteflow.rules import TriggerRule
+from liteflow.states import RUN_ENDED, TASK_ENDED
+
+
+class RunSummary(NamedTuple):
+    """A run and how many of its tasks are in each state."""
+
+    run: RunRecord
+    counts: dict[str, int]
+
+
+class WorkflowSummary(NamedTuple):
+    """A workflow and its latest run."""
+
+    dag: DagRecord
+    latest: RunSummary | None
+
+
+class RunView(NamedTuple):
+    """A run with its tasks in the order of its graph, and their attempts."""
+
+    run: RunRecord
+    instances: list[InstanceRecord]
+    attempts: list[AttemptRecord]
+
+
+class Explanation(NamedTuple):
+    """Why a task is in its state: one sentence each, the nearest cause first."""
+
+    run_id: str
+    task_id: str
+    status: str
+    because: list[str]
+
+
+def workflows(db: str) -> list[WorkflowSummary]:
+    """Every workflow that has run, by name."""
+    with History(db) as history:
+        found = []
+        for dag in history.dags():
+            runs = history.runs(dag.dag_id, limit=1)
+            latest = RunSummary(runs[0], history.counts(runs[0].run_id)) if runs else None
+            found.append(WorkflowSummary(dag, latest))
+        return found
+
+
+def runs(db: str, workflow: str | None = None, limit: int = 20) -> list[RunSummary]:
+    """The newest runs first."""
+    with History(db) as history:
+        return [RunSummary(run, history.counts(run.run_id)) for run in history.runs(workflow, limit=limit)]
+
+
+def status(db: str, run_id: str | None = None) -> RunView:
+    """A run, by default the latest one.
+
+    Raises:
+        RunNotFound: there is none.
+    """
+    with History(db) as history:
+        run = history.latest() if run_id is None else history.run(run_id)
+        return RunView(run, _in_order(history, run), history.attempts(run.run_id))
+
+
+def _in_order(history: History, run: RunRecord) -> list[InstanceRecord]:
+    place = {row["id"]: number for number, row in enumerate(history.graph(run.graph_digest).get("tasks", []))}
+    instances = history.instances(run.run_id)
+    return sorted(instances, key=lambda one: (place.get(one.task_id, len(place)), one.task_id, one.map_index))
+
+
+def attempts_of(db: str, task_id: str, run_id: str | None = None, attempt: int | None = None) -> list[AttemptRecord]:
+    """A task's attempts, in the run given or in the latest run that has the task.
+
+    Raises:
+        RunNotFound: no such run, task or attempt.
+    """
+    with History(db) as history:
+        run = history.run(run_id) if run_id is not None else _latest_with(history, task_id)
+        if history.instance(run.run_id, task_id) is None:
+            known = [one.task_id for one in history.instances(run.run_id)]
+            raise RunNotFound(f"run {run.run_id} has no task {task_id!r}{_near(task_id, known)}")
+        found = history.attempts(run.run_id, task_id)
+    if attempt is not None:
+        found = [one for one in found if one.attempt == attempt]
+        if not found:
+            raise RunNotFound(f"task {task_id!r} has no attempt {attempt} in run {run.run_id}")
+    return found
+
+
+def _latest_with(history: History, task_id: str) -> RunRecord:
+    """The latest run that has this task; looks at the newest hundred runs."""
+    newest = history.runs(limit=100)
+    for run in newest:
+        if history.instance(run.run_id, task_id) is not None:
+            return run
+    known = [one.task_id for run in newest[:3] for one in history.instances(run.run_id)]
+    raise RunNotFound(f"no run has a task {task_id!r}{_near(task_id, known)}")
+
+
+def _near(word: str, known: list[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(word, known[:5000], n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def instance(db: str, run_id: str, task_id: str) -> tuple[RunRecord, InstanceRecord]:
+    """A task of a run as it is now.
+
+    Raises:
+        RunNotFound: there is none.
+    """
+    with History(db) as history:
+        run = history.run(run_id)
+        found = history.instance(run.run_id, task_id)
+    if found is None:
+        raise RunNotFound(f"run {run.run_id} has no task {task_id!r}")
+    return run, found
+
+
+def why(db: str, run_id: str | None, task_id: str) -> Explanation:
+    """Why a task is in the state it is in, told by the code that decides it, back to the first cause.
+
+    Raises:
+        RunNotFound: there is no such run or task.
+    """
+    with History(db) as history:
+        run = _latest_with(history, task_id) if run_id is None else history.run(run_id)
+        rows = {row["id"]: row for row in history.graph(run.graph_digest).get("tasks", [])}
+        instances = {one.task_id: one for one in history.instances(run.run_id)}
+        if task_id not in instances:
+            raise RunNotFound(f"run {run.run_id} has no task {task_id!r}{_near(task_id, list(instances))}")
+        because: list[str] = []
+        seen: set[str] = set()
+        following: str | None = task_id
+        while following is not None and following not in seen:
+            seen.add(following)
+            one = instances[following]
+            because.append(f"{following} is {one.status}: {_reason(history, run, one, rows, instances)}")
+            following = next((name for name in one.dependencies if _is_cause(one, instances.get(name))), None)
+    if run.status in RUN_ENDED and run.status != Status.SUCCESS and run.reason:
+        because.append(f"the run is {run.status}: {run.reason}")
+    return Explanation(run.run_id, task_id, instances[task_id].status, because)
+
+
+def _is_cause(one: InstanceRecord, above: InstanceRecord | None) -> bool:
+    """Did the state of `above` put `one` where it is?"""
+    if above is None or one.try_number:
+        return False
+    if one.status == Status.UPSTREAM_FAILED:
+        return above.status in (Status.FAILED, Status.UPSTREAM_FAILED, Status.CANCELLED)
+    if one.status == Status.SKIPPED:
+        return above.status == Status.SKIPPED
+    return one.status == Status.PENDING and above.status not in TASK_ENDED
+
+
+def _reason(
+    history: History,
+    run: RunRecord,
+    one: InstanceRecord,
+    rows: dict[str, dict[str, object]],
+    instances: dict[str, InstanceRecord],
+) -> str:
+    rule = cast(TriggerRule, rows.get(one.task_id, {}).get("rule", "all_success"))
+    upstream = {name: instances[name].status for name in one.dependencies if name in instances}
+    attempts = history.attempts(run.run_id, one.task_id)
+    last = attempts[-1] if attempts else None
+    match one.status:
+        case Status.PENDING if run.status in RUN_ENDED:
+            return "the run stopped before it could start"
+        case Status.PENDING:
+            decided = explain(rule, upstream)
+            return f"{decided}; all slots are in use" if decided.startswith("may run") else decided
+        case Status.RUNNING if last is not None:
+            lost = ", or was when its owner died" if run.status == Status.INTERRUPTED else ""
+            return f"attempt {last.attempt} is running{lost}; it {explain(rule, upstream)}"
+        case Status.SUCCESS:
+            if last is None or last.ended_at is None:
+                return one.reason or "it succeeded"
+            took = f"attempt {last.attempt} succeeded in {last.ended_at - last.started_at:.2f} s"
+            return f"{took} ({one.reason})" if one.reason else took
+        case Status.SKIPPED if one.try_number:
+            return f"it skipped itself: {one.reason}" if one.reason else "it skipped itself"
+        case Status.FAILED if last is not None:
+            log = f"; its output is in {last.log_path}" if last.log_path else ""
+            return f"attempt {last.attempt}, its last, ended as {last.status}: {one.reason or 'no reason given'}{log}"
+        case Status.SKIPPED | Status.UPSTREAM_FAILED:
+            return explain(rule, upstream)
+        case _:
+            return one.reason or "no reason is known"
+
+
+def picture(db: str, run_id: str | None = None) -> Picture:
+    """A run as it went, on the graph it had.
+
+    Raises:
+        RunNotFound: there is no such run.
+    """
+    with History(db) as history:
+        run = history.latest() if run_id is None else history.run(run_id)
+        kinds = {row["id"]: str(row.get("kind", "")) for row in history.graph(run.graph_digest).get("tasks", [])}
+        instances = _in_order(history, run)
+        counts = history.counts(run.run_id)
+    nodes = tuple(
+        Node(
+            one.task_id,
+            one.task_id,
+            kinds.get(one.task_id, ""),
+            one.status,
+            one.reason,
+            one.ended_at - one.started_at if one.started_at is not None and one.ended_at is not None else None,
+        )
+        for one in instances
+    )
+    known = {node.task_id for node in nodes}
+    edges = tuple(Edge(above, one.task_id) for one in instances for above in one.dependencies if above in known)
+    return Picture(run.dag_id, nodes, edges, f"{sum(counts.values())} tasks", run.status, (("Run", run.run_id),))

@@ -1,0 +1,222 @@
+"""Executing: start a workflow, go on with a run, cancel one."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from lightflow.engine import checkpoint
+from lightflow.engine.dag_builder import build_dag
+from lightflow.engine.scripts import choose, explain, load_dags, where
+from lightflow.errors import Problem, WorkflowError
+from lightflow.parser.spec import Settings
+from lightflow.parser.workflow_loader import load_workflow
+from lightflow.plugins.registry import Registry
+from lightflow.service.workflows import is_script
+from liteflow import Dag, DagRun, DefinitionError, Observer, RunNotFound, Status
+from liteflow.history import History, RunRecord
+from liteflow.maintenance import abandon, forget, request
+from liteflow.states import RUN_ENDED
+
+Notify = Callable[[str], None]
+
+
+class RunOptions(NamedTuple):
+    """How to run, where it differs from what the file says. Folders and files are relative to the current folder."""
+
+    db: str = "lightflow.db"
+    mode: str | None = None
+    max_workers: int | None = None
+    log_dir: str | None = None
+    fail_fast: bool | None = None
+    run_id: str | None = None
+    dag: str | None = None  # of a Python file that defines several
+    observers: Sequence[Observer] = ()
+
+
+class Loaded(NamedTuple):
+    """A workflow that is ready to run."""
+
+    dag: Dag
+    settings: Settings
+
+
+def load(path: str, options: RunOptions) -> Loaded:
+    """Load a workflow file or a Python script for running; this imports its plugins, or executes the script.
+
+    Raises:
+        WorkflowError: everything that is wrong with it, each with its place.
+    """
+    if not is_script(path):
+        spec = load_workflow(path)
+        registry = Registry().with_files(spec.plugins)
+        return Loaded(build_dag(spec, registry, options.db), spec.settings)
+    if not os.path.isfile(path):
+        raise WorkflowError([Problem(path, 0, 0, "", "no such file")])
+    try:
+        dags = load_dags(path)
+    except (Exception, SystemExit) as error:  # a border: the script is somebody else's code
+        line = where(error, path)
+        raise WorkflowError([Problem(path, line, 1 if line else 0, "", explain(error))]) from error
+    dag = dags[choose(path, [one.dag_id for one in dags], options.dag)]
+    dag.db_path, dag.source = options.db, os.path.abspath(path)
+    return Loaded(dag, Settings(mode="process"))
+
+
+def run(path: str, options: RunOptions, *, resume: bool = False, notify: Notify) -> DagRun:
+    """Run a workflow from its beginning; with `resume` (or `settings.resume: auto`) go on where the last run stopped.
+
+    Raises:
+        WorkflowError, DefinitionError: the file or an option is wrong; nothing ran.
+        RunOwned: the run to go on with is at work.
+        StoreError, ResourceError: the state file.
+    """
+    loaded = load(path, options)
+    last = _latest(options.db, loaded.dag.dag_id)
+    if resume or loaded.settings.resume == "auto":
+        if last is not None and last.status != Status.SUCCESS and last.resumable:
+            return _resume(loaded, last, options, notify)
+        if last is None and (saved := _checkpoint(loaded)) is not None:
+            return _import(loaded, saved, options, notify)
+        if resume and last is not None and last.status == Status.SUCCESS:
+            notify(f"run {last.run_id} of {last.dag_id} has succeeded already: nothing to resume")
+            return DagRun.from_record(os.path.abspath(options.db), last)
+    elif last is not None and last.resumable and last.status in (Status.FAILED, Status.INTERRUPTED):
+        notify(f"the last run, {last.run_id}, is {last.status}; to go on with it: lightflow resume {path}")
+    return _start(loaded, options)
+
+
+def resume(target: str, options: RunOptions, *, from_checkpoint: str | None = None, notify: Notify) -> DagRun:
+    """Go on with the latest run of a workflow file, or with the run of that id.
+
+    `from_checkpoint` names a checkpoint file to begin from instead, where the state file is gone.
+
+    Raises:
+        RunNotFound: there is nothing to go on with.
+        CheckpointError: the checkpoint file cannot be used.
+        As `run` otherwise.
+    """
+    if os.path.exists(target) or target.endswith((".yaml", ".yml", ".json", ".py")):
+        loaded = load(target, options)
+        if from_checkpoint is not None:
+            return _import(loaded, checkpoint.read(from_checkpoint), options, notify)
+        last = _latest(options.db, loaded.dag.dag_id)
+        if last is None and (saved := _checkpoint(loaded)) is not None:
+            return _import(loaded, saved, options, notify)
+        if last is None or not last.resumable:
+            raise RunNotFound(f"there is no run of {loaded.dag.dag_id!r} to resume; start one: lightflow run {target}")
+    else:
+        with History(options.db) as history:
+            last = history.run(target)
+        if last.source is None or not os.path.isfile(last.source):
+            raise RunNotFound(
+                f"run {last.run_id} came from {last.source or 'a program'}, which is not there any more; "
+                "resume it with its file: lightflow resume FILE"
+            )
+        loaded = load(last.source, options._replace(dag=last.dag_id if is_script(last.source) else None))
+    if last.status == Status.SUCCESS:
+        notify(f"run {last.run_id} of {last.dag_id} has succeeded already: nothing to resume")
+        return DagRun.from_record(os.path.abspath(options.db), last)
+    return _resume(loaded, last, options, notify)
+
+
+def _start(loaded: Loaded, options: RunOptions, done: dict[str, float] | None = None) -> DagRun:
+    dag, settings = loaded
+    return dag.run(
+        options.max_workers or settings.max_parallel_tasks,
+        options.mode or settings.mode,
+        run_id=options.run_id,
+        log_dir=options.log_dir or settings.log_dir,
+        fail_fast=settings.fail_fast if options.fail_fast is None else options.fail_fast,
+        observers=_observers(loaded, options),
+        done=done,
+        raise_signals=False,
+    )
+
+
+def _resume(loaded: Loaded, last: RunRecord, options: RunOptions, notify: Notify) -> DagRun:
+    dag, settings = loaded
+    with History(options.db) as history:
+        finished = {one.task_id for one in history.instances(last.run_id) if one.status == Status.SUCCESS}
+        before = {row["id"]: row.get("digest") for row in history.graph(last.graph_digest).get("tasks", [])}
+    changed = [
+        task_id
+        for task_id, task in dag.tasks.items()
+        if task_id in finished and task.meta is not None and before.get(task_id) != task.meta.get("digest")
+    ]
+    if changed:
+        names = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
+        notify(f"changed since they succeeded, and kept as they were: {names}")
+    if last.cwd is not None and last.cwd != os.getcwd():
+        notify(f"the run was started in {last.cwd}; its relative paths now start from {os.getcwd()}")
+    return dag.resume(
+        last.run_id,
+        options.max_workers or settings.max_parallel_tasks,
+        options.mode or settings.mode,
+        log_dir=options.log_dir or settings.log_dir,
+        fail_fast=settings.fail_fast if options.fail_fast is None else options.fail_fast,
+        observers=_observers(loaded, options),
+        raise_signals=False,
+    )
+
+
+def _import(loaded: Loaded, saved: checkpoint.Checkpoint, options: RunOptions, notify: Notify) -> DagRun:
+    """A new run that takes over what a checkpoint file says is done."""
+    if saved.workflow_name != loaded.dag.dag_id:
+        raise checkpoint.CheckpointError(
+            f"{saved.path}: is a checkpoint of {saved.workflow_name!r}, not of {loaded.dag.dag_id!r}"
+        )
+    done = {name: seconds for name, seconds in saved.succeeded.items() if name in loaded.dag.tasks}
+    notify(f"{len(done)} of {len(loaded.dag.tasks)} tasks are done according to {saved.path}")
+    return _start(loaded, options, done)
+
+
+def _observers(loaded: Loaded, options: RunOptions) -> list[Observer]:
+    return [checkpoint.CheckpointWriter(os.path.abspath(loaded.settings.checkpoint_dir)), *options.observers]
+
+
+def _latest(db: str, dag_id: str) -> RunRecord | None:
+    if not os.path.exists(db):
+        return None
+    with History(db) as history:
+        return next(iter(history.runs(dag_id, limit=1)), None)
+
+
+def _checkpoint(loaded: Loaded) -> checkpoint.Checkpoint | None:
+    """The newest checkpoint file of a workflow that the state file does not know, if it is unfinished."""
+    found = checkpoint.find(loaded.settings.checkpoint_dir, loaded.dag.dag_id)
+    return found[0] if found and found[0].status != Status.SUCCESS else None
+
+
+def cancel(db: str, run_id: str, *, wait_s: float = 30.0) -> RunRecord:
+    """Ask the owner of a run to end it, and wait for that; a run without a live owner is ended here.
+
+    Raises:
+        RunNotFound: there is no such run.
+        DefinitionError: it has ended already.
+    """
+    with History(db) as history:
+        record = history.run(run_id)
+        if record.status == Status.INTERRUPTED:
+            abandon(db, record.run_id, "cancelled after it was interrupted")
+            return history.run(record.run_id)
+        if record.status in RUN_ENDED:
+            raise DefinitionError(f"run {record.run_id} has ended already: it is {record.status}")
+        request(db, record.run_id, "cancel", f"cancelled by process {os.getpid()}")
+        give_up = time.monotonic() + wait_s
+        while record.status not in RUN_ENDED and time.monotonic() < give_up:
+            time.sleep(0.05)
+            record = history.run(record.run_id)
+    return record
+
+
+def clear(db: str, name: str, checkpoint_dir: str) -> tuple[int, int]:
+    """Forget where the runs of a workflow stopped: its checkpoint files go, its unfinished runs stay in the history
+    but are passed over by "resume". Returns how many files and how many runs that were.
+    """
+    files = checkpoint.find(checkpoint_dir, name)
+    for one in files:
+        os.unlink(one.path)
+    return len(files), forget(db, name) if os.path.exists(db) else 0

@@ -1,0 +1,168 @@
+"""Looking at workflow files. Nothing of the user's is executed in this process."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, Final, NamedTuple
+
+from lightflow.engine.scripts import choose, describe_dags
+from lightflow.errors import Problem, WorkflowError
+from lightflow.parser.spec import Settings, TaskSpec
+from lightflow.parser.workflow_loader import load_workflow
+from liteflow.graph import Graph
+from liteflow.picture import Edge, Node, Picture
+
+_TEMPLATE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
+
+
+class OutlineTask(NamedTuple):
+    """A task as far as it can be told without running anything."""
+
+    id: str
+    kind: str
+    depends_on: tuple[str, ...]
+    rule: str = "all_success"
+    summary: str = ""  # the first line of what it runs
+    timeout_s: float | None = None
+    retries: int = 0
+
+
+class Outline(NamedTuple):
+    """A workflow as far as it can be told without running anything."""
+
+    name: str
+    description: str
+    path: str
+    is_script: bool
+    tasks: tuple[OutlineTask, ...]
+    graph: Graph
+    settings: Settings
+
+    def levels(self) -> list[list[OutlineTask]]:
+        """What may run side by side, in order."""
+        return [[self.tasks[node] for node in level] for level in self.graph.levels()]
+
+
+def is_script(path: str) -> bool:
+    """Is this a Python file that defines dags?"""
+    return path.endswith(".py")
+
+
+def outline(path: str, dag: str | None = None) -> Outline:
+    """Check a workflow file, or a Python script in a process of its own, and describe it.
+
+    Raises:
+        WorkflowError: everything that is wrong with it, each with its place.
+    """
+    if is_script(path):
+        return _outline_script(path, dag)
+    spec = load_workflow(path)
+    tasks = tuple(
+        OutlineTask(
+            task.id,
+            task.type,
+            task.depends_on,
+            task.trigger_rule,
+            _summary(task),
+            task.timeout_s,
+            task.retry.retries,
+        )
+        for task in spec.tasks.values()
+    )
+    graph = Graph({task.id: task.depends_on for task in tasks})
+    return Outline(spec.name, spec.description, path, False, tasks, graph, spec.settings)
+
+
+def _outline_script(path: str, wanted: str | None) -> Outline:
+    if not os.path.isfile(path):
+        raise WorkflowError([Problem(path, 0, 0, "", "no such file")])
+    dags = describe_dags(path)
+    found: dict[str, Any] = dags[choose(path, [dag["dag_id"] for dag in dags], wanted)]
+    tasks = tuple(
+        OutlineTask(row["id"], row["kind"], tuple(row.get("depends_on", ())), row.get("rule", "all_success"))
+        for row in found["tasks"]
+    )
+    graph = Graph({task.id: task.depends_on for task in tasks})
+    return Outline(found["dag_id"], found["description"], path, True, tasks, graph, Settings(mode="process"))
+
+
+def _summary(task: TaskSpec) -> str:
+    text = task.config.get("run") or task.config.get("call") or task.description
+    lines = [line.strip() for line in str(text).splitlines() if line.strip()]
+    return lines[0] + (" …" if len(lines) > 1 else "") if lines else ""
+
+
+def picture(workflow: Outline) -> Picture:
+    """The workflow as a picture without states."""
+    nodes = tuple(Node(task.id, task.id, task.kind) for task in workflow.tasks)
+    edges = tuple(Edge(above, task.id) for task in workflow.tasks for above in task.depends_on)
+    return Picture(workflow.name, nodes, edges, workflow.description or None)
+
+
+TEMPLATE: Final = """\
+# A workflow. Run it with:   lightflow run {file}
+# Check it with:             lightflow validate {file}
+# Draw it with:              lightflow dag {file} --output {name}.svg
+workflow_name: {name}
+
+tasks:
+  hello:
+    type: shell
+    run: echo "Hello from {name}!"
+
+  numbers:
+    type: python
+    run: |
+      import json, random
+      numbers = [random.randint(1, 100) for _ in range(10)]
+      with open("{name}-numbers.json", "w") as file:
+          json.dump(numbers, file)
+      print("made", len(numbers), "numbers")
+    depends_on: [hello]
+
+  total:
+    type: python
+    run: |
+      import json
+      with open("{name}-numbers.json") as file:
+          print("they add up to", sum(json.load(file)))
+    depends_on: [numbers]
+
+  report:
+    type: shell
+    run: |
+      echo "The numbers:"
+      cat {name}-numbers.json
+    depends_on: [numbers]
+    timeout: 30        # seconds; also 5m, 1h
+
+  done:
+    run: echo "All done."
+    depends_on: [total, report]
+
+settings:
+  max_parallel_tasks: 4
+  retries: 1           # extra attempts for a task that fails
+  log_dir: logs/
+"""
+
+
+def write_template(name: str, folder: str = ".") -> str:
+    """Write `NAME.yaml` into a folder and return its path. An existing file is never overwritten.
+
+    Raises:
+        WorkflowError: the name is not one, or the file cannot be made.
+    """
+    stem = name.removesuffix(".yaml").removesuffix(".yml")
+    if not _TEMPLATE_NAME.match(stem):
+        raise WorkflowError([Problem(name, 0, 0, "", "is no name for a workflow: letters, digits, '_', '.' and '-'")])
+    path = os.path.join(folder, f"{stem}.yaml")
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(TEMPLATE.format(name=stem, file=f"{stem}.yaml"))
+    except FileExistsError:
+        raise WorkflowError([Problem(path, 0, 0, "", "exists already; choose another name")]) from None
+    except OSError as error:
+        raise WorkflowError([Problem(path, 0, 0, "", f"cannot be written: {error.strerror}")]) from None
+    return path

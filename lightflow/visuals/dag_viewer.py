@@ -1,0 +1,129 @@
+"""Write a picture to a file; the suffix says what kind of file.
+
+.dot .mmd and .html are made here, with nothing but the standard library. .svg .png and .pdf are laid out by
+Graphviz in a child process (see render.py): a crash or a hang over there is one sentence over here.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from lightflow.visuals import render
+from lightflow.visuals.dot import to_dot
+from lightflow.visuals.svg import finish
+from liteflow.mermaid import to_mermaid
+from liteflow.page import to_html
+from liteflow.picture import Picture
+
+FORMATS: Final = ("svg", "png", "pdf", "html", "mmd", "dot")
+#: 2,000 tasks take 2 s as .svg and 7 s as .png, 5,000 take 8 s and 27 s, 10,000 more than half a minute, and
+#: nobody can read them: above this another kind of file serves better.
+MOST_NODES: Final = 5_000
+MOST_EDGES: Final = 20_000
+TIMEOUT_S: Final = 120
+
+
+class VisualError(Exception):
+    """No picture. The message is one sentence for the user."""
+
+    exit_code = 2
+
+
+def write_picture(picture: Picture, output: Path, format: str | None = None) -> None:  # noqa: A002 - its name
+    """Draw into `output`, whole or not at all. `format` overrules the suffix."""
+    chosen = _format(output, format)
+    if not output.parent.is_dir():
+        raise VisualError(f"cannot write {output}: there is no folder {output.parent}")
+    if output.is_dir():
+        raise VisualError(f"cannot write {output}: it is a folder")
+    content = draw(picture, chosen)
+    try:
+        _replace(output, content)
+    except OSError as error:
+        raise VisualError(f"cannot write {output}: {error.strerror or error}") from error
+
+
+def draw(picture: Picture, kind: str, timeout_s: int = TIMEOUT_S) -> bytes:
+    """The content of a file of one of `FORMATS`."""
+    if kind == "dot":
+        return to_dot(picture).encode()
+    if kind == "mmd":
+        return to_mermaid(picture).encode()
+    if kind == "html":
+        return to_html(picture).encode()
+    if kind not in FORMATS:
+        raise VisualError(_unknown(kind))
+    nodes, edges = len(picture.nodes), len(picture.edges)
+    if nodes > MOST_NODES or edges > MOST_EDGES:
+        raise VisualError(
+            f"{nodes:,} tasks with {edges:,} dependencies are too many for a .{kind} picture "
+            f"(up to {MOST_NODES:,} and {MOST_EDGES:,}); write .html for a table of all tasks, "
+            "or .dot for a viewer made for large graphs"
+        )
+    drawn = _graphviz(to_dot(picture), kind, timeout_s, dpi="144" if nodes <= 150 else "96")
+    return finish(drawn, picture) if kind == "svg" else drawn
+
+
+def _format(output: Path, wanted: str | None) -> str:
+    chosen = (wanted if wanted is not None else output.suffix).lower().removeprefix(".")
+    if chosen not in FORMATS:
+        raise VisualError(_unknown(chosen, output))
+    return chosen
+
+
+def _unknown(chosen: str, output: Path | None = None) -> str:
+    known = ", ".join(f".{name}" for name in FORMATS)
+    if not chosen:
+        return f"cannot tell what to draw into {output}: give the file one of these suffixes: {known}"
+    return f"cannot draw a .{chosen} file; the formats are {known}"
+
+
+def _graphviz(dot: str, kind: str, timeout_s: int, dpi: str) -> bytes:
+    command = [sys.executable, "-P", str(Path(render.__file__)), kind, str(timeout_s + 5), dpi]
+    try:
+        done = subprocess.run(command, input=dot.encode(), capture_output=True, timeout=timeout_s, check=False)
+    except subprocess.TimeoutExpired:
+        raise VisualError(
+            f"the layout of the .{kind} picture took more than {timeout_s} s and was stopped; "
+            "write .html, .mmd or .dot instead"
+        ) from None
+    except OSError as error:
+        raise VisualError(f"cannot start {sys.executable} to draw: {error.strerror or error}") from error
+    # The warnings of fontconfig and Graphviz arrive here and stay here: they are about looks, not about success.
+    said = done.stderr.decode(errors="replace").strip().splitlines()
+    if done.returncode == render.NOT_INSTALLED:
+        raise VisualError(
+            f".{kind} pictures need pygraphviz: install it with `pip install 'pygraphviz>=2'`; "
+            ".html, .mmd and .dot work without it"
+        )
+    if done.returncode < 0:
+        raise VisualError(
+            f"Graphviz was stopped by signal {-done.returncode} while drawing; write .html, .mmd or .dot instead"
+        )
+    if done.returncode != 0 or not done.stdout:
+        reason = said[-1][:300] if said else f"exit code {done.returncode}"
+        raise VisualError(f"Graphviz could not draw the .{kind} picture ({reason}); write .html, .mmd or .dot instead")
+    return done.stdout
+
+
+def _replace(output: Path, content: bytes) -> None:
+    """Write beside the target and rename, so that a reader never sees half a picture."""
+    target = output.resolve()  # a link stays a link
+    if target.exists() and not stat.S_ISREG(target.stat().st_mode):
+        with target.open("wb") as device:  # /dev/stdout and pipes cannot be replaced
+            device.write(content)
+        return
+    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+            file.write(content)
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

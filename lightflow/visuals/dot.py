@@ -1,0 +1,116 @@
+"""A picture as DOT text: the input of every Graphviz, and an export of its own.
+
+Every node carries `id="task-…"` and `class="task state-…"`, which Graphviz copies to the SVG group, so that a
+page can find a task and change its state while it runs. No URLs: a label must never become a link.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from html import escape as html_escape
+from typing import Final
+
+from liteflow.picture import Node, Picture, caption, clean, flows_right, look_of, shorten
+
+#: Graphviz measures with the first of these that is installed; a viewer of the SVG shows the first it has.
+FONT: Final = "Helvetica,Arial,DejaVu Sans,sans-serif"
+_SAFE_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_LABEL_LIMIT: Final = 44
+#: A thin empty line: Graphviz sets lines so tight that the tail of a `p` or `_` touches the next one.
+_GAP: Final = '<FONT POINT-SIZE="3"> </FONT>'
+_INK, _QUIET, _LINE = "#1f2933", "#5b6673", "#8b96a3"
+#: From here on straight lines: routing curves round boxes takes most of the time of a large layout.
+_CURVES_UP_TO: Final = 400
+
+
+def to_dot(picture: Picture) -> str:
+    """DOT text, the same for the same picture."""
+    names = node_ids(picture)
+    large = len(picture.nodes) > _CURVES_UP_TO
+    right = flows_right(picture)
+    lines = [
+        "digraph workflow {",
+        f"  graph [{_graph_attributes(picture, right=right, large=large)}]",
+        f'  node [shape=box, style="rounded,filled", fontname="{FONT}", fontsize=12, margin="0.14,0.06", '
+        'height=0.5, penwidth=1.3, tooltip=" "]',
+        f'  edge [color="{_LINE}", penwidth=1.1, arrowsize=0.65, arrowhead=normal, tooltip=" "]',
+    ]
+    lines += [f"  {_node(node, names[node.task_id])}" for node in picture.nodes]
+    lines += [f'  "{names[edge.source]}" -> "{names[edge.target]}"' for edge in picture.edges]
+    lines.append("}")
+    return "\n".join(lines) + "\n"
+
+
+def node_ids(picture: Picture) -> dict[str, str]:
+    """The DOM id of every task. An id that breaks our own rule (a damaged file) is numbered instead of copied."""
+    return {
+        node.task_id: f"task-{node.task_id}" if _SAFE_ID.fullmatch(node.task_id) else f"task~{number}"
+        for number, node in enumerate(picture.nodes)
+    }
+
+
+def _graph_attributes(picture: Picture, *, right: bool, large: bool) -> str:
+    attributes = {
+        "rankdir": "LR" if right else "TB",
+        "bgcolor": "white",
+        "pad": "0.3",
+        "nodesep": "0.22" if right else "0.3",
+        "ranksep": "0.55" if right else "0.5",
+        "splines": "line" if large else "spline",
+        "fontname": FONT,
+        "fontcolor": _INK,
+        "labelloc": "t",
+        "labeljust": "l",
+        "outputorder": "edgesfirst",
+        "tooltip": " ",
+    }
+    if large:
+        # Without these bounds the search for the shortest edges takes minutes on a few thousand nodes.
+        attributes |= {"nslimit": "2", "nslimit1": "2", "mclimit": "0.4"}
+    label = f'<FONT POINT-SIZE="17"><B>{_html(clean(picture.title)) or "workflow"}</B></FONT><BR ALIGN="LEFT"/>'
+    if picture.subtitle:
+        subtitle = _html(clean(picture.subtitle))
+        label += f'{_GAP}<BR ALIGN="LEFT"/><FONT POINT-SIZE="11" COLOR="{_QUIET}">{subtitle}</FONT><BR ALIGN="LEFT"/>'
+    label += '<FONT POINT-SIZE="8"> </FONT><BR ALIGN="LEFT"/>'
+    pairs = ", ".join(f'{name}="{value}"' for name, value in attributes.items())
+    return f"{pairs}, label=<{label}>"
+
+
+def _node(node: Node, name: str) -> str:
+    look = look_of(node.status)
+    label = shorten(clean(node.label), _LABEL_LIMIT)
+    second = shorten(caption(node), _LABEL_LIMIT)
+    html = f"<B>{_html(label)}</B>" if label else " "
+    if second:
+        html += f'<BR/>{_GAP}<BR/><FONT POINT-SIZE="9">{_html(second)}</FONT>'
+    style = "rounded,filled,dashed" if look.dashed else "rounded,filled"
+    width = max(_inches(label, 12 * 1.08), _inches(second, 9)) + 0.32
+    return (
+        f'"{name}" [id="{name}", class="task state-{look.name}", label=<{html}>, width={width:.2f}, style="{style}", '
+        f'fillcolor="{look.light.fill}", color="{look.light.stroke}", fontcolor="{look.light.ink}"]'
+    )
+
+
+def _html(text: str) -> str:
+    """Text for an HTML-like label. Backslashes too: Graphviz replaces \\N and \\G even there."""
+    return html_escape(text, quote=True).replace("&#x27;", "&#39;").replace("\\", "&#92;")
+
+
+def _inches(text: str, size: float) -> float:
+    """An upper estimate of the width of text. The box must hold it in a wider font than the one measured here:
+    an SVG is looked at on machines with other fonts, and without fontconfig Graphviz only guesses.
+    """
+    em = 0.0
+    for char in text:
+        if unicodedata.east_asian_width(char) in "WF":
+            em += 1.05
+        elif char in "iljt|!.,:;'()[]fI ":
+            em += 0.38
+        elif char in "mwMW@%…▶":
+            em += 0.95
+        elif char.isupper() or not char.isascii():
+            em += 0.75
+        else:
+            em += 0.6
+    return em * size / 72

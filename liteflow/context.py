@@ -1,0 +1,102 @@
+"""What a running task can ask about itself, and the values it exchanges beside its arguments."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any
+
+from liteflow.payload import Encoding, Payload, decode, encode
+from liteflow.work import RunInfo, Work
+
+
+def spill_dir(info: RunInfo) -> str:
+    """The folder of this run's values that are too large for the database."""
+    return f"{info.db_path}_xcom/{info.run_id}"
+
+
+def idempotency_key(run_id: str, task_id: str, map_index: int) -> str:
+    """The same for every attempt of a task instance, so that an outside system can tell a repetition."""
+    return f"{run_id}:{task_id}" if map_index < 0 else f"{run_id}:{task_id}:{map_index}"
+
+
+class TaskContext:
+    """The attempt that is running. Get it with `current_context()`."""
+
+    def __init__(self, work: Work, info: RunInfo) -> None:
+        self.run_id = info.run_id
+        self.dag_id = info.dag_id
+        self.task_id = work.task_id
+        self.map_index = work.map_index
+        self.attempt = work.attempt
+        self.params: Mapping[str, Any] = info.params
+        self.db_path = info.db_path
+        self.pushed: dict[str, Payload] = {}
+        self._info = info
+
+    @property
+    def idempotency_key(self) -> str:
+        """Stable over the attempts of this task instance."""
+        return idempotency_key(self.run_id, self.task_id, self.map_index)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        """Store a value under `key`; other tasks see it when this task has succeeded.
+
+        Raises:
+            PayloadError: the value cannot be stored.
+            TypeError: the key is not text.
+        """
+        if not isinstance(key, str):
+            raise TypeError(f"the key of an xcom is text, not {type(key).__name__}")
+        self.pushed[str.__str__(key)] = encode(value, spill_dir(self._info))
+
+    def xcom_pull(self, task_id: str, key: str = "return_value", map_index: int = -1, default: Any = None) -> Any:
+        """A value that another task of this run has stored, or `default`.
+
+        Raises:
+            PayloadError: the stored value cannot be read back.
+            OSError: the database cannot be read.
+        """
+        payload = _load(self.db_path, (self.run_id, task_id, map_index, key))
+        return default if payload is None else decode(payload)
+
+
+def _load(db_path: str, row_key: tuple[str, str, int, str]) -> Payload | None:
+    """Read one value through a short, read-only connection of its own."""
+    import sqlite3
+    from urllib.parse import quote
+
+    try:
+        connection = sqlite3.connect(f"file:{quote(db_path)}?mode=ro", uri=True, timeout=30.0)
+        try:
+            row = connection.execute(
+                "SELECT encoding, value, size, file, sha256 FROM liteflow_xcom"
+                " WHERE run_id = ? AND task_id = ? AND map_index = ? AND key = ?",
+                row_key,
+            ).fetchone()
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise OSError(f"{db_path}: the value of task {row_key[1]!r} cannot be read: {error}") from None
+    if row is None:
+        return None
+    encoding: Encoding = row[0]
+    file = None if row[3] is None else os.path.join(f"{db_path}_xcom", row[3])
+    return Payload(encoding, row[1], row[2], file, row[4])
+
+
+running: ContextVar[TaskContext] = ContextVar("liteflow_task")
+
+
+def current_context() -> TaskContext:
+    """The context of the task that calls this.
+
+    Raises:
+        RuntimeError: no task is running here (a thread that a task started does not inherit it before Python 3.14;
+            run its function with `contextvars.copy_context().run`).
+    """
+    context = running.get(None)
+    if context is None:
+        raise RuntimeError("current_context() was called outside a running task")
+    return context

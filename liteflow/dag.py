@@ -1,0 +1,467 @@
+"""The API people type to define and run a dag.
+
+with Dag("etl") as dag:
+    a = dag.task(extract)
+    b = dag.task(transform, data=a, retries=2)
+    a >> b
+run = dag.run(max_workers=4, mode="process")
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar, Token
+from typing import Any, Final
+
+from liteflow.dagrun import DagRun
+from liteflow.database import connect
+from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound
+from liteflow.graph import Graph, unknown_dependency
+from liteflow.history import History
+from liteflow.maintenance import delete_runs
+from liteflow.retry import NEVER
+from liteflow.runner import Observer, Options, Program
+from liteflow.runner import run as run_program
+from liteflow.states import Status
+from liteflow.task import (
+    MODES,
+    OPTION_NAMES,
+    Building,
+    Task,
+    TaskFunction,
+    TaskOptions,
+    building,
+    check_id,
+    make_options,
+    parameters_of,
+)
+from liteflow.work import Body, Call, Command
+
+DEFAULT_WORKERS: Final = {"thread": 4, "process": 4, "async": 1000, "inline": 1}
+
+#: While a script is only looked at, dags note themselves here and `Dag.run` stops the script (see `collecting`).
+_collector: ContextVar[list[Dag] | None] = ContextVar("liteflow_collector", default=None)
+
+
+class Collected(BaseException):
+    """Ends a script that is only being looked at when it comes to running its dag."""
+
+
+def init_schema(db_path: str = "liteflow.db") -> None:
+    """Make the state file, or bring it up to date; harmless to repeat. `Dag.run` does it too.
+
+    Raises:
+        StoreError: the file cannot be written, or is not ours.
+    """
+    connect(os.path.abspath(db_path)).close()
+
+
+class Dag(Building):
+    """Tasks and what waits for what, under a name.
+
+    Args:
+        dag_id: 1 to 128 letters, digits, `_`, `.` or `-`.
+        db_path: the state file; made when needed.
+        description: for people.
+    """
+
+    def __init__(self, dag_id: str, db_path: str = "liteflow.db", description: str = "") -> None:
+        self.dag_id = check_id(dag_id, "dag id")
+        self.db_path = str(db_path)
+        self.description = description
+        self.tasks: dict[str, Task] = {}
+        self.source: str | None = None
+        self._loaded = False
+        self._tokens: list[Token[Building | None]] = []
+        collector = _collector.get()
+        if collector is not None:
+            collector.append(self)
+
+    def __enter__(self) -> Dag:
+        self._tokens.append(building.set(self))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        building.reset(self._tokens.pop())
+
+    def __repr__(self) -> str:
+        return f"<Dag {self.dag_id!r}: {len(self.tasks)} tasks>"
+
+    # -- defining ------------------------------------------------------------------------------------------
+
+    def task(self, func: Callable[..., Any] | None = None, task_id: str | None = None, **kwargs: Any) -> Any:
+        """Add a task and return it; also a decorator: `@dag.task` or `@dag.task(retries=2)`.
+
+        `task_id` defaults to the function's name. Keywords that are options (see `TaskOptions`) configure the task,
+        all others are arguments of the function; a Task among them, at any depth, stands for its return value and
+        is waited for. A parameter that is given no value and has the name of another task receives that task's value.
+
+        Raises:
+            DuplicateTask: the id is taken.
+            DefinitionError: an argument the function does not take, or an option that makes no sense.
+        """
+        if func is None:
+            return lambda function: self.task(function, task_id, **kwargs)
+        if isinstance(func, TaskFunction):
+            func = func.func
+        if not callable(func):
+            raise DefinitionError(f"{func!r} cannot be called; dag.task() takes a function")
+        name = task_id if task_id is not None else str(getattr(func, "__name__", ""))
+        if name == "<lambda>" or not name:
+            raise DefinitionError(f"{func!r} has no name of its own; give it one: dag.task(func, task_id='…')")
+        options = {key: kwargs.pop(key) for key in list(kwargs) if key in OPTION_NAMES}
+        return self._add(func, name, make_options(options, name), kwargs)
+
+    def add_call(
+        self, func: Callable[..., Any], task_id: str | None, options: TaskOptions, arguments: Mapping[str, Any]
+    ) -> Task:
+        """Add a call of a decorated function; a second call of the same one becomes `name__1`, and so on."""
+        name = base = task_id or func.__name__
+        number = 0
+        while name in self.tasks:
+            number += 1
+            name = f"{base}__{number}"
+        return self._add(func, name, options, arguments)
+
+    def _add(self, func: Callable[..., Any], name: str, options: TaskOptions, arguments: Mapping[str, Any]) -> Task:
+        parameters = parameters_of(func)
+        unknown = [key for key in arguments if key not in parameters.names] if not parameters.any_name else []
+        if unknown:
+            import difflib
+
+            near = difflib.get_close_matches(unknown[0], [*parameters.names, *OPTION_NAMES], n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise DefinitionError(f"task {name!r}: its function takes no argument {unknown[0]!r}{hint}")
+        task = self.add_task(Task(name, func, bound_args=arguments, options=options))
+        self._fill(task)
+        return task
+
+    def add_task(self, task: Task) -> Task:
+        """Add a ready-made task.
+
+        Raises:
+            DuplicateTask: the id is taken.
+        """
+        if task.task_id in self.tasks:
+            raise DuplicateTask(f"dag {self.dag_id!r} has a task {task.task_id!r} already; give one of them a task_id")
+        self.tasks[task.task_id] = task
+        return task
+
+    def _fill(self, task: Task) -> frozenset[str]:
+        """Fill parameters by the names of upstream tasks; returns those that still have no value."""
+        if task.func is None:
+            return frozenset()
+        parameters = parameters_of(task.func)
+        for name in parameters.names:
+            given = name in task.bound_args or name in task.arg_dependencies
+            if not given and name in self.tasks and name != task.task_id:
+                task.bind(name, self.tasks[name])
+        return parameters.required - task.bound_args.keys() - task.arg_dependencies.keys()
+
+    def graph(self) -> Graph:
+        """The checked graph.
+
+        Raises:
+            CycleError, UnknownDependency: see `Graph`.
+            DefinitionError: a parameter has no value.
+        """
+        for task in self.tasks.values():
+            missing = self._fill(task)
+            if missing:
+                raise DefinitionError(
+                    f"task {task.task_id!r}: parameter {min(missing)!r} has no value, and no task has that name"
+                )
+        place = {task_id: number for number, task_id in enumerate(self.tasks)}
+        dependencies: dict[str, Sequence[str]] = {}
+        for task_id, task in self.tasks.items():
+            if not task.dependencies:
+                dependencies[task_id] = ()
+                continue
+            try:
+                dependencies[task_id] = sorted(task.dependencies, key=place.__getitem__)
+            except KeyError as error:
+                raise unknown_dependency(task_id, str(error.args[0]), self.tasks) from None
+        return Graph(dependencies)
+
+    def program(self) -> Program:
+        """The dag in the form the loop runs.
+
+        Raises:
+            DefinitionError: see `graph`.
+        """
+        graph = self.graph()
+        bodies: dict[str, Body] = {}
+        inputs, retries, rules = {}, {}, {}
+        timeouts, graces, modes = {}, {}, {}
+        rows = []
+        for node, (task_id, task) in enumerate(self.tasks.items()):
+            bodies[task_id] = task.body()
+            wanted = task.inputs()
+            if wanted:
+                inputs[node] = tuple(graph.index[name] for name in wanted)
+            options = task.options
+            if options.retries and (policy := options.policy) != NEVER:
+                retries[node] = policy
+            if options.trigger_rule != "all_success":
+                rules[node] = options.trigger_rule
+            if options.timeout is not None:
+                timeouts[node] = float(options.timeout)
+            if options.kill_grace is not None:
+                graces[node] = float(options.kill_grace)
+            if options.mode is not None:
+                modes[task_id] = options.mode
+            rows.append(self._row(task, bodies[task_id], [graph.ids[above] for above in graph.upstream[node]]))
+        snapshot = json.dumps({"tasks": rows}, separators=(",", ":"), default=str)
+        digest = hashlib.sha256(snapshot.encode("utf-8", "replace")).hexdigest()
+        return Program(
+            self.dag_id,
+            graph,
+            bodies,
+            inputs,
+            retries,
+            rules,
+            timeouts,
+            graces,
+            modes,
+            digest,
+            snapshot,
+            self.description,
+            self.source or _script(),
+        )
+
+    def _row(self, task: Task, body: Body, above: list[str]) -> dict[str, Any]:
+        """A task in the stored graph: enough to draw it, and a digest that tells whether it changed."""
+        row: dict[str, Any] = {"id": task.task_id, "kind": "command" if isinstance(body, Command) else "python"}
+        if above:
+            row["depends_on"] = above
+        if task.trigger_rule != "all_success":
+            row["rule"] = task.trigger_rule
+        row["digest"] = _digest(body) if task.meta is None or "digest" not in task.meta else task.meta["digest"]
+        return {**row, **task.meta} if task.meta else row
+
+    # -- running -------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        max_workers: int | None = None,
+        mode: str = "process",
+        *,
+        run_id: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        logical_date: float | None = None,
+        log_dir: str | None = None,
+        fail_fast: bool = False,
+        durability: str = "process",
+        observers: Sequence[Observer] = (),
+        done: Mapping[str, float] | None = None,
+        raise_signals: bool = True,
+    ) -> DagRun:
+        """Run all tasks and return the run, whatever its status; `raise_for_failure()` raises.
+
+        Args:
+            max_workers: how many tasks run at once (default 4; 1000 in mode "async").
+            mode: "process", "thread", "async" or "inline" (one by one in the calling thread, for debugging).
+            run_id: a name of your own for the run.
+            params: values that tasks find in their context.
+            log_dir: where each attempt's output goes, a file each; None leaves it on the terminal.
+            fail_fast: the first task that fails for good ends the run.
+            durability: "power" survives power cuts too, at the price of a disk sync for each step.
+            done: tasks to take as succeeded already, with the seconds they took; they have no value.
+            raise_signals: hand a signal that interrupted the run on to the program once the run is stored; with
+                False only the run's `signal` tells of it.
+
+        Raises:
+            DefinitionError: the graph or an argument is wrong; nothing ran.
+            StoreError, ResourceError: the state file.
+            KeyboardInterrupt: by Ctrl-C, once the tasks are stopped and the run is stored as INTERRUPTED.
+        """
+        run_id = check_id(run_id if run_id is not None else new_run_id(), "run id")
+        return self._execute(
+            Options(
+                os.path.abspath(self.db_path),
+                run_id,
+                mode,
+                self._workers(max_workers, mode),
+                None if log_dir is None else os.path.abspath(log_dir),
+                durability,
+                fail_fast,
+                params=params or {},
+                logical_date=logical_date,
+                observers=observers,
+                done={name: seconds for name, seconds in (done or {}).items() if name in self.tasks},
+            ),
+            resume=False,
+            raise_signals=raise_signals,
+        )
+
+    def resume(
+        self,
+        run_id: str | None = None,
+        max_workers: int | None = None,
+        mode: str | None = None,
+        *,
+        log_dir: str | None = None,
+        fail_fast: bool = False,
+        durability: str = "process",
+        observers: Sequence[Observer] = (),
+        raise_signals: bool = True,
+    ) -> DagRun:
+        """Go on with a run that failed, was cancelled or interrupted, or whose process died: by default the latest.
+
+        What succeeded is kept, all else runs. A run that succeeded is returned as it is.
+
+        Raises:
+            RunNotFound: there is no such run.
+            RunOwned: another process is still at it.
+            As for `run` otherwise.
+        """
+        path = os.path.abspath(self.db_path)
+        with History(path) as history:
+            before = history.run(run_id) if run_id is not None else history.latest(self.dag_id)
+        if before.dag_id != self.dag_id:
+            raise RunNotFound(f"run {before.run_id} is of dag {before.dag_id!r}, not of {self.dag_id!r}")
+        if before.status == Status.SUCCESS:
+            return DagRun.from_record(path, before)
+        mode = mode or str(before.settings.get("mode", "process"))
+        workers = max_workers if max_workers is not None else before.settings.get("max_workers")
+        return self._execute(
+            Options(
+                path,
+                before.run_id,
+                mode,
+                self._workers(workers, mode),
+                os.path.abspath(log_dir) if log_dir is not None else before.settings.get("log_dir"),
+                durability,
+                fail_fast,
+                params=before.params,
+                logical_date=before.logical_date,
+                observers=observers,
+            ),
+            resume=True,
+            raise_signals=raise_signals,
+        )
+
+    def _workers(self, wanted: object, mode: str) -> int:
+        if mode not in MODES:
+            raise DefinitionError(f"mode {mode!r} must be one of {', '.join(MODES)}")
+        workers = DEFAULT_WORKERS[mode] if wanted is None else wanted
+        if type(workers) is not int or workers < 1:
+            raise DefinitionError(f"max_workers={workers!r} must be a whole number, 1 or more")
+        return workers
+
+    def _execute(self, options: Options, *, resume: bool, raise_signals: bool) -> DagRun:
+        if _collector.get() is not None:
+            raise Collected
+        if self._loaded:
+            raise DefinitionError(
+                f"dag {self.dag_id!r} was loaded from the state file, which holds no code: "
+                "run the script that defines its tasks"
+            )
+        program = self.program()
+        token = building.set(None)  # in a task, a decorated function is just a function
+        try:
+            result = run_program(program, options, resume=resume)
+        finally:
+            building.reset(token)
+        with History(options.db_path) as history:
+            run = DagRun.from_record(options.db_path, history.run(options.run_id))
+        run.signal = result.signal
+        if result.status == Status.INTERRUPTED and result.signal is not None and raise_signals:
+            # The program's own handlers were not asked while the run was being stopped: now they are.
+            signal.raise_signal(result.signal)
+        return run
+
+    # -- what is stored --------------------------------------------------------------------------------------
+
+    @classmethod
+    def load(cls, db_path: str, dag_id: str) -> Dag:
+        """A dag's metadata from the state file, for looking at its runs. It has no code, so it cannot run.
+
+        Raises:
+            RunNotFound: the file knows no such dag.
+        """
+        with History(db_path) as history:
+            record = history.dag(dag_id)
+        if record is None:
+            raise RunNotFound(f"{db_path}: there is no dag {dag_id!r}")
+        dag = cls(record.dag_id, db_path, record.description)
+        dag.source, dag._loaded = record.source, True
+        return dag
+
+    @classmethod
+    def all_dags(cls, db_path: str) -> list[Dag]:
+        """All dags of a state file, by id, as `load` gives them."""
+        with History(db_path) as history:
+            records = history.dags()
+        return [cls.load(db_path, record.dag_id) for record in records]
+
+    @classmethod
+    def delete_dag(cls, db_path: str, dag_id: str) -> int:
+        """Delete a dag with all its runs, values and large files. Returns how many runs there were.
+
+        Raises:
+            RunNotFound: there is no such dag.
+            RunOwned: one of its runs is at work; nothing was deleted.
+        """
+        with History(db_path) as history:
+            run_ids = list(history.run_ids(dag_id))
+            if history.dag(dag_id) is None and not run_ids:
+                raise RunNotFound(f"{db_path}: there is no dag {dag_id!r}")
+        delete_runs(db_path, run_ids, dag_id)
+        return len(run_ids)
+
+    def runs(self, limit: int = 20) -> list[DagRun]:
+        """The newest runs first."""
+        with History(self.db_path) as history:
+            return [
+                DagRun.from_record(os.path.abspath(self.db_path), one) for one in history.runs(self.dag_id, limit=limit)
+            ]
+
+
+def new_run_id() -> str:
+    """A run id that sorts by time and is unique."""
+    return f"{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:8]}"
+
+
+def collect(load: Callable[[], object]) -> list[Dag]:
+    """The dags that a script defines: `load` executes it, and is stopped where it would run one."""
+    found: list[Dag] = []
+    token = _collector.set(found)
+    try:
+        load()
+    except Collected:
+        pass
+    finally:
+        _collector.reset(token)
+    return found
+
+
+def _script() -> str | None:
+    """The file of the program that is running."""
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    return os.path.abspath(file) if isinstance(file, str) else None
+
+
+def _digest(body: Body) -> str:
+    """What changes when the work does: the code and its constants, or the command."""
+    if isinstance(body, Command):
+        parts: list[object] = [body.argv, body.cwd, sorted(body.env.items())]
+    else:
+        parts = [*_code_parts(body), sorted(body.kwargs)]
+    return hashlib.sha256(repr(parts).encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def _code_parts(call: Call) -> list[object]:
+    code = getattr(call.func, "__code__", None)
+    name = getattr(call.func, "__qualname__", type(call.func).__qualname__)
+    if code is None:
+        return [name]
+    constants = [one for one in code.co_consts if isinstance(one, str | int | float | bytes | None)]
+    return [name, code.co_code, constants, code.co_names]

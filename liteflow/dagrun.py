@@ -1,0 +1,106 @@
+"""What came of running a dag: `DagRun`, a view of one run in the state file."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from liteflow.errors import RunFailed
+from liteflow.history import History, RunRecord
+from liteflow.maintenance import delete_runs
+from liteflow.payload import decode
+from liteflow.states import Status
+
+
+class DagRun:
+    """One run: `run_id`, `dag_id`, `status`, `created_at` (epoch seconds), `started_at`, `ended_at`, `reason`.
+
+    `signal` is the number of the signal that interrupted it, in the process that ran it.
+    """
+
+    def __init__(
+        self,
+        db_path: str,
+        run_id: str,
+        dag_id: str,
+        status: str,
+        created_at: float,
+        started_at: float | None = None,
+        ended_at: float | None = None,
+        reason: str | None = None,
+    ) -> None:
+        self.db_path = db_path
+        self.run_id = run_id
+        self.dag_id = dag_id
+        self.status = status
+        self.created_at = created_at
+        self.started_at = started_at
+        self.ended_at = ended_at
+        self.reason = reason
+        self.signal: int | None = None
+
+    @classmethod
+    def from_record(cls, db_path: str, record: RunRecord) -> DagRun:
+        return cls(
+            db_path,
+            record.run_id,
+            record.dag_id,
+            record.status,
+            record.created_at,
+            record.started_at,
+            record.ended_at,
+            record.reason,
+        )
+
+    @classmethod
+    def load(cls, db_path: str, run_id: str) -> DagRun:
+        """A run from the state file, by its id or the beginning of it.
+
+        Raises:
+            RunNotFound: none or several match.
+        """
+        with History(db_path) as history:
+            return cls.from_record(os.path.abspath(db_path), history.run(run_id))
+
+    def __repr__(self) -> str:
+        return f"<DagRun {self.run_id!r} of {self.dag_id!r}: {self.status}>"
+
+    def statuses(self) -> dict[str, str]:
+        """Each task's state, by task id."""
+        with History(self.db_path) as history:
+            return {one.task_id: one.status for one in history.instances(self.run_id)}
+
+    def value(self, task_id: str, key: str = "return_value", default: Any = None) -> Any:
+        """A value that a task returned or pushed; see `XCom.load`."""
+        with History(self.db_path) as history:
+            payload = history.value(self.run_id, task_id, key)
+        return default if payload is None else decode(payload)
+
+    def failures(self) -> dict[str, str]:
+        """The failed tasks, each with the last line of its error."""
+        with History(self.db_path) as history:
+            failed = [one for one in history.instances(self.run_id) if one.status == Status.FAILED]
+        return {one.task_id: (one.error_log or one.reason or "failed").strip().splitlines()[-1] for one in failed}
+
+    def raise_for_failure(self) -> DagRun:
+        """The run itself if it succeeded.
+
+        Raises:
+            RunFailed: it did not; names the failed tasks.
+        """
+        if self.status == Status.SUCCESS:
+            return self
+        failures = self.failures()
+        first = "; ".join(f"{task_id}: {why}" for task_id, why in list(failures.items())[:3])
+        more = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
+        raise RunFailed(
+            f"run {self.run_id} of {self.dag_id!r} is {self.status}: {first or self.reason}{more}", failures
+        )
+
+    def delete(self, db_path: str | None = None) -> None:
+        """Delete the run with its tasks, attempts, values and events.
+
+        Raises:
+            RunOwned: it is at work.
+        """
+        delete_runs(db_path or self.db_path, [self.run_id])

@@ -1,0 +1,150 @@
+"""Opening the state file, and saying in plain words what SQLite refused.
+
+Never `open()` the database, its -wal or its -shm file by hand in a process that has it open in SQLite: closing that
+descriptor would drop SQLite's locks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import urllib.parse
+from collections.abc import Iterator
+from typing import Final
+
+from liteflow.errors import CorruptDatabase, LiteflowError, NotOurs, ResourceError, StoreError
+from liteflow.locks import LockFile
+from liteflow.schema import check_schema, migrate
+
+_BUSY_MS: Final = 5000
+#: the byte of the lock file that guards checkpoints; bytes from 1 are runs
+CHECKPOINT_LOCK: Final = 0
+
+
+def connect(path: str) -> sqlite3.Connection:
+    """Open (and make, or bring up to date) the state file for writing. Autocommit; writes say BEGIN IMMEDIATE.
+
+    Raises:
+        StoreError: it cannot be opened, is not ours, is damaged, or is newer than this version.
+    """
+    if os.path.isdir(path):
+        raise StoreError(f"{path}: is a folder, not a state file; name a file with --db")
+    with translated(path):
+        connection = sqlite3.connect(path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
+        try:
+            _settings(connection)
+            migrate(connection, path)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA wal_autocheckpoint=0")  # only a holder of the checkpoint lock may
+            connection.execute("PRAGMA journal_size_limit=67108864")
+            connection.execute("PRAGMA synchronous=NORMAL")
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def connect_read_only(path: str) -> sqlite3.Connection:
+    """Open the state file for reading; changes nothing, not even where it lies on a read-only disk.
+
+    Raises:
+        StoreError: there is none, or it cannot be read.
+    """
+    if not os.path.isfile(path):
+        kind = "is not a file" if os.path.exists(path) else "no such state file"
+        raise StoreError(f"{path}: {kind}; run a workflow first, or name another file with --db")
+    quoted = urllib.parse.quote(os.path.abspath(path))
+    with translated(path):
+        connection = _open_uri(f"file:{quoted}?mode=ro")
+        try:
+            try:
+                version = check_schema(connection, path)
+            except sqlite3.OperationalError:
+                # A write-ahead log cannot be set up on a read-only disk; without one the file is complete.
+                if os.access(os.path.dirname(os.path.abspath(path)), os.W_OK) or os.path.exists(f"{path}-wal"):
+                    raise
+                connection.close()
+                connection = _open_uri(f"file:{quoted}?immutable=1")
+                version = check_schema(connection, path)
+            if version == 0:
+                raise NotOurs(f"{path}: holds no runs; run a workflow first, or name another file with --db")
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _open_uri(uri: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
+    _settings(connection)
+    connection.execute("PRAGMA query_only=ON")
+    return connection
+
+
+def _settings(connection: sqlite3.Connection) -> None:
+    for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0", "temp_store=MEMORY", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+    connection.text_factory = _text
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")  # a damaged file must not raise from inside a fetch
+
+
+@contextlib.contextmanager
+def translated(path: str) -> Iterator[None]:
+    """Turn SQLite's errors into ours, with the file's name and the next step."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise explain(error, path) from None
+
+
+def explain(error: sqlite3.Error, path: str) -> LiteflowError:
+    """The error of ours that says what SQLite's error means to a user."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return StoreError(f"{path}: locked by another program for too long; try again when it is done")
+    if name == "SQLITE_FULL":
+        return ResourceError(f"{path}: the disk is full; free some space, then resume the run")
+    if name.startswith("SQLITE_IOERR"):
+        return ResourceError(f"{path}: the disk reported an error ({name}); nothing false was stored")
+    if name == "SQLITE_NOTADB":
+        return NotOurs(f"{path}: is not a SQLite database; choose another file with --db")
+    if name.startswith("SQLITE_CORRUPT") or "malformed" in str(error):
+        return CorruptDatabase(f"{path}: is damaged ({error}) and was left as it is; keep a copy, use another --db")
+    if name.startswith("SQLITE_READONLY"):
+        return StoreError(f"{path}: cannot be written to (read-only file or folder)")
+    if name.startswith("SQLITE_CANTOPEN"):
+        return StoreError(f"{path}: cannot be opened; does its folder exist, and may you write there?")
+    if type(error) is sqlite3.DatabaseError:
+        return CorruptDatabase(f"{path}: cannot be read ({error})")
+    return StoreError(f"{path}: {error}")
+
+
+class Transaction:
+    """BEGIN IMMEDIATE … COMMIT under the shared checkpoint lock; rolls back whatever is raised inside."""
+
+    __slots__ = ("_connection", "_locks")
+
+    def __init__(self, connection: sqlite3.Connection, locks: LockFile) -> None:
+        self._connection = connection
+        self._locks = locks
+
+    def __enter__(self) -> None:
+        self._locks.share(CHECKPOINT_LOCK)
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        except BaseException:
+            self._locks.release(CHECKPOINT_LOCK)
+            raise
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, trace: object) -> None:
+        try:
+            if kind is None:
+                self._connection.execute("COMMIT")
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            self._locks.release(CHECKPOINT_LOCK)

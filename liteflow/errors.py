@@ -1,0 +1,112 @@
+"""Every error the engine raises on purpose.
+
+LiteflowError
+├── DefinitionError            the graph or a task is wrong; nothing ran          exit 2
+│   ├── CycleError             also a graphlib.CycleError; `.path`
+│   ├── DuplicateTask          also a ValueError
+│   └── UnknownDependency      also a ValueError
+├── RunFailed                  from DagRun.raise_for_failure(); `.failures`       exit 1
+├── PayloadError               a value cannot be stored, or read back
+├── StoreError                 the state file                                     exit 3
+│   ├── NotOurs                some other program's database, or no database
+│   ├── SchemaTooNew           written by a newer version
+│   ├── CorruptDatabase        SQLite cannot read it
+│   ├── RunNotFound            no such run, or no such dag
+│   └── StaleRun               another process has taken this run over            exit 4
+├── RunOwned                   a live process owns this run                       exit 4
+└── ResourceError              disk full, no more files or processes              exit 5
+
+`SkipTask` is not an error: a task raises it to end as SKIPPED.
+Every message says what, where and what to do; it needs no traceback.
+"""
+
+from __future__ import annotations
+
+import graphlib
+from collections.abc import Mapping, Sequence
+
+
+class LiteflowError(Exception):
+    """The root of the tree. `exit_code` is what a command line ends with."""
+
+    exit_code = 70
+
+
+class DefinitionError(LiteflowError):
+    exit_code = 2
+
+
+class CycleError(DefinitionError, graphlib.CycleError):
+    """Tasks wait for each other. `path` is a shortest such circle: its first id stands again at its end."""
+
+    def __init__(self, path: Sequence[str]) -> None:
+        self.path = list(path)
+        super().__init__(_cycle_message(self.path), self.path)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def _cycle_message(path: Sequence[str]) -> str:
+    names = [repr(name) for name in path]
+    if len(names) > 11:
+        names = [*names[:6], f"… {len(names) - 11} more …", *names[-5:]]
+    return f"tasks depend on each other in a cycle: {' -> '.join(names)}"
+
+
+class DuplicateTask(DefinitionError, ValueError):
+    pass
+
+
+class UnknownDependency(DefinitionError, ValueError):
+    pass
+
+
+class RunFailed(LiteflowError):
+    """A run ended without success. `failures` maps each failed task to its one-line reason."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, failures: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.failures = dict(failures)
+
+
+class PayloadError(LiteflowError):
+    exit_code = 1
+
+
+class StoreError(LiteflowError):
+    exit_code = 3
+
+
+class NotOurs(StoreError):
+    pass
+
+
+class SchemaTooNew(StoreError):
+    pass
+
+
+class CorruptDatabase(StoreError):
+    pass
+
+
+class RunNotFound(StoreError):
+    pass
+
+
+class StaleRun(StoreError):
+    exit_code = 4
+
+
+class RunOwned(LiteflowError):
+    exit_code = 4
+
+
+class ResourceError(LiteflowError):
+    exit_code = 5
+
+
+class SkipTask(Exception):
+    """Raise it in a task to end the task as SKIPPED; the message becomes the reason."""

@@ -1,0 +1,267 @@
+"""Running one attempt of a Python task: the same in every lane.
+
+Whatever the function does, the end is an `Outcome`: values are encoded and errors put into words here, beside the
+function, so that only plain data travels.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from types import CodeType, TracebackType
+from typing import Any, Protocol
+
+from liteflow.context import TaskContext, running, spill_dir
+from liteflow.errors import SkipTask
+from liteflow.payload import Payload, decode, encode
+from liteflow.states import Verdict
+from liteflow.work import Call, ErrorInfo, Outcome, Ref, RunInfo, Work
+
+TRACEBACK_CHARACTERS = 64 * 1024
+MESSAGE_CHARACTERS = 2000
+_OUR_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
+
+
+class Executor(Protocol):
+    """Runs work; every submitted work comes back as exactly one Outcome, until `close`.
+
+    One thread, always the same, calls these; `wake` may be called from signal handlers.
+    """
+
+    def submit(self, work: Work) -> None:
+        """Start an attempt now. Counting slots is the caller's business. Failures become Outcomes."""
+
+    def wait(self, timeout_s: float | None = None) -> list[Outcome]:
+        """Outcomes that have come; empty when the time is over or `wake` was called."""
+
+    def cancel(self, node: int, grace_s: float) -> None:
+        """End an attempt: SIGTERM, `grace_s` seconds, SIGKILL for all it started; its Outcome is CANCELLED.
+
+        A thread cannot be killed: after the grace it is abandoned and its late result is thrown away.
+        """
+
+    def wake(self) -> None:
+        """Make `wait` return."""
+
+    def pids(self) -> Mapping[int, int]:
+        """Process ids of running attempts by node (commands and worker processes only)."""
+
+    def close(self, grace_s: float = 0.0) -> None:
+        """End everything that runs, without outcomes; waits for nothing that may hang."""
+
+    @property
+    def session(self) -> int | None:
+        """The guardian's number: `tree.sweep_session` kills by it what a killed guardian left behind."""
+
+
+class Lane(Protocol):
+    """One way of running work; several share an inbox."""
+
+    def submit(self, work: Work) -> None: ...
+
+    def cancel(self, node: int, grace_s: float) -> None: ...
+
+    def close(self, grace_s: float) -> None: ...
+
+
+class Terminated(SystemExit):
+    """SIGTERM has arrived in a worker: the task's `finally` blocks run, then the worker ends."""
+
+
+def fill(value: Any, inputs: Mapping[str, Any]) -> Any:
+    """Replace every Ref, at any depth of lists, tuples and dicts; each attempt gets containers of its own."""
+    kind = type(value)
+    if kind is Ref:  # a missing one: the upstream returned None, which is not stored, or was skipped
+        return inputs.get(value.task_id if value.key == "return_value" else f"{value.task_id}:{value.key}")
+    if kind is list:
+        return [fill(item, inputs) for item in value]
+    if kind is dict:
+        return {key: fill(item, inputs) for key, item in value.items()}
+    if isinstance(value, tuple):
+        if kind is tuple:
+            return tuple([fill(item, inputs) for item in value])
+        if hasattr(kind, "_fields"):
+            return kind(*[fill(item, inputs) for item in value])
+    return value
+
+
+class Attempt:
+    """One attempt of a Python task, from its arguments to its Outcome."""
+
+    __slots__ = ("_context", "_info", "_started_at", "_work")
+
+    def __init__(self, work: Work, info: RunInfo) -> None:
+        self._work = work
+        self._info = info
+        self._started_at = time.time()
+        self._context = TaskContext(work, info)
+
+    def run(self, body: Call) -> Outcome:
+        """Run the function; a coroutine that it returns is run in an event loop of its own."""
+        token = running.set(self._context)
+        try:
+            value = body.func(**self.arguments(body))
+            if isinstance(value, Coroutine):
+                import asyncio
+
+                value = asyncio.run(value)
+            return self.returned(value)
+        except Terminated:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever user code raises is an outcome
+            return self.raised(error)
+        finally:
+            running.reset(token)
+
+    async def run_async(self, body: Call) -> Outcome:
+        """Await a coroutine function in the running loop. asyncio.CancelledError passes through."""
+        import asyncio
+
+        running.set(self._context)  # the asyncio.Task that runs this has a context of its own
+        try:
+            return self.returned(await body.func(**self.arguments(body)))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever user code raises is an outcome
+            return self.raised(error)
+
+    def arguments(self, body: Call) -> dict[str, Any]:
+        """The keyword arguments, with upstream values in place of Refs. Raises PayloadError."""
+        inputs = self._work.inputs
+        values = {name: decode(payload) for name, payload in inputs.items()} if inputs else {}
+        return {name: fill(value, values) for name, value in body.kwargs.items()}
+
+    def returned(self, value: Any) -> Outcome:
+        """The outcome of a function that returned. Raises PayloadError when the value cannot be stored."""
+        payload = None if value is None else encode(value, spill_dir(self._info))
+        return self.outcome("SUCCESS", value=payload)
+
+    def raised(self, error: BaseException) -> Outcome:
+        """The outcome of a function that raised."""
+        if isinstance(error, SkipTask):
+            return self.outcome("SKIPPED", error=ErrorInfo(one_line(safe_text(error)), "", ("SkipTask",)))
+        if isinstance(error, SystemExit):
+            if error.code is None or error.code == 0:
+                return self.outcome("SUCCESS")
+            code = error.code & 0xFF if isinstance(error.code, int) else 1
+            return self.outcome("FAILED", error=describe(error), exit_code=code)
+        return self.outcome("FAILED", error=describe(error))
+
+    def outcome(
+        self,
+        verdict: Verdict,
+        *,
+        value: Payload | None = None,
+        error: ErrorInfo | None = None,
+        exit_code: int | None = None,
+    ) -> Outcome:
+        """An outcome that ends now. What was pushed counts for a success only."""
+        pushed = self._context.pushed if verdict == "SUCCESS" and self._context.pushed else None
+        work = self._work
+        return Outcome(
+            work.node, work.attempt, verdict, value, pushed, error, exit_code, self._started_at, time.time(), None
+        )
+
+
+def failure(
+    work: Work,
+    verdict: Verdict,
+    message: str,
+    *,
+    exit_code: int | None = None,
+    started_at: float | None = None,
+    ended_at: float | None = None,
+    log_path: str | None = None,
+) -> Outcome:
+    """The outcome of an attempt that could not tell itself how it ended. Times default to now."""
+    now = time.time()
+    return Outcome(
+        work.node,
+        work.attempt,
+        verdict,
+        None,
+        None,
+        ErrorInfo(message),
+        exit_code,
+        now if started_at is None else started_at,
+        now if ended_at is None else ended_at,
+        log_path,
+    )
+
+
+def timeout_message(work: Work) -> str:
+    """Why an attempt is TIMED_OUT."""
+    return f"timed out after {work.timeout_s:g} s"
+
+
+def how_it_died(subject: str, code: int) -> str:
+    """A process's end in words, for example "worker killed by SIGKILL"."""
+    if code >= 0:
+        return f"{subject} exited with code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"{subject} killed by {name}"
+
+
+def safe_text(error: BaseException) -> str:
+    """str(error), or what can be said when the user's __str__ fails."""
+    try:
+        return "".join(str(error))  # also turns a subclass of str into text
+    except BaseException as failed:  # noqa: BLE001 - __str__ is the user's code
+        return f"<its __str__ raised {type(failed).__name__}>"
+
+
+def one_line(text: str, limit: int = MESSAGE_CHARACTERS) -> str:
+    """The text with line breaks made visible and its length bounded."""
+    line = " ⏎ ".join(part for part in (line.strip() for line in text.splitlines()) if part)
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def describe(error: BaseException) -> ErrorInfo:
+    """An exception in words alone; never raises, whatever the exception's own methods do."""
+    kind = type(error)
+    text = one_line(safe_text(error))
+    name = "".join(kind.__name__)
+    types = tuple("".join(base.__name__) for base in kind.__mro__ if base not in (BaseException, object))
+    return ErrorInfo(f"{name}: {text}" if text else name, _traceback_text(error), types)
+
+
+def _traceback_text(error: BaseException) -> str:
+    try:
+        text = "".join(traceback.format_exception(type(error), error, _without_ours(error.__traceback__)))
+    except BaseException as failed:  # noqa: BLE001 - repr and str are the user's code
+        try:
+            frames = "".join(traceback.format_tb(_without_ours(error.__traceback__)))
+        except BaseException:  # noqa: BLE001 - even the frames cannot be shown (for example, recursion)
+            frames = ""
+        text = f"{frames}{type(error).__name__} (showing it raised {type(failed).__name__})\n"
+    if len(text) <= TRACEBACK_CHARACTERS:
+        return text
+    half = TRACEBACK_CHARACTERS // 2 - 20
+    return f"{text[:half]}\n… {len(text) - 2 * half:,} characters …\n{text[-half:]}"
+
+
+def _without_ours(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback from the user's first frame on; all of it when it is ours alone."""
+    inner = trace
+    while inner is not None and inner.tb_frame.f_code.co_filename.startswith(_OUR_FOLDER):
+        inner = inner.tb_next
+    return inner or trace
+
+
+def is_coroutine_function(func: Callable[..., Any]) -> bool:
+    """Is it an `async def`, perhaps inside functools.partial, a method, or an object with __call__?"""
+    while True:
+        inner = func.func if isinstance(func, partial) else getattr(func, "__func__", None)
+        if not callable(inner):
+            break
+        func = inner
+    code = getattr(func, "__code__", None) or getattr(vars(type(func)).get("__call__"), "__code__", None)
+    return isinstance(code, CodeType) and bool(code.co_flags & _CO_COROUTINE)

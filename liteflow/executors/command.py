@@ -1,0 +1,140 @@
+"""Commands: one process each, started and watched by the guardian."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import partial
+
+from liteflow.context import idempotency_key
+from liteflow.errors import LiteflowError
+from liteflow.executors.base import failure, how_it_died, one_line, timeout_message
+from liteflow.executors.hub import LOST_MESSAGE, Hub, Ticket
+from liteflow.executors.inbox import Inbox, Timer
+from liteflow.processes.client import Exited
+from liteflow.states import Verdict
+from liteflow.work import Command, ErrorInfo, Outcome, RunInfo, Work
+
+
+def run_environment(info: RunInfo) -> dict[str, str]:
+    """The environment variables that are the same for all tasks of a run."""
+    return {
+        "LIGHTFLOW_RUN_ID": info.run_id,
+        "LIGHTFLOW_WORKFLOW": info.dag_id,
+        "LIGHTFLOW_DB": info.db_path,
+    }
+
+
+def task_environment(info: RunInfo, work: Work) -> dict[str, str]:
+    """The environment variables of one attempt."""
+    return {
+        "LIGHTFLOW_TASK": work.task_id,
+        "LIGHTFLOW_ATTEMPT": str(work.attempt),
+        "LIGHTFLOW_IDEMPOTENCY_KEY": idempotency_key(info.run_id, work.task_id, work.map_index),
+    }
+
+
+class _Running:
+    __slots__ = ("started_at", "stopped", "stopped_at", "ticket", "timer", "work")
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.started_at = time.time()
+        self.ticket: Ticket | None = None
+        self.timer: Timer | None = None
+        self.stopped: tuple[Verdict, str] | None = None  # why it was told to stop
+        self.stopped_at = 0.0
+
+
+class CommandLane:
+    def __init__(self, inbox: Inbox, commands: Mapping[str, Command], info: RunInfo, hub: Hub) -> None:
+        self._inbox = inbox
+        self._commands = commands
+        self._info = info
+        self._hub = hub
+        self._run_environment = run_environment(info)
+        self._running: dict[int, _Running] = {}
+
+    def submit(self, work: Work) -> None:
+        body = self._commands[work.task_id]
+        environ = {**body.env, **self._run_environment, **task_environment(self._info, work)}
+        entry = self._running[work.node] = _Running(work)
+        try:
+            entry.ticket = self._hub.start_command(
+                partial(self._ended, entry), body.argv, body.cwd, environ, work.log_path
+            )
+        except (LiteflowError, ValueError) as error:
+            del self._running[work.node]
+            self._inbox.post(failure(work, "FAILED", one_line(f"cannot start {body.argv[0]!r}: {error}")))
+            return
+        if work.timeout_s is not None:
+            late = partial(self._stop, entry, "TIMED_OUT", timeout_message(work), work.grace_s)
+            entry.timer = self._inbox.at(time.monotonic() + work.timeout_s, late)
+
+    def _stop(self, entry: _Running, verdict: Verdict, message: str, grace_s: float) -> None:
+        if entry.stopped is None:
+            entry.stopped, entry.stopped_at = (verdict, message), time.time()
+        assert entry.ticket is not None
+        self._hub.stop(entry.ticket, grace_s)
+
+    def cancel(self, node: int, grace_s: float) -> None:
+        entry = self._running.get(node)
+        if entry is not None:
+            self._stop(entry, "CANCELLED", "cancelled", grace_s)
+
+    def _ended(self, entry: _Running, event: Exited | None) -> None:
+        self._running.pop(entry.work.node, None)
+        if entry.timer is not None:
+            entry.timer.cancel()
+        if event is None:
+            self._inbox.post(failure(entry.work, "LOST", LOST_MESSAGE, started_at=entry.started_at))
+        else:
+            self._inbox.post(self._outcome(entry, event))
+
+    def _outcome(self, entry: _Running, event: Exited) -> Outcome:
+        work, body = entry.work, self._commands[entry.work.task_id]
+        verdict: Verdict
+        message: str | None
+        if event.error is not None:
+            verdict, message = "FAILED", one_line(event.error)
+        elif entry.stopped is not None and event.ended_at >= entry.stopped_at:  # else it was over before
+            verdict, message = entry.stopped
+        elif event.code == 0:
+            verdict, message = "SUCCESS", None
+        elif event.code in body.skip_on_exit_codes:
+            verdict, message = "SKIPPED", f"exit code {event.code}"
+        elif event.code > 0:
+            verdict, message = "FAILED", f"exit code {event.code}"
+        else:
+            verdict, message = "FAILED", how_it_died("", event.code).strip()
+        return Outcome(
+            work.node,
+            work.attempt,
+            verdict,
+            None,
+            None,
+            None if message is None else ErrorInfo(message),
+            event.code,
+            event.started_at,
+            event.ended_at,
+            work.log_path if event.output_bytes else None,
+        )
+
+    @property
+    def busy(self) -> bool:
+        """Does any attempt run?"""
+        return bool(self._running)
+
+    def pids(self) -> dict[int, int]:
+        """Process ids by node."""
+        return {
+            node: entry.ticket.pid
+            for node, entry in self._running.items()
+            if entry.ticket is not None and entry.ticket.pid is not None
+        }
+
+    def close(self, grace_s: float) -> None:
+        """Ask all to stop; the guardian's end will see to it."""
+        for entry in list(self._running.values()):
+            if entry.ticket is not None:
+                self._hub.stop(entry.ticket, grace_s)

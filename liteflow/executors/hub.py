@@ -1,0 +1,147 @@
+"""The guardian as the lanes see it: tickets, whose they are, and a new guardian when the old one was killed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from socket import socket
+
+from liteflow.errors import LiteflowError
+from liteflow.executors.inbox import Inbox
+from liteflow.processes.client import (
+    Exited,
+    Guardian,
+    NotImportable,
+    Program,
+    Started,
+    is_single_threaded,
+)
+from liteflow.processes.guardian import WorkerMain
+
+LOST_MESSAGE = "the guardian process was killed"
+
+
+class Ticket:
+    """A command or a worker as long as it lives. The lane sets what happens when it has started and ended."""
+
+    __slots__ = ("ended", "number", "pid")
+
+    def __init__(self, number: int, ended: Callable[[Exited | None], None]) -> None:
+        self.number = number
+        self.ended = ended  # called once, with None when the guardian was killed and the ticket's processes with it
+        self.pid: int | None = None
+
+
+class Hub:
+    """Starts the guardian when opened and again when one was killed."""
+
+    def __init__(
+        self, worker_main: WorkerMain, program: Callable[[], Program], close_in_workers: Sequence[int]
+    ) -> None:
+        self._worker_main = worker_main
+        self._program = program
+        self._close_in_workers = tuple(close_in_workers)
+        self._inbox: Inbox | None = None
+        self._tickets: dict[int, Ticket] = {}
+        self._last_number = 0
+        self.guardian = self._start()
+
+    def _start(self) -> Guardian:
+        """Fork a guardian; where this process has threads, prefer a fresh interpreter (see docs/adr/0013).
+
+        Closures, lambdas and what a notebook defines cannot be found by a fresh interpreter. They are forked all the
+        same: a lock that another thread holds at that instant stays locked in the workers, as it would in those
+        of `multiprocessing`.
+        """
+        if not is_single_threaded():
+            try:
+                return Guardian.execute(self._program(), close_in_workers=self._close_in_workers)
+            except NotImportable:
+                pass
+        return Guardian.fork(self._worker_main, close_in_workers=self._close_in_workers)
+
+    def attach(self, inbox: Inbox) -> None:
+        """Have the guardian's messages handled while the inbox waits."""
+        self._inbox = inbox
+        inbox.watch(self.guardian.fileno(), self._handle)
+
+    def _alive(self) -> Guardian:
+        """A guardian that lives as far as is known. Raises LiteflowError when none can be started."""
+        if self.guardian.is_dead():
+            self.guardian = self._start()
+            if self._inbox is not None:
+                self._inbox.watch(self.guardian.fileno(), self._handle)
+        return self.guardian
+
+    def start_command(
+        self,
+        ended: Callable[[Exited | None], None],
+        argv: Sequence[str],
+        cwd: str | None,
+        environ: Mapping[str, str],
+        log_path: str | None,
+    ) -> Ticket:
+        """Start a command. Raises LiteflowError when there is no guardian to do it."""
+        guardian = self._alive()
+        ticket = self._new_ticket(ended)
+        guardian.start_command(ticket.number, argv, cwd, environ, log_path)
+        self._catch_up()
+        return ticket
+
+    def start_worker(
+        self, ended: Callable[[Exited | None], None], spool: Callable[[int], str | None]
+    ) -> tuple[Ticket, socket]:
+        """Fork a worker; `spool` names its output file. Raises LiteflowError when that cannot be done."""
+        guardian = self._alive()
+        ticket = self._new_ticket(ended)
+        try:
+            sock = guardian.start_worker(ticket.number, spool(ticket.number))
+        except LiteflowError:
+            del self._tickets[ticket.number]
+            raise
+        self._catch_up()
+        return ticket, sock
+
+    def stop(self, ticket: Ticket, grace_s: float) -> None:
+        """SIGTERM now, the whole tree killed after the grace; `ended` tells when it is gone."""
+        if ticket.number in self._tickets:
+            self.guardian.stop(ticket.number, grace_s)
+            self._catch_up()
+
+    def _new_ticket(self, ended: Callable[[Exited | None], None]) -> Ticket:
+        self._last_number += 1
+        ticket = self._tickets[self._last_number] = Ticket(self._last_number, ended)
+        return ticket
+
+    def _catch_up(self) -> None:
+        """Messages that came in while we were sending make no descriptor readable any more."""
+        if self.guardian.pending and self._inbox is not None:
+            self._inbox.at(0.0, self._handle)
+
+    def _handle(self) -> None:
+        guardian = self.guardian
+        if guardian.is_dead():
+            return
+        events = guardian.read()
+        if guardian.is_dead() and self._inbox is not None:
+            self._inbox.unwatch(guardian.fileno())
+        for event in events:
+            if isinstance(event, Started):
+                started = self._tickets.get(event.ticket)
+                if started is not None:
+                    started.pid = event.pid
+            else:
+                ticket = self._tickets.pop(event.ticket, None)
+                if ticket is not None:
+                    ticket.ended(event)
+        if guardian.is_dead():
+            guardian.close()
+            lost, self._tickets = list(self._tickets.values()), {}
+            for ticket in lost:
+                ticket.ended(None)
+
+    def close(self) -> None:
+        """End the guardian and everything it has started."""
+        if self._inbox is not None and not self.guardian.is_dead():
+            self._inbox.unwatch(self.guardian.fileno())
+        self.guardian.close()
+        self._tickets.clear()

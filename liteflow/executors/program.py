@@ -1,0 +1,100 @@
+"""The worker's program for a fresh interpreter: functions by reference, arguments pickled.
+
+Needed only where the caller has threads, so that its memory cannot be forked.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pickle
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from types import FunctionType, MethodType
+from typing import Any
+
+from liteflow.executors.worker import serve
+from liteflow.processes.client import NotImportable, Program
+from liteflow.work import Call, RunInfo
+
+def make_program(calls: Mapping[str, Call], info: RunInfo) -> Program:
+    """Describe the program for `Guardian.execute`.
+
+    Raises:
+        NotImportable: a function or an argument cannot be found again; names the task.
+    """
+    described: dict[str, Call] = {}
+    for task_id, call in calls.items():
+        described[task_id] = call = _by_name(call)
+        problem = _problem(call)
+        if problem is not None:
+            raise NotImportable(f"task {task_id!r}: {problem}")
+    try:
+        argument = pickle.dumps((described, info))
+    except Exception as error:  # noqa: BLE001 - __reduce__ is the user's code
+        raise NotImportable(f"the parameters of the run cannot be pickled ({error})") from None
+    return Program(serve.__module__, serve.__name__, argument)
+
+
+class _Decorated:
+    """Stands for a function whose name in its module is taken by what a decorator made of it.
+
+    Pickled, it becomes the function again: the object of that name keeps it as `__wrapped__`.
+    """
+
+    def __init__(self, func: FunctionType) -> None:
+        self._place = (func.__module__, func.__qualname__)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unwrapped, self._place
+
+    def __call__(self) -> None:
+        raise TypeError("this stands for a function in another process")
+
+
+def _unwrapped(module: str, name: str) -> Any:
+    return _named(importlib.import_module(module), name).__wrapped__
+
+
+def _named(module: object, name: str) -> Any:
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _by_name(call: Call) -> Call:
+    """The call in a form that can be pickled even if its function is decorated."""
+    func = call.func
+    if isinstance(func, FunctionType) and func.__module__ != "__main__":
+        found = _named(sys.modules.get(func.__module__), func.__qualname__)
+        if found is not func and getattr(found, "__wrapped__", None) is func:
+            return replace(call, func=_Decorated(func))
+    return call
+
+
+def _problem(call: Call) -> str | None:
+    """Why a fresh interpreter could not make this call; None when it can."""
+    problem = _lookup_problem(call.func)
+    if problem is not None:
+        return problem
+    try:
+        pickle.dumps(call)
+    except Exception as error:  # noqa: BLE001 - __reduce__ is the user's code
+        return f"its function or its arguments cannot be pickled ({type(error).__name__}: {error})"
+    return None
+
+
+def _lookup_problem(func: Any) -> str | None:
+    if isinstance(func, functools.partial):
+        return _lookup_problem(func.func)
+    if isinstance(func, MethodType):
+        return _lookup_problem(type(func.__self__)) if not isinstance(func.__self__, type) else None
+    if not isinstance(func, FunctionType | type):
+        return _lookup_problem(type(func)) if type(func).__module__ != "builtins" else None
+    module, name = func.__module__, func.__qualname__
+    if module == "__main__":
+        return f"{name}() is defined in the script that was started"
+    found = _named(sys.modules.get(module), name)
+    return None if found is func else f"{name}() is not what {module}.{name} names"

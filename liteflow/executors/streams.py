@@ -1,0 +1,164 @@
+"""What Python tasks in threads print: sys.stdout and sys.stderr, routed to the log of the attempt that writes.
+
+While a run is open the two streams are proxies. What is written outside a task goes to the real stream. Several
+runs in one process share the proxies; the last one to close puts the real streams back.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import threading
+from contextvars import ContextVar
+from typing import Any, TextIO
+
+from liteflow.processes.output import Log
+
+_PENDING_CHARACTERS = 8192
+
+
+class AttemptOutput:
+    """The output of one attempt: whole lines as they come, the rest at the end. Any thread may write."""
+
+    def __init__(self, path: str) -> None:
+        self._log = Log(path)
+        self._pending: list[str] = []
+        self._pending_size = 0
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def write(self, text: str, *, at_once: bool) -> None:
+        """Add text; it reaches the file with its line's end, or `at_once`."""
+        with self._lock:
+            self._pending.append(text)
+            self._pending_size += len(text)
+            if at_once or "\n" in text or self._pending_size > _PENDING_CHARACTERS:
+                self._flush()
+
+    def write_bytes(self, data: bytes) -> None:
+        with self._lock:
+            self._flush()
+            if not self._closed:
+                self._log.write(data)
+
+    def flush(self) -> None:
+        with self._lock:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._pending:
+            data = "".join(self._pending).encode("utf-8", "backslashreplace")
+            self._pending.clear()
+            self._pending_size = 0
+            if data and not self._closed:  # a thread that outlives its attempt writes to nowhere
+                self._log.write(data)
+
+    def close(self) -> str | None:
+        """End the output. Returns the file's path, or None when nothing was written."""
+        with self._lock:
+            self._flush()
+            self._closed = True
+            self._log.close()
+            return self._log.path if self._log.written else None
+
+
+#: Where the running attempt writes; None sends it to the real streams.
+destination: ContextVar[AttemptOutput | None] = ContextVar("liteflow_output", default=None)
+
+
+class _Bytes(io.RawIOBase):
+    """`sys.stdout.buffer` inside a task."""
+
+    def __init__(self, output: AttemptOutput) -> None:
+        self._output = output
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        raw = bytes(data)
+        self._output.write_bytes(raw)
+        return len(raw)
+
+
+class _Proxy(io.TextIOBase):
+    """Stands in for sys.stdout or sys.stderr."""
+
+    def __init__(self, real: TextIO, *, at_once: bool) -> None:
+        self.real = real
+        self._at_once = at_once
+
+    def write(self, text: str, /) -> int:
+        output = destination.get()
+        if output is None:
+            return self.real.write(text)
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        output.write(text, at_once=self._at_once)
+        return len(text)
+
+    def flush(self) -> None:
+        output = destination.get()
+        if output is not None:
+            output.flush()
+        elif not getattr(self.real, "closed", False):
+            self.real.flush()
+
+    @property
+    def buffer(self) -> Any:
+        output = destination.get()
+        return self.real.buffer if output is None else _Bytes(output)
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self.real.encoding if destination.get() is None else "utf-8"
+
+    @property
+    def errors(self) -> str | None:  # type: ignore[override]
+        return self.real.errors if destination.get() is None else "backslashreplace"
+
+    def isatty(self) -> bool:
+        return destination.get() is None and self.real.isatty()
+
+    def fileno(self) -> int:
+        return self.real.fileno()
+
+    def writable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        """Stays open: it is not the task's to close."""
+
+    def __del__(self) -> None:
+        """Nothing to do; the base class would close."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+
+_lock = threading.Lock()
+_users = 0
+_installed: tuple[_Proxy, _Proxy] | None = None
+
+
+def install() -> None:
+    """Route the streams; every call needs one `uninstall`."""
+    global _users, _installed
+    with _lock:
+        _users += 1
+        if _users == 1 and sys.stdout is not None and sys.stderr is not None:
+            _installed = _Proxy(sys.stdout, at_once=False), _Proxy(sys.stderr, at_once=True)
+            sys.stdout, sys.stderr = _installed
+
+
+def uninstall() -> None:
+    """Put the real streams back when nobody routes any more, unless someone else has replaced them since."""
+    global _users, _installed
+    with _lock:
+        _users -= 1
+        if _users == 0 and _installed is not None:
+            if sys.stdout is _installed[0]:
+                sys.stdout = _installed[0].real
+            if sys.stderr is _installed[1]:
+                sys.stderr = _installed[1].real
+            _installed = None

@@ -1,0 +1,135 @@
+"""Python tasks in daemon threads of our own, made as needed.
+
+A thread cannot be killed. A task that is cancelled or late is abandoned: its Outcome is posted after the grace,
+its late result is thrown away, and nothing ever waits for its thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import partial
+from queue import SimpleQueue
+from threading import Lock, Thread
+
+from liteflow.executors.base import failure, one_line, safe_text, timeout_message
+from liteflow.executors.inbox import Inbox, Timer
+from liteflow.executors.inline import run_here
+from liteflow.states import Verdict
+from liteflow.work import Call, RunInfo, Work
+
+_CLOSE_S = 1.0
+
+
+class _Running:
+    __slots__ = ("started_at", "timer", "work")
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.started_at = time.time()
+        self.timer: Timer | None = None
+
+
+class Abandonable:
+    """Who runs, for lanes whose tasks cannot be killed: whoever takes an attempt out of the book reports it."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+        self._running: dict[int, _Running] = {}  # by node; popping is atomic and decides who posts
+
+    def begin(self, work: Work) -> _Running:
+        entry = self._running[work.node] = _Running(work)
+        if work.timeout_s is not None:
+            message = timeout_message(work)
+            late = partial(self.abandon, work.node, entry, "TIMED_OUT", message)
+            entry.timer = self._inbox.at(time.monotonic() + work.timeout_s, late)
+        return entry
+
+    def claim(self, entry: _Running) -> bool:
+        """May the caller post this attempt's outcome? True for the first that asks."""
+        if self._running.get(entry.work.node) is not entry:
+            return False
+        if self._running.pop(entry.work.node, None) is not entry:
+            return False
+        if entry.timer is not None:
+            entry.timer.cancel()
+        return True
+
+    def find(self, node: int) -> _Running | None:
+        return self._running.get(node)
+
+    def abandon(self, node: int, entry: _Running, verdict: Verdict, message: str) -> None:
+        """Give an attempt up, unless it has ended."""
+        if self._running.get(node) is entry and self.claim(entry):
+            self._inbox.post(failure(entry.work, verdict, message, started_at=entry.started_at))
+
+    def abandon_after(self, node: int, grace_s: float) -> None:
+        """Cancel: give the attempt up after the grace, unless it ends by itself."""
+        entry = self._running.get(node)
+        if entry is None:
+            return
+        message = "cancelled; its thread cannot be killed and was abandoned"
+        give_up = partial(self.abandon, node, entry, "CANCELLED", message)
+        if grace_s <= 0:
+            give_up()
+        else:
+            self._inbox.at(time.monotonic() + grace_s, give_up)
+
+    def clear(self) -> None:
+        """Forget everything: what still runs reports to nobody."""
+        self._running.clear()
+
+
+class ThreadLane:
+    """Threads that wait for work; one more is started when none is free."""
+
+    def __init__(self, inbox: Inbox, calls: Mapping[str, Call], info: RunInfo) -> None:
+        self._inbox = inbox
+        self._calls = calls
+        self._info = info
+        self._book = Abandonable(inbox)
+        self._queue: SimpleQueue[_Running | None] = SimpleQueue()
+        self._threads: list[Thread] = []
+        self._busy = 0  # attempts that are queued or running, abandoned ones included
+        self._busy_lock = Lock()
+
+    def submit(self, work: Work) -> None:
+        entry = self._book.begin(work)
+        with self._busy_lock:
+            self._busy += 1
+            missing = self._busy > len(self._threads)
+        if missing:
+            try:
+                thread = Thread(target=self._serve, name=f"liteflow-{len(self._threads) + 1}", daemon=True)
+                thread.start()
+            except RuntimeError as error:
+                if self._book.claim(entry):
+                    self._inbox.post(failure(work, "FAILED", f"no thread can be started: {error}"))
+                with self._busy_lock:
+                    self._busy -= 1
+                return
+            self._threads.append(thread)
+        self._queue.put(entry)
+
+    def _serve(self) -> None:
+        while (entry := self._queue.get()) is not None:
+            try:
+                outcome = run_here(self._calls[entry.work.task_id], entry.work, self._info)
+            except BaseException as error:  # noqa: BLE001 - no attempt is lost, not even for want of memory
+                outcome = failure(entry.work, "FAILED", one_line(f"{type(error).__name__}: {safe_text(error)}"))
+            with self._busy_lock:
+                self._busy -= 1
+            if self._book.claim(entry):
+                self._inbox.post(outcome)
+
+    def cancel(self, node: int, grace_s: float) -> None:
+        self._book.abandon_after(node, grace_s)
+
+    def close(self, grace_s: float) -> None:
+        """Let idle threads end (the process may then be forked again) and forget the others."""
+        self._book.clear()
+        for _ in self._threads:
+            self._queue.put(None)
+        give_up = time.monotonic() + _CLOSE_S
+        while sum(thread.is_alive() for thread in self._threads) > self._busy and time.monotonic() < give_up:
+            time.sleep(0.0002)

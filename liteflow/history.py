@@ -1,0 +1,288 @@
+"""Reading what the state file tells: runs, tasks, attempts, events. Changes nothing, decodes no value.
+
+Whether a run that says RUNNING really runs is asked of the kernel (its lock), not of a clock: a run whose
+owner died reads as INTERRUPTED at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from liteflow.database import connect_read_only, translated
+from liteflow.errors import RunNotFound
+from liteflow.locks import LockFile
+from liteflow.payload import Payload, payload_from_row
+
+
+class RunRecord(NamedTuple):
+    """A run. Times are epoch seconds, UTC. `status` is INTERRUPTED when the stored RUNNING has no live owner."""
+
+    run_no: int
+    run_id: str
+    dag_id: str
+    status: str
+    created_at: float
+    started_at: float | None
+    ended_at: float | None
+    logical_date: float | None
+    parent_run_id: str | None
+    params: dict[str, Any]
+    graph_digest: str
+    source: str | None
+    cwd: str | None
+    settings: dict[str, Any]
+    owner_pid: int | None
+    owner_host: str | None
+    owner_session: int | None
+    resumable: bool
+    reason: str | None
+
+
+class InstanceRecord(NamedTuple):
+    """The current view of a task instance."""
+
+    task_id: str
+    map_index: int
+    status: str
+    dependencies: list[str]
+    timeout: float | None
+    try_number: int
+    error_log: str | None
+    reason: str | None
+    started_at: float | None
+    ended_at: float | None
+    updated_at: float
+
+
+class AttemptRecord(NamedTuple):
+    """One attempt of a task instance."""
+
+    task_id: str
+    map_index: int
+    attempt: int
+    status: str
+    started_at: float
+    ended_at: float | None
+    exit_code: int | None
+    error: str | None
+    log_path: str | None
+
+
+class EventRecord(NamedTuple):
+    """One change of state; `task_id` is None when it is the run's."""
+
+    seq: int
+    run_id: str
+    task_id: str | None
+    map_index: int | None
+    attempt: int | None
+    previous: str | None
+    status: str
+    reason: str | None
+    at: float
+
+
+class ValueRecord(NamedTuple):
+    """What is known of a stored value without decoding it."""
+
+    task_id: str
+    map_index: int
+    key: str
+    encoding: str
+    size: int
+    created_at: float
+
+
+class DagRecord(NamedTuple):
+    """A dag's metadata."""
+
+    dag_id: str
+    description: str
+    source: str | None
+    created_at: float
+    updated_at: float
+
+
+_RUN = (
+    "SELECT run_no, run_id, dag_id, status, created_at, started_at, ended_at, logical_date, parent_run_id, params, "
+    "graph_digest, source, cwd, settings, owner_pid, owner_host, owner_session, resumable, reason "
+    "FROM liteflow_dag_runs "
+)
+_INSTANCE = (
+    "SELECT task_id, map_index, status, dependencies, timeout, try_number, error_log, reason, started_at, ended_at, "
+    "updated_at FROM liteflow_task_instances WHERE run_id=? "
+)
+
+
+class History:
+    """Read-only access to a state file. Use it as a context manager.
+
+    Raises (on opening, and from every method):
+        StoreError: there is no such file, or it cannot be read.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.abspath(path)
+        self._connection = connect_read_only(self.path)
+        self._locks = LockFile(self.path, read_only=True)
+
+    def __enter__(self) -> History:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._connection.close()
+        self._locks.close()
+
+    def _rows(self, sql: str, parameters: Sequence[object] = ()) -> list[Any]:
+        with translated(self.path):
+            return self._connection.execute(sql, parameters).fetchall()
+
+    # -- runs ----------------------------------------------------------------------------------------------
+
+    def runs(self, dag_id: str | None = None, *, limit: int = 20, before: int | None = None) -> list[RunRecord]:
+        """The newest runs first; `before` a `run_no` gives the next page."""
+        where, parameters = ["1"], list[object]()
+        if dag_id is not None:
+            where.append("dag_id=?")
+            parameters.append(dag_id)
+        if before is not None:
+            where.append("run_no<?")
+            parameters.append(before)
+        sql = f"{_RUN} WHERE {' AND '.join(where)} ORDER BY run_no DESC LIMIT ?"
+        return [self._run(row) for row in self._rows(sql, [*parameters, limit])]
+
+    def run(self, run_id: str) -> RunRecord:
+        """A run by its id, or by the beginning of its id where that is enough.
+
+        Raises:
+            RunNotFound: none or several match.
+        """
+        rows = self._rows(f"{_RUN} WHERE run_id=?", (run_id,))
+        if not rows and run_id:
+            rows = self._rows(f"{_RUN} WHERE substr(run_id, 1, ?)=? LIMIT 3", (len(run_id), run_id))
+        if not rows:
+            raise RunNotFound(f"{self.path}: there is no run {run_id!r}; `lightflow runs` lists them")
+        if len(rows) > 1:
+            raise RunNotFound(f"{self.path}: more than one run begins with {run_id!r}; give more of its id")
+        return self._run(rows[0])
+
+    def latest(self, dag_id: str | None = None) -> RunRecord:
+        """The newest run, of one dag or of all.
+
+        Raises:
+            RunNotFound: there is none.
+        """
+        runs = self.runs(dag_id, limit=1)
+        if not runs:
+            of = f" of {dag_id!r}" if dag_id else ""
+            raise RunNotFound(f"{self.path}: there is no run{of} yet")
+        return runs[0]
+
+    def _run(self, row: Sequence[Any]) -> RunRecord:
+        values = list(row)
+        values[9], values[13], values[17] = _json(values[9], {}), _json(values[13], {}), bool(values[17])
+        record = RunRecord(*values)
+        if record.status == "RUNNING" and not self._locks.is_held(record.run_no):
+            # The owner may have ended the run between our two looks: look again before calling it dead.
+            again = self._rows(
+                "SELECT status, reason, ended_at FROM liteflow_dag_runs WHERE run_no=?", (record.run_no,)
+            )
+            status, reason, ended_at = again[0] if again else (record.status, None, None)
+            if status == "RUNNING":
+                status, reason = "INTERRUPTED", "its owner died; resume continues it"
+            record = record._replace(status=status, reason=reason, ended_at=ended_at)
+        return record
+
+    # -- what belongs to a run -------------------------------------------------------------------------------
+
+    def instances(self, run_id: str) -> list[InstanceRecord]:
+        """All task instances of a run, by task id."""
+        return [_instance(row) for row in self._rows(f"{_INSTANCE} ORDER BY task_id, map_index", (run_id,))]
+
+    def instance(self, run_id: str, task_id: str, map_index: int = -1) -> InstanceRecord | None:
+        rows = self._rows(f"{_INSTANCE} AND task_id=? AND map_index=?", (run_id, task_id, map_index))
+        return _instance(rows[0]) if rows else None
+
+    def counts(self, run_id: str) -> dict[str, int]:
+        """How many task instances are in each state."""
+        return dict(
+            self._rows("SELECT status, count(*) FROM liteflow_task_instances WHERE run_id=? GROUP BY 1", (run_id,))
+        )
+
+    def attempts(self, run_id: str, task_id: str | None = None) -> list[AttemptRecord]:
+        """All attempts of a run, or of one of its tasks, oldest first."""
+        sql = (
+            "SELECT task_id, map_index, attempt, status, started_at, ended_at, exit_code, error, log_path "
+            "FROM liteflow_attempts WHERE run_id=?"
+        )
+        parameters: list[object] = [run_id]
+        if task_id is not None:
+            sql += " AND task_id=?"
+            parameters.append(task_id)
+        return [AttemptRecord(*row) for row in self._rows(f"{sql} ORDER BY task_id, map_index, attempt", parameters)]
+
+    def events(self, run_id: str | None = None, *, after: int = 0, limit: int = 1000) -> list[EventRecord]:
+        """Events with a `seq` above `after`, oldest first."""
+        sql = "SELECT seq, run_id, task_id, map_index, attempt, previous, status, reason, at FROM liteflow_events "
+        if run_id is None:
+            rows = self._rows(f"{sql} WHERE seq>? ORDER BY seq LIMIT ?", (after, limit))
+        else:
+            rows = self._rows(f"{sql} WHERE run_id=? AND seq>? ORDER BY seq LIMIT ?", (run_id, after, limit))
+        return [EventRecord(*row) for row in rows]
+
+    def values(self, run_id: str) -> list[ValueRecord]:
+        """What values a run has stored."""
+        sql = "SELECT task_id, map_index, key, encoding, size, created_at FROM liteflow_xcom WHERE run_id=?"
+        return [ValueRecord(*row) for row in self._rows(f"{sql} ORDER BY task_id, map_index, key", (run_id,))]
+
+    def value(self, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Payload | None:
+        """A stored value, still encoded."""
+        rows = self._rows(
+            "SELECT encoding, value, size, file, sha256 FROM liteflow_xcom "
+            "WHERE run_id=? AND task_id=? AND map_index=? AND key=?",
+            (run_id, task_id, map_index, key),
+        )
+        return payload_from_row(self.path, rows[0]) if rows else None
+
+    def graph(self, digest: str) -> dict[str, Any]:
+        """The snapshot of a definition: `{"tasks": [{"id", "kind", "depends_on", …}]}`."""
+        rows = self._rows("SELECT snapshot FROM liteflow_graphs WHERE digest=?", (digest,))
+        snapshot = _json(rows[0][0], {}) if rows else {}
+        return snapshot if isinstance(snapshot, dict) else {}
+
+    # -- dags ------------------------------------------------------------------------------------------------
+
+    def dags(self) -> list[DagRecord]:
+        """All dags, by id."""
+        sql = "SELECT dag_id, description, source, created_at, updated_at FROM liteflow_dags ORDER BY dag_id"
+        return [DagRecord(*row) for row in self._rows(sql)]
+
+    def dag(self, dag_id: str) -> DagRecord | None:
+        sql = "SELECT dag_id, description, source, created_at, updated_at FROM liteflow_dags WHERE dag_id=?"
+        return next((DagRecord(*row) for row in self._rows(sql, (dag_id,))), None)
+
+    def run_ids(self, dag_id: str) -> Iterator[str]:
+        """The ids of all runs of a dag."""
+        return (row[0] for row in self._rows("SELECT run_id FROM liteflow_dag_runs WHERE dag_id=?", (dag_id,)))
+
+
+def _instance(row: Sequence[Any]) -> InstanceRecord:
+    values = list(row)
+    values[3] = _json(values[3], [])
+    return InstanceRecord(*values)
+
+
+def _json(text: object, default: Any) -> Any:
+    try:
+        return json.loads(text) if isinstance(text, str) else default
+    except ValueError:
+        return default  # an altered file: show what can be shown
+
+
+__all__ = ["AttemptRecord", "DagRecord", "EventRecord", "History", "InstanceRecord", "RunRecord", "ValueRecord"]

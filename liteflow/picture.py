@@ -1,0 +1,256 @@
+"""The neutral model every drawing is made from: what to draw, not how.
+
+A `Picture` is plain data. Mermaid text, the HTML page, DOT, SVG, PNG and PDF are all functions of it, so one
+test of the model speaks for all of them, and a run from last year draws the same way as a file just read.
+State is never told by colour alone: each look carries a sign and a word as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+_CONTROL: Final = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One task. `detail` is one line more, such as the reason of a failure; `kind` is its type, such as shell."""
+
+    task_id: str
+    label: str
+    kind: str = ""
+    status: str | None = None
+    detail: str | None = None
+    duration_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """`target` waits for `source`."""
+
+    source: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A graph with a heading. `facts` are further lines of the heading, such as ("Run", "20260102-…")."""
+
+    title: str
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+    subtitle: str | None = None
+    status: str | None = None
+    facts: tuple[tuple[str, str], ...] = ()
+
+    def upstream(self) -> dict[str, list[str]]:
+        """The direct dependencies of every task, in the order of the edges."""
+        found: dict[str, list[str]] = {node.task_id: [] for node in self.nodes}
+        for edge in self.edges:
+            found[edge.target].append(edge.source)
+        return found
+
+    def counts(self) -> dict[str, int]:
+        """How many tasks stand in each state, in the order of the palette; tasks without a state do not count."""
+        counted = Counter(node.status for node in self.nodes if node.status is not None)
+        known = [state for state in LOOKS if state in counted]
+        return {state: counted[state] for state in [*known, *sorted(set(counted) - set(known))]}
+
+
+@dataclass(frozen=True, slots=True)
+class Colours:
+    """The three colours of a box. Tests hold `ink` on `fill` to a contrast of at least 4.5."""
+
+    fill: str
+    stroke: str
+    ink: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a state looks everywhere: a css class, a sign and a word, and colours on light and on dark paper."""
+
+    name: str
+    sign: str
+    word: str
+    light: Colours
+    dark: Colours
+    dashed: bool = False
+
+
+# Hues after Okabe and Ito, who chose them for colour-blind readers. FAILED alone is a dark box, so that it is
+# found at a glance on a grey printout too; states in which nothing ran have a dashed border.
+LOOKS: Final[Mapping[str, Look]] = {
+    "PENDING": Look(
+        "pending", "○", "pending", Colours("#ffffff", "#848d97", "#24292f"), Colours("#1c2128", "#7d8590", "#d7dde3")
+    ),
+    "QUEUED": Look(
+        "queued", "◔", "queued", Colours("#eee9fb", "#7a5cc9", "#33206e"), Colours("#2a2344", "#a58df0", "#e3dbff")
+    ),
+    "RUNNING": Look(
+        "running", "▶", "running", Colours("#d8ecfb", "#0072b2", "#06395c"), Colours("#0b314d", "#56b4e9", "#d3ecfb")
+    ),
+    "SUCCESS": Look(
+        "success", "✓", "success", Colours("#d6f2e7", "#00845f", "#05412f"), Colours("#0b3a2d", "#2bbd92", "#cdf3e5")
+    ),
+    "FAILED": Look(
+        "failed", "✗", "failed", Colours("#b3261e", "#7d1510", "#ffffff"), Colours("#b3261e", "#ff8a80", "#ffffff")
+    ),
+    "UP_FOR_RETRY": Look(
+        "retry", "↻", "retrying", Colours("#ffefbf", "#a66f00", "#4d3300"), Colours("#453407", "#e6a91e", "#ffebb5")
+    ),
+    "SKIPPED": Look(
+        "skipped",
+        "»",
+        "skipped",
+        Colours("#eceef1", "#7d858e", "#474e57"),
+        Colours("#272c33", "#848d97", "#bcc4cd"),
+        dashed=True,
+    ),
+    "UPSTREAM_FAILED": Look(
+        "upstream",
+        "⊘",
+        "upstream failed",
+        Colours("#fbe4de", "#b3261e", "#6b1712"),
+        Colours("#42201c", "#ff8a80", "#ffd9d3"),
+        dashed=True,
+    ),
+    "CANCELLED": Look(
+        "cancelled",
+        "■",
+        "cancelled",
+        Colours("#dcd7e0", "#5d5068", "#2f2737"),
+        Colours("#38323e", "#b3a6bf", "#e9e2ef"),
+    ),
+}
+#: A task whose state is not known or not asked for: a plan rather than a run.
+PLAIN: Final = Look("plain", "", "", Colours("#f3f6fa", "#5f7186", "#1f2933"), Colours("#222a33", "#8296ab", "#dfe6ee"))
+
+
+def look_of(status: str | None) -> Look:
+    """The look of a state. A word from a later version gets the plain look and keeps its word."""
+    if status is None:
+        return PLAIN
+    known = LOOKS.get(status)
+    if known is not None:
+        return known
+    return Look("plain", "?", clean(status).lower().replace("_", " "), PLAIN.light, PLAIN.dark)
+
+
+def clean(text: str) -> str:
+    """Text on one line, without control characters and direction overrides: no output format can carry them safely."""
+    return " ".join(_CONTROL.sub("\ufffd", text).split())
+
+
+def shorten(text: str, limit: int) -> str:
+    """Cut long text in the middle: the ends of names are what tells them apart."""
+    if len(text) <= limit:
+        return text
+    tail = (limit - 1) // 2
+    return f"{text[: limit - 1 - tail]}…{text[-tail:]}"
+
+
+def duration_text(seconds: float | None) -> str:
+    """A duration for people: 0.42 s, 12.3 s, 3 min 20 s, 2 h 05 min, 3 d 04 h."""
+    if seconds is None or seconds != seconds or seconds in (float("inf"), float("-inf")):
+        return ""
+    seconds = max(0.0, seconds)
+    if seconds < 9.995:
+        return f"{seconds:.2f} s"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"
+
+
+def caption(node: Node) -> str:
+    """The second line of a box: type, sign and word of the state, duration; what is not known is left out."""
+    look = look_of(node.status)
+    state = f"{look.sign} {look.word}".strip()
+    return " · ".join(part for part in (clean(node.kind), state, duration_text(node.duration_s)) if part)
+
+
+def from_dependencies(
+    title: str,
+    dependencies: Mapping[str, Iterable[str]],
+    *,
+    statuses: Mapping[str, str] | None = None,
+    labels: Mapping[str, str] | None = None,
+    kinds: Mapping[str, str] | None = None,
+    details: Mapping[str, str] | None = None,
+    durations: Mapping[str, float] | None = None,
+    subtitle: str | None = None,
+    status: str | None = None,
+    facts: Sequence[tuple[str, str]] = (),
+) -> Picture:
+    """Build a picture from `{task_id: [dependencies]}`. Tasks keep their order; edges are sorted and appear once.
+
+    A dependency that is no task itself (a damaged history) becomes a node that says so rather than an error.
+    """
+    statuses, labels, kinds = statuses or {}, labels or {}, kinds or {}
+    details, durations = details or {}, durations or {}
+    pairs = {(source, task_id) for task_id, sources in dependencies.items() for source in sources}
+    missing = sorted({source for source, _ in pairs} - dependencies.keys())
+    nodes = [
+        Node(
+            task_id,
+            labels.get(task_id, task_id),
+            kinds.get(task_id, ""),
+            statuses.get(task_id),
+            details.get(task_id),
+            durations.get(task_id),
+        )
+        for task_id in dependencies
+    ]
+    nodes += [Node(task_id, labels.get(task_id, task_id), "not in this run") for task_id in missing]
+    edges = tuple(Edge(source, target) for source, target in sorted(pairs))
+    return Picture(title, tuple(nodes), edges, subtitle, status, tuple(facts))
+
+
+def layer_sizes(picture: Picture) -> list[int]:
+    """How many tasks stand at each distance from the start (longest path). Tasks of a cycle are left out."""
+    downstream: dict[str, list[str]] = {node.task_id: [] for node in picture.nodes}
+    waiting = dict.fromkeys(downstream, 0)
+    for edge in picture.edges:
+        downstream[edge.source].append(edge.target)
+        waiting[edge.target] += 1
+    layer = {task_id: 0 for task_id, count in waiting.items() if count == 0}
+    ready = deque(layer)
+    while ready:
+        task_id = ready.popleft()
+        for target in downstream[task_id]:
+            layer[target] = max(layer.get(target, 0), layer[task_id] + 1)
+            waiting[target] -= 1
+            if waiting[target] == 0:
+                ready.append(target)
+    sizes = Counter(depth for task_id, depth in layer.items() if waiting[task_id] == 0)
+    return [sizes[depth] for depth in sorted(sizes)]
+
+
+def flows_right(picture: Picture) -> bool:
+    """Whether left-to-right fits a screen better than top-down: boxes are wide, screens are too."""
+    sizes = layer_sizes(picture)
+    if not sizes:
+        return True
+    depth, breadth = len(sizes), max(sizes)
+    if breadth <= depth <= 6:
+        return True  # a pipeline that fits one screen reads like a line of text
+    box, gap_along, gap_across, line = 170, 45, 25, 45
+    right = (depth * (box + gap_along)) / (breadth * (line + gap_across))
+    down = (breadth * (box + gap_across)) / (depth * (line + gap_along))
+    return _awkward(right) <= _awkward(down)
+
+
+def _awkward(ratio: float, ideal: float = 1.6) -> float:
+    """How far a width-to-height ratio is from that of a screen, the same for too wide and too tall."""
+    return max(ratio / ideal, ideal / ratio)

@@ -1,0 +1,288 @@
+"""What one run does next: the state machine, and nothing else.
+
+`Plan` is pure. It never sees a clock, a file or a thread: `now` is a monotonic reading in seconds that the
+caller passes in. It answers three questions: what may start (`take`), what an outcome changes (`finish`),
+and whether all is over (`finished`, `result`). Retries, skips, failures that spread, and what a lost worker
+means are decided here or nowhere.
+
+Tasks are numbers (see `graph`); every change of state is returned as a `Move`, in the order it happened.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from liteflow.graph import Graph
+from liteflow.retry import NEVER, RetryPolicy
+from liteflow.rules import TriggerRule, UpstreamCounts, decide
+from liteflow.states import TASK_ENDED, RunStatus, TaskStatus, Verdict
+
+#: How often a task may be started again because a process of ours died under it; then it FAILED.
+MAX_LOST: Final = 3
+
+
+class Move(NamedTuple):
+    """A task instance changed its state. `reason` says why, where the state alone does not."""
+
+    node: int
+    previous: TaskStatus
+    status: TaskStatus
+    attempt: int  # how many attempts have begun
+    reason: str | None = None
+
+
+class Plan:
+    """One run of a graph.
+
+    Args:
+        graph: what waits for what.
+        retries: the policies of the tasks that have one, by number.
+        rules: the trigger rules of the tasks that differ from `all_success`, by number.
+        done: tasks that ended in an earlier part of this run and are kept as they are, with their state.
+        attempts: how many attempts each task has had before; new ones count on from there.
+        fail_fast: the first task that FAILED for good ends the run.
+        seed: makes the jitter of retries this run's own.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        retries: Mapping[int, RetryPolicy] | None = None,
+        rules: Mapping[int, TriggerRule] | None = None,
+        done: Mapping[int, TaskStatus] | None = None,
+        attempts: Mapping[int, int] | None = None,
+        fail_fast: bool = False,
+        seed: str = "",
+    ) -> None:
+        size = len(graph)
+        self.graph = graph
+        self.status: list[TaskStatus] = ["PENDING"] * size
+        self.attempts: list[int] = [0] * size
+        self.running: set[int] = set()
+        self._retries = retries or {}
+        self._rules = rules or {}
+        self._fail_fast = fail_fast
+        self._seed = seed
+        self._tries: dict[int, int] = {}  # failed attempts that counted, since the run was started or resumed
+        self._lost: dict[int, int] = {}
+        self._unmet: list[int] = [len(above) for above in graph.upstream]  # upstreams that have not ended
+        self._ready: deque[int] = deque()
+        self._retry_at: list[tuple[float, int]] = []  # a heap: (monotonic seconds, task)
+        self._tally: dict[int, list[int]] = {  # ended upstreams by kind, for the rules that may fire early
+            node: [0, 0, 0, 0] for node, rule in self._rules.items() if rule.startswith("one_")
+        }
+        self._stopped: str | None = None  # why nothing new starts any more
+        self._stop_result: RunStatus = "CANCELLED"
+        self._open = size  # tasks that have not ended
+        for node, count in (attempts or {}).items():
+            self.attempts[node] = count
+        self._begin(done or {})
+
+    def _begin(self, done: Mapping[int, TaskStatus]) -> None:
+        for node, status in done.items():
+            self.status[node] = status
+            self._open -= 1
+            for below in self.graph.downstream[node]:
+                self._count(below, status)
+        #: changes that follow from `done` alone; the caller stores them first
+        self.opening: list[Move] = []
+        for node in range(len(self.graph)):
+            # A task none of whose upstreams has ended waits, save where its rule does not ask them.
+            if self.status[node] == "PENDING" and (
+                self._unmet[node] < len(self.graph.upstream[node])
+                or not self.graph.upstream[node]
+                or node in self._rules
+            ):
+                self._settle(node, self.opening)
+
+    # -- what may start ------------------------------------------------------------------------------------
+
+    def take(self, now: float) -> int | None:
+        """The next task to start, or None. It counts as RUNNING from here; its attempt is `attempts[node]`."""
+        while self._retry_at and self._retry_at[0][0] <= now:
+            node = heapq.heappop(self._retry_at)[1]
+            if self.status[node] == "UP_FOR_RETRY":
+                self._ready.append(node)
+        if not self._ready or self._stopped is not None:
+            return None
+        node = self._ready.popleft()
+        self.status[node] = "RUNNING"
+        self.attempts[node] += 1
+        self.running.add(node)
+        return node
+
+    def wakeup(self) -> float | None:
+        """The monotonic second at which the next retry falls due, if one is waiting."""
+        return self._retry_at[0][0] if self._retry_at and self._stopped is None else None
+
+    @property
+    def finished(self) -> bool:
+        """Nothing runs, and nothing will."""
+        return not self.running and (self._stopped is not None or not self._open)
+
+    # -- what an outcome changes ---------------------------------------------------------------------------
+
+    def finish(
+        self,
+        node: int,
+        verdict: Verdict,
+        now: float,
+        *,
+        reason: str | None = None,
+        error_types: Sequence[str] = (),
+        exit_code: int | None = None,
+    ) -> list[Move]:
+        """An attempt ended. Returns every change that follows, the task's own first."""
+        self.running.discard(node)
+        moves: list[Move] = []
+        match verdict:
+            case "SUCCESS" | "SKIPPED" | "CANCELLED":
+                self._end(node, verdict, moves, reason)
+            case "LOST":
+                lost = self._lost[node] = self._lost.get(node, 0) + 1
+                if lost > MAX_LOST:
+                    self._end(node, "FAILED", moves, f"lost {lost} times: {reason or 'a process died under it'}")
+                else:
+                    self._retry(node, now, moves, reason)
+            case "FAILED" | "TIMED_OUT":
+                policy = self._retries.get(node, NEVER)
+                tries = self._tries[node] = self._tries.get(node, 0) + 1
+                if tries <= policy.retries and policy.covers(error_types, exit_code) and self._stopped is None:
+                    wait = policy.wait_s(tries, f"{self._seed}:{self.graph.ids[node]}")
+                    again = f"attempt {self.attempts[node] + 1} in {wait:.3g} s" if wait else "tried again at once"
+                    self._retry(node, now + wait, moves, f"{reason}; {again}" if reason else again)
+                else:
+                    self._end(node, "FAILED", moves, reason)
+        return moves
+
+    def _retry(self, node: int, due: float, moves: list[Move], reason: str | None) -> None:
+        self._change(node, "UP_FOR_RETRY", moves, reason)
+        heapq.heappush(self._retry_at, (due, node))
+
+    def _change(self, node: int, status: TaskStatus, moves: list[Move], reason: str | None = None) -> None:
+        moves.append(Move(node, self.status[node], status, self.attempts[node], reason))
+        self.status[node] = status
+
+    def _end(self, node: int, status: TaskStatus, moves: list[Move], reason: str | None = None) -> None:
+        """A task has ended for good: tell those below, and so on down, without recursion."""
+        self._change(node, status, moves, reason)
+        self._open -= 1
+        if status == "FAILED" and self._fail_fast and self._stopped is None:
+            self.stop(f"task {self.graph.ids[node]!r} failed and fail_fast is set", moves, "FAILED")
+        told = deque([node])
+        while told:
+            above = told.popleft()
+            for below in self.graph.downstream[above]:
+                self._count(below, self.status[above])
+                if self.status[below] == "PENDING" and self._settle(below, moves):
+                    told.append(below)
+
+    def _count(self, node: int, status: TaskStatus) -> None:
+        """One more upstream of the task has ended."""
+        self._unmet[node] -= 1
+        if node in self._tally:
+            self._tally[node][_KIND[status]] += 1
+
+    def _settle(self, node: int, moves: list[Move]) -> bool:
+        """Ask the trigger rule. Returns whether the task ended by it."""
+        rule = self._rules.get(node, "all_success")
+        if self._unmet[node] and rule[:3] in ("all", "non"):
+            return False  # these rules wait for every upstream: no need to count
+        decision = decide(rule, self.counts(node))
+        if decision == "run":
+            self.status[node] = "QUEUED"
+            self._ready.append(node)
+        elif decision == "skip":
+            self._change(node, "SKIPPED", moves, self.explain(node))
+        elif decision == "upstream_failed":
+            self._change(node, "UPSTREAM_FAILED", moves, self.explain(node))
+        else:
+            return False
+        if decision == "run":
+            return False
+        self._open -= 1
+        return True
+
+    def counts(self, node: int) -> UpstreamCounts:
+        """How the direct upstreams of a task have ended so far."""
+        if node in self._tally:
+            return UpstreamCounts(len(self.graph.upstream[node]), *self._tally[node])
+        return count_upstreams([self.status[above] for above in self.graph.upstream[node]])
+
+    def explain(self, node: int) -> str:
+        """Why the trigger rule decided as it did, in one sentence."""
+        upstream = {self.graph.ids[above]: self.status[above] for above in self.graph.upstream[node]}
+        return explain(self._rules.get(node, "all_success"), upstream)
+
+    # -- stopping ------------------------------------------------------------------------------------------
+
+    def stop(self, reason: str, moves: list[Move], result: RunStatus = "CANCELLED") -> None:
+        """Start nothing more and cancel what has not started. What runs is the caller's to end."""
+        self.pause(reason, result)
+        for node, status in enumerate(self.status):
+            if status in ("PENDING", "QUEUED", "UP_FOR_RETRY"):
+                self._change(node, "CANCELLED", moves, reason)
+                self._open -= 1
+
+    def pause(self, reason: str, result: RunStatus = "INTERRUPTED") -> None:
+        """Start nothing more; what has not started stays as it is, for a later resume."""
+        if self._stopped is None:
+            self._stopped, self._stop_result = reason, result
+
+    @property
+    def stopped(self) -> str | None:
+        """Why nothing new starts, or None."""
+        return self._stopped
+
+    def result(self) -> RunStatus:
+        """What a finished run is: FAILED if a task that nothing waits for failed, or a failure stopped the rest.
+
+        A failed task whose dependants were told to go on (`all_done`, `one_failed`, …) does not fail the run.
+        """
+        cut_short = any(status == "CANCELLED" or status not in TASK_ENDED for status in self.status)
+        if self._stopped is not None and (cut_short or self._stop_result == "FAILED"):
+            return self._stop_result
+        leaves = {self.status[node] for node in self.graph.leaves()}
+        if leaves & {"FAILED", "UPSTREAM_FAILED"}:
+            return "FAILED"
+        return "CANCELLED" if "CANCELLED" in leaves else "SUCCESS"
+
+
+_KIND: Final[Mapping[str, int]] = {"SUCCESS": 0, "FAILED": 1, "CANCELLED": 1, "SKIPPED": 2, "UPSTREAM_FAILED": 3}
+
+
+def count_upstreams(statuses: Sequence[str]) -> UpstreamCounts:
+    """Count ended upstreams by what the trigger rules ask for."""
+    tally = [0, 0, 0, 0]
+    for status in statuses:
+        kind = _KIND.get(status)
+        if kind is not None:
+            tally[kind] += 1
+    return UpstreamCounts(len(statuses), *tally)
+
+
+def explain(rule: TriggerRule, upstream: Mapping[str, str]) -> str:
+    """What a trigger rule makes of these upstream states, for people; it asks `decide`, like the plan."""
+    counts = count_upstreams(list(upstream.values()))
+    decision = decide(rule, counts)
+    if decision == "wait":
+        return f"waits for {_names(upstream, lambda status: status not in TASK_ENDED)} (rule {rule})"
+    if decision == "upstream_failed":
+        bad = _names(upstream, lambda status: status in ("FAILED", "UPSTREAM_FAILED", "CANCELLED"))
+        return f"{bad} did not succeed (rule {rule})"
+    if decision == "skip" and counts.skipped and rule not in ("all_failed", "one_failed", "all_skipped"):
+        return f"{_names(upstream, lambda status: status == 'SKIPPED')} was skipped (rule {rule})"
+    states = ", ".join(f"{status} {name}" for name, status in list(upstream.items())[:4])
+    more = "" if len(upstream) <= 4 else f" and {len(upstream) - 4} more"
+    verb = "may run" if decision == "run" else "is skipped"
+    return f"{verb} by rule {rule}" + (f" after {states}{more}" if upstream else ": it waits for nothing")
+
+
+def _names(upstream: Mapping[str, str], wanted: Callable[[str], bool]) -> str:
+    names = [repr(name) for name, status in upstream.items() if wanted(status)]
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

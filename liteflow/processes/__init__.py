@@ -1,0 +1,1 @@
+"""Processes and their trees: starting, watching, killing. Knows nothing of tasks."""

@@ -1,0 +1,260 @@
+"""The orchestrator's handle on its guardian."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from liteflow.errors import ResourceError
+from liteflow.processes import tree
+from liteflow.processes.frames import Channel, close_quietly
+from liteflow.processes.guardian import WorkerMain, serve
+
+_THREAD_EXIT_S = 0.02
+
+
+class Started(NamedTuple):
+    ticket: int
+    pid: int
+
+
+class Exited(NamedTuple):
+    """A main process has ended, and its tree with it. `code` is -N for signal N; times are epoch seconds."""
+
+    ticket: int
+    code: int
+    started_at: float
+    ended_at: float
+    output_bytes: int
+    error: str | None  # why it could not be started
+
+
+class NotImportable(Exception):
+    """A fresh interpreter could not find the program; the caller has another way."""
+
+
+class Program(NamedTuple):
+    """What a fresh interpreter needs to become a worker: `module.function(unpickled argument, sock, spool)`."""
+
+    module: str
+    function: str
+    argument: bytes
+
+
+#: Sockets that no fork of this process may keep open: a child that outlived us would hide our death.
+_ours_alone: set[socket.socket] = set()
+
+
+def _close_in_child() -> None:
+    for sock in _ours_alone:
+        close_quietly(sock.detach())
+    _ours_alone.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
+
+
+def keep_to_ourselves(sock: socket.socket) -> socket.socket:
+    """Have the socket closed in every fork of this process; `let_go` before closing it here."""
+    _ours_alone.add(sock)
+    return sock
+
+
+def let_go(sock: socket.socket) -> None:
+    _ours_alone.discard(sock)
+
+
+def is_single_threaded() -> bool:
+    """May this process be forked? Threads that Python does not know of count too."""
+    if threading.active_count() > 1:
+        return False
+    give_up = time.monotonic() + _THREAD_EXIT_S
+    while len(os.listdir("/proc/self/task")) > 1:  # a thread that was joined takes a moment to be gone
+        if time.monotonic() >= give_up:
+            return False
+        time.sleep(0.0005)
+    return True
+
+
+class Guardian:
+    """A running guardian. Watch `fileno()`; when it is readable, `read()`.
+
+    `is_dead()` turns true when it has been killed: by then everything it had started is dead as well.
+    """
+
+    def __init__(self, control: socket.socket, pid: int, session: int) -> None:
+        self._socket = keep_to_ourselves(control)
+        self._control = Channel(control)
+        self._events: list[Started | Exited] = []
+        self._answer: tuple[Any, ...] | None = None  # to the introduction of an executed guardian
+        self.pid = pid
+        self.session = session
+        self._dead = False
+
+    @classmethod
+    def fork(cls, worker_main: WorkerMain, *, close_in_workers: Sequence[int] = ()) -> Guardian:
+        """Fork a guardian that has the whole program in memory. Best done while there is one thread only.
+
+        Raises:
+            ResourceError: no more processes or files are allowed.
+        """
+        session = tree.new_session()
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()  # or what is still buffered would be written twice
+            except (AttributeError, OSError, ValueError):
+                continue
+        try:
+            ours, theirs = socket.socketpair()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # about threads: the caller has weighed that
+                pid = os.fork()
+        except OSError as error:
+            raise ResourceError(f"the guardian process cannot be started: {error.strerror}") from None
+        if pid == 0:
+            ours.close()
+            serve(theirs, session, worker_main, close_in_workers)
+        theirs.close()
+        return cls(ours, pid, session)
+
+    @classmethod
+    def execute(cls, program: Program, *, close_in_workers: Sequence[int] = ()) -> Guardian:
+        """Start a guardian as a fresh interpreter that imports the program; threads do not matter to it.
+
+        Raises:
+            NotImportable: the program cannot be imported there.
+            ResourceError: no more processes or files are allowed.
+        """
+        session = tree.new_session()
+        code = f"import sys; sys.path[:] = {sys.path!r}; from liteflow.processes.guardian import main; main()"
+        try:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                pid = os.posix_spawn(
+                    sys.executable,
+                    [sys.executable, "-c", code],
+                    os.environ,
+                    file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)],
+                )
+        except OSError as error:
+            raise ResourceError(f"the guardian process cannot be started: {error.strerror}") from None
+        guardian = cls(ours, pid, session)
+        guardian._introduce(program, list(close_in_workers))
+        return guardian
+
+    def _introduce(self, program: Program, descriptors: list[int]) -> None:
+        message = ("init", self.session, *program)
+        if descriptors:
+            self._control.send_descriptors(message, descriptors, self._wait)
+        else:
+            self._control.send(message)
+        while self._answer is None and not self._control.eof:
+            self._wait()
+        if self._answer is None or self._answer[0] != "ready":
+            self.close()
+            reason = self._answer[1] if self._answer else "it ended at once"
+            raise NotImportable(f"the tasks cannot be imported by a fresh interpreter: {reason}")
+
+    def fileno(self) -> int:
+        return self._control.fileno()
+
+    def is_dead(self) -> bool:
+        """Has `read` found the guardian gone?"""
+        return self._dead
+
+    @property
+    def pending(self) -> bool:
+        """Have messages been read while sending? Then `read` them without waiting for the descriptor."""
+        return bool(self._events) or self._control.eof
+
+    def start_command(
+        self,
+        ticket: int,
+        argv: Sequence[str],
+        cwd: str | None,
+        environ: Mapping[str, str],
+        log_path: str | None,
+    ) -> None:
+        """Start a command; Started and Exited will tell of it. `log_path` None: it writes where we write."""
+        self._send(("command", ticket, list(argv), cwd, dict(environ), log_path))
+
+    def start_worker(self, ticket: int, spool_path: str | None) -> socket.socket:
+        """Fork a worker and return our end of the socket to it."""
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise ResourceError(f"a worker process cannot be started: {error.strerror}") from None
+        with theirs:
+            self._control.send_descriptors(("worker", ticket, spool_path), [theirs.fileno()], self._wait)
+        return keep_to_ourselves(ours)
+
+    def stop(self, ticket: int, grace_s: float) -> None:
+        """SIGTERM to the ticket's process group; after `grace_s` seconds kill its whole tree."""
+        self._send(("stop", ticket, float(grace_s)))
+
+    def _send(self, message: tuple[Any, ...]) -> None:
+        self._control.send(message)
+        while self._control.backlog and not self._control.eof:
+            self._wait()
+            self._control.flush()
+
+    def _wait(self) -> None:
+        """Wait until more can be sent, reading meanwhile, so that neither side waits for the other."""
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN | (select.POLLOUT if self._control.backlog else 0))
+        poll.poll()
+        self._collect()
+
+    def read(self) -> list[Started | Exited]:
+        """What has happened since the last call. When the guardian is gone, its session is swept."""
+        self._collect()
+        events, self._events = self._events, []
+        if self._control.eof and not self._dead:
+            self._dead = True
+            tree.sweep_session(self.session)
+        return events
+
+    def _collect(self) -> None:
+        for message in self._control.take():
+            if message[0] == "started":
+                self._events.append(Started(*message[1:]))
+            elif message[0] == "exited":
+                self._events.append(Exited(*message[1:]))
+            else:
+                self._answer = message
+
+    def close(self, timeout_s: float = 30.0) -> None:
+        """End everything the guardian has started, and the guardian; safe to call twice."""
+        if self._socket.fileno() < 0:
+            return
+        self._control.send(("goodbye",))
+        let_go(self._socket)
+        self._control.close()  # says the same, should the message not have been sent
+        if not self._reap(time.monotonic() + timeout_s) and not self._dead:
+            self._dead = True
+            tree.sweep_session(self.session)
+
+    def _reap(self, deadline: float) -> bool:
+        """Wait for the guardian's end; kill it when that does not come. Did it end its work by itself?"""
+        try:
+            handle = os.pidfd_open(self.pid)
+        except OSError:
+            handle = -1
+        if handle >= 0:
+            poll = select.poll()
+            poll.register(handle, select.POLLIN)
+            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                os.kill(self.pid, signal.SIGKILL)
+            os.close(handle)
+        try:
+            return os.waitpid(self.pid, 0)[1] == 0
+        except ChildProcessError:  # the program ignores SIGCHLD, or has reaped it itself
+            return False

@@ -1,0 +1,190 @@
+"""Frames: plain values over a stream socket, marshalled, behind an eight-byte length.
+
+Marshal carries numbers, text, bytes, tuples, lists and dicts, and nothing that runs code when it is read.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any
+
+_HEADER = struct.Struct("<Q")
+_CHUNK = 256 * 1024
+
+
+def pack(value: Any) -> bytes:
+    """Marshal a value into a frame. Raises ValueError for a value that marshal cannot carry."""
+    body = marshal.dumps(value)
+    return _HEADER.pack(len(body)) + body
+
+
+class Channel:
+    """One end of a stream socket that never blocks: what cannot be sent now is kept for `flush`.
+
+    `eof` becomes true when the other side is gone; sending then does nothing.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._incoming = bytearray()
+        self._outgoing = bytearray()
+        self.descriptors: list[int] = []
+        self.eof = False
+
+    def fileno(self) -> int:
+        return self._fd
+
+    @property
+    def backlog(self) -> bool:
+        """Is there something that could not be sent yet?"""
+        return bool(self._outgoing)
+
+    def put(self, value: Any) -> None:
+        """Queue a value without sending it."""
+        self._outgoing += pack(value)
+
+    def send(self, value: Any) -> None:
+        """Queue a value and send as much as the socket takes."""
+        frame = pack(value)
+        if not self._outgoing and not self.eof:
+            try:
+                sent = self._sock.send(frame)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self.eof = True
+                return
+            if sent == len(frame):
+                return
+            frame = frame[sent:]
+        self._outgoing += frame
+        self.flush()
+
+    def send_descriptors(self, value: Any, descriptors: list[int], wait: Callable[[], None]) -> None:
+        """Send a value together with file descriptors; `wait` is called while the socket takes no more."""
+        self._outgoing += pack(value)
+        while not self.eof and len(self._outgoing) > 1:  # the descriptors travel with the frame's last byte
+            self._flush_all_but(1)
+            if len(self._outgoing) > 1:
+                wait()
+        while not self.eof and self._outgoing:
+            try:
+                socket.send_fds(self._sock, [bytes(self._outgoing)], descriptors)
+                self._outgoing.clear()
+            except BlockingIOError:
+                wait()
+            except OSError:
+                self.eof = True
+
+    def flush(self) -> None:
+        """Send what was kept, as far as the socket takes it."""
+        self._flush_all_but(0)
+
+    def _flush_all_but(self, kept: int) -> None:
+        while len(self._outgoing) > kept and not self.eof:
+            with memoryview(self._outgoing) as view:
+                try:
+                    sent = self._sock.send(view[: min(_CHUNK, len(view) - kept)])
+                except BlockingIOError:
+                    return
+                except OSError:
+                    self.eof = True
+                    return
+            del self._outgoing[:sent]
+
+    def take(self) -> list[Any]:
+        """Read what has arrived (a bounded amount) and return the values that are complete."""
+        for _ in range(16):
+            try:
+                data = self._sock.recv(_CHUNK)
+            except BlockingIOError:
+                break
+            except OSError:
+                data = b""
+            if not data:
+                self.eof = True
+                break
+            self._incoming += data
+            if len(data) < _CHUNK:
+                break
+        return self._complete()
+
+    def take_with_descriptors(self) -> list[Any]:
+        """Like `take`; descriptors that came along are appended to `descriptors`, in order."""
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._sock, _CHUNK, 64, socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            return []
+        except OSError:
+            data, descriptors = b"", []
+        self.descriptors += descriptors
+        if not data:
+            self.eof = True
+        self._incoming += data
+        return self._complete()
+
+    def _complete(self) -> list[Any]:
+        values: list[Any] = []
+        start, end = 0, len(self._incoming)
+        with memoryview(self._incoming) as view:
+            while end - start >= 8:
+                (length,) = _HEADER.unpack_from(view, start)
+                if end - start - 8 < length:
+                    break
+                values.append(marshal.loads(view[start + 8 : start + 8 + length]))
+                start += 8 + length
+        if start:
+            del self._incoming[:start]
+        return values
+
+    def close(self) -> None:
+        self.eof = True
+        self._sock.close()
+
+
+class BlockingChannel:
+    """The worker's end: wait for one value, answer with one."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(True)
+        self._sock = sock
+        self._incoming = b""
+
+    def receive(self) -> Any:
+        """Wait for the next value. Raises EOFError when the other side is gone."""
+        data = self._incoming
+        while len(data) < 8:
+            data += self._read(_CHUNK)
+        (length,) = _HEADER.unpack_from(data)
+        if len(data) - 8 < length:
+            parts, missing = [data], length + 8 - len(data)
+            while missing > 0:
+                parts.append(self._read(max(_CHUNK, min(missing, 1 << 24))))
+                missing -= len(parts[-1])
+            data = b"".join(parts)
+        self._incoming = data[8 + length :]
+        return marshal.loads(data[8 : 8 + length])
+
+    def _read(self, size: int) -> bytes:
+        data = self._sock.recv(size)
+        if not data:
+            raise EOFError
+        return data
+
+    def send(self, frame: bytes) -> None:
+        """Send a packed frame, all of it."""
+        self._sock.sendall(frame)
+
+
+def close_quietly(fd: int) -> None:
+    """Close a descriptor that may be closed already."""
+    try:
+        os.close(fd)
+    except OSError:
+        return

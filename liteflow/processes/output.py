@@ -1,0 +1,126 @@
+"""Output files: made when the first byte arrives, bounded, and kept in order.
+
+Of a long output the beginning and the end are kept, with a line between them that says how much is missing.
+"""
+
+from __future__ import annotations
+
+import os
+
+HEAD_BYTES = 48 * 1024 * 1024
+TAIL_BYTES = 16 * 1024 * 1024
+_SLACK_BYTES = 32 * 1024 * 1024  # a long output is cut this much at a time: rewriting the tail costs
+_COPY_BYTES = 1024 * 1024
+
+
+def open_log(path: str) -> int:
+    """Create or continue a log file, readable by its owner alone; its missing folder is made again.
+
+    Raises:
+        OSError: it cannot be made; a symbolic link is never followed.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        return os.open(path, flags, 0o600)
+
+
+class Bounds:
+    """Keeps one open, appended-to file within `head` + `tail` bytes (and, while it grows, some slack)."""
+
+    def __init__(self, fd: int, head: int = HEAD_BYTES, tail: int = TAIL_BYTES) -> None:
+        self._fd = fd
+        self._head = head
+        self._tail = tail
+        self._slack = min(_SLACK_BYTES, 2 * tail)
+        self._marker = 0  # bytes of the marker line that stands behind the head
+        self._dropped = 0
+
+    def exceeded(self, size: int) -> bool:
+        """Is a file of `size` bytes to be cut now, while it still grows?"""
+        return size > self._head + self._marker + self._tail + self._slack
+
+    def cut(self) -> int:
+        """Cut the middle out where the file is too long; return its new size.
+
+        Raises:
+            OSError: reading or writing failed; the file may then hold some bytes twice.
+        """
+        size = os.fstat(self._fd).st_size
+        excess = size - self._head - self._marker - self._tail
+        if excess <= 0:
+            return size
+        marker = f"\n… {self._dropped + excess:,} bytes dropped …\n".encode()
+        if self._marker + excess <= len(marker):  # not worth a marker
+            return size
+        # The log's own descriptor appends wherever it is told to write, so the file is opened anew.
+        fd = os.open(f"/proc/self/fd/{self._fd}", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.pwrite(fd, marker, self._head)
+            source, target = size - self._tail, self._head + len(marker)
+            while chunk := os.pread(fd, _COPY_BYTES, source):
+                os.pwrite(fd, chunk, target)
+                source += len(chunk)
+                target += len(chunk)
+            os.ftruncate(fd, target)
+        finally:
+            os.close(fd)
+        self._dropped += excess
+        self._marker = len(marker)
+        return target
+
+
+class Log:
+    """An output file that exists once something was written. A disk that takes no more loses output, not the task."""
+
+    def __init__(self, path: str, head: int = HEAD_BYTES, tail: int = TAIL_BYTES) -> None:
+        self.path = path
+        self.written = 0
+        self._head = head
+        self._tail = tail
+        self._fd = -1
+        self._size = 0
+        self._bounds: Bounds | None = None
+        self._lost = 0
+        self._reason = ""
+
+    def write(self, data: bytes) -> None:
+        """Append bytes. Never raises: what the disk refuses is counted and noted in the file later."""
+        try:
+            if self._bounds is None:
+                self._fd = open_log(self.path)
+                self._bounds = Bounds(self._fd, self._head, self._tail)
+            if self._lost:
+                self._note_loss()
+            rest = memoryview(data)
+            while rest:
+                sent = os.write(self._fd, rest)
+                self._size += sent
+                self.written += sent
+                rest = rest[sent:]
+                if self._bounds.exceeded(self._size):
+                    self._size = self._bounds.cut()
+        except OSError as error:
+            self._lost += len(data)
+            self._reason = error.strerror or str(error)
+
+    def _note_loss(self) -> None:
+        note = f"\n… {self._lost:,} bytes lost: {self._reason} …\n".encode()
+        self._size += os.write(self._fd, note)
+        self._lost = 0
+
+    def close(self) -> None:
+        """Cut the file to its bounds and let go of it."""
+        if self._bounds is None:
+            return
+        try:
+            if self._lost:
+                self._note_loss()
+            self._bounds.cut()
+        except OSError:
+            self._lost = 0  # the disk still takes nothing: the note is lost too
+        os.close(self._fd)
+        self._fd = -1
+        self._bounds = None

@@ -1,0 +1,367 @@
+"""The loop: it takes what may start from the plan, stores it, starts it, waits for outcomes, and stores those.
+
+It is the only writer of its run and the only place where plan, store and executor meet. One turn is one transaction:
+nothing is started, and nobody is told, before the commit that says so has returned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from types import FrameType
+from typing import Any, Final, NamedTuple, Protocol
+
+from liteflow.executors import Executor, open_executor
+from liteflow.graph import Graph
+from liteflow.locks import LockFile
+from liteflow.payload import Payload
+from liteflow.plan import Move, Plan
+from liteflow.processes.tree import sweep_session
+from liteflow.retry import RetryPolicy
+from liteflow.rules import TriggerRule
+from liteflow.states import RunStatus, TaskStatus
+from liteflow.store import NewInstance, NewRun, Store
+from liteflow.work import Body, ErrorInfo, Outcome, RunInfo, Work
+
+_TICK_S: Final = 0.25  # how soon a request of another process is seen
+_CACHED_VALUE_BYTES: Final = 65536  # larger values are read again from the store by each consumer
+_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Program(NamedTuple):
+    """A dag as the loop sees it: tasks are numbers, everything about them is in tables by number."""
+
+    dag_id: str
+    graph: Graph
+    bodies: Mapping[str, Body]  # by task id: it crosses to the executors
+    inputs: Mapping[int, Sequence[int]]  # the upstreams whose return values a task takes as arguments
+    retries: Mapping[int, RetryPolicy]
+    rules: Mapping[int, TriggerRule]
+    timeouts: Mapping[int, float]  # seconds
+    graces: Mapping[int, float]  # seconds, where not the default
+    modes: Mapping[str, str]  # by task id, where not the run's
+    digest: str
+    snapshot: str  # JSON
+    description: str = ""
+    source: str | None = None
+
+
+class Options(NamedTuple):
+    """How to run it. `db_path` and `log_dir` are absolute; `log_dir` None leaves output on the terminal."""
+
+    db_path: str
+    run_id: str
+    mode: str = "process"
+    max_workers: int = 4
+    log_dir: str | None = None
+    durability: str = "process"
+    fail_fast: bool = False
+    grace_s: float = 10.0
+    params: Mapping[str, Any] = {}
+    logical_date: float | None = None
+    observers: Sequence[Observer] = ()
+    done: Mapping[str, float] = {}  # for a new run: tasks that succeeded elsewhere, with the seconds they took
+
+
+class Change(NamedTuple):
+    """A task instance changed its state, and that is committed. `outcome` is there when an attempt ended."""
+
+    task_id: str
+    map_index: int
+    attempt: int
+    previous: TaskStatus
+    status: TaskStatus
+    reason: str | None
+    at: float  # epoch seconds
+    log_path: str | None = None
+    outcome: Outcome | None = None
+
+
+class Observer(Protocol):
+    """Is told what happens, after it was stored, in the loop's thread. Raising gets it dropped, never fails a run."""
+
+    def run_began(self, program: Program, options: Options, kept: Mapping[int, TaskStatus]) -> None: ...
+    def changed(self, changes: Sequence[Change]) -> None: ...
+    def run_ended(self, status: RunStatus, reason: str | None) -> None: ...
+
+
+class Result(NamedTuple):
+    """How a run ended; `signal` is the number of the one that interrupted it."""
+
+    status: RunStatus
+    reason: str | None
+    signal: int | None
+
+
+def run(program: Program, options: Options, *, resume: bool = False) -> Result:
+    """Run a program to its end, or with `resume` go on with the run `options.run_id`.
+
+    Raises:
+        DefinitionError: a task cannot run in the mode asked for; nothing ran.
+        RunNotFound, RunOwned: there is no such run to resume, or a live process owns it.
+        StoreError, ResourceError: the state file; what ran was ended, what was stored is true.
+    """
+    info = RunInfo(options.run_id, program.dag_id, options.db_path, options.log_dir, options.params)
+    with contextlib.ExitStack() as stack:
+        locks = LockFile(options.db_path)
+        stack.callback(locks.close)
+        # The guardian is forked in here: before SQLite is open (a connection must not be forked) and before threads.
+        executor = open_executor(
+            program.bodies,
+            info,
+            mode=options.mode,
+            task_modes=program.modes,
+            timeouts=[program.graph.ids[node] for node in program.timeouts],
+            close_in_workers=(locks.fd,),
+        )
+        stack.callback(executor.close, 0.0)
+        store = Store(options.db_path, locks, options.durability)
+        stack.callback(store.close)
+        loop = _Loop(program, options, store, executor)
+        loop.own(resume)
+        with _signals(loop):
+            return loop.run()
+
+
+class _Loop:
+    def __init__(self, program: Program, options: Options, store: Store, executor: Executor) -> None:
+        self._program = program
+        self._ids = program.graph.ids
+        self._options = options
+        self._store = store
+        self._executor = executor
+        self._observers = list(options.observers)
+        self._changes: list[Change] = []
+        self._values: dict[int, Payload] = {}
+        self._readers: dict[int, int] = {}  # how many tasks have still to read a task's value
+        self._logs: dict[int, str | None] = {}  # of running attempts
+        self._ending: set[int] = set()  # running tasks that were told to stop
+        self._signals: list[int] = []
+        self._seen_signals = 0
+        self._looked_at = 0.0
+        for upstreams in program.inputs.values():
+            for above in upstreams:
+                self._readers[above] = self._readers.get(above, 0) + 1
+
+    def own(self, resume: bool) -> None:
+        """Make the run, or take it over; then there is a plan."""
+        program, options, graph = self._program, self._options, self._program.graph
+        instances = [
+            NewInstance(task_id, [self._ids[above] for above in graph.upstream[node]], program.timeouts.get(node))
+            for node, task_id in enumerate(self._ids)
+        ]
+        done: dict[int, TaskStatus] = {}
+        attempts: dict[int, int] = {}
+        if resume:
+            snapshot = (program.digest, program.snapshot)
+            kept, before = self._store.claim(options.run_id, instances, snapshot, self._executor.session)
+            if before is not None:
+                # Had the last owner and its guardian been killed at the same instant, its tasks might still be alive.
+                sweep_session(before)
+            for task_id, (status, tries) in kept.items():
+                node = graph.index.get(task_id)
+                if node is None:
+                    continue  # the task was removed from the definition; its history stays
+                attempts[node] = tries
+                if status in ("SUCCESS", "SKIPPED"):
+                    done[node] = "SUCCESS" if status == "SUCCESS" else "SKIPPED"
+        else:
+            settings = {"mode": options.mode, "max_workers": options.max_workers, "log_dir": options.log_dir}
+            new = NewRun(
+                options.run_id,
+                program.dag_id,
+                program.description,
+                program.digest,
+                program.snapshot,
+                instances,
+                options.params,
+                options.logical_date,
+                source=program.source,
+                settings=settings,
+                done=options.done,
+            )
+            self._store.create(new, self._executor.session)
+            for task_id in options.done:
+                done[graph.index[task_id]], attempts[graph.index[task_id]] = "SUCCESS", 1
+        self.plan = Plan(
+            graph,
+            retries=program.retries,
+            rules=program.rules,
+            done=done,
+            attempts=attempts,
+            fail_fast=options.fail_fast,
+            seed=options.run_id,
+        )
+        self._tell("run_began", program, options, done)
+        self._store_moves(self.plan.opening, time.time())
+
+    # -- the loop ------------------------------------------------------------------------------------------
+
+    def run(self) -> Result:
+        plan, store, executor = self.plan, self._store, self._executor
+        while True:
+            starting = self._take_ready()  # 1. what may start
+            over = plan.finished
+            if over:
+                store.run_moved(plan.result(), plan.stopped, time.time())
+            if store.dirty:
+                store.commit()  # 2. one transaction: verdicts of the last turn, intents of this one
+                self._publish()
+            for work in starting:  # 3. only now they start
+                executor.submit(work)
+            if over:
+                result = Result(plan.result(), plan.stopped, self._signals[0] if self._signals else None)
+                self._tell("run_ended", result.status, result.reason)
+                return result
+            for outcome in executor.wait(self._patience()):  # 4. reap what has finished
+                self._finish(outcome)
+            self._tick()  # 5. signals, requests
+
+    def _take_ready(self) -> list[Work]:
+        plan, works = self.plan, []
+        now, wall = time.monotonic(), time.time()
+        while len(plan.running) < self._options.max_workers:
+            node = plan.take(now)
+            if node is None:
+                break
+            task_id, attempt = self._ids[node], plan.attempts[node]
+            log_path = self._log_path(task_id, attempt, wall)
+            previous: TaskStatus = "PENDING" if attempt == 1 else "UP_FOR_RETRY"
+            self._store.began(task_id, -1, attempt, previous, log_path, wall)
+            if self._observers:
+                self._changes.append(Change(task_id, -1, attempt, previous, "RUNNING", None, wall, log_path))
+            upstreams = self._program.inputs.get(node)
+            works.append(
+                Work(
+                    node,
+                    task_id,
+                    -1,
+                    attempt,
+                    {self._ids[above]: self._value(above) for above in upstreams} if upstreams else None,
+                    self._program.timeouts.get(node),
+                    self._program.graces.get(node, self._options.grace_s),
+                    log_path,
+                )
+            )
+        return works
+
+    def _finish(self, outcome: Outcome) -> None:
+        node, error = outcome.node, outcome.error or ErrorInfo("")
+        task_id = self._ids[node]
+        self._ending.discard(node)
+        self._store.ended(task_id, -1, outcome)
+        if outcome.value is not None and node in self._readers and outcome.value.size <= _CACHED_VALUE_BYTES:
+            self._values[node] = outcome.value
+        moves = self.plan.finish(
+            node,
+            outcome.verdict,
+            time.monotonic(),
+            reason=error.message or None,
+            error_types=error.types,
+            exit_code=outcome.exit_code,
+        )
+        self._store_moves(moves, outcome.ended_at, outcome)
+        if self.plan.status[node] != "UP_FOR_RETRY":
+            for above in self._program.inputs.get(node, ()):
+                self._readers[above] -= 1
+                if not self._readers[above]:
+                    self._values.pop(above, None)
+        if self.plan.stopped is not None:
+            self._end_running(None)
+
+    def _store_moves(self, moves: Sequence[Move], now: float, outcome: Outcome | None = None) -> None:
+        """Buffer changes of state; the first one is of the task whose attempt ended."""
+        for node, previous, status, attempt, reason in moves:
+            error = None
+            if outcome is not None and node == outcome.node and outcome.error is not None:
+                error = outcome.error.traceback or outcome.error.message
+            self._store.moved(self._ids[node], -1, attempt, previous, status, reason, error, now)
+            if self._observers:
+                ended = outcome if outcome is not None and node == outcome.node else None
+                path = None if ended is None else ended.log_path
+                self._changes.append(Change(self._ids[node], -1, attempt, previous, status, reason, now, path, ended))
+
+    def _patience(self) -> float:
+        wakeup = self.plan.wakeup()
+        return _TICK_S if wakeup is None else min(_TICK_S, max(0.0, wakeup - time.monotonic()))
+
+    # -- stopping ------------------------------------------------------------------------------------------
+
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        """Runs between two bytecodes of anything: it only takes note and wakes the loop."""
+        self._signals.append(number)
+        self._executor.wake()
+
+    def _tick(self) -> None:
+        """The first signal ends tasks gracefully, the second one at once; another process may ask for a cancel."""
+        if len(self._signals) > self._seen_signals:
+            self._seen_signals = len(self._signals)
+            self.plan.pause(f"interrupted by {signal.Signals(self._signals[0]).name}")
+            self._end_running(None if self._seen_signals == 1 else 0.0)
+        now = time.monotonic()
+        if now - self._looked_at >= _TICK_S:
+            self._looked_at = now
+            for request in self._store.requests():
+                if request.action == "cancel" and self.plan.stopped is None:
+                    moves: list[Move] = []
+                    self.plan.stop(request.detail or "cancelled", moves)
+                    self._store_moves(moves, time.time())
+                    self._end_running(None)
+
+    def _end_running(self, grace_s: float | None) -> None:
+        """Tell running tasks to stop: each after its own grace, or all after `grace_s`."""
+        for node in self.plan.running:
+            if grace_s is not None or node not in self._ending:
+                self._ending.add(node)
+                own = self._program.graces.get(node, self._options.grace_s)
+                self._executor.cancel(node, own if grace_s is None else grace_s)
+
+    # -- small things --------------------------------------------------------------------------------------
+
+    def _value(self, node: int) -> Payload:
+        """What a task returned, encoded; a task that returned None has stored nothing."""
+        payload = self._values.get(node) or self._store.value(self._ids[node])
+        return payload if payload is not None else Payload("json", "null", 4)
+
+    def _log_path(self, task_id: str, attempt: int, now: float) -> str | None:
+        if self._options.log_dir is None:
+            return None
+        stamp = time.strftime("%Y%m%d_%H%M%S", time.localtime(now))
+        name = f"task_{task_id}_{stamp}_{int(now % 1 * 1e6):06d}.log"
+        return os.path.join(self._options.log_dir, name)
+
+    def _publish(self) -> None:
+        if self._changes:
+            changes, self._changes = self._changes, []
+            self._tell("changed", changes)
+
+    def _tell(self, what: str, *arguments: object) -> None:
+        for observer in list(self._observers):
+            try:
+                getattr(observer, what)(*arguments)
+            except Exception:
+                import logging  # 18 ms that a run without a fault need not pay
+
+                logging.getLogger(__name__).exception("an observer failed and is not told any more")
+                self._observers.remove(observer)
+
+
+@contextlib.contextmanager
+def _signals(loop: _Loop) -> Iterator[None]:
+    """Let the loop handle the signals that stop a program. Only a main thread may; others leave them alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {}
+    for number in _STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup has its reasons
+            before[number] = signal.signal(number, loop.on_signal)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

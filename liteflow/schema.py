@@ -1,0 +1,205 @@
+"""The tables of the state file, as numbered migrations. Only DDL and its application live here.
+
+Migrations go forward only; each is applied in one transaction together with the version number, so a crash leaves
+the old schema or the new one. `application_id` marks the file as ours, `user_version` is the schema's number.
+Statuses have no CHECK: the set of words may grow without a migration.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from typing import Final
+
+from liteflow.errors import NotOurs, SchemaTooNew, StoreError
+
+APPLICATION_ID: Final = 0x4C466C77  # "LFlw"
+
+_V1: Final = """
+CREATE TABLE liteflow_dags (
+  dag_id      TEXT NOT NULL PRIMARY KEY,
+  description TEXT NOT NULL DEFAULT '',
+  source      TEXT,                          -- the file it was last run from
+  created_at  REAL NOT NULL,
+  updated_at  REAL NOT NULL
+) STRICT;
+
+CREATE TABLE liteflow_graphs (               -- shared by all runs of an unchanged definition
+  digest      TEXT NOT NULL PRIMARY KEY,
+  snapshot    TEXT NOT NULL                  -- JSON: tasks with kind, dependencies, rule, digest
+) STRICT;
+
+CREATE TABLE liteflow_dag_runs (
+  run_no        INTEGER PRIMARY KEY AUTOINCREMENT, -- never reused: also the byte of the lock file that the owner holds
+  run_id        TEXT NOT NULL UNIQUE,
+  dag_id        TEXT NOT NULL,
+  status        TEXT NOT NULL,
+  created_at    REAL NOT NULL,
+  started_at    REAL,
+  ended_at      REAL,
+  logical_date  REAL,
+  parent_run_id TEXT,
+  params        TEXT NOT NULL DEFAULT '{}',  -- JSON
+  graph_digest  TEXT NOT NULL REFERENCES liteflow_graphs (digest),
+  source        TEXT,                        -- the file it came from, absolute
+  cwd           TEXT,                        -- the folder it was started in
+  settings      TEXT NOT NULL DEFAULT '{}',  -- JSON: mode, max_workers, log_dir …
+  epoch         INTEGER NOT NULL DEFAULT 0,  -- rises with every owner; each write checks it
+  owner_pid     INTEGER,
+  owner_start   INTEGER,                     -- kernel ticks, so that a reused pid is not taken for the owner
+  owner_boot    TEXT,
+  owner_host    TEXT,
+  owner_session INTEGER,                     -- marks the owner's processes (see processes.tree)
+  resumable     INTEGER NOT NULL DEFAULT 1,  -- 0: "resume the latest" passes it over
+  reason        TEXT
+) STRICT;
+CREATE INDEX liteflow_runs_by_dag ON liteflow_dag_runs (dag_id, run_no);
+
+CREATE TABLE liteflow_task_instances (       -- the current view
+  run_id       TEXT NOT NULL,
+  task_id      TEXT NOT NULL,
+  map_index    INTEGER NOT NULL DEFAULT -1,
+  status       TEXT NOT NULL,
+  dependencies TEXT NOT NULL DEFAULT '[]',   -- JSON list of task ids
+  timeout      REAL,
+  try_number   INTEGER NOT NULL DEFAULT 0,
+  error_log    TEXT,
+  reason       TEXT,
+  started_at   REAL,
+  ended_at     REAL,
+  updated_at   REAL NOT NULL,
+  PRIMARY KEY (run_id, task_id, map_index)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE liteflow_attempts (             -- append-only history
+  run_id     TEXT NOT NULL,
+  task_id    TEXT NOT NULL,
+  map_index  INTEGER NOT NULL DEFAULT -1,
+  attempt    INTEGER NOT NULL,
+  status     TEXT NOT NULL,
+  epoch      INTEGER NOT NULL,
+  started_at REAL NOT NULL,
+  ended_at   REAL,
+  exit_code  INTEGER,                        -- of a command; -N: killed by signal N
+  error      TEXT,
+  log_path   TEXT,                           -- NULL: there was no output
+  PRIMARY KEY (run_id, task_id, map_index, attempt)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX liteflow_one_success
+  ON liteflow_attempts (run_id, task_id, map_index) WHERE status = 'SUCCESS';
+CREATE TRIGGER liteflow_attempt_is_final BEFORE UPDATE ON liteflow_attempts
+  WHEN OLD.status <> 'RUNNING'
+  BEGIN SELECT RAISE(ABORT, 'an attempt that has ended cannot change'); END;
+
+CREATE TABLE liteflow_xcom (
+  run_id     TEXT NOT NULL,
+  task_id    TEXT NOT NULL,
+  map_index  INTEGER NOT NULL DEFAULT -1,
+  key        TEXT NOT NULL,
+  encoding   TEXT NOT NULL,                  -- json | tagged | pickle
+  value      ANY,                            -- JSON text, or bytes of a pickle; NULL when in a file
+  size       INTEGER NOT NULL,
+  file       TEXT,                           -- below <database>_xcom/
+  sha256     TEXT,
+  created_at REAL NOT NULL,
+  PRIMARY KEY (run_id, task_id, map_index, key)
+) STRICT;
+
+CREATE TABLE liteflow_events (               -- written with the change it tells of
+  seq       INTEGER PRIMARY KEY,
+  run_id    TEXT NOT NULL,
+  task_id   TEXT,                            -- NULL: about the run
+  map_index INTEGER,
+  attempt   INTEGER,
+  previous  TEXT,
+  status    TEXT NOT NULL,
+  reason    TEXT,
+  at        REAL NOT NULL
+) STRICT;
+CREATE INDEX liteflow_events_by_run ON liteflow_events (run_id, seq);
+
+CREATE TABLE liteflow_requests (             -- how other processes ask the owner of a run for something
+  request_no INTEGER PRIMARY KEY,
+  run_id     TEXT NOT NULL,
+  action     TEXT NOT NULL,                  -- cancel
+  detail     TEXT,
+  created_at REAL NOT NULL,
+  handled_at REAL
+) STRICT;
+CREATE INDEX liteflow_open_requests ON liteflow_requests (run_id) WHERE handled_at IS NULL;
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (_V1,)
+SCHEMA_VERSION: Final = len(MIGRATIONS)
+
+
+def check_schema(connection: sqlite3.Connection, path: str) -> int:
+    """The schema's number in an open database; 0 for one without tables.
+
+    Raises:
+        NotOurs: the database holds another program's tables.
+        SchemaTooNew: a newer version of this program wrote it.
+    """
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION_ID:
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if application or version or tables:
+            raise NotOurs(f"{path}: this SQLite database belongs to another program; choose another file with --db")
+        return 0
+    if version > SCHEMA_VERSION:
+        raise SchemaTooNew(
+            f"{path}: written by a newer version (its schema is {version}, this version knows {SCHEMA_VERSION}); "
+            "upgrade lightflow, or choose another file with --db"
+        )
+    return int(version)
+
+
+def migrate(connection: sqlite3.Connection, path: str) -> None:
+    """Bring an open, writable database to the newest schema; a no-op when it is there already.
+
+    Raises:
+        NotOurs, SchemaTooNew: see `check_schema`.
+        sqlite3.Error: SQLite refused; the old schema stands.
+    """
+    if check_schema(connection, path) == SCHEMA_VERSION:
+        return
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = check_schema(connection, path)  # again, now that nobody else can be at it
+        if 0 < version < SCHEMA_VERSION:
+            _back_up(path, version)
+        for number in range(version, SCHEMA_VERSION):
+            for statement in _statements(MIGRATIONS[number]):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _back_up(path: str, version: int) -> None:
+    """Copy the database as it was before a migration, beside it, by SQLite itself (never by copying the file)."""
+    target = f"{path}.v{version}.bak"
+    if os.path.exists(target):
+        raise StoreError(f"{target}: is in the way of the backup made before an upgrade; move it elsewhere")
+    source = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        source.execute("VACUUM INTO ?", (target,))
+    finally:
+        source.close()
+
+
+def _statements(script: str) -> list[str]:
+    """Split a script where SQLite says a statement is complete (a trigger holds semicolons of its own)."""
+    statements, current = [], ""
+    for line in script.splitlines(keepends=True):
+        current += line
+        if current.strip() and sqlite3.complete_statement(current):
+            statements.append(current)
+            current = ""
+    return statements

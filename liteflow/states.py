@@ -1,0 +1,66 @@
+"""The words of the state machine, as plain strings so that SQL, JSON and Python read the same.
+
+`Status` holds what a run or a task instance can be; `Verdict` what an attempt ended as.
+Both are open sets: the database has no CHECK on them, a later version may add words.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+
+class Status:
+    """States of runs and task instances, and verdicts of attempts."""
+
+    PENDING: Final = "PENDING"
+    QUEUED: Final = "QUEUED"
+    RUNNING: Final = "RUNNING"
+    SUCCESS: Final = "SUCCESS"
+    FAILED: Final = "FAILED"
+    UP_FOR_RETRY: Final = "UP_FOR_RETRY"
+    SKIPPED: Final = "SKIPPED"
+    UPSTREAM_FAILED: Final = "UPSTREAM_FAILED"
+    CANCELLED: Final = "CANCELLED"
+    INTERRUPTED: Final = "INTERRUPTED"  # runs only: stopped before the end, can be resumed
+    TIMED_OUT: Final = "TIMED_OUT"  # attempts only: the instance is FAILED or UP_FOR_RETRY
+    LOST: Final = "LOST"  # attempts only: its owner died, the outcome is unknown
+
+
+TaskStatus = Literal[
+    "PENDING",
+    "QUEUED",
+    "RUNNING",
+    "SUCCESS",
+    "FAILED",
+    "UP_FOR_RETRY",
+    "SKIPPED",
+    "UPSTREAM_FAILED",
+    "CANCELLED",
+]
+RunStatus = Literal["PENDING", "RUNNING", "SUCCESS", "FAILED", "CANCELLED", "INTERRUPTED"]
+Verdict = Literal["SUCCESS", "FAILED", "SKIPPED", "CANCELLED", "TIMED_OUT", "LOST"]
+
+TASK_STATUSES: Final[tuple[TaskStatus, ...]] = (
+    "PENDING",
+    "QUEUED",
+    "RUNNING",
+    "SUCCESS",
+    "FAILED",
+    "UP_FOR_RETRY",
+    "SKIPPED",
+    "UPSTREAM_FAILED",
+    "CANCELLED",
+)
+RUN_STATUSES: Final[tuple[RunStatus, ...]] = (
+    "PENDING",
+    "RUNNING",
+    "SUCCESS",
+    "FAILED",
+    "CANCELLED",
+    "INTERRUPTED",
+)
+
+#: A task instance in one of these will not change again in this run, unless it is run again on purpose.
+TASK_ENDED: Final[frozenset[str]] = frozenset({"SUCCESS", "FAILED", "SKIPPED", "UPSTREAM_FAILED", "CANCELLED"})
+#: A run in one of these has no owner; INTERRUPTED, FAILED and CANCELLED runs can be resumed.
+RUN_ENDED: Final[frozenset[str]] = frozenset({"SUCCESS", "FAILED", "CANCELLED", "INTERRUPTED"})

@@ -1,0 +1,473 @@
+"""Every write to the state file, one transaction each. Nothing else in the engine says INSERT or UPDATE.
+
+The loop is the only writer of a run: it buffers what happened in one turn (`began`, `ended`, `moved`,
+`run_moved`) and then commits it all at once. Intent comes before effect and verdict before consequence because the
+loop starts nothing and tells nobody until `commit` has returned. If SQLite refuses (locked, full disk), the buffer
+stays and the commit is tried again: a verdict is never lost to a bad moment, and never turns into a false state.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from liteflow.database import CHECKPOINT_LOCK, Transaction, connect, explain, translated
+from liteflow.errors import RunNotFound, RunOwned, StaleRun, StoreError
+from liteflow.locks import LockFile
+from liteflow.payload import Payload, payload_from_row, spill_root
+from liteflow.states import RunStatus
+from liteflow.work import Outcome
+
+_CHECKPOINT_BYTES: Final = 4 * 1024 * 1024  # of write-ahead log
+_SYNC_EVERY_S: Final = 1.0  # at most so much is lost to a power cut; nothing to a crash
+_PATIENCE_S: Final = 60.0  # how long a commit is tried again before the run is given up
+_ERROR_LIMIT: Final = 65536
+
+
+class NewInstance(NamedTuple):
+    """A task instance of a run that is being made."""
+
+    task_id: str
+    dependencies: Sequence[str]
+    timeout_s: float | None = None
+
+
+class NewRun(NamedTuple):
+    """Everything about a run that is known before it starts. Times are epoch seconds."""
+
+    run_id: str
+    dag_id: str
+    description: str
+    graph_digest: str
+    graph_snapshot: str  # JSON
+    instances: Sequence[NewInstance]
+    params: Mapping[str, Any] = {}
+    logical_date: float | None = None
+    parent_run_id: str | None = None
+    source: str | None = None
+    settings: Mapping[str, Any] = {}
+    done: Mapping[str, float] = {}  # tasks that succeeded elsewhere, with the seconds they took
+
+
+class Kept(NamedTuple):
+    """What an interrupted run has of a task when it is resumed."""
+
+    status: str
+    attempts: int
+
+
+class Request(NamedTuple):
+    """Something another process asks the owner of the run for."""
+
+    request_no: int
+    action: str
+    detail: str | None
+
+
+class Store:
+    """The one writer of one run. Used from one thread.
+
+    Args:
+        path: the state file, absolute.
+        locks: its lock file, opened before any process was forked, so that the guardian holds the run too.
+        durability: `process` survives any crash of programs, and may lose the last second to a power cut;
+            `power` syncs every commit.
+    """
+
+    def __init__(self, path: str, locks: LockFile, durability: str = "process") -> None:
+        self.path = path
+        self.run_id = ""
+        self._locks = locks
+        self._run_no = 0
+        self._epoch = 0
+        self._always_sync = durability == "power"
+        self._synced_at = time.monotonic()
+        self._syncing = False
+        self._data_version: int | None = None
+        self._clear()
+        self._connection = connect(path)
+
+    # -- becoming the owner --------------------------------------------------------------------------------
+
+    def create(self, run: NewRun, session: int | None = None) -> None:
+        """Store a new run as RUNNING and owned by this process, with all its task instances PENDING."""
+        now = time.time()
+        with translated(self.path), Transaction(self._connection, self._locks):
+            execute = self._connection.execute
+            execute(
+                "INSERT INTO liteflow_dags VALUES (?,?,?,?,?) ON CONFLICT (dag_id) DO UPDATE SET "
+                "description=excluded.description, source=excluded.source, updated_at=excluded.updated_at",
+                (run.dag_id, run.description, run.source, now, now),
+            )
+            execute("INSERT OR IGNORE INTO liteflow_graphs VALUES (?,?)", (run.graph_digest, run.graph_snapshot))
+            try:
+                cursor = execute(
+                    "INSERT INTO liteflow_dag_runs (run_id, dag_id, status, created_at, started_at, logical_date, "
+                    "parent_run_id, params, graph_digest, source, cwd, settings, epoch) "
+                    "VALUES (?,?,'RUNNING',?,?,?,?,?,?,?,?,?,1)",
+                    (
+                        run.run_id,
+                        run.dag_id,
+                        now,
+                        now,
+                        run.logical_date,
+                        run.parent_run_id,
+                        json.dumps(dict(run.params), default=str),
+                        run.graph_digest,
+                        run.source,
+                        os.getcwd(),
+                        json.dumps(dict(run.settings)),
+                    ),
+                )
+            except sqlite3.IntegrityError:
+                raise StoreError(f"{self.path}: there is a run {run.run_id!r} already; choose another run id") from None
+            self._own(run.run_id, int(cursor.lastrowid or 0), 1, session)
+            self._insert_instances(run.instances, now)
+            self._insert_event(None, "RUNNING", now, None)
+            self._insert_done(run.done, now)
+
+    def claim(
+        self, run_id: str, instances: Sequence[NewInstance], graph: tuple[str, str], session: int | None = None
+    ) -> tuple[dict[str, Kept], int | None]:
+        """Become the owner of a run that ended or whose owner died, to go on with it.
+
+        What was RUNNING is recorded as LOST; successes, and tasks that skipped themselves, are kept; all else goes
+        back to PENDING. `instances` and `graph` (digest, snapshot) are of the definition as it is now.
+        Returns what the run has of each task that it knows, and the last owner's session (see `processes.tree`).
+
+        Raises:
+            RunNotFound: there is no such run.
+            RunOwned: a live process owns it; the message says which.
+        """
+        now = time.time()
+        with translated(self.path), Transaction(self._connection, self._locks):
+            execute = self._connection.execute
+            row = execute(
+                "SELECT run_no, epoch, status, owner_pid, owner_host, graph_digest, owner_session "
+                "FROM liteflow_dag_runs "
+                "WHERE run_id=?",
+                (run_id,),
+            ).fetchone()
+            if row is None:
+                raise RunNotFound(f"{self.path}: there is no run {run_id!r}")
+            run_no, epoch, status, pid, host, old_graph, before = row
+            if not self._locks.acquire(run_no):
+                raise RunOwned(f"run {run_id} is owned by process {pid} on {host}, which is still at work")
+            execute("INSERT OR IGNORE INTO liteflow_graphs VALUES (?,?)", graph)
+            execute(
+                "UPDATE liteflow_dag_runs SET status='RUNNING', started_at=coalesce(started_at, ?), ended_at=NULL, "
+                "reason=NULL, epoch=?, graph_digest=? WHERE run_no=?",
+                (now, epoch + 1, graph[0], run_no),
+            )
+            self._own(run_id, run_no, epoch + 1, session)
+            if status == "RUNNING":
+                self._insert_event("RUNNING", "INTERRUPTED", now, "its owner died")
+                status = "INTERRUPTED"
+            self._insert_event(status, "RUNNING", now, "resumed")
+            execute(
+                "INSERT INTO liteflow_events (run_id, task_id, map_index, attempt, previous, status, reason, at) "
+                "SELECT run_id, task_id, map_index, attempt, 'RUNNING', 'LOST', 'its owner died', ? "
+                "FROM liteflow_attempts WHERE run_id=? AND status='RUNNING'",
+                (now, run_id),
+            )
+            execute(
+                "UPDATE liteflow_attempts SET status='LOST', ended_at=?, error='its owner died' "
+                "WHERE run_id=? AND status='RUNNING'",
+                (now, run_id),
+            )
+            execute(
+                "UPDATE liteflow_task_instances SET status='PENDING', reason=NULL, error_log=NULL, ended_at=NULL, "
+                "updated_at=? WHERE run_id=? AND NOT (status='SUCCESS' OR (status='SKIPPED' AND try_number > 0))",
+                (now, run_id),
+            )
+            kept = {
+                task_id: Kept(status, tries)
+                for task_id, status, tries in execute(
+                    "SELECT i.task_id, i.status, (SELECT coalesce(max(attempt), 0) FROM liteflow_attempts a WHERE "
+                    "a.run_id=i.run_id AND a.task_id=i.task_id AND a.map_index=i.map_index) "
+                    "FROM liteflow_task_instances i WHERE i.run_id=?",
+                    (run_id,),
+                )
+            }
+            self._insert_instances([one for one in instances if one.task_id not in kept], now)
+            if graph[0] != old_graph:
+                self._connection.executemany(
+                    "UPDATE liteflow_task_instances SET dependencies=?, timeout=? "
+                    "WHERE run_id=? AND task_id=? AND map_index=-1",
+                    [(json.dumps(list(one.dependencies)), one.timeout_s, run_id, one.task_id) for one in instances],
+                )
+        return kept, before
+
+    def _own(self, run_id: str, run_no: int, epoch: int, session: int | None) -> None:
+        if not self._locks.acquire(run_no):
+            raise RunOwned(f"run {run_id} is owned by another process, which is still at work")
+        self.run_id, self._run_no, self._epoch = run_id, run_no, epoch
+        self._connection.execute(
+            "UPDATE liteflow_dag_runs SET owner_pid=?, owner_start=?, owner_boot=?, owner_host=?, owner_session=? "
+            "WHERE run_no=?",
+            (os.getpid(), _start_ticks(), _boot_id(), socket.gethostname(), session, run_no),
+        )
+
+    def _insert_instances(self, instances: Iterable[NewInstance], now: float) -> None:
+        run_id, dumps = self.run_id, json.dumps
+        self._connection.executemany(
+            "INSERT INTO liteflow_task_instances (run_id, task_id, status, dependencies, timeout, updated_at) "
+            "VALUES (?,?,'PENDING',?,?,?)",
+            (
+                (run_id, task_id, dumps(list(above)) if above else "[]", timeout_s, now)
+                for task_id, above, timeout_s in instances
+            ),
+        )
+
+    def _insert_done(self, done: Mapping[str, float], now: float) -> None:
+        """Record tasks as succeeded that did so before this state file knew of them."""
+        many, run_id, epoch = self._connection.executemany, self.run_id, self._epoch
+        many(
+            "INSERT INTO liteflow_attempts (run_id, task_id, attempt, status, epoch, started_at, ended_at) "
+            "VALUES (?,?,1,'SUCCESS',?,?,?)",
+            [(run_id, task_id, epoch, now - seconds, now) for task_id, seconds in done.items()],
+        )
+        many(
+            "UPDATE liteflow_task_instances SET status='SUCCESS', try_number=1, reason='from a checkpoint', "
+            "started_at=?, ended_at=?, updated_at=? WHERE run_id=? AND task_id=?",
+            [(now - seconds, now, now, run_id, task_id) for task_id, seconds in done.items()],
+        )
+        many(
+            "INSERT INTO liteflow_events (run_id, task_id, map_index, attempt, previous, status, reason, at) "
+            "VALUES (?,?,-1,1,'PENDING','SUCCESS','from a checkpoint',?)",
+            [(run_id, task_id, now) for task_id in done],
+        )
+
+    def _insert_event(self, previous: str | None, status: str, now: float, reason: str | None) -> None:
+        self._connection.execute(
+            "INSERT INTO liteflow_events (run_id, previous, status, reason, at) VALUES (?,?,?,?,?)",
+            (self.run_id, previous, status, reason, now),
+        )
+
+    # -- one turn of the loop ------------------------------------------------------------------------------
+
+    def _clear(self) -> None:
+        self._new_attempts: list[tuple[Any, ...]] = []
+        self._begun: list[tuple[Any, ...]] = []
+        self._ended: list[tuple[Any, ...]] = []
+        self._values: list[tuple[Any, ...]] = []
+        self._moved: list[tuple[Any, ...]] = []
+        self._events: list[tuple[Any, ...]] = []
+        self._run_change: tuple[RunStatus, str | None, float] | None = None
+
+    @property
+    def dirty(self) -> bool:
+        """Is there anything to commit?"""
+        return bool(self._events or self._ended or self._run_change)
+
+    def began(
+        self, task_id: str, map_index: int, attempt: int, previous: str, log_path: str | None, now: float
+    ) -> None:
+        """The intent to start an attempt; it may start once this is committed."""
+        run_id = self.run_id
+        self._new_attempts.append((run_id, task_id, map_index, attempt, self._epoch, now, log_path))
+        self._begun.append((attempt, now, now, run_id, task_id, map_index))
+        self._events.append((run_id, task_id, map_index, attempt, previous, "RUNNING", None, now))
+
+    def ended(self, task_id: str, map_index: int, outcome: Outcome) -> None:
+        """An attempt's verdict, its values and its error."""
+        run_id, error = self.run_id, outcome.error
+        self._ended.append(
+            (
+                outcome.verdict,
+                outcome.started_at,
+                outcome.ended_at,
+                outcome.exit_code,
+                None if error is None else _error_text(error.message, error.traceback),
+                outcome.log_path,
+                run_id,
+                task_id,
+                map_index,
+                outcome.attempt,
+            )
+        )
+        if outcome.value is not None:
+            self._values.append(self._value_row(task_id, map_index, "return_value", outcome.value, outcome.ended_at))
+        for key, payload in (outcome.pushed or {}).items():
+            self._values.append(self._value_row(task_id, map_index, key, payload, outcome.ended_at))
+
+    def _value_row(self, task_id: str, map_index: int, key: str, value: Payload, now: float) -> tuple[Any, ...]:
+        file = None if value.file is None else os.path.relpath(value.file, spill_root(self.path))
+        return (self.run_id, task_id, map_index, key, value.encoding, value.data, value.size, file, value.sha256, now)
+
+    def moved(
+        self,
+        task_id: str,
+        map_index: int,
+        attempt: int,
+        previous: str,
+        status: str,
+        reason: str | None,
+        error: str | None,
+        now: float,
+    ) -> None:
+        """A task instance's new state."""
+        run_id = self.run_id
+        self._moved.append((status, attempt, reason, error, now, now, run_id, task_id, map_index))
+        self._events.append((run_id, task_id, map_index, attempt, previous, status, reason, now))
+
+    def run_moved(self, status: RunStatus, reason: str | None, now: float) -> None:
+        """The run's own verdict; it is committed durably, and ownership ends with it."""
+        self._run_change = (status, reason, now)
+
+    def commit(self) -> None:
+        """Write all that was buffered as one transaction; returns when it is durable against a crash.
+
+        Raises:
+            StaleRun: another process has taken the run over; nothing was written.
+            StoreError, ResourceError: SQLite refused for a minute; nothing was written.
+        """
+        began = time.monotonic()
+        pause = 0.05
+        while True:
+            self._choose_sync(time.monotonic())
+            try:
+                with Transaction(self._connection, self._locks):
+                    self._write()
+                break
+            except sqlite3.OperationalError as error:
+                if time.monotonic() - began > _PATIENCE_S:
+                    raise explain(error, self.path) from None
+                time.sleep(pause)
+                pause = min(pause * 2, 2.0)
+            except sqlite3.Error as error:
+                raise explain(error, self.path) from None
+        self._clear()
+
+    def _write(self) -> None:
+        execute, executemany = self._connection.execute, self._connection.executemany
+        (epoch,) = execute("SELECT epoch FROM liteflow_dag_runs WHERE run_no=?", (self._run_no,)).fetchone() or (0,)
+        if epoch != self._epoch:
+            raise StaleRun(f"run {self.run_id} was taken over by another process; this one stops")
+        if self._ended:
+            executemany(
+                "UPDATE liteflow_attempts SET status=?, started_at=?, ended_at=?, exit_code=?, error=?, log_path=? "
+                "WHERE run_id=? AND task_id=? AND map_index=? AND attempt=?",
+                self._ended,
+            )
+        if self._values:
+            executemany("INSERT OR REPLACE INTO liteflow_xcom VALUES (?,?,?,?,?,?,?,?,?,?)", self._values)
+        if self._moved:
+            executemany(
+                "UPDATE liteflow_task_instances SET status=?, try_number=?, reason=?, error_log=?, ended_at=?, "
+                "updated_at=? WHERE run_id=? AND task_id=? AND map_index=?",
+                self._moved,
+            )
+        if self._new_attempts:
+            executemany(
+                "INSERT INTO liteflow_attempts (run_id, task_id, map_index, attempt, status, epoch, started_at, "
+                "log_path) VALUES (?,?,?,?,'RUNNING',?,?,?)",
+                self._new_attempts,
+            )
+            executemany(
+                "UPDATE liteflow_task_instances SET status='RUNNING', try_number=?, reason=NULL, started_at=?, "
+                "ended_at=NULL, updated_at=? WHERE run_id=? AND task_id=? AND map_index=?",
+                self._begun,
+            )
+        if self._events:
+            executemany(
+                "INSERT INTO liteflow_events (run_id, task_id, map_index, attempt, previous, status, reason, at) "
+                "VALUES (?,?,?,?,?,?,?,?)",
+                self._events,
+            )
+        if self._run_change is not None:
+            status, reason, now = self._run_change
+            execute(
+                "UPDATE liteflow_dag_runs SET status=?, reason=?, ended_at=? WHERE run_no=?",
+                (status, reason, now, self._run_no),
+            )
+            execute(
+                "UPDATE liteflow_requests SET handled_at=? WHERE run_id=? AND handled_at IS NULL", (now, self.run_id)
+            )
+            self._insert_event("RUNNING", status, now, reason)
+
+    def _choose_sync(self, now: float) -> None:
+        """Sync this commit to the disk? Always for the run's verdict, else once a second."""
+        sync = self._always_sync or self._run_change is not None or now - self._synced_at >= _SYNC_EVERY_S
+        if sync != self._syncing:
+            self._connection.execute(f"PRAGMA synchronous={'FULL' if sync else 'NORMAL'}")
+            self._syncing = sync
+        if sync:
+            self._synced_at = now
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        """Fold the write-ahead log into the database when it has grown, if nobody else is writing.
+
+        Two connections that write and checkpoint at the same instant can corrupt the file in SQLite before 3.51.3;
+        hence the exclusive lock here and the shared one around every write.
+        """
+        try:
+            if os.stat(f"{self.path}-wal").st_size < _CHECKPOINT_BYTES or not self._locks.acquire(CHECKPOINT_LOCK):
+                return
+        except OSError:
+            return
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.Error:
+            pass  # the log only grows a little further
+        finally:
+            self._locks.release(CHECKPOINT_LOCK)
+
+    # -- what others ask for, and reading back ---------------------------------------------------------------
+
+    def requests(self) -> list[Request]:
+        """Open requests for this run, oldest first. Cheap when no other process has written since the last call."""
+        try:
+            (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+            if version == self._data_version:
+                return []
+            rows = self._connection.execute(
+                "SELECT request_no, action, detail FROM liteflow_requests "
+                "WHERE run_id=? AND handled_at IS NULL ORDER BY request_no",
+                (self.run_id,),
+            ).fetchall()
+        except sqlite3.OperationalError:
+            return []  # locked just now: they will be there at the next tick
+        self._data_version = version
+        return [Request(*row) for row in rows]
+
+    def value(self, task_id: str, map_index: int = -1, key: str = "return_value") -> Payload | None:
+        """A stored value of this run, still encoded."""
+        with translated(self.path):
+            row = self._connection.execute(
+                "SELECT encoding, value, size, file, sha256 FROM liteflow_xcom "
+                "WHERE run_id=? AND task_id=? AND map_index=? AND key=?",
+                (self.run_id, task_id, map_index, key),
+            ).fetchone()
+        return None if row is None else payload_from_row(self.path, row)
+
+    def close(self) -> None:
+        """Close the connection; the run's lock is freed with the lock file, when the guardian is gone too."""
+        self._connection.close()
+
+
+def _error_text(message: str, traceback: str) -> str:
+    return (traceback.rstrip() or message)[-_ERROR_LIMIT:]
+
+
+def _start_ticks() -> int | None:
+    """When this process was started, in kernel ticks since boot: with the pid it names a process for ever."""
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _boot_id() -> str | None:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return None

@@ -1,0 +1,361 @@
+"""A task: what runs, what it waits for, and what it takes from other tasks.
+
+`Task` is what `dag.task(...)` returns and what `>>` connects. `TaskFunction` is what the decorators make of a
+function: called while a dag is being built it adds a task, called anywhere else it just runs.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
+from types import FunctionType
+from typing import Any, Final, NamedTuple, Protocol
+
+from liteflow.errors import DefinitionError
+from liteflow.retry import RetryPolicy
+from liteflow.rules import TRIGGER_RULES, TriggerRule
+from liteflow.work import Body, Call, Ref
+
+_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
+MODES: Final = ("process", "thread", "async", "inline")
+
+
+def check_id(name: object, what: str) -> str:
+    """The id itself, if it may be one.
+
+    Raises:
+        DefinitionError: it is not text, or holds what a file name or a shell could stumble over.
+    """
+    if isinstance(name, str) and _ID.match(name):
+        return name
+    raise DefinitionError(
+        f"{what} {name!r} is not allowed: use letters, digits, '_', '.' and '-', "
+        "beginning with a letter, a digit or '_', at most 128 of them"
+    )
+
+
+class TaskOptions(NamedTuple):
+    """What may be said of a task besides its work.
+
+    Seconds throughout. `retries` counts extra attempts; see `RetryPolicy` for the other retry options and
+    `rules` for `trigger_rule`. `mode` overrides the run's; `kill_grace` is the time between the polite signal
+    and the hard one. `retry_on` limits retries to exceptions (classes or names, bases included), `retry_on_exit_codes`
+    to exit codes of commands.
+    """
+
+    retries: int = 0
+    retry_delay: float = 0.0
+    retry_backoff: float = 1.0
+    max_retry_delay: float | None = None
+    retry_jitter: float = 0.0
+    retry_on: Sequence[type[BaseException] | str] = ()
+    retry_on_exit_codes: Sequence[int] = ()
+    timeout: float | None = None
+    kill_grace: float | None = None
+    trigger_rule: TriggerRule = "all_success"
+    mode: str | None = None
+
+    def checked(self, task_id: str) -> TaskOptions:
+        """Itself, if all of it makes sense.
+
+        Raises:
+            DefinitionError: names the task and the option.
+        """
+
+        def wrong(name: str, wanted: str) -> DefinitionError:
+            return DefinitionError(f"task {task_id!r}: {name}={getattr(self, name)!r} must be {wanted}")
+
+        if type(self.retries) is not int or self.retries < 0:
+            raise wrong("retries", "a whole number, 0 or more")
+        for name in ("retry_delay", "retry_jitter"):
+            if not _number(getattr(self, name)) or getattr(self, name) < 0:
+                raise wrong(name, "a number, 0 or more")
+        if not _number(self.retry_backoff) or self.retry_backoff < 1:
+            raise wrong("retry_backoff", "a number, 1 or more")
+        for name in ("timeout", "kill_grace", "max_retry_delay"):
+            value = getattr(self, name)
+            if value is not None and (not _number(value) or value < 0 or (name == "timeout" and value == 0)):
+                raise wrong(name, "a number of seconds above 0, or None" if name == "timeout" else "seconds, or None")
+        if self.trigger_rule not in TRIGGER_RULES:
+            raise wrong("trigger_rule", f"one of {', '.join(TRIGGER_RULES)}")
+        if self.mode is not None and self.mode not in MODES:
+            raise wrong("mode", f"one of {', '.join(MODES)}")
+        return self
+
+    @property
+    def policy(self) -> RetryPolicy:
+        names = [one if isinstance(one, str) else one.__name__ for one in self.retry_on]
+        return RetryPolicy(
+            self.retries,
+            self.retry_delay,
+            self.retry_backoff,
+            self.max_retry_delay,
+            self.retry_jitter,
+            tuple(names),
+            tuple(self.retry_on_exit_codes),
+        )
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value and abs(value) < 1e15
+
+
+OPTION_NAMES: Final = frozenset(TaskOptions._fields)
+NO_OPTIONS: Final = TaskOptions()
+
+
+class Parameters(NamedTuple):
+    """What a function can be called with, by name."""
+
+    names: tuple[str, ...]
+    required: frozenset[str]
+    any_name: bool  # it has **kwargs
+
+
+def parameters_of(func: Callable[..., Any]) -> Parameters:
+    """The parameters of a function; plain functions are read without importing `inspect`, which costs 10 ms."""
+    if type(func) is FunctionType and not hasattr(func, "__wrapped__") and not func.__code__.co_posonlyargcount:
+        code = func.__code__
+        count = code.co_argcount
+        names = code.co_varnames[: count + code.co_kwonlyargcount]
+        optional = set(names[count - len(func.__defaults__ or ()) : count]) | set(func.__kwdefaults__ or ())
+        return Parameters(names, frozenset(names) - optional, bool(code.co_flags & 0x08))
+    import inspect
+
+    try:
+        signature = inspect.signature(func)
+    except (TypeError, ValueError):
+        return Parameters((), frozenset(), True)
+    found, required, any_name = [], set(), False
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            any_name = True
+        elif parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            found.append(parameter.name)
+            if parameter.default is parameter.empty:
+                required.add(parameter.name)
+        elif parameter.kind is parameter.POSITIONAL_ONLY and parameter.default is parameter.empty:
+            raise DefinitionError(
+                f"{getattr(func, '__name__', func)!s}: parameter {parameter.name!r} can only be given by position; "
+                "wrap the function in one whose parameters have names"
+            )
+    return Parameters(tuple(found), frozenset(required), any_name)
+
+
+class Task:
+    """A node of a dag: a Python function with its arguments, or a ready `body` (see `work`).
+
+    `dependencies` is the set of ids of the tasks it waits for; `arg_dependencies` maps a parameter to the id of the
+    upstream whose return value fills it; `bound_args` holds the arguments given.
+    """
+
+    __slots__ = ("arg_dependencies", "bound_args", "dependencies", "func", "given_body", "meta", "options", "task_id")
+
+    def __init__(
+        self,
+        task_id: str,
+        func: Callable[..., Any] | None = None,
+        *,
+        body: Body | None = None,
+        bound_args: Mapping[str, Any] | None = None,
+        dependencies: Iterable[str] = (),
+        options: TaskOptions = NO_OPTIONS,
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.task_id = check_id(task_id, "task id")
+        if (func is None) == (body is None):
+            raise DefinitionError(f"task {task_id!r} needs a function or a body, and not both")
+        if func is not None and not callable(func):
+            raise DefinitionError(f"task {task_id!r}: {func!r} cannot be called")
+        self.func = func
+        self.given_body = body
+        self.options = options if options is NO_OPTIONS else options.checked(task_id)
+        self.dependencies: set[str] = set(dependencies)
+        self.arg_dependencies: dict[str, str] = {}
+        self.bound_args: dict[str, Any] = {}
+        #: what an application keeps with the task in the stored graph, such as {"kind": …, "digest": …}
+        self.meta = meta
+        for name, value in (bound_args or {}).items():
+            self.bind(name, value)
+
+    def bind(self, name: str, value: Any) -> None:
+        """Give an argument; a Task, at any depth of lists, tuples and dicts, stands for its return value."""
+        if isinstance(value, Task):
+            self.arg_dependencies[name] = value.task_id
+            self.dependencies.add(value.task_id)
+        else:
+            self.bound_args[name] = _references(value, self.dependencies)
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds an attempt may take."""
+        return self.options.timeout
+
+    @property
+    def retries(self) -> int:
+        """Extra attempts after the first."""
+        return self.options.retries
+
+    @property
+    def retry_delay(self) -> float:
+        """Seconds between attempts."""
+        return self.options.retry_delay
+
+    @property
+    def trigger_rule(self) -> TriggerRule:
+        return self.options.trigger_rule
+
+    def body(self) -> Body:
+        """What executors run."""
+        if self.given_body is not None:
+            return self.given_body
+        assert self.func is not None
+        kwargs = self.bound_args
+        if self.arg_dependencies:
+            kwargs = {**kwargs, **{name: Ref(task_id) for name, task_id in self.arg_dependencies.items()}}
+        return Call(self.func, kwargs)
+
+    def inputs(self) -> set[str]:
+        """The upstreams whose return values it takes."""
+        found = set(self.arg_dependencies.values())
+        for value in self.bound_args.values():
+            _collect(value, found)
+        return found
+
+    def __rshift__(self, other: _Others) -> _Others:
+        """`a >> b`, `a >> [b, c]`: the other side waits for this task."""
+        for task in _tasks(other):
+            task.dependencies.add(self.task_id)
+        return other
+
+    def __lshift__(self, other: _Others) -> _Others:
+        """`a << b`, `a << [b, c]`: this task waits for the other side."""
+        for task in _tasks(other):
+            self.dependencies.add(task.task_id)
+        return other
+
+    def __rrshift__(self, other: Sequence[Task]) -> Task:
+        """`[a, b] >> c`."""
+        self << other
+        return self
+
+    def __rlshift__(self, other: Sequence[Task]) -> Task:
+        """`[a, b] << c`."""
+        self >> other
+        return self
+
+    def __repr__(self) -> str:
+        return f"<Task {self.task_id!r}>"
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __iter__(self) -> Any:
+        raise TypeError(
+            f"{self!r} has no value while the dag is being built; pass it to another task, which receives the value"
+        )
+
+
+_Others = Any  # a Task, or a sequence of them; Python's typing cannot say "the same that was given" shorter
+
+
+def _tasks(other: object) -> list[Task]:
+    tasks = [other] if isinstance(other, Task) else other
+    if isinstance(tasks, list | tuple | set) and all(isinstance(task, Task) for task in tasks):
+        return list(tasks)
+    raise DefinitionError(f"only tasks and lists of tasks can be connected, not {other!r}")
+
+
+def _references(value: Any, found: set[str]) -> Any:
+    """The value with a Ref in place of every Task inside; their ids are added to `found`."""
+    if isinstance(value, Task):
+        found.add(value.task_id)
+        return Ref(value.task_id)
+    kind = type(value)
+    if kind in (list, tuple):
+        return kind(_references(item, found) for item in value)
+    if kind is dict:
+        return {key: _references(item, found) for key, item in value.items()}
+    return value
+
+
+def _collect(value: Any, found: set[str]) -> None:
+    if isinstance(value, Ref):
+        found.add(value.task_id)
+    elif type(value) in (list, tuple):
+        for item in value:
+            _collect(item, found)
+    elif type(value) is dict:
+        for item in value.values():
+            _collect(item, found)
+
+
+class Building(Protocol):
+    """A dag that is being defined, as the decorators see it."""
+
+    def add_call(
+        self, func: Callable[..., Any], task_id: str | None, options: TaskOptions, arguments: Mapping[str, Any]
+    ) -> Task: ...
+
+
+#: the dag whose `with` block is being executed
+building: ContextVar[Building | None] = ContextVar("liteflow_building", default=None)
+
+
+class TaskFunction:
+    """A function decorated with `@task`. `override(retries=3)` gives a copy with other options."""
+
+    def __init__(self, func: Callable[..., Any], task_id: str | None, options: TaskOptions) -> None:
+        functools.update_wrapper(self, func)
+        self.func = func
+        self._task_id = task_id
+        self._options = options
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """In a `with Dag(...)` block: add a task and return it. Elsewhere: call the function."""
+        dag = building.get()
+        if dag is None:
+            return self.func(*args, **kwargs)
+        names = parameters_of(self.func).names
+        if len(args) > len(names):
+            raise DefinitionError(f"{self.func.__name__}() takes {len(names)} arguments by position, {len(args)} given")
+        positional = dict(zip(names, args, strict=False))
+        twice = positional.keys() & kwargs.keys()
+        if twice:
+            raise DefinitionError(f"{self.func.__name__}(): argument {min(twice)!r} is given twice")
+        return dag.add_call(self.func, self._task_id, self._options, {**positional, **kwargs})
+
+    def override(self, *, task_id: str | None = None, **options: Any) -> TaskFunction:
+        """The same function as a task with another id or other options."""
+        return TaskFunction(self.func, task_id or self._task_id, self._options._replace(**options))
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+
+def task(func: Callable[..., Any] | None = None, *, task_id: str | None = None, **options: Any) -> Any:
+    """Decorate a function: `@task` or `@task(retries=3, timeout=60)`; the options are those of `TaskOptions`."""
+    checked = make_options(options, task_id or str(getattr(func, "__name__", "task")))
+    if func is not None:
+        return TaskFunction(func, task_id, checked)
+    return lambda function: TaskFunction(function, task_id, checked)
+
+
+def make_options(options: Mapping[str, Any], task_id: str) -> TaskOptions:
+    """Options from keywords.
+
+    Raises:
+        DefinitionError: an unknown name (with the nearest one), or a value that makes no sense.
+    """
+    if not options:
+        return NO_OPTIONS
+    for name in options:
+        if name not in OPTION_NAMES:
+            import difflib
+
+            near = difflib.get_close_matches(name, OPTION_NAMES, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise DefinitionError(f"task {task_id!r}: there is no option {name!r}{hint}")
+    return TaskOptions(**options).checked(task_id)

@@ -1,0 +1,103 @@
+"""What crosses the border between the loop and the executors: small, plain, no live objects.
+
+    loop ──Work──▶ executor ──▶ thread | worker process | command
+    loop ◀─Outcome─ executor
+
+A task's *body* is what runs: a `Call` of a Python function, or a `Command`. Executors are given
+the table of bodies once (a forked worker simply inherits it); afterwards only `Work` and `Outcome` travel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from liteflow.payload import Payload
+from liteflow.states import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A task that is a program of its own.
+
+    `argv` is executed as it stands (a shell is `("/bin/sh", "-c", script)`); its standard input is the null
+    device. `cwd` is absolute, or None for the folder the run was started in. `env` is added to the environment
+    of the orchestrator. Exit code 0 is success; one in `skip_on_exit_codes` makes the task SKIPPED.
+    """
+
+    argv: tuple[str, ...]
+    cwd: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    skip_on_exit_codes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """Stands in an argument for the value that an upstream task will have stored under `key`."""
+
+    task_id: str
+    key: str = "return_value"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A Python function and its arguments; a `Ref` at any depth is replaced by the upstream's value.
+
+    `cwd` and `env` are the working directory and added environment of the call: a call that
+    has either runs in a worker process, because a thread cannot have its own.
+    """
+
+    func: Callable[..., Any]
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    cwd: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+Body = Call | Command
+
+
+class RunInfo(NamedTuple):
+    """What is the same for all work of one run; given to executors when they are opened."""
+
+    run_id: str
+    dag_id: str
+    db_path: str  # absolute
+    log_dir: str | None  # absolute; None: output goes where the program's goes
+    params: Mapping[str, Any] = {}
+
+
+class Work(NamedTuple):
+    """One attempt to start. `node` is the plan's number for the task instance and comes back in the Outcome."""
+
+    node: int
+    task_id: str
+    map_index: int  # -1: not mapped
+    attempt: int  # 1 is the first
+    inputs: Mapping[str, Payload] | None  # what its Refs stand for, by task id (and `:key`, if not return_value)
+    timeout_s: float | None = None
+    grace_s: float = 10.0  # between the polite and the hard signal
+    log_path: str | None = None  # where output goes, made when its first byte arrives
+
+
+class ErrorInfo(NamedTuple):
+    """Why an attempt failed, in strings only. `types` are the exception's class names, nearest class first."""
+
+    message: str  # one line
+    traceback: str = ""
+    types: tuple[str, ...] = ()
+
+
+class Outcome(NamedTuple):
+    """How an attempt ended. Times are epoch seconds, UTC; `log_path` is None when there was no output."""
+
+    node: int
+    attempt: int
+    verdict: Verdict
+    value: Payload | None
+    pushed: Mapping[str, Payload] | None
+    error: ErrorInfo | None
+    exit_code: int | None  # of a command: 0-255, or -N for signal N
+    started_at: float
+    ended_at: float
+    log_path: str | None

@@ -1,0 +1,91 @@
+"""What all tests share: deterministic property tests, a state file per test, and a trail of side effects."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+settings.register_profile(
+    "lightflow",
+    derandomize=True,  # the same examples everywhere, every time
+    database=None,
+    deadline=None,  # a busy machine is no failure
+    max_examples=100,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("lightflow")
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> str:
+    """The path of a state file that does not exist yet."""
+    return str(tmp_path / "state.db")
+
+
+class Trail:
+    """An append-only file that tasks write a word to, in any process: what really ran, and how often."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def words(self) -> list[str]:
+        try:
+            with open(self.path, encoding="utf-8") as file:
+                return file.read().split()
+        except FileNotFoundError:
+            return []
+
+    def wait_for(self, word: str, count: int = 1, limit_s: float = 30.0) -> list[str]:
+        """Wait until the word is there `count` times; it fails after the limit."""
+        give_up = time.monotonic() + limit_s
+        while self.words().count(word) < count:
+            assert time.monotonic() < give_up, f"waited in vain for {word!r}: {self.words()}"
+            time.sleep(0.005)
+        return self.words()
+
+
+@pytest.fixture
+def trail(tmp_path: Path) -> Trail:
+    return Trail(tmp_path / "trail")
+
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path, request: pytest.FixtureRequest) -> Start:
+    """Start a Python script of this text with these arguments; what is left of it is killed at the end."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(source: str, *arguments: str) -> subprocess.Popen[str]:
+        script = tmp_path / f"script_{len(started)}.py"
+        script.write_text(source, encoding="utf-8")
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", str(script), *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    def end() -> None:
+        for process in started:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+    request.addfinalizer(end)
+    return run

@@ -1,0 +1,616 @@
+"""What every executor promises, for every lane."""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from liteflow.context import current_context
+from liteflow.errors import DefinitionError, SkipTask
+from liteflow.executors import Executor, open_executor
+from liteflow.payload import decode, encode
+from liteflow.processes import tree
+from liteflow.work import Body, Call, Command, Outcome, Ref, RunInfo, Work
+
+MODES = ["inline", "thread", "process", "async"]
+LIMIT_S = 20.0
+
+
+class Bench:
+    """One open executor and what it takes to run tasks on it."""
+
+    def __init__(self, folder: Path, mode: str, bodies: dict[str, Body], **options: Any) -> None:
+        self.folder = folder
+        self.logs = folder / "logs"
+        self.info = RunInfo("run-1", "flow", str(folder / "state.db"), str(self.logs), {"day": 3})
+        self.executor: Executor = open_executor(bodies, self.info, mode=mode, **options)
+        self.node = 0
+
+    def submit(self, task_id: str = "t", **fields: Any) -> int:
+        self.node += 1
+        log_path = str(self.logs / f"{task_id}-{self.node}.log")
+        self.executor.submit(Work(self.node, task_id, -1, 1, fields.pop("inputs", None), log_path=log_path, **fields))
+        return self.node
+
+    def collect(self, count: int = 1) -> list[Outcome]:
+        got: list[Outcome] = []
+        give_up = time.monotonic() + LIMIT_S
+        while len(got) < count and time.monotonic() < give_up:
+            got += self.executor.wait(1.0)
+        assert len(got) == count
+        return got
+
+    def run(self, task_id: str = "t", **fields: Any) -> Outcome:
+        node = self.submit(task_id, **fields)
+        (outcome,) = self.collect()
+        assert (outcome.node, outcome.attempt) == (node, 1)
+        assert outcome.started_at <= outcome.ended_at
+        return outcome
+
+    def files(self) -> list[str]:
+        return sorted(path.name for path in self.logs.iterdir()) if self.logs.exists() else []
+
+
+Open = Callable[..., Bench]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Open]:
+    opened: list[Bench] = []
+
+    def make(mode: str, bodies: dict[str, Body] | Callable[..., Any] | Body, **options: Any) -> Bench:
+        if isinstance(bodies, Call | Command):
+            bodies = {"t": bodies}
+        elif not isinstance(bodies, dict):
+            bodies = {"t": Call(bodies)}
+        made = Bench(tmp_path, mode, bodies, **options)
+        opened.append(made)
+        return made
+
+    yield make
+    for made in opened:
+        session = made.executor.session
+        made.executor.close()
+        assert session is None or tree.find_survivors(session) == []
+        assert not [name for name in made.files() if name.startswith(".")]
+
+
+def value_of(outcome: Outcome) -> Any:
+    assert outcome.verdict == "SUCCESS", outcome
+    return None if outcome.value is None else decode(outcome.value)
+
+
+def message_of(outcome: Outcome) -> str:
+    assert outcome.error is not None, outcome
+    return outcome.error.message
+
+
+def await_file(path: Path) -> str:
+    give_up = time.monotonic() + LIMIT_S
+    while not (path.exists() and path.read_text()):
+        assert time.monotonic() < give_up, path
+        time.sleep(0.005)
+    return path.read_text()
+
+
+def is_alive(pid: int) -> bool:
+    row = tree.process(pid)
+    return row is not None and row.state not in "ZX"
+
+
+# Values
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_values_travel(bench: Open, mode: str) -> None:
+    def add(a: int, many: dict[str, Any], missing: Any) -> Any:
+        return {"sum": a + many["deep"][0][1], "missing": missing, "kept": many["kept"]}
+
+    kwargs = {"a": Ref("x"), "many": {"deep": [(0, Ref("y", "k"))], "kept": (1, {2})}, "missing": Ref("gone")}
+    inputs = {"x": encode(40), "y:k": encode(2)}
+    outcome = bench(mode, Call(add, kwargs)).run(inputs=inputs)
+    assert value_of(outcome) == {"sum": 42, "missing": None, "kept": (1, {2})}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_large_values_travel(bench: Open, mode: str) -> None:
+    def echo(x: str) -> str:
+        return x + "!"
+
+    text = "ä" * 3_000_000
+    assert value_of(bench(mode, Call(echo, {"x": Ref("x")})).run(inputs={"x": encode(text)})) == text + "!"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_none_is_not_stored_and_pushed_values_are(bench: Open, mode: str) -> None:
+    def push() -> None:
+        context = current_context()
+        context.xcom_push("k", {1, 2})
+        context.xcom_push("where", [context.run_id, context.task_id, context.attempt, context.params["day"]])
+
+    outcome = bench(mode, push).run()
+    assert outcome.value is None
+    assert outcome.pushed is not None
+    assert decode(outcome.pushed["k"]) == {1, 2}
+    assert decode(outcome.pushed["where"]) == ["run-1", "t", 1, 3]
+    with pytest.raises(RuntimeError):
+        current_context()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_coroutines_run(bench: Open, mode: str) -> None:
+    async def hello() -> str:
+        await asyncio.sleep(0)
+        print("in the loop")
+        return current_context().task_id
+
+    made = bench(mode, hello)
+    outcome = made.run()
+    assert value_of(outcome) == "t"
+    assert outcome.log_path is not None
+    assert Path(outcome.log_path).read_text() == "in the loop\n"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_many_tasks_each_have_one_outcome(bench: Open, mode: str) -> None:
+    made = bench(mode, lambda: os.getpid())
+    nodes = {made.submit() for _ in range(50)}
+    outcomes = made.collect(50)
+    assert {outcome.node for outcome in outcomes} == nodes
+    assert made.executor.wait(0) == []
+
+
+# Errors
+
+
+class Hostile(Exception):
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__("line one\nline two")
+        self.lock = threading.Lock()
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+    __repr__ = __str__
+
+
+def raise_hostile() -> None:
+    raise Hostile(1, 2)
+
+
+def raise_mute() -> None:
+    raise Mute
+
+
+def raise_interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def recurse() -> None:
+    recurse()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("func", "message", "kind"),
+    [
+        (raise_hostile, "Hostile: line one ⏎ line two", "Hostile"),
+        (raise_mute, "Mute: <its __str__ raised ValueError>", "Mute"),
+        (raise_interrupt, "KeyboardInterrupt", "KeyboardInterrupt"),
+        (recurse, "RecursionError: maximum recursion depth exceeded", "RecursionError"),
+        (lambda: threading.Lock(), "PayloadError: a value of type lock cannot be stored", "PayloadError"),
+        (lambda nope: None, "TypeError: ", "TypeError"),
+    ],
+)
+def test_errors_become_words(bench: Open, mode: str, func: Any, message: str, kind: str) -> None:
+    outcome = bench(mode, func).run()
+    assert outcome.verdict == "FAILED"
+    assert message_of(outcome).startswith(message)
+    assert outcome.error is not None
+    assert outcome.error.types[0] == kind
+    assert len(outcome.error.traceback) <= 64 * 1024
+    assert "liteflow/executors" not in outcome.error.traceback or kind in ("PayloadError", "TypeError")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_skip_and_exit(bench: Open, mode: str) -> None:
+    def skip() -> None:
+        raise SkipTask("not today")
+
+    made = bench(
+        mode,
+        {
+            "skip": Call(skip),
+            "ok": Call(lambda: sys.exit(0)),
+            "three": Call(lambda: sys.exit(3)),
+            "text": Call(lambda: sys.exit("why")),
+        },
+    )
+    skipped = made.run("skip")
+    assert (skipped.verdict, message_of(skipped)) == ("SKIPPED", "not today")
+    assert made.run("ok").verdict == "SUCCESS"
+    assert made.run("three")[2:7:4] == ("FAILED", 3)
+    assert message_of(made.run("text")) == "SystemExit: why"
+
+
+def test_unknown_mode() -> None:
+    with pytest.raises(DefinitionError, match="inline"):
+        open_executor({"t": Call(print)}, RunInfo("r", "d", "/nowhere", None), mode="magic")
+
+
+# Output
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_output_goes_to_the_log_and_silence_costs_no_file(bench: Open, mode: str) -> None:
+    def speak() -> None:
+        print("out", "put")
+        print("err", file=sys.stderr)
+        sys.stdout.buffer.write(b"\xff\n")
+        print("no newline", end="")
+
+    made = bench(mode, {"loud": Call(speak), "quiet": Call(lambda: None)})
+    assert made.run("quiet").log_path is None
+    outcome = made.run("loud")
+    assert outcome.log_path is not None
+    assert Path(outcome.log_path).read_bytes() == b"out put\nerr\n\xff\nno newline"
+    assert made.run("quiet").log_path is None
+    assert [name for name in made.files() if not name.startswith(".")] == [Path(outcome.log_path).name]
+
+
+@pytest.mark.parametrize("mode", ["thread", "process", "async"])
+def test_prints_do_not_mix(bench: Open, mode: str) -> None:
+    barrier = threading.Barrier(2) if mode != "process" else None
+
+    def speak(word: str) -> None:
+        for _ in range(100):
+            print(word)
+            if barrier is not None:
+                barrier.wait(LIMIT_S)
+
+    made = bench(mode, {word: Call(speak, {"word": word}) for word in "ab"})
+    for word in "ab":
+        made.submit(word)
+    texts = {Path(str(outcome.log_path)).read_text() for outcome in made.collect(2)}
+    assert texts == {"a\n" * 100, "b\n" * 100}
+
+
+def test_output_of_child_processes_reaches_the_log(bench: Open) -> None:
+    outcome = bench("process", lambda: os.system("echo from a shell")).run()
+    assert Path(str(outcome.log_path)).read_text() == "from a shell\n"
+
+
+@pytest.mark.parametrize("mode", ["thread", "process", "command"])
+def test_huge_output_is_bounded(bench: Open, mode: str) -> None:
+    def shout() -> None:
+        for number in range(110):
+            sys.stdout.write(f"{number:07}\n" * 131_072)
+
+    command = Command(("/bin/sh", "-c", "seq 1000000000 1010000000"))
+    outcome = bench("thread", command).run() if mode == "command" else bench(mode, shout).run()
+    assert outcome.verdict == "SUCCESS"
+    path = Path(str(outcome.log_path))
+    assert path.stat().st_size < 65 * 1024 * 1024
+    data = path.read_bytes()
+    assert " bytes dropped …\n".encode() in data
+    assert data.endswith(b"1010000000\n" if mode == "command" else b"0000109\n")
+
+
+# Ends that are not the task's own
+
+
+def daemonize(folder: Path) -> None:
+    """Leave behind a daemon in a session of its own, without environment, that ignores signals."""
+    script = 'trap "" TERM INT HUP; echo $$ > "$0"; while :; do sleep 1000; done'
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.closerange(0, 100)
+            os.execve("/bin/sh", ["sh", "-c", script, str(folder / "daemon")], {})
+        os._exit(0)
+    os.wait()
+    await_file(folder / "daemon")
+
+
+def hang(folder: Path) -> None:
+    daemonize(folder)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    (folder / "ready").write_text("yes")
+    while True:
+        time.sleep(1000)
+
+
+HANG = 'setsid sh -c \'trap "" TERM; echo $$ > "$0"; sleep 1000\' "$0/daemon" & trap "" TERM; wait; sleep 1000'
+
+
+def hanging(kind: str, folder: Path) -> Body:
+    if kind == "command":
+        return Command(("/bin/sh", "-c", HANG, str(folder)))
+    return Call(hang, {"folder": folder})
+
+
+@pytest.mark.parametrize("kind", ["process", "command"])
+@pytest.mark.parametrize("grace_s", [0.0, 0.1])
+def test_timeout_kills_the_whole_tree(bench: Open, tmp_path: Path, kind: str, grace_s: float) -> None:
+    made = bench("thread", hanging(kind, tmp_path), timeouts={"t"})
+    outcome = made.run(timeout_s=1.0, grace_s=grace_s)
+    assert (outcome.verdict, message_of(outcome)) == ("TIMED_OUT", "timed out after 1 s")
+    assert not is_alive(int((tmp_path / "daemon").read_text()))
+
+
+@pytest.mark.parametrize("kind", ["process", "command"])
+def test_cancel_kills_the_whole_tree(bench: Open, tmp_path: Path, kind: str) -> None:
+    made = bench("process", hanging(kind, tmp_path))
+    node = made.submit()
+    daemon = int(await_file(tmp_path / "daemon"))
+    made.executor.cancel(node, 0.05)
+    (outcome,) = made.collect()
+    assert outcome.verdict == "CANCELLED"
+    assert not is_alive(daemon)
+    made.executor.cancel(node, 0.0)
+
+
+@pytest.mark.parametrize("kind", ["process", "command"])
+def test_what_a_task_leaves_running_dies_with_it(bench: Open, tmp_path: Path, kind: str) -> None:
+    command = Command(("/bin/sh", "-c", 'setsid sleep 1000 & echo $! > "$0/daemon"', str(tmp_path)))
+    made = bench("process", command if kind == "command" else Call(daemonize, {"folder": tmp_path}))
+    assert made.run().verdict == "SUCCESS"
+    assert not is_alive(int((tmp_path / "daemon").read_text()))
+
+
+def test_polite_end_runs_finally_blocks(bench: Open, tmp_path: Path) -> None:
+    def tidy() -> None:
+        try:
+            (tmp_path / "ready").write_text("yes")
+            time.sleep(1000)
+        finally:
+            (tmp_path / "tidied").write_text("yes")
+
+    made = bench("process", tidy)
+    node = made.submit()
+    await_file(tmp_path / "ready")
+    made.executor.cancel(node, LIMIT_S)
+    assert made.collect()[0].verdict == "CANCELLED"
+    assert (tmp_path / "tidied").exists()
+
+
+def test_a_polite_close_lets_tasks_end(bench: Open, tmp_path: Path) -> None:
+    def tidy() -> None:
+        try:
+            (tmp_path / "worker-ready").write_text("yes")
+            time.sleep(1000)
+        finally:
+            print("half a line", end="")
+            (tmp_path / "worker-tidied").write_text("yes")
+
+    script = "cd $0; trap 'echo yes > tidied; exit' TERM; echo yes > ready; while :; do sleep 0.01; done"
+    made = bench("process", {"w": Call(tidy), "c": Command(("/bin/sh", "-c", script, str(tmp_path)))})
+    made.submit("w")
+    made.submit("c")
+    await_file(tmp_path / "ready")
+    await_file(tmp_path / "worker-ready")
+    made.executor.close(LIMIT_S)
+    assert (tmp_path / "tidied").exists()
+    assert (tmp_path / "worker-tidied").exists()
+    assert (made.logs / "w-1.log").read_text() == "half a line"
+
+
+@pytest.mark.parametrize(
+    ("func", "code", "message"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), -9, "worker killed by SIGKILL"),
+        (lambda: os.kill(os.getpid(), signal.SIGSEGV), -11, "worker killed by SIGSEGV"),
+        (lambda: os._exit(3), 3, "worker exited with code 3"),
+    ],
+)
+def test_a_dead_worker_costs_its_own_task_only(bench: Open, tmp_path: Path, func: Any, code: int, message: str) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+
+    def innocent() -> str:
+        return fifo.read_text()
+
+    def die() -> None:
+        print("last words", flush=True)
+        faulthandler.disable()
+        func()
+
+    made = bench("process", {"innocent": Call(innocent), "die": Call(die)})
+    made.submit("innocent")
+    outcome = made.run("die")
+    assert (outcome.verdict, message_of(outcome), outcome.exit_code) == ("FAILED", message, code)
+    assert Path(str(outcome.log_path)).read_text() == "last words\n"
+    fifo.write_text("fine")
+    assert value_of(made.collect()[0]) == "fine"
+
+
+def test_an_idle_worker_that_dies_costs_nothing(bench: Open) -> None:
+    made = bench("process", os.getpid)
+    os.kill(value_of(made.run()), signal.SIGKILL)
+    made.executor.wait(0.05)
+    assert made.run().verdict == "SUCCESS"
+
+
+def test_a_killed_guardian_loses_attempts_and_leaves_nothing(bench: Open, tmp_path: Path) -> None:
+    made = bench(
+        "process",
+        {"c": hanging("command", tmp_path), "w": hanging("process", tmp_path), "ok": Call(lambda: 1)},
+    )
+    made.submit("c")
+    daemon = int(await_file(tmp_path / "daemon"))
+    (tmp_path / "daemon").unlink()
+    made.submit("w")
+    await_file(tmp_path / "ready")
+    session = made.executor.session
+    assert session is not None
+    os.kill(made.executor.guardian_pid, signal.SIGKILL)  # type: ignore[attr-defined]
+    outcomes = made.collect(2)
+    assert {(o.verdict, message_of(o)) for o in outcomes} == {("LOST", "the guardian process was killed")}
+    assert tree.find_survivors(session) == []
+    assert not is_alive(daemon)
+    assert value_of(made.run("ok")) == 1
+    assert made.executor.session != session
+
+
+def test_a_hanging_thread_is_abandoned(bench: Open) -> None:
+    release = threading.Event()
+
+    def stuck() -> None:
+        release.wait(LIMIT_S)
+
+    made = bench("thread", {"stuck": Call(stuck), "ok": Call(lambda: 1)})
+    node = made.submit("stuck")
+    made.executor.cancel(node, 0.0)
+    outcome = made.collect()[0]
+    assert outcome.verdict == "CANCELLED"
+    assert "abandoned" in message_of(outcome)
+    assert value_of(made.run("ok")) == 1
+    made.submit("stuck")
+    made.executor.close(0.0)
+    assert not release.is_set()
+    release.set()
+
+
+def test_a_coroutine_is_cancelled(bench: Open) -> None:
+    started = threading.Event()
+
+    async def sleep() -> None:
+        started.set()
+        await asyncio.sleep(1000)
+
+    made = bench("async", sleep)
+    node = made.submit()
+    assert started.wait(LIMIT_S)
+    made.executor.cancel(node, LIMIT_S)
+    assert made.collect()[0].verdict == "CANCELLED"
+
+
+# A worker is clean for each task
+
+
+def test_workers_are_put_right_after_each_task(bench: Open, tmp_path: Path) -> None:
+    def mess() -> int:
+        os.chdir("/")
+        os.umask(0o777)
+        os.environ["STRAY"] = "1"
+        sys.argv = ["other"]
+        return os.getpid()
+
+    def look() -> list[Any]:
+        mask = os.umask(0)
+        os.umask(mask)
+        return [os.getpid(), os.getcwd(), mask, os.environ.get("STRAY"), sys.argv[0]]
+
+    mask = os.umask(0)
+    os.umask(mask)
+    made = bench("process", {"mess": Call(mess), "look": Call(look)})
+    pid = value_of(made.run("mess"))
+    assert value_of(made.run("look")) == [pid, os.getcwd(), mask, None, sys.argv[0]]
+
+
+def test_a_worker_that_cannot_be_put_right_is_replaced(bench: Open) -> None:
+    def handlers() -> int:
+        signal.signal(signal.SIGALRM, lambda *_: None)
+        return os.getpid()
+
+    def closes() -> int:
+        os.close(1)
+        return os.getpid()
+
+    made = bench("process", {"handlers": Call(handlers), "closes": Call(closes)})
+    pids = [value_of(made.run(task)) for task in ("handlers", "closes", "handlers")]
+    assert len(set(pids)) == 3
+
+
+def test_call_with_folder_and_environment_gets_a_process(bench: Open, tmp_path: Path) -> None:
+    def look() -> list[Any]:
+        names = ("EXTRA", "LIGHTFLOW_TASK", "LIGHTFLOW_RUN_ID", "LIGHTFLOW_IDEMPOTENCY_KEY", "LIGHTFLOW_ATTEMPT")
+        return [os.getcwd(), os.getpid(), *[os.environ.get(name) for name in names]]
+
+    made = bench("thread", Call(look, cwd=str(tmp_path), env={"EXTRA": "1"}))
+    cwd, pid, *rest = value_of(made.run())
+    assert (cwd, rest) == (str(tmp_path), ["1", "t", "run-1", "run-1:t", "1"])
+    assert pid != os.getpid()
+
+
+# Commands
+
+
+@pytest.mark.parametrize(
+    ("argv", "verdict", "message", "code"),
+    [
+        (("true",), "SUCCESS", None, 0),
+        (("sh", "-c", "exit 3"), "FAILED", "exit code 3", 3),
+        (("sh", "-c", "exit 9"), "SKIPPED", "exit code 9", 9),
+        (("sh", "-c", "kill -9 $$"), "FAILED", "killed by SIGKILL", -9),
+        (("no-such-program",), "FAILED", "command not found: 'no-such-program'", 127),
+        (("/etc/passwd",), "FAILED", "cannot start '/etc/passwd': it is not executable", 126),
+        (("/bin/echo", "x" * 3_000_000), "FAILED", "cannot start '/bin/echo': its arguments", 126),
+        (("/bin/echo", "\0"), "FAILED", "cannot start '/bin/echo': embedded null byte", 126),
+        (("/bin/cat",), "SUCCESS", None, 0),
+    ],
+)
+def test_commands(bench: Open, argv: tuple[str, ...], verdict: str, message: str | None, code: int) -> None:
+    outcome = bench("thread", Command(argv, skip_on_exit_codes=(9,))).run()
+    assert (outcome.verdict, outcome.exit_code) == (verdict, code)
+    assert message is None or message_of(outcome).startswith(message)
+    assert outcome.log_path is None
+
+
+def test_command_folder_environment_and_output(bench: Open, tmp_path: Path) -> None:
+    script = 'echo "$PWD $A $LIGHTFLOW_TASK $LIGHTFLOW_WORKFLOW $LIGHTFLOW_IDEMPOTENCY_KEY"; echo err >&2; (sleep 99 &)'
+    made = bench(
+        "thread",
+        {
+            "t": Command(("/bin/sh", "-c", script), cwd=str(tmp_path), env={"A": "b"}),
+            "lost": Command(("true",), cwd=str(tmp_path / "missing")),
+        },
+    )
+    outcome = made.run()
+    assert Path(str(outcome.log_path)).read_text() == f"{tmp_path} b t flow run-1:t\nerr\n"
+    assert message_of(made.run("lost")).startswith(f"cannot start in the folder '{tmp_path}/missing'")
+
+
+# A caller with threads
+
+
+def _guardian_command_line() -> str:
+    return Path(f"/proc/{os.getppid()}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
+def test_a_caller_with_threads_gets_a_fresh_interpreter_where_that_can_work(bench: Open) -> None:
+    release = threading.Event()
+    thread = threading.Thread(target=release.wait)
+    thread.start()
+    try:
+        made = bench("process", {"t": Call(os.getpid), "c": Command(("true",))})
+        assert value_of(made.run("t")) != os.getpid()
+        assert made.run("c").verdict == "SUCCESS"
+        made.executor.close()
+        made = bench("process", Call(_guardian_command_line))
+        assert "liteflow.processes.guardian" in value_of(made.run("t"))
+        made.executor.close()
+        lock = threading.Lock()
+        made = bench("process", Call(lambda lock: lock.locked(), {"lock": lock}))  # forked: there is no other way
+        assert value_of(made.run("t")) is False
+    finally:
+        release.set()
+        thread.join()
+
+
+def test_wake_ends_the_wait(bench: Open) -> None:
+    made = bench("inline", lambda: None)
+    made.executor.wake()
+    assert made.executor.wait(LIMIT_S) == []

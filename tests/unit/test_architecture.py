@@ -1,0 +1,147 @@
+"""Imports go one way, the engine needs nothing, and no module grows without being noticed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: Layers from low to high: a module imports only from layers below its own, or from its own folder.
+#: An entry is a module or a folder; every module of both packages must be in one.
+LAYERS: list[set[str]] = [
+    {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.rules", "liteflow.retry"},
+    {"liteflow.graph", "liteflow.locks", "liteflow.payload", "liteflow.schema", "liteflow.picture"},
+    {"liteflow.plan", "liteflow.work", "liteflow.database", "liteflow.mermaid", "liteflow.processes"},
+    {"liteflow.store", "liteflow.maintenance", "liteflow.history", "liteflow.context", "liteflow.page"},
+    {"liteflow.executors"},
+    {"liteflow.runner", "liteflow.task", "liteflow.xcom", "liteflow.scaffold"},
+    {"liteflow.dagrun"},
+    {"liteflow.dag"},
+    {"liteflow"},
+    {"liteflow.cli"},
+    {"liteflow.__main__"},
+    {"lightflow", "lightflow.errors"},
+    {"lightflow.parser.spec", "lightflow.visuals"},
+    {"lightflow.plugins"},
+    {"lightflow.parser"},
+    {"lightflow.engine"},
+    {"lightflow.service"},
+    {"lightflow.cli"},
+    {"lightflow.__main__"},
+]
+
+#: Modules over 500 lines, each with its reason.
+LONG: dict[str, str] = {}
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for package in ("liteflow", "lightflow"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def entry(module: str) -> str:
+    """The entry of LAYERS a module belongs to: the longest one that names it or a folder above it."""
+    names = {name for layer in LAYERS for name in layer}
+    candidate = module
+    while candidate not in names or (candidate in ("liteflow", "lightflow") and candidate != module):
+        if "." not in candidate:
+            pytest.fail(f"{module} is in no layer: add it to LAYERS, as low as its imports allow")
+        candidate = candidate.rpartition(".")[0]
+    return candidate
+
+
+def rank(module: str) -> int:
+    return next(number for number, layer in enumerate(LAYERS) if entry(module) in layer)
+
+
+def imports(path: Path) -> set[str]:
+    """The modules of ours that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if inner in MODULES else node.module)
+    return {name for name in found if name.partition(".")[0] in ("liteflow", "lightflow")}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_down(module: str) -> None:
+    for other in imports(MODULES[module]):
+        same_folder = entry(module) == entry(other) and entry(module) not in ("liteflow", "lightflow")
+        assert rank(other) < rank(module) or same_folder, f"{module} imports {other}, which is not below it"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("liteflow")])
+def test_the_engine_never_imports_the_application(module: str) -> None:
+    assert not [name for name in imports(MODULES[module]) if name.startswith("lightflow")]
+
+
+def test_there_is_no_import_cycle_within_a_folder() -> None:
+    edges = {name: imports(path) - {name} for name, path in MODULES.items()}
+    done: set[str] = set()
+    for start in edges:
+        path: list[str] = []
+
+        def visit(name: str, path: list[str] = path) -> None:
+            assert name not in path, f"import cycle: {' -> '.join([*path, name])}"
+            if name in done or name not in edges:
+                return
+            path.append(name)
+            for other in sorted(edges[name]):
+                visit(other)
+            path.pop()
+            done.add(name)
+
+        visit(start)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_type_checking_back_door(module: str) -> None:
+    assert "TYPE_CHECKING" not in MODULES[module].read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_stay_readable(module: str) -> None:
+    lines = len(MODULES[module].read_text(encoding="utf-8").splitlines())
+    assert lines <= 500 or module in LONG, f"{module} has {lines} lines: split it along its seam"
+    assert lines > 500 or module not in LONG, f"{module} is short again: take it out of LONG"
+
+
+def test_the_engine_loads_only_the_standard_library() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import liteflow, liteflow.cli; "
+        "new = {name.partition('.')[0] for name in set(sys.modules) - before}; "
+        "print(*sorted(new - set(sys.stdlib_module_names) - {'liteflow'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_requirements_are_those_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line and not line.startswith("#")] == project["dependencies"]
+
+
+@pytest.mark.parametrize("package", ["liteflow"])
+def test_public_names_are_sorted_and_there(package: str) -> None:
+    module = __import__(package)
+    assert module.__all__ == sorted(module.__all__)
+    assert [name for name in module.__all__ if not hasattr(module, name)] == []

@@ -1,0 +1,53 @@
+"""Every kind of mistaken file has its exact message: `tests/data/bad/<file>` and, beside it, `<file>.txt`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lightflow.errors import SHOWN, Problem, WorkflowError
+from lightflow.parser.workflow_loader import load_workflow, loads_workflow
+
+BAD = Path(__file__).parents[1] / "data" / "bad"
+FILES = sorted(path.name for path in BAD.iterdir() if path.suffix in (".yaml", ".json"))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_mistaken_file(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(BAD)
+    with pytest.raises(WorkflowError) as caught:
+        load_workflow(name)
+    assert f"{caught.value}\n" == (BAD / f"{name}.txt").read_text()
+    assert caught.value.exit_code == 2
+
+
+def test_there_are_enough_kinds() -> None:
+    assert len(FILES) >= 50
+
+
+def test_at_most_fifty_are_shown() -> None:
+    error = WorkflowError(Problem("w.yaml", line, 1, "", "wrong") for line in range(200, 0, -1))
+    lines = str(error).splitlines()
+    assert lines[0] == "w.yaml:1:1: wrong"
+    assert lines[-1] == "… and 150 more"
+    assert len(lines) == SHOWN + 1
+
+
+def test_a_merged_key_is_reported_where_it_was_written() -> None:
+    text = "x-d: &d\n  retries: many\ntasks:\n  a: {<<: *d, run: x}\n  b: {<<: *d, run: x}\n"
+    with pytest.raises(WorkflowError) as caught:
+        loads_workflow(text, "w.yaml")
+    assert [(problem.line, problem.column, problem.path) for problem in caught.value.problems] == [
+        (2, 12, "tasks.a.retries"),
+        (2, 12, "tasks.b.retries"),
+    ]
+
+
+def test_a_mistake_in_a_list_of_tasks_is_found_in_its_item() -> None:
+    with pytest.raises(WorkflowError) as caught:
+        loads_workflow("steps:\n  - id: a\n    cmd: x\n    timeout_seconds: -1\n    colour: red\n", "w.yaml")
+    assert str(caught.value).splitlines() == [
+        "w.yaml:4:22: tasks.a.timeout: must be more than 0, not -1",
+        'w.yaml:5:5: tasks.a: unknown key "colour"',
+    ]

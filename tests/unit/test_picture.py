@@ -1,0 +1,143 @@
+"""The model of drawings: what is derived from a graph, and that every state can be read by everybody."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from liteflow.picture import (
+    LOOKS,
+    PLAIN,
+    Colours,
+    Node,
+    caption,
+    clean,
+    duration_text,
+    flows_right,
+    from_dependencies,
+    layer_sizes,
+    look_of,
+    shorten,
+)
+from liteflow.states import TASK_STATUSES
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+ALL_COLOURS = [
+    pytest.param(colours, paper, id=f"{look.name}-{shade}")
+    for look in [PLAIN, *LOOKS.values()]
+    for shade, colours, paper in (("light", look.light, "#ffffff"), ("dark", look.dark, "#12161b"))
+]
+
+
+@pytest.mark.parametrize(("colours", "paper"), ALL_COLOURS)
+def test_text_is_legible_and_borders_are_visible(colours: Colours, paper: str) -> None:
+    assert contrast(colours.ink, colours.fill) >= 4.5
+    assert contrast(colours.stroke, paper) >= 3.0
+
+
+def test_every_state_has_its_own_sign_word_and_class() -> None:
+    assert set(LOOKS) == set(TASK_STATUSES)
+    for part in ("name", "sign", "word", "light"):
+        assert len({getattr(look, part) for look in LOOKS.values()}) == len(LOOKS), part
+
+
+def test_a_failure_is_darker_than_everything_else_in_grey() -> None:
+    fills = {state: luminance(look.light.fill) for state, look in LOOKS.items()}
+    failed = fills.pop("FAILED")
+    assert min(fills.values()) - failed > 0.4
+
+
+def test_a_state_of_a_later_version_keeps_its_word() -> None:
+    look = look_of("UP_FOR_RESCHEDULE")
+    assert (look.name, look.sign, look.word) == ("plain", "?", "up for reschedule")
+    assert look_of(None) is PLAIN
+
+
+def test_from_dependencies_keeps_task_order_and_sorts_edges() -> None:
+    picture = from_dependencies(
+        "t", {"b": [], "a": ["b", "b"], "c": ["b", "a"]}, statuses={"a": "FAILED"}, durations={"a": 2.5}
+    )
+    assert [node.task_id for node in picture.nodes] == ["b", "a", "c"]
+    assert [(edge.source, edge.target) for edge in picture.edges] == [("a", "c"), ("b", "a"), ("b", "c")]
+    assert picture.nodes[1] == Node("a", "a", status="FAILED", duration_s=2.5)
+    assert picture.upstream() == {"b": [], "a": ["b"], "c": ["a", "b"]}
+
+
+def test_a_dependency_that_is_no_task_is_shown_not_refused() -> None:
+    picture = from_dependencies("t", {"a": ["ghost"]})
+    assert picture.nodes[-1].task_id == "ghost"
+    assert "not in this run" in caption(picture.nodes[-1])
+
+
+def test_counts_follow_the_palette() -> None:
+    statuses = {"a": "FAILED", "b": "SUCCESS", "c": "FAILED", "d": "ODD"}
+    picture = from_dependencies("t", dict.fromkeys("abcde", ()), statuses=statuses)
+    assert list(picture.counts().items()) == [("SUCCESS", 1), ("FAILED", 2), ("ODD", 1)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, ""),
+        (float("nan"), ""),
+        (float("inf"), ""),
+        (-1.0, "0.00 s"),
+        (0.423, "0.42 s"),
+        (9.999, "10.0 s"),
+        (12.34, "12.3 s"),
+        (59.97, "1 min 00 s"),
+        (200, "3 min 20 s"),
+        (3599.7, "1 h 00 min"),
+        (7500, "2 h 05 min"),
+        (273_600, "3 d 04 h"),
+    ],
+)
+def test_duration_text(seconds: float | None, text: str) -> None:
+    assert duration_text(seconds) == text
+
+
+def test_clean_makes_one_safe_line() -> None:
+    assert clean("a\n b\t\x00\x1b[31m\u202ec\ud800") == "a b \ufffd\ufffd[31m\ufffdc\ufffd"
+
+
+def test_shorten_keeps_both_ends() -> None:
+    assert shorten("abcdefghij", 7) == "abc…hij"
+    assert shorten("abc", 3) == "abc"
+
+
+def test_layers_and_direction() -> None:
+    chain = from_dependencies("t", {f"t{i}": [f"t{i - 1}"] if i else [] for i in range(5)})
+    assert layer_sizes(chain) == [1] * 5
+    wide = from_dependencies("t", {"a": [], **{f"b{i}": ["a"] for i in range(40)}})
+    assert layer_sizes(wide) == [1, 40]
+    assert flows_right(wide)
+    deep = from_dependencies("t", {f"t{i}": [f"t{i - 1}"] if i else [] for i in range(300)})
+    assert not flows_right(deep)
+
+
+def test_a_cycle_and_an_empty_graph_do_not_hang() -> None:
+    assert layer_sizes(from_dependencies("t", {"a": ["b"], "b": ["a"], "c": []})) == [1]
+    assert flows_right(from_dependencies("t", {}))
+
+
+def test_the_engine_side_imports_only_the_standard_library() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import liteflow.page, liteflow.mermaid; "
+        "new = {name.split('.')[0] for name in set(sys.modules) - before}; "
+        "print(sorted(new - set(sys.stdlib_module_names) - {'liteflow'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,32 +1,40 @@
 """The engine: dags of Python functions and commands, run in parallel on one machine, kept in one SQLite file.
 
-Standard library only. Begin with `Dag`.
+Standard library only. Begin with `Dag`. A public name is imported when it is first used, so that a program that
+needs only one of them, or only the version, starts at once; `__init__.pyi` tells type checkers what they are.
 """
 
-from liteflow.context import TaskContext, current_context
-from liteflow.dag import Dag, init_schema
-from liteflow.dagrun import DagRun
-from liteflow.errors import (
-    CycleError,
-    DefinitionError,
-    DuplicateTask,
-    LiteflowError,
-    PayloadError,
-    ResourceError,
-    RunFailed,
-    RunNotFound,
-    RunOwned,
-    SkipTask,
-    StoreError,
-    UnknownDependency,
-)
-from liteflow.retry import RetryPolicy
-from liteflow.runner import Change, Observer
-from liteflow.states import Status
-from liteflow.task import Task, task
-from liteflow.version import __version__
-from liteflow.work import Call, Command
-from liteflow.xcom import XCom
+import importlib
+
+_HOMES = {
+    "Call": "work",
+    "Change": "runner",
+    "Command": "work",
+    "CycleError": "errors",
+    "Dag": "dag",
+    "DagRun": "dagrun",
+    "DefinitionError": "errors",
+    "DuplicateTask": "errors",
+    "LiteflowError": "errors",
+    "Observer": "runner",
+    "PayloadError": "errors",
+    "ResourceError": "errors",
+    "RetryPolicy": "retry",
+    "RunFailed": "errors",
+    "RunNotFound": "errors",
+    "RunOwned": "errors",
+    "SkipTask": "errors",
+    "Status": "states",
+    "StoreError": "errors",
+    "Task": "tasks",
+    "TaskContext": "context",
+    "UnknownDependency": "errors",
+    "XCom": "xcom",
+    "__version__": "version",
+    "current_context": "context",
+    "init_schema": "dag",
+    "task": "tasks",
+}
 
 __all__ = [
     "Call",
@@ -57,3 +65,16 @@ __all__ = [
     "init_schema",
     "task",
 ]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'liteflow' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"liteflow.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

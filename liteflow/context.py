@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
 
-from liteflow.payload import Encoding, Payload, decode, encode
+from liteflow.history import History
+from liteflow.payload import Payload, decode, encode, spill_dir
 from liteflow.work import RunInfo, Work
-
-
-def spill_dir(info: RunInfo) -> str:
-    """The folder of this run's values that are too large for the database."""
-    return f"{info.db_path}_xcom/{info.run_id}"
 
 
 def idempotency_key(run_id: str, task_id: str, map_index: int) -> str:
@@ -49,41 +44,18 @@ class TaskContext:
         """
         if not isinstance(key, str):
             raise TypeError(f"the key of an xcom is text, not {type(key).__name__}")
-        self.pushed[str.__str__(key)] = encode(value, spill_dir(self._info))
+        self.pushed[str.__str__(key)] = encode(value, spill_dir(self._info.db_path, self._info.run_id))
 
     def xcom_pull(self, task_id: str, key: str = "return_value", map_index: int = -1, default: Any = None) -> Any:
         """A value that another task of this run has stored, or `default`.
 
         Raises:
             PayloadError: the stored value cannot be read back.
-            OSError: the database cannot be read.
+            StoreError: the state file cannot be read.
         """
-        payload = _load(self.db_path, (self.run_id, task_id, map_index, key))
+        with History(self.db_path) as history:
+            payload = history.value(self.run_id, task_id, key, map_index)
         return default if payload is None else decode(payload)
-
-
-def _load(db_path: str, row_key: tuple[str, str, int, str]) -> Payload | None:
-    """Read one value through a short, read-only connection of its own."""
-    import sqlite3
-    from urllib.parse import quote
-
-    try:
-        connection = sqlite3.connect(f"file:{quote(db_path)}?mode=ro", uri=True, timeout=30.0)
-        try:
-            row = connection.execute(
-                "SELECT encoding, value, size, file, sha256 FROM liteflow_xcom"
-                " WHERE run_id = ? AND task_id = ? AND map_index = ? AND key = ?",
-                row_key,
-            ).fetchone()
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise OSError(f"{db_path}: the value of task {row_key[1]!r} cannot be read: {error}") from None
-    if row is None:
-        return None
-    encoding: Encoding = row[0]
-    file = None if row[3] is None else os.path.join(f"{db_path}_xcom", row[3])
-    return Payload(encoding, row[1], row[2], file, row[4])
 
 
 running: ContextVar[TaskContext] = ContextVar("liteflow_task")

@@ -15,7 +15,6 @@ import os
 import signal
 import sys
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar, Token
 from typing import Any, Final
@@ -30,8 +29,9 @@ from liteflow.retry import NEVER
 from liteflow.runner import Observer, Options, Program
 from liteflow.runner import run as run_program
 from liteflow.states import Status
-from liteflow.task import (
+from liteflow.tasks import (
     MODES,
+    NO_OPTIONS,
     OPTION_NAMES,
     Building,
     Task,
@@ -109,15 +109,16 @@ class Dag(Building):
         """
         if func is None:
             return lambda function: self.task(function, task_id, **kwargs)
+        base = NO_OPTIONS
         if isinstance(func, TaskFunction):
-            func = func.func
+            base, task_id, func = func.options, task_id if task_id is not None else func.task_id, func.func
         if not callable(func):
             raise DefinitionError(f"{func!r} cannot be called; dag.task() takes a function")
         name = task_id if task_id is not None else str(getattr(func, "__name__", ""))
         if name == "<lambda>" or not name:
             raise DefinitionError(f"{func!r} has no name of its own; give it one: dag.task(func, task_id='…')")
         options = {key: kwargs.pop(key) for key in list(kwargs) if key in OPTION_NAMES}
-        return self._add(func, name, make_options(options, name), kwargs)
+        return self._add(func, name, make_options(options, name, base), kwargs)
 
     def add_call(
         self, func: Callable[..., Any], task_id: str | None, options: TaskOptions, arguments: Mapping[str, Any]
@@ -262,6 +263,7 @@ class Dag(Building):
         observers: Sequence[Observer] = (),
         done: Mapping[str, float] | None = None,
         raise_signals: bool = True,
+        claim_children: bool = False,
     ) -> DagRun:
         """Run all tasks and return the run, whatever its status; `raise_for_failure()` raises.
 
@@ -276,6 +278,9 @@ class Dag(Building):
             done: tasks to take as succeeded already, with the seconds they took; they have no value.
             raise_signals: hand a signal that interrupted the run on to the program once the run is stored; with
                 False only the run's `signal` tells of it.
+            claim_children: this program exists for the run alone, so end whatever it has started by the end of the
+                run, also from tasks in threads, and also when it is killed. What worker processes and commands
+                start is always ended.
 
         Raises:
             DefinitionError: the graph or an argument is wrong; nothing ran.
@@ -295,6 +300,7 @@ class Dag(Building):
                 params=params or {},
                 logical_date=logical_date,
                 observers=observers,
+                claim_children=claim_children,
                 done={name: seconds for name, seconds in (done or {}).items() if name in self.tasks},
             ),
             resume=False,
@@ -312,6 +318,7 @@ class Dag(Building):
         durability: str = "process",
         observers: Sequence[Observer] = (),
         raise_signals: bool = True,
+        claim_children: bool = False,
     ) -> DagRun:
         """Go on with a run that failed, was cancelled or interrupted, or whose process died: by default the latest.
 
@@ -343,6 +350,7 @@ class Dag(Building):
                 params=before.params,
                 logical_date=before.logical_date,
                 observers=observers,
+                claim_children=claim_children,
             ),
             resume=True,
             raise_signals=raise_signals,
@@ -427,7 +435,7 @@ class Dag(Building):
 
 def new_run_id() -> str:
     """A run id that sorts by time and is unique."""
-    return f"{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:8]}"
+    return f"{time.strftime('%Y%m%dT%H%M%S')}-{os.urandom(4).hex()}"
 
 
 def collect(load: Callable[[], object]) -> list[Dag]:

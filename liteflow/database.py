@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import urllib.parse
 from collections.abc import Iterator
 from typing import Final
 
 from liteflow.errors import CorruptDatabase, LiteflowError, NotOurs, ResourceError, StoreError
 from liteflow.locks import LockFile
-from liteflow.schema import check_schema, migrate
+from liteflow.schema import check_schema, migrate, quote_path
 
 _BUSY_MS: Final = 5000
 #: the byte of the lock file that guards checkpoints; bytes from 1 are runs
@@ -54,7 +53,7 @@ def connect_read_only(path: str) -> sqlite3.Connection:
     if not os.path.isfile(path):
         kind = "is not a file" if os.path.exists(path) else "no such state file"
         raise StoreError(f"{path}: {kind}; run a workflow first, or name another file with --db")
-    quoted = urllib.parse.quote(os.path.abspath(path))
+    quoted = quote_path(os.path.abspath(path))
     with translated(path):
         connection = _open_uri(f"file:{quoted}?mode=ro")
         try:
@@ -62,7 +61,8 @@ def connect_read_only(path: str) -> sqlite3.Connection:
                 version = check_schema(connection, path)
             except sqlite3.OperationalError:
                 # A write-ahead log cannot be set up on a read-only disk; without one the file is complete.
-                if os.access(os.path.dirname(os.path.abspath(path)), os.W_OK) or os.path.exists(f"{path}-wal"):
+                folder = os.path.dirname(os.path.abspath(path))
+                if os.access(folder, os.W_OK, effective_ids=True) or os.path.exists(f"{path}-wal"):
                     raise
                 connection.close()
                 connection = _open_uri(f"file:{quoted}?immutable=1")

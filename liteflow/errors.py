@@ -4,7 +4,8 @@ LiteflowError
 ├── DefinitionError            the graph or a task is wrong; nothing ran          exit 2
 │   ├── CycleError             also a graphlib.CycleError; `.path`
 │   ├── DuplicateTask          also a ValueError
-│   └── UnknownDependency      also a ValueError
+│   ├── UnknownDependency      also a ValueError
+│   └── ScriptError            a Python file that should define dags; `.path`, `.line`, `.problem`
 ├── RunFailed                  from DagRun.raise_for_failure(); `.failures`       exit 1
 ├── PayloadError               a value cannot be stored, or read back
 ├── StoreError                 the state file                                     exit 3
@@ -46,6 +47,9 @@ class CycleError(DefinitionError, graphlib.CycleError):
     def __str__(self) -> str:
         return str(self.args[0])
 
+    def __reduce__(self) -> tuple[type[CycleError], tuple[list[str]]]:
+        return type(self), (self.path,)  # by default `args` would be given back to __init__, which takes others
+
 
 def _cycle_message(path: Sequence[str]) -> str:
     names = [repr(name) for name in path]
@@ -62,6 +66,17 @@ class UnknownDependency(DefinitionError, ValueError):
     pass
 
 
+class ScriptError(DefinitionError):
+    """A Python file that cannot be used; `line` 0 means all of it."""
+
+    def __init__(self, path: str, line: int, problem: str) -> None:
+        super().__init__(f"{path}:{line}: {problem}" if line else f"{path}: {problem}")
+        self.path, self.line, self.problem = path, line, problem
+
+    def __reduce__(self) -> tuple[type[ScriptError], tuple[str, int, str]]:
+        return type(self), (self.path, self.line, self.problem)
+
+
 class RunFailed(LiteflowError):
     """A run ended without success. `failures` maps each failed task to its one-line reason."""
 
@@ -70,6 +85,9 @@ class RunFailed(LiteflowError):
     def __init__(self, message: str, failures: Mapping[str, str]) -> None:
         super().__init__(message)
         self.failures = dict(failures)
+
+    def __reduce__(self) -> tuple[type[RunFailed], tuple[str, dict[str, str]]]:
+        return type(self), (str(self), self.failures)
 
 
 class PayloadError(LiteflowError):

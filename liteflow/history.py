@@ -167,7 +167,7 @@ class History:
         if not rows and run_id:
             rows = self._rows(f"{_RUN} WHERE substr(run_id, 1, ?)=? LIMIT 3", (len(run_id), run_id))
         if not rows:
-            raise RunNotFound(f"{self.path}: there is no run {run_id!r}; `lightflow runs` lists them")
+            raise RunNotFound(f"{self.path}: there is no run {run_id!r}")
         if len(rows) > 1:
             raise RunNotFound(f"{self.path}: more than one run begins with {run_id!r}; give more of its id")
         return self._run(rows[0])
@@ -280,9 +280,10 @@ def _instance(row: Sequence[Any]) -> InstanceRecord:
 
 def _json(text: object, default: Any) -> Any:
     try:
-        return json.loads(text) if isinstance(text, str) else default
-    except ValueError:
+        value = json.loads(text) if isinstance(text, str) else default
+    except (ValueError, RecursionError):
         return default  # an altered file: show what can be shown
+    return value if isinstance(value, type(default)) else default
 
 
 __all__ = ["AttemptRecord", "DagRecord", "EventRecord", "History", "InstanceRecord", "RunRecord", "ValueRecord"]

@@ -6,7 +6,6 @@ Each is one short transaction on a connection of its own.
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 import time
 from collections.abc import Iterable
@@ -99,6 +98,8 @@ def delete_runs(path: str, run_ids: Iterable[str], dag_id: str | None = None) ->
         )
         if dag_id is not None:
             connection.execute("DELETE FROM liteflow_dags WHERE dag_id=?", (dag_id,))
+    import shutil
+
     for run_id in run_ids:
         shutil.rmtree(spill_dir(path, run_id), ignore_errors=True)
 

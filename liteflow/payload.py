@@ -9,12 +9,10 @@ stands for a type JSON lacks; `pickle` is bytes.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
 import pickle
-import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -37,6 +35,7 @@ class Payload(NamedTuple):
 
 
 _MAX_DEPTH = 500
+_MAX_TAGGED_DEPTH = 200  # reading a tagged value back takes three frames a level, of Python's 1,000; deeper is pickled
 
 
 def _is_plain(value: Any, depth: int = 0) -> bool:
@@ -71,7 +70,7 @@ def _tag(value: Any, depth: int = 0) -> Any:
     kind = type(value)
     if kind in (str, int, bool) or value is None:
         return value
-    if depth > _MAX_DEPTH:
+    if depth > _MAX_TAGGED_DEPTH:
         raise _NotTaggable
     if kind is float:
         return value if math.isfinite(value) else {"$type": "float", "value": repr(value)}
@@ -158,9 +157,10 @@ def encode(value: Any, spill_dir: str | None = None) -> Payload:
         PayloadError: the value can neither be written as JSON nor pickled; or the file could not be written.
     """
     kind = type(value)
-    if kind is str and value.isascii() and len(value) < SPILL_BYTES:  # the common cases, without a walk
+    if kind is str and value.isascii():  # the common cases, without a walk
         text = json.dumps(value)
-        return Payload("json", text, len(text))
+        if len(text) <= SPILL_BYTES:
+            return Payload("json", text, len(text))
     if (kind is int and -(2**63) <= value < 2**63) or kind is bool or value is None:
         text = json.dumps(value)
         return Payload("json", text, len(text))
@@ -187,6 +187,9 @@ def encode(value: Any, spill_dir: str | None = None) -> Payload:
 
 
 def _spill(encoding: Encoding, raw: bytes, spill_dir: str) -> Payload:
+    import hashlib  # with tempfile, 10 ms that most programs need not pay
+    import tempfile
+
     digest = hashlib.sha256(raw).hexdigest()
     path = os.path.join(spill_dir, f"{digest}.{encoding}")
     try:
@@ -224,6 +227,8 @@ def decode(payload: Payload) -> Any:
 
 
 def _read_file(payload: Payload) -> bytes:
+    import hashlib
+
     assert payload.file is not None
     try:
         with open(payload.file, "rb") as file:

@@ -92,12 +92,16 @@ class Plan:
         self.opening: list[Move] = []
         for node in range(len(self.graph)):
             # A task none of whose upstreams has ended waits, save where its rule does not ask them.
-            if self.status[node] == "PENDING" and (
-                self._unmet[node] < len(self.graph.upstream[node])
-                or not self.graph.upstream[node]
-                or node in self._rules
+            if (
+                self.status[node] == "PENDING"
+                and (
+                    self._unmet[node] < len(self.graph.upstream[node])
+                    or not self.graph.upstream[node]
+                    or node in self._rules
+                )
+                and self._settle(node, self.opening)
             ):
-                self._settle(node, self.opening)
+                self._spread(node, self.opening)
 
     # -- what may start ------------------------------------------------------------------------------------
 
@@ -114,6 +118,10 @@ class Plan:
         self.attempts[node] += 1
         self.running.add(node)
         return node
+
+    def is_retry(self, node: int) -> bool:
+        """Has an attempt of the task failed or been lost since the run was started or resumed?"""
+        return node in self._tries or node in self._lost
 
     def wakeup(self) -> float | None:
         """The monotonic second at which the next retry falls due, if one is waiting."""
@@ -168,11 +176,15 @@ class Plan:
         self.status[node] = status
 
     def _end(self, node: int, status: TaskStatus, moves: list[Move], reason: str | None = None) -> None:
-        """A task has ended for good: tell those below, and so on down, without recursion."""
+        """A task has ended for good: tell those below, and so on down."""
         self._change(node, status, moves, reason)
         self._open -= 1
         if status == "FAILED" and self._fail_fast and self._stopped is None:
             self.stop(f"task {self.graph.ids[node]!r} failed and fail_fast is set", moves, "FAILED")
+        self._spread(node, moves)
+
+    def _spread(self, node: int, moves: list[Move]) -> None:
+        """Tell those below that a task has ended, and so on down from those that end by it; without recursion."""
         told = deque([node])
         while told:
             above = told.popleft()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RetryPolicy(NamedTuple):
     """`retries` extra attempts, `delay_s` apart.
 
     The n-th wait is `delay_s * backoff ** (n - 1)`, lengthened by up to `jitter` (a fraction) so that many

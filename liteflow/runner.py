@@ -64,6 +64,7 @@ class Options(NamedTuple):
     params: Mapping[str, Any] = {}
     logical_date: float | None = None
     observers: Sequence[Observer] = ()
+    claim_children: bool = False
     done: Mapping[str, float] = {}  # for a new run: tasks that succeeded elsewhere, with the seconds they took
 
 
@@ -117,6 +118,7 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
             task_modes=program.modes,
             timeouts=[program.graph.ids[node] for node in program.timeouts],
             close_in_workers=(locks.fd,),
+            claim_children=options.claim_children,
         )
         stack.callback(executor.close, 0.0)
         store = Store(options.db_path, locks, options.durability)
@@ -211,8 +213,8 @@ class _Loop:
             if store.dirty:
                 store.commit()  # 2. one transaction: verdicts of the last turn, intents of this one
                 self._publish()
-            for work in starting:  # 3. only now they start
-                executor.submit(work)
+            for node, log_path in starting:  # 3. only now they start, with what is stored of their upstreams
+                executor.submit(self._work(node, log_path))
             if over:
                 result = Result(plan.result(), plan.stopped, self._signals[0] if self._signals else None)
                 self._tell("run_ended", result.status, result.reason)
@@ -221,8 +223,9 @@ class _Loop:
                 self._finish(outcome)
             self._tick()  # 5. signals, requests
 
-    def _take_ready(self) -> list[Work]:
-        plan, works = self.plan, []
+    def _take_ready(self) -> list[tuple[int, str | None]]:
+        """Tasks that may start now, each with its log file; the intent to start them is buffered."""
+        plan, starting = self.plan, list[tuple[int, str | None]]()
         now, wall = time.monotonic(), time.time()
         while len(plan.running) < self._options.max_workers:
             node = plan.take(now)
@@ -230,24 +233,25 @@ class _Loop:
                 break
             task_id, attempt = self._ids[node], plan.attempts[node]
             log_path = self._log_path(task_id, attempt, wall)
-            previous: TaskStatus = "PENDING" if attempt == 1 else "UP_FOR_RETRY"
+            previous: TaskStatus = "UP_FOR_RETRY" if plan.is_retry(node) else "PENDING"
             self._store.began(task_id, -1, attempt, previous, log_path, wall)
             if self._observers:
                 self._changes.append(Change(task_id, -1, attempt, previous, "RUNNING", None, wall, log_path))
-            upstreams = self._program.inputs.get(node)
-            works.append(
-                Work(
-                    node,
-                    task_id,
-                    -1,
-                    attempt,
-                    {self._ids[above]: self._value(above) for above in upstreams} if upstreams else None,
-                    self._program.timeouts.get(node),
-                    self._program.graces.get(node, self._options.grace_s),
-                    log_path,
-                )
-            )
-        return works
+            starting.append((node, log_path))
+        return starting
+
+    def _work(self, node: int, log_path: str | None) -> Work:
+        upstreams = self._program.inputs.get(node)
+        return Work(
+            node,
+            self._ids[node],
+            -1,
+            self.plan.attempts[node],
+            {self._ids[above]: self._value(above) for above in upstreams} if upstreams else None,
+            self._program.timeouts.get(node),
+            self._program.graces.get(node, self._options.grace_s),
+            log_path,
+        )
 
     def _finish(self, outcome: Outcome) -> None:
         node, error = outcome.node, outcome.error or ErrorInfo("")
@@ -275,7 +279,8 @@ class _Loop:
 
     def _store_moves(self, moves: Sequence[Move], now: float, outcome: Outcome | None = None) -> None:
         """Buffer changes of state; the first one is of the task whose attempt ended."""
-        for node, previous, status, attempt, reason in moves:
+        for node, before, status, attempt, reason in moves:
+            previous: TaskStatus = "PENDING" if before == "QUEUED" else before  # QUEUED is the plan's own, not stored
             error = None
             if outcome is not None and node == outcome.node and outcome.error is not None:
                 error = outcome.error.traceback or outcome.error.message

@@ -10,15 +10,13 @@ the table of bodies once (a forked worker simply inherits it); afterwards only `
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from liteflow.payload import Payload
 from liteflow.states import Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """A task that is a program of its own.
 
     `argv` is executed as it stands (a shell is `("/bin/sh", "-c", script)`); its standard input is the null
@@ -28,20 +26,18 @@ class Command:
 
     argv: tuple[str, ...]
     cwd: str | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = {}
     skip_on_exit_codes: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Ref:
+class Ref(NamedTuple):
     """Stands in an argument for the value that an upstream task will have stored under `key`."""
 
     task_id: str
     key: str = "return_value"
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A Python function and its arguments; a `Ref` at any depth is replaced by the upstream's value.
 
     `cwd` and `env` are the working directory and added environment of the call: a call that
@@ -49,9 +45,9 @@ class Call:
     """
 
     func: Callable[..., Any]
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    kwargs: Mapping[str, Any] = {}
     cwd: str | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = {}
 
 
 Body = Call | Command

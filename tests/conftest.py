@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -62,7 +62,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
-def start(tmp_path: Path, request: pytest.FixtureRequest) -> Start:
+def start(tmp_path: Path) -> Iterator[Start]:
     """Start a Python script of this text with these arguments; what is left of it is killed at the end."""
     started: list[subprocess.Popen[str]] = []
 
@@ -81,11 +81,8 @@ def start(tmp_path: Path, request: pytest.FixtureRequest) -> Start:
         started.append(process)
         return process
 
-    def end() -> None:
-        for process in started:
-            if process.poll() is None:
-                process.kill()
-            process.communicate()
-
-    request.addfinalizer(end)
-    return run
+    yield run
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from lightflow.cli.version import version
+from liteflow.version import __version__
 
 #: name: (module and object, the first line of its help), under the headings of `--help`
 SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
@@ -70,7 +70,7 @@ class Commands(click.Group):
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
-        click.echo(f"lightflow {version()}")
+        click.echo(f"lightflow {__version__}")
         ctx.exit()
 
 

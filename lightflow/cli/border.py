@@ -19,10 +19,7 @@ _INPUT: Final = 2
 _INTERRUPTED: Final = 130
 _EXHAUSTED: Final = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO}
 #: What our own signs become where the locale cannot show them.
-_ASCII: Final = {
-    **{"✓": "+", "✗": "x", "▶": ">", "○": ".", "◔": "o", "↻": "~", "»": ">", "⊘": "/", "■": "#", "…": "..."},
-    **{"·": "-", "│": "|", "━": "-", "╸": "-", "╺": "-", "─": "-", "×": "x", "→": "->", "–": "-", "—": "-"},
-}
+_ASCII: Final = {**dict(zip("✓✗▶○◔↻»⊘■│━─·", "+x>.o~>/#|=--", strict=True)), "…": "...", "→": "->"}
 
 
 def open_streams() -> None:
@@ -37,9 +34,9 @@ def open_streams() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)
     if sys.stdout is None:
-        sys.stdout = open(1, "w", closefd=False)
+        sys.stdout = os.fdopen(1, "w", closefd=False)
     if sys.stderr is None:
-        sys.stderr = open(2, "w", closefd=False)
+        sys.stderr = os.fdopen(2, "w", closefd=False)
     codecs.register_error("lightflow", _in_ascii)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

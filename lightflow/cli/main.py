@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from lightflow.cli.border import guard, open_streams
+from liteflow.version import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -22,9 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _dispatch(arguments: list[str]) -> int:
     if arguments == ["--version"]:
-        from lightflow.cli.version import version  # not even click is needed for this
-
-        sys.stdout.write(f"lightflow {version()}\n")
+        sys.stdout.write(f"lightflow {__version__}\n")  # not even click is needed for this
         return 0
     from lightflow.cli.app import invoke
 

@@ -18,8 +18,16 @@ from liteflow.picture import look_of
 
 _STYLES: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
 _STATE_STYLES: Final = {
-    **{"SUCCESS": "green", "FAILED": "red", "TIMED_OUT": "red", "RUNNING": "blue", "UP_FOR_RETRY": "yellow"},
-    **{"UPSTREAM_FAILED": "red", "SKIPPED": "dim", "CANCELLED": "yellow", "INTERRUPTED": "yellow", "LOST": "yellow"},
+    "SUCCESS": "green",
+    "FAILED": "red",
+    "TIMED_OUT": "red",
+    "UPSTREAM_FAILED": "red",
+    "RUNNING": "blue",
+    "UP_FOR_RETRY": "yellow",
+    "CANCELLED": "yellow",
+    "INTERRUPTED": "yellow",
+    "LOST": "yellow",
+    "SKIPPED": "dim",
 }
 #: States that only runs and attempts have: the pictures do not know them.
 _SIGNS: Final = {"INTERRUPTED": "■", "LOST": "■", "TIMED_OUT": "✗"}
@@ -69,8 +77,12 @@ def state(status: str, stream: TextIO | None = None) -> str:
 
 
 def counted(counts: dict[str, int]) -> str:
-    """`3 success, 1 failed`: how many tasks are in each state."""
-    return ", ".join(f"{number} {look_of(status).word}" for status, number in counts.items() if number) or "no tasks"
+    """`3 succeeded, 1 failed`: how many tasks are in each state."""
+    return ", ".join(f"{number:,} {_word(status)}" for status, number in counts.items() if number) or "no tasks"
+
+
+def _word(status: str) -> str:
+    return "succeeded" if status == "SUCCESS" else look_of(status).word or printable(status).lower()
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: str = "", stream: TextIO | None = None) -> str:
@@ -90,7 +102,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: str = "", 
             space = " " * (widths[number] - width(cell))
             text = cell if number == last and number not in numbers else cell + space
             padded.append(paint(space + cell if number in numbers else text, style, stream))
-        line = "  ".join(padded)
+        line = "  ".join(padded).rstrip()
         return line if screen is None else cut(line, screen)
 
     return "\n".join([join(heads, "dim"), *(join(row) for row in lines)])
@@ -165,8 +177,8 @@ def rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 6)
 
 
-def as_lines(pairs: Iterable[tuple[str, Any]]) -> str:
+def as_lines(pairs: Iterable[tuple[str, Any]], stream: TextIO | None = None) -> str:
     """`name  value` lines with the values under each other."""
     known = [(name, str(value)) for name, value in pairs if value not in (None, "")]
     longest = max((len(name) for name, _ in known), default=0)
-    return "\n".join(f"  {paint(name.ljust(longest), 'dim')}  {value}" for name, value in known)
+    return "\n".join(f"  {paint(name.ljust(longest), 'dim', stream)}  {value}" for name, value in known)

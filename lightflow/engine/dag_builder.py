@@ -5,7 +5,7 @@ from __future__ import annotations
 from lightflow.parser.spec import TaskSpec, WorkflowSpec
 from lightflow.plugins.registry import Registry
 from liteflow import Dag, Task
-from liteflow.task import TaskOptions
+from liteflow.tasks import TaskOptions
 
 
 def build_dag(spec: WorkflowSpec, registry: Registry, db_path: str) -> Dag:

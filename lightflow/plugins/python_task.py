@@ -8,9 +8,7 @@ Tracebacks name `<flow.yaml:task>` and the line in the workflow file.
 
 from __future__ import annotations
 
-import asyncio
 import importlib
-import inspect
 import linecache
 import os
 import sys
@@ -107,14 +105,13 @@ def run_inline(code: str, name: str, first_line: int = 1) -> None:
 
 
 def run_call(target: str, args: Mapping[str, Any] | Sequence[Any], folder: str) -> Any:
-    """Import `module:function` and call it; a coroutine is run to its end."""
+    """Import `module:function` and call it; the engine runs a coroutine to its end."""
     module_name, _, attribute = target.partition(":")
     with importing_from(folder, os.getcwd()):
         found: Any = importlib.import_module(module_name)
     for part in attribute.split("."):
         found = getattr(found, part)
-    value = found(**args) if isinstance(args, Mapping) else found(*args)
-    return asyncio.run(value) if inspect.iscoroutine(value) else value
+    return found(**args) if isinstance(args, Mapping) else found(*args)
 
 
 def _compile(code: str, name: str, shift: int) -> CodeType:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple, cast
 
+from lightflow.engine.checkpoint import Checkpoint, find
 from liteflow import RunNotFound, Status
+from liteflow.drawing import picture_of_run
 from liteflow.history import AttemptRecord, DagRecord, History, InstanceRecord, RunRecord
-from liteflow.picture import Edge, Node, Picture
+from liteflow.picture import Picture
 from liteflow.plan import explain
 from liteflow.rules import TriggerRule
 from liteflow.states import RUN_ENDED, TASK_ENDED
@@ -94,6 +96,21 @@ def attempts_of(db: str, task_id: str, run_id: str | None = None, attempt: int |
         if not found:
             raise RunNotFound(f"task {task_id!r} has no attempt {attempt} in run {run.run_id}")
     return found
+
+
+def run_of_task(db: str, task_id: str) -> str:
+    """The id of the latest run that has a task.
+
+    Raises:
+        RunNotFound: there is none.
+    """
+    with History(db) as history:
+        return _latest_with(history, task_id).run_id
+
+
+def checkpoints(folder: str, workflow: str | None = None) -> list[Checkpoint]:
+    """The readable checkpoint files in a folder, of one workflow or of all, newest first."""
+    return find(folder, workflow)
 
 
 def _latest_with(history: History, task_id: str) -> RunRecord:
@@ -206,21 +223,4 @@ def picture(db: str, run_id: str | None = None) -> Picture:
         RunNotFound: there is no such run.
     """
     with History(db) as history:
-        run = history.latest() if run_id is None else history.run(run_id)
-        kinds = {row["id"]: str(row.get("kind", "")) for row in history.graph(run.graph_digest).get("tasks", [])}
-        instances = _in_order(history, run)
-        counts = history.counts(run.run_id)
-    nodes = tuple(
-        Node(
-            one.task_id,
-            one.task_id,
-            kinds.get(one.task_id, ""),
-            one.status,
-            one.reason,
-            one.ended_at - one.started_at if one.started_at is not None and one.ended_at is not None else None,
-        )
-        for one in instances
-    )
-    known = {node.task_id for node in nodes}
-    edges = tuple(Edge(above, one.task_id) for one in instances for above in one.dependencies if above in known)
-    return Picture(run.dag_id, nodes, edges, f"{sum(counts.values())} tasks", run.status, (("Run", run.run_id),))
+        return picture_of_run(history, history.latest() if run_id is None else history.run(run_id))

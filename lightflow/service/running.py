@@ -9,15 +9,14 @@ from typing import NamedTuple
 
 from lightflow.engine import checkpoint
 from lightflow.engine.dag_builder import build_dag
-from lightflow.engine.scripts import choose, explain, load_dags, where
-from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.spec import Settings
 from lightflow.parser.workflow_loader import load_workflow
 from lightflow.plugins.registry import Registry
-from lightflow.service.workflows import is_script
+from lightflow.service.workflows import is_script, script_errors
 from liteflow import Dag, DagRun, DefinitionError, Observer, RunNotFound, Status
 from liteflow.history import History, RunRecord
 from liteflow.maintenance import abandon, forget, request
+from liteflow.scripts import choose, load_dags
 from liteflow.states import RUN_ENDED
 
 Notify = Callable[[str], None]
@@ -53,14 +52,9 @@ def load(path: str, options: RunOptions) -> Loaded:
         spec = load_workflow(path)
         registry = Registry().with_files(spec.plugins)
         return Loaded(build_dag(spec, registry, options.db), spec.settings)
-    if not os.path.isfile(path):
-        raise WorkflowError([Problem(path, 0, 0, "", "no such file")])
-    try:
+    with script_errors(path):
         dags = load_dags(path)
-    except (Exception, SystemExit) as error:  # a border: the script is somebody else's code
-        line = where(error, path)
-        raise WorkflowError([Problem(path, line, 1 if line else 0, "", explain(error))]) from error
-    dag = dags[choose(path, [one.dag_id for one in dags], options.dag)]
+        dag = dags[choose(path, [one.dag_id for one in dags], options.dag)]
     dag.db_path, dag.source = options.db, os.path.abspath(path)
     return Loaded(dag, Settings(mode="process"))
 
@@ -133,6 +127,7 @@ def _start(loaded: Loaded, options: RunOptions, done: dict[str, float] | None = 
         observers=_observers(loaded, options),
         done=done,
         raise_signals=False,
+        claim_children=True,
     )
 
 
@@ -159,6 +154,7 @@ def _resume(loaded: Loaded, last: RunRecord, options: RunOptions, notify: Notify
         fail_fast=settings.fail_fast if options.fail_fast is None else options.fail_fast,
         observers=_observers(loaded, options),
         raise_signals=False,
+        claim_children=True,
     )
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from lightflow.engine.scripts import choose, describe_dags
 from lightflow.errors import Problem, WorkflowError
+from lightflow.parser.schema import workflow_schema
 from lightflow.parser.spec import Settings, TaskSpec
 from lightflow.parser.workflow_loader import load_workflow
+from liteflow.errors import ScriptError
 from liteflow.graph import Graph
 from liteflow.picture import Edge, Node, Picture
+from liteflow.scripts import choose, describe_dags
 
 _TEMPLATE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 
@@ -74,11 +78,40 @@ def outline(path: str, dag: str | None = None) -> Outline:
     return Outline(spec.name, spec.description, path, False, tasks, graph, spec.settings)
 
 
+def outlines(path: str) -> list[Outline]:
+    """As `outline`, for all the workflows that a file defines: a Python script may define several.
+
+    Raises:
+        WorkflowError: as for `outline`.
+    """
+    if not is_script(path):
+        return [outline(path)]
+    with script_errors(path):
+        dags = describe_dags(path)
+        if not dags:
+            choose(path, [], None)  # says so
+    return [_outline_of(path, dag) for dag in dags]
+
+
 def _outline_script(path: str, wanted: str | None) -> Outline:
+    with script_errors(path):
+        dags = describe_dags(path)
+        return _outline_of(path, dags[choose(path, [dag["dag_id"] for dag in dags], wanted)])
+
+
+@contextlib.contextmanager
+def script_errors(path: str) -> Iterator[None]:
+    """Say what is wrong with a script in the form in which workflow files are corrected."""
     if not os.path.isfile(path):
         raise WorkflowError([Problem(path, 0, 0, "", "no such file")])
-    dags = describe_dags(path)
-    found: dict[str, Any] = dags[choose(path, [dag["dag_id"] for dag in dags], wanted)]
+    try:
+        yield
+    except ScriptError as error:
+        problem = Problem(error.path, error.line, 1 if error.line else 0, "", error.problem)
+        raise WorkflowError([problem]) from error
+
+
+def _outline_of(path: str, found: dict[str, Any]) -> Outline:
     tasks = tuple(
         OutlineTask(row["id"], row["kind"], tuple(row.get("depends_on", ())), row.get("rule", "all_success"))
         for row in found["tasks"]
@@ -91,6 +124,11 @@ def _summary(task: TaskSpec) -> str:
     text = task.config.get("run") or task.config.get("call") or task.description
     lines = [line.strip() for line in str(text).splitlines() if line.strip()]
     return lines[0] + (" …" if len(lines) > 1 else "") if lines else ""
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of workflow files, for editors."""
+    return workflow_schema()
 
 
 def picture(workflow: Outline) -> Picture:

@@ -15,9 +15,9 @@ from functools import partial
 from types import CodeType, TracebackType
 from typing import Any, Protocol
 
-from liteflow.context import TaskContext, running, spill_dir
+from liteflow.context import TaskContext, running
 from liteflow.errors import SkipTask
-from liteflow.payload import Payload, decode, encode
+from liteflow.payload import Payload, decode, encode, spill_dir
 from liteflow.states import Verdict
 from liteflow.work import Call, ErrorInfo, Outcome, Ref, RunInfo, Work
 
@@ -138,7 +138,7 @@ class Attempt:
 
     def returned(self, value: Any) -> Outcome:
         """The outcome of a function that returned. Raises PayloadError when the value cannot be stored."""
-        payload = None if value is None else encode(value, spill_dir(self._info))
+        payload = None if value is None else encode(value, spill_dir(self._info.db_path, self._info.run_id))
         return self.outcome("SUCCESS", value=payload)
 
     def raised(self, error: BaseException) -> Outcome:

@@ -158,6 +158,7 @@ def open_executor(
     task_modes: Mapping[str, str] | None = None,
     timeouts: Collection[str] = (),
     close_in_workers: Sequence[int] = (),
+    claim_children: bool = False,
 ) -> Executor:
     """Make ready to run the tasks of one run.
 
@@ -171,6 +172,7 @@ def open_executor(
         task_modes: the modes of tasks that differ.
         timeouts: ids of tasks that have a timeout: only a process can be made to end, so they get one.
         close_in_workers: descriptors that the guardian shall hold and tasks shall not, such as the run's lock.
+        claim_children: this process is the run's alone, so whatever it starts, from a thread too, ends with the run.
 
     Raises:
         DefinitionError: an unknown mode.
@@ -178,13 +180,18 @@ def open_executor(
     """
     lane_names = _lanes(bodies, mode, task_modes, timeouts)
     hub = None
-    if needs_guardian(bodies, mode=mode, task_modes=task_modes, timeouts=timeouts):
+    if claim_children or needs_guardian(bodies, mode=mode, task_modes=task_modes, timeouts=timeouts):
         calls = {
             task_id: body
             for task_id, body in bodies.items()
             if isinstance(body, Call) and lane_names[task_id] == "process"
         }
-        hub = Hub(partial(serve, (calls, info)), partial(make_program, calls, info), close_in_workers)
+        hub = Hub(
+            partial(serve, (calls, info)),
+            partial(make_program, calls, info),
+            close_in_workers,
+            claim_children=claim_children,
+        )
     return _Dispatcher(lane_names, bodies, info, hub)
 
 

@@ -7,6 +7,7 @@ from socket import socket
 
 from liteflow.errors import LiteflowError
 from liteflow.executors.inbox import Inbox
+from liteflow.processes import tree
 from liteflow.processes.client import (
     Exited,
     Guardian,
@@ -35,17 +36,32 @@ class Hub:
     """Starts the guardian when opened and again when one was killed."""
 
     def __init__(
-        self, worker_main: WorkerMain, program: Callable[[], Program], close_in_workers: Sequence[int]
+        self,
+        worker_main: WorkerMain,
+        program: Callable[[], Program],
+        close_in_workers: Sequence[int],
+        *,
+        claim_children: bool = False,
     ) -> None:
         self._worker_main = worker_main
         self._program = program
         self._close_in_workers = tuple(close_in_workers)
+        self._tagger = tree.Tagger() if claim_children else None
         self._inbox: Inbox | None = None
         self._tickets: dict[int, Ticket] = {}
         self._last_number = 0
         self.guardian = self._start()
 
     def _start(self) -> Guardian:
+        """Start a guardian, and mark what this process itself starts as the guardian's to end, if that is wanted."""
+        if self._tagger is None:
+            return self._new_guardian()
+        self._tagger.take_off()  # the guardian itself is nobody's task
+        guardian = self._new_guardian()
+        self._tagger.put_on(tree.make_tag(guardian.session, 0))
+        return guardian
+
+    def _new_guardian(self) -> Guardian:
         """Fork a guardian; where this process has threads, prefer a fresh interpreter (see docs/adr/0013).
 
         Closures, lambdas and what a notebook defines cannot be found by a fresh interpreter. They are forked all the
@@ -140,7 +156,9 @@ class Hub:
                 ticket.ended(None)
 
     def close(self) -> None:
-        """End the guardian and everything it has started."""
+        """End the guardian and everything it has started, and what threads of ours have, where that was claimed."""
+        if self._tagger is not None:
+            self._tagger.take_off()
         if self._inbox is not None and not self.guardian.is_dead():
             self._inbox.unwatch(self.guardian.fileno())
         self.guardian.close()

@@ -10,13 +10,13 @@ import importlib
 import pickle
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from types import FunctionType, MethodType
 from typing import Any
 
 from liteflow.executors.worker import serve
 from liteflow.processes.client import NotImportable, Program
 from liteflow.work import Call, RunInfo
+
 
 def make_program(calls: Mapping[str, Call], info: RunInfo) -> Program:
     """Describe the program for `Guardian.execute`.
@@ -70,7 +70,7 @@ def _by_name(call: Call) -> Call:
     if isinstance(func, FunctionType) and func.__module__ != "__main__":
         found = _named(sys.modules.get(func.__module__), func.__qualname__)
         if found is not func and getattr(found, "__wrapped__", None) is func:
-            return replace(call, func=_Decorated(func))
+            return call._replace(func=_Decorated(func))
     return call
 
 

@@ -79,8 +79,9 @@ def bench(tmp_path: Path) -> Iterator[Open]:
 
     yield make
     for made in opened:
-        session = made.executor.session
         made.executor.close()
+    for made in opened:
+        session = made.executor.session
         assert session is None or tree.find_survivors(session) == []
         assert not [name for name in made.files() if name.startswith(".")]
 

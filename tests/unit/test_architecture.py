@@ -18,11 +18,13 @@ LAYERS: list[set[str]] = [
     {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.rules", "liteflow.retry"},
     {"liteflow.graph", "liteflow.locks", "liteflow.payload", "liteflow.schema", "liteflow.picture"},
     {"liteflow.plan", "liteflow.work", "liteflow.database", "liteflow.mermaid", "liteflow.processes"},
-    {"liteflow.store", "liteflow.maintenance", "liteflow.history", "liteflow.context", "liteflow.page"},
+    {"liteflow.store", "liteflow.maintenance", "liteflow.history", "liteflow.page"},
+    {"liteflow.context", "liteflow.drawing"},
     {"liteflow.executors"},
-    {"liteflow.runner", "liteflow.task", "liteflow.xcom", "liteflow.scaffold"},
-    {"liteflow.dagrun"},
+    {"liteflow.runner", "liteflow.tasks", "liteflow.xcom"},
+    {"liteflow.dagrun", "liteflow.scaffold"},
     {"liteflow.dag"},
+    {"liteflow.scripts"},
     {"liteflow"},
     {"liteflow.cli"},
     {"liteflow.__main__"},
@@ -145,3 +147,8 @@ def test_public_names_are_sorted_and_there(package: str) -> None:
     module = __import__(package)
     assert module.__all__ == sorted(module.__all__)
     assert [name for name in module.__all__ if not hasattr(module, name)] == []
+    stub = ast.parse((ROOT / package / "__init__.pyi").read_text(encoding="utf-8"))
+    homes = {alias.name: node.module for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert homes == {name: f"{package}.{home}" for name, home in module._HOMES.items()}
+    # A module of the same name would hide the public name as soon as it is imported.
+    assert not [name for name in module.__all__ if (ROOT / package / f"{name}.py").exists()]

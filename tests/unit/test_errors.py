@@ -9,27 +9,27 @@ import pytest
 
 from liteflow import errors
 
+TREE: list[tuple[type[errors.LiteflowError], tuple[type, ...], int]] = [
+    (errors.DefinitionError, (errors.LiteflowError,), 2),
+    (errors.CycleError, (errors.DefinitionError, graphlib.CycleError, ValueError), 2),
+    (errors.DuplicateTask, (errors.DefinitionError, ValueError), 2),
+    (errors.UnknownDependency, (errors.DefinitionError, ValueError), 2),
+    (errors.ScriptError, (errors.DefinitionError,), 2),
+    (errors.RunFailed, (errors.LiteflowError,), 1),
+    (errors.PayloadError, (errors.LiteflowError,), 1),
+    (errors.StoreError, (errors.LiteflowError,), 3),
+    (errors.NotOurs, (errors.StoreError,), 3),
+    (errors.SchemaTooNew, (errors.StoreError,), 3),
+    (errors.CorruptDatabase, (errors.StoreError,), 3),
+    (errors.RunNotFound, (errors.StoreError,), 3),
+    (errors.StaleRun, (errors.StoreError,), 4),
+    (errors.RunOwned, (errors.LiteflowError,), 4),
+    (errors.ResourceError, (errors.LiteflowError,), 5),
+    (errors.LiteflowError, (Exception,), 70),
+]
 
-@pytest.mark.parametrize(
-    ("kind", "parents", "exit_code"),
-    [
-        (errors.DefinitionError, (errors.LiteflowError,), 2),
-        (errors.CycleError, (errors.DefinitionError, graphlib.CycleError, ValueError), 2),
-        (errors.DuplicateTask, (errors.DefinitionError, ValueError), 2),
-        (errors.UnknownDependency, (errors.DefinitionError, ValueError), 2),
-        (errors.RunFailed, (errors.LiteflowError,), 1),
-        (errors.PayloadError, (errors.LiteflowError,), 1),
-        (errors.StoreError, (errors.LiteflowError,), 3),
-        (errors.NotOurs, (errors.StoreError,), 3),
-        (errors.SchemaTooNew, (errors.StoreError,), 3),
-        (errors.CorruptDatabase, (errors.StoreError,), 3),
-        (errors.RunNotFound, (errors.StoreError,), 3),
-        (errors.StaleRun, (errors.StoreError,), 4),
-        (errors.RunOwned, (errors.LiteflowError,), 4),
-        (errors.ResourceError, (errors.LiteflowError,), 5),
-        (errors.LiteflowError, (Exception,), 70),
-    ],
-)
+
+@pytest.mark.parametrize(("kind", "parents", "exit_code"), TREE)
 def test_tree(kind: type[errors.LiteflowError], parents: tuple[type, ...], exit_code: int) -> None:
     assert all(issubclass(kind, parent) for parent in parents)
     assert kind.exit_code == exit_code
@@ -37,7 +37,7 @@ def test_tree(kind: type[errors.LiteflowError], parents: tuple[type, ...], exit_
 
 def test_no_error_is_missing_from_the_table_above() -> None:
     found = {one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.LiteflowError)}
-    assert len(found) == 16
+    assert found == {kind for kind, _, _ in TREE}
 
 
 def test_skip_task_is_not_an_error_of_ours() -> None:
@@ -71,3 +71,8 @@ def test_cycle_error_survives_pickling() -> None:
     again = pickle.loads(pickle.dumps(errors.CycleError(["a", "b", "a"])))
     assert again.path == ["a", "b", "a"]
     assert str(again) == str(errors.CycleError(["a", "b", "a"]))
+
+
+def test_script_error_survives_pickling() -> None:
+    again = pickle.loads(pickle.dumps(errors.ScriptError("flow.py", 3, "no dag")))
+    assert (again.path, again.line, again.problem, str(again)) == ("flow.py", 3, "no dag", "flow.py:3: no dag")

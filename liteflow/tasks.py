@@ -10,7 +10,7 @@ import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from types import FunctionType
+from types import FunctionType, UnionType
 from typing import Any, Final, NamedTuple, Protocol
 
 from liteflow.errors import DefinitionError
@@ -78,6 +78,10 @@ class TaskOptions(NamedTuple):
             value = getattr(self, name)
             if value is not None and (not _number(value) or value < 0 or (name == "timeout" and value == 0)):
                 raise wrong(name, "a number of seconds above 0, or None" if name == "timeout" else "seconds, or None")
+        if not _list_of(self.retry_on, str | type):
+            raise wrong("retry_on", "a list of exceptions or of their names")
+        if not _list_of(self.retry_on_exit_codes, int):
+            raise wrong("retry_on_exit_codes", "a list of whole numbers")
         if self.trigger_rule not in TRIGGER_RULES:
             raise wrong("trigger_rule", f"one of {', '.join(TRIGGER_RULES)}")
         if self.mode is not None and self.mode not in MODES:
@@ -96,6 +100,10 @@ class TaskOptions(NamedTuple):
             tuple(names),
             tuple(self.retry_on_exit_codes),
         )
+
+
+def _list_of(value: object, kind: type | UnionType) -> bool:
+    return isinstance(value, list | tuple | set | frozenset) and all(isinstance(one, kind) for one in value)
 
 
 def _number(value: object) -> bool:
@@ -310,8 +318,8 @@ class TaskFunction:
     def __init__(self, func: Callable[..., Any], task_id: str | None, options: TaskOptions) -> None:
         functools.update_wrapper(self, func)
         self.func = func
-        self._task_id = task_id
-        self._options = options
+        self.task_id = task_id
+        self.options = options
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """In a `with Dag(...)` block: add a task and return it. Elsewhere: call the function."""
@@ -325,11 +333,16 @@ class TaskFunction:
         twice = positional.keys() & kwargs.keys()
         if twice:
             raise DefinitionError(f"{self.func.__name__}(): argument {min(twice)!r} is given twice")
-        return dag.add_call(self.func, self._task_id, self._options, {**positional, **kwargs})
+        return dag.add_call(self.func, self.task_id, self.options, {**positional, **kwargs})
 
     def override(self, *, task_id: str | None = None, **options: Any) -> TaskFunction:
-        """The same function as a task with another id or other options."""
-        return TaskFunction(self.func, task_id or self._task_id, self._options._replace(**options))
+        """The same function as a task with another id or other options.
+
+        Raises:
+            DefinitionError: see `make_options`.
+        """
+        name = task_id or self.task_id
+        return TaskFunction(self.func, name, make_options(options, name or self.func.__name__, self.options))
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
@@ -343,14 +356,14 @@ def task(func: Callable[..., Any] | None = None, *, task_id: str | None = None, 
     return lambda function: TaskFunction(function, task_id, checked)
 
 
-def make_options(options: Mapping[str, Any], task_id: str) -> TaskOptions:
-    """Options from keywords.
+def make_options(options: Mapping[str, Any], task_id: str, base: TaskOptions = NO_OPTIONS) -> TaskOptions:
+    """Options from keywords; those not given are as in `base`.
 
     Raises:
         DefinitionError: an unknown name (with the nearest one), or a value that makes no sense.
     """
     if not options:
-        return NO_OPTIONS
+        return base
     for name in options:
         if name not in OPTION_NAMES:
             import difflib
@@ -358,4 +371,4 @@ def make_options(options: Mapping[str, Any], task_id: str) -> TaskOptions:
             near = difflib.get_close_matches(name, OPTION_NAMES, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise DefinitionError(f"task {task_id!r}: there is no option {name!r}{hint}")
-    return TaskOptions(**options).checked(task_id)
+    return base._replace(**options).checked(task_id)

@@ -1,0 +1,150 @@
+"""`lightflow logs`: what a task printed."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+import sys
+import time
+from typing import Final
+
+import click
+
+from lightflow.cli.border import complain
+from lightflow.cli.options import chosen_run, db_option, json_option, run_ids, task_ids
+from lightflow.cli.output import is_terminal, near_path, paint, say_json, tame
+from lightflow.cli.shapes import attempt_shape
+from liteflow.history import AttemptRecord
+from liteflow.picture import duration_text
+from liteflow.states import RUN_ENDED, TASK_ENDED
+
+_CHUNK: Final = 65_536
+_LOOK_EVERY_S: Final = 0.1
+_UNFINISHED: Final = re.compile(r"\x1b(\[[0-9;:]*)?\Z")  # a control sequence of which the rest is still to come
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  lightflow logs --task train_model
+  lightflow logs --task train_model --follow
+  lightflow logs --task train_model --run 20260102T030405 --attempt 1 > train.log
+
+\b
+In a pipe the bytes come as the task printed them. On a terminal, control characters are shown instead of
+obeyed. --json prints {run_id, task, status, attempts}; an attempt's log is the path of its file."""
+)
+@click.argument("name", metavar="[TASK]", required=False, shell_complete=task_ids)
+@click.option("-t", "--task", help="The task.", shell_complete=task_ids)
+@click.option("--run", metavar="RUN", help="The run; the latest that has the task by default.", shell_complete=run_ids)
+@click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="Only this attempt.")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the task has ended.")
+@db_option
+@json_option
+def logs(
+    name: str | None, task: str | None, run: str | None, attempt: int | None, follow: bool, db: str, as_json: bool
+) -> None:
+    """Show what a task printed.
+
+    All its attempts in the latest run that has the task, unless you say which.
+    """
+    from lightflow.service import inspecting
+
+    if (name is None) == (task is None):
+        raise click.UsageError("which task? lightflow logs --task NAME", click.get_current_context())
+    wanted = task or name or ""
+    run_id = inspecting.status(db).run.run_id if run is not None and chosen_run(run) is None else run
+    if run_id is None:
+        run_id = inspecting.run_of_task(db, wanted)
+    attempts = inspecting.attempts_of(db, wanted, run_id, attempt)
+    record, one = inspecting.instance(db, run_id, wanted)
+    if as_json:
+        shapes = [attempt_shape(each) for each in attempts]
+        say_json({"run_id": record.run_id, "task": wanted, "status": one.status, "attempts": shapes})
+        return
+    printer = Printer(headings=attempt is None and (follow or len(attempts) > 1))
+    if follow:
+        _follow(db, record.run_id, wanted, attempt, printer)
+        return
+    for each in attempts:
+        printer.attempt(each)
+    if not attempts:
+        complain(f"task {wanted} of run {record.run_id} has not started: it is {one.status}")
+    elif not printer.wrote:
+        complain(f"task {wanted} of run {record.run_id} printed nothing: it is {one.status}")
+
+
+def _follow(db: str, run_id: str, task: str, only: int | None, printer: Printer) -> None:
+    """Print what comes until the task, or the run, has ended."""
+    from lightflow.service import inspecting
+
+    waiting = False
+    while True:
+        # The order matters: what was printed before the end that is seen here is in the file by now.
+        record, one = inspecting.instance(db, run_id, task)
+        over = one.status in TASK_ENDED or record.status in RUN_ENDED
+        attempts = [each for each in inspecting.attempts_of(db, task, run_id) if only in (None, each.attempt)]
+        for each in attempts:
+            printer.attempt(each)
+        if over or (only is not None and any(each.ended_at is not None for each in attempts)):
+            break
+        if not attempts and not waiting:
+            waiting = True
+            complain(f"waiting for {task} to start")
+        time.sleep(_LOOK_EVERY_S)
+    if not printer.wrote:
+        complain(f"task {task} of run {run_id} printed nothing: it is {one.status}")
+
+
+class Printer:
+    """Copies logs to stdout, each from where it stopped last time."""
+
+    def __init__(self, *, headings: bool) -> None:
+        self.wrote = False
+        self._headings = headings
+        self._terminal = is_terminal(sys.stdout)
+        self._read: dict[int, int] = {}  # attempt: bytes
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._held = ""
+
+    def attempt(self, one: AttemptRecord) -> None:
+        """Print what is new of an attempt."""
+        if one.log_path is None:
+            return
+        try:
+            with open(one.log_path, "rb") as file:
+                if not os.fstat(file.fileno()).st_size and one.attempt not in self._read:
+                    return
+                if one.attempt not in self._read:
+                    self._read[one.attempt] = 0
+                    self._heading(one)
+                file.seek(self._read[one.attempt])
+                while chunk := file.read(_CHUNK):
+                    self._read[one.attempt] += len(chunk)
+                    self._write(chunk)
+        except FileNotFoundError:
+            if one.ended_at is not None and one.attempt not in self._read:
+                self._read[one.attempt] = 0
+                self.wrote = True
+                complain(f"the log of attempt {one.attempt} is not there any more: {near_path(one.log_path)}")
+        sys.stdout.flush()
+
+    def _heading(self, one: AttemptRecord) -> None:
+        if not self._headings:
+            return
+        took = "" if one.ended_at is None else f" after {duration_text(one.ended_at - one.started_at)}"
+        text = f"==> attempt {one.attempt}: {one.status}{took}, {near_path(one.log_path or '')} <=="
+        # Not into the pipe: there, the bytes are the task's alone.
+        complain(paint(text, "dim", sys.stderr))
+
+    def _write(self, chunk: bytes) -> None:
+        self.wrote = True
+        if not self._terminal:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(chunk)
+            return
+        text = self._held + self._decoder.decode(chunk)
+        unfinished = _UNFINISHED.search(text)
+        self._held = unfinished.group() if unfinished else ""
+        sys.stdout.write(tame(text[: len(text) - len(self._held)]))

@@ -1,0 +1,193 @@
+"""`lightflow run` and `lightflow resume`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import click
+
+from lightflow.cli.border import complain
+from lightflow.cli.options import WORKFLOW, Decorated, db_option, json_option, run_ids, with_db
+from lightflow.cli.output import is_terminal, paint, say_json
+from lightflow.errors import printable
+
+_EXITS = """\b
+Exit codes: 0 all well, 1 a task failed or the run was cancelled, 2 bad input (nothing ran),
+3 state file, 4 the run is owned by a live process, 5 resources, 129/130/143 interrupted by HUP/INT/TERM.
+
+\b
+--json prints one object when the run is over: run_id, workflow, status, reason, started_at,
+ended_at, duration_s, counts and tasks (each with its attempts, their exit_code and log)."""
+
+
+class How(NamedTuple):
+    """The options of a run as they were typed."""
+
+    db: str
+    mode: str | None
+    max_workers: int | None
+    log_dir: str | None
+    fail_fast: bool | None
+    dag: str | None
+    dry_run: bool
+    quiet: bool
+    debug: bool
+    as_json: bool
+
+
+def _execution_options(command: Decorated) -> Decorated:
+    options = [
+        click.option("--mode", type=click.Choice(["thread", "process", "async"]), help="Where Python tasks run."),
+        click.option("-j", "--max-workers", type=click.IntRange(min=1), metavar="N", help="Tasks at once at most."),
+        click.option("-n", "--dry-run", is_flag=True, help="Show what would run, in which order; run nothing."),
+        click.option("--fail-fast/--no-fail-fast", default=None, help="Stop at the first failure, or do not."),
+        click.option("--log-dir", type=click.Path(path_type=str), help="The folder for the output of tasks."),
+        click.option("--dag", metavar="ID", help="Which dag of a Python file that defines several."),
+        db_option,
+        click.option("-q", "--quiet", is_flag=True, help="Only failures and the last line."),
+        click.option("--debug", is_flag=True, help="Every step, with its reasons."),
+        json_option,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command(
+    epilog=f"""\b
+Examples:
+  lightflow run pipeline.yaml
+  lightflow run pipeline.yaml --max-workers 8 --mode process
+  lightflow run pipeline.yaml --dry-run
+  lightflow run pipeline.yaml --resume
+
+{_EXITS}"""
+)
+@click.argument("file", type=WORKFLOW)
+@click.option("--resume", "go_on", is_flag=True, help="Go on with the last run, if it did not finish.")
+@click.option("--run-id", metavar="ID", help="A name of your own for the run.")
+@_execution_options
+def run(file: str, *, go_on: bool, run_id: str | None, **options: Any) -> int:
+    """Run a workflow.
+
+    FILE is a workflow in YAML or JSON, or a Python script that defines a dag.
+    """
+    from lightflow.service import running
+
+    how = How(**options)
+    if how.dry_run:
+        return _dry_run(file, how, go_on=go_on)
+    return _execute(
+        how,
+        lambda choices, notify: running.run(file, choices._replace(run_id=run_id), resume=go_on, notify=notify),
+        file,
+    )
+
+
+@click.command(
+    epilog=f"""\b
+Examples:
+  lightflow resume pipeline.yaml
+  lightflow resume 20260102T030405-1a2b3c4d
+  lightflow resume pipeline.yaml --from-checkpoint saved.lightflow-checkpoint.json
+
+{_EXITS}"""
+)
+@click.argument("target", metavar="FILE|RUN", type=WORKFLOW, shell_complete=run_ids)
+@click.option("--from-checkpoint", metavar="PATH", type=WORKFLOW, help="Begin from a checkpoint file instead.")
+@_execution_options
+def resume(target: str, *, from_checkpoint: str | None, **options: Any) -> int:
+    """Go on where a run stopped; what succeeded is kept.
+
+    A FILE means the latest run of its workflow. A RUN is named by its id, the beginning of it, or "latest".
+    """
+    from lightflow.service import inspecting, running
+
+    how = How(**options)
+    if target == "latest" and not os.path.exists(target):
+        target = inspecting.status(how.db).run.run_id
+    if how.dry_run:
+        return _dry_run(target, how, go_on=True)
+    return _execute(
+        how,
+        lambda choices, notify: running.resume(target, choices, from_checkpoint=from_checkpoint, notify=notify),
+        target,
+    )
+
+
+def _dry_run(target: str, how: How, *, go_on: bool) -> int:
+    from lightflow.cli import plan
+    from lightflow.service import inspecting, workflows
+
+    file, kept = target, frozenset[str]()
+    last = None
+    if go_on and not os.path.exists(target) and not target.endswith((".yaml", ".yml", ".json", ".py")):
+        last = inspecting.status(how.db, target)
+        file = last.run.source or target
+    outline = workflows.outline(file, how.dag)
+    if go_on and last is None and os.path.exists(how.db):
+        newest = inspecting.runs(how.db, outline.name, limit=1)
+        if newest and newest[0].run.resumable:
+            last = inspecting.status(how.db, newest[0].run.run_id)
+    if last is not None:
+        kept = frozenset(one.task_id for one in last.instances if one.status in ("SUCCESS", "SKIPPED"))
+    settings = outline.settings
+    at_once, mode = how.max_workers or settings.max_parallel_tasks, how.mode or settings.mode
+    if how.as_json:
+        say_json(plan.shape(outline, kept, at_once, mode))
+    else:
+        plan.show(outline, kept, at_once, mode)
+    return 0
+
+
+def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target: str) -> int:
+    from lightflow.cli import summary
+    from lightflow.engine.logger import LiveView, PlainView, View
+    from lightflow.service.running import RunOptions
+
+    stream = sys.stderr if how.as_json else sys.stdout
+    view: View
+    if is_terminal(stream) and not how.quiet and not how.debug:
+        view = LiveView(stream)
+    else:
+        view = PlainView(stream, quiet=how.quiet or how.as_json, detail=how.debug)
+    if how.debug:
+        _log_everything()
+    choices = RunOptions(
+        db=how.db,
+        mode=how.mode,
+        max_workers=how.max_workers,
+        log_dir=how.log_dir,
+        fail_fast=how.fail_fast,
+        dag=how.dag,
+        observers=(view,),
+    )
+    since = time.time()
+    try:
+        ended = call(choices, _notify)
+    finally:
+        view.close()
+    again = with_db(f"lightflow resume {shlex.quote(printable(target))}", how.db)
+    report = summary.gather(how.db, ended.run_id, since, again)
+    if view.began:
+        summary.show(report, stream, table=isinstance(view, LiveView), brief=how.quiet or how.as_json)
+    if how.as_json:
+        say_json(summary.shape(report))
+    if ended.signal is not None and ended.status != "SUCCESS":
+        return 128 + int(ended.signal)
+    return 0 if ended.status == "SUCCESS" else 1
+
+
+def _notify(text: str) -> None:
+    complain(f"{paint('note:', 'yellow', sys.stderr)} {printable(text)}")
+
+
+def _log_everything() -> None:
+    import logging
+
+    logging.basicConfig(level=logging.DEBUG, stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s")

@@ -1,0 +1,144 @@
+"""`lightflow list`, `runs` and `status`: what has run, and how it went."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from lightflow.cli.options import chosen_run, db_option, json_option, run_ids, with_db, workflow_names
+from lightflow.cli.output import as_lines, counted, moment, near_path, paint, say, say_json, state, table
+from lightflow.cli.shapes import duration, run_shape, view_shape
+from lightflow.errors import printable
+from liteflow.picture import duration_text
+from liteflow.states import RUN_ENDED
+
+
+@click.command(
+    "list",
+    epilog="""\b
+Example:
+  lightflow list
+
+\b
+--json prints a list of {workflow, description, source, latest}; latest is a run as in `runs --json`.""",
+)
+@db_option
+@json_option
+def list_workflows(db: str, as_json: bool) -> None:
+    """List the workflows that have run."""
+    from lightflow.service import inspecting
+
+    found = inspecting.workflows(db)
+    if as_json:
+        say_json(
+            [
+                {
+                    "workflow": one.dag.dag_id,
+                    "description": one.dag.description,
+                    "source": one.dag.source,
+                    "latest": run_shape(*one.latest) if one.latest else None,
+                }
+                for one in found
+            ]
+        )
+        return
+    rows = []
+    for dag, latest in found:
+        ran = (state(latest.run.status), moment(latest.run.created_at)) if latest else ("-", "-")
+        rows.append((printable(dag.dag_id), *ran, near_path(dag.source) if dag.source else "-"))
+    say(table(("WORKFLOW", "LATEST RUN", "AT", "FILE"), rows) if rows else "no workflow has run yet")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  lightflow runs
+  lightflow runs daily_model_pipeline --limit 5
+
+\b
+--json prints a list of runs: run_id, workflow, status, reason, created_at, started_at, ended_at,
+duration_s, counts, source, params."""
+)
+@click.argument("workflow", required=False, shell_complete=workflow_names)
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many at most.")
+@db_option
+@json_option
+def runs(workflow: str | None, limit: int, db: str, as_json: bool) -> None:
+    """List runs, the newest first."""
+    from lightflow.service import inspecting
+
+    found = inspecting.runs(db, workflow, limit)
+    if as_json:
+        say_json([run_shape(*one) for one in found])
+        return
+    rows = [
+        (
+            printable(run.run_id),
+            printable(run.dag_id),
+            state(run.status),
+            moment(run.created_at),
+            _so_far(run),
+            counted(counts),
+        )
+        for run, counts in found
+    ]
+    heads = ("RUN", "WORKFLOW", "STATE", "BEGUN", "DURATION", "TASKS")
+    nothing = f"no run of {printable(workflow)!r}" if workflow else "no run yet"
+    say(table(heads, rows, "DURATION") if rows else nothing)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  lightflow status
+  lightflow status 20260102T030405 --json
+
+\b
+--json prints a run as in `runs --json`, with tasks: task, status, reason, depends_on, started_at,
+ended_at, duration_s, attempts (attempt, status, exit_code, error, started_at, ended_at, duration_s, log)."""
+)
+@click.argument("run", required=False, shell_complete=run_ids)
+@db_option
+@json_option
+def status(run: str | None, db: str, as_json: bool) -> None:
+    """Show a run and its tasks.
+
+    RUN is an id, the beginning of one, or "latest", which is what is shown without it.
+    """
+    from lightflow.cli import summary
+    from lightflow.service import inspecting
+
+    view = inspecting.status(db, chosen_run(run))
+    if as_json:
+        say_json(view_shape(*view))
+        return
+    record = view.run
+    counts: dict[str, int] = {}
+    for one in view.instances:
+        counts[one.status] = counts.get(one.status, 0) + 1
+    say(f"{paint(printable(record.dag_id), 'bold')}  {state(record.status)}  {counted(counts)}")
+    owner = f"process {record.owner_pid} on {printable(str(record.owner_host))}" if record.status == "RUNNING" else None
+    again = record.status in RUN_ENDED and record.status != "SUCCESS" and record.resumable
+    say(
+        as_lines(
+            [
+                ("run", printable(record.run_id)),
+                ("begun", moment(record.created_at)),
+                ("duration", _so_far(record)),
+                ("reason", printable(record.reason or "")),
+                ("file", near_path(record.source) if record.source else None),
+                ("owner", owner),
+                ("go on", with_db(f"lightflow resume {printable(record.run_id)}", db) if again else None),
+            ]
+        )
+    )
+    say()
+    say(summary.tasks_table(view))
+
+
+def _so_far(run: Any) -> str:
+    """How long a run took, or has been going on."""
+    took = duration(run.started_at, run.ended_at if run.status in RUN_ENDED else time.time())
+    return duration_text(took) or "-"

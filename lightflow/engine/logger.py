@@ -1,0 +1,246 @@
+"""What a run looks like while it goes on: observers that show it on a terminal, or write it line by line.
+
+Neither may slow the loop: `changed` only counts. On a terminal a thread of its own paints ten times a second; it also
+imports what it paints with, so that a run that is over at once never waits for that.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol, TextIO
+
+from lightflow.errors import printable
+from liteflow.picture import duration_text, look_of, shorten
+from liteflow.runner import Change, Observer, Options, Program
+from liteflow.states import TASK_ENDED, RunStatus, TaskStatus
+
+_PAINT_EVERY_S: Final = 0.1
+_NEWS: Final = 3  # the latest failures and retries stay in sight
+_CLOSING_S: Final = 5.0
+
+
+class View(Observer, Protocol):
+    """An observer that shows. `began` tells whether there was anything to show."""
+
+    began: bool
+
+    def close(self) -> None:
+        """Leave the terminal as it was, also where the run ended by an exception."""
+
+
+class Running(NamedTuple):
+    """An attempt at work."""
+
+    task_id: str
+    attempt: int
+    since: float  # epoch seconds
+
+
+class Progress:
+    """How far a run is: the counters behind every view. Written by the loop, read by the painter."""
+
+    def __init__(self) -> None:
+        self.title, self.total, self.kept, self.workers = "", 0, 0, 1
+        self.counts: dict[str, int] = {}
+        self.running: dict[tuple[str, int], Running] = {}
+        self.news: list[tuple[str, str, str]] = []  # state, task, reason
+        self.began_at = time.time()
+        self.lock = threading.Lock()
+
+    def begin(self, program: Program, options: Options, kept: Mapping[int, TaskStatus]) -> None:
+        self.title, self.total, self.kept = program.dag_id, len(program.graph.ids), len(kept)
+        self.workers = options.max_workers
+        self.counts = {"PENDING": self.total - len(kept)}
+        for status in kept.values():
+            self.counts[status] = self.counts.get(status, 0) + 1
+        self.began_at = time.time()
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        with self.lock:
+            for change in changes:
+                self.counts[change.previous] = self.counts.get(change.previous, 0) - 1
+                self.counts[change.status] = self.counts.get(change.status, 0) + 1
+                key = (change.task_id, change.map_index)
+                if change.status == "RUNNING":
+                    self.running[key] = Running(change.task_id, change.attempt, change.at)
+                elif change.previous == "RUNNING":
+                    self.running.pop(key, None)
+                if change.status in ("FAILED", "UP_FOR_RETRY"):
+                    self.news.append((change.status, change.task_id, printable(change.reason or "")))
+                    del self.news[:-_NEWS]
+
+    @property
+    def ended(self) -> int:
+        return sum(number for status, number in self.counts.items() if status in TASK_ENDED)
+
+
+class PlainView:
+    """A line for each task that ends, with its time. `detail` also tells of starts and settings; `quiet` only of
+    failures.
+    """
+
+    def __init__(self, stream: TextIO, *, quiet: bool = False, detail: bool = False) -> None:
+        self.began = False
+        self._stream, self._quiet, self._detail = stream, quiet, detail
+        self._deaf = False  # nobody reads any more; the run goes on
+
+    def run_began(self, program: Program, options: Options, kept: Mapping[int, TaskStatus]) -> None:
+        self.began = True
+        if self._quiet:
+            return
+        known = f", {len(kept)} of them done before" if kept else ""
+        self._write(
+            [
+                f"{_clock(time.time())} {program.dag_id}: run {options.run_id}, {len(program.graph.ids)} tasks{known}, "
+                f"{options.max_workers} at once, mode {options.mode}"
+            ]
+        )
+        if self._detail:
+            self._write([f"         state in {options.db_path}", f"         logs in {options.log_dir}"])
+
+    def changed(self, changes: Sequence[Change]) -> None:
+        self._write([self._line(change) for change in changes if self._matters(change)])
+
+    def _matters(self, change: Change) -> bool:
+        if self._quiet:
+            return change.status == "FAILED"
+        return self._detail or change.status in TASK_ENDED or change.status == "UP_FOR_RETRY"
+
+    def _line(self, change: Change) -> str:
+        parts = [_clock(change.at), change.task_id, change.status]
+        if change.outcome is not None:
+            parts.append(duration_text(change.outcome.ended_at - change.outcome.started_at))
+        if change.attempt > 1 or change.status == "UP_FOR_RETRY" or (self._detail and change.attempt):
+            parts.append(f"(attempt {change.attempt})")
+        if change.reason:
+            parts.append(f"- {printable(change.reason)}")
+        if self._detail and change.status != "RUNNING" and change.log_path:
+            parts.append(f"[{printable(change.log_path)}]")
+        return " ".join(parts)
+
+    def run_ended(self, status: RunStatus, reason: str | None) -> None:
+        pass  # the summary says it
+
+    def _write(self, lines: Sequence[str]) -> None:
+        if self._deaf:
+            return
+        try:
+            self._stream.writelines(f"{line}\n" for line in lines)
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._deaf = True
+
+    def close(self) -> None:
+        pass
+
+
+class LiveView:
+    """The state of the run, painted over and over in the same place, and gone when the run is over."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.began = False
+        self.progress = Progress()
+        self._stream = stream
+        self._over = threading.Event()
+        self._painter: threading.Thread | None = None
+
+    def run_began(self, program: Program, options: Options, kept: Mapping[int, TaskStatus]) -> None:
+        self.began = True
+        self.progress.begin(program, options, kept)
+        # Only now: the engine forks before this, which it could not do safely with another thread about.
+        self._painter = threading.Thread(target=self._paint, name="lightflow-view", daemon=True)
+        self._painter.start()
+
+    def changed(self, changes: Sequence[Change]) -> None:
+        self.progress.apply(changes)
+
+    def run_ended(self, status: RunStatus, reason: str | None) -> None:
+        self._over.set()
+
+    def close(self) -> None:
+        self._over.set()
+        if self._painter is not None:
+            self._painter.join(_CLOSING_S)  # a terminal that is stopped (Ctrl-S) must not hold us for ever
+
+    def _paint(self) -> None:
+        if self._over.wait(_PAINT_EVERY_S):
+            return
+        from rich.console import Console
+        from rich.live import Live
+
+        console = Console(file=self._stream, highlight=False, markup=False, emoji=False)
+        try:
+            # No redirection: sys.stdout and sys.stderr belong to the tasks in threads, whose output goes to their logs.
+            with Live(
+                console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+            ) as live:
+                while not self._over.is_set():
+                    live.update(render(self.progress, console.size.width, console.size.height), refresh=True)
+                    self._over.wait(_PAINT_EVERY_S)
+        except (OSError, ValueError):
+            return  # the terminal is gone; the run goes on
+
+
+def render(progress: Progress, width: int, height: int, now: float | None = None) -> Any:
+    """One frame, never higher than the screen: anything that scrolls would be painted again and again."""
+    from rich.console import Group
+    from rich.text import Text
+
+    now = time.time() if now is None else now
+    with progress.lock:
+        counts, running, news = dict(progress.counts), list(progress.running.values()), list(progress.news)
+        ended = progress.ended
+    elapsed = _ticking(now - progress.began_at)
+    head = Text(no_wrap=True, overflow="ellipsis")
+    head.append(progress.title, "bold").append(f"  {ended}/{progress.total} tasks  {elapsed}", "dim")
+    length = max(10, min(width - 1, 60))
+    filled = length * ended // max(1, progress.total)
+    bar = Text("━" * filled, "green").append("─" * (length - filled), "bright_black")
+    rows: list[Any] = [head, bar, _counts(counts, len(running), Text)]
+    room = max(1, height - len(rows) - len(news) - 2)
+    running.sort(key=lambda one: one.since)
+    shown = running if len(running) <= room else running[: room - 1]
+    for one in shown:
+        again = f" (attempt {one.attempt})" if one.attempt > 1 else ""
+        took = _ticking(now - one.since)
+        name = shorten(one.task_id, max(8, min(60, width - len(again) - len(took) - 7)))
+        line = Text("▶ ", "blue", no_wrap=True, overflow="ellipsis").append(f"{name}{again}  ", "default")
+        rows.append(line.append(took, "dim"))
+    if len(shown) < len(running):
+        rows.append(Text(f"… and {len(running) - len(shown)} more", "dim", no_wrap=True))
+    for status, task_id, reason in news:
+        style = "red" if status == "FAILED" else "yellow"
+        said = {"FAILED": "failed", "UP_FOR_RETRY": "will be tried again"}[status]
+        text = Text(f"{look_of(status).sign} {task_id} {said}", style, no_wrap=True, overflow="ellipsis")
+        rows.append(text.append(f"  {reason}", "dim"))
+    return Group(*rows[: max(1, height - 1)])
+
+
+def _counts(counts: Mapping[str, int], running: int, text: Any) -> Any:
+    """`✓ 3 done  ✗ 1 failed  » 2 skipped  ▶ 4 running  ○ 5 waiting`."""
+    failed = counts.get("FAILED", 0) + counts.get("UPSTREAM_FAILED", 0)
+    waiting = counts.get("PENDING", 0) + counts.get("QUEUED", 0) + counts.get("UP_FOR_RETRY", 0)
+    parts = [
+        (f"✓ {counts.get('SUCCESS', 0)} done", "green", True),
+        (f"✗ {failed} failed", "red", failed),
+        (f"» {counts.get('SKIPPED', 0)} skipped", "dim", counts.get("SKIPPED", 0)),
+        (f"■ {counts.get('CANCELLED', 0)} cancelled", "yellow", counts.get("CANCELLED", 0)),
+        (f"▶ {running} running", "blue", True),
+        (f"○ {waiting} waiting", "dim", True),
+    ]
+    line = text(no_wrap=True, overflow="ellipsis")
+    for words, style, wanted in parts:
+        if wanted:
+            line.append(f"{words}  ", style)
+    return line
+
+
+def _ticking(seconds: float) -> str:
+    """A duration that grows while one looks at it: hundredths would only flicker."""
+    return f"{max(0.0, seconds):.1f} s" if seconds < 60 else duration_text(seconds)
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(at))

@@ -1,0 +1,59 @@
+"""The public names, for type checkers; at run time `__init__.py` imports each when it is first used."""
+
+from liteflow.context import TaskContext as TaskContext
+from liteflow.context import current_context as current_context
+from liteflow.dag import Dag as Dag
+from liteflow.dag import init_schema as init_schema
+from liteflow.dagrun import DagRun as DagRun
+from liteflow.errors import CycleError as CycleError
+from liteflow.errors import DefinitionError as DefinitionError
+from liteflow.errors import DuplicateTask as DuplicateTask
+from liteflow.errors import LiteflowError as LiteflowError
+from liteflow.errors import PayloadError as PayloadError
+from liteflow.errors import ResourceError as ResourceError
+from liteflow.errors import RunFailed as RunFailed
+from liteflow.errors import RunNotFound as RunNotFound
+from liteflow.errors import RunOwned as RunOwned
+from liteflow.errors import SkipTask as SkipTask
+from liteflow.errors import StoreError as StoreError
+from liteflow.errors import UnknownDependency as UnknownDependency
+from liteflow.retry import RetryPolicy as RetryPolicy
+from liteflow.runner import Change as Change
+from liteflow.runner import Observer as Observer
+from liteflow.states import Status as Status
+from liteflow.tasks import Task as Task
+from liteflow.tasks import task as task
+from liteflow.version import __version__ as __version__
+from liteflow.work import Call as Call
+from liteflow.work import Command as Command
+from liteflow.xcom import XCom as XCom
+
+__all__ = [
+    "Call",
+    "Change",
+    "Command",
+    "CycleError",
+    "Dag",
+    "DagRun",
+    "DefinitionError",
+    "DuplicateTask",
+    "LiteflowError",
+    "Observer",
+    "PayloadError",
+    "ResourceError",
+    "RetryPolicy",
+    "RunFailed",
+    "RunNotFound",
+    "RunOwned",
+    "SkipTask",
+    "Status",
+    "StoreError",
+    "Task",
+    "TaskContext",
+    "UnknownDependency",
+    "XCom",
+    "__version__",
+    "current_context",
+    "init_schema",
+    "task",
+]

@@ -1,0 +1,237 @@
+"""`python3 -m liteflow`: print a template, list what ran, draw it, delete it.
+
+Reads the state file as data: executes nothing of the user's and decodes no value. The one exception is asked for by
+name: `visualize my_workflow.py` lets a child process load the script. What the file says is printed through `clean`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NoReturn
+
+from liteflow.cli.drawing import find_picture
+from liteflow.cli.output import UsageError, has_browser, moment, save, took, write, write_json, write_table
+from liteflow.errors import LiteflowError, ResourceError, RunNotFound
+from liteflow.history import History, RunRecord
+from liteflow.maintenance import delete_runs
+from liteflow.picture import clean, look_of
+from liteflow.scaffold import DEFAULT_ID, scaffold
+from liteflow.version import __version__
+
+_SUFFIXES: Final = {".html": "html", ".htm": "html", ".mmd": "mermaid", ".mermaid": "mermaid"}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see `{self.prog} --help`")
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = _Parser(prog=prog, description="Workflows in Python, run on one machine, kept in one SQLite file.")
+    parser.add_argument("--version", action="version", version=f"liteflow {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        made.set_defaults(run=run)
+        return made
+
+    one = command("scaffold", _scaffold, "print a workflow to start from: scaffold > my_workflow.py")
+    one.add_argument("name", nargs="?", default=DEFAULT_ID, metavar="NAME", help=f"its dag id (default {DEFAULT_ID})")
+
+    one = command("list", _list, "list the dags of a state file, or the runs of one dag")
+    one.add_argument("dag_id", nargs="?", metavar="DAG_ID", help="list the runs of this dag")
+    one.add_argument("--json", action="store_true", help="print JSON")
+    one.add_argument("--limit", type=_count, default=20, metavar="N", help="list the newest N runs (default 20)")
+    _add_db(one)
+
+    one = command("visualize", _visualize, "draw a run as a page or as Mermaid text")
+    one.add_argument("id", metavar="ID", help="a dag (its latest run), a run or the beginning of its id, or a script")
+    one.add_argument("--format", choices=("html", "mermaid"), help="default: what the suffix of -o says, else html")
+    one.add_argument("-o", "--output", metavar="FILE", help="a .html or .mmd file; - for stdout (default: ID.html)")
+    one.add_argument("--dag", metavar="DAG_ID", help="which dag of a script that defines several")
+    one.add_argument("--no-open", action="store_true", help="do not show the page in a browser")
+    _add_db(one)
+
+    one = command("delete", _delete, "delete a dag with all its runs, or one run")
+    one.add_argument("dag_id", nargs="?", metavar="DAG_ID", help="the dag to delete")
+    one.add_argument("--run", dest="run_id", metavar="RUN_ID", help="delete this run alone")
+    one.add_argument("--yes", action="store_true", help="do not ask")
+    _add_db(one)
+    return parser
+
+
+def _add_db(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--db", default="liteflow.db", metavar="FILE", help="the state file (default liteflow.db)")
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+# -- commands --------------------------------------------------------------------------------------------------
+
+
+def _scaffold(args: argparse.Namespace) -> None:
+    write(scaffold(args.name))
+
+
+def _list(args: argparse.Namespace) -> None:
+    with History(args.db) as history:
+        if args.dag_id is not None:
+            runs = history.runs(args.dag_id, limit=args.limit)
+            if not runs and history.dag(args.dag_id) is None:
+                raise RunNotFound(f"{args.db}: there is no dag {args.dag_id!r}")
+            if args.json:
+                write_json([_run_json(history, run) for run in runs])
+            else:
+                write_table(["RUN", "STATUS", "STARTED", "TOOK", "TASKS"], (_run_cells(history, run) for run in runs))
+            return
+        dags = [(dag, next(iter(history.runs(dag.dag_id, limit=1)), None)) for dag in history.dags()]
+        if args.json:
+            write_json([{**dag._asdict(), "last_run": _run_json(history, run) if run else None} for dag, run in dags])
+        else:
+            cells = ((dag.dag_id, *(_run_cells(history, run) if run else ["-"] * 5)) for dag, run in dags)
+            write_table(["DAG", "LAST RUN", "STATUS", "STARTED", "TOOK", "TASKS"], cells)
+
+
+def _run_json(history: History, run: RunRecord) -> dict[str, Any]:
+    names = ("run_id", "dag_id", "status", "created_at", "started_at", "ended_at", "reason")
+    return {**{name: getattr(run, name) for name in names}, "tasks": history.counts(run.run_id)}
+
+
+def _run_cells(history: History, run: RunRecord) -> list[str]:
+    counts = sorted(history.counts(run.run_id).items())
+    tasks = ", ".join(f"{count} {look_of(status).word}" for status, count in counts)
+    return [run.run_id, run.status, moment(run.started_at or run.created_at), took(run), tasks or "none"]
+
+
+def _visualize(args: argparse.Namespace) -> None:
+    kind = _kind(args.output, args.format)
+    picture, name = find_picture(args.db, args.id, args.dag)
+    # Here and not above: what draws is a fifth of the start-up time, and no other command needs it.
+    if kind == "mermaid":
+        from liteflow.mermaid import to_mermaid
+
+        text = to_mermaid(picture)
+    else:
+        from liteflow.page import to_html
+
+        text = to_html(picture)
+    if args.output == "-" or (args.output is None and kind == "mermaid"):
+        write(text)
+        return
+    # An id out of a file that somebody else wrote must not choose the folder, nor hide the page.
+    path = args.output or (re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip(".")[:128] or "dag") + ".html"
+    save(path, text)
+    write(f"{clean(path)}\n")
+    if kind == "html" and not args.no_open and has_browser():
+        import webbrowser
+
+        webbrowser.open(f"file://{os.path.abspath(path)}")
+
+
+def _delete(args: argparse.Namespace) -> None:
+    if args.dag_id is None and args.run_id is None:
+        raise UsageError("name a dag to delete, or a run with --run RUN_ID")
+    with History(args.db) as history:
+        if args.run_id is not None:
+            run = history.run(args.run_id)
+            if args.dag_id not in (None, run.dag_id):
+                raise UsageError(f"run {run.run_id} is of dag {run.dag_id!r}, not of {args.dag_id!r}")
+            what = f"run {run.run_id} of {run.dag_id!r}"
+        else:
+            run_ids = list(history.run_ids(args.dag_id))
+            if not run_ids and history.dag(args.dag_id) is None:
+                raise RunNotFound(f"{args.db}: there is no dag {args.dag_id!r}")
+            what = f"dag {args.dag_id!r} with {len(run_ids)} run{'' if len(run_ids) == 1 else 's'}"
+    if not args.yes:
+        if sys.stdin is None or not sys.stdin.isatty():
+            raise UsageError(f"this would delete {what} from {args.db}; say --yes where nobody can be asked")
+        print(clean(f"Delete {what} from {args.db}? [y/N]"), end=" ", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            write("nothing was deleted\n")
+            return
+    if args.run_id is not None:
+        delete_runs(args.db, [run.run_id])
+    else:
+        delete_runs(args.db, run_ids, args.dag_id)
+    write(f"{clean(f'deleted {what}')}\n")
+
+
+def _kind(output: str | None, wanted: str | None) -> str:
+    """The format: what was asked for, else what the file's suffix says."""
+    if wanted is not None or output is None:
+        return wanted or "html"
+    if output == "-":
+        return "mermaid"
+    suffix = os.path.splitext(output)[1].lower()
+    if suffix not in _SUFFIXES:
+        raise UsageError(f"{output!r} does not say what to draw: end it with .html or .mmd, or give --format")
+    return _SUFFIXES[suffix]
+
+
+# -- the way in and out ----------------------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "liteflow") -> int:
+    """Run a command line and return its exit code. No traceback gets out, whatever happens."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a sign must not end the command
+    try:
+        exit_code = _run(_parser(prog), argv)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where a closed pipe or a full disk can still be answered
+        return exit_code
+    except LiteflowError as error:
+        return _failed(prog, str(error), error.exit_code)
+    except BrokenPipeError:
+        _forget_stdout()
+        return 128 + signal.SIGPIPE  # as any program whose reader has gone, `… | head -1`
+    except OSError as error:
+        _forget_stdout()
+        return _failed(prog, f"cannot go on: {error.strerror or error}", ResourceError.exit_code)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except Exception as error:  # the last border: a user never sees a traceback
+        if os.environ.get("LITEFLOW_DEBUG"):
+            raise
+        why = f"{type(error).__name__}: {error}"
+        return _failed(
+            prog, f"a bug in liteflow, please report it: {why} (LITEFLOW_DEBUG=1 shows where)", LiteflowError.exit_code
+        )
+
+
+def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    try:
+        args = parser.parse_args(argv)
+    except SystemExit as end:  # --help and --version; what they printed still has to be flushed
+        return int(end.code or 0)
+    if "run" not in args:
+        parser.print_help(sys.stderr)
+        return UsageError.exit_code
+    args.run(args)
+    return 0
+
+
+def _failed(prog: str, message: str, exit_code: int) -> int:
+    with contextlib.suppress(OSError):
+        print(f"{prog}: {clean(message)}", file=sys.stderr)
+    return exit_code
+
+
+def _forget_stdout() -> None:
+    """What is still buffered has nowhere to go; Python would complain about it when it ends."""
+    if sys.stdout is not None:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

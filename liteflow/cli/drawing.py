@@ -1,0 +1,36 @@
+"""What `visualize` draws: a dag's latest run, one run, or a script that has not run yet."""
+
+from __future__ import annotations
+
+import os
+
+from liteflow.drawing import picture_of_graph, picture_of_run
+from liteflow.errors import RunNotFound
+from liteflow.history import History
+from liteflow.picture import Picture
+from liteflow.scripts import choose, describe_dags
+
+
+def find_picture(db: str, name: str, dag_id: str | None) -> tuple[Picture, str]:
+    """What to draw, and the id its file is named for."""
+    if name.endswith(".py") and os.path.isfile(name):
+        return _picture_of_script(name, dag_id)
+    with History(db) as history:
+        runs = history.runs(name, limit=1)
+        if runs:
+            return picture_of_run(history, runs[0]), name
+        try:
+            run = history.run(name)
+        except RunNotFound:
+            raise RunNotFound(
+                f"{db}: {name!r} is neither a dag that has run, nor the beginning of exactly one run's id, "
+                "nor a script; the command `list` shows what there is"
+            ) from None
+        return picture_of_run(history, run), run.run_id
+
+
+def _picture_of_script(path: str, wanted: str | None) -> tuple[Picture, str]:
+    """The dag that a script defines, as a plan without states."""
+    dags = describe_dags(path)
+    dag = dags[choose(path, [str(one["dag_id"]) for one in dags], wanted)]
+    return picture_of_graph(str(dag["dag_id"]), dag, str(dag.get("description", ""))), str(dag["dag_id"])

@@ -1,0 +1,91 @@
+"""Where the command line's words go: a terminal, a pipe that may close, a file that is whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import stat
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from liteflow.errors import LiteflowError, ResourceError
+from liteflow.history import RunRecord
+from liteflow.picture import clean, duration_text
+
+
+class UsageError(LiteflowError):
+    """The command line asks for something that cannot be done."""
+
+    exit_code = 2
+
+
+def write(text: str) -> None:
+    """Text of our own making, or already cleaned, to stdout."""
+    print(text, end="")  # not sys.stdout.write: a program started with stdout closed has none
+
+
+def write_json(value: Any) -> None:
+    """JSON in ASCII: no control character of a stored name can reach the terminal."""
+    write(json.dumps(value, indent=2) + "\n")
+
+
+def write_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Columns as wide as their widest cell; what stands in a cell is cleaned here."""
+    lines = [list(headings), *([clean(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
+    for line in lines:
+        write("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n")
+
+
+def moment(at: float | None) -> str:
+    """A time for people, in their own time zone."""
+    try:
+        return "-" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    except (OverflowError, ValueError, OSError):
+        return "?"  # an altered file
+
+
+def took(run: RunRecord) -> str:
+    """How long a run took; "-" while that is not known."""
+    if run.started_at is None or run.ended_at is None:
+        return "-"
+    return duration_text(run.ended_at - run.started_at)
+
+
+def save(path: str, text: str) -> None:
+    """Write a file, whole or not at all.
+
+    Raises:
+        UsageError: there is no such folder, or it may not be written to.
+        ResourceError: the disk is full.
+    """
+    target = os.path.realpath(path)  # a link stays a link
+    try:
+        if os.path.exists(target) and not stat.S_ISREG(os.stat(target).st_mode):
+            with open(target, "w", encoding="utf-8") as device:  # a pipe or /dev/null cannot be replaced
+                device.write(text)
+            return
+        temporary = os.path.join(os.path.dirname(target), f".liteflow-{os.urandom(6).hex()}.tmp")
+        try:
+            with open(temporary, "x", encoding="utf-8") as file:
+                file.write(text)
+            os.replace(temporary, target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise (ResourceError if full else UsageError)(f"cannot write {path}: {error.strerror}") from None
+
+
+def has_browser() -> bool:
+    """Is somebody sitting in front of this who would see a browser open?"""
+    if os.environ.get("CI") or sys.stdout is None or not sys.stdout.isatty():
+        return False
+    # Without a display `webbrowser` would start a text browser over the shell that called us.
+    return sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

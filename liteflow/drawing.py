@@ -1,0 +1,80 @@
+"""Pictures of runs, as the state file tells of them, and of graphs that have not run yet."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from liteflow.history import History, InstanceRecord, RunRecord
+from liteflow.picture import Picture, duration_text, from_dependencies
+
+#: Of a mapped task's instances the state that matters most is shown: the first of these that occurs.
+_GRAVEST: Final = ("FAILED", "UPSTREAM_FAILED", "CANCELLED", "RUNNING", "UP_FOR_RETRY", "QUEUED", "PENDING", "SUCCESS")
+
+
+def picture_of_run(history: History, run: RunRecord) -> Picture:
+    """A run as it went, on the graph it had, whatever has become of its definition."""
+    dependencies, kinds = _graph(history.graph(run.graph_digest))
+    found: dict[str, list[InstanceRecord]] = {}
+    for one in history.instances(run.run_id):
+        found.setdefault(one.task_id, []).append(one)
+        if one.task_id not in dependencies:  # the snapshot is missing or damaged
+            dependencies[one.task_id] = _texts(one.dependencies)
+    statuses, details, durations, labels = {}, {}, {}, {}
+    for task_id, instances in found.items():
+        gravest = min(instances, key=lambda one: _GRAVEST.index(one.status) if one.status in _GRAVEST else 99)
+        statuses[task_id] = gravest.status
+        dead = run.status == "INTERRUPTED" and gravest.status == "RUNNING"
+        details[task_id] = "was running when its process died" if dead else gravest.reason or ""
+        times = [(one.started_at, one.ended_at) for one in instances]
+        spans = [(start, end) for start, end in times if start is not None and end is not None]
+        if spans:
+            durations[task_id] = max(end for _, end in spans) - min(start for start, _ in spans)
+        if len(instances) > 1:
+            labels[task_id] = f"{task_id} ({len(instances)})"
+    dag = history.dag(run.dag_id)
+    facts = [("Run", run.run_id), ("Started", _moment(run.started_at or run.created_at)), ("Took", _took(run))]
+    return from_dependencies(
+        run.dag_id,
+        dependencies,
+        statuses=statuses,
+        labels=labels,
+        kinds=kinds,
+        details=details,
+        durations=durations,
+        subtitle=(dag.description if dag else "") or None,
+        status=run.status,
+        facts=facts,
+    )
+
+
+def picture_of_graph(title: str, snapshot: dict[str, Any], description: str = "") -> Picture:
+    """A definition, as it is stored with a run, without states."""
+    dependencies, kinds = _graph(snapshot)
+    return from_dependencies(title, dependencies, kinds=kinds, subtitle=description or None)
+
+
+def _graph(snapshot: dict[str, Any]) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Dependencies and kinds out of a stored graph, which may have been altered: what makes no sense is left out."""
+    tasks = snapshot.get("tasks")
+    rows = [row for row in tasks if isinstance(row, dict)] if isinstance(tasks, list) else []
+    rows = [row for row in rows if isinstance(row.get("id"), str)]
+    kinds = {row["id"]: str(row.get("kind", "")) for row in rows if row.get("kind") != "python"}
+    return {row["id"]: _texts(row.get("depends_on")) for row in rows}, kinds
+
+
+def _texts(value: object) -> list[str]:
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
+
+
+def _moment(at: float) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    except (OverflowError, ValueError, OSError):
+        return "?"  # an altered file
+
+
+def _took(run: RunRecord) -> str:
+    if run.started_at is None or run.ended_at is None:
+        return "-"
+    return duration_text(run.ended_at - run.started_at)

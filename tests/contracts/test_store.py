@@ -1,0 +1,388 @@
+"""What the store promises to whoever writes through it, and what SQLite itself enforces."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from liteflow.errors import RunNotFound, RunOwned, StaleRun, StoreError
+from liteflow.history import History
+from liteflow.locks import LockFile
+from liteflow.maintenance import delete_runs, request, save_value
+from liteflow.payload import encode
+from liteflow.schema import SCHEMA_VERSION
+from liteflow.states import Verdict
+from liteflow.store import NewInstance, NewRun, Store
+from liteflow.work import ErrorInfo, Outcome
+
+Open = Callable[..., Store]
+
+
+@pytest.fixture
+def opened(db: str) -> Iterator[Open]:
+    """Stores, each with a lock file of its own, as separate processes have."""
+    made: list[tuple[Store, LockFile]] = []
+
+    def open_store(**options: Any) -> Store:
+        locks = LockFile(db)
+        store = Store(db, locks, **options)
+        made.append((store, locks))
+        return store
+
+    yield open_store
+    for store, locks in made:
+        store.close()
+        locks.close()
+
+
+def leave(store: Store) -> None:
+    """What the kernel does when the process dies."""
+    store.close()
+    store._locks.close()
+
+
+def new_run(run_id: str = "r1", tasks: tuple[str, ...] = ("a", "b"), **more: Any) -> NewRun:
+    instances = [NewInstance(task_id, list(tasks[:number]), 30.0) for number, task_id in enumerate(tasks)]
+    return NewRun(run_id, "flow", "words", "digest", '{"tasks": []}', instances, **more)
+
+
+def outcome(verdict: Verdict, value: object = None, attempt: int = 1, **more: Any) -> Outcome:
+    payload = None if value is None else encode(value)
+    fields = {"pushed": None, "error": None, "exit_code": None, "log_path": None, **more}
+    return Outcome(0, attempt, verdict, payload, started_at=10.0, ended_at=20.0, **fields)
+
+
+def succeed(store: Store, task_id: str, value: object = None, attempt: int = 1) -> None:
+    store.began(task_id, -1, attempt, "PENDING", None, 1.0)
+    store.commit()
+    store.ended(task_id, -1, outcome("SUCCESS", value, attempt))
+    store.moved(task_id, -1, attempt, "RUNNING", "SUCCESS", None, None, 2.0)
+    store.commit()
+
+
+def rows(db: str, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+    connection = sqlite3.connect(f"file:{db}?mode=ro", uri=True)
+    try:
+        return connection.execute(sql, parameters).fetchall()
+    finally:
+        connection.close()
+
+
+# -- one turn ----------------------------------------------------------------------------------------------
+
+
+def test_a_new_run_is_running_and_its_tasks_pending(opened: Open, db: str) -> None:
+    opened().create(new_run(params={"day": 3}, logical_date=5.0, source="/x/flow.py"), session=77)
+    with History(db) as history:
+        run = history.run("r1")
+        assert (run.status, run.params, run.logical_date, run.source) == ("RUNNING", {"day": 3}, 5.0, "/x/flow.py")
+        assert run.owner_session == 77
+        assert [(one.task_id, one.status, one.dependencies, one.timeout) for one in history.instances("r1")] == [
+            ("a", "PENDING", [], 30.0),
+            ("b", "PENDING", ["a"], 30.0),
+        ]
+        assert history.dags()[0].description == "words"
+
+
+def test_nothing_is_seen_before_the_commit(opened: Open, db: str) -> None:
+    store = opened()
+    store.create(new_run())
+    assert not store.dirty
+    store.began("a", -1, 1, "PENDING", "/logs/a", 1.0)
+    assert store.dirty
+    with History(db) as history:
+        assert history.instance("r1", "a").status == "PENDING"  # type: ignore[union-attr]
+        assert history.attempts("r1") == []
+        store.commit()
+        assert not store.dirty
+        assert history.instance("r1", "a").status == "RUNNING"  # type: ignore[union-attr]
+        assert [one.log_path for one in history.attempts("r1")] == ["/logs/a"]
+
+
+def test_a_verdict_its_value_and_the_runs_end_are_one_transaction(opened: Open, db: str) -> None:
+    store = opened()
+    store.create(new_run(tasks=("a",)))
+    store.began("a", -1, 1, "PENDING", None, 1.0)
+    store.commit()
+    store.ended("a", -1, outcome("SUCCESS", [1], pushed={"k": encode("v")}))
+    store.moved("a", -1, 1, "RUNNING", "SUCCESS", None, None, 2.0)
+    store.run_moved("SUCCESS", None, 3.0)
+    with History(db) as history:
+        assert (history.values("r1"), history.run("r1").status) == ([], "RUNNING")
+        store.commit()
+        assert [(one.key, one.encoding) for one in history.values("r1")] == [("k", "json"), ("return_value", "json")]
+        assert (history.run("r1").status, history.run("r1").ended_at) == ("SUCCESS", 3.0)
+    assert rows(db, "SELECT value FROM liteflow_xcom WHERE key='return_value'") == [("[1]",)]  # SQL can read it
+
+
+def test_an_error_keeps_its_end(opened: Open, db: str) -> None:
+    store = opened()
+    store.create(new_run())
+    store.began("a", -1, 1, "PENDING", None, 1.0)
+    store.commit()
+    long = "x" * 200_000 + "\nValueError: the end"
+    store.ended("a", -1, outcome("FAILED", error=ErrorInfo("ValueError: the end", long)))
+    store.moved("a", -1, 1, "RUNNING", "FAILED", "ValueError: the end", long, 2.0)
+    store.commit()
+    with History(db) as history:
+        (attempt,) = history.attempts("r1")
+    assert attempt.error is not None
+    assert attempt.error.endswith("ValueError: the end")
+    assert len(attempt.error) <= 65536
+
+
+def test_a_refused_commit_is_tried_again(opened: Open, db: str) -> None:
+    """A reader that turns writer for a moment must not cost a verdict."""
+    store = opened()
+    store.create(new_run())
+    other = sqlite3.connect(db, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    store._connection.execute("PRAGMA busy_timeout=1")
+    tries: list[str] = []
+
+    def watch(sql: str) -> None:
+        if sql == "BEGIN IMMEDIATE":
+            tries.append(sql)
+            if len(tries) == 2:
+                other.execute("ROLLBACK")
+
+    store._connection.set_trace_callback(watch)
+    succeed(store, "a")
+    other.close()
+    assert len(tries) == 3  # refused, tried again, and the second commit
+    with History(db) as history:
+        assert history.instance("r1", "a").status == "SUCCESS"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("durability", ["process", "power"])
+def test_durability(opened: Open, db: str, durability: str) -> None:
+    store = opened(durability=durability)
+    store.create(new_run())
+    succeed(store, "a")
+    (level,) = store._connection.execute("PRAGMA synchronous").fetchone()
+    assert level == (2 if durability == "power" else 1)
+    store.run_moved("FAILED", None, 1.0)
+    store.commit()
+    (level,) = store._connection.execute("PRAGMA synchronous").fetchone()
+    assert level == 2, "a run's verdict is always synced"
+
+
+# -- ownership ---------------------------------------------------------------------------------------------
+
+
+def test_a_run_has_one_owner(opened: Open) -> None:
+    opened().create(new_run())
+    with pytest.raises(RunOwned, match=r"run r1 is owned by process \d+ on \S+, which is still at work"):
+        opened().claim("r1", [], ("digest", "{}"))
+
+
+def test_a_refused_claim_changes_nothing(opened: Open, db: str) -> None:
+    store = opened()
+    store.create(new_run())
+    before = rows(db, "SELECT * FROM liteflow_dag_runs"), rows(db, "SELECT * FROM liteflow_events")
+    with pytest.raises(RunOwned):
+        opened().claim("r1", [], ("other", "{}"))
+    assert (rows(db, "SELECT * FROM liteflow_dag_runs"), rows(db, "SELECT * FROM liteflow_events")) == before
+    succeed(store, "a")
+
+
+def test_a_dead_owners_run_can_be_claimed_at_once(opened: Open, db: str) -> None:
+    store = opened()
+    store.create(new_run(tasks=("a", "b", "c")), session=77)
+    succeed(store, "a", 5)
+    store.began("b", -1, 1, "PENDING", None, 1.0)
+    store.commit()
+    leave(store)
+    with History(db) as history:
+        assert history.run("r1").status == "INTERRUPTED"
+        assert "its owner died" in str(history.run("r1").reason)
+    second = opened()
+    kept, session = second.claim("r1", new_run(tasks=("a", "b", "c")).instances, ("digest", "{}"))
+    assert session == 77, "so that what the dead owner left behind can be swept"
+    assert {task_id: tuple(one) for task_id, one in kept.items()} == {
+        "a": ("SUCCESS", 1),
+        "b": ("PENDING", 1),
+        "c": ("PENDING", 0),
+    }
+    with History(db) as history:
+        assert history.run("r1").status == "RUNNING"
+        assert [(one.task_id, one.status, one.error) for one in history.attempts("r1")] == [
+            ("a", "SUCCESS", None),
+            ("b", "LOST", "its owner died"),
+        ]
+
+
+def test_a_claim_brings_new_tasks_and_edges(opened: Open, db: str) -> None:
+    store = opened()
+    store.create(new_run())
+    leave(store)
+    instances = [NewInstance("a", ["z"], 5.0), NewInstance("z", [])]
+    opened().claim("r1", instances, ("digest2", '{"tasks": [1]}'))
+    with History(db) as history:
+        assert history.instance("r1", "a").dependencies == ["z"]  # type: ignore[union-attr]
+        assert history.instance("r1", "z").status == "PENDING"  # type: ignore[union-attr]
+        assert history.graph(history.run("r1").graph_digest) == {"tasks": [1]}
+
+
+def test_an_owner_that_was_replaced_cannot_write(opened: Open, db: str) -> None:
+    """The epoch fences even where the lock was lost (for example, by a copied file system)."""
+    store = opened()
+    store.create(new_run())
+    store.began("a", -1, 1, "PENDING", None, 1.0)
+    store.commit()
+    store._locks.close()  # loses its locks, but lives on
+    successor = opened()
+    successor.claim("r1", [], ("digest", "{}"))
+    store.ended("a", -1, outcome("SUCCESS", "late"))
+    store.moved("a", -1, 1, "RUNNING", "SUCCESS", None, None, 2.0)
+    store._locks = LockFile(db)
+    with pytest.raises(StaleRun, match="taken over by another process"):
+        store.commit()
+    with History(db) as history:
+        assert history.values("r1") == []
+        assert [one.status for one in history.attempts("r1")] == ["LOST"]
+    succeed(successor, "a", attempt=2)
+
+
+def test_a_deleted_runs_owner_cannot_write(opened: Open, db: str) -> None:
+    store = opened()
+    store.create(new_run())
+    with pytest.raises(RunOwned):
+        delete_runs(db, ["r1"])
+    connection = sqlite3.connect(db)
+    connection.execute("DELETE FROM liteflow_dag_runs")
+    connection.commit()
+    connection.close()
+    store.began("a", -1, 1, "PENDING", None, 1.0)
+    with pytest.raises(StaleRun):
+        store.commit()
+
+
+def test_run_ids_are_unique(opened: Open) -> None:
+    opened().create(new_run())
+    with pytest.raises(StoreError, match="there is a run 'r1' already"):
+        opened().create(new_run())
+
+
+def test_unknown_runs(opened: Open, db: str) -> None:
+    store = opened()
+    with pytest.raises(RunNotFound, match="no run 'nope'"):
+        store.claim("nope", [], ("d", "{}"))
+    with pytest.raises(RunNotFound, match="no run 'nope'"):
+        delete_runs(db, ["nope"])
+
+
+def test_run_numbers_are_never_used_again(opened: Open, db: str) -> None:
+    """The number is the lock's byte: a reused one could lock out a stranger."""
+    store = opened()
+    store.create(new_run("r1"))
+    leave(store)
+    delete_runs(db, ["r1"])
+    opened().create(new_run("r2"))
+    with History(db) as history:
+        assert history.run("r2").run_no == 2
+
+
+# -- what SQLite enforces by itself ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def raw(opened: Open, db: str) -> Iterator[sqlite3.Connection]:
+    """A connection of somebody who knows nothing of us, to a file with a run in it."""
+    store = opened()
+    store.create(new_run())
+    succeed(store, "a")
+    connection = sqlite3.connect(db, isolation_level=None)
+    yield connection
+    connection.close()
+
+
+ATTEMPT = "INSERT INTO liteflow_attempts (run_id, task_id, attempt, status, epoch, started_at) VALUES "
+
+
+def test_a_task_succeeds_once(raw: sqlite3.Connection) -> None:
+    with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
+        raw.execute(f"{ATTEMPT} ('r1', 'a', 2, 'SUCCESS', 1, 1.0)")
+    raw.execute(f"{ATTEMPT} ('r1', 'a', 2, 'RUNNING', 1, 1.0)")
+    with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
+        raw.execute("UPDATE liteflow_attempts SET status='SUCCESS' WHERE attempt=2")
+
+
+@pytest.mark.parametrize("change", ["status='FAILED'", "status='RUNNING'", "error='x'", "ended_at=99.0"])
+def test_an_attempt_that_has_ended_cannot_change(raw: sqlite3.Connection, change: str) -> None:
+    with pytest.raises(sqlite3.IntegrityError, match="has ended cannot change"):
+        raw.execute(f"UPDATE liteflow_attempts SET {change}")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE liteflow_dag_runs SET created_at='yesterday'",
+        "UPDATE liteflow_task_instances SET try_number='many'",
+        "UPDATE liteflow_task_instances SET status=NULL",
+        "UPDATE liteflow_dag_runs SET graph_digest=NULL",
+        "INSERT INTO liteflow_events (run_id, status, at) VALUES ('r1', 'X', 'now')",
+    ],
+)
+def test_tables_are_strict(raw: sqlite3.Connection, sql: str) -> None:
+    with pytest.raises(sqlite3.IntegrityError):
+        raw.execute(sql)
+
+
+def test_an_attempts_number_is_used_once(raw: sqlite3.Connection) -> None:
+    with pytest.raises(sqlite3.IntegrityError):
+        raw.execute(f"{ATTEMPT} ('r1', 'a', 1, 'RUNNING', 1, 1.0)")
+
+
+def test_the_seeds_tables_have_the_seeds_columns(raw: sqlite3.Connection) -> None:
+    for table, columns in {
+        "liteflow_dags": "dag_id, description",
+        "liteflow_dag_runs": "run_id, dag_id, status, created_at",
+        "liteflow_task_instances": "run_id, task_id, status, dependencies, timeout, try_number, error_log, updated_at",
+        "liteflow_xcom": "run_id, task_id, key, value",
+    }.items():
+        raw.execute(f"SELECT {columns} FROM {table}").fetchall()
+    (dependencies,) = raw.execute("SELECT dependencies FROM liteflow_task_instances WHERE task_id='b'").fetchone()
+    assert json.loads(dependencies) == ["a"]
+
+
+def test_the_file_says_whose_it_is(raw: sqlite3.Connection) -> None:
+    assert raw.execute("PRAGMA application_id").fetchone() == (0x4C466C77,)
+    assert raw.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+    assert raw.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+# -- requests and values of others -------------------------------------------------------------------------
+
+
+def test_requests_reach_their_owner_only(opened: Open, db: str) -> None:
+    one, two = opened(), opened()
+    one.create(new_run("r1"))
+    two.create(new_run("r2"))
+    assert one.requests() == []
+    request(db, "r1", "cancel", "enough")
+    assert [(each.action, each.detail) for each in one.requests()] == [("cancel", "enough")]
+    assert two.requests() == []
+
+
+def test_a_request_of_an_ended_run_is_closed(opened: Open, db: str) -> None:
+    store = opened()
+    store.create(new_run())
+    request(db, "r1", "cancel")
+    store.run_moved("CANCELLED", "enough", 1.0)
+    store.commit()
+    assert rows(db, "SELECT count(*) FROM liteflow_requests WHERE handled_at IS NULL") == [(0,)]
+
+
+def test_values_by_hand_replace_each_other(opened: Open, db: str) -> None:
+    store = opened()
+    store.create(new_run())
+    for value in (1, 2):
+        save_value(db, "r1", "a", "k", encode(value))
+    assert store.value("a", key="k") == encode(2)
+    assert store.value("a", key="other") is None

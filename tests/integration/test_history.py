@@ -1,0 +1,188 @@
+"""What can be read back: events tell the whole story, readers disturb nobody."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from liteflow import Dag, RunNotFound, SkipTask, current_context
+from liteflow.history import History
+from liteflow.rules import TRIGGER_RULES
+from liteflow.states import TASK_ENDED
+
+
+def act(script: list[str]) -> int:
+    """End as the script says for this attempt."""
+    word = script[min(current_context().attempt, len(script)) - 1]
+    if word == "fail":
+        raise ValueError("as told")
+    if word == "skip":
+        raise SkipTask("as told")
+    return 1
+
+
+def build(db: str, picks: random.Random) -> Dag:
+    with Dag("flow", db) as dag:
+        for number in range(picks.randint(1, 7)):
+            task = dag.task(
+                act,
+                task_id=f"t{number}",
+                script=picks.choices(["ok", "fail", "skip"], [5, 3, 1], k=6),
+                retries=picks.choice([0, 0, 1, 2]),
+                trigger_rule=picks.choice([*TRIGGER_RULES, *["all_success"] * 10]),
+            )
+            for other in range(number):
+                if picks.random() < 0.4:
+                    dag.tasks[f"t{other}"] >> task
+    return dag
+
+
+def check_story(db: str, run_id: str) -> None:
+    """Events, instances, attempts and the run tell the same story."""
+    with History(db) as history:
+        events = history.events(run_id, limit=100_000)
+        instances = {one.task_id: one for one in history.instances(run_id)}
+        attempts = history.attempts(run_id)
+        run = history.run(run_id)
+    assert [event.seq for event in events] == sorted({event.seq for event in events})
+    state: dict[str | None, str] = {}
+    tries: dict[str, int] = {}
+    for event in events:
+        if event.task_id is None and event.status == "RUNNING":  # begun or resumed: all but what is kept is open again
+            kept = {
+                name: word
+                for name, word in state.items()
+                if name is not None and (word == "SUCCESS" or (word == "SKIPPED" and tries.get(name)))
+            }
+            state = {None: state.get(None, "")} | dict(kept)
+        else:
+            assert event.previous == state.get(event.task_id, "PENDING"), event
+        if event.task_id is not None and event.status == "RUNNING":
+            tries[event.task_id] = tries.get(event.task_id, 0) + 1
+            assert event.attempt == tries[event.task_id], "attempts are numbered on"
+        state[event.task_id] = event.status
+    assert state.pop(None) == run.status
+    assert {name: state.get(name, "PENDING") for name in instances} == {
+        name: one.status for name, one in instances.items()
+    }
+    assert {name: one.try_number for name, one in instances.items() if one.try_number} == tries
+    assert len(attempts) == sum(tries.values())
+    for attempt in attempts:
+        assert attempt.ended_at is not None
+        assert attempt.started_at <= attempt.ended_at
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**32))
+def test_events_fold_to_the_current_state(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+    db = str(tmp_path_factory.mktemp("story") / "state.db")
+    picks = random.Random(seed)
+    dag = build(db, picks)
+    run = dag.run(mode="inline", fail_fast=picks.random() < 0.2)
+    check_story(db, run.run_id)
+    if run.status != "SUCCESS":
+        again = dag.resume(run.run_id)
+        check_story(db, again.run_id)
+        assert set(again.statuses().values()) <= TASK_ENDED
+
+
+@pytest.fixture
+def run_id(db: str) -> str:
+    with Dag("flow", db, "words") as dag:
+        dag.task(act, task_id="good", script=["ok"])
+        dag.task(act, task_id="bad", script=["fail"], retries=1)
+        dag.tasks["bad"] >> dag.task(act, task_id="below", script=["ok"])
+    return dag.run(mode="inline", run_id="run-one", params={"p": 1}).run_id
+
+
+def test_records(db: str, run_id: str) -> None:
+    with History(db) as history:
+        run = history.run(run_id)
+        assert (run.dag_id, run.status, run.params, run.run_no) == ("flow", "FAILED", {"p": 1}, 1)
+        assert run.created_at <= (run.started_at or 0) <= (run.ended_at or 0)
+        assert history.counts(run_id) == {"SUCCESS": 1, "FAILED": 1, "UPSTREAM_FAILED": 1}
+        assert [(one.task_id, one.attempt, one.status) for one in history.attempts(run_id)] == [
+            ("bad", 1, "FAILED"),
+            ("bad", 2, "FAILED"),
+            ("good", 1, "SUCCESS"),
+        ]
+        below = history.instance(run_id, "below")
+        assert below is not None
+        assert below.reason == "'bad' did not succeed (rule all_success)"
+        assert history.instance(run_id, "nobody") is None
+        assert [(one.task_id, one.key, one.encoding, one.size) for one in history.values(run_id)] == [
+            ("good", "return_value", "json", 1)
+        ]
+        assert [one["id"] for one in history.graph(run.graph_digest)["tasks"]] == ["good", "bad", "below"]
+        assert history.graph("no such digest") == {}
+        assert history.dag("nobody") is None
+        assert list(history.run_ids("flow")) == [run_id]
+
+
+def test_runs_by_the_beginning_of_their_id(db: str, run_id: str) -> None:
+    dag = Dag("flow", db)
+    dag.run(mode="inline", run_id="run-two")
+    dag.run(mode="inline", run_id="run")
+    with History(db) as history:
+        assert history.run("run-o").run_id == run_id
+        assert history.run("run").run_id == "run", "a whole id is never ambiguous"
+        for wrong, why in (("run-", "more than one run begins"), ("", "no run"), ("x", "no run"), ("%", "no run")):
+            with pytest.raises(RunNotFound, match=why):
+                history.run(wrong)
+        assert [one.run_id for one in history.runs()] == ["run", "run-two", "run-one"]
+        assert [one.run_id for one in history.runs(limit=2)] == ["run", "run-two"]
+        assert [one.run_id for one in history.runs(before=2)] == ["run-one"]
+        assert history.runs("nobody") == []
+        with pytest.raises(RunNotFound, match="no run of 'nobody' yet"):
+            history.latest("nobody")
+
+
+def test_events_in_pages(db: str, run_id: str) -> None:
+    with History(db) as history:
+        whole = history.events(run_id)
+        pages, after = [], 0
+        while page := history.events(after=after, limit=2):
+            pages += page
+            after = page[-1].seq
+        assert pages == whole
+        assert (whole[0].task_id, whole[0].status) == (None, "RUNNING")
+        assert (whole[-1].task_id, whole[-1].status) == (None, "FAILED")
+
+
+def test_a_reader_cannot_write(db: str, run_id: str) -> None:
+    with History(db) as history, pytest.raises(sqlite3.OperationalError, match="readonly"):
+        history._connection.execute("DELETE FROM liteflow_events")
+
+
+def test_a_reader_sees_one_moment_while_a_writer_writes(db: str, run_id: str) -> None:
+    """A write that is not committed is neither seen nor waited for."""
+    writer = sqlite3.connect(db, isolation_level=None)
+    try:
+        writer.execute("BEGIN IMMEDIATE")
+        writer.execute("UPDATE liteflow_dag_runs SET status='CANCELLED'")
+        with History(db) as history:
+            assert history.run(run_id).status == "FAILED"
+            writer.execute("COMMIT")
+            assert history.run(run_id).status == "CANCELLED"
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("params", "{"), ("settings", "[1]"), ("params", "null"), ("settings", "3"), ("params", "[" * 100_000)],
+    ids=["half", "list", "null", "number", "deep"],
+)
+def test_altered_json_does_not_break_a_reader(db: str, run_id: str, column: str, value: str) -> None:
+    connection = sqlite3.connect(db)
+    connection.execute(f"UPDATE liteflow_dag_runs SET {column}=?", (value,))
+    connection.commit()
+    connection.close()
+    with History(db) as history:
+        found: Any = getattr(history.run(run_id), column)
+        assert isinstance(found, dict), "what it is declared to be"

@@ -1,0 +1,115 @@
+"""The views of a run at work: what they count, what they write, and that no frame is higher than the screen."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from lightflow.engine.logger import LiveView, PlainView, Progress, render
+from liteflow import Dag
+from liteflow.runner import Change, Options
+from liteflow.work import Outcome
+
+
+def begin(view: Any, tasks: int = 3) -> Any:
+    with Dag("flow") as dag:
+        for number in range(tasks):
+            dag.task(print, task_id=f"t{number}")
+    view(dag.program(), Options("/x/lightflow.db", "run-1", "thread"), {})
+    return view
+
+
+def started(name: str, at: float = 100.0) -> Change:
+    return Change(name, -1, 1, "PENDING", "RUNNING", None, at)
+
+
+def ended(name: str, status: Any = "SUCCESS", reason: str | None = None) -> Change:
+    outcome = Outcome(0, 1, "SUCCESS", None, None, None, 0, 100.0, 103.2, None)
+    return Change(name, -1, 1, "RUNNING", status, reason, 103.2, None, outcome)
+
+
+def frame(progress: Progress, width: int, height: int) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
+    with console.capture() as capture:
+        console.print(render(progress, width, height, now=110.0))
+    return capture.get().splitlines()
+
+
+def test_a_frame_tells_how_far_the_run_is() -> None:
+    progress = Progress()
+    begin(progress.begin)
+    progress.began_at = 100.0
+    progress.apply([started("t0"), started("t1", 105.0)])
+    progress.apply([ended("t0", "FAILED", "exit code\n3")])
+    assert frame(progress, 80, 20) == [
+        "flow  1/3 tasks  10.0 s",
+        "━" * 20 + "─" * 40,
+        "✓ 0 done  ✗ 1 failed  ▶ 1 running  ○ 1 waiting  ",
+        "▶ t1  5.0 s",
+        "✗ t0 failed  exit code\\n3",
+    ]
+
+
+@pytest.mark.parametrize("height", [4, 8, 24])
+@pytest.mark.parametrize("width", [20, 60, 200])
+def test_a_frame_fits_any_screen(width: int, height: int) -> None:
+    progress = Progress()
+    begin(progress.begin, 500)
+    progress.apply([started(f"t{number}") for number in range(300)])
+    progress.apply([ended(f"t{number}", "FAILED", "long " * 50) for number in range(5)])
+    lines = frame(progress, width, height)
+    assert len(lines) < height
+    assert max(map(len, lines)) <= width
+    if height == 24:
+        assert any("more" in line for line in lines)
+
+
+def test_plain_lines() -> None:
+    stream = io.StringIO()
+    view = PlainView(stream)
+    begin(view.run_began)
+    view.changed([started("t0")])
+    view.changed([ended("t0"), ended("t1", "FAILED", "exit \x1b 3")])
+    lines = [line.partition(" ")[2] for line in stream.getvalue().splitlines()]
+    assert lines == [
+        "flow: run run-1, 3 tasks, 4 at once, mode thread",
+        "t0 SUCCESS 3.20 s",
+        "t1 FAILED 3.20 s - exit \\x1b 3",
+    ]
+
+
+def test_quiet_lines_are_failures_only() -> None:
+    stream = io.StringIO()
+    view = PlainView(stream, quiet=True)
+    begin(view.run_began)
+    view.changed([started("t0"), ended("t0"), ended("t1", "FAILED")])
+    assert [line.split()[1] for line in stream.getvalue().splitlines()] == ["t1"]
+
+
+def test_a_view_without_readers_is_silent() -> None:
+    stream = io.StringIO()
+    view = PlainView(stream)
+    begin(view.run_began)
+    stream.close()
+    view.changed([ended("t0")])
+    view.changed([ended("t1")])
+
+
+def test_the_live_view_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = io.StringIO()
+    stream.isatty = lambda: True  # type: ignore[method-assign]
+    view = LiveView(stream)
+    begin(view.run_began)
+    view.run_ended("SUCCESS", None)
+    view.close()
+    assert view._painter is not None
+    assert not view._painter.is_alive()
+    assert stream.getvalue() == ""  # over before there was anything to paint
+
+
+def test_a_live_view_that_never_began_can_be_closed() -> None:
+    LiveView(io.StringIO()).close()

@@ -14,7 +14,7 @@ help:
 	$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lightflow needs Python 3.11 or newer; try: make PY=python3.12 …")'
 	$(PY) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5' || true
-	if [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --quiet --python $(BIN)/python -e . --group dev; \
+	if [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e . --group dev; \
 	else $(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' && $(BIN)/python -m pip install --quiet -e . --group dev; fi
 	@touch $@
 

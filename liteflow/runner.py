@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from liteflow.executors import Executor, open_executor
 from liteflow.graph import Graph
@@ -82,12 +82,23 @@ class Change(NamedTuple):
     outcome: Outcome | None = None
 
 
-class Observer(Protocol):
-    """Is told what happens, after it was stored, in the loop's thread. Raising gets it dropped, never fails a run."""
+class Observer:
+    """Is told what happens, after it was stored, in the loop's thread: override what is of interest.
 
-    def run_began(self, program: Program, options: Options, kept: Mapping[int, TaskStatus]) -> None: ...
-    def changed(self, changes: Sequence[Change]) -> None: ...
-    def run_ended(self, status: RunStatus, reason: str | None) -> None: ...
+    An observer that raises is dropped; it cannot fail a run.
+    """
+
+    def run_began(self, program: Program, options: Options, kept: Mapping[int, TaskStatus]) -> None:
+        """The run is stored; `kept` are the tasks that ended in an earlier part of it, with their state."""
+
+    def changed(self, changes: Sequence[Change]) -> None:
+        """Task instances have changed their states."""
+
+    def stopping(self, reason: str) -> None:
+        """Nothing more starts, and what runs is being ended."""
+
+    def run_ended(self, status: RunStatus, reason: str | None) -> None:
+        """The run's verdict is stored."""
 
 
 class Result(NamedTuple):
@@ -144,6 +155,7 @@ class _Loop:
         self._ending: set[int] = set()  # running tasks that were told to stop
         self._signals: list[int] = []
         self._seen_signals = 0
+        self._told_stopping = False
         self._looked_at = 0.0
         for upstreams in program.inputs.values():
             for above in upstreams:
@@ -319,6 +331,9 @@ class _Loop:
 
     def _end_running(self, grace_s: float | None) -> None:
         """Tell running tasks to stop: each after its own grace, or all after `grace_s`."""
+        if not self._told_stopping and self.plan.stopped is not None:
+            self._told_stopping = True
+            self._tell("stopping", self.plan.stopped)
         for node in self.plan.running:
             if grace_s is not None or node not in self._ending:
                 self._ending.add(node)

@@ -7,10 +7,8 @@ process load it, with a time limit, and get a description back. Where a script c
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
-import runpy
 import signal
 import sys
 from collections.abc import Sequence
@@ -38,7 +36,7 @@ def load_dags(path: str) -> list[Dag]:
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
-        dags = _collect(lambda: _import(path)) or _collect(lambda: runpy.run_path(path, run_name="__main__"))
+        dags = _collect(lambda: _import(path)) or _collect(lambda: _execute(path))
     except Exception as error:
         raise _script_error(error, path) from error
     finally:
@@ -54,8 +52,16 @@ def _collect(load: Any) -> list[Dag]:
     return [dag for dag in collect(until_exit) if dag.tasks]
 
 
+def _execute(path: str) -> None:
+    import runpy  # scripts are the rarer kind of workflow: most commands need neither this nor importlib.util
+
+    runpy.run_path(path, run_name="__main__")
+
+
 def _import(path: str) -> None:
     """Import the script under a name where pickle and dataclasses find what it defines."""
+    import importlib.util
+
     name = os.path.splitext(os.path.basename(path))[0]
     if not name.isidentifier() or name in sys.modules:
         name = f"liteflow_script_{name.encode().hex()}"

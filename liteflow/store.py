@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -210,7 +209,7 @@ class Store:
         self._connection.execute(
             "UPDATE liteflow_dag_runs SET owner_pid=?, owner_start=?, owner_boot=?, owner_host=?, owner_session=? "
             "WHERE run_no=?",
-            (os.getpid(), _start_ticks(), _boot_id(), socket.gethostname(), session, run_no),
+            (os.getpid(), _start_ticks(), _boot_id(), os.uname().nodename, session, run_no),
         )
 
     def _insert_instances(self, instances: Iterable[NewInstance], now: float) -> None:

@@ -25,6 +25,13 @@ settings.register_profile(
 settings.load_profile("lightflow")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The size and the seed of the crash suites (tests/crash); the defaults are the quick form that CI runs."""
+    group = parser.getgroup("crash")
+    group.addoption("--crash-scale", type=float, default=1.0, help="multiplies every count of the crash suites")
+    group.addoption("--crash-seed", type=int, default=7, help="the seed of the crash suites")
+
+
 @pytest.fixture
 def db(tmp_path: Path) -> str:
     """The path of a state file that does not exist yet."""

@@ -6,15 +6,15 @@ interrupted. It can be imported again where the state file is gone: see `read`. 
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from liteflow.history import AttemptRecord, History
-from liteflow.runner import Change, Options, Program
+from liteflow.runner import Observer, Options, Program
 from liteflow.states import RunStatus, TaskStatus
 
 SUFFIX: Final = ".lightflow-checkpoint.json"
@@ -46,7 +46,7 @@ class Checkpoint(NamedTuple):
         return {name: float(one.get("duration", 0.0)) for name, one in self.completed.items() if one.get("success")}
 
 
-class CheckpointWriter:
+class CheckpointWriter(Observer):
     """An observer of a run that writes its checkpoint when it ends."""
 
     def __init__(self, folder: str) -> None:
@@ -54,9 +54,6 @@ class CheckpointWriter:
 
     def run_began(self, program: Program, options: Options, kept: Mapping[int, TaskStatus]) -> None:
         self._options = options
-
-    def changed(self, changes: Sequence[Change]) -> None:
-        pass
 
     def run_ended(self, status: RunStatus, reason: str | None) -> None:
         write(self._folder, self._options.db_path, self._options.run_id, status)
@@ -90,14 +87,15 @@ def write(folder: str, db_path: str, run_id: str, status: str | None = None) -> 
     }
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, f"{run.dag_id}.{run.run_id}{SUFFIX}")
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".writing-")
+    temporary = os.path.join(folder, f".writing-{run.run_id}-{os.getpid()}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with open(temporary, "w", encoding="utf-8") as file:
             json.dump(content, file, indent=2)
             file.write("\n")
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
         raise
     return path
 

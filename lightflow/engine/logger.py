@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol, TextIO
+from typing import Any, Final, NamedTuple, TextIO
 
 from lightflow.errors import printable
 from liteflow.picture import duration_text, look_of, shorten
@@ -21,10 +21,10 @@ _NEWS: Final = 3  # the latest failures and retries stay in sight
 _CLOSING_S: Final = 5.0
 
 
-class View(Observer, Protocol):
+class View(Observer):
     """An observer that shows. `began` tells whether there was anything to show."""
 
-    began: bool
+    began = False
 
     def close(self) -> None:
         """Leave the terminal as it was, also where the run ended by an exception."""
@@ -47,6 +47,7 @@ class Progress:
         self.running: dict[tuple[str, int], Running] = {}
         self.news: list[tuple[str, str, str]] = []  # state, task, reason
         self.began_at = time.time()
+        self.stopping: str | None = None
         self.lock = threading.Lock()
 
     def begin(self, program: Program, options: Options, kept: Mapping[int, TaskStatus]) -> None:
@@ -76,13 +77,12 @@ class Progress:
         return sum(number for status, number in self.counts.items() if status in TASK_ENDED)
 
 
-class PlainView:
+class PlainView(View):
     """A line for each task that ends, with its time. `detail` also tells of starts and settings; `quiet` only of
     failures.
     """
 
     def __init__(self, stream: TextIO, *, quiet: bool = False, detail: bool = False) -> None:
-        self.began = False
         self._stream, self._quiet, self._detail = stream, quiet, detail
         self._deaf = False  # nobody reads any more; the run goes on
 
@@ -103,6 +103,9 @@ class PlainView:
     def changed(self, changes: Sequence[Change]) -> None:
         self._write([self._line(change) for change in changes if self._matters(change)])
 
+    def stopping(self, reason: str) -> None:
+        self._write([f"{_clock(time.time())} stopping: {printable(reason)}; a second signal ends tasks at once"])
+
     def _matters(self, change: Change) -> bool:
         if self._quiet:
             return change.status == "FAILED"
@@ -120,9 +123,6 @@ class PlainView:
             parts.append(f"[{printable(change.log_path)}]")
         return " ".join(parts)
 
-    def run_ended(self, status: RunStatus, reason: str | None) -> None:
-        pass  # the summary says it
-
     def _write(self, lines: Sequence[str]) -> None:
         if self._deaf:
             return
@@ -132,15 +132,11 @@ class PlainView:
         except (OSError, ValueError):
             self._deaf = True
 
-    def close(self) -> None:
-        pass
 
-
-class LiveView:
+class LiveView(View):
     """The state of the run, painted over and over in the same place, and gone when the run is over."""
 
     def __init__(self, stream: TextIO) -> None:
-        self.began = False
         self.progress = Progress()
         self._stream = stream
         self._over = threading.Event()
@@ -155,6 +151,9 @@ class LiveView:
 
     def changed(self, changes: Sequence[Change]) -> None:
         self.progress.apply(changes)
+
+    def stopping(self, reason: str) -> None:
+        self.progress.stopping = reason
 
     def run_ended(self, status: RunStatus, reason: str | None) -> None:
         self._over.set()
@@ -199,6 +198,9 @@ def render(progress: Progress, width: int, height: int, now: float | None = None
     filled = length * ended // max(1, progress.total)
     bar = Text("━" * filled, "green").append("─" * (length - filled), "bright_black")
     rows: list[Any] = [head, bar, _counts(counts, len(running), Text)]
+    if progress.stopping is not None:
+        words = f"stopping: {printable(progress.stopping)}; Ctrl-C again ends tasks at once"
+        rows.append(Text(words, "yellow", no_wrap=True, overflow="ellipsis"))
     room = max(1, height - len(rows) - len(news) - 2)
     running.sort(key=lambda one: one.since)
     shown = running if len(running) <= room else running[: room - 1]

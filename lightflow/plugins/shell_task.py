@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
@@ -53,5 +52,8 @@ def shell_words(shell: str | list[str] | None) -> tuple[str, ...]:
     if shell is None:
         return DEFAULT_SHELL
     program, *rest = [shell, "-c"] if isinstance(shell, str) else shell
-    found = None if os.sep in program else shutil.which(program)
-    return (found or program, *rest)
+    if os.sep in program:
+        return (program, *rest)
+    import shutil  # with its compression formats, 10 ms that a workflow without `shell` need not pay
+
+    return (shutil.which(program) or program, *rest)

@@ -58,7 +58,7 @@ class Hub:
             return self._new_guardian()
         self._tagger.take_off()  # the guardian itself is nobody's task
         guardian = self._new_guardian()
-        self._tagger.put_on(tree.make_tag(guardian.session, 0))
+        self._tagger.put_on(tree.make_tag(guardian.session, tree.OWNER))
         return guardian
 
     def _new_guardian(self) -> Guardian:

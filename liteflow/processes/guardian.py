@@ -313,7 +313,7 @@ class Guardian:
         orphans = [] if direct is None else [pid for pid in direct if pid not in self._mains]
         if direct is not None and not orphans:
             return
-        running = {tree.make_tag(self._session, ticket) for ticket in self._tickets}
+        running = {tree.make_tag(self._session, ticket) for ticket in (tree.OWNER, *self._tickets)}
 
         def is_left(tag: int) -> bool:
             return tag not in running and tree.session_of(tag) == self._session

@@ -19,6 +19,7 @@ _MARK = 1 << 61
 _SEQUENCE_BITS = 24
 _SEQUENCE_MASK = (1 << _SEQUENCE_BITS) - 1
 _SESSION_MASK = (1 << 36) - 1
+OWNER = 0  # the sequence of the orchestrator itself, where its own children are claimed; tickets count from 1
 _GIVE_UP_S = 20.0  # a process in uninterruptible sleep dies only when its device answers
 
 

@@ -15,6 +15,7 @@ from liteflow import (
     Dag,
     DagRun,
     DefinitionError,
+    Observer,
     RunFailed,
     RunNotFound,
     SkipTask,
@@ -311,7 +312,7 @@ def test_tasks_taken_as_done(db: str, trail: Any) -> None:
 # -- observers -------------------------------------------------------------------------------------------
 
 
-class Watcher:
+class Watcher(Observer):
     def __init__(self, db: str, breaks_at: str = "") -> None:
         self.db, self.breaks_at = db, breaks_at
         self.told: list[object] = []

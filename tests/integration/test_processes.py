@@ -263,3 +263,27 @@ def test_kill_9_leaves_nothing_alive(tmp_path: Path, victims: str) -> None:
     while running_with(marker):
         assert time.monotonic() < give_up, running_with(marker)
     assert tree.find_survivors(session) == []
+
+
+def test_a_claiming_program_survives_the_sweep_of_what_a_command_left(tmp_path: Path) -> None:
+    """The orchestrator carries a tag of its session then: a sweep of leftovers must not take it for one."""
+    script = """
+import sys
+from liteflow import Command, Dag, Task
+from liteflow.tasks import TaskOptions
+dag = Dag("leaver", sys.argv[1])
+for number in range(6):
+    body = Command(("/bin/sh", "-c", "(setsid sleep 60 &) ; sleep 60" if number % 2 else "(sleep 60 &) ; true"))
+    dag.add_task(Task(f"t{number}", body=body, options=TaskOptions(timeout=0.2, kill_grace=0.1)))
+run = dag.run(4, "thread", claim_children=True)
+print(run.status)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "liteflow.db")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd=Path(__file__).resolve().parents[2],
+    )
+    assert (done.returncode, done.stdout) == (0, "FAILED\n"), done.stderr

@@ -60,7 +60,7 @@ def init_schema(db_path: str = "liteflow.db") -> None:
     Raises:
         StoreError: the file cannot be written, or is not ours.
     """
-    connect(os.path.abspath(db_path)).close()
+    connect(os.path.realpath(db_path)).close()
 
 
 class Dag(Building):
@@ -244,6 +244,10 @@ class Dag(Building):
             row["depends_on"] = above
         if task.trigger_rule != "all_success":
             row["rule"] = task.trigger_rule
+        if task.timeout is not None:
+            row["timeout"] = task.timeout
+        if task.retries:
+            row["retries"] = task.retries
         row["digest"] = _digest(body) if task.meta is None or "digest" not in task.meta else task.meta["digest"]
         return {**row, **task.meta} if task.meta else row
 
@@ -290,7 +294,7 @@ class Dag(Building):
         run_id = check_id(run_id if run_id is not None else new_run_id(), "run id")
         return self._execute(
             Options(
-                os.path.abspath(self.db_path),
+                os.path.realpath(self.db_path),
                 run_id,
                 mode,
                 self._workers(max_workers, mode),
@@ -329,7 +333,7 @@ class Dag(Building):
             RunOwned: another process is still at it.
             As for `run` otherwise.
         """
-        path = os.path.abspath(self.db_path)
+        path = os.path.realpath(self.db_path)
         with History(path) as history:
             before = history.run(run_id) if run_id is not None else history.latest(self.dag_id)
         if before.dag_id != self.dag_id:
@@ -429,7 +433,8 @@ class Dag(Building):
         """The newest runs first."""
         with History(self.db_path) as history:
             return [
-                DagRun.from_record(os.path.abspath(self.db_path), one) for one in history.runs(self.dag_id, limit=limit)
+                DagRun.from_record(os.path.realpath(self.db_path), one)
+                for one in history.runs(self.dag_id, limit=limit)
             ]
 
 

@@ -60,7 +60,7 @@ class DagRun:
             RunNotFound: none or several match.
         """
         with History(db_path) as history:
-            return cls.from_record(os.path.abspath(db_path), history.run(run_id))
+            return cls.from_record(os.path.realpath(db_path), history.run(run_id))
 
     def __repr__(self) -> str:
         return f"<DagRun {self.run_id!r} of {self.dag_id!r}: {self.status}>"

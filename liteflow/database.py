@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Final
 
-from liteflow.errors import CorruptDatabase, LiteflowError, NotOurs, ResourceError, StoreError
+from liteflow.errors import CorruptDatabase, LiteflowError, NotOurs, ResourceError, RunNotFound, StoreError
 from liteflow.locks import LockFile
 from liteflow.schema import check_schema, migrate, quote_path
 
@@ -68,7 +68,7 @@ def connect_read_only(path: str) -> sqlite3.Connection:
                 connection = _open_uri(f"file:{quoted}?immutable=1")
                 version = check_schema(connection, path)
             if version == 0:
-                raise NotOurs(f"{path}: holds no runs; run a workflow first, or name another file with --db")
+                raise RunNotFound(f"{path}: holds no runs; run a workflow first, or name another file with --db")
         except BaseException:
             connection.close()
             raise
@@ -99,6 +99,8 @@ def translated(path: str) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise explain(error, path) from None
+    except UnicodeDecodeError:  # the name of a column, or SQLite's own message about one: `_text` is not asked
+        raise CorruptDatabase(f"{path}: is damaged and was left as it is; keep a copy, use another --db") from None
 
 
 def explain(error: sqlite3.Error, path: str) -> LiteflowError:

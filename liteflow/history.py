@@ -125,7 +125,7 @@ class History:
     """
 
     def __init__(self, path: str) -> None:
-        self.path = os.path.abspath(path)
+        self.path = os.path.realpath(path)
         self._connection = connect_read_only(self.path)
         self._locks = LockFile(self.path, read_only=True)
 

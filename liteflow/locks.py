@@ -27,7 +27,8 @@ class LockFile:
         Raises:
             StoreError: the folder cannot be written to.
         """
-        self.path = f"{db_path}.lock"
+        # Of the file itself: a symbolic link to it must lead to the same lock.
+        self.path = f"{os.path.realpath(db_path)}.lock"
         self.fd = -1
         try:
             flags = os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT

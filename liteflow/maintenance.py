@@ -125,7 +125,7 @@ class _Writer:
     """A connection for one transaction."""
 
     def __init__(self, path: str) -> None:
-        self._path = os.path.abspath(path)
+        self._path = os.path.realpath(path)
 
     def __enter__(self) -> sqlite3.Connection:
         self._locks = LockFile(self._path)

@@ -38,5 +38,5 @@ class XCom:
             PayloadError: it cannot be stored.
             StoreError: the state file cannot be written.
         """
-        path = os.path.abspath(db_path)
+        path = os.path.realpath(db_path)
         save_value(path, run_id, task_id, key, encode(value, spill_dir(path, run_id)), map_index)

@@ -13,6 +13,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from liteflow.errors import LiteflowError
 from liteflow.history import AttemptRecord, History
 from liteflow.runner import Observer, Options, Program
 from liteflow.states import RunStatus, TaskStatus
@@ -56,7 +57,12 @@ class CheckpointWriter(Observer):
         self._options = options
 
     def run_ended(self, status: RunStatus, reason: str | None) -> None:
-        write(self._folder, self._options.db_path, self._options.run_id, status)
+        try:
+            write(self._folder, self._options.db_path, self._options.run_id, status)
+        except (OSError, LiteflowError) as error:  # a full disk: the run is stored all the same
+            import logging
+
+            logging.getLogger(__name__).warning("the checkpoint was not written: %s", error)
 
 
 def write(folder: str, db_path: str, run_id: str, status: str | None = None) -> str:

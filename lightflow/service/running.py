@@ -76,7 +76,7 @@ def run(path: str, options: RunOptions, *, resume: bool = False, notify: Notify)
             return _import(loaded, saved, options, notify)
         if resume and last is not None and last.status == Status.SUCCESS:
             notify(f"run {last.run_id} of {last.dag_id} has succeeded already: nothing to resume")
-            return DagRun.from_record(os.path.abspath(options.db), last)
+            return DagRun.from_record(os.path.realpath(options.db), last)
     elif last is not None and last.resumable and last.status in (Status.FAILED, Status.INTERRUPTED):
         notify(f"the last run, {last.run_id}, is {last.status}; to go on with it: lightflow resume {path}")
     return _start(loaded, options)
@@ -112,7 +112,7 @@ def resume(target: str, options: RunOptions, *, from_checkpoint: str | None = No
         loaded = load(last.source, options._replace(dag=last.dag_id if is_script(last.source) else None))
     if last.status == Status.SUCCESS:
         notify(f"run {last.run_id} of {last.dag_id} has succeeded already: nothing to resume")
-        return DagRun.from_record(os.path.abspath(options.db), last)
+        return DagRun.from_record(os.path.realpath(options.db), last)
     return _resume(loaded, last, options, notify)
 
 
@@ -176,8 +176,11 @@ def _observers(loaded: Loaded, options: RunOptions) -> list[Observer]:
 def _latest(db: str, dag_id: str) -> RunRecord | None:
     if not os.path.exists(db):
         return None
-    with History(db) as history:
-        return next(iter(history.runs(dag_id, limit=1)), None)
+    try:
+        with History(db) as history:
+            return next(iter(history.runs(dag_id, limit=1)), None)
+    except RunNotFound:  # a file without tables: the disk failed while it was made
+        return None
 
 
 def _checkpoint(loaded: Loaded) -> checkpoint.Checkpoint | None:

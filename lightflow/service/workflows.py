@@ -113,7 +113,14 @@ def script_errors(path: str) -> Iterator[None]:
 
 def _outline_of(path: str, found: dict[str, Any]) -> Outline:
     tasks = tuple(
-        OutlineTask(row["id"], row["kind"], tuple(row.get("depends_on", ())), row.get("rule", "all_success"))
+        OutlineTask(
+            row["id"],
+            row["kind"],
+            tuple(row.get("depends_on", ())),
+            row.get("rule", "all_success"),
+            timeout_s=row.get("timeout"),
+            retries=row.get("retries", 0),
+        )
         for row in found["tasks"]
     )
     graph = Graph({task.id: task.depends_on for task in tasks})

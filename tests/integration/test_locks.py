@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from liteflow import Dag
+from liteflow import Dag, DagRun
 from liteflow.errors import RunOwned, StoreError
 from liteflow.history import History
 from liteflow.locks import LockFile
@@ -185,3 +185,27 @@ def test_runs_of_several_processes_share_a_file(start: Start, db: str) -> None:
         assert process.communicate() == ("SUCCESS\n", "")
     with History(db) as history:
         assert [history.counts(run.run_id) for run in history.runs()] == [{"SUCCESS": 150}] * 3
+
+
+def test_a_link_to_the_state_file_leads_to_the_same_lock(tmp_path: Path) -> None:
+    (tmp_path / "real.db").touch()
+    (tmp_path / "link.db").symlink_to(tmp_path / "real.db")
+    one, other = LockFile(str(tmp_path / "real.db")), LockFile(str(tmp_path / "link.db"))
+    try:
+        assert one.acquire(7)
+        assert not other.acquire(7)
+        assert other.is_held(7)
+    finally:
+        one.close()
+        other.close()
+
+
+def test_a_run_through_a_link_keeps_all_its_files_beside_the_state_file(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "link.db").symlink_to(tmp_path / "state" / "real.db")
+    dag = Dag("linked", str(tmp_path / "link.db"))
+    dag.task(lambda: "x" * 11_000_000, "large")
+    run = dag.run(mode="inline").raise_for_failure()
+    assert len(run.value("large")) == 11_000_000
+    assert DagRun.load(str(tmp_path / "link.db"), run.run_id).status == "SUCCESS"
+    assert {path.name for path in tmp_path.iterdir()} == {"link.db", "state"}

@@ -40,9 +40,8 @@ from liteflow.tasks import (
     building,
     check_id,
     make_options,
-    parameters_of,
 )
-from liteflow.work import Body, Call, Command
+from liteflow.work import Body, Command
 
 DEFAULT_WORKERS: Final = {"thread": 4, "process": 4, "async": 1000, "inline": 1}
 
@@ -132,7 +131,8 @@ class Dag(Building):
         return self._add(func, name, options, arguments)
 
     def _add(self, func: Callable[..., Any], name: str, options: TaskOptions, arguments: Mapping[str, Any]) -> Task:
-        parameters = parameters_of(func)
+        task = Task(name, func, bound_args=arguments, options=options)
+        parameters = task.parameters
         unknown = [key for key in arguments if key not in parameters.names] if not parameters.any_name else []
         if unknown:
             import difflib
@@ -140,7 +140,7 @@ class Dag(Building):
             near = difflib.get_close_matches(unknown[0], [*parameters.names, *OPTION_NAMES], n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise DefinitionError(f"task {name!r}: its function takes no argument {unknown[0]!r}{hint}")
-        task = self.add_task(Task(name, func, bound_args=arguments, options=options))
+        self.add_task(task)
         self._fill(task)
         return task
 
@@ -157,9 +157,9 @@ class Dag(Building):
 
     def _fill(self, task: Task) -> frozenset[str]:
         """Fill parameters by the names of upstream tasks; returns those that still have no value."""
-        if task.func is None:
-            return frozenset()
-        parameters = parameters_of(task.func)
+        parameters = task.parameters
+        if not parameters.names:
+            return parameters.required
         for name in parameters.names:
             given = name in task.bound_args or name in task.arg_dependencies
             if not given and name in self.tasks and name != task.task_id:
@@ -201,7 +201,7 @@ class Dag(Building):
         bodies: dict[str, Body] = {}
         inputs, retries, rules = {}, {}, {}
         timeouts, graces, modes = {}, {}, {}
-        rows = []
+        rows, digests = [], _Digests()
         for node, (task_id, task) in enumerate(self.tasks.items()):
             bodies[task_id] = task.body()
             wanted = task.inputs()
@@ -218,7 +218,8 @@ class Dag(Building):
                 graces[node] = float(options.kill_grace)
             if options.mode is not None:
                 modes[task_id] = options.mode
-            rows.append(self._row(task, bodies[task_id], [graph.ids[above] for above in graph.upstream[node]]))
+            above = [graph.ids[number] for number in graph.upstream[node]]
+            rows.append(self._row(task, bodies[task_id], above, digests))
         snapshot = json.dumps({"tasks": rows}, separators=(",", ":"), default=str)
         digest = hashlib.sha256(snapshot.encode("utf-8", "replace")).hexdigest()
         return Program(
@@ -237,7 +238,7 @@ class Dag(Building):
             self.source or _script(),
         )
 
-    def _row(self, task: Task, body: Body, above: list[str]) -> dict[str, Any]:
+    def _row(self, task: Task, body: Body, above: list[str], digests: _Digests) -> dict[str, Any]:
         """A task in the stored graph: enough to draw it, and a digest that tells whether it changed."""
         row: dict[str, Any] = {"id": task.task_id, "kind": "command" if isinstance(body, Command) else "python"}
         if above:
@@ -248,7 +249,7 @@ class Dag(Building):
             row["timeout"] = task.timeout
         if task.retries:
             row["retries"] = task.retries
-        row["digest"] = _digest(body) if task.meta is None or "digest" not in task.meta else task.meta["digest"]
+        row["digest"] = digests.of(body) if task.meta is None or "digest" not in task.meta else task.meta["digest"]
         return {**row, **task.meta} if task.meta else row
 
     # -- running -------------------------------------------------------------------------------------------
@@ -462,18 +463,30 @@ def _script() -> str | None:
     return os.path.abspath(file) if isinstance(file, str) else None
 
 
-def _digest(body: Body) -> str:
-    """What changes when the work does: the code and its constants, or the command."""
-    if isinstance(body, Command):
-        parts: list[object] = [body.argv, body.cwd, sorted(body.env.items())]
-    else:
-        parts = [*_code_parts(body), sorted(body.kwargs)]
+class _Digests:
+    """What changes when the work of a task does: a function's code and constants are hashed once, however many
+    tasks call it.
+    """
+
+    def __init__(self) -> None:
+        self._functions: dict[int, str] = {}  # by id: the bodies keep the functions alive meanwhile
+
+    def of(self, body: Body) -> str:
+        if isinstance(body, Command):
+            return _hash([body.argv, body.cwd, sorted(body.env.items())])
+        code = self._functions.get(id(body.func))
+        if code is None:
+            code = self._functions[id(body.func)] = _hash(_code_parts(body.func))
+        return _hash([code, sorted(body.kwargs)]) if body.kwargs else code
+
+
+def _hash(parts: list[object]) -> str:
     return hashlib.sha256(repr(parts).encode("utf-8", "replace")).hexdigest()[:16]
 
 
-def _code_parts(call: Call) -> list[object]:
-    code = getattr(call.func, "__code__", None)
-    name = getattr(call.func, "__qualname__", type(call.func).__qualname__)
+def _code_parts(func: Callable[..., Any]) -> list[object]:
+    code = getattr(func, "__code__", None)
+    name = getattr(func, "__qualname__", type(func).__qualname__)
     if code is None:
         return [name]
     constants = [one for one in code.co_consts if isinstance(one, str | int | float | bytes | None)]

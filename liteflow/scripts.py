@@ -94,7 +94,7 @@ def choose(path: str, names: Sequence[str], wanted: str | None) -> int:
 def describe_dags(path: str) -> list[dict[str, Any]]:
     """What dags a script defines, found out in a child process with a time limit.
 
-    Returns for each `{"dag_id", "description", "tasks": [{"id", "kind", "depends_on"?, "rule"?, "timeout"?, "retries"?}]}`.
+    Returns for each `{"dag_id", "description", "tasks": [{"id", "kind", "depends_on"?, "rule"?, …}]}`.
 
     Raises:
         ScriptError: the script fails or takes more than 30 seconds.

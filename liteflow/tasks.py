@@ -122,6 +122,9 @@ class Parameters(NamedTuple):
     any_name: bool  # it has **kwargs
 
 
+NO_PARAMETERS: Final = Parameters((), frozenset(), False)
+
+
 def parameters_of(func: Callable[..., Any]) -> Parameters:
     """The parameters of a function; plain functions are read without importing `inspect`, which costs 10 ms."""
     if type(func) is FunctionType and not hasattr(func, "__wrapped__") and not func.__code__.co_posonlyargcount:
@@ -159,7 +162,17 @@ class Task:
     upstream whose return value fills it; `bound_args` holds the arguments given.
     """
 
-    __slots__ = ("arg_dependencies", "bound_args", "dependencies", "func", "given_body", "meta", "options", "task_id")
+    __slots__ = (
+        "_parameters",
+        "arg_dependencies",
+        "bound_args",
+        "dependencies",
+        "func",
+        "given_body",
+        "meta",
+        "options",
+        "task_id",
+    )
 
     def __init__(
         self,
@@ -179,6 +192,7 @@ class Task:
             raise DefinitionError(f"task {task_id!r}: {func!r} cannot be called")
         self.func = func
         self.given_body = body
+        self._parameters: Parameters | None = None
         self.options = options if options is NO_OPTIONS else options.checked(task_id)
         self.dependencies: set[str] = set(dependencies)
         self.arg_dependencies: dict[str, str] = {}
@@ -187,6 +201,13 @@ class Task:
         self.meta = meta
         for name, value in (bound_args or {}).items():
             self.bind(name, value)
+
+    @property
+    def parameters(self) -> Parameters:
+        """What its function can be called with; a ready body takes nothing more."""
+        if self._parameters is None:
+            self._parameters = NO_PARAMETERS if self.func is None else parameters_of(self.func)
+        return self._parameters
 
     def bind(self, name: str, value: Any) -> None:
         """Give an argument; a Task, at any depth of lists, tuples and dicts, stands for its return value."""

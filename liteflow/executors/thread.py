@@ -7,9 +7,10 @@ its late result is thrown away, and nothing ever waits for its thread.
 from __future__ import annotations
 
 import time
+from _thread import LockType
+from collections import deque
 from collections.abc import Mapping
 from functools import partial
-from queue import SimpleQueue
 from threading import Lock, Thread
 
 from liteflow.executors.base import failure, one_line, safe_text, timeout_message
@@ -19,6 +20,8 @@ from liteflow.states import Verdict
 from liteflow.work import Call, RunInfo, Work
 
 _CLOSE_S = 1.0
+_SHORT_S = 0.0002  # a task as short as this is over before another thread has woken up
+_PATIENCE_S = 0.001
 
 
 class _Running:
@@ -81,43 +84,90 @@ class Abandonable:
 
 
 class ThreadLane:
-    """Threads that wait for work; one more is started when none is free."""
+    """Threads that wait for work; one more is started when none is free.
+
+    Waking a thread costs as much as a very short task takes. While tasks are that short, one thread that is awake
+    takes them one after the other, and the others are woken only if it has not come to the next within a millisecond.
+    """
 
     def __init__(self, inbox: Inbox, calls: Mapping[str, Call], info: RunInfo) -> None:
         self._inbox = inbox
         self._calls = calls
         self._info = info
         self._book = Abandonable(inbox)
-        self._queue: SimpleQueue[_Running | None] = SimpleQueue()
+        self._waiting: deque[_Running] = deque()  # submitted, and not taken by a thread yet
+        self._parked: list[LockType] = []  # a thread sleeps on each
         self._threads: list[Thread] = []
-        self._busy = 0  # attempts that are queued or running, abandoned ones included
-        self._busy_lock = Lock()
+        self._lock = Lock()  # guards the three above, where more than one of them matters
+        self._busy = 0  # attempts that are waiting or running, abandoned ones included
+        self._typical_s = 1.0  # how long tasks have taken lately
+        self._watching = False
+        self._closed = False
 
     def submit(self, work: Work) -> None:
         entry = self._book.begin(work)
-        with self._busy_lock:
+        with self._lock:
+            self._waiting.append(entry)
             self._busy += 1
-            missing = self._busy > len(self._threads)
-        if missing:
-            try:
-                thread = Thread(target=self._serve, name=f"liteflow-{len(self._threads) + 1}", daemon=True)
-                thread.start()
-            except RuntimeError as error:
-                if self._book.claim(entry):
-                    self._inbox.post(failure(work, "FAILED", f"no thread can be started: {error}"))
-                with self._busy_lock:
-                    self._busy -= 1
+            patient = self._typical_s < _SHORT_S and len(self._parked) < len(self._threads)
+        if not patient:
+            self._call_one()
+        elif not self._watching:
+            self._watching = True
+            self._inbox.at(time.monotonic() + _PATIENCE_S, self._watch)
+
+    def _watch(self) -> None:
+        """Those that are awake have been busy for a while: wake a thread for each attempt that still waits."""
+        self._watching = False
+        for _ in range(len(self._waiting)):
+            self._call_one()
+
+    def _call_one(self) -> None:
+        """Wake a thread, or start one."""
+        with self._lock:
+            if self._parked:
+                self._parked.pop().release()
                 return
-            self._threads.append(thread)
-        self._queue.put(entry)
+        thread = Thread(target=self._serve, name=f"liteflow-{len(self._threads) + 1}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self._refuse(f"no thread can be started: {error}")
+            return
+        self._threads.append(thread)
+
+    def _refuse(self, message: str) -> None:
+        """There is nobody to take the newest attempt."""
+        with self._lock:
+            if not self._waiting:
+                return
+            entry = self._waiting.pop()
+            self._busy -= 1
+        if self._book.claim(entry):
+            self._inbox.post(failure(entry.work, "FAILED", message))
+
+    def _next(self, bed: LockType) -> _Running | None:
+        """The next attempt for the calling thread, which sleeps on `bed` until there is one; None: go home."""
+        while True:
+            with self._lock:
+                if self._waiting:
+                    return self._waiting.popleft()
+                if self._closed:
+                    return None
+                self._parked.append(bed)
+            bed.acquire()
 
     def _serve(self) -> None:
-        while (entry := self._queue.get()) is not None:
+        bed = Lock()
+        bed.acquire()
+        while (entry := self._next(bed)) is not None:
+            began = time.perf_counter()
             try:
                 outcome = run_here(self._calls[entry.work.task_id], entry.work, self._info)
             except BaseException as error:  # noqa: BLE001 - no attempt is lost, not even for want of memory
                 outcome = failure(entry.work, "FAILED", one_line(f"{type(error).__name__}: {safe_text(error)}"))
-            with self._busy_lock:
+            self._typical_s += (time.perf_counter() - began - self._typical_s) / 4
+            with self._lock:
                 self._busy -= 1
             if self._book.claim(entry):
                 self._inbox.post(outcome)
@@ -128,8 +178,12 @@ class ThreadLane:
     def close(self, grace_s: float) -> None:
         """Let idle threads end (the process may then be forked again) and forget the others."""
         self._book.clear()
-        for _ in self._threads:
-            self._queue.put(None)
+        with self._lock:
+            self._closed = True
+            self._busy -= len(self._waiting)
+            self._waiting.clear()
+            while self._parked:
+                self._parked.pop().release()
         give_up = time.monotonic() + _CLOSE_S
         while sum(thread.is_alive() for thread in self._threads) > self._busy and time.monotonic() < give_up:
             time.sleep(0.0002)

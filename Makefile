@@ -3,8 +3,9 @@
 PY ?= python3
 BIN := .venv/bin
 TESTS ?= tests
+SCALE ?= 1
 
-.PHONY: setup demo test check fmt figures clean help
+.PHONY: setup demo test check fmt figures crash clean help
 
 help:
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +44,9 @@ fmt: .venv/ok  ## mend lint and format
 
 figures: .venv/ok  ## print the figures of the README again
 	$(BIN)/python bench/figures.py
+
+crash: .venv/ok  ## run the crash suites and print their figures; SCALE=10 for the long form
+	$(BIN)/python tools/crash_table.py --scale $(SCALE)
 
 clean:  ## remove what the other commands made
 	rm -rf .venv demo-out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -14,9 +14,10 @@ from typing import Final
 
 from liteflow.errors import CorruptDatabase, LiteflowError, NotOurs, ResourceError, RunNotFound, StoreError
 from liteflow.locks import LockFile
-from liteflow.schema import check_schema, migrate, quote_path
+from liteflow.schema import check_schema, migrate, quote_path, use_wal
 
 _BUSY_MS: Final = 5000
+_ONE_PAGE: Final = 65536  # the largest page there is: a file of ours has one before it has a write-ahead log
 #: the byte of the lock file that guards checkpoints; bytes from 1 are runs
 CHECKPOINT_LOCK: Final = 0
 
@@ -29,12 +30,14 @@ def connect(path: str) -> sqlite3.Connection:
     """
     if os.path.isdir(path):
         raise StoreError(f"{path}: is a folder, not a state file; name a file with --db")
+    with contextlib.suppress(OSError), open(path, "xb", opener=_privately):
+        pass  # a file that is there is not touched; why none can be made, SQLite says in the next line
     with translated(path):
         connection = sqlite3.connect(path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
         try:
             _settings(connection)
             migrate(connection, path)
-            connection.execute("PRAGMA journal_mode=WAL")
+            use_wal(connection)
             connection.execute("PRAGMA wal_autocheckpoint=0")  # only a holder of the checkpoint lock may
             connection.execute("PRAGMA journal_size_limit=67108864")
             connection.execute("PRAGMA synchronous=NORMAL")
@@ -42,6 +45,11 @@ def connect(path: str) -> sqlite3.Connection:
             connection.close()
             raise
     return connection
+
+
+def _privately(path: str, flags: int) -> int:
+    """Make a file for its owner alone: it holds parameters and values. SQLite gives its -wal and -shm the same mode."""
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 def connect_read_only(path: str) -> sqlite3.Connection:
@@ -59,7 +67,13 @@ def connect_read_only(path: str) -> sqlite3.Connection:
         try:
             try:
                 version = check_schema(connection, path)
-            except sqlite3.OperationalError:
+            except sqlite3.OperationalError as error:
+                name = getattr(error, "sqlite_errorname", "")
+                if name == "SQLITE_READONLY_ROLLBACK" and os.path.getsize(path) <= _ONE_PAGE:
+                    # Whoever made the file was killed at it: SQLite undoes that, but only for one who may write.
+                    connection.close()
+                    _roll_back(path)
+                    return connect_read_only(path)
                 # A write-ahead log cannot be set up on a read-only disk; without one the file is complete.
                 folder = os.path.dirname(os.path.abspath(path))
                 if os.access(folder, os.W_OK, effective_ids=True) or os.path.exists(f"{path}-wal"):
@@ -73,6 +87,15 @@ def connect_read_only(path: str) -> sqlite3.Connection:
             connection.close()
             raise
     return connection
+
+
+def _roll_back(path: str) -> None:
+    """Have SQLite undo a transaction whose writer was killed before the file had a write-ahead log."""
+    connection = sqlite3.connect(path, timeout=_BUSY_MS / 1000, isolation_level=None)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    finally:
+        connection.close()
 
 
 def _open_uri(uri: str) -> sqlite3.Connection:
@@ -97,14 +120,14 @@ def translated(path: str) -> Iterator[None]:
     """Turn SQLite's errors into ours, with the file's name and the next step."""
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise explain(error, path) from None
-    except UnicodeDecodeError:  # the name of a column, or SQLite's own message about one: `_text` is not asked
-        raise CorruptDatabase(f"{path}: is damaged and was left as it is; keep a copy, use another --db") from None
 
 
-def explain(error: sqlite3.Error, path: str) -> LiteflowError:
+def explain(error: sqlite3.Error | UnicodeDecodeError, path: str) -> LiteflowError:
     """The error of ours that says what SQLite's error means to a user."""
+    if isinstance(error, UnicodeDecodeError):  # the name of a column, or SQLite's message about one: not asked `_text`
+        return CorruptDatabase(f"{path}: is damaged and was left as it is; keep a copy, use another --db")
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return StoreError(f"{path}: locked by another program for too long; try again when it is done")
@@ -123,6 +146,28 @@ def explain(error: sqlite3.Error, path: str) -> LiteflowError:
     if type(error) is sqlite3.DatabaseError:
         return CorruptDatabase(f"{path}: cannot be read ({error})")
     return StoreError(f"{path}: {error}")
+
+
+def identity(path: str) -> tuple[int, int] | None:
+    """Which file a path names; by `stat`, never by opening it (see above). None where there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def check_same_file(path: str, known: tuple[int, int] | None) -> None:
+    """Is the state file still where it was? What is written to a deleted file, nobody will read.
+
+    Raises:
+        StoreError: it was deleted, moved or replaced.
+    """
+    if identity(path) != known:
+        raise StoreError(
+            f"{path}: was deleted, moved or replaced while a run used it; the run was stopped. "
+            "Put the file back and resume the run, or start a new one"
+        )
 
 
 class Transaction:

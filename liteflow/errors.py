@@ -122,6 +122,10 @@ class RunOwned(LiteflowError):
     exit_code = 4
 
 
+class OwnerDied(RunOwned):
+    """The owner is dead, but what it has started is still being ended: in a moment the run can be had."""
+
+
 class ResourceError(LiteflowError):
     exit_code = 5
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
+from math import isfinite
 from typing import Any, NamedTuple
 
 from liteflow.database import connect_read_only, translated
-from liteflow.errors import RunNotFound
+from liteflow.errors import CorruptDatabase, RunNotFound
 from liteflow.locks import LockFile
 from liteflow.payload import Payload, payload_from_row
 
@@ -106,6 +107,29 @@ class DagRecord(NamedTuple):
     updated_at: float
 
 
+_Kind = frozenset[type]
+_TEXT, _TEXT_OR_NOT = _Kind({str}), _Kind({str, type(None)})
+_INT, _INT_OR_NOT = _Kind({int}), _Kind({int, type(None)})
+_REAL, _REAL_OR_NOT = _Kind({float}), _Kind({float, type(None)})
+
+#: What SQLite promises of each column, by query: a damaged file may break its word.
+_RUN_KINDS = (
+    _INT, _TEXT, _TEXT, _TEXT, _REAL, _REAL_OR_NOT, _REAL_OR_NOT, _REAL_OR_NOT, _TEXT_OR_NOT, _TEXT, _TEXT,
+    _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT, _INT_OR_NOT, _TEXT_OR_NOT, _INT_OR_NOT, _INT, _TEXT_OR_NOT,
+)  # fmt: skip
+_INSTANCE_KINDS = (
+    _TEXT, _INT, _TEXT, _TEXT, _REAL_OR_NOT, _INT, _TEXT_OR_NOT, _TEXT_OR_NOT, _REAL_OR_NOT, _REAL_OR_NOT, _REAL,
+)  # fmt: skip
+_ATTEMPT_KINDS = (
+    _TEXT, _INT, _INT, _TEXT, _REAL, _REAL_OR_NOT, _INT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT,
+)  # fmt: skip
+_EVENT_KINDS = (
+    _INT, _TEXT, _TEXT_OR_NOT, _INT_OR_NOT, _INT_OR_NOT, _TEXT_OR_NOT, _TEXT, _TEXT_OR_NOT, _REAL,
+)  # fmt: skip
+_VALUE_KINDS = (_TEXT, _INT, _TEXT, _TEXT, _INT, _REAL)
+_PAYLOAD_KINDS = (_TEXT, _Kind({str, bytes, int, float, type(None)}), _INT, _TEXT_OR_NOT, _TEXT_OR_NOT)
+_DAG_KINDS = (_TEXT, _TEXT, _TEXT_OR_NOT, _REAL, _REAL)
+
 _RUN = (
     "SELECT run_no, run_id, dag_id, status, created_at, started_at, ended_at, logical_date, parent_run_id, params, "
     "graph_digest, source, cwd, settings, owner_pid, owner_host, owner_session, resumable, reason "
@@ -139,9 +163,19 @@ class History:
         self._connection.close()
         self._locks.close()
 
-    def _rows(self, sql: str, parameters: Sequence[object] = ()) -> list[Any]:
+    def _rows(self, sql: str, parameters: Sequence[object] = (), kinds: Sequence[_Kind] | None = None) -> list[Any]:
         with translated(self.path):
-            return self._connection.execute(sql, parameters).fetchall()
+            rows = self._connection.execute(sql, parameters).fetchall()
+        if kinds is not None:
+            for row in rows:
+                for value, kind in zip(row, kinds, strict=True):
+                    known = type(value)
+                    if known not in kind or (known is float and not isfinite(value)):
+                        raise CorruptDatabase(
+                            f"{self.path}: is damaged (a row holds what it cannot) and was left as it is; "
+                            "keep a copy, use another --db"
+                        )
+        return rows
 
     # -- runs ----------------------------------------------------------------------------------------------
 
@@ -155,7 +189,7 @@ class History:
             where.append("run_no<?")
             parameters.append(before)
         sql = f"{_RUN} WHERE {' AND '.join(where)} ORDER BY run_no DESC LIMIT ?"
-        return [self._run(row) for row in self._rows(sql, [*parameters, limit])]
+        return [self._run(row) for row in self._rows(sql, [*parameters, limit], _RUN_KINDS)]
 
     def run(self, run_id: str) -> RunRecord:
         """A run by its id, or by the beginning of its id where that is enough.
@@ -163,9 +197,9 @@ class History:
         Raises:
             RunNotFound: none or several match.
         """
-        rows = self._rows(f"{_RUN} WHERE run_id=?", (run_id,))
+        rows = self._rows(f"{_RUN} WHERE run_id=?", (run_id,), _RUN_KINDS)
         if not rows and run_id:
-            rows = self._rows(f"{_RUN} WHERE substr(run_id, 1, ?)=? LIMIT 3", (len(run_id), run_id))
+            rows = self._rows(f"{_RUN} WHERE substr(run_id, 1, ?)=? LIMIT 3", (len(run_id), run_id), _RUN_KINDS)
         if not rows:
             raise RunNotFound(f"{self.path}: there is no run {run_id!r}")
         if len(rows) > 1:
@@ -187,11 +221,15 @@ class History:
     def _run(self, row: Sequence[Any]) -> RunRecord:
         values = list(row)
         values[9], values[13], values[17] = _json(values[9], {}), _json(values[13], {}), bool(values[17])
+        if not isinstance(values[13].get("log_dir"), str | None):
+            del values[13]["log_dir"]
         record = RunRecord(*values)
         if record.status == "RUNNING" and not self._locks.is_held(record.run_no):
             # The owner may have ended the run between our two looks: look again before calling it dead.
             again = self._rows(
-                "SELECT status, reason, ended_at FROM liteflow_dag_runs WHERE run_no=?", (record.run_no,)
+                "SELECT status, reason, ended_at FROM liteflow_dag_runs WHERE run_no=?",
+                (record.run_no,),
+                (_TEXT, _TEXT_OR_NOT, _REAL_OR_NOT),
             )
             status, reason, ended_at = again[0] if again else (record.status, None, None)
             if status == "RUNNING":
@@ -203,17 +241,17 @@ class History:
 
     def instances(self, run_id: str) -> list[InstanceRecord]:
         """All task instances of a run, by task id."""
-        return [_instance(row) for row in self._rows(f"{_INSTANCE} ORDER BY task_id, map_index", (run_id,))]
+        rows = self._rows(f"{_INSTANCE} ORDER BY task_id, map_index", (run_id,), _INSTANCE_KINDS)
+        return [_instance(row) for row in rows]
 
     def instance(self, run_id: str, task_id: str, map_index: int = -1) -> InstanceRecord | None:
-        rows = self._rows(f"{_INSTANCE} AND task_id=? AND map_index=?", (run_id, task_id, map_index))
+        rows = self._rows(f"{_INSTANCE} AND task_id=? AND map_index=?", (run_id, task_id, map_index), _INSTANCE_KINDS)
         return _instance(rows[0]) if rows else None
 
     def counts(self, run_id: str) -> dict[str, int]:
         """How many task instances are in each state."""
-        return dict(
-            self._rows("SELECT status, count(*) FROM liteflow_task_instances WHERE run_id=? GROUP BY 1", (run_id,))
-        )
+        sql = "SELECT status, count(*) FROM liteflow_task_instances WHERE run_id=? GROUP BY 1"
+        return dict(self._rows(sql, (run_id,), (_TEXT, _INT)))
 
     def attempts(self, run_id: str, task_id: str | None = None) -> list[AttemptRecord]:
         """All attempts of a run, or of one of its tasks, oldest first."""
@@ -225,21 +263,24 @@ class History:
         if task_id is not None:
             sql += " AND task_id=?"
             parameters.append(task_id)
-        return [AttemptRecord(*row) for row in self._rows(f"{sql} ORDER BY task_id, map_index, attempt", parameters)]
+        rows = self._rows(f"{sql} ORDER BY task_id, map_index, attempt", parameters, _ATTEMPT_KINDS)
+        return [AttemptRecord(*row) for row in rows]
 
     def events(self, run_id: str | None = None, *, after: int = 0, limit: int = 1000) -> list[EventRecord]:
         """Events with a `seq` above `after`, oldest first."""
         sql = "SELECT seq, run_id, task_id, map_index, attempt, previous, status, reason, at FROM liteflow_events "
         if run_id is None:
-            rows = self._rows(f"{sql} WHERE seq>? ORDER BY seq LIMIT ?", (after, limit))
+            rows = self._rows(f"{sql} WHERE seq>? ORDER BY seq LIMIT ?", (after, limit), _EVENT_KINDS)
         else:
-            rows = self._rows(f"{sql} WHERE run_id=? AND seq>? ORDER BY seq LIMIT ?", (run_id, after, limit))
+            where = "WHERE run_id=? AND seq>? ORDER BY seq LIMIT ?"
+            rows = self._rows(f"{sql} {where}", (run_id, after, limit), _EVENT_KINDS)
         return [EventRecord(*row) for row in rows]
 
     def values(self, run_id: str) -> list[ValueRecord]:
         """What values a run has stored."""
         sql = "SELECT task_id, map_index, key, encoding, size, created_at FROM liteflow_xcom WHERE run_id=?"
-        return [ValueRecord(*row) for row in self._rows(f"{sql} ORDER BY task_id, map_index, key", (run_id,))]
+        rows = self._rows(f"{sql} ORDER BY task_id, map_index, key", (run_id,), _VALUE_KINDS)
+        return [ValueRecord(*row) for row in rows]
 
     def value(self, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Payload | None:
         """A stored value, still encoded."""
@@ -247,6 +288,7 @@ class History:
             "SELECT encoding, value, size, file, sha256 FROM liteflow_xcom "
             "WHERE run_id=? AND task_id=? AND map_index=? AND key=?",
             (run_id, task_id, map_index, key),
+            _PAYLOAD_KINDS,
         )
         return payload_from_row(self.path, rows[0]) if rows else None
 
@@ -256,26 +298,41 @@ class History:
         snapshot = _json(rows[0][0], {}) if rows else {}
         return snapshot if isinstance(snapshot, dict) else {}
 
+    def graph_tasks(self, digest: str) -> list[dict[str, Any]]:
+        """The tasks of a snapshot; what an altered file has among them that is no task is left out."""
+        tasks = self.graph(digest).get("tasks")
+        return [row for row in tasks if _is_task(row)] if isinstance(tasks, list) else []
+
     # -- dags ------------------------------------------------------------------------------------------------
 
     def dags(self) -> list[DagRecord]:
         """All dags, by id."""
         sql = "SELECT dag_id, description, source, created_at, updated_at FROM liteflow_dags ORDER BY dag_id"
-        return [DagRecord(*row) for row in self._rows(sql)]
+        return [DagRecord(*row) for row in self._rows(sql, (), _DAG_KINDS)]
 
     def dag(self, dag_id: str) -> DagRecord | None:
         sql = "SELECT dag_id, description, source, created_at, updated_at FROM liteflow_dags WHERE dag_id=?"
-        return next((DagRecord(*row) for row in self._rows(sql, (dag_id,))), None)
+        return next((DagRecord(*row) for row in self._rows(sql, (dag_id,), _DAG_KINDS)), None)
 
     def run_ids(self, dag_id: str) -> Iterator[str]:
         """The ids of all runs of a dag."""
-        return (row[0] for row in self._rows("SELECT run_id FROM liteflow_dag_runs WHERE dag_id=?", (dag_id,)))
+        sql = "SELECT run_id FROM liteflow_dag_runs WHERE dag_id=?"
+        return (row[0] for row in self._rows(sql, (dag_id,), (_TEXT,)))
 
 
 def _instance(row: Sequence[Any]) -> InstanceRecord:
     values = list(row)
-    values[3] = _json(values[3], [])
+    values[3] = [one for one in _json(values[3], []) if isinstance(one, str)]
     return InstanceRecord(*values)
+
+
+def _is_task(row: object) -> bool:
+    """Is this a task of a snapshot, as the engine writes them?"""
+    if not isinstance(row, dict) or not isinstance(row.get("id"), str):
+        return False
+    above = row.get("depends_on", [])
+    words = (row.get("kind", ""), row.get("rule", ""))
+    return isinstance(above, list) and all(isinstance(one, str) for one in (*above, *words))
 
 
 def _json(text: object, default: Any) -> Any:

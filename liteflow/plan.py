@@ -176,12 +176,17 @@ class Plan:
         self.status[node] = status
 
     def _end(self, node: int, status: TaskStatus, moves: list[Move], reason: str | None = None) -> None:
-        """A task has ended for good: tell those below, and so on down."""
+        """A task has ended for good: tell those below, and so on down.
+
+        One that an interruption has ended has not: a resume runs it again, so those below go on waiting.
+        """
         self._change(node, status, moves, reason)
         self._open -= 1
         if status == "FAILED" and self._fail_fast and self._stopped is None:
             self.stop(f"task {self.graph.ids[node]!r} failed and fail_fast is set", moves, "FAILED")
-        self._spread(node, moves)
+        interrupted = status == "CANCELLED" and self._stopped is not None and self._stop_result == "INTERRUPTED"
+        if not interrupted:
+            self._spread(node, moves)
 
     def _spread(self, node: int, moves: list[Move]) -> None:
         """Tell those below that a task has ended, and so on down from those that end by it; without recursion."""

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
+from liteflow.errors import OwnerDied
 from liteflow.executors import Executor, open_executor
 from liteflow.graph import Graph
 from liteflow.locks import LockFile
@@ -24,11 +25,12 @@ from liteflow.processes.tree import sweep_session
 from liteflow.retry import RetryPolicy
 from liteflow.rules import TriggerRule
 from liteflow.states import RunStatus, TaskStatus
-from liteflow.store import NewInstance, NewRun, Store
+from liteflow.store import Kept, NewInstance, NewRun, Store
 from liteflow.work import Body, ErrorInfo, Outcome, RunInfo, Work
 
 _TICK_S: Final = 0.25  # how soon a request of another process is seen
 _CACHED_VALUE_BYTES: Final = 65536  # larger values are read again from the store by each consumer
+_SWEEP_S: Final = 25.0  # how long a dead owner's guardian may take to end what it had started
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -172,7 +174,7 @@ class _Loop:
         attempts: dict[int, int] = {}
         if resume:
             snapshot = (program.digest, program.snapshot)
-            kept, before = self._store.claim(options.run_id, instances, snapshot, self._executor.session)
+            kept, before = self._claim(instances, snapshot)
             if before is not None:
                 # Had the last owner and its guardian been killed at the same instant, its tasks might still be alive.
                 sweep_session(before)
@@ -212,6 +214,17 @@ class _Loop:
         )
         self._tell("run_began", program, options, done)
         self._store_moves(self.plan.opening, time.time())
+
+    def _claim(self, instances: Sequence[NewInstance], snapshot: tuple[str, str]) -> tuple[dict[str, Kept], int | None]:
+        """Take the run over; where its owner is dead and its guardian still at the killing, wait for that."""
+        give_up = time.monotonic() + _SWEEP_S
+        while True:
+            try:
+                return self._store.claim(self._options.run_id, instances, snapshot, self._executor.session)
+            except OwnerDied:
+                if time.monotonic() >= give_up:
+                    raise
+                time.sleep(0.01)
 
     # -- the loop ------------------------------------------------------------------------------------------
 
@@ -322,6 +335,8 @@ class _Loop:
         now = time.monotonic()
         if now - self._looked_at >= _TICK_S:
             self._looked_at = now
+            self._store.check_file()
+            self._store.rest()
             for request in self._store.requests():
                 if request.action == "cancel" and self.plan.stopped is None:
                     moves: list[Move] = []
@@ -363,10 +378,12 @@ class _Loop:
         for observer in list(self._observers):
             try:
                 getattr(observer, what)(*arguments)
-            except Exception:
+            except Exception as error:
                 import logging  # 18 ms that a run without a fault need not pay
 
-                logging.getLogger(__name__).exception("an observer failed and is not told any more")
+                log = logging.getLogger(__name__)
+                log.warning("%s failed and is told nothing more: %s", type(observer).__name__, error)
+                log.debug("this is how it failed", exc_info=True)
                 self._observers.remove(observer)
 
 

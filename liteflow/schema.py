@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from typing import Final
 
 from liteflow.errors import NotOurs, SchemaTooNew, StoreError
 
 APPLICATION_ID: Final = 0x4C466C77  # "LFlw"
+_SWITCH_S: Final = 5.0
 
 _V1: Final = """
 CREATE TABLE liteflow_dags (
@@ -140,10 +142,12 @@ def check_schema(connection: sqlite3.Connection, path: str) -> int:
         NotOurs: the database holds another program's tables.
         SchemaTooNew: a newer version of this program wrote it.
     """
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    # One statement sees one state: another process may be making the tables at this moment.
+    application, version, tables = connection.execute(
+        "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema) "
+        "FROM pragma_application_id, pragma_user_version"
+    ).fetchone()
     if application != APPLICATION_ID:
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if application or version or tables:
             raise NotOurs(f"{path}: this SQLite database belongs to another program; choose another file with --db")
         return 0
@@ -155,6 +159,24 @@ def check_schema(connection: sqlite3.Connection, path: str) -> int:
     return int(version)
 
 
+def use_wal(connection: sqlite3.Connection) -> None:
+    """Switch to a write-ahead log. Where two processes do so at the same instant, SQLite refuses one without waiting.
+
+    Raises:
+        sqlite3.OperationalError: another program keeps the file locked.
+    """
+    give_up = time.monotonic() + _SWITCH_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            busy = getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY")
+            if not busy or time.monotonic() >= give_up:
+                raise
+            time.sleep(0.005)
+
+
 def migrate(connection: sqlite3.Connection, path: str) -> None:
     """Bring an open, writable database to the newest schema; a no-op when it is there already.
 
@@ -164,7 +186,7 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
     """
     if check_schema(connection, path) == SCHEMA_VERSION:
         return
-    connection.execute("PRAGMA journal_mode=WAL")
+    use_wal(connection)
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = check_schema(connection, path)  # again, now that nobody else can be at it

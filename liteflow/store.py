@@ -15,9 +15,10 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from liteflow.database import CHECKPOINT_LOCK, Transaction, connect, explain, translated
-from liteflow.errors import RunNotFound, RunOwned, StaleRun, StoreError
+from liteflow.database import CHECKPOINT_LOCK, Transaction, check_same_file, connect, explain, identity, translated
+from liteflow.errors import OwnerDied, RunNotFound, RunOwned, StaleRun, StoreError
 from liteflow.locks import LockFile
+from liteflow.owner import boot_id, start_ticks
 from liteflow.payload import Payload, payload_from_row, spill_root
 from liteflow.states import RunStatus
 from liteflow.work import Outcome
@@ -87,9 +88,11 @@ class Store:
         self._always_sync = durability == "power"
         self._synced_at = time.monotonic()
         self._syncing = False
+        self._unsynced = False  # was anything committed since the last sync?
         self._data_version: int | None = None
         self._clear()
         self._connection = connect(path)
+        self._identity = identity(path)
 
     # -- becoming the owner --------------------------------------------------------------------------------
 
@@ -147,15 +150,16 @@ class Store:
         with translated(self.path), Transaction(self._connection, self._locks):
             execute = self._connection.execute
             row = execute(
-                "SELECT run_no, epoch, status, owner_pid, owner_host, graph_digest, owner_session "
-                "FROM liteflow_dag_runs "
-                "WHERE run_id=?",
+                "SELECT run_no, epoch, status, owner_pid, owner_host, graph_digest, owner_session, owner_start, "
+                "owner_boot FROM liteflow_dag_runs WHERE run_id=?",
                 (run_id,),
             ).fetchone()
             if row is None:
                 raise RunNotFound(f"{self.path}: there is no run {run_id!r}")
-            run_no, epoch, status, pid, host, old_graph, before = row
+            run_no, epoch, status, pid, host, old_graph, before, start, boot = row
             if not self._locks.acquire(run_no):
+                if (host, boot) == (os.uname().nodename, boot_id()) and start_ticks(pid) != start:
+                    raise OwnerDied(f"run {run_id}: its owner, process {pid}, is dead, but its tasks still end")
                 raise RunOwned(f"run {run_id} is owned by process {pid} on {host}, which is still at work")
             execute("INSERT OR IGNORE INTO liteflow_graphs VALUES (?,?)", graph)
             execute(
@@ -209,7 +213,7 @@ class Store:
         self._connection.execute(
             "UPDATE liteflow_dag_runs SET owner_pid=?, owner_start=?, owner_boot=?, owner_host=?, owner_session=? "
             "WHERE run_no=?",
-            (os.getpid(), _start_ticks(), _boot_id(), os.uname().nodename, session, run_no),
+            (os.getpid(), start_ticks(), boot_id(), os.uname().nodename, session, run_no),
         )
 
     def _insert_instances(self, instances: Iterable[NewInstance], now: float) -> None:
@@ -326,11 +330,12 @@ class Store:
             StaleRun: another process has taken the run over; nothing was written.
             StoreError, ResourceError: SQLite refused for a minute; nothing was written.
         """
+        self.check_file()
         began = time.monotonic()
         pause = 0.05
         while True:
-            self._choose_sync(time.monotonic())
             try:
+                self._choose_sync(time.monotonic())
                 with Transaction(self._connection, self._locks):
                     self._write()
                 break
@@ -339,9 +344,29 @@ class Store:
                     raise explain(error, self.path) from None
                 time.sleep(pause)
                 pause = min(pause * 2, 2.0)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeDecodeError) as error:
                 raise explain(error, self.path) from None
+        self._unsynced = not self._syncing
         self._clear()
+
+    def rest(self) -> None:
+        """Sync what was committed, when nothing has been committed for a while; call it between turns."""
+        now = time.monotonic()
+        if not self._unsynced or now - self._synced_at < _SYNC_EVERY_S:
+            return
+        try:
+            self._choose_sync(now)
+            with Transaction(self._connection, self._locks):  # only a commit that writes syncs the log
+                self._connection.execute("UPDATE liteflow_dag_runs SET epoch=epoch WHERE run_no=?", (self._run_no,))
+            self._unsynced = False
+        except sqlite3.OperationalError:
+            return  # locked, or a full disk: the next commit says so, if it lasts
+        except sqlite3.Error as error:
+            raise explain(error, self.path) from None
+
+    def check_file(self) -> None:
+        """Raises StoreError when the state file is not where it was: see `database.check_same_file`."""
+        check_same_file(self.path, self._identity)
 
     def _write(self) -> None:
         execute, executemany = self._connection.execute, self._connection.executemany
@@ -433,6 +458,8 @@ class Store:
             ).fetchall()
         except sqlite3.OperationalError:
             return []  # locked just now: they will be there at the next tick
+        except sqlite3.Error as error:
+            raise explain(error, self.path) from None
         self._data_version = version
         return [Request(*row) for row in rows]
 
@@ -453,20 +480,3 @@ class Store:
 
 def _error_text(message: str, traceback: str) -> str:
     return (traceback.rstrip() or message)[-_ERROR_LIMIT:]
-
-
-def _start_ticks() -> int | None:
-    """When this process was started, in kernel ticks since boot: with the pid it names a process for ever."""
-    try:
-        with open("/proc/self/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return None
-
-
-def _boot_id() -> str | None:
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return None

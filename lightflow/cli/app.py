@@ -32,6 +32,7 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "Keep": {
         "list-checkpoints": ("checkpoints:list_checkpoints", "List the checkpoint files of a workflow."),
         "clear": ("checkpoints:clear", "Forget where the runs of a workflow stopped."),
+        "doctor": ("doctor:doctor", "Check this machine and the state file."),
         "completion": ("completion:completion", "Print the completion script of a shell."),
     },
 }

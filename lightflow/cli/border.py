@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import errno
 import os
+import stat
 import sys
 from collections.abc import Callable
 from typing import Any, Final, TextIO
@@ -65,10 +66,21 @@ def guard(work: Callable[[], int], *, debug: bool = False) -> int:
     try:
         sys.stdout.flush()
     except OSError as error:
+        gone = reader_is_gone(error, sys.stdout)
         mute(sys.stdout)
-        if not isinstance(error, BrokenPipeError):
+        if not gone:
             code = code or report(error)
     return code
+
+
+def reader_is_gone(error: OSError, stream: TextIO) -> bool:
+    """Has whoever read the stream left (`| head`, a terminal that was closed), or is it an error of a disk?"""
+    if error.errno != errno.EIO:
+        return isinstance(error, BrokenPipeError)
+    try:
+        return stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def mute(stream: TextIO) -> None:

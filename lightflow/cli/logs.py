@@ -17,6 +17,7 @@ from lightflow.cli.output import is_terminal, near_path, paint, say_json, tame
 from lightflow.cli.shapes import attempt_shape
 from liteflow.history import AttemptRecord
 from liteflow.picture import duration_text
+from liteflow.processes.output import open_regular
 from liteflow.states import RUN_ENDED, TASK_ENDED
 
 _CHUNK: Final = 65_536
@@ -113,7 +114,7 @@ class Printer:
         if one.log_path is None:
             return
         try:
-            with open(one.log_path, "rb") as file:
+            with open_regular(one.log_path) as file:
                 if not os.fstat(file.fileno()).st_size and one.attempt not in self._read:
                     return
                 if one.attempt not in self._read:

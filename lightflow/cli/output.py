@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, TextIO
 
-from lightflow.cli.border import mute
+from lightflow.cli.border import mute, reader_is_gone
 from lightflow.errors import printable
 from liteflow.picture import look_of
 
@@ -48,7 +48,9 @@ def say(text: str = "", stream: TextIO | None = None) -> None:
     stream = stream or sys.stdout
     try:
         stream.write(f"{text}\n")
-    except BrokenPipeError:
+    except OSError as error:
+        if not reader_is_gone(error, stream):
+            raise
         mute(stream)
 
 

@@ -15,6 +15,7 @@ from lightflow.service import inspecting
 from lightflow.service.inspecting import RunView
 from liteflow.history import AttemptRecord, InstanceRecord
 from liteflow.picture import duration_text
+from liteflow.processes.output import open_regular
 
 MOST_ROWS: Final = 40  # of larger runs only what is worth a look is listed
 _SLOWEST: Final = 10
@@ -122,7 +123,7 @@ def log_tail(attempt: AttemptRecord | None, lines: int = _TAIL_LINES) -> tuple[l
     if attempt is None or attempt.log_path is None:
         return [], None
     try:
-        with open(attempt.log_path, "rb") as file:
+        with open_regular(attempt.log_path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
             text = file.read(_TAIL_BYTES).decode("utf-8", "replace")
     except OSError:

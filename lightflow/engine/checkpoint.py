@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from liteflow.errors import LiteflowError
 from liteflow.history import AttemptRecord, History
+from liteflow.processes.output import open_regular
 from liteflow.runner import Observer, Options, Program
 from liteflow.states import RunStatus, TaskStatus
 
@@ -95,7 +96,7 @@ def write(folder: str, db_path: str, run_id: str, status: str | None = None) -> 
     path = os.path.join(folder, f"{run.dag_id}.{run.run_id}{SUFFIX}")
     temporary = os.path.join(folder, f".writing-{run.run_id}-{os.getpid()}")
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
+        with open(temporary, "w", encoding="utf-8", opener=_privately) as file:
             json.dump(content, file, indent=2)
             file.write("\n")
         os.replace(temporary, path)
@@ -106,12 +107,16 @@ def write(folder: str, db_path: str, run_id: str, status: str | None = None) -> 
     return path
 
 
+def _privately(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)  # it holds output
+
+
 def _output(attempt: AttemptRecord) -> str:
     """The end of an attempt's output."""
     if attempt.log_path is None:
         return ""
     try:
-        with open(attempt.log_path, "rb") as file:
+        with open_regular(attempt.log_path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _OUTPUT_BYTES))
             return file.read(_OUTPUT_BYTES).decode("utf-8", "replace").strip()
     except OSError:
@@ -125,10 +130,11 @@ def read(path: str) -> Checkpoint:
         CheckpointError: it cannot be read, or is no checkpoint of a version we know.
     """
     try:
-        if os.path.getsize(path) > _MOST_BYTES:
+        with open_regular(path) as file:
+            data = file.read(_MOST_BYTES + 1)
+        if len(data) > _MOST_BYTES:
             raise CheckpointError(f"{path}: too large for a checkpoint")
-        with open(path, encoding="utf-8") as file:
-            raw = json.load(file)
+        raw = json.loads(data.decode("utf-8"))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

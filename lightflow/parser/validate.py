@@ -152,7 +152,7 @@ def _types(tree: Tree, tasks: dict[str, dict[str, Any]], registry: Registry) -> 
     known = {info.name for info in registry.known()}
     for task_id, task in tasks.items():
         name = task["type"]
-        if name in known or not isinstance(name, str) or registry.find(name) is not None:
+        if not isinstance(name, str) or name in known or registry.find(name) is not None:
             continue
         near = did_you_mean(name, registry.names())
         hint = near or "; a type of your own needs its file in `plugins:`"

@@ -74,7 +74,7 @@ def status(db: str, run_id: str | None = None) -> RunView:
 
 
 def _in_order(history: History, run: RunRecord) -> list[InstanceRecord]:
-    place = {row["id"]: number for number, row in enumerate(history.graph(run.graph_digest).get("tasks", []))}
+    place = {row["id"]: number for number, row in enumerate(history.graph_tasks(run.graph_digest))}
     instances = history.instances(run.run_id)
     return sorted(instances, key=lambda one: (place.get(one.task_id, len(place)), one.task_id, one.map_index))
 
@@ -152,7 +152,7 @@ def why(db: str, run_id: str | None, task_id: str) -> Explanation:
     """
     with History(db) as history:
         run = _latest_with(history, task_id) if run_id is None else history.run(run_id)
-        rows = {row["id"]: row for row in history.graph(run.graph_digest).get("tasks", [])}
+        rows = {row["id"]: row for row in history.graph_tasks(run.graph_digest)}
         instances = {one.task_id: one for one in history.instances(run.run_id)}
         if task_id not in instances:
             raise RunNotFound(f"run {run.run_id} has no task {task_id!r}{_near(task_id, list(instances))}")

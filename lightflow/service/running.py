@@ -135,7 +135,7 @@ def _resume(loaded: Loaded, last: RunRecord, options: RunOptions, notify: Notify
     dag, settings = loaded
     with History(options.db) as history:
         finished = {one.task_id for one in history.instances(last.run_id) if one.status == Status.SUCCESS}
-        before = {row["id"]: row.get("digest") for row in history.graph(last.graph_digest).get("tasks", [])}
+        before = {row["id"]: row.get("digest") for row in history.graph_tasks(last.graph_digest)}
     changed = [
         task_id
         for task_id, task in dag.tasks.items()

@@ -36,6 +36,7 @@ _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal
             signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)  # fmt: skip
 _PR_SET_CHILD_SUBREAPER = 36
 _PIPE_READ_BYTES = 256 * 1024
+_RESERVE = 4  # descriptors kept for a sweep: to read the process table, and to hold a process
 _DRAIN_READS = 64  # a pipe holds at most 1 MiB unless someone keeps writing
 
 
@@ -90,6 +91,7 @@ class Guardian:
         self._stopping: dict[int, _Main] = {}  # by ticket: those with a deadline
         self._control_mask = select.EPOLLIN
         self._leaving = False
+        self._reserve: list[int] = []
 
     def run(self) -> None:
         """Serve until the orchestrator says goodbye or is gone; nothing started here lives after that."""
@@ -105,6 +107,7 @@ class Guardian:
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         become_subreaper()
+        self._keep_reserve()
         for name in os.listdir("/proc/self/fd"):  # what the program inherited is not for commands either
             if int(name) > 2:
                 try:
@@ -214,7 +217,7 @@ class Guardian:
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as Python starts everywhere
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            for fd in (self._control.fileno(), self._epoll.fileno(), *self._wake, *self._pipes,
+            for fd in (self._control.fileno(), self._epoll.fileno(), *self._wake, *self._pipes, *self._reserve,
                        *self._control.descriptors, *self._close_in_workers):  # fmt: skip
                 close_quietly(fd)
             become_subreaper()
@@ -319,12 +322,29 @@ class Guardian:
             return tag not in running and tree.session_of(tag) == self._session
 
         if direct is None or any(is_left(tree.tag_of(pid)) for pid in orphans):
-            tree.sweep(is_left)
+            self._sweep(is_left)
+
+    def _keep_reserve(self) -> None:
+        """Hold descriptors back, so that a program which has used up all others can still be ended."""
+        while len(self._reserve) < _RESERVE:
+            try:
+                self._reserve.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+            except OSError:
+                return
+
+    def _sweep(self, belongs: Callable[[int], bool], **which: Any) -> None:
+        """`tree.sweep`, with the reserve set free for it."""
+        while self._reserve:
+            os.close(self._reserve.pop())
+        try:
+            tree.sweep(belongs, **which)
+        finally:
+            self._keep_reserve()
 
     def _end_tree(self, tickets: set[int]) -> None:
         """Kill all processes of these tickets; the loop then finds that their mains have ended."""
         tags = {tree.make_tag(self._session, ticket) for ticket in tickets}
-        tree.sweep(tags.__contains__)
+        self._sweep(tags.__contains__)
         for ticket in tickets:
             main = self._tickets.get(ticket)
             if main is not None:  # where no tag could be set: its group at least
@@ -354,7 +374,7 @@ class Guardian:
     def _sweep_all(self) -> None:
         """End every process of this session and every descendant, tagged or not; reap them."""
         me = os.getpid()
-        tree.sweep(lambda tag: tree.session_of(tag) == self._session, root=me, spare=(me,))
+        self._sweep(lambda tag: tree.session_of(tag) == self._session, root=me, spare=(me,))
         for main, _ in self._reap_zombies():
             _delete_if_empty(main.spool)
         for main in list(self._pipes.values()):

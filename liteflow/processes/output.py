@@ -5,7 +5,10 @@ Of a long output the beginning and the end are kept, with a line between them th
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
+from typing import BinaryIO
 
 HEAD_BYTES = 48 * 1024 * 1024
 TAIL_BYTES = 16 * 1024 * 1024
@@ -25,6 +28,22 @@ def open_log(path: str) -> int:
     except FileNotFoundError:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         return os.open(path, flags, 0o600)
+
+
+def open_regular(path: str) -> BinaryIO:
+    """Open a file for reading whose name came out of another file: never a pipe that waits, or a device without end.
+
+    Raises:
+        OSError: it cannot be opened, or is not a regular file.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except ValueError as error:  # a NUL in the name
+        raise FileNotFoundError(errno.ENOENT, str(error), path) from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise FileNotFoundError(errno.ENOENT, "not a regular file", path)
+    return os.fdopen(fd, "rb")
 
 
 class Bounds:

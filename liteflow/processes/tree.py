@@ -164,8 +164,12 @@ def sweep(belongs: Callable[[int], bool], *, root: int | None = None, spare: Col
     while time.monotonic() < give_up:
         held: dict[int, int] = {}
         try:
-            while new := _hold(members(belongs, root=root, spare=out_of_reach), held, belongs, out_of_reach):
-                held |= new
+            try:
+                while new := _hold(members(belongs, root=root, spare=out_of_reach), held, belongs, out_of_reach):
+                    held |= new
+            except OSError:  # the handles have used up all descriptors: end these first, then look again
+                if not held:
+                    raise
             if not held:
                 break
             for handle in held.values():

@@ -129,7 +129,7 @@ def test_sigint_stops_the_run_and_then_the_script(start: Start, db: str, trail: 
         "before": "SUCCESS",
         "work": "CANCELLED",
         "shell": "CANCELLED",
-        "after": "UPSTREAM_FAILED",
+        "after": "PENDING",
     }
 
 

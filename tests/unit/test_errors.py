@@ -24,6 +24,7 @@ TREE: list[tuple[type[errors.LiteflowError], tuple[type, ...], int]] = [
     (errors.RunNotFound, (errors.StoreError,), 3),
     (errors.StaleRun, (errors.StoreError,), 4),
     (errors.RunOwned, (errors.LiteflowError,), 4),
+    (errors.OwnerDied, (errors.RunOwned,), 4),
     (errors.ResourceError, (errors.LiteflowError,), 5),
     (errors.LiteflowError, (Exception,), 70),
 ]

@@ -1,0 +1,309 @@
+"""Is this machine, and this state file, fit to run workflows? Changes and executes nothing, and survives any file."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from typing import Final, Literal, NamedTuple
+
+from liteflow.database import connect_read_only, translated
+from liteflow.errors import LiteflowError
+from liteflow.history import History, RunRecord
+from liteflow.locks import LockFile
+from liteflow.processes import tree
+from liteflow.schema import SCHEMA_VERSION
+
+#: `fine`; `note`: good to know; `warning`: works, with a risk; `missing`: an ability that runs need; `problem`: the
+#: state file.
+Verdict = Literal["fine", "note", "warning", "missing", "problem"]
+
+_NETWORK: Final = {
+    "nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "9p", "afs", "ceph", "coda", "glusterfs", "fuse.glusterfs",
+    "lustre", "gpfs", "beegfs", "ocfs2", "gfs2", "fuse.sshfs", "fuse.s3fs", "fuse.rclone", "fuse.gcsfuse", "virtiofs",
+    "vboxsf",
+}  # fmt: skip
+_STRICT_TABLES: Final = (3, 37, 0)
+_WAL_RESET: Final = ((3, 7, 0), (3, 51, 2))  # the versions that have it, first and last
+_LITTLE_BYTES: Final = 100 * 1024 * 1024
+_LONG_LOG_BYTES: Final = 256 * 1024 * 1024
+_RUNS: Final = 200  # the newest, looked at for dead owners
+_PR_GET_CHILD_SUBREAPER: Final = 37
+
+
+class Finding(NamedTuple):
+    """What one check found; `hint` is what to do about it."""
+
+    check: str
+    verdict: Verdict
+    message: str
+    hint: str | None = None
+
+
+def examine(db: str) -> list[Finding]:
+    """All checks, in the order in which one would want to know. Raises nothing."""
+    checks: dict[str, Callable[[str], Iterator[Finding]]] = {
+        "python": _python,
+        "sqlite": _sqlite,
+        "processes": _processes,
+        "folder": _folder,
+        "file system": _file_system,
+        "locks": _locks,
+        "state file": _state_file,
+        "runs": _runs,
+    }
+    found: list[Finding] = []
+    broken = False
+    for name, check in checks.items():
+        if broken and name == "runs":
+            continue
+        try:
+            found += check(db)
+        except LiteflowError as error:
+            found.append(Finding(name, "problem", str(error)))
+        except (OSError, ValueError, ArithmeticError, sqlite3.Error) as error:
+            verdict: Verdict = "problem" if name in ("state file", "runs") else "missing"
+            found.append(Finding(name, verdict, f"cannot be told ({type(error).__name__}: {error})"))
+        broken = broken or any(one.verdict == "problem" for one in found)
+    return found
+
+
+def exit_code(findings: list[Finding]) -> int:
+    """3 when the state file has a problem, 1 when an ability is missing, else 0."""
+    verdicts = {one.verdict for one in findings}
+    return 3 if "problem" in verdicts else 1 if "missing" in verdicts else 0
+
+
+def _python(db: str) -> Iterator[Finding]:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    if not sys.platform.startswith("linux"):
+        yield Finding("python", "missing", f"Python {version} on {sys.platform}", "Lightflow is proved on Linux only")
+    else:
+        yield Finding("python", "fine", f"Python {version}")
+
+
+def _sqlite(db: str) -> Iterator[Finding]:
+    version = sqlite3.sqlite_version_info
+    text = f"SQLite {sqlite3.sqlite_version}"
+    if version < _STRICT_TABLES:
+        yield Finding("sqlite", "missing", text, "Lightflow needs SQLite 3.37 or newer: use a newer Python or system")
+    elif _WAL_RESET[0] <= version <= _WAL_RESET[1]:
+        yield Finding(
+            "sqlite",
+            "note",
+            f"{text} has the WAL-reset fault of 3.7.0 to 3.51.2, which can damage a file when two programs write and "
+            "checkpoint at the same instant. Lightflow checkpoints only while nobody writes, under a lock that its "
+            "writers share, so its own programs cannot meet it",
+            "do not write to the state file with other programs while a run goes on; reading is safe",
+        )
+    else:
+        yield Finding("sqlite", "fine", f"{text} (the WAL-reset fault was mended in 3.51.3)")
+
+
+def _processes(db: str) -> Iterator[Finding]:
+    """What the guardian needs so that nothing is left running."""
+    abilities = {
+        "child subreapers (prctl)": _has_subreaper,
+        "process handles (pidfd)": _has_pidfd,
+        "the list of children in /proc": lambda: tree.children() is not None,
+        "the process table in /proc": lambda: tree.process(os.getpid()) is not None,
+        "tags on processes (RLIMIT_RTTIME)": _has_tags,
+    }
+    lacking = [name for name, has in abilities.items() if not _holds(has)]
+    if lacking:
+        yield Finding(
+            "processes",
+            "missing",
+            f"not available here: {', '.join(lacking)}",
+            "a task that hides from its process group could be left running; use a kernel of 5.3 or newer, with /proc",
+        )
+    else:
+        yield Finding("processes", "fine", "whatever a task starts can be found and ended")
+
+
+def _holds(has: Callable[[], bool]) -> bool:
+    try:
+        return has()
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _has_subreaper() -> bool:
+    answer = ctypes.c_int()
+    return bool(ctypes.CDLL(None).prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(answer), 0, 0, 0) == 0)
+
+
+def _has_pidfd() -> bool:
+    handle = os.pidfd_open(os.getpid())
+    try:
+        signal.pidfd_send_signal(handle, 0)
+    finally:
+        os.close(handle)
+    return True
+
+
+def _has_tags() -> bool:
+    tag = tree.make_tag(tree.new_session(), 1)
+    tagger = tree.Tagger()
+    tagger.put_on(tag)
+    try:
+        return tree.tag_of(os.getpid()) == tag
+    finally:
+        tagger.take_off()
+
+
+def _folder(db: str) -> Iterator[Finding]:
+    folder = _folder_of(db)
+    if not os.path.isdir(folder):
+        yield Finding("folder", "missing", f"{folder}: no such folder", "make it, or name another file with --db")
+        return
+    if not os.access(folder, os.W_OK | os.X_OK):
+        yield Finding("folder", "warning", f"{folder}: cannot be written to", "runs can be looked at, and not started")
+    free = shutil.disk_usage(folder).free
+    size = f"{free / 1024**3:,.1f} GiB free in {folder}"
+    if free < _LITTLE_BYTES:
+        yield Finding("disk", "warning", size, "make room before the next run")
+    else:
+        yield Finding("disk", "fine", size)
+
+
+def _file_system(db: str) -> Iterator[Finding]:
+    kind = file_system_of(os.path.realpath(_folder_of(db)))
+    if kind is None:
+        yield Finding("file system", "note", "its kind is not known")
+    elif kind in _NETWORK:
+        yield Finding(
+            "file system",
+            "warning",
+            f"{kind} is a network file system: locks and syncs cannot be relied on there",
+            "keep the state file on a local disk",
+        )
+    elif kind in ("tmpfs", "ramfs"):
+        yield Finding("file system", "note", f"{kind} lies in memory: the state file is gone after a restart")
+    else:
+        yield Finding("file system", "fine", kind)
+
+
+def file_system_of(path: str, table: str = "/proc/self/mountinfo") -> str | None:
+    """The type of the file system that holds an absolute path; None where the kernel does not tell."""
+    try:
+        with open(table, encoding="utf-8", errors="surrogateescape") as file:
+            rows = file.read().splitlines()
+    except OSError:
+        return None
+    best, kind = -1, None
+    for row in rows:
+        before, _, after = row.partition(" - ")
+        fields, rest = before.split(" "), after.split(" ")
+        if len(fields) < 5 or not rest[0]:
+            continue
+        point = _unescaped(fields[4])
+        inside = path == point or path.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= best:  # of two on one point the later one hides the other
+            best, kind = len(point), rest[0]
+    return kind
+
+
+def _unescaped(point: str) -> str:
+    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        point = point.replace(code, char)
+    return point
+
+
+def _locks(db: str) -> Iterator[Finding]:
+    """Take and test a lock as a run does, in a scratch file beside the state file."""
+    folder = _folder_of(db)
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
+        yield Finding("locks", "note", "not tested: nothing can be written beside the state file")
+        return
+    scratch = os.path.join(folder, f".lightflow-doctor-{os.getpid()}")
+    owner = other = None
+    try:
+        owner = LockFile(scratch)
+        other = LockFile(scratch)
+        held = owner.acquire(1)
+        LockFile(scratch).close()  # a POSIX lock would be lost here
+        works = held and other.is_held(1) and not other.acquire(1) and not other.is_held(2)
+        owner.release(1)
+        works = works and not other.is_held(1)
+    except LiteflowError:
+        works = False
+    finally:
+        for one in (owner, other):
+            if one is not None:
+                one.close()
+        if os.path.lexists(f"{scratch}.lock"):
+            os.unlink(f"{scratch}.lock")
+    if works:
+        yield Finding("locks", "fine", "a run has one owner, and a dead owner is noticed at once")
+    else:
+        hint = "two programs could run the same run: keep the state file on a local disk"
+        yield Finding("locks", "missing", "locks of open files do not work here", hint)
+
+
+def _state_file(db: str) -> Iterator[Finding]:
+    if not os.path.lexists(db):
+        yield Finding("state file", "fine", f"{db}: there is none yet; the first run makes it")
+        return
+    if os.path.isfile(db) and not os.path.getsize(db):
+        yield Finding("state file", "note", f"{db}: is empty; the next run makes the tables")
+        return
+    connection = connect_read_only(os.path.abspath(db))
+    try:
+        with translated(db):
+            version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+            said = [str(row[0]) for row in connection.execute("PRAGMA quick_check(3)")]
+    finally:
+        connection.close()
+    if said != ["ok"]:
+        hint = "keep a copy of it and its -wal file, and go on with another --db; `sqlite3 FILE .recover` may save much"
+        yield Finding("state file", "problem", f"{db}: is damaged: {'; '.join(said)[:300]}", hint)
+        return
+    size = os.path.getsize(db)
+    yield Finding("state file", "fine", f"{db}: whole, {size / 1024**2:,.1f} MiB, schema {version} of {SCHEMA_VERSION}")
+    log = f"{db}-wal"
+    if os.path.exists(log) and os.path.getsize(log) > _LONG_LOG_BYTES:
+        hint = "another program may be reading it without end: end that program"
+        yield Finding("state file", "warning", f"{log}: has grown to {os.path.getsize(log) / 1024**2:,.0f} MiB", hint)
+
+
+def _runs(db: str) -> Iterator[Finding]:
+    """Runs whose owner died, what is left of them, and whether their output has a place."""
+    if not os.path.isfile(db) or not os.path.getsize(db):
+        return
+    with History(db) as history:
+        runs = history.runs(limit=_RUNS)
+    dead = [run for run in runs if run.status == "INTERRUPTED" and run.ended_at is None]
+    for run in dead:
+        yield _dead(run)
+    if not dead:
+        yield Finding("runs", "fine", "no run has lost its owner" if runs else "no run yet")
+    folder = runs[0].settings.get("log_dir") if runs else None
+    if isinstance(folder, str) and not _could_write(folder):
+        yield Finding("output", "warning", f"{folder}: cannot be written to", "tasks run, and what they print is lost")
+
+
+def _dead(run: RunRecord) -> Finding:
+    left = tree.find_survivors(run.owner_session) if run.owner_session is not None else []
+    alive = f"; {len(left)} processes of its tasks are still alive: {', '.join(map(str, left[:10]))}" if left else ""
+    return Finding(
+        "runs",
+        "warning",
+        f"run {run.run_id} of {run.dag_id} has lost its owner{alive}",
+        f"lightflow resume {run.run_id}",
+    )
+
+
+def _could_write(folder: str) -> bool:
+    """Could files be made in a folder, or the folder itself?"""
+    while not os.path.lexists(folder) and os.path.dirname(folder) != folder:
+        folder = os.path.dirname(folder)
+    return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
+
+
+def _folder_of(db: str) -> str:
+    return os.path.dirname(os.path.abspath(db))

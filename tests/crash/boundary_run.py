@@ -1,0 +1,55 @@
+"""One small run that touches the disk in every way the engine does: what R2 kills at each of its writes.
+
+The variant `checkpoints` makes every commit a synced one and folds the write-ahead log into the database after every
+few pages, which an ordinary run does only once a second and after 4 MiB.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from crashkit import Acknowledge, append, layered
+
+import liteflow.payload
+import liteflow.store
+from liteflow import Dag, Task
+from liteflow.context import current_context
+
+RUN = "r"
+GRAPH: Mapping[str, Sequence[str]] = layered(2, 3)
+_LARGE = 3000  # made to be more than is kept in a row: it goes to a file of its own
+
+
+def _work(effects: str, task: str, above: Sequence[object]) -> object:
+    append(effects, f"{task} {current_context().attempt}")
+    print(task)
+    return "x" * _LARGE if task == "t0_1" else len(above)
+
+
+def execute(folder: str, what: str, mode: str, variant: str) -> str:
+    """Run or resume, with commits that are all synced if the variant is `power`; returns its status.
+
+    For a process of its own: it changes the engine's constants.
+    """
+    changes = [(liteflow.payload, "SPILL_BYTES", 1000)]
+    if variant == "checkpoints":
+        changes += [(liteflow.store, "_CHECKPOINT_BYTES", 16384), (liteflow.store, "_SYNC_EVERY_S", 0)]
+    for module, name, value in changes:
+        assert hasattr(module, name), f"{name} has gone: this tests nothing"
+        setattr(module, name, value)
+    dag = Dag("flow", f"{folder}/state.db")
+    made: dict[str, Task] = {}
+    for task, above in GRAPH.items():
+        work = partial(_work, f"{folder}/effects", task)
+        made[task] = dag.task(work, task, above=[made[name] for name in above])
+    handle = os.open(f"{folder}/acknowledged", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    watcher, logs = Acknowledge(handle), f"{folder}/logs"
+    durability = "power" if variant == "power" else "process"
+    if what == "resume":
+        run = dag.resume(RUN, max_workers=1, mode=mode, observers=[watcher], log_dir=logs, durability=durability)
+    else:
+        run = dag.run(max_workers=1, mode=mode, run_id=RUN, observers=[watcher], log_dir=logs, durability=durability)
+    os.close(handle)
+    return run.status

@@ -1,0 +1,528 @@
+"""Tools of the crash suites: the outside view of a run, and the processes that the suites kill.
+
+Nothing here asks the engine whether it did well. The oracle is outside it: what observers acknowledged (written to a
+pipe after the commit), what tasks really did (one appended line each), the process table, and the state file read by
+plain `sqlite3`.
+
+A harness is a program of its own, single-threaded and a child subreaper: every process that a run of it leaves
+behind becomes its child, so "is anything left?" has an exact answer whatever that process did to hide.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+from liteflow import Observer
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+# -- figures -----------------------------------------------------------------------------------------------------
+
+
+def publish(name: str, **fields: object) -> str:
+    """Print one machine-readable line, and append it to the file named by LIGHTFLOW_FIGURES."""
+    seconds = fields.pop("seconds", None)
+    words = [name, *(f"{key}={value}" for key, value in fields.items())]
+    if isinstance(seconds, int | float):
+        words.append(f"{seconds:.0f}s")
+    line = " ".join(words)
+    print(line, flush=True)
+    path = os.environ.get("LIGHTFLOW_FIGURES")
+    if path:
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            os.write(handle, f"{line}\n".encode())
+        finally:
+            os.close(handle)
+    return line
+
+
+# -- the test's side: harness programs ---------------------------------------------------------------------------
+
+
+class Harness:
+    """Starts harness programs in folders of their own and collects what they report."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._started: list[subprocess.Popen[str]] = []
+
+    def start(self, program: str, *arguments: object) -> subprocess.Popen[str]:
+        """Start `tests/crash/<program>.py`; its first argument is an empty folder."""
+        place = self._folder / f"h{len(self._started)}"
+        place.mkdir()
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", str(HERE / f"{program}.py"), str(place), *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=place,
+            env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}", "PYTHONDONTWRITEBYTECODE": "1"},
+        )
+        self._started.append(process)
+        return process
+
+    @staticmethod
+    def collect(process: subprocess.Popen[str], limit_s: float = 600.0) -> dict[str, Any]:
+        """Wait for a harness program; its last line of output is its report."""
+        out, err = process.communicate(timeout=limit_s)
+        assert process.returncode == 0, f"the harness failed ({process.returncode}):\n{out[-3000:]}\n{err[-6000:]}"
+        report = json.loads(out.splitlines()[-1])
+        assert isinstance(report, dict)
+        return report
+
+    def run(self, program: str, *arguments: object, shards: int = 1, seed: int) -> dict[str, Any]:
+        """Run a program, or several of it at once with seeds of their own, and add up their reports."""
+        started = [self.start(program, *arguments, "--seed", seed * 1000 + n) for n in range(shards)]
+        return add_up([self.collect(process) for process in started])
+
+    def close(self) -> None:
+        for process in self._started:
+            if process.poll() is None:
+                process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.communicate(timeout=10)
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+
+def add_up(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Sum numbers, join lists; `worst_…` takes the largest."""
+    total: dict[str, Any] = {}
+    for report in reports:
+        for key, value in report.items():
+            if key not in total:
+                total[key] = value
+            elif key.startswith("worst"):
+                total[key] = max(total[key], value)
+            else:
+                total[key] = total[key] + value
+    return total
+
+
+# -- the harness's side: processes -------------------------------------------------------------------------------
+
+
+class Row(NamedTuple):
+    """One row of the process table."""
+
+    pid: int
+    parent: int
+    state: str
+    started: int
+    name: str
+
+
+def row_of(pid: int) -> Row | None:
+    """A process as /proc tells of it; our own reader, so that a fault in the engine's cannot hide one."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            text = file.read(4096)
+    except OSError:
+        return None
+    begin, end = text.find(b"("), text.rfind(b")")
+    fields = text[end + 2 :].split()
+    return Row(
+        pid, int(fields[1]), fields[0].decode(), int(fields[19]), text[begin + 1 : end].decode("utf-8", "replace")
+    )
+
+
+def process_table() -> dict[int, Row]:
+    return {row.pid: row for name in os.listdir("/proc") if name.isdigit() and (row := row_of(int(name))) is not None}
+
+
+def command_line(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb", buffering=0) as file:
+            return file.read(65536).replace(b"\0", b" ").decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def descendants(root: int | None = None) -> dict[int, Row]:
+    """Everything below a process (default: this one) that is not a zombie."""
+    table = process_table()
+    below: dict[int, list[int]] = {}
+    for row in table.values():
+        below.setdefault(row.parent, []).append(row.pid)
+    stack, found = list(below.get(os.getpid() if root is None else root, ())), dict[int, Row]()
+    while stack:
+        pid = stack.pop()
+        if pid not in found:
+            found[pid] = table[pid]
+            stack += below.get(pid, ())
+    return {pid: row for pid, row in found.items() if row.state not in "ZX"}
+
+
+def marked(marker: str) -> dict[int, Row]:
+    """Living processes with a word in their command line or in their name, wherever they hang in the tree."""
+    me = os.getpid()
+    return {
+        pid: row
+        for pid, row in process_table().items()
+        if pid != me and row.state not in "ZX" and (marker in row.name or marker in command_line(pid))
+    }
+
+
+def same(row: Row) -> bool:
+    """Does this very process still live?"""
+    now = row_of(row.pid)
+    return now is not None and now.started == row.started and now.state not in "ZX"
+
+
+_ended: dict[int, int] = {}  # exit codes of children that `reap` came across
+
+
+def reap() -> None:
+    """Take leave of every child that has ended; `wait_for` still knows how."""
+    with contextlib.suppress(ChildProcessError):
+        while (found := os.waitpid(-1, os.WNOHANG))[0]:
+            _ended[found[0]] = os.waitstatus_to_exitcode(found[1])
+
+
+def await_none(left: Callable[[], Any], limit_s: float = 1.0) -> tuple[float, Any]:
+    """Poll until nothing is left, or the limit has passed. Returns the seconds it took, and what is left."""
+    began = time.monotonic()
+    while True:
+        reap()
+        rest = left()
+        took = time.monotonic() - began
+        if not rest or took >= limit_s:
+            return took, rest
+        time.sleep(0.002)
+
+
+def end_descendants() -> None:
+    """Kill whatever is below this process, until nothing is."""
+    for _ in range(200):
+        reap()
+        left = descendants()
+        if not left:
+            return
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, number)
+        time.sleep(0.005)
+
+
+def _on_alarm(number: int, frame: FrameType | None) -> None:
+    raise TimeoutError(f"the harness took too long (signal {number})")
+
+
+@contextlib.contextmanager
+def as_harness(limit_s: int = 900) -> Iterator[None]:
+    """Be a subreaper for the length of the block; leave nothing behind, and do not run for ever."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    for number in (signal.SIGALRM, signal.SIGTERM):
+        signal.signal(number, _on_alarm)
+    signal.alarm(limit_s)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        end_descendants()
+
+
+def fork(child: Callable[[], object]) -> int:
+    """Run a function in a forked child and return the child's pid. The child's exit code: 0, or 99 if it raised."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        _ended.pop(pid, None)
+        return pid
+    code = 99
+    try:
+        for number in (signal.SIGALRM, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        child()
+        code = 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def wait_for(pid: int, limit_s: float = 30.0) -> int | None:
+    """The exit code of a child (-N: by signal N), or None when it does not end in time."""
+    if pid in _ended:
+        return _ended.pop(pid)
+    handle = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(handle, select.POLLIN)
+        if not poll.poll(limit_s * 1000):
+            return None
+    finally:
+        os.close(handle)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def append(path: str, text: str) -> None:
+    """Add one line to a file in one write, so that lines of several processes never mix."""
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.write(handle, f"{text}\n".encode())
+    os.close(handle)
+
+
+def lines(path: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def drain(handle: int) -> list[str]:
+    """All complete lines that a pipe without a writer still holds."""
+    data = b""
+    while chunk := os.read(handle, 65536):
+        data += chunk
+    return data.decode().splitlines()
+
+
+# -- acknowledgements ----------------------------------------------------------------------------------------------
+
+
+class Acknowledge(Observer):
+    """An observer that writes to a pipe what it is told; the engine tells it only what it has committed."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    def _say(self, text: str) -> None:
+        os.write(self._handle, text.encode())
+
+    def run_began(self, program: Any, options: Any, kept: Any) -> None:
+        self._say(f"BEGAN {time.monotonic()}\n")
+
+    def changed(self, changes: Sequence[Any]) -> None:
+        self._say("".join(f"{one.status} {one.task_id} {one.attempt}\n" for one in changes))
+
+    def run_ended(self, status: Any, reason: str | None) -> None:
+        self._say(f"ENDED {status}\n")
+
+
+# -- the state file, seen from outside -----------------------------------------------------------------------------
+
+_ENDED = {"SUCCESS", "FAILED", "SKIPPED", "CANCELLED"}
+
+
+class State(NamedTuple):
+    """What a state file holds of one run."""
+
+    found: bool
+    run: str
+    instances: dict[str, tuple[str, int]]  # status, try_number
+    attempts: dict[tuple[str, int], str]
+    events: list[tuple[int, str, int, str, str]]  # seq, task, attempt, previous, status
+    problems: list[str]
+
+    @property
+    def succeeded(self) -> set[str]:
+        return {task for (task, _), status in self.attempts.items() if status == "SUCCESS"}
+
+
+_NOTHING = State(False, "", {}, {}, [], [])
+
+
+def read_state(db: str, run_id: str) -> State:
+    """Read a run by plain SQL. Opened read-only: recovering the write-ahead log is left to the engine's next start."""
+    if not os.path.exists(db) or (os.path.getsize(db) == 0 and not os.path.exists(f"{db}-wal")):
+        return _NOTHING
+    connection = sqlite3.connect(f"file:{db}?mode=ro", uri=True, timeout=10, isolation_level=None)
+    try:
+        connection.execute("BEGIN")
+        problems = [f"quick_check: {word}" for (word,) in connection.execute("PRAGMA quick_check(5)") if word != "ok"]
+        if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name='liteflow_dag_runs'").fetchone():
+            return _NOTHING._replace(problems=problems)
+        row = connection.execute("SELECT status FROM liteflow_dag_runs WHERE run_id=?", (run_id,)).fetchone()
+        if row is None:
+            return _NOTHING._replace(problems=problems)
+        instances = {
+            task: (status, tries)
+            for task, status, tries in connection.execute(
+                "SELECT task_id, status, try_number FROM liteflow_task_instances WHERE run_id=?", (run_id,)
+            )
+        }
+        attempts = {
+            (task, attempt): status
+            for task, attempt, status in connection.execute(
+                "SELECT task_id, attempt, status FROM liteflow_attempts WHERE run_id=?", (run_id,)
+            )
+        }
+        events = connection.execute(
+            "SELECT seq, task_id, attempt, previous, status FROM liteflow_events "
+            "WHERE run_id=? AND task_id IS NOT NULL ORDER BY seq",
+            (run_id,),
+        ).fetchall()
+        return State(True, row[0], instances, attempts, events, problems)
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorname", "") != "SQLITE_READONLY_ROLLBACK":
+            return _NOTHING._replace(problems=[f"{type(error).__name__}: {error}"])
+    finally:
+        connection.close()
+    return _read_copy(db, run_id)
+
+
+def _read_copy(db: str, run_id: str) -> State:
+    """Read a copy, where a killed writer has left a rollback journal: undoing that is the engine's business too."""
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in ("", "-journal", "-wal"):
+            if os.path.exists(db + suffix):
+                shutil.copy(db + suffix, f"{folder}/copy{suffix}")
+        connection = sqlite3.connect(f"{folder}/copy")
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        connection.close()
+        return read_state(f"{folder}/copy", run_id)
+
+
+class Oracle:
+    """Everything that must hold of one run, however often its owner is killed. Counts what does not.
+
+    lost      acknowledged as succeeded, but not recorded so
+    dup       two successes of one task
+    rerun     executed again after its success was recorded
+    ghost     executed without a committed intent, or twice under one attempt number
+    false     recorded as succeeded, but never executed
+    order     started, by the events or in fact, before the success of an upstream was durable
+    torn      the run's row, instances, attempts and events do not tell the same story
+    corrupt   SQLite finds the file damaged
+    """
+
+    KINDS = ("lost", "dup", "rerun", "ghost", "false", "order", "torn", "corrupt")
+
+    def __init__(self, db: str, run_id: str, effects: str, upstream: Mapping[str, Sequence[str]]) -> None:
+        self._db, self._run_id, self._effects, self._upstream = db, run_id, effects, upstream
+        self._acknowledged: set[tuple[str, int]] = set()
+        self._succeeded: set[str] = set()
+        self._seen = 0
+        self.counts: Counter[str] = Counter()
+        self.notes: list[str] = []
+
+    def _fault(self, kind: str, note: str) -> None:
+        self.counts[kind] += 1
+        if len(self.notes) < 20:
+            self.notes.append(f"{kind}: {note}")
+
+    def check(self, acknowledged: Sequence[str], *, whole: bool = False) -> State:
+        """Look at everything after a kill; with `whole`, after the run has ended by itself."""
+        for line in acknowledged:
+            word, task, attempt = (*line.split(), "", "")[:3]
+            if word == "SUCCESS":
+                self._acknowledged.add((task, int(attempt)))
+        state = read_state(self._db, self._run_id)
+        for problem in state.problems:
+            self._fault("corrupt", problem)
+        effects = [(task, int(attempt)) for task, attempt in (line.split() for line in lines(self._effects))]
+        self._check_against_effects(state, effects)
+        for told in self._acknowledged:
+            if state.attempts.get(told) != "SUCCESS":
+                self._fault("lost", f"{told} is {state.attempts.get(told)}")
+        if state.found:
+            self._check_story(state)
+        if whole:
+            bad = {task: status for task, (status, _) in state.instances.items() if status != "SUCCESS"}
+            if state.run != "SUCCESS" or bad or len(state.instances) != len(self._upstream):
+                self._fault("torn", f"the run ended {state.run} with {bad}")
+        self._succeeded = state.succeeded
+        return state
+
+    def _check_against_effects(self, state: State, effects: Sequence[tuple[str, int]]) -> None:
+        for task, _ in effects[self._seen :]:
+            if task in self._succeeded:
+                self._fault("rerun", task)
+        self._seen = len(effects)
+        for (task, attempt), times in Counter(effects).items():
+            if times > 1 or (task, attempt) not in state.attempts:
+                self._fault(
+                    "ghost", f"{task} {attempt} executed {times} times, recorded {(task, attempt) in state.attempts}"
+                )
+        done = set(effects)
+        for (task, attempt), status in state.attempts.items():
+            if status == "SUCCESS" and (task, attempt) not in done:
+                self._fault("false", f"{task} {attempt}")
+        succeeded = state.succeeded
+        for task in {task for task, _ in effects}:
+            early = [above for above in self._upstream[task] if above not in succeeded]
+            if early:
+                self._fault("order", f"{task} executed while {early} had not succeeded")
+
+    def _check_story(self, state: State) -> None:
+        latest: dict[str, int] = {}
+        wins: Counter[str] = Counter()
+        for (task, attempt), status in state.attempts.items():
+            latest[task] = max(latest.get(task, 0), attempt)
+            wins[task] += status == "SUCCESS"
+        for task, count in wins.items():
+            if count > 1:
+                self._fault("dup", f"{task} has {count} successes")
+        told: dict[str, tuple[str, int]] = {}
+        success_at: dict[str, int] = {}
+        started_at: dict[str, int] = {}
+        for seq, task, attempt, _, status in state.events:
+            told[task] = (status, attempt)
+            if status == "SUCCESS":
+                success_at[task] = seq
+            elif status == "RUNNING":
+                started_at.setdefault(task, seq)
+        for task, seq in started_at.items():
+            for above in self._upstream[task]:
+                if not success_at.get(above, sys.maxsize) < seq:
+                    self._fault("order", f"{task} has seq {seq}, {above} {success_at.get(above)}")
+        for task, (status, tries) in state.instances.items():
+            attempt = latest.get(task, 0)
+            verdict = state.attempts.get((task, attempt))
+            event = told.get(task, ("", 0))
+            fine = {
+                "PENDING": verdict in (None, "LOST", "CANCELLED", "FAILED", "TIMED_OUT"),
+                "RUNNING": verdict == "RUNNING" and tries == attempt and event == ("RUNNING", attempt),
+                "SUCCESS": verdict == "SUCCESS" and tries == attempt and event == ("SUCCESS", attempt),
+                "UP_FOR_RETRY": verdict in ("LOST", "FAILED"),
+                "FAILED": verdict in ("FAILED", "LOST", "TIMED_OUT"),
+                "CANCELLED": True,
+                "UPSTREAM_FAILED": verdict != "SUCCESS",
+            }.get(status, False)
+            if not fine:
+                self._fault("torn", f"{task} is {status} (try {tries}), attempt {attempt} {verdict}, event {event}")
+        if state.run == "SUCCESS" and any(status != "SUCCESS" for status, _ in state.instances.values()):
+            self._fault("torn", "the run is SUCCESS and a task is not")
+
+
+def layered(layers: int, width: int) -> dict[str, tuple[str, ...]]:
+    """A graph of layers: each task waits for two of the layer above. By task, in a topological order."""
+    graph: dict[str, tuple[str, ...]] = {}
+    for layer in range(layers):
+        for place in range(width):
+            above = (f"t{layer - 1}_{place}", f"t{layer - 1}_{(place + 1) % width}") if layer else ()
+            graph[f"t{layer}_{place}"] = above
+    return graph
+
+
+def report(**fields: object) -> None:
+    """A harness's last line."""
+    print(json.dumps(fields), flush=True)

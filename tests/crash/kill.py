@@ -1,0 +1,449 @@
+"""Harness of R1 and R1b: runs are killed at random moments and resumed, under kill again, until they are done.
+
+    python tests/crash/kill.py FOLDER r1 --count 10000 --seed 7 [--control late_commit]
+
+`r1` forks warm orchestrators whose tasks run in the orchestrator itself; `r1b` runs real commands and worker
+processes, `cli` the installed program. A `--control` takes one defence out of the engine (in the forked child only)
+to show that the oracle sees its absence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from crashkit import (
+    Acknowledge,
+    Oracle,
+    Row,
+    append,
+    as_harness,
+    await_none,
+    descendants,
+    drain,
+    end_descendants,
+    fork,
+    layered,
+    lines,
+    report,
+    same,
+    wait_for,
+)
+
+import liteflow.database
+import liteflow.locks
+import liteflow.runner
+import liteflow.store
+from liteflow import Command, Dag, Task
+from liteflow.context import current_context
+from liteflow.processes import tree
+
+RUN = "r"
+_KILLS_PER_RUN = 10  # then it is left to end by itself: near its end a resume is mostly opening and closing
+
+
+# -- controls: one defence less ----------------------------------------------------------------------------------
+
+
+def late_commit() -> None:
+    """Turns are acknowledged, and their tasks started, up to eight turns before the transaction is committed."""
+    transaction, store = liteflow.database.Transaction, liteflow.store.Store
+    enter, leave, close = transaction.__enter__, transaction.__exit__, store.close
+    turns = 0
+
+    def lazy_enter(self: Any) -> None:
+        if not self._connection.in_transaction:
+            enter(self)
+
+    def lazy_leave(self: Any, kind: Any, value: object, trace: object) -> None:
+        nonlocal turns
+        turns += 1
+        if kind is not None or turns % 8 == 1:
+            leave(self, kind, value, trace)
+
+    def commit_and_close(self: Any) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("COMMIT")
+        close(self)
+
+    transaction.__enter__, transaction.__exit__ = lazy_enter, lazy_leave  # type: ignore[method-assign]
+    store.close = commit_and_close  # type: ignore[method-assign]
+
+
+def no_transaction() -> None:
+    """Each statement of a turn is committed by itself, and takes a little longer than it would."""
+    transaction = liteflow.database.Transaction
+
+    def enter(self: Any) -> None:
+        self._connection.set_trace_callback(lambda _: time.sleep(0.0002))
+        self._locks.share(liteflow.database.CHECKPOINT_LOCK)
+
+    def leave(self: Any, *_: object) -> None:
+        self._locks.release(liteflow.database.CHECKPOINT_LOCK)
+
+    transaction.__enter__, transaction.__exit__ = enter, leave  # type: ignore[method-assign]
+
+
+def forgetful_resume() -> None:
+    """A resume forgets one success, and the schema does not forbid a second one."""
+    store = liteflow.store.Store
+    claim = store.claim
+
+    def forget(self: Any, *arguments: Any) -> Any:
+        kept, before = claim(self, *arguments)
+        self._connection.execute("DROP INDEX IF EXISTS liteflow_one_success")
+        for task, one in kept.items():
+            if one.status == "SUCCESS":
+                kept[task] = one._replace(status="PENDING")
+                break
+        return kept, before
+
+    store.claim = forget  # type: ignore[method-assign,assignment]
+
+
+def no_sweep() -> None:
+    """Only process groups are killed: no freeze, no lineage, no tags."""
+    tree.sweep = lambda *_, **__: 0
+
+
+CONTROLS: Mapping[str, Callable[[], None]] = {
+    "late_commit": late_commit,
+    "no_transaction": no_transaction,
+    "forgetful_resume": forgetful_resume,
+    "no_sweep": no_sweep,
+}
+
+
+# -- R1: tasks in the orchestrator itself --------------------------------------------------------------------------
+
+
+def _note(handle: int, task: str, above: Sequence[int]) -> int:
+    """What every task does: leave one line in the trail, and hand a number on."""
+    os.write(handle, f"{task} {current_context().attempt}\n".encode())
+    return 1 + max(above, default=0)
+
+
+def in_process_dag(db: str, effects: str, graph: Mapping[str, Sequence[str]]) -> Dag:
+    handle = os.open(effects, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    dag = Dag("flow", db)
+    made: dict[str, Task] = {}
+    for task, above in graph.items():
+        made[task] = dag.task(partial(_note, handle, task), task, above=[made[name] for name in above])
+    return dag
+
+
+def execute(
+    dag: Dag, mode: str, found: bool, acknowledge: int, *, workers: int = 4, durability: str = "process"
+) -> None:
+    """Start the run, or go on with it where the state file knows it."""
+    watcher = Acknowledge(acknowledge)
+    if found:
+        run = dag.resume(RUN, max_workers=workers, mode=mode, observers=[watcher], durability=durability)
+    else:
+        run = dag.run(max_workers=workers, mode=mode, run_id=RUN, observers=[watcher], durability=durability)
+    if run.status != "SUCCESS":
+        raise AssertionError(f"the run ended {run.status}: {run.failures()}")
+
+
+class Tally:
+    """What a harness has to report."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter(dict.fromkeys(Oracle.KINDS, 0))
+        self.notes: list[str] = []
+        self.states: Counter[int] = Counter()
+        self.kills = self.runs = self.crashed = 0
+
+    def add(self, oracle: Oracle, where: str) -> None:
+        self.runs += 1
+        self.counts += oracle.counts
+        if len(self.notes) < 30:
+            self.notes += [f"{where}: {note}" for note in oracle.notes]
+
+    def fields(self, size: int) -> dict[str, Any]:
+        return {
+            **{kind: self.counts[kind] for kind in Oracle.KINDS},
+            "kills": self.kills,
+            "runs": self.runs,
+            "crashed": self.crashed,
+            "notes": self.notes,
+            "states": [dict(sorted(self.states.items()))],
+            "size": [size + 1],
+        }
+
+
+def _clean_seconds(folder: str, graph: Mapping[str, Sequence[str]], mode: str, workers: int) -> float:
+    """How long a run takes that nobody kills: the middle one of five."""
+    took = []
+    for number in range(5):
+        db, effects = f"{folder}/clean_{number}.db", f"{folder}/clean_{number}"
+        read, write = os.pipe()
+
+        def child(db: str = db, effects: str = effects, write: int = write) -> None:
+            execute(in_process_dag(db, effects, graph), mode, False, write, workers=workers)
+
+        began = time.monotonic()
+        pid = fork(child)
+        os.close(write)
+        code = wait_for(pid)
+        assert code == 0, f"a clean run failed: {code}"
+        took.append(time.monotonic() - began)
+        os.close(read)
+        _unlink(db, effects)
+    return sorted(took)[2]
+
+
+def _unlink(db: str, *others: str) -> None:
+    for path in (db, f"{db}-wal", f"{db}-shm", f"{db}.lock", *others):
+        if os.path.exists(path):
+            os.unlink(path)
+
+
+def _warm_up(folder: str, graph: Mapping[str, Sequence[str]]) -> None:
+    """Run once here, so that the forks find all modules imported and all caches filled."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    execute(in_process_dag(f"{folder}/warm.db", f"{folder}/warm", graph), "inline", False, null)
+    os.close(null)
+    gc.collect()
+    gc.freeze()  # a fork then copies fewer pages
+
+
+#: How tasks run and how many at once; with one at a time a kill can hit every number of finished tasks.
+_WAYS = (("inline", 1), ("inline", 4), ("thread", 1), ("thread", 4))
+
+
+def r1(folder: str, count: int, seed: int, control: str | None, limit_s: float) -> dict[str, Any]:
+    """Kill `count` times, or until the time is over; every run is killed and resumed until it is done."""
+    chance, graph, tally = random.Random(seed), layered(6, 5), Tally()
+    _warm_up(folder, graph)
+    give_up = time.monotonic() + limit_s
+    clean = {way: _clean_seconds(folder, graph, *way) for way in _WAYS}
+    while tally.kills < count and tally.crashed < 20 and time.monotonic() < give_up:
+        way = chance.choice(_WAYS)
+        where = f"seed {seed} run {tally.runs} {way}"
+        tally.add(_kill_and_resume(f"{folder}/{tally.runs}", graph, way, clean[way], chance, control, tally), where)
+    return tally.fields(len(graph))
+
+
+def _kill_and_resume(
+    place: str,
+    graph: Mapping[str, Sequence[str]],
+    way: tuple[str, int],
+    clean_s: float,
+    chance: random.Random,
+    control: str | None,
+    tally: Tally,
+) -> Oracle:
+    """One run, killed at a random moment and resumed, over and over, until it is done."""
+    db, effects = f"{place}.db", f"{place}.effects"
+    oracle = Oracle(db, RUN, effects, graph)
+    done, found = 0, False
+
+    def child(found: bool, write: int) -> None:
+        if control is not None:
+            CONTROLS[control]()
+        dag = in_process_dag(db, effects, graph)
+        execute(dag, way[0], found, write, workers=way[1], durability="power" if control else "process")
+
+    for turn in range(_KILLS_PER_RUN + 1):
+        read, write = os.pipe()
+        delay = chance.uniform(0, clean_s * (0.4 + 0.6 * (1 - done / len(graph))))
+        began = time.monotonic()
+        pid = fork(partial(child, found, write))
+        os.close(write)
+        if turn < _KILLS_PER_RUN:
+            time.sleep(max(0.0, began + delay - time.monotonic()))
+            os.kill(pid, signal.SIGKILL)
+        code = wait_for(pid)
+        acknowledged = drain(read)
+        os.close(read)
+        if code != -signal.SIGKILL:
+            tally.crashed += code != 0
+            oracle.check(acknowledged, whole=code == 0)
+            break
+        tally.kills += 1
+        state = oracle.check(acknowledged)
+        done, found = len(state.succeeded), state.found
+        tally.states[done] += 1
+    _unlink(db, effects)
+    return oracle
+
+
+# -- R1b: commands and worker processes ------------------------------------------------------------------------------
+
+
+def _in_worker(effects: str, task: str, above: Sequence[object]) -> int:
+    append(effects, f"{task} {current_context().attempt}")
+    subprocess.run(["sleep", "0.003"], check=True)
+    return len(above)
+
+
+def process_dag(db: str, effects: str, graph: Mapping[str, Sequence[str]]) -> Dag:
+    """Every second task is a command; every third of those leaves a process in the background."""
+    dag = Dag("flow", db)
+    made: dict[str, Task] = {}
+    for number, (task, above) in enumerate(graph.items()):
+        if number % 2:
+            made[task] = dag.task(partial(_in_worker, effects, task), task, above=[made[name] for name in above])
+            continue
+        made[task] = dag.add_task(Task(task, body=Command(("/bin/sh", "-c", _script(effects, number)))))
+        for name in above:
+            made[name] >> made[task]
+    return dag
+
+
+def _script(effects: str, number: int) -> str:
+    stray = "setsid sleep 60 & " if number % 6 == 0 else ""
+    return f'{stray}echo "$LIGHTFLOW_TASK $LIGHTFLOW_ATTEMPT" >> {effects}; sleep 0.005'
+
+
+def workflow_text(effects: str, graph: Mapping[str, Sequence[str]]) -> str:
+    """The same as a workflow file, of commands alone."""
+    rows = ["workflow_name: flow", "tasks:"]
+    for number, (task, above) in enumerate(graph.items()):
+        rows += [f"  {task}:", "    type: shell", f"    depends_on: [{', '.join(above)}]", "    run: |"]
+        rows += [f"      {_script(effects, number)}"]
+    return "\n".join(rows) + "\n"
+
+
+def _from_screen(text: Sequence[str]) -> list[str]:
+    """What the program told its user, as acknowledgements."""
+    found = []
+    for line in text:
+        match = re.match(r"\d\d:\d\d:\d\d (\S+) SUCCESS\b", line)
+        if match:
+            again = re.search(r"\(attempt (\d+)\)", line)
+            found.append(f"SUCCESS {match[1]} {again[1] if again else 1}")
+    return found
+
+
+class Commands:
+    """As R1, with processes: after each kill nothing may live on for a second, and a resume starts at once."""
+
+    def __init__(self, folder: str, seed: int, control: str | None, *, cli: bool) -> None:
+        self._folder, self._seed, self._control, self._cli = folder, seed, control, cli
+        self._chance, self._graph, self._tally = random.Random(seed), layered(3, 4), Tally()
+        self._errors = f"{folder}/errors"
+        self._clean_s = 0.0
+        self._survivors = 0
+        self._worst = 0.0
+        self._takeovers: list[float] = []
+
+    def run(self, count: int, limit_s: float) -> dict[str, Any]:
+        """Kill `count` times, or until the time is over."""
+        tally, give_up = self._tally, time.monotonic() + limit_s
+        self._kill_and_resume(0)  # measures a run that nobody kills
+        while tally.kills < count and tally.crashed < 20 and time.monotonic() < give_up:
+            tally.add(self._kill_and_resume(_KILLS_PER_RUN), f"seed {self._seed} run {tally.runs}")
+        return {
+            **tally.fields(len(self._graph)),
+            "survivors": self._survivors,
+            "worst_ms": round(self._worst * 1000),
+            "takeovers": self._takeovers,
+        }
+
+    def _child(self, place: str, found: bool, write: int) -> None:
+        db, effects = f"{place}.db", f"{place}.effects"
+        if self._control is not None:
+            CONTROLS[self._control]()
+        if not self._cli:
+            execute(process_dag(db, effects, self._graph), "process", found, write)
+            return
+        os.dup2(write, 1)
+        os.dup2(os.open(self._errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
+        what = ["resume", f"{place}.yaml"] if found else ["run", f"{place}.yaml", "--run-id", RUN]
+        words = [sys.executable, "-m", "lightflow", *what, "--db", db, "--log-dir", f"{self._folder}/logs"]
+        os.execv(sys.executable, words)
+
+    def _kill_and_resume(self, kills: int) -> Oracle:
+        place = f"{self._folder}/{self._tally.runs if kills else 'clean'}"
+        with open(f"{place}.yaml", "w", encoding="utf-8") as file:
+            file.write(workflow_text(f"{place}.effects", self._graph))
+        oracle = Oracle(f"{place}.db", RUN, f"{place}.effects", self._graph)
+        done, found, killed_at = 0, False, 0.0
+        for turn in range(kills + 1):
+            read, write = os.pipe()
+            leftover = list(descendants().values()) if killed_at else []
+            began = time.monotonic()
+            pid = fork(partial(self._child, place, found, write))
+            os.close(write)
+            if leftover:
+                self._await_end([row for row in leftover if row.pid != pid], killed_at)
+            if turn < kills:
+                delay = self._chance.uniform(0, self._clean_s * (0.4 + 0.6 * (1 - done / len(self._graph))))
+                time.sleep(max(0.0, began + delay - time.monotonic()))
+                os.kill(pid, signal.SIGKILL)
+            code = wait_for(pid)
+            last_kill, killed_at = killed_at, time.monotonic()
+            killed = code == -signal.SIGKILL
+            # Every second time the next one starts while this one is still being swept.
+            if not killed or self._control is not None or self._cli or self._chance.random() < 0.5:
+                self._await_end(None, killed_at)
+            acknowledged = drain(read)
+            os.close(read)
+            for line in acknowledged:
+                if line.startswith("BEGAN") and last_kill:
+                    self._takeovers.append(float(line.split()[1]) - last_kill)
+            if self._cli:
+                acknowledged = _from_screen(acknowledged)
+            if not killed:
+                self._ended(oracle, acknowledged, code, found)
+                self._clean_s = self._clean_s or time.monotonic() - began
+                break
+            self._tally.kills += 1
+            state = oracle.check(acknowledged)
+            done, found = len(state.succeeded), state.found
+            self._tally.states[done] += 1
+        return oracle
+
+    def _await_end(self, rows: Sequence[Row] | None, since: float) -> None:
+        """Wait for these processes' end (None: everything below us), and count what does not end in time."""
+        if rows is None:
+            _, rest = await_none(descendants)
+        else:
+            _, rest = await_none(lambda: [row for row in rows if same(row)])
+        self._survivors += len(rest)
+        if not rest:
+            self._worst = max(self._worst, time.monotonic() - since)
+        elif rows is None:
+            end_descendants()
+
+    def _ended(self, oracle: Oracle, acknowledged: Sequence[str], code: int | None, found: bool) -> None:
+        self._tally.crashed += code != 0
+        if code != 0:
+            self._tally.notes.append(f"exit code {code}, found {found}: {lines(self._errors)[-3:]}")
+        oracle.check(acknowledged, whole=code == 0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder")
+    parser.add_argument("what", choices=("r1", "r1b", "cli"))
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--limit", type=float, default=3600.0, help="seconds")
+    parser.add_argument("--control", choices=sorted(CONTROLS))
+    given = parser.parse_args()
+    began = time.monotonic()
+    with as_harness(limit_s=60 + 2 * round(min(given.count, given.limit))):
+        if given.what == "r1":
+            found = r1(given.folder, given.count, given.seed, given.control, given.limit)
+        else:
+            trial = Commands(given.folder, given.seed, given.control, cli=given.what == "cli")
+            found = trial.run(given.count, given.limit)
+    report(**found, worst_seconds=time.monotonic() - began)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Run the crash suites and print their figures as a table; with --write put it into the documentation.
+
+    python tools/crash_table.py
+    python tools/crash_table.py --scale 10 --seed 11
+    python tools/crash_table.py --from figures.txt --write
+
+The table goes between `<!-- crash:start -->` and `<!-- crash:end -->` of docs/explanation/reliability/figures.md and
+README.md, where those lines are there. The exit code is that of the suites.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import re
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from liteflow.version import __version__
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+PAGES: Final = (ROOT / "docs" / "explanation" / "reliability" / "figures.md", ROOT / "README.md")
+START, END = "<!-- crash:start -->", "<!-- crash:end -->"
+
+#: What each figure says, in words.
+CLAIMS: Final = {
+    "R1": "`kill -9` at random moments: no completed task is lost or runs again, no order broken, no file damaged",
+    "R1b": "the same through the installed command, with shell tasks",
+    "R2": "`kill -9` at every system call that writes, syncs, renames or deletes",
+    "R3": "nothing is left running after cancellations, timeouts and `kill -9`, whatever a task does to hide",
+    "R4": "simulated power cuts: no damage, no disorder; `durability=power` loses nothing, the default about a second",
+    "R4-idle": "power cuts while a run waits: what was stored a second ago is on the disk",
+    "R4-resume": "runs go on from what a power cut left",
+    "R5": "system calls that fail, once or from then on: nothing false is recorded, and the run can be gone on with",
+    "R6": "damaged state files: no traceback, no crash, not a byte changed by looking",
+    "R6-history": "the same for every method that reads",
+    "R7": "hostile workflow files: a workflow or located errors; never a crash, more than 1 s or 256 MiB",
+    "R10": "racing orchestrators: exactly one owner",
+    "R13": "a gigabyte of output: flat memory, a bounded log, an unhindered neighbour",
+    "R13-python": "the same from a Python task",
+    "R13-odd": "odd outputs (binary, no line end, held open, closed): none hangs",
+    "R16": "10,000 tasks: files, processes and memory return to where they were",
+    "resources": "full disks, limits of files and processes, locked, deleted and replaced state files: nothing false",
+    "names": "hostile names: none leads out of its folder",
+    "shell-values": "hostile values in the environment of commands: byte for byte, none executed",
+    "planted": "hostile contents in sound state files: nothing executed, unpickled or hung",
+    "checkpoints": "checkpoint files that are bombs: one line each",
+    "modes": "what a run writes, with a umask of 000: for its owner alone",
+    "terminal": "escape sequences in output: shown, not obeyed",
+}
+_LARGEST: Final = re.compile(r"_max|worst|growth|max_|p99|p50|latency|_s$|_ms$|per_s$|rss|slope", re.IGNORECASE)
+
+
+class Row(NamedTuple):
+    """A figure: what was counted, and for how long."""
+
+    name: str
+    counts: dict[str, str]
+    seconds: float
+
+
+def parse(lines: Iterable[str]) -> list[Row]:
+    """Lines such as `R4 states=5000 corrupt=0 seed=7 11s`; several of one name become one row."""
+    rows: dict[str, Row] = {}
+    for line in lines:
+        name, *parts = line.split()
+        row = rows.setdefault(name, Row(name, {}, 0.0))
+        seconds = row.seconds
+        for part in parts:
+            key, equals, value = part.partition("=")
+            if equals:
+                row.counts[key] = _together(key, row.counts.get(key), value)
+            elif re.fullmatch(r"[0-9.]+s", part):
+                seconds += float(part[:-1])
+        rows[name] = row._replace(seconds=seconds)
+    return list(rows.values())
+
+
+def _together(key: str, before: str | None, value: str) -> str:
+    if before is None or key == "seed":
+        return value
+    try:
+        if _LARGEST.search(key):
+            return max(before, value, key=float)
+        total = float(before) + float(value)
+        return f"{total:g}" if total < 1e6 else f"{total:.0f}"
+    except ValueError:
+        parts = dict.fromkeys([*before.split(","), *value.split(",")])
+        return ",".join(parts) if len(parts) <= 4 else f"{len(before.split(','))} and more"
+
+
+def table(rows: list[Row], command: str) -> str:
+    """The figures in Markdown, proofs first, then the controls: the same with a defence taken away."""
+    proofs = [row for row in rows if "-control" not in row.name]
+    controls = [row for row in rows if "-control" in row.name]
+    order = {name: number for number, name in enumerate(CLAIMS)}
+    proofs.sort(key=lambda row: (order.get(row.name, len(order)), row.name))
+    lines = ["| Figure | What it shows | Counts | Time |", "| --- | --- | --- | --- |"]
+    lines += [f"| {row.name} | {CLAIMS.get(row.name, '')} | {_counts(row)} | {row.seconds:.0f} s |" for row in proofs]
+    if controls:
+        said = "; ".join(f"{row.name.removesuffix('-control')}: {_counts(row)}" for row in sorted(controls))
+        lines += ["", f"With a defence taken away the same checks go red, as they must: {said}."]
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    lines += [
+        "",
+        f"Measured on {today} with Lightflow {__version__}, Python {platform.python_version()}, SQLite "
+        f"{sqlite3.sqlite_version}, Linux {platform.release()}, {os.cpu_count()} cores, by `{command}`.",
+    ]
+    return "\n".join(lines)
+
+
+def _counts(row: Row) -> str:
+    left_out = ("seed", "case", "calls")
+    return ", ".join(
+        f"{key.replace('_', ' ')} {_number(value)}" for key, value in row.counts.items() if key not in left_out
+    )
+
+
+def _number(value: str) -> str:
+    return f"{int(value):,}" if value.isdigit() else value
+
+
+def write(text: str, pages: Iterable[Path] = PAGES) -> list[Path]:
+    """Put the table where the pages have a place for it; returns those that changed."""
+    changed = []
+    for page in pages:
+        if not page.exists():
+            continue
+        old = page.read_text(encoding="utf-8")
+        before, start, rest = old.partition(START)
+        _, end, after = rest.partition(END)
+        if not start or not end:
+            continue
+        new = f"{before}{START}\n{text}\n{END}{after}"
+        if new != old:
+            page.write_text(new, encoding="utf-8")
+            changed.append(page)
+    return changed
+
+
+def run(scale: float, seed: int, workers: int, figures: Path) -> int:
+    """Run the suites; their lines go into a file."""
+    environ = {**os.environ, "LIGHTFLOW_FIGURES": str(figures)}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/crash"]
+    command += ["--crash-scale", f"{scale:g}", "--crash-seed", str(seed), "-n", str(workers)]
+    command += ["--timeout", f"{max(120, round(120 * scale))}"]
+    return subprocess.run(command, cwd=ROOT, env=environ, check=False).returncode
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", type=float, default=1.0, help="how much larger than the quick form")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("-n", "--workers", type=int, default=2, help="processes that test at a time")
+    parser.add_argument("--from", dest="source", type=Path, help="make the table from lines that were collected before")
+    parser.add_argument("--write", action="store_true", help="put the table into the documentation")
+    options = parser.parse_args()
+    code = 0
+    if options.source is not None:
+        lines = options.source.read_text(encoding="utf-8").splitlines()
+    else:
+        with tempfile.TemporaryDirectory(prefix="lightflow-figures-") as folder:
+            figures = Path(folder) / "figures.txt"
+            code = run(options.scale, options.seed, options.workers, figures)
+            lines = figures.read_text(encoding="utf-8").splitlines() if figures.exists() else []
+    size = "" if options.scale == 1 else f" --scale {options.scale:g}"
+    text = table(parse(line for line in lines if line.strip()), f"python tools/crash_table.py{size}")
+    print(text)
+    if code:
+        print("\nsome of the suites failed: nothing was written", file=sys.stderr)
+    elif options.write:
+        for page in write(text):
+            print(f"wrote {page.relative_to(ROOT)}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

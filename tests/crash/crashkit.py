@@ -83,7 +83,7 @@ class Harness:
         return process
 
     @staticmethod
-    def collect(process: subprocess.Popen[str], limit_s: float = 600.0) -> dict[str, Any]:
+    def collect(process: subprocess.Popen[str], limit_s: float = 3600.0) -> dict[str, Any]:
         """Wait for a harness program; its last line of output is its report."""
         out, err = process.communicate(timeout=limit_s)
         assert process.returncode == 0, f"the harness failed ({process.returncode}):\n{out[-3000:]}\n{err[-6000:]}"

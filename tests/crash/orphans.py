@@ -167,7 +167,8 @@ class Trials:
         mains = await_ready(ready, TIMEOUT_S if fault == "timeout" else 20.0)
         self.trials += len(escapees.KINDS)
         self.ready += len(mains)
-        guardian = guardian_of(orchestrator, mark)
+        # Where the run goes on, its guardian may live; in all other trials it is one of those that must end.
+        guardian = guardian_of(orchestrator, mark) if fault in ("kill_guardian", "kill_task", "kill_both") else 0
         old = [row for pid, row in descendants().items() if pid not in (orchestrator, guardian)]
         ended_by_us = fault in ("kill_guardian", "kill_task")  # then the orchestrator goes on to its end
 

@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 
 from lines import ENV, missing
 
+END: Final = b"END"  # what is acknowledged when the run has ended
 KINDS: Final = ("none", "all", "prefix", "subset", "torn")
 _SECTOR: Final = 512
 _CALL: Final = re.compile(r"(\d+\.\d+) (\w+)\((.*)\) += (-?\d+)")
@@ -32,7 +33,7 @@ _FD: Final = re.compile(r"\d+<((?:\\x[0-9a-f]{2})*)>")
 _PROGRAM: Final = """\
 import os, sys, time
 import liteflow.store as store
-from liteflow import Dag
+from liteflow import Dag, Observer
 
 folder, durability, sync, tasks, pause, idle = sys.argv[1:]
 store._CHECKPOINT_BYTES = 60_000
@@ -43,9 +44,9 @@ if sync == "off":
     store.Store._choose_sync = never
 ack = os.open(f"{folder}/ack", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-class Acknowledge:
-    def run_began(self, *_): pass
-    def run_ended(self, *_): pass
+class Acknowledge(Observer):
+    def run_ended(self, *_):
+        os.write(ack, b"END\\n")
     def changed(self, changes):
         for one in changes:
             if one.status == "SUCCESS":
@@ -133,7 +134,7 @@ def record(
     upstream: dict[str, set[str]] = {}
     for below, above in rows:
         upstream.setdefault(below, set()).add(above)
-    assert sum(call.kind == "ack" for call in recorded) == tasks + bool(idle)
+    assert sum(call.kind == "ack" for call in recorded) == tasks + bool(idle) + 1
     return Trace(recorded, events, upstream)
 
 
@@ -251,10 +252,10 @@ def crashes(trace: Trace, count: int, chance: random.Random, folder: Path) -> It
     for point in points:
         while done <= point:
             call = trace.calls[done]
-            if call.kind == "ack":
-                acknowledged.append((call.at, call.data.decode()))
-            else:
+            if call.kind != "ack":
                 disk.do(call)
+            elif call.data != END:
+                acknowledged.append((call.at, call.data.decode()))
             done += 1
         # The power may fail at any moment before the next call: the last one is the worst.
         now = trace.calls[done].at if done < len(trace.calls) else trace.calls[-1].at

@@ -4,7 +4,8 @@ Proved, by replaying the recorded writes of real runs (see `power` for the model
 is whole, what it tells is a prefix of what happened, no task is recorded as succeeded without what it waits for, and
 
 * with `durability="power"` no acknowledged success is lost;
-* by default only such are lost as were acknowledged within about the last second.
+* by default only such are lost as were acknowledged within about the last second;
+* of a run that has said that it ended, nothing is lost.
 
 Not proved: disks that report a write as done which is not, file systems that lose names, and the log files of tasks,
 which are not synced at all.
@@ -124,3 +125,26 @@ def test_the_last_second_of_a_run_that_waits(tmp_path: Path, memory: Path, reque
     figure.tell(lost_process_max_s=round(longest, 2))
     assert figure.counts["corrupt"] == figure.counts["disorder"] == 0
     assert longest <= 1.0 + SLACK_S, replay(request)
+
+
+def test_nothing_is_lost_of_a_run_that_said_it_ended(
+    tmp_path: Path, memory: Path, request: pytest.FixtureRequest
+) -> None:
+    """The verdict of a run is synced before anybody is told of it, also by default."""
+    config = request.config
+    chance, figure = random.Random(seed(config)), Figure("R4-end", request)
+    figure.counts |= {"states": 0, "lost": 0}
+    for number in range(3):
+        trace = power.record(tmp_path / f"run{number}", tasks=12)
+        disk, ended = power.Disk(), False
+        for call in trace.calls:
+            ended = ended or (call.kind == "ack" and call.data == power.END)
+            if call.kind != "ack":
+                disk.do(call)
+            for _ in range(round(20 * scale(config)) if ended else 0):
+                power.write_image(disk.image(chance), memory)
+                figure.add("states")
+                figure.add("lost", power._read(memory / "state.db") != trace.events)
+    figure.tell()
+    assert figure.counts["states"] >= 100
+    assert figure.counts["lost"] == 0, replay(request)

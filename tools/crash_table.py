@@ -111,7 +111,7 @@ def table(rows: list[Row], command: str) -> str:
     lines += [
         "",
         f"Measured on {today} with Lightflow {__version__}, Python {platform.python_version()}, SQLite "
-        f"{sqlite3.sqlite_version}, Linux {platform.release()}, {os.cpu_count()} cores, by `{command}`.",
+        f"{sqlite3.sqlite_version}, Linux {platform.release().partition('-')[0]}, {os.cpu_count()} cores, by `{command}`.",
     ]
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""Eight kinds of task that try to live on (appendix A of the reliability study), for commands and for Python tasks.
+"""Eight kinds of task that try to live on, for commands and for Python tasks.
 
     python -S -E escapees.py KIND MARKER READY
 
@@ -86,6 +86,8 @@ def _flee(ready: str, kind: str) -> None:
 
 def behave(kind: str, marker: str, ready: str) -> None:
     """Be that kind of task. Does not return before it is ended."""
+    global _born
+    _born = time.monotonic()  # in a fork of a harness this module has been imported long ago
     here = os.path.abspath(__file__)
 
     def leaf() -> None:

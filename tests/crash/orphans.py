@@ -124,10 +124,13 @@ def await_ready(ready: str, limit_s: float) -> dict[str, int]:
 
 def guardian_of(orchestrator: int, mark: str) -> int:
     """The orchestrator's child that is no task."""
-    for row in process_table().values():
+    table = process_table()
+    for row in table.values():
         if row.parent == orchestrator and mark not in row.name and mark not in command_line(row.pid):
             return row.pid
-    raise AssertionError("there is no guardian")
+    below = [(row, command_line(row.pid)) for row in table.values() if row.parent == orchestrator]
+    ended = wait_for(orchestrator, 0.0)
+    raise AssertionError(f"there is no guardian: the orchestrator ended with {ended}, its children are {below}")
 
 
 def is_first_attempt(row: Row, mark: str) -> bool:
@@ -257,7 +260,11 @@ def main() -> None:
         trials = Trials(given.folder, given.control)
         for number, (form, fault) in enumerate(plan[: given.count]):
             if number % shards == shard:
-                trials.run(number, form, fault)
+                try:
+                    trials.run(number, form, fault)
+                except Exception as error:
+                    error.add_note(f"in trial {number}: {form}/{fault}")
+                    raise
                 reap()
     fields: dict[str, Any] = {
         "faults": trials.trials // len(escapees.KINDS),

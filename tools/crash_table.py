@@ -40,9 +40,11 @@ CLAIMS: Final = {
     "R4-resume": "runs go on from what a power cut left",
     "R5": "system calls that fail, once or from then on: nothing false is recorded, and the run can be gone on with",
     "R6": "damaged state files: no traceback, no crash, not a byte changed by looking",
+    "R4-end": "power cuts after a run has said that it ended: nothing of it is lost",
     "R6-history": "the same for every method that reads",
     "R7": "hostile workflow files: a workflow or located errors; never a crash, more than 1 s or 256 MiB",
     "R10": "racing orchestrators: exactly one owner",
+    "R11": "how long after a `kill -9` the next owner has its first task running",
     "R13": "a gigabyte of output: flat memory, a bounded log, an unhindered neighbour",
     "R13-python": "the same from a Python task",
     "R13-odd": "odd outputs (binary, no line end, held open, closed): none hangs",
@@ -107,11 +109,12 @@ def table(rows: list[Row], command: str) -> str:
     if controls:
         said = "; ".join(f"{row.name.removesuffix('-control')}: {_counts(row)}" for row in sorted(controls))
         lines += ["", f"With a defence taken away the same checks go red, as they must: {said}."]
+    kernel = platform.release().partition("-")[0]
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     lines += [
         "",
         f"Measured on {today} with Lightflow {__version__}, Python {platform.python_version()}, SQLite "
-        f"{sqlite3.sqlite_version}, Linux {platform.release().partition('-')[0]}, {os.cpu_count()} cores, by `{command}`.",
+        f"{sqlite3.sqlite_version}, Linux {kernel}, {os.cpu_count()} cores, by `{command}`.",
     ]
     return "\n".join(lines)
 

@@ -33,7 +33,7 @@ def picture_of_run(history: History, run: RunRecord) -> Picture:
         if len(instances) > 1:
             labels[task_id] = f"{task_id} ({len(instances)})"
     dag = history.dag(run.dag_id)
-    facts = [("Run", run.run_id), ("Started", _moment(run.started_at or run.created_at)), ("Took", _took(run))]
+    facts = [("Run", run.run_id), ("Started", moment(run.started_at or run.created_at)), ("Took", took(run))]
     return from_dependencies(
         run.dag_id,
         dependencies,
@@ -67,14 +67,16 @@ def _texts(value: object) -> list[str]:
     return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
 
 
-def _moment(at: float) -> str:
+def moment(at: float | None) -> str:
+    """A time for people, in their own time zone."""
     try:
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+        return "-" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
     except (OverflowError, ValueError, OSError):
         return "?"  # an altered file
 
 
-def _took(run: RunRecord) -> str:
+def took(run: RunRecord) -> str:
+    """How long a run took; "-" while that is not known."""
     if run.started_at is None or run.ended_at is None:
         return "-"
     return duration_text(run.ended_at - run.started_at)

@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
 from liteflow.cli.drawing import find_picture
-from liteflow.cli.output import UsageError, has_browser, moment, save, took, write, write_json, write_table
+from liteflow.cli.output import UsageError, has_browser, save, write, write_json, write_table
+from liteflow.drawing import moment, took
 from liteflow.errors import LiteflowError, ResourceError, RunNotFound
 from liteflow.history import History, RunRecord
 from liteflow.maintenance import delete_runs

@@ -8,13 +8,11 @@ import json
 import os
 import stat
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from liteflow.errors import LiteflowError, ResourceError
-from liteflow.history import RunRecord
-from liteflow.picture import clean, duration_text
+from liteflow.picture import clean
 
 
 class UsageError(LiteflowError):
@@ -39,21 +37,6 @@ def write_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
     for line in lines:
         write("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n")
-
-
-def moment(at: float | None) -> str:
-    """A time for people, in their own time zone."""
-    try:
-        return "-" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
-    except (OverflowError, ValueError, OSError):
-        return "?"  # an altered file
-
-
-def took(run: RunRecord) -> str:
-    """How long a run took; "-" while that is not known."""
-    if run.started_at is None or run.ended_at is None:
-        return "-"
-    return duration_text(run.ended_at - run.started_at)
 
 
 def save(path: str, text: str) -> None:

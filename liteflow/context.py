@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from liteflow.history import History
-from liteflow.payload import Payload, decode, encode, spill_dir
+from liteflow.payload import Payload, decode, encode
 from liteflow.work import RunInfo, Work
 
 
@@ -19,16 +19,43 @@ def idempotency_key(run_id: str, task_id: str, map_index: int) -> str:
 class TaskContext:
     """The attempt that is running. Get it with `current_context()`."""
 
+    __slots__ = ("_info", "_work", "pushed")
+
     def __init__(self, work: Work, info: RunInfo) -> None:
-        self.run_id = info.run_id
-        self.dag_id = info.dag_id
-        self.task_id = work.task_id
-        self.map_index = work.map_index
-        self.attempt = work.attempt
-        self.params: Mapping[str, Any] = info.params
-        self.db_path = info.db_path
-        self.pushed: dict[str, Payload] = {}
+        self._work = work
         self._info = info
+        self.pushed: dict[str, Payload] = {}
+
+    @property
+    def run_id(self) -> str:
+        return self._info.run_id
+
+    @property
+    def dag_id(self) -> str:
+        return self._info.dag_id
+
+    @property
+    def task_id(self) -> str:
+        return self._work.task_id
+
+    @property
+    def map_index(self) -> int:
+        """Which one of a task that is mapped over a list; -1: it is not."""
+        return self._work.map_index
+
+    @property
+    def attempt(self) -> int:
+        """1 is the first."""
+        return self._work.attempt
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        return self._info.params
+
+    @property
+    def db_path(self) -> str:
+        """The state file, absolute."""
+        return self._info.db_path
 
     @property
     def idempotency_key(self) -> str:
@@ -44,7 +71,7 @@ class TaskContext:
         """
         if not isinstance(key, str):
             raise TypeError(f"the key of an xcom is text, not {type(key).__name__}")
-        self.pushed[str.__str__(key)] = encode(value, spill_dir(self._info.db_path, self._info.run_id))
+        self.pushed[str.__str__(key)] = encode(value, self._info.values_dir)
 
     def xcom_pull(self, task_id: str, key: str = "return_value", map_index: int = -1, default: Any = None) -> Any:
         """A value that another task of this run has stored, or `default`.

@@ -16,7 +16,12 @@ from liteflow.errors import CorruptDatabase, LiteflowError, NotOurs, ResourceErr
 from liteflow.locks import LockFile
 from liteflow.schema import check_schema, migrate, quote_path, use_wal
 
+# A NULL is bound a fifth of a task's writes sooner when `sqlite3` need not find out each time that None knows no
+# adapter (docs/adr/0015). It stays what it is, for every connection of this process.
+sqlite3.register_adapter(type(None), lambda none: none)
+
 _BUSY_MS: Final = 5000
+_CACHE_KIB: Final = 65536  # pages that are not in here are read again from the file, by every commit of a large run
 _ONE_PAGE: Final = 65536  # the largest page there is: a file of ours has one before it has a write-ahead log
 #: the byte of the lock file that guards checkpoints; bytes from 1 are runs
 CHECKPOINT_LOCK: Final = 0
@@ -38,6 +43,7 @@ def connect(path: str) -> sqlite3.Connection:
             _settings(connection)
             migrate(connection, path)
             use_wal(connection)
+            connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
             connection.execute("PRAGMA wal_autocheckpoint=0")  # only a holder of the checkpoint lock may
             connection.execute("PRAGMA journal_size_limit=67108864")
             connection.execute("PRAGMA synchronous=NORMAL")

@@ -255,15 +255,17 @@ class History:
 
     def attempts(self, run_id: str, task_id: str | None = None) -> list[AttemptRecord]:
         """All attempts of a run, or of one of its tasks, oldest first."""
-        sql = (
-            "SELECT task_id, map_index, attempt, status, started_at, ended_at, exit_code, error, log_path "
-            "FROM liteflow_attempts WHERE run_id=?"
+        where, parameters = (
+            ("run_id=?", (run_id,)) if task_id is None else ("run_id=? AND task_id=?", (run_id, task_id))
         )
-        parameters: list[object] = [run_id]
-        if task_id is not None:
-            sql += " AND task_id=?"
-            parameters.append(task_id)
-        rows = self._rows(f"{sql} ORDER BY task_id, map_index, attempt", parameters, _ATTEMPT_KINDS)
+        rows = self._rows(
+            "SELECT task_id, map_index, attempt, status, started_at, ended_at, exit_code, error, log_path "
+            f"FROM liteflow_attempts WHERE {where} UNION ALL "
+            "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path "
+            f"FROM liteflow_task_instances WHERE {where} AND status='RUNNING' ORDER BY 1, 2, 3",
+            parameters * 2,
+            _ATTEMPT_KINDS,
+        )
         return [AttemptRecord(*row) for row in rows]
 
     def events(self, run_id: str | None = None, *, after: int = 0, limit: int = 1000) -> list[EventRecord]:

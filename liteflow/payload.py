@@ -14,6 +14,7 @@ import math
 import os
 import pickle
 from collections.abc import Callable, Sequence
+from json.encoder import encode_basestring_ascii
 from typing import Any, Literal, NamedTuple
 
 from liteflow.errors import PayloadError, StoreError
@@ -34,6 +35,8 @@ class Payload(NamedTuple):
     sha256: str | None = None  # set when `file` is
 
 
+_scan: Callable[[str, int], tuple[Any, int]] = vars(json.JSONDecoder())["scan_once"]  # json.loads without its checks
+_INT64 = 2**63
 _MAX_DEPTH = 500
 _MAX_TAGGED_DEPTH = 200  # reading a tagged value back takes three frames a level, of Python's 1,000; deeper is pickled
 
@@ -157,13 +160,13 @@ def encode(value: Any, spill_dir: str | None = None) -> Payload:
         PayloadError: the value can neither be written as JSON nor pickled; or the file could not be written.
     """
     kind = type(value)
-    if kind is str and value.isascii():  # the common cases, without a walk
-        text = json.dumps(value)
+    if kind is int and -_INT64 <= value < _INT64:  # the common cases, without a walk
+        text = repr(value)
+        return Payload("json", text, len(text))
+    if kind is str and value.isascii():
+        text = encode_basestring_ascii(value)
         if len(text) <= SPILL_BYTES:
             return Payload("json", text, len(text))
-    if (kind is int and -(2**63) <= value < 2**63) or kind is bool or value is None:
-        text = json.dumps(value)
-        return Payload("json", text, len(text))
     encoding: Encoding
     data: str | bytes
     try:
@@ -215,6 +218,13 @@ def decode(payload: Payload) -> Any:
     """
     data = payload.data if payload.file is None else _read_file(payload)
     try:
+        if payload.encoding == "json" and type(data) is str:
+            try:
+                value, end = _scan(data, 0)
+                if end == len(data):
+                    return value
+            except StopIteration:
+                pass  # no JSON: json.loads says so better
         if payload.encoding == "pickle":
             assert isinstance(data, bytes)
             return pickle.loads(data)

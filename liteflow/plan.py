@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from liteflow.graph import Graph
 from liteflow.retry import NEVER, RetryPolicy
-from liteflow.rules import TriggerRule, UpstreamCounts, decide
+from liteflow.rules import Decision, TriggerRule, UpstreamCounts, decide
 from liteflow.states import TASK_ENDED, RunStatus, TaskStatus, Verdict
 
 #: How often a task may be started again because a process of ours died under it; then it FAILED.
@@ -70,6 +70,7 @@ class Plan:
         self._tries: dict[int, int] = {}  # failed attempts that counted, since the run was started or resumed
         self._lost: dict[int, int] = {}
         self._unmet: list[int] = [len(above) for above in graph.upstream]  # upstreams that have not ended
+        self._troubled: set[int] = set()  # tasks of which an upstream has not succeeded
         self._ready: deque[int] = deque()
         self._retry_at: list[tuple[float, int]] = []  # a heap: (monotonic seconds, task)
         self._tally: dict[int, list[int]] = {  # ended upstreams by kind, for the rules that may fire early
@@ -118,6 +119,13 @@ class Plan:
         self.attempts[node] += 1
         self.running.add(node)
         return node
+
+    def put_back(self, node: int) -> None:
+        """A task that was taken has not begun after all; it is the next to start."""
+        self.running.discard(node)
+        self.attempts[node] -= 1
+        self.status[node] = "QUEUED"
+        self._ready.appendleft(node)
 
     def is_retry(self, node: int) -> bool:
         """Has an attempt of the task failed or been lost since the run was started or resumed?"""
@@ -190,9 +198,8 @@ class Plan:
 
     def _spread(self, node: int, moves: list[Move]) -> None:
         """Tell those below that a task has ended, and so on down from those that end by it; without recursion."""
-        told = deque([node])
-        while told:
-            above = told.popleft()
+        told = [node]
+        for above in told:  # grows meanwhile
             for below in self.graph.downstream[above]:
                 self._count(below, self.status[above])
                 if self.status[below] == "PENDING" and self._settle(below, moves):
@@ -201,6 +208,8 @@ class Plan:
     def _count(self, node: int, status: TaskStatus) -> None:
         """One more upstream of the task has ended."""
         self._unmet[node] -= 1
+        if status != "SUCCESS":
+            self._troubled.add(node)
         if node in self._tally:
             self._tally[node][_KIND[status]] += 1
 
@@ -209,7 +218,10 @@ class Plan:
         rule = self._rules.get(node, "all_success")
         if self._unmet[node] and rule[:3] in ("all", "non"):
             return False  # these rules wait for every upstream: no need to count
-        decision = decide(rule, self.counts(node))
+        if rule == "all_success" and node not in self._troubled:
+            decision: Decision = "run"  # as nearly always, and then there is no need to count either
+        else:
+            decision = decide(rule, self.counts(node))
         if decision == "run":
             self.status[node] = "QUEUED"
             self._ready.append(node)
@@ -217,9 +229,7 @@ class Plan:
             self._change(node, "SKIPPED", moves, self.explain(node))
         elif decision == "upstream_failed":
             self._change(node, "UPSTREAM_FAILED", moves, self.explain(node))
-        else:
-            return False
-        if decision == "run":
+        if decision in ("run", "wait"):
             return False
         self._open -= 1
         return True

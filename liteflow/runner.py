@@ -19,18 +19,20 @@ from liteflow.errors import OwnerDied
 from liteflow.executors import Executor, open_executor
 from liteflow.graph import Graph
 from liteflow.locks import LockFile
-from liteflow.payload import Payload
+from liteflow.payload import Payload, spill_dir
 from liteflow.plan import Move, Plan
 from liteflow.processes.tree import sweep_session
 from liteflow.retry import RetryPolicy
 from liteflow.rules import TriggerRule
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.store import Kept, NewInstance, NewRun, Store
+from liteflow.turn import NOT_BEGUN
 from liteflow.work import Body, ErrorInfo, Outcome, RunInfo, Work
 
 _TICK_S: Final = 0.25  # how soon a request of another process is seen
 _CACHED_VALUE_BYTES: Final = 65536  # larger values are read again from the store by each consumer
 _SWEEP_S: Final = 25.0  # how long a dead owner's guardian may take to end what it had started
+_NO_ERROR: Final = ErrorInfo("")
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -119,7 +121,8 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
         RunNotFound, RunOwned: there is no such run to resume, or a live process owns it.
         StoreError, ResourceError: the state file; what ran was ended, what was stored is true.
     """
-    info = RunInfo(options.run_id, program.dag_id, options.db_path, options.log_dir, options.params)
+    values_dir = spill_dir(options.db_path, options.run_id)
+    info = RunInfo(options.run_id, program.dag_id, options.db_path, options.log_dir, options.params, values_dir)
     with contextlib.ExitStack() as stack:
         locks = LockFile(options.db_path)
         stack.callback(locks.close)
@@ -128,6 +131,7 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
             program.bodies,
             info,
             mode=options.mode,
+            slots=options.max_workers,
             task_modes=program.modes,
             timeouts=[program.graph.ids[node] for node in program.timeouts],
             close_in_workers=(locks.fd,),
@@ -212,6 +216,7 @@ class _Loop:
             fail_fast=options.fail_fast,
             seed=options.run_id,
         )
+        self._turn = self._store.turn
         self._tell("run_began", program, options, done)
         self._store_moves(self.plan.opening, time.time())
 
@@ -234,8 +239,8 @@ class _Loop:
             starting = self._take_ready()  # 1. what may start
             over = plan.finished
             if over:
-                store.run_moved(plan.result(), plan.stopped, time.time())
-            if store.dirty:
+                self._turn.verdict = (plan.result(), plan.stopped, time.time())
+            if self._turn:
                 store.commit()  # 2. one transaction: verdicts of the last turn, intents of this one
                 self._publish()
             for node, log_path in starting:  # 3. only now they start, with what is stored of their upstreams
@@ -252,40 +257,50 @@ class _Loop:
         """Tasks that may start now, each with its log file; the intent to start them is buffered."""
         plan, starting = self.plan, list[tuple[int, str | None]]()
         now, wall = time.monotonic(), time.time()
-        while len(plan.running) < self._options.max_workers:
+        room = self._options.max_workers + self._ahead() - len(plan.running)
+        for _ in range(room):
             node = plan.take(now)
             if node is None:
                 break
             task_id, attempt = self._ids[node], plan.attempts[node]
             log_path = self._log_path(task_id, attempt, wall)
-            previous: TaskStatus = "UP_FOR_RETRY" if plan.is_retry(node) else "PENDING"
-            self._store.began(task_id, -1, attempt, previous, log_path, wall)
+            previous = self._before(node)
+            self._turn.began(task_id, -1, attempt, previous, log_path, wall)
             if self._observers:
                 self._changes.append(Change(task_id, -1, attempt, previous, "RUNNING", None, wall, log_path))
             starting.append((node, log_path))
         return starting
 
+    def _before(self, node: int) -> TaskStatus:
+        """The stored state of a task that is about to start."""
+        return "UP_FOR_RETRY" if self.plan.is_retry(node) else "PENDING"
+
+    def _ahead(self) -> int:
+        """How many tasks may be started beyond the slots: none where a failure shall keep others from starting."""
+        return 0 if self._options.fail_fast else self._executor.ahead
+
     def _work(self, node: int, log_path: str | None) -> Work:
-        upstreams = self._program.inputs.get(node)
+        program, ids = self._program, self._ids
+        upstreams = program.inputs.get(node)
         return Work(
             node,
-            self._ids[node],
+            ids[node],
             -1,
             self.plan.attempts[node],
-            {self._ids[above]: self._value(above) for above in upstreams} if upstreams else None,
-            self._program.timeouts.get(node),
-            self._program.graces.get(node, self._options.grace_s),
+            {ids[above]: self._value(above) for above in upstreams} if upstreams else None,
+            program.timeouts.get(node),
+            program.graces.get(node, self._options.grace_s),
             log_path,
         )
 
     def _finish(self, outcome: Outcome) -> None:
-        node, error = outcome.node, outcome.error or ErrorInfo("")
-        task_id = self._ids[node]
+        node, value, plan, inputs = outcome.node, outcome.value, self.plan, self._program.inputs
+        error = outcome.error or _NO_ERROR
         self._ending.discard(node)
-        self._store.ended(task_id, -1, outcome)
-        if outcome.value is not None and node in self._readers and outcome.value.size <= _CACHED_VALUE_BYTES:
-            self._values[node] = outcome.value
-        moves = self.plan.finish(
+        self._turn.ended(self._ids[node], -1, outcome)
+        if value is not None and node in self._readers and value.size <= _CACHED_VALUE_BYTES:
+            self._values[node] = value
+        moves = plan.finish(
             node,
             outcome.verdict,
             time.monotonic(),
@@ -294,24 +309,21 @@ class _Loop:
             exit_code=outcome.exit_code,
         )
         self._store_moves(moves, outcome.ended_at, outcome)
-        if self.plan.status[node] != "UP_FOR_RETRY":
-            for above in self._program.inputs.get(node, ()):
+        if node in inputs and plan.status[node] != "UP_FOR_RETRY":
+            for above in inputs[node]:
                 self._readers[above] -= 1
                 if not self._readers[above]:
                     self._values.pop(above, None)
-        if self.plan.stopped is not None:
+        if plan.stopped is not None:
             self._end_running(None)
 
     def _store_moves(self, moves: Sequence[Move], now: float, outcome: Outcome | None = None) -> None:
         """Buffer changes of state; the first one is of the task whose attempt ended."""
         for node, before, status, attempt, reason in moves:
             previous: TaskStatus = "PENDING" if before == "QUEUED" else before  # QUEUED is the plan's own, not stored
-            error = None
-            if outcome is not None and node == outcome.node and outcome.error is not None:
-                error = outcome.error.traceback or outcome.error.message
-            self._store.moved(self._ids[node], -1, attempt, previous, status, reason, error, now)
+            ended = outcome if outcome is not None and node == outcome.node else None
+            self._turn.moved(self._ids[node], -1, attempt, previous, status, reason, now, ended)
             if self._observers:
-                ended = outcome if outcome is not None and node == outcome.node else None
                 path = None if ended is None else ended.log_path
                 self._changes.append(Change(self._ids[node], -1, attempt, previous, status, reason, now, path, ended))
 
@@ -337,12 +349,25 @@ class _Loop:
             self._looked_at = now
             self._store.check_file()
             self._store.rest()
+            if self.plan.stopped is None:
+                self._take_back(self._executor.recall())
             for request in self._store.requests():
                 if request.action == "cancel" and self.plan.stopped is None:
                     moves: list[Move] = []
                     self.plan.stop(request.detail or "cancelled", moves)
                     self._store_moves(moves, time.time())
                     self._end_running(None)
+
+    def _take_back(self, nodes: Sequence[int]) -> None:
+        """Attempts that stood in line have not begun after all: what runs before them has turned out to be long."""
+        now = time.time()
+        for node in reversed(nodes):
+            task_id, attempt = self._ids[node], self.plan.attempts[node]
+            self.plan.put_back(node)
+            status = self._before(node)
+            self._turn.put_back(task_id, -1, attempt, status, now)
+            if self._observers:
+                self._changes.append(Change(task_id, -1, attempt, "RUNNING", status, NOT_BEGUN, now))
 
     def _end_running(self, grace_s: float | None) -> None:
         """Tell running tasks to stop: each after its own grace, or all after `grace_s`."""

@@ -67,13 +67,14 @@ CREATE TABLE liteflow_task_instances (       -- the current view
   try_number   INTEGER NOT NULL DEFAULT 0,
   error_log    TEXT,
   reason       TEXT,
-  started_at   REAL,
+  started_at   REAL,                         -- of the last attempt, as are the next two
   ended_at     REAL,
+  log_path     TEXT,                         -- while it runs: where its output goes, once there is some
   updated_at   REAL NOT NULL,
   PRIMARY KEY (run_id, task_id, map_index)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE liteflow_attempts (             -- append-only history
+CREATE TABLE liteflow_attempts (             -- append-only history: a row is written when an attempt has ended
   run_id     TEXT NOT NULL,
   task_id    TEXT NOT NULL,
   map_index  INTEGER NOT NULL DEFAULT -1,
@@ -81,7 +82,7 @@ CREATE TABLE liteflow_attempts (             -- append-only history
   status     TEXT NOT NULL,
   epoch      INTEGER NOT NULL,
   started_at REAL NOT NULL,
-  ended_at   REAL,
+  ended_at   REAL NOT NULL,
   exit_code  INTEGER,                        -- of a command; -N: killed by signal N
   error      TEXT,
   log_path   TEXT,                           -- NULL: there was no output
@@ -90,7 +91,6 @@ CREATE TABLE liteflow_attempts (             -- append-only history
 CREATE UNIQUE INDEX liteflow_one_success
   ON liteflow_attempts (run_id, task_id, map_index) WHERE status = 'SUCCESS';
 CREATE TRIGGER liteflow_attempt_is_final BEFORE UPDATE ON liteflow_attempts
-  WHEN OLD.status <> 'RUNNING'
   BEGIN SELECT RAISE(ABORT, 'an attempt that has ended cannot change'); END;
 
 CREATE TABLE liteflow_xcom (

@@ -1,9 +1,9 @@
-"""Every write to the state file, one transaction each. Nothing else in the engine says INSERT or UPDATE.
+"""Every write to the state file, one transaction each. Nothing else in the engine says INSERT or UPDATE, save `turn`.
 
-The loop is the only writer of a run: it buffers what happened in one turn (`began`, `ended`, `moved`,
-`run_moved`) and then commits it all at once. Intent comes before effect and verdict before consequence because the
-loop starts nothing and tells nobody until `commit` has returned. If SQLite refuses (locked, full disk), the buffer
-stays and the commit is tried again: a verdict is never lost to a bad moment, and never turns into a false state.
+The loop is the only writer of a run: it collects what happened in a `turn` and then commits it all at once. Intent
+comes before effect and verdict before consequence because the loop starts nothing and tells nobody until `commit` has
+returned. If SQLite refuses (locked, full disk), the turn stays and the commit is tried again: a verdict is never lost
+to a bad moment, and never turns into a false state.
 """
 
 from __future__ import annotations
@@ -19,14 +19,12 @@ from liteflow.database import CHECKPOINT_LOCK, Transaction, check_same_file, con
 from liteflow.errors import OwnerDied, RunNotFound, RunOwned, StaleRun, StoreError
 from liteflow.locks import LockFile
 from liteflow.owner import boot_id, start_ticks
-from liteflow.payload import Payload, payload_from_row, spill_root
-from liteflow.states import RunStatus
-from liteflow.work import Outcome
+from liteflow.payload import Payload, payload_from_row
+from liteflow.turn import Turn
 
 _CHECKPOINT_BYTES: Final = 4 * 1024 * 1024  # of write-ahead log
 _SYNC_EVERY_S: Final = 1.0  # at most so much is lost to a power cut; nothing to a crash
 _PATIENCE_S: Final = 60.0  # how long a commit is tried again before the run is given up
-_ERROR_LIMIT: Final = 65536
 
 
 class NewInstance(NamedTuple):
@@ -90,7 +88,7 @@ class Store:
         self._syncing = False
         self._unsynced = False  # was anything committed since the last sync?
         self._data_version: int | None = None
-        self._clear()
+        self.turn: Turn  # of the run that is created or claimed
         self._connection = connect(path)
         self._identity = identity(path)
 
@@ -172,16 +170,17 @@ class Store:
                 self._insert_event("RUNNING", "INTERRUPTED", now, "its owner died")
                 status = "INTERRUPTED"
             self._insert_event(status, "RUNNING", now, "resumed")
+            running = "FROM liteflow_task_instances WHERE run_id=? AND status='RUNNING'"
             execute(
                 "INSERT INTO liteflow_events (run_id, task_id, map_index, attempt, previous, status, reason, at) "
-                "SELECT run_id, task_id, map_index, attempt, 'RUNNING', 'LOST', 'its owner died', ? "
-                "FROM liteflow_attempts WHERE run_id=? AND status='RUNNING'",
+                f"SELECT run_id, task_id, map_index, try_number, 'RUNNING', 'LOST', 'its owner died', ? {running}",
                 (now, run_id),
             )
             execute(
-                "UPDATE liteflow_attempts SET status='LOST', ended_at=?, error='its owner died' "
-                "WHERE run_id=? AND status='RUNNING'",
-                (now, run_id),
+                "INSERT INTO liteflow_attempts (run_id, task_id, map_index, attempt, status, epoch, started_at, "
+                "ended_at, error, log_path) SELECT run_id, task_id, map_index, try_number, 'LOST', ?, started_at, ?, "
+                f"'its owner died', log_path {running}",
+                (epoch, now, run_id),
             )
             execute(
                 "UPDATE liteflow_task_instances SET status='PENDING', reason=NULL, error_log=NULL, ended_at=NULL, "
@@ -191,10 +190,7 @@ class Store:
             kept = {
                 task_id: Kept(status, tries)
                 for task_id, status, tries in execute(
-                    "SELECT i.task_id, i.status, (SELECT coalesce(max(attempt), 0) FROM liteflow_attempts a WHERE "
-                    "a.run_id=i.run_id AND a.task_id=i.task_id AND a.map_index=i.map_index) "
-                    "FROM liteflow_task_instances i WHERE i.run_id=?",
-                    (run_id,),
+                    "SELECT task_id, status, try_number FROM liteflow_task_instances WHERE run_id=?", (run_id,)
                 )
             }
             self._insert_instances([one for one in instances if one.task_id not in kept], now)
@@ -210,6 +206,7 @@ class Store:
         if not self._locks.acquire(run_no):
             raise RunOwned(f"run {run_id} is owned by another process, which is still at work")
         self.run_id, self._run_no, self._epoch = run_id, run_no, epoch
+        self.turn = Turn(self.path, run_id, run_no, epoch)
         self._connection.execute(
             "UPDATE liteflow_dag_runs SET owner_pid=?, owner_start=?, owner_boot=?, owner_host=?, owner_session=? "
             "WHERE run_no=?",
@@ -254,75 +251,6 @@ class Store:
 
     # -- one turn of the loop ------------------------------------------------------------------------------
 
-    def _clear(self) -> None:
-        self._new_attempts: list[tuple[Any, ...]] = []
-        self._begun: list[tuple[Any, ...]] = []
-        self._ended: list[tuple[Any, ...]] = []
-        self._values: list[tuple[Any, ...]] = []
-        self._moved: list[tuple[Any, ...]] = []
-        self._events: list[tuple[Any, ...]] = []
-        self._run_change: tuple[RunStatus, str | None, float] | None = None
-
-    @property
-    def dirty(self) -> bool:
-        """Is there anything to commit?"""
-        return bool(self._events or self._ended or self._run_change)
-
-    def began(
-        self, task_id: str, map_index: int, attempt: int, previous: str, log_path: str | None, now: float
-    ) -> None:
-        """The intent to start an attempt; it may start once this is committed."""
-        run_id = self.run_id
-        self._new_attempts.append((run_id, task_id, map_index, attempt, self._epoch, now, log_path))
-        self._begun.append((attempt, now, now, run_id, task_id, map_index))
-        self._events.append((run_id, task_id, map_index, attempt, previous, "RUNNING", None, now))
-
-    def ended(self, task_id: str, map_index: int, outcome: Outcome) -> None:
-        """An attempt's verdict, its values and its error."""
-        run_id, error = self.run_id, outcome.error
-        self._ended.append(
-            (
-                outcome.verdict,
-                outcome.started_at,
-                outcome.ended_at,
-                outcome.exit_code,
-                None if error is None else _error_text(error.message, error.traceback),
-                outcome.log_path,
-                run_id,
-                task_id,
-                map_index,
-                outcome.attempt,
-            )
-        )
-        if outcome.value is not None:
-            self._values.append(self._value_row(task_id, map_index, "return_value", outcome.value, outcome.ended_at))
-        for key, payload in (outcome.pushed or {}).items():
-            self._values.append(self._value_row(task_id, map_index, key, payload, outcome.ended_at))
-
-    def _value_row(self, task_id: str, map_index: int, key: str, value: Payload, now: float) -> tuple[Any, ...]:
-        file = None if value.file is None else os.path.relpath(value.file, spill_root(self.path))
-        return (self.run_id, task_id, map_index, key, value.encoding, value.data, value.size, file, value.sha256, now)
-
-    def moved(
-        self,
-        task_id: str,
-        map_index: int,
-        attempt: int,
-        previous: str,
-        status: str,
-        reason: str | None,
-        error: str | None,
-        now: float,
-    ) -> None:
-        """A task instance's new state."""
-        run_id = self.run_id
-        self._moved.append((status, attempt, reason, error, now, now, run_id, task_id, map_index))
-        self._events.append((run_id, task_id, map_index, attempt, previous, status, reason, now))
-
-    def run_moved(self, status: RunStatus, reason: str | None, now: float) -> None:
-        """The run's own verdict; it is committed durably, and ownership ends with it."""
-        self._run_change = (status, reason, now)
-
     def commit(self) -> None:
         """Write all that was buffered as one transaction; returns when it is durable against a crash.
 
@@ -347,7 +275,7 @@ class Store:
             except (sqlite3.Error, UnicodeDecodeError) as error:
                 raise explain(error, self.path) from None
         self._unsynced = not self._syncing
-        self._clear()
+        self.turn.clear()
 
     def rest(self) -> None:
         """Sync what was committed, when nothing has been committed for a while; call it between turns."""
@@ -369,55 +297,14 @@ class Store:
         check_same_file(self.path, self._identity)
 
     def _write(self) -> None:
-        execute, executemany = self._connection.execute, self._connection.executemany
-        (epoch,) = execute("SELECT epoch FROM liteflow_dag_runs WHERE run_no=?", (self._run_no,)).fetchone() or (0,)
-        if epoch != self._epoch:
+        row = self._connection.execute("SELECT epoch FROM liteflow_dag_runs WHERE run_no=?", (self._run_no,)).fetchone()
+        if row != (self._epoch,):
             raise StaleRun(f"run {self.run_id} was taken over by another process; this one stops")
-        if self._ended:
-            executemany(
-                "UPDATE liteflow_attempts SET status=?, started_at=?, ended_at=?, exit_code=?, error=?, log_path=? "
-                "WHERE run_id=? AND task_id=? AND map_index=? AND attempt=?",
-                self._ended,
-            )
-        if self._values:
-            executemany("INSERT OR REPLACE INTO liteflow_xcom VALUES (?,?,?,?,?,?,?,?,?,?)", self._values)
-        if self._moved:
-            executemany(
-                "UPDATE liteflow_task_instances SET status=?, try_number=?, reason=?, error_log=?, ended_at=?, "
-                "updated_at=? WHERE run_id=? AND task_id=? AND map_index=?",
-                self._moved,
-            )
-        if self._new_attempts:
-            executemany(
-                "INSERT INTO liteflow_attempts (run_id, task_id, map_index, attempt, status, epoch, started_at, "
-                "log_path) VALUES (?,?,?,?,'RUNNING',?,?,?)",
-                self._new_attempts,
-            )
-            executemany(
-                "UPDATE liteflow_task_instances SET status='RUNNING', try_number=?, reason=NULL, started_at=?, "
-                "ended_at=NULL, updated_at=? WHERE run_id=? AND task_id=? AND map_index=?",
-                self._begun,
-            )
-        if self._events:
-            executemany(
-                "INSERT INTO liteflow_events (run_id, task_id, map_index, attempt, previous, status, reason, at) "
-                "VALUES (?,?,?,?,?,?,?,?)",
-                self._events,
-            )
-        if self._run_change is not None:
-            status, reason, now = self._run_change
-            execute(
-                "UPDATE liteflow_dag_runs SET status=?, reason=?, ended_at=? WHERE run_no=?",
-                (status, reason, now, self._run_no),
-            )
-            execute(
-                "UPDATE liteflow_requests SET handled_at=? WHERE run_id=? AND handled_at IS NULL", (now, self.run_id)
-            )
-            self._insert_event("RUNNING", status, now, reason)
+        self.turn.write(self._connection)
 
     def _choose_sync(self, now: float) -> None:
         """Sync this commit to the disk? Always for the run's verdict, else once a second."""
-        sync = self._always_sync or self._run_change is not None or now - self._synced_at >= _SYNC_EVERY_S
+        sync = self._always_sync or self.turn.verdict is not None or now - self._synced_at >= _SYNC_EVERY_S
         if sync != self._syncing:
             self._connection.execute(f"PRAGMA synchronous={'FULL' if sync else 'NORMAL'}")
             self._syncing = sync
@@ -476,7 +363,3 @@ class Store:
     def close(self) -> None:
         """Close the connection; the run's lock is freed with the lock file, when the guardian is gone too."""
         self._connection.close()
-
-
-def _error_text(message: str, traceback: str) -> str:
-    return (traceback.rstrip() or message)[-_ERROR_LIMIT:]

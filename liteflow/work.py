@@ -61,6 +61,7 @@ class RunInfo(NamedTuple):
     db_path: str  # absolute
     log_dir: str | None  # absolute; None: output goes where the program's goes
     params: Mapping[str, Any] = {}
+    values_dir: str | None = None  # where values too large for the state file go; None: there is no limit
 
 
 class Work(NamedTuple):

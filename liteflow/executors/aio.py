@@ -26,7 +26,7 @@ class AsyncLane:
         self._calls = calls
         self._info = info
         self._threads = threads
-        self._book = Abandonable(inbox)
+        self._book = Abandonable(inbox, lambda: None)
         self._is_coroutine = {task_id: is_coroutine_function(call.func) for task_id, call in calls.items()}
         self._loop: Any = None  # asyncio's; imported with the first coroutine, because that takes 30 ms
         self._thread: Thread | None = None

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from liteflow.context import TaskContext, running
 from liteflow.errors import SkipTask
-from liteflow.payload import Payload, decode, encode, spill_dir
+from liteflow.payload import Payload, decode, encode
 from liteflow.states import Verdict
 from liteflow.work import Call, ErrorInfo, Outcome, Ref, RunInfo, Work
 
@@ -34,7 +34,7 @@ class Executor(Protocol):
     """
 
     def submit(self, work: Work) -> None:
-        """Start an attempt now. Counting slots is the caller's business. Failures become Outcomes."""
+        """Start an attempt: at once while there are slots, else see `ahead`. Failures become Outcomes."""
 
     def wait(self, timeout_s: float | None = None) -> list[Outcome]:
         """Outcomes that have come; empty when the time is over or `wake` was called."""
@@ -44,6 +44,13 @@ class Executor(Protocol):
 
         A thread cannot be killed: after the grace it is abandoned and its late result is thrown away.
         """
+
+    @property
+    def ahead(self) -> int:
+        """How many attempts it would take now beyond its slots: they stand in line while tasks are very short."""
+
+    def recall(self) -> list[int]:
+        """Nodes whose attempts have stood in line for too long; they have not begun, and there is no Outcome."""
 
     def wake(self) -> None:
         """Make `wait` return."""
@@ -60,13 +67,22 @@ class Executor(Protocol):
 
 
 class Lane(Protocol):
-    """One way of running work; several share an inbox."""
+    """One way of running work; several share an inbox. See `Executor` for what these do."""
 
     def submit(self, work: Work) -> None: ...
 
     def cancel(self, node: int, grace_s: float) -> None: ...
 
     def close(self, grace_s: float) -> None: ...
+
+
+class Line(Lane, Protocol):
+    """A lane in which attempts may stand in line."""
+
+    @property
+    def ahead(self) -> int: ...
+
+    def recall(self) -> list[int]: ...
 
 
 class Terminated(SystemExit):
@@ -77,7 +93,8 @@ def fill(value: Any, inputs: Mapping[str, Any]) -> Any:
     """Replace every Ref, at any depth of lists, tuples and dicts; each attempt gets containers of its own."""
     kind = type(value)
     if kind is Ref:  # a missing one: the upstream returned None, which is not stored, or was skipped
-        return inputs.get(value.task_id if value.key == "return_value" else f"{value.task_id}:{value.key}")
+        task_id, key = value
+        return inputs.get(task_id if key == "return_value" else f"{task_id}:{key}")
     if kind is list:
         return [fill(item, inputs) for item in value]
     if kind is dict:
@@ -132,13 +149,15 @@ class Attempt:
 
     def arguments(self, body: Call) -> dict[str, Any]:
         """The keyword arguments, with upstream values in place of Refs. Raises PayloadError."""
+        if not body.kwargs:
+            return {}
         inputs = self._work.inputs
         values = {name: decode(payload) for name, payload in inputs.items()} if inputs else {}
         return {name: fill(value, values) for name, value in body.kwargs.items()}
 
     def returned(self, value: Any) -> Outcome:
         """The outcome of a function that returned. Raises PayloadError when the value cannot be stored."""
-        payload = None if value is None else encode(value, spill_dir(self._info.db_path, self._info.run_id))
+        payload = None if value is None else encode(value, self._info.values_dir)
         return self.outcome("SUCCESS", value=payload)
 
     def raised(self, error: BaseException) -> Outcome:

@@ -8,7 +8,7 @@ from functools import partial
 
 from liteflow.errors import DefinitionError
 from liteflow.executors.aio import AsyncLane
-from liteflow.executors.base import Executor, Lane, failure
+from liteflow.executors.base import Executor, Lane, Line, failure
 from liteflow.executors.command import CommandLane
 from liteflow.executors.hub import Hub
 from liteflow.executors.inbox import Inbox
@@ -64,13 +64,14 @@ class _Dispatcher:
     """The Executor: it knows each task's lane and owns what the lanes share."""
 
     def __init__(
-        self, lane_names: Mapping[str, str], bodies: Mapping[str, Body], info: RunInfo, hub: Hub | None
+        self, lane_names: Mapping[str, str], bodies: Mapping[str, Body], info: RunInfo, hub: Hub | None, slots: int
     ) -> None:
         self._hub = hub
         self._inbox = inbox = Inbox()
         self._lane_names = lane_names
         self._lanes: dict[str, Lane] = {}
         self._pid_lanes: list[CommandLane | ProcessLane] = []
+        self._line: Line | None = None
         self._closed = False
         calls = {task_id: body for task_id, body in bodies.items() if isinstance(body, Call)}
         if hub is not None:
@@ -82,8 +83,10 @@ class _Dispatcher:
             self._pid_lanes = [self._process_lane, command_lane]
         used = set(lane_names.values())
         if used & {"thread", "async"}:
-            thread_lane = ThreadLane(inbox, calls, info)
+            thread_lane = ThreadLane(inbox, calls, info, slots)
             self._lanes["thread"] = thread_lane
+            if used == {"thread"}:  # where lanes share the slots, none may take more than its own
+                self._line = thread_lane
             if "async" in used:
                 self._lanes["async"] = AsyncLane(inbox, calls, info, thread_lane)
         if "inline" in used:
@@ -111,6 +114,13 @@ class _Dispatcher:
         lane = self._route.get(node)
         if lane is not None:
             lane.cancel(node, grace_s)
+
+    @property
+    def ahead(self) -> int:
+        return 0 if self._line is None else self._line.ahead
+
+    def recall(self) -> list[int]:
+        return [] if self._line is None else self._line.recall()
 
     def wake(self) -> None:
         self._inbox.wake()
@@ -155,6 +165,7 @@ def open_executor(
     info: RunInfo,
     *,
     mode: str = "process",
+    slots: int = 4,
     task_modes: Mapping[str, str] | None = None,
     timeouts: Collection[str] = (),
     close_in_workers: Sequence[int] = (),
@@ -169,6 +180,7 @@ def open_executor(
         bodies: what to run, by task id.
         info: what is the same for all of them.
         mode: where Python functions run: "thread", "process", "async", or "inline" for the calling thread.
+        slots: how many attempts run at once.
         task_modes: the modes of tasks that differ.
         timeouts: ids of tasks that have a timeout: only a process can be made to end, so they get one.
         close_in_workers: descriptors that the guardian shall hold and tasks shall not, such as the run's lock.
@@ -192,7 +204,7 @@ def open_executor(
             close_in_workers,
             claim_children=claim_children,
         )
-    return _Dispatcher(lane_names, bodies, info, hub)
+    return _Dispatcher(lane_names, bodies, info, hub, slots)
 
 
 __all__ = ["MODES", "Executor", "lane_of", "needs_guardian", "open_executor"]

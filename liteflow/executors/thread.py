@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from _thread import LockType
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from threading import Lock, Thread
 
@@ -22,6 +22,9 @@ from liteflow.work import Call, RunInfo, Work
 _CLOSE_S = 1.0
 _SHORT_S = 0.0002  # a task as short as this is over before another thread has woken up
 _PATIENCE_S = 0.001
+_LINE = 64  # how many attempts may stand in line while tasks are that short
+_LINE_S = 0.005  # and how long the last of them should have to wait
+_RECALL_S = 0.05  # waiting longer than this, they go back: what runs has turned out to be long
 
 
 class _Running:
@@ -36,9 +39,13 @@ class _Running:
 class Abandonable:
     """Who runs, for lanes whose tasks cannot be killed: whoever takes an attempt out of the book reports it."""
 
-    def __init__(self, inbox: Inbox) -> None:
+    def __init__(self, inbox: Inbox, freed: Callable[[], None]) -> None:
         self._inbox = inbox
+        self._freed = freed  # called when an attempt was given up, which makes room for another
         self._running: dict[int, _Running] = {}  # by node; popping is atomic and decides who posts
+
+    def __len__(self) -> int:
+        return len(self._running)
 
     def begin(self, work: Work) -> _Running:
         entry = self._running[work.node] = _Running(work)
@@ -65,6 +72,7 @@ class Abandonable:
         """Give an attempt up, unless it has ended."""
         if self._running.get(node) is entry and self.claim(entry):
             self._inbox.post(failure(entry.work, verdict, message, started_at=entry.started_at))
+            self._freed()
 
     def abandon_after(self, node: int, grace_s: float) -> None:
         """Cancel: give the attempt up after the grace, unless it ends by itself."""
@@ -84,31 +92,36 @@ class Abandonable:
 
 
 class ThreadLane:
-    """Threads that wait for work; one more is started when none is free.
+    """At most `slots` threads that take attempts from a line; one more is started when none is free.
 
     Waking a thread costs as much as a very short task takes. While tasks are that short, one thread that is awake
-    takes them one after the other, and the others are woken only if it has not come to the next within a millisecond.
+    takes them one after the other, and the others are woken only if the line has not moved on within a millisecond;
+    and the line may be longer than there are slots (`ahead`), so that one commit of the caller feeds many of them.
     """
 
-    def __init__(self, inbox: Inbox, calls: Mapping[str, Call], info: RunInfo) -> None:
+    def __init__(self, inbox: Inbox, calls: Mapping[str, Call], info: RunInfo, slots: int) -> None:
         self._inbox = inbox
         self._calls = calls
         self._info = info
-        self._book = Abandonable(inbox)
-        self._waiting: deque[_Running] = deque()  # submitted, and not taken by a thread yet
+        self._slots = slots
+        self._book = Abandonable(inbox, self._call_one)
+        self._line: deque[_Running] = deque()  # submitted, and not taken by a thread yet
         self._parked: list[LockType] = []  # a thread sleeps on each
         self._threads: list[Thread] = []
         self._lock = Lock()  # guards the three above, where more than one of them matters
-        self._busy = 0  # attempts that are waiting or running, abandoned ones included
-        self._typical_s = 1.0  # how long tasks have taken lately
+        self._busy = 0  # threads that have taken an attempt, abandoned ones included
+        self._typical_s = 1.0  # how long tasks have taken lately; nothing is known yet
         self._watching = False
         self._closed = False
+
+    @property
+    def ahead(self) -> int:
+        return min(_LINE, int(_LINE_S / self._typical_s)) if self._typical_s < _SHORT_S else 0
 
     def submit(self, work: Work) -> None:
         entry = self._book.begin(work)
         with self._lock:
-            self._waiting.append(entry)
-            self._busy += 1
+            self._line.append(entry)
             patient = self._typical_s < _SHORT_S and len(self._parked) < len(self._threads)
         if not patient:
             self._call_one()
@@ -119,15 +132,24 @@ class ThreadLane:
     def _watch(self) -> None:
         """Those that are awake have been busy for a while: wake a thread for each attempt that still waits."""
         self._watching = False
-        for _ in range(len(self._waiting)):
+        for _ in range(min(len(self._line), self._slots)):
             self._call_one()
+
+    def _free(self) -> bool:
+        """Does an attempt wait that a thread may take? Not while all slots are taken by tasks that go on."""
+        return bool(self._line) and len(self._book) - len(self._line) < self._slots
 
     def _call_one(self) -> None:
         """Wake a thread, or start one."""
         with self._lock:
+            if not self._free():
+                return
             if self._parked:
                 self._parked.pop().release()
                 return
+            abandoned = self._busy - (len(self._book) - len(self._line))
+            if len(self._threads) - abandoned >= self._slots:
+                return  # one is on its way
         thread = Thread(target=self._serve, name=f"liteflow-{len(self._threads) + 1}", daemon=True)
         try:
             thread.start()
@@ -139,49 +161,69 @@ class ThreadLane:
     def _refuse(self, message: str) -> None:
         """There is nobody to take the newest attempt."""
         with self._lock:
-            if not self._waiting:
+            if not self._line:
                 return
-            entry = self._waiting.pop()
-            self._busy -= 1
+            entry = self._line.pop()
         if self._book.claim(entry):
             self._inbox.post(failure(entry.work, "FAILED", message))
+
+    def _serve(self) -> None:
+        bed = Lock()  # this thread sleeps on it
+        bed.acquire()
+        while (entry := self._next(bed)) is not None:
+            work = entry.work
+            began = entry.started_at = time.time()
+            try:
+                outcome = run_here(self._calls[work.task_id], work, self._info)
+            except BaseException as error:  # noqa: BLE001 - no attempt is lost, not even for want of memory
+                outcome = failure(work, "FAILED", one_line(f"{type(error).__name__}: {safe_text(error)}"))
+            self._typical_s += (outcome.ended_at - began - self._typical_s) / 4
+            if self._book.claim(entry):
+                self._inbox.post(outcome)
+            with self._lock:
+                self._busy -= 1
 
     def _next(self, bed: LockType) -> _Running | None:
         """The next attempt for the calling thread, which sleeps on `bed` until there is one; None: go home."""
         while True:
             with self._lock:
-                if self._waiting:
-                    return self._waiting.popleft()
+                if self._free():
+                    self._busy += 1
+                    return self._line.popleft()
                 if self._closed:
                     return None
                 self._parked.append(bed)
             bed.acquire()
 
-    def _serve(self) -> None:
-        bed = Lock()
-        bed.acquire()
-        while (entry := self._next(bed)) is not None:
-            began = time.perf_counter()
-            try:
-                outcome = run_here(self._calls[entry.work.task_id], entry.work, self._info)
-            except BaseException as error:  # noqa: BLE001 - no attempt is lost, not even for want of memory
-                outcome = failure(entry.work, "FAILED", one_line(f"{type(error).__name__}: {safe_text(error)}"))
-            self._typical_s += (time.perf_counter() - began - self._typical_s) / 4
-            with self._lock:
-                self._busy -= 1
-            if self._book.claim(entry):
-                self._inbox.post(outcome)
-
     def cancel(self, node: int, grace_s: float) -> None:
-        self._book.abandon_after(node, grace_s)
+        entry = self._book.find(node)
+        if entry is not None and self._leave(entry):
+            self._inbox.post(failure(entry.work, "CANCELLED", "cancelled before it began"))
+        else:
+            self._book.abandon_after(node, grace_s)
+
+    def _leave(self, entry: _Running) -> bool:
+        """Take an attempt out of the line; False when it has begun."""
+        with self._lock:
+            if entry not in self._line:
+                return False
+            self._line.remove(entry)
+        return self._book.claim(entry)
+
+    def recall(self) -> list[int]:
+        with self._lock:
+            late = bool(self._line) and time.time() - self._line[0].started_at > _RECALL_S and not self._free()
+            line = list(self._line) if late else []
+        if line:
+            self._typical_s = 1.0  # until those that run have ended there is no line
+        return [entry.work.node for entry in line if self._leave(entry)]
 
     def close(self, grace_s: float) -> None:
         """Let idle threads end (the process may then be forked again) and forget the others."""
-        self._book.clear()
         with self._lock:
             self._closed = True
-            self._busy -= len(self._waiting)
-            self._waiting.clear()
+            self._line.clear()
+            self._book.clear()
             while self._parked:
                 self._parked.pop().release()
         give_up = time.monotonic() + _CLOSE_S

@@ -615,3 +615,93 @@ def test_wake_ends_the_wait(bench: Open) -> None:
     made = bench("inline", lambda: None)
     made.executor.wake()
     assert made.executor.wait(LIMIT_S) == []
+
+
+# Standing in line
+
+
+def _short() -> None:
+    """Over before anybody notices."""
+
+
+def _until(executor: Executor, condition: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < give_up
+        executor.wait(0.01)
+
+
+LINES = ["thread"]
+
+
+def _a_line(bench: Open, mode: str, tmp_path: Path) -> tuple[Bench, Path]:
+    """An executor that has found its tasks to be short, and a file that ends the long ones by being there."""
+    gate, begun = tmp_path / "gate", tmp_path / "begun"
+
+    def wait_for_gate() -> None:
+        with begun.open("a") as file:
+            file.write("x")
+        while not gate.exists():
+            time.sleep(0.002)
+
+    one = bench(mode, {"short": Call(_short), "long": Call(wait_for_gate)}, slots=2)
+    assert one.executor.ahead == 0, "nothing is known of the tasks yet"
+    for _ in range(1000):
+        one.run("short")
+        if one.executor.ahead > 0:
+            return one, gate
+    raise AssertionError("tasks that are over at once do not make the line longer")
+
+
+@pytest.mark.parametrize("mode", LINES)
+def test_short_tasks_may_stand_in_line(bench: Open, mode: str, tmp_path: Path) -> None:
+    one, _ = _a_line(bench, mode, tmp_path)
+    nodes = [one.submit("short") for _ in range(2 + one.executor.ahead)]
+    assert sorted(outcome.node for outcome in one.collect(len(nodes))) == nodes
+    assert one.executor.recall() == []
+
+
+@pytest.mark.parametrize("mode", LINES)
+def test_no_more_run_than_there_are_slots_and_the_others_go_back(bench: Open, mode: str, tmp_path: Path) -> None:
+    one, gate = _a_line(bench, mode, tmp_path)
+    nodes = [one.submit("long") for _ in range(2 + one.executor.ahead)]
+    recalled: list[int] = []
+
+    def come_back() -> bool:
+        recalled.extend(one.executor.recall())
+        return len(recalled) >= len(nodes) - 2
+
+    _until(one.executor, come_back)
+    assert len(recalled) == len(nodes) - 2, "exactly two run"
+    again = one.submit("short")  # there is no slot for it either
+    gate.touch()
+    ended = [outcome.node for outcome in one.collect(3)]
+    assert sorted(ended) == sorted([*(set(nodes) - set(recalled)), again])
+    assert one.executor.wait(0.05) == [], "what was taken back does not run"
+
+
+@pytest.mark.parametrize("mode", LINES)
+def test_what_stands_in_line_can_be_cancelled(bench: Open, mode: str, tmp_path: Path) -> None:
+    one, gate = _a_line(bench, mode, tmp_path)
+    nodes = [one.submit("long") for _ in range(6)]
+    begun = tmp_path / "begun"
+    _until(one.executor, lambda: begun.exists() and begun.read_text() == "xx")
+    for node in nodes[2:]:
+        one.executor.cancel(node, 30.0)
+    cancelled = one.collect(4)
+    assert sorted(outcome.node for outcome in cancelled) == nodes[2:]
+    assert {outcome.verdict for outcome in cancelled} == {"CANCELLED"}
+    assert {message_of(outcome) for outcome in cancelled} == {"cancelled before it began"}
+    gate.touch()
+    assert sorted(outcome.node for outcome in one.collect(2)) == nodes[:2]
+
+
+@pytest.mark.parametrize("mode", LINES)
+def test_an_abandoned_task_makes_room_for_the_next_in_line(bench: Open, mode: str, tmp_path: Path) -> None:
+    one, _ = _a_line(bench, mode, tmp_path)
+    stuck = [one.submit("long") for _ in range(2)]
+    waiting = one.submit("short")
+    for node in stuck:
+        one.executor.cancel(node, 0.0)
+    outcomes = {outcome.node: outcome.verdict for outcome in one.collect(3)}
+    assert outcomes == {**dict.fromkeys(stuck, "CANCELLED"), waiting: "SUCCESS"}

@@ -57,10 +57,10 @@ def outcome(verdict: Verdict, value: object = None, attempt: int = 1, **more: An
 
 
 def succeed(store: Store, task_id: str, value: object = None, attempt: int = 1) -> None:
-    store.began(task_id, -1, attempt, "PENDING", None, 1.0)
+    store.turn.began(task_id, -1, attempt, "PENDING", None, 1.0)
     store.commit()
-    store.ended(task_id, -1, outcome("SUCCESS", value, attempt))
-    store.moved(task_id, -1, attempt, "RUNNING", "SUCCESS", None, None, 2.0)
+    store.turn.ended(task_id, -1, outcome("SUCCESS", value, attempt))
+    store.turn.moved(task_id, -1, attempt, "RUNNING", "SUCCESS", None, 2.0)
     store.commit()
 
 
@@ -91,26 +91,68 @@ def test_a_new_run_is_running_and_its_tasks_pending(opened: Open, db: str) -> No
 def test_nothing_is_seen_before_the_commit(opened: Open, db: str) -> None:
     store = opened()
     store.create(new_run())
-    assert not store.dirty
-    store.began("a", -1, 1, "PENDING", "/logs/a", 1.0)
-    assert store.dirty
+    assert not store.turn
+    store.turn.began("a", -1, 1, "PENDING", "/logs/a", 1.0)
+    assert store.turn
     with History(db) as history:
         assert history.instance("r1", "a").status == "PENDING"  # type: ignore[union-attr]
         assert history.attempts("r1") == []
         store.commit()
-        assert not store.dirty
+        assert not store.turn
         assert history.instance("r1", "a").status == "RUNNING"  # type: ignore[union-attr]
         assert [one.log_path for one in history.attempts("r1")] == ["/logs/a"]
+
+
+def test_an_attempt_that_did_not_begin_leaves_no_trace_but_its_story(opened: Open, db: str) -> None:
+    store = opened()
+    store.create(new_run())
+    store.turn.began("a", -1, 1, "PENDING", "/logs/a", 1.0)
+    store.commit()
+    store.turn.put_back("a", -1, 1, "PENDING", 2.0)
+    store.commit()
+    with History(db) as history:
+        instance = history.instance("r1", "a")
+        assert instance is not None
+        assert (instance.status, instance.try_number, instance.started_at) == ("PENDING", 0, None)
+        assert history.attempts("r1") == []
+        told = [(one.attempt, one.previous, one.status) for one in history.events("r1") if one.task_id == "a"]
+        assert told == [(1, "PENDING", "RUNNING"), (1, "RUNNING", "PENDING")]
+    succeed(store, "a")
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 15, 16, 63, 64, 147])
+def test_turns_of_any_size_are_written_whole(opened: Open, db: str, count: int) -> None:
+    store = opened()
+    tasks = tuple(f"t{number:03}" for number in range(count))
+    store.create(NewRun("r1", "flow", "", "digest", "{}", [NewInstance(task_id, []) for task_id in tasks]))
+    for task_id in tasks:
+        store.turn.began(task_id, -1, 1, "PENDING", None, 1.0)
+    store.commit()
+    for number, task_id in enumerate(tasks):
+        store.turn.ended(task_id, -1, outcome("SUCCESS", number))
+        store.turn.moved(task_id, -1, 1, "RUNNING", "SUCCESS", None, 2.0)
+    store.commit()
+    with History(db) as history:
+        assert [(one.task_id, one.status) for one in history.instances("r1")] == [(one, "SUCCESS") for one in tasks]
+        assert [(one.task_id, one.attempt) for one in history.attempts("r1")] == [(one, 1) for one in tasks]
+        events = [one for one in history.events("r1") if one.task_id is not None]
+        assert [(one.task_id, one.status) for one in events] == [
+            *((one, "RUNNING") for one in tasks),
+            *((one, "SUCCESS") for one in tasks),
+        ]
+    assert rows(db, "SELECT task_id, value FROM liteflow_xcom ORDER BY 1") == [
+        (task_id, str(number)) for number, task_id in enumerate(tasks)
+    ]
 
 
 def test_a_verdict_its_value_and_the_runs_end_are_one_transaction(opened: Open, db: str) -> None:
     store = opened()
     store.create(new_run(tasks=("a",)))
-    store.began("a", -1, 1, "PENDING", None, 1.0)
+    store.turn.began("a", -1, 1, "PENDING", None, 1.0)
     store.commit()
-    store.ended("a", -1, outcome("SUCCESS", [1], pushed={"k": encode("v")}))
-    store.moved("a", -1, 1, "RUNNING", "SUCCESS", None, None, 2.0)
-    store.run_moved("SUCCESS", None, 3.0)
+    store.turn.ended("a", -1, outcome("SUCCESS", [1], pushed={"k": encode("v")}))
+    store.turn.moved("a", -1, 1, "RUNNING", "SUCCESS", None, 2.0)
+    store.turn.verdict = ("SUCCESS", None, 3.0)
     with History(db) as history:
         assert (history.values("r1"), history.run("r1").status) == ([], "RUNNING")
         store.commit()
@@ -122,11 +164,11 @@ def test_a_verdict_its_value_and_the_runs_end_are_one_transaction(opened: Open, 
 def test_an_error_keeps_its_end(opened: Open, db: str) -> None:
     store = opened()
     store.create(new_run())
-    store.began("a", -1, 1, "PENDING", None, 1.0)
+    store.turn.began("a", -1, 1, "PENDING", None, 1.0)
     store.commit()
     long = "x" * 200_000 + "\nValueError: the end"
-    store.ended("a", -1, outcome("FAILED", error=ErrorInfo("ValueError: the end", long)))
-    store.moved("a", -1, 1, "RUNNING", "FAILED", "ValueError: the end", long, 2.0)
+    store.turn.ended("a", -1, outcome("FAILED", error=ErrorInfo("ValueError: the end", long)))
+    store.turn.moved("a", -1, 1, "RUNNING", "FAILED", "ValueError: the end", 2.0)
     store.commit()
     with History(db) as history:
         (attempt,) = history.attempts("r1")
@@ -165,7 +207,7 @@ def test_durability(opened: Open, db: str, durability: str) -> None:
     succeed(store, "a")
     (level,) = store._connection.execute("PRAGMA synchronous").fetchone()
     assert level == (2 if durability == "power" else 1)
-    store.run_moved("FAILED", None, 1.0)
+    store.turn.verdict = ("FAILED", None, 1.0)
     store.commit()
     (level,) = store._connection.execute("PRAGMA synchronous").fetchone()
     assert level == 2, "a run's verdict is always synced"
@@ -194,7 +236,7 @@ def test_a_dead_owners_run_can_be_claimed_at_once(opened: Open, db: str) -> None
     store = opened()
     store.create(new_run(tasks=("a", "b", "c")), session=77)
     succeed(store, "a", 5)
-    store.began("b", -1, 1, "PENDING", None, 1.0)
+    store.turn.began("b", -1, 1, "PENDING", None, 1.0)
     store.commit()
     leave(store)
     with History(db) as history:
@@ -232,13 +274,13 @@ def test_an_owner_that_was_replaced_cannot_write(opened: Open, db: str) -> None:
     """The epoch fences even where the lock was lost (for example, by a copied file system)."""
     store = opened()
     store.create(new_run())
-    store.began("a", -1, 1, "PENDING", None, 1.0)
+    store.turn.began("a", -1, 1, "PENDING", None, 1.0)
     store.commit()
     store._locks.close()  # loses its locks, but lives on
     successor = opened()
     successor.claim("r1", [], ("digest", "{}"))
-    store.ended("a", -1, outcome("SUCCESS", "late"))
-    store.moved("a", -1, 1, "RUNNING", "SUCCESS", None, None, 2.0)
+    store.turn.ended("a", -1, outcome("SUCCESS", "late"))
+    store.turn.moved("a", -1, 1, "RUNNING", "SUCCESS", None, 2.0)
     store._locks = LockFile(db)
     with pytest.raises(StaleRun, match="taken over by another process"):
         store.commit()
@@ -257,7 +299,7 @@ def test_a_deleted_runs_owner_cannot_write(opened: Open, db: str) -> None:
     connection.execute("DELETE FROM liteflow_dag_runs")
     connection.commit()
     connection.close()
-    store.began("a", -1, 1, "PENDING", None, 1.0)
+    store.turn.began("a", -1, 1, "PENDING", None, 1.0)
     with pytest.raises(StaleRun):
         store.commit()
 
@@ -301,14 +343,14 @@ def raw(opened: Open, db: str) -> Iterator[sqlite3.Connection]:
     connection.close()
 
 
-ATTEMPT = "INSERT INTO liteflow_attempts (run_id, task_id, attempt, status, epoch, started_at) VALUES "
+ATTEMPT = "INSERT INTO liteflow_attempts (run_id, task_id, attempt, status, epoch, started_at, ended_at) VALUES "
 
 
 def test_a_task_succeeds_once(raw: sqlite3.Connection) -> None:
     with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
-        raw.execute(f"{ATTEMPT} ('r1', 'a', 2, 'SUCCESS', 1, 1.0)")
-    raw.execute(f"{ATTEMPT} ('r1', 'a', 2, 'RUNNING', 1, 1.0)")
-    with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
+        raw.execute(f"{ATTEMPT} ('r1', 'a', 2, 'SUCCESS', 1, 1.0, 2.0)")
+    raw.execute(f"{ATTEMPT} ('r1', 'a', 2, 'FAILED', 1, 1.0, 2.0)")
+    with pytest.raises(sqlite3.IntegrityError, match="has ended cannot change"):
         raw.execute("UPDATE liteflow_attempts SET status='SUCCESS' WHERE attempt=2")
 
 
@@ -335,7 +377,7 @@ def test_tables_are_strict(raw: sqlite3.Connection, sql: str) -> None:
 
 def test_an_attempts_number_is_used_once(raw: sqlite3.Connection) -> None:
     with pytest.raises(sqlite3.IntegrityError):
-        raw.execute(f"{ATTEMPT} ('r1', 'a', 1, 'RUNNING', 1, 1.0)")
+        raw.execute(f"{ATTEMPT} ('r1', 'a', 1, 'FAILED', 1, 1.0, 2.0)")
 
 
 def test_the_seeds_tables_have_the_seeds_columns(raw: sqlite3.Connection) -> None:
@@ -374,7 +416,7 @@ def test_a_request_of_an_ended_run_is_closed(opened: Open, db: str) -> None:
     store = opened()
     store.create(new_run())
     request(db, "r1", "cancel")
-    store.run_moved("CANCELLED", "enough", 1.0)
+    store.turn.verdict = ("CANCELLED", "enough", 1.0)
     store.commit()
     assert rows(db, "SELECT count(*) FROM liteflow_requests WHERE handled_at IS NULL") == [(0,)]
 

@@ -369,7 +369,8 @@ def read_state(db: str, run_id: str) -> State:
                 "SELECT task_id, status, try_number FROM liteflow_task_instances WHERE run_id=?", (run_id,)
             )
         }
-        attempts = {
+        attempts = {(task, tries): status for task, (status, tries) in instances.items() if status == "RUNNING"}
+        attempts |= {
             (task, attempt): status
             for task, attempt, status in connection.execute(
                 "SELECT task_id, attempt, status FROM liteflow_attempts WHERE run_id=?", (run_id,)

@@ -148,7 +148,7 @@ def kill(*pids: int, number: int = signal.SIGKILL) -> None:
 def last_start(db: str) -> float:
     connection = sqlite3.connect(f"file:{db}?mode=ro", uri=True, timeout=10)
     try:
-        return float(connection.execute("SELECT max(started_at) FROM liteflow_attempts").fetchone()[0])
+        return float(connection.execute("SELECT max(started_at) FROM liteflow_task_instances").fetchone()[0])
     finally:
         connection.close()
 

@@ -18,6 +18,7 @@ LAYERS: list[set[str]] = [
     {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.rules", "liteflow.retry"},
     {"liteflow.graph", "liteflow.locks", "liteflow.owner", "liteflow.payload", "liteflow.schema", "liteflow.picture"},
     {"liteflow.plan", "liteflow.work", "liteflow.database", "liteflow.mermaid", "liteflow.processes"},
+    {"liteflow.turn"},
     {"liteflow.store", "liteflow.maintenance", "liteflow.history", "liteflow.page"},
     {"liteflow.context", "liteflow.drawing"},
     {"liteflow.executors"},

@@ -1,0 +1,176 @@
+"""What happens in one turn of the loop, collected until it is written as one transaction.
+
+An attempt's row is written once, with its verdict, and never changes. That one is to start is the new state of its
+task instance; a resume after a crash finds it there and records the attempt as LOST.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from typing import Any, Final
+
+from liteflow.payload import Payload, spill_root
+from liteflow.states import RunStatus
+from liteflow.work import Outcome
+
+_ERROR_LIMIT: Final = 65536
+#: why a task that was to start is back among those that wait
+NOT_BEGUN: Final = "it had not begun: what runs before it takes longer than expected"
+
+
+class _Rows:
+    """Rows for one table, kept flat: value after value.
+
+    They are written many in a statement. SQLite works without Python's lock, and a statement for each row would ask
+    the threads that run tasks for that lock each time (measured in docs/adr/0015).
+    """
+
+    _SIZES: Final = (64, 16, 4, 1)  # few statements, so that all stay prepared
+
+    def __init__(self, into: str, columns: str, then: str = "") -> None:
+        self._width = columns.count(",") + 1
+        row = "(" + ",".join("?" * self._width) + ")"
+        head = f"{into} ({columns}) VALUES "
+        self._statements = [(size, f"{head}{','.join([row] * size)} {then}") for size in self._SIZES]
+        self.values: list[Any] = []
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        values, at = self.values, 0
+        for size, statement in self._statements:
+            step = size * self._width
+            while at + step <= len(values):
+                connection.execute(statement, values[at : at + step])
+                at += step
+
+
+class Turn:
+    """The changes of one run since the last commit; the loop adds to it, the store writes it."""
+
+    def __init__(self, path: str, run_id: str, run_no: int, epoch: int) -> None:
+        self._spill_root = spill_root(path)
+        self._run_id = run_id
+        self._run_no = run_no
+        self._epoch = epoch
+        self._attempts = _Rows(
+            "INSERT INTO liteflow_attempts",
+            "run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, exit_code, error, log_path",
+        )
+        self._stored = _Rows(
+            "INSERT OR REPLACE INTO liteflow_xcom",
+            "run_id, task_id, map_index, key, encoding, value, size, file, sha256, created_at",
+        )
+        self._instances = _Rows(
+            "INSERT INTO liteflow_task_instances",
+            "run_id, task_id, map_index, status, try_number, error_log, reason, started_at, ended_at, log_path, "
+            "updated_at",
+            "ON CONFLICT DO UPDATE SET status=excluded.status, try_number=excluded.try_number, "
+            "error_log=excluded.error_log, reason=excluded.reason, started_at=excluded.started_at, "
+            "ended_at=excluded.ended_at, log_path=excluded.log_path, updated_at=excluded.updated_at",
+        )
+        self._events = _Rows(
+            "INSERT INTO liteflow_events", "run_id, task_id, map_index, attempt, previous, status, reason, at"
+        )
+        self.verdict: tuple[RunStatus, str | None, float] | None = None  # of the run: status, reason, when
+
+    def __bool__(self) -> bool:
+        """Is there anything to write?"""
+        return bool(self._events.values) or self.verdict is not None
+
+    # -- what the loop adds --------------------------------------------------------------------------------
+
+    def began(
+        self, task_id: str, map_index: int, attempt: int, previous: str, log_path: str | None, now: float
+    ) -> None:
+        """The intent to start an attempt; it may start once this is committed."""
+        run_id = self._run_id
+        self._instances.values += (
+            run_id, task_id, map_index, "RUNNING", attempt, None, None, now, None, log_path, now,
+        )  # fmt: skip
+        self._events.values += (run_id, task_id, map_index, attempt, previous, "RUNNING", None, now)
+
+    def put_back(self, task_id: str, map_index: int, attempt: int, status: str, now: float) -> None:
+        """An attempt whose intent is committed has not begun and will not: there was none."""
+        run_id = self._run_id
+        self._instances.values += (
+            run_id, task_id, map_index, status, attempt - 1, None, None, None, None, None, now,
+        )  # fmt: skip
+        self._events.values += (run_id, task_id, map_index, attempt, "RUNNING", status, NOT_BEGUN, now)
+
+    def ended(self, task_id: str, map_index: int, outcome: Outcome) -> None:
+        """An attempt's verdict, its values and its error."""
+        error, ended_at = outcome.error, outcome.ended_at
+        self._attempts.values += (
+            self._run_id,
+            task_id,
+            map_index,
+            outcome.attempt,
+            outcome.verdict,
+            self._epoch,
+            outcome.started_at,
+            ended_at,
+            outcome.exit_code,
+            None if error is None else (error.traceback.rstrip() or error.message)[-_ERROR_LIMIT:],
+            outcome.log_path,
+        )
+        if outcome.value is not None:
+            self._store(task_id, map_index, "return_value", outcome.value, ended_at)
+        if outcome.pushed:
+            for key, payload in outcome.pushed.items():
+                self._store(task_id, map_index, key, payload, ended_at)
+
+    def _store(self, task_id: str, map_index: int, key: str, value: Payload, now: float) -> None:
+        encoding, data, size, path, sha256 = value
+        file = None if path is None else os.path.relpath(path, self._spill_root)
+        self._stored.values += (self._run_id, task_id, map_index, key, encoding, data, size, file, sha256, now)
+
+    def moved(
+        self,
+        task_id: str,
+        map_index: int,
+        attempt: int,
+        previous: str,
+        status: str,
+        reason: str | None,
+        now: float,
+        outcome: Outcome | None = None,
+    ) -> None:
+        """A task instance's new state; `outcome` is that of the attempt whose end it is."""
+        run_id = self._run_id
+        error = started_at = log_path = None
+        if outcome is not None:
+            started_at, log_path = outcome.started_at, outcome.log_path
+            if outcome.error is not None:
+                error = outcome.error.traceback or outcome.error.message
+        self._instances.values += (
+            run_id, task_id, map_index, status, attempt, error, reason, started_at, now, log_path, now,
+        )  # fmt: skip
+        self._events.values += (run_id, task_id, map_index, attempt, previous, status, reason, now)
+
+    # -- what the store does with it -----------------------------------------------------------------------
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Write it all, inside the caller's transaction. It can be done again when that was rolled back."""
+        for rows in (self._attempts, self._stored, self._instances, self._events):
+            if rows.values:
+                rows.write(connection)
+        if self.verdict is None:
+            return
+        status, reason, now = self.verdict
+        connection.execute(
+            "UPDATE liteflow_dag_runs SET status=?, reason=?, ended_at=? WHERE run_no=?",
+            (status, reason, now, self._run_no),
+        )
+        connection.execute(
+            "UPDATE liteflow_requests SET handled_at=? WHERE run_id=? AND handled_at IS NULL", (now, self._run_id)
+        )
+        connection.execute(
+            "INSERT INTO liteflow_events (run_id, previous, status, reason, at) VALUES (?,'RUNNING',?,?,?)",
+            (self._run_id, status, reason, now),
+        )
+
+    def clear(self) -> None:
+        """It is committed: the next turn begins."""
+        for rows in (self._attempts, self._stored, self._instances, self._events):
+            rows.values.clear()
+        self.verdict = None

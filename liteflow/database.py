@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from typing import Final
 
 from liteflow.errors import CorruptDatabase, LiteflowError, NotOurs, ResourceError, RunNotFound, StoreError
 from liteflow.locks import LockFile
-from liteflow.schema import check_schema, migrate, quote_path, use_wal
+from liteflow.schema import check_schema, migrate, new_file, quote_path, use_wal
 
 # A NULL is bound a fifth of a task's writes sooner when `sqlite3` need not find out each time that None knows no
 # adapter (docs/adr/0015). It stays what it is, for every connection of this process.
@@ -23,8 +24,19 @@ sqlite3.register_adapter(type(None), lambda none: none)
 _BUSY_MS: Final = 5000
 _CACHE_KIB: Final = 65536  # pages that are not in here are read again from the file, by every commit of a large run
 _ONE_PAGE: Final = 65536  # the largest page there is: a file of ours has one before it has a write-ahead log
+#: Held while a file is made and while a reader opens one: in the process that has them, closing any descriptor of a
+#: database drops all of SQLite's locks on it.
+_opening = threading.RLock()
 #: the byte of the lock file that guards checkpoints; bytes from 1 are runs
 CHECKPOINT_LOCK: Final = 0
+
+
+def _after_fork() -> None:
+    global _opening
+    _opening = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def connect(path: str) -> sqlite3.Connection:
@@ -35,27 +47,49 @@ def connect(path: str) -> sqlite3.Connection:
     """
     if os.path.isdir(path):
         raise StoreError(f"{path}: is a folder, not a state file; name a file with --db")
-    with contextlib.suppress(OSError), open(path, "xb", opener=_privately):
-        pass  # a file that is there is not touched; why none can be made, SQLite says in the next line
+    with _opening:
+        if not os.path.lexists(path):
+            _make(path)
     with translated(path):
         connection = sqlite3.connect(path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
         try:
             _settings(connection)
+            connection.execute("PRAGMA synchronous=NORMAL")
             migrate(connection, path)
             use_wal(connection)
             connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
             connection.execute("PRAGMA wal_autocheckpoint=0")  # only a holder of the checkpoint lock may
             connection.execute("PRAGMA journal_size_limit=67108864")
-            connection.execute("PRAGMA synchronous=NORMAL")
         except BaseException:
             connection.close()
             raise
     return connection
 
 
-def _privately(path: str, flags: int) -> int:
-    """Make a file for its owner alone: it holds parameters and values. SQLite gives its -wal and -shm the same mode."""
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+def _make(path: str) -> None:
+    """Put a state file without runs in its place: the whole of it or, after a crash, nothing; never over another.
+
+    It is for its owner alone, as it holds parameters and values; SQLite gives its -wal and -shm the same mode. Where
+    the file system knows no nameless files, an empty file is all there is, and SQLite does the rest. Why none can be
+    made at all, SQLite says when it opens it.
+    """
+    folder = os.path.dirname(path) or "."
+    try:
+        handle = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        return
+    try:
+        with open(handle, "wb", closefd=False) as file:
+            file.write(new_file())
+        os.fsync(handle)
+        os.link(f"/proc/self/fd/{handle}", path, src_dir_fd=handle)  # given one, it follows that link
+    except (OSError, AttributeError):
+        with contextlib.suppress(OSError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    finally:
+        os.close(handle)
 
 
 def connect_read_only(path: str) -> sqlite3.Connection:
@@ -68,7 +102,7 @@ def connect_read_only(path: str) -> sqlite3.Connection:
         kind = "is not a file" if os.path.exists(path) else "no such state file"
         raise StoreError(f"{path}: {kind}; run a workflow first, or name another file with --db")
     quoted = quote_path(os.path.abspath(path))
-    with translated(path):
+    with _opening, translated(path):
         connection = _open_uri(f"file:{quoted}?mode=ro")
         try:
             try:

@@ -76,15 +76,6 @@ class Lane(Protocol):
     def close(self, grace_s: float) -> None: ...
 
 
-class Line(Lane, Protocol):
-    """A lane in which attempts may stand in line."""
-
-    @property
-    def ahead(self) -> int: ...
-
-    def recall(self) -> list[int]: ...
-
-
 class Terminated(SystemExit):
     """SIGTERM has arrived in a worker: the task's `finally` blocks run, then the worker ends."""
 

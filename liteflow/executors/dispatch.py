@@ -8,7 +8,7 @@ from functools import partial
 
 from liteflow.errors import DefinitionError
 from liteflow.executors.aio import AsyncLane
-from liteflow.executors.base import Executor, Lane, Line, failure
+from liteflow.executors.base import Executor, Lane, failure
 from liteflow.executors.command import CommandLane
 from liteflow.executors.hub import Hub
 from liteflow.executors.inbox import Inbox
@@ -64,34 +64,40 @@ class _Dispatcher:
     """The Executor: it knows each task's lane and owns what the lanes share."""
 
     def __init__(
-        self, lane_names: Mapping[str, str], bodies: Mapping[str, Body], info: RunInfo, hub: Hub | None, slots: int
+        self,
+        lane_names: Mapping[str, str],
+        bodies: Mapping[str, Body],
+        info: RunInfo,
+        hub: Hub | None,
+        slots: int,
+        *,
+        timeouts: bool,
     ) -> None:
         self._hub = hub
         self._inbox = inbox = Inbox()
         self._lane_names = lane_names
         self._lanes: dict[str, Lane] = {}
         self._pid_lanes: list[CommandLane | ProcessLane] = []
-        self._line: Line | None = None
         self._closed = False
         calls = {task_id: body for task_id, body in bodies.items() if isinstance(body, Call)}
         if hub is not None:
             hub.attach(inbox)
             commands = {task_id: body for task_id, body in bodies.items() if isinstance(body, Command)}
-            self._process_lane = ProcessLane(inbox, info, hub)
+            self._process_lane = ProcessLane(inbox, info, hub, slots)
             command_lane = CommandLane(inbox, commands, info, hub)
             self._lanes |= {"process": self._process_lane, "command": command_lane}
             self._pid_lanes = [self._process_lane, command_lane]
         used = set(lane_names.values())
+        self._routes_streams = bool(used & {"thread", "async", "inline"}) and info.log_dir is not None
         if used & {"thread", "async"}:
             thread_lane = ThreadLane(inbox, calls, info, slots)
             self._lanes["thread"] = thread_lane
-            if used == {"thread"}:  # where lanes share the slots, none may take more than its own
-                self._line = thread_lane
             if "async" in used:
                 self._lanes["async"] = AsyncLane(inbox, calls, info, thread_lane)
         if "inline" in used:
             self._lanes["inline"] = InlineLane(inbox, calls, info)
-        self._routes_streams = bool(used & {"thread", "async", "inline"}) and info.log_dir is not None
+        only = self._lanes[used.pop()] if len(used) == 1 and not timeouts else None  # else lanes share the slots
+        self._line = only if isinstance(only, ThreadLane | ProcessLane) else None
         if self._routes_streams:
             install()
         self._route: dict[int, Lane] = {}  # by node, for cancel
@@ -204,7 +210,7 @@ def open_executor(
             close_in_workers,
             claim_children=claim_children,
         )
-    return _Dispatcher(lane_names, bodies, info, hub, slots)
+    return _Dispatcher(lane_names, bodies, info, hub, slots, timeouts=bool(timeouts))
 
 
 __all__ = ["MODES", "Executor", "lane_of", "needs_guardian", "open_executor"]

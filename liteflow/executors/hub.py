@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from socket import socket
 
-from liteflow.errors import LiteflowError
 from liteflow.executors.inbox import Inbox
 from liteflow.processes import tree
 from liteflow.processes.client import (
@@ -104,18 +103,14 @@ class Hub:
         return ticket
 
     def start_worker(
-        self, ended: Callable[[Exited | None], None], spool: Callable[[int], str | None]
-    ) -> tuple[Ticket, socket]:
-        """Fork a worker; `spool` names its output file. Raises LiteflowError when that cannot be done."""
+        self, ended: Callable[[Exited | None], None], spool: Callable[[int], str | None], sock: socket
+    ) -> Ticket:
+        """Fork a worker; `spool` names its output file. Raises LiteflowError when there is no guardian to do it."""
         guardian = self._alive()
         ticket = self._new_ticket(ended)
-        try:
-            sock = guardian.start_worker(ticket.number, spool(ticket.number))
-        except LiteflowError:
-            del self._tickets[ticket.number]
-            raise
+        guardian.start_worker(ticket.number, spool(ticket.number), sock)
         self._catch_up()
-        return ticket, sock
+        return ticket
 
     def stop(self, ticket: Ticket, grace_s: float) -> None:
         """SIGTERM now, the whole tree killed after the grace; `ended` tells when it is gone."""

@@ -16,15 +16,11 @@ from threading import Lock, Thread
 from liteflow.executors.base import failure, one_line, safe_text, timeout_message
 from liteflow.executors.inbox import Inbox, Timer
 from liteflow.executors.inline import run_here
+from liteflow.executors.line import CANCELLED, PATIENCE_S, RECALL_S, SHORT_S, Pace
 from liteflow.states import Verdict
 from liteflow.work import Call, RunInfo, Work
 
 _CLOSE_S = 1.0
-_SHORT_S = 0.0002  # a task as short as this is over before another thread has woken up
-_PATIENCE_S = 0.001
-_LINE = 64  # how many attempts may stand in line while tasks are that short
-_LINE_S = 0.005  # and how long the last of them should have to wait
-_RECALL_S = 0.05  # waiting longer than this, they go back: what runs has turned out to be long
 
 
 class _Running:
@@ -110,24 +106,24 @@ class ThreadLane:
         self._threads: list[Thread] = []
         self._lock = Lock()  # guards the three above, where more than one of them matters
         self._busy = 0  # threads that have taken an attempt, abandoned ones included
-        self._typical_s = 1.0  # how long tasks have taken lately; nothing is known yet
+        self._pace = Pace()
         self._watching = False
         self._closed = False
 
     @property
     def ahead(self) -> int:
-        return min(_LINE, int(_LINE_S / self._typical_s)) if self._typical_s < _SHORT_S else 0
+        return self._pace.ahead
 
     def submit(self, work: Work) -> None:
         entry = self._book.begin(work)
         with self._lock:
             self._line.append(entry)
-            patient = self._typical_s < _SHORT_S and len(self._parked) < len(self._threads)
+            patient = self._pace.typical_s < SHORT_S and len(self._parked) < len(self._threads)
         if not patient:
             self._call_one()
         elif not self._watching:
             self._watching = True
-            self._inbox.at(time.monotonic() + _PATIENCE_S, self._watch)
+            self._inbox.at(time.monotonic() + PATIENCE_S, self._watch)
 
     def _watch(self) -> None:
         """Those that are awake have been busy for a while: wake a thread for each attempt that still waits."""
@@ -177,7 +173,7 @@ class ThreadLane:
                 outcome = run_here(self._calls[work.task_id], work, self._info)
             except BaseException as error:  # noqa: BLE001 - no attempt is lost, not even for want of memory
                 outcome = failure(work, "FAILED", one_line(f"{type(error).__name__}: {safe_text(error)}"))
-            self._typical_s += (outcome.ended_at - began - self._typical_s) / 4
+            self._pace.took(outcome.ended_at - began)
             if self._book.claim(entry):
                 self._inbox.post(outcome)
             with self._lock:
@@ -198,7 +194,7 @@ class ThreadLane:
     def cancel(self, node: int, grace_s: float) -> None:
         entry = self._book.find(node)
         if entry is not None and self._leave(entry):
-            self._inbox.post(failure(entry.work, "CANCELLED", "cancelled before it began"))
+            self._inbox.post(failure(entry.work, "CANCELLED", CANCELLED))
         else:
             self._book.abandon_after(node, grace_s)
 
@@ -212,10 +208,10 @@ class ThreadLane:
 
     def recall(self) -> list[int]:
         with self._lock:
-            late = bool(self._line) and time.time() - self._line[0].started_at > _RECALL_S and not self._free()
+            late = bool(self._line) and time.time() - self._line[0].started_at > RECALL_S and not self._free()
             line = list(self._line) if late else []
         if line:
-            self._typical_s = 1.0  # until those that run have ended there is no line
+            self._pace.forget()
         return [entry.work.node for entry in line if self._leave(entry)]
 
     def close(self, grace_s: float) -> None:

@@ -19,8 +19,8 @@ from liteflow.executors.base import Attempt, Terminated
 from liteflow.executors.command import run_environment, task_environment
 from liteflow.payload import Payload
 from liteflow.processes import tree
-from liteflow.processes.frames import BlockingChannel, pack
 from liteflow.processes.output import Bounds, open_log
+from liteflow.processes.packets import pack, receive, send
 from liteflow.work import Call, ErrorInfo, Outcome, RunInfo, Work
 
 Program = tuple[Mapping[str, Call], RunInfo]
@@ -201,6 +201,7 @@ class _Surroundings:
         # The mapping behind os.environ, compared without decoding; were it renamed, changes would go unseen.
         self._raw_environ: dict[bytes, bytes] = getattr(os.environ, "_data", {})
         self._environ = dict(self._raw_environ)
+        self._arranged = self._environ
         self._pid = os.getpid()
         self._tag = tree.tag_of(self._pid)
 
@@ -208,10 +209,17 @@ class _Surroundings:
     def _signal_handlers() -> list[Any]:
         return [signal.getsignal(number) for number in _WATCHED_SIGNALS]
 
-    def arrange(self, cwd: str | None, environ: Mapping[str, str]) -> None:
-        """Set the folder and the environment for a task. Raises OSError when there is no such folder."""
-        for name, value in environ.items():
-            os.environ[name] = value
+    def arrange(self, cwd: str | None, own: Mapping[str, str], told: Mapping[str, str]) -> None:
+        """Set the folder and the environment for a task: its own variables, and those that every task is told.
+
+        Raises OSError when there is no such folder.
+        """
+        if own:
+            self._arranged = {}  # not what is found behind the task: then all is put back
+            os.environ.update(own)
+        os.environ.update(told)  # the next task's take their place
+        if not own:
+            self._arranged = dict(self._raw_environ)
         if cwd is not None:
             os.chdir(cwd)
 
@@ -219,7 +227,7 @@ class _Surroundings:
         """Put back what can be; False when this process had better end."""
         os.fchdir(self._home)
         os.umask(self._umask)
-        if self._raw_environ != self._environ:
+        if self._raw_environ != self._arranged:
             for name in self._raw_environ.keys() - self._environ.keys():
                 del os.environb[name]
             for name, value in self._environ.items():
@@ -233,12 +241,10 @@ class _Surroundings:
 
     def _end_children(self) -> bool:
         """Kill what the task left running. We are a subreaper, so that is what our children are."""
-        left = tree.children()
-        if left is not None and not left:
+        if tree.is_childless():
             return True
         _reap()
-        left = tree.children()
-        if left is not None and not left:
+        if tree.is_childless():
             return True
         mine = tree.session_of(self._tag) is not None
         killed = tree.sweep(
@@ -261,7 +267,8 @@ def _reap() -> None:
 class _Worker:
     def __init__(self, program: Program, sock: socket.socket, spool_path: str | None) -> None:
         self._calls, self._info = program
-        self._channel = BlockingChannel(sock)
+        sock.setblocking(True)
+        self._sock = sock
         self._terminated = False
         self._pid = os.getpid()
         os.environ.update(run_environment(self._info))
@@ -286,7 +293,7 @@ class _Worker:
 
     def _serve_one(self) -> bool:
         """Run one task; False when this process cannot be put right behind it."""
-        work = work_from_wire(self._channel.receive())
+        work = work_from_wire(receive(self._sock))
         outcome = self._run_task(work)
         if self._terminated:  # the task has caught what was to end it
             raise Terminated
@@ -295,7 +302,12 @@ class _Worker:
         clean = clean and output_is_fine
         if log_path is not None:
             outcome = outcome._replace(log_path=log_path)
-        self._channel.send(pack((clean, outcome_to_wire(outcome))))
+        try:
+            send(self._sock, pack((clean, outcome_to_wire(outcome))))
+        except ConnectionError:
+            raise
+        except OSError as error:  # no memory or file for a large value
+            send(self._sock, pack((clean, outcome_to_wire(Attempt(work, self._info).raised(error)))))
         return clean
 
     def _run_task(self, work: Work) -> Outcome:
@@ -303,8 +315,7 @@ class _Worker:
         self._spool.begin(work.log_path)
         attempt = Attempt(work, self._info)
         try:
-            environ = task_environment(self._info, work)
-            self._surroundings.arrange(body.cwd, {**body.env, **environ} if body.env else environ)
+            self._surroundings.arrange(body.cwd, body.env, task_environment(self._info, work))
         except (OSError, ValueError) as error:
             return attempt.raised(error)
         return attempt.run(body)

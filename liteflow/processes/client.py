@@ -186,15 +186,9 @@ class Guardian:
         """Start a command; Started and Exited will tell of it. `log_path` None: it writes where we write."""
         self._send(("command", ticket, list(argv), cwd, dict(environ), log_path))
 
-    def start_worker(self, ticket: int, spool_path: str | None) -> socket.socket:
-        """Fork a worker and return our end of the socket to it."""
-        try:
-            ours, theirs = socket.socketpair()
-        except OSError as error:
-            raise ResourceError(f"a worker process cannot be started: {error.strerror}") from None
-        with theirs:
-            self._control.send_descriptors(("worker", ticket, spool_path), [theirs.fileno()], self._wait)
-        return keep_to_ourselves(ours)
+    def start_worker(self, ticket: int, spool_path: str | None, sock: socket.socket) -> None:
+        """Fork a worker that has this socket; Started and Exited will tell of it."""
+        self._control.send_descriptors(("worker", ticket, spool_path), [sock.fileno()], self._wait)
 
     def stop(self, ticket: int, grace_s: float) -> None:
         """SIGTERM to the ticket's process group; after `grace_s` seconds kill its whole tree."""

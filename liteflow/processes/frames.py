@@ -148,40 +148,6 @@ class Channel:
         self._sock.close()
 
 
-class BlockingChannel:
-    """The worker's end: wait for one value, answer with one."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        sock.setblocking(True)
-        self._sock = sock
-        self._incoming = b""
-
-    def receive(self) -> Any:
-        """Wait for the next value. Raises EOFError when the other side is gone."""
-        data = self._incoming
-        while len(data) < 8:
-            data += self._read(_CHUNK)
-        (length,) = _HEADER.unpack_from(data)
-        if len(data) - 8 < length:
-            parts, missing = [data], length + 8 - len(data)
-            while missing > 0:
-                parts.append(self._read(max(_CHUNK, min(missing, 1 << 24))))
-                missing -= len(parts[-1])
-            data = b"".join(parts)
-        self._incoming = data[8 + length :]
-        return marshal.loads(data[8 : 8 + length])
-
-    def _read(self, size: int) -> bytes:
-        data = self._sock.recv(size)
-        if not data:
-            raise EOFError
-        return data
-
-    def send(self, frame: bytes) -> None:
-        """Send a packed frame, all of it."""
-        self._sock.sendall(frame)
-
-
 def close_quietly(fd: int) -> None:
     """Close a descriptor that may be closed already."""
     try:

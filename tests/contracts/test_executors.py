@@ -631,7 +631,7 @@ def _until(executor: Executor, condition: Callable[[], bool]) -> None:
         executor.wait(0.01)
 
 
-LINES = ["thread"]
+LINES = ["thread", "process"]
 
 
 def _a_line(bench: Open, mode: str, tmp_path: Path) -> tuple[Bench, Path]:

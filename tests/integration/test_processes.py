@@ -128,7 +128,8 @@ def test_five_hundred_commands_at_once() -> None:
 def test_goodbye_ends_what_runs() -> None:
     guardian = Guardian.fork(idle_worker)
     guardian.start_command(1, ["/bin/sh", "-c", "trap '' TERM; setsid sleep 1000 & wait"], None, {}, None)
-    sock = guardian.start_worker(2, None)
+    sock, theirs = socket.socketpair()
+    guardian.start_worker(2, None, theirs)
     started = 0
     while started < 2:
         select.select([guardian], [], [], LIMIT_S)
@@ -136,6 +137,7 @@ def test_goodbye_ends_what_runs() -> None:
     assert tree.find_survivors(guardian.session)
     guardian.close()
     sock.close()
+    theirs.close()
     assert tree.find_survivors(guardian.session) == []
 
 

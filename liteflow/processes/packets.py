@@ -1,0 +1,93 @@
+"""Packets: plain values over a socket that keeps messages apart; one that nobody has read yet can be taken back.
+
+Each value is one message, marshalled (see `frames`). A large one travels as a descriptor of a file in memory, so that
+a message always fits into the socket's buffer.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import socket
+from typing import Any, Final
+
+from liteflow.errors import ResourceError
+
+_LARGE: Final = 32 * 1024
+_ONE_DESCRIPTOR: Final = socket.CMSG_SPACE(4)
+
+
+def pack(value: Any) -> bytes:
+    """Marshal a value. Raises ValueError for one that marshal cannot carry."""
+    return marshal.dumps(value)
+
+
+def send(sock: socket.socket, packet: bytes, flags: int = 0) -> None:
+    """Send one packet. Raises OSError: nobody listens, or (BlockingIOError) the buffer is full."""
+    if len(packet) <= _LARGE:
+        sock.send(packet, flags)
+        return
+    memory = os.memfd_create("liteflow")
+    try:
+        with open(memory, "wb", closefd=False) as file:
+            file.write(packet)
+        socket.send_fds(sock, [b"\0"], [memory], flags)
+    finally:
+        os.close(memory)
+
+
+def receive(sock: socket.socket, flags: int = 0) -> Any:
+    """The next value. Raises EOFError when the other side is gone, BlockingIOError with MSG_DONTWAIT."""
+    packet, ancillary, _, _ = sock.recvmsg(_LARGE, _ONE_DESCRIPTOR, flags | socket.MSG_CMSG_CLOEXEC)
+    if not packet:
+        raise EOFError
+    if ancillary:
+        with open(int.from_bytes(ancillary[0][2][:4], "little"), "rb") as file:
+            file.seek(0)
+            packet = file.read()
+    return marshal.loads(packet)
+
+
+class Mailbox:
+    """A worker's socket, as the orchestrator sees it: it holds both ends, so that it can take back what waits."""
+
+    def __init__(self) -> None:
+        """Raises ResourceError when there may be no more files."""
+        try:
+            self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            raise ResourceError(f"a worker process cannot be started: {error.strerror}") from None
+
+    def fileno(self) -> int:
+        return self.ours.fileno()
+
+    def post(self, packet: bytes) -> bool:
+        """Send without waiting; False when the socket takes no more."""
+        try:
+            send(self.ours, packet, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        return True
+
+    def take(self) -> list[Any]:
+        """What the worker has sent."""
+        return self._all(self.ours)
+
+    def take_back(self) -> list[Any]:
+        """What the worker has not read: it never will."""
+        return self._all(self.theirs)
+
+    @staticmethod
+    def _all(sock: socket.socket) -> list[Any]:
+        values: list[Any] = []
+        try:
+            while True:
+                values.append(receive(sock, socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return values
+        except (EOFError, OSError):  # closed
+            return values
+
+    def close(self) -> None:
+        self.ours.close()
+        self.theirs.close()

@@ -153,6 +153,15 @@ def last_start(db: str) -> float:
         connection.close()
 
 
+def owner_of(db: str) -> tuple[int, int]:
+    connection = sqlite3.connect(f"file:{db}?mode=ro", uri=True, timeout=10)
+    try:
+        epoch, pid = connection.execute("SELECT epoch, owner_pid FROM liteflow_dag_runs").fetchone()
+    finally:
+        connection.close()
+    return epoch, pid
+
+
 class Trials:
     def __init__(self, folder: str, control: str | None) -> None:
         self._folder, self._control = folder, control
@@ -185,10 +194,13 @@ class Trials:
         due = self._strike(fault, db, orchestrator, guardian, mains)
         if fault == "kill_both":
             wait_for(orchestrator)
-            time.sleep(0.03)
+            dead = owner_of(db)
             # Nobody is there to see it. The next owner's first act is to end what was left.
             orchestrator = begin(db, form, fault, mark, ready, self._control, resume=True)
-            due = time.monotonic() + (0.5 if form == "thread" else 0.0)  # the program has to start first
+            give_up = time.monotonic() + 20.0
+            while owner_of(db) == dead and time.monotonic() < give_up:  # the program has to start first
+                time.sleep(0.002)
+            due = time.monotonic()
         early = due - time.monotonic()
         if early > 0:
             time.sleep(early)

@@ -27,6 +27,8 @@ _SECTOR: Final = 512
 _CALL: Final = re.compile(r"(\d+\.\d+) (\w+)\((.*)\) += (-?\d+)")
 _STRING: Final = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
 _FD: Final = re.compile(r"\d+<((?:\\x[0-9a-f]{2})*)>")
+_FILES: Final = ("state.db", "state.db-wal", "state.db-journal")
+_NAMELESS: Final = "#"  # how the kernel shows a file that is made before it gets its name
 
 #: The program that is recorded: a layered dag whose successes are acknowledged, after the commit, in a file `ack`.
 #: Checkpoints come at 60 kB of log instead of 4 MiB, so that a short run has many.
@@ -75,7 +77,9 @@ sys.exit(run.status != "SUCCESS")
 
 
 class Call(NamedTuple):
-    """One recorded system call: `kind` is write, truncate, sync, unlink, or ack (then `data` is what was said)."""
+    """One recorded system call: `kind` is write, truncate, sync, unlink, link (`data` is the name it gives to a
+    nameless file), or ack (then `data` is what was said).
+    """
 
     at: float
     kind: str
@@ -107,12 +111,10 @@ def record(
     folder.mkdir()
     program, trace = folder / "program.py", folder / "trace"
     program.write_text(_PROGRAM)
-    names = ["state.db", "state.db-wal", "state.db-journal", "ack"]
-    watched = [word for name in names for word in ("-P", str(folder / name))]
-    calls = "trace=openat,write,pwrite64,ftruncate,fdatasync,fsync,unlink,rename"
+    calls = "trace=write,pwrite64,ftruncate,fdatasync,fsync,unlink,rename,linkat"
     done = subprocess.run(
         [
-            *("strace", "-ttt", "-xx", "-y", "-s", "10000000", "-o", str(trace), "-e", calls, *watched),
+            *("strace", "-ttt", "-xx", "-y", "-s", "10000000", "-o", str(trace), "-e", calls),
             *(sys.executable, str(program), str(folder), durability, sync, str(tasks), str(pause), str(idle)),
         ],
         env=ENV,
@@ -124,7 +126,7 @@ def record(
     if "ptrace" in done.stderr and "not permitted" in done.stderr.lower():
         missing("ptrace")
     assert done.returncode == 0, done.stderr
-    recorded = list(_parse(trace.read_text()))
+    recorded = list(_parse(trace.read_text(), folder))
     connection = sqlite3.connect(folder / "state.db")
     events = connection.execute("SELECT * FROM liteflow_events ORDER BY seq").fetchall()
     rows = connection.execute(
@@ -138,30 +140,40 @@ def record(
     return Trace(recorded, events, upstream)
 
 
-def _parse(text: str) -> Iterator[Call]:
+def _parse(text: str, folder: Path) -> Iterator[Call]:
+    size: dict[str, int] = {}  # of nameless files
     for line in text.splitlines():
         found = _CALL.match(line)
         if found is None or int(found[4]) < 0:
             continue
         at, name, arguments = float(found[1]), found[2], found[3]
-        described = _FD.match(arguments)
         strings = [_bytes(one) for one in _STRING.findall(arguments)]
-        if name == "unlink":
-            yield Call(at, "unlink", os.path.basename(strings[0].decode()))
-        elif name != "openat" and described is not None:
-            file = os.path.basename(_bytes(described[1]).decode())
-            if name == "write":
-                assert file == "ack", line[:200]
-                yield Call(at, "ack", file, strings[0].strip())
-            elif name == "pwrite64":
-                yield Call(at, "write", file, strings[0], int(arguments.rpartition(", ")[2]))
-                assert len(strings[0]) == int(found[4]), "a short write, which is not modelled"
-            elif name == "ftruncate":
-                yield Call(at, "truncate", file, b"", int(arguments.rpartition(", ")[2]))
-            else:
-                yield Call(at, "sync", file)
+        if name in ("unlink", "rename"):
+            file = os.path.basename(strings[0].decode())
+            assert name == "unlink" or file not in _FILES, f"not modelled: {line[:200]}"
+            if file in _FILES:
+                yield Call(at, "unlink", file)
+            continue
+        described = _FD.match(arguments)
+        path = Path(_bytes(described[1]).decode()) if described is not None else Path()
+        file = path.name
+        if path.parent != folder or not (file in (*_FILES, "ack") or file.startswith(_NAMELESS)):
+            continue
+        if name == "linkat":
+            yield Call(at, "link", file, os.path.basename(strings[1]))
+        elif name == "write" and file == "ack":
+            yield Call(at, "ack", file, strings[0].strip())
+        elif name == "write":
+            assert file.startswith(_NAMELESS), f"not modelled: {line[:200]}"
+            yield Call(at, "write", file, strings[0], size.get(file, 0))
+            size[file] = size.get(file, 0) + len(strings[0])
+        elif name == "pwrite64":
+            yield Call(at, "write", file, strings[0], int(arguments.rpartition(", ")[2]))
+            assert len(strings[0]) == int(found[4]), "a short write, which is not modelled"
+        elif name == "ftruncate":
+            yield Call(at, "truncate", file, b"", int(arguments.rpartition(", ")[2]))
         else:
-            assert name == "openat", f"not modelled: {line[:200]}"
+            yield Call(at, "sync", file)
 
 
 def _bytes(text: str) -> bytes:
@@ -179,6 +191,10 @@ class Disk:
         if call.kind == "unlink":
             self.synced.pop(call.file, None)
             self.pending.pop(call.file, None)
+            return
+        if call.kind == "link":
+            name = call.data.decode()
+            self.synced[name], self.pending[name] = self.synced.pop(call.file), self.pending.pop(call.file)
             return
         self.synced.setdefault(call.file, b"")
         pending = self.pending.setdefault(call.file, [])

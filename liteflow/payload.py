@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import pickle
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -172,6 +171,8 @@ def encode(value: Any, spill_dir: str | None = None) -> Payload:
         else:
             encoding, data = "tagged", _dump(_tag(value))
     except (_NotTaggable, RecursionError, ValueError):  # ValueError: an int of more than 4,300 digits
+        import pickle  # few values need it
+
         encoding = "pickle"
         try:
             data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
@@ -216,6 +217,8 @@ def decode(payload: Payload) -> Any:
     data = payload.data if payload.file is None else _read_file(payload)
     try:
         if payload.encoding == "pickle":
+            import pickle
+
             assert isinstance(data, bytes)
             return pickle.loads(data)
         value = json.loads(data or "null")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from types import CodeType, TracebackType
@@ -234,6 +233,8 @@ def describe(error: BaseException) -> ErrorInfo:
 
 
 def _traceback_text(error: BaseException) -> str:
+    import traceback  # with linecache and tokenize: only a failure needs them
+
     try:
         text = "".join(traceback.format_exception(type(error), error, _without_ours(error.__traceback__)))
     except BaseException as failed:  # noqa: BLE001 - repr and str are the user's code

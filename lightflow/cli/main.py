@@ -5,6 +5,7 @@ Only what every command needs is imported here; a command's own module is import
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -18,13 +19,25 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     open_streams()
-    sys.exit(guard(lambda: _dispatch(given), debug="--debug" in given or bool(os.environ.get("LIGHTFLOW_DEBUG"))))
+    code = guard(lambda: _dispatch(given), debug="--debug" in given or bool(os.environ.get("LIGHTFLOW_DEBUG")))
+    if given[:1] not in (["run"], ["resume"]):  # they freeze before code of the user's can have left anything behind
+        gc.freeze()  # else the end of the program would search all there is for garbage
+    sys.exit(code)
 
 
 def _dispatch(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         sys.stdout.write(f"lightflow {__version__}\n")  # not even click is needed for this
         return 0
+    from lightflow.cli.commands import plain
+    from lightflow.cli.declare import Misuse
+
+    call = plain(arguments)
+    if call is not None:
+        try:
+            return call() or 0
+        except Misuse:  # click says it, with how to get help
+            pass
     from lightflow.cli.app import invoke
 
     return invoke(arguments)

@@ -11,7 +11,8 @@ import click
 import pytest
 
 from lightflow.cli import border
-from lightflow.cli.app import COMMANDS, cli
+from lightflow.cli.app import cli
+from lightflow.cli.commands import COMMANDS
 from lightflow.errors import Problem, WorkflowError
 from liteflow import LiteflowError, ResourceError, RunOwned, StoreError
 

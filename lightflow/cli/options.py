@@ -86,6 +86,8 @@ def json_option(function: Decorated) -> Decorated:
 
 def with_db(text: str, db: str) -> str:
     """A command line to suggest, naming the state file where it is not the one taken by default."""
+    if db == (os.environ.get("LIGHTFLOW_DB") or DB):
+        return text
     import shlex
 
-    return text if db == (os.environ.get("LIGHTFLOW_DB") or DB) else f"{text} --db {shlex.quote(db)}"
+    return f"{text} --db {shlex.quote(db)}"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from lightflow.engine import checkpoint
+from lightflow.engine.checkpoint_writer import CheckpointWriter
 from lightflow.engine.dag_builder import build_dag
 from lightflow.parser.spec import Settings
 from lightflow.parser.workflow_loader import load_workflow
@@ -171,7 +172,7 @@ def _import(loaded: Loaded, saved: checkpoint.Checkpoint, options: RunOptions, n
 
 
 def _observers(loaded: Loaded, options: RunOptions) -> list[Observer]:
-    return [checkpoint.CheckpointWriter(os.path.abspath(loaded.settings.checkpoint_dir)), *options.observers]
+    return [CheckpointWriter(os.path.abspath(loaded.settings.checkpoint_dir)), *options.observers]
 
 
 def _latest(db: str, dag_id: str) -> RunRecord | None:

@@ -13,7 +13,6 @@ from lightflow.parser.workflow_loader import load_workflow
 from lightflow.service.scripts import is_script, script_errors
 from liteflow.graph import Graph
 from liteflow.picture import Edge, Node, Picture
-from liteflow.scripts import choose, describe_dags
 
 _TEMPLATE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 
@@ -79,6 +78,8 @@ def outlines(path: str) -> list[Outline]:
     """
     if not is_script(path):
         return [outline(path)]
+    from liteflow.scripts import choose, describe_dags  # with the engine, which looking at YAML does not need
+
     with script_errors(path):
         dags = describe_dags(path)
         if not dags:
@@ -87,6 +88,8 @@ def outlines(path: str) -> list[Outline]:
 
 
 def _outline_script(path: str, wanted: str | None) -> Outline:
+    from liteflow.scripts import choose, describe_dags
+
     with script_errors(path):
         dags = describe_dags(path)
         return _outline_of(path, dags[choose(path, [dag["dag_id"] for dag in dags], wanted)])

@@ -5,23 +5,23 @@ Only what every command needs is imported here; a command's own module is import
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from lightflow.cli.border import guard, open_streams
+from lightflow.cli.border import guard, open_streams, put_off_collecting, settle
 from liteflow.version import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    put_off_collecting()
     open_streams()
     code = guard(lambda: _dispatch(given), debug="--debug" in given or bool(os.environ.get("LIGHTFLOW_DEBUG")))
-    if given[:1] not in (["run"], ["resume"]):  # they freeze before code of the user's can have left anything behind
-        gc.freeze()  # else the end of the program would search all there is for garbage
+    if given[:1] not in (["run"], ["resume"]):  # which have done so before code of the user's ran
+        settle()
     sys.exit(code)
 
 

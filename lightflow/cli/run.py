@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from lightflow.cli.border import complain
+from lightflow.cli.border import complain, settle
 from lightflow.cli.declare import PATH, Choice, Whole, argument, command, option
 from lightflow.cli.options import WORKFLOW, Decorated, db_option, json_option, run_ids, with_db
 from lightflow.cli.output import is_terminal, paint, say_json
@@ -166,9 +165,7 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
         dag=how.dag,
         observers=(view,),
     )
-    # What is there now, mostly code, is there to the end: left out of every collection from here on, it need not be
-    # searched once more at exit (13 ms). What tasks in threads leave behind is collected as in any program.
-    gc.freeze()
+    settle()
     since = time.time()
     try:
         ended = call(choices, _notify)

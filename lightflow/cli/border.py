@@ -80,6 +80,7 @@ def guard(work: Callable[[], int], *, debug: bool = False) -> int:
         code = 0  # the reader has seen enough: `| head`
         mute(sys.stdout)
     except KeyboardInterrupt:
+        complain("\ninterrupted")  # on a line of its own, behind the ^C of the terminal
         code = _INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the border: nothing may pass it as a traceback
         code = report(error, debug=debug)

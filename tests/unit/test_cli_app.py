@@ -129,7 +129,7 @@ def test_a_dag_in_python_imports_little(tmp_path: Path) -> None:
         (PermissionError(13, "Permission denied", "x"), 2, "error: x: Permission denied\n"),
         (MemoryError(), 5, "error: out of memory\n"),
         (StoreError("evil\x1b[31m name\nsecond"), 3, "error: evil\\x1b[31m name\n       second\n"),
-        (KeyboardInterrupt(), 130, ""),
+        (KeyboardInterrupt(), 130, "\ninterrupted\n"),
         (click.Abort(), 130, "interrupted\n"),
         (BrokenPipeError(), 0, ""),
     ],

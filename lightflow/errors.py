@@ -6,15 +6,13 @@ person mends a file in one go. Text that comes from the file is made printable b
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 SHOWN = 50  # problems printed; the rest is counted
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One mistake. `line` and `column` count from 1 (0: the whole file); `path` is like `tasks.train.timeout`."""
 
     file: str
@@ -70,6 +68,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     names: Sequence[str] = list(known)[:5000]  # comparing is slow: the nearest of the first 5,000 will do
     if len(word) > 200:
         return ""
+    import difflib  # only who has mistyped something needs it
+
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if not near:
         folded = [name for name in names if name.casefold() == word.casefold()]

@@ -9,7 +9,6 @@ run = dag.run(max_workers=4, mode="process")
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
@@ -21,6 +20,7 @@ from typing import Any, Final
 
 from liteflow.dagrun import DagRun
 from liteflow.database import connect
+from liteflow.digest import sha256_hex
 from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound
 from liteflow.graph import Graph, unknown_dependency
 from liteflow.history import History
@@ -221,7 +221,7 @@ class Dag(Building):
             above = [graph.ids[number] for number in graph.upstream[node]]
             rows.append(self._row(task, bodies[task_id], above, digests))
         snapshot = json.dumps({"tasks": rows}, separators=(",", ":"), default=str)
-        digest = hashlib.sha256(snapshot.encode("utf-8", "replace")).hexdigest()
+        digest = sha256_hex(snapshot.encode("utf-8", "replace"))
         return Program(
             self.dag_id,
             graph,
@@ -481,7 +481,7 @@ class _Digests:
 
 
 def _hash(parts: list[object]) -> str:
-    return hashlib.sha256(repr(parts).encode("utf-8", "replace")).hexdigest()[:16]
+    return sha256_hex(repr(parts).encode("utf-8", "replace"))[:16]
 
 
 def _code_parts(func: Callable[..., Any]) -> list[object]:

@@ -5,7 +5,6 @@ Inside the engine a task is its number: its place in the definition. Names are f
 
 from __future__ import annotations
 
-import difflib
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -103,6 +102,8 @@ class Graph:
 
 def unknown_dependency(task_id: str, wanted: str, known: Iterable[str]) -> UnknownDependency:
     """The error for a task that waits for one that does not exist, with the nearest name there is."""
+    import difflib
+
     near = difflib.get_close_matches(wanted, list(known)[:5000], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return UnknownDependency(f"task {task_id!r} depends on {wanted!r}, which does not exist{hint}")

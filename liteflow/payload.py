@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import pickle
 from collections.abc import Callable, Sequence
 from json.encoder import encode_basestring_ascii
 from typing import Any, Literal, NamedTuple
@@ -175,6 +174,8 @@ def encode(value: Any, spill_dir: str | None = None) -> Payload:
         else:
             encoding, data = "tagged", _dump(_tag(value))
     except (_NotTaggable, RecursionError, ValueError):  # ValueError: an int of more than 4,300 digits
+        import pickle  # few values need it
+
         encoding = "pickle"
         try:
             data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
@@ -226,6 +227,8 @@ def decode(payload: Payload) -> Any:
             except StopIteration:
                 pass  # no JSON: json.loads says so better
         if payload.encoding == "pickle":
+            import pickle
+
             assert isinstance(data, bytes)
             return pickle.loads(data)
         value = json.loads(data or "null")

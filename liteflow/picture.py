@@ -10,16 +10,12 @@ from __future__ import annotations
 import re
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
-_CONTROL: Final = re.compile(
-    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
-)
+_CONTROL: Final = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """One task. `detail` is one line more, such as the reason of a failure; `kind` is its type, such as shell."""
 
     task_id: str
@@ -30,16 +26,14 @@ class Node:
     duration_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
+class Edge(NamedTuple):
     """`target` waits for `source`."""
 
     source: str
     target: str
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
+class Picture(NamedTuple):
     """A graph with a heading. `facts` are further lines of the heading, such as ("Run", "20260102-…")."""
 
     title: str
@@ -63,8 +57,7 @@ class Picture:
         return {state: counted[state] for state in [*known, *sorted(set(counted) - set(known))]}
 
 
-@dataclass(frozen=True, slots=True)
-class Colours:
+class Colours(NamedTuple):
     """The three colours of a box. Tests hold `ink` on `fill` to a contrast of at least 4.5."""
 
     fill: str
@@ -72,8 +65,7 @@ class Colours:
     ink: str
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """How a state looks everywhere: a css class, a sign and a word, and colours on light and on dark paper."""
 
     name: str
@@ -145,7 +137,7 @@ def look_of(status: str | None) -> Look:
 
 def clean(text: str) -> str:
     """Text on one line, without control characters and direction overrides: no output format can carry them safely."""
-    return " ".join(_CONTROL.sub("\ufffd", text).split())
+    return " ".join(re.sub(_CONTROL, "\ufffd", text).split())
 
 
 def shorten(text: str, limit: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -41,6 +40,8 @@ class RetryPolicy(NamedTuple):
         except OverflowError:
             wait = float("inf")
         if self.jitter:
+            import zlib
+
             wait *= 1 + self.jitter * (zlib.crc32(f"{seed}:{retry}".encode()) / 2**32)
         if self.max_delay_s is not None:
             wait = min(wait, self.max_delay_s)

@@ -19,7 +19,8 @@ from typing import Any
 
 import click
 
-from lightflow.cli.app import SECTIONS, cli
+from lightflow.cli.app import cli
+from lightflow.cli.commands import SECTIONS
 from lightflow.parser.schema import COMMON, SETTINGS, canonical_schema
 from lightflow.plugins.registry import Registry
 from liteflow.cli import _parser as engine_parser

@@ -1,42 +1,12 @@
-"""The click group. It knows every command's name and one line about it; the rest is imported when it is called."""
+"""The click group: it reads what is not plain, and prints help, completions and what is wrong with a command line."""
 
 from __future__ import annotations
 
-import importlib
-from typing import Final
-
 import click
 
+from lightflow.cli.commands import COMMANDS, SECTIONS, find
+from lightflow.cli.declare import Command
 from liteflow.version import __version__
-
-#: name: (module and object, the first line of its help), under the headings of `--help`
-SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
-    "Run": {
-        "run": ("run:run", "Run a workflow."),
-        "resume": ("run:resume", "Go on where a run stopped; what succeeded is kept."),
-        "cancel": ("cancel:cancel", "Stop a run."),
-    },
-    "Look": {
-        "status": ("status:status", "Show a run and its tasks."),
-        "logs": ("logs:logs", "Show what a task printed."),
-        "why": ("why:why", "Explain why a task is in its state."),
-        "runs": ("status:runs", "List runs, the newest first."),
-        "list": ("status:list_workflows", "List the workflows that have run."),
-        "dag": ("dag:dag", "Draw a workflow, or a run as it went."),
-    },
-    "Write": {
-        "template": ("author:template", "Write a small workflow to begin with."),
-        "validate": ("author:validate", "Check workflow files; nothing of theirs is run."),
-        "schema": ("author:schema", "Print the JSON Schema of workflow files, for editors."),
-    },
-    "Keep": {
-        "list-checkpoints": ("checkpoints:list_checkpoints", "List the checkpoint files of a workflow."),
-        "clear": ("checkpoints:clear", "Forget where the runs of a workflow stopped."),
-        "doctor": ("doctor:doctor", "Check this machine and the state file."),
-        "completion": ("completion:completion", "Print the completion script of a shell."),
-    },
-}
-COMMANDS: Final = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
 
 class Commands(click.Group):
@@ -48,8 +18,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module, _, name = COMMANDS[cmd_name][0].partition(":")
-        command: click.Command = getattr(importlib.import_module(f"lightflow.cli.{module}"), name)
+        found = find(cmd_name)
+        command: click.Command = found.to_click() if isinstance(found, Command) else found
         return command
 
     def resolve_command(

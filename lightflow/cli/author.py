@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
-
 from lightflow.cli.border import complain
+from lightflow.cli.declare import argument, command
 from lightflow.cli.options import WORKFLOW, json_option
 from lightflow.cli.output import as_lines, paint, say, say_json
 from lightflow.errors import printable
 
 
-@click.command(
+@command(
     epilog="""\b
 Example:
   lightflow template my_workflow
@@ -20,7 +19,7 @@ Example:
 \b
 --json prints {file}."""
 )
-@click.argument("name")
+@argument("name")
 @json_option
 def template(name: str, as_json: bool) -> None:
     """Write a small workflow to begin with.
@@ -37,7 +36,7 @@ def template(name: str, as_json: bool) -> None:
     say(as_lines([("run it", f"lightflow run {path}"), ("draw it", f"lightflow dag {path}")]))
 
 
-@click.command(
+@command(
     epilog="""\b
 Examples:
   lightflow validate pipeline.yaml
@@ -48,7 +47,7 @@ Exit codes: 0 every file is good, 2 at least one is not.
 --json prints {valid, files}; a file has file, valid, workflows, tasks and problems; a problem has
 file, line, column (from 1; 0 is the whole file), path and message."""
 )
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=WORKFLOW)
+@argument("files", metavar="FILE...", many=True, required=True, type=WORKFLOW)
 @json_option
 def validate(files: tuple[str, ...], as_json: bool) -> int:
     """Check workflow files; nothing of theirs is run.
@@ -86,7 +85,7 @@ def _problem(one: Any) -> dict[str, Any]:
     return {"file": one.file, "line": one.line, "column": one.column, "path": one.path, "message": one.message}
 
 
-@click.command(
+@command(
     epilog="""\b
 Example:
   lightflow schema > lightflow.schema.json

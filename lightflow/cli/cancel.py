@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import click
-
 from lightflow.cli.border import complain
+from lightflow.cli.declare import Seconds, argument, command, option
 from lightflow.cli.options import chosen_run, db_option, json_option, run_ids
 from lightflow.cli.output import say, say_json, state
 
 
-@click.command(
+@command(
     epilog="""\b
 Examples:
   lightflow cancel 20260102T030405-1a2b3c4d
@@ -19,10 +18,8 @@ Examples:
 Exit codes: 0 the run is cancelled, 1 it has not ended yet, or ended otherwise first; 2 it had ended before.
 --json prints {run_id, workflow, status}."""
 )
-@click.argument("run", shell_complete=run_ids)
-@click.option(
-    "--wait", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Seconds to wait for its end."
-)
+@argument("run", shell_complete=run_ids)
+@option("--wait", type=Seconds(), default=30.0, show_default=True, help="Seconds to wait for its end.")
 @db_option
 @json_option
 def cancel(run: str, wait: float, db: str, as_json: bool) -> int:

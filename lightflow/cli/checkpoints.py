@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import click
-
+from lightflow.cli.declare import PATH, argument, command, option
 from lightflow.cli.options import Decorated, db_option, json_option, workflow_names
 from lightflow.cli.output import near_path, say, say_json, state, table
 from lightflow.errors import printable
 
 
-def _folder_option(command: Decorated) -> Decorated:
-    return click.option(
+def _folder_option(function: Decorated) -> Decorated:
+    return option(
         "--checkpoint-dir",
         "folder",
-        type=click.Path(path_type=str),
+        type=PATH,
         default=".lightflow-checkpoints",
         show_default=True,
         help="The folder of checkpoint files.",
-    )(command)
+    )(function)
 
 
-@click.command(
+@command(
     epilog="""\b
 Examples:
   lightflow list-checkpoints my_workflow
@@ -29,7 +28,7 @@ Examples:
 \b
 --json prints a list of {workflow, run_id, status, timestamp, completed, total, file}."""
 )
-@click.argument("name", required=False, shell_complete=workflow_names)
+@argument("name", required=False, shell_complete=workflow_names)
 @_folder_option
 @json_option
 def list_checkpoints(name: str | None, folder: str, as_json: bool) -> None:
@@ -70,7 +69,7 @@ def list_checkpoints(name: str | None, folder: str, as_json: bool) -> None:
     say(table(("WORKFLOW", "STATE", "DONE", "WRITTEN", "FILE"), rows, "DONE") if rows else f"{nothing} in {folder}")
 
 
-@click.command(
+@command(
     epilog="""\b
 Example:
   lightflow clear my_workflow
@@ -78,7 +77,7 @@ Example:
 \b
 --json prints {workflow, files, runs}: how many were removed, and passed over."""
 )
-@click.argument("name", shell_complete=workflow_names)
+@argument("name", shell_complete=workflow_names)
 @_folder_option
 @db_option
 @json_option

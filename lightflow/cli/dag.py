@@ -6,14 +6,14 @@ import os
 import sys
 from pathlib import Path
 
-import click
-
+from lightflow.cli.declare import PATH, Choice, Misuse, argument, command, option
 from lightflow.cli.options import WORKFLOW, chosen_run, db_option, run_ids
 from lightflow.cli.output import say
+from liteflow.errors import DefinitionError
 from liteflow.picture import Picture
 
 
-@click.command(
+@command(
     epilog="""\b
 Examples:
   lightflow dag pipeline.yaml
@@ -21,17 +21,17 @@ Examples:
   lightflow dag pipeline.yaml --format mmd
   lightflow dag --run latest --output run.html"""
 )
-@click.argument("name", metavar="[FILE]", required=False, type=WORKFLOW)
-@click.option("-f", "--file", type=WORKFLOW, help="The workflow file, if it is not given first.")
-@click.option("-o", "--output", type=click.Path(path_type=str), help="Where to; - is the terminal or pipe.")
-@click.option(
+@argument("name", metavar="[FILE]", required=False, type=WORKFLOW)
+@option("-f", "--file", type=WORKFLOW, help="The workflow file, if it is not given first.")
+@option("-o", "--output", type=PATH, help="Where to; - is the terminal or pipe.")
+@option(
     "--format",
     "kind",
-    type=click.Choice(["svg", "png", "pdf", "html", "mmd", "dot"]),
+    type=Choice("svg", "png", "pdf", "html", "mmd", "dot"),
     help="What kind of picture, if OUTPUT does not end with it.",
 )
-@click.option("--run", metavar="RUN", help='Draw this run with its states; "latest" works too.', shell_complete=run_ids)
-@click.option("--dag", metavar="ID", help="Which dag of a Python file that defines several.")
+@option("--run", metavar="RUN", help='Draw this run with its states; "latest" works too.', shell_complete=run_ids)
+@option("--dag", metavar="ID", help="Which dag of a Python file that defines several.")
 @db_option
 def dag(
     name: str | None, file: str | None, output: str | None, kind: str | None, run: str | None, dag: str | None, db: str
@@ -43,7 +43,7 @@ def dag(
     from lightflow.visuals import dag_viewer
 
     if name is not None and file is not None:
-        raise click.UsageError("give the file once", click.get_current_context())
+        raise Misuse("give the file once")
     picture = _picture(name or file, run, dag, db)
     if output is None and kind in ("mmd", "dot"):
         output = "-"
@@ -63,7 +63,7 @@ def _picture(file: str | None, run: str | None, dag: str | None, db: str) -> Pic
     from lightflow.service import inspecting, workflows
 
     if file is None and run is None:
-        raise click.UsageError("which workflow? lightflow dag FILE", click.get_current_context())
+        raise Misuse("which workflow? lightflow dag FILE")
     outline = workflows.outline(file, dag) if file is not None else None
     if run is None:
         assert outline is not None
@@ -72,9 +72,9 @@ def _picture(file: str | None, run: str | None, dag: str | None, db: str) -> Pic
     if outline is not None and run_id is None:
         newest = inspecting.runs(db, outline.name, limit=1)
         if not newest:
-            raise click.UsageError(f"{os.path.relpath(db)}: there is no run of {outline.name!r} yet")
+            raise DefinitionError(f"{os.path.relpath(db)}: there is no run of {outline.name!r} yet")
         run_id = newest[0].run.run_id
     picture = inspecting.picture(db, run_id)
     if outline is not None and picture.title != outline.name:
-        raise click.UsageError(f"run {run} is of {picture.title!r}, not of {outline.name!r}")
+        raise DefinitionError(f"run {run} is of {picture.title!r}, not of {outline.name!r}")
     return picture

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import click
-
+from lightflow.cli.declare import command
 from lightflow.cli.options import db_option, json_option
 from lightflow.cli.output import paint, say, say_json
 from lightflow.errors import printable
@@ -19,7 +18,7 @@ _SIGNS: Final = {
 }
 
 
-@click.command(
+@command(
     epilog="""\b
 Examples:
   lightflow doctor

@@ -9,9 +9,8 @@ import sys
 import time
 from typing import Final
 
-import click
-
 from lightflow.cli.border import complain
+from lightflow.cli.declare import Misuse, Whole, argument, command, option
 from lightflow.cli.options import chosen_run, db_option, json_option, run_ids, task_ids
 from lightflow.cli.output import is_terminal, near_path, paint, say_json, tame
 from lightflow.cli.shapes import attempt_shape
@@ -25,7 +24,7 @@ _LOOK_EVERY_S: Final = 0.1
 _UNFINISHED: Final = re.compile(r"\x1b(\[[0-9;:]*)?\Z")  # a control sequence of which the rest is still to come
 
 
-@click.command(
+@command(
     epilog="""\b
 Examples:
   lightflow logs --task train_model
@@ -36,11 +35,11 @@ Examples:
 In a pipe the bytes come as the task printed them. On a terminal, control characters are shown instead of
 obeyed. --json prints {run_id, task, status, attempts}; an attempt's log is the path of its file."""
 )
-@click.argument("name", metavar="[TASK]", required=False, shell_complete=task_ids)
-@click.option("-t", "--task", help="The task.", shell_complete=task_ids)
-@click.option("--run", metavar="RUN", help="The run; the latest that has the task by default.", shell_complete=run_ids)
-@click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="Only this attempt.")
-@click.option("-f", "--follow", is_flag=True, help="Go on until the task has ended.")
+@argument("name", metavar="[TASK]", required=False, shell_complete=task_ids)
+@option("-t", "--task", help="The task.", shell_complete=task_ids)
+@option("--run", metavar="RUN", help="The run; the latest that has the task by default.", shell_complete=run_ids)
+@option("--attempt", type=Whole(), metavar="N", help="Only this attempt.")
+@option("-f", "--follow", is_flag=True, help="Go on until the task has ended.")
 @db_option
 @json_option
 def logs(
@@ -53,7 +52,7 @@ def logs(
     from lightflow.service import inspecting
 
     if (name is None) == (task is None):
-        raise click.UsageError("which task? lightflow logs --task NAME", click.get_current_context())
+        raise Misuse("which task? lightflow logs --task NAME")
     wanted = task or name or ""
     run_id = inspecting.status(db).run.run_id if run is not None and chosen_run(run) is None else run
     if run_id is None:

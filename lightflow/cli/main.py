@@ -10,21 +10,34 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from lightflow.cli.border import guard, open_streams
+from lightflow.cli.border import guard, open_streams, put_off_collecting, settle
 from liteflow.version import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    put_off_collecting()
     open_streams()
-    sys.exit(guard(lambda: _dispatch(given), debug="--debug" in given or bool(os.environ.get("LIGHTFLOW_DEBUG"))))
+    code = guard(lambda: _dispatch(given), debug="--debug" in given or bool(os.environ.get("LIGHTFLOW_DEBUG")))
+    if given[:1] not in (["run"], ["resume"]):  # which have done so before code of the user's ran
+        settle()
+    sys.exit(code)
 
 
 def _dispatch(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         sys.stdout.write(f"lightflow {__version__}\n")  # not even click is needed for this
         return 0
+    from lightflow.cli.commands import plain
+    from lightflow.cli.declare import Misuse
+
+    call = plain(arguments)
+    if call is not None:
+        try:
+            return call() or 0
+        except Misuse:  # click says it, with how to get help
+            pass
     from lightflow.cli.app import invoke
 
     return invoke(arguments)

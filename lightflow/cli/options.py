@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-import click
-from click.shell_completion import CompletionItem
+from lightflow.cli.declare import PATH, option
 
 DB: Final = "lightflow.db"
-Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+Decorated = Callable[..., Any]
 
 #: A workflow file. Whether it exists is asked by whoever reads it, who has the better words.
-WORKFLOW: Final = click.Path(path_type=str)
+WORKFLOW: Final = PATH
 
 
-def run_ids(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def _item(value: str, about: str | None = None) -> Any:
+    from click.shell_completion import CompletionItem
+
+    return CompletionItem(value, help=about)
+
+
+def run_ids(ctx: Any, _: Any, incomplete: str) -> list[Any]:
     """The newest runs that begin with what is typed."""
     from lightflow.service import inspecting
 
@@ -25,13 +30,13 @@ def run_ids(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[Com
     except Exception:  # noqa: BLE001 - completion has no place to complain at
         return []
     return [
-        CompletionItem(one.run.run_id, help=f"{one.run.dag_id} {one.run.status}")
+        _item(one.run.run_id, f"{one.run.dag_id} {one.run.status}")
         for one in found
         if one.run.run_id.startswith(incomplete)
     ]
 
 
-def task_ids(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def task_ids(ctx: Any, _: Any, incomplete: str) -> list[Any]:
     """The tasks of the run named, or of the latest."""
     from lightflow.service import inspecting
 
@@ -40,10 +45,10 @@ def task_ids(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[Co
     except Exception:  # noqa: BLE001 - as above
         return []
     found = [one for one in view.instances if one.task_id.startswith(incomplete)]
-    return [CompletionItem(one.task_id, help=one.status) for one in found[:500]]
+    return [_item(one.task_id, one.status) for one in found[:500]]
 
 
-def workflow_names(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def workflow_names(ctx: Any, _: Any, incomplete: str) -> list[Any]:
     """The workflows that have run."""
     from lightflow.service import inspecting
 
@@ -51,10 +56,10 @@ def workflow_names(ctx: click.Context, _: click.Parameter, incomplete: str) -> l
         found = inspecting.workflows(_db(ctx))
     except Exception:  # noqa: BLE001 - as above
         return []
-    return [CompletionItem(one.dag.dag_id) for one in found if one.dag.dag_id.startswith(incomplete)]
+    return [_item(one.dag.dag_id) for one in found if one.dag.dag_id.startswith(incomplete)]
 
 
-def _db(ctx: click.Context) -> str:
+def _db(ctx: Any) -> str:
     return str(ctx.params.get("db") or os.environ.get("LIGHTFLOW_DB") or DB)
 
 
@@ -63,24 +68,26 @@ def chosen_run(run: str | None) -> str | None:
     return None if run in (None, "latest") else run
 
 
-def db_option(command: Decorated) -> Decorated:
-    return click.option(
+def db_option(function: Decorated) -> Decorated:
+    return option(
         "--db",
-        type=click.Path(path_type=str),
+        type=PATH,
         envvar="LIGHTFLOW_DB",
         default=DB,
         show_default=True,
         show_envvar=True,
         help="The state file.",
-    )(command)
+    )(function)
 
 
-def json_option(command: Decorated) -> Decorated:
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON value instead of text.")(command)
+def json_option(function: Decorated) -> Decorated:
+    return option("--json", "as_json", is_flag=True, help="Print one JSON value instead of text.")(function)
 
 
 def with_db(text: str, db: str) -> str:
     """A command line to suggest, naming the state file where it is not the one taken by default."""
+    if db == (os.environ.get("LIGHTFLOW_DB") or DB):
+        return text
     import shlex
 
-    return text if db == (os.environ.get("LIGHTFLOW_DB") or DB) else f"{text} --db {shlex.quote(db)}"
+    return f"{text} --db {shlex.quote(db)}"

@@ -6,9 +6,7 @@ import datetime
 import json
 import os
 import re
-import shutil
 import sys
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, TextIO
 
@@ -95,7 +93,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: str = "", 
     lines = [list(row) for row in rows]
     widths = [max([width(head), *(width(row[number]) for row in lines)]) for number, head in enumerate(heads)]
     numbers = {number for number, head in enumerate(heads) if head in right.split()}
-    screen = shutil.get_terminal_size().columns if is_terminal(stream or sys.stdout) else None
+    screen = _columns_of_screen() if is_terminal(stream or sys.stdout) else None
 
     def join(cells: Sequence[str], style: str = "") -> str:
         last = len(cells) - 1
@@ -110,6 +108,12 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: str = "", 
     return "\n".join([join(heads, "dim"), *(join(row) for row in lines)])
 
 
+def _columns_of_screen() -> int:
+    import shutil  # with its compression formats 5 ms, which what goes to a file or a pipe need not wait for
+
+    return shutil.get_terminal_size().columns
+
+
 def width(text: str) -> int:
     """Columns that text takes on a terminal."""
     if text.isascii() and "\x1b" not in text:
@@ -118,6 +122,8 @@ def width(text: str) -> int:
 
 
 def _columns(char: str) -> int:
+    import unicodedata
+
     return 0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import click
-
-from lightflow.cli.border import complain
+from lightflow.cli.border import complain, settle
+from lightflow.cli.declare import PATH, Choice, Whole, argument, command, option
 from lightflow.cli.options import WORKFLOW, Decorated, db_option, json_option, run_ids, with_db
 from lightflow.cli.output import is_terminal, paint, say_json
 from lightflow.errors import printable
@@ -40,25 +38,25 @@ class How(NamedTuple):
     as_json: bool
 
 
-def _execution_options(command: Decorated) -> Decorated:
+def _execution_options(function: Decorated) -> Decorated:
     options = [
-        click.option("--mode", type=click.Choice(["thread", "process", "async"]), help="Where Python tasks run."),
-        click.option("-j", "--max-workers", type=click.IntRange(min=1), metavar="N", help="Tasks at once at most."),
-        click.option("-n", "--dry-run", is_flag=True, help="Show what would run, in which order; run nothing."),
-        click.option("--fail-fast/--no-fail-fast", default=None, help="Stop at the first failure, or do not."),
-        click.option("--log-dir", type=click.Path(path_type=str), help="The folder for the output of tasks."),
-        click.option("--dag", metavar="ID", help="Which dag of a Python file that defines several."),
+        option("--mode", type=Choice("thread", "process", "async"), help="Where Python tasks run."),
+        option("-j", "--max-workers", type=Whole(), metavar="N", help="Tasks at once at most."),
+        option("-n", "--dry-run", is_flag=True, help="Show what would run, in which order; run nothing."),
+        option("--fail-fast/--no-fail-fast", default=None, help="Stop at the first failure, or do not."),
+        option("--log-dir", type=PATH, help="The folder for the output of tasks."),
+        option("--dag", metavar="ID", help="Which dag of a Python file that defines several."),
         db_option,
-        click.option("-q", "--quiet", is_flag=True, help="Only failures and the last line."),
-        click.option("--debug", is_flag=True, help="Every step, with its reasons."),
+        option("-q", "--quiet", is_flag=True, help="Only failures and the last line."),
+        option("--debug", is_flag=True, help="Every step, with its reasons."),
         json_option,
     ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    for add in reversed(options):
+        function = add(function)
+    return function
 
 
-@click.command(
+@command(
     epilog=f"""\b
 Examples:
   lightflow run pipeline.yaml
@@ -68,9 +66,9 @@ Examples:
 
 {_EXITS}"""
 )
-@click.argument("file", type=WORKFLOW)
-@click.option("--resume", "go_on", is_flag=True, help="Go on with the last run, if it did not finish.")
-@click.option("--run-id", metavar="ID", help="A name of your own for the run.")
+@argument("file", type=WORKFLOW)
+@option("--resume", "go_on", is_flag=True, help="Go on with the last run, if it did not finish.")
+@option("--run-id", metavar="ID", help="A name of your own for the run.")
 @_execution_options
 def run(file: str, *, go_on: bool, run_id: str | None, **options: Any) -> int:
     """Run a workflow.
@@ -89,7 +87,7 @@ def run(file: str, *, go_on: bool, run_id: str | None, **options: Any) -> int:
     )
 
 
-@click.command(
+@command(
     epilog=f"""\b
 Examples:
   lightflow resume pipeline.yaml
@@ -98,8 +96,8 @@ Examples:
 
 {_EXITS}"""
 )
-@click.argument("target", metavar="FILE|RUN", type=WORKFLOW, shell_complete=run_ids)
-@click.option("--from-checkpoint", metavar="PATH", type=WORKFLOW, help="Begin from a checkpoint file instead.")
+@argument("target", metavar="FILE|RUN", type=WORKFLOW, shell_complete=run_ids)
+@option("--from-checkpoint", metavar="PATH", type=WORKFLOW, help="Begin from a checkpoint file instead.")
 @_execution_options
 def resume(target: str, *, from_checkpoint: str | None, **options: Any) -> int:
     """Go on where a run stopped; what succeeded is kept.
@@ -167,12 +165,13 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
         dag=how.dag,
         observers=(view,),
     )
+    settle()
     since = time.time()
     try:
         ended = call(choices, _notify)
     finally:
         view.close()
-    again = with_db(f"lightflow resume {shlex.quote(printable(target))}", how.db)
+    again = "" if ended.status == "SUCCESS" else _again(target, how.db)
     report = summary.gather(how.db, ended.run_id, since, again)
     if view.began:
         summary.show(report, stream, table=isinstance(view, LiveView), brief=how.quiet or how.as_json)
@@ -181,6 +180,12 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
     if ended.signal is not None and ended.status != "SUCCESS":
         return 128 + int(ended.signal)
     return 0 if ended.status == "SUCCESS" else 1
+
+
+def _again(target: str, db: str) -> str:
+    import shlex
+
+    return with_db(f"lightflow resume {shlex.quote(printable(target))}", db)
 
 
 def _notify(text: str) -> None:

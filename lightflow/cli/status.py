@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import click
-
+from lightflow.cli.declare import Whole, argument, command, option
 from lightflow.cli.options import chosen_run, db_option, json_option, run_ids, with_db, workflow_names
 from lightflow.cli.output import as_lines, counted, moment, near_path, paint, say, say_json, state, table
 from lightflow.cli.shapes import duration, run_shape, view_shape
@@ -15,7 +14,7 @@ from liteflow.picture import duration_text
 from liteflow.states import RUN_ENDED
 
 
-@click.command(
+@command(
     "list",
     epilog="""\b
 Example:
@@ -51,7 +50,7 @@ def list_workflows(db: str, as_json: bool) -> None:
     say(table(("WORKFLOW", "LATEST RUN", "AT", "FILE"), rows) if rows else "no workflow has run yet")
 
 
-@click.command(
+@command(
     epilog="""\b
 Examples:
   lightflow runs
@@ -61,8 +60,8 @@ Examples:
 --json prints a list of runs: run_id, workflow, status, reason, created_at, started_at, ended_at,
 duration_s, counts, source, params."""
 )
-@click.argument("workflow", required=False, shell_complete=workflow_names)
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many at most.")
+@argument("workflow", required=False, shell_complete=workflow_names)
+@option("--limit", type=Whole(), default=20, show_default=True, help="How many at most.")
 @db_option
 @json_option
 def runs(workflow: str | None, limit: int, db: str, as_json: bool) -> None:
@@ -89,7 +88,7 @@ def runs(workflow: str | None, limit: int, db: str, as_json: bool) -> None:
     say(table(heads, rows, "DURATION") if rows else nothing)
 
 
-@click.command(
+@command(
     epilog="""\b
 Examples:
   lightflow status
@@ -99,7 +98,7 @@ Examples:
 --json prints a run as in `runs --json`, with tasks: task, status, reason, depends_on, started_at,
 ended_at, duration_s, attempts (attempt, status, exit_code, error, started_at, ended_at, duration_s, log)."""
 )
-@click.argument("run", required=False, shell_complete=run_ids)
+@argument("run", required=False, shell_complete=run_ids)
 @db_option
 @json_option
 def status(run: str | None, db: str, as_json: bool) -> None:

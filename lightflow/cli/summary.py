@@ -9,7 +9,6 @@ from typing import Any, Final, NamedTuple, TextIO
 from lightflow.cli.options import with_db
 from lightflow.cli.output import as_lines, counted, near_path, paint, say, sign, state, table, tame
 from lightflow.cli.output import cut as shortened
-from lightflow.cli.shapes import view_shape
 from lightflow.errors import printable
 from lightflow.service import inspecting
 from lightflow.service.inspecting import RunView
@@ -41,6 +40,8 @@ def gather(db: str, run_id: str, since: float, again: str) -> Report:
 
 def shape(report: Report) -> dict[str, Any]:
     """The run as JSON."""
+    from lightflow.cli.shapes import view_shape
+
     return view_shape(*report.view)
 
 

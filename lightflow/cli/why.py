@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import click
+from typing import Any
 
+from lightflow.cli.declare import Misuse, argument, command
 from lightflow.cli.options import chosen_run, db_option, json_option, run_ids, task_ids
 from lightflow.cli.output import say, say_json, sign
 from lightflow.errors import printable
 
 
-def _either(
-    ctx: click.Context, parameter: click.Parameter, incomplete: str
-) -> list[click.shell_completion.CompletionItem]:
+def _either(ctx: Any, parameter: Any, incomplete: str) -> list[Any]:
     return task_ids(ctx, parameter, incomplete) + run_ids(ctx, parameter, incomplete)
 
 
-@click.command(
+@command(
     epilog="""\b
 Examples:
   lightflow why train_model
@@ -25,7 +24,7 @@ Examples:
 \b
 --json prints {run_id, task, status, because}; because is a list of sentences, the nearest cause first."""
 )
-@click.argument("names", metavar="[RUN] TASK", nargs=-1, required=True, shell_complete=_either)
+@argument("names", metavar="[RUN] TASK", many=True, required=True, shell_complete=_either)
 @db_option
 @json_option
 def why(names: tuple[str, ...], db: str, as_json: bool) -> None:
@@ -36,7 +35,7 @@ def why(names: tuple[str, ...], db: str, as_json: bool) -> None:
     from lightflow.service import inspecting
 
     if len(names) > 2:
-        raise click.UsageError("give a task, or a run and a task", click.get_current_context())
+        raise Misuse("give a task, or a run and a task")
     run = names[0] if len(names) == 2 else None
     if run == "latest":
         run = inspecting.status(db).run.run_id

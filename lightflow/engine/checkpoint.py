@@ -13,11 +13,8 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from liteflow.errors import LiteflowError
 from liteflow.history import AttemptRecord, History
 from liteflow.processes.output import open_regular
-from liteflow.runner import Observer, Options, Program
-from liteflow.states import RunStatus, TaskStatus
 
 SUFFIX: Final = ".lightflow-checkpoint.json"
 VERSION: Final = "1.0"
@@ -46,24 +43,6 @@ class Checkpoint(NamedTuple):
     def succeeded(self) -> dict[str, float]:
         """Seconds each successful task took."""
         return {name: float(one.get("duration", 0.0)) for name, one in self.completed.items() if one.get("success")}
-
-
-class CheckpointWriter(Observer):
-    """An observer of a run that writes its checkpoint when it ends."""
-
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
-
-    def run_began(self, program: Program, options: Options, kept: Mapping[int, TaskStatus]) -> None:
-        self._options = options
-
-    def run_ended(self, status: RunStatus, reason: str | None) -> None:
-        try:
-            write(self._folder, self._options.db_path, self._options.run_id, status)
-        except (OSError, LiteflowError) as error:  # a full disk: the run is stored all the same
-            import logging
-
-            logging.getLogger(__name__).warning("the checkpoint was not written: %s", error)
 
 
 def write(folder: str, db_path: str, run_id: str, status: str | None = None) -> str:

@@ -7,7 +7,6 @@ tree back to where it was written.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from lightflow.errors import Problem, did_you_mean, quoted
@@ -21,16 +20,18 @@ _SETTINGS_ALIASES = aliases_of(SETTINGS["properties"])
 _RETRY_ALIASES = aliases_of(RETRY["properties"])
 
 
-@dataclass(slots=True)
 class Tree:
     """The canonical tree of a source. `written[id(container)]` is the raw container a canonical one was made of."""
 
-    source: Source
-    root: dict[str, Any]
-    problems: list[Problem] = field(default_factory=list)
-    written: dict[int, Any] = field(default_factory=dict)
-    renamed: dict[tuple[int, str], str] = field(default_factory=dict)  # (canonical container, key) -> alias
-    items: dict[str, int] = field(default_factory=dict)  # of a `tasks:` list: id -> index
+    __slots__ = ("items", "problems", "renamed", "root", "source", "written")
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.root: dict[str, Any] = {}
+        self.problems: list[Problem] = []
+        self.written: dict[int, Any] = {}
+        self.renamed: dict[tuple[int, str], str] = {}  # (canonical container, key) -> alias
+        self.items: dict[str, int] = {}  # of a `tasks:` list: id -> index
 
     def locate(self, path: Sequence[Key], *, key: bool = False) -> Mark:
         """Where the value at `path` (or its key) begins; the nearest thing around it that has a place, if need be."""
@@ -60,7 +61,7 @@ class Tree:
 
 def canonical(source: Source, registry: Registry) -> Tree:
     """The canonical tree; what only shows while it is made (two names for one key) is in `problems`."""
-    tree = Tree(source, {})
+    tree = Tree(source)
     tree.root = _renamed(tree, source.tree, _TOP_ALIASES, ())
     root = tree.root
     if isinstance(root.get("env"), dict):

@@ -8,12 +8,12 @@ from typing import Final
 # Every part is optional, so the schema adds `minLength: 1`.
 PATTERN: Final = r"^([0-9]+(\.[0-9]+)?d)?([0-9]+(\.[0-9]+)?h)?([0-9]+(\.[0-9]+)?m)?([0-9]+(\.[0-9]+)?s)?$"
 LONGEST_S: Final = 10 * 365 * 86_400
-_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)([dhms])")
+_PART: Final = r"([0-9]+(?:\.[0-9]+)?)([dhms])"
 _SECONDS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
 
 def seconds(value: float | str) -> float:
     """Seconds, for a number of seconds or a text that matches `PATTERN`."""
     if isinstance(value, str):
-        return float(sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(value)))
+        return float(sum(float(number) * _SECONDS[unit] for number, unit in re.findall(_PART, value)))
     return float(value)

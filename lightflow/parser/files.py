@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import difflib
 import os
 import re
 import stat
@@ -51,7 +50,7 @@ def decode(data: bytes) -> str:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise Unreadable("is UTF-16; save it as UTF-8", Place(0, 0))
     try:
-        text = data.decode("utf-8-sig")
+        text = data.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError as error:
         # `start` counts from after the byte order mark, if there is one.
         before = error.object[: error.start].decode("utf-8", "replace")
@@ -84,6 +83,8 @@ def place_of(before: str) -> Place:
 
 
 def _similar(path: str) -> str:
+    import difflib
+
     folder, name = os.path.split(path)
     try:
         names = os.listdir(folder or ".")[:10_000]

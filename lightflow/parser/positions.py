@@ -6,7 +6,6 @@ something to report. Containers are told apart by identity, so it must not outli
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from lightflow.errors import Problem
@@ -31,7 +30,6 @@ class Place(NamedTuple):
 START = Place(0, 0)
 
 
-@dataclass(slots=True)
 class Positions:
     """`marks[id(container)][key]` is where the key and its value begin.
 
@@ -40,11 +38,14 @@ class Positions:
     keys whose value is a literal block (`|`): its first line is the one after the mark.
     """
 
-    marks: dict[int, dict[Any, tuple[Mark, Mark]]] = field(default_factory=dict)
-    texts: dict[tuple[int, Key], str] = field(default_factory=dict)
-    doubts: dict[tuple[int, Key], Problem] = field(default_factory=dict)
-    blocks: set[tuple[int, Key]] = field(default_factory=set)
-    kept: list[Any] = field(default_factory=list)  # dropped containers, alive so that no id is used twice
+    __slots__ = ("blocks", "doubts", "kept", "marks", "texts")
+
+    def __init__(self) -> None:
+        self.marks: dict[int, dict[Any, tuple[Mark, Mark]]] = {}
+        self.texts: dict[tuple[int, Key], str] = {}
+        self.doubts: dict[tuple[int, Key], Problem] = {}
+        self.blocks: set[tuple[int, Key]] = set()
+        self.kept: list[Any] = []  # dropped containers, alive so that no id is used twice
 
     def key(self, container: object, key: Key) -> Mark | None:
         found = self.marks.get(id(container), {}).get(key)
@@ -66,8 +67,7 @@ class Positions:
             self.blocks.add(new)
 
 
-@dataclass(slots=True)
-class Source:
+class Source(NamedTuple):
     """A file that has been read: its tree, where everything stands, and what was wrong so far."""
 
     file: str  # as the user named it: for messages

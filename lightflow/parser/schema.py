@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from lightflow.parser.durations import LONGEST_S, PATTERN
-from lightflow.plugins.declarations import TypeInfo
+from lightflow.plugins.base import TypeInfo
 from lightflow.plugins.registry import Registry
 from liteflow.rules import TRIGGER_RULES
 

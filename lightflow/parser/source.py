@@ -9,7 +9,6 @@ from contextlib import contextmanager
 
 from lightflow.errors import WorkflowError
 from lightflow.parser.files import check_characters, read_text
-from lightflow.parser.json_source import read_json
 from lightflow.parser.positions import Source, Unreadable, problem_at
 from lightflow.parser.yaml_source import read_yaml
 
@@ -36,7 +35,11 @@ def parse_text(file: str, text: str) -> Source:
     """
     check_characters(text)
     with collector_paused():
-        return read_json(file, text) if file.lower().endswith(".json") else read_yaml(file, text)
+        if not file.lower().endswith(".json"):
+            return read_yaml(file, text)
+        from lightflow.parser.json_source import read_json  # the rarer kind
+
+        return read_json(file, text)
 
 
 @contextmanager

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+from liteflow.digest import sha256_hex
 from liteflow.retry import NEVER
 from liteflow.retry import RetryPolicy as RetrySpec
 from liteflow.rules import TriggerRule
@@ -17,8 +16,7 @@ __all__ = ["Mode", "RetrySpec", "Settings", "TaskSpec", "WorkflowSpec", "digest_
 Mode = Literal["thread", "process", "async"]
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """The `settings:` of a file, with every default filled in. Folders are as written."""
 
     max_parallel_tasks: int = 4
@@ -30,8 +28,7 @@ class Settings:
     checkpoint_dir: str = ".lightflow-checkpoints"
 
 
-@dataclass(frozen=True, slots=True)
-class TaskSpec:
+class TaskSpec(NamedTuple):
     """One task.
 
     `config` holds the keys of its own type (`run` of a shell task). `env` is the workflow's with the task's over it.
@@ -45,7 +42,7 @@ class TaskSpec:
     config: Mapping[str, Any]
     depends_on: tuple[str, ...] = ()
     cwd: str | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = {}
     timeout_s: float | None = None
     grace_s: float = 10.0
     retry: RetrySpec = NEVER
@@ -54,12 +51,11 @@ class TaskSpec:
     description: str = ""
     file: str = ""  # absolute path of the workflow file
     line: int = 0
-    lines: Mapping[str, int] = field(default_factory=dict)
+    lines: Mapping[str, int] = {}
     digest: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkflowSpec:
+class WorkflowSpec(NamedTuple):
     """One workflow file. `path` and `plugins` are absolute; `digest` covers the name and every task's digest."""
 
     name: str
@@ -67,7 +63,7 @@ class WorkflowSpec:
     settings: Settings
     path: str
     description: str = ""
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = {}
     plugins: tuple[str, ...] = ()
     digest: str = ""
 
@@ -77,4 +73,4 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=F
 
 def digest_of(value: object) -> str:
     """SHA-256, in hex, of `value` as canonical JSON."""
-    return hashlib.sha256(_encode(value).encode("utf-8", "surrogatepass")).hexdigest()
+    return sha256_hex(_encode(value).encode("utf-8", "surrogatepass"))

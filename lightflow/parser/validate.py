@@ -8,22 +8,18 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final
 
-import jsonschema_rs
-
 from lightflow.errors import Problem, did_you_mean, quoted
+from lightflow.parser.accept import FEW_TASKS, accepts
 from lightflow.parser.canonical import Tree, canonical
 from lightflow.parser.durations import LONGEST_S, PATTERN, seconds
 from lightflow.parser.positions import Source
 from lightflow.parser.schema import COMMON, ID_PATTERN, ID_WORDS, canonical_schema
-from lightflow.parser.wording import worded
-from lightflow.plugins.declarations import TypeInfo
-from lightflow.plugins.registry import Registry, schema_fragment_problem
+from lightflow.plugins.base import TypeInfo
+from lightflow.plugins.registry import BUILT_IN_ORIGIN, Registry, schema_fragment_problem
 from liteflow.errors import CycleError
 from liteflow.graph import Graph
 
 MAX_PROBLEMS: Final = 1_000  # looked for; a file with more has one mistake made many times
-_ID = re.compile(ID_PATTERN)
-_DURATION = re.compile(PATTERN)
 _FLAT = {
     "retries": "max",
     "retry_delay": "delay",
@@ -107,6 +103,8 @@ def _python_files(folder: str) -> list[str]:
 
 
 def _bad_fragments(registry: Registry, path: str, shown: str) -> Iterator[Problem]:
+    import jsonschema_rs
+
     for info in registry.known():
         if info.ref.path != path or info.schema is None:
             continue
@@ -128,6 +126,14 @@ def _schema_problems(tree: Tree, infos: dict[str, TypeInfo]) -> Iterator[Problem
     schema = canonical_schema(infos.values())
     # Every error about a key of `tasks` would carry a copy of all the tasks; `_names` checks them instead.
     del schema["properties"]["tasks"]["propertyNames"]
+    tasks = tree.root.get("tasks")
+    few = isinstance(tasks, dict) and len(tasks) <= FEW_TASKS
+    if few and all(info.origin == BUILT_IN_ORIGIN for info in infos.values()) and accepts(schema, tree.root):
+        return
+    import jsonschema_rs  # 35 ms with the compiling of the schema (docs/adr/0016)
+
+    from lightflow.parser.wording import worded
+
     for error in jsonschema_rs.validator_for(schema).iter_errors(tree.root):
         yield from worded(error, schema, tree, infos)
 
@@ -138,7 +144,7 @@ def _schema_problems(tree: Tree, infos: dict[str, TypeInfo]) -> Iterator[Problem
 def _names(tree: Tree, tasks: dict[str, Any]) -> Iterator[Problem]:
     folded: dict[str, str] = {}
     for task_id in tasks:
-        if not _ID.fullmatch(task_id):
+        if not re.fullmatch(ID_PATTERN, task_id):
             yield tree.problem(["tasks", task_id], f"{quoted(task_id)} cannot be a task id: use {ID_WORDS}", key=True)
             continue
         other = folded.setdefault(task_id.casefold(), task_id)
@@ -209,7 +215,7 @@ def _times(tree: Tree, tasks: dict[str, dict[str, Any]]) -> Iterator[Problem]:
 
 
 def _time(tree: Tree, path: list[str | int], text: str, *, zero: bool) -> Iterator[Problem]:
-    if not text or not _DURATION.fullmatch(text):
+    if not text or not re.fullmatch(PATTERN, text):
         return  # the schema says so
     length = seconds(text)
     if length > LONGEST_S:

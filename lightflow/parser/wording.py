@@ -10,7 +10,7 @@ import jsonschema_rs
 from lightflow.errors import Problem, did_you_mean, quoted
 from lightflow.parser.canonical import Tree, dotted
 from lightflow.parser.schema import COMMON, ID_WORDS, Schema
-from lightflow.plugins.declarations import TypeInfo
+from lightflow.plugins.base import TypeInfo
 
 _KIND = jsonschema_rs.ValidationErrorKind
 _TYPES = {

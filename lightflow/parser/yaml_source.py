@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-import yaml
-from yaml.events import (
+from lightflow.errors import Problem, quoted
+from lightflow.parser.positions import Key, Mark, Place, Positions, Source, Unreadable, problem_at
+from lightflow.parser.pyyaml import (
     AliasEvent,
     DocumentStartEvent,
     MappingEndEvent,
@@ -18,10 +19,8 @@ from yaml.events import (
     SequenceEndEvent,
     SequenceStartEvent,
     StreamEndEvent,
+    yaml,
 )
-
-from lightflow.errors import Problem, quoted
-from lightflow.parser.positions import Key, Mark, Place, Positions, Source, Unreadable, problem_at
 from lightflow.parser.scalars import FIRST, NotANumber, Scalar, resolve
 
 MAX_DEPTH: Final = 32

@@ -13,18 +13,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import importlib.util
 import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from lightflow.parser.spec import TaskSpec
+from liteflow.digest import sha256_hex
 from liteflow.work import Body, Call
 
 _importing = threading.RLock()  # `sys.path` belongs to the whole process
@@ -39,8 +37,7 @@ class ConfigProblem(NamedTuple):
     column: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class PluginContext:
+class PluginContext(NamedTuple):
     """What a task type is told about the task it runs. `folder` is the workflow file's.
 
     For the run, the attempt and values of other tasks there is `liteflow.current_context()`.
@@ -50,8 +47,7 @@ class PluginContext:
     folder: str
 
 
-@dataclass(frozen=True, slots=True)
-class TypeRef:
+class TypeRef(NamedTuple):
     """Where a task type's class is found again, in any process: in a module, or in a plugin file."""
 
     attribute: str
@@ -68,6 +64,16 @@ class TypeRef:
             where = self.path or self.module
             raise TypeError(f"{where}: {self.attribute} is not a subclass of lightflow.plugins.base.TaskType")
         return found()
+
+
+class TypeInfo(NamedTuple):
+    """What is known of a task type before its code is loaded. `schema` None: any keys (it was not read)."""
+
+    name: str
+    schema: Mapping[str, Any] | None
+    ref: TypeRef
+    origin: str  # for messages: "built in", a file, a package
+    line: int = 0
 
 
 class TaskType:
@@ -116,8 +122,10 @@ def absolute(folder: str | None) -> str | None:
 
 def import_file(path: str) -> Any:
     """The module of a plugin file, imported once in a process; its folder is on `sys.path` meanwhile."""
+    import importlib.util
+
     stem = os.path.splitext(os.path.basename(path))[0]
-    name = f"lightflow_plugin_{stem}_{hashlib.sha256(path.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
+    name = f"lightflow_plugin_{stem}_{sha256_hex(path.encode('utf-8', 'surrogateescape'))[:12]}"
     with importing_from(os.path.dirname(path)):
         if name in sys.modules:
             return sys.modules[name]

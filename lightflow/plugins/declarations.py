@@ -11,24 +11,12 @@ import os
 import stat
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from lightflow.errors import Problem
-from lightflow.plugins.base import TypeRef
+from lightflow.plugins.base import TypeInfo, TypeRef
 
 MAX_BYTES: Final = 4 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class TypeInfo:
-    """What is known of a task type before its code is loaded. `schema` None: any keys (it was not read)."""
-
-    name: str
-    schema: Mapping[str, Any] | None
-    ref: TypeRef
-    origin: str  # for messages: "built in", a file, a package
-    line: int = 0
 
 
 def read_declarations(path: str, shown: str) -> tuple[list[TypeInfo], list[Problem]]:

@@ -9,7 +9,6 @@ Tracebacks name `<flow.yaml:task>` and the line in the workflow file.
 from __future__ import annotations
 
 import importlib
-import linecache
 import os
 import sys
 import threading
@@ -86,6 +85,8 @@ class PythonTask(TaskType):
 
 def run_inline(code: str, name: str, first_line: int = 1) -> None:
     """Run the code of a task; it begins on `first_line` of its file. `sys.exit()` and `sys.exit(0)` are success."""
+    import linecache  # with tokenize: commands need neither
+
     linecache.cache[name] = (len(code), None, _ShiftedLines(code.splitlines(True), first_line - 1), name)
     program = _compile(code, name, first_line - 1)
     module = types.ModuleType("__main__")

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import traceback
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from lightflow.errors import Problem, WorkflowError
-from lightflow.plugins.base import TaskType, TypeRef
-from lightflow.plugins.declarations import TypeInfo, read_declarations
+from lightflow.plugins.base import TaskType, TypeInfo, TypeRef
 from lightflow.plugins.python_task import PythonTask
 from lightflow.plugins.shell_task import ShellTask
 
 ENTRY_POINTS: Final = "lightflow.task_types"
+BUILT_IN_ORIGIN: Final = "built in"
 BUILT_IN: Final[tuple[type[TaskType], ...]] = (ShellTask, PythonTask)
 
 
@@ -27,7 +26,7 @@ class Registry:
     def __init__(self, built_in: Iterable[type[TaskType]] = BUILT_IN) -> None:
         self._classes = {kind.name: kind for kind in built_in}
         self._known: dict[str, TypeInfo] = {
-            name: TypeInfo(name, kind.schema, TypeRef(kind.__qualname__, kind.__module__), "built in")
+            name: TypeInfo(name, kind.schema, TypeRef(kind.__qualname__, kind.__module__), BUILT_IN_ORIGIN)
             for name, kind in self._classes.items()
         }
         self._installed: dict[str, TypeInfo] | None = None
@@ -52,6 +51,8 @@ class Registry:
 
     def declare(self, path: str, shown: str) -> list[Problem]:
         """Add the types that the plugin file at `path` declares; returns what is wrong with it."""
+        from lightflow.plugins.declarations import read_declarations  # with `ast`: few workflows have plugins
+
         infos, problems = read_declarations(path, shown)
         for info in infos:
             other = self._known.get(info.name)
@@ -98,6 +99,8 @@ class Registry:
         try:
             return info.ref.load()
         except Exception as error:
+            import traceback
+
             frames = traceback.extract_tb(error.__traceback__)
             line = next((frame.lineno for frame in reversed(frames) if frame.filename == info.ref.path), 0) or 0
             reason = f"{type(error).__name__}: {error}".splitlines()[0]

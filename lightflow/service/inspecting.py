@@ -6,7 +6,6 @@ from typing import NamedTuple, cast
 
 from lightflow.engine.checkpoint import Checkpoint, find
 from liteflow import RunNotFound, Status
-from liteflow.drawing import picture_of_run
 from liteflow.history import AttemptRecord, DagRecord, History, InstanceRecord, RunRecord
 from liteflow.picture import Picture
 from liteflow.plan import explain
@@ -222,5 +221,7 @@ def picture(db: str, run_id: str | None = None) -> Picture:
     Raises:
         RunNotFound: there is no such run.
     """
+    from liteflow.drawing import picture_of_run
+
     with History(db) as history:
         return picture_of_run(history, history.latest() if run_id is None else history.run(run_id))

@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from lightflow.engine import checkpoint
+from lightflow.engine.checkpoint_writer import CheckpointWriter
 from lightflow.engine.dag_builder import build_dag
 from lightflow.parser.spec import Settings
 from lightflow.parser.workflow_loader import load_workflow
 from lightflow.plugins.registry import Registry
-from lightflow.service.workflows import is_script, script_errors
+from lightflow.service.scripts import is_script, script_errors
 from liteflow import Dag, DagRun, DefinitionError, Observer, RunNotFound, Status
 from liteflow.history import History, RunRecord
 from liteflow.maintenance import abandon, forget, request
-from liteflow.scripts import choose, load_dags
 from liteflow.states import RUN_ENDED
 
 Notify = Callable[[str], None]
@@ -52,6 +52,8 @@ def load(path: str, options: RunOptions) -> Loaded:
         spec = load_workflow(path)
         registry = Registry().with_files(spec.plugins)
         return Loaded(build_dag(spec, registry, options.db), spec.settings)
+    from liteflow.scripts import choose, load_dags  # the rarer kind of workflow
+
     with script_errors(path):
         dags = load_dags(path)
         dag = dags[choose(path, [one.dag_id for one in dags], options.dag)]
@@ -170,7 +172,7 @@ def _import(loaded: Loaded, saved: checkpoint.Checkpoint, options: RunOptions, n
 
 
 def _observers(loaded: Loaded, options: RunOptions) -> list[Observer]:
-    return [checkpoint.CheckpointWriter(os.path.abspath(loaded.settings.checkpoint_dir)), *options.observers]
+    return [CheckpointWriter(os.path.abspath(loaded.settings.checkpoint_dir)), *options.observers]
 
 
 def _latest(db: str, dag_id: str) -> RunRecord | None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.schema import workflow_schema
 from lightflow.parser.spec import Settings, TaskSpec
 from lightflow.parser.workflow_loader import load_workflow
-from liteflow.errors import ScriptError
+from lightflow.service.scripts import is_script, script_errors
 from liteflow.graph import Graph
 from liteflow.picture import Edge, Node, Picture
-from liteflow.scripts import choose, describe_dags
 
 _TEMPLATE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 
@@ -46,11 +43,6 @@ class Outline(NamedTuple):
     def levels(self) -> list[list[OutlineTask]]:
         """What may run side by side, in order."""
         return [[self.tasks[node] for node in level] for level in self.graph.levels()]
-
-
-def is_script(path: str) -> bool:
-    """Is this a Python file that defines dags?"""
-    return path.endswith(".py")
 
 
 def outline(path: str, dag: str | None = None) -> Outline:
@@ -86,6 +78,8 @@ def outlines(path: str) -> list[Outline]:
     """
     if not is_script(path):
         return [outline(path)]
+    from liteflow.scripts import choose, describe_dags  # with the engine, which looking at YAML does not need
+
     with script_errors(path):
         dags = describe_dags(path)
         if not dags:
@@ -94,21 +88,11 @@ def outlines(path: str) -> list[Outline]:
 
 
 def _outline_script(path: str, wanted: str | None) -> Outline:
+    from liteflow.scripts import choose, describe_dags
+
     with script_errors(path):
         dags = describe_dags(path)
         return _outline_of(path, dags[choose(path, [dag["dag_id"] for dag in dags], wanted)])
-
-
-@contextlib.contextmanager
-def script_errors(path: str) -> Iterator[None]:
-    """Say what is wrong with a script in the form in which workflow files are corrected."""
-    if not os.path.isfile(path):
-        raise WorkflowError([Problem(path, 0, 0, "", "no such file")])
-    try:
-        yield
-    except ScriptError as error:
-        problem = Problem(error.path, error.line, 1 if error.line else 0, "", error.problem)
-        raise WorkflowError([problem]) from error
 
 
 def _outline_of(path: str, found: dict[str, Any]) -> Outline:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from threading import Thread
 from typing import Any
 
-from liteflow.executors.base import Attempt, failure, is_coroutine_function
+from liteflow.executors.base import Attempt, Lane, failure, is_coroutine_function
 from liteflow.executors.inbox import Inbox
 from liteflow.executors.streams import AttemptOutput, destination
 from liteflow.executors.thread import Abandonable, ThreadLane
@@ -18,7 +18,7 @@ from liteflow.work import Call, Outcome, RunInfo, Work
 _CLOSE_S = 1.0
 
 
-class AsyncLane:
+class AsyncLane(Lane):
     """The loop's thread is started with the first coroutine."""
 
     def __init__(self, inbox: Inbox, calls: Mapping[str, Call], info: RunInfo, threads: ThreadLane) -> None:

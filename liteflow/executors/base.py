@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from types import CodeType, TracebackType
@@ -66,14 +65,24 @@ class Executor(Protocol):
         """The guardian's number: `tree.sweep_session` kills by it what a killed guardian left behind."""
 
 
-class Lane(Protocol):
+class Lane:
     """One way of running work; several share an inbox. See `Executor` for what these do."""
 
-    def submit(self, work: Work) -> None: ...
+    def submit(self, work: Work) -> None:
+        raise NotImplementedError
 
-    def cancel(self, node: int, grace_s: float) -> None: ...
+    def cancel(self, node: int, grace_s: float) -> None:
+        raise NotImplementedError
 
-    def close(self, grace_s: float) -> None: ...
+    def close(self, grace_s: float) -> None:
+        raise NotImplementedError
+
+    @property
+    def ahead(self) -> int:
+        return 0
+
+    def recall(self) -> list[int]:
+        return []
 
 
 class Terminated(SystemExit):
@@ -244,6 +253,8 @@ def describe(error: BaseException) -> ErrorInfo:
 
 
 def _traceback_text(error: BaseException) -> str:
+    import traceback  # with linecache and tokenize: only a failure needs them
+
     try:
         text = "".join(traceback.format_exception(type(error), error, _without_ours(error.__traceback__)))
     except BaseException as failed:  # noqa: BLE001 - repr and str are the user's code

@@ -8,7 +8,7 @@ from functools import partial
 
 from liteflow.context import idempotency_key
 from liteflow.errors import LiteflowError
-from liteflow.executors.base import failure, how_it_died, one_line, timeout_message
+from liteflow.executors.base import Lane, failure, how_it_died, one_line, timeout_message
 from liteflow.executors.hub import LOST_MESSAGE, Hub, Ticket
 from liteflow.executors.inbox import Inbox, Timer
 from liteflow.processes.client import Exited
@@ -46,7 +46,7 @@ class _Running:
         self.stopped_at = 0.0
 
 
-class CommandLane:
+class CommandLane(Lane):
     def __init__(self, inbox: Inbox, commands: Mapping[str, Command], info: RunInfo, hub: Hub) -> None:
         self._inbox = inbox
         self._commands = commands

@@ -7,17 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 from liteflow.errors import DefinitionError
-from liteflow.executors.aio import AsyncLane
 from liteflow.executors.base import Executor, Lane, failure
 from liteflow.executors.command import CommandLane
 from liteflow.executors.hub import Hub
 from liteflow.executors.inbox import Inbox
-from liteflow.executors.inline import InlineLane
 from liteflow.executors.process import ProcessLane
-from liteflow.executors.program import make_program
-from liteflow.executors.streams import install, uninstall
-from liteflow.executors.thread import ThreadLane
 from liteflow.executors.worker import serve
+from liteflow.processes.client import Program
 from liteflow.work import Body, Call, Command, Outcome, RunInfo, Work
 
 MODES = ("thread", "process", "async", "inline")
@@ -89,16 +85,24 @@ class _Dispatcher:
             self._pid_lanes = [self._process_lane, command_lane]
         used = set(lane_names.values())
         self._routes_streams = bool(used & {"thread", "async", "inline"}) and info.log_dir is not None
-        if used & {"thread", "async"}:
+        if used & {"thread", "async"}:  # lanes are imported when they are used: each takes 0.5 ms, and few runs use all
+            from liteflow.executors.thread import ThreadLane
+
             thread_lane = ThreadLane(inbox, calls, info, slots)
             self._lanes["thread"] = thread_lane
             if "async" in used:
+                from liteflow.executors.aio import AsyncLane
+
                 self._lanes["async"] = AsyncLane(inbox, calls, info, thread_lane)
         if "inline" in used:
+            from liteflow.executors.inline import InlineLane
+
             self._lanes["inline"] = InlineLane(inbox, calls, info)
-        only = self._lanes[used.pop()] if len(used) == 1 and not timeouts else None  # else lanes share the slots
-        self._line = only if isinstance(only, ThreadLane | ProcessLane) else None
+        #: the lane in which attempts may stand in line: where several share the slots, none takes more than its own
+        self._line = self._lanes[used.pop()] if len(used) == 1 and not timeouts else Lane()
         if self._routes_streams:
+            from liteflow.executors.streams import install
+
             install()
         self._route: dict[int, Lane] = {}  # by node, for cancel
 
@@ -123,10 +127,10 @@ class _Dispatcher:
 
     @property
     def ahead(self) -> int:
-        return 0 if self._line is None else self._line.ahead
+        return self._line.ahead
 
     def recall(self) -> list[int]:
-        return [] if self._line is None else self._line.recall()
+        return self._line.recall()
 
     def wake(self) -> None:
         self._inbox.wake()
@@ -155,6 +159,8 @@ class _Dispatcher:
                 self._end_processes(self._hub, grace_s)
         finally:
             if self._routes_streams:
+                from liteflow.executors.streams import uninstall
+
                 uninstall()
             self._inbox.close()
 
@@ -164,6 +170,12 @@ class _Dispatcher:
             self._inbox.wait(pause)
         hub.close()
         self._process_lane.release()
+
+
+def _program(calls: Mapping[str, Call], info: RunInfo) -> Program:
+    from liteflow.executors.program import make_program  # only where this process cannot be forked
+
+    return make_program(calls, info)
 
 
 def open_executor(
@@ -206,7 +218,7 @@ def open_executor(
         }
         hub = Hub(
             partial(serve, (calls, info)),
-            partial(make_program, calls, info),
+            partial(_program, calls, info),
             close_in_workers,
             claim_children=claim_children,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from liteflow.executors.base import Attempt
+from liteflow.executors.base import Attempt, Lane
 from liteflow.executors.inbox import Inbox
 from liteflow.executors.streams import AttemptOutput, destination
 from liteflow.work import Call, Outcome, RunInfo, Work
@@ -24,7 +24,7 @@ def run_here(body: Call, work: Work, info: RunInfo) -> Outcome:
     return outcome if log_path is None else outcome._replace(log_path=log_path)
 
 
-class InlineLane:
+class InlineLane(Lane):
     """`submit` returns when the task has ended; so nothing can be cancelled or time out."""
 
     def __init__(self, inbox: Inbox, calls: Mapping[str, Call], info: RunInfo) -> None:

@@ -11,7 +11,7 @@ from collections import deque
 from functools import partial
 
 from liteflow.errors import LiteflowError
-from liteflow.executors.base import failure, how_it_died, one_line, timeout_message
+from liteflow.executors.base import Lane, failure, how_it_died, one_line, timeout_message
 from liteflow.executors.hub import LOST_MESSAGE, Hub, Ticket
 from liteflow.executors.inbox import Inbox, Timer
 from liteflow.executors.line import CANCELLED, PATIENCE_S, RECALL_S, Pace
@@ -54,7 +54,7 @@ class _Worker:
         self.ticket: Ticket
 
 
-class ProcessLane:
+class ProcessLane(Lane):
     """At most `slots` workers, each with a mailbox in which attempts wait while tasks are very short (see `line`)."""
 
     def __init__(self, inbox: Inbox, info: RunInfo, hub: Hub, slots: int) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import pickle
 import sys
 from collections.abc import Mapping
 from types import FunctionType, MethodType
@@ -24,6 +23,8 @@ def make_program(calls: Mapping[str, Call], info: RunInfo) -> Program:
     Raises:
         NotImportable: a function or an argument cannot be found again; names the task.
     """
+    import pickle  # here, because most programs can be forked
+
     described: dict[str, Call] = {}
     for task_id, call in calls.items():
         described[task_id] = call = _by_name(call)
@@ -76,6 +77,8 @@ def _by_name(call: Call) -> Call:
 
 def _problem(call: Call) -> str | None:
     """Why a fresh interpreter could not make this call; None when it can."""
+    import pickle
+
     problem = _lookup_problem(call.func)
     if problem is not None:
         return problem

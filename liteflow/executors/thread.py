@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from threading import Lock, Thread
 
-from liteflow.executors.base import failure, one_line, safe_text, timeout_message
+from liteflow.executors.base import Lane, failure, one_line, safe_text, timeout_message
 from liteflow.executors.inbox import Inbox, Timer
 from liteflow.executors.inline import run_here
 from liteflow.executors.line import CANCELLED, PATIENCE_S, RECALL_S, SHORT_S, Pace
@@ -87,7 +87,7 @@ class Abandonable:
         self._running.clear()
 
 
-class ThreadLane:
+class ThreadLane(Lane):
     """At most `slots` threads that take attempts from a line; one more is started when none is free.
 
     Waking a thread costs as much as a very short task takes. While tasks are that short, one thread that is awake

@@ -19,8 +19,9 @@ import pytest
 
 import liteflow
 from lightflow.cli import border
-from lightflow.cli.app import COMMANDS as CLI_COMMANDS
-from lightflow.cli.app import SECTIONS, cli
+from lightflow.cli.app import cli
+from lightflow.cli.commands import COMMANDS as CLI_COMMANDS
+from lightflow.cli.commands import SECTIONS
 from lightflow.parser.schema import workflow_schema
 from liteflow import errors, rules, states
 from liteflow.tasks import TaskOptions

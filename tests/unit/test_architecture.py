@@ -16,7 +16,15 @@ ROOT = Path(__file__).resolve().parents[2]
 #: An entry is a module or a folder; every module of both packages must be in one.
 LAYERS: list[set[str]] = [
     {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.rules", "liteflow.retry"},
-    {"liteflow.graph", "liteflow.locks", "liteflow.owner", "liteflow.payload", "liteflow.schema", "liteflow.picture"},
+    {
+        "liteflow.digest",
+        "liteflow.graph",
+        "liteflow.locks",
+        "liteflow.owner",
+        "liteflow.payload",
+        "liteflow.schema",
+        "liteflow.picture",
+    },
     {"liteflow.plan", "liteflow.work", "liteflow.database", "liteflow.mermaid", "liteflow.processes"},
     {"liteflow.turn"},
     {"liteflow.store", "liteflow.maintenance", "liteflow.history", "liteflow.page"},

@@ -11,7 +11,8 @@ import click
 import pytest
 
 from lightflow.cli import border
-from lightflow.cli.app import COMMANDS, cli
+from lightflow.cli.app import cli
+from lightflow.cli.commands import COMMANDS
 from lightflow.errors import Problem, WorkflowError
 from liteflow import LiteflowError, ResourceError, RunOwned, StoreError
 
@@ -64,6 +65,58 @@ def test_start_up_is_lean(arguments: list[str], more: list[str]) -> None:
     assert loaded == []
 
 
+#: What takes long to import, and few commands need: see docs/adr/0016.
+SELDOM = [
+    *["click", "inspect", "dataclasses", "rich", "jsonschema_rs", "pygraphviz", "importlib.metadata", "importlib.util"],
+    *["asyncio", "subprocess", "concurrent.futures", "logging", "argparse", "tempfile", "pickle", "ctypes", "hashlib"],
+    *["shutil", "difflib", "ast", "traceback", "gettext", "lightflow.parser.json_source"],
+    *["liteflow.scripts", "liteflow.executors.aio", "liteflow.executors.thread", "liteflow.executors.program"],
+]
+READING = ["yaml", "socket", "liteflow.runner", "liteflow.dag"]
+
+
+@pytest.mark.parametrize(
+    ("line", "more"),
+    [
+        ("run one.yaml", ["shlex"]),
+        ("run one.yaml --quiet", ["shlex"]),
+        ("status", READING),
+        ("runs", READING),
+        ("list", READING),
+        ("logs a", READING),
+        ("why a", READING),
+        ("validate one.yaml", ["sqlite3", "socket", "liteflow.runner"]),
+    ],
+)
+def test_what_is_done_all_day_imports_little(tmp_path: Path, line: str, more: list[str]) -> None:
+    (tmp_path / "one.yaml").write_text("workflow_name: one\ntasks: {a: {run: echo hello}}\n", "utf-8")
+    here = {**os.environ, "PYTHONPATH": str(ROOT)}
+    first = [sys.executable, "-m", "lightflow", "run", "one.yaml", "--quiet"]
+    subprocess.run(first, cwd=tmp_path, env=here, capture_output=True, check=True)
+    code = (
+        "import sys; before = set(sys.modules)\nfrom lightflow.cli.main import main\n"
+        f"try: main({line.split()!r})\nexcept SystemExit as end: assert not end.code\n"
+        f"print('met', *sorted(set({[*SELDOM, *more]!r}) & set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=here, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "met"
+
+
+def test_a_dag_in_python_imports_little(tmp_path: Path) -> None:
+    code = (
+        "import sys; before = set(sys.modules)\nfrom liteflow import Dag\ndag = Dag('one')\n"
+        "def hello(): return 1\ndag.task(hello)\nassert dag.run(1, 'thread').status == 'SUCCESS'\n"
+        f"print(*sorted(set({[*SELDOM, 'yaml']!r}) & set(sys.modules) - before - {{'liteflow.executors.thread'}}))"
+    )
+    here = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=here, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []
+
+
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
@@ -76,7 +129,7 @@ def test_start_up_is_lean(arguments: list[str], more: list[str]) -> None:
         (PermissionError(13, "Permission denied", "x"), 2, "error: x: Permission denied\n"),
         (MemoryError(), 5, "error: out of memory\n"),
         (StoreError("evil\x1b[31m name\nsecond"), 3, "error: evil\\x1b[31m name\n       second\n"),
-        (KeyboardInterrupt(), 130, ""),
+        (KeyboardInterrupt(), 130, "\ninterrupted\n"),
         (click.Abort(), 130, "interrupted\n"),
         (BrokenPipeError(), 0, ""),
     ],

@@ -48,7 +48,7 @@ def test_every_key_has_a_description_and_its_examples_and_default_fit() -> None:
 
 def test_the_defaults_are_those_of_the_settings() -> None:
     written = workflow_schema()["$defs"]["settings"]["properties"]
-    for name in Settings.__dataclass_fields__:
+    for name in Settings._fields:
         assert written[name]["default"] == getattr(Settings(), name)
 
 

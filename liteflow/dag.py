@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar, Token
 from typing import Any, Final
 
+from liteflow.collector import collector_paused
 from liteflow.dagrun import DagRun
 from liteflow.database import connect
 from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound
@@ -377,7 +378,8 @@ class Dag(Building):
                 f"dag {self.dag_id!r} was loaded from the state file, which holds no code: "
                 "run the script that defines its tasks"
             )
-        program = self.program()
+        with collector_paused():
+            program = self.program()
         token = building.set(None)  # in a task, a decorated function is just a function
         try:
             result = run_program(program, options, resume=resume)

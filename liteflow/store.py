@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from liteflow.collector import collector_paused
 from liteflow.database import CHECKPOINT_LOCK, Transaction, check_same_file, connect, explain, identity, translated
 from liteflow.errors import OwnerDied, RunNotFound, RunOwned, StaleRun, StoreError
 from liteflow.locks import LockFile
@@ -99,7 +100,7 @@ class Store:
     def create(self, run: NewRun, session: int | None = None) -> None:
         """Store a new run as RUNNING and owned by this process, with all its task instances PENDING."""
         now = time.time()
-        with translated(self.path), Transaction(self._connection, self._locks):
+        with translated(self.path), collector_paused(), Transaction(self._connection, self._locks):
             execute = self._connection.execute
             execute(
                 "INSERT INTO liteflow_dags VALUES (?,?,?,?,?) ON CONFLICT (dag_id) DO UPDATE SET "
@@ -147,7 +148,7 @@ class Store:
             RunOwned: a live process owns it; the message says which.
         """
         now = time.time()
-        with translated(self.path), Transaction(self._connection, self._locks):
+        with translated(self.path), collector_paused(), Transaction(self._connection, self._locks):
             execute = self._connection.execute
             row = execute(
                 "SELECT run_no, epoch, status, owner_pid, owner_host, graph_digest, owner_session, owner_start, "

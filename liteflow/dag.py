@@ -10,12 +10,13 @@ run = dag.run(max_workers=4, mode="process")
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar, Token
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from liteflow.collector import collector_paused
 from liteflow.dagrun import DagRun
 from liteflow.database import connect
 from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound
-from liteflow.graph import Graph, unknown_dependency
+from liteflow.graph import Graph
 from liteflow.history import History
 from liteflow.maintenance import delete_runs
 from liteflow.retry import NEVER
@@ -180,17 +181,7 @@ class Dag(Building):
                 raise DefinitionError(
                     f"task {task.task_id!r}: parameter {min(missing)!r} has no value, and no task has that name"
                 )
-        place = {task_id: number for number, task_id in enumerate(self.tasks)}
-        dependencies: dict[str, Sequence[str]] = {}
-        for task_id, task in self.tasks.items():
-            if not task.dependencies:
-                dependencies[task_id] = ()
-                continue
-            try:
-                dependencies[task_id] = sorted(task.dependencies, key=place.__getitem__)
-            except KeyError as error:
-                raise unknown_dependency(task_id, str(error.args[0]), self.tasks) from None
-        return Graph(dependencies)
+        return Graph({task_id: task.dependencies for task_id, task in self.tasks.items()})
 
     def program(self) -> Program:
         """The dag in the form the loop runs.
@@ -202,7 +193,6 @@ class Dag(Building):
         bodies: dict[str, Body] = {}
         inputs, retries, rules = {}, {}, {}
         timeouts, graces, modes = {}, {}, {}
-        rows, digests = [], _Digests()
         for node, (task_id, task) in enumerate(self.tasks.items()):
             bodies[task_id] = task.body()
             wanted = task.inputs()
@@ -219,10 +209,7 @@ class Dag(Building):
                 graces[node] = float(options.kill_grace)
             if options.mode is not None:
                 modes[task_id] = options.mode
-            above = [graph.ids[number] for number in graph.upstream[node]]
-            rows.append(self._row(task, bodies[task_id], above, digests))
-        snapshot = json.dumps({"tasks": rows}, separators=(",", ":"), default=str)
-        digest = hashlib.sha256(snapshot.encode("utf-8", "replace")).hexdigest()
+        digest, snapshot = _snapshot(self._rows(graph, bodies))
         return Program(
             self.dag_id,
             graph,
@@ -239,19 +226,22 @@ class Dag(Building):
             self.source or _script(),
         )
 
-    def _row(self, task: Task, body: Body, above: list[str], digests: _Digests) -> dict[str, Any]:
-        """A task in the stored graph: enough to draw it, and a digest that tells whether it changed."""
-        row: dict[str, Any] = {"id": task.task_id, "kind": "command" if isinstance(body, Command) else "python"}
-        if above:
-            row["depends_on"] = above
-        if task.trigger_rule != "all_success":
-            row["rule"] = task.trigger_rule
-        if task.timeout is not None:
-            row["timeout"] = task.timeout
-        if task.retries:
-            row["retries"] = task.retries
-        row["digest"] = digests.of(body) if task.meta is None or "digest" not in task.meta else task.meta["digest"]
-        return {**row, **task.meta} if task.meta else row
+    def _rows(self, graph: Graph, bodies: Mapping[str, Body]) -> Iterator[dict[str, Any]]:
+        """Each task in the stored graph: enough to draw it, and a digest that tells whether it changed."""
+        ids, digests = graph.ids, _Digests()
+        for (task_id, task), above in zip(self.tasks.items(), graph.upstream, strict=True):
+            body, options, meta = bodies[task_id], task.options, task.meta
+            row: dict[str, Any] = {"id": task_id, "kind": "command" if isinstance(body, Command) else "python"}
+            if above:
+                row["depends_on"] = [ids[number] for number in above]
+            if options.trigger_rule != "all_success":
+                row["rule"] = options.trigger_rule
+            if options.timeout is not None:
+                row["timeout"] = options.timeout
+            if options.retries:
+                row["retries"] = options.retries
+            row["digest"] = digests.of(body) if meta is None or "digest" not in meta else meta["digest"]
+            yield {**row, **meta} if meta else row
 
     # -- running -------------------------------------------------------------------------------------------
 
@@ -463,6 +453,17 @@ def _script() -> str | None:
     """The file of the program that is running."""
     file = getattr(sys.modules.get("__main__"), "__file__", None)
     return os.path.abspath(file) if isinstance(file, str) else None
+
+
+def _snapshot(rows: Iterator[dict[str, Any]]) -> tuple[str, str]:
+    """The stored form of a graph and its digest, some tasks at a time: all rows at once are larger than the dag."""
+    hasher, parts = hashlib.sha256(b'{"tasks":['), list[str]()
+    while some := list(itertools.islice(rows, 1000)):
+        part = json.dumps(some, separators=(",", ":"), default=str)[1:-1]
+        hasher.update(("," + part if parts else part).encode("utf-8", "replace"))
+        parts.append(part)
+    hasher.update(b"]}")
+    return hasher.hexdigest(), f'{{"tasks":[{",".join(parts)}]}}'
 
 
 class _Digests:

@@ -56,6 +56,7 @@ CREATE TABLE liteflow_dag_runs (
   reason        TEXT
 ) STRICT;
 CREATE INDEX liteflow_runs_by_dag ON liteflow_dag_runs (dag_id, run_no);
+CREATE INDEX liteflow_runs_by_graph ON liteflow_dag_runs (graph_digest); -- to delete a run: has another its graph?
 
 CREATE TABLE liteflow_task_instances (       -- the current view
   run_id       TEXT NOT NULL,
@@ -128,7 +129,7 @@ CREATE TABLE liteflow_requests (             -- how other processes ask the owne
   created_at REAL NOT NULL,
   handled_at REAL
 ) STRICT;
-CREATE INDEX liteflow_open_requests ON liteflow_requests (run_id) WHERE handled_at IS NULL;
+CREATE INDEX liteflow_requests_by_run ON liteflow_requests (run_id, handled_at);
 """
 
 MIGRATIONS: Final[tuple[str, ...]] = (_V1,)

@@ -25,7 +25,7 @@ from liteflow.dagrun import DagRun
 from liteflow.database import connect
 from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound
 from liteflow.graph import Graph
-from liteflow.history import History
+from liteflow.history import DagRecord, History
 from liteflow.maintenance import delete_runs
 from liteflow.retry import NEVER
 from liteflow.runner import Observer, Options, Program
@@ -396,6 +396,10 @@ class Dag(Building):
             record = history.dag(dag_id)
         if record is None:
             raise RunNotFound(f"{db_path}: there is no dag {dag_id!r}")
+        return cls._of(record, db_path)
+
+    @classmethod
+    def _of(cls, record: DagRecord, db_path: str) -> Dag:
         dag = cls(record.dag_id, db_path, record.description)
         dag.source, dag._loaded = record.source, True
         return dag
@@ -405,7 +409,7 @@ class Dag(Building):
         """All dags of a state file, by id, as `load` gives them."""
         with History(db_path) as history:
             records = history.dags()
-        return [cls.load(db_path, record.dag_id) for record in records]
+        return [cls._of(record, db_path) for record in records]
 
     @classmethod
     def delete_dag(cls, db_path: str, dag_id: str) -> int:

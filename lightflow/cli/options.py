@@ -21,13 +21,13 @@ def run_ids(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[Com
     from lightflow.service import inspecting
 
     try:
-        found = inspecting.runs(_db(ctx), limit=100)
+        found = inspecting.newest(_db(ctx), limit=100)
     except Exception:  # noqa: BLE001 - completion has no place to complain at
         return []
     return [
-        CompletionItem(one.run.run_id, help=f"{one.run.dag_id} {one.run.status}")
+        CompletionItem(one.run_id, help=f"{one.dag_id} {one.status}")
         for one in found
-        if one.run.run_id.startswith(incomplete)
+        if one.run_id.startswith(incomplete)
     ]
 
 
@@ -48,7 +48,7 @@ def workflow_names(ctx: click.Context, _: click.Parameter, incomplete: str) -> l
     from lightflow.service import inspecting
 
     try:
-        found = inspecting.workflows(_db(ctx))
+        found = inspecting.workflows(_db(ctx)).found
     except Exception:  # noqa: BLE001 - as above
         return []
     return [CompletionItem(one.dag.dag_id) for one in found if one.dag.dag_id.startswith(incomplete)]
@@ -77,6 +77,11 @@ def db_option(command: Decorated) -> Decorated:
 
 def json_option(command: Decorated) -> Decorated:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON value instead of text.")(command)
+
+
+def limit_option(default: int | None, text: str) -> Callable[[Decorated], Decorated]:
+    """`--limit`, for lists that grow with the history."""
+    return click.option("--limit", type=click.IntRange(min=1), default=default, show_default=True, help=text)
 
 
 def with_db(text: str, db: str) -> str:

@@ -162,18 +162,37 @@ def _is_sane(entry: Mapping[str, Any]) -> bool:
     return isinstance(entry.get("success"), bool) and isinstance(duration, int | float) and 0 <= duration < 1e12
 
 
-def find(folder: str, workflow_name: str | None = None) -> list[Checkpoint]:
-    """The readable checkpoints in a folder, of one workflow or of all, newest first."""
-    try:
-        names = [name for name in os.listdir(folder) if name.endswith(SUFFIX)]
-    except OSError:
-        return []
-    found = []
-    for name in names:
+def find(folder: str, workflow_name: str | None = None, limit: int | None = None) -> tuple[list[Checkpoint], int]:
+    """The readable checkpoints in a folder, of one workflow or of all, newest first.
+
+    At most `limit` files are read, those that were written last: a folder has one of every run there ever was.
+    Returns also how many files were left unread.
+    """
+    found, paths = list[Checkpoint](), _files(folder, workflow_name)
+    unread = len(paths)
+    for path in paths:
+        if len(found) == limit:
+            break
+        unread -= 1
         try:
-            checkpoint = read(os.path.join(folder, name))
+            checkpoint = read(path)
         except CheckpointError:
             continue
         if workflow_name is None or checkpoint.workflow_name == workflow_name:
             found.append(checkpoint)
-    return sorted(found, key=lambda one: one.timestamp, reverse=True)
+    return sorted(found, key=lambda one: one.timestamp, reverse=True), unread
+
+
+def _files(folder: str, workflow_name: str | None) -> list[str]:
+    """Files that may be checkpoints of a workflow by their names, those first that were written last."""
+    begin = f"{workflow_name}." if workflow_name is not None else ""
+    written = list[tuple[float, str]]()
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.endswith(SUFFIX) and entry.name.startswith(begin):
+                    with contextlib.suppress(OSError):  # removed at this moment
+                        written.append((entry.stat().st_mtime, entry.path))
+    except OSError:
+        return []
+    return [path for _, path in sorted(written, reverse=True)]

@@ -134,7 +134,7 @@ def _start(loaded: Loaded, options: RunOptions, done: dict[str, float] | None = 
 def _resume(loaded: Loaded, last: RunRecord, options: RunOptions, notify: Notify) -> DagRun:
     dag, settings = loaded
     with History(options.db) as history:
-        finished = {one.task_id for one in history.instances(last.run_id) if one.status == Status.SUCCESS}
+        finished = history.succeeded(last.run_id)
         before = {row["id"]: row.get("digest") for row in history.graph_tasks(last.graph_digest)}
     changed = [
         task_id
@@ -185,7 +185,7 @@ def _latest(db: str, dag_id: str) -> RunRecord | None:
 
 def _checkpoint(loaded: Loaded) -> checkpoint.Checkpoint | None:
     """The newest checkpoint file of a workflow that the state file does not know, if it is unfinished."""
-    found = checkpoint.find(loaded.settings.checkpoint_dir, loaded.dag.dag_id)
+    found, _ = checkpoint.find(loaded.settings.checkpoint_dir, loaded.dag.dag_id, limit=1)
     return found[0] if found and found[0].status != Status.SUCCESS else None
 
 
@@ -215,7 +215,7 @@ def clear(db: str, name: str, checkpoint_dir: str) -> tuple[int, int]:
     """Forget where the runs of a workflow stopped: its checkpoint files go, its unfinished runs stay in the history
     but are passed over by "resume". Returns how many files and how many runs that were.
     """
-    files = checkpoint.find(checkpoint_dir, name)
+    files, _ = checkpoint.find(checkpoint_dir, name)
     for one in files:
         os.unlink(one.path)
     return len(files), forget(db, name) if os.path.exists(db) else 0

@@ -130,6 +130,7 @@ _VALUE_KINDS = (_TEXT, _INT, _TEXT, _TEXT, _INT, _REAL)
 _PAYLOAD_KINDS = (_TEXT, _Kind({str, bytes, int, float, type(None)}), _INT, _TEXT_OR_NOT, _TEXT_OR_NOT)
 _DAG_KINDS = (_TEXT, _TEXT, _TEXT_OR_NOT, _REAL, _REAL)
 
+_decode = json.JSONDecoder().decode
 _LAST_LETTER = "\U0010ffff"  # in SQLite's order of text, which is that of its bytes
 
 _RUN = (
@@ -168,15 +169,11 @@ class History:
     def _rows(self, sql: str, parameters: Sequence[object] = (), kinds: Sequence[_Kind] | None = None) -> list[Any]:
         with translated(self.path):
             rows = self._connection.execute(sql, parameters).fetchall()
-        if kinds is not None:
-            for row in rows:
-                for value, kind in zip(row, kinds, strict=True):
-                    known = type(value)
-                    if known not in kind or (known is float and not isfinite(value)):
-                        raise CorruptDatabase(
-                            f"{self.path}: is damaged (a row holds what it cannot) and was left as it is; "
-                            "keep a copy, use another --db"
-                        )
+        if kinds is not None and not all(map(_holds, zip(*rows, strict=True), kinds)):
+            raise CorruptDatabase(
+                f"{self.path}: is damaged (a row holds what it cannot) and was left as it is; "
+                "keep a copy, use another --db"
+            )
         return rows
 
     # -- runs ----------------------------------------------------------------------------------------------
@@ -269,10 +266,10 @@ class History:
         rows = self._rows(f"{_INSTANCE} AND task_id=? AND map_index=?", (run_id, task_id, map_index), _INSTANCE_KINDS)
         return _instance(rows[0]) if rows else None
 
-    def succeeded(self, run_id: str) -> set[str]:
-        """The ids of the tasks of a run that have succeeded."""
-        sql = "SELECT task_id FROM liteflow_task_instances WHERE run_id=? AND status='SUCCESS'"
-        return {row[0] for row in self._rows(sql, (run_id,), (_TEXT,))}
+    def statuses(self, run_id: str) -> list[tuple[str, int, str]]:
+        """Task id, map index and state of all task instances of a run, by task id."""
+        sql = "SELECT task_id, map_index, status FROM liteflow_task_instances WHERE run_id=? ORDER BY 1, 2"
+        return self._rows(sql, (run_id,), (_TEXT, _INT, _TEXT))
 
     def counts(self, run_id: str) -> dict[str, int]:
         """How many task instances are in each state."""
@@ -353,9 +350,15 @@ class History:
         return (row[0] for row in self._rows(sql, (dag_id,), (_TEXT,)))
 
 
+def _holds(column: Sequence[object], kind: _Kind) -> bool:
+    """Does a column hold only what it may? Asked by column: a large run has a million values."""
+    known = set(map(type, column))
+    return known <= kind and (float not in known or all(isfinite(one) for one in column if type(one) is float))
+
+
 def _instance(row: Sequence[Any]) -> InstanceRecord:
     values = list(row)
-    values[3] = [one for one in _json(values[3], []) if isinstance(one, str)]
+    values[3] = [] if values[3] == "[]" else [one for one in _json(values[3], []) if isinstance(one, str)]
     return InstanceRecord(*values)
 
 
@@ -370,7 +373,7 @@ def _is_task(row: object) -> bool:
 
 def _json(text: object, default: Any) -> Any:
     try:
-        value = json.loads(text) if isinstance(text, str) else default
+        value = _decode(text) if isinstance(text, str) else default
     except (ValueError, RecursionError):
         return default  # an altered file: show what can be shown
     return value if isinstance(value, type(default)) else default

@@ -80,9 +80,9 @@ class TaskOptions(NamedTuple):
             value = getattr(self, name)
             if value is not None and (not _number(value) or value < 0 or (name == "timeout" and value == 0)):
                 raise wrong(name, "a number of seconds above 0, or None" if name == "timeout" else "seconds, or None")
-        if not _list_of(self.retry_on, str | type):
+        if self.retry_on != () and not _list_of(self.retry_on, str | type):
             raise wrong("retry_on", "a list of exceptions or of their names")
-        if not _list_of(self.retry_on_exit_codes, int):
+        if self.retry_on_exit_codes != () and not _list_of(self.retry_on_exit_codes, int):
             raise wrong("retry_on_exit_codes", "a list of whole numbers")
         if self.trigger_rule not in TRIGGER_RULES:
             raise wrong("trigger_rule", f"one of {', '.join(TRIGGER_RULES)}")

@@ -6,6 +6,7 @@ from typing import Generic, NamedTuple, TypeVar, cast
 
 from lightflow.engine.checkpoint import Checkpoint, find
 from liteflow import RunNotFound, Status
+from liteflow.collector import collector_paused
 from liteflow.drawing import picture_of_run
 from liteflow.history import AttemptRecord, DagRecord, History, InstanceRecord, RunRecord
 from liteflow.picture import Picture
@@ -97,7 +98,7 @@ def status(db: str, run_id: str | None = None) -> RunView:
     Raises:
         RunNotFound: there is none.
     """
-    with History(db) as history:
+    with collector_paused(), History(db) as history:
         run = history.latest() if run_id is None else history.run(run_id)
         return RunView(run, _in_order(history, run), history.attempts(run.run_id))
 

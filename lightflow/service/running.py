@@ -14,6 +14,7 @@ from lightflow.parser.workflow_loader import load_workflow
 from lightflow.plugins.registry import Registry
 from lightflow.service.workflows import is_script, script_errors
 from liteflow import Dag, DagRun, DefinitionError, Observer, RunNotFound, Status
+from liteflow.collector import collector_paused
 from liteflow.history import History, RunRecord
 from liteflow.maintenance import abandon, forget, request
 from liteflow.scripts import choose, load_dags
@@ -133,8 +134,8 @@ def _start(loaded: Loaded, options: RunOptions, done: dict[str, float] | None = 
 
 def _resume(loaded: Loaded, last: RunRecord, options: RunOptions, notify: Notify) -> DagRun:
     dag, settings = loaded
-    with History(options.db) as history:
-        finished = history.succeeded(last.run_id)
+    with collector_paused(), History(options.db) as history:
+        finished = {task_id for task_id, _, status in history.statuses(last.run_id) if status == Status.SUCCESS}
         before = {row["id"]: row.get("digest") for row in history.graph_tasks(last.graph_digest)}
     changed = [
         task_id

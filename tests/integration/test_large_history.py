@@ -16,6 +16,7 @@ import pytest
 import liteflow.history
 import liteflow.maintenance
 import liteflow.store
+from lightflow.cli.main import main
 from lightflow.engine import checkpoint
 from lightflow.engine.checkpoint import Checkpoint
 from lightflow.service import inspecting, running
@@ -251,3 +252,21 @@ def test_checkpoints_of_long_ago_are_not_read(tmp_path: Path, monkeypatch: pytes
     assert len(inspecting.checkpoints(str(tmp_path)).found) == 30
     assert running.clear(str(tmp_path / "none.db"), "rare", str(tmp_path)) == (15, 0)
     assert len(inspecting.checkpoints(str(tmp_path)).found) == 15
+
+
+def test_lists_end_and_say_so(histories: tuple[str, str], capfd: pytest.CaptureFixture[str]) -> None:
+    _, db = histories
+
+    def lines(*arguments: str) -> list[str]:
+        with pytest.raises(SystemExit) as end:
+            main((*arguments, "--db", db))
+        assert not end.value.code
+        return capfd.readouterr().out.splitlines()
+
+    with History(db) as history:
+        runs = history.run_count()
+    assert lines("runs")[21:] == [f"… and {runs - 20:,} more runs; --limit says how many are listed"]
+    assert lines("runs", "rare2", "--limit", "5")[6:] == ["… and 64 more runs; --limit says how many are listed"]
+    assert len(lines("list")) == 1 + 9
+    assert lines("list", "--limit", "8")[9:] == ["… and 1 more workflow; --limit says how many are listed"]
+    assert lines("list", "--limit", "1")[1].startswith("often "), "the one that was started last"

@@ -9,7 +9,6 @@ run = dag.run(max_workers=4, mode="process")
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -18,16 +17,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar, Token
 from typing import Any, Final
 
+from liteflow.collector import collector_paused
 from liteflow.dagrun import DagRun
 from liteflow.database import connect
-from liteflow.digest import sha256_hex
 from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound
-from liteflow.graph import Graph, unknown_dependency
-from liteflow.history import History
+from liteflow.graph import Graph
+from liteflow.history import DagRecord, History
 from liteflow.maintenance import delete_runs
 from liteflow.retry import NEVER
 from liteflow.runner import Observer, Options, Program
 from liteflow.runner import run as run_program
+from liteflow.snapshot import snapshot
 from liteflow.states import Status
 from liteflow.tasks import (
     MODES,
@@ -41,7 +41,7 @@ from liteflow.tasks import (
     check_id,
     make_options,
 )
-from liteflow.work import Body, Command
+from liteflow.work import Body
 
 DEFAULT_WORKERS: Final = {"thread": 4, "process": 4, "async": 1000, "inline": 1}
 
@@ -179,17 +179,7 @@ class Dag(Building):
                 raise DefinitionError(
                     f"task {task.task_id!r}: parameter {min(missing)!r} has no value, and no task has that name"
                 )
-        place = {task_id: number for number, task_id in enumerate(self.tasks)}
-        dependencies: dict[str, Sequence[str]] = {}
-        for task_id, task in self.tasks.items():
-            if not task.dependencies:
-                dependencies[task_id] = ()
-                continue
-            try:
-                dependencies[task_id] = sorted(task.dependencies, key=place.__getitem__)
-            except KeyError as error:
-                raise unknown_dependency(task_id, str(error.args[0]), self.tasks) from None
-        return Graph(dependencies)
+        return Graph({task_id: task.dependencies for task_id, task in self.tasks.items()})
 
     def program(self) -> Program:
         """The dag in the form the loop runs.
@@ -201,7 +191,6 @@ class Dag(Building):
         bodies: dict[str, Body] = {}
         inputs, retries, rules = {}, {}, {}
         timeouts, graces, modes = {}, {}, {}
-        rows, digests = [], _Digests()
         for node, (task_id, task) in enumerate(self.tasks.items()):
             bodies[task_id] = task.body()
             wanted = task.inputs()
@@ -218,10 +207,7 @@ class Dag(Building):
                 graces[node] = float(options.kill_grace)
             if options.mode is not None:
                 modes[task_id] = options.mode
-            above = [graph.ids[number] for number in graph.upstream[node]]
-            rows.append(self._row(task, bodies[task_id], above, digests))
-        snapshot = json.dumps({"tasks": rows}, separators=(",", ":"), default=str)
-        digest = sha256_hex(snapshot.encode("utf-8", "replace"))
+        digest, text = snapshot(self.tasks, graph, bodies)
         return Program(
             self.dag_id,
             graph,
@@ -233,24 +219,10 @@ class Dag(Building):
             graces,
             modes,
             digest,
-            snapshot,
+            text,
             self.description,
             self.source or _script(),
         )
-
-    def _row(self, task: Task, body: Body, above: list[str], digests: _Digests) -> dict[str, Any]:
-        """A task in the stored graph: enough to draw it, and a digest that tells whether it changed."""
-        row: dict[str, Any] = {"id": task.task_id, "kind": "command" if isinstance(body, Command) else "python"}
-        if above:
-            row["depends_on"] = above
-        if task.trigger_rule != "all_success":
-            row["rule"] = task.trigger_rule
-        if task.timeout is not None:
-            row["timeout"] = task.timeout
-        if task.retries:
-            row["retries"] = task.retries
-        row["digest"] = digests.of(body) if task.meta is None or "digest" not in task.meta else task.meta["digest"]
-        return {**row, **task.meta} if task.meta else row
 
     # -- running -------------------------------------------------------------------------------------------
 
@@ -377,7 +349,8 @@ class Dag(Building):
                 f"dag {self.dag_id!r} was loaded from the state file, which holds no code: "
                 "run the script that defines its tasks"
             )
-        program = self.program()
+        with collector_paused():
+            program = self.program()
         token = building.set(None)  # in a task, a decorated function is just a function
         try:
             result = run_program(program, options, resume=resume)
@@ -404,6 +377,10 @@ class Dag(Building):
             record = history.dag(dag_id)
         if record is None:
             raise RunNotFound(f"{db_path}: there is no dag {dag_id!r}")
+        return cls._of(record, db_path)
+
+    @classmethod
+    def _of(cls, record: DagRecord, db_path: str) -> Dag:
         dag = cls(record.dag_id, db_path, record.description)
         dag.source, dag._loaded = record.source, True
         return dag
@@ -413,7 +390,7 @@ class Dag(Building):
         """All dags of a state file, by id, as `load` gives them."""
         with History(db_path) as history:
             records = history.dags()
-        return [cls.load(db_path, record.dag_id) for record in records]
+        return [cls._of(record, db_path) for record in records]
 
     @classmethod
     def delete_dag(cls, db_path: str, dag_id: str) -> int:
@@ -461,33 +438,3 @@ def _script() -> str | None:
     """The file of the program that is running."""
     file = getattr(sys.modules.get("__main__"), "__file__", None)
     return os.path.abspath(file) if isinstance(file, str) else None
-
-
-class _Digests:
-    """What changes when the work of a task does: a function's code and constants are hashed once, however many
-    tasks call it.
-    """
-
-    def __init__(self) -> None:
-        self._functions: dict[int, str] = {}  # by id: the bodies keep the functions alive meanwhile
-
-    def of(self, body: Body) -> str:
-        if isinstance(body, Command):
-            return _hash([body.argv, body.cwd, sorted(body.env.items())])
-        code = self._functions.get(id(body.func))
-        if code is None:
-            code = self._functions[id(body.func)] = _hash(_code_parts(body.func))
-        return _hash([code, sorted(body.kwargs)]) if body.kwargs else code
-
-
-def _hash(parts: list[object]) -> str:
-    return sha256_hex(repr(parts).encode("utf-8", "replace"))[:16]
-
-
-def _code_parts(func: Callable[..., Any]) -> list[object]:
-    code = getattr(func, "__code__", None)
-    name = getattr(func, "__qualname__", type(func).__qualname__)
-    if code is None:
-        return [name]
-    constants = [one for one in code.co_consts if isinstance(one, str | int | float | bytes | None)]
-    return [name, code.co_code, constants, code.co_names]

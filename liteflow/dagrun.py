@@ -68,7 +68,7 @@ class DagRun:
     def statuses(self) -> dict[str, str]:
         """Each task's state, by task id."""
         with History(self.db_path) as history:
-            return {one.task_id: one.status for one in history.instances(self.run_id)}
+            return {task_id: status for task_id, _, status in history.statuses(self.run_id)}
 
     def value(self, task_id: str, key: str = "return_value", default: Any = None) -> Any:
         """A value that a task returned or pushed; see `XCom.load`."""

@@ -15,7 +15,8 @@ class Graph:
     """An acyclic graph over task ids.
 
     `dependencies` maps every task, in order of definition, to the tasks it waits for. Building it is linear
-    in tasks and edges.
+    in tasks and edges, and a hundred thousand tasks are meant: a number is one object wherever it stands, and tasks
+    that nothing waits for share a list.
 
     Raises:
         UnknownDependency: a task waits for one that does not exist; names both and the nearest name.
@@ -27,16 +28,24 @@ class Graph:
     def __init__(self, dependencies: Mapping[str, Iterable[str]]) -> None:
         self.ids: list[str] = list(dependencies)
         self.index: dict[str, int] = {task_id: number for number, task_id in enumerate(self.ids)}
+        #: what each task waits for, in order of definition
         self.upstream: list[tuple[int, ...]] = []
-        self.downstream: list[list[int]] = [[] for _ in self.ids]
-        for number, (task_id, wanted) in enumerate(dependencies.items()):
+        nothing: list[int] = []
+        self.downstream: list[list[int]] = [nothing] * len(self.ids)
+        index, downstream = self.index, self.downstream
+        for (task_id, number), wanted in zip(index.items(), dependencies.values(), strict=True):
             try:
-                above = tuple(dict.fromkeys([self.index[name] for name in wanted]))
-            except KeyError as error:
-                raise unknown_dependency(task_id, str(error.args[0]), self.ids) from None
+                above = tuple(sorted({index[name] for name in wanted})) if wanted else ()
+            except KeyError:
+                unknown = next(name for name in sorted(wanted) if name not in index)
+                raise unknown_dependency(task_id, unknown, self.ids) from None
             self.upstream.append(above)
             for other in above:
-                self.downstream[other].append(number)
+                below = downstream[other]
+                if below:
+                    below.append(number)
+                else:
+                    downstream[other] = [number]
         #: every task after all it waits for; tasks that become free together stay in order of definition
         self.order: list[int] = self._sort()
 

@@ -130,6 +130,9 @@ _VALUE_KINDS = (_TEXT, _INT, _TEXT, _TEXT, _INT, _REAL)
 _PAYLOAD_KINDS = (_TEXT, _Kind({str, bytes, int, float, type(None)}), _INT, _TEXT_OR_NOT, _TEXT_OR_NOT)
 _DAG_KINDS = (_TEXT, _TEXT, _TEXT_OR_NOT, _REAL, _REAL)
 
+_decode = json.JSONDecoder().decode
+_LAST_LETTER = "\U0010ffff"  # in SQLite's order of text, which is that of its bytes
+
 _RUN = (
     "SELECT run_no, run_id, dag_id, status, created_at, started_at, ended_at, logical_date, parent_run_id, params, "
     "graph_digest, source, cwd, settings, owner_pid, owner_host, owner_session, resumable, reason "
@@ -166,15 +169,11 @@ class History:
     def _rows(self, sql: str, parameters: Sequence[object] = (), kinds: Sequence[_Kind] | None = None) -> list[Any]:
         with translated(self.path):
             rows = self._connection.execute(sql, parameters).fetchall()
-        if kinds is not None:
-            for row in rows:
-                for value, kind in zip(row, kinds, strict=True):
-                    known = type(value)
-                    if known not in kind or (known is float and not isfinite(value)):
-                        raise CorruptDatabase(
-                            f"{self.path}: is damaged (a row holds what it cannot) and was left as it is; "
-                            "keep a copy, use another --db"
-                        )
+        if kinds is not None and not all(map(_holds, zip(*rows, strict=True), kinds)):
+            raise CorruptDatabase(
+                f"{self.path}: is damaged (a row holds what it cannot) and was left as it is; "
+                "keep a copy, use another --db"
+            )
         return rows
 
     # -- runs ----------------------------------------------------------------------------------------------
@@ -198,8 +197,9 @@ class History:
             RunNotFound: none or several match.
         """
         rows = self._rows(f"{_RUN} WHERE run_id=?", (run_id,), _RUN_KINDS)
-        if not rows and run_id:
-            rows = self._rows(f"{_RUN} WHERE substr(run_id, 1, ?)=? LIMIT 3", (len(run_id), run_id), _RUN_KINDS)
+        if not rows and run_id:  # as a range, which the index on run ids answers; what begins with it lies therein
+            within = (run_id, run_id + _LAST_LETTER)
+            rows = self._rows(f"{_RUN} WHERE run_id>=? AND run_id<? LIMIT 3", within, _RUN_KINDS)
         if not rows:
             raise RunNotFound(f"{self.path}: there is no run {run_id!r}")
         if len(rows) > 1:
@@ -217,6 +217,24 @@ class History:
             of = f" of {dag_id!r}" if dag_id else ""
             raise RunNotFound(f"{self.path}: there is no run{of} yet")
         return runs[0]
+
+    def latest_with(self, task_id: str) -> RunRecord | None:
+        """The newest run that has a task, among the newest hundred and the newest of each dag.
+
+        To ask all runs would take the longer the more there are, just where the name is mistyped.
+        """
+        sql = (
+            "WITH asked AS (SELECT run_no FROM (SELECT run_no FROM liteflow_dag_runs ORDER BY run_no DESC LIMIT 100) "
+            "UNION SELECT (SELECT max(run_no) FROM liteflow_dag_runs r WHERE r.dag_id=d.dag_id) FROM liteflow_dags d) "
+            f"{_RUN} JOIN asked USING (run_no) WHERE EXISTS (SELECT 1 FROM liteflow_task_instances i "
+            "WHERE i.run_id=liteflow_dag_runs.run_id AND i.task_id=?) ORDER BY asked.run_no DESC LIMIT 1"
+        )
+        return next((self._run(row) for row in self._rows(sql, (task_id,), _RUN_KINDS)), None)
+
+    def run_count(self, dag_id: str | None = None) -> int:
+        """How many runs there are, of one dag or of all; it counts entries of an index, not runs."""
+        where, parameters = ("", ()) if dag_id is None else (" WHERE dag_id=?", (dag_id,))
+        return int(self._rows(f"SELECT count(*) FROM liteflow_dag_runs{where}", parameters, (_INT,))[0][0])
 
     def _run(self, row: Sequence[Any]) -> RunRecord:
         values = list(row)
@@ -247,6 +265,11 @@ class History:
     def instance(self, run_id: str, task_id: str, map_index: int = -1) -> InstanceRecord | None:
         rows = self._rows(f"{_INSTANCE} AND task_id=? AND map_index=?", (run_id, task_id, map_index), _INSTANCE_KINDS)
         return _instance(rows[0]) if rows else None
+
+    def statuses(self, run_id: str) -> list[tuple[str, int, str]]:
+        """Task id, map index and state of all task instances of a run, by task id."""
+        sql = "SELECT task_id, map_index, status FROM liteflow_task_instances WHERE run_id=? ORDER BY 1, 2"
+        return self._rows(sql, (run_id,), (_TEXT, _INT, _TEXT))
 
     def counts(self, run_id: str) -> dict[str, int]:
         """How many task instances are in each state."""
@@ -307,10 +330,17 @@ class History:
 
     # -- dags ------------------------------------------------------------------------------------------------
 
-    def dags(self) -> list[DagRecord]:
-        """All dags, by id."""
-        sql = "SELECT dag_id, description, source, created_at, updated_at FROM liteflow_dags ORDER BY dag_id"
-        return [DagRecord(*row) for row in self._rows(sql, (), _DAG_KINDS)]
+    def dags(self, limit: int | None = None) -> list[DagRecord]:
+        """All dags, or those that were begun last, by id."""
+        sql = (
+            "SELECT * FROM (SELECT dag_id, description, source, created_at, updated_at FROM liteflow_dags "
+            "ORDER BY updated_at DESC, dag_id LIMIT ?) ORDER BY dag_id"
+        )
+        return [DagRecord(*row) for row in self._rows(sql, (-1 if limit is None else limit,), _DAG_KINDS)]
+
+    def dag_count(self) -> int:
+        """How many dags there are."""
+        return int(self._rows("SELECT count(*) FROM liteflow_dags", (), (_INT,))[0][0])
 
     def dag(self, dag_id: str) -> DagRecord | None:
         sql = "SELECT dag_id, description, source, created_at, updated_at FROM liteflow_dags WHERE dag_id=?"
@@ -322,9 +352,15 @@ class History:
         return (row[0] for row in self._rows(sql, (dag_id,), (_TEXT,)))
 
 
+def _holds(column: Sequence[object], kind: _Kind) -> bool:
+    """Does a column hold only what it may? Asked by column: a large run has a million values."""
+    known = set(map(type, column))
+    return known <= kind and (float not in known or all(isfinite(one) for one in column if type(one) is float))
+
+
 def _instance(row: Sequence[Any]) -> InstanceRecord:
     values = list(row)
-    values[3] = [one for one in _json(values[3], []) if isinstance(one, str)]
+    values[3] = [] if values[3] == "[]" else [one for one in _json(values[3], []) if isinstance(one, str)]
     return InstanceRecord(*values)
 
 
@@ -339,7 +375,7 @@ def _is_task(row: object) -> bool:
 
 def _json(text: object, default: Any) -> Any:
     try:
-        value = json.loads(text) if isinstance(text, str) else default
+        value = _decode(text) if isinstance(text, str) else default
     except (ValueError, RecursionError):
         return default  # an altered file: show what can be shown
     return value if isinstance(value, type(default)) else default

@@ -89,12 +89,17 @@ def delete_runs(path: str, run_ids: Iterable[str], dag_id: str | None = None) ->
     """
     run_ids = list(run_ids)
     with _Writer(path) as connection:
+        graphs = set()
         for run_id in run_ids:
             _lock_out(connection, path, run_id)
+            sql = "SELECT graph_digest FROM liteflow_dag_runs WHERE run_id=?"
+            graphs.add(connection.execute(sql, (run_id,)).fetchone())
             for table in ("task_instances", "attempts", "xcom", "events", "requests", "dag_runs"):
                 connection.execute(f"DELETE FROM liteflow_{table} WHERE run_id=?", (run_id,))
-        connection.execute(
-            "DELETE FROM liteflow_graphs WHERE digest NOT IN (SELECT graph_digest FROM liteflow_dag_runs)"
+        connection.executemany(
+            "DELETE FROM liteflow_graphs WHERE digest=?1 AND "
+            "NOT EXISTS (SELECT 1 FROM liteflow_dag_runs WHERE graph_digest=?1)",
+            graphs,
         )
         if dag_id is not None:
             connection.execute("DELETE FROM liteflow_dags WHERE dag_id=?", (dag_id,))

@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
@@ -170,10 +170,10 @@ class _Loop:
     def own(self, resume: bool) -> None:
         """Make the run, or take it over; then there is a plan."""
         program, options, graph = self._program, self._options, self._program.graph
-        instances = [
+        instances = (  # made one by one as they are stored
             NewInstance(task_id, [self._ids[above] for above in graph.upstream[node]], program.timeouts.get(node))
             for node, task_id in enumerate(self._ids)
-        ]
+        )
         done: dict[int, TaskStatus] = {}
         attempts: dict[int, int] = {}
         if resume:
@@ -220,7 +220,7 @@ class _Loop:
         self._tell("run_began", program, options, done)
         self._store_moves(self.plan.opening, time.time())
 
-    def _claim(self, instances: Sequence[NewInstance], snapshot: tuple[str, str]) -> tuple[dict[str, Kept], int | None]:
+    def _claim(self, instances: Iterable[NewInstance], snapshot: tuple[str, str]) -> tuple[dict[str, Kept], int | None]:
         """Take the run over; where its owner is dead and its guardian still at the killing, wait for that."""
         give_up = time.monotonic() + _SWEEP_S
         while True:

@@ -12,7 +12,7 @@ import sqlite3
 import time
 from typing import Final
 
-from liteflow.errors import NotOurs, SchemaTooNew, StoreError
+from liteflow.errors import CorruptDatabase, NotOurs, SchemaTooNew, StoreError
 
 APPLICATION_ID: Final = 0x4C466C77  # "LFlw"
 _SWITCH_S: Final = 5.0
@@ -56,6 +56,7 @@ CREATE TABLE liteflow_dag_runs (
   reason        TEXT
 ) STRICT;
 CREATE INDEX liteflow_runs_by_dag ON liteflow_dag_runs (dag_id, run_no);
+CREATE INDEX liteflow_runs_by_graph ON liteflow_dag_runs (graph_digest); -- to delete a run: has another its graph?
 
 CREATE TABLE liteflow_task_instances (       -- the current view
   run_id       TEXT NOT NULL,
@@ -128,7 +129,7 @@ CREATE TABLE liteflow_requests (             -- how other processes ask the owne
   created_at REAL NOT NULL,
   handled_at REAL
 ) STRICT;
-CREATE INDEX liteflow_open_requests ON liteflow_requests (run_id) WHERE handled_at IS NULL;
+CREATE INDEX liteflow_requests_by_run ON liteflow_requests (run_id, handled_at);
 """
 
 MIGRATIONS: Final[tuple[str, ...]] = (_V1,)
@@ -140,6 +141,7 @@ def check_schema(connection: sqlite3.Connection, path: str) -> int:
 
     Raises:
         NotOurs: the database holds another program's tables.
+        CorruptDatabase: it is ours, and its number cannot be right.
         SchemaTooNew: a newer version of this program wrote it.
     """
     # One statement sees one state: another process may be making the tables at this moment.
@@ -151,6 +153,10 @@ def check_schema(connection: sqlite3.Connection, path: str) -> int:
         if application or version or tables:
             raise NotOurs(f"{path}: this SQLite database belongs to another program; choose another file with --db")
         return 0
+    if version < 1:  # it is written together with what marks the file as ours
+        raise CorruptDatabase(
+            f"{path}: is damaged (its schema cannot be {version}) and was left as it is; keep a copy, use another --db"
+        )
     if version > SCHEMA_VERSION:
         raise SchemaTooNew(
             f"{path}: written by a newer version (its schema is {version}, this version knows {SCHEMA_VERSION}); "

@@ -13,8 +13,10 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, Final, NamedTuple
 
+from liteflow.collector import collector_paused
 from liteflow.database import CHECKPOINT_LOCK, Transaction, check_same_file, connect, explain, identity, translated
 from liteflow.errors import OwnerDied, RunNotFound, RunOwned, StaleRun, StoreError
 from liteflow.locks import LockFile
@@ -43,7 +45,7 @@ class NewRun(NamedTuple):
     description: str
     graph_digest: str
     graph_snapshot: str  # JSON
-    instances: Sequence[NewInstance]
+    instances: Iterable[NewInstance]  # walked once
     params: Mapping[str, Any] = {}
     logical_date: float | None = None
     parent_run_id: str | None = None
@@ -97,7 +99,7 @@ class Store:
     def create(self, run: NewRun, session: int | None = None) -> None:
         """Store a new run as RUNNING and owned by this process, with all its task instances PENDING."""
         now = time.time()
-        with translated(self.path), Transaction(self._connection, self._locks):
+        with translated(self.path), collector_paused(), Transaction(self._connection, self._locks):
             execute = self._connection.execute
             execute(
                 "INSERT INTO liteflow_dags VALUES (?,?,?,?,?) ON CONFLICT (dag_id) DO UPDATE SET "
@@ -132,12 +134,13 @@ class Store:
             self._insert_done(run.done, now)
 
     def claim(
-        self, run_id: str, instances: Sequence[NewInstance], graph: tuple[str, str], session: int | None = None
+        self, run_id: str, instances: Iterable[NewInstance], graph: tuple[str, str], session: int | None = None
     ) -> tuple[dict[str, Kept], int | None]:
         """Become the owner of a run that ended or whose owner died, to go on with it.
 
         What was RUNNING is recorded as LOST; successes, and tasks that skipped themselves, are kept; all else goes
-        back to PENDING. `instances` and `graph` (digest, snapshot) are of the definition as it is now.
+        back to PENDING. `instances` and `graph` (digest, snapshot) are of the definition as it is now; the first are
+        walked only where the second has changed.
         Returns what the run has of each task that it knows, and the last owner's session (see `processes.tree`).
 
         Raises:
@@ -145,7 +148,7 @@ class Store:
             RunOwned: a live process owns it; the message says which.
         """
         now = time.time()
-        with translated(self.path), Transaction(self._connection, self._locks):
+        with translated(self.path), collector_paused(), Transaction(self._connection, self._locks):
             execute = self._connection.execute
             row = execute(
                 "SELECT run_no, epoch, status, owner_pid, owner_host, graph_digest, owner_session, owner_start, "
@@ -193,13 +196,8 @@ class Store:
                     "SELECT task_id, status, try_number FROM liteflow_task_instances WHERE run_id=?", (run_id,)
                 )
             }
-            self._insert_instances([one for one in instances if one.task_id not in kept], now)
             if graph[0] != old_graph:
-                self._connection.executemany(
-                    "UPDATE liteflow_task_instances SET dependencies=?, timeout=? "
-                    "WHERE run_id=? AND task_id=? AND map_index=-1",
-                    [(json.dumps(list(one.dependencies)), one.timeout_s, run_id, one.task_id) for one in instances],
-                )
+                self._insert_instances(instances, now)
         return kept, before
 
     def _own(self, run_id: str, run_no: int, epoch: int, session: int | None) -> None:
@@ -214,12 +212,14 @@ class Store:
         )
 
     def _insert_instances(self, instances: Iterable[NewInstance], now: float) -> None:
-        run_id, dumps = self.run_id, json.dumps
+        """Add what the run has not, and bring what it has up to the definition."""
+        run_id = self.run_id
         self._connection.executemany(
             "INSERT INTO liteflow_task_instances (run_id, task_id, status, dependencies, timeout, updated_at) "
-            "VALUES (?,?,'PENDING',?,?,?)",
+            "VALUES (?,?,'PENDING',?,?,?) ON CONFLICT (run_id, task_id, map_index) DO UPDATE SET "
+            "dependencies=excluded.dependencies, timeout=excluded.timeout",
             (
-                (run_id, task_id, dumps(list(above)) if above else "[]", timeout_s, now)
+                (run_id, task_id, f"[{', '.join(map(_quoted, above))}]", timeout_s, now)
                 for task_id, above, timeout_s in instances
             ),
         )
@@ -230,17 +230,17 @@ class Store:
         many(
             "INSERT INTO liteflow_attempts (run_id, task_id, attempt, status, epoch, started_at, ended_at) "
             "VALUES (?,?,1,'SUCCESS',?,?,?)",
-            [(run_id, task_id, epoch, now - seconds, now) for task_id, seconds in done.items()],
+            ((run_id, task_id, epoch, now - seconds, now) for task_id, seconds in done.items()),
         )
         many(
             "UPDATE liteflow_task_instances SET status='SUCCESS', try_number=1, reason='from a checkpoint', "
             "started_at=?, ended_at=?, updated_at=? WHERE run_id=? AND task_id=?",
-            [(now - seconds, now, now, run_id, task_id) for task_id, seconds in done.items()],
+            ((now - seconds, now, now, run_id, task_id) for task_id, seconds in done.items()),
         )
         many(
             "INSERT INTO liteflow_events (run_id, task_id, map_index, attempt, previous, status, reason, at) "
             "VALUES (?,?,-1,1,'PENDING','SUCCESS','from a checkpoint',?)",
-            [(run_id, task_id, now) for task_id in done],
+            ((run_id, task_id, now) for task_id in done),
         )
 
     def _insert_event(self, previous: str | None, status: str, now: float, reason: str | None) -> None:

@@ -10,14 +10,16 @@ import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from types import FunctionType, UnionType
+from types import FunctionType, MappingProxyType, UnionType
 from typing import Any, Final, NamedTuple, Protocol
+from weakref import WeakKeyDictionary
 
 from liteflow.errors import DefinitionError
 from liteflow.retry import RetryPolicy
 from liteflow.rules import TRIGGER_RULES, TriggerRule
 from liteflow.work import Body, Call, Ref
 
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})  # shared: two dicts of its own would be a tenth of a task
 _ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 MODES: Final = ("process", "thread", "async", "inline")
 
@@ -78,9 +80,9 @@ class TaskOptions(NamedTuple):
             value = getattr(self, name)
             if value is not None and (not _number(value) or value < 0 or (name == "timeout" and value == 0)):
                 raise wrong(name, "a number of seconds above 0, or None" if name == "timeout" else "seconds, or None")
-        if not _list_of(self.retry_on, str | type):
+        if self.retry_on != () and not _list_of(self.retry_on, str | type):
             raise wrong("retry_on", "a list of exceptions or of their names")
-        if not _list_of(self.retry_on_exit_codes, int):
+        if self.retry_on_exit_codes != () and not _list_of(self.retry_on_exit_codes, int):
             raise wrong("retry_on_exit_codes", "a list of whole numbers")
         if self.trigger_rule not in TRIGGER_RULES:
             raise wrong("trigger_rule", f"one of {', '.join(TRIGGER_RULES)}")
@@ -123,16 +125,22 @@ class Parameters(NamedTuple):
 
 
 NO_PARAMETERS: Final = Parameters((), frozenset(), False)
+#: of plain functions: thousands of tasks may call the same one
+_KNOWN: Final[WeakKeyDictionary[FunctionType, Parameters]] = WeakKeyDictionary()
 
 
 def parameters_of(func: Callable[..., Any]) -> Parameters:
     """The parameters of a function; plain functions are read without importing `inspect`, which costs 10 ms."""
     if type(func) is FunctionType and not hasattr(func, "__wrapped__") and not func.__code__.co_posonlyargcount:
+        known = _KNOWN.get(func)
+        if known is not None:
+            return known
         code = func.__code__
         count = code.co_argcount
         names = code.co_varnames[: count + code.co_kwonlyargcount]
         optional = set(names[count - len(func.__defaults__ or ()) : count]) | set(func.__kwdefaults__ or ())
-        return Parameters(names, frozenset(names) - optional, bool(code.co_flags & 0x08))
+        known = _KNOWN[func] = Parameters(names, frozenset(names) - optional, bool(code.co_flags & 0x08))
+        return known
     import inspect
 
     try:
@@ -195,8 +203,8 @@ class Task:
         self._parameters: Parameters | None = None
         self.options = options if options is NO_OPTIONS else options.checked(task_id)
         self.dependencies: set[str] = set(dependencies)
-        self.arg_dependencies: dict[str, str] = {}
-        self.bound_args: dict[str, Any] = {}
+        self.arg_dependencies: Mapping[str, str] = _NOTHING
+        self.bound_args: Mapping[str, Any] = _NOTHING
         #: what an application keeps with the task in the stored graph, such as {"kind": …, "digest": …}
         self.meta = meta
         for name, value in (bound_args or {}).items():
@@ -212,10 +220,10 @@ class Task:
     def bind(self, name: str, value: Any) -> None:
         """Give an argument; a Task, at any depth of lists, tuples and dicts, stands for its return value."""
         if isinstance(value, Task):
-            self.arg_dependencies[name] = value.task_id
+            self.arg_dependencies = {**self.arg_dependencies, name: value.task_id}
             self.dependencies.add(value.task_id)
         else:
-            self.bound_args[name] = _references(value, self.dependencies)
+            self.bound_args = {**self.bound_args, name: _references(value, self.dependencies)}
 
     @property
     def timeout(self) -> float | None:
@@ -241,10 +249,10 @@ class Task:
         if self.given_body is not None:
             return self.given_body
         assert self.func is not None
-        kwargs = self.bound_args
-        if self.arg_dependencies:
-            kwargs = {**kwargs, **{name: Ref(task_id) for name, task_id in self.arg_dependencies.items()}}
-        return Call(self.func, kwargs)
+        if not self.arg_dependencies:
+            return Call(self.func, self.bound_args) if self.bound_args else Call(self.func)
+        references = {name: Ref(task_id) for name, task_id in self.arg_dependencies.items()}
+        return Call(self.func, {**self.bound_args, **references})
 
     def inputs(self) -> set[str]:
         """The upstreams whose return values it takes."""
@@ -291,9 +299,10 @@ _Others = Any  # a Task, or a sequence of them; Python's typing cannot say "the 
 
 
 def _tasks(other: object) -> list[Task]:
-    tasks = [other] if isinstance(other, Task) else other
-    if isinstance(tasks, list | tuple | set) and all(isinstance(task, Task) for task in tasks):
-        return list(tasks)
+    if isinstance(other, Task):
+        return [other]
+    if isinstance(other, list | tuple | set) and all(isinstance(task, Task) for task in other):
+        return list(other)
     raise DefinitionError(f"only tasks and lists of tasks can be connected, not {other!r}")
 
 

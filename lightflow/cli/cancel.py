@@ -29,7 +29,7 @@ def cancel(run: str, wait: float, db: str, as_json: bool) -> int:
     """
     from lightflow.service import inspecting, running
 
-    wanted = chosen_run(run) or inspecting.status(db).run.run_id
+    wanted = chosen_run(run) or inspecting.latest(db).run_id
     record = running.cancel(db, wanted, wait_s=wait)
     if as_json:
         say_json({"run_id": record.run_id, "workflow": record.dag_id, "status": record.status})

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lightflow.cli.declare import PATH, argument, command, option
-from lightflow.cli.options import Decorated, db_option, json_option, workflow_names
-from lightflow.cli.output import near_path, say, say_json, state, table
+from lightflow.cli.options import Decorated, db_option, json_option, limit_option, workflow_names
+from lightflow.cli.output import near_path, say, say_json, say_more, state, table
 from lightflow.errors import printable
 
 
@@ -29,16 +29,17 @@ Examples:
 --json prints a list of {workflow, run_id, status, timestamp, completed, total, file}."""
 )
 @argument("name", required=False, shell_complete=workflow_names)
+@limit_option(20, "How many at most, those written last.")
 @_folder_option
 @json_option
-def list_checkpoints(name: str | None, folder: str, as_json: bool) -> None:
+def list_checkpoints(name: str | None, limit: int, folder: str, as_json: bool) -> None:
     """List the checkpoint files of a workflow.
 
     A checkpoint says in JSON how a run ended. The state file knows more; `lightflow runs` reads that.
     """
     from lightflow.service import inspecting
 
-    found = inspecting.checkpoints(folder, name)
+    found, more = inspecting.checkpoints(folder, name, limit)
     if as_json:
         say_json(
             [
@@ -67,6 +68,7 @@ def list_checkpoints(name: str | None, folder: str, as_json: bool) -> None:
     ]
     nothing = f"no checkpoints of {printable(name)}" if name else "no checkpoints"
     say(table(("WORKFLOW", "STATE", "DONE", "WRITTEN", "FILE"), rows, "DONE") if rows else f"{nothing} in {folder}")
+    say_more(more, "file")
 
 
 @command(

@@ -70,10 +70,10 @@ def _picture(file: str | None, run: str | None, dag: str | None, db: str) -> Pic
         return workflows.picture(outline)
     run_id = chosen_run(run)
     if outline is not None and run_id is None:
-        newest = inspecting.runs(db, outline.name, limit=1)
+        newest = inspecting.newest(db, outline.name)
         if not newest:
             raise DefinitionError(f"{os.path.relpath(db)}: there is no run of {outline.name!r} yet")
-        run_id = newest[0].run.run_id
+        run_id = newest[0].run_id
     picture = inspecting.picture(db, run_id)
     if outline is not None and picture.title != outline.name:
         raise DefinitionError(f"run {run} is of {picture.title!r}, not of {outline.name!r}")

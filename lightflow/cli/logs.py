@@ -54,7 +54,7 @@ def logs(
     if (name is None) == (task is None):
         raise Misuse("which task? lightflow logs --task NAME")
     wanted = task or name or ""
-    run_id = inspecting.status(db).run.run_id if run is not None and chosen_run(run) is None else run
+    run_id = inspecting.latest(db).run_id if run is not None and chosen_run(run) is None else run
     if run_id is None:
         run_id = inspecting.run_of_task(db, wanted)
     attempts = inspecting.attempts_of(db, wanted, run_id, attempt)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any, Final
 
-from lightflow.cli.declare import PATH, option
+from lightflow.cli.declare import PATH, Whole, option
 
 DB: Final = "lightflow.db"
 Decorated = Callable[..., Any]
@@ -26,14 +26,10 @@ def run_ids(ctx: Any, _: Any, incomplete: str) -> list[Any]:
     from lightflow.service import inspecting
 
     try:
-        found = inspecting.runs(_db(ctx), limit=100)
+        found = inspecting.newest(_db(ctx), limit=100)
     except Exception:  # noqa: BLE001 - completion has no place to complain at
         return []
-    return [
-        _item(one.run.run_id, f"{one.run.dag_id} {one.run.status}")
-        for one in found
-        if one.run.run_id.startswith(incomplete)
-    ]
+    return [_item(one.run_id, f"{one.dag_id} {one.status}") for one in found if one.run_id.startswith(incomplete)]
 
 
 def task_ids(ctx: Any, _: Any, incomplete: str) -> list[Any]:
@@ -53,7 +49,7 @@ def workflow_names(ctx: Any, _: Any, incomplete: str) -> list[Any]:
     from lightflow.service import inspecting
 
     try:
-        found = inspecting.workflows(_db(ctx))
+        found = inspecting.workflows(_db(ctx)).found
     except Exception:  # noqa: BLE001 - as above
         return []
     return [_item(one.dag.dag_id) for one in found if one.dag.dag_id.startswith(incomplete)]
@@ -82,6 +78,11 @@ def db_option(function: Decorated) -> Decorated:
 
 def json_option(function: Decorated) -> Decorated:
     return option("--json", "as_json", is_flag=True, help="Print one JSON value instead of text.")(function)
+
+
+def limit_option(default: int | None, text: str) -> Callable[[Decorated], Decorated]:
+    """`--limit`, for lists that grow with the history."""
+    return option("--limit", type=Whole(), default=default, show_default=True, help=text)
 
 
 def with_db(text: str, db: str) -> str:

@@ -52,6 +52,12 @@ def say(text: str = "", stream: TextIO | None = None) -> None:
         mute(stream)
 
 
+def say_more(number: int, what: str) -> None:
+    """Under a list: how many it leaves out, and how to see them."""
+    if number:
+        say(f"… and {number:,} more {what}{'' if number == 1 else 's'}; --limit says how many are listed")
+
+
 def say_json(value: object) -> None:
     """Print one JSON value."""
     say(json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "replace").decode())

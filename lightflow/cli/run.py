@@ -108,7 +108,7 @@ def resume(target: str, *, from_checkpoint: str | None, **options: Any) -> int:
 
     how = How(**options)
     if target == "latest" and not os.path.exists(target):
-        target = inspecting.status(how.db).run.run_id
+        target = inspecting.latest(how.db).run_id
     if how.dry_run:
         return _dry_run(target, how, go_on=True)
     return _execute(
@@ -129,9 +129,9 @@ def _dry_run(target: str, how: How, *, go_on: bool) -> int:
         file = last.run.source or target
     outline = workflows.outline(file, how.dag)
     if go_on and last is None and os.path.exists(how.db):
-        newest = inspecting.runs(how.db, outline.name, limit=1)
-        if newest and newest[0].run.resumable:
-            last = inspecting.status(how.db, newest[0].run.run_id)
+        newest = inspecting.newest(how.db, outline.name)
+        if newest and newest[0].resumable:
+            last = inspecting.status(how.db, newest[0].run_id)
     if last is not None:
         kept = frozenset(one.task_id for one in last.instances if one.status in ("SUCCESS", "SKIPPED"))
     settings = outline.settings

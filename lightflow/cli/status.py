@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Final
 
-from lightflow.cli.declare import Whole, argument, command, option
-from lightflow.cli.options import chosen_run, db_option, json_option, run_ids, with_db, workflow_names
-from lightflow.cli.output import as_lines, counted, moment, near_path, paint, say, say_json, state, table
+from lightflow.cli.declare import argument, command
+from lightflow.cli.options import chosen_run, db_option, json_option, limit_option, run_ids, with_db, workflow_names
+from lightflow.cli.output import as_lines, counted, moment, near_path, paint, say, say_json, say_more, state, table
 from lightflow.cli.shapes import duration, run_shape, view_shape
 from lightflow.errors import printable
 from liteflow.picture import duration_text
 from liteflow.states import RUN_ENDED
+
+_MOST_WORKFLOWS: Final = 50
 
 
 @command(
@@ -23,13 +25,15 @@ Example:
 \b
 --json prints a list of {workflow, description, source, latest}; latest is a run as in `runs --json`.""",
 )
+@limit_option(None, f"How many at most, those started last.  [default: {_MOST_WORKFLOWS}; all with --json]")
 @db_option
 @json_option
-def list_workflows(db: str, as_json: bool) -> None:
+def list_workflows(limit: int | None, db: str, as_json: bool) -> None:
     """List the workflows that have run."""
     from lightflow.service import inspecting
 
-    found = inspecting.workflows(db)
+    most = limit or (None if as_json else _MOST_WORKFLOWS)
+    found, more = inspecting.workflows(db, most, counted=as_json)
     if as_json:
         say_json(
             [
@@ -48,6 +52,7 @@ def list_workflows(db: str, as_json: bool) -> None:
         ran = (state(latest.run.status), moment(latest.run.created_at)) if latest else ("-", "-")
         rows.append((printable(dag.dag_id), *ran, near_path(dag.source) if dag.source else "-"))
     say(table(("WORKFLOW", "LATEST RUN", "AT", "FILE"), rows) if rows else "no workflow has run yet")
+    say_more(more, "workflow")
 
 
 @command(
@@ -61,14 +66,14 @@ Examples:
 duration_s, counts, source, params."""
 )
 @argument("workflow", required=False, shell_complete=workflow_names)
-@option("--limit", type=Whole(), default=20, show_default=True, help="How many at most.")
+@limit_option(20, "How many at most.")
 @db_option
 @json_option
 def runs(workflow: str | None, limit: int, db: str, as_json: bool) -> None:
     """List runs, the newest first."""
     from lightflow.service import inspecting
 
-    found = inspecting.runs(db, workflow, limit)
+    found, more = inspecting.runs(db, workflow, limit)
     if as_json:
         say_json([run_shape(*one) for one in found])
         return
@@ -86,6 +91,7 @@ def runs(workflow: str | None, limit: int, db: str, as_json: bool) -> None:
     heads = ("RUN", "WORKFLOW", "STATE", "BEGUN", "DURATION", "TASKS")
     nothing = f"no run of {printable(workflow)!r}" if workflow else "no run yet"
     say(table(heads, rows, "DURATION") if rows else nothing)
+    say_more(more, "run")
 
 
 @command(

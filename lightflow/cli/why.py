@@ -38,7 +38,7 @@ def why(names: tuple[str, ...], db: str, as_json: bool) -> None:
         raise Misuse("give a task, or a run and a task")
     run = names[0] if len(names) == 2 else None
     if run == "latest":
-        run = inspecting.status(db).run.run_id
+        run = inspecting.latest(db).run_id
     found = inspecting.why(db, chosen_run(run), names[-1])
     if as_json:
         say_json(

@@ -13,6 +13,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from liteflow.collector import collector_paused
 from liteflow.history import AttemptRecord, History
 from liteflow.processes.output import open_regular
 
@@ -47,25 +48,13 @@ class Checkpoint(NamedTuple):
 
 def write(folder: str, db_path: str, run_id: str, status: str | None = None) -> str:
     """Write the checkpoint of a run and return its path."""
-    with History(db_path) as history:
+    with collector_paused(), History(db_path) as history:
         run = history.run(run_id)
-        instances = history.instances(run.run_id)
+        instances = history.statuses(run.run_id)
         last = {(one.task_id, one.map_index): one for one in history.attempts(run.run_id)}
-    completed = {}
-    for one in instances:
-        attempt = last.get((one.task_id, one.map_index))
-        if attempt is None or attempt.ended_at is None or one.status not in ("SUCCESS", "FAILED", "SKIPPED"):
-            continue
-        completed[one.task_id] = {
-            "success": one.status == "SUCCESS",
-            "output": _output(attempt),
-            "duration": round(attempt.ended_at - attempt.started_at, 6),
-            "exit_code": attempt.exit_code if attempt.exit_code is not None else int(one.status == "FAILED"),
-        }
     content = {
         "workflow_name": run.dag_id,
         "timestamp": datetime.datetime.now().isoformat(),
-        "completed_tasks": completed,
         "total_tasks": len(instances),
         "version": VERSION,
         "run_id": run.run_id,
@@ -76,8 +65,15 @@ def write(folder: str, db_path: str, run_id: str, status: str | None = None) -> 
     temporary = os.path.join(folder, f".writing-{run.run_id}-{os.getpid()}")
     try:
         with open(temporary, "w", encoding="utf-8", opener=_privately) as file:
-            json.dump(content, file, indent=2)
-            file.write("\n")
+            # A line for each task: `indent` would do without the fast half of the module, and all at once in memory.
+            file.write(json.dumps(content, indent=2).removesuffix("\n}") + ',\n  "completed_tasks": {')
+            comma = "\n"
+            for task_id, map_index, state in instances:
+                attempt = last.get((task_id, map_index))
+                if attempt is not None and (entry := _entry(attempt, state)) is not None:
+                    file.write(f"{comma}    {json.dumps(task_id)}: {json.dumps(entry)}")
+                    comma = ",\n"
+            file.write("\n  }\n}\n")
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -88,6 +84,18 @@ def write(folder: str, db_path: str, run_id: str, status: str | None = None) -> 
 
 def _privately(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)  # it holds output
+
+
+def _entry(attempt: AttemptRecord, status: str) -> dict[str, Any] | None:
+    """What a checkpoint says of a task; nothing of one that a resume runs again from the beginning."""
+    if attempt.ended_at is None or status not in ("SUCCESS", "FAILED", "SKIPPED"):
+        return None
+    return {
+        "success": status == "SUCCESS",
+        "output": _output(attempt),
+        "duration": round(attempt.ended_at - attempt.started_at, 6),
+        "exit_code": attempt.exit_code if attempt.exit_code is not None else int(status == "FAILED"),
+    }
 
 
 def _output(attempt: AttemptRecord) -> str:
@@ -141,18 +149,37 @@ def _is_sane(entry: Mapping[str, Any]) -> bool:
     return isinstance(entry.get("success"), bool) and isinstance(duration, int | float) and 0 <= duration < 1e12
 
 
-def find(folder: str, workflow_name: str | None = None) -> list[Checkpoint]:
-    """The readable checkpoints in a folder, of one workflow or of all, newest first."""
-    try:
-        names = [name for name in os.listdir(folder) if name.endswith(SUFFIX)]
-    except OSError:
-        return []
-    found = []
-    for name in names:
+def find(folder: str, workflow_name: str | None = None, limit: int | None = None) -> tuple[list[Checkpoint], int]:
+    """The readable checkpoints in a folder, of one workflow or of all, newest first.
+
+    At most `limit` files are read, those that were written last: a folder has one of every run there ever was.
+    Returns also how many files were left unread.
+    """
+    found, paths = list[Checkpoint](), _files(folder, workflow_name)
+    unread = len(paths)
+    for path in paths:
+        if len(found) == limit:
+            break
+        unread -= 1
         try:
-            checkpoint = read(os.path.join(folder, name))
+            checkpoint = read(path)
         except CheckpointError:
             continue
         if workflow_name is None or checkpoint.workflow_name == workflow_name:
             found.append(checkpoint)
-    return sorted(found, key=lambda one: one.timestamp, reverse=True)
+    return sorted(found, key=lambda one: one.timestamp, reverse=True), unread
+
+
+def _files(folder: str, workflow_name: str | None) -> list[str]:
+    """Files that may be checkpoints of a workflow by their names, those first that were written last."""
+    begin = f"{workflow_name}." if workflow_name is not None else ""
+    written = list[tuple[float, str]]()
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.endswith(SUFFIX) and entry.name.startswith(begin):
+                    with contextlib.suppress(OSError):  # removed at this moment
+                        written.append((entry.stat().st_mtime, entry.path))
+    except OSError:
+        return []
+    return [path for _, path in sorted(written, reverse=True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lightflow.parser.spec import TaskSpec, WorkflowSpec
 from lightflow.plugins.registry import Registry
 from liteflow import Dag, Task
+from liteflow.collector import collector_paused
 from liteflow.tasks import TaskOptions
 
 
@@ -17,16 +18,19 @@ def build_dag(spec: WorkflowSpec, registry: Registry, db_path: str) -> Dag:
     dag = Dag(spec.name, db_path, spec.description)
     dag.source = spec.path
     types = {name: registry.load(name) for name in dict.fromkeys(task.type for task in spec.tasks.values())}
-    for task in spec.tasks.values():
-        dag.add_task(
-            Task(
-                task.id,
-                body=types[task.type].build(task),
-                dependencies=task.depends_on,
-                options=_options(task),
-                meta={"kind": task.type, "digest": task.digest[:16]},
+    shared: dict[TaskOptions, TaskOptions] = {}  # most tasks of a large file have the same
+    with collector_paused():
+        for task in spec.tasks.values():
+            options = _options(task)
+            dag.add_task(
+                Task(
+                    task.id,
+                    body=types[task.type].build(task),
+                    dependencies=task.depends_on,
+                    options=shared.setdefault(options, options),
+                    meta={"kind": task.type, "digest": task.digest[:16]},
+                )
             )
-        )
     return dag
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from lightflow.errors import WorkflowError
 from lightflow.parser.files import check_characters, read_text
 from lightflow.parser.positions import Source, Unreadable, problem_at
 from lightflow.parser.yaml_source import read_yaml
+from liteflow.collector import collector_paused
 
 
 def read_source(path: str | os.PathLike[str]) -> Source:
@@ -40,18 +38,3 @@ def parse_text(file: str, text: str) -> Source:
         from lightflow.parser.json_source import read_json  # the rarer kind
 
         return read_json(file, text)
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """Building a large tree makes no garbage, yet would be searched for it again and again (half of the time).
-
-    It is a switch of the whole process: overlapping uses may turn it on early, which costs only time.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

@@ -12,10 +12,11 @@ from lightflow.parser.canonical import Tree
 from lightflow.parser.durations import seconds
 from lightflow.parser.positions import Source, Unreadable, problem_at
 from lightflow.parser.schema import COMMON, ID_PATTERN
-from lightflow.parser.source import collector_paused, parse_text, read_source
+from lightflow.parser.source import parse_text, read_source
 from lightflow.parser.spec import RetrySpec, Settings, TaskSpec, WorkflowSpec, digest_of
 from lightflow.parser.validate import is_block, validate
 from lightflow.plugins.registry import Registry
+from liteflow.collector import collector_paused
 
 
 def load_workflow(path: str | os.PathLike[str], registry: Registry | None = None) -> WorkflowSpec:

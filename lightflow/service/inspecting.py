@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import Generic, NamedTuple, TypeVar, cast
 
 from lightflow.engine.checkpoint import Checkpoint, find
 from liteflow import RunNotFound, Status
+from liteflow.collector import collector_paused
 from liteflow.history import AttemptRecord, DagRecord, History, InstanceRecord, RunRecord
 from liteflow.picture import Picture
 from liteflow.plan import explain
 from liteflow.rules import TriggerRule
 from liteflow.states import RUN_ENDED, TASK_ENDED
+
+_T = TypeVar("_T")
 
 
 class RunSummary(NamedTuple):
@@ -24,7 +27,14 @@ class WorkflowSummary(NamedTuple):
     """A workflow and its latest run."""
 
     dag: DagRecord
-    latest: RunSummary | None
+    latest: RunSummary | None  # its counts are empty where they were not asked for
+
+
+class Page(NamedTuple, Generic[_T]):
+    """The first of a long list."""
+
+    found: list[_T]
+    more: int  # are there
 
 
 class RunView(NamedTuple):
@@ -44,21 +54,41 @@ class Explanation(NamedTuple):
     because: list[str]
 
 
-def workflows(db: str) -> list[WorkflowSummary]:
-    """Every workflow that has run, by name."""
+def workflows(db: str, limit: int | None = None, *, counted: bool = False) -> Page[WorkflowSummary]:
+    """The workflows that have run, by name: all, or those that were started last.
+
+    With `counted` the tasks of their latest runs are counted, which takes the longer the larger those are.
+    """
     with History(db) as history:
         found = []
-        for dag in history.dags():
+        for dag in history.dags(limit):
             runs = history.runs(dag.dag_id, limit=1)
-            latest = RunSummary(runs[0], history.counts(runs[0].run_id)) if runs else None
+            latest = RunSummary(runs[0], history.counts(runs[0].run_id) if counted else {}) if runs else None
             found.append(WorkflowSummary(dag, latest))
-        return found
+        return Page(found, history.dag_count() - len(found) if len(found) == limit else 0)
 
 
-def runs(db: str, workflow: str | None = None, limit: int = 20) -> list[RunSummary]:
+def runs(db: str, workflow: str | None = None, limit: int = 20) -> Page[RunSummary]:
     """The newest runs first."""
     with History(db) as history:
-        return [RunSummary(run, history.counts(run.run_id)) for run in history.runs(workflow, limit=limit)]
+        found = [RunSummary(run, history.counts(run.run_id)) for run in history.runs(workflow, limit=limit)]
+        return Page(found, history.run_count(workflow) - len(found) if len(found) == limit else 0)
+
+
+def newest(db: str, workflow: str | None = None, limit: int = 1) -> list[RunRecord]:
+    """The newest runs first, themselves alone."""
+    with History(db) as history:
+        return history.runs(workflow, limit=limit)
+
+
+def latest(db: str) -> RunRecord:
+    """The newest run, itself alone.
+
+    Raises:
+        RunNotFound: there is none.
+    """
+    with History(db) as history:
+        return history.latest()
 
 
 def status(db: str, run_id: str | None = None) -> RunView:
@@ -67,7 +97,7 @@ def status(db: str, run_id: str | None = None) -> RunView:
     Raises:
         RunNotFound: there is none.
     """
-    with History(db) as history:
+    with collector_paused(), History(db) as history:
         run = history.latest() if run_id is None else history.run(run_id)
         return RunView(run, _in_order(history, run), history.attempts(run.run_id))
 
@@ -107,19 +137,23 @@ def run_of_task(db: str, task_id: str) -> str:
         return _latest_with(history, task_id).run_id
 
 
-def checkpoints(folder: str, workflow: str | None = None) -> list[Checkpoint]:
+def checkpoints(folder: str, workflow: str | None = None, limit: int | None = None) -> Page[Checkpoint]:
     """The readable checkpoint files in a folder, of one workflow or of all, newest first."""
-    return find(folder, workflow)
+    return Page(*find(folder, workflow, limit))
 
 
 def _latest_with(history: History, task_id: str) -> RunRecord:
-    """The latest run that has this task; looks at the newest hundred runs."""
-    newest = history.runs(limit=100)
-    for run in newest:
-        if history.instance(run.run_id, task_id) is not None:
-            return run
-    known = [one.task_id for run in newest[:3] for one in history.instances(run.run_id)]
-    raise RunNotFound(f"no run has a task {task_id!r}{_near(task_id, known)}")
+    """The latest run that has this task: see `History.latest_with`.
+
+    Raises:
+        RunNotFound: there is none among them.
+    """
+    run = history.latest_with(task_id)
+    if run is not None:
+        return run
+    known = [one.task_id for run in history.runs(limit=3) for one in history.instances(run.run_id)]
+    older = "; an older run is asked by its id" if history.run_count() > 100 else ""
+    raise RunNotFound(f"no run has a task {task_id!r}{_near(task_id, known) or older}")
 
 
 def _near(word: str, known: list[str]) -> str:

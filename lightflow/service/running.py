@@ -15,6 +15,7 @@ from lightflow.parser.workflow_loader import load_workflow
 from lightflow.plugins.registry import Registry
 from lightflow.service.scripts import is_script, script_errors
 from liteflow import Dag, DagRun, DefinitionError, Observer, RunNotFound, Status
+from liteflow.collector import collector_paused
 from liteflow.history import History, RunRecord
 from liteflow.maintenance import abandon, forget, request
 from liteflow.states import RUN_ENDED
@@ -135,8 +136,8 @@ def _start(loaded: Loaded, options: RunOptions, done: dict[str, float] | None = 
 
 def _resume(loaded: Loaded, last: RunRecord, options: RunOptions, notify: Notify) -> DagRun:
     dag, settings = loaded
-    with History(options.db) as history:
-        finished = {one.task_id for one in history.instances(last.run_id) if one.status == Status.SUCCESS}
+    with collector_paused(), History(options.db) as history:
+        finished = {task_id for task_id, _, status in history.statuses(last.run_id) if status == Status.SUCCESS}
         before = {row["id"]: row.get("digest") for row in history.graph_tasks(last.graph_digest)}
     changed = [
         task_id
@@ -187,7 +188,7 @@ def _latest(db: str, dag_id: str) -> RunRecord | None:
 
 def _checkpoint(loaded: Loaded) -> checkpoint.Checkpoint | None:
     """The newest checkpoint file of a workflow that the state file does not know, if it is unfinished."""
-    found = checkpoint.find(loaded.settings.checkpoint_dir, loaded.dag.dag_id)
+    found, _ = checkpoint.find(loaded.settings.checkpoint_dir, loaded.dag.dag_id, limit=1)
     return found[0] if found and found[0].status != Status.SUCCESS else None
 
 
@@ -217,7 +218,7 @@ def clear(db: str, name: str, checkpoint_dir: str) -> tuple[int, int]:
     """Forget where the runs of a workflow stopped: its checkpoint files go, its unfinished runs stay in the history
     but are passed over by "resume". Returns how many files and how many runs that were.
     """
-    files = checkpoint.find(checkpoint_dir, name)
+    files, _ = checkpoint.find(checkpoint_dir, name)
     for one in files:
         os.unlink(one.path)
     return len(files), forget(db, name) if os.path.exists(db) else 0

@@ -270,6 +270,32 @@ def test_a_claim_brings_new_tasks_and_edges(opened: Open, db: str) -> None:
         assert history.graph(history.run("r1").graph_digest) == {"tasks": [1]}
 
 
+def test_a_claim_of_an_unchanged_definition_does_not_walk_it(opened: Open, db: str) -> None:
+    """A run of 100,000 tasks of which a few are left must not cost what all of them do."""
+    store = opened()
+    store.create(new_run())
+    succeed(store, "a")
+    leave(store)
+
+    def walked() -> Iterator[NewInstance]:
+        pytest.fail("the definition is the same")
+        yield
+
+    kept, _ = opened().claim("r1", walked(), ("digest", '{"tasks": []}'))
+    assert kept == {"a": ("SUCCESS", 1), "b": ("PENDING", 0)}
+
+
+def test_a_claim_keeps_what_is_known_of_a_task_whose_definition_changed(opened: Open, db: str) -> None:
+    store = opened()
+    store.create(new_run())
+    succeed(store, "a")
+    leave(store)
+    opened().claim("r1", iter([NewInstance("a", ["b"], 7.0), NewInstance("b", [])]), ("digest2", "{}"))
+    with History(db) as history:
+        found = [(one.status, one.try_number, one.dependencies, one.timeout) for one in history.instances("r1")]
+    assert found == [("SUCCESS", 1, ["b"], 7.0), ("PENDING", 0, [], None)]
+
+
 def test_an_owner_that_was_replaced_cannot_write(opened: Open, db: str) -> None:
     """The epoch fences even where the lock was lost (for example, by a copied file system)."""
     store = opened()

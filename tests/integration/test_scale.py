@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sqlite3
+import tracemalloc
 
 import pytest
 
-from liteflow import Dag
+from liteflow import Dag, Task
+from liteflow.locks import LockFile
+from liteflow.plan import Plan
+from liteflow.store import NewInstance, NewRun, Store
 
 LAYERS, WIDTH = 20, 100
 
@@ -51,3 +57,42 @@ def test_2_000_tasks_in_20_layers(db: str, mode: str) -> None:
         assert early == (0,)
     finally:
         connection.close()
+
+
+def test_what_a_large_dag_keeps_for_a_task(db: str) -> None:
+    """The peak until the loop could begin, in bytes that Python allocated: they are the same on every machine."""
+    layers, width = 100, 200
+    nothing = lambda: None  # noqa: E731 - the same function for all
+    tracemalloc.start()
+    try:
+        with Dag("large", db) as dag:
+            above: list[Task] = []
+            for layer in range(layers):
+                row = [dag.task(nothing, f"t{layer}_{place}") for place in range(width)]
+                for place, task in enumerate(row if above else []):
+                    above[place] >> task
+                    above[(7 * place + 1) % width] >> task
+                above = row
+        program = dag.program()
+        instances = (
+            NewInstance(task_id, [program.graph.ids[one] for one in program.graph.upstream[node]])
+            for node, task_id in enumerate(program.graph.ids)
+        )
+        store = Store(db, LockFile(db))
+        store.create(NewRun("r1", "large", "", program.digest, program.snapshot, instances))
+        Plan(program.graph)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    store.close()
+    assert peak / (layers * width) < 1250
+
+
+def test_a_graph_of_many_parts_is_stored_as_one(db: str) -> None:
+    """The stored graph is put together from parts; unchanged dags share one by its digest."""
+    with Dag("parts", db) as dag:
+        tasks = [dag.task(str, f"t{number}") for number in range(2001)]
+        tasks[0] >> tasks[1:]
+    program = dag.program()
+    assert [row["id"] for row in json.loads(program.snapshot)["tasks"]] == list(dag.tasks)
+    assert program.digest == hashlib.sha256(program.snapshot.encode()).hexdigest()

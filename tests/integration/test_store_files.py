@@ -68,14 +68,15 @@ def damage(path: str, kind: str) -> type[LiteflowError]:
         case "zeros":
             Path(path).write_bytes(bytes(8192))
             return NotOurs
-        case "newer schema":
+        case "newer schema" | "schema 0" | "schema below 0":
             make(path)
+            number = {"newer schema": schema.SCHEMA_VERSION + 1, "schema 0": 0, "schema below 0": -2147483647}[kind]
             connection = sqlite3.connect(path)
-            connection.execute(f"PRAGMA user_version={schema.SCHEMA_VERSION + 1}")
+            connection.execute(f"PRAGMA user_version={number}")
             connection.commit()
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             connection.close()
-            return SchemaTooNew
+            return SchemaTooNew if number > 0 else CorruptDatabase
         case "truncated":
             make(path)
             os.truncate(path, os.path.getsize(path) // 8192 * 4096)
@@ -89,7 +90,16 @@ def damage(path: str, kind: str) -> type[LiteflowError]:
     raise AssertionError(kind)
 
 
-BAD = ["foreign database", "foreign application id", "text", "short text", "zeros", "newer schema"]
+BAD = [
+    "foreign database",
+    "foreign application id",
+    "text",
+    "short text",
+    "zeros",
+    "newer schema",
+    "schema 0",
+    "schema below 0",
+]
 
 
 @pytest.mark.parametrize("kind", BAD)

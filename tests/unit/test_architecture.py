@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Layers from low to high: a module imports only from layers below its own, or from its own folder.
 #: An entry is a module or a folder; every module of both packages must be in one.
 LAYERS: list[set[str]] = [
-    {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.rules", "liteflow.retry"},
+    {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.rules", "liteflow.retry"}
+    | {"liteflow.collector"},
     {
         "liteflow.digest",
         "liteflow.graph",
@@ -31,7 +32,7 @@ LAYERS: list[set[str]] = [
     {"liteflow.context", "liteflow.drawing"},
     {"liteflow.executors"},
     {"liteflow.runner", "liteflow.tasks", "liteflow.xcom"},
-    {"liteflow.dagrun", "liteflow.scaffold"},
+    {"liteflow.dagrun", "liteflow.scaffold", "liteflow.snapshot"},
     {"liteflow.dag"},
     {"liteflow.scripts"},
     {"liteflow"},

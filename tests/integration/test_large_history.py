@@ -1,0 +1,273 @@
+"""What is looked at, started or deleted costs the same, however long the history is.
+
+Not time is measured but the steps of SQLite's virtual machine: they are the same on every machine and at any load.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import liteflow.history
+import liteflow.maintenance
+import liteflow.store
+from lightflow.cli.main import main
+from lightflow.engine import checkpoint
+from lightflow.engine.checkpoint import Checkpoint
+from lightflow.service import inspecting, running
+from liteflow import Dag, RunNotFound, init_schema
+from liteflow.history import History
+from liteflow.locks import LockFile
+from liteflow.maintenance import abandon, delete_runs, forget, request
+from liteflow.store import NewInstance, NewRun, Store
+
+TASKS = [f"t{number:02}" for number in range(20)]
+RUN = "r00050x"
+SHORT, LONG = 110, 1100  # runs; nothing may grow with their number
+
+
+def fill(path: Path, runs: int) -> str:
+    """A state file with a history: every second run is of the dag "often", the others of eight more."""
+    db = str(path)
+    init_schema(db)
+    connection = sqlite3.connect(db, isolation_level=None)
+    many = connection.executemany
+    connection.execute("BEGIN")
+    graph = '{"tasks":[' + ",".join(f'{{"id":"{task}","kind":"shell"}}' for task in TASKS) + "]}"
+    connection.execute("INSERT INTO liteflow_graphs VALUES ('graph', ?)", (graph,))
+    for number in range(runs):
+        run, dag = f"r{number:05}x", "often" if number % 2 else f"rare{number // 2 % 8}"
+        connection.execute("INSERT OR REPLACE INTO liteflow_dags VALUES (?,'','x.yaml',0.0,?)", (dag, float(number)))
+        connection.execute(
+            "INSERT INTO liteflow_dag_runs (run_id, dag_id, status, created_at, started_at, ended_at, graph_digest, "
+            "epoch) VALUES (?,?,'FAILED',0.0,0.0,1.0,'graph',1)",
+            (run, dag),
+        )
+        many(
+            "INSERT INTO liteflow_task_instances VALUES (?,?,-1,'FAILED','[]',NULL,1,NULL,'no',0.0,1.0,NULL,1.0)",
+            named(run),
+        )
+        many("INSERT INTO liteflow_attempts VALUES (?,?,-1,1,'FAILED',1,0.0,1.0,1,NULL,NULL)", named(run))
+        many("INSERT INTO liteflow_events VALUES (NULL,?,?,-1,1,'RUNNING','FAILED',NULL,1.0)", named(run))
+        many("INSERT INTO liteflow_xcom VALUES (?,?,-1,'return_value','json','1',1,NULL,NULL,1.0)", named(run))
+        many("INSERT INTO liteflow_requests VALUES (NULL,?,'cancel',NULL,0.0,?)", [(run, 1.0)])
+    connection.execute("COMMIT")
+    connection.close()
+    return db
+
+
+def named(run: str) -> list[tuple[str, str]]:
+    return [(run, task) for task in TASKS]
+
+
+@contextmanager
+def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Counts, in a list of one, the steps of all statements of all connections that the package opens meanwhile."""
+    counted = [0]
+
+    def step() -> None:
+        counted[0] += 1
+
+    def counting(connect: Callable[[str], sqlite3.Connection]) -> Callable[[str], sqlite3.Connection]:
+        def connected(path: str) -> sqlite3.Connection:
+            connection = connect(path)
+            connection.set_progress_handler(step, 1)
+            return connection
+
+        return connected
+
+    with monkeypatch.context() as patch:
+        for module, name in (
+            (liteflow.history, "connect_read_only"),
+            (liteflow.maintenance, "connect"),
+            (liteflow.store, "connect"),
+        ):
+            patch.setattr(module, name, counting(getattr(module, name)))
+        yield counted
+
+
+def start(db: str) -> None:
+    store = Store(db, LockFile(db))
+    try:
+        store.create(NewRun("fresh", "often", "", "other", "{}", [NewInstance(task, []) for task in TASKS]))
+        assert store.requests() == []
+        store.turn.verdict = ("FAILED", None, 1.0)
+        store.commit()
+    finally:
+        store.close()
+        store._locks.close()
+
+
+def go_on(db: str) -> None:
+    store = Store(db, LockFile(db))
+    try:
+        store.claim(RUN, [], ("graph", "{}"))
+        store.turn.verdict = ("FAILED", None, 1.0)
+        store.commit()
+    finally:
+        store.close()
+        store._locks.close()
+
+
+def events(db: str) -> None:
+    with History(db) as history:
+        assert len(history.events(RUN)) == len(TASKS)
+        assert len(history.values(RUN)) == len(TASKS)
+
+
+def missing(db: str) -> None:
+    with pytest.raises(RunNotFound, match="no run has a task 'nosuch'"):
+        inspecting.run_of_task(db, "nosuch")
+
+
+def unknown(db: str) -> None:
+    with pytest.raises(RunNotFound, match="there is no run 'r9'"):
+        inspecting.status(db, "r9")
+
+
+LOOKS: dict[str, Callable[[str], object]] = {
+    "status": lambda db: inspecting.status(db),
+    "status of a run": lambda db: inspecting.status(db, RUN),
+    "status by the beginning of an id": lambda db: inspecting.status(db, RUN[:-1]),
+    "an id that begins no run": unknown,
+    "the newest": lambda db: inspecting.newest(db, "often", 5),
+    "list": lambda db: inspecting.workflows(db),
+    "list of some": lambda db: inspecting.workflows(db, 3, counted=True),
+    "why": lambda db: inspecting.why(db, RUN, "t05"),
+    "why in the latest": lambda db: inspecting.why(db, None, "t05"),
+    "a task there is none of": missing,
+    "logs": lambda db: inspecting.attempts_of(db, "t05", inspecting.run_of_task(db, "t05")),
+    "picture": lambda db: inspecting.picture(db),
+    "events and values": events,
+    "dags": lambda db: Dag.all_dags(db),
+    "runs of a dag": lambda db: Dag("often", db).runs(),
+}
+CHANGES: dict[str, Callable[[str], object]] = {
+    "a new run": start,
+    "resume": go_on,
+    "ask for a cancel": lambda db: request(db, RUN, "cancel"),
+    "cancel what has no owner": lambda db: abandon(db, RUN, "enough"),
+    "delete a run": lambda db: delete_runs(db, [RUN]),
+}
+
+
+@pytest.fixture(scope="module")
+def histories(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    folder = tmp_path_factory.mktemp("histories")
+    return fill(folder / "short.db", SHORT), fill(folder / "long.db", LONG)
+
+
+@pytest.mark.parametrize("what", [*LOOKS, *CHANGES])
+def test_it_costs_the_same_after_ten_times_as_many_runs(
+    what: str, histories: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cost = []
+    for db in histories:
+        with steps(monkeypatch) as counted:
+            (LOOKS | CHANGES)[what](db)
+        cost.append(counted[0])
+    short, long = cost
+    assert short > 20, "the steps were counted"
+    assert long <= 1.2 * short, cost
+
+
+def test_a_list_of_runs_counts_the_others_and_reads_none_of_them(
+    histories: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cost = []
+    for db in histories:
+        with steps(monkeypatch) as counted:
+            page = inspecting.runs(db, "often", 20)
+        cost.append(counted[0])
+        assert len(page.found) == 20
+        with History(db) as history:
+            assert page.more == history.run_count("often") - 20 > 30
+    assert cost[1] - cost[0] <= 3 * (LONG - SHORT) / 2, cost  # a step or two for each entry of an index
+
+
+def test_a_dag_with_many_runs_is_forgotten_and_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = fill(tmp_path / "own.db", 300)
+    with steps(monkeypatch) as counted:
+        assert forget(db, "rare0") == 19
+    assert counted[0] < 19 * 100
+    with steps(monkeypatch) as counted:
+        assert Dag.delete_dag(db, "rare0") == 19
+    assert counted[0] < 19 * len(TASKS) * 200
+    assert inspecting.workflows(db, 3).more == 5
+    with History(db) as history:
+        assert history.graph("graph"), "other runs have it still"
+    for dag in ["often", *(f"rare{number}" for number in range(1, 8))]:
+        Dag.delete_dag(db, dag)
+    with History(db) as history:
+        assert history.graph("graph") == {}
+
+
+def test_the_latest_run_of_a_workflow_is_found_behind_many_of_others(tmp_path: Path) -> None:
+    db = fill(tmp_path / "own.db", 300)
+    connection = sqlite3.connect(db)
+    connection.execute("UPDATE liteflow_dag_runs SET dag_id='once' WHERE run_id='r00007x'")
+    connection.execute("UPDATE liteflow_task_instances SET task_id='only' WHERE run_id='r00007x' AND task_id='t03'")
+    connection.execute("INSERT INTO liteflow_dags VALUES ('once','',NULL,0.0,0.0)")
+    connection.commit()
+    connection.close()
+    assert inspecting.run_of_task(db, "only") == "r00007x"
+    assert inspecting.run_of_task(db, "t03") == "r00299x"
+    with pytest.raises(RunNotFound, match="an older run is asked by its id"):
+        inspecting.run_of_task(db, "nosuch")
+
+
+def test_a_run_is_named_by_the_beginning_of_its_id(histories: tuple[str, str]) -> None:
+    db, _ = histories
+    assert inspecting.status(db, "r00099").run.run_id == "r00099x"
+    with History(db) as history:
+        with pytest.raises(RunNotFound, match="more than one run begins with 'r0009'"):
+            history.run("r0009")
+        for other in ("r0009_", "R0009", "r00099xx", "\U0010ffff", "%"):
+            with pytest.raises(RunNotFound, match="there is no run"):
+                history.run(other)
+
+
+def test_checkpoints_of_long_ago_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(30):
+        path = tmp_path / f"{'often' if number % 2 else 'rare'}.r{number}.lightflow-checkpoint.json"
+        content = f'{{"workflow_name": "{"often" if number % 2 else "rare"}", "completed_tasks": {{}}, "timestamp": '
+        path.write_text(f'{content}"2026-01-01T00:00:{number:02}"}}', encoding="utf-8")
+        os.utime(path, (1000 + number, 1000 + number))
+    read, really = [], checkpoint.read
+
+    def noted(path: str) -> Checkpoint:
+        read.append(path)
+        return really(path)
+
+    monkeypatch.setattr(checkpoint, "read", noted)
+    page = inspecting.checkpoints(str(tmp_path), None, 4)
+    assert [one.timestamp[-2:] for one in page.found] == ["29", "28", "27", "26"]
+    assert (page.more, len(read)) == (26, 4)
+    page = inspecting.checkpoints(str(tmp_path), "rare", 2)
+    assert ([one.timestamp[-2:] for one in page.found], page.more, len(read)) == (["28", "26"], 13, 6)
+    assert len(inspecting.checkpoints(str(tmp_path)).found) == 30
+    assert running.clear(str(tmp_path / "none.db"), "rare", str(tmp_path)) == (15, 0)
+    assert len(inspecting.checkpoints(str(tmp_path)).found) == 15
+
+
+def test_lists_end_and_say_so(histories: tuple[str, str], capfd: pytest.CaptureFixture[str]) -> None:
+    _, db = histories
+
+    def lines(*arguments: str) -> list[str]:
+        with pytest.raises(SystemExit) as end:
+            main((*arguments, "--db", db))
+        assert not end.value.code
+        return capfd.readouterr().out.splitlines()
+
+    with History(db) as history:
+        runs = history.run_count()
+    assert lines("runs")[21:] == [f"… and {runs - 20:,} more runs; --limit says how many are listed"]
+    assert lines("runs", "rare2", "--limit", "5")[6:] == ["… and 64 more runs; --limit says how many are listed"]
+    assert len(lines("list")) == 1 + 9
+    assert lines("list", "--limit", "8")[9:] == ["… and 1 more workflow; --limit says how many are listed"]
+    assert lines("list", "--limit", "1")[1].startswith("often "), "the one that was started last"

@@ -24,6 +24,7 @@ from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound
 from liteflow.graph import Graph
 from liteflow.history import DagRecord, History
 from liteflow.maintenance import delete_runs
+from liteflow.params import declared, resolve, restored
 from liteflow.retry import NEVER
 from liteflow.runner import Observer, Options, Program
 from liteflow.runner import run as run_program
@@ -41,7 +42,7 @@ from liteflow.tasks import (
     check_id,
     make_options,
 )
-from liteflow.work import Body
+from liteflow.work import Body, Ref
 
 DEFAULT_WORKERS: Final = {"thread": 4, "process": 4, "async": 1000, "inline": 1}
 
@@ -69,12 +70,21 @@ class Dag(Building):
         dag_id: 1 to 128 letters, digits, `_`, `.` or `-`.
         db_path: the state file; made when needed.
         description: for people.
+        params: the parameters of its runs by name: plain values that are defaults, or `Param`s. Without them a run
+            takes any values.
     """
 
-    def __init__(self, dag_id: str, db_path: str = "liteflow.db", description: str = "") -> None:
+    def __init__(
+        self,
+        dag_id: str,
+        db_path: str = "liteflow.db",
+        description: str = "",
+        params: Mapping[str, Any] | None = None,
+    ) -> None:
         self.dag_id = check_id(dag_id, "dag id")
         self.db_path = str(db_path)
         self.description = description
+        self.params = None if params is None else declared(params)
         self.tasks: dict[str, Task] = {}
         self.source: str | None = None
         self._loaded = False
@@ -190,9 +200,12 @@ class Dag(Building):
         graph = self.graph()
         bodies: dict[str, Body] = {}
         inputs, retries, rules = {}, {}, {}
+        reads: dict[int, tuple[tuple[int, Ref], ...]] = {}
         timeouts, graces, modes = {}, {}, {}
         for node, (task_id, task) in enumerate(self.tasks.items()):
-            bodies[task_id] = task.body()
+            body = bodies[task_id] = task.body()
+            if body.late is not None and body.late.reads:
+                reads[node] = tuple((graph.index[ref.task_id], ref) for ref in body.late.reads)
             wanted = task.inputs()
             if wanted:
                 inputs[node] = tuple(graph.index[name] for name in wanted)
@@ -222,6 +235,7 @@ class Dag(Building):
             text,
             self.description,
             self.source or _script(),
+            reads,
         )
 
     # -- running -------------------------------------------------------------------------------------------
@@ -248,7 +262,8 @@ class Dag(Building):
             max_workers: how many tasks run at once (default 4; 1000 in mode "async").
             mode: "process", "thread", "async" or "inline" (one by one in the calling thread, for debugging).
             run_id: a name of your own for the run.
-            params: values that tasks find in their context.
+            params: values that tasks find in their context; where the dag declares parameters, they are checked
+                and completed with its defaults.
             log_dir: where each attempt's output goes, a file each; None leaves it on the terminal.
             fail_fast: the first task that fails for good ends the run.
             durability: "power" survives power cuts too, at the price of a disk sync for each step.
@@ -260,7 +275,7 @@ class Dag(Building):
                 start is always ended.
 
         Raises:
-            DefinitionError: the graph or an argument is wrong; nothing ran.
+            DefinitionError: the graph or an argument is wrong; nothing ran. Of parameters: ParamError.
             StoreError, ResourceError: the state file.
             KeyboardInterrupt: by Ctrl-C, once the tasks are stopped and the run is stored as INTERRUPTED.
         """
@@ -274,7 +289,7 @@ class Dag(Building):
                 None if log_dir is None else os.path.abspath(log_dir),
                 durability,
                 fail_fast,
-                params=params or {},
+                params=params or {} if self.params is None else resolve(self.params, params or {}),
                 logical_date=logical_date,
                 observers=observers,
                 claim_children=claim_children,
@@ -324,7 +339,7 @@ class Dag(Building):
                 os.path.abspath(log_dir) if log_dir is not None else before.settings.get("log_dir"),
                 durability,
                 fail_fast,
-                params=before.params,
+                params=before.params if self.params is None else restored(self.params, before.params),
                 logical_date=before.logical_date,
                 observers=observers,
                 claim_children=claim_children,

@@ -27,7 +27,7 @@ from liteflow.rules import TriggerRule
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.store import Kept, NewInstance, NewRun, Store
 from liteflow.turn import NOT_BEGUN
-from liteflow.work import Body, ErrorInfo, Outcome, RunInfo, Work
+from liteflow.work import Body, ErrorInfo, Outcome, Ref, RunInfo, Work, input_name
 
 _TICK_S: Final = 0.25  # how soon a request of another process is seen
 _CACHED_VALUE_BYTES: Final = 65536  # larger values are read again from the store by each consumer
@@ -52,6 +52,7 @@ class Program(NamedTuple):
     snapshot: str  # JSON
     description: str = ""
     source: str | None = None
+    reads: Mapping[int, Sequence[tuple[int, Ref]]] = {}  # the values that late parts of bodies take (see `work.Late`)
 
 
 class Options(NamedTuple):
@@ -122,7 +123,15 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
         StoreError, ResourceError: the state file; what ran was ended, what was stored is true.
     """
     values_dir = spill_dir(options.db_path, options.run_id)
-    info = RunInfo(options.run_id, program.dag_id, options.db_path, options.log_dir, options.params, values_dir)
+    info = RunInfo(
+        options.run_id,
+        program.dag_id,
+        options.db_path,
+        options.log_dir,
+        options.params,
+        values_dir,
+        options.logical_date,
+    )
     with contextlib.ExitStack() as stack:
         locks = LockFile(options.db_path)
         stack.callback(locks.close)
@@ -282,12 +291,17 @@ class _Loop:
     def _work(self, node: int, log_path: str | None) -> Work:
         program, ids = self._program, self._ids
         upstreams = program.inputs.get(node)
+        inputs = {ids[above]: self._value(above) for above in upstreams} if upstreams else None
+        for above, ref in program.reads.get(node, ()):
+            payload = self._store.value(ids[above], key=ref.key)
+            if payload is not None:
+                inputs = {**(inputs or {}), input_name(ref): payload}
         return Work(
             node,
             ids[node],
             -1,
             self.plan.attempts[node],
-            {ids[above]: self._value(above) for above in upstreams} if upstreams else None,
+            inputs,
             program.timeouts.get(node),
             program.graces.get(node, self._options.grace_s),
             log_path,

@@ -15,10 +15,10 @@ from types import CodeType, TracebackType
 from typing import Any, Protocol
 
 from liteflow.context import TaskContext, running
-from liteflow.errors import SkipTask
+from liteflow.errors import InputError, SkipTask
 from liteflow.payload import Payload, decode, encode
 from liteflow.states import Verdict
-from liteflow.work import Call, ErrorInfo, Outcome, Ref, RunInfo, Work
+from liteflow.work import Call, ErrorInfo, Outcome, Ref, RunInfo, Work, completed, input_name
 
 TRACEBACK_CHARACTERS = 64 * 1024
 MESSAGE_CHARACTERS = 2000
@@ -93,8 +93,7 @@ def fill(value: Any, inputs: Mapping[str, Any]) -> Any:
     """Replace every Ref, at any depth of lists, tuples and dicts; each attempt gets containers of its own."""
     kind = type(value)
     if kind is Ref:  # a missing one: the upstream returned None, which is not stored, or was skipped
-        task_id, key = value
-        return inputs.get(task_id if key == "return_value" else f"{task_id}:{key}")
+        return inputs.get(input_name(value))
     if kind is list:
         return [fill(item, inputs) for item in value]
     if kind is dict:
@@ -122,6 +121,7 @@ class Attempt:
         """Run the function; a coroutine that it returns is run in an event loop of its own."""
         token = running.set(self._context)
         try:
+            body = self.completed(body)
             value = body.func(**self.arguments(body))
             if isinstance(value, Coroutine):
                 import asyncio
@@ -141,11 +141,16 @@ class Attempt:
 
         running.set(self._context)  # the asyncio.Task that runs this has a context of its own
         try:
+            body = self.completed(body)
             return self.returned(await body.func(**self.arguments(body)))
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever user code raises is an outcome
             return self.raised(error)
+
+    def completed(self, body: Call) -> Call:
+        """The call with its late part filled in, if it has one. Raises InputError."""
+        return completed(body, self._info, self._work)
 
     def arguments(self, body: Call) -> dict[str, Any]:
         """The keyword arguments, with upstream values in place of Refs. Raises PayloadError."""
@@ -169,6 +174,8 @@ class Attempt:
                 return self.outcome("SUCCESS")
             code = error.code & 0xFF if isinstance(error.code, int) else 1
             return self.outcome("FAILED", error=describe(error), exit_code=code)
+        if isinstance(error, InputError):
+            return self.outcome("FAILED", error=ErrorInfo(one_line(str(error)), "", ("InputError",)))
         return self.outcome("FAILED", error=describe(error))
 
     def outcome(

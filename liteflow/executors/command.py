@@ -13,7 +13,7 @@ from liteflow.executors.hub import LOST_MESSAGE, Hub, Ticket
 from liteflow.executors.inbox import Inbox, Timer
 from liteflow.processes.client import Exited
 from liteflow.states import Verdict
-from liteflow.work import Command, ErrorInfo, Outcome, RunInfo, Work
+from liteflow.work import Command, ErrorInfo, Outcome, RunInfo, Work, completed
 
 
 def run_environment(info: RunInfo) -> dict[str, str]:
@@ -57,6 +57,11 @@ class CommandLane(Lane):
 
     def submit(self, work: Work) -> None:
         body = self._commands[work.task_id]
+        try:
+            body = completed(body, self._info, work)
+        except LiteflowError as error:
+            self._inbox.post(failure(work, "FAILED", one_line(str(error))))
+            return
         environ = {**body.env, **self._run_environment, **task_environment(self._info, work)}
         entry = self._running[work.node] = _Running(work)
         try:

@@ -22,7 +22,16 @@ NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
 
 _NUMBERS: Final = ("integer", "number")
 _SIZED: Final = ("string", "path", "list")
-_WORDS: Final = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_WORDS: Final = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
 _WANTED: Final = {
     "string": "text",
     "integer": "a whole number",
@@ -141,7 +150,7 @@ class Param(NamedTuple):
         if value is None:
             if self.default is None:
                 return None
-            raise ValueError(f"must be {self._wanted()}, not nothing")
+            raise ValueError(f"must be {self.wanted}, not nothing")
         checked = self._typed(value)
         self._check_limits(checked)
         return checked
@@ -174,7 +183,7 @@ class Param(NamedTuple):
         elif kind == "date":
             return _date(value)
         if not good:
-            raise ValueError(f"must be {self._wanted()}, not {_shown(value)}")
+            raise ValueError(f"must be {self.wanted}, not {_shown(value)}")
         return value
 
     def _check_limits(self, value: Any) -> None:
@@ -202,7 +211,9 @@ class Param(NamedTuple):
             raise ValueError(f"must be a number, not {_shown(limit)}")
         return limit
 
-    def _wanted(self) -> str:
+    @property
+    def wanted(self) -> str:
+        """What a value must be, in words."""
         if self.type == "enum":
             return f"one of {', '.join(as_text(one) for one in self.values)}"
         return _WANTED[self.type]
@@ -260,10 +271,10 @@ def resolve(params: Mapping[str, Param], given: Mapping[str, Any]) -> dict[str, 
     values: dict[str, Any] = {}
     for name, param in params.items():
         if name not in given and param.required:
-            problems[name] = f"needs a value: {param._wanted()}"
+            problems[name] = f"needs a value: {param.wanted}"
             continue
         try:
-            values[name] = param.value(given[name] if name in given else param.default)
+            values[name] = param.value(given.get(name, param.default))
         except ValueError as error:
             problems[name] = str(error)
     if problems:
@@ -280,6 +291,14 @@ def unknown(name: str, params: Mapping[str, Param]) -> str:
         return f"there is no such parameter, did you mean {near[0]!r}?"
     known = ", ".join(params)
     return f"there is no such parameter; there are {known}" if known else "the workflow declares no parameters"
+
+
+def described(params: Mapping[str, Param]) -> dict[str, dict[str, Any]]:
+    """The declarations as JSON has them."""
+    return {
+        name: stored({key: value for key, value in param._asdict().items() if value is not REQUIRED})
+        for name, param in params.items()
+    }
 
 
 def restored(params: Mapping[str, Param], stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -338,4 +357,3 @@ def _date(value: Any) -> Any:
 def _shown(value: Any) -> str:
     text = as_text(value) if not isinstance(value, str) else f'"{value}"'
     return text if len(text) <= 60 else text[:59] + "…"
-

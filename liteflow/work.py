@@ -43,7 +43,8 @@ class Call(NamedTuple):
     """A Python function and its arguments; a `Ref` at any depth is replaced by the upstream's value.
 
     `cwd` and `env` are the working directory and added environment of the call: a call that
-    has either runs in a worker process, because a thread cannot have its own. `late` completes the call for each attempt.
+    has either runs in a worker process, because a thread cannot have its own. `late` completes the call for each
+    attempt.
     """
 
     func: Callable[..., Any]

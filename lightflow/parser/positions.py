@@ -67,6 +67,19 @@ class Positions:
             self.blocks.add(new)
 
 
+def place_behind(text: str, line: int, column: int, mark: str, number: int) -> tuple[int, int]:
+    """Line and column (from 1) of the `number`-th `mark` (from 0) from a place on; that place if it is not there."""
+    lines = text.splitlines(keepends=True)
+    at = sum(map(len, lines[: line - 1])) + column - 1
+    for count in range(number + 1):
+        at = text.find(mark, at + (len(mark) if count else 0))
+        if at < 0:
+            return line, column
+    before = text[:at].splitlines(keepends=True)
+    ended = not before or before[-1].endswith(("\n", "\r"))
+    return len(before) + ended, 1 if ended else len(before[-1]) + 1
+
+
 class Source(NamedTuple):
     """A file that has been read: its tree, where everything stands, and what was wrong so far."""
 

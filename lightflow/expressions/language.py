@@ -152,10 +152,13 @@ def parse(source: str) -> nodes.Expr:
             raise Mistake(f"{parser.stream.current.value!r} does not belong into the expression")
         tree.set_environment(_sandbox())
     except TemplateSyntaxError as error:
-        raise Mistake(f"not an expression: {error.message or 'it cannot be understood'}") from None
+        reason = (error.message or "it cannot be understood").replace("end of template", "end of the expression")
+        raise Mistake(f"not an expression: {reason}") from None
     except RecursionError:
         raise Mistake("the expression is nested too deeply") from None
-    for node in tree.find_all((nodes.Filter, nodes.Test)):
+    for node in (tree, *tree.find_all((nodes.Filter, nodes.Test))):
+        if not isinstance(node, nodes.Filter | nodes.Test):
+            continue
         known = FILTERS if isinstance(node, nodes.Filter) else TESTS
         what = "filter" if isinstance(node, nodes.Filter) else "test"
         name = node.name
@@ -182,7 +185,7 @@ def evaluate(source: str, scopes: Mapping[str, Any]) -> Any:
         if hasattr(value, "__next__") or isinstance(value, range):
             value = list(value)  # of map, select and their like
         return value
-    except (UndefinedError, ScopeError, TooMuch) as error:
+    except (UndefinedError, ScopeError, TooMuch, InputError) as error:
         raise InputError(f"{error}") from None
     except (RecursionError, MemoryError):
         raise InputError("the expression takes too much memory") from None

@@ -101,7 +101,7 @@ class _Tasks(Scope):
         try:
             return self._read(payload)
         except LiteflowError as error:
-            raise InputError(f"tasks.{ref.task_id}: {error}") from None
+            raise InputError(f"task {ref.task_id!r}: {error}") from None
 
 
 class _Task(Scope):
@@ -145,15 +145,13 @@ def for_process(template: Template, scopes: Scopes, variable: str = "") -> str:
     if "\0" in text:
         raise _error(at, "the value holds a NUL character, which no program can be given")
     try:
-        size = len(os.fsencode(text)) + len(variable) + 2
+        size = len(os.fsencode(text))
     except UnicodeEncodeError:
         raise _error(
             at, "the value holds half of a character (a lone surrogate), which no program can be given"
         ) from None
-    if size > LARGEST:
-        raise _error(
-            at, f"the value is {size:,} bytes long; a program can be given {LARGEST:,}, so hand it over in a file"
-        )
+    if size + len(variable) + 2 > LARGEST:
+        raise _error(at, f"the value is {size:,} bytes long; a program can be given 128 KiB, so hand it over in a file")
     return text
 
 
@@ -197,7 +195,8 @@ def option(template: Template, params: Scopes, workflow: Scopes) -> Any:
         InputError: it has none; without the place.
     """
     scopes = {"params": params, "workflow": workflow, "env": _Env()}
-    return evaluate(template[0].source, scopes) if isinstance(template[0], Expression) else template[0]
+    values = [part if isinstance(part, str) else evaluate(part.source, scopes) for part in template]
+    return values[0] if len(values) == 1 else "".join(map(text_of, values))
 
 
 def early_problems(found: Expressions, params: Scopes) -> Iterator[Problem]:

@@ -12,9 +12,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NoReturn
 
-from lightflow.expressions.places import ARITHMETIC_TEST, ARITHMETIC_TESTS, INDEX, Simple
+from lightflow.expressions.heredoc import Document, Unclear, announced
+from lightflow.expressions.places import (
+    ARITHMETIC_TEST,
+    ARITHMETIC_TESTS,
+    INDEX,
+    SCRIPT_INPUT,
+    Line,
+    Refused,
+    Run,
+    Simple,
+    Site,
+)
+
+__all__ = ["SHELLS", "SITE", "Refused", "Site", "rewrite"]
 
 SITE: Final = "\0"
 SHELLS: Final = frozenset(["sh", "dash", "ash", "bash"])
@@ -26,50 +39,28 @@ _OF_CASE: Final = (";;", ";&", ";;&")
 _BEFORE_A_COMMAND: Final = frozenset(["if", "then", "else", "elif", "do", "while", "until", "!", "{", "}", "time"])
 
 
-class Refused(ValueError):
-    """An expression cannot be put where it stands; `site` is its number."""
-
-    def __init__(self, message: str, site: int) -> None:
-        super().__init__(message)
-        self.site = site
-
-
-class Site(NamedTuple):
-    """An expression: the variable that will hold its value; or text to stand in its place as it is (`raw`)."""
-
-    variable: str
-    raw: str | None = None
-    quoted: bool = False  # its value is one word of shell text already
-
-
 def rewrite(text: str, sites: Sequence[Site], shell: str = "sh") -> str:
     """The script with a reference in place of each `SITE`.
 
     Raises:
         Refused: one of them cannot stand where it does.
     """
-    run = _Run(sites, shell)
+    run = Run(sites, shell)
     scanner = _Scanner(text, run)
     scanner.commands(None)
     return "".join(scanner.out)
 
 
-class _Run:
-    """What all parts of one script share: which expression comes next."""
-
-    def __init__(self, sites: Sequence[Site], shell: str) -> None:
-        self.sites, self.shell, self.next = sites, shell, 0
-
-    def refuse(self, message: str) -> NoReturn:
-        raise Refused(message, min(self.next, len(self.sites) - 1))
-
-
 class _Scanner:
-    def __init__(self, text: str, run: _Run) -> None:
+    """One stretch of text. `evaluated` says how all that is printed in it is evaluated, if it is."""
+
+    def __init__(self, text: str, run: Run, evaluated: str | None = None) -> None:
         self.text, self.run, self.at = text, run, 0
         self.out: list[str] = []
         self.simple = Simple()
         self.part = 0  # where in `out` the part of the word begins that is being read
+        self.evaluated = evaluated
+        self.waiting = 0  # here-documents whose lines have not come
 
     # -- small steps ---------------------------------------------------------------------------------------------
 
@@ -88,14 +79,24 @@ class _Scanner:
     def site(self, before: str = "", behind: str = "") -> None:
         """The expression that stands here; `before` and `behind` surround the reference."""
         site, simple = self.run.sites[self.run.next], self.simple
-        word = (simple.word or "") + "".join(self.out[self.part :]).strip("'\"")
-        objection = simple.objection(word, quoted=site.quoted) if site.raw is None else None
-        if objection is not None:
-            self.run.refuse(objection)
+        if site.raw is None:
+            objection = simple.objection(self._word(), quoted=site.quoted)
+            if objection is None and not site.quoted:
+                objection = self.evaluated
+            if objection is not None:
+                self.run.refuse(objection)
         simple.tested = simple.condition
         self.run.next += 1
         self.at += 1
         self.out.append(site.raw if site.raw is not None else f"{before}${{{site.variable}}}{behind}")
+
+    def _word(self) -> str:
+        """The word that is being read, as far as it has been."""
+        return (self.simple.word or "") + "".join(self.out[self.part :]).strip("'\"")
+
+    def _inside(self) -> str | None:
+        """How what a substitution prints here is evaluated, if it is."""
+        return self.simple.evaluates(self._word(), quoted=False) or self.evaluated
 
     def escape(self) -> str:
         """A backslash and what it stands before."""
@@ -107,24 +108,31 @@ class _Scanner:
 
     def commands(self, end: str | None) -> None:
         """Commands up to `)` (which is left), or to the end of the text."""
-        outer, self.simple = (self.simple, self.part), Simple()
+        outer = (self.simple, self.part, self.evaluated)
+        if end is not None:
+            self.evaluated = self._inside()
+        self.simple = Simple()
         cases: list[str] = []  # of each `case` around: "subject", "pattern" or "body"
-        documents: list[tuple[str, bool, bool]] = []
+        documents: list[Document] = []
+        line = Line(self.run.next)
         while (char := self.peek()) != "":
             in_pattern = bool(cases) and cases[-1] == "pattern"
             if char in " \t" or (self.simple.condition and char in "()<>&|"):
                 self._word_ends(cases)
                 self.copy()
             elif char == "\n":
-                self._command_ends(cases)
+                self._command_ends(cases, line)
                 self.copy()
+                if self.waiting > len(documents):
+                    self.run.refuse("shells differ in where the here-document before this bracket begins")
                 for document in documents:
-                    self._document(*document)
+                    self._document(document, SCRIPT_INPUT if line.reads_script else self.evaluated)
                 documents.clear()
+                line = Line(self.run.next)
             elif char in ";&|":
-                self._command_ends(cases)
-                operators = (";;&", ";;", ";&", "&&", "||")
+                operators = (";;&", ";;", ";&", "&&", "||", "|&")
                 operator = next((one for one in operators if self.text.startswith(one, self.at)), char)
+                self._command_ends(cases, line, operator)
                 self.copy(len(operator))
                 if operator in _OF_CASE and cases:
                     cases[-1] = "pattern"
@@ -136,7 +144,7 @@ class _Scanner:
                 else:
                     self._nested("(")
             elif char == ")":
-                self._command_ends(cases)
+                self._command_ends(cases, line)
                 if in_pattern and cases:
                     cases[-1] = "body"
                     self.copy()
@@ -145,7 +153,8 @@ class _Scanner:
                 elif documents:
                     self.run.refuse("a here-document must end before the bracket around it")
                 else:
-                    self.simple, self.part = outer
+                    self.simple, self.part, self.evaluated = outer
+                    self.simple.tested = self.simple.condition
                     return
             elif char in "<>":
                 self._redirection(cases, documents)
@@ -153,12 +162,12 @@ class _Scanner:
                 self._comment()
             else:
                 self._part_of_word()
-        self._word_ends(cases)
+        self._command_ends(cases, line)
         if end is not None:
             self.run.refuse("a bracket is not closed: the place of the expression is unclear")
 
     def _comment(self) -> None:
-        self.simple = Simple()  # nothing in it is a command's
+        self.part = len(self.out)
         while self.peek() not in ("\n", ""):
             if self.peek() == SITE:
                 self.site()
@@ -197,7 +206,7 @@ class _Scanner:
             return
         bare, simple.bare = simple.bare, True
         if simple.target:
-            simple.target = False
+            simple.target = simple.text_input = False
             return
         first = not simple.words
         simple.words.append(word)
@@ -205,8 +214,7 @@ class _Scanner:
             if word in ARITHMETIC_TESTS and simple.tested:
                 self.run.next -= 1  # the one before it
                 self.run.refuse(ARITHMETIC_TEST)
-            if word == "]]":
-                simple.condition = False
+            simple.condition = word != "]]"
         elif not bare:
             return
         elif cases and cases[-1] == "subject" and word == "in":
@@ -223,10 +231,20 @@ class _Scanner:
         elif word == "[[":
             simple.condition = True
 
-    def _command_ends(self, cases: list[str]) -> None:
+    def _command_ends(self, cases: list[str], line: Line, operator: str = "") -> None:
         self._word_ends(cases)
-        if not self.simple.condition:
-            self.simple = Simple()
+        if self.simple.condition:
+            return
+        if self.simple.reads_script():
+            line.reads_script = True
+            if line.piped and (site := self.run.bare(line.first, line.begun)) is not None:
+                self.run.next = site
+                self.run.refuse(SCRIPT_INPUT)
+        line.piped = operator in ("|", "|&")
+        line.begun = self.run.next
+        if not line.piped:
+            line.first = self.run.next
+        self.simple = Simple()
 
     def _nested(self, opening: str) -> None:
         """Commands (or the words of an array) in brackets."""
@@ -238,7 +256,7 @@ class _Scanner:
 
     # -- redirections --------------------------------------------------------------------------------------------
 
-    def _redirection(self, cases: list[str], documents: list[tuple[str, bool, bool]]) -> None:
+    def _redirection(self, cases: list[str], documents: list[Document]) -> None:
         simple = self.simple
         if self.peek(2) in ("<(", ">("):
             self._nested(self.peek(2))
@@ -249,64 +267,34 @@ class _Scanner:
         self._word_ends(cases)
         if self.peek(3) == "<<<":
             self.copy(3)
-            simple.target = True
+            simple.target = simple.text_input = True
         elif self.peek(2) == "<<":
-            self.copy(2)
-            tabs = self.peek() == "-"
-            if tabs:
-                self.copy()
-            while self.peek() in (" ", "\t"):
-                self.copy()
-            documents.append((*self._delimiter(), tabs))
+            try:
+                document, end = announced(self.text, self.at + 2)
+            except Unclear as error:
+                self.run.refuse(str(error))
+            self.copy(end - self.at)
+            documents.append(document)
+            self.waiting += 1
         else:
             operators = (">>", "<&", ">&", "<>", ">|")
             self.copy(2 if self.peek(2) in operators else 1)
             simple.target = True
 
-    def _delimiter(self) -> tuple[str, bool]:
-        """The word that ends a here-document, and whether it was quoted."""
-        word, quoted = "", False
-        while (char := self.peek()) not in ("", " ", "\t", "\n", ";", "&", "|", "<", ">", "(", ")"):
-            if char == SITE:
-                self.run.refuse("the word that ends a here-document cannot come from an expression")
-            if char in "$`":
-                self.run.refuse(
-                    "the word that ends a here-document must be plain: the place of the expression is unclear"
-                )
-            if char == "\\":
-                quoted = True
-                word += self.copy(2)[1:]
-            elif char in "'\"":
-                quoted = True
-                end = self.text.find(char, self.at + 1)
-                if end < 0:
-                    self.run.refuse("a quote before the expression is not closed")
-                word += self.copy(end + 1 - self.at)[1:-1]
-            else:
-                word += self.copy()
-        return word, quoted
-
-    def _document(self, word: str, quoted: bool, tabs: bool) -> None:
-        """The lines of a here-document, up to the word that ends it."""
-        start, place, joined = self.at, self.at, False
-        while place < len(self.text):
-            end = self.text.find("\n", place)
-            end = len(self.text) if end < 0 else end
-            line = self.text[place:end]
-            if (line.lstrip("\t") if tabs else line) == word and not joined:
-                break
-            joined = not quoted and (len(line) - len(line.rstrip("\\"))) % 2 == 1
-            place = min(end + 1, len(self.text))
-        body = self.text[start:place]
-        if quoted and SITE in body:
+    def _document(self, document: Document, evaluated: str | None) -> None:
+        """The lines of a here-document, and the one that ends it."""
+        self.waiting -= 1
+        place = document.end(self.text, self.at)
+        body = self.text[self.at : place]
+        if document.quoted and SITE in body:
             self.run.refuse(
                 "nothing is expanded in a here-document whose word is quoted; write the word without quotes "
                 "(and a backslash before each other $)"
             )
-        if quoted:
+        if document.quoted:
             self.out.append(body)
         else:
-            inner = _Scanner(body, self.run)
+            inner = _Scanner(body, self.run, evaluated)
             inner.here_document()
             self.out += inner.out
         self.at = place
@@ -495,7 +483,7 @@ class _Scanner:
             return
         if "\\" + SITE in inside or (mode != "plain" and '\\"' in inside):
             self.run.refuse("the backslashes in backticks make the place of the expression unclear; use $(…)")
-        inner = _Scanner(re.sub(r"\\([$`\\])", r"\1", inside), self.run)
+        inner = _Scanner(re.sub(r"\\([$`\\])", r"\1", inside), self.run, self._inside())
         inner.commands(None)
         self.out += ["`", *_escaped(inner.out), "`"]
         self.at = end + 1

@@ -50,12 +50,12 @@ def _env(description: str) -> Schema:
 
 
 #: What stands for a value until the run begins.
-_EXPRESSION: Final = r"^\$\{\{[\s\S]*\}\}$"
+_EXPRESSION: Final = r"\$\{\{"
 
 
 def is_expression(value: object) -> bool:
     """Is the value one that is only known when the run begins?"""
-    return isinstance(value, str) and value.startswith("${{")
+    return isinstance(value, str) and "${{" in value
 
 
 def _or_expression(schema: Schema) -> Schema:

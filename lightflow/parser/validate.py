@@ -58,7 +58,8 @@ def validate(source: Source, registry: Registry) -> Checked:
         params, wrong = read_params(tree)
         problems += wrong
     found = _expressions(tree) if "${{" in source.text else Found({}, [])
-    problems += found.problems[:MAX_PROBLEMS]
+    told = {problem.path for problem in problems}
+    problems += [problem for problem in found.problems if problem.path not in told][:MAX_PROBLEMS]
     if isinstance(tasks, dict):
         good = {task_id: task for task_id, task in tasks.items() if isinstance(task, dict)}
         for checks in (

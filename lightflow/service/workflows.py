@@ -16,6 +16,8 @@ from liteflow.graph import Graph
 from liteflow.params import Param
 from liteflow.picture import Edge, Node, Picture
 
+#: The heading of the edges that only expressions make.
+FROM_EXPRESSIONS: Final = "From expressions"
 _TEMPLATE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 
 
@@ -154,7 +156,7 @@ def picture(workflow: Outline) -> Picture:
     edges = tuple(Edge(above, task.id) for task in workflow.tasks for above in task.depends_on)
     implied = [f"{task.id} reads {above}" for task in workflow.tasks for above in task.implied]
     more = f" and {len(implied) - 3} more" if len(implied) > 3 else ""
-    facts = (("From expressions", ", ".join(implied[:3]) + more),) if implied else ()
+    facts = ((FROM_EXPRESSIONS, ", ".join(implied[:3]) + more),) if implied else ()
     return Picture(workflow.name, nodes, edges, workflow.description or None, facts=facts)
 
 

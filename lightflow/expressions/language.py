@@ -135,8 +135,9 @@ class Mistake(ValueError):
     """An expression that cannot be used; the message says why."""
 
 
+@functools.lru_cache(maxsize=4096)
 def parse(source: str) -> nodes.Expr:
-    """The expression as a tree.
+    """The expression as a tree, which is not to be changed.
 
     Raises:
         Mistake: it is none, or uses what is not allowed here.

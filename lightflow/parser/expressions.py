@@ -15,7 +15,7 @@ from lightflow.expressions.names import EARLY, Known, Uses, uses
 from lightflow.expressions.shell import SHELLS, SITE, Refused, Site, rewrite
 from lightflow.expressions.split import OPEN, NotClosed, Part, split
 from lightflow.parser.canonical import Tree
-from lightflow.parser.positions import Key, place_behind
+from lightflow.parser.positions import Key, Lines
 from lightflow.parser.schema import COMMON
 from lightflow.parser.spec import Expression, Expressions, Found, Template
 from lightflow.plugins.shell_task import DEFAULT_SHELL
@@ -38,6 +38,7 @@ def read_expressions(tree: Tree) -> Found:
 class _Reader:
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
+        self._lines = Lines(tree.source.text)
         self.problems: list[Problem] = []
         self.tasks: dict[str, Expressions] = {}
         root = tree.root
@@ -196,9 +197,7 @@ class _Reader:
         problem = self.tree.problem(path, "")
         if not problem.line:
             return problem
-        line, column = place_behind(
-            self.tree.source.text, problem.line, problem.column, OPEN, text.count(OPEN, 0, start)
-        )
+        line, column = self._lines.behind(problem.line, problem.column, OPEN, text.count(OPEN, 0, start))
         return problem._replace(line=line, column=column)
 
     def _problem(self, path: Path, value: Any, start: int, message: str) -> None:

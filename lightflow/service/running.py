@@ -140,9 +140,15 @@ def _differs(loaded: Loaded, last: RunRecord, options: RunOptions) -> bool:
     return False
 
 
-def _start(loaded: Loaded, options: RunOptions, done: dict[str, float] | None = None) -> DagRun:
+def _start(
+    loaded: Loaded,
+    options: RunOptions,
+    done: dict[str, float] | None = None,
+    values: Mapping[str, Any] | None = None,
+) -> DagRun:
     settings = loaded.settings
-    values = complete(loaded.params, options.params, loaded.path)
+    if values is None:
+        values = complete(loaded.params, options.params, loaded.path)
     return loaded.build(values).run(
         options.max_workers or settings.max_parallel_tasks,
         options.mode or settings.mode,
@@ -191,10 +197,14 @@ def _import(loaded: Loaded, saved: checkpoint.Checkpoint, options: RunOptions, n
         raise checkpoint.CheckpointError(
             f"{saved.path}: is a checkpoint of {saved.workflow_name!r}, not of {loaded.name!r}"
         )
-    tasks = loaded.build(complete(loaded.params, options.params, loaded.path)).tasks
+    if saved.params is None:
+        values = complete(loaded.params, options.params, loaded.path)
+    else:
+        values = kept(loaded.params, options.params, saved.run_id, saved.params)
+    tasks = loaded.build(values).tasks
     done = {name: seconds for name, seconds in saved.succeeded.items() if name in tasks}
     notify(f"{len(done)} of {len(tasks)} tasks are done according to {saved.path}")
-    return _start(loaded, options, done)
+    return _start(loaded, options, done, values)
 
 
 def _observers(loaded: Loaded, options: RunOptions) -> list[Observer]:

@@ -168,6 +168,41 @@ def test_a_run_keeps_its_parameters(lightflow: Lightflow, tmp_path: Path) -> Non
     assert "day 2026-01-31 rows 100" in logged(lightflow, "a")
 
 
+def test_a_checkpoint_keeps_the_parameters(lightflow: Lightflow, tmp_path: Path) -> None:
+    write(tmp_path, PLAIN + '      b: {run: "true"}\n')
+    assert lightflow("run", "flow.yaml", "-p", "day=2026-01-31", "-p", "rows=7", EXIT="1").returncode == 1
+    for path in tmp_path.glob("lightflow.db*"):
+        path.unlink()
+    assert "not rows=8" in lightflow("resume", "flow.yaml", "-p", "rows=8").stderr
+    done = lightflow("resume", "flow.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "day 2026-01-31 rows 7" in logged(lightflow, "a")
+
+
+def test_a_killed_run_goes_on_with_its_parameters(lightflow: Lightflow, tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        """\
+        params: {rows: 3}
+        tasks:
+          make: {type: python, call: functions:make, args: {rows: "${{ params.rows }}", day: 0, label: "", raw: 0}}
+          use: {run: "echo rows ${{ tasks.make.result.rows }}; test -e killed || { touch killed; kill -9 $PPID_OF_ALL; sleep 9; }"}
+        """.replace("$PPID_OF_ALL", "$(cat pid)"),
+    )
+    script = f"echo $$ > pid; exec {sys.executable} -m lightflow run flow.yaml -p rows=4"
+    done = subprocess.run(
+        ["/bin/sh", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == -9
+    again = lightflow("resume", "flow.yaml")
+    assert again.returncode == 0, again.stderr
+    assert "rows 4\n" in logged(lightflow, "use")
+
+
 def test_auto_resume_starts_anew_for_other_parameters(lightflow: Lightflow, tmp_path: Path) -> None:
     write(tmp_path, PLAIN + "    settings: {resume: auto}\n")
     assert lightflow("run", "flow.yaml", "-p", "day=2026-01-31", EXIT="1").returncode == 1

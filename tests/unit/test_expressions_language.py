@@ -225,3 +225,18 @@ def test_values_as_text() -> None:
     assert [text_of(one) for one in values] == [
         "x", "true", "", "3", "1.5", '[1,"a"]', '{"a":null}', "[1]", "2026-01-31", "\udcff",
     ]  # fmt: skip
+
+
+def test_a_late_part_crosses_to_a_fresh_interpreter() -> None:
+    import pickle
+
+    from lightflow.expressions.late import TaskLate
+    from lightflow.parser.workflow_loader import loads_workflow
+
+    text = "params: {n: 1}\ntasks:\n  a: {run: 'true'}\n  b: {run: 'echo ${{ params.n }} ${{ tasks.a.outputs.m }}'}\n"
+    spec = loads_workflow(text).tasks["b"]
+    assert (spec.depends_on, spec.implied) == (("a",), ("a",))
+    assert spec.expressions is not None
+    late = TaskLate(spec.expressions, "/")
+    assert pickle.loads(pickle.dumps(late)) == late
+    assert late.reads == (Ref("a", "m"),)

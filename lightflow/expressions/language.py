@@ -6,9 +6,10 @@ the text `007` would come out as a number.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from jinja2 import TemplateSyntaxError, Undefined, UndefinedError, nodes
@@ -16,7 +17,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from lightflow.errors import did_you_mean
-from lightflow.expressions.filters import FILTERS, TESTS, TooMuch, bounded, install
+from lightflow.expressions.filters import FILTERS, TESTS, TooMuch, bounded, install, text_of
 from liteflow.errors import InputError
 
 LONGEST: Final = 10_000  # characters of one expression
@@ -135,6 +136,17 @@ class Mistake(ValueError):
     """An expression that cannot be used; the message says why."""
 
 
+def _check_names(tree: nodes.Expr) -> None:
+    for node in (tree, *tree.find_all((nodes.Filter, nodes.Test))):
+        if not isinstance(node, nodes.Filter | nodes.Test):
+            continue
+        known = FILTERS if isinstance(node, nodes.Filter) else TESTS
+        what = "filter" if isinstance(node, nodes.Filter) else "test"
+        name = node.name
+        if name not in known:
+            raise Mistake(f"there is no {what} {name!r}{did_you_mean(name, known)}")
+
+
 @functools.lru_cache(maxsize=4096)
 def parse(source: str) -> nodes.Expr:
     """The expression as a tree, which is not to be changed.
@@ -152,19 +164,12 @@ def parse(source: str) -> nodes.Expr:
         if not parser.stream.eos:
             raise Mistake(f"{parser.stream.current.value!r} does not belong into the expression")
         tree.set_environment(_sandbox())
+        _check_names(tree)
     except TemplateSyntaxError as error:
         reason = (error.message or "it cannot be understood").replace("end of template", "end of the expression")
         raise Mistake(f"not an expression: {reason}") from None
     except RecursionError:
         raise Mistake("the expression is nested too deeply") from None
-    for node in (tree, *tree.find_all((nodes.Filter, nodes.Test))):
-        if not isinstance(node, nodes.Filter | nodes.Test):
-            continue
-        known = FILTERS if isinstance(node, nodes.Filter) else TESTS
-        what = "filter" if isinstance(node, nodes.Filter) else "test"
-        name = node.name
-        if name not in known:
-            raise Mistake(f"there is no {what} {name!r}{did_you_mean(name, known)}")
     return tree
 
 
@@ -179,17 +184,41 @@ def evaluate(source: str, scopes: Mapping[str, Any]) -> Any:
     Raises:
         InputError: a name is not there, or the operation cannot be done; one sentence.
     """
-    try:
+    with _in_a_sentence():
         value = _compiled(source)(**scopes)
-        if isinstance(value, Undefined):
-            value._fail_with_undefined_error()
         if hasattr(value, "__next__") or isinstance(value, range):
             value = list(value)  # of map, select and their like
+        _all_there(value)
         return value
+
+
+def text_for(value: Any) -> str:
+    """The text that stands in the place of an expression with this value. Raises InputError."""
+    with _in_a_sentence():
+        return text_of(value)
+
+
+def _all_there(value: Any) -> None:
+    """Raises UndefinedError for a value that is not there, also inside a list or mapping that was put together."""
+    waiting = [value]
+    for one in waiting:
+        if isinstance(one, Undefined):
+            one._fail_with_undefined_error()
+        elif isinstance(one, list | tuple):
+            waiting += one
+        elif isinstance(one, dict):
+            waiting += one.values()
+
+
+@contextlib.contextmanager
+def _in_a_sentence() -> Iterator[None]:
+    """Whatever goes wrong becomes an InputError."""
+    try:
+        yield
     except (UndefinedError, ScopeError, TooMuch, InputError) as error:
-        raise InputError(f"{error}") from None
+        raise InputError(str(error)) from None
     except (RecursionError, MemoryError):
         raise InputError("the expression takes too much memory") from None
     except Exception as error:  # noqa: BLE001 - a filter on a value that it is not made for
-        text = str(error) or type(error).__name__
-        raise InputError(text if isinstance(error, ValueError) else f"{text} ({type(error).__name__})") from None
+        said = str(error) or type(error).__name__
+        raise InputError(said if isinstance(error, ValueError) else f"{said} ({type(error).__name__})") from None

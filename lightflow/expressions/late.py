@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 from lightflow.errors import Problem
-from lightflow.expressions.filters import text_of
-from lightflow.expressions.language import Scope, ScopeError, evaluate
+from lightflow.expressions.language import Scope, ScopeError, evaluate, text_for
 from lightflow.expressions.split import split
 from lightflow.parser.spec import Expression, Expressions, Template
 from liteflow.context import idempotency_key
@@ -131,16 +130,19 @@ def _evaluated(expression: Expression, scopes: Scopes) -> Any:
     try:
         return evaluate(expression.source, scopes)
     except InputError as error:
-        raise InputError(str(expression.at._replace(message=str(error)))) from None
+        raise _error(expression.at, str(error)) from None
 
 
 def _text(expression: Expression, scopes: Scopes) -> str:
-    return text_of(_evaluated(expression, scopes))
+    try:
+        return text_for(evaluate(expression.source, scopes))
+    except InputError as error:
+        raise _error(expression.at, str(error)) from None
 
 
 def for_process(template: Template, scopes: Scopes, variable: str = "") -> str:
     """The value as text that a program can be given. Raises InputError."""
-    text = text_of(value_of(template, scopes))
+    text = "".join(part if isinstance(part, str) else _text(part, scopes) for part in template)
     at = next(part.at for part in template if isinstance(part, Expression))
     if "\0" in text:
         raise _error(at, "the value holds a NUL character, which no program can be given")
@@ -196,7 +198,7 @@ def option(template: Template, params: Scopes, workflow: Scopes) -> Any:
     """
     scopes = {"params": params, "workflow": workflow, "env": _Env()}
     values = [part if isinstance(part, str) else evaluate(part.source, scopes) for part in template]
-    return values[0] if len(values) == 1 else "".join(map(text_of, values))
+    return values[0] if len(values) == 1 else "".join(map(text_for, values))
 
 
 def early_problems(found: Expressions, params: Scopes) -> Iterator[Problem]:
@@ -225,7 +227,7 @@ def preview(text: str, params: Scopes, workflow: Scopes) -> str:
             shown.append(part)
             continue
         try:
-            shown.append(text_of(evaluate(part.source, scopes)))
+            shown.append(text_for(evaluate(part.source, scopes)))
         except InputError:
             shown.append(text[part.start : part.end])
     return "".join(shown)

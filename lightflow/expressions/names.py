@@ -52,6 +52,13 @@ def uses(source: str, known: Known) -> Uses:
     Raises:
         Mistake: it is none, or names what is not there; the message says what is.
     """
+    try:
+        return _uses(source, known)
+    except RecursionError:
+        raise Mistake("the expression is nested too deeply") from None
+
+
+def _uses(source: str, known: Known) -> Uses:
     tree = parse(source)
     raw = isinstance(tree, nodes.Call) and isinstance(tree.node, nodes.Name) and tree.node.name == "raw"
     if raw:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightflow.expressions.filters import text_of
-from lightflow.expressions.language import Mistake, evaluate, parse
+from lightflow.expressions.language import Mistake, evaluate
 from lightflow.expressions.names import Known, uses
 from lightflow.expressions.split import NotClosed, Part, split
 from liteflow.errors import InputError
@@ -31,7 +31,7 @@ PARAMS: dict[str, Any] = {
 
 
 def value(source: str) -> Any:
-    parse(source)
+    uses(source, Known([*PARAMS, "missing", "tex"], []))
     return evaluate(source, {"params": PARAMS})
 
 
@@ -92,6 +92,9 @@ def test_values(source: str, expected: Any) -> None:
         ("1 / 0", "division by zero (ZeroDivisionError)"),
         ("'x' | int", "int: 'x' is not a whole number"),
         ("'{' | from_json", "from_json: not JSON"),
+        ("[params.n, params.missing]", "there is no 'missing'"),
+        ("{'a': params.missing} | json", "there is no 'missing'"),
+        ("[params.missing] | join", "there is no 'missing'"),
         ("params.text + 1", "can only concatenate"),
     ],
 )
@@ -135,6 +138,11 @@ def test_errors_are_one_sentence(source: str, message: str) -> None:
         "cycler(1)",
         "[" * 5000 + "]" * 5000,
         "1" + "+1" * 6000,
+        "1" + "+1" * 4000,
+        "(" * 2000 + "1" + ")" * 2000,
+        "not " * 2000 + "1",
+        "params" + ".n" * 3000,
+        "params.n" + "|int" * 2000,
         "namespace(a=1)",
         "joiner()",
         "dict(a=1)",

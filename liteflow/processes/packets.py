@@ -15,6 +15,9 @@ from liteflow.errors import ResourceError
 
 _LARGE: Final = 32 * 1024
 _ONE_DESCRIPTOR: Final = socket.CMSG_SPACE(4)
+# Plain numbers: to combine the flags of `socket` costs more than the call.
+_CLOSE_ON_EXEC: Final = int(socket.MSG_CMSG_CLOEXEC)
+_NOW: Final = int(socket.MSG_DONTWAIT)
 
 
 def pack(value: Any) -> bytes:
@@ -37,8 +40,8 @@ def send(sock: socket.socket, packet: bytes, flags: int = 0) -> None:
 
 
 def receive(sock: socket.socket, flags: int = 0) -> Any:
-    """The next value. Raises EOFError when the other side is gone, BlockingIOError with MSG_DONTWAIT."""
-    packet, ancillary, _, _ = sock.recvmsg(_LARGE, _ONE_DESCRIPTOR, flags | socket.MSG_CMSG_CLOEXEC)
+    """The next value. Raises EOFError when the other side is gone, BlockingIOError where flags say not to wait."""
+    packet, ancillary, _, _ = sock.recvmsg(_LARGE, _ONE_DESCRIPTOR, _CLOSE_ON_EXEC | flags)
     if not packet:
         raise EOFError
     if ancillary:
@@ -64,7 +67,7 @@ class Mailbox:
     def post(self, packet: bytes) -> bool:
         """Send without waiting; False when the socket takes no more."""
         try:
-            send(self.ours, packet, socket.MSG_DONTWAIT)
+            send(self.ours, packet, _NOW)
         except BlockingIOError:
             return False
         return True
@@ -82,7 +85,7 @@ class Mailbox:
         values: list[Any] = []
         try:
             while True:
-                values.append(receive(sock, socket.MSG_DONTWAIT))
+                values.append(receive(sock, _NOW))
         except BlockingIOError:
             return values
         except (EOFError, OSError):  # closed

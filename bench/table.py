@@ -1,0 +1,184 @@
+"""Results as Markdown, and where the documentation keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from bench.goals import GOALS, Goal, measured
+from bench.measure import ROOT
+from bench.results import Result, Results
+
+#: The columns of the short table: workload, head, and whether tasks per second are told.
+SHORT: Final = (
+    ("wide", "1,000 Python tasks, threads"),
+    ("layered", "20 × 50, each reads two values"),
+    ("layered-processes", "the same in processes"),
+    ("large", "10,000 in 100 layers"),
+    ("shell", "500 × `true`, 4 at a time"),
+    ("chain", "chain of 200 × `true`"),
+    ("start", "one task from the command line, CPU"),
+)
+#: Who is one line in the short table, though it has another name in another mode.
+SAME: Final = {
+    "Parsl, HTEX": "Parsl",
+    "Parsl, threads": "Parsl",
+    "Dask, processes": "Dask",
+    "Dask, threads": "Dask",
+    "bare thread pool": "bare pool of Python",
+    "bare process pool": "bare pool of Python",
+    "bare Popen": "bare pool of Python",
+    "make -j4": "make, ninja",
+    "ninja -j4": "make, ninja",
+}
+PAGES: Final = {
+    "bench:short": (ROOT / "README.md",),
+    "bench": (ROOT / "docs" / "explanation" / "performance.md",),
+}
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table; the first row is its head."""
+    lines = ["| " + " | ".join(cells) + " |" for cells in rows]
+    lines.insert(1, "| " + " | ".join("---" for _ in rows[0]) + " |")
+    return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    """Three digits, in the unit that suits."""
+    for factor, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "µs")):
+        if seconds * factor >= 1 or unit == "µs":
+            number = seconds * factor
+            digits = 0 if number >= 100 else 1 if number >= 10 else 2
+            return f"{number:,.{digits}f} {unit}"
+    raise AssertionError("there is a smallest unit")
+
+
+def amount(number: float, measure: str) -> str:
+    """A median with its unit."""
+    if measure == "us_per_task":
+        return duration(number / 1e6)
+    return duration(number)
+
+
+def long(result: Result) -> str:
+    """All that is known of a workload."""
+    many = result["tasks"] > 1
+    head = ["", "keeps state", "median", f"× {result['baseline']}"]
+    head += ["tasks/s"] if many else []
+    head += ["whole program", "CPU", "memory", "rounds"]
+    rows = [head]
+    for one in result["entries"]:
+        name = " ".join(part for part in (f"**{one['name']}**" if not one["peer"] and one["durable"] and "throw" not in
+                                          one["name"] else one["name"], one.get("version", "")) if part)  # fmt: skip
+        name += f" ({one['note']})" if one["note"] else ""
+        if "failed" in one:
+            rows.append([name, "", f"not run: {one['failed']}", *[""] * (len(head) - 3)])
+            continue
+        cells = [name, "yes" if one["durable"] else "no", amount(one["median"], result["measure"])]
+        cells.append(f"{one['ratio']:.2f}" if "ratio" in one else "")
+        if many:
+            cells.append(f"{per_second(result, one):,.0f}")
+        cells += [duration(one["wall"]), duration(one["cpu"]), f"{one['peak_mb']:.0f} MB", str(len(one["values"]))]
+        rows.append(cells)
+    note = f"\n\n{result['note']}" if result["note"] else ""
+    return markdown(rows) + note
+
+
+def per_second(result: Result, one: dict[str, Any]) -> float:
+    """Tasks in a second."""
+    if result["measure"] == "us_per_task":
+        return float(1e6 / one["median"])
+    return float(result["tasks"] / one["median"])
+
+
+def short(results: Results) -> str:
+    """One line for each contestant, one column for each of the main workloads."""
+    workloads = [(results["workloads"][name], title) for name, title in SHORT if name in results["workloads"]]
+    lines: dict[str, list[str]] = {}
+    durable: dict[str, bool] = {}
+    for column, (result, _) in enumerate(workloads):
+        for one in reversed(result["entries"]):  # the fastest of those that share a line is written last
+            name = SAME.get(one["name"], one["name"])
+            if "median" not in one or name == "lightflow --version":
+                continue
+            durable[name] = one["durable"]
+            cells = lines.setdefault(name, [""] * len(workloads))
+            cells[column] = amount(one["median"], result["measure"])
+    order = sorted(lines, key=lambda name: (not name.lower().startswith("lightflow"), not durable[name]))
+    rows = [["", "keeps state", *(title for _, title in workloads)]]
+    for name in order:
+        shown = f"**{name}**" if name.lower().startswith("lightflow") else name
+        rows.append([shown, "yes" if durable[name] else "no", *lines[name]])
+    return markdown(rows)
+
+
+def own(results: Results, names: Iterable[str]) -> str:
+    """Workloads that only Lightflow does, a line each."""
+    rows = [["what", "Lightflow", "beside it", "ratio", "memory"]]
+    for name in names:
+        result = results["workloads"].get(name)
+        ours = next((one for one in result["entries"] if one["name"] == "Lightflow"), None) if result else None
+        if not result or not ours:
+            continue
+        if "failed" in ours:
+            rows.append([result["title"], f"not run: {ours['failed']}", "", "", ""])
+            continue
+        beside = next((one for one in result["entries"] if one is not ours and "median" in one), None)
+        rows.append(
+            [
+                result["title"],
+                amount(ours["median"], result["measure"]),
+                f"{beside['name']}: {amount(beside['median'], result['measure'])}" if beside else "",
+                f"{ours['ratio']:.2f}" if beside else "",
+                f"{ours['peak_mb']:.0f} MB"
+                + (f", {ours['said']['kb_per_task']:.2f} KB a task" if "kb_per_task" in ours["said"] else ""),
+            ]
+        )
+    return markdown(rows)
+
+
+def goals(results: Results, wanted: Sequence[Goal] = GOALS) -> str:
+    """What was to be reached, and what was."""
+    rows = [["goal", "at most", "measured"]]
+    for goal in wanted:
+        result = results["workloads"].get(goal.workload)
+        number = measured(goal, result) if result else None
+        if number is not None:
+            reached = f"{number:.2f}" if number <= goal.most else f"**{number:.2f}**"
+            rows.append([goal.title, f"{goal.most:g}{goal.unit}", f"{reached}{goal.unit}"])
+    return markdown(rows)
+
+
+def conditions(results: Results) -> str:
+    """On what it was measured, and what the columns mean."""
+    facts = results["machine"]
+    dates = sorted({result["date"] for result in results["workloads"].values()})
+    when = " and ".join(sorted({dates[0], dates[-1]}))
+    return (
+        f"Medians, measured on {when} with Lightflow {facts['lightflow']}, Python {facts['python']}, SQLite "
+        f"{facts['sqlite']}, Linux {facts['linux']}, {facts['cores']} cores, by `make bench`."
+    )
+
+
+def write(texts: dict[str, str]) -> list[Path]:
+    """Put texts between their markers; returns the pages that changed.
+
+    Raises:
+        ValueError: a page has lost its markers.
+    """
+    changed = []
+    for marker, text in texts.items():
+        start, end = f"<!-- {marker}:start -->", f"<!-- {marker}:end -->"
+        for page in PAGES[marker]:
+            old = page.read_text(encoding="utf-8")
+            before, found, rest = old.partition(start)
+            _, closed, after = rest.partition(end)
+            if not found or not closed:
+                raise ValueError(f"{page}: has no {start} … {end}")
+            new = f"{before}{start}\n{text}\n{end}{after}"
+            if new != old:
+                page.write_text(new, encoding="utf-8")
+                changed.append(page)
+    return changed

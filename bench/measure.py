@@ -124,11 +124,13 @@ def _run(argv: Sequence[str], folder: Path, environ: dict[str, str], timeout_s: 
         in_time = False
         try:
             with open(os.pidfd_open(process.pid), "rb") as ended:
-                while not (in_time := bool(select.select([ended], [], [], _LOOK_S if look else timeout_s)[0])):
-                    if time.perf_counter() - began > timeout_s:
+                pause = _LOOK_S if look else timeout_s
+                while not (in_time := bool(select.select([ended], [], [], pause)[0])):
+                    if (elapsed := time.perf_counter() - began) > timeout_s:
                         raise NotRun(f"took more than {timeout_s:.0f} s")
                     if look:
                         peak = max(peak or 0, memory_mb(descendants(os.getpid())))
+                        pause = _LOOK_S + elapsed / 50  # a look at much memory takes long
             wall = time.perf_counter() - began
         finally:
             _end(process, in_time)

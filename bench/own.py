@@ -64,7 +64,7 @@ def values(size: int, count: int, title: str) -> Workload:
     """A value of a size, from one task to another, so many times."""
     return Workload(
         f"values-{title.replace(' ', '').lower()}",
-        f"{count} values of {title}, from task to task",
+        f"{count} {'value' if count == 1 else 'values'} of {title}, from task to task",
         (
             program(LIGHTFLOW, "values", f"ours {size} {count}", durable=True),
             program("JSON in files", "values", f"files {size} {count}"),

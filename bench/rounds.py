@@ -15,9 +15,9 @@ from bench.measure import NotRun, Sample
 from bench.workloads import Entry, Workload
 
 #: A contestant gets no more rounds than fit into this.
-BUDGET_S: Final = 20.0
+BUDGET_S: Final = 12.0
 #: One that takes longer is measured once, in the round in which its memory is looked at.
-ONCE_S: Final = 10.0
+ONCE_S: Final = 8.0
 
 Say = Callable[[str], None]
 

@@ -22,15 +22,15 @@ SHORT: Final = (
 )
 #: Who is one line in the short table, though it has another name in another mode.
 SAME: Final = {
+    "Lightflow": "Lightflow, from Python",
+    "lightflow run": "lightflow run, from YAML",
     "Parsl, HTEX": "Parsl",
     "Parsl, threads": "Parsl",
     "Dask, processes": "Dask",
     "Dask, threads": "Dask",
-    "bare thread pool": "bare pool of Python",
-    "bare process pool": "bare pool of Python",
-    "bare Popen": "bare pool of Python",
-    "make -j4": "make, ninja",
-    "ninja -j4": "make, ninja",
+    "bare thread pool": "bare pools of Python",
+    "bare process pool": "bare pools of Python",
+    "bare Popen": "bare pools of Python",
 }
 PAGES: Final = {
     "bench:short": (ROOT / "README.md",),
@@ -70,8 +70,7 @@ def long(result: Result) -> str:
     head += ["whole program", "CPU", "memory", "rounds"]
     rows = [head]
     for one in result["entries"]:
-        name = " ".join(part for part in (f"**{one['name']}**" if not one["peer"] and one["durable"] and "throw" not in
-                                          one["name"] else one["name"], one.get("version", "")) if part)  # fmt: skip
+        name = " ".join(part for part in (shown(one["name"]), one.get("version", "")) if part)
         name += f" ({one['note']})" if one["note"] else ""
         if "failed" in one:
             rows.append([name, "", f"not run: {one['failed']}", *[""] * (len(head) - 3)])
@@ -99,19 +98,32 @@ def short(results: Results) -> str:
     lines: dict[str, list[str]] = {}
     durable: dict[str, bool] = {}
     for column, (result, _) in enumerate(workloads):
-        for one in reversed(result["entries"]):  # the fastest of those that share a line is written last
-            name = SAME.get(one["name"], one["name"])
-            if "median" not in one or name == "lightflow --version":
+        for one in result["entries"]:
+            if one["name"] == "lightflow --version":
                 continue
-            durable[name] = one["durable"]
+            name = SAME.get(one["name"], one["name"])
+            durable.setdefault(name, one["durable"])
             cells = lines.setdefault(name, [""] * len(workloads))
+            if "failed" in one:
+                cells[column] = "not run"
+                continue
             cells[column] = amount(one["median"], result["measure"])
-    order = sorted(lines, key=lambda name: (not name.lower().startswith("lightflow"), not durable[name]))
+            if "ratio" in one:
+                cells[column] += f" ({one['ratio']:.3g} ×)"
+    order = sorted(lines, key=lambda name: (not is_ours(name), not durable[name]))
     rows = [["", "keeps state", *(title for _, title in workloads)]]
-    for name in order:
-        shown = f"**{name}**" if name.lower().startswith("lightflow") else name
-        rows.append([shown, "yes" if durable[name] else "no", *lines[name]])
+    rows += [[shown(name), "yes" if durable[name] else "no", *lines[name]] for name in order]
     return markdown(rows)
+
+
+def is_ours(name: str) -> bool:
+    """Whether a contestant is Lightflow, in one of its forms."""
+    return name.lower().startswith("lightflow")
+
+
+def shown(name: str) -> str:
+    """A contestant's name."""
+    return f"**{name}**" if is_ours(name) else name
 
 
 def own(results: Results, names: Iterable[str]) -> str:

@@ -61,7 +61,7 @@ class Workload(NamedTuple):
     baseline: str
     tasks: int = 1
     measure: str = "seconds"
-    """`seconds` (what a contestant measures itself, or else from outside), `wall`, `cpu`, or what it reports by name."""
+    """`seconds` (what a contestant measures itself, else from outside), `wall`, `cpu`, or what it reports by name."""
     set_up: Prepare | None = None
     """Fills a folder once, before the first round; programs find its name in BENCH_SHARED."""
     note: str = ""
@@ -139,7 +139,10 @@ def _shell(count: int, chain: bool) -> tuple[Entry, ...]:
 
 
 def _write(name: str, text: str) -> Prepare:
-    return lambda folder: (folder / name).write_text(text) and None
+    def prepare(folder: Path) -> None:
+        (folder / name).write_text(text, encoding="utf-8")
+
+    return prepare
 
 
 _LUIGI: Final = """import luigi

@@ -53,7 +53,7 @@ def chain(count: int) -> int:
 
 
 def main() -> None:
-    programs = {"wide": wide, "layered": layered, "shell": shell, "chain": chain}
+    programs: dict[str, Any] = {"wide": wide, "layered": layered, "shell": shell, "chain": chain}
     if not sys.argv[1].endswith("-processes"):
         kit.main(programs)
         return

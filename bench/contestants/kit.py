@@ -9,7 +9,7 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 SLOTS = 4
@@ -87,7 +87,7 @@ def demand(proof: bool, text: str) -> None:
         sys.exit(f"the work was not done: {text}")
 
 
-def main(programs: dict[str, Callable[..., int | Sequence[int]]], in_process: bool = True) -> None:
+def main(programs: Mapping[str, Callable[..., Any]], in_process: bool = True) -> None:
     """Do the workload the command line names, check what it returns, and report the time.
 
     A program returns how many tasks its engine says succeeded, or the values of the last layer. Tasks that run in

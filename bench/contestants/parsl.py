@@ -67,7 +67,7 @@ def main() -> None:
         if processes:
             for future in [seed(0) for _ in range(4 * kit.SLOTS)]:
                 future.result()
-        programs = {"wide": wide, "layered": layered, "shell": shell, "chain": chain}
+        programs: dict[str, Any] = {"wide": wide, "layered": layered, "shell": shell, "chain": chain}
         kit.main({**programs, "wide-processes": wide, "layered-processes": layered})
     finally:
         parsl.dfk().cleanup()

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from bench.contestants import kit
-from liteflow import Dag
+from liteflow import Dag, Task
 
 LAYERS = 100
 
@@ -34,7 +34,8 @@ def fan(dag: Dag, count: int) -> None:
 
 
 def layered(dag: Dag, count: int) -> None:
-    width, above = count // LAYERS, []
+    width = count // LAYERS
+    above: list[Task] = []
     for layer in range(LAYERS):
         row = [dag.task(kit.nothing, f"t{layer}_{place}") for place in range(width)]
         for place, task in enumerate(row if above else []):

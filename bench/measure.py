@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 _PR_SET_CHILD_SUBREAPER: Final = 36
-_LOOK_S: Final = 0.02
+_LOOK_S: Final = 0.003
 
 #: Nobody phones home from here.
 QUIET: Final = {

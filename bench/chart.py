@@ -15,11 +15,13 @@ mpl.use("Agg")
 
 PANELS: Final = (
     ("wide", "1,000 Python tasks, 4 threads"),
-    ("layered", "20 × 50 Python tasks, each reads two values, 4 threads"),
-    ("layered-processes", "the same in 4 processes"),
+    ("layered", "20 layers of 50, each task reads two values"),
+    ("layered-processes", "the same layers, 4 processes"),
     ("shell", "500 shell commands, 4 at a time"),
 )
 OURS, DURABLE, STATELESS, INK = "#d9480f", "#4c6a92", "#c3ccd6", "#222b36"
+#: Tasks per second from the left end of a panel to its right end.
+SCALE: Final = (10, 300_000)
 LEFT_OUT: Final = ("lightflow run",)
 
 
@@ -34,13 +36,13 @@ def tasks_per_second(result: dict[str, Any]) -> list[tuple[str, float, str]]:
     return sorted(found, key=lambda bar: bar[1])
 
 
-def panel(axes: Any, title: str, bars: list[tuple[str, float, str]]) -> None:
-    """Horizontal bars on a logarithmic scale, each with its number."""
+def panel(axes: Any, title: str, bars: list[tuple[str, float, str]], places: int) -> None:
+    """Horizontal bars on a logarithmic scale, each with its number; all panels have the same scale and thickness."""
     names, numbers, colours = zip(*bars, strict=True)
     drawn = axes.barh(range(len(bars)), numbers, color=colours, height=0.72)
     axes.set_xscale("log")
-    low, high = min(numbers), max(numbers)
-    axes.set_xlim(low / 2.5, high * 5)
+    axes.set_xlim(*SCALE)
+    axes.set_ylim(len(bars) - places - 0.5, len(bars) - 0.4)
     axes.bar_label(drawn, [f"{number:,.0f}" for number in numbers], padding=4, fontsize=9, color=INK)
     axes.set_yticks(range(len(bars)), names, fontsize=9.5, color=INK)
     for label in axes.get_yticklabels():
@@ -67,8 +69,8 @@ def draw(results: dict[str, Any], target: Path) -> None:
     )
     for axes in grid.flat[len(shown) :]:
         axes.set_visible(False)
-    for axes, (result, title) in zip(grid.flat, shown, strict=False):
-        panel(axes, title, tasks_per_second(result))
+    for place, (result, title) in enumerate(shown):
+        panel(grid.flat[place], title, tasks_per_second(result), heights[place // 2])
     legend = [
         Patch(color=OURS, label="Lightflow, durable"),
         Patch(color=DURABLE, label="keeps durable state"),
@@ -85,7 +87,7 @@ def draw(results: dict[str, Any], target: Path) -> None:
     figure.legend(handles=legend, loc="upper right", ncols=3, frameon=False, fontsize=10)
     figure.tight_layout(rect=(0, 0, 1, 0.985), h_pad=2.0, w_pad=2.5)
     target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, dpi=110, facecolor="white", metadata={"Software": None})
+    figure.savefig(target, dpi=100, facecolor="white", metadata={"Software": None})
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import subprocess
 from typing import Any
 
 from prefect import flow, task
+from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from bench.contestants import kit
@@ -53,6 +54,6 @@ def chain(count: int) -> int:
 
 
 if __name__ == "__main__":
-    warm()
-    kit.CLOCK.start()
+    with temporary_settings({PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 90}):
+        warm()
     kit.main({"wide": wide, "layered": layered, "shell": shell, "chain": chain})

@@ -42,7 +42,7 @@ def rotated(entries: list[Entry], turn: int) -> list[Entry]:
     return entries[start:] + entries[:start]
 
 
-def play(workload: Workload, entries: Sequence[Entry], rounds: int, say: Say, *, timeout_s: float = 120) -> Turns:
+def play(workload: Workload, entries: Sequence[Entry], rounds: int, say: Say, *, timeout_s: float = 240) -> Turns:
     """A first round in which caches are filled and memory is looked at, then the rounds that count."""
     turns = Turns()
     shared = Path(tempfile.mkdtemp(prefix="bench-shared-"))

@@ -45,6 +45,28 @@ class Sample(NamedTuple):
     """What else it reported."""
 
 
+class Bystanders:
+    """Which part of the machine other programs took, from its making until it is asked."""
+
+    def __init__(self) -> None:
+        self._before = self._times()
+
+    @staticmethod
+    def _times() -> tuple[float, float]:
+        """Processor seconds since the machine started: of everybody but us, and all there are."""
+        with open("/proc/stat", encoding="ascii") as stat:
+            ticks = [int(word) for word in stat.readline().split()[1:9]]
+        hertz, idle = os.sysconf("SC_CLK_TCK"), ticks[3] + ticks[4]
+        who = [resource.getrusage(one) for one in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        ours = sum(one.ru_utime + one.ru_stime for one in who)
+        return (sum(ticks) - idle) / hertz - ours, sum(ticks) / hertz
+
+    def share(self) -> float:
+        """Between 0 and 1."""
+        (busy, there), (busy_then, there_then) = self._times(), self._before
+        return min(1.0, max(0.0, (busy - busy_then) / max(there - there_then, 0.01)))
+
+
 class NotRun(Exception):
     """It could not be started, failed, took too long, or did not do the work."""
 

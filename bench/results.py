@@ -75,6 +75,7 @@ def result(workload: Workload, entries: list[Entry], turns: Turns) -> Result:
         "measure": workload.measure,
         "baseline": workload.baseline,
         "note": workload.note,
+        "others": round(turns.others, 3),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "entries": rows,
     }

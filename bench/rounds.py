@@ -29,6 +29,8 @@ class Turns:
         self.samples: dict[str, list[Sample]] = {}
         self.failed: dict[str, str] = {}
         self.peaks: dict[str, float] = {}
+        self.others = 0.0
+        """Which part of the machine other programs took meanwhile."""
 
 
 def quota(rounds: int, wall: float) -> int:
@@ -55,6 +57,7 @@ def play(workload: Workload, entries: Sequence[Entry], rounds: int, say: Say, *,
                 turns.failed = {entry.name: str(error) for entry in entries}
                 return turns
         left: dict[str, int] = {}
+        bystanders = measure.Bystanders()
         for entry in entries:
             try:
                 entry.environment.set_up()
@@ -75,6 +78,7 @@ def play(workload: Workload, entries: Sequence[Entry], rounds: int, say: Say, *,
                     left[entry.name] = 0
                     say(f"{workload.name}: {entry.name}: not run: {error}")
             say(f"{workload.name}: round {turn + 1} of {rounds}")
+        turns.others = bystanders.share()
     finally:
         shutil.rmtree(shared, ignore_errors=True)
     for name in turns.failed:

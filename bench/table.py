@@ -32,6 +32,8 @@ SAME: Final = {
     "bare process pool": "bare pools of Python",
     "bare Popen": "bare pools of Python",
 }
+#: If other programs took more of the machine than this, it is said.
+BUSY: Final = 0.15
 PAGES: Final = {
     "bench:short": (ROOT / "README.md",),
     "bench": (ROOT / "docs" / "explanation" / "performance.md",),
@@ -168,9 +170,13 @@ def conditions(results: Results) -> str:
     facts = results["machine"]
     dates = sorted({result["date"] for result in results["workloads"].values()})
     when = " and ".join(sorted({dates[0], dates[-1]}))
+    others = max(result.get("others", 1.0) for result in results["workloads"].values())
+    busy = ""
+    if others > BUSY:
+        busy = " Other programs were at work on the machine, so these numbers are higher than they should be."
     return (
         f"Medians, measured on {when} with Lightflow {facts['lightflow']}, Python {facts['python']}, SQLite "
-        f"{facts['sqlite']}, Linux {facts['linux']}, {facts['cores']} cores, by `make bench`."
+        f"{facts['sqlite']}, Linux {facts['linux']}, {facts['cores']} cores, by `make bench`.{busy}"
     )
 
 

@@ -131,6 +131,13 @@ def test_goals_are_shown_with_what_was_measured() -> None:
     assert "| fast | 2 × | **3.00** × |" in shown
 
 
+def test_it_is_said_when_the_machine_was_busy() -> None:
+    found = measured([0.3], [0.1])
+    results = {"machine": {**dict.fromkeys(("lightflow", "python", "sqlite", "linux", "cores"), "1")}}
+    assert "Other programs" not in table.conditions({**results, "workloads": {"wide": {**found, "others": 0.05}}})
+    assert "Other programs" in table.conditions({**results, "workloads": {"wide": {**found, "others": 0.5}}})
+
+
 def test_pages_keep_what_is_outside_the_markers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- x:start -->\nold\n<!-- x:end -->\nafter\n", encoding="utf-8")

@@ -108,7 +108,7 @@ def yaml_tasks(folder: Path, count: int, chain: bool) -> None:
 def _shell(count: int, chain: bool) -> tuple[Entry, ...]:
     word = f"{'chain' if chain else 'shell'} {count}"
     peers = [
-        program("doit", "doit", word, DOIT, durable=True, note="saves at the end"),
+        program("doit", "doit", word, DOIT, note="saves at the end"),
         program("Luigi", "luigi", word, LUIGI, note="one by one"),
         *([] if chain else [program("huey", "huey", word, HUEY, durable=True)]),
         program("Parsl, threads", "parsl", word, PARSL),
@@ -176,7 +176,6 @@ def _start() -> tuple[Entry, ...]:
             "doit",
             DOIT,
             ("doit", "--verbosity", "2"),
-            True,
             prepare=_write("dodo.py", "def task_hello():\n    return {'actions': ['echo hello']}\n"),
         ),
         Entry(
@@ -208,7 +207,7 @@ def _threads(words: str, *, luigi: bool = True, slow: bool = True) -> tuple[Entr
         _ours(words),
         program("bare thread pool", "pools", words),
         program("throw-away durable loop", "loop", words, durable=True),
-        program("doit", "doit", words, DOIT, durable=True, note="saves at the end"),
+        program("doit", "doit", words, DOIT, note="saves at the end"),
         program("huey", "huey", words, HUEY, durable=True),
         program("Parsl, threads", "parsl", words, PARSL),
         program("DBOS", "dbos", words, DBOS, durable=True, note="one by one"),
@@ -229,7 +228,7 @@ def _processes(words: str) -> tuple[Entry, ...]:
         program("Dask, processes", "dask", words, DASK),
     ]
     if words.startswith("wide"):
-        entries.append(program("doit", "doit", words, DOIT, durable=True, note="saves at the end"))
+        entries.append(program("doit", "doit", words, DOIT, note="saves at the end"))
     return tuple(entries)
 
 

@@ -111,7 +111,8 @@ def short(results: Results) -> str:
                 continue
             cells[column] = amount(one["median"], result["measure"])
             if "ratio" in one:
-                cells[column] += f" ({one['ratio']:.3g} ×)"
+                digits = ",.0f" if one["ratio"] >= 100 else ".3g"
+                cells[column] += f" ({one['ratio']:{digits}} ×)"
     order = sorted(lines, key=lambda name: (not is_ours(name), not durable[name]))
     rows = [["", "keeps state", *(title for _, title in workloads)]]
     rows += [[shown(name), "yes" if durable[name] else "no", *lines[name]] for name in order]

@@ -163,6 +163,7 @@ class _Loop:
         self._seen_signals = 0
         self._told_stopping = False
         self._looked_at = 0.0
+        self._stamp = (0, "")  # a second and how log files write it
         for upstreams in program.inputs.values():
             for above in upstreams:
                 self._readers[above] = self._readers.get(above, 0) + 1
@@ -390,8 +391,9 @@ class _Loop:
     def _log_path(self, task_id: str, attempt: int, now: float) -> str | None:
         if self._options.log_dir is None:
             return None
-        stamp = time.strftime("%Y%m%d_%H%M%S", time.localtime(now))
-        name = f"task_{task_id}_{stamp}_{int(now % 1 * 1e6):06d}.log"
+        if int(now) != self._stamp[0]:  # made once a second: it takes longer than all else here
+            self._stamp = int(now), time.strftime("%Y%m%d_%H%M%S", time.localtime(now))
+        name = f"task_{task_id}_{self._stamp[1]}_{int(now % 1 * 1e6):06d}.log"
         return os.path.join(self._options.log_dir, name)
 
     def _publish(self) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `python -m bench`, `python -m bench quick`, `python -m bench pages`."""
+"""The command line: `python -m bench`, and `quick`, `profile` or `pages` behind it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench import environments, quick, table
+from bench import environments, profile, quick, table
 from bench.measure import ROOT, NotRun, adopt_orphans
 from bench.own import OWN_WORKLOADS
 from bench.results import RECORD, Results, load, machine, result, save
@@ -22,7 +22,7 @@ def arguments() -> argparse.Namespace:
     """What is asked for."""
     names = [one.name for one in (*WORKLOADS, *OWN_WORKLOADS)]
     parser = argparse.ArgumentParser(prog="python -m bench", description="Lightflow beside others.")
-    parser.add_argument("what", nargs="?", default="run", choices=["run", "quick", "pages"])
+    parser.add_argument("what", nargs="?", default="run", choices=["run", "quick", "profile", "pages"])
     parser.add_argument("--only", choices=["shared", "own"], help="only what others can do too, or only our own rows")
     parser.add_argument("--workload", action="append", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--peers", default="all", help="all (the default), none, or names with commas: doit,parsl")
@@ -86,6 +86,8 @@ def main() -> int:
     adopt_orphans()
     if options.what == "quick":
         return quick.main()
+    if options.what == "profile":
+        return profile.main()
     record = load()
     if options.what == "run":
         results = run(options)

@@ -705,3 +705,41 @@ def test_an_abandoned_task_makes_room_for_the_next_in_line(bench: Open, mode: st
         one.executor.cancel(node, 0.0)
     outcomes = {outcome.node: outcome.verdict for outcome in one.collect(3)}
     assert outcomes == {**dict.fromkeys(stuck, "CANCELLED"), waiting: "SUCCESS"}
+
+
+def test_a_dying_worker_costs_its_own_task_and_not_those_in_its_mailbox(bench: Open, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+
+    def note() -> None:
+        with ran.open("a") as file:
+            file.write("x")
+
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    one = bench("process", {"short": Call(_short), "note": Call(note), "die": Call(die)}, slots=2)
+    for _ in range(1000):
+        if one.executor.ahead > 0:
+            break
+        one.run("short")
+    assert one.executor.ahead > 0
+    words = ["note", "die", "note", "note", "die", "note", "note", "note", "note", "note"]
+    nodes = {one.submit(word): word for word in words}
+    outcomes = {outcome.node: outcome for outcome in one.collect(len(nodes))}
+    assert {node: outcome.verdict for node, outcome in outcomes.items()} == {
+        node: "FAILED" if word == "die" else "SUCCESS" for node, word in nodes.items()
+    }
+    assert ran.read_text() == "x" * words.count("note"), "each ran once"
+    assert {message_of(outcomes[node]) for node, word in nodes.items() if word == "die"} == {"worker killed by SIGKILL"}
+
+
+def test_a_killed_guardian_costs_what_ran_and_not_what_waited(bench: Open, tmp_path: Path) -> None:
+    one, gate = _a_line(bench, "process", tmp_path)
+    nodes = [one.submit("long") for _ in range(6)]
+    begun = tmp_path / "begun"
+    _until(one.executor, lambda: begun.exists() and begun.read_text() == "xx")
+    gate.touch()
+    os.kill(one.executor.guardian_pid, signal.SIGKILL)  # type: ignore[attr-defined]
+    outcomes = one.collect(6)
+    assert sorted(outcome.node for outcome in outcomes) == nodes
+    assert {outcome.verdict for outcome in outcomes if outcome.node in nodes[2:]} == {"SUCCESS"}

@@ -189,13 +189,16 @@ class Dag(Building):
         """
         graph = self.graph()
         bodies: dict[str, Body] = {}
-        inputs, retries, rules = {}, {}, {}
+        inputs, keyed, retries, rules = {}, {}, {}, {}
         timeouts, graces, modes = {}, {}, {}
         for node, (task_id, task) in enumerate(self.tasks.items()):
             bodies[task_id] = task.body()
             wanted = task.inputs()
             if wanted:
-                inputs[node] = tuple(graph.index[name] for name in wanted)
+                inputs[node] = tuple(graph.index[name] for name, key in wanted if key == "return_value")
+                others = tuple((graph.index[name], key) for name, key in sorted(wanted) if key != "return_value")
+                if others:
+                    keyed[node] = others
             options = task.options
             if options.retries and (policy := options.policy) != NEVER:
                 retries[node] = policy
@@ -222,6 +225,7 @@ class Dag(Building):
             text,
             self.description,
             self.source or _script(),
+            keyed,
         )
 
     # -- running -------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from liteflow.errors import OwnerDied
 from liteflow.executors import Executor, open_executor
 from liteflow.graph import Graph
 from liteflow.locks import LockFile
+from liteflow.outputs import make_folder, outputs_dir, remove_folder
 from liteflow.payload import Payload, spill_dir
 from liteflow.plan import Move, Plan
 from liteflow.processes.tree import sweep_session
@@ -52,6 +53,7 @@ class Program(NamedTuple):
     snapshot: str  # JSON
     description: str = ""
     source: str | None = None
+    keyed: Mapping[int, Sequence[tuple[int, str]]] = {}  # the upstreams of which a task takes other values, and their keys
 
 
 class Options(NamedTuple):
@@ -122,7 +124,8 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
         StoreError, ResourceError: the state file; what ran was ended, what was stored is true.
     """
     values_dir = spill_dir(options.db_path, options.run_id)
-    info = RunInfo(options.run_id, program.dag_id, options.db_path, options.log_dir, options.params, values_dir)
+    folder = outputs_dir(options.db_path, options.run_id)
+    info = RunInfo(options.run_id, program.dag_id, options.db_path, options.log_dir, options.params, values_dir, folder)
     with contextlib.ExitStack() as stack:
         locks = LockFile(options.db_path)
         stack.callback(locks.close)
@@ -142,6 +145,9 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
         stack.callback(store.close)
         loop = _Loop(program, options, store, executor)
         loop.own(resume)
+        make_folder(folder)  # now that it is ours
+        stack.callback(remove_folder, folder)
+        stack.callback(executor.close, 0.0)  # before: nothing may write there any more
         with _signals(loop):
             return loop.run()
 
@@ -281,13 +287,16 @@ class _Loop:
 
     def _work(self, node: int, log_path: str | None) -> Work:
         program, ids = self._program, self._ids
-        upstreams = program.inputs.get(node)
+        upstreams, keyed = program.inputs.get(node), program.keyed.get(node)
+        inputs = {ids[above]: self._value(above) for above in upstreams} if upstreams else None
+        if keyed:
+            inputs = {**(inputs or {}), **{f"{ids[above]}:{key}": self._value_of(above, key) for above, key in keyed}}
         return Work(
             node,
             ids[node],
             -1,
             self.plan.attempts[node],
-            {ids[above]: self._value(above) for above in upstreams} if upstreams else None,
+            inputs,
             program.timeouts.get(node),
             program.graces.get(node, self._options.grace_s),
             log_path,
@@ -384,8 +393,10 @@ class _Loop:
 
     def _value(self, node: int) -> Payload:
         """What a task returned, encoded; a task that returned None has stored nothing."""
-        payload = self._values.get(node) or self._store.value(self._ids[node])
-        return payload if payload is not None else Payload("json", "null", 4)
+        return self._values.get(node) or self._value_of(node, "return_value")
+
+    def _value_of(self, node: int, key: str) -> Payload:
+        return self._store.value(self._ids[node], key=key) or Payload("json", "null", 4)
 
     def _log_path(self, task_id: str, attempt: int, now: float) -> str | None:
         if self._options.log_dir is None:

@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
-from liteflow.executors.base import Attempt, Terminated
+from liteflow.executors.base import Attempt, Terminated, with_outputs
 from liteflow.executors.command import run_environment, task_environment
+from liteflow.outputs import output_path
 from liteflow.payload import Payload
 from liteflow.processes import tree
 from liteflow.processes.output import Bounds, open_log
@@ -298,6 +299,9 @@ class _Worker:
         if self._terminated:  # the task has caught what was to end it
             raise Terminated
         clean = self._surroundings.restore()  # first: it ends whoever still writes, and resets the umask
+        path = output_path(self._info, work)
+        if path is not None:
+            outcome = with_outputs(outcome, path, self._info)
         log_path, output_is_fine = self._spool.end()
         clean = clean and output_is_fine
         if log_path is not None:

@@ -53,7 +53,7 @@ class Program(NamedTuple):
     snapshot: str  # JSON
     description: str = ""
     source: str | None = None
-    keyed: Mapping[int, Sequence[tuple[int, str]]] = {}  # the upstreams of which a task takes other values, and their keys
+    keyed: Mapping[int, Sequence[tuple[int, str]]] = {}  # other values a task takes: whose, and their keys
 
 
 class Options(NamedTuple):

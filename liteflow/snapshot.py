@@ -55,7 +55,7 @@ class _Digests:
 
     def of(self, body: Body) -> str:
         if isinstance(body, Command):
-            parts = [body.argv, body.cwd, sorted(body.env.items())]
+            parts: list[object] = [body.argv, body.cwd, sorted(body.env.items())]
             return _hash([*parts, body.output] if body.output else parts)
         code = self._functions.get(id(body.func))
         if code is None:

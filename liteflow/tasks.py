@@ -257,8 +257,8 @@ class Task:
     def output(self, key: str = "return_value") -> Ref:
         """Stands for one of this task's values in the arguments of another, which then waits for this one.
 
-            count = dag.add_task(Task("count", body=Command(("/bin/sh", "-c", 'echo "rows=3" >> "$LIGHTFLOW_OUTPUT"'))))
-            dag.task(report, rows=count.output("rows"))
+        count = dag.add_task(Task("count", body=Command(("/bin/sh", "-c", 'echo "rows=3" >> "$LIGHTFLOW_OUTPUT"'))))
+        dag.task(report, rows=count.output("rows"))
         """
         if not isinstance(key, str):
             raise DefinitionError(f"task {self.task_id!r}: the key of a value is text, not {type(key).__name__}")

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from liteflow.context import TaskContext, running
 from liteflow.errors import PayloadError, SkipTask
-from liteflow.outputs import discard, printed, take
+from liteflow.outputs import discard, exists, printed, take
 from liteflow.payload import Payload, decode, encode
 from liteflow.states import Verdict
 from liteflow.work import Call, ErrorInfo, Outcome, Ref, RunInfo, Work
@@ -190,17 +190,22 @@ class Attempt:
         return outcome if path is None else with_outputs(outcome, path, self._info)
 
 
-def with_outputs(outcome: Outcome, path: str, info: RunInfo, how: str | None = None) -> Outcome:
+def with_outputs(outcome: Outcome, path: str | None, info: RunInfo, how: str | None = None) -> Outcome:
     """The outcome of an attempt with the values in its output file, which is removed; a failed one has none.
 
     What the function returned or pushed itself goes before. `how` says to take what was printed for the return value
     (see `outputs.printed`), unless the file has one. A file that cannot be understood fails the attempt.
     """
+    if path is not None and not exists(path):
+        path = None
     if outcome.verdict != "SUCCESS":
-        discard(path)
+        if path is not None:
+            discard(path)
+        return outcome
+    if path is None and how is None:
         return outcome
     try:
-        found = take(path, info.values_dir)
+        found = {} if path is None else take(path, info.values_dir)
         value = found.pop("return_value", None)
         if how is not None and value is None:
             value = printed(how, outcome.log_path, info.values_dir)

@@ -11,7 +11,7 @@ from liteflow.errors import LiteflowError
 from liteflow.executors.base import Lane, failure, how_it_died, one_line, timeout_message, with_outputs
 from liteflow.executors.hub import LOST_MESSAGE, Hub, Ticket
 from liteflow.executors.inbox import Inbox, Timer
-from liteflow.outputs import create, discard, output_path
+from liteflow.outputs import output_path
 from liteflow.processes.client import Exited
 from liteflow.states import Verdict
 from liteflow.work import Command, ErrorInfo, Outcome, RunInfo, Work
@@ -40,10 +40,11 @@ def task_environment(info: RunInfo, work: Work) -> dict[str, str]:
 
 
 class _Running:
-    __slots__ = ("started_at", "stopped", "stopped_at", "ticket", "timer", "work")
+    __slots__ = ("output", "started_at", "stopped", "stopped_at", "ticket", "timer", "work")
 
     def __init__(self, work: Work) -> None:
         self.work = work
+        self.output: str | None = None  # its output file
         self.started_at = time.time()
         self.ticket: Ticket | None = None
         self.timer: Timer | None = None
@@ -64,17 +65,13 @@ class CommandLane(Lane):
         body = self._commands[work.task_id]
         environ = {**body.env, **self._run_environment, **task_environment(self._info, work)}
         entry = self._running[work.node] = _Running(work)
-        path = output_path(self._info, work)
-        if path is not None:
-            create(path)
+        entry.output = environ.get("LIGHTFLOW_OUTPUT") if self._info.outputs_dir is not None else None
         try:
             entry.ticket = self._hub.start_command(
                 partial(self._ended, entry), body.argv, body.cwd, environ, work.log_path
             )
         except (LiteflowError, ValueError) as error:
             del self._running[work.node]
-            if path is not None:
-                discard(path)
             self._inbox.post(failure(work, "FAILED", one_line(f"cannot start {body.argv[0]!r}: {error}")))
             return
         if work.timeout_s is not None:
@@ -100,10 +97,9 @@ class CommandLane(Lane):
             outcome = failure(entry.work, "LOST", LOST_MESSAGE, started_at=entry.started_at)
         else:
             outcome = self._outcome(entry, event)
-        path = output_path(self._info, entry.work)  # now that the last process of the task is gone
-        if path is not None:
-            outcome = with_outputs(outcome, path, self._info, self._commands[entry.work.task_id].output)
-        self._inbox.post(outcome)
+        # By now the last process of the task is gone, so nobody writes any more.
+        how = self._commands[entry.work.task_id].output
+        self._inbox.post(with_outputs(outcome, entry.output, self._info, how))
 
     def _outcome(self, entry: _Running, event: Exited) -> Outcome:
         work, body = entry.work, self._commands[entry.work.task_id]

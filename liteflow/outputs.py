@@ -128,10 +128,11 @@ def _read(path: str) -> bytes:
         kind = {errno.ELOOP: "has become a symbolic link", errno.ENXIO: "is not a regular file any more"}
         reason = kind.get(error.errno or 0, f"cannot be read: {error.strerror}")
         raise PayloadError(f"{_FILE} {reason}") from None
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        raise PayloadError(f"{_FILE} is not a regular file any more")
     with os.fdopen(fd, "rb") as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise PayloadError(f"{_FILE} is not a regular file any more")
         if status.st_size > LIMIT_BYTES:
             raise PayloadError(
                 f"{_FILE} holds {status.st_size:,} bytes; {LIMIT_BYTES:,} are the most: hand on large data in a file, "

@@ -68,6 +68,7 @@ def abandon(path: str, run_id: str, reason: str) -> None:
             "INSERT INTO liteflow_events (run_id, previous, status, reason, at) VALUES (?,?,'CANCELLED',?,?)",
             (run_id, status, reason, now),
         )
+        remove_folder(outputs_dir(os.path.realpath(path), run_id))  # in here: nobody can take the run over meanwhile
 
 
 def forget(path: str, dag_id: str) -> int:

@@ -145,9 +145,6 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
         stack.callback(store.close)
         loop = _Loop(program, options, store, executor)
         loop.own(resume)
-        make_folder(folder)  # now that it is ours
-        stack.callback(remove_folder, folder)
-        stack.callback(executor.close, 0.0)  # before: nothing may write there any more
         with _signals(loop):
             return loop.run()
 
@@ -157,6 +154,7 @@ class _Loop:
         self._program = program
         self._ids = program.graph.ids
         self._options = options
+        self._outputs_dir = outputs_dir(options.db_path, options.run_id)
         self._store = store
         self._executor = executor
         self._observers = list(options.observers)
@@ -223,6 +221,7 @@ class _Loop:
             seed=options.run_id,
         )
         self._turn = self._store.turn
+        make_folder(self._outputs_dir)  # now that the run is ours
         self._tell("run_began", program, options, done)
         self._store_moves(self.plan.opening, time.time())
 
@@ -245,6 +244,7 @@ class _Loop:
             starting = self._take_ready()  # 1. what may start
             over = plan.finished
             if over:
+                remove_folder(self._outputs_dir)  # before the verdict: nobody takes over a run that has one
                 self._turn.verdict = (plan.result(), plan.stopped, time.time())
             if self._turn:
                 store.commit()  # 2. one transaction: verdicts of the last turn, intents of this one

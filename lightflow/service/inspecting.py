@@ -318,7 +318,9 @@ def readable(payload: Payload) -> object:
         PayloadError: it was pickled, or cannot be read.
     """
     if payload.encoding not in ("json", "tagged"):
-        raise PayloadError("the value is not JSON: only a program that trusts the state file can read it, with XCom.load")
+        raise PayloadError(
+            "the value is not JSON: only a program that trusts the state file can read it, with XCom.load"
+        )
     return decode(payload._replace(encoding="json"))
 
 

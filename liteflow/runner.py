@@ -28,7 +28,7 @@ from liteflow.rules import TriggerRule
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.store import Kept, NewInstance, NewRun, Store
 from liteflow.turn import NOT_BEGUN
-from liteflow.work import Body, ErrorInfo, Outcome, RunInfo, Work
+from liteflow.work import Body, ErrorInfo, Outcome, Ref, RunInfo, Work, input_name
 
 _TICK_S: Final = 0.25  # how soon a request of another process is seen
 _CACHED_VALUE_BYTES: Final = 65536  # larger values are read again from the store by each consumer
@@ -53,7 +53,7 @@ class Program(NamedTuple):
     snapshot: str  # JSON
     description: str = ""
     source: str | None = None
-    keyed: Mapping[int, Sequence[tuple[int, str]]] = {}  # other values a task takes: whose, and their keys
+    reads: Mapping[int, Sequence[tuple[int, Ref]]] = {}  # the other values of upstreams that a task takes
 
 
 class Options(NamedTuple):
@@ -124,8 +124,15 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
         StoreError, ResourceError: the state file; what ran was ended, what was stored is true.
     """
     values_dir = spill_dir(options.db_path, options.run_id)
-    folder = outputs_dir(options.db_path, options.run_id)
-    info = RunInfo(options.run_id, program.dag_id, options.db_path, options.log_dir, options.params, values_dir, folder)
+    info = RunInfo(
+        options.run_id,
+        program.dag_id,
+        options.db_path,
+        options.log_dir,
+        options.params,
+        values_dir,
+        outputs_dir=outputs_dir(options.db_path, options.run_id),
+    )
     with contextlib.ExitStack() as stack:
         locks = LockFile(options.db_path)
         stack.callback(locks.close)
@@ -287,10 +294,12 @@ class _Loop:
 
     def _work(self, node: int, log_path: str | None) -> Work:
         program, ids = self._program, self._ids
-        upstreams, keyed = program.inputs.get(node), program.keyed.get(node)
+        upstreams = program.inputs.get(node)
         inputs = {ids[above]: self._value(above) for above in upstreams} if upstreams else None
-        if keyed:
-            inputs = {**(inputs or {}), **{f"{ids[above]}:{key}": self._value_of(above, key) for above, key in keyed}}
+        for above, ref in program.reads.get(node, ()):
+            payload = self._store.value(ids[above], key=ref.key)
+            if payload is not None:
+                inputs = {**(inputs or {}), input_name(ref): payload}
         return Work(
             node,
             ids[node],
@@ -393,10 +402,8 @@ class _Loop:
 
     def _value(self, node: int) -> Payload:
         """What a task returned, encoded; a task that returned None has stored nothing."""
-        return self._values.get(node) or self._value_of(node, "return_value")
-
-    def _value_of(self, node: int, key: str) -> Payload:
-        return self._store.value(self._ids[node], key=key) or Payload("json", "null", 4)
+        payload = self._values.get(node) or self._store.value(self._ids[node])
+        return payload if payload is not None else Payload("json", "null", 4)
 
     def _log_path(self, task_id: str, attempt: int, now: float) -> str | None:
         if self._options.log_dir is None:

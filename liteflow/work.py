@@ -57,6 +57,11 @@ class Call(NamedTuple):
 Body = Call | Command
 
 
+def input_name(ref: Ref) -> str:
+    """The name of an upstream's value in `Work.inputs`."""
+    return ref.task_id if ref.key == "return_value" else f"{ref.task_id}:{ref.key}"
+
+
 class RunInfo(NamedTuple):
     """What is the same for all work of one run; given to executors when they are opened."""
 

@@ -19,7 +19,7 @@ from liteflow.errors import PayloadError, SkipTask
 from liteflow.outputs import discard, exists, printed, take
 from liteflow.payload import Payload, decode, encode
 from liteflow.states import Verdict
-from liteflow.work import Call, ErrorInfo, Outcome, Ref, RunInfo, Work
+from liteflow.work import Call, ErrorInfo, Outcome, Ref, RunInfo, Work, input_name
 
 TRACEBACK_CHARACTERS = 64 * 1024
 MESSAGE_CHARACTERS = 2000
@@ -94,8 +94,7 @@ def fill(value: Any, inputs: Mapping[str, Any]) -> Any:
     """Replace every Ref, at any depth of lists, tuples and dicts; each attempt gets containers of its own."""
     kind = type(value)
     if kind is Ref:  # a missing one: the upstream returned None, which is not stored, or was skipped
-        task_id, key = value
-        return inputs.get(task_id if key == "return_value" else f"{task_id}:{key}")
+        return inputs.get(input_name(value))
     if kind is list:
         return [fill(item, inputs) for item in value]
     if kind is dict:

@@ -34,7 +34,9 @@ class Bench:
         self.logs = folder / "logs"
         outs = folder / "outs"
         outs.mkdir(exist_ok=True)
-        self.info = RunInfo("run-1", "flow", str(folder / "state.db"), str(self.logs), {"day": 3}, None, str(outs))
+        self.info = RunInfo(
+            "run-1", "flow", str(folder / "state.db"), str(self.logs), {"day": 3}, outputs_dir=str(outs)
+        )
         self.executor: Executor = open_executor(bodies, self.info, mode=mode, **options)
         self.node = 0
 

@@ -152,8 +152,13 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
         stack.callback(store.close)
         loop = _Loop(program, options, store, executor)
         loop.own(resume)
-        with _signals(loop):
-            return loop.run()
+        try:
+            with _signals(loop):
+                return loop.run()
+        except BaseException:
+            executor.close(0.0)  # now that nobody writes there any more
+            remove_folder(outputs_dir(options.db_path, options.run_id))
+            raise
 
 
 class _Loop:

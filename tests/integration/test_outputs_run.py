@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from liteflow import Command, Dag, DefinitionError, RunOwned, Task, UnknownDependency, current_context
+from liteflow import Command, Dag, DefinitionError, RunOwned, StoreError, Task, UnknownDependency, current_context
 from liteflow.history import History
 from liteflow.maintenance import abandon
 from liteflow.outputs import outputs_dir
+from liteflow.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 MODES = ("process", "thread", "async", "inline")
@@ -169,6 +170,19 @@ def test_cancelling_a_dead_run_removes_what_it_left(db: str, tmp_path: Path, tra
         except RunOwned:  # its guardian is still at the sweeping
             assert time.monotonic() < give_up
             time.sleep(0.01)
+    assert not left(tmp_path)
+
+
+def test_a_run_that_cannot_be_stored_leaves_nothing(db: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Store) -> None:
+        if left(tmp_path):
+            raise StoreError("no more")
+
+    monkeypatch.setattr(Store, "commit", refuse)
+    dag = Dag("flow", db)
+    dag.add_task(sh("a", "true"))
+    with pytest.raises(StoreError, match="no more"):
+        dag.run()
     assert not left(tmp_path)
 
 

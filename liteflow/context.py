@@ -20,8 +20,6 @@ def idempotency_key(run_id: str, task_id: str, map_index: int) -> str:
 class TaskContext:
     """The attempt that is running. Get it with `current_context()`."""
 
-    __slots__ = ("_info", "_work", "output_asked", "pushed")
-
     def __init__(self, work: Work, info: RunInfo) -> None:
         self._work = work
         self._info = info

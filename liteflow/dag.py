@@ -199,7 +199,7 @@ class Dag(Building):
                 inputs[node] = tuple(graph.index[ref.task_id] for ref in wanted if ref.key == "return_value")
                 others = [ref for ref in wanted if ref.key != "return_value"]
                 if others:
-                    reads[node] = tuple((graph.index[ref.task_id], ref) for ref in others)
+                    reads[node] = (*reads.get(node, ()), *[(graph.index[ref.task_id], ref) for ref in others])
             options = task.options
             if options.retries and (policy := options.policy) != NEVER:
                 retries[node] = policy

@@ -41,7 +41,7 @@ from liteflow.tasks import (
     check_id,
     make_options,
 )
-from liteflow.work import Body
+from liteflow.work import Body, Ref
 
 DEFAULT_WORKERS: Final = {"thread": 4, "process": 4, "async": 1000, "inline": 1}
 
@@ -190,12 +190,16 @@ class Dag(Building):
         graph = self.graph()
         bodies: dict[str, Body] = {}
         inputs, retries, rules = {}, {}, {}
+        reads: dict[int, tuple[tuple[int, Ref], ...]] = {}
         timeouts, graces, modes = {}, {}, {}
         for node, (task_id, task) in enumerate(self.tasks.items()):
             bodies[task_id] = task.body()
             wanted = task.inputs()
             if wanted:
-                inputs[node] = tuple(graph.index[name] for name in wanted)
+                inputs[node] = tuple(graph.index[ref.task_id] for ref in wanted if ref.key == "return_value")
+                others = [ref for ref in wanted if ref.key != "return_value"]
+                if others:
+                    reads[node] = (*reads.get(node, ()), *[(graph.index[ref.task_id], ref) for ref in others])
             options = task.options
             if options.retries and (policy := options.policy) != NEVER:
                 retries[node] = policy
@@ -222,6 +226,7 @@ class Dag(Building):
             text,
             self.description,
             self.source or _script(),
+            reads,
         )
 
     # -- running -------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from liteflow.errors import OwnerDied
 from liteflow.executors import Executor, open_executor
 from liteflow.graph import Graph
 from liteflow.locks import LockFile
+from liteflow.outputs import make_folder, outputs_dir, remove_folder
 from liteflow.payload import Payload, spill_dir
 from liteflow.plan import Move, Plan
 from liteflow.processes.tree import sweep_session
@@ -27,7 +28,7 @@ from liteflow.rules import TriggerRule
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.store import Kept, NewInstance, NewRun, Store
 from liteflow.turn import NOT_BEGUN
-from liteflow.work import Body, ErrorInfo, Outcome, RunInfo, Work
+from liteflow.work import Body, ErrorInfo, Outcome, Ref, RunInfo, Work, input_name
 
 _TICK_S: Final = 0.25  # how soon a request of another process is seen
 _CACHED_VALUE_BYTES: Final = 65536  # larger values are read again from the store by each consumer
@@ -52,6 +53,7 @@ class Program(NamedTuple):
     snapshot: str  # JSON
     description: str = ""
     source: str | None = None
+    reads: Mapping[int, Sequence[tuple[int, Ref]]] = {}  # the other values of upstreams that a task takes
 
 
 class Options(NamedTuple):
@@ -122,7 +124,15 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
         StoreError, ResourceError: the state file; what ran was ended, what was stored is true.
     """
     values_dir = spill_dir(options.db_path, options.run_id)
-    info = RunInfo(options.run_id, program.dag_id, options.db_path, options.log_dir, options.params, values_dir)
+    info = RunInfo(
+        options.run_id,
+        program.dag_id,
+        options.db_path,
+        options.log_dir,
+        options.params,
+        values_dir,
+        outputs_dir=outputs_dir(options.db_path, options.run_id),
+    )
     with contextlib.ExitStack() as stack:
         locks = LockFile(options.db_path)
         stack.callback(locks.close)
@@ -142,8 +152,13 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
         stack.callback(store.close)
         loop = _Loop(program, options, store, executor)
         loop.own(resume)
-        with _signals(loop):
-            return loop.run()
+        try:
+            with _signals(loop):
+                return loop.run()
+        except BaseException:
+            executor.close(0.0)  # now that nobody writes there any more
+            remove_folder(outputs_dir(options.db_path, options.run_id))
+            raise
 
 
 class _Loop:
@@ -151,6 +166,7 @@ class _Loop:
         self._program = program
         self._ids = program.graph.ids
         self._options = options
+        self._outputs_dir = outputs_dir(options.db_path, options.run_id)
         self._store = store
         self._executor = executor
         self._observers = list(options.observers)
@@ -218,6 +234,7 @@ class _Loop:
             seed=options.run_id,
         )
         self._turn = self._store.turn
+        make_folder(self._outputs_dir)  # now that the run is ours
         self._tell("run_began", program, options, done)
         self._store_moves(self.plan.opening, time.time())
 
@@ -240,6 +257,7 @@ class _Loop:
             starting = self._take_ready()  # 1. what may start
             over = plan.finished
             if over:
+                remove_folder(self._outputs_dir)  # before the verdict: nobody takes over a run that has one
                 self._turn.verdict = (plan.result(), plan.stopped, time.time())
             if self._turn:
                 store.commit()  # 2. one transaction: verdicts of the last turn, intents of this one
@@ -283,12 +301,17 @@ class _Loop:
     def _work(self, node: int, log_path: str | None) -> Work:
         program, ids = self._program, self._ids
         upstreams = program.inputs.get(node)
+        inputs = {ids[above]: self._value(above) for above in upstreams} if upstreams else None
+        for above, ref in program.reads.get(node, ()):
+            payload = self._store.value(ids[above], key=ref.key)
+            if payload is not None:
+                inputs = {**(inputs or {}), input_name(ref): payload}
         return Work(
             node,
             ids[node],
             -1,
             self.plan.attempts[node],
-            {ids[above]: self._value(above) for above in upstreams} if upstreams else None,
+            inputs,
             program.timeouts.get(node),
             program.graces.get(node, self._options.grace_s),
             log_path,

@@ -10,7 +10,7 @@ the table of bodies once (a forked worker simply inherits it); afterwards only `
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from liteflow.payload import Payload
 from liteflow.states import Verdict
@@ -22,12 +22,16 @@ class Command(NamedTuple):
     `argv` is executed as it stands (a shell is `("/bin/sh", "-c", script)`); its standard input is the null
     device. `cwd` is absolute, or None for the folder the run was started in. `env` is added to the environment
     of the orchestrator. Exit code 0 is success; one in `skip_on_exit_codes` makes the task SKIPPED.
+
+    What it writes into the file `$LIGHTFLOW_OUTPUT` becomes its values (see `outputs`). With `output` its return value
+    is what it prints: the last line that is not blank, or all of it as JSON.
     """
 
     argv: tuple[str, ...]
     cwd: str | None = None
     env: Mapping[str, str] = {}
     skip_on_exit_codes: tuple[int, ...] = ()
+    output: Literal["last_line", "json"] | None = None
 
 
 class Ref(NamedTuple):
@@ -53,6 +57,11 @@ class Call(NamedTuple):
 Body = Call | Command
 
 
+def input_name(ref: Ref) -> str:
+    """The name of an upstream's value in `Work.inputs`."""
+    return ref.task_id if ref.key == "return_value" else f"{ref.task_id}:{ref.key}"
+
+
 class RunInfo(NamedTuple):
     """What is the same for all work of one run; given to executors when they are opened."""
 
@@ -62,6 +71,7 @@ class RunInfo(NamedTuple):
     log_dir: str | None  # absolute; None: output goes where the program's goes
     params: Mapping[str, Any] = {}
     values_dir: str | None = None  # where values too large for the state file go; None: there is no limit
+    outputs_dir: str | None = None  # where attempts have their output files; None: they have none
 
 
 class Work(NamedTuple):

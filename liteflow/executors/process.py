@@ -18,6 +18,7 @@ from liteflow.executors.hub import LOST_MESSAGE, Hub, Ticket
 from liteflow.executors.inbox import Inbox, Timer
 from liteflow.executors.line import CANCELLED, PATIENCE_S, RECALL_S, Pace
 from liteflow.executors.worker import outcome_from_wire, work_to_wire
+from liteflow.outputs import discard, output_path
 from liteflow.processes.client import Exited, keep_to_ourselves, let_go
 from liteflow.processes.packets import Mailbox, pack
 from liteflow.states import Verdict
@@ -276,6 +277,9 @@ class ProcessLane(Lane):
             message = one_line(event.error)
         else:
             message = how_it_died("worker", event.code)
+        path = output_path(self._info, entry.work)
+        if path is not None:
+            discard(path)
         self._inbox.post(
             failure(
                 entry.work,

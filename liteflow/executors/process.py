@@ -254,8 +254,7 @@ class ProcessLane(Lane):
         for entry in ran:
             self._drop(entry)
             self._report(entry, worker, event)
-        if event is None and not ran:
-            _delete_if_empty(worker.spool)  # as the guardian would have done
+        _delete_if_empty(worker.spool)  # where the guardian was killed
         for entry in waiting:
             self._place(entry)
         while self._line and (self._idle or len(self._workers) < self._slots):
@@ -320,6 +319,7 @@ class ProcessLane(Lane):
             self._let_go(worker)
             if worker.attempts:
                 _rescue_output(worker.spool, next(iter(worker.attempts.values())).work.log_path)
+            _delete_if_empty(worker.spool)  # where the guardian was killed
         self._workers.clear()
         self._idle.clear()
         self._running.clear()

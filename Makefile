@@ -4,11 +4,12 @@ PY ?= python3
 BIN := .venv/bin
 TESTS ?= tests --ignore=tests/crash
 SCALE ?= 1
+ROUNDS ?= 5
 
-.PHONY: setup demo test check fmt figures crash clean help
+.PHONY: setup demo test check fmt bench bench-quick crash clean help
 
 help:
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 # uv installs in seconds what pip takes a minute for; where it cannot be had, pip does it.
 .venv/ok: pyproject.toml
@@ -42,12 +43,15 @@ fmt: .venv/ok  ## mend lint and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-figures: .venv/ok  ## print the figures of the README again
-	$(BIN)/python bench/figures.py
+bench: .venv/ok  ## measure beside other engines (installed below .bench); WRITE=--write puts it into the docs
+	$(BIN)/python -m bench --rounds $(ROUNDS) $(WRITE)
+
+bench-quick: .venv/ok  ## measure beside own baselines; fails where a ratio is clearly outside its goal
+	$(BIN)/python -m bench quick
 
 crash: .venv/ok  ## run the crash suites and print their figures; SCALE=10 for the long form
 	$(BIN)/python tools/crash_table.py --scale $(SCALE)
 
 clean:  ## remove what the other commands made
-	rm -rf .venv demo-out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .bench demo-out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from liteflow.history import History
+from liteflow.outputs import output_path
 from liteflow.payload import Payload, decode, encode
 from liteflow.work import RunInfo, Work
 
@@ -19,12 +20,11 @@ def idempotency_key(run_id: str, task_id: str, map_index: int) -> str:
 class TaskContext:
     """The attempt that is running. Get it with `current_context()`."""
 
-    __slots__ = ("_info", "_work", "pushed")
-
     def __init__(self, work: Work, info: RunInfo) -> None:
         self._work = work
         self._info = info
         self.pushed: dict[str, Payload] = {}
+        self.output_asked: str | None = None  # the output file, once somebody has been told of it
 
     @property
     def run_id(self) -> str:
@@ -67,6 +67,16 @@ class TaskContext:
     def idempotency_key(self) -> str:
         """Stable over the attempts of this task instance."""
         return idempotency_key(self.run_id, self.task_id, self.map_index)
+
+    @property
+    def output_path(self) -> str | None:
+        """The file that is `$LIGHTFLOW_OUTPUT` in a process, made by whoever writes to it.
+
+        For programs that a task in a thread starts: they do not find it in their environment. A task itself is better
+        off with `xcom_push`. None where work is run without a dag.
+        """
+        self.output_asked = output_path(self._info, self._work)
+        return self.output_asked
 
     def xcom_push(self, key: str, value: Any) -> None:
         """Store a value under `key`; other tasks see it when this task has succeeded.

@@ -208,7 +208,10 @@ class Dag(Building):
                 reads[node] = tuple((graph.index[ref.task_id], ref) for ref in body.late.reads)
             wanted = task.inputs()
             if wanted:
-                inputs[node] = tuple(graph.index[name] for name in wanted)
+                inputs[node] = tuple(graph.index[ref.task_id] for ref in wanted if ref.key == "return_value")
+                others = [ref for ref in wanted if ref.key != "return_value"]
+                if others:
+                    reads[node] = (*reads.get(node, ()), *[(graph.index[ref.task_id], ref) for ref in others])
             options = task.options
             if options.retries and (policy := options.policy) != NEVER:
                 retries[node] = policy

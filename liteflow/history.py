@@ -301,10 +301,11 @@ class History:
             rows = self._rows(f"{sql} {where}", (run_id, after, limit), _EVENT_KINDS)
         return [EventRecord(*row) for row in rows]
 
-    def values(self, run_id: str) -> list[ValueRecord]:
-        """What values a run has stored."""
+    def values(self, run_id: str, task_id: str | None = None) -> list[ValueRecord]:
+        """What values a run, or one of its tasks, has stored."""
         sql = "SELECT task_id, map_index, key, encoding, size, created_at FROM liteflow_xcom WHERE run_id=?"
-        rows = self._rows(f"{sql} ORDER BY task_id, map_index, key", (run_id,), _VALUE_KINDS)
+        where, parameters = ("", (run_id,)) if task_id is None else (" AND task_id=?", (run_id, task_id))
+        rows = self._rows(f"{sql}{where} ORDER BY task_id, map_index, key", parameters, _VALUE_KINDS)
         return [ValueRecord(*row) for row in rows]
 
     def value(self, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Payload | None:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from liteflow.database import Transaction, connect, translated
 from liteflow.errors import RunNotFound, RunOwned
 from liteflow.locks import LockFile
+from liteflow.outputs import outputs_dir, remove_folder
 from liteflow.payload import Payload, spill_dir, spill_root
 
 
@@ -67,6 +68,7 @@ def abandon(path: str, run_id: str, reason: str) -> None:
             "INSERT INTO liteflow_events (run_id, previous, status, reason, at) VALUES (?,?,'CANCELLED',?,?)",
             (run_id, status, reason, now),
         )
+        remove_folder(outputs_dir(os.path.realpath(path), run_id))  # in here: nobody can take the run over meanwhile
 
 
 def forget(path: str, dag_id: str) -> int:
@@ -107,6 +109,7 @@ def delete_runs(path: str, run_ids: Iterable[str], dag_id: str | None = None) ->
 
     for run_id in run_ids:
         shutil.rmtree(spill_dir(path, run_id), ignore_errors=True)
+        remove_folder(outputs_dir(os.path.realpath(path), run_id))
 
 
 def _lock_out(connection: sqlite3.Connection, path: str, run_id: str) -> str:

@@ -19,6 +19,7 @@ from liteflow.errors import OwnerDied
 from liteflow.executors import Executor, open_executor
 from liteflow.graph import Graph
 from liteflow.locks import LockFile
+from liteflow.outputs import make_folder, outputs_dir, remove_folder
 from liteflow.payload import Payload, spill_dir
 from liteflow.plan import Move, Plan
 from liteflow.processes.tree import sweep_session
@@ -52,7 +53,7 @@ class Program(NamedTuple):
     snapshot: str  # JSON
     description: str = ""
     source: str | None = None
-    reads: Mapping[int, Sequence[tuple[int, Ref]]] = {}  # the values that late parts of bodies take (see `work.Late`)
+    reads: Mapping[int, Sequence[tuple[int, Ref]]] = {}  # the other values of upstreams that a task takes
 
 
 class Options(NamedTuple):
@@ -130,7 +131,8 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
         options.log_dir,
         options.params,
         values_dir,
-        options.logical_date,
+        outputs_dir=outputs_dir(options.db_path, options.run_id),
+        logical_date=options.logical_date,
     )
     with contextlib.ExitStack() as stack:
         locks = LockFile(options.db_path)
@@ -151,8 +153,13 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
         stack.callback(store.close)
         loop = _Loop(program, options, store, executor)
         loop.own(resume)
-        with _signals(loop):
-            return loop.run()
+        try:
+            with _signals(loop):
+                return loop.run()
+        except BaseException:
+            executor.close(0.0)  # now that nobody writes there any more
+            remove_folder(outputs_dir(options.db_path, options.run_id))
+            raise
 
 
 class _Loop:
@@ -160,6 +167,7 @@ class _Loop:
         self._program = program
         self._ids = program.graph.ids
         self._options = options
+        self._outputs_dir = outputs_dir(options.db_path, options.run_id)
         self._store = store
         self._executor = executor
         self._observers = list(options.observers)
@@ -172,6 +180,7 @@ class _Loop:
         self._seen_signals = 0
         self._told_stopping = False
         self._looked_at = 0.0
+        self._stamp = (0, "")  # a second and how log files write it
         for upstreams in program.inputs.values():
             for above in upstreams:
                 self._readers[above] = self._readers.get(above, 0) + 1
@@ -226,6 +235,7 @@ class _Loop:
             seed=options.run_id,
         )
         self._turn = self._store.turn
+        make_folder(self._outputs_dir)  # now that the run is ours
         self._tell("run_began", program, options, done)
         self._store_moves(self.plan.opening, time.time())
 
@@ -248,6 +258,7 @@ class _Loop:
             starting = self._take_ready()  # 1. what may start
             over = plan.finished
             if over:
+                remove_folder(self._outputs_dir)  # before the verdict: nobody takes over a run that has one
                 self._turn.verdict = (plan.result(), plan.stopped, time.time())
             if self._turn:
                 store.commit()  # 2. one transaction: verdicts of the last turn, intents of this one
@@ -404,8 +415,9 @@ class _Loop:
     def _log_path(self, task_id: str, attempt: int, now: float) -> str | None:
         if self._options.log_dir is None:
             return None
-        stamp = time.strftime("%Y%m%d_%H%M%S", time.localtime(now))
-        name = f"task_{task_id}_{stamp}_{int(now % 1 * 1e6):06d}.log"
+        if int(now) != self._stamp[0]:  # made once a second: it takes longer than all else here
+            self._stamp = int(now), time.strftime("%Y%m%d_%H%M%S", time.localtime(now))
+        name = f"task_{task_id}_{self._stamp[1]}_{int(now % 1 * 1e6):06d}.log"
         return os.path.join(self._options.log_dir, name)
 
     def _publish(self) -> None:

@@ -106,7 +106,7 @@ CREATE TABLE liteflow_xcom (
   sha256     TEXT,
   created_at REAL NOT NULL,
   PRIMARY KEY (run_id, task_id, map_index, key)
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE liteflow_events (               -- written with the change it tells of
   seq       INTEGER PRIMARY KEY,

@@ -55,7 +55,8 @@ class _Digests:
 
     def of(self, body: Body) -> str:
         if isinstance(body, Command):
-            return _hash([body.argv, body.cwd, sorted(body.env.items())])
+            parts: list[object] = [body.argv, body.cwd, sorted(body.env.items())]
+            return _hash([*parts, body.output] if body.output else parts)
         code = self._functions.get(id(body.func))
         if code is None:
             code = self._functions[id(body.func)] = _hash(_code_parts(body.func))

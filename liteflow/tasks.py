@@ -254,9 +254,19 @@ class Task:
         references = {name: Ref(task_id) for name, task_id in self.arg_dependencies.items()}
         return Call(self.func, {**self.bound_args, **references})
 
-    def inputs(self) -> set[str]:
-        """The upstreams whose return values it takes."""
-        found = set(self.arg_dependencies.values())
+    def output(self, key: str = "return_value") -> Ref:
+        """Stands for one of this task's values in the arguments of another, which then waits for this one.
+
+        count = dag.add_task(Task("count", body=Command(("/bin/sh", "-c", 'echo "rows=3" >> "$LIGHTFLOW_OUTPUT"'))))
+        dag.task(report, rows=count.output("rows"))
+        """
+        if not isinstance(key, str):
+            raise DefinitionError(f"task {self.task_id!r}: the key of a value is text, not {type(key).__name__}")
+        return Ref(self.task_id, key)
+
+    def inputs(self) -> set[Ref]:
+        """The values of other tasks that it takes."""
+        found = {Ref(task_id) for task_id in self.arg_dependencies.values()}
         for value in self.bound_args.values():
             _collect(value, found)
         return found
@@ -307,10 +317,12 @@ def _tasks(other: object) -> list[Task]:
 
 
 def _references(value: Any, found: set[str]) -> Any:
-    """The value with a Ref in place of every Task inside; their ids are added to `found`."""
+    """The value with a Ref in place of every Task inside; the ids of what is referred to are added to `found`."""
     if isinstance(value, Task):
+        value = value.output()
+    if isinstance(value, Ref):
         found.add(value.task_id)
-        return Ref(value.task_id)
+        return value
     kind = type(value)
     if kind in (list, tuple):
         return kind(_references(item, found) for item in value)
@@ -319,9 +331,9 @@ def _references(value: Any, found: set[str]) -> Any:
     return value
 
 
-def _collect(value: Any, found: set[str]) -> None:
+def _collect(value: Any, found: set[Ref]) -> None:
     if isinstance(value, Ref):
-        found.add(value.task_id)
+        found.add(value)
     elif type(value) in (list, tuple):
         for item in value:
             _collect(item, found)

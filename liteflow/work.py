@@ -10,7 +10,7 @@ the table of bodies once (a forked worker simply inherits it); afterwards only `
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from liteflow.payload import Payload
 from liteflow.states import Verdict
@@ -23,12 +23,16 @@ class Command(NamedTuple):
     device. `cwd` is absolute, or None for the folder the run was started in. `env` is added to the environment
     of the orchestrator. Exit code 0 is success; one in `skip_on_exit_codes` makes the task SKIPPED. `late` completes
     the command for each attempt.
+
+    What it writes into the file `$LIGHTFLOW_OUTPUT` becomes its values (see `outputs`). With `output` its return value
+    is what it prints: the last line that is not blank, or all of it as JSON.
     """
 
     argv: tuple[str, ...]
     cwd: str | None = None
     env: Mapping[str, str] = {}
     skip_on_exit_codes: tuple[int, ...] = ()
+    output: Literal["last_line", "json"] | None = None
     late: Late | None = None
 
 
@@ -92,6 +96,7 @@ class RunInfo(NamedTuple):
     log_dir: str | None  # absolute; None: output goes where the program's goes
     params: Mapping[str, Any] = {}
     values_dir: str | None = None  # where values too large for the state file go; None: there is no limit
+    outputs_dir: str | None = None  # where attempts have their output files; None: they have none
     logical_date: float | None = None
 
 

@@ -55,6 +55,7 @@ CLAIMS: Final = {
     "planted": "hostile contents in sound state files: nothing executed, unpickled or hung",
     "checkpoints": "checkpoint files that are bombs: one line each",
     "modes": "what a run writes, with a umask of 000: for its owner alone",
+    "signals": "SIGINT, SIGTERM, SIGHUP once and twice, a closed terminal: the run is interrupted and nothing survives",
     "terminal": "escape sequences in output: shown, not obeyed",
 }
 _LARGEST: Final = re.compile(r"_max|worst|growth|max_|p99|p50|latency|_s$|_ms$|per_s$|rss|slope", re.IGNORECASE)
@@ -120,7 +121,7 @@ def table(rows: list[Row], command: str) -> str:
 
 
 def _counts(row: Row) -> str:
-    left_out = ("seed", "case", "calls")
+    left_out = ("seed", "case", "calls", "code")
     return ", ".join(
         f"{key.replace('_', ' ')} {_number(value)}" for key, value in row.counts.items() if key not in left_out
     )

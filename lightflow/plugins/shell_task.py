@@ -39,12 +39,21 @@ class ShellTask(TaskType):
                 "examples": ["bash", ["bash", "-eu", "-c"]],
                 "x-expects": 'the name of a shell such as bash, or a list of words such as ["bash", "-eu", "-c"]',
             },
+            "output": {
+                "description": "Take the task's value (`return_value`) from what it prints: `last_line`, the last line "
+                "that is not blank, as text; `json`, all of it. What it writes to standard error is part of that. "
+                "Values with names go into the file `$LIGHTFLOW_OUTPUT`, with or without this.",
+                "enum": ["last_line", "json"],
+                "examples": ["last_line"],
+            },
         },
         "required": ["run"],
     }
 
     def build(self, task: TaskSpec) -> Command:
-        return Command((*shell_words(task.config.get("shell")), task.config["run"]), absolute(task.cwd), task.env)
+        config = task.config
+        argv = (*shell_words(config.get("shell")), config["run"])
+        return Command(argv, absolute(task.cwd), task.env, output=config.get("output"))
 
 
 def shell_words(shell: str | list[str] | None) -> tuple[str, ...]:

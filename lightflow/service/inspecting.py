@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Generic, NamedTuple, TypeVar, cast
 
 from lightflow.engine.checkpoint import Checkpoint, find
-from liteflow import RunNotFound, Status
+from liteflow import PayloadError, RunNotFound, Status
 from liteflow.collector import collector_paused
-from liteflow.history import AttemptRecord, DagRecord, History, InstanceRecord, RunRecord
+from liteflow.history import AttemptRecord, DagRecord, History, InstanceRecord, RunRecord, ValueRecord
+from liteflow.payload import Payload, decode
 from liteflow.picture import Picture
 from liteflow.plan import explain
 from liteflow.rules import TriggerRule
@@ -43,6 +44,21 @@ class RunView(NamedTuple):
     run: RunRecord
     instances: list[InstanceRecord]
     attempts: list[AttemptRecord]
+
+
+class Output(NamedTuple):
+    """A stored value; `payload` is still encoded, and None where only what is known of it was asked for."""
+
+    record: ValueRecord
+    payload: Payload | None
+
+
+class Outputs(NamedTuple):
+    """The values of a run, or of one of its tasks, by task and key. `status` is the task's, else the run's."""
+
+    run_id: str
+    status: str
+    found: list[Output]
 
 
 class Explanation(NamedTuple):
@@ -247,6 +263,65 @@ def _reason(
             return explain(rule, upstream)
         case _:
             return one.reason or "no reason is known"
+
+
+def outputs(db: str, run_id: str | None, task_id: str | None, largest: int | None = None) -> Outputs:
+    """The values that a run's tasks have stored; those of more than `largest` bytes are not read.
+
+    Without a run it is the latest that has the task, or the latest of all.
+
+    Raises:
+        RunNotFound: there is no such run or task.
+    """
+    with History(db) as history:
+        if run_id is not None:
+            run = history.run(run_id)
+        else:
+            run = history.latest() if task_id is None else _latest_with(history, task_id)
+        status = run.status
+        if task_id is not None:
+            one = history.instance(run.run_id, task_id)
+            if one is None:
+                known = [one.task_id for one in history.instances(run.run_id)]
+                raise RunNotFound(f"run {run.run_id} has no task {task_id!r}{_near(task_id, known)}")
+            status = one.status
+        found = []
+        for record in history.values(run.run_id, task_id):
+            small = largest is None or record.size <= largest
+            where = (record.task_id, record.key, record.map_index)
+            found.append(Output(record, history.value(run.run_id, *where) if small else None))
+    return Outputs(run.run_id, status, found)
+
+
+def output(db: str, run_id: str | None, task_id: str, key: str) -> object:
+    """One value: text, or what JSON can say. Nothing is unpickled; a `tagged` value is its JSON.
+
+    Raises:
+        RunNotFound: there is no such run, task or value.
+        PayloadError: it was pickled, or cannot be read.
+    """
+    view = outputs(db, run_id, task_id, largest=0)
+    names = [one.record.key for one in view.found if one.record.map_index < 0]
+    if key not in names:
+        there = f"; it has {', '.join(names[:20])}" if names else f"; it is {view.status}"
+        raise RunNotFound(f"task {task_id!r} of run {view.run_id} has no output {key!r}{there}")
+    with History(db) as history:
+        payload = history.value(view.run_id, task_id, key)
+    assert payload is not None
+    return readable(payload)
+
+
+def readable(payload: Payload) -> object:
+    """A stored value as far as JSON can say it.
+
+    Raises:
+        PayloadError: it was pickled, or cannot be read.
+    """
+    if payload.encoding not in ("json", "tagged"):
+        raise PayloadError(
+            "the value is not JSON: only a program that trusts the state file can read it, with XCom.load"
+        )
+    return decode(payload._replace(encoding="json"))
 
 
 def picture(db: str, run_id: str | None = None) -> Picture:

@@ -15,7 +15,8 @@ from types import CodeType, TracebackType
 from typing import Any, Protocol
 
 from liteflow.context import TaskContext, running
-from liteflow.errors import InputError, SkipTask
+from liteflow.errors import InputError, PayloadError, SkipTask
+from liteflow.outputs import discard, exists, printed, take
 from liteflow.payload import Payload, decode, encode
 from liteflow.states import Verdict
 from liteflow.work import Call, ErrorInfo, Outcome, Ref, RunInfo, Work, completed, input_name
@@ -189,9 +190,38 @@ class Attempt:
         """An outcome that ends now. What was pushed counts for a success only."""
         pushed = self._context.pushed if verdict == "SUCCESS" and self._context.pushed else None
         work = self._work
-        return Outcome(
+        outcome = Outcome(
             work.node, work.attempt, verdict, value, pushed, error, exit_code, self._started_at, time.time(), None
         )
+        path = self._context.output_asked
+        return outcome if path is None else with_outputs(outcome, path, self._info)
+
+
+def with_outputs(outcome: Outcome, path: str | None, info: RunInfo, how: str | None = None) -> Outcome:
+    """The outcome of an attempt with the values in its output file, which is removed; a failed one has none.
+
+    What the function returned or pushed itself goes before. `how` says to take what was printed for the return value
+    (see `outputs.printed`), unless the file has one. A file that cannot be understood fails the attempt.
+    """
+    if path is not None and not exists(path):
+        path = None
+    if outcome.verdict != "SUCCESS":
+        if path is not None:
+            discard(path)
+        return outcome
+    if path is None and how is None:
+        return outcome
+    try:
+        found = {} if path is None else take(path, info.values_dir)
+        value = found.pop("return_value", None)
+        if how is not None and value is None:
+            value = printed(how, outcome.log_path, info.values_dir)
+    except PayloadError as error:
+        told = ErrorInfo(one_line(str(error)), "", ("PayloadError", "LiteflowError", "Exception"))
+        return outcome._replace(verdict="FAILED", value=None, pushed=None, error=told)
+    if outcome.value is not None:
+        value = outcome.value
+    return outcome._replace(value=value, pushed={**found, **(outcome.pushed or {})} or None)
 
 
 def failure(

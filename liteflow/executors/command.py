@@ -8,9 +8,10 @@ from functools import partial
 
 from liteflow.context import idempotency_key
 from liteflow.errors import LiteflowError
-from liteflow.executors.base import Lane, failure, how_it_died, one_line, timeout_message
+from liteflow.executors.base import Lane, failure, how_it_died, one_line, timeout_message, with_outputs
 from liteflow.executors.hub import LOST_MESSAGE, Hub, Ticket
 from liteflow.executors.inbox import Inbox, Timer
+from liteflow.outputs import output_path
 from liteflow.processes.client import Exited
 from liteflow.states import Verdict
 from liteflow.work import Command, ErrorInfo, Outcome, RunInfo, Work, completed
@@ -27,18 +28,23 @@ def run_environment(info: RunInfo) -> dict[str, str]:
 
 def task_environment(info: RunInfo, work: Work) -> dict[str, str]:
     """The environment variables of one attempt."""
-    return {
+    told = {
         "LIGHTFLOW_TASK": work.task_id,
         "LIGHTFLOW_ATTEMPT": str(work.attempt),
         "LIGHTFLOW_IDEMPOTENCY_KEY": idempotency_key(info.run_id, work.task_id, work.map_index),
     }
+    path = output_path(info, work)
+    if path is not None:
+        told["LIGHTFLOW_OUTPUT"] = told["GITHUB_OUTPUT"] = path
+    return told
 
 
 class _Running:
-    __slots__ = ("started_at", "stopped", "stopped_at", "ticket", "timer", "work")
+    __slots__ = ("output", "started_at", "stopped", "stopped_at", "ticket", "timer", "work")
 
     def __init__(self, work: Work) -> None:
         self.work = work
+        self.output: str | None = None  # its output file
         self.started_at = time.time()
         self.ticket: Ticket | None = None
         self.timer: Timer | None = None
@@ -64,6 +70,7 @@ class CommandLane(Lane):
             return
         environ = {**body.env, **self._run_environment, **task_environment(self._info, work)}
         entry = self._running[work.node] = _Running(work)
+        entry.output = environ.get("LIGHTFLOW_OUTPUT") if self._info.outputs_dir is not None else None
         try:
             entry.ticket = self._hub.start_command(
                 partial(self._ended, entry), body.argv, body.cwd, environ, work.log_path
@@ -92,9 +99,12 @@ class CommandLane(Lane):
         if entry.timer is not None:
             entry.timer.cancel()
         if event is None:
-            self._inbox.post(failure(entry.work, "LOST", LOST_MESSAGE, started_at=entry.started_at))
+            outcome = failure(entry.work, "LOST", LOST_MESSAGE, started_at=entry.started_at)
         else:
-            self._inbox.post(self._outcome(entry, event))
+            outcome = self._outcome(entry, event)
+        # By now the last process of the task is gone, so nobody writes any more.
+        how = self._commands[entry.work.task_id].output
+        self._inbox.post(with_outputs(outcome, entry.output, self._info, how))
 
     def _outcome(self, entry: _Running, event: Exited) -> Outcome:
         work, body = entry.work, self._commands[entry.work.task_id]

@@ -205,10 +205,16 @@ def open_executor(
         claim_children: this process is the run's alone, so whatever it starts, from a thread too, ends with the run.
 
     Raises:
-        DefinitionError: an unknown mode.
+        DefinitionError: an unknown mode; a value is to come from output that is not kept.
         ResourceError: no more processes or files are allowed.
     """
     lane_names = _lanes(bodies, mode, task_modes, timeouts)
+    if info.log_dir is None:
+        for task_id, body in bodies.items():
+            if isinstance(body, Command) and body.output is not None:
+                raise DefinitionError(
+                    f"task {task_id!r} takes its value from what it prints, which is not kept: give the run a log_dir"
+                )
     hub = None
     if claim_children or needs_guardian(bodies, mode=mode, task_modes=task_modes, timeouts=timeouts):
         calls = {

@@ -5,6 +5,8 @@ A worker that dies costs its own task and no other: what waited in its mailbox g
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import time
 from collections import deque
@@ -16,6 +18,7 @@ from liteflow.executors.hub import LOST_MESSAGE, Hub, Ticket
 from liteflow.executors.inbox import Inbox, Timer
 from liteflow.executors.line import CANCELLED, PATIENCE_S, RECALL_S, Pace
 from liteflow.executors.worker import outcome_from_wire, work_to_wire
+from liteflow.outputs import discard, output_path
 from liteflow.processes.client import Exited, keep_to_ourselves, let_go
 from liteflow.processes.packets import Mailbox, pack
 from liteflow.states import Verdict
@@ -92,6 +95,9 @@ class ProcessLane(Lane):
         try:
             worker = self._idle.pop() if self._idle else self._another(entry)
             if worker is None or not worker.mailbox.post(entry.packet):
+                if worker is not None and not worker.attempts:
+                    self._idle.append(worker)
+                    raise OSError(errno.ENOBUFS, "the socket to its worker takes no more")
                 self._line.append(entry)
                 return
         except (LiteflowError, OSError) as error:
@@ -136,11 +142,10 @@ class ProcessLane(Lane):
 
     def _rest(self, worker: _Worker) -> None:
         """A worker has nothing left to do."""
-        if self._line:
+        if not worker.retired:
             self._idle.append(worker)
-            self._place(self._line.popleft())
-        elif not worker.retired:
-            self._idle.append(worker)
+            if self._line:
+                self._place(self._line.popleft())
 
     def _withdraw(self, worker: _Worker) -> list[_Running]:
         """Take back what a worker has not read; what it then still has, runs."""
@@ -202,6 +207,9 @@ class ProcessLane(Lane):
                 next(iter(worker.attempts.values())).started_at = outcome.ended_at
             else:
                 self._rest(worker)
+        if worker.mailbox.broken and not worker.retired:
+            worker.retired = True
+            self._hub.stop(worker.ticket, 0.0)
 
     def _stop(self, entry: _Running, verdict: Verdict, message: str, grace_s: float) -> None:
         """End an attempt; when its worker is gone there is an Outcome."""
@@ -246,6 +254,7 @@ class ProcessLane(Lane):
         for entry in ran:
             self._drop(entry)
             self._report(entry, worker, event)
+        _delete_if_empty(worker.spool)  # where the guardian was killed
         for entry in waiting:
             self._place(entry)
         while self._line and (self._idle or len(self._workers) < self._slots):
@@ -267,6 +276,9 @@ class ProcessLane(Lane):
             message = one_line(event.error)
         else:
             message = how_it_died("worker", event.code)
+        path = output_path(self._info, entry.work)
+        if path is not None:
+            discard(path)
         self._inbox.post(
             failure(
                 entry.work,
@@ -294,8 +306,12 @@ class ProcessLane(Lane):
 
     def close(self, grace_s: float) -> None:
         """Let idle workers go and ask the others to stop; the guardian's end will see to it."""
-        for entry in list(self._running.values()):
-            self._stop(entry, "CANCELLED", "cancelled", grace_s)
+        for worker in self._workers:
+            self._line += self._withdraw(worker)
+            if worker.attempts:
+                self._hub.stop(worker.ticket, grace_s)
+        for entry in list(self._line):
+            self._drop(entry)
 
     def release(self) -> None:
         """Close the sockets, once the guardian is gone."""
@@ -303,10 +319,17 @@ class ProcessLane(Lane):
             self._let_go(worker)
             if worker.attempts:
                 _rescue_output(worker.spool, next(iter(worker.attempts.values())).work.log_path)
+            _delete_if_empty(worker.spool)  # where the guardian was killed
         self._workers.clear()
         self._idle.clear()
         self._running.clear()
         self._line.clear()
+
+
+def _delete_if_empty(spool: str | None) -> None:
+    with contextlib.suppress(OSError):
+        if spool is not None and os.stat(spool).st_size == 0:
+            os.unlink(spool)
 
 
 def _rescue_output(spool: str | None, log_path: str | None) -> str | None:

@@ -16,13 +16,18 @@ from types import FrameType
 from typing import Any
 
 from liteflow.errors import LiteflowError
-from liteflow.executors.base import Attempt, Terminated
+from liteflow.executors.base import Attempt, Terminated, with_outputs
 from liteflow.executors.command import run_environment, task_environment
 from liteflow.payload import Payload
 from liteflow.processes import tree
 from liteflow.processes.output import Bounds, open_log
 from liteflow.processes.packets import pack, receive, send
 from liteflow.work import Call, ErrorInfo, Outcome, RunInfo, Work
+
+try:
+    from _signal import getsignal  # type: ignore[import-not-found, unused-ignore]
+except ImportError:
+    from signal import getsignal  # the same, and an enumeration's member of each answer, which takes 1 µs
 
 Program = tuple[Mapping[str, Call], RunInfo]
 
@@ -208,7 +213,7 @@ class _Surroundings:
 
     @staticmethod
     def _signal_handlers() -> list[Any]:
-        return [signal.getsignal(number) for number in _WATCHED_SIGNALS]
+        return [getsignal(number) for number in _WATCHED_SIGNALS]
 
     def arrange(self, cwd: str | None, own: Mapping[str, str], told: Mapping[str, str]) -> None:
         """Set the folder and the environment for a task: its own variables, and those that every task is told.
@@ -295,10 +300,13 @@ class _Worker:
     def _serve_one(self) -> bool:
         """Run one task; False when this process cannot be put right behind it."""
         work = work_from_wire(receive(self._sock))
-        outcome = self._run_task(work)
+        told = task_environment(self._info, work)
+        outcome = self._run_task(work, told)
         if self._terminated:  # the task has caught what was to end it
             raise Terminated
         clean = self._surroundings.restore()  # first: it ends whoever still writes, and resets the umask
+        if self._info.outputs_dir is not None:
+            outcome = with_outputs(outcome, told["LIGHTFLOW_OUTPUT"], self._info)
         log_path, output_is_fine = self._spool.end()
         clean = clean and output_is_fine
         if log_path is not None:
@@ -311,13 +319,13 @@ class _Worker:
             send(self._sock, pack((clean, outcome_to_wire(Attempt(work, self._info).raised(error)))))
         return clean
 
-    def _run_task(self, work: Work) -> Outcome:
+    def _run_task(self, work: Work, told: Mapping[str, str]) -> Outcome:
         body = self._calls[work.task_id]
         self._spool.begin(work.log_path)
         attempt = Attempt(work, self._info)
         try:
             body = attempt.completed(body)
-            self._surroundings.arrange(body.cwd, body.env, task_environment(self._info, work))
+            self._surroundings.arrange(body.cwd, body.env, told)
         except (OSError, ValueError, LiteflowError) as error:
             return attempt.raised(error)
         return attempt.run(body)

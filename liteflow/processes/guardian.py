@@ -35,6 +35,7 @@ _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal
 _PR_SET_CHILD_SUBREAPER = 36
 _PIPE_READ_BYTES = 256 * 1024
 _RESERVE = 4  # descriptors kept for a sweep: to read the process table, and to hold a process
+_TELL_S = 0.01  # that something has started is told with the next news, or so much later: it wakes the orchestrator
 _DRAIN_READS = 64  # a pipe holds at most 1 MiB unless someone keeps writing
 
 
@@ -91,6 +92,8 @@ class Guardian:
         self._pipes: dict[int, _Main] = {}
         self._stopping: dict[int, _Main] = {}  # by ticket: those with a deadline
         self._control_mask = select.EPOLLIN
+        self._started: list[tuple[object, ...]] = []  # messages that are in no hurry
+        self._tell_at = 0.0  # monotonic
         self._leaving = False
         self._reserve: list[int] = []
 
@@ -137,6 +140,8 @@ class Guardian:
         if child_ended:
             self._reap()
         self._run_out_of_patience()
+        if self._started and (self._control.backlog or time.monotonic() >= self._tell_at):
+            self._tell_started()
         self._control.flush()
         mask = select.EPOLLIN | select.EPOLLOUT if self._control.backlog else select.EPOLLIN
         if mask != self._control_mask:
@@ -144,10 +149,15 @@ class Guardian:
             self._epoll.modify(self._control.fileno(), mask)
 
     def _pause(self) -> float | None:
-        if not self._stopping:
-            return None
-        first = min(main.deadline for main in self._stopping.values() if main.deadline is not None)
-        return max(0.0, first - time.monotonic())
+        deadlines = [main.deadline for main in self._stopping.values() if main.deadline is not None]
+        if self._started:
+            deadlines.append(self._tell_at)
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
+    def _tell_started(self) -> None:
+        for message in self._started:
+            self._control.put(message)
+        self._started.clear()
 
     # Messages
 
@@ -233,7 +243,9 @@ class Guardian:
         if main.pipe >= 0:
             self._pipes[main.pipe] = main
             self._epoll.register(main.pipe, select.EPOLLIN)
-        self._control.put(("started", main.ticket, main.pid))
+        if not self._started:
+            self._tell_at = time.monotonic() + _TELL_S
+        self._started.append(("started", main.ticket, main.pid))
 
     def _stop(self, ticket: int, grace_s: float) -> None:
         main = self._tickets.get(ticket)
@@ -313,6 +325,8 @@ class Guardian:
         Such a process is an orphan, or the child of one, and orphans become our own children: so the process
         table is read only when there is a child that is no main process.
         """
+        if not self._mains and tree.is_childless():
+            return
         direct = tree.children()
         orphans = [] if direct is None else [pid for pid in direct if pid not in self._mains]
         if direct is not None and not orphans:
@@ -369,6 +383,7 @@ class Guardian:
             main.log.close()
             written = main.log.written
         _delete_if_empty(main.spool)
+        self._tell_started()
         code = os.waitstatus_to_exitcode(status)
         self._control.put(("exited", main.ticket, code, main.started_at, ended_at, written, None))
 

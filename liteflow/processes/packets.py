@@ -6,6 +6,7 @@ a message always fits into the socket's buffer.
 
 from __future__ import annotations
 
+import errno
 import marshal
 import os
 import socket
@@ -14,7 +15,11 @@ from typing import Any, Final
 from liteflow.errors import ResourceError
 
 _LARGE: Final = 32 * 1024
+_IN_A_FILE: Final = b"\0"  # no value's marshalled form
 _ONE_DESCRIPTOR: Final = socket.CMSG_SPACE(4)
+# Plain numbers: to combine the flags of `socket` costs more than the call.
+_CLOSE_ON_EXEC: Final = int(socket.MSG_CMSG_CLOEXEC)
+_NOW: Final = int(socket.MSG_DONTWAIT)
 
 
 def pack(value: Any) -> bytes:
@@ -31,17 +36,25 @@ def send(sock: socket.socket, packet: bytes, flags: int = 0) -> None:
     try:
         with open(memory, "wb", closefd=False) as file:
             file.write(packet)
-        socket.send_fds(sock, [b"\0"], [memory], flags)
+        socket.send_fds(sock, [_IN_A_FILE], [memory], flags)
     finally:
         os.close(memory)
 
 
 def receive(sock: socket.socket, flags: int = 0) -> Any:
-    """The next value. Raises EOFError when the other side is gone, BlockingIOError with MSG_DONTWAIT."""
-    packet, ancillary, _, _ = sock.recvmsg(_LARGE, _ONE_DESCRIPTOR, flags | socket.MSG_CMSG_CLOEXEC)
+    """The next value.
+
+    Raises:
+        EOFError: the other side is gone.
+        BlockingIOError: there is none, and the flags say not to wait.
+        OSError: a large one is lost, because this process may have no more files.
+    """
+    packet, ancillary, _, _ = sock.recvmsg(_LARGE, _ONE_DESCRIPTOR, _CLOSE_ON_EXEC | flags)
     if not packet:
         raise EOFError
-    if ancillary:
+    if packet == _IN_A_FILE:
+        if not ancillary:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         with open(int.from_bytes(ancillary[0][2][:4], "little"), "rb") as file:
             file.seek(0)
             packet = file.read()
@@ -53,6 +66,7 @@ class Mailbox:
 
     def __init__(self) -> None:
         """Raises ResourceError when there may be no more files."""
+        self.broken = False  # a value was lost
         try:
             self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except OSError as error:
@@ -64,7 +78,7 @@ class Mailbox:
     def post(self, packet: bytes) -> bool:
         """Send without waiting; False when the socket takes no more."""
         try:
-            send(self.ours, packet, socket.MSG_DONTWAIT)
+            send(self.ours, packet, _NOW)
         except BlockingIOError:
             return False
         return True
@@ -77,16 +91,17 @@ class Mailbox:
         """What the worker has not read: it never will."""
         return self._all(self.theirs)
 
-    @staticmethod
-    def _all(sock: socket.socket) -> list[Any]:
+    def _all(self, sock: socket.socket) -> list[Any]:
         values: list[Any] = []
-        try:
-            while True:
-                values.append(receive(sock, socket.MSG_DONTWAIT))
-        except BlockingIOError:
-            return values
-        except (EOFError, OSError):  # closed
-            return values
+        while True:
+            try:
+                values.append(receive(sock, _NOW))
+            except (BlockingIOError, EOFError):
+                return values
+            except OSError as error:
+                if error.errno != errno.EMFILE:  # closed
+                    return values
+                self.broken = True
 
     def close(self) -> None:
         self.ours.close()

@@ -32,7 +32,11 @@ class Bench:
     def __init__(self, folder: Path, mode: str, bodies: dict[str, Body], **options: Any) -> None:
         self.folder = folder
         self.logs = folder / "logs"
-        self.info = RunInfo("run-1", "flow", str(folder / "state.db"), str(self.logs), {"day": 3})
+        outs = folder / "outs"
+        outs.mkdir(exist_ok=True)
+        self.info = RunInfo(
+            "run-1", "flow", str(folder / "state.db"), str(self.logs), {"day": 3}, outputs_dir=str(outs)
+        )
         self.executor: Executor = open_executor(bodies, self.info, mode=mode, **options)
         self.node = 0
 
@@ -84,6 +88,7 @@ def bench(tmp_path: Path) -> Iterator[Open]:
         session = made.executor.session
         assert session is None or tree.find_survivors(session) == []
         assert not [name for name in made.files() if name.startswith(".")]
+        assert not list((made.folder / "outs").iterdir())
 
 
 def value_of(outcome: Outcome) -> Any:
@@ -498,6 +503,158 @@ def test_a_coroutine_is_cancelled(bench: Open) -> None:
     assert made.collect()[0].verdict == "CANCELLED"
 
 
+# Outputs
+
+
+def outputs_of(outcome: Outcome) -> dict[str, Any]:
+    assert outcome.verdict == "SUCCESS", outcome
+    named = {key: decode(payload) for key, payload in (outcome.pushed or {}).items()}
+    return named if outcome.value is None else {**named, "return_value": decode(outcome.value)}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_python_task_has_an_output_file(bench: Open, mode: str) -> None:
+    def write() -> None:
+        context = current_context()
+        assert context.output_path is not None
+        context.xcom_push("both", "pushed")
+        lines = "n<<E; one; two; E; both=written; return_value=r".replace("; ", "\n")
+        Path(context.output_path).write_text(lines)
+
+    def fail() -> None:
+        write()
+        raise ValueError
+
+    def mistake() -> None:
+        Path(current_context().output_path or "").write_text("oops")
+
+    def returns() -> int:
+        write()
+        return 3
+
+    made = bench(mode, {task.__name__: Call(task) for task in (write, fail, mistake, returns)})
+    assert outputs_of(made.run("write")) == {"n": "one\ntwo", "both": "pushed", "return_value": "r"}
+    assert made.run("fail").pushed is None
+    outcome = made.run("mistake")
+    assert (outcome.verdict, outcome.value, outcome.pushed) == ("FAILED", None, None)
+    assert message_of(outcome).startswith("$LIGHTFLOW_OUTPUT, line 1: expected")
+    assert outputs_of(made.run("returns"))["return_value"] == 3
+    assert outputs_of(made.run("write"))["n"] == "one\ntwo"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_coroutine_has_an_output_file(bench: Open, mode: str) -> None:
+    async def write() -> None:
+        Path(current_context().output_path or "").write_text("a=1")
+
+    assert outputs_of(bench(mode, write).run()) == {"a": "1"}
+
+
+def test_a_worker_finds_its_output_file_in_the_environment(bench: Open) -> None:
+    def write(text: str) -> str:
+        assert os.environ["GITHUB_OUTPUT"] == os.environ["LIGHTFLOW_OUTPUT"]
+        os.system(f"echo {text} >> $LIGHTFLOW_OUTPUT")
+        return os.environ["LIGHTFLOW_OUTPUT"]
+
+    made = bench("process", {"a": Call(write, {"text": "a=1"}), "b": Call(write, {"text": "b=2"})})
+    first, second = outputs_of(made.run("a")), outputs_of(made.run("b"))
+    assert first.pop("return_value") != second.pop("return_value")
+    assert (first, second) == ({"a": "1"}, {"b": "2"})
+
+
+def test_a_worker_that_dies_has_no_outputs(bench: Open) -> None:
+    def write(die: bool) -> None:
+        os.system("echo a=1 >> $LIGHTFLOW_OUTPUT")
+        if die:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+
+    made = bench("process", {"dies": Call(write, {"die": True}), "late": Call(write, {"die": False})})
+    assert made.run("dies").pushed is None
+    outcome = made.run("late", timeout_s=0.3, grace_s=0.1)
+    assert (outcome.verdict, outcome.pushed) == ("TIMED_OUT", None)
+
+
+def sh(script: str, **fields: Any) -> Command:
+    return Command(("/bin/sh", "-c", script), **fields)
+
+
+@pytest.mark.parametrize(
+    ("script", "values"),
+    [
+        ("true", {}),
+        ('echo "a=1 2" >> "$LIGHTFLOW_OUTPUT"; echo b=3 >> "$GITHUB_OUTPUT"', {"a": "1 2", "b": "3"}),
+        ('printf "a<<X\\n1\\n2\\nX\\n" > "$LIGHTFLOW_OUTPUT"', {"a": "1\n2"}),
+        ("""echo '{"n": [1, 2.5], "return_value": {"k": null}}' > "$LIGHTFLOW_OUTPUT\"""",
+         {"n": [1, 2.5], "return_value": {"k": None}}),
+        ('echo a=1 > "$LIGHTFLOW_OUTPUT"; rm "$LIGHTFLOW_OUTPUT"', {}),
+        ('echo a=1 > x; mv x "$LIGHTFLOW_OUTPUT"', {"a": "1"}),
+        # What is left in the background is ended before the file is read.
+        ('echo a=1 > "$LIGHTFLOW_OUTPUT"; (setsid sh -c \'sleep 0.3; echo b=2 >> "$LIGHTFLOW_OUTPUT"\' &)', {"a": "1"}),
+    ],
+)  # fmt: skip
+def test_what_a_command_writes_are_its_values(bench: Open, tmp_path: Path, script: str, values: dict[str, Any]) -> None:
+    assert outputs_of(bench("thread", sh(script, cwd=str(tmp_path))).run()) == values
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ('echo "no value" > "$LIGHTFLOW_OUTPUT"', "line 1: expected name=value"),
+        ('ln -s /dev/zero "$LIGHTFLOW_OUTPUT"', "has become a symbolic link"),
+        ('ln -s /nowhere "$LIGHTFLOW_OUTPUT"', "has become a symbolic link"),
+        ('mkfifo "$LIGHTFLOW_OUTPUT"', "is not a regular file any more"),
+        ('truncate -s 65M "$LIGHTFLOW_OUTPUT"', "hand on large data in a file"),
+        ('printf "a=1\\nb=\\0" > "$LIGHTFLOW_OUTPUT"', "line 2: holds a NUL byte"),
+    ],
+)
+def test_a_file_that_cannot_be_understood_fails_the_command(bench: Open, script: str, words: str) -> None:
+    outcome = bench("thread", sh(script)).run()
+    assert (outcome.verdict, outcome.exit_code, outcome.pushed, outcome.value) == ("FAILED", 0, None, None)
+    assert words in message_of(outcome)
+    assert outcome.error is not None
+    assert "PayloadError" in outcome.error.types
+
+
+@pytest.mark.parametrize("end", ["exit 1", "exit 9", "kill -9 $$", "sleep 60"])
+def test_a_command_that_does_not_succeed_has_no_outputs(bench: Open, end: str) -> None:
+    body = sh(
+        f'echo "return_value=1" > "$LIGHTFLOW_OUTPUT"; echo x; {end}', skip_on_exit_codes=(9,), output="last_line"
+    )
+    outcome = bench("thread", body, timeouts=["t"]).run(timeout_s=0.5, grace_s=0.1)
+    assert outcome.verdict != "SUCCESS"
+    assert (outcome.value, outcome.pushed) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("output", "script", "value"),
+    [
+        ("last_line", "echo one; echo two words; echo", "two words"),
+        ("last_line", "echo one; echo err >&2", "err"),
+        ("last_line", "true", None),
+        ("last_line", "yes line | head -c 80000000; echo; echo end", "end"),
+        ("last_line", 'echo one; echo "return_value=two" > "$LIGHTFLOW_OUTPUT"', "two"),
+        ("json", """printf '{"a":\n[1,2]}\n'""", {"a": [1, 2]}),
+        ("json", "echo 3", 3),
+        (None, "echo 3", None),
+    ],
+)
+def test_a_command_may_print_its_value(bench: Open, output: Any, script: str, value: Any) -> None:
+    assert value_of(bench("thread", sh(script, output=output)).run()) == value
+
+
+def test_a_command_that_prints_no_json_fails(bench: Open) -> None:
+    outcome = bench("thread", sh("echo oops", output="json")).run()
+    assert (outcome.verdict, outcome.exit_code) == ("FAILED", 0)
+    assert message_of(outcome).startswith("output: what was printed is not JSON: line 1")
+
+
+def test_a_printed_value_needs_a_log(tmp_path: Path) -> None:
+    info = RunInfo("r", "d", str(tmp_path / "db"), None)
+    with pytest.raises(DefinitionError, match="'t' takes its value from what it prints"):
+        open_executor({"t": sh("true", output="json")}, info)
+
+
 # A worker is clean for each task
 
 
@@ -705,3 +862,41 @@ def test_an_abandoned_task_makes_room_for_the_next_in_line(bench: Open, mode: st
         one.executor.cancel(node, 0.0)
     outcomes = {outcome.node: outcome.verdict for outcome in one.collect(3)}
     assert outcomes == {**dict.fromkeys(stuck, "CANCELLED"), waiting: "SUCCESS"}
+
+
+def test_a_dying_worker_costs_its_own_task_and_not_those_in_its_mailbox(bench: Open, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+
+    def note() -> None:
+        with ran.open("a") as file:
+            file.write("x")
+
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    one = bench("process", {"short": Call(_short), "note": Call(note), "die": Call(die)}, slots=2)
+    for _ in range(1000):
+        if one.executor.ahead > 0:
+            break
+        one.run("short")
+    assert one.executor.ahead > 0
+    words = ["note", "die", "note", "note", "die", "note", "note", "note", "note", "note"]
+    nodes = {one.submit(word): word for word in words}
+    outcomes = {outcome.node: outcome for outcome in one.collect(len(nodes))}
+    assert {node: outcome.verdict for node, outcome in outcomes.items()} == {
+        node: "FAILED" if word == "die" else "SUCCESS" for node, word in nodes.items()
+    }
+    assert ran.read_text() == "x" * words.count("note"), "each ran once"
+    assert {message_of(outcomes[node]) for node, word in nodes.items() if word == "die"} == {"worker killed by SIGKILL"}
+
+
+def test_a_killed_guardian_costs_what_ran_and_not_what_waited(bench: Open, tmp_path: Path) -> None:
+    one, gate = _a_line(bench, "process", tmp_path)
+    nodes = [one.submit("long") for _ in range(6)]
+    begun = tmp_path / "begun"
+    _until(one.executor, lambda: begun.exists() and begun.read_text() == "xx")
+    gate.touch()
+    os.kill(one.executor.guardian_pid, signal.SIGKILL)  # type: ignore[attr-defined]
+    outcomes = one.collect(6)
+    assert sorted(outcome.node for outcome in outcomes) == nodes
+    assert {outcome.verdict for outcome in outcomes if outcome.node in nodes[2:]} == {"SUCCESS"}

@@ -425,7 +425,7 @@ class Oracle:
         self.counts: Counter[str] = Counter()
         self.notes: list[str] = []
 
-    def _fault(self, kind: str, note: str) -> None:
+    def fault(self, kind: str, note: str) -> None:
         self.counts[kind] += 1
         if len(self.notes) < 20:
             self.notes.append(f"{kind}: {note}")
@@ -438,40 +438,40 @@ class Oracle:
                 self._acknowledged.add((task, int(attempt)))
         state = read_state(self._db, self._run_id)
         for problem in state.problems:
-            self._fault("corrupt", problem)
+            self.fault("corrupt", problem)
         effects = [(task, int(attempt)) for task, attempt in (line.split() for line in lines(self._effects))]
         self._check_against_effects(state, effects)
         for told in self._acknowledged:
             if state.attempts.get(told) != "SUCCESS":
-                self._fault("lost", f"{told} is {state.attempts.get(told)}")
+                self.fault("lost", f"{told} is {state.attempts.get(told)}")
         if state.found:
             self._check_story(state)
         if whole:
             bad = {task: status for task, (status, _) in state.instances.items() if status != "SUCCESS"}
             if state.run != "SUCCESS" or bad or len(state.instances) != len(self._upstream):
-                self._fault("torn", f"the run ended {state.run} with {bad}")
+                self.fault("torn", f"the run ended {state.run} with {bad}")
         self._succeeded = state.succeeded
         return state
 
     def _check_against_effects(self, state: State, effects: Sequence[tuple[str, int]]) -> None:
         for task, _ in effects[self._seen :]:
             if task in self._succeeded:
-                self._fault("rerun", task)
+                self.fault("rerun", task)
         self._seen = len(effects)
         for (task, attempt), times in Counter(effects).items():
             if times > 1 or (task, attempt) not in state.attempts:
-                self._fault(
+                self.fault(
                     "ghost", f"{task} {attempt} executed {times} times, recorded {(task, attempt) in state.attempts}"
                 )
         done = set(effects)
         for (task, attempt), status in state.attempts.items():
             if status == "SUCCESS" and (task, attempt) not in done:
-                self._fault("false", f"{task} {attempt}")
+                self.fault("false", f"{task} {attempt}")
         succeeded = state.succeeded
         for task in {task for task, _ in effects}:
             early = [above for above in self._upstream[task] if above not in succeeded]
             if early:
-                self._fault("order", f"{task} executed while {early} had not succeeded")
+                self.fault("order", f"{task} executed while {early} had not succeeded")
 
     def _check_story(self, state: State) -> None:
         latest: dict[str, int] = {}
@@ -481,7 +481,7 @@ class Oracle:
             wins[task] += status == "SUCCESS"
         for task, count in wins.items():
             if count > 1:
-                self._fault("dup", f"{task} has {count} successes")
+                self.fault("dup", f"{task} has {count} successes")
         told: dict[str, tuple[str, int]] = {}
         success_at: dict[str, int] = {}
         started_at: dict[str, int] = {}
@@ -494,7 +494,7 @@ class Oracle:
         for task, seq in started_at.items():
             for above in self._upstream[task]:
                 if not success_at.get(above, sys.maxsize) < seq:
-                    self._fault("order", f"{task} has seq {seq}, {above} {success_at.get(above)}")
+                    self.fault("order", f"{task} has seq {seq}, {above} {success_at.get(above)}")
         for task, (status, tries) in state.instances.items():
             attempt = latest.get(task, 0)
             verdict = state.attempts.get((task, attempt))
@@ -509,9 +509,9 @@ class Oracle:
                 "UPSTREAM_FAILED": verdict != "SUCCESS",
             }.get(status, False)
             if not fine:
-                self._fault("torn", f"{task} is {status} (try {tries}), attempt {attempt} {verdict}, event {event}")
+                self.fault("torn", f"{task} is {status} (try {tries}), attempt {attempt} {verdict}, event {event}")
         if state.run == "SUCCESS" and any(status != "SUCCESS" for status, _ in state.instances.values()):
-            self._fault("torn", "the run is SUCCESS and a task is not")
+            self.fault("torn", "the run is SUCCESS and a task is not")
 
 
 def layered(layers: int, width: int) -> dict[str, tuple[str, ...]]:

@@ -27,6 +27,7 @@ from crashkit import (
     Acknowledge,
     Oracle,
     Row,
+    State,
     append,
     as_harness,
     await_none,
@@ -45,8 +46,10 @@ import liteflow.database
 import liteflow.locks
 import liteflow.runner
 import liteflow.store
-from liteflow import Command, Dag, Task
+from liteflow import Command, Dag, Task, XCom
 from liteflow.context import current_context
+from liteflow.history import History
+from liteflow.outputs import outputs_dir
 from liteflow.processes import tree
 
 RUN = "r"
@@ -305,7 +308,8 @@ def process_dag(db: str, effects: str, graph: Mapping[str, Sequence[str]]) -> Da
 
 def _script(effects: str, number: int) -> str:
     stray = "setsid sleep 60 & " if number % 6 == 0 else ""
-    return f'{stray}echo "$LIGHTFLOW_TASK $LIGHTFLOW_ATTEMPT" >> {effects}; sleep 0.005'
+    output = 'echo "n=$LIGHTFLOW_ATTEMPT" >> "$LIGHTFLOW_OUTPUT"'
+    return f'{stray}{output}; echo "$LIGHTFLOW_TASK $LIGHTFLOW_ATTEMPT" >> {effects}; sleep 0.005'
 
 
 def workflow_text(effects: str, graph: Mapping[str, Sequence[str]]) -> str:
@@ -398,14 +402,31 @@ class Commands:
             if self._cli:
                 acknowledged = _from_screen(acknowledged)
             if not killed:
-                self._ended(oracle, acknowledged, code, found)
+                self._ended(oracle, acknowledged, code, found, place)
                 self._clean_s = self._clean_s or time.monotonic() - began
                 break
             self._tally.kills += 1
             state = oracle.check(acknowledged)
             done, found = len(state.succeeded), state.found
             self._tally.states[done] += 1
+            self._check_outputs(oracle, state, place)
         return oracle
+
+    def _check_outputs(self, oracle: Oracle, state: State, place: str) -> None:
+        """Each command that is recorded as succeeded has handed on what that attempt has written, and no other has."""
+        if not state.found:
+            return
+        commands = {task for number, task in enumerate(self._graph) if self._cli or number % 2 == 0}
+        wanted = {
+            (task, str(attempt))
+            for (task, attempt), status in state.attempts.items()
+            if status == "SUCCESS" and task in commands
+        }
+        with History(f"{place}.db") as history:
+            there = [one.task_id for one in history.values(RUN) if one.key == "n"]
+            stored = {(task, XCom.load(f"{place}.db", RUN, task, "n")) for task in there}
+        if stored != wanted:
+            oracle.fault("torn", f"outputs: {sorted(stored ^ wanted)}")
 
     def _await_end(self, rows: Sequence[Row] | None, since: float) -> None:
         """Wait for these processes' end (None: everything below us), and count what does not end in time."""
@@ -419,11 +440,13 @@ class Commands:
         elif rows is None:
             end_descendants()
 
-    def _ended(self, oracle: Oracle, acknowledged: Sequence[str], code: int | None, found: bool) -> None:
+    def _ended(self, oracle: Oracle, acknowledged: Sequence[str], code: int | None, found: bool, place: str) -> None:
         self._tally.crashed += code != 0
         if code != 0:
             self._tally.notes.append(f"exit code {code}, found {found}: {lines(self._errors)[-3:]}")
-        oracle.check(acknowledged, whole=code == 0)
+        self._check_outputs(oracle, oracle.check(acknowledged, whole=code == 0), place)
+        if code == 0 and os.path.lexists(outputs_dir(os.path.realpath(f"{place}.db"), RUN)):
+            oracle.fault("torn", "the folder of the outputs is still there")
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """R6: state files that are damaged, cut short, or something else altogether.
 
-Proved: no command that looks (`status`, `runs`, `list`, `logs`, `why`, `dag`, `doctor`) changes such a file by a byte,
-ends by a signal, hangs, or shows a traceback; each ends with a documented exit code and says what to do. `resume` and
-the readers of `History` raise errors of ours only.
+Proved: no command that looks (`status`, `runs`, `list`, `logs`, `why`, `outputs`, `dag`, `doctor`) changes such a file
+by a byte, ends by a signal, hangs, or shows a traceback; each ends with a documented exit code and says what to do.
+`resume` and the readers of `History` raise errors of ours only.
 
 Not proved: that damage is always noticed. SQLite has no checksums: a flipped letter in a text is another text.
 """
@@ -29,7 +29,7 @@ FLOW = """\
 workflow_name: flow
 description: To be damaged
 tasks:
-  a: {run: "echo said a"}
+  a: {run: "echo said a; echo a=1 >> $LIGHTFLOW_OUTPUT; echo '{\\"n\\": [1, 2]}' >> $LIGHTFLOW_OUTPUT"}
   b: {run: "echo said b; exit 3", depends_on: [a]}
   c: {type: python, run: "print('said c')", depends_on: [a]}
   d: {run: "true", depends_on: [b, c]}
@@ -41,6 +41,8 @@ LOOKS = [
     ["list"],
     ["logs", "a"],
     ["why", "d"],
+    ["outputs"],
+    ["outputs", "a", "--json"],
     ["doctor"],
     ["status", "--json"],
     ["dag", "flow.yaml", "--run", "latest", "--format", "mmd"],

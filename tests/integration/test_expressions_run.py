@@ -428,3 +428,24 @@ def test_the_example(lightflow: Lightflow, tmp_path: Path) -> None:
     done = lightflow("run", file, "-p", "day=2026-01-31", "-p", "format=json")
     assert json.loads((tmp_path / "report-2026-01-31.json").read_text().partition("\n")[2])["regions"]["north"] > 0
     assert lightflow("run", file, "-p", "day=1999-12-31").returncode == 2
+
+
+def test_outputs_of_commands_reach_expressions(lightflow: Lightflow, tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        """\
+        tasks:
+          count:
+            output: json
+            run: |
+              printf 'name=it'"'"'s $(touch pwned)\\nrows<<END\\n1\\n2\\nEND\\n' >> "$LIGHTFLOW_OUTPUT"
+              echo '{"n": 3}'
+          shell: {run: 'printf "%s|" ${{ tasks.count.outputs.name }} "${{ tasks.count.outputs.rows }}" ${{ tasks.count.result.n }}'}
+          python: {type: python, call: functions:kind, args: ["${{ tasks.count.result.n }}"]}
+        """,
+    )
+    done = lightflow("run", "flow.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "it's $(touch pwned)|1\n2|3|" in logged(lightflow, "shell")
+    assert stored(tmp_path, "python") == "int"
+    assert not (tmp_path / "pwned").exists()

@@ -28,7 +28,7 @@ LAYERS: list[set[str]] = [
         "liteflow.picture",
     },
     {"liteflow.plan", "liteflow.work", "liteflow.database", "liteflow.mermaid", "liteflow.processes"},
-    {"liteflow.turn"},
+    {"liteflow.turn", "liteflow.outputs"},
     {"liteflow.store", "liteflow.maintenance", "liteflow.history", "liteflow.page"},
     {"liteflow.context", "liteflow.drawing"},
     {"liteflow.executors"},

@@ -85,6 +85,7 @@ READING = ["yaml", "socket", "liteflow.runner", "liteflow.dag"]
         ("list", READING),
         ("logs a", READING),
         ("why a", READING),
+        ("outputs a", READING),
         ("validate one.yaml", ["sqlite3", "socket", "liteflow.runner"]),
     ],
 )

@@ -127,7 +127,7 @@ def test_tasks_deep_in_arguments(dag: Dag) -> None:
     a, b, c = (dag.task(extract, task_id=name) for name in "abc")
     d = dag.task(collect, many=[a, {"k": (b, [c, 1])}, a])
     assert d.dependencies == {"a", "b", "c"}
-    assert d.inputs() == {"a", "b", "c"}
+    assert d.inputs() == {Ref("a"), Ref("b"), Ref("c")}
     assert d.bound_args == {"many": [Ref("a"), {"k": (Ref("b"), [Ref("c"), 1])}, Ref("a")]}
 
 

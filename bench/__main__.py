@@ -1,0 +1,110 @@
+"""The command line: `python -m bench`, and `quick`, `profile` or `pages` behind it."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from bench import environments, profile, quick, table
+from bench.measure import ROOT, NotRun, adopt_orphans
+from bench.own import OWN_WORKLOADS
+from bench.results import RECORD, Results, load, machine, result, save
+from bench.rounds import play, to_stderr
+from bench.workloads import WORKLOADS, Entry, Workload
+
+CHART = ROOT / "docs" / "images" / "bench.png"
+LATEST = environments.FOLDER / "results.json"
+
+
+def arguments() -> argparse.Namespace:
+    """What is asked for."""
+    names = [one.name for one in (*WORKLOADS, *OWN_WORKLOADS)]
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Lightflow beside others.")
+    parser.add_argument("what", nargs="?", default="run", choices=["run", "quick", "profile", "pages"])
+    parser.add_argument("--only", choices=["shared", "own"], help="only what others can do too, or only our own rows")
+    parser.add_argument("--workload", action="append", choices=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--peers", default="all", help="all (the default), none, or names with commas: doit,parsl")
+    parser.add_argument("--rounds", type=int, default=5, help="how many, for those that are fast enough (5)")
+    parser.add_argument("--write", action="store_true", help="record it, and put tables and chart into the docs")
+    return parser.parse_args()
+
+
+def chosen(options: argparse.Namespace) -> list[Workload]:
+    """The workloads that are asked for."""
+    found = [*(WORKLOADS if options.only != "own" else ()), *(OWN_WORKLOADS if options.only != "shared" else ())]
+    return [one for one in found if not options.workload or one.name in options.workload]
+
+
+def contestants(workload: Workload, peers: str) -> list[Entry]:
+    """Who takes part."""
+    names = peers.split(",")
+    return [one for one in workload.entries if not one.peer or peers == "all" or one.environment.name in names]
+
+
+def run(options: argparse.Namespace) -> Results:
+    """Measure, and print each workload when it is done."""
+    results: Results = {"machine": machine(), "workloads": {}}
+    for workload in chosen(options):
+        entries = contestants(workload, options.peers)
+        rounds = options.rounds if workload.tasks < 100_000 else min(options.rounds, 3)
+        done = result(workload, entries, play(workload, entries, rounds, to_stderr))
+        results["workloads"][workload.name] = done
+        print(f"\n## {workload.title}\n\n{table.long(done)}", flush=True)
+        save(results, LATEST)
+    print(f"\n{table.goals(results)}\n\n{table.conditions(results)}")
+    return results
+
+
+def texts(results: Results) -> dict[str, str]:
+    """What the documentation says."""
+    conditions = table.conditions(results)
+    parts = [conditions]
+    for workload in WORKLOADS:
+        if workload.name in results["workloads"]:
+            found = results["workloads"][workload.name]
+            parts += [f"### {found['title'][0].upper()}{found['title'][1:]}", table.long(found)]
+    parts += ["### Lightflow alone", table.own(results, [one.name for one in OWN_WORKLOADS])]
+    parts += ["### Goals", table.goals(results)]
+    return {"bench:short": f"{table.short(results)}\n\n{conditions}", "bench": "\n\n".join(parts)}
+
+
+def draw(source: Path, target: Path) -> None:
+    """Draw the chart, in the environment that can.
+
+    Raises:
+        NotRun: it cannot be set up.
+    """
+    environments.CHART.set_up()
+    command = [environments.CHART.python, "-m", "bench.chart", str(source), str(target)]
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+def main() -> int:
+    options = arguments()
+    adopt_orphans()
+    if options.what == "quick":
+        return quick.main()
+    if options.what == "profile":
+        return profile.main()
+    record = load()
+    if options.what == "run":
+        results = run(options)
+        if not options.write:
+            to_stderr(f"\nAlso in {LATEST.relative_to(ROOT)}. With --write it goes into the documentation.")
+            return 0
+        record["machine"] = results["machine"]
+        record["workloads"].update(results["workloads"])
+        save(record)
+    try:
+        draw(RECORD, CHART)
+    except (NotRun, subprocess.CalledProcessError) as error:
+        to_stderr(f"the chart is not drawn: {error}")
+    for page in table.write(texts(record)):
+        to_stderr(f"wrote {page.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

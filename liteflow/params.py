@@ -332,7 +332,7 @@ def as_text(value: Any) -> str:
 def _from_json(text: str, kind: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         if kind == "list" and text[:1] not in ("[", "{"):
             return text.split(",") if text else []
         example = '["a", "b"] or a,b' if kind == "list" else '{"a": 1}'

@@ -66,6 +66,7 @@ def test_text_is_read(param: Param, text: str, value: Any) -> None:
         (Param("enum", values=["a", "b"]), "c", 'must be one of a, b, not "c"'),
         (Param("list"), "[1", "must be a list in JSON"),
         (Param("list", max_length=1), "a,b", "must have at most 1 items, not 2"),
+        (Param("list"), "[" * 100_000, "must be a list in JSON"),
         (Param("object"), "a", "must be a mapping in JSON"),
         (Param("object"), "[1]", "must be a mapping, not [1]"),
         (Param("path"), "", "must be a path"),

@@ -8,7 +8,9 @@ from liteflow.dagrun import DagRun as DagRun
 from liteflow.errors import CycleError as CycleError
 from liteflow.errors import DefinitionError as DefinitionError
 from liteflow.errors import DuplicateTask as DuplicateTask
+from liteflow.errors import InputError as InputError
 from liteflow.errors import LiteflowError as LiteflowError
+from liteflow.errors import ParamError as ParamError
 from liteflow.errors import PayloadError as PayloadError
 from liteflow.errors import ResourceError as ResourceError
 from liteflow.errors import RunFailed as RunFailed
@@ -17,6 +19,7 @@ from liteflow.errors import RunOwned as RunOwned
 from liteflow.errors import SkipTask as SkipTask
 from liteflow.errors import StoreError as StoreError
 from liteflow.errors import UnknownDependency as UnknownDependency
+from liteflow.params import Param as Param
 from liteflow.retry import RetryPolicy as RetryPolicy
 from liteflow.runner import Change as Change
 from liteflow.runner import Observer as Observer
@@ -37,8 +40,11 @@ __all__ = [
     "DagRun",
     "DefinitionError",
     "DuplicateTask",
+    "InputError",
     "LiteflowError",
     "Observer",
+    "Param",
+    "ParamError",
     "PayloadError",
     "ResourceError",
     "RetryPolicy",

@@ -50,7 +50,13 @@ class TaskContext:
 
     @property
     def params(self) -> Mapping[str, Any]:
+        """The parameters of the run."""
         return self._info.params
+
+    @property
+    def logical_date(self) -> float | None:
+        """The moment that the run is for, in epoch seconds, where it is for one."""
+        return self._info.logical_date
 
     @property
     def db_path(self) -> str:

@@ -24,6 +24,7 @@ from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound
 from liteflow.graph import Graph
 from liteflow.history import DagRecord, History
 from liteflow.maintenance import delete_runs
+from liteflow.params import declared, resolve, restored
 from liteflow.retry import NEVER
 from liteflow.runner import Observer, Options, Program
 from liteflow.runner import run as run_program
@@ -69,12 +70,21 @@ class Dag(Building):
         dag_id: 1 to 128 letters, digits, `_`, `.` or `-`.
         db_path: the state file; made when needed.
         description: for people.
+        params: the parameters of its runs by name: plain values that are defaults, or `Param`s. Without them a run
+            takes any values.
     """
 
-    def __init__(self, dag_id: str, db_path: str = "liteflow.db", description: str = "") -> None:
+    def __init__(
+        self,
+        dag_id: str,
+        db_path: str = "liteflow.db",
+        description: str = "",
+        params: Mapping[str, Any] | None = None,
+    ) -> None:
         self.dag_id = check_id(dag_id, "dag id")
         self.db_path = str(db_path)
         self.description = description
+        self.params = None if params is None else declared(params)
         self.tasks: dict[str, Task] = {}
         self.source: str | None = None
         self._loaded = False
@@ -193,7 +203,9 @@ class Dag(Building):
         reads: dict[int, tuple[tuple[int, Ref], ...]] = {}
         timeouts, graces, modes = {}, {}, {}
         for node, (task_id, task) in enumerate(self.tasks.items()):
-            bodies[task_id] = task.body()
+            body = bodies[task_id] = task.body()
+            if body.late is not None and body.late.reads:
+                reads[node] = tuple((graph.index[ref.task_id], ref) for ref in body.late.reads)
             wanted = task.inputs()
             if wanted:
                 inputs[node] = tuple(graph.index[ref.task_id] for ref in wanted if ref.key == "return_value")
@@ -253,7 +265,8 @@ class Dag(Building):
             max_workers: how many tasks run at once (default 4; 1000 in mode "async").
             mode: "process", "thread", "async" or "inline" (one by one in the calling thread, for debugging).
             run_id: a name of your own for the run.
-            params: values that tasks find in their context.
+            params: values that tasks find in their context; where the dag declares parameters, they are checked
+                and completed with its defaults.
             log_dir: where each attempt's output goes, a file each; None leaves it on the terminal.
             fail_fast: the first task that fails for good ends the run.
             durability: "power" survives power cuts too, at the price of a disk sync for each step.
@@ -265,7 +278,7 @@ class Dag(Building):
                 start is always ended.
 
         Raises:
-            DefinitionError: the graph or an argument is wrong; nothing ran.
+            DefinitionError: the graph or an argument is wrong; nothing ran. Of parameters: ParamError.
             StoreError, ResourceError: the state file.
             KeyboardInterrupt: by Ctrl-C, once the tasks are stopped and the run is stored as INTERRUPTED.
         """
@@ -279,7 +292,7 @@ class Dag(Building):
                 None if log_dir is None else os.path.abspath(log_dir),
                 durability,
                 fail_fast,
-                params=params or {},
+                params=params or {} if self.params is None else resolve(self.params, params or {}),
                 logical_date=logical_date,
                 observers=observers,
                 claim_children=claim_children,
@@ -329,7 +342,7 @@ class Dag(Building):
                 os.path.abspath(log_dir) if log_dir is not None else before.settings.get("log_dir"),
                 durability,
                 fail_fast,
-                params=before.params,
+                params=before.params if self.params is None else restored(self.params, before.params),
                 logical_date=before.logical_date,
                 observers=observers,
                 claim_children=claim_children,

@@ -5,9 +5,11 @@ LiteflowError
 │   ├── CycleError             also a graphlib.CycleError; `.path`
 │   ├── DuplicateTask          also a ValueError
 │   ├── UnknownDependency      also a ValueError
+│   ├── ParamError             parameters of a run; `.problems`
 │   └── ScriptError            a Python file that should define dags; `.path`, `.line`, `.problem`
 ├── RunFailed                  from DagRun.raise_for_failure(); `.failures`       exit 1
 ├── PayloadError               a value cannot be stored, or read back
+├── InputError                 what an attempt takes cannot be worked out
 ├── StoreError                 the state file                                     exit 3
 │   ├── NotOurs                some other program's database, or no database
 │   ├── SchemaTooNew           written by a newer version
@@ -77,6 +79,17 @@ class ScriptError(DefinitionError):
         return type(self), (self.path, self.line, self.problem)
 
 
+class ParamError(DefinitionError, ValueError):
+    """Parameters that cannot be used. `problems` maps each name to what is wrong with it."""
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"parameter {name!r}: {why}" for name, why in problems.items()))
+        self.problems = dict(problems)
+
+    def __reduce__(self) -> tuple[type[ParamError], tuple[dict[str, str]]]:
+        return type(self), (self.problems,)
+
+
 class RunFailed(LiteflowError):
     """A run ended without success. `failures` maps each failed task to its one-line reason."""
 
@@ -91,6 +104,12 @@ class RunFailed(LiteflowError):
 
 
 class PayloadError(LiteflowError):
+    exit_code = 1
+
+
+class InputError(LiteflowError):
+    """An attempt cannot start: what it takes from elsewhere is missing. The message is told as it stands."""
+
     exit_code = 1
 
 

@@ -132,6 +132,7 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
         options.params,
         values_dir,
         outputs_dir=outputs_dir(options.db_path, options.run_id),
+        logical_date=options.logical_date,
     )
     with contextlib.ExitStack() as stack:
         locks = LockFile(options.db_path)

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from liteflow.dag import Dag, collect
 from liteflow.errors import LiteflowError, ScriptError
+from liteflow.params import described
 
 TIME_LIMIT_S: Final = 30.0
 _CHILD: Final = (
@@ -131,7 +132,12 @@ def describe(path: str) -> None:
     try:
         answer: dict[str, Any] = {
             "dags": [
-                {"dag_id": dag.dag_id, "description": dag.description, **json.loads(dag.program().snapshot)}
+                {
+                    "dag_id": dag.dag_id,
+                    "description": dag.description,
+                    "params": None if dag.params is None else described(dag.params),
+                    **json.loads(dag.program().snapshot),
+                }
                 for dag in load_dags(path)
             ]
         }

@@ -9,8 +9,8 @@ the table of bodies once (a forked worker simply inherits it); afterwards only `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from liteflow.payload import Payload
 from liteflow.states import Verdict
@@ -21,7 +21,8 @@ class Command(NamedTuple):
 
     `argv` is executed as it stands (a shell is `("/bin/sh", "-c", script)`); its standard input is the null
     device. `cwd` is absolute, or None for the folder the run was started in. `env` is added to the environment
-    of the orchestrator. Exit code 0 is success; one in `skip_on_exit_codes` makes the task SKIPPED.
+    of the orchestrator. Exit code 0 is success; one in `skip_on_exit_codes` makes the task SKIPPED. `late` completes
+    the command for each attempt.
 
     What it writes into the file `$LIGHTFLOW_OUTPUT` becomes its values (see `outputs`). With `output` its return value
     is what it prints: the last line that is not blank, or all of it as JSON.
@@ -32,6 +33,7 @@ class Command(NamedTuple):
     env: Mapping[str, str] = {}
     skip_on_exit_codes: tuple[int, ...] = ()
     output: Literal["last_line", "json"] | None = None
+    late: Late | None = None
 
 
 class Ref(NamedTuple):
@@ -45,16 +47,39 @@ class Call(NamedTuple):
     """A Python function and its arguments; a `Ref` at any depth is replaced by the upstream's value.
 
     `cwd` and `env` are the working directory and added environment of the call: a call that
-    has either runs in a worker process, because a thread cannot have its own.
+    has either runs in a worker process, because a thread cannot have its own. `late` completes the call for each
+    attempt.
     """
 
     func: Callable[..., Any]
     kwargs: Mapping[str, Any] = {}
     cwd: str | None = None
     env: Mapping[str, str] = {}
+    late: Late | None = None
 
 
 Body = Call | Command
+_B = TypeVar("_B", Call, Command)
+
+
+class Late(Protocol):
+    """The part of a body that is only known when an attempt starts.
+
+    It is asked for every attempt, in the process that starts it: for a command that is the orchestrator, which never
+    unpickles. It must be picklable, like the rest of a body.
+    """
+
+    @property
+    def reads(self) -> Sequence[Ref]:
+        """The values of upstreams that it takes; those that are stored are found in `Work.inputs`."""
+
+    def complete(self, body: _B, info: RunInfo, work: Work) -> _B:
+        """The body with nothing left open: its `late` is None. Raises InputError."""
+
+
+def completed(body: _B, info: RunInfo, work: Work) -> _B:
+    """The body that an attempt runs. Raises InputError."""
+    return body if body.late is None else body.late.complete(body, info, work)
 
 
 def input_name(ref: Ref) -> str:
@@ -72,6 +97,7 @@ class RunInfo(NamedTuple):
     params: Mapping[str, Any] = {}
     values_dir: str | None = None  # where values too large for the state file go; None: there is no limit
     outputs_dir: str | None = None  # where attempts have their output files; None: they have none
+    logical_date: float | None = None
 
 
 class Work(NamedTuple):

@@ -21,7 +21,7 @@ import click
 
 from lightflow.cli.app import cli
 from lightflow.cli.commands import SECTIONS
-from lightflow.parser.schema import COMMON, SETTINGS, canonical_schema
+from lightflow.parser.schema import COMMON, PARAM, SETTINGS, canonical_schema
 from lightflow.plugins.registry import Registry
 from liteflow.cli import _parser as engine_parser
 
@@ -70,6 +70,12 @@ def workflow_page() -> str:
         "## Top level",
         "",
         *_keys(schema["properties"], schema.get("required", ())),
+        "## params: keys of a parameter",
+        "",
+        "A parameter is written as its default, or as a mapping with these keys. How they are used, and what "
+        "expressions can say, is in [parameters and expressions](../howto/parameters-and-expressions.md).",
+        "",
+        *_keys(PARAM["properties"], ()),
         "## settings",
         "",
         SETTINGS["description"],

@@ -9,6 +9,7 @@ from pathlib import Path
 from lightflow.cli.declare import PATH, Choice, Misuse, argument, command, option
 from lightflow.cli.options import WORKFLOW, chosen_run, db_option, run_ids
 from lightflow.cli.output import say
+from lightflow.errors import printable
 from liteflow.errors import DefinitionError
 from liteflow.picture import Picture
 
@@ -40,6 +41,7 @@ def dag(
 
     Into <name>.svg, unless you say where to. Mermaid (mmd) and DOT are printed if you do not.
     """
+    from lightflow.service import workflows
     from lightflow.visuals import dag_viewer
 
     if name is not None and file is not None:
@@ -57,6 +59,9 @@ def dag(
     dag_viewer.write_picture(picture, Path(target), kind)
     tasks = len(picture.nodes)
     say(f"wrote {target} ({tasks:,} task{'' if tasks == 1 else 's'})")
+    implied = dict(picture.facts).get(workflows.FROM_EXPRESSIONS)
+    if implied:
+        say(f"edges from expressions: {printable(implied)}")
 
 
 def _picture(file: str | None, run: str | None, dag: str | None, db: str) -> Picture:

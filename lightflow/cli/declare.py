@@ -141,6 +141,8 @@ class Parameter:
 
         if self.is_option:
             kind = {} if self.is_flag else {"type": self.type.to_click()}
+            if self.many:
+                kind["multiple"] = True
             if self.is_flag:
                 kind["is_flag"] = True
                 self._click.setdefault("default", self.default)
@@ -172,9 +174,12 @@ class Command:
                 words.append(text)
                 continue
             option = options.get(text)
-            if option is None or option.name in values:
+            if option is None or (option.name in values and not option.many):
                 raise NotPlain
             flag = option.spellings[text]
+            if option.many:
+                values[option.name] = (*values.get(option.name, ()), option.type.read(_value(rest)))
+                continue
             values[option.name] = option.type.read(_value(rest)) if flag is None else flag
         for one in self.parameters:
             if not one.is_option and words:

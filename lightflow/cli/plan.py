@@ -6,7 +6,9 @@ from typing import Any
 
 from lightflow.cli.output import paint, say, table
 from lightflow.errors import printable
+from lightflow.service.parameters import shown
 from lightflow.service.workflows import Outline, OutlineTask
+from liteflow.params import stored
 from liteflow.picture import duration_text
 
 
@@ -16,6 +18,7 @@ def shape(outline: Outline, kept: frozenset[str], at_once: int, mode: str) -> di
         "workflow": outline.name,
         "max_workers": at_once,
         "mode": mode,
+        "params": stored(outline.values),
         "levels": [
             [
                 {
@@ -44,6 +47,8 @@ def show(outline: Outline, kept: frozenset[str], at_once: int, mode: str) -> Non
     )
     if outline.description:
         say(printable(outline.description))
+    if outline.values:
+        say(f"with {printable(shown(outline.values))}")
     say()
     rows = []
     for number, level in enumerate(levels, start=1):
@@ -68,6 +73,7 @@ def _conditions(task: OutlineTask, kept: frozenset[str]) -> str:
         f"retries {task.retries}" if task.retries else "",
         f"timeout {duration_text(task.timeout_s)}" if task.timeout_s is not None else "",
         task.rule if task.rule != "all_success" else "",
+        f"reads {' '.join(task.implied)}" if task.implied else "",
     ]
     return ", ".join(part for part in parts if part) or "-"
 

@@ -32,6 +32,8 @@ class How(NamedTuple):
     log_dir: str | None
     fail_fast: bool | None
     dag: str | None
+    params: tuple[str, ...]
+    params_file: str | None
     dry_run: bool
     quiet: bool
     debug: bool
@@ -40,6 +42,15 @@ class How(NamedTuple):
 
 def _execution_options(function: Decorated) -> Decorated:
     options = [
+        option(
+            "-p",
+            "--param",
+            "params",
+            many=True,
+            metavar="NAME=VALUE",
+            help="A parameter of the run; may be given several times.",
+        ),
+        option("--params-file", type=PATH, metavar="FILE", help="Parameters in YAML or JSON; -p goes before them."),
         option("--mode", type=Choice("thread", "process", "async"), help="Where Python tasks run."),
         option("-j", "--max-workers", type=Whole(), metavar="N", help="Tasks at once at most."),
         option("-n", "--dry-run", is_flag=True, help="Show what would run, in which order; run nothing."),
@@ -61,6 +72,7 @@ def _execution_options(function: Decorated) -> Decorated:
 Examples:
   lightflow run pipeline.yaml
   lightflow run pipeline.yaml --max-workers 8 --mode process
+  lightflow run pipeline.yaml -p day=2026-01-31 -p rows=100
   lightflow run pipeline.yaml --dry-run
   lightflow run pipeline.yaml --resume
 
@@ -120,13 +132,14 @@ def resume(target: str, *, from_checkpoint: str | None, **options: Any) -> int:
 
 def _dry_run(target: str, how: How, *, go_on: bool) -> int:
     from lightflow.cli import plan
-    from lightflow.service import inspecting, workflows
+    from lightflow.service import inspecting, parameters, workflows
 
     file, kept = target, frozenset[str]()
     last = None
     if go_on and not os.path.exists(target) and not target.endswith((".yaml", ".yml", ".json", ".py")):
         last = inspecting.status(how.db, target)
         file = last.run.source or target
+    given = parameters.Given(how.params, how.params_file)
     outline = workflows.outline(file, how.dag)
     if go_on and last is None and os.path.exists(how.db):
         newest = inspecting.newest(how.db, outline.name)
@@ -134,6 +147,11 @@ def _dry_run(target: str, how: How, *, go_on: bool) -> int:
             last = inspecting.status(how.db, newest[0].run_id)
     if last is not None:
         kept = frozenset(one.task_id for one in last.instances if one.status in ("SUCCESS", "SKIPPED"))
+    run = last.run if last is not None else None
+    if run is None:
+        outline = outline.for_run(parameters.complete(outline.params, given, file))
+    else:
+        outline = outline.for_run(parameters.kept(outline.params, given, run.run_id, run.params))
     settings = outline.settings
     at_once, mode = how.max_workers or settings.max_parallel_tasks, how.mode or settings.mode
     if how.as_json:
@@ -146,6 +164,7 @@ def _dry_run(target: str, how: How, *, go_on: bool) -> int:
 def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target: str) -> int:
     from lightflow.cli import summary
     from lightflow.engine.logger import LiveView, PlainView, View
+    from lightflow.service.parameters import Given
     from lightflow.service.running import RunOptions
 
     stream = sys.stderr if how.as_json else sys.stdout
@@ -164,6 +183,7 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
         fail_fast=how.fail_fast,
         dag=how.dag,
         observers=(view,),
+        params=Given(how.params, how.params_file),
     )
     settle()
     since = time.time()

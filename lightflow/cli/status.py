@@ -114,6 +114,7 @@ def status(run: str | None, db: str, as_json: bool) -> None:
     """
     from lightflow.cli import summary
     from lightflow.service import inspecting
+    from lightflow.service.parameters import shown
 
     view = inspecting.status(db, chosen_run(run))
     if as_json:
@@ -132,6 +133,7 @@ def status(run: str | None, db: str, as_json: bool) -> None:
                 ("run", printable(record.run_id)),
                 ("begun", moment(record.created_at)),
                 ("duration", _so_far(record)),
+                ("params", printable(shown(record.params))),
                 ("reason", printable(record.reason or "")),
                 ("file", near_path(record.source) if record.source else None),
                 ("owner", owner),

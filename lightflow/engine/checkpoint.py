@@ -39,6 +39,7 @@ class Checkpoint(NamedTuple):
     timestamp: str
     completed: Mapping[str, Mapping[str, Any]]
     total_tasks: int
+    params: Mapping[str, Any] | None = None  # None: it does not say
 
     @property
     def succeeded(self) -> dict[str, float]:
@@ -59,6 +60,7 @@ def write(folder: str, db_path: str, run_id: str, status: str | None = None) -> 
         "version": VERSION,
         "run_id": run.run_id,
         "status": status or run.status,
+        "params": run.params,
     }
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, f"{run.dag_id}.{run.run_id}{SUFFIX}")
@@ -141,6 +143,7 @@ def read(path: str) -> Checkpoint:
         str(raw.get("timestamp", "")),
         completed,
         len(completed) if not isinstance(raw.get("total_tasks"), int) else raw["total_tasks"],
+        raw["params"] if isinstance(raw.get("params"), dict) else None,
     )
 
 

@@ -2,36 +2,105 @@
 
 from __future__ import annotations
 
-from lightflow.parser.spec import TaskSpec, WorkflowSpec
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from lightflow.errors import Problem, WorkflowError
+from lightflow.parser.durations import PATTERN, seconds
+from lightflow.parser.spec import Expression, TaskSpec, Template, WorkflowSpec
+from lightflow.plugins.base import TaskType
 from lightflow.plugins.registry import Registry
 from liteflow import Dag, Task
 from liteflow.collector import collector_paused
+from liteflow.errors import InputError
 from liteflow.tasks import TaskOptions
+from liteflow.work import Body, Command
 
 
-def build_dag(spec: WorkflowSpec, registry: Registry, db_path: str) -> Dag:
-    """Build the dag; this imports the code of the task types that the workflow uses.
+def build_dag(spec: WorkflowSpec, registry: Registry, db_path: str, params: Mapping[str, Any] | None = None) -> Dag:
+    """Build the dag for a run with these parameters; this imports the code of the task types that the workflow uses.
 
     Raises:
-        WorkflowError: the code of a plugin cannot be imported.
+        WorkflowError: the code of a plugin cannot be imported, or an expression cannot be evaluated.
     """
-    dag = Dag(spec.name, db_path, spec.description)
+    dag = Dag(spec.name, db_path, spec.description, spec.params)
     dag.source = spec.path
     types = {name: registry.load(name) for name in dict.fromkeys(task.type for task in spec.tasks.values())}
     shared: dict[TaskOptions, TaskOptions] = {}  # most tasks of a large file have the same
+    problems: list[Problem] = []
     with collector_paused():
         for task in spec.tasks.values():
             options = _options(task)
+            if task.expressions is None:
+                body = types[task.type].build(task)
+            else:
+                options = _known_options(task, options, params or {}, problems)
+                body = _late_body(types[task.type], task, params or {}, problems)
             dag.add_task(
                 Task(
                     task.id,
-                    body=types[task.type].build(task),
+                    body=body,
                     dependencies=task.depends_on,
                     options=shared.setdefault(options, options),
                     meta={"kind": task.type, "digest": task.digest[:16]},
                 )
             )
+    if problems:
+        raise WorkflowError(problems)
     return dag
+
+
+def _late_body(kind: TaskType, task: TaskSpec, params: Mapping[str, Any], problems: list[Problem]) -> Body:
+    """The body of a task with expressions; those whose values are known already are tried."""
+    from lightflow.expressions.late import TaskLate, early_problems
+
+    found = task.expressions
+    assert found is not None
+    problems += early_problems(found, params)
+    body = kind.build(task._replace(config={**task.config, "run": found.script}) if found.script else task)
+    late = TaskLate(found, os.getcwd())
+    if not isinstance(body, Command):
+        return body._replace(late=late)
+    if any("${{" in word for word in body.argv):
+        message = f'tasks of type "{task.type}" take no expressions in what becomes a command line'
+        problems.append(Problem(task.file, task.line, 1, f"tasks.{task.id}", message))
+    return body._replace(late=late)
+
+
+def _known_options(
+    task: TaskSpec, options: TaskOptions, params: Mapping[str, Any], problems: list[Problem]
+) -> TaskOptions:
+    """The options with the values of their expressions, which name nothing but what is known before the run."""
+    from lightflow.expressions.late import option
+
+    assert task.expressions is not None
+    known: dict[str, Any] = {}
+    for name, template in task.expressions.options.items():
+        try:
+            value = _option(name, option(template, params, task.expressions.workflow))
+        except (InputError, ValueError) as error:
+            problems.append(_at(template)._replace(message=str(error)))
+        else:
+            known[name] = value
+    return options._replace(**known)
+
+
+def _option(name: str, value: Any) -> float | int:
+    if name == "retries":
+        if type(value) is int and 0 <= value <= 1000:
+            return value
+        raise ValueError(f"must be a whole number from 0 to 1000, not {value!r}")
+    if isinstance(value, str) and value and re.fullmatch(PATTERN, value):
+        value = seconds(value)
+    if type(value) in (int, float) and (value > 0 or (value == 0 and name != "timeout")):
+        return float(value)
+    raise ValueError(f'must be a time: seconds such as 30, or text such as "5m", not {value!r}')
+
+
+def _at(template: Template) -> Problem:
+    return next(part.at for part in template if isinstance(part, Expression))
 
 
 def _options(task: TaskSpec) -> TaskOptions:

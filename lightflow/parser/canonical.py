@@ -11,12 +11,13 @@ from typing import Any
 
 from lightflow.errors import Problem, did_you_mean, quoted
 from lightflow.parser.positions import START, Key, Mark, Source, problem_at
-from lightflow.parser.schema import COMMON, DEFAULT_TYPE, RETRY, SETTINGS, aliases_of, canonical_schema
+from lightflow.parser.schema import COMMON, DEFAULT_TYPE, PARAM, RETRY, SETTINGS, aliases_of, canonical_schema
 from lightflow.plugins.registry import Registry
 
 _TOP = canonical_schema(())["properties"]
 _TOP_ALIASES = aliases_of(_TOP)
 _SETTINGS_ALIASES = aliases_of(SETTINGS["properties"])
+_PARAM_ALIASES = aliases_of(PARAM["properties"])
 _RETRY_ALIASES = aliases_of(RETRY["properties"])
 
 
@@ -66,6 +67,11 @@ def canonical(source: Source, registry: Registry) -> Tree:
     root = tree.root
     if isinstance(root.get("env"), dict):
         root["env"] = _texts(tree, root["env"])
+    if isinstance(root.get("params"), dict):
+        params = root["params"] = _renamed(tree, root["params"], {}, ("params",))
+        for name, param in params.items():
+            if isinstance(param, dict):
+                params[name] = _renamed(tree, param, _PARAM_ALIASES, ("params", name))
     if isinstance(root.get("settings"), dict):
         root["settings"] = _renamed(tree, root["settings"], _SETTINGS_ALIASES, ("settings",))
     if isinstance(root.get("tasks"), list):

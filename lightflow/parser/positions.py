@@ -6,6 +6,7 @@ something to report. Containers are told apart by identity, so it must not outli
 
 from __future__ import annotations
 
+import bisect
 from typing import Any, NamedTuple, Protocol
 
 from lightflow.errors import Problem
@@ -65,6 +66,26 @@ class Positions:
             self.doubts[new] = self.doubts[old]
         if old in self.blocks:
             self.blocks.add(new)
+
+
+class Lines:
+    """The lines of a text, for places in it."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._starts = [0]
+        for line in text.splitlines(keepends=True):
+            self._starts.append(self._starts[-1] + len(line))
+
+    def behind(self, line: int, column: int, mark: str, number: int) -> tuple[int, int]:
+        """Line and column (from 1) of the `number`-th `mark` (from 0) from a place on; that place if there is none."""
+        at = self._starts[line - 1] + column - 1
+        for count in range(number + 1):
+            at = self._text.find(mark, at + (len(mark) if count else 0))
+            if at < 0:
+                return line, column
+        found = bisect.bisect_right(self._starts, at)
+        return found, at - self._starts[found - 1] + 1
 
 
 class Source(NamedTuple):

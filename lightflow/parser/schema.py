@@ -13,6 +13,8 @@ from typing import Any, Final
 from lightflow.parser.durations import LONGEST_S, PATTERN
 from lightflow.plugins.base import TypeInfo
 from lightflow.plugins.registry import Registry
+from liteflow.params import NAME as PARAM_NAME
+from liteflow.params import TYPES as PARAM_TYPES
 from liteflow.rules import TRIGGER_RULES
 
 Schema = dict[str, Any]
@@ -46,6 +48,75 @@ def _env(description: str) -> Schema:
         "x-expects": "a mapping of names to text",
     }
 
+
+#: What stands for a value until the run begins.
+_EXPRESSION: Final = r"\$\{\{"
+
+
+def is_expression(value: object) -> bool:
+    """Is the value one that is only known when the run begins?"""
+    return isinstance(value, str) and "${{" in value
+
+
+def _or_expression(schema: Schema) -> Schema:
+    """A key whose value may come from an expression."""
+    kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    pattern = f"{schema['pattern']}|{_EXPRESSION}" if "pattern" in schema else _EXPRESSION
+    words = {"integer": "a whole number"}.get(kinds[0], "")
+    return {"x-expects": words, **schema, "type": list(dict.fromkeys([*kinds, "string"])), "pattern": pattern}
+
+
+_PARAM_VALUE: Final[Schema] = {"type": ["string", "number", "boolean", "array", "object", "null"]}
+_LIMIT: Final[Schema] = {"type": ["number", "string"], "x-expects": "a number, or a date such as 2026-01-31"}
+
+PARAM: Final[Schema] = {
+    "title": "Parameter",
+    "description": "A parameter, and which values it may have.",
+    "type": "object",
+    "properties": {
+        "type": {
+            "description": "What its values are; that of the default if it is not given, else text.",
+            "enum": list(PARAM_TYPES),
+            "examples": ["date"],
+        },
+        "default": {"description": "The value of runs that are given none.", **_PARAM_VALUE, "examples": [100]},
+        "required": {
+            "description": "Whether each run must be given a value; so it is where there is no default. With `false` "
+            "and no default the value is nothing where none is given.",
+            "type": "boolean",
+        },
+        "description": {"description": "What it is for.", "type": "string"},
+        "values": {
+            "description": "The values of an enum.",
+            "type": "array",
+            "items": {"type": ["string", "number", "boolean"]},
+            "minItems": 1,
+            "examples": [["staging", "production"]],
+            "x-aliases": ["enum"],
+        },
+        "minimum": {"description": "The smallest number, or the earliest date.", **_LIMIT, "examples": [1]},
+        "maximum": {"description": "The largest number, or the latest date.", **_LIMIT, "examples": [1000]},
+        "min_length": {
+            "description": "The least number of characters, or of items of a list.",
+            "type": "integer",
+            "minimum": 0,
+            "maximum": 1_000_000,
+        },
+        "max_length": {
+            "description": "The largest number of characters, or of items of a list.",
+            "type": "integer",
+            "minimum": 0,
+            "maximum": 1_000_000,
+        },
+        "pattern": {
+            "description": "A regular expression (Python's) that all of the text must match.",
+            "type": "string",
+            "examples": ["[a-z]+"],
+        },
+    },
+    "patternProperties": _FREE,
+    "additionalProperties": False,
+}
 
 _RETRIES: Final[Schema] = {
     "description": "Extra attempts after a failure.",
@@ -131,11 +202,13 @@ COMMON: Final[dict[str, Schema]] = {
         "x-aliases": ["working_dir", "working-directory", "dir"],
     },
     "env": _env("Environment variables, over those of the workflow."),
-    "timeout": _duration(
-        "The longest that one attempt may take.",
-        zero=False,
-        examples=[30, "5m"],
-        **{"x-aliases": ["timeout_seconds"]},
+    "timeout": _or_expression(
+        _duration(
+            "The longest that one attempt may take.",
+            zero=False,
+            examples=[30, "5m"],
+            **{"x-aliases": ["timeout_seconds"]},
+        )
     ),
     "kill_grace": _duration(
         "Time between the polite signal (SIGTERM) and the hard one when a task is stopped.",
@@ -143,8 +216,10 @@ COMMON: Final[dict[str, Schema]] = {
         default=10,
         examples=["30s"],
     ),
-    "retries": _RETRIES | {"description": "Extra attempts after a failure; goes before `settings.retries`."},
-    "retry_delay": _DELAY | {"x-aliases": ["retry_interval"]},
+    "retries": _or_expression(
+        _RETRIES | {"description": "Extra attempts after a failure; goes before `settings.retries`."}
+    ),
+    "retry_delay": _or_expression(_DELAY | {"x-aliases": ["retry_interval"]}),
     "retry_backoff": _BACKOFF,
     "max_retry_delay": _MAX_DELAY,
     "retry_jitter": _JITTER,
@@ -248,6 +323,21 @@ def canonical_schema(types: Iterable[TypeInfo]) -> Schema:
                 "x-expects": "a mapping of task ids to tasks, or a list of tasks with an `id`",
                 "x-aliases": ["steps"],
             },
+            "params": {
+                "description": "The parameters of a run, each with its default, or with more about it. Values are "
+                "given by `-p name=value` and `--params-file`, and checked before anything runs.",
+                "type": "object",
+                "propertyNames": {"pattern": f"^{PARAM_NAME}$"},
+                "patternProperties": _FREE,
+                "additionalProperties": {
+                    **_PARAM_VALUE,
+                    "if": {"type": "object"},
+                    "then": {"$ref": "#/$defs/param"},
+                },
+                "examples": [{"rows": 100, "day": {"type": "date"}}],
+                "x-expects": "a mapping of names to defaults",
+                "x-aliases": ["parameters"],
+            },
             "settings": {"$ref": "#/$defs/settings"},
             "env": _env("Environment variables of every task."),
             "plugins": {
@@ -263,6 +353,7 @@ def canonical_schema(types: Iterable[TypeInfo]) -> Schema:
         "additionalProperties": False,
         "$defs": {
             "settings": SETTINGS,
+            "param": PARAM,
             "task": {
                 "title": "Task",
                 "type": "object",

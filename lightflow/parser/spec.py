@@ -6,12 +6,16 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+from lightflow.errors import Problem
 from liteflow.digest import sha256_hex
+from liteflow.params import Param
 from liteflow.retry import NEVER
 from liteflow.retry import RetryPolicy as RetrySpec
 from liteflow.rules import TriggerRule
+from liteflow.work import Ref
 
-__all__ = ["Mode", "RetrySpec", "Settings", "TaskSpec", "WorkflowSpec", "digest_of"]
+__all__ = ["Expression", "Expressions", "Mode", "RetrySpec", "Settings", "TaskSpec", "Template", "WorkflowSpec"]
+__all__ += ["digest_of"]
 
 Mode = Literal["thread", "process", "async"]
 
@@ -26,6 +30,53 @@ class Settings(NamedTuple):
     fail_fast: bool = False
     resume: Literal["auto", "manual"] = "manual"
     checkpoint_dir: str = ".lightflow-checkpoints"
+
+
+class Expression(NamedTuple):
+    """What stands between `${{` and `}}`, and `at` which place of the file (a problem without a message)."""
+
+    source: str
+    at: Problem
+    reads: tuple[Ref, ...] = ()  # the values of other tasks that it takes
+    early: bool = False  # its value is known before a run begins
+    raw: bool = False  # its value is pasted into a script
+    quoted: bool = False  # its value is one word of shell text
+
+
+#: A text with expressions: literal text and expressions in turn. A lone expression keeps the type of its value.
+Template = tuple[str | Expression, ...]
+
+
+class Expressions(NamedTuple):
+    """The expressions of one task.
+
+    `shared_env` and `own_env` are all variables of the workflow and of the task, with or without expressions. `script`
+    is a shell script with references to the variables `words` in place of expressions; where a value is `pasted`, its
+    number stands between two NUL characters. `config` has the texts in the keys of other types by what was written.
+    """
+
+    workflow: Mapping[str, str]
+    reads: tuple[Ref, ...] = ()
+    shared_env: Mapping[str, str | Template] = {}
+    own_env: Mapping[str, str | Template] = {}
+    cwd: Template | None = None
+    options: Mapping[str, Template] = {}
+    script: str = ""
+    words: Mapping[str, Template] = {}
+    pasted: tuple[Template, ...] = ()
+    config: Mapping[str, Template] = {}
+
+    @property
+    def upstreams(self) -> tuple[str, ...]:
+        """The tasks whose values they take."""
+        return tuple(dict.fromkeys(ref.task_id for ref in self.reads))
+
+
+class Found(NamedTuple):
+    """The expressions of a file, by task, and what is wrong with them."""
+
+    tasks: Mapping[str, Expressions]
+    problems: list[Problem]
 
 
 class TaskSpec(NamedTuple):
@@ -53,6 +104,8 @@ class TaskSpec(NamedTuple):
     line: int = 0
     lines: Mapping[str, int] = {}
     digest: str = ""
+    expressions: Expressions | None = None  # None: there are none
+    implied: tuple[str, ...] = ()  # those of `depends_on` that only an expression names
 
 
 class WorkflowSpec(NamedTuple):
@@ -66,6 +119,7 @@ class WorkflowSpec(NamedTuple):
     env: Mapping[str, str] = {}
     plugins: tuple[str, ...] = ()
     digest: str = ""
+    params: Mapping[str, Param] = {}
 
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False).encode

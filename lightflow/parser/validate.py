@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Problem, did_you_mean, quoted
 from lightflow.parser.accept import FEW_TASKS, accepts
@@ -14,10 +14,12 @@ from lightflow.parser.canonical import Tree, canonical
 from lightflow.parser.durations import LONGEST_S, PATTERN, seconds
 from lightflow.parser.positions import Source
 from lightflow.parser.schema import COMMON, ID_PATTERN, ID_WORDS, canonical_schema
+from lightflow.parser.spec import Expressions, Found
 from lightflow.plugins.base import TypeInfo
 from lightflow.plugins.registry import BUILT_IN_ORIGIN, Registry, schema_fragment_problem
 from liteflow.errors import CycleError
 from liteflow.graph import Graph
+from liteflow.params import Param
 
 MAX_PROBLEMS: Final = 1_000  # looked for; a file with more has one mistake made many times
 _FLAT = {
@@ -29,8 +31,18 @@ _FLAT = {
 }
 
 
-def validate(source: Source, registry: Registry) -> tuple[Tree, list[str], list[Problem]]:
-    """The canonical tree, the plugin files (absolute), and all problems. `registry` learns the plugins' task types."""
+class Checked(NamedTuple):
+    """A tree that has been looked through."""
+
+    tree: Tree
+    plugins: list[str]  # absolute
+    problems: list[Problem]
+    params: Mapping[str, Param]
+    expressions: Mapping[str, Expressions]  # by task
+
+
+def validate(source: Source, registry: Registry) -> Checked:
+    """Find all problems. `registry` learns the plugins' task types."""
     problems = list(source.problems)
     plugins = _plugins(source, registry, problems)
     tree = canonical(source, registry)
@@ -39,17 +51,32 @@ def validate(source: Source, registry: Registry) -> tuple[Tree, list[str], list[
     infos = {info.name: info for info in registry.known()}
     problems += islice(_schema_problems(tree, infos), MAX_PROBLEMS)
     tasks = tree.root.get("tasks")
+    params: Mapping[str, Param] = {}
+    if isinstance(tree.root.get("params"), dict) and not any(one.path.startswith("params") for one in problems):
+        from lightflow.parser.params import read_params
+
+        params, wrong = read_params(tree)
+        problems += wrong
+    found = _expressions(tree) if "${{" in source.text else Found({}, [])
+    told = {problem.path for problem in problems}
+    problems += [problem for problem in found.problems if problem.path not in told][:MAX_PROBLEMS]
     if isinstance(tasks, dict):
         good = {task_id: task for task_id, task in tasks.items() if isinstance(task, dict)}
         for checks in (
             _names(tree, tasks),
             _types(tree, good, registry),
-            _dependencies(tree, tasks, good),
+            _dependencies(tree, tasks, good, found.tasks),
             _times(tree, good),
             _own_checks(tree, good, registry),
         ):
             problems += islice(checks, MAX_PROBLEMS)
-    return tree, plugins, _one_per_place(problems)
+    return Checked(tree, plugins, _one_per_place(problems), params, found.tasks)
+
+
+def _expressions(tree: Tree) -> Found:
+    from lightflow.parser.expressions import read_expressions  # with Jinja: only for files with expressions
+
+    return read_expressions(tree)
 
 
 def _one_per_place(problems: list[Problem]) -> list[Problem]:
@@ -165,10 +192,14 @@ def _types(tree: Tree, tasks: dict[str, dict[str, Any]], registry: Registry) -> 
         yield tree.problem(["tasks", task_id, "type"], f"no task type {quoted(name)}{hint}")
 
 
-def _dependencies(tree: Tree, tasks: dict[str, Any], good: dict[str, dict[str, Any]]) -> Iterator[Problem]:
+def _dependencies(
+    tree: Tree, tasks: dict[str, Any], good: dict[str, dict[str, Any]], expressions: Mapping[str, Expressions]
+) -> Iterator[Problem]:
     clean: dict[str, list[str]] = {task_id: [] for task_id in tasks}
     wrong = False
     for task_id, task in good.items():
+        if task_id in expressions:
+            clean[task_id] += expressions[task_id].upstreams
         listed = task.get("depends_on")
         if not isinstance(listed, list):
             continue

@@ -11,10 +11,10 @@ from lightflow.errors import WorkflowError
 from lightflow.parser.canonical import Tree
 from lightflow.parser.durations import seconds
 from lightflow.parser.positions import Source, Unreadable, problem_at
-from lightflow.parser.schema import COMMON, ID_PATTERN
+from lightflow.parser.schema import COMMON, ID_PATTERN, is_expression
 from lightflow.parser.source import parse_text, read_source
-from lightflow.parser.spec import RetrySpec, Settings, TaskSpec, WorkflowSpec, digest_of
-from lightflow.parser.validate import is_block, validate
+from lightflow.parser.spec import Expressions, RetrySpec, Settings, TaskSpec, WorkflowSpec, digest_of
+from lightflow.parser.validate import Checked, is_block, validate
 from lightflow.plugins.registry import Registry
 from liteflow.collector import collector_paused
 
@@ -43,7 +43,8 @@ def loads_workflow(text: str, file: str = "workflow.yaml", registry: Registry | 
 
 def _checked(source: Source, registry: Registry | None) -> WorkflowSpec:
     known = registry.copy() if registry else Registry()
-    tree, plugins, problems = validate(source, known)
+    checked = validate(source, known)
+    tree, problems = checked.tree, checked.problems
     name = tree.root.get("workflow_name")
     if name is None:
         name = os.path.basename(source.file).split(".")[0]
@@ -51,10 +52,11 @@ def _checked(source: Source, registry: Registry | None) -> WorkflowSpec:
             problems.append(problem_at(source.file, None, "", 'needs "workflow_name": the file\'s name cannot be one'))
     if problems:
         raise WorkflowError(problems)
-    return _workflow(tree, str(name), plugins)
+    return _workflow(checked, str(name))
 
 
-def _workflow(tree: Tree, name: str, plugins: list[str]) -> WorkflowSpec:
+def _workflow(checked: Checked, name: str) -> WorkflowSpec:
+    tree, expressions = checked.tree, checked.expressions
     root = tree.root
     path = os.path.abspath(tree.source.file)
     written = root.get("settings", {})
@@ -63,7 +65,10 @@ def _workflow(tree: Tree, name: str, plugins: list[str]) -> WorkflowSpec:
     }
     settings = Settings(**values)
     env: dict[str, str] = root.get("env", {})
-    tasks = {task_id: _task(tree, task_id, task, path, env, settings) for task_id, task in root["tasks"].items()}
+    tasks = {
+        task_id: _task(tree, task_id, task, path, env, settings, expressions.get(task_id))
+        for task_id, task in root["tasks"].items()
+    }
     return WorkflowSpec(
         name=name,
         tasks=tasks,
@@ -71,17 +76,26 @@ def _workflow(tree: Tree, name: str, plugins: list[str]) -> WorkflowSpec:
         path=path,
         description=root.get("description", ""),
         env=env,
-        plugins=tuple(plugins),
+        plugins=tuple(checked.plugins),
         digest=digest_of([name, {task_id: task.digest for task_id, task in tasks.items()}]),
+        params=checked.params,
     )
 
 
 def _task(
-    tree: Tree, task_id: str, task: dict[str, Any], path: str, shared_env: Mapping[str, str], settings: Settings
+    tree: Tree,
+    task_id: str,
+    task: dict[str, Any],
+    path: str,
+    shared_env: Mapping[str, str],
+    settings: Settings,
+    expressions: Expressions | None,
 ) -> TaskSpec:
     config = {key: value for key, value in task.items() if key not in COMMON}
     env = {**shared_env, **task["env"]} if task.get("env") else shared_env
-    depends_on = tuple(dict.fromkeys(task.get("depends_on", ())))
+    written = dict.fromkeys(task.get("depends_on", ()))
+    implied = tuple(one for one in expressions.upstreams if one not in written) if expressions is not None else ()
+    depends_on = (*written, *implied)
     cwd = task.get("cwd")
     timeout = task.get("timeout")
     definition = {"type": task["type"], "config": config, "depends_on": sorted(depends_on), "cwd": cwd, "env": env}
@@ -92,7 +106,7 @@ def _task(
         depends_on=depends_on,
         cwd=cwd,
         env=env,
-        timeout_s=None if timeout is None else seconds(timeout),
+        timeout_s=None if timeout is None or is_expression(timeout) else seconds(timeout),
         grace_s=seconds(task.get("kill_grace", 10)),
         retry=_retry(task, settings),
         trigger_rule=task.get("trigger_rule", "all_success"),
@@ -104,6 +118,8 @@ def _task(
             key: tree.locate(["tasks", task_id, key]).line + (2 if is_block(tree, task, key) else 1) for key in config
         },
         digest=digest_of(definition),
+        expressions=expressions,
+        implied=implied,
     )
 
 
@@ -112,9 +128,11 @@ def _retry(task: Mapping[str, Any], settings: Settings) -> RetrySpec:
     if not block and not any(key.startswith(("retr", "max_retry")) for key in task):
         return RetrySpec(settings.retries)
     max_delay = task.get("max_retry_delay", block.get("max_delay"))
-    return RetrySpec(
-        retries=int(task.get("retries", block.get("max", settings.retries))),
-        delay_s=seconds(task.get("retry_delay", block.get("delay", 0))),
+    retries = task.get("retries", block.get("max", settings.retries))
+    delay = task.get("retry_delay", block.get("delay", 0))
+    return RetrySpec(  # what an expression gives is put in when the dag is built
+        retries=0 if is_expression(retries) else int(retries),
+        delay_s=0.0 if is_expression(delay) else seconds(delay),
         backoff=float(task.get("retry_backoff", block.get("backoff", 1))),
         max_delay_s=None if max_delay is None else seconds(max_delay),
         jitter=float(task.get("retry_jitter", block.get("jitter", 0))),

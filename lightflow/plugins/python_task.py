@@ -60,8 +60,8 @@ class PythonTask(TaskType):
 
     def check(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
         code = config.get("run")
-        if not isinstance(code, str) or not code.strip():
-            return
+        if not isinstance(code, str) or not code.strip() or "${{" in code:
+            return  # of an expression in it the parser tells
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

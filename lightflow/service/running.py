@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 from lightflow.engine import checkpoint
 from lightflow.engine.checkpoint_writer import CheckpointWriter
@@ -13,11 +14,13 @@ from lightflow.engine.dag_builder import build_dag
 from lightflow.parser.spec import Settings
 from lightflow.parser.workflow_loader import load_workflow
 from lightflow.plugins.registry import Registry
+from lightflow.service.parameters import Given, complete, kept
 from lightflow.service.scripts import is_script, script_errors
 from liteflow import Dag, DagRun, DefinitionError, Observer, RunNotFound, Status
 from liteflow.collector import collector_paused
 from liteflow.history import History, RunRecord
 from liteflow.maintenance import abandon, forget, request
+from liteflow.params import Param
 from liteflow.states import RUN_ENDED
 
 Notify = Callable[[str], None]
@@ -34,17 +37,21 @@ class RunOptions(NamedTuple):
     run_id: str | None = None
     dag: str | None = None  # of a Python file that defines several
     observers: Sequence[Observer] = ()
+    params: Given = Given()
 
 
 class Loaded(NamedTuple):
-    """A workflow that is ready to run."""
+    """A workflow that has been read. `build` makes its dag for a run with these parameters."""
 
-    dag: Dag
+    name: str
     settings: Settings
+    path: str
+    params: Mapping[str, Param] | None  # None: it declares none, and says nothing of what it takes
+    build: Callable[[Mapping[str, Any]], Dag]
 
 
 def load(path: str, options: RunOptions) -> Loaded:
-    """Load a workflow file or a Python script for running; this imports its plugins, or executes the script.
+    """Read a workflow file or a Python script for running; a script is executed.
 
     Raises:
         WorkflowError: everything that is wrong with it, each with its place.
@@ -52,14 +59,15 @@ def load(path: str, options: RunOptions) -> Loaded:
     if not is_script(path):
         spec = load_workflow(path)
         registry = Registry().with_files(spec.plugins)
-        return Loaded(build_dag(spec, registry, options.db), spec.settings)
+        build = partial(build_dag, spec, registry, options.db)
+        return Loaded(spec.name, spec.settings, path, spec.params, build)
     from liteflow.scripts import choose, load_dags  # the rarer kind of workflow
 
     with script_errors(path):
         dags = load_dags(path)
         dag = dags[choose(path, [one.dag_id for one in dags], options.dag)]
     dag.db_path, dag.source = options.db, os.path.abspath(path)
-    return Loaded(dag, Settings(mode="process"))
+    return Loaded(dag.dag_id, Settings(mode="process"), path, dag.params, lambda values: dag)
 
 
 def run(path: str, options: RunOptions, *, resume: bool = False, notify: Notify) -> DagRun:
@@ -71,8 +79,12 @@ def run(path: str, options: RunOptions, *, resume: bool = False, notify: Notify)
         StoreError, ResourceError: the state file.
     """
     loaded = load(path, options)
-    last = _latest(options.db, loaded.dag.dag_id)
-    if resume or loaded.settings.resume == "auto":
+    last = _latest(options.db, loaded.name)
+    goes_on = resume or loaded.settings.resume == "auto"
+    if goes_on and not resume and last is not None and _differs(loaded, last, options):
+        notify(f"the last run, {last.run_id}, had other parameters: this is a new run")
+        goes_on = False
+    if goes_on:
         if last is not None and last.status != Status.SUCCESS and last.resumable:
             return _resume(loaded, last, options, notify)
         if last is None and (saved := _checkpoint(loaded)) is not None:
@@ -99,11 +111,11 @@ def resume(target: str, options: RunOptions, *, from_checkpoint: str | None = No
         loaded = load(target, options)
         if from_checkpoint is not None:
             return _import(loaded, checkpoint.read(from_checkpoint), options, notify)
-        last = _latest(options.db, loaded.dag.dag_id)
+        last = _latest(options.db, loaded.name)
         if last is None and (saved := _checkpoint(loaded)) is not None:
             return _import(loaded, saved, options, notify)
         if last is None or not last.resumable:
-            raise RunNotFound(f"there is no run of {loaded.dag.dag_id!r} to resume; start one: lightflow run {target}")
+            raise RunNotFound(f"there is no run of {loaded.name!r} to resume; start one: lightflow run {target}")
     else:
         with History(options.db) as history:
             last = history.run(target)
@@ -119,12 +131,29 @@ def resume(target: str, options: RunOptions, *, from_checkpoint: str | None = No
     return _resume(loaded, last, options, notify)
 
 
-def _start(loaded: Loaded, options: RunOptions, done: dict[str, float] | None = None) -> DagRun:
-    dag, settings = loaded
-    return dag.run(
+def _differs(loaded: Loaded, last: RunRecord, options: RunOptions) -> bool:
+    """Are parameters given that the last run does not have?"""
+    try:
+        kept(loaded.params, options.params, last.run_id, last.params)
+    except DefinitionError:
+        return True
+    return False
+
+
+def _start(
+    loaded: Loaded,
+    options: RunOptions,
+    done: dict[str, float] | None = None,
+    values: Mapping[str, Any] | None = None,
+) -> DagRun:
+    settings = loaded.settings
+    if values is None:
+        values = complete(loaded.params, options.params, loaded.path)
+    return loaded.build(values).run(
         options.max_workers or settings.max_parallel_tasks,
         options.mode or settings.mode,
         run_id=options.run_id,
+        params=values,
         log_dir=options.log_dir or settings.log_dir,
         fail_fast=settings.fail_fast if options.fail_fast is None else options.fail_fast,
         observers=_observers(loaded, options),
@@ -135,7 +164,8 @@ def _start(loaded: Loaded, options: RunOptions, done: dict[str, float] | None = 
 
 
 def _resume(loaded: Loaded, last: RunRecord, options: RunOptions, notify: Notify) -> DagRun:
-    dag, settings = loaded
+    settings = loaded.settings
+    dag = loaded.build(kept(loaded.params, options.params, last.run_id, last.params))
     with collector_paused(), History(options.db) as history:
         finished = {task_id for task_id, _, status in history.statuses(last.run_id) if status == Status.SUCCESS}
         before = {row["id"]: row.get("digest") for row in history.graph_tasks(last.graph_digest)}
@@ -163,13 +193,18 @@ def _resume(loaded: Loaded, last: RunRecord, options: RunOptions, notify: Notify
 
 def _import(loaded: Loaded, saved: checkpoint.Checkpoint, options: RunOptions, notify: Notify) -> DagRun:
     """A new run that takes over what a checkpoint file says is done."""
-    if saved.workflow_name != loaded.dag.dag_id:
+    if saved.workflow_name != loaded.name:
         raise checkpoint.CheckpointError(
-            f"{saved.path}: is a checkpoint of {saved.workflow_name!r}, not of {loaded.dag.dag_id!r}"
+            f"{saved.path}: is a checkpoint of {saved.workflow_name!r}, not of {loaded.name!r}"
         )
-    done = {name: seconds for name, seconds in saved.succeeded.items() if name in loaded.dag.tasks}
-    notify(f"{len(done)} of {len(loaded.dag.tasks)} tasks are done according to {saved.path}")
-    return _start(loaded, options, done)
+    if saved.params is None:
+        values = complete(loaded.params, options.params, loaded.path)
+    else:
+        values = kept(loaded.params, options.params, saved.run_id, saved.params)
+    tasks = loaded.build(values).tasks
+    done = {name: seconds for name, seconds in saved.succeeded.items() if name in tasks}
+    notify(f"{len(done)} of {len(tasks)} tasks are done according to {saved.path}")
+    return _start(loaded, options, done, values)
 
 
 def _observers(loaded: Loaded, options: RunOptions) -> list[Observer]:
@@ -188,7 +223,7 @@ def _latest(db: str, dag_id: str) -> RunRecord | None:
 
 def _checkpoint(loaded: Loaded) -> checkpoint.Checkpoint | None:
     """The newest checkpoint file of a workflow that the state file does not know, if it is unfinished."""
-    found, _ = checkpoint.find(loaded.settings.checkpoint_dir, loaded.dag.dag_id, limit=1)
+    found, _ = checkpoint.find(loaded.settings.checkpoint_dir, loaded.name, limit=1)
     return found[0] if found and found[0].status != Status.SUCCESS else None
 
 

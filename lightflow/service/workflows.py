@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Problem, WorkflowError
@@ -12,8 +13,11 @@ from lightflow.parser.spec import Settings, TaskSpec
 from lightflow.parser.workflow_loader import load_workflow
 from lightflow.service.scripts import is_script, script_errors
 from liteflow.graph import Graph
+from liteflow.params import Param
 from liteflow.picture import Edge, Node, Picture
 
+#: The heading of the edges that only expressions make.
+FROM_EXPRESSIONS: Final = "From expressions"
 _TEMPLATE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 
 
@@ -27,6 +31,8 @@ class OutlineTask(NamedTuple):
     summary: str = ""  # the first line of what it runs
     timeout_s: float | None = None
     retries: int = 0
+    implied: tuple[str, ...] = ()  # those of `depends_on` that only an expression names
+    template: str = ""  # what it runs, where that has expressions
 
 
 class Outline(NamedTuple):
@@ -39,6 +45,20 @@ class Outline(NamedTuple):
     tasks: tuple[OutlineTask, ...]
     graph: Graph
     settings: Settings
+    params: Mapping[str, Param] | None = None  # None: it says nothing of what it takes
+    values: Mapping[str, Any] = {}  # those of a run, where it is about one
+
+    def for_run(self, values: Mapping[str, Any]) -> Outline:
+        """The workflow as far as it is known before a run with these parameters."""
+        tasks = [task._replace(summary=self._preview(task, values)) if task.template else task for task in self.tasks]
+        return self._replace(values=values, tasks=tuple(tasks))
+
+    def _preview(self, task: OutlineTask, values: Mapping[str, Any]) -> str:
+        from lightflow.expressions.late import preview
+
+        path = os.path.abspath(self.path)
+        workflow = {"name": self.name, "dir": os.path.dirname(path), "file": path}
+        return _first_line(preview(task.template, values, workflow))
 
     def levels(self) -> list[list[OutlineTask]]:
         """What may run side by side, in order."""
@@ -60,14 +80,16 @@ def outline(path: str, dag: str | None = None) -> Outline:
             task.type,
             task.depends_on,
             task.trigger_rule,
-            _summary(task),
+            _first_line(text := _text(task)),
             task.timeout_s,
             task.retry.retries,
+            task.implied,
+            text if task.expressions is not None else "",
         )
         for task in spec.tasks.values()
     )
     graph = Graph({task.id: task.depends_on for task in tasks})
-    return Outline(spec.name, spec.description, path, False, tasks, graph, spec.settings)
+    return Outline(spec.name, spec.description, path, False, tasks, graph, spec.settings, spec.params)
 
 
 def outlines(path: str) -> list[Outline]:
@@ -108,12 +130,18 @@ def _outline_of(path: str, found: dict[str, Any]) -> Outline:
         for row in found["tasks"]
     )
     graph = Graph({task.id: task.depends_on for task in tasks})
-    return Outline(found["dag_id"], found["description"], path, True, tasks, graph, Settings(mode="process"))
+    params = None
+    if found["params"] is not None:
+        params = {name: Param(**options) for name, options in found["params"].items()}
+    return Outline(found["dag_id"], found["description"], path, True, tasks, graph, Settings(mode="process"), params)
 
 
-def _summary(task: TaskSpec) -> str:
-    text = task.config.get("run") or task.config.get("call") or task.description
-    lines = [line.strip() for line in str(text).splitlines() if line.strip()]
+def _text(task: TaskSpec) -> str:
+    return str(task.config.get("run") or task.config.get("call") or task.description)
+
+
+def _first_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0] + (" …" if len(lines) > 1 else "") if lines else ""
 
 
@@ -126,7 +154,10 @@ def picture(workflow: Outline) -> Picture:
     """The workflow as a picture without states."""
     nodes = tuple(Node(task.id, task.id, task.kind) for task in workflow.tasks)
     edges = tuple(Edge(above, task.id) for task in workflow.tasks for above in task.depends_on)
-    return Picture(workflow.name, nodes, edges, workflow.description or None)
+    implied = [f"{task.id} reads {above}" for task in workflow.tasks for above in task.implied]
+    more = f" and {len(implied) - 3} more" if len(implied) > 3 else ""
+    facts = ((FROM_EXPRESSIONS, ", ".join(implied[:3]) + more),) if implied else ()
+    return Picture(workflow.name, nodes, edges, workflow.description or None, facts=facts)
 
 
 TEMPLATE: Final = """\

@@ -15,11 +15,11 @@ from types import CodeType, TracebackType
 from typing import Any, Protocol
 
 from liteflow.context import TaskContext, running
-from liteflow.errors import PayloadError, SkipTask
+from liteflow.errors import InputError, PayloadError, SkipTask
 from liteflow.outputs import discard, exists, printed, take
 from liteflow.payload import Payload, decode, encode
 from liteflow.states import Verdict
-from liteflow.work import Call, ErrorInfo, Outcome, Ref, RunInfo, Work, input_name
+from liteflow.work import Call, ErrorInfo, Outcome, Ref, RunInfo, Work, completed, input_name
 
 TRACEBACK_CHARACTERS = 64 * 1024
 MESSAGE_CHARACTERS = 2000
@@ -122,6 +122,7 @@ class Attempt:
         """Run the function; a coroutine that it returns is run in an event loop of its own."""
         token = running.set(self._context)
         try:
+            body = self.completed(body)
             value = body.func(**self.arguments(body))
             if isinstance(value, Coroutine):
                 import asyncio
@@ -141,11 +142,16 @@ class Attempt:
 
         running.set(self._context)  # the asyncio.Task that runs this has a context of its own
         try:
+            body = self.completed(body)
             return self.returned(await body.func(**self.arguments(body)))
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever user code raises is an outcome
             return self.raised(error)
+
+    def completed(self, body: Call) -> Call:
+        """The call with its late part filled in, if it has one. Raises InputError."""
+        return completed(body, self._info, self._work)
 
     def arguments(self, body: Call) -> dict[str, Any]:
         """The keyword arguments, with upstream values in place of Refs. Raises PayloadError."""
@@ -169,6 +175,8 @@ class Attempt:
                 return self.outcome("SUCCESS")
             code = error.code & 0xFF if isinstance(error.code, int) else 1
             return self.outcome("FAILED", error=describe(error), exit_code=code)
+        if isinstance(error, InputError):
+            return self.outcome("FAILED", error=ErrorInfo(one_line(str(error)), "", ("InputError",)))
         return self.outcome("FAILED", error=describe(error))
 
     def outcome(

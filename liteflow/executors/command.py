@@ -14,7 +14,7 @@ from liteflow.executors.inbox import Inbox, Timer
 from liteflow.outputs import output_path
 from liteflow.processes.client import Exited
 from liteflow.states import Verdict
-from liteflow.work import Command, ErrorInfo, Outcome, RunInfo, Work
+from liteflow.work import Command, ErrorInfo, Outcome, RunInfo, Work, completed
 
 
 def run_environment(info: RunInfo) -> dict[str, str]:
@@ -63,6 +63,11 @@ class CommandLane(Lane):
 
     def submit(self, work: Work) -> None:
         body = self._commands[work.task_id]
+        try:
+            body = completed(body, self._info, work)
+        except LiteflowError as error:
+            self._inbox.post(failure(work, "FAILED", one_line(str(error))))
+            return
         environ = {**body.env, **self._run_environment, **task_environment(self._info, work)}
         entry = self._running[work.node] = _Running(work)
         entry.output = environ.get("LIGHTFLOW_OUTPUT") if self._info.outputs_dir is not None else None

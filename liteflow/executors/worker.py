@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
+from liteflow.errors import LiteflowError
 from liteflow.executors.base import Attempt, Terminated, with_outputs
 from liteflow.executors.command import run_environment, task_environment
 from liteflow.payload import Payload
@@ -323,8 +324,9 @@ class _Worker:
         self._spool.begin(work.log_path)
         attempt = Attempt(work, self._info)
         try:
+            body = attempt.completed(body)
             self._surroundings.arrange(body.cwd, body.env, told)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, LiteflowError) as error:
             return attempt.raised(error)
         return attempt.run(body)
 

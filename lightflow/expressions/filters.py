@@ -1,0 +1,150 @@
+"""The filters and tests of expressions: those of Jinja that are safe, strict ones in place of its lenient, and ours.
+
+A value may come from outside, so nothing here takes work or memory out of proportion to what it is given.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from jinja2 import Environment, Undefined
+from jinja2.filters import FILTERS as JINJA_FILTERS
+from jinja2.tests import TESTS as JINJA_TESTS
+
+from liteflow.params import as_text
+
+MOST: Final = 1_000_000  # characters, or items, that one step may make
+
+_OF_JINJA: Final = (
+    *("abs", "capitalize", "d", "default", "dictsort", "first", "items", "last", "length", "count", "list", "lower"),
+    *("map", "max", "min", "reject", "rejectattr", "reverse", "select", "selectattr", "sort", "string", "sum", "title"),
+    *("trim", "truncate", "unique", "upper", "urlencode", "wordcount"),
+)
+_TESTS_OF_JINJA: Final = (
+    *("defined", "undefined", "none", "boolean", "true", "false", "integer", "float", "number", "string", "mapping"),
+    *("iterable", "sequence", "in", "even", "odd", "divisibleby", "lower", "upper"),
+    *("==", "eq", "equalto", "!=", "ne", ">", "gt", "greaterthan", ">=", "ge", "<", "lt", "lessthan", "<=", "le"),
+)
+
+
+_JINJA_FILTERS: Final[Mapping[str, Any]] = JINJA_FILTERS
+_JINJA_TESTS: Final[Mapping[str, Any]] = JINJA_TESTS
+
+
+class TooMuch(ValueError):
+    """An expression would take more work or memory than a value is worth."""
+
+
+def bounded(size: float, what: str) -> None:
+    """Raises TooMuch: `what` would make more than is allowed."""
+    if size > MOST:
+        raise TooMuch(f"{what} would make more than {MOST:,} characters or items")
+
+
+def text_of(value: Any) -> str:
+    """A value as the text that stands in its place: `true`, `3`, JSON for lists and mappings, nothing for none."""
+    if isinstance(value, Undefined):
+        value._fail_with_undefined_error()
+    if isinstance(value, bytes | bytearray):
+        return bytes(value).decode("utf-8", "surrogateescape")
+    return as_text(list(value) if isinstance(value, set | frozenset) else value)
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    bounded((indent or 0) * 1000, "the indentation")
+    if isinstance(value, Undefined):
+        value._fail_with_undefined_error()
+    return json.dumps(value, ensure_ascii=False, indent=indent, default=str)
+
+
+def _from_json(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError(f"from_json: not JSON: {error}") from None
+
+
+def _quote(value: Any) -> str:
+    """As one word of a shell script that somebody else will parse."""
+    return shlex.quote(text_of(value))
+
+
+def _join(values: Iterable[Any], separator: str = "", attribute: str | None = None) -> str:
+    texts = [text_of(value[attribute] if attribute is not None else value) for value in values]
+    bounded(sum(map(len, texts)) + len(separator) * len(texts), "join")
+    return separator.join(texts)
+
+
+def _replace(value: Any, old: str, new: str) -> str:
+    text = text_of(value)
+    bounded(len(text) + (text.count(old) * max(len(new) - len(old), 0)), "replace")
+    return text.replace(old, new)
+
+
+def _int(value: Any, default: int | None = None) -> int:
+    try:
+        return int(value.strip() if isinstance(value, str) else value)
+    except (TypeError, ValueError, OverflowError):
+        if default is None:
+            raise ValueError(f"int: {text_of(value)[:60]!r} is not a whole number") from None
+        return default
+
+
+def _float(value: Any, default: float | None = None) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        if default is None:
+            raise ValueError(f"float: {text_of(value)[:60]!r} is not a number") from None
+        return default
+
+
+def _round(value: float, digits: int = 0) -> float:
+    bounded(abs(digits) * 10_000, "round")
+    return round(value, digits) if digits else round(value)
+
+
+def _date(value: Any, form: str = "%Y-%m-%d") -> str:
+    """A date, a time or seconds since 1970 (UTC) in another form; the letters are those of strftime."""
+    import datetime
+
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = datetime.datetime.fromtimestamp(value, datetime.UTC)
+    elif isinstance(value, str):
+        value = datetime.datetime.fromisoformat(value)
+    if not isinstance(value, datetime.date):
+        raise ValueError(f"date: {text_of(value)[:60]!r} is no date")
+    bounded(len(form) * 1000, "date")
+    return value.strftime(form)
+
+
+_OURS: Final[Mapping[str, Callable[..., Any]]] = {
+    "json": _json,
+    "from_json": _from_json,
+    "quote": _quote,
+    "basename": lambda value: os.path.basename(text_of(value)),
+    "dirname": lambda value: os.path.dirname(text_of(value)),
+    "stem": lambda value: os.path.splitext(os.path.basename(text_of(value)))[0],
+    "suffix": lambda value: os.path.splitext(text_of(value))[1],
+    "lines": lambda value: text_of(value).splitlines(),
+    "split": lambda value, separator=None: text_of(value).split(separator),
+    "join": _join,
+    "replace": _replace,
+    "int": _int,
+    "float": _float,
+    "round": _round,
+    "date": _date,
+    "string": text_of,
+}
+FILTERS: Final[Mapping[str, Callable[..., Any]]] = {**{name: _JINJA_FILTERS[name] for name in _OF_JINJA}, **_OURS}
+TESTS: Final[Mapping[str, Callable[..., Any]]] = {name: _JINJA_TESTS[name] for name in _TESTS_OF_JINJA}
+
+
+def install(environment: Environment) -> None:
+    """Give an environment these filters and tests, and no others."""
+    environment.filters = dict(FILTERS)
+    environment.tests = dict(TESTS)

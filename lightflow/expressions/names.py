@@ -1,0 +1,157 @@
+"""What an expression names, found without evaluating it: parameters, and values of other tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from jinja2 import nodes
+
+from lightflow.errors import did_you_mean
+from lightflow.expressions.language import Mistake, parse
+from liteflow.work import Ref
+
+#: Names that are known in every place: what may be asked of them, or None where anything may be.
+SCOPES: Final[Mapping[str, tuple[str, ...] | None]] = {
+    "params": None,
+    "env": None,
+    "run": ("id", "logical_date", "attempt", "idempotency_key"),
+    "workflow": ("name", "dir", "file"),
+    "task": ("id", "attempt"),
+    "tasks": None,
+}
+#: Known before a run begins.
+EARLY: Final = frozenset(["params", "env", "workflow"])
+LATER: Final = ("secrets", "matrix", "item")
+_FUNCTIONS: Final = ("range",)
+
+
+class Uses(NamedTuple):
+    """What one expression uses. `raw`: its value is to be pasted. `quoted`: its value is one word of shell text."""
+
+    source: str  # without `raw(…)`
+    names: frozenset[str]
+    params: frozenset[str]
+    reads: tuple[Ref, ...]
+    raw: bool
+    quoted: bool
+
+
+class Known(NamedTuple):
+    """What expressions of one place may name."""
+
+    params: Collection[str]
+    tasks: Collection[str]
+    scopes: Collection[str] = tuple(SCOPES)
+    task: str = ""  # the one that the place belongs to
+
+
+def uses(source: str, known: Known) -> Uses:
+    """What the expression uses.
+
+    Raises:
+        Mistake: it is none, or names what is not there; the message says what is.
+    """
+    try:
+        return _uses(source, known)
+    except RecursionError:
+        raise Mistake("the expression is nested too deeply") from None
+
+
+def _uses(source: str, known: Known) -> Uses:
+    tree = parse(source)
+    raw = isinstance(tree, nodes.Call) and isinstance(tree.node, nodes.Name) and tree.node.name == "raw"
+    if raw:
+        assert isinstance(tree, nodes.Call)
+        inside = source.strip()
+        inside = inside[inside.index("(") + 1 : inside.rindex(")")].strip()
+        if len(tree.args) != 1 or tree.kwargs or tree.dyn_args or tree.dyn_kwargs:
+            raise Mistake("raw(…) takes one value")
+        tree, source = parse(inside), inside
+    quoted = isinstance(tree, nodes.Filter) and tree.name == "quote"
+    names, params, reads = set[str](), set[str](), dict[Ref, None]()
+    for name, keys in _chains(tree):
+        names.add("tasks" if name == "needs" else name)
+        _check(name, keys, known)
+        if name == "params" and keys and isinstance(keys[0], str):
+            params.add(keys[0])
+        elif name in ("tasks", "needs"):
+            reads[Ref(str(keys[0]), "return_value" if keys[1] == "result" else str(keys[2]))] = None
+    return Uses(source, frozenset(names), frozenset(params), tuple(reads), raw, quoted)
+
+
+def _chains(tree: nodes.Node) -> Iterator[tuple[str, list[Any]]]:
+    """Each name with what is asked of it: `tasks.a["b"]` is `("tasks", ["a", "b"])`; what is not constant is None."""
+    keys: list[Any] = []
+    node: nodes.Node = tree
+    while isinstance(node, nodes.Getattr | nodes.Getitem):
+        if isinstance(node, nodes.Getattr):
+            keys.append(node.attr)
+        else:
+            keys.append(node.arg.value if isinstance(node.arg, nodes.Const) else None)
+            yield from _chains(node.arg)
+        node = node.node
+    if isinstance(node, nodes.Name):
+        yield node.name, keys[::-1]
+    elif isinstance(node, nodes.Call):
+        if isinstance(node.node, nodes.Name):
+            name = node.node.name
+            if name == "raw":
+                raise Mistake("raw(…) must be the whole expression, in the `run` of a shell task")
+            if name not in _FUNCTIONS:
+                raise Mistake(f"there is no function {name!r}{did_you_mean(name, _FUNCTIONS)}")
+        else:
+            yield from _chains(node.node)
+        for child in node.iter_child_nodes(exclude=("node",)):
+            yield from _chains(child)
+    else:
+        for child in node.iter_child_nodes():
+            yield from _chains(child)
+
+
+def _check(name: str, keys: list[Any], known: Known) -> None:
+    if name in LATER:
+        raise Mistake(f"{name} is not available here")
+    if name == "needs":
+        name = "tasks"
+    if name not in SCOPES:
+        hint = did_you_mean(name, SCOPES)
+        if not hint and (name in known.params or name in known.tasks):
+            hint = f", did you mean {'params' if name in known.params else 'tasks'}.{name}?"
+        raise Mistake(f"there is no name {name!r}{hint or '; there are ' + ', '.join(SCOPES)}")
+    if name not in known.scopes:
+        raise Mistake(f"{name} is not known here; only {', '.join(known.scopes)} are")
+    first = keys[0] if keys else None
+    if name == "params" and isinstance(first, str) and first not in known.params:
+        hint = did_you_mean(first, known.params) or ("" if known.params else "; the workflow declares none")
+        raise Mistake(f"there is no parameter {first!r}{hint}")
+    allowed = SCOPES[name]
+    if allowed is not None and first not in allowed:
+        shown = (
+            f"{name} has no {first!r}{did_you_mean(str(first), allowed)}" if keys else f"{name} is no value by itself"
+        )
+        raise Mistake(f"{shown}; there are {', '.join(f'{name}.{one}' for one in allowed)}")
+    if name == "env" and not keys:
+        raise Mistake("env is no value by itself; name a variable: env.HOME")
+    if name == "tasks":
+        _check_task(keys, known)
+
+
+def _check_task(keys: list[Any], known: Known) -> None:
+    if not keys or not isinstance(keys[0], str):
+        raise Mistake("tasks needs the id of a task as it is written: tasks.fetch.outputs.rows")
+    task_id = keys[0]
+    if task_id == known.task:
+        raise Mistake(f"task {task_id!r} cannot take a value of itself")
+    if task_id not in known.tasks:
+        longer = next((one for one in known.tasks if one.startswith((f"{task_id}-", f"{task_id}."))), None)
+        hint = f"; write tasks['{longer}']" if longer else did_you_mean(task_id, known.tasks)
+        raise Mistake(f"there is no task {task_id!r}{hint}")
+    kind = keys[1] if len(keys) > 1 else None
+    if kind == "outputs" and len(keys) > 2 and isinstance(keys[2], str):
+        return
+    if kind == "outputs":
+        raise Mistake(f"tasks.{task_id}.outputs needs the name of an output as it is written")
+    if kind != "result":
+        shown = f"tasks.{task_id} has no {kind!r}" if kind is not None else f"tasks.{task_id} is no value by itself"
+        raise Mistake(f"{shown}; there are tasks.{task_id}.outputs.NAME and tasks.{task_id}.result")

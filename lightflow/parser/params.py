@@ -1,0 +1,50 @@
+"""The `params:` of a workflow file. Called only where there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightflow.errors import Problem
+from lightflow.parser.canonical import Tree
+from liteflow.params import REQUIRED, Param, of_default
+
+
+def read_params(tree: Tree) -> tuple[dict[str, Param], list[Problem]]:
+    """The parameters that a canonical tree declares, and what the schema cannot say is wrong with them."""
+    found: dict[str, Param] = {}
+    problems: list[Problem] = []
+    for name, written in tree.root["params"].items():
+        param = _param(written)
+        if isinstance(param, str):
+            problems.append(tree.problem(["params", name, "required"], param, key=True))
+            continue
+        found[name] = param
+        for option, message in param.problems():
+            path = ["params", name, option] if isinstance(written, dict) and option in written else ["params", name]
+            problems.append(tree.problem(path, message))
+    return found, problems
+
+
+def _param(written: Any) -> Param | str:
+    if not isinstance(written, dict):
+        return of_default(written)
+    options = dict(written)
+    required = options.pop("required", None)
+    given = "default" in options
+    if required is True and given and options["default"] is not None:
+        return "a parameter with a default is never missing: remove one of the two"
+    default = options.pop("default", REQUIRED)
+    if required is True or (not given and required is None):
+        default = REQUIRED
+    elif not given:
+        default = None
+    options.setdefault("type", _type(options, default))
+    return Param(default=default, **options)
+
+
+def _type(options: Mapping[str, Any], default: Any) -> str:
+    """The type of a parameter that does not say: that of its default."""
+    if "values" in options:
+        return "enum"
+    return of_default(default).type if default is not REQUIRED else "string"

@@ -1,0 +1,359 @@
+"""The parameters of a run: what a workflow declares, and the values it is started with.
+
+    Dag("report", params={"day": Param("date"), "rows": 100})
+
+A plain value is a default whose type is taken over; `Param` says more. Values are checked before anything runs, all of
+them at once. What is stored with a run is JSON, and a resumed run gets the same values back.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from liteflow.errors import ParamError
+
+TYPES: Final = ("string", "integer", "number", "boolean", "date", "enum", "list", "object", "path")
+NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
+
+_NUMBERS: Final = ("integer", "number")
+_SIZED: Final = ("string", "path", "list")
+_WORDS: Final = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
+_WANTED: Final = {
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "date": "a date such as 2026-01-31",
+    "list": "a list",
+    "object": "a mapping",
+    "path": "a path (text)",
+}
+
+
+class _Absent:
+    """Stands for "no default"; one for all processes, so that it survives pickling."""
+
+    def __repr__(self) -> str:
+        return "REQUIRED"
+
+    def __reduce__(self) -> str:
+        return "REQUIRED"
+
+
+REQUIRED: Final = _Absent()
+
+
+class Param(NamedTuple):
+    """One parameter.
+
+    `type` is one of `TYPES`. Without a `default` a value must be given for each run; a default of None means that the
+    value may be missing, and is None then. `values` are those of an `enum`. `minimum` and `maximum` limit integers,
+    numbers and dates, `min_length` and `max_length` text, paths and lists, `pattern` (a regular expression that must
+    match all of it) text and paths. A relative path starts from the folder the run is started in.
+    """
+
+    type: str = "string"
+    default: Any = REQUIRED
+    description: str = ""
+    values: Sequence[Any] = ()
+    minimum: Any = None
+    maximum: Any = None
+    min_length: int | None = None
+    max_length: int | None = None
+    pattern: str | None = None
+
+    @property
+    def required(self) -> bool:
+        """Must a value be given for each run?"""
+        return self.default is REQUIRED
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """What is wrong with the declaration itself: the option, and a sentence."""
+        if self.type not in TYPES:
+            yield "type", f"must be one of {', '.join(TYPES)}, not {_shown(self.type)}"
+            return
+        takes = {
+            "values": ("enum",),
+            "minimum": (*_NUMBERS, "date"),
+            "maximum": (*_NUMBERS, "date"),
+            "min_length": _SIZED,
+            "max_length": _SIZED,
+            "pattern": ("string", "path"),
+        }
+        wrong = False
+        for option, types in takes.items():
+            if getattr(self, option) not in (None, ()) and self.type not in types:
+                wrong = True
+                yield option, f"a parameter of type {self.type} takes no {option}"
+        if self.type == "enum" and not self.values:
+            wrong = True
+            yield "values", "a parameter of type enum needs its values"
+        for option in ("minimum", "maximum"):
+            try:
+                if not wrong:
+                    self._limit(option)
+            except ValueError as error:
+                wrong = True
+                yield option, str(error)
+        if self.pattern is not None:
+            try:
+                re.compile(self.pattern)
+            except re.error as error:
+                wrong = True
+                yield "pattern", f"is not a regular expression: {error}"
+        if not wrong and self.default is not REQUIRED:
+            try:
+                self.value(self.default)
+            except ValueError as error:
+                yield "default", str(error)
+
+    def parse(self, text: str) -> Any:
+        """The value of a text, as typed on a command line.
+
+        Raises:
+            ValueError: it is none; says what it must be.
+        """
+        kind = self.type
+        value: Any = text
+        if kind == "integer" and re.fullmatch(r"[-+]?[0-9]{1,100}", text):
+            value = int(text)
+        elif kind == "number" and re.fullmatch(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", text):
+            value = float(text) if not re.fullmatch(r"[-+]?[0-9]{1,100}", text) else int(text)
+        elif kind == "boolean":
+            value = _WORDS.get(text.lower(), text)
+        elif kind == "enum":
+            value = next((one for one in self.values if as_text(one) == text), text)
+        elif kind in ("list", "object"):
+            value = _from_json(text, kind)
+        return self.value(value)
+
+    def value(self, value: Any) -> Any:
+        """The value in the parameter's type, from what JSON or Python has for it.
+
+        Raises:
+            ValueError: it is none, or outside of the limits; says what it must be.
+        """
+        if value is None:
+            if self.default is None:
+                return None
+            raise ValueError(f"must be {self.wanted}, not nothing")
+        checked = self._typed(value)
+        self._check_limits(checked)
+        return checked
+
+    def _typed(self, value: Any) -> Any:
+        kind, good = self.type, False
+        if kind in ("string", "path"):
+            good = isinstance(value, str) or (kind == "path" and isinstance(value, os.PathLike))
+            if good and kind == "path":
+                text = os.fspath(value)
+                if isinstance(text, str) and text:
+                    return os.path.abspath(os.path.expanduser(text))
+                good = False
+        elif kind == "integer":
+            good = isinstance(value, int) and not isinstance(value, bool)
+            if isinstance(value, float) and value.is_integer():
+                return int(value)
+        elif kind == "number":
+            good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        elif kind == "boolean":
+            good = isinstance(value, bool)
+        elif kind == "enum":
+            good = any(type(one) is type(value) and one == value for one in self.values)
+        elif kind == "list":
+            if isinstance(value, tuple):
+                return list(value)
+            good = isinstance(value, list)
+        elif kind == "object":
+            good = isinstance(value, dict) and all(isinstance(name, str) for name in value)
+        elif kind == "date":
+            return _date(value)
+        if not good:
+            raise ValueError(f"must be {self.wanted}, not {_shown(value)}")
+        return value
+
+    def _check_limits(self, value: Any) -> None:
+        low, high = self._limit("minimum"), self._limit("maximum")
+        if low is not None and value < low:
+            raise ValueError(f"must be at least {low}, not {value}")
+        if high is not None and value > high:
+            raise ValueError(f"must be at most {high}, not {value}")
+        if self.type in _SIZED:
+            what = "items" if self.type == "list" else "characters"
+            if self.min_length is not None and len(value) < self.min_length:
+                raise ValueError(f"must have at least {self.min_length} {what}, not {len(value)}")
+            if self.max_length is not None and len(value) > self.max_length:
+                raise ValueError(f"must have at most {self.max_length} {what}, not {len(value)}")
+        if self.pattern is not None and not re.fullmatch(self.pattern, value):
+            raise ValueError(f"{_shown(value)} does not match {self.pattern}")
+
+    def _limit(self, option: str) -> Any:
+        limit = getattr(self, option)
+        if limit is None:
+            return None
+        if self.type == "date":
+            return _date(limit)
+        if not isinstance(limit, int | float) or isinstance(limit, bool):
+            raise ValueError(f"must be a number, not {_shown(limit)}")
+        return limit
+
+    @property
+    def wanted(self) -> str:
+        """What a value must be, in words."""
+        if self.type == "enum":
+            return f"one of {', '.join(as_text(one) for one in self.values)}"
+        return _WANTED[self.type]
+
+
+def declared(params: Mapping[str, Any]) -> dict[str, Param]:
+    """Declarations from what a program gives: `Param`s, and plain values that are defaults.
+
+    Raises:
+        ParamError: everything that is wrong with them.
+    """
+    found, problems = {}, {}
+    for name, given in params.items():
+        if not isinstance(name, str) or not re.fullmatch(NAME, name):
+            problems[str(name)] = "is no name for a parameter: use letters, digits and '_', not beginning with a digit"
+            continue
+        try:
+            param = given if isinstance(given, Param) else of_default(given)
+        except ValueError as error:
+            problems[name] = str(error)
+            continue
+        found[name] = param
+        wrong = next(param.problems(), None)
+        if wrong is not None:
+            problems[name] = f"{wrong[0]}: {wrong[1]}"
+    if problems:
+        raise ParamError(problems)
+    return found
+
+
+def of_default(value: Any) -> Param:
+    """The parameter whose default is a plain value: its type is the value's.
+
+    Raises:
+        ValueError: no parameter can have it.
+    """
+    if value is None or isinstance(value, str):
+        return Param("string", value)
+    kinds = {bool: "boolean", int: "integer", float: "number", list: "list", tuple: "list", dict: "object"}
+    kind = kinds.get(type(value))
+    if kind is None:
+        kind = "path" if isinstance(value, os.PathLike) else "date" if hasattr(value, "isoformat") else None
+    if kind is None:
+        raise ValueError(f"a default is text, a number, a list and so on, not {type(value).__name__}")
+    return Param(kind, value)
+
+
+def resolve(params: Mapping[str, Param], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a run: what is given, and defaults for the rest.
+
+    Raises:
+        ParamError: a name nobody declared, a value that does not fit, or none where one is needed; all of them.
+    """
+    problems = {name: unknown(name, params) for name in given if name not in params}
+    values: dict[str, Any] = {}
+    for name, param in params.items():
+        if name not in given and param.required:
+            problems[name] = f"needs a value: {param.wanted}"
+            continue
+        try:
+            values[name] = param.value(given.get(name, param.default))
+        except ValueError as error:
+            problems[name] = str(error)
+    if problems:
+        raise ParamError(problems)
+    return values
+
+
+def unknown(name: str, params: Mapping[str, Param]) -> str:
+    """What to say of a parameter that nobody declared."""
+    import difflib
+
+    near = difflib.get_close_matches(name, params, n=1)
+    if near:
+        return f"there is no such parameter, did you mean {near[0]!r}?"
+    known = ", ".join(params)
+    return f"there is no such parameter; there are {known}" if known else "the workflow declares no parameters"
+
+
+def described(params: Mapping[str, Param]) -> dict[str, dict[str, Any]]:
+    """The declarations as JSON has them."""
+    return {
+        name: stored({key: value for key, value in param._asdict().items() if value is not REQUIRED})
+        for name, param in params.items()
+    }
+
+
+def restored(params: Mapping[str, Param], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a run that is gone on with: those stored with it, in their types; what is new has its default.
+
+    Raises:
+        ParamError: the run lacks a value that is needed now, or has one that no longer fits.
+    """
+    return {**stored, **resolve(params, {name: value for name, value in stored.items() if name in params})}
+
+
+def stored(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as JSON has them, for the state file and for people's programs."""
+    plain: dict[str, Any] = json.loads(json.dumps(dict(values), default=str))
+    return plain
+
+
+def as_text(value: Any) -> str:
+    """A value as it is typed: `true`, `3`, `[1,2]`, `2026-01-31`; nothing is the empty text."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple | dict):
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    return str(value)
+
+
+def _from_json(text: str, kind: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        if kind == "list" and text[:1] not in ("[", "{"):
+            return text.split(",") if text else []
+        example = '["a", "b"] or a,b' if kind == "list" else '{"a": 1}'
+        raise ValueError(f"must be {_WANTED[kind]} in JSON, such as {example}, not {_shown(text)}") from None
+
+
+def _date(value: Any) -> Any:
+    import datetime  # few workflows have dates
+
+    if isinstance(value, datetime.datetime):
+        pass
+    elif isinstance(value, datetime.date):
+        return value
+    elif isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+        try:
+            return datetime.date.fromisoformat(value)
+        except ValueError:
+            pass
+    raise ValueError(f"must be {_WANTED['date']}, not {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    text = as_text(value) if not isinstance(value, str) else f'"{value}"'
+    return text if len(text) <= 60 else text[:59] + "…"

@@ -22,7 +22,7 @@ from liteflow.schema import check_schema, migrate, new_file, quote_path, use_wal
 sqlite3.register_adapter(type(None), lambda none: none)
 
 _BUSY_MS: Final = 5000
-_CACHE_KIB: Final = 65536  # pages that are not in here are read again from the file, by every commit of a large run
+_CACHE_KIB: Final = 16384  # pages that are not in here are read again from the file, by every commit of a large run
 _ONE_PAGE: Final = 65536  # the largest page there is: a file of ours has one before it has a write-ahead log
 #: Held while a file is made and while a reader opens one: in the process that has them, closing any descriptor of a
 #: database drops all of SQLite's locks on it.

@@ -73,23 +73,18 @@ def _make(path: str) -> None:
     the file system knows no nameless files, an empty file is all there is, and SQLite does the rest. Why none can be
     made at all, SQLite says when it opens it.
     """
-    folder = os.path.dirname(path) or "."
     try:
-        handle = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        return
-    try:
-        with open(handle, "wb", closefd=False) as file:
-            file.write(new_file())
-        os.fsync(handle)
-        os.link(f"/proc/self/fd/{handle}", path, src_dir_fd=handle)  # given one, it follows that link
+        handle = os.open(os.path.dirname(path) or ".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            with open(handle, "wb", closefd=False) as file:
+                file.write(new_file())
+            os.fsync(handle)
+            os.link(f"/proc/self/fd/{handle}", path, src_dir_fd=handle)  # given one, it follows that link
+        finally:
+            os.close(handle)
     except (OSError, AttributeError):
         with contextlib.suppress(OSError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
-    finally:
-        os.close(handle)
 
 
 def connect_read_only(path: str) -> sqlite3.Connection:

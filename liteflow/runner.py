@@ -123,7 +123,7 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
         RunNotFound, RunOwned: there is no such run to resume, or a live process owns it.
         StoreError, ResourceError: the state file; what ran was ended, what was stored is true.
     """
-    values_dir = spill_dir(options.db_path, options.run_id)
+    values_dir, outputs = spill_dir(options.db_path, options.run_id), outputs_dir(options.db_path, options.run_id)
     info = RunInfo(
         options.run_id,
         program.dag_id,
@@ -131,7 +131,7 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
         options.log_dir,
         options.params,
         values_dir,
-        outputs_dir=outputs_dir(options.db_path, options.run_id),
+        outputs_dir=outputs,
         logical_date=options.logical_date,
     )
     with contextlib.ExitStack() as stack:
@@ -151,23 +151,23 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
         stack.callback(executor.close, 0.0)
         store = Store(options.db_path, locks, options.durability)
         stack.callback(store.close)
-        loop = _Loop(program, options, store, executor)
+        loop = _Loop(program, options, store, executor, outputs)
         loop.own(resume)
         try:
             with _signals(loop):
                 return loop.run()
         except BaseException:
             executor.close(0.0)  # now that nobody writes there any more
-            remove_folder(outputs_dir(options.db_path, options.run_id))
+            remove_folder(outputs)
             raise
 
 
 class _Loop:
-    def __init__(self, program: Program, options: Options, store: Store, executor: Executor) -> None:
+    def __init__(self, program: Program, options: Options, store: Store, executor: Executor, outputs: str) -> None:
         self._program = program
         self._ids = program.graph.ids
         self._options = options
-        self._outputs_dir = outputs_dir(options.db_path, options.run_id)
+        self._outputs_dir = outputs
         self._store = store
         self._executor = executor
         self._observers = list(options.observers)

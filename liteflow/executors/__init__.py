@@ -1,5 +1,5 @@
 """Executors: they take Work and give back Outcomes, and know nothing of graphs or databases."""
 
-from liteflow.executors.dispatch import Executor, needs_guardian, open_executor
+from liteflow.executors.dispatch import Executor, open_executor
 
-__all__ = ["Executor", "needs_guardian", "open_executor"]
+__all__ = ["Executor", "open_executor"]

@@ -44,18 +44,6 @@ def _lanes(
     }
 
 
-def needs_guardian(
-    bodies: Mapping[str, Body],
-    *,
-    mode: str,
-    task_modes: Mapping[str, str] | None = None,
-    timeouts: Collection[str] = (),
-) -> bool:
-    """Will `open_executor` with these arguments start processes (so that no database may be open then)?"""
-    lanes = _lanes(bodies, mode, task_modes, timeouts).values()
-    return "command" in lanes or "process" in lanes
-
-
 class _Dispatcher:
     """The Executor: it knows each task's lane and owns what the lanes share."""
 
@@ -216,7 +204,7 @@ def open_executor(
                     f"task {task_id!r} takes its value from what it prints, which is not kept: give the run a log_dir"
                 )
     hub = None
-    if claim_children or needs_guardian(bodies, mode=mode, task_modes=task_modes, timeouts=timeouts):
+    if claim_children or not {"command", "process"}.isdisjoint(lane_names.values()):
         calls = {
             task_id: body
             for task_id, body in bodies.items()
@@ -231,4 +219,4 @@ def open_executor(
     return _Dispatcher(lane_names, bodies, info, hub, slots, timeouts=bool(timeouts))
 
 
-__all__ = ["MODES", "Executor", "lane_of", "needs_guardian", "open_executor"]
+__all__ = ["MODES", "Executor", "lane_of", "open_executor"]

@@ -402,7 +402,20 @@ def _read_copy(db: str, run_id: str) -> State:
         return read_state(f"{folder}/copy", run_id)
 
 
-class Oracle:
+class Faults:
+    """Counts what must not happen, by kind, with notes on the first of them."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.notes: list[str] = []
+
+    def fault(self, kind: str, note: str) -> None:
+        self.counts[kind] += 1
+        if len(self.notes) < 20:
+            self.notes.append(f"{kind}: {note}")
+
+
+class Oracle(Faults):
     """Everything that must hold of one run, however often its owner is killed. Counts what does not.
 
     lost      acknowledged as succeeded, but not recorded so
@@ -418,17 +431,11 @@ class Oracle:
     KINDS = ("lost", "dup", "rerun", "ghost", "false", "order", "torn", "corrupt")
 
     def __init__(self, db: str, run_id: str, effects: str, upstream: Mapping[str, Sequence[str]]) -> None:
+        super().__init__()
         self._db, self._run_id, self._effects, self._upstream = db, run_id, effects, upstream
         self._acknowledged: set[tuple[str, int]] = set()
         self._succeeded: set[str] = set()
         self._seen = 0
-        self.counts: Counter[str] = Counter()
-        self.notes: list[str] = []
-
-    def fault(self, kind: str, note: str) -> None:
-        self.counts[kind] += 1
-        if len(self.notes) < 20:
-            self.notes.append(f"{kind}: {note}")
 
     def check(self, acknowledged: Sequence[str], *, whole: bool = False) -> State:
         """Look at everything after a kill; with `whole`, after the run has ended by itself."""

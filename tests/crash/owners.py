@@ -18,12 +18,12 @@ import signal
 import sqlite3
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from crashkit import (
+    Faults,
     append,
     as_harness,
     await_none,
@@ -68,17 +68,6 @@ def no_fence() -> None:
 
 
 CONTROLS: dict[str, Callable[[], None]] = {"no_lock": no_lock, "no_fence": no_fence}
-
-
-class Found:
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.notes: list[str] = []
-
-    def fault(self, kind: str, note: str) -> None:
-        self.counts[kind] += 1
-        if len(self.notes) < 20:
-            self.notes.append(f"{kind}: {note}")
 
 
 def until(condition: Callable[[], bool], limit_s: float = 20.0) -> bool:
@@ -154,7 +143,7 @@ def contender(
     os.write(answers, f"{answer}\n".encode())
 
 
-def race(folder: str, count: int, seed: int, control: str | None, found: Found) -> None:
+def race(folder: str, count: int, seed: int, control: str | None, found: Faults) -> None:
     """Two to eight processes resume one dead run at once: exactly one gets it, the others are told whose it is."""
     chance, template = random.Random(seed), dead_run(folder)
     for number in range(count):
@@ -250,7 +239,7 @@ def dump(db: str) -> list[str]:
         connection.close()
 
 
-def fence(folder: str, count: int, seed: int, control: str | None, found: Found) -> None:
+def fence(folder: str, count: int, seed: int, control: str | None, found: Faults) -> None:
     """The owner is stopped, its run taken over, and it is let go: it writes nothing more and ends its tasks."""
     chance = random.Random(seed)
     for number in range(count):
@@ -290,7 +279,7 @@ def fence(folder: str, count: int, seed: int, control: str | None, found: Found)
 # -- neighbours ------------------------------------------------------------------------------------------------------
 
 
-def share(folder: str, count: int, seed: int, control: str | None, found: Found) -> None:
+def share(folder: str, count: int, seed: int, control: str | None, found: Faults) -> None:
     """Two orchestrators with different runs in one new file both finish."""
     for number in range(count):
         db = f"{folder}/share{number}.db"
@@ -313,7 +302,7 @@ def share(folder: str, count: int, seed: int, control: str | None, found: Found)
 # -- a resume while the dead owner's guardian still sweeps -------------------------------------------------------------
 
 
-def sweep(folder: str, count: int, seed: int, control: str | None, found: Found) -> None:
+def sweep(folder: str, count: int, seed: int, control: str | None, found: Faults) -> None:
     """The orchestrator is killed and its guardian is slow: a resume waits for it, instead of naming a dead owner."""
     chance = random.Random(seed)
     for number in range(count):
@@ -356,7 +345,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--control", choices=sorted(CONTROLS))
     given = parser.parse_args()
-    began, found = time.monotonic(), Found()
+    began, found = time.monotonic(), Faults()
     with as_harness(limit_s=60 + 6 * given.count):
         TRIALS[given.what](given.folder, given.count, given.seed, given.control, found)
     kinds = ("rounds", "owners", "refusals", "misnamed", "codes", "story", "unfenced", "written", "survivors",

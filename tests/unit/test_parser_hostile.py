@@ -15,35 +15,7 @@ from lightflow.parser.files import MAX_BYTES
 from lightflow.parser.spec import WorkflowSpec
 from lightflow.parser.workflow_loader import load_workflow, loads_workflow
 
-GOOD = """\
-workflow_name: good
-description: "text with \\u00e9 and: colon"
-x-defaults: &defaults {retries: 2, retry_delay: 5s, env: {A: 010, B: yes}}
-env: {STAGE: production, PORT: 08080}
-tasks:
-  fetch:
-    <<: *defaults
-    run: echo "fetch" && true
-    type: shell
-    depends_on: []
-  code:
-    type: python
-    run: |
-      import json
-      print(json.dumps({"a": [1, 2, 3]}))
-    needs: fetch
-    timeout: 1h30m
-  last:
-    run: >
-      echo folded
-      text
-    depends_on: [fetch, code]
-    trigger_rule: all_done
-    retry: {max: 3, delay: 1, backoff: 2, jitter: 0.5, on_exit_codes: [75]}
-settings:
-  max_parallel_tasks: 3
-  log_dir: logs/
-"""
+GOOD = (Path(__file__).parents[1] / "data" / "good.yaml").read_text(encoding="utf-8")
 GOOD_JSON = json.dumps(
     {
         "workflow_name": "good",

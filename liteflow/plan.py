@@ -158,9 +158,14 @@ class Plan:
             node = heapq.heappop(self._retry_at)[1]
             if self.status[node] == "UP_FOR_RETRY":
                 self._ready.append(node)
-        if not self._ready or self._stopped is not None:
+        if self._stopped is not None:
             return None
-        node = self._ready.popleft()
+        while True:
+            if not self._ready:
+                return None
+            node = self._ready.popleft()
+            if self.status[node] != "CANCELLED":
+                break
         self.status[node] = "RUNNING"
         self.attempts[node] += 1
         self.running.add(node)

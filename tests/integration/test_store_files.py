@@ -314,7 +314,8 @@ def test_a_file_of_an_older_version_is_read_as_it_is_and_upgraded_by_the_next_ru
     connection = sqlite3.connect(db)
     connection.executescript("""
         INSERT INTO liteflow_graphs VALUES ('d', '{"tasks": []}');
-        INSERT INTO liteflow_dag_runs (run_id, dag_id, status, created_at, graph_digest) VALUES ('r','o','FAILED',1,'d');
+        INSERT INTO liteflow_dag_runs (run_id, dag_id, status, created_at, graph_digest)
+          VALUES ('r', 'o', 'FAILED', 1, 'd');
         INSERT INTO liteflow_task_instances (run_id, task_id, status, updated_at) VALUES ('r', 'a', 'FAILED', 1);
     """)
     connection.commit()

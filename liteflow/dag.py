@@ -28,6 +28,7 @@ from liteflow.params import declared, resolve, restored
 from liteflow.retry import NEVER
 from liteflow.runner import Observer, Options, Program
 from liteflow.runner import run as run_program
+from liteflow.secrets import Secret, Secrets, declared_secrets, fetch, refuse_in, unknown
 from liteflow.snapshot import snapshot
 from liteflow.states import Status
 from liteflow.tasks import (
@@ -72,6 +73,7 @@ class Dag(Building):
         description: for people.
         params: the parameters of its runs by name: plain values that are defaults, or `Param`s. Without them a run
             takes any values.
+        secrets: what its runs fetch when they start and never store: `Secret`s, and names of environment variables.
     """
 
     def __init__(
@@ -80,11 +82,13 @@ class Dag(Building):
         db_path: str = "liteflow.db",
         description: str = "",
         params: Mapping[str, Any] | None = None,
+        secrets: Sequence[str | Secret] = (),
     ) -> None:
         self.dag_id = check_id(dag_id, "dag id")
         self.db_path = str(db_path)
         self.description = description
         self.params = None if params is None else declared(params)
+        self.secrets = declared_secrets(secrets)
         self.tasks: dict[str, Task] = {}
         self.source: str | None = None
         self._loaded = False
@@ -206,6 +210,9 @@ class Dag(Building):
             body = bodies[task_id] = task.body()
             if body.late is not None and body.late.reads:
                 reads[node] = tuple((graph.index[ref.task_id], ref) for ref in body.late.reads)
+            for name in body.secrets:
+                if name not in self.secrets:
+                    raise DefinitionError(f"task {task_id!r}: {unknown(name, self.secrets)}")
             wanted = task.inputs()
             if wanted:
                 inputs[node] = tuple(graph.index[ref.task_id] for ref in wanted if ref.key == "return_value")
@@ -250,6 +257,7 @@ class Dag(Building):
         *,
         run_id: str | None = None,
         params: Mapping[str, Any] | None = None,
+        secrets: Mapping[str, str] | None = None,
         logical_date: float | None = None,
         log_dir: str | None = None,
         fail_fast: bool = False,
@@ -267,6 +275,7 @@ class Dag(Building):
             run_id: a name of your own for the run.
             params: values that tasks find in their context; where the dag declares parameters, they are checked
                 and completed with its defaults.
+            secrets: values of declared secrets that you have at hand; the others are fetched.
             log_dir: where each attempt's output goes, a file each; None leaves it on the terminal.
             fail_fast: the first task that fails for good ends the run.
             durability: "power" survives power cuts too, at the price of a disk sync for each step.
@@ -278,7 +287,8 @@ class Dag(Building):
                 start is always ended.
 
         Raises:
-            DefinitionError: the graph or an argument is wrong; nothing ran. Of parameters: ParamError.
+            DefinitionError: the graph or an argument is wrong; nothing ran. Of parameters: ParamError; of secrets that
+                cannot be had: SecretError.
             StoreError, ResourceError: the state file.
             KeyboardInterrupt: by Ctrl-C, once the tasks are stopped and the run is stored as INTERRUPTED.
         """
@@ -300,6 +310,7 @@ class Dag(Building):
             ),
             resume=False,
             raise_signals=raise_signals,
+            secrets=secrets,
         )
 
     def resume(
@@ -308,6 +319,7 @@ class Dag(Building):
         max_workers: int | None = None,
         mode: str | None = None,
         *,
+        secrets: Mapping[str, str] | None = None,
         log_dir: str | None = None,
         fail_fast: bool = False,
         durability: str = "process",
@@ -317,7 +329,7 @@ class Dag(Building):
     ) -> DagRun:
         """Go on with a run that failed, was cancelled or interrupted, or whose process died: by default the latest.
 
-        What succeeded is kept, all else runs. A run that succeeded is returned as it is.
+        What succeeded is kept, all else runs. A run that succeeded is returned as it is. Secrets are fetched anew.
 
         Raises:
             RunNotFound: there is no such run.
@@ -349,6 +361,7 @@ class Dag(Building):
             ),
             resume=True,
             raise_signals=raise_signals,
+            secrets=secrets,
         )
 
     def _workers(self, wanted: object, mode: str) -> int:
@@ -359,7 +372,9 @@ class Dag(Building):
             raise DefinitionError(f"max_workers={workers!r} must be a whole number, 1 or more")
         return workers
 
-    def _execute(self, options: Options, *, resume: bool, raise_signals: bool) -> DagRun:
+    def _execute(
+        self, options: Options, *, resume: bool, raise_signals: bool, secrets: Mapping[str, str] | None
+    ) -> DagRun:
         if _collector.get() is not None:
             raise Collected
         if self._loaded:
@@ -369,6 +384,8 @@ class Dag(Building):
             )
         with collector_paused():
             program = self.program()
+        if self.secrets or secrets:
+            options = options._replace(secrets=self._fetch(secrets, {} if resume else options.params))
         token = building.set(None)  # in a task, a decorated function is just a function
         try:
             result = run_program(program, options, resume=resume)
@@ -381,6 +398,12 @@ class Dag(Building):
             # The program's own handlers were not asked while the run was being stopped: now they are.
             signal.raise_signal(result.signal)
         return run
+
+    def _fetch(self, given: Mapping[str, str] | None, params: Mapping[str, Any]) -> Secrets | None:
+        found = given if isinstance(given, Secrets) else fetch(self.secrets, given)
+        if found is not None:
+            refuse_in(params, found)
+        return found
 
     # -- what is stored --------------------------------------------------------------------------------------
 

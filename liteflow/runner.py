@@ -25,6 +25,7 @@ from liteflow.plan import Move, Plan
 from liteflow.processes.tree import sweep_session
 from liteflow.retry import RetryPolicy
 from liteflow.rules import TriggerRule
+from liteflow.secrets import Secrets
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.store import Kept, NewInstance, NewRun, Store
 from liteflow.turn import NOT_BEGUN
@@ -72,6 +73,7 @@ class Options(NamedTuple):
     observers: Sequence[Observer] = ()
     claim_children: bool = False
     done: Mapping[str, float] = {}  # for a new run: tasks that succeeded elsewhere, with the seconds they took
+    secrets: Secrets | None = None  # never stored: a resumed run is given them anew
 
 
 class Change(NamedTuple):
@@ -133,6 +135,7 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
         values_dir,
         outputs_dir=outputs,
         logical_date=options.logical_date,
+        secrets=options.secrets,
     )
     with contextlib.ExitStack() as stack:
         locks = LockFile(options.db_path)
@@ -319,6 +322,8 @@ class _Loop:
         )
 
     def _finish(self, outcome: Outcome) -> None:
+        if outcome.error is not None and self._options.secrets is not None:
+            outcome = outcome._replace(error=outcome.error.masked(self._options.secrets.masker))
         node, value, plan, inputs = outcome.node, outcome.value, self.plan, self._program.inputs
         error = outcome.error or _NO_ERROR
         self._ending.discard(node)

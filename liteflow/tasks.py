@@ -44,7 +44,7 @@ class TaskOptions(NamedTuple):
     Seconds throughout. `retries` counts extra attempts; see `RetryPolicy` for the other retry options and
     `rules` for `trigger_rule`. `mode` overrides the run's; `kill_grace` is the time between the polite signal
     and the hard one. `retry_on` limits retries to exceptions (classes or names, bases included), `retry_on_exit_codes`
-    to exit codes of commands.
+    to exit codes of commands. `secrets` names those of the dag that its process finds in its environment.
     """
 
     retries: int = 0
@@ -58,6 +58,7 @@ class TaskOptions(NamedTuple):
     kill_grace: float | None = None
     trigger_rule: TriggerRule = "all_success"
     mode: str | None = None
+    secrets: Sequence[str] = ()
 
     def checked(self, task_id: str) -> TaskOptions:
         """Itself, if all of it makes sense.
@@ -86,6 +87,8 @@ class TaskOptions(NamedTuple):
             raise wrong("retry_on_exit_codes", "a list of whole numbers")
         if self.trigger_rule not in TRIGGER_RULES:
             raise wrong("trigger_rule", f"one of {', '.join(TRIGGER_RULES)}")
+        if self.secrets != () and not _list_of(self.secrets, str):
+            raise wrong("secrets", "a list of names")
         if self.mode is not None and self.mode not in MODES:
             raise wrong("mode", f"one of {', '.join(MODES)}")
         return self
@@ -246,6 +249,10 @@ class Task:
 
     def body(self) -> Body:
         """What executors run."""
+        body = self._body()
+        return body._replace(secrets=tuple(self.options.secrets)) if self.options.secrets else body
+
+    def _body(self) -> Body:
         if self.given_body is not None:
             return self.given_body
         assert self.func is not None

@@ -12,6 +12,7 @@ import threading
 from contextvars import ContextVar
 from typing import Any, TextIO
 
+from liteflow.masking import Masker
 from liteflow.processes.output import Log
 
 _PENDING_CHARACTERS = 8192
@@ -20,8 +21,8 @@ _PENDING_CHARACTERS = 8192
 class AttemptOutput:
     """The output of one attempt: whole lines as they come, the rest at the end. Any thread may write."""
 
-    def __init__(self, path: str) -> None:
-        self._log = Log(path)
+    def __init__(self, path: str, masker: Masker | None = None) -> None:
+        self._log = Log(path, masker=masker)
         self._pending: list[str] = []
         self._pending_size = 0
         self._lock = threading.Lock()

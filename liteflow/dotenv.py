@@ -78,7 +78,9 @@ def parse_dotenv(text: str) -> tuple[dict[str, str], list[tuple[int, str]]]:
         elif "\0" in value:
             problems.append((number, "holds a NUL character, which no program can be given"))
         elif text[start.end() : start.end() + 1] != "'" and re.search(r"(?<!\\)\$\{", text[start.end() : place]):
-            problems.append((number, "nothing is put in for ${…}; put the value into single quotes if it stands for itself"))
+            problems.append(
+                (number, "nothing is put in for ${…}; put the value into single quotes if it stands for itself")
+            )
         else:
             values[start[1]] = value
     return values, problems

@@ -73,7 +73,7 @@ class Masker:
         return merged(found) if len(found) > 1 else found
 
     def beginnings(self, data: bytes) -> Iterator[tuple[int, int]]:
-        """Where the end of the bytes may be the beginning of a longer form, and how long that is; the first comes first."""
+        """Where, in order, the end of the bytes may be the beginning of a form, and how long that form is."""
         start = max(0, len(data) - self._longest + 1)
         if self._lines_only:
             start = max(start, data.rfind(b"\n", start) + 1)

@@ -1,6 +1,6 @@
 """The secrets of a run: declared by name, fetched when the run starts, and stored nowhere.
 
-    Dag("sync", secrets=["API_TOKEN", Secret("DB_PASSWORD", file="~/.secrets/db"), Secret("PIN", command="pass show pin")])
+    Dag("sync", secrets=["API_TOKEN", Secret("DB_PASSWORD", file="~/.secrets/db"), Secret("PIN", command="pass pin")])
 
 `Secrets` holds the values while the run goes on. It shows names only, also where a program prints it.
 """
@@ -191,7 +191,7 @@ def _from_file(path: str) -> str:
 
 
 def _from_command(command: str, folder: str | None) -> str:
-    """What a command prints; its complaints go where ours go, and it is ended with all it has started when it is late."""
+    """What a command prints; its complaints go where ours go. When it is late, its process group is killed."""
     import signal
     import subprocess
 

@@ -77,7 +77,9 @@ class CommandLane(Lane):
             )
         except (LiteflowError, ValueError) as error:
             del self._running[work.node]
-            self._inbox.post(failure(work, "FAILED", one_line(self._info.masked(f"cannot start {body.argv[0]!r}: {error}"))))
+            self._inbox.post(
+                failure(work, "FAILED", one_line(self._info.masked(f"cannot start {body.argv[0]!r}: {error}")))
+            )
             return
         if work.timeout_s is not None:
             late = partial(self._stop, entry, "TIMED_OUT", timeout_message(work), work.grace_s)

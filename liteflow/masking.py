@@ -182,7 +182,9 @@ def _escaped(text: str) -> Iterator[str]:
     for url in (quote(text, ""), quote(text), quote_plus(text)):
         yield from (url, re.sub("%..", lambda match: match[0].lower(), url))
     yield from (repr(text)[1:-1], repr(text.encode())[2:-1])
-    yield from (shlex.quote(text)[1:-1], text.replace("'", "'\\''"), re.sub(r'(["$`\\])', r"\\\1", text))
+    if (quoted := shlex.quote(text)) != text:
+        yield quoted[1:-1]
+    yield from (text.replace("'", "'\\''"), re.sub(r'(["$`\\])', r"\\\1", text))
     yield re.sub(r"([^A-Za-z0-9_@%+=:,./\n-])", r"\\\1", text)  # printf %q
 
 

@@ -27,7 +27,9 @@ def build_dag(
     params: Mapping[str, Any] | None = None,
     outside: Outside = NOTHING,
 ) -> Dag:
-    """Build the dag for a run with these parameters, and what it takes from outside; this imports the code of the task types that the workflow uses.
+    """Build the dag for a run with these parameters and what it takes from outside.
+
+    This imports the code of the task types that the workflow uses.
 
     Raises:
         WorkflowError: the code of a plugin cannot be imported, or an expression cannot be evaluated.

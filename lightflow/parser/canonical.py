@@ -11,7 +11,8 @@ from typing import Any
 
 from lightflow.errors import Problem, did_you_mean, quoted
 from lightflow.parser.positions import START, Key, Mark, Source, problem_at
-from lightflow.parser.schema import COMMON, DEFAULT_TYPE, PARAM, RETRY, SECRET, SETTINGS, aliases_of, canonical_schema
+from lightflow.parser.schema import COMMON, DEFAULT_TYPE, PARAM, RETRY, SETTINGS, aliases_of, canonical_schema
+from lightflow.parser.schema_env import SECRET
 from lightflow.plugins.registry import Registry
 
 _TOP = canonical_schema(())["properties"]

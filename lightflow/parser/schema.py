@@ -11,19 +11,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from lightflow.parser.durations import LONGEST_S, PATTERN
+from lightflow.parser.schema_env import FREE as _FREE
+from lightflow.parser.schema_env import SECRET, SECRETS, TASK_SECRETS, Schema
+from lightflow.parser.schema_env import dotenv as _dotenv
+from lightflow.parser.schema_env import env as _env
 from lightflow.plugins.base import TypeInfo
 from lightflow.plugins.registry import Registry
 from liteflow.params import NAME as PARAM_NAME
 from liteflow.params import TYPES as PARAM_TYPES
 from liteflow.rules import TRIGGER_RULES
-from liteflow.secrets import NAME as SECRET_NAME
-
-Schema = dict[str, Any]
 
 ID_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
 ID_WORDS: Final = '1 to 128 letters, digits, "_", "." and "-", beginning with a letter, a digit or "_"'
 DEFAULT_TYPE: Final = "shell"
-_FREE: Final = {"^x-": {"description": "Free for you: anchors, notes."}}
 
 
 def _duration(description: str, *, zero: bool, **more: Any) -> Schema:
@@ -38,86 +38,6 @@ def _duration(description: str, *, zero: bool, **more: Any) -> Schema:
         **more,
     }
 
-
-def _env(description: str) -> Schema:
-    return {
-        "description": f"{description} Values are taken as written: `08080` stays `08080`, `true` stays `true`.",
-        "type": "object",
-        "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_.-]*$"},
-        "additionalProperties": {"type": ["string", "number", "boolean", "null"], "x-expects": "text"},
-        "examples": [{"STAGE": "production", "PORT": "8080"}],
-        "x-expects": "a mapping of names to text",
-    }
-
-
-def _dotenv(description: str) -> Schema:
-    return {
-        "description": f"{description} A path, or a list of paths, relative to the workflow file; "
-        "`{path: local.env, required: false}` may be missing. Read when a run starts.",
-        "type": ["array", "string"],
-        "minLength": 1,
-        "items": {
-            "type": ["object", "string"],
-            "minLength": 1,
-            "properties": {
-                "path": {"description": "The dotenv file.", "type": "string", "minLength": 1},
-                "required": {"description": "Whether it must be there.", "type": "boolean", "default": True},
-            },
-            "required": ["path"],
-            "additionalProperties": False,
-            "x-expects": "the path of a dotenv file",
-        },
-        "examples": [".env", [".env", {"path": "local.env", "required": False}]],
-        "x-expects": 'the path of a dotenv file such as ".env", or a list of them',
-        "x-aliases": ["env_file"],
-    }
-
-
-SECRET: Final[Schema] = {
-    "title": "Secret",
-    "description": "A secret, and where its value comes from.",
-    "type": "object",
-    "properties": {
-        "name": {
-            "description": "Its name, in a list of secrets.",
-            "type": "string",
-            "pattern": f"^{SECRET_NAME}$",
-            "examples": ["API_TOKEN"],
-            "x-expects": "a name of letters, digits and _",
-        },
-        "from": {
-            "description": "Where its value comes from; `file` if there is a `path`, `command` if there is a `run`.",
-            "enum": ["env", "file", "command"],
-            "default": "env",
-            "x-aliases": ["provider"],
-        },
-        "key": {
-            "description": "The environment variable, if it has another name. Dotenv files of the workflow count.",
-            "type": "string",
-            "minLength": 1,
-            "examples": ["STAGING_API_TOKEN"],
-        },
-        "path": {
-            "description": "The file that holds it, relative to the workflow file, with `~` for the home. The line break "
-            "at its end is no part of it.",
-            "type": "string",
-            "minLength": 1,
-            "examples": ["~/.secrets/db-password"],
-            "x-aliases": ["file"],
-        },
-        "run": {
-            "description": "The shell command that prints it, run in the folder of the workflow file, for a minute at "
-            "most. The last line break is no part of it.",
-            "type": "string",
-            "minLength": 1,
-            "examples": ["pass show db/password"],
-            "x-aliases": ["command"],
-        },
-        "description": {"description": "What it is for.", "type": "string"},
-    },
-    "patternProperties": _FREE,
-    "additionalProperties": False,
-}
 
 #: What stands for a value until the run begins.
 _EXPRESSION: Final = r"\$\{\{"
@@ -273,15 +193,7 @@ COMMON: Final[dict[str, Schema]] = {
     },
     "env": _env("Environment variables, over those of the workflow."),
     "dotenv": _dotenv("Files with environment variables, over those of the workflow, and below `env`."),
-    "secrets": {
-        "description": "Those of the workflow's secrets that the task finds in its environment, by name. Expressions "
-        "(`${{ secrets.NAME }}`) and Python tasks (`current_context().secrets`) need no mention here.",
-        "type": ["array", "string"],
-        "items": {"type": "string", "x-expects": "the name of a secret"},
-        "default": [],
-        "examples": [["API_TOKEN"]],
-        "x-expects": "a list of names of secrets",
-    },
+    "secrets": TASK_SECRETS,
     "timeout": _or_expression(
         _duration(
             "The longest that one attempt may take.",
@@ -421,28 +333,7 @@ def canonical_schema(types: Iterable[TypeInfo]) -> Schema:
             "settings": {"$ref": "#/$defs/settings"},
             "env": _env("Environment variables of every task."),
             "dotenv": _dotenv("Files with environment variables of every task, below `env`."),
-            "secrets": {
-                "description": "What a run fetches when it starts, masks in all output, and never stores: a list of "
-                "names of environment variables, or with more about each.",
-                "type": ["array", "object"],
-                "propertyNames": {"pattern": f"^{SECRET_NAME}$"},
-                "items": {
-                    "type": ["object", "string"],
-                    "pattern": f"^{SECRET_NAME}$",
-                    "if": {"type": "object"},
-                    "then": {"$ref": "#/$defs/secret"},
-                    "x-expects": "a name of letters, digits and _, or a mapping such as {name: TOKEN, path: token.txt}",
-                },
-                "patternProperties": _FREE,
-                "additionalProperties": {
-                    "type": ["object", "null"],
-                    "if": {"type": "object"},
-                    "then": {"$ref": "#/$defs/secret"},
-                    "x-expects": "nothing, or a mapping such as {path: token.txt}",
-                },
-                "examples": [["API_TOKEN"], {"DB_PASSWORD": {"from": "file", "path": "~/.secrets/db"}}],
-                "x-expects": "a list of names of secrets, or a mapping of names to where they come from",
-            },
+            "secrets": SECRETS,
             "plugins": {
                 "description": "Python files with task types, relative to the workflow file.",
                 "type": "array",
@@ -510,7 +401,9 @@ def _with_aliases(schema: Any, names: Mapping[str, list[str]]) -> Any:
         # In the schema of one task type the common keys are `true`; their aliases have to be named there too.
         aliases = aliases_of({**properties, **COMMON} if properties.get("depends_on") is True else properties)
         names = {key: [key, *(alias for alias, of in aliases.items() if of == key)] for key in properties}
-    result = {key: _with_aliases(value, names) for key, value in schema.items()}
+    result = {
+        key: value if key == "examples" else _with_aliases(value, names) for key, value in schema.items()
+    }  # an example is no schema
     for alias, key in aliases.items():
         value = properties[key] if properties else True
         note = {"description": f"Another name for `{key}`.", "x-aliases": []}

@@ -2,8 +2,8 @@
 
 A worker that dies costs its own task and no other: what waited in its mailbox goes to another worker.
 
-In a run with secrets the guardian writes the log of a worker, masked. So each worker has one task, and its outcome counts
-when the worker is gone: by then its log is complete.
+In a run with secrets the guardian writes the log of a worker, masked. So each worker has one task, and its outcome
+counts when the worker is gone: by then its log is complete.
 """
 
 from __future__ import annotations

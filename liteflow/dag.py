@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar, Token
+from contextvars import Token
 from typing import Any, Final
 
 from liteflow.collector import collector_paused
@@ -23,12 +23,14 @@ from liteflow.database import connect
 from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound
 from liteflow.graph import Graph
 from liteflow.history import DagRecord, History
+from liteflow.looking import Collected, looking
 from liteflow.maintenance import delete_runs
 from liteflow.params import declared, resolve, restored
+from liteflow.program import Program
 from liteflow.retry import NEVER
-from liteflow.runner import Observer, Options, Program
+from liteflow.runner import Observer, Options
 from liteflow.runner import run as run_program
-from liteflow.secrets import Secret, Secrets, declared_secrets, fetch, refuse_in, unknown
+from liteflow.secrets import Secret, declared_secrets, had, unknown
 from liteflow.snapshot import snapshot
 from liteflow.states import Status
 from liteflow.tasks import (
@@ -36,23 +38,18 @@ from liteflow.tasks import (
     NO_OPTIONS,
     OPTION_NAMES,
     Building,
+    Partial,
     Task,
     TaskFunction,
     TaskOptions,
     building,
     check_id,
     make_options,
+    mapped,
 )
-from liteflow.work import Body, Ref
+from liteflow.work import KEYWORDS, Body, Ref
 
 DEFAULT_WORKERS: Final = {"thread": 4, "process": 4, "async": 1000, "inline": 1}
-
-#: While a script is only looked at, dags note themselves here and `Dag.run` stops the script (see `collecting`).
-_collector: ContextVar[list[Dag] | None] = ContextVar("liteflow_collector", default=None)
-
-
-class Collected(BaseException):
-    """Ends a script that is only being looked at when it comes to running its dag."""
 
 
 def init_schema(db_path: str = "liteflow.db") -> None:
@@ -93,9 +90,9 @@ class Dag(Building):
         self.source: str | None = None
         self._loaded = False
         self._tokens: list[Token[Building | None]] = []
-        collector = _collector.get()
-        if collector is not None:
-            collector.append(self)
+        collected = looking.get()
+        if collected is not None:
+            collected.append(self)
 
     def __enter__(self) -> Dag:
         self._tokens.append(building.set(self))
@@ -122,19 +119,23 @@ class Dag(Building):
         """
         if func is None:
             return lambda function: self.task(function, task_id, **kwargs)
-        base = NO_OPTIONS
-        if isinstance(func, TaskFunction):
-            base, task_id, func = func.options, task_id if task_id is not None else func.task_id, func.func
-        if not callable(func):
-            raise DefinitionError(f"{func!r} cannot be called; dag.task() takes a function")
-        name = task_id if task_id is not None else str(getattr(func, "__name__", ""))
-        if name == "<lambda>" or not name:
-            raise DefinitionError(f"{func!r} has no name of its own; give it one: dag.task(func, task_id='…')")
-        options = {key: kwargs.pop(key) for key in list(kwargs) if key in OPTION_NAMES}
-        return self._add(func, name, make_options(options, name, base), kwargs)
+        return self._add(*_named(func, task_id, kwargs), kwargs)
+
+    def partial(self, func: Callable[..., Any], task_id: str | None = None, **kwargs: Any) -> Partial:
+        """A task that is mapped over a list: `dag.partial(load, day=today, retries=2).expand(file=files)`.
+
+        Takes what `task` takes; nothing is added before `expand` or `expand_kwargs` is called on it.
+        """
+        named = _named(func, task_id, kwargs)
+        return Partial(lambda lists: self._add(*named, kwargs, lists))
 
     def add_call(
-        self, func: Callable[..., Any], task_id: str | None, options: TaskOptions, arguments: Mapping[str, Any]
+        self,
+        func: Callable[..., Any],
+        task_id: str | None,
+        options: TaskOptions,
+        arguments: Mapping[str, Any],
+        lists: Mapping[str, Any] | None = None,
     ) -> Task:
         """Add a call of a decorated function; a second call of the same one becomes `name__1`, and so on."""
         name = base = task_id or func.__name__
@@ -142,12 +143,23 @@ class Dag(Building):
         while name in self.tasks:
             number += 1
             name = f"{base}__{number}"
-        return self._add(func, name, options, arguments)
+        return self._add(func, name, options, arguments, lists)
 
-    def _add(self, func: Callable[..., Any], name: str, options: TaskOptions, arguments: Mapping[str, Any]) -> Task:
-        task = Task(name, func, bound_args=arguments, options=options)
+    def _add(
+        self,
+        func: Callable[..., Any],
+        name: str,
+        options: TaskOptions,
+        arguments: Mapping[str, Any],
+        lists: Mapping[str, Any] | None = None,
+    ) -> Task:
+        expansion = None
+        if lists is not None:
+            expansion, arguments = mapped(lists, arguments, options.map_key, name)
+        task = Task(name, func, bound_args=arguments, options=options, expansion=expansion)
         parameters = task.parameters
-        unknown = [key for key in arguments if key not in parameters.names] if not parameters.any_name else []
+        given = [key for key in arguments if key != KEYWORDS]
+        unknown = [key for key in given if key not in parameters.names] if not parameters.any_name else []
         if unknown:
             import difflib
 
@@ -175,9 +187,11 @@ class Dag(Building):
         if not parameters.names:
             return parameters.required
         for name in parameters.names:
-            given = name in task.bound_args or name in task.arg_dependencies
+            given = name in task.bound_args or name in task.arg_dependencies or KEYWORDS in task.bound_args
             if not given and name in self.tasks and name != task.task_id:
                 task.bind(name, self.tasks[name])
+        if KEYWORDS in task.bound_args:
+            return frozenset()  # which arguments the rows give is known when they are
         return parameters.required - task.bound_args.keys() - task.arg_dependencies.keys()
 
     def graph(self) -> Graph:
@@ -205,7 +219,7 @@ class Dag(Building):
         bodies: dict[str, Body] = {}
         inputs, retries, rules = {}, {}, {}
         reads: dict[int, tuple[tuple[int, Ref], ...]] = {}
-        timeouts, graces, modes = {}, {}, {}
+        timeouts, graces, modes, expansions, fail_fast = {}, {}, {}, {}, {}
         for node, (task_id, task) in enumerate(self.tasks.items()):
             body = bodies[task_id] = task.body()
             if body.late is not None and body.late.reads:
@@ -230,6 +244,8 @@ class Dag(Building):
                 graces[node] = float(options.kill_grace)
             if options.mode is not None:
                 modes[task_id] = options.mode
+            if task.expansion is not None:
+                expansions[node], fail_fast[node] = task.expansion, options.fail_fast
         digest, text = snapshot(self.tasks, graph, bodies)
         return Program(
             self.dag_id,
@@ -246,6 +262,8 @@ class Dag(Building):
             self.description,
             self.source or _script(),
             reads,
+            expansions,
+            fail_fast,
         )
 
     # -- running -------------------------------------------------------------------------------------------
@@ -375,7 +393,7 @@ class Dag(Building):
     def _execute(
         self, options: Options, *, resume: bool, raise_signals: bool, secrets: Mapping[str, str] | None
     ) -> DagRun:
-        if _collector.get() is not None:
+        if looking.get() is not None:
             raise Collected
         if self._loaded:
             raise DefinitionError(
@@ -385,7 +403,7 @@ class Dag(Building):
         with collector_paused():
             program = self.program()
         if self.secrets or secrets:
-            options = options._replace(secrets=self._fetch(secrets, {} if resume else options.params))
+            options = options._replace(secrets=had(self.secrets, secrets, {} if resume else options.params))
         token = building.set(None)  # in a task, a decorated function is just a function
         try:
             result = run_program(program, options, resume=resume)
@@ -398,12 +416,6 @@ class Dag(Building):
             # The program's own handlers were not asked while the run was being stopped: now they are.
             signal.raise_signal(result.signal)
         return run
-
-    def _fetch(self, given: Mapping[str, str] | None, params: Mapping[str, Any]) -> Secrets | None:
-        found = given if isinstance(given, Secrets) else fetch(self.secrets, given)
-        if found is not None:
-            refuse_in(params, found)
-        return found
 
     # -- what is stored --------------------------------------------------------------------------------------
 
@@ -457,22 +469,25 @@ class Dag(Building):
             ]
 
 
+def _named(
+    func: Callable[..., Any], task_id: str | None, kwargs: dict[str, Any]
+) -> tuple[Callable[..., Any], str, TaskOptions]:
+    """A function with its task id and the options among the keywords, which are taken from them."""
+    base = NO_OPTIONS
+    if isinstance(func, TaskFunction):
+        base, task_id, func = func.options, task_id if task_id is not None else func.task_id, func.func
+    if not callable(func):
+        raise DefinitionError(f"{func!r} cannot be called; dag.task() takes a function")
+    name = task_id if task_id is not None else str(getattr(func, "__name__", ""))
+    if name == "<lambda>" or not name:
+        raise DefinitionError(f"{func!r} has no name of its own; give it one: dag.task(func, task_id='…')")
+    options = {key: kwargs.pop(key) for key in list(kwargs) if key in OPTION_NAMES}
+    return func, name, make_options(options, name, base)
+
+
 def new_run_id() -> str:
     """A run id that sorts by time and is unique."""
     return f"{time.strftime('%Y%m%dT%H%M%S')}-{os.urandom(4).hex()}"
-
-
-def collect(load: Callable[[], object]) -> list[Dag]:
-    """The dags that a script defines: `load` executes it, and is stopped where it would run one."""
-    found: list[Dag] = []
-    token = _collector.set(found)
-    try:
-        load()
-    except Collected:
-        pass
-    finally:
-        _collector.reset(token)
-    return found
 
 
 def _script() -> str | None:

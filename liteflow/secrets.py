@@ -163,6 +163,19 @@ def fetch(
     return Secrets(values) if values else None
 
 
+def had(declared: Mapping[str, Secret], given: Mapping[str, str] | None, params: Mapping[str, Any]) -> Secrets | None:
+    """The secrets of a run with these parameters: those that are `given`, and the others fetched.
+
+    Raises:
+        SecretError: see `fetch`.
+        ParamError: see `refuse_in`.
+    """
+    found = given if isinstance(given, Secrets) else fetch(declared, given)
+    if found is not None:
+        refuse_in(params, found)
+    return found
+
+
 def refuse_in(params: Mapping[str, Any], secrets: Secrets) -> None:
     """Refuse parameters that hold a secret: they are stored with the run.
 

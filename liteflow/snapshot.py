@@ -40,6 +40,8 @@ def _rows(tasks: Mapping[str, Task], graph: Graph, bodies: Mapping[str, Body]) -
             row["timeout"] = options.timeout
         if options.retries:
             row["retries"] = options.retries
+        if task.expansion is not None:
+            row["mapped"] = True
         row["digest"] = digests.of(body) if meta is None or "digest" not in meta else meta["digest"]
         yield {**row, **meta} if meta else row
 

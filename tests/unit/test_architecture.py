@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: An entry is a module or a folder; every module of both packages must be in one.
 LAYERS: list[set[str]] = [
     {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.rules", "liteflow.retry"}
-    | {"liteflow.collector", "liteflow.masking"},
+    | {"liteflow.collector", "liteflow.looking", "liteflow.masking"},
     {
         "liteflow.digest",
         "liteflow.dotenv",
@@ -26,13 +26,14 @@ LAYERS: list[set[str]] = [
         "liteflow.params",
         "liteflow.payload",
         "liteflow.schema",
+        "liteflow.signature",
         "liteflow.picture",
         "liteflow.secrets",
     },
     {"liteflow.plan", "liteflow.work", "liteflow.database", "liteflow.mermaid", "liteflow.processes"},
-    {"liteflow.turn", "liteflow.outputs"},
+    {"liteflow.turn", "liteflow.outputs", "liteflow.program"},
     {"liteflow.store", "liteflow.maintenance", "liteflow.history", "liteflow.page"},
-    {"liteflow.context", "liteflow.drawing"},
+    {"liteflow.context", "liteflow.drawing", "liteflow.mapping", "liteflow.inputs"},
     {"liteflow.executors"},
     {"liteflow.runner", "liteflow.tasks", "liteflow.xcom"},
     {"liteflow.dagrun", "liteflow.scaffold", "liteflow.snapshot"},

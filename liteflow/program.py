@@ -1,0 +1,32 @@
+"""What the loop is given to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from liteflow.graph import Graph
+from liteflow.retry import RetryPolicy
+from liteflow.rules import TriggerRule
+from liteflow.work import Body, Expansion, Ref
+
+
+class Program(NamedTuple):
+    """A dag as the loop sees it: tasks are numbers, everything about them is in tables by number."""
+
+    dag_id: str
+    graph: Graph
+    bodies: Mapping[str, Body]  # by task id: it crosses to the executors
+    inputs: Mapping[int, Sequence[int]]  # the upstreams whose return values a task takes as arguments
+    retries: Mapping[int, RetryPolicy]
+    rules: Mapping[int, TriggerRule]
+    timeouts: Mapping[int, float]  # seconds
+    graces: Mapping[int, float]  # seconds, where not the default
+    modes: Mapping[str, str]  # by task id, where not the run's
+    digest: str
+    snapshot: str  # JSON
+    description: str = ""
+    source: str | None = None
+    reads: Mapping[int, Sequence[tuple[int, Ref]]] = {}  # the other values of upstreams that a task takes
+    expansions: Mapping[int, Expansion] = {}  # what tasks are mapped over
+    fail_fast: Mapping[int, bool] = {}  # of those: does the first instance that fails end the others?

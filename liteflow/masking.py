@@ -15,6 +15,7 @@ from typing import Any, Final
 MASK: Final = b"***"
 #: Shorter values, and shorter lines of a value, are not masked: they stand everywhere.
 SHORTEST: Final = 4
+_OF_ECHO: Final = dict(zip("abfnrtv\\", "\a\b\f\n\r\t\v\\", strict=True))
 _LINES_OF_BASE64: Final = (76, 64)  # as `base64`, mail and PEM break them
 
 
@@ -186,6 +187,7 @@ def _escaped(text: str) -> Iterator[str]:
         yield quoted[1:-1]
     yield from (text.replace("'", "'\\''"), re.sub(r'(["$`\\])', r"\\\1", text))
     yield re.sub(r"([^A-Za-z0-9_@%+=:,./\n-])", r"\\\1", text)  # printf %q
+    yield re.sub(r"\\([abfnrtv\\])", lambda match: _OF_ECHO[match[1]], text)  # the `echo` of dash, and printf %b
 
 
 def _base64(raw: bytes) -> Iterable[bytes]:

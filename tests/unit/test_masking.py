@@ -61,10 +61,13 @@ def test_base64_is_masked_wherever_the_secret_stands_in_it(before: int, behind: 
     assert len(kept) <= len(base64.b64encode(b"u" * (before + behind + 4))) + 8
 
 
-def test_what_a_shell_makes_of_it_is_masked() -> None:
-    secret = 'it\'s a $ecret "quoted" `x` \\n'
-    script = 'set -x; : "$S"; printf "%q" "$S"; declare -p S'
-    done = subprocess.run(["bash", "-c", script], env={"S": secret}, capture_output=True, check=True)
+@pytest.mark.parametrize(
+    ("shell", "script"),
+    [("bash", 'set -x; : "$S"; printf "%q" "$S"; declare -p S'), ("sh", 'set -x; echo "$S"; printf %b "$S"')],
+)
+def test_what_a_shell_makes_of_it_is_masked(shell: str, script: str) -> None:
+    secret = 'it\'s a $ecret "quoted" `x` \\n \\\\'
+    done = subprocess.run([shell, "-c", script], env={"S": secret}, capture_output=True, check=True)
     masked = Masker({"S": secret}).data(done.stdout + done.stderr)
     assert masked.count(b"***") == 4
     assert b"ecret" not in masked

@@ -79,8 +79,8 @@ def workflow_page() -> str:
         *_keys(PARAM["properties"], ()),
         "## secrets: keys of a secret",
         "",
-        "A secret in a list is written as its name, or as a mapping with these keys; in a mapping of names, as nothing or "
-        "as a mapping without `name`. How they are used is in "
+        "A secret in a list is written as its name, or as a mapping with these keys; in a mapping of names, as nothing "
+        "or as a mapping without `name`. How they are used is in "
         "[secrets and environment](../howto/secrets-and-environment.md).",
         "",
         *_keys(SECRET["properties"], ()),

@@ -58,6 +58,7 @@ class _Dispatcher:
         timeouts: bool,
     ) -> None:
         self._hub = hub
+        self._masker = info.masker
         self._inbox = inbox = Inbox()
         self._lane_names = lane_names
         self._lanes: dict[str, Lane] = {}
@@ -91,7 +92,7 @@ class _Dispatcher:
         if self._routes_streams:
             from liteflow.executors.streams import install
 
-            install()
+            install(info.masker)
         self._route: dict[int, Lane] = {}  # by node, for cancel
 
     def submit(self, work: Work) -> None:
@@ -149,7 +150,7 @@ class _Dispatcher:
             if self._routes_streams:
                 from liteflow.executors.streams import uninstall
 
-                uninstall()
+                uninstall(self._masker)
             self._inbox.close()
 
     def _end_processes(self, hub: Hub, grace_s: float) -> None:

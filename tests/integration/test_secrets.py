@@ -560,6 +560,30 @@ def test_a_resumed_run_fetches_anew(tmp_path: Path, db: str, monkeypatch: pytest
     assert [path.read_text() for path in (tmp_path / "logs").iterdir()] == ["***\n", "***\n"]
 
 
+def test_a_thread_of_a_task_and_a_large_value(
+    tmp_path: Path, db: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def start() -> None:
+        secret = current_context().secrets["TOKEN"]
+        thread = threading.Thread(target=lambda: print("beside", secret))
+        thread.start()
+        thread.join()
+
+    def large() -> list[str]:
+        return ["x" * 11_000_000, current_context().secrets["TOKEN"]]
+
+    monkeypatch.setenv("TOKEN", TOKEN)
+    dag = Dag("py", db, secrets=["TOKEN"])
+    dag.task(start)
+    dag.task(large)
+    run = dag.run(mode="thread", log_dir=str(tmp_path / "logs"))
+    assert capsys.readouterr().out == "beside ***\n"
+    assert "holds the secret TOKEN" in states(run, db)["large"]
+    search(tmp_path)
+    print(TOKEN)
+    assert capsys.readouterr().out == f"{TOKEN}\n"  # the run is over
+
+
 def test_many_short_tasks_in_workers_of_their_own(tmp_path: Path, db: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKEN", TOKEN)
     dag = Dag("py", db, secrets=["TOKEN"])

@@ -14,6 +14,7 @@ _HOMES = {
     "Dag": "dag",
     "DagRun": "dagrun",
     "DefinitionError": "errors",
+    "DotenvError": "errors",
     "DuplicateTask": "errors",
     "InputError": "errors",
     "LiteflowError": "errors",
@@ -26,6 +27,8 @@ _HOMES = {
     "RunFailed": "errors",
     "RunNotFound": "errors",
     "RunOwned": "errors",
+    "Secret": "secrets",
+    "SecretError": "errors",
     "SkipTask": "errors",
     "Status": "states",
     "StoreError": "errors",
@@ -36,6 +39,7 @@ _HOMES = {
     "__version__": "version",
     "current_context": "context",
     "init_schema": "dag",
+    "read_dotenv": "dotenv",
     "task": "tasks",
 }
 
@@ -47,6 +51,7 @@ __all__ = [
     "Dag",
     "DagRun",
     "DefinitionError",
+    "DotenvError",
     "DuplicateTask",
     "InputError",
     "LiteflowError",
@@ -59,6 +64,8 @@ __all__ = [
     "RunFailed",
     "RunNotFound",
     "RunOwned",
+    "Secret",
+    "SecretError",
     "SkipTask",
     "Status",
     "StoreError",
@@ -69,6 +76,7 @@ __all__ = [
     "__version__",
     "current_context",
     "init_schema",
+    "read_dotenv",
     "task",
 ]
 

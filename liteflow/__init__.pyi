@@ -5,8 +5,10 @@ from liteflow.context import current_context as current_context
 from liteflow.dag import Dag as Dag
 from liteflow.dag import init_schema as init_schema
 from liteflow.dagrun import DagRun as DagRun
+from liteflow.dotenv import read_dotenv as read_dotenv
 from liteflow.errors import CycleError as CycleError
 from liteflow.errors import DefinitionError as DefinitionError
+from liteflow.errors import DotenvError as DotenvError
 from liteflow.errors import DuplicateTask as DuplicateTask
 from liteflow.errors import InputError as InputError
 from liteflow.errors import LiteflowError as LiteflowError
@@ -16,6 +18,7 @@ from liteflow.errors import ResourceError as ResourceError
 from liteflow.errors import RunFailed as RunFailed
 from liteflow.errors import RunNotFound as RunNotFound
 from liteflow.errors import RunOwned as RunOwned
+from liteflow.errors import SecretError as SecretError
 from liteflow.errors import SkipTask as SkipTask
 from liteflow.errors import StoreError as StoreError
 from liteflow.errors import UnknownDependency as UnknownDependency
@@ -23,6 +26,7 @@ from liteflow.params import Param as Param
 from liteflow.retry import RetryPolicy as RetryPolicy
 from liteflow.runner import Change as Change
 from liteflow.runner import Observer as Observer
+from liteflow.secrets import Secret as Secret
 from liteflow.states import Status as Status
 from liteflow.tasks import Task as Task
 from liteflow.tasks import task as task
@@ -39,6 +43,7 @@ __all__ = [
     "Dag",
     "DagRun",
     "DefinitionError",
+    "DotenvError",
     "DuplicateTask",
     "InputError",
     "LiteflowError",
@@ -51,6 +56,8 @@ __all__ = [
     "RunFailed",
     "RunNotFound",
     "RunOwned",
+    "Secret",
+    "SecretError",
     "SkipTask",
     "Status",
     "StoreError",
@@ -61,5 +68,6 @@ __all__ = [
     "__version__",
     "current_context",
     "init_schema",
+    "read_dotenv",
     "task",
 ]

@@ -8,7 +8,8 @@ from typing import Any
 
 from liteflow.history import History
 from liteflow.outputs import output_path
-from liteflow.payload import Payload, decode, encode
+from liteflow.payload import Payload, decode
+from liteflow.secrets import Secrets
 from liteflow.work import RunInfo, Work
 
 
@@ -54,6 +55,11 @@ class TaskContext:
         return self._info.params
 
     @property
+    def secrets(self) -> Mapping[str, str]:
+        """The secrets of the run by name. They are masked in what the task prints, and refused in what it returns."""
+        return self._info.secrets or Secrets({})
+
+    @property
     def logical_date(self) -> float | None:
         """The moment that the run is for, in epoch seconds, where it is for one."""
         return self._info.logical_date
@@ -87,7 +93,7 @@ class TaskContext:
         """
         if not isinstance(key, str):
             raise TypeError(f"the key of an xcom is text, not {type(key).__name__}")
-        self.pushed[str.__str__(key)] = encode(value, self._info.values_dir)
+        self.pushed[self._info.stored_name(str.__str__(key))] = self._info.encode(value)
 
     def xcom_pull(self, task_id: str, key: str = "return_value", map_index: int = -1, default: Any = None) -> Any:
         """A value that another task of this run has stored, or `default`.

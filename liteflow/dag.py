@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar, Token
+from contextvars import Token
 from typing import Any, Final
 
 from liteflow.collector import collector_paused
@@ -23,12 +23,14 @@ from liteflow.database import connect
 from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound
 from liteflow.graph import Graph
 from liteflow.history import DagRecord, History
+from liteflow.looking import Collected, looking
 from liteflow.maintenance import delete_runs
 from liteflow.params import declared, resolve, restored
 from liteflow.program import Program
 from liteflow.retry import NEVER
 from liteflow.runner import Observer, Options
 from liteflow.runner import run as run_program
+from liteflow.secrets import Secret, declared_secrets, had, unknown
 from liteflow.snapshot import snapshot
 from liteflow.states import Status
 from liteflow.tasks import (
@@ -49,13 +51,6 @@ from liteflow.work import KEYWORDS, Body, Ref
 
 DEFAULT_WORKERS: Final = {"thread": 4, "process": 4, "async": 1000, "inline": 1}
 
-#: While a script is only looked at, dags note themselves here and `Dag.run` stops the script (see `collecting`).
-_collector: ContextVar[list[Dag] | None] = ContextVar("liteflow_collector", default=None)
-
-
-class Collected(BaseException):
-    """Ends a script that is only being looked at when it comes to running its dag."""
-
 
 def init_schema(db_path: str = "liteflow.db") -> None:
     """Make the state file, or bring it up to date; harmless to repeat. `Dag.run` does it too.
@@ -75,6 +70,7 @@ class Dag(Building):
         description: for people.
         params: the parameters of its runs by name: plain values that are defaults, or `Param`s. Without them a run
             takes any values.
+        secrets: what its runs fetch when they start and never store: `Secret`s, and names of environment variables.
     """
 
     def __init__(
@@ -83,18 +79,20 @@ class Dag(Building):
         db_path: str = "liteflow.db",
         description: str = "",
         params: Mapping[str, Any] | None = None,
+        secrets: Sequence[str | Secret] = (),
     ) -> None:
         self.dag_id = check_id(dag_id, "dag id")
         self.db_path = str(db_path)
         self.description = description
         self.params = None if params is None else declared(params)
+        self.secrets = declared_secrets(secrets)
         self.tasks: dict[str, Task] = {}
         self.source: str | None = None
         self._loaded = False
         self._tokens: list[Token[Building | None]] = []
-        collector = _collector.get()
-        if collector is not None:
-            collector.append(self)
+        collected = looking.get()
+        if collected is not None:
+            collected.append(self)
 
     def __enter__(self) -> Dag:
         self._tokens.append(building.set(self))
@@ -226,6 +224,9 @@ class Dag(Building):
             body = bodies[task_id] = task.body()
             if body.late is not None and body.late.reads:
                 reads[node] = tuple((graph.index[ref.task_id], ref) for ref in body.late.reads)
+            for name in body.secrets:
+                if name not in self.secrets:
+                    raise DefinitionError(f"task {task_id!r}: {unknown(name, self.secrets)}")
             wanted = task.inputs()
             if wanted:
                 inputs[node] = tuple(graph.index[ref.task_id] for ref in wanted if ref.key == "return_value")
@@ -274,6 +275,7 @@ class Dag(Building):
         *,
         run_id: str | None = None,
         params: Mapping[str, Any] | None = None,
+        secrets: Mapping[str, str] | None = None,
         logical_date: float | None = None,
         log_dir: str | None = None,
         fail_fast: bool = False,
@@ -291,6 +293,7 @@ class Dag(Building):
             run_id: a name of your own for the run.
             params: values that tasks find in their context; where the dag declares parameters, they are checked
                 and completed with its defaults.
+            secrets: values of declared secrets that you have at hand; the others are fetched.
             log_dir: where each attempt's output goes, a file each; None leaves it on the terminal.
             fail_fast: the first task that fails for good ends the run.
             durability: "power" survives power cuts too, at the price of a disk sync for each step.
@@ -302,7 +305,8 @@ class Dag(Building):
                 start is always ended.
 
         Raises:
-            DefinitionError: the graph or an argument is wrong; nothing ran. Of parameters: ParamError.
+            DefinitionError: the graph or an argument is wrong; nothing ran. Of parameters: ParamError; of secrets that
+                cannot be had: SecretError.
             StoreError, ResourceError: the state file.
             KeyboardInterrupt: by Ctrl-C, once the tasks are stopped and the run is stored as INTERRUPTED.
         """
@@ -324,6 +328,7 @@ class Dag(Building):
             ),
             resume=False,
             raise_signals=raise_signals,
+            secrets=secrets,
         )
 
     def resume(
@@ -332,6 +337,7 @@ class Dag(Building):
         max_workers: int | None = None,
         mode: str | None = None,
         *,
+        secrets: Mapping[str, str] | None = None,
         log_dir: str | None = None,
         fail_fast: bool = False,
         durability: str = "process",
@@ -341,7 +347,7 @@ class Dag(Building):
     ) -> DagRun:
         """Go on with a run that failed, was cancelled or interrupted, or whose process died: by default the latest.
 
-        What succeeded is kept, all else runs. A run that succeeded is returned as it is.
+        What succeeded is kept, all else runs. A run that succeeded is returned as it is. Secrets are fetched anew.
 
         Raises:
             RunNotFound: there is no such run.
@@ -373,6 +379,7 @@ class Dag(Building):
             ),
             resume=True,
             raise_signals=raise_signals,
+            secrets=secrets,
         )
 
     def _workers(self, wanted: object, mode: str) -> int:
@@ -383,8 +390,10 @@ class Dag(Building):
             raise DefinitionError(f"max_workers={workers!r} must be a whole number, 1 or more")
         return workers
 
-    def _execute(self, options: Options, *, resume: bool, raise_signals: bool) -> DagRun:
-        if _collector.get() is not None:
+    def _execute(
+        self, options: Options, *, resume: bool, raise_signals: bool, secrets: Mapping[str, str] | None
+    ) -> DagRun:
+        if looking.get() is not None:
             raise Collected
         if self._loaded:
             raise DefinitionError(
@@ -393,6 +402,8 @@ class Dag(Building):
             )
         with collector_paused():
             program = self.program()
+        if self.secrets or secrets:
+            options = options._replace(secrets=had(self.secrets, secrets, {} if resume else options.params))
         token = building.set(None)  # in a task, a decorated function is just a function
         try:
             result = run_program(program, options, resume=resume)
@@ -477,19 +488,6 @@ def _named(
 def new_run_id() -> str:
     """A run id that sorts by time and is unique."""
     return f"{time.strftime('%Y%m%dT%H%M%S')}-{os.urandom(4).hex()}"
-
-
-def collect(load: Callable[[], object]) -> list[Dag]:
-    """The dags that a script defines: `load` executes it, and is stopped where it would run one."""
-    found: list[Dag] = []
-    token = _collector.set(found)
-    try:
-        load()
-    except Collected:
-        pass
-    finally:
-        _collector.reset(token)
-    return found
 
 
 def _script() -> str | None:

@@ -6,6 +6,8 @@ LiteflowError
 │   ├── DuplicateTask          also a ValueError
 │   ├── UnknownDependency      also a ValueError
 │   ├── ParamError             parameters of a run; `.problems`
+│   ├── SecretError            secrets of a run; `.problems`
+│   ├── DotenvError            a dotenv file; `.problems`
 │   └── ScriptError            a Python file that should define dags; `.path`, `.line`, `.problem`
 ├── RunFailed                  from DagRun.raise_for_failure(); `.failures`       exit 1
 ├── PayloadError               a value cannot be stored, or read back
@@ -88,6 +90,28 @@ class ParamError(DefinitionError, ValueError):
 
     def __reduce__(self) -> tuple[type[ParamError], tuple[dict[str, str]]]:
         return type(self), (self.problems,)
+
+
+class SecretError(DefinitionError, ValueError):
+    """Secrets that cannot be had. `problems` maps each name to why; no value is ever shown."""
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"secret {name!r}: {why}" for name, why in problems.items()))
+        self.problems = dict(problems)
+
+    def __reduce__(self) -> tuple[type[SecretError], tuple[dict[str, str]]]:
+        return type(self), (self.problems,)
+
+
+class DotenvError(DefinitionError, ValueError):
+    """A dotenv file that cannot be used. `problems` are (line, problem); line 0 means all of it."""
+
+    def __init__(self, path: str, problems: Sequence[tuple[int, str]]) -> None:
+        super().__init__("; ".join(f"{path}:{line}: {why}" if line else f"{path}: {why}" for line, why in problems))
+        self.path, self.problems = path, list(problems)
+
+    def __reduce__(self) -> tuple[type[DotenvError], tuple[str, list[tuple[int, str]]]]:
+        return type(self), (self.path, self.problems)
 
 
 class RunFailed(LiteflowError):

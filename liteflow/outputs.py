@@ -22,7 +22,8 @@ import stat
 from typing import Any, Final, NoReturn
 
 from liteflow.errors import PayloadError, ResourceError
-from liteflow.payload import Payload, encode
+from liteflow.masking import MASK
+from liteflow.payload import Payload
 from liteflow.work import RunInfo, Work
 
 NAME: Final = r"[A-Za-z_][A-Za-z0-9_-]*"
@@ -96,7 +97,7 @@ def discard(path: str) -> None:
         return  # it is not there; what else may stand there goes with the folder
 
 
-def take(path: str, values_dir: str | None) -> dict[str, Payload]:
+def take(path: str, info: RunInfo) -> dict[str, Payload]:
     """The values in the file of an attempt, by name; the file is gone then.
 
     Raises:
@@ -116,7 +117,14 @@ def take(path: str, values_dir: str | None) -> dict[str, Payload]:
         text = raw.decode()
     except UnicodeDecodeError as error:
         _refuse(raw.count(b"\n", 0, error.start) + 1, "is not UTF-8 text")
-    return {name: encode(value, values_dir) for name, value in parse(text).items()}
+    return {info.stored_name(name): _stored(name, value, info) for name, value in parse(text).items()}
+
+
+def _stored(name: str, value: Any, info: RunInfo) -> Payload:
+    try:
+        return info.encode(value)
+    except PayloadError as error:
+        raise PayloadError(f"output {name!r}: {error}") from None
 
 
 def _read(path: str) -> bytes:
@@ -230,7 +238,7 @@ def _number(text: str, place: int) -> int:
 
 
 def _short(word: str) -> str:
-    return repr(word if len(word) <= 40 else f"{word[:39]}…")
+    return repr(word) if len(word) <= 40 else f"a word of {len(word):,} characters"
 
 
 def _refuse(line: int, problem: str) -> NoReturn:
@@ -240,8 +248,10 @@ def _refuse(line: int, problem: str) -> NoReturn:
 # -- what a task has printed -------------------------------------------------------------------------------------
 
 
-def printed(how: str, log_path: str | None, values_dir: str | None) -> Payload | None:
+def printed(how: str, log_path: str | None, info: RunInfo, *, masked: bool = False) -> Payload | None:
     """The value that a task has printed: its `last_line` as text, or all of it as `json`. None: it printed no line.
+
+    `masked` tells that secrets were masked in it: a mask in the value then stands for one.
 
     Raises:
         PayloadError: the output is something else; the message is one line.
@@ -249,10 +259,12 @@ def printed(how: str, log_path: str | None, values_dir: str | None) -> Payload |
     most = LIMIT_BYTES if how == "json" else LINE_BYTES
     raw = b"" if log_path is None else _printed(log_path, most)
     try:
+        text = raw if how == "json" else _last_line(raw)
+        if masked and MASK in text:
+            raise PayloadError("output: what was printed holds a secret, and values are stored")
         if how == "json":
-            return encode(json.loads(raw.decode(), parse_constant=_no_number), values_dir)
-        line = _last_line(raw)
-        return encode(line.decode(), values_dir) if line else None
+            return info.encode(json.loads(text.decode(), parse_constant=_no_number))
+        return info.encode(text.decode()) if text else None
     except UnicodeDecodeError:
         raise PayloadError("output: what was printed is not UTF-8 text") from None
     except json.JSONDecodeError as error:

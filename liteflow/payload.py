@@ -18,6 +18,7 @@ from json.encoder import encode_basestring_ascii
 from typing import Any, Literal, NamedTuple
 
 from liteflow.errors import PayloadError, StoreError
+from liteflow.masking import Masker
 
 Encoding = Literal["json", "tagged", "pickle", "list"]
 
@@ -153,15 +154,18 @@ def _dump(value: Any) -> str:
     return text
 
 
-def encode(value: Any, spill_dir: str | None = None) -> Payload:
+def encode(value: Any, spill_dir: str | None = None, masker: Masker | None = None) -> Payload:
     """Turn a value into what is stored.
 
     `spill_dir` is where a value of more than 10 MB is written as a file (by rename, so never half);
-    without it every value stays in memory.
+    without it every value stays in memory. `masker` knows the secrets that no value may hold.
 
     Raises:
-        PayloadError: the value can neither be written as JSON nor pickled; or the file could not be written.
+        PayloadError: the value can neither be written as JSON nor pickled; it holds a secret; or the file could not
+            be written.
     """
+    if masker is not None:
+        return _without_secrets(value, spill_dir, masker)
     kind = type(value)
     if kind is int and -_INT64 <= value < _INT64:  # the common cases, without a walk
         text = repr(value)
@@ -192,6 +196,25 @@ def encode(value: Any, spill_dir: str | None = None) -> Payload:
     if len(raw) <= SPILL_BYTES or spill_dir is None:
         return Payload(encoding, data, len(raw))
     return _spill(encoding, raw, spill_dir)
+
+
+def _without_secrets(value: Any, spill_dir: str | None, masker: Masker) -> Payload:
+    payload = encode(value)
+    data = payload.data
+    assert isinstance(data, str | bytes)
+    raw = data.encode() if isinstance(data, str) else data
+    name = masker.found(raw)
+    if name is not None:
+        raise PayloadError(holds(name, "the value"))
+    return payload if len(raw) <= SPILL_BYTES or spill_dir is None else _spill(payload.encoding, raw, spill_dir)
+
+
+def holds(secret: str, what: str) -> str:
+    """Why something that holds a secret is not stored."""
+    return (
+        f"{what} holds the secret {secret}, and values are stored; "
+        "hand on where the secret is to be found, and let the tasks that need it ask for it"
+    )
 
 
 def _spill(encoding: Encoding, raw: bytes, spill_dir: str) -> Payload:

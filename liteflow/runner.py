@@ -24,6 +24,7 @@ from liteflow.payload import spill_dir
 from liteflow.plan import Move, Plan
 from liteflow.processes.tree import sweep_session
 from liteflow.program import Program
+from liteflow.secrets import Secrets
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.store import Kept, NewInstance, NewRun, Store
 from liteflow.turn import NOT_BEGUN
@@ -51,6 +52,7 @@ class Options(NamedTuple):
     observers: Sequence[Observer] = ()
     claim_children: bool = False
     done: Mapping[str, float] = {}  # for a new run: tasks that succeeded elsewhere, with the seconds they took
+    secrets: Secrets | None = None  # never stored: a resumed run is given them anew
 
 
 class Change(NamedTuple):
@@ -112,6 +114,7 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
         values_dir,
         outputs_dir=outputs,
         logical_date=options.logical_date,
+        secrets=options.secrets,
     )
     with contextlib.ExitStack() as stack:
         locks = LockFile(options.db_path)
@@ -321,6 +324,8 @@ class _Loop:
         self._store_moves(plan.expand(node, len(rows), before), now)
 
     def _finish(self, outcome: Outcome) -> None:
+        if outcome.error is not None and self._options.secrets is not None:
+            outcome = outcome._replace(error=outcome.error.masked(self._options.secrets.masker))
         node, plan = outcome.node, self.plan
         error = outcome.error or _NO_ERROR
         self._ending.discard(node)

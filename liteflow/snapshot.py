@@ -58,7 +58,8 @@ class _Digests:
     def of(self, body: Body) -> str:
         if isinstance(body, Command):
             parts: list[object] = [body.argv, body.cwd, sorted(body.env.items())]
-            return _hash([*parts, body.output] if body.output else parts)
+            parts += [body.output] if body.output else []
+            return _hash([*parts, sorted(body.secrets)] if body.secrets else parts)
         code = self._functions.get(id(body.func))
         if code is None:
             code = self._functions[id(body.func)] = _hash(_code_parts(body.func))

@@ -48,6 +48,7 @@ class TaskOptions(NamedTuple):
     and the hard one. `retry_on` limits retries to exceptions (classes or names, bases included), `retry_on_exit_codes`
     to exit codes of commands. Of a mapped task: with `fail_fast` the first instance that fails for good ends the
     others; `map_key` names instances for people, a pattern for `str.format` such as `"{region}"`.
+    `secrets` names those of the dag that its process finds in its environment.
     """
 
     retries: int = 0
@@ -61,6 +62,7 @@ class TaskOptions(NamedTuple):
     kill_grace: float | None = None
     trigger_rule: TriggerRule = "all_success"
     mode: str | None = None
+    secrets: Sequence[str] = ()
     fail_fast: bool = False
     map_key: str | None = None
 
@@ -91,6 +93,8 @@ class TaskOptions(NamedTuple):
             raise wrong("retry_on_exit_codes", "a list of whole numbers")
         if self.trigger_rule not in TRIGGER_RULES:
             raise wrong("trigger_rule", f"one of {', '.join(TRIGGER_RULES)}")
+        if self.secrets != () and not _list_of(self.secrets, str):
+            raise wrong("secrets", "a list of names")
         if self.mode is not None and self.mode not in MODES:
             raise wrong("mode", f"one of {', '.join(MODES)}")
         if not isinstance(self.fail_fast, bool):
@@ -214,6 +218,10 @@ class Task:
 
     def body(self) -> Body:
         """What executors run."""
+        body = self._body()
+        return body._replace(secrets=tuple(self.options.secrets)) if self.options.secrets else body
+
+    def _body(self) -> Body:
         if self.given_body is not None:
             return self.given_body
         assert self.func is not None

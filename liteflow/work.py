@@ -12,7 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
 
-from liteflow.payload import Payload
+from liteflow.errors import PayloadError
+from liteflow.masking import Masker
+from liteflow.payload import Payload, encode, holds
+from liteflow.secrets import Secrets
 from liteflow.states import Verdict
 
 
@@ -22,7 +25,7 @@ class Command(NamedTuple):
     `argv` is executed as it stands (a shell is `("/bin/sh", "-c", script)`); its standard input is the null
     device. `cwd` is absolute, or None for the folder the run was started in. `env` is added to the environment
     of the orchestrator. Exit code 0 is success; one in `skip_on_exit_codes` makes the task SKIPPED. `late` completes
-    the command for each attempt.
+    the command for each attempt. `secrets` names those of the run that it finds in its environment.
 
     What it writes into the file `$LIGHTFLOW_OUTPUT` becomes its values (see `outputs`). With `output` its return value
     is what it prints: the last line that is not blank, or all of it as JSON.
@@ -34,6 +37,7 @@ class Command(NamedTuple):
     skip_on_exit_codes: tuple[int, ...] = ()
     output: Literal["last_line", "json"] | None = None
     late: Late | None = None
+    secrets: tuple[str, ...] = ()
 
 
 class Ref(NamedTuple):
@@ -62,8 +66,8 @@ class Call(NamedTuple):
 
     An `Item` is replaced by the instance's own. The mapping called `**` among the arguments stands for its entries.
 
-    `cwd` and `env` are the working directory and added environment of the call: a call that
-    has either runs in a worker process, because a thread cannot have its own. `late` completes the call for each
+    `cwd`, `env` and `secrets` (names) are the working directory and added environment of the call: a call that
+    has any of them runs in a worker process, because a thread cannot have its own. `late` completes the call for each
     attempt.
     """
 
@@ -72,6 +76,7 @@ class Call(NamedTuple):
     cwd: str | None = None
     env: Mapping[str, str] = {}
     late: Late | None = None
+    secrets: tuple[str, ...] = ()
 
 
 Body = Call | Command
@@ -134,6 +139,31 @@ class RunInfo(NamedTuple):
     values_dir: str | None = None  # where values too large for the state file go; None: there is no limit
     outputs_dir: str | None = None  # where attempts have their output files; None: they have none
     logical_date: float | None = None
+    secrets: Secrets | None = None  # None: there are none, and nothing is masked
+
+    @property
+    def masker(self) -> Masker | None:
+        """Masks what is written; None: it is written as it is."""
+        return None if self.secrets is None else self.secrets.masker
+
+    def masked(self, text: str) -> str:
+        """A text that may hold secrets, as it can be shown and stored."""
+        return text if self.secrets is None else self.secrets.masker.text(text)
+
+    def encode(self, value: Any) -> Payload:
+        """A value as it is stored. Raises PayloadError: it cannot be stored, or holds a secret."""
+        return encode(value, self.values_dir, self.masker)
+
+    def stored_name(self, name: str) -> str:
+        """The name of a value. Raises PayloadError: it holds a secret."""
+        secret = None if self.secrets is None else self.secrets.masker.found(name.encode("utf-8", "surrogatepass"))
+        if secret is not None:
+            raise PayloadError(holds(secret, "the name of a value"))
+        return name
+
+    def environment(self, body: Body) -> Mapping[str, str]:
+        """The variables that a body brings along, the secrets it asks for among them."""
+        return {**body.env, **self.secrets.picked(body.secrets)} if self.secrets and body.secrets else body.env
 
 
 class Work(NamedTuple):
@@ -155,6 +185,10 @@ class ErrorInfo(NamedTuple):
     message: str  # one line
     traceback: str = ""
     types: tuple[str, ...] = ()
+
+    def masked(self, masker: Masker) -> ErrorInfo:
+        """Without the secrets in it."""
+        return ErrorInfo(masker.text(self.message), masker.text(self.traceback), self.types)
 
 
 class Outcome(NamedTuple):

@@ -22,6 +22,7 @@ import click
 from lightflow.cli.app import cli
 from lightflow.cli.commands import SECTIONS
 from lightflow.parser.schema import COMMON, PARAM, SETTINGS, canonical_schema
+from lightflow.parser.schema_env import SECRET
 from lightflow.plugins.registry import Registry
 from liteflow.cli import _parser as engine_parser
 
@@ -76,6 +77,13 @@ def workflow_page() -> str:
         "expressions can say, is in [parameters and expressions](../howto/parameters-and-expressions.md).",
         "",
         *_keys(PARAM["properties"], ()),
+        "## secrets: keys of a secret",
+        "",
+        "A secret in a list is written as its name, or as a mapping with these keys; in a mapping of names, as nothing "
+        "or as a mapping without `name`. How they are used is in "
+        "[secrets and environment](../howto/secrets-and-environment.md).",
+        "",
+        *_keys(SECRET["properties"], ()),
         "## settings",
         "",
         SETTINGS["description"],

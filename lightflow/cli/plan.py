@@ -19,6 +19,7 @@ def shape(outline: Outline, kept: frozenset[str], at_once: int, mode: str) -> di
         "max_workers": at_once,
         "mode": mode,
         "params": stored(outline.values),
+        "secrets": list(outline.secrets),
         "levels": [
             [
                 {
@@ -49,6 +50,8 @@ def show(outline: Outline, kept: frozenset[str], at_once: int, mode: str) -> Non
         say(printable(outline.description))
     if outline.values:
         say(f"with {printable(shown(outline.values))}")
+    if outline.secrets:
+        say(f"secrets, fetched when a run starts: {', '.join(outline.secrets)}")
     say()
     rows = []
     for number, level in enumerate(levels, start=1):

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from lightflow.engine.outside import NOTHING, Outside
 from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.durations import PATTERN, seconds
 from lightflow.parser.spec import Expression, TaskSpec, Template, WorkflowSpec
@@ -19,19 +20,29 @@ from liteflow.tasks import TaskOptions
 from liteflow.work import Body, Command
 
 
-def build_dag(spec: WorkflowSpec, registry: Registry, db_path: str, params: Mapping[str, Any] | None = None) -> Dag:
-    """Build the dag for a run with these parameters; this imports the code of the task types that the workflow uses.
+def build_dag(
+    spec: WorkflowSpec,
+    registry: Registry,
+    db_path: str,
+    params: Mapping[str, Any] | None = None,
+    outside: Outside = NOTHING,
+) -> Dag:
+    """Build the dag for a run with these parameters and what it takes from outside.
+
+    This imports the code of the task types that the workflow uses.
 
     Raises:
         WorkflowError: the code of a plugin cannot be imported, or an expression cannot be evaluated.
     """
-    dag = Dag(spec.name, db_path, spec.description, spec.params)
+    dag = Dag(spec.name, db_path, spec.description, spec.params, [one.secret for one in spec.secrets.values()])
     dag.source = spec.path
     types = {name: registry.load(name) for name in dict.fromkeys(task.type for task in spec.tasks.values())}
     shared: dict[TaskOptions, TaskOptions] = {}  # most tasks of a large file have the same
     problems: list[Problem] = []
     with collector_paused():
         for task in spec.tasks.values():
+            if outside.dotenv or task.dotenv:
+                task = _with_files(task, spec, outside)
             options = _options(task)
             if task.expressions is None:
                 body = types[task.type].build(task)
@@ -50,6 +61,15 @@ def build_dag(spec: WorkflowSpec, registry: Registry, db_path: str, params: Mapp
     if problems:
         raise WorkflowError(problems)
     return dag
+
+
+def _with_files(task: TaskSpec, spec: WorkflowSpec, outside: Outside) -> TaskSpec:
+    """The task with the variables of the dotenv files."""
+    dotenv, own = outside.dotenv, outside.own.get(task.id, {})
+    found = task.expressions
+    if found is not None:
+        found = found._replace(dotenv=dotenv, own_dotenv=own)
+    return task._replace(env={**dotenv, **spec.env, **own, **task.own_env}, expressions=found)
 
 
 def _late_body(kind: TaskType, task: TaskSpec, params: Mapping[str, Any], problems: list[Problem]) -> Body:
@@ -79,7 +99,7 @@ def _known_options(
     known: dict[str, Any] = {}
     for name, template in task.expressions.options.items():
         try:
-            value = _option(name, option(template, params, task.expressions.workflow))
+            value = _option(name, option(template, params, task.expressions))
         except (InputError, ValueError) as error:
             problems.append(_at(template)._replace(message=str(error)))
         else:
@@ -117,4 +137,5 @@ def _options(task: TaskSpec) -> TaskOptions:
         kill_grace=task.grace_s,
         trigger_rule=task.trigger_rule,
         mode=task.mode,
+        secrets=task.secrets,
     )

@@ -85,12 +85,18 @@ def _replace(value: Any, old: str, new: str) -> str:
     return text.replace(old, new)
 
 
+def _shown(value: Any) -> str:
+    """A value in a message; a long one is not shown at all, because the beginning of a secret could not be masked."""
+    text = text_of(value)
+    return repr(text) if len(text) <= 60 else f"a text of {len(text):,} characters"
+
+
 def _int(value: Any, default: int | None = None) -> int:
     try:
         return int(value.strip() if isinstance(value, str) else value)
     except (TypeError, ValueError, OverflowError):
         if default is None:
-            raise ValueError(f"int: {text_of(value)[:60]!r} is not a whole number") from None
+            raise ValueError(f"int: {_shown(value)} is not a whole number") from None
         return default
 
 
@@ -99,7 +105,7 @@ def _float(value: Any, default: float | None = None) -> float:
         return float(value)
     except (TypeError, ValueError, OverflowError):
         if default is None:
-            raise ValueError(f"float: {text_of(value)[:60]!r} is not a number") from None
+            raise ValueError(f"float: {_shown(value)} is not a number") from None
         return default
 
 
@@ -117,7 +123,7 @@ def _date(value: Any, form: str = "%Y-%m-%d") -> str:
     elif isinstance(value, str):
         value = datetime.datetime.fromisoformat(value)
     if not isinstance(value, datetime.date):
-        raise ValueError(f"date: {text_of(value)[:60]!r} is no date")
+        raise ValueError(f"date: {_shown(value)} is no date")
     bounded(len(form) * 1000, "date")
     return value.strftime(form)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 from lightflow.errors import Problem
@@ -52,6 +52,7 @@ class TaskLate(NamedTuple):
             "task": {"id": work.task_id, "attempt": work.attempt},
             "workflow": found.workflow,
             "tasks": _Tasks(stored, read),
+            "secrets": info.secrets or {},
         }
         scopes["needs"] = scopes["tasks"]
         env = environment(found, scopes)
@@ -61,7 +62,7 @@ class TaskLate(NamedTuple):
         if found.cwd is not None:
             cwd = _folder(found.cwd, scopes, self.folder)
         if isinstance(body, Command):
-            texts = [for_process(one, scopes) for one in found.pasted]
+            texts = [_pasted(one, scopes, info) for one in found.pasted]
             argv = tuple(_PASTED.sub(lambda match: texts[int(match[1])], word) for word in body.argv)
             return body._replace(argv=argv, cwd=cwd, env={**body.env, **env, **words}, late=None)
         kwargs = {name: fill(value, found.config, scopes) for name, value in body.kwargs.items()}
@@ -157,6 +158,15 @@ def for_process(template: Template, scopes: Scopes, variable: str = "") -> str:
     return text
 
 
+def _pasted(template: Template, scopes: Scopes, info: RunInfo) -> str:
+    """A value that becomes part of a script, and so of a command line. Raises InputError."""
+    text = for_process(template, scopes)
+    if info.masker is not None and (name := info.masker.found(text.encode("utf-8", "surrogateescape"))) is not None:
+        at = next(part.at for part in template if isinstance(part, Expression))
+        raise _error(at, f"raw(…) would put the secret {name} on a command line, where other users can read it")
+    return text
+
+
 def _error(at: Problem, message: str) -> InputError:
     return InputError(str(at._replace(message=message)))
 
@@ -164,7 +174,7 @@ def _error(at: Problem, message: str) -> InputError:
 def environment(found: Expressions, scopes: Scopes) -> dict[str, str]:
     """The task's own variables: the workflow's may name those of the program, the task's may name both."""
     env: dict[str, str] = {}
-    for layer in (found.shared_env, found.own_env):
+    for layer in found.layers:
         before = {**scopes, "env": _Env(dict(env))}
         env |= {name: one if isinstance(one, str) else for_process(one, before, name) for name, one in layer.items()}
     return env
@@ -190,20 +200,20 @@ def fill(value: Any, templates: Mapping[str, Template], scopes: Scopes) -> Any:
     return value
 
 
-def option(template: Template, params: Scopes, workflow: Scopes) -> Any:
+def option(template: Template, params: Scopes, found: Expressions) -> Any:
     """The value of an option such as `timeout`, which is known before the run begins.
 
     Raises:
         InputError: it has none; without the place.
     """
-    scopes = {"params": params, "workflow": workflow, "env": _Env()}
+    scopes = {"params": params, "workflow": found.workflow, "env": _Env(found.dotenv)}
     values = [part if isinstance(part, str) else evaluate(part.source, scopes) for part in template]
     return values[0] if len(values) == 1 else "".join(map(text_for, values))
 
 
 def early_problems(found: Expressions, params: Scopes) -> Iterator[Problem]:
     """What is wrong with the expressions whose values are known before the run begins."""
-    layers = [found.shared_env, found.own_env]
+    layers = found.layers
     templates = [one for layer in layers for one in layer.values() if not isinstance(one, str)]
     templates += [*found.words.values(), *found.pasted, *found.config.values()]
     literal = {name: one for layer in layers for name, one in layer.items() if isinstance(one, str)}
@@ -218,9 +228,18 @@ def early_problems(found: Expressions, params: Scopes) -> Iterator[Problem]:
                     yield part.at._replace(message=str(error))
 
 
-def preview(text: str, params: Scopes, workflow: Scopes) -> str:
-    """A text with the values that are known before a run, for people; other expressions stay as they are written."""
-    scopes = {"params": params, "workflow": workflow, "env": _Env()}
+class _Hidden(Scope):
+    def get(self, name: str) -> str:
+        return "***"
+
+
+def preview(text: str, params: Scopes, workflow: Scopes, hidden: Collection[str] = ()) -> str:
+    """A text with the values that are known before a run, for people; other expressions stay as they are written.
+
+    Secrets are shown as `***`, and so are the environment variables that are `hidden` because they hold one.
+    """
+    env = _Env(dict.fromkeys(hidden, "***"))
+    scopes = {"params": params, "workflow": workflow, "env": env, "secrets": _Hidden()}
     shown = []
     for part in split(text):
         if isinstance(part, str):

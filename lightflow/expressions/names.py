@@ -19,10 +19,11 @@ SCOPES: Final[Mapping[str, tuple[str, ...] | None]] = {
     "workflow": ("name", "dir", "file"),
     "task": ("id", "attempt"),
     "tasks": None,
+    "secrets": None,
 }
 #: Known before a run begins.
 EARLY: Final = frozenset(["params", "env", "workflow"])
-LATER: Final = ("secrets", "matrix", "item")
+LATER: Final = ("matrix", "item")
 _FUNCTIONS: Final = ("range",)
 
 
@@ -42,8 +43,9 @@ class Known(NamedTuple):
 
     params: Collection[str]
     tasks: Collection[str]
-    scopes: Collection[str] = tuple(SCOPES)
+    scopes: Collection[str] = tuple(SCOPES)  # `secrets` is known by the field of that name
     task: str = ""  # the one that the place belongs to
+    secrets: Collection[str] | None = None  # None: secrets cannot stand here
 
 
 def uses(source: str, known: Known) -> Uses:
@@ -77,6 +79,8 @@ def _uses(source: str, known: Known) -> Uses:
             params.add(keys[0])
         elif name in ("tasks", "needs"):
             reads[Ref(str(keys[0]), "return_value" if keys[1] == "result" else str(keys[2]))] = None
+    if raw and "secrets" in names:
+        raise Mistake("raw(…) would put the secret on a command line, where other users can read it")
     return Uses(source, frozenset(names), frozenset(params), tuple(reads), raw, quoted)
 
 
@@ -119,6 +123,9 @@ def _check(name: str, keys: list[Any], known: Known) -> None:
         if not hint and (name in known.params or name in known.tasks):
             hint = f", did you mean {'params' if name in known.params else 'tasks'}.{name}?"
         raise Mistake(f"there is no name {name!r}{hint or '; there are ' + ', '.join(SCOPES)}")
+    if name == "secrets":
+        _check_secret(keys, known)
+        return
     if name not in known.scopes:
         raise Mistake(f"{name} is not known here; only {', '.join(known.scopes)} are")
     first = keys[0] if keys else None
@@ -135,6 +142,17 @@ def _check(name: str, keys: list[Any], known: Known) -> None:
         raise Mistake("env is no value by itself; name a variable: env.HOME")
     if name == "tasks":
         _check_task(keys, known)
+
+
+def _check_secret(keys: list[Any], known: Known) -> None:
+    if known.secrets is None:
+        raise Mistake("a secret cannot stand here; it can in what a process or a function is given: run, env, args")
+    first = keys[0] if keys else None
+    if not isinstance(first, str):
+        raise Mistake("secrets needs the name of a secret as it is written: secrets.API_TOKEN")
+    if first not in known.secrets:
+        hint = did_you_mean(first, known.secrets) or ("" if known.secrets else "; the workflow declares none")
+        raise Mistake(f"there is no secret {first!r}{hint}")
 
 
 def _check_task(keys: list[Any], known: Known) -> None:

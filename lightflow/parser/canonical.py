@@ -12,6 +12,7 @@ from typing import Any
 from lightflow.errors import Problem, did_you_mean, quoted
 from lightflow.parser.positions import START, Key, Mark, Source, problem_at
 from lightflow.parser.schema import COMMON, DEFAULT_TYPE, PARAM, RETRY, SETTINGS, aliases_of, canonical_schema
+from lightflow.parser.schema_env import SECRET
 from lightflow.plugins.registry import Registry
 
 _TOP = canonical_schema(())["properties"]
@@ -19,6 +20,7 @@ _TOP_ALIASES = aliases_of(_TOP)
 _SETTINGS_ALIASES = aliases_of(SETTINGS["properties"])
 _PARAM_ALIASES = aliases_of(PARAM["properties"])
 _RETRY_ALIASES = aliases_of(RETRY["properties"])
+_SECRET_ALIASES = aliases_of(SECRET["properties"])
 
 
 class Tree:
@@ -67,6 +69,10 @@ def canonical(source: Source, registry: Registry) -> Tree:
     root = tree.root
     if isinstance(root.get("env"), dict):
         root["env"] = _texts(tree, root["env"])
+    if isinstance(root.get("dotenv"), str):
+        root["dotenv"] = [root["dotenv"]]
+    if isinstance(root.get("secrets"), dict | list):
+        root["secrets"] = _secrets(tree, root["secrets"])
     if isinstance(root.get("params"), dict):
         params = root["params"] = _renamed(tree, root["params"], {}, ("params",))
         for name, param in params.items():
@@ -100,13 +106,30 @@ def _tasks(tree: Tree, tasks: dict[str, Any], registry: Registry) -> None:
         if raw is not task and isinstance(tree.root["tasks"], dict) and tree.items:
             task.pop("id", None)
         task.setdefault("type", DEFAULT_TYPE)
-        if isinstance(task.get("depends_on"), str):
-            task["depends_on"] = [task["depends_on"]]
+        for key in ("depends_on", "dotenv", "secrets"):
+            if isinstance(task.get(key), str):
+                task[key] = [task[key]]
         if isinstance(task.get("env"), dict):
             task["env"] = _texts(tree, task["env"])
         if isinstance(task.get("retry"), dict):
             task["retry"] = _renamed(tree, task["retry"], _RETRY_ALIASES, ("tasks", task_id, "retry"))
         tasks[task_id] = task
+
+
+def _secrets(tree: Tree, raw: dict[str, Any] | list[Any]) -> dict[str, Any] | list[Any]:
+    """Secrets as they are written, with one name for each key."""
+
+    def one(value: Any, *path: str) -> Any:
+        return _renamed(tree, value, _SECRET_ALIASES, ("secrets", *path)) if isinstance(value, dict) else value
+
+    if isinstance(raw, list):
+        listed = [one(value) for value in raw]
+        tree.written[id(listed)] = raw
+        return listed
+    named = _renamed(tree, raw, {}, ("secrets",))
+    for name, value in named.items():
+        named[name] = one(value, name)
+    return named
 
 
 def _by_id(tree: Tree, raw: list[Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from lightflow.expressions.names import EARLY, Known, Uses, uses
 from lightflow.expressions.shell import SHELLS, SITE, Refused, Site, rewrite
 from lightflow.expressions.split import OPEN, NotClosed, Part, split
 from lightflow.parser.canonical import Tree
+from lightflow.parser.environment import secret_names
 from lightflow.parser.positions import Key, Lines
 from lightflow.parser.schema import COMMON
 from lightflow.parser.spec import Expression, Expressions, Found, Template
@@ -49,7 +50,8 @@ class _Reader:
         self._workflow = {"name": root.get("workflow_name", ""), "dir": os.path.dirname(path), "file": path}
         self._refuse_elsewhere()
         shared: dict[str, Any] = root["env"] if isinstance(root.get("env"), dict) else {}
-        known = Known(self._params, self._tasks, ("params", "env", "run", "workflow", "task"))
+        self._secrets = secret_names(root)
+        known = Known(self._params, self._tasks, ("params", "env", "run", "workflow", "task"), secrets=self._secrets)
         self._shared = {name: self._template(["env", name], text, known) for name, text in shared.items()}
         for task_id, task in self._tasks.items():
             if isinstance(task, dict) and (
@@ -60,7 +62,7 @@ class _Reader:
     # -- one task ------------------------------------------------------------------------------------------------
 
     def _task(self, task_id: str, task: dict[str, Any]) -> Expressions:
-        here = Known(self._params, self._tasks, task=task_id)
+        here = Known(self._params, self._tasks, task=task_id, secrets=self._secrets)
         before = Known(self._params, self._tasks, ("params", "workflow", "env"), task_id)
         found: list[Template] = []
 
@@ -75,7 +77,7 @@ class _Reader:
 
         own = task["env"] if isinstance(task.get("env"), dict) else {}
         own_env = {name: template("env", name) for name in own}
-        cwd = template("cwd")
+        cwd = template("cwd", known=here._replace(secrets=None))
         options = {key: template(key, known=before) for key in OPTIONS}
         script, words, pasted, config = "", dict[str, Template](), tuple[Template, ...](), dict[str, Template]()
         for key, value in task.items():
@@ -207,7 +209,7 @@ class _Reader:
     def _refuse_elsewhere(self) -> None:
         """Expressions where nothing evaluates them would be taken for names of folders and the like."""
         root = self.tree.root
-        places: list[tuple[Path, Any]] = [(["settings"], root.get("settings"))]
+        places: list[tuple[Path, Any]] = [([key], root.get(key)) for key in ("settings", "dotenv", "secrets")]
         for task_id, task in self._tasks.items():
             if isinstance(task, dict):
                 keys = [key for key in task if key in COMMON and key not in (*_PROSE, *OPTIONS, "env", "cwd")]
@@ -220,7 +222,7 @@ class _Reader:
 
 _IN_CODE: Final = (
     "an expression cannot stand in Python code, where its value would become code; write "
-    "`from liteflow import current_context` and take current_context().params[…], "
+    "`from liteflow import current_context` and take current_context().params[…] or .secrets[…], "
     "or use `call` with the expression in its `args`"
 )
 

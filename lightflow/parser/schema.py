@@ -11,18 +11,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from lightflow.parser.durations import LONGEST_S, PATTERN
+from lightflow.parser.schema_env import FREE as _FREE
+from lightflow.parser.schema_env import SECRET, SECRETS, TASK_SECRETS, Schema
+from lightflow.parser.schema_env import dotenv as _dotenv
+from lightflow.parser.schema_env import env as _env
 from lightflow.plugins.base import TypeInfo
 from lightflow.plugins.registry import Registry
 from liteflow.params import NAME as PARAM_NAME
 from liteflow.params import TYPES as PARAM_TYPES
 from liteflow.rules import TRIGGER_RULES
 
-Schema = dict[str, Any]
-
 ID_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
 ID_WORDS: Final = '1 to 128 letters, digits, "_", "." and "-", beginning with a letter, a digit or "_"'
 DEFAULT_TYPE: Final = "shell"
-_FREE: Final = {"^x-": {"description": "Free for you: anchors, notes."}}
 
 
 def _duration(description: str, *, zero: bool, **more: Any) -> Schema:
@@ -35,17 +36,6 @@ def _duration(description: str, *, zero: bool, **more: Any) -> Schema:
         "pattern": PATTERN,
         "x-expects": 'a time: seconds such as 30, or text such as "30s", "5m", "1h30m" or "1d"',
         **more,
-    }
-
-
-def _env(description: str) -> Schema:
-    return {
-        "description": f"{description} Values are taken as written: `08080` stays `08080`, `true` stays `true`.",
-        "type": "object",
-        "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_.-]*$"},
-        "additionalProperties": {"type": ["string", "number", "boolean", "null"], "x-expects": "text"},
-        "examples": [{"STAGE": "production", "PORT": "8080"}],
-        "x-expects": "a mapping of names to text",
     }
 
 
@@ -202,6 +192,8 @@ COMMON: Final[dict[str, Schema]] = {
         "x-aliases": ["working_dir", "working-directory", "dir"],
     },
     "env": _env("Environment variables, over those of the workflow."),
+    "dotenv": _dotenv("Files with environment variables, over those of the workflow, and below `env`."),
+    "secrets": TASK_SECRETS,
     "timeout": _or_expression(
         _duration(
             "The longest that one attempt may take.",
@@ -340,6 +332,8 @@ def canonical_schema(types: Iterable[TypeInfo]) -> Schema:
             },
             "settings": {"$ref": "#/$defs/settings"},
             "env": _env("Environment variables of every task."),
+            "dotenv": _dotenv("Files with environment variables of every task, below `env`."),
+            "secrets": SECRETS,
             "plugins": {
                 "description": "Python files with task types, relative to the workflow file.",
                 "type": "array",
@@ -354,6 +348,7 @@ def canonical_schema(types: Iterable[TypeInfo]) -> Schema:
         "$defs": {
             "settings": SETTINGS,
             "param": PARAM,
+            "secret": SECRET,
             "task": {
                 "title": "Task",
                 "type": "object",
@@ -406,7 +401,9 @@ def _with_aliases(schema: Any, names: Mapping[str, list[str]]) -> Any:
         # In the schema of one task type the common keys are `true`; their aliases have to be named there too.
         aliases = aliases_of({**properties, **COMMON} if properties.get("depends_on") is True else properties)
         names = {key: [key, *(alias for alias, of in aliases.items() if of == key)] for key in properties}
-    result = {key: _with_aliases(value, names) for key, value in schema.items()}
+    result = {
+        key: value if key == "examples" else _with_aliases(value, names) for key, value in schema.items()
+    }  # an example is no schema
     for alias, key in aliases.items():
         value = properties[key] if properties else True
         note = {"description": f"Another name for `{key}`.", "x-aliases": []}

@@ -12,6 +12,7 @@ from liteflow.params import Param
 from liteflow.retry import NEVER
 from liteflow.retry import RetryPolicy as RetrySpec
 from liteflow.rules import TriggerRule
+from liteflow.secrets import Secret
 from liteflow.work import Ref
 
 __all__ = ["Expression", "Expressions", "Mode", "RetrySpec", "Settings", "TaskSpec", "Template", "WorkflowSpec"]
@@ -30,6 +31,22 @@ class Settings(NamedTuple):
     fail_fast: bool = False
     resume: Literal["auto", "manual"] = "manual"
     checkpoint_dir: str = ".lightflow-checkpoints"
+
+
+class EnvFile(NamedTuple):
+    """A dotenv file: its absolute path, how it was written, and at which place of the workflow file."""
+
+    path: str
+    written: str
+    required: bool
+    at: Problem
+
+
+class SecretSpec(NamedTuple):
+    """A secret, and at which place of the workflow file it is declared."""
+
+    secret: Secret
+    at: Problem
 
 
 class Expression(NamedTuple):
@@ -57,7 +74,9 @@ class Expressions(NamedTuple):
 
     workflow: Mapping[str, str]
     reads: tuple[Ref, ...] = ()
+    dotenv: Mapping[str, str] = {}  # what the workflow's dotenv files hold, once they are read
     shared_env: Mapping[str, str | Template] = {}
+    own_dotenv: Mapping[str, str] = {}
     own_env: Mapping[str, str | Template] = {}
     cwd: Template | None = None
     options: Mapping[str, Template] = {}
@@ -65,6 +84,11 @@ class Expressions(NamedTuple):
     words: Mapping[str, Template] = {}
     pasted: tuple[Template, ...] = ()
     config: Mapping[str, Template] = {}
+
+    @property
+    def layers(self) -> tuple[Mapping[str, str | Template], ...]:
+        """The variables of the task's environment; the later go before."""
+        return self.dotenv, self.shared_env, self.own_dotenv, self.own_env
 
     @property
     def upstreams(self) -> tuple[str, ...]:
@@ -106,6 +130,9 @@ class TaskSpec(NamedTuple):
     digest: str = ""
     expressions: Expressions | None = None  # None: there are none
     implied: tuple[str, ...] = ()  # those of `depends_on` that only an expression names
+    own_env: Mapping[str, str] = {}  # its part of `env`
+    dotenv: tuple[EnvFile, ...] = ()
+    secrets: tuple[str, ...] = ()  # those that are in its environment
 
 
 class WorkflowSpec(NamedTuple):
@@ -120,6 +147,8 @@ class WorkflowSpec(NamedTuple):
     plugins: tuple[str, ...] = ()
     digest: str = ""
     params: Mapping[str, Param] = {}
+    dotenv: tuple[EnvFile, ...] = ()
+    secrets: Mapping[str, SecretSpec] = {}
 
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False).encode

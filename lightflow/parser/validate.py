@@ -14,7 +14,7 @@ from lightflow.parser.canonical import Tree, canonical
 from lightflow.parser.durations import LONGEST_S, PATTERN, seconds
 from lightflow.parser.positions import Source
 from lightflow.parser.schema import COMMON, ID_PATTERN, ID_WORDS, canonical_schema
-from lightflow.parser.spec import Expressions, Found
+from lightflow.parser.spec import Expressions, Found, SecretSpec
 from lightflow.plugins.base import TypeInfo
 from lightflow.plugins.registry import BUILT_IN_ORIGIN, Registry, schema_fragment_problem
 from liteflow.errors import CycleError
@@ -39,6 +39,7 @@ class Checked(NamedTuple):
     problems: list[Problem]
     params: Mapping[str, Param]
     expressions: Mapping[str, Expressions]  # by task
+    secrets: Mapping[str, SecretSpec]
 
 
 def validate(source: Source, registry: Registry) -> Checked:
@@ -57,6 +58,14 @@ def validate(source: Source, registry: Registry) -> Checked:
 
         params, wrong = read_params(tree)
         problems += wrong
+    secrets: Mapping[str, SecretSpec] = {}
+    if isinstance(tree.root.get("secrets"), dict | list) and not any(
+        one.path.startswith("secrets") for one in problems
+    ):
+        from lightflow.parser.environment import read_secrets
+
+        secrets, wrong = read_secrets(tree)
+        problems += wrong
     found = _expressions(tree) if "${{" in source.text else Found({}, [])
     told = {problem.path for problem in problems}
     problems += [problem for problem in found.problems if problem.path not in told][:MAX_PROBLEMS]
@@ -67,10 +76,11 @@ def validate(source: Source, registry: Registry) -> Checked:
             _types(tree, good, registry),
             _dependencies(tree, tasks, good, found.tasks),
             _times(tree, good),
+            _task_secrets(tree, good),
             _own_checks(tree, good, registry),
         ):
             problems += islice(checks, MAX_PROBLEMS)
-    return Checked(tree, plugins, _one_per_place(problems), params, found.tasks)
+    return Checked(tree, plugins, _one_per_place(problems), params, found.tasks, secrets)
 
 
 def _expressions(tree: Tree) -> Found:
@@ -243,6 +253,13 @@ def _times(tree: Tree, tasks: dict[str, dict[str, Any]]) -> Iterator[Problem]:
             if flat in task and inner in block:
                 message = f'"{flat}" and "retry.{inner}" mean the same; keep one of them'
                 yield tree.problem(["tasks", task_id, flat], message, key=True)
+
+
+def _task_secrets(tree: Tree, tasks: dict[str, dict[str, Any]]) -> Iterator[Problem]:
+    if any("secrets" in task for task in tasks.values()):
+        from lightflow.parser.environment import task_secrets
+
+        yield from task_secrets(tree, tasks)
 
 
 def _time(tree: Tree, path: list[str | int], text: str, *, zero: bool) -> Iterator[Problem]:

@@ -9,7 +9,8 @@ import jsonschema_rs
 
 from lightflow.errors import Problem, did_you_mean, quoted
 from lightflow.parser.canonical import Tree, dotted
-from lightflow.parser.schema import COMMON, ID_WORDS, Schema
+from lightflow.parser.schema import COMMON, ID_WORDS
+from lightflow.parser.schema_env import Schema
 from lightflow.plugins.base import TypeInfo
 
 _KIND = jsonschema_rs.ValidationErrorKind
@@ -37,7 +38,7 @@ def worded(error: Any, schema: Schema, tree: Tree, types: Mapping[str, TypeInfo]
         return
     if isinstance(kind, _KIND.PropertyNames):
         name = str(getattr(kind.error, "instance", ""))
-        rule = "a name of letters, digits and _" if path and path[-1] in ("env", "params") else ID_WORDS
+        rule = "a name of letters, digits and _" if path and path[-1] in ("env", "params", "secrets") else ID_WORDS
         yield tree.problem([*path, name], f"{quoted(name)} is not allowed as a name here: use {rule}", key=True)
         return
     if isinstance(kind, _KIND.Required):

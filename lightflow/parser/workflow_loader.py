@@ -10,10 +10,11 @@ from typing import Any
 from lightflow.errors import WorkflowError
 from lightflow.parser.canonical import Tree
 from lightflow.parser.durations import seconds
+from lightflow.parser.environment import read_env_files
 from lightflow.parser.positions import Source, Unreadable, problem_at
 from lightflow.parser.schema import COMMON, ID_PATTERN, is_expression
 from lightflow.parser.source import parse_text, read_source
-from lightflow.parser.spec import Expressions, RetrySpec, Settings, TaskSpec, WorkflowSpec, digest_of
+from lightflow.parser.spec import EnvFile, Expressions, RetrySpec, Settings, TaskSpec, WorkflowSpec, digest_of
 from lightflow.parser.validate import Checked, is_block, validate
 from lightflow.plugins.registry import Registry
 from liteflow.collector import collector_paused
@@ -65,8 +66,9 @@ def _workflow(checked: Checked, name: str) -> WorkflowSpec:
     }
     settings = Settings(**values)
     env: dict[str, str] = root.get("env", {})
+    env_files = read_env_files(tree, ["dotenv"], root["dotenv"]) if root.get("dotenv") else ()
     tasks = {
-        task_id: _task(tree, task_id, task, path, env, settings, expressions.get(task_id))
+        task_id: _task(tree, task_id, task, path, env, settings, expressions.get(task_id), env_files)
         for task_id, task in root["tasks"].items()
     }
     return WorkflowSpec(
@@ -79,6 +81,8 @@ def _workflow(checked: Checked, name: str) -> WorkflowSpec:
         plugins=tuple(checked.plugins),
         digest=digest_of([name, {task_id: task.digest for task_id, task in tasks.items()}]),
         params=checked.params,
+        dotenv=env_files,
+        secrets=checked.secrets,
     )
 
 
@@ -90,6 +94,7 @@ def _task(
     shared_env: Mapping[str, str],
     settings: Settings,
     expressions: Expressions | None,
+    env_files: tuple[EnvFile, ...],
 ) -> TaskSpec:
     config = {key: value for key, value in task.items() if key not in COMMON}
     env = {**shared_env, **task["env"]} if task.get("env") else shared_env
@@ -99,6 +104,11 @@ def _task(
     cwd = task.get("cwd")
     timeout = task.get("timeout")
     definition = {"type": task["type"], "config": config, "depends_on": sorted(depends_on), "cwd": cwd, "env": env}
+    own_files = read_env_files(tree, ["tasks", task_id, "dotenv"], task["dotenv"]) if task.get("dotenv") else ()
+    if env_files or own_files:
+        definition["dotenv"] = [one.written for one in (*env_files, *own_files)]
+    if task.get("secrets"):
+        definition["secrets"] = sorted(task["secrets"])
     return TaskSpec(
         id=task_id,
         type=task["type"],
@@ -120,6 +130,9 @@ def _task(
         digest=digest_of(definition),
         expressions=expressions,
         implied=implied,
+        own_env=task.get("env", {}),
+        dotenv=own_files,
+        secrets=tuple(dict.fromkeys(task.get("secrets", ()))),
     )
 
 

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 from lightflow.engine import checkpoint
 from lightflow.engine.checkpoint_writer import CheckpointWriter
 from lightflow.engine.dag_builder import build_dag
-from lightflow.parser.spec import Settings
+from lightflow.engine.outside import NOTHING, Outside, look_outside
+from lightflow.errors import WorkflowError
+from lightflow.parser.spec import Settings, WorkflowSpec
 from lightflow.parser.workflow_loader import load_workflow
 from lightflow.plugins.registry import Registry
 from lightflow.service.parameters import Given, complete, kept
@@ -41,13 +43,16 @@ class RunOptions(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """A workflow that has been read. `build` makes its dag for a run with these parameters."""
+    """A workflow that has been read. `build` makes its dag for a run with these parameters, and `outside` what it takes
+    from outside, which is looked for once, when the run starts.
+    """
 
     name: str
     settings: Settings
     path: str
     params: Mapping[str, Param] | None  # None: it declares none, and says nothing of what it takes
-    build: Callable[[Mapping[str, Any]], Dag]
+    build: Callable[[Mapping[str, Any], Outside], Dag]
+    look_outside: Callable[[], Outside]
 
 
 def load(path: str, options: RunOptions) -> Loaded:
@@ -59,15 +64,22 @@ def load(path: str, options: RunOptions) -> Loaded:
     if not is_script(path):
         spec = load_workflow(path)
         registry = Registry().with_files(spec.plugins)
-        build = partial(build_dag, spec, registry, options.db)
-        return Loaded(spec.name, spec.settings, path, spec.params, build)
+        build = partial(_build, spec, registry, options.db)
+        return Loaded(spec.name, spec.settings, path, spec.params, build, partial(look_outside, spec))
     from liteflow.scripts import choose, load_dags  # the rarer kind of workflow
 
     with script_errors(path):
         dags = load_dags(path)
         dag = dags[choose(path, [one.dag_id for one in dags], options.dag)]
     dag.db_path, dag.source = options.db, os.path.abspath(path)
-    return Loaded(dag.dag_id, Settings(mode="process"), path, dag.params, lambda values: dag)
+    return Loaded(dag.dag_id, Settings(mode="process"), path, dag.params, lambda values, outside: dag, lambda: NOTHING)
+
+
+def _build(spec: WorkflowSpec, registry: Registry, db: str, values: Mapping[str, Any], outside: Outside) -> Dag:
+    try:
+        return build_dag(spec, registry, db, values, outside)
+    except WorkflowError as error:
+        raise outside.masked(error) from None
 
 
 def run(path: str, options: RunOptions, *, resume: bool = False, notify: Notify) -> DagRun:
@@ -145,15 +157,19 @@ def _start(
     options: RunOptions,
     done: dict[str, float] | None = None,
     values: Mapping[str, Any] | None = None,
+    outside: Outside | None = None,
 ) -> DagRun:
     settings = loaded.settings
     if values is None:
         values = complete(loaded.params, options.params, loaded.path)
-    return loaded.build(values).run(
+    if outside is None:
+        outside = loaded.look_outside()
+    return loaded.build(values, outside).run(
         options.max_workers or settings.max_parallel_tasks,
         options.mode or settings.mode,
         run_id=options.run_id,
         params=values,
+        secrets=outside.secrets,
         log_dir=options.log_dir or settings.log_dir,
         fail_fast=settings.fail_fast if options.fail_fast is None else options.fail_fast,
         observers=_observers(loaded, options),
@@ -165,7 +181,9 @@ def _start(
 
 def _resume(loaded: Loaded, last: RunRecord, options: RunOptions, notify: Notify) -> DagRun:
     settings = loaded.settings
-    dag = loaded.build(kept(loaded.params, options.params, last.run_id, last.params))
+    values = kept(loaded.params, options.params, last.run_id, last.params)
+    outside = loaded.look_outside()
+    dag = loaded.build(values, outside)
     with collector_paused(), History(options.db) as history:
         finished = {task_id for task_id, _, status in history.statuses(last.run_id) if status == Status.SUCCESS}
         before = {row["id"]: row.get("digest") for row in history.graph_tasks(last.graph_digest)}
@@ -183,6 +201,7 @@ def _resume(loaded: Loaded, last: RunRecord, options: RunOptions, notify: Notify
         last.run_id,
         options.max_workers or settings.max_parallel_tasks,
         options.mode or settings.mode,
+        secrets=outside.secrets,
         log_dir=options.log_dir or settings.log_dir,
         fail_fast=settings.fail_fast if options.fail_fast is None else options.fail_fast,
         observers=_observers(loaded, options),
@@ -201,10 +220,11 @@ def _import(loaded: Loaded, saved: checkpoint.Checkpoint, options: RunOptions, n
         values = complete(loaded.params, options.params, loaded.path)
     else:
         values = kept(loaded.params, options.params, saved.run_id, saved.params)
-    tasks = loaded.build(values).tasks
+    outside = loaded.look_outside()
+    tasks = loaded.build(values, outside).tasks
     done = {name: seconds for name, seconds in saved.succeeded.items() if name in tasks}
     notify(f"{len(done)} of {len(tasks)} tasks are done according to {saved.path}")
-    return _start(loaded, options, done, values)
+    return _start(loaded, options, done, values, outside)
 
 
 def _observers(loaded: Loaded, options: RunOptions) -> list[Observer]:

@@ -47,6 +47,8 @@ class Outline(NamedTuple):
     settings: Settings
     params: Mapping[str, Param] | None = None  # None: it says nothing of what it takes
     values: Mapping[str, Any] = {}  # those of a run, where it is about one
+    secrets: tuple[str, ...] = ()  # their names
+    hidden: tuple[str, ...] = ()  # environment variables that hold one
 
     def for_run(self, values: Mapping[str, Any]) -> Outline:
         """The workflow as far as it is known before a run with these parameters."""
@@ -58,7 +60,7 @@ class Outline(NamedTuple):
 
         path = os.path.abspath(self.path)
         workflow = {"name": self.name, "dir": os.path.dirname(path), "file": path}
-        return _first_line(preview(task.template, values, workflow))
+        return _first_line(preview(task.template, values, workflow, self.hidden))
 
     def levels(self) -> list[list[OutlineTask]]:
         """What may run side by side, in order."""
@@ -89,7 +91,19 @@ def outline(path: str, dag: str | None = None) -> Outline:
         for task in spec.tasks.values()
     )
     graph = Graph({task.id: task.depends_on for task in tasks})
-    return Outline(spec.name, spec.description, path, False, tasks, graph, spec.settings, spec.params)
+    hidden = [one.secret.env or name for name, one in spec.secrets.items()]
+    return Outline(
+        spec.name,
+        spec.description,
+        path,
+        False,
+        tasks,
+        graph,
+        spec.settings,
+        spec.params,
+        secrets=tuple(spec.secrets),
+        hidden=tuple(hidden),
+    )
 
 
 def outlines(path: str) -> list[Outline]:

@@ -88,7 +88,7 @@ class AsyncLane(Lane):
     async def _attempt(self, work: Work) -> Outcome:
         import asyncio
 
-        output = AttemptOutput(work.log_path) if work.log_path is not None else None
+        output = AttemptOutput(work.log_path, self._info.masker) if work.log_path is not None else None
         destination.set(output)
         try:
             outcome = await Attempt(work, self._info).run_async(self._calls[work.task_id])

@@ -180,21 +180,22 @@ class Attempt:
 
     def returned(self, value: Any) -> Outcome:
         """The outcome of a function that returned. Raises PayloadError when the value cannot be stored."""
-        payload = None if value is None else encode(value, self._info.values_dir)
+        payload = None if value is None else encode(value, self._info.values_dir, self._info.masker)
         return self.outcome("SUCCESS", value=payload)
 
     def raised(self, error: BaseException) -> Outcome:
         """The outcome of a function that raised."""
         if isinstance(error, SkipTask):
-            return self.outcome("SKIPPED", error=ErrorInfo(one_line(safe_text(error)), "", ("SkipTask",)))
+            text = self._info.masked(safe_text(error))
+            return self.outcome("SKIPPED", error=ErrorInfo(one_line(text), "", ("SkipTask",)))
         if isinstance(error, SystemExit):
             if error.code is None or error.code == 0:
                 return self.outcome("SUCCESS")
             code = error.code & 0xFF if isinstance(error.code, int) else 1
-            return self.outcome("FAILED", error=describe(error), exit_code=code)
+            return self.outcome("FAILED", error=describe(error, self._info), exit_code=code)
         if isinstance(error, InputError):
-            return self.outcome("FAILED", error=ErrorInfo(one_line(str(error)), "", ("InputError",)))
-        return self.outcome("FAILED", error=describe(error))
+            return self.outcome("FAILED", error=ErrorInfo(one_line(self._info.masked(str(error))), "", ("InputError",)))
+        return self.outcome("FAILED", error=describe(error, self._info))
 
     def outcome(
         self,
@@ -214,11 +215,14 @@ class Attempt:
         return outcome if path is None else with_outputs(outcome, path, self._info)
 
 
-def with_outputs(outcome: Outcome, path: str | None, info: RunInfo, how: str | None = None) -> Outcome:
+def with_outputs(
+    outcome: Outcome, path: str | None, info: RunInfo, how: str | None = None, *, masked: bool = False
+) -> Outcome:
     """The outcome of an attempt with the values in its output file, which is removed; a failed one has none.
 
     What the function returned or pushed itself goes before. `how` says to take what was printed for the return value
-    (see `outputs.printed`), unless the file has one. A file that cannot be understood fails the attempt.
+    (see `outputs.printed`), unless the file has one; `masked` tells that a secret was in it. A file that cannot be
+    understood fails the attempt.
     """
     if path is not None and not exists(path):
         path = None
@@ -229,10 +233,10 @@ def with_outputs(outcome: Outcome, path: str | None, info: RunInfo, how: str | N
     if path is None and how is None:
         return outcome
     try:
-        found = {} if path is None else take(path, info.values_dir)
+        found = {} if path is None else take(path, info)
         value = found.pop("return_value", None)
         if how is not None and value is None:
-            value = printed(how, outcome.log_path, info.values_dir)
+            value = printed(how, outcome.log_path, info, masked=masked)
     except PayloadError as error:
         told = ErrorInfo(one_line(str(error)), "", ("PayloadError", "LiteflowError", "Exception"))
         return outcome._replace(verdict="FAILED", value=None, pushed=None, error=told)
@@ -297,16 +301,19 @@ def one_line(text: str, limit: int = MESSAGE_CHARACTERS) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-def describe(error: BaseException) -> ErrorInfo:
-    """An exception in words alone; never raises, whatever the exception's own methods do."""
+def describe(error: BaseException, info: RunInfo) -> ErrorInfo:
+    """An exception in words alone; never raises, whatever the exception's own methods do.
+
+    Secrets are masked before a text is cut: what is left of one would not be found any more.
+    """
     kind = type(error)
-    text = one_line(safe_text(error))
+    text = one_line(info.masked(safe_text(error)))
     name = "".join(kind.__name__)
     types = tuple("".join(base.__name__) for base in kind.__mro__ if base not in (BaseException, object))
-    return ErrorInfo(f"{name}: {text}" if text else name, _traceback_text(error), types)
+    return ErrorInfo(f"{name}: {text}" if text else name, _traceback_text(error, info), types)
 
 
-def _traceback_text(error: BaseException) -> str:
+def _traceback_text(error: BaseException, info: RunInfo) -> str:
     import traceback  # with linecache and tokenize: only a failure needs them
 
     try:
@@ -317,6 +324,7 @@ def _traceback_text(error: BaseException) -> str:
         except BaseException:  # noqa: BLE001 - even the frames cannot be shown (for example, recursion)
             frames = ""
         text = f"{frames}{type(error).__name__} (showing it raised {type(failed).__name__})\n"
+    text = info.masked(text)
     if len(text) <= TRACEBACK_CHARACTERS:
         return text
     half = TRACEBACK_CHARACTERS // 2 - 20

@@ -66,9 +66,9 @@ class CommandLane(Lane):
         try:
             body = completed(body, self._info, work)
         except LiteflowError as error:
-            self._inbox.post(failure(work, "FAILED", one_line(str(error))))
+            self._inbox.post(failure(work, "FAILED", one_line(self._info.masked(str(error)))))
             return
-        environ = {**body.env, **self._run_environment, **task_environment(self._info, work)}
+        environ = {**self._info.environment(body), **self._run_environment, **task_environment(self._info, work)}
         entry = self._running[work.node] = _Running(work)
         entry.output = environ.get("LIGHTFLOW_OUTPUT") if self._info.outputs_dir is not None else None
         try:
@@ -77,7 +77,9 @@ class CommandLane(Lane):
             )
         except (LiteflowError, ValueError) as error:
             del self._running[work.node]
-            self._inbox.post(failure(work, "FAILED", one_line(f"cannot start {body.argv[0]!r}: {error}")))
+            self._inbox.post(
+                failure(work, "FAILED", one_line(self._info.masked(f"cannot start {body.argv[0]!r}: {error}")))
+            )
             return
         if work.timeout_s is not None:
             late = partial(self._stop, entry, "TIMED_OUT", timeout_message(work), work.grace_s)
@@ -104,14 +106,15 @@ class CommandLane(Lane):
             outcome = self._outcome(entry, event)
         # By now the last process of the task is gone, so nobody writes any more.
         how = self._commands[entry.work.task_id].output
-        self._inbox.post(with_outputs(outcome, entry.output, self._info, how))
+        masked = event is not None and event.masked
+        self._inbox.post(with_outputs(outcome, entry.output, self._info, how, masked=masked))
 
     def _outcome(self, entry: _Running, event: Exited) -> Outcome:
         work, body = entry.work, self._commands[entry.work.task_id]
         verdict: Verdict
         message: str | None
         if event.error is not None:
-            verdict, message = "FAILED", one_line(event.error)
+            verdict, message = "FAILED", one_line(self._info.masked(event.error))
         elif entry.stopped is not None and event.ended_at >= entry.stopped_at:  # else it was over before
             verdict, message = entry.stopped
         elif event.code == 0:

@@ -29,7 +29,7 @@ def lane_of(body: Body, mode: str, *, has_timeout: bool) -> str:
         raise DefinitionError(f"there is no mode {mode!r}; there are {', '.join(MODES)}")
     if isinstance(body, Command):
         return "command"
-    if mode != "inline" and (has_timeout or body.cwd is not None or body.env):
+    if mode != "inline" and (has_timeout or body.cwd is not None or body.env or body.secrets):
         return "process"  # a thread cannot be killed, and has no folder or environment of its own
     return mode
 
@@ -58,6 +58,7 @@ class _Dispatcher:
         timeouts: bool,
     ) -> None:
         self._hub = hub
+        self._masker = info.masker
         self._inbox = inbox = Inbox()
         self._lane_names = lane_names
         self._lanes: dict[str, Lane] = {}
@@ -91,7 +92,7 @@ class _Dispatcher:
         if self._routes_streams:
             from liteflow.executors.streams import install
 
-            install()
+            install(info.masker)
         self._route: dict[int, Lane] = {}  # by node, for cancel
 
     def submit(self, work: Work) -> None:
@@ -149,7 +150,7 @@ class _Dispatcher:
             if self._routes_streams:
                 from liteflow.executors.streams import uninstall
 
-                uninstall()
+                uninstall(self._masker)
             self._inbox.close()
 
     def _end_processes(self, hub: Hub, grace_s: float) -> None:
@@ -193,10 +194,14 @@ def open_executor(
         claim_children: this process is the run's alone, so whatever it starts, from a thread too, ends with the run.
 
     Raises:
-        DefinitionError: an unknown mode; a value is to come from output that is not kept.
+        DefinitionError: an unknown mode; a value is to come from output that is not kept; secrets without a log_dir.
         ResourceError: no more processes or files are allowed.
     """
     lane_names = _lanes(bodies, mode, task_modes, timeouts)
+    if info.log_dir is None and info.masker is not None:
+        raise DefinitionError(
+            "a run with secrets needs a log_dir: they are masked in logs, and cannot be on the terminal"
+        )
     if info.log_dir is None:
         for task_id, body in bodies.items():
             if isinstance(body, Command) and body.output is not None:
@@ -215,6 +220,7 @@ def open_executor(
             partial(_program, calls, info),
             close_in_workers,
             claim_children=claim_children,
+            masker=info.masker,
         )
     return _Dispatcher(lane_names, bodies, info, hub, slots, timeouts=bool(timeouts))
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from socket import socket
 
 from liteflow.executors.inbox import Inbox
+from liteflow.masking import Masker
 from liteflow.processes import tree
 from liteflow.processes.client import (
     Exited,
@@ -41,7 +42,9 @@ class Hub:
         close_in_workers: Sequence[int],
         *,
         claim_children: bool = False,
+        masker: Masker | None = None,
     ) -> None:
+        self._masker = masker
         self._worker_main = worker_main
         self._program = program
         self._close_in_workers = tuple(close_in_workers)
@@ -72,7 +75,7 @@ class Hub:
                 return Guardian.execute(self._program(), close_in_workers=self._close_in_workers)
             except NotImportable:
                 pass
-        return Guardian.fork(self._worker_main, close_in_workers=self._close_in_workers)
+        return Guardian.fork(self._worker_main, close_in_workers=self._close_in_workers, masker=self._masker)
 
     def attach(self, inbox: Inbox) -> None:
         """Have the guardian's messages handled while the inbox waits."""
@@ -103,12 +106,19 @@ class Hub:
         return ticket
 
     def start_worker(
-        self, ended: Callable[[Exited | None], None], spool: Callable[[int], str | None], sock: socket
+        self,
+        ended: Callable[[Exited | None], None],
+        spool: Callable[[int], str | None],
+        sock: socket,
+        log_path: str | None = None,
     ) -> Ticket:
-        """Fork a worker; `spool` names its output file. Raises LiteflowError when there is no guardian to do it."""
+        """Fork a worker; `spool` names its output file, unless the guardian shall write `log_path` for it.
+
+        Raises LiteflowError when there is no guardian to do it.
+        """
         guardian = self._alive()
         ticket = self._new_ticket(ended)
-        guardian.start_worker(ticket.number, spool(ticket.number), sock)
+        guardian.start_worker(ticket.number, spool(ticket.number), sock, log_path)
         self._catch_up()
         return ticket
 

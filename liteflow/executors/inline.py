@@ -14,7 +14,7 @@ def run_here(body: Call, work: Work, info: RunInfo) -> Outcome:
     """Run one attempt in this thread, its output routed to its log."""
     if work.log_path is None:
         return Attempt(work, info).run(body)
-    output = AttemptOutput(work.log_path)
+    output = AttemptOutput(work.log_path, info.masker)
     token = destination.set(output)
     try:
         outcome = Attempt(work, info).run(body)

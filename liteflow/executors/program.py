@@ -35,7 +35,7 @@ def make_program(calls: Mapping[str, Call], info: RunInfo) -> Program:
         argument = pickle.dumps((described, info))
     except Exception as error:  # noqa: BLE001 - __reduce__ is the user's code
         raise NotImportable(f"the parameters of the run cannot be pickled ({error})") from None
-    return Program(serve.__module__, serve.__name__, argument)
+    return Program(serve.__module__, serve.__name__, argument, info.secrets)
 
 
 class _Decorated:

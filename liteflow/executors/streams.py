@@ -1,7 +1,8 @@
 """What Python tasks in threads print: sys.stdout and sys.stderr, routed to the log of the attempt that writes.
 
-While a run is open the two streams are proxies. What is written outside a task goes to the real stream. Several
-runs in one process share the proxies; the last one to close puts the real streams back.
+While a run is open the two streams are proxies. What is written outside a task, or by a thread that a task has
+started, goes to the real stream, without the secrets of the runs that are open. Several runs in one process share the
+proxies; the last one to close puts the real streams back.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import threading
 from contextvars import ContextVar
 from typing import Any, TextIO
 
+from liteflow.masking import Masker
 from liteflow.processes.output import Log
 
 _PENDING_CHARACTERS = 8192
@@ -20,8 +22,8 @@ _PENDING_CHARACTERS = 8192
 class AttemptOutput:
     """The output of one attempt: whole lines as they come, the rest at the end. Any thread may write."""
 
-    def __init__(self, path: str) -> None:
-        self._log = Log(path)
+    def __init__(self, path: str, masker: Masker | None = None) -> None:
+        self._log = Log(path, masker=masker)
         self._pending: list[str] = []
         self._pending_size = 0
         self._lock = threading.Lock()
@@ -91,6 +93,8 @@ class _Proxy(io.TextIOBase):
     def write(self, text: str, /) -> int:
         output = destination.get()
         if output is None:
+            for masker in _maskers:
+                text = masker.text(text)
             return self.real.write(text)
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
@@ -138,23 +142,28 @@ class _Proxy(io.TextIOBase):
 
 _lock = threading.Lock()
 _users = 0
+_maskers: list[Masker] = []
 _installed: tuple[_Proxy, _Proxy] | None = None
 
 
-def install() -> None:
+def install(masker: Masker | None = None) -> None:
     """Route the streams; every call needs one `uninstall`."""
     global _users, _installed
     with _lock:
+        if masker is not None:
+            _maskers.append(masker)
         _users += 1
         if _users == 1 and sys.stdout is not None and sys.stderr is not None:
             _installed = _Proxy(sys.stdout, at_once=False), _Proxy(sys.stderr, at_once=True)
             sys.stdout, sys.stderr = _installed
 
 
-def uninstall() -> None:
+def uninstall(masker: Masker | None = None) -> None:
     """Put the real streams back when nobody routes any more, unless someone else has replaced them since."""
     global _users, _installed
     with _lock:
+        if masker is not None:
+            _maskers.remove(masker)
         _users -= 1
         if _users == 0 and _installed is not None:
             if sys.stdout is _installed[0]:

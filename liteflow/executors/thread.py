@@ -172,7 +172,9 @@ class ThreadLane(Lane):
             try:
                 outcome = run_here(self._calls[work.task_id], work, self._info)
             except BaseException as error:  # noqa: BLE001 - no attempt is lost, not even for want of memory
-                outcome = failure(work, "FAILED", one_line(f"{type(error).__name__}: {safe_text(error)}"))
+                outcome = failure(
+                    work, "FAILED", one_line(self._info.masked(f"{type(error).__name__}: {safe_text(error)}"))
+                )
             self._pace.took(outcome.ended_at - began)
             if self._book.claim(entry):
                 self._inbox.post(outcome)

@@ -167,10 +167,38 @@ class Spool:
         return self._log_path, True
 
 
+class Piped:
+    """The worker's descriptors 1 and 2 in a run with secrets: a pipe to the guardian, which masks what comes."""
+
+    def __init__(self) -> None:
+        self.stdout = _text_stream(self, write_through=False)
+        self.stderr = _text_stream(self, write_through=True)
+
+    def begin(self, log_path: str | None) -> None:
+        sys.stdout, sys.stderr = self.stdout, self.stderr
+
+    def write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[os.write(1, rest) :]
+            except OSError:
+                return
+
+    def end(self) -> tuple[str | None, bool]:
+        """Nothing of the task stays: such a worker has one task only."""
+        try:
+            self.stdout.flush()
+            self.stderr.flush()
+        except (OSError, ValueError):
+            pass
+        return None, False
+
+
 class _SpoolBytes(io.RawIOBase):
     """`sys.stdout.buffer` of a worker."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Spool | Piped) -> None:
         self._spool = spool
 
     def writable(self) -> bool:
@@ -185,7 +213,7 @@ class _SpoolBytes(io.RawIOBase):
         return len(raw)
 
 
-def _text_stream(spool: Spool, *, write_through: bool) -> io.TextIOWrapper:
+def _text_stream(spool: Spool | Piped, *, write_through: bool) -> io.TextIOWrapper:
     return io.TextIOWrapper(
         _SpoolBytes(spool),  # type: ignore[arg-type]
         encoding="utf-8",
@@ -279,7 +307,7 @@ class _Worker:
         self._pid = os.getpid()
         os.environ.update(run_environment(self._info))
         signal.signal(signal.SIGTERM, self._on_term)
-        self._spool = Spool(spool_path)
+        self._spool = Spool(spool_path) if self._info.masker is None else Piped()
         self._surroundings = _Surroundings()
 
     def _on_term(self, number: int, frame: FrameType | None) -> None:
@@ -325,7 +353,7 @@ class _Worker:
         attempt = Attempt(work, self._info)
         try:
             body = attempt.completed(body)
-            self._surroundings.arrange(body.cwd, body.env, told)
+            self._surroundings.arrange(body.cwd, self._info.environment(body), told)
         except (OSError, ValueError, LiteflowError) as error:
             return attempt.raised(error)
         return attempt.run(body)

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from liteflow.errors import ResourceError
+from liteflow.masking import Masker
 from liteflow.processes import tree
 from liteflow.processes.frames import Channel, close_quietly
 from liteflow.processes.guardian import WorkerMain, serve
@@ -35,6 +36,7 @@ class Exited(NamedTuple):
     ended_at: float
     output_bytes: int
     error: str | None  # why it could not be started
+    masked: bool  # a secret was in its output
 
 
 class NotImportable(Exception):
@@ -47,6 +49,7 @@ class Program(NamedTuple):
     module: str
     function: str
     argument: bytes
+    secrets: Mapping[str, str] | None = None  # to be masked; they travel over the control socket
 
 
 #: Sockets that no fork of this process may keep open: a child that outlived us would hide our death.
@@ -100,7 +103,9 @@ class Guardian:
         self._dead = False
 
     @classmethod
-    def fork(cls, worker_main: WorkerMain, *, close_in_workers: Sequence[int] = ()) -> Guardian:
+    def fork(
+        cls, worker_main: WorkerMain, *, close_in_workers: Sequence[int] = (), masker: Masker | None = None
+    ) -> Guardian:
         """Fork a guardian that has the whole program in memory. Best done while there is one thread only.
 
         Raises:
@@ -121,7 +126,7 @@ class Guardian:
             raise ResourceError(f"the guardian process cannot be started: {error.strerror}") from None
         if pid == 0:
             ours.close()
-            serve(theirs, session, worker_main, close_in_workers)
+            serve(theirs, session, worker_main, close_in_workers, masker)
         theirs.close()
         return cls(ours, pid, session)
 
@@ -151,7 +156,8 @@ class Guardian:
         return guardian
 
     def _introduce(self, program: Program, descriptors: list[int]) -> None:
-        message = ("init", self.session, *program)
+        secrets = None if program.secrets is None else dict(program.secrets)
+        message = ("init", self.session, *program[:3], secrets)
         if descriptors:
             self._control.send_descriptors(message, descriptors, self._wait)
         else:
@@ -186,9 +192,14 @@ class Guardian:
         """Start a command; Started and Exited will tell of it. `log_path` None: it writes where we write."""
         self._send(("command", ticket, list(argv), cwd, dict(environ), log_path))
 
-    def start_worker(self, ticket: int, spool_path: str | None, sock: socket.socket) -> None:
-        """Fork a worker that has this socket; Started and Exited will tell of it."""
-        self._control.send_descriptors(("worker", ticket, spool_path), [sock.fileno()], self._wait)
+    def start_worker(
+        self, ticket: int, spool_path: str | None, sock: socket.socket, log_path: str | None = None
+    ) -> None:
+        """Fork a worker that has this socket; Started and Exited will tell of it.
+
+        With `log_path` what it writes goes there, through the guardian; it then has no spool.
+        """
+        self._control.send_descriptors(("worker", ticket, spool_path, log_path), [sock.fileno()], self._wait)
 
     def stop(self, ticket: int, grace_s: float) -> None:
         """SIGTERM to the ticket's process group; after `grace_s` seconds kill its whole tree."""

@@ -3,10 +3,14 @@
 It is a child subreaper: whatever a task leaves behind comes back to it. The closing of its control socket is how
 it learns that the orchestrator is dead; it then ends everything it ever started, and itself.
 
-Messages in:  ("command", ticket, argv, cwd, environ, log_path) · ("worker", ticket, spool_path) with a socket ·
-              ("stop", ticket, grace_s) · ("goodbye",)
-Messages out: ("started", ticket, pid) · ("exited", ticket, code, started_at, ended_at, output_bytes, error);
-              `code` is -N for signal N, times are epoch seconds, `error` tells why a command could not start.
+Messages in:  ("command", ticket, argv, cwd, environ, log_path) · ("worker", ticket, spool_path, log_path) with a
+              socket · ("stop", ticket, grace_s) · ("goodbye",)
+Messages out: ("started", ticket, pid) · ("exited", ticket, code, started_at, ended_at, output_bytes, error, masked);
+              `code` is -N for signal N, times are epoch seconds, `error` tells why a command could not start,
+              `masked` whether a secret was in the output.
+
+In a run with secrets everything that tasks write passes through here and is masked; a worker has one task then, and a
+pipe to the task's log instead of a file of its own.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from liteflow.masking import Masker
 from liteflow.processes import tree
 from liteflow.processes.frames import Channel, close_quietly
 from liteflow.processes.output import Log
@@ -80,7 +85,9 @@ class Guardian:
         session: int,
         worker_main: WorkerMain,
         close_in_workers: Sequence[int] = (),
+        masker: Masker | None = None,
     ) -> None:
+        self._masker = masker
         self._control = Channel(control)
         self._session = session
         self._worker_main = worker_main
@@ -182,8 +189,7 @@ class Guardian:
         pipe = write_end = -1
         try:
             if log_path is not None:
-                pipe, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-                os.set_blocking(write_end, True)
+                pipe, write_end = _pipe()
             self._tagger.put_on(tree.make_tag(self._session, ticket))
             try:
                 pid = self._spawner.spawn(argv, cwd, environ, write_end if log_path is not None else None)
@@ -193,30 +199,41 @@ class Guardian:
             close_quietly(pipe)
             code = error.exit_code if isinstance(error, SpawnError) else 126
             text = str(error) if isinstance(error, SpawnError) else f"cannot start {argv[0]!r}: {error.strerror}"
-            self._control.put(("exited", ticket, code, started_at, time.time(), 0, text))
+            self._control.put(("exited", ticket, code, started_at, time.time(), 0, text, False))
             return
         finally:
             close_quietly(write_end)
-        log = Log(log_path) if log_path is not None else None
+        log = Log(log_path, masker=self._masker) if log_path is not None else None
         self._add(_Main(ticket, pid, started_at, pipe=pipe, log=log))
 
-    def _start_worker(self, ticket: int, spool_path: str | None) -> None:
+    def _start_worker(self, ticket: int, spool_path: str | None, log_path: str | None) -> None:
         end = self._control.descriptors.pop(0)
         started_at = time.time()
+        pipe = write_end = -1
         self._tagger.put_on(tree.make_tag(self._session, ticket))
         try:
+            if log_path is not None:
+                pipe, write_end = _pipe()
             pid = os.fork()
         except OSError as error:
             self._tagger.take_off()
             text = f"a worker process cannot be started: {error.strerror}"
-            self._control.put(("exited", ticket, 126, started_at, time.time(), 0, text))
-            os.close(end)
+            self._control.put(("exited", ticket, 126, started_at, time.time(), 0, text, False))
+            for fd in (end, pipe, write_end):
+                close_quietly(fd)
             return
         if pid == 0:  # the tag stays on: whatever the worker starts inherits it
+            if log_path is not None:
+                os.dup2(write_end, 1)
+                os.dup2(write_end, 2)
+                os.close(write_end)
+                os.close(pipe)
             self._be_worker(end, spool_path)
         self._tagger.take_off()
         os.close(end)
-        self._add(_Main(ticket, pid, started_at, spool=spool_path))
+        close_quietly(write_end)
+        log = Log(log_path, masker=self._masker) if log_path is not None else None
+        self._add(_Main(ticket, pid, started_at, pipe=pipe, log=log, spool=spool_path))
 
     def _be_worker(self, end: int, spool_path: str | None) -> None:
         """In the fresh fork: let go of everything that is the guardian's, then work. Does not return."""
@@ -274,17 +291,18 @@ class Guardian:
 
     # Output
 
-    def _read(self, main: _Main) -> None:
-        """Read what one pipe holds now; one turn, so that a loud task does not starve the others."""
+    def _read(self, main: _Main) -> bool:
+        """Read what one pipe holds now; one turn, so that a loud task does not starve the others. Was there any?"""
         try:
             data = os.read(main.pipe, _PIPE_READ_BYTES)
         except BlockingIOError:
-            return
+            return False
         if data:
             assert main.log is not None
             main.log.write(data)
         else:
             self._close_pipe(main)
+        return bool(data)
 
     def _close_pipe(self, main: _Main) -> None:
         if main.pipe >= 0:
@@ -371,21 +389,17 @@ class Guardian:
     def _report(self, main: _Main, status: int) -> None:
         ended_at = time.time()
         for _ in range(_DRAIN_READS):
-            if main.pipe < 0:
-                break
-            before = main.log.written if main.log else 0
-            self._read(main)
-            if main.log and main.log.written == before:
+            if main.pipe < 0 or not self._read(main):
                 break
         self._close_pipe(main)
-        written = 0
+        written, masked = 0, False
         if main.log is not None:
             main.log.close()
-            written = main.log.written
+            written, masked = main.log.written, main.log.masked
         _delete_if_empty(main.spool)
         self._tell_started()
         code = os.waitstatus_to_exitcode(status)
-        self._control.put(("exited", main.ticket, code, main.started_at, ended_at, written, None))
+        self._control.put(("exited", main.ticket, code, main.started_at, ended_at, written, None, masked))
 
     def _sweep_all(self) -> None:
         """End every process of this session and every descendant, tagged or not; reap them."""
@@ -401,6 +415,13 @@ class Guardian:
                 main.log.close()
 
 
+def _pipe() -> tuple[int, int]:
+    """A pipe whose reader never waits."""
+    pipe, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    os.set_blocking(write_end, True)
+    return pipe, write_end
+
+
 def _delete_if_empty(path: str | None) -> None:
     if path is not None:
         try:
@@ -414,13 +435,19 @@ def _nothing(number: int, frame: object) -> None:
     """A handler must be there for the wake-up descriptor to be written to."""
 
 
-def serve(control: socket.socket, session: int, worker_main: WorkerMain, close_in_workers: Sequence[int]) -> NoReturn:
+def serve(
+    control: socket.socket,
+    session: int,
+    worker_main: WorkerMain,
+    close_in_workers: Sequence[int],
+    masker: Masker | None = None,
+) -> NoReturn:
     """Be the guardian in a freshly forked process; nothing of the program it was forked from runs again."""
     code = 70
     try:
         os.setsid()
         gc.freeze()  # a collection would only copy the program's pages
-        Guardian(control, session, worker_main, close_in_workers).run()
+        Guardian(control, session, worker_main, close_in_workers, masker).run()
         code = 0
     except BaseException:  # noqa: BLE001 - a bug of ours: said on stderr, then the process ends whatever it was
         sys.excepthook(*sys.exc_info())
@@ -431,7 +458,7 @@ def serve(control: socket.socket, session: int, worker_main: WorkerMain, close_i
 def main() -> NoReturn:
     """Be the guardian in a fresh interpreter whose standard input is the control socket.
 
-    The first message is ("init", session, module, function, pickled_argument) with the descriptors to hold;
+    The first message is ("init", session, module, function, pickled_argument, secrets) with the descriptors to hold;
     the answer is ("ready",), or ("failed", text) when the program cannot be imported.
     """
     control = socket.socket(fileno=os.dup(0))
@@ -445,7 +472,7 @@ def main() -> NoReturn:
         messages = channel.take_with_descriptors()
     if not messages:
         os._exit(0)
-    _, session, module, function, argument = messages[0]
+    _, session, module, function, argument, secrets = messages[0]
     import pickle
 
     try:
@@ -455,4 +482,4 @@ def main() -> NoReturn:
         channel.send(("failed", f"{type(error).__name__}: {error}"))
         os._exit(1)
     channel.send(("ready",))
-    serve(control, session, worker_main, channel.descriptors)
+    serve(control, session, worker_main, channel.descriptors, None if secrets is None else Masker(secrets))

@@ -10,6 +10,8 @@ import os
 import stat
 from typing import BinaryIO
 
+from liteflow.masking import Masker
+
 HEAD_BYTES = 48 * 1024 * 1024
 TAIL_BYTES = 16 * 1024 * 1024
 _SLACK_BYTES = 32 * 1024 * 1024  # a long output is cut this much at a time: rewriting the tail costs
@@ -92,10 +94,16 @@ class Bounds:
 
 
 class Log:
-    """An output file that exists once something was written. A disk that takes no more loses output, not the task."""
+    """An output file that exists once something was written. A disk that takes no more loses output, not the task.
 
-    def __init__(self, path: str, head: int = HEAD_BYTES, tail: int = TAIL_BYTES) -> None:
+    With a masker nothing reaches the file that may be a secret or the beginning of one.
+    """
+
+    def __init__(
+        self, path: str, head: int = HEAD_BYTES, tail: int = TAIL_BYTES, *, masker: Masker | None = None
+    ) -> None:
         self.path = path
+        self._mask = None if masker is None else masker.stream()
         self.written = 0
         self._head = head
         self._tail = tail
@@ -107,6 +115,17 @@ class Log:
 
     def write(self, data: bytes) -> None:
         """Append bytes. Never raises: what the disk refuses is counted and noted in the file later."""
+        if self._mask is None:
+            self._append(data)
+        elif ready := self._mask.feed(data):
+            self._append(ready)
+
+    @property
+    def masked(self) -> bool:
+        """Was there a secret in what was written?"""
+        return self._mask is not None and self._mask.masked > 0
+
+    def _append(self, data: bytes) -> None:
         try:
             if self._bounds is None:
                 self._fd = open_log(self.path)
@@ -132,6 +151,8 @@ class Log:
 
     def close(self) -> None:
         """Cut the file to its bounds and let go of it."""
+        if self._mask is not None and (rest := self._mask.end()):
+            self._append(rest)
         if self._bounds is None:
             return
         try:

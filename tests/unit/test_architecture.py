@@ -16,9 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
 #: An entry is a module or a folder; every module of both packages must be in one.
 LAYERS: list[set[str]] = [
     {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.rules", "liteflow.retry"}
-    | {"liteflow.collector"},
+    | {"liteflow.collector", "liteflow.looking", "liteflow.masking"},
     {
         "liteflow.digest",
+        "liteflow.dotenv",
         "liteflow.graph",
         "liteflow.locks",
         "liteflow.owner",
@@ -27,6 +28,7 @@ LAYERS: list[set[str]] = [
         "liteflow.schema",
         "liteflow.signature",
         "liteflow.picture",
+        "liteflow.secrets",
     },
     {"liteflow.plan", "liteflow.work", "liteflow.database", "liteflow.mermaid", "liteflow.processes"},
     {"liteflow.turn", "liteflow.outputs", "liteflow.program"},

@@ -17,6 +17,8 @@ TREE: list[tuple[type[errors.LiteflowError], tuple[type, ...], int]] = [
     (errors.ScriptError, (errors.DefinitionError,), 2),
     (errors.RunFailed, (errors.LiteflowError,), 1),
     (errors.ParamError, (errors.DefinitionError, ValueError), 2),
+    (errors.SecretError, (errors.DefinitionError, ValueError), 2),
+    (errors.DotenvError, (errors.DefinitionError, ValueError), 2),
     (errors.PayloadError, (errors.LiteflowError,), 1),
     (errors.InputError, (errors.LiteflowError,), 1),
     (errors.StoreError, (errors.LiteflowError,), 3),

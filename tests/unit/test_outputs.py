@@ -16,6 +16,9 @@ from liteflow import outputs
 from liteflow.errors import PayloadError, ResourceError
 from liteflow.outputs import make_folder, parse, printed, remove_folder, take
 from liteflow.payload import decode
+from liteflow.work import RunInfo
+
+INFO = RunInfo("r", "d", "/nowhere/state.db", None)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +131,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 
 def taken(path: Path) -> dict[str, Any]:
-    return {name: decode(payload) for name, payload in take(str(path), None).items()}
+    return {name: decode(payload) for name, payload in take(str(path), INFO).items()}
 
 
 def test_a_file_is_taken_once(tmp_path: Path) -> None:
@@ -173,14 +176,14 @@ def test_a_file_that_is_none(tmp_path: Path, make: Any, words: str) -> None:
     path = tmp_path / "f"
     make(path)
     with pytest.raises(PayloadError, match=words):
-        take(str(path), None)
+        take(str(path), INFO)
     assert path.is_dir() or not os.path.lexists(path)
 
 
 def test_large_values_go_to_files(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_text(f"a={'x' * 11_000_000}\n")
-    payload = take(str(path), str(tmp_path / "values"))["a"]
+    payload = take(str(path), INFO._replace(values_dir=str(tmp_path / "values")))["a"]
     assert payload.file is not None
     assert len(decode(payload)) == 11_000_000
 
@@ -221,7 +224,7 @@ def test_the_folder_is_private_and_made_anew(tmp_path: Path) -> None:
 def test_the_last_line(tmp_path: Path, log: bytes, value: str | None) -> None:
     path = tmp_path / "log"
     path.write_bytes(log)
-    payload = printed("last_line", str(path), None)
+    payload = printed("last_line", str(path), INFO)
     assert (None if payload is None else decode(payload)) == value
 
 
@@ -243,17 +246,17 @@ def test_what_was_printed_is_something_else(tmp_path: Path, how: str, log: bytes
     path = tmp_path / "log"
     path.write_bytes(log)
     with pytest.raises(PayloadError, match=words):
-        printed(how, str(path), None)
+        printed(how, str(path), INFO)
 
 
 def test_printed_json(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text('{\n "rows": [1, 2.5]\n}\n')
-    payload = printed("json", str(path), None)
+    payload = printed("json", str(path), INFO)
     assert payload is not None
     assert decode(payload) == {"rows": [1, 2.5]}
-    assert printed("last_line", None, None) is None
+    assert printed("last_line", None, INFO) is None
     with pytest.raises(PayloadError, match="nothing was printed"):
-        printed("json", None, None)
+        printed("json", None, INFO)
     with pytest.raises(PayloadError, match="cannot be read"):
-        printed("json", str(tmp_path / "gone"), None)
+        printed("json", str(tmp_path / "gone"), INFO)

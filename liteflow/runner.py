@@ -15,9 +15,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
-from liteflow.errors import OwnerDied
+from liteflow.control import NO_CONTROL, Control, Decider, WrongDecision
+from liteflow.errors import LiteflowError, OwnerDied
 from liteflow.executors import Executor, open_executor
+from liteflow.gates import Gates, Step, decided, judged
 from liteflow.graph import Graph
+from liteflow.hooks import Hooks, HookSpec
 from liteflow.locks import LockFile
 from liteflow.outputs import make_folder, outputs_dir, remove_folder
 from liteflow.payload import Payload, spill_dir
@@ -28,7 +31,7 @@ from liteflow.rules import TriggerRule
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.store import Kept, NewInstance, NewRun, Store
 from liteflow.turn import NOT_BEGUN
-from liteflow.work import Body, ErrorInfo, Outcome, Ref, RunInfo, Work, input_name
+from liteflow.work import Body, Command, ErrorInfo, Outcome, Ref, RunInfo, Work, input_name
 
 _TICK_S: Final = 0.25  # how soon a request of another process is seen
 _CACHED_VALUE_BYTES: Final = 65536  # larger values are read again from the store by each consumer
@@ -54,6 +57,11 @@ class Program(NamedTuple):
     description: str = ""
     source: str | None = None
     reads: Mapping[int, Sequence[tuple[int, Ref]]] = {}  # the other values of upstreams that a task takes
+    control: Control = NO_CONTROL
+    deciders: Mapping[int, Decider] = {}
+    gates: Mapping[int, Sequence[Step]] = {}
+    hooks: Mapping[int, Mapping[str, HookSpec]] = {}  # by task and event; the run's own under THE_RUN
+    limits: Mapping[str, float] = {}  # timeouts of hooks, by their ids
 
 
 class Options(NamedTuple):
@@ -144,14 +152,14 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
             mode=options.mode,
             slots=options.max_workers,
             task_modes=program.modes,
-            timeouts=[program.graph.ids[node] for node in program.timeouts],
+            timeouts=[*(program.graph.ids[node] for node in program.timeouts), *program.limits],
             close_in_workers=(locks.fd,),
             claim_children=options.claim_children,
         )
         stack.callback(executor.close, 0.0)
         store = Store(options.db_path, locks, options.durability)
         stack.callback(store.close)
-        loop = _Loop(program, options, store, executor, outputs)
+        loop = _Loop(program, options, store, executor, info)
         loop.own(resume)
         try:
             with _signals(loop):
@@ -163,11 +171,12 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
 
 
 class _Loop:
-    def __init__(self, program: Program, options: Options, store: Store, executor: Executor, outputs: str) -> None:
+    def __init__(self, program: Program, options: Options, store: Store, executor: Executor, info: RunInfo) -> None:
         self._program = program
         self._ids = program.graph.ids
         self._options = options
-        self._outputs_dir = outputs
+        self._info = info
+        self._outputs_dir = info.outputs_dir or ""
         self._store = store
         self._executor = executor
         self._observers = list(options.observers)
@@ -178,6 +187,7 @@ class _Loop:
         self._ending: set[int] = set()  # running tasks that were told to stop
         self._signals: list[int] = []
         self._seen_signals = 0
+        self._seen_request = 0
         self._told_stopping = False
         self._looked_at = 0.0
         self._stamp = (0, "")  # a second and how log files write it
@@ -225,6 +235,7 @@ class _Loop:
             self._store.create(new, self._executor.session)
             for task_id in options.done:
                 done[graph.index[task_id]], attempts[graph.index[task_id]] = "SUCCESS", 1
+        skips = self._decided(done) if resume and program.deciders else None
         self.plan = Plan(
             graph,
             retries=program.retries,
@@ -233,11 +244,32 @@ class _Loop:
             attempts=attempts,
             fail_fast=options.fail_fast,
             seed=options.run_id,
+            control=program.control,
+            skips=skips,
         )
+        self._ids = self.plan.task_ids
         self._turn = self._store.turn
+        self._hooks = Hooks(program.hooks, self.plan, self._turn)
+        self._gates = Gates(program.gates, self.plan, self._store, self._hooks, self._info)
         make_folder(self._outputs_dir)  # now that the run is ours
         self._tell("run_began", program, options, done)
+        self._hooks.open(self._store.hooks() if resume else (), time.time())
         self._store_moves(self.plan.opening, time.time())
+
+    def _decided(self, done: dict[int, TaskStatus]) -> dict[int, Mapping[int, str]]:
+        """What the decisions of an earlier part of the run skip. One that makes no sense any more is made again."""
+        found: dict[int, Mapping[int, str]] = {}
+        program = self._program
+        for node, decider in program.deciders.items():
+            if done.get(node) == "SUCCESS":
+                task_id = self._ids[node]
+                command = isinstance(program.bodies[task_id], Command)
+                value, kept = self._store.value(task_id), program.control.teardowns
+                try:
+                    found[node] = decided(decider, node, value, program.graph, kept, command=command)
+                except (WrongDecision, LiteflowError):
+                    del done[node]
+        return found
 
     def _claim(self, instances: Iterable[NewInstance], snapshot: tuple[str, str]) -> tuple[dict[str, Kept], int | None]:
         """Take the run over; where its owner is dead and its guardian still at the killing, wait for that."""
@@ -255,6 +287,8 @@ class _Loop:
     def run(self) -> Result:
         plan, store, executor = self.plan, self._store, self._executor
         while True:
+            if plan.finished and not plan.halted and self._hooks:
+                self._hooks.close(plan.result(), plan.stopped, time.time())  # the run's own: they come last
             starting = self._take_ready()  # 1. what may start
             over = plan.finished
             if over:
@@ -269,9 +303,19 @@ class _Loop:
                 result = Result(plan.result(), plan.stopped, self._signals[0] if self._signals else None)
                 self._tell("run_ended", result.status, result.reason)
                 return result
-            for outcome in executor.wait(self._patience()):  # 4. reap what has finished
+            asked = self._resolve()  # 4. what tasks ask before they start, now that what it is about is stored
+            for outcome in executor.wait(0.0 if asked else self._patience()):  # 5. reap what has finished
                 self._finish(outcome)
-            self._tick()  # 5. signals, requests
+            self._tick()  # 6. signals, requests
+
+    def _resolve(self) -> bool:
+        """Answer the tasks that ask; whether there were any."""
+        if not self._program.gates:
+            return False
+        now = time.time()
+        asked, moves = self._gates.resolve(now)
+        self._store_moves(moves, now)
+        return asked
 
     def _take_ready(self) -> list[tuple[int, str | None]]:
         """Tasks that may start now, each with its log file; the intent to start them is buffered."""
@@ -282,12 +326,12 @@ class _Loop:
             node = plan.take(now)
             if node is None:
                 break
-            task_id, attempt = self._ids[node], plan.attempts[node]
+            task_id, index, attempt = self._ids[node], plan.map_indexes[node], plan.attempts[node]
             log_path = self._log_path(task_id, attempt, wall)
             previous = self._before(node)
-            self._turn.began(task_id, -1, attempt, previous, log_path, wall)
+            self._turn.began(task_id, index, attempt, previous, log_path, wall)
             if self._observers:
-                self._changes.append(Change(task_id, -1, attempt, previous, "RUNNING", None, wall, log_path))
+                self._changes.append(Change(task_id, index, attempt, previous, "RUNNING", None, wall, log_path))
             starting.append((node, log_path))
         return starting
 
@@ -300,7 +344,9 @@ class _Loop:
         return 0 if self._options.fail_fast else self._executor.ahead
 
     def _work(self, node: int, log_path: str | None) -> Work:
-        program, ids = self._program, self._ids
+        program, ids, plan = self._program, self._ids, self.plan
+        if node >= len(program.graph):
+            return self._hook_work(node, log_path)
         upstreams = program.inputs.get(node)
         inputs = {ids[above]: self._value(above) for above in upstreams} if upstreams else None
         for above, ref in program.reads.get(node, ()):
@@ -310,19 +356,32 @@ class _Loop:
         return Work(
             node,
             ids[node],
-            -1,
-            self.plan.attempts[node],
+            plan.map_indexes[node],
+            plan.attempts[node],
             inputs,
             program.timeouts.get(node),
             program.graces.get(node, self._options.grace_s),
             log_path,
         )
 
+    def _hook_work(self, node: int, log_path: str | None) -> Work:
+        hook, plan = self._hooks.spec(node), self.plan
+        found = ((ref, self._store.value(self._ids[above], key=ref.key)) for above, ref in hook.reads)
+        inputs = {input_name(ref): payload for ref, payload in found if payload is not None}
+        grace = self._options.grace_s if hook.grace_s is None else hook.grace_s
+        told = self._hooks.told(node).variables()
+        index, attempt = plan.map_indexes[node], plan.attempts[node]
+        return Work(node, hook.task_id, index, attempt, inputs or None, hook.timeout_s, grace, log_path, told)
+
     def _finish(self, outcome: Outcome) -> None:
-        node, value, plan, inputs = outcome.node, outcome.value, self.plan, self._program.inputs
-        error = outcome.error or _NO_ERROR
+        node, plan, inputs = outcome.node, self.plan, self._program.inputs
+        skips: Mapping[int, str] | None = None
+        if node in self._program.deciders:
+            command = isinstance(self._program.bodies[self._ids[node]], Command)
+            outcome, skips = judged(self._program.deciders[node], outcome, plan, command=command)
+        value, error = outcome.value, outcome.error or _NO_ERROR
         self._ending.discard(node)
-        self._turn.ended(self._ids[node], -1, outcome)
+        self._turn.ended(self._ids[node], plan.map_indexes[node], outcome)
         if value is not None and node in self._readers and value.size <= _CACHED_VALUE_BYTES:
             self._values[node] = value
         moves = plan.finish(
@@ -332,8 +391,11 @@ class _Loop:
             reason=error.message or None,
             error_types=error.types,
             exit_code=outcome.exit_code,
+            skips=skips,
         )
         self._store_moves(moves, outcome.ended_at, outcome)
+        if node >= len(plan.graph):
+            self._hook_ended(node, outcome)
         if node in inputs and plan.status[node] != "UP_FOR_RETRY":
             for above in inputs[node]:
                 self._readers[above] -= 1
@@ -342,15 +404,24 @@ class _Loop:
         if plan.stopped is not None:
             self._end_running(None)
 
+    def _hook_ended(self, node: int, outcome: Outcome) -> None:
+        self._hooks.ended(node, outcome.ended_at)
+        moves: list[Move] = []
+        self._gates.heard(node, outcome, moves)
+        self._store_moves(moves, outcome.ended_at)
+
     def _store_moves(self, moves: Sequence[Move], now: float, outcome: Outcome | None = None) -> None:
         """Buffer changes of state; the first one is of the task whose attempt ended."""
         for node, before, status, attempt, reason in moves:
             previous: TaskStatus = "PENDING" if before == "QUEUED" else before  # QUEUED is the plan's own, not stored
             ended = outcome if outcome is not None and node == outcome.node else None
-            self._turn.moved(self._ids[node], -1, attempt, previous, status, reason, now, ended)
+            task_id, index = self._ids[node], self.plan.map_indexes[node]
+            self._turn.moved(task_id, index, attempt, previous, status, reason, now, ended)
             if self._observers:
                 path = None if ended is None else ended.log_path
-                self._changes.append(Change(self._ids[node], -1, attempt, previous, status, reason, now, path, ended))
+                self._changes.append(Change(task_id, index, attempt, previous, status, reason, now, path, ended))
+        if self._hooks:
+            self._hooks.follow(moves, now, outcome)
 
     def _patience(self) -> float:
         wakeup = self.plan.wakeup()
@@ -367,7 +438,11 @@ class _Loop:
         """The first signal ends tasks gracefully, the second one at once; another process may ask for a cancel."""
         if len(self._signals) > self._seen_signals:
             self._seen_signals = len(self._signals)
-            self.plan.pause(f"interrupted by {signal.Signals(self._signals[0]).name}")
+            reason = f"interrupted by {signal.Signals(self._signals[0]).name}"
+            if self.plan.stopped is None:
+                self.plan.pause(reason)
+            else:
+                self._halt(reason)
             self._end_running(None if self._seen_signals == 1 else 0.0)
         now = time.monotonic()
         if now - self._looked_at >= _TICK_S:
@@ -377,22 +452,33 @@ class _Loop:
             if self.plan.stopped is None:
                 self._take_back(self._executor.recall())
             for request in self._store.requests():
-                if request.action == "cancel" and self.plan.stopped is None:
+                if request.action != "cancel" or request.request_no <= self._seen_request:
+                    continue
+                self._seen_request = request.request_no
+                if self.plan.stopped is None:
                     moves: list[Move] = []
                     self.plan.stop(request.detail or "cancelled", moves)
                     self._store_moves(moves, time.time())
-                    self._end_running(None)
+                else:
+                    self._halt(request.detail or "cancelled")
+                self._end_running(None)
+
+    def _halt(self, reason: str) -> None:
+        """A stopped run was told to stop once more: what it still does (teardowns, hooks) ends too."""
+        moves: list[Move] = []
+        self.plan.halt(reason, moves)
+        self._store_moves(moves, time.time())
 
     def _take_back(self, nodes: Sequence[int]) -> None:
         """Attempts that stood in line have not begun after all: what runs before them has turned out to be long."""
         now = time.time()
         for node in reversed(nodes):
-            task_id, attempt = self._ids[node], self.plan.attempts[node]
+            task_id, index, attempt = self._ids[node], self.plan.map_indexes[node], self.plan.attempts[node]
             self.plan.put_back(node)
             status = self._before(node)
-            self._turn.put_back(task_id, -1, attempt, status, now)
+            self._turn.put_back(task_id, index, attempt, status, now)
             if self._observers:
-                self._changes.append(Change(task_id, -1, attempt, "RUNNING", status, NOT_BEGUN, now))
+                self._changes.append(Change(task_id, index, attempt, "RUNNING", status, NOT_BEGUN, now))
 
     def _end_running(self, grace_s: float | None) -> None:
         """Tell running tasks to stop: each after its own grace, or all after `grace_s`."""
@@ -400,6 +486,8 @@ class _Loop:
             self._told_stopping = True
             self._tell("stopping", self.plan.stopped)
         for node in self.plan.running:
+            if self.plan.goes_on(node):
+                continue
             if grace_s is not None or node not in self._ending:
                 self._ending.add(node)
                 own = self._program.graces.get(node, self._options.grace_s)

@@ -132,7 +132,11 @@ CREATE TABLE liteflow_requests (             -- how other processes ask the owne
 CREATE INDEX liteflow_requests_by_run ON liteflow_requests (run_id, handled_at);
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_V1,)
+_V2: Final = """
+ALTER TABLE liteflow_task_instances ADD COLUMN told TEXT; -- NULL: a task; else a hook, and what it is told (JSON)
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2)
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 
 

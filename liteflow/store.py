@@ -61,6 +61,16 @@ class Kept(NamedTuple):
     attempts: int
 
 
+class KeptHook(NamedTuple):
+    """What an interrupted run has of a hook."""
+
+    task_id: str
+    map_index: int
+    status: str
+    attempts: int
+    told: str  # JSON, see `hooks.Told`
+
+
 class Request(NamedTuple):
     """Something another process asks the owner of the run for."""
 
@@ -187,13 +197,15 @@ class Store:
             )
             execute(
                 "UPDATE liteflow_task_instances SET status='PENDING', reason=NULL, error_log=NULL, ended_at=NULL, "
-                "updated_at=? WHERE run_id=? AND NOT (status='SUCCESS' OR (status='SKIPPED' AND try_number > 0))",
+                "updated_at=? WHERE run_id=? AND NOT (status='SUCCESS' OR (status='SKIPPED' AND try_number > 0)) "
+                "AND (told IS NULL OR status IN ('RUNNING', 'UP_FOR_RETRY'))",  # hooks that have ended stay so
                 (now, run_id),
             )
             kept = {
                 task_id: Kept(status, tries)
                 for task_id, status, tries in execute(
-                    "SELECT task_id, status, try_number FROM liteflow_task_instances WHERE run_id=?", (run_id,)
+                    "SELECT task_id, status, try_number FROM liteflow_task_instances WHERE run_id=? AND told IS NULL",
+                    (run_id,),
                 )
             }
             if graph[0] != old_graph:
@@ -359,6 +371,16 @@ class Store:
                 (self.run_id, task_id, map_index, key),
             ).fetchone()
         return None if row is None else payload_from_row(self.path, row)
+
+    def hooks(self) -> list[KeptHook]:
+        """The hooks that were triggered in this run."""
+        with translated(self.path):
+            rows = self._connection.execute(
+                "SELECT task_id, map_index, status, try_number, told FROM liteflow_task_instances "
+                "WHERE run_id=? AND told IS NOT NULL",
+                (self.run_id,),
+            ).fetchall()
+        return [KeptHook(*row) for row in rows]
 
     def close(self) -> None:
         """Close the connection; the run's lock is freed with the lock file, when the guardian is gone too."""

@@ -6,6 +6,7 @@ task instance; a resume after a crash finds it there and records the attempt as 
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from typing import Any, Final
@@ -68,6 +69,12 @@ class Turn:
             "error_log=excluded.error_log, reason=excluded.reason, started_at=excluded.started_at, "
             "ended_at=excluded.ended_at, log_path=excluded.log_path, updated_at=excluded.updated_at",
         )
+        self._hooks = _Rows(
+            "INSERT INTO liteflow_task_instances",
+            "run_id, task_id, map_index, status, dependencies, told, updated_at",
+            "ON CONFLICT DO UPDATE SET dependencies=excluded.dependencies, told=excluded.told, "
+            "updated_at=excluded.updated_at",
+        )
         self._events = _Rows(
             "INSERT INTO liteflow_events", "run_id, task_id, map_index, attempt, previous, status, reason, at"
         )
@@ -75,7 +82,7 @@ class Turn:
 
     def __bool__(self) -> bool:
         """Is there anything to write?"""
-        return bool(self._events.values) or self.verdict is not None
+        return bool(self._events.values) or bool(self._hooks.values) or self.verdict is not None
 
     # -- what the loop adds --------------------------------------------------------------------------------
 
@@ -147,11 +154,24 @@ class Turn:
         )  # fmt: skip
         self._events.values += (run_id, task_id, map_index, attempt, previous, status, reason, now)
 
+    def told(self, task_id: str, map_index: int, owner: str, told: str, now: float) -> None:
+        """A hook was triggered: `told` is what it is told, as JSON, `owner` its task. The row is PENDING if it is new."""
+        above = json.dumps([owner] if owner else [])
+        self._hooks.values += (self._run_id, task_id, map_index, "PENDING", above, told, now)
+
+    def again(self, task_id: str, map_index: int, attempt: int, previous: str, now: float) -> None:
+        """A hook that has run before was triggered once more."""
+        run_id = self._run_id
+        self._instances.values += (
+            run_id, task_id, map_index, "PENDING", attempt, None, None, None, None, None, now,
+        )  # fmt: skip
+        self._events.values += (run_id, task_id, map_index, attempt, previous, "PENDING", "triggered again", now)
+
     # -- what the store does with it -----------------------------------------------------------------------
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Write it all, inside the caller's transaction. It can be done again when that was rolled back."""
-        for rows in (self._attempts, self._stored, self._instances, self._events):
+        for rows in (self._hooks, self._attempts, self._stored, self._instances, self._events):
             if rows.values:
                 rows.write(connection)
         if self.verdict is None:
@@ -171,6 +191,6 @@ class Turn:
 
     def clear(self) -> None:
         """It is committed: the next turn begins."""
-        for rows in (self._attempts, self._stored, self._instances, self._events):
+        for rows in (self._hooks, self._attempts, self._stored, self._instances, self._events):
             rows.values.clear()
         self.verdict = None

@@ -10,7 +10,7 @@ from liteflow.collector import collector_paused
 from liteflow.history import AttemptRecord, DagRecord, History, InstanceRecord, RunRecord, ValueRecord
 from liteflow.payload import Payload, decode
 from liteflow.picture import Picture
-from liteflow.plan import explain
+from liteflow.upstreams import explain
 from liteflow.rules import TriggerRule
 from liteflow.states import RUN_ENDED, TASK_ENDED
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Layers from low to high: a module imports only from layers below its own, or from its own folder.
 #: An entry is a module or a folder; every module of both packages must be in one.
 LAYERS: list[set[str]] = [
-    {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.rules", "liteflow.retry"}
+    {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.rules", "liteflow.retry", "liteflow.control"}
     | {"liteflow.collector"},
     {
         "liteflow.digest",
@@ -26,6 +26,7 @@ LAYERS: list[set[str]] = [
         "liteflow.payload",
         "liteflow.schema",
         "liteflow.picture",
+        "liteflow.upstreams",
     },
     {"liteflow.plan", "liteflow.work", "liteflow.database", "liteflow.mermaid", "liteflow.processes"},
     {"liteflow.turn", "liteflow.outputs"},

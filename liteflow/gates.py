@@ -1,0 +1,178 @@
+"""Gates: what a task asks when its trigger rule lets it run, before it is queued.
+
+A gate is a few steps: a condition (`if`), preconditions, the hook `on_start`. They are taken by the loop when that has
+committed what they read. A step that is a command or a function runs as a hook does, and the task waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
+
+from liteflow.control import Decider, WrongDecision, skipped_by
+from liteflow.errors import LiteflowError
+from liteflow.graph import Graph
+from liteflow.hooks import Hooks, HookSpec, Told
+from liteflow.payload import Payload, decode, encode
+from liteflow.plan import Move, Plan
+from liteflow.store import Store
+from liteflow.work import ErrorInfo, Outcome, Ref, RunInfo, input_name
+
+
+class Facts(NamedTuple):
+    """What a condition may look at."""
+
+    info: RunInfo
+    task_id: str
+    map_index: int
+    inputs: Mapping[str, Payload]  # stored values, by `work.input_name`
+    states: Mapping[str, str]  # of the tasks whose state it asks for
+    upstream: Sequence[str]  # the states of what the task waits for, as its trigger rule sees them
+    stopping: bool  # the run is being stopped
+
+
+class Condition(Protocol):
+    """A question to which the answer is yes or no, found out in the loop: it must neither wait nor run user code."""
+
+    @property
+    def text(self) -> str:
+        """As it was written."""
+
+    @property
+    def reads(self) -> Sequence[Ref]:
+        """The values of tasks that it takes."""
+
+    @property
+    def states(self) -> Sequence[str]:
+        """The tasks whose state it asks for."""
+
+    def holds(self, facts: Facts) -> bool:
+        """The answer. Raises InputError: there is none; the message says why, and where."""
+
+
+class Step(NamedTuple):
+    """One step of a gate: a condition, or a hook. Where it fails the task ends as `otherwise`; None: it goes on."""
+
+    condition: Condition | None = None
+    hook: HookSpec | None = None
+    otherwise: Literal["SKIPPED", "FAILED"] | None = "SKIPPED"
+    message: str = ""  # why, where it is more than what was asked
+
+
+class Gates:
+    """The gates of one run."""
+
+    def __init__(self, gates: Mapping[int, Sequence[Step]], plan: Plan, store: Store, hooks: Hooks, info: RunInfo):
+        self._gates = gates
+        self._plan = plan
+        self._store = store
+        self._hooks = hooks
+        self._info = info
+        self._waiting: dict[int, tuple[int, int]] = {}  # by hook: the task that waits for it, and at which step
+        self._next: list[tuple[int, int]] = []  # tasks that go on asking, at which step
+
+    def resolve(self, now: float) -> tuple[bool, list[Move]]:
+        """Take the steps that can be taken now. Returns whether there were any, and what followed from them."""
+        asking = [(node, 0) for node in self._plan.asking()]
+        asking += self._next
+        self._next = []
+        moves: list[Move] = []
+        for node, step in asking:
+            self._ask(node, step, moves, now)
+        return bool(asking), moves
+
+    def heard(self, hook: int, outcome: Outcome, moves: list[Move]) -> None:
+        """A hook has ended, perhaps one that a task waits for."""
+        status = self._plan.status[hook]
+        if hook not in self._waiting or status not in ("SUCCESS", "FAILED", "SKIPPED", "CANCELLED"):
+            return
+        node, number = self._waiting.pop(hook)
+        step = self._gates[node][number]
+        if status == "SUCCESS" or step.otherwise is None:
+            self._next.append((node, number + 1))
+        elif status == "CANCELLED":
+            pass  # with the task
+        else:
+            why = outcome.error.message if outcome.error is not None else status.lower()
+            reason = f"{step.message} ({why})" if step.message else f"its precondition does not hold: {why}"
+            self._plan.answer(node, moves, step.otherwise, reason)
+
+    def _ask(self, node: int, number: int, moves: list[Move], now: float) -> None:
+        plan, steps = self._plan, self._gates[node]
+        while number < len(steps):
+            step = steps[number]
+            if step.hook is not None:
+                index = plan.map_indexes[node]
+                done = step.otherwise is None and self._hooks.has_run(step.hook, index)  # `on_start` runs once
+                if plan.status[node] == "QUEUED" and not done:
+                    told = Told(step.hook.event, plan.task_ids[node], index, "PENDING", 0, "", "")
+                    self._waiting[self._hooks.tell(step.hook, told, now)] = (node, number)
+                    return
+            elif step.condition is not None:
+                try:
+                    holds = step.condition.holds(self._facts(node, step.condition))
+                except LiteflowError as error:
+                    plan.answer(node, moves, "FAILED", str(error))
+                    return
+                if not holds:
+                    plan.answer(node, moves, step.otherwise or "SKIPPED", step.message)
+                    return
+            number += 1
+        plan.answer(node, moves)
+
+    def _facts(self, node: int, condition: Condition) -> Facts:
+        plan = self._plan
+        inputs = {}
+        for ref in condition.reads:
+            payload = self._store.value(ref.task_id, key=ref.key)
+            if payload is not None:
+                inputs[input_name(ref)] = payload
+        index = plan.graph.index
+        return Facts(
+            self._info,
+            plan.task_ids[node],
+            plan.map_indexes[node],
+            inputs,
+            {name: plan.status[index[name]] for name in condition.states if name in index},
+            plan.upstream_states(node),
+            plan.stopped is not None,
+        )
+
+
+# -- decisions -------------------------------------------------------------------------------------------------------
+
+
+def judged(decider: Decider, outcome: Outcome, plan: Plan, *, command: bool) -> tuple[Outcome, dict[int, str]]:
+    """The outcome of a task that decides, and what it has decided to skip. What is no decision fails the attempt.
+
+    A command that is a short circuit answers as in a shell's `if`: exit code 0 is yes, 1 is no, all else has failed.
+    """
+    if command and decider.kind == "short_circuit":
+        if outcome.verdict == "FAILED" and outcome.exit_code == 1:
+            outcome = outcome._replace(verdict="SUCCESS", error=None, value=encode(False))
+        elif outcome.verdict == "SUCCESS" and outcome.value is None:
+            outcome = outcome._replace(value=encode(True))
+    if outcome.verdict != "SUCCESS":
+        return outcome, {}
+    try:
+        return outcome, decided(decider, outcome.node, outcome.value, plan.graph, plan.teardowns, command=command)
+    except (WrongDecision, LiteflowError) as error:
+        told = ErrorInfo(str(error), "", ("WrongDecision", "ValueError", "Exception"))
+        return outcome._replace(verdict="FAILED", value=None, pushed=None, error=told), {}
+
+
+def decided(
+    decider: Decider, node: int, payload: Payload | None, graph: Graph, kept: Collection[int], *, command: bool
+) -> dict[int, str]:
+    """What a stored value decides to skip.
+
+    Raises:
+        WrongDecision, PayloadError: it is no decision.
+    """
+    if payload is not None and payload.encoding == "pickle":
+        raise WrongDecision("what it returned is a Python object (it was pickled), which is no decision")
+    value: Any = None if payload is None else decode(payload)
+    if command and decider.kind == "branch" and isinstance(value, str):
+        value = value.replace(",", " ").split()
+    return skipped_by(decider, node, value, graph.ids, graph.downstream, kept)
+

@@ -36,7 +36,9 @@ _HOMES = {
     "__version__": "version",
     "current_context": "context",
     "init_schema": "dag",
+    "setup": "tasks",
     "task": "tasks",
+    "teardown": "tasks",
 }
 
 __all__ = [
@@ -69,7 +71,9 @@ __all__ = [
     "__version__",
     "current_context",
     "init_schema",
+    "setup",
     "task",
+    "teardown",
 ]
 
 

@@ -25,7 +25,9 @@ from liteflow.runner import Change as Change
 from liteflow.runner import Observer as Observer
 from liteflow.states import Status as Status
 from liteflow.tasks import Task as Task
+from liteflow.tasks import setup as setup
 from liteflow.tasks import task as task
+from liteflow.tasks import teardown as teardown
 from liteflow.version import __version__ as __version__
 from liteflow.work import Call as Call
 from liteflow.work import Command as Command
@@ -61,5 +63,7 @@ __all__ = [
     "__version__",
     "current_context",
     "init_schema",
+    "setup",
     "task",
+    "teardown",
 ]

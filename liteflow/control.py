@@ -86,7 +86,12 @@ def chosen_names(value: Any) -> list[str]:
 
 
 def skipped_by(
-    decider: Decider, node: int, value: Any, ids: Sequence[str], downstream: Sequence[Sequence[int]], kept: Collection[int]
+    decider: Decider,
+    node: int,
+    value: Any,
+    ids: Sequence[str],
+    downstream: Sequence[Sequence[int]],
+    kept: Collection[int],
 ) -> dict[int, str]:
     """Which tasks a decision skips, each with the reason; `kept` (teardowns) never are.
 
@@ -100,7 +105,9 @@ def skipped_by(
         if value:
             return {}
         found = reachable(below, downstream) if decider.every else dict.fromkeys(below)
-        return dict.fromkeys((one for one in found if one not in kept), f"short circuit: {ids[node]} returned {value!r}")
+        return dict.fromkeys(
+            (one for one in found if one not in kept), f"short circuit: {ids[node]} returned {value!r}"
+        )
     names = chosen_names(value)
     known = {ids[one]: one for one in below}
     for name in names:

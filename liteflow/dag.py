@@ -25,8 +25,10 @@ from liteflow.graph import Graph
 from liteflow.history import DagRecord, History
 from liteflow.maintenance import delete_runs
 from liteflow.params import declared, resolve, restored
+from liteflow.program import Program
 from liteflow.retry import NEVER
-from liteflow.runner import Observer, Options, Program
+from liteflow.rules import TriggerRule
+from liteflow.runner import Observer, Options
 from liteflow.runner import run as run_program
 from liteflow.snapshot import snapshot
 from liteflow.states import Status
@@ -40,8 +42,10 @@ from liteflow.tasks import (
     TaskOptions,
     building,
     check_id,
+    hook_tasks,
     make_options,
 )
+from liteflow.wiring import wired
 from liteflow.work import Body, Ref
 
 DEFAULT_WORKERS: Final = {"thread": 4, "process": 4, "async": 1000, "inline": 1}
@@ -72,6 +76,8 @@ class Dag(Building):
         description: for people.
         params: the parameters of its runs by name: plain values that are defaults, or `Param`s. Without them a run
             takes any values.
+        on_start, on_success, on_failure, on_cancel, on_exit: hooks, functions that are called with nothing or with the
+            context: before all tasks; when all have ended, by the run's state; and last, whatever that is.
     """
 
     def __init__(
@@ -80,7 +86,22 @@ class Dag(Building):
         db_path: str = "liteflow.db",
         description: str = "",
         params: Mapping[str, Any] | None = None,
+        *,
+        on_start: Callable[..., Any] | None = None,
+        on_success: Callable[..., Any] | None = None,
+        on_failure: Callable[..., Any] | None = None,
+        on_cancel: Callable[..., Any] | None = None,
+        on_exit: Callable[..., Any] | None = None,
     ) -> None:
+        given = {
+            "on_start": on_start,
+            "on_success": on_success,
+            "on_failure": on_failure,
+            "on_cancel": on_cancel,
+            "on_exit": on_exit,
+        }
+        #: the run's own, by event
+        self.hooks: dict[str, Task] = hook_tasks({event: func for event, func in given.items() if func is not None})
         self.dag_id = check_id(dag_id, "dag id")
         self.db_path = str(db_path)
         self.description = description
@@ -128,6 +149,14 @@ class Dag(Building):
             raise DefinitionError(f"{func!r} has no name of its own; give it one: dag.task(func, task_id='…')")
         options = {key: kwargs.pop(key) for key in list(kwargs) if key in OPTION_NAMES}
         return self._add(func, name, make_options(options, name, base), kwargs)
+
+    def branch(self, func: Callable[..., Any] | None = None, task_id: str | None = None, **kwargs: Any) -> Any:
+        """As `task`, for a function that returns which of the tasks directly below go on: an id, a list, or None."""
+        return self.task(func, task_id, branch=True, **kwargs)
+
+    def short_circuit(self, func: Callable[..., Any] | None = None, task_id: str | None = None, **kwargs: Any) -> Any:
+        """As `task`, for a function that returns whether what follows shall run."""
+        return self.task(func, task_id, short_circuit=True, **kwargs)
 
     def add_call(
         self, func: Callable[..., Any], task_id: str | None, options: TaskOptions, arguments: Mapping[str, Any]
@@ -199,7 +228,8 @@ class Dag(Building):
         """
         graph = self.graph()
         bodies: dict[str, Body] = {}
-        inputs, retries, rules = {}, {}, {}
+        inputs, retries = {}, {}
+        rules: dict[int, TriggerRule] = {}
         reads: dict[int, tuple[tuple[int, Ref], ...]] = {}
         timeouts, graces, modes = {}, {}, {}
         for node, (task_id, task) in enumerate(self.tasks.items()):
@@ -215,7 +245,9 @@ class Dag(Building):
             options = task.options
             if options.retries and (policy := options.policy) != NEVER:
                 retries[node] = policy
-            if options.trigger_rule != "all_success":
+            if options.teardown:
+                rules[node] = "all_done_setup_success"
+            elif options.trigger_rule != "all_success":
                 rules[node] = options.trigger_rule
             if options.timeout is not None:
                 timeouts[node] = float(options.timeout)
@@ -224,21 +256,27 @@ class Dag(Building):
             if options.mode is not None:
                 modes[task_id] = options.mode
         digest, text = snapshot(self.tasks, graph, bodies)
+        around = wired(self.tasks, self.hooks, graph)
         return Program(
             self.dag_id,
-            graph,
-            bodies,
+            around.graph,
+            {**bodies, **around.bodies} if around.bodies else bodies,
             inputs,
             retries,
             rules,
             timeouts,
             graces,
-            modes,
+            {**modes, **around.modes},
             digest,
             text,
             self.description,
             self.source or _script(),
             reads,
+            around.control,
+            around.deciders,
+            around.gates,
+            around.hooks,
+            around.limits,
         )
 
     # -- running -------------------------------------------------------------------------------------------

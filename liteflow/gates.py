@@ -6,57 +6,19 @@ committed what they read. A step that is a command or a function runs as a hook 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from liteflow.control import Decider, WrongDecision, skipped_by
+from liteflow.control import WrongDecision, skipped_by
 from liteflow.errors import LiteflowError
-from liteflow.graph import Graph
-from liteflow.hooks import Hooks, HookSpec, Told
+from liteflow.hooks import Hooks
 from liteflow.payload import Payload, decode, encode
 from liteflow.plan import Move, Plan
+from liteflow.program import Program
+from liteflow.states import TaskStatus
 from liteflow.store import Store
-from liteflow.work import ErrorInfo, Outcome, Ref, RunInfo, input_name
-
-
-class Facts(NamedTuple):
-    """What a condition may look at."""
-
-    info: RunInfo
-    task_id: str
-    map_index: int
-    inputs: Mapping[str, Payload]  # stored values, by `work.input_name`
-    states: Mapping[str, str]  # of the tasks whose state it asks for
-    upstream: Sequence[str]  # the states of what the task waits for, as its trigger rule sees them
-    stopping: bool  # the run is being stopped
-
-
-class Condition(Protocol):
-    """A question to which the answer is yes or no, found out in the loop: it must neither wait nor run user code."""
-
-    @property
-    def text(self) -> str:
-        """As it was written."""
-
-    @property
-    def reads(self) -> Sequence[Ref]:
-        """The values of tasks that it takes."""
-
-    @property
-    def states(self) -> Sequence[str]:
-        """The tasks whose state it asks for."""
-
-    def holds(self, facts: Facts) -> bool:
-        """The answer. Raises InputError: there is none; the message says why, and where."""
-
-
-class Step(NamedTuple):
-    """One step of a gate: a condition, or a hook. Where it fails the task ends as `otherwise`; None: it goes on."""
-
-    condition: Condition | None = None
-    hook: HookSpec | None = None
-    otherwise: Literal["SKIPPED", "FAILED"] | None = "SKIPPED"
-    message: str = ""  # why, where it is more than what was asked
+from liteflow.triggers import Condition, Facts, Step, Told
+from liteflow.work import Command, ErrorInfo, Outcome, RunInfo, input_name
 
 
 class Gates:
@@ -142,12 +104,13 @@ class Gates:
 # -- decisions -------------------------------------------------------------------------------------------------------
 
 
-def judged(decider: Decider, outcome: Outcome, plan: Plan, *, command: bool) -> tuple[Outcome, dict[int, str]]:
+def judged(program: Program, outcome: Outcome) -> tuple[Outcome, dict[int, str]]:
     """The outcome of a task that decides, and what it has decided to skip. What is no decision fails the attempt.
 
     A command that is a short circuit answers as in a shell's `if`: exit code 0 is yes, 1 is no, all else has failed.
     """
-    if command and decider.kind == "short_circuit":
+    node = outcome.node
+    if program.deciders[node].kind == "short_circuit" and _is_command(program, node):
         if outcome.verdict == "FAILED" and outcome.exit_code == 1:
             outcome = outcome._replace(verdict="SUCCESS", error=None, value=encode(False))
         elif outcome.verdict == "SUCCESS" and outcome.value is None:
@@ -155,24 +118,35 @@ def judged(decider: Decider, outcome: Outcome, plan: Plan, *, command: bool) -> 
     if outcome.verdict != "SUCCESS":
         return outcome, {}
     try:
-        return outcome, decided(decider, outcome.node, outcome.value, plan.graph, plan.teardowns, command=command)
+        return outcome, _decided(program, node, outcome.value)
     except (WrongDecision, LiteflowError) as error:
         told = ErrorInfo(str(error), "", ("WrongDecision", "ValueError", "Exception"))
         return outcome._replace(verdict="FAILED", value=None, pushed=None, error=told), {}
 
 
-def decided(
-    decider: Decider, node: int, payload: Payload | None, graph: Graph, kept: Collection[int], *, command: bool
-) -> dict[int, str]:
-    """What a stored value decides to skip.
-
-    Raises:
-        WrongDecision, PayloadError: it is no decision.
+def decisions(program: Program, done: dict[int, TaskStatus], store: Store) -> dict[int, dict[int, str]]:
+    """What the decisions of an earlier part of a run skip. A task whose decision makes no sense any more, because the
+    graph has changed, is taken out of `done`: it decides again.
     """
+    found = {}
+    for node in program.deciders:
+        if done.get(node) == "SUCCESS":
+            try:
+                found[node] = _decided(program, node, store.value(program.graph.ids[node]))
+            except (WrongDecision, LiteflowError):
+                del done[node]
+    return found
+
+
+def _decided(program: Program, node: int, payload: Payload | None) -> dict[int, str]:
     if payload is not None and payload.encoding == "pickle":
         raise WrongDecision("what it returned is a Python object (it was pickled), which is no decision")
     value: Any = None if payload is None else decode(payload)
-    if command and decider.kind == "branch" and isinstance(value, str):
+    decider, graph = program.deciders[node], program.graph
+    if decider.kind == "branch" and isinstance(value, str) and _is_command(program, node):
         value = value.replace(",", " ").split()
-    return skipped_by(decider, node, value, graph.ids, graph.downstream, kept)
+    return skipped_by(decider, node, value, graph.ids, graph.downstream, program.control.teardowns)
 
+
+def _is_command(program: Program, node: int) -> bool:
+    return isinstance(program.bodies[program.graph.ids[node]], Command)

@@ -10,60 +10,19 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, NamedTuple, cast
+from typing import Final, cast
 
 from liteflow.plan import Move, Plan
-from liteflow.retry import NEVER, RetryPolicy
 from liteflow.states import TASK_ENDED, TaskStatus
 from liteflow.store import KeptHook
+from liteflow.triggers import THE_RUN, HookSpec, Told
 from liteflow.turn import Turn
-from liteflow.work import Outcome, Ref
+from liteflow.work import Outcome
 
-Event = Literal["on_start", "on_success", "on_failure", "on_retry", "on_cancel", "on_exit"]
-EVENTS: Final[tuple[Event, ...]] = ("on_start", "on_success", "on_failure", "on_retry", "on_cancel", "on_exit")
-#: the number that stands for the run where those of tasks stand
-THE_RUN: Final = -1
-_AFTER: Final[Mapping[str, Event]] = {"SUCCESS": "on_success", "FAILED": "on_failure", "CANCELLED": "on_cancel"}
+_AFTER: Final[Mapping[str, str]] = {"SUCCESS": "on_success", "FAILED": "on_failure", "CANCELLED": "on_cancel"}
 #: What comes after something: it is done in a stopped run too, and by whoever resumes an interrupted one.
 _LATER: Final = frozenset(["on_success", "on_failure", "on_retry", "on_cancel", "on_exit"])
 _LONGEST_ERROR: Final = 4096  # characters; it goes into an environment variable
-
-
-class HookSpec(NamedTuple):
-    """A hook as the loop sees it. `owner` is the number of its task, or `THE_RUN`."""
-
-    task_id: str
-    event: str  # one of EVENTS, or "precondition"
-    owner: int
-    retries: RetryPolicy = NEVER
-    timeout_s: float | None = None
-    grace_s: float | None = None
-    reads: Sequence[tuple[int, Ref]] = ()
-
-
-class Told(NamedTuple):
-    """What a hook is told. `task_id` is empty for the run's own, whose `status` is the run's."""
-
-    event: str
-    task_id: str
-    map_index: int
-    status: str
-    attempt: int
-    error: str
-    log_path: str
-
-    def variables(self) -> tuple[tuple[str, str], ...]:
-        """As environment variables."""
-        named = {
-            "LIGHTFLOW_HOOK": self.event,
-            "LIGHTFLOW_HOOK_TASK": self.task_id,
-            "LIGHTFLOW_HOOK_STATUS": self.status,
-            "LIGHTFLOW_HOOK_ATTEMPT": str(self.attempt) if self.attempt else "",
-            "LIGHTFLOW_HOOK_ERROR": self.error,
-            "LIGHTFLOW_HOOK_LOG": self.log_path,
-            "LIGHTFLOW_HOOK_MAP_INDEX": str(self.map_index) if self.map_index >= 0 else "",
-        }
-        return tuple((name, value.replace("\0", "\ufffd")) for name, value in named.items() if value)
 
 
 class Hooks:

@@ -216,6 +216,10 @@ class Plan:
         else:
             self._ready.append(node)
 
+    def is_extra(self, node: int) -> bool:
+        """Is this number one that `add` gave?"""
+        return node in self._extras
+
     # -- what an outcome changes ---------------------------------------------------------------------------
 
     def finish(

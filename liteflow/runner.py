@@ -15,53 +15,26 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
-from liteflow.control import NO_CONTROL, Control, Decider, WrongDecision
-from liteflow.errors import LiteflowError, OwnerDied
+from liteflow.errors import OwnerDied
 from liteflow.executors import Executor, open_executor
-from liteflow.gates import Gates, Step, decided, judged
-from liteflow.graph import Graph
-from liteflow.hooks import Hooks, HookSpec
+from liteflow.gates import Gates, decisions, judged
+from liteflow.hooks import Hooks
 from liteflow.locks import LockFile
 from liteflow.outputs import make_folder, outputs_dir, remove_folder
 from liteflow.payload import Payload, spill_dir
 from liteflow.plan import Move, Plan
 from liteflow.processes.tree import sweep_session
-from liteflow.retry import RetryPolicy
-from liteflow.rules import TriggerRule
+from liteflow.program import Program
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.store import Kept, NewInstance, NewRun, Store
 from liteflow.turn import NOT_BEGUN
-from liteflow.work import Body, Command, ErrorInfo, Outcome, Ref, RunInfo, Work, input_name
+from liteflow.work import ErrorInfo, Outcome, RunInfo, Work, input_name
 
 _TICK_S: Final = 0.25  # how soon a request of another process is seen
 _CACHED_VALUE_BYTES: Final = 65536  # larger values are read again from the store by each consumer
 _SWEEP_S: Final = 25.0  # how long a dead owner's guardian may take to end what it had started
 _NO_ERROR: Final = ErrorInfo("")
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class Program(NamedTuple):
-    """A dag as the loop sees it: tasks are numbers, everything about them is in tables by number."""
-
-    dag_id: str
-    graph: Graph
-    bodies: Mapping[str, Body]  # by task id: it crosses to the executors
-    inputs: Mapping[int, Sequence[int]]  # the upstreams whose return values a task takes as arguments
-    retries: Mapping[int, RetryPolicy]
-    rules: Mapping[int, TriggerRule]
-    timeouts: Mapping[int, float]  # seconds
-    graces: Mapping[int, float]  # seconds, where not the default
-    modes: Mapping[str, str]  # by task id, where not the run's
-    digest: str
-    snapshot: str  # JSON
-    description: str = ""
-    source: str | None = None
-    reads: Mapping[int, Sequence[tuple[int, Ref]]] = {}  # the other values of upstreams that a task takes
-    control: Control = NO_CONTROL
-    deciders: Mapping[int, Decider] = {}
-    gates: Mapping[int, Sequence[Step]] = {}
-    hooks: Mapping[int, Mapping[str, HookSpec]] = {}  # by task and event; the run's own under THE_RUN
-    limits: Mapping[str, float] = {}  # timeouts of hooks, by their ids
 
 
 class Options(NamedTuple):
@@ -94,6 +67,7 @@ class Change(NamedTuple):
     at: float  # epoch seconds
     log_path: str | None = None
     outcome: Outcome | None = None
+    hook: bool = False  # it is no task, but a hook (see `hooks`)
 
 
 class Observer:
@@ -235,7 +209,7 @@ class _Loop:
             self._store.create(new, self._executor.session)
             for task_id in options.done:
                 done[graph.index[task_id]], attempts[graph.index[task_id]] = "SUCCESS", 1
-        skips = self._decided(done) if resume and program.deciders else None
+        skips = decisions(program, done, self._store) if resume and program.deciders else None
         self.plan = Plan(
             graph,
             retries=program.retries,
@@ -255,21 +229,6 @@ class _Loop:
         self._tell("run_began", program, options, done)
         self._hooks.open(self._store.hooks() if resume else (), time.time())
         self._store_moves(self.plan.opening, time.time())
-
-    def _decided(self, done: dict[int, TaskStatus]) -> dict[int, Mapping[int, str]]:
-        """What the decisions of an earlier part of the run skip. One that makes no sense any more is made again."""
-        found: dict[int, Mapping[int, str]] = {}
-        program = self._program
-        for node, decider in program.deciders.items():
-            if done.get(node) == "SUCCESS":
-                task_id = self._ids[node]
-                command = isinstance(program.bodies[task_id], Command)
-                value, kept = self._store.value(task_id), program.control.teardowns
-                try:
-                    found[node] = decided(decider, node, value, program.graph, kept, command=command)
-                except (WrongDecision, LiteflowError):
-                    del done[node]
-        return found
 
     def _claim(self, instances: Iterable[NewInstance], snapshot: tuple[str, str]) -> tuple[dict[str, Kept], int | None]:
         """Take the run over; where its owner is dead and its guardian still at the killing, wait for that."""
@@ -315,6 +274,8 @@ class _Loop:
         now = time.time()
         asked, moves = self._gates.resolve(now)
         self._store_moves(moves, now)
+        if self.plan.stopped is not None:
+            self._end_running(None)
         return asked
 
     def _take_ready(self) -> list[tuple[int, str | None]]:
@@ -331,7 +292,7 @@ class _Loop:
             previous = self._before(node)
             self._turn.began(task_id, index, attempt, previous, log_path, wall)
             if self._observers:
-                self._changes.append(Change(task_id, index, attempt, previous, "RUNNING", None, wall, log_path))
+                self._changes.append(self._change(node, attempt, previous, "RUNNING", None, wall, log_path))
             starting.append((node, log_path))
         return starting
 
@@ -345,7 +306,7 @@ class _Loop:
 
     def _work(self, node: int, log_path: str | None) -> Work:
         program, ids, plan = self._program, self._ids, self.plan
-        if node >= len(program.graph):
+        if plan.is_extra(node):
             return self._hook_work(node, log_path)
         upstreams = program.inputs.get(node)
         inputs = {ids[above]: self._value(above) for above in upstreams} if upstreams else None
@@ -377,8 +338,7 @@ class _Loop:
         node, plan, inputs = outcome.node, self.plan, self._program.inputs
         skips: Mapping[int, str] | None = None
         if node in self._program.deciders:
-            command = isinstance(self._program.bodies[self._ids[node]], Command)
-            outcome, skips = judged(self._program.deciders[node], outcome, plan, command=command)
+            outcome, skips = judged(self._program, outcome)
         value, error = outcome.value, outcome.error or _NO_ERROR
         self._ending.discard(node)
         self._turn.ended(self._ids[node], plan.map_indexes[node], outcome)
@@ -394,7 +354,7 @@ class _Loop:
             skips=skips,
         )
         self._store_moves(moves, outcome.ended_at, outcome)
-        if node >= len(plan.graph):
+        if plan.is_extra(node):
             self._hook_ended(node, outcome)
         if node in inputs and plan.status[node] != "UP_FOR_RETRY":
             for above in inputs[node]:
@@ -419,7 +379,7 @@ class _Loop:
             self._turn.moved(task_id, index, attempt, previous, status, reason, now, ended)
             if self._observers:
                 path = None if ended is None else ended.log_path
-                self._changes.append(Change(task_id, index, attempt, previous, status, reason, now, path, ended))
+                self._changes.append(self._change(node, attempt, previous, status, reason, now, path, ended))
         if self._hooks:
             self._hooks.follow(moves, now, outcome)
 
@@ -478,7 +438,7 @@ class _Loop:
             status = self._before(node)
             self._turn.put_back(task_id, index, attempt, status, now)
             if self._observers:
-                self._changes.append(Change(task_id, index, attempt, "RUNNING", status, NOT_BEGUN, now))
+                self._changes.append(self._change(node, attempt, "RUNNING", status, NOT_BEGUN, now))
 
     def _end_running(self, grace_s: float | None) -> None:
         """Tell running tasks to stop: each after its own grace, or all after `grace_s`."""
@@ -507,6 +467,10 @@ class _Loop:
             self._stamp = int(now), time.strftime("%Y%m%d_%H%M%S", time.localtime(now))
         name = f"task_{task_id}_{self._stamp[1]}_{int(now % 1 * 1e6):06d}.log"
         return os.path.join(self._options.log_dir, name)
+
+    def _change(self, node: int, *rest: Any) -> Change:
+        change = Change(self._ids[node], self.plan.map_indexes[node], *rest)
+        return change._replace(hook=True) if self.plan.is_extra(node) else change
 
     def _publish(self) -> None:
         if self._changes:

@@ -10,13 +10,15 @@ import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from types import FunctionType, MappingProxyType, UnionType
+from types import MappingProxyType, UnionType
 from typing import Any, Final, NamedTuple, Protocol
-from weakref import WeakKeyDictionary
 
+from liteflow.around import Guarded, HookCall, check_flow
 from liteflow.errors import DefinitionError
 from liteflow.retry import RetryPolicy
 from liteflow.rules import TRIGGER_RULES, TriggerRule
+from liteflow.signature import NO_PARAMETERS, Parameters, parameters_of
+from liteflow.triggers import EVENTS, Condition
 from liteflow.work import Body, Call, Ref
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})  # shared: two dicts of its own would be a tenth of a task
@@ -45,6 +47,12 @@ class TaskOptions(NamedTuple):
     `rules` for `trigger_rule`. `mode` overrides the run's; `kill_grace` is the time between the polite signal
     and the hard one. `retry_on` limits retries to exceptions (classes or names, bases included), `retry_on_exit_codes`
     to exit codes of commands.
+
+    `run_if` is asked at the beginning of each attempt, with its context; if it says no the task is SKIPPED. With
+    `continue_on_error` (True, or a list of exit codes and exceptions) others take a failure for a success. A `branch`
+    returns the ids of those directly below that shall go on, a `short_circuit` whether all that follow shall. For
+    `setup` and `teardown` see `Task.as_setup` and `Task.as_teardown`. The hooks, `on_start` to `on_exit`, are functions
+    that are called with nothing or with the context, whose `hook` tells what they are about.
     """
 
     retries: int = 0
@@ -58,6 +66,20 @@ class TaskOptions(NamedTuple):
     kill_grace: float | None = None
     trigger_rule: TriggerRule = "all_success"
     mode: str | None = None
+    run_if: Callable[[Any], Any] | None = None
+    continue_on_error: bool | Sequence[int | str | type[BaseException]] = False
+    branch: bool = False
+    short_circuit: bool = False
+    ignore_downstream_trigger_rules: bool = True
+    setup: bool = False
+    teardown: bool = False
+    on_failure_fail_run: bool = False
+    on_start: Callable[..., Any] | None = None
+    on_success: Callable[..., Any] | None = None
+    on_failure: Callable[..., Any] | None = None
+    on_retry: Callable[..., Any] | None = None
+    on_cancel: Callable[..., Any] | None = None
+    on_exit: Callable[..., Any] | None = None
 
     def checked(self, task_id: str) -> TaskOptions:
         """Itself, if all of it makes sense.
@@ -88,6 +110,7 @@ class TaskOptions(NamedTuple):
             raise wrong("trigger_rule", f"one of {', '.join(TRIGGER_RULES)}")
         if self.mode is not None and self.mode not in MODES:
             raise wrong("mode", f"one of {', '.join(MODES)}")
+        check_flow(self, wrong)
         return self
 
     @property
@@ -116,51 +139,26 @@ OPTION_NAMES: Final = frozenset(TaskOptions._fields)
 NO_OPTIONS: Final = TaskOptions()
 
 
-class Parameters(NamedTuple):
-    """What a function can be called with, by name."""
+class Precondition(NamedTuple):
+    """What must hold before a task starts: a condition, or a task that must succeed. Else the task is SKIPPED, or with
+    `fails` FAILED, and `message` says why.
+    """
 
-    names: tuple[str, ...]
-    required: frozenset[str]
-    any_name: bool  # it has **kwargs
-
-
-NO_PARAMETERS: Final = Parameters((), frozenset(), False)
-#: of plain functions: thousands of tasks may call the same one
-_KNOWN: Final[WeakKeyDictionary[FunctionType, Parameters]] = WeakKeyDictionary()
+    condition: Condition | None = None
+    task: Task | None = None
+    message: str = ""
+    fails: bool = False
 
 
-def parameters_of(func: Callable[..., Any]) -> Parameters:
-    """The parameters of a function; plain functions are read without importing `inspect`, which costs 10 ms."""
-    if type(func) is FunctionType and not hasattr(func, "__wrapped__") and not func.__code__.co_posonlyargcount:
-        known = _KNOWN.get(func)
-        if known is not None:
-            return known
-        code = func.__code__
-        count = code.co_argcount
-        names = code.co_varnames[: count + code.co_kwonlyargcount]
-        optional = set(names[count - len(func.__defaults__ or ()) : count]) | set(func.__kwdefaults__ or ())
-        known = _KNOWN[func] = Parameters(names, frozenset(names) - optional, bool(code.co_flags & 0x08))
-        return known
-    import inspect
+class Around(NamedTuple):
+    """What stands around one task. The ids of the tasks in here begin with that task's id."""
 
-    try:
-        signature = inspect.signature(func)
-    except (TypeError, ValueError):
-        return Parameters((), frozenset(), True)
-    found, required, any_name = [], set(), False
-    for parameter in signature.parameters.values():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            any_name = True
-        elif parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            found.append(parameter.name)
-            if parameter.default is parameter.empty:
-                required.add(parameter.name)
-        elif parameter.kind is parameter.POSITIONAL_ONLY and parameter.default is parameter.empty:
-            raise DefinitionError(
-                f"{getattr(func, '__name__', func)!s}: parameter {parameter.name!r} can only be given by position; "
-                "wrap the function in one whose parameters have names"
-            )
-    return Parameters(tuple(found), frozenset(required), any_name)
+    condition: Condition | None = None
+    preconditions: tuple[Precondition, ...] = ()
+    hooks: Mapping[str, Task] = {}
+
+
+NOTHING_AROUND: Final = Around()
 
 
 class Task:
@@ -173,6 +171,7 @@ class Task:
     __slots__ = (
         "_parameters",
         "arg_dependencies",
+        "around",
         "bound_args",
         "dependencies",
         "func",
@@ -192,6 +191,7 @@ class Task:
         dependencies: Iterable[str] = (),
         options: TaskOptions = NO_OPTIONS,
         meta: Mapping[str, Any] | None = None,
+        around: Around = NOTHING_AROUND,
     ) -> None:
         self.task_id = check_id(task_id, "task id")
         if (func is None) == (body is None):
@@ -207,6 +207,7 @@ class Task:
         self.bound_args: Mapping[str, Any] = _NOTHING
         #: what an application keeps with the task in the stored graph, such as {"kind": …, "digest": …}
         self.meta = meta
+        self.around = around
         for name, value in (bound_args or {}).items():
             self.bind(name, value)
 
@@ -249,10 +250,38 @@ class Task:
         if self.given_body is not None:
             return self.given_body
         assert self.func is not None
+        func = self.func if self.options.run_if is None else Guarded(self.func, self.options.run_if)
         if not self.arg_dependencies:
-            return Call(self.func, self.bound_args) if self.bound_args else Call(self.func)
+            return Call(func, self.bound_args) if self.bound_args else Call(func)
         references = {name: Ref(task_id) for name, task_id in self.arg_dependencies.items()}
-        return Call(self.func, {**self.bound_args, **references})
+        return Call(func, {**self.bound_args, **references})
+
+    def hooks(self) -> dict[str, Task]:
+        """Its hooks by event, each as a task of its own with the id `TASK.EVENT`."""
+        given = self.options
+        if given is NO_OPTIONS and self.around is NOTHING_AROUND:
+            return {}
+        own: dict[str, Callable[..., Any]] = {
+            event: getattr(given, event) for event in EVENTS if getattr(given, event) is not None
+        }
+        return {**hook_tasks(own, f"{self.task_id}."), **self.around.hooks}
+
+    def as_setup(self) -> Task:
+        """Make it a setup: what it makes is taken down by the teardown that follows it. Returns the task."""
+        self.options = self.options._replace(setup=True).checked(self.task_id)
+        return self
+
+    def as_teardown(self, setups: _Others = (), *, on_failure_fail_run: bool | None = None) -> Task:
+        """Make it the teardown of `setups`, which it then waits for, and of all setups that it waits for directly.
+
+        It runs when one of those has succeeded and all that follows them has ended, well or not, also in a run that is
+        being stopped. Its own failure fails the run only with `on_failure_fail_run`. Returns the task.
+        """
+        for one in _tasks(setups):
+            self.dependencies.add(one.as_setup().task_id)
+        fails = self.options.on_failure_fail_run if on_failure_fail_run is None else on_failure_fail_run
+        self.options = self.options._replace(teardown=True, on_failure_fail_run=fails).checked(self.task_id)
+        return self
 
     def output(self, key: str = "return_value") -> Ref:
         """Stands for one of this task's values in the arguments of another, which then waits for this one.
@@ -390,8 +419,43 @@ class TaskFunction:
         return self if instance is None else functools.partial(self, instance)
 
 
-def task(func: Callable[..., Any] | None = None, *, task_id: str | None = None, **options: Any) -> Any:
-    """Decorate a function: `@task` or `@task(retries=3, timeout=60)`; the options are those of `TaskOptions`."""
+def hook_tasks(functions: Mapping[str, Callable[..., Any]], prefix: str = "") -> dict[str, Task]:
+    """Functions as hooks, by event."""
+    return {event: Task(f"{prefix}{event}", HookCall(func)) for event, func in functions.items()}
+
+
+class _Decorator:
+    """`@task` and its kinds: `@task.branch`, `@task.short_circuit`."""
+
+    def __call__(self, func: Callable[..., Any] | None = None, *, task_id: str | None = None, **options: Any) -> Any:
+        """Decorate a function: `@task` or `@task(retries=3, timeout=60)`; the options are those of `TaskOptions`."""
+        return _decorated(func, task_id, options)
+
+    def branch(self, func: Callable[..., Any] | None = None, *, task_id: str | None = None, **options: Any) -> Any:
+        """Decorate a function that returns which of the tasks directly below go on: an id, a list of ids, or None."""
+        return _decorated(func, task_id, {"branch": True, **options})
+
+    def short_circuit(
+        self, func: Callable[..., Any] | None = None, *, task_id: str | None = None, **options: Any
+    ) -> Any:
+        """Decorate a function that returns whether what follows shall run; see `ignore_downstream_trigger_rules`."""
+        return _decorated(func, task_id, {"short_circuit": True, **options})
+
+
+task: Final = _Decorator()
+
+
+def setup(func: Callable[..., Any] | None = None, *, task_id: str | None = None, **options: Any) -> Any:
+    """Decorate a function that sets something up: see `Task.as_setup`."""
+    return _decorated(func, task_id, {"setup": True, **options})
+
+
+def teardown(func: Callable[..., Any] | None = None, *, task_id: str | None = None, **options: Any) -> Any:
+    """Decorate a function that takes down what the setups have made that it waits for: see `Task.as_teardown`."""
+    return _decorated(func, task_id, {"teardown": True, **options})
+
+
+def _decorated(func: Callable[..., Any] | None, task_id: str | None, options: Mapping[str, Any]) -> Any:
     checked = make_options(options, task_id or str(getattr(func, "__name__", "task")))
     if func is not None:
         return TaskFunction(func, task_id, checked)

@@ -155,7 +155,7 @@ class Turn:
         self._events.values += (run_id, task_id, map_index, attempt, previous, status, reason, now)
 
     def told(self, task_id: str, map_index: int, owner: str, told: str, now: float) -> None:
-        """A hook was triggered: `told` is what it is told, as JSON, `owner` its task. The row is PENDING if it is new."""
+        """A hook was triggered: `told` is what it is told (JSON), `owner` its task. It gets a row if it has none."""
         above = json.dumps([owner] if owner else [])
         self._hooks.values += (self._run_id, task_id, map_index, "PENDING", above, told, now)
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from lightflow.engine import checkpoint
 from liteflow.errors import LiteflowError
-from liteflow.runner import Observer, Options, Program
+from liteflow.program import Program
+from liteflow.runner import Observer, Options
 from liteflow.states import RunStatus, TaskStatus
 
 

@@ -10,9 +10,9 @@ from liteflow.collector import collector_paused
 from liteflow.history import AttemptRecord, DagRecord, History, InstanceRecord, RunRecord, ValueRecord
 from liteflow.payload import Payload, decode
 from liteflow.picture import Picture
-from liteflow.upstreams import explain
 from liteflow.rules import TriggerRule
 from liteflow.states import RUN_ENDED, TASK_ENDED
+from liteflow.upstreams import explain
 
 _T = TypeVar("_T")
 

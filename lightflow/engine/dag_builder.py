@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from lightflow.engine.flow_builder import around, with_flow
 from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.durations import PATTERN, seconds
 from lightflow.parser.spec import Expression, TaskSpec, Template, WorkflowSpec
@@ -27,26 +28,32 @@ def build_dag(spec: WorkflowSpec, registry: Registry, db_path: str, params: Mapp
     """
     dag = Dag(spec.name, db_path, spec.description, spec.params)
     dag.source = spec.path
-    types = {name: registry.load(name) for name in dict.fromkeys(task.type for task in spec.tasks.values())}
+    types: dict[str, TaskType] = {}
     shared: dict[TaskOptions, TaskOptions] = {}  # most tasks of a large file have the same
     problems: list[Problem] = []
+
+    def make(task: TaskSpec) -> Task:
+        if task.type not in types:
+            types[task.type] = registry.load(task.type)
+        options = with_flow(_options(task), task.flow)
+        if task.expressions is None:
+            body = types[task.type].build(task)
+        else:
+            options = _known_options(task, options, params or {}, problems)
+            body = _late_body(types[task.type], task, params or {}, problems)
+        return Task(
+            task.id,
+            body=body,
+            dependencies=task.depends_on,
+            options=shared.setdefault(options, options),
+            meta={"kind": task.type, "digest": task.digest[:16]},
+            around=around(task.flow, make, params or {}, problems),
+        )
+
     with collector_paused():
         for task in spec.tasks.values():
-            options = _options(task)
-            if task.expressions is None:
-                body = types[task.type].build(task)
-            else:
-                options = _known_options(task, options, params or {}, problems)
-                body = _late_body(types[task.type], task, params or {}, problems)
-            dag.add_task(
-                Task(
-                    task.id,
-                    body=body,
-                    dependencies=task.depends_on,
-                    options=shared.setdefault(options, options),
-                    meta={"kind": task.type, "digest": task.digest[:16]},
-                )
-            )
+            dag.add_task(make(task))
+        dag.hooks |= {event: make(hook) for event, hook in spec.hooks.items()}
     if problems:
         raise WorkflowError(problems)
     return dag

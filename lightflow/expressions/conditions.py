@@ -109,4 +109,3 @@ class _TaskState(Scope):
         if self._task_id not in self._states:
             raise ScopeError(f"the state of task {self._task_id!r} is not known here")
         return State(self._states[self._task_id].lower())
-

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lightflow.errors import Problem, did_you_mean, quoted
-from lightflow.parser.positions import START, Key, Mark, Source, problem_at
 from lightflow.parser.flow_schema import PRECONDITION
+from lightflow.parser.positions import START, Key, Mark, Source, problem_at
 from lightflow.parser.schema import COMMON, DEFAULT_TYPE, PARAM, RETRY, SETTINGS, aliases_of, canonical_schema
 from lightflow.plugins.registry import Registry
 from liteflow.triggers import EVENTS

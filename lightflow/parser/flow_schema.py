@@ -50,8 +50,8 @@ PRECONDITION: Final[Schema] = {
 #: of every task, in the order of the reference page
 KEYS: Final[dict[str, Schema]] = {
     "if": {
-        "description": "The condition on which the task runs, an expression, with or without `${{ }}` around it; else it "
-        "is SKIPPED. It is asked when the trigger rule lets the task run. With `success()`, `failure()`, `always()` or "
+        "description": "The condition on which the task runs, an expression, with or without `${{ }}`; else it is "
+        "SKIPPED. It is asked when the trigger rule lets the task run. With `success()`, `failure()`, `always()` or "
         "`cancelled()` in it, and no `trigger_rule`, the task waits for all it depends on, however that ends. Besides "
         "what all expressions may name there is `tasks.x.status`. A task that is named is waited for.",
         "type": ["string", "boolean"],
@@ -72,15 +72,15 @@ KEYS: Final[dict[str, Schema]] = {
     },
     "branch": {
         "description": "The task's value decides which of the tasks directly below it go on: an id, a list of ids, or "
-        "nothing. The others are skipped, whatever their trigger rule, save those that can also be reached from one that "
-        "goes on. Of a shell task it is the last line that it prints (words between spaces or commas), unless `output` "
+        "nothing. The others are skipped, whatever their trigger rule, save those that can also be reached from one "
+        "that goes on. Of a shell task it is the last line that it prints (words between spaces or commas), unless `output` "
         "says otherwise.",
         "type": "boolean",
         "default": False,
     },
     "short_circuit": {
-        "description": "The task's value decides whether what follows runs. If it is false (0, empty, nothing), all that "
-        "follows is skipped, whatever its trigger rule; with `direct` only what directly follows. A shell task answers "
+        "description": "The task's value decides whether what follows runs. If it is false (0, empty, nothing), all "
+        "that follows is skipped, whatever its trigger rule; with `direct` only what directly follows. A shell task answers "
         "by its exit code, as in `if`: 0 is yes, 1 is no, all else a failure. Teardowns are never skipped.",
         "enum": [True, False, "direct"],
         "default": False,
@@ -119,8 +119,8 @@ KEYS: Final[dict[str, Schema]] = {
     },
     "teardown_of": {
         "description": "The setups that this task takes down: an id, or a list. It waits for them and for all tasks "
-        "between them and itself, and runs when one of them has succeeded, however the rest has ended, also when the run "
-        "is stopped. Its own failure does not fail the run.",
+        "between them and itself, and runs when one of them has succeeded, however the rest has ended, also when the "
+        "run is stopped. Its own failure does not fail the run.",
         "type": ["array", "string"],
         "items": {"type": "string", "x-expects": "the id of a task"},
         "minItems": 1,
@@ -158,8 +158,8 @@ def hooks(*, of_the_run: bool) -> dict[str, Schema]:
     when = _WHEN_RUN if of_the_run else _WHEN
     return {
         event: {
-            "description": f"Runs {when[event]}: a command, or a mapping with `run` or `call` as in a task. It finds what "
-            "it is about in `$LIGHTFLOW_HOOK_TASK`, `_STATUS` and `_ERROR`. How it ends changes nothing for the "
+            "description": f"Runs {when[event]}: a command, or a mapping with `run` or `call` as in a task. It finds "
+            "what it is about in `$LIGHTFLOW_HOOK_TASK`, `_STATUS` and `_ERROR`. How it ends changes nothing for the "
             + ("run." if of_the_run else "task."),
             "$ref": "#/$defs/hook",
             "x-expects": "a command (text), or a mapping with `run` or `call`",

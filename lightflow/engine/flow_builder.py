@@ -56,6 +56,5 @@ def _condition(condition: Condition, params: Mapping[str, Any], problems: list[P
     try:
         made.early(params)
     except InputError as error:
-        message = str(error).rpartition(": if: ")[2]
-        problems.append(condition.expression.at._replace(message=message))
+        problems.append(condition.expression.at._replace(message=str(error)))
     return made

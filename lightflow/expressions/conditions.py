@@ -58,10 +58,13 @@ class FileCondition(NamedTuple):
         scopes["tasks"] = scopes["needs"] = _States(scopes["tasks"], facts.states)
         scopes["env"] = variables(scope, scopes)
         scopes |= _functions(facts.upstream, stopping=facts.stopping)
-        return self.answer(scopes)
+        try:
+            return self._answer(scopes)
+        except InputError as error:
+            raise InputError(str(self.condition.expression.at._replace(message=str(error)))) from None
 
     def early(self, params: Mapping[str, Any]) -> bool | None:
-        """The answer, if it is known before a run with these parameters. Raises InputError, with the place."""
+        """The answer, if it is known before a run with these parameters. Raises InputError."""
         scope = self.condition.scope
         if not self.condition.expression.early or scope is None or scope.reads or self.condition.status:
             return None
@@ -70,14 +73,10 @@ class FileCondition(NamedTuple):
             scopes["env"] = variables(scope, scopes)
         except InputError:
             return None  # variables that need more than is known
-        return self.answer(scopes)
+        return self._answer(scopes)
 
-    def answer(self, scopes: Mapping[str, Any]) -> bool:
-        expression = self.condition.expression
-        try:
-            return bool(evaluate(expression.source, scopes))
-        except InputError as error:
-            raise InputError(str(expression.at._replace(message=f"if: {error}"))) from None
+    def _answer(self, scopes: Mapping[str, Any]) -> bool:
+        return bool(evaluate(self.condition.expression.source, scopes))
 
 
 def _functions(upstream: Sequence[str], *, stopping: bool) -> dict[str, Function]:

@@ -73,15 +73,15 @@ KEYS: Final[dict[str, Schema]] = {
     "branch": {
         "description": "The task's value decides which of the tasks directly below it go on: an id, a list of ids, or "
         "nothing. The others are skipped, whatever their trigger rule, save those that can also be reached from one "
-        "that goes on. Of a shell task it is the last line that it prints (words between spaces or commas), unless `output` "
-        "says otherwise.",
+        "that goes on. Of a shell task it is the last line that it prints (words between spaces or commas), unless "
+        "`output` says otherwise.",
         "type": "boolean",
         "default": False,
     },
     "short_circuit": {
         "description": "The task's value decides whether what follows runs. If it is false (0, empty, nothing), all "
-        "that follows is skipped, whatever its trigger rule; with `direct` only what directly follows. A shell task answers "
-        "by its exit code, as in `if`: 0 is yes, 1 is no, all else a failure. Teardowns are never skipped.",
+        "that follows is skipped, whatever its trigger rule; with `direct` only what directly follows. A shell task "
+        "answers by its exit code, as in `if`: 0 is yes, 1 is no, all else a failure. Teardowns are never skipped.",
         "enum": [True, False, "direct"],
         "default": False,
         "x-expects": "true, false or direct",

@@ -96,7 +96,8 @@ def _task(checked: Checked, work: WorkIn, path: str, shared_env: Mapping[str, st
     env = {**shared_env, **work.env, **task.get("env", {})} if work.env or task.get("env") else shared_env
     written = dict.fromkeys(task.get("depends_on", ()))
     wanted = [] if work.hook else implied_upstreams(task_id, task, checked.expressions, checked.conditions)
-    implied = tuple(one for one in dict.fromkeys([*wanted, *task.get("teardown_of", ())]) if one not in written)
+    written |= dict.fromkeys(task.get("teardown_of", ()))
+    implied = tuple(one for one in wanted if one not in written)
     depends_on = (*written, *implied)
     cwd = task.get("cwd", work.cwd)
     timeout = task.get("timeout")

@@ -341,7 +341,7 @@ class _Loop:
             outcome, skips = judged(self._program, outcome)
         value, error = outcome.value, outcome.error or _NO_ERROR
         self._ending.discard(node)
-        self._turn.ended(self._ids[node], plan.map_indexes[node], outcome)
+        self._turn.ended(self._ids[node], plan.map_indexes[node], outcome, hook=plan.is_extra(node))
         if value is not None and node in self._readers and value.size <= _CACHED_VALUE_BYTES:
             self._values[node] = value
         moves = plan.finish(

@@ -133,6 +133,10 @@ CREATE INDEX liteflow_requests_by_run ON liteflow_requests (run_id, handled_at);
 """
 
 _V2: Final = """
+ALTER TABLE liteflow_attempts ADD COLUMN hook INTEGER NOT NULL DEFAULT 0; -- 1: of a hook, which may succeed repeatedly
+DROP INDEX liteflow_one_success;
+CREATE UNIQUE INDEX liteflow_one_success
+  ON liteflow_attempts (run_id, task_id, map_index) WHERE status = 'SUCCESS' AND NOT hook;
 ALTER TABLE liteflow_task_instances ADD COLUMN told TEXT; -- NULL: a task; else a hook, and what it is told (JSON)
 """
 

@@ -57,6 +57,11 @@ class Turn:
             "INSERT INTO liteflow_attempts",
             "run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, exit_code, error, log_path",
         )
+        self._hook_attempts = _Rows(
+            "INSERT INTO liteflow_attempts",
+            "run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, exit_code, error, log_path, "
+            "hook",
+        )
         self._stored = _Rows(
             "INSERT OR REPLACE INTO liteflow_xcom",
             "run_id, task_id, map_index, key, encoding, value, size, file, sha256, created_at",
@@ -78,6 +83,10 @@ class Turn:
         self._events = _Rows(
             "INSERT INTO liteflow_events", "run_id, task_id, map_index, attempt, previous, status, reason, at"
         )
+        self._tables = (
+            *(self._hooks, self._attempts, self._hook_attempts),
+            *(self._stored, self._instances, self._events),
+        )  # in the order in which they are written
         self.verdict: tuple[RunStatus, str | None, float] | None = None  # of the run: status, reason, when
 
     def __bool__(self) -> bool:
@@ -104,10 +113,11 @@ class Turn:
         )  # fmt: skip
         self._events.values += (run_id, task_id, map_index, attempt, "RUNNING", status, NOT_BEGUN, now)
 
-    def ended(self, task_id: str, map_index: int, outcome: Outcome) -> None:
+    def ended(self, task_id: str, map_index: int, outcome: Outcome, *, hook: bool = False) -> None:
         """An attempt's verdict, its values and its error."""
         error, ended_at = outcome.error, outcome.ended_at
-        self._attempts.values += (
+        rows = self._hook_attempts if hook else self._attempts
+        rows.values += (
             self._run_id,
             task_id,
             map_index,
@@ -120,6 +130,8 @@ class Turn:
             None if error is None else (error.traceback.rstrip() or error.message)[-_ERROR_LIMIT:],
             outcome.log_path,
         )
+        if hook:
+            rows.values.append(1)
         if outcome.value is not None:
             self._store(task_id, map_index, "return_value", outcome.value, ended_at)
         if outcome.pushed:
@@ -171,7 +183,7 @@ class Turn:
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Write it all, inside the caller's transaction. It can be done again when that was rolled back."""
-        for rows in (self._hooks, self._attempts, self._stored, self._instances, self._events):
+        for rows in self._tables:
             if rows.values:
                 rows.write(connection)
         if self.verdict is None:
@@ -191,6 +203,6 @@ class Turn:
 
     def clear(self) -> None:
         """It is committed: the next turn begins."""
-        for rows in (self._hooks, self._attempts, self._stored, self._instances, self._events):
+        for rows in self._tables:
             rows.values.clear()
         self.verdict = None

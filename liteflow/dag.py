@@ -37,6 +37,7 @@ from liteflow.tasks import (
     NO_OPTIONS,
     OPTION_NAMES,
     Building,
+    Partial,
     Task,
     TaskFunction,
     TaskOptions,
@@ -44,9 +45,10 @@ from liteflow.tasks import (
     check_id,
     hook_tasks,
     make_options,
+    mapped,
 )
 from liteflow.wiring import wired
-from liteflow.work import Body, Ref
+from liteflow.work import KEYWORDS, Body, Ref
 
 DEFAULT_WORKERS: Final = {"thread": 4, "process": 4, "async": 1000, "inline": 1}
 
@@ -139,16 +141,15 @@ class Dag(Building):
         """
         if func is None:
             return lambda function: self.task(function, task_id, **kwargs)
-        base = NO_OPTIONS
-        if isinstance(func, TaskFunction):
-            base, task_id, func = func.options, task_id if task_id is not None else func.task_id, func.func
-        if not callable(func):
-            raise DefinitionError(f"{func!r} cannot be called; dag.task() takes a function")
-        name = task_id if task_id is not None else str(getattr(func, "__name__", ""))
-        if name == "<lambda>" or not name:
-            raise DefinitionError(f"{func!r} has no name of its own; give it one: dag.task(func, task_id='…')")
-        options = {key: kwargs.pop(key) for key in list(kwargs) if key in OPTION_NAMES}
-        return self._add(func, name, make_options(options, name, base), kwargs)
+        return self._add(*_named(func, task_id, kwargs), kwargs)
+
+    def partial(self, func: Callable[..., Any], task_id: str | None = None, **kwargs: Any) -> Partial:
+        """A task that is mapped over a list: `dag.partial(load, day=today, retries=2).expand(file=files)`.
+
+        Takes what `task` takes; nothing is added before `expand` or `expand_kwargs` is called on it.
+        """
+        named = _named(func, task_id, kwargs)
+        return Partial(lambda lists: self._add(*named, kwargs, lists))
 
     def branch(self, func: Callable[..., Any] | None = None, task_id: str | None = None, **kwargs: Any) -> Any:
         """As `task`, for a function that returns which of the tasks directly below go on: an id, a list, or None."""
@@ -159,7 +160,12 @@ class Dag(Building):
         return self.task(func, task_id, short_circuit=True, **kwargs)
 
     def add_call(
-        self, func: Callable[..., Any], task_id: str | None, options: TaskOptions, arguments: Mapping[str, Any]
+        self,
+        func: Callable[..., Any],
+        task_id: str | None,
+        options: TaskOptions,
+        arguments: Mapping[str, Any],
+        lists: Mapping[str, Any] | None = None,
     ) -> Task:
         """Add a call of a decorated function; a second call of the same one becomes `name__1`, and so on."""
         name = base = task_id or func.__name__
@@ -167,12 +173,23 @@ class Dag(Building):
         while name in self.tasks:
             number += 1
             name = f"{base}__{number}"
-        return self._add(func, name, options, arguments)
+        return self._add(func, name, options, arguments, lists)
 
-    def _add(self, func: Callable[..., Any], name: str, options: TaskOptions, arguments: Mapping[str, Any]) -> Task:
-        task = Task(name, func, bound_args=arguments, options=options)
+    def _add(
+        self,
+        func: Callable[..., Any],
+        name: str,
+        options: TaskOptions,
+        arguments: Mapping[str, Any],
+        lists: Mapping[str, Any] | None = None,
+    ) -> Task:
+        expansion = None
+        if lists is not None:
+            expansion, arguments = mapped(lists, arguments, options.map_key, name)
+        task = Task(name, func, bound_args=arguments, options=options, expansion=expansion)
         parameters = task.parameters
-        unknown = [key for key in arguments if key not in parameters.names] if not parameters.any_name else []
+        given = [key for key in arguments if key != KEYWORDS]
+        unknown = [key for key in given if key not in parameters.names] if not parameters.any_name else []
         if unknown:
             import difflib
 
@@ -200,9 +217,11 @@ class Dag(Building):
         if not parameters.names:
             return parameters.required
         for name in parameters.names:
-            given = name in task.bound_args or name in task.arg_dependencies
+            given = name in task.bound_args or name in task.arg_dependencies or KEYWORDS in task.bound_args
             if not given and name in self.tasks and name != task.task_id:
                 task.bind(name, self.tasks[name])
+        if KEYWORDS in task.bound_args:
+            return frozenset()  # which arguments the rows give is known when they are
         return parameters.required - task.bound_args.keys() - task.arg_dependencies.keys()
 
     def graph(self) -> Graph:
@@ -231,7 +250,7 @@ class Dag(Building):
         inputs, retries = {}, {}
         rules: dict[int, TriggerRule] = {}
         reads: dict[int, tuple[tuple[int, Ref], ...]] = {}
-        timeouts, graces, modes = {}, {}, {}
+        timeouts, graces, modes, expansions, fail_fast = {}, {}, {}, {}, {}
         for node, (task_id, task) in enumerate(self.tasks.items()):
             body = bodies[task_id] = task.body()
             if body.late is not None and body.late.reads:
@@ -255,6 +274,8 @@ class Dag(Building):
                 graces[node] = float(options.kill_grace)
             if options.mode is not None:
                 modes[task_id] = options.mode
+            if task.expansion is not None:
+                expansions[node], fail_fast[node] = task.expansion, options.fail_fast
         digest, text = snapshot(self.tasks, graph, bodies)
         around = wired(self.tasks, self.hooks, graph)
         return Program(
@@ -272,6 +293,8 @@ class Dag(Building):
             self.description,
             self.source or _script(),
             reads,
+            expansions,
+            fail_fast,
             around.control,
             around.deciders,
             around.gates,
@@ -470,6 +493,22 @@ class Dag(Building):
                 DagRun.from_record(os.path.realpath(self.db_path), one)
                 for one in history.runs(self.dag_id, limit=limit)
             ]
+
+
+def _named(
+    func: Callable[..., Any], task_id: str | None, kwargs: dict[str, Any]
+) -> tuple[Callable[..., Any], str, TaskOptions]:
+    """A function with its task id and the options among the keywords, which are taken from them."""
+    base = NO_OPTIONS
+    if isinstance(func, TaskFunction):
+        base, task_id, func = func.options, task_id if task_id is not None else func.task_id, func.func
+    if not callable(func):
+        raise DefinitionError(f"{func!r} cannot be called; dag.task() takes a function")
+    name = task_id if task_id is not None else str(getattr(func, "__name__", ""))
+    if name == "<lambda>" or not name:
+        raise DefinitionError(f"{func!r} has no name of its own; give it one: dag.task(func, task_id='…')")
+    options = {key: kwargs.pop(key) for key in list(kwargs) if key in OPTION_NAMES}
+    return func, name, make_options(options, name, base)
 
 
 def new_run_id() -> str:

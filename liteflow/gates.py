@@ -12,22 +12,23 @@ from typing import Any
 from liteflow.control import WrongDecision, skipped_by
 from liteflow.errors import LiteflowError
 from liteflow.hooks import Hooks
-from liteflow.payload import Payload, decode, encode
+from liteflow.inputs import Inputs
+from liteflow.payload import Payload, decode, encode, is_pickled
 from liteflow.plan import Move, Plan
 from liteflow.program import Program
 from liteflow.states import TaskStatus
 from liteflow.store import Store
 from liteflow.triggers import Condition, Facts, Step, Told
-from liteflow.work import Command, ErrorInfo, Outcome, RunInfo, input_name
+from liteflow.work import Command, ErrorInfo, Outcome, RunInfo
 
 
 class Gates:
     """The gates of one run."""
 
-    def __init__(self, gates: Mapping[int, Sequence[Step]], plan: Plan, store: Store, hooks: Hooks, info: RunInfo):
+    def __init__(self, gates: Mapping[int, Sequence[Step]], plan: Plan, inputs: Inputs, hooks: Hooks, info: RunInfo):
         self._gates = gates
         self._plan = plan
-        self._store = store
+        self._inputs = inputs
         self._hooks = hooks
         self._info = info
         self._waiting: dict[int, tuple[int, int]] = {}  # by hook: the task that waits for it, and at which step
@@ -35,7 +36,7 @@ class Gates:
 
     def resolve(self, now: float) -> tuple[bool, list[Move]]:
         """Take the steps that can be taken now. Returns whether there were any, and what followed from them."""
-        asking = [(node, 0) for node in self._plan.asking()]
+        asking = [(node, 0) for node in self._plan.questions()]
         asking += self._next
         self._next = []
         moves: list[Move] = []
@@ -84,12 +85,8 @@ class Gates:
 
     def _facts(self, node: int, condition: Condition) -> Facts:
         plan = self._plan
-        inputs = {}
-        for ref in condition.reads:
-            payload = self._store.value(ref.task_id, key=ref.key)
-            if payload is not None:
-                inputs[input_name(ref)] = payload
         index = plan.graph.index
+        inputs = self._inputs.named([(index[ref.task_id], ref) for ref in condition.reads])
         return Facts(
             self._info,
             plan.task_ids[node],
@@ -139,7 +136,7 @@ def decisions(program: Program, done: dict[int, TaskStatus], store: Store) -> di
 
 
 def _decided(program: Program, node: int, payload: Payload | None) -> dict[int, str]:
-    if payload is not None and payload.encoding == "pickle":
+    if payload is not None and is_pickled(payload):
         raise WrongDecision("what it returned is a Python object (it was pickled), which is no decision")
     value: Any = None if payload is None else decode(payload)
     decider, graph = program.deciders[node], program.graph

@@ -56,6 +56,7 @@ class InstanceRecord(NamedTuple):
     started_at: float | None
     ended_at: float | None
     updated_at: float
+    map_key: str | None = None  # what people can tell an instance of a mapped task by
 
 
 class AttemptRecord(NamedTuple):
@@ -119,6 +120,7 @@ _RUN_KINDS = (
 )  # fmt: skip
 _INSTANCE_KINDS = (
     _TEXT, _INT, _TEXT, _TEXT, _REAL_OR_NOT, _INT, _TEXT_OR_NOT, _TEXT_OR_NOT, _REAL_OR_NOT, _REAL_OR_NOT, _REAL,
+    _TEXT_OR_NOT,
 )  # fmt: skip
 _ATTEMPT_KINDS = (
     _TEXT, _INT, _INT, _TEXT, _REAL, _REAL_OR_NOT, _INT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT,
@@ -140,7 +142,7 @@ _RUN = (
 )
 _INSTANCE = (
     "SELECT task_id, map_index, status, dependencies, timeout, try_number, error_log, reason, started_at, ended_at, "
-    "updated_at FROM liteflow_task_instances WHERE run_id=? "
+    "updated_at, map_key FROM liteflow_task_instances WHERE run_id=? "
 )
 
 
@@ -155,9 +157,6 @@ class History:
         self.path = os.path.realpath(path)
         self._connection = connect_read_only(self.path)
         self._locks = LockFile(self.path, read_only=True)
-        # Hooks are no tasks. A file that no newer version has written to has none, and not the column either.
-        self._has_hooks = self._connection.execute("PRAGMA user_version").fetchone()[0] > 1
-        self._tasks = "AND told IS NULL" if self._has_hooks else ""
 
     def __enter__(self) -> History:
         return self
@@ -262,13 +261,11 @@ class History:
 
     def instances(self, run_id: str) -> list[InstanceRecord]:
         """All task instances of a run, by task id."""
-        rows = self._rows(f"{_INSTANCE} {self._tasks} ORDER BY task_id, map_index", (run_id,), _INSTANCE_KINDS)
+        rows = self._rows(f"{_INSTANCE} AND told IS NULL ORDER BY task_id, map_index", (run_id,), _INSTANCE_KINDS)
         return [_instance(row) for row in rows]
 
     def hooks(self, run_id: str) -> list[InstanceRecord]:
         """The hooks that were triggered in a run, by id; each depends on its task, those of the run on nothing."""
-        if not self._has_hooks:
-            return []
         sql = f"{_INSTANCE} AND told IS NOT NULL ORDER BY task_id, map_index"
         return [_instance(row) for row in self._rows(sql, (run_id,), _INSTANCE_KINDS)]
 
@@ -278,14 +275,12 @@ class History:
 
     def statuses(self, run_id: str) -> list[tuple[str, int, str]]:
         """Task id, map index and state of all task instances of a run, by task id."""
-        sql = (
-            f"SELECT task_id, map_index, status FROM liteflow_task_instances WHERE run_id=? {self._tasks} ORDER BY 1, 2"
-        )
-        return self._rows(sql, (run_id,), (_TEXT, _INT, _TEXT))
+        sql = "SELECT task_id, map_index, status FROM liteflow_task_instances WHERE run_id=? AND told IS NULL"
+        return self._rows(f"{sql} ORDER BY 1, 2", (run_id,), (_TEXT, _INT, _TEXT))
 
     def counts(self, run_id: str) -> dict[str, int]:
         """How many task instances are in each state."""
-        sql = f"SELECT status, count(*) FROM liteflow_task_instances WHERE run_id=? {self._tasks} GROUP BY 1"
+        sql = "SELECT status, count(*) FROM liteflow_task_instances WHERE run_id=? AND told IS NULL GROUP BY 1"
         return dict(self._rows(sql, (run_id,), (_TEXT, _INT)))
 
     def attempts(self, run_id: str, task_id: str | None = None) -> list[AttemptRecord]:
@@ -297,7 +292,8 @@ class History:
             "SELECT task_id, map_index, attempt, status, started_at, ended_at, exit_code, error, log_path "
             f"FROM liteflow_attempts WHERE {where} UNION ALL "
             "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path "
-            f"FROM liteflow_task_instances WHERE {where} AND status='RUNNING' ORDER BY 1, 2, 3",
+            f"FROM liteflow_task_instances WHERE {where} AND status='RUNNING' AND try_number > 0 "
+            "ORDER BY 1, 2, 3",
             parameters * 2,
             _ATTEMPT_KINDS,
         )

@@ -12,12 +12,13 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
+from liteflow.inputs import Inputs
 from liteflow.plan import Move, Plan
 from liteflow.states import TASK_ENDED, TaskStatus
 from liteflow.store import KeptHook
 from liteflow.triggers import THE_RUN, HookSpec, Told
 from liteflow.turn import Turn
-from liteflow.work import Outcome
+from liteflow.work import Outcome, Work
 
 _AFTER: Final[Mapping[str, str]] = {"SUCCESS": "on_success", "FAILED": "on_failure", "CANCELLED": "on_cancel"}
 #: What comes after something: it is done in a stopped run too, and by whoever resumes an interrupted one.
@@ -36,7 +37,7 @@ class Hooks:
         self._specs = specs
         self._plan = plan
         self._turn = turn
-        self._before = plan.attempts[: len(plan.graph)]  # what this owner has found
+        self._busy = False  # has this owner of the run run any task?
         self._spec: dict[int, HookSpec] = {}  # by extra
         self._nodes: dict[tuple[str, int], int] = {}
         self._told: dict[int, deque[Told]] = {}  # the first is what the extra is at, or was at last
@@ -70,8 +71,9 @@ class Hooks:
     def follow(self, moves: Sequence[Move], now: float, outcome: Outcome | None = None) -> None:
         """Tasks have changed their states: trigger what is to follow."""
         for node, _, status, attempt, reason in moves:
-            own = self._specs.get(node)
-            if own is None:
+            own = self._specs.get(self._plan.owner(node))
+            self._busy = self._busy or (bool(attempt) and node not in self._spec)
+            if own is None or node in self._plan.unfolded:  # of a mapped task each instance has its own
                 continue
             ended = outcome if outcome is not None and outcome.node == node else None
             if status == "UP_FOR_RETRY":
@@ -96,8 +98,7 @@ class Hooks:
             return False
         self._closed = True
         told = Told(_AFTER.get(verdict, ""), "", -1, verdict, 0, (reason or "")[:_LONGEST_ERROR], "")
-        size = len(self._before)
-        if self._plan.attempts[:size] == self._before:
+        if not self._busy:
             if self._has_told(own.get("on_exit"), verdict):
                 return False
             if self._has_told(own.get(told.event), verdict):
@@ -140,15 +141,22 @@ class Hooks:
         if spec.event in _AFTER.values() and "on_exit" in own:
             self.tell(own["on_exit"], done._replace(event="on_exit"), now)
 
+    def work(self, node: int, log_path: str | None, inputs: Inputs, grace_s: float) -> Work:
+        """An attempt of a hook."""
+        spec, plan = self._spec[node], self._plan
+        return Work(
+            node,
+            spec.task_id,
+            plan.map_indexes[node],
+            plan.attempts[node],
+            inputs.named(spec.reads) or None,
+            spec.timeout_s,
+            grace_s if spec.grace_s is None else spec.grace_s,
+            log_path,
+            self._told[node][0].variables(),
+        )
+
     # -- what is known of them -----------------------------------------------------------------------------
-
-    def spec(self, node: int) -> HookSpec:
-        """What an extra is."""
-        return self._spec[node]
-
-    def told(self, node: int) -> Told:
-        """What a hook that runs is told."""
-        return self._told[node][0]
 
     def has_run(self, spec: HookSpec, map_index: int) -> bool:
         """Has the hook ended before, in this run?"""

@@ -3,18 +3,20 @@
 `Plan` is pure. It never sees a clock, a file or a thread: `now` is a monotonic reading in seconds that the
 caller passes in. It answers three questions: what may start (`take`), what an outcome changes (`finish`),
 and whether all is over (`finished`, `result`). Retries, skips, failures that spread, and what a lost worker
-means are decided here or nowhere. What only the world can tell it asks: `asking` has the tasks that have a question,
-and `answer` takes what was found out.
+means are decided here or nowhere. What only the world can tell it asks: `questions` and `asking` have the tasks
+that want to know something, `answer`, `expand` and `refuse` take what was found out.
 
-Tasks are numbers (see `graph`); every change of state is returned as a `Move`, in the order it happened. Behind the
-tasks of the graph stand *extras*: work that was added while the run goes on and that nothing waits for (see `hooks`).
+Tasks are numbers (see `graph`); every change of state is returned as a `Move`, in the order it happened. A task that is
+mapped over a list gets a further number for each of its instances once the list is known (`expand`); its own number
+then stands for all of them. *Extras* have numbers, too: work that was added while the run goes on and that nothing
+waits for (see `hooks`).
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from liteflow.control import FORGIVEN, NO_CONTROL, Control
@@ -38,6 +40,30 @@ class Move(NamedTuple):
     reason: str | None = None
 
 
+class Unfolded:
+    """A mapped task whose list is known: its instances are the nodes `first`, `first + 1`, …, in the list's order."""
+
+    __slots__ = ("count", "ended", "first", "unended")
+
+    def __init__(self, first: int, count: int) -> None:
+        self.first = first
+        self.count = count
+        self.unended = count
+        self.ended: set[TaskStatus] = set()  # the states in which instances have ended
+
+    @property
+    def nodes(self) -> range:
+        return range(self.first, self.first + self.count)
+
+    @property
+    def status(self) -> TaskStatus:
+        """What the task as a whole is, once all instances have ended: the worst of them; skipped if all are."""
+        for status in ("FAILED", "UPSTREAM_FAILED", "CANCELLED", "SUCCESS"):
+            if status in self.ended:
+                return status
+        return "SKIPPED"
+
+
 class Plan:
     """One run of a graph.
 
@@ -48,6 +74,8 @@ class Plan:
         done: tasks that ended in an earlier part of this run and are kept as they are, with their state.
         attempts: how many attempts each task has had before; new ones count on from there.
         fail_fast: the first task that FAILED for good ends the run.
+        mapped: the tasks that are mapped over a list; True: the first instance that FAILED ends the others.
+        instances: how the instances ended of tasks that are `done` and were mapped.
         seed: makes the jitter of retries this run's own.
         control: what is known of the graph beside edges and rules.
         skips: what the decisions of branches and short circuits in `done` skip, and why.
@@ -65,12 +93,22 @@ class Plan:
         seed: str = "",
         control: Control = NO_CONTROL,
         skips: Mapping[int, Mapping[int, str]] | None = None,
+        mapped: Mapping[int, bool] | None = None,
+        instances: Mapping[int, Sequence[TaskStatus]] | None = None,
     ) -> None:
         size = len(graph)
         self.graph = graph
         #: of every node: its task, and which of its instances it is (-1: it is the task itself)
         self.task_ids: list[str] = graph.ids.copy()
         self.map_indexes: list[int] = [-1] * size
+        #: tasks whose list is known
+        self.unfolded: dict[int, Unfolded] = {}
+        #: running instances that are to end because another one failed; the caller ends them and empties this
+        self.doomed: list[int] = []
+        self._mapped = mapped or {}
+        self._owners: dict[int, int] = {}  # of instances: the task that they are of
+        self._added: dict[int, int] = {}  # by task: how many more it waits for than the graph says
+        self._asking: list[int] = []
         self.status: list[TaskStatus] = ["PENDING"] * size
         self.attempts: list[int] = [0] * size
         self.running: set[int] = set()
@@ -95,18 +133,28 @@ class Plan:
         self._extras: set[int] = set()
         self._exempt: set[int] = set(self.teardowns)  # what a stopped run still does
         self._hold: int | None = None  # an extra before which nothing starts
-        self._asking: list[int] = []
+        self._questions: list[int] = []
         self._open = size  # tasks that have not ended
         for node, count in (attempts or {}).items():
             self.attempts[node] = count
-        self._begin(done or {}, skips or {})
+        self._begin(done or {}, instances or {}, skips or {})
 
-    def _begin(self, done: Mapping[int, TaskStatus], skips: Mapping[int, Mapping[int, str]]) -> None:
+    def _begin(
+        self,
+        done: Mapping[int, TaskStatus],
+        instances: Mapping[int, Sequence[TaskStatus]],
+        skips: Mapping[int, Mapping[int, str]],
+    ) -> None:
         for node, status in done.items():
             self.status[node] = status
             self._open -= 1
-            for below in self.graph.downstream[node]:
-                self._count(below, status)
+            ended = [node]
+            if node in instances:
+                statuses = instances[node]
+                ended = self._unfold(node, len(statuses), {index: (one, 0) for index, one in enumerate(statuses)})
+            for one in ended:
+                for below in self.graph.downstream[node]:
+                    self._count(below, self.status[one])
         #: changes that follow from `done` alone; the caller stores them first
         self.opening: list[Move] = []
         for skipped in skips.values():
@@ -134,14 +182,17 @@ class Plan:
                 self._ready.append(node)
         if self._halted:
             return None
-        if self._hold is not None:
-            node = self._hold
-            if self.status[node] != "QUEUED":
+        while True:
+            if self._hold is not None:
+                node = self._hold
+                if self.status[node] != "QUEUED":
+                    return None
+                break
+            if not self._ready:
                 return None
-        elif self._ready:
             node = self._ready.popleft()
-        else:
-            return None
+            if self.status[node] != "CANCELLED":
+                break
         self.status[node] = "RUNNING"
         self.attempts[node] += 1
         self.running.add(node)
@@ -172,17 +223,17 @@ class Plan:
 
     # -- questions -----------------------------------------------------------------------------------------
 
-    def asking(self) -> list[int]:
-        """The tasks that have begun to ask since the last call: their rule lets them run, they wait for `answer`."""
-        asking, self._asking = self._asking, []
-        return [node for node in asking if self.status[node] == "QUEUED"]
+    def questions(self) -> list[int]:
+        """The tasks with a gate that their rule lets run since the last call: each waits for an `answer`."""
+        questions, self._questions = self._questions, []
+        return [node for node in questions if self.status[node] == "QUEUED"]
 
     def answer(self, node: int, moves: list[Move], status: TaskStatus = "QUEUED", reason: str | None = None) -> None:
         """A task that asked may run; or it ends as `status`, SKIPPED or FAILED, without an attempt."""
         if self.status[node] != "QUEUED":
             return  # it was cancelled meanwhile
         if status == "QUEUED":
-            self._ready.append(node)
+            (self._asking if node in self._mapped else self._ready).append(node)
         else:
             self.status[node] = "PENDING"  # as it is stored
             self._end(node, status, moves, reason)
@@ -220,6 +271,88 @@ class Plan:
         """Is this number one that `add` gave?"""
         return node in self._extras
 
+    # -- fan-out -------------------------------------------------------------------------------------------
+
+    def owner(self, node: int) -> int:
+        """The task that a node is an instance of; itself where that is the only one."""
+        return self._owners.get(node, node)
+
+    def asking(self) -> list[int]:
+        """Mapped tasks that may start and whose list is wanted now: answer each by `expand` or `refuse`."""
+        asking, self._asking = self._asking, []
+        return [] if self._stopped is not None else [node for node in asking if self.status[node] == "QUEUED"]
+
+    def expand(self, node: int, count: int, kept: Mapping[int, tuple[TaskStatus, int]] | None = None) -> list[Move]:
+        """The list has `count` items: each becomes an instance. `kept` are instances of an earlier part of this run
+        by index, with their state and how many attempts they had; what has not ended starts anew."""
+        moves: list[Move] = []
+        if not count:
+            self._change(node, "SKIPPED", moves, "the list that it is mapped over is empty")
+            self._open -= 1
+            self._spread(node, moves)
+            return moves
+        self._change(node, "RUNNING", moves, f"{count:,} instance{'s' if count > 1 else ''}")
+        for ended in self._unfold(node, count, kept or {}):
+            self._fold(ended, moves)
+            self._spread(ended, moves)
+        return moves
+
+    def refuse(self, node: int, reason: str) -> list[Move]:
+        """The task cannot be mapped over what it was given."""
+        moves: list[Move] = []
+        self._end(node, "FAILED", moves, reason)
+        return moves
+
+    def _unfold(self, node: int, count: int, kept: Mapping[int, tuple[TaskStatus, int]]) -> list[int]:
+        """Make the instances; returns those that have ended before."""
+        first = len(self.status)
+        unfolded = self.unfolded[node] = Unfolded(first, count)
+        self.task_ids += [self.graph.ids[node]] * count
+        self.map_indexes += range(count)
+        self.attempts += [0] * count
+        self._owners.update(dict.fromkeys(unfolded.nodes, node))
+        self._open += count
+        for below in self.graph.downstream[node]:
+            self._unmet[below] += count - 1
+            self._added[below] = self._added.get(below, 0) + count - 1
+        if not kept:
+            self.status += ["QUEUED"] * count
+            self._ready.extend(unfolded.nodes)
+            return []
+        ended = []
+        for index, one in enumerate(unfolded.nodes):
+            status, self.attempts[one] = kept.get(index, ("PENDING", 0))
+            if status in TASK_ENDED:
+                self.status.append(status)
+                self._open -= 1
+                ended.append(one)
+            else:
+                self.status.append("QUEUED")
+                self._ready.append(one)
+        return ended
+
+    def _fold(self, node: int, moves: list[Move]) -> None:
+        """An instance has ended; with the last one so has its task. Where told to, a failure ends the others."""
+        owner = self._owners[node]
+        unfolded = self.unfolded[owner]
+        unfolded.ended.add(self.status[node])
+        unfolded.unended -= 1
+        if not unfolded.unended:
+            failed = [one for one in unfolded.nodes if self.status[one] == "FAILED"] if self._forgiven else []
+            all_forgiven = bool(failed) and self._forgiven.issuperset(failed)
+            if all_forgiven:
+                self._forgiven.add(owner)
+            self._change(owner, unfolded.status, moves, FORGIVEN if all_forgiven else None)
+            self._open -= 1
+        elif self.status[node] == "FAILED" and self._mapped.get(owner) and node not in self._forgiven:
+            self._mapped = {**self._mapped, owner: False}  # once
+            reason = f"instance {self.map_indexes[node]} failed and fail_fast is set"
+            for one in unfolded.nodes:
+                if self.status[one] in ("QUEUED", "UP_FOR_RETRY"):
+                    self._end(one, "CANCELLED", moves, reason)
+                elif self.status[one] == "RUNNING":
+                    self.doomed.append(one)
+
     # -- what an outcome changes ---------------------------------------------------------------------------
 
     def finish(
@@ -254,15 +387,16 @@ class Plan:
                 else:
                     self._retry(node, now, moves, reason)
             case "FAILED" | "TIMED_OUT":
-                policy = self._retries.get(node, NEVER)
+                policy = self._retries.get(self.owner(node), NEVER)
                 tries = self._tries[node] = self._tries.get(node, 0) + 1
                 goes_on = self._stopped is None or (node in self._exempt and not self._halted)
                 if tries <= policy.retries and policy.covers(error_types, exit_code) and goes_on:
-                    wait = policy.wait_s(tries, f"{self._seed}:{self.task_ids[node]}")
+                    wait = policy.wait_s(tries, f"{self._seed}:{self._name(node)}")
                     again = f"attempt {self.attempts[node] + 1} in {wait:.3g} s" if wait else "tried again at once"
                     self._retry(node, now + wait, moves, f"{reason}; {again}" if reason else again)
                 else:
-                    if node in self._tolerant and self._tolerant[node].covers(error_types, exit_code):
+                    tolerance = self._tolerant.get(self.owner(node)) if self._tolerant else None
+                    if tolerance is not None and tolerance.covers(error_types, exit_code):
                         self._forgiven.add(node)
                         reason = f"{reason}; {FORGIVEN}" if reason else FORGIVEN
                     self._end(node, "FAILED", moves, reason)
@@ -294,9 +428,11 @@ class Plan:
             self._hold = None if node == self._hold else self._hold
             return  # nothing waits for it
         if status == "FAILED" and self._fail_fast and self._stopped is None and self._matters(node):
-            self.stop(f"task {self.graph.ids[node]!r} failed and fail_fast is set", moves, "FAILED")
+            self.stop(f"task {self._name(node)!r} failed and fail_fast is set", moves, "FAILED")
         interrupted = status == "CANCELLED" and self._stopped is not None and self._stop_result == "INTERRUPTED"
         if not interrupted:
+            if node in self._owners:
+                self._fold(node, moves)
             if skips:
                 self._skip(skips, moves)
             self._spread(node, moves)
@@ -312,7 +448,8 @@ class Plan:
 
     def _matters(self, node: int) -> bool:
         """Does a failure of the task fail the run, where nothing waits for it?"""
-        return node not in self._forgiven and (node not in self.teardowns or self.teardowns[node].counts)
+        task = self.owner(node)
+        return node not in self._forgiven and (task not in self.teardowns or self.teardowns[task].counts)
 
     def _seen(self, node: int) -> TaskStatus:
         """The state of a task as others see it."""
@@ -323,7 +460,7 @@ class Plan:
         told = [node]
         for above in told:  # grows meanwhile
             seen = self._seen(above)
-            for below in self.graph.downstream[above]:
+            for below in self.graph.downstream[self._owners.get(above, above) if self._owners else above]:
                 self._count(below, seen)
                 if self.status[below] == "PENDING" and self._settle(below, moves):
                     told.append(below)
@@ -350,9 +487,9 @@ class Plan:
         if decision == "run":
             self.status[node] = "QUEUED"
             if node in self._gated:
-                self._asking.append(node)
+                self._questions.append(node)
             else:
-                self._ready.append(node)
+                (self._asking if node in self._mapped else self._ready).append(node)
         elif self.status[node] != "PENDING":
             pass  # it has ended by what it stands on
         elif decision == "skip":
@@ -375,27 +512,39 @@ class Plan:
                 return "skip"
         if node in self.teardowns and self._stopped is not None:
             above = self.graph.upstream[node]
-            if above and not any(self.attempts[one] for one in above):
+            if above and not any(self.attempts[one] for one in self._instances(above)):
                 self._change(node, "CANCELLED", moves, "nothing had begun that it takes down")
                 return "skip"
         return "run"
 
     def counts(self, node: int) -> UpstreamCounts:
         """How the direct upstreams of a task have ended so far."""
+        above = self.graph.upstream[node]
         if node in self._tally:
-            return UpstreamCounts(len(self.graph.upstream[node]), *self._tally[node])
-        counts = count_upstreams([self._seen(above) for above in self.graph.upstream[node]])
+            return UpstreamCounts(len(above) + self._added.get(node, 0), *self._tally[node])
+        counts = count_upstreams(self.upstream_states(node))
         if node in self.teardowns:
             counts = with_setups(counts, [self._seen(one) for one in self.teardowns[node].setups])
         return counts
 
     def upstream_states(self, node: int) -> list[TaskStatus]:
         """The states of what a task waits for, as its trigger rule sees them."""
-        return [self._seen(above) for above in self.graph.upstream[node]]
+        return [self._seen(one) for one in self._instances(self.graph.upstream[node])]
+
+    def _instances(self, nodes: Iterable[int]) -> Iterator[int]:
+        """The nodes, with the instances in place of tasks whose list is known."""
+        for node in nodes:
+            if node in self.unfolded:
+                yield from self.unfolded[node].nodes
+            else:
+                yield node
+
+    def _name(self, node: int) -> str:
+        return instance_name(self.task_ids[node], self.map_indexes[node])
 
     def explain(self, node: int) -> str:
         """Why the trigger rule decided as it did, in one sentence."""
-        upstream = {self.graph.ids[above]: self._seen(above) for above in self.graph.upstream[node]}
+        upstream = {self._name(above): self._seen(above) for above in self._instances(self.graph.upstream[node])}
         setups = [self.graph.ids[one] for one in self.teardowns[node].setups] if node in self.teardowns else ()
         return explain(self._rules.get(node, "all_success"), upstream, setups)
 
@@ -424,9 +573,8 @@ class Plan:
         for node in ended:
             self._change(node, "CANCELLED", moves, reason)
             self._open -= 1
-        left = [node for node in self._ready if node in exempt]
-        self._ready.clear()
-        self._ready.extend(left)
+            if node in self._owners:
+                self._fold(node, moves)
         for node in ended:
             if node not in self._extras:
                 self._spread(node, moves)  # to teardowns
@@ -472,3 +620,8 @@ class Plan:
             return self.graph.leaves()
         below = enumerate(self.graph.downstream)
         return [node for node, others in below if node not in quiet and quiet.issuperset(others)]
+
+
+def instance_name(task_id: str, map_index: int) -> str:
+    """How people call a task instance: `fetch`, or `fetch[3]` where it is one of several."""
+    return task_id if map_index < 0 else f"{task_id}[{map_index}]"

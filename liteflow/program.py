@@ -10,7 +10,7 @@ from liteflow.graph import Graph
 from liteflow.retry import RetryPolicy
 from liteflow.rules import TriggerRule
 from liteflow.triggers import HookSpec, Step
-from liteflow.work import Body, Ref
+from liteflow.work import Body, Expansion, Ref
 
 
 class Program(NamedTuple):
@@ -30,6 +30,8 @@ class Program(NamedTuple):
     description: str = ""
     source: str | None = None
     reads: Mapping[int, Sequence[tuple[int, Ref]]] = {}  # the other values of upstreams that a task takes
+    expansions: Mapping[int, Expansion] = {}  # what tasks are mapped over
+    fail_fast: Mapping[int, bool] = {}  # of those: does the first instance that fails end the others?
     control: Control = NO_CONTROL
     deciders: Mapping[int, Decider] = {}
     gates: Mapping[int, Sequence[Step]] = {}

@@ -13,25 +13,25 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import FrameType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
-from liteflow.errors import OwnerDied
+from liteflow.errors import InputError, OwnerDied
 from liteflow.executors import Executor, open_executor
 from liteflow.gates import Gates, decisions, judged
 from liteflow.hooks import Hooks
+from liteflow.inputs import Inputs
 from liteflow.locks import LockFile
 from liteflow.outputs import make_folder, outputs_dir, remove_folder
-from liteflow.payload import Payload, spill_dir
+from liteflow.payload import spill_dir
 from liteflow.plan import Move, Plan
 from liteflow.processes.tree import sweep_session
 from liteflow.program import Program
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.store import Kept, NewInstance, NewRun, Store
 from liteflow.turn import NOT_BEGUN
-from liteflow.work import ErrorInfo, Outcome, RunInfo, Work, input_name
+from liteflow.work import ErrorInfo, Outcome, RunInfo, Work
 
 _TICK_S: Final = 0.25  # how soon a request of another process is seen
-_CACHED_VALUE_BYTES: Final = 65536  # larger values are read again from the store by each consumer
 _SWEEP_S: Final = 25.0  # how long a dead owner's guardian may take to end what it had started
 _NO_ERROR: Final = ErrorInfo("")
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -155,9 +155,7 @@ class _Loop:
         self._executor = executor
         self._observers = list(options.observers)
         self._changes: list[Change] = []
-        self._values: dict[int, Payload] = {}
-        self._readers: dict[int, int] = {}  # how many tasks have still to read a task's value
-        self._logs: dict[int, str | None] = {}  # of running attempts
+        self._kept: Mapping[str, Mapping[int, Kept]] = {}  # of a resumed run: instances of mapped tasks, by index
         self._ending: set[int] = set()  # running tasks that were told to stop
         self._signals: list[int] = []
         self._seen_signals = 0
@@ -165,9 +163,6 @@ class _Loop:
         self._told_stopping = False
         self._looked_at = 0.0
         self._stamp = (0, "")  # a second and how log files write it
-        for upstreams in program.inputs.values():
-            for above in upstreams:
-                self._readers[above] = self._readers.get(above, 0) + 1
 
     def own(self, resume: bool) -> None:
         """Make the run, or take it over; then there is a plan."""
@@ -180,7 +175,7 @@ class _Loop:
         attempts: dict[int, int] = {}
         if resume:
             snapshot = (program.digest, program.snapshot)
-            kept, before = self._claim(instances, snapshot)
+            kept, self._kept, before = self._claim(instances, snapshot)
             if before is not None:
                 # Had the last owner and its guardian been killed at the same instant, its tasks might still be alive.
                 sweep_session(before)
@@ -220,17 +215,26 @@ class _Loop:
             seed=options.run_id,
             control=program.control,
             skips=skips,
+            mapped=program.fail_fast,
+            instances={
+                graph.index[task_id]: [cast(TaskStatus, one.status) for _, one in sorted(indexes.items())]
+                for task_id, indexes in self._kept.items()
+                if graph.index.get(task_id) in done
+            },
         )
-        self._ids = self.plan.task_ids
+        self._ids, self._indexes = self.plan.task_ids, self.plan.map_indexes
+        self._inputs = Inputs(program, self.plan, self._store, self._info)
         self._turn = self._store.turn
         self._hooks = Hooks(program.hooks, self.plan, self._turn)
-        self._gates = Gates(program.gates, self.plan, self._store, self._hooks, self._info)
+        self._gates = Gates(program.gates, self.plan, self._inputs, self._hooks, self._info)
         make_folder(self._outputs_dir)  # now that the run is ours
         self._tell("run_began", program, options, done)
         self._hooks.open(self._store.hooks() if resume else (), time.time())
         self._store_moves(self.plan.opening, time.time())
 
-    def _claim(self, instances: Iterable[NewInstance], snapshot: tuple[str, str]) -> tuple[dict[str, Kept], int | None]:
+    def _claim(
+        self, instances: Iterable[NewInstance], snapshot: tuple[str, str]
+    ) -> tuple[dict[str, Kept], dict[str, dict[int, Kept]], int | None]:
         """Take the run over; where its owner is dead and its guardian still at the killing, wait for that."""
         give_up = time.monotonic() + _SWEEP_S
         while True:
@@ -262,20 +266,22 @@ class _Loop:
                 result = Result(plan.result(), plan.stopped, self._signals[0] if self._signals else None)
                 self._tell("run_ended", result.status, result.reason)
                 return result
-            asked = self._resolve()  # 4. what tasks ask before they start, now that what it is about is stored
+            asked = self._answer()  # 4. what tasks want to know before they start, now that it is stored
             for outcome in executor.wait(0.0 if asked else self._patience()):  # 5. reap what has finished
                 self._finish(outcome)
             self._tick()  # 6. signals, requests
 
-    def _resolve(self) -> bool:
-        """Answer the tasks that ask; whether there were any."""
-        if not self._program.gates:
-            return False
-        now = time.time()
-        asked, moves = self._gates.resolve(now)
-        self._store_moves(moves, now)
-        if self.plan.stopped is not None:
-            self._end_running(None)
+    def _answer(self) -> bool:
+        """Answer the tasks that ask: their gates, the lists that they are mapped over. Were there any?"""
+        now, asked = time.time(), False
+        if self._program.gates:
+            asked, moves = self._gates.resolve(now)
+            self._store_moves(moves, now)
+            if self.plan.stopped is not None:
+                self._end_running(None)
+        for node in self.plan.asking():
+            asked = True
+            self._expand(node)
         return asked
 
     def _take_ready(self) -> list[tuple[int, str | None]]:
@@ -287,8 +293,8 @@ class _Loop:
             node = plan.take(now)
             if node is None:
                 break
-            task_id, index, attempt = self._ids[node], plan.map_indexes[node], plan.attempts[node]
-            log_path = self._log_path(task_id, attempt, wall)
+            task_id, index, attempt = self._ids[node], self._indexes[node], plan.attempts[node]
+            log_path = self._log_path(task_id, index, wall)
             previous = self._before(node)
             self._turn.began(task_id, index, attempt, previous, log_path, wall)
             if self._observers:
@@ -305,45 +311,49 @@ class _Loop:
         return 0 if self._options.fail_fast else self._executor.ahead
 
     def _work(self, node: int, log_path: str | None) -> Work:
-        program, ids, plan = self._program, self._ids, self.plan
-        if plan.is_extra(node):
-            return self._hook_work(node, log_path)
-        upstreams = program.inputs.get(node)
-        inputs = {ids[above]: self._value(above) for above in upstreams} if upstreams else None
-        for above, ref in program.reads.get(node, ()):
-            payload = self._store.value(ids[above], key=ref.key)
-            if payload is not None:
-                inputs = {**(inputs or {}), input_name(ref): payload}
+        program, index = self._program, self._indexes[node]
+        if self.plan.is_extra(node):
+            return self._hooks.work(node, log_path, self._inputs, self._options.grace_s)
+        task = node if index < 0 else self.plan.owner(node)
         return Work(
             node,
-            ids[node],
-            plan.map_indexes[node],
-            plan.attempts[node],
-            inputs,
-            program.timeouts.get(node),
-            program.graces.get(node, self._options.grace_s),
+            self._ids[node],
+            index,
+            self.plan.attempts[node],
+            self._inputs.of(node),
+            program.timeouts.get(task),
+            program.graces.get(task, self._options.grace_s),
             log_path,
         )
 
-    def _hook_work(self, node: int, log_path: str | None) -> Work:
-        hook, plan = self._hooks.spec(node), self.plan
-        found = ((ref, self._store.value(self._ids[above], key=ref.key)) for above, ref in hook.reads)
-        inputs = {input_name(ref): payload for ref, payload in found if payload is not None}
-        grace = self._options.grace_s if hook.grace_s is None else hook.grace_s
-        told = self._hooks.told(node).variables()
-        index, attempt = plan.map_indexes[node], plan.attempts[node]
-        return Work(node, hook.task_id, index, attempt, inputs or None, hook.timeout_s, grace, log_path, told)
+    def _expand(self, node: int) -> None:
+        """A mapped task may start: its list is read and becomes instances."""
+        plan, task_id, now = self.plan, self._ids[node], time.time()
+        try:
+            rows = self._inputs.rows(node)
+        except InputError as error:
+            self._store_moves(plan.refuse(node, str(error)), now)
+            return
+        kept = self._kept.get(task_id, {})
+        self._turn.unfolded(task_id, [row.label for row in rows], self._program.timeouts.get(node), now)
+        before = {
+            index: (cast(TaskStatus, one.status), one.attempts) for index, one in kept.items() if index < len(rows)
+        }
+        for index in kept.keys() - before.keys():
+            if kept[index].status == "PENDING":
+                gone = "the list that its task is mapped over has become shorter"
+                self._turn.moved(task_id, index, kept[index].attempts, "PENDING", "SKIPPED", gone, now)
+        self._store_moves(plan.expand(node, len(rows), before), now)
 
     def _finish(self, outcome: Outcome) -> None:
-        node, plan, inputs = outcome.node, self.plan, self._program.inputs
+        node, plan = outcome.node, self.plan
         skips: Mapping[int, str] | None = None
         if node in self._program.deciders:
             outcome, skips = judged(self._program, outcome)
-        value, error = outcome.value, outcome.error or _NO_ERROR
+        error = outcome.error or _NO_ERROR
         self._ending.discard(node)
-        self._turn.ended(self._ids[node], plan.map_indexes[node], outcome, hook=plan.is_extra(node))
-        if value is not None and node in self._readers and value.size <= _CACHED_VALUE_BYTES:
-            self._values[node] = value
+        self._turn.ended(self._ids[node], self._indexes[node], outcome, hook=plan.is_extra(node))
+        self._inputs.keep(outcome)
         moves = plan.finish(
             node,
             outcome.verdict,
@@ -356,11 +366,9 @@ class _Loop:
         self._store_moves(moves, outcome.ended_at, outcome)
         if plan.is_extra(node):
             self._hook_ended(node, outcome)
-        if node in inputs and plan.status[node] != "UP_FOR_RETRY":
-            for above in inputs[node]:
-                self._readers[above] -= 1
-                if not self._readers[above]:
-                    self._values.pop(above, None)
+        self._inputs.release(moves)
+        while plan.doomed:
+            self._end(plan.doomed.pop(), None)
         if plan.stopped is not None:
             self._end_running(None)
 
@@ -375,7 +383,7 @@ class _Loop:
         for node, before, status, attempt, reason in moves:
             previous: TaskStatus = "PENDING" if before == "QUEUED" else before  # QUEUED is the plan's own, not stored
             ended = outcome if outcome is not None and node == outcome.node else None
-            task_id, index = self._ids[node], self.plan.map_indexes[node]
+            task_id, index = self._ids[node], self._indexes[node]
             self._turn.moved(task_id, index, attempt, previous, status, reason, now, ended)
             if self._observers:
                 path = None if ended is None else ended.log_path
@@ -433,7 +441,7 @@ class _Loop:
         """Attempts that stood in line have not begun after all: what runs before them has turned out to be long."""
         now = time.time()
         for node in reversed(nodes):
-            task_id, index, attempt = self._ids[node], self.plan.map_indexes[node], self.plan.attempts[node]
+            task_id, index, attempt = self._ids[node], self._indexes[node], self.plan.attempts[node]
             self.plan.put_back(node)
             status = self._before(node)
             self._turn.put_back(task_id, index, attempt, status, now)
@@ -446,30 +454,29 @@ class _Loop:
             self._told_stopping = True
             self._tell("stopping", self.plan.stopped)
         for node in self.plan.running:
-            if self.plan.goes_on(node):
-                continue
-            if grace_s is not None or node not in self._ending:
-                self._ending.add(node)
-                own = self._program.graces.get(node, self._options.grace_s)
-                self._executor.cancel(node, own if grace_s is None else grace_s)
+            if not self.plan.goes_on(node):
+                self._end(node, grace_s)
+
+    def _end(self, node: int, grace_s: float | None) -> None:
+        """Tell a running task to stop, once; or again, when it has less time than it was given."""
+        if grace_s is not None or node not in self._ending:
+            self._ending.add(node)
+            own = self._program.graces.get(self.plan.owner(node), self._options.grace_s)
+            self._executor.cancel(node, own if grace_s is None else grace_s)
 
     # -- small things --------------------------------------------------------------------------------------
 
-    def _value(self, node: int) -> Payload:
-        """What a task returned, encoded; a task that returned None has stored nothing."""
-        payload = self._values.get(node) or self._store.value(self._ids[node])
-        return payload if payload is not None else Payload("json", "null", 4)
-
-    def _log_path(self, task_id: str, attempt: int, now: float) -> str | None:
+    def _log_path(self, task_id: str, index: int, now: float) -> str | None:
         if self._options.log_dir is None:
             return None
         if int(now) != self._stamp[0]:  # made once a second: it takes longer than all else here
             self._stamp = int(now), time.strftime("%Y%m%d_%H%M%S", time.localtime(now))
-        name = f"task_{task_id}_{self._stamp[1]}_{int(now % 1 * 1e6):06d}.log"
+        which = task_id if index < 0 else f"{task_id}.{index}"
+        name = f"task_{which}_{self._stamp[1]}_{int(now % 1 * 1e6):06d}.log"
         return os.path.join(self._options.log_dir, name)
 
     def _change(self, node: int, *rest: Any) -> Change:
-        change = Change(self._ids[node], self.plan.map_indexes[node], *rest)
+        change = Change(self._ids[node], self._indexes[node], *rest)
         return change._replace(hook=True) if self.plan.is_extra(node) else change
 
     def _publish(self) -> None:

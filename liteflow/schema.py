@@ -133,14 +133,22 @@ CREATE INDEX liteflow_requests_by_run ON liteflow_requests (run_id, handled_at);
 """
 
 _V2: Final = """
+ALTER TABLE liteflow_task_instances ADD COLUMN map_key TEXT; -- what people can tell an instance of a mapped task by
+ALTER TABLE liteflow_task_instances ADD COLUMN told TEXT;    -- NULL: a task; else a hook, and what it is told (JSON)
 ALTER TABLE liteflow_attempts ADD COLUMN hook INTEGER NOT NULL DEFAULT 0; -- 1: of a hook, which may succeed repeatedly
 DROP INDEX liteflow_one_success;
 CREATE UNIQUE INDEX liteflow_one_success
   ON liteflow_attempts (run_id, task_id, map_index) WHERE status = 'SUCCESS' AND NOT hook;
-ALTER TABLE liteflow_task_instances ADD COLUMN told TEXT; -- NULL: a task; else a hook, and what it is told (JSON)
+"""
+
+#: What makes a file of version 1 read like one of version 2, for who may not change it.
+_V1_AS_V2: Final = """
+CREATE TEMP VIEW liteflow_task_instances AS
+  SELECT *, NULL AS map_key, NULL AS told FROM main.liteflow_task_instances;
 """
 
 MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2)
+_AS_NEWER: Final[tuple[str, ...]] = (_V1_AS_V2,)
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 
 
@@ -171,6 +179,13 @@ def check_schema(connection: sqlite3.Connection, path: str) -> int:
             "upgrade lightflow, or choose another file with --db"
         )
     return int(version)
+
+
+def read_as_newest(connection: sqlite3.Connection, version: int) -> None:
+    """Let an open database of an older schema be read as one of the newest, without changing it."""
+    for script in _AS_NEWER[version - 1 :]:
+        for statement in _statements(script):
+            connection.execute(statement)
 
 
 def use_wal(connection: sqlite3.Connection) -> None:

@@ -45,6 +45,8 @@ def _rows(tasks: Mapping[str, Task], graph: Graph, bodies: Mapping[str, Body]) -
             row["retries"] = options.retries
         if options is not NO_OPTIONS or task.around is not NOTHING_AROUND:
             row |= _control(task)
+        if task.expansion is not None:
+            row["mapped"] = True
         row["digest"] = digests.of(body) if meta is None or "digest" not in meta else meta["digest"]
         yield {**row, **meta} if meta else row
 

@@ -145,13 +145,14 @@ class Store:
 
     def claim(
         self, run_id: str, instances: Iterable[NewInstance], graph: tuple[str, str], session: int | None = None
-    ) -> tuple[dict[str, Kept], int | None]:
+    ) -> tuple[dict[str, Kept], dict[str, dict[int, Kept]], int | None]:
         """Become the owner of a run that ended or whose owner died, to go on with it.
 
         What was RUNNING is recorded as LOST; successes, and tasks that skipped themselves, are kept; all else goes
         back to PENDING. `instances` and `graph` (digest, snapshot) are of the definition as it is now; the first are
         walked only where the second has changed.
-        Returns what the run has of each task that it knows, and the last owner's session (see `processes.tree`).
+        Returns what the run has of each task that it knows, what it has of the instances of mapped ones by index, and
+        the last owner's session (see `processes.tree`).
 
         Raises:
             RunNotFound: there is no such run.
@@ -183,7 +184,8 @@ class Store:
                 self._insert_event("RUNNING", "INTERRUPTED", now, "its owner died")
                 status = "INTERRUPTED"
             self._insert_event(status, "RUNNING", now, "resumed")
-            running = "FROM liteflow_task_instances WHERE run_id=? AND status='RUNNING'"
+            # A mapped task as a whole is RUNNING, too, but what runs is its instances: it has no attempts.
+            running = "FROM liteflow_task_instances WHERE run_id=? AND status='RUNNING' AND try_number > 0"
             execute(
                 "INSERT INTO liteflow_events (run_id, task_id, map_index, attempt, previous, status, reason, at) "
                 f"SELECT run_id, task_id, map_index, try_number, 'RUNNING', 'LOST', 'its owner died', ? {running}",
@@ -201,16 +203,18 @@ class Store:
                 "AND (told IS NULL OR status IN ('RUNNING', 'UP_FOR_RETRY'))",  # hooks that have ended stay so
                 (now, run_id),
             )
+            sql = "SELECT task_id, status, try_number FROM liteflow_task_instances WHERE run_id=? AND told IS NULL"
             kept = {
                 task_id: Kept(status, tries)
-                for task_id, status, tries in execute(
-                    "SELECT task_id, status, try_number FROM liteflow_task_instances WHERE run_id=? AND told IS NULL",
-                    (run_id,),
-                )
+                for task_id, status, tries in execute(f"{sql} AND map_index < 0", (run_id,))
             }
+            sql = "SELECT task_id, map_index, status, try_number FROM liteflow_task_instances WHERE run_id=?"
+            mapped: dict[str, dict[int, Kept]] = {}
+            for task_id, index, status, tries in execute(f"{sql} AND map_index >= 0 AND told IS NULL", (run_id,)):
+                mapped.setdefault(task_id, {})[index] = Kept(status, tries)
             if graph[0] != old_graph:
                 self._insert_instances(instances, now)
-        return kept, before
+        return kept, mapped, before
 
     def _own(self, run_id: str, run_no: int, epoch: int, session: int | None) -> None:
         if not self._locks.acquire(run_no):
@@ -381,6 +385,16 @@ class Store:
                 (self.run_id,),
             ).fetchall()
         return [KeptHook(*row) for row in rows]
+
+    def values(self, task_id: str, key: str, count: int) -> list[Payload]:
+        """What the first `count` instances of a mapped task have stored, in order, still encoded."""
+        with translated(self.path):
+            rows = self._connection.execute(
+                "SELECT encoding, value, size, file, sha256 FROM liteflow_xcom "
+                "WHERE run_id=? AND task_id=? AND map_index>=0 AND map_index<? AND key=? ORDER BY map_index",
+                (self.run_id, task_id, count, key),
+            ).fetchall()
+        return [payload_from_row(self.path, row) for row in rows]
 
     def close(self) -> None:
         """Close the connection; the run's lock is freed with the lock file, when the guardian is gone too."""

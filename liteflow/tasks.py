@@ -14,12 +14,14 @@ from types import MappingProxyType, UnionType
 from typing import Any, Final, NamedTuple, Protocol
 
 from liteflow.around import Guarded, HookCall, check_flow
-from liteflow.errors import DefinitionError
+from liteflow.errors import DefinitionError, PayloadError
+from liteflow.mapping import Mapped, MapRef, checked_function
+from liteflow.payload import Payload, encode
 from liteflow.retry import RetryPolicy
 from liteflow.rules import TRIGGER_RULES, TriggerRule
 from liteflow.signature import NO_PARAMETERS, Parameters, parameters_of
 from liteflow.triggers import EVENTS, Condition
-from liteflow.work import Body, Call, Ref
+from liteflow.work import KEYWORDS, Body, Call, Expansion, Item, Ref
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})  # shared: two dicts of its own would be a tenth of a task
 _ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
@@ -46,7 +48,8 @@ class TaskOptions(NamedTuple):
     Seconds throughout. `retries` counts extra attempts; see `RetryPolicy` for the other retry options and
     `rules` for `trigger_rule`. `mode` overrides the run's; `kill_grace` is the time between the polite signal
     and the hard one. `retry_on` limits retries to exceptions (classes or names, bases included), `retry_on_exit_codes`
-    to exit codes of commands.
+    to exit codes of commands. Of a mapped task: with `fail_fast` the first instance that fails for good ends the
+    others; `map_key` names instances for people, a pattern for `str.format` such as `"{region}"`.
 
     `run_if` is asked at the beginning of each attempt, with its context; if it says no the task is SKIPPED. With
     `continue_on_error` (True, or a list of exit codes and exceptions) others take a failure for a success. A `branch`
@@ -66,6 +69,8 @@ class TaskOptions(NamedTuple):
     kill_grace: float | None = None
     trigger_rule: TriggerRule = "all_success"
     mode: str | None = None
+    fail_fast: bool = False
+    map_key: str | None = None
     run_if: Callable[[Any], Any] | None = None
     continue_on_error: bool | Sequence[int | str | type[BaseException]] = False
     branch: bool = False
@@ -110,6 +115,10 @@ class TaskOptions(NamedTuple):
             raise wrong("trigger_rule", f"one of {', '.join(TRIGGER_RULES)}")
         if self.mode is not None and self.mode not in MODES:
             raise wrong("mode", f"one of {', '.join(MODES)}")
+        if not isinstance(self.fail_fast, bool):
+            raise wrong("fail_fast", "True or False")
+        if self.map_key is not None and not isinstance(self.map_key, str):
+            raise wrong("map_key", 'a pattern such as "{region}", or None')
         check_flow(self, wrong)
         return self
 
@@ -174,6 +183,7 @@ class Task:
         "around",
         "bound_args",
         "dependencies",
+        "expansion",
         "func",
         "given_body",
         "meta",
@@ -192,6 +202,7 @@ class Task:
         options: TaskOptions = NO_OPTIONS,
         meta: Mapping[str, Any] | None = None,
         around: Around = NOTHING_AROUND,
+        expansion: Expansion | None = None,
     ) -> None:
         self.task_id = check_id(task_id, "task id")
         if (func is None) == (body is None):
@@ -207,6 +218,10 @@ class Task:
         self.bound_args: Mapping[str, Any] = _NOTHING
         #: what an application keeps with the task in the stored graph, such as {"kind": …, "digest": …}
         self.meta = meta
+        #: what it is mapped over, or None
+        self.expansion = expansion
+        if expansion is not None:
+            self.dependencies.update(ref.task_id for ref in expansion.reads)
         self.around = around
         for name, value in (bound_args or {}).items():
             self.bind(name, value)
@@ -293,6 +308,12 @@ class Task:
             raise DefinitionError(f"task {self.task_id!r}: the key of a value is text, not {type(key).__name__}")
         return Ref(self.task_id, key)
 
+    def map(self, function: Callable[[Any], Any]) -> MapRef:
+        """This task's list for the `expand` of another, each item passed through a function in the instance that takes
+        it; a SkipTask raised there skips that instance.
+        """
+        return MapRef(self.output(), (checked_function(function),))
+
     def inputs(self) -> set[Ref]:
         """The values of other tasks that it takes."""
         found = {Ref(task_id) for task_id in self.arg_dependencies.values()}
@@ -352,6 +373,8 @@ def _references(value: Any, found: set[str]) -> Any:
     if isinstance(value, Ref):
         found.add(value.task_id)
         return value
+    if isinstance(value, MapRef):
+        raise DefinitionError(f"{value.ref.task_id}.map(…) stands for a list to expand over; it cannot be an argument")
     kind = type(value)
     if kind in (list, tuple):
         return kind(_references(item, found) for item in value)
@@ -375,8 +398,38 @@ class Building(Protocol):
     """A dag that is being defined, as the decorators see it."""
 
     def add_call(
-        self, func: Callable[..., Any], task_id: str | None, options: TaskOptions, arguments: Mapping[str, Any]
+        self,
+        func: Callable[..., Any],
+        task_id: str | None,
+        options: TaskOptions,
+        arguments: Mapping[str, Any],
+        lists: Mapping[str, Any] | None = None,
     ) -> Task: ...
+
+
+class Partial:
+    """A task that lacks what it is mapped over: `expand` or `expand_kwargs` says it, and adds the task."""
+
+    def __init__(self, add: Callable[[Mapping[str, Any]], Task]) -> None:
+        self._add = add
+
+    def expand(self, **lists: Any) -> Task:
+        """An instance for each item of a list, or for each combination where there are several; the last list varies
+        fastest.
+
+        A list is a list, a task that returns one, `task.output("key")`, or `task.map(function)`. A mapping stands for
+        its pairs. What a mapped task returns is the list of what its instances return.
+
+        Raises:
+            DefinitionError: there is no list, or an argument the function does not take.
+        """
+        if not lists:
+            raise DefinitionError("expand() needs a list to map over: expand(name=[…])")
+        return self._add(lists)
+
+    def expand_kwargs(self, rows: Any) -> Task:
+        """An instance for each mapping of argument names to values in a list (see `expand`)."""
+        return self._add({KEYWORDS: rows})
 
 
 #: the dag whose `with` block is being executed
@@ -405,6 +458,24 @@ class TaskFunction:
         if twice:
             raise DefinitionError(f"{self.func.__name__}(): argument {min(twice)!r} is given twice")
         return dag.add_call(self.func, self.task_id, self.options, {**positional, **kwargs})
+
+    def partial(self, **arguments: Any) -> Partial:
+        """With these arguments the same in all instances: `f.partial(day=today).expand(file=files)`."""
+        return Partial(functools.partial(self._expanded, arguments))
+
+    def expand(self, **lists: Any) -> Task:
+        """Add a task with an instance for each item: see `Partial.expand`."""
+        return self.partial().expand(**lists)
+
+    def expand_kwargs(self, rows: Any) -> Task:
+        """Add a task with an instance for each mapping of arguments: see `Partial.expand_kwargs`."""
+        return self.partial().expand_kwargs(rows)
+
+    def _expanded(self, arguments: Mapping[str, Any], lists: Mapping[str, Any]) -> Task:
+        dag = building.get()
+        if dag is None:
+            raise DefinitionError(f"{self.func.__name__}.expand() adds a task: call it in a `with Dag(…)` block")
+        return dag.add_call(self.func, self.task_id, self.options, arguments, lists)
 
     def override(self, *, task_id: str | None = None, **options: Any) -> TaskFunction:
         """The same function as a task with another id or other options.
@@ -460,6 +531,54 @@ def _decorated(func: Callable[..., Any] | None, task_id: str | None, options: Ma
     if func is not None:
         return TaskFunction(func, task_id, checked)
     return lambda function: TaskFunction(function, task_id, checked)
+
+
+def mapped(
+    lists: Mapping[str, Any], arguments: Mapping[str, Any], label: str | None, task_id: str
+) -> tuple[Mapped, dict[str, Any]]:
+    """What a task is mapped over, and its arguments with what stands for the items.
+
+    Raises:
+        DefinitionError: a list is none, or holds what cannot be stored; an argument is given twice.
+    """
+    twice = arguments.keys() & lists.keys()
+    if twice:
+        raise DefinitionError(f"task {task_id!r}: argument {min(twice)!r} is given by partial() and by expand()")
+    sources, items = dict[str, Any](), dict[str, Item]()
+    for name, given in lists.items():
+        maps: tuple[Callable[[Any], Any], ...] = ()
+        if isinstance(given, MapRef):
+            maps, given = given.maps, given.ref
+        items[name] = Item(name, maps)
+        if isinstance(given, Task):
+            given = given.output()
+        if isinstance(given, Ref):
+            sources[name] = given
+            continue
+        if isinstance(given, Mapping):
+            given = list(given.items())
+        if isinstance(given, str | bytes) or not isinstance(given, Sequence):
+            shown = "expand_kwargs()" if name == KEYWORDS else f"expand({name}=…)"
+            raise DefinitionError(f"task {task_id!r}: {shown} takes a list or a task that returns one, not {given!r}")
+        sources[name] = [_literal(item, task_id) for item in given]
+    return Mapped(sources, label), {**arguments, **items}
+
+
+def _literal(item: Any, task_id: str) -> Payload | Ref:
+    if isinstance(item, Task):
+        return item.output()
+    if isinstance(item, Ref):
+        return item
+    within = set[str]()
+    _references(item, within)
+    if within:
+        raise DefinitionError(
+            f"task {task_id!r}: a task can be an item of the list to expand over, not be inside one: {min(within)!r}"
+        )
+    try:
+        return encode(item)
+    except PayloadError as error:
+        raise DefinitionError(f"task {task_id!r}: {error}") from None
 
 
 def make_options(options: Mapping[str, Any], task_id: str, base: TaskOptions = NO_OPTIONS) -> TaskOptions:

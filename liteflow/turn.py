@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+from collections.abc import Sequence
 from typing import Any, Final
 
 from liteflow.payload import Payload, spill_root
@@ -66,6 +67,11 @@ class Turn:
             "INSERT OR REPLACE INTO liteflow_xcom",
             "run_id, task_id, map_index, key, encoding, value, size, file, sha256, created_at",
         )
+        self._unfolded = _Rows(
+            "INSERT INTO liteflow_task_instances",
+            "run_id, task_id, map_index, map_key, status, timeout, updated_at",
+            "ON CONFLICT DO UPDATE SET map_key=excluded.map_key, timeout=excluded.timeout",
+        )
         self._instances = _Rows(
             "INSERT INTO liteflow_task_instances",
             "run_id, task_id, map_index, status, try_number, error_log, reason, started_at, ended_at, log_path, "
@@ -83,10 +89,10 @@ class Turn:
         self._events = _Rows(
             "INSERT INTO liteflow_events", "run_id, task_id, map_index, attempt, previous, status, reason, at"
         )
-        self._tables = (
-            *(self._hooks, self._attempts, self._hook_attempts),
-            *(self._stored, self._instances, self._events),
-        )  # in the order in which they are written
+        self._all = (  # in the order in which they are written
+            *(self._hooks, self._attempts, self._hook_attempts, self._stored, self._unfolded),
+            *(self._instances, self._events),
+        )
         self.verdict: tuple[RunStatus, str | None, float] | None = None  # of the run: status, reason, when
 
     def __bool__(self) -> bool:
@@ -104,6 +110,12 @@ class Turn:
             run_id, task_id, map_index, "RUNNING", attempt, None, None, now, None, log_path, now,
         )  # fmt: skip
         self._events.values += (run_id, task_id, map_index, attempt, previous, "RUNNING", None, now)
+
+    def unfolded(self, task_id: str, labels: Sequence[str | None], timeout_s: float | None, now: float) -> None:
+        """A mapped task has an instance for each of these labels; those of an earlier part of the run stay."""
+        run_id = self._run_id
+        for index, label in enumerate(labels):
+            self._unfolded.values += (run_id, task_id, index, label, "PENDING", timeout_s, now)
 
     def put_back(self, task_id: str, map_index: int, attempt: int, status: str, now: float) -> None:
         """An attempt whose intent is committed has not begun and will not: there was none."""
@@ -183,7 +195,7 @@ class Turn:
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Write it all, inside the caller's transaction. It can be done again when that was rolled back."""
-        for rows in self._tables:
+        for rows in self._all:
             if rows.values:
                 rows.write(connection)
         if self.verdict is None:
@@ -203,6 +215,6 @@ class Turn:
 
     def clear(self) -> None:
         """It is committed: the next turn begins."""
-        for rows in self._tables:
+        for rows in self._all:
             rows.values.clear()
         self.verdict = None

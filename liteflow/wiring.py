@@ -62,6 +62,9 @@ class _Wiring:
             self._setups.add(node)
         if options.teardown:
             self._teardowns[node] = options.on_failure_fail_run
+        if (options.branch or options.short_circuit or options.teardown) and task.expansion is not None:
+            what = "a teardown" if options.teardown else "a branch or short circuit"
+            raise DefinitionError(f"task {task.task_id!r} is mapped over a list, so it cannot be {what}")
         if options.branch or options.short_circuit:
             kind = "branch" if options.branch else "short_circuit"
             self._deciders[node] = Decider(kind, options.ignore_downstream_trigger_rules)  # type: ignore[arg-type]

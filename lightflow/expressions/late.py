@@ -13,7 +13,7 @@ from lightflow.expressions.split import split
 from lightflow.parser.spec import Expression, Expressions, Template
 from liteflow.context import idempotency_key
 from liteflow.errors import InputError, LiteflowError
-from liteflow.payload import Payload, decode
+from liteflow.payload import Payload, decode, is_pickled
 from liteflow.work import Call, Command, Ref, RunInfo, Work, input_name
 
 _B = TypeVar("_B", Call, Command)
@@ -129,7 +129,7 @@ class _Task(Scope):
 
 def decode_plain(payload: Payload) -> Any:
     """A value that was not pickled. Raises InputError."""
-    if payload.encoding == "pickle":
+    if is_pickled(payload):
         raise InputError("the value is a Python object (it was pickled), which only Python tasks can take")
     return decode(payload)
 

@@ -93,7 +93,7 @@ def test_a_decision_is_kept_by_a_resume(db: str, trail: Any, tmp_path: Path) -> 
 @pytest.mark.parametrize(("every", "last"), [(True, "SKIPPED"), (False, "SUCCESS")])
 def test_a_short_circuit(db: str, every: bool, last: str) -> None:
     with Dag("short", db) as dag:
-        check = dag.short_circuit(lambda: [], "check", ignore_downstream_trigger_rules=every)
+        check = dag.short_circuit(list, "check", ignore_downstream_trigger_rules=every)
         check >> dag.task(nothing, "next") >> dag.task(nothing, "last", trigger_rule="all_done")
         dag.short_circuit(lambda: 1, "yes") >> dag.task(nothing, "on")
     run = dag.run(mode="thread")
@@ -110,8 +110,12 @@ def test_a_command_that_is_a_short_circuit_answers_by_its_exit_code(db: str) -> 
             one >> dag.task(nothing, f"after_{name}")
     run = dag.run()
     assert run.statuses() == {
-        **{"yes": "SUCCESS", "no": "SUCCESS", "broken": "FAILED"},
-        **{"after_yes": "SUCCESS", "after_no": "SKIPPED", "after_broken": "UPSTREAM_FAILED"},
+        "yes": "SUCCESS",
+        "no": "SUCCESS",
+        "broken": "FAILED",
+        "after_yes": "SUCCESS",
+        "after_no": "SKIPPED",
+        "after_broken": "UPSTREAM_FAILED",
     }
     assert (run.value("yes"), run.value("no")) == (True, False)
 
@@ -305,6 +309,11 @@ def test_a_resume_runs_hooks_for_what_happens_then(db: str, trail: Any, tmp_path
     ], "what comes before the first attempt is not done twice"
 
 
+def define(dag: Dag, options: dict[str, Any]) -> None:
+    dag.task(nothing, "a", **options)
+    dag.program()
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -323,8 +332,7 @@ def test_a_resume_runs_hooks_for_what_happens_then(db: str, trail: Any, tmp_path
 def test_options_that_make_no_sense(db: str, options: dict[str, Any], words: str) -> None:
     dag = Dag("wrong", db)
     with pytest.raises(DefinitionError, match=words):
-        dag.task(nothing, "a", **options)
-        dag.program()
+        define(dag, options)
 
 
 def test_the_id_of_a_hook_is_taken(db: str) -> None:

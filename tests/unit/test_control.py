@@ -1,4 +1,4 @@
-"""Control flow in the plan, without clock or files: gates, decisions, setup and teardown, tolerated failures, extras."""
+"""Control flow in the plan, without clock or files: gates, decisions, setups, tolerated failures, extras."""
 
 from __future__ import annotations
 
@@ -118,12 +118,12 @@ class Run:
 
 def test_a_task_with_a_gate_asks_when_its_rule_lets_it_run() -> None:
     run = Run({"a": [], "b": ["a"], "c": ["b"]}, Control(gated=frozenset([1])))
-    assert run.plan.asking() == []
+    assert run.plan.questions() == []
     assert run.take() == "a"
     run.end("a")
     assert run.take() is None
-    assert run.plan.asking() == [1]
-    assert run.plan.asking() == [], "it is asked for once"
+    assert run.plan.questions() == [1]
+    assert run.plan.questions() == [], "it is asked for once"
     assert not run.plan.finished
     moves: list[Move] = []
     run.plan.answer(1, moves, "SKIPPED", "because")
@@ -136,7 +136,7 @@ def test_a_task_with_a_gate_asks_when_its_rule_lets_it_run() -> None:
 
 def test_an_answer_that_comes_after_a_cancel_changes_nothing() -> None:
     run = Run({"a": []}, Control(gated=frozenset([0])))
-    assert run.plan.asking() == [0]
+    assert run.plan.questions() == [0]
     moves: list[Move] = []
     run.plan.stop("cancelled", moves)
     run.plan.answer(0, moves)

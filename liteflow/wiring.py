@@ -78,6 +78,8 @@ class _Wiring:
         steps = self._steps(node, task, specs.get("on_start"))
         if steps:
             self._gates[node] = steps
+            asked = [step.hook for step in steps if step.hook is not None and step.otherwise is not None]
+            specs |= {f"precondition_{number}": hook for number, hook in enumerate(asked, start=1)}
         if specs:
             self.hooks[node] = specs
 

@@ -8,7 +8,7 @@ import importlib
 
 _HOMES = {
     "Call": "work",
-    "Change": "runner",
+    "Change": "observing",
     "Command": "work",
     "CycleError": "errors",
     "Dag": "dag",
@@ -17,7 +17,7 @@ _HOMES = {
     "DuplicateTask": "errors",
     "InputError": "errors",
     "LiteflowError": "errors",
-    "Observer": "runner",
+    "Observer": "observing",
     "Param": "params",
     "ParamError": "errors",
     "PayloadError": "errors",

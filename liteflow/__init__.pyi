@@ -19,10 +19,10 @@ from liteflow.errors import RunOwned as RunOwned
 from liteflow.errors import SkipTask as SkipTask
 from liteflow.errors import StoreError as StoreError
 from liteflow.errors import UnknownDependency as UnknownDependency
+from liteflow.observing import Change as Change
+from liteflow.observing import Observer as Observer
 from liteflow.params import Param as Param
 from liteflow.retry import RetryPolicy as RetryPolicy
-from liteflow.runner import Change as Change
-from liteflow.runner import Observer as Observer
 from liteflow.states import Status as Status
 from liteflow.tasks import Task as Task
 from liteflow.tasks import setup as setup

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar, Token
+from contextvars import Token
 from typing import Any, Final
 
+from liteflow.collecting import Collected, collector, this_script
 from liteflow.collector import collector_paused
 from liteflow.dagrun import DagRun
 from liteflow.database import connect
@@ -24,40 +24,20 @@ from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound
 from liteflow.graph import Graph
 from liteflow.history import DagRecord, History
 from liteflow.maintenance import delete_runs
+from liteflow.observing import Observer, Options
+from liteflow.options import MODES, NO_OPTIONS, OPTION_NAMES, TaskOptions, make_options
 from liteflow.params import declared, resolve, restored
 from liteflow.program import Program
 from liteflow.retry import NEVER
 from liteflow.rules import TriggerRule
-from liteflow.runner import Observer, Options
 from liteflow.runner import run as run_program
 from liteflow.snapshot import snapshot
 from liteflow.states import Status
-from liteflow.tasks import (
-    MODES,
-    NO_OPTIONS,
-    OPTION_NAMES,
-    Building,
-    Partial,
-    Task,
-    TaskFunction,
-    TaskOptions,
-    building,
-    check_id,
-    hook_tasks,
-    make_options,
-    mapped,
-)
+from liteflow.tasks import Building, Partial, Task, TaskFunction, building, check_id, hook_tasks, mapped
 from liteflow.wiring import wired
 from liteflow.work import KEYWORDS, Body, Ref
 
 DEFAULT_WORKERS: Final = {"thread": 4, "process": 4, "async": 1000, "inline": 1}
-
-#: While a script is only looked at, dags note themselves here and `Dag.run` stops the script (see `collecting`).
-_collector: ContextVar[list[Dag] | None] = ContextVar("liteflow_collector", default=None)
-
-
-class Collected(BaseException):
-    """Ends a script that is only being looked at when it comes to running its dag."""
 
 
 def init_schema(db_path: str = "liteflow.db") -> None:
@@ -112,9 +92,9 @@ class Dag(Building):
         self.source: str | None = None
         self._loaded = False
         self._tokens: list[Token[Building | None]] = []
-        collector = _collector.get()
-        if collector is not None:
-            collector.append(self)
+        found = collector.get()
+        if found is not None:
+            found.append(self)
 
     def __enter__(self) -> Dag:
         self._tokens.append(building.set(self))
@@ -291,7 +271,7 @@ class Dag(Building):
             digest,
             text,
             self.description,
-            self.source or _script(),
+            self.source or this_script(),
             reads,
             expansions,
             fail_fast,
@@ -421,7 +401,7 @@ class Dag(Building):
         return workers
 
     def _execute(self, options: Options, *, resume: bool, raise_signals: bool) -> DagRun:
-        if _collector.get() is not None:
+        if collector.get() is not None:
             raise Collected
         if self._loaded:
             raise DefinitionError(
@@ -514,22 +494,3 @@ def _named(
 def new_run_id() -> str:
     """A run id that sorts by time and is unique."""
     return f"{time.strftime('%Y%m%dT%H%M%S')}-{os.urandom(4).hex()}"
-
-
-def collect(load: Callable[[], object]) -> list[Dag]:
-    """The dags that a script defines: `load` executes it, and is stopped where it would run one."""
-    found: list[Dag] = []
-    token = _collector.set(found)
-    try:
-        load()
-    except Collected:
-        pass
-    finally:
-        _collector.reset(token)
-    return found
-
-
-def _script() -> str | None:
-    """The file of the program that is running."""
-    file = getattr(sys.modules.get("__main__"), "__file__", None)
-    return os.path.abspath(file) if isinstance(file, str) else None

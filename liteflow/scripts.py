@@ -14,7 +14,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
-from liteflow.dag import Dag, collect
+from liteflow.collecting import collect
+from liteflow.dag import Dag
 from liteflow.errors import LiteflowError, ScriptError
 from liteflow.params import described
 

@@ -10,7 +10,8 @@ from typing import Any
 from liteflow.around import Guarded, HookCall
 from liteflow.digest import sha256, sha256_hex
 from liteflow.graph import Graph
-from liteflow.tasks import NO_OPTIONS, NOTHING_AROUND, Task
+from liteflow.options import NO_OPTIONS
+from liteflow.tasks import NOTHING_AROUND, Task
 from liteflow.work import Body, Command
 
 

@@ -8,8 +8,9 @@ from typing import NamedTuple
 from liteflow.control import Control, Decider, Teardown, Tolerance, between, needed_setups
 from liteflow.errors import DefinitionError, DuplicateTask
 from liteflow.graph import Graph
+from liteflow.options import NO_OPTIONS
 from liteflow.retry import NEVER
-from liteflow.tasks import NO_OPTIONS, NOTHING_AROUND, Task
+from liteflow.tasks import NOTHING_AROUND, Task
 from liteflow.triggers import THE_RUN, HookSpec, Step
 from liteflow.work import Body, Ref
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, TextIO
 
 from lightflow.errors import printable
+from liteflow.observing import Change, Observer, Options
 from liteflow.picture import duration_text, look_of, shorten
 from liteflow.program import Program
-from liteflow.runner import Change, Observer, Options
 from liteflow.states import TASK_ENDED, RunStatus, TaskStatus
 
 _PAINT_EVERY_S: Final = 0.1

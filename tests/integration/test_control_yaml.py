@@ -101,7 +101,7 @@ def test_conditions(tmp_path: Path) -> None:
         *("after_bad", "state", "github", "ruled"),
     }, "without a status function the trigger rule comes first"
     assert found["missing"] == "FAILED"
-    assert "flow.yaml:10:17: tasks.missing.if: task 'count' has no output 'cols'" in why(tmp_path, "missing")
+    assert "flow.yaml:11:17: tasks.missing.if: task 'count' has no output 'cols'" in why(tmp_path, "missing")
     assert "if: params.full is false" in why(tmp_path, "known")
     attempts = {one["task"]: len(one["attempts"]) for one in status(tmp_path)["tasks"]}
     assert attempts["missing"] == attempts["known"] == 0

@@ -8,7 +8,7 @@ import importlib
 
 _HOMES = {
     "Call": "work",
-    "Change": "runner",
+    "Change": "observing",
     "Command": "work",
     "CycleError": "errors",
     "Dag": "dag",
@@ -18,7 +18,7 @@ _HOMES = {
     "DuplicateTask": "errors",
     "InputError": "errors",
     "LiteflowError": "errors",
-    "Observer": "runner",
+    "Observer": "observing",
     "Param": "params",
     "ParamError": "errors",
     "PayloadError": "errors",
@@ -40,7 +40,9 @@ _HOMES = {
     "current_context": "context",
     "init_schema": "dag",
     "read_dotenv": "dotenv",
+    "setup": "tasks",
     "task": "tasks",
+    "teardown": "tasks",
 }
 
 __all__ = [
@@ -77,7 +79,9 @@ __all__ = [
     "current_context",
     "init_schema",
     "read_dotenv",
+    "setup",
     "task",
+    "teardown",
 ]
 
 

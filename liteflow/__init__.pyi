@@ -22,14 +22,16 @@ from liteflow.errors import SecretError as SecretError
 from liteflow.errors import SkipTask as SkipTask
 from liteflow.errors import StoreError as StoreError
 from liteflow.errors import UnknownDependency as UnknownDependency
+from liteflow.observing import Change as Change
+from liteflow.observing import Observer as Observer
 from liteflow.params import Param as Param
 from liteflow.retry import RetryPolicy as RetryPolicy
-from liteflow.runner import Change as Change
-from liteflow.runner import Observer as Observer
 from liteflow.secrets import Secret as Secret
 from liteflow.states import Status as Status
 from liteflow.tasks import Task as Task
+from liteflow.tasks import setup as setup
 from liteflow.tasks import task as task
+from liteflow.tasks import teardown as teardown
 from liteflow.version import __version__ as __version__
 from liteflow.work import Call as Call
 from liteflow.work import Command as Command
@@ -69,5 +71,7 @@ __all__ = [
     "current_context",
     "init_schema",
     "read_dotenv",
+    "setup",
     "task",
+    "teardown",
 ]

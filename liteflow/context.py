@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 from liteflow.history import History
 from liteflow.outputs import output_path
@@ -16,6 +16,18 @@ from liteflow.work import RunInfo, Work
 def idempotency_key(run_id: str, task_id: str, map_index: int) -> str:
     """The same for every attempt of a task instance, so that an outside system can tell a repetition."""
     return f"{run_id}:{task_id}" if map_index < 0 else f"{run_id}:{task_id}:{map_index}"
+
+
+class HookInfo(NamedTuple):
+    """What a hook is about: a task, or with an empty `task_id` the run, and how that ended."""
+
+    event: str
+    task_id: str
+    map_index: int
+    status: str
+    attempt: int
+    error: str  # one line; empty after a success
+    log_path: str | None  # of the attempt that ended, if it printed something
 
 
 class TaskContext:
@@ -48,6 +60,22 @@ class TaskContext:
     def attempt(self) -> int:
         """1 is the first."""
         return self._work.attempt
+
+    @property
+    def hook(self) -> HookInfo | None:
+        """What a hook is about; None in a task."""
+        if not self._work.told:
+            return None
+        told = {name.removeprefix("LIGHTFLOW_HOOK").lower(): value for name, value in self._work.told}
+        return HookInfo(
+            told[""],
+            told.get("_task", ""),
+            int(told.get("_map_index", -1)),
+            told["_status"],
+            int(told.get("_attempt", 0)),
+            told.get("_error", ""),
+            told.get("_log"),
+        )
 
     @property
     def params(self) -> Mapping[str, Any]:

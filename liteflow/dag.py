@@ -11,42 +11,31 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
 from typing import Any, Final
 
+from liteflow.collecting import Collected, collector, this_script
 from liteflow.collector import collector_paused
 from liteflow.dagrun import DagRun
 from liteflow.database import connect
 from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound
 from liteflow.graph import Graph
 from liteflow.history import DagRecord, History
-from liteflow.looking import Collected, looking
 from liteflow.maintenance import delete_runs
+from liteflow.observing import Observer, Options
+from liteflow.options import MODES, NO_OPTIONS, OPTION_NAMES, TaskOptions, make_options
 from liteflow.params import declared, resolve, restored
 from liteflow.program import Program
 from liteflow.retry import NEVER
-from liteflow.runner import Observer, Options
+from liteflow.rules import TriggerRule
 from liteflow.runner import run as run_program
 from liteflow.secrets import Secret, declared_secrets, had, unknown
 from liteflow.snapshot import snapshot
 from liteflow.states import Status
-from liteflow.tasks import (
-    MODES,
-    NO_OPTIONS,
-    OPTION_NAMES,
-    Building,
-    Partial,
-    Task,
-    TaskFunction,
-    TaskOptions,
-    building,
-    check_id,
-    make_options,
-    mapped,
-)
+from liteflow.tasks import Building, Partial, Task, TaskFunction, building, check_id, hook_tasks, mapped
+from liteflow.wiring import wired
 from liteflow.work import KEYWORDS, Body, Ref
 
 DEFAULT_WORKERS: Final = {"thread": 4, "process": 4, "async": 1000, "inline": 1}
@@ -71,6 +60,8 @@ class Dag(Building):
         params: the parameters of its runs by name: plain values that are defaults, or `Param`s. Without them a run
             takes any values.
         secrets: what its runs fetch when they start and never store: `Secret`s, and names of environment variables.
+        on_start, on_success, on_failure, on_cancel, on_exit: hooks, functions that are called with nothing or with the
+            context: before all tasks; when all have ended, by the run's state; and last, whatever that is.
     """
 
     def __init__(
@@ -80,7 +71,22 @@ class Dag(Building):
         description: str = "",
         params: Mapping[str, Any] | None = None,
         secrets: Sequence[str | Secret] = (),
+        *,
+        on_start: Callable[..., Any] | None = None,
+        on_success: Callable[..., Any] | None = None,
+        on_failure: Callable[..., Any] | None = None,
+        on_cancel: Callable[..., Any] | None = None,
+        on_exit: Callable[..., Any] | None = None,
     ) -> None:
+        given = {
+            "on_start": on_start,
+            "on_success": on_success,
+            "on_failure": on_failure,
+            "on_cancel": on_cancel,
+            "on_exit": on_exit,
+        }
+        #: the run's own, by event
+        self.hooks: dict[str, Task] = hook_tasks({event: func for event, func in given.items() if func is not None})
         self.dag_id = check_id(dag_id, "dag id")
         self.db_path = str(db_path)
         self.description = description
@@ -90,9 +96,9 @@ class Dag(Building):
         self.source: str | None = None
         self._loaded = False
         self._tokens: list[Token[Building | None]] = []
-        collected = looking.get()
-        if collected is not None:
-            collected.append(self)
+        found = collector.get()
+        if found is not None:
+            found.append(self)
 
     def __enter__(self) -> Dag:
         self._tokens.append(building.set(self))
@@ -128,6 +134,14 @@ class Dag(Building):
         """
         named = _named(func, task_id, kwargs)
         return Partial(lambda lists: self._add(*named, kwargs, lists))
+
+    def branch(self, func: Callable[..., Any] | None = None, task_id: str | None = None, **kwargs: Any) -> Any:
+        """As `task`, for a function that returns which of the tasks directly below go on: an id, a list, or None."""
+        return self.task(func, task_id, branch=True, **kwargs)
+
+    def short_circuit(self, func: Callable[..., Any] | None = None, task_id: str | None = None, **kwargs: Any) -> Any:
+        """As `task`, for a function that returns whether what follows shall run."""
+        return self.task(func, task_id, short_circuit=True, **kwargs)
 
     def add_call(
         self,
@@ -217,7 +231,8 @@ class Dag(Building):
         """
         graph = self.graph()
         bodies: dict[str, Body] = {}
-        inputs, retries, rules = {}, {}, {}
+        inputs, retries = {}, {}
+        rules: dict[int, TriggerRule] = {}
         reads: dict[int, tuple[tuple[int, Ref], ...]] = {}
         timeouts, graces, modes, expansions, fail_fast = {}, {}, {}, {}, {}
         for node, (task_id, task) in enumerate(self.tasks.items()):
@@ -236,7 +251,9 @@ class Dag(Building):
             options = task.options
             if options.retries and (policy := options.policy) != NEVER:
                 retries[node] = policy
-            if options.trigger_rule != "all_success":
+            if options.teardown:
+                rules[node] = "all_done_setup_success"
+            elif options.trigger_rule != "all_success":
                 rules[node] = options.trigger_rule
             if options.timeout is not None:
                 timeouts[node] = float(options.timeout)
@@ -247,23 +264,29 @@ class Dag(Building):
             if task.expansion is not None:
                 expansions[node], fail_fast[node] = task.expansion, options.fail_fast
         digest, text = snapshot(self.tasks, graph, bodies)
+        around = wired(self.tasks, self.hooks, graph)
         return Program(
             self.dag_id,
-            graph,
-            bodies,
+            around.graph,
+            {**bodies, **around.bodies} if around.bodies else bodies,
             inputs,
             retries,
             rules,
             timeouts,
             graces,
-            modes,
+            {**modes, **around.modes},
             digest,
             text,
             self.description,
-            self.source or _script(),
+            self.source or this_script(),
             reads,
             expansions,
             fail_fast,
+            around.control,
+            around.deciders,
+            around.gates,
+            around.hooks,
+            around.limits,
         )
 
     # -- running -------------------------------------------------------------------------------------------
@@ -393,7 +416,7 @@ class Dag(Building):
     def _execute(
         self, options: Options, *, resume: bool, raise_signals: bool, secrets: Mapping[str, str] | None
     ) -> DagRun:
-        if looking.get() is not None:
+        if collector.get() is not None:
             raise Collected
         if self._loaded:
             raise DefinitionError(
@@ -488,9 +511,3 @@ def _named(
 def new_run_id() -> str:
     """A run id that sorts by time and is unique."""
     return f"{time.strftime('%Y%m%dT%H%M%S')}-{os.urandom(4).hex()}"
-
-
-def _script() -> str | None:
-    """The file of the program that is running."""
-    file = getattr(sys.modules.get("__main__"), "__file__", None)
-    return os.path.abspath(file) if isinstance(file, str) else None

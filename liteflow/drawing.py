@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any, Final
 
 from liteflow.history import History, InstanceRecord, RunRecord
@@ -59,8 +60,22 @@ def _graph(snapshot: dict[str, Any]) -> tuple[dict[str, list[str]], dict[str, st
     tasks = snapshot.get("tasks")
     rows = [row for row in tasks if isinstance(row, dict)] if isinstance(tasks, list) else []
     rows = [row for row in rows if isinstance(row.get("id"), str)]
-    kinds = {row["id"]: str(row.get("kind", "")) for row in rows if row.get("kind") != "python"}
+    kinds = {row["id"]: kind_of(row) for row in rows}
     return {row["id"]: _texts(row.get("depends_on")) for row in rows}, kinds
+
+
+def kind_of(row: Mapping[str, Any]) -> str:
+    """What a box says of its task beside its name: the type, and what is special in the flow."""
+    kind = str(row.get("kind", ""))
+    decides = row.get("decides")
+    marks = [
+        "" if kind == "python" else kind,
+        decides.replace("_", " ") if isinstance(decides, str) else "",
+        "setup" if row.get("setup") is True else "",
+        "teardown" if row.get("teardown") is True else "",
+        "if" if row.get("if") else "",
+    ]
+    return ", ".join(mark for mark in marks if mark)
 
 
 def _texts(value: object) -> list[str]:

@@ -43,7 +43,7 @@ class RunRecord(NamedTuple):
 
 
 class InstanceRecord(NamedTuple):
-    """The current view of a task instance."""
+    """The current view of a task instance, or of a hook that was triggered."""
 
     task_id: str
     map_index: int
@@ -261,8 +261,13 @@ class History:
 
     def instances(self, run_id: str) -> list[InstanceRecord]:
         """All task instances of a run, by task id."""
-        rows = self._rows(f"{_INSTANCE} ORDER BY task_id, map_index", (run_id,), _INSTANCE_KINDS)
+        rows = self._rows(f"{_INSTANCE} AND told IS NULL ORDER BY task_id, map_index", (run_id,), _INSTANCE_KINDS)
         return [_instance(row) for row in rows]
+
+    def hooks(self, run_id: str) -> list[InstanceRecord]:
+        """The hooks that were triggered in a run, by id; each depends on its task, those of the run on nothing."""
+        sql = f"{_INSTANCE} AND told IS NOT NULL ORDER BY task_id, map_index"
+        return [_instance(row) for row in self._rows(sql, (run_id,), _INSTANCE_KINDS)]
 
     def instance(self, run_id: str, task_id: str, map_index: int = -1) -> InstanceRecord | None:
         rows = self._rows(f"{_INSTANCE} AND task_id=? AND map_index=?", (run_id, task_id, map_index), _INSTANCE_KINDS)
@@ -270,12 +275,12 @@ class History:
 
     def statuses(self, run_id: str) -> list[tuple[str, int, str]]:
         """Task id, map index and state of all task instances of a run, by task id."""
-        sql = "SELECT task_id, map_index, status FROM liteflow_task_instances WHERE run_id=? ORDER BY 1, 2"
-        return self._rows(sql, (run_id,), (_TEXT, _INT, _TEXT))
+        sql = "SELECT task_id, map_index, status FROM liteflow_task_instances WHERE run_id=? AND told IS NULL"
+        return self._rows(f"{sql} ORDER BY 1, 2", (run_id,), (_TEXT, _INT, _TEXT))
 
     def counts(self, run_id: str) -> dict[str, int]:
         """How many task instances are in each state."""
-        sql = "SELECT status, count(*) FROM liteflow_task_instances WHERE run_id=? GROUP BY 1"
+        sql = "SELECT status, count(*) FROM liteflow_task_instances WHERE run_id=? AND told IS NULL GROUP BY 1"
         return dict(self._rows(sql, (run_id,), (_TEXT, _INT)))
 
     def attempts(self, run_id: str, task_id: str | None = None) -> list[AttemptRecord]:

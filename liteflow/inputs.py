@@ -44,7 +44,7 @@ class Inputs:
         inputs = {ids[above]: self._value(above) for above in upstreams} if upstreams else None
         reads = program.reads.get(task)
         if reads:
-            inputs = {**(inputs or {}), **self._named(reads)}
+            inputs = {**(inputs or {}), **self.named(reads)}
         if index >= 0:
             inputs = {**(inputs or {}), **self._rows[task][index].items}
         return inputs
@@ -53,7 +53,7 @@ class Inputs:
         """Read the list that a task is mapped over: what each of its instances gets. Raises InputError."""
         expansion = self._program.expansions[node]
         refs = [(self._program.graph.index[ref.task_id], ref) for ref in expansion.reads]
-        rows = self._rows[node] = expansion.rows(self._named(refs), self._info)
+        rows = self._rows[node] = expansion.rows(self.named(refs), self._info)
         return rows
 
     def keep(self, outcome: Outcome) -> None:
@@ -77,7 +77,7 @@ class Inputs:
         """What a task returned; a task that returned None has stored nothing."""
         return self._values.get(node) or self._stored(node, "return_value") or _NULL
 
-    def _named(self, refs: Sequence[tuple[int, Ref]]) -> dict[str, Payload]:
+    def named(self, refs: Sequence[tuple[int, Ref]]) -> dict[str, Payload]:
         """The values of upstreams that are stored."""
         found = ((input_name(ref), self._stored(node, ref.key)) for node, ref in refs)
         return {name: payload for name, payload in found if payload is not None}

@@ -3,24 +3,28 @@
 `Plan` is pure. It never sees a clock, a file or a thread: `now` is a monotonic reading in seconds that the
 caller passes in. It answers three questions: what may start (`take`), what an outcome changes (`finish`),
 and whether all is over (`finished`, `result`). Retries, skips, failures that spread, and what a lost worker
-means are decided here or nowhere.
+means are decided here or nowhere. What only the world can tell it asks: `questions` and `asking` have the tasks
+that want to know something, `answer`, `expand` and `refuse` take what was found out.
 
 Tasks are numbers (see `graph`); every change of state is returned as a `Move`, in the order it happened. A task that is
 mapped over a list gets a further number for each of its instances once the list is known (`expand`); its own number
-then stands for all of them.
+then stands for all of them. *Extras* have numbers, too: work that was added while the run goes on and that nothing
+waits for (see `hooks`).
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from liteflow.control import FORGIVEN, NO_CONTROL, Control
 from liteflow.graph import Graph
 from liteflow.retry import NEVER, RetryPolicy
 from liteflow.rules import Decision, TriggerRule, UpstreamCounts, decide
 from liteflow.states import TASK_ENDED, RunStatus, TaskStatus, Verdict
+from liteflow.upstreams import KIND, count_upstreams, explain, with_setups
 
 #: How often a task may be started again because a process of ours died under it; then it FAILED.
 MAX_LOST: Final = 3
@@ -73,6 +77,8 @@ class Plan:
         mapped: the tasks that are mapped over a list; True: the first instance that FAILED ends the others.
         instances: how the instances ended of tasks that are `done` and were mapped.
         seed: makes the jitter of retries this run's own.
+        control: what is known of the graph beside edges and rules.
+        skips: what the decisions of branches and short circuits in `done` skip, and why.
     """
 
     def __init__(
@@ -85,6 +91,8 @@ class Plan:
         attempts: Mapping[int, int] | None = None,
         fail_fast: bool = False,
         seed: str = "",
+        control: Control = NO_CONTROL,
+        skips: Mapping[int, Mapping[int, str]] | None = None,
         mapped: Mapping[int, bool] | None = None,
         instances: Mapping[int, Sequence[TaskStatus]] | None = None,
     ) -> None:
@@ -104,7 +112,7 @@ class Plan:
         self.status: list[TaskStatus] = ["PENDING"] * size
         self.attempts: list[int] = [0] * size
         self.running: set[int] = set()
-        self._retries = retries or {}
+        self._retries = dict(retries or {})
         self._rules = rules or {}
         self._fail_fast = fail_fast
         self._seed = seed
@@ -117,14 +125,26 @@ class Plan:
         self._tally: dict[int, list[int]] = {  # ended upstreams by kind, for the rules that may fire early
             node: [0, 0, 0, 0] for node, rule in self._rules.items() if rule.startswith("one_")
         }
-        self._stopped: str | None = None  # why nothing new starts any more
+        self._stopped: str | None = None  # why nothing new starts any more, save what must go on nevertheless
         self._stop_result: RunStatus = "CANCELLED"
+        self._halted = False  # … and not that either
+        self._gated, self._tolerant, self.teardowns, self._needs = control
+        self._forgiven: set[int] = set()  # tasks that FAILED and count as a success for others
+        self._extras: set[int] = set()
+        self._exempt: set[int] = set(self.teardowns)  # what a stopped run still does
+        self._hold: int | None = None  # an extra before which nothing starts
+        self._questions: list[int] = []
         self._open = size  # tasks that have not ended
         for node, count in (attempts or {}).items():
             self.attempts[node] = count
-        self._begin(done or {}, instances or {})
+        self._begin(done or {}, instances or {}, skips or {})
 
-    def _begin(self, done: Mapping[int, TaskStatus], instances: Mapping[int, Sequence[TaskStatus]]) -> None:
+    def _begin(
+        self,
+        done: Mapping[int, TaskStatus],
+        instances: Mapping[int, Sequence[TaskStatus]],
+        skips: Mapping[int, Mapping[int, str]],
+    ) -> None:
         for node, status in done.items():
             self.status[node] = status
             self._open -= 1
@@ -137,6 +157,8 @@ class Plan:
                     self._count(below, self.status[one])
         #: changes that follow from `done` alone; the caller stores them first
         self.opening: list[Move] = []
+        for skipped in skips.values():
+            self._skip(skipped, self.opening)
         for node in range(len(self.graph)):
             # A task none of whose upstreams has ended waits, save where its rule does not ask them.
             if (
@@ -158,9 +180,14 @@ class Plan:
             node = heapq.heappop(self._retry_at)[1]
             if self.status[node] == "UP_FOR_RETRY":
                 self._ready.append(node)
-        if self._stopped is not None:
+        if self._halted:
             return None
         while True:
+            if self._hold is not None:
+                node = self._hold
+                if self.status[node] != "QUEUED":
+                    return None
+                break
             if not self._ready:
                 return None
             node = self._ready.popleft()
@@ -176,7 +203,8 @@ class Plan:
         self.running.discard(node)
         self.attempts[node] -= 1
         self.status[node] = "QUEUED"
-        self._ready.appendleft(node)
+        if node != self._hold:
+            self._ready.appendleft(node)
 
     def is_retry(self, node: int) -> bool:
         """Has an attempt of the task failed or been lost since the run was started or resumed?"""
@@ -184,12 +212,64 @@ class Plan:
 
     def wakeup(self) -> float | None:
         """The monotonic second at which the next retry falls due, if one is waiting."""
-        return self._retry_at[0][0] if self._retry_at and self._stopped is None else None
+        while self._retry_at and self.status[self._retry_at[0][1]] != "UP_FOR_RETRY":
+            heapq.heappop(self._retry_at)  # cancelled meanwhile
+        return self._retry_at[0][0] if self._retry_at and not self._halted else None
 
     @property
     def finished(self) -> bool:
         """Nothing runs, and nothing will."""
-        return not self.running and (self._stopped is not None or not self._open)
+        return not self.running and (self._halted or not self._open)
+
+    # -- questions -----------------------------------------------------------------------------------------
+
+    def questions(self) -> list[int]:
+        """The tasks with a gate that their rule lets run since the last call: each waits for an `answer`."""
+        questions, self._questions = self._questions, []
+        return [node for node in questions if self.status[node] == "QUEUED"]
+
+    def answer(self, node: int, moves: list[Move], status: TaskStatus = "QUEUED", reason: str | None = None) -> None:
+        """A task that asked may run; or it ends as `status`, SKIPPED or FAILED, without an attempt."""
+        if self.status[node] != "QUEUED":
+            return  # it was cancelled meanwhile
+        if status == "QUEUED":
+            (self._asking if node in self._mapped else self._ready).append(node)
+        else:
+            self.status[node] = "PENDING"  # as it is stored
+            self._end(node, status, moves, reason)
+
+    # -- extras --------------------------------------------------------------------------------------------
+
+    def add(
+        self, name: str, map_index: int = -1, *, retries: RetryPolicy = NEVER, attempts: int = 0, exempt: bool = False
+    ) -> int:
+        """Add an extra; `start` starts it. With `exempt` a stopped run still does it."""
+        node = len(self.status)
+        self.task_ids.append(name)
+        self.map_indexes.append(map_index)
+        self.status.append("SUCCESS")
+        self.attempts.append(attempts)
+        self._extras.add(node)
+        if retries != NEVER:
+            self._retries[node] = retries
+        if exempt:
+            self._exempt.add(node)
+        return node
+
+    def start(self, node: int, *, hold: bool = False) -> None:
+        """An extra is to run, once more if it has run before; with `hold` nothing else starts before it has ended."""
+        self._tries.pop(node, None)
+        self._lost.pop(node, None)
+        self.status[node] = "QUEUED"
+        self._open += 1
+        if hold:
+            self._hold = node
+        else:
+            self._ready.append(node)
+
+    def is_extra(self, node: int) -> bool:
+        """Is this number one that `add` gave?"""
+        return node in self._extras
 
     # -- fan-out -------------------------------------------------------------------------------------------
 
@@ -258,9 +338,13 @@ class Plan:
         unfolded.ended.add(self.status[node])
         unfolded.unended -= 1
         if not unfolded.unended:
-            self._change(owner, unfolded.status, moves)
+            failed = [one for one in unfolded.nodes if self.status[one] == "FAILED"] if self._forgiven else []
+            all_forgiven = bool(failed) and self._forgiven.issuperset(failed)
+            if all_forgiven:
+                self._forgiven.add(owner)
+            self._change(owner, unfolded.status, moves, FORGIVEN if all_forgiven else None)
             self._open -= 1
-        elif self.status[node] == "FAILED" and self._mapped.get(owner):
+        elif self.status[node] == "FAILED" and self._mapped.get(owner) and node not in self._forgiven:
             self._mapped = {**self._mapped, owner: False}  # once
             reason = f"instance {self.map_indexes[node]} failed and fail_fast is set"
             for one in unfolded.nodes:
@@ -280,13 +364,22 @@ class Plan:
         reason: str | None = None,
         error_types: Sequence[str] = (),
         exit_code: int | None = None,
+        skips: Mapping[int, str] | None = None,
     ) -> list[Move]:
-        """An attempt ended. Returns every change that follows, the task's own first."""
+        """An attempt ended. Returns every change that follows, the task's own first.
+
+        `skips` are the tasks that it has decided to skip, each with the reason.
+        """
         self.running.discard(node)
         moves: list[Move] = []
         match verdict:
+            case "CANCELLED" if self._halted and node in self._extras:  # as a resume finds it, it has yet to run
+                self._change(node, "PENDING", moves, reason)
+                self._open -= 1
             case "SUCCESS" | "SKIPPED" | "CANCELLED":
-                self._end(node, verdict, moves, reason)
+                self._end(node, verdict, moves, reason, skips)
+            case "LOST" if self._stopped is not None and node not in self._exempt:
+                self._end(node, "CANCELLED", moves, reason)
             case "LOST":
                 lost = self._lost[node] = self._lost.get(node, 0) + 1
                 if lost > MAX_LOST:
@@ -296,11 +389,16 @@ class Plan:
             case "FAILED" | "TIMED_OUT":
                 policy = self._retries.get(self.owner(node), NEVER)
                 tries = self._tries[node] = self._tries.get(node, 0) + 1
-                if tries <= policy.retries and policy.covers(error_types, exit_code) and self._stopped is None:
+                goes_on = self._stopped is None or (node in self._exempt and not self._halted)
+                if tries <= policy.retries and policy.covers(error_types, exit_code) and goes_on:
                     wait = policy.wait_s(tries, f"{self._seed}:{self._name(node)}")
                     again = f"attempt {self.attempts[node] + 1} in {wait:.3g} s" if wait else "tried again at once"
                     self._retry(node, now + wait, moves, f"{reason}; {again}" if reason else again)
                 else:
+                    tolerance = self._tolerant.get(self.owner(node)) if self._tolerant else None
+                    if tolerance is not None and tolerance.covers(error_types, exit_code):
+                        self._forgiven.add(node)
+                        reason = f"{reason}; {FORGIVEN}" if reason else FORGIVEN
                     self._end(node, "FAILED", moves, reason)
         return moves
 
@@ -312,27 +410,58 @@ class Plan:
         moves.append(Move(node, self.status[node], status, self.attempts[node], reason))
         self.status[node] = status
 
-    def _end(self, node: int, status: TaskStatus, moves: list[Move], reason: str | None = None) -> None:
+    def _end(
+        self,
+        node: int,
+        status: TaskStatus,
+        moves: list[Move],
+        reason: str | None = None,
+        skips: Mapping[int, str] | None = None,
+    ) -> None:
         """A task has ended for good: tell those below, and so on down.
 
         One that an interruption has ended has not: a resume runs it again, so those below go on waiting.
         """
         self._change(node, status, moves, reason)
         self._open -= 1
-        if status == "FAILED" and self._fail_fast and self._stopped is None:
+        if node in self._extras:
+            self._hold = None if node == self._hold else self._hold
+            return  # nothing waits for it
+        if status == "FAILED" and self._fail_fast and self._stopped is None and self._matters(node):
             self.stop(f"task {self._name(node)!r} failed and fail_fast is set", moves, "FAILED")
         interrupted = status == "CANCELLED" and self._stopped is not None and self._stop_result == "INTERRUPTED"
         if not interrupted:
             if node in self._owners:
                 self._fold(node, moves)
+            if skips:
+                self._skip(skips, moves)
             self._spread(node, moves)
+
+    def _skip(self, skips: Mapping[int, str], moves: list[Move]) -> None:
+        """Skip tasks that have not begun, whatever their rules say."""
+        ended = [node for node in skips if self.status[node] == "PENDING"]
+        for node in ended:  # all of them first: none may be let run by the end of another
+            self._change(node, "SKIPPED", moves, skips[node])
+            self._open -= 1
+        for node in ended:
+            self._spread(node, moves)
+
+    def _matters(self, node: int) -> bool:
+        """Does a failure of the task fail the run, where nothing waits for it?"""
+        task = self.owner(node)
+        return node not in self._forgiven and (task not in self.teardowns or self.teardowns[task].counts)
+
+    def _seen(self, node: int) -> TaskStatus:
+        """The state of a task as others see it."""
+        return "SUCCESS" if node in self._forgiven else self.status[node]
 
     def _spread(self, node: int, moves: list[Move]) -> None:
         """Tell those below that a task has ended, and so on down from those that end by it; without recursion."""
         told = [node]
         for above in told:  # grows meanwhile
+            seen = self._seen(above)
             for below in self.graph.downstream[self._owners.get(above, above) if self._owners else above]:
-                self._count(below, self.status[above])
+                self._count(below, seen)
                 if self.status[below] == "PENDING" and self._settle(below, moves):
                     told.append(below)
 
@@ -342,7 +471,7 @@ class Plan:
         if status != "SUCCESS":
             self._troubled.add(node)
         if node in self._tally:
-            self._tally[node][_KIND[status]] += 1
+            self._tally[node][KIND[status]] += 1
 
     def _settle(self, node: int, moves: list[Move]) -> bool:
         """Ask the trigger rule. Returns whether the task ended by it."""
@@ -353,9 +482,16 @@ class Plan:
             decision: Decision = "run"  # as nearly always, and then there is no need to count either
         else:
             decision = decide(rule, self.counts(node))
+        if decision == "run" and (node in self._needs or node in self.teardowns):
+            decision = self._stands(node, moves)
         if decision == "run":
             self.status[node] = "QUEUED"
-            (self._asking if node in self._mapped else self._ready).append(node)
+            if node in self._gated:
+                self._questions.append(node)
+            else:
+                (self._asking if node in self._mapped else self._ready).append(node)
+        elif self.status[node] != "PENDING":
+            pass  # it has ended by what it stands on
         elif decision == "skip":
             self._change(node, "SKIPPED", moves, self.explain(node))
         elif decision == "upstream_failed":
@@ -365,12 +501,35 @@ class Plan:
         self._open -= 1
         return True
 
+    def _stands(self, node: int, moves: list[Move]) -> Decision:
+        """Do the setups stand that a task needs? Is there something to take down?"""
+        for setup in self._needs.get(node, ()):
+            if self.status[setup] in ("FAILED", "CANCELLED", "UPSTREAM_FAILED") and setup not in self._forgiven:
+                self._change(node, "UPSTREAM_FAILED", moves, f"its setup {self.task_ids[setup]!r} did not succeed")
+                return "upstream_failed"
+            if self.status[setup] == "SKIPPED":
+                self._change(node, "SKIPPED", moves, f"its setup {self.task_ids[setup]!r} was skipped")
+                return "skip"
+        if node in self.teardowns and self._stopped is not None:
+            above = self.graph.upstream[node]
+            if above and not any(self.attempts[one] for one in self._instances(above)):
+                self._change(node, "CANCELLED", moves, "nothing had begun that it takes down")
+                return "skip"
+        return "run"
+
     def counts(self, node: int) -> UpstreamCounts:
         """How the direct upstreams of a task have ended so far."""
         above = self.graph.upstream[node]
         if node in self._tally:
             return UpstreamCounts(len(above) + self._added.get(node, 0), *self._tally[node])
-        return count_upstreams([self.status[one] for one in self._instances(above)])
+        counts = count_upstreams(self.upstream_states(node))
+        if node in self.teardowns:
+            counts = with_setups(counts, [self._seen(one) for one in self.teardowns[node].setups])
+        return counts
+
+    def upstream_states(self, node: int) -> list[TaskStatus]:
+        """The states of what a task waits for, as its trigger rule sees them."""
+        return [self._seen(one) for one in self._instances(self.graph.upstream[node])]
 
     def _instances(self, nodes: Iterable[int]) -> Iterator[int]:
         """The nodes, with the instances in place of tasks whose list is known."""
@@ -385,25 +544,55 @@ class Plan:
 
     def explain(self, node: int) -> str:
         """Why the trigger rule decided as it did, in one sentence."""
-        upstream = {self._name(above): self.status[above] for above in self._instances(self.graph.upstream[node])}
-        return explain(self._rules.get(node, "all_success"), upstream)
+        upstream = {self._name(above): self._seen(above) for above in self._instances(self.graph.upstream[node])}
+        setups = [self.graph.ids[one] for one in self.teardowns[node].setups] if node in self.teardowns else ()
+        return explain(self._rules.get(node, "all_success"), upstream, setups)
 
     # -- stopping ------------------------------------------------------------------------------------------
 
     def stop(self, reason: str, moves: list[Move], result: RunStatus = "CANCELLED") -> None:
-        """Start nothing more and cancel what has not started. What runs is the caller's to end."""
-        self.pause(reason, result)
-        for node, status in enumerate(self.status):
-            if status in ("PENDING", "QUEUED", "UP_FOR_RETRY"):
-                self._change(node, "CANCELLED", moves, reason)
-                self._open -= 1
-                if node in self._owners:
-                    self._fold(node, moves)
+        """Start nothing more and cancel what has not started, save teardowns. What runs is the caller's to end."""
+        if self._stopped is None:
+            self._stopped, self._stop_result = reason, result
+        self._cancel(reason, moves, self._exempt)
+
+    def halt(self, reason: str, moves: list[Move]) -> None:
+        """A stopped run does not go on with what it still did either."""
+        if not self._halted:
+            self._halted = True
+            self._cancel(reason, moves, frozenset())
+
+    def _cancel(self, reason: str, moves: list[Move], exempt: Collection[int]) -> None:
+        ended = [
+            node
+            for node, status in enumerate(self.status)
+            if status in ("PENDING", "QUEUED", "UP_FOR_RETRY") and node not in exempt
+        ]
+        if self._hold in ended:
+            self._hold = None
+        for node in ended:
+            self._change(node, "CANCELLED", moves, reason)
+            self._open -= 1
+            if node in self._owners:
+                self._fold(node, moves)
+        for node in ended:
+            if node not in self._extras:
+                self._spread(node, moves)  # to teardowns
 
     def pause(self, reason: str, result: RunStatus = "INTERRUPTED") -> None:
         """Start nothing more; what has not started stays as it is, for a later resume."""
         if self._stopped is None:
             self._stopped, self._stop_result = reason, result
+            self._halted = True
+
+    @property
+    def halted(self) -> bool:
+        """Does nothing at all start any more?"""
+        return self._halted
+
+    def goes_on(self, node: int) -> bool:
+        """Is this, though the run was stopped, to be done to its end?"""
+        return node in self._exempt and not self._halted
 
     @property
     def stopped(self) -> str | None:
@@ -415,51 +604,24 @@ class Plan:
 
         A failed task whose dependants were told to go on (`all_done`, `one_failed`, …) does not fail the run.
         """
-        cut_short = any(status == "CANCELLED" or status not in TASK_ENDED for status in self.status)
+        tasks = [status for node, status in enumerate(self.status) if node not in self._extras]
+        cut_short = any(status == "CANCELLED" or status not in TASK_ENDED for status in tasks)
         if self._stopped is not None and (cut_short or self._stop_result == "FAILED"):
             return self._stop_result
-        leaves = {self.status[node] for node in self.graph.leaves()}
+        leaves = {self._seen(node) for node in self._leaves()}
         if leaves & {"FAILED", "UPSTREAM_FAILED"}:
             return "FAILED"
         return "CANCELLED" if "CANCELLED" in leaves else "SUCCESS"
 
-
-_KIND: Final[Mapping[str, int]] = {"SUCCESS": 0, "FAILED": 1, "CANCELLED": 1, "SKIPPED": 2, "UPSTREAM_FAILED": 3}
+    def _leaves(self) -> list[int]:
+        """Tasks that decide how the run ended: nothing waits for them but teardowns that do not count."""
+        quiet = {node for node, teardown in self.teardowns.items() if not teardown.counts}
+        if not quiet:
+            return self.graph.leaves()
+        below = enumerate(self.graph.downstream)
+        return [node for node, others in below if node not in quiet and quiet.issuperset(others)]
 
 
 def instance_name(task_id: str, map_index: int) -> str:
     """How people call a task instance: `fetch`, or `fetch[3]` where it is one of several."""
     return task_id if map_index < 0 else f"{task_id}[{map_index}]"
-
-
-def count_upstreams(statuses: Sequence[str]) -> UpstreamCounts:
-    """Count ended upstreams by what the trigger rules ask for."""
-    tally = [0, 0, 0, 0]
-    for status in statuses:
-        kind = _KIND.get(status)
-        if kind is not None:
-            tally[kind] += 1
-    return UpstreamCounts(len(statuses), *tally)
-
-
-def explain(rule: TriggerRule, upstream: Mapping[str, str]) -> str:
-    """What a trigger rule makes of these upstream states, for people; it asks `decide`, like the plan."""
-    counts = count_upstreams(list(upstream.values()))
-    decision = decide(rule, counts)
-    if decision == "wait":
-        return f"waits for {_names(upstream, lambda status: status not in TASK_ENDED)} (rule {rule})"
-    if decision == "upstream_failed":
-        bad = _names(upstream, lambda status: status in ("FAILED", "UPSTREAM_FAILED", "CANCELLED"))
-        return f"{bad} did not succeed (rule {rule})"
-    if decision == "skip" and counts.skipped and rule not in ("all_failed", "one_failed", "all_skipped"):
-        return f"{_names(upstream, lambda status: status == 'SKIPPED')} was skipped (rule {rule})"
-    states = ", ".join(f"{status} {name}" for name, status in list(upstream.items())[:4])
-    more = "" if len(upstream) <= 4 else f" and {len(upstream) - 4} more"
-    verb = "may run" if decision == "run" else "is skipped"
-    return f"{verb} by rule {rule}" + (f" after {states}{more}" if upstream else ": it waits for nothing")
-
-
-def _names(upstream: Mapping[str, str], wanted: Callable[[str], bool]) -> str:
-    names = [repr(name) for name, status in upstream.items() if wanted(status)]
-    shown = ", ".join(names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

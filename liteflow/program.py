@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from liteflow.control import NO_CONTROL, Control, Decider
 from liteflow.graph import Graph
 from liteflow.retry import RetryPolicy
 from liteflow.rules import TriggerRule
+from liteflow.triggers import HookSpec, Step
 from liteflow.work import Body, Expansion, Ref
 
 
@@ -30,3 +32,8 @@ class Program(NamedTuple):
     reads: Mapping[int, Sequence[tuple[int, Ref]]] = {}  # the other values of upstreams that a task takes
     expansions: Mapping[int, Expansion] = {}  # what tasks are mapped over
     fail_fast: Mapping[int, bool] = {}  # of those: does the first instance that fails end the others?
+    control: Control = NO_CONTROL
+    deciders: Mapping[int, Decider] = {}
+    gates: Mapping[int, Sequence[Step]] = {}
+    hooks: Mapping[int, Mapping[str, HookSpec]] = {}  # by task and event; the run's own under THE_RUN
+    limits: Mapping[str, float] = {}  # timeouts of hooks, by their ids

@@ -42,18 +42,24 @@ Decision = Literal["wait", "run", "skip", "upstream_failed"]
 
 
 class UpstreamCounts(NamedTuple):
-    """How the direct upstreams of a task have ended so far; `failed` includes cancelled ones."""
+    """How the direct upstreams of a task have ended so far; `failed` includes cancelled ones.
+
+    A failure that is tolerated (`continue_on_error`) is counted as a success.
+    """
 
     total: int
     success: int = 0
     failed: int = 0
     skipped: int = 0
     upstream_failed: int = 0
+    setups: int = 0  # how many of them are what a teardown takes down, and how those have ended
+    setups_done: int = 0
+    setups_skipped: int = 0
 
 
 def decide(rule: TriggerRule, counts: UpstreamCounts) -> Decision:
     """Wait, run, skip or give up? Asked again each time an upstream ends."""
-    total, success, failed, skipped, upstream_failed = counts
+    total, success, failed, skipped, upstream_failed, setups, setups_done, setups_skipped = counts
     bad = failed + upstream_failed
     if total == 0 or rule == "always":
         return "run"
@@ -70,8 +76,10 @@ def decide(rule: TriggerRule, counts: UpstreamCounts) -> Decision:
             return "upstream_failed" if bad else "skip" if skipped else "run"
         case "all_failed":
             return "skip" if success + skipped else "run"
-        case "all_done" | "all_done_setup_success":
+        case "all_done":
             return "run"
+        case "all_done_setup_success":  # of a teardown: is there something to take down?
+            return "run" if setups_done or not setups else "skip" if setups_skipped == setups else "upstream_failed"
         case "all_done_min_one_success":
             return "skip" if skipped else "run" if success else "upstream_failed"
         case "all_skipped":

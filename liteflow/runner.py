@@ -17,14 +17,16 @@ from typing import Any, Final, NamedTuple, cast
 
 from liteflow.errors import InputError, OwnerDied
 from liteflow.executors import Executor, open_executor
+from liteflow.gates import Gates, decisions, judged
+from liteflow.hooks import Hooks
 from liteflow.inputs import Inputs
 from liteflow.locks import LockFile
+from liteflow.observing import Change, Options
 from liteflow.outputs import make_folder, outputs_dir, remove_folder
 from liteflow.payload import spill_dir
 from liteflow.plan import Move, Plan
 from liteflow.processes.tree import sweep_session
 from liteflow.program import Program
-from liteflow.secrets import Secrets
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.store import Kept, NewInstance, NewRun, Store
 from liteflow.turn import NOT_BEGUN
@@ -34,58 +36,6 @@ _TICK_S: Final = 0.25  # how soon a request of another process is seen
 _SWEEP_S: Final = 25.0  # how long a dead owner's guardian may take to end what it had started
 _NO_ERROR: Final = ErrorInfo("")
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class Options(NamedTuple):
-    """How to run it. `db_path` and `log_dir` are absolute; `log_dir` None leaves output on the terminal."""
-
-    db_path: str
-    run_id: str
-    mode: str = "process"
-    max_workers: int = 4
-    log_dir: str | None = None
-    durability: str = "process"
-    fail_fast: bool = False
-    grace_s: float = 10.0
-    params: Mapping[str, Any] = {}
-    logical_date: float | None = None
-    observers: Sequence[Observer] = ()
-    claim_children: bool = False
-    done: Mapping[str, float] = {}  # for a new run: tasks that succeeded elsewhere, with the seconds they took
-    secrets: Secrets | None = None  # never stored: a resumed run is given them anew
-
-
-class Change(NamedTuple):
-    """A task instance changed its state, and that is committed. `outcome` is there when an attempt ended."""
-
-    task_id: str
-    map_index: int
-    attempt: int
-    previous: TaskStatus
-    status: TaskStatus
-    reason: str | None
-    at: float  # epoch seconds
-    log_path: str | None = None
-    outcome: Outcome | None = None
-
-
-class Observer:
-    """Is told what happens, after it was stored, in the loop's thread: override what is of interest.
-
-    An observer that raises is dropped; it cannot fail a run.
-    """
-
-    def run_began(self, program: Program, options: Options, kept: Mapping[int, TaskStatus]) -> None:
-        """The run is stored; `kept` are the tasks that ended in an earlier part of it, with their state."""
-
-    def changed(self, changes: Sequence[Change]) -> None:
-        """Task instances have changed their states."""
-
-    def stopping(self, reason: str) -> None:
-        """Nothing more starts, and what runs is being ended."""
-
-    def run_ended(self, status: RunStatus, reason: str | None) -> None:
-        """The run's verdict is stored."""
 
 
 class Result(NamedTuple):
@@ -126,7 +76,7 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
             mode=options.mode,
             slots=options.max_workers,
             task_modes=program.modes,
-            timeouts=[program.graph.ids[node] for node in program.timeouts],
+            timeouts=[*(program.graph.ids[node] for node in program.timeouts), *program.limits],
             close_in_workers=(locks.fd,),
             claim_children=options.claim_children,
         )
@@ -159,6 +109,7 @@ class _Loop:
         self._ending: set[int] = set()  # running tasks that were told to stop
         self._signals: list[int] = []
         self._seen_signals = 0
+        self._seen_request = 0
         self._told_stopping = False
         self._looked_at = 0.0
         self._stamp = (0, "")  # a second and how log files write it
@@ -203,6 +154,7 @@ class _Loop:
             self._store.create(new, self._executor.session)
             for task_id in options.done:
                 done[graph.index[task_id]], attempts[graph.index[task_id]] = "SUCCESS", 1
+        skips = decisions(program, done, self._store) if resume and program.deciders else None
         self.plan = Plan(
             graph,
             retries=program.retries,
@@ -211,6 +163,8 @@ class _Loop:
             attempts=attempts,
             fail_fast=options.fail_fast,
             seed=options.run_id,
+            control=program.control,
+            skips=skips,
             mapped=program.fail_fast,
             instances={
                 graph.index[task_id]: [cast(TaskStatus, one.status) for _, one in sorted(indexes.items())]
@@ -221,8 +175,11 @@ class _Loop:
         self._ids, self._indexes = self.plan.task_ids, self.plan.map_indexes
         self._inputs = Inputs(program, self.plan, self._store, self._info)
         self._turn = self._store.turn
+        self._hooks = Hooks(program.hooks, self.plan, self._turn)
+        self._gates = Gates(program.gates, self.plan, self._inputs, self._hooks, self._info)
         make_folder(self._outputs_dir)  # now that the run is ours
         self._tell("run_began", program, options, done)
+        self._hooks.open(self._store.hooks() if resume else (), time.time())
         self._store_moves(self.plan.opening, time.time())
 
     def _claim(
@@ -243,6 +200,8 @@ class _Loop:
     def run(self) -> Result:
         plan, store, executor = self.plan, self._store, self._executor
         while True:
+            if plan.finished and not plan.halted and self._hooks:
+                self._hooks.close(plan.result(), plan.stopped, time.time())  # the run's own: they come last
             starting = self._take_ready()  # 1. what may start
             over = plan.finished
             if over:
@@ -253,16 +212,27 @@ class _Loop:
                 self._publish()
             for node, log_path in starting:  # 3. only now they start, with what is stored of their upstreams
                 executor.submit(self._work(node, log_path))
-            asking = plan.asking()
-            for node in asking:
-                self._expand(node)
             if over:
                 result = Result(plan.result(), plan.stopped, self._signals[0] if self._signals else None)
                 self._tell("run_ended", result.status, result.reason)
                 return result
-            for outcome in executor.wait(0.0 if asking else self._patience()):  # 4. reap what has finished
+            asked = self._answer()  # 4. what tasks want to know before they start, now that it is stored
+            for outcome in executor.wait(0.0 if asked else self._patience()):  # 5. reap what has finished
                 self._finish(outcome)
-            self._tick()  # 5. signals, requests
+            self._tick()  # 6. signals, requests
+
+    def _answer(self) -> bool:
+        """Answer the tasks that ask: their gates, the lists that they are mapped over. Were there any?"""
+        now, asked = time.time(), False
+        if self._program.gates:
+            asked, moves = self._gates.resolve(now)
+            self._store_moves(moves, now)
+            if self.plan.stopped is not None:
+                self._end_running(None)
+        for node in self.plan.asking():
+            asked = True
+            self._expand(node)
+        return asked
 
     def _take_ready(self) -> list[tuple[int, str | None]]:
         """Tasks that may start now, each with its log file; the intent to start them is buffered."""
@@ -278,7 +248,7 @@ class _Loop:
             previous = self._before(node)
             self._turn.began(task_id, index, attempt, previous, log_path, wall)
             if self._observers:
-                self._changes.append(Change(task_id, index, attempt, previous, "RUNNING", None, wall, log_path))
+                self._changes.append(self._change(node, attempt, previous, "RUNNING", None, wall, log_path))
             starting.append((node, log_path))
         return starting
 
@@ -292,6 +262,8 @@ class _Loop:
 
     def _work(self, node: int, log_path: str | None) -> Work:
         program, index = self._program, self._indexes[node]
+        if self.plan.is_extra(node):
+            return self._hooks.work(node, log_path, self._inputs, self._options.grace_s)
         task = node if index < 0 else self.plan.owner(node)
         return Work(
             node,
@@ -327,9 +299,12 @@ class _Loop:
         if outcome.error is not None and self._options.secrets is not None:
             outcome = outcome._replace(error=outcome.error.masked(self._options.secrets.masker))
         node, plan = outcome.node, self.plan
+        skips: Mapping[int, str] | None = None
+        if node in self._program.deciders:
+            outcome, skips = judged(self._program, outcome)
         error = outcome.error or _NO_ERROR
         self._ending.discard(node)
-        self._turn.ended(self._ids[node], self._indexes[node], outcome)
+        self._turn.ended(self._ids[node], self._indexes[node], outcome, hook=plan.is_extra(node))
         self._inputs.keep(outcome)
         moves = plan.finish(
             node,
@@ -338,13 +313,22 @@ class _Loop:
             reason=error.message or None,
             error_types=error.types,
             exit_code=outcome.exit_code,
+            skips=skips,
         )
         self._store_moves(moves, outcome.ended_at, outcome)
+        if plan.is_extra(node):
+            self._hook_ended(node, outcome)
         self._inputs.release(moves)
         while plan.doomed:
             self._end(plan.doomed.pop(), None)
         if plan.stopped is not None:
             self._end_running(None)
+
+    def _hook_ended(self, node: int, outcome: Outcome) -> None:
+        self._hooks.ended(node, outcome.ended_at)
+        moves: list[Move] = []
+        self._gates.heard(node, outcome, moves)
+        self._store_moves(moves, outcome.ended_at)
 
     def _store_moves(self, moves: Sequence[Move], now: float, outcome: Outcome | None = None) -> None:
         """Buffer changes of state; the first one is of the task whose attempt ended."""
@@ -355,7 +339,9 @@ class _Loop:
             self._turn.moved(task_id, index, attempt, previous, status, reason, now, ended)
             if self._observers:
                 path = None if ended is None else ended.log_path
-                self._changes.append(Change(task_id, index, attempt, previous, status, reason, now, path, ended))
+                self._changes.append(self._change(node, attempt, previous, status, reason, now, path, ended))
+        if self._hooks:
+            self._hooks.follow(moves, now, outcome)
 
     def _patience(self) -> float:
         wakeup = self.plan.wakeup()
@@ -372,7 +358,11 @@ class _Loop:
         """The first signal ends tasks gracefully, the second one at once; another process may ask for a cancel."""
         if len(self._signals) > self._seen_signals:
             self._seen_signals = len(self._signals)
-            self.plan.pause(f"interrupted by {signal.Signals(self._signals[0]).name}")
+            reason = f"interrupted by {signal.Signals(self._signals[0]).name}"
+            if self.plan.stopped is None:
+                self.plan.pause(reason)
+            else:
+                self._halt(reason)
             self._end_running(None if self._seen_signals == 1 else 0.0)
         now = time.monotonic()
         if now - self._looked_at >= _TICK_S:
@@ -382,11 +372,22 @@ class _Loop:
             if self.plan.stopped is None:
                 self._take_back(self._executor.recall())
             for request in self._store.requests():
-                if request.action == "cancel" and self.plan.stopped is None:
+                if request.action != "cancel" or request.request_no <= self._seen_request:
+                    continue
+                self._seen_request = request.request_no
+                if self.plan.stopped is None:
                     moves: list[Move] = []
                     self.plan.stop(request.detail or "cancelled", moves)
                     self._store_moves(moves, time.time())
-                    self._end_running(None)
+                else:
+                    self._halt(request.detail or "cancelled")
+                self._end_running(None)
+
+    def _halt(self, reason: str) -> None:
+        """A stopped run was told to stop once more: what it still does (teardowns, hooks) ends too."""
+        moves: list[Move] = []
+        self.plan.halt(reason, moves)
+        self._store_moves(moves, time.time())
 
     def _take_back(self, nodes: Sequence[int]) -> None:
         """Attempts that stood in line have not begun after all: what runs before them has turned out to be long."""
@@ -397,7 +398,7 @@ class _Loop:
             status = self._before(node)
             self._turn.put_back(task_id, index, attempt, status, now)
             if self._observers:
-                self._changes.append(Change(task_id, index, attempt, "RUNNING", status, NOT_BEGUN, now))
+                self._changes.append(self._change(node, attempt, "RUNNING", status, NOT_BEGUN, now))
 
     def _end_running(self, grace_s: float | None) -> None:
         """Tell running tasks to stop: each after its own grace, or all after `grace_s`."""
@@ -405,7 +406,8 @@ class _Loop:
             self._told_stopping = True
             self._tell("stopping", self.plan.stopped)
         for node in self.plan.running:
-            self._end(node, grace_s)
+            if not self.plan.goes_on(node):
+                self._end(node, grace_s)
 
     def _end(self, node: int, grace_s: float | None) -> None:
         """Tell a running task to stop, once; or again, when it has less time than it was given."""
@@ -424,6 +426,10 @@ class _Loop:
         which = task_id if index < 0 else f"{task_id}.{index}"
         name = f"task_{which}_{self._stamp[1]}_{int(now % 1 * 1e6):06d}.log"
         return os.path.join(self._options.log_dir, name)
+
+    def _change(self, node: int, *rest: Any) -> Change:
+        change = Change(self._ids[node], self._indexes[node], *rest)
+        return change._replace(hook=True) if self.plan.is_extra(node) else change
 
     def _publish(self) -> None:
         if self._changes:

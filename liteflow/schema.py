@@ -134,11 +134,17 @@ CREATE INDEX liteflow_requests_by_run ON liteflow_requests (run_id, handled_at);
 
 _V2: Final = """
 ALTER TABLE liteflow_task_instances ADD COLUMN map_key TEXT; -- what people can tell an instance of a mapped task by
+ALTER TABLE liteflow_task_instances ADD COLUMN told TEXT;    -- NULL: a task; else a hook, and what it is told (JSON)
+ALTER TABLE liteflow_attempts ADD COLUMN hook INTEGER NOT NULL DEFAULT 0; -- 1: of a hook, which may succeed repeatedly
+DROP INDEX liteflow_one_success;
+CREATE UNIQUE INDEX liteflow_one_success
+  ON liteflow_attempts (run_id, task_id, map_index) WHERE status = 'SUCCESS' AND NOT hook;
 """
 
 #: What makes a file of version 1 read like one of version 2, for who may not change it.
 _V1_AS_V2: Final = """
-CREATE TEMP VIEW liteflow_task_instances AS SELECT *, NULL AS map_key FROM main.liteflow_task_instances;
+CREATE TEMP VIEW liteflow_task_instances AS
+  SELECT *, NULL AS map_key, NULL AS told FROM main.liteflow_task_instances;
 """
 
 MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2)

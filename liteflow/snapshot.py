@@ -7,9 +7,11 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from liteflow.around import Guarded, HookCall
 from liteflow.digest import sha256, sha256_hex
 from liteflow.graph import Graph
-from liteflow.tasks import Task
+from liteflow.options import NO_OPTIONS
+from liteflow.tasks import NOTHING_AROUND, Task
 from liteflow.work import Body, Command
 
 
@@ -36,14 +38,33 @@ def _rows(tasks: Mapping[str, Task], graph: Graph, bodies: Mapping[str, Body]) -
             row["depends_on"] = [ids[number] for number in above]
         if options.trigger_rule != "all_success":
             row["rule"] = options.trigger_rule
+        elif options.teardown:
+            row["rule"] = "all_done_setup_success"
         if options.timeout is not None:
             row["timeout"] = options.timeout
         if options.retries:
             row["retries"] = options.retries
+        if options is not NO_OPTIONS or task.around is not NOTHING_AROUND:
+            row |= _control(task)
         if task.expansion is not None:
             row["mapped"] = True
         row["digest"] = digests.of(body) if meta is None or "digest" not in meta else meta["digest"]
         yield {**row, **meta} if meta else row
+
+
+def _control(task: Task) -> dict[str, Any]:
+    """What is special in how a task stands in the flow."""
+    options, around = task.options, task.around
+    marks: dict[str, Any] = {
+        "if": around.condition.text if around.condition is not None else None,
+        "preconditions": len(around.preconditions),
+        "decides": "branch" if options.branch else "short_circuit" if options.short_circuit else None,
+        "setup": options.setup,
+        "teardown": options.teardown,
+        "continue_on_error": bool(options.continue_on_error),
+        "hooks": list(task.hooks()),
+    }
+    return {name: value for name, value in marks.items() if value}
 
 
 class _Digests:
@@ -77,6 +98,8 @@ def _hash(parts: list[object]) -> str:
 
 
 def _code_parts(func: Callable[..., Any]) -> list[object]:
+    if isinstance(func, Guarded | HookCall):
+        return [part for one in func.parts for part in _code_parts(one)]
     code = getattr(func, "__code__", None)
     name = getattr(func, "__qualname__", type(func).__qualname__)
     if code is None:

@@ -61,6 +61,16 @@ class Kept(NamedTuple):
     attempts: int
 
 
+class KeptHook(NamedTuple):
+    """What an interrupted run has of a hook."""
+
+    task_id: str
+    map_index: int
+    status: str
+    attempts: int
+    told: str  # JSON, see `hooks.Told`
+
+
 class Request(NamedTuple):
     """Something another process asks the owner of the run for."""
 
@@ -189,14 +199,18 @@ class Store:
             )
             execute(
                 "UPDATE liteflow_task_instances SET status='PENDING', reason=NULL, error_log=NULL, ended_at=NULL, "
-                "updated_at=? WHERE run_id=? AND NOT (status='SUCCESS' OR (status='SKIPPED' AND try_number > 0))",
+                "updated_at=? WHERE run_id=? AND NOT (status='SUCCESS' OR (status='SKIPPED' AND try_number > 0)) "
+                "AND (told IS NULL OR status IN ('RUNNING', 'UP_FOR_RETRY'))",  # hooks that have ended stay so
                 (now, run_id),
             )
-            sql = "SELECT task_id, status, try_number FROM liteflow_task_instances WHERE run_id=? AND map_index < 0"
-            kept = {task_id: Kept(status, tries) for task_id, status, tries in execute(sql, (run_id,))}
+            sql = "SELECT task_id, status, try_number FROM liteflow_task_instances WHERE run_id=? AND told IS NULL"
+            kept = {
+                task_id: Kept(status, tries)
+                for task_id, status, tries in execute(f"{sql} AND map_index < 0", (run_id,))
+            }
             sql = "SELECT task_id, map_index, status, try_number FROM liteflow_task_instances WHERE run_id=?"
             mapped: dict[str, dict[int, Kept]] = {}
-            for task_id, index, status, tries in execute(f"{sql} AND map_index >= 0", (run_id,)):
+            for task_id, index, status, tries in execute(f"{sql} AND map_index >= 0 AND told IS NULL", (run_id,)):
                 mapped.setdefault(task_id, {})[index] = Kept(status, tries)
             if graph[0] != old_graph:
                 self._insert_instances(instances, now)
@@ -361,6 +375,16 @@ class Store:
                 (self.run_id, task_id, map_index, key),
             ).fetchone()
         return None if row is None else payload_from_row(self.path, row)
+
+    def hooks(self) -> list[KeptHook]:
+        """The hooks that were triggered in this run."""
+        with translated(self.path):
+            rows = self._connection.execute(
+                "SELECT task_id, map_index, status, try_number, told FROM liteflow_task_instances "
+                "WHERE run_id=? AND told IS NOT NULL",
+                (self.run_id,),
+            ).fetchall()
+        return [KeptHook(*row) for row in rows]
 
     def values(self, task_id: str, key: str, count: int) -> list[Payload]:
         """What the first `count` instances of a mapped task have stored, in order, still encoded."""

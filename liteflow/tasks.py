@@ -10,20 +10,21 @@ import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from types import MappingProxyType, UnionType
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
+from liteflow.around import Guarded, HookCall
 from liteflow.errors import DefinitionError, PayloadError
 from liteflow.mapping import Mapped, MapRef, checked_function
+from liteflow.options import NO_OPTIONS, TaskOptions, make_options
 from liteflow.payload import Payload, encode
-from liteflow.retry import RetryPolicy
-from liteflow.rules import TRIGGER_RULES, TriggerRule
+from liteflow.rules import TriggerRule
 from liteflow.signature import NO_PARAMETERS, Parameters, parameters_of
+from liteflow.triggers import EVENTS, Condition
 from liteflow.work import KEYWORDS, Body, Call, Expansion, Item, Ref
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})  # shared: two dicts of its own would be a tenth of a task
 _ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
-MODES: Final = ("process", "thread", "async", "inline")
 
 
 def check_id(name: object, what: str) -> str:
@@ -40,93 +41,26 @@ def check_id(name: object, what: str) -> str:
     )
 
 
-class TaskOptions(NamedTuple):
-    """What may be said of a task besides its work.
-
-    Seconds throughout. `retries` counts extra attempts; see `RetryPolicy` for the other retry options and
-    `rules` for `trigger_rule`. `mode` overrides the run's; `kill_grace` is the time between the polite signal
-    and the hard one. `retry_on` limits retries to exceptions (classes or names, bases included), `retry_on_exit_codes`
-    to exit codes of commands. Of a mapped task: with `fail_fast` the first instance that fails for good ends the
-    others; `map_key` names instances for people, a pattern for `str.format` such as `"{region}"`.
-    `secrets` names those of the dag that its process finds in its environment.
+class Precondition(NamedTuple):
+    """What must hold before a task starts: a condition, or a task that must succeed. Else the task is SKIPPED, or with
+    `fails` FAILED, and `message` says why.
     """
 
-    retries: int = 0
-    retry_delay: float = 0.0
-    retry_backoff: float = 1.0
-    max_retry_delay: float | None = None
-    retry_jitter: float = 0.0
-    retry_on: Sequence[type[BaseException] | str] = ()
-    retry_on_exit_codes: Sequence[int] = ()
-    timeout: float | None = None
-    kill_grace: float | None = None
-    trigger_rule: TriggerRule = "all_success"
-    mode: str | None = None
-    secrets: Sequence[str] = ()
-    fail_fast: bool = False
-    map_key: str | None = None
-
-    def checked(self, task_id: str) -> TaskOptions:
-        """Itself, if all of it makes sense.
-
-        Raises:
-            DefinitionError: names the task and the option.
-        """
-
-        def wrong(name: str, wanted: str) -> DefinitionError:
-            return DefinitionError(f"task {task_id!r}: {name}={getattr(self, name)!r} must be {wanted}")
-
-        if type(self.retries) is not int or self.retries < 0:
-            raise wrong("retries", "a whole number, 0 or more")
-        for name in ("retry_delay", "retry_jitter"):
-            if not _number(getattr(self, name)) or getattr(self, name) < 0:
-                raise wrong(name, "a number, 0 or more")
-        if not _number(self.retry_backoff) or self.retry_backoff < 1:
-            raise wrong("retry_backoff", "a number, 1 or more")
-        for name in ("timeout", "kill_grace", "max_retry_delay"):
-            value = getattr(self, name)
-            if value is not None and (not _number(value) or value < 0 or (name == "timeout" and value == 0)):
-                raise wrong(name, "a number of seconds above 0, or None" if name == "timeout" else "seconds, or None")
-        if self.retry_on != () and not _list_of(self.retry_on, str | type):
-            raise wrong("retry_on", "a list of exceptions or of their names")
-        if self.retry_on_exit_codes != () and not _list_of(self.retry_on_exit_codes, int):
-            raise wrong("retry_on_exit_codes", "a list of whole numbers")
-        if self.trigger_rule not in TRIGGER_RULES:
-            raise wrong("trigger_rule", f"one of {', '.join(TRIGGER_RULES)}")
-        if self.secrets != () and not _list_of(self.secrets, str):
-            raise wrong("secrets", "a list of names")
-        if self.mode is not None and self.mode not in MODES:
-            raise wrong("mode", f"one of {', '.join(MODES)}")
-        if not isinstance(self.fail_fast, bool):
-            raise wrong("fail_fast", "True or False")
-        if self.map_key is not None and not isinstance(self.map_key, str):
-            raise wrong("map_key", 'a pattern such as "{region}", or None')
-        return self
-
-    @property
-    def policy(self) -> RetryPolicy:
-        names = [one if isinstance(one, str) else one.__name__ for one in self.retry_on]
-        return RetryPolicy(
-            self.retries,
-            self.retry_delay,
-            self.retry_backoff,
-            self.max_retry_delay,
-            self.retry_jitter,
-            tuple(names),
-            tuple(self.retry_on_exit_codes),
-        )
+    condition: Condition | None = None
+    task: Task | None = None
+    message: str = ""
+    fails: bool = False
 
 
-def _list_of(value: object, kind: type | UnionType) -> bool:
-    return isinstance(value, list | tuple | set | frozenset) and all(isinstance(one, kind) for one in value)
+class Around(NamedTuple):
+    """What stands around one task. The ids of the tasks in here begin with that task's id."""
+
+    condition: Condition | None = None
+    preconditions: tuple[Precondition, ...] = ()
+    hooks: Mapping[str, Task] = {}
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value and abs(value) < 1e15
-
-
-OPTION_NAMES: Final = frozenset(TaskOptions._fields)
-NO_OPTIONS: Final = TaskOptions()
+NOTHING_AROUND: Final = Around()
 
 
 class Task:
@@ -139,6 +73,7 @@ class Task:
     __slots__ = (
         "_parameters",
         "arg_dependencies",
+        "around",
         "bound_args",
         "dependencies",
         "expansion",
@@ -159,6 +94,7 @@ class Task:
         dependencies: Iterable[str] = (),
         options: TaskOptions = NO_OPTIONS,
         meta: Mapping[str, Any] | None = None,
+        around: Around = NOTHING_AROUND,
         expansion: Expansion | None = None,
     ) -> None:
         self.task_id = check_id(task_id, "task id")
@@ -179,6 +115,7 @@ class Task:
         self.expansion = expansion
         if expansion is not None:
             self.dependencies.update(ref.task_id for ref in expansion.reads)
+        self.around = around
         for name, value in (bound_args or {}).items():
             self.bind(name, value)
 
@@ -225,10 +162,38 @@ class Task:
         if self.given_body is not None:
             return self.given_body
         assert self.func is not None
+        func = self.func if self.options.run_if is None else Guarded(self.func, self.options.run_if)
         if not self.arg_dependencies:
-            return Call(self.func, self.bound_args) if self.bound_args else Call(self.func)
+            return Call(func, self.bound_args) if self.bound_args else Call(func)
         references = {name: Ref(task_id) for name, task_id in self.arg_dependencies.items()}
-        return Call(self.func, {**self.bound_args, **references})
+        return Call(func, {**self.bound_args, **references})
+
+    def hooks(self) -> dict[str, Task]:
+        """Its hooks by event, each as a task of its own with the id `TASK.EVENT`."""
+        given = self.options
+        if given is NO_OPTIONS and self.around is NOTHING_AROUND:
+            return {}
+        own: dict[str, Callable[..., Any]] = {
+            event: getattr(given, event) for event in EVENTS if getattr(given, event) is not None
+        }
+        return {**hook_tasks(own, f"{self.task_id}."), **self.around.hooks}
+
+    def as_setup(self) -> Task:
+        """Make it a setup: what it makes is taken down by the teardown that follows it. Returns the task."""
+        self.options = self.options._replace(setup=True).checked(self.task_id)
+        return self
+
+    def as_teardown(self, setups: _Others = (), *, on_failure_fail_run: bool | None = None) -> Task:
+        """Make it the teardown of `setups`, which it then waits for, and of all setups that it waits for directly.
+
+        It runs when one of those has succeeded and all that follows them has ended, well or not, also in a run that is
+        being stopped. Its own failure fails the run only with `on_failure_fail_run`. Returns the task.
+        """
+        for one in _tasks(setups):
+            self.dependencies.add(one.as_setup().task_id)
+        fails = self.options.on_failure_fail_run if on_failure_fail_run is None else on_failure_fail_run
+        self.options = self.options._replace(teardown=True, on_failure_fail_run=fails).checked(self.task_id)
+        return self
 
     def output(self, key: str = "return_value") -> Ref:
         """Stands for one of this task's values in the arguments of another, which then waits for this one.
@@ -422,8 +387,43 @@ class TaskFunction:
         return self if instance is None else functools.partial(self, instance)
 
 
-def task(func: Callable[..., Any] | None = None, *, task_id: str | None = None, **options: Any) -> Any:
-    """Decorate a function: `@task` or `@task(retries=3, timeout=60)`; the options are those of `TaskOptions`."""
+def hook_tasks(functions: Mapping[str, Callable[..., Any]], prefix: str = "") -> dict[str, Task]:
+    """Functions as hooks, by event."""
+    return {event: Task(f"{prefix}{event}", HookCall(func)) for event, func in functions.items()}
+
+
+class _Decorator:
+    """`@task` and its kinds: `@task.branch`, `@task.short_circuit`."""
+
+    def __call__(self, func: Callable[..., Any] | None = None, *, task_id: str | None = None, **options: Any) -> Any:
+        """Decorate a function: `@task` or `@task(retries=3, timeout=60)`; the options are those of `TaskOptions`."""
+        return _decorated(func, task_id, options)
+
+    def branch(self, func: Callable[..., Any] | None = None, *, task_id: str | None = None, **options: Any) -> Any:
+        """Decorate a function that returns which of the tasks directly below go on: an id, a list of ids, or None."""
+        return _decorated(func, task_id, {"branch": True, **options})
+
+    def short_circuit(
+        self, func: Callable[..., Any] | None = None, *, task_id: str | None = None, **options: Any
+    ) -> Any:
+        """Decorate a function that returns whether what follows shall run; see `ignore_downstream_trigger_rules`."""
+        return _decorated(func, task_id, {"short_circuit": True, **options})
+
+
+task: Final = _Decorator()
+
+
+def setup(func: Callable[..., Any] | None = None, *, task_id: str | None = None, **options: Any) -> Any:
+    """Decorate a function that sets something up: see `Task.as_setup`."""
+    return _decorated(func, task_id, {"setup": True, **options})
+
+
+def teardown(func: Callable[..., Any] | None = None, *, task_id: str | None = None, **options: Any) -> Any:
+    """Decorate a function that takes down what the setups have made that it waits for: see `Task.as_teardown`."""
+    return _decorated(func, task_id, {"teardown": True, **options})
+
+
+def _decorated(func: Callable[..., Any] | None, task_id: str | None, options: Mapping[str, Any]) -> Any:
     checked = make_options(options, task_id or str(getattr(func, "__name__", "task")))
     if func is not None:
         return TaskFunction(func, task_id, checked)
@@ -476,21 +476,3 @@ def _literal(item: Any, task_id: str) -> Payload | Ref:
         return encode(item)
     except PayloadError as error:
         raise DefinitionError(f"task {task_id!r}: {error}") from None
-
-
-def make_options(options: Mapping[str, Any], task_id: str, base: TaskOptions = NO_OPTIONS) -> TaskOptions:
-    """Options from keywords; those not given are as in `base`.
-
-    Raises:
-        DefinitionError: an unknown name (with the nearest one), or a value that makes no sense.
-    """
-    if not options:
-        return base
-    for name in options:
-        if name not in OPTION_NAMES:
-            import difflib
-
-            near = difflib.get_close_matches(name, OPTION_NAMES, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise DefinitionError(f"task {task_id!r}: there is no option {name!r}{hint}")
-    return base._replace(**options).checked(task_id)

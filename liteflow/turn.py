@@ -6,6 +6,7 @@ task instance; a resume after a crash finds it there and records the attempt as 
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -57,6 +58,11 @@ class Turn:
             "INSERT INTO liteflow_attempts",
             "run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, exit_code, error, log_path",
         )
+        self._hook_attempts = _Rows(
+            "INSERT INTO liteflow_attempts",
+            "run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, exit_code, error, log_path, "
+            "hook",
+        )
         self._stored = _Rows(
             "INSERT OR REPLACE INTO liteflow_xcom",
             "run_id, task_id, map_index, key, encoding, value, size, file, sha256, created_at",
@@ -74,15 +80,24 @@ class Turn:
             "error_log=excluded.error_log, reason=excluded.reason, started_at=excluded.started_at, "
             "ended_at=excluded.ended_at, log_path=excluded.log_path, updated_at=excluded.updated_at",
         )
+        self._hooks = _Rows(
+            "INSERT INTO liteflow_task_instances",
+            "run_id, task_id, map_index, status, dependencies, told, updated_at",
+            "ON CONFLICT DO UPDATE SET dependencies=excluded.dependencies, told=excluded.told, "
+            "updated_at=excluded.updated_at",
+        )
         self._events = _Rows(
             "INSERT INTO liteflow_events", "run_id, task_id, map_index, attempt, previous, status, reason, at"
         )
-        self._all = (self._attempts, self._stored, self._unfolded, self._instances, self._events)  # as they are written
+        self._all = (  # in the order in which they are written
+            *(self._hooks, self._attempts, self._hook_attempts, self._stored, self._unfolded),
+            *(self._instances, self._events),
+        )
         self.verdict: tuple[RunStatus, str | None, float] | None = None  # of the run: status, reason, when
 
     def __bool__(self) -> bool:
         """Is there anything to write?"""
-        return bool(self._events.values) or self.verdict is not None
+        return bool(self._events.values) or bool(self._hooks.values) or self.verdict is not None
 
     # -- what the loop adds --------------------------------------------------------------------------------
 
@@ -110,10 +125,11 @@ class Turn:
         )  # fmt: skip
         self._events.values += (run_id, task_id, map_index, attempt, "RUNNING", status, NOT_BEGUN, now)
 
-    def ended(self, task_id: str, map_index: int, outcome: Outcome) -> None:
+    def ended(self, task_id: str, map_index: int, outcome: Outcome, *, hook: bool = False) -> None:
         """An attempt's verdict, its values and its error."""
         error, ended_at = outcome.error, outcome.ended_at
-        self._attempts.values += (
+        rows = self._hook_attempts if hook else self._attempts
+        rows.values += (
             self._run_id,
             task_id,
             map_index,
@@ -126,6 +142,8 @@ class Turn:
             None if error is None else (error.traceback.rstrip() or error.message)[-_ERROR_LIMIT:],
             outcome.log_path,
         )
+        if hook:
+            rows.values.append(1)
         if outcome.value is not None:
             self._store(task_id, map_index, "return_value", outcome.value, ended_at)
         if outcome.pushed:
@@ -159,6 +177,19 @@ class Turn:
             run_id, task_id, map_index, status, attempt, error, reason, started_at, now, log_path, now,
         )  # fmt: skip
         self._events.values += (run_id, task_id, map_index, attempt, previous, status, reason, now)
+
+    def told(self, task_id: str, map_index: int, owner: str, told: str, now: float) -> None:
+        """A hook was triggered: `told` is what it is told (JSON), `owner` its task. It gets a row if it has none."""
+        above = json.dumps([owner] if owner else [])
+        self._hooks.values += (self._run_id, task_id, map_index, "PENDING", above, told, now)
+
+    def again(self, task_id: str, map_index: int, attempt: int, previous: str, now: float) -> None:
+        """A hook that has run before was triggered once more."""
+        run_id = self._run_id
+        self._instances.values += (
+            run_id, task_id, map_index, "PENDING", attempt, None, None, None, None, None, now,
+        )  # fmt: skip
+        self._events.values += (run_id, task_id, map_index, attempt, previous, "PENDING", "triggered again", now)
 
     # -- what the store does with it -----------------------------------------------------------------------
 

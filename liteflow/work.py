@@ -177,6 +177,7 @@ class Work(NamedTuple):
     timeout_s: float | None = None
     grace_s: float = 10.0  # between the polite and the hard signal
     log_path: str | None = None  # where output goes, made when its first byte arrives
+    told: Sequence[tuple[str, str]] = ()  # of a hook: more variables, which say what it is about
 
 
 class ErrorInfo(NamedTuple):

@@ -21,7 +21,8 @@ import click
 
 from lightflow.cli.app import cli
 from lightflow.cli.commands import SECTIONS
-from lightflow.parser.schema import COMMON, PARAM, SETTINGS, canonical_schema
+from lightflow.parser.flow_schema import KEYS, PRECONDITION
+from lightflow.parser.schema import COMMON, HOOK, PARAM, SETTINGS, canonical_schema
 from lightflow.parser.schema_env import SECRET
 from lightflow.plugins.registry import Registry
 from liteflow.cli import _parser as engine_parser
@@ -97,6 +98,23 @@ def workflow_page() -> str:
         COMMON["retry"]["description"],
         "",
         *_keys(COMMON["retry"]["properties"], (), "retry."),
+        "### Inside preconditions",
+        "",
+        PRECONDITION["description"],
+        "",
+        f"A precondition {PRECONDITION['x-message']}.",
+        "",
+        *_keys(PRECONDITION["properties"], (), "preconditions."),
+        "### Inside continue_on_error",
+        "",
+        *_keys(KEYS["continue_on_error"]["properties"], (), "continue_on_error."),
+        "## Hooks",
+        "",
+        "The value of `on_start` and its like: a command, or a mapping with the keys of a type (`run` of a shell hook, "
+        "`run` or `call` of a Python hook) and these, which mean what they mean in a task: "
+        + ", ".join(f"`{key}`" for key in HOOK)
+        + ". A hook has the folder and the environment of its task. See [hooks](../howto/control-flow.md#hooks).",
+        "",
     ]
     for info in Registry().known():
         own = info.schema or {}
@@ -124,7 +142,7 @@ def _keys(properties: Mapping[str, Any], required: Any, prefix: str = "") -> lis
 
 
 def _about(schema: Mapping[str, Any]) -> list[str]:
-    if "$ref" in schema:
+    if "$ref" in schema and "description" not in schema:
         return [f"See [{schema['$ref'].rpartition('/')[2]}](#{schema['$ref'].rpartition('/')[2]})."]
     return [schema.get("description", "")]
 

@@ -31,6 +31,8 @@ def shape(outline: Outline, kept: frozenset[str], at_once: int, mode: str) -> di
                     "timeout_s": task.timeout_s,
                     "summary": task.summary,
                     "done": task.id in kept,
+                    "special": list(task.special),
+                    "skipped": task.skipped or None,
                 }
                 for task in level
             ]
@@ -77,6 +79,8 @@ def _conditions(task: OutlineTask, kept: frozenset[str]) -> str:
         f"timeout {duration_text(task.timeout_s)}" if task.timeout_s is not None else "",
         task.rule if task.rule != "all_success" else "",
         f"reads {' '.join(task.implied)}" if task.implied else "",
+        *task.special,
+        "SKIPPED: the condition is false" if task.skipped else "",
     ]
     return ", ".join(part for part in parts if part) or "-"
 

@@ -60,8 +60,10 @@ def attempt_shape(attempt: AttemptRecord) -> dict[str, Any]:
     }
 
 
-def view_shape(run: RunRecord, instances: list[InstanceRecord], attempts: list[AttemptRecord]) -> dict[str, Any]:
-    """A run with its tasks."""
+def view_shape(
+    run: RunRecord, instances: list[InstanceRecord], attempts: list[AttemptRecord], hooks: list[InstanceRecord]
+) -> dict[str, Any]:
+    """A run with its tasks, and with the hooks that were triggered."""
     grouped: dict[str, list[AttemptRecord]] = {}
     for attempt in attempts:
         grouped.setdefault(attempt.task_id, []).append(attempt)
@@ -69,4 +71,5 @@ def view_shape(run: RunRecord, instances: list[InstanceRecord], attempts: list[A
     for one in instances:
         counts[one.status] = counts.get(one.status, 0) + 1
     tasks = [task_shape(one, grouped.get(one.task_id, [])) for one in instances]
-    return {**run_shape(run, counts), "tasks": tasks}
+    done = [task_shape(one, grouped.get(one.task_id, [])) for one in hooks]
+    return {**run_shape(run, counts), "tasks": tasks, "hooks": done}

@@ -54,6 +54,8 @@ def show(report: Report, stream: TextIO, *, table: bool, brief: bool) -> None:
     latest = {attempt.task_id: attempt for attempt in view.attempts}
     for one in failed[:_FAILURES]:
         _show_failure(one, latest.get(one.task_id), stream)
+    for one in [hook for hook in view.hooks if hook.status == "FAILED" and not _is_question(hook)][:_FAILURES]:
+        _show_failure(one, latest.get(one.task_id), stream, warning=True)
     if len(failed) > _FAILURES:
         listing = with_db(f"lightflow status {view.run.run_id} --json", report.db)
         say(f"… and {len(failed) - _FAILURES} more failed tasks: {listing}", stream)
@@ -66,9 +68,9 @@ def show(report: Report, stream: TextIO, *, table: bool, brief: bool) -> None:
 
 def tasks_table(view: RunView, stream: TextIO | None = None) -> str:
     """A row for each task; of a large run the failures, the running ones and the slowest, and how many there are."""
-    chosen, left_out = view.instances, ""
+    chosen, left_out = [*view.instances, *view.hooks], ""
     if len(chosen) > MOST_ROWS:
-        chosen = _worth_a_look(view.instances)
+        chosen = [*_worth_a_look(view.instances), *(one for one in view.hooks if one.status == "FAILED")]
         left_out = f"\n… {len(view.instances) - len(chosen)} more tasks are not listed ({counted(_counts(view))})"
     tries: dict[str, int] = {}
     for attempt in view.attempts:
@@ -105,10 +107,17 @@ def _counts(view: RunView) -> dict[str, int]:
     return found
 
 
-def _show_failure(one: InstanceRecord, last: AttemptRecord | None, stream: TextIO) -> None:
+def _is_question(hook: InstanceRecord) -> bool:
+    """Is it a precondition? That its answer was no is no failure."""
+    return ".precondition_" in hook.task_id
+
+
+def _show_failure(one: InstanceRecord, last: AttemptRecord | None, stream: TextIO, *, warning: bool = False) -> None:
     say("", stream)
     reason = printable(one.reason or (last.status.lower() if last else "failed"))
-    say(f"{sign('FAILED', stream)} {paint(one.task_id, 'bold', stream)} failed: {reason}", stream)
+    kind = "warning: the hook " if warning else ""
+    more = ", which changes nothing for the run" if warning else ""
+    say(f"{sign('FAILED', stream)} {kind}{paint(one.task_id, 'bold', stream)} failed: {reason}{more}", stream)
     lines, path = log_tail(last)
     bar = paint("│", "dim", stream)
     for line in lines:

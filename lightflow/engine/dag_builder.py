@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from lightflow.engine.flow_builder import around, flow_with_files, with_flow
 from lightflow.engine.outside import NOTHING, Outside
 from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.durations import PATTERN, seconds
@@ -16,7 +17,7 @@ from lightflow.plugins.registry import Registry
 from liteflow import Dag, Task
 from liteflow.collector import collector_paused
 from liteflow.errors import InputError
-from liteflow.tasks import TaskOptions
+from liteflow.options import TaskOptions
 from liteflow.work import Body, Command
 
 
@@ -36,40 +37,47 @@ def build_dag(
     """
     dag = Dag(spec.name, db_path, spec.description, spec.params, [one.secret for one in spec.secrets.values()])
     dag.source = spec.path
-    types = {name: registry.load(name) for name in dict.fromkeys(task.type for task in spec.tasks.values())}
+    types: dict[str, TaskType] = {}
     shared: dict[TaskOptions, TaskOptions] = {}  # most tasks of a large file have the same
     problems: list[Problem] = []
+
+    def make(task: TaskSpec, owner: str = "") -> Task:
+        if outside.dotenv or outside.own:
+            task = _with_files(task, spec, outside, owner or task.id)
+        if task.type not in types:
+            types[task.type] = registry.load(task.type)
+        options = with_flow(_options(task), task.flow)
+        if task.expressions is None:
+            body = types[task.type].build(task)
+        else:
+            options = _known_options(task, options, params or {}, problems)
+            body = _late_body(types[task.type], task, params or {}, problems)
+        return Task(
+            task.id,
+            body=body,
+            dependencies=task.depends_on,
+            options=shared.setdefault(options, options),
+            meta={"kind": task.type, "digest": task.digest[:16]},
+            around=around(task.flow, lambda hook: make(hook, task.id), params or {}, problems),
+        )
+
     with collector_paused():
         for task in spec.tasks.values():
-            if outside.dotenv or task.dotenv:
-                task = _with_files(task, spec, outside)
-            options = _options(task)
-            if task.expressions is None:
-                body = types[task.type].build(task)
-            else:
-                options = _known_options(task, options, params or {}, problems)
-                body = _late_body(types[task.type], task, params or {}, problems)
-            dag.add_task(
-                Task(
-                    task.id,
-                    body=body,
-                    dependencies=task.depends_on,
-                    options=shared.setdefault(options, options),
-                    meta={"kind": task.type, "digest": task.digest[:16]},
-                )
-            )
+            dag.add_task(make(task))
+        dag.hooks |= {event: make(hook) for event, hook in spec.hooks.items()}
     if problems:
         raise WorkflowError(problems)
     return dag
 
 
-def _with_files(task: TaskSpec, spec: WorkflowSpec, outside: Outside) -> TaskSpec:
-    """The task with the variables of the dotenv files."""
-    dotenv, own = outside.dotenv, outside.own.get(task.id, {})
+def _with_files(task: TaskSpec, spec: WorkflowSpec, outside: Outside, owner: str) -> TaskSpec:
+    """The task with the variables of the dotenv files; a hook has those of the task it is for."""
+    dotenv, own = outside.dotenv, outside.own.get(owner, {})
     found = task.expressions
     if found is not None:
         found = found._replace(dotenv=dotenv, own_dotenv=own)
-    return task._replace(env={**dotenv, **spec.env, **own, **task.own_env}, expressions=found)
+    env = {**dotenv, **spec.env, **own, **task.own_env}
+    return task._replace(env=env, expressions=found, flow=flow_with_files(task.flow, dotenv, own))
 
 
 def _late_body(kind: TaskType, task: TaskSpec, params: Mapping[str, Any], problems: list[Problem]) -> Body:

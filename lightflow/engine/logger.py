@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, TextIO
 
 from lightflow.errors import printable
+from liteflow.observing import Change, Observer, Options
 from liteflow.picture import duration_text, look_of, shorten
 from liteflow.program import Program
-from liteflow.runner import Change, Observer, Options
 from liteflow.states import TASK_ENDED, RunStatus, TaskStatus
 
 _PAINT_EVERY_S: Final = 0.1
@@ -62,8 +62,9 @@ class Progress:
     def apply(self, changes: Sequence[Change]) -> None:
         with self.lock:
             for change in changes:
-                self.counts[change.previous] = self.counts.get(change.previous, 0) - 1
-                self.counts[change.status] = self.counts.get(change.status, 0) + 1
+                if not change.hook:
+                    self.counts[change.previous] = self.counts.get(change.previous, 0) - 1
+                    self.counts[change.status] = self.counts.get(change.status, 0) + 1
                 key = (change.task_id, change.map_index)
                 if change.status == "RUNNING":
                     self.running[key] = Running(change.task_id, change.attempt, change.at)

@@ -57,6 +57,16 @@ class Scope:
         raise NotImplementedError
 
 
+class Function:
+    """A function that expressions of one place may call, without arguments."""
+
+    def __init__(self, answer: Callable[[], Any]) -> None:
+        self._answer = answer
+
+    def __call__(self) -> Any:
+        return self._answer()
+
+
 class _Strict(Undefined):
     """A value that is not there: anything done with it fails, save asking whether it is there."""
 
@@ -101,8 +111,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return any(isinstance(obj, kind) and attr in names for kind, names in _ATTRIBUTES)
 
     def is_safe_callable(self, obj: Any) -> bool:
-        return obj is _range or self.is_safe_attribute(
-            getattr(obj, "__self__", None), getattr(obj, "__name__", ""), obj
+        return (
+            obj is _range
+            or isinstance(obj, Function)
+            or self.is_safe_attribute(getattr(obj, "__self__", None), getattr(obj, "__name__", ""), obj)
         )
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:

@@ -13,7 +13,7 @@ from lightflow.expressions.split import split
 from lightflow.parser.spec import Expression, Expressions, Template
 from liteflow.context import idempotency_key
 from liteflow.errors import InputError, LiteflowError
-from liteflow.payload import Payload, decode
+from liteflow.payload import Payload, decode, is_pickled
 from liteflow.work import Call, Command, Ref, RunInfo, Work, input_name
 
 _B = TypeVar("_B", Call, Command)
@@ -40,21 +40,8 @@ class TaskLate(NamedTuple):
         found = self.expressions
         stored = work.inputs or {}
         # Nothing in the orchestrator unpickles, and a command is started by the orchestrator.
-        read = _decode_plain if isinstance(body, Command) else decode
-        scopes: dict[str, Any] = {
-            "params": info.params,
-            "run": {
-                "id": info.run_id,
-                "logical_date": info.logical_date,
-                "attempt": work.attempt,
-                "idempotency_key": idempotency_key(info.run_id, work.task_id, work.map_index),
-            },
-            "task": {"id": work.task_id, "attempt": work.attempt},
-            "workflow": found.workflow,
-            "tasks": _Tasks(stored, read),
-            "secrets": info.secrets or {},
-        }
-        scopes["needs"] = scopes["tasks"]
+        read = decode_plain if isinstance(body, Command) else decode
+        scopes = scopes_of(found, info, work.task_id, work.map_index, work.attempt, stored, read)
         env = environment(found, scopes)
         scopes["env"] = _Env(env)
         words = {name: for_process(one, scopes, name) for name, one in found.words.items()}
@@ -67,6 +54,33 @@ class TaskLate(NamedTuple):
             return body._replace(argv=argv, cwd=cwd, env={**body.env, **env, **words}, late=None)
         kwargs = {name: fill(value, found.config, scopes) for name, value in body.kwargs.items()}
         return body._replace(kwargs=kwargs, cwd=cwd, env={**body.env, **env}, late=None)
+
+
+def scopes_of(
+    found: Expressions,
+    info: RunInfo,
+    task_id: str,
+    map_index: int,
+    attempt: int,
+    stored: Mapping[str, Payload],
+    read: Callable[[Payload], Any],
+) -> dict[str, Any]:
+    """What expressions of a task may name, save `env`."""
+    tasks = _Tasks(stored, read)
+    return {
+        "params": info.params,
+        "run": {
+            "id": info.run_id,
+            "logical_date": info.logical_date,
+            "attempt": attempt,
+            "idempotency_key": idempotency_key(info.run_id, task_id, map_index),
+        },
+        "task": {"id": task_id, "attempt": attempt},
+        "workflow": found.workflow,
+        "tasks": tasks,
+        "needs": tasks,
+        "secrets": info.secrets or {},
+    }
 
 
 class _Env(Scope):
@@ -114,8 +128,9 @@ class _Task(Scope):
         return self._tasks.value(Ref(self._task_id, name if self._outputs else "return_value"))
 
 
-def _decode_plain(payload: Payload) -> Any:
-    if payload.encoding == "pickle":
+def decode_plain(payload: Payload) -> Any:
+    """A value that was not pickled. Raises InputError."""
+    if is_pickled(payload):
         raise InputError("the value is a Python object (it was pickled), which only Python tasks can take")
     return decode(payload)
 
@@ -169,6 +184,11 @@ def _pasted(template: Template, scopes: Scopes, info: RunInfo) -> str:
 
 def _error(at: Problem, message: str) -> InputError:
     return InputError(str(at._replace(message=message)))
+
+
+def variables(found: Expressions, scopes: Scopes) -> Scope:
+    """The environment as expressions name it: the task's own variables over those of the program."""
+    return _Env(environment(found, scopes))
 
 
 def environment(found: Expressions, scopes: Scopes) -> dict[str, str]:

@@ -25,6 +25,8 @@ SCOPES: Final[Mapping[str, tuple[str, ...] | None]] = {
 EARLY: Final = frozenset(["params", "env", "workflow"])
 LATER: Final = ("matrix", "item")
 _FUNCTIONS: Final = ("range",)
+#: Asked in conditions only: how the tasks above have ended.
+STATUS_FUNCTIONS: Final = ("success", "failure", "always", "cancelled")
 
 
 class Uses(NamedTuple):
@@ -36,6 +38,8 @@ class Uses(NamedTuple):
     reads: tuple[Ref, ...]
     raw: bool
     quoted: bool
+    states: tuple[str, ...] = ()  # the tasks whose state it asks for
+    status: bool = False  # it calls a status function
 
 
 class Known(NamedTuple):
@@ -46,6 +50,7 @@ class Known(NamedTuple):
     scopes: Collection[str] = tuple(SCOPES)  # `secrets` is known by the field of that name
     task: str = ""  # the one that the place belongs to
     secrets: Collection[str] | None = None  # None: secrets cannot stand here
+    condition: bool = False  # the place is an `if`
 
 
 def uses(source: str, known: Known) -> Uses:
@@ -71,17 +76,25 @@ def _uses(source: str, known: Known) -> Uses:
             raise Mistake("raw(…) takes one value")
         tree, source = parse(inside), inside
     quoted = isinstance(tree, nodes.Filter) and tree.name == "quote"
-    names, params, reads = set[str](), set[str](), dict[Ref, None]()
+    names, params, reads, states = set[str](), set[str](), dict[Ref, None](), dict[str, None]()
+    status = False
     for name, keys in _chains(tree):
+        if name.endswith("()"):
+            status = True
+            if not known.condition:
+                raise Mistake(f"{name} can only be asked in `if`")
+            continue
         names.add("tasks" if name == "needs" else name)
         _check(name, keys, known)
-        if name == "params" and keys and isinstance(keys[0], str):
+        if name in ("tasks", "needs") and keys[1] == "status":
+            states[str(keys[0])] = None
+        elif name == "params" and keys and isinstance(keys[0], str):
             params.add(keys[0])
         elif name in ("tasks", "needs"):
             reads[Ref(str(keys[0]), "return_value" if keys[1] == "result" else str(keys[2]))] = None
     if raw and "secrets" in names:
         raise Mistake("raw(…) would put the secret on a command line, where other users can read it")
-    return Uses(source, frozenset(names), frozenset(params), tuple(reads), raw, quoted)
+    return Uses(source, frozenset(names), frozenset(params), tuple(reads), raw, quoted, tuple(states), status)
 
 
 def _chains(tree: nodes.Node) -> Iterator[tuple[str, list[Any]]]:
@@ -102,8 +115,13 @@ def _chains(tree: nodes.Node) -> Iterator[tuple[str, list[Any]]]:
             name = node.node.name
             if name == "raw":
                 raise Mistake("raw(…) must be the whole expression, in the `run` of a shell task")
-            if name not in _FUNCTIONS:
-                raise Mistake(f"there is no function {name!r}{did_you_mean(name, _FUNCTIONS)}")
+            if name in STATUS_FUNCTIONS:
+                if node.args or node.kwargs or node.dyn_args or node.dyn_kwargs:
+                    raise Mistake(f"{name}() takes no arguments")
+                yield f"{name}()", []
+            elif name not in _FUNCTIONS:
+                near = did_you_mean(name, (*_FUNCTIONS, *STATUS_FUNCTIONS))
+                raise Mistake(f"there is no function {name!r}{near}")
         else:
             yield from _chains(node.node)
         for child in node.iter_child_nodes(exclude=("node",)):
@@ -118,6 +136,8 @@ def _check(name: str, keys: list[Any], known: Known) -> None:
         raise Mistake(f"{name} is not available here")
     if name == "needs":
         name = "tasks"
+    if name in STATUS_FUNCTIONS and known.condition:
+        raise Mistake(f"{name} is a function: write {name}()")
     if name not in SCOPES:
         hint = did_you_mean(name, SCOPES)
         if not hint and (name in known.params or name in known.tasks):
@@ -170,6 +190,10 @@ def _check_task(keys: list[Any], known: Known) -> None:
         return
     if kind == "outputs":
         raise Mistake(f"tasks.{task_id}.outputs needs the name of an output as it is written")
+    if kind == "status" and known.condition:
+        return
+    if kind == "status":
+        raise Mistake(f"tasks.{task_id}.status can only be asked in `if`")
     if kind != "result":
         shown = f"tasks.{task_id} has no {kind!r}" if kind is not None else f"tasks.{task_id} is no value by itself"
         raise Mistake(f"{shown}; there are tasks.{task_id}.outputs.NAME and tasks.{task_id}.result")

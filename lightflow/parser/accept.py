@@ -97,10 +97,10 @@ def _type(rule: Any, value: Any, schema: Any, holds: Holds) -> bool:
 
 
 def _among(options: Any, value: Any) -> bool:
-    """One of some words; equality of anything else has its own rules in JSON."""
-    if not all(isinstance(option, str) for option in options):
+    """One of some words, or true or false; equality of anything else has its own rules in JSON."""
+    if not all(isinstance(option, str | bool) for option in options):
         raise Undecided
-    return isinstance(value, str) and value in options
+    return isinstance(value, str | bool) and any(type(option) is type(value) and option == value for option in options)
 
 
 def _properties(rule: Any, value: Any, schema: Any, holds: Holds) -> bool:

@@ -6,14 +6,16 @@ tree back to where it was written.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lightflow.errors import Problem, did_you_mean, quoted
+from lightflow.parser.flow_schema import PRECONDITION
 from lightflow.parser.positions import START, Key, Mark, Source, problem_at
 from lightflow.parser.schema import COMMON, DEFAULT_TYPE, PARAM, RETRY, SETTINGS, aliases_of, canonical_schema
 from lightflow.parser.schema_env import SECRET
 from lightflow.plugins.registry import Registry
+from liteflow.triggers import EVENTS
 
 _TOP = canonical_schema(())["properties"]
 _TOP_ALIASES = aliases_of(_TOP)
@@ -21,6 +23,10 @@ _SETTINGS_ALIASES = aliases_of(SETTINGS["properties"])
 _PARAM_ALIASES = aliases_of(PARAM["properties"])
 _RETRY_ALIASES = aliases_of(RETRY["properties"])
 _SECRET_ALIASES = aliases_of(SECRET["properties"])
+_PRECONDITION_ALIASES = aliases_of(PRECONDITION["properties"])
+
+
+_Rename = Callable[[dict[str, Any], tuple[str, ...]], dict[str, Any]]
 
 
 class Tree:
@@ -97,12 +103,16 @@ def _tasks(tree: Tree, tasks: dict[str, Any], registry: Registry) -> None:
         info.name: aliases_of({**COMMON, **info.schema.get("properties", {})}) if info.schema else common
         for info in registry.known()
     }
+
+    def renamed(raw: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+        kind = raw.get("type", DEFAULT_TYPE)
+        return _renamed(tree, raw, by_type.get(kind, common) if isinstance(kind, str) else common, path)
+
+    _hooks(tree, tree.root, (), renamed)
     for task_id, raw in tasks.items():
         if not isinstance(raw, dict):
             continue
-        kind = raw.get("type", DEFAULT_TYPE)
-        aliases = by_type.get(kind, common) if isinstance(kind, str) else common
-        task = _renamed(tree, raw, aliases, ("tasks", task_id))
+        task = renamed(raw, ("tasks", task_id))
         if raw is not task and isinstance(tree.root["tasks"], dict) and tree.items:
             task.pop("id", None)
         task.setdefault("type", DEFAULT_TYPE)
@@ -113,6 +123,11 @@ def _tasks(tree: Tree, tasks: dict[str, Any], registry: Registry) -> None:
             task["env"] = _texts(tree, task["env"])
         if isinstance(task.get("retry"), dict):
             task["retry"] = _renamed(tree, task["retry"], _RETRY_ALIASES, ("tasks", task_id, "retry"))
+        if isinstance(task.get("teardown_of"), str):
+            task["teardown_of"] = [task["teardown_of"]]
+        _hooks(tree, task, ("tasks", task_id), renamed)
+        if "preconditions" in task:
+            task["preconditions"] = _preconditions(tree, task["preconditions"], ("tasks", task_id, "preconditions"))
         tasks[task_id] = task
 
 
@@ -130,6 +145,35 @@ def _secrets(tree: Tree, raw: dict[str, Any] | list[Any]) -> dict[str, Any] | li
     for name, value in named.items():
         named[name] = one(value, name)
     return named
+
+
+def _hooks(tree: Tree, around: dict[str, Any], path: tuple[str, ...], renamed: _Rename) -> None:
+    """A hook that is only a command is a shell task."""
+    for event in EVENTS:
+        raw = around.get(event)
+        if isinstance(raw, str):
+            around[event] = {"type": DEFAULT_TYPE, "run": raw}
+        elif isinstance(raw, dict):
+            hook = around[event] = renamed(raw, (*path, event))
+            hook.setdefault("type", DEFAULT_TYPE)
+            if isinstance(hook.get("env"), dict):
+                hook["env"] = _texts(tree, hook["env"])
+
+
+def _preconditions(tree: Tree, raw: Any, path: tuple[str, ...]) -> Any:
+    """A list of mappings; one that is only a command has that under `run`."""
+    listed = raw if isinstance(raw, list) else [raw]
+    result = [
+        {"run": one}
+        if isinstance(one, str)
+        else _renamed(tree, one, _PRECONDITION_ALIASES, path)
+        if isinstance(one, dict)
+        else one
+        for one in listed
+    ]
+    if isinstance(raw, list):
+        tree.written[id(result)] = raw
+    return result
 
 
 def _by_id(tree: Tree, raw: list[Any]) -> dict[str, Any]:

@@ -18,13 +18,17 @@ from lightflow.parser.canonical import Tree
 from lightflow.parser.environment import secret_names
 from lightflow.parser.positions import Key, Lines
 from lightflow.parser.schema import COMMON
-from lightflow.parser.spec import Expression, Expressions, Found, Template
+from lightflow.parser.spec import Condition, Expression, Expressions, Found, Template
+from lightflow.parser.works import WorkIn, conditions, path_id, works
 from lightflow.plugins.shell_task import DEFAULT_SHELL
+from liteflow.triggers import EVENTS
 
 Path = list[Key]
 
 #: Keys of every task in which an expression may stand; those that are needed before the run begins.
 OPTIONS: Final = ("timeout", "retries", "retry_delay")
+#: Keys of a task that are no part of its own work.
+_APART: Final = ("if", "preconditions", *EVENTS)
 _VARIABLE: Final = "LIGHTFLOW_EXPR_"
 #: Text for people, in which nothing is evaluated.
 _PROSE: Final = ("description", "workflow_name", "params", "depends_on", "type", "trigger_rule", "mode", "plugins")
@@ -33,7 +37,7 @@ _PROSE: Final = ("description", "workflow_name", "params", "depends_on", "type",
 def read_expressions(tree: Tree) -> Found:
     """All expressions of a canonical tree, and what is wrong with them."""
     reader = _Reader(tree)
-    return Found(reader.tasks, reader.problems)
+    return Found(reader.tasks, reader.problems, reader.conditions)
 
 
 class _Reader:
@@ -42,6 +46,7 @@ class _Reader:
         self._lines = Lines(tree.source.text)
         self.problems: list[Problem] = []
         self.tasks: dict[str, Expressions] = {}
+        self.conditions: dict[str, Condition] = {}
         root = tree.root
         tasks = root.get("tasks")
         self._tasks = tasks if isinstance(tasks, dict) else {}
@@ -53,15 +58,19 @@ class _Reader:
         self._secrets = secret_names(root)
         known = Known(self._params, self._tasks, ("params", "env", "run", "workflow", "task"), secrets=self._secrets)
         self._shared = {name: self._template(["env", name], text, known) for name, text in shared.items()}
-        for task_id, task in self._tasks.items():
-            if isinstance(task, dict) and (
-                _has(task) or any(not isinstance(one, str) for one in self._shared.values())
-            ):
-                self.tasks[task_id] = self._task(task_id, task)
+        for work in works(root):
+            own = {key: value for key, value in work.keys.items() if key not in _APART}
+            if _has([own, work.env]) or any(not isinstance(one, str) for one in self._shared.values()):
+                self.tasks[work.id] = self._task(work)
+        for task_id, place, text in conditions(root):
+            condition = self._condition(task_id, place, text)
+            if condition is not None:
+                self.conditions[path_id(place)] = condition
 
     # -- one task ------------------------------------------------------------------------------------------------
 
-    def _task(self, task_id: str, task: dict[str, Any]) -> Expressions:
+    def _task(self, work: WorkIn) -> Expressions:
+        task, base, task_id = work.keys, work.path, "" if work.hook else work.id
         here = Known(self._params, self._tasks, task=task_id, secrets=self._secrets)
         before = Known(self._params, self._tasks, ("params", "workflow", "env"), task_id)
         found: list[Template] = []
@@ -70,20 +79,22 @@ class _Reader:
             value: Any = task.get(key)
             for name in rest:
                 value = value[name]
-            read = self._template(["tasks", task_id, key, *rest], value, known)
+            read = self._template([*base, key, *rest], value, known)
             if isinstance(read, tuple):
                 found.append(read)
             return read
 
         own = task["env"] if isinstance(task.get("env"), dict) else {}
-        own_env = {name: template("env", name) for name in own}
+        around = {name: self._template([*work.owner, "env", name], text, here) for name, text in work.env.items()}
+        found += [one for name, one in around.items() if isinstance(one, tuple) and name not in own]
+        own_env = around | {name: template("env", name) for name in own}
         cwd = template("cwd", known=here._replace(secrets=None))
         options = {key: template(key, known=before) for key in OPTIONS}
         script, words, pasted, config = "", dict[str, Template](), tuple[Template, ...](), dict[str, Template]()
         for key, value in task.items():
             if key in COMMON or not _has(value):
                 continue
-            path: Path = ["tasks", task_id, key]
+            path: Path = [*base, key]
             if task["type"] == "shell":
                 if key != "run":
                     self._problem(path, value, 0, "an expression cannot stand here")
@@ -109,6 +120,48 @@ class _Reader:
             pasted=pasted,
             config=config,
         )
+
+    def _condition(self, task_id: str, path: Path, text: Any) -> Condition | None:
+        """What an `if` asks; None where it cannot be understood."""
+        if isinstance(text, bool):
+            text = "true" if text else "false"
+        if not isinstance(text, str) or not text.strip():
+            return None  # the schema says so
+        known = Known(self._params, self._tasks, task=task_id, condition=True)
+        source, start = text.strip(), 0
+        try:
+            if OPEN in text:
+                parts = [part for part in split(text) if not isinstance(part, str) or part.strip()]
+                if len(parts) != 1 or isinstance(parts[0], str):
+                    raise Mistake("write the whole condition between ${{ and }}, or without them")
+                source, start = parts[0].source, parts[0].start
+            used = uses(source, known)
+            if used.raw:
+                raise Mistake("raw(…) is for the `run` of a shell task")
+        except (Mistake, NotClosed) as error:
+            message = str(error) if isinstance(error, Mistake) else "the expression is not closed: }} is missing"
+            self._problem(path, text, text.find(OPEN), message)
+            return None
+        at = self._at(path, text, start) if OPEN in text else self.tree.problem(path, "")
+        return Condition(
+            source,
+            Expression(used.source, at, used.reads, used.names <= EARLY),
+            used.states,
+            used.status,
+            self._scope(task_id, named="env" in used.names),
+        )
+
+    def _scope(self, task_id: str, *, named: bool) -> Expressions:
+        """The variables that a task's condition may name, if it does, and what those take of other tasks."""
+        if not named:
+            return Expressions(workflow=self._workflow)
+        found = self.tasks.get(task_id)
+        env = self._tasks[task_id].get("env")
+        own = found.own_env if found is not None else env if isinstance(env, dict) else {}
+        templates = [one for layer in (self._shared, own) for one in layer.values() if isinstance(one, tuple)]
+        parts = [part for one in templates for part in one if isinstance(part, Expression)]
+        taken = tuple(dict.fromkeys(ref for part in parts for ref in part.reads))
+        return Expressions(workflow=self._workflow, reads=taken, shared_env=self._shared, own_env=own)
 
     def _texts(self, path: Path, value: Any, known: Known) -> dict[str, Template]:
         """The templates in a value, at any depth, by their text."""
@@ -199,7 +252,9 @@ class _Reader:
         problem = self.tree.problem(path, "")
         if not problem.line:
             return problem
-        line, column = self._lines.behind(problem.line, problem.column, OPEN, text.count(OPEN, 0, start))
+        if OPEN not in text:
+            return problem
+        line, column = self._lines.behind(problem.line, problem.column, OPEN, text.count(OPEN, 0, max(start, 0)))
         return problem._replace(line=line, column=column)
 
     def _problem(self, path: Path, value: Any, start: int, message: str) -> None:
@@ -212,7 +267,7 @@ class _Reader:
         places: list[tuple[Path, Any]] = [([key], root.get(key)) for key in ("settings", "dotenv", "secrets")]
         for task_id, task in self._tasks.items():
             if isinstance(task, dict):
-                keys = [key for key in task if key in COMMON and key not in (*_PROSE, *OPTIONS, "env", "cwd")]
+                keys = [key for key in task if key in COMMON and key not in (*_PROSE, *OPTIONS, *_APART, "env", "cwd")]
                 places += [(["tasks", task_id, key], task[key]) for key in keys]
         for path, value in places:
             for where, text in _leaves(path, value):

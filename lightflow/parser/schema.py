@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from lightflow.parser.durations import LONGEST_S, PATTERN
+from lightflow.parser.flow_schema import KEYS, OF_HOOKS, hooks
 from lightflow.parser.schema_env import FREE as _FREE
 from lightflow.parser.schema_env import SECRET, SECRETS, TASK_SECRETS, Schema
 from lightflow.parser.schema_env import dotenv as _dotenv
@@ -223,7 +224,12 @@ COMMON: Final[dict[str, Schema]] = {
         "examples": ["all_done"],
     },
     "mode": _MODE,
+    **KEYS,
+    **hooks(of_the_run=False),
 }
+
+#: The keys of every hook, whatever its type.
+HOOK: Final[dict[str, Schema]] = {key: COMMON[key] for key in OF_HOOKS}
 
 SETTINGS: Final[Schema] = {
     "title": "Settings",
@@ -280,12 +286,18 @@ def workflow_schema(registry: Registry | None = None) -> Schema:
 def canonical_schema(types: Iterable[TypeInfo]) -> Schema:
     """The schema of a file whose aliases have been replaced: what the validator runs."""
     described = {info.name: info.schema for info in types if info.schema is not None}
-    branches = [
-        {
-            "if": {"properties": {"type": {"const": name}}, **({} if name == DEFAULT_TYPE else {"required": ["type"]})},
-            "then": {"$ref": f"#/$defs/{_def_name(name)}"},
-        }
-        for name in described
+    branches, hook_branches = [
+        [
+            {
+                "if": {
+                    "properties": {"type": {"const": name}},
+                    **({} if name == DEFAULT_TYPE else {"required": ["type"]}),
+                },
+                "then": {"$ref": f"#/$defs/{_def_name(name, kind)}"},
+            }
+            for name in described
+        ]
+        for kind in ("task", "hook")
     ]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -334,6 +346,7 @@ def canonical_schema(types: Iterable[TypeInfo]) -> Schema:
             "env": _env("Environment variables of every task."),
             "dotenv": _dotenv("Files with environment variables of every task, below `env`."),
             "secrets": SECRETS,
+            **hooks(of_the_run=True),
             "plugins": {
                 "description": "Python files with task types, relative to the workflow file.",
                 "type": "array",
@@ -356,22 +369,31 @@ def canonical_schema(types: Iterable[TypeInfo]) -> Schema:
                 "allOf": branches,
                 "x-expects": "a mapping with keys such as `run` and `depends_on`",
             },
+            "hook": {
+                "title": "Hook",
+                "type": ["object", "string"],
+                "pattern": r"\S",
+                "properties": HOOK,
+                "allOf": hook_branches,
+                "x-expects": "a command (text), or a mapping with `run` or `call`",
+            },
             **{_def_name(name): _task_schema(name, own) for name, own in described.items()},
+            **{_def_name(name, "hook"): _task_schema(name, own, HOOK) for name, own in described.items()},
         },
     }
 
 
-def _def_name(type_name: str) -> str:
-    return f"task_{type_name}"
+def _def_name(type_name: str, kind: str = "task") -> str:
+    return f"{kind}_{type_name}"
 
 
-def _task_schema(name: str, own: Mapping[str, Any]) -> Schema:
+def _task_schema(name: str, own: Mapping[str, Any], common: Mapping[str, Schema] = COMMON) -> Schema:
     """The keys of one task type with those of every task; values of the latter are checked by `task` already."""
     extra = {key: value for key, value in own.items() if key not in ("properties", "required", "type")}
     return {
         "title": f"Task of type {name}",
         **extra,
-        "properties": {**own.get("properties", {}), **dict.fromkeys(COMMON, True)},
+        "properties": {**own.get("properties", {}), **dict.fromkeys(common, True)},
         "required": list(own.get("required", ())),
         "patternProperties": _FREE,
         "additionalProperties": False,
@@ -399,7 +421,8 @@ def _with_aliases(schema: Any, names: Mapping[str, list[str]]) -> Any:
     aliases: dict[str, str] = {}
     if isinstance(properties, dict) and "if" not in schema:
         # In the schema of one task type the common keys are `true`; their aliases have to be named there too.
-        aliases = aliases_of({**properties, **COMMON} if properties.get("depends_on") is True else properties)
+        common = {key: schema for key, schema in COMMON.items() if properties.get(key) is True}
+        aliases = aliases_of({**properties, **common})
         names = {key: [key, *(alias for alias, of in aliases.items() if of == key)] for key in properties}
     result = {
         key: value if key == "examples" else _with_aliases(value, names) for key, value in schema.items()

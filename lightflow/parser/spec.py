@@ -16,7 +16,7 @@ from liteflow.secrets import Secret
 from liteflow.work import Ref
 
 __all__ = ["Expression", "Expressions", "Mode", "RetrySpec", "Settings", "TaskSpec", "Template", "WorkflowSpec"]
-__all__ += ["digest_of"]
+__all__ += ["Condition", "Flow", "PreconditionSpec", "digest_of"]
 
 Mode = Literal["thread", "process", "async"]
 
@@ -96,11 +96,62 @@ class Expressions(NamedTuple):
         return tuple(dict.fromkeys(ref.task_id for ref in self.reads))
 
 
+class Condition(NamedTuple):
+    """An `if`: `text` is what was written, `expression` what it asks.
+
+    `states` are the tasks whose state it asks for. With a status function (`status`) it is asked however the tasks
+    above have ended. `scope` has the variables that it may name, and the file.
+    """
+
+    text: str
+    expression: Expression
+    states: tuple[str, ...] = ()
+    status: bool = False
+    scope: Expressions | None = None
+
+    @property
+    def reads(self) -> tuple[Ref, ...]:
+        """The values of other tasks that it takes."""
+        return (*self.expression.reads, *(self.scope.reads if self.scope is not None else ()))
+
+    @property
+    def upstreams(self) -> tuple[str, ...]:
+        """The tasks that have to end before it is asked."""
+        return tuple(dict.fromkeys([*(ref.task_id for ref in self.reads), *self.states]))
+
+
 class Found(NamedTuple):
-    """The expressions of a file, by task, and what is wrong with them."""
+    """The expressions of a file, by task, and what is wrong with them. Hooks are found under their own ids,
+    preconditions under `TASK.precondition_N`.
+    """
 
     tasks: Mapping[str, Expressions]
     problems: list[Problem]
+    conditions: Mapping[str, Condition] = {}
+
+
+class PreconditionSpec(NamedTuple):
+    """What must hold before a task starts: a condition, or a command that must succeed."""
+
+    condition: Condition | None = None
+    command: TaskSpec | None = None
+    message: str = ""
+    fails: bool = False
+
+
+class Flow(NamedTuple):
+    """How a task stands in the flow, beside what it waits for. `tolerates` are exit codes and exceptions; True: any."""
+
+    condition: Condition | None = None
+    preconditions: tuple[PreconditionSpec, ...] = ()
+    branch: bool = False
+    short_circuit: bool = False
+    direct: bool = False  # a short circuit that skips only what directly follows
+    tolerates: bool | tuple[int | str, ...] = False
+    setup: bool = False
+    teardown: bool = False
+    fails_run: bool = False
+    hooks: Mapping[str, TaskSpec] = {}
 
 
 class TaskSpec(NamedTuple):
@@ -129,10 +180,11 @@ class TaskSpec(NamedTuple):
     lines: Mapping[str, int] = {}
     digest: str = ""
     expressions: Expressions | None = None  # None: there are none
-    implied: tuple[str, ...] = ()  # those of `depends_on` that only an expression names
+    implied: tuple[str, ...] = ()  # those of `depends_on` that only an expression or `teardown_of` names
     own_env: Mapping[str, str] = {}  # its part of `env`
     dotenv: tuple[EnvFile, ...] = ()
     secrets: tuple[str, ...] = ()  # those that are in its environment
+    flow: Flow | None = None  # None: nothing but what it waits for
 
 
 class WorkflowSpec(NamedTuple):
@@ -149,6 +201,7 @@ class WorkflowSpec(NamedTuple):
     params: Mapping[str, Param] = {}
     dotenv: tuple[EnvFile, ...] = ()
     secrets: Mapping[str, SecretSpec] = {}
+    hooks: Mapping[str, TaskSpec] = {}  # the run's own, by event
 
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False).encode

@@ -14,7 +14,8 @@ from lightflow.parser.canonical import Tree, canonical
 from lightflow.parser.durations import LONGEST_S, PATTERN, seconds
 from lightflow.parser.positions import Source
 from lightflow.parser.schema import COMMON, ID_PATTERN, ID_WORDS, canonical_schema
-from lightflow.parser.spec import Expressions, Found, SecretSpec
+from lightflow.parser.spec import Condition, Expressions, Found, SecretSpec
+from lightflow.parser.works import has_conditions, works
 from lightflow.plugins.base import TypeInfo
 from lightflow.plugins.registry import BUILT_IN_ORIGIN, Registry, schema_fragment_problem
 from liteflow.errors import CycleError
@@ -40,6 +41,7 @@ class Checked(NamedTuple):
     params: Mapping[str, Param]
     expressions: Mapping[str, Expressions]  # by task
     secrets: Mapping[str, SecretSpec]
+    conditions: Mapping[str, Condition] = {}
 
 
 def validate(source: Source, registry: Registry) -> Checked:
@@ -66,21 +68,22 @@ def validate(source: Source, registry: Registry) -> Checked:
 
         secrets, wrong = read_secrets(tree)
         problems += wrong
-    found = _expressions(tree) if "${{" in source.text else Found({}, [])
+    found = _expressions(tree) if "${{" in source.text or has_conditions(tree.root) else Found({}, [])
     told = {problem.path for problem in problems}
     problems += [problem for problem in found.problems if problem.path not in told][:MAX_PROBLEMS]
     if isinstance(tasks, dict):
         good = {task_id: task for task_id, task in tasks.items() if isinstance(task, dict)}
         for checks in (
             _names(tree, tasks),
-            _types(tree, good, registry),
-            _dependencies(tree, tasks, good, found.tasks),
+            _types(tree, registry),
+            _dependencies(tree, tasks, good, found),
+            _flow(tree, good),
             _times(tree, good),
             _task_secrets(tree, good),
-            _own_checks(tree, good, registry),
+            _own_checks(tree, registry),
         ):
             problems += islice(checks, MAX_PROBLEMS)
-    return Checked(tree, plugins, _one_per_place(problems), params, found.tasks, secrets)
+    return Checked(tree, plugins, _one_per_place(problems), params, found.tasks, secrets, found.conditions)
 
 
 def _expressions(tree: Tree) -> Found:
@@ -191,42 +194,41 @@ def _names(tree: Tree, tasks: dict[str, Any]) -> Iterator[Problem]:
             yield tree.problem(["tasks", task_id], message, key=True)
 
 
-def _types(tree: Tree, tasks: dict[str, dict[str, Any]], registry: Registry) -> Iterator[Problem]:
+def _types(tree: Tree, registry: Registry) -> Iterator[Problem]:
     known = {info.name for info in registry.known()}
-    for task_id, task in tasks.items():
-        name = task["type"]
+    for work in works(tree.root):
+        name = work.keys["type"]
         if not isinstance(name, str) or name in known or registry.find(name) is not None:
             continue
         near = did_you_mean(name, registry.names())
         hint = near or "; a type of your own needs its file in `plugins:`"
-        yield tree.problem(["tasks", task_id, "type"], f"no task type {quoted(name)}{hint}")
+        yield tree.problem([*work.path, "type"], f"no task type {quoted(name)}{hint}")
 
 
 def _dependencies(
-    tree: Tree, tasks: dict[str, Any], good: dict[str, dict[str, Any]], expressions: Mapping[str, Expressions]
+    tree: Tree, tasks: dict[str, Any], good: dict[str, dict[str, Any]], found: Found
 ) -> Iterator[Problem]:
     clean: dict[str, list[str]] = {task_id: [] for task_id in tasks}
     wrong = False
     for task_id, task in good.items():
-        if task_id in expressions:
-            clean[task_id] += expressions[task_id].upstreams
-        listed = task.get("depends_on")
-        if not isinstance(listed, list):
-            continue
-        for index, other in enumerate(listed):
-            if not isinstance(other, str):
-                continue
-            if other == task_id:
-                wrong = True
-                yield tree.problem(["tasks", task_id, "depends_on", index], "the task depends on itself")
-            elif other not in tasks:
-                wrong = True
-                hint = did_you_mean(other, tasks)
-                if other.startswith("x-"):
-                    hint = "; keys that begin with x- are not tasks"
-                yield tree.problem(["tasks", task_id, "depends_on", index], f"no task {quoted(other)}{hint}")
-            else:
-                clean[task_id].append(other)
+        clean[task_id] += implied_upstreams(task_id, task, found.tasks, found.conditions)
+        for key in ("depends_on", "teardown_of"):
+            listed = task.get(key)
+            for index, other in enumerate(listed if isinstance(listed, list) else ()):
+                if not isinstance(other, str):
+                    continue
+                if other == task_id:
+                    wrong = True
+                    words = "the task depends on itself" if key == "depends_on" else "the task takes itself down"
+                    yield tree.problem(["tasks", task_id, key, index], words)
+                elif other not in tasks:
+                    wrong = True
+                    hint = did_you_mean(other, tasks)
+                    if other.startswith("x-"):
+                        hint = "; keys that begin with x- are not tasks"
+                    yield tree.problem(["tasks", task_id, key, index], f"no task {quoted(other)}{hint}")
+                else:
+                    clean[task_id].append(other)
     try:
         Graph(clean)
     except CycleError as error:
@@ -236,13 +238,54 @@ def _dependencies(
             yield tree.problem(["tasks"], str(error))
 
 
+def _flow(tree: Tree, tasks: dict[str, dict[str, Any]]) -> Iterator[Problem]:
+    """Keys of control flow that exclude each other, and ids that hooks take."""
+    for task_id, task in tasks.items():
+        path: list[str | int] = ["tasks", task_id]
+        if task.get("branch") is True and task.get("short_circuit"):
+            message = '"branch" and "short_circuit" exclude each other: a task decides in one way'
+            yield tree.problem([*path, "short_circuit"], message, key=True)
+        if "teardown_of" in task:
+            for key in ("setup", "trigger_rule"):
+                if task.get(key) not in (None, False, "all_done_setup_success"):
+                    yield tree.problem([*path, key], f'"{key}" has no meaning beside "teardown_of"', key=True)
+        elif task.get("on_failure_fail_run"):
+            message = 'is for tasks with "teardown_of"'
+            yield tree.problem([*path, "on_failure_fail_run"], message, key=True)
+    ids = [work.id for work in works(tree.root) if work.hook]
+    for hook_id in ids:
+        if hook_id in tasks:
+            message = f"{quoted(hook_id)} is what the hook of that name is called; choose another id"
+            yield tree.problem(["tasks", hook_id], message, key=True)
+        elif len(hook_id) > 128:
+            yield tree.problem(
+                ["tasks", hook_id.rpartition(".")[0]], "the id is too long for a task with hooks", key=True
+            )
+
+
+def implied_upstreams(
+    task_id: str, task: Mapping[str, Any], expressions: Mapping[str, Expressions], conditions: Mapping[str, Condition]
+) -> list[str]:
+    """The tasks that a task waits for because its expressions and conditions name them."""
+    found = list(expressions[task_id].upstreams) if task_id in expressions else []
+    listed = task.get("preconditions")
+    numbers = range(1, len(listed) + 1) if isinstance(listed, list) else ()
+    for one in (task_id, *(f"{task_id}.precondition_{number}" for number in numbers)):
+        if one in conditions:
+            found += conditions[one].upstreams
+        if one in expressions and one != task_id:
+            found += expressions[one].upstreams
+    return [one for one in dict.fromkeys(found) if one != task_id]
+
+
 def _times(tree: Tree, tasks: dict[str, dict[str, Any]]) -> Iterator[Problem]:
     """Limits of times written as text, which the schema can only match; and the two forms of `retry` mixed."""
-    for task_id, task in tasks.items():
+    for work in works(tree.root):
         for key in ("timeout", "kill_grace", "retry_delay", "max_retry_delay"):
-            value = task.get(key)
+            value = work.keys.get(key)
             if isinstance(value, str):
-                yield from _time(tree, ["tasks", task_id, key], value, zero=key != "timeout")
+                yield from _time(tree, [*work.path, key], value, zero=key != "timeout")
+    for task_id, task in tasks.items():
         block = task.get("retry")
         if not isinstance(block, dict):
             continue
@@ -272,13 +315,14 @@ def _time(tree: Tree, path: list[str | int], text: str, *, zero: bool) -> Iterat
         yield tree.problem(path, f"must be more than 0, not {quoted(text)}")
 
 
-def _own_checks(tree: Tree, tasks: dict[str, dict[str, Any]], registry: Registry) -> Iterator[Problem]:
+def _own_checks(tree: Tree, registry: Registry) -> Iterator[Problem]:
     """The built-in types' own checks: Python code that does not compile."""
     kinds = {info.name: registry.built_in(info.name) for info in registry.known()}
-    for task_id, task in tasks.items():
+    for work in works(tree.root):
+        task = work.keys
         kind = kinds.get(task["type"]) if isinstance(task["type"], str) else None
         for found in kind.check(task) if kind else ():
-            path = ["tasks", task_id, found.key]
+            path = [*work.path, found.key]
             problem = tree.problem(path, found.message)
             if found.line and is_block(tree, task, found.key):
                 line = tree.locate(path).line + 1 + found.line

@@ -77,7 +77,8 @@ def _message(kind: Any, value: Any, schema: Schema, limit: Any) -> str:
     if isinstance(kind, _KIND.Enum):
         options = [str(option) for option in limit]
         near = did_you_mean(value, options) if isinstance(value, str) else ""
-        return f"{shown} is not allowed{near}" if near else f"must be one of {', '.join(options)}, not {shown}"
+        choice = expects or f"one of {', '.join(options)}"
+        return f"{shown} is not allowed{near}" if near else f"must be {choice}, not {shown}"
     if isinstance(kind, _KIND.OneOfNotValid | _KIND.OneOfMultipleValid | _KIND.AnyOf):
         return str(schema.get("x-message") or schema.get("x-expects") or "has a shape that is not allowed")
     bounds: list[tuple[Any, Callable[[], str]]] = [

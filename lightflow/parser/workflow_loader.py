@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from lightflow.errors import WorkflowError
-from lightflow.parser.canonical import Tree
 from lightflow.parser.durations import seconds
 from lightflow.parser.environment import read_env_files
+from lightflow.parser.flow_schema import KEYS
 from lightflow.parser.positions import Source, Unreadable, problem_at
 from lightflow.parser.schema import COMMON, ID_PATTERN, is_expression
 from lightflow.parser.source import parse_text, read_source
-from lightflow.parser.spec import EnvFile, Expressions, RetrySpec, Settings, TaskSpec, WorkflowSpec, digest_of
-from lightflow.parser.validate import Checked, is_block, validate
+from lightflow.parser.spec import (
+    EnvFile,
+    Flow,
+    PreconditionSpec,
+    RetrySpec,
+    Settings,
+    TaskSpec,
+    WorkflowSpec,
+    digest_of,
+)
+from lightflow.parser.validate import Checked, implied_upstreams, is_block, validate
+from lightflow.parser.works import WorkIn, around, hooks_of
 from lightflow.plugins.registry import Registry
 from liteflow.collector import collector_paused
+from liteflow.rules import TriggerRule
+from liteflow.triggers import EVENTS
 
 
 def load_workflow(path: str | os.PathLike[str], registry: Registry | None = None) -> WorkflowSpec:
@@ -57,7 +69,7 @@ def _checked(source: Source, registry: Registry | None) -> WorkflowSpec:
 
 
 def _workflow(checked: Checked, name: str) -> WorkflowSpec:
-    tree, expressions = checked.tree, checked.expressions
+    tree = checked.tree
     root = tree.root
     path = os.path.abspath(tree.source.file)
     written = root.get("settings", {})
@@ -67,10 +79,14 @@ def _workflow(checked: Checked, name: str) -> WorkflowSpec:
     settings = Settings(**values)
     env: dict[str, str] = root.get("env", {})
     env_files = read_env_files(tree, ["dotenv"], root["dotenv"]) if root.get("dotenv") else ()
+    shared = _Shared(path, env, settings, env_files)
     tasks = {
-        task_id: _task(tree, task_id, task, path, env, settings, expressions.get(task_id), env_files)
+        task_id: _task(checked, WorkIn(task_id, ["tasks", task_id], task), shared)
         for task_id, task in root["tasks"].items()
     }
+    setups = {above for task in root["tasks"].values() for above in task.get("teardown_of", ())}
+    for setup in setups:
+        tasks[setup] = tasks[setup]._replace(flow=(tasks[setup].flow or Flow())._replace(setup=True))
     return WorkflowSpec(
         name=name,
         tasks=tasks,
@@ -83,32 +99,42 @@ def _workflow(checked: Checked, name: str) -> WorkflowSpec:
         params=checked.params,
         dotenv=env_files,
         secrets=checked.secrets,
+        hooks=_hooks(checked, hooks_of(root, "", ()), shared),
     )
 
 
-def _task(
-    tree: Tree,
-    task_id: str,
-    task: dict[str, Any],
-    path: str,
-    shared_env: Mapping[str, str],
-    settings: Settings,
-    expressions: Expressions | None,
-    env_files: tuple[EnvFile, ...],
-) -> TaskSpec:
+class _Shared(NamedTuple):
+    """What all tasks of a file have in common."""
+
+    path: str
+    env: Mapping[str, str]
+    settings: Settings
+    dotenv: tuple[EnvFile, ...]
+
+
+def _task(checked: Checked, work: WorkIn, shared: _Shared) -> TaskSpec:
+    tree, task_id, task, settings = checked.tree, work.id, work.keys, shared.settings
+    expressions = checked.expressions.get(task_id)
     config = {key: value for key, value in task.items() if key not in COMMON}
-    env = {**shared_env, **task["env"]} if task.get("env") else shared_env
+    env = {**shared.env, **work.env, **task.get("env", {})} if work.env or task.get("env") else shared.env
     written = dict.fromkeys(task.get("depends_on", ()))
-    implied = tuple(one for one in expressions.upstreams if one not in written) if expressions is not None else ()
+    wanted = [] if work.hook else implied_upstreams(task_id, task, checked.expressions, checked.conditions)
+    written |= dict.fromkeys(task.get("teardown_of", ()))
+    implied = tuple(one for one in wanted if one not in written)
     depends_on = (*written, *implied)
-    cwd = task.get("cwd")
+    cwd = task.get("cwd", work.cwd)
     timeout = task.get("timeout")
     definition = {"type": task["type"], "config": config, "depends_on": sorted(depends_on), "cwd": cwd, "env": env}
     own_files = read_env_files(tree, ["tasks", task_id, "dotenv"], task["dotenv"]) if task.get("dotenv") else ()
-    if env_files or own_files:
-        definition["dotenv"] = [one.written for one in (*env_files, *own_files)]
+    if shared.dotenv or own_files:
+        definition["dotenv"] = [one.written for one in (*shared.dotenv, *own_files)]
     if task.get("secrets"):
         definition["secrets"] = sorted(task["secrets"])
+    flow = None if work.hook else _flow(checked, task_id, task, shared)
+    if flow is not None and (flow.branch or flow.short_circuit):
+        definition["decides"] = [flow.branch, flow.short_circuit, flow.direct]
+        if flow.branch and task["type"] == "shell":
+            config.setdefault("output", "last_line")
     return TaskSpec(
         id=task_id,
         type=task["type"],
@@ -118,22 +144,64 @@ def _task(
         env=env,
         timeout_s=None if timeout is None or is_expression(timeout) else seconds(timeout),
         grace_s=seconds(task.get("kill_grace", 10)),
-        retry=_retry(task, settings),
-        trigger_rule=task.get("trigger_rule", "all_success"),
+        retry=_retry(task, settings._replace(retries=0) if work.hook else settings),
+        trigger_rule=_rule(task, flow),
         mode=task.get("mode"),
         description=task.get("description", ""),
-        file=path,
-        line=tree.locate(["tasks", task_id], key=True).line + 1,
-        lines={
-            key: tree.locate(["tasks", task_id, key]).line + (2 if is_block(tree, task, key) else 1) for key in config
-        },
+        file=shared.path,
+        line=tree.locate(work.path, key=True).line + 1,
+        lines={key: tree.locate([*work.path, key]).line + (2 if is_block(tree, task, key) else 1) for key in config},
         digest=digest_of(definition),
         expressions=expressions,
         implied=implied,
-        own_env=task.get("env", {}),
+        own_env={**work.env, **task.get("env", {})},
         dotenv=own_files,
         secrets=tuple(dict.fromkeys(task.get("secrets", ()))),
+        flow=flow,
     )
+
+
+def _rule(task: Mapping[str, Any], flow: Flow | None) -> TriggerRule:
+    """A condition that asks how the tasks above have ended is asked however they have."""
+    asks = flow is not None and flow.condition is not None and flow.condition.status
+    rule: TriggerRule = task.get("trigger_rule", "all_done" if asks else "all_success")
+    return rule
+
+
+def _flow(checked: Checked, task_id: str, task: Mapping[str, Any], shared: _Shared) -> Flow | None:
+    """How the task stands in the flow; None where no key says anything of it."""
+    if not any(key in task for key in (*KEYS, *EVENTS)):
+        return None
+    made = {work.id: _task(checked, work, shared) for work in around(task_id, task) if "preconditions" in work.path}
+    preconditions = []
+    for number, one in enumerate(task.get("preconditions", ()), start=1):
+        name = f"{task_id}.precondition_{number}"
+        fails = one.get("on_fail") == "fail"
+        preconditions.append(
+            PreconditionSpec(
+                checked.conditions[name] if "if" in one else None, made.get(name), one.get("message", ""), fails
+            )
+        )
+    tolerated = task.get("continue_on_error", False)
+    if isinstance(tolerated, dict):
+        codes = tuple(int(code) for code in tolerated.get("exit_codes", ()))
+        tolerated = (*codes, *tolerated.get("exceptions", ()))
+    return Flow(
+        checked.conditions.get(task_id) if "if" in task else None,
+        tuple(preconditions),
+        bool(task.get("branch")),
+        bool(task.get("short_circuit")),
+        task.get("short_circuit") == "direct",
+        tolerated,
+        bool(task.get("setup")),
+        "teardown_of" in task,
+        bool(task.get("on_failure_fail_run")),
+        _hooks(checked, hooks_of(task, f"{task_id}.", ("tasks", task_id)), shared),
+    )
+
+
+def _hooks(checked: Checked, found: Iterable[WorkIn], shared: _Shared) -> dict[str, TaskSpec]:
+    return {str(work.path[-1]): _task(checked, work, shared) for work in found}
 
 
 def _retry(task: Mapping[str, Any], settings: Settings) -> RetrySpec:

@@ -7,12 +7,13 @@ from typing import Generic, NamedTuple, TypeVar, cast
 from lightflow.engine.checkpoint import Checkpoint, find
 from liteflow import PayloadError, RunNotFound, Status
 from liteflow.collector import collector_paused
+from liteflow.control import effective
 from liteflow.history import AttemptRecord, DagRecord, History, InstanceRecord, RunRecord, ValueRecord
 from liteflow.payload import Payload, decode
 from liteflow.picture import Picture
-from liteflow.plan import explain
 from liteflow.rules import TriggerRule
 from liteflow.states import RUN_ENDED, TASK_ENDED
+from liteflow.upstreams import explain
 
 _T = TypeVar("_T")
 
@@ -39,11 +40,12 @@ class Page(NamedTuple, Generic[_T]):
 
 
 class RunView(NamedTuple):
-    """A run with its tasks in the order of its graph, and their attempts."""
+    """A run with its tasks in the order of its graph, their attempts, and the hooks that were triggered."""
 
     run: RunRecord
     instances: list[InstanceRecord]
     attempts: list[AttemptRecord]
+    hooks: list[InstanceRecord]
 
 
 class Output(NamedTuple):
@@ -115,7 +117,8 @@ def status(db: str, run_id: str | None = None) -> RunView:
     """
     with collector_paused(), History(db) as history:
         run = history.latest() if run_id is None else history.run(run_id)
-        return RunView(run, _in_order(history, run), history.attempts(run.run_id))
+        hooks = sorted(history.hooks(run.run_id), key=lambda one: (not one.dependencies, one.updated_at))
+        return RunView(run, _in_order(history, run), history.attempts(run.run_id), hooks)
 
 
 def _in_order(history: History, run: RunRecord) -> list[InstanceRecord]:
@@ -202,7 +205,7 @@ def why(db: str, run_id: str | None, task_id: str) -> Explanation:
     with History(db) as history:
         run = _latest_with(history, task_id) if run_id is None else history.run(run_id)
         rows = {row["id"]: row for row in history.graph_tasks(run.graph_digest)}
-        instances = {one.task_id: one for one in history.instances(run.run_id)}
+        instances = {one.task_id: one for one in (*history.hooks(run.run_id), *history.instances(run.run_id))}
         if task_id not in instances:
             raise RunNotFound(f"run {run.run_id} has no task {task_id!r}{_near(task_id, list(instances))}")
         because: list[str] = []
@@ -212,6 +215,9 @@ def why(db: str, run_id: str | None, task_id: str) -> Explanation:
             seen.add(following)
             one = instances[following]
             because.append(f"{following} is {one.status}: {_reason(history, run, one, rows, instances)}")
+            if following not in rows and one.dependencies:
+                because.append(f"it is a hook of {one.dependencies[0]}, and changes nothing for it")
+                break
             following = next((name for name in one.dependencies if _is_cause(one, instances.get(name))), None)
     if run.status in RUN_ENDED and run.status != Status.SUCCESS and run.reason:
         because.append(f"the run is {run.status}: {run.reason}")
@@ -237,7 +243,8 @@ def _reason(
     instances: dict[str, InstanceRecord],
 ) -> str:
     rule = cast(TriggerRule, rows.get(one.task_id, {}).get("rule", "all_success"))
-    upstream = {name: instances[name].status for name in one.dependencies if name in instances}
+    above = [instances[name] for name in one.dependencies if name in instances]
+    upstream = {each.task_id: effective(each.status, each.reason) for each in above}
     attempts = history.attempts(run.run_id, one.task_id)
     last = attempts[-1] if attempts else None
     match one.status:
@@ -256,6 +263,8 @@ def _reason(
             return f"{took} ({one.reason})" if one.reason else took
         case Status.SKIPPED if one.try_number:
             return f"it skipped itself: {one.reason}" if one.reason else "it skipped itself"
+        case Status.SKIPPED if one.reason:
+            return one.reason
         case Status.FAILED if last is not None:
             log = f"; its output is in {last.log_path}" if last.log_path else ""
             return f"attempt {last.attempt}, its last, ended as {last.status}: {one.reason or 'no reason given'}{log}"

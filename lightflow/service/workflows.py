@@ -9,9 +9,10 @@ from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.schema import workflow_schema
-from lightflow.parser.spec import Settings, TaskSpec
+from lightflow.parser.spec import Condition, Flow, Settings, TaskSpec
 from lightflow.parser.workflow_loader import load_workflow
 from lightflow.service.scripts import is_script, script_errors
+from liteflow.errors import InputError
 from liteflow.graph import Graph
 from liteflow.params import Param
 from liteflow.picture import Edge, Node, Picture
@@ -33,6 +34,9 @@ class OutlineTask(NamedTuple):
     retries: int = 0
     implied: tuple[str, ...] = ()  # those of `depends_on` that only an expression names
     template: str = ""  # what it runs, where that has expressions
+    special: tuple[str, ...] = ()  # what is special in how it stands in the flow
+    condition: Condition | None = None  # its `if`
+    skipped: str = ""  # why it will be skipped, where that is known before a run
 
 
 class Outline(NamedTuple):
@@ -53,6 +57,7 @@ class Outline(NamedTuple):
     def for_run(self, values: Mapping[str, Any]) -> Outline:
         """The workflow as far as it is known before a run with these parameters."""
         tasks = [task._replace(summary=self._preview(task, values)) if task.template else task for task in self.tasks]
+        tasks = [_judged(task, values) if task.condition is not None else task for task in tasks]
         return self._replace(values=values, tasks=tuple(tasks))
 
     def _preview(self, task: OutlineTask, values: Mapping[str, Any]) -> str:
@@ -87,6 +92,8 @@ def outline(path: str, dag: str | None = None) -> Outline:
             task.retry.retries,
             task.implied,
             text if task.expressions is not None else "",
+            _special(task.flow),
+            task.flow.condition if task.flow is not None else None,
         )
         for task in spec.tasks.values()
     )
@@ -140,6 +147,7 @@ def _outline_of(path: str, found: dict[str, Any]) -> Outline:
             row.get("rule", "all_success"),
             timeout_s=row.get("timeout"),
             retries=row.get("retries", 0),
+            special=_special_of(row),
         )
         for row in found["tasks"]
     )
@@ -148,6 +156,43 @@ def _outline_of(path: str, found: dict[str, Any]) -> Outline:
     if found["params"] is not None:
         params = {name: Param(**options) for name, options in found["params"].items()}
     return Outline(found["dag_id"], found["description"], path, True, tasks, graph, Settings(mode="process"), params)
+
+
+def _judged(task: OutlineTask, values: Mapping[str, Any]) -> OutlineTask:
+    """The task with what its condition says, if that is known before a run with these parameters."""
+    from lightflow.expressions.conditions import FileCondition
+
+    assert task.condition is not None
+    try:
+        known = FileCondition(task.condition).early(values)
+    except InputError:
+        return task  # the run says so
+    return task._replace(skipped=f"if: {task.condition.text} is false") if known is False else task
+
+
+def _special_of(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The same for a task of a script."""
+    words = [str(row["decides"]).replace("_", " ")] if "decides" in row else []
+    words += [name.replace("_", " ") for name in ("setup", "teardown", "continue_on_error") if name in row]
+    return (*words, *row.get("hooks", ()))
+
+
+def _special(flow: Flow | None) -> tuple[str, ...]:
+    """What is special in how a task stands in the flow, in few words."""
+    if flow is None:
+        return ()
+    found = [
+        f"if {flow.condition.text}" if flow.condition is not None else "",
+        f"{len(flow.preconditions)} preconditions" if len(flow.preconditions) > 1 else "",
+        "precondition" if len(flow.preconditions) == 1 else "",
+        "branch" if flow.branch else "",
+        "short circuit" if flow.short_circuit else "",
+        "setup" if flow.setup else "",
+        "teardown" if flow.teardown else "",
+        "continue on error" if flow.tolerates else "",
+        *flow.hooks,
+    ]
+    return tuple(one for one in found if one)
 
 
 def _text(task: TaskSpec) -> str:
@@ -166,7 +211,15 @@ def schema() -> dict[str, Any]:
 
 def picture(workflow: Outline) -> Picture:
     """The workflow as a picture without states."""
-    nodes = tuple(Node(task.id, task.id, task.kind) for task in workflow.tasks)
+    drawn = ("branch", "short circuit", "setup", "teardown")
+    nodes = tuple(
+        Node(
+            task.id,
+            task.id,
+            ", ".join([task.kind, *(one for one in task.special if one in drawn), *(["if"] if task.condition else [])]),
+        )
+        for task in workflow.tasks
+    )
     edges = tuple(Edge(above, task.id) for task in workflow.tasks for above in task.depends_on)
     implied = [f"{task.id} reads {above}" for task in workflow.tasks for above in task.implied]
     more = f" and {len(implied) - 3} more" if len(implied) > 3 else ""

@@ -33,6 +33,7 @@ def task_environment(info: RunInfo, work: Work) -> dict[str, str]:
         "LIGHTFLOW_ATTEMPT": str(work.attempt),
         "LIGHTFLOW_IDEMPOTENCY_KEY": idempotency_key(info.run_id, work.task_id, work.map_index),
     }
+    told.update(work.told)
     path = output_path(info, work)
     if path is not None:
         told["LIGHTFLOW_OUTPUT"] = told["GITHUB_OUTPUT"] = path

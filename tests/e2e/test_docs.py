@@ -24,7 +24,7 @@ from lightflow.cli.commands import COMMANDS as CLI_COMMANDS
 from lightflow.cli.commands import SECTIONS
 from lightflow.parser.schema import workflow_schema
 from liteflow import errors, rules, states
-from liteflow.tasks import TaskOptions
+from liteflow.options import TaskOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -81,7 +81,8 @@ def test_every_key_of_a_workflow_file_is_named() -> None:
     text = read(DOCS / "reference" / "workflow-file.md")
     keys = set(schema_keys(workflow_schema()))
     assert {"tasks", "depends_on", "needs", "max_parallel_tasks", "on_exit_codes", "call", "shell"} <= keys
-    assert [key for key in sorted(keys) if f"`{key}`" not in text and f"`retry.{key}`" not in text] == []
+    blocks = ("", "retry.", "preconditions.", "continue_on_error.")
+    assert [key for key in sorted(keys) if not any(f"`{block}{key}`" in text for block in blocks)] == []
 
 
 def test_every_public_name_is_named() -> None:

@@ -49,10 +49,11 @@ def fill(path: Path, runs: int) -> str:
             (run, dag),
         )
         many(
-            "INSERT INTO liteflow_task_instances VALUES (?,?,-1,'FAILED','[]',NULL,1,NULL,'no',0.0,1.0,NULL,1.0,NULL)",
+            "INSERT INTO liteflow_task_instances VALUES "
+            "(?,?,-1,'FAILED','[]',NULL,1,NULL,'no',0.0,1.0,NULL,1.0,NULL,NULL)",
             named(run),
         )
-        many("INSERT INTO liteflow_attempts VALUES (?,?,-1,1,'FAILED',1,0.0,1.0,1,NULL,NULL)", named(run))
+        many("INSERT INTO liteflow_attempts VALUES (?,?,-1,1,'FAILED',1,0.0,1.0,1,NULL,NULL,0)", named(run))
         many("INSERT INTO liteflow_events VALUES (NULL,?,?,-1,1,'RUNNING','FAILED',NULL,1.0)", named(run))
         many("INSERT INTO liteflow_xcom VALUES (?,?,-1,'return_value','json','1',1,NULL,NULL,1.0)", named(run))
         many("INSERT INTO liteflow_requests VALUES (NULL,?,'cancel',NULL,0.0,?)", [(run, 1.0)])

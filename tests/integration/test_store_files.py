@@ -262,7 +262,7 @@ def test_a_crash_at_any_statement_of_a_migration_leaves_old_or_new(db: str, poin
             def trace(sql: str) -> None:
                 nonlocal count
                 if sql.lstrip().startswith(
-                    ("CREATE", "ALTER", "COMMIT", "PRAGMA application_id=", "PRAGMA user_version=")
+                    ("CREATE", "ALTER", "DROP", "COMMIT", "PRAGMA application_id=", "PRAGMA user_version=")
                 ):
                     if count == point:
                         os.kill(os.getpid(), 9)

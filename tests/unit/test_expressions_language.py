@@ -192,7 +192,7 @@ def test_what_is_used_is_found() -> None:
         ("tasks[params.day].result", "tasks needs the id of a task"),
         ("tasks | list", "tasks needs the id of a task"),
         ("tasks.fetch.outputs[params.day]", "tasks.fetch.outputs needs the name of an output"),
-        ("tasks.fetch.status", "tasks.fetch has no 'status'"),
+        ("tasks.fetch.state", "tasks.fetch has no 'state'"),
         ("item.name", "item is not available here"),
         ("fetch.outputs.n", "there is no name 'fetch', did you mean tasks.fetch?"),
         ("raw(1, 2)", "raw(…) takes one value"),

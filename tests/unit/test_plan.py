@@ -124,7 +124,8 @@ class Observed:
             self.due[node] = now + policy.delay_s * policy.backoff ** (self.failed_attempts[node] - 1)
         elif verdict == "LOST":
             self.lost[node] += 1
-            assert first == ("UP_FOR_RETRY" if self.lost[node] <= MAX_LOST else "FAILED")
+            again = "CANCELLED" if stopped else "UP_FOR_RETRY" if self.lost[node] <= MAX_LOST else "FAILED"
+            assert first == again
         else:
             assert first == verdict
         self.running.discard(node)

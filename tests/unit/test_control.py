@@ -1,0 +1,281 @@
+"""Control flow in the plan, without clock or files: gates, decisions, setups, tolerated failures, extras."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from liteflow.control import (
+    Control,
+    Decider,
+    Teardown,
+    Tolerance,
+    WrongDecision,
+    between,
+    chosen_names,
+    effective,
+    needed_setups,
+    skipped_by,
+)
+from liteflow.graph import Graph
+from liteflow.plan import Move, Plan
+from liteflow.rules import UpstreamCounts, decide
+from liteflow.upstreams import explain
+
+
+def skipped(graph: Graph, node: str, value: object, decider: Decider, kept: Sequence[str] = ()) -> set[str]:
+    found = skipped_by(
+        decider, graph.index[node], value, graph.ids, graph.downstream, {graph.index[one] for one in kept}
+    )
+    return {graph.ids[one] for one in found}
+
+
+BRANCH = Decider("branch")
+DIAMOND = Graph({"b": [], "x": ["b"], "y": ["b"], "join": ["b", "x", "y"], "end": ["join"]})
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        ("x", {"y"}),  # the join is reachable from x: it is not skipped (airflow.md 2.2)
+        (["x", "y"], set()),
+        (None, {"x", "y", "join"}),
+        ([], {"x", "y", "join"}),
+        ("join", {"x", "y"}),
+    ],
+)
+def test_a_branch_skips_what_it_did_not_choose(value: object, wanted: set[str]) -> None:
+    assert skipped(DIAMOND, "b", value, BRANCH) == wanted
+
+
+@pytest.mark.parametrize("value", ["z", "end", ["x", "b"]])
+def test_a_branch_chooses_only_what_is_directly_below(value: object) -> None:
+    with pytest.raises(WrongDecision, match="not a task directly below"):
+        skipped(DIAMOND, "b", value, BRANCH)
+
+
+@pytest.mark.parametrize("value", [3, ["x", 3], {"x": 1}, True])
+def test_a_branch_returns_names(value: object) -> None:
+    with pytest.raises(WrongDecision, match="a branch returns"):
+        chosen_names(value)
+
+
+def test_a_short_circuit_skips_all_that_follows_or_what_is_next() -> None:
+    graph = Graph({"s": [], "a": ["s"], "b": ["a"], "down": ["b", "s"]})
+    assert skipped(graph, "s", 0, Decider("short_circuit"), ["down"]) == {"a", "b"}
+    assert skipped(graph, "s", "", Decider("short_circuit", every=False), ["down"]) == {"a"}
+    assert skipped(graph, "s", "no", Decider("short_circuit")) == set(), "text is true, whatever it says"
+
+
+def test_all_done_setup_success_has_its_exact_meaning() -> None:
+    def of(setups: str, others: str = "F") -> str:
+        states = setups + others
+        return decide(
+            "all_done_setup_success",
+            UpstreamCounts(
+                len(states),
+                *[states.count(kind) for kind in "SFKU"],
+                setups=len(setups),
+                setups_done=setups.count("S"),
+                setups_skipped=setups.count("K"),
+            ),
+        )
+
+    assert of("") == "run"
+    assert of("S") == of("SF") == of("SK") == "run"
+    assert of("K") == of("KK") == "skip"
+    assert of("F") == of("FK") == of("U") == "upstream_failed"
+    assert decide("all_done_setup_success", UpstreamCounts(2, 1, setups=1, setups_done=1)) == "wait"
+    words = explain("all_done_setup_success", {"s": "FAILED", "w": "SUCCESS"}, ["s"])
+    assert words == "'s' did not succeed (rule all_done_setup_success)"
+
+
+def test_a_teardown_waits_for_all_between_and_work_needs_its_setups() -> None:
+    graph = Graph({"s": [], "a": ["s"], "b": ["a"], "side": ["a"], "t": ["s", "b"], "after": ["t"]})
+    index = graph.index
+    assert between([index["s"]], index["t"], graph.upstream, graph.downstream) == [index[x] for x in ("s", "a", "b")]
+    needs = needed_setups([index["s"]], {index["t"]: Teardown((index["s"],))}, graph.upstream, graph.downstream)
+    assert needs == {index["b"]: [index["s"]]}, "a waits for s directly, side and after are not between"
+
+
+class Run:
+    """A plan that is driven by names."""
+
+    def __init__(self, dependencies: dict[str, list[str]], control: Control | None = None, **options: object) -> None:
+        self.graph = Graph(dependencies)
+        self.plan = Plan(self.graph, control=control or Control(), **options)  # type: ignore[arg-type]
+
+    def take(self) -> str | None:
+        node = self.plan.take(0.0)
+        return None if node is None else self.plan.task_ids[node]
+
+    def end(self, name: str, verdict: str = "SUCCESS", **more: object) -> dict[str, str]:
+        node = self.plan.task_ids.index(name)
+        moves: list[Move] = self.plan.finish(node, verdict, 0.0, **more)  # type: ignore[arg-type]
+        return {self.plan.task_ids[move.node]: move.status for move in moves}
+
+
+def test_a_task_with_a_gate_asks_when_its_rule_lets_it_run() -> None:
+    run = Run({"a": [], "b": ["a"], "c": ["b"]}, Control(gated=frozenset([1])))
+    assert run.plan.questions() == []
+    assert run.take() == "a"
+    run.end("a")
+    assert run.take() is None
+    assert run.plan.questions() == [1]
+    assert run.plan.questions() == [], "it is asked for once"
+    assert not run.plan.finished
+    moves: list[Move] = []
+    run.plan.answer(1, moves, "SKIPPED", "because")
+    assert moves == [
+        Move(1, "PENDING", "SKIPPED", 0, "because"),
+        Move(2, "PENDING", "SKIPPED", 0, "'b' was skipped (rule all_success)"),
+    ]
+    assert run.plan.finished
+
+
+def test_an_answer_that_comes_after_a_cancel_changes_nothing() -> None:
+    run = Run({"a": []}, Control(gated=frozenset([0])))
+    assert run.plan.questions() == [0]
+    moves: list[Move] = []
+    run.plan.stop("cancelled", moves)
+    run.plan.answer(0, moves)
+    assert [move.status for move in moves] == ["CANCELLED"]
+    assert run.take() is None
+    assert run.plan.finished
+
+
+def test_a_tolerated_failure_is_a_success_for_others_only() -> None:
+    run = Run({"a": [], "b": ["a"]}, Control(tolerant={0: Tolerance((3,))}), fail_fast=True)
+    run.take()
+    assert run.end("a", "FAILED", exit_code=3, reason="exit code 3") == {"a": "FAILED"}
+    assert run.plan.stopped is None
+    assert run.take() == "b"
+    run.end("b")
+    assert run.plan.result() == "SUCCESS"
+    run = Run({"a": [], "b": ["a"]}, Control(tolerant={0: Tolerance((3,))}))
+    run.take()
+    assert run.end("a", "FAILED", exit_code=4) == {"a": "FAILED", "b": "UPSTREAM_FAILED"}
+    assert run.plan.result() == "FAILED"
+    assert effective("FAILED", "x") == "FAILED"
+
+
+SETUP = {"s": [], "w": ["s"], "x": ["w"], "t": ["s", "w", "x"]}
+
+
+def teardown(*, counts: bool = False) -> Control:
+    return Control(teardowns={3: Teardown((0,), counts)}, needs={2: [0]})
+
+
+def rules() -> dict[int, str]:
+    return {3: "all_done_setup_success"}
+
+
+def test_what_was_set_up_is_torn_down_in_a_stopped_run() -> None:
+    run = Run(SETUP, teardown(), rules=rules(), fail_fast=True)
+    run.take()
+    run.end("s")
+    run.take()
+    assert run.end("w", "FAILED") == {"w": "FAILED", "x": "CANCELLED"}
+    assert not run.plan.finished
+    assert run.take() == "t"
+    assert run.plan.goes_on(3)
+    run.end("t")
+    assert run.plan.finished
+    assert run.plan.result() == "FAILED"
+
+
+def test_a_second_stop_ends_the_teardown_too() -> None:
+    run = Run(SETUP, teardown(), rules=rules())
+    run.take()
+    run.end("s")
+    run.take()
+    moves: list[Move] = []
+    run.plan.stop("cancelled", moves)
+    assert {run.plan.task_ids[move.node] for move in moves} == {"x"}
+    run.plan.halt("again", moves)
+    assert run.end("w", "CANCELLED")["w"] == "CANCELLED"
+    assert run.take() is None
+    assert run.plan.finished
+    assert run.plan.result() == "CANCELLED"
+
+
+def test_nothing_is_torn_down_that_was_not_set_up() -> None:
+    run = Run(SETUP, teardown(), rules=rules())
+    moves: list[Move] = []
+    run.plan.stop("cancelled", moves)
+    assert {run.plan.task_ids[move.node]: move.status for move in moves} == {
+        "s": "CANCELLED",
+        "w": "CANCELLED",
+        "x": "CANCELLED",
+        "t": "UPSTREAM_FAILED",
+    }
+    assert run.plan.finished
+
+
+def test_an_interrupted_run_tears_nothing_down() -> None:
+    run = Run(SETUP, teardown(), rules=rules())
+    run.take()
+    run.end("s")
+    run.take()
+    run.plan.pause("signal")
+    run.end("w", "CANCELLED")
+    assert run.take() is None
+    assert run.plan.finished
+    assert (run.plan.result(), run.plan.status[3]) == ("INTERRUPTED", "PENDING")
+
+
+@pytest.mark.parametrize(("counts", "result"), [(False, "SUCCESS"), (True, "FAILED")])
+def test_a_teardown_that_fails(counts: bool, result: str) -> None:
+    run = Run(SETUP, teardown(counts=counts), rules=rules())
+    for name in ("s", "w", "x"):
+        assert run.take() == name
+        run.end(name)
+    assert run.take() == "t"
+    run.end("t", "FAILED")
+    assert run.plan.result() == result
+
+
+def test_work_whose_setup_failed_does_not_run_even_by_another_rule() -> None:
+    run = Run(SETUP, teardown(), rules={**rules(), 1: "all_done", 2: "all_done"})  # type: ignore[arg-type]
+    run.take()
+    run.end("s", "FAILED")
+    assert run.take() == "w", "its own rule decides of what it waits for directly"
+    assert run.end("w") == {"w": "SUCCESS", "x": "UPSTREAM_FAILED", "t": "UPSTREAM_FAILED"}
+    assert run.plan.result() == "FAILED"
+
+
+def test_decisions_of_an_earlier_part_are_kept() -> None:
+    plan = Plan(Graph({"b": [], "x": ["b"], "y": ["b"]}), done={0: "SUCCESS"}, skips={0: {1: "branch b chose y"}})
+    assert plan.opening == [Move(1, "PENDING", "SKIPPED", 0, "branch b chose y")]
+    assert plan.take(0.0) == 2
+
+
+def test_an_extra_is_no_task() -> None:
+    run = Run({"a": []})
+    first = run.plan.add("on_start")
+    run.plan.start(first, hold=True)
+    assert run.take() == "on_start"
+    assert run.take() is None, "nothing else starts before it has ended"
+    assert run.end("on_start", "FAILED") == {"on_start": "FAILED"}
+    assert run.take() == "a"
+    after = run.plan.add("a.on_failure", exempt=True)
+    run.plan.start(after)
+    assert run.end("a") == {"a": "SUCCESS"}
+    assert not run.plan.finished
+    assert run.take() == "a.on_failure"
+    run.end("a.on_failure", "FAILED")
+    assert run.plan.finished
+    assert run.plan.result() == "SUCCESS"
+
+
+def test_a_lost_extra_is_done_again_in_a_stopped_run() -> None:
+    run = Run({"a": []})
+    run.plan.start(run.plan.add("a.on_cancel", exempt=True))
+    moves: list[Move] = []
+    run.plan.stop("cancelled", moves)
+    assert run.take() == "a.on_cancel"
+    assert run.end("a.on_cancel", "LOST") == {"a.on_cancel": "UP_FOR_RETRY"}
+    assert run.take() == "a.on_cancel"
+    run.end("a.on_cancel")
+    assert run.plan.finished

@@ -10,8 +10,7 @@ from typing import Any
 from lightflow.errors import WorkflowError
 from lightflow.parser.canonical import Tree
 from lightflow.parser.durations import seconds
-from lightflow.parser.environment import read_env_files
-from lightflow.parser.positions import Source, Unreadable, problem_at
+from lightflow.parser.positions import Key, Source, Unreadable, problem_at
 from lightflow.parser.schema import COMMON, ID_PATTERN, is_expression
 from lightflow.parser.source import parse_text, read_source
 from lightflow.parser.spec import EnvFile, Expressions, RetrySpec, Settings, TaskSpec, WorkflowSpec, digest_of
@@ -66,7 +65,7 @@ def _workflow(checked: Checked, name: str) -> WorkflowSpec:
     }
     settings = Settings(**values)
     env: dict[str, str] = root.get("env", {})
-    env_files = read_env_files(tree, ["dotenv"], root["dotenv"]) if root.get("dotenv") else ()
+    env_files = _env_files(tree, ["dotenv"], root)
     tasks = {
         task_id: _task(tree, task_id, task, path, env, settings, expressions.get(task_id), env_files)
         for task_id, task in root["tasks"].items()
@@ -104,7 +103,7 @@ def _task(
     cwd = task.get("cwd")
     timeout = task.get("timeout")
     definition = {"type": task["type"], "config": config, "depends_on": sorted(depends_on), "cwd": cwd, "env": env}
-    own_files = read_env_files(tree, ["tasks", task_id, "dotenv"], task["dotenv"]) if task.get("dotenv") else ()
+    own_files = _env_files(tree, ["tasks", task_id, "dotenv"], task)
     if env_files or own_files:
         definition["dotenv"] = [one.written for one in (*env_files, *own_files)]
     if task.get("secrets"):
@@ -134,6 +133,14 @@ def _task(
         dotenv=own_files,
         secrets=tuple(dict.fromkeys(task.get("secrets", ()))),
     )
+
+
+def _env_files(tree: Tree, path: list[Key], around: Mapping[str, Any]) -> tuple[EnvFile, ...]:
+    if not around.get("dotenv"):
+        return ()
+    from lightflow.parser.environment import read_env_files
+
+    return read_env_files(tree, path, around["dotenv"])
 
 
 def _retry(task: Mapping[str, Any], settings: Settings) -> RetrySpec:

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.spec import EnvFile, WorkflowSpec
-from liteflow.dotenv import read_dotenv
 from liteflow.errors import DotenvError, SecretError
 from liteflow.secrets import Secrets, fetch
 
@@ -71,6 +70,8 @@ def _variables(files: Sequence[EnvFile], read: dict[str, dict[str, str]], proble
 
 
 def _read(file: EnvFile, values: dict[str, str], problems: list[Problem]) -> None:
+    from liteflow.dotenv import read_dotenv  # few workflows have such files
+
     try:
         values |= read_dotenv(file.path)
     except DotenvError as error:

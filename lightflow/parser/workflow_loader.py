@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from lightflow.errors import WorkflowError
+from lightflow.parser.canonical import Tree
 from lightflow.parser.durations import seconds
-from lightflow.parser.environment import read_env_files
 from lightflow.parser.flow_schema import KEYS
-from lightflow.parser.positions import Source, Unreadable, problem_at
+from lightflow.parser.positions import Key, Source, Unreadable, problem_at
 from lightflow.parser.schema import COMMON, ID_PATTERN, is_expression
 from lightflow.parser.source import parse_text, read_source
 from lightflow.parser.spec import (
@@ -78,7 +78,7 @@ def _workflow(checked: Checked, name: str) -> WorkflowSpec:
     }
     settings = Settings(**values)
     env: dict[str, str] = root.get("env", {})
-    env_files = read_env_files(tree, ["dotenv"], root["dotenv"]) if root.get("dotenv") else ()
+    env_files = _env_files(tree, ["dotenv"], root)
     shared = _Shared(path, env, settings, env_files)
     tasks = {
         task_id: _task(checked, WorkIn(task_id, ["tasks", task_id], task), shared)
@@ -125,7 +125,7 @@ def _task(checked: Checked, work: WorkIn, shared: _Shared) -> TaskSpec:
     cwd = task.get("cwd", work.cwd)
     timeout = task.get("timeout")
     definition = {"type": task["type"], "config": config, "depends_on": sorted(depends_on), "cwd": cwd, "env": env}
-    own_files = read_env_files(tree, ["tasks", task_id, "dotenv"], task["dotenv"]) if task.get("dotenv") else ()
+    own_files = _env_files(tree, ["tasks", task_id, "dotenv"], task)
     if shared.dotenv or own_files:
         definition["dotenv"] = [one.written for one in (*shared.dotenv, *own_files)]
     if task.get("secrets"):
@@ -202,6 +202,14 @@ def _flow(checked: Checked, task_id: str, task: Mapping[str, Any], shared: _Shar
 
 def _hooks(checked: Checked, found: Iterable[WorkIn], shared: _Shared) -> dict[str, TaskSpec]:
     return {str(work.path[-1]): _task(checked, work, shared) for work in found}
+
+
+def _env_files(tree: Tree, path: list[Key], around: Mapping[str, Any]) -> tuple[EnvFile, ...]:
+    if not around.get("dotenv"):
+        return ()
+    from lightflow.parser.environment import read_env_files
+
+    return read_env_files(tree, path, around["dotenv"])
 
 
 def _retry(task: Mapping[str, Any], settings: Settings) -> RetrySpec:

@@ -97,6 +97,9 @@ class Hooks:
         if self._closed or own is None:
             return False
         self._closed = True
+        failed = self._plan.failures() if verdict == "FAILED" else []
+        if failed and reason is None:
+            reason = f"failed: {', '.join(failed[:5])}" + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
         told = Told(_AFTER.get(verdict, ""), "", -1, verdict, 0, (reason or "")[:_LONGEST_ERROR], "")
         if not self._busy:
             if self._has_told(own.get("on_exit"), verdict):

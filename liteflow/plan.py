@@ -179,7 +179,10 @@ class Plan:
         while self._retry_at and self._retry_at[0][0] <= now:
             node = heapq.heappop(self._retry_at)[1]
             if self.status[node] == "UP_FOR_RETRY":
-                self._ready.append(node)
+                if node == self._hold:
+                    self.status[node] = "QUEUED"
+                else:
+                    self._ready.append(node)
         if self._halted:
             return None
         while True:
@@ -612,6 +615,11 @@ class Plan:
         if leaves & {"FAILED", "UPSTREAM_FAILED"}:
             return "FAILED"
         return "CANCELLED" if "CANCELLED" in leaves else "SUCCESS"
+
+    def failures(self) -> list[str]:
+        """The tasks that FAILED, and whose failure counts, by name."""
+        nodes = range(len(self.graph))
+        return [self.task_ids[node] for node in nodes if self.status[node] == "FAILED" and self._matters(node)]
 
     def _leaves(self) -> list[int]:
         """Tasks that decide how the run ended: nothing waits for them but teardowns that do not count."""

@@ -61,7 +61,11 @@ def attempt_shape(attempt: AttemptRecord) -> dict[str, Any]:
 
 
 def view_shape(
-    run: RunRecord, instances: list[InstanceRecord], attempts: list[AttemptRecord], hooks: list[InstanceRecord]
+    run: RunRecord,
+    instances: list[InstanceRecord],
+    attempts: list[AttemptRecord],
+    hooks: list[InstanceRecord],
+    standing: list[str],
 ) -> dict[str, Any]:
     """A run with its tasks, and with the hooks that were triggered."""
     grouped: dict[str, list[AttemptRecord]] = {}
@@ -72,4 +76,4 @@ def view_shape(
         counts[one.status] = counts.get(one.status, 0) + 1
     tasks = [task_shape(one, grouped.get(one.task_id, [])) for one in instances]
     done = [task_shape(one, grouped.get(one.task_id, [])) for one in hooks]
-    return {**run_shape(run, counts), "tasks": tasks, "hooks": done}
+    return {**run_shape(run, counts), "tasks": tasks, "hooks": done, "standing": standing}

@@ -149,6 +149,14 @@ def _verdict(report: Report, stream: TextIO) -> str:
     return f"{said} in {duration_text(report.until - report.since)} · {counted(_counts(report.view))}{why}"
 
 
+def _standing(view: RunView) -> str | None:
+    """What an interrupted run has set up and not taken down: whoever resumes it stands on that."""
+    if not view.standing or view.run.status == "SUCCESS":
+        return None
+    names = ", ".join(view.standing[:3]) + (f" and {len(view.standing) - 3} more" if len(view.standing) > 3 else "")
+    return f"{names}: set up and not taken down"
+
+
 def _pointers(report: Report, failed: list[InstanceRecord], stream: TextIO) -> str:
     """What to type next, and where things are."""
     run, wall = report.view.run, report.until - report.since
@@ -163,6 +171,7 @@ def _pointers(report: Report, failed: list[InstanceRecord], stream: TextIO) -> s
         [
             ("work", f"{duration_text(worked)} in tasks, {worked / wall:.1f} at once" if worked > wall else None),
             ("go on", report.again if run.status != "SUCCESS" else None),
+            ("standing", _standing(report.view)),
             ("why", with_db(f"lightflow why {waiting[0].task_id}", report.db) if waiting else None),
             ("output", with_db(f"lightflow logs --task {task}", report.db)),
             ("run", f"{run.run_id} in {near_path(report.db)}"),

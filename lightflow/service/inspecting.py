@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Generic, NamedTuple, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from lightflow.engine.checkpoint import Checkpoint, find
 from liteflow import PayloadError, RunNotFound, Status
@@ -40,12 +40,15 @@ class Page(NamedTuple, Generic[_T]):
 
 
 class RunView(NamedTuple):
-    """A run with its tasks in the order of its graph, their attempts, and the hooks that were triggered."""
+    """A run with its tasks in the order of its graph, their attempts, and the hooks that were triggered. `standing` are
+    the setups that have succeeded and were not taken down.
+    """
 
     run: RunRecord
     instances: list[InstanceRecord]
     attempts: list[AttemptRecord]
     hooks: list[InstanceRecord]
+    standing: list[str]
 
 
 class Output(NamedTuple):
@@ -118,13 +121,27 @@ def status(db: str, run_id: str | None = None) -> RunView:
     with collector_paused(), History(db) as history:
         run = history.latest() if run_id is None else history.run(run_id)
         hooks = sorted(history.hooks(run.run_id), key=lambda one: (not one.dependencies, one.updated_at))
-        return RunView(run, _in_order(history, run), history.attempts(run.run_id), hooks)
+        rows = history.graph_tasks(run.graph_digest)
+        instances = _in_order(history, run, rows)
+        return RunView(run, instances, history.attempts(run.run_id), hooks, _standing(rows, instances))
 
 
-def _in_order(history: History, run: RunRecord) -> list[InstanceRecord]:
-    place = {row["id"]: number for number, row in enumerate(history.graph_tasks(run.graph_digest))}
+def _in_order(history: History, run: RunRecord, rows: list[dict[str, Any]]) -> list[InstanceRecord]:
+    place = {row["id"]: number for number, row in enumerate(rows)}
     instances = history.instances(run.run_id)
     return sorted(instances, key=lambda one: (place.get(one.task_id, len(place)), one.task_id, one.map_index))
+
+
+def _standing(rows: list[dict[str, Any]], instances: list[InstanceRecord]) -> list[str]:
+    """The setups that have succeeded and were not taken down."""
+    downs = [row for row in rows if row.get("teardown") is True]
+    if not downs:
+        return []
+    setups = {row["id"] for row in rows if row.get("setup") is True}
+    states = {one.task_id: one.status for one in instances if one.map_index < 0}
+    open_downs = [row for row in downs if states.get(row["id"]) != Status.SUCCESS]
+    wanted = dict.fromkeys(above for row in open_downs for above in row.get("depends_on", ()) if above in setups)
+    return [one for one in wanted if states.get(one) == Status.SUCCESS]
 
 
 def attempts_of(db: str, task_id: str, run_id: str | None = None, attempt: int | None = None) -> list[AttemptRecord]:

@@ -254,6 +254,37 @@ def test_a_hook_that_fails_changes_nothing(db: str) -> None:
     assert {status for status, _ in hooks(db, run.run_id).values()} == {"FAILED"}
 
 
+def test_a_hook_before_everything_may_have_retries(db: str, trail: Any) -> None:
+    """While it waits for its next attempt nothing else starts."""
+    from liteflow.tasks import hook_tasks
+
+    def begin() -> None:
+        with open(trail.path, "a", encoding="utf-8") as file:
+            file.write("begin\n")
+        assert len(trail.words()) > 1
+
+    with Dag("hooked", db) as dag:
+        dag.task(nothing, "a", on_start=notes(trail.path))
+    (hook,) = hook_tasks({"on_start": begin}).values()
+    hook.options = hook.options._replace(retries=2, retry_delay=0.05)
+    dag.hooks["on_start"] = hook
+    run = dag.run(mode="thread")
+    assert (run.status, trail.words()) == ("SUCCESS", ["begin", "begin", "a.on_start:a:PENDING:0"])
+
+
+def test_a_hook_of_the_run_is_told_what_failed(db: str, trail: Any) -> None:
+    def hook(context: Any) -> None:
+        with open(trail.path, "a", encoding="utf-8") as file:
+            file.write(context.hook.error.replace(" ", "_") + "\n")
+
+    with Dag("hooked", db, on_failure=hook) as dag:
+        dag.task(boom, "a")
+        dag.task(boom, "b", continue_on_error=True)
+        dag.task(boom, "c")
+    dag.run(mode="inline")
+    assert trail.words() == ["failed:_a,_c"]
+
+
 def test_a_hook_that_was_never_triggered_has_no_row(db: str) -> None:
     with Dag("hooked", db, on_failure=nothing) as dag:
         dag.task(nothing, "a", on_failure=nothing, on_retry=nothing, on_cancel=nothing)

@@ -358,12 +358,15 @@ def test_an_interrupted_run_stands_on_its_setup_when_it_is_resumed(folder: Path)
     with start(folder, "run", "flow.yaml") as process:
         wait_for_fifo(folder)
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=60)
+    assert "up: set up and not taken down" in said
+    assert status(folder)["standing"] == ["up"]
     assert trail(folder) == ["up", "work"], "neither teardown nor hooks"
     assert status(folder)["status"] == "INTERRUPTED"
     write(folder, AROUND.replace("echo > fifo; exec sleep 1000", "true"))
     assert lightflow(folder, "resume", "flow.yaml").returncode == 0
     assert trail(folder) == ["up", "work", "work", "down"]
+    assert status(folder)["standing"] == []
 
 
 def killed_in(folder: Path, text: str) -> None:

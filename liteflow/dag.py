@@ -14,19 +14,22 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar, Token
+from contextvars import Token
 from typing import Any, Final
 
+from liteflow import looking
 from liteflow.collector import collector_paused
 from liteflow.dagrun import DagRun
 from liteflow.database import connect
-from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound
+from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound, RunSkipped
 from liteflow.graph import Graph
 from liteflow.history import DagRecord, History
+from liteflow.limits import Concurrency, Pool, check_needs, concurrency_of, pools_of, timeout_of
 from liteflow.maintenance import delete_runs
 from liteflow.params import declared, resolve, restored
-from liteflow.retry import NEVER
-from liteflow.runner import Observer, Options, Program
+from liteflow.program import Observer, Options, Program
+from liteflow.ready import PLAIN
+from liteflow.retry import NEVER, RetryPolicy
 from liteflow.runner import run as run_program
 from liteflow.snapshot import snapshot
 from liteflow.states import Status
@@ -45,13 +48,6 @@ from liteflow.tasks import (
 from liteflow.work import Body, Ref
 
 DEFAULT_WORKERS: Final = {"thread": 4, "process": 4, "async": 1000, "inline": 1}
-
-#: While a script is only looked at, dags note themselves here and `Dag.run` stops the script (see `collecting`).
-_collector: ContextVar[list[Dag] | None] = ContextVar("liteflow_collector", default=None)
-
-
-class Collected(BaseException):
-    """Ends a script that is only being looked at when it comes to running its dag."""
 
 
 def init_schema(db_path: str = "liteflow.db") -> None:
@@ -72,6 +68,10 @@ class Dag(Building):
         description: for people.
         params: the parameters of its runs by name: plain values that are defaults, or `Param`s. Without them a run
             takes any values.
+        pools: named slots that all runs of the state file share, by name: sizes, or `Pool`s (see `limits`).
+        timeout: seconds a run may take; then what runs is ended and the run is FAILED.
+        retry: how often a run that has failed goes on by itself, as `resume` would, and after which wait.
+        concurrency: how many runs go on at once, and what becomes of one too many: a `Concurrency`, a limit, a group.
     """
 
     def __init__(
@@ -80,18 +80,25 @@ class Dag(Building):
         db_path: str = "liteflow.db",
         description: str = "",
         params: Mapping[str, Any] | None = None,
+        *,
+        pools: Mapping[str, int | Pool] | None = None,
+        timeout: float | None = None,
+        retry: RetryPolicy = NEVER,
+        concurrency: Concurrency | int | str | None = None,
     ) -> None:
         self.dag_id = check_id(dag_id, "dag id")
         self.db_path = str(db_path)
         self.description = description
         self.params = None if params is None else declared(params)
+        self.pools: Mapping[str, Pool] = pools_of(pools or {})
+        self.timeout = timeout_of(timeout)
+        self.retry = retry
+        self.concurrency = concurrency_of(concurrency)
         self.tasks: dict[str, Task] = {}
         self.source: str | None = None
         self._loaded = False
         self._tokens: list[Token[Building | None]] = []
-        collector = _collector.get()
-        if collector is not None:
-            collector.append(self)
+        looking.note(self)
 
     def __enter__(self) -> Dag:
         self._tokens.append(building.set(self))
@@ -201,7 +208,7 @@ class Dag(Building):
         bodies: dict[str, Body] = {}
         inputs, retries, rules = {}, {}, {}
         reads: dict[int, tuple[tuple[int, Ref], ...]] = {}
-        timeouts, graces, modes = {}, {}, {}
+        timeouts, graces, modes, orders = {}, {}, {}, {}
         for node, (task_id, task) in enumerate(self.tasks.items()):
             body = bodies[task_id] = task.body()
             if body.late is not None and body.late.reads:
@@ -223,6 +230,12 @@ class Dag(Building):
                 graces[node] = float(options.kill_grace)
             if options.mode is not None:
                 modes[task_id] = options.mode
+            if (order := options.order) != PLAIN:
+                orders[node] = order
+        check_needs(
+            {graph.ids[node]: order.needs for node, order in orders.items()},
+            {name: pool.slots for name, pool in self.pools.items()},
+        )
         digest, text = snapshot(self.tasks, graph, bodies)
         return Program(
             self.dag_id,
@@ -239,6 +252,8 @@ class Dag(Building):
             self.description,
             self.source or _script(),
             reads,
+            orders,
+            self.pools,
         )
 
     # -- running -------------------------------------------------------------------------------------------
@@ -256,6 +271,9 @@ class Dag(Building):
         durability: str = "process",
         observers: Sequence[Observer] = (),
         done: Mapping[str, float] | None = None,
+        timeout: float | None = None,
+        retry: RetryPolicy | None = None,
+        concurrency: Concurrency | int | str | None = None,
         raise_signals: bool = True,
         claim_children: bool = False,
     ) -> DagRun:
@@ -271,6 +289,7 @@ class Dag(Building):
             fail_fast: the first task that fails for good ends the run.
             durability: "power" survives power cuts too, at the price of a disk sync for each step.
             done: tasks to take as succeeded already, with the seconds they took; they have no value.
+            timeout, retry, concurrency: where they differ from the dag's.
             raise_signals: hand a signal that interrupted the run on to the program once the run is stored; with
                 False only the run's `signal` tells of it.
             claim_children: this program exists for the run alone, so end whatever it has started by the end of the
@@ -297,6 +316,7 @@ class Dag(Building):
                 observers=observers,
                 claim_children=claim_children,
                 done={name: seconds for name, seconds in (done or {}).items() if name in self.tasks},
+                **self._bounds(timeout, retry, concurrency),
             ),
             resume=False,
             raise_signals=raise_signals,
@@ -312,12 +332,16 @@ class Dag(Building):
         fail_fast: bool = False,
         durability: str = "process",
         observers: Sequence[Observer] = (),
+        timeout: float | None = None,
+        retry: RetryPolicy | None = None,
+        concurrency: Concurrency | int | str | None = None,
         raise_signals: bool = True,
         claim_children: bool = False,
     ) -> DagRun:
         """Go on with a run that failed, was cancelled or interrupted, or whose process died: by default the latest.
 
-        What succeeded is kept, all else runs. A run that succeeded is returned as it is.
+        What succeeded is kept, all else runs, with the whole of its time and of its tasks' retries. A run that
+        succeeded is returned as it is.
 
         Raises:
             RunNotFound: there is no such run.
@@ -346,10 +370,22 @@ class Dag(Building):
                 logical_date=before.logical_date,
                 observers=observers,
                 claim_children=claim_children,
+                **self._bounds(timeout, retry, concurrency),
             ),
             resume=True,
             raise_signals=raise_signals,
         )
+
+    def _bounds(
+        self, timeout: float | None, retry: RetryPolicy | None, concurrency: Concurrency | int | str | None
+    ) -> dict[str, Any]:
+        """The limits of a run, as options."""
+        place = self.concurrency if concurrency is None else concurrency_of(concurrency)
+        return {
+            "timeout_s": self.timeout if timeout is None else timeout_of(timeout),
+            "retry": self.retry if retry is None else retry,
+            "place": None if place is None else place._replace(group=place.group or self.dag_id),
+        }
 
     def _workers(self, wanted: object, mode: str) -> int:
         if mode not in MODES:
@@ -360,8 +396,7 @@ class Dag(Building):
         return workers
 
     def _execute(self, options: Options, *, resume: bool, raise_signals: bool) -> DagRun:
-        if _collector.get() is not None:
-            raise Collected
+        looking.stop()
         if self._loaded:
             raise DefinitionError(
                 f"dag {self.dag_id!r} was loaded from the state file, which holds no code: "
@@ -372,11 +407,13 @@ class Dag(Building):
         token = building.set(None)  # in a task, a decorated function is just a function
         try:
             result = run_program(program, options, resume=resume)
+        except RunSkipped as error:
+            return DagRun(options.db_path, options.run_id, self.dag_id, "SKIPPED", time.time(), reason=str(error))
         finally:
             building.reset(token)
         with History(options.db_path) as history:
             run = DagRun.from_record(options.db_path, history.run(options.run_id))
-        run.signal = result.signal
+        run.signal, run.timed_out = result.signal, result.timed_out
         if result.status == Status.INTERRUPTED and result.signal is not None and raise_signals:
             # The program's own handlers were not asked while the run was being stopped: now they are.
             signal.raise_signal(result.signal)
@@ -437,19 +474,6 @@ class Dag(Building):
 def new_run_id() -> str:
     """A run id that sorts by time and is unique."""
     return f"{time.strftime('%Y%m%dT%H%M%S')}-{os.urandom(4).hex()}"
-
-
-def collect(load: Callable[[], object]) -> list[Dag]:
-    """The dags that a script defines: `load` executes it, and is stopped where it would run one."""
-    found: list[Dag] = []
-    token = _collector.set(found)
-    try:
-        load()
-    except Collected:
-        pass
-    finally:
-        _collector.reset(token)
-    return found
 
 
 def _script() -> str | None:

@@ -14,8 +14,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
-from liteflow.dag import Dag, collect
+from liteflow.dag import Dag
 from liteflow.errors import LiteflowError, ScriptError
+from liteflow.looking import collect
 from liteflow.params import described
 
 TIME_LIMIT_S: Final = 30.0

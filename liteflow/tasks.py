@@ -15,6 +15,8 @@ from typing import Any, Final, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 from liteflow.errors import DefinitionError
+from liteflow.limits import MOST_PRIORITY, needs_of
+from liteflow.ready import Order
 from liteflow.retry import RetryPolicy
 from liteflow.rules import TRIGGER_RULES, TriggerRule
 from liteflow.work import Body, Call, Ref
@@ -44,7 +46,10 @@ class TaskOptions(NamedTuple):
     Seconds throughout. `retries` counts extra attempts; see `RetryPolicy` for the other retry options and
     `rules` for `trigger_rule`. `mode` overrides the run's; `kill_grace` is the time between the polite signal
     and the hard one. `retry_on` limits retries to exceptions (classes or names, bases included), `retry_on_exit_codes`
-    to exit codes of commands.
+    to exit codes of commands. `priority`: of tasks that may start, those with the higher number go first.
+    `max_parallel`: so many instances of the task at once at most. `pool` (a name or several; `pool_slots` of each) and
+    `resources` (pool: slots): the task starts when the pools of the dag have these slots free, and holds them while it
+    runs.
     """
 
     retries: int = 0
@@ -58,6 +63,11 @@ class TaskOptions(NamedTuple):
     kill_grace: float | None = None
     trigger_rule: TriggerRule = "all_success"
     mode: str | None = None
+    priority: int = 0
+    max_parallel: int | None = None
+    pool: str | Sequence[str] | None = None
+    pool_slots: int = 1
+    resources: Mapping[str, int] | Sequence[tuple[str, int]] = ()
 
     def checked(self, task_id: str) -> TaskOptions:
         """Itself, if all of it makes sense.
@@ -88,7 +98,22 @@ class TaskOptions(NamedTuple):
             raise wrong("trigger_rule", f"one of {', '.join(TRIGGER_RULES)}")
         if self.mode is not None and self.mode not in MODES:
             raise wrong("mode", f"one of {', '.join(MODES)}")
+        if type(self.priority) is not int or abs(self.priority) > MOST_PRIORITY:
+            raise wrong("priority", f"a whole number from -{MOST_PRIORITY:,} to {MOST_PRIORITY:,}")
+        if self.max_parallel is not None and (type(self.max_parallel) is not int or self.max_parallel < 1):
+            raise wrong("max_parallel", "a whole number, 1 or more, or None")
+        if self.pool is not None or self.pool_slots != 1 or self.resources != ():
+            needs_of(task_id, self.pool, self.pool_slots, self.resources)
+            if isinstance(self.resources, Mapping):  # options are compared and hashed
+                return self._replace(resources=tuple(sorted(self.resources.items())))
         return self
+
+    @property
+    def order(self) -> Order:
+        """Its place among the tasks that may start."""
+        if self.pool is None and self.resources == ():
+            return Order(self.priority, self.max_parallel)
+        return Order(self.priority, self.max_parallel, needs_of("", self.pool, self.pool_slots, self.resources))
 
     @property
     def policy(self) -> RetryPolicy:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from lightflow.engine import checkpoint
 from liteflow.errors import LiteflowError
-from liteflow.runner import Observer, Options, Program
+from liteflow.program import Observer, Options, Program
 from liteflow.states import RunStatus, TaskStatus
 
 

@@ -26,6 +26,7 @@ def build_dag(spec: WorkflowSpec, registry: Registry, db_path: str, params: Mapp
         WorkflowError: the code of a plugin cannot be imported, or an expression cannot be evaluated.
     """
     dag = Dag(spec.name, db_path, spec.description, spec.params)
+    dag.pools, dag.timeout, dag.retry, dag.concurrency = spec.limits  # checked by the parser
     dag.source = spec.path
     types = {name: registry.load(name) for name in dict.fromkeys(task.type for task in spec.tasks.values())}
     shared: dict[TaskOptions, TaskOptions] = {}  # most tasks of a large file have the same
@@ -117,4 +118,7 @@ def _options(task: TaskSpec) -> TaskOptions:
         kill_grace=task.grace_s,
         trigger_rule=task.trigger_rule,
         mode=task.mode,
+        priority=task.order.priority,
+        max_parallel=task.order.at_once,
+        resources=task.order.needs,
     )

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, TextIO
 
 from lightflow.errors import printable
 from liteflow.picture import duration_text, look_of, shorten
-from liteflow.runner import Change, Observer, Options, Program
+from liteflow.program import Change, Observer, Options, Program
 from liteflow.states import TASK_ENDED, RunStatus, TaskStatus
 
 _PAINT_EVERY_S: Final = 0.1

@@ -15,11 +15,12 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Layers from low to high: a module imports only from layers below its own, or from its own folder.
 #: An entry is a module or a folder; every module of both packages must be in one.
 LAYERS: list[set[str]] = [
-    {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.rules", "liteflow.retry"}
-    | {"liteflow.collector"},
+    {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.rules", "liteflow.retry", "liteflow.ready"}
+    | {"liteflow.collector", "liteflow.looking"},
     {
         "liteflow.digest",
         "liteflow.graph",
+        "liteflow.limits",
         "liteflow.locks",
         "liteflow.owner",
         "liteflow.params",
@@ -27,8 +28,9 @@ LAYERS: list[set[str]] = [
         "liteflow.schema",
         "liteflow.picture",
     },
-    {"liteflow.plan", "liteflow.work", "liteflow.database", "liteflow.mermaid", "liteflow.processes"},
-    {"liteflow.turn", "liteflow.outputs"},
+    {"liteflow.plan", "liteflow.work", "liteflow.database", "liteflow.mermaid", "liteflow.processes"}
+    | {"liteflow.pace", "liteflow.slots"},
+    {"liteflow.turn", "liteflow.outputs", "liteflow.program"},
     {"liteflow.store", "liteflow.maintenance", "liteflow.history", "liteflow.page"},
     {"liteflow.context", "liteflow.drawing"},
     {"liteflow.executors"},

@@ -143,7 +143,7 @@ class Slots:
         others = self._others(pool)
         first = others[0][0] if others else "?"
         if place.on_conflict == "skip":
-            raise RunSkipped(f"skipped: run {first} is at work in group {group!r}")
+            raise RunSkipped(f"run {first} is at work in group {group!r}")
         if place.on_conflict == "fail":
             raise GroupBusy(f"run {first} is at work in group {group!r}, and on_conflict is fail: nothing was run")
         if place.on_conflict == "cancel":

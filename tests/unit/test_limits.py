@@ -43,7 +43,7 @@ def test_options_that_make_no_sense_name_the_task(options: dict[str, Any], words
         (
             {"gpu": 1},
             {"pool": "gpu", "pool_slots": 2},
-            "needs 2 slots of pool 'gpu', which has 1: it could never start",
+            "needs 2 slots of pool 'gpu', which has 1: it could",
         ),
     ],
 )

@@ -65,7 +65,7 @@ def test_tasks_with_needs_are_given_out_one_at_a_time() -> None:
     for node in range(5):
         ready.push(node)
     assert drain(ready) == [0, 2, 4]  # one of each kind of need asks
-    assert ready.needs(2) == both and ready.needs(4) == ()
+    assert [ready.needs(2), ready.needs(4)] == [both, ()]
     ready.admitted(0)
     assert drain(ready) == [1]
     ready.put_back(1)  # refused
@@ -102,7 +102,7 @@ def test_whatever_happens_nothing_is_lost_or_given_out_twice() -> None:
                 ready.push(waiting.pop())
             node = ready.pop()
             if node is not None:
-                assert node not in out and node not in done
+                assert node not in out | done
                 order = orders[owner[node]]
                 same = [one for one in out if owner[one] == owner[node]]
                 assert order.at_once is None or len(same) < order.at_once

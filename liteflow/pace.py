@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from math import inf
 
-from liteflow.picture import duration_text
-
 
 class Pace:
     """The time of one run.
@@ -39,6 +37,8 @@ class Pace:
         if now < self._deadline:
             self.open, self.due = True, self._deadline
             return False
+        from liteflow.picture import duration_text  # for this rare sentence alone
+
         self.due = inf
         self.timed_out = f"timed out after {duration_text(self._timeout_s)}"
         return True

@@ -471,7 +471,8 @@ def test_a_run_that_rests_can_be_ended(folder: Folder, how: str) -> None:
 def test_dry_run_tells_of_limits_of_files_and_scripts(folder: Folder) -> None:
     yaml = folder.write(
         "flow.yaml",
-        "workflow_name: flow\npools: {gpu: 2}\ntimeout: 1m\nretry: {max: 1}\nconcurrency: {limit: 3, on_conflict: skip}\n"
+        "workflow_name: flow\npools: {gpu: 2}\ntimeout: 1m\nretry: {max: 1}\n"
+        "concurrency: {limit: 3, on_conflict: skip}\n"
         "tasks: {a: {run: 'true', pool: gpu, priority: 4, max_parallel: 2}}\n",
     )
     script = folder.write(
@@ -490,6 +491,6 @@ def test_dry_run_tells_of_limits_of_files_and_scripts(folder: Folder) -> None:
         assert (task["priority"], task["max_parallel"], task["resources"]) == (4, 2, {"gpu": 1})
         words = folder("run", file, "--dry-run").stdout
         assert "pools: gpu 2" in words
-        assert "the run: timeout 60.0 s, tried again up to 1 time if it fails" in words
+        assert "the run: timeout 1 min 00 s, tried again up to 1 time if it fails" in words
         assert "at most 3 runs of group flow at once, else skip" in words
         assert "priority 4, at most 2 at once, 1 gpu" in words

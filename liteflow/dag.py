@@ -19,33 +19,22 @@ from typing import Any, Final
 
 from liteflow import looking
 from liteflow.collector import collector_paused
+from liteflow.compiling import compiled
 from liteflow.dagrun import DagRun
 from liteflow.database import connect
 from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound, RunSkipped
 from liteflow.graph import Graph
 from liteflow.history import DagRecord, History
-from liteflow.limits import Concurrency, Pool, check_needs, concurrency_of, pools_of, timeout_of
+from liteflow.limits import Concurrency, Pool, concurrency_of, pools_of, timeout_of
 from liteflow.maintenance import delete_runs
+from liteflow.options import MODES, NO_OPTIONS, OPTION_NAMES, TaskOptions, check_id, make_options
 from liteflow.params import declared, resolve, restored
 from liteflow.program import Observer, Options, Program
-from liteflow.ready import PLAIN
 from liteflow.retry import NEVER, RetryPolicy
 from liteflow.runner import run as run_program
-from liteflow.snapshot import snapshot
 from liteflow.states import Status
-from liteflow.tasks import (
-    MODES,
-    NO_OPTIONS,
-    OPTION_NAMES,
-    Building,
-    Task,
-    TaskFunction,
-    TaskOptions,
-    building,
-    check_id,
-    make_options,
-)
-from liteflow.work import Body, Ref
+from liteflow.tasks import Building, Partial, Task, TaskFunction, building, mapped
+from liteflow.work import KEYWORDS
 
 DEFAULT_WORKERS: Final = {"thread": 4, "process": 4, "async": 1000, "inline": 1}
 
@@ -125,19 +114,23 @@ class Dag(Building):
         """
         if func is None:
             return lambda function: self.task(function, task_id, **kwargs)
-        base = NO_OPTIONS
-        if isinstance(func, TaskFunction):
-            base, task_id, func = func.options, task_id if task_id is not None else func.task_id, func.func
-        if not callable(func):
-            raise DefinitionError(f"{func!r} cannot be called; dag.task() takes a function")
-        name = task_id if task_id is not None else str(getattr(func, "__name__", ""))
-        if name == "<lambda>" or not name:
-            raise DefinitionError(f"{func!r} has no name of its own; give it one: dag.task(func, task_id='…')")
-        options = {key: kwargs.pop(key) for key in list(kwargs) if key in OPTION_NAMES}
-        return self._add(func, name, make_options(options, name, base), kwargs)
+        return self._add(*_named(func, task_id, kwargs), kwargs)
+
+    def partial(self, func: Callable[..., Any], task_id: str | None = None, **kwargs: Any) -> Partial:
+        """A task that is mapped over a list: `dag.partial(load, day=today, retries=2).expand(file=files)`.
+
+        Takes what `task` takes; nothing is added before `expand` or `expand_kwargs` is called on it.
+        """
+        named = _named(func, task_id, kwargs)
+        return Partial(lambda lists: self._add(*named, kwargs, lists))
 
     def add_call(
-        self, func: Callable[..., Any], task_id: str | None, options: TaskOptions, arguments: Mapping[str, Any]
+        self,
+        func: Callable[..., Any],
+        task_id: str | None,
+        options: TaskOptions,
+        arguments: Mapping[str, Any],
+        lists: Mapping[str, Any] | None = None,
     ) -> Task:
         """Add a call of a decorated function; a second call of the same one becomes `name__1`, and so on."""
         name = base = task_id or func.__name__
@@ -145,12 +138,23 @@ class Dag(Building):
         while name in self.tasks:
             number += 1
             name = f"{base}__{number}"
-        return self._add(func, name, options, arguments)
+        return self._add(func, name, options, arguments, lists)
 
-    def _add(self, func: Callable[..., Any], name: str, options: TaskOptions, arguments: Mapping[str, Any]) -> Task:
-        task = Task(name, func, bound_args=arguments, options=options)
+    def _add(
+        self,
+        func: Callable[..., Any],
+        name: str,
+        options: TaskOptions,
+        arguments: Mapping[str, Any],
+        lists: Mapping[str, Any] | None = None,
+    ) -> Task:
+        expansion = None
+        if lists is not None:
+            expansion, arguments = mapped(lists, arguments, options.map_key, name)
+        task = Task(name, func, bound_args=arguments, options=options, expansion=expansion)
         parameters = task.parameters
-        unknown = [key for key in arguments if key not in parameters.names] if not parameters.any_name else []
+        given = [key for key in arguments if key != KEYWORDS]
+        unknown = [key for key in given if key not in parameters.names] if not parameters.any_name else []
         if unknown:
             import difflib
 
@@ -178,9 +182,11 @@ class Dag(Building):
         if not parameters.names:
             return parameters.required
         for name in parameters.names:
-            given = name in task.bound_args or name in task.arg_dependencies
+            given = name in task.bound_args or name in task.arg_dependencies or KEYWORDS in task.bound_args
             if not given and name in self.tasks and name != task.task_id:
                 task.bind(name, self.tasks[name])
+        if KEYWORDS in task.bound_args:
+            return frozenset()  # which arguments the rows give is known when they are
         return parameters.required - task.bound_args.keys() - task.arg_dependencies.keys()
 
     def graph(self) -> Graph:
@@ -204,57 +210,8 @@ class Dag(Building):
         Raises:
             DefinitionError: see `graph`.
         """
-        graph = self.graph()
-        bodies: dict[str, Body] = {}
-        inputs, retries, rules = {}, {}, {}
-        reads: dict[int, tuple[tuple[int, Ref], ...]] = {}
-        timeouts, graces, modes, orders = {}, {}, {}, {}
-        for node, (task_id, task) in enumerate(self.tasks.items()):
-            body = bodies[task_id] = task.body()
-            if body.late is not None and body.late.reads:
-                reads[node] = tuple((graph.index[ref.task_id], ref) for ref in body.late.reads)
-            wanted = task.inputs()
-            if wanted:
-                inputs[node] = tuple(graph.index[ref.task_id] for ref in wanted if ref.key == "return_value")
-                others = [ref for ref in wanted if ref.key != "return_value"]
-                if others:
-                    reads[node] = (*reads.get(node, ()), *[(graph.index[ref.task_id], ref) for ref in others])
-            options = task.options
-            if options.retries and (policy := options.policy) != NEVER:
-                retries[node] = policy
-            if options.trigger_rule != "all_success":
-                rules[node] = options.trigger_rule
-            if options.timeout is not None:
-                timeouts[node] = float(options.timeout)
-            if options.kill_grace is not None:
-                graces[node] = float(options.kill_grace)
-            if options.mode is not None:
-                modes[task_id] = options.mode
-            if (order := options.order) != PLAIN:
-                orders[node] = order
-        check_needs(
-            {graph.ids[node]: order.needs for node, order in orders.items()},
-            {name: pool.slots for name, pool in self.pools.items()},
-        )
-        digest, text = snapshot(self.tasks, graph, bodies)
-        return Program(
-            self.dag_id,
-            graph,
-            bodies,
-            inputs,
-            retries,
-            rules,
-            timeouts,
-            graces,
-            modes,
-            digest,
-            text,
-            self.description,
-            self.source or _script(),
-            reads,
-            orders,
-            self.pools,
-        )
+        source = self.source or _script()
+        return compiled(self.dag_id, self.description, source, self.tasks, self.graph(), self.pools)
 
     # -- running -------------------------------------------------------------------------------------------
 
@@ -469,6 +426,22 @@ class Dag(Building):
                 DagRun.from_record(os.path.realpath(self.db_path), one)
                 for one in history.runs(self.dag_id, limit=limit)
             ]
+
+
+def _named(
+    func: Callable[..., Any], task_id: str | None, kwargs: dict[str, Any]
+) -> tuple[Callable[..., Any], str, TaskOptions]:
+    """A function with its task id and the options among the keywords, which are taken from them."""
+    base = NO_OPTIONS
+    if isinstance(func, TaskFunction):
+        base, task_id, func = func.options, task_id if task_id is not None else func.task_id, func.func
+    if not callable(func):
+        raise DefinitionError(f"{func!r} cannot be called; dag.task() takes a function")
+    name = task_id if task_id is not None else str(getattr(func, "__name__", ""))
+    if name == "<lambda>" or not name:
+        raise DefinitionError(f"{func!r} has no name of its own; give it one: dag.task(func, task_id='…')")
+    options = {key: kwargs.pop(key) for key in list(kwargs) if key in OPTION_NAMES}
+    return func, name, make_options(options, name, base)
 
 
 def new_run_id() -> str:

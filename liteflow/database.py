@@ -15,7 +15,7 @@ from typing import Final
 
 from liteflow.errors import CorruptDatabase, LiteflowError, NotOurs, ResourceError, RunNotFound, StoreError
 from liteflow.locks import LockFile
-from liteflow.schema import check_schema, migrate, new_file, quote_path, use_wal
+from liteflow.schema import check_schema, migrate, new_file, quote_path, read_as_newest, use_wal
 
 # A NULL is bound a fifth of a task's writes sooner when `sqlite3` need not find out each time that None knows no
 # adapter (docs/adr/0015). It stays what it is, for every connection of this process.
@@ -118,6 +118,8 @@ def connect_read_only(path: str) -> sqlite3.Connection:
                 version = check_schema(connection, path)
             if version == 0:
                 raise RunNotFound(f"{path}: holds no runs; run a workflow first, or name another file with --db")
+            read_as_newest(connection, version)
+            connection.execute("PRAGMA query_only=ON")
         except BaseException:
             connection.close()
             raise
@@ -136,7 +138,6 @@ def _roll_back(path: str) -> None:
 def _open_uri(uri: str) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
     _settings(connection)
-    connection.execute("PRAGMA query_only=ON")
     return connection
 
 

@@ -56,6 +56,7 @@ class InstanceRecord(NamedTuple):
     started_at: float | None
     ended_at: float | None
     updated_at: float
+    map_key: str | None = None  # what people can tell an instance of a mapped task by
 
 
 class AttemptRecord(NamedTuple):
@@ -142,6 +143,7 @@ _RUN_KINDS = (
 )  # fmt: skip
 _INSTANCE_KINDS = (
     _TEXT, _INT, _TEXT, _TEXT, _REAL_OR_NOT, _INT, _TEXT_OR_NOT, _TEXT_OR_NOT, _REAL_OR_NOT, _REAL_OR_NOT, _REAL,
+    _TEXT_OR_NOT,
 )  # fmt: skip
 _ATTEMPT_KINDS = (
     _TEXT, _INT, _INT, _TEXT, _REAL, _REAL_OR_NOT, _INT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT,
@@ -163,7 +165,7 @@ _RUN = (
 )
 _INSTANCE = (
     "SELECT task_id, map_index, status, dependencies, timeout, try_number, error_log, reason, started_at, ended_at, "
-    "updated_at FROM liteflow_task_instances WHERE run_id=? "
+    "updated_at, map_key FROM liteflow_task_instances WHERE run_id=? "
 )
 
 
@@ -308,7 +310,8 @@ class History:
             "SELECT task_id, map_index, attempt, status, started_at, ended_at, exit_code, error, log_path "
             f"FROM liteflow_attempts WHERE {where} UNION ALL "
             "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path "
-            f"FROM liteflow_task_instances WHERE {where} AND status='RUNNING' ORDER BY 1, 2, 3",
+            f"FROM liteflow_task_instances WHERE {where} AND status='RUNNING' AND try_number > 0 "
+            "ORDER BY 1, 2, 3",
             parameters * 2,
             _ATTEMPT_KINDS,
         )

@@ -4,7 +4,8 @@
 only by a worker that consumes it, never by a viewer: decoding a pickle runs code.
 
 Encodings: `json` is plain JSON text that SQL can read; `tagged` is JSON in which `{"$type": name, "value": …}`
-stands for a type JSON lacks; `pickle` is bytes.
+stands for a type JSON lacks; `pickle` is bytes. `list` is never stored: it is several stored values, in order, on their
+way to a task that takes them as one.
 """
 
 from __future__ import annotations
@@ -18,17 +19,20 @@ from typing import Any, Literal, NamedTuple
 
 from liteflow.errors import PayloadError, StoreError
 
-Encoding = Literal["json", "tagged", "pickle"]
+Encoding = Literal["json", "tagged", "pickle", "list"]
 
 #: Above this many bytes a value goes to a file of its own.
 SPILL_BYTES = 10 * 1024 * 1024
 
 
 class Payload(NamedTuple):
-    """An encoded value. Exactly one of `data` and `file` is set; `size` and `sha256` are of the encoded bytes."""
+    """An encoded value. Exactly one of `data` and `file` is set; `size` and `sha256` are of the encoded bytes.
+
+    Of a `list`, `data` is the fields of each payload.
+    """
 
     encoding: Encoding
-    data: str | bytes | None
+    data: str | bytes | tuple[tuple[Any, ...], ...] | None
     size: int
     file: str | None = None  # absolute path
     sha256: str | None = None  # set when `file` is
@@ -217,7 +221,10 @@ def decode(payload: Payload) -> Any:
     Raises:
         PayloadError: its file is missing or altered, or the bytes do not decode.
     """
+    if payload.encoding == "list":
+        return [decode(one) for one in parts(payload)]
     data = payload.data if payload.file is None else _read_file(payload)
+    assert not isinstance(data, tuple)
     try:
         if payload.encoding == "json" and type(data) is str:
             try:
@@ -237,6 +244,24 @@ def decode(payload: Payload) -> Any:
         raise
     except Exception as error:  # noqa: BLE001 - unpickling runs the user's code
         raise PayloadError(f"a stored value does not decode ({type(error).__name__}: {error})") from None
+
+
+def together(payloads: Sequence[Payload]) -> Payload:
+    """Several values as one: a list of them."""
+    return Payload("list", tuple(map(tuple, payloads)), sum(one.size for one in payloads))
+
+
+def parts(payload: Payload) -> list[Payload]:
+    """The values of which a `list` consists."""
+    assert isinstance(payload.data, tuple)
+    return [Payload._make(one) for one in payload.data]
+
+
+def is_pickled(payload: Payload) -> bool:
+    """Would decoding it run code?"""
+    if payload.encoding == "list":
+        return any(is_pickled(one) for one in parts(payload))
+    return payload.encoding == "pickle"
 
 
 def _read_file(payload: Payload) -> bytes:

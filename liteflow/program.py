@@ -11,7 +11,7 @@ from liteflow.ready import Order
 from liteflow.retry import NEVER, RetryPolicy
 from liteflow.rules import TriggerRule
 from liteflow.states import RunStatus, TaskStatus
-from liteflow.work import Body, Outcome, Ref
+from liteflow.work import Body, Expansion, Outcome, Ref
 
 
 class Program(NamedTuple):
@@ -31,6 +31,8 @@ class Program(NamedTuple):
     description: str = ""
     source: str | None = None
     reads: Mapping[int, Sequence[tuple[int, Ref]]] = {}  # the other values of upstreams that a task takes
+    expansions: Mapping[int, Expansion] = {}  # what tasks are mapped over
+    fail_fast: Mapping[int, bool] = {}  # of those: does the first instance that fails end the others?
     orders: Mapping[int, Order] = {}  # priorities and limits, where a task has some
     pools: Mapping[str, Pool] = {}
 

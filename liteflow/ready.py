@@ -109,6 +109,12 @@ class Ready:
         if not order.needs:
             self._open((owner, ()))
 
+    def drop(self, node: int) -> None:
+        """The task was given out, and has been cancelled meanwhile."""
+        self.ended(node)
+        if self.needs(node):
+            self.admitted(node)
+
     def reopen(self) -> None:
         """Slots may have become free: those that need some may ask again."""
         for key in list(self._shut):

@@ -9,32 +9,31 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from types import FrameType
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
-from liteflow.errors import OwnerDied
+from liteflow.errors import InputError, OwnerDied
 from liteflow.executors import Executor, open_executor
+from liteflow.inputs import Inputs
 from liteflow.locks import LockFile
 from liteflow.outputs import make_folder, outputs_dir, remove_folder
 from liteflow.pace import Pace
-from liteflow.payload import Payload, spill_dir
+from liteflow.payload import spill_dir
 from liteflow.plan import Move, Plan
 from liteflow.processes.tree import sweep_session
 from liteflow.program import Change, Options, Program
+from liteflow.signals import handled
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.store import Bounds, Kept, NewInstance, NewRun, Store
 from liteflow.turn import NOT_BEGUN, Intent
-from liteflow.work import ErrorInfo, Outcome, RunInfo, Work, input_name
+from liteflow.work import ErrorInfo, Outcome, RunInfo, Work
 
 _TICK_S: Final = 0.25  # how soon a request of another process is seen
-_CACHED_VALUE_BYTES: Final = 65536  # larger values are read again from the store by each consumer
 _SWEEP_S: Final = 25.0  # how long a dead owner's guardian may take to end what it had started
 _NO_ERROR: Final = ErrorInfo("")
-_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Result(NamedTuple):
@@ -82,10 +81,10 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
         stack.callback(executor.close, 0.0)
         store = Store(options.db_path, locks, options.durability)
         stack.callback(store.close)
-        loop = _Loop(program, options, store, executor, outputs)
+        loop = _Loop(program, options, store, executor, info)
         loop.own(resume)
         try:
-            with _signals(loop):
+            with handled(loop.on_signal):
                 return loop.run()
         except BaseException:
             executor.close(0.0)  # now that nobody writes there any more
@@ -94,18 +93,17 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
 
 
 class _Loop:
-    def __init__(self, program: Program, options: Options, store: Store, executor: Executor, outputs: str) -> None:
+    def __init__(self, program: Program, options: Options, store: Store, executor: Executor, info: RunInfo) -> None:
         self._program = program
         self._ids = program.graph.ids
         self._options = options
-        self._outputs_dir = outputs
+        self._info = info
+        self._outputs_dir = info.outputs_dir or ""
         self._store = store
         self._executor = executor
         self._observers = list(options.observers)
         self._changes: list[Change] = []
-        self._values: dict[int, Payload] = {}
-        self._readers: dict[int, int] = {}  # how many tasks have still to read a task's value
-        self._logs: dict[int, str | None] = {}  # of running attempts
+        self._kept: Mapping[str, Mapping[int, Kept]] = {}  # of a resumed run: instances of mapped tasks, by index
         self._ending: set[int] = set()  # running tasks that were told to stop
         self._signals: list[int] = []
         self._seen_signals = 0
@@ -128,7 +126,7 @@ class _Loop:
         bounds = Bounds(program.pools, needs, options.place)
         if resume:
             snapshot = (program.digest, program.snapshot)
-            kept, before = self._claim(instances, snapshot, bounds)
+            kept, self._kept, before = self._claim(instances, snapshot, bounds)
             if before is not None:
                 # Had the last owner and its guardian been killed at the same instant, its tasks might still be alive.
                 sweep_session(before)
@@ -170,11 +168,6 @@ class _Loop:
             attempts[node] = tries
             if status in ("SUCCESS", "SKIPPED"):
                 done[node] = "SUCCESS" if status == "SUCCESS" else "SKIPPED"
-        self._values.clear()
-        self._readers.clear()
-        for upstreams in program.inputs.values():
-            for above in upstreams:
-                self._readers[above] = self._readers.get(above, 0) + 1
         self.plan = Plan(
             graph,
             retries=program.retries,
@@ -184,13 +177,21 @@ class _Loop:
             orders=program.orders,
             fail_fast=options.fail_fast,
             seed=options.run_id,
+            mapped=program.fail_fast,
+            instances={
+                graph.index[task_id]: [cast(TaskStatus, one.status) for _, one in sorted(indexes.items())]
+                for task_id, indexes in self._kept.items()
+                if graph.index.get(task_id) in done
+            },
         )
+        self._ids, self._indexes = self.plan.task_ids, self.plan.map_indexes
+        self._inputs = Inputs(program, self.plan, self._store, self._info)
         self._tell("run_began", program, options, done)
         self._store_moves(self.plan.opening, time.time())
 
     def _claim(
         self, instances: Iterable[NewInstance], snapshot: tuple[str, str], bounds: Bounds
-    ) -> tuple[dict[str, Kept], int | None]:
+    ) -> tuple[dict[str, Kept], dict[str, dict[int, Kept]], int | None]:
         """Take the run over; where its owner is dead and its guardian still at the killing, wait for that."""
         give_up = time.monotonic() + _SWEEP_S
         while True:
@@ -221,12 +222,15 @@ class _Loop:
                 self._publish()
             for node, log_path in starting:  # 3. only now they start, with what is stored of their upstreams
                 executor.submit(self._work(node, log_path))
+            asking = plan.asking()
+            for node in asking:
+                self._expand(node)
             if over:
                 timed_out = self._pace.timed_out is not None
                 result = Result(plan.result(), plan.stopped, self._signals[0] if self._signals else None, timed_out)
                 self._tell("run_ended", result.status, result.reason)
                 return result
-            for outcome in executor.wait(self._patience()):  # 4. reap what has finished
+            for outcome in executor.wait(0.0 if asking else self._patience()):  # 4. reap what has finished
                 self._finish(outcome)
             self._tick()  # 5. signals, requests
 
@@ -236,22 +240,22 @@ class _Loop:
         if not self._pace.open:
             return starting
         now, wall = time.monotonic(), time.time()
-        orders = self._program.orders
+        ordered = bool(self._program.orders)
         room = self._options.max_workers + self._ahead() - len(plan.running)
         for _ in range(room):
             node = plan.take(now)
             if node is None:
                 break
-            task_id, attempt = self._ids[node], plan.attempts[node]
-            log_path = self._log_path(task_id, attempt, wall)
+            task_id, index, attempt = self._ids[node], self._indexes[node], plan.attempts[node]
+            log_path = self._log_path(task_id, index, wall)
             previous = self._before(node)
-            if node in orders and orders[node].needs:
-                self._turn.asked.append(Intent(task_id, -1, orders[node].needs, attempt, previous, log_path, wall))
+            if ordered and (needs := plan.ready.needs(node)):
+                self._turn.asked.append(Intent(task_id, index, needs, attempt, previous, log_path, wall))
                 self._asking.append((node, log_path))
                 continue
-            self._turn.began(task_id, -1, attempt, previous, log_path, wall)
+            self._turn.began(task_id, index, attempt, previous, log_path, wall)
             if self._observers:
-                self._changes.append(Change(task_id, -1, attempt, previous, "RUNNING", None, wall, log_path))
+                self._changes.append(Change(task_id, index, attempt, previous, "RUNNING", None, wall, log_path))
             starting.append((node, log_path))
         return starting
 
@@ -267,15 +271,13 @@ class _Loop:
             plan.ready.admitted(node)
             starting.append((node, log_path))
             if self._observers:
-                change = Change(
-                    self._ids[node], -1, plan.attempts[node], self._before(node), "RUNNING", None, time.time(), log_path
-                )
-                self._changes.append(change)
+                where = (self._ids[node], self._indexes[node], plan.attempts[node])
+                self._changes.append(Change(*where, self._before(node), "RUNNING", None, time.time(), log_path))
         return starting
 
     def _free(self, node: int) -> None:
         """The task gives back the slots it holds; whoever waits for some may ask again."""
-        self._turn.freed.append((self._ids[node], -1))
+        self._turn.freed.append((self._ids[node], self._indexes[node]))
         self.plan.ready.reopen()
 
     def _try_again(self) -> bool:
@@ -290,7 +292,7 @@ class _Loop:
             self._publish()
         wait = policy.wait_s(used, self._options.run_id)
         reason = f"it failed; try {used + 1} of {policy.retries + 1} begins in {wait:.3g} s"
-        kept = self._store.try_again(reason)
+        kept, self._kept = self._store.try_again(reason)
         self._tell("waiting", reason)
         self._told_stopping = False
         self._pace.rest(time.monotonic(), wait)
@@ -306,33 +308,46 @@ class _Loop:
         return 0 if self._options.fail_fast else self._executor.ahead
 
     def _work(self, node: int, log_path: str | None) -> Work:
-        program, ids = self._program, self._ids
-        upstreams = program.inputs.get(node)
-        inputs = {ids[above]: self._value(above) for above in upstreams} if upstreams else None
-        for above, ref in program.reads.get(node, ()):
-            payload = self._store.value(ids[above], key=ref.key)
-            if payload is not None:
-                inputs = {**(inputs or {}), input_name(ref): payload}
+        program, index = self._program, self._indexes[node]
+        task = node if index < 0 else self.plan.owner(node)
         return Work(
             node,
-            ids[node],
-            -1,
+            self._ids[node],
+            index,
             self.plan.attempts[node],
-            inputs,
-            program.timeouts.get(node),
-            program.graces.get(node, self._options.grace_s),
+            self._inputs.of(node),
+            program.timeouts.get(task),
+            program.graces.get(task, self._options.grace_s),
             log_path,
         )
 
+    def _expand(self, node: int) -> None:
+        """A mapped task may start: its list is read and becomes instances."""
+        plan, task_id, now = self.plan, self._ids[node], time.time()
+        try:
+            rows = self._inputs.rows(node)
+        except InputError as error:
+            self._store_moves(plan.refuse(node, str(error)), now)
+            return
+        kept = self._kept.get(task_id, {})
+        self._turn.unfolded(task_id, [row.label for row in rows], self._program.timeouts.get(node), now)
+        before = {
+            index: (cast(TaskStatus, one.status), one.attempts) for index, one in kept.items() if index < len(rows)
+        }
+        for index in kept.keys() - before.keys():
+            if kept[index].status == "PENDING":
+                gone = "the list that its task is mapped over has become shorter"
+                self._turn.moved(task_id, index, kept[index].attempts, "PENDING", "SKIPPED", gone, now)
+        self._store_moves(plan.expand(node, len(rows), before), now)
+
     def _finish(self, outcome: Outcome) -> None:
-        node, value, plan, inputs = outcome.node, outcome.value, self.plan, self._program.inputs
+        node, plan = outcome.node, self.plan
         error = outcome.error or _NO_ERROR
         self._ending.discard(node)
-        if node in self._program.orders and self._program.orders[node].needs:
+        if self._program.orders and plan.ready.needs(node):
             self._free(node)
-        self._turn.ended(self._ids[node], -1, outcome)
-        if value is not None and node in self._readers and value.size <= _CACHED_VALUE_BYTES:
-            self._values[node] = value
+        self._turn.ended(self._ids[node], self._indexes[node], outcome)
+        self._inputs.keep(outcome)
         moves = plan.finish(
             node,
             outcome.verdict,
@@ -342,11 +357,9 @@ class _Loop:
             exit_code=outcome.exit_code,
         )
         self._store_moves(moves, outcome.ended_at, outcome)
-        if node in inputs and plan.status[node] != "UP_FOR_RETRY":
-            for above in inputs[node]:
-                self._readers[above] -= 1
-                if not self._readers[above]:
-                    self._values.pop(above, None)
+        self._inputs.release(moves)
+        while plan.doomed:
+            self._end(plan.doomed.pop(), None)
         if plan.stopped is not None:
             self._end_running(None)
 
@@ -355,10 +368,11 @@ class _Loop:
         for node, before, status, attempt, reason in moves:
             previous: TaskStatus = "PENDING" if before == "QUEUED" else before  # QUEUED is the plan's own, not stored
             ended = outcome if outcome is not None and node == outcome.node else None
-            self._turn.moved(self._ids[node], -1, attempt, previous, status, reason, now, ended)
+            task_id, index = self._ids[node], self._indexes[node]
+            self._turn.moved(task_id, index, attempt, previous, status, reason, now, ended)
             if self._observers:
                 path = None if ended is None else ended.log_path
-                self._changes.append(Change(self._ids[node], -1, attempt, previous, status, reason, now, path, ended))
+                self._changes.append(Change(task_id, index, attempt, previous, status, reason, now, path, ended))
 
     def _patience(self) -> float:
         if self._granted:
@@ -425,12 +439,14 @@ class _Loop:
         """Attempts that stood in line have not begun after all: what runs before them has turned out to be long."""
         now = time.time()
         for node in reversed(nodes):
-            task_id, attempt = self._ids[node], self.plan.attempts[node]
+            task_id, index, attempt = self._ids[node], self._indexes[node], self.plan.attempts[node]
             self.plan.put_back(node)
+            if self._program.orders and self.plan.ready.needs(node):
+                self._free(node)
             status = self._before(node)
-            self._turn.put_back(task_id, -1, attempt, status, now)
+            self._turn.put_back(task_id, index, attempt, status, now)
             if self._observers:
-                self._changes.append(Change(task_id, -1, attempt, "RUNNING", status, NOT_BEGUN, now))
+                self._changes.append(Change(task_id, index, attempt, "RUNNING", status, NOT_BEGUN, now))
 
     def _end_running(self, grace_s: float | None) -> None:
         """Tell running tasks to stop: each after its own grace, or all after `grace_s`."""
@@ -438,24 +454,24 @@ class _Loop:
             self._told_stopping = True
             self._tell("stopping", self.plan.stopped)
         for node in self.plan.running:
-            if grace_s is not None or node not in self._ending:
-                self._ending.add(node)
-                own = self._program.graces.get(node, self._options.grace_s)
-                self._executor.cancel(node, own if grace_s is None else grace_s)
+            self._end(node, grace_s)
+
+    def _end(self, node: int, grace_s: float | None) -> None:
+        """Tell a running task to stop, once; or again, when it has less time than it was given."""
+        if grace_s is not None or node not in self._ending:
+            self._ending.add(node)
+            own = self._program.graces.get(self.plan.owner(node), self._options.grace_s)
+            self._executor.cancel(node, own if grace_s is None else grace_s)
 
     # -- small things --------------------------------------------------------------------------------------
 
-    def _value(self, node: int) -> Payload:
-        """What a task returned, encoded; a task that returned None has stored nothing."""
-        payload = self._values.get(node) or self._store.value(self._ids[node])
-        return payload if payload is not None else Payload("json", "null", 4)
-
-    def _log_path(self, task_id: str, attempt: int, now: float) -> str | None:
+    def _log_path(self, task_id: str, index: int, now: float) -> str | None:
         if self._options.log_dir is None:
             return None
         if int(now) != self._stamp[0]:  # made once a second: it takes longer than all else here
             self._stamp = int(now), time.strftime("%Y%m%d_%H%M%S", time.localtime(now))
-        name = f"task_{task_id}_{self._stamp[1]}_{int(now % 1 * 1e6):06d}.log"
+        which = task_id if index < 0 else f"{task_id}.{index}"
+        name = f"task_{which}_{self._stamp[1]}_{int(now % 1 * 1e6):06d}.log"
         return os.path.join(self._options.log_dir, name)
 
     def _publish(self) -> None:
@@ -474,20 +490,3 @@ class _Loop:
                 log.warning("%s failed and is told nothing more: %s", type(observer).__name__, error)
                 log.debug("this is how it failed", exc_info=True)
                 self._observers.remove(observer)
-
-
-@contextlib.contextmanager
-def _signals(loop: _Loop) -> Iterator[None]:
-    """Let the loop handle the signals that stop a program. Only a main thread may; others leave them alone."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {}
-    for number in _STOP_SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup has its reasons
-            before[number] = signal.signal(number, loop.on_signal)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

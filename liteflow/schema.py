@@ -153,9 +153,19 @@ CREATE TABLE liteflow_slots (                -- who holds some, or waits; of no 
   passed      INTEGER NOT NULL DEFAULT 0,    -- how many have gone before it meanwhile
   PRIMARY KEY (run_no, task_id, map_index, pool)
 ) STRICT, WITHOUT ROWID;
+
+ALTER TABLE liteflow_task_instances ADD COLUMN map_key TEXT; -- what people can tell an instance of a mapped task by
+"""
+
+#: What makes a file of version 1 read like one of version 2, for who may not change it.
+_V1_AS_V2: Final = """
+CREATE TEMP VIEW liteflow_task_instances AS SELECT *, NULL AS map_key FROM main.liteflow_task_instances;
+CREATE TEMP TABLE liteflow_pools (name, slots, description, by_hand, updated_at);
+CREATE TEMP TABLE liteflow_slots (pool, run_id, task_id, map_index, slots, asked_at, taken_at, run_no);
 """
 
 MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2)
+_AS_NEWER: Final[tuple[str, ...]] = (_V1_AS_V2,)
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 
 
@@ -186,6 +196,13 @@ def check_schema(connection: sqlite3.Connection, path: str) -> int:
             "upgrade lightflow, or choose another file with --db"
         )
     return int(version)
+
+
+def read_as_newest(connection: sqlite3.Connection, version: int) -> None:
+    """Let an open database of an older schema be read as one of the newest, without changing it."""
+    for script in _AS_NEWER[version - 1 :]:
+        for statement in _statements(script):
+            connection.execute(statement)
 
 
 def use_wal(connection: sqlite3.Connection) -> None:

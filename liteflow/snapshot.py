@@ -46,6 +46,8 @@ def _rows(tasks: Mapping[str, Task], graph: Graph, bodies: Mapping[str, Body]) -
             row["max_parallel"] = options.max_parallel
         if needs := options.order.needs:
             row["resources"] = dict(needs)
+        if task.expansion is not None:
+            row["mapped"] = True
         row["digest"] = digests.of(body) if meta is None or "digest" not in meta else meta["digest"]
         yield {**row, **meta} if meta else row
 

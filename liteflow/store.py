@@ -164,13 +164,14 @@ class Store:
         graph: tuple[str, str],
         session: int | None = None,
         bounds: Bounds = _UNBOUND,
-    ) -> tuple[dict[str, Kept], int | None]:
+    ) -> tuple[dict[str, Kept], dict[str, dict[int, Kept]], int | None]:
         """Become the owner of a run that ended or whose owner died, to go on with it.
 
         What was RUNNING is recorded as LOST; successes, and tasks that skipped themselves, are kept; all else goes
         back to PENDING. `instances` and `graph` (digest, snapshot) are of the definition as it is now; the first are
         walked only where the second has changed.
-        Returns what the run has of each task that it knows, and the last owner's session (see `processes.tree`).
+        Returns what the run has of each task that it knows, what it has of the instances of mapped ones by index, and
+        the last owner's session (see `processes.tree`).
 
         Raises:
             RunNotFound: there is no such run.
@@ -206,7 +207,8 @@ class Store:
             self._bound(bounds, now, status)
             if self.waits is None:
                 self._insert_event(status, "RUNNING", now, "resumed")
-            running = "FROM liteflow_task_instances WHERE run_id=? AND status='RUNNING'"
+            # A mapped task as a whole is RUNNING, too, but what runs is its instances: it has no attempts.
+            running = "FROM liteflow_task_instances WHERE run_id=? AND status='RUNNING' AND try_number > 0"
             execute(
                 "INSERT INTO liteflow_events (run_id, task_id, map_index, attempt, previous, status, reason, at) "
                 f"SELECT run_id, task_id, map_index, try_number, 'RUNNING', 'LOST', 'its owner died', ? {running}",
@@ -218,22 +220,26 @@ class Store:
                 f"'its owner died', log_path {running}",
                 (epoch, now, run_id),
             )
-            kept = self._reset(now)
+            kept, mapped = self._reset(now)
             if graph[0] != old_graph:
                 self._insert_instances(instances, now)
-        return kept, before
+        return kept, mapped, before
 
-    def _reset(self, now: float) -> dict[str, Kept]:
-        """All but what succeeded, or skipped itself, goes back to PENDING."""
-        self._connection.execute(
+    def _reset(self, now: float) -> tuple[dict[str, Kept], dict[str, dict[int, Kept]]]:
+        """All but what succeeded, or skipped itself, goes back to PENDING. Returns what there is, as `claim` does."""
+        execute, run_id = self._connection.execute, self.run_id
+        execute(
             "UPDATE liteflow_task_instances SET status='PENDING', reason=NULL, error_log=NULL, ended_at=NULL, "
             "updated_at=? WHERE run_id=? AND NOT (status='SUCCESS' OR (status='SKIPPED' AND try_number > 0))",
-            (now, self.run_id),
+            (now, run_id),
         )
-        rows = self._connection.execute(
-            "SELECT task_id, status, try_number FROM liteflow_task_instances WHERE run_id=?", (self.run_id,)
-        )
-        return {task_id: Kept(status, tries) for task_id, status, tries in rows}
+        sql = "SELECT task_id, status, try_number FROM liteflow_task_instances WHERE run_id=? AND map_index < 0"
+        kept = {task_id: Kept(status, tries) for task_id, status, tries in execute(sql, (run_id,))}
+        sql = "SELECT task_id, map_index, status, try_number FROM liteflow_task_instances WHERE run_id=?"
+        mapped: dict[str, dict[int, Kept]] = {}
+        for task_id, index, status, tries in execute(f"{sql} AND map_index >= 0", (run_id,)):
+            mapped.setdefault(task_id, {})[index] = Kept(status, tries)
+        return kept, mapped
 
     def _own(self, run_id: str, run_no: int, epoch: int, session: int | None) -> None:
         if not self._locks.acquire(run_no):
@@ -333,7 +339,7 @@ class Store:
             ).fetchone()
         return int(row[0])
 
-    def try_again(self, reason: str) -> dict[str, Kept]:
+    def try_again(self, reason: str) -> tuple[dict[str, Kept], dict[str, dict[int, Kept]]]:
         """The run has failed and will go on by itself: what succeeded is kept, all else goes back to PENDING."""
         now = time.time()
         with translated(self.path), collector_paused(), Transaction(self._connection, self._locks):
@@ -458,6 +464,16 @@ class Store:
                 (self.run_id, task_id, map_index, key),
             ).fetchone()
         return None if row is None else payload_from_row(self.path, row)
+
+    def values(self, task_id: str, key: str, count: int) -> list[Payload]:
+        """What the first `count` instances of a mapped task have stored, in order, still encoded."""
+        with translated(self.path):
+            rows = self._connection.execute(
+                "SELECT encoding, value, size, file, sha256 FROM liteflow_xcom "
+                "WHERE run_id=? AND task_id=? AND map_index>=0 AND map_index<? AND key=? ORDER BY map_index",
+                (self.run_id, task_id, count, key),
+            ).fetchall()
+        return [payload_from_row(self.path, row) for row in rows]
 
     def close(self) -> None:
         """Close the connection; the run's lock is freed with the lock file, when the guardian is gone too."""

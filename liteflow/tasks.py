@@ -7,185 +7,20 @@ function: called while a dag is being built it adds a task, called anywhere else
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from types import FunctionType, MappingProxyType, UnionType
-from typing import Any, Final, NamedTuple, Protocol
-from weakref import WeakKeyDictionary
+from types import MappingProxyType
+from typing import Any, Final, Protocol
 
-from liteflow.errors import DefinitionError
-from liteflow.limits import MOST_PRIORITY, needs_of
-from liteflow.ready import Order
-from liteflow.retry import RetryPolicy
-from liteflow.rules import TRIGGER_RULES, TriggerRule
-from liteflow.work import Body, Call, Ref
+from liteflow.errors import DefinitionError, PayloadError
+from liteflow.mapping import Mapped, MapRef, checked_function
+from liteflow.options import NO_OPTIONS, TaskOptions, check_id, make_options
+from liteflow.payload import Payload, encode
+from liteflow.rules import TriggerRule
+from liteflow.signature import NO_PARAMETERS, Parameters, parameters_of
+from liteflow.work import KEYWORDS, Body, Call, Expansion, Item, Ref
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})  # shared: two dicts of its own would be a tenth of a task
-_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
-MODES: Final = ("process", "thread", "async", "inline")
-
-
-def check_id(name: object, what: str) -> str:
-    """The id itself, if it may be one.
-
-    Raises:
-        DefinitionError: it is not text, or holds what a file name or a shell could stumble over.
-    """
-    if isinstance(name, str) and _ID.match(name):
-        return name
-    raise DefinitionError(
-        f"{what} {name!r} is not allowed: use letters, digits, '_', '.' and '-', "
-        "beginning with a letter, a digit or '_', at most 128 of them"
-    )
-
-
-class TaskOptions(NamedTuple):
-    """What may be said of a task besides its work.
-
-    Seconds throughout. `retries` counts extra attempts; see `RetryPolicy` for the other retry options and
-    `rules` for `trigger_rule`. `mode` overrides the run's; `kill_grace` is the time between the polite signal
-    and the hard one. `retry_on` limits retries to exceptions (classes or names, bases included), `retry_on_exit_codes`
-    to exit codes of commands. `priority`: of tasks that may start, those with the higher number go first.
-    `max_parallel`: so many instances of the task at once at most. `pool` (a name or several; `pool_slots` of each) and
-    `resources` (pool: slots): the task starts when the pools of the dag have these slots free, and holds them while it
-    runs.
-    """
-
-    retries: int = 0
-    retry_delay: float = 0.0
-    retry_backoff: float = 1.0
-    max_retry_delay: float | None = None
-    retry_jitter: float = 0.0
-    retry_on: Sequence[type[BaseException] | str] = ()
-    retry_on_exit_codes: Sequence[int] = ()
-    timeout: float | None = None
-    kill_grace: float | None = None
-    trigger_rule: TriggerRule = "all_success"
-    mode: str | None = None
-    priority: int = 0
-    max_parallel: int | None = None
-    pool: str | Sequence[str] | None = None
-    pool_slots: int = 1
-    resources: Mapping[str, int] | Sequence[tuple[str, int]] = ()
-
-    def checked(self, task_id: str) -> TaskOptions:
-        """Itself, if all of it makes sense.
-
-        Raises:
-            DefinitionError: names the task and the option.
-        """
-
-        def wrong(name: str, wanted: str) -> DefinitionError:
-            return DefinitionError(f"task {task_id!r}: {name}={getattr(self, name)!r} must be {wanted}")
-
-        if type(self.retries) is not int or self.retries < 0:
-            raise wrong("retries", "a whole number, 0 or more")
-        for name in ("retry_delay", "retry_jitter"):
-            if not _number(getattr(self, name)) or getattr(self, name) < 0:
-                raise wrong(name, "a number, 0 or more")
-        if not _number(self.retry_backoff) or self.retry_backoff < 1:
-            raise wrong("retry_backoff", "a number, 1 or more")
-        for name in ("timeout", "kill_grace", "max_retry_delay"):
-            value = getattr(self, name)
-            if value is not None and (not _number(value) or value < 0 or (name == "timeout" and value == 0)):
-                raise wrong(name, "a number of seconds above 0, or None" if name == "timeout" else "seconds, or None")
-        if self.retry_on != () and not _list_of(self.retry_on, str | type):
-            raise wrong("retry_on", "a list of exceptions or of their names")
-        if self.retry_on_exit_codes != () and not _list_of(self.retry_on_exit_codes, int):
-            raise wrong("retry_on_exit_codes", "a list of whole numbers")
-        if self.trigger_rule not in TRIGGER_RULES:
-            raise wrong("trigger_rule", f"one of {', '.join(TRIGGER_RULES)}")
-        if self.mode is not None and self.mode not in MODES:
-            raise wrong("mode", f"one of {', '.join(MODES)}")
-        if type(self.priority) is not int or abs(self.priority) > MOST_PRIORITY:
-            raise wrong("priority", f"a whole number from -{MOST_PRIORITY:,} to {MOST_PRIORITY:,}")
-        if self.max_parallel is not None and (type(self.max_parallel) is not int or self.max_parallel < 1):
-            raise wrong("max_parallel", "a whole number, 1 or more, or None")
-        if self.pool is not None or self.pool_slots != 1 or self.resources != ():
-            needs_of(task_id, self.pool, self.pool_slots, self.resources)
-            if isinstance(self.resources, Mapping):  # options are compared and hashed
-                return self._replace(resources=tuple(sorted(self.resources.items())))
-        return self
-
-    @property
-    def order(self) -> Order:
-        """Its place among the tasks that may start."""
-        if self.pool is None and self.resources == ():
-            return Order(self.priority, self.max_parallel)
-        return Order(self.priority, self.max_parallel, needs_of("", self.pool, self.pool_slots, self.resources))
-
-    @property
-    def policy(self) -> RetryPolicy:
-        names = [one if isinstance(one, str) else one.__name__ for one in self.retry_on]
-        return RetryPolicy(
-            self.retries,
-            self.retry_delay,
-            self.retry_backoff,
-            self.max_retry_delay,
-            self.retry_jitter,
-            tuple(names),
-            tuple(self.retry_on_exit_codes),
-        )
-
-
-def _list_of(value: object, kind: type | UnionType) -> bool:
-    return isinstance(value, list | tuple | set | frozenset) and all(isinstance(one, kind) for one in value)
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value and abs(value) < 1e15
-
-
-OPTION_NAMES: Final = frozenset(TaskOptions._fields)
-NO_OPTIONS: Final = TaskOptions()
-
-
-class Parameters(NamedTuple):
-    """What a function can be called with, by name."""
-
-    names: tuple[str, ...]
-    required: frozenset[str]
-    any_name: bool  # it has **kwargs
-
-
-NO_PARAMETERS: Final = Parameters((), frozenset(), False)
-#: of plain functions: thousands of tasks may call the same one
-_KNOWN: Final[WeakKeyDictionary[FunctionType, Parameters]] = WeakKeyDictionary()
-
-
-def parameters_of(func: Callable[..., Any]) -> Parameters:
-    """The parameters of a function; plain functions are read without importing `inspect`, which costs 10 ms."""
-    if type(func) is FunctionType and not hasattr(func, "__wrapped__") and not func.__code__.co_posonlyargcount:
-        known = _KNOWN.get(func)
-        if known is not None:
-            return known
-        code = func.__code__
-        count = code.co_argcount
-        names = code.co_varnames[: count + code.co_kwonlyargcount]
-        optional = set(names[count - len(func.__defaults__ or ()) : count]) | set(func.__kwdefaults__ or ())
-        known = _KNOWN[func] = Parameters(names, frozenset(names) - optional, bool(code.co_flags & 0x08))
-        return known
-    import inspect
-
-    try:
-        signature = inspect.signature(func)
-    except (TypeError, ValueError):
-        return Parameters((), frozenset(), True)
-    found, required, any_name = [], set(), False
-    for parameter in signature.parameters.values():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            any_name = True
-        elif parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            found.append(parameter.name)
-            if parameter.default is parameter.empty:
-                required.add(parameter.name)
-        elif parameter.kind is parameter.POSITIONAL_ONLY and parameter.default is parameter.empty:
-            raise DefinitionError(
-                f"{getattr(func, '__name__', func)!s}: parameter {parameter.name!r} can only be given by position; "
-                "wrap the function in one whose parameters have names"
-            )
-    return Parameters(tuple(found), frozenset(required), any_name)
 
 
 class Task:
@@ -200,6 +35,7 @@ class Task:
         "arg_dependencies",
         "bound_args",
         "dependencies",
+        "expansion",
         "func",
         "given_body",
         "meta",
@@ -217,6 +53,7 @@ class Task:
         dependencies: Iterable[str] = (),
         options: TaskOptions = NO_OPTIONS,
         meta: Mapping[str, Any] | None = None,
+        expansion: Expansion | None = None,
     ) -> None:
         self.task_id = check_id(task_id, "task id")
         if (func is None) == (body is None):
@@ -232,6 +69,10 @@ class Task:
         self.bound_args: Mapping[str, Any] = _NOTHING
         #: what an application keeps with the task in the stored graph, such as {"kind": …, "digest": …}
         self.meta = meta
+        #: what it is mapped over, or None
+        self.expansion = expansion
+        if expansion is not None:
+            self.dependencies.update(ref.task_id for ref in expansion.reads)
         for name, value in (bound_args or {}).items():
             self.bind(name, value)
 
@@ -288,6 +129,12 @@ class Task:
         if not isinstance(key, str):
             raise DefinitionError(f"task {self.task_id!r}: the key of a value is text, not {type(key).__name__}")
         return Ref(self.task_id, key)
+
+    def map(self, function: Callable[[Any], Any]) -> MapRef:
+        """This task's list for the `expand` of another, each item passed through a function in the instance that takes
+        it; a SkipTask raised there skips that instance.
+        """
+        return MapRef(self.output(), (checked_function(function),))
 
     def inputs(self) -> set[Ref]:
         """The values of other tasks that it takes."""
@@ -348,6 +195,8 @@ def _references(value: Any, found: set[str]) -> Any:
     if isinstance(value, Ref):
         found.add(value.task_id)
         return value
+    if isinstance(value, MapRef):
+        raise DefinitionError(f"{value.ref.task_id}.map(…) stands for a list to expand over; it cannot be an argument")
     kind = type(value)
     if kind in (list, tuple):
         return kind(_references(item, found) for item in value)
@@ -371,8 +220,38 @@ class Building(Protocol):
     """A dag that is being defined, as the decorators see it."""
 
     def add_call(
-        self, func: Callable[..., Any], task_id: str | None, options: TaskOptions, arguments: Mapping[str, Any]
+        self,
+        func: Callable[..., Any],
+        task_id: str | None,
+        options: TaskOptions,
+        arguments: Mapping[str, Any],
+        lists: Mapping[str, Any] | None = None,
     ) -> Task: ...
+
+
+class Partial:
+    """A task that lacks what it is mapped over: `expand` or `expand_kwargs` says it, and adds the task."""
+
+    def __init__(self, add: Callable[[Mapping[str, Any]], Task]) -> None:
+        self._add = add
+
+    def expand(self, **lists: Any) -> Task:
+        """An instance for each item of a list, or for each combination where there are several; the last list varies
+        fastest.
+
+        A list is a list, a task that returns one, `task.output("key")`, or `task.map(function)`. A mapping stands for
+        its pairs. What a mapped task returns is the list of what its instances return.
+
+        Raises:
+            DefinitionError: there is no list, or an argument the function does not take.
+        """
+        if not lists:
+            raise DefinitionError("expand() needs a list to map over: expand(name=[…])")
+        return self._add(lists)
+
+    def expand_kwargs(self, rows: Any) -> Task:
+        """An instance for each mapping of argument names to values in a list (see `expand`)."""
+        return self._add({KEYWORDS: rows})
 
 
 #: the dag whose `with` block is being executed
@@ -402,6 +281,24 @@ class TaskFunction:
             raise DefinitionError(f"{self.func.__name__}(): argument {min(twice)!r} is given twice")
         return dag.add_call(self.func, self.task_id, self.options, {**positional, **kwargs})
 
+    def partial(self, **arguments: Any) -> Partial:
+        """With these arguments the same in all instances: `f.partial(day=today).expand(file=files)`."""
+        return Partial(functools.partial(self._expanded, arguments))
+
+    def expand(self, **lists: Any) -> Task:
+        """Add a task with an instance for each item: see `Partial.expand`."""
+        return self.partial().expand(**lists)
+
+    def expand_kwargs(self, rows: Any) -> Task:
+        """Add a task with an instance for each mapping of arguments: see `Partial.expand_kwargs`."""
+        return self.partial().expand_kwargs(rows)
+
+    def _expanded(self, arguments: Mapping[str, Any], lists: Mapping[str, Any]) -> Task:
+        dag = building.get()
+        if dag is None:
+            raise DefinitionError(f"{self.func.__name__}.expand() adds a task: call it in a `with Dag(…)` block")
+        return dag.add_call(self.func, self.task_id, self.options, arguments, lists)
+
     def override(self, *, task_id: str | None = None, **options: Any) -> TaskFunction:
         """The same function as a task with another id or other options.
 
@@ -423,19 +320,49 @@ def task(func: Callable[..., Any] | None = None, *, task_id: str | None = None, 
     return lambda function: TaskFunction(function, task_id, checked)
 
 
-def make_options(options: Mapping[str, Any], task_id: str, base: TaskOptions = NO_OPTIONS) -> TaskOptions:
-    """Options from keywords; those not given are as in `base`.
+def mapped(
+    lists: Mapping[str, Any], arguments: Mapping[str, Any], label: str | None, task_id: str
+) -> tuple[Mapped, dict[str, Any]]:
+    """What a task is mapped over, and its arguments with what stands for the items.
 
     Raises:
-        DefinitionError: an unknown name (with the nearest one), or a value that makes no sense.
+        DefinitionError: a list is none, or holds what cannot be stored; an argument is given twice.
     """
-    if not options:
-        return base
-    for name in options:
-        if name not in OPTION_NAMES:
-            import difflib
+    twice = arguments.keys() & lists.keys()
+    if twice:
+        raise DefinitionError(f"task {task_id!r}: argument {min(twice)!r} is given by partial() and by expand()")
+    sources, items = dict[str, Any](), dict[str, Item]()
+    for name, given in lists.items():
+        maps: tuple[Callable[[Any], Any], ...] = ()
+        if isinstance(given, MapRef):
+            maps, given = given.maps, given.ref
+        items[name] = Item(name, maps)
+        if isinstance(given, Task):
+            given = given.output()
+        if isinstance(given, Ref):
+            sources[name] = given
+            continue
+        if isinstance(given, Mapping):
+            given = list(given.items())
+        if isinstance(given, str | bytes) or not isinstance(given, Sequence):
+            shown = "expand_kwargs()" if name == KEYWORDS else f"expand({name}=…)"
+            raise DefinitionError(f"task {task_id!r}: {shown} takes a list or a task that returns one, not {given!r}")
+        sources[name] = [_literal(item, task_id) for item in given]
+    return Mapped(sources, label), {**arguments, **items}
 
-            near = difflib.get_close_matches(name, OPTION_NAMES, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise DefinitionError(f"task {task_id!r}: there is no option {name!r}{hint}")
-    return base._replace(**options).checked(task_id)
+
+def _literal(item: Any, task_id: str) -> Payload | Ref:
+    if isinstance(item, Task):
+        return item.output()
+    if isinstance(item, Ref):
+        return item
+    within = set[str]()
+    _references(item, within)
+    if within:
+        raise DefinitionError(
+            f"task {task_id!r}: a task can be an item of the list to expand over, not be inside one: {min(within)!r}"
+        )
+    try:
+        return encode(item)
+    except PayloadError as error:
+        raise DefinitionError(f"task {task_id!r}: {error}") from None

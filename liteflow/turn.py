@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from liteflow.payload import Payload, spill_root
@@ -88,7 +89,13 @@ class Turn:
             "INSERT OR REPLACE INTO liteflow_xcom",
             "run_id, task_id, map_index, key, encoding, value, size, file, sha256, created_at",
         )
+        self._unfolded = _Rows(
+            "INSERT INTO liteflow_task_instances",
+            "run_id, task_id, map_index, map_key, status, timeout, updated_at",
+            "ON CONFLICT DO UPDATE SET map_key=excluded.map_key, timeout=excluded.timeout",
+        )
         self._instances, self._events = _instance_rows(), _event_rows()
+        self._all = (self._attempts, self._stored, self._unfolded, self._instances, self._events)  # as they are written
         #: attempts that need slots, and which of them have got theirs once this is committed
         self.asked: list[Intent] = []
         self.granted: list[bool] = []
@@ -119,6 +126,12 @@ class Turn:
             run_id, task_id, map_index, "RUNNING", attempt, None, None, now, None, log_path, now,
         )  # fmt: skip
         events.values += (run_id, task_id, map_index, attempt, previous, "RUNNING", None, now)
+
+    def unfolded(self, task_id: str, labels: Sequence[str | None], timeout_s: float | None, now: float) -> None:
+        """A mapped task has an instance for each of these labels; those of an earlier part of the run stay."""
+        run_id = self._run_id
+        for index, label in enumerate(labels):
+            self._unfolded.values += (run_id, task_id, index, label, "PENDING", timeout_s, now)
 
     def put_back(self, task_id: str, map_index: int, attempt: int, status: str, now: float) -> None:
         """An attempt whose intent is committed has not begun and will not: there was none."""
@@ -182,7 +195,7 @@ class Turn:
 
     def write(self, connection: sqlite3.Connection, slots: Slots) -> None:
         """Write it all, inside the caller's transaction. It can be done again when that was rolled back."""
-        for rows in (self._attempts, self._stored, self._instances, self._events):
+        for rows in self._all:
             if rows.values:
                 rows.write(connection)
         if self.freed:
@@ -217,7 +230,7 @@ class Turn:
 
     def clear(self) -> None:
         """It is committed: the next turn begins."""
-        for rows in (self._attempts, self._stored, self._instances, self._events):
+        for rows in self._all:
             rows.values.clear()
         if self.asked:
             self.asked = []

@@ -10,7 +10,7 @@ the table of bodies once (a forked worker simply inherits it); afterwards only `
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
 
 from liteflow.payload import Payload
 from liteflow.states import Verdict
@@ -43,8 +43,24 @@ class Ref(NamedTuple):
     key: str = "return_value"
 
 
+class Item(NamedTuple):
+    """Stands in an argument of a mapped task for what an instance gets of the list called `name`.
+
+    The functions in `maps` are called with it one after the other, beside the task's own.
+    """
+
+    name: str
+    maps: tuple[Callable[[Any], Any], ...] = ()
+
+
+#: The argument that stands for any number of them: its value is a mapping of names to values.
+KEYWORDS: Final = "**"
+
+
 class Call(NamedTuple):
     """A Python function and its arguments; a `Ref` at any depth is replaced by the upstream's value.
+
+    An `Item` is replaced by the instance's own. The mapping called `**` among the arguments stands for its entries.
 
     `cwd` and `env` are the working directory and added environment of the call: a call that
     has either runs in a worker process, because a thread cannot have its own. `late` completes the call for each
@@ -82,9 +98,29 @@ def completed(body: _B, info: RunInfo, work: Work) -> _B:
     return body if body.late is None else body.late.complete(body, info, work)
 
 
-def input_name(ref: Ref) -> str:
-    """The name of an upstream's value in `Work.inputs`."""
+def input_name(ref: Ref | Item) -> str:
+    """The name of an upstream's value, or of an item, in `Work.inputs`."""
+    if isinstance(ref, Item):
+        return f"[{ref.name}]"
     return ref.task_id if ref.key == "return_value" else f"{ref.task_id}:{ref.key}"
+
+
+class Row(NamedTuple):
+    """What one instance of a mapped task gets: items by their `input_name`. `label` tells people which one it is."""
+
+    items: Mapping[str, Payload]
+    label: str | None = None
+
+
+class Expansion(Protocol):
+    """What a task is mapped over. It is asked once, when the task may start, in the orchestrator: never unpickles."""
+
+    @property
+    def reads(self) -> Sequence[Ref]:
+        """The values of upstreams that it takes."""
+
+    def rows(self, inputs: Mapping[str, Payload], info: RunInfo) -> Sequence[Row]:
+        """A row for each instance, in order; there may be none. Raises InputError."""
 
 
 class RunInfo(NamedTuple):
@@ -107,7 +143,7 @@ class Work(NamedTuple):
     task_id: str
     map_index: int  # -1: not mapped
     attempt: int  # 1 is the first
-    inputs: Mapping[str, Payload] | None  # what its Refs stand for, by task id (and `:key`, if not return_value)
+    inputs: Mapping[str, Payload] | None  # what its Refs and Items stand for, by `input_name`
     timeout_s: float | None = None
     grace_s: float = 10.0  # between the polite and the hard signal
     log_path: str | None = None  # where output goes, made when its first byte arrives

@@ -15,7 +15,7 @@ from lightflow.plugins.registry import Registry
 from liteflow import Dag, Task
 from liteflow.collector import collector_paused
 from liteflow.errors import InputError
-from liteflow.tasks import TaskOptions
+from liteflow.options import TaskOptions
 from liteflow.work import Body, Command
 
 

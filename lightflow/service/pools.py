@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import NamedTuple
 
 from liteflow import DefinitionError, RunNotFound
 from liteflow.history import History, PoolRecord, SlotRecord
 from liteflow.limits import MOST_SLOTS
 from liteflow.maintenance import delete_pool, set_pool
-from liteflow.tasks import check_id
+from liteflow.options import check_id
 
 
 class PoolView(NamedTuple):
@@ -89,6 +88,8 @@ def delete(db: str, name: str) -> None:
     with History(db) as history:
         known = [pool.name for pool in history.pools()]
     if name not in known:
+        import difflib
+
         near = difflib.get_close_matches(name, known, n=1)
         raise RunNotFound(f"{db}: there is no pool {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
     delete_pool(db, name)

@@ -19,7 +19,7 @@ from liteflow.errors import InputError, PayloadError, SkipTask
 from liteflow.outputs import discard, exists, printed, take
 from liteflow.payload import Payload, decode, encode
 from liteflow.states import Verdict
-from liteflow.work import Call, ErrorInfo, Outcome, Ref, RunInfo, Work, completed, input_name
+from liteflow.work import KEYWORDS, Call, ErrorInfo, Item, Outcome, Ref, RunInfo, Work, completed, input_name
 
 TRACEBACK_CHARACTERS = 64 * 1024
 MESSAGE_CHARACTERS = 2000
@@ -95,6 +95,11 @@ def fill(value: Any, inputs: Mapping[str, Any]) -> Any:
     kind = type(value)
     if kind is Ref:  # a missing one: the upstream returned None, which is not stored, or was skipped
         return inputs.get(input_name(value))
+    if kind is Item:
+        item = inputs[input_name(value)]
+        for function in value.maps:
+            item = function(item)
+        return item
     if kind is list:
         return [fill(item, inputs) for item in value]
     if kind is dict:
@@ -105,6 +110,17 @@ def fill(value: Any, inputs: Mapping[str, Any]) -> Any:
         if hasattr(kind, "_fields"):
             return kind(*[fill(item, inputs) for item in value])
     return value
+
+
+def _with_keywords(arguments: dict[str, Any]) -> dict[str, Any]:
+    more = arguments.pop(KEYWORDS)
+    if not isinstance(more, Mapping) or not all(isinstance(name, str) for name in more):
+        shown = type(more).__name__
+        raise InputError(f"expand_kwargs() takes a list of mappings of argument names to values; one item is {shown}")
+    twice = arguments.keys() & more.keys()
+    if twice:
+        raise InputError(f"argument {min(twice)!r} is given twice: by partial() and by expand_kwargs()")
+    return {**arguments, **more}
 
 
 class Attempt:
@@ -159,7 +175,8 @@ class Attempt:
             return {}
         inputs = self._work.inputs
         values = {name: decode(payload) for name, payload in inputs.items()} if inputs else {}
-        return {name: fill(value, values) for name, value in body.kwargs.items()}
+        arguments = {name: fill(value, values) for name, value in body.kwargs.items()}
+        return arguments if KEYWORDS not in arguments else _with_keywords(arguments)
 
     def returned(self, value: Any) -> Outcome:
         """The outcome of a function that returned. Raises PayloadError when the value cannot be stored."""

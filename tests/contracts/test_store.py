@@ -243,7 +243,7 @@ def test_a_dead_owners_run_can_be_claimed_at_once(opened: Open, db: str) -> None
         assert history.run("r1").status == "INTERRUPTED"
         assert "its owner died" in str(history.run("r1").reason)
     second = opened()
-    kept, session = second.claim("r1", new_run(tasks=("a", "b", "c")).instances, ("digest", "{}"))
+    kept, _, session = second.claim("r1", new_run(tasks=("a", "b", "c")).instances, ("digest", "{}"))
     assert session == 77, "so that what the dead owner left behind can be swept"
     assert {task_id: tuple(one) for task_id, one in kept.items()} == {
         "a": ("SUCCESS", 1),
@@ -281,7 +281,7 @@ def test_a_claim_of_an_unchanged_definition_does_not_walk_it(opened: Open, db: s
         pytest.fail("the definition is the same")
         yield
 
-    kept, _ = opened().claim("r1", walked(), ("digest", '{"tasks": []}'))
+    kept, _, _ = opened().claim("r1", walked(), ("digest", '{"tasks": []}'))
     assert kept == {"a": ("SUCCESS", 1), "b": ("PENDING", 0)}
 
 

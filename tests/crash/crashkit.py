@@ -29,6 +29,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from liteflow import Observer
+from liteflow.plan import instance_name
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
@@ -321,7 +322,9 @@ class Acknowledge(Observer):
         self._say(f"BEGAN {time.monotonic()}\n")
 
     def changed(self, changes: Sequence[Any]) -> None:
-        self._say("".join(f"{one.status} {one.task_id} {one.attempt}\n" for one in changes))
+        # A mapped task as a whole has no attempts; its instances have.
+        told = [(one.status, instance_name(one.task_id, one.map_index), one.attempt) for one in changes if one.attempt]
+        self._say("".join(f"{status} {name} {attempt}\n" for status, name, attempt in told))
 
     def run_ended(self, status: Any, reason: str | None) -> None:
         self._say(f"ENDED {status}\n")
@@ -333,7 +336,7 @@ _ENDED = {"SUCCESS", "FAILED", "SKIPPED", "CANCELLED"}
 
 
 class State(NamedTuple):
-    """What a state file holds of one run."""
+    """What a state file holds of one run. Instances are named as people do: `a`, or `a[3]` of a mapped task."""
 
     found: bool
     run: str
@@ -341,6 +344,7 @@ class State(NamedTuple):
     attempts: dict[tuple[str, int], str]
     events: list[tuple[int, str, int, str, str]]  # seq, task, attempt, previous, status
     problems: list[str]
+    wholes: Mapping[str, str] = {}  # status of mapped tasks as a whole, once their instances are there
 
     @property
     def succeeded(self) -> set[str]:
@@ -363,25 +367,33 @@ def read_state(db: str, run_id: str) -> State:
         row = connection.execute("SELECT status FROM liteflow_dag_runs WHERE run_id=?", (run_id,)).fetchone()
         if row is None:
             return _NOTHING._replace(problems=problems)
+        rows = connection.execute(
+            "SELECT task_id, map_index, status, try_number FROM liteflow_task_instances WHERE run_id=?", (run_id,)
+        ).fetchall()
+        mapped = {task for task, index, _, _ in rows if index >= 0}
+        wholes = {task: status for task, index, status, _ in rows if task in mapped and index < 0}
         instances = {
-            task: (status, tries)
-            for task, status, tries in connection.execute(
-                "SELECT task_id, status, try_number FROM liteflow_task_instances WHERE run_id=?", (run_id,)
-            )
+            instance_name(task, index): (status, tries)
+            for task, index, status, tries in rows
+            if index >= 0 or task not in mapped
         }
         attempts = {(task, tries): status for task, (status, tries) in instances.items() if status == "RUNNING"}
         attempts |= {
-            (task, attempt): status
-            for task, attempt, status in connection.execute(
-                "SELECT task_id, attempt, status FROM liteflow_attempts WHERE run_id=?", (run_id,)
+            (instance_name(task, index), attempt): status
+            for task, index, attempt, status in connection.execute(
+                "SELECT task_id, map_index, attempt, status FROM liteflow_attempts WHERE run_id=?", (run_id,)
             )
         }
-        events = connection.execute(
-            "SELECT seq, task_id, attempt, previous, status FROM liteflow_events "
-            "WHERE run_id=? AND task_id IS NOT NULL ORDER BY seq",
-            (run_id,),
-        ).fetchall()
-        return State(True, row[0], instances, attempts, events, problems)
+        events = [
+            (seq, instance_name(task, index), attempt, previous, status)
+            for seq, task, index, attempt, previous, status in connection.execute(
+                "SELECT seq, task_id, map_index, attempt, previous, status FROM liteflow_events "
+                "WHERE run_id=? AND task_id IS NOT NULL ORDER BY seq",
+                (run_id,),
+            )
+            if index >= 0 or task not in mapped
+        ]
+        return State(True, row[0], instances, attempts, events, problems, wholes)
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorname", "") != "SQLITE_READONLY_ROLLBACK":
             return _NOTHING._replace(problems=[f"{type(error).__name__}: {error}"])
@@ -517,6 +529,10 @@ class Oracle(Faults):
             }.get(status, False)
             if not fine:
                 self.fault("torn", f"{task} is {status} (try {tries}), attempt {attempt} {verdict}, event {event}")
+        for task, whole in state.wholes.items():
+            within = {status for name, (status, _) in state.instances.items() if name.startswith(f"{task}[")}
+            if whole == "SUCCESS" and within != {"SUCCESS"}:
+                self.fault("torn", f"{task} is SUCCESS, its instances are {within}")
         if state.run == "SUCCESS" and any(status != "SUCCESS" for status, _ in state.instances.values()):
             self.fault("torn", "the run is SUCCESS and a task is not")
 
@@ -529,6 +545,19 @@ def layered(layers: int, width: int) -> dict[str, tuple[str, ...]]:
             above = (f"t{layer - 1}_{place}", f"t{layer - 1}_{(place + 1) % width}") if layer else ()
             graph[f"t{layer}_{place}"] = above
     return graph
+
+
+def with_instances(graph: Mapping[str, Sequence[str]], mapped: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
+    """The graph with the instances of mapped tasks in their place; `mapped` says how many there are."""
+
+    def names(task: str) -> list[str]:
+        return [instance_name(task, index) for index in range(mapped[task])] if task in mapped else [task]
+
+    found = {}
+    for task, above in graph.items():
+        wanted = tuple(name for other in above for name in names(other))
+        found |= dict.fromkeys(names(task), wanted)
+    return found
 
 
 def report(**fields: object) -> None:

@@ -40,6 +40,7 @@ from crashkit import (
     report,
     same,
     wait_for,
+    with_instances,
 )
 
 import liteflow.database
@@ -50,6 +51,7 @@ from liteflow import Command, Dag, Task, XCom
 from liteflow.context import current_context
 from liteflow.history import History
 from liteflow.outputs import outputs_dir
+from liteflow.plan import instance_name
 from liteflow.processes import tree
 
 RUN = "r"
@@ -104,13 +106,13 @@ def forgetful_resume() -> None:
     claim = store.claim
 
     def forget(self: Any, *arguments: Any) -> Any:
-        kept, before = claim(self, *arguments)
+        kept, mapped, before = claim(self, *arguments)
         self._connection.execute("DROP INDEX IF EXISTS liteflow_one_success")
         for task, one in kept.items():
             if one.status == "SUCCESS":
                 kept[task] = one._replace(status="PENDING")
                 break
-        return kept, before
+        return kept, mapped, before
 
     store.claim = forget  # type: ignore[method-assign,assignment]
 
@@ -131,10 +133,16 @@ CONTROLS: Mapping[str, Callable[[], None]] = {
 # -- R1: tasks in the orchestrator itself --------------------------------------------------------------------------
 
 
-def _note(handle: int, task: str, above: Sequence[int]) -> int:
-    """What every task does: leave one line in the trail, and hand a number on."""
-    os.write(handle, f"{task} {current_context().attempt}\n".encode())
-    return 1 + max(above, default=0)
+#: How many items each task hands on: a mapped task below it has as many instances.
+_ITEMS = 3
+_MAPPED = ("t1_2", "t3_0", "t4_3")
+
+
+def _note(handle: int, task: str, above: Sequence[Sequence[object]], item: object = None) -> list[int]:
+    """What every task does: leave one line in the trail, and hand a list on."""
+    context = current_context()
+    os.write(handle, f"{instance_name(task, context.map_index)} {context.attempt}\n".encode())
+    return [len(above)] * _ITEMS
 
 
 def in_process_dag(db: str, effects: str, graph: Mapping[str, Sequence[str]]) -> Dag:
@@ -142,8 +150,21 @@ def in_process_dag(db: str, effects: str, graph: Mapping[str, Sequence[str]]) ->
     dag = Dag("flow", db)
     made: dict[str, Task] = {}
     for task, above in graph.items():
-        made[task] = dag.task(partial(_note, handle, task), task, above=[made[name] for name in above])
+        given = [made[name] for name in above]
+        if task in _MAPPED:
+            made[task] = dag.partial(partial(_note, handle, task), task, above=given).expand(item=given[0])
+        else:
+            made[task] = dag.task(partial(_note, handle, task), task, above=given)
     return dag
+
+
+def _instances(graph: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """The graph that the oracle is told; a task that is mapped over a mapped one has an instance for each of its."""
+    counts: dict[str, int] = {}
+    for task, above in graph.items():
+        if task in _MAPPED:
+            counts[task] = counts.get(above[0], _ITEMS)
+    return with_instances(graph, counts)
 
 
 def execute(
@@ -236,7 +257,7 @@ def r1(folder: str, count: int, seed: int, control: str | None, limit_s: float) 
         way = chance.choice(_WAYS)
         where = f"seed {seed} run {tally.runs} {way}"
         tally.add(_kill_and_resume(f"{folder}/{tally.runs}", graph, way, clean[way], chance, control, tally), where)
-    return tally.fields(len(graph))
+    return tally.fields(len(_instances(graph)))
 
 
 def _kill_and_resume(
@@ -250,7 +271,8 @@ def _kill_and_resume(
 ) -> Oracle:
     """One run, killed at a random moment and resumed, over and over, until it is done."""
     db, effects = f"{place}.db", f"{place}.effects"
-    oracle = Oracle(db, RUN, effects, graph)
+    instances = _instances(graph)
+    oracle = Oracle(db, RUN, effects, instances)
     done, found = 0, False
 
     def child(found: bool, write: int) -> None:
@@ -261,7 +283,7 @@ def _kill_and_resume(
 
     for turn in range(_KILLS_PER_RUN + 1):
         read, write = os.pipe()
-        delay = chance.uniform(0, clean_s * (0.4 + 0.6 * (1 - done / len(graph))))
+        delay = chance.uniform(0, clean_s * (0.4 + 0.6 * (1 - done / len(instances))))
         began = time.monotonic()
         pid = fork(partial(child, found, write))
         os.close(write)
@@ -286,19 +308,27 @@ def _kill_and_resume(
 # -- R1b: commands and worker processes ------------------------------------------------------------------------------
 
 
-def _in_worker(effects: str, task: str, above: Sequence[object]) -> int:
-    append(effects, f"{task} {current_context().attempt}")
+def _in_worker(effects: str, task: str, above: Sequence[object], item: object = None) -> int:
+    context = current_context()
+    append(effects, f"{instance_name(task, context.map_index)} {context.attempt}")
     subprocess.run(["sleep", "0.003"], check=True)
     return len(above)
 
 
+_MAPPED_WORKER = "t1_1"
+
+
 def process_dag(db: str, effects: str, graph: Mapping[str, Sequence[str]]) -> Dag:
-    """Every second task is a command; every third of those leaves a process in the background."""
+    """Every second task is a command; every third of those leaves a process in the background. One is mapped."""
     dag = Dag("flow", db)
     made: dict[str, Task] = {}
     for number, (task, above) in enumerate(graph.items()):
         if number % 2:
-            made[task] = dag.task(partial(_in_worker, effects, task), task, above=[made[name] for name in above])
+            body, given = partial(_in_worker, effects, task), [made[name] for name in above]
+            if task == _MAPPED_WORKER:
+                made[task] = dag.partial(body, task, above=given).expand(item=list(range(_ITEMS)))
+            else:
+                made[task] = dag.task(body, task, above=given)
             continue
         made[task] = dag.add_task(Task(task, body=Command(("/bin/sh", "-c", _script(effects, number)))))
         for name in above:
@@ -338,6 +368,7 @@ class Commands:
     def __init__(self, folder: str, seed: int, control: str | None, *, cli: bool) -> None:
         self._folder, self._seed, self._control, self._cli = folder, seed, control, cli
         self._chance, self._graph, self._tally = random.Random(seed), layered(3, 4), Tally()
+        self._instances = with_instances(self._graph, {} if cli else {_MAPPED_WORKER: _ITEMS})
         self._errors = f"{folder}/errors"
         self._clean_s = 0.0
         self._survivors = 0
@@ -351,7 +382,7 @@ class Commands:
         while tally.kills < count and tally.crashed < 20 and time.monotonic() < give_up:
             tally.add(self._kill_and_resume(_KILLS_PER_RUN), f"seed {self._seed} run {tally.runs}")
         return {
-            **tally.fields(len(self._graph)),
+            **tally.fields(len(self._instances)),
             "survivors": self._survivors,
             "worst_ms": round(self._worst * 1000),
             "takeovers": self._takeovers,
@@ -374,7 +405,7 @@ class Commands:
         place = f"{self._folder}/{self._tally.runs if kills else 'clean'}"
         with open(f"{place}.yaml", "w", encoding="utf-8") as file:
             file.write(workflow_text(f"{place}.effects", self._graph))
-        oracle = Oracle(f"{place}.db", RUN, f"{place}.effects", self._graph)
+        oracle = Oracle(f"{place}.db", RUN, f"{place}.effects", self._instances)
         done, found, killed_at = 0, False, 0.0
         for turn in range(kills + 1):
             read, write = os.pipe()
@@ -385,7 +416,7 @@ class Commands:
             if leftover:
                 self._await_end([row for row in leftover if row.pid != pid], killed_at)
             if turn < kills:
-                delay = self._chance.uniform(0, self._clean_s * (0.4 + 0.6 * (1 - done / len(self._graph))))
+                delay = self._chance.uniform(0, self._clean_s * (0.4 + 0.6 * (1 - done / len(self._instances))))
                 time.sleep(max(0.0, began + delay - time.monotonic()))
                 os.kill(pid, signal.SIGKILL)
             code = wait_for(pid)

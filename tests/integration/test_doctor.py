@@ -18,6 +18,7 @@ from lightflow.service.doctor import Finding, examine, exit_code, file_system_of
 from liteflow import Dag
 from liteflow.locks import LockFile
 from liteflow.processes import tree
+from liteflow.schema import SCHEMA_VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
 ENV = {
@@ -79,7 +80,7 @@ def test_a_sound_file_is_left_as_it_is(db: str) -> None:
     before = Path(db).read_bytes()
     found = said(db)
     assert found["state file"].verdict == "fine"
-    assert "schema 1 of 1" in found["state file"].message
+    assert f"schema {SCHEMA_VERSION} of {SCHEMA_VERSION}" in found["state file"].message
     assert Path(db).read_bytes() == before
     assert not [name for name in os.listdir(os.path.dirname(db)) if "doctor" in name]
 

@@ -49,7 +49,7 @@ def fill(path: Path, runs: int) -> str:
             (run, dag),
         )
         many(
-            "INSERT INTO liteflow_task_instances VALUES (?,?,-1,'FAILED','[]',NULL,1,NULL,'no',0.0,1.0,NULL,1.0)",
+            "INSERT INTO liteflow_task_instances VALUES (?,?,-1,'FAILED','[]',NULL,1,NULL,'no',0.0,1.0,NULL,1.0,NULL)",
             named(run),
         )
         many("INSERT INTO liteflow_attempts VALUES (?,?,-1,1,'FAILED',1,0.0,1.0,1,NULL,NULL)", named(run))

@@ -261,7 +261,9 @@ def test_a_crash_at_any_statement_of_a_migration_leaves_old_or_new(db: str, poin
 
             def trace(sql: str) -> None:
                 nonlocal count
-                if sql.lstrip().startswith(("CREATE", "COMMIT", "PRAGMA application_id=", "PRAGMA user_version=")):
+                if sql.lstrip().startswith(
+                    ("CREATE", "ALTER", "COMMIT", "PRAGMA application_id=", "PRAGMA user_version=")
+                ):
                     if count == point:
                         os.kill(os.getpid(), 9)
                     count += 1
@@ -281,10 +283,11 @@ def test_a_migration_keeps_a_copy_and_the_rows(db: str, monkeypatch: pytest.Monk
     run_id = make(db)
     next_one = "CREATE TABLE liteflow_new (x INTEGER) STRICT;\n"
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, next_one))
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", 2)
+    version = schema.SCHEMA_VERSION
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", version + 1)
     init_schema(db)
-    assert tables(db)[1] == 2
-    assert tables(f"{db}.v1.bak")[1] == 1
+    assert tables(db)[1] == version + 1
+    assert tables(f"{db}.v{version}.bak")[1] == version
     with History(db) as history:
         assert history.run(run_id).status == "SUCCESS"
 
@@ -294,12 +297,36 @@ def test_a_failing_migration_changes_nothing(db: str, monkeypatch: pytest.Monkey
     before = tables(db)
     wrong = "CREATE TABLE liteflow_new (x INTEGER) STRICT;\nCREATE TABLE liteflow_dags (x);\n"
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, wrong))
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", 2)
+    version = schema.SCHEMA_VERSION
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", version + 1)
     with pytest.raises(StoreError, match="already exists"):
         init_schema(db)
     assert tables(db) == before
-    with pytest.raises(StoreError, match=r"v1\.bak: is in the way"):
+    with pytest.raises(StoreError, match=rf"v{version}\.bak: is in the way"):
         init_schema(db)
+
+
+def test_a_file_of_an_older_version_is_read_as_it_is_and_upgraded_by_the_next_run(db: str) -> None:
+    with pytest.MonkeyPatch.context() as older:
+        older.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
+        older.setattr(schema, "SCHEMA_VERSION", 1)
+        init_schema(db)
+    connection = sqlite3.connect(db)
+    connection.executescript("""
+        INSERT INTO liteflow_graphs VALUES ('d', '{"tasks": []}');
+        INSERT INTO liteflow_dag_runs (run_id, dag_id, status, created_at, graph_digest)
+          VALUES ('r', 'o', 'FAILED', 1, 'd');
+        INSERT INTO liteflow_task_instances (run_id, task_id, status, updated_at) VALUES ('r', 'a', 'FAILED', 1);
+    """)
+    connection.commit()
+    connection.close()
+    with History(db) as history:
+        assert [(one.task_id, one.status, one.map_key) for one in history.instances("r")] == [("a", "FAILED", None)]
+    assert tables(db)[1] == 1, "looking changes nothing"
+    make(db)
+    assert tables(db)[1] == schema.SCHEMA_VERSION
+    with History(db) as history:
+        assert history.instance("r", "a").status == "FAILED"  # type: ignore[union-attr]
 
 
 def test_init_schema_may_be_repeated(db: str) -> None:

@@ -16,26 +16,28 @@ ROOT = Path(__file__).resolve().parents[2]
 #: An entry is a module or a folder; every module of both packages must be in one.
 LAYERS: list[set[str]] = [
     {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.rules", "liteflow.retry", "liteflow.ready"}
-    | {"liteflow.collector", "liteflow.looking"},
+    | {"liteflow.collector", "liteflow.looking", "liteflow.signals"},
     {
         "liteflow.digest",
         "liteflow.graph",
-        "liteflow.limits",
         "liteflow.locks",
+        "liteflow.limits",
         "liteflow.owner",
         "liteflow.params",
         "liteflow.payload",
         "liteflow.schema",
+        "liteflow.signature",
         "liteflow.picture",
     },
     {"liteflow.plan", "liteflow.work", "liteflow.database", "liteflow.mermaid", "liteflow.processes"}
-    | {"liteflow.pace", "liteflow.slots"},
+    | {"liteflow.options", "liteflow.pace", "liteflow.slots"},
     {"liteflow.turn", "liteflow.outputs", "liteflow.program"},
     {"liteflow.store", "liteflow.maintenance", "liteflow.history", "liteflow.page"},
-    {"liteflow.context", "liteflow.drawing"},
+    {"liteflow.context", "liteflow.drawing", "liteflow.mapping", "liteflow.inputs"},
     {"liteflow.executors"},
     {"liteflow.runner", "liteflow.tasks", "liteflow.xcom"},
     {"liteflow.dagrun", "liteflow.scaffold", "liteflow.snapshot"},
+    {"liteflow.compiling"},
     {"liteflow.dag"},
     {"liteflow.scripts"},
     {"liteflow"},

@@ -92,7 +92,7 @@ def workflow_page() -> str:
         "",
         CONCURRENCY["description"] + " A number alone is the limit, a text alone the group.",
         "",
-        *_keys(CONCURRENCY["properties"], (), "concurrency."),
+        *_keys(CONCURRENCY["properties"], ()),
         "## settings",
         "",
         SETTINGS["description"],

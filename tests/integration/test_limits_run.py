@@ -10,13 +10,13 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from liteflow import Dag, DagRun, RetryPolicy
+from liteflow import Change, Dag, DagRun, Observer, RetryPolicy
 from liteflow.history import History
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -205,6 +205,52 @@ def test_a_task_that_fails_gives_its_slot_back_while_it_waits_for_its_retry(db: 
     dag.task(other, pool="p")
     assert dag.run(mode="thread").status == "SUCCESS"
     assert trail.words() == ["flaky", "other", "flaky"]
+
+
+class Most(Observer):
+    """How many were stored as running at once, at most."""
+
+    def __init__(self) -> None:
+        self.running, self.most = 0, 0
+
+    def changed(self, changes: Sequence[Change]) -> None:
+        at_work = [one for one in changes if one.map_index >= 0 or one.attempt]
+        self.running += sum((one.status == "RUNNING") - (one.previous == "RUNNING") for one in at_work)
+        self.most = max(self.most, self.running)
+
+
+@pytest.mark.parametrize("mode", ["thread", "process"])
+@pytest.mark.parametrize(("limits", "most"), [({"pool": "p"}, 3), ({"max_parallel": 2}, 2), ({}, 8)])
+def test_instances_of_a_mapped_task_mind_the_limits(db: str, mode: str, limits: dict[str, Any], most: int) -> None:
+    def work(number: int) -> int:
+        time.sleep(0.01)
+        return number
+
+    def add(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    watch = Most()
+    dag = Dag("d", db, pools={"p": 3})
+    mapped = dag.partial(work, **limits).expand(number=list(range(24)))
+    dag.task(add, numbers=mapped)
+    run = dag.run(8, mode, observers=[watch])
+    assert (run.status, run.value("add")) == ("SUCCESS", sum(range(24)))
+    assert watch.most <= most
+    if limits:
+        assert watch.most == most
+    with History(db) as history:
+        assert history._rows("SELECT count(*) FROM liteflow_slots") == [(0,)]
+
+
+def test_very_short_tasks_stand_in_line_with_their_slots(db: str) -> None:
+    watch = Most()
+    dag = Dag("d", db, pools={"p": 3})
+    for number in range(300):
+        dag.task(os.getpid, f"t{number}", pool="p" if number % 3 else None)
+    dag.task(time.time, "slow")
+    assert dag.run(4, "thread", observers=[watch]).status == "SUCCESS"
+    with History(db) as history:
+        assert history._rows("SELECT count(*) FROM liteflow_slots") == [(0,)]
 
 
 # -- groups --------------------------------------------------------------------------------------------------------
@@ -431,6 +477,24 @@ def test_retries_of_tasks_come_first(db: str, trail: Any) -> None:
     dag.tasks["flaky"].options = dag.tasks["flaky"].options._replace(retries=1)
     assert dag.run(mode="inline").status == "SUCCESS"
     assert trail.words() == ["first", "flaky", "flaky", "flaky", "flaky", "last-42"]
+
+
+def test_of_a_mapped_task_only_the_instances_that_failed_run_again(db: str, trail: Any) -> None:
+    def work(number: int) -> int:
+        with open(trail.path, "a", encoding="utf-8") as file:
+            file.write(f"n{number}\n")
+        if number == 2 and trail.words().count("n2") == 1:
+            raise ValueError("once")
+        return number
+
+    def add(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    dag = Dag("d", db, retry=RetryPolicy(1))
+    dag.task(add, numbers=dag.partial(work).expand(number=[0, 1, 2, 3]))
+    run = dag.run(mode="inline")
+    assert (run.status, run.value("add")) == ("SUCCESS", 6)
+    assert sorted(trail.words()) == ["n0", "n1", "n2", "n2", "n3"]
 
 
 def test_killed_while_it_rests_it_goes_on_with_the_tries_that_are_left(folder: Folder) -> None:

@@ -25,7 +25,7 @@ from liteflow.database import connect
 from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound, RunSkipped
 from liteflow.graph import Graph
 from liteflow.history import DagRecord, History
-from liteflow.limits import Concurrency, Pool, concurrency_of, pools_of, timeout_of
+from liteflow.limits import Concurrency, Pool, concurrency_of, pools_of, retry_of, timeout_of
 from liteflow.maintenance import delete_runs
 from liteflow.options import MODES, NO_OPTIONS, OPTION_NAMES, TaskOptions, check_id, make_options
 from liteflow.params import declared, resolve, restored
@@ -72,7 +72,7 @@ class Dag(Building):
         *,
         pools: Mapping[str, int | Pool] | None = None,
         timeout: float | None = None,
-        retry: RetryPolicy = NEVER,
+        retry: RetryPolicy | int = NEVER,
         concurrency: Concurrency | int | str | None = None,
     ) -> None:
         self.dag_id = check_id(dag_id, "dag id")
@@ -81,7 +81,7 @@ class Dag(Building):
         self.params = None if params is None else declared(params)
         self.pools: Mapping[str, Pool] = pools_of(pools or {})
         self.timeout = timeout_of(timeout)
-        self.retry = retry
+        self.retry = retry_of(retry)
         self.concurrency = concurrency_of(concurrency)
         self.tasks: dict[str, Task] = {}
         self.source: str | None = None
@@ -229,7 +229,7 @@ class Dag(Building):
         observers: Sequence[Observer] = (),
         done: Mapping[str, float] | None = None,
         timeout: float | None = None,
-        retry: RetryPolicy | None = None,
+        retry: RetryPolicy | int | None = None,
         concurrency: Concurrency | int | str | None = None,
         raise_signals: bool = True,
         claim_children: bool = False,
@@ -290,7 +290,7 @@ class Dag(Building):
         durability: str = "process",
         observers: Sequence[Observer] = (),
         timeout: float | None = None,
-        retry: RetryPolicy | None = None,
+        retry: RetryPolicy | int | None = None,
         concurrency: Concurrency | int | str | None = None,
         raise_signals: bool = True,
         claim_children: bool = False,
@@ -334,13 +334,13 @@ class Dag(Building):
         )
 
     def _bounds(
-        self, timeout: float | None, retry: RetryPolicy | None, concurrency: Concurrency | int | str | None
+        self, timeout: float | None, retry: RetryPolicy | int | None, concurrency: Concurrency | int | str | None
     ) -> dict[str, Any]:
         """The limits of a run, as options."""
         place = self.concurrency if concurrency is None else concurrency_of(concurrency)
         return {
             "timeout_s": self.timeout if timeout is None else timeout_of(timeout),
-            "retry": self.retry if retry is None else retry,
+            "retry": self.retry if retry is None else retry_of(retry),
             "place": None if place is None else place._replace(group=place.group or self.dag_id),
         }
 

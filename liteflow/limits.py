@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 from liteflow.errors import DefinitionError
+from liteflow.retry import RetryPolicy
 
 OnConflict = Literal["queue", "skip", "cancel", "fail"]
 ON_CONFLICT: Final[tuple[str, ...]] = get_args(OnConflict)
@@ -75,6 +76,18 @@ def timeout_of(given: float | None) -> float | None:
     if given is not None and (isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < 1e9):
         raise DefinitionError(f"timeout={given!r} must be a number of seconds above 0, or None")
     return given
+
+
+def retry_of(given: RetryPolicy | int) -> RetryPolicy:
+    """How often a run is tried again; a number alone is how often. Raises DefinitionError."""
+    policy = RetryPolicy(given) if type(given) is int else given
+    if not isinstance(policy, RetryPolicy) or type(policy.retries) is not int or policy.retries < 0:
+        raise DefinitionError(f"retry={given!r} must be a RetryPolicy, or a whole number of tries after the first")
+    if policy.on_exceptions or policy.on_exit_codes:
+        raise DefinitionError(
+            "retry: a run is tried again whatever failed; on_exceptions and on_exit_codes are of tasks"
+        )
+    return policy
 
 
 def needs_of(task_id: str, pool: object, pool_slots: object, resources: object) -> tuple[tuple[str, int], ...]:

@@ -226,7 +226,7 @@ class _Loop:
             for node in asking:
                 self._expand(node)
             if over:
-                timed_out = self._pace.timed_out is not None
+                timed_out = plan.stopped is not None and plan.stopped == self._pace.timed_out
                 result = Result(plan.result(), plan.stopped, self._signals[0] if self._signals else None, timed_out)
                 self._tell("run_ended", result.status, result.reason)
                 return result

@@ -301,9 +301,8 @@ class Store:
             return
         self.turn.before = "PENDING"
         self._connection.execute(
-            "UPDATE liteflow_dag_runs SET status='PENDING', started_at=CASE WHEN ? THEN NULL ELSE started_at END, "
-            "reason=? WHERE run_no=?",
-            (status is None, self.waits, self._run_no),
+            "UPDATE liteflow_dag_runs SET status='PENDING', started_at=nullif(started_at, ?), reason=? WHERE run_no=?",
+            (now, self.waits, self._run_no),  # a run that began earlier has its time from then
         )
         self._insert_event(status, "PENDING", now, self.waits)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from liteflow import Concurrency, Dag, DefinitionError, Pool
+from liteflow import Concurrency, Dag, DefinitionError, Pool, RetryPolicy
 from liteflow.limits import concurrency_of, pools_of
 from liteflow.pace import Pace
 
@@ -81,6 +81,13 @@ def test_a_concurrency_that_cannot_be(bad: Any) -> None:
 def test_a_timeout_that_cannot_be(bad: Any) -> None:
     with pytest.raises(DefinitionError, match="timeout="):
         Dag("d", timeout=bad)
+
+
+@pytest.mark.parametrize("bad", [-1, True, "2", RetryPolicy(-1), RetryPolicy(1, on_exit_codes=(1,))])
+def test_a_retry_of_the_run_that_cannot_be(bad: Any) -> None:
+    with pytest.raises(DefinitionError, match="retry"):
+        Dag("d", retry=bad)
+    assert Dag("d", retry=2).retry == RetryPolicy(2)
 
 
 def test_the_options_of_a_task_can_be_compared_and_hashed() -> None:

@@ -84,9 +84,7 @@ def retry_of(given: RetryPolicy | int) -> RetryPolicy:
     if not isinstance(policy, RetryPolicy) or type(policy.retries) is not int or policy.retries < 0:
         raise DefinitionError(f"retry={given!r} must be a RetryPolicy, or a whole number of tries after the first")
     if policy.on_exceptions or policy.on_exit_codes:
-        raise DefinitionError(
-            "retry: a run is tried again whatever failed; on_exceptions and on_exit_codes are of tasks"
-        )
+        raise DefinitionError("retry: a run is tried again whatever has failed; on_… is for retries of tasks")
     return policy
 
 

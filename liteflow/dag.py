@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
 from typing import Any, Final
 
-from liteflow import looking
 from liteflow.collector import collector_paused
 from liteflow.compiling import compiled
 from liteflow.dagrun import DagRun
@@ -26,6 +25,7 @@ from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound, RunSkip
 from liteflow.graph import Graph
 from liteflow.history import DagRecord, History
 from liteflow.limits import Concurrency, Pool, concurrency_of, pools_of, retry_of, timeout_of
+from liteflow.looking import Collected, looking
 from liteflow.maintenance import delete_runs
 from liteflow.options import MODES, NO_OPTIONS, OPTION_NAMES, TaskOptions, check_id, make_options
 from liteflow.params import declared, resolve, restored
@@ -87,7 +87,9 @@ class Dag(Building):
         self.source: str | None = None
         self._loaded = False
         self._tokens: list[Token[Building | None]] = []
-        looking.note(self)
+        collected = looking.get()
+        if collected is not None:
+            collected.append(self)
 
     def __enter__(self) -> Dag:
         self._tokens.append(building.set(self))
@@ -353,7 +355,8 @@ class Dag(Building):
         return workers
 
     def _execute(self, options: Options, *, resume: bool, raise_signals: bool) -> DagRun:
-        looking.stop()
+        if looking.get() is not None:
+            raise Collected
         if self._loaded:
             raise DefinitionError(
                 f"dag {self.dag_id!r} was loaded from the state file, which holds no code: "

@@ -336,6 +336,17 @@ def test_a_run_that_is_one_too_many_is_skipped(folder: Folder) -> None:
     assert folder("run", flow).returncode == 0 or folder("run", flow).returncode == 0
 
 
+def test_a_run_that_would_go_on_by_itself_minds_the_one_at_work(folder: Folder) -> None:
+    flow = folder.write("flow.yaml", grouped("skip") + "settings: {resume: auto}\n")
+    one = folder.start("run", flow, "--run-id", "one")
+    folder.until_running()
+    assert folder.json("run", flow)["status"] == "SKIPPED"
+    one.kill()
+    one.wait(30)
+    folder.go()
+    assert folder.json("run", flow)["run_id"] == "one"
+
+
 def test_a_run_that_is_one_too_many_fails(folder: Folder) -> None:
     flow = folder.write("flow.yaml", grouped("fail"))
     folder.start("run", flow, "--run-id", "one")

@@ -10,6 +10,7 @@ from liteflow.errors import CycleError as CycleError
 from liteflow.errors import DefinitionError as DefinitionError
 from liteflow.errors import DotenvError as DotenvError
 from liteflow.errors import DuplicateTask as DuplicateTask
+from liteflow.errors import GroupBusy as GroupBusy
 from liteflow.errors import InputError as InputError
 from liteflow.errors import LiteflowError as LiteflowError
 from liteflow.errors import ParamError as ParamError
@@ -22,6 +23,8 @@ from liteflow.errors import SecretError as SecretError
 from liteflow.errors import SkipTask as SkipTask
 from liteflow.errors import StoreError as StoreError
 from liteflow.errors import UnknownDependency as UnknownDependency
+from liteflow.limits import Concurrency as Concurrency
+from liteflow.limits import Pool as Pool
 from liteflow.observing import Change as Change
 from liteflow.observing import Observer as Observer
 from liteflow.params import Param as Param
@@ -41,18 +44,21 @@ __all__ = [
     "Call",
     "Change",
     "Command",
+    "Concurrency",
     "CycleError",
     "Dag",
     "DagRun",
     "DefinitionError",
     "DotenvError",
     "DuplicateTask",
+    "GroupBusy",
     "InputError",
     "LiteflowError",
     "Observer",
     "Param",
     "ParamError",
     "PayloadError",
+    "Pool",
     "ResourceError",
     "RetryPolicy",
     "RunFailed",

@@ -18,25 +18,24 @@ from typing import Any, Final
 
 from liteflow.collecting import Collected, collector, this_script
 from liteflow.collector import collector_paused
+from liteflow.compiling import compiled
 from liteflow.dagrun import DagRun
 from liteflow.database import connect
-from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound
+from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound, RunSkipped
 from liteflow.graph import Graph
 from liteflow.history import DagRecord, History
+from liteflow.limits import Concurrency, Pool, concurrency_of, pools_of, retry_of, timeout_of
 from liteflow.maintenance import delete_runs
 from liteflow.observing import Observer, Options
 from liteflow.options import MODES, NO_OPTIONS, OPTION_NAMES, TaskOptions, make_options
 from liteflow.params import declared, resolve, restored
 from liteflow.program import Program
-from liteflow.retry import NEVER
-from liteflow.rules import TriggerRule
+from liteflow.retry import NEVER, RetryPolicy
 from liteflow.runner import run as run_program
-from liteflow.secrets import Secret, declared_secrets, had, unknown
-from liteflow.snapshot import snapshot
+from liteflow.secrets import Secret, declared_secrets, had
 from liteflow.states import Status
 from liteflow.tasks import Building, Partial, Task, TaskFunction, building, check_id, hook_tasks, mapped
-from liteflow.wiring import wired
-from liteflow.work import KEYWORDS, Body, Ref
+from liteflow.work import KEYWORDS
 
 DEFAULT_WORKERS: Final = {"thread": 4, "process": 4, "async": 1000, "inline": 1}
 
@@ -62,6 +61,10 @@ class Dag(Building):
         secrets: what its runs fetch when they start and never store: `Secret`s, and names of environment variables.
         on_start, on_success, on_failure, on_cancel, on_exit: hooks, functions that are called with nothing or with the
             context: before all tasks; when all have ended, by the run's state; and last, whatever that is.
+        pools: named slots that all runs of the state file share, by name: sizes, or `Pool`s (see `limits`).
+        timeout: seconds a run may take; then what runs is ended and the run is FAILED.
+        retry: how often a run that has failed goes on by itself, as `resume` would, and after which wait.
+        concurrency: how many runs go on at once, and what becomes of one too many: a `Concurrency`, a limit, a group.
     """
 
     def __init__(
@@ -72,6 +75,10 @@ class Dag(Building):
         params: Mapping[str, Any] | None = None,
         secrets: Sequence[str | Secret] = (),
         *,
+        pools: Mapping[str, int | Pool] | None = None,
+        timeout: float | None = None,
+        retry: RetryPolicy | int = NEVER,
+        concurrency: Concurrency | int | str | None = None,
         on_start: Callable[..., Any] | None = None,
         on_success: Callable[..., Any] | None = None,
         on_failure: Callable[..., Any] | None = None,
@@ -92,6 +99,10 @@ class Dag(Building):
         self.description = description
         self.params = None if params is None else declared(params)
         self.secrets = declared_secrets(secrets)
+        self.pools: Mapping[str, Pool] = pools_of(pools or {})
+        self.timeout = timeout_of(timeout)
+        self.retry = retry_of(retry)
+        self.concurrency = concurrency_of(concurrency)
         self.tasks: dict[str, Task] = {}
         self.source: str | None = None
         self._loaded = False
@@ -229,64 +240,9 @@ class Dag(Building):
         Raises:
             DefinitionError: see `graph`.
         """
-        graph = self.graph()
-        bodies: dict[str, Body] = {}
-        inputs, retries = {}, {}
-        rules: dict[int, TriggerRule] = {}
-        reads: dict[int, tuple[tuple[int, Ref], ...]] = {}
-        timeouts, graces, modes, expansions, fail_fast = {}, {}, {}, {}, {}
-        for node, (task_id, task) in enumerate(self.tasks.items()):
-            body = bodies[task_id] = task.body()
-            if body.late is not None and body.late.reads:
-                reads[node] = tuple((graph.index[ref.task_id], ref) for ref in body.late.reads)
-            for name in body.secrets:
-                if name not in self.secrets:
-                    raise DefinitionError(f"task {task_id!r}: {unknown(name, self.secrets)}")
-            wanted = task.inputs()
-            if wanted:
-                inputs[node] = tuple(graph.index[ref.task_id] for ref in wanted if ref.key == "return_value")
-                others = [ref for ref in wanted if ref.key != "return_value"]
-                if others:
-                    reads[node] = (*reads.get(node, ()), *[(graph.index[ref.task_id], ref) for ref in others])
-            options = task.options
-            if options.retries and (policy := options.policy) != NEVER:
-                retries[node] = policy
-            if options.teardown:
-                rules[node] = "all_done_setup_success"
-            elif options.trigger_rule != "all_success":
-                rules[node] = options.trigger_rule
-            if options.timeout is not None:
-                timeouts[node] = float(options.timeout)
-            if options.kill_grace is not None:
-                graces[node] = float(options.kill_grace)
-            if options.mode is not None:
-                modes[task_id] = options.mode
-            if task.expansion is not None:
-                expansions[node], fail_fast[node] = task.expansion, options.fail_fast
-        digest, text = snapshot(self.tasks, graph, bodies)
-        around = wired(self.tasks, self.hooks, graph)
-        return Program(
-            self.dag_id,
-            around.graph,
-            {**bodies, **around.bodies} if around.bodies else bodies,
-            inputs,
-            retries,
-            rules,
-            timeouts,
-            graces,
-            {**modes, **around.modes},
-            digest,
-            text,
-            self.description,
-            self.source or this_script(),
-            reads,
-            expansions,
-            fail_fast,
-            around.control,
-            around.deciders,
-            around.gates,
-            around.hooks,
-            around.limits,
+        source = self.source or this_script()
+        return compiled(
+            self.dag_id, self.description, source, self.tasks, self.graph(), self.hooks, self.secrets, self.pools
         )
 
     # -- running -------------------------------------------------------------------------------------------
@@ -305,6 +261,9 @@ class Dag(Building):
         durability: str = "process",
         observers: Sequence[Observer] = (),
         done: Mapping[str, float] | None = None,
+        timeout: float | None = None,
+        retry: RetryPolicy | int | None = None,
+        concurrency: Concurrency | int | str | None = None,
         raise_signals: bool = True,
         claim_children: bool = False,
     ) -> DagRun:
@@ -321,6 +280,7 @@ class Dag(Building):
             fail_fast: the first task that fails for good ends the run.
             durability: "power" survives power cuts too, at the price of a disk sync for each step.
             done: tasks to take as succeeded already, with the seconds they took; they have no value.
+            timeout, retry, concurrency: where they differ from the dag's.
             raise_signals: hand a signal that interrupted the run on to the program once the run is stored; with
                 False only the run's `signal` tells of it.
             claim_children: this program exists for the run alone, so end whatever it has started by the end of the
@@ -348,6 +308,7 @@ class Dag(Building):
                 observers=observers,
                 claim_children=claim_children,
                 done={name: seconds for name, seconds in (done or {}).items() if name in self.tasks},
+                **self._bounds(timeout, retry, concurrency),
             ),
             resume=False,
             raise_signals=raise_signals,
@@ -365,12 +326,16 @@ class Dag(Building):
         fail_fast: bool = False,
         durability: str = "process",
         observers: Sequence[Observer] = (),
+        timeout: float | None = None,
+        retry: RetryPolicy | int | None = None,
+        concurrency: Concurrency | int | str | None = None,
         raise_signals: bool = True,
         claim_children: bool = False,
     ) -> DagRun:
         """Go on with a run that failed, was cancelled or interrupted, or whose process died: by default the latest.
 
-        What succeeded is kept, all else runs. A run that succeeded is returned as it is. Secrets are fetched anew.
+        What succeeded is kept, all else runs, with the whole of its time and of its tasks' retries. A run that
+        succeeded is returned as it is. Secrets are fetched anew.
 
         Raises:
             RunNotFound: there is no such run.
@@ -399,11 +364,23 @@ class Dag(Building):
                 logical_date=before.logical_date,
                 observers=observers,
                 claim_children=claim_children,
+                **self._bounds(timeout, retry, concurrency),
             ),
             resume=True,
             raise_signals=raise_signals,
             secrets=secrets,
         )
+
+    def _bounds(
+        self, timeout: float | None, retry: RetryPolicy | int | None, concurrency: Concurrency | int | str | None
+    ) -> dict[str, Any]:
+        """The limits of a run, as options."""
+        place = self.concurrency if concurrency is None else concurrency_of(concurrency)
+        return {
+            "timeout_s": self.timeout if timeout is None else timeout_of(timeout),
+            "retry": self.retry if retry is None else retry_of(retry),
+            "place": None if place is None else place._replace(group=place.group or self.dag_id),
+        }
 
     def _workers(self, wanted: object, mode: str) -> int:
         if mode not in MODES:
@@ -430,11 +407,13 @@ class Dag(Building):
         token = building.set(None)  # in a task, a decorated function is just a function
         try:
             result = run_program(program, options, resume=resume)
+        except RunSkipped as error:
+            return DagRun(options.db_path, options.run_id, self.dag_id, "SKIPPED", time.time(), reason=str(error))
         finally:
             building.reset(token)
         with History(options.db_path) as history:
             run = DagRun.from_record(options.db_path, history.run(options.run_id))
-        run.signal = result.signal
+        run.signal, run.timed_out = result.signal, result.timed_out
         if result.status == Status.INTERRUPTED and result.signal is not None and raise_signals:
             # The program's own handlers were not asked while the run was being stopped: now they are.
             signal.raise_signal(result.signal)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from liteflow.limits import Concurrency
 from liteflow.program import Program
+from liteflow.retry import NEVER, RetryPolicy
 from liteflow.secrets import Secrets
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.work import Outcome
@@ -28,6 +30,9 @@ class Options(NamedTuple):
     claim_children: bool = False
     done: Mapping[str, float] = {}  # for a new run: tasks that succeeded elsewhere, with the seconds they took
     secrets: Secrets | None = None  # never stored: a resumed run is given them anew
+    timeout_s: float | None = None
+    retry: RetryPolicy = NEVER  # of the run as a whole
+    place: Concurrency | None = None  # its group is named
 
 
 class Change(NamedTuple):
@@ -56,6 +61,9 @@ class Observer:
 
     def changed(self, changes: Sequence[Change]) -> None:
         """Task instances have changed their states."""
+
+    def waiting(self, reason: str) -> None:
+        """The run starts nothing for now: it waits for its turn in a group, or rests before another try."""
 
     def stopping(self, reason: str) -> None:
         """Nothing more starts, and what runs is being ended."""

@@ -8,6 +8,8 @@ from typing import Any, Final, NamedTuple
 
 from liteflow.around import check_flow
 from liteflow.errors import DefinitionError
+from liteflow.limits import MOST_PRIORITY, needs_of
+from liteflow.ready import Order
 from liteflow.retry import RetryPolicy
 from liteflow.rules import TRIGGER_RULES, TriggerRule
 
@@ -21,8 +23,12 @@ class TaskOptions(NamedTuple):
     `rules` for `trigger_rule`. `mode` overrides the run's; `kill_grace` is the time between the polite signal
     and the hard one. `retry_on` limits retries to exceptions (classes or names, bases included), `retry_on_exit_codes`
     to exit codes of commands. Of a mapped task: with `fail_fast` the first instance that fails for good ends the
-    others; `map_key` names instances for people, a pattern for `str.format` such as `"{region}"`. `secrets` names those
-    of the dag that its process finds in its environment.
+    others; `map_key` names instances for people, a pattern for `str.format` such as `"{region}"`; at most
+    `max_parallel` of them run at once. `secrets` names those of the dag that its process finds in its environment.
+
+    `priority`: of tasks that may start, those with the higher number go first. `pool` (a name or several; `pool_slots`
+    of each) and `resources` (pool: slots): the task starts when the pools of the dag have these slots free, and holds
+    them while it runs.
 
     `run_if` is asked at the beginning of each attempt, with its context; if it says no the task is SKIPPED. With
     `continue_on_error` (True, or a list of exit codes and exceptions) others take a failure for a success. A `branch`
@@ -45,6 +51,11 @@ class TaskOptions(NamedTuple):
     secrets: Sequence[str] = ()
     fail_fast: bool = False
     map_key: str | None = None
+    priority: int = 0
+    max_parallel: int | None = None
+    pool: str | Sequence[str] | None = None
+    pool_slots: int = 1
+    resources: Mapping[str, int] | Sequence[tuple[str, int]] = ()
     run_if: Callable[[Any], Any] | None = None
     continue_on_error: bool | Sequence[int | str | type[BaseException]] = False
     branch: bool = False
@@ -95,8 +106,23 @@ class TaskOptions(NamedTuple):
             raise wrong("fail_fast", "True or False")
         if self.map_key is not None and not isinstance(self.map_key, str):
             raise wrong("map_key", 'a pattern such as "{region}", or None')
+        if type(self.priority) is not int or abs(self.priority) > MOST_PRIORITY:
+            raise wrong("priority", f"a whole number from -{MOST_PRIORITY:,} to {MOST_PRIORITY:,}")
+        if self.max_parallel is not None and (type(self.max_parallel) is not int or self.max_parallel < 1):
+            raise wrong("max_parallel", "a whole number, 1 or more, or None")
         check_flow(self, wrong)
+        if self.pool is not None or self.pool_slots != 1 or self.resources != ():
+            needs_of(task_id, self.pool, self.pool_slots, self.resources)
+            if isinstance(self.resources, Mapping):  # options are compared and hashed
+                return self._replace(resources=tuple(sorted(self.resources.items())))
         return self
+
+    @property
+    def order(self) -> Order:
+        """Its place among the tasks that may start."""
+        if self.pool is None and self.resources == ():
+            return Order(self.priority, self.max_parallel)
+        return Order(self.priority, self.max_parallel, needs_of("", self.pool, self.pool_slots, self.resources))
 
     @property
     def policy(self) -> RetryPolicy:

@@ -15,12 +15,12 @@ waits for (see `hooks`).
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from liteflow.control import FORGIVEN, NO_CONTROL, Control
 from liteflow.graph import Graph
+from liteflow.ready import Order, Ready
 from liteflow.retry import NEVER, RetryPolicy
 from liteflow.rules import Decision, TriggerRule, UpstreamCounts, decide
 from liteflow.states import TASK_ENDED, RunStatus, TaskStatus, Verdict
@@ -73,6 +73,7 @@ class Plan:
         rules: the trigger rules of the tasks that differ from `all_success`, by number.
         done: tasks that ended in an earlier part of this run and are kept as they are, with their state.
         attempts: how many attempts each task has had before; new ones count on from there.
+        orders: priorities and limits of the tasks that have some, by number.
         fail_fast: the first task that FAILED for good ends the run.
         mapped: the tasks that are mapped over a list; True: the first instance that FAILED ends the others.
         instances: how the instances ended of tasks that are `done` and were mapped.
@@ -89,6 +90,7 @@ class Plan:
         rules: Mapping[int, TriggerRule] | None = None,
         done: Mapping[int, TaskStatus] | None = None,
         attempts: Mapping[int, int] | None = None,
+        orders: Mapping[int, Order] | None = None,
         fail_fast: bool = False,
         seed: str = "",
         control: Control = NO_CONTROL,
@@ -120,7 +122,8 @@ class Plan:
         self._lost: dict[int, int] = {}
         self._unmet: list[int] = [len(above) for above in graph.upstream]  # upstreams that have not ended
         self._troubled: set[int] = set()  # tasks of which an upstream has not succeeded
-        self._ready: deque[int] = deque()
+        self.ready = Ready(orders, self.owner)
+        self._ordered = bool(orders)
         self._retry_at: list[tuple[float, int]] = []  # a heap: (monotonic seconds, task)
         self._tally: dict[int, list[int]] = {  # ended upstreams by kind, for the rules that may fire early
             node: [0, 0, 0, 0] for node, rule in self._rules.items() if rule.startswith("one_")
@@ -177,25 +180,22 @@ class Plan:
     def take(self, now: float) -> int | None:
         """The next task to start, or None. It counts as RUNNING from here; its attempt is `attempts[node]`."""
         while self._retry_at and self._retry_at[0][0] <= now:
-            node = heapq.heappop(self._retry_at)[1]
-            if self.status[node] == "UP_FOR_RETRY":
-                if node == self._hold:
-                    self.status[node] = "QUEUED"
+            due = heapq.heappop(self._retry_at)[1]
+            if self.status[due] == "UP_FOR_RETRY":
+                if due == self._hold:
+                    self.status[due] = "QUEUED"
                 else:
-                    self._ready.append(node)
+                    self.ready.push(due)
         if self._halted:
             return None
         while True:
-            if self._hold is not None:
-                node = self._hold
-                if self.status[node] != "QUEUED":
-                    return None
-                break
-            if not self._ready:
+            node = self.ready.pop() if self._hold is None else self._hold
+            if node is None or (node == self._hold and self.status[node] != "QUEUED"):
                 return None
-            node = self._ready.popleft()
             if self.status[node] != "CANCELLED":
                 break
+            if self._ordered:
+                self.ready.drop(node)
         self.status[node] = "RUNNING"
         self.attempts[node] += 1
         self.running.add(node)
@@ -207,7 +207,7 @@ class Plan:
         self.attempts[node] -= 1
         self.status[node] = "QUEUED"
         if node != self._hold:
-            self._ready.appendleft(node)
+            self.ready.put_back(node)
 
     def is_retry(self, node: int) -> bool:
         """Has an attempt of the task failed or been lost since the run was started or resumed?"""
@@ -236,7 +236,10 @@ class Plan:
         if self.status[node] != "QUEUED":
             return  # it was cancelled meanwhile
         if status == "QUEUED":
-            (self._asking if node in self._mapped else self._ready).append(node)
+            if node in self._mapped:
+                self._asking.append(node)
+            else:
+                self.ready.push(node)
         else:
             self.status[node] = "PENDING"  # as it is stored
             self._end(node, status, moves, reason)
@@ -268,7 +271,7 @@ class Plan:
         if hold:
             self._hold = node
         else:
-            self._ready.append(node)
+            self.ready.push(node)
 
     def is_extra(self, node: int) -> bool:
         """Is this number one that `add` gave?"""
@@ -320,7 +323,8 @@ class Plan:
             self._added[below] = self._added.get(below, 0) + count - 1
         if not kept:
             self.status += ["QUEUED"] * count
-            self._ready.extend(unfolded.nodes)
+            for one in unfolded.nodes:
+                self.ready.push(one)
             return []
         ended = []
         for index, one in enumerate(unfolded.nodes):
@@ -331,7 +335,7 @@ class Plan:
                 ended.append(one)
             else:
                 self.status.append("QUEUED")
-                self._ready.append(one)
+                self.ready.push(one)
         return ended
 
     def _fold(self, node: int, moves: list[Move]) -> None:
@@ -374,6 +378,8 @@ class Plan:
         `skips` are the tasks that it has decided to skip, each with the reason.
         """
         self.running.discard(node)
+        if self._ordered:
+            self.ready.ended(node)
         moves: list[Move] = []
         match verdict:
             case "CANCELLED" if self._halted and node in self._extras:  # as a resume finds it, it has yet to run
@@ -491,8 +497,10 @@ class Plan:
             self.status[node] = "QUEUED"
             if node in self._gated:
                 self._questions.append(node)
+            elif node in self._mapped:
+                self._asking.append(node)
             else:
-                (self._asking if node in self._mapped else self._ready).append(node)
+                self.ready.push(node)
         elif self.status[node] != "PENDING":
             pass  # it has ended by what it stands on
         elif decision == "skip":

@@ -1,4 +1,4 @@
-"""What the loop is given to run."""
+"""What the loop is given to run, and whom it tells."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from liteflow.control import NO_CONTROL, Control, Decider
 from liteflow.graph import Graph
+from liteflow.limits import Pool
+from liteflow.ready import Order
 from liteflow.retry import RetryPolicy
 from liteflow.rules import TriggerRule
 from liteflow.triggers import HookSpec, Step
@@ -32,6 +34,8 @@ class Program(NamedTuple):
     reads: Mapping[int, Sequence[tuple[int, Ref]]] = {}  # the other values of upstreams that a task takes
     expansions: Mapping[int, Expansion] = {}  # what tasks are mapped over
     fail_fast: Mapping[int, bool] = {}  # of those: does the first instance that fails end the others?
+    orders: Mapping[int, Order] = {}  # priorities and limits, where a task has some
+    pools: Mapping[str, Pool] = {}
     control: Control = NO_CONTROL
     deciders: Mapping[int, Decider] = {}
     gates: Mapping[int, Sequence[Step]] = {}

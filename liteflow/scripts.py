@@ -137,6 +137,12 @@ def describe(path: str) -> None:
                     "dag_id": dag.dag_id,
                     "description": dag.description,
                     "params": None if dag.params is None else described(dag.params),
+                    "limits": {
+                        "pools": dict(dag.pools),
+                        "timeout": dag.timeout,
+                        "retry": dag.retry,
+                        "concurrency": dag.concurrency,
+                    },
                     **json.loads(dag.program().snapshot),
                 }
                 for dag in load_dags(path)

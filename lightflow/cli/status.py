@@ -125,7 +125,8 @@ def status(run: str | None, db: str, as_json: bool) -> None:
     for one in view.instances:
         counts[one.status] = counts.get(one.status, 0) + 1
     say(f"{paint(printable(record.dag_id), 'bold')}  {state(record.status)}  {counted(counts)}")
-    owner = f"process {record.owner_pid} on {printable(str(record.owner_host))}" if record.status == "RUNNING" else None
+    owned = record.status in ("RUNNING", "PENDING")
+    owner = f"process {record.owner_pid} on {printable(str(record.owner_host))}" if owned else None
     again = record.status in RUN_ENDED and record.status != "SUCCESS" and record.resumable
     say(
         as_lines(

@@ -36,6 +36,7 @@ def build_dag(
         WorkflowError: the code of a plugin cannot be imported, or an expression cannot be evaluated.
     """
     dag = Dag(spec.name, db_path, spec.description, spec.params, [one.secret for one in spec.secrets.values()])
+    dag.pools, dag.timeout, dag.retry, dag.concurrency = spec.limits  # checked by the parser
     dag.source = spec.path
     types: dict[str, TaskType] = {}
     shared: dict[TaskOptions, TaskOptions] = {}  # most tasks of a large file have the same
@@ -146,4 +147,7 @@ def _options(task: TaskSpec) -> TaskOptions:
         trigger_rule=task.trigger_rule,
         mode=task.mode,
         secrets=task.secrets,
+        priority=task.order.priority,
+        max_parallel=task.order.at_once,
+        resources=task.order.needs,
     )

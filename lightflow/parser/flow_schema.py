@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
+from lightflow.parser.schema_pieces import FREE, Schema
 from liteflow.triggers import EVENTS
-
-Schema = dict[str, Any]
 
 PRECONDITION: Final[Schema] = {
     "title": "Precondition",
@@ -42,7 +41,7 @@ PRECONDITION: Final[Schema] = {
         },
     },
     "oneOf": [{"required": ["run"]}, {"required": ["if"]}],
-    "patternProperties": {"^x-": {"description": "Free for you: anchors, notes."}},
+    "patternProperties": FREE,
     "additionalProperties": False,
     "x-message": 'needs either "run" (a command) or "if" (a condition), and not both',
 }

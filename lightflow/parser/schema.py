@@ -10,34 +10,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from lightflow.parser.durations import LONGEST_S, PATTERN
 from lightflow.parser.flow_schema import KEYS, OF_HOOKS, hooks
-from lightflow.parser.schema_env import FREE as _FREE
-from lightflow.parser.schema_env import SECRET, SECRETS, TASK_SECRETS, Schema
-from lightflow.parser.schema_env import dotenv as _dotenv
-from lightflow.parser.schema_env import env as _env
+from lightflow.parser.schema_env import SECRET, SECRETS, TASK_SECRETS, dotenv, env
+from lightflow.parser.schema_limits import CONCURRENCY, POOL, RUN_LIMITS, TASK_LIMITS
+from lightflow.parser.schema_pieces import (
+    BACKOFF,
+    DELAY,
+    FREE,
+    ID_PATTERN,
+    ID_WORDS,
+    JITTER,
+    MAX_DELAY,
+    RETRIES,
+    Schema,
+    duration,
+)
 from lightflow.plugins.base import TypeInfo
 from lightflow.plugins.registry import Registry
 from liteflow.params import NAME as PARAM_NAME
 from liteflow.params import TYPES as PARAM_TYPES
 from liteflow.rules import TRIGGER_RULES
 
-ID_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
-ID_WORDS: Final = '1 to 128 letters, digits, "_", "." and "-", beginning with a letter, a digit or "_"'
 DEFAULT_TYPE: Final = "shell"
-
-
-def _duration(description: str, *, zero: bool, **more: Any) -> Schema:
-    return {
-        "description": description,
-        "type": ["number", "string"],
-        "minimum" if zero else "exclusiveMinimum": 0,
-        "maximum": LONGEST_S,
-        "minLength": 1,
-        "pattern": PATTERN,
-        "x-expects": 'a time: seconds such as 30, or text such as "30s", "5m", "1h30m" or "1d"',
-        **more,
-    }
 
 
 #: What stands for a value until the run begins.
@@ -105,36 +99,10 @@ PARAM: Final[Schema] = {
             "examples": ["[a-z]+"],
         },
     },
-    "patternProperties": _FREE,
+    "patternProperties": FREE,
     "additionalProperties": False,
 }
 
-_RETRIES: Final[Schema] = {
-    "description": "Extra attempts after a failure.",
-    "type": "integer",
-    "minimum": 0,
-    "maximum": 1000,
-    "default": 0,
-    "examples": [2],
-}
-_DELAY: Final = _duration("Time to wait before a retry.", zero=True, default=0, examples=[5, "30s"])
-_BACKOFF: Final[Schema] = {
-    "description": "Every further wait is this many times the one before.",
-    "type": "number",
-    "minimum": 1,
-    "maximum": 100,
-    "default": 1,
-    "examples": [2],
-}
-_MAX_DELAY: Final = _duration("No wait before a retry is longer than this.", zero=True, examples=["10m"])
-_JITTER: Final[Schema] = {
-    "description": "Lengthens each wait by up to this fraction, so that tasks do not come back all at once.",
-    "type": "number",
-    "minimum": 0,
-    "maximum": 1,
-    "default": 0,
-    "examples": [0.2],
-}
 _MODE: Final[Schema] = {
     "description": "Where Python code runs. Commands are processes of their own in every mode.",
     "enum": ["thread", "process", "async"],
@@ -145,11 +113,11 @@ RETRY: Final[Schema] = {
     "description": "When and how often a failed task is tried again; the block form of the `retry_…` keys.",
     "type": "object",
     "properties": {
-        "max": _RETRIES,
-        "delay": _DELAY,
-        "backoff": _BACKOFF,
-        "max_delay": _MAX_DELAY,
-        "jitter": _JITTER,
+        "max": RETRIES,
+        "delay": DELAY,
+        "backoff": BACKOFF,
+        "max_delay": MAX_DELAY,
+        "jitter": JITTER,
         "on_exit_codes": {
             "description": "Try again only after these exit codes (or an exception of `on_exceptions`).",
             "type": "array",
@@ -163,7 +131,7 @@ RETRY: Final[Schema] = {
             "examples": [["TimeoutError", "ConnectionError"]],
         },
     },
-    "patternProperties": _FREE,
+    "patternProperties": FREE,
     "additionalProperties": False,
 }
 
@@ -192,30 +160,30 @@ COMMON: Final[dict[str, Schema]] = {
         "examples": ["/srv/data", "reports"],
         "x-aliases": ["working_dir", "working-directory", "dir"],
     },
-    "env": _env("Environment variables, over those of the workflow."),
-    "dotenv": _dotenv("Files with environment variables, over those of the workflow, and below `env`."),
+    "env": env("Environment variables, over those of the workflow."),
+    "dotenv": dotenv("Files with environment variables, over those of the workflow, and below `env`."),
     "secrets": TASK_SECRETS,
     "timeout": _or_expression(
-        _duration(
+        duration(
             "The longest that one attempt may take.",
             zero=False,
             examples=[30, "5m"],
             **{"x-aliases": ["timeout_seconds"]},
         )
     ),
-    "kill_grace": _duration(
+    "kill_grace": duration(
         "Time between the polite signal (SIGTERM) and the hard one when a task is stopped.",
         zero=True,
         default=10,
         examples=["30s"],
     ),
     "retries": _or_expression(
-        _RETRIES | {"description": "Extra attempts after a failure; goes before `settings.retries`."}
+        RETRIES | {"description": "Extra attempts after a failure; goes before `settings.retries`."}
     ),
-    "retry_delay": _or_expression(_DELAY | {"x-aliases": ["retry_interval"]}),
-    "retry_backoff": _BACKOFF,
-    "max_retry_delay": _MAX_DELAY,
-    "retry_jitter": _JITTER,
+    "retry_delay": _or_expression(DELAY | {"x-aliases": ["retry_interval"]}),
+    "retry_backoff": BACKOFF,
+    "max_retry_delay": MAX_DELAY,
+    "retry_jitter": JITTER,
     "retry": RETRY | {"x-aliases": ["retry_policy"], "x-expects": "a mapping such as {max: 3, delay: 5s, backoff: 2}"},
     "trigger_rule": {
         "description": "Whether the task runs, given how the tasks it waits for have ended.",
@@ -226,6 +194,7 @@ COMMON: Final[dict[str, Schema]] = {
     "mode": _MODE,
     **KEYS,
     **hooks(of_the_run=False),
+    **TASK_LIMITS,
 }
 
 #: The keys of every hook, whatever its type.
@@ -245,7 +214,7 @@ SETTINGS: Final[Schema] = {
             "examples": [8],
             "x-aliases": ["max_active_tasks", "max_workers"],
         },
-        "retries": _RETRIES | {"description": "Number of retry attempts of tasks that do not say."},
+        "retries": RETRIES | {"description": "Number of retry attempts of tasks that do not say."},
         "log_dir": {
             "description": "Directory for log files.",
             "type": "string",
@@ -271,7 +240,7 @@ SETTINGS: Final[Schema] = {
             "default": ".lightflow-checkpoints",
         },
     },
-    "patternProperties": _FREE,
+    "patternProperties": FREE,
     "additionalProperties": False,
 }
 
@@ -320,7 +289,7 @@ def canonical_schema(types: Iterable[TypeInfo]) -> Schema:
                 "minProperties": 1,
                 "minItems": 1,
                 "propertyNames": {"pattern": ID_PATTERN},
-                "patternProperties": _FREE,
+                "patternProperties": FREE,
                 "additionalProperties": {"$ref": "#/$defs/task"},
                 "items": {"type": "object", "required": ["id"]},
                 "examples": [{"hello": {"run": "echo hello"}}],
@@ -332,7 +301,7 @@ def canonical_schema(types: Iterable[TypeInfo]) -> Schema:
                 "given by `-p name=value` and `--params-file`, and checked before anything runs.",
                 "type": "object",
                 "propertyNames": {"pattern": f"^{PARAM_NAME}$"},
-                "patternProperties": _FREE,
+                "patternProperties": FREE,
                 "additionalProperties": {
                     **_PARAM_VALUE,
                     "if": {"type": "object"},
@@ -343,8 +312,9 @@ def canonical_schema(types: Iterable[TypeInfo]) -> Schema:
                 "x-aliases": ["parameters"],
             },
             "settings": {"$ref": "#/$defs/settings"},
-            "env": _env("Environment variables of every task."),
-            "dotenv": _dotenv("Files with environment variables of every task, below `env`."),
+            **RUN_LIMITS,
+            "env": env("Environment variables of every task."),
+            "dotenv": dotenv("Files with environment variables of every task, below `env`."),
             "secrets": SECRETS,
             **hooks(of_the_run=True),
             "plugins": {
@@ -356,12 +326,14 @@ def canonical_schema(types: Iterable[TypeInfo]) -> Schema:
             },
         },
         "required": ["tasks"],
-        "patternProperties": _FREE,
+        "patternProperties": FREE,
         "additionalProperties": False,
         "$defs": {
             "settings": SETTINGS,
             "param": PARAM,
             "secret": SECRET,
+            "pool": POOL,
+            "concurrency": CONCURRENCY,
             "task": {
                 "title": "Task",
                 "type": "object",
@@ -395,7 +367,7 @@ def _task_schema(name: str, own: Mapping[str, Any], common: Mapping[str, Schema]
         **extra,
         "properties": {**own.get("properties", {}), **dict.fromkeys(common, True)},
         "required": list(own.get("required", ())),
-        "patternProperties": _FREE,
+        "patternProperties": FREE,
         "additionalProperties": False,
     }
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
+from lightflow.parser.schema_pieces import FREE, Schema
 from liteflow.secrets import NAME as SECRET_NAME
-
-Schema = dict[str, Any]
-
-FREE: Final = {"^x-": {"description": "Free for you: anchors, notes."}}
 
 
 def env(description: str) -> Schema:

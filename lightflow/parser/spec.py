@@ -8,15 +8,30 @@ from typing import Any, Literal, NamedTuple
 
 from lightflow.errors import Problem
 from liteflow.digest import sha256_hex
+from liteflow.limits import Concurrency, Pool
 from liteflow.params import Param
+from liteflow.ready import PLAIN, Order
 from liteflow.retry import NEVER
 from liteflow.retry import RetryPolicy as RetrySpec
 from liteflow.rules import TriggerRule
 from liteflow.secrets import Secret
 from liteflow.work import Ref
 
-__all__ = ["Expression", "Expressions", "Mode", "RetrySpec", "Settings", "TaskSpec", "Template", "WorkflowSpec"]
-__all__ += ["Condition", "Flow", "PreconditionSpec", "digest_of"]
+__all__ = [
+    "Condition",
+    "Expression",
+    "Expressions",
+    "Flow",
+    "Limits",
+    "Mode",
+    "PreconditionSpec",
+    "RetrySpec",
+    "Settings",
+    "TaskSpec",
+    "Template",
+    "WorkflowSpec",
+]
+__all__ += ["digest_of"]
 
 Mode = Literal["thread", "process", "async"]
 
@@ -47,6 +62,15 @@ class SecretSpec(NamedTuple):
 
     secret: Secret
     at: Problem
+
+
+class Limits(NamedTuple):
+    """What bounds the runs of a workflow. The retry is of the run as a whole."""
+
+    pools: Mapping[str, Pool] = {}
+    timeout_s: float | None = None
+    retry: RetrySpec = NEVER
+    concurrency: Concurrency | None = None
 
 
 class Expression(NamedTuple):
@@ -185,6 +209,7 @@ class TaskSpec(NamedTuple):
     dotenv: tuple[EnvFile, ...] = ()
     secrets: tuple[str, ...] = ()  # those that are in its environment
     flow: Flow | None = None  # None: nothing but what it waits for
+    order: Order = PLAIN
 
 
 class WorkflowSpec(NamedTuple):
@@ -202,6 +227,7 @@ class WorkflowSpec(NamedTuple):
     dotenv: tuple[EnvFile, ...] = ()
     secrets: Mapping[str, SecretSpec] = {}
     hooks: Mapping[str, TaskSpec] = {}  # the run's own, by event
+    limits: Limits = Limits()
 
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False).encode

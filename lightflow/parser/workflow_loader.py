@@ -11,8 +11,10 @@ from lightflow.errors import WorkflowError
 from lightflow.parser.canonical import Tree
 from lightflow.parser.durations import seconds
 from lightflow.parser.flow_schema import KEYS
+from lightflow.parser.limits import limits_of, order_of
 from lightflow.parser.positions import Key, Source, Unreadable, problem_at
-from lightflow.parser.schema import COMMON, ID_PATTERN, is_expression
+from lightflow.parser.schema import COMMON, is_expression
+from lightflow.parser.schema_pieces import ID_PATTERN
 from lightflow.parser.source import parse_text, read_source
 from lightflow.parser.spec import (
     EnvFile,
@@ -28,8 +30,11 @@ from lightflow.parser.validate import Checked, implied_upstreams, is_block, vali
 from lightflow.parser.works import WorkIn, around, hooks_of
 from lightflow.plugins.registry import Registry
 from liteflow.collector import collector_paused
+from liteflow.ready import PLAIN
 from liteflow.rules import TriggerRule
 from liteflow.triggers import EVENTS
+
+_ORDERED = {"priority", "max_parallel", "pool", "pool_slots", "resources"}
 
 
 def load_workflow(path: str | os.PathLike[str], registry: Registry | None = None) -> WorkflowSpec:
@@ -100,6 +105,7 @@ def _workflow(checked: Checked, name: str) -> WorkflowSpec:
         dotenv=env_files,
         secrets=checked.secrets,
         hooks=_hooks(checked, hooks_of(root, "", ()), shared),
+        limits=limits_of(root),
     )
 
 
@@ -158,6 +164,7 @@ def _task(checked: Checked, work: WorkIn, shared: _Shared) -> TaskSpec:
         dotenv=own_files,
         secrets=tuple(dict.fromkeys(task.get("secrets", ()))),
         flow=flow,
+        order=order_of(task) if _ORDERED & task.keys() else PLAIN,
     )
 
 

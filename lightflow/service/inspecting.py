@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from lightflow.engine.checkpoint import Checkpoint, find
+from lightflow.service.pools import waits
 from liteflow import PayloadError, RunNotFound, Status
 from liteflow.collector import collector_paused
 from liteflow.control import effective
@@ -123,6 +124,10 @@ def status(db: str, run_id: str | None = None) -> RunView:
         hooks = sorted(history.hooks(run.run_id), key=lambda one: (not one.dependencies, one.updated_at))
         rows = history.graph_tasks(run.graph_digest)
         instances = _in_order(history, run, rows)
+        if run.status == Status.RUNNING and (waiting := waits(history, run.run_id)):
+            instances = [
+                one._replace(reason=waiting.get((one.task_id, one.map_index), one.reason)) for one in instances
+            ]
         return RunView(run, instances, history.attempts(run.run_id), hooks, _standing(rows, instances))
 
 
@@ -236,7 +241,7 @@ def why(db: str, run_id: str | None, task_id: str) -> Explanation:
                 because.append(f"it is a hook of {one.dependencies[0]}, and changes nothing for it")
                 break
             following = next((name for name in one.dependencies if _is_cause(one, instances.get(name))), None)
-    if run.status in RUN_ENDED and run.status != Status.SUCCESS and run.reason:
+    if run.status != Status.SUCCESS and run.reason:
         because.append(f"the run is {run.status}: {run.reason}")
     return Explanation(run.run_id, task_id, instances[task_id].status, because)
 
@@ -267,6 +272,10 @@ def _reason(
     match one.status:
         case Status.PENDING if run.status in RUN_ENDED:
             return "the run stopped before it could start"
+        case Status.PENDING if run.status == Status.PENDING:
+            return "the run has not begun"
+        case Status.PENDING | Status.UP_FOR_RETRY if wait := waits(history, run.run_id).get(_key(one)):
+            return wait
         case Status.PENDING:
             decided = explain(rule, upstream)
             return f"{decided}; all slots are in use" if decided.startswith("may run") else decided
@@ -289,6 +298,10 @@ def _reason(
             return explain(rule, upstream)
         case _:
             return one.reason or "no reason is known"
+
+
+def _key(one: InstanceRecord) -> tuple[str, int]:
+    return one.task_id, one.map_index
 
 
 def outputs(db: str, run_id: str | None, task_id: str | None, largest: int | None = None) -> Outputs:

@@ -9,13 +9,16 @@ from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.schema import workflow_schema
-from lightflow.parser.spec import Condition, Flow, Settings, TaskSpec
+from lightflow.parser.spec import Condition, Flow, Limits, Settings, TaskSpec
 from lightflow.parser.workflow_loader import load_workflow
 from lightflow.service.scripts import is_script, script_errors
 from liteflow.errors import InputError
 from liteflow.graph import Graph
+from liteflow.limits import Concurrency, Pool
 from liteflow.params import Param
 from liteflow.picture import Edge, Node, Picture
+from liteflow.ready import PLAIN, Order
+from liteflow.retry import RetryPolicy
 
 #: The heading of the edges that only expressions make.
 FROM_EXPRESSIONS: Final = "From expressions"
@@ -37,6 +40,7 @@ class OutlineTask(NamedTuple):
     special: tuple[str, ...] = ()  # what is special in how it stands in the flow
     condition: Condition | None = None  # its `if`
     skipped: str = ""  # why it will be skipped, where that is known before a run
+    order: Order = PLAIN
 
 
 class Outline(NamedTuple):
@@ -53,6 +57,7 @@ class Outline(NamedTuple):
     values: Mapping[str, Any] = {}  # those of a run, where it is about one
     secrets: tuple[str, ...] = ()  # their names
     hidden: tuple[str, ...] = ()  # environment variables that hold one
+    limits: Limits = Limits()
 
     def for_run(self, values: Mapping[str, Any]) -> Outline:
         """The workflow as far as it is known before a run with these parameters."""
@@ -94,6 +99,7 @@ def outline(path: str, dag: str | None = None) -> Outline:
             text if task.expressions is not None else "",
             _special(task.flow),
             task.flow.condition if task.flow is not None else None,
+            order=task.order,
         )
         for task in spec.tasks.values()
     )
@@ -110,6 +116,7 @@ def outline(path: str, dag: str | None = None) -> Outline:
         spec.params,
         secrets=tuple(spec.secrets),
         hidden=tuple(hidden),
+        limits=spec.limits,
     )
 
 
@@ -148,6 +155,9 @@ def _outline_of(path: str, found: dict[str, Any]) -> Outline:
             timeout_s=row.get("timeout"),
             retries=row.get("retries", 0),
             special=_special_of(row),
+            order=Order(
+                row.get("priority", 0), row.get("max_parallel"), tuple(sorted(row.get("resources", {}).items()))
+            ),
         )
         for row in found["tasks"]
     )
@@ -155,7 +165,15 @@ def _outline_of(path: str, found: dict[str, Any]) -> Outline:
     params = None
     if found["params"] is not None:
         params = {name: Param(**options) for name, options in found["params"].items()}
-    return Outline(found["dag_id"], found["description"], path, True, tasks, graph, Settings(mode="process"), params)
+    told = found["limits"]
+    limits = Limits(
+        {name: Pool(*pool) for name, pool in told["pools"].items()},
+        told["timeout"],
+        RetryPolicy(*told["retry"]),
+        None if told["concurrency"] is None else Concurrency(*told["concurrency"]),
+    )
+    settings = Settings(mode="process")
+    return Outline(found["dag_id"], found["description"], path, True, tasks, graph, settings, params, limits=limits)
 
 
 def _judged(task: OutlineTask, values: Mapping[str, Any]) -> OutlineTask:

@@ -16,12 +16,13 @@ ROOT = Path(__file__).resolve().parents[2]
 #: An entry is a module or a folder; every module of both packages must be in one.
 LAYERS: list[set[str]] = [
     {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.rules", "liteflow.retry", "liteflow.control"}
-    | {"liteflow.collector", "liteflow.collecting", "liteflow.masking"},
+    | {"liteflow.collector", "liteflow.collecting", "liteflow.masking", "liteflow.ready", "liteflow.signals"},
     {
         "liteflow.digest",
         "liteflow.dotenv",
         "liteflow.graph",
         "liteflow.locks",
+        "liteflow.limits",
         "liteflow.owner",
         "liteflow.params",
         "liteflow.payload",
@@ -31,7 +32,8 @@ LAYERS: list[set[str]] = [
         "liteflow.secrets",
         "liteflow.upstreams",
     },
-    {"liteflow.plan", "liteflow.work", "liteflow.database", "liteflow.mermaid", "liteflow.processes"},
+    {"liteflow.plan", "liteflow.work", "liteflow.database", "liteflow.mermaid", "liteflow.processes"}
+    | {"liteflow.pace", "liteflow.slots"},
     {"liteflow.turn", "liteflow.outputs", "liteflow.triggers"},
     {"liteflow.store", "liteflow.maintenance", "liteflow.history", "liteflow.page", "liteflow.program"},
     {"liteflow.context", "liteflow.drawing", "liteflow.mapping", "liteflow.inputs"},
@@ -40,6 +42,7 @@ LAYERS: list[set[str]] = [
     {"liteflow.gates"},
     {"liteflow.runner", "liteflow.tasks", "liteflow.xcom"},
     {"liteflow.dagrun", "liteflow.scaffold", "liteflow.snapshot", "liteflow.wiring"},
+    {"liteflow.compiling"},
     {"liteflow.dag"},
     {"liteflow.scripts"},
     {"liteflow"},

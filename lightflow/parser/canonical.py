@@ -24,6 +24,7 @@ _RETRY_ALIASES = aliases_of(RETRY["properties"])
 _PRECONDITION_ALIASES = aliases_of(PRECONDITION["properties"])
 
 
+_EVENTS = frozenset(EVENTS)
 _Rename = Callable[[dict[str, Any], tuple[str, ...]], dict[str, Any]]
 
 
@@ -126,6 +127,8 @@ def _tasks(tree: Tree, tasks: dict[str, Any], registry: Registry) -> None:
 
 def _hooks(tree: Tree, around: dict[str, Any], path: tuple[str, ...], renamed: _Rename) -> None:
     """A hook that is only a command is a shell task."""
+    if _EVENTS.isdisjoint(around):
+        return
     for event in EVENTS:
         raw = around.get(event)
         if isinstance(raw, str):

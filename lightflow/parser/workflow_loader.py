@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from lightflow.errors import WorkflowError
 from lightflow.parser.durations import seconds
@@ -20,6 +20,9 @@ from lightflow.plugins.registry import Registry
 from liteflow.collector import collector_paused
 from liteflow.rules import TriggerRule
 from liteflow.triggers import EVENTS
+
+#: The keys that say how a task stands in the flow.
+_FLOW: Final = frozenset([*KEYS, *EVENTS])
 
 
 def load_workflow(path: str | os.PathLike[str], registry: Registry | None = None) -> WorkflowSpec:
@@ -95,9 +98,12 @@ def _task(checked: Checked, work: WorkIn, path: str, shared_env: Mapping[str, st
     config = {key: value for key, value in task.items() if key not in COMMON}
     env = {**shared_env, **work.env, **task.get("env", {})} if work.env or task.get("env") else shared_env
     written = dict.fromkeys(task.get("depends_on", ()))
-    wanted = [] if work.hook else implied_upstreams(task_id, task, checked.expressions, checked.conditions)
-    written |= dict.fromkeys(task.get("teardown_of", ()))
-    implied = tuple(one for one in wanted if one not in written)
+    if "teardown_of" in task:
+        written |= dict.fromkeys(task["teardown_of"])
+    implied: tuple[str, ...] = ()
+    if not work.hook and (checked.expressions or checked.conditions):
+        wanted = implied_upstreams(task_id, task, checked.expressions, checked.conditions)
+        implied = tuple(one for one in wanted if one not in written)
     depends_on = (*written, *implied)
     cwd = task.get("cwd", work.cwd)
     timeout = task.get("timeout")
@@ -146,7 +152,7 @@ def _flow(
     settings: Settings,
 ) -> Flow | None:
     """How the task stands in the flow; None where no key says anything of it."""
-    if not any(key in task for key in (*KEYS, *EVENTS)):
+    if _FLOW.isdisjoint(task):
         return None
     made = {
         work.id: _task(checked, work, path, shared_env, settings)

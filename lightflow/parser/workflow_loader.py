@@ -137,7 +137,9 @@ def _task(checked: Checked, work: WorkIn, path: str, shared_env: Mapping[str, st
 
 
 def _rule(task: Mapping[str, Any], flow: Flow | None) -> TriggerRule:
-    """A condition that asks how the tasks above have ended is asked however they have."""
+    """A condition that asks how the tasks above have ended is asked however they have; a teardown has its own rule."""
+    if "teardown_of" in task:
+        return "all_done_setup_success"
     asks = flow is not None and flow.condition is not None and flow.condition.status
     rule: TriggerRule = task.get("trigger_rule", "all_done" if asks else "all_success")
     return rule

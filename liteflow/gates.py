@@ -53,8 +53,8 @@ class Gates:
         step = self._gates[node][number]
         if status == "SUCCESS" or step.otherwise is None:
             self._next.append((node, number + 1))
-        elif status == "CANCELLED":
-            pass  # with the task
+        elif status == "CANCELLED":  # and with it the task, if it is not yet
+            self._plan.answer(node, moves, "CANCELLED", "the run was stopped before it could start")
         else:
             why = outcome.error.message if outcome.error is not None else status.lower()
             reason = f"{step.message} ({why})" if step.message else f"its precondition does not hold: {why}"

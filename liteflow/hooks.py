@@ -173,7 +173,7 @@ class Hooks:
         return bool(told) and told[0].status == verdict
 
     def _add(self, spec: HookSpec, map_index: int, attempts: int, status: str) -> int:
-        exempt = spec.event in _LATER
+        exempt = spec.event in _LATER or spec.owner in self._plan.teardowns
         node = self._plan.add(spec.task_id, map_index, retries=spec.retries, attempts=attempts, exempt=exempt)
         if status in TASK_ENDED:
             self._plan.status[node] = cast(TaskStatus, status)

@@ -28,6 +28,7 @@ _SECRET_ALIASES = aliases_of(SECRET["properties"])
 _PRECONDITION_ALIASES = aliases_of(PRECONDITION["properties"])
 
 
+_EVENTS = frozenset(EVENTS)
 _Rename = Callable[[dict[str, Any], tuple[str, ...]], dict[str, Any]]
 
 
@@ -159,6 +160,8 @@ def _secrets(tree: Tree, raw: dict[str, Any] | list[Any]) -> dict[str, Any] | li
 
 def _hooks(tree: Tree, around: dict[str, Any], path: tuple[str, ...], renamed: _Rename) -> None:
     """A hook that is only a command is a shell task."""
+    if _EVENTS.isdisjoint(around):
+        return
     for event in EVENTS:
         raw = around.get(event)
         if isinstance(raw, str):

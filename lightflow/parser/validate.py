@@ -33,6 +33,9 @@ _FLAT = {
 }
 
 
+_FLOW: Final = frozenset(["branch", "teardown_of", "on_failure_fail_run"])
+
+
 class Checked(NamedTuple):
     """A tree that has been looked through."""
 
@@ -213,9 +216,12 @@ def _dependencies(
     clean: dict[str, list[str]] = {task_id: [] for task_id in tasks}
     wrong = False
     for task_id, task in good.items():
-        clean[task_id] += implied_upstreams(task_id, task, found.tasks, found.conditions)
+        if found.tasks or found.conditions:
+            clean[task_id] += implied_upstreams(task_id, task, found.tasks, found.conditions)
         for key in ("depends_on", "teardown_of"):
-            listed = task.get(key)
+            if key not in task:
+                continue
+            listed = task[key]
             for index, other in enumerate(listed if isinstance(listed, list) else ()):
                 if not isinstance(other, str):
                     continue
@@ -243,6 +249,8 @@ def _dependencies(
 def _flow(tree: Tree, tasks: dict[str, dict[str, Any]]) -> Iterator[Problem]:
     """Keys of control flow that exclude each other, and ids that hooks take."""
     for task_id, task in tasks.items():
+        if _FLOW.isdisjoint(task):
+            continue
         path: list[str | int] = ["tasks", task_id]
         if task.get("branch") is True and task.get("short_circuit"):
             message = '"branch" and "short_circuit" exclude each other: a task decides in one way'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from lightflow.errors import WorkflowError
 from lightflow.parser.canonical import Tree
@@ -34,7 +34,9 @@ from liteflow.ready import PLAIN
 from liteflow.rules import TriggerRule
 from liteflow.triggers import EVENTS
 
-_ORDERED = {"priority", "max_parallel", "pool", "pool_slots", "resources"}
+#: The keys that say how a task stands in the flow, and among those that may start.
+_FLOW: Final = frozenset([*KEYS, *EVENTS])
+_ORDERED: Final = frozenset(["priority", "max_parallel", "pool", "pool_slots", "resources"])
 
 
 def load_workflow(path: str | os.PathLike[str], registry: Registry | None = None) -> WorkflowSpec:
@@ -124,9 +126,12 @@ def _task(checked: Checked, work: WorkIn, shared: _Shared) -> TaskSpec:
     config = {key: value for key, value in task.items() if key not in COMMON}
     env = {**shared.env, **work.env, **task.get("env", {})} if work.env or task.get("env") else shared.env
     written = dict.fromkeys(task.get("depends_on", ()))
-    wanted = [] if work.hook else implied_upstreams(task_id, task, checked.expressions, checked.conditions)
-    written |= dict.fromkeys(task.get("teardown_of", ()))
-    implied = tuple(one for one in wanted if one not in written)
+    if "teardown_of" in task:
+        written |= dict.fromkeys(task["teardown_of"])
+    implied: tuple[str, ...] = ()
+    if not work.hook and (checked.expressions or checked.conditions):
+        wanted = implied_upstreams(task_id, task, checked.expressions, checked.conditions)
+        implied = tuple(one for one in wanted if one not in written)
     depends_on = (*written, *implied)
     cwd = task.get("cwd", work.cwd)
     timeout = task.get("timeout")
@@ -169,7 +174,9 @@ def _task(checked: Checked, work: WorkIn, shared: _Shared) -> TaskSpec:
 
 
 def _rule(task: Mapping[str, Any], flow: Flow | None) -> TriggerRule:
-    """A condition that asks how the tasks above have ended is asked however they have."""
+    """A condition that asks how the tasks above have ended is asked however they have; a teardown has its own rule."""
+    if "teardown_of" in task:
+        return "all_done_setup_success"
     asks = flow is not None and flow.condition is not None and flow.condition.status
     rule: TriggerRule = task.get("trigger_rule", "all_done" if asks else "all_success")
     return rule
@@ -177,7 +184,7 @@ def _rule(task: Mapping[str, Any], flow: Flow | None) -> TriggerRule:
 
 def _flow(checked: Checked, task_id: str, task: Mapping[str, Any], shared: _Shared) -> Flow | None:
     """How the task stands in the flow; None where no key says anything of it."""
-    if not any(key in task for key in (*KEYS, *EVENTS)):
+    if _FLOW.isdisjoint(task):
         return None
     made = {work.id: _task(checked, work, shared) for work in around(task_id, task) if "preconditions" in work.path}
     preconditions = []

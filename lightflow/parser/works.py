@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from lightflow.parser.positions import Key
 from liteflow.triggers import EVENTS
+
+_AROUND: Final = frozenset([*EVENTS, "preconditions"])
 
 
 class WorkIn(NamedTuple):
@@ -28,7 +30,8 @@ def works(root: Mapping[str, Any]) -> Iterator[WorkIn]:
         if not isinstance(task, dict):
             continue
         yield WorkIn(task_id, ["tasks", task_id], task)
-        yield from around(task_id, task)
+        if not _AROUND.isdisjoint(task):
+            yield from around(task_id, task)
     yield from hooks_of(root, "", ())
 
 
@@ -62,6 +65,8 @@ def conditions(root: Mapping[str, Any]) -> Iterator[tuple[str, list[Key], Any]]:
             continue
         if "if" in task:
             yield task_id, ["tasks", task_id, "if"], task["if"]
+        if "preconditions" not in task:
+            continue
         listed = task.get("preconditions")
         for number, one in enumerate(listed if isinstance(listed, list) else ()):
             if isinstance(one, dict) and "if" in one:

@@ -289,7 +289,7 @@ def _reason(
             return f"{took} ({one.reason})" if one.reason else took
         case Status.SKIPPED if one.try_number:
             return f"it skipped itself: {one.reason}" if one.reason else "it skipped itself"
-        case Status.SKIPPED if one.reason:
+        case Status.SKIPPED | Status.UPSTREAM_FAILED if one.reason:
             return one.reason
         case Status.FAILED if last is not None:
             log = f"; its output is in {last.log_path}" if last.log_path else ""

@@ -332,6 +332,25 @@ def test_a_cancelled_run_takes_down_what_it_has_set_up(folder: Path) -> None:
     assert status(folder)["status"] == "CANCELLED"
 
 
+def test_a_teardown_with_conditions_hooks_and_preconditions_in_a_cancelled_run(folder: Path) -> None:
+    more = """teardown_of: up
+    needs: work
+    if: tasks.up.status == "success" and cancelled()
+    preconditions: [echo asked >> trail]
+    on_start: echo start >> trail
+    on_success: echo success >> trail
+    run: echo down >> trail
+"""
+    before, down, _ = AROUND.partition("  down:")
+    write(folder, f"{before}{down}\n    {more}")
+    with start(folder, "run", "flow.yaml") as process:
+        wait_for_fifo(folder)
+        assert lightflow(folder, "cancel", status(folder)["run_id"]).returncode == 0
+        process.communicate(timeout=60)
+    words = [word for word in trail(folder) if word != "told"]
+    assert words == ["up", "work", "asked", "start", "down", "success", "run_cancelled"]
+
+
 def test_a_second_cancel_ends_the_teardown(folder: Path) -> None:
     os.mkfifo(folder / "second")
     write(

@@ -372,3 +372,52 @@ def test_the_id_of_a_hook_is_taken(db: str) -> None:
     dag.task(nothing, "a.on_failure")
     with pytest.raises(DuplicateTask, match="the id of a hook"):
         dag.program()
+
+
+# -- tasks that are mapped over a list --------------------------------------------------------------------------------
+
+
+def picky(number: int) -> int:
+    if number == 2:
+        raise ValueError("two")
+    return number
+
+
+@pytest.mark.parametrize(("listed", "status"), [([1, 2, 3], "SUCCESS"), ([], "SKIPPED")])
+def test_instances_have_hooks_and_tolerance_of_their_own(db: str, trail: Any, listed: list[int], status: str) -> None:
+    def hook(context: Any) -> None:
+        about = context.hook
+        with open(trail.path, "a", encoding="utf-8") as file:
+            file.write(f"{about.event}:{about.task_id}[{about.map_index}]:{about.status}\n")
+
+    with Dag("mapped", db) as dag:
+        numbers = dag.task(lambda: listed, "numbers")
+        one = dag.partial(picky, continue_on_error=["ValueError"], on_failure=hook, on_exit=hook).expand(number=numbers)
+        one >> dag.task(nothing, "after")
+    run = dag.run(mode="thread", fail_fast=True)
+    assert (run.status, run.statuses()["after"]) == ("SUCCESS", status)
+    found = [f"on_exit:picky[{index}]:{'FAILED' if index == 1 else 'SUCCESS'}" for index in range(len(listed))]
+    assert sorted(trail.words()) == sorted([*found, *(["on_failure:picky[1]:FAILED"] if listed else [])])
+
+
+def test_a_mapped_task_behind_a_gate_is_asked_before_its_list_is_read(db: str, trail: Any) -> None:
+    with Dag("mapped", db) as dag:
+        numbers = dag.task(lambda: [1, 3], "numbers")
+        mapped_task = dag.partial(picky, on_start=notes(trail.path)).expand(number=numbers)
+        dag.short_circuit(lambda: False, "no") >> dag.partial(picky, "never").expand(number=numbers)
+    run = dag.run(mode="thread")
+    assert run.status == "SUCCESS"
+    assert trail.words() == ["picky.on_start:picky:PENDING:0"]
+    with History(db) as history:
+        found = [(one.task_id, one.map_index, one.status) for one in history.instances(run.run_id)]
+    assert ("never", -1, "SKIPPED") in found
+    assert not [one for one in found if one[0] == "never" and one[1] >= 0]
+    assert {one for one in found if one[0] == "picky"} == {("picky", index, "SUCCESS") for index in (-1, 0, 1)}
+    assert mapped_task.task_id == "picky"
+
+
+def test_a_mapped_task_cannot_decide(db: str) -> None:
+    dag = Dag("mapped", db)
+    dag.partial(picky, branch=True).expand(number=[1, 2])
+    with pytest.raises(DefinitionError, match="is mapped over a list, so it cannot be a branch"):
+        dag.program()

@@ -14,8 +14,8 @@ from typing import Final, cast
 
 from liteflow.inputs import Inputs
 from liteflow.plan import Move, Plan
+from liteflow.records import KeptHook
 from liteflow.states import TASK_ENDED, TaskStatus
-from liteflow.store import KeptHook
 from liteflow.triggers import THE_RUN, HookSpec, Told
 from liteflow.turn import Turn
 from liteflow.work import Outcome, Work

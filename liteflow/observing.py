@@ -70,3 +70,34 @@ class Observer:
 
     def run_ended(self, status: RunStatus, reason: str | None) -> None:
         """The run's verdict is stored."""
+
+
+class Observers:
+    """All who are told. `changes` are collected until `publish`, since nobody is told before the commit."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = list(observers)
+        self.changes: list[Change] = []
+
+    def __bool__(self) -> bool:
+        """Is there anybody?"""
+        return bool(self._observers)
+
+    def publish(self) -> None:
+        """Tell of what has changed."""
+        if self.changes:
+            changes, self.changes = self.changes, []
+            self.tell("changed", changes)
+
+    def tell(self, what: str, *arguments: object) -> None:
+        """Call a method of each observer; one that raises is told nothing more."""
+        for observer in list(self._observers):
+            try:
+                getattr(observer, what)(*arguments)
+            except Exception as error:
+                import logging  # 18 ms that a run without a fault need not pay
+
+                log = logging.getLogger(__name__)
+                log.warning("%s failed and is told nothing more: %s", type(observer).__name__, error)
+                log.debug("this is how it failed", exc_info=True)
+                self._observers.remove(observer)

@@ -10,32 +10,32 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
 from types import FrameType
 from typing import Any, Final, NamedTuple, cast
 
-from liteflow.errors import InputError, OwnerDied
+from liteflow.errors import InputError
 from liteflow.executors import Executor, open_executor
 from liteflow.gates import Gates, decisions, judged
 from liteflow.hooks import Hooks
 from liteflow.inputs import Inputs
 from liteflow.locks import LockFile
-from liteflow.observing import Change, Options
+from liteflow.observing import Change, Observers, Options
 from liteflow.outputs import make_folder, outputs_dir, remove_folder
+from liteflow.owning import Owned, make, planned, take_over
 from liteflow.pace import Pace
 from liteflow.payload import spill_dir
-from liteflow.plan import Move, Plan
-from liteflow.processes.tree import sweep_session
+from liteflow.plan import Move
 from liteflow.program import Program
+from liteflow.records import Kept
 from liteflow.signals import handled
 from liteflow.states import RunStatus, TaskStatus
-from liteflow.store import Bounds, Kept, NewInstance, NewRun, Store
+from liteflow.store import Store
 from liteflow.turn import NOT_BEGUN, Intent
 from liteflow.work import ErrorInfo, Outcome, RunInfo, Work
 
 _TICK_S: Final = 0.25  # how soon a request of another process is seen
-_SWEEP_S: Final = 25.0  # how long a dead owner's guardian may take to end what it had started
 _NO_ERROR: Final = ErrorInfo("")
 
 
@@ -105,8 +105,7 @@ class _Loop:
         self._outputs_dir = info.outputs_dir or ""
         self._store = store
         self._executor = executor
-        self._observers = list(options.observers)
-        self._changes: list[Change] = []
+        self._observers = Observers(options.observers)
         self._kept: Mapping[str, Mapping[int, Kept]] = {}  # of a resumed run: instances of mapped tasks, by index
         self._ending: set[int] = set()  # running tasks that were told to stop
         self._signals: list[int] = []
@@ -122,96 +121,30 @@ class _Loop:
 
     def own(self, resume: bool) -> None:
         """Make the run, or take it over; then there is a plan."""
-        program, options, graph = self._program, self._options, self._program.graph
-        instances = (  # made one by one as they are stored
-            NewInstance(task_id, [self._ids[above] for above in graph.upstream[node]], program.timeouts.get(node))
-            for node, task_id in enumerate(self._ids)
-        )
-        needs = {self._ids[node]: order.needs for node, order in program.orders.items() if order.needs}
-        bounds = Bounds(program.pools, needs, options.place)
-        if resume:
-            snapshot = (program.digest, program.snapshot)
-            kept, self._kept, before = self._claim(instances, snapshot, bounds)
-            if before is not None:
-                # Had the last owner and its guardian been killed at the same instant, its tasks might still be alive.
-                sweep_session(before)
-        else:
-            settings = {"mode": options.mode, "max_workers": options.max_workers, "log_dir": options.log_dir}
-            new = NewRun(
-                options.run_id,
-                program.dag_id,
-                program.description,
-                program.digest,
-                program.snapshot,
-                instances,
-                options.params,
-                options.logical_date,
-                source=program.source,
-                settings=settings,
-                done=options.done,
-            )
-            self._store.create(new, self._executor.session, bounds)
-            kept = {task_id: Kept("SUCCESS", 1) for task_id in options.done}
+        owned = (take_over if resume else make)(self._program, self._options, self._store, self._executor.session)
         self._turn = self._store.turn
         make_folder(self._outputs_dir)  # now that the run is ours
         self._refused = self._store.waits is not None
         if not self._refused:
             self._pace.begin(time.monotonic())
-        self._begin(kept, resume)
+        self._begin(owned, resume)
         if self._refused:
-            self._tell("waiting", self._store.waits)
+            self._observers.tell("waiting", self._store.waits)
 
-    def _begin(self, kept: Mapping[str, Kept], again: bool) -> None:
+    def _begin(self, owned: Owned, again: bool) -> None:
         """Plan what is left to do; `again`: some of it was tried before."""
-        program, options, graph = self._program, self._options, self._program.graph
-        done: dict[int, TaskStatus] = {}
-        attempts: dict[int, int] = {}
-        for task_id, (status, tries) in kept.items():
-            node = graph.index.get(task_id)
-            if node is None:
-                continue  # the task was removed from the definition; its history stays
-            attempts[node] = tries
-            if status in ("SUCCESS", "SKIPPED"):
-                done[node] = "SUCCESS" if status == "SUCCESS" else "SKIPPED"
+        program, options = self._program, self._options
+        self._kept = owned.instances
+        done = owned.done(program.graph)
         skips = decisions(program, done, self._store) if again and program.deciders else None
-        self.plan = Plan(
-            graph,
-            retries=program.retries,
-            rules=program.rules,
-            done=done,
-            attempts=attempts,
-            orders=program.orders,
-            fail_fast=options.fail_fast,
-            seed=options.run_id,
-            control=program.control,
-            skips=skips,
-            mapped=program.fail_fast,
-            instances={
-                graph.index[task_id]: [cast(TaskStatus, one.status) for _, one in sorted(indexes.items())]
-                for task_id, indexes in self._kept.items()
-                if graph.index.get(task_id) in done
-            },
-        )
+        self.plan = planned(program, options, owned, done, skips)
         self._ids, self._indexes = self.plan.task_ids, self.plan.map_indexes
         self._inputs = Inputs(program, self.plan, self._store, self._info)
         self._hooks = Hooks(program.hooks, self.plan, self._turn)
         self._gates = Gates(program.gates, self.plan, self._inputs, self._hooks, self._info)
-        self._tell("run_began", program, options, done)
+        self._observers.tell("run_began", program, options, done)
         self._hooks.open(self._store.hooks() if again else (), time.time())
         self._store_moves(self.plan.opening, time.time())
-
-    def _claim(
-        self, instances: Iterable[NewInstance], snapshot: tuple[str, str], bounds: Bounds
-    ) -> tuple[dict[str, Kept], dict[str, dict[int, Kept]], int | None]:
-        """Take the run over; where its owner is dead and its guardian still at the killing, wait for that."""
-        give_up = time.monotonic() + _SWEEP_S
-        while True:
-            try:
-                return self._store.claim(self._options.run_id, instances, snapshot, self._executor.session, bounds)
-            except OwnerDied:
-                if time.monotonic() >= give_up:
-                    raise
-                time.sleep(0.01)
 
     # -- the loop ------------------------------------------------------------------------------------------
 
@@ -230,13 +163,13 @@ class _Loop:
                 store.commit()  # 2. one transaction: verdicts of the last turn, intents of this one
                 if self._asking:
                     starting += self._admitted()
-                self._publish()
+                self._observers.publish()
             for node, log_path in starting:  # 3. only now they start, with what is stored of their upstreams
                 executor.submit(self._work(node, log_path))
             if over:
                 timed_out = plan.stopped is not None and plan.stopped == self._pace.timed_out
                 result = Result(plan.result(), plan.stopped, self._signals[0] if self._signals else None, timed_out)
-                self._tell("run_ended", result.status, result.reason)
+                self._observers.tell("run_ended", result.status, result.reason)
                 return result
             asked = self._answer()  # 4. what tasks want to know before they start, now that it is stored
             for outcome in executor.wait(0.0 if asked else self._patience()):  # 5. reap what has finished
@@ -284,7 +217,7 @@ class _Loop:
                 continue
             self._turn.began(task_id, index, attempt, previous, log_path, wall)
             if self._observers:
-                self._changes.append(self._change(node, attempt, previous, "RUNNING", None, wall, log_path))
+                self._change(node, attempt, previous, "RUNNING", None, wall, log_path)
             starting.append((node, log_path))
         return starting
 
@@ -300,8 +233,8 @@ class _Loop:
             plan.ready.admitted(node)
             starting.append((node, log_path))
             if self._observers:
-                where = (self._ids[node], self._indexes[node], plan.attempts[node])
-                self._changes.append(Change(*where, self._before(node), "RUNNING", None, time.time(), log_path))
+                previous = self._before(node)
+                self._change(node, plan.attempts[node], previous, "RUNNING", None, time.time(), log_path)
         return starting
 
     def _free(self, node: int) -> None:
@@ -318,14 +251,14 @@ class _Loop:
             return False
         if self._turn:
             self._store.commit()
-            self._publish()
+            self._observers.publish()
         wait = policy.wait_s(used, self._options.run_id)
         reason = f"it failed; try {used + 1} of {policy.retries + 1} begins in {wait:.3g} s"
-        kept, self._kept = self._store.try_again(reason)
-        self._tell("waiting", reason)
+        owned = Owned(*self._store.try_again(reason))
+        self._observers.tell("waiting", reason)
         self._told_stopping = False
         self._pace.rest(time.monotonic(), wait)
-        self._begin(kept, again=True)
+        self._begin(owned, again=True)
         return True
 
     def _before(self, node: int) -> TaskStatus:
@@ -361,7 +294,7 @@ class _Loop:
             self._store_moves(plan.refuse(node, str(error)), now)
             return
         kept = self._kept.get(task_id, {})
-        self._turn.unfolded(task_id, [row.label for row in rows], self._program.timeouts.get(node), now)
+        self._turn.unfolded(task_id, [self._masked(row.label) for row in rows], self._program.timeouts.get(node), now)
         before = {
             index: (cast(TaskStatus, one.status), one.attempts) for index, one in kept.items() if index < len(rows)
         }
@@ -410,6 +343,8 @@ class _Loop:
 
     def _store_moves(self, moves: Sequence[Move], now: float, outcome: Outcome | None = None) -> None:
         """Buffer changes of state; the first one is of the task whose attempt ended."""
+        if self._options.secrets is not None:
+            moves = [one._replace(reason=self._masked(one.reason)) for one in moves]
         for node, before, status, attempt, reason in moves:
             previous: TaskStatus = "PENDING" if before == "QUEUED" else before  # QUEUED is the plan's own, not stored
             ended = outcome if outcome is not None and node == outcome.node else None
@@ -417,7 +352,7 @@ class _Loop:
             self._turn.moved(task_id, index, attempt, previous, status, reason, now, ended)
             if self._observers:
                 path = None if ended is None else ended.log_path
-                self._changes.append(self._change(node, attempt, previous, status, reason, now, path, ended))
+                self._change(node, attempt, previous, status, reason, now, path, ended)
         if self._program.hooks:
             self._hooks.follow(moves, now, outcome)
 
@@ -500,13 +435,13 @@ class _Loop:
             status = self._before(node)
             self._turn.put_back(task_id, index, attempt, status, now)
             if self._observers:
-                self._changes.append(self._change(node, attempt, "RUNNING", status, NOT_BEGUN, now))
+                self._change(node, attempt, "RUNNING", status, NOT_BEGUN, now)
 
     def _end_running(self, grace_s: float | None) -> None:
         """Tell running tasks to stop: each after its own grace, or all after `grace_s`."""
         if not self._told_stopping and self.plan.stopped is not None:
             self._told_stopping = True
-            self._tell("stopping", self.plan.stopped)
+            self._observers.tell("stopping", self.plan.stopped)
         for node in self.plan.running:
             if not self.plan.goes_on(node):
                 self._end(node, grace_s)
@@ -529,23 +464,12 @@ class _Loop:
         name = f"task_{which}_{self._stamp[1]}_{int(now % 1 * 1e6):06d}.log"
         return os.path.join(self._options.log_dir, name)
 
-    def _change(self, node: int, *rest: Any) -> Change:
+    def _masked(self, text: str | None) -> str | None:
+        """What is stored of tasks holds no secret."""
+        secrets = self._options.secrets
+        return text if secrets is None or text is None else secrets.masker.text(text)
+
+    def _change(self, node: int, *rest: Any) -> None:
+        """Observers are told of a change once it is stored."""
         change = Change(self._ids[node], self._indexes[node], *rest)
-        return change._replace(hook=True) if self.plan.is_extra(node) else change
-
-    def _publish(self) -> None:
-        if self._changes:
-            changes, self._changes = self._changes, []
-            self._tell("changed", changes)
-
-    def _tell(self, what: str, *arguments: object) -> None:
-        for observer in list(self._observers):
-            try:
-                getattr(observer, what)(*arguments)
-            except Exception as error:
-                import logging  # 18 ms that a run without a fault need not pay
-
-                log = logging.getLogger(__name__)
-                log.warning("%s failed and is told nothing more: %s", type(observer).__name__, error)
-                log.debug("this is how it failed", exc_info=True)
-                self._observers.remove(observer)
+        self._observers.changes.append(change._replace(hook=True) if self.plan.is_extra(node) else change)

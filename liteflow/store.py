@@ -12,85 +12,23 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from json.encoder import encode_basestring_ascii as _quoted
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 from liteflow.collector import collector_paused
 from liteflow.database import CHECKPOINT_LOCK, Transaction, check_same_file, connect, explain, identity, translated
 from liteflow.errors import OwnerDied, RunNotFound, RunOwned, StaleRun, StoreError
-from liteflow.limits import Concurrency, Pool
 from liteflow.locks import LockFile
 from liteflow.owner import boot_id, start_ticks
 from liteflow.payload import Payload, payload_from_row
-from liteflow.ready import Needs
+from liteflow.records import UNBOUND, Bounds, Kept, KeptHook, NewInstance, NewRun, Request
 from liteflow.slots import Slots
 from liteflow.turn import Turn
 
 _CHECKPOINT_BYTES: Final = 4 * 1024 * 1024  # of write-ahead log
 _SYNC_EVERY_S: Final = 1.0  # at most so much is lost to a power cut; nothing to a crash
 _PATIENCE_S: Final = 60.0  # how long a commit is tried again before the run is given up
-
-
-class NewInstance(NamedTuple):
-    """A task instance of a run that is being made."""
-
-    task_id: str
-    dependencies: Sequence[str]
-    timeout_s: float | None = None
-
-
-class NewRun(NamedTuple):
-    """Everything about a run that is known before it starts. Times are epoch seconds."""
-
-    run_id: str
-    dag_id: str
-    description: str
-    graph_digest: str
-    graph_snapshot: str  # JSON
-    instances: Iterable[NewInstance]  # walked once
-    params: Mapping[str, Any] = {}
-    logical_date: float | None = None
-    parent_run_id: str | None = None
-    source: str | None = None
-    settings: Mapping[str, Any] = {}
-    done: Mapping[str, float] = {}  # tasks that succeeded elsewhere, with the seconds they took
-
-
-class Bounds(NamedTuple):
-    """The limits of a run that it shares with others. `needs` are slots by task id; `place` is None without a group."""
-
-    pools: Mapping[str, Pool] = {}
-    needs: Mapping[str, Needs] = {}
-    place: Concurrency | None = None  # its group is named
-
-
-class Kept(NamedTuple):
-    """What an interrupted run has of a task when it is resumed."""
-
-    status: str
-    attempts: int
-
-
-class KeptHook(NamedTuple):
-    """What an interrupted run has of a hook."""
-
-    task_id: str
-    map_index: int
-    status: str
-    attempts: int
-    told: str  # JSON, see `hooks.Told`
-
-
-_UNBOUND: Final = Bounds()
-
-
-class Request(NamedTuple):
-    """Something another process asks the owner of the run for."""
-
-    request_no: int
-    action: str
-    detail: str | None
 
 
 class Store:
@@ -121,7 +59,7 @@ class Store:
 
     # -- becoming the owner --------------------------------------------------------------------------------
 
-    def create(self, run: NewRun, session: int | None = None, bounds: Bounds = _UNBOUND) -> None:
+    def create(self, run: NewRun, session: int | None = None, bounds: Bounds = UNBOUND) -> None:
         """Store a new run as owned by this process, with all its task instances PENDING.
 
         It is RUNNING, or PENDING where its group has no place for it yet: then `waits` says so (see `enter`).
@@ -173,7 +111,7 @@ class Store:
         instances: Iterable[NewInstance],
         graph: tuple[str, str],
         session: int | None = None,
-        bounds: Bounds = _UNBOUND,
+        bounds: Bounds = UNBOUND,
     ) -> tuple[dict[str, Kept], dict[str, dict[int, Kept]], int | None]:
         """Become the owner of a run that ended or whose owner died, to go on with it.
 

@@ -14,9 +14,10 @@ from liteflow.history import History
 from liteflow.locks import LockFile
 from liteflow.maintenance import delete_runs, request, save_value
 from liteflow.payload import encode
+from liteflow.records import NewInstance, NewRun
 from liteflow.schema import SCHEMA_VERSION
 from liteflow.states import Verdict
-from liteflow.store import NewInstance, NewRun, Store
+from liteflow.store import Store
 from liteflow.work import ErrorInfo, Outcome
 
 Open = Callable[..., Store]

@@ -24,7 +24,8 @@ from liteflow import Dag, RunNotFound, init_schema
 from liteflow.history import History
 from liteflow.locks import LockFile
 from liteflow.maintenance import abandon, delete_runs, forget, request
-from liteflow.store import NewInstance, NewRun, Store
+from liteflow.records import NewInstance, NewRun
+from liteflow.store import Store
 
 TASKS = [f"t{number:02}" for number in range(20)]
 RUN = "r00050x"

@@ -12,7 +12,8 @@ import pytest
 from liteflow import Dag, Task
 from liteflow.locks import LockFile
 from liteflow.plan import Plan
-from liteflow.store import NewInstance, NewRun, Store
+from liteflow.records import NewInstance, NewRun
+from liteflow.store import Store
 
 LAYERS, WIDTH = 20, 100
 

@@ -65,6 +65,7 @@ class Change(NamedTuple):
     at: float  # epoch seconds
     log_path: str | None = None
     outcome: Outcome | None = None
+    instances: int = 0  # of a mapped task that begins: how many
 
 
 class Observer:
@@ -350,7 +351,8 @@ class _Loop:
             self._turn.moved(task_id, index, attempt, previous, status, reason, now, ended)
             if self._observers:
                 path = None if ended is None else ended.log_path
-                self._changes.append(Change(task_id, index, attempt, previous, status, reason, now, path, ended))
+                count = self.plan.unfolded[node].count if status == "RUNNING" else 0
+                self._changes.append(Change(task_id, index, attempt, previous, status, reason, now, path, ended, count))
 
     def _patience(self) -> float:
         wakeup = self.plan.wakeup()

@@ -9,14 +9,14 @@ from typing import Any
 
 from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.durations import PATTERN, seconds
-from lightflow.parser.spec import Expression, TaskSpec, Template, WorkflowSpec
+from lightflow.parser.spec import Expression, FanSpec, TaskSpec, Template, WorkflowSpec
 from lightflow.plugins.base import TaskType
 from lightflow.plugins.registry import Registry
 from liteflow import Dag, Task
 from liteflow.collector import collector_paused
 from liteflow.errors import InputError
 from liteflow.tasks import TaskOptions
-from liteflow.work import Body, Command
+from liteflow.work import Body, Command, Expansion, RunInfo
 
 
 def build_dag(spec: WorkflowSpec, registry: Registry, db_path: str, params: Mapping[str, Any] | None = None) -> Dag:
@@ -38,6 +38,10 @@ def build_dag(spec: WorkflowSpec, registry: Registry, db_path: str, params: Mapp
             else:
                 options = _known_options(task, options, params or {}, problems)
                 body = _late_body(types[task.type], task, params or {}, problems)
+            expansion = None
+            if task.fan is not None:
+                options = _fan_options(task.fan, options)
+                expansion = _expansion(task, task.fan, params or {}, problems)
             dag.add_task(
                 Task(
                     task.id,
@@ -45,6 +49,7 @@ def build_dag(spec: WorkflowSpec, registry: Registry, db_path: str, params: Mapp
                     dependencies=task.depends_on,
                     options=shared.setdefault(options, options),
                     meta={"kind": task.type, "digest": task.digest[:16]},
+                    expansion=expansion,
                 )
             )
     if problems:
@@ -67,6 +72,27 @@ def _late_body(kind: TaskType, task: TaskSpec, params: Mapping[str, Any], proble
         message = f'tasks of type "{task.type}" take no expressions in what becomes a command line'
         problems.append(Problem(task.file, task.line, 1, f"tasks.{task.id}", message))
     return body._replace(late=late)
+
+
+def _fan_options(fan: FanSpec, options: TaskOptions) -> TaskOptions:
+    return options._replace(fail_fast=fan.fail_fast)
+
+
+def _expansion(task: TaskSpec, fan: FanSpec, params: Mapping[str, Any], problems: list[Problem]) -> Expansion:
+    """What the task is mapped over; instances that are known already are made, and are right."""
+    from lightflow.expressions.fan import Fan, Listed
+    from lightflow.expressions.late import PlacedError
+
+    expansion = Fan(task.id, fan, task.expressions)
+    if not expansion.early:
+        return expansion
+    try:
+        return Listed(expansion.rows({}, RunInfo("", "", "", None, params)))
+    except PlacedError as error:
+        problems.append(error.problem)
+    except InputError as error:
+        problems.append(Problem(task.file, task.line, 1, f"tasks.{task.id}", str(error)))
+    return expansion
 
 
 def _known_options(

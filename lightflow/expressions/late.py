@@ -13,14 +13,15 @@ from lightflow.expressions.split import split
 from lightflow.parser.spec import Expression, Expressions, Template
 from liteflow.context import idempotency_key
 from liteflow.errors import InputError, LiteflowError
-from liteflow.payload import Payload, decode
-from liteflow.work import Call, Command, Ref, RunInfo, Work, input_name
+from liteflow.payload import Payload, decode, is_pickled
+from liteflow.work import Call, Command, Item, Ref, RunInfo, Work, input_name
 
 _B = TypeVar("_B", Call, Command)
 Scopes = Mapping[str, Any]
 
 #: What the kernel takes for one variable, with its name and the NUL behind it.
 LARGEST: Final = 128 * 1024
+_ITEM: Final = input_name(Item("item"))
 _PASTED: Final = re.compile("\0([0-9]+)\0")
 
 
@@ -49,11 +50,13 @@ class TaskLate(NamedTuple):
                 "attempt": work.attempt,
                 "idempotency_key": idempotency_key(info.run_id, work.task_id, work.map_index),
             },
-            "task": {"id": work.task_id, "attempt": work.attempt},
+            "task": {"id": work.task_id, "attempt": work.attempt, "index": work.map_index},
             "workflow": found.workflow,
             "tasks": _Tasks(stored, read),
         }
         scopes["needs"] = scopes["tasks"]
+        if found.item:
+            scopes[found.item] = read(stored[_ITEM])
         env = environment(found, scopes)
         scopes["env"] = _Env(env)
         words = {name: for_process(one, scopes, name) for name, one in found.words.items()}
@@ -66,6 +69,20 @@ class TaskLate(NamedTuple):
             return body._replace(argv=argv, cwd=cwd, env={**body.env, **env, **words}, late=None)
         kwargs = {name: fill(value, found.config, scopes) for name, value in body.kwargs.items()}
         return body._replace(kwargs=kwargs, cwd=cwd, env={**body.env, **env}, late=None)
+
+
+def scopes_before(found: Expressions, info: RunInfo, task_id: str, stored: Mapping[str, Payload]) -> Scopes:
+    """What expressions can name before there is an attempt, or an instance, of the task."""
+    scopes: dict[str, Any] = {
+        "params": info.params,
+        "run": {"id": info.run_id, "logical_date": info.logical_date},
+        "task": {"id": task_id},
+        "workflow": found.workflow,
+        "tasks": _Tasks(stored, _decode_plain),
+    }
+    scopes["needs"] = scopes["tasks"]
+    scopes["env"] = _Env(environment(found._replace(own_env={}), scopes))
+    return scopes
 
 
 class _Env(Scope):
@@ -114,7 +131,7 @@ class _Task(Scope):
 
 
 def _decode_plain(payload: Payload) -> Any:
-    if payload.encoding == "pickle":
+    if is_pickled(payload):
         raise InputError("the value is a Python object (it was pickled), which only Python tasks can take")
     return decode(payload)
 
@@ -157,8 +174,16 @@ def for_process(template: Template, scopes: Scopes, variable: str = "") -> str:
     return text
 
 
-def _error(at: Problem, message: str) -> InputError:
-    return InputError(str(at._replace(message=message)))
+class PlacedError(InputError):
+    """What is wrong with an expression, and where it stands."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
+def _error(at: Problem, message: str) -> PlacedError:
+    return PlacedError(at._replace(message=message))
 
 
 def environment(found: Expressions, scopes: Scopes) -> dict[str, str]:
@@ -205,7 +230,7 @@ def early_problems(found: Expressions, params: Scopes) -> Iterator[Problem]:
     """What is wrong with the expressions whose values are known before the run begins."""
     layers = [found.shared_env, found.own_env]
     templates = [one for layer in layers for one in layer.values() if not isinstance(one, str)]
-    templates += [*found.words.values(), *found.pasted, *found.config.values()]
+    templates += [*found.words.values(), *found.pasted, *found.config.values(), *found.fan.values()]
     literal = {name: one for layer in layers for name, one in layer.items() if isinstance(one, str)}
     late = {name for layer in layers for name, one in layer.items() if not isinstance(one, str)}
     scopes = {"params": params, "workflow": found.workflow, "env": _Env(literal)}

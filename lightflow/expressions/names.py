@@ -17,12 +17,14 @@ SCOPES: Final[Mapping[str, tuple[str, ...] | None]] = {
     "env": None,
     "run": ("id", "logical_date", "attempt", "idempotency_key"),
     "workflow": ("name", "dir", "file"),
-    "task": ("id", "attempt"),
+    "task": ("id", "attempt", "index"),
     "tasks": None,
 }
 #: Known before a run begins.
 EARLY: Final = frozenset(["params", "env", "workflow"])
-LATER: Final = ("secrets", "matrix", "item")
+LATER: Final = ("secrets",)
+#: What only instances of a mapped task have, by the key that makes them.
+_OF_INSTANCES: Final = {"matrix": "matrix", "item": "foreach"}
 _FUNCTIONS: Final = ("range",)
 
 
@@ -35,6 +37,7 @@ class Uses(NamedTuple):
     reads: tuple[Ref, ...]
     raw: bool
     quoted: bool
+    of_instance: bool = False  # it names what is particular to an instance
 
 
 class Known(NamedTuple):
@@ -44,6 +47,8 @@ class Known(NamedTuple):
     tasks: Collection[str]
     scopes: Collection[str] = tuple(SCOPES)
     task: str = ""  # the one that the place belongs to
+    item: str = ""  # what is particular to an instance of it: `matrix`, `item`, or what it calls that
+    fields: Collection[str] | None = None  # what may be asked of that; None: anything
 
 
 def uses(source: str, known: Known) -> Uses:
@@ -77,7 +82,7 @@ def _uses(source: str, known: Known) -> Uses:
             params.add(keys[0])
         elif name in ("tasks", "needs"):
             reads[Ref(str(keys[0]), "return_value" if keys[1] == "result" else str(keys[2]))] = None
-    return Uses(source, frozenset(names), frozenset(params), tuple(reads), raw, quoted)
+    return Uses(source, frozenset(names), frozenset(params), tuple(reads), raw, quoted, known.item in names)
 
 
 def _chains(tree: nodes.Node) -> Iterator[tuple[str, list[Any]]]:
@@ -110,12 +115,18 @@ def _chains(tree: nodes.Node) -> Iterator[tuple[str, list[Any]]]:
 
 
 def _check(name: str, keys: list[Any], known: Known) -> None:
+    if name == known.item:
+        _check_item(keys, known)
+        return
+    if name in _OF_INSTANCES:
+        called = f"; here it is called {known.item}" if known.item else ""
+        raise Mistake(f"{name} is known inside a task with `{_OF_INSTANCES[name]}`{called}")
     if name in LATER:
         raise Mistake(f"{name} is not available here")
     if name == "needs":
         name = "tasks"
     if name not in SCOPES:
-        hint = did_you_mean(name, SCOPES)
+        hint = did_you_mean(name, [*SCOPES, known.item] if known.item else SCOPES)
         if not hint and (name in known.params or name in known.tasks):
             hint = f", did you mean {'params' if name in known.params else 'tasks'}.{name}?"
         raise Mistake(f"there is no name {name!r}{hint or '; there are ' + ', '.join(SCOPES)}")
@@ -131,10 +142,20 @@ def _check(name: str, keys: list[Any], known: Known) -> None:
             f"{name} has no {first!r}{did_you_mean(str(first), allowed)}" if keys else f"{name} is no value by itself"
         )
         raise Mistake(f"{shown}; there are {', '.join(f'{name}.{one}' for one in allowed)}")
+    if name == "task" and first == "index" and not known.item:
+        raise Mistake("task.index is known inside a task with `matrix` or `foreach`")
     if name == "env" and not keys:
         raise Mistake("env is no value by itself; name a variable: env.HOME")
     if name == "tasks":
         _check_task(keys, known)
+
+
+def _check_item(keys: list[Any], known: Known) -> None:
+    if known.fields is None or not keys or not isinstance(keys[0], str) or keys[0] in known.fields:
+        return
+    longer = next((one for one in known.fields if one.startswith(f"{keys[0]}-")), None)
+    hint = f"; write {known.item}['{longer}']" if longer else did_you_mean(keys[0], known.fields)
+    raise Mistake(f"{known.item} has no {keys[0]!r}{hint}; there are {', '.join(known.fields)}")
 
 
 def _check_task(keys: list[Any], known: Known) -> None:

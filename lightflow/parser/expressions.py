@@ -15,6 +15,7 @@ from lightflow.expressions.names import EARLY, Known, Uses, uses
 from lightflow.expressions.shell import SHELLS, SITE, Refused, Site, rewrite
 from lightflow.expressions.split import OPEN, NotClosed, Part, split
 from lightflow.parser.canonical import Tree
+from lightflow.parser.fan import fields_of, name_of
 from lightflow.parser.positions import Key, Lines
 from lightflow.parser.schema import COMMON
 from lightflow.parser.spec import Expression, Expressions, Found, Template
@@ -24,6 +25,7 @@ Path = list[Key]
 
 #: Keys of every task in which an expression may stand; those that are needed before the run begins.
 OPTIONS: Final = ("timeout", "retries", "retry_delay")
+FANS: Final = ("matrix", "foreach")
 _VARIABLE: Final = "LIGHTFLOW_EXPR_"
 #: Text for people, in which nothing is evaluated.
 _PROSE: Final = ("description", "workflow_name", "params", "depends_on", "type", "trigger_rule", "mode", "plugins")
@@ -60,7 +62,8 @@ class _Reader:
     # -- one task ------------------------------------------------------------------------------------------------
 
     def _task(self, task_id: str, task: dict[str, Any]) -> Expressions:
-        here = Known(self._params, self._tasks, task=task_id)
+        item = name_of(task)
+        here = Known(self._params, self._tasks, task=task_id, item=item, fields=fields_of(task))
         before = Known(self._params, self._tasks, ("params", "workflow", "env"), task_id)
         found: list[Template] = []
 
@@ -106,7 +109,29 @@ class _Reader:
             words=words,
             pasted=pasted,
             config=config,
+            item=item,
+            fan=self._fan(task_id, task, here) if item else {},
         )
+
+    def _fan(self, task_id: str, task: dict[str, Any], here: Known) -> dict[str, Template]:
+        """The templates in what a task is mapped over. They are evaluated before there is an instance; only the `key`
+        of a foreach is about one."""
+        known = Known(self._params, self._tasks, ("params", "env", "run", "workflow", "task", "tasks"), task_id)
+        found: dict[str, Template] = {}
+        for name in ("matrix", "foreach"):
+            value = task.get(name)
+            parts: list[tuple[Path, Any]] = [(["tasks", task_id, name], value)]
+            if isinstance(value, dict):
+                parts = [(["tasks", task_id, name, key], one) for key, one in value.items()]
+            for path, part in parts:
+                is_key = name == "foreach" and path[-1] == "key"
+                read = self._texts(path, part, here if is_key else known)
+                found |= read
+                if isinstance(part, str) and not is_key and any(len(one) > 1 for one in read.values()):
+                    self._problem(
+                        path, part, part.index(OPEN), "must be an expression alone: it gives a list, not text"
+                    )
+        return found
 
     def _texts(self, path: Path, value: Any, known: Known) -> dict[str, Template]:
         """The templates in a value, at any depth, by their text."""
@@ -148,7 +173,7 @@ class _Reader:
 
     def _expression(self, path: Path, text: str, part: Part, used: Uses) -> Expression:
         at = self._at(path, text, part.start)
-        return Expression(used.source, at, used.reads, used.names <= EARLY, used.raw, used.quoted)
+        return Expression(used.source, at, used.reads, used.names <= EARLY, used.raw, used.quoted, used.of_instance)
 
     def _script(
         self, path: Path, text: str, task: dict[str, Any], known: Known
@@ -210,7 +235,7 @@ class _Reader:
         places: list[tuple[Path, Any]] = [(["settings"], root.get("settings"))]
         for task_id, task in self._tasks.items():
             if isinstance(task, dict):
-                keys = [key for key in task if key in COMMON and key not in (*_PROSE, *OPTIONS, "env", "cwd")]
+                keys = [key for key in task if key in COMMON and key not in (*_PROSE, *OPTIONS, *FANS, "env", "cwd")]
                 places += [(["tasks", task_id, key], task[key]) for key in keys]
         for path, value in places:
             for where, text in _leaves(path, value):

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from lightflow.parser.durations import LONGEST_S, PATTERN
+from lightflow.parser.fan_schema import FOREACH, MATRIX, STRATEGY
 from lightflow.plugins.base import TypeInfo
 from lightflow.plugins.registry import Registry
 from liteflow.params import NAME as PARAM_NAME
@@ -231,6 +232,9 @@ COMMON: Final[dict[str, Schema]] = {
         "examples": ["all_done"],
     },
     "mode": _MODE,
+    "matrix": MATRIX,
+    "foreach": FOREACH,
+    "strategy": STRATEGY,
 }
 
 SETTINGS: Final[Schema] = {

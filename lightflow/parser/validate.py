@@ -12,6 +12,7 @@ from lightflow.errors import Problem, did_you_mean, quoted
 from lightflow.parser.accept import FEW_TASKS, accepts
 from lightflow.parser.canonical import Tree, canonical
 from lightflow.parser.durations import LONGEST_S, PATTERN, seconds
+from lightflow.parser.fan import fan_problems
 from lightflow.parser.positions import Source
 from lightflow.parser.schema import COMMON, ID_PATTERN, ID_WORDS, canonical_schema
 from lightflow.parser.spec import Expressions, Found
@@ -67,6 +68,7 @@ def validate(source: Source, registry: Registry) -> Checked:
             _types(tree, good, registry),
             _dependencies(tree, tasks, good, found.tasks),
             _times(tree, good),
+            fan_problems(tree, good),
             _own_checks(tree, good, registry),
         ):
             problems += islice(checks, MAX_PROBLEMS)

@@ -37,7 +37,7 @@ def worded(error: Any, schema: Schema, tree: Tree, types: Mapping[str, TypeInfo]
         return
     if isinstance(kind, _KIND.PropertyNames):
         name = str(getattr(kind.error, "instance", ""))
-        rule = "a name of letters, digits and _" if path and path[-1] in ("env", "params") else ID_WORDS
+        rule = "a name of letters, digits and _" if path and path[-1] in ("env", "params", "matrix") else ID_WORDS
         yield tree.problem([*path, name], f"{quoted(name)} is not allowed as a name here: use {rule}", key=True)
         return
     if isinstance(kind, _KIND.Required):

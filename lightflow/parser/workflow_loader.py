@@ -10,6 +10,7 @@ from typing import Any
 from lightflow.errors import WorkflowError
 from lightflow.parser.canonical import Tree
 from lightflow.parser.durations import seconds
+from lightflow.parser.fan import fan_spec
 from lightflow.parser.positions import Source, Unreadable, problem_at
 from lightflow.parser.schema import COMMON, ID_PATTERN, is_expression
 from lightflow.parser.source import parse_text, read_source
@@ -99,6 +100,9 @@ def _task(
     cwd = task.get("cwd")
     timeout = task.get("timeout")
     definition = {"type": task["type"], "config": config, "depends_on": sorted(depends_on), "cwd": cwd, "env": env}
+    fan = fan_spec(task)
+    if fan is not None:
+        definition["over"] = [fan.name, fan.items, fan.axes, fan.include, fan.exclude]
     return TaskSpec(
         id=task_id,
         type=task["type"],
@@ -120,6 +124,7 @@ def _task(
         digest=digest_of(definition),
         expressions=expressions,
         implied=implied,
+        fan=fan,
     )
 
 

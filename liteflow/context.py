@@ -104,8 +104,9 @@ class TaskContext:
         self.pushed[str.__str__(key)] = encode(value, self._info.values_dir)
 
     def xcom_pull(self, task_id: str, key: str = "return_value", map_index: int = -1, default: Any = None) -> Any:
-        """A value that another task of this run has stored, or `default`; of a mapped task, without an index, the list of
-        its instances' values.
+        """A value that another task of this run has stored, or `default`.
+
+        Without an index, that of a mapped task is the list of its instances' values (see `XCom.load`).
 
         Raises:
             PayloadError: the stored value cannot be read back.

@@ -72,7 +72,7 @@ class DagRun:
             return {task_id: status for task_id, index, status in history.statuses(self.run_id) if index < 0}
 
     def value(self, task_id: str, key: str = "return_value", default: Any = None) -> Any:
-        """A value that a task returned or pushed, of a mapped one the list of its instances' values; see `XCom.load`."""
+        """A value that a task returned or pushed, of a mapped one the list of its instances'; see `XCom.load`."""
         with History(self.db_path) as history:
             payload = history.value(self.run_id, task_id, key)
         return default if payload is None else decode(payload)
@@ -82,13 +82,9 @@ class DagRun:
         with History(self.db_path) as history:
             failed = [one for one in history.instances(self.run_id) if one.status == Status.FAILED]
         mapped = {one.task_id for one in failed if one.map_index >= 0}
-        return {
-            instance_name(one.task_id, one.map_index): (one.error_log or one.reason or "failed")
-            .strip()
-            .splitlines()[-1]
-            for one in failed
-            if one.map_index >= 0 or one.task_id not in mapped
-        }
+        failed = [one for one in failed if one.map_index >= 0 or one.task_id not in mapped]
+        errors = [(one.error_log or one.reason or "failed").strip().splitlines()[-1] for one in failed]
+        return {instance_name(one.task_id, one.map_index): why for one, why in zip(failed, errors, strict=True)}
 
     def raise_for_failure(self) -> DagRun:
         """The run itself if it succeeded.

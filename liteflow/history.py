@@ -275,7 +275,7 @@ class History:
 
     def tally(self, run_id: str) -> tuple[dict[str, int], dict[str, int]]:
         """How many tasks are in each state, and how many instances of mapped ones."""
-        sql = "SELECT map_index >= 0, status, count(*) FROM liteflow_task_instances WHERE run_id=? GROUP BY 2, 1 ORDER BY 2"
+        sql = "SELECT map_index >= 0, status, count(*) FROM liteflow_task_instances WHERE run_id=? GROUP BY 2, 1"
         rows = self._rows(sql, (run_id,), (_INT, _TEXT, _INT))
         tasks = {status: count for of_mapped, status, count in rows if not of_mapped}
         return tasks, {status: count for of_mapped, status, count in rows if of_mapped}

@@ -168,7 +168,7 @@ def duration_text(seconds: float | None) -> str:
 
 
 def tally_text(counts: Mapping[str, int]) -> str:
-    """How far the instances of a mapped task are: `23/10,000 done, 2 failed, 4 running`, at the end `10,000 instances`."""
+    """How far the instances of a mapped task are: `23/10,000 done, 2 failed, 4 running`; then `10,000 instances`."""
     total = sum(counts.values())
     done = sum(number for status, number in counts.items() if status in TASK_ENDED)
     head = f"{done:,}/{total:,} done" if done < total else f"{total:,} instance{'' if total == 1 else 's'}"

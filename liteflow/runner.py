@@ -65,7 +65,7 @@ class Change(NamedTuple):
     at: float  # epoch seconds
     log_path: str | None = None
     outcome: Outcome | None = None
-    instances: int = 0  # of a mapped task that begins: how many
+    instances: tuple[int, int] | None = None  # of a mapped task that begins: how many, and how many have not ended
 
 
 class Observer:
@@ -351,8 +351,11 @@ class _Loop:
             self._turn.moved(task_id, index, attempt, previous, status, reason, now, ended)
             if self._observers:
                 path = None if ended is None else ended.log_path
-                count = self.plan.unfolded[node].count if status == "RUNNING" else 0
-                self._changes.append(Change(task_id, index, attempt, previous, status, reason, now, path, ended, count))
+                change = Change(task_id, index, attempt, previous, status, reason, now, path, ended)
+                if status == "RUNNING":  # of a task: its instances run
+                    unfolded = self.plan.unfolded[node]
+                    change = change._replace(instances=(unfolded.count, unfolded.unended))
+                self._changes.append(change)
 
     def _patience(self) -> float:
         wakeup = self.plan.wakeup()

@@ -16,7 +16,7 @@ from liteflow import Dag, Task
 from liteflow.collector import collector_paused
 from liteflow.errors import InputError
 from liteflow.tasks import TaskOptions
-from liteflow.work import Body, Command, Expansion, RunInfo
+from liteflow.work import Body, Command, Expansion
 
 
 def build_dag(spec: WorkflowSpec, registry: Registry, db_path: str, params: Mapping[str, Any] | None = None) -> Dag:
@@ -41,7 +41,7 @@ def build_dag(spec: WorkflowSpec, registry: Registry, db_path: str, params: Mapp
             expansion = None
             if task.fan is not None:
                 options = _fan_options(task.fan, options)
-                expansion = _expansion(task, task.fan, params or {}, problems)
+                expansion = _expansion(task, params or {}, problems)
             dag.add_task(
                 Task(
                     task.id,
@@ -78,21 +78,10 @@ def _fan_options(fan: FanSpec, options: TaskOptions) -> TaskOptions:
     return options._replace(fail_fast=fan.fail_fast)
 
 
-def _expansion(task: TaskSpec, fan: FanSpec, params: Mapping[str, Any], problems: list[Problem]) -> Expansion:
-    """What the task is mapped over; instances that are known already are made, and are right."""
-    from lightflow.expressions.fan import Fan, Listed
-    from lightflow.expressions.late import PlacedError
+def _expansion(task: TaskSpec, params: Mapping[str, Any], problems: list[Problem]) -> Expansion:
+    from lightflow.expressions.fan import expansion_of
 
-    expansion = Fan(task.id, fan, task.expressions)
-    if not expansion.early:
-        return expansion
-    try:
-        return Listed(expansion.rows({}, RunInfo("", "", "", None, params)))
-    except PlacedError as error:
-        problems.append(error.problem)
-    except InputError as error:
-        problems.append(Problem(task.file, task.line, 1, f"tasks.{task.id}", str(error)))
-    return expansion
+    return expansion_of(task, params, problems)
 
 
 def _known_options(

@@ -9,11 +9,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from lightflow.errors import did_you_mean
+from lightflow.errors import Problem, did_you_mean
 from lightflow.expressions.combinations import combinations
 from lightflow.expressions.language import text_for
 from lightflow.expressions.late import PlacedError, Scopes, fill, scopes_before, value_of
-from lightflow.parser.spec import Expression, Expressions, FanSpec
+from lightflow.parser.spec import Expression, Expressions, FanSpec, TaskSpec
 from liteflow.errors import InputError
 from liteflow.mapping import MOST_INSTANCES, items_of_value, label_of, shortened
 from liteflow.payload import Payload, encode
@@ -106,6 +106,20 @@ class Fan(NamedTuple):
         if not all(isinstance(one, dict) and all(isinstance(name, str) for name in one) for one in found):
             raise InputError(f"{what} must be a list of mappings of names to values")
         return found
+
+
+def expansion_of(task: TaskSpec, params: Mapping[str, Any], problems: list[Problem]) -> Listed | Fan:
+    """What a task is mapped over; where that is known before the run, its instances. Mistakes go into `problems`."""
+    assert task.fan is not None
+    fan = Fan(task.id, task.fan, task.expressions)
+    if fan.early:
+        try:
+            return Listed(fan.rows({}, RunInfo("", "", "", None, params)))
+        except PlacedError as error:
+            problems.append(error.problem)
+        except InputError as error:
+            problems.append(Problem(task.file, task.line, 1, f"tasks.{task.id}", str(error)))
+    return fan
 
 
 def _check_number(count: int) -> None:

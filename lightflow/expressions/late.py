@@ -243,9 +243,9 @@ def early_problems(found: Expressions, params: Scopes) -> Iterator[Problem]:
                     yield part.at._replace(message=str(error))
 
 
-def preview(text: str, params: Scopes, workflow: Scopes) -> str:
+def preview(text: str, params: Scopes, workflow: Scopes, more: Scopes | None = None) -> str:
     """A text with the values that are known before a run, for people; other expressions stay as they are written."""
-    scopes = {"params": params, "workflow": workflow, "env": _Env()}
+    scopes = {"params": params, "workflow": workflow, "env": _Env(), **(more or {})}
     shown = []
     for part in split(text):
         if isinstance(part, str):

@@ -128,9 +128,8 @@ class _Reader:
                 read = self._texts(path, part, here if is_key else known)
                 found |= read
                 if isinstance(part, str) and not is_key and any(len(one) > 1 for one in read.values()):
-                    self._problem(
-                        path, part, part.index(OPEN), "must be an expression alone: it gives a list, not text"
-                    )
+                    message = "must be an expression alone: with text around it, it gives text and no list"
+                    self._problem(path, part, part.index(OPEN), message)
         return found
 
     def _texts(self, path: Path, value: Any, known: Known) -> dict[str, Template]:

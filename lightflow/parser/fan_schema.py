@@ -87,8 +87,8 @@ STRATEGY: Final[Schema] = {
 
 FOREACH: Final[Schema] = {
     "title": "Foreach",
-    "description": "Run the task once for each item of a list: an instance of it, with its own state, attempts, log and "
-    "value. A list, an expression that gives one, such as `${{ tasks.fetch.result }}`, or a mapping with these keys. "
+    "description": "Run the task once for each item of a list: an instance of it, with its own state, attempts, log "
+    "and value. A list, an expression that gives one, such as `${{ tasks.fetch.result }}`, or a mapping of these keys. "
     "Expressions in the task name the item as `${{ item }}`. Without items the task is skipped.",
     "type": ["array", "string", "object"],
     "pattern": _EXPRESSION,

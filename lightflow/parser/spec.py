@@ -14,18 +14,8 @@ from liteflow.retry import RetryPolicy as RetrySpec
 from liteflow.rules import TriggerRule
 from liteflow.work import Ref
 
-__all__ = [
-    "Expression",
-    "Expressions",
-    "FanSpec",
-    "Mode",
-    "RetrySpec",
-    "Settings",
-    "TaskSpec",
-    "Template",
-    "WorkflowSpec",
-]
-__all__ += ["digest_of"]
+__all__ = ["Expression", "Expressions", "FanSpec", "Mode", "RetrySpec", "Settings", "TaskSpec", "Template"]
+__all__ += ["WorkflowSpec", "digest_of"]
 
 Mode = Literal["thread", "process", "async"]
 

@@ -9,11 +9,12 @@ from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.schema import workflow_schema
-from lightflow.parser.spec import Settings, TaskSpec
+from lightflow.parser.spec import FanSpec, Settings, TaskSpec
 from lightflow.parser.workflow_loader import load_workflow
 from lightflow.service.scripts import is_script, script_errors
 from liteflow.graph import Graph
 from liteflow.params import Param
+from liteflow.payload import decode
 from liteflow.picture import Edge, Node, Picture
 
 #: The heading of the edges that only expressions make.
@@ -33,6 +34,15 @@ class OutlineTask(NamedTuple):
     retries: int = 0
     implied: tuple[str, ...] = ()  # those of `depends_on` that only an expression names
     template: str = ""  # what it runs, where that has expressions
+    mapped: str = ""  # what it is mapped over, in words
+    spec: TaskSpec | None = None  # of a mapped task of a file
+
+
+class OutlineInstance(NamedTuple):
+    """An instance of a mapped task that is known before the run."""
+
+    label: str | None
+    summary: str
 
 
 class Outline(NamedTuple):
@@ -49,16 +59,44 @@ class Outline(NamedTuple):
     values: Mapping[str, Any] = {}  # those of a run, where it is about one
 
     def for_run(self, values: Mapping[str, Any]) -> Outline:
-        """The workflow as far as it is known before a run with these parameters."""
+        """The workflow as far as it is known before a run with these parameters.
+
+        Raises:
+            WorkflowError: a task cannot be mapped over what it is to be.
+        """
+        problems: list[Problem] = []
+        for task in self.tasks:
+            if task.spec is not None:
+                from lightflow.expressions.fan import expansion_of
+
+                expansion_of(task.spec, values, problems)
+        if problems:
+            raise WorkflowError(problems)
         tasks = [task._replace(summary=self._preview(task, values)) if task.template else task for task in self.tasks]
         return self._replace(values=values, tasks=tuple(tasks))
 
-    def _preview(self, task: OutlineTask, values: Mapping[str, Any]) -> str:
+    def _preview(self, task: OutlineTask, values: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> str:
         from lightflow.expressions.late import preview
 
         path = os.path.abspath(self.path)
         workflow = {"name": self.name, "dir": os.path.dirname(path), "file": path}
-        return _first_line(preview(task.template, values, workflow))
+        return _first_line(preview(task.template, values, workflow, more))
+
+    def instances(self, task: OutlineTask) -> list[OutlineInstance] | None:
+        """The instances of a mapped task; None where they are only known when it may start, or it is not mapped."""
+        if task.spec is None or task.spec.fan is None:
+            return None
+        from lightflow.expressions.fan import ITEM, Listed, expansion_of
+
+        expansion = expansion_of(task.spec, self.values, [])
+        if not isinstance(expansion, Listed):
+            return None
+        found = []
+        for index, row in enumerate(expansion.listed):
+            more = {task.spec.fan.name: decode(row.items[ITEM]), "task": {"id": task.id, "index": index}}
+            summary = self._preview(task, self.values, more) if task.template else task.summary
+            found.append(OutlineInstance(row.label, summary))
+        return found
 
     def levels(self) -> list[list[OutlineTask]]:
         """What may run side by side, in order."""
@@ -85,6 +123,8 @@ def outline(path: str, dag: str | None = None) -> Outline:
             task.retry.retries,
             task.implied,
             text if task.expressions is not None else "",
+            "" if task.fan is None else _over(task.fan),
+            None if task.fan is None else task,
         )
         for task in spec.tasks.values()
     )
@@ -126,6 +166,7 @@ def _outline_of(path: str, found: dict[str, Any]) -> Outline:
             row.get("rule", "all_success"),
             timeout_s=row.get("timeout"),
             retries=row.get("retries", 0),
+            mapped="each item" if row.get("mapped") else "",
         )
         for row in found["tasks"]
     )
@@ -134,6 +175,13 @@ def _outline_of(path: str, found: dict[str, Any]) -> Outline:
     if found["params"] is not None:
         params = {name: Param(**options) for name, options in found["params"].items()}
     return Outline(found["dag_id"], found["description"], path, True, tasks, graph, Settings(mode="process"), params)
+
+
+def _over(fan: FanSpec) -> str:
+    """What a task is mapped over, in words."""
+    if fan.axes is not None:
+        return f"each {' × '.join(fan.axes) or 'of include'}"
+    return f"each of {fan.items}" if isinstance(fan.items, str) else f"each of {len(fan.items):,}"
 
 
 def _text(task: TaskSpec) -> str:
@@ -152,12 +200,20 @@ def schema() -> dict[str, Any]:
 
 def picture(workflow: Outline) -> Picture:
     """The workflow as a picture without states."""
-    nodes = tuple(Node(task.id, task.id, task.kind) for task in workflow.tasks)
+    nodes = tuple(Node(task.id, _label(workflow, task), task.kind) for task in workflow.tasks)
     edges = tuple(Edge(above, task.id) for task in workflow.tasks for above in task.depends_on)
     implied = [f"{task.id} reads {above}" for task in workflow.tasks for above in task.implied]
     more = f" and {len(implied) - 3} more" if len(implied) > 3 else ""
     facts = ((FROM_EXPRESSIONS, ", ".join(implied[:3]) + more),) if implied else ()
     return Picture(workflow.name, nodes, edges, workflow.description or None, facts=facts)
+
+
+def _label(workflow: Outline, task: OutlineTask) -> str:
+    """What a box is called: of a mapped task with the number of its instances, as far as that is known."""
+    if not task.mapped:
+        return task.id
+    instances = workflow.instances(task)
+    return f"{task.id} ×{'n' if instances is None else f'{len(instances):,}'}"
 
 
 TEMPLATE: Final = """\

@@ -1,0 +1,46 @@
+"""The instances of mapped tasks in what is shown: their names, and how many there are in which state."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from liteflow.history import InstanceRecord
+from liteflow.picture import tally_text
+from liteflow.plan import instance_name
+
+__all__ = ["FEW", "name_of", "split_name", "tallies", "tally_text", "told_of"]
+
+#: So many instances are listed one by one; of more, only those that are worth a look.
+FEW: Final = 10
+_NAMED: Final = re.compile(r"(.+)\[([0-9]{1,9})\]")
+
+
+def split_name(name: str) -> tuple[str, int]:
+    """The task and the index of an instance that is called `fetch[3]`; -1: it is the name of a task."""
+    found = _NAMED.fullmatch(name)
+    return (found[1], int(found[2])) if found else (name, -1)
+
+
+def name_of(one: InstanceRecord) -> str:
+    """How people call it."""
+    return instance_name(one.task_id, one.map_index)
+
+
+def tallies(instances: Iterable[InstanceRecord]) -> dict[str, Counter[str]]:
+    """How many instances each mapped task has in each state."""
+    found: dict[str, Counter[str]] = {}
+    for one in instances:
+        if one.map_index >= 0:
+            found.setdefault(one.task_id, Counter())[one.status] += 1
+    return found
+
+
+def told_of(one: InstanceRecord, tally: Mapping[str, int] | None) -> str:
+    """What there is to say of a task or instance beside its state."""
+    if tally is not None:
+        return tally_text(tally)
+    key = f"({one.map_key})" if one.map_key is not None else ""
+    return " ".join(part for part in (key, one.reason or "") if part)

@@ -75,6 +75,7 @@ def _late_body(kind: TaskType, task: TaskSpec, params: Mapping[str, Any], proble
 
 
 def _fan_options(fan: FanSpec, options: TaskOptions) -> TaskOptions:
+    """What `matrix` and `foreach` say of how their instances run; here `fan.max_parallel` belongs, too."""
     return options._replace(fail_fast=fan.fail_fast)
 
 

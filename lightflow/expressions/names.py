@@ -118,14 +118,14 @@ def _check(name: str, keys: list[Any], known: Known) -> None:
     if name == known.item:
         _check_item(keys, known)
         return
-    if name in _OF_INSTANCES:
+    if name in _OF_INSTANCES and tuple(known.scopes) == tuple(SCOPES):
         called = f"; here it is called {known.item}" if known.item else ""
         raise Mistake(f"{name} is known inside a task with `{_OF_INSTANCES[name]}`{called}")
     if name in LATER:
         raise Mistake(f"{name} is not available here")
     if name == "needs":
         name = "tasks"
-    if name not in SCOPES:
+    if name not in SCOPES and name not in _OF_INSTANCES:
         hint = did_you_mean(name, [*SCOPES, known.item] if known.item else SCOPES)
         if not hint and (name in known.params or name in known.tasks):
             hint = f", did you mean {'params' if name in known.params else 'tasks'}.{name}?"

@@ -116,7 +116,7 @@ class _Reader:
     def _fan(self, task_id: str, task: dict[str, Any], here: Known) -> dict[str, Template]:
         """The templates in what a task is mapped over. They are evaluated before there is an instance; only the `key`
         of a foreach is about one."""
-        known = Known(self._params, self._tasks, ("params", "env", "run", "workflow", "task", "tasks"), task_id)
+        known = Known(self._params, self._tasks, ("params", "env", "run", "workflow", "tasks"), task_id)
         found: dict[str, Template] = {}
         for name in ("matrix", "foreach"):
             value = task.get(name)

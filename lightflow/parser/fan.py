@@ -91,5 +91,7 @@ def _matrix_problems(tree: Tree, path: list[str | int], matrix: Mapping[str, Any
     for number, one in enumerate(excluded if isinstance(excluded, list) else ()):
         for name in one if isinstance(one, dict) else ():
             if name not in axes:
-                message = f"{quoted(name)} is no axis of the matrix{did_you_mean(name, axes)}"
+                message = (
+                    f"{quoted(name)} is no axis of the matrix{did_you_mean(name, axes)}; there are {', '.join(axes)}"
+                )
                 yield tree.problem([*path, "exclude", number, name], message, key=True)

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Generic, NamedTuple, TypeVar
 
 from lightflow.engine.checkpoint import Checkpoint, find
-from lightflow.service.instances import split_name
+from lightflow.service.instances import split_name, with_times
 from liteflow import PayloadError, RunNotFound
 from liteflow.collector import collector_paused
 from liteflow.history import AttemptRecord, DagRecord, History, InstanceRecord, RunRecord, ValueRecord
@@ -127,7 +127,7 @@ def status(db: str, run_id: str | None = None, task_id: str | None = None) -> Ru
 
 def _in_order(history: History, run: RunRecord) -> list[InstanceRecord]:
     place = {row["id"]: number for number, row in enumerate(history.graph_tasks(run.graph_digest))}
-    instances = history.instances(run.run_id)
+    instances = with_times(history.instances(run.run_id))
     return sorted(instances, key=lambda one: (place.get(one.task_id, len(place)), one.task_id, one.map_index))
 
 

@@ -88,13 +88,14 @@ class Outline(NamedTuple):
             return None
         from lightflow.expressions.fan import ITEM, Listed, expansion_of
 
-        expansion = expansion_of(task.spec, self.values, [])
+        values = self.values or {name: one.default for name, one in (self.params or {}).items() if not one.required}
+        expansion = expansion_of(task.spec, values, [])
         if not isinstance(expansion, Listed):
             return None
         found = []
         for index, row in enumerate(expansion.listed):
             more = {task.spec.fan.name: decode(row.items[ITEM]), "task": {"id": task.id, "index": index}}
-            summary = self._preview(task, self.values, more) if task.template else task.summary
+            summary = self._preview(task, values, more) if task.template else task.summary
             found.append(OutlineInstance(row.label, summary))
         return found
 

@@ -89,6 +89,17 @@ def workflow_page() -> str:
         COMMON["retry"]["description"],
         "",
         *_keys(COMMON["retry"]["properties"], (), "retry."),
+        "### Inside matrix",
+        "",
+        f"Beside the axes: {_named(COMMON['matrix'])}. How both are used is in "
+        "[run a task for each item](../howto/fan-out.md).",
+        "",
+        *_keys(COMMON["matrix"]["properties"], (), "matrix."),
+        "### Inside foreach",
+        "",
+        f"Where it is a mapping: {_named(COMMON['foreach'])}.",
+        "",
+        *_keys(COMMON["foreach"]["properties"], COMMON["foreach"]["required"], "foreach."),
     ]
     for info in Registry().known():
         own = info.schema or {}
@@ -103,6 +114,10 @@ def workflow_page() -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _named(schema: Mapping[str, Any]) -> str:
+    return ", ".join(f"`{name}`" for name in schema["properties"])
 
 
 def _keys(properties: Mapping[str, Any], required: Any, prefix: str = "") -> list[str]:

@@ -6,14 +6,14 @@ It happens in the orchestrator, which never unpickles.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Problem, did_you_mean
 from lightflow.expressions.combinations import combinations
 from lightflow.expressions.language import text_for
-from lightflow.expressions.late import PlacedError, Scopes, fill, scopes_before, value_of
-from lightflow.parser.spec import Expression, Expressions, FanSpec, TaskSpec
+from lightflow.expressions.late import PlacedError, Scopes, fill, names_environment, scopes_before, value_of
+from lightflow.parser.spec import Expression, Expressions, FanSpec, TaskSpec, Template
 from liteflow.errors import InputError
 from liteflow.mapping import MOST_INSTANCES, items_of_value, label_of, shortened
 from liteflow.payload import Payload, encode
@@ -48,8 +48,12 @@ class Fan(NamedTuple):
     @property
     def early(self) -> bool:
         """Are the instances known before the run?"""
-        templates = () if self.found is None else self.found.fan.values()
-        parts = [part for one in templates for part in one if isinstance(part, Expression)]
+        if self.found is None:
+            return True
+        parts = _parts(self.found.fan.values())
+        shared = _parts(one for one in self.found.shared_env.values() if not isinstance(one, str))
+        if any(names_environment(part) for part in parts):
+            parts += shared
         return all(part.early or part.of_instance for part in parts)
 
     def rows(self, inputs: Mapping[str, Payload], info: RunInfo) -> Sequence[Row]:
@@ -106,6 +110,10 @@ class Fan(NamedTuple):
         if not all(isinstance(one, dict) and all(isinstance(name, str) for name in one) for one in found):
             raise InputError(f"{what} must be a list of mappings of names to values")
         return found
+
+
+def _parts(templates: Iterable[Template]) -> list[Expression]:
+    return [part for one in templates for part in one if isinstance(part, Expression)]
 
 
 def expansion_of(task: TaskSpec, params: Mapping[str, Any], problems: list[Problem]) -> Listed | Fan:

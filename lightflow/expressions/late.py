@@ -81,8 +81,15 @@ def scopes_before(found: Expressions, info: RunInfo, task_id: str, stored: Mappi
         "tasks": _Tasks(stored, _decode_plain),
     }
     scopes["needs"] = scopes["tasks"]
-    scopes["env"] = _Env(environment(found._replace(own_env={}), scopes))
+    parts = [part for one in found.fan.values() for part in one if isinstance(part, Expression)]
+    if any(map(names_environment, parts)):  # else a value in it that only an attempt has would be missed
+        scopes["env"] = _Env(environment(found._replace(own_env={}), scopes))
     return scopes
+
+
+def names_environment(expression: Expression) -> bool:
+    """May it name a variable of the environment?"""
+    return "env" in expression.source
 
 
 class _Env(Scope):

@@ -37,7 +37,7 @@ class Uses(NamedTuple):
     reads: tuple[Ref, ...]
     raw: bool
     quoted: bool
-    of_instance: bool = False  # it names what is particular to an instance
+    of_instance: bool = False  # it names what is particular to an instance, and else only what is known before a run
 
 
 class Known(NamedTuple):
@@ -82,7 +82,13 @@ def _uses(source: str, known: Known) -> Uses:
             params.add(keys[0])
         elif name in ("tasks", "needs"):
             reads[Ref(str(keys[0]), "return_value" if keys[1] == "result" else str(keys[2]))] = None
-    return Uses(source, frozenset(names), frozenset(params), tuple(reads), raw, quoted, known.item in names)
+    return Uses(source, frozenset(names), frozenset(params), tuple(reads), raw, quoted, _of_instance(names, known))
+
+
+def _of_instance(names: set[str], known: Known) -> bool:
+    """Is an expression with these names known before the run, but for what is particular to an instance?"""
+    own = {known.item, "task"} if known.item else set[str]()
+    return not own.isdisjoint(names) and names - own <= EARLY
 
 
 def _chains(tree: nodes.Node) -> Iterator[tuple[str, list[Any]]]:

@@ -41,7 +41,7 @@ class Expression(NamedTuple):
     early: bool = False  # its value is known before a run begins
     raw: bool = False  # its value is pasted into a script
     quoted: bool = False  # its value is one word of shell text
-    of_instance: bool = False  # it names what is particular to an instance of a mapped task
+    of_instance: bool = False  # it would be known before a run, but for what is particular to an instance
 
 
 #: A text with expressions: literal text and expressions in turn. A lone expression keeps the type of its value.

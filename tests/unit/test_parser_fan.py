@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lightflow.errors import WorkflowError
-from lightflow.expressions.fan import ITEM, expansion_of
+from lightflow.expressions.fan import ITEM, Listed, expansion_of
 from lightflow.parser.spec import FanSpec, TaskSpec
 from lightflow.parser.workflow_loader import loads_workflow
 from liteflow.errors import InputError
@@ -126,6 +126,31 @@ def test_items_of_a_task() -> None:
         ("x", "x"),
     ]
     assert instances('foreach: "${{ tasks.list.result }}"', list=encode([])) == []
+
+
+def known_before(fan_of_a: str, env: str = "{HOST: h}") -> bool:
+    text = f"params: {{l: [x]}}\nenv: {env}\n{LIST}  a: {{{fan_of_a}, run: echo}}\n"
+    return isinstance(expansion_of(task(text), {"l": ["x"]}, []), Listed)
+
+
+def test_what_is_known_before_the_run_is_made_before_it() -> None:
+    assert known_before("foreach: [1]")
+    assert known_before(
+        'foreach: {items: "${{ params.l }}", key: "${{ item ~ params.l }} ${{ task.index }} ${{ env.HOST }}"}'
+    )
+    assert known_before('matrix: {a: "${{ params.l }}"}')
+    assert not known_before('foreach: ["${{ run.id }}"]')
+    assert not known_before('foreach: {items: [1], key: "${{ run.id ~ item }}"}')
+    assert not known_before('foreach: {items: [1], key: "${{ item ~ tasks.list.result }}"}')
+    assert not known_before('matrix: {a: [1], include: "${{ tasks.list.result }}"}')
+    assert not known_before('foreach: ["${{ env.RUN }}"]', '{RUN: "${{ run.id }}"}')
+
+
+def test_an_environment_that_only_an_attempt_has_is_not_asked() -> None:
+    text = 'env: {A: "${{ task.attempt }}"}\ntasks:\n  a: {foreach: ["${{ 1 + 1 }}"], run: echo}\n'
+    problems: list[Any] = []
+    assert isinstance(expansion_of(task(text), {}, problems), Listed)
+    assert problems == []
 
 
 def test_a_mapping_gives_its_pairs() -> None:

@@ -8,6 +8,7 @@ from liteflow.dagrun import DagRun as DagRun
 from liteflow.errors import CycleError as CycleError
 from liteflow.errors import DefinitionError as DefinitionError
 from liteflow.errors import DuplicateTask as DuplicateTask
+from liteflow.errors import GroupBusy as GroupBusy
 from liteflow.errors import InputError as InputError
 from liteflow.errors import LiteflowError as LiteflowError
 from liteflow.errors import ParamError as ParamError
@@ -19,10 +20,12 @@ from liteflow.errors import RunOwned as RunOwned
 from liteflow.errors import SkipTask as SkipTask
 from liteflow.errors import StoreError as StoreError
 from liteflow.errors import UnknownDependency as UnknownDependency
+from liteflow.limits import Concurrency as Concurrency
+from liteflow.limits import Pool as Pool
 from liteflow.params import Param as Param
+from liteflow.program import Change as Change
+from liteflow.program import Observer as Observer
 from liteflow.retry import RetryPolicy as RetryPolicy
-from liteflow.runner import Change as Change
-from liteflow.runner import Observer as Observer
 from liteflow.states import Status as Status
 from liteflow.tasks import Task as Task
 from liteflow.tasks import task as task
@@ -35,17 +38,20 @@ __all__ = [
     "Call",
     "Change",
     "Command",
+    "Concurrency",
     "CycleError",
     "Dag",
     "DagRun",
     "DefinitionError",
     "DuplicateTask",
+    "GroupBusy",
     "InputError",
     "LiteflowError",
     "Observer",
     "Param",
     "ParamError",
     "PayloadError",
+    "Pool",
     "ResourceError",
     "RetryPolicy",
     "RunFailed",

@@ -14,47 +14,29 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar, Token
+from contextvars import Token
 from typing import Any, Final
 
 from liteflow.collector import collector_paused
+from liteflow.compiling import compiled
 from liteflow.dagrun import DagRun
 from liteflow.database import connect
-from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound
+from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound, RunSkipped
 from liteflow.graph import Graph
 from liteflow.history import DagRecord, History
+from liteflow.limits import Concurrency, Pool, concurrency_of, pools_of, retry_of, timeout_of
+from liteflow.looking import Collected, looking
 from liteflow.maintenance import delete_runs
+from liteflow.options import MODES, NO_OPTIONS, OPTION_NAMES, TaskOptions, check_id, make_options
 from liteflow.params import declared, resolve, restored
-from liteflow.program import Program
-from liteflow.retry import NEVER
-from liteflow.runner import Observer, Options
+from liteflow.program import Observer, Options, Program
+from liteflow.retry import NEVER, RetryPolicy
 from liteflow.runner import run as run_program
-from liteflow.snapshot import snapshot
 from liteflow.states import Status
-from liteflow.tasks import (
-    MODES,
-    NO_OPTIONS,
-    OPTION_NAMES,
-    Building,
-    Partial,
-    Task,
-    TaskFunction,
-    TaskOptions,
-    building,
-    check_id,
-    make_options,
-    mapped,
-)
-from liteflow.work import KEYWORDS, Body, Ref
+from liteflow.tasks import Building, Partial, Task, TaskFunction, building, mapped
+from liteflow.work import KEYWORDS
 
 DEFAULT_WORKERS: Final = {"thread": 4, "process": 4, "async": 1000, "inline": 1}
-
-#: While a script is only looked at, dags note themselves here and `Dag.run` stops the script (see `collecting`).
-_collector: ContextVar[list[Dag] | None] = ContextVar("liteflow_collector", default=None)
-
-
-class Collected(BaseException):
-    """Ends a script that is only being looked at when it comes to running its dag."""
 
 
 def init_schema(db_path: str = "liteflow.db") -> None:
@@ -75,6 +57,10 @@ class Dag(Building):
         description: for people.
         params: the parameters of its runs by name: plain values that are defaults, or `Param`s. Without them a run
             takes any values.
+        pools: named slots that all runs of the state file share, by name: sizes, or `Pool`s (see `limits`).
+        timeout: seconds a run may take; then what runs is ended and the run is FAILED.
+        retry: how often a run that has failed goes on by itself, as `resume` would, and after which wait.
+        concurrency: how many runs go on at once, and what becomes of one too many: a `Concurrency`, a limit, a group.
     """
 
     def __init__(
@@ -83,18 +69,27 @@ class Dag(Building):
         db_path: str = "liteflow.db",
         description: str = "",
         params: Mapping[str, Any] | None = None,
+        *,
+        pools: Mapping[str, int | Pool] | None = None,
+        timeout: float | None = None,
+        retry: RetryPolicy | int = NEVER,
+        concurrency: Concurrency | int | str | None = None,
     ) -> None:
         self.dag_id = check_id(dag_id, "dag id")
         self.db_path = str(db_path)
         self.description = description
         self.params = None if params is None else declared(params)
+        self.pools: Mapping[str, Pool] = pools_of(pools or {})
+        self.timeout = timeout_of(timeout)
+        self.retry = retry_of(retry)
+        self.concurrency = concurrency_of(concurrency)
         self.tasks: dict[str, Task] = {}
         self.source: str | None = None
         self._loaded = False
         self._tokens: list[Token[Building | None]] = []
-        collector = _collector.get()
-        if collector is not None:
-            collector.append(self)
+        collected = looking.get()
+        if collected is not None:
+            collected.append(self)
 
     def __enter__(self) -> Dag:
         self._tokens.append(building.set(self))
@@ -217,53 +212,8 @@ class Dag(Building):
         Raises:
             DefinitionError: see `graph`.
         """
-        graph = self.graph()
-        bodies: dict[str, Body] = {}
-        inputs, retries, rules = {}, {}, {}
-        reads: dict[int, tuple[tuple[int, Ref], ...]] = {}
-        timeouts, graces, modes, expansions, fail_fast = {}, {}, {}, {}, {}
-        for node, (task_id, task) in enumerate(self.tasks.items()):
-            body = bodies[task_id] = task.body()
-            if body.late is not None and body.late.reads:
-                reads[node] = tuple((graph.index[ref.task_id], ref) for ref in body.late.reads)
-            wanted = task.inputs()
-            if wanted:
-                inputs[node] = tuple(graph.index[ref.task_id] for ref in wanted if ref.key == "return_value")
-                others = [ref for ref in wanted if ref.key != "return_value"]
-                if others:
-                    reads[node] = (*reads.get(node, ()), *[(graph.index[ref.task_id], ref) for ref in others])
-            options = task.options
-            if options.retries and (policy := options.policy) != NEVER:
-                retries[node] = policy
-            if options.trigger_rule != "all_success":
-                rules[node] = options.trigger_rule
-            if options.timeout is not None:
-                timeouts[node] = float(options.timeout)
-            if options.kill_grace is not None:
-                graces[node] = float(options.kill_grace)
-            if options.mode is not None:
-                modes[task_id] = options.mode
-            if task.expansion is not None:
-                expansions[node], fail_fast[node] = task.expansion, options.fail_fast
-        digest, text = snapshot(self.tasks, graph, bodies)
-        return Program(
-            self.dag_id,
-            graph,
-            bodies,
-            inputs,
-            retries,
-            rules,
-            timeouts,
-            graces,
-            modes,
-            digest,
-            text,
-            self.description,
-            self.source or _script(),
-            reads,
-            expansions,
-            fail_fast,
-        )
+        source = self.source or _script()
+        return compiled(self.dag_id, self.description, source, self.tasks, self.graph(), self.pools)
 
     # -- running -------------------------------------------------------------------------------------------
 
@@ -280,6 +230,9 @@ class Dag(Building):
         durability: str = "process",
         observers: Sequence[Observer] = (),
         done: Mapping[str, float] | None = None,
+        timeout: float | None = None,
+        retry: RetryPolicy | int | None = None,
+        concurrency: Concurrency | int | str | None = None,
         raise_signals: bool = True,
         claim_children: bool = False,
     ) -> DagRun:
@@ -295,6 +248,7 @@ class Dag(Building):
             fail_fast: the first task that fails for good ends the run.
             durability: "power" survives power cuts too, at the price of a disk sync for each step.
             done: tasks to take as succeeded already, with the seconds they took; they have no value.
+            timeout, retry, concurrency: where they differ from the dag's.
             raise_signals: hand a signal that interrupted the run on to the program once the run is stored; with
                 False only the run's `signal` tells of it.
             claim_children: this program exists for the run alone, so end whatever it has started by the end of the
@@ -321,6 +275,7 @@ class Dag(Building):
                 observers=observers,
                 claim_children=claim_children,
                 done={name: seconds for name, seconds in (done or {}).items() if name in self.tasks},
+                **self._bounds(timeout, retry, concurrency),
             ),
             resume=False,
             raise_signals=raise_signals,
@@ -336,12 +291,16 @@ class Dag(Building):
         fail_fast: bool = False,
         durability: str = "process",
         observers: Sequence[Observer] = (),
+        timeout: float | None = None,
+        retry: RetryPolicy | int | None = None,
+        concurrency: Concurrency | int | str | None = None,
         raise_signals: bool = True,
         claim_children: bool = False,
     ) -> DagRun:
         """Go on with a run that failed, was cancelled or interrupted, or whose process died: by default the latest.
 
-        What succeeded is kept, all else runs. A run that succeeded is returned as it is.
+        What succeeded is kept, all else runs, with the whole of its time and of its tasks' retries. A run that
+        succeeded is returned as it is.
 
         Raises:
             RunNotFound: there is no such run.
@@ -370,10 +329,22 @@ class Dag(Building):
                 logical_date=before.logical_date,
                 observers=observers,
                 claim_children=claim_children,
+                **self._bounds(timeout, retry, concurrency),
             ),
             resume=True,
             raise_signals=raise_signals,
         )
+
+    def _bounds(
+        self, timeout: float | None, retry: RetryPolicy | int | None, concurrency: Concurrency | int | str | None
+    ) -> dict[str, Any]:
+        """The limits of a run, as options."""
+        place = self.concurrency if concurrency is None else concurrency_of(concurrency)
+        return {
+            "timeout_s": self.timeout if timeout is None else timeout_of(timeout),
+            "retry": self.retry if retry is None else retry_of(retry),
+            "place": None if place is None else place._replace(group=place.group or self.dag_id),
+        }
 
     def _workers(self, wanted: object, mode: str) -> int:
         if mode not in MODES:
@@ -384,7 +355,7 @@ class Dag(Building):
         return workers
 
     def _execute(self, options: Options, *, resume: bool, raise_signals: bool) -> DagRun:
-        if _collector.get() is not None:
+        if looking.get() is not None:
             raise Collected
         if self._loaded:
             raise DefinitionError(
@@ -396,11 +367,13 @@ class Dag(Building):
         token = building.set(None)  # in a task, a decorated function is just a function
         try:
             result = run_program(program, options, resume=resume)
+        except RunSkipped as error:
+            return DagRun(options.db_path, options.run_id, self.dag_id, "SKIPPED", time.time(), reason=str(error))
         finally:
             building.reset(token)
         with History(options.db_path) as history:
             run = DagRun.from_record(options.db_path, history.run(options.run_id))
-        run.signal = result.signal
+        run.signal, run.timed_out = result.signal, result.timed_out
         if result.status == Status.INTERRUPTED and result.signal is not None and raise_signals:
             # The program's own handlers were not asked while the run was being stopped: now they are.
             signal.raise_signal(result.signal)
@@ -477,19 +450,6 @@ def _named(
 def new_run_id() -> str:
     """A run id that sorts by time and is unique."""
     return f"{time.strftime('%Y%m%dT%H%M%S')}-{os.urandom(4).hex()}"
-
-
-def collect(load: Callable[[], object]) -> list[Dag]:
-    """The dags that a script defines: `load` executes it, and is stopped where it would run one."""
-    found: list[Dag] = []
-    token = _collector.set(found)
-    try:
-        load()
-    except Collected:
-        pass
-    finally:
-        _collector.reset(token)
-    return found
 
 
 def _script() -> str | None:

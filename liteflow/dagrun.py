@@ -16,7 +16,8 @@ from liteflow.states import Status
 class DagRun:
     """One run: `run_id`, `dag_id`, `status`, `created_at` (epoch seconds), `started_at`, `ended_at`, `reason`.
 
-    `signal` is the number of the signal that interrupted it, in the process that ran it.
+    `signal` is the number of the signal that interrupted it, `timed_out` whether it took longer than its timeout; both
+    in the process that ran it.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class DagRun:
         self.ended_at = ended_at
         self.reason = reason
         self.signal: int | None = None
+        self.timed_out = False
 
     @classmethod
     def from_record(cls, db_path: str, record: RunRecord) -> DagRun:
@@ -87,12 +89,12 @@ class DagRun:
         return {instance_name(one.task_id, one.map_index): why for one, why in zip(failed, errors, strict=True)}
 
     def raise_for_failure(self) -> DagRun:
-        """The run itself if it succeeded.
+        """The run itself if it succeeded, or was skipped because of other runs of its group.
 
         Raises:
             RunFailed: it did not; names the failed tasks.
         """
-        if self.status == Status.SUCCESS:
+        if self.status in (Status.SUCCESS, Status.SKIPPED):
             return self
         failures = self.failures()
         first = "; ".join(f"{task_id}: {why}" for task_id, why in list(failures.items())[:3])

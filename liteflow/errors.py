@@ -17,6 +17,8 @@ LiteflowError
 │   ├── RunNotFound            no such run, or no such dag
 │   └── StaleRun               another process has taken this run over            exit 4
 ├── RunOwned                   a live process owns this run                       exit 4
+│   └── GroupBusy              its group of runs is full, and it shall not wait   exit 4
+├── RunSkipped                 its group of runs is full, and it shall be skipped exit 0
 └── ResourceError              disk full, no more files or processes              exit 5
 
 `SkipTask` is not an error: a task raises it to end as SKIPPED.
@@ -143,6 +145,16 @@ class RunOwned(LiteflowError):
 
 class OwnerDied(RunOwned):
     """The owner is dead, but what it has started is still being ended: in a moment the run can be had."""
+
+
+class GroupBusy(RunOwned):
+    """There is no place in the run's group, and `on_conflict` is "fail". Nothing ran, nothing was stored."""
+
+
+class RunSkipped(LiteflowError):
+    """There is no place in the run's group, and `on_conflict` is "skip". `Dag.run` returns such a run as SKIPPED."""
+
+    exit_code = 0
 
 
 class ResourceError(LiteflowError):

@@ -98,6 +98,29 @@ class ValueRecord(NamedTuple):
     created_at: float
 
 
+class SlotRecord(NamedTuple):
+    """Slots of a pool that a live run holds, or waits for: then `taken_at` is None. An empty task is the run itself."""
+
+    pool: str
+    run_id: str
+    task_id: str
+    map_index: int
+    slots: int
+    asked_at: float
+    taken_at: float | None
+    run_no: int
+
+
+class PoolRecord(NamedTuple):
+    """A pool; `by_hand`: its size was set by a command."""
+
+    name: str
+    slots: int
+    description: str
+    by_hand: bool
+    updated_at: float
+
+
 class DagRecord(NamedTuple):
     """A dag's metadata."""
 
@@ -244,7 +267,7 @@ class History:
         if not isinstance(values[13].get("log_dir"), str | None):
             del values[13]["log_dir"]
         record = RunRecord(*values)
-        if record.status == "RUNNING" and not self._locks.is_held(record.run_no):
+        if record.status in ("RUNNING", "PENDING") and not self._locks.is_held(record.run_no):
             # The owner may have ended the run between our two looks: look again before calling it dead.
             again = self._rows(
                 "SELECT status, reason, ended_at FROM liteflow_dag_runs WHERE run_no=?",
@@ -252,7 +275,7 @@ class History:
                 (_TEXT, _TEXT_OR_NOT, _REAL_OR_NOT),
             )
             status, reason, ended_at = again[0] if again else (record.status, None, None)
-            if status == "RUNNING":
+            if status in ("RUNNING", "PENDING"):
                 status, reason = "INTERRUPTED", "its owner died; resume continues it"
             record = record._replace(status=status, reason=reason, ended_at=ended_at)
         return record
@@ -341,6 +364,33 @@ class History:
         tasks = self.graph(digest).get("tasks")
         return [row for row in tasks if _is_task(row)] if isinstance(tasks, list) else []
 
+    # -- pools -----------------------------------------------------------------------------------------------
+
+    def pools(self) -> list[PoolRecord]:
+        """All pools, by name."""
+        if not self._has_pools():
+            return []
+        sql = "SELECT name, slots, description, by_hand, updated_at FROM liteflow_pools ORDER BY name"
+        rows = self._rows(sql, (), (_TEXT, _INT, _TEXT, _INT, _REAL))
+        return [PoolRecord(name, slots, about, bool(by_hand), at) for name, slots, about, by_hand, at in rows]
+
+    def slots(self) -> list[SlotRecord]:
+        """Who holds slots, and who waits for some, in the order of their coming; live runs only."""
+        if not self._has_pools():
+            return []
+        rows = self._rows(
+            "SELECT pool, run_id, task_id, map_index, slots, asked_at, taken_at, run_no FROM liteflow_slots "
+            "ORDER BY taken_at IS NULL, asked_at, run_no",
+            (),
+            (_TEXT, _TEXT, _TEXT, _INT, _INT, _REAL, _REAL_OR_NOT, _INT),
+        )
+        alive = {run_no: run_no > 0 and self._locks.is_held(run_no) for run_no in {row[-1] for row in rows}}
+        return [SlotRecord(*row) for row in rows if alive[row[-1]]]
+
+    def _has_pools(self) -> bool:
+        """A file of an older version, which a reader does not bring up to date, has none."""
+        return bool(self._rows("SELECT 1 FROM sqlite_schema WHERE name='liteflow_slots'"))
+
     # -- dags ------------------------------------------------------------------------------------------------
 
     def dags(self, limit: int | None = None) -> list[DagRecord]:
@@ -394,4 +444,5 @@ def _json(text: object, default: Any) -> Any:
     return value if isinstance(value, type(default)) else default
 
 
-__all__ = ["AttemptRecord", "DagRecord", "EventRecord", "History", "InstanceRecord", "RunRecord", "ValueRecord"]
+__all__ = ["AttemptRecord", "DagRecord", "EventRecord", "History", "InstanceRecord", "PoolRecord", "RunRecord"]
+__all__ += ["SlotRecord", "ValueRecord"]

@@ -82,6 +82,34 @@ def forget(path: str, dag_id: str) -> int:
         ).rowcount
 
 
+def set_pool(path: str, name: str, slots: int, description: str | None = None) -> None:
+    """Make a pool, or change its size; what workflows declare changes it no more. With 0 slots it is paused."""
+    with _Writer(path) as connection:
+        connection.execute(
+            "INSERT INTO liteflow_pools VALUES (?,?,coalesce(?,''),1,?) ON CONFLICT DO UPDATE SET "
+            "slots=excluded.slots, by_hand=1, updated_at=excluded.updated_at, description=coalesce(?, description)",
+            (name, slots, description, time.time(), description),
+        )
+
+
+def delete_pool(path: str, name: str) -> bool:
+    """Forget a pool and its size; the next run that declares it makes it anew. Returns whether there was one.
+
+    Raises:
+        RunOwned: tasks hold slots of it, or wait for some.
+    """
+    with _Writer(path) as connection:
+        rows = connection.execute("SELECT DISTINCT run_no, run_id FROM liteflow_slots WHERE pool=?", (name,)).fetchall()
+        locks = LockFile(os.path.realpath(path), read_only=True)
+        try:
+            for run_no, run_id in rows:
+                if locks.is_held(run_no):
+                    raise RunOwned(f"pool {name!r} is in use by run {run_id}; wait for its end, or cancel it")
+        finally:
+            locks.close()
+        return bool(connection.execute("DELETE FROM liteflow_pools WHERE name=?", (name,)).rowcount)
+
+
 def delete_runs(path: str, run_ids: Iterable[str], dag_id: str | None = None) -> None:
     """Delete runs with all that belongs to them, and the dag's own row when `dag_id` is given.
 
@@ -96,7 +124,7 @@ def delete_runs(path: str, run_ids: Iterable[str], dag_id: str | None = None) ->
             _lock_out(connection, path, run_id)
             sql = "SELECT graph_digest FROM liteflow_dag_runs WHERE run_id=?"
             graphs.add(connection.execute(sql, (run_id,)).fetchone())
-            for table in ("task_instances", "attempts", "xcom", "events", "requests", "dag_runs"):
+            for table in ("task_instances", "attempts", "xcom", "events", "requests", "slots", "dag_runs"):
                 connection.execute(f"DELETE FROM liteflow_{table} WHERE run_id=?", (run_id,))
         connection.executemany(
             "DELETE FROM liteflow_graphs WHERE digest=?1 AND "

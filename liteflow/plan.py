@@ -13,11 +13,11 @@ then stands for all of them.
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from liteflow.graph import Graph
+from liteflow.ready import Order, Ready
 from liteflow.retry import NEVER, RetryPolicy
 from liteflow.rules import Decision, TriggerRule, UpstreamCounts, decide
 from liteflow.states import TASK_ENDED, RunStatus, TaskStatus, Verdict
@@ -75,6 +75,7 @@ class Plan:
         rules: the trigger rules of the tasks that differ from `all_success`, by number.
         done: tasks that ended in an earlier part of this run and are kept as they are, with their state.
         attempts: how many attempts each task has had before; new ones count on from there.
+        orders: priorities and limits of the tasks that have some, by number.
         fail_fast: the first task that FAILED for good ends the run.
         mapped: the tasks that are mapped over a list; True: the first instance that FAILED ends the others.
         instances: how the instances ended of tasks that are `done` and were mapped.
@@ -89,6 +90,7 @@ class Plan:
         rules: Mapping[int, TriggerRule] | None = None,
         done: Mapping[int, TaskStatus] | None = None,
         attempts: Mapping[int, int] | None = None,
+        orders: Mapping[int, Order] | None = None,
         fail_fast: bool = False,
         seed: str = "",
         mapped: Mapping[int, bool] | None = None,
@@ -118,7 +120,8 @@ class Plan:
         self._lost: dict[int, int] = {}
         self._unmet: list[int] = [len(above) for above in graph.upstream]  # upstreams that have not ended
         self._troubled: set[int] = set()  # tasks of which an upstream has not succeeded
-        self._ready: deque[int] = deque()
+        self.ready = Ready(orders, self.owner)
+        self._ordered = bool(orders)
         self._retry_at: list[tuple[float, int]] = []  # a heap: (monotonic seconds, task)
         self._tally: dict[int, list[int]] = {  # ended upstreams by kind, for the rules that may fire early
             node: [0, 0, 0, 0] for node, rule in self._rules.items() if rule.startswith("one_")
@@ -161,17 +164,19 @@ class Plan:
     def take(self, now: float) -> int | None:
         """The next task to start, or None. It counts as RUNNING from here; its attempt is `attempts[node]`."""
         while self._retry_at and self._retry_at[0][0] <= now:
-            node = heapq.heappop(self._retry_at)[1]
-            if self.status[node] == "UP_FOR_RETRY":
-                self._ready.append(node)
+            due = heapq.heappop(self._retry_at)[1]
+            if self.status[due] == "UP_FOR_RETRY":
+                self.ready.push(due)
         if self._stopped is not None:
             return None
         while True:
-            if not self._ready:
+            node = self.ready.pop()
+            if node is None:
                 return None
-            node = self._ready.popleft()
             if self.status[node] != "CANCELLED":
                 break
+            if self._ordered:
+                self.ready.drop(node)
         self.status[node] = "RUNNING"
         self.attempts[node] += 1
         self.running.add(node)
@@ -182,7 +187,7 @@ class Plan:
         self.running.discard(node)
         self.attempts[node] -= 1
         self.status[node] = "QUEUED"
-        self._ready.appendleft(node)
+        self.ready.put_back(node)
 
     def is_retry(self, node: int) -> bool:
         """Has an attempt of the task failed or been lost since the run was started or resumed?"""
@@ -243,7 +248,8 @@ class Plan:
             self._added[below] = self._added.get(below, 0) + count - 1
         if not kept:
             self.status += ["QUEUED"] * count
-            self._ready.extend(unfolded.nodes)
+            for one in unfolded.nodes:
+                self.ready.push(one)
             return []
         ended = []
         for index, one in enumerate(unfolded.nodes):
@@ -254,7 +260,7 @@ class Plan:
                 ended.append(one)
             else:
                 self.status.append("QUEUED")
-                self._ready.append(one)
+                self.ready.push(one)
         return ended
 
     def _fold(self, node: int, moves: list[Move]) -> None:
@@ -289,6 +295,8 @@ class Plan:
     ) -> list[Move]:
         """An attempt ended. Returns every change that follows, the task's own first."""
         self.running.discard(node)
+        if self._ordered:
+            self.ready.ended(node)
         moves: list[Move] = []
         match verdict:
             case "SUCCESS" | "SKIPPED" | "CANCELLED":
@@ -361,7 +369,10 @@ class Plan:
             decision = decide(rule, self.counts(node))
         if decision == "run":
             self.status[node] = "QUEUED"
-            (self._asking if node in self._mapped else self._ready).append(node)
+            if node in self._mapped:
+                self._asking.append(node)
+            else:
+                self.ready.push(node)
         elif decision == "skip":
             self._change(node, "SKIPPED", moves, self.explain(node))
         elif decision == "upstream_failed":

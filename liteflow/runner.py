@@ -9,82 +9,31 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from types import FrameType
-from typing import Any, Final, NamedTuple, cast
+from typing import Final, NamedTuple, cast
 
 from liteflow.errors import InputError, OwnerDied
 from liteflow.executors import Executor, open_executor
 from liteflow.inputs import Inputs
 from liteflow.locks import LockFile
 from liteflow.outputs import make_folder, outputs_dir, remove_folder
+from liteflow.pace import Pace
 from liteflow.payload import spill_dir
 from liteflow.plan import Move, Plan
 from liteflow.processes.tree import sweep_session
-from liteflow.program import Program
+from liteflow.program import Change, Options, Program
+from liteflow.signals import handled
 from liteflow.states import RunStatus, TaskStatus
-from liteflow.store import Kept, NewInstance, NewRun, Store
-from liteflow.turn import NOT_BEGUN
+from liteflow.store import Bounds, Kept, NewInstance, NewRun, Store
+from liteflow.turn import NOT_BEGUN, Intent
 from liteflow.work import ErrorInfo, Outcome, RunInfo, Work
 
 _TICK_S: Final = 0.25  # how soon a request of another process is seen
 _SWEEP_S: Final = 25.0  # how long a dead owner's guardian may take to end what it had started
 _NO_ERROR: Final = ErrorInfo("")
-_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class Options(NamedTuple):
-    """How to run it. `db_path` and `log_dir` are absolute; `log_dir` None leaves output on the terminal."""
-
-    db_path: str
-    run_id: str
-    mode: str = "process"
-    max_workers: int = 4
-    log_dir: str | None = None
-    durability: str = "process"
-    fail_fast: bool = False
-    grace_s: float = 10.0
-    params: Mapping[str, Any] = {}
-    logical_date: float | None = None
-    observers: Sequence[Observer] = ()
-    claim_children: bool = False
-    done: Mapping[str, float] = {}  # for a new run: tasks that succeeded elsewhere, with the seconds they took
-
-
-class Change(NamedTuple):
-    """A task instance changed its state, and that is committed. `outcome` is there when an attempt ended."""
-
-    task_id: str
-    map_index: int
-    attempt: int
-    previous: TaskStatus
-    status: TaskStatus
-    reason: str | None
-    at: float  # epoch seconds
-    log_path: str | None = None
-    outcome: Outcome | None = None
-    instances: tuple[int, int] | None = None  # of a mapped task that begins: how many, and how many have not ended
-
-
-class Observer:
-    """Is told what happens, after it was stored, in the loop's thread: override what is of interest.
-
-    An observer that raises is dropped; it cannot fail a run.
-    """
-
-    def run_began(self, program: Program, options: Options, kept: Mapping[int, TaskStatus]) -> None:
-        """The run is stored; `kept` are the tasks that ended in an earlier part of it, with their state."""
-
-    def changed(self, changes: Sequence[Change]) -> None:
-        """Task instances have changed their states."""
-
-    def stopping(self, reason: str) -> None:
-        """Nothing more starts, and what runs is being ended."""
-
-    def run_ended(self, status: RunStatus, reason: str | None) -> None:
-        """The run's verdict is stored."""
 
 
 class Result(NamedTuple):
@@ -93,6 +42,7 @@ class Result(NamedTuple):
     status: RunStatus
     reason: str | None
     signal: int | None
+    timed_out: bool = False
 
 
 def run(program: Program, options: Options, *, resume: bool = False) -> Result:
@@ -134,7 +84,7 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
         loop = _Loop(program, options, store, executor, info)
         loop.own(resume)
         try:
-            with _signals(loop):
+            with handled(loop.on_signal):
                 return loop.run()
         except BaseException:
             executor.close(0.0)  # now that nobody writes there any more
@@ -160,6 +110,10 @@ class _Loop:
         self._told_stopping = False
         self._looked_at = 0.0
         self._stamp = (0, "")  # a second and how log files write it
+        self._pace = Pace(options.timeout_s)
+        self._asking: list[tuple[int, str | None]] = []  # tasks that need slots, with their logs; see `_admitted`
+        self._refused = False  # was anybody who asked?
+        self._granted = False  # has anybody got slots just now? Then the next one may ask at once
 
     def own(self, resume: bool) -> None:
         """Make the run, or take it over; then there is a plan."""
@@ -168,21 +122,14 @@ class _Loop:
             NewInstance(task_id, [self._ids[above] for above in graph.upstream[node]], program.timeouts.get(node))
             for node, task_id in enumerate(self._ids)
         )
-        done: dict[int, TaskStatus] = {}
-        attempts: dict[int, int] = {}
+        needs = {self._ids[node]: order.needs for node, order in program.orders.items() if order.needs}
+        bounds = Bounds(program.pools, needs, options.place)
         if resume:
             snapshot = (program.digest, program.snapshot)
-            kept, self._kept, before = self._claim(instances, snapshot)
+            kept, self._kept, before = self._claim(instances, snapshot, bounds)
             if before is not None:
                 # Had the last owner and its guardian been killed at the same instant, its tasks might still be alive.
                 sweep_session(before)
-            for task_id, (status, tries) in kept.items():
-                node = graph.index.get(task_id)
-                if node is None:
-                    continue  # the task was removed from the definition; its history stays
-                attempts[node] = tries
-                if status in ("SUCCESS", "SKIPPED"):
-                    done[node] = "SUCCESS" if status == "SUCCESS" else "SKIPPED"
         else:
             settings = {"mode": options.mode, "max_workers": options.max_workers, "log_dir": options.log_dir}
             new = NewRun(
@@ -198,15 +145,36 @@ class _Loop:
                 settings=settings,
                 done=options.done,
             )
-            self._store.create(new, self._executor.session)
-            for task_id in options.done:
-                done[graph.index[task_id]], attempts[graph.index[task_id]] = "SUCCESS", 1
+            self._store.create(new, self._executor.session, bounds)
+            kept = {task_id: Kept("SUCCESS", 1) for task_id in options.done}
+        self._turn = self._store.turn
+        make_folder(self._outputs_dir)  # now that the run is ours
+        self._refused = self._store.waits is not None
+        if not self._refused:
+            self._pace.begin(time.monotonic())
+        self._begin(kept)
+        if self._refused:
+            self._tell("waiting", self._store.waits)
+
+    def _begin(self, kept: Mapping[str, Kept]) -> None:
+        """Plan what is left to do."""
+        program, options, graph = self._program, self._options, self._program.graph
+        done: dict[int, TaskStatus] = {}
+        attempts: dict[int, int] = {}
+        for task_id, (status, tries) in kept.items():
+            node = graph.index.get(task_id)
+            if node is None:
+                continue  # the task was removed from the definition; its history stays
+            attempts[node] = tries
+            if status in ("SUCCESS", "SKIPPED"):
+                done[node] = "SUCCESS" if status == "SUCCESS" else "SKIPPED"
         self.plan = Plan(
             graph,
             retries=program.retries,
             rules=program.rules,
             done=done,
             attempts=attempts,
+            orders=program.orders,
             fail_fast=options.fail_fast,
             seed=options.run_id,
             mapped=program.fail_fast,
@@ -218,19 +186,17 @@ class _Loop:
         )
         self._ids, self._indexes = self.plan.task_ids, self.plan.map_indexes
         self._inputs = Inputs(program, self.plan, self._store, self._info)
-        self._turn = self._store.turn
-        make_folder(self._outputs_dir)  # now that the run is ours
         self._tell("run_began", program, options, done)
         self._store_moves(self.plan.opening, time.time())
 
     def _claim(
-        self, instances: Iterable[NewInstance], snapshot: tuple[str, str]
+        self, instances: Iterable[NewInstance], snapshot: tuple[str, str], bounds: Bounds
     ) -> tuple[dict[str, Kept], dict[str, dict[int, Kept]], int | None]:
         """Take the run over; where its owner is dead and its guardian still at the killing, wait for that."""
         give_up = time.monotonic() + _SWEEP_S
         while True:
             try:
-                return self._store.claim(self._options.run_id, instances, snapshot, self._executor.session)
+                return self._store.claim(self._options.run_id, instances, snapshot, self._executor.session, bounds)
             except OwnerDied:
                 if time.monotonic() >= give_up:
                     raise
@@ -239,15 +205,20 @@ class _Loop:
     # -- the loop ------------------------------------------------------------------------------------------
 
     def run(self) -> Result:
-        plan, store, executor = self.plan, self._store, self._executor
+        store, executor = self._store, self._executor
         while True:
             starting = self._take_ready()  # 1. what may start
+            plan = self.plan
             over = plan.finished
             if over:
+                if self._try_again():
+                    continue
                 remove_folder(self._outputs_dir)  # before the verdict: nobody takes over a run that has one
                 self._turn.verdict = (plan.result(), plan.stopped, time.time())
             if self._turn:
                 store.commit()  # 2. one transaction: verdicts of the last turn, intents of this one
+                if self._asking:
+                    starting += self._admitted()
                 self._publish()
             for node, log_path in starting:  # 3. only now they start, with what is stored of their upstreams
                 executor.submit(self._work(node, log_path))
@@ -255,7 +226,8 @@ class _Loop:
             for node in asking:
                 self._expand(node)
             if over:
-                result = Result(plan.result(), plan.stopped, self._signals[0] if self._signals else None)
+                timed_out = plan.stopped is not None and plan.stopped == self._pace.timed_out
+                result = Result(plan.result(), plan.stopped, self._signals[0] if self._signals else None, timed_out)
                 self._tell("run_ended", result.status, result.reason)
                 return result
             for outcome in executor.wait(0.0 if asking else self._patience()):  # 4. reap what has finished
@@ -265,7 +237,10 @@ class _Loop:
     def _take_ready(self) -> list[tuple[int, str | None]]:
         """Tasks that may start now, each with its log file; the intent to start them is buffered."""
         plan, starting = self.plan, list[tuple[int, str | None]]()
+        if not self._pace.open:
+            return starting
         now, wall = time.monotonic(), time.time()
+        ordered = bool(self._program.orders)
         room = self._options.max_workers + self._ahead() - len(plan.running)
         for _ in range(room):
             node = plan.take(now)
@@ -274,11 +249,55 @@ class _Loop:
             task_id, index, attempt = self._ids[node], self._indexes[node], plan.attempts[node]
             log_path = self._log_path(task_id, index, wall)
             previous = self._before(node)
+            if ordered and (needs := plan.ready.needs(node)):
+                self._turn.asked.append(Intent(task_id, index, needs, attempt, previous, log_path, wall))
+                self._asking.append((node, log_path))
+                continue
             self._turn.began(task_id, index, attempt, previous, log_path, wall)
             if self._observers:
                 self._changes.append(Change(task_id, index, attempt, previous, "RUNNING", None, wall, log_path))
             starting.append((node, log_path))
         return starting
+
+    def _admitted(self) -> list[tuple[int, str | None]]:
+        """Those of the tasks that asked for slots that have got them; the others wait."""
+        plan, asking, starting = self.plan, self._asking, list[tuple[int, str | None]]()
+        self._asking, self._granted = [], any(self._turn.granted)
+        for (node, log_path), granted in zip(asking, self._turn.granted, strict=True):
+            if not granted:
+                plan.put_back(node)
+                self._refused = True
+                continue
+            plan.ready.admitted(node)
+            starting.append((node, log_path))
+            if self._observers:
+                where = (self._ids[node], self._indexes[node], plan.attempts[node])
+                self._changes.append(Change(*where, self._before(node), "RUNNING", None, time.time(), log_path))
+        return starting
+
+    def _free(self, node: int) -> None:
+        """The task gives back the slots it holds; whoever waits for some may ask again."""
+        self._turn.freed.append((self._ids[node], self._indexes[node]))
+        self.plan.ready.reopen()
+
+    def _try_again(self) -> bool:
+        """The run is over. Has it failed, and is it tried again by itself?"""
+        policy, used = self._options.retry, 0
+        if policy.retries and self.plan.result() == "FAILED" and self._pace.timed_out is None and not self._signals:
+            used = self._store.tries() + 1
+        if not 0 < used <= policy.retries:
+            return False
+        if self._turn:
+            self._store.commit()
+            self._publish()
+        wait = policy.wait_s(used, self._options.run_id)
+        reason = f"it failed; try {used + 1} of {policy.retries + 1} begins in {wait:.3g} s"
+        kept, self._kept = self._store.try_again(reason)
+        self._tell("waiting", reason)
+        self._told_stopping = False
+        self._pace.rest(time.monotonic(), wait)
+        self._begin(kept)
+        return True
 
     def _before(self, node: int) -> TaskStatus:
         """The stored state of a task that is about to start."""
@@ -325,6 +344,8 @@ class _Loop:
         node, plan = outcome.node, self.plan
         error = outcome.error or _NO_ERROR
         self._ending.discard(node)
+        if self._program.orders and plan.ready.needs(node):
+            self._free(node)
         self._turn.ended(self._ids[node], self._indexes[node], outcome)
         self._inputs.keep(outcome)
         moves = plan.finish(
@@ -358,8 +379,13 @@ class _Loop:
                 self._changes.append(change)
 
     def _patience(self) -> float:
+        if self._granted:
+            self._granted = False
+            return 0.0
         wakeup = self.plan.wakeup()
-        return _TICK_S if wakeup is None else min(_TICK_S, max(0.0, wakeup - time.monotonic()))
+        if wakeup is None and self._pace.due == inf:
+            return _TICK_S
+        return min(_TICK_S, max(0.0, min(wakeup or inf, self._pace.due) - time.monotonic()))
 
     # -- stopping ------------------------------------------------------------------------------------------
 
@@ -375,6 +401,8 @@ class _Loop:
             self.plan.pause(f"interrupted by {signal.Signals(self._signals[0]).name}")
             self._end_running(None if self._seen_signals == 1 else 0.0)
         now = time.monotonic()
+        if now >= self._pace.due:
+            self._due(now)
         if now - self._looked_at >= _TICK_S:
             self._looked_at = now
             self._store.check_file()
@@ -382,11 +410,34 @@ class _Loop:
             if self.plan.stopped is None:
                 self._take_back(self._executor.recall())
             for request in self._store.requests():
-                if request.action == "cancel" and self.plan.stopped is None:
-                    moves: list[Move] = []
-                    self.plan.stop(request.detail or "cancelled", moves)
-                    self._store_moves(moves, time.time())
-                    self._end_running(None)
+                if request.action == "cancel":
+                    self._stop(request.detail or "cancelled")
+            if self._refused and self._store.slots_changed():
+                self._ask_again(now)
+
+    def _stop(self, reason: str, result: RunStatus = "CANCELLED") -> None:
+        """End the run, for good."""
+        if self.plan.stopped is None:
+            moves: list[Move] = []
+            self.plan.stop(reason, moves, result)
+            self._store_moves(moves, time.time())
+            self._end_running(None)
+
+    def _due(self, now: float) -> None:
+        """The run has used up its time, or has rested long enough."""
+        if self._pace.is_over(now):
+            self._stop(str(self._pace.timed_out), "FAILED")
+        else:
+            self._store.go_on()
+
+    def _ask_again(self, now: float) -> None:
+        """Slots, or the run's turn in its group, may be had now."""
+        if self._store.waits is None:
+            self._refused = False
+            self.plan.ready.reopen()
+        elif self.plan.stopped is None and self._store.enter():
+            self._refused = False
+            self._pace.begin(now)
 
     def _take_back(self, nodes: Sequence[int]) -> None:
         """Attempts that stood in line have not begun after all: what runs before them has turned out to be long."""
@@ -394,6 +445,8 @@ class _Loop:
         for node in reversed(nodes):
             task_id, index, attempt = self._ids[node], self._indexes[node], self.plan.attempts[node]
             self.plan.put_back(node)
+            if self._program.orders and self.plan.ready.needs(node):
+                self._free(node)
             status = self._before(node)
             self._turn.put_back(task_id, index, attempt, status, now)
             if self._observers:
@@ -441,20 +494,3 @@ class _Loop:
                 log.warning("%s failed and is told nothing more: %s", type(observer).__name__, error)
                 log.debug("this is how it failed", exc_info=True)
                 self._observers.remove(observer)
-
-
-@contextlib.contextmanager
-def _signals(loop: _Loop) -> Iterator[None]:
-    """Let the loop handle the signals that stop a program. Only a main thread may; others leave them alone."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {}
-    for number in _STOP_SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup has its reasons
-            before[number] = signal.signal(number, loop.on_signal)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -133,12 +133,35 @@ CREATE INDEX liteflow_requests_by_run ON liteflow_requests (run_id, handled_at);
 """
 
 _V2: Final = """
+CREATE TABLE liteflow_pools (                -- slots that all runs of this file share
+  name        TEXT NOT NULL PRIMARY KEY,
+  slots       INTEGER NOT NULL,
+  description TEXT NOT NULL DEFAULT '',
+  by_hand     INTEGER NOT NULL DEFAULT 0,    -- 1: set by a command, so what workflows declare does not change it
+  updated_at  REAL NOT NULL
+) STRICT;
+
+CREATE TABLE liteflow_slots (                -- who holds some, or waits; of no meaning where the run has no live owner
+  run_no      INTEGER NOT NULL,
+  task_id     TEXT NOT NULL,                 -- empty: the run itself, for its place in a group
+  map_index   INTEGER NOT NULL,
+  pool        TEXT NOT NULL,                 -- its name, or run:GROUP
+  run_id      TEXT NOT NULL,
+  slots       INTEGER NOT NULL,
+  asked_at    REAL NOT NULL,
+  taken_at    REAL,                          -- NULL: it waits
+  passed      INTEGER NOT NULL DEFAULT 0,    -- how many have gone before it meanwhile
+  PRIMARY KEY (run_no, task_id, map_index, pool)
+) STRICT, WITHOUT ROWID;
+
 ALTER TABLE liteflow_task_instances ADD COLUMN map_key TEXT; -- what people can tell an instance of a mapped task by
 """
 
 #: What makes a file of version 1 read like one of version 2, for who may not change it.
 _V1_AS_V2: Final = """
 CREATE TEMP VIEW liteflow_task_instances AS SELECT *, NULL AS map_key FROM main.liteflow_task_instances;
+CREATE TEMP TABLE liteflow_pools (name, slots, description, by_hand, updated_at);
+CREATE TEMP TABLE liteflow_slots (pool, run_id, task_id, map_index, slots, asked_at, taken_at, run_no);
 """
 
 MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2)

@@ -14,8 +14,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
-from liteflow.dag import Dag, collect
+from liteflow.dag import Dag
 from liteflow.errors import LiteflowError, ScriptError
+from liteflow.looking import collect
 from liteflow.params import described
 
 TIME_LIMIT_S: Final = 30.0
@@ -136,6 +137,12 @@ def describe(path: str) -> None:
                     "dag_id": dag.dag_id,
                     "description": dag.description,
                     "params": None if dag.params is None else described(dag.params),
+                    "limits": {
+                        "pools": dict(dag.pools),
+                        "timeout": dag.timeout,
+                        "retry": dag.retry,
+                        "concurrency": dag.concurrency,
+                    },
                     **json.loads(dag.program().snapshot),
                 }
                 for dag in load_dags(path)

@@ -40,6 +40,12 @@ def _rows(tasks: Mapping[str, Task], graph: Graph, bodies: Mapping[str, Body]) -
             row["timeout"] = options.timeout
         if options.retries:
             row["retries"] = options.retries
+        if options.priority:
+            row["priority"] = options.priority
+        if options.max_parallel is not None:
+            row["max_parallel"] = options.max_parallel
+        if needs := options.order.needs:
+            row["resources"] = dict(needs)
         if task.expansion is not None:
             row["mapped"] = True
         row["digest"] = digests.of(body) if meta is None or "digest" not in meta else meta["digest"]

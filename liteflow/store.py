@@ -19,9 +19,12 @@ from typing import Any, Final, NamedTuple
 from liteflow.collector import collector_paused
 from liteflow.database import CHECKPOINT_LOCK, Transaction, check_same_file, connect, explain, identity, translated
 from liteflow.errors import OwnerDied, RunNotFound, RunOwned, StaleRun, StoreError
+from liteflow.limits import Concurrency, Pool
 from liteflow.locks import LockFile
 from liteflow.owner import boot_id, start_ticks
 from liteflow.payload import Payload, payload_from_row
+from liteflow.ready import Needs
+from liteflow.slots import Slots
 from liteflow.turn import Turn
 
 _CHECKPOINT_BYTES: Final = 4 * 1024 * 1024  # of write-ahead log
@@ -54,11 +57,22 @@ class NewRun(NamedTuple):
     done: Mapping[str, float] = {}  # tasks that succeeded elsewhere, with the seconds they took
 
 
+class Bounds(NamedTuple):
+    """The limits of a run that it shares with others. `needs` are slots by task id; `place` is None without a group."""
+
+    pools: Mapping[str, Pool] = {}
+    needs: Mapping[str, Needs] = {}
+    place: Concurrency | None = None  # its group is named
+
+
 class Kept(NamedTuple):
     """What an interrupted run has of a task when it is resumed."""
 
     status: str
     attempts: int
+
+
+_UNBOUND: Final = Bounds()
 
 
 class Request(NamedTuple):
@@ -91,13 +105,21 @@ class Store:
         self._unsynced = False  # was anything committed since the last sync?
         self._data_version: int | None = None
         self.turn: Turn  # of the run that is created or claimed
+        self.waits: str | None = None  # for what, where the run may not begin yet
         self._connection = connect(path)
         self._identity = identity(path)
 
     # -- becoming the owner --------------------------------------------------------------------------------
 
-    def create(self, run: NewRun, session: int | None = None) -> None:
-        """Store a new run as RUNNING and owned by this process, with all its task instances PENDING."""
+    def create(self, run: NewRun, session: int | None = None, bounds: Bounds = _UNBOUND) -> None:
+        """Store a new run as owned by this process, with all its task instances PENDING.
+
+        It is RUNNING, or PENDING where its group has no place for it yet: then `waits` says so (see `enter`).
+
+        Raises:
+            DefinitionError: a task needs more slots than a pool has; nothing was stored.
+            GroupBusy, RunSkipped: its group has no place, and it shall not wait for one; nothing was stored.
+        """
         now = time.time()
         with translated(self.path), collector_paused(), Transaction(self._connection, self._locks):
             execute = self._connection.execute
@@ -129,12 +151,19 @@ class Store:
             except sqlite3.IntegrityError:
                 raise StoreError(f"{self.path}: there is a run {run.run_id!r} already; choose another run id") from None
             self._own(run.run_id, int(cursor.lastrowid or 0), 1, session)
+            self._bound(bounds, now)
             self._insert_instances(run.instances, now)
-            self._insert_event(None, "RUNNING", now, None)
+            if self.waits is None:
+                self._insert_event(None, "RUNNING", now, None)
             self._insert_done(run.done, now)
 
     def claim(
-        self, run_id: str, instances: Iterable[NewInstance], graph: tuple[str, str], session: int | None = None
+        self,
+        run_id: str,
+        instances: Iterable[NewInstance],
+        graph: tuple[str, str],
+        session: int | None = None,
+        bounds: Bounds = _UNBOUND,
     ) -> tuple[dict[str, Kept], dict[str, dict[int, Kept]], int | None]:
         """Become the owner of a run that ended or whose owner died, to go on with it.
 
@@ -147,6 +176,7 @@ class Store:
         Raises:
             RunNotFound: there is no such run.
             RunOwned: a live process owns it; the message says which.
+            As `create` otherwise.
         """
         now = time.time()
         with translated(self.path), collector_paused(), Transaction(self._connection, self._locks):
@@ -170,10 +200,13 @@ class Store:
                 (now, epoch + 1, graph[0], run_no),
             )
             self._own(run_id, run_no, epoch + 1, session)
-            if status == "RUNNING":
-                self._insert_event("RUNNING", "INTERRUPTED", now, "its owner died")
+            if status in ("RUNNING", "PENDING"):
+                self._insert_event(status, "INTERRUPTED", now, "its owner died")
                 status = "INTERRUPTED"
-            self._insert_event(status, "RUNNING", now, "resumed")
+            self._slots.clear(place=True)
+            self._bound(bounds, now, status)
+            if self.waits is None:
+                self._insert_event(status, "RUNNING", now, "resumed")
             # A mapped task as a whole is RUNNING, too, but what runs is its instances: it has no attempts.
             running = "FROM liteflow_task_instances WHERE run_id=? AND status='RUNNING' AND try_number > 0"
             execute(
@@ -187,26 +220,33 @@ class Store:
                 f"'its owner died', log_path {running}",
                 (epoch, now, run_id),
             )
-            execute(
-                "UPDATE liteflow_task_instances SET status='PENDING', reason=NULL, error_log=NULL, ended_at=NULL, "
-                "updated_at=? WHERE run_id=? AND NOT (status='SUCCESS' OR (status='SKIPPED' AND try_number > 0))",
-                (now, run_id),
-            )
-            sql = "SELECT task_id, status, try_number FROM liteflow_task_instances WHERE run_id=? AND map_index < 0"
-            kept = {task_id: Kept(status, tries) for task_id, status, tries in execute(sql, (run_id,))}
-            sql = "SELECT task_id, map_index, status, try_number FROM liteflow_task_instances WHERE run_id=?"
-            mapped: dict[str, dict[int, Kept]] = {}
-            for task_id, index, status, tries in execute(f"{sql} AND map_index >= 0", (run_id,)):
-                mapped.setdefault(task_id, {})[index] = Kept(status, tries)
+            kept, mapped = self._reset(now)
             if graph[0] != old_graph:
                 self._insert_instances(instances, now)
         return kept, mapped, before
+
+    def _reset(self, now: float) -> tuple[dict[str, Kept], dict[str, dict[int, Kept]]]:
+        """All but what succeeded, or skipped itself, goes back to PENDING. Returns what there is, as `claim` does."""
+        execute, run_id = self._connection.execute, self.run_id
+        execute(
+            "UPDATE liteflow_task_instances SET status='PENDING', reason=NULL, error_log=NULL, ended_at=NULL, "
+            "updated_at=? WHERE run_id=? AND NOT (status='SUCCESS' OR (status='SKIPPED' AND try_number > 0))",
+            (now, run_id),
+        )
+        sql = "SELECT task_id, status, try_number FROM liteflow_task_instances WHERE run_id=? AND map_index < 0"
+        kept = {task_id: Kept(status, tries) for task_id, status, tries in execute(sql, (run_id,))}
+        sql = "SELECT task_id, map_index, status, try_number FROM liteflow_task_instances WHERE run_id=?"
+        mapped: dict[str, dict[int, Kept]] = {}
+        for task_id, index, status, tries in execute(f"{sql} AND map_index >= 0", (run_id,)):
+            mapped.setdefault(task_id, {})[index] = Kept(status, tries)
+        return kept, mapped
 
     def _own(self, run_id: str, run_no: int, epoch: int, session: int | None) -> None:
         if not self._locks.acquire(run_no):
             raise RunOwned(f"run {run_id} is owned by another process, which is still at work")
         self.run_id, self._run_no, self._epoch = run_id, run_no, epoch
         self.turn = Turn(self.path, run_id, run_no, epoch)
+        self._slots = Slots(self._connection, self._locks, run_no, run_id)
         self._connection.execute(
             "UPDATE liteflow_dag_runs SET owner_pid=?, owner_start=?, owner_boot=?, owner_host=?, owner_session=? "
             "WHERE run_no=?",
@@ -250,6 +290,68 @@ class Store:
             "INSERT INTO liteflow_events (run_id, previous, status, reason, at) VALUES (?,?,?,?,?)",
             (self.run_id, previous, status, reason, now),
         )
+
+    # -- what bounds it ------------------------------------------------------------------------------------
+
+    def _bound(self, bounds: Bounds, now: float, status: str | None = None) -> None:
+        """Declare the pools and take a place in the group; or wait for one as PENDING."""
+        self._slots.declare(bounds.pools, bounds.needs, now)
+        self.waits = None if bounds.place is None else self._slots.come(bounds.place, now)
+        if self.waits is None:
+            return
+        self.turn.before = "PENDING"
+        self._connection.execute(
+            "UPDATE liteflow_dag_runs SET status='PENDING', started_at=nullif(started_at, ?), reason=? WHERE run_no=?",
+            (now, self.waits, self._run_no),  # a run that began earlier has its time from then
+        )
+        self._insert_event(status, "PENDING", now, self.waits)
+
+    def enter(self) -> bool:
+        """Has the run that waits got its place? Then it is RUNNING."""
+        now = time.time()
+        with translated(self.path), Transaction(self._connection, self._locks):
+            if not self._slots.take_place():
+                return False
+            self._connection.execute(
+                "UPDATE liteflow_dag_runs SET status='RUNNING', started_at=coalesce(started_at, ?), reason=NULL "
+                "WHERE run_no=?",
+                (now, self._run_no),
+            )
+            self._insert_event("PENDING", "RUNNING", now, None)
+        self.turn.before, self.waits = "RUNNING", None
+        return True
+
+    def slots_changed(self) -> bool:
+        """Is it worth asking again for slots, or for a place, that were refused?"""
+        return self._slots.changed()
+
+    # -- trying the whole run again ------------------------------------------------------------------------
+
+    def tries(self) -> int:
+        """How often the run has been tried again as a whole, since it was started or was resumed after its end."""
+        with translated(self.path):
+            row = self._connection.execute(
+                "SELECT count(*) FROM liteflow_events WHERE run_id=?1 AND task_id IS NULL AND status='UP_FOR_RETRY' "
+                "AND seq > coalesce((SELECT max(seq) FROM liteflow_events WHERE run_id=?1 AND task_id IS NULL "
+                "AND status IN ('FAILED', 'CANCELLED', 'SUCCESS')), 0)",
+                (self.run_id,),
+            ).fetchone()
+        return int(row[0])
+
+    def try_again(self, reason: str) -> tuple[dict[str, Kept], dict[str, dict[int, Kept]]]:
+        """The run has failed and will go on by itself: what succeeded is kept, all else goes back to PENDING."""
+        now = time.time()
+        with translated(self.path), collector_paused(), Transaction(self._connection, self._locks):
+            self._connection.execute("UPDATE liteflow_dag_runs SET reason=? WHERE run_no=?", (reason, self._run_no))
+            self._insert_event("RUNNING", "UP_FOR_RETRY", now, reason)
+            self._slots.clear(place=False)
+            return self._reset(now)
+
+    def go_on(self) -> None:
+        """The rest before another try of the run is over."""
+        with translated(self.path), Transaction(self._connection, self._locks):
+            self._connection.execute("UPDATE liteflow_dag_runs SET reason=NULL WHERE run_no=?", (self._run_no,))
+            self._insert_event("UP_FOR_RETRY", "RUNNING", time.time(), "tried again")
 
     # -- one turn of the loop ------------------------------------------------------------------------------
 
@@ -302,7 +404,7 @@ class Store:
         row = self._connection.execute("SELECT epoch FROM liteflow_dag_runs WHERE run_no=?", (self._run_no,)).fetchone()
         if row != (self._epoch,):
             raise StaleRun(f"run {self.run_id} was taken over by another process; this one stops")
-        self.turn.write(self._connection)
+        self.turn.write(self._connection, self._slots)
 
     def _choose_sync(self, now: float) -> None:
         """Sync this commit to the disk? Always for the run's verdict, else once a second."""

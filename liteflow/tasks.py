@@ -7,122 +7,20 @@ function: called while a dag is being built it adds a task, called anywhere else
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from types import MappingProxyType, UnionType
-from typing import Any, Final, NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Any, Final, Protocol
 
 from liteflow.errors import DefinitionError, PayloadError
 from liteflow.mapping import Mapped, MapRef, checked_function
+from liteflow.options import NO_OPTIONS, TaskOptions, check_id, make_options
 from liteflow.payload import Payload, encode
-from liteflow.retry import RetryPolicy
-from liteflow.rules import TRIGGER_RULES, TriggerRule
+from liteflow.rules import TriggerRule
 from liteflow.signature import NO_PARAMETERS, Parameters, parameters_of
 from liteflow.work import KEYWORDS, Body, Call, Expansion, Item, Ref
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})  # shared: two dicts of its own would be a tenth of a task
-_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
-MODES: Final = ("process", "thread", "async", "inline")
-
-
-def check_id(name: object, what: str) -> str:
-    """The id itself, if it may be one.
-
-    Raises:
-        DefinitionError: it is not text, or holds what a file name or a shell could stumble over.
-    """
-    if isinstance(name, str) and _ID.match(name):
-        return name
-    raise DefinitionError(
-        f"{what} {name!r} is not allowed: use letters, digits, '_', '.' and '-', "
-        "beginning with a letter, a digit or '_', at most 128 of them"
-    )
-
-
-class TaskOptions(NamedTuple):
-    """What may be said of a task besides its work.
-
-    Seconds throughout. `retries` counts extra attempts; see `RetryPolicy` for the other retry options and
-    `rules` for `trigger_rule`. `mode` overrides the run's; `kill_grace` is the time between the polite signal
-    and the hard one. `retry_on` limits retries to exceptions (classes or names, bases included), `retry_on_exit_codes`
-    to exit codes of commands. Of a mapped task: with `fail_fast` the first instance that fails for good ends the
-    others; `map_key` names instances for people, a pattern for `str.format` such as `"{region}"`.
-    """
-
-    retries: int = 0
-    retry_delay: float = 0.0
-    retry_backoff: float = 1.0
-    max_retry_delay: float | None = None
-    retry_jitter: float = 0.0
-    retry_on: Sequence[type[BaseException] | str] = ()
-    retry_on_exit_codes: Sequence[int] = ()
-    timeout: float | None = None
-    kill_grace: float | None = None
-    trigger_rule: TriggerRule = "all_success"
-    mode: str | None = None
-    fail_fast: bool = False
-    map_key: str | None = None
-
-    def checked(self, task_id: str) -> TaskOptions:
-        """Itself, if all of it makes sense.
-
-        Raises:
-            DefinitionError: names the task and the option.
-        """
-
-        def wrong(name: str, wanted: str) -> DefinitionError:
-            return DefinitionError(f"task {task_id!r}: {name}={getattr(self, name)!r} must be {wanted}")
-
-        if type(self.retries) is not int or self.retries < 0:
-            raise wrong("retries", "a whole number, 0 or more")
-        for name in ("retry_delay", "retry_jitter"):
-            if not _number(getattr(self, name)) or getattr(self, name) < 0:
-                raise wrong(name, "a number, 0 or more")
-        if not _number(self.retry_backoff) or self.retry_backoff < 1:
-            raise wrong("retry_backoff", "a number, 1 or more")
-        for name in ("timeout", "kill_grace", "max_retry_delay"):
-            value = getattr(self, name)
-            if value is not None and (not _number(value) or value < 0 or (name == "timeout" and value == 0)):
-                raise wrong(name, "a number of seconds above 0, or None" if name == "timeout" else "seconds, or None")
-        if self.retry_on != () and not _list_of(self.retry_on, str | type):
-            raise wrong("retry_on", "a list of exceptions or of their names")
-        if self.retry_on_exit_codes != () and not _list_of(self.retry_on_exit_codes, int):
-            raise wrong("retry_on_exit_codes", "a list of whole numbers")
-        if self.trigger_rule not in TRIGGER_RULES:
-            raise wrong("trigger_rule", f"one of {', '.join(TRIGGER_RULES)}")
-        if self.mode is not None and self.mode not in MODES:
-            raise wrong("mode", f"one of {', '.join(MODES)}")
-        if not isinstance(self.fail_fast, bool):
-            raise wrong("fail_fast", "True or False")
-        if self.map_key is not None and not isinstance(self.map_key, str):
-            raise wrong("map_key", 'a pattern such as "{region}", or None')
-        return self
-
-    @property
-    def policy(self) -> RetryPolicy:
-        names = [one if isinstance(one, str) else one.__name__ for one in self.retry_on]
-        return RetryPolicy(
-            self.retries,
-            self.retry_delay,
-            self.retry_backoff,
-            self.max_retry_delay,
-            self.retry_jitter,
-            tuple(names),
-            tuple(self.retry_on_exit_codes),
-        )
-
-
-def _list_of(value: object, kind: type | UnionType) -> bool:
-    return isinstance(value, list | tuple | set | frozenset) and all(isinstance(one, kind) for one in value)
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value and abs(value) < 1e15
-
-
-OPTION_NAMES: Final = frozenset(TaskOptions._fields)
-NO_OPTIONS: Final = TaskOptions()
 
 
 class Task:
@@ -468,21 +366,3 @@ def _literal(item: Any, task_id: str) -> Payload | Ref:
         return encode(item)
     except PayloadError as error:
         raise DefinitionError(f"task {task_id!r}: {error}") from None
-
-
-def make_options(options: Mapping[str, Any], task_id: str, base: TaskOptions = NO_OPTIONS) -> TaskOptions:
-    """Options from keywords; those not given are as in `base`.
-
-    Raises:
-        DefinitionError: an unknown name (with the nearest one), or a value that makes no sense.
-    """
-    if not options:
-        return base
-    for name in options:
-        if name not in OPTION_NAMES:
-            import difflib
-
-            near = difflib.get_close_matches(name, OPTION_NAMES, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise DefinitionError(f"task {task_id!r}: there is no option {name!r}{hint}")
-    return base._replace(**options).checked(task_id)

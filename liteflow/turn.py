@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from liteflow.payload import Payload, spill_root
+from liteflow.ready import Needs
+from liteflow.slots import Slots
 from liteflow.states import RunStatus
 from liteflow.work import Outcome
 
@@ -45,6 +47,32 @@ class _Rows:
                 at += step
 
 
+class Intent(NamedTuple):
+    """An attempt that may start if there are slots for it."""
+
+    task_id: str
+    map_index: int
+    needs: Needs
+    attempt: int
+    previous: str
+    log_path: str | None
+    at: float
+
+
+def _instance_rows() -> _Rows:
+    return _Rows(
+        "INSERT INTO liteflow_task_instances",
+        "run_id, task_id, map_index, status, try_number, error_log, reason, started_at, ended_at, log_path, updated_at",
+        "ON CONFLICT DO UPDATE SET status=excluded.status, try_number=excluded.try_number, "
+        "error_log=excluded.error_log, reason=excluded.reason, started_at=excluded.started_at, "
+        "ended_at=excluded.ended_at, log_path=excluded.log_path, updated_at=excluded.updated_at",
+    )
+
+
+def _event_rows() -> _Rows:
+    return _Rows("INSERT INTO liteflow_events", "run_id, task_id, map_index, attempt, previous, status, reason, at")
+
+
 class Turn:
     """The changes of one run since the last commit; the loop adds to it, the store writes it."""
 
@@ -66,35 +94,38 @@ class Turn:
             "run_id, task_id, map_index, map_key, status, timeout, updated_at",
             "ON CONFLICT DO UPDATE SET map_key=excluded.map_key, timeout=excluded.timeout",
         )
-        self._instances = _Rows(
-            "INSERT INTO liteflow_task_instances",
-            "run_id, task_id, map_index, status, try_number, error_log, reason, started_at, ended_at, log_path, "
-            "updated_at",
-            "ON CONFLICT DO UPDATE SET status=excluded.status, try_number=excluded.try_number, "
-            "error_log=excluded.error_log, reason=excluded.reason, started_at=excluded.started_at, "
-            "ended_at=excluded.ended_at, log_path=excluded.log_path, updated_at=excluded.updated_at",
-        )
-        self._events = _Rows(
-            "INSERT INTO liteflow_events", "run_id, task_id, map_index, attempt, previous, status, reason, at"
-        )
+        self._instances, self._events = _instance_rows(), _event_rows()
         self._all = (self._attempts, self._stored, self._unfolded, self._instances, self._events)  # as they are written
+        #: attempts that need slots, and which of them have got theirs once this is committed
+        self.asked: list[Intent] = []
+        self.granted: list[bool] = []
+        self.freed: list[tuple[str, int]] = []  # task instances that give their slots back
+        self.before = "RUNNING"  # what the run is until its verdict
         self.verdict: tuple[RunStatus, str | None, float] | None = None  # of the run: status, reason, when
 
     def __bool__(self) -> bool:
         """Is there anything to write?"""
-        return bool(self._events.values) or self.verdict is not None
+        return bool(self._events.values) or self.verdict is not None or bool(self.asked)
 
     # -- what the loop adds --------------------------------------------------------------------------------
 
     def began(
-        self, task_id: str, map_index: int, attempt: int, previous: str, log_path: str | None, now: float
+        self,
+        task_id: str,
+        map_index: int,
+        attempt: int,
+        previous: str,
+        log_path: str | None,
+        now: float,
+        into: tuple[_Rows, _Rows] | None = None,
     ) -> None:
         """The intent to start an attempt; it may start once this is committed."""
         run_id = self._run_id
-        self._instances.values += (
+        instances, events = into or (self._instances, self._events)
+        instances.values += (
             run_id, task_id, map_index, "RUNNING", attempt, None, None, now, None, log_path, now,
         )  # fmt: skip
-        self._events.values += (run_id, task_id, map_index, attempt, previous, "RUNNING", None, now)
+        events.values += (run_id, task_id, map_index, attempt, previous, "RUNNING", None, now)
 
     def unfolded(self, task_id: str, labels: Sequence[str | None], timeout_s: float | None, now: float) -> None:
         """A mapped task has an instance for each of these labels; those of an earlier part of the run stay."""
@@ -162,13 +193,18 @@ class Turn:
 
     # -- what the store does with it -----------------------------------------------------------------------
 
-    def write(self, connection: sqlite3.Connection) -> None:
+    def write(self, connection: sqlite3.Connection, slots: Slots) -> None:
         """Write it all, inside the caller's transaction. It can be done again when that was rolled back."""
         for rows in self._all:
             if rows.values:
                 rows.write(connection)
+        if self.freed:
+            slots.give_back(self.freed)
+        if self.asked:
+            self._admit(connection, slots)
         if self.verdict is None:
             return
+        slots.clear(place=True)
         status, reason, now = self.verdict
         connection.execute(
             "UPDATE liteflow_dag_runs SET status=?, reason=?, ended_at=? WHERE run_no=?",
@@ -178,12 +214,25 @@ class Turn:
             "UPDATE liteflow_requests SET handled_at=? WHERE run_id=? AND handled_at IS NULL", (now, self._run_id)
         )
         connection.execute(
-            "INSERT INTO liteflow_events (run_id, previous, status, reason, at) VALUES (?,'RUNNING',?,?,?)",
-            (self._run_id, status, reason, now),
+            "INSERT INTO liteflow_events (run_id, previous, status, reason, at) VALUES (?,?,?,?,?)",
+            (self._run_id, self.before, status, reason, now),
         )
+
+    def _admit(self, connection: sqlite3.Connection, slots: Slots) -> None:
+        """Take slots for those that ask, and write the intents of those that get them."""
+        self.granted = slots.grant(self.asked)
+        into = (_instance_rows(), _event_rows())
+        for one, granted in zip(self.asked, self.granted, strict=True):
+            if granted:
+                self.began(one.task_id, one.map_index, one.attempt, one.previous, one.log_path, one.at, into)
+        for rows in into:
+            rows.write(connection)
 
     def clear(self) -> None:
         """It is committed: the next turn begins."""
         for rows in self._all:
             rows.values.clear()
+        if self.asked:
+            self.asked = []
+        self.freed.clear()
         self.verdict = None

@@ -22,6 +22,7 @@ import click
 from lightflow.cli.app import cli
 from lightflow.cli.commands import SECTIONS
 from lightflow.parser.schema import COMMON, PARAM, SETTINGS, canonical_schema
+from lightflow.parser.schema_limits import CONCURRENCY, POOL, RUN_RETRY
 from lightflow.plugins.registry import Registry
 from liteflow.cli import _parser as engine_parser
 
@@ -76,6 +77,22 @@ def workflow_page() -> str:
         "expressions can say, is in [parameters and expressions](../howto/parameters-and-expressions.md).",
         "",
         *_keys(PARAM["properties"], ()),
+        "## pools: keys of a pool",
+        "",
+        "A pool is written as its number of slots, or as a mapping with these keys. How they are used is in "
+        "[limits](../howto/limits.md).",
+        "",
+        *_keys(POOL["properties"], ()),
+        "## retry: keys of the run's own",
+        "",
+        RUN_RETRY["description"],
+        "",
+        *_keys(RUN_RETRY["properties"], (), "retry."),
+        "## concurrency: its keys",
+        "",
+        CONCURRENCY["description"] + " A number alone is the limit, a text alone the group.",
+        "",
+        *_keys(CONCURRENCY["properties"], ()),
         "## settings",
         "",
         SETTINGS["description"],

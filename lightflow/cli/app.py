@@ -55,7 +55,8 @@ Begin with:
 
 \b
 Every command says more with --help. Exit codes: 0 success, 1 a task failed, 2 bad input,
-3 state file, 4 owned by another process, 5 resources, 70 a fault of ours, 130 and 143 interrupted.""",
+3 state file, 4 owned by another process, 5 resources, 70 a fault of ours, 124 timed out,
+130 and 143 interrupted.""",
 )
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Say which.")
 def cli() -> None:

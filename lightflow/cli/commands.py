@@ -24,6 +24,7 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "runs": ("status:runs", "List runs, the newest first."),
         "list": ("status:list_workflows", "List the workflows that have run."),
         "dag": ("dag:dag", "Draw a workflow, or a run as it went."),
+        "pools": ("pools:pools", "List the pools with their use, or change one."),
     },
     "Write": {
         "template": ("author:template", "Write a small workflow to begin with."),

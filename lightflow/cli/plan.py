@@ -9,17 +9,23 @@ from lightflow.errors import printable
 from lightflow.service.instances import FEW
 from lightflow.service.parameters import shown
 from lightflow.service.workflows import Outline, OutlineTask
+from liteflow.limits import Concurrency
 from liteflow.params import stored
 from liteflow.picture import duration_text
 
 
 def shape(outline: Outline, kept: frozenset[str], at_once: int, mode: str) -> dict[str, Any]:
     """The plan as JSON."""
+    place = outline.limits.concurrency
     return {
         "workflow": outline.name,
         "max_workers": at_once,
         "mode": mode,
         "params": stored(outline.values),
+        "timeout_s": outline.limits.timeout_s,
+        "retries": outline.limits.retry.retries,
+        "concurrency": None if place is None else {"group": place.group or outline.name, **_rest(place)},
+        "pools": {name: pool.slots for name, pool in outline.limits.pools.items()},
         "levels": [
             [
                 {
@@ -29,6 +35,9 @@ def shape(outline: Outline, kept: frozenset[str], at_once: int, mode: str) -> di
                     "trigger_rule": task.rule,
                     "retries": task.retries,
                     "timeout_s": task.timeout_s,
+                    "priority": task.order.priority,
+                    "max_parallel": task.order.at_once,
+                    "resources": dict(task.order.needs),
                     "summary": task.summary,
                     "done": task.id in kept,
                     "mapped": task.mapped or None,
@@ -39,6 +48,10 @@ def shape(outline: Outline, kept: frozenset[str], at_once: int, mode: str) -> di
             for level in outline.levels()
         ],
     }
+
+
+def _rest(place: Concurrency) -> dict[str, Any]:
+    return {"limit": place.limit, "on_conflict": place.on_conflict}
 
 
 def show(outline: Outline, kept: frozenset[str], at_once: int, mode: str) -> None:
@@ -52,6 +65,8 @@ def show(outline: Outline, kept: frozenset[str], at_once: int, mode: str) -> Non
         say(printable(outline.description))
     if outline.values:
         say(f"with {printable(shown(outline.values))}")
+    for line in _limits(outline):
+        say(printable(line))
     say()
     rows = []
     for number, level in enumerate(levels, start=1):
@@ -75,6 +90,22 @@ def show(outline: Outline, kept: frozenset[str], at_once: int, mode: str) -> Non
     say("Nothing was run.")
 
 
+def _limits(outline: Outline) -> list[str]:
+    """What bounds the run, in words."""
+    pools, timeout_s, retry, place = outline.limits
+    lines = []
+    if pools:
+        lines.append("pools: " + ", ".join(f"{name} {pool.slots or ''}".strip() for name, pool in pools.items()))
+    if timeout_s is not None or retry.retries:
+        parts = [f"timeout {duration_text(timeout_s)}" if timeout_s is not None else ""]
+        parts.append(f"tried again up to {_many(retry.retries, 'time')} if it fails" if retry.retries else "")
+        lines.append("the run: " + ", ".join(part for part in parts if part))
+    if place is not None:
+        group = place.group or outline.name
+        lines.append(f"at most {_many(place.limit, 'run')} of group {group} at once, else {place.on_conflict}")
+    return lines
+
+
 def _conditions(task: OutlineTask, kept: frozenset[str]) -> str:
     """What is not the default of a task, in few words."""
     parts = [
@@ -83,6 +114,9 @@ def _conditions(task: OutlineTask, kept: frozenset[str]) -> str:
         f"retries {task.retries}" if task.retries else "",
         f"timeout {duration_text(task.timeout_s)}" if task.timeout_s is not None else "",
         task.rule if task.rule != "all_success" else "",
+        f"priority {task.order.priority}" if task.order.priority else "",
+        f"at most {task.order.at_once} at once" if task.order.at_once is not None else "",
+        *[f"{slots} {pool}" for pool, slots in task.order.needs],
         f"reads {' '.join(task.implied)}" if task.implied else "",
     ]
     return ", ".join(part for part in parts if part)

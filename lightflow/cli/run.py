@@ -6,21 +6,25 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from lightflow.cli.border import complain, settle
 from lightflow.cli.declare import PATH, Choice, Whole, argument, command, option
 from lightflow.cli.options import WORKFLOW, Decorated, db_option, json_option, run_ids, with_db
-from lightflow.cli.output import is_terminal, paint, say_json
+from lightflow.cli.output import is_terminal, paint, say, say_json, state
 from lightflow.errors import printable
 
 _EXITS = """\b
 Exit codes: 0 all well, 1 a task failed or the run was cancelled, 2 bad input (nothing ran),
-3 state file, 4 the run is owned by a live process, 5 resources, 129/130/143 interrupted by HUP/INT/TERM.
+3 state file, 4 the run is owned by a live process, or its group is full; 5 resources,
+124 the run's timeout is over, 129/130/143 interrupted by HUP/INT/TERM.
 
 \b
 --json prints one object when the run is over: run_id, workflow, status, reason, started_at,
 ended_at, duration_s, counts and tasks (each with its attempts, their exit_code and log)."""
+
+
+TIMED_OUT: Final = 124
 
 
 class How(NamedTuple):
@@ -191,6 +195,13 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
         ended = call(choices, _notify)
     finally:
         view.close()
+    if ended.status == "SKIPPED":  # because of other runs of its group: there is nothing of it in the state file
+        if how.as_json:
+            facts = {"run_id": None, "workflow": ended.dag_id, "status": "SKIPPED", "reason": ended.reason}
+            say_json({**facts, "counts": {}, "tasks": []})
+        else:
+            say(f"{state('SKIPPED')}  {printable(ended.dag_id)}: {printable(ended.reason or '')}")
+        return 0
     again = "" if ended.status == "SUCCESS" else _again(target, how.db)
     report = summary.gather(how.db, ended.run_id, since, again)
     if view.began:
@@ -199,6 +210,8 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
         say_json(summary.shape(report))
     if ended.signal is not None and ended.status != "SUCCESS":
         return 128 + int(ended.signal)
+    if ended.timed_out:
+        return TIMED_OUT
     return 0 if ended.status == "SUCCESS" else 1
 
 

@@ -135,7 +135,8 @@ def status(run: str | None, task: str | None, db: str, as_json: bool) -> None:
         return
     record = view.run
     say(f"{paint(printable(record.dag_id), 'bold')}  {state(record.status)}  {counted(*view.tally())}")
-    owner = f"process {record.owner_pid} on {printable(str(record.owner_host))}" if record.status == "RUNNING" else None
+    owned = record.status in ("RUNNING", "PENDING")
+    owner = f"process {record.owner_pid} on {printable(str(record.owner_host))}" if owned else None
     again = record.status in RUN_ENDED and record.status != "SUCCESS" and record.resumable
     say(
         as_lines(

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 from lightflow.engine import checkpoint
 from liteflow.errors import LiteflowError
-from liteflow.program import Program
-from liteflow.runner import Observer, Options
+from liteflow.program import Observer, Options, Program
 from liteflow.states import RunStatus, TaskStatus
 
 

@@ -15,7 +15,7 @@ from lightflow.plugins.registry import Registry
 from liteflow import Dag, Task
 from liteflow.collector import collector_paused
 from liteflow.errors import InputError
-from liteflow.tasks import TaskOptions
+from liteflow.options import TaskOptions
 from liteflow.work import Body, Command, Expansion
 
 
@@ -26,6 +26,7 @@ def build_dag(spec: WorkflowSpec, registry: Registry, db_path: str, params: Mapp
         WorkflowError: the code of a plugin cannot be imported, or an expression cannot be evaluated.
     """
     dag = Dag(spec.name, db_path, spec.description, spec.params)
+    dag.pools, dag.timeout, dag.retry, dag.concurrency = spec.limits  # checked by the parser
     dag.source = spec.path
     types = {name: registry.load(name) for name in dict.fromkeys(task.type for task in spec.tasks.values())}
     shared: dict[TaskOptions, TaskOptions] = {}  # most tasks of a large file have the same
@@ -75,8 +76,9 @@ def _late_body(kind: TaskType, task: TaskSpec, params: Mapping[str, Any], proble
 
 
 def _fan_options(fan: FanSpec, options: TaskOptions) -> TaskOptions:
-    """What `matrix` and `foreach` say of how their instances run; here `fan.max_parallel` belongs, too."""
-    return options._replace(fail_fast=fan.fail_fast)
+    """What `matrix` and `foreach` say of how their instances run."""
+    at_once = options.max_parallel if fan.max_parallel is None else fan.max_parallel
+    return options._replace(fail_fast=fan.fail_fast, max_parallel=at_once)
 
 
 def _expansion(task: TaskSpec, params: Mapping[str, Any], problems: list[Problem]) -> Expansion:
@@ -133,4 +135,7 @@ def _options(task: TaskSpec) -> TaskOptions:
         kill_grace=task.grace_s,
         trigger_rule=task.trigger_rule,
         mode=task.mode,
+        priority=task.order.priority,
+        max_parallel=task.order.at_once,
+        resources=task.order.needs,
     )

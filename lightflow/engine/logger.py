@@ -15,8 +15,7 @@ from typing import Any, Final, NamedTuple, TextIO
 from lightflow.errors import printable
 from liteflow.picture import duration_text, look_of, shorten, tally_text
 from liteflow.plan import instance_name
-from liteflow.program import Program
-from liteflow.runner import Change, Observer, Options
+from liteflow.program import Change, Observer, Options, Program
 from liteflow.states import TASK_ENDED, RunStatus, TaskStatus
 
 _PAINT_EVERY_S: Final = 0.1
@@ -55,6 +54,7 @@ class Progress:
         self.news: list[tuple[str, str, str]] = []  # state, task, reason
         self.began_at = time.time()
         self.stopping: str | None = None
+        self.waiting: str | None = None
         self.lock = threading.Lock()
 
     def begin(self, program: Program, options: Options, kept: Mapping[int, TaskStatus]) -> None:
@@ -68,6 +68,7 @@ class Progress:
 
     def apply(self, changes: Sequence[Change]) -> None:
         with self.lock:
+            self.waiting = None
             for change in changes:
                 if change.instances is not None:
                     self._unfold(change.task_id, *change.instances)
@@ -137,6 +138,9 @@ class PlainView(View):
     def stopping(self, reason: str) -> None:
         self._write([f"{_clock(time.time())} stopping: {printable(reason)}; a second signal ends tasks at once"])
 
+    def waiting(self, reason: str) -> None:
+        self._write([f"{_clock(time.time())} {printable(reason)}"])
+
     def _lines(self, change: Change) -> Iterator[str]:
         tally = self._many.get(change.task_id)
         if change.instances is not None:
@@ -202,6 +206,8 @@ class LiveView(View):
     def run_began(self, program: Program, options: Options, kept: Mapping[int, TaskStatus]) -> None:
         self.began = True
         self.progress.begin(program, options, kept)
+        if self._painter is not None:
+            return  # the run is tried again
         # Only now: the engine forks before this, which it could not do safely with another thread about.
         self._painter = threading.Thread(target=self._paint, name="lightflow-view", daemon=True)
         self._painter.start()
@@ -211,6 +217,9 @@ class LiveView(View):
 
     def stopping(self, reason: str) -> None:
         self.progress.stopping = reason
+
+    def waiting(self, reason: str) -> None:
+        self.progress.waiting = reason
 
     def run_ended(self, status: RunStatus, reason: str | None) -> None:
         self._over.set()
@@ -258,6 +267,8 @@ def render(progress: Progress, width: int, height: int, now: float | None = None
     if progress.stopping is not None:
         words = f"stopping: {printable(progress.stopping)}; Ctrl-C again ends tasks at once"
         rows.append(Text(words, "yellow", no_wrap=True, overflow="ellipsis"))
+    elif progress.waiting is not None:
+        rows.append(Text(printable(progress.waiting), "yellow", no_wrap=True, overflow="ellipsis"))
     room = max(1, height - len(rows) - len(news) - 2)
     running.sort(key=lambda one: one.since)
     shown = running if len(running) <= room else running[: room - 1]

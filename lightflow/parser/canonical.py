@@ -13,12 +13,14 @@ from lightflow.errors import Problem, did_you_mean, quoted
 from lightflow.parser.fan_schema import FOREACH, MATRIX, STRATEGY
 from lightflow.parser.positions import START, Key, Mark, Source, problem_at
 from lightflow.parser.schema import COMMON, DEFAULT_TYPE, PARAM, RETRY, SETTINGS, aliases_of, canonical_schema
+from lightflow.parser.schema_limits import CONCURRENCY, RUN_RETRY
 from lightflow.plugins.registry import Registry
 
 _TOP = canonical_schema(())["properties"]
 _TOP_ALIASES = aliases_of(_TOP)
 _SETTINGS_ALIASES = aliases_of(SETTINGS["properties"])
 _PARAM_ALIASES = aliases_of(PARAM["properties"])
+_BLOCKS = {"retry": aliases_of(RUN_RETRY["properties"]), "concurrency": aliases_of(CONCURRENCY["properties"])}
 _RETRY_ALIASES = aliases_of(RETRY["properties"])
 _FAN_ALIASES = {"matrix": aliases_of(MATRIX["properties"]), "foreach": aliases_of(FOREACH["properties"])}
 _STRATEGY_ALIASES = aliases_of(STRATEGY["properties"])
@@ -75,6 +77,14 @@ def canonical(source: Source, registry: Registry) -> Tree:
         for name, param in params.items():
             if isinstance(param, dict):
                 params[name] = _renamed(tree, param, _PARAM_ALIASES, ("params", name))
+    for name, aliases in _BLOCKS.items():
+        if isinstance(root.get(name), dict):
+            root[name] = _renamed(tree, root[name], aliases, (name,))
+    if isinstance(root.get("pools"), dict):
+        pools = root["pools"] = _renamed(tree, root["pools"], {}, ("pools",))
+        for name, pool in pools.items():
+            if isinstance(pool, dict):
+                pools[name] = _renamed(tree, pool, {}, ("pools", name))
     if isinstance(root.get("settings"), dict):
         root["settings"] = _renamed(tree, root["settings"], _SETTINGS_ALIASES, ("settings",))
     if isinstance(root.get("tasks"), list):

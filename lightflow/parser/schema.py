@@ -10,33 +10,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from lightflow.parser.durations import LONGEST_S, PATTERN
 from lightflow.parser.fan_schema import FOREACH, MATRIX, STRATEGY
+from lightflow.parser.schema_limits import CONCURRENCY, POOL, RUN_LIMITS, TASK_LIMITS
+from lightflow.parser.schema_pieces import (
+    BACKOFF,
+    DELAY,
+    FREE,
+    ID_PATTERN,
+    ID_WORDS,
+    JITTER,
+    MAX_DELAY,
+    RETRIES,
+    Schema,
+    duration,
+)
 from lightflow.plugins.base import TypeInfo
 from lightflow.plugins.registry import Registry
 from liteflow.params import NAME as PARAM_NAME
 from liteflow.params import TYPES as PARAM_TYPES
 from liteflow.rules import TRIGGER_RULES
 
-Schema = dict[str, Any]
-
-ID_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
-ID_WORDS: Final = '1 to 128 letters, digits, "_", "." and "-", beginning with a letter, a digit or "_"'
 DEFAULT_TYPE: Final = "shell"
-_FREE: Final = {"^x-": {"description": "Free for you: anchors, notes."}}
-
-
-def _duration(description: str, *, zero: bool, **more: Any) -> Schema:
-    return {
-        "description": description,
-        "type": ["number", "string"],
-        "minimum" if zero else "exclusiveMinimum": 0,
-        "maximum": LONGEST_S,
-        "minLength": 1,
-        "pattern": PATTERN,
-        "x-expects": 'a time: seconds such as 30, or text such as "30s", "5m", "1h30m" or "1d"',
-        **more,
-    }
 
 
 def _env(description: str) -> Schema:
@@ -115,36 +109,10 @@ PARAM: Final[Schema] = {
             "examples": ["[a-z]+"],
         },
     },
-    "patternProperties": _FREE,
+    "patternProperties": FREE,
     "additionalProperties": False,
 }
 
-_RETRIES: Final[Schema] = {
-    "description": "Extra attempts after a failure.",
-    "type": "integer",
-    "minimum": 0,
-    "maximum": 1000,
-    "default": 0,
-    "examples": [2],
-}
-_DELAY: Final = _duration("Time to wait before a retry.", zero=True, default=0, examples=[5, "30s"])
-_BACKOFF: Final[Schema] = {
-    "description": "Every further wait is this many times the one before.",
-    "type": "number",
-    "minimum": 1,
-    "maximum": 100,
-    "default": 1,
-    "examples": [2],
-}
-_MAX_DELAY: Final = _duration("No wait before a retry is longer than this.", zero=True, examples=["10m"])
-_JITTER: Final[Schema] = {
-    "description": "Lengthens each wait by up to this fraction, so that tasks do not come back all at once.",
-    "type": "number",
-    "minimum": 0,
-    "maximum": 1,
-    "default": 0,
-    "examples": [0.2],
-}
 _MODE: Final[Schema] = {
     "description": "Where Python code runs. Commands are processes of their own in every mode.",
     "enum": ["thread", "process", "async"],
@@ -155,11 +123,11 @@ RETRY: Final[Schema] = {
     "description": "When and how often a failed task is tried again; the block form of the `retry_…` keys.",
     "type": "object",
     "properties": {
-        "max": _RETRIES,
-        "delay": _DELAY,
-        "backoff": _BACKOFF,
-        "max_delay": _MAX_DELAY,
-        "jitter": _JITTER,
+        "max": RETRIES,
+        "delay": DELAY,
+        "backoff": BACKOFF,
+        "max_delay": MAX_DELAY,
+        "jitter": JITTER,
         "on_exit_codes": {
             "description": "Try again only after these exit codes (or an exception of `on_exceptions`).",
             "type": "array",
@@ -173,7 +141,7 @@ RETRY: Final[Schema] = {
             "examples": [["TimeoutError", "ConnectionError"]],
         },
     },
-    "patternProperties": _FREE,
+    "patternProperties": FREE,
     "additionalProperties": False,
 }
 
@@ -204,26 +172,26 @@ COMMON: Final[dict[str, Schema]] = {
     },
     "env": _env("Environment variables, over those of the workflow."),
     "timeout": _or_expression(
-        _duration(
+        duration(
             "The longest that one attempt may take.",
             zero=False,
             examples=[30, "5m"],
             **{"x-aliases": ["timeout_seconds"]},
         )
     ),
-    "kill_grace": _duration(
+    "kill_grace": duration(
         "Time between the polite signal (SIGTERM) and the hard one when a task is stopped.",
         zero=True,
         default=10,
         examples=["30s"],
     ),
     "retries": _or_expression(
-        _RETRIES | {"description": "Extra attempts after a failure; goes before `settings.retries`."}
+        RETRIES | {"description": "Extra attempts after a failure; goes before `settings.retries`."}
     ),
-    "retry_delay": _or_expression(_DELAY | {"x-aliases": ["retry_interval"]}),
-    "retry_backoff": _BACKOFF,
-    "max_retry_delay": _MAX_DELAY,
-    "retry_jitter": _JITTER,
+    "retry_delay": _or_expression(DELAY | {"x-aliases": ["retry_interval"]}),
+    "retry_backoff": BACKOFF,
+    "max_retry_delay": MAX_DELAY,
+    "retry_jitter": JITTER,
     "retry": RETRY | {"x-aliases": ["retry_policy"], "x-expects": "a mapping such as {max: 3, delay: 5s, backoff: 2}"},
     "trigger_rule": {
         "description": "Whether the task runs, given how the tasks it waits for have ended.",
@@ -235,6 +203,7 @@ COMMON: Final[dict[str, Schema]] = {
     "matrix": MATRIX,
     "foreach": FOREACH,
     "strategy": STRATEGY,
+    **TASK_LIMITS,
 }
 
 SETTINGS: Final[Schema] = {
@@ -251,7 +220,7 @@ SETTINGS: Final[Schema] = {
             "examples": [8],
             "x-aliases": ["max_active_tasks", "max_workers"],
         },
-        "retries": _RETRIES | {"description": "Number of retry attempts of tasks that do not say."},
+        "retries": RETRIES | {"description": "Number of retry attempts of tasks that do not say."},
         "log_dir": {
             "description": "Directory for log files.",
             "type": "string",
@@ -277,7 +246,7 @@ SETTINGS: Final[Schema] = {
             "default": ".lightflow-checkpoints",
         },
     },
-    "patternProperties": _FREE,
+    "patternProperties": FREE,
     "additionalProperties": False,
 }
 
@@ -320,7 +289,7 @@ def canonical_schema(types: Iterable[TypeInfo]) -> Schema:
                 "minProperties": 1,
                 "minItems": 1,
                 "propertyNames": {"pattern": ID_PATTERN},
-                "patternProperties": _FREE,
+                "patternProperties": FREE,
                 "additionalProperties": {"$ref": "#/$defs/task"},
                 "items": {"type": "object", "required": ["id"]},
                 "examples": [{"hello": {"run": "echo hello"}}],
@@ -332,7 +301,7 @@ def canonical_schema(types: Iterable[TypeInfo]) -> Schema:
                 "given by `-p name=value` and `--params-file`, and checked before anything runs.",
                 "type": "object",
                 "propertyNames": {"pattern": f"^{PARAM_NAME}$"},
-                "patternProperties": _FREE,
+                "patternProperties": FREE,
                 "additionalProperties": {
                     **_PARAM_VALUE,
                     "if": {"type": "object"},
@@ -343,6 +312,7 @@ def canonical_schema(types: Iterable[TypeInfo]) -> Schema:
                 "x-aliases": ["parameters"],
             },
             "settings": {"$ref": "#/$defs/settings"},
+            **RUN_LIMITS,
             "env": _env("Environment variables of every task."),
             "plugins": {
                 "description": "Python files with task types, relative to the workflow file.",
@@ -353,11 +323,13 @@ def canonical_schema(types: Iterable[TypeInfo]) -> Schema:
             },
         },
         "required": ["tasks"],
-        "patternProperties": _FREE,
+        "patternProperties": FREE,
         "additionalProperties": False,
         "$defs": {
             "settings": SETTINGS,
             "param": PARAM,
+            "pool": POOL,
+            "concurrency": CONCURRENCY,
             "task": {
                 "title": "Task",
                 "type": "object",
@@ -382,7 +354,7 @@ def _task_schema(name: str, own: Mapping[str, Any]) -> Schema:
         **extra,
         "properties": {**own.get("properties", {}), **dict.fromkeys(COMMON, True)},
         "required": list(own.get("required", ())),
-        "patternProperties": _FREE,
+        "patternProperties": FREE,
         "additionalProperties": False,
     }
 

@@ -8,14 +8,27 @@ from typing import Any, Literal, NamedTuple
 
 from lightflow.errors import Problem
 from liteflow.digest import sha256_hex
+from liteflow.limits import Concurrency, Pool
 from liteflow.params import Param
+from liteflow.ready import PLAIN, Order
 from liteflow.retry import NEVER
 from liteflow.retry import RetryPolicy as RetrySpec
 from liteflow.rules import TriggerRule
 from liteflow.work import Ref
 
-__all__ = ["Expression", "Expressions", "FanSpec", "Mode", "RetrySpec", "Settings", "TaskSpec", "Template"]
-__all__ += ["WorkflowSpec", "digest_of"]
+__all__ = [
+    "Expression",
+    "Expressions",
+    "FanSpec",
+    "Limits",
+    "Mode",
+    "RetrySpec",
+    "Settings",
+    "TaskSpec",
+    "Template",
+    "WorkflowSpec",
+]
+__all__ += ["digest_of"]
 
 Mode = Literal["thread", "process", "async"]
 
@@ -30,6 +43,15 @@ class Settings(NamedTuple):
     fail_fast: bool = False
     resume: Literal["auto", "manual"] = "manual"
     checkpoint_dir: str = ".lightflow-checkpoints"
+
+
+class Limits(NamedTuple):
+    """What bounds the runs of a workflow. The retry is of the run as a whole."""
+
+    pools: Mapping[str, Pool] = {}
+    timeout_s: float | None = None
+    retry: RetrySpec = NEVER
+    concurrency: Concurrency | None = None
 
 
 class Expression(NamedTuple):
@@ -133,6 +155,7 @@ class TaskSpec(NamedTuple):
     expressions: Expressions | None = None  # None: there are none
     implied: tuple[str, ...] = ()  # those of `depends_on` that only an expression names
     fan: FanSpec | None = None  # what it is mapped over
+    order: Order = PLAIN
 
 
 class WorkflowSpec(NamedTuple):
@@ -147,6 +170,7 @@ class WorkflowSpec(NamedTuple):
     plugins: tuple[str, ...] = ()
     digest: str = ""
     params: Mapping[str, Param] = {}
+    limits: Limits = Limits()
 
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False).encode

@@ -11,10 +11,11 @@ from typing import Any, Final, NamedTuple
 from lightflow.errors import Problem, did_you_mean, quoted
 from lightflow.parser.accept import FEW_TASKS, accepts
 from lightflow.parser.canonical import Tree, canonical
-from lightflow.parser.durations import LONGEST_S, PATTERN, seconds
 from lightflow.parser.fan import fan_problems
+from lightflow.parser.limits import check_limits, check_time
 from lightflow.parser.positions import Source
-from lightflow.parser.schema import COMMON, ID_PATTERN, ID_WORDS, canonical_schema
+from lightflow.parser.schema import COMMON, canonical_schema
+from lightflow.parser.schema_pieces import ID_PATTERN, ID_WORDS
 from lightflow.parser.spec import Expressions, Found
 from lightflow.plugins.base import TypeInfo
 from lightflow.plugins.registry import BUILT_IN_ORIGIN, Registry, schema_fragment_problem
@@ -69,6 +70,7 @@ def validate(source: Source, registry: Registry) -> Checked:
             _dependencies(tree, tasks, good, found.tasks),
             _times(tree, good),
             fan_problems(tree, good),
+            check_limits(tree, good),
             _own_checks(tree, good, registry),
         ):
             problems += islice(checks, MAX_PROBLEMS)
@@ -234,27 +236,17 @@ def _times(tree: Tree, tasks: dict[str, dict[str, Any]]) -> Iterator[Problem]:
         for key in ("timeout", "kill_grace", "retry_delay", "max_retry_delay"):
             value = task.get(key)
             if isinstance(value, str):
-                yield from _time(tree, ["tasks", task_id, key], value, zero=key != "timeout")
+                yield from check_time(tree, ["tasks", task_id, key], value, zero=key != "timeout")
         block = task.get("retry")
         if not isinstance(block, dict):
             continue
         for key in ("delay", "max_delay"):
             if isinstance(block.get(key), str):
-                yield from _time(tree, ["tasks", task_id, "retry", key], block[key], zero=True)
+                yield from check_time(tree, ["tasks", task_id, "retry", key], block[key], zero=True)
         for flat, inner in _FLAT.items():
             if flat in task and inner in block:
                 message = f'"{flat}" and "retry.{inner}" mean the same; keep one of them'
                 yield tree.problem(["tasks", task_id, flat], message, key=True)
-
-
-def _time(tree: Tree, path: list[str | int], text: str, *, zero: bool) -> Iterator[Problem]:
-    if not text or not re.fullmatch(PATTERN, text):
-        return  # the schema says so
-    length = seconds(text)
-    if length > LONGEST_S:
-        yield tree.problem(path, f"must be at most 10 years, not {quoted(text)}")
-    elif not length and not zero:
-        yield tree.problem(path, f"must be more than 0, not {quoted(text)}")
 
 
 def _own_checks(tree: Tree, tasks: dict[str, dict[str, Any]], registry: Registry) -> Iterator[Problem]:

@@ -9,7 +9,8 @@ import jsonschema_rs
 
 from lightflow.errors import Problem, did_you_mean, quoted
 from lightflow.parser.canonical import Tree, dotted
-from lightflow.parser.schema import COMMON, ID_WORDS, Schema
+from lightflow.parser.schema import COMMON
+from lightflow.parser.schema_pieces import ID_WORDS, Schema
 from lightflow.plugins.base import TypeInfo
 
 _KIND = jsonschema_rs.ValidationErrorKind

@@ -11,13 +11,18 @@ from lightflow.errors import WorkflowError
 from lightflow.parser.canonical import Tree
 from lightflow.parser.durations import seconds
 from lightflow.parser.fan import fan_spec
+from lightflow.parser.limits import limits_of, order_of
 from lightflow.parser.positions import Source, Unreadable, problem_at
-from lightflow.parser.schema import COMMON, ID_PATTERN, is_expression
+from lightflow.parser.schema import COMMON, is_expression
+from lightflow.parser.schema_pieces import ID_PATTERN
 from lightflow.parser.source import parse_text, read_source
 from lightflow.parser.spec import Expressions, RetrySpec, Settings, TaskSpec, WorkflowSpec, digest_of
 from lightflow.parser.validate import Checked, is_block, validate
 from lightflow.plugins.registry import Registry
 from liteflow.collector import collector_paused
+from liteflow.ready import PLAIN
+
+_ORDERED = {"priority", "max_parallel", "pool", "pool_slots", "resources"}
 
 
 def load_workflow(path: str | os.PathLike[str], registry: Registry | None = None) -> WorkflowSpec:
@@ -80,6 +85,7 @@ def _workflow(checked: Checked, name: str) -> WorkflowSpec:
         plugins=tuple(checked.plugins),
         digest=digest_of([name, {task_id: task.digest for task_id, task in tasks.items()}]),
         params=checked.params,
+        limits=limits_of(root),
     )
 
 
@@ -125,6 +131,7 @@ def _task(
         expressions=expressions,
         implied=implied,
         fan=fan,
+        order=order_of(task) if _ORDERED & task.keys() else PLAIN,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple, cast
 
 from lightflow.service.inspecting import find_instance, latest_with
 from lightflow.service.instances import name_of, tallies, tally_text
+from lightflow.service.pools import waits
 from liteflow import Status
 from liteflow.history import History, InstanceRecord, RunRecord
 from liteflow.plan import explain
@@ -42,7 +43,7 @@ def why(db: str, run_id: str | None, name: str) -> Explanation:
             seen.add(name_of(one))
             because.append(f"{name_of(one)} is {one.status}: {story.reason(one)}")
             one = next((above for above in story.candidates(one) if _is_cause(one, above)), None)
-    if run.status in RUN_ENDED and run.status != Status.SUCCESS and run.reason:
+    if run.status != Status.SUCCESS and run.reason:
         because.append(f"the run is {run.status}: {run.reason}")
     return Explanation(run.run_id, name, first.status, because)
 
@@ -61,6 +62,10 @@ def _is_cause(one: InstanceRecord, above: InstanceRecord) -> bool:
         case Status.PENDING:
             return above.status not in TASK_ENDED
     return False
+
+
+def _key(one: InstanceRecord) -> tuple[str, int]:
+    return one.task_id, one.map_index
 
 
 class _Story:
@@ -99,6 +104,10 @@ class _Story:
         match one.status:
             case Status.PENDING if run.status in RUN_ENDED:
                 return "the run stopped before it could start"
+            case Status.PENDING if run.status == Status.PENDING:
+                return "the run has not begun"
+            case Status.PENDING | Status.UP_FOR_RETRY if wait := waits(self._history, run.run_id).get(_key(one)):
+                return wait
             case Status.PENDING:
                 decided = self._explained(one)
                 return f"{decided}; all slots are in use" if decided.startswith("may run") else decided

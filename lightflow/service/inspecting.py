@@ -7,7 +7,8 @@ from typing import Generic, NamedTuple, TypeVar
 
 from lightflow.engine.checkpoint import Checkpoint, find
 from lightflow.service.instances import split_name, with_times
-from liteflow import PayloadError, RunNotFound
+from lightflow.service.pools import waits
+from liteflow import PayloadError, RunNotFound, Status
 from liteflow.collector import collector_paused
 from liteflow.history import AttemptRecord, DagRecord, History, InstanceRecord, RunRecord, ValueRecord
 from liteflow.payload import Payload, decode, parts
@@ -122,7 +123,12 @@ def status(db: str, run_id: str | None = None, task_id: str | None = None) -> Ru
             one = [one for one in _in_order(history, run) if one.task_id == task_id]
             return RunView(run, one, history.attempts(run.run_id, task_id))
         run = history.latest() if run_id is None else history.run(run_id)
-        return RunView(run, _in_order(history, run), history.attempts(run.run_id))
+        instances = _in_order(history, run)
+        if run.status == Status.RUNNING and (waiting := waits(history, run.run_id)):
+            instances = [
+                one._replace(reason=waiting.get((one.task_id, one.map_index), one.reason)) for one in instances
+            ]
+        return RunView(run, instances, history.attempts(run.run_id))
 
 
 def _in_order(history: History, run: RunRecord) -> list[InstanceRecord]:

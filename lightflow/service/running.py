@@ -48,6 +48,7 @@ class Loaded(NamedTuple):
     path: str
     params: Mapping[str, Param] | None  # None: it declares none, and says nothing of what it takes
     build: Callable[[Mapping[str, Any]], Dag]
+    grouped: bool = False  # does it say what a run does that comes while another is at work?
 
 
 def load(path: str, options: RunOptions) -> Loaded:
@@ -60,14 +61,15 @@ def load(path: str, options: RunOptions) -> Loaded:
         spec = load_workflow(path)
         registry = Registry().with_files(spec.plugins)
         build = partial(build_dag, spec, registry, options.db)
-        return Loaded(spec.name, spec.settings, path, spec.params, build)
+        return Loaded(spec.name, spec.settings, path, spec.params, build, spec.limits.concurrency is not None)
     from liteflow.scripts import choose, load_dags  # the rarer kind of workflow
 
     with script_errors(path):
         dags = load_dags(path)
         dag = dags[choose(path, [one.dag_id for one in dags], options.dag)]
     dag.db_path, dag.source = options.db, os.path.abspath(path)
-    return Loaded(dag.dag_id, Settings(mode="process"), path, dag.params, lambda values: dag)
+    settings = Settings(mode="process")
+    return Loaded(dag.dag_id, settings, path, dag.params, lambda values: dag, dag.concurrency is not None)
 
 
 def run(path: str, options: RunOptions, *, resume: bool = False, notify: Notify) -> DagRun:
@@ -84,6 +86,8 @@ def run(path: str, options: RunOptions, *, resume: bool = False, notify: Notify)
     if goes_on and not resume and last is not None and _differs(loaded, last, options):
         notify(f"the last run, {last.run_id}, had other parameters: this is a new run")
         goes_on = False
+    if goes_on and not resume and loaded.grouped and last is not None and last.status not in RUN_ENDED:
+        goes_on = False  # it is at work: the rule for runs that come meanwhile counts
     if goes_on:
         if last is not None and last.status != Status.SUCCESS and last.resumable:
             return _resume(loaded, last, options, notify)

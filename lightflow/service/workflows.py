@@ -9,13 +9,16 @@ from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.schema import workflow_schema
-from lightflow.parser.spec import FanSpec, Settings, TaskSpec
+from lightflow.parser.spec import FanSpec, Limits, Settings, TaskSpec
 from lightflow.parser.workflow_loader import load_workflow
 from lightflow.service.scripts import is_script, script_errors
 from liteflow.graph import Graph
+from liteflow.limits import Concurrency, Pool
 from liteflow.params import Param
 from liteflow.payload import decode
 from liteflow.picture import Edge, Node, Picture
+from liteflow.ready import PLAIN, Order
+from liteflow.retry import RetryPolicy
 
 #: The heading of the edges that only expressions make.
 FROM_EXPRESSIONS: Final = "From expressions"
@@ -34,6 +37,7 @@ class OutlineTask(NamedTuple):
     retries: int = 0
     implied: tuple[str, ...] = ()  # those of `depends_on` that only an expression names
     template: str = ""  # what it runs, where that has expressions
+    order: Order = PLAIN
     mapped: str = ""  # what it is mapped over, in words
     spec: TaskSpec | None = None  # of a mapped task of a file
 
@@ -57,6 +61,7 @@ class Outline(NamedTuple):
     settings: Settings
     params: Mapping[str, Param] | None = None  # None: it says nothing of what it takes
     values: Mapping[str, Any] = {}  # those of a run, where it is about one
+    limits: Limits = Limits()
 
     def for_run(self, values: Mapping[str, Any]) -> Outline:
         """The workflow as far as it is known before a run with these parameters.
@@ -124,13 +129,16 @@ def outline(path: str, dag: str | None = None) -> Outline:
             task.retry.retries,
             task.implied,
             text if task.expressions is not None else "",
+            task.order,
             "" if task.fan is None else _over(task.fan),
             None if task.fan is None else task,
         )
         for task in spec.tasks.values()
     )
     graph = Graph({task.id: task.depends_on for task in tasks})
-    return Outline(spec.name, spec.description, path, False, tasks, graph, spec.settings, spec.params)
+    return Outline(
+        spec.name, spec.description, path, False, tasks, graph, spec.settings, spec.params, limits=spec.limits
+    )
 
 
 def outlines(path: str) -> list[Outline]:
@@ -167,6 +175,9 @@ def _outline_of(path: str, found: dict[str, Any]) -> Outline:
             row.get("rule", "all_success"),
             timeout_s=row.get("timeout"),
             retries=row.get("retries", 0),
+            order=Order(
+                row.get("priority", 0), row.get("max_parallel"), tuple(sorted(row.get("resources", {}).items()))
+            ),
             mapped="each item" if row.get("mapped") else "",
         )
         for row in found["tasks"]
@@ -175,7 +186,15 @@ def _outline_of(path: str, found: dict[str, Any]) -> Outline:
     params = None
     if found["params"] is not None:
         params = {name: Param(**options) for name, options in found["params"].items()}
-    return Outline(found["dag_id"], found["description"], path, True, tasks, graph, Settings(mode="process"), params)
+    told = found["limits"]
+    limits = Limits(
+        {name: Pool(*pool) for name, pool in told["pools"].items()},
+        told["timeout"],
+        RetryPolicy(*told["retry"]),
+        None if told["concurrency"] is None else Concurrency(*told["concurrency"]),
+    )
+    settings = Settings(mode="process")
+    return Outline(found["dag_id"], found["description"], path, True, tasks, graph, settings, params, limits=limits)
 
 
 def _over(fan: FanSpec) -> str:

@@ -42,8 +42,8 @@ from crashkit import (
 from liteflow import Command, Dag, Task
 from liteflow.context import current_context
 from liteflow.maintenance import request
+from liteflow.options import TaskOptions
 from liteflow.processes import tree
-from liteflow.tasks import TaskOptions
 
 GRACE_S = 0.2
 TIMEOUT_S = 2.0

@@ -24,7 +24,7 @@ from lightflow.cli.commands import COMMANDS as CLI_COMMANDS
 from lightflow.cli.commands import SECTIONS
 from lightflow.parser.schema import workflow_schema
 from liteflow import errors, rules, states
-from liteflow.tasks import TaskOptions
+from liteflow.options import TaskOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

@@ -391,3 +391,25 @@ def test_what_succeeded_before_a_kill_is_not_run_again(lightflow: Lightflow, tmp
     assert values(tmp_path, "sum") == ["40"]
     lost = rows(tmp_path, "SELECT map_index FROM liteflow_attempts WHERE status='LOST' ORDER BY 1")
     assert [index for (index,) in lost] == [20, 21, 22, 23]
+
+
+@pytest.mark.parametrize("over", ["foreach: {items: [1, 2, 3, 4, 5, 6]", "matrix: {n: [1, 2, 3, 4, 5, 6]"])
+def test_no_more_instances_run_at_once_than_allowed(lightflow: Lightflow, tmp_path: Path, over: str) -> None:
+    write(
+        tmp_path,
+        f"""\
+        tasks:
+          each:
+            {over}, max_parallel: 2}}
+            run: |
+              mkdir running."$LIGHTFLOW_MAP_INDEX"
+              set -- running.*
+              echo "$#" >> seen
+              sleep 0.2
+              rmdir running."$LIGHTFLOW_MAP_INDEX"
+        """,
+    )
+    lightflow("run", "flow.yaml", "-j", "6")
+    seen = [int(one) for one in (tmp_path / "seen").read_text().split()]
+    assert len(seen) == 6
+    assert max(seen) == 2

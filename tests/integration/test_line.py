@@ -12,7 +12,7 @@ import pytest
 
 from liteflow import Dag, DagRun
 from liteflow.history import History
-from liteflow.runner import Change, Observer
+from liteflow.program import Change, Observer
 
 MODES = ["thread", "process"]
 SHORT, LONG, SLOTS = 300, 40, 2

@@ -80,7 +80,7 @@ def test_each_attempt_starts_without_outputs(db: str, tmp_path: Path) -> None:
 
 
 def make(**options: Any) -> Any:
-    from liteflow.tasks import make_options
+    from liteflow.options import make_options
 
     return make_options(options, "a")
 

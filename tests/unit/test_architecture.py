@@ -15,12 +15,13 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Layers from low to high: a module imports only from layers below its own, or from its own folder.
 #: An entry is a module or a folder; every module of both packages must be in one.
 LAYERS: list[set[str]] = [
-    {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.rules", "liteflow.retry"}
-    | {"liteflow.collector"},
+    {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.rules", "liteflow.retry", "liteflow.ready"}
+    | {"liteflow.collector", "liteflow.looking", "liteflow.signals"},
     {
         "liteflow.digest",
         "liteflow.graph",
         "liteflow.locks",
+        "liteflow.limits",
         "liteflow.owner",
         "liteflow.params",
         "liteflow.payload",
@@ -28,13 +29,15 @@ LAYERS: list[set[str]] = [
         "liteflow.signature",
         "liteflow.picture",
     },
-    {"liteflow.plan", "liteflow.work", "liteflow.database", "liteflow.mermaid", "liteflow.processes"},
+    {"liteflow.plan", "liteflow.work", "liteflow.database", "liteflow.mermaid", "liteflow.processes"}
+    | {"liteflow.options", "liteflow.pace", "liteflow.slots"},
     {"liteflow.turn", "liteflow.outputs", "liteflow.program"},
     {"liteflow.store", "liteflow.maintenance", "liteflow.history", "liteflow.page"},
     {"liteflow.context", "liteflow.drawing", "liteflow.mapping", "liteflow.inputs"},
     {"liteflow.executors"},
     {"liteflow.runner", "liteflow.tasks", "liteflow.xcom"},
     {"liteflow.dagrun", "liteflow.scaffold", "liteflow.snapshot"},
+    {"liteflow.compiling"},
     {"liteflow.dag"},
     {"liteflow.scripts"},
     {"liteflow"},

@@ -27,6 +27,8 @@ TREE: list[tuple[type[errors.LiteflowError], tuple[type, ...], int]] = [
     (errors.StaleRun, (errors.StoreError,), 4),
     (errors.RunOwned, (errors.LiteflowError,), 4),
     (errors.OwnerDied, (errors.RunOwned,), 4),
+    (errors.GroupBusy, (errors.RunOwned,), 4),
+    (errors.RunSkipped, (errors.LiteflowError,), 0),
     (errors.ResourceError, (errors.LiteflowError,), 5),
     (errors.LiteflowError, (Exception,), 70),
 ]

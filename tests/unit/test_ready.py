@@ -1,0 +1,131 @@
+"""The queue of tasks that may start: priorities, instances at once, and tasks that have to ask for slots."""
+
+from __future__ import annotations
+
+import random
+
+from liteflow.graph import Graph
+from liteflow.plan import Plan
+from liteflow.ready import Order, Ready
+
+
+def drain(ready: Ready) -> list[int]:
+    found = []
+    while (node := ready.pop()) is not None:
+        found.append(node)
+    return found
+
+
+def test_without_orders_it_is_a_queue() -> None:
+    ready = Ready()
+    for node in (3, 1, 2):
+        ready.push(node)
+    assert ready.pop() == 3
+    ready.put_back(3)
+    assert drain(ready) == [3, 1, 2]
+    assert ready.pop() is None
+
+
+def test_a_higher_priority_goes_first_and_equals_in_the_order_of_their_coming() -> None:
+    ready = Ready({1: Order(5), 4: Order(5), 2: Order(-1)})
+    for node in range(6):
+        ready.push(node)
+    assert drain(ready) == [1, 4, 0, 3, 5, 2]
+
+
+def test_what_is_put_back_is_the_next_of_its_priority() -> None:
+    ready = Ready({9: Order(1)})
+    for node in (0, 1, 2):
+        ready.push(node)
+    taken = [ready.pop(), ready.pop()]
+    for node in reversed(taken):
+        assert node is not None
+        ready.put_back(node)
+    ready.push(9)
+    assert drain(ready) == [9, 0, 1, 2]
+
+
+def test_instances_of_a_task_run_so_many_at_once_and_hold_up_nobody_else() -> None:
+    ready = Ready({100: Order(at_once=2)}, owner=lambda node: 100 if node < 10 else node)
+    for node in range(12):
+        ready.push(node)
+    assert drain(ready) == [0, 1, 10, 11]
+    ready.ended(1)
+    assert drain(ready) == [2]
+    ready.put_back(2)
+    assert drain(ready) == [2]
+    ready.ended(0)
+    ready.ended(2)
+    assert drain(ready) == [3, 4]
+
+
+def test_tasks_with_needs_are_given_out_one_at_a_time() -> None:
+    gpu, both = (("gpu", 1),), (("db", 2), ("gpu", 1))
+    ready = Ready({0: Order(needs=gpu), 1: Order(needs=gpu), 2: Order(needs=both), 3: Order(needs=gpu)})
+    for node in range(5):
+        ready.push(node)
+    assert drain(ready) == [0, 2, 4]  # one of each kind of need asks
+    assert [ready.needs(2), ready.needs(4)] == [both, ()]
+    ready.admitted(0)
+    assert drain(ready) == [1]
+    ready.put_back(1)  # refused
+    ready.put_back(2)
+    assert drain(ready) == []  # until something has changed
+    ready.reopen()
+    assert drain(ready) == [2, 1]
+
+
+def test_a_task_with_needs_and_a_limit_of_instances_minds_both() -> None:
+    ready = Ready({0: Order(at_once=1, needs=(("gpu", 1),))}, owner=lambda node: 0)
+    ready.push(1)
+    ready.push(2)
+    assert drain(ready) == [1]
+    ready.admitted(1)
+    ready.reopen()
+    assert drain(ready) == []
+    ready.ended(1)
+    ready.reopen()
+    assert drain(ready) == [2]
+
+
+def test_whatever_happens_nothing_is_lost_or_given_out_twice() -> None:
+    picks = random.Random(7)
+    for _ in range(200):
+        size = picks.randint(1, 30)
+        owner = {node: picks.choice([node, 100, 101]) for node in range(size)}
+        kinds = [Order(picks.randint(-2, 2), picks.choice([None, 1, 2]), picks.choice([(), (("a", 1),), (("b", 2),)]))]
+        orders = {node: picks.choice([*kinds, Order(picks.randint(0, 3))]) for node in [*range(size), 100, 101]}
+        ready = Ready(orders, owner=owner.__getitem__)
+        waiting, out, done = list(range(size)), set[int](), set[int]()
+        for _ in range(4000):
+            if waiting and picks.random() < 0.5:
+                ready.push(waiting.pop())
+            node = ready.pop()
+            if node is not None:
+                assert node not in out | done
+                order = orders[owner[node]]
+                same = [one for one in out if owner[one] == owner[node]]
+                assert order.at_once is None or len(same) < order.at_once
+                if picks.random() < 0.2:
+                    ready.put_back(node)
+                else:
+                    out.add(node)
+                    if order.needs:
+                        ready.admitted(node)
+            if out and picks.random() < 0.5:
+                ended = picks.choice(sorted(out))
+                out.discard(ended)
+                done.add(ended)
+                ready.ended(ended)
+            if picks.random() < 0.2:
+                ready.reopen()
+            if len(done) == size:
+                break
+        assert len(done) == size
+
+
+def test_the_plan_takes_by_priority_and_frees_what_has_ended() -> None:
+    plan = Plan(Graph({"a": [], "b": [], "c": [], "d": ["c"]}), orders={1: Order(1), 2: Order(2), 3: Order(3)})
+    assert [plan.take(0.0), plan.take(0.0)] == [2, 1]
+    plan.finish(2, "SUCCESS", 0.0)
+    assert [plan.take(0.0), plan.take(0.0), plan.take(0.0)] == [3, 0, None]

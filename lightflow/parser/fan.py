@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -87,6 +88,12 @@ def _matrix_problems(tree: Tree, path: list[str | int], matrix: Mapping[str, Any
     axes = axes_of(matrix)
     if not axes and "include" not in matrix and matrix:
         yield tree.problem(path, "needs an axis, such as `os: [linux, mac]`, or `include`", key=True)
+    for name, values in axes.items():
+        for number, value in enumerate(values if isinstance(values, list) else ()):
+            text = tree.source.positions.texts.get((id(values), number), "")
+            if isinstance(value, float) and re.fullmatch(r"-?[0-9]+\.[0-9]*0", text) and text != str(value):
+                message = f"{text} is the number {value}; put it in quotes to keep it as it is written"
+                yield tree.problem([*path, name, number], message)
     excluded = matrix.get("exclude")
     for number, one in enumerate(excluded if isinstance(excluded, list) else ()):
         for name in one if isinstance(one, dict) else ():

@@ -80,6 +80,14 @@ def test_a_mistake_in_strategy_is_found_where_it_stands() -> None:
     assert (problem.line, problem.column, problem.path) == (5, 13, "tasks.a.matrix.os")
 
 
+def test_a_version_that_is_read_as_a_shorter_number_is_told() -> None:
+    with pytest.raises(WorkflowError) as caught:
+        fan('matrix: {python: [3.9, 3.10, "3.10", 1.0, 1e10, 10, 0.5]}')
+    assert [str(problem) for problem in caught.value.problems] == [
+        "w.yaml:4:30: tasks.a.matrix.python: 3.10 is the number 3.1; put it in quotes to keep it as it is written"
+    ]
+
+
 # -- the instances --------------------------------------------------------------------------------------------
 
 

@@ -93,6 +93,17 @@ OWN_WORKLOADS: Final = (
     growth("fan", 100_000),
     growth("layered", 100_000),
     Workload(
+        "mapped",
+        "10,000 instances of a mapped task, each",
+        (
+            program(LIGHTFLOW, "scale", "mapped 10000", durable=True),
+            program("10,000 tasks", "scale", "flat 10000", durable=True),
+        ),
+        "10,000 tasks",
+        10_000,
+        "us_per_task",
+    ),
+    Workload(
         "resume",
         "resume a run of 100,000 tasks of which 99 % are done, processor time",
         (program(LIGHTFLOW, "scale", "resume 100000", durable=True),),

@@ -57,6 +57,20 @@ class TaskContext:
         return self._work.map_index
 
     @property
+    def item(self) -> Any:
+        """What this instance of a mapped task got: of a workflow file the item of `foreach`, or a mapping of the values
+        of `matrix`; else the mapped arguments by name. None where the task is not mapped.
+
+        Raises:
+            PayloadError: it does not decode.
+        """
+        inputs = self._work.inputs or {}
+        items = {name[1:-1]: payload for name, payload in inputs.items() if name[0] == "["}
+        if not items:
+            return None
+        return decode(items["item"]) if items.keys() == {"item"} else {one: decode(it) for one, it in items.items()}
+
+    @property
     def attempt(self) -> int:
         """1 is the first."""
         return self._work.attempt
@@ -125,6 +139,8 @@ class TaskContext:
 
     def xcom_pull(self, task_id: str, key: str = "return_value", map_index: int = -1, default: Any = None) -> Any:
         """A value that another task of this run has stored, or `default`.
+
+        Without an index, that of a mapped task is the list of its instances' values (see `XCom.load`).
 
         Raises:
             PayloadError: the stored value cannot be read back.

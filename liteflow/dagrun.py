@@ -9,6 +9,7 @@ from liteflow.errors import RunFailed
 from liteflow.history import History, RunRecord
 from liteflow.maintenance import delete_runs
 from liteflow.payload import decode
+from liteflow.plan import instance_name
 from liteflow.states import Status
 
 
@@ -68,21 +69,24 @@ class DagRun:
         return f"<DagRun {self.run_id!r} of {self.dag_id!r}: {self.status}>"
 
     def statuses(self) -> dict[str, str]:
-        """Each task's state, by task id."""
+        """Each task's state, by task id; of a mapped one that of the task as a whole."""
         with History(self.db_path) as history:
-            return {task_id: status for task_id, _, status in history.statuses(self.run_id)}
+            return {task_id: status for task_id, index, status in history.statuses(self.run_id) if index < 0}
 
     def value(self, task_id: str, key: str = "return_value", default: Any = None) -> Any:
-        """A value that a task returned or pushed; see `XCom.load`."""
+        """A value that a task returned or pushed, of a mapped one the list of its instances'; see `XCom.load`."""
         with History(self.db_path) as history:
             payload = history.value(self.run_id, task_id, key)
         return default if payload is None else decode(payload)
 
     def failures(self) -> dict[str, str]:
-        """The failed tasks, each with the last line of its error."""
+        """The failed tasks, each with the last line of its error; of mapped ones the failed instances: `fetch[3]`."""
         with History(self.db_path) as history:
             failed = [one for one in history.instances(self.run_id) if one.status == Status.FAILED]
-        return {one.task_id: (one.error_log or one.reason or "failed").strip().splitlines()[-1] for one in failed}
+        mapped = {one.task_id for one in failed if one.map_index >= 0}
+        failed = [one for one in failed if one.map_index >= 0 or one.task_id not in mapped]
+        errors = [(one.error_log or one.reason or "failed").strip().splitlines()[-1] for one in failed]
+        return {instance_name(one.task_id, one.map_index): why for one, why in zip(failed, errors, strict=True)}
 
     def raise_for_failure(self) -> DagRun:
         """The run itself if it succeeded, or was skipped because of other runs of its group.

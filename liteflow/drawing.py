@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from liteflow.history import History, InstanceRecord, RunRecord
-from liteflow.picture import Picture, duration_text, from_dependencies
-
-#: Of a mapped task's instances the state that matters most is shown: the first of these that occurs.
-_GRAVEST: Final = ("FAILED", "UPSTREAM_FAILED", "CANCELLED", "RUNNING", "UP_FOR_RETRY", "QUEUED", "PENDING", "SUCCESS")
+from liteflow.picture import Picture, duration_text, from_dependencies, tally_text
 
 
 def picture_of_run(history: History, run: RunRecord) -> Picture:
     """A run as it went, on the graph it had, whatever has become of its definition."""
     dependencies, kinds = _graph(history.graph(run.graph_digest))
     found: dict[str, list[InstanceRecord]] = {}
+    tallies: dict[str, Counter[str]] = {}
     for one in history.instances(run.run_id):
         found.setdefault(one.task_id, []).append(one)
+        if one.map_index >= 0:
+            tallies.setdefault(one.task_id, Counter())[one.status] += 1
         if one.task_id not in dependencies:  # the snapshot is missing or damaged
             dependencies[one.task_id] = _texts(one.dependencies)
     statuses, details, durations, labels = {}, {}, {}, {}
     for task_id, instances in found.items():
-        gravest = min(instances, key=lambda one: _GRAVEST.index(one.status) if one.status in _GRAVEST else 99)
-        statuses[task_id] = gravest.status
-        dead = run.status == "INTERRUPTED" and gravest.status == "RUNNING"
-        details[task_id] = "was running when its process died" if dead else gravest.reason or ""
+        whole = instances[0]  # of a mapped task it stands for all
+        statuses[task_id] = whole.status
+        dead = run.status == "INTERRUPTED" and whole.status == "RUNNING"
+        details[task_id] = "was running when its process died" if dead else whole.reason or ""
         times = [(one.started_at, one.ended_at) for one in instances]
         spans = [(start, end) for start, end in times if start is not None and end is not None]
         if spans:
             durations[task_id] = max(end for _, end in spans) - min(start for start, _ in spans)
-        if len(instances) > 1:
-            labels[task_id] = f"{task_id} ({len(instances)})"
+        if task_id in tallies:
+            labels[task_id] = f"{task_id} ×{tallies[task_id].total():,}"
+            details[task_id] = tally_text(tallies[task_id])
     dag = history.dag(run.dag_id)
     facts = [("Run", run.run_id), ("Started", moment(run.started_at or run.created_at)), ("Took", took(run))]
     return from_dependencies(
@@ -52,7 +54,10 @@ def picture_of_run(history: History, run: RunRecord) -> Picture:
 def picture_of_graph(title: str, snapshot: dict[str, Any], description: str = "") -> Picture:
     """A definition, as it is stored with a run, without states."""
     dependencies, kinds = _graph(snapshot)
-    return from_dependencies(title, dependencies, kinds=kinds, subtitle=description or None)
+    rows = snapshot.get("tasks")
+    mapped = [row for row in rows if isinstance(row, dict) and row.get("mapped")] if isinstance(rows, list) else []
+    labels = {row["id"]: f"{row['id']} ×n" for row in mapped if isinstance(row.get("id"), str)}
+    return from_dependencies(title, dependencies, labels=labels, kinds=kinds, subtitle=description or None)
 
 
 def _graph(snapshot: dict[str, Any]) -> tuple[dict[str, list[str]], dict[str, str]]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from liteflow.database import connect_read_only, translated
 from liteflow.errors import CorruptDatabase, RunNotFound
 from liteflow.locks import LockFile
-from liteflow.payload import Payload, payload_from_row
+from liteflow.payload import Payload, payload_from_row, together
 
 
 class RunRecord(NamedTuple):
@@ -301,16 +301,27 @@ class History:
         sql = "SELECT task_id, map_index, status FROM liteflow_task_instances WHERE run_id=? AND told IS NULL"
         return self._rows(f"{sql} ORDER BY 1, 2", (run_id,), (_TEXT, _INT, _TEXT))
 
-    def counts(self, run_id: str) -> dict[str, int]:
-        """How many task instances are in each state."""
-        sql = "SELECT status, count(*) FROM liteflow_task_instances WHERE run_id=? AND told IS NULL GROUP BY 1"
-        return dict(self._rows(sql, (run_id,), (_TEXT, _INT)))
-
-    def attempts(self, run_id: str, task_id: str | None = None) -> list[AttemptRecord]:
-        """All attempts of a run, or of one of its tasks, oldest first."""
-        where, parameters = (
-            ("run_id=?", (run_id,)) if task_id is None else ("run_id=? AND task_id=?", (run_id, task_id))
+    def tally(self, run_id: str) -> tuple[dict[str, int], dict[str, int]]:
+        """How many tasks are in each state, and how many instances of mapped ones."""
+        sql = (
+            "SELECT map_index >= 0, status, count(*) FROM liteflow_task_instances WHERE run_id=? AND told IS NULL "
+            "GROUP BY 2, 1"
         )
+        rows = self._rows(sql, (run_id,), (_INT, _TEXT, _INT))
+        tasks = {status: count for of_mapped, status, count in rows if not of_mapped}
+        return tasks, {status: count for of_mapped, status, count in rows if of_mapped}
+
+    def counts(self, run_id: str) -> dict[str, int]:
+        """How many tasks are in each state; a mapped one counts once."""
+        return self.tally(run_id)[0]
+
+    def attempts(self, run_id: str, task_id: str | None = None, map_index: int | None = None) -> list[AttemptRecord]:
+        """All attempts of a run, of one of its tasks, or of an instance of that, oldest first."""
+        where, parameters = "run_id=?", list[object]([run_id])
+        if task_id is not None:
+            where, parameters = f"{where} AND task_id=?", [*parameters, task_id]
+        if map_index is not None:
+            where, parameters = f"{where} AND map_index=?", [*parameters, map_index]
         rows = self._rows(
             "SELECT task_id, map_index, attempt, status, started_at, ended_at, exit_code, error, log_path "
             f"FROM liteflow_attempts WHERE {where} UNION ALL "
@@ -340,14 +351,15 @@ class History:
         return [ValueRecord(*row) for row in rows]
 
     def value(self, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Payload | None:
-        """A stored value, still encoded."""
-        rows = self._rows(
-            "SELECT encoding, value, size, file, sha256 FROM liteflow_xcom "
-            "WHERE run_id=? AND task_id=? AND map_index=? AND key=?",
-            (run_id, task_id, map_index, key),
-            _PAYLOAD_KINDS,
-        )
-        return payload_from_row(self.path, rows[0]) if rows else None
+        """A stored value, still encoded. Without an index a mapped task's is the list of what its instances have."""
+        select = "SELECT encoding, value, size, file, sha256 FROM liteflow_xcom WHERE run_id=? AND task_id=? AND key=? "
+        asked = (run_id, task_id, key)
+        rows = self._rows(f"{select} AND map_index=?", (*asked, map_index), _PAYLOAD_KINDS)
+        if rows:
+            return payload_from_row(self.path, rows[0])
+        if map_index < 0:
+            rows = self._rows(f"{select} AND map_index>=0 ORDER BY map_index", asked, _PAYLOAD_KINDS)
+        return together([payload_from_row(self.path, row) for row in rows]) if rows else None
 
     def graph(self, digest: str) -> dict[str, Any]:
         """The snapshot of a definition: `{"tasks": [{"id", "kind", "depends_on", …}]}`."""

@@ -18,7 +18,14 @@ from liteflow.work import KEYWORDS, Item, Ref, Row, RunInfo, input_name
 #: More instances than this are taken for a mistake.
 MOST_INSTANCES: Final = 1_000_000
 _LABEL_CHARACTERS: Final = 80
-_KIND: Final = {dict: "a mapping", str: "text", int: "a number", float: "a number", bool: "a boolean"}
+_KIND: Final[Mapping[type, str]] = {
+    dict: "a mapping",
+    str: "text",
+    int: "a number",
+    float: "a number",
+    bool: "a boolean",
+    type(None): "nothing",
+}
 
 
 class MapRef(NamedTuple):
@@ -112,11 +119,18 @@ def items_in(payload: Payload | None, ref: Ref, what: str) -> Sequence[Payload]:
         value = decode(payload)
     except PayloadError as error:
         raise wrong(f"cannot be read: {error}") from None
-    if isinstance(value, dict):
-        value = list(value.items())
+    return [encode(item) for item in items_of_value(value, wrong)]
+
+
+def items_of_value(value: Any, wrong: Callable[[str], InputError], *, pairs: bool = True) -> Sequence[Any]:
+    """The items of a list; with `pairs` also those of a mapping: lists of a key and a value. What else it is, `wrong`
+    is told: it makes the error.
+    """
+    if pairs and isinstance(value, dict):
+        return [[key, one] for key, one in value.items()]
     if not isinstance(value, list | tuple):
         raise wrong(f"is {_KIND.get(type(value), type(value).__name__)} and no list")
-    return [encode(item) for item in value]
+    return value
 
 
 def label_of(row: Sequence[Payload]) -> str | None:

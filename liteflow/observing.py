@@ -48,6 +48,7 @@ class Change(NamedTuple):
     log_path: str | None = None
     outcome: Outcome | None = None
     hook: bool = False  # it is no task, but a hook (see `hooks`)
+    instances: tuple[int, int] | None = None  # of a mapped task that begins: how many, and how many have not ended
 
 
 class Observer:

@@ -12,6 +12,8 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from liteflow.states import TASK_ENDED
+
 _CONTROL: Final = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 
 
@@ -163,6 +165,15 @@ def duration_text(seconds: float | None) -> str:
     if whole < 86400:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"
+
+
+def tally_text(counts: Mapping[str, int]) -> str:
+    """How far the instances of a mapped task are: `23/10,000 done, 2 failed, 4 running`; then `10,000 instances`."""
+    total = sum(counts.values())
+    done = sum(number for status, number in counts.items() if status in TASK_ENDED)
+    head = f"{done:,}/{total:,} done" if done < total else f"{total:,} instance{'' if total == 1 else 's'}"
+    told = [status for status in LOOKS if counts.get(status) and status not in ("SUCCESS", "PENDING")]
+    return ", ".join([head, *(f"{counts[status]:,} {look_of(status).word}" for status in told)])
 
 
 def caption(node: Node) -> str:

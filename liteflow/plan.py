@@ -49,7 +49,7 @@ class Unfolded:
         self.first = first
         self.count = count
         self.unended = count
-        self.ended: set[TaskStatus] = set()  # the states in which instances have ended
+        self.ended: dict[TaskStatus, int] = {}  # in which states instances have ended, and how many in each
 
     @property
     def nodes(self) -> range:
@@ -62,6 +62,12 @@ class Unfolded:
             if status in self.ended:
                 return status
         return "SKIPPED"
+
+    @property
+    def reason(self) -> str | None:
+        """Why, where that is not plain."""
+        failed = self.ended.get("FAILED")
+        return f"{failed:,} of {self.count:,} instances failed" if failed else None
 
 
 class Plan:
@@ -342,14 +348,15 @@ class Plan:
         """An instance has ended; with the last one so has its task. Where told to, a failure ends the others."""
         owner = self._owners[node]
         unfolded = self.unfolded[owner]
-        unfolded.ended.add(self.status[node])
+        unfolded.ended[self.status[node]] = unfolded.ended.get(self.status[node], 0) + 1
         unfolded.unended -= 1
         if not unfolded.unended:
             failed = [one for one in unfolded.nodes if self.status[one] == "FAILED"] if self._forgiven else []
-            all_forgiven = bool(failed) and self._forgiven.issuperset(failed)
-            if all_forgiven:
+            reason = unfolded.reason
+            if failed and self._forgiven.issuperset(failed):
                 self._forgiven.add(owner)
-            self._change(owner, unfolded.status, moves, FORGIVEN if all_forgiven else None)
+                reason = f"{reason}; {FORGIVEN}" if reason else FORGIVEN
+            self._change(owner, unfolded.status, moves, reason)
             self._open -= 1
         elif self.status[node] == "FAILED" and self._mapped.get(owner) and node not in self._forgiven:
             self._mapped = {**self._mapped, owner: False}  # once

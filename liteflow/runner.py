@@ -353,6 +353,11 @@ class _Loop:
             if self._observers:
                 path = None if ended is None else ended.log_path
                 self._change(node, attempt, previous, status, reason, now, path, ended)
+                if status == "RUNNING":  # of a task: its instances run
+                    unfolded = self.plan.unfolded[node]
+                    self._observers.changes[-1] = self._observers.changes[-1]._replace(
+                        instances=(unfolded.count, unfolded.unended)
+                    )
         if self._program.hooks:
             self._hooks.follow(moves, now, outcome)
 

@@ -17,7 +17,8 @@ class XCom:
     def load(
         db_path: str, run_id: str, task_id: str, key: str = "return_value", *, map_index: int = -1, default: Any = None
     ) -> Any:
-        """A stored value, or `default` where there is none.
+        """A stored value, or `default` where there is none. Without an index, that of a mapped task is the list of its
+        instances' values, in the order of what it is mapped over; those that have none are left out.
 
         A value that is not made of plain data was pickled: loading it runs its code, so load only from
         state files that you trust.

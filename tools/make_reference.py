@@ -132,6 +132,17 @@ def workflow_page() -> str:
         + ", ".join(f"`{key}`" for key in HOOK)
         + ". A hook has the folder and the environment of its task. See [hooks](../howto/control-flow.md#hooks).",
         "",
+        "### Inside matrix",
+        "",
+        f"Beside the axes: {_named(COMMON['matrix'])}. How both are used is in "
+        "[run a task for each item](../howto/fan-out.md).",
+        "",
+        *_keys(COMMON["matrix"]["properties"], (), "matrix."),
+        "### Inside foreach",
+        "",
+        f"Where it is a mapping: {_named(COMMON['foreach'])}.",
+        "",
+        *_keys(COMMON["foreach"]["properties"], COMMON["foreach"]["required"], "foreach."),
     ]
     for info in Registry().known():
         own = info.schema or {}
@@ -146,6 +157,10 @@ def workflow_page() -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _named(schema: Mapping[str, Any]) -> str:
+    return ", ".join(f"`{name}`" for name in schema["properties"])
 
 
 def _keys(properties: Mapping[str, Any], required: Any, prefix: str = "") -> list[str]:

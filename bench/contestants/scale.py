@@ -44,13 +44,44 @@ def layered(dag: Dag, count: int) -> None:
         above = row
 
 
+def mapped(dag: Dag, count: int) -> None:
+    """A task that is mapped over a list which another one returns, and one that takes all the values."""
+    numbers = dag.task(_numbers, "numbers", count=count - 2)
+    values = dag.partial(_one, "one").expand(number=numbers)
+    dag.task(_last, "last", values=values)
+
+
+def flat(dag: Dag, count: int) -> None:
+    """As many tasks that have nothing to do with each other."""
+    for number in range(count):
+        dag.task(_one, f"t{number}", number=number)
+
+
+def _numbers(count: int) -> list[int]:
+    kit.nothing()
+    return list(range(count))
+
+
+def _one(number: int) -> int:
+    kit.nothing()
+    return number
+
+
+def _last(values: list[int]) -> int:
+    kit.nothing()
+    return sum(values)
+
+
+SHAPES = {"chain": chain, "fan": fan, "layered": layered, "mapped": mapped, "flat": flat}
+
+
 def grow(shape: str, count: int) -> None:
     """Time and memory for each task, of building the graph and running it."""
     before = kit.peak_kb()
     gc.collect()
     began = time.perf_counter()
     dag = Dag(shape, "lightflow.db")
-    {"chain": chain, "fan": fan, "layered": layered}[shape](dag, count)
+    SHAPES[shape](dag, count)
     dag.run(kit.SLOTS, "thread").raise_for_failure()
     seconds = time.perf_counter() - began
     kit.demand(len(kit.DONE) == count, f"{len(kit.DONE)} of {count}")
@@ -139,7 +170,7 @@ def gathered(count: int) -> None:
 
 if __name__ == "__main__":
     what, size = sys.argv[1], int(sys.argv[2])
-    if what in ("chain", "fan", "layered"):
+    if what in SHAPES:
         grow(what, size)
     else:
         {"resume": resume, "nearly": nearly, "waiting": waiting, "gathered": gathered}[what](size)

@@ -7,7 +7,8 @@ import os
 import re
 import sys
 import time
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 from lightflow.cli.border import complain
 from lightflow.cli.declare import Misuse, Whole, argument, command, option
@@ -16,6 +17,7 @@ from lightflow.cli.output import is_terminal, near_path, paint, say_json, tame
 from lightflow.cli.shapes import attempt_shape
 from liteflow.history import AttemptRecord
 from liteflow.picture import duration_text
+from liteflow.plan import instance_name
 from liteflow.processes.output import open_regular
 from liteflow.states import RUN_ENDED, TASK_ENDED
 
@@ -29,6 +31,7 @@ _UNFINISHED: Final = re.compile(r"\x1b(\[[0-9;:]*)?\Z")  # a control sequence of
 Examples:
   lightflow logs --task train_model
   lightflow logs --task train_model --follow
+  lightflow logs --task 'resize[3]'
   lightflow logs --task train_model --run 20260102T030405 --attempt 1 > train.log
 
 \b
@@ -47,7 +50,8 @@ def logs(
 ) -> None:
     """Show what a task printed.
 
-    All its attempts in the latest run that has the task, unless you say which.
+    All its attempts in the latest run that has the task, unless you say which. Of a task that is mapped over a list
+    those of the instances that failed, or else of all; one instance has its index in brackets.
     """
     from lightflow.service import inspecting
 
@@ -60,19 +64,31 @@ def logs(
     attempts = inspecting.attempts_of(db, wanted, run_id, attempt)
     record, one = inspecting.instance(db, run_id, wanted)
     if as_json:
-        shapes = [attempt_shape(each) for each in attempts]
+        shapes = [_shape(each) for each in attempts]
         say_json({"run_id": record.run_id, "task": wanted, "status": one.status, "attempts": shapes})
         return
     printer = Printer(headings=attempt is None and (follow or len(attempts) > 1))
     if follow:
         _follow(db, record.run_id, wanted, attempt, printer)
         return
-    for each in attempts:
+    for each in _worth_reading(attempts):
         printer.attempt(each)
     if not attempts:
         complain(f"task {wanted} of run {record.run_id} has not started: it is {one.status}")
     elif not printer.wrote:
         complain(f"task {wanted} of run {record.run_id} printed nothing: it is {one.status}")
+
+
+def _shape(one: AttemptRecord) -> dict[str, Any]:
+    """An attempt as JSON; of an instance with its index."""
+    return attempt_shape(one) if one.map_index < 0 else {"map_index": one.map_index, **attempt_shape(one)}
+
+
+def _worth_reading(attempts: Sequence[AttemptRecord]) -> Sequence[AttemptRecord]:
+    """Of several instances those whose last attempt has failed, if there are any."""
+    last = {one.map_index: one.status for one in attempts}
+    failed = {index for index, status in last.items() if status in ("FAILED", "TIMED_OUT")}
+    return [one for one in attempts if one.map_index in failed] if failed and len(last) > 1 else attempts
 
 
 def _follow(db: str, run_id: str, task: str, only: int | None, printer: Printer) -> None:
@@ -104,7 +120,7 @@ class Printer:
         self.wrote = False
         self._headings = headings
         self._terminal = is_terminal(sys.stdout)
-        self._read: dict[int, int] = {}  # attempt: bytes
+        self._read: dict[tuple[int, int], int] = {}  # instance and attempt: bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
 
@@ -112,20 +128,21 @@ class Printer:
         """Print what is new of an attempt."""
         if one.log_path is None:
             return
+        key = (one.map_index, one.attempt)
         try:
             with open_regular(one.log_path) as file:
-                if not os.fstat(file.fileno()).st_size and one.attempt not in self._read:
+                if not os.fstat(file.fileno()).st_size and key not in self._read:
                     return
-                if one.attempt not in self._read:
-                    self._read[one.attempt] = 0
+                if key not in self._read:
+                    self._read[key] = 0
                     self._heading(one)
-                file.seek(self._read[one.attempt])
+                file.seek(self._read[key])
                 while chunk := file.read(_CHUNK):
-                    self._read[one.attempt] += len(chunk)
+                    self._read[key] += len(chunk)
                     self._write(chunk)
         except FileNotFoundError:
-            if one.ended_at is not None and one.attempt not in self._read:
-                self._read[one.attempt] = 0
+            if one.ended_at is not None and key not in self._read:
+                self._read[key] = 0
                 self.wrote = True
                 complain(f"the log of attempt {one.attempt} is not there any more: {near_path(one.log_path)}")
         sys.stdout.flush()
@@ -134,7 +151,8 @@ class Printer:
         if not self._headings:
             return
         took = "" if one.ended_at is None else f" after {duration_text(one.ended_at - one.started_at)}"
-        text = f"==> attempt {one.attempt}: {one.status}{took}, {near_path(one.log_path or '')} <=="
+        which = "" if one.map_index < 0 else f"{instance_name(one.task_id, one.map_index)}, "
+        text = f"==> {which}attempt {one.attempt}: {one.status}{took}, {near_path(one.log_path or '')} <=="
         # Not into the pipe: there, the bytes are the task's alone.
         complain(paint(text, "dim", sys.stderr))
 

@@ -7,12 +7,12 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TextIO
 
 from lightflow.cli.border import mute, reader_is_gone
 from lightflow.errors import printable
-from liteflow.picture import look_of
+from liteflow.picture import look_of, tally_text
 
 _STYLES: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
 _STATE_STYLES: Final = {
@@ -82,9 +82,10 @@ def state(status: str, stream: TextIO | None = None) -> str:
     return paint(text, _STATE_STYLES.get(status, ""), stream)
 
 
-def counted(counts: dict[str, int]) -> str:
-    """`3 succeeded, 1 failed`: how many tasks are in each state."""
-    return ", ".join(f"{number:,} {_word(status)}" for status, number in counts.items() if number) or "no tasks"
+def counted(counts: Mapping[str, int], instances: Mapping[str, int] | None = None) -> str:
+    """`3 succeeded, 1 failed`: how many tasks are in each state; then the instances of mapped ones."""
+    words = ", ".join(f"{number:,} {_word(status)}" for status, number in counts.items() if number) or "no tasks"
+    return f"{words} ({tally_text(instances)})" if instances else words
 
 
 def _word(status: str) -> str:

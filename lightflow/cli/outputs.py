@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from lightflow.cli.border import complain
@@ -11,7 +13,9 @@ from lightflow.cli.declare import Misuse, argument, command, option
 from lightflow.cli.options import chosen_run, db_option, json_option, run_ids, task_ids
 from lightflow.cli.output import is_terminal, say, say_json, table, tame
 from lightflow.errors import printable
+from lightflow.service.instances import FEW
 from liteflow.errors import PayloadError, RunNotFound
+from liteflow.plan import instance_name
 
 _SHOWN: Final = 2000  # bytes of a value that stands in a table, and characters of it
 
@@ -30,7 +34,8 @@ Examples:
 
 \b
 --json prints {run_id, outputs}; outputs is a list of {task, map_index, key, encoding, size, value}; with
---key it prints that value alone. A pickled value is null: nothing is unpickled."""
+--key it prints that value alone, of a task that is mapped over a list the list of its instances' values. A
+pickled value is null: nothing is unpickled."""
 )
 @argument("names", metavar="[RUN] [TASK]", many=True, required=False, shell_complete=_either)
 @option("--key", metavar="NAME", help="Print this output alone: text as it is, anything else as JSON.")
@@ -57,8 +62,21 @@ def outputs(names: tuple[str, ...], key: str | None, db: str, as_json: bool) -> 
         whose = f"run {view.run_id}" if task is None else f"task {printable(task)} of run {view.run_id}"
         complain(f"{whose} has no outputs: it is {view.status}")
         return
-    rows = [(printable(one.record.task_id), printable(one.record.key), _in_a_line(one)) for one in view.found]
-    say(table(("TASK", "NAME", "VALUE"), rows))
+    say(table(("TASK", "NAME", "VALUE"), list(_rows(view.found))))
+
+
+def _rows(found: Sequence[Any]) -> Iterator[tuple[str, str, str]]:
+    """A row for each value; those of many instances of a mapped task are one."""
+    many = Counter((one.record.task_id, one.record.key) for one in found if one.record.map_index >= 0)
+    told = set()
+    for one in found:
+        key = (one.record.task_id, one.record.key)
+        if many[key] <= FEW:
+            name = instance_name(one.record.task_id, one.record.map_index)
+            yield printable(name), printable(one.record.key), _in_a_line(one)
+        elif key not in told:
+            told.add(key)
+            yield printable(key[0]), printable(key[1]), f"({many[key]:,} values; --key prints them)"
 
 
 def _run_and_task(db: str, names: tuple[str, ...]) -> tuple[str | None, str | None]:

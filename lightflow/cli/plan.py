@@ -6,6 +6,7 @@ from typing import Any
 
 from lightflow.cli.output import paint, say, table
 from lightflow.errors import printable
+from lightflow.service.instances import FEW
 from lightflow.service.parameters import shown
 from lightflow.service.workflows import Outline, OutlineTask
 from liteflow.limits import Concurrency
@@ -42,6 +43,8 @@ def shape(outline: Outline, kept: frozenset[str], at_once: int, mode: str) -> di
                     "done": task.id in kept,
                     "special": list(task.special),
                     "skipped": task.skipped or None,
+                    "mapped": task.mapped or None,
+                    "instances": _instances(outline, task),
                 }
                 for task in level
             ]
@@ -73,9 +76,15 @@ def show(outline: Outline, kept: frozenset[str], at_once: int, mode: str) -> Non
     rows = []
     for number, level in enumerate(levels, start=1):
         for place, task in enumerate(level):
-            rows.append(
-                (str(number) if not place else "", task.id, task.kind, _conditions(task, kept), printable(task.summary))
-            )
+            instances = outline.instances(task)
+            count = "" if instances is None else f"×{len(instances):,}"
+            special = ", ".join(part for part in (count, _conditions(task, kept)) if part)
+            rows.append((str(number) if not place else "", task.id, task.kind, special or "-", printable(task.summary)))
+            for index, one in enumerate((instances or ())[:FEW]):
+                label = "-" if one.label is None else printable(one.label)
+                rows.append(("", f"  {task.id}[{index}]", "", label, printable(one.summary)))
+            if instances is not None and len(instances) > FEW:
+                rows.append(("", f"  … and {len(instances) - FEW:,} more", "", "", ""))
     say(table(("STEP", "TASK", "TYPE", "SPECIAL", "RUNS"), rows, "STEP"))
     say()
     widest = max((len(level) for level in levels), default=0)
@@ -106,6 +115,7 @@ def _conditions(task: OutlineTask, kept: frozenset[str]) -> str:
     """What is not the default of a task, in few words."""
     parts = [
         "done" if task.id in kept else "",
+        printable(task.mapped),
         f"retries {task.retries}" if task.retries else "",
         f"timeout {duration_text(task.timeout_s)}" if task.timeout_s is not None else "",
         task.rule if task.rule != "all_success" else "",
@@ -116,7 +126,14 @@ def _conditions(task: OutlineTask, kept: frozenset[str]) -> str:
         *task.special,
         "SKIPPED: the condition is false" if task.skipped else "",
     ]
-    return ", ".join(part for part in parts if part) or "-"
+    return ", ".join(part for part in parts if part)
+
+
+def _instances(outline: Outline, task: OutlineTask) -> list[dict[str, Any]] | None:
+    found = outline.instances(task)
+    if found is None:
+        return None
+    return [{"map_index": index, "map_key": one.label, "summary": one.summary} for index, one in enumerate(found)]
 
 
 def _many(number: int, word: str) -> str:

@@ -150,7 +150,7 @@ def _dry_run(target: str, how: How, *, go_on: bool) -> int:
         if newest and newest[0].resumable:
             last = inspecting.status(how.db, newest[0].run_id)
     if last is not None:
-        kept = frozenset(one.task_id for one in last.instances if one.status in ("SUCCESS", "SKIPPED"))
+        kept = frozenset(one.task_id for one in last.tasks if one.status in ("SUCCESS", "SKIPPED"))
     run = last.run if last is not None else None
     if run is None:
         outline = outline.for_run(parameters.complete(outline.params, given, file))

@@ -4,10 +4,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightflow.cli.output import iso, rounded
 from liteflow.history import AttemptRecord, InstanceRecord, RunRecord
+
+Attempts = Mapping[tuple[str, int], Sequence[AttemptRecord]]
 
 
 def duration(started_at: float | None, ended_at: float | None) -> float | None:
@@ -15,8 +19,8 @@ def duration(started_at: float | None, ended_at: float | None) -> float | None:
     return None if started_at is None or ended_at is None else ended_at - started_at
 
 
-def run_shape(run: RunRecord, counts: dict[str, int]) -> dict[str, Any]:
-    """A run: `counts` says how many tasks are in each state."""
+def run_shape(run: RunRecord, counts: Mapping[str, int], instances: Mapping[str, int]) -> dict[str, Any]:
+    """A run: `counts` says how many tasks are in each state, `instances` how many instances of mapped ones."""
     return {
         "run_id": run.run_id,
         "workflow": run.dag_id,
@@ -26,23 +30,27 @@ def run_shape(run: RunRecord, counts: dict[str, int]) -> dict[str, Any]:
         "started_at": iso(run.started_at),
         "ended_at": iso(run.ended_at),
         "duration_s": rounded(duration(run.started_at, run.ended_at)),
-        "counts": counts,
+        "counts": dict(counts),
+        "instances": dict(instances),
         "source": run.source,
         "params": run.params,
     }
 
 
-def task_shape(one: InstanceRecord, attempts: list[AttemptRecord]) -> dict[str, Any]:
-    """A task of a run with its attempts."""
+def task_shape(one: InstanceRecord, attempts: Attempts, instances: Sequence[InstanceRecord] = ()) -> dict[str, Any]:
+    """A task of a run, or an instance of one, with its attempts. `instances` are those of a mapped task."""
     return {
         "task": one.task_id,
+        "map_index": None if one.map_index < 0 else one.map_index,
+        "map_key": one.map_key,
         "status": one.status,
         "reason": one.reason,
         "depends_on": one.dependencies,
         "started_at": iso(one.started_at),
         "ended_at": iso(one.ended_at),
         "duration_s": rounded(duration(one.started_at, one.ended_at)),
-        "attempts": [attempt_shape(attempt) for attempt in attempts],
+        "attempts": [attempt_shape(attempt) for attempt in attempts.get((one.task_id, one.map_index), ())],
+        "instances": [task_shape(each, attempts) for each in instances] if instances else None,
     }
 
 
@@ -67,13 +75,17 @@ def view_shape(
     hooks: list[InstanceRecord],
     standing: list[str],
 ) -> dict[str, Any]:
-    """A run with its tasks, and with the hooks that were triggered."""
-    grouped: dict[str, list[AttemptRecord]] = {}
+    """A run with its tasks, theirs with their instances, and with the hooks that were triggered."""
+    grouped: dict[tuple[str, int], list[AttemptRecord]] = {}
     for attempt in attempts:
-        grouped.setdefault(attempt.task_id, []).append(attempt)
-    counts: dict[str, int] = {}
+        grouped.setdefault((attempt.task_id, attempt.map_index), []).append(attempt)
+    of_task: dict[str, list[InstanceRecord]] = {}
     for one in instances:
-        counts[one.status] = counts.get(one.status, 0) + 1
-    tasks = [task_shape(one, grouped.get(one.task_id, [])) for one in instances]
-    done = [task_shape(one, grouped.get(one.task_id, [])) for one in hooks]
-    return {**run_shape(run, counts), "tasks": tasks, "hooks": done, "standing": standing}
+        if one.map_index >= 0:
+            of_task.setdefault(one.task_id, []).append(one)
+    tasks = [one for one in instances if one.map_index < 0]
+    counts = Counter(one.status for one in tasks)
+    inner = Counter(one.status for each in of_task.values() for one in each)
+    shapes = [task_shape(one, grouped, of_task.get(one.task_id, ())) for one in tasks]
+    done = [task_shape(one, grouped, ()) for one in hooks]
+    return {**run_shape(run, counts, inner), "tasks": shapes, "hooks": done, "standing": standing}

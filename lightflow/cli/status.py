@@ -5,8 +5,17 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from lightflow.cli.declare import argument, command
-from lightflow.cli.options import chosen_run, db_option, json_option, limit_option, run_ids, with_db, workflow_names
+from lightflow.cli.declare import argument, command, option
+from lightflow.cli.options import (
+    chosen_run,
+    db_option,
+    json_option,
+    limit_option,
+    run_ids,
+    task_ids,
+    with_db,
+    workflow_names,
+)
 from lightflow.cli.output import as_lines, counted, moment, near_path, paint, say, say_json, say_more, state, table
 from lightflow.cli.shapes import duration, run_shape, view_shape
 from lightflow.errors import printable
@@ -84,9 +93,9 @@ def runs(workflow: str | None, limit: int, db: str, as_json: bool) -> None:
             state(run.status),
             moment(run.created_at),
             _so_far(run),
-            counted(counts),
+            counted(counts, instances),
         )
-        for run, counts in found
+        for run, counts, instances in found
     ]
     heads = ("RUN", "WORKFLOW", "STATE", "BEGUN", "DURATION", "TASKS")
     nothing = f"no run of {printable(workflow)!r}" if workflow else "no run yet"
@@ -99,32 +108,33 @@ def runs(workflow: str | None, limit: int, db: str, as_json: bool) -> None:
 Examples:
   lightflow status
   lightflow status 20260102T030405 --json
+  lightflow status --task resize
 
 \b
 --json prints a run as in `runs --json`, with tasks: task, status, reason, depends_on, started_at,
-ended_at, duration_s, attempts (attempt, status, exit_code, error, started_at, ended_at, duration_s, log)."""
+ended_at, duration_s, attempts (attempt, status, exit_code, error, started_at, ended_at, duration_s, log), and
+instances: of a task that is mapped over a list, a list of the like with map_index and map_key."""
 )
 @argument("run", required=False, shell_complete=run_ids)
+@option("-t", "--task", help="Only this task, with each of its instances.", shell_complete=task_ids)
 @db_option
 @json_option
-def status(run: str | None, db: str, as_json: bool) -> None:
+def status(run: str | None, task: str | None, db: str, as_json: bool) -> None:
     """Show a run and its tasks.
 
-    RUN is an id, the beginning of one, or "latest", which is what is shown without it.
+    RUN is an id, the beginning of one, or "latest", which is what is shown without it. Of a task that is mapped over a
+    list with many items, the instances that failed or run are listed; --task lists all.
     """
     from lightflow.cli import summary
     from lightflow.service import inspecting
     from lightflow.service.parameters import shown
 
-    view = inspecting.status(db, chosen_run(run))
+    view = inspecting.status(db, chosen_run(run), task)
     if as_json:
         say_json(view_shape(*view))
         return
     record = view.run
-    counts: dict[str, int] = {}
-    for one in view.instances:
-        counts[one.status] = counts.get(one.status, 0) + 1
-    say(f"{paint(printable(record.dag_id), 'bold')}  {state(record.status)}  {counted(counts)}")
+    say(f"{paint(printable(record.dag_id), 'bold')}  {state(record.status)}  {counted(*view.tally())}")
     owned = record.status in ("RUNNING", "PENDING")
     owner = f"process {record.owner_pid} on {printable(str(record.owner_host))}" if owned else None
     again = record.status in RUN_ENDED and record.status != "SUCCESS" and record.resumable
@@ -143,7 +153,7 @@ def status(run: str | None, db: str, as_json: bool) -> None:
         )
     )
     say()
-    say(summary.tasks_table(view))
+    say(summary.tasks_table(view, every=task is not None))
 
 
 def _so_far(run: Any) -> str:

@@ -12,12 +12,14 @@ from lightflow.cli.output import cut as shortened
 from lightflow.errors import printable
 from lightflow.service import inspecting
 from lightflow.service.inspecting import RunView
+from lightflow.service.instances import FEW, name_of, tallies, told_of
 from liteflow.history import AttemptRecord, InstanceRecord
 from liteflow.picture import duration_text
 from liteflow.processes.output import open_regular
 
 MOST_ROWS: Final = 40  # of larger runs only what is worth a look is listed
 _SLOWEST: Final = 10
+_URGENT: Final = ("FAILED", "RUNNING", "UP_FOR_RETRY")
 _FAILURES: Final = 10
 _TAIL_LINES: Final = 10
 _TAIL_BYTES: Final = 16_384
@@ -50,12 +52,12 @@ def show(report: Report, stream: TextIO, *, table: bool, brief: bool) -> None:
     view = report.view
     if table:
         say(tasks_table(view, stream), stream)
-    failed = [one for one in view.instances if one.status == "FAILED"]
-    latest = {attempt.task_id: attempt for attempt in view.attempts}
+    failed = _failed(view)
+    latest = {(attempt.task_id, attempt.map_index): attempt for attempt in view.attempts}
     for one in failed[:_FAILURES]:
-        _show_failure(one, latest.get(one.task_id), stream)
+        _show_failure(one, latest.get((one.task_id, one.map_index)), stream)
     for one in [hook for hook in view.hooks if hook.status == "FAILED" and not _is_question(hook)][:_FAILURES]:
-        _show_failure(one, latest.get(one.task_id), stream, warning=True)
+        _show_failure(one, latest.get((one.task_id, one.map_index)), stream, warning=True)
     if len(failed) > _FAILURES:
         listing = with_db(f"lightflow status {view.run.run_id} --json", report.db)
         say(f"… and {len(failed) - _FAILURES} more failed tasks: {listing}", stream)
@@ -66,22 +68,40 @@ def show(report: Report, stream: TextIO, *, table: bool, brief: bool) -> None:
         say(_pointers(report, failed, stream), stream)
 
 
-def tasks_table(view: RunView, stream: TextIO | None = None) -> str:
-    """A row for each task; of a large run the failures, the running ones and the slowest, and how many there are."""
-    chosen, left_out = [*view.instances, *view.hooks], ""
-    if len(chosen) > MOST_ROWS:
-        chosen = [*_worth_a_look(view.instances), *(one for one in view.hooks if one.status == "FAILED")]
-        left_out = f"\n… {len(view.instances) - len(chosen)} more tasks are not listed ({counted(_counts(view))})"
-    tries: dict[str, int] = {}
+def _failed(view: RunView) -> list[InstanceRecord]:
+    """What failed: of mapped tasks the instances."""
+    failed = [one for one in view.instances if one.status == "FAILED"]
+    mapped = {one.task_id for one in failed if one.map_index >= 0}
+    return [one for one in failed if one.map_index >= 0 or one.task_id not in mapped]
+
+
+def tasks_table(view: RunView, stream: TextIO | None = None, *, every: bool = False) -> str:
+    """A row for each task and hook, and one for each instance of those that have few.
+
+    Of a large run or task there are the failures, the running ones and the slowest; with `every`, all.
+    """
+    told = tallies(view.instances)
+    chosen, hooks, left_out = view.instances, view.hooks, ""
+    if not every:
+        many = {task_id for task_id, tally in told.items() if tally.total() > FEW}
+        chosen = [one for one in chosen if one.map_index < 0 or one.task_id not in many or one.status in _URGENT]
+        if len(chosen) + len(hooks) > MOST_ROWS:
+            tasks = len(view.tasks)
+            chosen, hooks = _worth_a_look(chosen), [one for one in hooks if one.status == "FAILED"]
+            listed = sum(one.map_index < 0 for one in chosen)
+            left_out = f"\n… {tasks - listed:,} more tasks are not listed ({counted(*view.tally())})"
+    chosen = [*chosen, *hooks]
+    tries: dict[tuple[str, int], int] = {}
     for attempt in view.attempts:
-        tries[attempt.task_id] = tries.get(attempt.task_id, 0) + 1
+        key = (attempt.task_id, attempt.map_index)
+        tries[key] = tries.get(key, 0) + 1
     rows = [
         (
-            one.task_id if one.map_index < 0 else f"{one.task_id}[{one.map_index}]",
+            name_of(one),
             state(one.status, stream),
-            str(tries.get(one.task_id, 0)) if tries.get(one.task_id) else "-",
+            str(tries.get((one.task_id, one.map_index)) or "-"),
             duration_text(_took(one)) or "-",
-            printable(one.reason or ""),
+            printable(told_of(one, told.get(one.task_id) if one.map_index < 0 else None)),
         )
         for one in chosen
     ]
@@ -91,20 +111,13 @@ def tasks_table(view: RunView, stream: TextIO | None = None) -> str:
 
 
 def _worth_a_look(instances: list[InstanceRecord]) -> list[InstanceRecord]:
-    urgent = [one for one in instances if one.status in ("FAILED", "RUNNING", "UP_FOR_RETRY")][: MOST_ROWS - _SLOWEST]
+    urgent = [one for one in instances if one.status in _URGENT][: MOST_ROWS - _SLOWEST]
     slowest = sorted(instances, key=lambda one: _took(one) or 0.0, reverse=True)[:_SLOWEST]
     return urgent + [one for one in slowest if one not in urgent and one.started_at is not None]
 
 
 def _took(one: InstanceRecord) -> float | None:
     return None if one.started_at is None or one.ended_at is None else one.ended_at - one.started_at
-
-
-def _counts(view: RunView) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for one in view.instances:
-        found[one.status] = found.get(one.status, 0) + 1
-    return found
 
 
 def _is_question(hook: InstanceRecord) -> bool:
@@ -117,7 +130,7 @@ def _show_failure(one: InstanceRecord, last: AttemptRecord | None, stream: TextI
     reason = printable(one.reason or (last.status.lower() if last else "failed"))
     kind = "warning: the hook " if warning else ""
     more = ", which changes nothing for the run" if warning else ""
-    say(f"{sign('FAILED', stream)} {kind}{paint(one.task_id, 'bold', stream)} failed: {reason}{more}", stream)
+    say(f"{sign('FAILED', stream)} {kind}{paint(name_of(one), 'bold', stream)} failed: {reason}{more}", stream)
     lines, path = log_tail(last)
     bar = paint("│", "dim", stream)
     for line in lines:
@@ -146,7 +159,7 @@ def _verdict(report: Report, stream: TextIO) -> str:
     style = {"SUCCESS": "bold green", "FAILED": "bold red"}.get(run.status, "bold yellow")
     said = f"{sign(run.status, stream)} {paint(f'{run.dag_id} {run.status}', style, stream)}"
     why = f": {printable(run.reason)}" if run.reason and run.status not in ("SUCCESS", "FAILED") else ""
-    return f"{said} in {duration_text(report.until - report.since)} · {counted(_counts(report.view))}{why}"
+    return f"{said} in {duration_text(report.until - report.since)} · {counted(*report.view.tally())}{why}"
 
 
 def _standing(view: RunView) -> str | None:
@@ -166,7 +179,8 @@ def _pointers(report: Report, failed: list[InstanceRecord], stream: TextIO) -> s
         if attempt.started_at >= report.since
     )
     waiting = [one for one in report.view.instances if one.status == "UPSTREAM_FAILED"]
-    task = failed[0].task_id if failed else "TASK"
+    task = name_of(failed[0]) if failed else "TASK"
+    task = f"'{task}'" if "[" in task else task  # a shell might take it for a pattern
     return as_lines(
         [
             ("work", f"{duration_text(worked)} in tasks, {worked / wall:.1f} at once" if worked > wall else None),

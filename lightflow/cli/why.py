@@ -20,6 +20,7 @@ Examples:
   lightflow why train_model
   lightflow why 20260102T030405-1a2b3c4d train_model
   lightflow why latest train_model
+  lightflow why 'resize[3]'
 
 \b
 --json prints {run_id, task, status, because}; because is a list of sentences, the nearest cause first."""
@@ -30,16 +31,17 @@ Examples:
 def why(names: tuple[str, ...], db: str, as_json: bool) -> None:
     """Explain why a task is in its state.
 
-    Without RUN it is about the latest run that has the task.
+    Without RUN it is about the latest run that has the task. One instance of a task that is mapped over a list has its
+    index in brackets.
     """
-    from lightflow.service import inspecting
+    from lightflow.service import explaining, inspecting
 
     if len(names) > 2:
         raise Misuse("give a task, or a run and a task")
     run = names[0] if len(names) == 2 else None
     if run == "latest":
         run = inspecting.latest(db).run_id
-    found = inspecting.why(db, chosen_run(run), names[-1])
+    found = explaining.why(db, chosen_run(run), names[-1])
     if as_json:
         say_json(
             {"run_id": found.run_id, "task": found.task_id, "status": found.status, "because": list(found.because)}

@@ -10,11 +10,12 @@ import contextlib
 import datetime
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from liteflow.collector import collector_paused
 from liteflow.history import AttemptRecord, History
+from liteflow.plan import instance_name
 from liteflow.processes.output import open_regular
 
 SUFFIX: Final = ".lightflow-checkpoint.json"
@@ -44,7 +45,8 @@ class Checkpoint(NamedTuple):
     @property
     def succeeded(self) -> dict[str, float]:
         """Seconds each successful task took."""
-        return {name: float(one.get("duration", 0.0)) for name, one in self.completed.items() if one.get("success")}
+        tasks = {name: one for name, one in self.completed.items() if "[" not in name}  # and no instances of them
+        return {name: float(one.get("duration", 0.0)) for name, one in tasks.items() if one.get("success")}
 
 
 def write(folder: str, db_path: str, run_id: str, status: str | None = None) -> str:
@@ -53,10 +55,14 @@ def write(folder: str, db_path: str, run_id: str, status: str | None = None) -> 
         run = history.run(run_id)
         instances = history.statuses(run.run_id)
         last = {(one.task_id, one.map_index): one for one in history.attempts(run.run_id)}
+    mapped: dict[str, list[AttemptRecord]] = {}
+    for one in last.values():
+        if one.map_index >= 0:
+            mapped.setdefault(one.task_id, []).append(one)
     content = {
         "workflow_name": run.dag_id,
         "timestamp": datetime.datetime.now().isoformat(),
-        "total_tasks": len(instances),
+        "total_tasks": sum(map_index < 0 for _, map_index, _ in instances),
         "version": VERSION,
         "run_id": run.run_id,
         "status": status or run.status,
@@ -72,8 +78,12 @@ def write(folder: str, db_path: str, run_id: str, status: str | None = None) -> 
             comma = "\n"
             for task_id, map_index, state in instances:
                 attempt = last.get((task_id, map_index))
-                if attempt is not None and (entry := _entry(attempt, state)) is not None:
-                    file.write(f"{comma}    {json.dumps(task_id)}: {json.dumps(entry)}")
+                entry = None if attempt is None else _entry(attempt, state)
+                if map_index < 0 and task_id in mapped:
+                    entry = _whole(mapped[task_id], state)
+                if entry is not None:
+                    name = instance_name(task_id, map_index)
+                    file.write(f"{comma}    {json.dumps(name)}: {json.dumps(entry)}")
                     comma = ",\n"
             file.write("\n  }\n}\n")
         os.replace(temporary, path)
@@ -98,6 +108,16 @@ def _entry(attempt: AttemptRecord, status: str) -> dict[str, Any] | None:
         "duration": round(attempt.ended_at - attempt.started_at, 6),
         "exit_code": attempt.exit_code if attempt.exit_code is not None else int(status == "FAILED"),
     }
+
+
+def _whole(attempts: Sequence[AttemptRecord], status: str) -> dict[str, Any] | None:
+    """What a checkpoint says of a mapped task: its instances have entries of their own."""
+    if status not in ("SUCCESS", "FAILED", "SKIPPED"):
+        return None
+    ended = max(one.ended_at or one.started_at for one in attempts)
+    duration = round(ended - min(one.started_at for one in attempts), 6)
+    success = status == "SUCCESS"
+    return {"success": success, "output": "", "duration": duration, "exit_code": int(status == "FAILED")}
 
 
 def _output(attempt: AttemptRecord) -> str:

@@ -11,14 +11,14 @@ from lightflow.engine.flow_builder import around, flow_with_files, with_flow
 from lightflow.engine.outside import NOTHING, Outside
 from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.durations import PATTERN, seconds
-from lightflow.parser.spec import Expression, TaskSpec, Template, WorkflowSpec
+from lightflow.parser.spec import Expression, FanSpec, TaskSpec, Template, WorkflowSpec
 from lightflow.plugins.base import TaskType
 from lightflow.plugins.registry import Registry
 from liteflow import Dag, Task
 from liteflow.collector import collector_paused
 from liteflow.errors import InputError
 from liteflow.options import TaskOptions
-from liteflow.work import Body, Command
+from liteflow.work import Body, Command, Expansion
 
 
 def build_dag(
@@ -53,6 +53,10 @@ def build_dag(
         else:
             options = _known_options(task, options, params or {}, problems)
             body = _late_body(types[task.type], task, params or {}, problems)
+        expansion = None
+        if task.fan is not None:
+            options = _fan_options(task.fan, options)
+            expansion = _expansion(task, params or {}, problems)
         return Task(
             task.id,
             body=body,
@@ -60,6 +64,7 @@ def build_dag(
             options=shared.setdefault(options, options),
             meta={"kind": task.type, "digest": task.digest[:16]},
             around=around(task.flow, lambda hook: make(hook, task.id), params or {}, problems),
+            expansion=expansion,
         )
 
     with collector_paused():
@@ -96,6 +101,18 @@ def _late_body(kind: TaskType, task: TaskSpec, params: Mapping[str, Any], proble
         message = f'tasks of type "{task.type}" take no expressions in what becomes a command line'
         problems.append(Problem(task.file, task.line, 1, f"tasks.{task.id}", message))
     return body._replace(late=late)
+
+
+def _fan_options(fan: FanSpec, options: TaskOptions) -> TaskOptions:
+    """What `matrix` and `foreach` say of how their instances run."""
+    at_once = options.max_parallel if fan.max_parallel is None else fan.max_parallel
+    return options._replace(fail_fast=fan.fail_fast, max_parallel=at_once)
+
+
+def _expansion(task: TaskSpec, params: Mapping[str, Any], problems: list[Problem]) -> Expansion:
+    from lightflow.expressions.fan import expansion_of
+
+    return expansion_of(task, params, problems)
 
 
 def _known_options(

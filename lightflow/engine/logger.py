@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TextIO
 
 from lightflow.errors import printable
 from liteflow.observing import Change, Observer, Options
-from liteflow.picture import duration_text, look_of, shorten
+from liteflow.picture import duration_text, look_of, shorten, tally_text
+from liteflow.plan import instance_name
 from liteflow.program import Program
 from liteflow.states import TASK_ENDED, RunStatus, TaskStatus
 
 _PAINT_EVERY_S: Final = 0.1
 _NEWS: Final = 3  # the latest failures and retries stay in sight
 _CLOSING_S: Final = 5.0
+_MANY: Final = 100  # instances of a task: of more, those that succeed have no line each
 
 
 class View(Observer):
@@ -44,7 +47,10 @@ class Progress:
 
     def __init__(self) -> None:
         self.title, self.total, self.kept, self.workers = "", 0, 0, 1
-        self.counts: dict[str, int] = {}
+        self.counts: dict[str, int] = {}  # of tasks, and of the instances of those that are known to have some
+        self.tasks_ended = 0
+        self.mapped: set[str] = set()  # tasks that have instances
+        self.instances = self.instances_ended = 0
         self.running: dict[tuple[str, int], Running] = {}
         self.news: list[tuple[str, str, str]] = []  # state, task, reason
         self.began_at = time.time()
@@ -58,27 +64,50 @@ class Progress:
         self.counts = {"PENDING": self.total - len(kept)}
         for status in kept.values():
             self.counts[status] = self.counts.get(status, 0) + 1
+        self.tasks_ended = len(kept)
         self.began_at = time.time()
 
     def apply(self, changes: Sequence[Change]) -> None:
         with self.lock:
             self.waiting = None
             for change in changes:
+                if change.instances is not None:
+                    self._unfold(change.task_id, *change.instances)
+                    continue
                 if not change.hook:
+                    if change.map_index >= 0:
+                        self.instances_ended += change.status in TASK_ENDED
+                    else:
+                        self.tasks_ended += change.status in TASK_ENDED
+                        if change.task_id in self.mapped:
+                            continue  # its instances are counted and told of
                     self.counts[change.previous] = self.counts.get(change.previous, 0) - 1
                     self.counts[change.status] = self.counts.get(change.status, 0) + 1
-                key = (change.task_id, change.map_index)
+                key, name = (change.task_id, change.map_index), instance_name(change.task_id, change.map_index)
                 if change.status == "RUNNING":
-                    self.running[key] = Running(change.task_id, change.attempt, change.at)
+                    self.running[key] = Running(name, change.attempt, change.at)
                 elif change.previous == "RUNNING":
                     self.running.pop(key, None)
                 if change.status in ("FAILED", "UP_FOR_RETRY"):
-                    self.news.append((change.status, change.task_id, printable(change.reason or "")))
+                    self.news.append((change.status, name, printable(change.reason or "")))
                     del self.news[:-_NEWS]
+
+    def _unfold(self, task_id: str, instances: int, waiting: int) -> None:
+        """A mapped task has begun. After a resume some of its instances have ended before."""
+        self.mapped.add(task_id)
+        self.instances += instances
+        self.instances_ended += instances - waiting
+        self.counts["PENDING"] = self.counts.get("PENDING", 0) + waiting - 1
 
     @property
     def ended(self) -> int:
         return sum(number for status, number in self.counts.items() if status in TASK_ENDED)
+
+    @property
+    def words(self) -> str:
+        """How many tasks have ended, and how many instances of mapped ones."""
+        tasks = f"{self.tasks_ended}/{self.total} tasks"
+        return f"{tasks}, {self.instances_ended:,}/{self.instances:,} instances" if self.mapped else tasks
 
 
 class PlainView(View):
@@ -89,6 +118,7 @@ class PlainView(View):
     def __init__(self, stream: TextIO, *, quiet: bool = False, detail: bool = False) -> None:
         self._stream, self._quiet, self._detail = stream, quiet, detail
         self._deaf = False  # nobody reads any more; the run goes on
+        self._many: dict[str, Counter[str]] = {}  # tasks with many instances, and how many are in each state
 
     def run_began(self, program: Program, options: Options, kept: Mapping[int, TaskStatus]) -> None:
         self.began = True
@@ -105,7 +135,7 @@ class PlainView(View):
             self._write([f"         state in {options.db_path}", f"         logs in {options.log_dir}"])
 
     def changed(self, changes: Sequence[Change]) -> None:
-        self._write([self._line(change) for change in changes if self._matters(change)])
+        self._write([line for change in changes for line in self._lines(change)])
 
     def stopping(self, reason: str) -> None:
         self._write([f"{_clock(time.time())} stopping: {printable(reason)}; a second signal ends tasks at once"])
@@ -113,13 +143,32 @@ class PlainView(View):
     def waiting(self, reason: str) -> None:
         self._write([f"{_clock(time.time())} {printable(reason)}"])
 
-    def _matters(self, change: Change) -> bool:
+    def _lines(self, change: Change) -> Iterator[str]:
+        tally = self._many.get(change.task_id)
+        if change.instances is not None:
+            count, waiting = change.instances
+            if count > _MANY:
+                self._many[change.task_id] = Counter(PENDING=waiting, SUCCESS=count - waiting)
+            if not self._quiet:
+                yield f"{_clock(change.at)} {change.task_id} has {count:,} instance{'' if count == 1 else 's'}"
+            return
+        if self._matters(change, one_of_many=tally is not None and change.map_index >= 0):
+            yield self._line(change)
+        if tally is not None and change.map_index >= 0:
+            tally[change.previous] -= 1
+            tally[change.status] += 1
+            if change.status in TASK_ENDED and not self._quiet and _is_tenth(tally):
+                yield f"{_clock(change.at)} {change.task_id} {tally_text(tally)}"
+
+    def _matters(self, change: Change, *, one_of_many: bool = False) -> bool:
         if self._quiet:
             return change.status == "FAILED"
+        if one_of_many and change.status in ("SUCCESS", "SKIPPED", "CANCELLED"):
+            return self._detail
         return self._detail or change.status in TASK_ENDED or change.status == "UP_FOR_RETRY"
 
     def _line(self, change: Change) -> str:
-        parts = [_clock(change.at), change.task_id, change.status]
+        parts = [_clock(change.at), instance_name(change.task_id, change.map_index), change.status]
         if change.outcome is not None:
             parts.append(duration_text(change.outcome.ended_at - change.outcome.started_at))
         if change.attempt > 1 or change.status == "UP_FOR_RETRY" or (self._detail and change.attempt):
@@ -138,6 +187,13 @@ class PlainView(View):
             self._stream.flush()
         except (OSError, ValueError):
             self._deaf = True
+
+
+def _is_tenth(tally: Counter[str]) -> bool:
+    """Has just another tenth of the instances ended, and not the last?"""
+    total = tally.total()
+    ended = sum(tally[status] for status in TASK_ENDED)
+    return ended < total and ended * 10 // total > (ended - 1) * 10 // total
 
 
 class LiveView(View):
@@ -202,12 +258,12 @@ def render(progress: Progress, width: int, height: int, now: float | None = None
     now = time.time() if now is None else now
     with progress.lock:
         counts, running, news = dict(progress.counts), list(progress.running.values()), list(progress.news)
-        ended = progress.ended
+        ended, whole, words = progress.ended, sum(counts.values()), progress.words
     elapsed = _ticking(now - progress.began_at)
     head = Text(no_wrap=True, overflow="ellipsis")
-    head.append(progress.title, "bold").append(f"  {ended}/{progress.total} tasks  {elapsed}", "dim")
+    head.append(progress.title, "bold").append(f"  {words}  {elapsed}", "dim")
     length = max(10, min(width - 1, 60))
-    filled = length * ended // max(1, progress.total)
+    filled = length * ended // max(1, whole)
     bar = Text("━" * filled, "green").append("─" * (length - filled), "bright_black")
     rows: list[Any] = [head, bar, _counts(counts, len(running), Text)]
     if progress.stopping is not None:

@@ -14,13 +14,14 @@ from lightflow.parser.spec import Expression, Expressions, Template
 from liteflow.context import idempotency_key
 from liteflow.errors import InputError, LiteflowError
 from liteflow.payload import Payload, decode, is_pickled
-from liteflow.work import Call, Command, Ref, RunInfo, Work, input_name
+from liteflow.work import Call, Command, Item, Ref, RunInfo, Work, input_name
 
 _B = TypeVar("_B", Call, Command)
 Scopes = Mapping[str, Any]
 
 #: What the kernel takes for one variable, with its name and the NUL behind it.
 LARGEST: Final = 128 * 1024
+_ITEM: Final = input_name(Item("item"))
 _PASTED: Final = re.compile("\0([0-9]+)\0")
 
 
@@ -42,6 +43,8 @@ class TaskLate(NamedTuple):
         # Nothing in the orchestrator unpickles, and a command is started by the orchestrator.
         read = decode_plain if isinstance(body, Command) else decode
         scopes = scopes_of(found, info, work.task_id, work.map_index, work.attempt, stored, read)
+        if found.item:
+            scopes[found.item] = read(stored[_ITEM])
         env = environment(found, scopes)
         scopes["env"] = _Env(env)
         words = {name: for_process(one, scopes, name) for name, one in found.words.items()}
@@ -75,12 +78,35 @@ def scopes_of(
             "attempt": attempt,
             "idempotency_key": idempotency_key(info.run_id, task_id, map_index),
         },
-        "task": {"id": task_id, "attempt": attempt},
+        "task": {"id": task_id, "attempt": attempt, "index": map_index},
         "workflow": found.workflow,
         "tasks": tasks,
         "needs": tasks,
         "secrets": info.secrets or {},
     }
+
+
+def scopes_before(found: Expressions, info: RunInfo, task_id: str, stored: Mapping[str, Payload]) -> Scopes:
+    """What expressions can name before there is an attempt, or an instance, of the task."""
+    tasks = _Tasks(stored, decode_plain)
+    scopes: dict[str, Any] = {
+        "params": info.params,
+        "run": {"id": info.run_id, "logical_date": info.logical_date},
+        "task": {"id": task_id},
+        "workflow": found.workflow,
+        "tasks": tasks,
+        "needs": tasks,
+        "secrets": info.secrets or {},
+    }
+    parts = [part for one in found.fan.values() for part in one if isinstance(part, Expression)]
+    if any(map(names_environment, parts)):  # else a value in it that only an attempt has would be missed
+        scopes["env"] = _Env(environment(found._replace(own_env={}), scopes))
+    return scopes
+
+
+def names_environment(expression: Expression) -> bool:
+    """May it name a variable of the environment?"""
+    return "env" in expression.source
 
 
 class _Env(Scope):
@@ -182,8 +208,16 @@ def _pasted(template: Template, scopes: Scopes, info: RunInfo) -> str:
     return text
 
 
-def _error(at: Problem, message: str) -> InputError:
-    return InputError(str(at._replace(message=message)))
+class PlacedError(InputError):
+    """What is wrong with an expression, and where it stands."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
+def _error(at: Problem, message: str) -> PlacedError:
+    return PlacedError(at._replace(message=message))
 
 
 def variables(found: Expressions, scopes: Scopes) -> Scope:
@@ -235,7 +269,7 @@ def early_problems(found: Expressions, params: Scopes) -> Iterator[Problem]:
     """What is wrong with the expressions whose values are known before the run begins."""
     layers = found.layers
     templates = [one for layer in layers for one in layer.values() if not isinstance(one, str)]
-    templates += [*found.words.values(), *found.pasted, *found.config.values()]
+    templates += [*found.words.values(), *found.pasted, *found.config.values(), *found.fan.values()]
     literal = {name: one for layer in layers for name, one in layer.items() if isinstance(one, str)}
     late = {name for layer in layers for name, one in layer.items() if not isinstance(one, str)}
     scopes = {"params": params, "workflow": found.workflow, "env": _Env(literal)}
@@ -253,13 +287,16 @@ class _Hidden(Scope):
         return "***"
 
 
-def preview(text: str, params: Scopes, workflow: Scopes, hidden: Collection[str] = ()) -> str:
+def preview(
+    text: str, params: Scopes, workflow: Scopes, hidden: Collection[str] = (), more: Scopes | None = None
+) -> str:
     """A text with the values that are known before a run, for people; other expressions stay as they are written.
 
-    Secrets are shown as `***`, and so are the environment variables that are `hidden` because they hold one.
+    Secrets are shown as `***`, and so are the environment variables that are `hidden` because they hold one. `more` is
+    what else is known.
     """
     env = _Env(dict.fromkeys(hidden, "***"))
-    scopes = {"params": params, "workflow": workflow, "env": env, "secrets": _Hidden()}
+    scopes = {"params": params, "workflow": workflow, "env": env, "secrets": _Hidden(), **(more or {})}
     shown = []
     for part in split(text):
         if isinstance(part, str):

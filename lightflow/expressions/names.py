@@ -17,13 +17,14 @@ SCOPES: Final[Mapping[str, tuple[str, ...] | None]] = {
     "env": None,
     "run": ("id", "logical_date", "attempt", "idempotency_key"),
     "workflow": ("name", "dir", "file"),
-    "task": ("id", "attempt"),
+    "task": ("id", "attempt", "index"),
     "tasks": None,
     "secrets": None,
 }
 #: Known before a run begins.
 EARLY: Final = frozenset(["params", "env", "workflow"])
-LATER: Final = ("matrix", "item")
+#: What only instances of a mapped task have, by the key that makes them.
+_OF_INSTANCES: Final = {"matrix": "matrix", "item": "foreach"}
 _FUNCTIONS: Final = ("range",)
 #: Asked in conditions only: how the tasks above have ended.
 STATUS_FUNCTIONS: Final = ("success", "failure", "always", "cancelled")
@@ -40,6 +41,7 @@ class Uses(NamedTuple):
     quoted: bool
     states: tuple[str, ...] = ()  # the tasks whose state it asks for
     status: bool = False  # it calls a status function
+    of_instance: bool = False  # it names what is particular to an instance, and else only what is known before a run
 
 
 class Known(NamedTuple):
@@ -51,6 +53,8 @@ class Known(NamedTuple):
     task: str = ""  # the one that the place belongs to
     secrets: Collection[str] | None = None  # None: secrets cannot stand here
     condition: bool = False  # the place is an `if`
+    item: str = ""  # what is particular to an instance of it: `matrix`, `item`, or what it calls that
+    fields: Collection[str] | None = None  # what may be asked of that; None: anything
 
 
 def uses(source: str, known: Known) -> Uses:
@@ -94,7 +98,14 @@ def _uses(source: str, known: Known) -> Uses:
             reads[Ref(str(keys[0]), "return_value" if keys[1] == "result" else str(keys[2]))] = None
     if raw and "secrets" in names:
         raise Mistake("raw(…) would put the secret on a command line, where other users can read it")
-    return Uses(source, frozenset(names), frozenset(params), tuple(reads), raw, quoted, tuple(states), status)
+    own = _of_instance(names, known)
+    return Uses(source, frozenset(names), frozenset(params), tuple(reads), raw, quoted, tuple(states), status, own)
+
+
+def _of_instance(names: set[str], known: Known) -> bool:
+    """Is an expression with these names known before the run, but for what is particular to an instance?"""
+    own = {known.item, "task"} if known.item else set[str]()
+    return not own.isdisjoint(names) and names - own <= EARLY
 
 
 def _chains(tree: nodes.Node) -> Iterator[tuple[str, list[Any]]]:
@@ -132,14 +143,18 @@ def _chains(tree: nodes.Node) -> Iterator[tuple[str, list[Any]]]:
 
 
 def _check(name: str, keys: list[Any], known: Known) -> None:
-    if name in LATER:
-        raise Mistake(f"{name} is not available here")
+    if name == known.item:
+        _check_item(keys, known)
+        return
+    if name in _OF_INSTANCES and tuple(known.scopes) == tuple(SCOPES):
+        called = f"; here it is called {known.item}" if known.item else ""
+        raise Mistake(f"{name} is known inside a task with `{_OF_INSTANCES[name]}`{called}")
     if name == "needs":
         name = "tasks"
     if name in STATUS_FUNCTIONS and known.condition:
         raise Mistake(f"{name} is a function: write {name}()")
-    if name not in SCOPES:
-        hint = did_you_mean(name, SCOPES)
+    if name not in SCOPES and name not in _OF_INSTANCES:
+        hint = did_you_mean(name, [*SCOPES, known.item] if known.item else SCOPES)
         if not hint and (name in known.params or name in known.tasks):
             hint = f", did you mean {'params' if name in known.params else 'tasks'}.{name}?"
         raise Mistake(f"there is no name {name!r}{hint or '; there are ' + ', '.join(SCOPES)}")
@@ -158,6 +173,8 @@ def _check(name: str, keys: list[Any], known: Known) -> None:
             f"{name} has no {first!r}{did_you_mean(str(first), allowed)}" if keys else f"{name} is no value by itself"
         )
         raise Mistake(f"{shown}; there are {', '.join(f'{name}.{one}' for one in allowed)}")
+    if name == "task" and first == "index" and not known.item:
+        raise Mistake("task.index is known inside a task with `matrix` or `foreach`")
     if name == "env" and not keys:
         raise Mistake("env is no value by itself; name a variable: env.HOME")
     if name == "tasks":
@@ -173,6 +190,14 @@ def _check_secret(keys: list[Any], known: Known) -> None:
     if first not in known.secrets:
         hint = did_you_mean(first, known.secrets) or ("" if known.secrets else "; the workflow declares none")
         raise Mistake(f"there is no secret {first!r}{hint}")
+
+
+def _check_item(keys: list[Any], known: Known) -> None:
+    if known.fields is None or not keys or not isinstance(keys[0], str) or keys[0] in known.fields:
+        return
+    longer = next((one for one in known.fields if one.startswith(f"{keys[0]}-")), None)
+    hint = f"; write {known.item}['{longer}']" if longer else did_you_mean(keys[0], known.fields)
+    raise Mistake(f"{known.item} has no {keys[0]!r}{hint}; there are {', '.join(known.fields)}")
 
 
 def _check_task(keys: list[Any], known: Known) -> None:

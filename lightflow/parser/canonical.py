@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lightflow.errors import Problem, did_you_mean, quoted
+from lightflow.parser.fan_schema import FOREACH, MATRIX, STRATEGY
 from lightflow.parser.flow_schema import PRECONDITION
 from lightflow.parser.positions import START, Key, Mark, Source, problem_at
 from lightflow.parser.schema import COMMON, DEFAULT_TYPE, PARAM, RETRY, SETTINGS, aliases_of, canonical_schema
@@ -26,8 +27,8 @@ _BLOCKS = {"retry": aliases_of(RUN_RETRY["properties"]), "concurrency": aliases_
 _RETRY_ALIASES = aliases_of(RETRY["properties"])
 _SECRET_ALIASES = aliases_of(SECRET["properties"])
 _PRECONDITION_ALIASES = aliases_of(PRECONDITION["properties"])
-
-
+_FAN_ALIASES = {"matrix": aliases_of(MATRIX["properties"]), "foreach": aliases_of(FOREACH["properties"])}
+_STRATEGY_ALIASES = aliases_of(STRATEGY["properties"])
 _EVENTS = frozenset(EVENTS)
 _Rename = Callable[[dict[str, Any], tuple[str, ...]], dict[str, Any]]
 
@@ -139,6 +140,11 @@ def _tasks(tree: Tree, tasks: dict[str, Any], registry: Registry) -> None:
         _hooks(tree, task, ("tasks", task_id), renamed)
         if "preconditions" in task:
             task["preconditions"] = _preconditions(tree, task["preconditions"], ("tasks", task_id, "preconditions"))
+        for key, names in _FAN_ALIASES.items():
+            if isinstance(task.get(key), dict):
+                task[key] = _renamed(tree, task[key], names, ("tasks", task_id, key))
+        if isinstance(task.get("strategy"), dict):
+            _strategy(tree, task, ("tasks", task_id))
         tasks[task_id] = task
 
 
@@ -187,6 +193,23 @@ def _preconditions(tree: Tree, raw: Any, path: tuple[str, ...]) -> Any:
     if isinstance(raw, list):
         tree.written[id(result)] = raw
     return result
+
+
+def _strategy(tree: Tree, task: dict[str, Any], path: tuple[str, ...]) -> None:
+    """`strategy: {matrix: {…}}` is another spelling of `matrix`; where it has another shape, the schema says so."""
+    block = task["strategy"] = _renamed(tree, task["strategy"], _STRATEGY_ALIASES, (*path, "strategy"))
+    written = block.get("matrix")
+    if not isinstance(written, dict) or block.keys() - STRATEGY["properties"].keys():
+        return
+    if "matrix" in task:
+        message = '"strategy" and "matrix" mean the same; keep one of them'
+        tree.problems.append(tree.problem([*path, "strategy"], message, key=True))
+    else:
+        matrix = _renamed(tree, written, _FAN_ALIASES["matrix"], (*path, "strategy", "matrix"))
+        task["matrix"] = matrix
+        matrix |= {key: value for key, value in block.items() if key != "matrix"}
+        tree.renamed[id(task), "matrix"] = "strategy"
+    del task["strategy"]
 
 
 def _by_id(tree: Tree, raw: list[Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from lightflow.expressions.shell import SHELLS, SITE, Refused, Site, rewrite
 from lightflow.expressions.split import OPEN, NotClosed, Part, split
 from lightflow.parser.canonical import Tree
 from lightflow.parser.environment import secret_names
+from lightflow.parser.fan import fields_of, name_of
 from lightflow.parser.positions import Key, Lines
 from lightflow.parser.schema import COMMON
 from lightflow.parser.spec import Condition, Expression, Expressions, Found, Template
@@ -29,6 +30,7 @@ Path = list[Key]
 OPTIONS: Final = ("timeout", "retries", "retry_delay")
 #: Keys of a task that are no part of its own work.
 _APART: Final = ("if", "preconditions", *EVENTS)
+FANS: Final = ("matrix", "foreach")
 _VARIABLE: Final = "LIGHTFLOW_EXPR_"
 #: Text for people, in which nothing is evaluated.
 _PROSE: Final = ("description", "workflow_name", "params", "depends_on", "type", "trigger_rule", "mode", "plugins")
@@ -71,7 +73,8 @@ class _Reader:
 
     def _task(self, work: WorkIn) -> Expressions:
         task, base, task_id = work.keys, work.path, "" if work.hook else work.id
-        here = Known(self._params, self._tasks, task=task_id, secrets=self._secrets)
+        item = "" if work.hook else name_of(task)
+        here = Known(self._params, self._tasks, task=task_id, secrets=self._secrets, item=item, fields=fields_of(task))
         before = Known(self._params, self._tasks, ("params", "workflow", "env"), task_id)
         found: list[Template] = []
 
@@ -119,6 +122,8 @@ class _Reader:
             words=words,
             pasted=pasted,
             config=config,
+            item=item,
+            fan=self._fan(task_id, task, here) if item else {},
         )
 
     def _condition(self, task_id: str, path: Path, text: Any) -> Condition | None:
@@ -163,6 +168,25 @@ class _Reader:
         taken = tuple(dict.fromkeys(ref for part in parts for ref in part.reads))
         return Expressions(workflow=self._workflow, reads=taken, shared_env=self._shared, own_env=own)
 
+    def _fan(self, task_id: str, task: dict[str, Any], here: Known) -> dict[str, Template]:
+        """The templates in what a task is mapped over. They are evaluated before there is an instance; only the `key`
+        of a foreach is about one."""
+        known = Known(self._params, self._tasks, ("params", "env", "run", "workflow", "tasks"), task_id)
+        found: dict[str, Template] = {}
+        for name in ("matrix", "foreach"):
+            value = task.get(name)
+            parts: list[tuple[Path, Any]] = [(["tasks", task_id, name], value)]
+            if isinstance(value, dict):
+                parts = [(["tasks", task_id, name, key], one) for key, one in value.items()]
+            for path, part in parts:
+                is_key = name == "foreach" and path[-1] == "key"
+                read = self._texts(path, part, here if is_key else known)
+                found |= read
+                if isinstance(part, str) and not is_key and any(len(one) > 1 for one in read.values()):
+                    message = "must be an expression alone: with text around it, it gives text and no list"
+                    self._problem(path, part, part.index(OPEN), message)
+        return found
+
     def _texts(self, path: Path, value: Any, known: Known) -> dict[str, Template]:
         """The templates in a value, at any depth, by their text."""
         if isinstance(value, str):
@@ -203,7 +227,7 @@ class _Reader:
 
     def _expression(self, path: Path, text: str, part: Part, used: Uses) -> Expression:
         at = self._at(path, text, part.start)
-        return Expression(used.source, at, used.reads, used.names <= EARLY, used.raw, used.quoted)
+        return Expression(used.source, at, used.reads, used.names <= EARLY, used.raw, used.quoted, used.of_instance)
 
     def _script(
         self, path: Path, text: str, task: dict[str, Any], known: Known
@@ -267,7 +291,11 @@ class _Reader:
         places: list[tuple[Path, Any]] = [([key], root.get(key)) for key in ("settings", "dotenv", "secrets")]
         for task_id, task in self._tasks.items():
             if isinstance(task, dict):
-                keys = [key for key in task if key in COMMON and key not in (*_PROSE, *OPTIONS, *_APART, "env", "cwd")]
+                keys = [
+                    key
+                    for key in task
+                    if key in COMMON and key not in (*_PROSE, *OPTIONS, *FANS, *_APART, "env", "cwd")
+                ]
                 places += [(["tasks", task_id, key], task[key]) for key in keys]
         for path, value in places:
             for where, text in _leaves(path, value):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from lightflow.parser.fan_schema import FOREACH, MATRIX, STRATEGY
 from lightflow.parser.flow_schema import KEYS, OF_HOOKS, hooks
 from lightflow.parser.schema_env import SECRET, SECRETS, TASK_SECRETS, dotenv, env
 from lightflow.parser.schema_limits import CONCURRENCY, POOL, RUN_LIMITS, TASK_LIMITS
@@ -194,6 +195,9 @@ COMMON: Final[dict[str, Schema]] = {
     "mode": _MODE,
     **KEYS,
     **hooks(of_the_run=False),
+    "matrix": MATRIX,
+    "foreach": FOREACH,
+    "strategy": STRATEGY,
     **TASK_LIMITS,
 }
 

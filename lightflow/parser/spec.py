@@ -21,6 +21,7 @@ __all__ = [
     "Condition",
     "Expression",
     "Expressions",
+    "FanSpec",
     "Flow",
     "Limits",
     "Mode",
@@ -82,10 +83,27 @@ class Expression(NamedTuple):
     early: bool = False  # its value is known before a run begins
     raw: bool = False  # its value is pasted into a script
     quoted: bool = False  # its value is one word of shell text
+    of_instance: bool = False  # it would be known before a run, but for what is particular to an instance
 
 
 #: A text with expressions: literal text and expressions in turn. A lone expression keeps the type of its value.
 Template = tuple[str | Expression, ...]
+
+
+class FanSpec(NamedTuple):
+    """What a task is mapped over: the axes of a `matrix`, or the items of a `foreach`, as they are written.
+
+    Texts in it may be expressions; their templates are in `Expressions.fan`.
+    """
+
+    name: str  # of an instance's part in expressions: `matrix`, `item`, or what `as` says
+    items: Any = None  # of a foreach
+    axes: Mapping[str, Any] | None = None  # of a matrix
+    include: Any = ()
+    exclude: Any = ()
+    key: str | None = None  # what people can tell an instance by
+    max_parallel: int | None = None
+    fail_fast: bool = False
 
 
 class Expressions(NamedTuple):
@@ -93,7 +111,8 @@ class Expressions(NamedTuple):
 
     `shared_env` and `own_env` are all variables of the workflow and of the task, with or without expressions. `script`
     is a shell script with references to the variables `words` in place of expressions; where a value is `pasted`, its
-    number stands between two NUL characters. `config` has the texts in the keys of other types by what was written.
+    number stands between two NUL characters. `config` has the texts in the keys of other types by what was written, and
+    `fan` those in what the task is mapped over; `item` is what expressions call the part of an instance.
     """
 
     workflow: Mapping[str, str]
@@ -108,6 +127,8 @@ class Expressions(NamedTuple):
     words: Mapping[str, Template] = {}
     pasted: tuple[Template, ...] = ()
     config: Mapping[str, Template] = {}
+    item: str = ""
+    fan: Mapping[str, Template] = {}
 
     @property
     def layers(self) -> tuple[Mapping[str, str | Template], ...]:
@@ -117,7 +138,13 @@ class Expressions(NamedTuple):
     @property
     def upstreams(self) -> tuple[str, ...]:
         """The tasks whose values they take."""
-        return tuple(dict.fromkeys(ref.task_id for ref in self.reads))
+        return tuple(dict.fromkeys(ref.task_id for ref in (*self.reads, *self.fan_reads)))
+
+    @property
+    def fan_reads(self) -> tuple[Ref, ...]:
+        """The values that are taken once, to know the instances."""
+        parts = [part for one in self.fan.values() for part in one if isinstance(part, Expression)]
+        return tuple(dict.fromkeys(ref for part in parts for ref in part.reads))
 
 
 class Condition(NamedTuple):
@@ -209,6 +236,7 @@ class TaskSpec(NamedTuple):
     dotenv: tuple[EnvFile, ...] = ()
     secrets: tuple[str, ...] = ()  # those that are in its environment
     flow: Flow | None = None  # None: nothing but what it waits for
+    fan: FanSpec | None = None  # what it is mapped over
     order: Order = PLAIN
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from lightflow.errors import Problem, did_you_mean, quoted
 from lightflow.parser.accept import FEW_TASKS, accepts
 from lightflow.parser.canonical import Tree, canonical
+from lightflow.parser.fan import fan_problems
 from lightflow.parser.limits import check_limits, check_time
 from lightflow.parser.positions import Source
 from lightflow.parser.schema import COMMON, canonical_schema
@@ -84,6 +85,7 @@ def validate(source: Source, registry: Registry) -> Checked:
             _flow(tree, good),
             _times(tree, good),
             _task_secrets(tree, good),
+            fan_problems(tree, good),
             check_limits(tree, good),
             _own_checks(tree, registry),
         ):

@@ -38,7 +38,8 @@ def worded(error: Any, schema: Schema, tree: Tree, types: Mapping[str, TypeInfo]
         return
     if isinstance(kind, _KIND.PropertyNames):
         name = str(getattr(kind.error, "instance", ""))
-        rule = "a name of letters, digits and _" if path and path[-1] in ("env", "params", "secrets") else ID_WORDS
+        names = ("env", "params", "secrets", "matrix")
+        rule = "a name of letters, digits and _" if path and path[-1] in names else ID_WORDS
         yield tree.problem([*path, name], f"{quoted(name)} is not allowed as a name here: use {rule}", key=True)
         return
     if isinstance(kind, _KIND.Required):

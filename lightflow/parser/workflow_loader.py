@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from lightflow.errors import WorkflowError
 from lightflow.parser.canonical import Tree
 from lightflow.parser.durations import seconds
+from lightflow.parser.fan import fan_spec
 from lightflow.parser.flow_schema import KEYS
 from lightflow.parser.limits import limits_of, order_of
 from lightflow.parser.positions import Key, Source, Unreadable, problem_at
@@ -141,6 +142,9 @@ def _task(checked: Checked, work: WorkIn, shared: _Shared) -> TaskSpec:
         definition["dotenv"] = [one.written for one in (*shared.dotenv, *own_files)]
     if task.get("secrets"):
         definition["secrets"] = sorted(task["secrets"])
+    fan = None if work.hook else fan_spec(task)
+    if fan is not None:
+        definition["over"] = [fan.name, fan.items, fan.axes, fan.include, fan.exclude]
     flow = None if work.hook else _flow(checked, task_id, task, shared)
     if flow is not None and (flow.branch or flow.short_circuit):
         definition["decides"] = [flow.branch, flow.short_circuit, flow.direct]
@@ -169,6 +173,7 @@ def _task(checked: Checked, work: WorkIn, shared: _Shared) -> TaskSpec:
         dotenv=own_files,
         secrets=tuple(dict.fromkeys(task.get("secrets", ()))),
         flow=flow,
+        fan=fan,
         order=order_of(task) if _ORDERED & task.keys() else PLAIN,
     )
 

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, NamedTuple, TypeVar, cast
+from collections import Counter
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from lightflow.engine.checkpoint import Checkpoint, find
+from lightflow.service.instances import split_name, with_times
 from lightflow.service.pools import waits
 from liteflow import PayloadError, RunNotFound, Status
 from liteflow.collector import collector_paused
-from liteflow.control import effective
 from liteflow.history import AttemptRecord, DagRecord, History, InstanceRecord, RunRecord, ValueRecord
-from liteflow.payload import Payload, decode
+from liteflow.payload import Payload, decode, parts
 from liteflow.picture import Picture
-from liteflow.rules import TriggerRule
-from liteflow.states import RUN_ENDED, TASK_ENDED
-from liteflow.upstreams import explain
 
 _T = TypeVar("_T")
 
 
 class RunSummary(NamedTuple):
-    """A run and how many of its tasks are in each state."""
+    """A run, how many of its tasks are in each state, and how many instances of mapped ones."""
 
     run: RunRecord
     counts: dict[str, int]
+    instances: dict[str, int]
 
 
 class WorkflowSummary(NamedTuple):
@@ -41,8 +40,8 @@ class Page(NamedTuple, Generic[_T]):
 
 
 class RunView(NamedTuple):
-    """A run with its tasks in the order of its graph, their attempts, and the hooks that were triggered. `standing` are
-    the setups that have succeeded and were not taken down.
+    """A run with its tasks in the order of its graph, each mapped one followed by its instances, their attempts, and
+    the hooks that were triggered. `standing` are the setups that have succeeded and were not taken down.
     """
 
     run: RunRecord
@@ -50,6 +49,16 @@ class RunView(NamedTuple):
     attempts: list[AttemptRecord]
     hooks: list[InstanceRecord]
     standing: list[str]
+
+    @property
+    def tasks(self) -> list[InstanceRecord]:
+        """The tasks alone."""
+        return [one for one in self.instances if one.map_index < 0]
+
+    def tally(self) -> tuple[Counter[str], Counter[str]]:
+        """How many tasks are in each state, and how many instances of mapped ones."""
+        tasks = Counter(one.status for one in self.instances if one.map_index < 0)
+        return tasks, Counter(one.status for one in self.instances if one.map_index >= 0)
 
 
 class Output(NamedTuple):
@@ -67,15 +76,6 @@ class Outputs(NamedTuple):
     found: list[Output]
 
 
-class Explanation(NamedTuple):
-    """Why a task is in its state: one sentence each, the nearest cause first."""
-
-    run_id: str
-    task_id: str
-    status: str
-    because: list[str]
-
-
 def workflows(db: str, limit: int | None = None, *, counted: bool = False) -> Page[WorkflowSummary]:
     """The workflows that have run, by name: all, or those that were started last.
 
@@ -85,7 +85,8 @@ def workflows(db: str, limit: int | None = None, *, counted: bool = False) -> Pa
         found = []
         for dag in history.dags(limit):
             runs = history.runs(dag.dag_id, limit=1)
-            latest = RunSummary(runs[0], history.counts(runs[0].run_id) if counted else {}) if runs else None
+            tally = history.tally(runs[0].run_id) if runs and counted else ({}, {})
+            latest = RunSummary(runs[0], *tally) if runs else None
             found.append(WorkflowSummary(dag, latest))
         return Page(found, history.dag_count() - len(found) if len(found) == limit else 0)
 
@@ -93,7 +94,7 @@ def workflows(db: str, limit: int | None = None, *, counted: bool = False) -> Pa
 def runs(db: str, workflow: str | None = None, limit: int = 20) -> Page[RunSummary]:
     """The newest runs first."""
     with History(db) as history:
-        found = [RunSummary(run, history.counts(run.run_id)) for run in history.runs(workflow, limit=limit)]
+        found = [RunSummary(run, *history.tally(run.run_id)) for run in history.runs(workflow, limit=limit)]
         return Page(found, history.run_count(workflow) - len(found) if len(found) == limit else 0)
 
 
@@ -113,13 +114,21 @@ def latest(db: str) -> RunRecord:
         return history.latest()
 
 
-def status(db: str, run_id: str | None = None) -> RunView:
-    """A run, by default the latest one.
+def status(db: str, run_id: str | None = None, task_id: str | None = None) -> RunView:
+    """A run, by default the latest one, or the latest that has the task; with all its tasks, or that one.
 
     Raises:
         RunNotFound: there is none.
     """
     with collector_paused(), History(db) as history:
+        if task_id is not None:
+            run = latest_with(history, task_id) if run_id is None else history.run(run_id)
+            find_instance(history, run, task_id)
+            rows = history.graph_tasks(run.graph_digest)
+            own = [one for one in _in_order(history, run, rows) if one.task_id == task_id]
+            hooks = [one for one in history.hooks(run.run_id) if task_id in (one.task_id, *one.dependencies)]
+            attempts = [one for hook in hooks for one in history.attempts(run.run_id, hook.task_id, hook.map_index)]
+            return RunView(run, own, [*history.attempts(run.run_id, task_id), *attempts], hooks, [])
         run = history.latest() if run_id is None else history.run(run_id)
         hooks = sorted(history.hooks(run.run_id), key=lambda one: (not one.dependencies, one.updated_at))
         rows = history.graph_tasks(run.graph_digest)
@@ -133,7 +142,7 @@ def status(db: str, run_id: str | None = None) -> RunView:
 
 def _in_order(history: History, run: RunRecord, rows: list[dict[str, Any]]) -> list[InstanceRecord]:
     place = {row["id"]: number for number, row in enumerate(rows)}
-    instances = history.instances(run.run_id)
+    instances = with_times(history.instances(run.run_id))
     return sorted(instances, key=lambda one: (place.get(one.task_id, len(place)), one.task_id, one.map_index))
 
 
@@ -149,22 +158,21 @@ def _standing(rows: list[dict[str, Any]], instances: list[InstanceRecord]) -> li
     return [one for one in wanted if states.get(one) == Status.SUCCESS]
 
 
-def attempts_of(db: str, task_id: str, run_id: str | None = None, attempt: int | None = None) -> list[AttemptRecord]:
-    """A task's attempts, in the run given or in the latest run that has the task.
+def attempts_of(db: str, name: str, run_id: str | None = None, attempt: int | None = None) -> list[AttemptRecord]:
+    """The attempts of a task, with those of all its instances, or of one: in the run given or the latest that has it.
 
     Raises:
         RunNotFound: no such run, task or attempt.
     """
+    task_id, index = split_name(name)
     with History(db) as history:
-        run = history.run(run_id) if run_id is not None else _latest_with(history, task_id)
-        if history.instance(run.run_id, task_id) is None:
-            known = [one.task_id for one in history.instances(run.run_id)]
-            raise RunNotFound(f"run {run.run_id} has no task {task_id!r}{_near(task_id, known)}")
-        found = history.attempts(run.run_id, task_id)
+        run = history.run(run_id) if run_id is not None else latest_with(history, name)
+        find_instance(history, run, name)
+        found = history.attempts(run.run_id, task_id, index if index >= 0 else None)
     if attempt is not None:
         found = [one for one in found if one.attempt == attempt]
         if not found:
-            raise RunNotFound(f"task {task_id!r} has no attempt {attempt} in run {run.run_id}")
+            raise RunNotFound(f"task {name!r} has no attempt {attempt} in run {run.run_id}")
     return found
 
 
@@ -175,7 +183,7 @@ def run_of_task(db: str, task_id: str) -> str:
         RunNotFound: there is none.
     """
     with History(db) as history:
-        return _latest_with(history, task_id).run_id
+        return latest_with(history, task_id).run_id
 
 
 def checkpoints(folder: str, workflow: str | None = None, limit: int | None = None) -> Page[Checkpoint]:
@@ -183,16 +191,36 @@ def checkpoints(folder: str, workflow: str | None = None, limit: int | None = No
     return Page(*find(folder, workflow, limit))
 
 
-def _latest_with(history: History, task_id: str) -> RunRecord:
+def find_instance(history: History, run: RunRecord, name: str) -> InstanceRecord:
+    """A task, or an instance of it such as `fetch[3]`, of a run.
+
+    Raises:
+        RunNotFound: there is none.
+    """
+    task_id, index = split_name(name)
+    found = history.instance(run.run_id, task_id, index)
+    if found is not None:
+        return found
+    if index >= 0 and history.instance(run.run_id, task_id) is not None:
+        count = sum(task == task_id and one >= 0 for task, one, _ in history.statuses(run.run_id))
+        has = f"{count:,} instances: {task_id}[0] to {task_id}[{count - 1}]" if count else "no instances"
+        raise RunNotFound(f"run {run.run_id} has no {name!r}; the task has {has}")
+    known = [task for task, one, _ in history.statuses(run.run_id) if one < 0]
+    known += [hook.task_id for hook in history.hooks(run.run_id)]
+    raise RunNotFound(f"run {run.run_id} has no task {task_id!r}{_near(task_id, known)}")
+
+
+def latest_with(history: History, name: str) -> RunRecord:
     """The latest run that has this task: see `History.latest_with`.
 
     Raises:
         RunNotFound: there is none among them.
     """
+    task_id, _ = split_name(name)
     run = history.latest_with(task_id)
     if run is not None:
         return run
-    known = [one.task_id for run in history.runs(limit=3) for one in history.instances(run.run_id)]
+    known = [task for run in history.runs(limit=3) for task, _, _ in history.statuses(run.run_id)]
     older = "; an older run is asked by its id" if history.run_count() > 100 else ""
     raise RunNotFound(f"no run has a task {task_id!r}{_near(task_id, known) or older}")
 
@@ -204,108 +232,21 @@ def _near(word: str, known: list[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def instance(db: str, run_id: str, task_id: str) -> tuple[RunRecord, InstanceRecord]:
-    """A task of a run as it is now.
+def instance(db: str, run_id: str, name: str) -> tuple[RunRecord, InstanceRecord]:
+    """A task of a run, or an instance of one, as it is now.
 
     Raises:
         RunNotFound: there is none.
     """
     with History(db) as history:
         run = history.run(run_id)
-        found = history.instance(run.run_id, task_id)
-    if found is None:
-        raise RunNotFound(f"run {run.run_id} has no task {task_id!r}")
-    return run, found
+        return run, find_instance(history, run, name)
 
 
-def why(db: str, run_id: str | None, task_id: str) -> Explanation:
-    """Why a task is in the state it is in, told by the code that decides it, back to the first cause.
+def outputs(db: str, run_id: str | None, name: str | None, largest: int | None = None) -> Outputs:
+    """The values that the tasks of a run, one of them, or an instance of one have stored.
 
-    Raises:
-        RunNotFound: there is no such run or task.
-    """
-    with History(db) as history:
-        run = _latest_with(history, task_id) if run_id is None else history.run(run_id)
-        rows = {row["id"]: row for row in history.graph_tasks(run.graph_digest)}
-        instances = {one.task_id: one for one in (*history.hooks(run.run_id), *history.instances(run.run_id))}
-        if task_id not in instances:
-            raise RunNotFound(f"run {run.run_id} has no task {task_id!r}{_near(task_id, list(instances))}")
-        because: list[str] = []
-        seen: set[str] = set()
-        following: str | None = task_id
-        while following is not None and following not in seen:
-            seen.add(following)
-            one = instances[following]
-            because.append(f"{following} is {one.status}: {_reason(history, run, one, rows, instances)}")
-            if following not in rows and one.dependencies:
-                because.append(f"it is a hook of {one.dependencies[0]}, and changes nothing for it")
-                break
-            following = next((name for name in one.dependencies if _is_cause(one, instances.get(name))), None)
-    if run.status != Status.SUCCESS and run.reason:
-        because.append(f"the run is {run.status}: {run.reason}")
-    return Explanation(run.run_id, task_id, instances[task_id].status, because)
-
-
-def _is_cause(one: InstanceRecord, above: InstanceRecord | None) -> bool:
-    """Did the state of `above` put `one` where it is?"""
-    if above is None or one.try_number:
-        return False
-    if one.status == Status.UPSTREAM_FAILED:
-        return above.status in (Status.FAILED, Status.UPSTREAM_FAILED, Status.CANCELLED)
-    if one.status == Status.SKIPPED:
-        return above.status == Status.SKIPPED
-    return one.status == Status.PENDING and above.status not in TASK_ENDED
-
-
-def _reason(
-    history: History,
-    run: RunRecord,
-    one: InstanceRecord,
-    rows: dict[str, dict[str, object]],
-    instances: dict[str, InstanceRecord],
-) -> str:
-    rule = cast(TriggerRule, rows.get(one.task_id, {}).get("rule", "all_success"))
-    above = [instances[name] for name in one.dependencies if name in instances]
-    upstream = {each.task_id: effective(each.status, each.reason) for each in above}
-    attempts = history.attempts(run.run_id, one.task_id)
-    last = attempts[-1] if attempts else None
-    match one.status:
-        case Status.PENDING if run.status in RUN_ENDED:
-            return "the run stopped before it could start"
-        case Status.PENDING if run.status == Status.PENDING:
-            return "the run has not begun"
-        case Status.PENDING | Status.UP_FOR_RETRY if wait := waits(history, run.run_id).get(_key(one)):
-            return wait
-        case Status.PENDING:
-            decided = explain(rule, upstream)
-            return f"{decided}; all slots are in use" if decided.startswith("may run") else decided
-        case Status.RUNNING if last is not None:
-            lost = ", or was when its owner died" if run.status == Status.INTERRUPTED else ""
-            return f"attempt {last.attempt} is running{lost}; it {explain(rule, upstream)}"
-        case Status.SUCCESS:
-            if last is None or last.ended_at is None:
-                return one.reason or "it succeeded"
-            took = f"attempt {last.attempt} succeeded in {last.ended_at - last.started_at:.2f} s"
-            return f"{took} ({one.reason})" if one.reason else took
-        case Status.SKIPPED if one.try_number:
-            return f"it skipped itself: {one.reason}" if one.reason else "it skipped itself"
-        case Status.SKIPPED | Status.UPSTREAM_FAILED if one.reason:
-            return one.reason
-        case Status.FAILED if last is not None:
-            log = f"; its output is in {last.log_path}" if last.log_path else ""
-            return f"attempt {last.attempt}, its last, ended as {last.status}: {one.reason or 'no reason given'}{log}"
-        case Status.SKIPPED | Status.UPSTREAM_FAILED:
-            return explain(rule, upstream)
-        case _:
-            return one.reason or "no reason is known"
-
-
-def _key(one: InstanceRecord) -> tuple[str, int]:
-    return one.task_id, one.map_index
-
-
-def outputs(db: str, run_id: str | None, task_id: str | None, largest: int | None = None) -> Outputs:
-    """The values that a run's tasks have stored; those of more than `largest` bytes are not read.
+    Those of more than `largest` bytes are not read.
 
     Without a run it is the latest that has the task, or the latest of all.
 
@@ -316,36 +257,36 @@ def outputs(db: str, run_id: str | None, task_id: str | None, largest: int | Non
         if run_id is not None:
             run = history.run(run_id)
         else:
-            run = history.latest() if task_id is None else _latest_with(history, task_id)
-        status = run.status
-        if task_id is not None:
-            one = history.instance(run.run_id, task_id)
-            if one is None:
-                known = [one.task_id for one in history.instances(run.run_id)]
-                raise RunNotFound(f"run {run.run_id} has no task {task_id!r}{_near(task_id, known)}")
-            status = one.status
+            run = history.latest() if name is None else latest_with(history, name)
+        status = run.status if name is None else find_instance(history, run, name).status
+        task_id, index = (None, -1) if name is None else split_name(name)
         found = []
         for record in history.values(run.run_id, task_id):
+            if index not in (-1, record.map_index):
+                continue
             small = largest is None or record.size <= largest
             where = (record.task_id, record.key, record.map_index)
             found.append(Output(record, history.value(run.run_id, *where) if small else None))
     return Outputs(run.run_id, status, found)
 
 
-def output(db: str, run_id: str | None, task_id: str, key: str) -> object:
-    """One value: text, or what JSON can say. Nothing is unpickled; a `tagged` value is its JSON.
+def output(db: str, run_id: str | None, name: str, key: str) -> object:
+    """One value: text, or what JSON can say; of a mapped task the list of its instances' values.
+
+    Nothing is unpickled; a `tagged` value is its JSON.
 
     Raises:
         RunNotFound: there is no such run, task or value.
         PayloadError: it was pickled, or cannot be read.
     """
-    view = outputs(db, run_id, task_id, largest=0)
-    names = [one.record.key for one in view.found if one.record.map_index < 0]
+    view = outputs(db, run_id, name, largest=0)
+    names = list(dict.fromkeys(one.record.key for one in view.found))
     if key not in names:
         there = f"; it has {', '.join(names[:20])}" if names else f"; it is {view.status}"
-        raise RunNotFound(f"task {task_id!r} of run {view.run_id} has no output {key!r}{there}")
+        raise RunNotFound(f"task {name!r} of run {view.run_id} has no output {key!r}{there}")
+    task_id, index = split_name(name)
     with History(db) as history:
-        payload = history.value(view.run_id, task_id, key)
+        payload = history.value(view.run_id, task_id, key, index)
     assert payload is not None
     return readable(payload)
 
@@ -356,6 +297,8 @@ def readable(payload: Payload) -> object:
     Raises:
         PayloadError: it was pickled, or cannot be read.
     """
+    if payload.encoding == "list":
+        return [readable(one) for one in parts(payload)]
     if payload.encoding not in ("json", "tagged"):
         raise PayloadError(
             "the value is not JSON: only a program that trusts the state file can read it, with XCom.load"

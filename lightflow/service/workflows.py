@@ -9,13 +9,14 @@ from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.schema import workflow_schema
-from lightflow.parser.spec import Condition, Flow, Limits, Settings, TaskSpec
+from lightflow.parser.spec import Condition, FanSpec, Flow, Limits, Settings, TaskSpec
 from lightflow.parser.workflow_loader import load_workflow
 from lightflow.service.scripts import is_script, script_errors
 from liteflow.errors import InputError
 from liteflow.graph import Graph
 from liteflow.limits import Concurrency, Pool
 from liteflow.params import Param
+from liteflow.payload import decode
 from liteflow.picture import Edge, Node, Picture
 from liteflow.ready import PLAIN, Order
 from liteflow.retry import RetryPolicy
@@ -41,6 +42,15 @@ class OutlineTask(NamedTuple):
     condition: Condition | None = None  # its `if`
     skipped: str = ""  # why it will be skipped, where that is known before a run
     order: Order = PLAIN
+    mapped: str = ""  # what it is mapped over, in words
+    spec: TaskSpec | None = None  # of a mapped task of a file
+
+
+class OutlineInstance(NamedTuple):
+    """An instance of a mapped task that is known before the run."""
+
+    label: str | None
+    summary: str
 
 
 class Outline(NamedTuple):
@@ -60,17 +70,46 @@ class Outline(NamedTuple):
     limits: Limits = Limits()
 
     def for_run(self, values: Mapping[str, Any]) -> Outline:
-        """The workflow as far as it is known before a run with these parameters."""
+        """The workflow as far as it is known before a run with these parameters.
+
+        Raises:
+            WorkflowError: a task cannot be mapped over what it is to be.
+        """
+        problems: list[Problem] = []
+        for task in self.tasks:
+            if task.spec is not None:
+                from lightflow.expressions.fan import expansion_of
+
+                expansion_of(task.spec, values, problems)
+        if problems:
+            raise WorkflowError(problems)
         tasks = [task._replace(summary=self._preview(task, values)) if task.template else task for task in self.tasks]
         tasks = [_judged(task, values) if task.condition is not None else task for task in tasks]
         return self._replace(values=values, tasks=tuple(tasks))
 
-    def _preview(self, task: OutlineTask, values: Mapping[str, Any]) -> str:
+    def _preview(self, task: OutlineTask, values: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> str:
         from lightflow.expressions.late import preview
 
         path = os.path.abspath(self.path)
         workflow = {"name": self.name, "dir": os.path.dirname(path), "file": path}
-        return _first_line(preview(task.template, values, workflow, self.hidden))
+        return _first_line(preview(task.template, values, workflow, self.hidden, more))
+
+    def instances(self, task: OutlineTask) -> list[OutlineInstance] | None:
+        """The instances of a mapped task; None where they are only known when it may start, or it is not mapped."""
+        if task.spec is None or task.spec.fan is None:
+            return None
+        from lightflow.expressions.fan import ITEM, Listed, expansion_of
+
+        values = self.values or {name: one.default for name, one in (self.params or {}).items() if not one.required}
+        expansion = expansion_of(task.spec, values, [])
+        if not isinstance(expansion, Listed):
+            return None
+        found = []
+        for index, row in enumerate(expansion.listed):
+            more = {task.spec.fan.name: decode(row.items[ITEM]), "task": {"id": task.id, "index": index}}
+            summary = self._preview(task, values, more) if task.template else task.summary
+            found.append(OutlineInstance(row.label, summary))
+        return found
 
     def levels(self) -> list[list[OutlineTask]]:
         """What may run side by side, in order."""
@@ -100,6 +139,8 @@ def outline(path: str, dag: str | None = None) -> Outline:
             _special(task.flow),
             task.flow.condition if task.flow is not None else None,
             order=task.order,
+            mapped="" if task.fan is None else _over(task.fan),
+            spec=None if task.fan is None else task,
         )
         for task in spec.tasks.values()
     )
@@ -158,6 +199,7 @@ def _outline_of(path: str, found: dict[str, Any]) -> Outline:
             order=Order(
                 row.get("priority", 0), row.get("max_parallel"), tuple(sorted(row.get("resources", {}).items()))
             ),
+            mapped="each item" if row.get("mapped") else "",
         )
         for row in found["tasks"]
     )
@@ -213,6 +255,13 @@ def _special(flow: Flow | None) -> tuple[str, ...]:
     return tuple(one for one in found if one)
 
 
+def _over(fan: FanSpec) -> str:
+    """What a task is mapped over, in words."""
+    if fan.axes is not None:
+        return f"each {' × '.join(fan.axes) or 'of include'}"
+    return f"each of {fan.items}" if isinstance(fan.items, str) else f"each of {len(fan.items):,}"
+
+
 def _text(task: TaskSpec) -> str:
     return str(task.config.get("run") or task.config.get("call") or task.description)
 
@@ -233,7 +282,7 @@ def picture(workflow: Outline) -> Picture:
     nodes = tuple(
         Node(
             task.id,
-            task.id,
+            _label(workflow, task),
             ", ".join([task.kind, *(one for one in task.special if one in drawn), *(["if"] if task.condition else [])]),
         )
         for task in workflow.tasks
@@ -243,6 +292,14 @@ def picture(workflow: Outline) -> Picture:
     more = f" and {len(implied) - 3} more" if len(implied) > 3 else ""
     facts = ((FROM_EXPRESSIONS, ", ".join(implied[:3]) + more),) if implied else ()
     return Picture(workflow.name, nodes, edges, workflow.description or None, facts=facts)
+
+
+def _label(workflow: Outline, task: OutlineTask) -> str:
+    """What a box is called: of a mapped task with the number of its instances, as far as that is known."""
+    if not task.mapped:
+        return task.id
+    instances = workflow.instances(task)
+    return f"{task.id} ×{'n' if instances is None else f'{len(instances):,}'}"
 
 
 TEMPLATE: Final = """\

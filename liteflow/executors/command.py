@@ -34,6 +34,8 @@ def task_environment(info: RunInfo, work: Work) -> dict[str, str]:
         "LIGHTFLOW_IDEMPOTENCY_KEY": idempotency_key(info.run_id, work.task_id, work.map_index),
     }
     told.update(work.told)
+    if work.map_index >= 0:
+        told["LIGHTFLOW_MAP_INDEX"] = str(work.map_index)
     path = output_path(info, work)
     if path is not None:
         told["LIGHTFLOW_OUTPUT"] = told["GITHUB_OUTPUT"] = path

@@ -19,7 +19,7 @@ import liteflow.store
 from lightflow.cli.main import main
 from lightflow.engine import checkpoint
 from lightflow.engine.checkpoint import Checkpoint
-from lightflow.service import inspecting, running
+from lightflow.service import explaining, inspecting, running
 from liteflow import Dag, RunNotFound, init_schema
 from liteflow.history import History
 from liteflow.locks import LockFile
@@ -140,8 +140,8 @@ LOOKS: dict[str, Callable[[str], object]] = {
     "the newest": lambda db: inspecting.newest(db, "often", 5),
     "list": lambda db: inspecting.workflows(db),
     "list of some": lambda db: inspecting.workflows(db, 3, counted=True),
-    "why": lambda db: inspecting.why(db, RUN, "t05"),
-    "why in the latest": lambda db: inspecting.why(db, None, "t05"),
+    "why": lambda db: explaining.why(db, RUN, "t05"),
+    "why in the latest": lambda db: explaining.why(db, None, "t05"),
     "a task there is none of": missing,
     "logs": lambda db: inspecting.attempts_of(db, "t05", inspecting.run_of_task(db, "t05")),
     "picture": lambda db: inspecting.picture(db),

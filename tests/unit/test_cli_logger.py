@@ -53,6 +53,58 @@ def test_a_frame_tells_how_far_the_run_is() -> None:
     ]
 
 
+def unfolded(name: str, count: int, waiting: int) -> Change:
+    return Change(name, -1, 0, "PENDING", "RUNNING", None, 100.0, instances=(count, waiting))
+
+
+def of_instance(change: Change, index: int) -> Change:
+    return change._replace(map_index=index)
+
+
+def test_a_frame_counts_instances_and_their_task_once() -> None:
+    progress = Progress()
+    begin(progress.begin)
+    progress.began_at = 100.0
+    # Ten of the fifty ended before the run was resumed.
+    progress.apply([started("t0"), ended("t0"), unfolded("t1", 50, 40)])
+    progress.apply([of_instance(started("t1"), index) for index in (10, 11, 12)])
+    progress.apply([of_instance(ended("t1"), 10), of_instance(ended("t1", "FAILED", "no"), 11)])
+    assert frame(progress, 80, 20) == [
+        "flow  1/3 tasks, 12/50 instances  10.0 s",
+        "━" * (60 * 3 // 42) + "─" * (60 - 60 * 3 // 42),
+        "✓ 2 done  ✗ 1 failed  ▶ 1 running  ○ 38 waiting  ",
+        "▶ t1[12]  10.0 s",
+        "✗ t1[11] failed  no",
+    ]
+    progress.apply([of_instance(started("t1"), index) for index in range(13, 50)])
+    progress.apply([of_instance(ended("t1"), index) for index in range(12, 50)])
+    progress.apply([Change("t1", -1, 0, "RUNNING", "FAILED", "1 of 50 instances failed", 110.0)])
+    assert progress.words == "2/3 tasks, 50/50 instances"
+    assert progress.ended == sum(progress.counts.values()) - 1
+    assert [name for _, name, _ in progress.news] == ["t1[11]"]
+
+
+def test_of_many_instances_only_what_went_wrong_has_a_line() -> None:
+    stream = io.StringIO()
+    view = PlainView(stream)
+    view.changed([unfolded("t1", 1000, 950)])
+    for index in range(50, 1000):
+        wrong = index in (70, 500)
+        view.changed([of_instance(started("t1"), index)])
+        view.changed([of_instance(ended("t1", "FAILED" if wrong else "SUCCESS", "no" if wrong else None), index)])
+    view.changed([Change("t1", -1, 0, "RUNNING", "FAILED", "2 of 1,000 instances failed", 110.0)])
+    lines = [line.partition(" ")[2] for line in stream.getvalue().splitlines()]
+    assert lines == [
+        "t1 has 1,000 instances",
+        "t1[70] FAILED 3.20 s - no",
+        *(f"t1 {tenth}00/1,000 done, 1 failed" for tenth in range(1, 5)),
+        "t1 500/1,000 done, 1 failed",
+        "t1[500] FAILED 3.20 s - no",
+        *(f"t1 {tenth}00/1,000 done, 2 failed" for tenth in range(6, 10)),
+        "t1 FAILED - 2 of 1,000 instances failed",
+    ]
+
+
 @pytest.mark.parametrize("height", [4, 8, 24])
 @pytest.mark.parametrize("width", [20, 60, 200])
 def test_a_frame_fits_any_screen(width: int, height: int) -> None:

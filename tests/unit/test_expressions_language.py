@@ -193,7 +193,7 @@ def test_what_is_used_is_found() -> None:
         ("tasks | list", "tasks needs the id of a task"),
         ("tasks.fetch.outputs[params.day]", "tasks.fetch.outputs needs the name of an output"),
         ("tasks.fetch.state", "tasks.fetch has no 'state'"),
-        ("item.name", "item is not available here"),
+        ("item.name", "item is known inside a task with `foreach`"),
         ("fetch.outputs.n", "there is no name 'fetch', did you mean tasks.fetch?"),
         ("raw(1, 2)", "raw(…) takes one value"),
         ("raw(1) ~ 'x'", "raw(…) must be the whole expression"),

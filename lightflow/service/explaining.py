@@ -1,0 +1,158 @@
+"""Why a task is in the state it is in, told by the code that decides it, back to the first cause."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple, cast
+
+from lightflow.service.inspecting import find_instance, latest_with
+from lightflow.service.instances import name_of, tallies, tally_text
+from lightflow.service.pools import waits
+from liteflow import Status
+from liteflow.control import effective
+from liteflow.history import History, InstanceRecord, RunRecord
+from liteflow.rules import TriggerRule
+from liteflow.states import RUN_ENDED, TASK_ENDED
+from liteflow.upstreams import explain
+
+_NAMED: Final = 5  # failed instances whose names are told
+
+
+class Explanation(NamedTuple):
+    """Why a task is in its state: one sentence each, the nearest cause first."""
+
+    run_id: str
+    task_id: str
+    status: str
+    because: list[str]
+
+
+def why(db: str, run_id: str | None, name: str) -> Explanation:
+    """Why a task, or an instance of a mapped one such as `fetch[3]`, is in the state it is in.
+
+    Raises:
+        RunNotFound: there is no such run or task.
+    """
+    with History(db) as history:
+        run = latest_with(history, name) if run_id is None else history.run(run_id)
+        first = find_instance(history, run, name)
+        story = _Story(history, run)
+        because: list[str] = []
+        seen: set[str] = set()
+        one: InstanceRecord | None = first
+        while one is not None and name_of(one) not in seen:
+            seen.add(name_of(one))
+            because.append(f"{name_of(one)} is {one.status}: {story.reason(one)}")
+            if story.is_hook(one) and one.dependencies:
+                because.append(f"it is a hook of {one.dependencies[0]}, and changes nothing for it")
+                break
+            one = next((above for above in story.candidates(one) if _is_cause(one, above)), None)
+    if run.status != Status.SUCCESS and run.reason:
+        because.append(f"the run is {run.status}: {run.reason}")
+    return Explanation(run.run_id, name, first.status, because)
+
+
+def _is_cause(one: InstanceRecord, above: InstanceRecord) -> bool:
+    """Did the state of `above` put `one` where it is?"""
+    if one.try_number:
+        return False
+    match one.status:
+        case Status.FAILED:
+            return above.task_id == one.task_id and above.status == Status.FAILED
+        case Status.UPSTREAM_FAILED:
+            return above.status in (Status.FAILED, Status.UPSTREAM_FAILED, Status.CANCELLED)
+        case Status.SKIPPED:
+            return above.status == Status.SKIPPED
+        case Status.PENDING:
+            return above.status not in TASK_ENDED
+    return False
+
+
+def _key(one: InstanceRecord) -> tuple[str, int]:
+    return one.task_id, one.map_index
+
+
+class _Story:
+    """What is known of one run."""
+
+    def __init__(self, history: History, run: RunRecord) -> None:
+        self._history = history
+        self._run = run
+        self._rows = {row["id"]: row for row in history.graph_tasks(run.graph_digest)}
+        self._tasks: dict[str, InstanceRecord] = {}
+        self._instances: dict[str, list[InstanceRecord]] = {}
+        found = history.instances(run.run_id)
+        for one in found:
+            if one.map_index < 0:
+                self._tasks[one.task_id] = one
+            else:
+                self._instances.setdefault(one.task_id, []).append(one)
+        self._tallies = tallies(found)
+
+    def is_hook(self, one: InstanceRecord) -> bool:
+        """Is it no task, but a hook?"""
+        return one.task_id not in self._rows
+
+    def candidates(self, one: InstanceRecord) -> Iterator[InstanceRecord]:
+        """What may have put it into its state: its own instances, and what it waits for."""
+        if one.map_index < 0:
+            yield from self._instances.get(one.task_id, ())
+        for above in one.dependencies:
+            if above in self._tasks:
+                yield self._tasks[above]
+                yield from self._instances.get(above, ())
+
+    def reason(self, one: InstanceRecord) -> str:
+        """Why, in a sentence."""
+        if one.map_index < 0 and one.task_id in self._tallies and one.status != Status.PENDING:
+            return self._of_mapped(one)
+        run = self._run
+        attempts = self._history.attempts(run.run_id, one.task_id, one.map_index)
+        last = attempts[-1] if attempts else None
+        match one.status:
+            case Status.PENDING if run.status in RUN_ENDED:
+                return "the run stopped before it could start"
+            case Status.PENDING if run.status == Status.PENDING:
+                return "the run has not begun"
+            case Status.PENDING | Status.UP_FOR_RETRY if wait := waits(self._history, run.run_id).get(_key(one)):
+                return wait
+            case Status.PENDING:
+                decided = self._explained(one)
+                return f"{decided}; all slots are in use" if decided.startswith("may run") else decided
+            case Status.RUNNING if last is not None:
+                lost = ", or was when its owner died" if run.status == Status.INTERRUPTED else ""
+                return f"attempt {last.attempt} is running{lost}; it {self._explained(one)}"
+            case Status.SUCCESS:
+                if last is None or last.ended_at is None:
+                    return one.reason or "it succeeded"
+                took = f"attempt {last.attempt} succeeded in {last.ended_at - last.started_at:.2f} s"
+                return f"{took} ({one.reason})" if one.reason else took
+            case Status.SKIPPED if one.try_number:
+                return f"it skipped itself: {one.reason}" if one.reason else "it skipped itself"
+            case Status.FAILED if last is not None:
+                log = f"; its output is in {last.log_path}" if last.log_path else ""
+                return (
+                    f"attempt {last.attempt}, its last, ended as {last.status}: {one.reason or 'no reason given'}{log}"
+                )
+            case Status.SKIPPED | Status.UPSTREAM_FAILED:
+                return one.reason or self._explained(one)
+            case _:
+                return one.reason or "no reason is known"
+
+    def _of_mapped(self, one: InstanceRecord) -> str:
+        """Why the task that instances belong to is as it is: they are as they are."""
+        failed = [each.map_index for each in self._instances[one.task_id] if each.status == Status.FAILED]
+        names = ", ".join(f"{one.task_id}[{index}]" for index in failed[:_NAMED])
+        more = f" and {len(failed) - _NAMED:,} more" if len(failed) > _NAMED else ""
+        return tally_text(self._tallies[one.task_id]) + (f": {names}{more}" if failed else "")
+
+    def _explained(self, one: InstanceRecord) -> str:
+        """What the trigger rule makes of what the task waits for; of a mapped task, of each instance."""
+        rule = cast(TriggerRule, self._rows.get(one.task_id, {}).get("rule", "all_success"))
+        upstream: dict[str, str] = {}
+        for above in one.dependencies:
+            if above in self._instances:
+                upstream |= {name_of(each): effective(each.status, each.reason) for each in self._instances[above]}
+            elif above in self._tasks:
+                upstream[above] = effective(self._tasks[above].status, self._tasks[above].reason)
+        return explain(rule, upstream)

@@ -137,7 +137,7 @@ class Plan:
         self._stopped: str | None = None  # why nothing new starts any more, save what must go on nevertheless
         self._stop_result: RunStatus = "CANCELLED"
         self._halted = False  # … and not that either
-        self._gated, self._tolerant, self.teardowns, self._needs = control
+        self._gated, self._tolerant, self.teardowns, self._needs, self._watchers = control
         self._forgiven: set[int] = set()  # tasks that FAILED and count as a success for others
         self._extras: set[int] = set()
         self._exempt: set[int] = set(self.teardowns)  # what a stopped run still does
@@ -637,12 +637,12 @@ class Plan:
         return [self.task_ids[node] for node in nodes if self.status[node] == "FAILED" and self._matters(node)]
 
     def _leaves(self) -> list[int]:
-        """Tasks that decide how the run ended: nothing waits for them but teardowns that do not count."""
+        """Tasks that decide how the run ended: nothing waits for them, save watchers and teardowns that do not count."""
         quiet = {node for node, teardown in self.teardowns.items() if not teardown.counts}
-        if not quiet:
+        if not quiet and not self._watchers:
             return self.graph.leaves()
-        below = enumerate(self.graph.downstream)
-        return [node for node, others in below if node not in quiet and quiet.issuperset(others)]
+        aside, below = quiet | self._watchers, enumerate(self.graph.downstream)
+        return [node for node, others in below if node not in quiet and aside.issuperset(others)]
 
 
 def instance_name(task_id: str, map_index: int) -> str:

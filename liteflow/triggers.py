@@ -75,6 +75,10 @@ class Condition(Protocol):
         """As it was written."""
 
     @property
+    def watches(self) -> bool:
+        """Does it ask how the tasks above have ended? Then what it lets run hides no failure of theirs."""
+
+    @property
     def reads(self) -> Sequence[Ref]:
         """The values of tasks that it takes."""
 

@@ -49,6 +49,7 @@ class _Wiring:
         self._graph = graph
         self._setups: set[int] = set()
         self._teardowns: dict[int, bool] = {}
+        self._watchers: set[int] = set()
         self._tolerant: dict[int, Tolerance] = {}
         self._deciders: dict[int, Decider] = {}
         self._gates: dict[int, tuple[Step, ...]] = {}
@@ -88,6 +89,8 @@ class _Wiring:
         steps = []
         around = task.around
         if around.condition is not None:
+            if around.condition.watches:
+                self._watchers.add(node)
             steps.append(Step(around.condition, message=f"if: {around.condition.text} is false"))
         for one in around.preconditions:
             hook = None if one.task is None else self.hook(one.task, "precondition", node)
@@ -133,5 +136,5 @@ class _Wiring:
                     for node, task_id in enumerate(ids)
                 }
             )
-        control = Control(frozenset(self._gates), self._tolerant, teardowns, needs)
+        control = Control(frozenset(self._gates), self._tolerant, teardowns, needs, frozenset(self._watchers))
         return Wiring(graph, control, self._deciders, self._gates, self.hooks, self._bodies, self._modes, self._limits)

@@ -43,6 +43,10 @@ class FileCondition(NamedTuple):
         return self.condition.text
 
     @property
+    def watches(self) -> bool:
+        return self.condition.status
+
+    @property
     def reads(self) -> Sequence[Ref]:
         return self.condition.reads
 

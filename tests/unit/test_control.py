@@ -160,6 +160,33 @@ def test_a_tolerated_failure_is_a_success_for_others_only() -> None:
     assert effective("FAILED", "x") == "FAILED"
 
 
+def test_who_was_asked_how_others_have_ended_hides_no_failure() -> None:
+    for watchers, result in ((frozenset[int](), "SUCCESS"), (frozenset([1]), "FAILED")):
+        run = Run({"a": [], "told": ["a"]}, Control(watchers=watchers), rules={1: "all_done"})
+        run.take()
+        run.end("a", "FAILED")
+        assert run.take() == "told"
+        run.end("told")
+        assert run.plan.result() == result
+    run = Run({"a": [], "told": ["a"]}, Control(watchers=frozenset([1])), rules={1: "all_done"})
+    run.take()
+    run.end("a")
+    run.take()
+    run.end("told", "FAILED")
+    assert run.plan.result() == "FAILED", "its own failure counts"
+
+
+def test_a_failure_that_is_made_good_is_hidden_by_who_goes_on() -> None:
+    rules = {1: "all_done", 2: "one_success"}
+    run = Run({"a": [], "other": ["a"], "use": ["a", "other"]}, Control(watchers=frozenset([1])), rules=rules)
+    run.take()
+    run.end("a", "FAILED")
+    for name in ("other", "use"):
+        assert run.take() == name
+        run.end(name)
+    assert run.plan.result() == "SUCCESS"
+
+
 SETUP = {"s": [], "w": ["s"], "x": ["w"], "t": ["s", "w", "x"]}
 
 

@@ -173,7 +173,8 @@ def test_what_is_used_is_found() -> None:
     assert found.reads == (Ref("fetch", "n"), Ref("a.b"), Ref("fetch", "m"))
     assert found.params == {"rows"}
     assert found.names == {"tasks", "params"}
-    assert uses("raw(params.day | upper)", KNOWN)[0::4] == ("params.day | upper", True)
+    raw = uses("raw(params.day | upper)", KNOWN)
+    assert (raw.source, raw.raw) == ("params.day | upper", True)
     assert uses("params.day | quote", KNOWN).quoted
     assert not uses("params.day | quote ~ 'x'", KNOWN).quoted
     assert uses("range(params.rows) | join", KNOWN).params == {"rows"}

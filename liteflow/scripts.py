@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, Final
@@ -101,24 +100,22 @@ def describe_dags(path: str) -> list[dict[str, Any]]:
     Raises:
         ScriptError: the script fails or takes more than 30 seconds.
     """
-    import subprocess
+    from liteflow.processes.keeper import NotStarted, output_of
 
     # -P: neither the current folder nor the script's may stand in for the standard library or for this package.
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     command = [sys.executable, "-P", "-c", _CHILD, home, os.path.abspath(path)]
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen(command, stdin=quiet, stdout=subprocess.PIPE, stderr=quiet, start_new_session=True) as child:
-        try:
-            output, _ = child.communicate(timeout=TIME_LIMIT_S)
-        except BaseException as error:
-            os.killpg(child.pid, signal.SIGKILL)  # what it started goes with it; it is not reaped yet, so the id is its
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise ScriptError(path, 0, f"took more than {TIME_LIMIT_S:g} s to define its dags") from None
-            raise
+    try:
+        code, output = output_of(command, None, TIME_LIMIT_S, quiet=True)
+    except TimeoutError:
+        raise ScriptError(path, 0, f"took more than {TIME_LIMIT_S:g} s to define its dags") from None
+    except (NotStarted, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ScriptError(path, 0, f"cannot be read, a process cannot be started: {reason}") from None
     try:
         answer = json.loads(output)
     except ValueError:
-        message = f"ended by itself (exit code {child.returncode}) while it was read"
+        message = f"ended by itself (exit code {code}) while it was read"
         raise ScriptError(path, 0, message) from None
     if "problem" in answer:
         raise ScriptError(path, answer["line"], answer["problem"])

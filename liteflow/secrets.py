@@ -204,26 +204,17 @@ def _from_file(path: str) -> str:
 
 
 def _from_command(command: str, folder: str | None) -> str:
-    """What a command prints; its complaints go where ours go. When it is late, its process group is killed."""
-    import signal
-    import subprocess
+    """What a command prints; its complaints go where ours go."""
+    from liteflow.processes.keeper import NotStarted, output_of
 
-    with subprocess.Popen(
-        ["/bin/sh", "-c", command],
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    ) as process:
-        try:
-            raw, _ = process.communicate(timeout=_COMMAND_S)
-        except BaseException as error:
-            os.killpg(process.pid, signal.SIGKILL)
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise ValueError(f"its command takes longer than {_COMMAND_S:g} s") from None
-            raise
-    if process.returncode:
-        how = f"exit code {process.returncode}" if process.returncode > 0 else f"signal {-process.returncode}"
+    try:
+        code, raw = output_of(["/bin/sh", "-c", command], folder, _COMMAND_S)
+    except TimeoutError:
+        raise ValueError(f"its command takes longer than {_COMMAND_S:g} s") from None
+    except (NotStarted, OSError) as error:
+        raise ValueError(f"its command cannot be started: {getattr(error, 'strerror', None) or error}") from None
+    if code:
+        how = f"exit code {code}" if code > 0 else f"signal {-code}"
         raise ValueError(f"its command failed with {how}; run it by hand to see why")
     return _text(raw)
 

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Mapping, Sequence
 
 #: Signals that Python or the guardian ignores or handles; a command starts with the system's defaults.
-_TO_DEFAULT = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
+TO_DEFAULT = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
 _DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
 
 
@@ -60,7 +60,7 @@ class Spawner:
             full = self._environ | {os.fsencode(k): os.fsencode(v) for k, v in environ.items()}
             program = find_program(os.fsencode(argv[0]), full.get(b"PATH", _DEFAULT_PATH))
             return os.posix_spawn(
-                program, list(argv), full, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_TO_DEFAULT
+                program, list(argv), full, file_actions=actions, setsid=True, setsigmask=(), setsigdef=TO_DEFAULT
             )
         except OSError as error:
             raise _explain(error, argv[0], program) from None

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS: list[set[str]] = [
     {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.rules", "liteflow.retry", "liteflow.control"}
     | {"liteflow.collector", "liteflow.collecting", "liteflow.masking", "liteflow.ready", "liteflow.signals"},
+    {"liteflow.processes"},
     {
         "liteflow.digest",
         "liteflow.dotenv",
@@ -32,7 +33,7 @@ LAYERS: list[set[str]] = [
         "liteflow.secrets",
         "liteflow.upstreams",
     },
-    {"liteflow.plan", "liteflow.work", "liteflow.database", "liteflow.mermaid", "liteflow.processes"}
+    {"liteflow.plan", "liteflow.work", "liteflow.database", "liteflow.mermaid"}
     | {"liteflow.pace", "liteflow.slots", "liteflow.records"},
     {"liteflow.turn", "liteflow.outputs", "liteflow.triggers"},
     {"liteflow.store", "liteflow.maintenance", "liteflow.history", "liteflow.page", "liteflow.program"},

@@ -14,6 +14,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -333,6 +334,18 @@ class Acknowledge(Observer):
 # -- the state file, seen from outside -----------------------------------------------------------------------------
 
 _ENDED = {"SUCCESS", "FAILED", "SKIPPED", "CANCELLED"}
+_HOOK = re.compile(r"(^|\.)(on_(start|success|failure|retry|cancel|exit)|precondition_\d+)(\[\d+])?$")
+
+
+def is_hook(name: str) -> bool:
+    """Is the instance one of a hook or a precondition? By its name, not by what the engine says of it."""
+    return _HOOK.search(name) is not None
+
+
+def hook_name(owner: str, event: str) -> str:
+    """The hook's instance that belongs to an instance; the run's own is the empty text."""
+    task, bracket, index = owner.partition("[")
+    return f"{task}.{event}{bracket}{index}" if task else event
 
 
 class State(NamedTuple):
@@ -345,10 +358,12 @@ class State(NamedTuple):
     events: list[tuple[int, str, int, str, str]]  # seq, task, attempt, previous, status
     problems: list[str]
     wholes: Mapping[str, str] = {}  # status of mapped tasks as a whole, once their instances are there
+    told: Mapping[str, int] = {}  # of hooks that have yet to end: how often they have been triggered, and not run
 
     @property
     def succeeded(self) -> set[str]:
-        return {task for (task, _), status in self.attempts.items() if status == "SUCCESS"}
+        """The tasks that have; hooks run as often as they are triggered."""
+        return {task for (task, _), status in self.attempts.items() if status == "SUCCESS" and not is_hook(task)}
 
 
 _NOTHING = State(False, "", {}, {}, [], [])
@@ -368,13 +383,19 @@ def read_state(db: str, run_id: str) -> State:
         if row is None:
             return _NOTHING._replace(problems=problems)
         rows = connection.execute(
-            "SELECT task_id, map_index, status, try_number FROM liteflow_task_instances WHERE run_id=?", (run_id,)
+            "SELECT task_id, map_index, status, try_number, told FROM liteflow_task_instances WHERE run_id=?",
+            (run_id,),
         ).fetchall()
-        mapped = {task for task, index, _, _ in rows if index >= 0}
-        wholes = {task: status for task, index, status, _ in rows if task in mapped and index < 0}
+        mapped = {task for task, index, *_ in rows if index >= 0 and not is_hook(task)}
+        wholes = {task: status for task, index, status, *_ in rows if task in mapped and index < 0}
+        told = {
+            instance_name(task, index): len(json.loads(words))
+            for task, index, status, _, words in rows
+            if words is not None and status not in _ENDED
+        }
         instances = {
             instance_name(task, index): (status, tries)
-            for task, index, status, tries in rows
+            for task, index, status, tries, _ in rows
             if index >= 0 or task not in mapped
         }
         attempts = {(task, tries): status for task, (status, tries) in instances.items() if status == "RUNNING"}
@@ -393,7 +414,7 @@ def read_state(db: str, run_id: str) -> State:
             )
             if index >= 0 or task not in mapped
         ]
-        return State(True, row[0], instances, attempts, events, problems, wholes)
+        return State(True, row[0], instances, attempts, events, problems, wholes, told)
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorname", "") != "SQLITE_READONLY_ROLLBACK":
             return _NOTHING._replace(problems=[f"{type(error).__name__}: {error}"])
@@ -427,6 +448,23 @@ class Faults:
             self.notes.append(f"{kind}: {note}")
 
 
+#: fails whenever it is tried
+ALWAYS = sys.maxsize
+
+
+class Around(NamedTuple):
+    """What a run does around its tasks: the hooks of tasks (the run itself is the empty text), and how many of the
+    first attempts of a task or hook fail. One that fails `ALWAYS` does not fail the run.
+    """
+
+    hooks: Mapping[str, Sequence[str]] = {}
+    failing: Mapping[str, int] = {}
+
+
+#: the end of an instance that triggers a hook
+_TRIGGERS = {"on_success": "SUCCESS", "on_failure": "FAILED", "on_retry": "UP_FOR_RETRY"}
+
+
 class Oracle(Faults):
     """Everything that must hold of one run, however often its owner is killed. Counts what does not.
 
@@ -437,14 +475,24 @@ class Oracle(Faults):
     false     recorded as succeeded, but never executed
     order     started, by the events or in fact, before the success of an upstream was durable
     torn      the run's row, instances, attempts and events do not tell the same story
+    hook      triggered and not stored with what triggered it, or not run once for each time that it was triggered
+    tries     an attempt is missing among those of a task, or has failed, or not, unlike it had to
     corrupt   SQLite finds the file damaged
     """
 
-    KINDS = ("lost", "dup", "rerun", "ghost", "false", "order", "torn", "corrupt")
+    KINDS = ("lost", "dup", "rerun", "ghost", "false", "order", "torn", "hook", "tries", "corrupt")
 
-    def __init__(self, db: str, run_id: str, effects: str, upstream: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self, db: str, run_id: str, effects: str, upstream: Mapping[str, Sequence[str]], around: Around | None = None
+    ) -> None:
         super().__init__()
-        self._db, self._run_id, self._effects, self._upstream = db, run_id, effects, upstream
+        self._db, self._run_id, self._effects = db, run_id, effects
+        self._around = around or Around()
+        hooks = self._around.hooks
+        starts = {task: (hook_name(task, "on_start"),) for task in hooks if "on_start" in hooks[task]}
+        self._upstream = {  # a task waits for the `on_start` of the run and its own, as for any other
+            name: (*above, *starts.get("", ()), *starts.get(task_of(name), ())) for name, above in upstream.items()
+        }
         self._acknowledged: set[tuple[str, int]] = set()
         self._succeeded: set[str] = set()
         self._seen = 0
@@ -466,9 +514,15 @@ class Oracle(Faults):
         if state.found:
             self._check_story(state)
         if whole:
-            bad = {task: status for task, (status, _) in state.instances.items() if status != "SUCCESS"}
-            if state.run != "SUCCESS" or bad or len(state.instances) != len(self._upstream):
+            bad = {
+                task: status
+                for task, (status, _) in state.instances.items()
+                if status != ("FAILED" if self._fails(task) == ALWAYS else "SUCCESS")
+            }
+            tasks = {task for task in state.instances if not is_hook(task)}
+            if state.run != "SUCCESS" or bad or len(tasks) != len(self._upstream):
                 self.fault("torn", f"the run ended {state.run} with {bad}")
+            self._check_all_hooks(state)
         self._succeeded = state.succeeded
         return state
 
@@ -486,9 +540,9 @@ class Oracle(Faults):
         for (task, attempt), status in state.attempts.items():
             if status == "SUCCESS" and (task, attempt) not in done:
                 self.fault("false", f"{task} {attempt}")
-        succeeded = state.succeeded
+        succeeded = {task for (task, _), status in state.attempts.items() if status == "SUCCESS"}
         for task in {task for task, _ in effects}:
-            early = [above for above in self._upstream[task] if above not in succeeded]
+            early = [above for above in self._upstream.get(task, ()) if above not in succeeded]
             if early:
                 self.fault("order", f"{task} executed while {early} had not succeeded")
 
@@ -498,8 +552,10 @@ class Oracle(Faults):
         for (task, attempt), status in state.attempts.items():
             latest[task] = max(latest.get(task, 0), attempt)
             wins[task] += status == "SUCCESS"
+        self._check_tries(state, latest)
+        self._check_hooks(state, wins)
         for task, count in wins.items():
-            if count > 1:
+            if count > 1 and not is_hook(task):
                 self.fault("dup", f"{task} has {count} successes")
         told: dict[str, tuple[str, int]] = {}
         success_at: dict[str, int] = {}
@@ -511,7 +567,7 @@ class Oracle(Faults):
             elif status == "RUNNING":
                 started_at.setdefault(task, seq)
         for task, seq in started_at.items():
-            for above in self._upstream[task]:
+            for above in self._upstream.get(task, ()):
                 if not success_at.get(above, sys.maxsize) < seq:
                     self.fault("order", f"{task} has seq {seq}, {above} {success_at.get(above)}")
         for task, (status, tries) in state.instances.items():
@@ -519,7 +575,7 @@ class Oracle(Faults):
             verdict = state.attempts.get((task, attempt))
             event = told.get(task, ("", 0))
             fine = {
-                "PENDING": verdict in (None, "LOST", "CANCELLED", "FAILED", "TIMED_OUT"),
+                "PENDING": verdict in (None, "LOST", "CANCELLED", "FAILED", "TIMED_OUT") or is_hook(task),
                 "RUNNING": verdict == "RUNNING" and tries == attempt and event == ("RUNNING", attempt),
                 "SUCCESS": verdict == "SUCCESS" and tries == attempt and event == ("SUCCESS", attempt),
                 "UP_FOR_RETRY": verdict in ("LOST", "FAILED"),
@@ -533,8 +589,62 @@ class Oracle(Faults):
             within = {status for name, (status, _) in state.instances.items() if name.startswith(f"{task}[")}
             if whole == "SUCCESS" and within != {"SUCCESS"}:
                 self.fault("torn", f"{task} is SUCCESS, its instances are {within}")
-        if state.run == "SUCCESS" and any(status != "SUCCESS" for status, _ in state.instances.values()):
-            self.fault("torn", "the run is SUCCESS and a task is not")
+        bad = {
+            task for task, (status, _) in state.instances.items() if status != "SUCCESS" and self._fails(task) != ALWAYS
+        }
+        if state.run == "SUCCESS" and bad:
+            self.fault("torn", f"the run is SUCCESS and these are not: {bad}")
+
+    def _fails(self, name: str) -> int:
+        return self._around.failing.get(task_of(name), 0)
+
+    def _check_tries(self, state: State, latest: Mapping[str, int]) -> None:
+        """No attempt is left out, and each has failed that had to, and no other."""
+        for task, last in latest.items():
+            missing = [number for number in range(1, last) if (task, number) not in state.attempts]
+            if missing:
+                self.fault("tries", f"{task} has {last} attempts, but not {missing}")
+        for (task, attempt), status in state.attempts.items():
+            if status == ("SUCCESS" if attempt <= self._fails(task) else "FAILED"):
+                self.fault("tries", f"attempt {attempt} of {task} is {status}")
+
+    def _check_hooks(self, state: State, wins: Mapping[str, int]) -> None:
+        """Each time that a hook was triggered it has run, or is stored as yet to run."""
+        ends = Counter((task, status) for _, task, _, _, status in state.events)
+        for owner in self._upstream:
+            own = self._around.hooks.get(task_of(owner), ())
+            for event in own:
+                name = hook_name(owner, event)
+                if event == "on_exit":  # after the hook that follows such an end, or at once where there is none
+                    wanted = sum(
+                        wins.get(hook_name(owner, one), 0) if one in own else ends[owner, _TRIGGERS[one]]
+                        for one in ("on_success", "on_failure")
+                    )
+                elif event == "on_start":
+                    continue
+                else:
+                    wanted = ends[owner, _TRIGGERS[event]]
+                done, to_do = wins.get(name, 0), state.told.get(name, 0)
+                if done + to_do != wanted:
+                    self.fault("hook", f"{name} was triggered {wanted} times: {done} have run, {to_do} are stored")
+        for owner, own in self._around.hooks.items():
+            if "on_start" in own and wins.get(hook_name(owner, "on_start"), 0) > 1:
+                self.fault("hook", f"{hook_name(owner, 'on_start')} has run again")
+
+    def _check_all_hooks(self, state: State) -> None:
+        """At the end of the run its own hooks have run, once; again only where a resume had something to do."""
+        wins = Counter(task for (task, _), status in state.attempts.items() if status == "SUCCESS")
+        again = ALWAYS in self._around.failing.values()
+        for event in self._around.hooks.get("", ()):
+            if not wins[event] or (wins[event] > 1 and not again):
+                self.fault("hook", f"the run's {event} has run {wins[event]} times")
+        if state.told:
+            self.fault("hook", f"the run has ended, and these have not run: {dict(state.told)}")
+
+
+def task_of(name: str) -> str:
+    """The task, or hook, of an instance."""
+    return name.partition("[")[0]
 
 
 def layered(layers: int, width: int) -> dict[str, tuple[str, ...]]:

@@ -24,7 +24,9 @@ from functools import partial
 from typing import Any
 
 from crashkit import (
+    ALWAYS,
     Acknowledge,
+    Around,
     Oracle,
     Row,
     State,
@@ -35,6 +37,7 @@ from crashkit import (
     drain,
     end_descendants,
     fork,
+    is_hook,
     layered,
     lines,
     report,
@@ -44,12 +47,15 @@ from crashkit import (
 )
 
 import liteflow.database
+import liteflow.hooks
 import liteflow.locks
 import liteflow.runner
 import liteflow.store
+import liteflow.turn
 from liteflow import Command, Dag, Task, XCom
 from liteflow.context import current_context
 from liteflow.history import History
+from liteflow.options import TaskOptions
 from liteflow.outputs import outputs_dir
 from liteflow.plan import instance_name
 from liteflow.processes import tree
@@ -122,11 +128,38 @@ def no_sweep() -> None:
     tree.sweep = lambda *_, **__: 0
 
 
+def late_hooks() -> None:
+    """What a hook is told is stored one transaction after what triggers it."""
+    turn = liteflow.turn.Turn
+    told, clear = turn.told, turn.clear
+    late: list[Any] = []
+
+    def later(self: Any, *arguments: Any) -> None:
+        late.append(arguments)
+
+    def clear_and_tell(self: Any) -> None:
+        clear(self)
+        for arguments in late:
+            told(self, *arguments)
+        late.clear()
+
+    turn.told, turn.clear = later, clear_and_tell  # type: ignore[method-assign]
+
+
+def forgotten_hooks() -> None:
+    """Who resumes a run does not go on with the hooks that were triggered before."""
+    hooks = liteflow.hooks.Hooks
+    begin = hooks.open
+    hooks.open = lambda self, kept, now: begin(self, [one._replace(told="[]") for one in kept], now)  # type: ignore[method-assign]
+
+
 CONTROLS: Mapping[str, Callable[[], None]] = {
     "late_commit": late_commit,
     "no_transaction": no_transaction,
     "forgetful_resume": forgetful_resume,
     "no_sweep": no_sweep,
+    "late_hooks": late_hooks,
+    "forgotten_hooks": forgotten_hooks,
 }
 
 
@@ -136,25 +169,64 @@ CONTROLS: Mapping[str, Callable[[], None]] = {
 #: How many items each task hands on: a mapped task below it has as many instances.
 _ITEMS = 3
 _MAPPED = ("t1_2", "t3_0", "t4_3")
+_AROUND = Around(
+    hooks={
+        "": ("on_start", "on_success", "on_exit"),
+        "t0_1": ("on_success", "on_exit"),
+        "t1_2": ("on_success",),  # each of its instances
+        "t2_3": ("on_start", "on_retry", "on_exit"),
+        "t3_0": ("on_retry",),
+        "miss": ("on_failure", "on_exit"),
+    },
+    failing={"t2_3": 1, "t3_0": 1, "miss": ALWAYS},
+)
+_REST_S = 0.003  # between two attempts
+
+
+def _whole(layers: int, width: int) -> dict[str, tuple[str, ...]]:
+    """Layers of tasks, one that fails and is forgiven, and one that takes down what the first has set up."""
+    graph = layered(layers, width)
+    last = tuple(f"t{layers - 1}_{place}" for place in range(width))
+    return {**graph, "miss": ("t1_0",), "down": ("t0_0", *last)}
+
+
+def _options(around: Around, task: str, hook: Callable[[], object]) -> dict[str, Any]:
+    """What the task is to be given beside its work."""
+    options: dict[str, Any] = dict.fromkeys(around.hooks.get(task, ()), hook)
+    fails = around.failing.get(task, 0)
+    if fails == ALWAYS:
+        options["continue_on_error"] = True
+    elif fails:
+        options |= {"retries": fails, "retry_delay": _REST_S}
+    return options
+
+
+def _in_hook(handle: int) -> None:
+    context = current_context()
+    os.write(handle, f"{instance_name(context.task_id, context.map_index)} {context.attempt}\n".encode())
 
 
 def _note(handle: int, task: str, above: Sequence[Sequence[object]], item: object = None) -> list[int]:
     """What every task does: leave one line in the trail, and hand a list on."""
     context = current_context()
     os.write(handle, f"{instance_name(task, context.map_index)} {context.attempt}\n".encode())
+    if context.attempt <= _AROUND.failing.get(task, 0):
+        raise ValueError("not this time")
     return [len(above)] * _ITEMS
 
 
 def in_process_dag(db: str, effects: str, graph: Mapping[str, Sequence[str]]) -> Dag:
     handle = os.open(effects, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    dag = Dag("flow", db)
+    hook = partial(_in_hook, handle)
+    dag = Dag("flow", db, **dict.fromkeys(_AROUND.hooks[""], hook))
     made: dict[str, Task] = {}
     for task, above in graph.items():
-        given = [made[name] for name in above]
+        given, options = [made[name] for name in above], _options(_AROUND, task, hook)
         if task in _MAPPED:
-            made[task] = dag.partial(partial(_note, handle, task), task, above=given).expand(item=given[0])
+            made[task] = dag.partial(partial(_note, handle, task), task, above=given, **options).expand(item=given[0])
         else:
-            made[task] = dag.task(partial(_note, handle, task), task, above=given)
+            made[task] = dag.task(partial(_note, handle, task), task, above=given, **options)
+    made["down"].as_teardown(setups=made["t0_0"])
     return dag
 
 
@@ -188,6 +260,18 @@ class Tally:
         self.notes: list[str] = []
         self.states: Counter[int] = Counter()
         self.kills = self.runs = self.crashed = 0
+        self.in_hooks = self.in_rests = 0  # kills that hit a hook at work, or a task between two attempts
+        self._last: State | None = None
+
+    def killed(self, state: State) -> None:
+        """The run was killed, and this is what it has left."""
+        self.kills += 1
+        self.states[len(state.succeeded)] += 1
+        if state != self._last:  # else it had changed nothing yet
+            now = state.instances.items()
+            self.in_hooks += any(is_hook(name) and status == "RUNNING" for name, (status, _) in now)
+            self.in_rests += any(status == "UP_FOR_RETRY" for _, (status, _) in now)
+        self._last = state
 
     def add(self, oracle: Oracle, where: str) -> None:
         self.runs += 1
@@ -199,6 +283,8 @@ class Tally:
         return {
             **{kind: self.counts[kind] for kind in Oracle.KINDS},
             "kills": self.kills,
+            "in_hooks": self.in_hooks,
+            "in_rests": self.in_rests,
             "runs": self.runs,
             "crashed": self.crashed,
             "notes": self.notes,
@@ -249,7 +335,7 @@ _WAYS = (("inline", 1), ("inline", 4), ("thread", 1), ("thread", 4))
 
 def r1(folder: str, count: int, seed: int, control: str | None, limit_s: float) -> dict[str, Any]:
     """Kill `count` times, or until the time is over; every run is killed and resumed until it is done."""
-    chance, graph, tally = random.Random(seed), layered(6, 5), Tally()
+    chance, graph, tally = random.Random(seed), _whole(6, 5), Tally()
     _warm_up(folder, graph)
     give_up = time.monotonic() + limit_s
     clean = {way: _clean_seconds(folder, graph, *way) for way in _WAYS}
@@ -257,7 +343,7 @@ def r1(folder: str, count: int, seed: int, control: str | None, limit_s: float) 
         way = chance.choice(_WAYS)
         where = f"seed {seed} run {tally.runs} {way}"
         tally.add(_kill_and_resume(f"{folder}/{tally.runs}", graph, way, clean[way], chance, control, tally), where)
-    return tally.fields(len(_instances(graph)))
+    return tally.fields(len(_instances(graph)) - 1)  # one never succeeds
 
 
 def _kill_and_resume(
@@ -272,7 +358,7 @@ def _kill_and_resume(
     """One run, killed at a random moment and resumed, over and over, until it is done."""
     db, effects = f"{place}.db", f"{place}.effects"
     instances = _instances(graph)
-    oracle = Oracle(db, RUN, effects, instances)
+    oracle = Oracle(db, RUN, effects, instances, _AROUND)
     done, found = 0, False
 
     def child(found: bool, write: int) -> None:
@@ -297,10 +383,9 @@ def _kill_and_resume(
             tally.crashed += code != 0
             oracle.check(acknowledged, whole=code == 0)
             break
-        tally.kills += 1
         state = oracle.check(acknowledged)
         done, found = len(state.succeeded), state.found
-        tally.states[done] += 1
+        tally.killed(state)
     _unlink(db, effects)
     return oracle
 
@@ -312,42 +397,93 @@ def _in_worker(effects: str, task: str, above: Sequence[object], item: object = 
     context = current_context()
     append(effects, f"{instance_name(task, context.map_index)} {context.attempt}")
     subprocess.run(["sleep", "0.003"], check=True)
+    if context.attempt <= _AROUND_PROCESSES.failing.get(task, 0):
+        raise ValueError("not this time")
     return len(above)
 
 
+def _hook_in_worker(effects: str) -> None:
+    context = current_context()
+    append(effects, f"{instance_name(context.task_id, context.map_index)} {context.attempt}")
+
+
 _MAPPED_WORKER = "t1_1"
+#: of the tasks that fail, the first is a worker and the second a command
+_AROUND_PROCESSES = Around(
+    hooks={
+        "": ("on_start", "on_success", "on_exit"),
+        "t0_2": ("on_success", "on_exit"),
+        _MAPPED_WORKER: ("on_success",),
+        "t1_2": ("on_start", "on_retry"),
+        "miss": ("on_failure",),
+    },
+    failing={"t0_3": 1, "t1_2": 1, "miss": ALWAYS},
+)
+#: as a file, where hooks have options of their own: the first attempt of one fails
+_AROUND_FILE = _AROUND_PROCESSES._replace(failing={**_AROUND_PROCESSES.failing, "t0_2.on_success": 1})
 
 
 def process_dag(db: str, effects: str, graph: Mapping[str, Sequence[str]]) -> Dag:
     """Every second task is a command; every third of those leaves a process in the background. One is mapped."""
-    dag = Dag("flow", db)
+    around, hook = _AROUND_PROCESSES, partial(_hook_in_worker, effects)
+    dag = Dag("flow", db, **dict.fromkeys(around.hooks[""], hook))
     made: dict[str, Task] = {}
     for number, (task, above) in enumerate(graph.items()):
+        options = _options(around, task, hook)
         if number % 2:
             body, given = partial(_in_worker, effects, task), [made[name] for name in above]
             if task == _MAPPED_WORKER:
-                made[task] = dag.partial(body, task, above=given).expand(item=list(range(_ITEMS)))
+                made[task] = dag.partial(body, task, above=given, **options).expand(item=list(range(_ITEMS)))
             else:
-                made[task] = dag.task(body, task, above=given)
+                made[task] = dag.task(body, task, above=given, **options)
             continue
-        made[task] = dag.add_task(Task(task, body=Command(("/bin/sh", "-c", _script(effects, number)))))
+        words = ("/bin/sh", "-c", _script(effects, number, around.failing.get(task, 0)))
+        made[task] = dag.add_task(Task(task, body=Command(words), options=TaskOptions(**options)))
         for name in above:
             made[name] >> made[task]
+    made["down"].as_teardown(setups=made["t0_0"])
     return dag
 
 
-def _script(effects: str, number: int) -> str:
+def _say(effects: str) -> str:
+    return f'echo "$LIGHTFLOW_TASK${{LIGHTFLOW_MAP_INDEX:+[$LIGHTFLOW_MAP_INDEX]}} $LIGHTFLOW_ATTEMPT" >> {effects}'
+
+
+def _script(effects: str, number: int, fails: int) -> str:
     stray = "setsid sleep 60 & " if number % 6 == 0 else ""
     output = 'echo "n=$LIGHTFLOW_ATTEMPT" >> "$LIGHTFLOW_OUTPUT"'
-    return f'{stray}{output}; echo "$LIGHTFLOW_TASK $LIGHTFLOW_ATTEMPT" >> {effects}; sleep 0.005'
+    return f'{stray}{output}; {_say(effects)}; sleep 0.005; test "$LIGHTFLOW_ATTEMPT" -gt {fails}'
 
 
 def workflow_text(effects: str, graph: Mapping[str, Sequence[str]]) -> str:
-    """The same as a workflow file, of commands alone."""
-    rows = ["workflow_name: flow", "tasks:"]
+    """The same as a workflow file, of commands alone; one asks before it starts."""
+    around = _AROUND_FILE
+
+    def hooks(task: str) -> list[str]:
+        found = []
+        for event in around.hooks.get(task, ()):
+            fails = around.failing.get(f"{task}.{event}", 0)
+            run = f"{_say(effects)}; test $LIGHTFLOW_ATTEMPT -gt {fails}"
+            found.append(f"{event}: {{run: '{run}', retries: {fails}}}")
+        return found
+
+    rows = ["workflow_name: flow", *hooks(""), "tasks:"]
     for number, (task, above) in enumerate(graph.items()):
-        rows += [f"  {task}:", "    type: shell", f"    depends_on: [{', '.join(above)}]", "    run: |"]
-        rows += [f"      {_script(effects, number)}"]
+        fails = around.failing.get(task, 0)
+        if fails == ALWAYS:
+            more = ["continue_on_error: true"]
+        else:
+            more = [f"retries: {fails}", f"retry_delay: {_REST_S}"] if fails else []
+        more += hooks(task)
+        if task == _MAPPED_WORKER:
+            more.append(f"foreach: {list(range(_ITEMS))}")
+        if task == "t2_2":
+            more.append(f"preconditions: ['{_say(effects)}']")
+        if task == "down":
+            more.append("teardown_of: t0_0")
+        rows += [f"  {task}:", "    type: shell", f"    depends_on: [{', '.join(above)}]"]
+        rows += [f"    {row}" for row in more]
+        rows += ["    run: |", f"      {_script(effects, number, fails)}"]
     return "\n".join(rows) + "\n"
 
 
@@ -356,7 +492,7 @@ def _from_screen(text: Sequence[str]) -> list[str]:
     found = []
     for line in text:
         match = re.match(r"\d\d:\d\d:\d\d (\S+) SUCCESS\b", line)
-        if match:
+        if match and match[1] != _MAPPED_WORKER:  # as a whole it has no attempts
             again = re.search(r"\(attempt (\d+)\)", line)
             found.append(f"SUCCESS {match[1]} {again[1] if again else 1}")
     return found
@@ -367,8 +503,9 @@ class Commands:
 
     def __init__(self, folder: str, seed: int, control: str | None, *, cli: bool) -> None:
         self._folder, self._seed, self._control, self._cli = folder, seed, control, cli
-        self._chance, self._graph, self._tally = random.Random(seed), layered(3, 4), Tally()
-        self._instances = with_instances(self._graph, {} if cli else {_MAPPED_WORKER: _ITEMS})
+        self._chance, self._graph, self._tally = random.Random(seed), _whole(3, 4), Tally()
+        self._around = _AROUND_FILE if cli else _AROUND_PROCESSES
+        self._instances = with_instances(self._graph, {_MAPPED_WORKER: _ITEMS})
         self._errors = f"{folder}/errors"
         self._clean_s = 0.0
         self._survivors = 0
@@ -382,7 +519,7 @@ class Commands:
         while tally.kills < count and tally.crashed < 20 and time.monotonic() < give_up:
             tally.add(self._kill_and_resume(_KILLS_PER_RUN), f"seed {self._seed} run {tally.runs}")
         return {
-            **tally.fields(len(self._instances)),
+            **tally.fields(len(self._instances) - 1),
             "survivors": self._survivors,
             "worst_ms": round(self._worst * 1000),
             "takeovers": self._takeovers,
@@ -405,7 +542,7 @@ class Commands:
         place = f"{self._folder}/{self._tally.runs if kills else 'clean'}"
         with open(f"{place}.yaml", "w", encoding="utf-8") as file:
             file.write(workflow_text(f"{place}.effects", self._graph))
-        oracle = Oracle(f"{place}.db", RUN, f"{place}.effects", self._instances)
+        oracle = Oracle(f"{place}.db", RUN, f"{place}.effects", self._instances, self._around)
         done, found, killed_at = 0, False, 0.0
         for turn in range(kills + 1):
             read, write = os.pipe()
@@ -416,7 +553,8 @@ class Commands:
             if leftover:
                 self._await_end([row for row in leftover if row.pid != pid], killed_at)
             if turn < kills:
-                delay = self._chance.uniform(0, self._clean_s * (0.4 + 0.6 * (1 - done / len(self._instances))))
+                more = 0.8 if self._cli else 0.4  # half of the time of the program is its start
+                delay = self._chance.uniform(0, self._clean_s * (more + 0.6 * (1 - done / len(self._instances))))
                 time.sleep(max(0.0, began + delay - time.monotonic()))
                 os.kill(pid, signal.SIGKILL)
             code = wait_for(pid)
@@ -436,10 +574,9 @@ class Commands:
                 self._ended(oracle, acknowledged, code, found, place)
                 self._clean_s = self._clean_s or time.monotonic() - began
                 break
-            self._tally.kills += 1
             state = oracle.check(acknowledged)
             done, found = len(state.succeeded), state.found
-            self._tally.states[done] += 1
+            self._tally.killed(state)
             self._check_outputs(oracle, state, place)
         return oracle
 
@@ -447,14 +584,18 @@ class Commands:
         """Each command that is recorded as succeeded has handed on what that attempt has written, and no other has."""
         if not state.found:
             return
-        commands = {task for number, task in enumerate(self._graph) if self._cli or number % 2 == 0}
+        commands = {task for number, task in enumerate(self._graph) if self._cli or number % 2 == 0} - {_MAPPED_WORKER}
         wanted = {
             (task, str(attempt))
             for (task, attempt), status in state.attempts.items()
             if status == "SUCCESS" and task in commands
         }
         with History(f"{place}.db") as history:
-            there = [one.task_id for one in history.values(RUN) if one.key == "n"]
+            there = [
+                one.task_id
+                for one in history.values(RUN)
+                if one.key == "n" and one.task_id in self._graph and one.task_id != _MAPPED_WORKER
+            ]
             stored = {(task, XCom.load(f"{place}.db", RUN, task, "n")) for task in there}
         if stored != wanted:
             oracle.fault("torn", f"outputs: {sorted(stored ^ wanted)}")

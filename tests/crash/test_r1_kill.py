@@ -43,6 +43,8 @@ def test_r1_kill_9_at_any_moment(
     line = figure(
         "R1",
         kills=report["kills"],
+        in_hooks=report["in_hooks"],
+        in_rests=report["in_rests"],
         **faults,
         states=f"{hit}/{size}",
         least_in_a_state=least,
@@ -65,6 +67,8 @@ def test_r1_kill_9_at_any_moment(
         ("late_commit", ("lost", "ghost", "order")),
         ("no_transaction", ("torn",)),
         ("forgetful_resume", ("rerun", "dup")),
+        ("late_hooks", ("hook",)),
+        ("forgotten_hooks", ("hook",)),
     ],
 )
 def test_r1_control(

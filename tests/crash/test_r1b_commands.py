@@ -43,6 +43,8 @@ def test_r1b_kill_9_with_processes(
         "R1b",
         kills=report["kills"],
         cli=reports[2]["kills"],
+        in_hooks=report["in_hooks"],
+        in_rests=report["in_rests"],
         **faults,
         survivors=report["survivors"],
         worst_ms=report["worst_ms"],

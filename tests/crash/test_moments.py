@@ -1,0 +1,44 @@
+"""Kills in what is done around tasks: hooks, preconditions, teardowns, rests before another try, fetching a secret.
+
+Proved with the program itself and real commands: killed (or interrupted) at that very moment, no process of it lives a
+second later; resumed, what was triggered is done, and what had ended is not done again. A run that times out leaves
+nothing alive either. Kills at random moments of such runs are R1 and R1b.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from crashkit import Harness
+from moments import MOMENTS
+
+
+@pytest.mark.parametrize("case", [*MOMENTS, "secret/SIGINT", "secret/SIGTERM"])
+def test_killed_at_that_moment(case: str, harness: Harness, figure: Callable[..., str], seed: int) -> None:
+    found = harness.run("moments", "--case", case, seed=seed)
+    figure("moments", case=case.replace(" ", "_"), kills=1, survivors=len(found["survivors"]))
+    name, _, how = case.partition("/")
+    moment = MOMENTS[name]
+    assert found["survivors"] == [], found
+    assert found["code"] == {"": -9, "SIGINT": 130, "SIGTERM": -15}[how], found
+    assert found["before"] == list(moment.before), found
+    assert (found["resumed"], found["end"], found["to_do"]) == (0, ["SUCCESS", "SUCCESS"], {}), found
+    assert sorted(found["after"]) == sorted(moment.after), found
+
+
+def test_a_run_that_times_out_leaves_nothing_alive(harness: Harness, figure: Callable[..., str], seed: int) -> None:
+    found = harness.run("moments", "--case", "timeout", seed=seed)
+    figure("moments", case="timeout", survivors=len(found["survivors"]))
+    assert found["survivors"] == [], found
+    assert (found["code"], found["end"], found["to_do"], found["trail"]) == (124, ["FAILED"], {}, []), found
+    assert {found["states"][task] for task in "abc"} == {"CANCELLED"}, found
+    assert (found["states"]["d"], found["states"]["d.on_success"]) == ("SUCCESS", "FAILED"), found
+
+
+def test_a_script_that_is_read_does_not_outlive_who_reads_it(
+    harness: Harness, figure: Callable[..., str], seed: int
+) -> None:
+    found = harness.run("moments", "--case", "script", seed=seed)
+    figure("moments", case="script", kills=1, survivors=len(found["survivors"]))
+    assert (found["code"], found["survivors"]) == (-9, []), found

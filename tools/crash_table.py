@@ -31,10 +31,13 @@ START, END = "<!-- crash:start -->", "<!-- crash:end -->"
 
 #: What each figure says, in words.
 CLAIMS: Final = {
-    "R1": "`kill -9` at random moments: no completed task is lost or runs again, no order broken, no file damaged",
-    "R1b": "the same through the installed command, with shell tasks",
+    "R1": "`kill -9` at random moments, in hooks and retry waits too: nothing completed is lost or repeated, no order "
+    "broken, no file damaged",
+    "R1b": "the same with worker processes and through the installed command, with shell tasks",
     "R2": "`kill -9` at every system call that writes, syncs, renames or deletes",
     "R3": "nothing is left running after cancellations, timeouts and `kill -9`, whatever a task does to hide",
+    "moments": "`kill -9` in a hook, a precondition, a teardown, a rest, a secret's command: no process lives on, and "
+    "`resume` does what was triggered, once",
     "R4": "simulated power cuts: no damage, no disorder; `durability=power` loses nothing, the default about a second",
     "R4-idle": "power cuts while a run waits: what was stored a second ago is on the disk",
     "R4-resume": "runs go on from what a power cut left",

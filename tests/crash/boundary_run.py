@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from crashkit import Acknowledge, append, layered
+from crashkit import Acknowledge, Around, append, layered
 
 import liteflow.payload
 import liteflow.store
@@ -19,13 +19,22 @@ from liteflow.context import current_context
 
 RUN = "r"
 GRAPH: Mapping[str, Sequence[str]] = layered(2, 3)
+AROUND = Around(hooks={"t0_0": ("on_success", "on_exit")}, failing={"t1_1": 1}, struck=True)
 _LARGE = 3000  # made to be more than is kept in a row: it goes to a file of its own
 
 
 def _work(effects: str, task: str, above: Sequence[object]) -> object:
-    append(effects, f"{task} {current_context().attempt}")
+    attempt = current_context().attempt
+    append(effects, f"{task} {attempt}")
     print(task)
+    if attempt <= AROUND.failing.get(task, 0):
+        raise ValueError("not this time")
     return "x" * _LARGE if task == "t0_1" else len(above)
+
+
+def _hook(effects: str) -> None:
+    context = current_context()
+    append(effects, f"{context.task_id} {context.attempt}")
 
 
 def execute(folder: str, what: str, mode: str, variant: str) -> str:
@@ -43,7 +52,10 @@ def execute(folder: str, what: str, mode: str, variant: str) -> str:
     made: dict[str, Task] = {}
     for task, above in GRAPH.items():
         work = partial(_work, f"{folder}/effects", task)
-        made[task] = dag.task(work, task, above=[made[name] for name in above])
+        hooks = dict.fromkeys(AROUND.hooks.get(task, ()), partial(_hook, f"{folder}/effects"))
+        retries = AROUND.failing.get(task, 0)
+        given = [made[name] for name in above]
+        made[task] = dag.task(work, task, above=given, retries=retries, retry_delay=0.005, **hooks)
     handle = os.open(f"{folder}/acknowledged", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     watcher, logs = Acknowledge(handle), f"{folder}/logs"
     durability = "power" if variant == "power" else "process"

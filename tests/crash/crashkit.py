@@ -454,8 +454,8 @@ ALWAYS = sys.maxsize
 
 class Around(NamedTuple):
     """What a run does around its tasks: the hooks of tasks (the run itself is the empty text), and how many of the
-    first attempts of a task or hook fail. One that fails `ALWAYS` does not fail the run. `struck`: tasks are killed, too, so
-    any attempt may fail.
+    first attempts of a task or hook fail. One that fails `ALWAYS` does not fail the run. Where tasks are killed, too
+    (`struck`), any attempt may fail.
     """
 
     hooks: Mapping[str, Sequence[str]] = {}

@@ -1,0 +1,98 @@
+"""A command that is kept: its output and its end are had, and in every other case nothing of it lives on."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from liteflow.processes.keeper import NotStarted, output_of
+
+
+def sh(script: str, folder: Path | None = None, timeout_s: float = 30.0, *, quiet: bool = False) -> tuple[int, bytes]:
+    return output_of(["/bin/sh", "-c", script], None if folder is None else str(folder), timeout_s, quiet=quiet)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("script", "found"),
+    [
+        ("echo one; echo two", (0, b"one\ntwo\n")),
+        ("printf half; exit 3", (3, b"half")),
+        ("kill -9 $$", (-signal.SIGKILL, b"")),
+        ("cat", (0, b"")),  # there is no input
+        ("exec >&-; exit 4", (4, b"")),
+        ("exec >&-; sleep 0.1; exit 5", (5, b"")),
+        ("head -c 300000 /dev/zero", (0, bytes(300_000))),
+        ("trap", (0, b"")),
+    ],
+)
+def test_what_it_prints_and_how_it_ends(script: str, found: tuple[int, bytes]) -> None:
+    assert sh(script) == found
+
+
+def test_it_runs_in_the_folder_with_our_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEPT", "yes")
+    assert sh("pwd; echo $KEPT", tmp_path) == (0, f"{tmp_path}\nyes\n".encode())
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_its_complaints(quiet: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    assert sh("echo dear >&2", quiet=quiet) == (0, b"")
+    assert capfd.readouterr().err == ("" if quiet else "dear\n")
+
+
+def test_what_it_leaves_behind_is_not_waited_for_and_lives(tmp_path: Path) -> None:
+    code, said = sh("sleep 1000 & echo $!")  # it holds the output open
+    pid = int(said)
+    try:
+        assert code == 0
+        assert is_alive(pid)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_when_it_is_late_nothing_of_it_lives(tmp_path: Path) -> None:
+    script = "setsid sleep 1000 & echo $! > one; sleep 1000 & echo $! > two; trap '' TERM; wait"
+    with pytest.raises(TimeoutError):
+        sh(script, tmp_path, 0.5)
+    assert not [name for name in ("one", "two") if is_alive(int((tmp_path / name).read_text()))]
+
+
+def test_what_cannot_be_started_says_why(tmp_path: Path) -> None:
+    with pytest.raises(NotStarted, match="No such file or directory"):
+        output_of(["/nowhere/at/all"], None, 30.0)
+    with pytest.raises(NotStarted, match="No such file or directory"):
+        sh("true", tmp_path / "gone")
+
+
+def test_it_holds_nothing_that_the_program_has_open(tmp_path: Path) -> None:
+    """Neither the command nor its keeper: else a pipe of the program would stay open while they live."""
+    read, write = os.pipe()
+    os.set_inheritable(write, True)
+    script = "touch on; while [ ! -e go ]; do sleep 0.01; done"
+    keeping = threading.Thread(target=sh, args=(script, tmp_path))
+    keeping.start()
+    try:
+        while not (tmp_path / "on").exists():
+            time.sleep(0.001)
+        os.close(write)
+        poll = select.poll()
+        poll.register(read)
+        assert poll.poll(10_000), "the pipe is still held"
+        assert os.read(read, 1) == b""
+    finally:
+        (tmp_path / "go").touch()
+        keeping.join()
+        os.close(read)

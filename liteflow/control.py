@@ -44,8 +44,8 @@ class Control(NamedTuple):
     """What the plan knows of a graph beside its edges and rules.
 
     `gated` are tasks that ask a question when their rule lets them run. `needs` are the setups that a task stands on
-    without waiting for them directly: it does not run without them. `watchers` have been asked how what they wait for has
-    ended: that they ran changes nothing about a failure of those.
+    without waiting for them directly: it does not run without them. `watchers` have been asked how what they wait for
+    has ended: that they ran changes nothing about a failure of those.
     """
 
     gated: Collection[int] = frozenset()

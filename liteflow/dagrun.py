@@ -8,8 +8,8 @@ from typing import Any
 from liteflow.errors import RunFailed
 from liteflow.history import History, RunRecord
 from liteflow.maintenance import delete_runs
+from liteflow.nodes import instance_name
 from liteflow.payload import decode
-from liteflow.plan import instance_name
 from liteflow.states import Status
 
 

@@ -13,8 +13,9 @@ from liteflow.control import WrongDecision, skipped_by
 from liteflow.errors import LiteflowError
 from liteflow.hooks import Hooks
 from liteflow.inputs import Inputs
+from liteflow.nodes import Move
 from liteflow.payload import Payload, decode, encode, is_pickled
-from liteflow.plan import Move, Plan
+from liteflow.plan import Plan
 from liteflow.program import Program
 from liteflow.states import TaskStatus
 from liteflow.store import Store

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
 from liteflow.inputs import Inputs
-from liteflow.plan import Move, Plan
+from liteflow.nodes import Move
+from liteflow.plan import Plan
 from liteflow.records import KeptHook
 from liteflow.states import TASK_ENDED, TaskStatus
 from liteflow.triggers import THE_RUN, HookSpec, Told

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from liteflow.nodes import Move
 from liteflow.payload import Payload, together
-from liteflow.plan import Move, Plan
+from liteflow.plan import Plan
 from liteflow.program import Program
 from liteflow.states import TASK_ENDED
 from liteflow.store import Store

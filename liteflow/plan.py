@@ -6,71 +6,31 @@ and whether all is over (`finished`, `result`). Retries, skips, failures that sp
 means are decided here or nowhere. What only the world can tell it asks: `questions` and `asking` have the tasks
 that want to know something, `answer`, `expand` and `refuse` take what was found out.
 
-Tasks are numbers (see `graph`); every change of state is returned as a `Move`, in the order it happened. A task that is
-mapped over a list gets a further number for each of its instances once the list is known (`expand`); its own number
-then stands for all of them. *Extras* have numbers, too: work that was added while the run goes on and that nothing
-waits for (see `hooks`).
+Tasks are numbers (see `nodes`); every change of state is returned as a `Move`, in the order it happened.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
 from liteflow.control import FORGIVEN, NO_CONTROL, Control
 from liteflow.graph import Graph
+from liteflow.nodes import Move, Nodes
 from liteflow.ready import Order, Ready
 from liteflow.retry import NEVER, RetryPolicy
-from liteflow.rules import Decision, TriggerRule, UpstreamCounts, decide
+from liteflow.rules import Decision, TriggerRule, decide
 from liteflow.states import TASK_ENDED, RunStatus, TaskStatus, Verdict
-from liteflow.upstreams import KIND, count_upstreams, explain, with_setups
+
+_States = Mapping[int, TaskStatus]
+_Skips = Mapping[int, Mapping[int, str]]
 
 #: How often a task may be started again because a process of ours died under it; then it FAILED.
 MAX_LOST: Final = 3
 
 
-class Move(NamedTuple):
-    """A task instance changed its state. `reason` says why, where the state alone does not."""
-
-    node: int
-    previous: TaskStatus
-    status: TaskStatus
-    attempt: int  # how many attempts have begun
-    reason: str | None = None
-
-
-class Unfolded:
-    """A mapped task whose list is known: its instances are the nodes `first`, `first + 1`, …, in the list's order."""
-
-    __slots__ = ("count", "ended", "first", "unended")
-
-    def __init__(self, first: int, count: int) -> None:
-        self.first = first
-        self.count = count
-        self.unended = count
-        self.ended: dict[TaskStatus, int] = {}  # in which states instances have ended, and how many in each
-
-    @property
-    def nodes(self) -> range:
-        return range(self.first, self.first + self.count)
-
-    @property
-    def status(self) -> TaskStatus:
-        """What the task as a whole is, once all instances have ended: the worst of them; skipped if all are."""
-        for status in ("FAILED", "UPSTREAM_FAILED", "CANCELLED", "SUCCESS"):
-            if status in self.ended:
-                return status
-        return "SKIPPED"
-
-    @property
-    def reason(self) -> str | None:
-        """Why, where that is not plain."""
-        failed = self.ended.get("FAILED")
-        return f"{failed:,} of {self.count:,} instances failed" if failed else None
-
-
-class Plan:
+class Plan(Nodes):
     """One run of a graph.
 
     Args:
@@ -100,46 +60,29 @@ class Plan:
         fail_fast: bool = False,
         seed: str = "",
         control: Control = NO_CONTROL,
-        skips: Mapping[int, Mapping[int, str]] | None = None,
+        skips: _Skips | None = None,
         mapped: Mapping[int, bool] | None = None,
         instances: Mapping[int, Sequence[TaskStatus]] | None = None,
     ) -> None:
         size = len(graph)
-        self.graph = graph
-        #: of every node: its task, and which of its instances it is (-1: it is the task itself)
-        self.task_ids: list[str] = graph.ids.copy()
-        self.map_indexes: list[int] = [-1] * size
-        #: tasks whose list is known
-        self.unfolded: dict[int, Unfolded] = {}
+        super().__init__(graph, rules or {}, control)
         #: running instances that are to end because another one failed; the caller ends them and empties this
         self.doomed: list[int] = []
         self._mapped = mapped or {}
-        self._owners: dict[int, int] = {}  # of instances: the task that they are of
-        self._added: dict[int, int] = {}  # by task: how many more it waits for than the graph says
         self._asking: list[int] = []
-        self.status: list[TaskStatus] = ["PENDING"] * size
-        self.attempts: list[int] = [0] * size
         self.running: set[int] = set()
         self._retries = dict(retries or {})
-        self._rules = rules or {}
         self._fail_fast = fail_fast
         self._seed = seed
         self._tries: dict[int, int] = {}  # failed attempts that counted, since the run was started or resumed
         self._lost: dict[int, int] = {}
-        self._unmet: list[int] = [len(above) for above in graph.upstream]  # upstreams that have not ended
-        self._troubled: set[int] = set()  # tasks of which an upstream has not succeeded
         self.ready = Ready(orders, self.owner)
         self._ordered = bool(orders)
         self._retry_at: list[tuple[float, int]] = []  # a heap: (monotonic seconds, task)
-        self._tally: dict[int, list[int]] = {  # ended upstreams by kind, for the rules that may fire early
-            node: [0, 0, 0, 0] for node, rule in self._rules.items() if rule.startswith("one_")
-        }
         self._stopped: str | None = None  # why nothing new starts any more, save what must go on nevertheless
         self._stop_result: RunStatus = "CANCELLED"
         self._halted = False  # … and not that either
-        self._gated, self._tolerant, self.teardowns, self._needs, self._watchers = control
-        self._forgiven: set[int] = set()  # tasks that FAILED and count as a success for others
-        self._extras: set[int] = set()
+        self._gated, self._tolerant, self._needs = control.gated, control.tolerant, control.needs
         self._exempt: set[int] = set(self.teardowns)  # what a stopped run still does
         self._hold: int | None = None  # an extra before which nothing starts
         self._questions: list[int] = []
@@ -148,12 +91,7 @@ class Plan:
             self.attempts[node] = count
         self._begin(done or {}, instances or {}, skips or {})
 
-    def _begin(
-        self,
-        done: Mapping[int, TaskStatus],
-        instances: Mapping[int, Sequence[TaskStatus]],
-        skips: Mapping[int, Mapping[int, str]],
-    ) -> None:
+    def _begin(self, done: _States, instances: Mapping[int, Sequence[TaskStatus]], skips: _Skips) -> None:
         for node, status in done.items():
             self.status[node] = status
             self._open -= 1
@@ -279,15 +217,7 @@ class Plan:
         else:
             self.ready.push(node)
 
-    def is_extra(self, node: int) -> bool:
-        """Is this number one that `add` gave?"""
-        return node in self._extras
-
     # -- fan-out -------------------------------------------------------------------------------------------
-
-    def owner(self, node: int) -> int:
-        """The task that a node is an instance of; itself where that is the only one."""
-        return self._owners.get(node, node)
 
     def asking(self) -> list[int]:
         """Mapped tasks that may start and whose list is wanted now: answer each by `expand` or `refuse`."""
@@ -317,16 +247,8 @@ class Plan:
 
     def _unfold(self, node: int, count: int, kept: Mapping[int, tuple[TaskStatus, int]]) -> list[int]:
         """Make the instances; returns those that have ended before."""
-        first = len(self.status)
-        unfolded = self.unfolded[node] = Unfolded(first, count)
-        self.task_ids += [self.graph.ids[node]] * count
-        self.map_indexes += range(count)
-        self.attempts += [0] * count
-        self._owners.update(dict.fromkeys(unfolded.nodes, node))
+        unfolded = self._numbered(node, count)
         self._open += count
-        for below in self.graph.downstream[node]:
-            self._unmet[below] += count - 1
-            self._added[below] = self._added.get(below, 0) + count - 1
         if not kept:
             self.status += ["QUEUED"] * count
             for one in unfolded.nodes:
@@ -462,15 +384,6 @@ class Plan:
         for node in ended:
             self._spread(node, moves)
 
-    def _matters(self, node: int) -> bool:
-        """Does a failure of the task fail the run, where nothing waits for it?"""
-        task = self.owner(node)
-        return node not in self._forgiven and (task not in self.teardowns or self.teardowns[task].counts)
-
-    def _seen(self, node: int) -> TaskStatus:
-        """The state of a task as others see it."""
-        return "SUCCESS" if node in self._forgiven else self.status[node]
-
     def _spread(self, node: int, moves: list[Move]) -> None:
         """Tell those below that a task has ended, and so on down from those that end by it; without recursion."""
         told = [node]
@@ -480,14 +393,6 @@ class Plan:
                 self._count(below, seen)
                 if self.status[below] == "PENDING" and self._settle(below, moves):
                     told.append(below)
-
-    def _count(self, node: int, status: TaskStatus) -> None:
-        """One more upstream of the task has ended."""
-        self._unmet[node] -= 1
-        if status != "SUCCESS":
-            self._troubled.add(node)
-        if node in self._tally:
-            self._tally[node][KIND[status]] += 1
 
     def _settle(self, node: int, moves: list[Move]) -> bool:
         """Ask the trigger rule. Returns whether the task ended by it."""
@@ -534,37 +439,6 @@ class Plan:
                 self._change(node, "CANCELLED", moves, "nothing had begun that it takes down")
                 return "skip"
         return "run"
-
-    def counts(self, node: int) -> UpstreamCounts:
-        """How the direct upstreams of a task have ended so far."""
-        above = self.graph.upstream[node]
-        if node in self._tally:
-            return UpstreamCounts(len(above) + self._added.get(node, 0), *self._tally[node])
-        counts = count_upstreams(self.upstream_states(node))
-        if node in self.teardowns:
-            counts = with_setups(counts, [self._seen(one) for one in self.teardowns[node].setups])
-        return counts
-
-    def upstream_states(self, node: int) -> list[TaskStatus]:
-        """The states of what a task waits for, as its trigger rule sees them."""
-        return [self._seen(one) for one in self._instances(self.graph.upstream[node])]
-
-    def _instances(self, nodes: Iterable[int]) -> Iterator[int]:
-        """The nodes, with the instances in place of tasks whose list is known."""
-        for node in nodes:
-            if node in self.unfolded:
-                yield from self.unfolded[node].nodes
-            else:
-                yield node
-
-    def _name(self, node: int) -> str:
-        return instance_name(self.task_ids[node], self.map_indexes[node])
-
-    def explain(self, node: int) -> str:
-        """Why the trigger rule decided as it did, in one sentence."""
-        upstream = {self._name(above): self._seen(above) for above in self._instances(self.graph.upstream[node])}
-        setups = [self.graph.ids[one] for one in self.teardowns[node].setups] if node in self.teardowns else ()
-        return explain(self._rules.get(node, "all_success"), upstream, setups)
 
     # -- stopping ------------------------------------------------------------------------------------------
 
@@ -618,33 +492,10 @@ class Plan:
         return self._stopped
 
     def result(self) -> RunStatus:
-        """What a finished run is: FAILED if a task that nothing waits for failed, or a failure stopped the rest.
-
-        A failed task whose dependants were told to go on (`all_done`, `one_failed`, …) does not fail the run.
-        """
-        tasks = [status for node, status in enumerate(self.status) if node not in self._extras]
-        cut_short = any(status == "CANCELLED" or status not in TASK_ENDED for status in tasks)
-        if self._stopped is not None and (cut_short or self._stop_result == "FAILED"):
-            return self._stop_result
-        leaves = {self._seen(node) for node in self._leaves()}
-        if leaves & {"FAILED", "UPSTREAM_FAILED"}:
-            return "FAILED"
-        return "CANCELLED" if "CANCELLED" in leaves else "SUCCESS"
-
-    def failures(self) -> list[str]:
-        """The tasks that FAILED, and whose failure counts, by name."""
-        nodes = range(len(self.graph))
-        return [self.task_ids[node] for node in nodes if self.status[node] == "FAILED" and self._matters(node)]
-
-    def _leaves(self) -> list[int]:
-        """Tasks that decide how the run ended: nothing waits for them, save watchers and teardowns that do not count."""
-        quiet = {node for node, teardown in self.teardowns.items() if not teardown.counts}
-        if not quiet and not self._watchers:
-            return self.graph.leaves()
-        aside, below = quiet | self._watchers, enumerate(self.graph.downstream)
-        return [node for node, others in below if node not in quiet and aside.issuperset(others)]
-
-
-def instance_name(task_id: str, map_index: int) -> str:
-    """How people call a task instance: `fetch`, or `fetch[3]` where it is one of several."""
-    return task_id if map_index < 0 else f"{task_id}[{map_index}]"
+        """What a finished run is: what stopped it, if that cut it short or was a failure; else what the leaves say."""
+        if self._stopped is not None:
+            tasks = [status for node, status in enumerate(self.status) if node not in self._extras]
+            cut_short = any(status == "CANCELLED" or status not in TASK_ENDED for status in tasks)
+            if cut_short or self._stop_result == "FAILED":
+                return self._stop_result
+        return self.verdict()

@@ -21,12 +21,12 @@ from liteflow.gates import Gates, decisions, judged
 from liteflow.hooks import Hooks
 from liteflow.inputs import Inputs
 from liteflow.locks import LockFile
+from liteflow.nodes import Move
 from liteflow.observing import Change, Observers, Options
 from liteflow.outputs import make_folder, outputs_dir, remove_folder
 from liteflow.owning import Owned, make, planned, take_over
 from liteflow.pace import Pace
 from liteflow.payload import spill_dir
-from liteflow.plan import Move
 from liteflow.program import Program
 from liteflow.records import Kept
 from liteflow.signals import handled

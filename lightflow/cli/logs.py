@@ -16,8 +16,8 @@ from lightflow.cli.options import chosen_run, db_option, json_option, run_ids, t
 from lightflow.cli.output import is_terminal, near_path, paint, say_json, tame
 from lightflow.cli.shapes import attempt_shape
 from liteflow.history import AttemptRecord
+from liteflow.nodes import instance_name
 from liteflow.picture import duration_text
-from liteflow.plan import instance_name
 from liteflow.processes.output import open_regular
 from liteflow.states import RUN_ENDED, TASK_ENDED
 

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from liteflow.collector import collector_paused
 from liteflow.history import AttemptRecord, History
-from liteflow.plan import instance_name
+from liteflow.nodes import instance_name
 from liteflow.processes.output import open_regular
 
 SUFFIX: Final = ".lightflow-checkpoint.json"

@@ -11,10 +11,10 @@ from lightflow.errors import WorkflowError
 from lightflow.parser.canonical import Tree
 from lightflow.parser.durations import seconds
 from lightflow.parser.fan import fan_spec
-from lightflow.parser.flow_schema import KEYS
 from lightflow.parser.limits import limits_of, order_of
 from lightflow.parser.positions import Key, Source, Unreadable, problem_at
 from lightflow.parser.schema import COMMON, is_expression
+from lightflow.parser.schema_flow import KEYS
 from lightflow.parser.schema_pieces import ID_PATTERN
 from lightflow.parser.source import parse_text, read_source
 from lightflow.parser.spec import (

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Problem, WorkflowError
-from lightflow.parser.schema import workflow_schema
+from lightflow.parser.schema import workschema_flow
 from lightflow.parser.spec import Condition, FanSpec, Flow, Limits, Settings, TaskSpec
 from lightflow.parser.workflow_loader import load_workflow
 from lightflow.service.scripts import is_script, script_errors
@@ -273,7 +273,7 @@ def _first_line(text: str) -> str:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of workflow files, for editors."""
-    return workflow_schema()
+    return workschema_flow()
 
 
 def picture(workflow: Outline) -> Picture:

@@ -50,8 +50,8 @@ import liteflow.store
 from liteflow import Command, Dag, Task, XCom
 from liteflow.context import current_context
 from liteflow.history import History
+from liteflow.nodes import instance_name
 from liteflow.outputs import outputs_dir
-from liteflow.plan import instance_name
 from liteflow.processes import tree
 
 RUN = "r"

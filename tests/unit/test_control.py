@@ -19,7 +19,8 @@ from liteflow.control import (
     skipped_by,
 )
 from liteflow.graph import Graph
-from liteflow.plan import Move, Plan
+from liteflow.nodes import Move
+from liteflow.plan import Plan
 from liteflow.rules import UpstreamCounts, decide
 from liteflow.upstreams import explain
 

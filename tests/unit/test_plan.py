@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from liteflow.graph import Graph
-from liteflow.plan import MAX_LOST, Move, Plan
+from liteflow.nodes import Move
+from liteflow.plan import MAX_LOST, Plan
 from liteflow.retry import RetryPolicy
 from liteflow.rules import TRIGGER_RULES, TriggerRule, UpstreamCounts, decide
 from liteflow.states import TASK_ENDED, TASK_STATUSES, Verdict

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from liteflow.graph import Graph
-from liteflow.plan import Move, Plan, instance_name
+from liteflow.nodes import Move, instance_name
+from liteflow.plan import Plan
 from liteflow.retry import RetryPolicy
 from liteflow.rules import TRIGGER_RULES, TriggerRule, UpstreamCounts, decide
 from liteflow.states import TASK_ENDED, TaskStatus, Verdict

@@ -180,10 +180,7 @@ class Plan(Nodes):
         if self.status[node] != "QUEUED":
             return  # it was cancelled meanwhile
         if status == "QUEUED":
-            if node in self._mapped:
-                self._asking.append(node)
-            else:
-                self.ready.push(node)
+            self._line_up(node)
         else:
             self.status[node] = "PENDING"  # as it is stored
             self._end(node, status, moves, reason)
@@ -409,20 +406,19 @@ class Plan(Nodes):
             self.status[node] = "QUEUED"
             if node in self._gated:
                 self._questions.append(node)
-            elif node in self._mapped:
-                self._asking.append(node)
             else:
-                self.ready.push(node)
+                self._line_up(node)
         elif self.status[node] != "PENDING":
             pass  # it has ended by what it stands on
-        elif decision == "skip":
-            self._change(node, "SKIPPED", moves, self.explain(node))
-        elif decision == "upstream_failed":
-            self._change(node, "UPSTREAM_FAILED", moves, self.explain(node))
+        elif decision != "wait":
+            self._change(node, "SKIPPED" if decision == "skip" else "UPSTREAM_FAILED", moves, self.explain(node))
         if decision in ("run", "wait"):
             return False
         self._open -= 1
         return True
+
+    def _line_up(self, node: int) -> None:
+        (self._asking.append if node in self._mapped else self.ready.push)(node)
 
     def _stands(self, node: int, moves: list[Move]) -> Decision:
         """Do the setups stand that a task needs? Is there something to take down?"""

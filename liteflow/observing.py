@@ -80,10 +80,6 @@ class Observers:
         self._observers = list(observers)
         self.changes: list[Change] = []
 
-    def __bool__(self) -> bool:
-        """Is there anybody?"""
-        return bool(self._observers)
-
     def publish(self) -> None:
         """Tell of what has changed."""
         if self.changes:

@@ -106,6 +106,9 @@ class _Loop:
         self._store = store
         self._executor = executor
         self._observers = Observers(options.observers)
+        # What a run does not have costs its tasks nothing but a look at these.
+        self._told, self._hooked = bool(options.observers), bool(program.hooks)
+        self._handing_on = bool(program.inputs or program.expansions)
         self._kept: Mapping[str, Mapping[int, Kept]] = {}  # of a resumed run: instances of mapped tasks, by index
         self._ending: set[int] = set()  # running tasks that were told to stop
         self._signals: list[int] = []
@@ -216,7 +219,7 @@ class _Loop:
                 self._asking.append((node, log_path))
                 continue
             self._turn.began(task_id, index, attempt, previous, log_path, wall)
-            if self._observers:
+            if self._told:
                 self._change(node, attempt, previous, "RUNNING", None, wall, log_path)
             starting.append((node, log_path))
         return starting
@@ -232,7 +235,7 @@ class _Loop:
                 continue
             plan.ready.admitted(node)
             starting.append((node, log_path))
-            if self._observers:
+            if self._told:
                 previous = self._before(node)
                 self._change(node, plan.attempts[node], previous, "RUNNING", None, time.time(), log_path)
         return starting
@@ -271,7 +274,7 @@ class _Loop:
 
     def _work(self, node: int, log_path: str | None) -> Work:
         program, index = self._program, self._indexes[node]
-        if self.plan.is_extra(node):
+        if self._hooked and self.plan.is_extra(node):
             return self._hooks.work(node, log_path, self._inputs, self._options.grace_s)
         task = node if index < 0 else self.plan.owner(node)
         return Work(
@@ -307,16 +310,18 @@ class _Loop:
     def _finish(self, outcome: Outcome) -> None:
         if outcome.error is not None and self._options.secrets is not None:
             outcome = outcome._replace(error=outcome.error.masked(self._options.secrets.masker))
-        node, plan = outcome.node, self.plan
+        node, plan, program = outcome.node, self.plan, self._program
         skips: Mapping[int, str] | None = None
-        if node in self._program.deciders:
-            outcome, skips = judged(self._program, outcome)
+        if node in program.deciders:
+            outcome, skips = judged(program, outcome)
         error = outcome.error or _NO_ERROR
         self._ending.discard(node)
-        if self._program.orders and plan.ready.needs(node):
+        if program.orders and plan.ready.needs(node):
             self._free(node)
-        self._turn.ended(self._ids[node], self._indexes[node], outcome, hook=plan.is_extra(node))
-        self._inputs.keep(outcome)
+        hook = self._hooked and plan.is_extra(node)
+        self._turn.ended(self._ids[node], self._indexes[node], outcome, hook=hook)
+        if self._handing_on:
+            self._inputs.keep(outcome)
         moves = plan.finish(
             node,
             outcome.verdict,
@@ -327,9 +332,10 @@ class _Loop:
             skips=skips,
         )
         self._store_moves(moves, outcome.ended_at, outcome)
-        if plan.is_extra(node):
+        if hook:
             self._hook_ended(node, outcome)
-        self._inputs.release(moves)
+        if self._handing_on:
+            self._inputs.release(moves)
         while plan.doomed:
             self._end(plan.doomed.pop(), None)
         if plan.stopped is not None:
@@ -350,7 +356,7 @@ class _Loop:
             ended = outcome if outcome is not None and node == outcome.node else None
             task_id, index = self._ids[node], self._indexes[node]
             self._turn.moved(task_id, index, attempt, previous, status, reason, now, ended)
-            if self._observers:
+            if self._told:
                 path = None if ended is None else ended.log_path
                 self._change(node, attempt, previous, status, reason, now, path, ended)
                 if status == "RUNNING":  # of a task: its instances run
@@ -358,7 +364,7 @@ class _Loop:
                     self._observers.changes[-1] = self._observers.changes[-1]._replace(
                         instances=(unfolded.count, unfolded.unended)
                     )
-        if self._program.hooks:
+        if self._hooked:
             self._hooks.follow(moves, now, outcome)
 
     def _patience(self) -> float:
@@ -439,7 +445,7 @@ class _Loop:
                 self._free(node)
             status = self._before(node)
             self._turn.put_back(task_id, index, attempt, status, now)
-            if self._observers:
+            if self._told:
                 self._change(node, attempt, "RUNNING", status, NOT_BEGUN, now)
 
     def _end_running(self, grace_s: float | None) -> None:

@@ -28,9 +28,9 @@ from lightflow.parser.schema_pieces import (
 )
 from lightflow.plugins.base import TypeInfo
 from lightflow.plugins.registry import Registry
-from liteflow.params import NAME as PARAM_NAME
-from liteflow.params import TYPES as PARAM_TYPES
-from liteflow.rules import TRIGGER_RULES
+from liteflow.planning.rules import TRIGGER_RULES
+from liteflow.values.params import NAME as PARAM_NAME
+from liteflow.values.params import TYPES as PARAM_TYPES
 
 DEFAULT_TYPE: Final = "shell"
 

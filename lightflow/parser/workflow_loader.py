@@ -31,8 +31,8 @@ from lightflow.parser.validate import Checked, implied_upstreams, is_block, vali
 from lightflow.parser.works import WorkIn, around, hooks_of
 from lightflow.plugins.registry import Registry
 from liteflow.collector import collector_paused
-from liteflow.ready import PLAIN
-from liteflow.rules import TriggerRule
+from liteflow.planning.ready import PLAIN
+from liteflow.planning.rules import TriggerRule
 from liteflow.triggers import EVENTS
 
 #: The keys that say how a task stands in the flow, and among those that may start.

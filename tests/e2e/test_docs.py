@@ -23,8 +23,9 @@ from lightflow.cli.app import cli
 from lightflow.cli.commands import COMMANDS as CLI_COMMANDS
 from lightflow.cli.commands import SECTIONS
 from lightflow.parser.schema import workschema_flow
-from liteflow import errors, rules, states
-from liteflow.options import TaskOptions
+from liteflow import errors, states
+from liteflow.definition.options import TaskOptions
+from liteflow.planning import rules
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

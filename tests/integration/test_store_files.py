@@ -13,7 +13,7 @@ import pytest
 
 from liteflow import Dag, LiteflowError, StoreError, XCom, init_schema, schema
 from liteflow.errors import CorruptDatabase, NotOurs, SchemaTooNew
-from liteflow.history import History
+from liteflow.state.history import History
 
 
 def one() -> int:

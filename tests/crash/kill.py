@@ -46,19 +46,19 @@ from crashkit import (
     with_instances,
 )
 
-import liteflow.database
-import liteflow.hooks
-import liteflow.locks
-import liteflow.runner
-import liteflow.store
-import liteflow.turn
+import liteflow.running.hooks
+import liteflow.running.runner
+import liteflow.state.database
+import liteflow.state.locks
+import liteflow.state.store
+import liteflow.state.turn
 from liteflow import Command, Dag, Task, XCom
 from liteflow.context import current_context
-from liteflow.history import History
-from liteflow.options import TaskOptions
+from liteflow.definition.options import TaskOptions
 from liteflow.outputs import outputs_dir
-from liteflow.plan import instance_name
+from liteflow.planning.nodes import instance_name
 from liteflow.processes import tree
+from liteflow.state.history import History
 
 RUN = "r"
 _KILLS_PER_RUN = 10  # then it is left to end by itself: near its end a resume is mostly opening and closing
@@ -69,7 +69,7 @@ _KILLS_PER_RUN = 10  # then it is left to end by itself: near its end a resume i
 
 def late_commit() -> None:
     """Turns are acknowledged, and their tasks started, up to eight turns before the transaction is committed."""
-    transaction, store = liteflow.database.Transaction, liteflow.store.Store
+    transaction, store = liteflow.state.database.Transaction, liteflow.state.store.Store
     enter, leave, close = transaction.__enter__, transaction.__exit__, store.close
     turns = 0
 
@@ -94,21 +94,21 @@ def late_commit() -> None:
 
 def no_transaction() -> None:
     """Each statement of a turn is committed by itself, and takes a little longer than it would."""
-    transaction = liteflow.database.Transaction
+    transaction = liteflow.state.database.Transaction
 
     def enter(self: Any) -> None:
         self._connection.set_trace_callback(lambda _: time.sleep(0.0002))
-        self._locks.share(liteflow.database.CHECKPOINT_LOCK)
+        self._locks.share(liteflow.state.database.CHECKPOINT_LOCK)
 
     def leave(self: Any, *_: object) -> None:
-        self._locks.release(liteflow.database.CHECKPOINT_LOCK)
+        self._locks.release(liteflow.state.database.CHECKPOINT_LOCK)
 
     transaction.__enter__, transaction.__exit__ = enter, leave  # type: ignore[method-assign]
 
 
 def forgetful_resume() -> None:
     """A resume forgets one success, and the schema does not forbid a second one."""
-    store = liteflow.store.Store
+    store = liteflow.state.store.Store
     claim = store.claim
 
     def forget(self: Any, *arguments: Any) -> Any:
@@ -130,7 +130,7 @@ def no_sweep() -> None:
 
 def late_hooks() -> None:
     """What a hook is told is stored one transaction after what triggers it."""
-    turn = liteflow.turn.Turn
+    turn = liteflow.state.turn.Turn
     told, clear = turn.told, turn.clear
     late: list[Any] = []
 
@@ -148,7 +148,7 @@ def late_hooks() -> None:
 
 def forgotten_hooks() -> None:
     """Who resumes a run does not go on with the hooks that were triggered before."""
-    hooks = liteflow.hooks.Hooks
+    hooks = liteflow.running.hooks.Hooks
     begin = hooks.open
     hooks.open = lambda self, kept, now: begin(self, [one._replace(told="[]") for one in kept], now)  # type: ignore[method-assign]
 

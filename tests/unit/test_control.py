@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from liteflow.control import (
+from liteflow.planning.control import (
     Control,
     Decider,
     Teardown,
@@ -18,10 +18,11 @@ from liteflow.control import (
     needed_setups,
     skipped_by,
 )
-from liteflow.graph import Graph
-from liteflow.plan import Move, Plan
-from liteflow.rules import UpstreamCounts, decide
-from liteflow.upstreams import explain
+from liteflow.planning.graph import Graph
+from liteflow.planning.nodes import Move
+from liteflow.planning.plan import Plan
+from liteflow.planning.rules import UpstreamCounts, decide
+from liteflow.planning.upstreams import explain
 
 
 def skipped(graph: Graph, node: str, value: object, decider: Decider, kept: Sequence[str] = ()) -> set[str]:

@@ -22,7 +22,7 @@ from liteflow.processes.frames import close_quietly
 from liteflow.processes.guardian import become_subreaper
 from liteflow.processes.spawn import TO_DEFAULT
 
-_READ_BYTES = 65536
+_PIPE_BYTES = 1 << 20
 
 
 class NotStarted(Exception):
@@ -72,26 +72,24 @@ def _listen(ours: socket.socket, read: int, give_up: float) -> tuple[int, bytes]
     poll = select.poll()
     for handle in (ours.fileno(), read):
         poll.register(handle, select.POLLIN)
-    said, open_, over = b"", True, False
+    said, open_, over = bytearray(), True, False
     while not over:
         pause = give_up - time.monotonic()
         ready = {handle for handle, _ in poll.poll(pause * 1000)} if pause > 0 else set()
         if not ready:
             raise TimeoutError
-        over = ours.fileno() in ready  # all that it had printed by then is in the pipe
-        while open_:
-            try:
-                data = os.read(read, _READ_BYTES)
-            except BlockingIOError:
-                break
+        over = ours.fileno() in ready
+        with contextlib.suppress(BlockingIOError):
+            # Once, and all that a pipe holds: by its end what it printed is there, and who prints after that is another.
+            data = os.read(read, _PIPE_BYTES) if open_ else b""
             said += data
-            if not data:  # it has closed its output, and perhaps goes on
+            if not data and open_:  # it has closed its output, and perhaps goes on
                 open_ = False
                 poll.unregister(read)
     answer = ours.recv(4096).decode()
     if answer.startswith("!"):
         raise NotStarted(answer[1:])
-    return int(answer or -signal.SIGKILL), said
+    return int(answer or -signal.SIGKILL), bytes(said)
 
 
 def _keep(argv: Sequence[str], cwd: str | None, write: int, quiet: bool, theirs: socket.socket) -> NoReturn:

@@ -63,6 +63,12 @@ def test_what_it_leaves_behind_is_not_waited_for_and_lives(tmp_path: Path) -> No
         os.kill(pid, signal.SIGKILL)
 
 
+def test_what_it_leaves_behind_may_go_on_printing() -> None:
+    code, said = sh("yes & echo $!")
+    os.kill(int(next(line for line in said.split() if line.isdigit())), signal.SIGKILL)
+    assert code == 0
+
+
 def test_when_it_is_late_nothing_of_it_lives(tmp_path: Path) -> None:
     script = "setsid sleep 1000 & echo $! > one; sleep 1000 & echo $! > two; trap '' TERM; wait"
     with pytest.raises(TimeoutError):

@@ -80,7 +80,7 @@ def _listen(ours: socket.socket, read: int, give_up: float) -> tuple[int, bytes]
             raise TimeoutError
         over = ours.fileno() in ready
         with contextlib.suppress(BlockingIOError):
-            # Once, and all that a pipe holds: by its end what it printed is there, and who prints after that is another.
+            # Once, and all that a pipe holds: what it printed is there by its end, and who prints later is another.
             data = os.read(read, _PIPE_BYTES) if open_ else b""
             said += data
             if not data and open_:  # it has closed its output, and perhaps goes on

@@ -137,8 +137,9 @@ class Plan:
         self._stopped: str | None = None  # why nothing new starts any more, save what must go on nevertheless
         self._stop_result: RunStatus = "CANCELLED"
         self._halted = False  # … and not that either
-        self._gated, self._tolerant, self.teardowns, self._needs, self._watchers = control
+        self._gated, self._tolerant, self.teardowns, self._needs, self._watchers, _ = control
         self._forgiven: set[int] = set()  # tasks that FAILED and count as a success for others
+        self._held: dict[int, list[int]] = {}  # by setup: tasks that only wait for that to stand
         self._extras: set[int] = set()
         self._exempt: set[int] = set(self.teardowns)  # what a stopped run still does
         self._hold: int | None = None  # an extra before which nothing starts
@@ -476,7 +477,14 @@ class Plan:
         told = [node]
         for above in told:  # grows meanwhile
             seen = self._seen(above)
-            for below in self.graph.downstream[self._owners.get(above, above) if self._owners else above]:
+            task = self._owners.get(above, above) if self._owners else above
+            if self._held and self.status[task] in TASK_ENDED:
+                told += [
+                    one
+                    for one in self._held.pop(task, ())
+                    if self.status[one] == "PENDING" and self._settle(one, moves)
+                ]
+            for below in self.graph.downstream[task]:
                 self._count(below, seen)
                 if self.status[below] == "PENDING" and self._settle(below, moves):
                     told.append(below)
@@ -522,6 +530,9 @@ class Plan:
     def _stands(self, node: int, moves: list[Move]) -> Decision:
         """Do the setups stand that a task needs? Is there something to take down?"""
         for setup in self._needs.get(node, ()):
+            if self.status[setup] not in TASK_ENDED:  # it is done once more, or nothing between waited for it
+                self._held.setdefault(setup, []).append(node)
+                return "wait"
             if self.status[setup] in ("FAILED", "CANCELLED", "UPSTREAM_FAILED") and setup not in self._forgiven:
                 self._change(node, "UPSTREAM_FAILED", moves, f"its setup {self.task_ids[setup]!r} did not succeed")
                 return "upstream_failed"

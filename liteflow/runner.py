@@ -23,14 +23,14 @@ from liteflow.inputs import Inputs
 from liteflow.locks import LockFile
 from liteflow.observing import Change, Observers, Options
 from liteflow.outputs import make_folder, outputs_dir, remove_folder
-from liteflow.owning import Owned, make, planned, take_over
+from liteflow.owning import Owned, make, planned, set_up_again, take_over
 from liteflow.pace import Pace
 from liteflow.payload import spill_dir
 from liteflow.plan import Move
 from liteflow.program import Program
 from liteflow.records import Kept
 from liteflow.signals import handled
-from liteflow.states import RunStatus, TaskStatus
+from liteflow.states import TASK_ENDED, RunStatus, TaskStatus
 from liteflow.store import Store
 from liteflow.turn import NOT_BEGUN, Intent
 from liteflow.work import ErrorInfo, Outcome, RunInfo, Work
@@ -134,6 +134,8 @@ class _Loop:
     def _begin(self, owned: Owned, again: bool) -> None:
         """Plan what is left to do; `again`: some of it was tried before."""
         program, options = self._program, self._options
+        if again and program.control.teardowns:
+            owned = set_up_again(program, owned, self._store)
         self._kept = owned.instances
         done = owned.done(program.graph)
         skips = decisions(program, done, self._store) if again and program.deciders else None
@@ -298,11 +300,16 @@ class _Loop:
         before = {
             index: (cast(TaskStatus, one.status), one.attempts) for index, one in kept.items() if index < len(rows)
         }
-        for index in kept.keys() - before.keys():
-            if kept[index].status == "PENDING":
-                gone = "the list that its task is mapped over has become shorter"
-                self._turn.moved(task_id, index, kept[index].attempts, "PENDING", "SKIPPED", gone, now)
+        gone = "the list that its task is mapped over has become shorter"
+        if any(index >= len(rows) for index in kept):
+            self._turn.shortened(task_id, {index: one for index, one in kept.items() if index >= len(rows)}, gone, now)
         self._store_moves(plan.expand(node, len(rows), before), now)
+
+    def _leave(self, task_id: str, status: TaskStatus, reason: str | None, now: float) -> None:
+        """A mapped task has ended without a list: so have the instances that an earlier part of the run has left."""
+        for index, one in self._kept[task_id].items():
+            if one.status == "PENDING":
+                self._turn.moved(task_id, index, one.attempts, "PENDING", status, reason, now)
 
     def _finish(self, outcome: Outcome) -> None:
         if outcome.error is not None and self._options.secrets is not None:
@@ -315,7 +322,7 @@ class _Loop:
         self._ending.discard(node)
         if self._program.orders and plan.ready.needs(node):
             self._free(node)
-        self._turn.ended(self._ids[node], self._indexes[node], outcome, hook=plan.is_extra(node))
+        self._turn.ended(self._ids[node], self._indexes[node], outcome, repeats=self._may_repeat(node))
         self._inputs.keep(outcome)
         moves = plan.finish(
             node,
@@ -350,6 +357,14 @@ class _Loop:
             ended = outcome if outcome is not None and node == outcome.node else None
             task_id, index = self._ids[node], self._indexes[node]
             self._turn.moved(task_id, index, attempt, previous, status, reason, now, ended)
+            if (
+                self._kept
+                and status in TASK_ENDED
+                and task_id in self._kept
+                and index < 0
+                and node not in self.plan.unfolded
+            ):
+                self._leave(task_id, status, reason, now)
             if self._observers:
                 path = None if ended is None else ended.log_path
                 self._change(node, attempt, previous, status, reason, now, path, ended)
@@ -468,6 +483,15 @@ class _Loop:
         which = task_id if index < 0 else f"{task_id}.{index}"
         name = f"task_{which}_{self._stamp[1]}_{int(now % 1 * 1e6):06d}.log"
         return os.path.join(self._options.log_dir, name)
+
+    def _may_repeat(self, node: int) -> bool:
+        """May it succeed more than once in a run? Hooks may, and what sets up and takes down."""
+        control = self._program.control
+        if control.setups or control.teardowns:
+            task = self.plan.owner(node)
+            if task in control.setups or task in control.teardowns:
+                return True
+        return self.plan.is_extra(node)
 
     def _masked(self, text: str | None) -> str | None:
         """What is stored of tasks holds no secret."""

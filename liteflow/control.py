@@ -44,8 +44,9 @@ class Control(NamedTuple):
     """What the plan knows of a graph beside its edges and rules.
 
     `gated` are tasks that ask a question when their rule lets them run. `needs` are the setups that a task stands on
-    without waiting for them directly: it does not run without them. `watchers` have been asked how what they wait for has
-    ended: that they ran changes nothing about a failure of those. `setups` are all that set something up.
+    without waiting for them directly: it does not run before them, nor without them. `watchers` have been asked how
+    what they wait for has ended: that they ran changes nothing about a failure of those. `setups` are all that set
+    something up.
     """
 
     gated: Collection[int] = frozenset()
@@ -54,6 +55,10 @@ class Control(NamedTuple):
     needs: Mapping[int, Sequence[int]] = {}
     watchers: frozenset[int] = frozenset()
     setups: frozenset[int] = frozenset()
+
+    def repeats(self, node: int) -> bool:
+        """May the task succeed more than once in a run?"""
+        return node in self.setups or node in self.teardowns
 
 
 NO_CONTROL: Final = Control()

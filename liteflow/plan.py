@@ -648,7 +648,7 @@ class Plan:
         return [self.task_ids[node] for node in nodes if self.status[node] == "FAILED" and self._matters(node)]
 
     def _leaves(self) -> list[int]:
-        """Tasks that decide how the run ended: nothing waits for them, save watchers and teardowns that do not count."""
+        """Tasks that decide how the run ended: nothing waits for them, save watchers, and teardowns that are quiet."""
         quiet = {node for node, teardown in self.teardowns.items() if not teardown.counts}
         if not quiet and not self._watchers:
             return self.graph.leaves()

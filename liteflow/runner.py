@@ -320,9 +320,12 @@ class _Loop:
             outcome, skips = judged(self._program, outcome)
         error = outcome.error or _NO_ERROR
         self._ending.discard(node)
-        if self._program.orders and plan.ready.needs(node):
-            self._free(node)
-        self._turn.ended(self._ids[node], self._indexes[node], outcome, repeats=self._may_repeat(node))
+        self._turn.ended(
+            self._ids[node],
+            self._indexes[node],
+            outcome,
+            repeats=plan.is_extra(node) or self._program.control.repeats(plan.owner(node)),
+        )
         self._inputs.keep(outcome)
         moves = plan.finish(
             node,
@@ -333,6 +336,8 @@ class _Loop:
             exit_code=outcome.exit_code,
             skips=skips,
         )
+        if self._program.orders and plan.ready.needs(node):
+            self._free(node)  # now that it does not count among the instances at work any more
         self._store_moves(moves, outcome.ended_at, outcome)
         if plan.is_extra(node):
             self._hook_ended(node, outcome)
@@ -483,15 +488,6 @@ class _Loop:
         which = task_id if index < 0 else f"{task_id}.{index}"
         name = f"task_{which}_{self._stamp[1]}_{int(now % 1 * 1e6):06d}.log"
         return os.path.join(self._options.log_dir, name)
-
-    def _may_repeat(self, node: int) -> bool:
-        """May it succeed more than once in a run? Hooks may, and what sets up and takes down."""
-        control = self._program.control
-        if control.setups or control.teardowns:
-            task = self.plan.owner(node)
-            if task in control.setups or task in control.teardowns:
-                return True
-        return self.plan.is_extra(node)
 
     def _masked(self, text: str | None) -> str | None:
         """What is stored of tasks holds no secret."""

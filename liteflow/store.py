@@ -301,7 +301,7 @@ class Store:
             return self._reset(now)
 
     def undo(self, reasons: Mapping[str, str]) -> None:
-        """These tasks had succeeded and have to run again, with all their instances; what they returned is forgotten."""
+        """These tasks had succeeded and have to run again, with all instances; what they returned is forgotten."""
         now, many, run_id = time.time(), self._connection.executemany, self.run_id
         which = "FROM liteflow_task_instances WHERE run_id=? AND task_id=? AND status IN ('SUCCESS', 'SKIPPED')"
         rows = [(run_id, task_id) for task_id in reasons]
@@ -446,7 +446,7 @@ class Store:
         return [KeptHook(*row) for row in rows]
 
     def stories(self) -> Iterator[tuple[str, str | None, str, str | None]]:
-        """What has happened to the tasks of this run, in order: each task with its previous and its new state, and why."""
+        """What has happened to the tasks of this run, in order: the task, its previous and its new state, and why."""
         with translated(self.path):
             yield from self._connection.execute(
                 "SELECT task_id, previous, status, reason FROM liteflow_events "

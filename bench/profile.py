@@ -44,8 +44,10 @@ class Parts:
 def measure() -> tuple[float, dict[str, float]]:
     """Microseconds a task of a layered dag: of the whole process, and of its parts."""
     from bench.contestants import lightflow
-    from liteflow import dag, dagrun, runner, store
+    from liteflow import dag, dagrun
     from liteflow.executors import dispatch, inbox, thread
+    from liteflow.running import runner
+    from liteflow.state import store
 
     parts = Parts()
     parts.time(dag.Dag, "task", "building the dag")

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-from liteflow.history import History
 from liteflow.outputs import output_path
-from liteflow.payload import Payload, decode
-from liteflow.secrets import Secrets
+from liteflow.state.history import History
+from liteflow.values.payload import Payload, decode
+from liteflow.values.secrets import Secrets
 from liteflow.work import RunInfo, Work
 
 

@@ -16,25 +16,25 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
 from typing import Any, Final
 
-from liteflow.collecting import Collected, collector, this_script
 from liteflow.collector import collector_paused
-from liteflow.compiling import compiled
 from liteflow.dagrun import DagRun
-from liteflow.database import connect
+from liteflow.definition.collecting import Collected, collector, this_script
+from liteflow.definition.compiling import compiled
+from liteflow.definition.options import MODES, NO_OPTIONS, OPTION_NAMES, TaskOptions, make_options
+from liteflow.definition.tasks import Building, Partial, Task, TaskFunction, building, check_id, hook_tasks, mapped
 from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound, RunSkipped
-from liteflow.graph import Graph
-from liteflow.history import DagRecord, History
 from liteflow.limits import Concurrency, Pool, concurrency_of, pools_of, retry_of, timeout_of
-from liteflow.maintenance import delete_runs
-from liteflow.observing import Observer, Options
-from liteflow.options import MODES, NO_OPTIONS, OPTION_NAMES, TaskOptions, make_options
-from liteflow.params import declared, resolve, restored
+from liteflow.planning.graph import Graph
+from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.program import Program
-from liteflow.retry import NEVER, RetryPolicy
-from liteflow.runner import run as run_program
-from liteflow.secrets import Secret, declared_secrets, had
+from liteflow.running.observing import Observer, Options
+from liteflow.running.runner import run as run_program
+from liteflow.state.database import connect
+from liteflow.state.history import DagRecord, History
+from liteflow.state.maintenance import delete_runs
 from liteflow.states import Status
-from liteflow.tasks import Building, Partial, Task, TaskFunction, building, check_id, hook_tasks, mapped
+from liteflow.values.params import declared, resolve, restored
+from liteflow.values.secrets import Secret, declared_secrets, had
 from liteflow.work import KEYWORDS
 
 DEFAULT_WORKERS: Final = {"thread": 4, "process": 4, "async": 1000, "inline": 1}

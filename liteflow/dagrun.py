@@ -6,11 +6,11 @@ import os
 from typing import Any
 
 from liteflow.errors import RunFailed
-from liteflow.history import History, RunRecord
-from liteflow.maintenance import delete_runs
-from liteflow.payload import decode
-from liteflow.plan import instance_name
+from liteflow.planning.nodes import instance_name
+from liteflow.state.history import History, RunRecord
+from liteflow.state.maintenance import delete_runs
 from liteflow.states import Status
+from liteflow.values.payload import decode
 
 
 class DagRun:

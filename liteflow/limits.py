@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 from liteflow.errors import DefinitionError
-from liteflow.retry import RetryPolicy
+from liteflow.planning.retry import RetryPolicy
 
 OnConflict = Literal["queue", "skip", "cancel", "fail"]
 ON_CONFLICT: Final[tuple[str, ...]] = get_args(OnConflict)

@@ -22,8 +22,8 @@ import stat
 from typing import Any, Final, NoReturn
 
 from liteflow.errors import PayloadError, ResourceError
-from liteflow.masking import MASK
-from liteflow.payload import Payload
+from liteflow.values.masking import MASK
+from liteflow.values.payload import Payload
 from liteflow.work import RunInfo, Work
 
 NAME: Final = r"[A-Za-z_][A-Za-z0-9_-]*"

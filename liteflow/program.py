@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from liteflow.control import NO_CONTROL, Control, Decider
-from liteflow.graph import Graph
 from liteflow.limits import Pool
-from liteflow.ready import Order
-from liteflow.retry import RetryPolicy
-from liteflow.rules import TriggerRule
+from liteflow.planning.control import NO_CONTROL, Control, Decider
+from liteflow.planning.graph import Graph
+from liteflow.planning.ready import Order
+from liteflow.planning.retry import RetryPolicy
+from liteflow.planning.rules import TriggerRule
 from liteflow.triggers import HookSpec, Step
 from liteflow.work import Body, Expansion, Ref
 

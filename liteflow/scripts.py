@@ -14,10 +14,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
-from liteflow.collecting import collect
 from liteflow.dag import Dag
+from liteflow.definition.collecting import collect
 from liteflow.errors import LiteflowError, ScriptError
-from liteflow.params import described
+from liteflow.values.params import described
 
 TIME_LIMIT_S: Final = 30.0
 _CHILD: Final = (

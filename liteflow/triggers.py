@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple, Protocol
 
-from liteflow.payload import Payload
-from liteflow.retry import NEVER, RetryPolicy
+from liteflow.planning.retry import NEVER, RetryPolicy
+from liteflow.values.payload import Payload
 from liteflow.work import Ref, RunInfo
 
 Event = Literal["on_start", "on_success", "on_failure", "on_retry", "on_cancel", "on_exit"]

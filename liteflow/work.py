@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
 
 from liteflow.errors import PayloadError
-from liteflow.masking import Masker
-from liteflow.payload import Payload, encode, holds
-from liteflow.secrets import Secrets
 from liteflow.states import Verdict
+from liteflow.values.masking import Masker
+from liteflow.values.payload import Payload, encode, holds
+from liteflow.values.secrets import Secrets
 
 
 class Command(NamedTuple):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from liteflow.history import History
-from liteflow.maintenance import save_value
-from liteflow.payload import decode, encode, spill_dir
+from liteflow.state.history import History
+from liteflow.state.maintenance import save_value
+from liteflow.values.payload import decode, encode, spill_dir
 
 
 class XCom:

@@ -9,7 +9,7 @@ import pytest
 
 from lightflow.service.running import RunOptions, run
 from liteflow import Status
-from liteflow.history import History
+from liteflow.state.history import History
 
 WORKFLOW = """
 workflow_name: smoke

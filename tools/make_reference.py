@@ -21,9 +21,9 @@ import click
 
 from lightflow.cli.app import cli
 from lightflow.cli.commands import SECTIONS
-from lightflow.parser.flow_schema import KEYS, PRECONDITION
 from lightflow.parser.schema import COMMON, HOOK, PARAM, SETTINGS, canonical_schema
 from lightflow.parser.schema_env import SECRET
+from lightflow.parser.schema_flow import KEYS, PRECONDITION
 from lightflow.parser.schema_limits import CONCURRENCY, POOL, RUN_RETRY
 from lightflow.plugins.registry import Registry
 from liteflow.cli import _parser as engine_parser

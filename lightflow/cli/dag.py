@@ -11,7 +11,7 @@ from lightflow.cli.options import WORKFLOW, chosen_run, db_option, run_ids
 from lightflow.cli.output import say
 from lightflow.errors import printable
 from liteflow.errors import DefinitionError
-from liteflow.picture import Picture
+from liteflow.pictures.picture import Picture
 
 
 @command(

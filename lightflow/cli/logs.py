@@ -15,10 +15,10 @@ from lightflow.cli.declare import Misuse, Whole, argument, command, option
 from lightflow.cli.options import chosen_run, db_option, json_option, run_ids, task_ids
 from lightflow.cli.output import is_terminal, near_path, paint, say_json, tame
 from lightflow.cli.shapes import attempt_shape
-from liteflow.history import AttemptRecord
-from liteflow.picture import duration_text
-from liteflow.plan import instance_name
+from liteflow.pictures.picture import duration_text
+from liteflow.planning.nodes import instance_name
 from liteflow.processes.output import open_regular
+from liteflow.state.history import AttemptRecord
 from liteflow.states import RUN_ENDED, TASK_ENDED
 
 _CHUNK: Final = 65_536

@@ -12,7 +12,7 @@ from typing import Any, Final, TextIO
 
 from lightflow.cli.border import mute, reader_is_gone
 from lightflow.errors import printable
-from liteflow.picture import look_of, tally_text
+from liteflow.pictures.picture import look_of, tally_text
 
 _STYLES: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
 _STATE_STYLES: Final = {

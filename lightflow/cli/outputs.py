@@ -15,7 +15,7 @@ from lightflow.cli.output import is_terminal, say, say_json, table, tame
 from lightflow.errors import printable
 from lightflow.service.instances import FEW
 from liteflow.errors import PayloadError, RunNotFound
-from liteflow.plan import instance_name
+from liteflow.planning.nodes import instance_name
 
 _SHOWN: Final = 2000  # bytes of a value that stands in a table, and characters of it
 

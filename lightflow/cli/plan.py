@@ -10,8 +10,8 @@ from lightflow.service.instances import FEW
 from lightflow.service.parameters import shown
 from lightflow.service.workflows import Outline, OutlineTask
 from liteflow.limits import Concurrency
-from liteflow.params import stored
-from liteflow.picture import duration_text
+from liteflow.pictures.picture import duration_text
+from liteflow.values.params import stored
 
 
 def shape(outline: Outline, kept: frozenset[str], at_once: int, mode: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from lightflow.cli.declare import Misuse, argument, command
 from lightflow.cli.options import db_option, json_option
 from lightflow.cli.output import iso, say, say_json, table
 from lightflow.errors import printable
-from liteflow.history import SlotRecord
+from liteflow.state.history import SlotRecord
 
 
 @command(

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightflow.cli.output import iso, rounded
-from liteflow.history import AttemptRecord, InstanceRecord, RunRecord
+from liteflow.state.history import AttemptRecord, InstanceRecord, RunRecord
 
 Attempts = Mapping[tuple[str, int], Sequence[AttemptRecord]]
 

@@ -19,7 +19,7 @@ from lightflow.cli.options import (
 from lightflow.cli.output import as_lines, counted, moment, near_path, paint, say, say_json, say_more, state, table
 from lightflow.cli.shapes import duration, run_shape, view_shape
 from lightflow.errors import printable
-from liteflow.picture import duration_text
+from liteflow.pictures.picture import duration_text
 from liteflow.states import RUN_ENDED
 
 _MOST_WORKFLOWS: Final = 50

@@ -13,9 +13,9 @@ from lightflow.errors import printable
 from lightflow.service import inspecting
 from lightflow.service.inspecting import RunView
 from lightflow.service.instances import FEW, name_of, tallies, told_of
-from liteflow.history import AttemptRecord, InstanceRecord
-from liteflow.picture import duration_text
+from liteflow.pictures.picture import duration_text
 from liteflow.processes.output import open_regular
+from liteflow.state.history import AttemptRecord, InstanceRecord
 
 MOST_ROWS: Final = 40  # of larger runs only what is worth a look is listed
 _SLOWEST: Final = 10

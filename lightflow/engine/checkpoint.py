@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from liteflow.collector import collector_paused
-from liteflow.history import AttemptRecord, History
-from liteflow.plan import instance_name
+from liteflow.planning.nodes import instance_name
 from liteflow.processes.output import open_regular
+from liteflow.state.history import AttemptRecord, History
 
 SUFFIX: Final = ".lightflow-checkpoint.json"
 VERSION: Final = "1.0"

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from lightflow.engine import checkpoint
 from liteflow.errors import LiteflowError
-from liteflow.observing import Observer, Options
 from liteflow.program import Program
+from liteflow.running.observing import Observer, Options
 from liteflow.states import RunStatus, TaskStatus
 
 

@@ -16,8 +16,8 @@ from lightflow.plugins.base import TaskType
 from lightflow.plugins.registry import Registry
 from liteflow import Dag, Task
 from liteflow.collector import collector_paused
+from liteflow.definition.options import TaskOptions
 from liteflow.errors import InputError
-from liteflow.options import TaskOptions
 from liteflow.work import Body, Command, Expansion
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from lightflow.errors import Problem
 from lightflow.parser.spec import Condition, Flow, TaskSpec
 from liteflow import Task
+from liteflow.definition.options import TaskOptions
+from liteflow.definition.tasks import NOTHING_AROUND, Around, Precondition
 from liteflow.errors import InputError
-from liteflow.options import TaskOptions
-from liteflow.tasks import NOTHING_AROUND, Around, Precondition
 from liteflow.triggers import Condition as EngineCondition
 
 #: Makes a task of the engine of one of the file.

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TextIO
 
 from lightflow.errors import printable
-from liteflow.observing import Change, Observer, Options
-from liteflow.picture import duration_text, look_of, shorten, tally_text
-from liteflow.plan import instance_name
+from liteflow.pictures.picture import duration_text, look_of, shorten, tally_text
+from liteflow.planning.nodes import instance_name
 from liteflow.program import Program
+from liteflow.running.observing import Change, Observer, Options
 from liteflow.states import TASK_ENDED, RunStatus, TaskStatus
 
 _PAINT_EVERY_S: Final = 0.1

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.spec import EnvFile, WorkflowSpec
 from liteflow.errors import DotenvError, SecretError
-from liteflow.secrets import Secrets, fetch
+from liteflow.values.secrets import Secrets, fetch
 
 
 class Outside(NamedTuple):
@@ -70,7 +70,7 @@ def _variables(files: Sequence[EnvFile], read: dict[str, dict[str, str]], proble
 
 
 def _read(file: EnvFile, values: dict[str, str], problems: list[Problem]) -> None:
-    from liteflow.dotenv import read_dotenv  # few workflows have such files
+    from liteflow.values.dotenv import read_dotenv  # few workflows have such files
 
     try:
         values |= read_dotenv(file.path)

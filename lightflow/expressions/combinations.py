@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from liteflow.params import as_text
+from liteflow.values.params import as_text
 
 Combination = dict[str, Any]
 

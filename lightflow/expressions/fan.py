@@ -14,9 +14,9 @@ from lightflow.expressions.combinations import combinations
 from lightflow.expressions.language import text_for
 from lightflow.expressions.late import PlacedError, Scopes, fill, names_environment, scopes_before, value_of
 from lightflow.parser.spec import Expression, Expressions, FanSpec, TaskSpec, Template
+from liteflow.definition.mapping import MOST_INSTANCES, items_of_value, label_of, shortened
 from liteflow.errors import InputError
-from liteflow.mapping import MOST_INSTANCES, items_of_value, label_of, shortened
-from liteflow.payload import Payload, encode
+from liteflow.values.payload import Payload, encode
 from liteflow.work import Item, Ref, Row, RunInfo, input_name
 
 ITEM: Final = input_name(Item("item"))

@@ -15,7 +15,7 @@ from jinja2 import Environment, Undefined
 from jinja2.filters import FILTERS as JINJA_FILTERS
 from jinja2.tests import TESTS as JINJA_TESTS
 
-from liteflow.params import as_text
+from liteflow.values.params import as_text
 
 MOST: Final = 1_000_000  # characters, or items, that one step may make
 

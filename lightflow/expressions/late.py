@@ -13,7 +13,7 @@ from lightflow.expressions.split import split
 from lightflow.parser.spec import Expression, Expressions, Template
 from liteflow.context import idempotency_key
 from liteflow.errors import InputError, LiteflowError
-from liteflow.payload import Payload, decode, is_pickled
+from liteflow.values.payload import Payload, decode, is_pickled
 from liteflow.work import Call, Command, Item, Ref, RunInfo, Work, input_name
 
 _B = TypeVar("_B", Call, Command)

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lightflow.errors import Problem, did_you_mean, quoted
-from lightflow.parser.fan_schema import FOREACH, MATRIX, STRATEGY
-from lightflow.parser.flow_schema import PRECONDITION
 from lightflow.parser.positions import START, Key, Mark, Source, problem_at
 from lightflow.parser.schema import COMMON, DEFAULT_TYPE, PARAM, RETRY, SETTINGS, aliases_of, canonical_schema
 from lightflow.parser.schema_env import SECRET
+from lightflow.parser.schema_fan import FOREACH, MATRIX, STRATEGY
+from lightflow.parser.schema_flow import PRECONDITION
 from lightflow.parser.schema_limits import CONCURRENCY, RUN_RETRY
 from lightflow.plugins.registry import Registry
 from liteflow.triggers import EVENTS

@@ -10,7 +10,7 @@ from lightflow.errors import Problem, did_you_mean, quoted
 from lightflow.parser.canonical import Tree
 from lightflow.parser.positions import Key
 from lightflow.parser.spec import EnvFile, SecretSpec
-from liteflow.secrets import Secret
+from liteflow.values.secrets import Secret
 
 #: where a secret comes from -> the key that tells more about it
 _SOURCES = {"env": "key", "file": "path", "command": "run"}

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from lightflow.errors import Problem, did_you_mean, quoted
 from lightflow.parser.canonical import Tree
-from lightflow.parser.fan_schema import NO_AXES
+from lightflow.parser.schema_fan import NO_AXES
 from lightflow.parser.spec import FanSpec
 
 _TAKEN: Final = frozenset(

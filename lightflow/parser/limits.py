@@ -11,7 +11,7 @@ from lightflow.parser.canonical import Tree
 from lightflow.parser.durations import LONGEST_S, PATTERN, seconds
 from lightflow.parser.spec import Limits, RetrySpec
 from liteflow.limits import Concurrency, Pool
-from liteflow.ready import Needs, Order
+from liteflow.planning.ready import Needs, Order
 
 
 def check_limits(tree: Tree, tasks: Mapping[str, dict[str, Any]]) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from lightflow.errors import Problem
 from lightflow.parser.canonical import Tree
-from liteflow.params import REQUIRED, Param, of_default
+from liteflow.values.params import REQUIRED, Param, of_default
 
 
 def read_params(tree: Tree) -> tuple[dict[str, Param], list[Problem]]:

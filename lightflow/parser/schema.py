@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from lightflow.parser.fan_schema import FOREACH, MATRIX, STRATEGY
-from lightflow.parser.flow_schema import KEYS, OF_HOOKS, hooks
 from lightflow.parser.schema_env import SECRET, SECRETS, TASK_SECRETS, dotenv, env
+from lightflow.parser.schema_fan import FOREACH, MATRIX, STRATEGY
+from lightflow.parser.schema_flow import KEYS, OF_HOOKS, hooks
 from lightflow.parser.schema_limits import CONCURRENCY, POOL, RUN_LIMITS, TASK_LIMITS
 from lightflow.parser.schema_pieces import (
     BACKOFF,
@@ -28,9 +28,9 @@ from lightflow.parser.schema_pieces import (
 )
 from lightflow.plugins.base import TypeInfo
 from lightflow.plugins.registry import Registry
-from liteflow.params import NAME as PARAM_NAME
-from liteflow.params import TYPES as PARAM_TYPES
-from liteflow.rules import TRIGGER_RULES
+from liteflow.planning.rules import TRIGGER_RULES
+from liteflow.values.params import NAME as PARAM_NAME
+from liteflow.values.params import TYPES as PARAM_TYPES
 
 DEFAULT_TYPE: Final = "shell"
 
@@ -249,7 +249,7 @@ SETTINGS: Final[Schema] = {
 }
 
 
-def workflow_schema(registry: Registry | None = None) -> Schema:
+def workschema_flow(registry: Registry | None = None) -> Schema:
     """The schema of a file as it may be written, every alias included: for editors and the reference page."""
     infos = (registry or Registry()).known()
     written: Schema = _with_aliases(canonical_schema(infos), {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from lightflow.parser.schema_pieces import FREE, Schema
-from liteflow.secrets import NAME as SECRET_NAME
+from liteflow.values.secrets import NAME as SECRET_NAME
 
 
 def env(description: str) -> Schema:

@@ -9,12 +9,12 @@ from typing import Any, Literal, NamedTuple
 from lightflow.errors import Problem
 from liteflow.digest import sha256_hex
 from liteflow.limits import Concurrency, Pool
-from liteflow.params import Param
-from liteflow.ready import PLAIN, Order
-from liteflow.retry import NEVER
-from liteflow.retry import RetryPolicy as RetrySpec
-from liteflow.rules import TriggerRule
-from liteflow.secrets import Secret
+from liteflow.planning.ready import PLAIN, Order
+from liteflow.planning.retry import NEVER
+from liteflow.planning.retry import RetryPolicy as RetrySpec
+from liteflow.planning.rules import TriggerRule
+from liteflow.values.params import Param
+from liteflow.values.secrets import Secret
 from liteflow.work import Ref
 
 __all__ = [

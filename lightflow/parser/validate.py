@@ -21,8 +21,8 @@ from lightflow.parser.works import has_conditions, works
 from lightflow.plugins.base import TypeInfo
 from lightflow.plugins.registry import BUILT_IN_ORIGIN, Registry, schema_fragment_problem
 from liteflow.errors import CycleError
-from liteflow.graph import Graph
-from liteflow.params import Param
+from liteflow.planning.graph import Graph
+from liteflow.values.params import Param
 
 MAX_PROBLEMS: Final = 1_000  # looked for; a file with more has one mistake made many times
 _FLAT = {

@@ -11,10 +11,10 @@ from lightflow.errors import WorkflowError
 from lightflow.parser.canonical import Tree
 from lightflow.parser.durations import seconds
 from lightflow.parser.fan import fan_spec
-from lightflow.parser.flow_schema import KEYS
 from lightflow.parser.limits import limits_of, order_of
 from lightflow.parser.positions import Key, Source, Unreadable, problem_at
 from lightflow.parser.schema import COMMON, is_expression
+from lightflow.parser.schema_flow import KEYS
 from lightflow.parser.schema_pieces import ID_PATTERN
 from lightflow.parser.source import parse_text, read_source
 from lightflow.parser.spec import (
@@ -31,8 +31,8 @@ from lightflow.parser.validate import Checked, implied_upstreams, is_block, vali
 from lightflow.parser.works import WorkIn, around, hooks_of
 from lightflow.plugins.registry import Registry
 from liteflow.collector import collector_paused
-from liteflow.ready import PLAIN
-from liteflow.rules import TriggerRule
+from liteflow.planning.ready import PLAIN
+from liteflow.planning.rules import TriggerRule
 from liteflow.triggers import EVENTS
 
 #: The keys that say how a task stands in the flow, and among those that may start.

@@ -11,12 +11,12 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Final, Literal, NamedTuple
 
-from liteflow.database import connect_read_only, translated
 from liteflow.errors import LiteflowError
-from liteflow.history import History, RunRecord
-from liteflow.locks import LockFile
 from liteflow.processes import tree
-from liteflow.schema import SCHEMA_VERSION
+from liteflow.state.database import connect_read_only, translated
+from liteflow.state.history import History, RunRecord
+from liteflow.state.locks import LockFile
+from liteflow.state.schema import SCHEMA_VERSION
 
 #: `fine`; `note`: good to know; `warning`: works, with a risk; `missing`: an ability that runs need; `problem`: the
 #: state file.

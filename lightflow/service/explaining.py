@@ -9,11 +9,11 @@ from lightflow.service.inspecting import find_instance, latest_with
 from lightflow.service.instances import name_of, tallies, tally_text
 from lightflow.service.pools import waits
 from liteflow import Status
-from liteflow.control import effective
-from liteflow.history import History, InstanceRecord, RunRecord
-from liteflow.rules import TriggerRule
+from liteflow.planning.control import effective
+from liteflow.planning.rules import TriggerRule
+from liteflow.planning.upstreams import explain
+from liteflow.state.history import History, InstanceRecord, RunRecord
 from liteflow.states import RUN_ENDED, TASK_ENDED
-from liteflow.upstreams import explain
 
 _NAMED: Final = 5  # failed instances whose names are told
 

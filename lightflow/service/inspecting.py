@@ -10,9 +10,9 @@ from lightflow.service.instances import split_name, with_times
 from lightflow.service.pools import waits
 from liteflow import PayloadError, RunNotFound, Status
 from liteflow.collector import collector_paused
-from liteflow.history import AttemptRecord, DagRecord, History, InstanceRecord, RunRecord, ValueRecord
-from liteflow.payload import Payload, decode, parts
-from liteflow.picture import Picture
+from liteflow.pictures.picture import Picture
+from liteflow.state.history import AttemptRecord, DagRecord, History, InstanceRecord, RunRecord, ValueRecord
+from liteflow.values.payload import Payload, decode, parts
 
 _T = TypeVar("_T")
 
@@ -312,7 +312,7 @@ def picture(db: str, run_id: str | None = None) -> Picture:
     Raises:
         RunNotFound: there is no such run.
     """
-    from liteflow.drawing import picture_of_run
+    from liteflow.pictures.drawing import picture_of_run
 
     with History(db) as history:
         return picture_of_run(history, history.latest() if run_id is None else history.run(run_id))

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from liteflow.history import InstanceRecord
-from liteflow.picture import tally_text
-from liteflow.plan import instance_name
+from liteflow.pictures.picture import tally_text
+from liteflow.planning.nodes import instance_name
+from liteflow.state.history import InstanceRecord
 from liteflow.states import TASK_ENDED
 
 __all__ = ["FEW", "name_of", "split_name", "tallies", "tally_text", "told_of", "with_times"]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from lightflow.errors import Problem, WorkflowError
 from liteflow.errors import DefinitionError, ParamError
-from liteflow.params import Param, as_text, resolve, restored, stored, unknown
+from liteflow.values.params import Param, as_text, resolve, restored, stored, unknown
 
 
 class Given(NamedTuple):

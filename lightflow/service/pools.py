@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from liteflow import DefinitionError, RunNotFound
-from liteflow.history import History, PoolRecord, SlotRecord
+from liteflow.definition.tasks import check_id
 from liteflow.limits import MOST_SLOTS
-from liteflow.maintenance import delete_pool, set_pool
-from liteflow.tasks import check_id
+from liteflow.state.history import History, PoolRecord, SlotRecord
+from liteflow.state.maintenance import delete_pool, set_pool
 
 
 class PoolView(NamedTuple):

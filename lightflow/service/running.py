@@ -20,10 +20,10 @@ from lightflow.service.parameters import Given, complete, kept
 from lightflow.service.scripts import is_script, script_errors
 from liteflow import Dag, DagRun, DefinitionError, Observer, RunNotFound, Status
 from liteflow.collector import collector_paused
-from liteflow.history import History, RunRecord
-from liteflow.maintenance import abandon, forget, request
-from liteflow.params import Param
+from liteflow.state.history import History, RunRecord
+from liteflow.state.maintenance import abandon, forget, request
 from liteflow.states import RUN_ENDED
+from liteflow.values.params import Param
 
 Notify = Callable[[str], None]
 

@@ -8,18 +8,18 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Problem, WorkflowError
-from lightflow.parser.schema import workflow_schema
+from lightflow.parser.schema import workschema_flow
 from lightflow.parser.spec import Condition, FanSpec, Flow, Limits, Settings, TaskSpec
 from lightflow.parser.workflow_loader import load_workflow
 from lightflow.service.scripts import is_script, script_errors
 from liteflow.errors import InputError
-from liteflow.graph import Graph
 from liteflow.limits import Concurrency, Pool
-from liteflow.params import Param
-from liteflow.payload import decode
-from liteflow.picture import Edge, Node, Picture
-from liteflow.ready import PLAIN, Order
-from liteflow.retry import RetryPolicy
+from liteflow.pictures.picture import Edge, Node, Picture
+from liteflow.planning.graph import Graph
+from liteflow.planning.ready import PLAIN, Order
+from liteflow.planning.retry import RetryPolicy
+from liteflow.values.params import Param
+from liteflow.values.payload import decode
 
 #: The heading of the edges that only expressions make.
 FROM_EXPRESSIONS: Final = "From expressions"
@@ -273,7 +273,7 @@ def _first_line(text: str) -> str:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of workflow files, for editors."""
-    return workflow_schema()
+    return workschema_flow()
 
 
 def picture(workflow: Outline) -> Picture:

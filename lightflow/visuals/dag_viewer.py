@@ -17,9 +17,9 @@ from typing import Final
 from lightflow.visuals import render
 from lightflow.visuals.dot import to_dot
 from lightflow.visuals.svg import finish
-from liteflow.mermaid import to_mermaid
-from liteflow.page import to_html
-from liteflow.picture import Picture
+from liteflow.pictures.mermaid import to_mermaid
+from liteflow.pictures.page import to_html
+from liteflow.pictures.picture import Picture
 
 FORMATS: Final = ("svg", "png", "pdf", "html", "mmd", "dot")
 #: 2,000 tasks take 2 s as .svg and 7 s as .png, 5,000 take 8 s and 27 s, 10,000 more than half a minute, and

@@ -11,7 +11,7 @@ import unicodedata
 from html import escape as html_escape
 from typing import Final
 
-from liteflow.picture import Node, Picture, caption, clean, flows_right, look_of, shorten
+from liteflow.pictures.picture import Node, Picture, caption, clean, flows_right, look_of, shorten
 
 #: Graphviz measures with the first of these that is installed; a viewer of the SVG shows the first it has.
 FONT: Final = "Helvetica,Arial,DejaVu Sans,sans-serif"

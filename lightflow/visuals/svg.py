@@ -7,7 +7,7 @@ from typing import Final
 from xml.etree import ElementTree
 
 from lightflow.visuals.dot import node_ids
-from liteflow.picture import Node, Picture, caption, clean
+from liteflow.pictures.picture import Node, Picture, caption, clean
 
 _SVG: Final = "http://www.w3.org/2000/svg"
 _XLINK: Final = "http://www.w3.org/1999/xlink"

@@ -18,12 +18,12 @@ from typing import Any, Final, NoReturn
 
 from liteflow.cli.drawing import find_picture
 from liteflow.cli.output import UsageError, has_browser, save, write, write_json, write_table
-from liteflow.drawing import moment, took
 from liteflow.errors import LiteflowError, ResourceError, RunNotFound
-from liteflow.history import History, RunRecord
-from liteflow.maintenance import delete_runs
-from liteflow.picture import clean, look_of
+from liteflow.pictures.drawing import moment, took
+from liteflow.pictures.picture import clean, look_of
 from liteflow.scaffold import DEFAULT_ID, scaffold
+from liteflow.state.history import History, RunRecord
+from liteflow.state.maintenance import delete_runs
 from liteflow.version import __version__
 
 _SUFFIXES: Final = {".html": "html", ".htm": "html", ".mmd": "mermaid", ".mermaid": "mermaid"}
@@ -121,11 +121,11 @@ def _visualize(args: argparse.Namespace) -> None:
     picture, name = find_picture(args.db, args.id, args.dag)
     # Here and not above: what draws is a fifth of the start-up time, and no other command needs it.
     if kind == "mermaid":
-        from liteflow.mermaid import to_mermaid
+        from liteflow.pictures.mermaid import to_mermaid
 
         text = to_mermaid(picture)
     else:
-        from liteflow.page import to_html
+        from liteflow.pictures.page import to_html
 
         text = to_html(picture)
     if args.output == "-" or (args.output is None and kind == "mermaid"):

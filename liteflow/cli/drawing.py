@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from liteflow.drawing import picture_of_graph, picture_of_run
 from liteflow.errors import RunNotFound
-from liteflow.history import History
-from liteflow.picture import Picture
+from liteflow.pictures.drawing import picture_of_graph, picture_of_run
+from liteflow.pictures.picture import Picture
 from liteflow.scripts import choose, describe_dags
+from liteflow.state.history import History
 
 
 def find_picture(db: str, name: str, dag_id: str | None) -> tuple[Picture, str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from liteflow.errors import LiteflowError, ResourceError
-from liteflow.picture import clean
+from liteflow.pictures.picture import clean
 
 
 class UsageError(LiteflowError):

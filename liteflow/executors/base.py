@@ -17,8 +17,8 @@ from typing import Any, Protocol
 from liteflow.context import TaskContext, running
 from liteflow.errors import InputError, PayloadError, SkipTask
 from liteflow.outputs import discard, exists, printed, take
-from liteflow.payload import Payload, decode, encode
 from liteflow.states import Verdict
+from liteflow.values.payload import Payload, decode, encode
 from liteflow.work import KEYWORDS, Call, ErrorInfo, Item, Outcome, Ref, RunInfo, Work, completed, input_name
 
 TRACEBACK_CHARACTERS = 64 * 1024

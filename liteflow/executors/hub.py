@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from socket import socket
 
 from liteflow.executors.inbox import Inbox
-from liteflow.masking import Masker
 from liteflow.processes import tree
 from liteflow.processes.client import (
     Exited,
@@ -17,6 +16,7 @@ from liteflow.processes.client import (
     is_single_threaded,
 )
 from liteflow.processes.guardian import WorkerMain
+from liteflow.values.masking import Masker
 
 LOST_MESSAGE = "the guardian process was killed"
 

@@ -13,8 +13,8 @@ import threading
 from contextvars import ContextVar
 from typing import Any, TextIO
 
-from liteflow.masking import Masker
 from liteflow.processes.output import Log
+from liteflow.values.masking import Masker
 
 _PENDING_CHARACTERS = 8192
 

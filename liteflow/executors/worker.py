@@ -18,10 +18,10 @@ from typing import Any
 from liteflow.errors import LiteflowError
 from liteflow.executors.base import Attempt, Terminated, with_outputs
 from liteflow.executors.command import run_environment, task_environment
-from liteflow.payload import Payload
 from liteflow.processes import tree
 from liteflow.processes.output import Bounds, open_log
 from liteflow.processes.packets import pack, receive, send
+from liteflow.values.payload import Payload
 from liteflow.work import Call, ErrorInfo, Outcome, RunInfo, Work
 
 try:

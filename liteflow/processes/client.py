@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from liteflow.errors import ResourceError
-from liteflow.masking import Masker
 from liteflow.processes import tree
 from liteflow.processes.frames import Channel, close_quietly
 from liteflow.processes.guardian import WorkerMain, serve
+from liteflow.values.masking import Masker
 
 _THREAD_EXIT_S = 0.02
 

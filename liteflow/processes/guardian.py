@@ -27,11 +27,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from liteflow.masking import Masker
 from liteflow.processes import tree
 from liteflow.processes.frames import Channel, close_quietly
 from liteflow.processes.output import Log
 from liteflow.processes.spawn import Spawner, SpawnError
+from liteflow.values.masking import Masker
 
 WorkerMain = Callable[[socket.socket, str | None], None]
 

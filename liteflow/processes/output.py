@@ -10,7 +10,7 @@ import os
 import stat
 from typing import BinaryIO
 
-from liteflow.masking import Masker
+from liteflow.values.masking import Masker
 
 HEAD_BYTES = 48 * 1024 * 1024
 TAIL_BYTES = 16 * 1024 * 1024

@@ -18,8 +18,8 @@ import pytest
 from liteflow.context import current_context
 from liteflow.errors import DefinitionError, SkipTask
 from liteflow.executors import Executor, open_executor
-from liteflow.payload import decode, encode
 from liteflow.processes import tree
+from liteflow.values.payload import decode, encode
 from liteflow.work import Body, Call, Command, Outcome, Ref, RunInfo, Work
 
 MODES = ["inline", "thread", "process", "async"]

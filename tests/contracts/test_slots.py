@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import pytest
 
-import liteflow.slots
-from liteflow.database import Transaction, connect
+import liteflow.state.slots
 from liteflow.errors import DefinitionError, GroupBusy, RunSkipped
 from liteflow.limits import Concurrency, Pool
-from liteflow.locks import LockFile
-from liteflow.ready import Needs
-from liteflow.slots import Slots
+from liteflow.planning.ready import Needs
+from liteflow.state.database import Transaction, connect
+from liteflow.state.locks import LockFile
+from liteflow.state.slots import Slots
 
 
 class Ask(NamedTuple):
@@ -157,7 +157,7 @@ def test_a_process_that_was_stopped_does_not_stop_the_others(runs: Runs, monkeyp
     assert not two.ask("b", gpu=1)
     one.end("a")
     assert not three.ask("c", gpu=1)
-    monkeypatch.setattr(liteflow.slots, "_COURTESY_S", 0.0)  # it has been waited for long enough
+    monkeypatch.setattr(liteflow.state.slots, "_COURTESY_S", 0.0)  # it has been waited for long enough
     assert three.slots.changed()
     assert three.ask("c", gpu=1)
 
@@ -185,7 +185,7 @@ def test_the_last_declaration_counts_unless_the_size_was_set_by_hand(runs: Runs,
     one.declare(gpu=3)
     one.declare(gpu=None)
     assert rows(db, "SELECT name, slots FROM liteflow_pools ORDER BY 1") == [("gpu", 3), ("other", 1)]
-    from liteflow.maintenance import set_pool
+    from liteflow.state.maintenance import set_pool
 
     set_pool(db, "gpu", 2, "by hand")
     one.declare(gpu=5)

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from liteflow.errors import RunNotFound, RunOwned, StaleRun, StoreError
-from liteflow.history import History
-from liteflow.locks import LockFile
-from liteflow.maintenance import delete_runs, request, save_value
-from liteflow.payload import encode
-from liteflow.records import NewInstance, NewRun
-from liteflow.schema import SCHEMA_VERSION
+from liteflow.state.history import History
+from liteflow.state.locks import LockFile
+from liteflow.state.maintenance import delete_runs, request, save_value
+from liteflow.state.records import NewInstance, NewRun
+from liteflow.state.schema import SCHEMA_VERSION
+from liteflow.state.store import Store
 from liteflow.states import Verdict
-from liteflow.store import Store
+from liteflow.values.payload import encode
 from liteflow.work import ErrorInfo, Outcome
 
 Open = Callable[..., Store]

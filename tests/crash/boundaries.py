@@ -29,7 +29,7 @@ from crashkit import Oracle, as_harness, await_none, descendants, fork, lines, r
 from kill import CONTROLS
 
 from liteflow.errors import NotOurs, RunNotFound
-from liteflow.history import History
+from liteflow.state.history import History
 
 CALLS = "pwrite64,fdatasync,fsync,ftruncate,rename,unlink"
 #: what is killed: a run from nothing, a resume of a half-done run, one with checkpoints, one with its guardian

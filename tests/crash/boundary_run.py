@@ -12,8 +12,8 @@ from functools import partial
 
 from crashkit import Acknowledge, append, layered
 
-import liteflow.payload
-import liteflow.store
+import liteflow.state.store
+import liteflow.values.payload
 from liteflow import Dag, Task
 from liteflow.context import current_context
 
@@ -33,9 +33,9 @@ def execute(folder: str, what: str, mode: str, variant: str) -> str:
 
     For a process of its own: it changes the engine's constants.
     """
-    changes = [(liteflow.payload, "SPILL_BYTES", 1000)]
+    changes = [(liteflow.values.payload, "SPILL_BYTES", 1000)]
     if variant == "checkpoints":
-        changes += [(liteflow.store, "_CHECKPOINT_BYTES", 16384), (liteflow.store, "_SYNC_EVERY_S", 0)]
+        changes += [(liteflow.state.store, "_CHECKPOINT_BYTES", 16384), (liteflow.state.store, "_SYNC_EVERY_S", 0)]
     for module, name, value in changes:
         assert hasattr(module, name), f"{name} has gone: this tests nothing"
         setattr(module, name, value)

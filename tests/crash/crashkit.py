@@ -29,7 +29,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from liteflow import Observer
-from liteflow.plan import instance_name
+from liteflow.planning.nodes import instance_name
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent

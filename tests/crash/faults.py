@@ -29,8 +29,8 @@ UPSTREAM: Final = {"a": "", "b": "a", "c": "a", "d": "bc", "e": "d"}
 #: The command line, with a commit given up after 0.3 s instead of a minute.
 _PROGRAM: Final = """\
 import sys
-import liteflow.store
-liteflow.store._PATIENCE_S = 0.3
+import liteflow.state.store
+liteflow.state.store._PATIENCE_S = 0.3
 from lightflow.cli.main import main
 main(sys.argv[1:])
 """

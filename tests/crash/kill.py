@@ -43,16 +43,16 @@ from crashkit import (
     with_instances,
 )
 
-import liteflow.database
-import liteflow.locks
-import liteflow.runner
-import liteflow.store
+import liteflow.running.runner
+import liteflow.state.database
+import liteflow.state.locks
+import liteflow.state.store
 from liteflow import Command, Dag, Task, XCom
 from liteflow.context import current_context
-from liteflow.history import History
 from liteflow.outputs import outputs_dir
-from liteflow.plan import instance_name
+from liteflow.planning.nodes import instance_name
 from liteflow.processes import tree
+from liteflow.state.history import History
 
 RUN = "r"
 _KILLS_PER_RUN = 10  # then it is left to end by itself: near its end a resume is mostly opening and closing
@@ -63,7 +63,7 @@ _KILLS_PER_RUN = 10  # then it is left to end by itself: near its end a resume i
 
 def late_commit() -> None:
     """Turns are acknowledged, and their tasks started, up to eight turns before the transaction is committed."""
-    transaction, store = liteflow.database.Transaction, liteflow.store.Store
+    transaction, store = liteflow.state.database.Transaction, liteflow.state.store.Store
     enter, leave, close = transaction.__enter__, transaction.__exit__, store.close
     turns = 0
 
@@ -88,21 +88,21 @@ def late_commit() -> None:
 
 def no_transaction() -> None:
     """Each statement of a turn is committed by itself, and takes a little longer than it would."""
-    transaction = liteflow.database.Transaction
+    transaction = liteflow.state.database.Transaction
 
     def enter(self: Any) -> None:
         self._connection.set_trace_callback(lambda _: time.sleep(0.0002))
-        self._locks.share(liteflow.database.CHECKPOINT_LOCK)
+        self._locks.share(liteflow.state.database.CHECKPOINT_LOCK)
 
     def leave(self: Any, *_: object) -> None:
-        self._locks.release(liteflow.database.CHECKPOINT_LOCK)
+        self._locks.release(liteflow.state.database.CHECKPOINT_LOCK)
 
     transaction.__enter__, transaction.__exit__ = enter, leave  # type: ignore[method-assign]
 
 
 def forgetful_resume() -> None:
     """A resume forgets one success, and the schema does not forbid a second one."""
-    store = liteflow.store.Store
+    store = liteflow.state.store.Store
     claim = store.claim
 
     def forget(self: Any, *arguments: Any) -> Any:

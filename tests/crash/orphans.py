@@ -41,9 +41,9 @@ from crashkit import (
 
 from liteflow import Command, Dag, Task
 from liteflow.context import current_context
-from liteflow.maintenance import request
-from liteflow.options import TaskOptions
+from liteflow.definition.options import TaskOptions
 from liteflow.processes import tree
+from liteflow.state.maintenance import request
 
 GRACE_S = 0.2
 TIMEOUT_S = 2.0

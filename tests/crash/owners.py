@@ -36,11 +36,11 @@ from crashkit import (
     wait_for,
 )
 
-import liteflow.locks
-import liteflow.store
+import liteflow.state.locks
+import liteflow.state.store
 from liteflow import Command, Dag, Task
 from liteflow.errors import RunOwned, StaleRun
-from liteflow.history import History
+from liteflow.state.history import History
 
 RUN = "r"
 _PATIENCE_S = 3
@@ -51,12 +51,12 @@ _PATIENCE_S = 3
 
 def no_lock() -> None:
     """Every lock is granted."""
-    liteflow.locks.LockFile.acquire = lambda self, byte: True  # type: ignore[method-assign]
+    liteflow.state.locks.LockFile.acquire = lambda self, byte: True  # type: ignore[method-assign]
 
 
 def no_fence() -> None:
     """The epoch is read afresh before each write, so that it never differs."""
-    store = liteflow.store.Store
+    store = liteflow.state.store.Store
     write = store._write
 
     def unfenced(self: Any) -> None:

@@ -20,9 +20,9 @@ from functools import partial
 
 from crashkit import Faults, append, as_harness, await_none, descendants, end_descendants, fork, lines, report, wait_for
 
-import liteflow.slots
+import liteflow.state.slots
 from liteflow import Concurrency, Dag, RetryPolicy, StoreError
-from liteflow.history import History
+from liteflow.state.history import History
 
 _LIMIT_S = 60.0
 _TASKS = 6
@@ -30,7 +30,7 @@ _TASKS = 6
 
 def deaf() -> None:
     """Runs take no notice of each other."""
-    liteflow.slots.Slots._is_alive = lambda self, run_no: run_no == self._run_no  # type: ignore[method-assign]
+    liteflow.state.slots.Slots._is_alive = lambda self, run_no: run_no == self._run_no  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ _NAMELESS: Final = "#"  # how the kernel shows a file that is made before it get
 #: Checkpoints come at 60 kB of log instead of 4 MiB, so that a short run has many.
 _PROGRAM: Final = """\
 import os, sys, time
-import liteflow.store as store
+import liteflow.state.store as store
 from liteflow import Dag, Observer
 
 folder, durability, sync, tasks, pause, idle = sys.argv[1:]

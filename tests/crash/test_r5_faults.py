@@ -88,7 +88,7 @@ def test_control_a_verdict_before_its_commit_is_caught(tmp_path: Path, request: 
         faults.prepare(folder)
         program = folder / "bin" / "program.py"
         program.write_text(
-            "import liteflow.store as store\n"
+            "import liteflow.state.store as store\n"
             "def commit(self):\n"
             "    import sqlite3\n"
             "    self._choose_sync(0.0)\n"

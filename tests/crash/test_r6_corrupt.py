@@ -23,7 +23,7 @@ import pytest
 from lines import ENV, LIGHTFLOW, Figure, replay, scale, seed
 
 from liteflow.errors import LiteflowError
-from liteflow.history import History
+from liteflow.state.history import History
 
 FLOW = """\
 workflow_name: flow

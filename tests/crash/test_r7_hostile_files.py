@@ -25,7 +25,7 @@ from lines import Figure, replay, scale, seed
 from lightflow.errors import WorkflowError
 from lightflow.parser.spec import WorkflowSpec
 from lightflow.parser.workflow_loader import load_workflow
-from liteflow.graph import Graph
+from liteflow.planning.graph import Graph
 
 BATCH = 500
 MOST_S = 1.0

@@ -22,9 +22,10 @@ from lightflow.cli import border
 from lightflow.cli.app import cli
 from lightflow.cli.commands import COMMANDS as CLI_COMMANDS
 from lightflow.cli.commands import SECTIONS
-from lightflow.parser.schema import workflow_schema
-from liteflow import errors, rules, states
-from liteflow.options import TaskOptions
+from lightflow.parser.schema import workschema_flow
+from liteflow import errors, states
+from liteflow.definition.options import TaskOptions
+from liteflow.planning import rules
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -79,7 +80,7 @@ def schema_keys(schema: Any) -> Iterator[str]:
 
 def test_every_key_of_a_workflow_file_is_named() -> None:
     text = read(DOCS / "reference" / "workflow-file.md")
-    keys = set(schema_keys(workflow_schema()))
+    keys = set(schema_keys(workschema_flow()))
     assert {"tasks", "depends_on", "needs", "max_parallel_tasks", "on_exit_codes", "call", "shell"} <= keys
     blocks = ("", "retry.", "preconditions.", "continue_on_error.")
     assert [key for key in sorted(keys) if not any(f"`{block}{key}`" in text for block in blocks)] == []

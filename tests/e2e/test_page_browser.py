@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from liteflow.mermaid import node_names
-from liteflow.page import to_html
-from liteflow.picture import LOOKS, Picture, clean, from_dependencies
+from liteflow.pictures.mermaid import node_names
+from liteflow.pictures.page import to_html
+from liteflow.pictures.picture import LOOKS, Picture, clean, from_dependencies
 
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from liteflow import Dag, DefinitionError, DuplicateTask, Task, current_context, setup, task, teardown
-from liteflow.history import History
+from liteflow.state.history import History
 from liteflow.work import Command
 
 MODES = ["inline", "thread", "process", "async"]
@@ -101,7 +101,7 @@ def test_a_short_circuit(db: str, every: bool, last: str) -> None:
 
 
 def test_a_command_that_is_a_short_circuit_answers_by_its_exit_code(db: str) -> None:
-    from liteflow.tasks import TaskOptions
+    from liteflow.definition.tasks import TaskOptions
 
     with Dag("short", db) as dag:
         for name, code in (("yes", 0), ("no", 1), ("broken", 2)):
@@ -256,7 +256,7 @@ def test_a_hook_that_fails_changes_nothing(db: str) -> None:
 
 def test_a_hook_before_everything_may_have_retries(db: str, trail: Any) -> None:
     """While it waits for its next attempt nothing else starts."""
-    from liteflow.tasks import hook_tasks
+    from liteflow.definition.tasks import hook_tasks
 
     def begin() -> None:
         with open(trail.path, "a", encoding="utf-8") as file:

@@ -16,9 +16,9 @@ import pytest
 from lightflow.service import doctor
 from lightflow.service.doctor import Finding, examine, exit_code, file_system_of
 from liteflow import Dag
-from liteflow.locks import LockFile
 from liteflow.processes import tree
-from liteflow.schema import SCHEMA_VERSION
+from liteflow.state.locks import LockFile
+from liteflow.state.schema import SCHEMA_VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
 ENV = {

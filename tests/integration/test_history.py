@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from liteflow import Dag, RunNotFound, SkipTask, current_context
-from liteflow.history import History
-from liteflow.rules import TRIGGER_RULES
+from liteflow.planning.rules import TRIGGER_RULES
+from liteflow.state.history import History
 from liteflow.states import TASK_ENDED
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from liteflow import Dag, Task, current_context
-from liteflow.control import Control, Teardown, to_set_up_again
-from liteflow.graph import Graph
 from liteflow.limits import Pool
+from liteflow.planning.control import Control, Teardown, to_set_up_again
+from liteflow.planning.graph import Graph
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "lightflow"]

@@ -13,19 +13,19 @@ from pathlib import Path
 
 import pytest
 
-import liteflow.history
-import liteflow.maintenance
-import liteflow.store
+import liteflow.state.history
+import liteflow.state.maintenance
+import liteflow.state.store
 from lightflow.cli.main import main
 from lightflow.engine import checkpoint
 from lightflow.engine.checkpoint import Checkpoint
 from lightflow.service import explaining, inspecting, running
 from liteflow import Dag, RunNotFound, init_schema
-from liteflow.history import History
-from liteflow.locks import LockFile
-from liteflow.maintenance import abandon, delete_runs, forget, request
-from liteflow.records import NewInstance, NewRun
-from liteflow.store import Store
+from liteflow.state.history import History
+from liteflow.state.locks import LockFile
+from liteflow.state.maintenance import abandon, delete_runs, forget, request
+from liteflow.state.records import NewInstance, NewRun
+from liteflow.state.store import Store
 
 TASKS = [f"t{number:02}" for number in range(20)]
 RUN = "r00050x"
@@ -85,9 +85,9 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
     with monkeypatch.context() as patch:
         for module, name in (
-            (liteflow.history, "connect_read_only"),
-            (liteflow.maintenance, "connect"),
-            (liteflow.store, "connect"),
+            (liteflow.state.history, "connect_read_only"),
+            (liteflow.state.maintenance, "connect"),
+            (liteflow.state.store, "connect"),
         ):
             patch.setattr(module, name, counting(getattr(module, name)))
         yield counted

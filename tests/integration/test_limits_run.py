@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from liteflow import Change, Dag, DagRun, Observer, RetryPolicy
-from liteflow.history import History
-from liteflow.turn import NOT_BEGUN
+from liteflow.state.history import History
+from liteflow.state.turn import NOT_BEGUN
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "lightflow"]

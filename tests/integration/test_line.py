@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from liteflow import Dag, DagRun
-from liteflow.history import History
-from liteflow.observing import Change, Observer
+from liteflow.running.observing import Change, Observer
+from liteflow.state.history import History
 
 MODES = ["thread", "process"]
 SHORT, LONG, SLOTS = 300, 40, 2

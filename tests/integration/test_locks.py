@@ -12,8 +12,8 @@ import pytest
 
 from liteflow import Dag, DagRun
 from liteflow.errors import RunOwned, StoreError
-from liteflow.history import History
-from liteflow.locks import LockFile
+from liteflow.state.history import History
+from liteflow.state.locks import LockFile
 
 Start = Callable[..., "subprocess.Popen[str]"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from liteflow import Dag, DagRun, XCom, current_context
-from liteflow.history import History
+from liteflow.state.history import History
 
 
 def numbers() -> list[int]:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from liteflow import Dag, DagRun, DefinitionError, SkipTask, Task, XCom, current_context, task
-from liteflow.history import History
+from liteflow.state.history import History
 
 MODES = ["process", "thread", "async", "inline"]
 

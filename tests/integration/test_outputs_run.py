@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from liteflow import Command, Dag, DefinitionError, RunOwned, StoreError, Task, UnknownDependency, current_context
-from liteflow.history import History
-from liteflow.maintenance import abandon
 from liteflow.outputs import outputs_dir
-from liteflow.store import Store
+from liteflow.state.history import History
+from liteflow.state.maintenance import abandon
+from liteflow.state.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 MODES = ("process", "thread", "async", "inline")
@@ -80,7 +80,7 @@ def test_each_attempt_starts_without_outputs(db: str, tmp_path: Path) -> None:
 
 
 def make(**options: Any) -> Any:
-    from liteflow.options import make_options
+    from liteflow.definition.options import make_options
 
     return make_options(options, "a")
 

@@ -274,7 +274,7 @@ def test_a_claiming_program_survives_the_sweep_of_what_a_command_left(tmp_path: 
     script = """
 import sys
 from liteflow import Command, Dag, Task
-from liteflow.options import TaskOptions
+from liteflow.definition.options import TaskOptions
 dag = Dag("leaver", sys.argv[1])
 for number in range(6):
     body = Command(("/bin/sh", "-c", "(setsid sleep 60 &) ; sleep 60" if number % 2 else "(sleep 60 &) ; true"))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from liteflow import Dag, SkipTask, current_context
-from liteflow.history import History
+from liteflow.state.history import History
 
 MODES = ["inline", "thread", "process", "async"]
 

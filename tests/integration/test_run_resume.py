@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from liteflow import Dag, RunNotFound, SkipTask, current_context
-from liteflow.history import History
+from liteflow.state.history import History
 
 
 def note(trail: str, word: str, switch: str = "") -> str:

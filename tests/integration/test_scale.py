@@ -10,10 +10,10 @@ import tracemalloc
 import pytest
 
 from liteflow import Dag, Task
-from liteflow.locks import LockFile
-from liteflow.plan import Plan
-from liteflow.records import NewInstance, NewRun
-from liteflow.store import Store
+from liteflow.planning.plan import Plan
+from liteflow.state.locks import LockFile
+from liteflow.state.records import NewInstance, NewRun
+from liteflow.state.store import Store
 
 LAYERS, WIDTH = 20, 100
 

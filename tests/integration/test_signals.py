@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from liteflow import DagRun
-from liteflow.history import History
 from liteflow.processes import tree
+from liteflow.state.history import History
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -219,7 +219,7 @@ print(signal.getsignal(signal.SIGTERM) is mine, signal.getsignal(signal.SIGHUP) 
 
 
 def test_a_cancel_request_of_another_process(start: Start, db: str, trail: Any) -> None:
-    from liteflow.maintenance import request
+    from liteflow.state.maintenance import request
 
     process = begin(start, db, trail, "process")
     request(db, run_of(db).run_id, "cancel", "cancelled by hand")

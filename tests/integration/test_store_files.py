@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from liteflow import Dag, LiteflowError, StoreError, XCom, init_schema, schema
+from liteflow import Dag, LiteflowError, StoreError, XCom, init_schema
 from liteflow.errors import CorruptDatabase, NotOurs, SchemaTooNew
-from liteflow.history import History
+from liteflow.state import schema
+from liteflow.state.history import History
 
 
 def one() -> int:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from lightflow.engine.logger import LiveView, PlainView, Progress, render
 from liteflow import Dag
-from liteflow.observing import Change, Options
+from liteflow.running.observing import Change, Options
 from liteflow.work import Outcome
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from liteflow import DotenvError, read_dotenv
-from liteflow.dotenv import parse_dotenv
+from liteflow.values.dotenv import parse_dotenv
 
 
 @pytest.mark.parametrize(

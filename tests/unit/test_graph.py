@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from liteflow.errors import CycleError, UnknownDependency
-from liteflow.graph import Graph, unknown_dependency
+from liteflow.planning.graph import Graph, unknown_dependency
 
 
 @st.composite

@@ -9,7 +9,7 @@ import pytest
 
 from liteflow import Concurrency, Dag, DefinitionError, Pool, RetryPolicy
 from liteflow.limits import concurrency_of, pools_of
-from liteflow.pace import Pace
+from liteflow.running.pace import Pace
 
 
 def nothing() -> None:

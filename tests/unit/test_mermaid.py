@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from liteflow.mermaid import node_names, to_mermaid
-from liteflow.picture import from_dependencies
+from liteflow.pictures.mermaid import node_names, to_mermaid
+from liteflow.pictures.picture import from_dependencies
 
 HOSTILE = [
     'say "hi"', "a] --> b", "end", '%%{init: {"theme":"dark"}}%%', "<script>alert(1)</script>", "`**bold**`",

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from liteflow import outputs
 from liteflow.errors import PayloadError, ResourceError
 from liteflow.outputs import make_folder, parse, printed, remove_folder, take
-from liteflow.payload import decode
+from liteflow.values.payload import decode
 from liteflow.work import RunInfo
 
 INFO = RunInfo("r", "d", "/nowhere/state.db", None)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from liteflow import Dag, DefinitionError, Param, ParamError
-from liteflow.params import REQUIRED, as_text, declared, described, of_default, resolve, restored, stored
+from liteflow.values.params import REQUIRED, as_text, declared, described, of_default, resolve, restored, stored
 
 DAY = datetime.date(2026, 1, 31)
 JSON = st.recursive(

@@ -11,7 +11,7 @@ from lightflow.expressions.fan import ITEM, Listed, expansion_of
 from lightflow.parser.spec import FanSpec, TaskSpec
 from lightflow.parser.workflow_loader import loads_workflow
 from liteflow.errors import InputError
-from liteflow.payload import Payload, decode, encode, together
+from liteflow.values.payload import Payload, decode, encode, together
 from liteflow.work import RunInfo
 
 LIST = 'tasks:\n  list: {run: "true"}\n'

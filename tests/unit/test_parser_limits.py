@@ -7,8 +7,8 @@ import pytest
 from lightflow.errors import WorkflowError
 from lightflow.parser.workflow_loader import loads_workflow
 from liteflow.limits import Concurrency, Pool
-from liteflow.ready import PLAIN, Order
-from liteflow.retry import NEVER, RetryPolicy
+from liteflow.planning.ready import PLAIN, Order
+from liteflow.planning.retry import NEVER, RetryPolicy
 
 
 def test_every_key() -> None:

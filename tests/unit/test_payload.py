@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from liteflow.errors import PayloadError, StoreError
-from liteflow.payload import SPILL_BYTES, Payload, decode, encode, payload_from_row, spill_dir
+from liteflow.values.payload import SPILL_BYTES, Payload, decode, encode, payload_from_row, spill_dir
 
 
 class Point(NamedTuple):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from liteflow.picture import (
+from liteflow.pictures.picture import (
     LOOKS,
     PLAIN,
     Colours,
@@ -135,7 +135,7 @@ def test_a_cycle_and_an_empty_graph_do_not_hang() -> None:
 
 def test_the_engine_side_imports_only_the_standard_library() -> None:
     code = (
-        "import sys; before = set(sys.modules); import liteflow.page, liteflow.mermaid; "
+        "import sys; before = set(sys.modules); import liteflow.pictures.page, liteflow.pictures.mermaid; "
         "new = {name.split('.')[0] for name in set(sys.modules) - before}; "
         "print(sorted(new - set(sys.stdlib_module_names) - {'liteflow'}))"
     )

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from liteflow.graph import Graph
-from liteflow.plan import MAX_LOST, Move, Plan
-from liteflow.retry import RetryPolicy
-from liteflow.rules import TRIGGER_RULES, TriggerRule, UpstreamCounts, decide
+from liteflow.planning.graph import Graph
+from liteflow.planning.nodes import Move
+from liteflow.planning.plan import MAX_LOST, Plan
+from liteflow.planning.retry import RetryPolicy
+from liteflow.planning.rules import TRIGGER_RULES, TriggerRule, UpstreamCounts, decide
 from liteflow.states import TASK_ENDED, TASK_STATUSES, Verdict
 
 VERDICTS: tuple[Verdict, ...] = ("SUCCESS", "FAILED", "SKIPPED", "TIMED_OUT", "LOST", "CANCELLED")

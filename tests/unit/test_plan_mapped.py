@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from liteflow.graph import Graph
-from liteflow.plan import Move, Plan, instance_name
-from liteflow.retry import RetryPolicy
-from liteflow.rules import TRIGGER_RULES, TriggerRule, UpstreamCounts, decide
+from liteflow.planning.graph import Graph
+from liteflow.planning.nodes import Move, instance_name
+from liteflow.planning.plan import Plan
+from liteflow.planning.retry import RetryPolicy
+from liteflow.planning.rules import TRIGGER_RULES, TriggerRule, UpstreamCounts, decide
 from liteflow.states import TASK_ENDED, TaskStatus, Verdict
 
 FAN: dict[str, list[str]] = {"list": [], "each": ["list"], "sum": ["each"]}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
-from liteflow.graph import Graph
-from liteflow.plan import Plan
-from liteflow.ready import Order, Ready
+from liteflow.planning.graph import Graph
+from liteflow.planning.plan import Plan
+from liteflow.planning.ready import Order, Ready
 
 
 def drain(ready: Ready) -> list[int]:

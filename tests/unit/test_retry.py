@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from liteflow.retry import NEVER, RetryPolicy
+from liteflow.planning.retry import NEVER, RetryPolicy
 
 
 def test_waits_grow_by_the_backoff() -> None:

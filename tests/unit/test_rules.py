@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from liteflow.graph import Graph
-from liteflow.plan import Plan
-from liteflow.rules import TRIGGER_RULES, TriggerRule, UpstreamCounts, decide
-from liteflow.upstreams import count_upstreams, explain
+from liteflow.planning.graph import Graph
+from liteflow.planning.plan import Plan
+from liteflow.planning.rules import TRIGGER_RULES, TriggerRule, UpstreamCounts, decide
+from liteflow.planning.upstreams import count_upstreams, explain
 
 # S success, F failed, K skipped, U upstream_failed.
 # The two cells of all_success with K and U (KU, SKU) depend on timing in Airflow (a skip seen first gives SKIP).

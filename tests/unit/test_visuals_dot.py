@@ -7,7 +7,7 @@ import re
 import pytest
 
 from lightflow.visuals.dot import node_ids, to_dot
-from liteflow.picture import Picture, from_dependencies
+from liteflow.pictures.picture import Picture, from_dependencies
 
 pygraphviz = pytest.importorskip("pygraphviz")
 

@@ -11,7 +11,7 @@ import pytest
 
 from lightflow.visuals import render
 from lightflow.visuals.dag_viewer import VisualError, draw, write_picture
-from liteflow.picture import from_dependencies
+from liteflow.pictures.picture import from_dependencies
 
 PICTURE = from_dependencies("etl", {"get": [], "put": ["get"]}, statuses={"get": "SUCCESS"})
 

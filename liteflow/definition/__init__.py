@@ -1,0 +1,1 @@
+"""From what people write in Python to what the loop runs."""

@@ -1,0 +1,102 @@
+"""Pictures of runs, as the state file tells of them, and of graphs that have not run yet."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from liteflow.pictures.picture import Picture, duration_text, from_dependencies, tally_text
+from liteflow.state.history import History, InstanceRecord, RunRecord
+
+
+def picture_of_run(history: History, run: RunRecord) -> Picture:
+    """A run as it went, on the graph it had, whatever has become of its definition."""
+    dependencies, kinds = _graph(history.graph(run.graph_digest))
+    found: dict[str, list[InstanceRecord]] = {}
+    tallies: dict[str, Counter[str]] = {}
+    for one in history.instances(run.run_id):
+        found.setdefault(one.task_id, []).append(one)
+        if one.map_index >= 0:
+            tallies.setdefault(one.task_id, Counter())[one.status] += 1
+        if one.task_id not in dependencies:  # the snapshot is missing or damaged
+            dependencies[one.task_id] = _texts(one.dependencies)
+    statuses, details, durations, labels = {}, {}, {}, {}
+    for task_id, instances in found.items():
+        whole = instances[0]  # of a mapped task it stands for all
+        statuses[task_id] = whole.status
+        dead = run.status == "INTERRUPTED" and whole.status == "RUNNING"
+        details[task_id] = "was running when its process died" if dead else whole.reason or ""
+        times = [(one.started_at, one.ended_at) for one in instances]
+        spans = [(start, end) for start, end in times if start is not None and end is not None]
+        if spans:
+            durations[task_id] = max(end for _, end in spans) - min(start for start, _ in spans)
+        if task_id in tallies:
+            labels[task_id] = f"{task_id} ×{tallies[task_id].total():,}"
+            details[task_id] = tally_text(tallies[task_id])
+    dag = history.dag(run.dag_id)
+    facts = [("Run", run.run_id), ("Started", moment(run.started_at or run.created_at)), ("Took", took(run))]
+    return from_dependencies(
+        run.dag_id,
+        dependencies,
+        statuses=statuses,
+        labels=labels,
+        kinds=kinds,
+        details=details,
+        durations=durations,
+        subtitle=(dag.description if dag else "") or None,
+        status=run.status,
+        facts=facts,
+    )
+
+
+def picture_of_graph(title: str, snapshot: dict[str, Any], description: str = "") -> Picture:
+    """A definition, as it is stored with a run, without states."""
+    dependencies, kinds = _graph(snapshot)
+    rows = snapshot.get("tasks")
+    mapped = [row for row in rows if isinstance(row, dict) and row.get("mapped")] if isinstance(rows, list) else []
+    labels = {row["id"]: f"{row['id']} ×n" for row in mapped if isinstance(row.get("id"), str)}
+    return from_dependencies(title, dependencies, labels=labels, kinds=kinds, subtitle=description or None)
+
+
+def _graph(snapshot: dict[str, Any]) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Dependencies and kinds out of a stored graph, which may have been altered: what makes no sense is left out."""
+    tasks = snapshot.get("tasks")
+    rows = [row for row in tasks if isinstance(row, dict)] if isinstance(tasks, list) else []
+    rows = [row for row in rows if isinstance(row.get("id"), str)]
+    kinds = {row["id"]: kind_of(row) for row in rows}
+    return {row["id"]: _texts(row.get("depends_on")) for row in rows}, kinds
+
+
+def kind_of(row: Mapping[str, Any]) -> str:
+    """What a box says of its task beside its name: the type, and what is special in the flow."""
+    kind = str(row.get("kind", ""))
+    decides = row.get("decides")
+    marks = [
+        "" if kind == "python" else kind,
+        decides.replace("_", " ") if isinstance(decides, str) else "",
+        "setup" if row.get("setup") is True else "",
+        "teardown" if row.get("teardown") is True else "",
+        "if" if row.get("if") else "",
+    ]
+    return ", ".join(mark for mark in marks if mark)
+
+
+def _texts(value: object) -> list[str]:
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
+
+
+def moment(at: float | None) -> str:
+    """A time for people, in their own time zone."""
+    try:
+        return "-" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    except (OverflowError, ValueError, OSError):
+        return "?"  # an altered file
+
+
+def took(run: RunRecord) -> str:
+    """How long a run took; "-" while that is not known."""
+    if run.started_at is None or run.ended_at is None:
+        return "-"
+    return duration_text(run.ended_at - run.started_at)

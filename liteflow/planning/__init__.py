@@ -1,0 +1,1 @@
+"""What a run does next, decided without a clock, a file or a thread."""

@@ -1,0 +1,207 @@
+"""Hooks: work that is done because something happened to a task or to the run.
+
+A hook that is triggered is a task instance of its own, with the id `TASK.on_failure` (the run's own: `on_failure`), its
+attempts, log and row. The row is written in the transaction of the change that triggers it, and holds what the hook is
+told; so a hook has the promises of a task. One that is never triggered has no row. In the plan it is an extra.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Final, cast
+
+from liteflow.planning.nodes import Move
+from liteflow.planning.plan import Plan
+from liteflow.running.inputs import Inputs
+from liteflow.state.records import KeptHook
+from liteflow.state.turn import Turn
+from liteflow.states import TASK_ENDED, TaskStatus
+from liteflow.triggers import THE_RUN, HookSpec, Told
+from liteflow.work import Outcome, Work
+
+_AFTER: Final[Mapping[str, str]] = {"SUCCESS": "on_success", "FAILED": "on_failure", "CANCELLED": "on_cancel"}
+#: What comes after something: it is done in a stopped run too, and by whoever resumes an interrupted one.
+_LATER: Final = frozenset(["on_success", "on_failure", "on_retry", "on_cancel", "on_exit"])
+_LONGEST_ERROR: Final = 4096  # characters; it goes into an environment variable
+
+
+class Hooks:
+    """The hooks of one run: who has been triggered, and what each is told.
+
+    What happened to a task triggers `on_success`, `on_failure` or `on_cancel`; when that has ended, or there is none,
+    `on_exit` follows. So does the run's own, when all tasks have ended.
+    """
+
+    def __init__(self, specs: Mapping[int, Mapping[str, HookSpec]], plan: Plan, turn: Turn) -> None:
+        self._specs = specs
+        self._plan = plan
+        self._turn = turn
+        self._busy = False  # has this owner of the run run any task?
+        self._spec: dict[int, HookSpec] = {}  # by extra
+        self._nodes: dict[tuple[str, int], int] = {}
+        self._told: dict[int, deque[Told]] = {}  # the first is what the extra is at, or was at last
+        self._closed = False
+
+    # -- beginning -----------------------------------------------------------------------------------------
+
+    def open(self, kept: Sequence[KeptHook], now: float) -> None:
+        """Go on with what an earlier owner of the run has left, and begin with the run's `on_start`."""
+        known = {spec.task_id: spec for own in self._specs.values() for spec in own.values()}
+        for task_id, map_index, status, attempts, told in kept:
+            spec = known.get(task_id)
+            waiting = _restored(told)
+            if spec is not None:
+                node = self._add(spec, map_index, attempts, status)
+                self._told[node].extend(waiting)
+                if status == "PENDING" and waiting and spec.owner != THE_RUN and spec.event in _LATER:
+                    self._plan.start(node)  # it had been triggered, and has yet to end
+                    continue
+                if status == "PENDING":
+                    self._plan.status[node] = "CANCELLED"
+            if status == "PENDING":  # what is asked when a task is to start, or the run to end, is asked again then
+                reason = "it is done again when its time has come" if spec is not None else "it is not defined any more"
+                self._turn.moved(task_id, map_index, attempts, "PENDING", "CANCELLED", reason, now)
+        first = self._specs.get(THE_RUN, {}).get("on_start")
+        if first is not None and not self.has_run(first, -1):
+            self.tell(first, Told("on_start", "", -1, "RUNNING", 0, "", ""), now, hold=True)
+
+    # -- while the run goes on -----------------------------------------------------------------------------
+
+    def follow(self, moves: Sequence[Move], now: float, outcome: Outcome | None = None) -> None:
+        """Tasks have changed their states: trigger what is to follow."""
+        for node, _, status, attempt, reason in moves:
+            own = self._specs.get(self._plan.owner(node))
+            self._busy = self._busy or (bool(attempt) and node not in self._spec)
+            if own is None or node in self._plan.unfolded:  # of a mapped task each instance has its own
+                continue
+            ended = outcome if outcome is not None and outcome.node == node else None
+            if status == "UP_FOR_RETRY":
+                event = "on_retry" if ended is not None and ended.verdict != "LOST" else ""
+            elif status == "CANCELLED" and (self._plan.halted or not attempt):
+                event = ""  # it has not ended for good, or had not begun
+            else:
+                event = _AFTER.get(status, "")
+            if event:
+                error = (reason or "")[:_LONGEST_ERROR] if status != "SUCCESS" else ""
+                log_path = "" if ended is None else ended.log_path or ""
+                index = self._plan.map_indexes[node]
+                self._trigger(own, Told(event, self._plan.task_ids[node], index, status, attempt, error, log_path), now)
+
+    def close(self, verdict: str, reason: str | None, now: float) -> bool:
+        """All tasks have ended: trigger the run's hooks, once. Returns whether there was one.
+
+        A run that was resumed and found nothing to do does not repeat what it has done already.
+        """
+        own = self._specs.get(THE_RUN)
+        if self._closed or own is None:
+            return False
+        self._closed = True
+        failed = self._plan.failures() if verdict == "FAILED" else []
+        if failed and reason is None:
+            reason = f"failed: {', '.join(failed[:5])}" + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
+        told = Told(_AFTER.get(verdict, ""), "", -1, verdict, 0, (reason or "")[:_LONGEST_ERROR], "")
+        if not self._busy:
+            if self._has_told(own.get("on_exit"), verdict):
+                return False
+            if self._has_told(own.get(told.event), verdict):
+                told = told._replace(event="")
+        return self._trigger(own, told, now)
+
+    def _trigger(self, own: Mapping[str, HookSpec], told: Told, now: float) -> bool:
+        """Tell the hook of the event, if there is one, else `on_exit`, which follows an end of any kind."""
+        spec = own.get(told.event)
+        if spec is None and told.event != "on_retry" and (spec := own.get("on_exit")) is not None:
+            told = told._replace(event="on_exit")
+        if spec is not None:
+            self.tell(spec, told, now)
+        return spec is not None
+
+    def tell(self, spec: HookSpec, told: Told, now: float, *, hold: bool = False) -> int:
+        """Trigger a hook: it is stored at once, and runs when it can. Returns its number."""
+        key = (spec.task_id, told.map_index)
+        node = self._nodes[key] if key in self._nodes else self._add(spec, told.map_index, 0, "")
+        idle = self._plan.status[node] in TASK_ENDED
+        if idle:
+            self._told[node].clear()
+        self._told[node].append(told)
+        self._store(node, now)
+        if idle:
+            self._start(node, now, hold=hold)
+        return node
+
+    def ended(self, node: int, now: float) -> None:
+        """A hook has ended: what it was told next follows, or `on_exit`."""
+        if self._plan.status[node] not in TASK_ENDED:
+            return
+        spec, waiting = self._spec[node], self._told[node]
+        done = waiting[0]
+        if len(waiting) > 1:
+            waiting.popleft()
+            self._store(node, now)
+            self._start(node, now)
+        own = self._specs.get(spec.owner, {})
+        if spec.event in _AFTER.values() and "on_exit" in own:
+            self.tell(own["on_exit"], done._replace(event="on_exit"), now)
+
+    def work(self, node: int, log_path: str | None, inputs: Inputs, grace_s: float) -> Work:
+        """An attempt of a hook."""
+        spec, plan = self._spec[node], self._plan
+        index = plan.map_indexes[node]
+        items = inputs.items(spec.owner, index) if index >= 0 else {}
+        return Work(
+            node,
+            spec.task_id,
+            index,
+            plan.attempts[node],
+            {**inputs.named(spec.reads), **items} or None,
+            spec.timeout_s,
+            grace_s if spec.grace_s is None else spec.grace_s,
+            log_path,
+            self._told[node][0].variables(),
+        )
+
+    # -- what is known of them -----------------------------------------------------------------------------
+
+    def has_run(self, spec: HookSpec, map_index: int) -> bool:
+        """Has the hook ended before, in this run?"""
+        node = self._nodes.get((spec.task_id, map_index))
+        return node is not None and self._plan.status[node] in ("SUCCESS", "FAILED")
+
+    def _has_told(self, spec: HookSpec | None, verdict: str) -> bool:
+        if spec is None or not self.has_run(spec, -1):
+            return False
+        told = self._told[self._nodes[spec.task_id, -1]]
+        return bool(told) and told[0].status == verdict
+
+    def _add(self, spec: HookSpec, map_index: int, attempts: int, status: str) -> int:
+        exempt = spec.event in _LATER or spec.owner in self._plan.teardowns
+        node = self._plan.add(spec.task_id, map_index, retries=spec.retries, attempts=attempts, exempt=exempt)
+        if status in TASK_ENDED:
+            self._plan.status[node] = cast(TaskStatus, status)
+        self._spec[node], self._told[node] = spec, deque()
+        self._nodes[spec.task_id, map_index] = node
+        return node
+
+    def _store(self, node: int, now: float) -> None:
+        """Write what the hook is told; its row is made by it."""
+        spec, plan = self._spec[node], self._plan
+        owner = plan.task_ids[spec.owner] if spec.owner != THE_RUN else ""
+        told = json.dumps([list(one) for one in self._told[node]], separators=(",", ":"))
+        self._turn.told(spec.task_id, plan.map_indexes[node], owner, told, now)
+
+    def _start(self, node: int, now: float, *, hold: bool = False) -> None:
+        plan = self._plan
+        if plan.attempts[node]:  # its row says how it ended the last time
+            index = plan.map_indexes[node]
+            self._turn.again(self._spec[node].task_id, index, plan.attempts[node], plan.status[node], now)
+        plan.start(node, hold=hold)
+
+
+def _restored(text: str) -> list[Told]:
+    """What a stored row says; the file may have been altered."""
+    try:
+        return [Told(*one) for one in json.loads(text) if [*map(type, one)] == [str, str, int, str, int, str, str]]
+    except (ValueError, TypeError, RecursionError):
+        return []

@@ -1,0 +1,104 @@
+"""What the tasks of a run take from each other: values of upstreams, and the items of mapped tasks.
+
+Everything is read back from the store, encoded: nothing here knows what a value is. A value that tasks have still to
+take is kept meanwhile, if it is small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from liteflow.errors import InputError
+from liteflow.planning.nodes import Move
+from liteflow.planning.plan import Plan
+from liteflow.program import Program
+from liteflow.state.store import Store
+from liteflow.states import TASK_ENDED
+from liteflow.values.payload import Payload, together
+from liteflow.work import Outcome, Ref, Row, RunInfo, input_name
+
+_CACHED_VALUE_BYTES: Final = 65536  # larger values are read again from the store by each consumer
+_NULL: Final = Payload("json", "null", 4)
+
+
+class Inputs:
+    """The inputs of one run's tasks."""
+
+    def __init__(self, program: Program, plan: Plan, store: Store, info: RunInfo) -> None:
+        self._program = program
+        self._plan = plan
+        self._store = store
+        self._info = info
+        self._values: dict[int, Payload] = {}
+        self._readers: dict[int, int] = {}  # how many tasks have still to read a task's value
+        self._rows: dict[int, Sequence[Row]] = {}  # of mapped tasks: what their instances get
+        for upstreams in program.inputs.values():
+            for above in upstreams:
+                self._readers[above] = self._readers.get(above, 0) + 1
+
+    def of(self, node: int) -> dict[str, Payload] | None:
+        """What an attempt of the task instance takes, by `work.input_name`."""
+        program, ids, task = self._program, self._plan.task_ids, node
+        if (index := self._plan.map_indexes[node]) >= 0:
+            task = self._plan.owner(node)
+        upstreams = program.inputs.get(task)
+        inputs = {ids[above]: self._value(above) for above in upstreams} if upstreams else None
+        reads = program.reads.get(task)
+        if reads:
+            inputs = {**(inputs or {}), **self.named(reads)}
+        if index >= 0:
+            inputs = {**(inputs or {}), **self._rows[task][index].items}
+        return inputs
+
+    def rows(self, node: int) -> Sequence[Row]:
+        """Read the list that a task is mapped over: what each of its instances gets. Raises InputError."""
+        expansion = self._program.expansions[node]
+        refs = [(self._program.graph.index[ref.task_id], ref) for ref in expansion.reads]
+        rows = self._rows[node] = expansion.rows(self.named(refs), self._info)
+        return rows
+
+    def items(self, task: int, index: int) -> Mapping[str, Payload]:
+        """What an instance of a mapped task got, for a hook of it; nothing where that cannot be told any more."""
+        if task not in self._rows:  # of an earlier part of the run
+            try:
+                self.rows(task)
+            except InputError:
+                self._rows[task] = ()
+        rows = self._rows[task]
+        return rows[index].items if index < len(rows) else {}
+
+    def keep(self, outcome: Outcome) -> None:
+        """Remember a value that other tasks are going to take."""
+        node, value = outcome.node, outcome.value
+        if value is not None and node in self._readers and value.size <= _CACHED_VALUE_BYTES:
+            self._values[node] = value
+
+    def release(self, moves: Sequence[Move]) -> None:
+        """Forget what no task will take any more, now that some have ended."""
+        inputs = self._program.inputs
+        for node, _, status, *_ in moves:
+            if status in TASK_ENDED:
+                if node not in self._program.hooks:
+                    self._rows.pop(node, None)
+                for above in inputs.get(node, ()):
+                    self._readers[above] -= 1
+                    if not self._readers[above]:
+                        self._values.pop(above, None)
+
+    def _value(self, node: int) -> Payload:
+        """What a task returned; a task that returned None has stored nothing."""
+        return self._values.get(node) or self._stored(node, "return_value") or _NULL
+
+    def named(self, refs: Sequence[tuple[int, Ref]]) -> dict[str, Payload]:
+        """The values of upstreams that are stored."""
+        found = ((input_name(ref), self._stored(node, ref.key)) for node, ref in refs)
+        return {name: payload for name, payload in found if payload is not None}
+
+    def _stored(self, node: int, key: str) -> Payload | None:
+        """A stored value of a task; of a mapped one the list of its instances' values, without those that have none."""
+        task_id = self._plan.task_ids[node]
+        if node in self._program.expansions:
+            unfolded = self._plan.unfolded.get(node)
+            return together(self._store.values(task_id, key, 0 if unfolded is None else unfolded.count))
+        return self._store.value(task_id, key=key)

@@ -1,0 +1,100 @@
+"""How a run is to be done, and who is told how it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from liteflow.limits import Concurrency
+from liteflow.planning.retry import NEVER, RetryPolicy
+from liteflow.program import Program
+from liteflow.states import RunStatus, TaskStatus
+from liteflow.values.secrets import Secrets
+from liteflow.work import Outcome
+
+
+class Options(NamedTuple):
+    """How to run it. `db_path` and `log_dir` are absolute; `log_dir` None leaves output on the terminal."""
+
+    db_path: str
+    run_id: str
+    mode: str = "process"
+    max_workers: int = 4
+    log_dir: str | None = None
+    durability: str = "process"
+    fail_fast: bool = False
+    grace_s: float = 10.0
+    params: Mapping[str, Any] = {}
+    logical_date: float | None = None
+    observers: Sequence[Observer] = ()
+    claim_children: bool = False
+    done: Mapping[str, float] = {}  # for a new run: tasks that succeeded elsewhere, with the seconds they took
+    secrets: Secrets | None = None  # never stored: a resumed run is given them anew
+    timeout_s: float | None = None
+    retry: RetryPolicy = NEVER  # of the run as a whole
+    place: Concurrency | None = None  # its group is named
+
+
+class Change(NamedTuple):
+    """A task instance changed its state, and that is committed. `outcome` is there when an attempt ended."""
+
+    task_id: str
+    map_index: int
+    attempt: int
+    previous: TaskStatus
+    status: TaskStatus
+    reason: str | None
+    at: float  # epoch seconds
+    log_path: str | None = None
+    outcome: Outcome | None = None
+    hook: bool = False  # it is no task, but a hook (see `hooks`)
+    instances: tuple[int, int] | None = None  # of a mapped task that begins: how many, and how many have not ended
+
+
+class Observer:
+    """Is told what happens, after it was stored, in the loop's thread: override what is of interest.
+
+    An observer that raises is dropped; it cannot fail a run.
+    """
+
+    def run_began(self, program: Program, options: Options, kept: Mapping[int, TaskStatus]) -> None:
+        """The run is stored; `kept` are the tasks that ended in an earlier part of it, with their state."""
+
+    def changed(self, changes: Sequence[Change]) -> None:
+        """Task instances have changed their states."""
+
+    def waiting(self, reason: str) -> None:
+        """The run starts nothing for now: it waits for its turn in a group, or rests before another try."""
+
+    def stopping(self, reason: str) -> None:
+        """Nothing more starts, and what runs is being ended."""
+
+    def run_ended(self, status: RunStatus, reason: str | None) -> None:
+        """The run's verdict is stored."""
+
+
+class Observers:
+    """All who are told. `changes` are collected until `publish`, since nobody is told before the commit."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = list(observers)
+        self.changes: list[Change] = []
+
+    def publish(self) -> None:
+        """Tell of what has changed."""
+        if self.changes:
+            changes, self.changes = self.changes, []
+            self.tell("changed", changes)
+
+    def tell(self, what: str, *arguments: object) -> None:
+        """Call a method of each observer; one that raises is told nothing more."""
+        for observer in list(self._observers):
+            try:
+                getattr(observer, what)(*arguments)
+            except Exception as error:
+                import logging  # 18 ms that a run without a fault need not pay
+
+                log = logging.getLogger(__name__)
+                log.warning("%s failed and is told nothing more: %s", type(observer).__name__, error)
+                log.debug("this is how it failed", exc_info=True)
+                self._observers.remove(observer)

@@ -1,0 +1,165 @@
+"""Becoming the owner of a run, and the plan of what is left to do in it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple, cast
+
+from liteflow.errors import OwnerDied
+from liteflow.planning.control import Control, to_set_up_again
+from liteflow.planning.graph import Graph
+from liteflow.planning.plan import Plan
+from liteflow.processes.tree import sweep_session
+from liteflow.program import Program
+from liteflow.running.observing import Options
+from liteflow.state.records import Bounds, Kept, NewInstance, NewRun
+from liteflow.state.store import Store
+from liteflow.state.turn import NOT_BEGUN
+from liteflow.states import TaskStatus
+
+_SWEEP_S: Final = 25.0  # how long a dead owner's guardian may take to end what it had started
+
+
+class Owned(NamedTuple):
+    """What a run has already: of each task, and of the instances of mapped ones by index."""
+
+    tasks: Mapping[str, Kept]
+    instances: Mapping[str, Mapping[int, Kept]] = {}
+
+    def done(self, graph: Graph) -> dict[int, TaskStatus]:
+        """The tasks that are kept as they are; one that was removed from the definition has only its history."""
+        return {
+            graph.index[task_id]: cast(TaskStatus, status)
+            for task_id, (status, _) in self.tasks.items()
+            if status in ("SUCCESS", "SKIPPED") and task_id in graph.index
+        }
+
+
+def make(program: Program, options: Options, store: Store, session: int | None) -> Owned:
+    """Store the new run as ours. Raises what `Store.create` does."""
+    settings = {"mode": options.mode, "max_workers": options.max_workers, "log_dir": options.log_dir}
+    run = NewRun(
+        options.run_id,
+        program.dag_id,
+        program.description,
+        program.digest,
+        program.snapshot,
+        _instances(program),
+        options.params,
+        options.logical_date,
+        source=program.source,
+        settings=settings,
+        done=options.done,
+    )
+    store.create(run, session, _bounds(program, options))
+    return Owned({task_id: Kept("SUCCESS", 1) for task_id in options.done})
+
+
+def take_over(program: Program, options: Options, store: Store, session: int | None) -> Owned:
+    """Take the run over; where its owner is dead and its guardian still at the killing, wait for that.
+
+    Raises what `Store.claim` does.
+    """
+    give_up = time.monotonic() + _SWEEP_S
+    definition, bounds = (program.digest, program.snapshot), _bounds(program, options)
+    while True:
+        try:
+            tasks, instances, before = store.claim(options.run_id, _instances(program), definition, session, bounds)
+            break
+        except OwnerDied:
+            if time.monotonic() >= give_up:
+                raise
+            time.sleep(0.01)
+    if before is not None:
+        # Had the last owner and its guardian been killed at the same instant, its tasks might still be alive.
+        sweep_session(before)
+    return Owned(tasks, instances)
+
+
+def set_up_again(program: Program, owned: Owned, store: Store) -> Owned:
+    """Of a run that goes on: what was taken down, and is needed once more, is to run again (see `control`)."""
+    control, ids = program.control, program.graph.ids
+    ended, succeeded, last = dict[str, int](), dict[str, int](), dict[str, str]()
+    for number, (task_id, previous, status, reason) in enumerate(store.stories(), start=1):
+        last[task_id] = status
+        if previous == "RUNNING" and reason != NOT_BEGUN:
+            ended[task_id] = number
+        if status == "SUCCESS":
+            succeeded[task_id] = number
+    down = [
+        node
+        for node, (setups, _) in control.teardowns.items()
+        if setups and ended.get(ids[node], 0) > max(succeeded.get(ids[one], 0) for one in setups)
+    ]
+    if not down:
+        return owned
+    done = owned.done(program.graph)
+    checked = {node for node, steps in program.gates.items() if any(one.hook and one.otherwise for one in steps)}
+    to_do = {  # what was skipped will be skipped again, save where that was for a precondition, which may hold now
+        node
+        for node, task_id in enumerate(ids)
+        if node not in done and (last.get(task_id) != "SKIPPED" or node in checked)
+    }
+    again = to_set_up_again(control, program.graph.upstream, program.graph.downstream, to_do, down)
+    undone = {ids[node]: _undone(node, control, ids, down) for node in sorted(again) if node in done}
+    if not undone:
+        return owned
+    store.undo(undone)
+    tasks = {**owned.tasks, **{task_id: Kept("PENDING", owned.tasks[task_id].attempts) for task_id in undone}}
+    waiting = {
+        task_id: {index: Kept("PENDING", one.attempts) for index, one in instances.items()}
+        for task_id, instances in owned.instances.items()
+        if task_id in undone
+    }
+    return Owned(tasks, {**owned.instances, **waiting})
+
+
+def _undone(node: int, control: Control, ids: Sequence[str], down: Sequence[int]) -> str:
+    if node in control.teardowns:
+        return "what it takes down is set up again"
+    by = next((ids[one] for one in down if node in control.teardowns[one].setups), None)
+    return "what it stands on is set up again" if by is None else f"{by} has taken it down, and it is needed again"
+
+
+def planned(
+    program: Program,
+    options: Options,
+    owned: Owned,
+    done: Mapping[int, TaskStatus],
+    skips: Mapping[int, Mapping[int, str]] | None,
+) -> Plan:
+    """The plan of what is left; `skips` as in `Plan`."""
+    index = program.graph.index
+    return Plan(
+        program.graph,
+        retries=program.retries,
+        rules=program.rules,
+        done=done,
+        attempts={index[task_id]: one.attempts for task_id, one in owned.tasks.items() if task_id in index},
+        orders=program.orders,
+        fail_fast=options.fail_fast,
+        seed=options.run_id,
+        control=program.control,
+        skips=skips,
+        mapped=program.fail_fast,
+        instances={
+            index[task_id]: [cast(TaskStatus, one.status) for _, one in sorted(indexes.items())]
+            for task_id, indexes in owned.instances.items()
+            if index.get(task_id) in done
+        },
+    )
+
+
+def _instances(program: Program) -> Iterator[NewInstance]:
+    """Made one by one as they are stored."""
+    graph = program.graph
+    for node, task_id in enumerate(graph.ids):
+        above = [graph.ids[one] for one in graph.upstream[node]]
+        yield NewInstance(task_id, above, program.timeouts.get(node))
+
+
+def _bounds(program: Program, options: Options) -> Bounds:
+    ids = program.graph.ids
+    needs = {ids[node]: order.needs for node, order in program.orders.items() if order.needs}
+    return Bounds(program.pools, needs, options.place)

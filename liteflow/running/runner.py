@@ -1,0 +1,497 @@
+"""The loop: it takes what may start from the plan, stores it, starts it, waits for outcomes, and stores those.
+
+It is the only writer of its run and the only place where plan, store and executor meet. One turn is one transaction:
+nothing is started, and nobody is told, before the commit that says so has returned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from math import inf
+from types import FrameType
+from typing import Any, Final, NamedTuple, cast
+
+from liteflow.errors import InputError
+from liteflow.executors import Executor, open_executor
+from liteflow.outputs import make_folder, outputs_dir, remove_folder
+from liteflow.planning.nodes import Move
+from liteflow.program import Program
+from liteflow.running.gates import Gates, decisions, judged
+from liteflow.running.hooks import Hooks
+from liteflow.running.inputs import Inputs
+from liteflow.running.observing import Change, Observers, Options
+from liteflow.running.owning import Owned, make, planned, set_up_again, take_over
+from liteflow.running.pace import Pace
+from liteflow.running.signals import handled
+from liteflow.state.locks import LockFile
+from liteflow.state.records import Kept
+from liteflow.state.store import Store
+from liteflow.state.turn import NOT_BEGUN, Intent
+from liteflow.states import TASK_ENDED, RunStatus, TaskStatus
+from liteflow.values.payload import spill_dir
+from liteflow.work import ErrorInfo, Outcome, RunInfo, Work
+
+_TICK_S: Final = 0.25  # how soon a request of another process is seen
+_NO_ERROR: Final = ErrorInfo("")
+
+
+class Result(NamedTuple):
+    """How a run ended; `signal` is the number of the one that interrupted it."""
+
+    status: RunStatus
+    reason: str | None
+    signal: int | None
+    timed_out: bool = False
+
+
+def run(program: Program, options: Options, *, resume: bool = False) -> Result:
+    """Run a program to its end, or with `resume` go on with the run `options.run_id`.
+
+    Raises:
+        DefinitionError: a task cannot run in the mode asked for; nothing ran.
+        RunNotFound, RunOwned: there is no such run to resume, or a live process owns it.
+        StoreError, ResourceError: the state file; what ran was ended, what was stored is true.
+    """
+    values_dir, outputs = spill_dir(options.db_path, options.run_id), outputs_dir(options.db_path, options.run_id)
+    info = RunInfo(
+        options.run_id,
+        program.dag_id,
+        options.db_path,
+        options.log_dir,
+        options.params,
+        values_dir,
+        outputs_dir=outputs,
+        logical_date=options.logical_date,
+        secrets=options.secrets,
+    )
+    with contextlib.ExitStack() as stack:
+        locks = LockFile(options.db_path)
+        stack.callback(locks.close)
+        # The guardian is forked in here: before SQLite is open (a connection must not be forked) and before threads.
+        executor = open_executor(
+            program.bodies,
+            info,
+            mode=options.mode,
+            slots=options.max_workers,
+            task_modes=program.modes,
+            timeouts=[*(program.graph.ids[node] for node in program.timeouts), *program.limits],
+            close_in_workers=(locks.fd,),
+            claim_children=options.claim_children,
+        )
+        stack.callback(executor.close, 0.0)
+        store = Store(options.db_path, locks, options.durability)
+        stack.callback(store.close)
+        loop = _Loop(program, options, store, executor, info)
+        loop.own(resume)
+        try:
+            with handled(loop.on_signal):
+                return loop.run()
+        except BaseException:
+            executor.close(0.0)  # now that nobody writes there any more
+            remove_folder(outputs)
+            raise
+
+
+class _Loop:
+    def __init__(self, program: Program, options: Options, store: Store, executor: Executor, info: RunInfo) -> None:
+        self._program = program
+        self._ids = program.graph.ids
+        self._options = options
+        self._info = info
+        self._outputs_dir = info.outputs_dir or ""
+        self._store = store
+        self._executor = executor
+        self._observers = Observers(options.observers)
+        # What a run does not have costs its tasks nothing but a look at these.
+        self._told, self._hooked = bool(options.observers), bool(program.hooks)
+        self._handing_on = bool(program.inputs or program.expansions)
+        self._repeating = bool(program.control.setups or program.control.teardowns)
+        self._kept: Mapping[str, Mapping[int, Kept]] = {}  # of a resumed run: instances of mapped tasks, by index
+        self._ending: set[int] = set()  # running tasks that were told to stop
+        self._signals: list[int] = []
+        self._seen_signals = 0
+        self._seen_request = 0
+        self._told_stopping = False
+        self._looked_at = 0.0
+        self._stamp = (0, "")  # a second and how log files write it
+        self._pace = Pace(options.timeout_s)
+        self._asking: list[tuple[int, str | None]] = []  # tasks that need slots, with their logs; see `_admitted`
+        self._refused = False  # was anybody who asked?
+        self._granted = False  # has anybody got slots just now? Then the next one may ask at once
+
+    def own(self, resume: bool) -> None:
+        """Make the run, or take it over; then there is a plan."""
+        owned = (take_over if resume else make)(self._program, self._options, self._store, self._executor.session)
+        self._turn = self._store.turn
+        make_folder(self._outputs_dir)  # now that the run is ours
+        self._refused = self._store.waits is not None
+        if not self._refused:
+            self._pace.begin(time.monotonic())
+        self._begin(owned, resume)
+        if self._refused:
+            self._observers.tell("waiting", self._store.waits)
+
+    def _begin(self, owned: Owned, again: bool) -> None:
+        """Plan what is left to do; `again`: some of it was tried before."""
+        program, options = self._program, self._options
+        if again and program.control.teardowns:
+            owned = set_up_again(program, owned, self._store)
+        self._kept = owned.instances
+        done = owned.done(program.graph)
+        skips = decisions(program, done, self._store) if again and program.deciders else None
+        self.plan = planned(program, options, owned, done, skips)
+        self._ids, self._indexes = self.plan.task_ids, self.plan.map_indexes
+        self._inputs = Inputs(program, self.plan, self._store, self._info)
+        self._hooks = Hooks(program.hooks, self.plan, self._turn)
+        self._gates = Gates(program.gates, self.plan, self._inputs, self._hooks, self._info)
+        self._observers.tell("run_began", program, options, done)
+        self._hooks.open(self._store.hooks() if again else (), time.time())
+        self._store_moves(self.plan.opening, time.time())
+
+    # -- the loop ------------------------------------------------------------------------------------------
+
+    def run(self) -> Result:
+        store, executor = self._store, self._executor
+        while True:
+            if self.plan.finished and not self.plan.halted:
+                self._wind_up()
+            starting = self._take_ready()  # 1. what may start
+            plan = self.plan
+            over = plan.finished
+            if over:
+                remove_folder(self._outputs_dir)  # before the verdict: nobody takes over a run that has one
+                self._turn.verdict = (plan.result(), plan.stopped, time.time())
+            if self._turn:
+                store.commit()  # 2. one transaction: verdicts of the last turn, intents of this one
+                if self._asking:
+                    starting += self._admitted()
+                self._observers.publish()
+            for node, log_path in starting:  # 3. only now they start, with what is stored of their upstreams
+                executor.submit(self._work(node, log_path))
+            if over:
+                timed_out = plan.stopped is not None and plan.stopped == self._pace.timed_out
+                result = Result(plan.result(), plan.stopped, self._signals[0] if self._signals else None, timed_out)
+                self._observers.tell("run_ended", result.status, result.reason)
+                return result
+            asked = self._answer()  # 4. what tasks want to know before they start, now that it is stored
+            for outcome in executor.wait(0.0 if asked else self._patience()):  # 5. reap what has finished
+                self._finish(outcome)
+            self._tick()  # 6. signals, requests
+
+    def _wind_up(self) -> None:
+        """All tasks have ended: the run is tried again, or else its own hooks come last."""
+        if not self._try_again() and self._program.hooks:
+            self._hooks.close(self.plan.result(), self.plan.stopped, time.time())
+
+    def _answer(self) -> bool:
+        """Answer the tasks that ask: their gates, the lists that they are mapped over. Were there any?"""
+        now, asked = time.time(), False
+        if not self._pace.open:
+            return False
+        if self._program.gates:
+            asked, moves = self._gates.resolve(now)
+            self._store_moves(moves, now)
+            if self.plan.stopped is not None:
+                self._end_running(None)
+        for node in self.plan.asking():
+            asked = True
+            self._expand(node)
+        return asked
+
+    def _take_ready(self) -> list[tuple[int, str | None]]:
+        """Tasks that may start now, each with its log file; the intent to start them is buffered."""
+        plan, starting = self.plan, list[tuple[int, str | None]]()
+        if not self._pace.open:
+            return starting
+        now, wall = time.monotonic(), time.time()
+        ordered = bool(self._program.orders)
+        room = self._options.max_workers + self._ahead() - len(plan.running)
+        for _ in range(room):
+            node = plan.take(now)
+            if node is None:
+                break
+            task_id, index, attempt = self._ids[node], self._indexes[node], plan.attempts[node]
+            log_path = self._log_path(task_id, index, wall)
+            previous = self._before(node)
+            if ordered and (needs := plan.ready.needs(node)):
+                self._turn.asked.append(Intent(task_id, index, needs, attempt, previous, log_path, wall))
+                self._asking.append((node, log_path))
+                continue
+            self._turn.began(task_id, index, attempt, previous, log_path, wall)
+            if self._told:
+                self._change(node, attempt, previous, "RUNNING", None, wall, log_path)
+            starting.append((node, log_path))
+        return starting
+
+    def _admitted(self) -> list[tuple[int, str | None]]:
+        """Those of the tasks that asked for slots that have got them; the others wait."""
+        plan, asking, starting = self.plan, self._asking, list[tuple[int, str | None]]()
+        self._asking, self._granted = [], any(self._turn.granted)
+        for (node, log_path), granted in zip(asking, self._turn.granted, strict=True):
+            if not granted:
+                plan.put_back(node)
+                self._refused = True
+                continue
+            plan.ready.admitted(node)
+            starting.append((node, log_path))
+            if self._told:
+                previous = self._before(node)
+                self._change(node, plan.attempts[node], previous, "RUNNING", None, time.time(), log_path)
+        return starting
+
+    def _free(self, node: int) -> None:
+        """The task gives back the slots it holds; whoever waits for some may ask again."""
+        self._turn.freed.append((self._ids[node], self._indexes[node]))
+        self.plan.ready.reopen()
+
+    def _try_again(self) -> bool:
+        """The run is over. Has it failed, and is it tried again by itself?"""
+        policy, used = self._options.retry, 0
+        if policy.retries and self.plan.result() == "FAILED" and self._pace.timed_out is None and not self._signals:
+            used = self._store.tries() + 1
+        if not 0 < used <= policy.retries:
+            return False
+        if self._turn:
+            self._store.commit()
+            self._observers.publish()
+        wait = policy.wait_s(used, self._options.run_id)
+        reason = f"it failed; try {used + 1} of {policy.retries + 1} begins in {wait:.3g} s"
+        owned = Owned(*self._store.try_again(reason))
+        self._observers.tell("waiting", reason)
+        self._told_stopping = False
+        self._pace.rest(time.monotonic(), wait)
+        self._begin(owned, again=True)
+        return True
+
+    def _before(self, node: int) -> TaskStatus:
+        """The stored state of a task that is about to start."""
+        return "UP_FOR_RETRY" if self.plan.is_retry(node) else "PENDING"
+
+    def _ahead(self) -> int:
+        """How many tasks may be started beyond the slots: none where a failure shall keep others from starting."""
+        return 0 if self._options.fail_fast else self._executor.ahead
+
+    def _work(self, node: int, log_path: str | None) -> Work:
+        program, index = self._program, self._indexes[node]
+        if self._hooked and self.plan.is_extra(node):
+            return self._hooks.work(node, log_path, self._inputs, self._options.grace_s)
+        task = node if index < 0 else self.plan.owner(node)
+        return Work(
+            node,
+            self._ids[node],
+            index,
+            self.plan.attempts[node],
+            self._inputs.of(node),
+            program.timeouts.get(task),
+            program.graces.get(task, self._options.grace_s),
+            log_path,
+        )
+
+    def _expand(self, node: int) -> None:
+        """A mapped task may start: its list is read and becomes instances."""
+        plan, task_id, now = self.plan, self._ids[node], time.time()
+        try:
+            rows = self._inputs.rows(node)
+        except InputError as error:
+            self._store_moves(plan.refuse(node, str(error)), now)
+            return
+        kept = self._kept.get(task_id, {})
+        self._turn.unfolded(task_id, [self._masked(row.label) for row in rows], self._program.timeouts.get(node), now)
+        before = {
+            index: (cast(TaskStatus, one.status), one.attempts) for index, one in kept.items() if index < len(rows)
+        }
+        gone = "the list that its task is mapped over has become shorter"
+        if any(index >= len(rows) for index in kept):
+            self._turn.shortened(task_id, {index: one for index, one in kept.items() if index >= len(rows)}, gone, now)
+        self._store_moves(plan.expand(node, len(rows), before), now)
+
+    def _leave(self, task_id: str, status: TaskStatus, reason: str | None, now: float) -> None:
+        """A mapped task has ended without a list: so have the instances that an earlier part of the run has left."""
+        for index, one in self._kept[task_id].items():
+            if one.status == "PENDING":
+                self._turn.moved(task_id, index, one.attempts, "PENDING", status, reason, now)
+
+    def _finish(self, outcome: Outcome) -> None:
+        if outcome.error is not None and self._options.secrets is not None:
+            outcome = outcome._replace(error=outcome.error.masked(self._options.secrets.masker))
+        node, plan, program = outcome.node, self.plan, self._program
+        skips: Mapping[int, str] | None = None
+        if node in program.deciders:
+            outcome, skips = judged(program, outcome)
+        error = outcome.error or _NO_ERROR
+        self._ending.discard(node)
+        hook = self._hooked and plan.is_extra(node)
+        repeats = hook or (self._repeating and program.control.repeats(plan.owner(node)))
+        self._turn.ended(self._ids[node], self._indexes[node], outcome, repeats=repeats)
+        if self._handing_on:
+            self._inputs.keep(outcome)
+        moves = plan.finish(
+            node,
+            outcome.verdict,
+            time.monotonic(),
+            reason=error.message or None,
+            error_types=error.types,
+            exit_code=outcome.exit_code,
+            skips=skips,
+        )
+        if program.orders and plan.ready.needs(node):
+            self._free(node)  # now that it does not count among the instances at work any more
+        self._store_moves(moves, outcome.ended_at, outcome)
+        if hook:
+            self._hook_ended(node, outcome)
+        if self._handing_on:
+            self._inputs.release(moves)
+        while plan.doomed:
+            self._end(plan.doomed.pop(), None)
+        if plan.stopped is not None:
+            self._end_running(None)
+
+    def _hook_ended(self, node: int, outcome: Outcome) -> None:
+        self._hooks.ended(node, outcome.ended_at)
+        moves: list[Move] = []
+        self._gates.heard(node, outcome, moves)
+        self._store_moves(moves, outcome.ended_at)
+
+    def _store_moves(self, moves: Sequence[Move], now: float, outcome: Outcome | None = None) -> None:
+        """Buffer changes of state; the first one is of the task whose attempt ended."""
+        if self._options.secrets is not None:
+            moves = [one._replace(reason=self._masked(one.reason)) for one in moves]
+        for node, before, status, attempt, reason in moves:
+            previous: TaskStatus = "PENDING" if before == "QUEUED" else before  # QUEUED is the plan's own, not stored
+            ended = outcome if outcome is not None and node == outcome.node else None
+            task_id, index = self._ids[node], self._indexes[node]
+            self._turn.moved(task_id, index, attempt, previous, status, reason, now, ended)
+            if task_id in self._kept and status in TASK_ENDED and index < 0 and node not in self.plan.unfolded:
+                self._leave(task_id, status, reason, now)
+            if self._told:
+                path = None if ended is None else ended.log_path
+                self._change(node, attempt, previous, status, reason, now, path, ended)
+                if status == "RUNNING":  # of a task: its instances run
+                    unfolded = self.plan.unfolded[node]
+                    self._observers.changes[-1] = self._observers.changes[-1]._replace(
+                        instances=(unfolded.count, unfolded.unended)
+                    )
+        if self._hooked:
+            self._hooks.follow(moves, now, outcome)
+
+    def _patience(self) -> float:
+        if self._granted:
+            self._granted = False
+            return 0.0
+        wakeup = self.plan.wakeup()
+        if wakeup is None and self._pace.due == inf:
+            return _TICK_S
+        return min(_TICK_S, max(0.0, min(wakeup or inf, self._pace.due) - time.monotonic()))
+
+    # -- stopping ------------------------------------------------------------------------------------------
+
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        """Runs between two bytecodes of anything: it only takes note and wakes the loop."""
+        self._signals.append(number)
+        self._executor.wake()
+
+    def _tick(self) -> None:
+        """The first signal ends tasks gracefully, the second one at once; another process may ask for a cancel."""
+        if len(self._signals) > self._seen_signals:
+            self._seen_signals = len(self._signals)
+            reason = f"interrupted by {signal.Signals(self._signals[0]).name}"
+            if self.plan.stopped is None:
+                self.plan.pause(reason)
+            else:
+                self._stop(reason)
+            self._end_running(None if self._seen_signals == 1 else 0.0)
+        now = time.monotonic()
+        if now >= self._pace.due:
+            self._due(now)
+        if now - self._looked_at >= _TICK_S:
+            self._looked_at = now
+            self._store.check_file()
+            self._store.rest()
+            if self.plan.stopped is None:
+                self._take_back(self._executor.recall())
+            for request in self._store.requests():
+                if request.action == "cancel" and request.request_no > self._seen_request:
+                    self._seen_request = request.request_no
+                    self._stop(request.detail or "cancelled")
+            if self._refused and self._store.slots_changed():
+                self._ask_again(now)
+
+    def _stop(self, reason: str, result: RunStatus = "CANCELLED") -> None:
+        """End the run, for good; said once more, what a stopped run still does (teardowns, hooks) ends too."""
+        moves: list[Move] = []
+        if self.plan.stopped is None:
+            self.plan.stop(reason, moves, result)
+        else:
+            self.plan.halt(reason, moves)
+        self._store_moves(moves, time.time())
+        self._end_running(None)
+
+    def _due(self, now: float) -> None:
+        """The run has used up its time, or has rested long enough."""
+        if self._pace.is_over(now):
+            self._stop(str(self._pace.timed_out), "FAILED")
+        else:
+            self._store.go_on()
+
+    def _ask_again(self, now: float) -> None:
+        """Slots, or the run's turn in its group, may be had now."""
+        if self._store.waits is None:
+            self._refused = False
+            self.plan.ready.reopen()
+        elif self.plan.stopped is None and self._store.enter():
+            self._refused = False
+            self._pace.begin(now)
+
+    def _take_back(self, nodes: Sequence[int]) -> None:
+        """Attempts that stood in line have not begun after all: what runs before them has turned out to be long."""
+        now = time.time()
+        for node in reversed(nodes):
+            task_id, index, attempt = self._ids[node], self._indexes[node], self.plan.attempts[node]
+            self.plan.put_back(node)
+            if self._program.orders and self.plan.ready.needs(node):
+                self._free(node)
+            status = self._before(node)
+            self._turn.put_back(task_id, index, attempt, status, now)
+            if self._told:
+                self._change(node, attempt, "RUNNING", status, NOT_BEGUN, now)
+
+    def _end_running(self, grace_s: float | None) -> None:
+        """Tell running tasks to stop: each after its own grace, or all after `grace_s`."""
+        if not self._told_stopping and self.plan.stopped is not None:
+            self._told_stopping = True
+            self._observers.tell("stopping", self.plan.stopped)
+        for node in self.plan.running:
+            if not self.plan.goes_on(node):
+                self._end(node, grace_s)
+
+    def _end(self, node: int, grace_s: float | None) -> None:
+        """Tell a running task to stop, once; or again, when it has less time than it was given."""
+        if grace_s is not None or node not in self._ending:
+            self._ending.add(node)
+            own = self._program.graces.get(self.plan.owner(node), self._options.grace_s)
+            self._executor.cancel(node, own if grace_s is None else grace_s)
+
+    # -- small things --------------------------------------------------------------------------------------
+
+    def _log_path(self, task_id: str, index: int, now: float) -> str | None:
+        if self._options.log_dir is None:
+            return None
+        if int(now) != self._stamp[0]:  # made once a second: it takes longer than all else here
+            self._stamp = int(now), time.strftime("%Y%m%d_%H%M%S", time.localtime(now))
+        which = task_id if index < 0 else f"{task_id}.{index}"
+        name = f"task_{which}_{self._stamp[1]}_{int(now % 1 * 1e6):06d}.log"
+        return os.path.join(self._options.log_dir, name)
+
+    def _masked(self, text: str | None) -> str | None:
+        """What is stored of tasks holds no secret."""
+        secrets = self._options.secrets
+        return text if secrets is None or text is None else secrets.masker.text(text)
+
+    def _change(self, node: int, *rest: Any) -> None:
+        """Observers are told of a change once it is stored."""
+        change = Change(self._ids[node], self._indexes[node], *rest)
+        self._observers.changes.append(change._replace(hook=True) if self.plan.is_extra(node) else change)

@@ -1,0 +1,1 @@
+"""The state file: its tables, who writes it, who reads it."""

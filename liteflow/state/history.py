@@ -1,0 +1,456 @@
+"""Reading what the state file tells: runs, tasks, attempts, events. Changes nothing, decodes no value.
+
+Whether a run that says RUNNING really runs is asked of the kernel (its lock), not of a clock: a run whose
+owner died reads as INTERRUPTED at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from math import isfinite
+from typing import Any, NamedTuple
+
+from liteflow.errors import CorruptDatabase, RunNotFound
+from liteflow.state.database import connect_read_only, translated
+from liteflow.state.locks import LockFile
+from liteflow.values.payload import Payload, payload_from_row, together
+
+
+class RunRecord(NamedTuple):
+    """A run. Times are epoch seconds, UTC. `status` is INTERRUPTED when the stored RUNNING has no live owner."""
+
+    run_no: int
+    run_id: str
+    dag_id: str
+    status: str
+    created_at: float
+    started_at: float | None
+    ended_at: float | None
+    logical_date: float | None
+    parent_run_id: str | None
+    params: dict[str, Any]
+    graph_digest: str
+    source: str | None
+    cwd: str | None
+    settings: dict[str, Any]
+    owner_pid: int | None
+    owner_host: str | None
+    owner_session: int | None
+    resumable: bool
+    reason: str | None
+
+
+class InstanceRecord(NamedTuple):
+    """The current view of a task instance, or of a hook that was triggered."""
+
+    task_id: str
+    map_index: int
+    status: str
+    dependencies: list[str]
+    timeout: float | None
+    try_number: int
+    error_log: str | None
+    reason: str | None
+    started_at: float | None
+    ended_at: float | None
+    updated_at: float
+    map_key: str | None = None  # what people can tell an instance of a mapped task by
+
+
+class AttemptRecord(NamedTuple):
+    """One attempt of a task instance."""
+
+    task_id: str
+    map_index: int
+    attempt: int
+    status: str
+    started_at: float
+    ended_at: float | None
+    exit_code: int | None
+    error: str | None
+    log_path: str | None
+
+
+class EventRecord(NamedTuple):
+    """One change of state; `task_id` is None when it is the run's."""
+
+    seq: int
+    run_id: str
+    task_id: str | None
+    map_index: int | None
+    attempt: int | None
+    previous: str | None
+    status: str
+    reason: str | None
+    at: float
+
+
+class ValueRecord(NamedTuple):
+    """What is known of a stored value without decoding it."""
+
+    task_id: str
+    map_index: int
+    key: str
+    encoding: str
+    size: int
+    created_at: float
+
+
+class SlotRecord(NamedTuple):
+    """Slots of a pool that a live run holds, or waits for: then `taken_at` is None. An empty task is the run itself."""
+
+    pool: str
+    run_id: str
+    task_id: str
+    map_index: int
+    slots: int
+    asked_at: float
+    taken_at: float | None
+    run_no: int
+
+
+class PoolRecord(NamedTuple):
+    """A pool; `by_hand`: its size was set by a command."""
+
+    name: str
+    slots: int
+    description: str
+    by_hand: bool
+    updated_at: float
+
+
+class DagRecord(NamedTuple):
+    """A dag's metadata."""
+
+    dag_id: str
+    description: str
+    source: str | None
+    created_at: float
+    updated_at: float
+
+
+_Kind = frozenset[type]
+_TEXT, _TEXT_OR_NOT = _Kind({str}), _Kind({str, type(None)})
+_INT, _INT_OR_NOT = _Kind({int}), _Kind({int, type(None)})
+_REAL, _REAL_OR_NOT = _Kind({float}), _Kind({float, type(None)})
+
+#: What SQLite promises of each column, by query: a damaged file may break its word.
+_RUN_KINDS = (
+    _INT, _TEXT, _TEXT, _TEXT, _REAL, _REAL_OR_NOT, _REAL_OR_NOT, _REAL_OR_NOT, _TEXT_OR_NOT, _TEXT, _TEXT,
+    _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT, _INT_OR_NOT, _TEXT_OR_NOT, _INT_OR_NOT, _INT, _TEXT_OR_NOT,
+)  # fmt: skip
+_INSTANCE_KINDS = (
+    _TEXT, _INT, _TEXT, _TEXT, _REAL_OR_NOT, _INT, _TEXT_OR_NOT, _TEXT_OR_NOT, _REAL_OR_NOT, _REAL_OR_NOT, _REAL,
+    _TEXT_OR_NOT,
+)  # fmt: skip
+_ATTEMPT_KINDS = (
+    _TEXT, _INT, _INT, _TEXT, _REAL, _REAL_OR_NOT, _INT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT,
+)  # fmt: skip
+_EVENT_KINDS = (
+    _INT, _TEXT, _TEXT_OR_NOT, _INT_OR_NOT, _INT_OR_NOT, _TEXT_OR_NOT, _TEXT, _TEXT_OR_NOT, _REAL,
+)  # fmt: skip
+_VALUE_KINDS = (_TEXT, _INT, _TEXT, _TEXT, _INT, _REAL)
+_PAYLOAD_KINDS = (_TEXT, _Kind({str, bytes, int, float, type(None)}), _INT, _TEXT_OR_NOT, _TEXT_OR_NOT)
+_DAG_KINDS = (_TEXT, _TEXT, _TEXT_OR_NOT, _REAL, _REAL)
+
+_decode = json.JSONDecoder().decode
+_LAST_LETTER = "\U0010ffff"  # in SQLite's order of text, which is that of its bytes
+
+_RUN = (
+    "SELECT run_no, run_id, dag_id, status, created_at, started_at, ended_at, logical_date, parent_run_id, params, "
+    "graph_digest, source, cwd, settings, owner_pid, owner_host, owner_session, resumable, reason "
+    "FROM liteflow_dag_runs "
+)
+_INSTANCE = (
+    "SELECT task_id, map_index, status, dependencies, timeout, try_number, error_log, reason, started_at, ended_at, "
+    "updated_at, map_key FROM liteflow_task_instances WHERE run_id=? "
+)
+
+
+class History:
+    """Read-only access to a state file. Use it as a context manager.
+
+    Raises (on opening, and from every method):
+        StoreError: there is no such file, or it cannot be read.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.realpath(path)
+        self._connection = connect_read_only(self.path)
+        self._locks = LockFile(self.path, read_only=True)
+
+    def __enter__(self) -> History:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._connection.close()
+        self._locks.close()
+
+    def _rows(self, sql: str, parameters: Sequence[object] = (), kinds: Sequence[_Kind] | None = None) -> list[Any]:
+        with translated(self.path):
+            rows = self._connection.execute(sql, parameters).fetchall()
+        if kinds is not None and not all(map(_holds, zip(*rows, strict=True), kinds)):
+            raise CorruptDatabase(
+                f"{self.path}: is damaged (a row holds what it cannot) and was left as it is; "
+                "keep a copy, use another --db"
+            )
+        return rows
+
+    # -- runs ----------------------------------------------------------------------------------------------
+
+    def runs(self, dag_id: str | None = None, *, limit: int = 20, before: int | None = None) -> list[RunRecord]:
+        """The newest runs first; `before` a `run_no` gives the next page."""
+        where, parameters = ["1"], list[object]()
+        if dag_id is not None:
+            where.append("dag_id=?")
+            parameters.append(dag_id)
+        if before is not None:
+            where.append("run_no<?")
+            parameters.append(before)
+        sql = f"{_RUN} WHERE {' AND '.join(where)} ORDER BY run_no DESC LIMIT ?"
+        return [self._run(row) for row in self._rows(sql, [*parameters, limit], _RUN_KINDS)]
+
+    def run(self, run_id: str) -> RunRecord:
+        """A run by its id, or by the beginning of its id where that is enough.
+
+        Raises:
+            RunNotFound: none or several match.
+        """
+        rows = self._rows(f"{_RUN} WHERE run_id=?", (run_id,), _RUN_KINDS)
+        if not rows and run_id:  # as a range, which the index on run ids answers; what begins with it lies therein
+            within = (run_id, run_id + _LAST_LETTER)
+            rows = self._rows(f"{_RUN} WHERE run_id>=? AND run_id<? LIMIT 3", within, _RUN_KINDS)
+        if not rows:
+            raise RunNotFound(f"{self.path}: there is no run {run_id!r}")
+        if len(rows) > 1:
+            raise RunNotFound(f"{self.path}: more than one run begins with {run_id!r}; give more of its id")
+        return self._run(rows[0])
+
+    def latest(self, dag_id: str | None = None) -> RunRecord:
+        """The newest run, of one dag or of all.
+
+        Raises:
+            RunNotFound: there is none.
+        """
+        runs = self.runs(dag_id, limit=1)
+        if not runs:
+            of = f" of {dag_id!r}" if dag_id else ""
+            raise RunNotFound(f"{self.path}: there is no run{of} yet")
+        return runs[0]
+
+    def latest_with(self, task_id: str) -> RunRecord | None:
+        """The newest run that has a task, among the newest hundred and the newest of each dag.
+
+        To ask all runs would take the longer the more there are, just where the name is mistyped.
+        """
+        sql = (
+            "WITH asked AS (SELECT run_no FROM (SELECT run_no FROM liteflow_dag_runs ORDER BY run_no DESC LIMIT 100) "
+            "UNION SELECT (SELECT max(run_no) FROM liteflow_dag_runs r WHERE r.dag_id=d.dag_id) FROM liteflow_dags d) "
+            f"{_RUN} JOIN asked USING (run_no) WHERE EXISTS (SELECT 1 FROM liteflow_task_instances i "
+            "WHERE i.run_id=liteflow_dag_runs.run_id AND i.task_id=?) ORDER BY asked.run_no DESC LIMIT 1"
+        )
+        return next((self._run(row) for row in self._rows(sql, (task_id,), _RUN_KINDS)), None)
+
+    def run_count(self, dag_id: str | None = None) -> int:
+        """How many runs there are, of one dag or of all; it counts entries of an index, not runs."""
+        where, parameters = ("", ()) if dag_id is None else (" WHERE dag_id=?", (dag_id,))
+        return int(self._rows(f"SELECT count(*) FROM liteflow_dag_runs{where}", parameters, (_INT,))[0][0])
+
+    def _run(self, row: Sequence[Any]) -> RunRecord:
+        values = list(row)
+        values[9], values[13], values[17] = _json(values[9], {}), _json(values[13], {}), bool(values[17])
+        if not isinstance(values[13].get("log_dir"), str | None):
+            del values[13]["log_dir"]
+        record = RunRecord(*values)
+        if record.status in ("RUNNING", "PENDING") and not self._locks.is_held(record.run_no):
+            # The owner may have ended the run between our two looks: look again before calling it dead.
+            again = self._rows(
+                "SELECT status, reason, ended_at FROM liteflow_dag_runs WHERE run_no=?",
+                (record.run_no,),
+                (_TEXT, _TEXT_OR_NOT, _REAL_OR_NOT),
+            )
+            status, reason, ended_at = again[0] if again else (record.status, None, None)
+            if status in ("RUNNING", "PENDING"):
+                status, reason = "INTERRUPTED", "its owner died; resume continues it"
+            record = record._replace(status=status, reason=reason, ended_at=ended_at)
+        return record
+
+    # -- what belongs to a run -------------------------------------------------------------------------------
+
+    def instances(self, run_id: str) -> list[InstanceRecord]:
+        """All task instances of a run, by task id."""
+        rows = self._rows(f"{_INSTANCE} AND told IS NULL ORDER BY task_id, map_index", (run_id,), _INSTANCE_KINDS)
+        return [_instance(row) for row in rows]
+
+    def hooks(self, run_id: str) -> list[InstanceRecord]:
+        """The hooks that were triggered in a run, by id; each depends on its task, those of the run on nothing."""
+        sql = f"{_INSTANCE} AND told IS NOT NULL ORDER BY task_id, map_index"
+        return [_instance(row) for row in self._rows(sql, (run_id,), _INSTANCE_KINDS)]
+
+    def instance(self, run_id: str, task_id: str, map_index: int = -1) -> InstanceRecord | None:
+        rows = self._rows(f"{_INSTANCE} AND task_id=? AND map_index=?", (run_id, task_id, map_index), _INSTANCE_KINDS)
+        return _instance(rows[0]) if rows else None
+
+    def statuses(self, run_id: str) -> list[tuple[str, int, str]]:
+        """Task id, map index and state of all task instances of a run, by task id."""
+        sql = "SELECT task_id, map_index, status FROM liteflow_task_instances WHERE run_id=? AND told IS NULL"
+        return self._rows(f"{sql} ORDER BY 1, 2", (run_id,), (_TEXT, _INT, _TEXT))
+
+    def tally(self, run_id: str) -> tuple[dict[str, int], dict[str, int]]:
+        """How many tasks are in each state, and how many instances of mapped ones."""
+        sql = (
+            "SELECT map_index >= 0, status, count(*) FROM liteflow_task_instances WHERE run_id=? AND told IS NULL "
+            "GROUP BY 2, 1"
+        )
+        rows = self._rows(sql, (run_id,), (_INT, _TEXT, _INT))
+        tasks = {status: count for of_mapped, status, count in rows if not of_mapped}
+        return tasks, {status: count for of_mapped, status, count in rows if of_mapped}
+
+    def counts(self, run_id: str) -> dict[str, int]:
+        """How many tasks are in each state; a mapped one counts once."""
+        return self.tally(run_id)[0]
+
+    def attempts(self, run_id: str, task_id: str | None = None, map_index: int | None = None) -> list[AttemptRecord]:
+        """All attempts of a run, of one of its tasks, or of an instance of that, oldest first."""
+        where, parameters = "run_id=?", list[object]([run_id])
+        if task_id is not None:
+            where, parameters = f"{where} AND task_id=?", [*parameters, task_id]
+        if map_index is not None:
+            where, parameters = f"{where} AND map_index=?", [*parameters, map_index]
+        rows = self._rows(
+            "SELECT task_id, map_index, attempt, status, started_at, ended_at, exit_code, error, log_path "
+            f"FROM liteflow_attempts WHERE {where} UNION ALL "
+            "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path "
+            f"FROM liteflow_task_instances WHERE {where} AND status='RUNNING' AND try_number > 0 "
+            "ORDER BY 1, 2, 3",
+            parameters * 2,
+            _ATTEMPT_KINDS,
+        )
+        return [AttemptRecord(*row) for row in rows]
+
+    def events(self, run_id: str | None = None, *, after: int = 0, limit: int = 1000) -> list[EventRecord]:
+        """Events with a `seq` above `after`, oldest first."""
+        sql = "SELECT seq, run_id, task_id, map_index, attempt, previous, status, reason, at FROM liteflow_events "
+        if run_id is None:
+            rows = self._rows(f"{sql} WHERE seq>? ORDER BY seq LIMIT ?", (after, limit), _EVENT_KINDS)
+        else:
+            where = "WHERE run_id=? AND seq>? ORDER BY seq LIMIT ?"
+            rows = self._rows(f"{sql} {where}", (run_id, after, limit), _EVENT_KINDS)
+        return [EventRecord(*row) for row in rows]
+
+    def values(self, run_id: str, task_id: str | None = None) -> list[ValueRecord]:
+        """What values a run, or one of its tasks, has stored."""
+        sql = "SELECT task_id, map_index, key, encoding, size, created_at FROM liteflow_xcom WHERE run_id=?"
+        where, parameters = ("", (run_id,)) if task_id is None else (" AND task_id=?", (run_id, task_id))
+        rows = self._rows(f"{sql}{where} ORDER BY task_id, map_index, key", parameters, _VALUE_KINDS)
+        return [ValueRecord(*row) for row in rows]
+
+    def value(self, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Payload | None:
+        """A stored value, still encoded. Without an index a mapped task's is the list of what its instances have."""
+        select = "SELECT encoding, value, size, file, sha256 FROM liteflow_xcom WHERE run_id=? AND task_id=? AND key=? "
+        asked = (run_id, task_id, key)
+        rows = self._rows(f"{select} AND map_index=?", (*asked, map_index), _PAYLOAD_KINDS)
+        if rows:
+            return payload_from_row(self.path, rows[0])
+        if map_index < 0:
+            rows = self._rows(f"{select} AND map_index>=0 ORDER BY map_index", asked, _PAYLOAD_KINDS)
+        return together([payload_from_row(self.path, row) for row in rows]) if rows else None
+
+    def graph(self, digest: str) -> dict[str, Any]:
+        """The snapshot of a definition: `{"tasks": [{"id", "kind", "depends_on", …}]}`."""
+        rows = self._rows("SELECT snapshot FROM liteflow_graphs WHERE digest=?", (digest,))
+        snapshot = _json(rows[0][0], {}) if rows else {}
+        return snapshot if isinstance(snapshot, dict) else {}
+
+    def graph_tasks(self, digest: str) -> list[dict[str, Any]]:
+        """The tasks of a snapshot; what an altered file has among them that is no task is left out."""
+        tasks = self.graph(digest).get("tasks")
+        return [row for row in tasks if _is_task(row)] if isinstance(tasks, list) else []
+
+    # -- pools -----------------------------------------------------------------------------------------------
+
+    def pools(self) -> list[PoolRecord]:
+        """All pools, by name."""
+        if not self._has_pools():
+            return []
+        sql = "SELECT name, slots, description, by_hand, updated_at FROM liteflow_pools ORDER BY name"
+        rows = self._rows(sql, (), (_TEXT, _INT, _TEXT, _INT, _REAL))
+        return [PoolRecord(name, slots, about, bool(by_hand), at) for name, slots, about, by_hand, at in rows]
+
+    def slots(self) -> list[SlotRecord]:
+        """Who holds slots, and who waits for some, in the order of their coming; live runs only."""
+        if not self._has_pools():
+            return []
+        rows = self._rows(
+            "SELECT pool, run_id, task_id, map_index, slots, asked_at, taken_at, run_no FROM liteflow_slots "
+            "ORDER BY taken_at IS NULL, asked_at, run_no",
+            (),
+            (_TEXT, _TEXT, _TEXT, _INT, _INT, _REAL, _REAL_OR_NOT, _INT),
+        )
+        alive = {run_no: run_no > 0 and self._locks.is_held(run_no) for run_no in {row[-1] for row in rows}}
+        return [SlotRecord(*row) for row in rows if alive[row[-1]]]
+
+    def _has_pools(self) -> bool:
+        """A file of an older version, which a reader does not bring up to date, has none."""
+        return bool(self._rows("SELECT 1 FROM sqlite_schema WHERE name='liteflow_slots'"))
+
+    # -- dags ------------------------------------------------------------------------------------------------
+
+    def dags(self, limit: int | None = None) -> list[DagRecord]:
+        """All dags, or those that were begun last, by id."""
+        sql = (
+            "SELECT * FROM (SELECT dag_id, description, source, created_at, updated_at FROM liteflow_dags "
+            "ORDER BY updated_at DESC, dag_id LIMIT ?) ORDER BY dag_id"
+        )
+        return [DagRecord(*row) for row in self._rows(sql, (-1 if limit is None else limit,), _DAG_KINDS)]
+
+    def dag_count(self) -> int:
+        """How many dags there are."""
+        return int(self._rows("SELECT count(*) FROM liteflow_dags", (), (_INT,))[0][0])
+
+    def dag(self, dag_id: str) -> DagRecord | None:
+        sql = "SELECT dag_id, description, source, created_at, updated_at FROM liteflow_dags WHERE dag_id=?"
+        return next((DagRecord(*row) for row in self._rows(sql, (dag_id,), _DAG_KINDS)), None)
+
+    def run_ids(self, dag_id: str) -> Iterator[str]:
+        """The ids of all runs of a dag."""
+        sql = "SELECT run_id FROM liteflow_dag_runs WHERE dag_id=?"
+        return (row[0] for row in self._rows(sql, (dag_id,), (_TEXT,)))
+
+
+def _holds(column: Sequence[object], kind: _Kind) -> bool:
+    """Does a column hold only what it may? Asked by column: a large run has a million values."""
+    known = set(map(type, column))
+    return known <= kind and (float not in known or all(isfinite(one) for one in column if type(one) is float))
+
+
+def _instance(row: Sequence[Any]) -> InstanceRecord:
+    values = list(row)
+    values[3] = [] if values[3] == "[]" else [one for one in _json(values[3], []) if isinstance(one, str)]
+    return InstanceRecord(*values)
+
+
+def _is_task(row: object) -> bool:
+    """Is this a task of a snapshot, as the engine writes them?"""
+    if not isinstance(row, dict) or not isinstance(row.get("id"), str):
+        return False
+    above = row.get("depends_on", [])
+    words = (row.get("kind", ""), row.get("rule", ""))
+    return isinstance(above, list) and all(isinstance(one, str) for one in (*above, *words))
+
+
+def _json(text: object, default: Any) -> Any:
+    try:
+        value = _decode(text) if isinstance(text, str) else default
+    except (ValueError, RecursionError):
+        return default  # an altered file: show what can be shown
+    return value if isinstance(value, type(default)) else default
+
+
+__all__ = ["AttemptRecord", "DagRecord", "EventRecord", "History", "InstanceRecord", "PoolRecord", "RunRecord"]
+__all__ += ["SlotRecord", "ValueRecord"]

@@ -1,0 +1,70 @@
+"""What the store is given to write of a run, and what it gives back of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from liteflow.limits import Concurrency, Pool
+from liteflow.planning.ready import Needs
+
+
+class NewInstance(NamedTuple):
+    """A task instance of a run that is being made."""
+
+    task_id: str
+    dependencies: Sequence[str]
+    timeout_s: float | None = None
+
+
+class NewRun(NamedTuple):
+    """Everything about a run that is known before it starts. Times are epoch seconds."""
+
+    run_id: str
+    dag_id: str
+    description: str
+    graph_digest: str
+    graph_snapshot: str  # JSON
+    instances: Iterable[NewInstance]  # walked once
+    params: Mapping[str, Any] = {}
+    logical_date: float | None = None
+    parent_run_id: str | None = None
+    source: str | None = None
+    settings: Mapping[str, Any] = {}
+    done: Mapping[str, float] = {}  # tasks that succeeded elsewhere, with the seconds they took
+
+
+class Bounds(NamedTuple):
+    """The limits of a run that it shares with others. `needs` are slots by task id; `place` is None without a group."""
+
+    pools: Mapping[str, Pool] = {}
+    needs: Mapping[str, Needs] = {}
+    place: Concurrency | None = None  # its group is named
+
+
+class Kept(NamedTuple):
+    """What an interrupted run has of a task when it is resumed."""
+
+    status: str
+    attempts: int
+
+
+class KeptHook(NamedTuple):
+    """What an interrupted run has of a hook."""
+
+    task_id: str
+    map_index: int
+    status: str
+    attempts: int
+    told: str  # JSON, see `hooks.Told`
+
+
+class Request(NamedTuple):
+    """Something another process asks the owner of the run for."""
+
+    request_no: int
+    action: str
+    detail: str | None
+
+
+UNBOUND: Final = Bounds()

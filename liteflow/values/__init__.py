@@ -1,0 +1,1 @@
+"""Values as they are stored and handed on, parameters, and what must never be stored."""

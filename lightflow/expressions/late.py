@@ -43,7 +43,7 @@ class TaskLate(NamedTuple):
         # Nothing in the orchestrator unpickles, and a command is started by the orchestrator.
         read = decode_plain if isinstance(body, Command) else decode
         scopes = scopes_of(found, info, work.task_id, work.map_index, work.attempt, stored, read)
-        if found.item:
+        if found.item and _ITEM in stored:  # a hook may be about a mapped task as a whole
             scopes[found.item] = read(stored[_ITEM])
         env = environment(found, scopes)
         scopes["env"] = _Env(env)

@@ -55,6 +55,7 @@ class Known(NamedTuple):
     condition: bool = False  # the place is an `if`
     item: str = ""  # what is particular to an instance of it: `matrix`, `item`, or what it calls that
     fields: Collection[str] | None = None  # what may be asked of that; None: anything
+    not_yet: str = ""  # what is particular to an instance, and not known here because there is none yet
 
 
 def uses(source: str, known: Known) -> Uses:
@@ -146,6 +147,8 @@ def _check(name: str, keys: list[Any], known: Known) -> None:
     if name == known.item:
         _check_item(keys, known)
         return
+    if name and name == known.not_yet:
+        raise Mistake(f"{name} is not known yet: `if`, `preconditions` and `on_start` come once, before all instances")
     if name in _OF_INSTANCES and tuple(known.scopes) == tuple(SCOPES):
         called = f"; here it is called {known.item}" if known.item else ""
         raise Mistake(f"{name} is known inside a task with `{_OF_INSTANCES[name]}`{called}")

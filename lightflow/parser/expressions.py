@@ -62,7 +62,7 @@ class _Reader:
         self._shared = {name: self._template(["env", name], text, known) for name, text in shared.items()}
         for work in works(root):
             own = {key: value for key, value in work.keys.items() if key not in _APART}
-            if _has([own, work.env]) or any(not isinstance(one, str) for one in self._shared.values()):
+            if _has([own, work.env, work.cwd]) or any(not isinstance(one, str) for one in self._shared.values()):
                 self.tasks[work.id] = self._task(work)
         for task_id, place, text in conditions(root):
             condition = self._condition(task_id, place, text)
@@ -73,8 +73,14 @@ class _Reader:
 
     def _task(self, work: WorkIn) -> Expressions:
         task, base, task_id = work.keys, work.path, "" if work.hook else work.id
-        item = "" if work.hook else name_of(task)
-        here = Known(self._params, self._tasks, task=task_id, secrets=self._secrets, item=item, fields=fields_of(task))
+        mapped = self._tasks[str(work.owner[1])] if work.owner else task
+        item = "" if work.hook and not work.owner else name_of(mapped)
+        fields = fields_of(mapped)
+        here = Known(self._params, self._tasks, task=task_id, secrets=self._secrets, item=item, fields=fields)
+        around = {name: self._template([*work.owner, "env", name], text, here) for name, text in work.env.items()}
+        if item and work.once:  # it is done once, before there is an instance
+            here, item = here._replace(item="", fields=None, not_yet=item), ""
+            around = {name: one for name, one in around.items() if not _mistaken(one, here)}
         before = Known(self._params, self._tasks, ("params", "workflow", "env"), task_id)
         found: list[Template] = []
 
@@ -88,10 +94,12 @@ class _Reader:
             return read
 
         own = task["env"] if isinstance(task.get("env"), dict) else {}
-        around = {name: self._template([*work.owner, "env", name], text, here) for name, text in work.env.items()}
         found += [one for name, one in around.items() if isinstance(one, tuple) and name not in own]
         own_env = around | {name: template("env", name) for name in own}
         cwd = template("cwd", known=here._replace(secrets=None))
+        if cwd is None and work.cwd is not None:  # of the task around it
+            cwd = self._template([*work.owner, "cwd"], work.cwd, here._replace(secrets=None))
+            found += [cwd] if isinstance(cwd, tuple) else []
         options = {key: template(key, known=before) for key in OPTIONS}
         script, words, pasted, config = "", dict[str, Template](), tuple[Template, ...](), dict[str, Template]()
         for key, value in task.items():
@@ -123,7 +131,7 @@ class _Reader:
             pasted=pasted,
             config=config,
             item=item,
-            fan=self._fan(task_id, task, here) if item else {},
+            fan=self._fan(task_id, task, here) if item and not work.hook else {},
         )
 
     def _condition(self, task_id: str, path: Path, text: Any) -> Condition | None:
@@ -132,7 +140,8 @@ class _Reader:
             text = "true" if text else "false"
         if not isinstance(text, str) or not text.strip():
             return None  # the schema says so
-        known = Known(self._params, self._tasks, task=task_id, condition=True)
+        not_yet = name_of(self._tasks[task_id])
+        known = Known(self._params, self._tasks, task=task_id, condition=True, not_yet=not_yet)
         source, start = text.strip(), 0
         try:
             if OPEN in text:
@@ -308,6 +317,17 @@ _IN_CODE: Final = (
     "`from liteflow import current_context` and take current_context().params[…] or .secrets[…], "
     "or use `call` with the expression in its `args`"
 )
+
+
+def _mistaken(template: str | Template, known: Known) -> bool:
+    """Does it name what is not known there?"""
+    try:
+        for part in template:
+            if isinstance(part, Expression):
+                uses(part.source, known)
+    except Mistake:
+        return True
+    return False
 
 
 def _shell_of(shell: Any) -> str | None:

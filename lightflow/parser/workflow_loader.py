@@ -125,7 +125,10 @@ def _task(checked: Checked, work: WorkIn, shared: _Shared) -> TaskSpec:
     tree, task_id, task, settings = checked.tree, work.id, work.keys, shared.settings
     expressions = checked.expressions.get(task_id)
     config = {key: value for key, value in task.items() if key not in COMMON}
-    env = {**shared.env, **work.env, **task.get("env", {})} if work.env or task.get("env") else shared.env
+    around_it = work.env
+    if work.once and expressions is not None:  # without what names an instance that is not there yet
+        around_it = {name: text for name, text in work.env.items() if name in expressions.own_env}
+    env = {**shared.env, **around_it, **task.get("env", {})} if around_it or task.get("env") else shared.env
     written = dict.fromkeys(task.get("depends_on", ()))
     if "teardown_of" in task:
         written |= dict.fromkeys(task["teardown_of"])

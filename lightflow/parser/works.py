@@ -22,6 +22,11 @@ class WorkIn(NamedTuple):
     owner: tuple[Key, ...] = ()
     cwd: Any = None
 
+    @property
+    def once(self) -> bool:
+        """Is it done before there are instances of a mapped task?"""
+        return self.hook and self.path[2:3] in (["on_start"], ["preconditions"])
+
 
 def works(root: Mapping[str, Any]) -> Iterator[WorkIn]:
     """Every piece of work; what the schema refuses is left out."""

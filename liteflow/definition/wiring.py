@@ -136,5 +136,7 @@ class _Wiring:
                     for node, task_id in enumerate(ids)
                 }
             )
-        control = Control(frozenset(self._gates), self._tolerant, teardowns, needs, frozenset(self._watchers))
+        control = Control(
+            frozenset(self._gates), self._tolerant, teardowns, needs, frozenset(self._watchers), frozenset(self._setups)
+        )
         return Wiring(graph, control, self._deciders, self._gates, self.hooks, self._bodies, self._modes, self._limits)

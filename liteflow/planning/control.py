@@ -44,8 +44,9 @@ class Control(NamedTuple):
     """What the plan knows of a graph beside its edges and rules.
 
     `gated` are tasks that ask a question when their rule lets them run. `needs` are the setups that a task stands on
-    without waiting for them directly: it does not run without them. `watchers` have been asked how what they wait for
-    has ended: that they ran changes nothing about a failure of those.
+    without waiting for them directly: it does not run before them, nor without them. `watchers` have been asked how
+    what they wait for has ended: that they ran changes nothing about a failure of those. `setups` are all that set
+    something up.
     """
 
     gated: Collection[int] = frozenset()
@@ -53,6 +54,11 @@ class Control(NamedTuple):
     teardowns: Mapping[int, Teardown] = {}
     needs: Mapping[int, Sequence[int]] = {}
     watchers: frozenset[int] = frozenset()
+    setups: frozenset[int] = frozenset()
+
+    def repeats(self, node: int) -> bool:
+        """May the task succeed more than once in a run?"""
+        return node in self.setups or node in self.teardowns
 
 
 NO_CONTROL: Final = Control()
@@ -162,3 +168,34 @@ def needed_setups(
             if node != setup and inside and node not in teardowns and setup not in upstream[node]:
                 found.setdefault(node, []).append(setup)
     return found
+
+
+def to_set_up_again(
+    control: Control,
+    upstream: Sequence[Sequence[int]],
+    downstream: Sequence[Sequence[int]],
+    to_do: Collection[int],
+    taken_down: Collection[int],
+) -> set[int]:
+    """Which setups and teardowns a run that goes on does once more.
+
+    `to_do` are the tasks that have still to run, `taken_down` the teardowns that have begun since their setups have
+    succeeded. Where something has to run that stands on what was taken down, that is set up again, with the setups that
+    stand on it, and taken down again in the end. Other tasks keep their success: what they did is not undone by us.
+    """
+    again: set[int] = set()
+    scopes = {node: between(control.teardowns[node].setups, node, upstream, downstream) for node in taken_down}
+    inner = {one for node in taken_down for one in control.teardowns[node].setups}  # those have rules of their own
+    grown = True
+    while grown:  # what is set up again may itself stand on something that was taken down
+        before = len(again)
+        for node, scope in scopes.items():
+            setups = control.teardowns[node].setups
+            wanted = [one for one in scope if (one in to_do or one in again) and one not in control.teardowns]
+            if not wanted:
+                continue
+            needed = reachable(wanted, upstream)
+            again.update((node, *setups))
+            again.update(one for one in scope if one in control.setups - inner and one in needed)
+        grown = len(again) > before
+    return again

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from liteflow.planning.control import Control
 from liteflow.planning.graph import Graph
-from liteflow.planning.rules import TriggerRule, UpstreamCounts
+from liteflow.planning.rules import Decision, TriggerRule, UpstreamCounts
 from liteflow.planning.upstreams import KIND, count_upstreams, explain, with_setups
-from liteflow.states import RunStatus, TaskStatus
+from liteflow.states import TASK_ENDED, RunStatus, TaskStatus
 
 
 class Move(NamedTuple):
@@ -71,7 +71,8 @@ class Nodes:
         #: tasks whose list is known
         self.unfolded: dict[int, Unfolded] = {}
         self.teardowns = control.teardowns
-        self._watchers = control.watchers
+        self._watchers, self._needs = control.watchers, control.needs
+        self._held: dict[int, list[int]] = {}  # by setup: tasks that only wait for that to stand
         self._rules = rules
         self._owners: dict[int, int] = {}  # of instances: the task that they are of
         self._added: dict[int, int] = {}  # by task: how many more it waits for than the graph says
@@ -149,6 +150,19 @@ class Nodes:
         return explain(self._rules.get(node, "all_success"), upstream, setups)
 
     # -- what they say of the run --------------------------------------------------------------------------
+
+    def _set_up(self, node: int) -> tuple[Decision, str]:
+        """Do the setups stand that a task needs? If not, what becomes of it, and why."""
+        for setup in self._needs.get(node, ()):
+            status, name = self.status[setup], self.task_ids[setup]
+            if status not in TASK_ENDED:  # it is done once more, or nothing between waited for it
+                self._held.setdefault(setup, []).append(node)
+                return "wait", ""
+            if status in ("FAILED", "CANCELLED", "UPSTREAM_FAILED") and setup not in self._forgiven:
+                return "upstream_failed", f"its setup {name!r} did not succeed"
+            if status == "SKIPPED":
+                return "skip", f"its setup {name!r} was skipped"
+        return "run", ""
 
     def _matters(self, node: int) -> bool:
         """Does a failure of the task fail the run, where nothing waits for it?"""

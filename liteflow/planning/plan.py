@@ -82,7 +82,7 @@ class Plan(Nodes):
         self._stopped: str | None = None  # why nothing new starts any more, save what must go on nevertheless
         self._stop_result: RunStatus = "CANCELLED"
         self._halted = False  # … and not that either
-        self._gated, self._tolerant, self._needs = control.gated, control.tolerant, control.needs
+        self._gated, self._tolerant = control.gated, control.tolerant
         self._exempt: set[int] = set(self.teardowns)  # what a stopped run still does
         self._hold: int | None = None  # an extra before which nothing starts
         self._questions: list[int] = []
@@ -386,7 +386,11 @@ class Plan(Nodes):
         told = [node]
         for above in told:  # grows meanwhile
             seen = self._seen(above)
-            for below in self.graph.downstream[self._owners.get(above, above) if self._owners else above]:
+            task = self._owners.get(above, above) if self._owners else above
+            if self._held and self.status[task] in TASK_ENDED:
+                held = self._held.pop(task, ())
+                told += [one for one in held if self.status[one] == "PENDING" and self._settle(one, moves)]
+            for below in self.graph.downstream[task]:
                 self._count(below, seen)
                 if self.status[below] == "PENDING" and self._settle(below, moves):
                     told.append(below)
@@ -422,16 +426,14 @@ class Plan(Nodes):
 
     def _stands(self, node: int, moves: list[Move]) -> Decision:
         """Do the setups stand that a task needs? Is there something to take down?"""
-        for setup in self._needs.get(node, ()):
-            if self.status[setup] in ("FAILED", "CANCELLED", "UPSTREAM_FAILED") and setup not in self._forgiven:
-                self._change(node, "UPSTREAM_FAILED", moves, f"its setup {self.task_ids[setup]!r} did not succeed")
-                return "upstream_failed"
-            if self.status[setup] == "SKIPPED":
-                self._change(node, "SKIPPED", moves, f"its setup {self.task_ids[setup]!r} was skipped")
-                return "skip"
+        decision, why = self._set_up(node)
+        if why:
+            self._change(node, "SKIPPED" if decision == "skip" else "UPSTREAM_FAILED", moves, why)
+        if decision != "run":
+            return decision
         if node in self.teardowns and self._stopped is not None:
             above = self.graph.upstream[node]
-            if above and not any(self.attempts[one] for one in self._instances(above)):
+            if above and not any(self.attempts[one] or self.status[one] == "SUCCESS" for one in self._instances(above)):
                 self._change(node, "CANCELLED", moves, "nothing had begun that it takes down")
                 return "skip"
         return "run"

@@ -148,12 +148,14 @@ class Hooks:
     def work(self, node: int, log_path: str | None, inputs: Inputs, grace_s: float) -> Work:
         """An attempt of a hook."""
         spec, plan = self._spec[node], self._plan
+        index = plan.map_indexes[node]
+        items = inputs.items(spec.owner, index) if index >= 0 else {}
         return Work(
             node,
             spec.task_id,
-            plan.map_indexes[node],
+            index,
             plan.attempts[node],
-            inputs.named(spec.reads) or None,
+            {**inputs.named(spec.reads), **items} or None,
             spec.timeout_s,
             grace_s if spec.grace_s is None else spec.grace_s,
             log_path,

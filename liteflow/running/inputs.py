@@ -6,9 +6,10 @@ take is kept meanwhile, if it is small.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from liteflow.errors import InputError
 from liteflow.planning.nodes import Move
 from liteflow.planning.plan import Plan
 from liteflow.program import Program
@@ -57,6 +58,16 @@ class Inputs:
         rows = self._rows[node] = expansion.rows(self.named(refs), self._info)
         return rows
 
+    def items(self, task: int, index: int) -> Mapping[str, Payload]:
+        """What an instance of a mapped task got, for a hook of it; nothing where that cannot be told any more."""
+        if task not in self._rows:  # of an earlier part of the run
+            try:
+                self.rows(task)
+            except InputError:
+                self._rows[task] = ()
+        rows = self._rows[task]
+        return rows[index].items if index < len(rows) else {}
+
     def keep(self, outcome: Outcome) -> None:
         """Remember a value that other tasks are going to take."""
         node, value = outcome.node, outcome.value
@@ -68,7 +79,8 @@ class Inputs:
         inputs = self._program.inputs
         for node, _, status, *_ in moves:
             if status in TASK_ENDED:
-                self._rows.pop(node, None)
+                if node not in self._program.hooks:
+                    self._rows.pop(node, None)
                 for above in inputs.get(node, ()):
                     self._readers[above] -= 1
                     if not self._readers[above]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, cast
 
 from liteflow.errors import OwnerDied
+from liteflow.planning.control import Control, to_set_up_again
 from liteflow.planning.graph import Graph
 from liteflow.planning.plan import Plan
 from liteflow.processes.tree import sweep_session
@@ -14,6 +15,7 @@ from liteflow.program import Program
 from liteflow.running.observing import Options
 from liteflow.state.records import Bounds, Kept, NewInstance, NewRun
 from liteflow.state.store import Store
+from liteflow.state.turn import NOT_BEGUN
 from liteflow.states import TaskStatus
 
 _SWEEP_S: Final = 25.0  # how long a dead owner's guardian may take to end what it had started
@@ -73,6 +75,51 @@ def take_over(program: Program, options: Options, store: Store, session: int | N
         # Had the last owner and its guardian been killed at the same instant, its tasks might still be alive.
         sweep_session(before)
     return Owned(tasks, instances)
+
+
+def set_up_again(program: Program, owned: Owned, store: Store) -> Owned:
+    """Of a run that goes on: what was taken down, and is needed once more, is to run again (see `control`)."""
+    control, ids = program.control, program.graph.ids
+    ended, succeeded, last = dict[str, int](), dict[str, int](), dict[str, str]()
+    for number, (task_id, previous, status, reason) in enumerate(store.stories(), start=1):
+        last[task_id] = status
+        if previous == "RUNNING" and reason != NOT_BEGUN:
+            ended[task_id] = number
+        if status == "SUCCESS":
+            succeeded[task_id] = number
+    down = [
+        node
+        for node, (setups, _) in control.teardowns.items()
+        if setups and ended.get(ids[node], 0) > max(succeeded.get(ids[one], 0) for one in setups)
+    ]
+    if not down:
+        return owned
+    done = owned.done(program.graph)
+    checked = {node for node, steps in program.gates.items() if any(one.hook and one.otherwise for one in steps)}
+    to_do = {  # what was skipped will be skipped again, save where that was for a precondition, which may hold now
+        node
+        for node, task_id in enumerate(ids)
+        if node not in done and (last.get(task_id) != "SKIPPED" or node in checked)
+    }
+    again = to_set_up_again(control, program.graph.upstream, program.graph.downstream, to_do, down)
+    undone = {ids[node]: _undone(node, control, ids, down) for node in sorted(again) if node in done}
+    if not undone:
+        return owned
+    store.undo(undone)
+    tasks = {**owned.tasks, **{task_id: Kept("PENDING", owned.tasks[task_id].attempts) for task_id in undone}}
+    waiting = {
+        task_id: {index: Kept("PENDING", one.attempts) for index, one in instances.items()}
+        for task_id, instances in owned.instances.items()
+        if task_id in undone
+    }
+    return Owned(tasks, {**owned.instances, **waiting})
+
+
+def _undone(node: int, control: Control, ids: Sequence[str], down: Sequence[int]) -> str:
+    if node in control.teardowns:
+        return "what it takes down is set up again"
+    by = next((ids[one] for one in down if node in control.teardowns[one].setups), None)
+    return "what it stands on is set up again" if by is None else f"{by} has taken it down, and it is needed again"
 
 
 def planned(

@@ -24,14 +24,14 @@ from liteflow.running.gates import Gates, decisions, judged
 from liteflow.running.hooks import Hooks
 from liteflow.running.inputs import Inputs
 from liteflow.running.observing import Change, Observers, Options
-from liteflow.running.owning import Owned, make, planned, take_over
+from liteflow.running.owning import Owned, make, planned, set_up_again, take_over
 from liteflow.running.pace import Pace
 from liteflow.running.signals import handled
 from liteflow.state.locks import LockFile
 from liteflow.state.records import Kept
 from liteflow.state.store import Store
 from liteflow.state.turn import NOT_BEGUN, Intent
-from liteflow.states import RunStatus, TaskStatus
+from liteflow.states import TASK_ENDED, RunStatus, TaskStatus
 from liteflow.values.payload import spill_dir
 from liteflow.work import ErrorInfo, Outcome, RunInfo, Work
 
@@ -109,6 +109,7 @@ class _Loop:
         # What a run does not have costs its tasks nothing but a look at these.
         self._told, self._hooked = bool(options.observers), bool(program.hooks)
         self._handing_on = bool(program.inputs or program.expansions)
+        self._repeating = bool(program.control.setups or program.control.teardowns)
         self._kept: Mapping[str, Mapping[int, Kept]] = {}  # of a resumed run: instances of mapped tasks, by index
         self._ending: set[int] = set()  # running tasks that were told to stop
         self._signals: list[int] = []
@@ -137,6 +138,8 @@ class _Loop:
     def _begin(self, owned: Owned, again: bool) -> None:
         """Plan what is left to do; `again`: some of it was tried before."""
         program, options = self._program, self._options
+        if again and program.control.teardowns:
+            owned = set_up_again(program, owned, self._store)
         self._kept = owned.instances
         done = owned.done(program.graph)
         skips = decisions(program, done, self._store) if again and program.deciders else None
@@ -301,11 +304,16 @@ class _Loop:
         before = {
             index: (cast(TaskStatus, one.status), one.attempts) for index, one in kept.items() if index < len(rows)
         }
-        for index in kept.keys() - before.keys():
-            if kept[index].status == "PENDING":
-                gone = "the list that its task is mapped over has become shorter"
-                self._turn.moved(task_id, index, kept[index].attempts, "PENDING", "SKIPPED", gone, now)
+        gone = "the list that its task is mapped over has become shorter"
+        if any(index >= len(rows) for index in kept):
+            self._turn.shortened(task_id, {index: one for index, one in kept.items() if index >= len(rows)}, gone, now)
         self._store_moves(plan.expand(node, len(rows), before), now)
+
+    def _leave(self, task_id: str, status: TaskStatus, reason: str | None, now: float) -> None:
+        """A mapped task has ended without a list: so have the instances that an earlier part of the run has left."""
+        for index, one in self._kept[task_id].items():
+            if one.status == "PENDING":
+                self._turn.moved(task_id, index, one.attempts, "PENDING", status, reason, now)
 
     def _finish(self, outcome: Outcome) -> None:
         if outcome.error is not None and self._options.secrets is not None:
@@ -316,10 +324,9 @@ class _Loop:
             outcome, skips = judged(program, outcome)
         error = outcome.error or _NO_ERROR
         self._ending.discard(node)
-        if program.orders and plan.ready.needs(node):
-            self._free(node)
         hook = self._hooked and plan.is_extra(node)
-        self._turn.ended(self._ids[node], self._indexes[node], outcome, hook=hook)
+        repeats = hook or (self._repeating and program.control.repeats(plan.owner(node)))
+        self._turn.ended(self._ids[node], self._indexes[node], outcome, repeats=repeats)
         if self._handing_on:
             self._inputs.keep(outcome)
         moves = plan.finish(
@@ -331,6 +338,8 @@ class _Loop:
             exit_code=outcome.exit_code,
             skips=skips,
         )
+        if program.orders and plan.ready.needs(node):
+            self._free(node)  # now that it does not count among the instances at work any more
         self._store_moves(moves, outcome.ended_at, outcome)
         if hook:
             self._hook_ended(node, outcome)
@@ -356,6 +365,8 @@ class _Loop:
             ended = outcome if outcome is not None and node == outcome.node else None
             task_id, index = self._ids[node], self._indexes[node]
             self._turn.moved(task_id, index, attempt, previous, status, reason, now, ended)
+            if task_id in self._kept and status in TASK_ENDED and index < 0 and node not in self.plan.unfolded:
+                self._leave(task_id, status, reason, now)
             if self._told:
                 path = None if ended is None else ended.log_path
                 self._change(node, attempt, previous, status, reason, now, path, ended)

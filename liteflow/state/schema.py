@@ -156,10 +156,11 @@ CREATE TABLE liteflow_slots (                -- who holds some, or waits; of no 
 
 ALTER TABLE liteflow_task_instances ADD COLUMN map_key TEXT; -- what people can tell an instance of a mapped task by
 ALTER TABLE liteflow_task_instances ADD COLUMN told TEXT;    -- NULL: a task; else a hook, and what it is told (JSON)
-ALTER TABLE liteflow_attempts ADD COLUMN hook INTEGER NOT NULL DEFAULT 0; -- 1: of a hook, which may succeed repeatedly
+-- 1: of a hook, a setup or a teardown, which may succeed more than once
+ALTER TABLE liteflow_attempts ADD COLUMN repeats INTEGER NOT NULL DEFAULT 0;
 DROP INDEX liteflow_one_success;
 CREATE UNIQUE INDEX liteflow_one_success
-  ON liteflow_attempts (run_id, task_id, map_index) WHERE status = 'SUCCESS' AND NOT hook;
+  ON liteflow_attempts (run_id, task_id, map_index) WHERE status = 'SUCCESS' AND NOT repeats;
 """
 
 #: What makes a file of version 1 read like one of version 2, for who may not change it.

@@ -12,7 +12,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import Final
 
@@ -185,8 +185,10 @@ class Store:
         """All but what succeeded, or skipped itself, goes back to PENDING. Returns what there is, as `claim` does."""
         execute, run_id = self._connection.execute, self.run_id
         execute(
-            "UPDATE liteflow_task_instances SET status='PENDING', reason=NULL, error_log=NULL, ended_at=NULL, "
-            "updated_at=? WHERE run_id=? AND NOT (status='SUCCESS' OR (status='SKIPPED' AND try_number > 0)) "
+            "UPDATE liteflow_task_instances AS one SET status='PENDING', reason=NULL, error_log=NULL, ended_at=NULL, "
+            "updated_at=? WHERE run_id=? AND NOT (status='SUCCESS' OR (status='SKIPPED' AND EXISTS ("
+            "SELECT 1 FROM liteflow_attempts AS last WHERE (last.run_id, last.task_id, last.map_index, last.attempt)="
+            "(one.run_id, one.task_id, one.map_index, one.try_number) AND last.status='SKIPPED'))) "
             "AND (told IS NULL OR status IN ('RUNNING', 'UP_FOR_RETRY'))",  # hooks that have ended stay so
             (now, run_id),
         )
@@ -305,6 +307,24 @@ class Store:
             self._insert_event("RUNNING", "UP_FOR_RETRY", now, reason)
             self._slots.clear(place=False)
             return self._reset(now)
+
+    def undo(self, reasons: Mapping[str, str]) -> None:
+        """These tasks had succeeded and have to run again, with all instances; what they returned is forgotten."""
+        now, many, run_id = time.time(), self._connection.executemany, self.run_id
+        which = "FROM liteflow_task_instances WHERE run_id=? AND task_id=? AND status IN ('SUCCESS', 'SKIPPED')"
+        rows = [(run_id, task_id) for task_id in reasons]
+        with translated(self.path), Transaction(self._connection, self._locks):
+            many(
+                "INSERT INTO liteflow_events (run_id, task_id, map_index, attempt, previous, status, reason, at) "
+                f"SELECT run_id, task_id, map_index, try_number, status, 'PENDING', ?, ? {which}",
+                [(reason, now, run_id, task_id) for task_id, reason in reasons.items()],
+            )
+            many(
+                "UPDATE liteflow_task_instances SET status='PENDING', reason=NULL, ended_at=NULL "
+                "WHERE run_id=? AND task_id=?",
+                rows,
+            )
+            many("DELETE FROM liteflow_xcom WHERE run_id=? AND task_id=?", rows)
 
     def go_on(self) -> None:
         """The rest before another try of the run is over."""
@@ -432,6 +452,15 @@ class Store:
                 (self.run_id,),
             ).fetchall()
         return [KeptHook(*row) for row in rows]
+
+    def stories(self) -> Iterator[tuple[str, str | None, str, str | None]]:
+        """What has happened to the tasks of this run, in order: the task, its previous and its new state, and why."""
+        with translated(self.path):
+            yield from self._connection.execute(
+                "SELECT task_id, previous, status, reason FROM liteflow_events "
+                "WHERE run_id=? AND task_id IS NOT NULL AND map_index < 0 ORDER BY seq",
+                (self.run_id,),
+            ).fetchall()
 
     def values(self, task_id: str, key: str, count: int) -> list[Payload]:
         """What the first `count` instances of a mapped task have stored, in order, still encoded."""

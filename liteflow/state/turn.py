@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from liteflow.planning.ready import Needs
+from liteflow.state.records import Kept
 from liteflow.state.slots import Slots
 from liteflow.states import RunStatus
 from liteflow.values.payload import Payload, spill_root
@@ -86,10 +87,10 @@ class Turn:
             "INSERT INTO liteflow_attempts",
             "run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, exit_code, error, log_path",
         )
-        self._hook_attempts = _Rows(
+        self._repeatable = _Rows(
             "INSERT INTO liteflow_attempts",
             "run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, exit_code, error, log_path, "
-            "hook",
+            "repeats",
         )
         self._stored = _Rows(
             "INSERT OR REPLACE INTO liteflow_xcom",
@@ -108,9 +109,10 @@ class Turn:
         )
         self._instances, self._events = _instance_rows(), _event_rows()
         self._all = (  # in the order in which they are written
-            *(self._hooks, self._attempts, self._hook_attempts, self._stored, self._unfolded),
+            *(self._hooks, self._attempts, self._repeatable, self._stored, self._unfolded),
             *(self._instances, self._events),
         )
+        self._gone: list[tuple[str, str, int]] = []
         #: attempts that need slots, and which of them have got theirs once this is committed
         self.asked: list[Intent] = []
         self.granted: list[bool] = []
@@ -149,6 +151,14 @@ class Turn:
         for index, label in enumerate(labels):
             self._unfolded.values += (run_id, task_id, index, label, "PENDING", timeout_s, now)
 
+    def shortened(self, task_id: str, gone: Mapping[int, Kept], reason: str, now: float) -> None:
+        """The list of a mapped task has become shorter: these instances are no more; what they did stays told."""
+        for index, one in gone.items():
+            self._events.values += (
+                self._run_id, task_id, index, one.attempts, one.status, "SKIPPED", reason, now,
+            )  # fmt: skip
+        self._gone += [(self._run_id, task_id, index) for index in gone]
+
     def put_back(self, task_id: str, map_index: int, attempt: int, status: str, now: float) -> None:
         """An attempt whose intent is committed has not begun and will not: there was none."""
         run_id = self._run_id
@@ -157,10 +167,10 @@ class Turn:
         )  # fmt: skip
         self._events.values += (run_id, task_id, map_index, attempt, "RUNNING", status, NOT_BEGUN, now)
 
-    def ended(self, task_id: str, map_index: int, outcome: Outcome, *, hook: bool = False) -> None:
-        """An attempt's verdict, its values and its error."""
+    def ended(self, task_id: str, map_index: int, outcome: Outcome, *, repeats: bool = False) -> None:
+        """An attempt's verdict, its values and its error; `repeats`: of what may succeed more than once."""
         error, ended_at = outcome.error, outcome.ended_at
-        rows = self._hook_attempts if hook else self._attempts
+        rows = self._repeatable if repeats else self._attempts
         rows.values += (
             self._run_id,
             task_id,
@@ -174,7 +184,7 @@ class Turn:
             None if error is None else (error.traceback.rstrip() or error.message)[-_ERROR_LIMIT:],
             outcome.log_path,
         )
-        if hook:
+        if repeats:
             rows.values.append(1)
         if outcome.value is not None:
             self._store(task_id, map_index, "return_value", outcome.value, ended_at)
@@ -230,6 +240,9 @@ class Turn:
         for rows in self._all:
             if rows.values:
                 rows.write(connection)
+        if self._gone:
+            for table in ("liteflow_task_instances", "liteflow_attempts", "liteflow_xcom"):
+                connection.executemany(f"DELETE FROM {table} WHERE run_id=? AND task_id=? AND map_index=?", self._gone)
         if self.freed:
             slots.give_back(self.freed)
         if self.asked:
@@ -267,4 +280,5 @@ class Turn:
         if self.asked:
             self.asked = []
         self.freed.clear()
+        self._gone.clear()
         self.verdict = None

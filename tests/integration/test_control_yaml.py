@@ -466,7 +466,9 @@ def test_a_kill_in_a_teardown(folder: Path) -> None:
     killed_in(folder, text.replace("echo down >> trail", "echo down >> trail; echo > fifo; exec sleep 1000"))
     write(folder, text)
     assert lightflow(folder, "resume", "flow.yaml").returncode == 1
-    assert trail(folder) == ["up", "work", "down", "work", "down"]
+    assert trail(folder) == ["up", "work", "down", "up", "work", "down"], (
+        "what it had begun to take down is set up again"
+    )
     assert states(folder) == {"up": "SUCCESS", "work": "FAILED", "down": "SUCCESS"}
     no_row_tells_another_story(folder)
 

@@ -307,3 +307,18 @@ def test_a_lost_extra_is_done_again_in_a_stopped_run() -> None:
     assert run.take() == "a.on_cancel"
     run.end("a.on_cancel")
     assert run.plan.finished
+
+
+def test_a_stopped_run_takes_down_what_an_earlier_part_has_set_up_as_a_mapped_task() -> None:
+    graph = Graph({"up": [], "work": ["up"], "down": ["up", "work"]})
+    control = Control(teardowns={2: Teardown((0,))}, setups=frozenset([0]))
+    plan = Plan(
+        graph,
+        rules={2: "all_done_setup_success"},
+        control=control,
+        done={0: "SUCCESS"},
+        mapped={0: False},
+        instances={0: ["SUCCESS", "SUCCESS"]},
+    )
+    plan.stop("cancelled", [])
+    assert plan.status[2] == "QUEUED"

@@ -76,6 +76,12 @@ def fan_problems(tree: Tree, tasks: Mapping[str, Mapping[str, Any]]) -> Iterator
         if "matrix" in task and "foreach" in task:
             message = 'a task has "matrix" or "foreach", not both: make the list of one of them an axis of the other'
             yield tree.problem([*path, "foreach"], message, key=True)
+        for key in ("branch", "short_circuit", "teardown_of") if "matrix" in task or "foreach" in task else ():
+            if task.get(key):
+                message = (
+                    f'a task that runs once for each item cannot have "{key}"; put a task that does before or behind it'
+                )
+                yield tree.problem([*path, key], message, key=True)
         block = task.get("foreach")
         if isinstance(block, dict) and block.get("as") in _TAKEN:
             message = f"{quoted(block['as'])} has a meaning in expressions already; choose another name"

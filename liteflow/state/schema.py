@@ -156,8 +156,7 @@ CREATE TABLE liteflow_slots (                -- who holds some, or waits; of no 
 
 ALTER TABLE liteflow_task_instances ADD COLUMN map_key TEXT; -- what people can tell an instance of a mapped task by
 ALTER TABLE liteflow_task_instances ADD COLUMN told TEXT;    -- NULL: a task; else a hook, and what it is told (JSON)
--- 1: of a hook, a setup or a teardown, which may succeed more than once
-ALTER TABLE liteflow_attempts ADD COLUMN repeats INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE liteflow_attempts ADD COLUMN repeats INTEGER NOT NULL DEFAULT 0; -- 1: may succeed more than once (hooks …)
 DROP INDEX liteflow_one_success;
 CREATE UNIQUE INDEX liteflow_one_success
   ON liteflow_attempts (run_id, task_id, map_index) WHERE status = 'SUCCESS' AND NOT repeats;

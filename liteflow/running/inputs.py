@@ -39,11 +39,11 @@ class Inputs:
 
     def of(self, node: int) -> dict[str, Payload] | None:
         """What an attempt of the task instance takes, by `work.input_name`."""
-        program, ids, task = self._program, self._plan.task_ids, node
+        program, ids, kept, task = self._program, self._plan.task_ids, self._values, node
         if (index := self._plan.map_indexes[node]) >= 0:
             task = self._plan.owner(node)
         upstreams = program.inputs.get(task)
-        inputs = {ids[above]: self._value(above) for above in upstreams} if upstreams else None
+        inputs = {ids[above]: kept.get(above) or self._value(above) for above in upstreams} if upstreams else None
         reads = program.reads.get(task)
         if reads:
             inputs = {**(inputs or {}), **self.named(reads)}
@@ -76,19 +76,20 @@ class Inputs:
 
     def release(self, moves: Sequence[Move]) -> None:
         """Forget what no task will take any more, now that some have ended."""
-        inputs = self._program.inputs
-        for node, _, status, *_ in moves:
-            if status in TASK_ENDED:
-                if node not in self._program.hooks:
-                    self._rows.pop(node, None)
+        inputs, readers, rows = self._program.inputs, self._readers, self._rows
+        for move in moves:
+            if move.status in TASK_ENDED:
+                node = move.node
+                if rows and node not in self._program.hooks:
+                    rows.pop(node, None)
                 for above in inputs.get(node, ()):
-                    self._readers[above] -= 1
-                    if not self._readers[above]:
+                    readers[above] -= 1
+                    if not readers[above]:
                         self._values.pop(above, None)
 
     def _value(self, node: int) -> Payload:
-        """What a task returned; a task that returned None has stored nothing."""
-        return self._values.get(node) or self._stored(node, "return_value") or _NULL
+        """What a task returned, where that is not kept here; a task that returned None has stored nothing."""
+        return self._stored(node, "return_value") or _NULL
 
     def named(self, refs: Sequence[tuple[int, Ref]]) -> dict[str, Payload]:
         """The values of upstreams that are stored."""

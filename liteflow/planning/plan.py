@@ -226,9 +226,7 @@ class Plan(Nodes):
         by index, with their state and how many attempts they had; what has not ended starts anew."""
         moves: list[Move] = []
         if not count:
-            self._change(node, "SKIPPED", moves, "the list that it is mapped over is empty")
-            self._open -= 1
-            self._spread(node, moves)
+            self._end(node, "SKIPPED", moves, "the list that it is mapped over is empty")
             return moves
         self._change(node, "RUNNING", moves, f"{count:,} instance{'s' if count > 1 else ''}")
         for ended in self._unfold(node, count, kept or {}):

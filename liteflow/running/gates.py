@@ -17,7 +17,7 @@ from liteflow.program import Program
 from liteflow.running.hooks import Hooks
 from liteflow.running.inputs import Inputs
 from liteflow.state.store import Store
-from liteflow.states import TaskStatus
+from liteflow.states import TASK_ENDED, TaskStatus
 from liteflow.triggers import Condition, Facts, Step, Told
 from liteflow.values.payload import Payload, decode, encode, is_pickled
 from liteflow.work import Command, ErrorInfo, Outcome, RunInfo
@@ -48,7 +48,7 @@ class Gates:
     def heard(self, hook: int, outcome: Outcome, moves: list[Move]) -> None:
         """A hook has ended, perhaps one that a task waits for."""
         status = self._plan.status[hook]
-        if hook not in self._waiting or status not in ("SUCCESS", "FAILED", "SKIPPED", "CANCELLED"):
+        if hook not in self._waiting or status not in TASK_ENDED:
             return
         node, number = self._waiting.pop(hook)
         step = self._gates[node][number]

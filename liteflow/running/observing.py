@@ -47,8 +47,8 @@ class Change(NamedTuple):
     at: float  # epoch seconds
     log_path: str | None = None
     outcome: Outcome | None = None
-    hook: bool = False  # it is no task, but a hook (see `hooks`)
     instances: tuple[int, int] | None = None  # of a mapped task that begins: how many, and how many have not ended
+    hook: bool = False  # it is no task, but a hook (see `hooks`)
 
 
 class Observer:

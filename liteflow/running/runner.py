@@ -304,9 +304,9 @@ class _Loop:
         before = {
             index: (cast(TaskStatus, one.status), one.attempts) for index, one in kept.items() if index < len(rows)
         }
-        gone = "the list that its task is mapped over has become shorter"
-        if any(index >= len(rows) for index in kept):
-            self._turn.shortened(task_id, {index: one for index, one in kept.items() if index >= len(rows)}, gone, now)
+        gone = {index: one for index, one in kept.items() if index >= len(rows)}
+        if gone:
+            self._turn.shortened(task_id, gone, "the list that its task is mapped over has become shorter", now)
         self._store_moves(plan.expand(node, len(rows), before), now)
 
     def _leave(self, task_id: str, status: TaskStatus, reason: str | None, now: float) -> None:
@@ -369,12 +369,9 @@ class _Loop:
                 self._leave(task_id, status, reason, now)
             if self._told:
                 path = None if ended is None else ended.log_path
-                self._change(node, attempt, previous, status, reason, now, path, ended)
-                if status == "RUNNING":  # of a task: its instances run
-                    unfolded = self.plan.unfolded[node]
-                    self._observers.changes[-1] = self._observers.changes[-1]._replace(
-                        instances=(unfolded.count, unfolded.unended)
-                    )
+                unfolded = self.plan.unfolded[node] if status == "RUNNING" else None  # of a task: its instances run
+                counts = None if unfolded is None else (unfolded.count, unfolded.unended)
+                self._change(node, attempt, previous, status, reason, now, path, ended, counts)
         if self._hooked:
             self._hooks.follow(moves, now, outcome)
 

@@ -7,42 +7,14 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
+from flow_folder import COMMAND, environment, lightflow, write
 
 from lightflow.errors import WorkflowError
 from lightflow.parser.workflow_loader import loads_workflow
-
-ROOT = Path(__file__).resolve().parents[2]
-COMMAND = [sys.executable, "-m", "lightflow"]
-
-
-def environment() -> dict[str, str]:
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTFLOW_")}
-    return {**plain, "PYTHONPATH": str(ROOT)}
-
-
-def lightflow(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=folder,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done
-
-
-def write(folder: Path, text: str) -> None:
-    (folder / "flow.yaml").write_text(textwrap.dedent(text))
 
 
 def status(folder: Path) -> dict[str, Any]:

@@ -6,45 +6,23 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
-import textwrap
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import flow_folder
 import pytest
+from flow_folder import COMMAND, write
 
 from liteflow import Dag, Task, current_context
 from liteflow.limits import Pool
 from liteflow.planning.control import Control, Teardown, to_set_up_again
 from liteflow.planning.graph import Graph
 
-ROOT = Path(__file__).resolve().parents[2]
-COMMAND = [sys.executable, "-m", "lightflow"]
 MODES = ["inline", "thread", "process", "async"]
-
-
-def environment() -> dict[str, str]:
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTFLOW_")}
-    return {**plain, "PYTHONPATH": str(ROOT), "TOKEN": "tok-4711-abcd"}
-
-
-def lightflow(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=folder,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done
-
-
-def write(folder: Path, text: str) -> None:
-    (folder / "flow.yaml").write_text(textwrap.dedent(text))
+TOKEN = {"TOKEN": "tok-4711-abcd"}
+lightflow = partial(flow_folder.lightflow, more=TOKEN)
+environment = partial(flow_folder.environment, TOKEN)
 
 
 def states(folder: Path) -> dict[str, str]:

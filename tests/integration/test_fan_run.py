@@ -208,7 +208,7 @@ SHOWN = """\
         foreach: ${{ tasks.list.result }}
         call: functions:picky
         args: ["${{ item }}"]
-      few: {matrix: {os: [linux, mac]}, run: "echo on ${{ matrix.os }}"}
+      few: {matrix: {os: [linux, mac], max_parallel: 1}, run: "echo on ${{ matrix.os }}"}
       many: {foreach: "${{ range(120) | list }}", run: "test ${{ item }} -ne 7 || { echo seven; exit 3; }"}
       below: {run: echo, depends_on: [each]}
       reduce: {run: "echo ${{ tasks.each.result | json }}", trigger_rule: all_done}

@@ -41,7 +41,7 @@ LAYERS: list[set[str]] = [
     {"lightflow.__main__"},
 ]
 
-#: Modules over 500 lines, each with its reason.
+#: Modules over 700 lines, each with its reason.
 LONG: dict[str, str] = {}
 
 
@@ -125,8 +125,8 @@ def test_no_type_checking_back_door(module: str) -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_modules_stay_readable(module: str) -> None:
     lines = len(MODULES[module].read_text(encoding="utf-8").splitlines())
-    assert lines <= 500 or module in LONG, f"{module} has {lines} lines: split it along its seam"
-    assert lines > 500 or module not in LONG, f"{module} is short again: take it out of LONG"
+    assert lines <= 700 or module in LONG, f"{module} has {lines} lines: split it along its seam"
+    assert lines > 700 or module not in LONG, f"{module} is short again: take it out of LONG"
 
 
 def test_the_engine_loads_only_the_standard_library() -> None:

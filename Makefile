@@ -19,8 +19,8 @@ define install
 $(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lightflow needs Python 3.11 or newer; try: make PY=python3.12 …")'
 $(PY) -m venv $(1)
 $(1)/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5' || true
-if [ -x $(1)/bin/uv ]; then $(1)/bin/uv pip install --quiet --compile-bytecode --python $(1)/bin/python -e . --group dev $(2); \
-else $(1)/bin/python -m pip install --quiet --upgrade 'pip>=25.1' && $(1)/bin/python -m pip install --quiet -e . --group dev $(2); fi
+if [ -x $(1)/bin/uv ]; then $(1)/bin/uv pip install --quiet --compile-bytecode --python $(1)/bin/python -e '.[all]' --group dev $(2); \
+else $(1)/bin/python -m pip install --quiet --upgrade 'pip>=25.1' && $(1)/bin/python -m pip install --quiet -e '.[all]' --group dev $(2); fi
 endef
 
 $(VENV)/ok: pyproject.toml

@@ -138,7 +138,7 @@ def test_the_template_runs(folder: Path) -> None:
 @pytest.mark.parametrize("program", [("-m", "lightflow.cli.main"), ("-m", "lightflow")])
 def test_all_names_of_the_program_are_the_same(folder: Path, program: tuple[str, ...]) -> None:
     assert lightflow(folder, "--version", program=program).startswith("lightflow ")
-    assert lightflow(folder, "--help", program=program).startswith("Usage: lightflow ")
+    assert lightflow(folder, "--help", program=program).splitlines()[0].count("lightflow ") == 1
 
 
 def test_basic_workflow_in_order(folder: Path) -> None:

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: An entry is a module or a folder; every module of both packages must be in one.
 LAYERS: list[set[str]] = [
     {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.collector", "liteflow.digest"}
+    | {"liteflow.shell"}
     | {"liteflow.values.masking"},
     {"liteflow.processes"},
     {"liteflow.planning", "liteflow.values"},

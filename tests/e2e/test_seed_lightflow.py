@@ -15,6 +15,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
+#: The workflow files of the page, as it prints them.
+SEED = ROOT / "tests" / "data" / "seed"
 
 MY_WORKFLOW = """\
 workflow_name: my_first_workflow
@@ -171,6 +173,7 @@ def test_parallel_workflow_is_parallel(folder: Path) -> None:
 
 
 def test_daily_model_pipeline(folder: Path) -> None:
+    shutil.copy(SEED / "daily_model_pipeline.yaml", folder / "examples")
     bin_folder = fake(folder, "curl", "echo posted: $*")
     here = folder / "examples"
     lightflow(here, "run daily_model_pipeline.yaml", PATH=f"{bin_folder}{os.pathsep}{_path()}")
@@ -179,6 +182,7 @@ def test_daily_model_pipeline(folder: Path) -> None:
 
 
 def test_data_pipeline(folder: Path) -> None:
+    shutil.copy(SEED / "data_pipeline.yaml", folder / "examples")
     bin_folder = fake(folder, "wget", "printf 'name,price\\n\\napple,3\\n' > data.csv")
     here = folder / "examples/scripts"
     lightflow(here, "run ../data_pipeline.yaml", PATH=f"{bin_folder}{os.pathsep}{_path()}")
@@ -189,6 +193,11 @@ def test_ml_training(folder: Path) -> None:
     here = folder / "examples/scripts"
     lightflow(here, "run ../ml_training.yaml")
     assert (here / "deployed/model.json").exists()
+
+
+@pytest.mark.parametrize(("place", "file"), [(".", "daily_model_pipeline.yaml"), ("scripts", "../data_pipeline.yaml")])
+def test_the_examples_need_no_network(folder: Path, place: str, file: str) -> None:
+    lightflow(folder / "examples" / place, f"run {file}")
 
 
 def fake(folder: Path, name: str, script: str) -> Path:

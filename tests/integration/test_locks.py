@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,15 +55,12 @@ def test_looking_takes_nothing(open_locks: Locks) -> None:
     assert not reader.is_held(7)
 
 
-def test_shared_locks_keep_out_exclusive_ones(open_locks: Locks) -> None:
-    one, two, three = open_locks(), open_locks(), open_locks()
-    one.share(0)
-    two.share(0)
-    assert not three.acquire(0)
-    one.release(0)
-    assert not three.acquire(0)
-    two.release(0)
-    assert three.acquire(0)
+def test_a_lock_can_be_waited_for(open_locks: Locks) -> None:
+    one, two = open_locks(), open_locks()
+    one.acquire(0)
+    assert not two.acquire_within(0, 0.01)
+    threading.Timer(0.05, one.release, [0]).start()
+    assert two.acquire_within(0, 30.0)
 
 
 def test_closing_another_descriptor_of_the_file_drops_nothing(open_locks: Locks, db: str) -> None:

@@ -81,12 +81,13 @@ def set_up_again(program: Program, owned: Owned, store: Store) -> Owned:
     """Of a run that goes on: what was taken down, and is needed once more, is to run again (see `control`)."""
     control, ids = program.control, program.graph.ids
     ended, succeeded, last = dict[str, int](), dict[str, int](), dict[str, str]()
-    for number, (task_id, previous, status, reason) in enumerate(store.stories(), start=1):
-        last[task_id] = status
-        if previous == "RUNNING" and reason != NOT_BEGUN:
-            ended[task_id] = number
-        if status == "SUCCESS":
+    for number, (task_id, map_index, previous, status, reason) in enumerate(store.stories(), start=1):
+        if status == "SUCCESS":  # of a mapped setup, each instance counts
             succeeded[task_id] = number
+        if map_index < 0:
+            last[task_id] = status
+            if previous == "RUNNING" and reason != NOT_BEGUN:
+                ended[task_id] = number
     down = [
         node
         for node, (setups, _) in control.teardowns.items()
@@ -102,7 +103,11 @@ def set_up_again(program: Program, owned: Owned, store: Store) -> Owned:
         if node not in done and (last.get(task_id) != "SKIPPED" or node in checked)
     }
     again = to_set_up_again(control, program.graph.upstream, program.graph.downstream, to_do, down)
-    undone = {ids[node]: _undone(node, control, ids, down) for node in sorted(again) if node in done}
+    undone = {
+        ids[node]: _undone(node, control, ids, down)
+        for node in sorted(again)
+        if node in done or any(one.status != "PENDING" for one in owned.instances.get(ids[node], {}).values())
+    }
     if not undone:
         return owned
     store.undo(undone)

@@ -457,12 +457,15 @@ class Store:
             ).fetchall()
         return [KeptHook(*row) for row in rows]
 
-    def stories(self) -> Iterator[tuple[str, str | None, str, str | None]]:
-        """What has happened to the tasks of this run, in order: the task, its previous and its new state, and why."""
+    def stories(self) -> Iterator[tuple[str, int, str | None, str, str | None]]:
+        """What has happened to the tasks of this run, in order, and which instances of mapped ones have succeeded.
+
+        Each is a task, an index, the previous and the new state, and why.
+        """
         with translated(self.path):
             yield from self._connection.execute(
-                "SELECT task_id, previous, status, reason FROM liteflow_events "
-                "WHERE run_id=? AND task_id IS NOT NULL AND map_index < 0 ORDER BY seq",
+                "SELECT task_id, map_index, previous, status, reason FROM liteflow_events "
+                "WHERE run_id=? AND task_id IS NOT NULL AND (map_index < 0 OR status='SUCCESS') ORDER BY seq",
                 (self.run_id,),
             ).fetchall()
 

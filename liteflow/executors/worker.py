@@ -11,6 +11,8 @@ import os
 import signal
 import socket
 import sys
+import time
+from _thread import start_new_thread
 from collections.abc import Mapping
 from types import FrameType
 from typing import Any
@@ -19,6 +21,7 @@ from liteflow.errors import LiteflowError
 from liteflow.executors.base import Attempt, Terminated, with_outputs
 from liteflow.executors.command import run_environment, task_environment
 from liteflow.processes import tree
+from liteflow.processes.forks import forking, hand_down, keep_to_ourselves
 from liteflow.processes.output import Bounds, open_log
 from liteflow.processes.packets import pack, receive, send
 from liteflow.values.payload import Payload
@@ -303,17 +306,19 @@ class _Worker:
         self._calls, self._info = program
         sock.setblocking(True)
         self._sock = sock
+        keep_to_ourselves(sock)
+        hand_down({signal.SIGTERM: signal.SIG_DFL})
         self._terminated = False
-        self._pid = os.getpid()
         os.environ.update(run_environment(self._info))
         signal.signal(signal.SIGTERM, self._on_term)
         self._spool = Spool(spool_path) if self._info.masker is None else Piped()
         self._surroundings = _Surroundings()
 
     def _on_term(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._pid:  # a fork of the task: let it die as any process would
-            die_of_term()
         self._terminated = True
+        if forking():  # an exception would be lost
+            start_new_thread(_terminate_soon, ())
+            return
         raise Terminated(128 + number)
 
     def run(self) -> None:
@@ -357,6 +362,11 @@ class _Worker:
         except (OSError, ValueError, LiteflowError) as error:
             return attempt.raised(error)
         return attempt.run(body)
+
+
+def _terminate_soon() -> None:
+    time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def die_of_term() -> None:

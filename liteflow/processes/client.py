@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from liteflow.errors import ResourceError
 from liteflow.processes import tree
-from liteflow.processes.frames import Channel, close_quietly
+from liteflow.processes.forks import handing, keep_to_ourselves, let_go
+from liteflow.processes.frames import Channel
 from liteflow.processes.guardian import WorkerMain, serve
 from liteflow.values.masking import Masker
 
@@ -52,27 +53,12 @@ class Program(NamedTuple):
     secrets: Mapping[str, str] | None = None  # to be masked; they travel over the control socket
 
 
-#: Sockets that no fork of this process may keep open: a child that outlived us would hide our death.
-_ours_alone: set[socket.socket] = set()
-
-
-def _close_in_child() -> None:
-    for sock in _ours_alone:
-        close_quietly(sock.detach())
-    _ours_alone.clear()
-
-
-os.register_at_fork(after_in_child=_close_in_child)
-
-
-def keep_to_ourselves(sock: socket.socket) -> socket.socket:
-    """Have the socket closed in every fork of this process; `let_go` before closing it here."""
-    _ours_alone.add(sock)
-    return sock
-
-
-def let_go(sock: socket.socket) -> None:
-    _ours_alone.discard(sock)
+def _pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected sockets that no fork keeps open: a child that outlives us would hide our death."""
+    ours, theirs = socket.socketpair()
+    keep_to_ourselves(ours)
+    keep_to_ourselves(theirs)
+    return ours, theirs
 
 
 def is_single_threaded() -> bool:
@@ -94,7 +80,7 @@ class Guardian:
     """
 
     def __init__(self, control: socket.socket, pid: int, session: int) -> None:
-        self._socket = keep_to_ourselves(control)
+        self._socket = control
         self._control = Channel(control)
         self._events: list[Started | Exited] = []
         self._answer: tuple[Any, ...] | None = None  # to the introduction of an executed guardian
@@ -118,14 +104,13 @@ class Guardian:
             except (AttributeError, OSError, ValueError):
                 continue
         try:
-            ours, theirs = socket.socketpair()
-            with warnings.catch_warnings():
+            ours, theirs = _pair()
+            with warnings.catch_warnings(), handing((*close_in_workers, theirs.fileno())):
                 warnings.simplefilter("ignore", DeprecationWarning)  # about threads: the caller has weighed that
                 pid = os.fork()
         except OSError as error:
             raise ResourceError(f"the guardian process cannot be started: {error.strerror}") from None
         if pid == 0:
-            ours.close()
             serve(theirs, session, worker_main, close_in_workers, masker)
         theirs.close()
         return cls(ours, pid, session)
@@ -141,7 +126,7 @@ class Guardian:
         session = tree.new_session()
         code = f"import sys; sys.path[:] = {sys.path!r}; from liteflow.processes.guardian import main; main()"
         try:
-            ours, theirs = socket.socketpair()
+            ours, theirs = _pair()
             with theirs:
                 pid = os.posix_spawn(
                     sys.executable,

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from liteflow.limits import Concurrency
 from liteflow.planning.retry import NEVER, RetryPolicy
+from liteflow.processes.forks import ending_forks
 from liteflow.program import Program
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.values.secrets import Secrets
@@ -90,7 +91,8 @@ class Observers:
         """Call a method of each observer; one that raises is told nothing more."""
         for observer in list(self._observers):
             try:
-                getattr(observer, what)(*arguments)
+                with ending_forks():
+                    getattr(observer, what)(*arguments)
             except Exception as error:
                 import logging  # 18 ms that a run without a fault need not pay
 

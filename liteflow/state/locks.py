@@ -1,9 +1,10 @@
 """Who owns a run: a lock that the kernel frees the moment its last holder is gone.
 
 All locks of a database are bytes of one file beside it, `<db>.lock`: byte 0 is for checkpoints, byte n for the run
-with `run_no` n. They are *open file description* locks: a forked guardian holds them too, so a run stays owned until
-its last process has been swept, and closing another descriptor of the file does not drop them (a POSIX lock would).
-Testing one takes nothing, so readers can tell a live owner from a dead one without a race.
+with `run_no` n. They are *open file description* locks: the guardian holds them too, so a run stays owned until its
+last process has been swept, and closing another descriptor of the file does not drop them (a POSIX lock would). Other
+forks of the orchestrator close the file at once. Testing a lock takes nothing, so readers can tell a live owner from a
+dead one without a race.
 See docs/adr/0003.
 """
 
@@ -14,6 +15,7 @@ import os
 import struct
 
 from liteflow.errors import ResourceError, StoreError
+from liteflow.processes.forks import keep_to_ourselves, let_go
 
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, length, pid (0 for these locks)
 
@@ -39,6 +41,8 @@ class LockFile:
         except OSError as error:
             if not read_only:
                 raise StoreError(f"{self.path}: cannot be opened: {error.strerror}") from None
+        if self.fd >= 0:
+            keep_to_ourselves(self)
 
     def _set(self, kind: int, byte: int, *, wait: bool) -> bool:
         request = _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0)
@@ -68,7 +72,21 @@ class LockFile:
         answer = fcntl.fcntl(self.fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
         return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
+    def fileno(self) -> int:
+        return self.fd
+
+    def detach(self) -> int:
+        """Forget the descriptor, in a fork of this process: the locks are not its own."""
+        fd, self.fd = self.fd, -1
+        return fd
+
     def close(self) -> None:
+        """Release all locks and close the file.
+
+        A lock belongs to the description of the open file, not to a descriptor of it: were there a copy in another
+        process, closing this one would not release it.
+        """
+        let_go(self)
         if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+            fcntl.fcntl(self.fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0))
+            os.close(self.detach())

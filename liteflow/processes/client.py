@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import socket
@@ -11,7 +12,7 @@ import threading
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from liteflow.errors import ResourceError
 from liteflow.processes import tree
@@ -51,6 +52,31 @@ class Program(NamedTuple):
     function: str
     argument: bytes
     secrets: Mapping[str, str] | None = None  # to be masked; they travel over the control socket
+
+
+_PYTHON: Final = re.compile(r"(python|pypy)[0-9.]*[a-z-]*")
+
+
+def interpreter() -> str:
+    """The path of the Python that runs this program; `-c` makes it run other code.
+
+    A program that is frozen, or has Python built in, names itself as `sys.executable`: started with `-c` it would run
+    itself once more.
+
+    Raises:
+        NotImportable: it is not known, or is no Python.
+    """
+    path = sys.executable
+    if not isinstance(path, str) or not path:
+        raise NotImportable("there is no interpreter: sys.executable is not set")
+    try:
+        is_ours = os.path.samefile(path, "/proc/self/exe")
+        names = (os.path.basename(path), os.path.basename(os.readlink("/proc/self/exe")))
+    except (OSError, ValueError) as error:
+        raise NotImportable(f"the interpreter {path!r} cannot be used: {error}") from None
+    if getattr(sys, "frozen", False) or not is_ours or not any(_PYTHON.fullmatch(name) for name in names):
+        raise NotImportable(f"{path!r} is a program of its own and no Python interpreter")
+    return path
 
 
 def _pair() -> tuple[socket.socket, socket.socket]:
@@ -120,17 +146,17 @@ class Guardian:
         """Start a guardian as a fresh interpreter that imports the program; threads do not matter to it.
 
         Raises:
-            NotImportable: the program cannot be imported there.
+            NotImportable: the program cannot be imported there, or there is no interpreter.
             ResourceError: no more processes or files are allowed.
         """
-        session = tree.new_session()
+        python, session = interpreter(), tree.new_session()
         code = f"import sys; sys.path[:] = {sys.path!r}; from liteflow.processes.guardian import main; main()"
         try:
             ours, theirs = _pair()
             with theirs:
                 pid = os.posix_spawn(
-                    sys.executable,
-                    [sys.executable, "-c", code],
+                    python,
+                    [python, "-c", code],
                     os.environ,
                     file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)],
                 )

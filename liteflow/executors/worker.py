@@ -239,6 +239,7 @@ class _Surroundings:
         self._raw_environ: dict[bytes, bytes] = getattr(os.environ, "_data", {})
         self._environ = dict(self._raw_environ)
         self._arranged = self._environ
+        self._told: set[str] = set()  # names of what the last task was told
         self._pid = os.getpid()
         self._tag = tree.tag_of(self._pid)
 
@@ -254,6 +255,9 @@ class _Surroundings:
         if own:
             self._arranged = {}  # not what is found behind the task: then all is put back
             os.environ.update(own)
+        for name in self._told.difference(told):
+            self._put_back(os.fsencode(name))
+        self._told = set(told)
         os.environ.update(told)  # the next task's take their place
         if not own:
             self._arranged = dict(self._raw_environ)
@@ -265,16 +269,23 @@ class _Surroundings:
         os.fchdir(self._home)
         os.umask(self._umask)
         if self._raw_environ != self._arranged:
-            for name in self._raw_environ.keys() - self._environ.keys():
-                del os.environb[name]
-            for name, value in self._environ.items():
-                if self._raw_environ.get(name) != value:
-                    os.environb[name] = value
+            for name in self._raw_environ.keys() | self._environ.keys():
+                self._put_back(name)
         sys.argv = self._argv
         if sys.argv != self._argv_values:
             sys.argv[:] = self._argv_values
         clean = self._end_children()
         return clean and self._signal_handlers() == self._handlers
+
+    def _put_back(self, name: bytes) -> None:
+        """Give an environment variable the value that it had before the first task."""
+        value = self._environ.get(name)
+        if self._raw_environ.get(name) == value:
+            return
+        if value is None:
+            del os.environb[name]
+        else:
+            os.environb[name] = value
 
     def _end_children(self) -> bool:
         """Kill what the task left running. We are a subreaper, so that is what our children are."""

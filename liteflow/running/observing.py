@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from liteflow.limits import Concurrency
 from liteflow.planning.retry import NEVER, RetryPolicy
+from liteflow.processes.forks import ending_forks
 from liteflow.program import Program
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.values.secrets import Secrets
@@ -110,7 +111,8 @@ class Observers:
         for observer in list(self._observers):
             try:
                 if (method := getattr(observer, what, None)) is not None:
-                    method(*arguments)
+                    with ending_forks():
+                        method(*arguments)
             except Exception as error:
                 import logging  # 18 ms that a run without a fault need not pay
 

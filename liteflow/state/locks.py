@@ -1,9 +1,10 @@
 """Who owns a run: a lock that the kernel frees the moment its last holder is gone.
 
 All locks of a database are bytes of one file beside it, `<db>.lock`: byte 0 is for writing, byte n for the run
-with `run_no` n. They are *open file description* locks: a forked guardian holds them too, so a run stays owned until
-its last process has been swept, and closing another descriptor of the file does not drop them (a POSIX lock would).
-Testing one takes nothing, so readers can tell a live owner from a dead one without a race.
+with `run_no` n. They are *open file description* locks: the guardian holds them too, so a run stays owned until its
+last process has been swept, and closing another descriptor of the file does not drop them (a POSIX lock would). Other
+forks of the orchestrator close the file at once. Testing a lock takes nothing, so readers can tell a live owner from a
+dead one without a race.
 See docs/adr/0003.
 """
 
@@ -16,6 +17,7 @@ import time
 from typing import Final
 
 from liteflow.errors import ResourceError, StoreError
+from liteflow.processes.forks import keep_to_ourselves, let_go
 
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, length, pid (0 for these locks)
 _FIRST_PAUSE_S: Final = 0.0002  # about as long as a commit takes
@@ -48,6 +50,8 @@ class LockFile:
         except OSError as error:
             if not read_only:
                 raise StoreError(f"{self.path}: cannot be opened: {error.strerror}") from None
+        if self.fd >= 0:
+            keep_to_ourselves(self)
 
     def _set(self, kind: int, byte: int) -> bool:
         try:
@@ -84,7 +88,21 @@ class LockFile:
         answer = fcntl.fcntl(self.fd, fcntl.F_OFD_GETLK, lock_request(fcntl.F_WRLCK, byte, 1))
         return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
+    def fileno(self) -> int:
+        return self.fd
+
+    def detach(self) -> int:
+        """Forget the descriptor, in a fork of this process: the locks are not its own."""
+        fd, self.fd = self.fd, -1
+        return fd
+
     def close(self) -> None:
+        """Release all locks and close the file.
+
+        A lock belongs to the description of the open file, not to a descriptor of it: were there a copy in another
+        process, closing this one would not release it.
+        """
+        let_go(self)
         if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+            fcntl.fcntl(self.fd, fcntl.F_OFD_SETLK, lock_request(fcntl.F_UNLCK, 0, 0))
+            os.close(self.detach())

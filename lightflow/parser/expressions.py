@@ -20,8 +20,8 @@ from lightflow.parser.fan import fields_of, name_of
 from lightflow.parser.positions import Key, Lines
 from lightflow.parser.schema import COMMON
 from lightflow.parser.spec import Condition, Expression, Expressions, Found, Template
-from lightflow.parser.works import WorkIn, conditions, path_id, works
-from lightflow.plugins.shell_task import DEFAULT_SHELL
+from lightflow.parser.works import WorkIn, conditions, path_id, shell_of, works
+from liteflow.shell import DEFAULT_SHELL
 from liteflow.triggers import EVENTS
 
 Path = list[Key]
@@ -56,6 +56,7 @@ class _Reader:
         path = os.path.abspath(tree.source.file)
         self._workflow = {"name": root.get("workflow_name", ""), "dir": os.path.dirname(path), "file": path}
         self._refuse_elsewhere()
+        self._shell = shell_of(root)
         shared: dict[str, Any] = root["env"] if isinstance(root.get("env"), dict) else {}
         self._secrets = secret_names(root)
         known = Known(self._params, self._tasks, ("params", "env", "run", "workflow", "task"), secrets=self._secrets)
@@ -98,7 +99,8 @@ class _Reader:
         own_env = around | {name: template("env", name) for name in own}
         cwd = template("cwd", known=here._replace(secrets=None))
         if cwd is None and work.cwd is not None:  # of the task around it
-            cwd = self._template([*work.owner, "cwd"], work.cwd, here._replace(secrets=None))
+            place: Path = [*work.owner, "cwd"] if work.owner and "cwd" in mapped else ["cwd"]
+            cwd = self._template(place, work.cwd, here._replace(secrets=None))
             found += [cwd] if isinstance(cwd, tuple) else []
         options = {key: template(key, known=before) for key in OPTIONS}
         script, words, pasted, config = "", dict[str, Template](), tuple[Template, ...](), dict[str, Template]()
@@ -244,7 +246,7 @@ class _Reader:
         """The script with references in place of its expressions, the variables they name, and what is pasted."""
         before = len(self.problems)
         template = self._template(path, text, known, shell=True)
-        shell = _shell_of(task.get("shell"))
+        shell = _shell_name(task.get("shell", self._shell))
         if shell is None:
             message = (
                 "expressions can stand in scripts of sh, dash, ash and bash; for another shell put the expression "
@@ -297,7 +299,7 @@ class _Reader:
     def _refuse_elsewhere(self) -> None:
         """Expressions where nothing evaluates them would be taken for names of folders and the like."""
         root = self.tree.root
-        places: list[tuple[Path, Any]] = [([key], root.get(key)) for key in ("settings", "dotenv", "secrets")]
+        places: list[tuple[Path, Any]] = [([key], root.get(key)) for key in ("settings", "shell", "dotenv", "secrets")]
         for task_id, task in self._tasks.items():
             if isinstance(task, dict):
                 keys = [
@@ -330,9 +332,10 @@ def _mistaken(template: str | Template, known: Known) -> bool:
     return False
 
 
-def _shell_of(shell: Any) -> str | None:
+def _shell_name(shell: Any) -> str | None:
     """The name of the shell of a task, where expressions can stand in its script."""
-    words = list(DEFAULT_SHELL) if shell is None else [shell] if isinstance(shell, str) else shell
+    shell = DEFAULT_SHELL if shell is None else shell
+    words = [shell] if isinstance(shell, str) else shell
     words = [os.path.basename(word) for word in words if isinstance(word, str)]
     if words and words[0] == "env":
         words = words[1:]

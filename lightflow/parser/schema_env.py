@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from lightflow.parser.schema_pieces import FREE, Schema
+from lightflow.plugins.scripts import lines
 from liteflow.values.secrets import NAME as SECRET_NAME
 
 
@@ -75,10 +76,10 @@ SECRET: Final[Schema] = {
             "x-aliases": ["file"],
         },
         "run": {
-            "description": "The shell command that prints it, run in the folder of the workflow file, for a minute at "
-            "most. The last line break is no part of it.",
-            "type": "string",
-            "minLength": 1,
+            **lines(
+                "The shell command that prints it, run by the workflow's `shell` in the folder of the workflow file, "
+                "for a minute at most. The last line break is no part of it."
+            ),
             "examples": ["pass show db/password"],
             "x-aliases": ["command"],
         },

@@ -333,7 +333,7 @@ tasks:
 
   report:
     type: shell
-    run: |
+    run: |             # a script: it stops at the first line that fails
       echo "The numbers:"
       cat {name}-numbers.json
     depends_on: [numbers]

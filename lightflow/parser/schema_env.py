@@ -6,6 +6,7 @@ from typing import Final
 
 from lightflow.parser.schema_pieces import FREE, Schema
 from lightflow.plugins.scripts import lines
+from liteflow.values.dotenv import NAME as VARIABLE
 from liteflow.values.secrets import NAME as SECRET_NAME
 
 
@@ -13,7 +14,7 @@ def env(description: str) -> Schema:
     return {
         "description": f"{description} Values are taken as written: `08080` stays `08080`, `true` stays `true`.",
         "type": "object",
-        "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_.-]*$"},
+        "propertyNames": {"pattern": f"^{VARIABLE}$"},
         "additionalProperties": {"type": ["string", "number", "boolean", "null"], "x-expects": "text"},
         "examples": [{"STAGE": "production", "PORT": "8080"}],
         "x-expects": "a mapping of names to text",

@@ -131,7 +131,7 @@ def _task(checked: Checked, work: WorkIn, shared: _Shared) -> TaskSpec:
         config.setdefault("shell", shared.shell)
     around_it = work.env
     if work.once and expressions is not None:  # without what names an instance that is not there yet
-        around_it = {name: text for name, text in work.env.items() if name in expressions.own_env}
+        around_it = {name: text for name, text in work.env.items() if name in expressions.around_env}
     env = {**shared.env, **around_it, **task.get("env", {})} if around_it or task.get("env") else shared.env
     written = dict.fromkeys(task.get("depends_on", ()))
     if "teardown_of" in task:

@@ -12,6 +12,7 @@ from lightflow.parser.canonical import Tree, dotted
 from lightflow.parser.schema import COMMON
 from lightflow.parser.schema_pieces import ID_WORDS, Schema
 from lightflow.plugins.base import TypeInfo
+from liteflow.values.dotenv import NAME_WORDS
 
 _KIND = jsonschema_rs.ValidationErrorKind
 _TYPES = {
@@ -39,7 +40,7 @@ def worded(error: Any, schema: Schema, tree: Tree, types: Mapping[str, TypeInfo]
     if isinstance(kind, _KIND.PropertyNames):
         name = str(getattr(kind.error, "instance", ""))
         names = ("env", "params", "secrets", "matrix")
-        rule = "a name of letters, digits and _" if path and path[-1] in names else ID_WORDS
+        rule = f"a name of {NAME_WORDS}" if path and path[-1] in names else ID_WORDS
         yield tree.problem([*path, name], f"{quoted(name)} is not allowed as a name here: use {rule}", key=True)
         return
     if isinstance(kind, _KIND.Required):

@@ -19,6 +19,7 @@ from typing import Any, Final
 from liteflow.collector import collector_paused
 from liteflow.dagrun import DagRun
 from liteflow.definition.collecting import Collected, collector, this_script
+from liteflow.definition.commands import shell_command
 from liteflow.definition.compiling import compiled
 from liteflow.definition.options import MODES, NO_OPTIONS, OPTION_NAMES, TaskOptions, make_options
 from liteflow.definition.tasks import Building, Partial, Task, TaskFunction, building, check_id, hook_tasks, mapped
@@ -138,6 +139,55 @@ class Dag(Building):
             return lambda function: self.task(function, task_id, **kwargs)
         return self._add(*_named(func, task_id, kwargs), kwargs)
 
+    def shell(
+        self,
+        script: str,
+        task_id: str | None = None,
+        *,
+        env: Mapping[str, Any] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        shell: str | Sequence[str] | None = None,
+        output: str | None = None,
+        depends_on: Any = (),
+        expand: Mapping[str, Any] | None = None,
+        skip_on_exit_codes: Sequence[int] = (),
+        **options: Any,
+    ) -> Task:
+        """Add a shell script as a task and return it: `dag.shell("make report", task_id="report")`.
+
+        A script stops at its first line that fails.
+
+        Args:
+            script: one line or several. Values of other tasks are not put into it; they are variables.
+            task_id: "shell" if not given, then "shell__1", and so on.
+            env: variables; a task, or one of its outputs, stands for its value, and is waited for:
+                `dag.shell('echo "$ROWS"', env={"ROWS": count.output("rows")})`. Lists and mappings arrive as JSON.
+            cwd: the folder, from the current one on.
+            shell: the name of a shell (`/bin/sh` if not given), or the words that come before the script, as written.
+            output: "last_line" or "json": what it prints is its return value. That needs a `log_dir`.
+            depends_on: a task, or several, to wait for.
+            expand: lists by the name of a variable: an instance for each item (see `Partial.expand`).
+            skip_on_exit_codes: exit codes that make the task SKIPPED.
+            options: see `TaskOptions`.
+
+        Raises:
+            DuplicateTask: the id is taken.
+            DefinitionError: an argument or an option makes no sense.
+        """
+        name = task_id if task_id is not None else self._free_name("shell")
+        chosen = make_options(options, name)
+        variables, expansion = dict(env or {}), None
+        if expand is not None:
+            if twice := expand.keys() & variables.keys():
+                raise DefinitionError(f"task {name!r}: variable {min(twice)!r} is given by env and by expand")
+            expansion, variables = mapped(expand, variables, chosen.map_key, name)
+        command = shell_command(
+            script, name, env=variables, cwd=cwd, shell=shell, output=output, skip_on_exit_codes=skip_on_exit_codes
+        )
+        task = Task(name, body=command, options=chosen, expansion=expansion)
+        task << depends_on
+        return self.add_task(task)
+
     def partial(self, func: Callable[..., Any], task_id: str | None = None, **kwargs: Any) -> Partial:
         """A task that is mapped over a list: `dag.partial(load, day=today, retries=2).expand(file=files)`.
 
@@ -163,12 +213,14 @@ class Dag(Building):
         lists: Mapping[str, Any] | None = None,
     ) -> Task:
         """Add a call of a decorated function; a second call of the same one becomes `name__1`, and so on."""
-        name = base = task_id or func.__name__
-        number = 0
+        return self._add(func, self._free_name(task_id or func.__name__), options, arguments, lists)
+
+    def _free_name(self, base: str) -> str:
+        name, number = base, 0
         while name in self.tasks:
             number += 1
             name = f"{base}__{number}"
-        return self._add(func, name, options, arguments, lists)
+        return name
 
     def _add(
         self,

@@ -22,6 +22,7 @@ from liteflow.definition.collecting import Collected, collector, this_script
 from liteflow.definition.commands import shell_command
 from liteflow.definition.compiling import compiled
 from liteflow.definition.options import MODES, NO_OPTIONS, OPTION_NAMES, TaskOptions, make_options
+from liteflow.definition.restoring import restore
 from liteflow.definition.tasks import Building, Partial, Task, TaskFunction, building, check_id, hook_tasks, mapped
 from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound, RunSkipped
 from liteflow.limits import Concurrency, Pool, concurrency_of, pools_of, retry_of, timeout_of
@@ -36,7 +37,7 @@ from liteflow.state.maintenance import delete_runs
 from liteflow.states import Status
 from liteflow.values.params import declared, resolve, restored
 from liteflow.values.secrets import Secret, declared_secrets, had
-from liteflow.work import KEYWORDS
+from liteflow.work import KEYWORDS, Body, Call, Command
 
 DEFAULT_WORKERS: Final = {"thread": 4, "process": 4, "async": 1000, "inline": 1}
 
@@ -107,6 +108,7 @@ class Dag(Building):
         self.tasks: dict[str, Task] = {}
         self.source: str | None = None
         self._loaded = False
+        self._rows: Mapping[str, Mapping[str, Any]] | None = None  # of a loaded dag: what is stored of its tasks
         self._tokens: list[Token[Building | None]] = []
         found = collector.get()
         if found is not None:
@@ -255,6 +257,8 @@ class Dag(Building):
         """
         if task.task_id in self.tasks:
             raise DuplicateTask(f"dag {self.dag_id!r} has a task {task.task_id!r} already; give one of them a task_id")
+        if self._loaded and (row := self._stored().get(task.task_id)) is not None:
+            restore(task, row)
         self.tasks[task.task_id] = task
         return task
 
@@ -448,10 +452,7 @@ class Dag(Building):
         if collector.get() is not None:
             raise Collected
         if self._loaded:
-            raise DefinitionError(
-                f"dag {self.dag_id!r} was loaded from the state file, which holds no code: "
-                "run the script that defines its tasks"
-            )
+            self._check_attached()
         with collector_paused():
             program = self.program()
         if self.secrets or secrets:
@@ -475,7 +476,7 @@ class Dag(Building):
 
     @classmethod
     def load(cls, db_path: str, dag_id: str) -> Dag:
-        """A dag's metadata from the state file, for looking at its runs. It has no code, so it cannot run.
+        """A dag's metadata from the state file, for looking at its runs. It has no code: to run it, see `attach`.
 
         Raises:
             RunNotFound: the file knows no such dag.
@@ -485,6 +486,57 @@ class Dag(Building):
         if record is None:
             raise RunNotFound(f"{db_path}: there is no dag {dag_id!r}")
         return cls._of(record, db_path)
+
+    def attach(self, *functions: Callable[..., Any] | Mapping[str, Callable[..., Any] | Body]) -> Dag:
+        """Give a loaded dag the code of its tasks: functions by their own names, or a mapping of ids to functions.
+
+        What is stored of a task stays: what it waits for, which tasks' values its parameters take, and its options.
+        Other arguments and options are given where the task is added: `dag.task(transform, factor=3)`. Returns the dag.
+
+        Raises:
+            DefinitionError: there is no such task, or it had something that is code as well: hooks, `run_if`, a list.
+        """
+        if not self._loaded:
+            raise DefinitionError(f"dag {self.dag_id!r} was not loaded from a state file; add tasks with dag.task(…)")
+        pairs: list[tuple[str, Any]] = []
+        for one in functions:
+            pairs += one.items() if isinstance(one, Mapping) else [(str(getattr(one, "__name__", "")), one)]
+        for task_id, code in pairs:
+            if task_id not in self._stored():
+                import difflib
+
+                near = difflib.get_close_matches(task_id, self._stored(), n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(list(self._stored())[:10])}"
+                raise DefinitionError(f"dag {self.dag_id!r} has no task {task_id!r}{hint}")
+            if isinstance(code, Command | Call):
+                self.add_task(Task(task_id, body=code))
+            elif callable(code):
+                self.task(code, task_id)
+            else:
+                raise DefinitionError(f"task {task_id!r}: {code!r} must be a function, a Command or a Call")
+        return self
+
+    def _stored(self) -> Mapping[str, Mapping[str, Any]]:
+        """What the state file holds of the tasks of the latest run, by id."""
+        if self._rows is None:
+            with History(self.db_path) as history:
+                latest = history.runs(self.dag_id, limit=1)
+                rows = history.graph_tasks(latest[0].graph_digest) if latest else []
+                self._rows = {row["id"]: row for row in rows}
+                wanted = {name for row in rows for name in row.get("resources") or ()}
+                known = {one.name: Pool(one.slots) for one in history.pools() if one.name in wanted} if wanted else {}
+            self.pools = {**known, **self.pools}
+        return self._rows
+
+    def _check_attached(self) -> None:
+        missing = [task_id for task_id in self._stored() if task_id not in self.tasks]
+        if missing or not self.tasks:
+            names = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
+            raise DefinitionError(
+                f"dag {self.dag_id!r} was loaded from the state file, which holds no code: run the script that defines "
+                f"it{f' ({self.source})' if self.source else ''}, or attach the code of its tasks with dag.attach(…)"
+                f"{f'; missing: {names}' if names else ''}"
+            )
 
     @classmethod
     def _of(cls, record: DagRecord, db_path: str) -> Dag:

@@ -6,6 +6,7 @@ imports what it paints with, so that a run that is over at once never waits for 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -16,12 +17,13 @@ from lightflow.errors import printable
 from liteflow.pictures.picture import duration_text, look_of, shorten, tally_text
 from liteflow.planning.nodes import instance_name
 from liteflow.program import Program
-from liteflow.running.observing import Change, Observer, Options
+from liteflow.running.observing import Change, ListChange, Observer, Options
 from liteflow.states import TASK_ENDED, RunStatus, TaskStatus
 
 _PAINT_EVERY_S: Final = 0.1
 _NEWS: Final = 3  # the latest failures and retries stay in sight
 _CLOSING_S: Final = 5.0
+_NAMES: Final = 5  # so many items of a list are named
 _MANY: Final = 100  # instances of a task: of more, those that succeed have no line each
 
 
@@ -143,6 +145,10 @@ class PlainView(View):
     def waiting(self, reason: str) -> None:
         self._write([f"{_clock(time.time())} {printable(reason)}"])
 
+    def list_changed(self, task_id: str, change: ListChange) -> None:
+        if not self._quiet:
+            self._write([f"note: {_list_note(task_id, change)}"])
+
     def _lines(self, change: Change) -> Iterator[str]:
         tally = self._many.get(change.task_id)
         if change.instances is not None:
@@ -202,6 +208,7 @@ class LiveView(View):
     def __init__(self, stream: TextIO) -> None:
         self.progress = Progress()
         self._stream = stream
+        self._notes: list[str] = []  # written when the painter has ended: in between, they would tear its picture
         self._over = threading.Event()
         self._painter: threading.Thread | None = None
 
@@ -223,6 +230,9 @@ class LiveView(View):
     def waiting(self, reason: str) -> None:
         self.progress.waiting = reason
 
+    def list_changed(self, task_id: str, change: ListChange) -> None:
+        self._notes.append(_list_note(task_id, change))
+
     def run_ended(self, status: RunStatus, reason: str | None) -> None:
         self._over.set()
 
@@ -230,6 +240,9 @@ class LiveView(View):
         self._over.set()
         if self._painter is not None:
             self._painter.join(_CLOSING_S)  # a terminal that is stopped (Ctrl-S) must not hold us for ever
+        notes, self._notes = self._notes, []
+        with contextlib.suppress(OSError, ValueError):  # the terminal is gone
+            self._stream.writelines(f"note: {note}\n" for note in notes)
 
     def _paint(self) -> None:
         if self._over.wait(_PAINT_EVERY_S):
@@ -312,6 +325,19 @@ def _counts(counts: Mapping[str, int], running: int, text: Any) -> Any:
 def _ticking(seconds: float) -> str:
     """A duration that grows while one looks at it: hundredths would only flicker."""
     return f"{max(0.0, seconds):.1f} s" if seconds < 60 else duration_text(seconds)
+
+
+def _list_note(task_id: str, change: ListChange) -> str:
+    """Say in one sentence what has changed in the list of a mapped task."""
+    parts = [f"new: {_few(change.new)}"] if change.new else []
+    parts += [f"gone: {_few(change.gone)}"] if change.gone else []
+    then = "it had succeeded and is kept as it was" if change.kept else "what succeeded and is still in it is kept"
+    return f"{task_id}: its list has changed ({'; '.join(parts)}); {then}"
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(map(printable, names[:_NAMES]))
+    return shown if len(names) <= _NAMES else f"{shown} and {len(names) - _NAMES:,} more"
 
 
 def _clock(at: float) -> str:

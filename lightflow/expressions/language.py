@@ -243,7 +243,9 @@ def _in_a_sentence() -> Iterator[None]:
     """Whatever goes wrong becomes an InputError."""
     try:
         yield
-    except (UndefinedError, ScopeError, TooMuch, InputError) as error:
+    except InputError:
+        raise  # with what it knows of its place
+    except (UndefinedError, ScopeError, TooMuch) as error:
         raise InputError(str(error)) from None
     except (RecursionError, MemoryError):
         raise InputError("the expression takes too much memory") from None

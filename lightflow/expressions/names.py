@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, NamedTuple
@@ -27,6 +28,8 @@ EARLY: Final = frozenset(["params", "env", "workflow"])
 #: What only instances of a mapped task have, by the key that makes them.
 _OF_INSTANCES: Final = {"matrix": "matrix", "item": "foreach"}
 _FUNCTIONS: Final = ("range",)
+#: Filters and tests that take what is not there.
+_LENIENT: Final = ("default", "d", "defined", "undefined")
 #: Asked in conditions only: how the tasks above have ended.
 STATUS_FUNCTIONS: Final = ("success", "failure", "always", "cancelled")
 
@@ -43,6 +46,7 @@ class Uses(NamedTuple):
     states: tuple[str, ...] = ()  # the tasks whose state it asks for
     status: bool = False  # it calls a status function
     of_instance: bool = False  # it names what is particular to an instance, and else only what is known before a run
+    env: tuple[str, ...] = ()  # the environment variables that it names
 
 
 class Known(NamedTuple):
@@ -57,6 +61,7 @@ class Known(NamedTuple):
     item: str = ""  # what is particular to an instance of it: `matrix`, `item`, or what it calls that
     fields: Collection[str] | None = None  # what may be asked of that; None: anything
     not_yet: str = ""  # what is particular to an instance, and not known here because there is none yet
+    env: Collection[str] | None = None  # the variables that the file has for this place; None: that cannot be told
 
 
 class UnknownFunction(Exception):
@@ -119,6 +124,7 @@ def _used_by(tree: nodes.Expr, source: str, known: Known) -> Uses:
         tree, source = parse(inside), inside
     quoted = isinstance(tree, nodes.Filter) and tree.name == "quote"
     names, params, reads, states = set[str](), set[str](), dict[Ref, None](), dict[str, None]()
+    env = dict[str, None]()
     status = False
     for name, keys in _chains(tree):
         if name.endswith("()"):
@@ -132,12 +138,17 @@ def _used_by(tree: nodes.Expr, source: str, known: Known) -> Uses:
             states[str(keys[0])] = None
         elif name == "params" and keys and isinstance(keys[0], str):
             params.add(keys[0])
+        elif name == "env" and isinstance(keys[0], str):
+            env[keys[0]] = None
         elif name in ("tasks", "needs"):
             reads[Ref(str(keys[0]), "return_value" if keys[1] == "result" else str(keys[2]))] = None
     if raw and "secrets" in names:
         raise Mistake("raw(…) would put the secret on a command line, where other users can read it")
+    if env and known.env is not None:
+        _check_variables(tree, known.env, known.secrets or ())
     own = _of_instance(names, known)
-    return Uses(source, frozenset(names), frozenset(params), tuple(reads), raw, quoted, tuple(states), status, own)
+    named = frozenset(names)
+    return Uses(source, named, frozenset(params), tuple(reads), raw, quoted, tuple(states), status, own, tuple(env))
 
 
 def _of_instance(names: set[str], known: Known) -> bool:
@@ -235,6 +246,45 @@ def _check_secret(keys: list[Any], known: Known) -> None:
     if first not in known.secrets:
         hint = did_you_mean(first, known.secrets) or ("" if known.secrets else "; the workflow declares none")
         raise Mistake(f"there is no secret {first!r}{hint}")
+
+
+def _check_variables(tree: nodes.Node, variables: Collection[str], secrets: Collection[str]) -> None:
+    """Raises Mistake: an environment variable that is certainly asked for is nowhere."""
+    for name in _needed(tree):
+        if name in variables or name in os.environ:
+            continue
+        hint = did_you_mean(name, variables)
+        if not hint and name in secrets:
+            hint = f"; for the secret write secrets.{name}"
+        hint = hint or f"; where it may be missing, write env.{name} | default('')"
+        raise Mistake(f"there is no environment variable {name!r}{hint}")
+
+
+def _needed(tree: nodes.Node) -> Iterator[str]:
+    """The environment variables without which the expression has no value, whatever the others are."""
+    if isinstance(tree, nodes.CondExpr):
+        yield from _needed(tree.test)
+    elif isinstance(tree, nodes.And | nodes.Or):
+        yield from _needed(tree.left)
+    elif name := _variable(tree):
+        yield name
+    else:
+        lenient = isinstance(tree, nodes.Filter | nodes.Test) and tree.name in _LENIENT
+        for child in tree.iter_child_nodes():
+            if not (lenient and _variable(child)):
+                yield from _needed(child)
+
+
+def _variable(node: nodes.Node) -> str:
+    """The name of the environment variable that a node stands for, if it is one."""
+    if (
+        isinstance(node, nodes.Getattr | nodes.Getitem)
+        and isinstance(node.node, nodes.Name)
+        and node.node.name == "env"
+    ):
+        key = node.attr if isinstance(node, nodes.Getattr) else getattr(node.arg, "value", None)
+        return key if isinstance(key, str) else ""
+    return ""
 
 
 def _check_item(keys: list[Any], known: Known) -> None:

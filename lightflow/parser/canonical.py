@@ -1,4 +1,4 @@
-"""One spelling for everything: aliases replaced, lists made mappings, `env` as written, `x-` keys gone.
+"""One spelling for everything: aliases replaced, lists made mappings or text, `env` as written, `x-` keys gone.
 
 The raw tree is not changed (anchors share parts of it). `Tree.locate` leads from a place in the canonical
 tree back to where it was written.
@@ -30,6 +30,7 @@ _PRECONDITION_ALIASES = aliases_of(PRECONDITION["properties"])
 _FAN_ALIASES = {"matrix": aliases_of(MATRIX["properties"]), "foreach": aliases_of(FOREACH["properties"])}
 _STRATEGY_ALIASES = aliases_of(STRATEGY["properties"])
 _EVENTS = frozenset(EVENTS)
+_SCRIPTS = ("shell", "python")  # the types whose `run` may be a list of lines
 _Rename = Callable[[dict[str, Any], tuple[str, ...]], dict[str, Any]]
 
 
@@ -127,7 +128,8 @@ def _tasks(tree: Tree, tasks: dict[str, Any], registry: Registry) -> None:
         kind = raw.get("type", DEFAULT_TYPE)
         if isinstance(kind, str) and kind not in by_type:
             kind = _assumed(kind, registry)
-        return _renamed(tree, raw, by_type.get(kind, common) if isinstance(kind, str) else common, path)
+        result = _renamed(tree, raw, by_type.get(kind, common) if isinstance(kind, str) else common, path)
+        return _joined(result) if kind in _SCRIPTS else result
 
     _hooks(tree, tree.root, (), renamed)
     for task_id, raw in tasks.items():
@@ -172,7 +174,7 @@ def _secrets(tree: Tree, raw: dict[str, Any] | list[Any]) -> dict[str, Any] | li
     """Secrets as they are written, with one name for each key."""
 
     def one(value: Any, *path: str) -> Any:
-        return _renamed(tree, value, _SECRET_ALIASES, ("secrets", *path)) if isinstance(value, dict) else value
+        return _joined(_renamed(tree, value, _SECRET_ALIASES, ("secrets", *path))) if isinstance(value, dict) else value
 
     if isinstance(raw, list):
         listed = [one(value) for value in raw]
@@ -190,8 +192,8 @@ def _hooks(tree: Tree, around: dict[str, Any], path: tuple[str, ...], renamed: _
         return
     for event in EVENTS:
         raw = around.get(event)
-        if isinstance(raw, str):
-            around[event] = {"type": DEFAULT_TYPE, "run": raw}
+        if isinstance(raw, str | list):
+            around[event] = {"type": DEFAULT_TYPE, "run": _text(raw)}
         elif isinstance(raw, dict):
             hook = around[event] = renamed(raw, (*path, event))
             hook.setdefault("type", DEFAULT_TYPE)
@@ -205,7 +207,7 @@ def _preconditions(tree: Tree, raw: Any, path: tuple[str, ...]) -> Any:
     result = [
         {"run": one}
         if isinstance(one, str)
-        else _renamed(tree, one, _PRECONDITION_ALIASES, path)
+        else _joined(_renamed(tree, one, _PRECONDITION_ALIASES, path))
         if isinstance(one, dict)
         else one
         for one in listed
@@ -297,6 +299,20 @@ def _renamed(tree: Tree, raw: dict[str, Any], aliases: dict[str, str], path: tup
         result[key] = value
     tree.written[id(result)] = raw
     return result
+
+
+def _joined(keys: dict[str, Any]) -> dict[str, Any]:
+    """Put a script that is a list of lines together."""
+    if isinstance(keys.get("run"), list):
+        keys["run"] = _text(keys["run"])
+    return keys
+
+
+def _text(lines: Any) -> Any:
+    """The text of a list of lines; what is no such list is left for the schema to refuse."""
+    if isinstance(lines, list) and lines and all(isinstance(line, str) for line in lines):
+        return "\n".join(lines)
+    return lines
 
 
 def _texts(tree: Tree, raw: dict[str, Any]) -> dict[str, Any]:

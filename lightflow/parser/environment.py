@@ -12,6 +12,7 @@ from lightflow.parser.canonical import Tree
 from lightflow.parser.positions import Key
 from lightflow.parser.schema_env import SECRET
 from lightflow.parser.spec import EnvFile, SecretSpec
+from lightflow.parser.works import shell_of
 from liteflow.values.secrets import NAME as SECRET_NAME
 from liteflow.values.secrets import Secret
 
@@ -33,6 +34,7 @@ def read_secrets(tree: Tree) -> tuple[dict[str, SecretSpec], list[Problem]]:
     found: dict[str, SecretSpec] = {}
     problems: list[Problem] = []
     folder = os.path.dirname(os.path.abspath(tree.source.file))
+    shell = shell_of(tree.root)
     for path, name, options in _declared(tree.root["secrets"]):
         if not _is_usable(name, options):
             continue  # the schema says so
@@ -41,7 +43,7 @@ def read_secrets(tree: Tree) -> tuple[dict[str, SecretSpec], list[Problem]]:
             problems.append(tree.problem(path, 'needs a "name"'))
         elif name in found:
             problems.append(tree.problem(path, f"the secret {quoted(name)} is declared twice", key=is_key))
-        elif isinstance(wrong := _secret(name, options, folder), str):
+        elif isinstance(wrong := _secret(name, options, folder, shell), str):
             problems.append(tree.problem(path, wrong, key=is_key))
         else:
             at = tree.problem(path, "", key=is_key)._replace(path=f"secrets.{name}")
@@ -77,7 +79,7 @@ def _is_usable(name: Any, options: Mapping[str, Any]) -> bool:
     )
 
 
-def _secret(name: str, options: Mapping[str, Any], folder: str) -> Secret | str:
+def _secret(name: str, options: Mapping[str, Any], folder: str, shell: str | list[str] | None) -> Secret | str:
     """The declaration, or what is wrong with it."""
     if options.get("name", name) != name:
         return f"is called {quoted(name)} and {quoted(str(options['name']))}; keep one name"
@@ -90,7 +92,8 @@ def _secret(name: str, options: Mapping[str, Any], folder: str) -> Secret | str:
     if needed not in options and source != "env":
         return f'a secret from {source} needs "{needed}"'
     value = options.get(needed)
-    return Secret(name, **{source: value}, folder=folder)
+    command_shell = tuple(shell) if isinstance(shell, list) else shell
+    return Secret(name, **{source: value}, folder=folder, shell=command_shell if source == "command" else None)
 
 
 def read_env_files(tree: Tree, path: list[Key], written: Any) -> tuple[EnvFile, ...]:

@@ -77,6 +77,10 @@ def validate(source: Source, registry: Registry) -> Checked:
     problems += [
         problem for problem in found.problems if problem.path not in told and not _is_unknown(tree, problem.path)
     ][:MAX_PROBLEMS]
+    settings = tree.root.get("settings")
+    if "shell" in tree.root and isinstance(settings, dict) and "shell" in settings:
+        message = '"shell" and "settings.shell" mean the same; keep one of them'
+        problems.append(tree.problem(["settings", "shell"], message, key=True))
     if isinstance(tasks, dict):
         good = {task_id: task for task_id, task in tasks.items() if isinstance(task, dict)}
         for checks in (

@@ -13,6 +13,7 @@ from lightflow.parser.canonical import Tree, dotted
 from lightflow.parser.schema import COMMON, SETTINGS, aliases_of, canonical_schema
 from lightflow.parser.schema_pieces import ID_WORDS, Schema
 from lightflow.plugins.base import TypeInfo
+from liteflow.values.dotenv import NAME_WORDS
 
 _KIND = jsonschema_rs.ValidationErrorKind
 _TYPES = {
@@ -23,12 +24,6 @@ _TYPES = {
     "array": "a list",
     "object": "a mapping",
     "null": "nothing",
-}
-
-
-_NAMES = {
-    **dict.fromkeys(("params", "secrets", "matrix"), "a name of letters, digits and _"),
-    "env": 'letters, digits, "_", "-" and ".", beginning with a letter or "_"',
 }
 
 
@@ -53,7 +48,8 @@ def worded(
         return
     if isinstance(kind, _KIND.PropertyNames):
         name = str(getattr(kind.error, "instance", ""))
-        rule = _NAMES.get(str(path[-1]) if path else "", ID_WORDS)
+        names = ("env", "params", "secrets", "matrix")
+        rule = f"a name of {NAME_WORDS}" if path and path[-1] in names else ID_WORDS
         yield tree.problem([*path, name], f"{quoted(name)} is not allowed as a name here: use {rule}", key=True)
         return
     is_shape = isinstance(kind, _KIND.Type | _KIND.MinProperties | _KIND.MinItems)

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Final, SupportsIndex
 
 from lightflow.parser.spec import TaskSpec
 from lightflow.plugins.base import ConfigProblem, TaskType, absolute, importing_from
+from lightflow.plugins.scripts import lines
 from liteflow.work import Call
 
 _TARGET: Final = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
@@ -31,11 +32,9 @@ class PythonTask(TaskType):
         "description": "Runs Python code, or calls a Python function.",
         "properties": {
             "run": {
-                "description": "Python code. It returns nothing; print goes to the log.",
-                "type": "string",
-                "pattern": r"\S",
+                **lines("Python code, or a list of its lines. It returns nothing; print goes to the log."),
                 "examples": ["import this\n"],
-                "x-expects": "Python code (text)",
+                "x-expects": "Python code (text), or a list of lines",
                 "x-aliases": ["script"],
             },
             "call": {

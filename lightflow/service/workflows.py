@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.schema import workschema_flow
-from lightflow.parser.spec import Condition, FanSpec, Flow, Limits, Settings, TaskSpec
+from lightflow.parser.spec import Condition, Expressions, FanSpec, Flow, Limits, Settings, TaskSpec
 from lightflow.parser.workflow_loader import load_workflow
 from lightflow.service.scripts import is_script, script_errors
 from liteflow.errors import InputError
@@ -38,6 +38,7 @@ class OutlineTask(NamedTuple):
     retries: int = 0
     implied: tuple[str, ...] = ()  # those of `depends_on` that only an expression names
     template: str = ""  # what it runs, where that has expressions
+    expressions: Expressions | None = None  # those
     special: tuple[str, ...] = ()  # what is special in how it stands in the flow
     condition: Condition | None = None  # its `if`
     skipped: str = ""  # why it will be skipped, where that is known before a run
@@ -90,9 +91,8 @@ class Outline(NamedTuple):
     def _preview(self, task: OutlineTask, values: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> str:
         from lightflow.expressions.late import preview
 
-        path = os.path.abspath(self.path)
-        workflow = {"name": self.name, "dir": os.path.dirname(path), "file": path}
-        return _first_line(preview(task.template, values, workflow, self.hidden, more))
+        assert task.expressions is not None
+        return _first_line(preview(task.template, values, task.expressions, self.hidden, more))
 
     def instances(self, task: OutlineTask) -> list[OutlineInstance] | None:
         """The instances of a mapped task; None where they are only known when it may start, or it is not mapped."""
@@ -136,6 +136,7 @@ def outline(path: str, dag: str | None = None) -> Outline:
             task.retry.retries,
             task.implied,
             text if task.expressions is not None else "",
+            task.expressions,
             _special(task.flow),
             task.flow.condition if task.flow is not None else None,
             order=task.order,
@@ -333,7 +334,7 @@ tasks:
 
   report:
     type: shell
-    run: |
+    run: |             # a script: it stops at the first line that fails
       echo "The numbers:"
       cat {name}-numbers.json
     depends_on: [numbers]

@@ -11,6 +11,8 @@ import os
 import signal
 import socket
 import sys
+import time
+from _thread import start_new_thread
 from collections.abc import Mapping
 from types import FrameType
 from typing import Any
@@ -19,6 +21,7 @@ from liteflow.errors import LiteflowError
 from liteflow.executors.base import Attempt, Terminated, with_outputs
 from liteflow.executors.command import run_environment, task_environment
 from liteflow.processes import tree
+from liteflow.processes.forks import forking, hand_down, keep_to_ourselves
 from liteflow.processes.output import Bounds, open_log
 from liteflow.processes.packets import pack, receive, send
 from liteflow.values.payload import Payload
@@ -236,6 +239,7 @@ class _Surroundings:
         self._raw_environ: dict[bytes, bytes] = getattr(os.environ, "_data", {})
         self._environ = dict(self._raw_environ)
         self._arranged = self._environ
+        self._told: set[str] = set()  # names of what the last task was told
         self._pid = os.getpid()
         self._tag = tree.tag_of(self._pid)
 
@@ -251,6 +255,9 @@ class _Surroundings:
         if own:
             self._arranged = {}  # not what is found behind the task: then all is put back
             os.environ.update(own)
+        for name in self._told.difference(told):
+            self._put_back(os.fsencode(name))
+        self._told = set(told)
         os.environ.update(told)  # the next task's take their place
         if not own:
             self._arranged = dict(self._raw_environ)
@@ -262,16 +269,23 @@ class _Surroundings:
         os.fchdir(self._home)
         os.umask(self._umask)
         if self._raw_environ != self._arranged:
-            for name in self._raw_environ.keys() - self._environ.keys():
-                del os.environb[name]
-            for name, value in self._environ.items():
-                if self._raw_environ.get(name) != value:
-                    os.environb[name] = value
+            for name in self._raw_environ.keys() | self._environ.keys():
+                self._put_back(name)
         sys.argv = self._argv
         if sys.argv != self._argv_values:
             sys.argv[:] = self._argv_values
         clean = self._end_children()
         return clean and self._signal_handlers() == self._handlers
+
+    def _put_back(self, name: bytes) -> None:
+        """Give an environment variable the value that it had before the first task."""
+        value = self._environ.get(name)
+        if self._raw_environ.get(name) == value:
+            return
+        if value is None:
+            del os.environb[name]
+        else:
+            os.environb[name] = value
 
     def _end_children(self) -> bool:
         """Kill what the task left running. We are a subreaper, so that is what our children are."""
@@ -303,17 +317,19 @@ class _Worker:
         self._calls, self._info = program
         sock.setblocking(True)
         self._sock = sock
+        keep_to_ourselves(sock)
+        hand_down({signal.SIGTERM: signal.SIG_DFL})
         self._terminated = False
-        self._pid = os.getpid()
         os.environ.update(run_environment(self._info))
         signal.signal(signal.SIGTERM, self._on_term)
         self._spool = Spool(spool_path) if self._info.masker is None else Piped()
         self._surroundings = _Surroundings()
 
     def _on_term(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._pid:  # a fork of the task: let it die as any process would
-            die_of_term()
         self._terminated = True
+        if forking():  # an exception would be lost
+            start_new_thread(_terminate_soon, ())
+            return
         raise Terminated(128 + number)
 
     def run(self) -> None:
@@ -357,6 +373,11 @@ class _Worker:
         except (OSError, ValueError, LiteflowError) as error:
             return attempt.raised(error)
         return attempt.run(body)
+
+
+def _terminate_soon() -> None:
+    time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def die_of_term() -> None:

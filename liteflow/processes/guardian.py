@@ -30,7 +30,7 @@ from typing import Any, NoReturn
 from liteflow.processes import tree
 from liteflow.processes.frames import Channel, close_quietly
 from liteflow.processes.output import Log
-from liteflow.processes.spawn import Spawner, SpawnError
+from liteflow.processes.spawn import Spawner, SpawnError, forget_own_task
 from liteflow.values.masking import Masker
 
 WorkerMain = Callable[[socket.socket, str | None], None]
@@ -93,6 +93,7 @@ class Guardian:
         self._worker_main = worker_main
         self._close_in_workers = tuple(close_in_workers)
         self._tagger = tree.Tagger()
+        forget_own_task()
         self._spawner = Spawner()
         self._mains: dict[int, _Main] = {}  # by pid
         self._tickets: dict[int, _Main] = {}

@@ -13,8 +13,11 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from liteflow.errors import CorruptDatabase, RunNotFound
+from liteflow.planning.overlooked import Overlooked, overlooked
 from liteflow.state.database import connect_read_only, translated
 from liteflow.state.locks import LockFile
+from liteflow.state.schema import VALUES_OF_INSTANCES
+from liteflow.states import Status
 from liteflow.values.payload import Payload, payload_from_row, together
 
 
@@ -358,7 +361,7 @@ class History:
         if rows:
             return payload_from_row(self.path, rows[0])
         if map_index < 0:
-            rows = self._rows(f"{select} AND map_index>=0 ORDER BY map_index", asked, _PAYLOAD_KINDS)
+            rows = self._rows(VALUES_OF_INSTANCES, asked, _PAYLOAD_KINDS)
         return together([payload_from_row(self.path, row) for row in rows]) if rows else None
 
     def graph(self, digest: str) -> dict[str, Any]:
@@ -371,6 +374,19 @@ class History:
         """The tasks of a snapshot; what an altered file has among them that is no task is left out."""
         tasks = self.graph(digest).get("tasks")
         return [row for row in tasks if _is_task(row)] if isinstance(tasks, list) else []
+
+    def overlooked(self, run: RunRecord) -> list[Overlooked]:
+        """The failures of a run that is SUCCESS in spite of them, each with why it does not count."""
+        if run.status != Status.SUCCESS:
+            return []
+        columns = "task_id, status, reason"
+        sql = f"SELECT {columns} FROM liteflow_task_instances WHERE run_id=? AND map_index < 0 AND told IS NULL"
+        kinds = (_TEXT, _TEXT, _TEXT_OR_NOT)
+        failed = self._rows(f"{sql} AND status='FAILED'", (run.run_id,), kinds)
+        if not failed:
+            return []
+        ended = {task_id: (status, reason) for task_id, status, reason in self._rows(sql, (run.run_id,), kinds)}
+        return overlooked(self.graph_tasks(run.graph_digest), ended)
 
     # -- pools -----------------------------------------------------------------------------------------------
 

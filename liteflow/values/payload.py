@@ -187,7 +187,8 @@ def encode(value: Any, spill_dir: str | None = None, masker: Masker | None = Non
         encoding = "pickle"
         try:
             data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
-        except Exception as error:  # noqa: BLE001 - __reduce__ and __getstate__ are the user's code
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - __reduce__ and __getstate__ are the user's code
+            _pass_on_the_end(error)
             raise PayloadError(
                 f"a value of type {kind.__qualname__} cannot be stored ({type(error).__name__}: {error}); "
                 "return data (numbers, text, lists, dicts, paths, dates) or something that pickle can write"
@@ -265,8 +266,15 @@ def decode(payload: Payload) -> Any:
         return value if payload.encoding == "json" else _untag(value)
     except PayloadError:
         raise
-    except Exception as error:  # noqa: BLE001 - unpickling runs the user's code
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - unpickling runs the user's code
+        _pass_on_the_end(error)
         raise PayloadError(f"a stored value does not decode ({type(error).__name__}: {error})") from None
+
+
+def _pass_on_the_end(error: BaseException) -> None:
+    """Raise what ends a worker. `sys.exit` in the code of a value is an error: it cannot mean that the task is done."""
+    if isinstance(error, SystemExit) and type(error) is not SystemExit:
+        raise error
 
 
 def together(payloads: Sequence[Payload]) -> Payload:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from liteflow import Dag, DagRun
 from liteflow.errors import RunOwned, StoreError
+from liteflow.processes.forks import handing
 from liteflow.state.history import History
 from liteflow.state.locks import LockFile
 
@@ -54,15 +56,12 @@ def test_looking_takes_nothing(open_locks: Locks) -> None:
     assert not reader.is_held(7)
 
 
-def test_shared_locks_keep_out_exclusive_ones(open_locks: Locks) -> None:
-    one, two, three = open_locks(), open_locks(), open_locks()
-    one.share(0)
-    two.share(0)
-    assert not three.acquire(0)
-    one.release(0)
-    assert not three.acquire(0)
-    two.release(0)
-    assert three.acquire(0)
+def test_a_lock_can_be_waited_for(open_locks: Locks) -> None:
+    one, two = open_locks(), open_locks()
+    one.acquire(0)
+    assert not two.acquire_within(0, 0.01)
+    threading.Timer(0.05, one.release, [0]).start()
+    assert two.acquire_within(0, 30.0)
 
 
 def test_closing_another_descriptor_of_the_file_drops_nothing(open_locks: Locks, db: str) -> None:
@@ -74,21 +73,43 @@ def test_closing_another_descriptor_of_the_file_drops_nothing(open_locks: Locks,
     assert reader.is_held(1)
 
 
-def test_a_forked_child_holds_it_too(open_locks: Locks) -> None:
-    owner, reader = open_locks(), open_locks(read_only=True)
-    owner.acquire(1)
+def fork(lock: LockFile, *, handed: bool) -> tuple[int, int]:
+    """A child that lives until the descriptor that is returned with its pid is closed."""
     read_end, write_end = os.pipe()
-    pid = os.fork()
+    ready = os.eventfd(0)
+    with handing((lock.fd,) if handed else ()):
+        pid = os.fork()
     if pid == 0:
+        os.eventfd_write(ready, 1)
         os.close(write_end)
         os.read(read_end, 1)  # until the parent lets go
         os._exit(0)
+    os.eventfd_read(ready)
+    os.close(ready)
     os.close(read_end)
-    owner.close()
-    assert reader.is_held(1), "the guardian still sweeps: the run is still owned"
+    return pid, write_end
+
+
+@pytest.mark.parametrize("handed", [False, True])
+def test_only_a_fork_that_is_handed_the_file_holds_its_locks(open_locks: Locks, *, handed: bool) -> None:
+    owner, reader = open_locks(), open_locks(read_only=True)
+    owner.acquire(1)
+    pid, write_end = fork(owner, handed=handed)
+    os.close(owner.detach())  # as when this process is killed
+    assert reader.is_held(1) == handed, "while the guardian sweeps, the run is still owned"
     os.close(write_end)
     os.waitpid(pid, 0)
     assert not reader.is_held(1)
+
+
+def test_closing_releases_what_a_copy_of_the_descriptor_would_hold(open_locks: Locks) -> None:
+    owner, reader = open_locks(), open_locks(read_only=True)
+    owner.acquire(1)
+    pid, write_end = fork(owner, handed=True)
+    owner.close()
+    assert not reader.is_held(1)
+    os.close(write_end)
+    os.waitpid(pid, 0)
 
 
 def test_a_reader_makes_no_lock_file(open_locks: Locks, db: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -131,3 +132,39 @@ def test_the_printed_lines_work_in_a_new_account(tmp_path: Path) -> None:
     made = [one for one in (tmp_path / "new").rglob("*") if one.is_file()]
     assert len(made) == 3
     assert all("_LIGHTFLOW_COMPLETE" in one.read_text() for one in made)
+
+
+# -- warnings of validate --------------------------------------------------------------------------------------------
+
+DOUBTFUL = "env: {A: '$HOME/x'}\ntasks:\n  a: {run: 'if [[ -f x ]]; then echo; fi'}\n"
+
+
+def test_warnings_do_not_fail_a_file(tmp_path: Path) -> None:
+    (tmp_path / "flow.yaml").write_text(DOUBTFUL)
+    done = lightflow(tmp_path, "validate", "flow.yaml")
+    assert done.returncode == 0
+    assert "flow.yaml: valid" in done.stdout
+    assert done.stderr.splitlines() == [
+        "warning: flow.yaml:1:11: env.A: $HOME stays as it is: no shell reads `env`; write ${{ env.HOME }}",
+        "warning: flow.yaml:3:12: tasks.a.run: [[ is bash, and this is sh: write `shell: bash`",
+    ]
+
+
+def test_warnings_in_json(tmp_path: Path) -> None:
+    (tmp_path / "flow.yaml").write_text(DOUBTFUL)
+    (tmp_path / "bad.yaml").write_text("tasks: 1\n")
+    done = lightflow(tmp_path, "validate", "flow.yaml", "bad.yaml", "--json")
+    good, bad = json.loads(done.stdout)["files"]
+    assert (good["valid"], good["problems"], bad["valid"], bad["warnings"]) == (True, [], False, [])
+    assert [(one["line"], one["column"], one["path"]) for one in good["warnings"]] == [
+        (1, 11, "env.A"),
+        (3, 12, "tasks.a.run"),
+    ]
+
+
+def test_a_run_tells_no_warnings_and_has_a_hint_when_it_fails(tmp_path: Path) -> None:
+    (tmp_path / "flow.yaml").write_text("env: {A: '$HOME/x'}\ntasks:\n  a: {run: source x}\n")
+    done = lightflow(tmp_path, "run", "flow.yaml")
+    assert done.returncode == 1
+    assert "warning" not in done.stdout + done.stderr
+    assert "hint: this is bash: write `shell: bash`" in done.stdout

@@ -33,6 +33,7 @@ LAYERS: list[set[str]] = [
     {"liteflow.cli"},
     {"liteflow.__main__"},
     {"lightflow", "lightflow.errors"},
+    {"lightflow.foreign"},
     {"lightflow.parser.spec", "lightflow.visuals"},
     {"lightflow.plugins", "lightflow.expressions"},
     {"lightflow.parser"},

@@ -111,6 +111,7 @@ class _Loop:
         self._handing_on = bool(program.inputs or program.expansions)
         self._repeating = bool(program.control.setups or program.control.teardowns)
         self._kept: Mapping[str, Mapping[int, Kept]] = {}  # of a resumed run: instances of mapped tasks, by index
+        self._labels: dict[int, str] = {}  # for observers: what people can tell an instance by
         self._ending: set[int] = set()  # running tasks that were told to stop
         self._signals: list[int] = []
         self._seen_signals = 0
@@ -140,7 +141,7 @@ class _Loop:
         program, options = self._program, self._options
         if again and program.control.teardowns:
             owned = set_up_again(program, owned, self._store)
-        self._kept = owned.instances
+        self._kept, self._labels = owned.instances, {}
         done = owned.done(program.graph)
         skips = decisions(program, done, self._store) if again and program.deciders else None
         self.plan = planned(program, options, owned, done, skips)
@@ -300,14 +301,19 @@ class _Loop:
             self._store_moves(plan.refuse(node, str(error)), now)
             return
         kept = self._kept.get(task_id, {})
-        self._turn.unfolded(task_id, [self._masked(row.label) for row in rows], self._program.timeouts.get(node), now)
+        labels = [self._masked(row.label) for row in rows]
+        self._turn.unfolded(task_id, labels, self._program.timeouts.get(node), now)
         before = {
             index: (cast(TaskStatus, one.status), one.attempts) for index, one in kept.items() if index < len(rows)
         }
         gone = {index: one for index, one in kept.items() if index >= len(rows)}
         if gone:
             self._turn.shortened(task_id, gone, "the list that its task is mapped over has become shorter", now)
-        self._store_moves(plan.expand(node, len(rows), before), now)
+        moves = plan.expand(node, len(rows), before)
+        if self._told and node in plan.unfolded:
+            numbered = zip(plan.unfolded[node].nodes, labels, strict=True)
+            self._labels.update((instance, label) for instance, label in numbered if label is not None)
+        self._store_moves(moves, now)
 
     def _leave(self, task_id: str, status: TaskStatus, reason: str | None, now: float) -> None:
         """A mapped task has ended without a list: so have the instances that an earlier part of the run has left."""
@@ -491,4 +497,8 @@ class _Loop:
     def _change(self, node: int, *rest: Any) -> None:
         """Observers are told of a change once it is stored."""
         change = Change(self._ids[node], self._indexes[node], *rest)
-        self._observers.changes.append(change._replace(hook=True) if self.plan.is_extra(node) else change)
+        if self.plan.is_extra(node):
+            change = change._replace(hook=self._hooks.event(node))
+        elif node in self._labels:
+            change = change._replace(map_key=self._labels[node])
+        self._observers.changes.append(change)

@@ -19,12 +19,13 @@ from lightflow.engine.naming import shown_name, took_text
 from lightflow.errors import harmless, printable
 from liteflow.pictures.picture import duration_text, look_of, shorten, tally_text
 from liteflow.program import Program
-from liteflow.running.observing import Change, Observer, Options
+from liteflow.running.observing import Change, ListChange, Observer, Options
 from liteflow.states import TASK_ENDED, RunStatus, TaskStatus
 
 _PAINT_EVERY_S: Final = 0.1
 _NEWS: Final = 3  # the latest failures and retries stay in sight
 _CLOSING_S: Final = 5.0
+_NAMES: Final = 5  # so many items of a list are named
 _MANY: Final = 100  # instances of a task: of more, those that succeed have no line each
 _WRITE_EVERY_S: Final = 0.05
 _WRITE_SELDOM_S: Final = 0.2  # while nothing is printed
@@ -200,7 +201,8 @@ class PlainView(View):
             began = time.monotonic()
             busy = self._catch_up(self._output)
             # Where very many tasks run, looking at their logs takes a while: it may take a tenth of the time.
-            pause = max(_WRITE_EVERY_S if busy else min(_WRITE_SELDOM_S, pause * 1.5), 10 * (time.monotonic() - began))
+            took = min(0.1, time.monotonic() - began)
+            pause = max(_WRITE_EVERY_S if busy else min(_WRITE_SELDOM_S, pause * 1.5), 10 * took)
         self._catch_up(self._output)
         self._put(self._output.rest())
 
@@ -218,6 +220,10 @@ class PlainView(View):
             else:
                 yield from output.told(one)
                 yield from self._lines(one)
+
+    def list_changed(self, task_id: str, change: ListChange) -> None:
+        if not self._quiet:
+            self._write(f"note: {_list_note(task_id, change)}")
 
     def _lines(self, change: Change) -> Iterator[str]:
         tally = self._many.get(change.task_id)
@@ -310,7 +316,7 @@ class LiveView(View):
         self.progress = Progress()
         self._screen = Screen(stream)
         self._output = None if output == "quiet" else Output(output, mark=_mark)
-        self._waiting: deque[Change] = deque()
+        self._waiting: deque[Change | str] = deque()
         self._over = threading.Event()
         self._painter: threading.Thread | None = None
 
@@ -335,6 +341,9 @@ class LiveView(View):
 
     def waiting(self, reason: str) -> None:
         self.progress.waiting = reason
+
+    def list_changed(self, task_id: str, change: ListChange) -> None:
+        self._waiting.append(f"note: {_list_note(task_id, change)}")
 
     def run_ended(self, status: RunStatus, reason: str | None) -> None:
         self._over.set()
@@ -361,11 +370,14 @@ class LiveView(View):
 
     def _printed(self) -> Iterator[str]:
         """What tasks have printed since the last time."""
-        if self._output is None:
-            return
         while self._waiting:
-            yield from self._output.told(self._waiting.popleft())
-        yield from self._output.come()
+            one = self._waiting.popleft()
+            if isinstance(one, str):
+                yield one
+            elif self._output is not None:
+                yield from self._output.told(one)
+        if self._output is not None:
+            yield from self._output.come()
 
     def _rest(self) -> Iterator[str]:
         yield from self._printed()
@@ -489,6 +501,19 @@ def _counts(counts: Mapping[str, int], running: int, text: Any) -> Any:
 def _ticking(seconds: float) -> str:
     """A duration that grows while one looks at it: hundredths would only flicker."""
     return f"{max(0.0, seconds):.1f} s" if seconds < 60 else duration_text(seconds)
+
+
+def _list_note(task_id: str, change: ListChange) -> str:
+    """Say in one sentence what has changed in the list of a mapped task."""
+    parts = [f"new: {_few(change.new)}"] if change.new else []
+    parts += [f"gone: {_few(change.gone)}"] if change.gone else []
+    then = "it had succeeded and is kept as it was" if change.kept else "what succeeded and is still in it is kept"
+    return f"{task_id}: its list has changed ({'; '.join(parts)}); {then}"
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(map(printable, names[:_NAMES]))
+    return shown if len(names) <= _NAMES else f"{shown} and {len(names) - _NAMES:,} more"
 
 
 def _clock(at: float) -> str:

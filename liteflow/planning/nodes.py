@@ -7,7 +7,7 @@ run goes on and that nothing waits for (see `hooks`). What changes their states 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from liteflow.planning.control import Control
@@ -92,11 +92,12 @@ class Nodes:
         """Is this number one that `add` gave?"""
         return node in self._extras
 
-    def _numbered(self, node: int, count: int) -> Unfolded:
+    def _numbered(self, node: int, indexes: Sequence[int]) -> Unfolded:
         """Give the instances of a task their numbers: those below wait for each of them. Their states are to follow."""
+        count = len(indexes)
         unfolded = self.unfolded[node] = Unfolded(len(self.status), count)
         self.task_ids += [self.graph.ids[node]] * count
-        self.map_indexes += range(count)
+        self.map_indexes += indexes
         self.attempts += [0] * count
         self._owners.update(dict.fromkeys(unfolded.nodes, node))
         for below in self.graph.downstream[node]:

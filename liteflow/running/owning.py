@@ -13,7 +13,7 @@ from liteflow.planning.plan import Plan
 from liteflow.processes.tree import sweep_session
 from liteflow.program import Program
 from liteflow.running.observing import Options
-from liteflow.state.records import Bounds, Kept, NewInstance, NewRun
+from liteflow.state.records import Bounds, Kept, KeptInstance, NewInstance, NewRun
 from liteflow.state.store import Store
 from liteflow.state.turn import NOT_BEGUN
 from liteflow.states import TaskStatus
@@ -25,14 +25,14 @@ class Owned(NamedTuple):
     """What a run has already: of each task, and of the instances of mapped ones by index."""
 
     tasks: Mapping[str, Kept]
-    instances: Mapping[str, Mapping[int, Kept]] = {}
+    instances: Mapping[str, Mapping[int, KeptInstance]] = {}
 
     def done(self, graph: Graph) -> dict[int, TaskStatus]:
         """The tasks that are kept as they are; one that was removed from the definition has only its history."""
         return {
-            graph.index[task_id]: cast(TaskStatus, status)
-            for task_id, (status, _) in self.tasks.items()
-            if status in ("SUCCESS", "SKIPPED") and task_id in graph.index
+            graph.index[task_id]: cast(TaskStatus, one.status)
+            for task_id, one in self.tasks.items()
+            if one.status in ("SUCCESS", "SKIPPED") and task_id in graph.index
         }
 
 
@@ -108,7 +108,7 @@ def set_up_again(program: Program, owned: Owned, store: Store) -> Owned:
     store.undo(undone)
     tasks = {**owned.tasks, **{task_id: Kept("PENDING", owned.tasks[task_id].attempts) for task_id in undone}}
     waiting = {
-        task_id: {index: Kept("PENDING", one.attempts) for index, one in instances.items()}
+        task_id: {index: one._replace(status="PENDING") for index, one in instances.items()}
         for task_id, instances in owned.instances.items()
         if task_id in undone
     }
@@ -144,11 +144,21 @@ def planned(
         skips=skips,
         mapped=program.fail_fast,
         instances={
-            index[task_id]: [cast(TaskStatus, one.status) for _, one in sorted(indexes.items())]
+            index[task_id]: {number: cast(TaskStatus, one.status) for number, one in in_order(indexes)}
             for task_id, indexes in owned.instances.items()
             if index.get(task_id) in done
         },
     )
+
+
+def in_order(instances: Mapping[int, KeptInstance]) -> list[tuple[int, KeptInstance]]:
+    """The instances of a mapped task in the order of its list."""
+
+    def place(indexed: tuple[int, KeptInstance]) -> int:
+        index, instance = indexed
+        return index if instance.position is None else instance.position
+
+    return sorted(instances.items(), key=place)
 
 
 def _instances(program: Program) -> Iterator[NewInstance]:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from liteflow.errors import CorruptDatabase, RunNotFound
 from liteflow.state.database import connect_read_only, translated
 from liteflow.state.locks import LockFile
+from liteflow.state.schema import VALUES_OF_INSTANCES
 from liteflow.values.payload import Payload, payload_from_row, together
 
 
@@ -359,7 +360,7 @@ class History:
         if rows:
             return payload_from_row(self.path, rows[0])
         if map_index < 0:
-            rows = self._rows(f"{select} AND map_index>=0 ORDER BY map_index", asked, _PAYLOAD_KINDS)
+            rows = self._rows(VALUES_OF_INSTANCES, asked, _PAYLOAD_KINDS)
         return together([payload_from_row(self.path, row) for row in rows]) if rows else None
 
     def graph(self, digest: str) -> dict[str, Any]:

@@ -162,16 +162,33 @@ CREATE UNIQUE INDEX liteflow_one_success
   ON liteflow_attempts (run_id, task_id, map_index) WHERE status = 'SUCCESS' AND NOT repeats;
 """
 
-#: What makes a file of version 1 read like one of version 2, for who may not change it.
-_V1_AS_V2: Final = """
+_V3: Final = """
+ALTER TABLE liteflow_task_instances ADD COLUMN item TEXT;        -- a digest of the item of an instance
+ALTER TABLE liteflow_task_instances ADD COLUMN position INTEGER; -- the place of that item in the list
+"""
+
+#: What makes an older file read like one of the newest version, for a process that may not change it.
+_V1_AS_NEWEST: Final = """
 CREATE TEMP VIEW liteflow_task_instances AS
-  SELECT *, NULL AS map_key, NULL AS told FROM main.liteflow_task_instances;
+  SELECT *, NULL AS map_key, NULL AS told, NULL AS item, NULL AS position FROM main.liteflow_task_instances;
 CREATE TEMP TABLE liteflow_pools (name, slots, description, by_hand, updated_at);
 CREATE TEMP TABLE liteflow_slots (pool, run_id, task_id, map_index, slots, asked_at, taken_at, run_no);
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2)
-_AS_NEWER: Final[tuple[str, ...]] = (_V1_AS_V2,)
+_V2_AS_NEWEST: Final = """
+CREATE TEMP VIEW liteflow_task_instances AS
+  SELECT *, NULL AS item, NULL AS position FROM main.liteflow_task_instances;
+"""
+
+#: The values of a mapped task's instances under one key, in the order of its list.
+VALUES_OF_INSTANCES: Final = (
+    "SELECT x.encoding, x.value, x.size, x.file, x.sha256 FROM liteflow_xcom AS x "
+    "LEFT JOIN liteflow_task_instances AS i USING (run_id, task_id, map_index) "
+    "WHERE x.run_id=? AND x.task_id=? AND x.map_index>=0 AND x.key=? ORDER BY coalesce(i.position, x.map_index)"
+)
+
+MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2, _V3)
+_AS_NEWEST: Final[tuple[str, ...]] = (_V1_AS_NEWEST, _V2_AS_NEWEST)
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 
 
@@ -206,7 +223,7 @@ def check_schema(connection: sqlite3.Connection, path: str) -> int:
 
 def read_as_newest(connection: sqlite3.Connection, version: int) -> None:
     """Let an open database of an older schema be read as one of the newest, without changing it."""
-    for script in _AS_NEWER[version - 1 :]:
+    for script in _AS_NEWEST[version - 1 : version]:
         for statement in _statements(script):
             connection.execute(statement)
 

@@ -29,7 +29,8 @@ from liteflow.state.database import (
 )
 from liteflow.state.locks import LockFile
 from liteflow.state.owner import boot_id, start_ticks
-from liteflow.state.records import UNBOUND, Bounds, Kept, KeptHook, NewInstance, NewRun, Request
+from liteflow.state.records import UNBOUND, Bounds, Kept, KeptHook, KeptInstance, NewInstance, NewRun, Request
+from liteflow.state.schema import VALUES_OF_INSTANCES
 from liteflow.state.slots import Slots
 from liteflow.state.turn import Turn
 from liteflow.values.payload import Payload, payload_from_row
@@ -120,7 +121,7 @@ class Store:
         graph: tuple[str, str],
         session: int | None = None,
         bounds: Bounds = UNBOUND,
-    ) -> tuple[dict[str, Kept], dict[str, dict[int, Kept]], int | None]:
+    ) -> tuple[dict[str, Kept], dict[str, dict[int, KeptInstance]], int | None]:
         """Become the owner of a run that ended or whose owner died, to go on with it.
 
         What was RUNNING is recorded as LOST; successes, and tasks that skipped themselves, are kept; all else goes
@@ -181,7 +182,7 @@ class Store:
                 self._insert_instances(instances, now)
         return kept, mapped, before
 
-    def _reset(self, now: float) -> tuple[dict[str, Kept], dict[str, dict[int, Kept]]]:
+    def _reset(self, now: float) -> tuple[dict[str, Kept], dict[str, dict[int, KeptInstance]]]:
         """All but what succeeded, or skipped itself, goes back to PENDING. Returns what there is, as `claim` does."""
         execute, run_id = self._connection.execute, self.run_id
         execute(
@@ -196,10 +197,13 @@ class Store:
         kept = {
             task_id: Kept(status, tries) for task_id, status, tries in execute(f"{sql} AND map_index < 0", (run_id,))
         }
-        sql = "SELECT task_id, map_index, status, try_number FROM liteflow_task_instances WHERE run_id=?"
-        mapped: dict[str, dict[int, Kept]] = {}
-        for task_id, index, status, tries in execute(f"{sql} AND map_index >= 0 AND told IS NULL", (run_id,)):
-            mapped.setdefault(task_id, {})[index] = Kept(status, tries)
+        sql = (
+            "SELECT task_id, map_index, status, try_number, item, map_key, position FROM liteflow_task_instances "
+            "WHERE run_id=? AND map_index >= 0 AND told IS NULL"
+        )
+        mapped: dict[str, dict[int, KeptInstance]] = {}
+        for task_id, index, *fields in execute(sql, (run_id,)):
+            mapped.setdefault(task_id, {})[index] = KeptInstance(*fields)
         return kept, mapped
 
     def _own(self, run_id: str, run_no: int, epoch: int, session: int | None) -> None:
@@ -299,7 +303,7 @@ class Store:
             ).fetchone()
         return int(row[0])
 
-    def try_again(self, reason: str) -> tuple[dict[str, Kept], dict[str, dict[int, Kept]]]:
+    def try_again(self, reason: str) -> tuple[dict[str, Kept], dict[str, dict[int, KeptInstance]]]:
         """The run has failed and will go on by itself: what succeeded is kept, all else goes back to PENDING."""
         now = time.time()
         with translated(self.path), collector_paused(), Transaction(self._connection, self._locks):
@@ -462,15 +466,19 @@ class Store:
                 (self.run_id,),
             ).fetchall()
 
-    def values(self, task_id: str, key: str, count: int) -> list[Payload]:
-        """What the first `count` instances of a mapped task have stored, in order, still encoded."""
+    def values(self, task_id: str, key: str) -> list[Payload]:
+        """What the instances of a mapped task have stored, in the order of its list, still encoded."""
         with translated(self.path):
-            rows = self._connection.execute(
-                "SELECT encoding, value, size, file, sha256 FROM liteflow_xcom "
-                "WHERE run_id=? AND task_id=? AND map_index>=0 AND map_index<? AND key=? ORDER BY map_index",
-                (self.run_id, task_id, count, key),
-            ).fetchall()
+            rows = self._connection.execute(VALUES_OF_INSTANCES, (self.run_id, task_id, key)).fetchall()
         return [payload_from_row(self.path, row) for row in rows]
+
+    def free_index(self, task_id: str) -> int:
+        """The first index that no instance of a mapped task has had in this run."""
+        with translated(self.path):
+            (last,) = self._connection.execute(
+                "SELECT max(map_index) FROM liteflow_attempts WHERE run_id=? AND task_id=?", (self.run_id, task_id)
+            ).fetchone()
+        return 0 if last is None else max(0, int(last) + 1)
 
     def close(self) -> None:
         """Close the connection; the run's lock is freed with the lock file, when the guardian is gone too."""

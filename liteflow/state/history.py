@@ -60,6 +60,7 @@ class InstanceRecord(NamedTuple):
     ended_at: float | None
     updated_at: float
     map_key: str | None = None  # what people can tell an instance of a mapped task by
+    event: str = ""  # of a hook what triggered it, or "precondition"; empty: it is a task
 
 
 class AttemptRecord(NamedTuple):
@@ -146,7 +147,7 @@ _RUN_KINDS = (
 )  # fmt: skip
 _INSTANCE_KINDS = (
     _TEXT, _INT, _TEXT, _TEXT, _REAL_OR_NOT, _INT, _TEXT_OR_NOT, _TEXT_OR_NOT, _REAL_OR_NOT, _REAL_OR_NOT, _REAL,
-    _TEXT_OR_NOT,
+    _TEXT_OR_NOT, _TEXT_OR_NOT,
 )  # fmt: skip
 _ATTEMPT_KINDS = (
     _TEXT, _INT, _INT, _TEXT, _REAL, _REAL_OR_NOT, _INT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT,
@@ -168,7 +169,7 @@ _RUN = (
 )
 _INSTANCE = (
     "SELECT task_id, map_index, status, dependencies, timeout, try_number, error_log, reason, started_at, ended_at, "
-    "updated_at, map_key FROM liteflow_task_instances WHERE run_id=? "
+    "updated_at, map_key, told FROM liteflow_task_instances WHERE run_id=? "
 )
 
 
@@ -448,7 +449,15 @@ def _holds(column: Sequence[object], kind: _Kind) -> bool:
 def _instance(row: Sequence[Any]) -> InstanceRecord:
     values = list(row)
     values[3] = [] if values[3] == "[]" else [one for one in _json(values[3], []) if isinstance(one, str)]
+    values[12] = "" if values[12] is None else _event(values[12])
     return InstanceRecord(*values)
+
+
+def _event(told: str) -> str:
+    """What triggered a hook; the text may have been altered."""
+    first = next(iter(_json(told, [])), None)
+    event = first[0] if isinstance(first, list) and first else None
+    return event if isinstance(event, str) else ""
 
 
 def _is_task(row: object) -> bool:

@@ -21,6 +21,13 @@ from lightflow.expressions.filters import FILTERS, TESTS, TooMuch, bounded, inst
 from liteflow.errors import InputError
 
 LONGEST: Final = 10_000  # characters of one expression
+#: Filters of other tools, and how they are written here.
+_OTHER_NAMES: Final = {
+    **dict.fromkeys(("strftime", "date_format", "format_date", "strptime", "to_datetime"), "date('%Y-%m-%d')"),
+    **dict.fromkeys(("ds", "to_date"), "date"),
+    **dict.fromkeys(("ds_add", "add_days", "date_sub", "dateadd"), "date_add(days=-1)"),
+    "ds_nodash": "date('%Y%m%d')",
+}
 _BITS: Final = 10_000  # of a whole number
 _RANGE: Final = 100_000
 
@@ -156,7 +163,8 @@ def _check_names(tree: nodes.Expr) -> None:
         what = "filter" if isinstance(node, nodes.Filter) else "test"
         name = node.name
         if name not in known:
-            raise Mistake(f"there is no {what} {name!r}{did_you_mean(name, known)}")
+            hint = f"; write {_OTHER_NAMES[name]}" if name in _OTHER_NAMES else did_you_mean(name, known)
+            raise Mistake(f"there is no {what} {name!r}{hint}")
 
 
 @functools.lru_cache(maxsize=4096)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import pytest
@@ -118,7 +119,7 @@ def test_items_of_a_parameter_of_the_run_and_of_the_environment() -> None:
     assert instances('foreach: "${{ params.l }}"') == [("x", "x"), ("y", "y")]
     assert instances('foreach: ["${{ run.id }}", "${{ run.logical_date }}", "${{ env.HOST }}"]') == [
         ("run-1", "run-1"),
-        (5.0, "5.0"),
+        (datetime.datetime(1970, 1, 1, 0, 0, 5, tzinfo=datetime.UTC), None),
         ("h", "h"),
     ]
 

@@ -217,6 +217,7 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
     report = summary.gather(how.db, ended.run_id, since, again)
     if view.began:
         summary.show(report, stream, table=isinstance(view, LiveView), brief=how.quiet or how.as_json)
+        _hint(report)
     if how.as_json:
         say_json(summary.shape(report))
     if ended.signal is not None and ended.status != "SUCCESS":
@@ -224,6 +225,16 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
     if ended.timed_out:
         return TIMED_OUT
     return 0 if ended.status == "SUCCESS" else 1
+
+
+def _hint(report: Any) -> None:
+    """Say where files lie that failed tasks did not find."""
+    failed = [one.task_id for one in report.view.tasks if one.status == "FAILED"]
+    if failed:
+        from lightflow.service import beside
+
+        for text in beside.hints(report.view.run, failed):
+            complain(f"{paint('hint:', 'yellow', sys.stderr)} {printable(text)}")
 
 
 def _day(how: How) -> float | None:

@@ -191,8 +191,8 @@ class _Tasks(Scope):
     def value(self, ref: Ref) -> Any:
         payload = self._stored.get(input_name(ref))
         if payload is None:
-            what = "returned nothing" if ref.key == "return_value" else f"has no output {ref.key!r}"
-            raise ScopeError(f"task {ref.task_id!r} {what}")
+            what = "result" if ref.key == "return_value" else f"output {ref.key!r}"
+            raise ScopeError(f"task {ref.task_id!r} has no {what}; where it may have none, write | default(…)")
         try:
             return self._read(payload)
         except LiteflowError as error:

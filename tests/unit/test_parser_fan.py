@@ -177,7 +177,7 @@ def test_what_is_no_list_is_told_with_its_place(value: Any, words: str) -> None:
 
 
 def test_a_missing_list_and_a_pickled_one_are_told() -> None:
-    with pytest.raises(InputError, match="task 'list' returned nothing"):
+    with pytest.raises(InputError, match="task 'list' has no result"):
         instances('foreach: "${{ tasks.list.result }}"')
     pickled = encode(type)
     for payload in (pickled, together([encode(1), pickled])):

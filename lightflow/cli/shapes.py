@@ -11,6 +11,7 @@ from typing import Any
 from lightflow.cli.output import iso, rounded
 from lightflow.service.verdicts import Overlooked
 from liteflow.state.history import AttemptRecord, InstanceRecord, RunRecord
+from liteflow.values.dates import shown
 
 Attempts = Mapping[tuple[str, int], Sequence[AttemptRecord]]
 
@@ -34,6 +35,7 @@ def run_shape(run: RunRecord, counts: Mapping[str, int], instances: Mapping[str,
         "counts": dict(counts),
         "instances": dict(instances),
         "source": run.source,
+        "logical_date": None if run.logical_date is None else shown(run.logical_date),
         "params": run.params,
     }
 

@@ -41,6 +41,7 @@ class Checkpoint(NamedTuple):
     completed: Mapping[str, Mapping[str, Any]]
     total_tasks: int
     params: Mapping[str, Any] | None = None  # None: it does not say
+    date: float | None = None  # the day or moment that the run is for
 
     @property
     def succeeded(self) -> dict[str, float]:
@@ -67,6 +68,7 @@ def write(folder: str, db_path: str, run_id: str, status: str | None = None) -> 
         "run_id": run.run_id,
         "status": status or run.status,
         "params": run.params,
+        "logical_date": run.logical_date,
     }
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, f"{run.dag_id}.{run.run_id}{SUFFIX}")
@@ -164,6 +166,7 @@ def read(path: str) -> Checkpoint:
         completed,
         len(completed) if not isinstance(raw.get("total_tasks"), int) else raw["total_tasks"],
         raw["params"] if isinstance(raw.get("params"), dict) else None,
+        float(date) if isinstance(date := raw.get("logical_date"), int | float) and 0 <= date < 1e12 else None,
     )
 
 

@@ -17,7 +17,7 @@ from lightflow.cli.output import is_terminal, near_path, paint, say_json, tame
 from lightflow.cli.shapes import attempt_shape
 from liteflow.pictures.picture import duration_text
 from liteflow.planning.nodes import instance_name
-from liteflow.processes.output import open_regular
+from liteflow.processes.output import read_log
 from liteflow.state.history import AttemptRecord
 from liteflow.states import RUN_ENDED, TASK_ENDED
 
@@ -130,7 +130,7 @@ class Printer:
             return
         key = (one.map_index, one.attempt)
         try:
-            with open_regular(one.log_path) as file:
+            with read_log(one.log_path) as file:
                 if not os.fstat(file.fileno()).st_size and key not in self._read:
                     return
                 if key not in self._read:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from math import isfinite
 from typing import Any, NamedTuple
@@ -179,6 +180,7 @@ _PAYLOAD_KINDS = (_TEXT, _Kind({str, bytes, int, float, type(None)}), _INT, _TEX
 _DAG_KINDS = (_ID, _TEXT, _TEXT_OR_NOT, _REAL, _REAL)
 
 _decode = json.JSONDecoder().decode
+_ESCAPED = re.compile(r"\\u(dc[89a-f][0-9a-f])")  # how `storable` writes a byte that is no UTF-8
 _LAST_LETTER = "\U0010ffff"  # in SQLite's order of text, which is that of its bytes
 
 _RUN = (
@@ -287,6 +289,7 @@ class History:
     def _run(self, row: Sequence[Any]) -> RunRecord:
         values = list(row)
         values[9], values[13], values[17] = _json(values[9], {}), _json(values[13], {}), bool(values[17])
+        values[11], values[12] = _as_named(values[11]), _as_named(values[12])
         if not isinstance(values[13].get("log_dir"), str | None):
             del values[13]["log_dir"]
         record = RunRecord(*values)
@@ -362,7 +365,7 @@ class History:
             parameters * 2,
             _ATTEMPT_KINDS,
         )
-        return [AttemptRecord(*row) for row in rows]
+        return [AttemptRecord._make((*row[:-1], _as_named(row[-1]))) for row in rows]
 
     def events(self, run_id: str | None = None, *, after: int = 0, limit: int = 1000) -> list[EventRecord]:
         """Events with a `seq` above `after`, oldest first."""
@@ -444,7 +447,7 @@ class History:
             "SELECT * FROM (SELECT dag_id, description, source, created_at, updated_at FROM liteflow_dags "
             "ORDER BY updated_at DESC, dag_id LIMIT ?) ORDER BY dag_id"
         )
-        return [DagRecord(*row) for row in self._rows(sql, (-1 if limit is None else limit,), _DAG_KINDS)]
+        return [_dag(row) for row in self._rows(sql, (-1 if limit is None else limit,), _DAG_KINDS)]
 
     def dag_count(self) -> int:
         """How many dags there are."""
@@ -452,7 +455,7 @@ class History:
 
     def dag(self, dag_id: str) -> DagRecord | None:
         sql = "SELECT dag_id, description, source, created_at, updated_at FROM liteflow_dags WHERE dag_id=?"
-        return next((DagRecord(*row) for row in self._rows(sql, (dag_id,), _DAG_KINDS)), None)
+        return next((_dag(row) for row in self._rows(sql, (dag_id,), _DAG_KINDS)), None)
 
     def run_ids(self, dag_id: str) -> Iterator[str]:
         """The ids of all runs of a dag."""
@@ -477,6 +480,18 @@ def _instance(row: Sequence[Any]) -> InstanceRecord:
     values = list(row)
     values[3] = [] if values[3] == "[]" else [one for one in _json(values[3], []) if _is_id(one)]
     return InstanceRecord(*values)
+
+
+def _dag(row: Sequence[Any]) -> DagRecord:
+    dag_id, description, source, *times = row
+    return DagRecord(dag_id, description, _as_named(source), *times)
+
+
+def _as_named(path: str | None) -> str | None:
+    """A stored path as the file system has it: letters that are no UTF-8 were escaped (see `database.storable`)."""
+    if path is None or "\\udc" not in path or os.path.lexists(path):
+        return path
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), path)
 
 
 def _is_id(value: object) -> bool:

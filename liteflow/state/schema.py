@@ -333,11 +333,11 @@ def new_file() -> bytes:
 def _back_up(path: str, version: int) -> None:
     """Copy the database as it was before a migration, beside it, by SQLite itself (never by copying the file)."""
     target = f"{path}.v{version}.bak"
-    if os.path.exists(target):
+    if os.path.lexists(target):
         raise StoreError(f"{target}: is in the way of the backup made before an upgrade; move it elsewhere")
     source = sqlite3.connect(f"file:{quote_path(path)}?mode=ro", uri=True)
     try:
-        source.execute("VACUUM INTO ?", (target,))
+        source.execute("VACUUM INTO ?", (f"file:{quote_path(target)}",))  # a URI, as that of the source
     finally:
         source.close()
 
@@ -355,4 +355,7 @@ def _statements(script: str) -> list[str]:
 
 def quote_path(path: str) -> str:
     """A path as part of a SQLite URI (`urllib.parse`, which does more, takes 5 ms to import)."""
-    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    path = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    if path.isascii():
+        return path
+    return "".join(chr(byte) if byte < 128 else f"%{byte:02x}" for byte in os.fsencode(path))

@@ -18,7 +18,7 @@ from lightflow.cli.shapes import attempt_shape
 from lightflow.engine.naming import took_text
 from lightflow.errors import printable, tame
 from liteflow.planning.nodes import instance_name
-from liteflow.processes.output import open_regular
+from liteflow.processes.output import read_log
 from liteflow.state.history import AttemptRecord
 from liteflow.states import RUN_ENDED, TASK_ENDED
 
@@ -131,7 +131,7 @@ class Printer:
             return
         key = (one.map_index, one.attempt)
         try:
-            with open_regular(one.log_path) as file:
+            with read_log(one.log_path) as file:
                 if not os.fstat(file.fileno()).st_size and key not in self._read:
                     return
                 if key not in self._read:

@@ -15,7 +15,7 @@ from lightflow.service import inspecting
 from lightflow.service.inspecting import RunView
 from lightflow.service.instances import FEW, called, name_of, tallies, told_of
 from lightflow.service.verdicts import in_words
-from liteflow.processes.output import open_regular
+from liteflow.processes.output import read_log
 from liteflow.state.history import AttemptRecord, InstanceRecord
 
 MOST_ROWS: Final = 40  # of larger runs only what is worth a look is listed
@@ -143,7 +143,7 @@ def log_tail(attempt: AttemptRecord | None, lines: int = _TAIL_LINES) -> tuple[l
     if attempt is None or attempt.log_path is None:
         return [], None
     try:
-        with open_regular(attempt.log_path) as file:
+        with read_log(attempt.log_path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
             text = file.read(_TAIL_BYTES).decode("utf-8", "replace")
     except OSError:

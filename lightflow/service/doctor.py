@@ -256,10 +256,10 @@ def _state_file(db: str) -> Iterator[Finding]:
     try:
         with translated(db):
             version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-            said = [str(row[0]) for row in connection.execute("PRAGMA quick_check(3)")]
+            said = [line for table in _to_check(connection) for line in _complaints(connection, table)]
     finally:
         connection.close()
-    if said != ["ok"]:
+    if said:
         hint = "keep a copy of it and its -wal file, and go on with another --db; `sqlite3 FILE .recover` may save much"
         yield Finding("state file", "problem", f"{db}: is damaged: {'; '.join(said)[:300]}", hint)
         return
@@ -271,12 +271,30 @@ def _state_file(db: str) -> Iterator[Finding]:
         yield Finding("state file", "warning", f"{log}: has grown to {os.path.getsize(log) / 1024**2:,.0f} MiB", hint)
 
 
+def _to_check(connection: sqlite3.Connection) -> list[str]:
+    """What a check of the file is asked for: all of it or, with tables that are not ours, each table of ours.
+
+    The constraints of a foreign table may compute without end.
+    """
+    names = [str(row[0]) for row in connection.execute("SELECT name FROM main.sqlite_schema WHERE type='table'")]
+    ours = [name for name in names if name.startswith("liteflow_")]
+    return ["3"] if all(name.startswith("sqlite_") for name in set(names) - set(ours)) else ours
+
+
+def _complaints(connection: sqlite3.Connection, what: str) -> list[str]:
+    lines = [str(row[0]) for row in connection.execute(f"PRAGMA main.quick_check({what})")]
+    return [] if lines == ["ok"] else lines[:3]
+
+
 def _runs(db: str) -> Iterator[Finding]:
     """Runs whose owner died, what is left of them, and whether their output has a place."""
     if not os.path.isfile(db) or not os.path.getsize(db):
         return
     with History(db) as history:
-        runs = history.runs(limit=_RUNS)
+        runs, unknown = history.runs(limit=_RUNS), history.unknown
+    if unknown is not None and any(run.status in ("RUNNING", "PENDING") for run in runs):
+        yield Finding("runs", "note", f"of a run that is at work, {unknown}", "ask as the user who runs it")
+        return
     dead = [run for run in runs if run.status == "INTERRUPTED" and run.ended_at is None]
     for run in dead:
         yield _dead(run)

@@ -123,7 +123,7 @@ class Param(NamedTuple):
                 if not wrong:
                     self.value(self.default)
                 elif self.default is not None:
-                    self._typed(self.default)  # limits that are wrong themselves say nothing about it
+                    self._typed(self.default, this_day())  # limits that are wrong themselves say nothing about it
             except ValueError as error:
                 yield "default", str(error)
 

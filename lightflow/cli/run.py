@@ -170,6 +170,7 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
     from lightflow.engine.logger import LiveView, PlainView, View
     from lightflow.service.parameters import Given
     from lightflow.service.running import RunOptions
+    from liteflow.processes.abilities import lacking
 
     stream = sys.stderr if how.as_json else sys.stdout
     view: View
@@ -190,6 +191,8 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
         params=Given(how.params, how.params_file),
     )
     settle()
+    if missing := lacking():
+        _notify(f"not available here: {', '.join(missing)}; `lightflow doctor` tells what that means")
     since = time.time()
     try:
         ended = call(choices, _notify)

@@ -186,6 +186,7 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
     from lightflow.engine.logger import LiveView, PlainView, View
     from lightflow.service.parameters import Given
     from lightflow.service.running import RunOptions
+    from liteflow.processes.abilities import lacking
 
     stream = sys.stderr if how.as_json else sys.stdout
     github = os.environ.get("GITHUB_ACTIONS") == "true"
@@ -209,6 +210,8 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
         date=_day(how),
     )
     settle()
+    if missing := lacking():
+        _notify(f"not available here: {', '.join(missing)}; `lightflow doctor` tells what that means")
     since = time.time()
     try:
         ended = call(choices, _ignore if how.quiet else _notify)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
-import signal
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +11,7 @@ from typing import Final, Literal, NamedTuple
 
 from liteflow.errors import LiteflowError
 from liteflow.processes import tree
+from liteflow.processes.abilities import lacking
 from liteflow.state.database import connect_read_only, translated
 from liteflow.state.history import History, RunRecord
 from liteflow.state.locks import LockFile
@@ -32,7 +31,12 @@ _WAL_RESET: Final = ((3, 7, 0), (3, 51, 2))  # the versions that have it, first 
 _LITTLE_BYTES: Final = 100 * 1024 * 1024
 _LONG_LOG_BYTES: Final = 256 * 1024 * 1024
 _RUNS: Final = 200  # the newest, looked at for dead owners
-_PR_GET_CHILD_SUBREAPER: Final = 37
+
+#: what it means that the guardian lacks an ability, and what to do
+WITHOUT_ABILITIES: Final = (
+    "a task that hides from its process group could run on until the run ends, or longer; use a kernel of 5.3 or "
+    "newer, with the /proc of its own PID namespace and without a sandbox that refuses these calls"
+)
 
 
 class Finding(NamedTuple):
@@ -106,54 +110,11 @@ def _sqlite(db: str) -> Iterator[Finding]:
 
 def _processes(db: str) -> Iterator[Finding]:
     """What the guardian needs so that nothing is left running."""
-    abilities = {
-        "child subreapers (prctl)": _has_subreaper,
-        "process handles (pidfd)": _has_pidfd,
-        "the list of children in /proc": lambda: tree.children() is not None,
-        "the process table in /proc": lambda: tree.process(os.getpid()) is not None,
-        "tags on processes (RLIMIT_RTTIME)": _has_tags,
-    }
-    lacking = [name for name, has in abilities.items() if not _holds(has)]
-    if lacking:
-        yield Finding(
-            "processes",
-            "missing",
-            f"not available here: {', '.join(lacking)}",
-            "a task that hides from its process group could be left running; use a kernel of 5.3 or newer, with /proc",
-        )
+    missing = lacking()
+    if missing:
+        yield Finding("processes", "missing", f"not available here: {', '.join(missing)}", WITHOUT_ABILITIES)
     else:
         yield Finding("processes", "fine", "whatever a task starts can be found and ended")
-
-
-def _holds(has: Callable[[], bool]) -> bool:
-    try:
-        return has()
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
-def _has_subreaper() -> bool:
-    answer = ctypes.c_int()
-    return bool(ctypes.CDLL(None).prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(answer), 0, 0, 0) == 0)
-
-
-def _has_pidfd() -> bool:
-    handle = os.pidfd_open(os.getpid())
-    try:
-        signal.pidfd_send_signal(handle, 0)
-    finally:
-        os.close(handle)
-    return True
-
-
-def _has_tags() -> bool:
-    tag = tree.make_tag(tree.new_session(), 1)
-    tagger = tree.Tagger()
-    tagger.put_on(tag)
-    try:
-        return tree.tag_of(os.getpid()) == tag
-    finally:
-        tagger.take_off()
 
 
 def _folder(db: str) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
 from types import CodeType, TracebackType
@@ -319,6 +319,15 @@ def failure(
 def timeout_message(work: Work) -> str:
     """Why an attempt is TIMED_OUT."""
     return f"timed out after {work.timeout_s:g} s"
+
+
+def left_text(left: Sequence[int]) -> str:
+    """What is added to the reason of an attempt some of whose processes cannot be ended."""
+    if not left:
+        return ""
+    some = ", ".join(map(str, left[:5])) + (" …" if len(left) > 5 else "")
+    which = f"process {some} lives on" if len(left) == 1 else f"processes {some} live on"
+    return f"; {which}, although killed (it waits for a device, is frozen, or is another user's)"
 
 
 def how_it_died(subject: str, code: int) -> str:

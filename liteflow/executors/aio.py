@@ -11,6 +11,7 @@ from threading import Thread
 from typing import Any
 
 from liteflow.executors.base import Attempt, Lane, failure, is_coroutine_function
+from liteflow.executors.host import without_input
 from liteflow.executors.inbox import Inbox
 from liteflow.executors.streams import AttemptOutput, destination
 from liteflow.executors.thread import Abandonable, ThreadLane
@@ -110,6 +111,7 @@ class AsyncLane(Lane):
     async def _attempt(self, work: Work) -> Outcome:
         import asyncio
 
+        without_input.set(True)
         _running_node.set(work.node)
         output = AttemptOutput(work.log_path, self._info.masker) if work.log_path is not None else None
         destination.set(output)

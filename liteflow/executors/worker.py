@@ -320,6 +320,7 @@ class _Worker:
         keep_to_ourselves(sock)
         hand_down({signal.SIGTERM: signal.SIG_DFL})
         self._terminated = False
+        _close_input()
         os.environ.update(run_environment(self._info))
         signal.signal(signal.SIGTERM, self._on_term)
         self._spool = Spool(spool_path) if self._info.masker is None else Piped()
@@ -373,6 +374,17 @@ class _Worker:
         except (OSError, ValueError, LiteflowError) as error:
             return attempt.raised(error)
         return attempt.run(body)
+
+
+def _close_input() -> None:
+    """Have tasks, and what they start, find the end of their input, as commands do; the program's is not for them."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    if null:
+        os.close(null)
+    else:  # it was closed
+        os.set_inheritable(0, True)
+    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8")
 
 
 def _terminate_soon() -> None:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from liteflow.context import TaskContext, running
 from liteflow.errors import InputError, PayloadError, SkipTask
+from liteflow.executors.host import ExitCalled
 from liteflow.outputs import discard, exists, printed, take
 from liteflow.processes.forks import end_fork, exit_code
 from liteflow.states import Verdict
@@ -210,7 +211,7 @@ class Attempt:
             return self.outcome("SKIPPED", error=ErrorInfo(one_line(text), "", ("SkipTask",)))
         if isinstance(error, SystemExit):
             code = exit_code(error)
-            if code == 0 and in_body:
+            if code == 0 and in_body and not isinstance(error, ExitCalled):
                 return self.outcome("SUCCESS")
             return self.outcome("FAILED", error=describe(error, self._info), exit_code=code if in_body else None)
         if isinstance(error, InputError):

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from liteflow.errors import ResourceError
 from liteflow.processes import tree
 from liteflow.processes.forks import handing, keep_to_ourselves, let_go
-from liteflow.processes.frames import Channel
+from liteflow.processes.frames import Channel, close_quietly
 from liteflow.processes.guardian import WorkerMain, serve
 from liteflow.values.masking import Masker
 

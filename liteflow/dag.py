@@ -35,6 +35,7 @@ from liteflow.state.database import connect
 from liteflow.state.history import DagRecord, History
 from liteflow.state.maintenance import delete_runs
 from liteflow.states import Status
+from liteflow.values.dates import Day, checked, epoch_of
 from liteflow.values.params import declared, resolve, restored
 from liteflow.values.secrets import Secret, declared_secrets, had
 from liteflow.work import KEYWORDS, Body, Call, Command
@@ -311,7 +312,7 @@ class Dag(Building):
         run_id: str | None = None,
         params: Mapping[str, Any] | None = None,
         secrets: Mapping[str, str] | None = None,
-        logical_date: float | None = None,
+        logical_date: float | Day | None = None,
         log_dir: str | None = None,
         fail_fast: bool = False,
         durability: str = "process",
@@ -332,6 +333,8 @@ class Dag(Building):
             params: values that tasks find in their context; where the dag declares parameters, they are checked
                 and completed with its defaults.
             secrets: values of declared secrets that you have at hand; the others are fetched.
+            logical_date: the day or the moment that the run is for, as a date or in epoch seconds; tasks find it in
+                their context, and the words `today` and `yesterday` in parameters start from it.
             log_dir: where each attempt's output goes, a file each; None leaves it on the terminal.
             fail_fast: the first task that fails for good ends the run.
             durability: "power" survives power cuts too, at the price of a disk sync for each step.
@@ -350,6 +353,10 @@ class Dag(Building):
             KeyboardInterrupt: by Ctrl-C, once the tasks are stopped and the run is stored as INTERRUPTED.
         """
         run_id = check_id(run_id if run_id is not None else new_run_id(), "run id")
+        try:
+            moment = None if logical_date is None else checked(epoch_of(logical_date))
+        except ValueError as error:
+            raise DefinitionError(f"logical_date {error}") from None
         return self._execute(
             Options(
                 os.path.realpath(self.db_path),
@@ -359,8 +366,8 @@ class Dag(Building):
                 None if log_dir is None else os.path.abspath(log_dir),
                 durability,
                 fail_fast,
-                params=params or {} if self.params is None else resolve(self.params, params or {}),
-                logical_date=logical_date,
+                params=params or {} if self.params is None else resolve(self.params, params or {}, moment),
+                logical_date=moment,
                 observers=observers,
                 claim_children=claim_children,
                 done={name: seconds for name, seconds in (done or {}).items() if name in self.tasks},
@@ -405,6 +412,10 @@ class Dag(Building):
             raise RunNotFound(f"run {before.run_id} is of dag {before.dag_id!r}, not of {self.dag_id!r}")
         if before.status == Status.SUCCESS:
             return DagRun.from_record(path, before)
+        try:
+            checked(before.logical_date)
+        except ValueError as error:
+            raise DefinitionError(f"run {before.run_id} cannot go on: its logical_date {error}") from None
         mode = mode or str(before.settings.get("mode", "process"))
         workers = max_workers if max_workers is not None else before.settings.get("max_workers")
         return self._execute(
@@ -416,7 +427,9 @@ class Dag(Building):
                 os.path.abspath(log_dir) if log_dir is not None else before.settings.get("log_dir"),
                 durability,
                 fail_fast,
-                params=before.params if self.params is None else restored(self.params, before.params),
+                params=before.params
+                if self.params is None
+                else restored(self.params, before.params, before.logical_date),
                 logical_date=before.logical_date,
                 observers=observers,
                 claim_children=claim_children,

@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable
 from typing import Any, Final
 
-from lightflow.cli.declare import PATH, Whole, option
+from lightflow.cli.declare import PATH, Command, Whole, option
+from lightflow.errors import printable
 
 DB: Final = "lightflow.db"
 Decorated = Callable[..., Any]
@@ -88,7 +89,8 @@ def workflow_names(ctx: Any, _: Any, incomplete: str) -> list[Any]:
 
 
 def _db(ctx: Any) -> str:
-    return str(ctx.params.get("db") or os.environ.get("LIGHTFLOW_DB") or DB)
+    db = str(ctx.params.get("db") or os.environ.get("LIGHTFLOW_DB") or DB)
+    return os.path.join(ctx.params.get("directory") or "", db)
 
 
 def chosen_run(run: str | None) -> str | None:
@@ -118,9 +120,10 @@ def limit_option(default: int | None, text: str) -> Callable[[Decorated], Decora
 
 
 def with_db(text: str, db: str) -> str:
-    """A command line to suggest, naming the state file where it is not the one taken by default."""
-    if db == (os.environ.get("LIGHTFLOW_DB") or DB):
+    """A command line to suggest, naming the folder and the state file where they are not those taken by default."""
+    more = {"-C": printable(Command.entered), "--db": "" if db == (os.environ.get("LIGHTFLOW_DB") or DB) else db}
+    if not any(more.values()):
         return text
     import shlex
 
-    return f"{text} --db {shlex.quote(db)}"
+    return " ".join([text, *(f"{name} {shlex.quote(value)}" for name, value in more.items() if value)])

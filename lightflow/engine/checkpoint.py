@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from liteflow.collector import collector_paused
 from liteflow.planning.nodes import instance_name
-from liteflow.processes.output import open_regular
+from liteflow.processes.output import open_regular, read_log
 from liteflow.state.history import AttemptRecord, History
 
 SUFFIX: Final = ".lightflow-checkpoint.json"
@@ -41,6 +41,7 @@ class Checkpoint(NamedTuple):
     completed: Mapping[str, Mapping[str, Any]]
     total_tasks: int
     params: Mapping[str, Any] | None = None  # None: it does not say
+    date: float | None = None  # the day or moment that the run is for
 
     @property
     def succeeded(self) -> dict[str, float]:
@@ -67,6 +68,7 @@ def write(folder: str, db_path: str, run_id: str, status: str | None = None) -> 
         "run_id": run.run_id,
         "status": status or run.status,
         "params": run.params,
+        "logical_date": run.logical_date,
     }
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, f"{run.dag_id}.{run.run_id}{SUFFIX}")
@@ -125,7 +127,7 @@ def _output(attempt: AttemptRecord) -> str:
     if attempt.log_path is None:
         return ""
     try:
-        with open_regular(attempt.log_path) as file:
+        with read_log(attempt.log_path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _OUTPUT_BYTES))
             return file.read(_OUTPUT_BYTES).decode("utf-8", "replace").strip()
     except OSError:
@@ -164,6 +166,7 @@ def read(path: str) -> Checkpoint:
         completed,
         len(completed) if not isinstance(raw.get("total_tasks"), int) else raw["total_tasks"],
         raw["params"] if isinstance(raw.get("params"), dict) else None,
+        float(date) if isinstance(date := raw.get("logical_date"), int | float) and 0 <= date < 1e12 else None,
     )
 
 

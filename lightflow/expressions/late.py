@@ -14,6 +14,7 @@ from lightflow.expressions.split import split
 from lightflow.parser.spec import Expression, Expressions, Template
 from liteflow.context import idempotency_key
 from liteflow.errors import InputError, LiteflowError
+from liteflow.values.dates import moment_of
 from liteflow.values.payload import Payload, decode, is_pickled
 from liteflow.work import Call, Command, Item, Ref, RunInfo, Work, input_name
 
@@ -75,7 +76,7 @@ def scopes_of(
         "params": info.params,
         "run": {
             "id": info.run_id,
-            "logical_date": info.logical_date,
+            "logical_date": moment_of(info.logical_date),
             "attempt": attempt,
             "idempotency_key": idempotency_key(info.run_id, task_id, map_index),
         },
@@ -92,7 +93,7 @@ def scopes_before(found: Expressions, info: RunInfo, task_id: str, stored: Mappi
     tasks = _Tasks(stored, decode_plain)
     scopes: dict[str, Any] = {
         "params": info.params,
-        "run": {"id": info.run_id, "logical_date": info.logical_date},
+        "run": {"id": info.run_id, "logical_date": moment_of(info.logical_date)},
         "task": {"id": task_id},
         "workflow": found.workflow,
         "tasks": tasks,
@@ -190,8 +191,8 @@ class _Tasks(Scope):
     def value(self, ref: Ref) -> Any:
         payload = self._stored.get(input_name(ref))
         if payload is None:
-            what = "returned nothing" if ref.key == "return_value" else f"has no output {ref.key!r}"
-            raise ScopeError(f"task {ref.task_id!r} {what}")
+            what = "result" if ref.key == "return_value" else f"output {ref.key!r}"
+            raise ScopeError(f"task {ref.task_id!r} has no {what}; where it may have none, write | default(…)")
         try:
             return self._read(payload)
         except LiteflowError as error:

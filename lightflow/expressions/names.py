@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from jinja2 import nodes
 
 from lightflow.errors import did_you_mean
+from lightflow.expressions.kinds import mistaken_comparison
 from lightflow.expressions.language import Mistake, parse
 from liteflow.work import Ref
 
@@ -144,6 +145,8 @@ def _used_by(tree: nodes.Expr, source: str, known: Known) -> Uses:
             reads[Ref(str(keys[0]), "return_value" if keys[1] == "result" else str(keys[2]))] = None
     if raw and "secrets" in names:
         raise Mistake("raw(…) would put the secret on a command line, where other users can read it")
+    if message := mistaken_comparison(tree, known.params if isinstance(known.params, Mapping) else {}):
+        raise Mistake(message)
     if env and known.env is not None:
         _check_variables(tree, known.env, known.secrets or ())
     own = _of_instance(names, known)

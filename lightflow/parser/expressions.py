@@ -221,7 +221,7 @@ class _Reader:
 
     def _fan(self, task_id: str, task: dict[str, Any], here: Known) -> dict[str, Template]:
         """The templates in what a task is mapped over. They are evaluated before there is an instance; only the `key`
-        of a foreach is about one."""
+        is about one."""
         variables = self._known_variables(task, self._shared)
         known = Known(self._params, self._tasks, ("params", "env", "run", "workflow", "tasks"), task_id, env=variables)
         found: dict[str, Template] = {}
@@ -231,7 +231,7 @@ class _Reader:
             if isinstance(value, dict):
                 parts = [(["tasks", task_id, name, key], one) for key, one in value.items()]
             for path, part in parts:
-                is_key = name == "foreach" and path[-1] == "key"
+                is_key = path[-1] == "key"
                 read = self._texts(path, part, here if is_key else known)
                 found |= read
                 if isinstance(part, str) and not is_key and any(len(one) > 1 for one in read.values()):
@@ -363,6 +363,13 @@ _IN_CODE: Final = (
 )
 
 
+def _named(template: str | Template) -> Iterator[str]:
+    """The environment variables that a template names."""
+    for part in template:
+        if isinstance(part, Expression):
+            yield from part.env
+
+
 def looks_like_a_command(text: str) -> bool:
     """Whether a condition that cannot be understood is a command line."""
     first = re.match(r"(?:!\s*)?([\w./~-]+|\[\[?)", text)
@@ -379,13 +386,6 @@ def looks_like_a_command(text: str) -> bool:
     if follows is None or name in SCOPES or name in ("not", "item", "matrix", "needs"):
         return False
     return follows[1] not in _WORDS and re.match(r"[\w./~$\"'*-]", follows[1]) is not None
-
-
-def _named(template: str | Template) -> Iterator[str]:
-    """The environment variables that a template names."""
-    for part in template:
-        if isinstance(part, Expression):
-            yield from part.env
 
 
 def _mistaken(template: str | Template, known: Known) -> bool:

@@ -81,7 +81,12 @@ PARAM: Final[Schema] = {
             "enum": list(PARAM_TYPES),
             "examples": ["date"],
         },
-        "default": {"description": "The value of runs that are given none.", **_PARAM_VALUE, "examples": [100]},
+        "default": {
+            "description": "The value of runs that are given none. Of a date also `today` or `yesterday`, seen from "
+            "the day that the run is for.",
+            **_PARAM_VALUE,
+            "examples": [100, "yesterday"],
+        },
         "required": {
             "description": "Whether each run must be given a value; so it is where there is no default. With `false` "
             "and no default the value is nothing where none is given.",
@@ -96,8 +101,16 @@ PARAM: Final[Schema] = {
             "examples": [["staging", "production"]],
             "x-aliases": ["enum"],
         },
-        "minimum": {"description": "The smallest number, or the earliest date.", **_LIMIT, "examples": [1]},
-        "maximum": {"description": "The largest number, or the latest date.", **_LIMIT, "examples": [1000]},
+        "minimum": {
+            "description": "The smallest number, or the earliest date (also `today` or `yesterday`).",
+            **_LIMIT,
+            "examples": [1],
+        },
+        "maximum": {
+            "description": "The largest number, or the latest date (also `today` or `yesterday`).",
+            **_LIMIT,
+            "examples": [1000],
+        },
         "min_length": {
             "description": "The least number of characters, or of items of a list.",
             "type": "integer",

@@ -27,6 +27,10 @@ _TYPES = {
 }
 
 
+#: The mappings whose keys are names of variables.
+_VARIABLES = ("env", "params", "secrets", "matrix")
+
+
 def worded(
     error: Any, schema: Schema, tree: Tree, types: Mapping[str, TypeInfo], troubled: Container[str] = ()
 ) -> Iterator[Problem]:
@@ -48,8 +52,7 @@ def worded(
         return
     if isinstance(kind, _KIND.PropertyNames):
         name = str(getattr(kind.error, "instance", ""))
-        names = ("env", "params", "secrets", "matrix")
-        rule = f"a name of {NAME_WORDS}" if path and path[-1] in names else ID_WORDS
+        rule = f"a name of {NAME_WORDS}" if path and path[-1] in _VARIABLES else ID_WORDS
         yield tree.problem([*path, name], f"{quoted(name)} is not allowed as a name here: use {rule}", key=True)
         return
     is_shape = isinstance(kind, _KIND.Type | _KIND.MinProperties | _KIND.MinItems)

@@ -23,6 +23,7 @@ from liteflow.collector import collector_paused
 from liteflow.state.history import History, RunRecord
 from liteflow.state.maintenance import abandon, forget, request
 from liteflow.states import RUN_ENDED
+from liteflow.values.dates import shown, this_day
 from liteflow.values.params import Param
 
 Notify = Callable[[str], None]
@@ -40,6 +41,7 @@ class RunOptions(NamedTuple):
     dag: str | None = None  # of a Python file that defines several
     observers: Sequence[Observer] = ()
     params: Given = Given()
+    date: float | None = None  # the day that the run is for; None: that on which it starts
 
 
 class Loaded(NamedTuple):
@@ -150,10 +152,29 @@ def resume(target: str, options: RunOptions, *, from_checkpoint: str | None = No
 def _differs(loaded: Loaded, last: RunRecord, options: RunOptions) -> bool:
     """Are parameters given that the last run does not have?"""
     try:
-        kept(loaded.params, options.params, last.run_id, last.params)
+        day = this_day() if options.date is None else options.date
+        kept(loaded.params, options.params, last.run_id, last.params, day)
+        day_kept(options.date, last)
     except DefinitionError:
         return True
     return False
+
+
+def day_kept(given: float | None, run: RunRecord) -> float:
+    """Return the day of a run that is gone on with.
+
+    Raises:
+        DefinitionError: another day is asked for.
+    """
+    day = this_day() if run.logical_date is None else run.logical_date
+    if shown(day) == "?":
+        raise DefinitionError(f"run {run.run_id} cannot go on: the day that it is for is damaged in the state file")
+    if given is not None and given != day:
+        raise DefinitionError(
+            f"run {run.run_id} is for {shown(day)}, not for {shown(given)}, and a run keeps its day; leave --date out "
+            "to go on with the run, or start a new one"
+        )
+    return day
 
 
 def _start(
@@ -164,8 +185,9 @@ def _start(
     outside: Outside | None = None,
 ) -> DagRun:
     settings = loaded.settings
+    day = this_day() if options.date is None else options.date  # once: it does not change over midnight
     if values is None:
-        values = complete(loaded.params, options.params, loaded.path)
+        values = complete(loaded.params, options.params, loaded.path, day)
     if outside is None:
         outside = loaded.look_outside()
     return loaded.build(values, outside).run(
@@ -174,6 +196,7 @@ def _start(
         run_id=options.run_id,
         params=values,
         secrets=outside.secrets,
+        logical_date=day,
         log_dir=options.log_dir or settings.log_dir,
         fail_fast=settings.fail_fast if options.fail_fast is None else options.fail_fast,
         observers=_observers(loaded, options),
@@ -185,7 +208,7 @@ def _start(
 
 def _resume(loaded: Loaded, last: RunRecord, options: RunOptions, notify: Notify) -> DagRun:
     settings = loaded.settings
-    values = kept(loaded.params, options.params, last.run_id, last.params)
+    values = kept(loaded.params, options.params, last.run_id, last.params, day_kept(options.date, last))
     outside = loaded.look_outside()
     dag = loaded.build(values, outside)
     with collector_paused(), History(options.db) as history:
@@ -220,10 +243,14 @@ def _import(loaded: Loaded, saved: checkpoint.Checkpoint, options: RunOptions, n
         raise checkpoint.CheckpointError(
             f"{saved.path}: is a checkpoint of {saved.workflow_name!r}, not of {loaded.name!r}"
         )
+    if saved.date is not None and options.date is None:
+        options = options._replace(date=saved.date)
+    day = this_day() if options.date is None else options.date
+    options = options._replace(date=day)
     if saved.params is None:
-        values = complete(loaded.params, options.params, loaded.path)
+        values = complete(loaded.params, options.params, loaded.path, day)
     else:
-        values = kept(loaded.params, options.params, saved.run_id, saved.params)
+        values = kept(loaded.params, options.params, saved.run_id, saved.params, day)
     outside = loaded.look_outside()
     tasks = loaded.build(values, outside).tasks
     done = {name: seconds for name, seconds in saved.succeeded.items() if name in tasks}

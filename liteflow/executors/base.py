@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
 from types import CodeType, TracebackType
@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from liteflow.context import TaskContext, running
 from liteflow.errors import InputError, PayloadError, SkipTask
+from liteflow.executors.host import ExitCalled
 from liteflow.outputs import discard, exists, printed, take
 from liteflow.processes.forks import end_fork, exit_code
 from liteflow.states import Verdict
@@ -210,7 +211,7 @@ class Attempt:
             return self.outcome("SKIPPED", error=ErrorInfo(one_line(text), "", ("SkipTask",)))
         if isinstance(error, SystemExit):
             code = exit_code(error)
-            if code == 0 and in_body:
+            if code == 0 and in_body and not isinstance(error, ExitCalled):
                 return self.outcome("SUCCESS")
             return self.outcome("FAILED", error=describe(error, self._info), exit_code=code if in_body else None)
         if isinstance(error, InputError):
@@ -319,6 +320,15 @@ def failure(
 def timeout_message(work: Work) -> str:
     """Why an attempt is TIMED_OUT."""
     return f"timed out after {work.timeout_s:g} s"
+
+
+def left_text(left: Sequence[int]) -> str:
+    """What is added to the reason of an attempt some of whose processes cannot be ended."""
+    if not left:
+        return ""
+    some = ", ".join(map(str, left[:5])) + (" …" if len(left) > 5 else "")
+    which = f"process {some} lives on" if len(left) == 1 else f"processes {some} live on"
+    return f"; {which}, although killed (it waits for a device, is frozen, or is another user's)"
 
 
 def how_it_died(subject: str, code: int) -> str:

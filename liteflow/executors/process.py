@@ -16,7 +16,7 @@ from collections import deque
 from functools import partial
 
 from liteflow.errors import LiteflowError
-from liteflow.executors.base import Lane, failure, how_it_died, one_line, timeout_message
+from liteflow.executors.base import Lane, failure, how_it_died, left_text, one_line, timeout_message
 from liteflow.executors.hub import LOST_MESSAGE, Hub, Ticket
 from liteflow.executors.inbox import Inbox, Timer
 from liteflow.executors.line import CANCELLED, PATIENCE_S, RECALL_S, Pace
@@ -290,10 +290,11 @@ class ProcessLane(Lane):
 
     def _report(self, entry: _Running, worker: _Worker, event: Exited | None) -> None:
         verdict: Verdict = "FAILED"
-        if event is None:
-            verdict, message = "LOST", LOST_MESSAGE
-        elif entry.stopped is not None:
+        if entry.stopped is not None:
             verdict, message = entry.stopped
+            message += left_text(() if event is None else event.left)
+        elif event is None:
+            verdict, message = "LOST", LOST_MESSAGE
         elif worker.mailbox.problem is not None:
             message = worker.mailbox.problem
         elif event.error is not None:

@@ -49,7 +49,8 @@ class Change(NamedTuple):
     log_path: str | None = None
     outcome: Outcome | None = None
     instances: tuple[int, int] | None = None  # of a mapped task that begins: how many, and how many have not ended
-    hook: bool = False  # it is no task, but a hook (see `hooks`)
+    hook: str = ""  # of a hook the event that triggers it, or "precondition"; empty: it is a task
+    map_key: str | None = None  # what people can tell an instance of a mapped task by
 
 
 class ListChange(NamedTuple):

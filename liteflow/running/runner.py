@@ -111,9 +111,8 @@ class _Loop:
         self._told, self._hooked = bool(options.observers), bool(program.hooks)
         self._handing_on = bool(program.inputs or program.expansions)
         self._repeating = bool(program.control.setups or program.control.teardowns)
-        self._kept: Mapping[
-            str, Mapping[int, KeptInstance]
-        ] = {}  # of a resumed run: instances of mapped tasks, by index
+        self._kept: Mapping[str, Mapping[int, KeptInstance]] = {}  # of a resumed run: instances of mapped tasks
+        self._labels: dict[int, str] = {}  # for observers: what people can tell an instance by
         self._ending: set[int] = set()  # running tasks that were told to stop
         self._signals: list[int] = []
         self._seen_signals = 0
@@ -143,7 +142,7 @@ class _Loop:
         program, options = self._program, self._options
         if again and program.control.teardowns:
             owned = set_up_again(program, owned, self._store)
-        self._kept = owned.instances
+        self._kept, self._labels = owned.instances, {}
         done = owned.done(program.graph)
         skips = decisions(program, done, self._store) if again and program.deciders else None
         self.plan = planned(program, options, owned, done, skips)
@@ -321,7 +320,11 @@ class _Loop:
             kept = {index: one for index, one in kept.items() if index not in gone}
             self._kept = {**self._kept, task_id: kept}
         before = {index: (cast(TaskStatus, one.status), one.attempts) for index, one in kept.items()}
-        self._store_moves(plan.expand(node, listed.indexes, before, note), now)
+        moves = plan.expand(node, listed.indexes, before, note)
+        if self._told and node in plan.unfolded:
+            numbered = zip(plan.unfolded[node].nodes, labels, strict=True)
+            self._labels.update((instance, label) for instance, label in numbered if label is not None)
+        self._store_moves(moves, now)
 
     def _list_change(self, task_id: str, listed: Listed, *, kept: bool = False) -> ListChange:
         """What has changed in the list of a mapped task since an earlier part of the run, in names of items."""
@@ -524,4 +527,8 @@ class _Loop:
     def _change(self, node: int, *rest: Any) -> None:
         """Observers are told of a change once it is stored."""
         change = Change(self._ids[node], self._indexes[node], *rest)
-        self._observers.changes.append(change._replace(hook=True) if self.plan.is_extra(node) else change)
+        if self.plan.is_extra(node):
+            change = change._replace(hook=self._hooks.event(node))
+        elif node in self._labels:
+            change = change._replace(map_key=self._labels[node])
+        self._observers.changes.append(change)

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from liteflow.errors import CorruptDatabase, LiteflowError, NotOurs, ResourceError, RunNotFound, StoreError
 from liteflow.state.locks import LockFile
@@ -54,7 +54,9 @@ def connect(path: str) -> sqlite3.Connection:
         if not os.path.lexists(path):
             _make(path)
     with translated(path):
-        connection = sqlite3.connect(path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False, factory=_Connection
+        )
         try:
             _settings(connection)
             connection.execute("PRAGMA synchronous=NORMAL")
@@ -154,7 +156,9 @@ def _roll_back(path: str) -> None:
 
 
 def _open_uri(uri: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False, factory=_Connection
+    )
     _settings(connection)
     return connection
 
@@ -205,6 +209,21 @@ def explain(error: sqlite3.Error | UnicodeDecodeError, path: str) -> LiteflowErr
 def files_of(path: str) -> tuple[Identity | None, ...]:
     """Which files a state file, its write-ahead log and the index of that are; never by opening them (see above)."""
     return tuple(identity(f"{path}{end}") for end in ENDS)
+
+
+class _Connection(sqlite3.Connection):
+    """Binds any text: letters that UTF-8 cannot express (of old file names, or halves of pairs) are escaped."""
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        try:
+            return super().execute(sql, parameters)
+        except UnicodeEncodeError:  # nothing was done yet
+            return super().execute(sql, [storable(one) if isinstance(one, str) else one for one in parameters])
+
+
+def storable(text: str) -> str:
+    """A text as it is stored; see `History` for paths, which have to be found again."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class Transaction:

@@ -29,6 +29,15 @@ def lock_request(kind: int, start: int, length: int) -> bytes:
     return _FLOCK.pack(kind, os.SEEK_SET, start, length, 0)
 
 
+def _whose(path: str) -> str:
+    """What to do about a lock file of another user, as the end of a message."""
+    try:
+        owner = os.stat(path).st_uid
+    except OSError:
+        return ""
+    return "" if owner == os.geteuid() else f"; it belongs to user {owner}: have it made writable for your group too"
+
+
 class LockFile:
     """One open description of a database's lock file. Not for sharing between threads."""
 
@@ -41,6 +50,9 @@ class LockFile:
         # Of the file itself: a symbolic link to it must lead to the same lock.
         self.path = f"{os.path.realpath(db_path)}.lock"
         self.fd = -1
+        self.refused: str | None = (
+            None  # why a lock file that is there cannot be opened: then nothing is known of locks
+        )
         try:
             flags = os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT
             self.fd = os.open(self.path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -49,7 +61,8 @@ class LockFile:
                 raise StoreError(f"{os.path.dirname(db_path)}: no such folder; make it first") from None
         except OSError as error:
             if not read_only:
-                raise StoreError(f"{self.path}: cannot be opened: {error.strerror}") from None
+                raise StoreError(f"{self.path}: cannot be opened: {error.strerror}{_whose(self.path)}") from None
+            self.refused = error.strerror
         if self.fd >= 0:
             keep_to_ourselves(self)
 
@@ -82,8 +95,14 @@ class LockFile:
         self._set(fcntl.F_UNLCK, byte)
 
     def is_held(self, byte: int) -> bool:
-        """Does another description hold this byte? Takes nothing. False where there is no lock file."""
-        if self.fd < 0:
+        """Return whether another description holds this byte, which takes nothing.
+
+        False where there is no lock file, and for a number that no run has. True where the file may not be opened:
+        a run of which nothing is known is not called dead.
+        """
+        if self.refused is not None:
+            return True
+        if self.fd < 0 or byte < 0:
             return False
         answer = fcntl.fcntl(self.fd, fcntl.F_OFD_GETLK, lock_request(fcntl.F_WRLCK, byte, 1))
         return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)

@@ -976,3 +976,76 @@ def test_sys_exit_in_the_code_of_a_value_is_no_success(bench: Open, mode: str, c
     outcome = bench(mode, call).run(inputs={"up": encode(ExitsWhenUnpickled())})
     assert outcome.verdict == "FAILED"
     assert "SystemExit" in message_of(outcome)
+
+
+# What a coroutine leaves in the background, and cancels itself
+
+
+async def exits_in_the_background(how: str) -> str:
+    async def background() -> None:
+        if how == "exit":
+            sys.exit(3)
+        raise KeyboardInterrupt
+
+    def callback() -> None:
+        sys.exit(3)
+
+    if how == "callback":
+        asyncio.get_running_loop().call_soon(callback)
+    else:
+        task = asyncio.create_task(background())
+        assert task
+    await asyncio.sleep(30)
+    return "never"
+
+
+async def naps() -> str:
+    await asyncio.sleep(0.3)
+    return "rested"
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("how", ["exit", "interrupt", "callback"])
+def test_an_exit_in_the_background_of_a_coroutine_fails_that_task(bench: Open, mode: str, how: str) -> None:
+    bodies: dict[str, Body] = {"exits": Call(exits_in_the_background, {"how": how}), "naps": Call(naps)}
+    opened = bench(mode, bodies, slots=2)
+    names = {opened.submit("naps"): "naps", opened.submit("exits"): "exits"}
+    outcomes = {names[outcome.node]: outcome for outcome in opened.collect(2)}
+    assert value_of(outcomes["naps"]) == "rested"
+    assert outcomes["exits"].verdict == "FAILED"
+    assert outcomes["exits"].exit_code == (None if how == "interrupt" else 3)
+    assert value_of(opened.run("naps")) == "rested"
+
+
+async def cancels(how: str) -> None:
+    if how == "raises":
+        raise asyncio.CancelledError
+    if how == "itself":
+        current = asyncio.current_task()
+        assert current
+        current.cancel()
+        await asyncio.sleep(30)
+    other = asyncio.create_task(asyncio.sleep(30))
+    other.cancel()
+    await other
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("how", ["raises", "itself", "another"])
+def test_a_coroutine_that_nobody_has_cancelled_is_no_cancelled_task(bench: Open, mode: str, how: str) -> None:
+    outcome = bench(mode, Call(cancels, {"how": how})).run()
+    assert (outcome.verdict, message_of(outcome)) == ("FAILED", "CancelledError")
+
+
+async def doubles(number: int) -> int:
+    await asyncio.sleep(0)
+    return 2 * number
+
+
+def test_a_coroutine_runs_inline_where_a_loop_runs_already(bench: Open) -> None:
+    opened = bench("inline", Call(doubles, {"number": 4}))
+
+    async def notebook() -> Outcome:
+        return opened.run()
+
+    assert value_of(asyncio.run(notebook())) == 8

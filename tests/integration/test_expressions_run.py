@@ -235,7 +235,7 @@ def test_a_reference_is_an_edge_and_the_picture_says_so(lightflow: Lightflow, tm
     ("value", "message"),
     [
         ("tasks.a.outputs.n", "task 'a' has no output 'n'"),
-        ("tasks.a.result", "task 'a' returned nothing"),
+        ("tasks.a.result", "task 'a' has no result"),
         ("tasks.c.result", "task 'c': the value is a Python object (it was pickled), which only Python tasks can take"),
         ("tasks.d.result", "the value holds a NUL character, which no program can be given"),
         ("tasks.e.result", "the value is 200,000 bytes long; a program can be given 128 KiB"),

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from lightflow.service.doctor import examine
 from liteflow import Dag, DagRun
 from liteflow.errors import RunOwned, StoreError
 from liteflow.processes.forks import handing
 from liteflow.state.history import History
 from liteflow.state.locks import LockFile
+from liteflow.state.maintenance import delete_runs
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -230,3 +232,20 @@ def test_a_run_through_a_link_keeps_all_its_files_beside_the_state_file(tmp_path
     assert len(run.value("large")) == 11_000_000
     assert DagRun.load(str(tmp_path / "link.db"), run.run_id).status == "SUCCESS"
     assert {path.name for path in tmp_path.iterdir()} == {"link.db", "state"}
+
+
+def test_a_run_is_not_called_dead_where_the_lock_file_cannot_be_opened(start: Start, db: str, trail: Any) -> None:
+    """As for another user, who may read the state file alone; here a link stands in place of the lock file."""
+    process = start(OWNER, db, trail.path, "r1")
+    trail.wait_for("waiting")
+    os.rename(f"{db}.lock", f"{db}.elsewhere")
+    os.symlink(f"{db}.elsewhere", f"{db}.lock")
+    with History(db) as history:
+        run = history.run("r1")
+    assert (run.status, "cannot be told" in str(run.reason)) == ("RUNNING", True)
+    with pytest.raises(StoreError, match=r"state\.db\.lock: cannot be opened"):
+        delete_runs(db, ["r1"])
+    findings = {one.check: one for one in examine(db)}
+    assert findings["runs"].verdict == "note"
+    assert "cannot be told" in findings["runs"].message
+    process.kill()

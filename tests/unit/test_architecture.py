@@ -18,6 +18,7 @@ LAYERS: list[set[str]] = [
     {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.collector", "liteflow.digest"}
     | {"liteflow.shell"}
     | {"liteflow.values.masking"},
+    {"liteflow.names"},
     {"liteflow.processes"},
     {"liteflow.planning", "liteflow.values"},
     {"liteflow.limits", "liteflow.work"},

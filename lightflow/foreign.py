@@ -29,7 +29,7 @@ class Foreign(NamedTuple):
 
 
 _CRON = (
-    "there are no schedules: a line of the crontab starts a run, such as "
+    "there are no schedules yet: one line of the crontab starts a run, such as "
     "`{cron|0 6 * * *} cd /srv/etl && lightflow run etl.yaml` (see docs/howto/ci-and-cron.md)"
 )
 _HOOKS = "write a command under `on_success`, `on_failure`, `on_cancel` or `on_exit`"
@@ -50,7 +50,7 @@ KEYS: Final[tuple[Foreign, ...]] = (
     Foreign("stages stage", "top task", "there are no stages: `depends_on` says what a task waits for", "GitLab CI"),
     Foreign("workflow flow dag project id", "top", "the name is `workflow_name`", "Kestra, Argo"),
     Foreign("schedule cron on trigger triggers schedule_interval timetable crontab", "top task", _CRON, "GitHub Actions, Airflow, Dagu, Kestra"),
-    Foreign("start_date end_date catchup timezone", "top task", "there are no schedules, so nothing has to be caught up; remove it (see docs/howto/ci-and-cron.md)", "Airflow"),
+    Foreign("start_date end_date catchup timezone", "top task", "there are no schedules yet, so nothing has to be caught up; remove it (see docs/howto/ci-and-cron.md)", "Airflow"),
     Foreign("inputs", "top", "what a run is given is declared under `params`", "GitHub Actions, Kestra"),
     Foreign("variables vars", "top task", "write them under `env` (for all commands), or under `params` of the workflow (given by -p, read as ${{ params.NAME }})", "GitLab CI, Task, Kestra"),
     Foreign("environment", "top task hook", "environment variables stand under `env`", "docker compose"),
@@ -149,7 +149,7 @@ KEYS: Final[tuple[Foreign, ...]] = (
 )  # fmt: skip
 
 _SHELL = "a command needs no type: write `run`"
-_DOCKER = "there are no containers: `run: docker run --rm IMAGE COMMAND`"
+_DOCKER = "there are no containers: write `run: docker run --rm IMAGE COMMAND`"
 
 #: Values of `type` of a task.
 TYPES: Final[tuple[Foreign, ...]] = (
@@ -157,16 +157,16 @@ TYPES: Final[tuple[Foreign, ...]] = (
     Foreign("sh command cmd exec script local run shellscript bashoperator", "shell", _SHELL, "Dagu, Kestra, Airflow"),
     Foreign("python3 py python_script pythonoperator function callable", "python", "write `type: python`", "Kestra, Airflow"),
     Foreign("docker podman container kubernetes k8s pod kubernetespodoperator", "", _DOCKER, "Dagu, Kestra, Airflow"),
-    Foreign("http https rest request api simplehttpoperator webhook", "", "`run: curl --fail URL`", "Dagu, Airflow, Kestra"),
-    Foreign("ssh remote", "", "`run: ssh HOST COMMAND`", "Dagu, Airflow"),
-    Foreign("mail email smtp slack", "", "a command that sends it, such as `run: mail -s SUBJECT ADDRESS`", "Dagu, Airflow"),
-    Foreign("sql postgres postgresql mysql sqlite duckdb bigquery", "", "a command such as `run: psql -f report.sql`, or `type: python`", "Airflow, Kestra"),
-    Foreign("jq", "", "`run: jq FILTER FILE`", "Dagu"),
-    Foreign("sleep wait delay timer", "", "`run: sleep 30`", "Argo, Kestra"),
-    Foreign("file sensor filesensor", "", "`run: test -e FILE` with `retries` and `retry_delay`", "Airflow"),
+    Foreign("http https rest request api simplehttpoperator webhook", "", "write `run: curl --fail URL`", "Dagu, Airflow, Kestra"),
+    Foreign("ssh remote", "", "write `run: ssh HOST COMMAND`", "Dagu, Airflow"),
+    Foreign("mail email smtp slack", "", "write a command that sends it, such as `run: mail -s SUBJECT ADDRESS`", "Dagu, Airflow"),
+    Foreign("sql postgres postgresql mysql sqlite duckdb bigquery", "", "write a command such as `run: psql -f report.sql`, or `type: python`", "Airflow, Kestra"),
+    Foreign("jq", "", "write `run: jq FILTER FILE`", "Dagu"),
+    Foreign("sleep wait delay timer", "", "write `run: sleep 30`", "Argo, Kestra"),
+    Foreign("file sensor filesensor", "", "write `run: test -e FILE` with `retries` and `retry_delay`", "Airflow"),
     Foreign("r julia node javascript ruby perl rscript", "", "write the interpreter before the file, such as `run: Rscript plot.R`, or take it as `shell`", "Snakemake, Kestra"),
-    Foreign("dag workflow subflow subworkflow call trigger triggerdagrunoperator", "", "`run: lightflow run OTHER.yaml`", "Dagu, Kestra, Airflow"),
-    Foreign("noop empty dummy emptyoperator dummyoperator", "shell", "`run: \"true\"`", "Airflow"),
+    Foreign("dag workflow subflow subworkflow call trigger triggerdagrunoperator", "", "write `run: lightflow run OTHER.yaml`", "Dagu, Kestra, Airflow"),
+    Foreign("noop empty dummy emptyoperator dummyoperator", "shell", "write `run: \"true\"`", "Airflow"),
     Foreign("parallel each foreach loop", "", "a task for each item has `foreach` or `matrix`", "Kestra, Dagu"),
     Foreign("if switch branch router", "", "a condition is the key `if`; a task that decides which tasks go on has `branch: true`", "Kestra, Dagu"),
 )  # fmt: skip
@@ -221,6 +221,22 @@ FUNCTIONS: Final[tuple[Foreign, ...]] = (
     Foreign("succeeded successful", "", "write success()", "Azure Pipelines"),
     Foreign("canceled", "", "write cancelled()", "Azure Pipelines"),
 )  # fmt: skip
+
+#: Methods of other languages, by what is written here; `{1}` is the argument.
+METHODS: Final[dict[str, str]] = {
+    **dict.fromkeys(["contains", "includes", "has"], "write {1} in the value"),
+    **dict.fromkeys(["toLowerCase", "to_lower", "lowercase"], "write | lower"),
+    **dict.fromkeys(["toUpperCase", "to_upper", "uppercase"], "write | upper"),
+    **dict.fromkeys(["startsWith", "starts_with"], "write .startswith({1})"),
+    **dict.fromkeys(["endsWith", "ends_with"], "write .endswith({1})"),
+    **dict.fromkeys(["length", "size", "len"], "write | length"),
+    **dict.fromkeys(["replace", "replaceAll"], "write | replace(old, new)"),
+    **dict.fromkeys(["trim"], "write | trim"),
+    **dict.fromkeys(["join"], "write | join({1})"),
+    **dict.fromkeys(["format"], "put texts together with ~"),
+    **dict.fromkeys(["strftime"], "write | date('%Y-%m-%d')"),
+    **dict.fromkeys(["toString", "str"], "write | string"),
+}
 
 #: Signs in an expression that have another spelling here.
 OPERATORS: Final[dict[str, str]] = {
@@ -366,6 +382,11 @@ def function_answer(name: str, arguments: Sequence[str]) -> str:
         return ""
     texts = [*arguments, *["…"] * (2 - len(arguments))]
     return found.answer.replace("{1}", texts[0]).replace("{2}", texts[1]).replace("{name}", name)
+
+
+def method_answer(name: str, arguments: Sequence[str]) -> str:
+    """What an expression says instead of a method of another language."""
+    return METHODS.get(name, "").replace("{1}", ", ".join(arguments) or "…")
 
 
 def close(word: str, known: Collection[str]) -> str:

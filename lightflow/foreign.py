@@ -8,7 +8,7 @@ these tables.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from lightflow.errors import quoted
@@ -91,18 +91,18 @@ KEYS: Final[tuple[Foreign, ...]] = (
     Foreign("conda virtualenv venv requirements packages", "task", "name the interpreter of the environment in the command, such as `run: .venv/bin/python load.py`", "Snakemake, Nextflow, Airflow"),
     Foreign("user become privileged sudo", "top task", "tasks run as the user who starts the run; another one is `run: sudo -n -u {value|USER} COMMAND`", "docker compose"),
     Foreign("stdin input_file", "task", "write `run: COMMAND < {value|FILE}`", "Dagu"),
-    Foreign("stdout stderr log_file output_file", "task", "what a task prints is in its log (`lightflow logs TASK`); into a file as well is `run: COMMAND > {value|FILE}`", "Dagu, Snakemake"),
+    Foreign("stdout stderr log_file output_file", "task", "what a task prints is in its log (`lightflow logs TASK`); `run: COMMAND > {value|FILE}` writes it into a file instead", "Dagu, Snakemake"),
     Foreign("artifacts publish_dir upload cache outputs_dir", "top task", "files stay where tasks write them; hand on their paths through `$LIGHTFLOW_OUTPUT` (see docs/howto/hand-on-values.md)", "GitLab CI, Argo, Nextflow"),
     Foreign("outputs register do_xcom_push xcom_push", "task", "values are not declared: the script writes `name=value` lines into `$LIGHTFLOW_OUTPUT` (see docs/howto/hand-on-values.md)", "GitHub Actions, Argo, Airflow"),
     Foreign("sources generates file_dep targets creates status input inputs uptodate checksum", "task", _BY_FILES, "Task, doit, Snakemake, make"),
-    Foreign("workdir work_dir working_dir working_directory directory chdir workspace", "task hook", "the folder is `cwd: {value|FOLDER}`", "Dagu, GitHub Actions, docker compose"),
+    Foreign("workdir work_dir working_dir working_directory directory chdir workspace", "top task hook", "the folder is `cwd: {value|FOLDER}`", "Dagu, GitHub Actions, docker compose"),
     Foreign("desc doc doc_md summary help title display_name label", "top task param", "write `description`", "Task, Airflow"),
     Foreign("interactive silent quiet verbose verbosity echo", "task", "it has no meaning here: the output of every task is kept, `lightflow run --quiet` shows less", "Task, doit"),
     # -- when a task runs
     Foreign("dependencies requires require after upstream upstream_tasks wait_for task_dep waits_for prerequisites", "task", "write `depends_on`", "GitLab CI, Prefect, doit, Luigi, Argo"),
     Foreign("before downstream downstream_tasks next then required_by", "task", "written at the other end: `depends_on` in the tasks that wait for this one", "Airflow, doit"),
     Foreign("depends_on_past wait_for_downstream", "top task", "a run does not wait for older ones; one run at a time is `concurrency: 1` at the top of the file", "Airflow"),
-    Foreign("condition conditions only rules unless run_if", "task", "a condition is `if: params.full`; a command that must succeed is `preconditions: [{run: COMMAND}]`", "GitLab CI, Dagu, Kestra"),
+    Foreign("condition conditions only only_if rules unless run_if", "task", "a condition is `if: params.full`; a command that must succeed is `preconditions: [{run: COMMAND}]`", "GitLab CI, Dagu, Kestra"),
     Foreign("except", "task", "write the condition with `not`: `if: not …`", "GitLab CI"),
     Foreign("condition expected", "precondition", "a condition is `if`, a command that must succeed is `run`", "Dagu", "if run"),
     Foreign("allowed_to_fail soft_fail ignore_errors continue_on ignore_failure", "task", "write `continue_on_error: true`", "GitLab CI, Ansible, Dagu"),
@@ -287,6 +287,7 @@ VALUES: Final[dict[str, dict[str, str]]] = {
     "type": PARAM_TYPES,
 }
 
+_CRON_TIMES: Final = r"@[a-z]+|[0-9*/,A-Za-z-]+( [0-9*/,A-Za-z-]+){4}"
 _SCALAR = re.compile(r"[\w@*/,.+: -]{1,60}")
 
 
@@ -430,6 +431,15 @@ def shown(answer: str) -> str:
     return re.sub(r"\{[a-z]+\|([^}]*)\}", r"\1", answer)
 
 
+def _leaves(value: Any) -> Iterator[str]:
+    """The texts in a value, at any depth."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(one)
+
+
 def _filled(answer: str, value: Any) -> str:
     text = str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
     shown = text if _SCALAR.fullmatch(text) else ""
@@ -437,6 +447,6 @@ def _filled(answer: str, value: Any) -> str:
     less = str(int(text) - 1) if text.isdecimal() and len(text) < 6 and int(text) > 0 else ""
     answer = re.sub(r"\{value\|([^}]*)\}", lambda found: shown or found[1], answer)
     answer = re.sub(r"\{number\|([^}]*)\}", lambda found: number or found[1], answer)
-    cron = text if re.fullmatch(r"@[a-z]+|[0-9*/,A-Za-z-]+( [0-9*/,A-Za-z-]+){4}", text) else ""
+    cron = next((one for one in _leaves(value) if re.fullmatch(_CRON_TIMES, one)), "")
     answer = re.sub(r"\{cron\|([^}]*)\}", lambda found: cron or found[1], answer)
     return re.sub(r"\{less\|([^}]*)\}", lambda found: less or found[1], answer)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+_LONGEST: Final = 65_536  # characters of a script that is looked through
 _BASH: Final = "this is bash: write `shell: bash`"
 _IN_SCRIPT: Final = (
     (r"(?:^|[;&|(]|\b(?:if|while|until|then|do|else|elif|!))\s*\[\[\s", "[["),
@@ -32,7 +33,7 @@ _IN_OUTPUT: Final = (
     r"\w+=\(.*: not found",
     r"local: -\w: bad variable name",
 )
-_SAID_BY_SH: Final = re.compile(r"(?:\S*/)?(?:sh|dash|ash)(?:\[\d+\])?: (?:line )?(?:\d+: )?(?P<words>.*)")
+_SAID_BY_SH: Final = re.compile(r"(?:\S*/)?(?:sh|dash|ash|bash)(?:\[\d+\])?: (?:line )?(?:\d+: )?(?P<words>.*)")
 _EXPRESSION: Final = r"\$\{(?:params|tasks|needs|secrets|matrix|item|workflow|inputs)\."
 
 
@@ -46,6 +47,8 @@ _QUOTED: Final = re.compile(
 
 def bash_only(script: str) -> str:
     """What of the script only bash understands, in words; nothing where nothing is seen of that kind."""
+    if len(script) > _LONGEST:
+        return ""
     bare = _QUOTED.sub(_unquoted, script)
     for pattern, name in _IN_SCRIPT:
         found = re.search(pattern, bare, re.MULTILINE)
@@ -66,17 +69,13 @@ def hint_about_failure(exit_code: int | None, lines: Sequence[str]) -> str:
     """What to do about a script that failed, from its exit code and the last lines that it printed; often nothing."""
     said = [match["words"] for line in lines if (match := _SAID_BY_SH.match(line.strip()))]
     if exit_code == 126:
-        refused = next((re.match(r"(\S+): Permission denied", one) for one in reversed(said)), None)
-        program = refused[1] if refused else ""
-        program = program if program and "/" in program else "./script.sh"
-        return f"it is not executable: chmod +x {program}, or `sh {program}`"
+        refused = [match[1] for one in said if (match := re.match(r"(\S*/\S+): Permission denied", one))]
+        return f"it is not executable: chmod +x {refused[-1]}, or `sh {refused[-1]}`" if refused else ""
     if exit_code not in (1, 2, 127):
         return ""
     if any("ad substitution" in one for one in said):
         return "an expression is written ${{ … }}; a substitution that only bash has needs `shell: bash`"
-    if any(re.search(pattern, one) for one in said for pattern in _IN_OUTPUT):
-        return _BASH
-    return ""
+    return _BASH if any(re.search(pattern, one) for one in said for pattern in _IN_OUTPUT) else ""
 
 
 def hint_about_syntax(script: str) -> str:

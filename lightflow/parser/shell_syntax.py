@@ -57,6 +57,8 @@ def _program(shell: str) -> str | None:
 
 def _answer(command: list[str], script: bytes, seconds: float) -> bytes | None:
     """What the command says to standard error; None where it cannot be started, or is late."""
+    if not hasattr(os, "memfd_create"):
+        return None  # not on this system
     read, write = os.pipe2(os.O_CLOEXEC)
     source = -1
     pid = 0

@@ -83,7 +83,9 @@ def test_failures_of_bash_under_sh(code: int, line: str) -> None:
 def test_a_program_that_is_not_executable() -> None:
     said = hint_about_failure(126, ["/bin/sh: 1: ./go.sh: Permission denied"])
     assert said == "it is not executable: chmod +x ./go.sh, or `sh ./go.sh`"
-    assert "chmod +x" in hint_about_failure(126, [])
+    said = hint_about_failure(126, ["bash: line 1: bin/go: Permission denied"])
+    assert said == "it is not executable: chmod +x bin/go, or `sh bin/go`"
+    assert hint_about_failure(126, ["docker: permission denied"]) == ""
 
 
 def test_an_expression_in_the_shells_braces() -> None:

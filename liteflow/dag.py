@@ -29,6 +29,7 @@ from liteflow.limits import Concurrency, Pool, concurrency_of, pools_of, retry_o
 from liteflow.planning.graph import Graph
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.program import Program
+from liteflow.running.deferring import deferring
 from liteflow.running.observing import Observer, Options
 from liteflow.running.runner import run as run_program
 from liteflow.state.database import connect
@@ -457,15 +458,16 @@ class Dag(Building):
             program = self.program()
         if self.secrets or secrets:
             options = options._replace(secrets=had(self.secrets, secrets, {} if resume else options.params))
-        token = building.set(None)  # in a task, a decorated function is just a function
-        try:
-            result = run_program(program, options, resume=resume)
-        except RunSkipped as error:
-            return DagRun(options.db_path, options.run_id, self.dag_id, "SKIPPED", time.time(), reason=str(error))
-        finally:
-            building.reset(token)
-        with History(options.db_path) as history:
-            run = DagRun.from_record(options.db_path, history.run(options.run_id))
+        with deferring() as gate:
+            token = building.set(None)  # in a task, a decorated function is just a function
+            try:
+                result = run_program(program, options, resume=resume, gate=gate)
+            except RunSkipped as error:
+                return DagRun(options.db_path, options.run_id, self.dag_id, "SKIPPED", time.time(), reason=str(error))
+            finally:
+                building.reset(token)
+            with History(options.db_path) as history:
+                run = DagRun.from_record(options.db_path, history.run(options.run_id))
         run.signal, run.timed_out = result.signal, result.timed_out
         if result.status == Status.INTERRUPTED and result.signal is not None and raise_signals:
             # The program's own handlers were not asked while the run was being stopped: now they are.

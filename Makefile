@@ -5,8 +5,10 @@ BIN := .venv/bin
 TESTS ?= tests --ignore=tests/crash
 SCALE ?= 1
 ROUNDS ?= 5
+MINUTES ?= 20
+SEED ?= 7
 
-.PHONY: setup demo test check fmt bench bench-quick crash clean help
+.PHONY: setup demo test check fmt bench bench-quick crash soak clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +53,9 @@ bench-quick: .venv/ok  ## measure beside own baselines; fails where a ratio is c
 
 crash: .venv/ok  ## run the crash suites and print their figures; SCALE=10 for the long form
 	$(BIN)/python tools/crash_table.py --scale $(SCALE)
+
+soak: .venv/ok  ## runs, a host program, a reader and a janitor share a state file under kill; MINUTES=1 for a look
+	$(BIN)/python tools/soak.py --minutes $(MINUTES) --seed $(SEED) $(WRITE)
 
 clean:  ## remove what the other commands made
 	rm -rf .venv .bench demo-out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

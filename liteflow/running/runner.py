@@ -319,7 +319,7 @@ class _Loop:
         try:
             listed = self._inputs.listed(node)
         except InputError as error:
-            self._store_moves(plan.refuse(node, str(error)), now)
+            self._store_moves(plan.refuse(node, f"{error}{self._no_list(node)}"), now)
             return
         labels = [self._masked(row.label) for row in listed.rows]
         self._turn.unfolded(
@@ -339,6 +339,13 @@ class _Loop:
             self._kept = {**self._kept, task_id: kept}
         before = {index: (cast(TaskStatus, one.status), one.attempts) for index, one in kept.items()}
         self._store_moves(plan.expand(node, listed.indexes, before, note), now)
+
+    def _no_list(self, node: int) -> str:
+        """Which of the tasks that a list is read of have not made one, for the end of a message."""
+        index, status = self._program.graph.index, self.plan.status
+        states = {ref.task_id: status[index[ref.task_id]] for ref in self._program.expansions[node].reads}
+        absent = [f"task {task_id!r} is {state}" for task_id, state in states.items() if state != "SUCCESS"]
+        return f"; {', '.join(absent)}, so it has no list" if absent else ""
 
     def _list_change(self, task_id: str, listed: Listed, *, kept: bool = False) -> ListChange:
         """What has changed in the list of a mapped task since an earlier part of the run, in names of items."""

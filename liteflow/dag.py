@@ -23,7 +23,17 @@ from liteflow.definition.commands import shell_command
 from liteflow.definition.compiling import compiled
 from liteflow.definition.options import MODES, NO_OPTIONS, OPTION_NAMES, TaskOptions, make_options
 from liteflow.definition.restoring import restore
-from liteflow.definition.tasks import Building, Partial, Task, TaskFunction, building, check_id, hook_tasks, mapped
+from liteflow.definition.tasks import (
+    Building,
+    Partial,
+    Task,
+    TaskFunction,
+    building,
+    check_id,
+    check_known,
+    hook_tasks,
+    mapped,
+)
 from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound, RunSkipped
 from liteflow.limits import Concurrency, Pool, concurrency_of, pools_of, retry_of, timeout_of
 from liteflow.planning.graph import Graph
@@ -351,6 +361,9 @@ class Dag(Building):
             KeyboardInterrupt: by Ctrl-C, once the tasks are stopped and the run is stored as INTERRUPTED.
         """
         run_id = check_id(run_id if run_id is not None else new_run_id(), "run id")
+        _check_folder()
+        for name, value in (params or {}).items():
+            check_known(name, value)
         return self._execute(
             Options(
                 os.path.realpath(self.db_path),
@@ -399,6 +412,7 @@ class Dag(Building):
             RunOwned: another process is still at it.
             As for `run` otherwise.
         """
+        _check_folder()
         path = os.path.realpath(self.db_path)
         with History(path) as history:
             before = history.run(run_id) if run_id is not None else history.latest(self.dag_id)
@@ -575,6 +589,14 @@ class Dag(Building):
                 DagRun.from_record(os.path.realpath(self.db_path), one)
                 for one in history.runs(self.dag_id, limit=limit)
             ]
+
+
+def _check_folder() -> None:
+    """Raise DefinitionError where there is no current folder, which a run stores and paths start from."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise DefinitionError("the current folder does not exist any more: change to one that does") from None
 
 
 def _named(

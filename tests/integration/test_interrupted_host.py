@@ -148,3 +148,27 @@ def test_a_soft_limit_ends_a_run_at_once(tmp_path: Path, mode: str, said: str) -
     )
     assert said in done.stdout, done.stderr
     assert "soon True" in done.stdout
+
+
+def test_a_current_folder_that_was_removed_is_named(tmp_path: Path) -> None:
+    program = f"""\
+import os, sys
+sys.path.insert(0, {str(ROOT)!r})
+from liteflow import Dag, DefinitionError
+with Dag("here", sys.argv[1]) as dag:
+    dag.task(lambda: None, "nothing")
+folder = "gone"
+os.mkdir(folder)
+os.chdir(folder)
+os.rmdir("../gone")
+for act in (dag.run, dag.resume):
+    try:
+        act()
+    except DefinitionError as error:
+        print(error)
+"""
+    for db in ("x.db", str(tmp_path / "x.db")):
+        done = subprocess.run([sys.executable, "-c", program, db], cwd=tmp_path, capture_output=True, text=True)
+        assert done.stdout.count("the current folder does not exist any more: change to one that does") == 2, (
+            done.stderr
+        )

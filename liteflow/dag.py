@@ -23,12 +23,23 @@ from liteflow.definition.commands import shell_command
 from liteflow.definition.compiling import compiled
 from liteflow.definition.options import MODES, NO_OPTIONS, OPTION_NAMES, TaskOptions, make_options
 from liteflow.definition.restoring import restore
-from liteflow.definition.tasks import Building, Partial, Task, TaskFunction, building, check_id, hook_tasks, mapped
+from liteflow.definition.tasks import (
+    Building,
+    Partial,
+    Task,
+    TaskFunction,
+    building,
+    check_id,
+    check_known,
+    hook_tasks,
+    mapped,
+)
 from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound, RunSkipped
 from liteflow.limits import Concurrency, Pool, concurrency_of, pools_of, retry_of, timeout_of
 from liteflow.planning.graph import Graph
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.program import Program
+from liteflow.running.deferring import deferring
 from liteflow.running.observing import Observer, Options
 from liteflow.running.runner import run as run_program
 from liteflow.state.database import connect
@@ -357,6 +368,9 @@ class Dag(Building):
             moment = None if logical_date is None else checked(epoch_of(logical_date))
         except ValueError as error:
             raise DefinitionError(f"logical_date {error}") from None
+        _check_folder()
+        for name, value in (params or {}).items():
+            check_known(name, value)
         return self._execute(
             Options(
                 os.path.realpath(self.db_path),
@@ -405,6 +419,7 @@ class Dag(Building):
             RunOwned: another process is still at it.
             As for `run` otherwise.
         """
+        _check_folder()
         path = os.path.realpath(self.db_path)
         with History(path) as history:
             before = history.run(run_id) if run_id is not None else history.latest(self.dag_id)
@@ -470,15 +485,16 @@ class Dag(Building):
             program = self.program()
         if self.secrets or secrets:
             options = options._replace(secrets=had(self.secrets, secrets, {} if resume else options.params))
-        token = building.set(None)  # in a task, a decorated function is just a function
-        try:
-            result = run_program(program, options, resume=resume)
-        except RunSkipped as error:
-            return DagRun(options.db_path, options.run_id, self.dag_id, "SKIPPED", time.time(), reason=str(error))
-        finally:
-            building.reset(token)
-        with History(options.db_path) as history:
-            run = DagRun.from_record(options.db_path, history.run(options.run_id))
+        with deferring() as gate:
+            token = building.set(None)  # in a task, a decorated function is just a function
+            try:
+                result = run_program(program, options, resume=resume, gate=gate)
+            except RunSkipped as error:
+                return DagRun(options.db_path, options.run_id, self.dag_id, "SKIPPED", time.time(), reason=str(error))
+            finally:
+                building.reset(token)
+            with History(options.db_path) as history:
+                run = DagRun.from_record(options.db_path, history.run(options.run_id))
         run.signal, run.timed_out = result.signal, result.timed_out
         if result.status == Status.INTERRUPTED and result.signal is not None and raise_signals:
             # The program's own handlers were not asked while the run was being stopped: now they are.
@@ -586,6 +602,14 @@ class Dag(Building):
                 DagRun.from_record(os.path.realpath(self.db_path), one)
                 for one in history.runs(self.dag_id, limit=limit)
             ]
+
+
+def _check_folder() -> None:
+    """Raise DefinitionError where there is no current folder, which a run stores and paths start from."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise DefinitionError("the current folder does not exist any more: change to one that does") from None
 
 
 def _named(

@@ -18,6 +18,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import stat
 from typing import Any, Final, NoReturn
 
@@ -279,15 +280,24 @@ def printed(how: str, log_path: str | None, info: RunInfo, *, masked: bool = Fal
         raise PayloadError(f"output: what was printed is not JSON: {_reason(error)}") from None
 
 
+#: Control sequences of a terminal.
+_ESCAPES: Final = rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])"
+
+
 def _last_line(raw: bytes) -> bytes:
-    """The last line that is not blank; the blanks at its end are part of it, as they are in a file."""
+    """The last line that is not blank, without colours; the blanks at its end are part of it, as they are in a file."""
+    is_cut = len(raw) >= LINE_BYTES
+    if b"\x1b" in raw:
+        raw = re.sub(_ESCAPES, b"", raw)
     body = raw.rstrip()
     start = body.rfind(b"\n") + 1
-    if not start and len(raw) >= LINE_BYTES:
+    if not start and is_cut:
         raise PayloadError(f"output: the last line is longer than {LINE_BYTES:,} bytes")
     line = raw[start : _end_of_line(raw, len(body))].removesuffix(b"\r")
     if line.startswith("… ".encode()) and line.endswith(" …".encode()):  # see `processes.output.Log`
         raise PayloadError("output: not all that was printed could be kept; see the end of the log")
+    if b"\r" in line:  # a progress bar: what a terminal shows in the end
+        line = [piece for piece in line.split(b"\r") if piece.strip()][-1]
     return line if body else b""
 
 

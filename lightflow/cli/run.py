@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from lightflow.cli.border import complain, settle
 from lightflow.cli.declare import PATH, Choice, Misuse, Whole, argument, command, option
-from lightflow.cli.options import WORKFLOW, Decorated, db_option, json_option, run_ids, with_db
+from lightflow.cli.options import WORKFLOW, Decorated, db_option, files_and_runs, json_option, param_names, with_db
 from lightflow.cli.output import is_terminal, paint, say, say_json, state
 from lightflow.errors import printable
 
@@ -54,6 +54,7 @@ def _execution_options(function: Decorated) -> Decorated:
             "params",
             many=True,
             metavar="NAME=VALUE",
+            shell_complete=param_names,
             help="A parameter of the run; may be given several times.",
         ),
         option("--params-file", type=PATH, metavar="FILE", help="Parameters in YAML or JSON; -p goes before them."),
@@ -125,7 +126,7 @@ Examples:
 
 {_EXITS}"""
 )
-@argument("target", metavar="FILE|RUN", type=WORKFLOW, shell_complete=run_ids)
+@argument("target", metavar="FILE|RUN", type=WORKFLOW, shell_complete=files_and_runs)
 @option("--from-checkpoint", metavar="PATH", type=WORKFLOW, help="Begin from a checkpoint file instead.")
 @_execution_options
 def resume(target: str, *, from_checkpoint: str | None, **options: Any) -> int:

@@ -6,6 +6,7 @@ import os
 import time
 from typing import Any, Final, NamedTuple, TextIO
 
+from lightflow.bash_words import hint_about_failure
 from lightflow.cli.options import with_db
 from lightflow.cli.output import as_lines, counted, near_path, paint, say, sign, state, table
 from lightflow.cli.output import cut as shortened
@@ -136,6 +137,8 @@ def _show_failure(one: InstanceRecord, last: AttemptRecord | None, stream: TextI
         say(f"  {paint(near_path(path), 'dim', stream)}", stream)
     elif last is not None:
         say(f"  {paint('it printed nothing', 'dim', stream)}", stream)
+    if last is not None and (hint := hint_about_failure(last.exit_code, lines)):
+        say(f"  hint: {hint}", stream)
 
 
 def log_tail(attempt: AttemptRecord | None, lines: int = _TAIL_LINES) -> tuple[list[str], str | None]:

@@ -106,9 +106,23 @@ def run_call(target: str, args: Mapping[str, Any] | Sequence[Any], folder: str) 
     module_name, _, attribute = target.partition(":")
     with importing_from(folder, os.getcwd()):
         found: Any = importlib.import_module(module_name)
-    for part in attribute.split("."):
-        found = getattr(found, part)
+    try:
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except AttributeError as error:
+        raise AttributeError(f"{error}{_taken_name(module_name, folder)}") from None
     return found(**args) if isinstance(args, Mapping) else found(*args)
+
+
+def _taken_name(module_name: str, folder: str) -> str:
+    """What to say where the file that is meant has the name of a module that Python has loaded already."""
+    first = module_name.partition(".")[0]
+    loaded = getattr(sys.modules.get(first), "__file__", None) or "Python itself"
+    for place in (folder, os.getcwd()):
+        path = os.path.join(place, f"{first}.py")
+        if os.path.isfile(path) and not (os.path.isfile(loaded) and os.path.samefile(loaded, path)):
+            return f"; the module of that name is {loaded}, which was loaded before: rename {path}"
+    return ""
 
 
 def _compile(code: str, name: str, shift: int) -> CodeType:

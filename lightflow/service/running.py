@@ -223,7 +223,10 @@ def _resume(loaded: Loaded, last: RunRecord, options: RunOptions, notify: Notify
         names = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
         notify(f"changed since they succeeded, and kept as they were: {names}")
     if last.source is not None and os.path.realpath(last.source) != os.path.realpath(loaded.path):
-        notify(f"the run was started from another file, {last.source}; it goes on as {loaded.path} says")
+        notify(
+            f"run {last.run_id} was started from another file, {last.source}; "
+            "what succeeded in it counts here, `lightflow run` starts a new run"
+        )
     if last.cwd is not None and last.cwd != os.getcwd():
         notify(f"the run was started in {last.cwd}; its relative paths now start from {os.getcwd()}")
     return dag.resume(

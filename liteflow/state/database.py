@@ -92,6 +92,19 @@ def _make(path: str) -> None:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
+#: The state files that the two programs take where none is named.
+_BY_DEFAULT = {"liteflow.db": "Python scripts", "lightflow.db": "`lightflow run`"}
+
+
+def other_file(path: str) -> str:
+    """What to say of the other program's state file, where it lies beside the one that is missing."""
+    folder, name = os.path.split(path)
+    for other, writer in _BY_DEFAULT.items():
+        if name in _BY_DEFAULT and name != other and os.path.isfile(os.path.join(folder, other)):
+            return f"{other}, where {writer} keeps its runs, is there: --db {os.path.join(folder, other)}"
+    return ""
+
+
 def connect_read_only(path: str) -> sqlite3.Connection:
     """Open the state file for reading; changes nothing, not even where it lies on a read-only disk.
 
@@ -100,7 +113,9 @@ def connect_read_only(path: str) -> sqlite3.Connection:
     """
     if not os.path.isfile(path):
         kind = "is not a file" if os.path.exists(path) else "no such state file"
-        raise StoreError(f"{path}: {kind}; run a workflow first, or name another file with --db")
+        raise StoreError(
+            f"{path}: {kind}; {other_file(path) or 'run a workflow first, or name another file with --db'}"
+        )
     quoted = quote_path(os.path.abspath(path))
     with _opening, translated(path):
         connection = _open_uri(f"file:{quoted}?mode=ro")

@@ -34,7 +34,7 @@ LAYERS: list[set[str]] = [
     {"liteflow.cli"},
     {"liteflow.__main__"},
     {"lightflow", "lightflow.errors"},
-    {"lightflow.foreign"},
+    {"lightflow.foreign", "lightflow.bash_words"},
     {"lightflow.parser.spec", "lightflow.visuals"},
     {"lightflow.plugins", "lightflow.expressions"},
     {"lightflow.parser"},

@@ -219,6 +219,11 @@ def test_the_folder_is_private_and_made_anew(tmp_path: Path) -> None:
         (b"", None),
         (b"x" * 2_000_000 + b"\nend\n", "end"),
         ("… é …\nok\n".encode(), "ok"),
+        (b"10%\r50%\r\x1b[32m100%\x1b[0m\n", "100%"),
+        (b"10%\r100%\r\r\n", "100%"),
+        (b"one\n\x1b[1mtwo\x1b[0m\n\x1b[0m\n", "two"),
+        (b"one\rtwo\r\x1b[K\n", "two"),
+        (b"\x1b]0;title\x07name\n", "name"),
     ],
 )
 def test_the_last_line(tmp_path: Path, log: bytes, value: str | None) -> None:

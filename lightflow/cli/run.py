@@ -196,7 +196,9 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
     if is_terminal(stream) and not how.quiet and not how.debug:
         view = LiveView(stream, output=output)
     else:
-        view = PlainView(stream, quiet=how.quiet or how.as_json, detail=how.debug, output=output, github=github)
+        brief = how.quiet or how.as_json
+        tracebacks = how.debug and not how.as_json  # which has them
+        view = PlainView(stream, quiet=brief, detail=how.debug, tracebacks=tracebacks, output=output, github=github)
     if how.debug:
         _log_everything()
     choices = RunOptions(

@@ -78,15 +78,17 @@ class PythonTask(TaskType):
             kwargs = {"target": task.config["call"], "args": task.config.get("args", {}), "folder": folder}
             return Call(run_call, kwargs, cwd, task.env)
         name = f"<{os.path.basename(task.file)}:{task.id}>"
-        kwargs = {"code": task.config["run"], "name": name, "first_line": task.lines.get("run", 1)}
+        lines = {"first_line": task.lines.get("run", 1), "file": os.path.abspath(task.file)}
+        kwargs = {"code": task.config["run"], "name": name, **lines}
         return Call(run_inline, kwargs, cwd, task.env)
 
 
-def run_inline(code: str, name: str, first_line: int = 1) -> None:
-    """Run the code of a task; it begins on `first_line` of its file."""
+def run_inline(code: str, name: str, first_line: int = 1, file: str | None = None) -> None:
+    """Run the code of a task; it begins on `first_line` of `file`."""
     import linecache  # with tokenize: commands need neither
 
-    linecache.cache[name] = (len(code), None, _ShiftedLines(code.splitlines(True), first_line - 1), name)
+    lines = _ShiftedLines(code.splitlines(True), first_line - 1)
+    linecache.cache[name] = (len(code), None, lines, file or name)  # traces name the file
     program = _compile(code, name, first_line - 1)
     module = types.ModuleType("__main__")
     alone = threading.current_thread() is threading.main_thread()

@@ -22,12 +22,12 @@ from liteflow.executors.host import ExitCalled
 from liteflow.outputs import discard, exists, printed, take
 from liteflow.processes.forks import end_fork, exit_code
 from liteflow.states import Verdict
+from liteflow.traces import is_ours, to_json, trace_of
 from liteflow.values.payload import Payload, decode, encode
 from liteflow.work import KEYWORDS, Call, ErrorInfo, Item, Outcome, Ref, RunInfo, Work, completed, input_name
 
 TRACEBACK_CHARACTERS = 64 * 1024
 MESSAGE_CHARACTERS = 2000
-_OUR_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
 
 
@@ -362,10 +362,15 @@ def describe(error: BaseException, info: RunInfo) -> ErrorInfo:
     Secrets are masked before a text is cut: what is left of one would not be found any more.
     """
     kind = type(error)
-    text = one_line(info.masked(safe_text(error)))
-    name = "".join(kind.__name__)
     types = tuple("".join(base.__name__) for base in kind.__mro__ if base not in (BaseException, object))
-    return ErrorInfo(f"{name}: {text}" if text else name, _traceback_text(error, info), types)
+    words = partial(_in_words, info)
+    return ErrorInfo(words(error), _traceback_text(error, info), types, to_json(trace_of(error, info.masked, words)))
+
+
+def _in_words(info: RunInfo, error: BaseException) -> str:
+    """`KeyError: 'b'`, on one line."""
+    name, text = "".join(type(error).__name__), one_line(info.masked(safe_text(error)))
+    return f"{name}: {text}" if text else name
 
 
 def _traceback_text(error: BaseException, info: RunInfo) -> str:
@@ -389,7 +394,7 @@ def _traceback_text(error: BaseException, info: RunInfo) -> str:
 def _without_ours(trace: TracebackType | None) -> TracebackType | None:
     """The traceback from the user's first frame on; all of it when it is ours alone."""
     inner = trace
-    while inner is not None and inner.tb_frame.f_code.co_filename.startswith(_OUR_FOLDER):
+    while inner is not None and is_ours(inner.tb_frame):
         inner = inner.tb_next
     return inner or trace
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS: list[set[str]] = [
     {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.collector", "liteflow.digest"}
     | {"liteflow.shell"}
-    | {"liteflow.values.masking"},
+    | {"liteflow.values.masking", "liteflow.traces"},
     {"liteflow.names"},
     {"liteflow.processes"},
     {"liteflow.planning", "liteflow.values"},

@@ -94,8 +94,7 @@ class AsyncLane(Lane):
             outcome = await Attempt(work, self._info).run_async(self._calls[work.task_id])
         except asyncio.CancelledError:
             outcome = failure(work, "CANCELLED", "cancelled")
-        log_path = output.close() if output is not None else None
-        return outcome if log_path is None else outcome._replace(log_path=log_path)
+        return outcome if output is None else output.close(outcome)
 
     def _cancel_task(self, node: int) -> None:
         task = self._tasks.get(node)

@@ -207,14 +207,13 @@ class Guardian:
         """Start a command; Started and Exited will tell of it. `log_path` None: it writes where we write."""
         self._send(("command", ticket, list(argv), cwd, dict(environ), log_path))
 
-    def start_worker(
-        self, ticket: int, spool_path: str | None, sock: socket.socket, log_path: str | None = None
-    ) -> None:
+    def start_worker(self, ticket: int, sock: socket.socket, *, keeps_logs: bool) -> None:
         """Fork a worker that has this socket; Started and Exited will tell of it.
 
-        With `log_path` what it writes goes there, through the guardian; it then has no spool.
+        With `keeps_logs` what it writes goes through the guardian into the log of the task that it is at (see
+        `switch`); otherwise where we write.
         """
-        self._control.send_descriptors(("worker", ticket, spool_path, log_path), [sock.fileno()], self._wait)
+        self._control.send_descriptors(("worker", ticket, keeps_logs), [sock.fileno()], self._wait)
 
     def stop(self, ticket: int, grace_s: float) -> None:
         """SIGTERM to the ticket's process group; after `grace_s` seconds kill its whole tree."""

@@ -3,7 +3,7 @@
 It is a child subreaper: whatever a task leaves behind comes back to it. The closing of its control socket is how
 it learns that the orchestrator is dead; it then ends everything it ever started, and itself.
 
-Messages in:  ("command", ticket, argv, cwd, environ, log_path) · ("worker", ticket, spool_path, log_path) with a
+Messages in:  ("command", ticket, argv, cwd, environ, log_path) · ("worker", ticket, keeps_logs) with a
               socket · ("stop", ticket, grace_s) · ("ping",) · ("goodbye",)
 Messages out: ("started", ticket, pid) · ("exited", fields) with those of `client.Exited` · ("pong",)
 
@@ -11,8 +11,7 @@ It never waits for a process: a sweep, which may have to, is made by a fork of t
 process that cannot be killed holds up its own task only. And a guardian that is killed in the middle of a sweep leaves
 nothing stopped behind, because the sweeper goes on.
 
-In a run with secrets everything that tasks write passes through here and is masked; a worker has one task then, and a
-pipe to the task's log instead of a file of its own.
+Everything that tasks write passes through here, is bounded, and in a run with secrets masked.
 """
 
 from __future__ import annotations
@@ -33,9 +32,10 @@ from liteflow.processes import tree
 from liteflow.processes.frames import Channel, close_quietly
 from liteflow.processes.output import Log
 from liteflow.processes.spawn import Spawner, SpawnError
+from liteflow.processes.switch import Switch, Written
 from liteflow.values.masking import Masker
 
-WorkerMain = Callable[[socket.socket, str | None], None]
+WorkerMain = Callable[[socket.socket, Switch | None], None]
 
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGTSTP,
             signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)  # fmt: skip
@@ -61,7 +61,7 @@ def set_subreaper(*, on: bool) -> bool:
 class _Main:
     """The main process of a ticket: a command or a worker."""
 
-    __slots__ = ("born", "deadline", "log", "pid", "pipe", "spool", "started_at", "ticket", "told")
+    __slots__ = ("born", "deadline", "log", "pid", "pipe", "started_at", "switch", "task", "ticket", "told")
 
     def __init__(
         self,
@@ -71,14 +71,15 @@ class _Main:
         *,
         pipe: int = -1,
         log: Log | None = None,
-        spool: str | None = None,
+        switch: Switch | None = None,
     ) -> None:
         self.ticket = ticket
         self.pid = pid
         self.started_at = started_at
         self.pipe = pipe  # read end of its output, or -1
         self.log = log
-        self.spool = spool  # a worker's own output file, deleted if it is empty in the end
+        self.switch = switch  # of a worker: it has a log for each task
+        self.task = 0  # the number of the task whose log this is
         self.born = 0  # clock ticks since boot; nothing that it starts is older
         self.told = False  # it was told to end, while it ran
         self.deadline: float | None = None  # monotonic; when patience with a stop ends
@@ -125,6 +126,7 @@ class Guardian:
         self._mains: dict[int, _Main] = {}  # by pid
         self._tickets: dict[int, _Main] = {}
         self._pipes: dict[int, _Main] = {}
+        self._switches: dict[int, _Main] = {}
         self._stopping: dict[int, _Main] = {}  # by ticket: those with a deadline
         self._control_mask = select.EPOLLIN
         self._started: list[tuple[object, ...]] = []  # messages that are in no hurry
@@ -174,6 +176,8 @@ class Guardian:
                 child_ended = True
             elif (main := self._pipes.get(fd)) is not None:
                 self._read(main)
+            elif (main := self._switches.get(fd)) is not None:
+                self._end_log(main)
         if child_ended:
             self._reap()
         self._run_out_of_patience()
@@ -246,36 +250,35 @@ class Guardian:
         fields = {"ticket": ticket, "code": code, "started_at": started_at, "ended_at": time.time(), "error": error}
         self._control.put(("exited", fields))
 
-    def _start_worker(self, ticket: int, spool_path: str | None, log_path: str | None) -> None:
+    def _start_worker(self, ticket: int, keeps_logs: bool) -> None:
         end = self._control.descriptors.pop(0)
         started_at = time.time()
         pipe = write_end = -1
+        switch: Switch | None = None
         self._tagger.put_on(tree.make_tag(self._session, ticket))
         try:
-            if log_path is not None:
+            if keeps_logs:
                 pipe, write_end = _pipe()
+                switch = Switch()
             pid = os.fork()
         except OSError as error:
             self._tagger.take_off()
-            text = f"a worker process cannot be started: {error.strerror}"
-            self._tell_not_started(ticket, 126, started_at, text)
+            self._tell_not_started(ticket, 126, started_at, f"a worker process cannot be started: {error.strerror}")
             for fd in (end, pipe, write_end):
                 close_quietly(fd)
+            if switch is not None:
+                switch.close()
             return
         if pid == 0:  # the tag stays on: whatever the worker starts inherits it
-            if log_path is not None:
-                os.dup2(write_end, 1)
-                os.dup2(write_end, 2)
-                os.close(write_end)
-                os.close(pipe)
-            self._be_worker(end, spool_path)
+            self._be_worker(end, pipe, write_end, switch)
         self._tagger.take_off()
         os.close(end)
         close_quietly(write_end)
-        log = Log(log_path, masker=self._masker) if log_path is not None else None
-        self._add(_Main(ticket, pid, started_at, pipe=pipe, log=log, spool=spool_path))
+        if switch is not None:
+            switch.be_guardian()
+        self._add(_Main(ticket, pid, started_at, pipe=pipe, switch=switch))
 
-    def _be_worker(self, end: int, spool_path: str | None) -> None:
+    def _be_worker(self, end: int, pipe: int, write_end: int, switch: Switch | None) -> None:
         """In the fresh fork: let go of everything that is the guardian's, then work. Does not return."""
         code = 70
         try:
@@ -288,8 +291,17 @@ class Guardian:
             for fd in (self._control.fileno(), self._epoll.fileno(), *self._wake, *self._pipes, *self._reserve,
                        *self._control.descriptors, *self._close_in_workers):  # fmt: skip
                 close_quietly(fd)
+            for main in self._switches.values():
+                if main.switch is not None:
+                    main.switch.close()
+            if switch is not None:
+                os.dup2(write_end, 1)
+                os.dup2(write_end, 2)
+                os.close(write_end)
+                os.close(pipe)
+                switch.be_worker()
             set_subreaper(on=True)
-            self._worker_main(socket.socket(fileno=end), spool_path)
+            self._worker_main(socket.socket(fileno=end), switch)
             code = 0
         finally:
             os._exit(code)
@@ -300,6 +312,9 @@ class Guardian:
         if main.pipe >= 0:
             self._pipes[main.pipe] = main
             self._epoll.register(main.pipe, select.EPOLLIN)
+        if main.switch is not None:
+            self._switches[main.switch.fileno()] = main
+            self._epoll.register(main.switch.fileno(), select.EPOLLIN)
         if not self._started:
             self._tell_at = time.monotonic() + _TELL_S
         self._started.append(("started", main.ticket, main.pid))
@@ -338,16 +353,55 @@ class Guardian:
 
     def _read(self, main: _Main) -> bool:
         """Read what one pipe holds now; one turn, so that a loud task does not starve the others. Was there any?"""
+        if main.switch is not None:
+            main.switch.note_arrival()
         try:
             data = os.read(main.pipe, _PIPE_READ_BYTES)
         except BlockingIOError:
             return False
         if data:
-            assert main.log is not None
-            main.log.write(data)
+            if main.switch is not None:
+                self._look_whose(main, main.switch)
+            if main.log is not None:
+                main.log.write(data)
         else:
             self._close_pipe(main)
         return bool(data)
+
+    def _look_whose(self, main: _Main, switch: Switch) -> None:
+        """Open the log of the task that a worker is at."""
+        task, path = switch.current()
+        if task != main.task:
+            if main.log is not None:
+                main.log.close()
+            main.task = task
+            main.log = None if path is None else Log(path, masker=self._masker)
+
+    def _drain(self, main: _Main) -> None:
+        for _ in range(_DRAIN_READS):
+            if main.pipe < 0 or not self._read(main):
+                return
+
+    def _end_log(self, main: _Main) -> None:
+        """A worker is done with a task: write the rest of its output. Or the worker has ended."""
+        switch = main.switch
+        if switch is None or not switch.is_asked():
+            self._close_switch(main)
+            return
+        self._drain(main)
+        written = Written()
+        if main.log is not None:
+            main.log.close()
+            written = Written(main.log.written, main.log.lost)
+        main.log, main.task = None, 0
+        switch.answer(written)
+
+    def _close_switch(self, main: _Main) -> None:
+        if main.switch is not None:
+            self._epoll.unregister(main.switch.fileno())
+            del self._switches[main.switch.fileno()]
+            main.switch.close()
+            main.switch = None
 
     def _close_pipe(self, main: _Main) -> None:
         if main.pipe >= 0:
@@ -530,10 +584,9 @@ class Guardian:
     def _report(self, one: _Ended, left: tuple[int, ...] = ()) -> None:
         main = one.main
         del self._tickets[main.ticket]
-        for _ in range(_DRAIN_READS):
-            if main.pipe < 0 or not self._read(main):
-                break
+        self._drain(main)
         self._close_pipe(main)
+        self._close_switch(main)
         fields: dict[str, object] = {
             "ticket": main.ticket,
             "code": os.waitstatus_to_exitcode(one.status),
@@ -545,7 +598,6 @@ class Guardian:
         if main.log is not None:
             main.log.close()
             fields |= {"output_bytes": main.log.written, "masked": main.log.masked, "lost": main.log.lost}
-        _delete_if_empty(main.spool)
         self._tell_started()
         self._control.put(("exited", fields))
 
@@ -568,13 +620,9 @@ class Guardian:
                 break
             if _reap_until(sweeper) in (0, _GAVE_UP):
                 break
-        for main in (*self._mains.values(), *(one.main for sweep in self._sweeps.values() for one in sweep.ended)):
-            _delete_if_empty(main.spool)
         self._reap_zombies()
         for main in list(self._pipes.values()):
-            for _ in range(_DRAIN_READS):
-                if main.pipe >= 0:
-                    self._read(main)
+            self._drain(main)
             if main.log is not None:
                 main.log.close()
 
@@ -618,15 +666,6 @@ def _pipe() -> tuple[int, int]:
     pipe, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     os.set_blocking(write_end, True)
     return pipe, write_end
-
-
-def _delete_if_empty(path: str | None) -> None:
-    if path is not None:
-        try:
-            if os.stat(path).st_size == 0:
-                os.unlink(path)
-        except OSError:
-            return
 
 
 def _nothing(number: int, frame: object) -> None:

@@ -12,7 +12,7 @@ from liteflow import Status
 from liteflow.planning.control import effective
 from liteflow.planning.rules import TriggerRule
 from liteflow.planning.upstreams import explain
-from liteflow.state.history import History, InstanceRecord, RunRecord
+from liteflow.state.history import AttemptRecord, History, InstanceRecord, RunRecord
 from liteflow.states import RUN_ENDED, TASK_ENDED
 
 _NAMED: Final = 5  # failed instances whose names are told
@@ -72,6 +72,10 @@ def _key(one: InstanceRecord) -> tuple[str, int]:
     return one.task_id, one.map_index
 
 
+def _lost_output(attempt: AttemptRecord) -> str:
+    return "" if attempt.log_lost is None else f"; not all of its output could be kept: {attempt.log_lost}"
+
+
 class _Story:
     """What is known of one run."""
 
@@ -125,7 +129,9 @@ class _Story:
             case Status.SUCCESS:
                 if last is None or last.ended_at is None:
                     return one.reason or "it succeeded"
-                took = f"attempt {last.attempt} succeeded in {last.ended_at - last.started_at:.2f} s"
+                took = (
+                    f"attempt {last.attempt} succeeded in {last.ended_at - last.started_at:.2f} s{_lost_output(last)}"
+                )
                 return f"{took} ({one.reason})" if one.reason else took
             case Status.SKIPPED if one.try_number:
                 return f"it skipped itself: {one.reason}" if one.reason else "it skipped itself"
@@ -133,6 +139,7 @@ class _Story:
                 log = f"; its output is in {last.log_path}" if last.log_path else ""
                 return (
                     f"attempt {last.attempt}, its last, ended as {last.status}: {one.reason or 'no reason given'}{log}"
+                    f"{_lost_output(last)}"
                 )
             case Status.SKIPPED | Status.UPSTREAM_FAILED:
                 return one.reason or self._explained(one)

@@ -71,6 +71,7 @@ class AttemptRecord(NamedTuple):
     exit_code: int | None
     error: str | None
     log_path: str | None
+    log_lost: str | None = None  # why not all of its output is in its log
 
 
 class EventRecord(NamedTuple):
@@ -146,7 +147,7 @@ _INSTANCE_KINDS = (
     _TEXT_OR_NOT,
 )  # fmt: skip
 _ATTEMPT_KINDS = (
-    _TEXT, _INT, _INT, _TEXT, _REAL, _REAL_OR_NOT, _INT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT,
+    _TEXT, _INT, _INT, _TEXT, _REAL, _REAL_OR_NOT, _INT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT,
 )  # fmt: skip
 _EVENT_KINDS = (
     _INT, _TEXT, _TEXT_OR_NOT, _INT_OR_NOT, _INT_OR_NOT, _TEXT_OR_NOT, _TEXT, _TEXT_OR_NOT, _REAL,
@@ -323,9 +324,9 @@ class History:
         if map_index is not None:
             where, parameters = f"{where} AND map_index=?", [*parameters, map_index]
         rows = self._rows(
-            "SELECT task_id, map_index, attempt, status, started_at, ended_at, exit_code, error, log_path "
+            "SELECT task_id, map_index, attempt, status, started_at, ended_at, exit_code, error, log_path, log_lost "
             f"FROM liteflow_attempts WHERE {where} UNION ALL "
-            "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path "
+            "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path, NULL "
             f"FROM liteflow_task_instances WHERE {where} AND status='RUNNING' AND try_number > 0 "
             "ORDER BY 1, 2, 3",
             parameters * 2,

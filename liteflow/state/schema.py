@@ -162,16 +162,25 @@ CREATE UNIQUE INDEX liteflow_one_success
   ON liteflow_attempts (run_id, task_id, map_index) WHERE status = 'SUCCESS' AND NOT repeats;
 """
 
-#: What makes a file of version 1 read like one of version 2, for who may not change it.
-_V1_AS_V2: Final = """
+_V3: Final = """
+ALTER TABLE liteflow_attempts ADD COLUMN log_lost TEXT;      -- why not all of its output is in the log
+"""
+
+#: What makes an older file read like one of the newest version, for a process that may not change it.
+_V1_AS_NEWEST: Final = """
 CREATE TEMP VIEW liteflow_task_instances AS
   SELECT *, NULL AS map_key, NULL AS told FROM main.liteflow_task_instances;
+CREATE TEMP VIEW liteflow_attempts AS SELECT *, NULL AS log_lost FROM main.liteflow_attempts;
 CREATE TEMP TABLE liteflow_pools (name, slots, description, by_hand, updated_at);
 CREATE TEMP TABLE liteflow_slots (pool, run_id, task_id, map_index, slots, asked_at, taken_at, run_no);
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2)
-_AS_NEWER: Final[tuple[str, ...]] = (_V1_AS_V2,)
+_V2_AS_NEWEST: Final = """
+CREATE TEMP VIEW liteflow_attempts AS SELECT *, NULL AS log_lost FROM main.liteflow_attempts;
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (_V1, _V2, _V3)
+_AS_NEWEST: Final[tuple[str, ...]] = (_V1_AS_NEWEST, _V2_AS_NEWEST)
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 
 
@@ -206,7 +215,7 @@ def check_schema(connection: sqlite3.Connection, path: str) -> int:
 
 def read_as_newest(connection: sqlite3.Connection, version: int) -> None:
     """Let an open database of an older schema be read as one of the newest, without changing it."""
-    for script in _AS_NEWER[version - 1 :]:
+    for script in _AS_NEWEST[version - 1 : version]:
         for statement in _statements(script):
             connection.execute(statement)
 

@@ -85,12 +85,13 @@ class Turn:
         self._epoch = epoch
         self._attempts = _Rows(
             "INSERT INTO liteflow_attempts",
-            "run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, exit_code, error, log_path",
+            "run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, exit_code, error, log_path, "
+            "log_lost",
         )
         self._repeatable = _Rows(
             "INSERT INTO liteflow_attempts",
             "run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, exit_code, error, log_path, "
-            "repeats",
+            "log_lost, repeats",
         )
         self._stored = _Rows(
             "INSERT OR REPLACE INTO liteflow_xcom",
@@ -183,6 +184,7 @@ class Turn:
             outcome.exit_code,
             None if error is None else (error.traceback.rstrip() or error.message)[-_ERROR_LIMIT:],
             outcome.log_path,
+            outcome.log_lost,
         )
         if repeats:
             rows.values.append(1)

@@ -26,12 +26,13 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from liteflow.processes import tree
 from liteflow.processes.frames import Channel, close_quietly
 from liteflow.processes.output import Log
 from liteflow.processes.spawn import Spawner, SpawnError
+from liteflow.processes.sweeper import GAVE_UP, TRIES, Ended, Main, Sweep, fork_sweeper, reap_until
 from liteflow.processes.switch import Switch, Written
 from liteflow.values.masking import Masker
 
@@ -39,70 +40,11 @@ WorkerMain = Callable[[socket.socket, Switch | None], None]
 
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGTSTP,
             signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)  # fmt: skip
-_PR_SET_CHILD_SUBREAPER = 36
 _PIPE_READ_BYTES = 256 * 1024
 _RESERVE = 4  # descriptors kept for a sweep: to read the process table, and to hold a process
 _TELL_S = 0.01  # that something has started is told with the next news, or so much later: it wakes the orchestrator
 _DRAIN_READS = 64  # a pipe holds at most 1 MiB unless someone keeps writing
-_GAVE_UP = 3  # exit code of a sweeper: some processes live on although they were killed
-_SWEEPER_TRIES = 3  # somebody may kill a sweeper
-_MOST_DESCRIPTORS = 1 << 30
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-
-
-def set_subreaper(*, on: bool) -> bool:
-    """Have orphaned descendants of this process become its children, not init's; False where that is refused."""
-    from _ctypes import call_function, dlopen, dlsym  # without the Python around it, 3 ms in every guardian
-
-    this_program = dlopen(None)  # type: ignore[arg-type]  # as in C, and in ctypes
-    return int(call_function(dlsym(this_program, "prctl"), (_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0))) == 0
-
-
-class _Main:
-    """The main process of a ticket: a command or a worker."""
-
-    __slots__ = ("born", "deadline", "log", "pid", "pipe", "started_at", "switch", "task", "ticket", "told")
-
-    def __init__(
-        self,
-        ticket: int,
-        pid: int,
-        started_at: float,
-        *,
-        pipe: int = -1,
-        log: Log | None = None,
-        switch: Switch | None = None,
-    ) -> None:
-        self.ticket = ticket
-        self.pid = pid
-        self.started_at = started_at
-        self.pipe = pipe  # read end of its output, or -1
-        self.log = log
-        self.switch = switch  # of a worker: it has a log for each task
-        self.task = 0  # the number of the task whose log this is
-        self.born = 0  # clock ticks since boot; nothing that it starts is older
-        self.told = False  # it was told to end, while it ran
-        self.deadline: float | None = None  # monotonic; when patience with a stop ends
-
-
-class _Ended(NamedTuple):
-    """A main process that was reaped."""
-
-    main: _Main
-    status: int  # as of waitpid
-    ended_at: float  # epoch seconds
-
-
-class _Sweep:
-    """Tickets whose processes a sweeper is ending."""
-
-    __slots__ = ("ended", "roots", "tickets", "tries")
-
-    def __init__(self, tickets: set[int], roots: dict[int, int], ended: Sequence[_Ended] = ()) -> None:
-        self.tickets = tickets
-        self.roots = roots  # processes that belong to the tickets and may not have the tag
-        self.ended = list(ended)  # to be reported when the sweep is over
-        self.tries = 0
 
 
 class Guardian:
@@ -123,17 +65,17 @@ class Guardian:
         self._close_in_workers = tuple(close_in_workers)
         self._tagger = tree.Tagger()
         self._spawner = Spawner()
-        self._mains: dict[int, _Main] = {}  # by pid
-        self._tickets: dict[int, _Main] = {}
-        self._pipes: dict[int, _Main] = {}
-        self._switches: dict[int, _Main] = {}
-        self._stopping: dict[int, _Main] = {}  # by ticket: those with a deadline
+        self._mains: dict[int, Main] = {}  # by pid
+        self._tickets: dict[int, Main] = {}
+        self._pipes: dict[int, Main] = {}
+        self._switches: dict[int, Main] = {}
+        self._stopping: dict[int, Main] = {}  # by ticket: those with a deadline
         self._control_mask = select.EPOLLIN
         self._started: list[tuple[object, ...]] = []  # messages that are in no hurry
         self._tell_at = 0.0  # monotonic
         self._leaving = False
         self._reserve: list[int] = []
-        self._sweeps: dict[int, _Sweep] = {}  # by the sweeper's pid
+        self._sweeps: dict[int, Sweep] = {}  # by the sweeper's pid
         self._beyond: set[int] = set()  # children that live on although they were killed
 
     def run(self) -> None:
@@ -149,7 +91,7 @@ class Guardian:
         for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        set_subreaper(on=True)
+        tree.set_subreaper(on=True)
         self._keep_reserve()
         for name in os.listdir("/proc/self/fd"):  # what the program inherited is not for commands either
             if int(name) > 2:
@@ -242,7 +184,7 @@ class Guardian:
         finally:
             close_quietly(write_end)
         log = Log(log_path, masker=self._masker) if log_path is not None else None
-        main = _Main(ticket, pid, started_at, pipe=pipe, log=log)
+        main = Main(ticket, pid, started_at, pipe=pipe, log=log)
         main.born = born
         self._add(main)
 
@@ -276,7 +218,7 @@ class Guardian:
         close_quietly(write_end)
         if switch is not None:
             switch.be_guardian()
-        self._add(_Main(ticket, pid, started_at, pipe=pipe, switch=switch))
+        self._add(Main(ticket, pid, started_at, pipe=pipe, switch=switch))
 
     def _be_worker(self, end: int, pipe: int, write_end: int, switch: Switch | None) -> None:
         """In the fresh fork: let go of everything that is the guardian's, then work. Does not return."""
@@ -300,13 +242,13 @@ class Guardian:
                 os.close(write_end)
                 os.close(pipe)
                 switch.be_worker()
-            set_subreaper(on=True)
+            tree.set_subreaper(on=True)
             self._worker_main(socket.socket(fileno=end), switch)
             code = 0
         finally:
             os._exit(code)
 
-    def _add(self, main: _Main) -> None:
+    def _add(self, main: Main) -> None:
         self._mains[main.pid] = main
         self._tickets[main.ticket] = main
         if main.pipe >= 0:
@@ -351,7 +293,7 @@ class Guardian:
 
     # Output
 
-    def _read(self, main: _Main) -> bool:
+    def _read(self, main: Main) -> bool:
         """Read what one pipe holds now; one turn, so that a loud task does not starve the others. Was there any?"""
         if main.switch is not None:
             main.switch.note_arrival()
@@ -368,7 +310,7 @@ class Guardian:
             self._close_pipe(main)
         return bool(data)
 
-    def _look_whose(self, main: _Main, switch: Switch) -> None:
+    def _look_whose(self, main: Main, switch: Switch) -> None:
         """Open the log of the task that a worker is at."""
         task, path = switch.current()
         if task != main.task:
@@ -377,12 +319,12 @@ class Guardian:
             main.task = task
             main.log = None if path is None else Log(path, masker=self._masker)
 
-    def _drain(self, main: _Main) -> None:
+    def _drain(self, main: Main) -> None:
         for _ in range(_DRAIN_READS):
             if main.pipe < 0 or not self._read(main):
                 return
 
-    def _end_log(self, main: _Main) -> None:
+    def _end_log(self, main: Main) -> None:
         """A worker is done with a task: write the rest of its output. Or the worker has ended."""
         switch = main.switch
         if switch is None or not switch.is_asked():
@@ -396,14 +338,14 @@ class Guardian:
         main.log, main.task = None, 0
         switch.answer(written)
 
-    def _close_switch(self, main: _Main) -> None:
+    def _close_switch(self, main: Main) -> None:
         if main.switch is not None:
             self._epoll.unregister(main.switch.fileno())
             del self._switches[main.switch.fileno()]
             main.switch.close()
             main.switch = None
 
-    def _close_pipe(self, main: _Main) -> None:
+    def _close_pipe(self, main: Main) -> None:
         if main.pipe >= 0:
             self._epoll.unregister(main.pipe)
             del self._pipes[main.pipe]
@@ -424,11 +366,11 @@ class Guardian:
             for one in ended:
                 self._report(one)
         else:
-            self._sweep_aside(_Sweep({one.main.ticket for one in ended}, roots, ended))
+            self._sweep_aside(Sweep({one.main.ticket for one in ended}, roots, ended))
 
-    def _reap_zombies(self) -> tuple[list[_Ended], list[tuple[_Sweep, int]]]:
+    def _reap_zombies(self) -> tuple[list[Ended], list[tuple[Sweep, int]]]:
         """Mains that have ended and are to be looked after, and sweeps whose sweeper has ended."""
-        ended, swept = list[_Ended](), list[tuple[_Sweep, int]]()
+        ended, swept = list[Ended](), list[tuple[Sweep, int]]()
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -442,13 +384,13 @@ class Guardian:
             main = self._mains.pop(pid, None)  # None: an orphan that a task left behind
             if main is None:
                 continue
-            one = _Ended(main, status, time.time())
+            one = Ended(main, status, time.time())
             self._stopping.pop(main.ticket, None)
             sweeps = [*self._sweeps.values(), *(sweep for sweep, _ in swept)]
             of_sweep = next((sweep for sweep in sweeps if main.ticket in sweep.tickets), None)
             (ended if of_sweep is None else of_sweep.ended).append(one)
 
-    def _left_behind(self, ended: Sequence[_Ended]) -> dict[int, int] | None:
+    def _left_behind(self, ended: Sequence[Ended]) -> dict[int, int] | None:
         """Orphans of tasks that have ended; None: there are none.
 
         What such tasks have left running are orphans or descendants of one, and orphans become our own children: so
@@ -500,20 +442,21 @@ class Guardian:
             row = None if main is None else tree.process(main.pid)
             if row is not None:
                 roots[row.pid] = row.started
-        self._sweep_aside(_Sweep(tickets, roots))
+        self._sweep_aside(Sweep(tickets, roots))
 
-    def _sweep_aside(self, sweep: _Sweep) -> None:
+    def _sweep_aside(self, sweep: Sweep) -> None:
         """Have a sweeper end the processes of some tickets."""
         tags = {tree.make_tag(self._session, ticket) for ticket in sweep.tickets}
         sweep.tries += 1
-        pid = self._fork_sweeper(lambda: tree.sweep(tags.__contains__, roots=sweep.roots).left)
+        work = functools.partial(tree.sweep, tags.__contains__, roots=sweep.roots)
+        pid = fork_sweeper(work, self._close_in_workers)
         if pid is not None:
             self._sweeps[pid] = sweep
             return
         while self._reserve:  # no more processes: a fork bomb. Better to hold up the others than to let it live
             os.close(self._reserve.pop())
         try:
-            left = tree.sweep(tags.__contains__, roots=sweep.roots).left
+            left = work().left
         finally:
             self._keep_reserve()
         self._sweeps[0] = sweep  # the mains that are reaped now belong to it
@@ -525,27 +468,9 @@ class Guardian:
         for one in ended:
             self._report(one)
 
-    def _fork_sweeper(self, work: Callable[[], Sequence[int]]) -> int | None:
-        """Fork a process that does a sweep; its exit code tells whether some lived on. None: it cannot be forked."""
-        try:
-            pid = os.fork()
-        except OSError:
-            return None
-        if pid:
-            return pid
-        code = 70
-        try:
-            os.setsid()
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _close_all_but(self._close_in_workers)  # the run's lock: nobody takes over before the sweep is over
-            code = _GAVE_UP if work() else 0
-        finally:
-            os._exit(code)
-
-    def _sweep_ended(self, sweep: _Sweep, status: int) -> None:
+    def _sweep_ended(self, sweep: Sweep, status: int) -> None:
         code = os.waitstatus_to_exitcode(status)
-        if code not in (0, _GAVE_UP) and sweep.tries < _SWEEPER_TRIES:  # it was killed
+        if code not in (0, GAVE_UP) and sweep.tries < TRIES:  # it was killed
             self._sweep_aside(sweep)
         elif code == 0 and sweep.ended and (roots := self._left_behind(sweep.ended)):
             sweep.roots, sweep.tries = roots, 0  # orphans without a tag: known as such now that the main is gone
@@ -553,7 +478,7 @@ class Guardian:
         else:
             self._sweep_over(sweep, given_up=code != 0)
 
-    def _sweep_over(self, sweep: _Sweep, *, given_up: bool) -> None:
+    def _sweep_over(self, sweep: Sweep, *, given_up: bool) -> None:
         """Report the tickets of a sweep; also those whose main process nobody can end."""
         left: tuple[int, ...] = ()
         if given_up:
@@ -569,7 +494,7 @@ class Guardian:
             del self._mains[main.pid]
             self._beyond.add(main.pid)
             left = (*left, main.pid) if main.pid not in left else left
-            sweep.ended.append(_Ended(main, int(signal.SIGKILL), time.time()))
+            sweep.ended.append(Ended(main, int(signal.SIGKILL), time.time()))
         for one in sweep.ended:
             self._report(one, left)
 
@@ -581,7 +506,7 @@ class Guardian:
             except OSError:
                 return
 
-    def _report(self, one: _Ended, left: tuple[int, ...] = ()) -> None:
+    def _report(self, one: Ended, left: tuple[int, ...] = ()) -> None:
         main = one.main
         del self._tickets[main.ticket]
         self._drain(main)
@@ -610,32 +535,22 @@ class Guardian:
 
         while self._reserve:
             os.close(self._reserve.pop())
-        for _ in range(_SWEEPER_TRIES):
+        for _ in range(TRIES):
             found = tree.members(belongs, roots=roots, spare=(*spare, *self._sweeps))
             if not found:
                 break
-            sweeper = self._fork_sweeper(lambda: tree.sweep(belongs, roots=roots, spare=spare, first=found).left)  # noqa: B023 - called in this turn
+            work = functools.partial(tree.sweep, belongs, roots=roots, spare=spare, first=found)
+            sweeper = fork_sweeper(work, self._close_in_workers)
             if sweeper is None:
-                tree.sweep(belongs, roots=roots, spare=spare)
+                work()
                 break
-            if _reap_until(sweeper) in (0, _GAVE_UP):
+            if reap_until(sweeper) in (0, GAVE_UP):
                 break
         self._reap_zombies()
         for main in list(self._pipes.values()):
             self._drain(main)
             if main.log is not None:
                 main.log.close()
-
-
-def _reap_until(pid: int) -> int:
-    """Reap children until this one has ended; its exit code, -N for signal N."""
-    while True:
-        try:
-            ended, status = os.waitpid(-1, 0)
-        except ChildProcessError:
-            return 0
-        if ended == pid:
-            return os.waitstatus_to_exitcode(status)
 
 
 def _kill_group(pid: int) -> bool:
@@ -650,15 +565,6 @@ def _kill_group(pid: int) -> bool:
 def _ticks() -> int:
     """The present in the unit of `tree.Process.started`."""
     return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS_PER_S)
-
-
-def _close_all_but(held: Sequence[int]) -> None:
-    """Close all descriptors above standard error but these."""
-    first = 3
-    for fd in sorted(held):
-        os.closerange(first, fd)
-        first = max(first, fd + 1)
-    os.closerange(first, _MOST_DESCRIPTORS)
 
 
 def _pipe() -> tuple[int, int]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from socket import socket
 
+from liteflow.errors import ResourceError
 from liteflow.executors.inbox import Inbox
 from liteflow.processes import tree
 from liteflow.processes.client import (
@@ -178,6 +179,8 @@ class Hub:
                     ticket.ended(event)
         if guardian.is_dead():
             guardian.close()
+            if guardian.failed is not None:
+                raise ResourceError(f"the guardian process cannot go on: {guardian.failed} (see ulimit -n, ulimit -u)")
             lost, self._tickets = list(self._tickets.values()), {}
             for ticket in lost:
                 ticket.ended(None)

@@ -104,7 +104,8 @@ def _threads() -> int:
 class Guardian:
     """A running guardian. Watch `fileno()`; when it is readable, `read()`.
 
-    `is_dead()` turns true when it has been killed: by then everything it had started is dead as well.
+    `is_dead()` turns true when it has been killed: by then everything it had started is dead as well. `failed` tells
+    then why it could not work.
     """
 
     def __init__(self, control: socket.socket, pid: int, session: int) -> None:
@@ -114,6 +115,7 @@ class Guardian:
         self._answer: tuple[Any, ...] | None = None  # to the introduction of an executed guardian
         self.pid = pid
         self.session = session
+        self.failed: str | None = None
         self.heard = 0  # how many messages have come
         self._dead = False
 
@@ -266,6 +268,8 @@ class Guardian:
                 self._events.append(Started(*message[1:]))
             elif message[0] == "exited":
                 self._events.append(Exited(**message[1]))
+            elif message[0] == "unable":
+                self.failed = message[1]
             elif message[0] != "pong":
                 self._answer = message
 

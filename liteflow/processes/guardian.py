@@ -5,7 +5,8 @@ it learns that the orchestrator is dead; it then ends everything it ever started
 
 Messages in:  ("command", ticket, argv, cwd, environ, log_path) · ("worker", ticket, keeps_logs) with a
               socket · ("stop", ticket, grace_s) · ("ping",) · ("goodbye",)
-Messages out: ("started", ticket, pid) · ("exited", fields) with those of `client.Exited` · ("pong",)
+Messages out: ("started", ticket, pid) · ("exited", fields) with those of `client.Exited` · ("pong",) ·
+              ("unable", reason): there are no more files or processes
 
 It never waits for a process: a sweep, which may have to, is made by a fork of the guardian, the *sweeper*. So a
 process that cannot be killed holds up its own task only. And a guardian that is killed in the middle of a sweep leaves
@@ -16,6 +17,8 @@ Everything that tasks write passes through here, is bounded, and in a run with s
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
 import gc
 import importlib
@@ -29,7 +32,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from liteflow.processes import tree
-from liteflow.processes.frames import Channel, close_quietly
+from liteflow.processes.frames import Channel, close_quietly, inherited, pack
 from liteflow.processes.output import Log
 from liteflow.processes.spawn import Spawner, SpawnError
 from liteflow.processes.sweeper import GAVE_UP, TRIES, Ended, Main, Sweep, fork_sweeper, reap_until
@@ -43,6 +46,8 @@ _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal
 _PIPE_READ_BYTES = 256 * 1024
 _RESERVE = 4  # descriptors kept for a sweep: to read the process table, and to hold a process
 _TELL_S = 0.01  # that something has started is told with the next news, or so much later: it wakes the orchestrator
+_NO_MORE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+_TOO_MANY_FILES = os.strerror(errno.EMFILE)
 _DRAIN_READS = 64  # a pipe holds at most 1 MiB unless someone keeps writing
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -93,12 +98,11 @@ class Guardian:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         tree.set_subreaper(on=True)
         self._keep_reserve()
-        for name in os.listdir("/proc/self/fd"):  # what the program inherited is not for commands either
-            if int(name) > 2:
-                try:
-                    os.set_inheritable(int(name), False)
-                except OSError:  # the descriptor of this listing
-                    continue
+        for fd in inherited():  # what the program inherited is not for commands either
+            try:
+                os.set_inheritable(fd, False)
+            except OSError:  # it is not open, such as that of the listing
+                continue
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._wake = (wake_read, wake_write)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
@@ -195,6 +199,9 @@ class Guardian:
     def _start_worker(self, ticket: int, keeps_logs: bool) -> None:
         end = self._control.descriptors.pop(0)
         started_at = time.time()
+        if end < 0:
+            self._tell_not_started(ticket, 126, started_at, f"a worker process cannot be started: {_TOO_MANY_FILES}")
+            return
         pipe = write_end = -1
         switch: Switch | None = None
         self._tagger.put_on(tree.make_tag(self._session, ticket))
@@ -592,6 +599,12 @@ def serve(
         gc.freeze()  # a collection would only copy the program's pages
         Guardian(control, session, worker_main, close_in_workers, masker).run()
         code = 0
+    except OSError as error:
+        if error.errno not in _NO_MORE:
+            sys.excepthook(*sys.exc_info())
+        with contextlib.suppress(OSError):
+            control.setblocking(False)
+            control.send(pack(("unable", error.strerror)))
     except BaseException:  # noqa: BLE001 - a bug of ours: said on stderr, then the process ends whatever it was
         sys.excepthook(*sys.exc_info())
     finally:
@@ -625,4 +638,5 @@ def main() -> NoReturn:
         channel.send(("failed", f"{type(error).__name__}: {error}"))
         os._exit(1)
     channel.send(("ready",))
-    serve(control, session, worker_main, channel.descriptors, None if secrets is None else Masker(secrets))
+    held = [fd for fd in channel.descriptors if fd >= 0]
+    serve(control, session, worker_main, held, None if secrets is None else Masker(secrets))

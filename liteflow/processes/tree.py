@@ -30,7 +30,7 @@ _WALL = 0x40000000  # children of every kind, as in wait(2)
 _GIVE_UP_S = 10.0  # a process in uninterruptible sleep, or in a frozen group, dies only when that ends
 _LOOK_AGAIN_S = 0.5
 _UNWATCHED_PAUSE_S = 0.005
-_LEAST_PROBED = 1 << 15  # process numbers, where no table tells which there are
+_PROBED_ABOVE = 1 << 15  # process numbers above ours, where no table tells which there are
 
 #: The variable that repeats the tag in the environment of commands.
 TAG_VARIABLE = "LIGHTFLOW_PROCESS_TAG"
@@ -162,7 +162,7 @@ def processes() -> dict[int, Process]:
 
 def _probed() -> Iterator[int]:
     """Process numbers that may be in use; a process whose number is far above ours is missed."""
-    return iter(range(1, max(os.getpid(), _LEAST_PROBED) + _LEAST_PROBED))
+    return iter(range(1, os.getpid() + _PROBED_ABOVE))
 
 
 def children() -> list[int] | None:

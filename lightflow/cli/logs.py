@@ -82,8 +82,8 @@ def logs(
         printer.attempt(each)
     if not attempts:
         complain(f"task {printable(wanted)} of run {record.run_id} has not started: it is {one.status}")
-    elif not printer.wrote:
-        complain(f"task {printable(wanted)} of run {record.run_id} printed nothing: it is {one.status}")
+    else:
+        _complain_of_silence(printer, attempts, f"task {printable(wanted)} of run {record.run_id}", one.status)
 
 
 def _of_run(db: str, run_id: str | None, attempt: int | None, *, follow: bool, as_json: bool) -> None:
@@ -138,8 +138,16 @@ def _follow(db: str, run_id: str, task: str, only: int | None, printer: Printer)
             waiting = True
             complain(f"waiting for {printable(task)} to start")
         time.sleep(_LOOK_EVERY_S)
-    if not printer.wrote:
-        complain(f"task {printable(task)} of run {run_id} printed nothing: it is {one.status}")
+    _complain_of_silence(printer, attempts, f"task {printable(task)} of run {run_id}", one.status)
+
+
+def _complain_of_silence(printer: Printer, attempts: Sequence[AttemptRecord], task: str, status: str) -> None:
+    """Say why there is nothing to read, or not all."""
+    lost = next((each for each in reversed(attempts) if each.log_lost is not None), None)
+    if lost is not None:
+        complain(f"not all output of attempt {lost.attempt} could be kept: {printable(lost.log_lost or '')}")
+    elif not printer.wrote:
+        complain(f"{task} printed nothing: it is {status}")
 
 
 class Printer:

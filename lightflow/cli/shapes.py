@@ -59,7 +59,7 @@ def task_shape(one: InstanceRecord, attempts: Attempts, instances: Sequence[Inst
 
 
 def attempt_shape(attempt: AttemptRecord) -> dict[str, Any]:
-    """One attempt; `log` is null where it printed nothing."""
+    """One attempt; `log` is null where there is no output, `log_lost` tells why not all of it could be kept."""
     return {
         "attempt": attempt.attempt,
         "status": attempt.status,
@@ -70,6 +70,7 @@ def attempt_shape(attempt: AttemptRecord) -> dict[str, Any]:
         "duration_s": rounded(duration(attempt.started_at, attempt.ended_at)),
         "log": attempt.log_path,
         "trace": trace_shape(attempt.trace),
+        "log_lost": attempt.log_lost,
     }
 
 

@@ -19,6 +19,7 @@ from lightflow.service.inspecting import RunView
 from lightflow.service.instances import FEW, called, name_of, tallies, told_of
 from lightflow.service.verdicts import in_words
 from liteflow.pictures.picture import shorten
+from liteflow.planning.nodes import instance_name
 from liteflow.processes.output import read_log
 from liteflow.state.history import AttemptRecord, InstanceRecord
 
@@ -71,6 +72,7 @@ def show(report: Report, stream: TextIO, *, table: bool, brief: bool) -> None:
         say(f"… and {len(failed) - _FAILURES} more failed tasks: {listing}", stream)
     if table or failed:
         say("", stream)
+    _warn_of_lost_output(view.attempts, stream)
     say(verdict(report, stream), stream)
     if not brief:
         say(_pointers(report, failed, stream), stream)
@@ -144,10 +146,19 @@ def _show_failure(one: InstanceRecord, last: AttemptRecord | None, stream: TextI
         say(f"  {bar} {shortened(line, 500)}", stream)
     if path is not None:
         say(f"  {paint(near_path(path), 'dim', stream)}", stream)
-    elif last is not None:
+    elif last is not None and last.log_lost is None:
         say(f"  {paint('it printed nothing', 'dim', stream)}", stream)
     if last is not None and (hint := hint_about_failure(last.exit_code, lines)):
         say(f"  hint: {hint}", stream)
+
+
+def _warn_of_lost_output(attempts: list[AttemptRecord], stream: TextIO) -> None:
+    lost = [each for each in attempts if each.log_lost is not None]
+    if lost:
+        tasks = list(dict.fromkeys(instance_name(each.task_id, each.map_index) for each in lost))
+        named = ", ".join(tasks[:_FAILURES]) + (f" and {len(tasks) - _FAILURES} more" if tasks[_FAILURES:] else "")
+        reason = printable(lost[-1].log_lost or "")
+        say(f"{paint('warning:', 'yellow', stream)} not all output of {named} could be kept: {reason}", stream)
 
 
 def log_tail(attempt: AttemptRecord | None, lines: int = _TAIL_LINES) -> tuple[list[str], str | None]:

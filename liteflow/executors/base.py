@@ -262,13 +262,19 @@ def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 def with_outputs(
-    outcome: Outcome, path: str | None, info: RunInfo, how: str | None = None, *, masked: bool = False
+    outcome: Outcome,
+    path: str | None,
+    info: RunInfo,
+    how: str | None = None,
+    *,
+    masked: bool = False,
+    size_bytes: int = 0,
 ) -> Outcome:
     """The outcome of an attempt with the values in its output file, which is removed; a failed one has none.
 
     What the function returned or pushed itself goes before. `how` says to take what was printed for the return value
-    (see `outputs.printed`), unless the file has one; `masked` tells that a secret was in it. A file that cannot be
-    understood fails the attempt.
+    (see `outputs.printed`), unless the file has one; `masked` tells that a secret was in it, `size_bytes` how long it
+    was. A file that cannot be understood fails the attempt, and so does a value whose output is not in the log.
     """
     if path is not None and not exists(path):
         path = None
@@ -282,7 +288,9 @@ def with_outputs(
         found = {} if path is None else take(path, info)
         value = found.pop("return_value", None)
         if how is not None and value is None:
-            value = printed(how, outcome.log_path, info, masked=masked)
+            if outcome.log_lost is not None:
+                raise PayloadError(f"output: not all that was printed could be kept: {outcome.log_lost}")
+            value = printed(how, outcome.log_path, info, masked=masked, size_bytes=size_bytes)
     except PayloadError as error:
         told = ErrorInfo(one_line(str(error)), "", ("PayloadError", "LiteflowError", "Exception"))
         return outcome._replace(verdict="FAILED", value=None, pushed=None, error=told)
@@ -300,6 +308,7 @@ def failure(
     started_at: float | None = None,
     ended_at: float | None = None,
     log_path: str | None = None,
+    log_lost: str | None = None,
 ) -> Outcome:
     """The outcome of an attempt that could not tell itself how it ended. Times default to now."""
     now = time.time()
@@ -314,6 +323,7 @@ def failure(
         now if started_at is None else started_at,
         now if ended_at is None else ended_at,
         log_path,
+        log_lost,
     )
 
 

@@ -8,21 +8,27 @@ Tracebacks name `<flow.yaml:task>` and the line in the workflow file.
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import threading
 import types
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from types import CodeType
 from typing import Any, ClassVar, Final, SupportsIndex
 
+from lightflow.modules import import_beside, values_from
 from lightflow.parser.spec import TaskSpec
-from lightflow.plugins.base import ConfigProblem, TaskType, absolute, importing_from
+from lightflow.plugins.base import ConfigProblem, TaskType, absolute
 from liteflow.work import Call
 
 _TARGET: Final = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
+
+
+_PICKLING: Final = (
+    "In a thread, what inline code defines cannot be pickled: put it into a module and `call` a function of that, "
+    "or give the task `mode: process`."
+)
 
 
 class PythonTask(TaskType):
@@ -79,12 +85,12 @@ class PythonTask(TaskType):
             kwargs = {"target": task.config["call"], "args": task.config.get("args", {}), "folder": folder}
             return Call(run_call, kwargs, cwd, task.env)
         name = f"<{os.path.basename(task.file)}:{task.id}>"
-        kwargs = {"code": task.config["run"], "name": name, "first_line": task.lines.get("run", 1)}
+        kwargs = {"code": task.config["run"], "name": name, "first_line": task.lines.get("run", 1), "folder": folder}
         return Call(run_inline, kwargs, cwd, task.env)
 
 
-def run_inline(code: str, name: str, first_line: int = 1) -> None:
-    """Run the code of a task; it begins on `first_line` of its file."""
+def run_inline(code: str, name: str, first_line: int = 1, folder: str = "") -> None:
+    """Run the code of a task; it begins on `first_line` of its file, which is in `folder`."""
     import linecache  # with tokenize: commands need neither
 
     linecache.cache[name] = (len(code), None, _ShiftedLines(code.splitlines(True), first_line - 1), name)
@@ -95,7 +101,14 @@ def run_inline(code: str, name: str, first_line: int = 1) -> None:
     if alone:
         sys.modules["__main__"] = module
     try:
-        exec(program, module.__dict__)
+        with values_from(folder, os.getcwd()):
+            exec(program, module.__dict__)
+    except Exception as error:
+        import pickle  # here, because it is wanted behind an error only
+
+        if isinstance(error, pickle.PicklingError) and not alone:
+            error.args = (f"{error}. {_PICKLING}",)
+        raise
     finally:
         if alone and before is not None:
             sys.modules["__main__"] = before
@@ -105,11 +118,18 @@ def run_inline(code: str, name: str, first_line: int = 1) -> None:
 def run_call(target: str, args: Mapping[str, Any] | Sequence[Any], folder: str) -> Any:
     """Import `module:function` and call it; the engine runs a coroutine to its end."""
     module_name, _, attribute = target.partition(":")
-    with importing_from(folder, os.getcwd()):
-        found: Any = importlib.import_module(module_name)
+    found: Any = import_beside(module_name, folder, os.getcwd())
     for part in attribute.split("."):
         found = getattr(found, part)
-    return found(**args) if isinstance(args, Mapping) else found(*args)
+    folders = (folder, os.getcwd())
+    with values_from(*folders):
+        value = found(**args) if isinstance(args, Mapping) else found(*args)
+    return _awaited(value, folders) if isinstance(value, Coroutine) else value
+
+
+async def _awaited(coroutine: Coroutine[Any, Any, Any], folders: tuple[str, str]) -> Any:
+    with values_from(*folders):
+        return await coroutine
 
 
 def _compile(code: str, name: str, shift: int) -> CodeType:

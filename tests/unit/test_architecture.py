@@ -32,7 +32,7 @@ LAYERS: list[set[str]] = [
     {"liteflow.cli"},
     {"liteflow.__main__"},
     {"lightflow", "lightflow.errors"},
-    {"lightflow.parser.spec", "lightflow.visuals"},
+    {"lightflow.parser.spec", "lightflow.visuals", "lightflow.modules"},
     {"lightflow.plugins", "lightflow.expressions"},
     {"lightflow.parser"},
     {"lightflow.engine"},

@@ -191,10 +191,13 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
     )
     settle()
     since = time.time()
+    folder = os.open(".", os.O_PATH | os.O_DIRECTORY)
     try:
         ended = call(choices, _notify)
     finally:
         view.close()
+        os.fchdir(folder)  # a task in a thread may have changed it, and paths that were typed start here
+        os.close(folder)
     if ended.status == "SKIPPED":  # because of other runs of its group: there is nothing of it in the state file
         if how.as_json:
             facts = {"run_id": None, "workflow": ended.dag_id, "status": "SKIPPED", "reason": ended.reason}

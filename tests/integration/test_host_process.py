@@ -149,3 +149,58 @@ tasks:
     connection.close()
     assert json.loads(values["reads"]) == "['', '', [], b'', False, 'EOF']"
     assert json.loads(values["child"]) == ""
+
+
+@pytest.mark.parametrize("mode", ["thread", "async", "process"])
+def test_a_task_that_changes_the_folder_moves_nothing_of_the_run(tmp_path: Path, mode: str) -> None:
+    (tmp_path / "flow.yaml").write_text(
+        """
+workflow_name: w
+tasks:
+  moves: {type: python, run: "import os; os.chdir('/'); print('moved')"}
+  after: {type: python, depends_on: moves, run: "print('after')"}
+  shell: {depends_on: moves, run: "echo shell; pwd > where"}
+  fails: {depends_on: [after, shell], run: "test -e mended"}
+"""
+    )
+    words = [sys.executable, "-m", "lightflow"]
+    for command, code in (("run", 1), ("resume", 0)):
+        done = subprocess.run(
+            [*words, command, "flow.yaml", "--mode", mode, "--db", "mine.db", "--log-dir", "out", "--json"],
+            cwd=tmp_path,
+            env=ENVIRON,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        (tmp_path / "mended").touch()
+    assert json.loads(done.stdout)["status"] == "SUCCESS"
+    assert (tmp_path / "where").read_text() == f"{tmp_path}\n"
+    assert len(list((tmp_path / "out").glob("task_*.log"))) == 3
+    assert list((tmp_path / ".lightflow-checkpoints").iterdir())
+
+
+MOVES = """
+import os, sys
+from liteflow import Dag
+
+def moves():
+    os.chdir("/")
+    if not os.path.exists(sys.argv[2]):
+        raise ValueError("not yet")
+
+dag = Dag("d", "d.db")
+dag.task(moves)
+if __name__ == "__main__":
+    run = dag.run(mode=sys.argv[1], log_dir="logs")
+    with open(sys.argv[2], "w"):
+        pass
+    print(run.statuses(), dag.resume(mode=sys.argv[1]).status, len(dag.runs()))
+"""
+
+
+@pytest.mark.parametrize("mode", ["thread", "inline", "async"])
+def test_a_dag_keeps_its_state_file_when_a_task_changes_the_folder(start: Start, tmp_path: Path, mode: str) -> None:
+    out, err = start(MOVES, mode, str(tmp_path / "mended")).communicate(timeout=60)
+    assert (out, err) == ("{'moves': 'FAILED'} SUCCESS 1\n", "")

@@ -170,6 +170,7 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
     from lightflow.engine.logger import LiveView, PlainView, View
     from lightflow.service.parameters import Given
     from lightflow.service.running import RunOptions
+    from liteflow.executors.streams import install, uninstall
 
     stream = sys.stderr if how.as_json else sys.stdout
     view: View
@@ -192,9 +193,11 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
     settle()
     since = time.time()
     folder = os.open(".", os.O_PATH | os.O_DIRECTORY)
+    install()  # before code of the user's is imported, which may keep a stream for what it logs
     try:
         ended = call(choices, _notify)
     finally:
+        uninstall()
         view.close()
         os.fchdir(folder)  # a task in a thread may have changed it, and paths that were typed start here
         os.close(folder)
@@ -228,7 +231,19 @@ def _notify(text: str) -> None:
     complain(f"{paint('note:', 'yellow', sys.stderr)} {printable(text)}")
 
 
+class _StandardError:
+    """sys.stderr as it is at the moment: in a run it masks secrets, and in a task it is the task's log."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 def _log_everything() -> None:
     import logging
 
-    logging.basicConfig(level=logging.DEBUG, stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    logging.basicConfig(
+        level=logging.DEBUG, stream=_StandardError(), format="%(asctime)s %(name)s %(levelname)s %(message)s"
+    )

@@ -63,6 +63,40 @@ def test_os_exit_fails_the_task_and_not_the_run(start: Start, mode: str, code: i
     assert words in failures
 
 
+EXECS = """
+import os, sys
+from liteflow import Dag
+
+def replaces(function):
+    arguments = {"execv": (sys.executable, ["python", "-c", ""]), "execlp": ("true", "true")}
+    arguments["execvpe"] = ("true", ["true"], {"PATH": os.environ["PATH"]})
+    getattr(os, function)(*arguments[function])
+
+def forks():
+    child = os.fork()
+    if child == 0:
+        os.execlp("sh", "sh", "-c", "exit 7")
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+dag = Dag("d", "d.db")
+for function in ("execv", "execlp", "execvpe"):
+    dag.task(replaces, function, function=function)
+dag.task(forks)
+if __name__ == "__main__":
+    run = dag.run(mode=sys.argv[1], log_dir="logs")
+    print(*run.statuses().values(), run.value("forks"), flush=True)
+    os.execlp("echo", "echo", "behind the run")
+"""
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_task_cannot_put_another_program_in_the_place_of_the_run(start: Start, mode: str) -> None:
+    process = start(EXECS, mode)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    assert out == "FAILED FAILED FAILED SUCCESS 7\nbehind the run\n"
+
+
 @pytest.mark.parametrize("code", [0, 3])
 def test_os_exit_in_a_thread_of_a_task_does_not_make_the_command_a_success(tmp_path: Path, code: int) -> None:
     (tmp_path / "flow.yaml").write_text(

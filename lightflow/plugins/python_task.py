@@ -83,6 +83,7 @@ class PythonTask(TaskType):
         cwd, folder = absolute(task.cwd), os.path.dirname(task.file)
         if "call" in task.config:
             kwargs = {"target": task.config["call"], "args": task.config.get("args", {}), "folder": folder}
+            kwargs["start"] = os.getcwd()
             return Call(run_call, kwargs, cwd, task.env)
         name = f"<{os.path.basename(task.file)}:{task.id}>"
         kwargs = {"code": task.config["run"], "name": name, "first_line": task.lines.get("run", 1), "folder": folder}
@@ -115,19 +116,23 @@ def run_inline(code: str, name: str, first_line: int = 1, folder: str = "") -> N
     del linecache.cache[name]  # kept behind an exception: the traceback is written later
 
 
-def run_call(target: str, args: Mapping[str, Any] | Sequence[Any], folder: str) -> Any:
-    """Import `module:function` and call it; the engine runs a coroutine to its end."""
+def run_call(target: str, args: Mapping[str, Any] | Sequence[Any], folder: str, start: str = "") -> Any:
+    """Import `module:function` and call it; the engine runs a coroutine to its end.
+
+    The module is in the folder of the workflow file, in the current one, or in the one that was current when the run
+    began (`start`): in a thread, another task may have changed it.
+    """
     module_name, _, attribute = target.partition(":")
-    found: Any = import_beside(module_name, folder, os.getcwd())
+    folders = (folder, os.getcwd(), start or folder)
+    found: Any = import_beside(module_name, *folders)
     for part in attribute.split("."):
         found = getattr(found, part)
-    folders = (folder, os.getcwd())
     with values_from(*folders):
         value = found(**args) if isinstance(args, Mapping) else found(*args)
     return _awaited(value, folders) if isinstance(value, Coroutine) else value
 
 
-async def _awaited(coroutine: Coroutine[Any, Any, Any], folders: tuple[str, str]) -> Any:
+async def _awaited(coroutine: Coroutine[Any, Any, Any], folders: tuple[str, ...]) -> Any:
     with values_from(*folders):
         return await coroutine
 

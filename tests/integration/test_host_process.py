@@ -192,15 +192,18 @@ def test_a_task_that_changes_the_folder_moves_nothing_of_the_run(tmp_path: Path,
 workflow_name: w
 tasks:
   moves: {type: python, run: "import os; os.chdir('/'); print('moved')"}
-  after: {type: python, depends_on: moves, run: "print('after')"}
+  after: {type: python, depends_on: moves, call: "in_the_folder:after"}
   shell: {depends_on: moves, run: "echo shell; pwd > where"}
   fails: {depends_on: [after, shell], run: "test -e mended"}
 """
     )
-    words = [sys.executable, "-m", "lightflow"]
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flow.yaml").rename(tmp_path / "flows" / "flow.yaml")
+    (tmp_path / "in_the_folder.py").write_text("def after(): print('after')\n")
+    words = [sys.executable, "-P", "-m", "lightflow"]
     for command, code in (("run", 1), ("resume", 0)):
         done = subprocess.run(
-            [*words, command, "flow.yaml", "--mode", mode, "--db", "mine.db", "--log-dir", "out", "--json"],
+            [*words, command, "flows/flow.yaml", "--mode", mode, "--db", "mine.db", "--log-dir", "out", "--json"],
             cwd=tmp_path,
             env=ENVIRON,
             capture_output=True,

@@ -19,7 +19,7 @@ from lightflow.errors import printable
 from liteflow.pictures.picture import duration_text
 from liteflow.planning.nodes import instance_name
 from liteflow.processes.output import open_regular
-from liteflow.state.history import AttemptRecord
+from liteflow.state.history import AttemptRecord, RunRecord
 from liteflow.states import RUN_ENDED, TASK_ENDED
 
 _CHUNK: Final = 65_536
@@ -77,7 +77,15 @@ def logs(
     if not attempts:
         complain(f"task {printable(wanted)} of run {record.run_id} has not started: it is {one.status}")
     elif not printer.wrote:
-        complain(f"task {printable(wanted)} of run {record.run_id} printed nothing: it is {one.status}")
+        complain(_nothing(wanted, record, one.status, attempts))
+
+
+def _nothing(task: str, record: RunRecord, status: str, attempts: Sequence[AttemptRecord]) -> str:
+    """Say that a task has no output, and where the output of what it has started may be."""
+    said = f"task {printable(task)} of run {record.run_id} printed nothing: it is {status}"
+    if record.settings.get("mode") not in ("thread", "async") or any(each.exit_code is not None for each in attempts):
+        return said  # it is a command, or ran in a worker
+    return f"{said}; what a thread or a program prints that a Python task in a thread starts is on the terminal instead"
 
 
 def _shape(one: AttemptRecord) -> dict[str, Any]:
@@ -111,7 +119,7 @@ def _follow(db: str, run_id: str, task: str, only: int | None, printer: Printer)
             complain(f"waiting for {printable(task)} to start")
         time.sleep(_LOOK_EVERY_S)
     if not printer.wrote:
-        complain(f"task {printable(task)} of run {run_id} printed nothing: it is {one.status}")
+        complain(_nothing(task, record, one.status, attempts))
 
 
 class Printer:

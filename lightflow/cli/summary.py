@@ -138,7 +138,7 @@ def _show_failure(one: InstanceRecord, last: AttemptRecord | None, stream: TextI
     if path is not None:
         say(f"  {paint(near_path(path), 'dim', stream)}", stream)
     elif last is not None:
-        say(f"  {paint('it printed nothing', 'dim', stream)}", stream)
+        say(f"  {paint('it printed nothing into its log', 'dim', stream)}", stream)
 
 
 def log_tail(attempt: AttemptRecord | None, lines: int = _TAIL_LINES) -> tuple[list[str], str | None]:

@@ -241,3 +241,21 @@ if __name__ == "__main__":
 def test_a_dag_keeps_its_state_file_when_a_task_changes_the_folder(start: Start, tmp_path: Path, mode: str) -> None:
     out, err = start(MOVES, mode, str(tmp_path / "mended")).communicate(timeout=60)
     assert (out, err) == ("{'moves': 'FAILED'} SUCCESS 1\n", "")
+
+
+def test_a_log_that_is_not_there_says_where_the_output_of_children_is(tmp_path: Path) -> None:
+    (tmp_path / "flow.yaml").write_text(
+        """
+workflow_name: w
+tasks:
+  starts: {type: python, run: "import subprocess; subprocess.run(['echo', 'from a child'])"}
+  shell: {run: "true"}
+"""
+    )
+    words = [sys.executable, "-m", "lightflow"]
+    ran = subprocess.run([*words, "run", "flow.yaml"], cwd=tmp_path, env=ENVIRON, capture_output=True, text=True)
+    assert "from a child\n" in ran.stdout
+    for task, hint in (("starts", True), ("shell", False)):
+        logs = subprocess.run([*words, "logs", task], cwd=tmp_path, env=ENVIRON, capture_output=True, text=True)
+        assert "printed nothing: it is SUCCESS" in logs.stderr
+        assert ("on the terminal" in logs.stderr) == hint

@@ -110,6 +110,7 @@ class Dag(Building):
         self.hooks: dict[str, Task] = hook_tasks({event: func for event, func in given.items() if func is not None})
         self.dag_id = check_id(dag_id, "dag id")
         self.db_path = str(db_path)
+        self._anchor = ("", "")  # `db_path`, and where that led when it was first used
         self.description = description
         self.params = None if params is None else declared(params)
         self.secrets = declared_secrets(secrets)
@@ -373,7 +374,7 @@ class Dag(Building):
             check_known(name, value)
         return self._execute(
             Options(
-                os.path.realpath(self.db_path),
+                self._state_file(),
                 run_id,
                 mode,
                 self._workers(max_workers, mode),
@@ -420,7 +421,7 @@ class Dag(Building):
             As for `run` otherwise.
         """
         _check_folder()
-        path = os.path.realpath(self.db_path)
+        path = self._state_file()
         with History(path) as history:
             before = history.run(run_id) if run_id is not None else history.latest(self.dag_id)
         if before.dag_id != self.dag_id:
@@ -597,11 +598,15 @@ class Dag(Building):
 
     def runs(self, limit: int = 20) -> list[DagRun]:
         """The newest runs first."""
-        with History(self.db_path) as history:
-            return [
-                DagRun.from_record(os.path.realpath(self.db_path), one)
-                for one in history.runs(self.dag_id, limit=limit)
-            ]
+        path = self._state_file()
+        with History(path) as history:
+            return [DagRun.from_record(path, one) for one in history.runs(self.dag_id, limit=limit)]
+
+    def _state_file(self) -> str:
+        """The absolute path of the state file; it stays that one if a task in a thread changes the folder."""
+        if self._anchor[0] != self.db_path:
+            self._anchor = (self.db_path, os.path.realpath(self.db_path))
+        return self._anchor[1]
 
 
 def _check_folder() -> None:

@@ -19,7 +19,7 @@ from lightflow.engine.naming import took_text
 from lightflow.errors import printable, tame
 from liteflow.planning.nodes import instance_name
 from liteflow.processes.output import read_log
-from liteflow.state.history import AttemptRecord
+from liteflow.state.history import AttemptRecord, RunRecord
 from liteflow.states import RUN_ENDED, TASK_ENDED
 
 _CHUNK: Final = 65_536
@@ -83,7 +83,7 @@ def logs(
     if not attempts:
         complain(f"task {printable(wanted)} of run {record.run_id} has not started: it is {one.status}")
     else:
-        _complain_of_silence(printer, attempts, f"task {printable(wanted)} of run {record.run_id}", one.status)
+        _complain_of_silence(printer, attempts, wanted, record, one.status)
 
 
 def _of_run(db: str, run_id: str | None, attempt: int | None, *, follow: bool, as_json: bool) -> None:
@@ -106,6 +106,14 @@ def _of_run(db: str, run_id: str | None, attempt: int | None, *, follow: bool, a
         time.sleep(_LOOK_EVERY_S)
     if not printer.wrote:
         complain(f"no task of run {printable(record.run_id)} has printed anything: it is {record.status}")
+
+
+def _nothing(task: str, record: RunRecord, status: str, attempts: Sequence[AttemptRecord]) -> str:
+    """Say that a task has no output, and where the output of what it has started may be."""
+    said = f"task {printable(task)} of run {record.run_id} printed nothing: it is {status}"
+    if record.settings.get("mode") not in ("thread", "async") or any(each.exit_code is not None for each in attempts):
+        return said  # it is a command, or ran in a worker
+    return f"{said}; what a thread or a program prints that a Python task in a thread starts is on the terminal instead"
 
 
 def _shape(one: AttemptRecord) -> dict[str, Any]:
@@ -138,16 +146,18 @@ def _follow(db: str, run_id: str, task: str, only: int | None, printer: Printer)
             waiting = True
             complain(f"waiting for {printable(task)} to start")
         time.sleep(_LOOK_EVERY_S)
-    _complain_of_silence(printer, attempts, f"task {printable(task)} of run {run_id}", one.status)
+    _complain_of_silence(printer, attempts, task, record, one.status)
 
 
-def _complain_of_silence(printer: Printer, attempts: Sequence[AttemptRecord], task: str, status: str) -> None:
+def _complain_of_silence(
+    printer: Printer, attempts: Sequence[AttemptRecord], task: str, record: RunRecord, status: str
+) -> None:
     """Say why there is nothing to read, or not all."""
     lost = next((each for each in reversed(attempts) if each.log_lost is not None), None)
     if lost is not None:
         complain(f"not all output of attempt {lost.attempt} could be kept: {printable(lost.log_lost or '')}")
     elif not printer.wrote:
-        complain(f"{task} printed nothing: it is {status}")
+        complain(_nothing(task, record, status, attempts))
 
 
 class Printer:

@@ -140,8 +140,14 @@ class Attempt:
         self._context = TaskContext(work, info)
 
     def run(self, body: Call) -> Outcome:
-        """Run the function; a coroutine that it returns is run in an event loop of its own."""
-        token = running.set(self._context)
+        """Run the function; a coroutine that it returns is run in an event loop of its own.
+
+        What it sets in its context (`contextvars`) is not there for the next task.
+        """
+        return copy_context().run(self._run, body)
+
+    def _run(self, body: Call) -> Outcome:
+        running.set(self._context)
         in_body = False
         try:
             body = self.completed(body)
@@ -158,8 +164,6 @@ class Attempt:
         except BaseException as error:  # noqa: BLE001 - whatever user code raises is an outcome
             self._end_if_fork(error)
             return self.raised(error, in_body=in_body)
-        finally:
-            running.reset(token)
 
     async def run_async(self, body: Call) -> Outcome:
         """Await a coroutine function in the running loop. asyncio.CancelledError passes through."""

@@ -15,6 +15,8 @@ import math
 import os
 import re
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
 from json.encoder import encode_basestring_ascii
 from typing import Any, Literal, NamedTuple
 
@@ -40,6 +42,9 @@ class Payload(NamedTuple):
     file: str | None = None  # absolute path
     sha256: str | None = None  # set when `file` is
 
+
+#: Makes modules importable while a value is unpickled; set by whoever knows where the code of the tasks is.
+unpickling: ContextVar[Callable[[], AbstractContextManager[None]]] = ContextVar("unpickling", default=nullcontext)
 
 _scan: Callable[[str, int], tuple[Any, int]] = vars(json.JSONDecoder())["scan_once"]  # json.loads without its checks
 _INT64 = 2**63
@@ -264,7 +269,8 @@ def decode(payload: Payload) -> Any:
             import pickle
 
             assert isinstance(data, bytes)
-            return pickle.loads(data)
+            with unpickling.get()():
+                return pickle.loads(data)
         value = json.loads(data or "null")
         return value if payload.encoding == "json" else _untag(value)
     except PayloadError:

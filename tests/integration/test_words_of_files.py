@@ -69,9 +69,9 @@ def test_a_file_with_the_name_of_a_loaded_module(tmp_path: Path) -> None:
     (tmp_path / "flow.yaml").write_text("tasks: {a: {type: python, call: 'signal:f'}}\n")
     done = lightflow(tmp_path, "run", "flow.yaml")
     assert done.returncode == 1
-    assert f"which was loaded before: rename {tmp_path}/signal.py" in done.stdout
+    assert f"{tmp_path}/signal.py: a module named 'signal' is loaded already" in done.stdout
     (tmp_path / "flow.yaml").write_text("tasks: {a: {type: python, call: 'json:none'}}\n")
-    assert "rename" not in lightflow(tmp_path, "run", "flow.yaml").stdout
+    assert "give the file another name" not in lightflow(tmp_path, "run", "flow.yaml").stdout
 
 
 def test_a_run_of_another_file_of_the_same_name_is_told(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ LAYERS: list[set[str]] = [
     {"liteflow.__main__"},
     {"lightflow", "lightflow.errors"},
     {"lightflow.foreign", "lightflow.bash_words"},
-    {"lightflow.parser.spec", "lightflow.visuals"},
+    {"lightflow.parser.spec", "lightflow.visuals", "lightflow.modules"},
     {"lightflow.plugins", "lightflow.expressions"},
     {"lightflow.parser"},
     {"lightflow.engine"},

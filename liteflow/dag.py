@@ -30,8 +30,8 @@ from liteflow.program import Program
 from liteflow.running.observing import Observer, Options
 from liteflow.running.runner import run as run_program
 from liteflow.state.database import connect
+from liteflow.state.deleting import delete_runs
 from liteflow.state.history import DagRecord, History
-from liteflow.state.maintenance import delete_runs
 from liteflow.states import Status
 from liteflow.values.params import declared, resolve, restored
 from liteflow.values.secrets import Secret, declared_secrets, had

@@ -7,8 +7,8 @@ from typing import Any
 
 from liteflow.errors import RunFailed
 from liteflow.planning.nodes import instance_name
+from liteflow.state.deleting import delete_runs
 from liteflow.state.history import History, RunRecord
-from liteflow.state.maintenance import delete_runs
 from liteflow.states import Status
 from liteflow.values.payload import decode
 

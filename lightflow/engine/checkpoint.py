@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from liteflow.collector import collector_paused
+from liteflow.names import CHECKPOINT_SUFFIX, checkpoint_name
 from liteflow.planning.nodes import instance_name
 from liteflow.processes.output import open_regular, read_log
 from liteflow.state.history import AttemptRecord, History
 
-SUFFIX: Final = ".lightflow-checkpoint.json"
 VERSION: Final = "1.0"
 _OUTPUT_BYTES: Final = 2000  # of each task's output that go into the file: its end
 _MOST_BYTES: Final = 256 * 1024 * 1024
@@ -77,7 +77,7 @@ def write(folder: str, db_path: str, run_id: str, status: str | None = None) -> 
         "params": run.params,
     }
     os.makedirs(folder, exist_ok=True)
-    path = os.path.join(folder, f"{run.dag_id}.{run.run_id}{SUFFIX}")
+    path = os.path.join(folder, checkpoint_name(run.dag_id, run.run_id))
     temporary = os.path.join(folder, f".writing-{run.run_id}")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary)  # of a writer that was killed; a run has one owner at a time
@@ -216,7 +216,7 @@ def _files(folder: str, workflow_name: str | None) -> list[str]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name.endswith(SUFFIX) and entry.name.startswith(begin):
+                if entry.name.endswith(CHECKPOINT_SUFFIX) and entry.name.startswith(begin):
                     with contextlib.suppress(OSError):  # removed at this moment
                         written.append((entry.stat().st_mtime, entry.path))
     except OSError:

@@ -103,7 +103,7 @@ def run(path: str, options: RunOptions, *, resume: bool = False, notify: Notify)
     if goes_on:
         if last is not None and last.status != Status.SUCCESS and last.resumable:
             return _resume(loaded, last, options, notify)
-        if last is None and (saved := _checkpoint(loaded)) is not None:
+        if last is None and _is_gone(options.db) and (saved := _checkpoint(loaded)) is not None:
             return _import(loaded, saved, options, notify)
         if resume and last is not None and last.status == Status.SUCCESS:
             notify(f"run {last.run_id} of {last.dag_id} has succeeded already: nothing to resume")
@@ -128,10 +128,12 @@ def resume(target: str, options: RunOptions, *, from_checkpoint: str | None = No
         if from_checkpoint is not None:
             return _import(loaded, checkpoint.read(from_checkpoint), options, notify)
         last = _latest(options.db, loaded.name)
-        if last is None and (saved := _checkpoint(loaded)) is not None:
+        saved = _checkpoint(loaded) if last is None else None
+        if saved is not None and _is_gone(options.db):
             return _import(loaded, saved, options, notify)
         if last is None or not last.resumable:
-            raise RunNotFound(f"there is no run of {loaded.name!r} to resume; start one: lightflow run {target}")
+            other = "" if saved is None else f", or begin where a checkpoint ends: --from-checkpoint {saved.path}"
+            raise RunNotFound(f"there is no run of {loaded.name!r} to resume; start one: lightflow run {target}{other}")
     else:
         with History(options.db) as history:
             last = history.run(target)
@@ -245,8 +247,19 @@ def _latest(db: str, dag_id: str) -> RunRecord | None:
         return None
 
 
+def _is_gone(db: str) -> bool:
+    """Is there no state file, or one without tables? One that only knows no run of a workflow may have had some."""
+    if not os.path.exists(db):
+        return True
+    try:
+        with History(db):
+            return False
+    except RunNotFound:
+        return True
+
+
 def _checkpoint(loaded: Loaded) -> checkpoint.Checkpoint | None:
-    """The newest checkpoint file of a workflow that the state file does not know, if it is unfinished."""
+    """The newest checkpoint file of a workflow, if it is unfinished."""
     found, _ = checkpoint.find(loaded.settings.checkpoint_dir, loaded.name, limit=1)
     return found[0] if found and found[0].status != Status.SUCCESS else None
 

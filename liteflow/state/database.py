@@ -24,6 +24,7 @@ sqlite3.register_adapter(type(None), lambda none: none)
 
 _BUSY_MS: Final = 5000
 _CACHE_KIB: Final = 16384  # pages that are not in here are read again from the file, by every commit of a large run
+_FOLD_BYTES: Final = 4 * 1024 * 1024  # of write-ahead log
 _ONE_PAGE: Final = 65536  # the largest page there is: a file of ours has one before it has a write-ahead log
 #: Held while a file is made and while a reader opens one: in the process that has them, closing any descriptor of a
 #: database drops all of SQLite's locks on it.
@@ -194,6 +195,21 @@ def explain(error: sqlite3.Error | UnicodeDecodeError, path: str) -> LiteflowErr
 def files_of(path: str) -> tuple[Identity | None, ...]:
     """Which files a state file, its write-ahead log and the index of that are; never by opening them (see above)."""
     return tuple(identity(f"{path}{end}") for end in ENDS)
+
+
+def fold_up(connection: sqlite3.Connection, path: str, locks: LockFile) -> None:
+    """Fold the write-ahead log into the database when it has grown, if nobody is writing; between transactions."""
+    try:
+        if os.stat(f"{path}-wal").st_size < _FOLD_BYTES or not locks.acquire(WRITE_LOCK):
+            return
+    except OSError:
+        return
+    try:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    except sqlite3.Error:
+        pass  # the log only grows a little further
+    finally:
+        locks.release(WRITE_LOCK)
 
 
 class _Connection(sqlite3.Connection):

@@ -13,6 +13,7 @@ import pytest
 from lightflow.engine import checkpoint
 from lightflow.engine.checkpoint_writer import CheckpointWriter
 from liteflow import Dag
+from liteflow.names import CHECKPOINT_SUFFIX
 
 FLOW = """\
 workflow_name: two
@@ -74,7 +75,7 @@ def test_files_of_the_release_before_have_local_times_and_are_read(
     time.tzset()
     try:
         for number, stamp in enumerate(["2026-11-26T12:34:00", "2026-11-26T07:05:00+00:00", "nonsense"]):
-            (tmp_path / f"two.{number}{checkpoint.SUFFIX}").write_text(
+            (tmp_path / f"two.{number}{CHECKPOINT_SUFFIX}").write_text(
                 json.dumps({"workflow_name": "two", "timestamp": stamp, "completed_tasks": {}, "run_id": str(number)})
             )
         found, _ = checkpoint.find(str(tmp_path))
@@ -87,7 +88,7 @@ def test_files_of_the_release_before_have_local_times_and_are_read(
 def test_a_task_that_took_less_than_no_time_is_done_all_the_same(db: str, tmp_path: Path) -> None:
     """The clock was set back while it ran."""
     for duration in (-3600.0, 0, -0.001):
-        path = tmp_path / f"flow.r{checkpoint.SUFFIX}"
+        path = tmp_path / f"flow.r{CHECKPOINT_SUFFIX}"
         path.write_text(
             json.dumps({"workflow_name": "flow", "completed_tasks": {"a": {"success": True, "duration": duration}}})
         )
@@ -99,7 +100,7 @@ def test_a_task_that_took_less_than_no_time_is_done_all_the_same(db: str, tmp_pa
 
 @pytest.mark.parametrize("duration", ["Infinity", "NaN", "1e400", "-1e300", '"5"', "[]", "true"])
 def test_a_time_that_cannot_be_is_none(tmp_path: Path, duration: str) -> None:
-    path = tmp_path / f"flow.r{checkpoint.SUFFIX}"
+    path = tmp_path / f"flow.r{CHECKPOINT_SUFFIX}"
     path.write_text(
         f'{{"workflow_name": "flow", "completed_tasks": {{"a": {{"success": true, "duration": {duration}}}}}}}'
     )

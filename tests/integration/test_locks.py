@@ -14,9 +14,9 @@ import pytest
 from lightflow.service.doctor import examine
 from liteflow import Dag, DagRun
 from liteflow.errors import RunOwned, StoreError
+from liteflow.state.deleting import delete_runs
 from liteflow.state.history import History
 from liteflow.state.locks import LockFile
-from liteflow.state.maintenance import delete_runs
 
 Start = Callable[..., "subprocess.Popen[str]"]
 

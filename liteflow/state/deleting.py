@@ -148,7 +148,8 @@ class _Deletion:
             return
         left = execute("PRAGMA freelist_count").fetchone()[0]
         while left > 0:
-            execute(f"PRAGMA incremental_vacuum({_PAGES})").fetchall()
+            for _ in range(min(left, _PAGES)):
+                execute("PRAGMA incremental_vacuum(1)")  # of more, `sqlite3` would take the first step alone
             before, left = left, execute("PRAGMA freelist_count").fetchone()[0]
             if left >= before:
                 return

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: An entry is a module or a folder; every module of both packages must be in one.
 LAYERS: list[set[str]] = [
     {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.collector", "liteflow.digest"}
+    | {"liteflow.shell"}
     | {"liteflow.values.masking"},
     {"liteflow.names"},
     {"liteflow.processes"},
@@ -143,7 +144,10 @@ def test_the_engine_loads_only_the_standard_library() -> None:
 def test_requirements_are_those_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    assert [line for line in lines if line and not line.startswith("#")] == project["dependencies"]
+    assert [line for line in lines if line and not line.startswith("#")] == [
+        *project["dependencies"],
+        *project["optional-dependencies"]["pictures"],
+    ]
 
 
 @pytest.mark.parametrize("package", ["liteflow"])

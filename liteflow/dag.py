@@ -29,7 +29,7 @@ from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.program import Program
 from liteflow.running.observing import Observer, Options
 from liteflow.running.runner import run as run_program
-from liteflow.state.database import connect
+from liteflow.state.database import connect, real_path
 from liteflow.state.deleting import delete_runs
 from liteflow.state.history import DagRecord, History
 from liteflow.states import Status
@@ -46,7 +46,7 @@ def init_schema(db_path: str = "liteflow.db") -> None:
     Raises:
         StoreError: the file cannot be written, or is not ours.
     """
-    connect(os.path.realpath(db_path)).close()
+    connect(real_path(db_path)).close()
 
 
 class Dag(Building):
@@ -296,7 +296,7 @@ class Dag(Building):
         run_id = check_id(run_id if run_id is not None else new_run_id(), "run id")
         return self._execute(
             Options(
-                os.path.realpath(self.db_path),
+                real_path(self.db_path),
                 run_id,
                 mode,
                 self._workers(max_workers, mode),
@@ -342,7 +342,7 @@ class Dag(Building):
             RunOwned: another process is still at it.
             As for `run` otherwise.
         """
-        path = os.path.realpath(self.db_path)
+        path = real_path(self.db_path)
         with History(path) as history:
             before = history.run(run_id) if run_id is not None else history.latest(self.dag_id)
         if before.dag_id != self.dag_id:
@@ -465,10 +465,7 @@ class Dag(Building):
     def runs(self, limit: int = 20) -> list[DagRun]:
         """The newest runs first."""
         with History(self.db_path) as history:
-            return [
-                DagRun.from_record(os.path.realpath(self.db_path), one)
-                for one in history.runs(self.dag_id, limit=limit)
-            ]
+            return [DagRun.from_record(real_path(self.db_path), one) for one in history.runs(self.dag_id, limit=limit)]
 
 
 def _named(

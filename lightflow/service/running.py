@@ -21,6 +21,7 @@ from lightflow.service.scripts import is_script, script_errors
 from liteflow import Dag, DagRun, DefinitionError, Observer, RunNotFound, Status
 from liteflow.collector import collector_paused
 from liteflow.state.history import History, RunRecord
+from liteflow.state.locks import other_owner
 from liteflow.state.maintenance import abandon, forget, request
 from liteflow.states import RUN_ENDED
 from liteflow.values.params import Param
@@ -93,6 +94,7 @@ def run(path: str, options: RunOptions, *, resume: bool = False, notify: Notify)
         StoreError, ResourceError: the state file.
     """
     loaded = load(path, options)
+    _note_owner(options.db, notify)
     last = _latest(options.db, loaded.name)
     goes_on = resume or loaded.settings.resume == "auto"
     if goes_on and not resume and last is not None and _differs(loaded, last, options):
@@ -125,6 +127,7 @@ def resume(target: str, options: RunOptions, *, from_checkpoint: str | None = No
     """
     if os.path.exists(target) or target.endswith((".yaml", ".yml", ".json", ".py")):
         loaded = load(target, options)
+        _note_owner(options.db, notify)
         if from_checkpoint is not None:
             return _import(loaded, checkpoint.read(from_checkpoint), options, notify)
         last = _latest(options.db, loaded.name)
@@ -142,6 +145,7 @@ def resume(target: str, options: RunOptions, *, from_checkpoint: str | None = No
                 f"run {last.run_id} came from {last.source or 'a program'}, which is not there any more; "
                 "resume it with its file: lightflow resume FILE"
             )
+        _note_owner(options.db, notify)
         loaded = load(last.source, options._replace(dag=last.dag_id if is_script(last.source) else None))
     if last.status == Status.SUCCESS:
         notify(f"run {last.run_id} of {last.dag_id} has succeeded already: nothing to resume")
@@ -245,6 +249,13 @@ def _latest(db: str, dag_id: str) -> RunRecord | None:
             return next(iter(history.runs(dag_id, limit=1)), None)
     except RunNotFound:  # a file without tables: the disk failed while it was made
         return None
+
+
+def _note_owner(db: str, notify: Notify) -> None:
+    """Say that the state file is another user's: tasks decode values out of it, and that may run code."""
+    name = other_owner(db)
+    if name is not None:
+        notify(f"{db} belongs to {name}: go on with it only if you trust that user")
 
 
 def _is_gone(db: str) -> bool:

@@ -18,7 +18,7 @@ from typing import Any, Final
 from liteflow.errors import RunNotFound, RunOwned
 from liteflow.names import CHECKPOINT_DIR, LOG, STORED, checked, checkpoint_name
 from liteflow.outputs import outputs_dir, remove_folder
-from liteflow.state.database import Transaction, connect, fold_up, translated
+from liteflow.state.database import Transaction, connect, fold_up, real_path, translated
 from liteflow.state.locks import LockFile
 from liteflow.values.payload import remove_values
 
@@ -43,7 +43,7 @@ def delete_runs(path: str, run_ids: Iterable[str], dag_id: str | None = None) ->
         RunNotFound: one of them does not exist; nothing was deleted.
         RunOwned: one of them is still at work; nothing was deleted.
     """
-    path = os.path.realpath(path)
+    path = real_path(path)
     locks = LockFile(path)
     try:
         connection = connect(path)

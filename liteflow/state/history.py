@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from liteflow.errors import CorruptDatabase, RunNotFound
 from liteflow.names import STATE, STORED
-from liteflow.state.database import connect_read_only, translated
+from liteflow.state.database import connect_read_only, real_path, translated
 from liteflow.state.locks import LockFile
 from liteflow.values.payload import Payload, payload_from_row, together
 
@@ -202,7 +202,7 @@ class History:
     """
 
     def __init__(self, path: str) -> None:
-        self.path = os.path.realpath(path)
+        self.path = real_path(path)
         self._connection = connect_read_only(self.path)
         self._locks = LockFile(self.path, read_only=True)
 

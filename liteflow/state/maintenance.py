@@ -11,7 +11,7 @@ import time
 
 from liteflow.errors import RunNotFound, RunOwned
 from liteflow.outputs import outputs_dir, remove_folder
-from liteflow.state.database import Transaction, connect, translated
+from liteflow.state.database import Transaction, connect, real_path, translated
 from liteflow.state.locks import LockFile
 from liteflow.values.payload import Payload, spill_root
 
@@ -130,7 +130,7 @@ class _Writer:
     """A connection for one transaction."""
 
     def __init__(self, path: str) -> None:
-        self._path = os.path.realpath(path)
+        self._path = real_path(path)
 
     def __enter__(self) -> sqlite3.Connection:
         self._locks = LockFile(self._path)

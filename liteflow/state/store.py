@@ -381,6 +381,15 @@ class Store:
         if now != self._files:
             self._stop_writing(now)
 
+    def keep_lock(self) -> None:
+        """Keep the run owned where somebody has deleted the lock file.
+
+        Raises:
+            StaleRun: another process has taken the run over meanwhile.
+        """
+        if not self._locks.renew():
+            raise StaleRun(f"run {self.run_id} was taken over by another process; this one stops")
+
     def _stop_writing(self, now: Sequence[Identity | None]) -> NoReturn:
         """Store what a deleted write-ahead log holds, if nobody has begun another one; and say what has happened."""
         end, known = next((end, old) for end, old, new in zip(ENDS, self._files, now, strict=True) if old != new)

@@ -42,9 +42,9 @@ from liteflow.program import Program
 from liteflow.running.deferring import deferring
 from liteflow.running.observing import Observer, Options
 from liteflow.running.runner import run as run_program
-from liteflow.state.database import connect
+from liteflow.state.database import connect, real_path
+from liteflow.state.deleting import delete_runs
 from liteflow.state.history import DagRecord, History
-from liteflow.state.maintenance import delete_runs
 from liteflow.states import Status
 from liteflow.values.dates import Day, checked, epoch_of
 from liteflow.values.params import declared, resolve, restored
@@ -60,7 +60,7 @@ def init_schema(db_path: str = "liteflow.db") -> None:
     Raises:
         StoreError: the file cannot be written, or is not ours.
     """
-    connect(os.path.realpath(db_path)).close()
+    connect(real_path(db_path)).close()
 
 
 class Dag(Building):
@@ -605,7 +605,7 @@ class Dag(Building):
     def _state_file(self) -> str:
         """The absolute path of the state file; it stays that one if a task in a thread changes the folder."""
         if self._anchor[0] != self.db_path:
-            self._anchor = (self.db_path, os.path.realpath(self.db_path))
+            self._anchor = (self.db_path, real_path(self.db_path))
         return self._anchor[1]
 
 

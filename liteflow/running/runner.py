@@ -467,6 +467,7 @@ class _Loop:
         if now - self._looked_at >= _TICK_S:
             self._looked_at = now
             self._store.check_file()
+            self._store.keep_lock()
             self._store.rest()
             if self.plan.stopped is None:
                 self._take_back(self._executor.recall())

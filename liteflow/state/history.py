@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from liteflow.errors import CorruptDatabase, RunNotFound
 from liteflow.names import STATE, STORED
 from liteflow.planning.overlooked import Overlooked, overlooked
-from liteflow.state.database import connect_read_only, translated
+from liteflow.state.database import connect_read_only, real_path, translated
 from liteflow.state.locks import LockFile
 from liteflow.state.schema import VALUES_OF_INSTANCES
 from liteflow.states import Status
@@ -208,7 +208,7 @@ class History:
     """
 
     def __init__(self, path: str) -> None:
-        self.path = os.path.realpath(path)
+        self.path = real_path(path)
         self._connection = connect_read_only(self.path)
         self._locks = LockFile(self.path, read_only=True)
 

@@ -341,6 +341,7 @@ def new_file() -> bytes:
     """
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # what is deleted can be given back to the disk
         connection.execute("BEGIN")
         _apply(connection, 0)
         connection.execute("COMMIT")

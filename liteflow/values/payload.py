@@ -102,8 +102,12 @@ def _tag(value: Any, depth: int = 0) -> Any:
         return {"$type": kind.__name__, "value": value.hex()}
     if kind in (datetime.datetime, datetime.date, datetime.time) and getattr(value, "fold", 0) == 0:
         zone = getattr(value, "tzinfo", None)
-        if zone is None or type(zone) is datetime.timezone:
+        if zone is None:
             return {"$type": kind.__name__, "value": value.isoformat()}
+        if type(zone) is datetime.timezone:
+            name, text = zone.tzname(None), value.isoformat()
+            plain = name == datetime.timezone(zone.utcoffset(None)).tzname(None)
+            return {"$type": kind.__name__, "value": text if plain else [text, name]}
         raise _NotTaggable  # a named zone: isoformat would keep the offset and lose the name
     if kind is datetime.timedelta:
         return {"$type": "timedelta", "value": [value.days, value.seconds, value.microseconds]}
@@ -142,15 +146,26 @@ def _makers() -> dict[str, Callable[[Any], Any]]:
         "frozenset": lambda items: frozenset(_untag(item) for item in items),
         "bytes": bytes.fromhex,
         "bytearray": bytearray.fromhex,
-        "datetime": datetime.datetime.fromisoformat,
+        "datetime": lambda value: _moment(datetime.datetime, value),
         "date": datetime.date.fromisoformat,
-        "time": datetime.time.fromisoformat,
+        "time": lambda value: _moment(datetime.time, value),
         "timedelta": lambda parts: datetime.timedelta(*parts),
         "Decimal": decimal.Decimal,
         "UUID": uuid.UUID,
         "PosixPath": pathlib.Path,
         "PurePosixPath": pathlib.PurePosixPath,
     }
+
+
+def _moment(kind: Any, value: Any) -> Any:
+    """A time from its text, or from its text and the name of its fixed offset from UTC."""
+    if isinstance(value, str):
+        return kind.fromisoformat(value)
+    import datetime
+
+    text, name = value
+    moment = kind.fromisoformat(text)
+    return moment.replace(tzinfo=datetime.timezone(moment.utcoffset(), name))
 
 
 def _dump(value: Any) -> str:

@@ -1,28 +1,42 @@
 # Two commands set everything up: `make demo` and `make test`. They need python3 (3.11 or newer) and make.
 # Everything lives in .venv and demo-out; nothing outside this folder is changed.
 PY ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
+OLDEST := $(VENV)-oldest
 TESTS ?= tests --ignore=tests/crash
 SCALE ?= 1
 ROUNDS ?= 5
 
-.PHONY: setup demo test check fmt bench bench-quick crash clean help
+.PHONY: setup demo test test-oldest check fmt bench bench-quick crash clean help
 
 help:
-	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
-# uv installs in seconds what pip takes a minute for; where it cannot be had, pip does it.
-.venv/ok: pyproject.toml
-	$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lightflow needs Python 3.11 or newer; try: make PY=python3.12 …")'
-	$(PY) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5' || true
-	if [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e . --group dev; \
-	else $(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' && $(BIN)/python -m pip install --quiet -e . --group dev; fi
+# $(1): folder of the environment; $(2): further arguments of the installer.
+# uv installs in seconds what pip takes a minute for; where uv is not available, pip installs.
+define install
+$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lightflow needs Python 3.11 or newer; try: make PY=python3.12 …")'
+$(PY) -m venv $(1)
+$(1)/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5' || true
+if [ -x $(1)/bin/uv ]; then $(1)/bin/uv pip install --quiet --compile-bytecode --python $(1)/bin/python -e '.[all]' --group dev $(2); \
+else $(1)/bin/python -m pip install --quiet --upgrade 'pip>=25.1' && $(1)/bin/python -m pip install --quiet -e '.[all]' --group dev $(2); fi
+endef
+
+$(VENV)/ok: pyproject.toml
+	$(call install,$(VENV))
 	@touch $@
 
-setup: .venv/ok  ## set up .venv
+# The lowest versions that pyproject.toml allows: requirements.txt lists the same bounds.
+$(OLDEST)/ok: pyproject.toml requirements.txt
+	mkdir -p $(OLDEST)
+	sed 's/>=/==/' requirements.txt > $(OLDEST)/versions.txt
+	$(call install,$(OLDEST),-c $(OLDEST)/versions.txt)
+	@touch $@
 
-demo: .venv/ok  ## run a real workflow, watch it, look at its picture
+setup: $(VENV)/ok  ## set up .venv
+
+demo: $(VENV)/ok  ## run a real workflow, watch it, look at its picture
 	@mkdir -p demo-out
 	$(BIN)/lightflow run examples/etl/etl.yaml --db demo-out/lightflow.db --log-dir demo-out/logs
 	$(BIN)/lightflow status --db demo-out/lightflow.db
@@ -30,28 +44,31 @@ demo: .venv/ok  ## run a real workflow, watch it, look at its picture
 	@echo; echo "The report it made:"; echo; cat demo-out/etl/report.md
 	@echo; echo "Its picture: demo-out/etl.svg    Its state, for any SQLite tool: demo-out/lightflow.db"
 
-test: .venv/ok  ## run all tests but the crash suites
+test: $(VENV)/ok  ## run all tests but the crash suites
 	$(BIN)/python -m pytest -n 2 $(TESTS)
 
-check: .venv/ok  ## lint, format, types, architecture
+test-oldest: $(OLDEST)/ok  ## run the unit and contract tests with the lowest versions that are allowed
+	$(OLDEST)/bin/python -m pytest -n 2 tests/unit tests/contracts
+
+check: $(VENV)/ok  ## lint, format, types, architecture
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/unit/test_architecture.py
 
-fmt: .venv/ok  ## mend lint and format
+fmt: $(VENV)/ok  ## mend lint and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/ok  ## measure beside other engines (installed below .bench); WRITE=--write puts it into the docs
+bench: $(VENV)/ok  ## measure beside other engines (installed below .bench); WRITE=--write puts it into the docs
 	$(BIN)/python -m bench --rounds $(ROUNDS) $(WRITE)
 
-bench-quick: .venv/ok  ## measure beside own baselines; fails where a ratio is clearly outside its goal
+bench-quick: $(VENV)/ok  ## measure beside own baselines; fails where a ratio is clearly outside its goal
 	$(BIN)/python -m bench quick
 
-crash: .venv/ok  ## run the crash suites and print their figures; SCALE=10 for the long form
+crash: $(VENV)/ok  ## run the crash suites and print their figures; SCALE=10 for the long form
 	$(BIN)/python tools/crash_table.py --scale $(SCALE)
 
 clean:  ## remove what the other commands made
-	rm -rf .venv .bench demo-out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-oldest .bench demo-out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

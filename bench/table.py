@@ -35,7 +35,7 @@ SAME: Final = {
 #: If other programs took more of the machine than this, it is said.
 BUSY: Final = 0.15
 PAGES: Final = {
-    "bench:short": (ROOT / "README.md",),
+    "bench:short": (ROOT / "docs" / "explanation" / "performance.md",),
     "bench": (ROOT / "docs" / "explanation" / "performance.md",),
 }
 

@@ -55,6 +55,13 @@ def printable(text: str) -> str:
     )
 
 
+def harmless(text: str) -> str:
+    """`text` with its line ends and tabs; everything else that a terminal might obey is shown as an escape."""
+    if all(line.isprintable() for line in text.split("\n")):
+        return text
+    return "\n".join("\t".join(printable(part) for part in line.split("\t")) for line in text.split("\n"))
+
+
 def quoted(value: object, limit: int = 60) -> str:
     """A name or value from the file, short enough for a message."""
     text = value if isinstance(value, str) else str(value)

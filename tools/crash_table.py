@@ -4,8 +4,8 @@
     python tools/crash_table.py --scale 10 --seed 11
     python tools/crash_table.py --from figures.txt --write
 
-The table goes between `<!-- crash:start -->` and `<!-- crash:end -->` of docs/explanation/reliability/figures.md and
-README.md, where those lines are there. The exit code is that of the suites.
+The table goes between `<!-- crash:start -->` and `<!-- crash:end -->` of docs/explanation/reliability/figures.md.
+The exit code is that of the suites.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Final, NamedTuple
 from liteflow.version import __version__
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-PAGES: Final = (ROOT / "docs" / "explanation" / "reliability" / "figures.md", ROOT / "README.md")
+PAGES: Final = (ROOT / "docs" / "explanation" / "reliability" / "figures.md",)
 START, END = "<!-- crash:start -->", "<!-- crash:end -->"
 
 #: What each figure says, in words.

@@ -9,6 +9,7 @@ import codecs
 import errno
 import gc
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable
@@ -114,11 +115,32 @@ def mute(stream: TextIO) -> None:
         pass  # no real stream (a test's): there is nothing to protect
 
 
+#: The colours and weights that `output.paint` writes; no text of anybody else's keeps them.
+PAINT: Final = re.compile(r"(\x1b\[(?:0|[12]|[12];3[1-6]|3[1-6])m)")
+
+
+def shown(text: str, stream: TextIO) -> str:
+    """Lines as they may reach the stream: the one gate for all that is printed for people.
+
+    Names and texts come from state files and tasks. What a terminal might obey is shown as an escape; our own colours
+    pass, to a terminal alone.
+    """
+    from lightflow.errors import harmless
+
+    try:
+        painted = "\x1b" in text and stream.isatty()
+    except ValueError:
+        painted = False  # closed
+    if not painted:
+        return harmless(text)
+    return "".join(part if number % 2 else harmless(part) for number, part in enumerate(PAINT.split(text)))
+
+
 def complain(text: str) -> None:
     """Write lines to stderr. Where nobody can read them, nothing is left to be done."""
     try:
         sys.stdout.flush()
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(f"{shown(text, sys.stderr)}\n")
         sys.stderr.flush()
     except OSError:
         mute(sys.stderr)

@@ -15,6 +15,7 @@ from lightflow.cli.declare import Misuse, Whole, argument, command, option
 from lightflow.cli.options import chosen_run, db_option, json_option, run_ids, task_ids
 from lightflow.cli.output import is_terminal, near_path, paint, say_json, tame
 from lightflow.cli.shapes import attempt_shape
+from lightflow.errors import printable
 from liteflow.pictures.picture import duration_text
 from liteflow.planning.nodes import instance_name
 from liteflow.processes.output import open_regular
@@ -74,9 +75,9 @@ def logs(
     for each in _worth_reading(attempts):
         printer.attempt(each)
     if not attempts:
-        complain(f"task {wanted} of run {record.run_id} has not started: it is {one.status}")
+        complain(f"task {printable(wanted)} of run {record.run_id} has not started: it is {one.status}")
     elif not printer.wrote:
-        complain(f"task {wanted} of run {record.run_id} printed nothing: it is {one.status}")
+        complain(f"task {printable(wanted)} of run {record.run_id} printed nothing: it is {one.status}")
 
 
 def _shape(one: AttemptRecord) -> dict[str, Any]:
@@ -107,10 +108,10 @@ def _follow(db: str, run_id: str, task: str, only: int | None, printer: Printer)
             break
         if not attempts and not waiting:
             waiting = True
-            complain(f"waiting for {task} to start")
+            complain(f"waiting for {printable(task)} to start")
         time.sleep(_LOOK_EVERY_S)
     if not printer.wrote:
-        complain(f"task {task} of run {run_id} printed nothing: it is {one.status}")
+        complain(f"task {printable(task)} of run {run_id} printed nothing: it is {one.status}")
 
 
 class Printer:

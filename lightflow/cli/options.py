@@ -19,7 +19,9 @@ WORKFLOW: Final = PATH
 def _item(value: str, about: str | None = None) -> Any:
     from click.shell_completion import CompletionItem
 
-    return CompletionItem(value, help=about)
+    from lightflow.errors import printable  # a shell shows what it is offered
+
+    return CompletionItem(printable(value), help=about and printable(about))
 
 
 def run_ids(ctx: Any, _: Any, incomplete: str) -> list[Any]:

@@ -8,9 +8,9 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 
-from lightflow.cli.border import mute, reader_is_gone
+from lightflow.cli.border import mute, reader_is_gone, shown
 from lightflow.errors import printable
 from liteflow.pictures.picture import look_of, tally_text
 
@@ -45,7 +45,7 @@ def say(text: str = "", stream: TextIO | None = None) -> None:
     """Print lines. Once the reader is gone they go nowhere, and the program goes on with what it does."""
     stream = stream or sys.stdout
     try:
-        stream.write(f"{text}\n")
+        stream.write(f"{shown(text, stream)}\n")
     except OSError as error:
         if not reader_is_gone(error, stream):
             raise
@@ -59,23 +59,38 @@ def say_more(number: int, what: str) -> None:
 
 
 def say_json(value: object) -> None:
-    """Print one JSON value."""
-    say(json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "replace").decode())
+    """Print one JSON value. In it, too, what a terminal might obey is an escape: of JSON, so the value is the same."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    if not all(line.isprintable() for line in text.split("\n")):
+        text = "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
+    say(text)
 
 
-def paint(text: str, style: str, stream: TextIO | None = None) -> str:
-    """`text` in a colour, where the stream shows colours and the user has not said NO_COLOR."""
+class Painted(str):
+    """Text with colours of our own; what stands in it is harmless."""
+
+    __slots__ = ()
+
+
+def paint(text: str, style: str, stream: TextIO | None = None) -> Painted:
+    """`text`, harmless, in a colour, where the stream shows colours and the user has not said NO_COLOR."""
+    text = _cell(text)
     if not style or os.environ.get("NO_COLOR") or not is_terminal(stream or sys.stdout):
-        return text
-    return f"\x1b[{';'.join(_STYLES[one] for one in style.split())}m{text}\x1b[0m"
+        return Painted(text)
+    return Painted(f"\x1b[{';'.join(_STYLES[one] for one in style.split())}m{text}\x1b[0m")
 
 
-def sign(status: str, stream: TextIO | None = None) -> str:
+def _cell(text: str) -> str:
+    """On one line, without anything that a terminal might obey but colours of our own."""
+    return text if isinstance(text, Painted) else printable(text)
+
+
+def sign(status: str, stream: TextIO | None = None) -> Painted:
     """The sign of a state, in its colour."""
     return paint(_SIGNS.get(status) or look_of(status).sign, _STATE_STYLES.get(status, ""), stream)
 
 
-def state(status: str, stream: TextIO | None = None) -> str:
+def state(status: str, stream: TextIO | None = None) -> Painted:
     """Sign and word of a state, in its colour."""
     look = look_of(status)
     text = f"{_SIGNS.get(status) or look.sign} {look.word or printable(status).lower()}"
@@ -97,7 +112,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: str = "", 
 
     `right` names the columns (by heading) whose text stands at the right.
     """
-    lines = [list(row) for row in rows]
+    lines = [[_cell(cell) for cell in row] for row in rows]
     widths = [max([width(head), *(width(row[number]) for row in lines)]) for number, head in enumerate(heads)]
     numbers = {number for number, head in enumerate(heads) if head in right.split()}
     screen = _columns_of_screen() if is_terminal(stream or sys.stdout) else None
@@ -108,7 +123,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: str = "", 
         for number, cell in enumerate(cells):
             space = " " * (widths[number] - width(cell))
             text = cell if number == last and number not in numbers else cell + space
-            padded.append(paint(space + cell if number in numbers else text, style, stream))
+            padded.append(paint(Painted(space + cell if number in numbers else text), style, stream))
         line = "  ".join(padded).rstrip()
         return line if screen is None else cut(line, screen)
 
@@ -192,8 +207,8 @@ def rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 6)
 
 
-def as_lines(pairs: Iterable[tuple[str, Any]], stream: TextIO | None = None) -> str:
+def as_lines(pairs: Iterable[tuple[str, str | None]], stream: TextIO | None = None) -> str:
     """`name  value` lines with the values under each other."""
-    known = [(name, str(value)) for name, value in pairs if value not in (None, "")]
+    known = [(name, _cell(value if isinstance(value, str) else str(value))) for name, value in pairs if value]
     longest = max((len(name) for name, _ in known), default=0)
     return "\n".join(f"  {paint(name.ljust(longest), 'dim', stream)}  {value}" for name, value in known)

@@ -100,7 +100,7 @@ def canonical(source: Source, registry: Registry) -> Tree:
     if isinstance(root.get("settings"), dict):
         root["settings"] = _renamed(tree, root["settings"], _SETTINGS_ALIASES, ("settings",))
     if isinstance(root.get("tasks"), list):
-        root["tasks"] = _by_id(tree, root["tasks"])
+        root["tasks"] = _by_id(tree, root["tasks"], registry)
     elif isinstance(root.get("tasks"), dict):
         raw = root["tasks"]
         root["tasks"] = {task_id: task for task_id, task in raw.items() if not task_id.startswith("x-")}
@@ -117,6 +117,8 @@ def _tasks(tree: Tree, tasks: dict[str, Any], registry: Registry) -> None:
         for info in registry.known()
     }
 
+    named = _types_with_names(registry)
+
     def renamed(raw: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
         kind = raw.get("type", DEFAULT_TYPE)
         result = _renamed(tree, raw, by_type.get(kind, common) if isinstance(kind, str) else common, path)
@@ -129,6 +131,8 @@ def _tasks(tree: Tree, tasks: dict[str, Any], registry: Registry) -> None:
         task = renamed(raw, ("tasks", task_id))
         if raw is not task and isinstance(tree.root["tasks"], dict) and tree.items:
             task.pop("id", None)
+            if "name" in task and str(task.get("type")) not in named:
+                task.pop("name")
         task.setdefault("type", DEFAULT_TYPE)
         for key in ("depends_on", "dotenv", "secrets"):
             if isinstance(task.get(key), str):
@@ -214,7 +218,15 @@ def _strategy(tree: Tree, task: dict[str, Any], path: tuple[str, ...]) -> None:
     del task["strategy"]
 
 
-def _by_id(tree: Tree, raw: list[Any]) -> dict[str, Any]:
+def _types_with_names(registry: Registry) -> set[str]:
+    """The task types that may have a key `name` of their own, so that it is not the id of a task in a list."""
+    known = registry.known()
+    return {info.name for info in known if info.schema is None or "name" in info.schema.get("properties", ())}
+
+
+def _by_id(tree: Tree, raw: list[Any], registry: Registry) -> dict[str, Any]:
+    """The tasks of a list by their `id`, or their `name` where their type has no key of that name."""
+    named = _types_with_names(registry)
     tasks: dict[str, Any] = {}
     tree.written[id(tasks)] = raw
     positions = tree.source.positions
@@ -224,22 +236,25 @@ def _by_id(tree: Tree, raw: list[Any]) -> dict[str, Any]:
         if not isinstance(item, dict):
             tree.problems.append(problem_at(tree.source.file, mark, path, "must be a mapping with an `id`"))
             continue
-        task_id = item.get("id")
+        is_named = "name" in item and str(item.get("type", DEFAULT_TYPE)) not in named
+        key = "name" if is_named and "id" not in item else "id"
+        task_id = item.get(key)
+        place = positions.value(item, key)
+        if is_named and key == "id":
+            message = '"name" and "id" mean the same; keep "id", and put words for people under "description"'
+            tree.problems.append(problem_at(tree.source.file, positions.key(item, "name"), path, message))
         if not isinstance(task_id, str):
-            message = "needs an `id`" if "id" not in item else "the id must be text; put it in quotes"
-            hint = "" if "id" in item else did_you_mean("id", (str(key) for key in item))
-            tree.problems.append(
-                problem_at(tree.source.file, positions.value(item, "id") or mark, path, message + hint)
-            )
+            message = "needs an `id`" if key not in item else "the id must be text; put it in quotes"
+            hint = "" if key in item else did_you_mean("id", (str(key) for key in item))
+            tree.problems.append(problem_at(tree.source.file, place or mark, path, message + hint))
         elif task_id.startswith("x-"):
             message = f"the id {quoted(task_id)} begins with x-, which is kept for anchors and notes"
-            tree.problems.append(problem_at(tree.source.file, positions.value(item, "id"), path, message))
+            tree.problems.append(problem_at(tree.source.file, place, path, message))
         elif task_id in tasks:
-            first = positions.value(raw[tree.items[task_id]], "id")
-            message = (
-                f"the id {quoted(task_id)} is given twice; the first is on line {first.line + 1 if first else '?'}"
-            )
-            tree.problems.append(problem_at(tree.source.file, positions.value(item, "id"), path, message))
+            first = raw[tree.items[task_id]]
+            mark = positions.value(first, "id") or positions.value(first, "name")
+            message = f"the id {quoted(task_id)} is given twice; the first is on line {mark.line + 1 if mark else '?'}"
+            tree.problems.append(problem_at(tree.source.file, place, path, message))
         else:
             tasks[task_id] = item
             tree.items[task_id] = index

@@ -12,16 +12,19 @@ from typing import Any, Final
 
 from lightflow.parser.schema_env import SECRET, SECRETS, TASK_SECRETS, dotenv, env
 from lightflow.parser.schema_fan import FOREACH, MATRIX, STRATEGY
-from lightflow.parser.schema_flow import KEYS, OF_HOOKS, hooks
+from lightflow.parser.schema_flow import KEYS, OF_HOOKS, PRECONDITION, hooks
 from lightflow.parser.schema_limits import CONCURRENCY, POOL, RUN_LIMITS, TASK_LIMITS
 from lightflow.parser.schema_pieces import (
     BACKOFF,
     DELAY,
+    DELAY_ALIASES,
     FREE,
     ID_PATTERN,
     ID_WORDS,
     JITTER,
+    MAX_ALIASES,
     MAX_DELAY,
+    MAX_DELAY_ALIASES,
     RETRIES,
     Schema,
     duration,
@@ -140,16 +143,17 @@ RETRY: Final[Schema] = {
     "description": "When and how often a failed task is tried again; the block form of the `retry_…` keys.",
     "type": "object",
     "properties": {
-        "max": RETRIES,
-        "delay": DELAY,
+        "max": RETRIES | MAX_ALIASES,
+        "delay": DELAY | DELAY_ALIASES,
         "backoff": BACKOFF,
-        "max_delay": MAX_DELAY,
+        "max_delay": MAX_DELAY | MAX_DELAY_ALIASES,
         "jitter": JITTER,
         "on_exit_codes": {
             "description": "Try again only after these exit codes (or an exception of `on_exceptions`).",
             "type": "array",
             "items": {"type": "integer", "minimum": -64, "maximum": 255},
             "examples": [[75]],
+            "x-aliases": ["exit_code", "exit_codes"],
         },
         "on_exceptions": {
             "description": "Try again only after these Python exceptions, by class name, subclasses included.",
@@ -221,6 +225,16 @@ COMMON: Final[dict[str, Schema]] = {
     **TASK_LIMITS,
 }
 
+#: What a task in a list has besides.
+ITEM_ID: Final[Schema] = {
+    "description": "The id of the task.",
+    "type": "string",
+    "pattern": ID_PATTERN,
+    "examples": ["fetch"],
+    "x-expects": f"an id of {ID_WORDS}",
+    "x-aliases": ["name"],
+}
+
 #: The keys of every hook, whatever its type.
 HOOK: Final[dict[str, Schema]] = {key: COMMON[key] for key in OF_HOOKS}
 
@@ -273,26 +287,26 @@ SETTINGS: Final[Schema] = {
 def workschema_flow(registry: Registry | None = None) -> Schema:
     """The schema of a file as it may be written, every alias included: for editors and the reference page."""
     infos = (registry or Registry()).known()
-    written: Schema = _with_aliases(canonical_schema(infos), {})
+    schema = canonical_schema(infos)
+    schema["properties"]["tasks"]["items"] = {"$ref": "#/$defs/item"}
+    described = {info.name: info.schema for info in infos if info.schema is not None}
+    task = {**schema["$defs"]["task"], "title": "Task in a list", "allOf": _branches(described, "item")}
+    schema["$defs"] |= {
+        "item": task,
+        **{_def_name(name, "item"): _item_schema(_task_schema(name, own)) for name, own in described.items()},
+    }
+    written: Schema = _with_aliases(schema, {})
     return written
+
+
+def _item_schema(task: Schema) -> Schema:
+    """The keys of a task that stands in a list, and so has its id among them."""
+    return {**task, "properties": {**task["properties"], "id": ITEM_ID}, "required": [*task["required"], "id"]}
 
 
 def canonical_schema(types: Iterable[TypeInfo]) -> Schema:
     """The schema of a file whose aliases have been replaced: what the validator runs."""
     described = {info.name: info.schema for info in types if info.schema is not None}
-    branches, hook_branches = [
-        [
-            {
-                "if": {
-                    "properties": {"type": {"const": name}},
-                    **({} if name == DEFAULT_TYPE else {"required": ["type"]}),
-                },
-                "then": {"$ref": f"#/$defs/{_def_name(name, kind)}"},
-            }
-            for name in described
-        ]
-        for kind in ("task", "hook")
-    ]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Lightflow workflow",
@@ -361,11 +375,12 @@ def canonical_schema(types: Iterable[TypeInfo]) -> Schema:
             "secret": SECRET,
             "pool": POOL,
             "concurrency": CONCURRENCY,
+            "precondition": PRECONDITION,
             "task": {
                 "title": "Task",
                 "type": "object",
                 "properties": COMMON,
-                "allOf": branches,
+                "allOf": _branches(described, "task"),
                 "x-expects": "a mapping with keys such as `run` and `depends_on`",
             },
             "hook": {
@@ -373,13 +388,28 @@ def canonical_schema(types: Iterable[TypeInfo]) -> Schema:
                 **lines("What runs at an event: a command, or a task of its own."),
                 "type": ["object", "string", "array"],
                 "properties": HOOK,
-                "allOf": hook_branches,
+                "allOf": _branches(described, "hook"),
                 "x-expects": "a command (text), a list of lines, or a mapping with `run` or `call`",
             },
             **{_def_name(name): _task_schema(name, own) for name, own in described.items()},
             **{_def_name(name, "hook"): _task_schema(name, own, HOOK) for name, own in described.items()},
         },
     }
+
+
+def _branches(types: Iterable[str], kind: str) -> list[Schema]:
+    """The keys of each type, where a task (or what `kind` says) is of that type."""
+    return [
+        {
+            "if": {
+                "type": "object",  # a hook that is only a command has no keys to check
+                "properties": {"type": {"const": name}},
+                **({} if name == DEFAULT_TYPE else {"required": ["type"]}),
+            },
+            "then": {"$ref": f"#/$defs/{_def_name(name, kind)}"},
+        }
+        for name in types
+    ]
 
 
 def _def_name(type_name: str, kind: str = "task") -> str:

@@ -45,6 +45,8 @@ PRECONDITION: Final[Schema] = {
     "x-message": 'needs either "run" (a command) or "if" (a condition), and not both',
 }
 
+_AS_A_MAPPING: Final = {"if": {"type": "object"}, "then": {"$ref": "#/$defs/precondition"}}
+
 #: of every task, in the order of the reference page
 KEYS: Final[dict[str, Schema]] = {
     "if": {
@@ -62,8 +64,15 @@ KEYS: Final[dict[str, Schema]] = {
         "description": "What must hold before the task starts, one after the other; else the task is SKIPPED with the "
         "message, or with `on_fail: fail` FAILED. They are asked again when the run is resumed.",
         "type": ["array", "object", "string"],
-        "items": PRECONDITION,
+        "pattern": r"\S",
+        "items": {
+            "type": ["object", "string"],
+            "pattern": r"\S",
+            **_AS_A_MAPPING,
+            "x-expects": "a command (text), or a mapping with `run` or `if`",
+        },
         "minItems": 1,
+        **_AS_A_MAPPING,
         "examples": [[{"run": "test -s data.csv", "message": "there is no data yet"}]],
         "x-expects": "a list of commands, or of mappings with `run` or `if`",
         "x-aliases": ["precondition"],

@@ -6,11 +6,14 @@ from typing import Final
 
 from lightflow.parser.schema_pieces import (
     BACKOFF,
+    DELAY_ALIASES,
     FREE,
     ID_PATTERN,
     ID_WORDS,
     JITTER,
+    MAX_ALIASES,
     MAX_DELAY,
+    MAX_DELAY_ALIASES,
     RETRIES,
     Schema,
     duration,
@@ -24,10 +27,10 @@ RUN_RETRY: Final[Schema] = {
     "kept, the failed tasks and what waits for them are tried again.",
     "type": "object",
     "properties": {
-        "max": RETRIES | {"description": "How often at most."},
-        "delay": duration("Time to wait before.", zero=True, default=0, examples=["1m"]),
+        "max": RETRIES | {"description": "How often at most."} | MAX_ALIASES,
+        "delay": duration("Time to wait before.", zero=True, default=0, examples=["1m"], **DELAY_ALIASES),
         "backoff": BACKOFF,
-        "max_delay": MAX_DELAY,
+        "max_delay": MAX_DELAY | MAX_DELAY_ALIASES,
         "jitter": JITTER | {"description": "Lengthens each wait by up to this fraction."},
     },
     "patternProperties": FREE,

@@ -52,3 +52,7 @@ JITTER: Final[Schema] = {
     "default": 0,
     "examples": [0.2],
 }
+#: Dagu's names for the keys of a block of retries; its numbers are seconds, as ours are.
+MAX_ALIASES: Final[Schema] = {"x-aliases": ["limit"]}
+DELAY_ALIASES: Final[Schema] = {"x-aliases": ["interval_sec", "interval"]}
+MAX_DELAY_ALIASES: Final[Schema] = {"x-aliases": ["max_interval_sec"]}

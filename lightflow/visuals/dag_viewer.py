@@ -99,7 +99,7 @@ def _graphviz(dot: str, kind: str, timeout_s: int, dpi: str) -> bytes:
     said = done.stderr.decode(errors="replace").strip().splitlines()
     if done.returncode == render.NOT_INSTALLED:
         raise VisualError(
-            f".{kind} pictures need pygraphviz: install it with `pip install 'pygraphviz>=2'`; "
+            f".{kind} pictures need pygraphviz: install it with `pip install 'lightflow-workflows[pictures]'`; "
             ".html, .mmd and .dot work without it"
         )
     if done.returncode < 0:

@@ -215,7 +215,7 @@ def recurse() -> None:
         (raise_hostile, "Hostile: line one ⏎ line two", "Hostile"),
         (raise_mute, "Mute: <its __str__ raised ValueError>", "Mute"),
         (raise_interrupt, "KeyboardInterrupt", "KeyboardInterrupt"),
-        (recurse, "RecursionError: maximum recursion depth exceeded", "RecursionError"),
+        (recurse, "RecursionError: ", "RecursionError"),
         (lambda: threading.Lock(), "PayloadError: a value of type lock cannot be stored", "PayloadError"),
         (lambda nope: None, "TypeError: ", "TypeError"),
     ],

@@ -231,7 +231,7 @@ def test_every_page_is_linked() -> None:
         for target in re.findall(r"\]\(([^)\s]+)\)", read(page))
         if not target.startswith("http")
     }
-    assert [page for page in PAGES if page.is_relative_to(DOCS) and page not in linked] == [DOCS / "README.md"]
+    assert [page for page in PAGES if page.is_relative_to(DOCS) and page not in linked] == []
 
 
 # -- nothing that is nobody's business -------------------------------------------------------------------------

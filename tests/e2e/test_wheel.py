@@ -77,15 +77,15 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"whole": build(clone, out / "whole"), "engine": build(clone / "packaging" / "liteflow", out / "engine")}
 
 
-def environment(python: str, wheel: Path, folder: Path) -> Path:
+def environment(python: str, wheel: str, folder: Path) -> Path:
     """A fresh virtual environment with the wheel in it. Returns its folder of programs."""
     subprocess.run([python, "-m", "venv", "--without-pip", str(folder)], check=True, capture_output=True)
     bin_folder = folder / "bin"
     uv = Path(sys.executable).parent / "uv"
     if uv.exists():
-        command = [str(uv), "pip", "install", "--quiet", "--python", str(bin_folder / "python"), str(wheel)]
+        command = [str(uv), "pip", "install", "--quiet", "--python", str(bin_folder / "python"), wheel]
     else:
-        command = [sys.executable, "-m", "pip", "--python", str(bin_folder / "python"), "install", "-q", str(wheel)]
+        command = [sys.executable, "-m", "pip", "--python", str(bin_folder / "python"), "install", "-q", wheel]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return bin_folder
@@ -101,7 +101,7 @@ def run(command: list[str], folder: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_whole_works_when_installed(version: str, wheels: dict[str, Path], tmp_path: Path) -> None:
-    programs = environment(interpreter(version), wheels["whole"], tmp_path / "env")
+    programs = environment(interpreter(version), f"{wheels['whole']}[pictures]", tmp_path / "env")
     work = tmp_path / "work"
     work.mkdir()
     (work / "small.yaml").write_text(WORKFLOW, encoding="utf-8")
@@ -120,10 +120,20 @@ def test_the_whole_works_when_installed(version: str, wheels: dict[str, Path], t
 
 
 @pytest.mark.slow
+def test_a_plain_install_draws_without_graphviz(wheels: dict[str, Path], tmp_path: Path) -> None:
+    lightflow = str(environment(sys.executable, str(wheels["whole"]), tmp_path / "env") / "lightflow")
+    (tmp_path / "small.yaml").write_text(WORKFLOW, encoding="utf-8")
+    run([lightflow, "dag", "small.yaml", "--output", "small.html"], tmp_path)
+    done = subprocess.run([lightflow, "dag", "small.yaml"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "lightflow-workflows[pictures]" in done.stderr
+
+
+@pytest.mark.slow
 def test_the_engine_alone_needs_nothing(wheels: dict[str, Path], tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheels["engine"]).namelist()
     assert not [name for name in names if name.startswith("lightflow/")]
-    programs = environment(sys.executable, wheels["engine"], tmp_path / "env")
+    programs = environment(sys.executable, str(wheels["engine"]), tmp_path / "env")
     (tmp_path / "sums.py").write_text(SCRIPT, encoding="utf-8")
     assert run([str(programs / "python"), "-W", "error", "sums.py"], tmp_path) == "fine\n"
 

@@ -262,7 +262,7 @@ def test_delete_asks_on_a_terminal(db: Path, answer: bytes, left: int) -> None:
 
 def test_mistakes_are_one_line_with_the_right_code(db: Path) -> None:
     folder = db.parent
-    refused(cli("lst", cwd=folder), 2, "invalid choice", "--help")
+    refused(cli("lst", cwd=folder), 2, "'lst'", "--help")
     refused(cli("list", "--limit", "0", cwd=folder), 2, "above 0")
     refused(cli("list", "--db", "none.db", cwd=folder), 3, "none.db", "no such state file")
     refused(cli("list", "nobody", cwd=folder), 3, "no dag 'nobody'")
@@ -277,7 +277,7 @@ def test_mistakes_are_one_line_with_the_right_code(db: Path) -> None:
 def test_no_command_prints_help_and_ends_with_2(tmp_path: Path) -> None:
     done = cli(cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("usage: python3 -m liteflow")
+    assert "python3 -m liteflow" in done.stderr.splitlines()[0]
 
 
 def test_names_in_the_file_cannot_reach_the_terminal(db: Path) -> None:

@@ -143,7 +143,10 @@ def test_the_engine_loads_only_the_standard_library() -> None:
 def test_requirements_are_those_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    assert [line for line in lines if line and not line.startswith("#")] == project["dependencies"]
+    assert [line for line in lines if line and not line.startswith("#")] == [
+        *project["dependencies"],
+        *project["optional-dependencies"]["pictures"],
+    ]
 
 
 @pytest.mark.parametrize("package", ["liteflow"])

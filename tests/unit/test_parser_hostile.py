@@ -56,6 +56,19 @@ def test_nesting_inside_a_workflow(tmp_path: Path) -> None:
     assert problem_of(flow, tmp_path, "w.json") == "w.json:1:42: nested more than 32 levels deep"
 
 
+@pytest.mark.parametrize(
+    "piece", ["[", "[[", "{a: ", "[{a: ", "&a [", "!!seq [", '{"a": ', "[ # x\n ", "['it''''s [', "]
+)
+@pytest.mark.parametrize(
+    "before", ["", "it's: 1\n", '"{[": 2\n', "b:\n  - c: don't\n    d: [x]\n", "e: {f: [1, 2], g: [3]}\n"]
+)
+def test_nesting_is_reported_in_our_words_before_the_library_gives_up(piece: str, before: str, tmp_path: Path) -> None:
+    said = problem_of(f"{before}tasks:\n  a: {piece * 2_000}", tmp_path)
+    assert said.endswith(": nested more than 32 levels deep")
+    line = before.count("\n") + 2
+    assert said.startswith(f"w.yaml:{line}:" if "\n" not in piece else "w.yaml:")
+
+
 def test_alias_bomb(tmp_path: Path) -> None:
     rows = ["x-a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
     rows += [f"x-a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)]

@@ -1,7 +1,11 @@
-"""Every kind of mistaken file has its exact message: `tests/data/bad/<file>` and, beside it, `<file>.txt`."""
+"""Every kind of mistaken file has its exact message: `tests/data/bad/<file>` and, beside it, `<file>.txt`.
+
+`⟨…⟩` in a message stands for words of Python or of a library, which differ from version to version.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,12 +17,18 @@ BAD = Path(__file__).parents[1] / "data" / "bad"
 FILES = sorted(path.name for path in BAD.iterdir() if path.suffix in (".yaml", ".json"))
 
 
+def fits(said: str, expected: str) -> bool:
+    return re.fullmatch(".+".join(map(re.escape, expected.split("⟨…⟩"))), said) is not None
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_mistaken_file(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(BAD)
     with pytest.raises(WorkflowError) as caught:
         load_workflow(name)
-    assert f"{caught.value}\n" == (BAD / f"{name}.txt").read_text()
+    expected = (BAD / f"{name}.txt").read_text()
+    said = f"{caught.value}\n"
+    assert said == expected or fits(said, expected), said
     assert caught.value.exit_code == 2
 
 

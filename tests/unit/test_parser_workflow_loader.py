@@ -160,3 +160,29 @@ def seed_workflows() -> list[str]:
 @pytest.mark.parametrize("path", seed_workflows())
 def test_documented_workflows_load(path: str) -> None:
     assert load_workflow(path).tasks
+
+
+def test_a_list_of_tasks_may_call_the_id_name() -> None:
+    spec = loads_workflow("steps:\n  - name: fetch\n    run: echo\n  - name: load\n    run: echo\n    needs: fetch\n")
+    assert list(spec.tasks) == ["fetch", "load"]
+    assert spec.tasks["load"].depends_on == ("fetch",)
+    assert (spec.tasks["fetch"].line, spec.tasks["load"].line) == (2, 4)
+
+
+def test_an_id_and_a_name_in_a_list_are_one_too_many() -> None:
+    with pytest.raises(WorkflowError) as caught:
+        loads_workflow("steps:\n  - id: fetch\n    name: Fetch data\n    run: echo\n", "w.yaml")
+    assert str(caught.value) == (
+        'w.yaml:3:5: tasks.0: "name" and "id" mean the same; keep "id", and put words for people under "description"'
+    )
+
+
+def test_retries_may_be_written_in_dagus_words() -> None:
+    text = "{where}retry_policy: {{limit: 3, interval_sec: 5, backoff: 2, max_interval_sec: 60{codes}}}\n"
+    spec = loads_workflow(
+        text.format(where="", codes="")
+        + "tasks:\n  a:\n    run: echo\n"
+        + text.format(where="    ", codes=", exit_code: [75]")
+    )
+    assert spec.tasks["a"].retry == RetrySpec(3, 5.0, 2.0, 60.0, on_exit_codes=(75,))
+    assert spec.limits.retry == RetrySpec(3, 5.0, 2.0, 60.0)

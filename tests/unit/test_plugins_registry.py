@@ -83,18 +83,20 @@ def test_a_plugin_task_runs_here_and_in_a_fresh_interpreter(flow: Path) -> None:
 
 def test_a_plugin_that_fails_to_import_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "broken.py"
-    path.write_text("from lightflow.plugins.base import TaskType\nclass A(TaskType):\n    name = 'a'\n\n1 / 0\n")
+    path.write_text(
+        "from lightflow.plugins.base import TaskType\nclass A(TaskType):\n    name = 'a'\n\nraise ValueError('no')\n"
+    )
     with pytest.raises(WorkflowError) as caught:
         Registry().with_files([str(path)]).load("a")
-    assert str(caught.value) == 'broken.py:5:1: task type "a" cannot be loaded: ZeroDivisionError: division by zero'
+    assert str(caught.value) == 'broken.py:5:1: task type "a" cannot be loaded: ValueError: no'
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("def f(:\n", "p.py:1:7: not valid Python: invalid syntax"),
+        ("def f(:\n", "p.py:1:7: not valid Python: "),
         ("x = 1\n", "p.py:1:1: declares no task type: no class here derives from TaskType"),
-        ("(" * 1000, "p.py:1:201: not valid Python: too many nested parentheses"),
+        ("(" * 1000, "p.py:1:201: not valid Python: "),
         ("\0", "p.py"),
     ],
 )

@@ -91,7 +91,7 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("code", "sentence"),
     [
-        ("import sys; sys.exit(3)", "pip install 'pygraphviz"),
+        ("import sys; sys.exit(3)", "pip install 'lightflow-workflows[pictures]'"),
         ("import os; os.kill(os.getpid(), 11)", "stopped by signal 11"),
         ("import sys; sys.exit('syntax error near x')", "syntax error near x"),
         ("pass", "exit code 0"),

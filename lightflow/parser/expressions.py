@@ -379,7 +379,7 @@ def _shell_name(shell: Any) -> str | None:
     """The name of the shell of a task, where expressions can stand in its script."""
     shell = DEFAULT_SHELL if shell is None else shell
     words = [shell] if isinstance(shell, str) else shell
-    words = [os.path.basename(word) for word in words if isinstance(word, str)]
+    words = [os.path.basename(word).rstrip("-.0123456789") for word in words if isinstance(word, str)]
     if words and words[0] == "env":
         words = words[1:]
     return words[0] if words and words[0] in SHELLS else None

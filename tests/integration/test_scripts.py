@@ -177,9 +177,15 @@ def test_expressions_in_a_list_of_lines_are_told_with_their_place() -> None:
         ("tasks: {t: {run: {a: b}}}", "must be a command (text), or a list of lines, not a mapping"),
         ("tasks: {t: {run: [' ', '']}}", "must be a command (text), or a list of lines"),
         ("shell: bash -e\ntasks: {t: {run: echo}}", "must be the name of a shell such as bash, or a list of words"),
+        ("tasks: {t: {run: echo, on_exit: [{run: a}]}}", "must be a line of text"),
         ("shell: bash\nsettings: {shell: sh}\ntasks: {t: {run: echo}}", '"settings.shell" mean the same; keep one'),
         ("shell: ${{ params.a }}\nparams: {a: sh}\ntasks: {t: {run: echo}}", "must be the name of a shell"),
     ],
 )
 def test_what_is_no_script_and_no_shell_is_told(text: str, said: str) -> None:
     assert said in problems(text)
+
+
+@pytest.mark.parametrize("shell", ["bash-5.2", "/opt/bin/bash5", "/opt/dash-0.5"])
+def test_a_version_in_the_name_of_a_shell_does_not_matter(shell: str) -> None:
+    loads_workflow(f"shell: {shell}\nparams: {{v: 1}}\ntasks: {{t: {{run: 'echo ${{{{ params.v }}}}'}}}}")

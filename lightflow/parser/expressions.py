@@ -161,7 +161,8 @@ class _Reader:
             name: [other for other in _named(one) if other in layer and other != name] for name, one in layer.items()
         }
         try:
-            Graph(graph)
+            if any(graph.values()):
+                Graph(graph)
         except CycleError as error:
             message = f"the variables need each other: {' -> '.join(reversed(error.path))}"
             self.problems.append(self.tree.problem([*path, error.path[0]], message))

@@ -80,13 +80,12 @@ class DagRun:
         return default if payload is None else decode(payload)
 
     def failures(self) -> dict[str, str]:
-        """The failed tasks, each with the last line of its error; of mapped ones the failed instances: `fetch[3]`."""
+        """The failed tasks, each with the reason in one line; of mapped ones the failed instances: `fetch[3]`."""
         with History(self.db_path) as history:
             failed = [one for one in history.instances(self.run_id) if one.status == Status.FAILED]
         mapped = {one.task_id for one in failed if one.map_index >= 0}
         failed = [one for one in failed if one.map_index >= 0 or one.task_id not in mapped]
-        errors = [(one.error_log or one.reason or "failed").strip().splitlines()[-1] for one in failed]
-        return {instance_name(one.task_id, one.map_index): why for one, why in zip(failed, errors, strict=True)}
+        return {instance_name(one.task_id, one.map_index): one.reason or "failed" for one in failed}
 
     def raise_for_failure(self) -> DagRun:
         """The run itself if it succeeded, or was skipped because of other runs of its group.

@@ -22,6 +22,7 @@ import stat
 from typing import Any, Final, NoReturn
 
 from liteflow.errors import PayloadError, ResourceError
+from liteflow.names import checked
 from liteflow.values.masking import MASK
 from liteflow.values.payload import Payload
 from liteflow.work import RunInfo, Work
@@ -41,8 +42,12 @@ _FILE: Final = "$LIGHTFLOW_OUTPUT"
 
 
 def outputs_dir(db_path: str, run_id: str) -> str:
-    """The folder of a run's output files."""
-    return f"{db_path}_out-{run_id}"
+    """The folder of a run's output files.
+
+    Raises:
+        StoreError: the run id is none, and could lead elsewhere.
+    """
+    return f"{db_path}_out-{checked(run_id)}"
 
 
 def make_folder(path: str) -> None:

@@ -13,12 +13,12 @@ from typing import Any, Final
 from lightflow.cli.border import complain
 from lightflow.cli.declare import Misuse, Whole, argument, command, option
 from lightflow.cli.options import chosen_run, db_option, json_option, run_ids, task_ids
-from lightflow.cli.output import is_terminal, near_path, paint, say_json, tame
+from lightflow.cli.output import is_terminal, near_path, paint, say_json
 from lightflow.cli.shapes import attempt_shape
-from lightflow.errors import printable
-from liteflow.pictures.picture import duration_text
+from lightflow.engine.naming import took_text
+from lightflow.errors import printable, tame
 from liteflow.planning.nodes import instance_name
-from liteflow.processes.output import open_regular
+from liteflow.processes.output import read_log
 from liteflow.state.history import AttemptRecord
 from liteflow.states import RUN_ENDED, TASK_ENDED
 
@@ -131,7 +131,7 @@ class Printer:
             return
         key = (one.map_index, one.attempt)
         try:
-            with open_regular(one.log_path) as file:
+            with read_log(one.log_path) as file:
                 if not os.fstat(file.fileno()).st_size and key not in self._read:
                     return
                 if key not in self._read:
@@ -151,7 +151,7 @@ class Printer:
     def _heading(self, one: AttemptRecord) -> None:
         if not self._headings:
             return
-        took = "" if one.ended_at is None else f" after {duration_text(one.ended_at - one.started_at)}"
+        took = "" if one.ended_at is None else f" after {took_text(one.ended_at - one.started_at)}"
         which = "" if one.map_index < 0 else f"{instance_name(one.task_id, one.map_index)}, "
         text = f"==> {which}attempt {one.attempt}: {one.status}{took}, {near_path(one.log_path or '')} <=="
         # Not into the pipe: there, the bytes are the task's alone.

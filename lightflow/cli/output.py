@@ -12,6 +12,7 @@ from typing import Final, TextIO
 
 from lightflow.cli.border import mute, reader_is_gone, shown
 from lightflow.errors import printable
+from lightflow.errors import tame as tame  # whoever prints what tasks printed looks for it here
 from liteflow.pictures.picture import look_of, tally_text
 
 _STYLES: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
@@ -29,7 +30,6 @@ _STATE_STYLES: Final = {
 }
 #: States that only runs and attempts have: the pictures do not know them.
 _SIGNS: Final = {"INTERRUPTED": "■", "LOST": "■", "TIMED_OUT": "✗"}
-_ESCAPE: Final = re.compile(r"\x1b\[[0-9;:]*m")  # colours and weights: harmless, and noise where they are not obeyed
 _ANSI: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -185,12 +185,6 @@ def moment(at: float | None) -> str:
         return "" if at is None else datetime.datetime.fromtimestamp(at).strftime("%Y-%m-%d %H:%M:%S")
     except (OverflowError, ValueError, OSError, TypeError):
         return "?"
-
-
-def tame(text: str) -> str:
-    """Text of a task for a terminal: line ends and tabs work, colours go, all else it might obey is shown."""
-    lines = _ESCAPE.sub("", text).replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return "\n".join("\t".join(printable(part) for part in line.split("\t")) for line in lines)
 
 
 def near_path(path: str) -> str:

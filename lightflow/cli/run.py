@@ -40,6 +40,7 @@ class How(NamedTuple):
     params_file: str | None
     date: str | None
     dry_run: bool
+    output: str | None
     quiet: bool
     debug: bool
     as_json: bool
@@ -68,6 +69,11 @@ def _execution_options(function: Decorated) -> Decorated:
         option("--log-dir", type=PATH, help="The folder for the output of tasks."),
         option("--dag", metavar="ID", help="Which dag of a Python file that defines several."),
         db_option,
+        option(
+            "--output",
+            type=Choice("prefix", "group", "quiet"),
+            help="What tasks print: each line as it comes, all of a task when it ends, or nothing.",
+        ),
         option("-q", "--quiet", is_flag=True, help="Only failures and the last line."),
         option("--debug", is_flag=True, help="Every step, with its reasons."),
         json_option,
@@ -180,13 +186,16 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
     from lightflow.engine.logger import LiveView, PlainView, View
     from lightflow.service.parameters import Given
     from lightflow.service.running import RunOptions
+    from liteflow.processes.abilities import lacking
 
     stream = sys.stderr if how.as_json else sys.stdout
+    github = os.environ.get("GITHUB_ACTIONS") == "true"
+    output = _output(how, github)
     view: View
     if is_terminal(stream) and not how.quiet and not how.debug:
-        view = LiveView(stream)
+        view = LiveView(stream, output=output)
     else:
-        view = PlainView(stream, quiet=how.quiet or how.as_json, detail=how.debug)
+        view = PlainView(stream, quiet=how.quiet or how.as_json, detail=how.debug, output=output, github=github)
     if how.debug:
         _log_everything()
     choices = RunOptions(
@@ -202,9 +211,11 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
         again=lambda: _again(target, how.db),
     )
     settle()
+    if missing := lacking():
+        _notify(f"not available here: {', '.join(missing)}; `lightflow doctor` tells what that means")
     since = time.time()
     try:
-        ended = call(choices, _notify)
+        ended = call(choices, _ignore if how.quiet else _notify)
     finally:
         view.close()
     if ended.status == "SKIPPED":  # because of other runs of its group: there is nothing of it in the state file
@@ -221,11 +232,22 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
         _hint(report)
     if how.as_json:
         say_json(summary.shape(report))
+    elif how.quiet and ended.status != "SUCCESS" and not _is_same(sys.stdout, sys.stderr):
+        complain(summary.verdict(report, sys.stderr))  # where standard output is thrown away this is all that is read
     if ended.signal is not None and ended.status != "SUCCESS":
         return 128 + int(ended.signal)
     if ended.timed_out:
         return TIMED_OUT
     return 0 if ended.status == "SUCCESS" else 1
+
+
+def _output(how: How, github: bool) -> Any:
+    """How what tasks print is shown: see `following.Output`."""
+    if how.output is not None:
+        return how.output
+    if how.quiet or how.as_json:
+        return "quiet"
+    return "group" if github else "prefix"  # GitHub folds groups
 
 
 def _hint(report: Any) -> None:
@@ -260,7 +282,29 @@ def _notify(text: str) -> None:
     complain(f"{paint('note:', 'yellow', sys.stderr)} {printable(text)}")
 
 
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two streams go to the same place."""
+    try:
+        return os.path.sameopenfile(one.fileno(), other.fileno())
+    except (OSError, ValueError):
+        return True
+
+
+def _ignore(text: str) -> None:
+    """What is worth a note is none to whoever wants to hear of failures alone."""
+
+
 def _log_everything() -> None:
     import logging
 
-    logging.basicConfig(level=logging.DEBUG, stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    class Standard(logging.Handler):
+        """To what is standard error when something is logged: of a task in a thread its own log, which is masked."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            try:
+                sys.stderr.write(f"{self.format(record)}\n")
+            except Exception:  # noqa: BLE001 - a record that cannot be formatted is the user's; logging says so
+                self.handleError(record)
+
+    form = "%(asctime)s %(name)s %(levelname)s %(message)s"
+    logging.basicConfig(level=logging.DEBUG, handlers=[Standard()], format=form)

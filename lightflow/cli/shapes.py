@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightflow.cli.output import iso, rounded
+from lightflow.service.verdicts import Overlooked
 from liteflow.state.history import AttemptRecord, InstanceRecord, RunRecord
 from liteflow.values.dates import shown
 
@@ -76,6 +77,7 @@ def view_shape(
     attempts: list[AttemptRecord],
     hooks: list[InstanceRecord],
     standing: list[str],
+    overlooked: Sequence[Overlooked] = (),
 ) -> dict[str, Any]:
     """A run with its tasks, theirs with their instances, and with the hooks that were triggered."""
     grouped: dict[tuple[str, int], list[AttemptRecord]] = {}
@@ -90,4 +92,6 @@ def view_shape(
     inner = Counter(one.status for each in of_task.values() for one in each)
     shapes = [task_shape(one, grouped, of_task.get(one.task_id, ())) for one in tasks]
     done = [task_shape(one, grouped, ()) for one in hooks]
-    return {**run_shape(run, counts, inner), "tasks": shapes, "hooks": done, "standing": standing}
+    aside = [{"task": one.task_id, "because": one.because} for one in overlooked]
+    whole = run_shape(run, counts, inner)
+    return {**whole, "tasks": shapes, "hooks": done, "standing": standing, "overlooked": aside}

@@ -18,8 +18,8 @@ from lightflow.cli.options import (
 )
 from lightflow.cli.output import as_lines, counted, moment, near_path, paint, say, say_json, say_more, state, table
 from lightflow.cli.shapes import duration, run_shape, view_shape
+from lightflow.engine.naming import took_text
 from lightflow.errors import printable
-from liteflow.pictures.picture import duration_text
 from liteflow.states import RUN_ENDED
 from liteflow.values.dates import shown as shown_date
 
@@ -131,6 +131,7 @@ def status(run: str | None, task: str | None, db: str, as_json: bool) -> None:
     from lightflow.cli import summary
     from lightflow.service import inspecting
     from lightflow.service.parameters import shown
+    from lightflow.service.verdicts import in_words
 
     view = inspecting.status(db, chosen_run(run), task)
     if as_json:
@@ -150,6 +151,7 @@ def status(run: str | None, task: str | None, db: str, as_json: bool) -> None:
                 ("date", None if record.logical_date is None else shown_date(record.logical_date)),
                 ("params", printable(shown(record.params))),
                 ("reason", printable(record.reason or "")),
+                ("success", in_words(view.overlooked)),
                 ("file", near_path(record.source) if record.source else None),
                 ("owner", owner),
                 ("go on", with_db(f"lightflow resume {printable(record.run_id)}", db) if again else None),
@@ -168,4 +170,4 @@ def _of_another_day(run: Any) -> bool:
 def _so_far(run: Any) -> str:
     """How long a run took, or has been going on."""
     took = duration(run.started_at, run.ended_at if run.status in RUN_ENDED else time.time())
-    return duration_text(took) or "-"
+    return took_text(took) or "-"

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from liteflow.collector import collector_paused
 from liteflow.planning.nodes import instance_name
-from liteflow.processes.output import open_regular
+from liteflow.processes.output import open_regular, read_log
 from liteflow.state.history import AttemptRecord, History
 
 SUFFIX: Final = ".lightflow-checkpoint.json"
@@ -127,7 +127,7 @@ def _output(attempt: AttemptRecord) -> str:
     if attempt.log_path is None:
         return ""
     try:
-        with open_regular(attempt.log_path) as file:
+        with read_log(attempt.log_path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _OUTPUT_BYTES))
             return file.read(_OUTPUT_BYTES).decode("utf-8", "replace").strip()
     except OSError:

@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import functools
 import operator
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -207,6 +208,19 @@ def _check_names(tree: nodes.Expr) -> None:
             raise Mistake(f"there is no {what} {name!r}{hint}")
 
 
+def spelled_otherwise(source: str) -> str:
+    """What is written here for a sign of another language that the expression holds; nothing where it holds none."""
+    from lightflow.foreign import OPERATORS
+
+    bare = re.sub(
+        r"'(?:[^'\\\\]|\\\\.)*'|\"(?:[^\"\\\\]|\\\\.)*\"|(?<![=!<>])[=!<>]=(?!=)",
+        lambda found: " " * len(found[0]),
+        source,
+    )
+    sign = next((sign for sign in OPERATORS if sign in bare), None)
+    return f"{sign} is not known in expressions: {OPERATORS[sign]}" if sign else ""
+
+
 @functools.lru_cache(maxsize=4096)
 def parse(source: str) -> nodes.Expr:
     """The expression as a tree, which is not to be changed.
@@ -222,12 +236,14 @@ def parse(source: str) -> nodes.Expr:
         parser = Parser(_sandbox(), source, state="variable")
         tree = parser.parse_expression()
         if not parser.stream.eos:
-            raise Mistake(f"{parser.stream.current.value!r} does not belong into the expression")
+            raise Mistake(
+                spelled_otherwise(source) or f"{parser.stream.current.value!r} does not belong into the expression"
+            )
         tree.set_environment(_sandbox())
         _check_names(tree)
     except TemplateSyntaxError as error:
         reason = (error.message or "it cannot be understood").replace("end of template", "end of the expression")
-        raise Mistake(f"not an expression: {reason}") from None
+        raise Mistake(spelled_otherwise(source) or f"not an expression: {reason}") from None
     except RecursionError:
         raise Mistake("the expression is nested too deeply") from None
     return tree

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -64,6 +65,31 @@ class Known(NamedTuple):
     env: Collection[str] | None = None  # the variables that the file has for this place; None: that cannot be told
 
 
+class UnknownFunction(Exception):
+    """An expression calls a function that is not there."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+def arguments_of(name: str, source: str) -> list[str]:
+    """The arguments of the first call of a function, as they are written."""
+    begin = re.search(rf"(?<![\w.]){re.escape(name)}\s*\(", source)
+    if begin is None:
+        return []
+    found, depth = [""], 0
+    for token in re.findall(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|.", source[begin.end() :], re.DOTALL):
+        if token in ")]}" and not depth:
+            break
+        depth += (token in "([{") - (token in ")]}")
+        if token == "," and not depth:
+            found.append("")
+        else:
+            found[-1] += token
+    return [one.strip() for one in found if one.strip()]
+
+
 def uses(source: str, known: Known) -> Uses:
     """What the expression uses.
 
@@ -78,6 +104,17 @@ def uses(source: str, known: Known) -> Uses:
 
 def _uses(source: str, known: Known) -> Uses:
     tree = parse(source)
+    try:
+        return _used_by(tree, source, known)
+    except UnknownFunction as error:
+        from lightflow.foreign import function_answer
+
+        answer = function_answer(error.name, arguments_of(error.name, source))
+        near = f"; {answer}" if answer else did_you_mean(error.name, (*_FUNCTIONS, *STATUS_FUNCTIONS))
+        raise Mistake(f"there is no function {error.name!r}{near}") from None
+
+
+def _used_by(tree: nodes.Expr, source: str, known: Known) -> Uses:
     raw = isinstance(tree, nodes.Call) and isinstance(tree.node, nodes.Name) and tree.node.name == "raw"
     if raw:
         assert isinstance(tree, nodes.Call)
@@ -146,8 +183,7 @@ def _chains(tree: nodes.Node) -> Iterator[tuple[str, list[Any]]]:
                     raise Mistake(f"{name}() takes no arguments")
                 yield f"{name}()", []
             elif name not in _FUNCTIONS:
-                near = did_you_mean(name, (*_FUNCTIONS, *STATUS_FUNCTIONS))
-                raise Mistake(f"there is no function {name!r}{near}")
+                raise UnknownFunction(name)
         else:
             yield from _chains(node.node)
         for child in node.iter_child_nodes(exclude=("node",)):
@@ -171,9 +207,15 @@ def _check(name: str, keys: list[Any], known: Known) -> None:
     if name in STATUS_FUNCTIONS and known.condition:
         raise Mistake(f"{name} is a function: write {name}()")
     if name not in SCOPES and name not in _OF_INSTANCES:
-        hint = did_you_mean(name, [*SCOPES, known.item] if known.item else SCOPES)
-        if not hint and (name in known.params or name in known.tasks):
+        hint = ""
+        if name in known.params or name in known.tasks:
             hint = f", did you mean {'params' if name in known.params else 'tasks'}.{name}?"
+        if not hint:
+            from lightflow.foreign import name_answer
+
+            rest = keys[0] if keys and isinstance(keys[0], str) else ""
+            hint = f"; {answer}" if (answer := name_answer(name, rest)) else ""
+        hint = hint or did_you_mean(name, [*SCOPES, known.item] if known.item else SCOPES)
         raise Mistake(f"there is no name {name!r}{hint or '; there are ' + ', '.join(SCOPES)}")
     if name == "secrets":
         _check_secret(keys, known)

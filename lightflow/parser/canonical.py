@@ -37,7 +37,7 @@ _Rename = Callable[[dict[str, Any], tuple[str, ...]], dict[str, Any]]
 class Tree:
     """The canonical tree of a source. `written[id(container)]` is the raw container a canonical one was made of."""
 
-    __slots__ = ("items", "problems", "renamed", "root", "source", "written")
+    __slots__ = ("items", "problems", "renamed", "root", "source", "unknown", "written")
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -45,6 +45,7 @@ class Tree:
         self.problems: list[Problem] = []
         self.written: dict[int, Any] = {}
         self.renamed: dict[tuple[int, str], str] = {}  # (canonical container, key) -> alias
+        self.unknown: set[str] = set()  # the paths of keys that the schema does not know
         self.items: dict[str, int] = {}  # of a `tasks:` list: id -> index
 
     def locate(self, path: Sequence[Key], *, key: bool = False) -> Mark:
@@ -99,6 +100,10 @@ def canonical(source: Source, registry: Registry) -> Tree:
                 pools[name] = _renamed(tree, pool, {}, ("pools", name))
     if isinstance(root.get("settings"), dict):
         root["settings"] = _renamed(tree, root["settings"], _SETTINGS_ALIASES, ("settings",))
+    if "jobs" in root and "tasks" not in root:  # the mistakes in them are found as well
+        tree.problems.append(tree.problem(["jobs"], 'unknown key "jobs"; `jobs` are `tasks` here', key=True))
+        root["tasks"] = root.pop("jobs")
+        tree.renamed[id(root), "tasks"] = "jobs"
     if isinstance(root.get("tasks"), list):
         root["tasks"] = _by_id(tree, root["tasks"], registry)
     elif isinstance(root.get("tasks"), dict):
@@ -121,6 +126,8 @@ def _tasks(tree: Tree, tasks: dict[str, Any], registry: Registry) -> None:
 
     def renamed(raw: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
         kind = raw.get("type", DEFAULT_TYPE)
+        if isinstance(kind, str) and kind not in by_type:
+            kind = _assumed(kind, registry)
         result = _renamed(tree, raw, by_type.get(kind, common) if isinstance(kind, str) else common, path)
         return _joined(result) if kind in _SCRIPTS else result
 
@@ -152,6 +159,15 @@ def _tasks(tree: Tree, tasks: dict[str, Any], registry: Registry) -> None:
         if isinstance(task.get("strategy"), dict):
             _strategy(tree, task, ("tasks", task_id))
         tasks[task_id] = task
+
+
+def _assumed(kind: str, registry: Registry) -> str:
+    """The type that an unknown one is taken for, so that the other mistakes of its task are found too."""
+    if registry.find(kind) is not None:
+        return kind
+    from lightflow.foreign import assumed_type
+
+    return assumed_type(kind, [info.name for info in registry.known()]) or kind
 
 
 def _secrets(tree: Tree, raw: dict[str, Any] | list[Any]) -> dict[str, Any] | list[Any]:
@@ -247,6 +263,10 @@ def _by_id(tree: Tree, raw: list[Any], registry: Registry) -> dict[str, Any]:
             message = "needs an `id`" if key not in item else "the id must be text; put it in quotes"
             hint = "" if key in item else did_you_mean("id", (str(key) for key in item))
             tree.problems.append(problem_at(tree.source.file, place or mark, path, message + hint))
+            stand_in = f"item_{index + 1}"
+            if stand_in not in tasks:  # what else is wrong with it is found as well
+                tasks[stand_in] = item
+                tree.items[stand_in] = index
         elif task_id.startswith("x-"):
             message = f"the id {quoted(task_id)} begins with x-, which is kept for anchors and notes"
             tree.problems.append(problem_at(tree.source.file, place, path, message))

@@ -6,12 +6,13 @@ Called only where a file has a `${{`. The canonical tree is not changed; what wa
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from lightflow.errors import Problem
 from lightflow.expressions.language import Mistake
-from lightflow.expressions.names import EARLY, Known, Uses, uses
+from lightflow.expressions.names import EARLY, SCOPES, Known, Uses, uses
 from lightflow.expressions.shell import SHELLS, SITE, Refused, Site, rewrite
 from lightflow.expressions.split import OPEN, NotClosed, Part, split
 from lightflow.parser.canonical import Tree
@@ -27,6 +28,9 @@ from liteflow.shell import DEFAULT_SHELL
 from liteflow.triggers import EVENTS
 
 Path = list[Key]
+
+#: Words between two values of an expression.
+_WORDS: Final = ("and", "or", "is", "in", "not", "if", "else")
 
 #: Keys of every task in which an expression may stand; those that are needed before the run begins.
 OPTIONS: Final = ("timeout", "retries", "retry_delay")
@@ -191,6 +195,8 @@ class _Reader:
                 raise Mistake("raw(…) is for the `run` of a shell task")
         except (Mistake, NotClosed) as error:
             message = str(error) if isinstance(error, Mistake) else "the expression is not closed: }} is missing"
+            if looks_like_a_command(source):
+                message = "a command is no condition: it goes into `preconditions: [{run: …}]`"
             self._problem(path, text, text.find(OPEN), message)
             return None
         at = self._at(path, text, start) if OPEN in text else self.tree.problem(path, "")
@@ -363,6 +369,24 @@ def _named(template: str | Template) -> Iterator[str]:
     for part in template:
         if isinstance(part, Expression):
             yield from part.env
+
+
+def looks_like_a_command(text: str) -> bool:
+    """Whether a condition that cannot be understood is a command line."""
+    first = re.match(r"(?:!\s*)?([\w./~-]+|\[\[?)", text)
+    if first is None:
+        return False
+    if (
+        first[1] in ("[[", "test")
+        or first[1].startswith(("./", "/", "~"))
+        or re.match(r"\[\s+-?\w", first[0] + text[first.end() :])
+    ):
+        return True
+    name = re.split(r"[.\[]", first[1])[0]
+    follows = re.match(r"\s+(\S+)", text[first.end() :])
+    if follows is None or name in SCOPES or name in ("not", "item", "matrix", "needs"):
+        return False
+    return follows[1] not in _WORDS and re.match(r"[\w./~$\"'*-]", follows[1]) is not None
 
 
 def _mistaken(template: str | Template, known: Known) -> bool:

@@ -83,7 +83,7 @@ class PythonTask(TaskType):
 
 
 def run_inline(code: str, name: str, first_line: int = 1) -> None:
-    """Run the code of a task; it begins on `first_line` of its file. `sys.exit()` and `sys.exit(0)` are success."""
+    """Run the code of a task; it begins on `first_line` of its file."""
     import linecache  # with tokenize: commands need neither
 
     linecache.cache[name] = (len(code), None, _ShiftedLines(code.splitlines(True), first_line - 1), name)
@@ -95,13 +95,10 @@ def run_inline(code: str, name: str, first_line: int = 1) -> None:
         sys.modules["__main__"] = module
     try:
         exec(program, module.__dict__)
-    except SystemExit as error:
-        if error.code not in (None, 0):
-            raise
     finally:
         if alone and before is not None:
             sys.modules["__main__"] = before
-    del linecache.cache[name]  # kept after a failure: the traceback is written later
+    del linecache.cache[name]  # kept behind an exception: the traceback is written later
 
 
 def run_call(target: str, args: Mapping[str, Any] | Sequence[Any], folder: str) -> Any:

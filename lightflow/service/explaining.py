@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple, cast
 
+from lightflow.engine.naming import took_text
 from lightflow.service.inspecting import find_instance, latest_with
 from lightflow.service.instances import name_of, tallies, tally_text
 from lightflow.service.pools import waits
+from lightflow.service.verdicts import overlooked
 from liteflow import Status
 from liteflow.planning.control import effective
 from liteflow.planning.rules import TriggerRule
@@ -47,6 +49,9 @@ def why(db: str, run_id: str | None, name: str) -> Explanation:
                 because.append(f"it is a hook of {one.dependencies[0]}, and changes nothing for it")
                 break
             one = next((above for above in story.candidates(one) if _is_cause(one, above)), None)
+        aside = story.overlooked(first)
+    if aside is not None:
+        because.append(f"the run is SUCCESS all the same: {aside}")
     if run.status != Status.SUCCESS and run.reason:
         because.append(f"the run is {run.status}: {run.reason}")
     return Explanation(run.run_id, name, first.status, because)
@@ -87,7 +92,15 @@ class _Story:
                 self._tasks[one.task_id] = one
             else:
                 self._instances.setdefault(one.task_id, []).append(one)
+        self._all = found
         self._tallies = tallies(found)
+
+    def overlooked(self, one: InstanceRecord) -> str | None:
+        """Why the failure of a task, or of an instance, has not failed the run; None: it has, or there was none."""
+        if one.status != Status.FAILED:
+            return None
+        found = overlooked(self._run, list(self._rows.values()), self._all)
+        return next((other.because for other in found if other.task_id == one.task_id), None)
 
     def is_hook(self, one: InstanceRecord) -> bool:
         """Is it no task, but a hook?"""
@@ -125,7 +138,7 @@ class _Story:
             case Status.SUCCESS:
                 if last is None or last.ended_at is None:
                     return one.reason or "it succeeded"
-                took = f"attempt {last.attempt} succeeded in {last.ended_at - last.started_at:.2f} s"
+                took = f"attempt {last.attempt} succeeded in {took_text(last.ended_at - last.started_at)}"
                 return f"{took} ({one.reason})" if one.reason else took
             case Status.SKIPPED if one.try_number:
                 return f"it skipped itself: {one.reason}" if one.reason else "it skipped itself"

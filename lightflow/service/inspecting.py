@@ -8,6 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from lightflow.engine.checkpoint import Checkpoint, find
 from lightflow.service.instances import split_name, with_times
 from lightflow.service.pools import waits
+from lightflow.service.verdicts import Overlooked, overlooked
 from liteflow import PayloadError, RunNotFound, Status
 from liteflow.collector import collector_paused
 from liteflow.pictures.picture import Picture
@@ -41,7 +42,8 @@ class Page(NamedTuple, Generic[_T]):
 
 class RunView(NamedTuple):
     """A run with its tasks in the order of its graph, each mapped one followed by its instances, their attempts, and
-    the hooks that were triggered. `standing` are the setups that have succeeded and were not taken down.
+    the hooks that were triggered. `standing` are the setups that have succeeded and were not taken down, `overlooked`
+    the tasks that failed although the run is SUCCESS.
     """
 
     run: RunRecord
@@ -49,6 +51,7 @@ class RunView(NamedTuple):
     attempts: list[AttemptRecord]
     hooks: list[InstanceRecord]
     standing: list[str]
+    overlooked: list[Overlooked]
 
     @property
     def tasks(self) -> list[InstanceRecord]:
@@ -128,7 +131,7 @@ def status(db: str, run_id: str | None = None, task_id: str | None = None) -> Ru
             own = [one for one in _in_order(history, run, rows) if one.task_id == task_id]
             hooks = [one for one in history.hooks(run.run_id) if task_id in (one.task_id, *one.dependencies)]
             attempts = [one for hook in hooks for one in history.attempts(run.run_id, hook.task_id, hook.map_index)]
-            return RunView(run, own, [*history.attempts(run.run_id, task_id), *attempts], hooks, [])
+            return RunView(run, own, [*history.attempts(run.run_id, task_id), *attempts], hooks, [], [])
         run = history.latest() if run_id is None else history.run(run_id)
         hooks = sorted(history.hooks(run.run_id), key=lambda one: (not one.dependencies, one.updated_at))
         rows = history.graph_tasks(run.graph_digest)
@@ -137,7 +140,8 @@ def status(db: str, run_id: str | None = None, task_id: str | None = None) -> Ru
             instances = [
                 one._replace(reason=waiting.get((one.task_id, one.map_index), one.reason)) for one in instances
             ]
-        return RunView(run, instances, history.attempts(run.run_id), hooks, _standing(rows, instances))
+        attempts = history.attempts(run.run_id)
+        return RunView(run, instances, attempts, hooks, _standing(rows, instances), overlooked(run, rows, instances))
 
 
 def _in_order(history: History, run: RunRecord, rows: list[dict[str, Any]]) -> list[InstanceRecord]:
@@ -155,7 +159,8 @@ def _standing(rows: list[dict[str, Any]], instances: list[InstanceRecord]) -> li
     states = {one.task_id: one.status for one in instances if one.map_index < 0}
     open_downs = [row for row in downs if states.get(row["id"]) != Status.SUCCESS]
     wanted = dict.fromkeys(above for row in open_downs for above in row.get("depends_on", ()) if above in setups)
-    return [one for one in wanted if states.get(one) == Status.SUCCESS]
+    succeeded = {one.task_id for one in instances if one.status == Status.SUCCESS}  # of a mapped setup, any instance
+    return [one for one in wanted if one in succeeded]
 
 
 def attempts_of(db: str, name: str, run_id: str | None = None, attempt: int | None = None) -> list[AttemptRecord]:

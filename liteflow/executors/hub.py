@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from socket import socket
 
 from liteflow.executors.inbox import Inbox
@@ -19,6 +21,8 @@ from liteflow.processes.guardian import WorkerMain
 from liteflow.values.masking import Masker
 
 LOST_MESSAGE = "the guardian process was killed"
+_LOOK_EVERY_S = 0.25
+_WORD_S = 2.0  # a guardian that says nothing for so long, when asked, is not going to
 
 
 class Ticket:
@@ -81,6 +85,13 @@ class Hub:
         """Have the guardian's messages handled while the inbox waits."""
         self._inbox = inbox
         inbox.watch(self.guardian.fileno(), self._handle)
+        self._look()
+
+    def _look(self) -> None:
+        """Continue a guardian that a task has stopped, now and every quarter of a second."""
+        self.guardian.go_on()
+        if self._inbox is not None:
+            self._inbox.at(time.monotonic() + _LOOK_EVERY_S, self._look)
 
     def _alive(self) -> Guardian:
         """A guardian that lives as far as is known. Raises LiteflowError when none can be started."""
@@ -127,6 +138,23 @@ class Hub:
         if ticket.number in self._tickets:
             self.guardian.stop(ticket.number, grace_s)
             self._catch_up()
+            if self._inbox is not None:
+                late = partial(self._ask, self.guardian, ticket)
+                self._inbox.at(time.monotonic() + grace_s + _WORD_S, late)
+
+    def _ask(self, guardian: Guardian, ticket: Ticket) -> None:
+        """A ticket should have ended by now. Does the guardian still work?"""
+        if guardian is self.guardian and not guardian.is_dead() and ticket.number in self._tickets:
+            guardian.ping()
+            self._catch_up()
+            if self._inbox is not None:
+                late = partial(self._give_up, guardian, guardian.heard)
+                self._inbox.at(time.monotonic() + _WORD_S, late)
+
+    def _give_up(self, guardian: Guardian, heard: int) -> None:
+        """Kill a guardian that has not answered; that it is gone is then noticed as ever."""
+        if guardian is self.guardian and not guardian.is_dead() and guardian.heard == heard:
+            guardian.kill()
 
     def _new_ticket(self, ended: Callable[[Exited | None], None]) -> Ticket:
         self._last_number += 1

@@ -16,13 +16,14 @@ from collections import deque
 from functools import partial
 
 from liteflow.errors import LiteflowError
-from liteflow.executors.base import Lane, failure, how_it_died, one_line, timeout_message
+from liteflow.executors.base import Lane, failure, how_it_died, left_text, one_line, timeout_message
 from liteflow.executors.hub import LOST_MESSAGE, Hub, Ticket
 from liteflow.executors.inbox import Inbox, Timer
 from liteflow.executors.line import CANCELLED, PATIENCE_S, RECALL_S, Pace
 from liteflow.executors.worker import outcome_from_wire, work_to_wire
 from liteflow.outputs import discard, output_path
-from liteflow.processes.client import Exited, keep_to_ourselves, let_go
+from liteflow.processes.client import Exited
+from liteflow.processes.forks import keep_to_ourselves, let_go
 from liteflow.processes.packets import Mailbox, pack
 from liteflow.states import Verdict
 from liteflow.work import Outcome, RunInfo, Work
@@ -128,6 +129,8 @@ class ProcessLane(Lane):
 
     def _new_worker(self, work: Work) -> _Worker:
         mailbox = Mailbox()
+        keep_to_ourselves(mailbox.ours)
+        keep_to_ourselves(mailbox.theirs)
         worker = _Worker(mailbox)
 
         def spool(number: int) -> str | None:
@@ -141,8 +144,6 @@ class ProcessLane(Lane):
         except LiteflowError:
             mailbox.close()
             raise
-        keep_to_ourselves(mailbox.ours)
-        keep_to_ourselves(mailbox.theirs)
         self._workers.add(worker)
         self._inbox.watch(mailbox.fileno(), partial(self._read, worker))
         return worker
@@ -225,7 +226,7 @@ class ProcessLane(Lane):
                 next(iter(worker.attempts.values())).started_at = outcome.ended_at
             else:
                 self._rest(worker)
-        if worker.mailbox.broken and not worker.retired:
+        if worker.mailbox.problem is not None and not worker.retired:
             worker.retired = True
             self._hub.stop(worker.ticket, 0.0)
 
@@ -289,10 +290,13 @@ class ProcessLane(Lane):
 
     def _report(self, entry: _Running, worker: _Worker, event: Exited | None) -> None:
         verdict: Verdict = "FAILED"
-        if event is None:
-            verdict, message = "LOST", LOST_MESSAGE
-        elif entry.stopped is not None:
+        if entry.stopped is not None:
             verdict, message = entry.stopped
+            message += left_text(() if event is None else event.left)
+        elif event is None:
+            verdict, message = "LOST", LOST_MESSAGE
+        elif worker.mailbox.problem is not None:
+            message = worker.mailbox.problem
         elif event.error is not None:
             message = one_line(event.error)
         else:

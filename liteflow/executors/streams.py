@@ -8,6 +8,7 @@ proxies; the last one to close puts the real streams back.
 from __future__ import annotations
 
 import io
+import os
 import sys
 import threading
 from contextvars import ContextVar
@@ -54,6 +55,12 @@ class AttemptOutput:
             self._pending_size = 0
             if data and not self._closed:  # a thread that outlives its attempt writes to nowhere
                 self._log.write(data)
+
+    def forked(self) -> None:
+        """In a fork of the task: what was pending is the parent's to write, and the lock may be held for ever."""
+        self._lock = threading.Lock()
+        self._pending.clear()
+        self._pending_size = 0
 
     def close(self) -> str | None:
         """End the output. Returns the file's path, or None when nothing was written."""
@@ -144,6 +151,17 @@ _lock = threading.Lock()
 _users = 0
 _maskers: list[Masker] = []
 _installed: tuple[_Proxy, _Proxy] | None = None
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+    output = destination.get()
+    if output is not None:
+        output.forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def install(masker: Masker | None = None) -> None:

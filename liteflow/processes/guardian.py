@@ -4,10 +4,12 @@ It is a child subreaper: whatever a task leaves behind comes back to it. The clo
 it learns that the orchestrator is dead; it then ends everything it ever started, and itself.
 
 Messages in:  ("command", ticket, argv, cwd, environ, log_path) · ("worker", ticket, spool_path, log_path) with a
-              socket · ("stop", ticket, grace_s) · ("goodbye",)
-Messages out: ("started", ticket, pid) · ("exited", ticket, code, started_at, ended_at, output_bytes, error, masked);
-              `code` is -N for signal N, times are epoch seconds, `error` tells why a command could not start,
-              `masked` whether a secret was in the output.
+              socket · ("stop", ticket, grace_s) · ("ping",) · ("goodbye",)
+Messages out: ("started", ticket, pid) · ("exited", fields) with those of `client.Exited` · ("pong",)
+
+It never waits for a process: a sweep, which may have to, is made by a fork of the guardian, the *sweeper*. So a
+process that cannot be killed holds up its own task only. And a guardian that is killed in the middle of a sweep leaves
+nothing stopped behind, because the sweeper goes on.
 
 In a run with secrets everything that tasks write passes through here and is masked; a worker has one task then, and a
 pipe to the task's log instead of a file of its own.
@@ -25,12 +27,12 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from liteflow.processes import tree
 from liteflow.processes.frames import Channel, close_quietly
 from liteflow.processes.output import Log
-from liteflow.processes.spawn import Spawner, SpawnError
+from liteflow.processes.spawn import Spawner, SpawnError, forget_own_task
 from liteflow.values.masking import Masker
 
 WorkerMain = Callable[[socket.socket, str | None], None]
@@ -42,20 +44,24 @@ _PIPE_READ_BYTES = 256 * 1024
 _RESERVE = 4  # descriptors kept for a sweep: to read the process table, and to hold a process
 _TELL_S = 0.01  # that something has started is told with the next news, or so much later: it wakes the orchestrator
 _DRAIN_READS = 64  # a pipe holds at most 1 MiB unless someone keeps writing
+_GAVE_UP = 3  # exit code of a sweeper: some processes live on although they were killed
+_SWEEPER_TRIES = 3  # somebody may kill a sweeper
+_MOST_DESCRIPTORS = 1 << 30
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
-def become_subreaper() -> None:
-    """Orphaned descendants of this process become its children, not init's."""
+def set_subreaper(*, on: bool) -> bool:
+    """Have orphaned descendants of this process become its children, not init's; False where that is refused."""
     from _ctypes import call_function, dlopen, dlsym  # without the Python around it, 3 ms in every guardian
 
     this_program = dlopen(None)  # type: ignore[arg-type]  # as in C, and in ctypes
-    call_function(dlsym(this_program, "prctl"), (_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+    return int(call_function(dlsym(this_program, "prctl"), (_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0))) == 0
 
 
 class _Main:
     """The main process of a ticket: a command or a worker."""
 
-    __slots__ = ("deadline", "log", "pid", "pipe", "spool", "started_at", "ticket")
+    __slots__ = ("born", "deadline", "log", "pid", "pipe", "spool", "started_at", "ticket", "told")
 
     def __init__(
         self,
@@ -73,7 +79,29 @@ class _Main:
         self.pipe = pipe  # read end of its output, or -1
         self.log = log
         self.spool = spool  # a worker's own output file, deleted if it is empty in the end
+        self.born = 0  # clock ticks since boot; nothing that it starts is older
+        self.told = False  # it was told to end, while it ran
         self.deadline: float | None = None  # monotonic; when patience with a stop ends
+
+
+class _Ended(NamedTuple):
+    """A main process that was reaped."""
+
+    main: _Main
+    status: int  # as of waitpid
+    ended_at: float  # epoch seconds
+
+
+class _Sweep:
+    """Tickets whose processes a sweeper is ending."""
+
+    __slots__ = ("ended", "roots", "tickets", "tries")
+
+    def __init__(self, tickets: set[int], roots: dict[int, int], ended: Sequence[_Ended] = ()) -> None:
+        self.tickets = tickets
+        self.roots = roots  # processes that belong to the tickets and may not have the tag
+        self.ended = list(ended)  # to be reported when the sweep is over
+        self.tries = 0
 
 
 class Guardian:
@@ -93,6 +121,7 @@ class Guardian:
         self._worker_main = worker_main
         self._close_in_workers = tuple(close_in_workers)
         self._tagger = tree.Tagger()
+        forget_own_task()
         self._spawner = Spawner()
         self._mains: dict[int, _Main] = {}  # by pid
         self._tickets: dict[int, _Main] = {}
@@ -103,6 +132,8 @@ class Guardian:
         self._tell_at = 0.0  # monotonic
         self._leaving = False
         self._reserve: list[int] = []
+        self._sweeps: dict[int, _Sweep] = {}  # by the sweeper's pid
+        self._beyond: set[int] = set()  # children that live on although they were killed
 
     def run(self) -> None:
         """Serve until the orchestrator says goodbye or is gone; nothing started here lives after that."""
@@ -117,7 +148,7 @@ class Guardian:
         for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        become_subreaper()
+        set_subreaper(on=True)
         self._keep_reserve()
         for name in os.listdir("/proc/self/fd"):  # what the program inherited is not for commands either
             if int(name) > 2:
@@ -177,6 +208,8 @@ class Guardian:
                 self._start_worker(*message[1:])
             elif kind == "stop":
                 self._stop(*message[1:])
+            elif kind == "ping":
+                self._control.put(("pong",))
             else:
                 self._leaving = True
         if self._control.eof:
@@ -190,7 +223,9 @@ class Guardian:
         try:
             if log_path is not None:
                 pipe, write_end = _pipe()
-            self._tagger.put_on(tree.make_tag(self._session, ticket))
+            born, tag = _ticks(), tree.make_tag(self._session, ticket)
+            environ[tree.TAG_VARIABLE] = str(tag)
+            self._tagger.put_on(tag)
             try:
                 pid = self._spawner.spawn(argv, cwd, environ, write_end if log_path is not None else None)
             finally:
@@ -199,12 +234,18 @@ class Guardian:
             close_quietly(pipe)
             code = error.exit_code if isinstance(error, SpawnError) else 126
             text = str(error) if isinstance(error, SpawnError) else f"cannot start {argv[0]!r}: {error.strerror}"
-            self._control.put(("exited", ticket, code, started_at, time.time(), 0, text, False))
+            self._tell_not_started(ticket, code, started_at, text)
             return
         finally:
             close_quietly(write_end)
         log = Log(log_path, masker=self._masker) if log_path is not None else None
-        self._add(_Main(ticket, pid, started_at, pipe=pipe, log=log))
+        main = _Main(ticket, pid, started_at, pipe=pipe, log=log)
+        main.born = born
+        self._add(main)
+
+    def _tell_not_started(self, ticket: int, code: int, started_at: float, error: str) -> None:
+        fields = {"ticket": ticket, "code": code, "started_at": started_at, "ended_at": time.time(), "error": error}
+        self._control.put(("exited", fields))
 
     def _start_worker(self, ticket: int, spool_path: str | None, log_path: str | None) -> None:
         end = self._control.descriptors.pop(0)
@@ -218,7 +259,7 @@ class Guardian:
         except OSError as error:
             self._tagger.take_off()
             text = f"a worker process cannot be started: {error.strerror}"
-            self._control.put(("exited", ticket, 126, started_at, time.time(), 0, text, False))
+            self._tell_not_started(ticket, 126, started_at, text)
             for fd in (end, pipe, write_end):
                 close_quietly(fd)
             return
@@ -248,7 +289,7 @@ class Guardian:
             for fd in (self._control.fileno(), self._epoll.fileno(), *self._wake, *self._pipes, *self._reserve,
                        *self._control.descriptors, *self._close_in_workers):  # fmt: skip
                 close_quietly(fd)
-            become_subreaper()
+            set_subreaper(on=True)
             self._worker_main(socket.socket(fileno=end), spool_path)
             code = 0
         finally:
@@ -265,11 +306,16 @@ class Guardian:
         self._started.append(("started", main.ticket, main.pid))
 
     def _stop(self, ticket: int, grace_s: float) -> None:
+        self._reap()  # one that has ended by itself was not told
         main = self._tickets.get(ticket)
-        if main is None:
+        if main is None or self._mains.get(main.pid) is not main:
+            return
+        main.told = True
+        if any(ticket in sweep.tickets for sweep in self._sweeps.values()):
             return
         if grace_s <= 0:
-            self._end_tree({ticket})
+            self._stopping.pop(ticket, None)
+            self._end_trees({ticket})
             return
         deadline = time.monotonic() + grace_s
         main.deadline = deadline if main.deadline is None else min(main.deadline, deadline)
@@ -285,9 +331,9 @@ class Guardian:
             now = time.monotonic()
             late = {t for t, main in self._stopping.items() if main.deadline is not None and main.deadline <= now}
             if late:
-                self._end_tree(late)
                 for ticket in late:
                     self._stopping.pop(ticket, None)
+                self._end_trees(late)
 
     # Output
 
@@ -314,48 +360,165 @@ class Guardian:
     # The end of tasks
 
     def _reap(self) -> None:
-        ended = self._reap_zombies()
+        """Reap what has ended; report each main process once nothing of its task is left."""
+        ended, swept = self._reap_zombies()
+        for sweep, status in swept:
+            self._sweep_ended(sweep, status)
         if not ended:
             return
-        self._sweep_leftovers()
-        ended += self._reap_zombies()
-        for main, status in ended:
-            self._report(main, status)
+        roots = self._left_behind(ended)
+        if roots is None:
+            for one in ended:
+                self._report(one)
+        else:
+            self._sweep_aside(_Sweep({one.main.ticket for one in ended}, roots, ended))
 
-    def _reap_zombies(self) -> list[tuple[_Main, int]]:
-        ended: list[tuple[_Main, int]] = []
+    def _reap_zombies(self) -> tuple[list[_Ended], list[tuple[_Sweep, int]]]:
+        """Mains that have ended and are to be looked after, and sweeps whose sweeper has ended."""
+        ended, swept = list[_Ended](), list[tuple[_Sweep, int]]()
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return ended
+                return ended, swept
             if pid == 0:
-                return ended
+                return ended, swept
+            self._beyond.discard(pid)
+            if (sweep := self._sweeps.pop(pid, None)) is not None:
+                swept.append((sweep, status))
             main = self._mains.pop(pid, None)  # None: an orphan that a task left behind
-            if main is not None:
-                del self._tickets[main.ticket]
-                self._stopping.pop(main.ticket, None)
-                ended.append((main, status))
+            if main is None:
+                continue
+            one = _Ended(main, status, time.time())
+            self._stopping.pop(main.ticket, None)
+            sweeps = [*self._sweeps.values(), *(sweep for sweep, _ in swept)]
+            of_sweep = next((sweep for sweep in sweeps if main.ticket in sweep.tickets), None)
+            (ended if of_sweep is None else of_sweep.ended).append(one)
 
-    def _sweep_leftovers(self) -> None:
-        """Kill whatever belongs to this session but to no ticket that still runs.
+    def _left_behind(self, ended: Sequence[_Ended]) -> dict[int, int] | None:
+        """Orphans of tasks that have ended; None: there are none.
 
-        Such a process is an orphan, or the child of one, and orphans become our own children: so the process
-        table is read only when there is a child that is no main process.
+        What such tasks have left running are orphans or descendants of one, and orphans become our own children: so
+        the process table is read only when there is a child that is no main process.
         """
-        if not self._mains and tree.is_childless():
-            return
+        if not self._mains and not self._sweeps and tree.is_childless():
+            return None
         direct = tree.children()
-        orphans = [] if direct is None else [pid for pid in direct if pid not in self._mains]
-        if direct is not None and not orphans:
+        if direct is None:  # the kernel does not tell: look for tags
+            return {}
+        busy = self._beyond | self._mains.keys() | self._sweeps.keys()
+        busy.update(pid for sweep in self._sweeps.values() for pid in sweep.roots)
+        orphans = [pid for pid in direct if pid not in busy]
+        if not orphans:
+            return None
+        at_work = {tree.OWNER, *(main.ticket for main in self._mains.values())}
+        at_work.update(ticket for sweep in self._sweeps.values() for ticket in sweep.tickets)
+        tags = {tree.make_tag(self._session, ticket) for ticket in at_work}
+        gone = {one.main.pid for one in ended}
+        rows = [tree.process(pid) for pid in orphans if self._is_left(pid, tags, gone)]
+        return {row.pid: row.started for row in rows if row is not None and row.state not in "ZX"} or None
+
+    def _is_left(self, pid: int, at_work: set[int], gone: set[int]) -> bool:
+        """Whether an orphan belongs to a task that has ended. `gone`: the main processes that ended just now.
+
+        It tells by its tag. Programs that set all limits anew (`su`), and a nested run, have taken that off; then by
+        the kernel's session, which is its main process's unless it made one of its own; then by its environment. Of
+        an orphan that tells nothing this is known: it is a child of a command that ran when it was started. So it
+        has been left when none of these runs any more.
+        """
+        for tag in (tree.tag_of(pid), tree.environment_tag_of(pid)):
+            if tree.session_of(tag) == self._session:
+                return tag not in at_work
+        try:
+            leader = os.getsid(pid)
+        except OSError:
+            return False
+        if leader in self._mains or leader in gone:
+            return leader in gone
+        row = tree.process(pid)
+        commands = [main for main in self._mains.values() if main.born]
+        return row is not None and not any(main.born <= row.started for main in commands)
+
+    def _end_trees(self, tickets: set[int]) -> None:
+        """Kill all processes of these tickets, the mains included."""
+        roots = {}
+        for ticket in tickets:
+            main = self._tickets.get(ticket)
+            row = None if main is None else tree.process(main.pid)
+            if row is not None:
+                roots[row.pid] = row.started
+        self._sweep_aside(_Sweep(tickets, roots))
+
+    def _sweep_aside(self, sweep: _Sweep) -> None:
+        """Have a sweeper end the processes of some tickets."""
+        tags = {tree.make_tag(self._session, ticket) for ticket in sweep.tickets}
+        sweep.tries += 1
+        pid = self._fork_sweeper(lambda: tree.sweep(tags.__contains__, roots=sweep.roots).left)
+        if pid is not None:
+            self._sweeps[pid] = sweep
             return
-        running = {tree.make_tag(self._session, ticket) for ticket in (tree.OWNER, *self._tickets)}
+        while self._reserve:  # no more processes: a fork bomb. Better to hold up the others than to let it live
+            os.close(self._reserve.pop())
+        try:
+            left = tree.sweep(tags.__contains__, roots=sweep.roots).left
+        finally:
+            self._keep_reserve()
+        self._sweeps[0] = sweep  # the mains that are reaped now belong to it
+        ended, swept = self._reap_zombies()
+        del self._sweeps[0]
+        self._sweep_over(sweep, given_up=bool(left))
+        for other, status in swept:
+            self._sweep_ended(other, status)
+        for one in ended:
+            self._report(one)
 
-        def is_left(tag: int) -> bool:
-            return tag not in running and tree.session_of(tag) == self._session
+    def _fork_sweeper(self, work: Callable[[], Sequence[int]]) -> int | None:
+        """Fork a process that does a sweep; its exit code tells whether some lived on. None: it cannot be forked."""
+        try:
+            pid = os.fork()
+        except OSError:
+            return None
+        if pid:
+            return pid
+        code = 70
+        try:
+            os.setsid()
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _close_all_but(self._close_in_workers)  # the run's lock: nobody takes over before the sweep is over
+            code = _GAVE_UP if work() else 0
+        finally:
+            os._exit(code)
 
-        if direct is None or any(is_left(tree.tag_of(pid)) for pid in orphans):
-            self._sweep(is_left)
+    def _sweep_ended(self, sweep: _Sweep, status: int) -> None:
+        code = os.waitstatus_to_exitcode(status)
+        if code not in (0, _GAVE_UP) and sweep.tries < _SWEEPER_TRIES:  # it was killed
+            self._sweep_aside(sweep)
+        elif code == 0 and sweep.ended and (roots := self._left_behind(sweep.ended)):
+            sweep.roots, sweep.tries = roots, 0  # orphans without a tag: known as such now that the main is gone
+            self._sweep_aside(sweep)
+        else:
+            self._sweep_over(sweep, given_up=code != 0)
+
+    def _sweep_over(self, sweep: _Sweep, *, given_up: bool) -> None:
+        """Report the tickets of a sweep; also those whose main process nobody can end."""
+        left: tuple[int, ...] = ()
+        if given_up:
+            tags = {tree.make_tag(self._session, ticket) for ticket in sweep.tickets}
+            left = tuple(sorted(tree.members(tags.__contains__, roots=sweep.roots, spare=(os.getpid(),))))
+            self._beyond.update(left)
+        for ticket in sweep.tickets - {one.main.ticket for one in sweep.ended}:
+            main = self._tickets.get(ticket)
+            if main is None:
+                continue
+            if not given_up and _kill_group(main.pid):  # where no tag could be set; it will be reaped
+                continue
+            del self._mains[main.pid]
+            self._beyond.add(main.pid)
+            left = (*left, main.pid) if main.pid not in left else left
+            sweep.ended.append(_Ended(main, int(signal.SIGKILL), time.time()))
+        for one in sweep.ended:
+            self._report(one, left)
 
     def _keep_reserve(self) -> None:
         """Hold descriptors back, so that a program which has used up all others can still be ended."""
@@ -365,54 +528,90 @@ class Guardian:
             except OSError:
                 return
 
-    def _sweep(self, belongs: Callable[[int], bool], **which: Any) -> None:
-        """`tree.sweep`, with the reserve set free for it."""
-        while self._reserve:
-            os.close(self._reserve.pop())
-        try:
-            tree.sweep(belongs, **which)
-        finally:
-            self._keep_reserve()
-
-    def _end_tree(self, tickets: set[int]) -> None:
-        """Kill all processes of these tickets; the loop then finds that their mains have ended."""
-        tags = {tree.make_tag(self._session, ticket) for ticket in tickets}
-        self._sweep(tags.__contains__)
-        for ticket in tickets:
-            main = self._tickets.get(ticket)
-            if main is not None:  # where no tag could be set: its group at least
-                try:
-                    os.killpg(main.pid, signal.SIGKILL)
-                except OSError:
-                    continue
-
-    def _report(self, main: _Main, status: int) -> None:
-        ended_at = time.time()
+    def _report(self, one: _Ended, left: tuple[int, ...] = ()) -> None:
+        main = one.main
+        del self._tickets[main.ticket]
         for _ in range(_DRAIN_READS):
             if main.pipe < 0 or not self._read(main):
                 break
         self._close_pipe(main)
-        written, masked = 0, False
+        fields: dict[str, object] = {
+            "ticket": main.ticket,
+            "code": os.waitstatus_to_exitcode(one.status),
+            "started_at": main.started_at,
+            "ended_at": one.ended_at,
+            "told": main.told,
+            "left": left,
+        }
         if main.log is not None:
             main.log.close()
-            written, masked = main.log.written, main.log.masked
+            fields |= {"output_bytes": main.log.written, "masked": main.log.masked, "lost": main.log.lost}
         _delete_if_empty(main.spool)
         self._tell_started()
-        code = os.waitstatus_to_exitcode(status)
-        self._control.put(("exited", main.ticket, code, main.started_at, ended_at, written, None, masked))
+        self._control.put(("exited", fields))
 
     def _sweep_all(self) -> None:
         """End every process of this session and every descendant, tagged or not; reap them."""
-        me = os.getpid()
-        self._sweep(lambda tag: tree.session_of(tag) == self._session, root=me, spare=(me,))
-        for main, _ in self._reap_zombies():
+        roots, spare = tree.own_root(), (os.getpid(), *self._beyond)
+
+        def belongs(tag: int) -> bool:
+            return tree.session_of(tag) == self._session
+
+        while self._reserve:
+            os.close(self._reserve.pop())
+        for _ in range(_SWEEPER_TRIES):
+            found = tree.members(belongs, roots=roots, spare=(*spare, *self._sweeps))
+            if not found:
+                break
+            sweeper = self._fork_sweeper(lambda: tree.sweep(belongs, roots=roots, spare=spare, first=found).left)  # noqa: B023 - called in this turn
+            if sweeper is None:
+                tree.sweep(belongs, roots=roots, spare=spare)
+                break
+            if _reap_until(sweeper) in (0, _GAVE_UP):
+                break
+        for main in (*self._mains.values(), *(one.main for sweep in self._sweeps.values() for one in sweep.ended)):
             _delete_if_empty(main.spool)
+        self._reap_zombies()
         for main in list(self._pipes.values()):
             for _ in range(_DRAIN_READS):
                 if main.pipe >= 0:
                     self._read(main)
             if main.log is not None:
                 main.log.close()
+
+
+def _reap_until(pid: int) -> int:
+    """Reap children until this one has ended; its exit code, -N for signal N."""
+    while True:
+        try:
+            ended, status = os.waitpid(-1, 0)
+        except ChildProcessError:
+            return 0
+        if ended == pid:
+            return os.waitstatus_to_exitcode(status)
+
+
+def _kill_group(pid: int) -> bool:
+    """Kill a process group by its leader, who has not been reaped; False when that is not allowed."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except OSError:
+        return False
+    return True
+
+
+def _ticks() -> int:
+    """The present in the unit of `tree.Process.started`."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS_PER_S)
+
+
+def _close_all_but(held: Sequence[int]) -> None:
+    """Close all descriptors above standard error but these."""
+    first = 3
+    for fd in sorted(held):
+        os.closerange(first, fd)
+        first = max(first, fd + 1)
+    os.closerange(first, _MOST_DESCRIPTORS)
 
 
 def _pipe() -> tuple[int, int]:

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 
 #: Signals that Python or the guardian ignores or handles; a command starts with the system's defaults.
 TO_DEFAULT = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
+#: Beginnings of the variables that not every task has; of those that every task has, each gets its own value.
+_OF_ONE_TASK = ("LIGHTFLOW_MAP_INDEX", "LIGHTFLOW_HOOK", "LIGHTFLOW_EXPR_")
 _DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
 
 
@@ -22,6 +24,13 @@ class SpawnError(Exception):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def forget_own_task() -> None:
+    """Take what this program has been told as a task of another run out of the environment: it is not for our tasks."""
+    for name in list(os.environ):
+        if name.startswith(_OF_ONE_TASK):
+            del os.environ[name]
 
 
 class Spawner:

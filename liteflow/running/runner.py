@@ -18,17 +18,18 @@ from typing import Any, Final, NamedTuple, cast
 from liteflow.errors import InputError
 from liteflow.executors import Executor, open_executor
 from liteflow.outputs import make_folder, outputs_dir, remove_folder
-from liteflow.planning.nodes import Move
+from liteflow.planning.nodes import Move, instance_name
 from liteflow.program import Program
 from liteflow.running.gates import Gates, decisions, judged
 from liteflow.running.hooks import Hooks
 from liteflow.running.inputs import Inputs
-from liteflow.running.observing import Change, Observers, Options
+from liteflow.running.lists import Listed
+from liteflow.running.observing import Change, ListChange, Observers, Options
 from liteflow.running.owning import Owned, make, planned, set_up_again, take_over
 from liteflow.running.pace import Pace
 from liteflow.running.signals import handled
 from liteflow.state.locks import LockFile
-from liteflow.state.records import Kept
+from liteflow.state.records import KeptInstance
 from liteflow.state.store import Store
 from liteflow.state.turn import NOT_BEGUN, Intent
 from liteflow.states import TASK_ENDED, RunStatus, TaskStatus
@@ -110,7 +111,8 @@ class _Loop:
         self._told, self._hooked = bool(options.observers), bool(program.hooks)
         self._handing_on = bool(program.inputs or program.expansions)
         self._repeating = bool(program.control.setups or program.control.teardowns)
-        self._kept: Mapping[str, Mapping[int, Kept]] = {}  # of a resumed run: instances of mapped tasks, by index
+        self._kept: Mapping[str, Mapping[int, KeptInstance]] = {}  # of a resumed run: instances of mapped tasks
+        self._labels: dict[int, str] = {}  # for observers: what people can tell an instance by
         self._ending: set[int] = set()  # running tasks that were told to stop
         self._signals: list[int] = []
         self._seen_signals = 0
@@ -140,15 +142,17 @@ class _Loop:
         program, options = self._program, self._options
         if again and program.control.teardowns:
             owned = set_up_again(program, owned, self._store)
-        self._kept = owned.instances
+        self._kept, self._labels = owned.instances, {}
         done = owned.done(program.graph)
         skips = decisions(program, done, self._store) if again and program.deciders else None
         self.plan = planned(program, options, owned, done, skips)
         self._ids, self._indexes = self.plan.task_ids, self.plan.map_indexes
-        self._inputs = Inputs(program, self.plan, self._store, self._info)
+        self._inputs = Inputs(program, self.plan, self._store, self._info, self._kept)
         self._hooks = Hooks(program.hooks, self.plan, self._turn)
         self._gates = Gates(program.gates, self.plan, self._inputs, self._hooks, self._info)
         self._observers.tell("run_began", program, options, done)
+        if again and self._told and program.expansions:
+            self._compare_lists(done)
         self._hooks.open(self._store.hooks() if again else (), time.time())
         self._store_moves(self.plan.opening, time.time())
 
@@ -295,19 +299,51 @@ class _Loop:
         """A mapped task may start: its list is read and becomes instances."""
         plan, task_id, now = self.plan, self._ids[node], time.time()
         try:
-            rows = self._inputs.rows(node)
+            listed = self._inputs.listed(node)
         except InputError as error:
             self._store_moves(plan.refuse(node, str(error)), now)
             return
-        kept = self._kept.get(task_id, {})
-        self._turn.unfolded(task_id, [self._masked(row.label) for row in rows], self._program.timeouts.get(node), now)
-        before = {
-            index: (cast(TaskStatus, one.status), one.attempts) for index, one in kept.items() if index < len(rows)
-        }
-        gone = {index: one for index, one in kept.items() if index >= len(rows)}
-        if gone:
-            self._turn.shortened(task_id, gone, "the list that its task is mapped over has become shorter", now)
-        self._store_moves(plan.expand(node, len(rows), before), now)
+        labels = [self._masked(row.label) for row in listed.rows]
+        self._turn.unfolded(
+            task_id, zip(listed.indexes, labels, listed.digests, strict=True), self._program.timeouts.get(node), now
+        )
+        kept, note = self._kept.get(task_id, {}), ""
+        if listed.gone:
+            self._turn.vanished(
+                task_id, {index: kept[index] for index in listed.gone}, "its item is not in the list any more", now
+            )
+        if listed.new or listed.gone:
+            change = self._list_change(task_id, listed)
+            note = f"its list has changed: {change}"
+            self._observers.tell("list_changed", task_id, change)
+            gone = set(listed.gone)
+            kept = {index: one for index, one in kept.items() if index not in gone}
+            self._kept = {**self._kept, task_id: kept}
+        before = {index: (cast(TaskStatus, one.status), one.attempts) for index, one in kept.items()}
+        moves = plan.expand(node, listed.indexes, before, note)
+        if self._told and node in plan.unfolded:
+            numbered = zip(plan.unfolded[node].nodes, labels, strict=True)
+            self._labels.update((instance, label) for instance, label in numbered if label is not None)
+        self._store_moves(moves, now)
+
+    def _list_change(self, task_id: str, listed: Listed, *, kept: bool = False) -> ListChange:
+        """What has changed in the list of a mapped task since an earlier part of the run, in names of items."""
+        labels = [listed.rows[place].label or f"item {place}" for place in listed.new]
+        before = self._kept[task_id]
+        gone = [before[index].label or instance_name(task_id, index) for index in listed.gone]
+        return ListChange(tuple(str(self._masked(label)) for label in labels), tuple(gone), kept)
+
+    def _compare_lists(self, done: Mapping[int, TaskStatus]) -> None:
+        """Tell of mapped tasks that have succeeded, whose lists are others by now: they stay as they are."""
+        for node in self._program.expansions:
+            if node in done and self._ids[node] in self._kept:
+                try:
+                    listed = self._inputs.listed(node)
+                except InputError:
+                    continue
+                if listed.new or listed.gone:
+                    change = self._list_change(self._ids[node], listed, kept=True)
+                    self._observers.tell("list_changed", self._ids[node], change)
 
     def _leave(self, task_id: str, status: TaskStatus, reason: str | None, now: float) -> None:
         """A mapped task has ended without a list: so have the instances that an earlier part of the run has left."""
@@ -491,4 +527,8 @@ class _Loop:
     def _change(self, node: int, *rest: Any) -> None:
         """Observers are told of a change once it is stored."""
         change = Change(self._ids[node], self._indexes[node], *rest)
-        self._observers.changes.append(change._replace(hook=True) if self.plan.is_extra(node) else change)
+        if self.plan.is_extra(node):
+            change = change._replace(hook=self._hooks.event(node))
+        elif node in self._labels:
+            change = change._replace(map_key=self._labels[node])
+        self._observers.changes.append(change)

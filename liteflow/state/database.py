@@ -11,11 +11,12 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from liteflow.errors import CorruptDatabase, LiteflowError, NotOurs, ResourceError, RunNotFound, StoreError
 from liteflow.state.locks import LockFile
 from liteflow.state.schema import check_schema, migrate, new_file, quote_path, read_as_newest, use_wal
+from liteflow.state.sqlite_locks import Identity, identity
 
 # A NULL is bound a fifth of a task's writes sooner when `sqlite3` need not find out each time that None knows no
 # adapter (docs/adr/0015). It stays what it is, for every connection of this process.
@@ -27,8 +28,10 @@ _ONE_PAGE: Final = 65536  # the largest page there is: a file of ours has one be
 #: Held while a file is made and while a reader opens one: in the process that has them, closing any descriptor of a
 #: database drops all of SQLite's locks on it.
 _opening = threading.RLock()
-#: the byte of the lock file that guards checkpoints; bytes from 1 are runs
-CHECKPOINT_LOCK: Final = 0
+#: the byte of the lock file that whoever writes or checkpoints holds; bytes from 1 are runs
+WRITE_LOCK: Final = 0
+#: the ends of the names of the files that are the state file together, while it is open
+ENDS: Final = ("", "-wal", "-shm")
 
 
 def _after_fork() -> None:
@@ -51,14 +54,16 @@ def connect(path: str) -> sqlite3.Connection:
         if not os.path.lexists(path):
             _make(path)
     with translated(path):
-        connection = sqlite3.connect(path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False, factory=_Connection
+        )
         try:
             _settings(connection)
             connection.execute("PRAGMA synchronous=NORMAL")
             migrate(connection, path)
             use_wal(connection)
             connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
-            connection.execute("PRAGMA wal_autocheckpoint=0")  # only a holder of the checkpoint lock may
+            connection.execute("PRAGMA wal_autocheckpoint=0")  # only a holder of the write lock may
             connection.execute("PRAGMA journal_size_limit=67108864")
         except BaseException:
             connection.close()
@@ -136,7 +141,9 @@ def _roll_back(path: str) -> None:
 
 
 def _open_uri(uri: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False, factory=_Connection
+    )
     _settings(connection)
     return connection
 
@@ -184,30 +191,33 @@ def explain(error: sqlite3.Error | UnicodeDecodeError, path: str) -> LiteflowErr
     return StoreError(f"{path}: {error}")
 
 
-def identity(path: str) -> tuple[int, int] | None:
-    """Which file a path names; by `stat`, never by opening it (see above). None where there is none."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+def files_of(path: str) -> tuple[Identity | None, ...]:
+    """Which files a state file, its write-ahead log and the index of that are; never by opening them (see above)."""
+    return tuple(identity(f"{path}{end}") for end in ENDS)
 
 
-def check_same_file(path: str, known: tuple[int, int] | None) -> None:
-    """Is the state file still where it was? What is written to a deleted file, nobody will read.
+class _Connection(sqlite3.Connection):
+    """Binds any text: letters that UTF-8 cannot express (of old file names, or halves of pairs) are escaped."""
 
-    Raises:
-        StoreError: it was deleted, moved or replaced.
-    """
-    if identity(path) != known:
-        raise StoreError(
-            f"{path}: was deleted, moved or replaced while a run used it; the run was stopped. "
-            "Put the file back and resume the run, or start a new one"
-        )
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        try:
+            return super().execute(sql, parameters)
+        except UnicodeEncodeError:  # nothing was done yet
+            return super().execute(sql, [storable(one) if isinstance(one, str) else one for one in parameters])
+
+
+def storable(text: str) -> str:
+    """A text as it is stored; see `History` for paths, which have to be found again."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class Transaction:
-    """BEGIN IMMEDIATE … COMMIT under the shared checkpoint lock; rolls back whatever is raised inside."""
+    """BEGIN IMMEDIATE … COMMIT under the write lock; rolls back whatever is raised inside.
+
+    SQLite's own lock of a writer is dropped when other code of this process closes a descriptor of the file in the
+    midst of a transaction; and before SQLite 3.51.3 two connections that write and checkpoint at the same instant can
+    damage a file. This lock of ours keeps writers and checkpoints apart in any case.
+    """
 
     __slots__ = ("_connection", "_locks")
 
@@ -216,11 +226,14 @@ class Transaction:
         self._locks = locks
 
     def __enter__(self) -> None:
-        self._locks.share(CHECKPOINT_LOCK)
+        if not self._locks.acquire_within(WRITE_LOCK, _BUSY_MS / 1000):
+            busy = sqlite3.OperationalError("database is locked")
+            busy.sqlite_errorname = "SQLITE_BUSY"
+            raise busy
         try:
             self._connection.execute("BEGIN IMMEDIATE")
         except BaseException:
-            self._locks.release(CHECKPOINT_LOCK)
+            self._locks.release(WRITE_LOCK)
             raise
 
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: object) -> None:
@@ -230,4 +243,4 @@ class Transaction:
         finally:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            self._locks.release(CHECKPOINT_LOCK)
+            self._locks.release(WRITE_LOCK)

@@ -14,7 +14,7 @@ from liteflow.errors import RunNotFound, RunOwned
 from liteflow.outputs import outputs_dir, remove_folder
 from liteflow.state.database import Transaction, connect, translated
 from liteflow.state.locks import LockFile
-from liteflow.values.payload import Payload, spill_dir, spill_root
+from liteflow.values.payload import Payload, remove_values, spill_root
 
 
 def request(path: str, run_id: str, action: str, detail: str | None = None) -> None:
@@ -133,10 +133,8 @@ def delete_runs(path: str, run_ids: Iterable[str], dag_id: str | None = None) ->
         )
         if dag_id is not None:
             connection.execute("DELETE FROM liteflow_dags WHERE dag_id=?", (dag_id,))
-    import shutil
-
     for run_id in run_ids:
-        shutil.rmtree(spill_dir(path, run_id), ignore_errors=True)
+        remove_values(path, run_id)
         remove_folder(outputs_dir(os.path.realpath(path), run_id))
 
 

@@ -120,9 +120,12 @@ class Param(NamedTuple):
             except re.error as error:
                 wrong = True
                 yield "pattern", f"is not a regular expression: {error}"
-        if not wrong and self.default is not REQUIRED:
+        if self.default is not REQUIRED and not (self.type == "enum" and not self.values):
             try:
-                self.value(self.default)
+                if not wrong:
+                    self.value(self.default)
+                elif self.default is not None:
+                    self._typed(self.default, this_day())  # limits that are wrong themselves say nothing about it
             except ValueError as error:
                 yield "default", str(error)
 

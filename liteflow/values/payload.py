@@ -13,11 +13,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from json.encoder import encode_basestring_ascii
 from typing import Any, Literal, NamedTuple
 
 from liteflow.errors import PayloadError, StoreError
+from liteflow.names import checked
 from liteflow.values.masking import Masker
 
 Encoding = Literal["json", "tagged", "pickle", "list"]
@@ -41,6 +43,7 @@ class Payload(NamedTuple):
 
 _scan: Callable[[str, int], tuple[Any, int]] = vars(json.JSONDecoder())["scan_once"]  # json.loads without its checks
 _INT64 = 2**63
+_SPILLED = re.compile(r"([0-9a-f]{64}\.(json|tagged|pickle)|\.writing-\w+)\Z")
 _MAX_DEPTH = 500
 _MAX_TAGGED_DEPTH = 200  # reading a tagged value back takes three frames a level, of Python's 1,000; deeper is pickled
 
@@ -187,7 +190,8 @@ def encode(value: Any, spill_dir: str | None = None, masker: Masker | None = Non
         encoding = "pickle"
         try:
             data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
-        except Exception as error:  # noqa: BLE001 - __reduce__ and __getstate__ are the user's code
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - __reduce__ and __getstate__ are the user's code
+            _pass_on_the_end(error)
             raise PayloadError(
                 f"a value of type {kind.__qualname__} cannot be stored ({type(error).__name__}: {error}); "
                 "return data (numbers, text, lists, dicts, paths, dates) or something that pickle can write"
@@ -265,8 +269,15 @@ def decode(payload: Payload) -> Any:
         return value if payload.encoding == "json" else _untag(value)
     except PayloadError:
         raise
-    except Exception as error:  # noqa: BLE001 - unpickling runs the user's code
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - unpickling runs the user's code
+        _pass_on_the_end(error)
         raise PayloadError(f"a stored value does not decode ({type(error).__name__}: {error})") from None
+
+
+def _pass_on_the_end(error: BaseException) -> None:
+    """Raise what ends a worker. `sys.exit` in the code of a value is an error: it cannot mean that the task is done."""
+    if isinstance(error, SystemExit) and type(error) is not SystemExit:
+        raise error
 
 
 def together(payloads: Sequence[Payload]) -> Payload:
@@ -307,8 +318,27 @@ def spill_root(path: str) -> str:
 
 
 def spill_dir(path: str, run_id: str) -> str:
-    """The folder for one run's large values."""
-    return os.path.join(spill_root(path), run_id)
+    """The folder for one run's large values.
+
+    Raises:
+        StoreError: the run id is none, and could lead elsewhere.
+    """
+    return os.path.join(spill_root(path), checked(run_id))
+
+
+def remove_values(path: str, run_id: str) -> None:
+    """Remove the folder of a run's large values with what is in it, and nothing that is no such value.
+
+    That holds also where a folder on the way has become a link to one of the user's.
+    """
+    folder = spill_dir(path, run_id)
+    try:
+        for name in os.listdir(folder):
+            if _SPILLED.match(name):
+                os.unlink(os.path.join(folder, name))
+        os.rmdir(folder)
+    except OSError:
+        return  # there is none; or something else is in it
 
 
 def payload_from_row(path: str, row: Sequence[Any]) -> Payload:

@@ -264,11 +264,11 @@ def test_a_claim_brings_new_tasks_and_edges(opened: Open, db: str) -> None:
     store.create(new_run())
     leave(store)
     instances = [NewInstance("a", ["z"], 5.0), NewInstance("z", [])]
-    opened().claim("r1", instances, ("digest2", '{"tasks": [1]}'))
+    opened().claim("r1", instances, ("digest2", '{"tasks": [{"id": "a"}]}'))
     with History(db) as history:
         assert history.instance("r1", "a").dependencies == ["z"]  # type: ignore[union-attr]
         assert history.instance("r1", "z").status == "PENDING"  # type: ignore[union-attr]
-        assert history.graph(history.run("r1").graph_digest) == {"tasks": [1]}
+        assert history.graph(history.run("r1").graph_digest) == {"tasks": [{"id": "a"}]}
 
 
 def test_a_claim_of_an_unchanged_definition_does_not_walk_it(opened: Open, db: str) -> None:

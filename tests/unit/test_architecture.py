@@ -18,6 +18,7 @@ LAYERS: list[set[str]] = [
     {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.collector", "liteflow.digest"}
     | {"liteflow.shell"}
     | {"liteflow.values.masking"},
+    {"liteflow.names"},
     {"liteflow.processes"},
     {"liteflow.planning", "liteflow.values"},
     {"liteflow.limits", "liteflow.work"},
@@ -33,6 +34,7 @@ LAYERS: list[set[str]] = [
     {"liteflow.cli"},
     {"liteflow.__main__"},
     {"lightflow", "lightflow.errors"},
+    {"lightflow.foreign"},
     {"lightflow.parser.spec", "lightflow.visuals"},
     {"lightflow.plugins", "lightflow.expressions"},
     {"lightflow.parser"},

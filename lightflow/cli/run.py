@@ -212,6 +212,7 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
         observers=(view,),
         params=Given(how.params, how.params_file),
         date=_day(how),
+        again=lambda: _again(target, how.db),
     )
     settle()
     if missing := lacking():

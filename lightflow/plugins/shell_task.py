@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from lightflow.parser.spec import TaskSpec
-from lightflow.plugins.base import TaskType, absolute
-from lightflow.plugins.scripts import SHELL, lines
+from lightflow.plugins.base import ConfigProblem, TaskType, absolute
+from lightflow.plugins.scripts import SHELL, lines, shell_problem
 from liteflow.shell import shell_words
 from liteflow.work import Command
 
@@ -37,6 +37,10 @@ class ShellTask(TaskType):
         },
         "required": ["run"],
     }
+
+    def check(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
+        if problem := shell_problem(config.get("shell")):
+            yield ConfigProblem("shell", problem)
 
     def build(self, task: TaskSpec) -> Command:
         config = task.config

@@ -43,6 +43,7 @@ class RunOptions(NamedTuple):
     observers: Sequence[Observer] = ()
     params: Given = Given()
     date: float | None = None  # the day that the run is for; None: that on which it starts
+    again: Callable[[], str] = lambda: "resume it"  # tells the command line that goes on with a run of the file
 
 
 class Loaded(NamedTuple):
@@ -113,7 +114,7 @@ def run(path: str, options: RunOptions, *, resume: bool = False, notify: Notify)
             notify(f"run {last.run_id} of {last.dag_id} has succeeded already: nothing to resume")
             return DagRun.from_record(os.path.realpath(options.db), last)
     elif last is not None and last.resumable and last.status in (Status.FAILED, Status.INTERRUPTED):
-        notify(f"the last run, {last.run_id}, is {last.status}; to go on with it: lightflow resume {path}")
+        notify(f"the last run, {last.run_id}, is {last.status}; to go on with it: {options.again()}")
     return _start(loaded, options)
 
 

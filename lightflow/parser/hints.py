@@ -27,7 +27,7 @@ _JINJA: Final = re.compile(
     rf"(?<!\$)\{{\{{\s*(?:(?:{_SCOPES})(?=[.\[])[^{{}}\n]*|item|(?:{_WORDS})\b[^{{}}\n]*?)\s*\}}\}}"
 )
 _ONE_BRACE: Final = re.compile(rf"\$\{{\s*((?:{_SCOPES})\.[\w.\[\]'\"-]+)\s*\}}")
-_VARIABLE: Final = re.compile(r"(?<![\\$])\$(?:\{([A-Za-z_]\w*)[^}]*\}|([A-Za-z_]\w*))")
+_VARIABLE: Final = re.compile(r"(?<![\\$])\$(?:\{([A-Za-z_]\w*)[^}]*\}|([A-Z_][A-Z0-9_]*)\b)")
 _FALSE: Final = ("false", "0", "no", "off", "none", "null", "n", "f")
 _STATES: Final = ("success", "succeeded", "failure", "failed", "skipped", "cancelled", "canceled")
 #: Trigger rules with which a task can succeed although all above it have failed.

@@ -204,6 +204,7 @@ def _schema_problems(tree: Tree, infos: dict[str, TypeInfo]) -> Iterator[Problem
     from lightflow.parser.wording import worded
 
     troubled = {problem.path for problem in tree.source.problems}
+    troubled |= {problem.path.rpartition(".")[0] for problem in tree.problems}
     for error in jsonschema_rs.validator_for(schema).iter_errors(root):
         yield from worded(error, schema, tree, infos, troubled)
 

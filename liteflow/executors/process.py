@@ -366,9 +366,12 @@ def _rescue_output(spool: str | None, log_path: str | None) -> str | None:
     """Give a dead worker's output its name. Returns the log's path when there is one."""
     if spool is None or log_path is None:
         return None
-    if os.path.exists(log_path):
-        return log_path
     try:
+        if os.path.exists(log_path):
+            if os.stat(log_path).st_size > 0:
+                return log_path
+            os.unlink(log_path)  # it had got its name for a process that has printed nothing
+            return None
         if os.stat(spool).st_size > 0:
             os.makedirs(os.path.dirname(log_path), mode=0o700, exist_ok=True)
             os.rename(spool, log_path)

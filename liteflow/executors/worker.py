@@ -76,6 +76,10 @@ def _to_payloads(wire: dict[str, tuple[Any, ...]] | None) -> dict[str, Payload] 
     return None if wire is None else {key: Payload._make(parts) for key, parts in wire.items()}
 
 
+#: Audit events of what starts a process, which may write to descriptors 1 and 2 without our knowing.
+_STARTS = frozenset(["subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"])
+
+
 class Spool:
     """The worker's descriptors 1 and 2: a file of its own that takes the name of the first log that needs it.
 
@@ -94,6 +98,12 @@ class Spool:
             self._open(path)
             self.stdout = _text_stream(self, write_through=False)
             self.stderr = _text_stream(self, write_through=True)
+            sys.addaudithook(self._heard)
+
+    def _heard(self, event: str, _: tuple[Any, ...]) -> None:
+        """The task starts a process: what that prints is seen in the log at once, too."""
+        if event in _STARTS and not self._claimed and self._log_path is not None and os.getpid() == self._pid:
+            self._claim()
 
     def _open(self, path: str) -> None:
         try:
@@ -151,8 +161,8 @@ class Spool:
             return (self._log_path if self._claimed else None), False
         if status.st_ino != self._inode:
             return (self._log_path if self._claimed else None), False
-        if status.st_size == 0 and not self._claimed:
-            return None, True
+        if status.st_size == 0:
+            return self._unclaimed()
         if self._log_path is None:
             os.ftruncate(1, 0)
             self._claimed = False
@@ -165,6 +175,16 @@ class Spool:
             return self._log_path, False
         self._open(self._path)
         return self._log_path, True
+
+    def _unclaimed(self) -> tuple[str | None, bool]:
+        """Nothing was printed: the file is there for the next task, if it had got a name already."""
+        if self._claimed and self._path is not None and self._log_path is not None:
+            try:
+                os.rename(self._log_path, self._path)
+            except OSError:
+                return None, False  # the task has removed it: a fresh worker has a file
+            self._claimed = False
+        return None, True
 
 
 class Piped:

@@ -258,17 +258,19 @@ def _ignore(text: str) -> None:
     """What is worth a note is none to whoever wants to hear of failures alone."""
 
 
+class _StandardError:
+    """sys.stderr as it is at the moment: in a run it masks secrets, and in a task it is the task's log."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 def _log_everything() -> None:
     import logging
 
-    class Standard(logging.Handler):
-        """To what is standard error when something is logged: of a task in a thread its own log, which is masked."""
-
-        def emit(self, record: logging.LogRecord) -> None:
-            try:
-                sys.stderr.write(f"{self.format(record)}\n")
-            except Exception:  # noqa: BLE001 - a record that cannot be formatted is the user's; logging says so
-                self.handleError(record)
-
-    form = "%(asctime)s %(name)s %(levelname)s %(message)s"
-    logging.basicConfig(level=logging.DEBUG, handlers=[Standard()], format=form)
+    logging.basicConfig(
+        level=logging.DEBUG, stream=_StandardError(), format="%(asctime)s %(name)s %(levelname)s %(message)s"
+    )

@@ -185,3 +185,11 @@ def test_a_retry_that_is_over_leaves_the_live_view(tmp_path: Path) -> None:
         child.expect(pexpect.EOF)
     finally:
         child.close(force=True)
+
+
+def test_a_picture_says_how_many_instances_failed(tmp_path: Path) -> None:
+    write(tmp_path, "tasks: {fetch: {run: 'test ${{ item }} != 2', foreach: [1, 2, 3]}, other: {run: exit 1}}")
+    lightflow(tmp_path, "run", "flow.yaml")
+    drawn = lightflow(tmp_path, "dag", "--run", "latest", "--format", "mmd").stdout
+    assert "✗ 1 of 3 failed" in drawn
+    assert drawn.count("✗ failed") == 1

@@ -3,7 +3,8 @@
 Proved: eight kinds of hostile task (ignored signals, background children, other sessions, daemons, one with an empty
 environment, a nested subreaper, one that forks away when orphaned), as commands, as Python tasks in worker processes
 and as processes started by Python tasks in threads under the program, each of them cancelled, timed out, interrupted,
-or with the orchestrator, its guardian, the task's own process, or orchestrator and guardian together killed: a second
+or with the orchestrator, its guardian, the task's own process, or orchestrator and guardian together killed, also at the instant
+at which a sweep has stopped everything and killed nothing yet: a second
 after the grace nothing of them lives. In the last case, where nobody was left to see it, that holds from the next
 resume on.
 Not proved: tasks that run as another user, or that have the privilege to leave the PID namespace.
@@ -19,7 +20,7 @@ import pytest
 from crashkit import Harness, add_up
 from escapees import KINDS
 
-FAULTS = 50  # times eight kinds: 400 trials; each of the 20 combinations of form and fault twice or more
+FAULTS = 50  # times eight kinds: 400 trials; each of the 23 combinations of form and fault twice or more
 SHARDS = 2
 
 

@@ -3,10 +3,9 @@
 Proved: eight kinds of hostile task (ignored signals, background children, other sessions, daemons, one with an empty
 environment, a nested subreaper, one that forks away when orphaned), as commands, as Python tasks in worker processes
 and as processes started by Python tasks in threads under the program, each of them cancelled, timed out, interrupted,
-or with the orchestrator, its guardian, the task's own process, or orchestrator and guardian together killed, also at the instant
-at which a sweep has stopped everything and killed nothing yet: a second
+or with the orchestrator, its guardian, the task's own process, or orchestrator and guardian together killed: a second
 after the grace nothing of them lives. In the last case, where nobody was left to see it, that holds from the next
-resume on.
+resume on; but without one if a sweep was under way, also at the instant at which it has stopped all and killed none.
 Not proved: tasks that run as another user, or that have the privilege to leave the PID namespace.
 
     pytest tests/crash/test_r3_orphans.py --crash-seed 7 --crash-scale 100

@@ -39,6 +39,7 @@ LAYERS: list[set[str]] = [
     {"lightflow.engine"},
     {"lightflow.service"},
     {"lightflow.cli"},
+    {"lightflow.start"},
     {"lightflow.__main__"},
 ]
 

@@ -41,6 +41,7 @@ LAYERS: list[set[str]] = [
     {"lightflow.engine"},
     {"lightflow.service"},
     {"lightflow.cli"},
+    {"lightflow.start"},
     {"lightflow.__main__"},
 ]
 

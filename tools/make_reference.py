@@ -132,7 +132,8 @@ def workflow_page() -> str:
         "The value of `on_start` and its like: a command, or a mapping with the keys of a type (`run` of a shell hook, "
         "`run` or `call` of a Python hook) and these, which mean what they mean in a task: "
         + ", ".join(f"`{key}`" for key in HOOK)
-        + ". A hook has the folder and the environment of its task. See [hooks](../howto/control-flow.md#hooks).",
+        + ". A hook has the folder and the environment of its task, and the shell of the "
+        "workflow. See [hooks](../howto/control-flow.md#hooks).",
         "",
         "### Inside matrix",
         "",

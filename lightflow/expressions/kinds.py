@@ -79,23 +79,6 @@ def mistaken_comparison(tree: nodes.Node, params: Mapping[str, Any]) -> str:
     return ""
 
 
-def texts_asked_for_truth(tree: nodes.Node, params: Mapping[str, Any]) -> list[str]:
-    """Return the variables and parameters that are text and whose truth a condition asks: any text but the empty one
-    is true, "false" and "0" too.
-    """
-    if isinstance(tree, nodes.And | nodes.Or):
-        return [*texts_asked_for_truth(tree.left, params), *texts_asked_for_truth(tree.right, params)]
-    if isinstance(tree, nodes.Not):
-        return texts_asked_for_truth(tree.node, params)
-    if isinstance(tree, nodes.CondExpr):
-        branches = [one for one in (tree.test, tree.expr1, tree.expr2) if one is not None]
-        return [name for one in branches for name in texts_asked_for_truth(one, params)]
-    if isinstance(tree, nodes.Filter) and tree.name in ("default", "d") and tree.node is not None:
-        return texts_asked_for_truth(tree.node, params)
-    named = _named(tree)
-    return [".".join(named)] if named is not None and _kind(tree, params) == _TEXT else []
-
-
 def _all(tree: nodes.Node, kind: type[Any]) -> Iterator[Any]:
     if isinstance(tree, kind):
         yield tree

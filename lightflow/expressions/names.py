@@ -267,6 +267,8 @@ def _check_variables(tree: nodes.Node, variables: Collection[str], secrets: Coll
         hint = did_you_mean(name, variables)
         if not hint and name in secrets:
             hint = f"; for the secret write secrets.{name}"
+        if not hint and name.startswith("LIGHTFLOW_"):
+            hint = f"; a task finds it in its own environment: write ${name} in the script"
         hint = hint or f"; where it may be missing, write env.{name} | default('')"
         raise Mistake(f"there is no environment variable {name!r}{hint}")
 

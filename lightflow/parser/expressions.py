@@ -165,7 +165,8 @@ class _Reader:
             name: [other for other in _named(one) if other in layer and other != name] for name, one in layer.items()
         }
         try:
-            Graph(graph)
+            if any(graph.values()):
+                Graph(graph)
         except CycleError as error:
             message = f"the variables need each other: {' -> '.join(reversed(error.path))}"
             self.problems.append(self.tree.problem([*path, error.path[0]], message))
@@ -403,7 +404,7 @@ def _shell_name(shell: Any) -> str | None:
     """The name of the shell of a task, where expressions can stand in its script."""
     shell = DEFAULT_SHELL if shell is None else shell
     words = [shell] if isinstance(shell, str) else shell
-    words = [os.path.basename(word) for word in words if isinstance(word, str)]
+    words = [os.path.basename(word).rstrip("-.0123456789") for word in words if isinstance(word, str)]
     if words and words[0] == "env":
         words = words[1:]
     return words[0] if words and words[0] in SHELLS else None

@@ -20,6 +20,7 @@ from lightflow.parser.spec import Condition, Expressions, Found, SecretSpec
 from lightflow.parser.works import has_conditions, works
 from lightflow.plugins.base import TypeInfo
 from lightflow.plugins.registry import BUILT_IN_ORIGIN, Registry, schema_fragment_problem
+from lightflow.plugins.scripts import shell_problem
 from liteflow.errors import CycleError
 from liteflow.planning.graph import Graph
 from liteflow.values.params import Param
@@ -78,10 +79,7 @@ def validate(source: Source, registry: Registry) -> Checked:
     problems += [
         problem for problem in found.problems if problem.path not in told and not _is_unknown(tree, problem.path)
     ][:MAX_PROBLEMS]
-    settings = tree.root.get("settings")
-    if "shell" in tree.root and isinstance(settings, dict) and "shell" in settings:
-        message = '"shell" and "settings.shell" mean the same; keep one of them'
-        problems.append(tree.problem(["settings", "shell"], message, key=True))
+    problems += _shells(tree)
     if isinstance(tasks, dict):
         good = {task_id: task for task_id, task in tasks.items() if isinstance(task, dict)}
         for checks in (
@@ -175,6 +173,18 @@ def _bad_fragments(registry: Registry, path: str, shown: str) -> Iterator[Proble
         if reason is not None:
             registry.forget(info.name)
             yield Problem(shown, info.line, 1, "", f'the schema of task type "{info.name}" cannot be used: {reason}')
+
+
+def _shells(tree: Tree) -> Iterator[Problem]:
+    """What is wrong with the shell of the workflow, and the two places of it."""
+    settings = tree.root.get("settings")
+    inner = settings.get("shell") if isinstance(settings, dict) else None
+    if inner is not None and "shell" in tree.root:
+        message = '"shell" and "settings.shell" mean the same; keep one of them'
+        yield tree.problem(["settings", "shell"], message, key=True)
+    for path, shell in ((["shell"], tree.root.get("shell")), (["settings", "shell"], inner)):
+        if problem := shell_problem(shell):
+            yield tree.problem(path, problem)
 
 
 # -- the schema --------------------------------------------------------------------------------------------------

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 from typing import Any, Final
 
 from liteflow.shell import DEFAULT_SHELL
@@ -16,6 +19,24 @@ def lines(description: str) -> dict[str, Any]:
         "items": {"type": "string", "x-expects": "a line of text, in quotes if need be"},
         "minItems": 1,
     }
+
+
+#: The option of a shell behind which the script comes, alone or with others: `-c`, `-euc`.
+_SCRIPT_OPTION: Final = re.compile(r"-[A-Za-z]*c[A-Za-z]*")
+_SHELLS: Final = re.compile(r"(ba|da|a|z|k|mk|ok|ya|po|c|tc)?sh")
+
+
+def shell_problem(shell: Any) -> str:
+    """Return what is wrong with the words before a script; empty: nothing, or the schema says it."""
+    if not isinstance(shell, list) or not all(isinstance(word, str) and word for word in shell):
+        return ""
+    if any("{0}" in word for word in shell):
+        return 'the script comes behind the words, with no {0}: write ["bash", "-e", "-c"]'
+    program, *rest = [word for word in shell if os.path.basename(word) != "env"] or [""]
+    is_shell = _SHELLS.fullmatch(os.path.basename(program).rstrip("-.0123456789"))
+    if is_shell and not any(_SCRIPT_OPTION.fullmatch(word) for word in rest):
+        return f'the script comes behind the words, so they end with "-c": write {json.dumps([*shell, "-c"])}'
+    return ""
 
 
 SHELL: Final[dict[str, Any]] = {

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from lightflow.parser.spec import TaskSpec
-from lightflow.plugins.base import TaskType, absolute
-from lightflow.plugins.scripts import SHELL, lines
+from lightflow.plugins.base import ConfigProblem, TaskType, absolute
+from lightflow.plugins.scripts import SHELL, lines, shell_problem
 from liteflow.shell import shell_words
 from liteflow.work import Command
 
@@ -28,7 +28,8 @@ class ShellTask(TaskType):
             "shell": {**SHELL, "description": f"{SHELL['description']} It replaces the workflow's `shell`."},
             "output": {
                 "description": "Take the task's value (`return_value`) from what it prints: `last_line`, the last line "
-                "that is not blank, as text; `json`, all of it. What it writes to standard error is part of that. "
+                "that is not blank, as a terminal shows it (of a progress bar what stands behind the last carriage "
+                "return, no colors); `json`, all of it. What it writes to standard error is part of that. "
                 "Values with names go into the file `$LIGHTFLOW_OUTPUT`, with or without this.",
                 "enum": ["last_line", "json"],
                 "examples": ["last_line"],
@@ -36,6 +37,10 @@ class ShellTask(TaskType):
         },
         "required": ["run"],
     }
+
+    def check(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
+        if problem := shell_problem(config.get("shell")):
+            yield ConfigProblem("shell", problem)
 
     def build(self, task: TaskSpec) -> Command:
         config = task.config

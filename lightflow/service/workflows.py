@@ -100,7 +100,8 @@ class Outline(NamedTuple):
             return None
         from lightflow.expressions.fan import ITEM, Listed, expansion_of
 
-        values = self.values or {name: one.default for name, one in (self.params or {}).items() if not one.required}
+        params = (self.params or {}).items()
+        values = self.values or {name: one.value(one.default) for name, one in params if not one.required}
         expansion = expansion_of(task.spec, values, [])
         if not isinstance(expansion, Listed):
             return None

@@ -23,8 +23,8 @@ from liteflow.pictures.drawing import moment, took
 from liteflow.pictures.picture import clean, look_of
 from liteflow.scaffold import DEFAULT_ID, scaffold
 from liteflow.state.database import other_file
+from liteflow.state.deleting import delete_runs
 from liteflow.state.history import History, RunRecord
-from liteflow.state.maintenance import delete_runs
 from liteflow.version import __version__
 
 _COMMANDS: Final = ("scaffold", "list", "visualize", "delete")

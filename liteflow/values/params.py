@@ -22,6 +22,8 @@ from liteflow.values.dates import date_of, this_day
 TYPES: Final = ("string", "integer", "number", "boolean", "date", "enum", "list", "object", "path")
 NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
 
+#: The zero that Python writes in `1e-05`.
+_SHORT_EXPONENT: Final = re.compile(r"(?<=e[-+])0(?=[0-9]$)")
 _NUMBERS: Final = ("integer", "number")
 _SIZED: Final = ("string", "path", "list")
 _WORDS: Final = {
@@ -324,7 +326,7 @@ def stored(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_text(value: Any) -> str:
-    """A value as it is typed: `true`, `3`, `[1,2]`, `2026-01-31`; nothing is the empty text."""
+    """A value as it is typed: `true`, `3`, `1e-5`, `[1,2]`, `2026-01-31`; nothing is the empty text."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -333,6 +335,8 @@ def as_text(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, list | tuple | dict):
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    if isinstance(value, float):
+        return _SHORT_EXPONENT.sub("", repr(value))
     return str(value)
 
 

@@ -100,6 +100,23 @@ def test_a_day_may_be_given_as_a_word(folder: Path) -> None:
     assert json.loads(plan)["params"] == {"day": "2025-12-31", "until": "2026-01-01"}
 
 
+def test_instances_for_each_day_are_known_before_a_run(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        """\
+        workflow_name: days
+        params: {day: {type: date, default: yesterday}}
+        tasks:
+          t:
+            foreach: ["${{ params.day | date_add(days=-1) }}", "${{ params.day }}"]
+            run: echo ${{ item | date }}
+        """,
+    )
+    assert "t ×2" in lightflow(tmp_path, "dag", "flow.yaml", "--format", "mmd").stdout
+    assert lightflow(tmp_path, "run", "flow.yaml", "--date", "2026-03-02").returncode == 0
+    assert [lightflow(tmp_path, "logs", f"t[{index}]").stdout for index in (0, 1)] == ["2026-02-28\n", "2026-03-01\n"]
+
+
 @pytest.mark.parametrize("date", ["tomorrow", "31.01.2026", "2026-02-30", "20260131", ""])
 def test_what_is_no_day_is_refused(folder: Path, date: str) -> None:
     done = lightflow(folder, "run", "flow.yaml", f"--date={date}")

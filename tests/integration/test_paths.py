@@ -57,13 +57,17 @@ def test_a_command_changes_to_the_folder_of_its_option_first(tmp_path: Path) -> 
     done = lightflow(tmp_path, "run", "flow.yaml", "-C", "a b", "--params-file", "params.yaml")
     assert done.returncode == 1
     assert "lightflow resume flow.yaml -C 'a b'" in done.stdout
+    again = lightflow(tmp_path, "-C", "a b", "run", "flow.yaml", "--params-file", "params.yaml", "--db", "../x.db")
+    assert "lightflow resume flow.yaml -C 'a b' --db ../x.db" in again.stdout
+    note = lightflow(tmp_path, "run", "-C", "a b", "flow.yaml", "--params-file", "params.yaml")
+    assert "to go on with it: lightflow resume flow.yaml -C 'a b'" in note.stderr
     assert not (tmp_path / "lightflow.db").exists()
     assert lightflow(tmp_path, "logs", "-C", "a b", "t").stdout.strip() == str(tmp_path / "a b")
     (tmp_path / "a b" / "ok").touch()
     assert lightflow(tmp_path, "resume", "-C", "a b", "flow.yaml").returncode == 0
     status = json.loads(lightflow(tmp_path, "status", "-C", "a b", "--json").stdout)
     assert (status["status"], status["params"]) == ("SUCCESS", {"p": str(tmp_path / "a b" / "x")})
-    assert lightflow(tmp_path, "dag", "-C", "a b", "flow.yaml", "--output", "w.svg").returncode == 0
+    assert lightflow(tmp_path, "-C", "a b", "dag", "flow.yaml", "--output", "w.svg").returncode == 0
     assert (tmp_path / "a b" / "w.svg").exists()
 
 

@@ -176,10 +176,27 @@ def test_expressions_in_a_list_of_lines_are_told_with_their_place() -> None:
         ("tasks: {t: {run: []}}", "must not be empty"),
         ("tasks: {t: {run: {a: b}}}", "must be a command (text), or a list of lines, not a mapping"),
         ("tasks: {t: {run: [' ', '']}}", "must be a command (text), or a list of lines"),
+        ("shell: [bash, -e]\ntasks: {t: {run: echo}}", 'end with "-c": write ["bash", "-e", "-c"]'),
+        ("settings: {shell: [/bin/sh]}\ntasks: {t: {run: echo}}", "settings.shell: the script comes behind the words"),
+        ("tasks: {t: {run: echo, shell: [/usr/bin/env, bash]}}", 'write ["/usr/bin/env", "bash", "-c"]'),
+        ("tasks: {t: {run: echo, shell: [bash, -e, '{0}']}}", "with no {0}: write"),
         ("shell: bash -e\ntasks: {t: {run: echo}}", "must be the name of a shell such as bash, or a list of words"),
+        ("tasks: {t: {run: echo, on_exit: [{run: a}]}}", "must be a line of text"),
         ("shell: bash\nsettings: {shell: sh}\ntasks: {t: {run: echo}}", '"settings.shell" mean the same; keep one'),
         ("shell: ${{ params.a }}\nparams: {a: sh}\ntasks: {t: {run: echo}}", "must be the name of a shell"),
     ],
 )
 def test_what_is_no_script_and_no_shell_is_told(text: str, said: str) -> None:
     assert said in problems(text)
+
+
+@pytest.mark.parametrize(
+    "shell", ["[bash, -euc]", "[env, A=b, dash, -ec]", "[python3, -c]", "[nice, bash, -c]", "[perl, -e]"]
+)
+def test_a_list_that_can_take_a_script_is_no_mistake(shell: str) -> None:
+    loads_workflow(f"shell: {shell}\ntasks: {{t: {{run: echo}}}}")
+
+
+@pytest.mark.parametrize("shell", ["bash-5.2", "/opt/bin/bash5", "/opt/dash-0.5"])
+def test_a_version_in_the_name_of_a_shell_does_not_matter(shell: str) -> None:
+    loads_workflow(f"shell: {shell}\nparams: {{v: 1}}\ntasks: {{t: {{run: 'echo ${{{{ params.v }}}}'}}}}")

@@ -69,9 +69,9 @@ def test_a_file_with_the_name_of_a_loaded_module(tmp_path: Path) -> None:
     (tmp_path / "flow.yaml").write_text("tasks: {a: {type: python, call: 'signal:f'}}\n")
     done = lightflow(tmp_path, "run", "flow.yaml")
     assert done.returncode == 1
-    assert f"which was loaded before: rename {tmp_path}/signal.py" in done.stdout
+    assert f"{tmp_path}/signal.py: a module named 'signal' is loaded already" in done.stdout
     (tmp_path / "flow.yaml").write_text("tasks: {a: {type: python, call: 'json:none'}}\n")
-    assert "rename" not in lightflow(tmp_path, "run", "flow.yaml").stdout
+    assert "give the file another name" not in lightflow(tmp_path, "run", "flow.yaml").stdout
 
 
 def test_a_run_of_another_file_of_the_same_name_is_told(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_run_of_another_file_of_the_same_name_is_told(tmp_path: Path) -> None:
         text = "name: flow\ntasks: {one: {run: 'true'}, two: {run: 'false', depends_on: one}}\n"
         (tmp_path / folder / "flow.yaml").write_text(text)
     lightflow(tmp_path, "run", "a/flow.yaml", "--run-id", "first")
-    told = f"run first is of another file with a workflow of that name, {tmp_path}/a/flow.yaml"
+    told = f"run first was started from another file, {tmp_path}/a/flow.yaml"
     assert told in lightflow(tmp_path, "resume", "b/flow.yaml").stderr
     assert told in lightflow(tmp_path, "run", "--resume", "b/flow.yaml").stderr
     assert "another file" not in lightflow(tmp_path, "resume", "a/flow.yaml").stderr

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS: list[set[str]] = [
     {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.collector", "liteflow.digest"}
     | {"liteflow.shell"}
-    | {"liteflow.values.masking"},
+    | {"liteflow.values.masking", "liteflow.traces"},
     {"liteflow.names"},
     {"liteflow.processes"},
     {"liteflow.planning", "liteflow.values"},
@@ -35,12 +35,13 @@ LAYERS: list[set[str]] = [
     {"liteflow.__main__"},
     {"lightflow", "lightflow.errors"},
     {"lightflow.foreign", "lightflow.bash_words"},
-    {"lightflow.parser.spec", "lightflow.visuals"},
+    {"lightflow.parser.spec", "lightflow.visuals", "lightflow.modules"},
     {"lightflow.plugins", "lightflow.expressions"},
     {"lightflow.parser"},
     {"lightflow.engine"},
     {"lightflow.service"},
     {"lightflow.cli"},
+    {"lightflow.start"},
     {"lightflow.__main__"},
 ]
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from lightflow.errors import WorkflowError
-from lightflow.expressions.kinds import texts_asked_for_truth
-from lightflow.expressions.language import evaluate, parse
+from lightflow.expressions.language import evaluate
 from lightflow.parser.workflow_loader import loads_workflow
 from liteflow.errors import InputError
 
@@ -107,20 +106,3 @@ def test_what_the_file_tells_is_found_by_validate(condition: str) -> None:
 )
 def test_what_may_be_equal_is_left_to_the_run(condition: str) -> None:
     loads_workflow(FILE.format(where="1", condition=condition))
-
-
-def test_a_condition_may_ask_for_the_truth_of_text() -> None:
-    params = {"text": "x", "flag": False, "n": 1, "maybe": {"type": "string", "required": False}}
-    for source, found in {
-        "env.FLAG": ["env.FLAG"],
-        "not env.FLAG": ["env.FLAG"],
-        "params.flag and (env.A or params.text)": ["env.A", "params.text"],
-        "env.A if params.flag else params.text": ["env.A", "params.text"],
-        "params.flag": [],
-        "params.n": [],
-        "params.maybe": [],
-        "env.FLAG == 'true'": [],
-        "env.FLAG | default('')": ["env.FLAG"],
-        "success() and env.A": ["env.A"],
-    }.items():
-        assert texts_asked_for_truth(parse(source), params) == found, source

@@ -8,7 +8,7 @@ these tables.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from lightflow.errors import quoted
@@ -29,7 +29,7 @@ class Foreign(NamedTuple):
 
 
 _CRON = (
-    "there are no schedules: a line of the crontab starts a run, such as "
+    "there are no schedules yet: one line of the crontab starts a run, such as "
     "`{cron|0 6 * * *} cd /srv/etl && lightflow run etl.yaml` (see docs/howto/ci-and-cron.md)"
 )
 _HOOKS = "write a command under `on_success`, `on_failure`, `on_cancel` or `on_exit`"
@@ -50,7 +50,7 @@ KEYS: Final[tuple[Foreign, ...]] = (
     Foreign("stages stage", "top task", "there are no stages: `depends_on` says what a task waits for", "GitLab CI"),
     Foreign("workflow flow dag project id", "top", "the name is `workflow_name`", "Kestra, Argo"),
     Foreign("schedule cron on trigger triggers schedule_interval timetable crontab", "top task", _CRON, "GitHub Actions, Airflow, Dagu, Kestra"),
-    Foreign("start_date end_date catchup timezone", "top task", "there are no schedules, so nothing has to be caught up; remove it (see docs/howto/ci-and-cron.md)", "Airflow"),
+    Foreign("start_date end_date catchup timezone", "top task", "there are no schedules yet, so nothing has to be caught up; remove it (see docs/howto/ci-and-cron.md)", "Airflow"),
     Foreign("inputs", "top", "what a run is given is declared under `params`", "GitHub Actions, Kestra"),
     Foreign("variables vars", "top task", "write them under `env` (for all commands), or under `params` of the workflow (given by -p, read as ${{ params.NAME }})", "GitLab CI, Task, Kestra"),
     Foreign("environment", "top task hook", "environment variables stand under `env`", "docker compose"),
@@ -80,7 +80,7 @@ KEYS: Final[tuple[Foreign, ...]] = (
     Foreign("uses", "task", "there are no actions: write what it runs as a command under `run`", "GitHub Actions", "run"),
     Foreign("with op_kwargs op_args templates_dict kwargs parameters", "task", "arguments of a Python function stand under `args` (type: python, beside `call`); a script gets values by `env`", "GitHub Actions, Airflow"),
     Foreign("bash_command", "task", "write `run`", "Airflow", "run"),
-    Foreign("cmds commands lines recipe actions exec", "task hook precondition", "write `run: |` with one command on each line", "Task, Dagu, doit, just", "run"),
+    Foreign("cmds commands lines recipe actions exec", "task hook precondition", "write `run: |` with one command on each line, or `run: [a, b]`", "Task, Dagu, doit, just", "run"),
     Foreign("entrypoint program executable", "task hook", "write the command and its arguments under `run`", "Argo, docker compose", "run"),
     Foreign("python_callable function target", "task hook", "write `type: python` with `call: module:function`", "Airflow, Luigi", "run call"),
     Foreign("operator executor plugin task_runner", "task", "the kind of a task is its `type`; a command needs none", "Airflow, Dagu, Kestra"),
@@ -91,18 +91,18 @@ KEYS: Final[tuple[Foreign, ...]] = (
     Foreign("conda virtualenv venv requirements packages", "task", "name the interpreter of the environment in the command, such as `run: .venv/bin/python load.py`", "Snakemake, Nextflow, Airflow"),
     Foreign("user become privileged sudo", "top task", "tasks run as the user who starts the run; another one is `run: sudo -n -u {value|USER} COMMAND`", "docker compose"),
     Foreign("stdin input_file", "task", "write `run: COMMAND < {value|FILE}`", "Dagu"),
-    Foreign("stdout stderr log_file output_file", "task", "what a task prints is in its log (`lightflow logs TASK`); into a file as well is `run: COMMAND > {value|FILE}`", "Dagu, Snakemake"),
+    Foreign("stdout stderr log_file output_file", "task", "what a task prints is in its log (`lightflow logs TASK`); `run: COMMAND > {value|FILE}` writes it into a file instead", "Dagu, Snakemake"),
     Foreign("artifacts publish_dir upload cache outputs_dir", "top task", "files stay where tasks write them; hand on their paths through `$LIGHTFLOW_OUTPUT` (see docs/howto/hand-on-values.md)", "GitLab CI, Argo, Nextflow"),
     Foreign("outputs register do_xcom_push xcom_push", "task", "values are not declared: the script writes `name=value` lines into `$LIGHTFLOW_OUTPUT` (see docs/howto/hand-on-values.md)", "GitHub Actions, Argo, Airflow"),
     Foreign("sources generates file_dep targets creates status input inputs uptodate checksum", "task", _BY_FILES, "Task, doit, Snakemake, make"),
-    Foreign("workdir work_dir working_dir working_directory directory chdir workspace", "task hook", "the folder is `cwd: {value|FOLDER}`", "Dagu, GitHub Actions, docker compose"),
+    Foreign("workdir work_dir working_dir working_directory directory chdir workspace", "top task hook", "the folder is `cwd: {value|FOLDER}`", "Dagu, GitHub Actions, docker compose"),
     Foreign("desc doc doc_md summary help title display_name label", "top task param", "write `description`", "Task, Airflow"),
     Foreign("interactive silent quiet verbose verbosity echo", "task", "it has no meaning here: the output of every task is kept, `lightflow run --quiet` shows less", "Task, doit"),
     # -- when a task runs
     Foreign("dependencies requires require after upstream upstream_tasks wait_for task_dep waits_for prerequisites", "task", "write `depends_on`", "GitLab CI, Prefect, doit, Luigi, Argo"),
     Foreign("before downstream downstream_tasks next then required_by", "task", "written at the other end: `depends_on` in the tasks that wait for this one", "Airflow, doit"),
     Foreign("depends_on_past wait_for_downstream", "top task", "a run does not wait for older ones; one run at a time is `concurrency: 1` at the top of the file", "Airflow"),
-    Foreign("condition conditions only rules unless run_if", "task", "a condition is `if: params.full`; a command that must succeed is `preconditions: [{run: COMMAND}]`", "GitLab CI, Dagu, Kestra"),
+    Foreign("condition conditions only only_if rules unless run_if", "task", "a condition is `if: params.full`; a command that must succeed is `preconditions: [{run: COMMAND}]`", "GitLab CI, Dagu, Kestra"),
     Foreign("except", "task", "write the condition with `not`: `if: not …`", "GitLab CI"),
     Foreign("condition expected", "precondition", "a condition is `if`, a command that must succeed is `run`", "Dagu", "if run"),
     Foreign("allowed_to_fail soft_fail ignore_errors continue_on ignore_failure", "task", "write `continue_on_error: true`", "GitLab CI, Ansible, Dagu"),
@@ -149,7 +149,7 @@ KEYS: Final[tuple[Foreign, ...]] = (
 )  # fmt: skip
 
 _SHELL = "a command needs no type: write `run`"
-_DOCKER = "there are no containers: `run: docker run --rm IMAGE COMMAND`"
+_DOCKER = "there are no containers: write `run: docker run --rm IMAGE COMMAND`"
 
 #: Values of `type` of a task.
 TYPES: Final[tuple[Foreign, ...]] = (
@@ -157,16 +157,16 @@ TYPES: Final[tuple[Foreign, ...]] = (
     Foreign("sh command cmd exec script local run shellscript bashoperator", "shell", _SHELL, "Dagu, Kestra, Airflow"),
     Foreign("python3 py python_script pythonoperator function callable", "python", "write `type: python`", "Kestra, Airflow"),
     Foreign("docker podman container kubernetes k8s pod kubernetespodoperator", "", _DOCKER, "Dagu, Kestra, Airflow"),
-    Foreign("http https rest request api simplehttpoperator webhook", "", "`run: curl --fail URL`", "Dagu, Airflow, Kestra"),
-    Foreign("ssh remote", "", "`run: ssh HOST COMMAND`", "Dagu, Airflow"),
-    Foreign("mail email smtp slack", "", "a command that sends it, such as `run: mail -s SUBJECT ADDRESS`", "Dagu, Airflow"),
-    Foreign("sql postgres postgresql mysql sqlite duckdb bigquery", "", "a command such as `run: psql -f report.sql`, or `type: python`", "Airflow, Kestra"),
-    Foreign("jq", "", "`run: jq FILTER FILE`", "Dagu"),
-    Foreign("sleep wait delay timer", "", "`run: sleep 30`", "Argo, Kestra"),
-    Foreign("file sensor filesensor", "", "`run: test -e FILE` with `retries` and `retry_delay`", "Airflow"),
+    Foreign("http https rest request api simplehttpoperator webhook", "", "write `run: curl --fail URL`", "Dagu, Airflow, Kestra"),
+    Foreign("ssh remote", "", "write `run: ssh HOST COMMAND`", "Dagu, Airflow"),
+    Foreign("mail email smtp slack", "", "write a command that sends it, such as `run: mail -s SUBJECT ADDRESS`", "Dagu, Airflow"),
+    Foreign("sql postgres postgresql mysql sqlite duckdb bigquery", "", "write a command such as `run: psql -f report.sql`, or `type: python`", "Airflow, Kestra"),
+    Foreign("jq", "", "write `run: jq FILTER FILE`", "Dagu"),
+    Foreign("sleep wait delay timer", "", "write `run: sleep 30`", "Argo, Kestra"),
+    Foreign("file sensor filesensor", "", "write `run: test -e FILE` with `retries` and `retry_delay`", "Airflow"),
     Foreign("r julia node javascript ruby perl rscript", "", "write the interpreter before the file, such as `run: Rscript plot.R`, or take it as `shell`", "Snakemake, Kestra"),
-    Foreign("dag workflow subflow subworkflow call trigger triggerdagrunoperator", "", "`run: lightflow run OTHER.yaml`", "Dagu, Kestra, Airflow"),
-    Foreign("noop empty dummy emptyoperator dummyoperator", "shell", "`run: \"true\"`", "Airflow"),
+    Foreign("dag workflow subflow subworkflow call trigger triggerdagrunoperator", "", "write `run: lightflow run OTHER.yaml`", "Dagu, Kestra, Airflow"),
+    Foreign("noop empty dummy emptyoperator dummyoperator", "shell", "write `run: \"true\"`", "Airflow"),
     Foreign("parallel each foreach loop", "", "a task for each item has `foreach` or `matrix`", "Kestra, Dagu"),
     Foreign("if switch branch router", "", "a condition is the key `if`; a task that decides which tasks go on has `branch: true`", "Kestra, Dagu"),
 )  # fmt: skip
@@ -190,8 +190,8 @@ NAMES: Final[tuple[Foreign, ...]] = (
     Foreign("steps jobs outputs step ti task_instance upstream", "", "values of other tasks are tasks.NAME.outputs.KEY and tasks.NAME.result", "GitHub Actions, Kestra, Airflow"),
     Foreign("environ os environment", "", "environment variables are env.{rest|NAME}", "Prefect"),
     Foreign("secret credentials", "", "secrets are secrets.{rest|NAME}", "Kestra"),
-    Foreign("ds ds_nodash ts execution_date logical_date data_interval_start data_interval_end prev_ds next_ds yesterday_ds tomorrow_ds dag_run", "", "the date of a run is run.logical_date, or a parameter: params.day with `type: date`", "Airflow"),
-    Foreign("now today yesterday date time datetime timestamp macros pendulum", "", "a date comes from a parameter: params.day with `type: date`", "Airflow, Kestra"),
+    Foreign("ds ds_nodash ts execution_date logical_date data_interval_start data_interval_end prev_ds next_ds yesterday_ds tomorrow_ds dag_run", "", "the date of a run is run.logical_date, or a parameter such as `params: {day: {type: date, default: yesterday}}`, as params.day", "Airflow"),
+    Foreign("now today yesterday date time datetime timestamp macros pendulum", "", "a date comes from a parameter, such as `params: {day: {type: date, default: today}}`, as params.day", "Airflow, Kestra"),
     Foreign("run_id dag_run_id execution run_uuid", "", "the id of the run is run.id", "Airflow, Kestra"),
     Foreign("github gitlab ci job runner dag flow", "", "there are workflow.name, workflow.dir, run.id and env.NAME", "GitHub Actions, Airflow, Kestra"),
     Foreign("null nil None_ undefined", "", "nothing is written as none", "GitHub Actions"),
@@ -213,7 +213,7 @@ FUNCTIONS: Final[tuple[Foreign, ...]] = (
     Foreign("int float string round abs min max sum sort list lower upper title trim first last basename dirname default", "", "write {1} | {name}", "Python"),
     Foreign("getenv get_env environ env", "", "write env.NAME", "Kestra"),
     Foreign("secret var vars get_var variable", "", "write secrets.NAME or params.NAME", "Kestra"),
-    Foreign("now today yesterday date datetime time utcnow strftime", "", "a date comes from a parameter: params.day with `type: date`", "Airflow, Kestra"),
+    Foreign("now today yesterday date datetime time utcnow strftime", "", "a date comes from a parameter, such as `params: {day: {type: date, default: today}}`, as params.day", "Airflow, Kestra"),
     Foreign("xcom_pull output outputs task_output", "", "write tasks.NAME.result or tasks.NAME.outputs.KEY", "Airflow, Kestra"),
     Foreign("hashFiles exists fileExists read open", "", "expressions do not look at files; a command does: `preconditions: [{run: test -e FILE}]`", "GitHub Actions, Kestra"),
     Foreign("bool boolean", "", "write {1} by itself, or not {1}", "Python"),
@@ -221,6 +221,22 @@ FUNCTIONS: Final[tuple[Foreign, ...]] = (
     Foreign("succeeded successful", "", "write success()", "Azure Pipelines"),
     Foreign("canceled", "", "write cancelled()", "Azure Pipelines"),
 )  # fmt: skip
+
+#: Methods of other languages, by what is written here; `{1}` is the argument.
+METHODS: Final[dict[str, str]] = {
+    **dict.fromkeys(["contains", "includes", "has"], "write {1} in the value"),
+    **dict.fromkeys(["toLowerCase", "to_lower", "lowercase"], "write | lower"),
+    **dict.fromkeys(["toUpperCase", "to_upper", "uppercase"], "write | upper"),
+    **dict.fromkeys(["startsWith", "starts_with"], "write .startswith({1})"),
+    **dict.fromkeys(["endsWith", "ends_with"], "write .endswith({1})"),
+    **dict.fromkeys(["length", "size", "len"], "write | length"),
+    **dict.fromkeys(["replace", "replaceAll"], "write | replace(old, new)"),
+    **dict.fromkeys(["trim"], "write | trim"),
+    **dict.fromkeys(["join"], "write | join({1})"),
+    **dict.fromkeys(["format"], "put texts together with ~"),
+    **dict.fromkeys(["strftime"], "write | date('%Y-%m-%d')"),
+    **dict.fromkeys(["toString", "str"], "write | string"),
+}
 
 #: Signs in an expression that have another spelling here.
 OPERATORS: Final[dict[str, str]] = {
@@ -271,6 +287,7 @@ VALUES: Final[dict[str, dict[str, str]]] = {
     "type": PARAM_TYPES,
 }
 
+_CRON_TIMES: Final = r"@[a-z]+|[0-9*/,A-Za-z-]+( [0-9*/,A-Za-z-]+){4}"
 _SCALAR = re.compile(r"[\w@*/,.+: -]{1,60}")
 
 
@@ -368,6 +385,11 @@ def function_answer(name: str, arguments: Sequence[str]) -> str:
     return found.answer.replace("{1}", texts[0]).replace("{2}", texts[1]).replace("{name}", name)
 
 
+def method_answer(name: str, arguments: Sequence[str]) -> str:
+    """What an expression says instead of a method of another language."""
+    return METHODS.get(name, "").replace("{1}", ", ".join(arguments) or "…")
+
+
 def close(word: str, known: Collection[str]) -> str:
     """`, did you mean "…"?` for a known word that differs by a slip of the fingers, or nothing."""
     near = nearest(word, known)
@@ -409,6 +431,15 @@ def shown(answer: str) -> str:
     return re.sub(r"\{[a-z]+\|([^}]*)\}", r"\1", answer)
 
 
+def _leaves(value: Any) -> Iterator[str]:
+    """The texts in a value, at any depth."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(one)
+
+
 def _filled(answer: str, value: Any) -> str:
     text = str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
     shown = text if _SCALAR.fullmatch(text) else ""
@@ -416,6 +447,6 @@ def _filled(answer: str, value: Any) -> str:
     less = str(int(text) - 1) if text.isdecimal() and len(text) < 6 and int(text) > 0 else ""
     answer = re.sub(r"\{value\|([^}]*)\}", lambda found: shown or found[1], answer)
     answer = re.sub(r"\{number\|([^}]*)\}", lambda found: number or found[1], answer)
-    cron = text if re.fullmatch(r"@[a-z]+|[0-9*/,A-Za-z-]+( [0-9*/,A-Za-z-]+){4}", text) else ""
+    cron = next((one for one in _leaves(value) if re.fullmatch(_CRON_TIMES, one)), "")
     answer = re.sub(r"\{cron\|([^}]*)\}", lambda found: cron or found[1], answer)
     return re.sub(r"\{less\|([^}]*)\}", lambda found: less or found[1], answer)

@@ -23,17 +23,28 @@ from liteflow.definition.commands import shell_command
 from liteflow.definition.compiling import compiled
 from liteflow.definition.options import MODES, NO_OPTIONS, OPTION_NAMES, TaskOptions, make_options
 from liteflow.definition.restoring import restore
-from liteflow.definition.tasks import Building, Partial, Task, TaskFunction, building, check_id, hook_tasks, mapped
+from liteflow.definition.tasks import (
+    Building,
+    Partial,
+    Task,
+    TaskFunction,
+    building,
+    check_id,
+    check_known,
+    hook_tasks,
+    mapped,
+)
 from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound, RunSkipped
 from liteflow.limits import Concurrency, Pool, concurrency_of, pools_of, retry_of, timeout_of
 from liteflow.planning.graph import Graph
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.program import Program
+from liteflow.running.deferring import deferring
 from liteflow.running.observing import Observer, Options
 from liteflow.running.runner import run as run_program
-from liteflow.state.database import connect
+from liteflow.state.database import connect, real_path
+from liteflow.state.deleting import delete_runs
 from liteflow.state.history import DagRecord, History
-from liteflow.state.maintenance import delete_runs
 from liteflow.states import Status
 from liteflow.values.dates import Day, checked, epoch_of
 from liteflow.values.params import declared, resolve, restored
@@ -49,7 +60,7 @@ def init_schema(db_path: str = "liteflow.db") -> None:
     Raises:
         StoreError: the file cannot be written, or is not ours.
     """
-    connect(os.path.realpath(db_path)).close()
+    connect(real_path(db_path)).close()
 
 
 class Dag(Building):
@@ -99,6 +110,7 @@ class Dag(Building):
         self.hooks: dict[str, Task] = hook_tasks({event: func for event, func in given.items() if func is not None})
         self.dag_id = check_id(dag_id, "dag id")
         self.db_path = str(db_path)
+        self._anchor = ("", "")  # `db_path`, and where that led when it was first used
         self.description = description
         self.params = None if params is None else declared(params)
         self.secrets = declared_secrets(secrets)
@@ -357,9 +369,12 @@ class Dag(Building):
             moment = None if logical_date is None else checked(epoch_of(logical_date))
         except ValueError as error:
             raise DefinitionError(f"logical_date {error}") from None
+        _check_folder()
+        for name, value in (params or {}).items():
+            check_known(name, value)
         return self._execute(
             Options(
-                os.path.realpath(self.db_path),
+                self._state_file(),
                 run_id,
                 mode,
                 self._workers(max_workers, mode),
@@ -405,7 +420,8 @@ class Dag(Building):
             RunOwned: another process is still at it.
             As for `run` otherwise.
         """
-        path = os.path.realpath(self.db_path)
+        _check_folder()
+        path = self._state_file()
         with History(path) as history:
             before = history.run(run_id) if run_id is not None else history.latest(self.dag_id)
         if before.dag_id != self.dag_id:
@@ -470,15 +486,16 @@ class Dag(Building):
             program = self.program()
         if self.secrets or secrets:
             options = options._replace(secrets=had(self.secrets, secrets, {} if resume else options.params))
-        token = building.set(None)  # in a task, a decorated function is just a function
-        try:
-            result = run_program(program, options, resume=resume)
-        except RunSkipped as error:
-            return DagRun(options.db_path, options.run_id, self.dag_id, "SKIPPED", time.time(), reason=str(error))
-        finally:
-            building.reset(token)
-        with History(options.db_path) as history:
-            run = DagRun.from_record(options.db_path, history.run(options.run_id))
+        with deferring() as gate:
+            token = building.set(None)  # in a task, a decorated function is just a function
+            try:
+                result = run_program(program, options, resume=resume, gate=gate)
+            except RunSkipped as error:
+                return DagRun(options.db_path, options.run_id, self.dag_id, "SKIPPED", time.time(), reason=str(error))
+            finally:
+                building.reset(token)
+            with History(options.db_path) as history:
+                run = DagRun.from_record(options.db_path, history.run(options.run_id))
         run.signal, run.timed_out = result.signal, result.timed_out
         if result.status == Status.INTERRUPTED and result.signal is not None and raise_signals:
             # The program's own handlers were not asked while the run was being stopped: now they are.
@@ -581,11 +598,23 @@ class Dag(Building):
 
     def runs(self, limit: int = 20) -> list[DagRun]:
         """The newest runs first."""
-        with History(self.db_path) as history:
-            return [
-                DagRun.from_record(os.path.realpath(self.db_path), one)
-                for one in history.runs(self.dag_id, limit=limit)
-            ]
+        path = self._state_file()
+        with History(path) as history:
+            return [DagRun.from_record(path, one) for one in history.runs(self.dag_id, limit=limit)]
+
+    def _state_file(self) -> str:
+        """The absolute path of the state file; it stays that one if a task in a thread changes the folder."""
+        if self._anchor[0] != self.db_path:
+            self._anchor = (self.db_path, real_path(self.db_path))
+        return self._anchor[1]
+
+
+def _check_folder() -> None:
+    """Raise DefinitionError where there is no current folder, which a run stores and paths start from."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise DefinitionError("the current folder does not exist any more: change to one that does") from None
 
 
 def _named(

@@ -16,6 +16,15 @@ STATE: Final = re.compile(r"[A-Z][A-Z_]{0,31}\Z")
 #: The file name of a log, made from the id of its task and the time of the attempt.
 LOG: Final = re.compile(r"task_[A-Za-z0-9_][A-Za-z0-9_.-]*\.log\Z")
 
+#: The folder of checkpoint files, unless a workflow says another one.
+CHECKPOINT_DIR: Final = ".lightflow-checkpoints"
+CHECKPOINT_SUFFIX: Final = ".lightflow-checkpoint.json"
+
+
+def checkpoint_name(dag_id: str, run_id: str) -> str:
+    """The file name of a run's checkpoint."""
+    return f"{dag_id}.{run_id}{CHECKPOINT_SUFFIX}"
+
 
 def checked(run_id: str) -> str:
     """The run id itself, about to become part of a path.

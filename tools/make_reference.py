@@ -46,7 +46,7 @@ def workflow_page() -> str:
         NOTE,
         "",
         "A workflow is a YAML or JSON file. Every key is listed here; an unknown key is an error, with its line and "
-        "the nearest known key. Keys that begin with `x-` are free for you (anchors, notes). `lightflow schema` prints "
+        "what to write instead. Keys that begin with `x-` are free for you (anchors, notes). `lightflow schema` prints "
         "the JSON Schema that this page is made from.",
         "",
         "Words without quotes are read by the rules of YAML 1.2: `yes`, `on`, `012` and `1:30` are text. Task ids and "

@@ -1,4 +1,4 @@
-"""The entry point: `lightflow`, `python -m lightflow` and `python -m lightflow.cli.main` are the same.
+"""The command; `lightflow` and `python -m lightflow` get here through `lightflow.start`.
 
 Only what every command needs is imported here; a command's own module is imported when it is called.
 """

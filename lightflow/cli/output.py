@@ -115,7 +115,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: str = "", 
     lines = [[_cell(cell) for cell in row] for row in rows]
     widths = [max([width(head), *(width(row[number]) for row in lines)]) for number, head in enumerate(heads)]
     numbers = {number for number, head in enumerate(heads) if head in right.split()}
-    screen = _columns_of_screen() if is_terminal(stream or sys.stdout) else None
+    screen = columns_of(stream or sys.stdout)
 
     def join(cells: Sequence[str], style: str = "") -> str:
         last = len(cells) - 1
@@ -128,6 +128,11 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: str = "", 
         return line if screen is None else cut(line, screen)
 
     return "\n".join([join(heads, "dim"), *(join(row) for row in lines)])
+
+
+def columns_of(stream: TextIO) -> int | None:
+    """How many columns a terminal has; None: it is none."""
+    return _columns_of_screen() if is_terminal(stream) else None
 
 
 def _columns_of_screen() -> int:

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from lightflow.cli.border import complain, settle
 from lightflow.cli.declare import PATH, Choice, Misuse, Whole, argument, command, option
-from lightflow.cli.options import WORKFLOW, Decorated, db_option, json_option, run_ids, with_db
+from lightflow.cli.options import WORKFLOW, Decorated, db_option, files_and_runs, json_option, param_names, with_db
 from lightflow.cli.output import is_terminal, paint, say, say_json, state
 from lightflow.errors import printable
 
@@ -54,6 +54,7 @@ def _execution_options(function: Decorated) -> Decorated:
             "params",
             many=True,
             metavar="NAME=VALUE",
+            shell_complete=param_names,
             help="A parameter of the run; may be given several times.",
         ),
         option("--params-file", type=PATH, metavar="FILE", help="Parameters in YAML or JSON; -p goes before them."),
@@ -125,7 +126,7 @@ Examples:
 
 {_EXITS}"""
 )
-@argument("target", metavar="FILE|RUN", type=WORKFLOW, shell_complete=run_ids)
+@argument("target", metavar="FILE|RUN", type=WORKFLOW, shell_complete=files_and_runs)
 @option("--from-checkpoint", metavar="PATH", type=WORKFLOW, help="Begin from a checkpoint file instead.")
 @_execution_options
 def resume(target: str, *, from_checkpoint: str | None, **options: Any) -> int:
@@ -186,6 +187,7 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
     from lightflow.engine.logger import LiveView, PlainView, View
     from lightflow.service.parameters import Given
     from lightflow.service.running import RunOptions
+    from liteflow.executors.streams import install, uninstall
     from liteflow.processes.abilities import lacking
 
     stream = sys.stderr if how.as_json else sys.stdout
@@ -195,7 +197,9 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
     if is_terminal(stream) and not how.quiet and not how.debug:
         view = LiveView(stream, output=output)
     else:
-        view = PlainView(stream, quiet=how.quiet or how.as_json, detail=how.debug, output=output, github=github)
+        brief = how.quiet or how.as_json
+        tracebacks = how.debug and not how.as_json  # which has them
+        view = PlainView(stream, quiet=brief, detail=how.debug, tracebacks=tracebacks, output=output, github=github)
     if how.debug:
         _log_everything()
     choices = RunOptions(
@@ -214,10 +218,15 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
     if missing := lacking():
         _notify(f"not available here: {', '.join(missing)}; `lightflow doctor` tells what that means")
     since = time.time()
+    folder = os.open(".", os.O_PATH | os.O_DIRECTORY)
+    install()  # before code of the user's is imported, which may keep a stream for what it logs
     try:
         ended = call(choices, _ignore if how.quiet else _notify)
     finally:
+        uninstall()
         view.close()
+        os.fchdir(folder)  # a task in a thread may have changed it, and paths that were typed start here
+        os.close(folder)
     if ended.status == "SKIPPED":  # because of other runs of its group: there is nothing of it in the state file
         if how.as_json:
             facts = {"run_id": None, "workflow": ended.dag_id, "status": "SKIPPED", "reason": ended.reason}
@@ -294,17 +303,19 @@ def _ignore(text: str) -> None:
     """What is worth a note is none to whoever wants to hear of failures alone."""
 
 
+class _StandardError:
+    """sys.stderr as it is at the moment: in a run it masks secrets, and in a task it is the task's log."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 def _log_everything() -> None:
     import logging
 
-    class Standard(logging.Handler):
-        """To what is standard error when something is logged: of a task in a thread its own log, which is masked."""
-
-        def emit(self, record: logging.LogRecord) -> None:
-            try:
-                sys.stderr.write(f"{self.format(record)}\n")
-            except Exception:  # noqa: BLE001 - a record that cannot be formatted is the user's; logging says so
-                self.handleError(record)
-
-    form = "%(asctime)s %(name)s %(levelname)s %(message)s"
-    logging.basicConfig(level=logging.DEBUG, handlers=[Standard()], format=form)
+    logging.basicConfig(
+        level=logging.DEBUG, stream=_StandardError(), format="%(asctime)s %(name)s %(levelname)s %(message)s"
+    )

@@ -11,6 +11,7 @@ from typing import Any
 from lightflow.cli.output import iso, rounded
 from lightflow.service.verdicts import Overlooked
 from liteflow.state.history import AttemptRecord, InstanceRecord, RunRecord
+from liteflow.traces import from_json
 from liteflow.values.dates import shown
 
 Attempts = Mapping[tuple[str, int], Sequence[AttemptRecord]]
@@ -58,7 +59,7 @@ def task_shape(one: InstanceRecord, attempts: Attempts, instances: Sequence[Inst
 
 
 def attempt_shape(attempt: AttemptRecord) -> dict[str, Any]:
-    """One attempt; `log` is null where it printed nothing."""
+    """One attempt; `log` is null where there is no output, `log_lost` tells why not all of it could be kept."""
     return {
         "attempt": attempt.attempt,
         "status": attempt.status,
@@ -68,7 +69,23 @@ def attempt_shape(attempt: AttemptRecord) -> dict[str, Any]:
         "ended_at": iso(attempt.ended_at),
         "duration_s": rounded(duration(attempt.started_at, attempt.ended_at)),
         "log": attempt.log_path,
+        "trace": trace_shape(attempt.trace),
+        "log_lost": attempt.log_lost,
     }
+
+
+def trace_shape(text: str | None) -> list[dict[str, Any]] | None:
+    """Where in the user's code a Python exception arose, what caused it after it; null where there was none."""
+    return [
+        {
+            "error": one.error,
+            "relation": one.relation or None,
+            "notes": list(one.notes),
+            "frames": [frame._asdict() for frame in one.frames],
+            "left_out": one.left_out,
+        }
+        for one in from_json(text)
+    ] or None
 
 
 def view_shape(

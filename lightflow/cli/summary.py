@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from typing import Any, Final, NamedTuple, TextIO
 
+from lightflow.bash_words import hint_about_failure
+from lightflow.cli.failing import trace_lines, trace_of
 from lightflow.cli.options import with_db
-from lightflow.cli.output import as_lines, counted, near_path, paint, say, sign, state, table
+from lightflow.cli.output import as_lines, columns_of, counted, near_path, paint, say, sign, state, table
 from lightflow.cli.output import cut as shortened
 from lightflow.engine.naming import took_text
 from lightflow.errors import printable, tame
@@ -15,6 +18,8 @@ from lightflow.service import inspecting
 from lightflow.service.inspecting import RunView
 from lightflow.service.instances import FEW, called, name_of, tallies, told_of
 from lightflow.service.verdicts import in_words
+from liteflow.pictures.picture import shorten
+from liteflow.planning.nodes import instance_name
 from liteflow.processes.output import read_log
 from liteflow.state.history import AttemptRecord, InstanceRecord
 
@@ -22,6 +27,8 @@ MOST_ROWS: Final = 40  # of larger runs only what is worth a look is listed
 _SLOWEST: Final = 10
 _LISTED: Final = f"above are those that failed or run, then the {_SLOWEST} that took longest"
 _URGENT: Final = ("FAILED", "RUNNING", "UP_FOR_RETRY")
+_NAME: Final = 8  # columns that are left to a name on a narrow terminal
+_BESIDE: Final = 31  # columns of the states and durations beside it
 _FAILURES: Final = 10
 _TAIL_LINES: Final = 10
 _TAIL_BYTES: Final = 16_384
@@ -65,6 +72,7 @@ def show(report: Report, stream: TextIO, *, table: bool, brief: bool) -> None:
         say(f"… and {len(failed) - _FAILURES} more failed tasks: {listing}", stream)
     if table or failed:
         say("", stream)
+    _warn_of_lost_output(view.attempts, stream)
     say(verdict(report, stream), stream)
     if not brief:
         say(_pointers(report, failed, stream), stream)
@@ -97,9 +105,11 @@ def tasks_table(view: RunView, stream: TextIO | None = None, *, every: bool = Fa
     for attempt in view.attempts:
         key = (attempt.task_id, attempt.map_index)
         tries[key] = tries.get(key, 0) + 1
+    screen = columns_of(stream or sys.stdout)
+    longest = None if screen is None else max(_NAME, screen - _BESIDE)  # so that state and duration are seen
     rows = [
         (
-            called(one),
+            called(one) if longest is None else shorten(called(one), longest),
             state(one.status, stream),
             took_text(_took(one)) or "-",
             str(tries.get((one.task_id, one.map_index)) or "-"),
@@ -128,14 +138,27 @@ def _show_failure(one: InstanceRecord, last: AttemptRecord | None, stream: TextI
     kind = "warning: the hook " if warning else ""
     more = ", which changes nothing for the run" if warning else ""
     say(f"{sign('FAILED', stream)} {kind}{paint(called(one), 'bold', stream)} failed: {reason}{more}", stream)
+    for line in trace_lines(trace_of(last), stream):
+        say(f"  {shortened(line, 500)}", stream)
     lines, path = log_tail(last)
     bar = paint("│", "dim", stream)
     for line in lines:
         say(f"  {bar} {shortened(line, 500)}", stream)
     if path is not None:
         say(f"  {paint(near_path(path), 'dim', stream)}", stream)
-    elif last is not None:
+    elif last is not None and last.log_lost is None:
         say(f"  {paint('it printed nothing', 'dim', stream)}", stream)
+    if last is not None and (hint := hint_about_failure(last.exit_code, lines)):
+        say(f"  hint: {hint}", stream)
+
+
+def _warn_of_lost_output(attempts: list[AttemptRecord], stream: TextIO) -> None:
+    lost = [each for each in attempts if each.log_lost is not None]
+    if lost:
+        tasks = list(dict.fromkeys(instance_name(each.task_id, each.map_index) for each in lost))
+        named = ", ".join(tasks[:_FAILURES]) + (f" and {len(tasks) - _FAILURES} more" if tasks[_FAILURES:] else "")
+        reason = printable(lost[-1].log_lost or "")
+        say(f"{paint('warning:', 'yellow', stream)} not all output of {named} could be kept: {reason}", stream)
 
 
 def log_tail(attempt: AttemptRecord | None, lines: int = _TAIL_LINES) -> tuple[list[str], str | None]:

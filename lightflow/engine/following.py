@@ -16,7 +16,7 @@ from typing import Final, Literal, NamedTuple
 
 from lightflow.engine.naming import shown_name
 from lightflow.errors import printable, tame
-from liteflow.processes.output import HEAD_BYTES, open_regular
+from liteflow.processes.output import HEAD_BYTES, TAIL_BYTES, open_regular
 from liteflow.program import Program
 from liteflow.running.observing import Change
 
@@ -42,6 +42,7 @@ class Tail:
         self._budget = float(MOST_LINES)
         self._looked_at = self._shown_at = now
         self._left_out = 0
+        self._beyond = False  # is the log longer than what is followed of it?
         self._more = False  # are there lines that were left out and not counted?
         self._full = False  # are lines left out now?
         self._last: deque[bytes] = deque(maxlen=LAST_LINES)  # of those that are left out
@@ -82,18 +83,21 @@ class Tail:
 
     def _read(self, fd: int, *, over: bool) -> Iterator[str]:
         # What is beyond the head of a long log moves while it grows, so it is looked at when it does not any more.
-        while self._at < HEAD_BYTES and (chunk := os.pread(fd, min(_CHUNK, HEAD_BYTES - self._at), self._at)):
+        size = os.fstat(fd).st_size
+        while self._at < min(size, HEAD_BYTES):
+            chunk = os.pread(fd, min(_CHUNK, size - self._at, HEAD_BYTES - self._at), self._at)
+            if not chunk:
+                break
             self._at += len(chunk)
             yield from self._feed(chunk)
-        size = os.fstat(fd).st_size
         if self._at < HEAD_BYTES or size <= self._at:
             return
-        self._more = self._full = True
+        self._beyond = self._full = True
         if over:
-            lines = os.pread(fd, _LINE_BYTES, max(self._at, size - _LINE_BYTES)).split(b"\n")
-            self._rest = lines.pop()
-            self._last.extend(lines[1:])
-            self._at = size
+            self._more = size > HEAD_BYTES + TAIL_BYTES  # it was cut: nobody knows how many lines are gone
+            while self._at < size and (chunk := os.pread(fd, min(_CHUNK, size - self._at), self._at)):
+                self._at += len(chunk)
+                yield from self._feed(chunk)
 
     def _feed(self, chunk: bytes) -> Iterator[str]:
         lines = (self._rest + chunk).split(b"\n")
@@ -104,7 +108,7 @@ class Tail:
         yield from self._take(lines)
 
     def _take(self, lines: list[bytes]) -> Iterator[str]:
-        if self._full and self._budget >= _AGAIN and not self._more:
+        if self._full and self._budget >= _AGAIN and not self._beyond:
             yield from self._note()
             self._full = False
         shown = 0 if self._full else min(len(lines), int(self._budget))
@@ -118,7 +122,7 @@ class Tail:
 
     def _note(self) -> Iterator[str]:
         if self._left_out or self._more:
-            number = "more" if self._more else f"{self._left_out:,}"
+            number = f"{'more than ' if self._more else ''}{self._left_out:,}"
             lines = "line" if number == "1" else "lines"
             yield f"… {number} {lines} not shown, see {printable(_near(self.path))}"
         self._left_out = 0

@@ -135,7 +135,7 @@ def is_failure(change: Change) -> bool:
 class PlainView(View):
     """A line for each task that ends, with its time, and what tasks print as `output` says.
 
-    `detail` also tells of starts and settings, and shows tracebacks; `quiet` tells only of failures.
+    `detail` also tells of starts and settings; `quiet` tells only of failures.
     """
 
     def __init__(
@@ -144,10 +144,11 @@ class PlainView(View):
         *,
         quiet: bool = False,
         detail: bool = False,
+        tracebacks: bool = False,
         output: How = "quiet",
         github: bool = False,
     ) -> None:
-        self._stream, self._quiet, self._detail = stream, quiet, detail
+        self._stream, self._quiet, self._detail, self._tracebacks = stream, quiet, detail, tracebacks
         self._deaf = False  # nobody reads any more; the run goes on
         self._many: dict[str, Counter[str]] = {}  # tasks with many instances, and how many are in each state
         self._output = None if output == "quiet" else Output(output, github=github)
@@ -236,7 +237,7 @@ class PlainView(View):
             return
         if self._matters(change, one_of_many=tally is not None and change.map_index >= 0):
             yield self._line(change)
-            if self._detail and change.outcome is not None and change.outcome.error is not None:
+            if self._tracebacks and change.outcome is not None and change.outcome.error is not None:
                 yield from (f"         {line}" for line in harmless(change.outcome.error.traceback).splitlines())
         if tally is not None and change.map_index >= 0:
             tally[change.previous] -= 1

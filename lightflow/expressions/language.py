@@ -56,6 +56,10 @@ _ATTRIBUTES: Final[tuple[tuple[type, frozenset[str]], ...]] = (
 )
 
 
+#: All that can be called with a dot.
+METHODS: Final = frozenset(name for _, names in _ATTRIBUTES for name in names)
+
+
 class ScopeError(Exception):
     """A name that is not there; the message says what is."""
 

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from lightflow.errors import Problem
 from lightflow.expressions.language import Scope, ScopeError, evaluate, text_for
 from lightflow.expressions.split import split
+from lightflow.modules import values_from
 from lightflow.parser.spec import Expression, Expressions, Template
 from liteflow.context import idempotency_key
 from liteflow.errors import InputError, LiteflowError
@@ -40,6 +41,10 @@ class TaskLate(NamedTuple):
 
     def complete(self, body: _B, info: RunInfo, work: Work) -> _B:
         """The body for an attempt, with a value in place of each expression. Raises InputError."""
+        with values_from(self.expressions.workflow["dir"], self.folder):
+            return self._completed(body, info, work)
+
+    def _completed(self, body: _B, info: RunInfo, work: Work) -> _B:
         found = self.expressions
         stored = work.inputs or {}
         # Nothing in the orchestrator unpickles, and a command is started by the orchestrator.

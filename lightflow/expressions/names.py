@@ -11,7 +11,7 @@ from jinja2 import nodes
 
 from lightflow.errors import did_you_mean
 from lightflow.expressions.kinds import mistaken_comparison
-from lightflow.expressions.language import Mistake, parse
+from lightflow.expressions.language import METHODS, Mistake, parse
 from liteflow.work import Ref
 
 #: Names that are known in every place: what may be asked of them, or None where anything may be.
@@ -68,9 +68,9 @@ class Known(NamedTuple):
 class UnknownFunction(Exception):
     """An expression calls a function that is not there."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, is_method: bool = False) -> None:
         super().__init__(name)
-        self.name = name
+        self.name, self.is_method = name, is_method
 
 
 def arguments_of(name: str, source: str) -> list[str]:
@@ -107,8 +107,14 @@ def _uses(source: str, known: Known) -> Uses:
     try:
         return _used_by(tree, source, known)
     except UnknownFunction as error:
-        from lightflow.foreign import function_answer
+        from lightflow.foreign import function_answer, method_answer
 
+        if error.is_method:
+            answer = method_answer(
+                error.name, arguments_of(error.name, source.replace(f".{error.name}", f" {error.name}"))
+            )
+            hint = f"; {answer}" if answer else did_you_mean(error.name, METHODS)
+            raise Mistake(f"values have no method {error.name!r}{hint}") from None
         answer = function_answer(error.name, arguments_of(error.name, source))
         near = f"; {answer}" if answer else did_you_mean(error.name, (*_FUNCTIONS, *STATUS_FUNCTIONS))
         raise Mistake(f"there is no function {error.name!r}{near}") from None
@@ -186,6 +192,8 @@ def _chains(tree: nodes.Node) -> Iterator[tuple[str, list[Any]]]:
                 raise UnknownFunction(name)
         else:
             yield from _chains(node.node)
+            if isinstance(node.node, nodes.Getattr) and node.node.attr not in METHODS:
+                raise UnknownFunction(node.node.attr, is_method=True)
         for child in node.iter_child_nodes(exclude=("node",)):
             yield from _chains(child)
     else:

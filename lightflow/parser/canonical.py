@@ -250,7 +250,11 @@ def _by_id(tree: Tree, raw: list[Any], registry: Registry) -> dict[str, Any]:
         path = f"tasks.{index}"
         mark = positions.value(raw, index)
         if not isinstance(item, dict):
-            tree.problems.append(problem_at(tree.source.file, mark, path, "must be a mapping with an `id`"))
+            tree.problems.append(
+                problem_at(
+                    tree.source.file, mark, path, "must be a mapping with an `id`, such as {id: build, run: make}"
+                )
+            )
             continue
         is_named = "name" in item and str(item.get("type", DEFAULT_TYPE)) not in named
         key = "name" if is_named and "id" not in item else "id"

@@ -58,7 +58,7 @@ def worded(
     is_shape = isinstance(kind, _KIND.Type | _KIND.MinProperties | _KIND.MinItems)
     if is_shape and isinstance(error.instance, dict | list) and dotted(path) in troubled:
         return
-    if isinstance(kind, _KIND.Required) and path and _is_there(kind.property, error, around, path):
+    if isinstance(kind, _KIND.Required) and _is_there(kind.property, error, around, path):
         return
     if isinstance(kind, _KIND.OneOfNotValid) and isinstance(part, list):
         needed = [key for one in part for key in one.get("required", ())]

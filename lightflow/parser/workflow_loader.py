@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-from lightflow.errors import WorkflowError
+from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.canonical import Tree
 from lightflow.parser.durations import seconds
 from lightflow.parser.fan import fan_spec
@@ -53,6 +53,22 @@ def load_workflow(path: str | os.PathLike[str], registry: Registry | None = None
         return _checked(read_source(path), registry)
 
 
+def load_with_hints(
+    path: str | os.PathLike[str], registry: Registry | None = None
+) -> tuple[WorkflowSpec, list[Problem]]:
+    """As `load_workflow`, with what is valid in the file and probably not meant.
+
+    Raises:
+        WorkflowError: everything that is wrong with the file.
+    """
+    from lightflow.parser.hints import hints  # only `validate` asks for them
+
+    with collector_paused():
+        checked = _validated(read_source(path), registry)
+        spec = _workflow(*checked)
+    return spec, hints(checked[0].tree, spec)
+
+
 def loads_workflow(text: str, file: str = "workflow.yaml", registry: Registry | None = None) -> WorkflowSpec:
     """As `load_workflow`, for text at hand; `file` is its name in messages, and says whether it is JSON."""
     try:
@@ -63,6 +79,10 @@ def loads_workflow(text: str, file: str = "workflow.yaml", registry: Registry | 
 
 
 def _checked(source: Source, registry: Registry | None) -> WorkflowSpec:
+    return _workflow(*_validated(source, registry))
+
+
+def _validated(source: Source, registry: Registry | None) -> tuple[Checked, str]:
     known = registry.copy() if registry else Registry()
     checked = validate(source, known)
     tree, problems = checked.tree, checked.problems
@@ -73,7 +93,7 @@ def _checked(source: Source, registry: Registry | None) -> WorkflowSpec:
             problems.append(problem_at(source.file, None, "", 'needs "workflow_name": the file\'s name cannot be one'))
     if problems:
         raise WorkflowError(problems)
-    return _workflow(checked, str(name))
+    return checked, str(name)
 
 
 def _workflow(checked: Checked, name: str) -> WorkflowSpec:

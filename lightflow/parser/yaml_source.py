@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Problem, quoted
+from lightflow.parser.files import WORKFLOW, FileKind
 from lightflow.parser.positions import Key, Mark, Positions, Source, Unreadable, problem_at
 from lightflow.parser.pyyaml import (
     AliasEvent,
@@ -46,13 +47,13 @@ class _Anchor(NamedTuple):
 _UNFINISHED = _Anchor(None, -1, None)
 
 
-def read_yaml(file: str, text: str) -> Source:
+def read_yaml(file: str, text: str, kind: FileKind = WORKFLOW) -> Source:
     """The tree of the one document in `text`; what is wrong but can be passed over is in `problems`.
 
     Raises:
         Unreadable: not YAML, more than the limits allow, or no mapping at the top.
     """
-    reader = _Reader(file, text)
+    reader = _Reader(file, text, kind)
     try:
         tree = reader.document()
     except yaml.MarkedYAMLError as error:
@@ -65,8 +66,9 @@ def read_yaml(file: str, text: str) -> Source:
 
 
 class _Reader:
-    def __init__(self, file: str, text: str) -> None:
+    def __init__(self, file: str, text: str, kind: FileKind) -> None:
         self.file = file
+        self.kind = kind
         self.text = text
         self.next = _PARSER(text).get_event
         self.positions = Positions()
@@ -81,19 +83,17 @@ class _Reader:
         self.next()  # the start of the stream
         event = self.next()
         if type(event) is StreamEndEvent:
-            raise Unreadable("is empty; a workflow file holds `workflow_name` and `tasks`")
+            raise Unreadable(f"is empty; a {self.kind.name} holds {self.kind.holds}")
         event = self.next()
         if type(event) is not MappingStartEvent:
             kind = "a list" if type(event) is SequenceStartEvent else "a single value"
-            raise Unreadable(
-                f"holds {kind}; a workflow file holds keys such as `workflow_name:` and `tasks:`", event.start_mark
-            )
+            raise Unreadable(f"holds {kind}; a {self.kind.name} holds {self.kind.holds}", event.start_mark)
         tree = self.mapping(event)
         self.next()  # the end of the document
         event = self.next()
         if type(event) is DocumentStartEvent:
             raise Unreadable(
-                "a second document begins here; a workflow file holds one (remove `---`)", event.start_mark
+                f"a second document begins here; a {self.kind.name} holds one (remove `---`)", event.start_mark
             )
         return tree
 

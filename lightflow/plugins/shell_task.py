@@ -28,7 +28,8 @@ class ShellTask(TaskType):
             "shell": {**SHELL, "description": f"{SHELL['description']} It replaces the workflow's `shell`."},
             "output": {
                 "description": "Take the task's value (`return_value`) from what it prints: `last_line`, the last line "
-                "that is not blank, as text; `json`, all of it. What it writes to standard error is part of that. "
+                "that is not blank, as a terminal shows it (of a progress bar what stands behind the last carriage "
+                "return, no colors); `json`, all of it. What it writes to standard error is part of that. "
                 "Values with names go into the file `$LIGHTFLOW_OUTPUT`, with or without this.",
                 "enum": ["last_line", "json"],
                 "examples": ["last_line"],

@@ -14,7 +14,7 @@ from liteflow.processes import tree
 from liteflow.processes.abilities import lacking
 from liteflow.state.database import connect_read_only, translated
 from liteflow.state.history import History, RunRecord
-from liteflow.state.locks import LockFile
+from liteflow.state.locks import LockFile, other_owner
 from liteflow.state.schema import SCHEMA_VERSION
 
 #: `fine`; `note`: good to know; `warning`: works, with a risk; `missing`: an ability that runs need; `problem`: the
@@ -58,9 +58,14 @@ def examine(db: str) -> list[Finding]:
         "file system": _file_system,
         "locks": _locks,
         "state file": _state_file,
+        "owner": _owner,
         "runs": _runs,
     }
     found: list[Finding] = []
+    try:
+        os.path.abspath(db)
+    except FileNotFoundError:
+        return [Finding("folder", "missing", "the current folder does not exist any more", "change to one that does")]
     broken = False
     for name, check in checks.items():
         if broken and name == "runs":
@@ -230,6 +235,13 @@ def _state_file(db: str) -> Iterator[Finding]:
     if os.path.exists(log) and os.path.getsize(log) > _LONG_LOG_BYTES:
         hint = "another program may be reading it without end: end that program"
         yield Finding("state file", "warning", f"{log}: has grown to {os.path.getsize(log) / 1024**2:,.0f} MiB", hint)
+
+
+def _owner(db: str) -> Iterator[Finding]:
+    """Whose the state file is: tasks decode values out of it, and that may run code."""
+    name = other_owner(db)
+    if name is not None:
+        yield Finding("owner", "warning", f"{db}: belongs to {name}", "run workflows on it only if you trust that user")
 
 
 def _to_check(connection: sqlite3.Connection) -> list[str]:

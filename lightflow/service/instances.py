@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from lightflow.engine.naming import shown_name
@@ -13,7 +13,7 @@ from liteflow.planning.nodes import instance_name
 from liteflow.state.history import InstanceRecord
 from liteflow.states import TASK_ENDED
 
-__all__ = ["FEW", "called", "name_of", "split_name", "tallies", "tally_text", "told_of", "with_times"]
+__all__ = ["FEW", "called", "name_of", "split_name", "tallies", "tally_text", "told_of", "whole_of", "with_times"]
 
 #: So many instances are listed one by one; of more, only those that are worth a look.
 FEW: Final = 10
@@ -59,6 +59,22 @@ def with_times(instances: Iterable[InstanceRecord]) -> list[InstanceRecord]:
             until = ended[one.task_id] if one.status in TASK_ENDED else None
             found[number] = one._replace(started_at=begun[one.task_id], ended_at=until)
     return found
+
+
+def whole_of(instances: Sequence[InstanceRecord]) -> InstanceRecord:
+    """What stands for hooks of the same name, of which each instance of a mapped task has its own."""
+    first, states = instances[0], {one.status for one in instances}
+    order = ("RUNNING", "UP_FOR_RETRY", "PENDING", "FAILED", "CANCELLED", "SUCCESS")
+    return first._replace(
+        map_index=-1,
+        map_key=None,
+        status=next((status for status in order if status in states), first.status),
+        reason=tally_text(Counter(one.status for one in instances)),
+        error_log=None,
+        try_number=0,
+        started_at=None,
+        ended_at=None,
+    )
 
 
 def told_of(one: InstanceRecord, tally: Mapping[str, int] | None) -> str:

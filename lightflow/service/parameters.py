@@ -58,10 +58,11 @@ def _read_file(
     problems: list[Problem],
     day: float,
 ) -> None:
+    from lightflow.parser.files import PARAMS
     from lightflow.parser.positions import problem_at
     from lightflow.parser.source import read_source
 
-    source = read_source(file)
+    source = read_source(file, PARAMS)
     problems += [*source.problems, *source.positions.doubts.values()]
     for name, value in source.tree.items():
         if name in named:

@@ -21,6 +21,7 @@ from lightflow.service.scripts import is_script, script_errors
 from liteflow import Dag, DagRun, DefinitionError, Observer, RunNotFound, Status
 from liteflow.collector import collector_paused
 from liteflow.state.history import History, RunRecord
+from liteflow.state.locks import other_owner
 from liteflow.state.maintenance import abandon, forget, request
 from liteflow.states import RUN_ENDED
 from liteflow.values.dates import shown, this_day
@@ -96,6 +97,7 @@ def run(path: str, options: RunOptions, *, resume: bool = False, notify: Notify)
         StoreError, ResourceError: the state file.
     """
     loaded = load(path, options)
+    _note_owner(options.db, notify)
     last = _latest(options.db, loaded.name)
     goes_on = resume or loaded.settings.resume == "auto"
     if goes_on and not resume and last is not None and _differs(loaded, last, options):
@@ -106,7 +108,7 @@ def run(path: str, options: RunOptions, *, resume: bool = False, notify: Notify)
     if goes_on:
         if last is not None and last.status != Status.SUCCESS and last.resumable:
             return _resume(loaded, last, options, notify)
-        if last is None and (saved := _checkpoint(loaded)) is not None:
+        if last is None and _is_gone(options.db) and (saved := _checkpoint(loaded)) is not None:
             return _import(loaded, saved, options, notify)
         if resume and last is not None and last.status == Status.SUCCESS:
             notify(f"run {last.run_id} of {last.dag_id} has succeeded already: nothing to resume")
@@ -128,13 +130,16 @@ def resume(target: str, options: RunOptions, *, from_checkpoint: str | None = No
     """
     if os.path.exists(target) or target.endswith((".yaml", ".yml", ".json", ".py")):
         loaded = load(target, options)
+        _note_owner(options.db, notify)
         if from_checkpoint is not None:
             return _import(loaded, checkpoint.read(from_checkpoint), options, notify)
         last = _latest(options.db, loaded.name)
-        if last is None and (saved := _checkpoint(loaded)) is not None:
+        saved = _checkpoint(loaded) if last is None else None
+        if saved is not None and _is_gone(options.db):
             return _import(loaded, saved, options, notify)
         if last is None or not last.resumable:
-            raise RunNotFound(f"there is no run of {loaded.name!r} to resume; start one: lightflow run {target}")
+            other = "" if saved is None else f", or begin where a checkpoint ends: --from-checkpoint {saved.path}"
+            raise RunNotFound(f"there is no run of {loaded.name!r} to resume; start one: lightflow run {target}{other}")
     else:
         with History(options.db) as history:
             last = history.run(target)
@@ -143,6 +148,7 @@ def resume(target: str, options: RunOptions, *, from_checkpoint: str | None = No
                 f"run {last.run_id} came from {last.source or 'a program'}, which is not there any more; "
                 "resume it with its file: lightflow resume FILE"
             )
+        _note_owner(options.db, notify)
         loaded = load(last.source, options._replace(dag=last.dag_id if is_script(last.source) else None))
     if last.status == Status.SUCCESS:
         notify(f"run {last.run_id} of {last.dag_id} has succeeded already: nothing to resume")
@@ -223,6 +229,11 @@ def _resume(loaded: Loaded, last: RunRecord, options: RunOptions, notify: Notify
     if changed:
         names = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
         notify(f"changed since they succeeded, and kept as they were: {names}")
+    if last.source is not None and os.path.realpath(last.source) != os.path.realpath(loaded.path):
+        notify(
+            f"run {last.run_id} was started from another file, {last.source}; "
+            "what succeeded in it counts here, `lightflow run` starts a new run"
+        )
     if last.cwd is not None and last.cwd != os.getcwd():
         notify(f"the run was started in {last.cwd}; its relative paths now start from {os.getcwd()}")
     return dag.resume(
@@ -273,8 +284,26 @@ def _latest(db: str, dag_id: str) -> RunRecord | None:
         return None
 
 
+def _note_owner(db: str, notify: Notify) -> None:
+    """Say that the state file is another user's: tasks decode values out of it, and that may run code."""
+    name = other_owner(db)
+    if name is not None:
+        notify(f"{db} belongs to {name}: go on with it only if you trust that user")
+
+
+def _is_gone(db: str) -> bool:
+    """Is there no state file, or one without tables? One that only knows no run of a workflow may have had some."""
+    if not os.path.exists(db):
+        return True
+    try:
+        with History(db):
+            return False
+    except RunNotFound:
+        return True
+
+
 def _checkpoint(loaded: Loaded) -> checkpoint.Checkpoint | None:
-    """The newest checkpoint file of a workflow that the state file does not know, if it is unfinished."""
+    """The newest checkpoint file of a workflow, if it is unfinished."""
     found, _ = checkpoint.find(loaded.settings.checkpoint_dir, loaded.name, limit=1)
     return found[0] if found and found[0].status != Status.SUCCESS else None
 

@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.schema import workschema_flow
-from lightflow.parser.spec import Condition, Expressions, FanSpec, Flow, Limits, Settings, TaskSpec
-from lightflow.parser.workflow_loader import load_workflow
+from lightflow.parser.spec import Condition, Expressions, FanSpec, Flow, Limits, Settings, TaskSpec, WorkflowSpec
+from lightflow.parser.workflow_loader import load_with_hints, load_workflow
 from lightflow.service.scripts import is_script, script_errors
 from liteflow.errors import InputError
 from liteflow.limits import Concurrency, Pool
@@ -125,7 +125,10 @@ def outline(path: str, dag: str | None = None) -> Outline:
     """
     if is_script(path):
         return _outline_script(path, dag)
-    spec = load_workflow(path)
+    return _outline_file(path, load_workflow(path))
+
+
+def _outline_file(path: str, spec: WorkflowSpec) -> Outline:
     tasks = tuple(
         OutlineTask(
             task.id,
@@ -163,21 +166,23 @@ def outline(path: str, dag: str | None = None) -> Outline:
     )
 
 
-def outlines(path: str) -> list[Outline]:
-    """As `outline`, for all the workflows that a file defines: a Python script may define several.
+def examine(path: str) -> tuple[list[Outline], list[Problem]]:
+    """As `outline`, for all the workflows that a file defines (a Python script may define several), and what is valid
+    in it and probably not meant.
 
     Raises:
         WorkflowError: as for `outline`.
     """
     if not is_script(path):
-        return [outline(path)]
+        spec, hints = load_with_hints(path)
+        return [_outline_file(path, spec)], hints
     from liteflow.scripts import choose, describe_dags  # with the engine, which looking at YAML does not need
 
     with script_errors(path):
         dags = describe_dags(path)
         if not dags:
             choose(path, [], None)  # says so
-    return [_outline_of(path, dag) for dag in dags]
+    return [_outline_of(path, dag) for dag in dags], []
 
 
 def _outline_script(path: str, wanted: str | None) -> Outline:

@@ -314,6 +314,19 @@ def _references(value: Any, found: set[str]) -> Any:
     return value
 
 
+def check_known(name: str, value: Any) -> None:
+    """Raise DefinitionError where a parameter of a run is, or holds, something that stands for a value of a task."""
+    within = set[str]()
+    try:
+        _references(value, within)
+    except DefinitionError as error:
+        raise DefinitionError(f"parameter {name!r}: {error}") from None
+    if within:
+        raise DefinitionError(
+            f"parameter {name!r}: the value of task {min(within)!r} is not there before the run begins"
+        )
+
+
 def _check_called(value: Any) -> None:
     """Raise DefinitionError for what adds a task when it is called, and was not."""
     if isinstance(value, TaskFunction | Partial):

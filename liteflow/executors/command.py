@@ -113,8 +113,8 @@ class CommandLane(Lane):
             outcome = self._outcome(entry, event)
         # By now the last process of the task is gone, so nobody writes any more.
         how = self._commands[entry.work.task_id].output
-        masked = event is not None and event.masked
-        self._inbox.post(with_outputs(outcome, entry.output, self._info, how, masked=masked))
+        masked, size = (False, 0) if event is None else (event.masked, event.output_bytes)
+        self._inbox.post(with_outputs(outcome, entry.output, self._info, how, masked=masked, size_bytes=size))
 
     def _outcome(self, entry: _Running, event: Exited) -> Outcome:
         work, body = entry.work, self._commands[entry.work.task_id]
@@ -143,6 +143,7 @@ class CommandLane(Lane):
             event.started_at,
             event.ended_at,
             work.log_path if event.output_bytes else None,
+            event.lost,
         )
 
     @property

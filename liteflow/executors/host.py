@@ -1,8 +1,8 @@
 """What a run changes in its own process while Python tasks run in threads of it.
 
-`os._exit` would end the run together with the task, with the exit code of the task's choice: it ends the task instead.
-And the input of the program is not for tasks: they find its end, as in a worker process. Several runs in one process
-share the changes; the last one to leave takes them back.
+`os._exit` would end the run together with the task, with the exit code of the task's choice, and `os.execv` would put
+another program in its place: they end the task instead. And the input of the program is not for tasks: they find its
+end, as in a worker process. Several runs in one process share the changes; the last one to leave takes them back.
 """
 
 from __future__ import annotations
@@ -26,16 +26,21 @@ _lock = threading.Lock()
 _users = 0
 _alone = 0  # how many of them are the only purpose of this process
 _pid = 0
-_real_exit = os._exit
+_real_exit, _real_execv, _real_execve = os._exit, os.execv, os.execve
+_Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _input: _Input | None = None
 _terminal = -1  # what descriptor 0 was
 
 
 class ExitCalled(SystemExit):
-    """A task has called `os._exit`."""
+    """A task has called a function that would have ended the process of the run, or put a program in its place."""
+
+    def __init__(self, call: str, code: int) -> None:
+        super().__init__(code)
+        self._call = call
 
     def __str__(self) -> str:
-        return f"os._exit({self.code}) would have ended the whole run"
+        return f"{self._call} would have ended the whole run"
 
 
 class _Input(io.TextIOBase):
@@ -97,10 +102,28 @@ def _exit(status: int) -> NoReturn:
     """Stands in for `os._exit`."""
     if os.getpid() == _pid:
         if running.get(None) is not None:
-            raise ExitCalled(status)
+            raise ExitCalled(f"os._exit({status})", status)
         if _alone and status == 0:
             status = _FAULT
     _real_exit(status)
+
+
+def _execv(path: _Path, argv: Any, /) -> NoReturn:
+    """Stands in for `os.execv`."""
+    _refuse_exec("os.execv", path)
+    _real_execv(path, argv)
+
+
+def _execve(path: _Path | int, argv: Any, env: Any) -> NoReturn:
+    """Stands in for `os.execve`."""
+    _refuse_exec("os.execve", path)
+    _real_execve(path, argv, env)
+
+
+def _refuse_exec(name: str, path: _Path | int) -> None:
+    """In a process that is the run's alone, any thread that calls it was started by a task."""
+    if os.getpid() == _pid and (_alone or running.get(None) is not None):
+        raise ExitCalled(f"{name}({path!r}, …)", _FAULT)
 
 
 def enter(*, alone: bool) -> None:
@@ -111,7 +134,7 @@ def enter(*, alone: bool) -> None:
         _alone += alone
         if _users == 1:
             _pid = os.getpid()
-            os._exit = _exit
+            os._exit, os.execv, os.execve = _exit, _execv, _execve
             _take_input()
         if _alone == 1 and alone:
             _close_input()
@@ -124,11 +147,19 @@ def leave(*, alone: bool) -> None:
         _users -= 1
         _alone -= alone
         if _users == 0:
-            if os._exit is _exit:
-                os._exit = _real_exit
+            _give_calls_back()
             _give_input_back()
         if _alone == 0 and alone:
             _open_input()
+
+
+def _give_calls_back() -> None:
+    if os._exit is _exit:
+        os._exit = _real_exit
+    if os.execv is _execv:
+        os.execv = _real_execv
+    if os.execve is _execve:
+        os.execve = _real_execve
 
 
 def _take_input() -> None:
@@ -171,8 +202,7 @@ def _after_fork() -> None:
     _lock = threading.Lock()
     _users = _alone = 0
     _terminal = -1
-    if os._exit is _exit:
-        os._exit = _real_exit
+    _give_calls_back()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from socket import socket
 
+from liteflow.errors import ResourceError
 from liteflow.executors.inbox import Inbox
 from liteflow.processes import tree
 from liteflow.processes.client import (
@@ -116,20 +117,14 @@ class Hub:
         self._catch_up()
         return ticket
 
-    def start_worker(
-        self,
-        ended: Callable[[Exited | None], None],
-        spool: Callable[[int], str | None],
-        sock: socket,
-        log_path: str | None = None,
-    ) -> Ticket:
-        """Fork a worker; `spool` names its output file, unless the guardian shall write `log_path` for it.
+    def start_worker(self, ended: Callable[[Exited | None], None], sock: socket, *, keeps_logs: bool) -> Ticket:
+        """Fork a worker; `keeps_logs`: see `Guardian.start_worker`.
 
         Raises LiteflowError when there is no guardian to do it.
         """
         guardian = self._alive()
         ticket = self._new_ticket(ended)
-        guardian.start_worker(ticket.number, spool(ticket.number), sock, log_path)
+        guardian.start_worker(ticket.number, sock, keeps_logs=keeps_logs)
         self._catch_up()
         return ticket
 
@@ -184,6 +179,8 @@ class Hub:
                     ticket.ended(event)
         if guardian.is_dead():
             guardian.close()
+            if guardian.failed is not None:
+                raise ResourceError(f"the guardian process cannot go on: {guardian.failed} (see ulimit -n, ulimit -u)")
             lost, self._tickets = list(self._tickets.values()), {}
             for ticket in lost:
                 ticket.ended(None)

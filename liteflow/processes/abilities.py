@@ -10,7 +10,6 @@ import signal
 from collections.abc import Callable
 
 from liteflow.processes import tree
-from liteflow.processes.guardian import set_subreaper
 
 
 def lacking() -> list[str]:
@@ -27,7 +26,7 @@ def lacking() -> list[str]:
 
 def _may_be_subreaper() -> bool:
     """Whether prctl allows it: to ask for the present state tells nothing. Tried, and put back."""
-    return set_subreaper(on=True) and set_subreaper(on=False)
+    return tree.set_subreaper(on=True) and tree.set_subreaper(on=False)
 
 
 def _has_handles() -> bool:

@@ -116,7 +116,8 @@ def _threads() -> int:
 class Guardian:
     """A running guardian. Watch `fileno()`; when it is readable, `read()`.
 
-    `is_dead()` turns true when it has been killed: by then everything it had started is dead as well.
+    `is_dead()` turns true when it has been killed: by then everything it had started is dead as well. `failed` tells
+    then why it could not work.
     """
 
     def __init__(self, control: socket.socket, pid: int, session: int) -> None:
@@ -126,6 +127,7 @@ class Guardian:
         self._answer: tuple[Any, ...] | None = None  # to the introduction of an executed guardian
         self.pid = pid
         self.session = session
+        self.failed: str | None = None
         self.heard = 0  # how many messages have come
         self._dead = False
 
@@ -218,14 +220,13 @@ class Guardian:
         """Start a command; Started and Exited will tell of it. `log_path` None: it writes where we write."""
         self._send(("command", ticket, list(argv), cwd, dict(environ), log_path))
 
-    def start_worker(
-        self, ticket: int, spool_path: str | None, sock: socket.socket, log_path: str | None = None
-    ) -> None:
+    def start_worker(self, ticket: int, sock: socket.socket, *, keeps_logs: bool) -> None:
         """Fork a worker that has this socket; Started and Exited will tell of it.
 
-        With `log_path` what it writes goes there, through the guardian; it then has no spool.
+        With `keeps_logs` what it writes goes through the guardian into the log of the task that it is at (see
+        `switch`); otherwise where we write.
         """
-        self._control.send_descriptors(("worker", ticket, spool_path, log_path), [sock.fileno()], self._wait)
+        self._control.send_descriptors(("worker", ticket, keeps_logs), [sock.fileno()], self._wait)
 
     def stop(self, ticket: int, grace_s: float) -> None:
         """SIGTERM to the ticket's process group; after `grace_s` seconds kill its whole tree."""
@@ -278,6 +279,8 @@ class Guardian:
                 self._events.append(Started(*message[1:]))
             elif message[0] == "exited":
                 self._events.append(Exited(**message[1]))
+            elif message[0] == "unable":
+                self.failed = message[1]
             elif message[0] != "pong":
                 self._answer = message
 

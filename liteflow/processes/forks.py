@@ -140,10 +140,12 @@ def _in_child() -> None:
         if owner.fileno() not in _local.handed:
             _close(owner.detach())
             _owners.discard(owner)
-    for number, handler in _handlers.items():
-        signal.signal(number, handler)
-    _handlers.clear()
-    _in_parent()
+    try:
+        for number, handler in _handlers.items():
+            signal.signal(number, handler)
+    finally:
+        _handlers.clear()
+        _in_parent()
 
 
 def _close(fd: int) -> None:

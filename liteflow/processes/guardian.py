@@ -3,20 +3,22 @@
 It is a child subreaper: whatever a task leaves behind comes back to it. The closing of its control socket is how
 it learns that the orchestrator is dead; it then ends everything it ever started, and itself.
 
-Messages in:  ("command", ticket, argv, cwd, environ, log_path) · ("worker", ticket, spool_path, log_path) with a
+Messages in:  ("command", ticket, argv, cwd, environ, log_path) · ("worker", ticket, keeps_logs) with a
               socket · ("stop", ticket, grace_s) · ("ping",) · ("goodbye",)
-Messages out: ("started", ticket, pid) · ("exited", fields) with those of `client.Exited` · ("pong",)
+Messages out: ("started", ticket, pid) · ("exited", fields) with those of `client.Exited` · ("pong",) ·
+              ("unable", reason): there are no more files or processes
 
 It never waits for a process: a sweep, which may have to, is made by a fork of the guardian, the *sweeper*. So a
 process that cannot be killed holds up its own task only. And a guardian that is killed in the middle of a sweep leaves
 nothing stopped behind, because the sweeper goes on.
 
-In a run with secrets everything that tasks write passes through here and is masked; a worker has one task then, and a
-pipe to the task's log instead of a file of its own.
+Everything that tasks write passes through here, is bounded, and in a run with secrets masked.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
 import gc
 import importlib
@@ -27,81 +29,27 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from liteflow.processes import tree
-from liteflow.processes.frames import Channel, close_quietly
+from liteflow.processes.frames import Channel, close_quietly, inherited, pack
 from liteflow.processes.output import Log
 from liteflow.processes.spawn import Spawner, SpawnError, forget_own_task
+from liteflow.processes.sweeper import GAVE_UP, TRIES, Ended, Main, Sweep, fork_sweeper, reap_until
+from liteflow.processes.switch import Switch, Written
 from liteflow.values.masking import Masker
 
-WorkerMain = Callable[[socket.socket, str | None], None]
+WorkerMain = Callable[[socket.socket, Switch | None], None]
 
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGTSTP,
             signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)  # fmt: skip
-_PR_SET_CHILD_SUBREAPER = 36
 _PIPE_READ_BYTES = 256 * 1024
 _RESERVE = 4  # descriptors kept for a sweep: to read the process table, and to hold a process
 _TELL_S = 0.01  # that something has started is told with the next news, or so much later: it wakes the orchestrator
+_NO_MORE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+_TOO_MANY_FILES = os.strerror(errno.EMFILE)
 _DRAIN_READS = 64  # a pipe holds at most 1 MiB unless someone keeps writing
-_GAVE_UP = 3  # exit code of a sweeper: some processes live on although they were killed
-_SWEEPER_TRIES = 3  # somebody may kill a sweeper
-_MOST_DESCRIPTORS = 1 << 30
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-
-
-def set_subreaper(*, on: bool) -> bool:
-    """Have orphaned descendants of this process become its children, not init's; False where that is refused."""
-    from _ctypes import call_function, dlopen, dlsym  # without the Python around it, 3 ms in every guardian
-
-    this_program = dlopen(None)  # type: ignore[arg-type]  # as in C, and in ctypes
-    return int(call_function(dlsym(this_program, "prctl"), (_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0))) == 0
-
-
-class _Main:
-    """The main process of a ticket: a command or a worker."""
-
-    __slots__ = ("born", "deadline", "log", "pid", "pipe", "spool", "started_at", "ticket", "told")
-
-    def __init__(
-        self,
-        ticket: int,
-        pid: int,
-        started_at: float,
-        *,
-        pipe: int = -1,
-        log: Log | None = None,
-        spool: str | None = None,
-    ) -> None:
-        self.ticket = ticket
-        self.pid = pid
-        self.started_at = started_at
-        self.pipe = pipe  # read end of its output, or -1
-        self.log = log
-        self.spool = spool  # a worker's own output file, deleted if it is empty in the end
-        self.born = 0  # clock ticks since boot; nothing that it starts is older
-        self.told = False  # it was told to end, while it ran
-        self.deadline: float | None = None  # monotonic; when patience with a stop ends
-
-
-class _Ended(NamedTuple):
-    """A main process that was reaped."""
-
-    main: _Main
-    status: int  # as of waitpid
-    ended_at: float  # epoch seconds
-
-
-class _Sweep:
-    """Tickets whose processes a sweeper is ending."""
-
-    __slots__ = ("ended", "roots", "tickets", "tries")
-
-    def __init__(self, tickets: set[int], roots: dict[int, int], ended: Sequence[_Ended] = ()) -> None:
-        self.tickets = tickets
-        self.roots = roots  # processes that belong to the tickets and may not have the tag
-        self.ended = list(ended)  # to be reported when the sweep is over
-        self.tries = 0
 
 
 class Guardian:
@@ -123,16 +71,17 @@ class Guardian:
         self._tagger = tree.Tagger()
         forget_own_task()
         self._spawner = Spawner()
-        self._mains: dict[int, _Main] = {}  # by pid
-        self._tickets: dict[int, _Main] = {}
-        self._pipes: dict[int, _Main] = {}
-        self._stopping: dict[int, _Main] = {}  # by ticket: those with a deadline
+        self._mains: dict[int, Main] = {}  # by pid
+        self._tickets: dict[int, Main] = {}
+        self._pipes: dict[int, Main] = {}
+        self._switches: dict[int, Main] = {}
+        self._stopping: dict[int, Main] = {}  # by ticket: those with a deadline
         self._control_mask = select.EPOLLIN
         self._started: list[tuple[object, ...]] = []  # messages that are in no hurry
         self._tell_at = 0.0  # monotonic
         self._leaving = False
         self._reserve: list[int] = []
-        self._sweeps: dict[int, _Sweep] = {}  # by the sweeper's pid
+        self._sweeps: dict[int, Sweep] = {}  # by the sweeper's pid
         self._beyond: set[int] = set()  # children that live on although they were killed
 
     def run(self) -> None:
@@ -148,14 +97,13 @@ class Guardian:
         for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        set_subreaper(on=True)
+        tree.set_subreaper(on=True)
         self._keep_reserve()
-        for name in os.listdir("/proc/self/fd"):  # what the program inherited is not for commands either
-            if int(name) > 2:
-                try:
-                    os.set_inheritable(int(name), False)
-                except OSError:  # the descriptor of this listing
-                    continue
+        for fd in inherited():  # what the program inherited is not for commands either
+            try:
+                os.set_inheritable(fd, False)
+            except OSError:  # it is not open, such as that of the listing
+                continue
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._wake = (wake_read, wake_write)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
@@ -175,6 +123,8 @@ class Guardian:
                 child_ended = True
             elif (main := self._pipes.get(fd)) is not None:
                 self._read(main)
+            elif (main := self._switches.get(fd)) is not None:
+                self._end_log(main)
         if child_ended:
             self._reap()
         self._run_out_of_patience()
@@ -239,7 +189,7 @@ class Guardian:
         finally:
             close_quietly(write_end)
         log = Log(log_path, masker=self._masker) if log_path is not None else None
-        main = _Main(ticket, pid, started_at, pipe=pipe, log=log)
+        main = Main(ticket, pid, started_at, pipe=pipe, log=log)
         main.born = born
         self._add(main)
 
@@ -247,36 +197,38 @@ class Guardian:
         fields = {"ticket": ticket, "code": code, "started_at": started_at, "ended_at": time.time(), "error": error}
         self._control.put(("exited", fields))
 
-    def _start_worker(self, ticket: int, spool_path: str | None, log_path: str | None) -> None:
+    def _start_worker(self, ticket: int, keeps_logs: bool) -> None:
         end = self._control.descriptors.pop(0)
         started_at = time.time()
+        if end < 0:
+            self._tell_not_started(ticket, 126, started_at, f"a worker process cannot be started: {_TOO_MANY_FILES}")
+            return
         pipe = write_end = -1
+        switch: Switch | None = None
         self._tagger.put_on(tree.make_tag(self._session, ticket))
         try:
-            if log_path is not None:
+            if keeps_logs:
                 pipe, write_end = _pipe()
+                switch = Switch()
             pid = os.fork()
         except OSError as error:
             self._tagger.take_off()
-            text = f"a worker process cannot be started: {error.strerror}"
-            self._tell_not_started(ticket, 126, started_at, text)
+            self._tell_not_started(ticket, 126, started_at, f"a worker process cannot be started: {error.strerror}")
             for fd in (end, pipe, write_end):
                 close_quietly(fd)
+            if switch is not None:
+                switch.close()
             return
         if pid == 0:  # the tag stays on: whatever the worker starts inherits it
-            if log_path is not None:
-                os.dup2(write_end, 1)
-                os.dup2(write_end, 2)
-                os.close(write_end)
-                os.close(pipe)
-            self._be_worker(end, spool_path)
+            self._be_worker(end, pipe, write_end, switch)
         self._tagger.take_off()
         os.close(end)
         close_quietly(write_end)
-        log = Log(log_path, masker=self._masker) if log_path is not None else None
-        self._add(_Main(ticket, pid, started_at, pipe=pipe, log=log, spool=spool_path))
+        if switch is not None:
+            switch.be_guardian()
+        self._add(Main(ticket, pid, started_at, pipe=pipe, switch=switch))
 
-    def _be_worker(self, end: int, spool_path: str | None) -> None:
+    def _be_worker(self, end: int, pipe: int, write_end: int, switch: Switch | None) -> None:
         """In the fresh fork: let go of everything that is the guardian's, then work. Does not return."""
         code = 70
         try:
@@ -289,18 +241,30 @@ class Guardian:
             for fd in (self._control.fileno(), self._epoll.fileno(), *self._wake, *self._pipes, *self._reserve,
                        *self._control.descriptors, *self._close_in_workers):  # fmt: skip
                 close_quietly(fd)
-            set_subreaper(on=True)
-            self._worker_main(socket.socket(fileno=end), spool_path)
+            for main in self._switches.values():
+                if main.switch is not None:
+                    main.switch.close()
+            if switch is not None:
+                os.dup2(write_end, 1)
+                os.dup2(write_end, 2)
+                os.close(write_end)
+                os.close(pipe)
+                switch.be_worker()
+            tree.set_subreaper(on=True)
+            self._worker_main(socket.socket(fileno=end), switch)
             code = 0
         finally:
             os._exit(code)
 
-    def _add(self, main: _Main) -> None:
+    def _add(self, main: Main) -> None:
         self._mains[main.pid] = main
         self._tickets[main.ticket] = main
         if main.pipe >= 0:
             self._pipes[main.pipe] = main
             self._epoll.register(main.pipe, select.EPOLLIN)
+        if main.switch is not None:
+            self._switches[main.switch.fileno()] = main
+            self._epoll.register(main.switch.fileno(), select.EPOLLIN)
         if not self._started:
             self._tell_at = time.monotonic() + _TELL_S
         self._started.append(("started", main.ticket, main.pid))
@@ -337,20 +301,59 @@ class Guardian:
 
     # Output
 
-    def _read(self, main: _Main) -> bool:
+    def _read(self, main: Main) -> bool:
         """Read what one pipe holds now; one turn, so that a loud task does not starve the others. Was there any?"""
+        if main.switch is not None:
+            main.switch.note_arrival()
         try:
             data = os.read(main.pipe, _PIPE_READ_BYTES)
         except BlockingIOError:
             return False
         if data:
-            assert main.log is not None
-            main.log.write(data)
+            if main.switch is not None:
+                self._look_whose(main, main.switch)
+            if main.log is not None:
+                main.log.write(data)
         else:
             self._close_pipe(main)
         return bool(data)
 
-    def _close_pipe(self, main: _Main) -> None:
+    def _look_whose(self, main: Main, switch: Switch) -> None:
+        """Open the log of the task that a worker is at."""
+        task, path = switch.current()
+        if task != main.task:
+            if main.log is not None:
+                main.log.close()
+            main.task = task
+            main.log = None if path is None else Log(path, masker=self._masker)
+
+    def _drain(self, main: Main) -> None:
+        for _ in range(_DRAIN_READS):
+            if main.pipe < 0 or not self._read(main):
+                return
+
+    def _end_log(self, main: Main) -> None:
+        """A worker is done with a task: write the rest of its output. Or the worker has ended."""
+        switch = main.switch
+        if switch is None or not switch.is_asked():
+            self._close_switch(main)
+            return
+        self._drain(main)
+        written = Written()
+        if main.log is not None:
+            main.log.close()
+            written = Written(main.log.written, main.log.lost)
+        main.log, main.task = None, 0
+        switch.answer(written)
+
+    def _close_switch(self, main: Main) -> None:
+        if main.switch is not None:
+            self._epoll.unregister(main.switch.fileno())
+            del self._switches[main.switch.fileno()]
+            main.switch.close()
+            main.switch = None
+
+    def _close_pipe(self, main: Main) -> None:
         if main.pipe >= 0:
             self._epoll.unregister(main.pipe)
             del self._pipes[main.pipe]
@@ -371,11 +374,11 @@ class Guardian:
             for one in ended:
                 self._report(one)
         else:
-            self._sweep_aside(_Sweep({one.main.ticket for one in ended}, roots, ended))
+            self._sweep_aside(Sweep({one.main.ticket for one in ended}, roots, ended))
 
-    def _reap_zombies(self) -> tuple[list[_Ended], list[tuple[_Sweep, int]]]:
+    def _reap_zombies(self) -> tuple[list[Ended], list[tuple[Sweep, int]]]:
         """Mains that have ended and are to be looked after, and sweeps whose sweeper has ended."""
-        ended, swept = list[_Ended](), list[tuple[_Sweep, int]]()
+        ended, swept = list[Ended](), list[tuple[Sweep, int]]()
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -389,13 +392,13 @@ class Guardian:
             main = self._mains.pop(pid, None)  # None: an orphan that a task left behind
             if main is None:
                 continue
-            one = _Ended(main, status, time.time())
+            one = Ended(main, status, time.time())
             self._stopping.pop(main.ticket, None)
             sweeps = [*self._sweeps.values(), *(sweep for sweep, _ in swept)]
             of_sweep = next((sweep for sweep in sweeps if main.ticket in sweep.tickets), None)
             (ended if of_sweep is None else of_sweep.ended).append(one)
 
-    def _left_behind(self, ended: Sequence[_Ended]) -> dict[int, int] | None:
+    def _left_behind(self, ended: Sequence[Ended]) -> dict[int, int] | None:
         """Orphans of tasks that have ended; None: there are none.
 
         What such tasks have left running are orphans or descendants of one, and orphans become our own children: so
@@ -447,20 +450,21 @@ class Guardian:
             row = None if main is None else tree.process(main.pid)
             if row is not None:
                 roots[row.pid] = row.started
-        self._sweep_aside(_Sweep(tickets, roots))
+        self._sweep_aside(Sweep(tickets, roots))
 
-    def _sweep_aside(self, sweep: _Sweep) -> None:
+    def _sweep_aside(self, sweep: Sweep) -> None:
         """Have a sweeper end the processes of some tickets."""
         tags = {tree.make_tag(self._session, ticket) for ticket in sweep.tickets}
         sweep.tries += 1
-        pid = self._fork_sweeper(lambda: tree.sweep(tags.__contains__, roots=sweep.roots).left)
+        work = functools.partial(tree.sweep, tags.__contains__, roots=sweep.roots)
+        pid = fork_sweeper(work, self._close_in_workers)
         if pid is not None:
             self._sweeps[pid] = sweep
             return
         while self._reserve:  # no more processes: a fork bomb. Better to hold up the others than to let it live
             os.close(self._reserve.pop())
         try:
-            left = tree.sweep(tags.__contains__, roots=sweep.roots).left
+            left = work().left
         finally:
             self._keep_reserve()
         self._sweeps[0] = sweep  # the mains that are reaped now belong to it
@@ -472,27 +476,9 @@ class Guardian:
         for one in ended:
             self._report(one)
 
-    def _fork_sweeper(self, work: Callable[[], Sequence[int]]) -> int | None:
-        """Fork a process that does a sweep; its exit code tells whether some lived on. None: it cannot be forked."""
-        try:
-            pid = os.fork()
-        except OSError:
-            return None
-        if pid:
-            return pid
-        code = 70
-        try:
-            os.setsid()
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _close_all_but(self._close_in_workers)  # the run's lock: nobody takes over before the sweep is over
-            code = _GAVE_UP if work() else 0
-        finally:
-            os._exit(code)
-
-    def _sweep_ended(self, sweep: _Sweep, status: int) -> None:
+    def _sweep_ended(self, sweep: Sweep, status: int) -> None:
         code = os.waitstatus_to_exitcode(status)
-        if code not in (0, _GAVE_UP) and sweep.tries < _SWEEPER_TRIES:  # it was killed
+        if code not in (0, GAVE_UP) and sweep.tries < TRIES:  # it was killed
             self._sweep_aside(sweep)
         elif code == 0 and sweep.ended and (roots := self._left_behind(sweep.ended)):
             sweep.roots, sweep.tries = roots, 0  # orphans without a tag: known as such now that the main is gone
@@ -500,7 +486,7 @@ class Guardian:
         else:
             self._sweep_over(sweep, given_up=code != 0)
 
-    def _sweep_over(self, sweep: _Sweep, *, given_up: bool) -> None:
+    def _sweep_over(self, sweep: Sweep, *, given_up: bool) -> None:
         """Report the tickets of a sweep; also those whose main process nobody can end."""
         left: tuple[int, ...] = ()
         if given_up:
@@ -516,7 +502,7 @@ class Guardian:
             del self._mains[main.pid]
             self._beyond.add(main.pid)
             left = (*left, main.pid) if main.pid not in left else left
-            sweep.ended.append(_Ended(main, int(signal.SIGKILL), time.time()))
+            sweep.ended.append(Ended(main, int(signal.SIGKILL), time.time()))
         for one in sweep.ended:
             self._report(one, left)
 
@@ -528,13 +514,12 @@ class Guardian:
             except OSError:
                 return
 
-    def _report(self, one: _Ended, left: tuple[int, ...] = ()) -> None:
+    def _report(self, one: Ended, left: tuple[int, ...] = ()) -> None:
         main = one.main
         del self._tickets[main.ticket]
-        for _ in range(_DRAIN_READS):
-            if main.pipe < 0 or not self._read(main):
-                break
+        self._drain(main)
         self._close_pipe(main)
+        self._close_switch(main)
         fields: dict[str, object] = {
             "ticket": main.ticket,
             "code": os.waitstatus_to_exitcode(one.status),
@@ -546,7 +531,6 @@ class Guardian:
         if main.log is not None:
             main.log.close()
             fields |= {"output_bytes": main.log.written, "masked": main.log.masked, "lost": main.log.lost}
-        _delete_if_empty(main.spool)
         self._tell_started()
         self._control.put(("exited", fields))
 
@@ -559,36 +543,22 @@ class Guardian:
 
         while self._reserve:
             os.close(self._reserve.pop())
-        for _ in range(_SWEEPER_TRIES):
+        for _ in range(TRIES):
             found = tree.members(belongs, roots=roots, spare=(*spare, *self._sweeps))
             if not found:
                 break
-            sweeper = self._fork_sweeper(lambda: tree.sweep(belongs, roots=roots, spare=spare, first=found).left)  # noqa: B023 - called in this turn
+            work = functools.partial(tree.sweep, belongs, roots=roots, spare=spare, first=found)
+            sweeper = fork_sweeper(work, self._close_in_workers)
             if sweeper is None:
-                tree.sweep(belongs, roots=roots, spare=spare)
+                work()
                 break
-            if _reap_until(sweeper) in (0, _GAVE_UP):
+            if reap_until(sweeper) in (0, GAVE_UP):
                 break
-        for main in (*self._mains.values(), *(one.main for sweep in self._sweeps.values() for one in sweep.ended)):
-            _delete_if_empty(main.spool)
         self._reap_zombies()
         for main in list(self._pipes.values()):
-            for _ in range(_DRAIN_READS):
-                if main.pipe >= 0:
-                    self._read(main)
+            self._drain(main)
             if main.log is not None:
                 main.log.close()
-
-
-def _reap_until(pid: int) -> int:
-    """Reap children until this one has ended; its exit code, -N for signal N."""
-    while True:
-        try:
-            ended, status = os.waitpid(-1, 0)
-        except ChildProcessError:
-            return 0
-        if ended == pid:
-            return os.waitstatus_to_exitcode(status)
 
 
 def _kill_group(pid: int) -> bool:
@@ -605,29 +575,11 @@ def _ticks() -> int:
     return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS_PER_S)
 
 
-def _close_all_but(held: Sequence[int]) -> None:
-    """Close all descriptors above standard error but these."""
-    first = 3
-    for fd in sorted(held):
-        os.closerange(first, fd)
-        first = max(first, fd + 1)
-    os.closerange(first, _MOST_DESCRIPTORS)
-
-
 def _pipe() -> tuple[int, int]:
     """A pipe whose reader never waits."""
     pipe, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     os.set_blocking(write_end, True)
     return pipe, write_end
-
-
-def _delete_if_empty(path: str | None) -> None:
-    if path is not None:
-        try:
-            if os.stat(path).st_size == 0:
-                os.unlink(path)
-        except OSError:
-            return
 
 
 def _nothing(number: int, frame: object) -> None:
@@ -648,6 +600,12 @@ def serve(
         gc.freeze()  # a collection would only copy the program's pages
         Guardian(control, session, worker_main, close_in_workers, masker).run()
         code = 0
+    except OSError as error:
+        if error.errno not in _NO_MORE:
+            sys.excepthook(*sys.exc_info())
+        with contextlib.suppress(OSError):
+            control.setblocking(False)
+            control.send(pack(("unable", error.strerror)))
     except BaseException:  # noqa: BLE001 - a bug of ours: said on stderr, then the process ends whatever it was
         sys.excepthook(*sys.exc_info())
     finally:
@@ -681,4 +639,5 @@ def main() -> NoReturn:
         channel.send(("failed", f"{type(error).__name__}: {error}"))
         os._exit(1)
     channel.send(("ready",))
-    serve(control, session, worker_main, channel.descriptors, None if secrets is None else Masker(secrets))
+    held = [fd for fd in channel.descriptors if fd >= 0]
+    serve(control, session, worker_main, held, None if secrets is None else Masker(secrets))

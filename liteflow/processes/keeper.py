@@ -19,7 +19,6 @@ from typing import NoReturn
 from liteflow.processes import tree
 from liteflow.processes.forks import keep_to_ourselves, let_go
 from liteflow.processes.frames import close_quietly
-from liteflow.processes.guardian import set_subreaper
 from liteflow.processes.spawn import TO_DEFAULT
 
 _PIPE_BYTES = 1 << 20
@@ -100,7 +99,7 @@ def _keep(argv: Sequence[str], cwd: str | None, write: int, quiet: bool, theirs:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
-        set_subreaper(on=True)
+        tree.set_subreaper(on=True)
         for name in os.listdir("/proc/self/fd"):  # what the program has open is not ours to hold
             if int(name) > 2 and int(name) not in (write, theirs.fileno()):
                 close_quietly(int(name))

@@ -6,6 +6,7 @@ Of a long output the beginning and the end are kept, with a line between them th
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from typing import BinaryIO
@@ -25,7 +26,7 @@ def open_log(path: str) -> int:
     Raises:
         OSError: it cannot be made; a symbolic link is never followed, and a pipe never waited for.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         fd = os.open(path, flags, 0o600)
     except FileNotFoundError:
@@ -65,7 +66,7 @@ def read_log(path: str) -> BinaryIO:
 
 
 class Bounds:
-    """Keeps one open, appended-to file within `head` + `tail` bytes (and, while it grows, some slack)."""
+    """Keeps an open file that nobody else appends to within `head` + `tail` bytes (and, while it grows, some slack)."""
 
     def __init__(self, fd: int, head: int = HEAD_BYTES, tail: int = TAIL_BYTES) -> None:
         self._fd = fd
@@ -92,18 +93,18 @@ class Bounds:
         marker = f"\n… {self._dropped + excess:,} bytes dropped …\n".encode()
         if self._marker + excess <= len(marker):  # not worth a marker
             return size
-        # The log's own descriptor appends wherever it is told to write, so the file is opened anew.
-        fd = os.open(f"/proc/self/fd/{self._fd}", os.O_RDWR | os.O_CLOEXEC)
+        flags = fcntl.fcntl(self._fd, fcntl.F_GETFL)
+        fcntl.fcntl(self._fd, fcntl.F_SETFL, flags & ~os.O_APPEND)  # or it would append wherever it is told to write
         try:
-            os.pwrite(fd, marker, self._head)
+            os.pwrite(self._fd, marker, self._head)
             source, target = size - self._tail, self._head + len(marker)
-            while chunk := os.pread(fd, _COPY_BYTES, source):
-                os.pwrite(fd, chunk, target)
+            while chunk := os.pread(self._fd, _COPY_BYTES, source):
+                os.pwrite(self._fd, chunk, target)
                 source += len(chunk)
                 target += len(chunk)
-            os.ftruncate(fd, target)
+            os.ftruncate(self._fd, target)
         finally:
-            os.close(fd)
+            fcntl.fcntl(self._fd, fcntl.F_SETFL, flags)
         self._dropped += excess
         self._marker = len(marker)
         return target
@@ -147,6 +148,7 @@ class Log:
         try:
             if self._bounds is None:
                 self._fd = open_log(self.path)
+                self._size = os.fstat(self._fd).st_size  # another part of the same output may be there
                 self._bounds = Bounds(self._fd, self._head, self._tail)
             if self._unsaid:
                 self._note_loss()

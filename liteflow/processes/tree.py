@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 _MARK = 1 << 61
 _SEQUENCE_BITS = 24
+_PR_SET_CHILD_SUBREAPER = 36
 _SEQUENCE_MASK = (1 << _SEQUENCE_BITS) - 1
 _SESSION_MASK = (1 << 36) - 1
 OWNER = 0  # the sequence of the orchestrator itself, where its own children are claimed; tickets count from 1
@@ -29,7 +30,7 @@ _WALL = 0x40000000  # children of every kind, as in wait(2)
 _GIVE_UP_S = 10.0  # a process in uninterruptible sleep, or in a frozen group, dies only when that ends
 _LOOK_AGAIN_S = 0.5
 _UNWATCHED_PAUSE_S = 0.005
-_LEAST_PROBED = 1 << 15  # process numbers, where no table tells which there are
+_PROBED_ABOVE = 1 << 15  # process numbers above ours, where no table tells which there are
 
 #: The variable that repeats the tag in the environment of commands.
 TAG_VARIABLE = "LIGHTFLOW_PROCESS_TAG"
@@ -84,6 +85,14 @@ class Tagger:
 
     def take_off(self) -> None:
         resource.setrlimit(resource.RLIMIT_RTTIME, (self._own, self._hard))
+
+
+def set_subreaper(*, on: bool) -> bool:
+    """Have orphaned descendants of this process become its children, not init's; False where that is refused."""
+    from _ctypes import call_function, dlopen, dlsym  # without the Python around it, 3 ms in every guardian
+
+    this_program = dlopen(None)  # type: ignore[arg-type]  # as in C, and in ctypes
+    return int(call_function(dlsym(this_program, "prctl"), (_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0))) == 0
 
 
 def tag_of(pid: int) -> int:
@@ -153,7 +162,7 @@ def processes() -> dict[int, Process]:
 
 def _probed() -> Iterator[int]:
     """Process numbers that may be in use; a process whose number is far above ours is missed."""
-    return iter(range(1, max(os.getpid(), _LEAST_PROBED) + _LEAST_PROBED))
+    return iter(range(1, os.getpid() + _PROBED_ABOVE))
 
 
 def children() -> list[int] | None:

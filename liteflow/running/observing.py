@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from liteflow.limits import Concurrency
@@ -72,8 +73,10 @@ class ListChange(NamedTuple):
 class Observer:
     """Is told what happens, after it was stored, in the loop's thread: override what is of interest.
 
-    An observer that raises is dropped; it cannot fail a run.
+    An observer that raises is dropped; it cannot fail a run. `settings` are stored with those of a new run.
     """
+
+    settings: Mapping[str, Any] = MappingProxyType({})
 
     def run_began(self, program: Program, options: Options, kept: Mapping[int, TaskStatus]) -> None:
         """The run is stored; `kept` are the tasks that ended in an earlier part of it, with their state."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from liteflow.errors import CorruptDatabase, LiteflowError, NotOurs, ResourceError, RunNotFound, StoreError
-from liteflow.state.locks import LockFile
+from liteflow.state.locks import LockFile, whose
 from liteflow.state.schema import check_schema, migrate, new_file, quote_path, read_as_newest, use_wal
 from liteflow.state.sqlite_locks import Identity, identity
 
@@ -24,6 +24,8 @@ sqlite3.register_adapter(type(None), lambda none: none)
 
 _BUSY_MS: Final = 5000
 _CACHE_KIB: Final = 16384  # pages that are not in here are read again from the file, by every commit of a large run
+_FOLD_BYTES: Final = 4 * 1024 * 1024  # of write-ahead log
+_LONGEST_PATH: Final = 511  # bytes
 _ONE_PAGE: Final = 65536  # the largest page there is: a file of ours has one before it has a write-ahead log
 #: Held while a file is made and while a reader opens one: in the process that has them, closing any descriptor of a
 #: database drops all of SQLite's locks on it.
@@ -92,6 +94,19 @@ def _make(path: str) -> None:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
+#: The state files that the two programs take where none is named.
+_BY_DEFAULT = {"liteflow.db": "Python scripts", "lightflow.db": "`lightflow run`"}
+
+
+def other_file(path: str) -> str:
+    """What to say of the other program's state file, where it lies beside the one that is missing."""
+    folder, name = os.path.split(path)
+    for other, writer in _BY_DEFAULT.items():
+        if name in _BY_DEFAULT and name != other and os.path.isfile(os.path.join(folder, other)):
+            return f"{other}, where {writer} keeps its runs, is there: --db {os.path.join(folder, other)}"
+    return ""
+
+
 def connect_read_only(path: str) -> sqlite3.Connection:
     """Open the state file for reading; changes nothing, not even where it lies on a read-only disk.
 
@@ -100,7 +115,9 @@ def connect_read_only(path: str) -> sqlite3.Connection:
     """
     if not os.path.isfile(path):
         kind = "is not a file" if os.path.exists(path) else "no such state file"
-        raise StoreError(f"{path}: {kind}; run a workflow first, or name another file with --db")
+        raise StoreError(
+            f"{path}: {kind}; {other_file(path) or 'run a workflow first, or name another file with --db'}"
+        )
     quoted = quote_path(os.path.abspath(path))
     with _opening, translated(path):
         connection = _open_uri(f"file:{quoted}?mode=ro")
@@ -183,17 +200,51 @@ def explain(error: sqlite3.Error | UnicodeDecodeError, path: str) -> LiteflowErr
     if name.startswith("SQLITE_CORRUPT") or "malformed" in str(error):
         return CorruptDatabase(f"{path}: is damaged ({error}) and was left as it is; keep a copy, use another --db")
     if name.startswith("SQLITE_READONLY"):
-        return StoreError(f"{path}: cannot be written to (read-only file or folder)")
+        return StoreError(f"{path}: cannot be written to (read-only file or folder){whose(path)}")
     if name.startswith("SQLITE_CANTOPEN"):
-        return StoreError(f"{path}: cannot be opened; does its folder exist, and may you write there?")
+        length = len(os.fsencode(os.path.realpath(path)))
+        if length > _LONGEST_PATH:
+            return StoreError(
+                f"{path}: is {length} bytes long, and SQLite takes {_LONGEST_PATH}; "
+                "name a file with a shorter path with --db (db_path in Python)"
+            )
+        reason = whose(path) or "; does its folder exist, and may you write there?"
+        return StoreError(f"{path}: cannot be opened{reason}")
     if type(error) is sqlite3.DatabaseError:
         return CorruptDatabase(f"{path}: cannot be read ({error})")
     return StoreError(f"{path}: {error}")
 
 
+def real_path(path: str) -> str:
+    """The absolute path of a state file, through all links.
+
+    Raises:
+        StoreError: it is relative, and the current folder is gone.
+    """
+    try:
+        return os.path.realpath(path)
+    except FileNotFoundError:
+        raise StoreError(f"{path}: the current folder does not exist any more; change to one that does") from None
+
+
 def files_of(path: str) -> tuple[Identity | None, ...]:
     """Which files a state file, its write-ahead log and the index of that are; never by opening them (see above)."""
     return tuple(identity(f"{path}{end}") for end in ENDS)
+
+
+def fold_up(connection: sqlite3.Connection, path: str, locks: LockFile) -> None:
+    """Fold the write-ahead log into the database when it has grown, if nobody is writing; between transactions."""
+    try:
+        if os.stat(f"{path}-wal").st_size < _FOLD_BYTES or not locks.acquire(WRITE_LOCK):
+            return
+    except OSError:
+        return
+    try:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    except sqlite3.Error:
+        pass  # the log only grows a little further
+    finally:
+        locks.release(WRITE_LOCK)
 
 
 class _Connection(sqlite3.Connection):

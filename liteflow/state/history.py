@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from liteflow.errors import CorruptDatabase, RunNotFound
 from liteflow.names import STATE, STORED
 from liteflow.planning.overlooked import Overlooked, overlooked
-from liteflow.state.database import connect_read_only, translated
+from liteflow.state.database import connect_read_only, real_path, translated
 from liteflow.state.locks import LockFile
 from liteflow.state.schema import VALUES_OF_INSTANCES
 from liteflow.states import Status
@@ -77,6 +77,8 @@ class AttemptRecord(NamedTuple):
     exit_code: int | None
     error: str | None
     log_path: str | None
+    trace: str | None = None  # of a Python exception: where in the user's code it arose (JSON, see `traces`)
+    log_lost: str | None = None  # why not all of its output is in its log
 
 
 class EventRecord(NamedTuple):
@@ -174,7 +176,7 @@ _INSTANCE_KINDS = (
     _TEXT_OR_NOT, _TEXT_OR_NOT,
 )  # fmt: skip
 _ATTEMPT_KINDS = (
-    _ID, _INT, _INT, _STATE, _REAL, _REAL_OR_NOT, _INT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT,
+    _ID, _INT, _INT, _STATE, _REAL, _REAL_OR_NOT, _INT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT,
 )  # fmt: skip
 _EVENT_KINDS = (
     _INT, _ID, _ID_OR_NOT, _INT_OR_NOT, _INT_OR_NOT, _STATE_OR_NOT, _STATE, _TEXT_OR_NOT, _REAL,
@@ -206,7 +208,7 @@ class History:
     """
 
     def __init__(self, path: str) -> None:
-        self.path = os.path.realpath(path)
+        self.path = real_path(path)
         self._connection = connect_read_only(self.path)
         self._locks = LockFile(self.path, read_only=True)
 
@@ -361,9 +363,10 @@ class History:
         if map_index is not None:
             where, parameters = f"{where} AND map_index=?", [*parameters, map_index]
         rows = self._rows(
-            "SELECT task_id, map_index, attempt, status, started_at, ended_at, exit_code, error, log_path "
+            "SELECT task_id, map_index, attempt, status, started_at, ended_at, exit_code, error, log_path, trace, "
+            "log_lost "
             f"FROM liteflow_attempts WHERE {where} UNION ALL "
-            "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path "
+            "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path, NULL, NULL "
             f"FROM liteflow_task_instances WHERE {where} AND status='RUNNING' AND try_number > 0 "
             "ORDER BY 1, 2, 3",
             parameters * 2,

@@ -10,6 +10,7 @@ See docs/adr/0003.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import struct
@@ -29,13 +30,31 @@ def lock_request(kind: int, start: int, length: int) -> bytes:
     return _FLOCK.pack(kind, os.SEEK_SET, start, length, 0)
 
 
-def _whose(path: str) -> str:
-    """What to do about a lock file of another user, as the end of a message."""
+def whose(path: str) -> str:
+    """What to do about a file of another user, as the end of a message; empty where it is our own."""
+    name = other_owner(path)
+    if name is None:
+        return ""
+    return f"; it belongs to user {name}, who can share it with your group: chmod g+rw it, its .lock file and the logs"
+
+
+def other_owner(path: str) -> str | None:
+    """The user whom a file belongs to, if that is somebody else; None where there is no file."""
     try:
         owner = os.stat(path).st_uid
     except OSError:
-        return ""
-    return "" if owner == os.geteuid() else f"; it belongs to user {owner}: have it made writable for your group too"
+        return None
+    return None if owner == os.geteuid() else user_name(owner)
+
+
+def user_name(number: int) -> str:
+    """The name of a user, or the number of one who has none."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
 
 
 class LockFile:
@@ -50,6 +69,7 @@ class LockFile:
         # Of the file itself: a symbolic link to it must lead to the same lock.
         self.path = f"{os.path.realpath(db_path)}.lock"
         self.fd = -1
+        self._held: set[int] = set()  # bytes
         self.refused: str | None = (
             None  # why a lock file that is there cannot be opened: then nothing is known of locks
         )
@@ -61,7 +81,7 @@ class LockFile:
                 raise StoreError(f"{os.path.dirname(db_path)}: no such folder; make it first") from None
         except OSError as error:
             if not read_only:
-                raise StoreError(f"{self.path}: cannot be opened: {error.strerror}{_whose(self.path)}") from None
+                raise StoreError(f"{self.path}: cannot be opened: {error.strerror}{whose(self.path)}") from None
             self.refused = error.strerror
         if self.fd >= 0:
             keep_to_ourselves(self)
@@ -77,7 +97,10 @@ class LockFile:
 
     def acquire(self, byte: int) -> bool:
         """Take the lock of a byte for this description; False if another one has it."""
-        return self._set(fcntl.F_WRLCK, byte)
+        acquired = self._set(fcntl.F_WRLCK, byte)
+        if acquired:
+            self._held.add(byte)
+        return acquired
 
     def acquire_within(self, byte: int, seconds: float) -> bool:
         """Take the lock of a byte, waiting for it; False if another description has it all the time."""
@@ -93,6 +116,25 @@ class LockFile:
 
     def release(self, byte: int) -> None:
         self._set(fcntl.F_UNLCK, byte)
+        self._held.discard(byte)
+
+    def renew(self) -> bool:
+        """Make the lock file again where somebody has deleted or replaced it, and take the locks in the new one.
+
+        Returns whether it has them all; else another process has been faster.
+
+        Raises:
+            StoreError: it cannot be made.
+        """
+        try:
+            there, ours = os.stat(self.path, follow_symlinks=False), os.fstat(self.fd)
+            if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino):
+                return True
+        except FileNotFoundError:
+            pass
+        with contextlib.closing(LockFile(self.path.removesuffix(".lock"))) as new:
+            os.dup2(new.fd, self.fd, inheritable=False)  # the number stays: others were told to close it
+        return all(self.acquire(byte) for byte in list(self._held))
 
     def is_held(self, byte: int) -> bool:
         """Return whether another description holds this byte, which takes nothing.

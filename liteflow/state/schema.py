@@ -168,12 +168,15 @@ CREATE UNIQUE INDEX liteflow_one_success
 _V3: Final = """
 ALTER TABLE liteflow_task_instances ADD COLUMN item TEXT;        -- a digest of the item of an instance
 ALTER TABLE liteflow_task_instances ADD COLUMN position INTEGER; -- the place of that item in the list
+ALTER TABLE liteflow_attempts ADD COLUMN trace TEXT; -- of a Python exception: where in the user's code it arose (JSON)
+ALTER TABLE liteflow_attempts ADD COLUMN log_lost TEXT; -- why not all of its output is in the log
 """
 
 #: What makes an older file read like one of the newest version, for a process that may not change it.
 _V1_AS_NEWEST: Final = """
 CREATE TEMP VIEW liteflow_task_instances AS
   SELECT *, NULL AS map_key, NULL AS told, NULL AS item, NULL AS position FROM main.liteflow_task_instances;
+CREATE TEMP VIEW liteflow_attempts AS SELECT *, NULL AS trace, NULL AS log_lost FROM main.liteflow_attempts;
 CREATE TEMP TABLE liteflow_pools (name, slots, description, by_hand, updated_at);
 CREATE TEMP TABLE liteflow_slots (pool, run_id, task_id, map_index, slots, asked_at, taken_at, run_no);
 """
@@ -181,6 +184,7 @@ CREATE TEMP TABLE liteflow_slots (pool, run_id, task_id, map_index, slots, asked
 _V2_AS_NEWEST: Final = """
 CREATE TEMP VIEW liteflow_task_instances AS
   SELECT *, NULL AS item, NULL AS position FROM main.liteflow_task_instances;
+CREATE TEMP VIEW liteflow_attempts AS SELECT *, NULL AS trace, NULL AS log_lost FROM main.liteflow_attempts;
 """
 
 #: The values of a mapped task's instances under one key, in the order of its list.
@@ -337,6 +341,7 @@ def new_file() -> bytes:
     """
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # what is deleted can be given back to the disk
         connection.execute("BEGIN")
         _apply(connection, 0)
         connection.execute("COMMIT")

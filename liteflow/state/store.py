@@ -18,7 +18,7 @@ from typing import Final, NoReturn
 
 from liteflow.collector import collector_paused
 from liteflow.errors import OwnerDied, RunNotFound, RunOwned, StaleRun, StoreError
-from liteflow.state.database import ENDS, WRITE_LOCK, Transaction, connect, explain, files_of, translated
+from liteflow.state.database import ENDS, WRITE_LOCK, Transaction, connect, explain, files_of, fold_up, translated
 from liteflow.state.locks import LockFile
 from liteflow.state.owner import boot_id, start_ticks
 from liteflow.state.records import UNBOUND, Bounds, Kept, KeptHook, KeptInstance, NewInstance, NewRun, Request
@@ -28,7 +28,6 @@ from liteflow.state.sqlite_locks import Identity, SqliteLocks
 from liteflow.state.turn import Turn
 from liteflow.values.payload import Payload, payload_from_row
 
-_CHECKPOINT_BYTES: Final = 4 * 1024 * 1024  # of write-ahead log
 _SYNC_EVERY_S: Final = 1.0  # at most so much is lost to a power cut; nothing to a crash
 _PATIENCE_S: Final = 60.0  # how long a commit is tried again before the run is given up
 
@@ -386,6 +385,15 @@ class Store:
         if now != self._files:
             self._stop_writing(now)
 
+    def keep_lock(self) -> None:
+        """Keep the run owned where somebody has deleted the lock file.
+
+        Raises:
+            StaleRun: another process has taken the run over meanwhile.
+        """
+        if not self._locks.renew():
+            raise StaleRun(f"run {self.run_id} was taken over by another process; this one stops")
+
     def _stop_writing(self, now: Sequence[Identity | None]) -> NoReturn:
         """Store what a deleted write-ahead log holds, if nobody has begun another one; and say what has happened."""
         end, known = next((end, old) for end, old, new in zip(ENDS, self._files, now, strict=True) if old != new)
@@ -418,24 +426,7 @@ class Store:
             self._syncing = sync
         if sync:
             self._synced_at = now
-            self._checkpoint()
-
-    def _checkpoint(self) -> None:
-        """Fold the write-ahead log into the database when it has grown, if nobody else is writing.
-
-        See `database.Transaction` for the lock.
-        """
-        try:
-            if os.stat(f"{self.path}-wal").st_size < _CHECKPOINT_BYTES or not self._locks.acquire(WRITE_LOCK):
-                return
-        except OSError:
-            return
-        try:
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        except sqlite3.Error:
-            pass  # the log only grows a little further
-        finally:
-            self._locks.release(WRITE_LOCK)
+            fold_up(self._connection, self.path, self._locks)
 
     # -- what others ask for, and reading back ---------------------------------------------------------------
 

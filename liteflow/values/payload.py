@@ -15,6 +15,8 @@ import math
 import os
 import re
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
 from json.encoder import encode_basestring_ascii
 from typing import Any, Literal, NamedTuple
 
@@ -40,6 +42,9 @@ class Payload(NamedTuple):
     file: str | None = None  # absolute path
     sha256: str | None = None  # set when `file` is
 
+
+#: Makes modules importable while a value is unpickled; set by whoever knows where the code of the tasks is.
+unpickling: ContextVar[Callable[[], AbstractContextManager[None]]] = ContextVar("unpickling", default=nullcontext)
 
 _scan: Callable[[str, int], tuple[Any, int]] = vars(json.JSONDecoder())["scan_once"]  # json.loads without its checks
 _INT64 = 2**63
@@ -97,8 +102,12 @@ def _tag(value: Any, depth: int = 0) -> Any:
         return {"$type": kind.__name__, "value": value.hex()}
     if kind in (datetime.datetime, datetime.date, datetime.time) and getattr(value, "fold", 0) == 0:
         zone = getattr(value, "tzinfo", None)
-        if zone is None or type(zone) is datetime.timezone:
+        if zone is None:
             return {"$type": kind.__name__, "value": value.isoformat()}
+        if type(zone) is datetime.timezone:
+            name, text = zone.tzname(None), value.isoformat()
+            plain = name == datetime.timezone(zone.utcoffset(None)).tzname(None)
+            return {"$type": kind.__name__, "value": text if plain else [text, name]}
         raise _NotTaggable  # a named zone: isoformat would keep the offset and lose the name
     if kind is datetime.timedelta:
         return {"$type": "timedelta", "value": [value.days, value.seconds, value.microseconds]}
@@ -137,15 +146,26 @@ def _makers() -> dict[str, Callable[[Any], Any]]:
         "frozenset": lambda items: frozenset(_untag(item) for item in items),
         "bytes": bytes.fromhex,
         "bytearray": bytearray.fromhex,
-        "datetime": datetime.datetime.fromisoformat,
+        "datetime": lambda value: _moment(datetime.datetime, value),
         "date": datetime.date.fromisoformat,
-        "time": datetime.time.fromisoformat,
+        "time": lambda value: _moment(datetime.time, value),
         "timedelta": lambda parts: datetime.timedelta(*parts),
         "Decimal": decimal.Decimal,
         "UUID": uuid.UUID,
         "PosixPath": pathlib.Path,
         "PurePosixPath": pathlib.PurePosixPath,
     }
+
+
+def _moment(kind: Any, value: Any) -> Any:
+    """A time from its text, or from its text and the name of its fixed offset from UTC."""
+    if isinstance(value, str):
+        return kind.fromisoformat(value)
+    import datetime
+
+    text, name = value
+    moment = kind.fromisoformat(text)
+    return moment.replace(tzinfo=datetime.timezone(moment.utcoffset(), name))
 
 
 def _dump(value: Any) -> str:
@@ -264,7 +284,8 @@ def decode(payload: Payload) -> Any:
             import pickle
 
             assert isinstance(data, bytes)
-            return pickle.loads(data)
+            with unpickling.get()():
+                return pickle.loads(data)
         value = json.loads(data or "null")
         return value if payload.encoding == "json" else _untag(value)
     except PayloadError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import faulthandler
 import os
 import signal
@@ -1049,3 +1050,21 @@ def test_a_coroutine_runs_inline_where_a_loop_runs_already(bench: Open) -> None:
         return opened.run()
 
     assert value_of(asyncio.run(notebook())) == 8
+
+
+# What a task sets in its context
+
+
+_noted: contextvars.ContextVar[int] = contextvars.ContextVar("noted", default=0)
+
+
+def note(number: int) -> int:
+    if number:
+        _noted.set(number)
+    return _noted.get()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_a_task_sets_in_its_context_is_not_there_for_the_next(bench: Open, mode: str) -> None:
+    opened = bench(mode, {"sets": Call(note, {"number": 3}), "asks": Call(note, {"number": 0})}, slots=1)
+    assert [value_of(opened.run(task_id)) for task_id in ("sets", "asks")] == [3, 0]

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from liteflow.errors import RunNotFound, RunOwned, StaleRun, StoreError
+from liteflow.state.deleting import delete_runs
 from liteflow.state.history import History
 from liteflow.state.locks import LockFile
-from liteflow.state.maintenance import delete_runs, request, save_value
+from liteflow.state.maintenance import request, save_value
 from liteflow.state.records import NewInstance, NewRun
 from liteflow.state.schema import SCHEMA_VERSION
 from liteflow.state.store import Store

@@ -236,7 +236,7 @@ def test_lines_of_a_run(lightflow: Lightflow, tmp_path: Path) -> None:
     assert sum("/120 done" in line for line in lines) == 9
     assert "each FAILED - 1 of 4 instances failed" in lines
     assert "✗ each[2] 3 failed: ValueError: three" in said
-    assert "✗ many[7] failed: exit code 3" in said
+    assert "✗ many[7] 7 failed: exit code 3" in said
     assert "3 succeeded, 2 failed, 1 upstream failed (126 instances, 2 failed, 1 skipped)" in said
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from lightflow.service.doctor import examine
 from liteflow import Dag, DagRun
 from liteflow.errors import RunOwned, StoreError
 from liteflow.processes.forks import handing
+from liteflow.state.deleting import delete_runs
 from liteflow.state.history import History
 from liteflow.state.locks import LockFile
-from liteflow.state.maintenance import delete_runs
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -249,3 +250,37 @@ def test_a_run_is_not_called_dead_where_the_lock_file_cannot_be_opened(start: St
     assert findings["runs"].verdict == "note"
     assert "cannot be told" in findings["runs"].message
     process.kill()
+
+
+def test_a_lock_file_that_is_deleted_is_made_again(start: Start, db: str, trail: Any) -> None:
+    """Cleaners of stale locks do that. The run stays owned, by a lock in the new file."""
+    process = start(OWNER, db, trail.path, "r1")
+    trail.wait_for("waiting")
+    with Dag("flow", db) as dag:
+        dag.task(wait)
+    for _ in range(2):
+        os.unlink(f"{db}.lock")
+        give_up = time.monotonic() + 30
+        while not os.path.exists(f"{db}.lock") and time.monotonic() < give_up:
+            time.sleep(0.005)
+        while not LockFile(db, read_only=True).is_held(1) and time.monotonic() < give_up:
+            time.sleep(0.005)
+        with History(db) as history:
+            assert history.run("r1").status == "RUNNING"
+        with pytest.raises(RunOwned, match=rf"run r1 is owned by process {process.pid} "):
+            dag.resume("r1", mode="inline")
+    process.kill()
+    process.communicate()
+    assert dag.resume("r1", mode="inline").status == "SUCCESS"
+
+
+def test_who_lost_a_lock_with_its_file_is_told(db: str) -> None:
+    owner, other = LockFile(db), None
+    assert owner.acquire(3)
+    assert owner.renew()
+    os.unlink(f"{db}.lock")
+    other = LockFile(db)
+    assert other.acquire(3)
+    assert not owner.renew()
+    owner.close()
+    other.close()

@@ -122,6 +122,32 @@ def test_a_line_is_seen_while_its_task_runs(folder: Path, mode: str) -> None:
     assert "shell | over\n" in rest
 
 
+def test_a_program_that_a_python_task_starts_is_seen_while_it_runs(folder: Path) -> None:
+    os.mkfifo(folder / "go")
+    write(
+        folder,
+        """\
+        settings: {max_parallel_tasks: 1}
+        tasks:
+          silent: {type: python, run: "import subprocess; subprocess.run(['true'], check=True)"}
+          python: {type: python, run: "import os; os.system('echo early; read line < go; echo late')"}
+        """,
+    )
+    command = [*COMMAND, "run", "flow.yaml", "--mode", "process"]
+    with subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            while process.stdout.readline() != "python | early\n":
+                assert process.poll() is None
+            (folder / "go").write_text("go\n")
+            assert "python | late\n" in process.stdout.read()
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+    assert [path.name.split("_")[1] for path in (folder / "logs").iterdir()] == ["python"]
+    assert "printed nothing: it is SUCCESS" in lightflow(folder, "logs", "silent").stderr
+
+
 def test_instances_and_retries_are_told_apart(folder: Path) -> None:
     write(
         folder,

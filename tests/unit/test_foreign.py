@@ -165,3 +165,24 @@ def test_each_sign_in_an_expression_has_its_answer(sign: str) -> None:
     with pytest.raises(WorkflowError) as caught:
         loads_workflow("params: {a: b}\ntasks: {a: {run: x, if: \"'&& ! ||' == params.a " + sign + " 'x'\"}}")
     assert f"{sign} is not known in expressions: {foreign.OPERATORS[sign]}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("condition", "told"),
+    [
+        ("params.a.contains('x')", "values have no method 'contains'; write 'x' in the value"),
+        ("params.a.toLowerCase() == 'x'", "values have no method 'toLowerCase'; write | lower"),
+        ("params.a.startsWith('x')", "values have no method 'startsWith'; write .startswith('x')"),
+        ("params.a.strp()", "values have no method 'strp', did you mean \"strip\"?"),
+        ("params.a.foobar()", "values have no method 'foobar'"),
+    ],
+)
+def test_methods_of_other_languages(condition: str, told: str) -> None:
+    with pytest.raises(WorkflowError) as caught:
+        loads_workflow('params: {a: b}\ntasks: {a: {run: x, if: "' + condition + '"}}')
+    assert str(caught.value).endswith(told)
+
+
+@pytest.mark.parametrize("condition", ["params.a.startswith('b')", "params.a.upper() == 'B'", "params.m.get('x') == 1"])
+def test_methods_that_there_are(condition: str) -> None:
+    loads_workflow('params: {a: b, m: {default: {x: 1}}}\ntasks: {a: {run: x, if: "' + condition + '"}}')

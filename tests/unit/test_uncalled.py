@@ -149,3 +149,15 @@ def test_a_task_that_returns_a_function_fails_with_what_to_write(db: str) -> Non
         dag.task(returns)
     for mode in ("thread", "process"):
         assert "call it: a()" in dag.run(mode=mode).failures()["returns"]
+
+
+def test_a_parameter_of_a_run_is_no_task(db: str) -> None:
+    with Dag("params", db) as dag:
+        one = b()
+    for value, message in (
+        (one, "is not there before the run begins"),
+        ([one.output("k")], "is not there"),
+        (a, "call it"),
+    ):
+        with pytest.raises(DefinitionError, match=message):
+            dag.run(params={"x": value})

@@ -24,7 +24,7 @@ from liteflow.state.history import AttemptRecord, InstanceRecord
 
 MOST_ROWS: Final = 40  # of larger runs only what is worth a look is listed
 _SLOWEST: Final = 10
-_LISTED: Final = f"above are those that failed or run, then the {_SLOWEST} that took longest"
+_LISTED: Final = f"above are those that failed or are running, then the {_SLOWEST} that took longest"
 _URGENT: Final = ("FAILED", "RUNNING", "UP_FOR_RETRY")
 _NAME: Final = 8  # columns that are left to a name on a narrow terminal
 _BESIDE: Final = 31  # columns of the states and durations beside it

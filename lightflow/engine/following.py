@@ -50,7 +50,7 @@ class Tail:
     def come(self, now: float, *, over: bool) -> Iterator[str]:
         """The lines that have come since the last time; with `over` the last ones, with or without their end."""
         self._refill(now)
-        if self._grown():
+        if over or self._grown():
             try:
                 with open_regular(self.path) as file:
                     yield from self._read(file.fileno(), over=over)

@@ -132,6 +132,14 @@ def is_failure(change: Change) -> bool:
     return change.status == "FAILED" and change.hook != "precondition"
 
 
+def _light(change: Change) -> Change:
+    """Without the values of tasks: whoever waits for a slow reader holds none of them."""
+    outcome = change.outcome
+    if outcome is None or (outcome.value is None and outcome.pushed is None):
+        return change
+    return change._replace(outcome=outcome._replace(value=None, pushed=None))
+
+
 class PlainView(View):
     """A line for each task that ends, with its time, and what tasks print as `output` says.
 
@@ -178,7 +186,7 @@ class PlainView(View):
 
     def changed(self, changes: Sequence[Change]) -> None:
         if self._writer is not None:
-            self._waiting.extend(changes)
+            self._waiting.extend(map(_light, changes))
         else:
             self._put(line for change in changes for line in self._lines(change))
 
@@ -335,7 +343,7 @@ class LiveView(View):
     def changed(self, changes: Sequence[Change]) -> None:
         self.progress.apply(changes)
         if self._output is not None:
-            self._waiting.extend(changes)
+            self._waiting.extend(map(_light, changes))
 
     def stopping(self, reason: str) -> None:
         self.progress.stopping = reason

@@ -307,8 +307,11 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
         NotOurs, SchemaTooNew: see `check_schema`.
         sqlite3.Error: SQLite refused; the old schema stands.
     """
-    if check_schema(connection, path) == SCHEMA_VERSION:
+    version = check_schema(connection, path)
+    if version == SCHEMA_VERSION:
         return
+    if version == 0:
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # as in `new_file`
     use_wal(connection)
     connection.execute("BEGIN IMMEDIATE")
     try:

@@ -365,8 +365,10 @@ class Store:
             return
         try:
             self._choose_sync(now)
-            with Transaction(self._connection, self._locks):  # only a commit that writes syncs the log
-                self._connection.execute("UPDATE liteflow_dag_runs SET epoch=epoch WHERE run_no=?", (self._run_no,))
+            with Transaction(self._connection, self._locks):  # only a commit that writes syncs the log,
+                for sign in "+-":  # and a row that stays as it is is not written
+                    sql = f"UPDATE liteflow_dag_runs SET epoch=epoch{sign}1 WHERE run_no=?"
+                    self._connection.execute(sql, (self._run_no,))
             self._unsynced = False
         except sqlite3.OperationalError:
             return  # locked, or a full disk: the next commit says so, if it lasts

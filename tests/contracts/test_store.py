@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -456,3 +457,29 @@ def test_values_by_hand_replace_each_other(opened: Open, db: str) -> None:
         save_value(db, "r1", "a", "k", encode(value))
     assert store.value("a", key="k") == encode(2)
     assert store.value("a", key="other") is None
+
+
+def test_a_rest_writes_what_a_sync_needs(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite syncs the log only with a commit that writes, and writes no page that stays as it was."""
+    locks = LockFile(db)
+    store = Store(db, locks)
+    try:
+        store.create(NewRun("r1", "flow", "", "digest", "{}", [NewInstance("a", [])]))
+        with monkeypatch.context() as patch:
+            patch.setattr("liteflow.state.store._SYNC_EVERY_S", 1e9)
+            store.turn.began("a", -1, 1, "PENDING", None, 1.0)
+            store.commit()
+        before = os.path.getsize(f"{db}-wal")
+        monkeypatch.setattr("liteflow.state.store._SYNC_EVERY_S", 0.0)
+        store.rest()
+        after = os.path.getsize(f"{db}-wal")
+        assert after > before
+        store.rest()
+        assert os.path.getsize(f"{db}-wal") == after, "once is enough"
+        with History(db) as history:
+            assert history.run("r1").status == "RUNNING"
+        store.turn.verdict = ("SUCCESS", None, 2.0)
+        store.commit()
+    finally:
+        store.close()
+        locks.close()

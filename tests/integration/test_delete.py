@@ -217,3 +217,14 @@ def test_a_deletion_that_was_cut_off_can_be_repeated(db: str, monkeypatch: pytes
     deleting.delete_runs(db, ids, "big")
     with History(db) as history:
         assert history.dag("big") is None
+
+
+def test_a_file_that_sqlite_had_to_make_step_by_step_shrinks_too(db: str) -> None:
+    """As on a file system that knows no nameless files: there an empty file is all there is."""
+    Path(db).touch()
+    ids = fill(db, 1, 100, 10_000)
+    connection = sqlite3.connect(db)
+    assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+    connection.close()
+    deleting.delete_runs(db, ids, "big")
+    assert os.path.getsize(db) < 500_000

@@ -18,10 +18,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import stat
 from typing import Any, Final, NoReturn
 
 from liteflow.errors import PayloadError, ResourceError
+from liteflow.names import checked
 from liteflow.values.masking import MASK
 from liteflow.values.payload import Payload
 from liteflow.work import RunInfo, Work
@@ -41,8 +43,12 @@ _FILE: Final = "$LIGHTFLOW_OUTPUT"
 
 
 def outputs_dir(db_path: str, run_id: str) -> str:
-    """The folder of a run's output files."""
-    return f"{db_path}_out-{run_id}"
+    """The folder of a run's output files.
+
+    Raises:
+        StoreError: the run id is none, and could lead elsewhere.
+    """
+    return f"{db_path}_out-{checked(run_id)}"
 
 
 def make_folder(path: str) -> None:
@@ -159,7 +165,6 @@ def parse(text: str) -> dict[str, Any]:
         PayloadError: tells the line, and what was expected there. It shows nothing of the line: that may be
             a piece of a secret whose writer forgot that it has several lines.
     """
-    import re  # few runs have outputs
 
     plain = re.compile(rf"({NAME})(=|<<)(.*)", re.DOTALL)
     found: dict[str, Any] = {}
@@ -282,12 +287,15 @@ def printed(
         raise PayloadError(f"output: what was printed is not JSON: {_reason(error)}") from None
 
 
+#: Control sequences of a terminal.
+_ESCAPES: Final = rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])"
+
+
 def _last_line(raw: bytes) -> bytes:
     """The last line that is not blank, as a terminal would show it; the blanks at its end are part of it.
 
     So of what a progress bar draws it is what stands behind the last carriage return, without colors.
     """
-    import re
 
     escapes = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-Z\\^-~])")
     end = len(raw)

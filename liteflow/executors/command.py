@@ -14,16 +14,20 @@ from liteflow.executors.inbox import Inbox, Timer
 from liteflow.outputs import output_path
 from liteflow.processes.client import Exited
 from liteflow.states import Verdict
+from liteflow.values.dates import shown
 from liteflow.work import Command, ErrorInfo, Outcome, RunInfo, Work, completed
 
 
 def run_environment(info: RunInfo) -> dict[str, str]:
     """The environment variables that are the same for all tasks of a run."""
-    return {
+    environ = {
         "LIGHTFLOW_RUN_ID": info.run_id,
         "LIGHTFLOW_WORKFLOW": info.dag_id,
         "LIGHTFLOW_DB": info.db_path,
     }
+    if info.logical_date is not None:
+        environ["LIGHTFLOW_LOGICAL_DATE"] = shown(info.logical_date)
+    return environ
 
 
 def task_environment(info: RunInfo, work: Work) -> dict[str, str]:

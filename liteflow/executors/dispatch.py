@@ -58,8 +58,10 @@ class _Dispatcher:
         slots: int,
         *,
         timeouts: bool,
+        alone: bool,
     ) -> None:
         self._hub = hub
+        self._alone = alone
         self._masker = info.masker
         self._inbox = inbox = Inbox()
         self._lane_names = lane_names
@@ -75,7 +77,8 @@ class _Dispatcher:
             self._lanes |= {"process": self._process_lane, "command": command_lane}
             self._pid_lanes = [self._process_lane, command_lane]
         used = set(lane_names.values())
-        self._routes_streams = bool(used & {"thread", "async", "inline"}) and info.log_dir is not None
+        used_here = used & {"thread", "async", "inline"}
+        self._routes_streams = bool(used_here) and info.log_dir is not None
         if used & {"thread", "async"}:  # lanes are imported when they are used: each takes 0.5 ms, and few runs use all
             from liteflow.executors.thread import ThreadLane
 
@@ -95,6 +98,11 @@ class _Dispatcher:
             from liteflow.executors.streams import install
 
             install(info.masker)
+        self._is_host = bool(used_here)
+        if self._is_host:
+            from liteflow.executors.host import enter
+
+            enter(alone=alone)
         self._route: dict[int, Lane] = {}  # by node, for cancel
 
     def submit(self, work: Work) -> None:
@@ -149,6 +157,10 @@ class _Dispatcher:
             if self._hub is not None:
                 self._end_processes(self._hub, grace_s)
         finally:
+            if self._is_host:
+                from liteflow.executors.host import leave
+
+                leave(alone=self._alone)
             if self._routes_streams:
                 from liteflow.executors.streams import uninstall
 
@@ -240,7 +252,7 @@ def open_executor(
             claim_children=claim_children,
             masker=info.masker,
         )
-    return _Dispatcher(lane_names, bodies, info, hub, slots, timeouts=bool(timeouts))
+    return _Dispatcher(lane_names, bodies, info, hub, slots, timeouts=bool(timeouts), alone=claim_children)
 
 
 __all__ = ["MODES", "Executor", "lane_of", "open_executor"]

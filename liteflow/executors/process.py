@@ -18,7 +18,8 @@ from liteflow.executors.inbox import Inbox, Timer
 from liteflow.executors.line import CANCELLED, PATIENCE_S, RECALL_S, Pace
 from liteflow.executors.worker import outcome_from_wire, work_to_wire
 from liteflow.outputs import discard, output_path
-from liteflow.processes.client import Exited, keep_to_ourselves, let_go
+from liteflow.processes.client import Exited
+from liteflow.processes.forks import keep_to_ourselves, let_go
 from liteflow.processes.packets import Mailbox, pack
 from liteflow.states import Verdict
 from liteflow.work import RunInfo, Work
@@ -120,6 +121,8 @@ class ProcessLane(Lane):
 
     def _new_worker(self) -> _Worker:
         mailbox = Mailbox()
+        keep_to_ourselves(mailbox.ours)
+        keep_to_ourselves(mailbox.theirs)
         worker = _Worker(mailbox)
         keeps_logs = self._info.log_dir is not None
         try:
@@ -127,8 +130,6 @@ class ProcessLane(Lane):
         except LiteflowError:
             mailbox.close()
             raise
-        keep_to_ourselves(mailbox.ours)
-        keep_to_ourselves(mailbox.theirs)
         self._workers.add(worker)
         self._inbox.watch(mailbox.fileno(), partial(self._read, worker))
         return worker
@@ -200,7 +201,7 @@ class ProcessLane(Lane):
                 next(iter(worker.attempts.values())).started_at = outcome.ended_at
             else:
                 self._rest(worker)
-        if worker.mailbox.broken and not worker.retired:
+        if worker.mailbox.problem is not None and not worker.retired:
             worker.retired = True
             self._hub.stop(worker.ticket, 0.0)
 
@@ -246,7 +247,7 @@ class ProcessLane(Lane):
             self._idle.remove(worker)
         for entry in ran:
             self._drop(entry)
-            self._report(entry, event)
+            self._report(entry, event, worker.mailbox.problem)
         for entry in waiting:
             self._place(entry)
         while self._line and (self._idle or len(self._workers) < self._slots):
@@ -258,13 +259,15 @@ class ProcessLane(Lane):
         let_go(worker.mailbox.theirs)
         worker.mailbox.close()
 
-    def _report(self, entry: _Running, event: Exited | None) -> None:
+    def _report(self, entry: _Running, event: Exited | None, problem: str | None) -> None:
         verdict: Verdict = "FAILED"
         if entry.stopped is not None:
             verdict, message = entry.stopped
             message += left_text(() if event is None else event.left)
         elif event is None:
             verdict, message = "LOST", LOST_MESSAGE
+        elif problem is not None:
+            message = problem
         elif event.error is not None:
             message = one_line(event.error)
         else:

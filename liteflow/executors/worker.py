@@ -11,6 +11,9 @@ import os
 import signal
 import socket
 import sys
+import threading
+import time
+from _thread import start_new_thread
 from collections.abc import Mapping
 from types import FrameType
 from typing import Any
@@ -18,7 +21,8 @@ from typing import Any
 from liteflow.errors import LiteflowError
 from liteflow.executors.base import Attempt, Terminated, with_outputs
 from liteflow.executors.command import run_environment, task_environment
-from liteflow.processes import tree
+from liteflow.executors.surroundings import Surroundings
+from liteflow.processes.forks import forking, hand_down, keep_to_ourselves
 from liteflow.processes.output import Log
 from liteflow.processes.packets import pack, receive, send
 from liteflow.processes.switch import Switch, Written
@@ -26,14 +30,7 @@ from liteflow.values.masking import Masker
 from liteflow.values.payload import Payload
 from liteflow.work import Call, ErrorInfo, Outcome, RunInfo, Work
 
-try:
-    from _signal import getsignal  # type: ignore[import-not-found, unused-ignore]
-except ImportError:
-    from signal import getsignal  # the same, and an enumeration's member of each answer, which takes 1 µs
-
 Program = tuple[Mapping[str, Call], RunInfo]
-
-_WATCHED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM, signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1)
 
 
 def work_to_wire(work: Work) -> tuple[Any, ...]:
@@ -83,12 +80,18 @@ class Output:
 
     What Python prints goes straight into the log until something has gone through the pipe, and then after that: so
     its order is kept, and a task that starts no programs does not wait for the guardian.
+
+    What a thread prints that has outlived its task goes nowhere, as in mode thread: the log of its task is closed, and
+    the next task is not its own.
     """
 
     def __init__(self, switch: Switch | None, masker: Masker | None) -> None:
         self._switch = switch
         self._masker = masker
         self._pid = os.getpid()
+        self._lock = threading.RLock()  # a signal handler may print while its thread does
+        self._idle = True
+        self._left: set[threading.Thread] = set()  # of earlier tasks
         self._log: Log | None = None
         self._piped = False
         if switch is not None:
@@ -97,6 +100,10 @@ class Output:
 
     def begin(self, log_path: str | None) -> None:
         """A task begins."""
+        self._left = (
+            set(threading.enumerate()) - {threading.current_thread()} if threading.active_count() > 1 else set()
+        )
+        self._idle = False
         if self._switch is not None:
             self._switch.begin(log_path)
             self._log = None if log_path is None else Log(log_path, masker=self._masker)
@@ -105,12 +112,22 @@ class Output:
 
     def write(self, data: bytes) -> None:
         """What Python prints: seen in the log at once."""
-        if not self._piped and self._log is not None and os.getpid() == self._pid:
-            if self._switch is not None and not self._switch.has_arrived():
-                self._log.write(data)
+        if os.getpid() != self._pid:  # a fork of the task leaves the log to us, and our lock may be held for ever
+            self._pipe(data)
+            return
+        with self._lock:
+            if self._idle or (self._left and threading.current_thread() in self._left):
                 return
-            self._piped = True
-            self._log.close()
+            if not self._piped and self._log is not None:
+                if self._switch is not None and not self._switch.has_arrived():
+                    self._log.write(data)
+                    return
+                self._piped = True
+                self._log.close()
+            self._pipe(data)
+
+    @staticmethod
+    def _pipe(data: bytes) -> None:
         rest = memoryview(data)
         while rest:
             try:
@@ -135,6 +152,8 @@ class Output:
             EOFError: the guardian is gone.
         """
         flushed = self.flush()
+        with self._lock:
+            self._idle = True
         if self._switch is None:
             return Written(), True
         is_fine = flushed and not self._switch.has_lost(1) and not self._switch.has_lost(2)
@@ -174,97 +193,25 @@ def _text_stream(output: Output, *, write_through: bool) -> io.TextIOWrapper:
     )
 
 
-class _Surroundings:
-    """What a task may change in its process, and what is put back behind it."""
-
-    def __init__(self) -> None:
-        self._home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._umask = os.umask(0o077)
-        os.umask(self._umask)
-        self._argv, self._argv_values = sys.argv, list(sys.argv)
-        self._handlers = self._signal_handlers()
-        # The mapping behind os.environ, compared without decoding; were it renamed, changes would go unseen.
-        self._raw_environ: dict[bytes, bytes] = getattr(os.environ, "_data", {})
-        self._environ = dict(self._raw_environ)
-        self._arranged = self._environ
-        self._pid = os.getpid()
-        self._tag = tree.tag_of(self._pid)
-
-    @staticmethod
-    def _signal_handlers() -> list[Any]:
-        return [getsignal(number) for number in _WATCHED_SIGNALS]
-
-    def arrange(self, cwd: str | None, own: Mapping[str, str], told: Mapping[str, str]) -> None:
-        """Set the folder and the environment for a task: its own variables, and those that every task is told.
-
-        Raises OSError when there is no such folder.
-        """
-        if own:
-            self._arranged = {}  # not what is found behind the task: then all is put back
-            os.environ.update(own)
-        os.environ.update(told)  # the next task's take their place
-        if not own:
-            self._arranged = dict(self._raw_environ)
-        if cwd is not None:
-            os.chdir(cwd)
-
-    def restore(self) -> bool:
-        """Put back what can be; False when this process had better end."""
-        os.fchdir(self._home)
-        os.umask(self._umask)
-        if self._raw_environ != self._arranged:
-            for name in self._raw_environ.keys() - self._environ.keys():
-                del os.environb[name]
-            for name, value in self._environ.items():
-                if self._raw_environ.get(name) != value:
-                    os.environb[name] = value
-        sys.argv = self._argv
-        if sys.argv != self._argv_values:
-            sys.argv[:] = self._argv_values
-        clean = self._end_children()
-        return clean and self._signal_handlers() == self._handlers
-
-    def _end_children(self) -> bool:
-        """Kill what the task left running. We are a subreaper, so that is what our children are."""
-        if tree.is_childless():
-            return True
-        _reap()
-        if tree.is_childless():
-            return True
-        mine = tree.session_of(self._tag) is not None
-        swept = tree.sweep(
-            lambda tag: mine and tag == self._tag,
-            roots=tree.own_root(),
-            spare=(self._pid,),
-        )
-        _reap()
-        return swept.killed == 0
-
-
-def _reap() -> None:
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            continue
-    except ChildProcessError:
-        return
-
-
 class _Worker:
     def __init__(self, program: Program, sock: socket.socket, switch: Switch | None) -> None:
         self._calls, self._info = program
         sock.setblocking(True)
         self._sock = sock
+        keep_to_ourselves(sock)
+        hand_down({signal.SIGTERM: signal.SIG_DFL})
         self._terminated = False
-        self._pid = os.getpid()
+        _close_input()
         os.environ.update(run_environment(self._info))
         signal.signal(signal.SIGTERM, self._on_term)
         self._output = Output(switch, self._info.masker)
-        self._surroundings = _Surroundings()
+        self._surroundings = Surroundings()
 
     def _on_term(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._pid:  # a fork of the task: let it die as any process would
-            die_of_term()
         self._terminated = True
+        if forking():  # an exception would be lost
+            start_new_thread(_terminate_soon, ())
+            return
         raise Terminated(128 + number)
 
     def run(self) -> None:
@@ -308,6 +255,22 @@ class _Worker:
         except (OSError, ValueError, LiteflowError) as error:
             return attempt.raised(error)
         return attempt.run(body)
+
+
+def _close_input() -> None:
+    """Have tasks, and what they start, find the end of their input, as commands do; the program's is not for them."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    if null:
+        os.close(null)
+    else:  # it was closed
+        os.set_inheritable(0, True)
+    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8")
+
+
+def _terminate_soon() -> None:
+    time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def die_of_term() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import signal
 import socket
@@ -12,10 +13,11 @@ import threading
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from liteflow.errors import ResourceError
 from liteflow.processes import tree
+from liteflow.processes.forks import handing, keep_to_ourselves, let_go
 from liteflow.processes.frames import Channel, close_quietly
 from liteflow.processes.guardian import WorkerMain, serve
 from liteflow.values.masking import Masker
@@ -58,27 +60,37 @@ class Program(NamedTuple):
     secrets: Mapping[str, str] | None = None  # to be masked; they travel over the control socket
 
 
-#: Sockets that no fork of this process may keep open: a child that outlived us would hide our death.
-_ours_alone: set[socket.socket] = set()
+_PYTHON: Final = re.compile(r"(python|pypy)[0-9.]*[a-z-]*")
 
 
-def _close_in_child() -> None:
-    for sock in _ours_alone:
-        close_quietly(sock.detach())
-    _ours_alone.clear()
+def interpreter() -> str:
+    """The path of the Python that runs this program; `-c` makes it run other code.
+
+    A program that is frozen, or has Python built in, names itself as `sys.executable`: started with `-c` it would run
+    itself once more.
+
+    Raises:
+        NotImportable: it is not known, or is no Python.
+    """
+    path = sys.executable
+    if not isinstance(path, str) or not path:
+        raise NotImportable("there is no interpreter: sys.executable is not set")
+    try:
+        is_ours = os.path.samefile(path, "/proc/self/exe")
+        names = (os.path.basename(path), os.path.basename(os.readlink("/proc/self/exe")))
+    except (OSError, ValueError) as error:
+        raise NotImportable(f"the interpreter {path!r} cannot be used: {error}") from None
+    if getattr(sys, "frozen", False) or not is_ours or not any(_PYTHON.fullmatch(name) for name in names):
+        raise NotImportable(f"{path!r} is a program of its own and no Python interpreter")
+    return path
 
 
-os.register_at_fork(after_in_child=_close_in_child)
-
-
-def keep_to_ourselves(sock: socket.socket) -> socket.socket:
-    """Have the socket closed in every fork of this process; `let_go` before closing it here."""
-    _ours_alone.add(sock)
-    return sock
-
-
-def let_go(sock: socket.socket) -> None:
-    _ours_alone.discard(sock)
+def _pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected sockets that no fork keeps open: a child that outlives us would hide our death."""
+    ours, theirs = socket.socketpair()
+    keep_to_ourselves(ours)
+    keep_to_ourselves(theirs)
+    return ours, theirs
 
 
 def is_single_threaded() -> bool:
@@ -109,7 +121,7 @@ class Guardian:
     """
 
     def __init__(self, control: socket.socket, pid: int, session: int) -> None:
-        self._socket = keep_to_ourselves(control)
+        self._socket = control
         self._control = Channel(control)
         self._events: list[Started | Exited] = []
         self._answer: tuple[Any, ...] | None = None  # to the introduction of an executed guardian
@@ -135,14 +147,13 @@ class Guardian:
             except (AttributeError, OSError, ValueError):
                 continue
         try:
-            ours, theirs = socket.socketpair()
-            with warnings.catch_warnings():
+            ours, theirs = _pair()
+            with warnings.catch_warnings(), handing((*close_in_workers, theirs.fileno())):
                 warnings.simplefilter("ignore", DeprecationWarning)  # about threads: the caller has weighed that
                 pid = os.fork()
         except OSError as error:
             raise ResourceError(f"the guardian process cannot be started: {error.strerror}") from None
         if pid == 0:
-            ours.close()
             serve(theirs, session, worker_main, close_in_workers, masker)
         theirs.close()
         return cls(ours, pid, session)
@@ -152,17 +163,17 @@ class Guardian:
         """Start a guardian as a fresh interpreter that imports the program; threads do not matter to it.
 
         Raises:
-            NotImportable: the program cannot be imported there.
+            NotImportable: the program cannot be imported there, or there is no interpreter.
             ResourceError: no more processes or files are allowed.
         """
-        session = tree.new_session()
+        python, session = interpreter(), tree.new_session()
         code = f"import sys; sys.path[:] = {sys.path!r}; from liteflow.processes.guardian import main; main()"
         try:
-            ours, theirs = socket.socketpair()
+            ours, theirs = _pair()
             with theirs:
                 pid = os.posix_spawn(
-                    sys.executable,
-                    [sys.executable, "-c", code],
+                    python,
+                    [python, "-c", code],
                     os.environ,
                     file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)],
                 )

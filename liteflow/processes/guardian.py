@@ -34,7 +34,7 @@ from typing import Any, NoReturn
 from liteflow.processes import tree
 from liteflow.processes.frames import Channel, close_quietly, inherited, pack
 from liteflow.processes.output import Log
-from liteflow.processes.spawn import Spawner, SpawnError
+from liteflow.processes.spawn import Spawner, SpawnError, forget_own_task
 from liteflow.processes.sweeper import GAVE_UP, TRIES, Ended, Main, Sweep, fork_sweeper, reap_until
 from liteflow.processes.switch import Switch, Written
 from liteflow.values.masking import Masker
@@ -69,6 +69,7 @@ class Guardian:
         self._worker_main = worker_main
         self._close_in_workers = tuple(close_in_workers)
         self._tagger = tree.Tagger()
+        forget_own_task()
         self._spawner = Spawner()
         self._mains: dict[int, Main] = {}  # by pid
         self._tickets: dict[int, Main] = {}

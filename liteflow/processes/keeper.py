@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from liteflow.processes import tree
-from liteflow.processes.client import keep_to_ourselves, let_go
+from liteflow.processes.forks import keep_to_ourselves, let_go
 from liteflow.processes.frames import close_quietly
 from liteflow.processes.spawn import TO_DEFAULT
 
@@ -41,6 +41,7 @@ def output_of(argv: Sequence[str], cwd: str | None, timeout_s: float, *, quiet: 
         OSError: there are no more processes or files.
     """
     ours, theirs = socket.socketpair()
+    keep_to_ourselves(ours)
     read, write = os.pipe2(os.O_CLOEXEC)
     pid = 0
     try:
@@ -49,7 +50,6 @@ def output_of(argv: Sequence[str], cwd: str | None, timeout_s: float, *, quiet: 
             pid = os.fork()
         if pid == 0:
             _keep(argv, cwd, write, quiet, theirs)
-        keep_to_ourselves(ours)
         theirs.close()
         os.close(write)
         write = -1

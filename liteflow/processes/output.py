@@ -11,6 +11,7 @@ import os
 import stat
 from typing import BinaryIO
 
+from liteflow.names import LOG
 from liteflow.values.masking import Masker
 
 HEAD_BYTES = 48 * 1024 * 1024
@@ -51,6 +52,17 @@ def open_regular(path: str) -> BinaryIO:
         os.close(fd)
         raise FileNotFoundError(errno.ENOENT, "not a regular file", path)
     return os.fdopen(fd, "rb")
+
+
+def read_log(path: str) -> BinaryIO:
+    """Open a log file for reading whose path came out of a state file, which somebody else may have written.
+
+    Raises:
+        OSError: it cannot be opened, or is no log: another kind of file, a link, or one that is not named like a log.
+    """
+    if not LOG.match(os.path.basename(path)) or os.path.islink(path):
+        raise FileNotFoundError(errno.ENOENT, "not a log file", path)
+    return open_regular(path)
 
 
 class Bounds:

@@ -16,6 +16,8 @@ TO_DEFAULT = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGST
 _LONGEST_WORD = 32 * os.sysconf("SC_PAGE_SIZE")  # bytes of an argument, or of a variable, with the zero at its end
 _SHELLS = ("sh", "bash", "dash", "ash", "ksh", "mksh", "zsh")
 _SCRIPT = 9  # the descriptor of a script that is too long to be an argument; the highest that every shell can close
+#: Beginnings of the variables that not every task has; of those that every task has, each gets its own value.
+_OF_ONE_TASK = ("LIGHTFLOW_MAP_INDEX", "LIGHTFLOW_HOOK", "LIGHTFLOW_EXPR_")
 _DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
 
 
@@ -25,6 +27,13 @@ class SpawnError(Exception):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def forget_own_task() -> None:
+    """Take what this program has been told as a task of another run out of the environment: it is not for our tasks."""
+    for name in list(os.environ):
+        if name.startswith(_OF_ONE_TASK):
+            del os.environ[name]
 
 
 class Spawner:

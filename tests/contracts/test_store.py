@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from liteflow.errors import RunNotFound, RunOwned, StaleRun, StoreError
+from liteflow.state.deleting import delete_runs
 from liteflow.state.history import History
 from liteflow.state.locks import LockFile
-from liteflow.state.maintenance import delete_runs, request, save_value
+from liteflow.state.maintenance import request, save_value
 from liteflow.state.records import NewInstance, NewRun
 from liteflow.state.schema import SCHEMA_VERSION
 from liteflow.state.store import Store
@@ -264,11 +265,11 @@ def test_a_claim_brings_new_tasks_and_edges(opened: Open, db: str) -> None:
     store.create(new_run())
     leave(store)
     instances = [NewInstance("a", ["z"], 5.0), NewInstance("z", [])]
-    opened().claim("r1", instances, ("digest2", '{"tasks": [1]}'))
+    opened().claim("r1", instances, ("digest2", '{"tasks": [{"id": "a"}]}'))
     with History(db) as history:
         assert history.instance("r1", "a").dependencies == ["z"]  # type: ignore[union-attr]
         assert history.instance("r1", "z").status == "PENDING"  # type: ignore[union-attr]
-        assert history.graph(history.run("r1").graph_digest) == {"tasks": [1]}
+        assert history.graph(history.run("r1").graph_digest) == {"tasks": [{"id": "a"}]}
 
 
 def test_a_claim_of_an_unchanged_definition_does_not_walk_it(opened: Open, db: str) -> None:

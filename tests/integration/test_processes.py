@@ -304,7 +304,7 @@ def test_a_mailbox_takes_back_what_was_not_read() -> None:
     send(box.theirs, pack(large))
     send(box.theirs, pack("last"))
     assert box.take() == [large, "last"]
-    assert not box.broken
+    assert box.problem is None
     box.close()
     assert box.take() == []
 
@@ -330,5 +330,5 @@ def test_a_value_that_is_lost_for_want_of_descriptors_is_noticed() -> None:
         assert box.take() == ["small"]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert box.broken
+    assert box.problem
     box.close()

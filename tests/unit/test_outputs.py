@@ -219,6 +219,11 @@ def test_the_folder_is_private_and_made_anew(tmp_path: Path) -> None:
         (b"", None),
         (b"x" * 2_000_000 + b"\nend\n", "end"),
         ("… é …\nok\n".encode(), "ok"),
+        (b"10%\r50%\r\x1b[32m100%\x1b[0m\n", "100%"),
+        (b"10%\r100%\r\r\n", "100%"),
+        (b"one\n\x1b[1mtwo\x1b[0m\n\x1b[0m\n", "two"),
+        (b"one\rtwo\r\x1b[K\n", "two"),
+        (b"\x1b]0;title\x07name\n", "name"),
         ("one\n… 3 of 4 …\n".encode(), "… 3 of 4 …"),  # a line of the task's own
         (b"10%\r50%\r\x1b[32m100%\x1b[0m", "100%"),
         (b"10%\r\x1b[2K\x1b[1;31mdone in 3 s\x1b[m\x1b[K\r\n", "done in 3 s"),

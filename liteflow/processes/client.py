@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -113,6 +114,23 @@ def _threads() -> int:
         return threading.active_count()
 
 
+#: Guardians of this process that nobody has reaped. A handler of the program's may raise anywhere, also in `close`.
+_unreaped: dict[int, weakref.ref[Guardian]] = {}
+
+
+def _reap_abandoned() -> None:
+    """Reap guardians that have ended and that nobody asks for any more."""
+    for pid, reference in list(_unreaped.items()):
+        guardian = reference()
+        if guardian is None or guardian.is_closed():
+            try:
+                over = os.waitpid(pid, os.WNOHANG)[0] != 0
+            except ChildProcessError:
+                over = True
+            if over:
+                _unreaped.pop(pid, None)
+
+
 class Guardian:
     """A running guardian. Watch `fileno()`; when it is readable, `read()`.
 
@@ -126,6 +144,7 @@ class Guardian:
         self._events: list[Started | Exited] = []
         self._answer: tuple[Any, ...] | None = None  # to the introduction of an executed guardian
         self.pid = pid
+        _unreaped[pid] = weakref.ref(self)
         self.session = session
         self.failed: str | None = None
         self.heard = 0  # how many messages have come
@@ -140,6 +159,7 @@ class Guardian:
         Raises:
             ResourceError: no more processes or files are allowed.
         """
+        _reap_abandoned()
         session = tree.new_session()
         for stream in (sys.stdout, sys.stderr):
             try:
@@ -166,6 +186,7 @@ class Guardian:
             NotImportable: the program cannot be imported there, or there is no interpreter.
             ResourceError: no more processes or files are allowed.
         """
+        _reap_abandoned()
         python, session = interpreter(), tree.new_session()
         code = f"import sys; sys.path[:] = {sys.path!r}; from liteflow.processes.guardian import main; main()"
         try:
@@ -199,6 +220,10 @@ class Guardian:
 
     def fileno(self) -> int:
         return self._control.fileno()
+
+    def is_closed(self) -> bool:
+        """Whether `close` was called; it may have been interrupted."""
+        return self._socket.fileno() < 0
 
     def is_dead(self) -> bool:
         """Has `read` found the guardian gone?"""
@@ -305,15 +330,18 @@ class Guardian:
             while time.monotonic() < deadline:
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
                 if pid:
-                    return status == 0
+                    break
                 self.go_on()
                 _pause(ended)
-            self.kill()
-            return os.waitpid(self.pid, 0)[1] == 0
+            else:
+                self.kill()
+                _, status = os.waitpid(self.pid, 0)
         except (ChildProcessError, ProcessLookupError):  # the program ignores SIGCHLD, or has reaped it itself
-            return False
+            status = -1
         finally:
             close_quietly(ended)
+        _unreaped.pop(self.pid, None)
+        return status == 0
 
 
 def _pause(ended: int) -> None:

@@ -48,6 +48,7 @@ class Uses(NamedTuple):
     status: bool = False  # it calls a status function
     of_instance: bool = False  # it names what is particular to an instance, and else only what is known before a run
     env: tuple[str, ...] = ()  # the environment variables that it names
+    number: bool = False  # its value is an integer
 
 
 class Known(NamedTuple):
@@ -130,6 +131,7 @@ def _used_by(tree: nodes.Expr, source: str, known: Known) -> Uses:
             raise Mistake("raw(…) takes one value")
         tree, source = parse(inside), inside
     quoted = isinstance(tree, nodes.Filter) and tree.name == "quote"
+    number = isinstance(tree, nodes.Filter) and tree.name == "int" and not (tree.args or tree.kwargs)
     names, params, reads, states = set[str](), set[str](), dict[Ref, None](), dict[str, None]()
     env = dict[str, None]()
     status = False
@@ -157,7 +159,9 @@ def _used_by(tree: nodes.Expr, source: str, known: Known) -> Uses:
         _check_variables(tree, known.env, known.secrets or ())
     own = _of_instance(names, known)
     named = frozenset(names)
-    return Uses(source, named, frozenset(params), tuple(reads), raw, quoted, tuple(states), status, own, tuple(env))
+    return Uses(
+        source, named, frozenset(params), tuple(reads), raw, quoted, tuple(states), status, own, tuple(env), number
+    )
 
 
 def _of_instance(names: set[str], known: Known) -> bool:

@@ -1,494 +1,355 @@
 """Put expressions into a shell script without their values ever becoming shell text.
 
-Each expression becomes a reference to an environment variable, quoted for the place where it stands. To know the place,
-the script is read as a POSIX shell (and bash) reads it: words, quotes, substitutions, here-documents. Where a shell
-would *evaluate* the value all the same (arithmetic, `eval`, the script of `sh -c`), or shells differ in how they read
-the text, the expression is refused.
+Each expression becomes a reference to an environment variable, quoted for the place where it stands, which the tree of
+the script tells. Where a shell would *evaluate* the value all the same (arithmetic, `eval`, the script of `sh -c`), or
+shells differ in how they read the text, the expression is refused: see `reasons`.
 
-In the text that is scanned, an expression is one NUL character, which no YAML file can hold.
+In the text that is given, an expression is one NUL character, which no YAML file can hold.
 """
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from typing import Final, NoReturn
+from typing import Any, Final, NamedTuple
 
-from lightflow.expressions.heredoc import Document, Unclear, announced
-from lightflow.expressions.places import (
-    ARITHMETIC_TEST,
-    ARITHMETIC_TESTS,
-    INDEX,
-    SCRIPT_INPUT,
-    Line,
-    Refused,
-    Run,
-    Simple,
-    Site,
-)
+from lightflow.expressions import reasons
+from lightflow.expressions.evaluation import evaluated_sites
+from lightflow.expressions.reasons import Kind, Reason
+from lightflow.expressions.syntax import Node, Scripts, Tree, Unparsable
 
-__all__ = ["SHELLS", "SITE", "Refused", "Site", "rewrite"]
+__all__ = ["SHELLS", "SITE", "Refused", "Site", "rewrite", "to_parse"]
 
 SITE: Final = "\0"
 SHELLS: Final = frozenset(["sh", "dash", "ash", "bash"])
+#: Stands for an expression in what is parsed.
+_REFERENCE: Final = "${_EXPRESSION_}"
+_ARITHMETIC: Final = frozenset(["ArithmExp", "ArithmCmd", "CStyleLoop", "LetClause"])
+#: Fields with words that the shell does not split; an assignment has no `Type`.
+_WHOLE: Final = {None: ("Value",), "CaseClause": ("Word",), "BinaryTest": ("X", "Y"), "UnaryTest": ("X",)}
 
-_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_PARAMETER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]+|[@*#?$!-]")
-_OF_CASE: Final = (";;", ";&", ";;&")
-#: Behind these another command begins.
-_BEFORE_A_COMMAND: Final = frozenset(["if", "then", "else", "elif", "do", "while", "until", "!", "{", "}", "time"])
+
+class Site(NamedTuple):
+    """An expression: the variable that will hold its value; or text to stand in its place as it is (`raw`)."""
+
+    variable: str
+    raw: str | None = None
+    quoted: bool = False  # its value is one word of shell text already
+    number: bool = False  # its value is an integer
+    declared: bool = False  # … of a parameter that is declared as a number
 
 
-def rewrite(text: str, sites: Sequence[Site], shell: str = "sh") -> str:
-    """The script with a reference in place of each `SITE`.
+class Refused(ValueError):
+    """Expressions cannot be put where they stand: why, by their number."""
+
+    def __init__(self, objections: dict[int, Reason]) -> None:
+        self.objections = dict(sorted(objections.items()))
+        self.site = next(iter(self.objections))
+        super().__init__(self.objections[self.site].message)
+
+
+def to_parse(text: str) -> str:
+    """What `Scripts` are made of: the script with a reference in place of each `SITE`."""
+    return text.replace(SITE, _REFERENCE)
+
+
+def rewrite(text: str, sites: Sequence[Site], shell: str = "sh", scripts: Scripts | None = None) -> str:
+    """The script with a reference in place of each `SITE`. `scripts` may hold its tree already.
 
     Raises:
-        Refused: one of them cannot stand where it does.
+        Refused: expressions cannot stand where they do.
+        InputError: shfmt is not installed.
     """
-    run = Run(sites, shell)
-    scanner = _Scanner(text, run)
-    scanner.commands(None)
-    return "".join(scanner.out)
+    try:
+        tree = (scripts or Scripts()).tree(to_parse(text))
+        places = _places(text, tree.start)
+        objections = _objections(tree, places, sites, shell)
+        placer = _Placer(tree, places, sites, shell)
+        placer.visit(tree.statements)
+        objections |= placer.objections
+        for place, number in places.items():
+            if number not in placer.edits and number not in objections:
+                placer.unseen(place, number)
+        objections |= placer.objections
+    except Unparsable as error:
+        raise _unparsable(text, error) from None
+    except RecursionError:
+        raise Refused({0: Reason(Kind.SYNTAX, "the script is nested too deeply")}) from None
+    if objections:
+        raise Refused(objections)
+    out, end = [], tree.start
+    for place, number in places.items():
+        out += [tree.source[end:place].decode("utf-8", "surrogatepass"), placer.edits[number]]
+        end = place + len(_REFERENCE)
+    return "".join([*out, tree.source[end : tree.end].decode("utf-8", "surrogatepass")])
 
 
-class _Scanner:
-    """One stretch of text. `evaluated` says how all that is printed in it is evaluated, if it is."""
+def _places(text: str, start: int) -> dict[int, int]:
+    """The number of each expression by the offset of what stands for it, in a text that begins at `start`."""
+    places: dict[int, int] = {}
+    for number, part in enumerate(text.split(SITE)[:-1]):
+        start += len(part.encode("utf-8", "surrogatepass"))
+        places[start] = number
+        start += len(_REFERENCE)
+    return places
 
-    def __init__(self, text: str, run: Run, evaluated: str | None = None) -> None:
-        self.text, self.run, self.at = text, run, 0
-        self.out: list[str] = []
-        self.simple = Simple()
-        self.part = 0  # where in `out` the part of the word begins that is being read
-        self.evaluated = evaluated
-        self.waiting = 0  # here-documents whose lines have not come
 
-    # -- small steps ---------------------------------------------------------------------------------------------
+def _objections(tree: Tree, places: dict[int, int], sites: Sequence[Site], shell: str) -> dict[int, Reason]:
+    """The expressions whose values would be evaluated."""
+    objections: dict[int, Reason] = {}
+    for n, why in evaluated_sites(tree.statements, places, bash=shell == "bash").items():
+        site = sites[n]
+        if site.raw is not None or site.number:
+            continue
+        for reason in why:
+            number = site.declared and reason.numeric and reason.kind is Kind.FORWARDED
+            if not number and not (site.quoted and reason.quotable):
+                objections.setdefault(n, reason)
+    return objections
 
-    def peek(self, number: int = 1) -> str:
-        return self.text[self.at : self.at + number]
 
-    def copy(self, number: int = 1) -> str:
-        """Copy some characters, none of which is an expression."""
-        text = self.text[self.at : self.at + number]
-        if SITE in text:
-            self.run.refuse("an expression cannot stand here")
-        self.out.append(text)
-        self.at += number
-        return text
+class _Placer:
+    """Finds the quotes that fit the place of each expression. `mode` is "plain", "whole" (a place in which words are
+    not split), "double" (quotes), "here" (a here-document) or "formula"."""
 
-    def site(self, before: str = "", behind: str = "") -> None:
-        """The expression that stands here; `before` and `behind` surround the reference."""
-        site, simple = self.run.sites[self.run.next], self.simple
-        if site.raw is None:
-            objection = simple.objection(self._word(), quoted=site.quoted)
-            if objection is None and not site.quoted:
-                objection = self.evaluated
-            if objection is not None:
-                self.run.refuse(objection)
-        simple.tested = simple.condition
-        self.run.next += 1
-        self.at += 1
-        self.out.append(site.raw if site.raw is not None else f"{before}${{{site.variable}}}{behind}")
+    def __init__(self, tree: Tree, places: dict[int, int], sites: Sequence[Site], shell: str) -> None:
+        self.tree, self.sites, self.shell = tree, sites, shell
+        self.places, self.offsets = places, list(places)
+        self.edits: dict[int, str] = {}
+        self.objections: dict[int, Reason] = {}
 
-    def _word(self) -> str:
-        """The word that is being read, as far as it has been."""
-        return (self.simple.word or "") + "".join(self.out[self.part :]).strip("'\"")
+    def refuse(self, number: int, reason: Reason) -> None:
+        """This expression cannot stand where it does."""
+        self.objections.setdefault(number, reason)
 
-    def _inside(self) -> str | None:
-        """How what a substitution prints here is evaluated, if it is."""
-        return self.simple.evaluates(self._word(), quoted=False) or self.evaluated
+    def within(self, node: Node) -> list[int]:
+        """The numbers of the expressions between the beginning and the end of a node."""
+        start, end = bisect_left(self.offsets, node["Pos"]), bisect_left(self.offsets, node["End"])
+        return [self.places[place] for place in self.offsets[start:end]]
 
-    def escape(self) -> str:
-        """A backslash and what it stands before."""
-        if self.peek(2)[1:] == SITE:
-            self.run.refuse("a backslash stands before the expression; remove it (or double it, if it is wanted)")
-        return self.copy(2)
+    def source(self, start: int, end: int) -> bytes:
+        """A part of the script."""
+        return self.tree.source[start:end]
 
-    # -- commands ------------------------------------------------------------------------------------------------
+    def put(self, number: int, before: str = "", behind: str = "") -> None:
+        """The reference that takes the place of an expression."""
+        site = self.sites[number]
+        self.edits[number] = site.raw if site.raw is not None else f"{before}${{{site.variable}}}{behind}"
 
-    def commands(self, end: str | None) -> None:
-        """Commands up to `)` (which is left), or to the end of the text."""
-        outer = (self.simple, self.part, self.evaluated)
-        if end is not None:
-            self.evaluated = self._inside()
-        self.simple = Simple()
-        cases: list[str] = []  # of each `case` around: "subject", "pattern" or "body"
-        documents: list[Document] = []
-        line = Line(self.run.next)
-        while (char := self.peek()) != "":
-            in_pattern = bool(cases) and cases[-1] == "pattern"
-            if char in " \t" or (self.simple.condition and char in "()<>&|"):
-                self._word_ends(cases)
-                self.copy()
-            elif char == "\n":
-                self._command_ends(cases, line)
-                self.copy()
-                if self.waiting > len(documents):
-                    self.run.refuse("shells differ in where the here-document before this bracket begins")
-                for document in documents:
-                    self._document(document, SCRIPT_INPUT if line.reads_script else self.evaluated)
-                documents.clear()
-                line = Line(self.run.next)
-            elif char in ";&|":
-                operators = (";;&", ";;", ";&", "&&", "||", "|&")
-                operator = next((one for one in operators if self.text.startswith(one, self.at)), char)
-                self._command_ends(cases, line, operator)
-                self.copy(len(operator))
-                if operator in _OF_CASE and cases:
-                    cases[-1] = "pattern"
-            elif char == "(":
-                if in_pattern and self.simple.word is None:
-                    self.copy()
-                elif self.peek(2) == "((" and self.simple.word is None:
-                    self._arithmetic("((")
+    def unseen(self, place: int, number: int) -> None:
+        """An expression that the tree does not hold: it stands in a comment, or the text around it hides it."""
+        comments = [child for child in _nodes([self.tree.last, self.tree.statements]) if "Hash" in child]
+        if any(child["Pos"] <= place < child["End"] for child in comments):
+            self.put(number)
+        else:
+            self.refuse(number, reasons.DOLLAR if self.source(place - 1, place) == b"$" else reasons.UNCLEAR)
+
+    # -- nodes ---------------------------------------------------------------------------------------------------
+
+    def visit(self, node: Any) -> None:
+        """Commands, and what they are made of."""
+        if isinstance(node, list):
+            for child in node:
+                self.visit(child)
+            return
+        if not isinstance(node, dict):
+            return
+        kind = node.get("Type")
+        if "Parts" in node and kind in (None, "Word"):
+            self.word(node, "plain")
+        elif kind in _ARITHMETIC:
+            self.formula(node)
+        elif "OpPos" in node and kind is None and "Word" in node:
+            self.redirection(node)
+        elif kind in ("CmdSubst", "ProcSubst", "Subshell"):
+            self.bracket(node)
+        elif "Value" in node and isinstance(node["Value"], str):
+            self.literal(node)
+        else:
+            for key, child in node.items():
+                if type(child) is not dict and type(child) is not list:
+                    continue
+                if key == "Index":
+                    self.formula(child)
+                elif key in _WHOLE.get(kind, ()) and isinstance(child, dict) and "Parts" in child:
+                    self.word(child, "whole")
                 else:
-                    self._nested("(")
-            elif char == ")":
-                self._command_ends(cases, line)
-                if in_pattern and cases:
-                    cases[-1] = "body"
-                    self.copy()
-                elif end is None:
-                    self.run.refuse("a closing bracket without an opening one: the place of the expression is unclear")
-                elif documents:
-                    self.run.refuse("a here-document must end before the bracket around it")
-                else:
-                    self.simple, self.part, self.evaluated = outer
-                    self.simple.tested = self.simple.condition
-                    return
-            elif char in "<>":
-                self._redirection(cases, documents)
-            elif char == "#" and self.simple.word is None:
-                self._comment()
+                    self.visit(child)
+
+    def bracket(self, node: Node) -> None:
+        """Commands in brackets, within which their here-documents must end."""
+        self.visit(node.get("Stmts"))
+        end = node["End"]
+        for document in (child["Hdoc"] for child in _nodes(node.get("Stmts")) if "Hdoc" in child):
+            for number in self.within(document):
+                if document["Pos"] >= end:
+                    self.refuse(number, reasons.DOCUMENT_BRACKET)
+
+    def formula(self, node: Any) -> None:
+        """Arithmetic: no quotes are needed around a number, which is all that may stand in it."""
+        if isinstance(node, list):
+            for child in node:
+                self.formula(child)
+        elif isinstance(node, dict):
+            if "Parts" in node and node.get("Type") in (None, "Word"):
+                self.word(node, "formula")
             else:
-                self._part_of_word()
-        self._command_ends(cases, line)
-        if end is not None:
-            self.run.refuse("a bracket is not closed: the place of the expression is unclear")
+                for child in node.values():
+                    self.formula(child)
 
-    def _comment(self) -> None:
-        self.part = len(self.out)
-        while self.peek() not in ("\n", ""):
-            if self.peek() == SITE:
-                self.site()
+    def literal(self, node: Node) -> None:
+        """Text in which an expression has not been seen as such."""
+        start, text = node["Pos"], self.source(node["Pos"], node["End"])
+        for number in self.within(node):
+            before = text[: self.offsets[number] - start]
+            self.refuse(number, reasons.BACKSLASH if before.endswith(b"\\") else reasons.DOLLAR)
+
+    def word(self, node: Node, mode: str) -> None:
+        """The parts of a word."""
+        parts = node.get("Parts", ())
+        for n, part in enumerate(parts):
+            self.part(part, mode)
+            if part["Type"] == "ParamExp" and mode == "plain" and part["Pos"] in self.places:
+                before = str(parts[n - 1].get("Value", "")) if n and parts[n - 1]["Type"] == "Lit" else ""
+                behind = "".join(str(child.get("Value", "")) for child in parts[n + 1 :] if child["Type"] == "Lit")
+                opens = re.search(r"\{[^{}]*$", before)
+                if "}" in behind and opens and (before.endswith("..") or behind.startswith("..")):
+                    self.refuse(self.places[part["Pos"]], reasons.BRACES)
+
+    def part(self, node: Node, mode: str) -> None:
+        """One part of a word."""
+        kind = node["Type"]
+        if kind == "ParamExp":
+            if node["Pos"] in self.places:
+                quote = '"' if mode in ("plain", "whole") else ""
+                self.put(self.places[node["Pos"]], quote, quote)
             else:
-                self.copy()
-
-    def _part_of_word(self) -> None:
-        char, simple = self.peek(), self.simple
-        self.part = len(self.out)
-        if char == "\\":
-            text = self.escape()
-            if text != "\\\n":
-                simple.add(text[1:], bare=False)
-        elif char in "'\"":
-            if char == "'":
-                self._single()
-            else:
-                self._double()
-            simple.add("".join(self.out[self.part :])[1:-1], bare=False)
-        elif char == "`":
-            self._backticks("plain")
-            simple.add("`", bare=False)
-        elif char == "$":
-            self._dollar("plain")
-            simple.add("$", bare=False)
-        elif char == SITE:
-            self.site('"', '"')
-            simple.add("$", bare=False)
+                self.parameter(node, mode)
+        elif kind == "SglQuoted":
+            self.single(node)
+        elif kind == "DblQuoted":
+            for child in node.get("Parts", ()):
+                self.part(child, "double")
+        elif kind in ("CmdSubst", "ProcSubst"):
+            self.bracket(node)
+        elif kind == "ArithmExp":
+            self.formula(node.get("X"))
+        elif kind == "ExtGlob":
+            self.pattern(node)
+        elif kind == "Lit":
+            self.literal(node)
         else:
-            simple.add(self.copy(), bare=True)
+            self.visit(node.get("Elems"))
 
-    def _word_ends(self, cases: list[str]) -> None:
-        simple = self.simple
-        word, simple.word = simple.word, None
-        if word is None:
-            return
-        bare, simple.bare = simple.bare, True
-        if simple.target:
-            simple.target = simple.text_input = False
-            return
-        first = not simple.words
-        simple.words.append(word)
-        if simple.condition:
-            if word in ARITHMETIC_TESTS and simple.tested:
-                self.run.next -= 1  # the one before it
-                self.run.refuse(ARITHMETIC_TEST)
-            simple.condition = word != "]]"
-        elif not bare:
-            return
-        elif cases and cases[-1] == "subject" and word == "in":
-            cases[-1] = "pattern"
-            simple.words.clear()
-        elif not first:
-            return
-        elif word == "case":
-            cases.append("subject")
-        elif word == "esac" and cases:
-            cases.pop()
-        elif word in _BEFORE_A_COMMAND:
-            simple.words.clear()
-        elif word == "[[":
-            simple.condition = True
+    def single(self, node: Node) -> None:
+        """Single quotes end before the reference and begin again behind it."""
+        start = node["Pos"]
+        text = self.source(start, node["End"])
+        ansi = "Dollar" in node
+        if ansi and self.shell != "bash" and b"'" in text[2:-1]:
+            # Other shells see an end of the quotes at \', so nothing behind it is what it seems.
+            for number in self.places.values():
+                self.refuse(number, reasons.ANSI)
+        for number in self.within(node):
+            before = text[: self.offsets[number] - start]
+            if ansi and (self.shell != "bash" or (len(before) - len(before.rstrip(b"\\"))) % 2):
+                self.refuse(number, reasons.ANSI)
+            self.put(number, "'\"", "\"$'" if ansi else "\"'")
 
-    def _command_ends(self, cases: list[str], line: Line, operator: str = "") -> None:
-        self._word_ends(cases)
-        if self.simple.condition:
+    def pattern(self, node: Node) -> None:
+        """`@(a|b)`: one text for the parser."""
+        text = self.source(node["Pos"], node["End"])
+        for number in self.within(node):
+            if re.search(rb"[\"'`\\]|\$[^{]", text):
+                self.refuse(number, reasons.EXTENDED_PATTERN)
+            self.put(number, '"', '"')
+
+    def redirection(self, node: Node) -> None:
+        """A redirection, and the here-document that it may begin."""
+        document = node.get("Hdoc")
+        if node["Op"] not in ("<<", "<<-"):
+            self.word(node["Word"], "plain")
             return
-        if self.simple.reads_script():
-            line.reads_script = True
-            if line.piped and (site := self.run.bare(line.first, line.begun)) is not None:
-                self.run.next = site
-                self.run.refuse(SCRIPT_INPUT)
-        line.piped = operator in ("|", "|&")
-        line.begun = self.run.next
-        if not line.piped:
-            line.first = self.run.next
-        self.simple = Simple()
-
-    def _nested(self, opening: str) -> None:
-        """Commands (or the words of an array) in brackets."""
-        self.copy(len(opening))
-        self.commands(")")
-        self.copy()
-        if opening == "(" and self.simple.word is not None:
-            self.simple.add("()", bare=False)
-
-    # -- redirections --------------------------------------------------------------------------------------------
-
-    def _redirection(self, cases: list[str], documents: list[Document]) -> None:
-        simple = self.simple
-        if self.peek(2) in ("<(", ">("):
-            self._nested(self.peek(2))
-            simple.add("<()", bare=False)
+        for number in self.within(node["Word"]):
+            self.refuse(number, reasons.DOCUMENT_WORD)
+        if document is None:
             return
-        if simple.word is not None and simple.word.isdigit() and simple.bare:
-            simple.word = None  # the number of a descriptor
-        self._word_ends(cases)
-        if self.peek(3) == "<<<":
-            self.copy(3)
-            simple.target = simple.text_input = True
-        elif self.peek(2) == "<<":
-            try:
-                document, end = announced(self.text, self.at + 2)
-            except Unclear as error:
-                self.run.refuse(str(error))
-            self.copy(end - self.at)
-            documents.append(document)
-            self.waiting += 1
+        if re.search(rb"[\"'\\]", self.source(node["Word"]["Pos"], node["Word"]["End"])):
+            for number in self.within(document):
+                self.refuse(number, reasons.QUOTED_DOCUMENT)
         else:
-            operators = (">>", "<&", ">&", "<>", ">|")
-            self.copy(2 if self.peek(2) in operators else 1)
-            simple.target = True
+            self.word(document, "here")
 
-    def _document(self, document: Document, evaluated: str | None) -> None:
-        """The lines of a here-document, and the one that ends it."""
-        self.waiting -= 1
-        place = document.end(self.text, self.at)
-        body = self.text[self.at : place]
-        if document.quoted and SITE in body:
-            self.run.refuse(
-                "nothing is expanded in a here-document whose word is quoted; write the word without quotes "
-                "(and a backslash before each other $)"
-            )
-        if document.quoted:
-            self.out.append(body)
-        else:
-            inner = _Scanner(body, self.run, evaluated)
-            inner.here_document()
-            self.out += inner.out
-        self.at = place
-        if place < len(self.text):  # the word itself, which is not the beginning of a command
-            end = self.text.find("\n", place)
-            self.copy((len(self.text) if end < 0 else end) - place)
+    # -- ${…} ----------------------------------------------------------------------------------------------------
 
-    def here_document(self) -> None:
-        while (char := self.peek()) != "":
-            self._quoted_step(char, "here")
+    def parameter(self, node: Node, mode: str) -> None:
+        """`${name:-word}` and the rest of their kind."""
+        self.formula([node.get("Index"), node.get("Slice")])
+        replaced = node.get("Repl") or {}
+        for word in (replaced.get("Orig"), replaced.get("With")):
+            if word is not None:
+                self.inner(word, mode, "/")
+        operation = node.get("Exp") or {}
+        if operation.get("Word") is not None:
+            operator = str(operation["Op"]).lstrip(":")[:1]
+            self.inner(operation["Word"], mode, operator)
 
-    # -- quotes and substitutions --------------------------------------------------------------------------------
+    def inner(self, node: Node, mode: str, operator: str) -> None:
+        """The word behind an operator in `${…}`, in the quotes around the whole."""
+        for number in self.within(node):
+            if operator not in ("-", "=", "+", "?", "#", "%", "/"):
+                self.refuse(number, reasons.PARAMETER)
+            if operator in ("=", "/") and mode == "plain":
+                self.refuse(number, reasons.SPLIT)
+            if operator in ("#", "%", "/") and mode == "here":
+                self.refuse(number, reasons.DOCUMENT_PATTERN)
+        if mode in ("plain", "whole"):
+            self.word(node, mode)
+            return
+        for part in node.get("Parts", ()):
+            if part["Type"] in ("SglQuoted", "DblQuoted"):
+                text = self.source(part["Pos"], part["End"])
+                for number in self.within(part) if b"$" in text else ():
+                    self.refuse(number, reasons.INNER_QUOTES)
+            self.part(part, "plain" if operator in ("#", "%", "/") else mode)
 
-    def _single(self) -> None:
-        self.copy()
-        while (char := self.peek()) != "'":
-            if char == "":
-                self.run.refuse("a single quote is not closed")
-            if char == SITE:
-                self.site("'\"", "\"'")
-            else:
-                self.copy()
-        self.copy()
 
-    def _double(self) -> None:
-        self.copy()
-        while (char := self.peek()) != '"':
-            if char == "":
-                self.run.refuse("a double quote is not closed")
-            self._quoted_step(char, "double")
-        self.copy()
+def _nodes(node: Any) -> Iterator[Node]:
+    """A node, and all nodes inside it."""
+    if isinstance(node, dict):
+        yield node
+        node = list(node.values())
+    if isinstance(node, list):
+        for child in node:
+            yield from _nodes(child)
 
-    def _quoted_step(self, char: str, mode: str) -> None:
-        """One step in double quotes or a here-document."""
-        if char == "\\":
-            self.escape()
-        elif char == "$":
-            self._dollar(mode)
-        elif char == "`":
-            self._backticks(mode)
-        elif char == SITE:
-            self.site()
-        else:
-            self.copy()
 
-    def _dollar(self, mode: str) -> None:
-        behind = self.text[self.at + 1 : self.at + 2]
-        if behind == SITE:
-            self.run.refuse(
-                "a $ stands before the expression; write $${{ … }} as \\$ and the expression, or remove the $"
-            )
-        if behind == "(":
-            if self.peek(3) == "$((":
-                self._arithmetic("$((")
-            else:
-                self._nested("$(")
-        elif behind == "{":
-            self._parameter(mode)
-        elif behind == "[":
-            self._old_arithmetic()
-        elif behind == "'" and mode == "plain":
-            self._ansi()
-        else:
-            self.copy()
-            found = _PARAMETER.match(self.text, self.at)
-            if found is not None:
-                name = _NAME.match(self.text, self.at)
-                self.copy(name.end() - self.at if name else 1)
+_MISTAKES: Final = (
+    (r"exceeded max depth", "the script is nested too deeply"),
+    (r"expansions not allowed in heredoc", reasons.DOCUMENT_WORD.message),
+    (r"without closing quote `'`", "a single quote is not closed"),
+    (r'without closing quote `"`', "a double quote is not closed"),
+    (r"without closing quote ```", "a backtick is not closed"),
+    (r"unclosed here-document", "a here-document has no end"),
+    (r"matching `\$?\(\(` with|not a valid arithmetic operator|must follow an expression", reasons.ARITHMETIC.message),
+    (
+        r"nested parameter|parameter expansion requires|invalid parameter name",
+        "the name of a variable cannot come from an expression",
+    ),
+)
 
-    def _ansi(self) -> None:
-        """`$'…'`: bash knows it, other shells read a `$` and a text in single quotes."""
-        end = self.at + 2
-        while self.text[end : end + 1] not in ("'", ""):
-            end += 2 if self.text[end] == "\\" else 1
-        text = self.text[self.at : end + 1]
-        if SITE in text or ("\\" in text and self.run.shell != "bash"):
-            self.run.refuse("shells read $'…' differently, so the place of the expression is unclear; use other quotes")
-        self.copy(len(text))
 
-    def _old_arithmetic(self) -> None:
-        end = self.text.find("]", self.at)
-        if SITE in self.text[self.at : end if end >= 0 else None]:
-            self._in_arithmetic()
-        self.copy(2)
-
-    def _arithmetic(self, opening: str) -> None:
-        """`$(( … ))` and `(( … ))`: copied; an expression cannot stand in it."""
-        depth, place, text = 0, self.at + len(opening) - 2, self.text
-        while place < len(text):
-            char = text[place]
-            if char == "\\":
-                place += 1
-            elif char in "'\"":
-                place = text.find(char, place + 1)
-                if place < 0:
-                    break
-            elif char == "(":
-                depth += 1
-            elif char == ")":
-                depth -= 1
-                if not depth:
-                    break
-            place += 1
-        if place < 0 or depth:
-            self.run.refuse("(( is not closed: the place of the expression is unclear")
-        if SITE in text[self.at : place]:
-            self._in_arithmetic()
-        self.copy(place + 1 - self.at)
-
-    def _in_arithmetic(self) -> NoReturn:
-        self.run.refuse(
-            "in arithmetic the shell would evaluate the value as a formula; calculate in the expression instead, "
-            "as in ${{ params.n + 1 }} (for a subshell in brackets, write a blank between the two)"
+def _unparsable(text: str, error: Unparsable) -> Refused:
+    """A script that is none: the expression that stands next behind the mistake is named."""
+    places = _places(text, 0)
+    number = next((n for place, n in places.items() if place >= error.offset), len(places) - 1)
+    message = next((meaning for pattern, meaning in _MISTAKES if re.search(pattern, str(error))), None)
+    if message is None:
+        line = to_parse(text).encode("utf-8", "surrogatepass").count(b"\n", 0, error.offset) + 1
+        shown = str(error).replace(_REFERENCE, "${{ … }}")
+        message = (
+            f"line {line} of the script is no shell syntax, so the place of the expression is unclear: {shown}; "
+            "mend it, or put the expression under `env`"
         )
-
-    def _parameter(self, mode: str) -> None:
-        """`${name}`, `${name:-word}` and the rest of their kind."""
-        self.copy(2)
-        if self.peek() == SITE:
-            self.run.refuse("the name of a variable cannot come from an expression")
-        if self.peek() == "!" or (self.peek() == "#" and self.peek(2) != "#}"):
-            self.copy()
-        found = _PARAMETER.match(self.text, self.at)
-        if found is not None:
-            self.copy(found.end() - self.at)
-        if self.peek() == "[":
-            end = self.text.find("]", self.at)
-            if end < 0 or SITE in self.text[self.at : end]:
-                self.run.refuse(INDEX)
-            self.copy(end + 1 - self.at)
-        operator = re.compile(r":?[-=+?]|##?|%%?").match(self.text, self.at)
-        if operator is not None:
-            self.copy(operator.end() - self.at)
-        kind = operator[0].lstrip(":")[:1] if operator is not None else ""
-        while (char := self.peek()) != "}":
-            if char == "":
-                self.run.refuse("${ is not closed")
-            if char == SITE:
-                self._site_in_parameter(mode, kind)
-            elif char == "\\":
-                self.escape()
-            elif char == "$":
-                self._dollar("double" if mode != "plain" and kind in "-=+?" else "plain")
-            elif char == "`":
-                self._backticks(mode)
-            elif char == '"' or (char == "'" and (mode == "plain" or kind in ("#", "%", ""))):
-                self._quotes_in_parameter(mode, kind)
-            else:
-                self.copy()
-        self.copy()
-
-    def _site_in_parameter(self, mode: str, kind: str) -> None:
-        if not kind:
-            self.run.refuse("an expression cannot stand in this kind of ${…}; put it into a variable first")
-        if kind == "=" and mode == "plain":
-            self.run.refuse("the shell would split what ${…=…} assigns; put the whole of it in double quotes")
-        if kind in "#%" and mode == "here":
-            self.run.refuse("an expression cannot stand in a pattern inside a here-document; use a variable")
-        if mode == "plain" or kind in "#%":
-            self.site('"', '"')
-        else:
-            self.site()
-
-    def _quotes_in_parameter(self, mode: str, kind: str) -> None:
-        if mode == "plain":
-            if self.peek() == "'":
-                self._single()
-            else:
-                self._double()
-            return
-        end = self.text.find(self.peek(), self.at + 1)
-        if end < 0 or SITE in self.text[self.at : end] or "$" in self.text[self.at : end]:
-            self.run.refuse('shells read quotes inside "${…}" differently; leave the inner quotes out')
-        self.copy(end + 1 - self.at)
-
-    def _backticks(self, mode: str) -> None:
-        """`` `…` ``: one level of backslashes is taken off before the commands are read, and put on again."""
-        end = self.at + 1
-        while self.text[end : end + 1] not in ("`", ""):
-            end += 2 if self.text[end] == "\\" else 1
-        if end >= len(self.text):
-            self.run.refuse("a backtick is not closed")
-        inside = self.text[self.at + 1 : end]
-        if SITE not in inside:
-            self.copy(end + 1 - self.at)
-            return
-        if "\\" + SITE in inside or (mode != "plain" and '\\"' in inside):
-            self.run.refuse("the backslashes in backticks make the place of the expression unclear; use $(…)")
-        inner = _Scanner(re.sub(r"\\([$`\\])", r"\1", inside), self.run, self._inside())
-        inner.commands(None)
-        self.out += ["`", *_escaped(inner.out), "`"]
-        self.at = end + 1
-
-
-def _escaped(parts: Sequence[str]) -> Iterator[str]:
-    for part in parts:
-        yield re.sub(r"([`\\])", r"\\\1", part)
+    return Refused({number: Reason(Kind.SYNTAX, message)})

@@ -8,23 +8,26 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from lightflow.errors import Problem
 from lightflow.expressions.language import Mistake
 from lightflow.expressions.names import EARLY, SCOPES, Known, Uses, uses
-from lightflow.expressions.shell import SHELLS, SITE, Refused, Site, rewrite
+from lightflow.expressions.shell import SHELLS, SITE, Refused, Site, rewrite, to_parse
 from lightflow.expressions.split import OPEN, NotClosed, Part, split
+from lightflow.expressions.syntax import Scripts
 from lightflow.parser.canonical import Tree
 from lightflow.parser.environment import secret_names
 from lightflow.parser.fan import fields_of, name_of
+from lightflow.parser.params import is_number
 from lightflow.parser.positions import Key, Lines
 from lightflow.parser.schema import COMMON
 from lightflow.parser.spec import Condition, Expression, Expressions, Found, Template
 from lightflow.parser.works import WorkIn, conditions, path_id, shell_of, works
 from liteflow.errors import CycleError
 from liteflow.planning.graph import Graph
-from liteflow.shell import DEFAULT_SHELL
+from liteflow.shell import DEFAULT_SHELL, shell_prefix
 from liteflow.triggers import EVENTS
 
 Path = list[Key]
@@ -61,6 +64,7 @@ class _Reader:
         self._params = root["params"] if isinstance(root.get("params"), dict) else {}
         path = os.path.abspath(tree.source.file)
         self._workflow = {"name": root.get("workflow_name", ""), "dir": os.path.dirname(path), "file": path}
+        self._scripts = Scripts([to_parse(text) for work in works(root) for text in _scripts(work.keys)])
         self._refuse_elsewhere()
         self._shell = shell_of(root)
         shared: dict[str, Any] = root["env"] if isinstance(root.get("env"), dict) else {}
@@ -280,8 +284,17 @@ class _Reader:
 
     def _expression(self, path: Path, text: str, part: Part, used: Uses) -> Expression:
         at = self._at(path, text, part.start)
-        early = used.names <= EARLY
-        return Expression(used.source, at, used.reads, early, used.raw, used.quoted, used.of_instance, used.env)
+        return Expression(
+            used.source,
+            at,
+            used.reads,
+            used.names <= EARLY,
+            used.raw,
+            used.quoted,
+            used.of_instance,
+            used.env,
+            used.number,
+        )
 
     def _script(
         self, path: Path, text: str, task: dict[str, Any], known: Known
@@ -314,14 +327,20 @@ class _Reader:
                     number += 1
                 taken[part.source] = f"{_VARIABLE}{number}"
                 words[taken[part.source]] = (part,)
-            sites.append(Site(taken[part.source], None, part.quoted))
+            sites.append(Site(taken[part.source], None, part.quoted, part.number, self._is_declared_number(part)))
         scanned = "".join(part if isinstance(part, str) else SITE for part in template)
         try:
-            return rewrite(scanned, sites, shell), words, tuple(pasted)
+            return rewrite(scanned, sites, shell, self._scripts), words, tuple(pasted)
         except Refused as error:
             starts = [part.start for part in split(text) if isinstance(part, Part)]
-            self._problem(path, text, starts[error.site], str(error))
+            for number, reason in error.objections.items():
+                self._problem(path, text, starts[number], reason.message)
             return "", {}, ()
+
+    def _is_declared_number(self, part: Expression) -> bool:
+        """Whether an expression is a parameter that is declared as a number, and nothing else."""
+        scope, _, name = part.source.partition(".")
+        return scope == "params" and is_number(self._params.get(name))
 
     # -- what is wrong -------------------------------------------------------------------------------------------
 
@@ -402,12 +421,23 @@ def _mistaken(template: str | Template, known: Known) -> bool:
 
 def _shell_name(shell: Any) -> str | None:
     """The name of the shell of a task, where expressions can stand in its script."""
-    shell = DEFAULT_SHELL if shell is None else shell
-    words = [shell] if isinstance(shell, str) else shell
-    words = [os.path.basename(word).rstrip("-.0123456789") for word in words if isinstance(word, str)]
-    if words and words[0] == "env":
+    words = [shell] if isinstance(shell, str) else [DEFAULT_SHELL] if shell is None else shell
+    words = [word for word in words if isinstance(word, str)]
+    if words and os.path.basename(words[0]) == "env":
         words = words[1:]
-    return words[0] if words and words[0] in SHELLS else None
+    name = os.path.basename(words[0]).rstrip("-.0123456789") if words else ""
+    if name == "sh":  # on some systems it is bash, which evaluates more
+        program = os.path.realpath(shell_prefix(words[:1])[0])
+        return "bash" if os.path.basename(program) == "bash" else "sh"
+    return name if name in SHELLS else None
+
+
+def _scripts(keys: Mapping[str, Any]) -> Iterator[str]:
+    """The script of a task with a `SITE` in place of each expression, if there are any in it."""
+    text = keys.get("run")
+    if keys.get("type") == "shell" and isinstance(text, str) and OPEN in text:
+        with suppress(NotClosed):
+            yield "".join(SITE if isinstance(part, Part) else part for part in split(text))
 
 
 def _has(value: Any) -> bool:

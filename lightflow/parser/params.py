@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from typing import Any
+from typing import Any, Final
 
 from lightflow.errors import Problem
 from lightflow.parser.canonical import Tree
 from liteflow.values.params import REQUIRED, TYPES, Param, of_default
+
+_NUMBERS: Final = ("integer", "number")
 
 
 def read_params(tree: Tree, wrong: Container[str]) -> tuple[dict[str, Param], list[Problem]]:
@@ -62,6 +64,13 @@ def _param(written: Any) -> Param | str:
         default = None
     options.setdefault("type", _type(options, default))
     return Param(default=default, **options)
+
+
+def is_number(written: Any) -> bool:
+    """Whether a parameter, as it is written in the file, takes numbers only."""
+    if isinstance(written, dict):
+        return "values" not in written and written.get("type", _type(written, written.get("default"))) in _NUMBERS
+    return of_default(written).type in _NUMBERS
 
 
 def _type(options: Mapping[str, Any], default: Any) -> str:

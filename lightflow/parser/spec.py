@@ -85,6 +85,7 @@ class Expression(NamedTuple):
     quoted: bool = False  # its value is one word of shell text
     of_instance: bool = False  # it would be known before a run, but for what is particular to an instance
     env: tuple[str, ...] = ()  # the environment variables that it names
+    number: bool = False  # its value is an integer
 
 
 #: A text with expressions: literal text and expressions in turn. A lone expression keeps the type of its value.

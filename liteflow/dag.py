@@ -42,10 +42,11 @@ from liteflow.program import Program
 from liteflow.running.deferring import deferring
 from liteflow.running.observing import Observer, Options
 from liteflow.running.runner import run as run_program
-from liteflow.state.database import connect
+from liteflow.state.database import connect, real_path
+from liteflow.state.deleting import delete_runs
 from liteflow.state.history import DagRecord, History
-from liteflow.state.maintenance import delete_runs
 from liteflow.states import Status
+from liteflow.values.dates import Day, checked, epoch_of
 from liteflow.values.params import declared, resolve, restored
 from liteflow.values.secrets import Secret, declared_secrets, had
 from liteflow.work import KEYWORDS, Body, Call, Command
@@ -59,7 +60,7 @@ def init_schema(db_path: str = "liteflow.db") -> None:
     Raises:
         StoreError: the file cannot be written, or is not ours.
     """
-    connect(os.path.realpath(db_path)).close()
+    connect(real_path(db_path)).close()
 
 
 class Dag(Building):
@@ -109,6 +110,7 @@ class Dag(Building):
         self.hooks: dict[str, Task] = hook_tasks({event: func for event, func in given.items() if func is not None})
         self.dag_id = check_id(dag_id, "dag id")
         self.db_path = str(db_path)
+        self._anchor = ("", "")  # `db_path`, and where that led when it was first used
         self.description = description
         self.params = None if params is None else declared(params)
         self.secrets = declared_secrets(secrets)
@@ -322,7 +324,7 @@ class Dag(Building):
         run_id: str | None = None,
         params: Mapping[str, Any] | None = None,
         secrets: Mapping[str, str] | None = None,
-        logical_date: float | None = None,
+        logical_date: float | Day | None = None,
         log_dir: str | None = None,
         fail_fast: bool = False,
         durability: str = "process",
@@ -343,6 +345,8 @@ class Dag(Building):
             params: values that tasks find in their context; where the dag declares parameters, they are checked
                 and completed with its defaults.
             secrets: values of declared secrets that you have at hand; the others are fetched.
+            logical_date: the day or the moment that the run is for, as a date or in epoch seconds; tasks find it in
+                their context, and the words `today` and `yesterday` in parameters start from it.
             log_dir: where each attempt's output goes, a file each; None leaves it on the terminal.
             fail_fast: the first task that fails for good ends the run.
             durability: "power" survives power cuts too, at the price of a disk sync for each step.
@@ -361,20 +365,24 @@ class Dag(Building):
             KeyboardInterrupt: by Ctrl-C, once the tasks are stopped and the run is stored as INTERRUPTED.
         """
         run_id = check_id(run_id if run_id is not None else new_run_id(), "run id")
+        try:
+            moment = None if logical_date is None else checked(epoch_of(logical_date))
+        except ValueError as error:
+            raise DefinitionError(f"logical_date {error}") from None
         _check_folder()
         for name, value in (params or {}).items():
             check_known(name, value)
         return self._execute(
             Options(
-                os.path.realpath(self.db_path),
+                self._state_file(),
                 run_id,
                 mode,
                 self._workers(max_workers, mode),
                 None if log_dir is None else os.path.abspath(log_dir),
                 durability,
                 fail_fast,
-                params=params or {} if self.params is None else resolve(self.params, params or {}),
-                logical_date=logical_date,
+                params=params or {} if self.params is None else resolve(self.params, params or {}, moment),
+                logical_date=moment,
                 observers=observers,
                 claim_children=claim_children,
                 done={name: seconds for name, seconds in (done or {}).items() if name in self.tasks},
@@ -413,13 +421,17 @@ class Dag(Building):
             As for `run` otherwise.
         """
         _check_folder()
-        path = os.path.realpath(self.db_path)
+        path = self._state_file()
         with History(path) as history:
             before = history.run(run_id) if run_id is not None else history.latest(self.dag_id)
         if before.dag_id != self.dag_id:
             raise RunNotFound(f"run {before.run_id} is of dag {before.dag_id!r}, not of {self.dag_id!r}")
         if before.status == Status.SUCCESS:
             return DagRun.from_record(path, before)
+        try:
+            checked(before.logical_date)
+        except ValueError as error:
+            raise DefinitionError(f"run {before.run_id} cannot go on: its logical_date {error}") from None
         mode = mode or str(before.settings.get("mode", "process"))
         workers = max_workers if max_workers is not None else before.settings.get("max_workers")
         return self._execute(
@@ -431,7 +443,9 @@ class Dag(Building):
                 os.path.abspath(log_dir) if log_dir is not None else before.settings.get("log_dir"),
                 durability,
                 fail_fast,
-                params=before.params if self.params is None else restored(self.params, before.params),
+                params=before.params
+                if self.params is None
+                else restored(self.params, before.params, before.logical_date),
                 logical_date=before.logical_date,
                 observers=observers,
                 claim_children=claim_children,
@@ -584,11 +598,15 @@ class Dag(Building):
 
     def runs(self, limit: int = 20) -> list[DagRun]:
         """The newest runs first."""
-        with History(self.db_path) as history:
-            return [
-                DagRun.from_record(os.path.realpath(self.db_path), one)
-                for one in history.runs(self.dag_id, limit=limit)
-            ]
+        path = self._state_file()
+        with History(path) as history:
+            return [DagRun.from_record(path, one) for one in history.runs(self.dag_id, limit=limit)]
+
+    def _state_file(self) -> str:
+        """The absolute path of the state file; it stays that one if a task in a thread changes the folder."""
+        if self._anchor[0] != self.db_path:
+            self._anchor = (self.db_path, real_path(self.db_path))
+        return self._anchor[1]
 
 
 def _check_folder() -> None:

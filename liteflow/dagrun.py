@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from liteflow.errors import RunFailed
 from liteflow.planning.nodes import instance_name
+from liteflow.state.database import real_path
+from liteflow.state.deleting import delete_runs
 from liteflow.state.history import History, RunRecord
-from liteflow.state.maintenance import delete_runs
 from liteflow.states import Status
 from liteflow.values.payload import decode
 
@@ -63,7 +63,7 @@ class DagRun:
             RunNotFound: none or several match.
         """
         with History(db_path) as history:
-            return cls.from_record(os.path.realpath(db_path), history.run(run_id))
+            return cls.from_record(real_path(db_path), history.run(run_id))
 
     def __repr__(self) -> str:
         return f"<DagRun {self.run_id!r} of {self.dag_id!r}: {self.status}>"

@@ -53,6 +53,7 @@ CLAIMS: Final = {
     "R13-odd": "odd outputs (binary, no line end, held open, closed): none hangs",
     "R16": "10,000 tasks: files, processes and memory return to where they were",
     "R17": "runs share pools and groups while their owners are killed and resumed",
+    "R18": "children that tasks fork, in every mode: none hangs, signals end them as in a script",
     "resources": "full disks, limits of files and processes, locked, deleted and replaced state files: nothing false",
     "names": "hostile names: none leads out of its folder",
     "shell-values": "hostile values in the environment of commands: byte for byte, none executed",

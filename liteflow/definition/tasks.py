@@ -7,7 +7,6 @@ function: called while a dag is being built it adds a task, called anywhere else
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from types import MappingProxyType, MethodType
@@ -19,13 +18,13 @@ from liteflow.definition.mapping import Mapped, MapRef, checked_function
 from liteflow.definition.options import NO_OPTIONS, TaskOptions, make_options
 from liteflow.definition.signature import NO_PARAMETERS, Parameters, parameters_of
 from liteflow.errors import DefinitionError, PayloadError
+from liteflow.names import CHOSEN
 from liteflow.planning.rules import TriggerRule
 from liteflow.triggers import EVENTS, Condition
 from liteflow.values.payload import Payload, encode
 from liteflow.work import KEYWORDS, Body, Call, Command, Expansion, Item, Ref
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})  # shared: two dicts of its own would be a tenth of a task
-_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 
 
 def check_id(name: object, what: str) -> str:
@@ -34,7 +33,7 @@ def check_id(name: object, what: str) -> str:
     Raises:
         DefinitionError: it is not text, or holds what a file name or a shell could stumble over.
     """
-    if isinstance(name, str) and _ID.match(name):
+    if isinstance(name, str) and CHOSEN.match(name):
         return name
     raise DefinitionError(
         f"{what} {name!r} is not allowed: use letters, digits, '_', '.' and '-', "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from liteflow.errors import OwnerDied
 from liteflow.planning.control import Control, to_set_up_again
@@ -38,7 +38,9 @@ class Owned(NamedTuple):
 
 def make(program: Program, options: Options, store: Store, session: int | None) -> Owned:
     """Store the new run as ours. Raises what `Store.create` does."""
-    settings = {"mode": options.mode, "max_workers": options.max_workers, "log_dir": options.log_dir}
+    settings: dict[str, Any] = {"mode": options.mode, "max_workers": options.max_workers, "log_dir": options.log_dir}
+    for observer in options.observers:
+        settings |= getattr(observer, "settings", {})
     run = NewRun(
         options.run_id,
         program.dag_id,

@@ -119,9 +119,8 @@ class _Loop:
         self._told, self._hooked = bool(options.observers), bool(program.hooks)
         self._handing_on = bool(program.inputs or program.expansions)
         self._repeating = bool(program.control.setups or program.control.teardowns)
-        self._kept: Mapping[
-            str, Mapping[int, KeptInstance]
-        ] = {}  # of a resumed run: instances of mapped tasks, by index
+        self._kept: Mapping[str, Mapping[int, KeptInstance]] = {}  # of a resumed run: instances of mapped tasks
+        self._labels: dict[int, str] = {}  # for observers: what people can tell an instance by
         self._ending: set[int] = set()  # running tasks that were told to stop
         self._signals: list[int] = []
         self._seen_signals = 0
@@ -151,7 +150,7 @@ class _Loop:
         program, options = self._program, self._options
         if again and program.control.teardowns:
             owned = set_up_again(program, owned, self._store)
-        self._kept = owned.instances
+        self._kept, self._labels = owned.instances, {}
         done = owned.done(program.graph)
         skips = decisions(program, done, self._store) if again and program.deciders else None
         self.plan = planned(program, options, owned, done, skips)
@@ -338,7 +337,11 @@ class _Loop:
             kept = {index: one for index, one in kept.items() if index not in gone}
             self._kept = {**self._kept, task_id: kept}
         before = {index: (cast(TaskStatus, one.status), one.attempts) for index, one in kept.items()}
-        self._store_moves(plan.expand(node, listed.indexes, before, note), now)
+        moves = plan.expand(node, listed.indexes, before, note)
+        if self._told and node in plan.unfolded:
+            numbered = zip(plan.unfolded[node].nodes, labels, strict=True)
+            self._labels.update((instance, label) for instance, label in numbered if label is not None)
+        self._store_moves(moves, now)
 
     def _no_list(self, node: int) -> str:
         """Which of the tasks that a list is read of have not made one, for the end of a message."""
@@ -464,6 +467,7 @@ class _Loop:
         if now - self._looked_at >= _TICK_S:
             self._looked_at = now
             self._store.check_file()
+            self._store.keep_lock()
             self._store.rest()
             if self.plan.stopped is None:
                 self._take_back(self._executor.recall())
@@ -548,4 +552,8 @@ class _Loop:
     def _change(self, node: int, *rest: Any) -> None:
         """Observers are told of a change once it is stored."""
         change = Change(self._ids[node], self._indexes[node], *rest)
-        self._observers.changes.append(change._replace(hook=True) if self.plan.is_extra(node) else change)
+        if self.plan.is_extra(node):
+            change = change._replace(hook=self._hooks.event(node))
+        elif node in self._labels:
+            change = change._replace(map_key=self._labels[node])
+        self._observers.changes.append(change)

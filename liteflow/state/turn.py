@@ -85,12 +85,13 @@ class Turn:
         self._epoch = epoch
         self._attempts = _Rows(
             "INSERT INTO liteflow_attempts",
-            "run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, exit_code, error, log_path",
+            "run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, exit_code, error, log_path, "
+            "trace, log_lost",
         )
         self._repeatable = _Rows(
             "INSERT INTO liteflow_attempts",
             "run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, exit_code, error, log_path, "
-            "repeats",
+            "trace, log_lost, repeats",
         )
         self._stored = _Rows(
             "INSERT OR REPLACE INTO liteflow_xcom",
@@ -187,6 +188,8 @@ class Turn:
             outcome.exit_code,
             None if error is None else (error.traceback.rstrip() or error.message)[-_ERROR_LIMIT:],
             outcome.log_path,
+            None if error is None or not error.trace else error.trace,
+            outcome.log_lost,
         )
         if repeats:
             rows.values.append(1)

@@ -490,4 +490,4 @@ def test_a_resume_with_another_file_of_the_same_name_says_so(tmp_path: Path) -> 
     said = lightflow(tmp_path, "resume", "a/flow.yaml", code=1)
     assert "another file" not in said
     said = lightflow(tmp_path, "resume", "b/flow.yaml")
-    assert f"note: the run was started from another file, {tmp_path}/a/flow.yaml" in said
+    assert f"was started from another file, {tmp_path}/a/flow.yaml" in said

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import liteflow.state.deleting
 import liteflow.state.history
 import liteflow.state.maintenance
 import liteflow.state.store
@@ -21,9 +22,10 @@ from lightflow.engine import checkpoint
 from lightflow.engine.checkpoint import Checkpoint
 from lightflow.service import explaining, inspecting, running
 from liteflow import Dag, RunNotFound, init_schema
+from liteflow.state.deleting import delete_runs
 from liteflow.state.history import History
 from liteflow.state.locks import LockFile
-from liteflow.state.maintenance import abandon, delete_runs, forget, request
+from liteflow.state.maintenance import abandon, forget, request
 from liteflow.state.records import NewInstance, NewRun
 from liteflow.state.store import Store
 
@@ -51,7 +53,7 @@ def fill(path: Path, runs: int) -> str:
         )
         many(
             "INSERT INTO liteflow_task_instances VALUES "
-            "(?,?,-1,'FAILED','[]',NULL,1,NULL,'no',0.0,1.0,NULL,1.0,NULL,NULL)",
+            "(?,?,-1,'FAILED','[]',NULL,1,NULL,'no',0.0,1.0,NULL,1.0,NULL,NULL,NULL,NULL)",
             named(run),
         )
         many("INSERT INTO liteflow_attempts VALUES (?,?,-1,1,'FAILED',1,0.0,1.0,1,NULL,NULL,0)", named(run))
@@ -87,6 +89,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         for module, name in (
             (liteflow.state.history, "connect_read_only"),
             (liteflow.state.maintenance, "connect"),
+            (liteflow.state.deleting, "connect"),
             (liteflow.state.store, "connect"),
         ):
             patch.setattr(module, name, counting(getattr(module, name)))

@@ -79,6 +79,7 @@ GOALS: Final = (
     Goal("growth-layered", "memory of a task of many in layers", 1.5, said="kb_per_task"),
     Goal("resume", "resume of a run of 100,000 that is 99 % done, CPU", 3.0, said="cpu_s"),
     Goal("yaml", "load and validate 10,000 tasks, to PyYAML's C loader alone", 1.2),
+    Goal("output", "500 shell commands that print, `--output prefix` to `quiet`", 1.1),
     Goal("read-status", "`lightflow status` with a long history, to a short one", 2.0),
     Goal("read-runs", "`lightflow runs` with a long history, to a short one", 2.0),
     Goal("read-why", "`lightflow why` with a long history, to a short one", 2.0),

@@ -137,4 +137,14 @@ OWN_WORKLOADS: Final = (
         "output in a pipe",
         500,
     ),
+    Workload(
+        "output",
+        "500 shell commands that print, with `--output prefix` in a pipe",
+        (
+            program(LIGHTFLOW, "live", "prefix 500", durable=True),
+            program("--output quiet", "live", "quiet 500", durable=True),
+        ),
+        "--output quiet",
+        500,
+    ),
 )

@@ -96,12 +96,12 @@ def _ninja(folder: Path, count: int, chain: bool) -> None:
     (folder / "build.ninja").write_text("\n".join(["rule true", "  command = true", *edges, ""]))
 
 
-def yaml_tasks(folder: Path, count: int, chain: bool) -> None:
+def yaml_tasks(folder: Path, count: int, chain: bool, script: str = "true") -> None:
     """A workflow file for Lightflow: `flow.yaml`."""
     lines = ["workflow_name: bench", "settings: {max_parallel_tasks: 4}", "tasks:"]
     for n in range(count):
         after = f", depends_on: [t{n - 1}]" if chain and n else ""
-        lines.append(f"  t{n}: {{run: 'true'{after}}}")
+        lines.append(f"  t{n}: {{run: '{script}'{after}}}")
     (folder / "flow.yaml").write_text("\n".join([*lines, ""]))
 
 

@@ -6,9 +6,11 @@ person mends a file in one go. Text that comes from the file is made printable b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+_COLOURS = re.compile(r"\x1b\[[0-9;:]*m")  # and weights: noise where they are not obeyed
 SHOWN = 50  # problems printed; the rest is counted
 
 
@@ -60,6 +62,11 @@ def harmless(text: str) -> str:
     if all(line.isprintable() for line in text.split("\n")):
         return text
     return "\n".join("\t".join(printable(part) for part in line.split("\t")) for line in text.split("\n"))
+
+
+def tame(text: str) -> str:
+    """Text of a task for people: line ends and tabs work, colours go, all else that a terminal might obey is shown."""
+    return harmless(_COLOURS.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def quoted(value: object, limit: int = 60) -> str:

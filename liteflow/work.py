@@ -181,19 +181,23 @@ class Work(NamedTuple):
 
 
 class ErrorInfo(NamedTuple):
-    """Why an attempt failed, in strings only. `types` are the exception's class names, nearest class first."""
+    """Why an attempt failed, in strings only. `types` are the exception's class names, nearest class first.
+
+    `trace` says where in the user's code it came from (JSON, see `traces`); it has no secrets from the beginning.
+    """
 
     message: str  # one line
     traceback: str = ""
     types: tuple[str, ...] = ()
+    trace: str = ""
 
     def masked(self, masker: Masker) -> ErrorInfo:
         """Without the secrets in it."""
-        return ErrorInfo(masker.text(self.message), masker.text(self.traceback), self.types)
+        return self._replace(message=masker.text(self.message), traceback=masker.text(self.traceback))
 
 
 class Outcome(NamedTuple):
-    """How an attempt ended. Times are epoch seconds, UTC; `log_path` is None when there was no output."""
+    """How an attempt ended. Times are epoch seconds, UTC; `log_path` is None when there is no output in a log."""
 
     node: int
     attempt: int
@@ -205,3 +209,4 @@ class Outcome(NamedTuple):
     started_at: float
     ended_at: float
     log_path: str | None
+    log_lost: str | None = None  # why not all of its output is in its log

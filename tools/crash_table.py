@@ -61,6 +61,8 @@ CLAIMS: Final = {
     "checkpoints": "checkpoint files that are bombs: one line each",
     "modes": "what a run writes, with a umask of 000: for its owner alone",
     "signals": "SIGINT, SIGTERM, SIGHUP once and twice, a closed terminal: the run is interrupted and nothing survives",
+    "soak": "many runs, a host program, a reader and a janitor on one state file while everything is killed "
+    "(see soak.md): nothing false, repeated, left or hung",
     "terminal": "escape sequences in output: shown, not obeyed",
 }
 _LARGEST: Final = re.compile(r"_max|worst|growth|max_|p99|p50|latency|_s$|_ms$|per_s$|rss|slope", re.IGNORECASE)

@@ -13,12 +13,12 @@ from typing import Any, Final
 from lightflow.cli.border import complain
 from lightflow.cli.declare import Misuse, Whole, argument, command, option
 from lightflow.cli.options import chosen_run, db_option, json_option, run_ids, task_ids
-from lightflow.cli.output import is_terminal, near_path, paint, say_json, tame
+from lightflow.cli.output import is_terminal, near_path, paint, say, say_json
 from lightflow.cli.shapes import attempt_shape
-from lightflow.errors import printable
-from liteflow.pictures.picture import duration_text
+from lightflow.engine.naming import took_text
+from lightflow.errors import printable, tame
 from liteflow.planning.nodes import instance_name
-from liteflow.processes.output import open_regular
+from liteflow.processes.output import read_log
 from liteflow.state.history import AttemptRecord, RunRecord
 from liteflow.states import RUN_ENDED, TASK_ENDED
 
@@ -30,14 +30,16 @@ _UNFINISHED: Final = re.compile(r"\x1b(\[[0-9;:]*)?\Z")  # a control sequence of
 @command(
     epilog="""\b
 Examples:
+  lightflow logs
   lightflow logs --task train_model
   lightflow logs --task train_model --follow
   lightflow logs --task 'resize[3]'
   lightflow logs --task train_model --run 20260102T030405 --attempt 1 > train.log
 
 \b
-In a pipe the bytes come as the task printed them. On a terminal, control characters are shown instead of
-obeyed. --json prints {run_id, task, status, attempts}; an attempt's log is the path of its file."""
+In a pipe the bytes come as the task printed them; behind them stands the traceback of a Python task that failed.
+On a terminal, control characters are shown instead of obeyed. --json prints {run_id, task, status, attempts}; an
+attempt's log is the path of its file. Without a task, task is null, status is the run's, and attempts have a task."""
 )
 @argument("name", metavar="[TASK]", required=False, shell_complete=task_ids)
 @option("-t", "--task", help="The task.", shell_complete=task_ids)
@@ -49,17 +51,21 @@ obeyed. --json prints {run_id, task, status, attempts}; an attempt's log is the 
 def logs(
     name: str | None, task: str | None, run: str | None, attempt: int | None, follow: bool, db: str, as_json: bool
 ) -> None:
-    """Show what a task printed.
+    """Show what a task printed, or all tasks of a run.
 
     All its attempts in the latest run that has the task, unless you say which. Of a task that is mapped over a list
-    those of the instances that failed, or else of all; one instance has its index in brackets.
+    those of the instances that failed, or else of all; one instance has its index in brackets. Without a task: those of
+    the latest run, in the order in which they began.
     """
     from lightflow.service import inspecting
 
-    if (name is None) == (task is None):
-        raise Misuse("which task? lightflow logs --task NAME")
-    wanted = task or name or ""
+    if name is not None and task is not None:
+        raise Misuse("give the task once")
+    wanted = name if task is None else task
     run_id = inspecting.latest(db).run_id if run is not None and chosen_run(run) is None else run
+    if wanted is None:
+        _of_run(db, run_id, attempt, follow=follow, as_json=as_json)
+        return
     if run_id is None:
         run_id = inspecting.run_of_task(db, wanted)
     attempts = inspecting.attempts_of(db, wanted, run_id, attempt)
@@ -76,8 +82,30 @@ def logs(
         printer.attempt(each)
     if not attempts:
         complain(f"task {printable(wanted)} of run {record.run_id} has not started: it is {one.status}")
-    elif not printer.wrote:
-        complain(_nothing(wanted, record, one.status, attempts))
+    else:
+        _complain_of_silence(printer, attempts, wanted, record, one.status)
+
+
+def _of_run(db: str, run_id: str | None, attempt: int | None, *, follow: bool, as_json: bool) -> None:
+    """The logs of all tasks of a run, the latest by default."""
+    from lightflow.service import inspecting
+
+    printer = Printer(headings=True, of_run=True)
+    while True:
+        record, found = inspecting.attempts_of_run(db, run_id)
+        attempts = [one for one in found if attempt in (None, one.attempt)]
+        if as_json:
+            shapes = [{"task": one.task_id, **_shape(one)} for one in attempts]
+            say_json({"run_id": record.run_id, "task": None, "status": record.status, "attempts": shapes})
+            return
+        for one in attempts:
+            printer.attempt(one)
+        if not follow or record.status in RUN_ENDED:
+            break
+        run_id = record.run_id
+        time.sleep(_LOOK_EVERY_S)
+    if not printer.wrote:
+        complain(f"no task of run {printable(record.run_id)} has printed anything: it is {record.status}")
 
 
 def _nothing(task: str, record: RunRecord, status: str, attempts: Sequence[AttemptRecord]) -> str:
@@ -118,28 +146,52 @@ def _follow(db: str, run_id: str, task: str, only: int | None, printer: Printer)
             waiting = True
             complain(f"waiting for {printable(task)} to start")
         time.sleep(_LOOK_EVERY_S)
-    if not printer.wrote:
-        complain(_nothing(task, record, one.status, attempts))
+    _complain_of_silence(printer, attempts, task, record, one.status)
+
+
+def _complain_of_silence(
+    printer: Printer, attempts: Sequence[AttemptRecord], task: str, record: RunRecord, status: str
+) -> None:
+    """Say why there is nothing to read, or not all."""
+    lost = next((each for each in reversed(attempts) if each.log_lost is not None), None)
+    if lost is not None:
+        complain(f"not all output of attempt {lost.attempt} could be kept: {printable(lost.log_lost or '')}")
+    elif not printer.wrote:
+        complain(_nothing(task, record, status, attempts))
 
 
 class Printer:
-    """Copies logs to stdout, each from where it stopped last time."""
+    """Copies logs to stdout, each from where it stopped last time; behind that of a Python task its traceback.
 
-    def __init__(self, *, headings: bool) -> None:
+    Of one task the headings go to stderr, since in a pipe the bytes are the task's alone; with `of_run` they go along.
+    """
+
+    def __init__(self, *, headings: bool, of_run: bool = False) -> None:
         self.wrote = False
-        self._headings = headings
+        self._headings, self._of_run = headings, of_run
         self._terminal = is_terminal(sys.stdout)
-        self._read: dict[tuple[int, int], int] = {}  # instance and attempt: bytes
+        self._read: dict[tuple[str, int, int], int] = {}  # attempt of an instance: bytes
+        self._traced: set[tuple[str, int, int]] = set()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
+        self._line_is_open = False
 
     def attempt(self, one: AttemptRecord) -> None:
         """Print what is new of an attempt."""
-        if one.log_path is None:
-            return
-        key = (one.map_index, one.attempt)
+        key = (one.task_id, one.map_index, one.attempt)
+        if one.log_path is not None:
+            self._copy(one, one.log_path, key)
+        if one.trace is not None and one.error is not None and key not in self._traced:
+            self._traced.add(key)
+            if key not in self._read:
+                self._read[key] = 0
+                self._heading(one)
+            self._write(f"{one.error}\n".encode("utf-8", "backslashreplace"), whole=True)
+        sys.stdout.flush()
+
+    def _copy(self, one: AttemptRecord, path: str, key: tuple[str, int, int]) -> None:
         try:
-            with open_regular(one.log_path) as file:
+            with read_log(path) as file:
                 if not os.fstat(file.fileno()).st_size and key not in self._read:
                     return
                 if key not in self._read:
@@ -153,19 +205,28 @@ class Printer:
             if one.ended_at is not None and key not in self._read:
                 self._read[key] = 0
                 self.wrote = True
-                complain(f"the log of attempt {one.attempt} is not there any more: {near_path(one.log_path)}")
-        sys.stdout.flush()
+                complain(f"the log of attempt {one.attempt} is not there any more: {near_path(path)}")
 
     def _heading(self, one: AttemptRecord) -> None:
         if not self._headings:
             return
-        took = "" if one.ended_at is None else f" after {duration_text(one.ended_at - one.started_at)}"
-        which = "" if one.map_index < 0 else f"{instance_name(one.task_id, one.map_index)}, "
-        text = f"==> {which}attempt {one.attempt}: {one.status}{took}, {near_path(one.log_path or '')} <=="
-        # Not into the pipe: there, the bytes are the task's alone.
-        complain(paint(text, "dim", sys.stderr))
+        took = "" if one.ended_at is None else f" after {took_text(one.ended_at - one.started_at)}"
+        which = "" if one.map_index < 0 and not self._of_run else f"{instance_name(one.task_id, one.map_index)}, "
+        path = "" if one.log_path is None else f", {near_path(one.log_path)}"
+        text = f"==> {printable(which)}attempt {one.attempt}: {printable(one.status)}{took}{path} <=="
+        if self._of_run:
+            self._write(b"", whole=True)
+            say(paint(text, "dim"))
+        else:
+            complain(paint(text, "dim", sys.stderr))
 
-    def _write(self, chunk: bytes) -> None:
+    def _write(self, chunk: bytes, *, whole: bool = False) -> None:
+        """Write bytes of a task; those that are `whole` begin on a line of their own."""
+        if whole and self._line_is_open:
+            chunk = b"\n" + chunk
+        if not chunk:
+            return
+        self._line_is_open = not chunk.endswith(b"\n")
         self.wrote = True
         if not self._terminal:
             sys.stdout.flush()

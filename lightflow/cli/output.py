@@ -12,6 +12,7 @@ from typing import Final, TextIO
 
 from lightflow.cli.border import mute, reader_is_gone, shown
 from lightflow.errors import printable
+from lightflow.errors import tame as tame  # whoever prints what tasks printed looks for it here
 from liteflow.pictures.picture import look_of, tally_text
 
 _STYLES: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
@@ -29,7 +30,6 @@ _STATE_STYLES: Final = {
 }
 #: States that only runs and attempts have: the pictures do not know them.
 _SIGNS: Final = {"INTERRUPTED": "■", "LOST": "■", "TIMED_OUT": "✗"}
-_ESCAPE: Final = re.compile(r"\x1b\[[0-9;:]*m")  # colours and weights: harmless, and noise where they are not obeyed
 _ANSI: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -115,7 +115,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: str = "", 
     lines = [[_cell(cell) for cell in row] for row in rows]
     widths = [max([width(head), *(width(row[number]) for row in lines)]) for number, head in enumerate(heads)]
     numbers = {number for number, head in enumerate(heads) if head in right.split()}
-    screen = _columns_of_screen() if is_terminal(stream or sys.stdout) else None
+    screen = columns_of(stream or sys.stdout)
 
     def join(cells: Sequence[str], style: str = "") -> str:
         last = len(cells) - 1
@@ -128,6 +128,11 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: str = "", 
         return line if screen is None else cut(line, screen)
 
     return "\n".join([join(heads, "dim"), *(join(row) for row in lines)])
+
+
+def columns_of(stream: TextIO) -> int | None:
+    """How many columns a terminal has; None: it is none."""
+    return _columns_of_screen() if is_terminal(stream) else None
 
 
 def _columns_of_screen() -> int:
@@ -185,12 +190,6 @@ def moment(at: float | None) -> str:
         return "" if at is None else datetime.datetime.fromtimestamp(at).strftime("%Y-%m-%d %H:%M:%S")
     except (OverflowError, ValueError, OSError, TypeError):
         return "?"
-
-
-def tame(text: str) -> str:
-    """Text of a task for a terminal: line ends and tabs work, colours go, all else it might obey is shown."""
-    lines = _ESCAPE.sub("", text).replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return "\n".join("\t".join(printable(part) for part in line.split("\t")) for line in lines)
 
 
 def near_path(path: str) -> str:

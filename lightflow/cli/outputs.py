@@ -11,8 +11,8 @@ from typing import Any, Final
 from lightflow.cli.border import complain
 from lightflow.cli.declare import Misuse, argument, command, option
 from lightflow.cli.options import chosen_run, db_option, json_option, run_ids, task_ids
-from lightflow.cli.output import is_terminal, say, say_json, table, tame
-from lightflow.errors import printable
+from lightflow.cli.output import is_terminal, say, say_json, table
+from lightflow.errors import printable, tame
 from lightflow.service.instances import FEW
 from liteflow.errors import PayloadError, RunNotFound
 from liteflow.planning.nodes import instance_name

@@ -9,7 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightflow.cli.output import iso, rounded
+from lightflow.service.verdicts import Overlooked
 from liteflow.state.history import AttemptRecord, InstanceRecord, RunRecord
+from liteflow.traces import from_json
+from liteflow.values.dates import shown
 
 Attempts = Mapping[tuple[str, int], Sequence[AttemptRecord]]
 
@@ -33,6 +36,7 @@ def run_shape(run: RunRecord, counts: Mapping[str, int], instances: Mapping[str,
         "counts": dict(counts),
         "instances": dict(instances),
         "source": run.source,
+        "logical_date": None if run.logical_date is None else shown(run.logical_date),
         "params": run.params,
     }
 
@@ -55,7 +59,7 @@ def task_shape(one: InstanceRecord, attempts: Attempts, instances: Sequence[Inst
 
 
 def attempt_shape(attempt: AttemptRecord) -> dict[str, Any]:
-    """One attempt; `log` is null where it printed nothing."""
+    """One attempt; `log` is null where there is no output, `log_lost` tells why not all of it could be kept."""
     return {
         "attempt": attempt.attempt,
         "status": attempt.status,
@@ -65,7 +69,23 @@ def attempt_shape(attempt: AttemptRecord) -> dict[str, Any]:
         "ended_at": iso(attempt.ended_at),
         "duration_s": rounded(duration(attempt.started_at, attempt.ended_at)),
         "log": attempt.log_path,
+        "trace": trace_shape(attempt.trace),
+        "log_lost": attempt.log_lost,
     }
+
+
+def trace_shape(text: str | None) -> list[dict[str, Any]] | None:
+    """Where in the user's code a Python exception arose, what caused it after it; null where there was none."""
+    return [
+        {
+            "error": one.error,
+            "relation": one.relation or None,
+            "notes": list(one.notes),
+            "frames": [frame._asdict() for frame in one.frames],
+            "left_out": one.left_out,
+        }
+        for one in from_json(text)
+    ] or None
 
 
 def view_shape(
@@ -74,6 +94,7 @@ def view_shape(
     attempts: list[AttemptRecord],
     hooks: list[InstanceRecord],
     standing: list[str],
+    overlooked: Sequence[Overlooked] = (),
 ) -> dict[str, Any]:
     """A run with its tasks, theirs with their instances, and with the hooks that were triggered."""
     grouped: dict[tuple[str, int], list[AttemptRecord]] = {}
@@ -88,4 +109,6 @@ def view_shape(
     inner = Counter(one.status for each in of_task.values() for one in each)
     shapes = [task_shape(one, grouped, of_task.get(one.task_id, ())) for one in tasks]
     done = [task_shape(one, grouped, ()) for one in hooks]
-    return {**run_shape(run, counts, inner), "tasks": shapes, "hooks": done, "standing": standing}
+    aside = [{"task": one.task_id, "because": one.because} for one in overlooked]
+    whole = run_shape(run, counts, inner)
+    return {**whole, "tasks": shapes, "hooks": done, "standing": standing, "overlooked": aside}

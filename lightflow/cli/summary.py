@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from typing import Any, Final, NamedTuple, TextIO
 
+from lightflow.cli.failing import trace_lines, trace_of
 from lightflow.cli.options import with_db
-from lightflow.cli.output import as_lines, counted, near_path, paint, say, sign, state, table, tame
+from lightflow.cli.output import as_lines, columns_of, counted, near_path, paint, say, sign, state, table
 from lightflow.cli.output import cut as shortened
-from lightflow.errors import printable
+from lightflow.engine.naming import took_text
+from lightflow.errors import printable, tame
 from lightflow.service import inspecting
 from lightflow.service.inspecting import RunView
-from lightflow.service.instances import FEW, name_of, tallies, told_of
-from liteflow.pictures.picture import duration_text
-from liteflow.processes.output import open_regular
+from lightflow.service.instances import FEW, called, name_of, tallies, told_of
+from lightflow.service.verdicts import in_words
+from liteflow.pictures.picture import shorten
+from liteflow.planning.nodes import instance_name
+from liteflow.processes.output import read_log
 from liteflow.state.history import AttemptRecord, InstanceRecord
 
 MOST_ROWS: Final = 40  # of larger runs only what is worth a look is listed
 _SLOWEST: Final = 10
+_LISTED: Final = f"above are those that failed or are running, then the {_SLOWEST} that took longest"
 _URGENT: Final = ("FAILED", "RUNNING", "UP_FOR_RETRY")
+_NAME: Final = 8  # columns that are left to a name on a narrow terminal
+_BESIDE: Final = 31  # columns of the states and durations beside it
 _FAILURES: Final = 10
 _TAIL_LINES: Final = 10
 _TAIL_BYTES: Final = 16_384
@@ -56,14 +64,15 @@ def show(report: Report, stream: TextIO, *, table: bool, brief: bool) -> None:
     latest = {(attempt.task_id, attempt.map_index): attempt for attempt in view.attempts}
     for one in failed[:_FAILURES]:
         _show_failure(one, latest.get((one.task_id, one.map_index)), stream)
-    for one in [hook for hook in view.hooks if hook.status == "FAILED" and not _is_question(hook)][:_FAILURES]:
+    for one in [hook for hook in view.hooks if hook.status == "FAILED" and hook.event != "precondition"][:_FAILURES]:
         _show_failure(one, latest.get((one.task_id, one.map_index)), stream, warning=True)
     if len(failed) > _FAILURES:
         listing = with_db(f"lightflow status {view.run.run_id} --json", report.db)
         say(f"… and {len(failed) - _FAILURES} more failed tasks: {listing}", stream)
     if table or failed:
         say("", stream)
-    say(_verdict(report, stream), stream)
+    _warn_of_lost_output(view.attempts, stream)
+    say(verdict(report, stream), stream)
     if not brief:
         say(_pointers(report, failed, stream), stream)
 
@@ -89,25 +98,27 @@ def tasks_table(view: RunView, stream: TextIO | None = None, *, every: bool = Fa
             tasks = len(view.tasks)
             chosen, hooks = _worth_a_look(chosen), [one for one in hooks if one.status == "FAILED"]
             listed = sum(one.map_index < 0 for one in chosen)
-            left_out = f"\n… {tasks - listed:,} more tasks are not listed ({counted(*view.tally())})"
+            left_out = f"\n… {tasks - listed:,} more tasks are not listed ({counted(*view.tally())}); {_LISTED}"
     chosen = [*chosen, *hooks]
     tries: dict[tuple[str, int], int] = {}
     for attempt in view.attempts:
         key = (attempt.task_id, attempt.map_index)
         tries[key] = tries.get(key, 0) + 1
+    screen = columns_of(stream or sys.stdout)
+    longest = None if screen is None else max(_NAME, screen - _BESIDE)  # so that state and duration are seen
     rows = [
         (
-            name_of(one),
+            called(one) if longest is None else shorten(called(one), longest),
             state(one.status, stream),
+            took_text(_took(one)) or "-",
             str(tries.get((one.task_id, one.map_index)) or "-"),
-            duration_text(_took(one)) or "-",
             printable(told_of(one, told.get(one.task_id) if one.map_index < 0 else None)),
         )
         for one in chosen
     ]
-    heads = ("TASK", "STATE", "ATTEMPTS", "DURATION", "WHY")
+    heads = ("TASK", "STATE", "DURATION", "ATTEMPTS", "WHY")
     shown = len(heads) if any(row[-1] for row in rows) else len(heads) - 1
-    return table(heads[:shown], [row[:shown] for row in rows], "ATTEMPTS DURATION", stream) + left_out
+    return table(heads[:shown], [row[:shown] for row in rows], "DURATION ATTEMPTS", stream) + left_out
 
 
 def _worth_a_look(instances: list[InstanceRecord]) -> list[InstanceRecord]:
@@ -120,25 +131,37 @@ def _took(one: InstanceRecord) -> float | None:
     return None if one.started_at is None or one.ended_at is None else one.ended_at - one.started_at
 
 
-def _is_question(hook: InstanceRecord) -> bool:
-    """Is it a precondition? That its answer was no is no failure."""
-    return ".precondition_" in hook.task_id
-
-
 def _show_failure(one: InstanceRecord, last: AttemptRecord | None, stream: TextIO, *, warning: bool = False) -> None:
     say("", stream)
     reason = printable(one.reason or (last.status.lower() if last else "failed"))
     kind = "warning: the hook " if warning else ""
     more = ", which changes nothing for the run" if warning else ""
-    say(f"{sign('FAILED', stream)} {kind}{paint(name_of(one), 'bold', stream)} failed: {reason}{more}", stream)
+    say(f"{sign('FAILED', stream)} {kind}{paint(called(one), 'bold', stream)} failed: {reason}{more}", stream)
+    for line in trace_lines(trace_of(last), stream):
+        say(f"  {shortened(line, 500)}", stream)
     lines, path = log_tail(last)
     bar = paint("│", "dim", stream)
     for line in lines:
         say(f"  {bar} {shortened(line, 500)}", stream)
     if path is not None:
         say(f"  {paint(near_path(path), 'dim', stream)}", stream)
-    elif last is not None:
-        say(f"  {paint('it printed nothing into its log', 'dim', stream)}", stream)
+    elif last is not None and last.log_lost is None:
+        say(f"  {paint('it printed nothing', 'dim', stream)}", stream)
+    if last is not None:
+        from lightflow.bash_words import hint_about_failure  # its patterns are only needed here
+
+        hint = hint_about_failure(last.exit_code, lines)
+        if hint:
+            say(f"  hint: {hint}", stream)
+
+
+def _warn_of_lost_output(attempts: list[AttemptRecord], stream: TextIO) -> None:
+    lost = [each for each in attempts if each.log_lost is not None]
+    if lost:
+        tasks = list(dict.fromkeys(instance_name(each.task_id, each.map_index) for each in lost))
+        named = ", ".join(tasks[:_FAILURES]) + (f" and {len(tasks) - _FAILURES} more" if tasks[_FAILURES:] else "")
+        reason = printable(lost[-1].log_lost or "")
+        say(f"{paint('warning:', 'yellow', stream)} not all output of {named} could be kept: {reason}", stream)
 
 
 def log_tail(attempt: AttemptRecord | None, lines: int = _TAIL_LINES) -> tuple[list[str], str | None]:
@@ -146,7 +169,7 @@ def log_tail(attempt: AttemptRecord | None, lines: int = _TAIL_LINES) -> tuple[l
     if attempt is None or attempt.log_path is None:
         return [], None
     try:
-        with open_regular(attempt.log_path) as file:
+        with read_log(attempt.log_path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
             text = file.read(_TAIL_BYTES).decode("utf-8", "replace")
     except OSError:
@@ -154,12 +177,14 @@ def log_tail(attempt: AttemptRecord | None, lines: int = _TAIL_LINES) -> tuple[l
     return tame(text.rstrip()).split("\n")[-lines:] if text.strip() else [], attempt.log_path
 
 
-def _verdict(report: Report, stream: TextIO) -> str:
+def verdict(report: Report, stream: TextIO) -> str:
     run = report.view.run
     style = {"SUCCESS": "bold green", "FAILED": "bold red"}.get(run.status, "bold yellow")
     said = f"{sign(run.status, stream)} {paint(f'{run.dag_id} {run.status}', style, stream)}"
     why = f": {printable(run.reason)}" if run.reason and run.status not in ("SUCCESS", "FAILED") else ""
-    return f"{said} in {duration_text(report.until - report.since)} · {counted(*report.view.tally())}{why}"
+    although = in_words(report.view.overlooked)
+    more = f"\n  {paint(although, 'yellow', stream)}" if although else ""
+    return f"{said} in {took_text(report.until - report.since)} · {counted(*report.view.tally())}{why}{more}"
 
 
 def _standing(view: RunView) -> str | None:
@@ -179,15 +204,16 @@ def _pointers(report: Report, failed: list[InstanceRecord], stream: TextIO) -> s
         if attempt.started_at >= report.since
     )
     waiting = [one for one in report.view.instances if one.status == "UPSTREAM_FAILED"]
-    task = name_of(failed[0]) if failed else "TASK"
+    task = name_of(failed[0]) if failed else ""
     task = f"'{task}'" if "[" in task else task  # a shell might take it for a pattern
+    output = with_db(f"lightflow logs {task}", report.db) if failed else None
     return as_lines(
         [
-            ("work", f"{duration_text(worked)} in tasks, {worked / wall:.1f} at once" if worked > wall else None),
+            ("work", f"{took_text(worked)} in tasks, {worked / wall:.1f} at once" if worked > wall else None),
             ("go on", report.again if run.status != "SUCCESS" else None),
             ("standing", _standing(report.view)),
             ("why", with_db(f"lightflow why {waiting[0].task_id}", report.db) if waiting else None),
-            ("output", with_db(f"lightflow logs --task {task}", report.db)),
+            ("output", output),
             ("run", f"{run.run_id} in {near_path(report.db)}"),
         ],
         stream,

@@ -1,28 +1,35 @@
 """What a run looks like while it goes on: observers that show it on a terminal, or write it line by line.
 
-Neither may slow the loop: `changed` only counts. On a terminal a thread of its own paints ten times a second; it also
-imports what it paints with, so that a run that is over at once never waits for that.
+Neither may slow the loop. On a terminal a thread of its own paints ten times a second; it also imports what it paints
+with, so that a run that is over at once never waits for that. Elsewhere a thread of its own writes what tasks print,
+and what happens to them in its place between that.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TextIO
 
-from lightflow.errors import printable
+from lightflow.engine.following import How, Output
+from lightflow.engine.naming import shown_name, took_text
+from lightflow.errors import harmless, printable
 from liteflow.pictures.picture import duration_text, look_of, shorten, tally_text
-from liteflow.planning.nodes import instance_name
 from liteflow.program import Program
-from liteflow.running.observing import Change, Observer, Options
+from liteflow.running.observing import Change, ListChange, Observer, Options
 from liteflow.states import TASK_ENDED, RunStatus, TaskStatus
 
 _PAINT_EVERY_S: Final = 0.1
 _NEWS: Final = 3  # the latest failures and retries stay in sight
 _CLOSING_S: Final = 5.0
+_NAMES: Final = 5  # so many items of a list are named
 _MANY: Final = 100  # instances of a task: of more, those that succeed have no line each
+_WRITE_EVERY_S: Final = 0.05
+_WRITE_SELDOM_S: Final = 0.2  # while nothing is printed
+_BATCH: Final = 1000  # lines written at a time
 
 
 class View(Observer):
@@ -37,7 +44,7 @@ class View(Observer):
 class Running(NamedTuple):
     """An attempt at work."""
 
-    task_id: str
+    name: str
     attempt: int
     since: float  # epoch seconds
 
@@ -52,7 +59,7 @@ class Progress:
         self.mapped: set[str] = set()  # tasks that have instances
         self.instances = self.instances_ended = 0
         self.running: dict[tuple[str, int], Running] = {}
-        self.news: list[tuple[str, str, str]] = []  # state, task, reason
+        self._news: dict[tuple[str, int], tuple[str, str, str]] = {}  # what went wrong last: state, name, reason
         self.began_at = time.time()
         self.stopping: str | None = None
         self.waiting: str | None = None
@@ -65,6 +72,8 @@ class Progress:
         for status in kept.values():
             self.counts[status] = self.counts.get(status, 0) + 1
         self.tasks_ended = len(kept)
+        self.mapped, self.instances, self.instances_ended = set(), 0, 0
+        self.running, self._news = {}, {}
         self.began_at = time.time()
 
     def apply(self, changes: Sequence[Change]) -> None:
@@ -83,14 +92,17 @@ class Progress:
                             continue  # its instances are counted and told of
                     self.counts[change.previous] = self.counts.get(change.previous, 0) - 1
                     self.counts[change.status] = self.counts.get(change.status, 0) + 1
-                key, name = (change.task_id, change.map_index), instance_name(change.task_id, change.map_index)
+                key = (change.task_id, change.map_index)
+                name = shown_name(change.task_id, change.map_index, change.map_key)
                 if change.status == "RUNNING":
                     self.running[key] = Running(name, change.attempt, change.at)
                 elif change.previous == "RUNNING":
                     self.running.pop(key, None)
-                if change.status in ("FAILED", "UP_FOR_RETRY"):
-                    self.news.append((change.status, name, printable(change.reason or "")))
-                    del self.news[:-_NEWS]
+                self._news.pop(key, None)  # that it will be tried again is over
+                if change.status == "UP_FOR_RETRY" or is_failure(change):
+                    self._news[key] = (change.status, name, printable(change.reason or ""))
+                    if len(self._news) > _NEWS:
+                        del self._news[next(iter(self._news))]
 
     def _unfold(self, task_id: str, instances: int, waiting: int) -> None:
         """A mapped task has begun. After a resume some of its instances have ended before."""
@@ -98,6 +110,11 @@ class Progress:
         self.instances += instances
         self.instances_ended += instances - waiting
         self.counts["PENDING"] = self.counts.get("PENDING", 0) + waiting - 1
+
+    @property
+    def news(self) -> list[tuple[str, str, str]]:
+        """The latest failures, and retries that are to come: state, name, reason."""
+        return list(self._news.values())
 
     @property
     def ended(self) -> int:
@@ -110,38 +127,112 @@ class Progress:
         return f"{tasks}, {self.instances_ended:,}/{self.instances:,} instances" if self.mapped else tasks
 
 
+def is_failure(change: Change) -> bool:
+    """Whether something went wrong: that the answer to a precondition is no is no failure."""
+    return change.status == "FAILED" and change.hook != "precondition"
+
+
+def _light(change: Change) -> Change:
+    """Without the values of tasks: whoever waits for a slow reader holds none of them."""
+    outcome = change.outcome
+    if outcome is None or (outcome.value is None and outcome.pushed is None):
+        return change
+    return change._replace(outcome=outcome._replace(value=None, pushed=None))
+
+
 class PlainView(View):
-    """A line for each task that ends, with its time. `detail` also tells of starts and settings; `quiet` only of
-    failures.
+    """A line for each task that ends, with its time, and what tasks print as `output` says.
+
+    `detail` also tells of starts and settings; `quiet` tells only of failures.
     """
 
-    def __init__(self, stream: TextIO, *, quiet: bool = False, detail: bool = False) -> None:
-        self._stream, self._quiet, self._detail = stream, quiet, detail
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        quiet: bool = False,
+        detail: bool = False,
+        tracebacks: bool = False,
+        output: How = "quiet",
+        github: bool = False,
+    ) -> None:
+        self._stream, self._quiet, self._detail, self._tracebacks = stream, quiet, detail, tracebacks
         self._deaf = False  # nobody reads any more; the run goes on
         self._many: dict[str, Counter[str]] = {}  # tasks with many instances, and how many are in each state
+        self._output = None if output == "quiet" else Output(output, github=github)
+        self._waiting: deque[str | Change] = deque()  # what the writer is to write, and what it is to follow
+        self._over = threading.Event()
+        self._writer: threading.Thread | None = None
 
     def run_began(self, program: Program, options: Options, kept: Mapping[int, TaskStatus]) -> None:
         self.began = True
+        if self._output is not None:
+            self._output.begin(program)
+            if self._writer is None:
+                # Only now: the engine forks before this, which it could not do safely with another thread about.
+                self._writer = threading.Thread(target=self._follow, name="lightflow-output", daemon=True)
+                self._writer.start()
         if self._quiet:
             return
         known = f", {len(kept)} of them done before" if kept else ""
+        tasks = len(program.graph.ids)
         self._write(
-            [
-                f"{_clock(time.time())} {program.dag_id}: run {options.run_id}, {len(program.graph.ids)} tasks{known}, "
-                f"{options.max_workers} at once, mode {options.mode}"
-            ]
+            f"{_clock(time.time())} {program.dag_id}: run {options.run_id}, {tasks:,} task{'' if tasks == 1 else 's'}"
+            f"{known}, {options.max_workers} at once, mode {options.mode}"
         )
         if self._detail:
-            self._write([f"         state in {options.db_path}", f"         logs in {options.log_dir}"])
+            self._write(f"         state in {printable(options.db_path)}")
+            self._write(f"         logs in {printable(options.log_dir or '-')}")
 
     def changed(self, changes: Sequence[Change]) -> None:
-        self._write([line for change in changes for line in self._lines(change)])
+        if self._writer is not None:
+            self._waiting.extend(map(_light, changes))
+        else:
+            self._put(line for change in changes for line in self._lines(change))
 
     def stopping(self, reason: str) -> None:
-        self._write([f"{_clock(time.time())} stopping: {printable(reason)}; a second signal ends tasks at once"])
+        self._write(f"{_clock(time.time())} stopping: {printable(reason)}; a second signal ends tasks at once")
 
     def waiting(self, reason: str) -> None:
-        self._write([f"{_clock(time.time())} {printable(reason)}"])
+        self._write(f"{_clock(time.time())} {printable(reason)}")
+
+    def close(self) -> None:
+        self._over.set()
+        if self._writer is not None:
+            self._writer.join()
+            self._writer = None
+
+    def _follow(self) -> None:
+        """The writer: what tasks print, and what happens to them, in the order of their coming."""
+        assert self._output is not None
+        pause = _WRITE_EVERY_S
+        while not self._over.wait(pause):
+            began = time.monotonic()
+            busy = self._catch_up(self._output)
+            # Where very many tasks run, looking at their logs takes a while: it may take a tenth of the time.
+            took = min(0.1, time.monotonic() - began)
+            pause = max(_WRITE_EVERY_S if busy else min(_WRITE_SELDOM_S, pause * 1.5), 10 * took)
+        self._catch_up(self._output)
+        self._put(self._output.rest())
+
+    def _catch_up(self, output: Output) -> bool:
+        """Write what there is. Returns whether there was anything."""
+        busy = bool(self._waiting)
+        self._put(self._told(output))
+        return self._put(output.come()) or busy
+
+    def _told(self, output: Output) -> Iterator[str]:
+        while self._waiting:
+            one = self._waiting.popleft()
+            if isinstance(one, str):
+                yield one
+            else:
+                yield from output.told(one)
+                yield from self._lines(one)
+
+    def list_changed(self, task_id: str, change: ListChange) -> None:
+        if not self._quiet:
+            self._write(f"note: {_list_note(task_id, change)}")
 
     def _lines(self, change: Change) -> Iterator[str]:
         tally = self._many.get(change.task_id)
@@ -154,6 +245,8 @@ class PlainView(View):
             return
         if self._matters(change, one_of_many=tally is not None and change.map_index >= 0):
             yield self._line(change)
+            if self._tracebacks and change.outcome is not None and change.outcome.error is not None:
+                yield from (f"         {line}" for line in harmless(change.outcome.error.traceback).splitlines())
         if tally is not None and change.map_index >= 0:
             tally[change.previous] -= 1
             tally[change.status] += 1
@@ -162,15 +255,18 @@ class PlainView(View):
 
     def _matters(self, change: Change, *, one_of_many: bool = False) -> bool:
         if self._quiet:
-            return change.status == "FAILED"
+            return is_failure(change)
+        if change.hook == "precondition" and change.status == "FAILED":
+            return self._detail  # the task itself is told of, and why
         if one_of_many and change.status in ("SUCCESS", "SKIPPED", "CANCELLED"):
             return self._detail
         return self._detail or change.status in TASK_ENDED or change.status == "UP_FOR_RETRY"
 
     def _line(self, change: Change) -> str:
-        parts = [_clock(change.at), instance_name(change.task_id, change.map_index), change.status]
+        name = shown_name(change.task_id, change.map_index, change.map_key)
+        parts = [_clock(change.at), name, change.status]
         if change.outcome is not None:
-            parts.append(duration_text(change.outcome.ended_at - change.outcome.started_at))
+            parts.append(took_text(change.outcome.ended_at - change.outcome.started_at))
         if change.attempt > 1 or change.status == "UP_FOR_RETRY" or (self._detail and change.attempt):
             parts.append(f"(attempt {change.attempt})")
         if change.reason:
@@ -179,14 +275,38 @@ class PlainView(View):
             parts.append(f"[{printable(change.log_path)}]")
         return " ".join(parts)
 
-    def _write(self, lines: Sequence[str]) -> None:
-        if self._deaf:
-            return
-        try:
-            self._stream.writelines(f"{line}\n" for line in lines)
-            self._stream.flush()
-        except (OSError, ValueError):
-            self._deaf = True
+    def _write(self, line: str) -> None:
+        """Write a line of the loop's own, in its turn."""
+        if self._writer is not None:
+            self._waiting.append(line)
+        else:
+            self._put([line])
+
+    def _put(self, lines: Iterable[str]) -> bool:
+        """Write lines, some at a time. Returns whether there were any."""
+        some = False
+        for batch in _batches(lines):
+            some = True
+            if self._deaf:
+                continue  # and read on: what is not written is not kept either
+            try:
+                self._stream.write(batch)
+                self._stream.flush()
+            except (OSError, ValueError):
+                self._deaf = True
+        return some
+
+
+def _batches(lines: Iterable[str]) -> Iterator[str]:
+    """The lines as text, in pieces that fit into memory however many there are."""
+    batch: list[str] = []
+    for line in lines:
+        batch.append(line)
+        if len(batch) >= _BATCH:
+            yield "\n".join([*batch, ""])
+            batch.clear()
+    if batch:
+        yield "\n".join([*batch, ""])
 
 
 def _is_tenth(tally: Counter[str]) -> bool:
@@ -197,17 +317,23 @@ def _is_tenth(tally: Counter[str]) -> bool:
 
 
 class LiveView(View):
-    """The state of the run, painted over and over in the same place, and gone when the run is over."""
+    """The state of the run, painted over and over in the same place, and gone when the run is over. What tasks print
+    stands above it.
+    """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, output: How = "quiet") -> None:
         self.progress = Progress()
-        self._stream = stream
+        self._screen = Screen(stream)
+        self._output = None if output == "quiet" else Output(output, mark=_mark)
+        self._waiting: deque[Change | str] = deque()
         self._over = threading.Event()
         self._painter: threading.Thread | None = None
 
     def run_began(self, program: Program, options: Options, kept: Mapping[int, TaskStatus]) -> None:
         self.began = True
         self.progress.begin(program, options, kept)
+        if self._output is not None:
+            self._output.begin(program)
         if self._painter is not None:
             return  # the run is tried again
         # Only now: the engine forks before this, which it could not do safely with another thread about.
@@ -216,12 +342,17 @@ class LiveView(View):
 
     def changed(self, changes: Sequence[Change]) -> None:
         self.progress.apply(changes)
+        if self._output is not None:
+            self._waiting.extend(map(_light, changes))
 
     def stopping(self, reason: str) -> None:
         self.progress.stopping = reason
 
     def waiting(self, reason: str) -> None:
         self.progress.waiting = reason
+
+    def list_changed(self, task_id: str, change: ListChange) -> None:
+        self._waiting.append(f"note: {_list_note(task_id, change)}")
 
     def run_ended(self, status: RunStatus, reason: str | None) -> None:
         self._over.set()
@@ -232,22 +363,89 @@ class LiveView(View):
             self._painter.join(_CLOSING_S)  # a terminal that is stopped (Ctrl-S) must not hold us for ever
 
     def _paint(self) -> None:
-        if self._over.wait(_PAINT_EVERY_S):
-            return
-        from rich.console import Console
-        from rich.live import Live
-
-        console = Console(file=self._stream, highlight=False, markup=False, emoji=False)
         try:
-            # No redirection: sys.stdout and sys.stderr belong to the tasks in threads, whose output goes to their logs.
-            with Live(
-                console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
-            ) as live:
+            if not self._over.wait(_PAINT_EVERY_S):
+                paint = Painter(self.progress, self._screen)
                 while not self._over.is_set():
-                    live.update(render(self.progress, console.size.width, console.size.height), refresh=True)
+                    for batch in _batches(self._printed()):
+                        self._screen.write(batch)
+                    paint()
                     self._over.wait(_PAINT_EVERY_S)
+            for batch in _batches(self._rest()):
+                self._screen.write(batch)
+            self._screen.clear()
         except (OSError, ValueError):
             return  # the terminal is gone; the run goes on
+
+    def _printed(self) -> Iterator[str]:
+        """What tasks have printed since the last time."""
+        while self._waiting:
+            one = self._waiting.popleft()
+            if isinstance(one, str):
+                yield one
+            elif self._output is not None:
+                yield from self._output.told(one)
+        if self._output is not None:
+            yield from self._output.come()
+
+    def _rest(self) -> Iterator[str]:
+        yield from self._printed()
+        if self._output is not None:
+            yield from self._output.rest()
+
+
+def _mark(name: str) -> str:
+    """The name of the task before what it prints."""
+    return name if os.environ.get("NO_COLOR") else f"\x1b[36m{name}\x1b[0m"
+
+
+class Screen:
+    """Lines that stay, and below them a frame that is painted over and over.
+
+    Between two paintings the cursor stands where the frame begins. There it stays when the terminal is resized, however
+    that moves the lines: all that is below is erased then, and nothing above.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self._shown = False
+
+    def write(self, text: str) -> None:
+        """Write lines that stay; the frame is gone until it is painted again."""
+        self.stream.write(f"\r\x1b[J{text}" if self._shown else text)
+        self.stream.flush()
+
+    def paint(self, lines: Sequence[str]) -> None:
+        """Paint a frame, each line shorter than the terminal is wide."""
+        body = "\n".join(f"\x1b[2K{line}" for line in lines)
+        up = f"\x1b[{len(lines) - 1}A" if len(lines) > 1 else ""
+        hide = "" if self._shown else "\x1b[?25l"
+        self._shown = True
+        self.stream.write(f"{hide}\r{body}\x1b[J\r{up}")
+        self.stream.flush()
+
+    def clear(self) -> None:
+        """Take the frame away and leave the terminal as it was."""
+        if self._shown:
+            self._shown = False
+            self.stream.write("\r\x1b[J\x1b[?25h")
+            self.stream.flush()
+
+
+class Painter:
+    """Paints the state of a run on a screen, as wide and high as that is."""
+
+    def __init__(self, progress: Progress, screen: Screen) -> None:
+        from rich.console import Console
+
+        self._progress, self._screen = progress, screen
+        self._console = Console(file=screen.stream, highlight=False, markup=False, emoji=False)
+
+    def __call__(self) -> None:
+        width, height = self._console.size
+        with self._console.capture() as captured:
+            self._console.print(render(self._progress, max(2, width - 1), height), width=max(2, width - 1))
+        self._screen.paint(captured.get().rstrip("\n").split("\n"))
 
 
 def render(progress: Progress, width: int, height: int, now: float | None = None) -> Any:
@@ -257,7 +455,7 @@ def render(progress: Progress, width: int, height: int, now: float | None = None
 
     now = time.time() if now is None else now
     with progress.lock:
-        counts, running, news = dict(progress.counts), list(progress.running.values()), list(progress.news)
+        counts, running, news = dict(progress.counts), list(progress.running.values()), progress.news
         ended, whole, words = progress.ended, sum(counts.values()), progress.words
     elapsed = _ticking(now - progress.began_at)
     head = Text(no_wrap=True, overflow="ellipsis")
@@ -277,15 +475,15 @@ def render(progress: Progress, width: int, height: int, now: float | None = None
     for one in shown:
         again = f" (attempt {one.attempt})" if one.attempt > 1 else ""
         took = _ticking(now - one.since)
-        name = shorten(one.task_id, max(8, min(60, width - len(again) - len(took) - 7)))
+        name = shorten(one.name, max(8, min(60, width - len(again) - len(took) - 7)))
         line = Text("▶ ", "blue", no_wrap=True, overflow="ellipsis").append(f"{name}{again}  ", "default")
         rows.append(line.append(took, "dim"))
     if len(shown) < len(running):
         rows.append(Text(f"… and {len(running) - len(shown)} more", "dim", no_wrap=True))
-    for status, task_id, reason in news:
+    for status, name, reason in news:
         style = "red" if status == "FAILED" else "yellow"
         said = {"FAILED": "failed", "UP_FOR_RETRY": "will be tried again"}[status]
-        text = Text(f"{look_of(status).sign} {task_id} {said}", style, no_wrap=True, overflow="ellipsis")
+        text = Text(f"{look_of(status).sign} {name} {said}", style, no_wrap=True, overflow="ellipsis")
         rows.append(text.append(f"  {reason}", "dim"))
     return Group(*rows[: max(1, height - 1)])
 
@@ -312,6 +510,19 @@ def _counts(counts: Mapping[str, int], running: int, text: Any) -> Any:
 def _ticking(seconds: float) -> str:
     """A duration that grows while one looks at it: hundredths would only flicker."""
     return f"{max(0.0, seconds):.1f} s" if seconds < 60 else duration_text(seconds)
+
+
+def _list_note(task_id: str, change: ListChange) -> str:
+    """Say in one sentence what has changed in the list of a mapped task."""
+    parts = [f"new: {_few(change.new)}"] if change.new else []
+    parts += [f"gone: {_few(change.gone)}"] if change.gone else []
+    then = "it had succeeded and is kept as it was" if change.kept else "what succeeded and is still in it is kept"
+    return f"{task_id}: its list has changed ({'; '.join(parts)}); {then}"
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(map(printable, names[:_NAMES]))
+    return shown if len(names) <= _NAMES else f"{shown} and {len(names) - _NAMES:,} more"
 
 
 def _clock(at: float) -> str:

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Final, SupportsIndex
 from lightflow.modules import import_beside, values_from
 from lightflow.parser.spec import TaskSpec
 from lightflow.plugins.base import ConfigProblem, TaskType, absolute
+from lightflow.plugins.scripts import lines
 from liteflow.work import Call
 
 _TARGET: Final = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
@@ -37,11 +38,9 @@ class PythonTask(TaskType):
         "description": "Runs Python code, or calls a Python function.",
         "properties": {
             "run": {
-                "description": "Python code. It returns nothing; print goes to the log.",
-                "type": "string",
-                "pattern": r"\S",
+                **lines("Python code, or a list of its lines. It returns nothing; print goes to the log."),
                 "examples": ["import this\n"],
-                "x-expects": "Python code (text)",
+                "x-expects": "Python code (text), or a list of lines",
                 "x-aliases": ["script"],
             },
             "call": {
@@ -86,15 +85,16 @@ class PythonTask(TaskType):
             kwargs["start"] = os.getcwd()
             return Call(run_call, kwargs, cwd, task.env)
         name = f"<{os.path.basename(task.file)}:{task.id}>"
-        kwargs = {"code": task.config["run"], "name": name, "first_line": task.lines.get("run", 1), "folder": folder}
-        return Call(run_inline, kwargs, cwd, task.env)
+        kwargs = {"code": task.config["run"], "name": name, "first_line": task.lines.get("run", 1)}
+        return Call(run_inline, {**kwargs, "file": os.path.abspath(task.file)}, cwd, task.env)
 
 
-def run_inline(code: str, name: str, first_line: int = 1, folder: str = "") -> None:
-    """Run the code of a task; it begins on `first_line` of its file, which is in `folder`."""
+def run_inline(code: str, name: str, first_line: int = 1, file: str | None = None) -> None:
+    """Run the code of a task; it begins on `first_line` of `file`."""
     import linecache  # with tokenize: commands need neither
 
-    linecache.cache[name] = (len(code), None, _ShiftedLines(code.splitlines(True), first_line - 1), name)
+    lines = _ShiftedLines(code.splitlines(True), first_line - 1)
+    linecache.cache[name] = (len(code), None, lines, file or name)  # traces name the file
     program = _compile(code, name, first_line - 1)
     module = types.ModuleType("__main__")
     alone = threading.current_thread() is threading.main_thread()
@@ -102,7 +102,7 @@ def run_inline(code: str, name: str, first_line: int = 1, folder: str = "") -> N
     if alone:
         sys.modules["__main__"] = module
     try:
-        with values_from(folder, os.getcwd()):
+        with values_from(os.path.dirname(file or ""), os.getcwd()):
             exec(program, module.__dict__)
     except Exception as error:
         import pickle  # here, because it is wanted behind an error only

@@ -5,26 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple, cast
 
+from lightflow.engine.naming import took_text
 from lightflow.service.inspecting import find_instance, latest_with
-from lightflow.service.instances import name_of, tallies, tally_text
+from lightflow.service.instances import FEW, name_of, tallies, tally_text
 from lightflow.service.pools import waits
+from lightflow.service.verdicts import overlooked
 from liteflow import Status
 from liteflow.planning.control import effective
 from liteflow.planning.rules import TriggerRule
 from liteflow.planning.upstreams import explain
-from liteflow.state.history import History, InstanceRecord, RunRecord
+from liteflow.state.history import AttemptRecord, History, InstanceRecord, RunRecord
 from liteflow.states import RUN_ENDED, TASK_ENDED
 
 _NAMED: Final = 5  # failed instances whose names are told
 
 
 class Explanation(NamedTuple):
-    """Why a task is in its state: one sentence each, the nearest cause first."""
+    """Why a task is in its state: one sentence each, the nearest cause first.
+
+    `traces` say where in the user's code Python tasks failed (JSON, see `liteflow.traces`), by the number of the
+    sentence that tells of the failure.
+    """
 
     run_id: str
     task_id: str
     status: str
     because: list[str]
+    traces: dict[int, str]
 
 
 def why(db: str, run_id: str | None, name: str) -> Explanation:
@@ -38,18 +45,29 @@ def why(db: str, run_id: str | None, name: str) -> Explanation:
         first = find_instance(history, run, name)
         story = _Story(history, run)
         because: list[str] = []
+        traces: dict[int, str] = {}
         seen: set[str] = set()
         one: InstanceRecord | None = first
         while one is not None and name_of(one) not in seen:
             seen.add(name_of(one))
+            if (trace := story.trace(one)) is not None:
+                traces[len(because)] = trace
             because.append(f"{name_of(one)} is {one.status}: {story.reason(one)}")
+            if story.is_hook(one) and one.map_index < 0:
+                for each in story.hooks_of_instances(one.task_id):
+                    if (trace := story.trace(each)) is not None:
+                        traces[len(because)] = trace
+                    because.append(f"{name_of(each)} is {each.status}: {story.reason(each)}")
             if story.is_hook(one) and one.dependencies:
                 because.append(f"it is a hook of {one.dependencies[0]}, and changes nothing for it")
                 break
             one = next((above for above in story.candidates(one) if _is_cause(one, above)), None)
+        aside = story.overlooked(first)
+    if aside is not None:
+        because.append(f"the run is SUCCESS all the same: {aside}")
     if run.status != Status.SUCCESS and run.reason:
         because.append(f"the run is {run.status}: {run.reason}")
-    return Explanation(run.run_id, name, first.status, because)
+    return Explanation(run.run_id, name, first.status, because, traces)
 
 
 def _is_cause(one: InstanceRecord, above: InstanceRecord) -> bool:
@@ -72,6 +90,10 @@ def _key(one: InstanceRecord) -> tuple[str, int]:
     return one.task_id, one.map_index
 
 
+def _lost_output(attempt: AttemptRecord) -> str:
+    return "" if attempt.log_lost is None else f"; not all of its output could be kept: {attempt.log_lost}"
+
+
 class _Story:
     """What is known of one run."""
 
@@ -87,7 +109,29 @@ class _Story:
                 self._tasks[one.task_id] = one
             else:
                 self._instances.setdefault(one.task_id, []).append(one)
+        self._all = found
         self._tallies = tallies(found)
+
+    def overlooked(self, one: InstanceRecord) -> str | None:
+        """Why the failure of a task, or of an instance, has not failed the run; None: it has, or there was none."""
+        if one.status != Status.FAILED:
+            return None
+        found = overlooked(self._run, list(self._rows.values()), self._all)
+        return next((other.because for other in found if other.task_id == one.task_id), None)
+
+    def trace(self, one: InstanceRecord) -> str | None:
+        """Where in the user's code its last attempt failed."""
+        if one.status not in (Status.FAILED, Status.UP_FOR_RETRY) or not one.try_number:
+            return None
+        attempts = self._history.attempts(self._run.run_id, one.task_id, one.map_index)
+        return attempts[-1].trace if attempts else None
+
+    def hooks_of_instances(self, task_id: str) -> list[InstanceRecord]:
+        """The hooks of this name that instances of a mapped task have; of many those that have not succeeded first."""
+        hooks = [one for one in self._history.hooks(self._run.run_id) if one.task_id == task_id and one.map_index >= 0]
+        if len(hooks) > FEW:
+            hooks = sorted(hooks, key=lambda one: one.status == Status.SUCCESS)[:FEW]
+        return hooks
 
     def is_hook(self, one: InstanceRecord) -> bool:
         """Is it no task, but a hook?"""
@@ -104,6 +148,8 @@ class _Story:
 
     def reason(self, one: InstanceRecord) -> str:
         """Why, in a sentence."""
+        if self.is_hook(one) and one.map_index < 0 and (hooks := self.hooks_of_instances(one.task_id)):
+            return one.reason or tally_text({one.status: len(hooks)})
         if one.map_index < 0 and one.task_id in self._tallies and one.status != Status.PENDING:
             return self._of_mapped(one)
         run = self._run
@@ -125,7 +171,8 @@ class _Story:
             case Status.SUCCESS:
                 if last is None or last.ended_at is None:
                     return one.reason or "it succeeded"
-                took = f"attempt {last.attempt} succeeded in {last.ended_at - last.started_at:.2f} s"
+                took = took_text(last.ended_at - last.started_at)
+                took = f"attempt {last.attempt} succeeded in {took}{_lost_output(last)}"
                 return f"{took} ({one.reason})" if one.reason else took
             case Status.SKIPPED if one.try_number:
                 return f"it skipped itself: {one.reason}" if one.reason else "it skipped itself"
@@ -133,6 +180,7 @@ class _Story:
                 log = f"; its output is in {last.log_path}" if last.log_path else ""
                 return (
                     f"attempt {last.attempt}, its last, ended as {last.status}: {one.reason or 'no reason given'}{log}"
+                    f"{_lost_output(last)}"
                 )
             case Status.SKIPPED | Status.UPSTREAM_FAILED:
                 return one.reason or self._explained(one)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from lightflow.engine.checkpoint import Checkpoint, find
-from lightflow.service.instances import split_name, with_times
+from lightflow.service.instances import split_name, whole_of, with_times
 from lightflow.service.pools import waits
+from lightflow.service.verdicts import Overlooked, overlooked
 from liteflow import PayloadError, RunNotFound, Status
 from liteflow.collector import collector_paused
 from liteflow.pictures.picture import Picture
@@ -15,6 +16,7 @@ from liteflow.state.history import AttemptRecord, DagRecord, History, InstanceRe
 from liteflow.values.payload import Payload, decode, parts
 
 _T = TypeVar("_T")
+_NAMED: Final = 20  # tasks named where one is not there
 
 
 class RunSummary(NamedTuple):
@@ -41,7 +43,8 @@ class Page(NamedTuple, Generic[_T]):
 
 class RunView(NamedTuple):
     """A run with its tasks in the order of its graph, each mapped one followed by its instances, their attempts, and
-    the hooks that were triggered. `standing` are the setups that have succeeded and were not taken down.
+    the hooks that were triggered. `standing` are the setups that have succeeded and were not taken down, `overlooked`
+    the tasks that failed although the run is SUCCESS.
     """
 
     run: RunRecord
@@ -49,6 +52,7 @@ class RunView(NamedTuple):
     attempts: list[AttemptRecord]
     hooks: list[InstanceRecord]
     standing: list[str]
+    overlooked: list[Overlooked]
 
     @property
     def tasks(self) -> list[InstanceRecord]:
@@ -127,8 +131,9 @@ def status(db: str, run_id: str | None = None, task_id: str | None = None) -> Ru
             rows = history.graph_tasks(run.graph_digest)
             own = [one for one in _in_order(history, run, rows) if one.task_id == task_id]
             hooks = [one for one in history.hooks(run.run_id) if task_id in (one.task_id, *one.dependencies)]
-            attempts = [one for hook in hooks for one in history.attempts(run.run_id, hook.task_id, hook.map_index)]
-            return RunView(run, own, [*history.attempts(run.run_id, task_id), *attempts], hooks, [])
+            others = [hook for hook in hooks if hook.task_id != task_id]
+            attempts = [one for hook in others for one in history.attempts(run.run_id, hook.task_id, hook.map_index)]
+            return RunView(run, own, [*history.attempts(run.run_id, task_id), *attempts], hooks, [], [])
         run = history.latest() if run_id is None else history.run(run_id)
         hooks = sorted(history.hooks(run.run_id), key=lambda one: (not one.dependencies, one.updated_at))
         rows = history.graph_tasks(run.graph_digest)
@@ -137,7 +142,8 @@ def status(db: str, run_id: str | None = None, task_id: str | None = None) -> Ru
             instances = [
                 one._replace(reason=waiting.get((one.task_id, one.map_index), one.reason)) for one in instances
             ]
-        return RunView(run, instances, history.attempts(run.run_id), hooks, _standing(rows, instances))
+        attempts = history.attempts(run.run_id)
+        return RunView(run, instances, attempts, hooks, _standing(rows, instances), overlooked(run, rows, instances))
 
 
 def _in_order(history: History, run: RunRecord, rows: list[dict[str, Any]]) -> list[InstanceRecord]:
@@ -155,7 +161,8 @@ def _standing(rows: list[dict[str, Any]], instances: list[InstanceRecord]) -> li
     states = {one.task_id: one.status for one in instances if one.map_index < 0}
     open_downs = [row for row in downs if states.get(row["id"]) != Status.SUCCESS]
     wanted = dict.fromkeys(above for row in open_downs for above in row.get("depends_on", ()) if above in setups)
-    return [one for one in wanted if states.get(one) == Status.SUCCESS]
+    succeeded = {one.task_id for one in instances if one.status == Status.SUCCESS}  # of a mapped setup, any instance
+    return [one for one in wanted if one in succeeded]
 
 
 def attempts_of(db: str, name: str, run_id: str | None = None, attempt: int | None = None) -> list[AttemptRecord]:
@@ -174,6 +181,17 @@ def attempts_of(db: str, name: str, run_id: str | None = None, attempt: int | No
         if not found:
             raise RunNotFound(f"task {name!r} has no attempt {attempt} in run {run.run_id}")
     return found
+
+
+def attempts_of_run(db: str, run_id: str | None = None) -> tuple[RunRecord, list[AttemptRecord]]:
+    """A run, by default the latest, and all attempts of its tasks and hooks in the order in which they began.
+
+    Raises:
+        RunNotFound: there is none.
+    """
+    with History(db) as history:
+        run = history.latest() if run_id is None else history.run(run_id)
+        return run, sorted(history.attempts(run.run_id), key=lambda one: one.started_at or 0.0)
 
 
 def run_of_task(db: str, task_id: str) -> str:
@@ -201,13 +219,17 @@ def find_instance(history: History, run: RunRecord, name: str) -> InstanceRecord
     found = history.instance(run.run_id, task_id, index)
     if found is not None:
         return found
+    hooks = history.hooks(run.run_id)
+    own = [hook for hook in hooks if hook.task_id == task_id]
+    if own and index < 0:
+        return whole_of(own)  # hooks of the instances of a mapped task have an index each
     if index >= 0 and history.instance(run.run_id, task_id) is not None:
         count = sum(task == task_id and one >= 0 for task, one, _ in history.statuses(run.run_id))
         has = f"{count:,} instances: {task_id}[0] to {task_id}[{count - 1}]" if count else "no instances"
         raise RunNotFound(f"run {run.run_id} has no {name!r}; the task has {has}")
     known = [task for task, one, _ in history.statuses(run.run_id) if one < 0]
-    known += [hook.task_id for hook in history.hooks(run.run_id)]
-    raise RunNotFound(f"run {run.run_id} has no task {task_id!r}{_near(task_id, known)}")
+    known += dict.fromkeys(hook.task_id for hook in hooks)
+    raise RunNotFound(f"run {run.run_id} has no task {task_id!r}{_near(task_id, known)}{_listed(known)}")
 
 
 def latest_with(history: History, name: str) -> RunRecord:
@@ -220,9 +242,12 @@ def latest_with(history: History, name: str) -> RunRecord:
     run = history.latest_with(task_id)
     if run is not None:
         return run
-    known = [task for run in history.runs(limit=3) for task, _, _ in history.statuses(run.run_id)]
+    newest = [history.statuses(run.run_id) for run in history.runs(limit=3)]
+    known = list(dict.fromkeys(task for statuses in newest for task, _, _ in statuses))
+    latest = list(dict.fromkeys(task for statuses in newest[:1] for task, _, _ in statuses))
     older = "; an older run is asked by its id" if history.run_count() > 100 else ""
-    raise RunNotFound(f"no run has a task {task_id!r}{_near(task_id, known) or older}")
+    near = _near(task_id, known) or older
+    raise RunNotFound(f"no run has a task {task_id!r}{near}{_listed(latest, 'the latest run')}")
 
 
 def _near(word: str, known: list[str]) -> str:
@@ -230,6 +255,13 @@ def _near(word: str, known: list[str]) -> str:
 
     near = difflib.get_close_matches(word, known[:5000], n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _listed(known: list[str], whose: str = "it") -> str:
+    if not known:
+        return ""
+    more = f" and {len(known) - _NAMED:,} more" if len(known) > _NAMED else ""
+    return f"\n{whose} has {', '.join(known[:_NAMED])}{more}"
 
 
 def instance(db: str, run_id: str, name: str) -> tuple[RunRecord, InstanceRecord]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from liteflow.pictures.picture import tally_text
+from lightflow.engine.naming import shown_name
+from liteflow.pictures.picture import look_of, tally_text
 from liteflow.planning.nodes import instance_name
 from liteflow.state.history import InstanceRecord
 from liteflow.states import TASK_ENDED
 
-__all__ = ["FEW", "name_of", "split_name", "tallies", "tally_text", "told_of", "with_times"]
+__all__ = ["FEW", "called", "name_of", "split_name", "tallies", "tally_text", "told_of", "whole_of", "with_times"]
 
 #: So many instances are listed one by one; of more, only those that are worth a look.
 FEW: Final = 10
@@ -28,6 +29,11 @@ def split_name(name: str) -> tuple[str, int]:
 def name_of(one: InstanceRecord) -> str:
     """How people call it."""
     return instance_name(one.task_id, one.map_index)
+
+
+def called(one: InstanceRecord) -> str:
+    """What it is called where it is shown: an instance with its key."""
+    return shown_name(one.task_id, one.map_index, one.map_key)
 
 
 def tallies(instances: Iterable[InstanceRecord]) -> dict[str, Counter[str]]:
@@ -55,9 +61,25 @@ def with_times(instances: Iterable[InstanceRecord]) -> list[InstanceRecord]:
     return found
 
 
+def whole_of(instances: Sequence[InstanceRecord]) -> InstanceRecord:
+    """What stands for hooks of the same name, of which each instance of a mapped task has its own."""
+    first, states = instances[0], {one.status for one in instances}
+    order = ("RUNNING", "UP_FOR_RETRY", "PENDING", "FAILED", "CANCELLED", "SUCCESS")
+    return first._replace(
+        map_index=-1,
+        map_key=None,
+        status=next((status for status in order if status in states), first.status),
+        reason=tally_text(Counter(one.status for one in instances)),
+        error_log=None,
+        try_number=0,
+        started_at=None,
+        ended_at=None,
+    )
+
+
 def told_of(one: InstanceRecord, tally: Mapping[str, int] | None) -> str:
     """What there is to say of a task or instance beside its state."""
     if tally is not None:
         return tally_text(tally)
-    key = f"({one.map_key})" if one.map_key is not None else ""
-    return " ".join(part for part in (key, one.reason or "") if part)
+    reason = one.reason or ""
+    return "" if reason == look_of(one.status).word else reason  # "cancelled" beside the state cancelled

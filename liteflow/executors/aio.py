@@ -126,8 +126,7 @@ class AsyncLane(Lane):
         if (exit_ := self._exits.pop(work.node, None)) is not None:
             outcome = attempt.raised(exit_, in_body=True)
         self._cancelled.discard(work.node)
-        log_path = output.close() if output is not None else None
-        return outcome if log_path is None else outcome._replace(log_path=log_path)
+        return outcome if output is None else output.close(outcome)
 
     def _cancel_task(self, node: int) -> None:
         task = self._tasks.get(node)

@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
 from types import CodeType, TracebackType
@@ -22,12 +22,12 @@ from liteflow.executors.host import ExitCalled
 from liteflow.outputs import discard, exists, printed, take
 from liteflow.processes.forks import end_fork, exit_code
 from liteflow.states import Verdict
+from liteflow.traces import is_ours, to_json, trace_of
 from liteflow.values.payload import Payload, decode, encode
 from liteflow.work import KEYWORDS, Call, ErrorInfo, Item, Outcome, Ref, RunInfo, Work, completed, input_name
 
 TRACEBACK_CHARACTERS = 64 * 1024
 MESSAGE_CHARACTERS = 2000
-_OUR_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
 
 
@@ -266,13 +266,19 @@ def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 def with_outputs(
-    outcome: Outcome, path: str | None, info: RunInfo, how: str | None = None, *, masked: bool = False
+    outcome: Outcome,
+    path: str | None,
+    info: RunInfo,
+    how: str | None = None,
+    *,
+    masked: bool = False,
+    size_bytes: int = 0,
 ) -> Outcome:
     """The outcome of an attempt with the values in its output file, which is removed; a failed one has none.
 
     What the function returned or pushed itself goes before. `how` says to take what was printed for the return value
-    (see `outputs.printed`), unless the file has one; `masked` tells that a secret was in it. A file that cannot be
-    understood fails the attempt.
+    (see `outputs.printed`), unless the file has one; `masked` tells that a secret was in it, `size_bytes` how long it
+    was. A file that cannot be understood fails the attempt, and so does a value whose output is not in the log.
     """
     if path is not None and not exists(path):
         path = None
@@ -286,7 +292,9 @@ def with_outputs(
         found = {} if path is None else take(path, info)
         value = found.pop("return_value", None)
         if how is not None and value is None:
-            value = printed(how, outcome.log_path, info, masked=masked)
+            if outcome.log_lost is not None:
+                raise PayloadError(f"output: not all that was printed could be kept: {outcome.log_lost}")
+            value = printed(how, outcome.log_path, info, masked=masked, size_bytes=size_bytes)
     except PayloadError as error:
         told = ErrorInfo(one_line(str(error)), "", ("PayloadError", "LiteflowError", "Exception"))
         return outcome._replace(verdict="FAILED", value=None, pushed=None, error=told)
@@ -304,6 +312,7 @@ def failure(
     started_at: float | None = None,
     ended_at: float | None = None,
     log_path: str | None = None,
+    log_lost: str | None = None,
 ) -> Outcome:
     """The outcome of an attempt that could not tell itself how it ended. Times default to now."""
     now = time.time()
@@ -318,12 +327,22 @@ def failure(
         now if started_at is None else started_at,
         now if ended_at is None else ended_at,
         log_path,
+        log_lost,
     )
 
 
 def timeout_message(work: Work) -> str:
     """Why an attempt is TIMED_OUT."""
     return f"timed out after {work.timeout_s:g} s"
+
+
+def left_text(left: Sequence[int]) -> str:
+    """What is added to the reason of an attempt some of whose processes cannot be ended."""
+    if not left:
+        return ""
+    some = ", ".join(map(str, left[:5])) + (" …" if len(left) > 5 else "")
+    which = f"process {some} lives on" if len(left) == 1 else f"processes {some} live on"
+    return f"; {which}, although killed (it waits for a device, is frozen, or is another user's)"
 
 
 def how_it_died(subject: str, code: int) -> str:
@@ -357,10 +376,15 @@ def describe(error: BaseException, info: RunInfo) -> ErrorInfo:
     Secrets are masked before a text is cut: what is left of one would not be found any more.
     """
     kind = type(error)
-    text = one_line(info.masked(safe_text(error)))
-    name = "".join(kind.__name__)
     types = tuple("".join(base.__name__) for base in kind.__mro__ if base not in (BaseException, object))
-    return ErrorInfo(f"{name}: {text}" if text else name, _traceback_text(error, info), types)
+    words = partial(_in_words, info)
+    return ErrorInfo(words(error), _traceback_text(error, info), types, to_json(trace_of(error, info.masked, words)))
+
+
+def _in_words(info: RunInfo, error: BaseException) -> str:
+    """`KeyError: 'b'`, on one line."""
+    name, text = "".join(type(error).__name__), one_line(info.masked(safe_text(error)))
+    return f"{name}: {text}" if text else name
 
 
 def _traceback_text(error: BaseException, info: RunInfo) -> str:
@@ -384,7 +408,7 @@ def _traceback_text(error: BaseException, info: RunInfo) -> str:
 def _without_ours(trace: TracebackType | None) -> TracebackType | None:
     """The traceback from the user's first frame on; all of it when it is ours alone."""
     inner = trace
-    while inner is not None and inner.tb_frame.f_code.co_filename.startswith(_OUR_FOLDER):
+    while inner is not None and is_ours(inner.tb_frame):
         inner = inner.tb_next
     return inner or trace
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
-from liteflow.errors import DefinitionError
+from liteflow.errors import DefinitionError, ResourceError
 from liteflow.executors.base import Executor, Lane, failure
 from liteflow.executors.command import CommandLane
 from liteflow.executors.hub import Hub
@@ -16,6 +17,7 @@ from liteflow.executors.worker import serve
 from liteflow.processes.client import Program
 from liteflow.work import Body, Call, Command, Outcome, RunInfo, Work
 
+_FEWEST_FILES = 12
 MODES = ("thread", "process", "async", "inline")
 
 
@@ -179,6 +181,21 @@ def _program(calls: Mapping[str, Call], info: RunInfo) -> Program:
     return make_program(calls, info)
 
 
+def _ensure_descriptors() -> None:
+    """See that a run has the open files that it needs at least, beside those of its tasks. Raises ResourceError."""
+    fds: list[int] = []
+    try:
+        while len(fds) < _FEWEST_FILES:
+            fds.append(os.open("/", os.O_PATH | os.O_CLOEXEC))
+    except OSError as error:
+        raise ResourceError(
+            f"a run needs {_FEWEST_FILES} more open files than this program has: {error.strerror} (see ulimit -n)"
+        ) from None
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
 def open_executor(
     bodies: Mapping[str, Body],
     info: RunInfo,
@@ -210,6 +227,7 @@ def open_executor(
         ResourceError: no more processes or files are allowed.
     """
     lane_names = _lanes(bodies, mode, task_modes, timeouts)
+    _ensure_descriptors()
     if info.log_dir is None and info.masker is not None:
         raise DefinitionError(
             "a run with secrets needs a log_dir: they are masked in logs, and cannot be on the terminal"

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 from liteflow.processes.output import Log
 from liteflow.values.masking import Masker, Stream
+from liteflow.work import Outcome
 
 _PENDING_CHARACTERS = 8192
 
@@ -62,13 +63,16 @@ class AttemptOutput:
         self._pending.clear()
         self._pending_size = 0
 
-    def close(self) -> str | None:
-        """End the output. Returns the file's path, or None when nothing was written."""
+    def close(self, outcome: Outcome) -> Outcome:
+        """End the output. Returns the outcome of its attempt with what became of it."""
         with self._lock:
             self._flush()
             self._closed = True
             self._log.close()
-            return self._log.path if self._log.written else None
+            written, lost = self._log.written, self._log.lost
+        if not written and lost is None:
+            return outcome
+        return outcome._replace(log_path=self._log.path if written else None, log_lost=lost)
 
 
 #: Where the running attempt writes; None sends it to the real streams.

@@ -131,13 +131,13 @@ class Surroundings:
         if tree.is_childless():
             return True
         mine = tree.session_of(self._tag) is not None
-        killed = tree.sweep(
+        swept = tree.sweep(
             lambda tag: mine and tag == self._tag,
-            root=self._pid,
+            roots=tree.own_root(),
             spare=(self._pid,),
         )
         _reap()
-        return killed == 0
+        return swept.killed == 0
 
 
 def _reap() -> None:

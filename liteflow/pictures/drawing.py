@@ -23,6 +23,7 @@ def picture_of_run(history: History, run: RunRecord) -> Picture:
         if one.task_id not in dependencies:  # the snapshot is missing or damaged
             dependencies[one.task_id] = _texts(one.dependencies)
     statuses, details, durations, labels = {}, {}, {}, {}
+    said: dict[str, str] = {}
     for task_id, instances in found.items():
         whole = instances[0]  # of a mapped task it stands for all
         statuses[task_id] = whole.status
@@ -35,6 +36,9 @@ def picture_of_run(history: History, run: RunRecord) -> Picture:
         if task_id in tallies:
             labels[task_id] = f"{task_id} ×{tallies[task_id].total():,}"
             details[task_id] = tally_text(tallies[task_id])
+            if whole.status == "FAILED":
+                tally = tallies[task_id]
+                said[task_id] = f"{tally['FAILED']:,} of {tally.total():,} failed"
     dag = history.dag(run.dag_id)
     facts = [("Run", run.run_id), ("Started", moment(run.started_at or run.created_at)), ("Took", took(run))]
     return from_dependencies(
@@ -45,6 +49,7 @@ def picture_of_run(history: History, run: RunRecord) -> Picture:
         kinds=kinds,
         details=details,
         durations=durations,
+        said=said,
         subtitle=(dag.description if dag else "") or None,
         status=run.status,
         facts=facts,

@@ -26,6 +26,7 @@ class Node(NamedTuple):
     status: str | None = None
     detail: str | None = None
     duration_s: float | None = None
+    said: str | None = None  # in place of the state's word: `1 of 6 failed`
 
 
 class Edge(NamedTuple):
@@ -179,7 +180,7 @@ def tally_text(counts: Mapping[str, int]) -> str:
 def caption(node: Node) -> str:
     """The second line of a box: type, sign and word of the state, duration; what is not known is left out."""
     look = look_of(node.status)
-    state = f"{look.sign} {look.word}".strip()
+    state = f"{look.sign} {node.said or look.word}".strip()
     return " · ".join(part for part in (clean(node.kind), state, duration_text(node.duration_s)) if part)
 
 
@@ -192,6 +193,7 @@ def from_dependencies(
     kinds: Mapping[str, str] | None = None,
     details: Mapping[str, str] | None = None,
     durations: Mapping[str, float] | None = None,
+    said: Mapping[str, str] | None = None,
     subtitle: str | None = None,
     status: str | None = None,
     facts: Sequence[tuple[str, str]] = (),
@@ -201,7 +203,7 @@ def from_dependencies(
     A dependency that is no task itself (a damaged history) becomes a node that says so rather than an error.
     """
     statuses, labels, kinds = statuses or {}, labels or {}, kinds or {}
-    details, durations = details or {}, durations or {}
+    details, durations, said = details or {}, durations or {}, said or {}
     pairs = {(source, task_id) for task_id, sources in dependencies.items() for source in sources}
     missing = sorted({source for source, _ in pairs} - dependencies.keys())
     nodes = [
@@ -212,6 +214,7 @@ def from_dependencies(
             statuses.get(task_id),
             details.get(task_id),
             durations.get(task_id),
+            said.get(task_id),
         )
         for task_id in dependencies
     ]

@@ -7,7 +7,7 @@ run goes on and that nothing waits for (see `hooks`). What changes their states 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from liteflow.planning.control import Control
@@ -92,11 +92,12 @@ class Nodes:
         """Is this number one that `add` gave?"""
         return node in self._extras
 
-    def _numbered(self, node: int, count: int) -> Unfolded:
+    def _numbered(self, node: int, indexes: Sequence[int]) -> Unfolded:
         """Give the instances of a task their numbers: those below wait for each of them. Their states are to follow."""
+        count = len(indexes)
         unfolded = self.unfolded[node] = Unfolded(len(self.status), count)
         self.task_ids += [self.graph.ids[node]] * count
-        self.map_indexes += range(count)
+        self.map_indexes += indexes
         self.attempts += [0] * count
         self._owners.update(dict.fromkeys(unfolded.nodes, node))
         for below in self.graph.downstream[node]:
@@ -136,7 +137,7 @@ class Nodes:
             return UpstreamCounts(len(above) + self._added.get(node, 0), *self._tally[node])
         counts = count_upstreams(self.upstream_states(node))
         if node in self.teardowns:
-            counts = with_setups(counts, [self._seen(one) for one in self.teardowns[node].setups])
+            counts = with_setups(counts, [self._seen(one) for one in self._instances(self.teardowns[node].setups)])
         return counts
 
     def upstream_states(self, node: int) -> list[TaskStatus]:
@@ -146,8 +147,8 @@ class Nodes:
     def explain(self, node: int) -> str:
         """Why the trigger rule decided as it did, in one sentence."""
         upstream = {self._name(above): self._seen(above) for above in self._instances(self.graph.upstream[node])}
-        setups = [self.graph.ids[one] for one in self.teardowns[node].setups] if node in self.teardowns else ()
-        return explain(self._rules.get(node, "all_success"), upstream, setups)
+        setups = self._instances(self.teardowns[node].setups) if node in self.teardowns else ()
+        return explain(self._rules.get(node, "all_success"), upstream, [self._name(one) for one in setups])
 
     # -- what they say of the run --------------------------------------------------------------------------
 

@@ -42,7 +42,7 @@ class Plan(Nodes):
         orders: priorities and limits of the tasks that have some, by number.
         fail_fast: the first task that FAILED for good ends the run.
         mapped: the tasks that are mapped over a list; True: the first instance that FAILED ends the others.
-        instances: how the instances ended of tasks that are `done` and were mapped.
+        instances: how the instances ended of tasks that are `done` and were mapped, by index, in the order of the list.
         seed: makes the jitter of retries this run's own.
         control: what is known of the graph beside edges and rules.
         skips: what the decisions of branches and short circuits in `done` skip, and why.
@@ -62,7 +62,7 @@ class Plan(Nodes):
         control: Control = NO_CONTROL,
         skips: _Skips | None = None,
         mapped: Mapping[int, bool] | None = None,
-        instances: Mapping[int, Sequence[TaskStatus]] | None = None,
+        instances: Mapping[int, _States] | None = None,
     ) -> None:
         size = len(graph)
         super().__init__(graph, rules or {}, control)
@@ -91,14 +91,14 @@ class Plan(Nodes):
             self.attempts[node] = count
         self._begin(done or {}, instances or {}, skips or {})
 
-    def _begin(self, done: _States, instances: Mapping[int, Sequence[TaskStatus]], skips: _Skips) -> None:
+    def _begin(self, done: _States, instances: Mapping[int, _States], skips: _Skips) -> None:
         for node, status in done.items():
             self.status[node] = status
             self._open -= 1
             ended = [node]
             if node in instances:
                 statuses = instances[node]
-                ended = self._unfold(node, len(statuses), {index: (one, 0) for index, one in enumerate(statuses)})
+                ended = self._unfold(node, list(statuses), {index: (one, 0) for index, one in statuses.items()})
             for one in ended:
                 for below in self.graph.downstream[node]:
                     self._count(below, self.status[one])
@@ -221,15 +221,24 @@ class Plan(Nodes):
         asking, self._asking = self._asking, []
         return [] if self._stopped is not None else [node for node in asking if self.status[node] == "QUEUED"]
 
-    def expand(self, node: int, count: int, kept: Mapping[int, tuple[TaskStatus, int]] | None = None) -> list[Move]:
-        """The list has `count` items: each becomes an instance. `kept` are instances of an earlier part of this run
-        by index, with their state and how many attempts they had; what has not ended starts anew."""
+    def expand(
+        self,
+        node: int,
+        indexes: Sequence[int],
+        kept: Mapping[int, tuple[TaskStatus, int]] | None = None,
+        note: str = "",
+    ) -> list[Move]:
+        """The list is known: each of its items becomes an instance with one of these indexes. `kept` are instances of
+        an earlier part of this run by index, with their state and how many attempts they had; what has not ended starts
+        anew. `note` is added to the reason."""
         moves: list[Move] = []
+        count = len(indexes)
         if not count:
             self._end(node, "SKIPPED", moves, "the list that it is mapped over is empty")
             return moves
-        self._change(node, "RUNNING", moves, f"{count:,} instance{'s' if count > 1 else ''}")
-        for ended in self._unfold(node, count, kept or {}):
+        reason = f"{count:,} instance{'s' if count > 1 else ''}"
+        self._change(node, "RUNNING", moves, f"{reason}; {note}" if note else reason)
+        for ended in self._unfold(node, indexes, kept or {}):
             self._fold(ended, moves)
             self._spread(ended, moves)
         return moves
@@ -240,9 +249,9 @@ class Plan(Nodes):
         self._end(node, "FAILED", moves, reason)
         return moves
 
-    def _unfold(self, node: int, count: int, kept: Mapping[int, tuple[TaskStatus, int]]) -> list[int]:
+    def _unfold(self, node: int, indexes: Sequence[int], kept: Mapping[int, tuple[TaskStatus, int]]) -> list[int]:
         """Make the instances; returns those that have ended before."""
-        unfolded = self._numbered(node, count)
+        count, unfolded = len(indexes), self._numbered(node, indexes)
         self._open += count
         if not kept:
             self.status += ["QUEUED"] * count
@@ -250,7 +259,7 @@ class Plan(Nodes):
                 self.ready.push(one)
             return []
         ended = []
-        for index, one in enumerate(unfolded.nodes):
+        for index, one in zip(indexes, unfolded.nodes, strict=True):
             status, self.attempts[one] = kept.get(index, ("PENDING", 0))
             if status in TASK_ENDED:
                 self.status.append(status)

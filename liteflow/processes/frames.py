@@ -16,6 +16,7 @@ _HEADER = struct.Struct("<4sQ")
 _MARK = b"\xf1lf\x02"  # what does not begin with it was written by somebody who has no business here
 _LONGEST = 1 << 40  # no frame is
 _CHUNK = 256 * 1024
+_MOST_LISTED = 4096  # descriptors, where the system does not list them
 
 
 def pack(value: Any) -> bytes:
@@ -118,14 +119,16 @@ class Channel:
         return self._complete()
 
     def take_with_descriptors(self) -> list[Any]:
-        """Like `take`; descriptors that came along are appended to `descriptors`, in order."""
+        """Like `take`; descriptors that came along are appended to `descriptors`, in order, -1 for one that is lost."""
         try:
-            data, descriptors, _, _ = socket.recv_fds(self._sock, _CHUNK, 64, socket.MSG_CMSG_CLOEXEC)
+            data, descriptors, flags, _ = socket.recv_fds(self._sock, _CHUNK, 64, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return []
         except OSError:
-            data, descriptors = b"", []
+            data, descriptors, flags = b"", [], 0
         self.descriptors += descriptors
+        if flags & socket.MSG_CTRUNC:  # this process may have no more files
+            self.descriptors.append(-1)
         if not data:
             self.eof = True
         self._incoming += data
@@ -157,6 +160,14 @@ class Channel:
     def close(self) -> None:
         self.eof = True
         self._sock.close()
+
+
+def inherited() -> list[int]:
+    """Descriptors of this process above standard error, as far as they can be listed."""
+    try:
+        return [fd for name in os.listdir("/proc/self/fd") if (fd := int(name)) > 2]
+    except OSError:  # there is no /proc, or no descriptor left to look into it
+        return list(range(3, min(os.sysconf("SC_OPEN_MAX"), _MOST_LISTED)))
 
 
 def close_quietly(fd: int) -> None:

@@ -164,6 +164,10 @@ class Hooks:
 
     # -- what is known of them -----------------------------------------------------------------------------
 
+    def event(self, node: int) -> str:
+        """What triggers the hook with this number."""
+        return self._spec[node].event
+
     def has_run(self, spec: HookSpec, map_index: int) -> bool:
         """Has the hook ended before, in this run?"""
         node = self._nodes.get((spec.task_id, map_index))

@@ -7,32 +7,44 @@ take is kept meanwhile, if it is small.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from liteflow.errors import InputError
 from liteflow.planning.nodes import Move
 from liteflow.planning.plan import Plan
 from liteflow.program import Program
+from liteflow.running.lists import Listed, listed
+from liteflow.state.records import KeptInstance
 from liteflow.state.store import Store
 from liteflow.states import TASK_ENDED
 from liteflow.values.payload import Payload, together
 from liteflow.work import Outcome, Ref, Row, RunInfo, input_name
 
 _CACHED_VALUE_BYTES: Final = 65536  # larger values are read again from the store by each consumer
+_WITHOUT_VALUE: Final[Mapping[str, str]] = {
+    "SKIPPED": "was skipped",
+    "FAILED": "failed",
+    "UPSTREAM_FAILED": "did not run, because a task before it failed",
+    "CANCELLED": "was cancelled",
+}
 _NULL: Final = Payload("json", "null", 4)
 
 
 class Inputs:
     """The inputs of one run's tasks."""
 
-    def __init__(self, program: Program, plan: Plan, store: Store, info: RunInfo) -> None:
+    def __init__(
+        self, program: Program, plan: Plan, store: Store, info: RunInfo, kept: Mapping[str, Mapping[int, KeptInstance]]
+    ) -> None:
         self._program = program
         self._plan = plan
         self._store = store
         self._info = info
+        self._kept = kept  # the instances of mapped tasks of an earlier part of the run, by index
         self._values: dict[int, Payload] = {}
         self._readers: dict[int, int] = {}  # how many tasks have still to read a task's value
-        self._rows: dict[int, Sequence[Row]] = {}  # of mapped tasks: what their instances get
+        self._rows: dict[int, Mapping[int, Row]] = {}  # of mapped tasks: what their instances get, by index
         for upstreams in program.inputs.values():
             for above in upstreams:
                 self._readers[above] = self._readers.get(above, 0) + 1
@@ -51,22 +63,35 @@ class Inputs:
             inputs = {**(inputs or {}), **self._rows[task][index].items}
         return inputs
 
-    def rows(self, node: int) -> Sequence[Row]:
+    def listed(self, node: int) -> Listed:
         """Read the list that a task is mapped over: what each of its instances gets. Raises InputError."""
-        expansion = self._program.expansions[node]
+        expansion, task_id, secrets = self._program.expansions[node], self._plan.task_ids[node], self._info.secrets
         refs = [(self._program.graph.index[ref.task_id], ref) for ref in expansion.reads]
-        rows = self._rows[node] = expansion.rows(self.named(refs), self._info)
-        return rows
+        values = self.named(refs)
+        try:
+            rows = expansion.rows(values, self._info)
+        except InputError as error:
+            ended = {ref.task_id: self._plan.status[above] for above, ref in refs if input_name(ref) not in values}
+            why = [f"task {name!r} {_WITHOUT_VALUE[state]}" for name, state in ended.items() if state in _WITHOUT_VALUE]
+            raise InputError(f"{error} ({', '.join(why)})") if why else error from None
+        found = listed(
+            rows,
+            self._kept.get(task_id, {}),
+            partial(self._store.free_index, task_id),
+            None if secrets is None else secrets.masker,
+        )
+        self._rows[node] = dict(zip(found.indexes, found.rows, strict=True))
+        return found
 
     def items(self, task: int, index: int) -> Mapping[str, Payload]:
         """What an instance of a mapped task got, for a hook of it; nothing where that cannot be told any more."""
         if task not in self._rows:  # of an earlier part of the run
             try:
-                self.rows(task)
+                self.listed(task)
             except InputError:
-                self._rows[task] = ()
-        rows = self._rows[task]
-        return rows[index].items if index < len(rows) else {}
+                self._rows[task] = {}
+        row = self._rows[task].get(index)
+        return {} if row is None else row.items
 
     def keep(self, outcome: Outcome) -> None:
         """Remember a value that other tasks are going to take."""
@@ -100,6 +125,5 @@ class Inputs:
         """A stored value of a task; of a mapped one the list of its instances' values, without those that have none."""
         task_id = self._plan.task_ids[node]
         if node in self._program.expansions:
-            unfolded = self._plan.unfolded.get(node)
-            return together(self._store.values(task_id, key, 0 if unfolded is None else unfolded.count))
+            return together(self._store.values(task_id, key) if node in self._plan.unfolded else [])
         return self._store.value(task_id, key=key)

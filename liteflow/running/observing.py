@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from liteflow.limits import Concurrency
@@ -49,20 +50,42 @@ class Change(NamedTuple):
     log_path: str | None = None
     outcome: Outcome | None = None
     instances: tuple[int, int] | None = None  # of a mapped task that begins: how many, and how many have not ended
-    hook: bool = False  # it is no task, but a hook (see `hooks`)
+    hook: str = ""  # of a hook the event that triggers it, or "precondition"; empty: it is a task
+    map_key: str | None = None  # what people can tell an instance of a mapped task by
+
+
+class ListChange(NamedTuple):
+    """What is new in the list of a mapped task, and what is gone, since an earlier part of the run: names of items.
+
+    What is in both lists keeps what it has done. With `kept` the task had succeeded: it stays as it is, and no new item
+    is run.
+    """
+
+    new: tuple[str, ...]
+    gone: tuple[str, ...]
+    kept: bool = False
+
+    def __str__(self) -> str:
+        counts = [f"{len(self.new):,} new item{'' if len(self.new) == 1 else 's'}"] if self.new else []
+        return ", ".join([*counts, *([f"{len(self.gone):,} gone"] if self.gone else [])])
 
 
 class Observer:
     """Is told what happens, after it was stored, in the loop's thread: override what is of interest.
 
-    An observer that raises is dropped; it cannot fail a run.
+    An observer that raises is dropped; it cannot fail a run. `settings` are stored with those of a new run.
     """
+
+    settings: Mapping[str, Any] = MappingProxyType({})
 
     def run_began(self, program: Program, options: Options, kept: Mapping[int, TaskStatus]) -> None:
         """The run is stored; `kept` are the tasks that ended in an earlier part of it, with their state."""
 
     def changed(self, changes: Sequence[Change]) -> None:
         """Task instances have changed their states."""
+
+    def list_changed(self, task_id: str, change: ListChange) -> None:
+        """The run goes on, and the list of a mapped task is not what it was."""
 
     def waiting(self, reason: str) -> None:
         """The run starts nothing for now: it waits for its turn in a group, or rests before another try."""
@@ -88,11 +111,12 @@ class Observers:
             self.tell("changed", changes)
 
     def tell(self, what: str, *arguments: object) -> None:
-        """Call a method of each observer; one that raises is told nothing more."""
+        """Call a method of each observer that has it; an observer that raises is told nothing more."""
         for observer in list(self._observers):
             try:
-                with ending_forks():
-                    getattr(observer, what)(*arguments)
+                if (method := getattr(observer, what, None)) is not None:
+                    with ending_forks():
+                        method(*arguments)
             except Exception as error:
                 import logging  # 18 ms that a run without a fault need not pay
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from liteflow.errors import OwnerDied
 from liteflow.planning.control import Control, to_set_up_again
@@ -13,7 +13,7 @@ from liteflow.planning.plan import Plan
 from liteflow.processes.tree import sweep_session
 from liteflow.program import Program
 from liteflow.running.observing import Options
-from liteflow.state.records import Bounds, Kept, NewInstance, NewRun
+from liteflow.state.records import Bounds, Kept, KeptInstance, NewInstance, NewRun
 from liteflow.state.store import Store
 from liteflow.state.turn import NOT_BEGUN
 from liteflow.states import TaskStatus
@@ -25,20 +25,22 @@ class Owned(NamedTuple):
     """What a run has already: of each task, and of the instances of mapped ones by index."""
 
     tasks: Mapping[str, Kept]
-    instances: Mapping[str, Mapping[int, Kept]] = {}
+    instances: Mapping[str, Mapping[int, KeptInstance]] = {}
 
     def done(self, graph: Graph) -> dict[int, TaskStatus]:
         """The tasks that are kept as they are; one that was removed from the definition has only its history."""
         return {
-            graph.index[task_id]: cast(TaskStatus, status)
-            for task_id, (status, _) in self.tasks.items()
-            if status in ("SUCCESS", "SKIPPED") and task_id in graph.index
+            graph.index[task_id]: cast(TaskStatus, one.status)
+            for task_id, one in self.tasks.items()
+            if one.status in ("SUCCESS", "SKIPPED") and task_id in graph.index
         }
 
 
 def make(program: Program, options: Options, store: Store, session: int | None) -> Owned:
     """Store the new run as ours. Raises what `Store.create` does."""
-    settings = {"mode": options.mode, "max_workers": options.max_workers, "log_dir": options.log_dir}
+    settings: dict[str, Any] = {"mode": options.mode, "max_workers": options.max_workers, "log_dir": options.log_dir}
+    for observer in options.observers:
+        settings |= getattr(observer, "settings", {})
     run = NewRun(
         options.run_id,
         program.dag_id,
@@ -81,12 +83,13 @@ def set_up_again(program: Program, owned: Owned, store: Store) -> Owned:
     """Of a run that goes on: what was taken down, and is needed once more, is to run again (see `control`)."""
     control, ids = program.control, program.graph.ids
     ended, succeeded, last = dict[str, int](), dict[str, int](), dict[str, str]()
-    for number, (task_id, previous, status, reason) in enumerate(store.stories(), start=1):
-        last[task_id] = status
-        if previous == "RUNNING" and reason != NOT_BEGUN:
-            ended[task_id] = number
-        if status == "SUCCESS":
+    for number, (task_id, map_index, previous, status, reason) in enumerate(store.stories(), start=1):
+        if status == "SUCCESS":  # of a mapped setup, each instance counts
             succeeded[task_id] = number
+        if map_index < 0:
+            last[task_id] = status
+            if previous == "RUNNING" and reason != NOT_BEGUN:
+                ended[task_id] = number
     down = [
         node
         for node, (setups, _) in control.teardowns.items()
@@ -102,13 +105,17 @@ def set_up_again(program: Program, owned: Owned, store: Store) -> Owned:
         if node not in done and (last.get(task_id) != "SKIPPED" or node in checked)
     }
     again = to_set_up_again(control, program.graph.upstream, program.graph.downstream, to_do, down)
-    undone = {ids[node]: _undone(node, control, ids, down) for node in sorted(again) if node in done}
+    undone = {
+        ids[node]: _undone(node, control, ids, down)
+        for node in sorted(again)
+        if node in done or any(one.status != "PENDING" for one in owned.instances.get(ids[node], {}).values())
+    }
     if not undone:
         return owned
     store.undo(undone)
     tasks = {**owned.tasks, **{task_id: Kept("PENDING", owned.tasks[task_id].attempts) for task_id in undone}}
     waiting = {
-        task_id: {index: Kept("PENDING", one.attempts) for index, one in instances.items()}
+        task_id: {index: one._replace(status="PENDING") for index, one in instances.items()}
         for task_id, instances in owned.instances.items()
         if task_id in undone
     }
@@ -144,11 +151,21 @@ def planned(
         skips=skips,
         mapped=program.fail_fast,
         instances={
-            index[task_id]: [cast(TaskStatus, one.status) for _, one in sorted(indexes.items())]
+            index[task_id]: {number: cast(TaskStatus, one.status) for number, one in in_order(indexes)}
             for task_id, indexes in owned.instances.items()
             if index.get(task_id) in done
         },
     )
+
+
+def in_order(instances: Mapping[int, KeptInstance]) -> list[tuple[int, KeptInstance]]:
+    """The instances of a mapped task in the order of its list."""
+
+    def place(indexed: tuple[int, KeptInstance]) -> int:
+        index, instance = indexed
+        return index if instance.position is None else instance.position
+
+    return sorted(instances.items(), key=place)
 
 
 def _instances(program: Program) -> Iterator[NewInstance]:

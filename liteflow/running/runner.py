@@ -18,17 +18,19 @@ from typing import Any, Final, NamedTuple, cast
 from liteflow.errors import InputError
 from liteflow.executors import Executor, open_executor
 from liteflow.outputs import make_folder, outputs_dir, remove_folder
-from liteflow.planning.nodes import Move
+from liteflow.planning.nodes import Move, instance_name
 from liteflow.program import Program
+from liteflow.running.deferring import Gate
 from liteflow.running.gates import Gates, decisions, judged
 from liteflow.running.hooks import Hooks
 from liteflow.running.inputs import Inputs
-from liteflow.running.observing import Change, Observers, Options
+from liteflow.running.lists import Listed
+from liteflow.running.observing import Change, ListChange, Observers, Options
 from liteflow.running.owning import Owned, make, planned, set_up_again, take_over
 from liteflow.running.pace import Pace
 from liteflow.running.signals import handled
 from liteflow.state.locks import LockFile
-from liteflow.state.records import Kept
+from liteflow.state.records import KeptInstance
 from liteflow.state.store import Store
 from liteflow.state.turn import NOT_BEGUN, Intent
 from liteflow.states import TASK_ENDED, RunStatus, TaskStatus
@@ -36,6 +38,7 @@ from liteflow.values.payload import spill_dir
 from liteflow.work import ErrorInfo, Outcome, RunInfo, Work
 
 _TICK_S: Final = 0.25  # how soon a request of another process is seen
+_CLOSED: Final = contextlib.nullcontext()  # handlers of the program are not called
 _NO_ERROR: Final = ErrorInfo("")
 
 
@@ -48,8 +51,10 @@ class Result(NamedTuple):
     timed_out: bool = False
 
 
-def run(program: Program, options: Options, *, resume: bool = False) -> Result:
+def run(program: Program, options: Options, *, resume: bool = False, gate: Gate | None = None) -> Result:
     """Run a program to its end, or with `resume` go on with the run `options.run_id`.
+
+    The `gate` is opened while the loop waits, so that handlers of the program are called only then.
 
     Raises:
         DefinitionError: a task cannot run in the mode asked for; nothing ran.
@@ -85,9 +90,10 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
         stack.callback(executor.close, 0.0)
         store = Store(options.db_path, locks, options.durability)
         stack.callback(store.close)
-        loop = _Loop(program, options, store, executor, info)
-        loop.own(resume)
+        gate = gate or Gate()
+        loop = _Loop(program, options, store, executor, info, gate)
         try:
+            loop.own(resume)
             with handled(loop.on_signal):
                 return loop.run()
         except BaseException:
@@ -97,8 +103,11 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
 
 
 class _Loop:
-    def __init__(self, program: Program, options: Options, store: Store, executor: Executor, info: RunInfo) -> None:
+    def __init__(
+        self, program: Program, options: Options, store: Store, executor: Executor, info: RunInfo, gate: Gate
+    ) -> None:
         self._program = program
+        self._gate = gate
         self._ids = program.graph.ids
         self._options = options
         self._info = info
@@ -110,7 +119,8 @@ class _Loop:
         self._told, self._hooked = bool(options.observers), bool(program.hooks)
         self._handing_on = bool(program.inputs or program.expansions)
         self._repeating = bool(program.control.setups or program.control.teardowns)
-        self._kept: Mapping[str, Mapping[int, Kept]] = {}  # of a resumed run: instances of mapped tasks, by index
+        self._kept: Mapping[str, Mapping[int, KeptInstance]] = {}  # of a resumed run: instances of mapped tasks
+        self._labels: dict[int, str] = {}  # for observers: what people can tell an instance by
         self._ending: set[int] = set()  # running tasks that were told to stop
         self._signals: list[int] = []
         self._seen_signals = 0
@@ -140,15 +150,17 @@ class _Loop:
         program, options = self._program, self._options
         if again and program.control.teardowns:
             owned = set_up_again(program, owned, self._store)
-        self._kept = owned.instances
+        self._kept, self._labels = owned.instances, {}
         done = owned.done(program.graph)
         skips = decisions(program, done, self._store) if again and program.deciders else None
         self.plan = planned(program, options, owned, done, skips)
         self._ids, self._indexes = self.plan.task_ids, self.plan.map_indexes
-        self._inputs = Inputs(program, self.plan, self._store, self._info)
+        self._inputs = Inputs(program, self.plan, self._store, self._info, self._kept)
         self._hooks = Hooks(program.hooks, self.plan, self._turn)
         self._gates = Gates(program.gates, self.plan, self._inputs, self._hooks, self._info)
         self._observers.tell("run_began", program, options, done)
+        if again and self._told and program.expansions:
+            self._compare_lists(done)
         self._hooks.open(self._store.hooks() if again else (), time.time())
         self._store_moves(self.plan.opening, time.time())
 
@@ -171,16 +183,25 @@ class _Loop:
                     starting += self._admitted()
                 self._observers.publish()
             for node, log_path in starting:  # 3. only now they start, with what is stored of their upstreams
-                executor.submit(self._work(node, log_path))
+                work = self._work(node, log_path)
+                with self._gate if self._is_inline(work.task_id) else _CLOSED:
+                    executor.submit(work)
             if over:
                 timed_out = plan.stopped is not None and plan.stopped == self._pace.timed_out
                 result = Result(plan.result(), plan.stopped, self._signals[0] if self._signals else None, timed_out)
                 self._observers.tell("run_ended", result.status, result.reason)
                 return result
             asked = self._answer()  # 4. what tasks want to know before they start, now that it is stored
-            for outcome in executor.wait(0.0 if asked else self._patience()):  # 5. reap what has finished
+            patience = 0.0 if asked else self._patience()
+            with self._gate:  # here handlers of the program are called, and while a task runs in this thread
+                outcomes = executor.wait(patience)  # 5. reap what has finished
+            for outcome in outcomes:
                 self._finish(outcome)
             self._tick()  # 6. signals, requests
+
+    def _is_inline(self, task_id: str) -> bool:
+        """Whether the task runs in this thread, within `submit`."""
+        return self._program.modes.get(task_id, self._options.mode) == "inline"
 
     def _wind_up(self) -> None:
         """All tasks have ended: the run is tried again, or else its own hooks come last."""
@@ -295,19 +316,58 @@ class _Loop:
         """A mapped task may start: its list is read and becomes instances."""
         plan, task_id, now = self.plan, self._ids[node], time.time()
         try:
-            rows = self._inputs.rows(node)
+            listed = self._inputs.listed(node)
         except InputError as error:
-            self._store_moves(plan.refuse(node, str(error)), now)
+            self._store_moves(plan.refuse(node, f"{error}{self._no_list(node)}"), now)
             return
-        kept = self._kept.get(task_id, {})
-        self._turn.unfolded(task_id, [self._masked(row.label) for row in rows], self._program.timeouts.get(node), now)
-        before = {
-            index: (cast(TaskStatus, one.status), one.attempts) for index, one in kept.items() if index < len(rows)
-        }
-        gone = {index: one for index, one in kept.items() if index >= len(rows)}
-        if gone:
-            self._turn.shortened(task_id, gone, "the list that its task is mapped over has become shorter", now)
-        self._store_moves(plan.expand(node, len(rows), before), now)
+        labels = [self._masked(row.label) for row in listed.rows]
+        self._turn.unfolded(
+            task_id, zip(listed.indexes, labels, listed.digests, strict=True), self._program.timeouts.get(node), now
+        )
+        kept, note = self._kept.get(task_id, {}), ""
+        if listed.gone:
+            self._turn.vanished(
+                task_id, {index: kept[index] for index in listed.gone}, "its item is not in the list any more", now
+            )
+        if listed.new or listed.gone:
+            change = self._list_change(task_id, listed)
+            note = f"its list has changed: {change}"
+            self._observers.tell("list_changed", task_id, change)
+            gone = set(listed.gone)
+            kept = {index: one for index, one in kept.items() if index not in gone}
+            self._kept = {**self._kept, task_id: kept}
+        before = {index: (cast(TaskStatus, one.status), one.attempts) for index, one in kept.items()}
+        moves = plan.expand(node, listed.indexes, before, note)
+        if self._told and node in plan.unfolded:
+            numbered = zip(plan.unfolded[node].nodes, labels, strict=True)
+            self._labels.update((instance, label) for instance, label in numbered if label is not None)
+        self._store_moves(moves, now)
+
+    def _no_list(self, node: int) -> str:
+        """Which of the tasks that a list is read of have not made one, for the end of a message."""
+        index, status = self._program.graph.index, self.plan.status
+        states = {ref.task_id: status[index[ref.task_id]] for ref in self._program.expansions[node].reads}
+        absent = [f"task {task_id!r} is {state}" for task_id, state in states.items() if state != "SUCCESS"]
+        return f"; {', '.join(absent)}, so it has no list" if absent else ""
+
+    def _list_change(self, task_id: str, listed: Listed, *, kept: bool = False) -> ListChange:
+        """What has changed in the list of a mapped task since an earlier part of the run, in names of items."""
+        labels = [listed.rows[place].label or f"item {place}" for place in listed.new]
+        before = self._kept[task_id]
+        gone = [before[index].label or instance_name(task_id, index) for index in listed.gone]
+        return ListChange(tuple(str(self._masked(label)) for label in labels), tuple(gone), kept)
+
+    def _compare_lists(self, done: Mapping[int, TaskStatus]) -> None:
+        """Tell of mapped tasks that have succeeded, whose lists are others by now: they stay as they are."""
+        for node in self._program.expansions:
+            if node in done and self._ids[node] in self._kept:
+                try:
+                    listed = self._inputs.listed(node)
+                except InputError:
+                    continue
+                if listed.new or listed.gone:
+                    change = self._list_change(self._ids[node], listed, kept=True)
+                    self._observers.tell("list_changed", self._ids[node], change)
 
     def _leave(self, task_id: str, status: TaskStatus, reason: str | None, now: float) -> None:
         """A mapped task has ended without a list: so have the instances that an earlier part of the run has left."""
@@ -407,6 +467,7 @@ class _Loop:
         if now - self._looked_at >= _TICK_S:
             self._looked_at = now
             self._store.check_file()
+            self._store.keep_lock()
             self._store.rest()
             if self.plan.stopped is None:
                 self._take_back(self._executor.recall())
@@ -491,4 +552,8 @@ class _Loop:
     def _change(self, node: int, *rest: Any) -> None:
         """Observers are told of a change once it is stored."""
         change = Change(self._ids[node], self._indexes[node], *rest)
-        self._observers.changes.append(change._replace(hook=True) if self.plan.is_extra(node) else change)
+        if self.plan.is_extra(node):
+            change = change._replace(hook=self._hooks.event(node))
+        elif node in self._labels:
+            change = change._replace(map_key=self._labels[node])
+        self._observers.changes.append(change)

@@ -49,6 +49,16 @@ class Kept(NamedTuple):
     attempts: int
 
 
+class KeptInstance(NamedTuple):
+    """What an interrupted run has of an instance of a mapped task."""
+
+    status: str
+    attempts: int
+    item: str | None  # the digest of its item; None: stored by an older version
+    label: str | None  # what people can tell it by
+    position: int | None  # the place of its item in the list; None as above
+
+
 class KeptHook(NamedTuple):
     """What an interrupted run has of a hook."""
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from liteflow.planning.ready import Needs
-from liteflow.state.records import Kept
+from liteflow.state.records import KeptInstance
 from liteflow.state.slots import Slots
 from liteflow.states import RunStatus
 from liteflow.values.payload import Payload, spill_root
@@ -85,12 +85,13 @@ class Turn:
         self._epoch = epoch
         self._attempts = _Rows(
             "INSERT INTO liteflow_attempts",
-            "run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, exit_code, error, log_path",
+            "run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, exit_code, error, log_path, "
+            "trace, log_lost",
         )
         self._repeatable = _Rows(
             "INSERT INTO liteflow_attempts",
             "run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, exit_code, error, log_path, "
-            "repeats",
+            "trace, log_lost, repeats",
         )
         self._stored = _Rows(
             "INSERT OR REPLACE INTO liteflow_xcom",
@@ -98,8 +99,9 @@ class Turn:
         )
         self._unfolded = _Rows(
             "INSERT INTO liteflow_task_instances",
-            "run_id, task_id, map_index, map_key, status, timeout, updated_at",
-            "ON CONFLICT DO UPDATE SET map_key=excluded.map_key, timeout=excluded.timeout",
+            "run_id, task_id, map_index, map_key, item, position, status, timeout, updated_at",
+            "ON CONFLICT DO UPDATE SET map_key=excluded.map_key, item=excluded.item, position=excluded.position, "
+            "timeout=excluded.timeout",
         )
         self._hooks = _Rows(
             "INSERT INTO liteflow_task_instances",
@@ -145,14 +147,17 @@ class Turn:
         )  # fmt: skip
         events.values += (run_id, task_id, map_index, attempt, previous, "RUNNING", None, now)
 
-    def unfolded(self, task_id: str, labels: Sequence[str | None], timeout_s: float | None, now: float) -> None:
-        """A mapped task has an instance for each of these labels; those of an earlier part of the run stay."""
+    def unfolded(
+        self, task_id: str, instances: Iterable[tuple[int, str | None, str]], timeout_s: float | None, now: float
+    ) -> None:
+        """A mapped task has these instances (index, label, digest of the item), in the order of its list; what they
+        have done in an earlier part of the run stays."""
         run_id = self._run_id
-        for index, label in enumerate(labels):
-            self._unfolded.values += (run_id, task_id, index, label, "PENDING", timeout_s, now)
+        for position, (index, label, item) in enumerate(instances):
+            self._unfolded.values += (run_id, task_id, index, label, item, position, "PENDING", timeout_s, now)
 
-    def shortened(self, task_id: str, gone: Mapping[int, Kept], reason: str, now: float) -> None:
-        """The list of a mapped task has become shorter: these instances are no more; what they did stays told."""
+    def vanished(self, task_id: str, gone: Mapping[int, KeptInstance], reason: str, now: float) -> None:
+        """The items of these instances are not in the list of their task any more: only their history stays."""
         for index, one in gone.items():
             self._events.values += (
                 self._run_id, task_id, index, one.attempts, one.status, "SKIPPED", reason, now,
@@ -183,6 +188,8 @@ class Turn:
             outcome.exit_code,
             None if error is None else (error.traceback.rstrip() or error.message)[-_ERROR_LIMIT:],
             outcome.log_path,
+            None if error is None or not error.trace else error.trace,
+            outcome.log_lost,
         )
         if repeats:
             rows.values.append(1)
@@ -241,7 +248,7 @@ class Turn:
             if rows.values:
                 rows.write(connection)
         if self._gone:
-            for table in ("liteflow_task_instances", "liteflow_attempts", "liteflow_xcom"):
+            for table in ("liteflow_task_instances", "liteflow_xcom"):
                 connection.executemany(f"DELETE FROM {table} WHERE run_id=? AND task_id=? AND map_index=?", self._gone)
         if self.freed:
             slots.give_back(self.freed)

@@ -122,9 +122,26 @@ def test_logs_of_several_attempts_and_of_none(look) -> None:  # type: ignore[no-
     assert "has not started: it is UPSTREAM_FAILED" in look("logs", "-t", "after").err
     shapes = json.loads(look("logs", "-t", "flaky", "--run", "latest", "--json").out)["attempts"]
     assert [(one["attempt"], one["exit_code"]) for one in shapes] == [(1, 3), (2, 3)]
-    assert look("logs").code == 2
     assert look("logs", "a", "-t", "b").code == 2
-    assert look("logs", "-t", "nobody").code == 3
+    nobody = look("logs", "-t", "nobody")
+    assert nobody.code == 3
+    assert nobody.err.endswith("\n       the latest run has after, flaky, loud, silent\n")
+
+
+def test_logs_without_a_task_are_those_of_the_run(ran: Path) -> None:
+    done = subprocess.run([*COMMAND, "logs"], cwd=ran, env=ENV, capture_output=True, check=True)
+    lines = done.stdout.splitlines()
+    heads = [line.split(b":")[0] for line in lines if line.startswith(b"==> ")]
+    assert sorted(heads) == [b"==> flaky, attempt 1", b"==> flaky, attempt 2", b"==> loud, attempt 1"]
+    place = heads.index(b"==> loud, attempt 1")
+    start = [line.split(b":")[0] for line in lines].index(heads[place])
+    assert lines[start + 1 : start + 4] == [b"one", b"\x1b[31mtwo\x07", b"\xff"]
+    shown = subprocess.run([*COMMAND, "logs", "--json", "--follow"], cwd=ran, env=ENV, capture_output=True, check=True)
+    told = json.loads(shown.stdout)
+    assert (told["task"], told["status"]) == (None, "FAILED")
+    assert [one["task"] for one in told["attempts"]].count("flaky") == 2
+    second = subprocess.run([*COMMAND, "logs", "--attempt", "2"], cwd=ran, env=ENV, capture_output=True, check=True)
+    assert second.stdout.splitlines()[1:] == [b"again"]
 
 
 def test_logs_are_followed_to_the_end(tmp_path: Path) -> None:

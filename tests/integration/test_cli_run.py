@@ -59,9 +59,9 @@ def test_success_is_0_and_a_line_each(folder: Path) -> None:
     done = lightflow(folder, "run", "good.yaml")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert lines[1].split()[1:3] == ["a", "SUCCESS"]
-    assert lines[2].split()[1:3] == ["b", "SUCCESS"]
-    assert lines[3].startswith("✓ good SUCCESS in ")
+    assert (lines[1], lines[2].split()[1:3]) == ("a | one", ["a", "SUCCESS"])
+    assert (lines[3], lines[4].split()[1:3]) == ("b | two", ["b", "SUCCESS"])
+    assert lines[5].startswith("✓ good SUCCESS in ")
 
 
 def test_failure_is_1_and_shows_the_end_of_the_log(folder: Path) -> None:
@@ -276,7 +276,7 @@ def test_the_painting_keeps_its_hands_off_the_output_of_tasks(folder: Path) -> N
     )
     child = pexpect.spawn(
         sys.executable,
-        ["-m", "lightflow", "run", "threads.yaml", "--mode", "thread"],
+        ["-m", "lightflow", "run", "threads.yaml", "--mode", "thread", "--output", "quiet"],
         cwd=str(folder),
         env=environment(TERM="xterm-256color"),
         encoding="utf-8",

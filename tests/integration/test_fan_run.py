@@ -228,15 +228,15 @@ def test_lines_of_a_run(lightflow: Lightflow, tmp_path: Path) -> None:
     lines = [line.split(maxsplit=1)[-1] for line in said.splitlines() if line[2:3] == ":"]
     assert "few has 2 instances" in lines
     assert [line.rpartition(" ")[0].rpartition(" ")[0] for line in lines if line.startswith("few[")] == [
-        "few[0] SUCCESS",
-        "few[1] SUCCESS",
+        "few[0] linux SUCCESS",
+        "few[1] mac SUCCESS",
     ]
     # of many, those that succeed have no line; a tenth of them has one
     assert [line.split()[0] for line in lines if line.startswith("many[")] == ["many[7]"]
     assert sum("/120 done" in line for line in lines) == 9
     assert "each FAILED - 1 of 4 instances failed" in lines
-    assert "✗ each[2] failed: ValueError: three" in said
-    assert "✗ many[7] failed: exit code 3" in said
+    assert "✗ each[2] 3 failed: ValueError: three" in said
+    assert "✗ many[7] 7 failed: exit code 3" in said
     assert "3 succeeded, 2 failed, 1 upstream failed (126 instances, 2 failed, 1 skipped)" in said
 
 
@@ -257,7 +257,7 @@ def test_status(shown: Lightflow) -> None:
     ]
     assert "4 instances, 1 failed, 1 skipped" in said
     assert "120 instances, 1 failed" in said
-    assert "(linux)" in said
+    assert "few[0] linux  " in said
     assert shown("status", "--task", "many").stdout.count("many[") == 120
     assert "126 instances" in shown("runs").stdout
 
@@ -348,7 +348,7 @@ def test_the_checkpoint_has_tasks_and_instances(shown: Lightflow, tmp_path: Path
     shown("resume", "flow.yaml", "--from-checkpoint", str(path), code=1)
     again = Counter(task for (task,) in rows(tmp_path, "SELECT task_id FROM liteflow_attempts WHERE map_index >= 0"))
     assert again == {"many": 120}  # `each` has no list any more: a checkpoint has no values
-    assert "task 'list' returned nothing" in shown("why", "each").stdout
+    assert "task 'list' has no result" in shown("why", "each").stdout
 
 
 # -- after a crash ---------------------------------------------------------------------------------------------------

@@ -94,7 +94,7 @@ def test_click_gets_every_parameter(name: str) -> None:
 
 
 def test_misuse_is_told_by_click() -> None:
-    line = [sys.executable, "-m", "lightflow", "logs"]
+    line = [sys.executable, "-m", "lightflow", "logs", "a", "--task", "b"]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == "error: which task? lightflow logs --task NAME\nTry: lightflow logs --help\n"
+    assert done.stderr == "error: give the task once\nTry: lightflow logs --help\n"

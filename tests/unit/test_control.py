@@ -318,7 +318,7 @@ def test_a_stopped_run_takes_down_what_an_earlier_part_has_set_up_as_a_mapped_ta
         control=control,
         done={0: "SUCCESS"},
         mapped={0: False},
-        instances={0: ["SUCCESS", "SUCCESS"]},
+        instances={0: {0: "SUCCESS", 1: "SUCCESS"}},
     )
     plan.stop("cancelled", [])
     assert plan.status[2] == "QUEUED"

@@ -1,0 +1,122 @@
+"""The log of an attempt, read while it grows; and the screen below which a picture is painted."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from lightflow.engine.following import LAST_LINES, MOST_LINES, Tail
+from lightflow.engine.logger import Screen
+from lightflow.engine.naming import shown_name, took_text
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "task.log"
+
+
+def append(log: Path, data: bytes) -> None:
+    with log.open("ab") as file:
+        file.write(data)
+
+
+def test_a_line_is_given_when_it_is_whole(log: Path) -> None:
+    tail = Tail(str(log), 0.0)
+    assert list(tail.come(0.0, over=False)) == []
+    assert not tail.begun
+    append(log, b"one\ntw")
+    assert list(tail.come(0.1, over=False)) == ["one"]
+    append(log, "o ö".encode()[:-1])
+    assert list(tail.come(0.2, over=False)) == []
+    append(log, "ö".encode()[-1:] + b"\n\nlast")
+    assert list(tail.come(0.3, over=False)) == ["two ö", ""]
+    assert list(tail.come(0.4, over=True)) == ["last"]
+    assert tail.begun
+
+
+def test_a_progress_bar_is_given_now_and_then_and_as_it_was_left(log: Path) -> None:
+    tail = Tail(str(log), 0.0)
+    append(log, b"\r 1%\r 2%")
+    assert list(tail.come(0.5, over=False)) == []
+    assert list(tail.come(2.5, over=False)) == [" 2%"]
+    append(log, b"\r 3%")
+    assert list(tail.come(3.0, over=False)) == []
+    append(log, b"\r100%\ndone\r\n")
+    assert list(tail.come(3.5, over=False)) == ["100%", "done"]
+
+
+def test_of_a_flood_lines_are_left_out_until_it_is_over(log: Path) -> None:
+    tail = Tail(str(log), 0.0)
+    append(log, b"".join(b"%d\n" % number for number in range(MOST_LINES + 500)))
+    assert list(tail.come(0.0, over=False)) == [str(number) for number in range(MOST_LINES)]
+    append(log, b"more\n")
+    assert list(tail.come(1.0, over=False)) == []
+    append(log, b"calm\n")
+    note, calm = list(tail.come(20.0, over=False))
+    assert note.startswith("… 501 lines not shown, see ")
+    assert calm == "calm"
+    assert list(tail.come(21.0, over=True)) == []
+
+
+def test_the_last_lines_of_a_flood_follow_at_its_end(log: Path) -> None:
+    tail = Tail(str(log), 0.0)
+    append(log, b"x\n" * MOST_LINES + b"".join(b"%d\n" % number for number in range(300)) + b"end")
+    assert len(list(tail.come(0.0, over=False))) == MOST_LINES
+    note, *last = list(tail.come(0.0, over=True))
+    assert note.startswith(f"… {301 - LAST_LINES} lines not shown")
+    assert last == [*(str(number) for number in range(300 - LAST_LINES + 1, 300)), "end"]
+
+
+def test_a_log_that_is_removed_or_cut_ends_nothing(log: Path) -> None:
+    tail = Tail(str(log), 0.0)
+    append(log, b"one\n")
+    assert list(tail.come(0.0, over=False)) == ["one"]
+    log.write_bytes(b"")
+    assert list(tail.come(0.1, over=False)) == []
+    log.unlink()
+    assert list(tail.come(0.2, over=True)) == []
+
+
+def test_nothing_above_a_picture_is_erased() -> None:
+    stream = io.StringIO()
+    screen = Screen(stream)
+    screen.write("above\n")
+    screen.paint(["head", "body"])
+    screen.paint(["head"])
+    screen.write("more\n")
+    screen.paint(["head"])
+    screen.clear()
+    screen.clear()
+    assert stream.getvalue() == (
+        "above\n"
+        "\x1b[?25l\r\x1b[2Khead\n\x1b[2Kbody\x1b[J\r\x1b[1A"
+        "\r\x1b[2Khead\x1b[J\r"
+        "\r\x1b[Jmore\n"
+        "\r\x1b[2Khead\x1b[J\r"
+        "\r\x1b[J\x1b[?25h"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, ""),
+        (0.0, "0 ms"),
+        (-0.5, "0 ms"),
+        (0.0034, "3 ms"),
+        (0.9994, "999 ms"),
+        (1.0, "1.00 s"),
+        (75, "1 min 15 s"),
+    ],
+)
+def test_short_times_are_milliseconds(seconds: float | None, text: str) -> None:
+    assert took_text(seconds) == text
+
+
+def test_an_instance_is_called_by_its_key() -> None:
+    assert shown_name("fetch", -1) == "fetch"
+    assert shown_name("fetch", 3) == "fetch[3]"
+    assert shown_name("fetch", 3, "gam\x1bma\n") == "fetch[3] gam\\x1bma\\n"
+    assert len(shown_name("fetch", 3, "x" * 500)) < 80

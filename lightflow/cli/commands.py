@@ -18,7 +18,7 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
     },
     "Look": {
         "status": ("status:status", "Show a run and its tasks."),
-        "logs": ("logs:logs", "Show what a task printed."),
+        "logs": ("logs:logs", "Show what a task printed, or all tasks of a run."),
         "outputs": ("outputs:outputs", "Show the values that tasks have handed on."),
         "why": ("why:why", "Explain why a task is in its state."),
         "runs": ("status:runs", "List runs, the newest first."),

@@ -7,8 +7,10 @@ OLDEST := $(VENV)-oldest
 TESTS ?= tests --ignore=tests/crash
 SCALE ?= 1
 ROUNDS ?= 5
+MINUTES ?= 20
+SEED ?= 7
 
-.PHONY: setup demo test test-oldest check fmt bench bench-quick crash clean help
+.PHONY: setup demo test test-oldest check fmt bench bench-quick crash soak clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -68,6 +70,9 @@ bench-quick: $(VENV)/ok  ## measure beside own baselines; fails where a ratio is
 
 crash: $(VENV)/ok  ## run the crash suites and print their figures; SCALE=10 for the long form
 	$(BIN)/python tools/crash_table.py --scale $(SCALE)
+
+soak: $(VENV)/ok  ## runs, a host program, a reader and a janitor share a state file under kill; MINUTES=1 for a look
+	$(BIN)/python tools/soak.py --minutes $(MINUTES) --seed $(SEED) $(WRITE)
 
 clean:  ## remove what the other commands made
 	rm -rf .venv .venv-oldest .bench demo-out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

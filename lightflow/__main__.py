@@ -1,6 +1,6 @@
 """`python -m lightflow` is the same as `lightflow`."""
 
-from lightflow.cli.main import main
+from lightflow.start import main
 
 if __name__ == "__main__":
     main()

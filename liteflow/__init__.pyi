@@ -30,6 +30,7 @@ from liteflow.limits import Concurrency as Concurrency
 from liteflow.limits import Pool as Pool
 from liteflow.planning.retry import RetryPolicy as RetryPolicy
 from liteflow.running.observing import Change as Change
+from liteflow.running.observing import ListChange as ListChange
 from liteflow.running.observing import Observer as Observer
 from liteflow.states import Status as Status
 from liteflow.values.dotenv import read_dotenv as read_dotenv
@@ -53,6 +54,7 @@ __all__ = [
     "DuplicateTask",
     "GroupBusy",
     "InputError",
+    "ListChange",
     "LiteflowError",
     "Observer",
     "Param",

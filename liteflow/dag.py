@@ -19,23 +19,37 @@ from typing import Any, Final
 from liteflow.collector import collector_paused
 from liteflow.dagrun import DagRun
 from liteflow.definition.collecting import Collected, collector, this_script
+from liteflow.definition.commands import shell_command
 from liteflow.definition.compiling import compiled
 from liteflow.definition.options import MODES, NO_OPTIONS, OPTION_NAMES, TaskOptions, make_options
-from liteflow.definition.tasks import Building, Partial, Task, TaskFunction, building, check_id, hook_tasks, mapped
+from liteflow.definition.restoring import restore
+from liteflow.definition.tasks import (
+    Building,
+    Partial,
+    Task,
+    TaskFunction,
+    building,
+    check_id,
+    check_known,
+    hook_tasks,
+    mapped,
+)
 from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound, RunSkipped
 from liteflow.limits import Concurrency, Pool, concurrency_of, pools_of, retry_of, timeout_of
 from liteflow.planning.graph import Graph
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.program import Program
+from liteflow.running.deferring import deferring
 from liteflow.running.observing import Observer, Options
 from liteflow.running.runner import run as run_program
-from liteflow.state.database import connect
+from liteflow.state.database import connect, real_path
+from liteflow.state.deleting import delete_runs
 from liteflow.state.history import DagRecord, History
-from liteflow.state.maintenance import delete_runs
 from liteflow.states import Status
+from liteflow.values.dates import Day, checked, epoch_of
 from liteflow.values.params import declared, resolve, restored
 from liteflow.values.secrets import Secret, declared_secrets, had
-from liteflow.work import KEYWORDS
+from liteflow.work import KEYWORDS, Body, Call, Command
 
 DEFAULT_WORKERS: Final = {"thread": 4, "process": 4, "async": 1000, "inline": 1}
 
@@ -46,7 +60,7 @@ def init_schema(db_path: str = "liteflow.db") -> None:
     Raises:
         StoreError: the file cannot be written, or is not ours.
     """
-    connect(os.path.realpath(db_path)).close()
+    connect(real_path(db_path)).close()
 
 
 class Dag(Building):
@@ -96,6 +110,7 @@ class Dag(Building):
         self.hooks: dict[str, Task] = hook_tasks({event: func for event, func in given.items() if func is not None})
         self.dag_id = check_id(dag_id, "dag id")
         self.db_path = str(db_path)
+        self._anchor = ("", "")  # `db_path`, and where that led when it was first used
         self.description = description
         self.params = None if params is None else declared(params)
         self.secrets = declared_secrets(secrets)
@@ -106,6 +121,7 @@ class Dag(Building):
         self.tasks: dict[str, Task] = {}
         self.source: str | None = None
         self._loaded = False
+        self._rows: Mapping[str, Mapping[str, Any]] | None = None  # of a loaded dag: what is stored of its tasks
         self._tokens: list[Token[Building | None]] = []
         found = collector.get()
         if found is not None:
@@ -138,6 +154,55 @@ class Dag(Building):
             return lambda function: self.task(function, task_id, **kwargs)
         return self._add(*_named(func, task_id, kwargs), kwargs)
 
+    def shell(
+        self,
+        script: str,
+        task_id: str | None = None,
+        *,
+        env: Mapping[str, Any] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        shell: str | Sequence[str] | None = None,
+        output: str | None = None,
+        depends_on: Any = (),
+        expand: Mapping[str, Any] | None = None,
+        skip_on_exit_codes: Sequence[int] = (),
+        **options: Any,
+    ) -> Task:
+        """Add a shell script as a task and return it: `dag.shell("make report", task_id="report")`.
+
+        A script stops at its first line that fails.
+
+        Args:
+            script: one line or several. Values of other tasks are not put into it; they are variables.
+            task_id: "shell" if not given, then "shell__1", and so on.
+            env: variables; a task, or one of its outputs, stands for its value, and is waited for:
+                `dag.shell('echo "$ROWS"', env={"ROWS": count.output("rows")})`. Lists and mappings arrive as JSON.
+            cwd: the folder, from the current one on.
+            shell: the name of a shell (`/bin/sh` if not given), or the words that come before the script, as written.
+            output: "last_line" or "json": what it prints is its return value. That needs a `log_dir`.
+            depends_on: a task, or several, to wait for.
+            expand: lists by the name of a variable: an instance for each item (see `Partial.expand`).
+            skip_on_exit_codes: exit codes that make the task SKIPPED.
+            options: see `TaskOptions`.
+
+        Raises:
+            DuplicateTask: the id is taken.
+            DefinitionError: an argument or an option makes no sense.
+        """
+        name = task_id if task_id is not None else self._free_name("shell")
+        chosen = make_options(options, name)
+        variables, expansion = dict(env or {}), None
+        if expand is not None:
+            if twice := expand.keys() & variables.keys():
+                raise DefinitionError(f"task {name!r}: variable {min(twice)!r} is given by env and by expand")
+            expansion, variables = mapped(expand, variables, chosen.map_key, name)
+        command = shell_command(
+            script, name, env=variables, cwd=cwd, shell=shell, output=output, skip_on_exit_codes=skip_on_exit_codes
+        )
+        task = Task(name, body=command, options=chosen, expansion=expansion)
+        task << depends_on
+        return self.add_task(task)
+
     def partial(self, func: Callable[..., Any], task_id: str | None = None, **kwargs: Any) -> Partial:
         """A task that is mapped over a list: `dag.partial(load, day=today, retries=2).expand(file=files)`.
 
@@ -163,12 +228,14 @@ class Dag(Building):
         lists: Mapping[str, Any] | None = None,
     ) -> Task:
         """Add a call of a decorated function; a second call of the same one becomes `name__1`, and so on."""
-        name = base = task_id or func.__name__
-        number = 0
+        return self._add(func, self._free_name(task_id or func.__name__), options, arguments, lists)
+
+    def _free_name(self, base: str) -> str:
+        name, number = base, 0
         while name in self.tasks:
             number += 1
             name = f"{base}__{number}"
-        return self._add(func, name, options, arguments, lists)
+        return name
 
     def _add(
         self,
@@ -203,6 +270,8 @@ class Dag(Building):
         """
         if task.task_id in self.tasks:
             raise DuplicateTask(f"dag {self.dag_id!r} has a task {task.task_id!r} already; give one of them a task_id")
+        if self._loaded and (row := self._stored().get(task.task_id)) is not None:
+            restore(task, row)
         self.tasks[task.task_id] = task
         return task
 
@@ -255,7 +324,7 @@ class Dag(Building):
         run_id: str | None = None,
         params: Mapping[str, Any] | None = None,
         secrets: Mapping[str, str] | None = None,
-        logical_date: float | None = None,
+        logical_date: float | Day | None = None,
         log_dir: str | None = None,
         fail_fast: bool = False,
         durability: str = "process",
@@ -276,6 +345,8 @@ class Dag(Building):
             params: values that tasks find in their context; where the dag declares parameters, they are checked
                 and completed with its defaults.
             secrets: values of declared secrets that you have at hand; the others are fetched.
+            logical_date: the day or the moment that the run is for, as a date or in epoch seconds; tasks find it in
+                their context, and the words `today` and `yesterday` in parameters start from it.
             log_dir: where each attempt's output goes, a file each; None leaves it on the terminal.
             fail_fast: the first task that fails for good ends the run.
             durability: "power" survives power cuts too, at the price of a disk sync for each step.
@@ -294,17 +365,24 @@ class Dag(Building):
             KeyboardInterrupt: by Ctrl-C, once the tasks are stopped and the run is stored as INTERRUPTED.
         """
         run_id = check_id(run_id if run_id is not None else new_run_id(), "run id")
+        try:
+            moment = None if logical_date is None else checked(epoch_of(logical_date))
+        except ValueError as error:
+            raise DefinitionError(f"logical_date {error}") from None
+        _check_folder()
+        for name, value in (params or {}).items():
+            check_known(name, value)
         return self._execute(
             Options(
-                os.path.realpath(self.db_path),
+                self._state_file(),
                 run_id,
                 mode,
                 self._workers(max_workers, mode),
                 None if log_dir is None else os.path.abspath(log_dir),
                 durability,
                 fail_fast,
-                params=params or {} if self.params is None else resolve(self.params, params or {}),
-                logical_date=logical_date,
+                params=params or {} if self.params is None else resolve(self.params, params or {}, moment),
+                logical_date=moment,
                 observers=observers,
                 claim_children=claim_children,
                 done={name: seconds for name, seconds in (done or {}).items() if name in self.tasks},
@@ -342,13 +420,18 @@ class Dag(Building):
             RunOwned: another process is still at it.
             As for `run` otherwise.
         """
-        path = os.path.realpath(self.db_path)
+        _check_folder()
+        path = self._state_file()
         with History(path) as history:
             before = history.run(run_id) if run_id is not None else history.latest(self.dag_id)
         if before.dag_id != self.dag_id:
             raise RunNotFound(f"run {before.run_id} is of dag {before.dag_id!r}, not of {self.dag_id!r}")
         if before.status == Status.SUCCESS:
             return DagRun.from_record(path, before)
+        try:
+            checked(before.logical_date)
+        except ValueError as error:
+            raise DefinitionError(f"run {before.run_id} cannot go on: its logical_date {error}") from None
         mode = mode or str(before.settings.get("mode", "process"))
         workers = max_workers if max_workers is not None else before.settings.get("max_workers")
         return self._execute(
@@ -360,7 +443,9 @@ class Dag(Building):
                 os.path.abspath(log_dir) if log_dir is not None else before.settings.get("log_dir"),
                 durability,
                 fail_fast,
-                params=before.params if self.params is None else restored(self.params, before.params),
+                params=before.params
+                if self.params is None
+                else restored(self.params, before.params, before.logical_date),
                 logical_date=before.logical_date,
                 observers=observers,
                 claim_children=claim_children,
@@ -396,23 +481,21 @@ class Dag(Building):
         if collector.get() is not None:
             raise Collected
         if self._loaded:
-            raise DefinitionError(
-                f"dag {self.dag_id!r} was loaded from the state file, which holds no code: "
-                "run the script that defines its tasks"
-            )
+            self._check_attached()
         with collector_paused():
             program = self.program()
         if self.secrets or secrets:
             options = options._replace(secrets=had(self.secrets, secrets, {} if resume else options.params))
-        token = building.set(None)  # in a task, a decorated function is just a function
-        try:
-            result = run_program(program, options, resume=resume)
-        except RunSkipped as error:
-            return DagRun(options.db_path, options.run_id, self.dag_id, "SKIPPED", time.time(), reason=str(error))
-        finally:
-            building.reset(token)
-        with History(options.db_path) as history:
-            run = DagRun.from_record(options.db_path, history.run(options.run_id))
+        with deferring() as gate:
+            token = building.set(None)  # in a task, a decorated function is just a function
+            try:
+                result = run_program(program, options, resume=resume, gate=gate)
+            except RunSkipped as error:
+                return DagRun(options.db_path, options.run_id, self.dag_id, "SKIPPED", time.time(), reason=str(error))
+            finally:
+                building.reset(token)
+            with History(options.db_path) as history:
+                run = DagRun.from_record(options.db_path, history.run(options.run_id))
         run.signal, run.timed_out = result.signal, result.timed_out
         if result.status == Status.INTERRUPTED and result.signal is not None and raise_signals:
             # The program's own handlers were not asked while the run was being stopped: now they are.
@@ -423,7 +506,7 @@ class Dag(Building):
 
     @classmethod
     def load(cls, db_path: str, dag_id: str) -> Dag:
-        """A dag's metadata from the state file, for looking at its runs. It has no code, so it cannot run.
+        """A dag's metadata from the state file, for looking at its runs. It has no code: to run it, see `attach`.
 
         Raises:
             RunNotFound: the file knows no such dag.
@@ -433,6 +516,57 @@ class Dag(Building):
         if record is None:
             raise RunNotFound(f"{db_path}: there is no dag {dag_id!r}")
         return cls._of(record, db_path)
+
+    def attach(self, *functions: Callable[..., Any] | Mapping[str, Callable[..., Any] | Body]) -> Dag:
+        """Give a loaded dag the code of its tasks: functions by their own names, or a mapping of ids to functions.
+
+        What is stored of a task stays: what it waits for, which tasks' values its parameters take, and its options.
+        Other arguments and options are given where the task is added: `dag.task(transform, factor=3)`. Returns the dag.
+
+        Raises:
+            DefinitionError: there is no such task, or it had something that is code as well: hooks, `run_if`, a list.
+        """
+        if not self._loaded:
+            raise DefinitionError(f"dag {self.dag_id!r} was not loaded from a state file; add tasks with dag.task(…)")
+        pairs: list[tuple[str, Any]] = []
+        for one in functions:
+            pairs += one.items() if isinstance(one, Mapping) else [(str(getattr(one, "__name__", "")), one)]
+        for task_id, code in pairs:
+            if task_id not in self._stored():
+                import difflib
+
+                near = difflib.get_close_matches(task_id, self._stored(), n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(list(self._stored())[:10])}"
+                raise DefinitionError(f"dag {self.dag_id!r} has no task {task_id!r}{hint}")
+            if isinstance(code, Command | Call):
+                self.add_task(Task(task_id, body=code))
+            elif callable(code):
+                self.task(code, task_id)
+            else:
+                raise DefinitionError(f"task {task_id!r}: {code!r} must be a function, a Command or a Call")
+        return self
+
+    def _stored(self) -> Mapping[str, Mapping[str, Any]]:
+        """What the state file holds of the tasks of the latest run, by id."""
+        if self._rows is None:
+            with History(self.db_path) as history:
+                latest = history.runs(self.dag_id, limit=1)
+                rows = history.graph_tasks(latest[0].graph_digest) if latest else []
+                self._rows = {row["id"]: row for row in rows}
+                wanted = {name for row in rows for name in row.get("resources") or ()}
+                known = {one.name: Pool(one.slots) for one in history.pools() if one.name in wanted} if wanted else {}
+            self.pools = {**known, **self.pools}
+        return self._rows
+
+    def _check_attached(self) -> None:
+        missing = [task_id for task_id in self._stored() if task_id not in self.tasks]
+        if missing or not self.tasks:
+            names = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
+            raise DefinitionError(
+                f"dag {self.dag_id!r} was loaded from the state file, which holds no code: run the script that defines "
+                f"it{f' ({self.source})' if self.source else ''}, or attach the code of its tasks with dag.attach(…)"
+                f"{f'; missing: {names}' if names else ''}"
+            )
 
     @classmethod
     def _of(cls, record: DagRecord, db_path: str) -> Dag:
@@ -464,11 +598,23 @@ class Dag(Building):
 
     def runs(self, limit: int = 20) -> list[DagRun]:
         """The newest runs first."""
-        with History(self.db_path) as history:
-            return [
-                DagRun.from_record(os.path.realpath(self.db_path), one)
-                for one in history.runs(self.dag_id, limit=limit)
-            ]
+        path = self._state_file()
+        with History(path) as history:
+            return [DagRun.from_record(path, one) for one in history.runs(self.dag_id, limit=limit)]
+
+    def _state_file(self) -> str:
+        """The absolute path of the state file; it stays that one if a task in a thread changes the folder."""
+        if self._anchor[0] != self.db_path:
+            self._anchor = (self.db_path, real_path(self.db_path))
+        return self._anchor[1]
+
+
+def _check_folder() -> None:
+    """Raise DefinitionError where there is no current folder, which a run stores and paths start from."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise DefinitionError("the current folder does not exist any more: change to one that does") from None
 
 
 def _named(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from liteflow.errors import RunFailed
 from liteflow.planning.nodes import instance_name
+from liteflow.state.database import real_path
+from liteflow.state.deleting import delete_runs
 from liteflow.state.history import History, RunRecord
-from liteflow.state.maintenance import delete_runs
 from liteflow.states import Status
 from liteflow.values.payload import decode
 
@@ -63,7 +63,7 @@ class DagRun:
             RunNotFound: none or several match.
         """
         with History(db_path) as history:
-            return cls.from_record(os.path.realpath(db_path), history.run(run_id))
+            return cls.from_record(real_path(db_path), history.run(run_id))
 
     def __repr__(self) -> str:
         return f"<DagRun {self.run_id!r} of {self.dag_id!r}: {self.status}>"
@@ -80,13 +80,12 @@ class DagRun:
         return default if payload is None else decode(payload)
 
     def failures(self) -> dict[str, str]:
-        """The failed tasks, each with the last line of its error; of mapped ones the failed instances: `fetch[3]`."""
+        """The failed tasks, each with the reason in one line; of mapped ones the failed instances: `fetch[3]`."""
         with History(self.db_path) as history:
             failed = [one for one in history.instances(self.run_id) if one.status == Status.FAILED]
         mapped = {one.task_id for one in failed if one.map_index >= 0}
         failed = [one for one in failed if one.map_index >= 0 or one.task_id not in mapped]
-        errors = [(one.error_log or one.reason or "failed").strip().splitlines()[-1] for one in failed]
-        return {instance_name(one.task_id, one.map_index): why for one, why in zip(failed, errors, strict=True)}
+        return {instance_name(one.task_id, one.map_index): one.reason or "failed" for one in failed}
 
     def raise_for_failure(self) -> DagRun:
         """The run itself if it succeeded, or was skipped because of other runs of its group.

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 from liteflow.errors import DefinitionError
+from liteflow.names import CHOSEN
 from liteflow.planning.retry import RetryPolicy
 
 OnConflict = Literal["queue", "skip", "cancel", "fail"]
 ON_CONFLICT: Final[tuple[str, ...]] = get_args(OnConflict)
 MOST_SLOTS: Final = 1_000_000
 MOST_PRIORITY: Final = 1_000_000
-_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 
 
 class Pool(NamedTuple):
@@ -44,7 +43,7 @@ def pools_of(given: Mapping[str, Any]) -> dict[str, Pool]:
     pools = {}
     for name, value in given.items():
         pool = value if isinstance(value, Pool) else Pool(value)
-        if not isinstance(name, str) or not _NAME.match(name):
+        if not isinstance(name, str) or not CHOSEN.match(name):
             raise DefinitionError(f"pool {name!r}: use letters, digits, '_', '.' and '-', at most 128 of them")
         if pool.slots is not None and not _whole(pool.slots, 1, MOST_SLOTS):
             raise DefinitionError(f"pool {name!r}: its slots are a whole number, 1 or more, not {pool.slots!r}")
@@ -62,7 +61,7 @@ def concurrency_of(given: Concurrency | int | str | None) -> Concurrency | None:
         return None
     if not isinstance(given, Concurrency):
         given = Concurrency(limit=given) if type(given) is int else Concurrency(group=str(given))
-    if given.group is not None and not _NAME.match(given.group):
+    if given.group is not None and not CHOSEN.match(given.group):
         raise DefinitionError(f"concurrency: group {given.group!r}: use letters, digits, '_', '.' and '-'")
     if not _whole(given.limit, 1, MOST_SLOTS):
         raise DefinitionError(f"concurrency: the limit is a whole number, 1 or more, not {given.limit!r}")

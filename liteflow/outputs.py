@@ -18,10 +18,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import stat
 from typing import Any, Final, NoReturn
 
 from liteflow.errors import PayloadError, ResourceError
+from liteflow.names import checked
 from liteflow.values.masking import MASK
 from liteflow.values.payload import Payload
 from liteflow.work import RunInfo, Work
@@ -41,8 +43,12 @@ _FILE: Final = "$LIGHTFLOW_OUTPUT"
 
 
 def outputs_dir(db_path: str, run_id: str) -> str:
-    """The folder of a run's output files."""
-    return f"{db_path}_out-{run_id}"
+    """The folder of a run's output files.
+
+    Raises:
+        StoreError: the run id is none, and could lead elsewhere.
+    """
+    return f"{db_path}_out-{checked(run_id)}"
 
 
 def make_folder(path: str) -> None:
@@ -159,7 +165,6 @@ def parse(text: str) -> dict[str, Any]:
         PayloadError: tells the line, and what was expected there. It shows nothing of the line: that may be
             a piece of a secret whose writer forgot that it has several lines.
     """
-    import re  # few runs have outputs
 
     plain = re.compile(rf"({NAME})(=|<<)(.*)", re.DOTALL)
     found: dict[str, Any] = {}
@@ -248,15 +253,23 @@ def _refuse(line: int, problem: str) -> NoReturn:
 # -- what a task has printed -------------------------------------------------------------------------------------
 
 
-def printed(how: str, log_path: str | None, info: RunInfo, *, masked: bool = False) -> Payload | None:
+def printed(
+    how: str, log_path: str | None, info: RunInfo, *, masked: bool = False, size_bytes: int = 0
+) -> Payload | None:
     """The value that a task has printed: its `last_line` as text, or all of it as `json`. None: it printed no line.
 
-    `masked` tells that secrets were masked in it: a mask in the value then stands for one.
+    `masked` tells that secrets were masked in it: a mask in the value then stands for one. `size_bytes` is how much was
+    printed, where that is known: of a long output not all is in the log.
 
     Raises:
         PayloadError: the output is something else; the message is one line.
     """
     most = LIMIT_BYTES if how == "json" else LINE_BYTES
+    if how == "json" and size_bytes > LIMIT_BYTES:
+        raise PayloadError(
+            f"output: {size_bytes:,} bytes were printed; {LIMIT_BYTES:,} are the most for JSON: hand on large data in "
+            "a file, and its path as the value"
+        )
     raw = b"" if log_path is None else _printed(log_path, most)
     try:
         text = raw if how == "json" else _last_line(raw)
@@ -274,21 +287,29 @@ def printed(how: str, log_path: str | None, info: RunInfo, *, masked: bool = Fal
         raise PayloadError(f"output: what was printed is not JSON: {_reason(error)}") from None
 
 
+#: Control sequences of a terminal.
+_ESCAPES: Final = rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])"
+
+
 def _last_line(raw: bytes) -> bytes:
-    """The last line that is not blank; the blanks at its end are part of it, as they are in a file."""
-    body = raw.rstrip()
-    start = body.rfind(b"\n") + 1
-    if not start and len(raw) >= LINE_BYTES:
+    """The last line that is not blank, as a terminal would show it; the blanks at its end are part of it.
+
+    So of what a progress bar draws it is what stands behind the last carriage return, without colors.
+    """
+
+    escapes = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-Z\\^-~])")
+    end = len(raw)
+    while end > 0:
+        start = max(raw.rfind(b"\n", 0, end), raw.rfind(b"\r", 0, end)) + 1
+        line = escapes.sub(b"", raw[start:end]) if b"\x1b" in raw[start:end] else raw[start:end]
+        if line.strip():
+            if not start and len(raw) >= LINE_BYTES:
+                break
+            return line
+        end = start - 1
+    if len(raw) >= LINE_BYTES:
         raise PayloadError(f"output: the last line is longer than {LINE_BYTES:,} bytes")
-    line = raw[start : _end_of_line(raw, len(body))].removesuffix(b"\r")
-    if line.startswith("… ".encode()) and line.endswith(" …".encode()):  # see `processes.output.Log`
-        raise PayloadError("output: not all that was printed could be kept; see the end of the log")
-    return line if body else b""
-
-
-def _end_of_line(raw: bytes, place: int) -> int:
-    stop = raw.find(b"\n", place)
-    return len(raw) if stop < 0 else stop
+    return b""
 
 
 def _printed(log_path: str, most: int) -> bytes:

@@ -6,7 +6,6 @@ process load it, with a time limit, and get a description back. Where a script c
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
@@ -37,7 +36,7 @@ def load_dags(path: str) -> list[Dag]:
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
-        dags = _collect(lambda: _import(path)) or _collect(lambda: _execute(path))
+        dags = _collect(path, lambda: _import(path)) or _collect(path, lambda: _execute(path))
     except Exception as error:
         raise _script_error(error, path) from error
     finally:
@@ -45,12 +44,26 @@ def load_dags(path: str) -> list[Dag]:
     return dags
 
 
-def _collect(load: Any) -> list[Dag]:
-    def until_exit() -> None:
-        with contextlib.suppress(SystemExit):  # what it has defined until then counts
-            load()
+def _collect(path: str, load: Any) -> list[Dag]:
+    """The dags that a script defines until it ends, or exits.
 
-    return [dag for dag in collect(until_exit) if dag.tasks]
+    Raises:
+        ScriptError: it exits before it has defined any, and would do so again.
+    """
+    exits: list[SystemExit] = []
+
+    def until_exit() -> None:
+        try:
+            load()
+        except SystemExit as error:  # what it has defined until then counts
+            exits.append(error)
+
+    found = [dag for dag in collect(until_exit) if dag.tasks]
+    if exits and not found:
+        code = exits[0].code
+        shown = "" if code is None else repr(code) if isinstance(code, int | str) else type(code).__name__
+        raise ScriptError(path, _line_in(path, exits[0]), f"called sys.exit({shown}) before it defined a dag")
+    return found
 
 
 def _execute(path: str) -> None:
@@ -154,17 +167,23 @@ def describe(path: str) -> None:
         json.dump(answer, pipe)
 
 
+def _line_in(path: str, error: BaseException) -> int:
+    """The line of the script at which an exception arose; 0 where it is none of the script's."""
+    line, paths = 0, (path, os.path.abspath(path))
+    if isinstance(error, SyntaxError) and error.filename in paths:
+        line = error.lineno or 0
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename in paths:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
+
+
 def _script_error(error: BaseException, path: str) -> ScriptError:
     """What a script raised, in one line, with the line of the script at which it arose."""
     if isinstance(error, ScriptError):
         return error
-    line = 0
-    if isinstance(error, SyntaxError) and error.filename == path:
-        line = error.lineno or 0
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == path:
-            line = trace.tb_lineno
-        trace = trace.tb_next
+    line = _line_in(path, error)
     text = str(error) if isinstance(error, LiteflowError) else f"{type(error).__name__}: {error}"
     return ScriptError(path, line, " ".join(text.split()))

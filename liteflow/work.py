@@ -197,7 +197,7 @@ class ErrorInfo(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How an attempt ended. Times are epoch seconds, UTC; `log_path` is None when there was no output."""
+    """How an attempt ended. Times are epoch seconds, UTC; `log_path` is None when there is no output in a log."""
 
     node: int
     attempt: int
@@ -209,3 +209,4 @@ class Outcome(NamedTuple):
     started_at: float
     ended_at: float
     log_path: str | None
+    log_lost: str | None = None  # why not all of its output is in its log

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
+from liteflow.state.database import real_path
 from liteflow.state.history import History
 from liteflow.state.maintenance import save_value
 from liteflow.values.payload import decode, encode, spill_dir
@@ -39,5 +39,5 @@ class XCom:
             PayloadError: it cannot be stored.
             StoreError: the state file cannot be written.
         """
-        path = os.path.realpath(db_path)
+        path = real_path(db_path)
         save_value(path, run_id, task_id, key, encode(value, spill_dir(path, run_id)), map_index)

@@ -53,6 +53,7 @@ CLAIMS: Final = {
     "R13-odd": "odd outputs (binary, no line end, held open, closed): none hangs",
     "R16": "10,000 tasks: files, processes and memory return to where they were",
     "R17": "runs share pools and groups while their owners are killed and resumed",
+    "R18": "children that tasks fork, in every mode: none hangs, signals end them as in a script",
     "resources": "full disks, limits of files and processes, locked, deleted and replaced state files: nothing false",
     "names": "hostile names: none leads out of its folder",
     "shell-values": "hostile values in the environment of commands: byte for byte, none executed",
@@ -60,6 +61,8 @@ CLAIMS: Final = {
     "checkpoints": "checkpoint files that are bombs: one line each",
     "modes": "what a run writes, with a umask of 000: for its owner alone",
     "signals": "SIGINT, SIGTERM, SIGHUP once and twice, a closed terminal: the run is interrupted and nothing survives",
+    "soak": "many runs, a host program, a reader and a janitor on one state file while everything is killed "
+    "(see soak.md): nothing false, repeated, left or hung",
     "terminal": "escape sequences in output: shown, not obeyed",
 }
 _LARGEST: Final = re.compile(r"_max|worst|growth|max_|p99|p50|latency|_s$|_ms$|per_s$|rss|slope", re.IGNORECASE)

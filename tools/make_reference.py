@@ -1,9 +1,10 @@
-"""Write the two generated pages of the reference, or with --check tell whether they are up to date.
+"""Write the three generated pages of the reference, or with --check tell whether they are up to date.
 
     python tools/make_reference.py
     python tools/make_reference.py --check
 
-`docs/reference/workflow-file.md` comes from the JSON Schema, `docs/reference/cli.md` from the command lines themselves.
+`docs/reference/workflow-file.md` comes from the JSON Schema, `docs/reference/cli.md` from the command lines themselves,
+`docs/reference/words-of-other-tools.md` from the tables for the messages about unknown words.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
+from lightflow import foreign
 from lightflow.cli.app import cli
 from lightflow.cli.commands import SECTIONS
 from lightflow.parser.schema import COMMON, HOOK, PARAM, SETTINGS, canonical_schema
@@ -44,7 +46,7 @@ def workflow_page() -> str:
         NOTE,
         "",
         "A workflow is a YAML or JSON file. Every key is listed here; an unknown key is an error, with its line and "
-        "the nearest known key. Keys that begin with `x-` are free for you (anchors, notes). `lightflow schema` prints "
+        "what to write instead. Keys that begin with `x-` are free for you (anchors, notes). `lightflow schema` prints "
         "the JSON Schema that this page is made from.",
         "",
         "Words without quotes are read by the rules of YAML 1.2: `yes`, `on`, `012` and `1:30` are text. Task ids and "
@@ -130,7 +132,8 @@ def workflow_page() -> str:
         "The value of `on_start` and its like: a command, or a mapping with the keys of a type (`run` of a shell hook, "
         "`run` or `call` of a Python hook) and these, which mean what they mean in a task: "
         + ", ".join(f"`{key}`" for key in HOOK)
-        + ". A hook has the folder and the environment of its task. See [hooks](../howto/control-flow.md#hooks).",
+        + ". A hook has the folder and the environment of its task, and the shell of the "
+        "workflow. See [hooks](../howto/control-flow.md#hooks).",
         "",
         "### Inside matrix",
         "",
@@ -334,12 +337,80 @@ def _engine_command(name: str, parser: argparse.ArgumentParser) -> list[str]:
     ]
 
 
+# -- words of other tools -------------------------------------------------------------------------------------
+
+_LEVELS = {
+    "top": "At the top of the file",
+    "task": "In a task",
+    "hook": "In a hook",
+    "precondition": "In a precondition",
+    "retry": "In `retry`",
+    "settings": "In `settings`",
+    "fan": "In `matrix`, `foreach` and `strategy`",
+    "concurrency": "In `concurrency`",
+    "param": "In a parameter",
+    "secret": "In a secret",
+}
+
+
+def words_page() -> str:
+    lines = [
+        "# Words of other tools",
+        "",
+        NOTE,
+        "",
+        "What `lightflow validate` answers to words that other tools have for what is written otherwise here, or for "
+        "what is not there. Names that are understood as they are stand in [the workflow file](workflow-file.md) as "
+        "*also written*. `timeoutSec`, `timeout-sec` and `timeout_sec` are taken for the same word. See also "
+        "[coming from GitHub Actions, Airflow or Dagu](../howto/coming-from.md).",
+        "",
+    ]
+    for level, title in _LEVELS.items():
+        lines += [f"## {title}", "", *_words([one for one in foreign.KEYS if level in one.levels.split()])]
+    lines += ["## As the `type` of a task", "", *_words(foreign.TYPES)]
+    rows = [
+        (f"`{key}: {word}`", f"`{key}: {ours}`")
+        for key, words in foreign.VALUES.items()
+        for word, ours in words.items()
+    ]
+    lines += [
+        "## As the value of a key",
+        "",
+        "`type` is that of a parameter.",
+        "",
+        "| Written | Here |",
+        "| --- | --- |",
+    ]
+    lines += [*(f"| {theirs} | {ours} |" for theirs, ours in rows), ""]
+    signs = [(f"`{sign}`".replace("|", "\\|"), answer) for sign, answer in foreign.OPERATORS.items()]
+    lines += [
+        "## In expressions",
+        "",
+        "| Sign | Here |",
+        "| --- | --- |",
+        *(f"| {sign} | {one} |" for sign, one in signs),
+        "",
+    ]
+    lines += ["Names:", "", *_words(foreign.NAMES), "Functions; `{1}` and `{2}` are their arguments:", ""]
+    return "\n".join([*lines, *_words(foreign.FUNCTIONS)])
+
+
+def _words(rows: Iterable[foreign.Foreign]) -> list[str]:
+    cells = [
+        (", ".join(f"`{word}`" for word in one.words.split()), foreign.shown(one.answer).replace("|", "\\|"), one.tools)
+        for one in rows
+    ]
+    head = ["| Word | Answer | Known from |", "| --- | --- | --- |"]
+    return [*head, *(f"| {' | '.join(row)} |" for row in cells), ""]
+
+
 # -- writing --------------------------------------------------------------------------------------------------
 
 
 def pages() -> dict[Path, str]:
     """The generated pages by path."""
     made = {FOLDER / "workflow-file.md": workflow_page(), FOLDER / "cli.md": cli_page()}
+    made[FOLDER / "words-of-other-tools.md"] = words_page()
     return {path: re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n" for path, text in made.items()}
 
 

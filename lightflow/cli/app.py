@@ -26,11 +26,9 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            import difflib
+            from lightflow.cli.synonyms import answer_to
 
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            ctx.fail(f"there is no command {args[0]!r}{hint}")
+            ctx.fail(answer_to(args[0], COMMANDS))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -63,7 +61,16 @@ def cli() -> None:
     """Run workflows: tasks that wait for each other, in parallel, kept in one SQLite file."""
 
 
+def as_options(arguments: list[str]) -> list[str]:
+    """The command line with the words `help` and `version`, and no words at all, as the options that they mean."""
+    first, rest = arguments[:1], arguments[1:]
+    if not arguments or first == ["help"]:
+        return [*rest[:1], "--help"]
+    return ["--version"] if first == ["version"] and not rest else arguments
+
+
 def invoke(arguments: list[str]) -> int:
     """Run one command. Returns its exit code; errors are raised for `border.guard`."""
+    arguments = as_options(arguments)
     code = cli.main(arguments, prog_name="lightflow", standalone_mode=False)
     return code if isinstance(code, int) else 0

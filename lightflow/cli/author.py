@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from lightflow.cli.border import complain
@@ -43,17 +44,18 @@ Examples:
   lightflow validate workflows/*.yaml --json
 
 \b
-Exit codes: 0 every file is good, 2 at least one is not.
---json prints {valid, files}; a file has file, valid, workflows, tasks and problems; a problem has
-file, line, column (from 1; 0 is the whole file), path and message."""
+Exit codes: 0 every file is good, also with warnings; 2 at least one is not.
+--json prints {valid, files}; a file has file, valid, workflows, tasks, problems and warnings; each
+of those has file, line, column (from 1; 0 is the whole file), path and message."""
 )
 @argument("files", metavar="FILE...", many=True, required=True, type=WORKFLOW)
 @json_option
 def validate(files: tuple[str, ...], as_json: bool) -> int:
     """Check workflow files; nothing of theirs is run.
 
-    All mistakes are told at once, each with its line and column. A Python script has to be executed to be
-    understood: that is done in a process of its own.
+    All mistakes are told at once, each with its line and column. What is valid and probably not meant is a
+    warning: scripts that their shell cannot read, braces that nothing evaluates, failures that do not fail
+    the run. A Python script has to be executed to be understood: that is done in a process of its own.
     """
     from lightflow.errors import WorkflowError
     from lightflow.service import workflows
@@ -61,13 +63,17 @@ def validate(files: tuple[str, ...], as_json: bool) -> int:
     shapes: list[dict[str, Any]] = []
     for file in files:
         shape: dict[str, Any] = {"file": file, "valid": True, "workflows": [], "tasks": 0, "problems": []}
+        shape["warnings"] = []
         try:
-            found = workflows.outlines(file)
+            found, hints = workflows.examine(file)
             shape |= {"workflows": [one.name for one in found], "tasks": sum(len(one.tasks) for one in found)}
             if not as_json:
                 names = ", ".join(one.name for one in found)
                 tasks = f"{shape['tasks']:,} task{'' if shape['tasks'] == 1 else 's'}"
                 say(f"{paint('✓', 'green')} {printable(file)}: valid, {names}, {tasks}")
+                for one in hints:
+                    complain(f"{paint('warning:', 'yellow', sys.stderr)} {one}")
+            shape["warnings"] = [_problem(one) for one in hints]
         except WorkflowError as error:
             shape |= {"valid": False, "problems": [_problem(one) for one in error.problems]}
             if not as_json:

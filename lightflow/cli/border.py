@@ -180,12 +180,25 @@ def _explain(error: Exception) -> tuple[str, int]:
         code = RESOURCES if error.errno in _EXHAUSTED else _INPUT
         name = f"{error.filename}: " if error.filename is not None else ""
         message = f"{name}{error.strerror or error}"
+        if error.errno == errno.ENOENT and error.filename is None and not _has_folder():
+            message = "the current folder does not exist any more; change to one that does"
+    elif isinstance(error, OverflowError) and "_PyTime_t" in message:
+        code, message = RESOURCES, "the clock of this machine is set beyond the year 2262; set it right"
     elif isinstance(error, MemoryError):
         code, message = RESOURCES, "out of memory"
     if code == OUR_BUG or not isinstance(code, int):
         code, message = OUR_BUG, f"{type(error).__name__}: {message}"
     lines = [printable(line) for line in message.splitlines() if line.strip()] or [type(error).__name__]
     return "error: " + "\n       ".join(lines) + hint, code
+
+
+def _has_folder() -> bool:
+    """Is the current folder still there?"""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _save_traceback(error: Exception) -> str:

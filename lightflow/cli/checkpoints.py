@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightflow.cli.declare import PATH, argument, command, option
 from lightflow.cli.options import Decorated, db_option, json_option, limit_option, workflow_names
-from lightflow.cli.output import near_path, say, say_json, say_more, state, table
+from lightflow.cli.output import moment, near_path, say, say_json, say_more, state, table
 from lightflow.errors import printable
 
 
@@ -61,7 +61,7 @@ def list_checkpoints(name: str | None, limit: int, folder: str, as_json: bool) -
             printable(one.workflow_name),
             state(one.status) if one.status else "-",
             f"{len(one.succeeded)}/{one.total_tasks}",
-            printable(one.timestamp[:19].replace("T", " ")),
+            moment(one.written_at or None) or printable(one.timestamp[:19]),
             near_path(one.path),
         )
         for one in found

@@ -61,4 +61,4 @@ def plain(arguments: Sequence[str]) -> Callable[[], Any] | None:
         values = command.plain(arguments[1:])
     except NotPlain:
         return None
-    return lambda: command.function(**values)
+    return lambda: command.call(**values)

@@ -11,8 +11,10 @@ from lightflow.cli.output import say
 @click.command(
     epilog="""\b
 Examples:
+  mkdir -p ~/.local/share/bash-completion/completions
   lightflow completion bash > ~/.local/share/bash-completion/completions/lightflow
-  lightflow completion zsh > ~/.zfunc/_lightflow
+  mkdir -p ~/.zfunc && lightflow completion zsh > ~/.zfunc/_lightflow
+  mkdir -p ~/.config/fish/completions
   lightflow completion fish > ~/.config/fish/completions/lightflow.fish"""
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))

@@ -152,12 +152,44 @@ class Parameter:
         return click.argument(*self._spelling, nargs=number, required=self.required, **kind, **self._click)(function)
 
 
+#: An option of every command: where its paths start.
+_DIRECTORY: Final = Parameter(
+    ("-C", "--directory"),
+    type=PATH,
+    metavar="DIR",
+    help="Change to this folder first, as make does: all paths start there.",
+)
+
+
 class Command:
     """A command: what it does, and its parameters in the order in which they are declared."""
 
+    #: The folder that `-C` has led to, as it was written, while a command is at work.
+    entered: ClassVar[str] = ""
+
     def __init__(self, function: Callable[..., Any], name: str | None, epilog: str) -> None:
         self.function, self.name, self.epilog = function, name, epilog
-        self.parameters: list[Parameter] = list(reversed(function.__dict__.pop("parameters", [])))
+        self.parameters: list[Parameter] = [*reversed(function.__dict__.pop("parameters", [])), _DIRECTORY]
+
+    def call(self, *, directory: str | None, **values: Any) -> Any:
+        """Do the command's work, in the folder of `-C`.
+
+        Raises:
+            Misuse: only the command can tell what is wrong; the folder is as it was.
+            OSError: there is no such folder.
+        """
+        if directory is None:
+            return self.function(**values)
+        before = os.getcwd()
+        os.chdir(directory)
+        Command.entered = directory
+        try:
+            return self.function(**values)
+        except Misuse:
+            os.chdir(before)
+            raise
+        finally:
+            Command.entered = ""
 
     def plain(self, arguments: Sequence[str]) -> dict[str, Any]:
         """The parameters by name, as click would give them.
@@ -198,7 +230,7 @@ class Command:
         @functools.wraps(self.function)
         def call(**values: Any) -> Any:
             try:
-                return self.function(**values)
+                return self.call(**values)
             except Misuse as error:
                 raise click.UsageError(str(error), click.get_current_context()) from None
 

@@ -18,8 +18,8 @@ from lightflow.cli.shapes import attempt_shape
 from lightflow.engine.naming import took_text
 from lightflow.errors import printable, tame
 from liteflow.planning.nodes import instance_name
-from liteflow.processes.output import open_regular
-from liteflow.state.history import AttemptRecord
+from liteflow.processes.output import read_log
+from liteflow.state.history import AttemptRecord, RunRecord
 from liteflow.states import RUN_ENDED, TASK_ENDED
 
 _CHUNK: Final = 65_536
@@ -82,8 +82,8 @@ def logs(
         printer.attempt(each)
     if not attempts:
         complain(f"task {printable(wanted)} of run {record.run_id} has not started: it is {one.status}")
-    elif not printer.wrote:
-        complain(f"task {printable(wanted)} of run {record.run_id} printed nothing: it is {one.status}")
+    else:
+        _complain_of_silence(printer, attempts, wanted, record, one.status)
 
 
 def _of_run(db: str, run_id: str | None, attempt: int | None, *, follow: bool, as_json: bool) -> None:
@@ -106,6 +106,14 @@ def _of_run(db: str, run_id: str | None, attempt: int | None, *, follow: bool, a
         time.sleep(_LOOK_EVERY_S)
     if not printer.wrote:
         complain(f"no task of run {printable(record.run_id)} has printed anything: it is {record.status}")
+
+
+def _nothing(task: str, record: RunRecord, status: str, attempts: Sequence[AttemptRecord]) -> str:
+    """Say that a task has no output, and where the output of what it has started may be."""
+    said = f"task {printable(task)} of run {record.run_id} printed nothing: it is {status}"
+    if record.settings.get("mode") not in ("thread", "async") or any(each.exit_code is not None for each in attempts):
+        return said  # it is a command, or ran in a worker
+    return f"{said}; what a thread or a program prints that a Python task in a thread starts is on the terminal instead"
 
 
 def _shape(one: AttemptRecord) -> dict[str, Any]:
@@ -138,8 +146,18 @@ def _follow(db: str, run_id: str, task: str, only: int | None, printer: Printer)
             waiting = True
             complain(f"waiting for {printable(task)} to start")
         time.sleep(_LOOK_EVERY_S)
-    if not printer.wrote:
-        complain(f"task {printable(task)} of run {run_id} printed nothing: it is {one.status}")
+    _complain_of_silence(printer, attempts, task, record, one.status)
+
+
+def _complain_of_silence(
+    printer: Printer, attempts: Sequence[AttemptRecord], task: str, record: RunRecord, status: str
+) -> None:
+    """Say why there is nothing to read, or not all."""
+    lost = next((each for each in reversed(attempts) if each.log_lost is not None), None)
+    if lost is not None:
+        complain(f"not all output of attempt {lost.attempt} could be kept: {printable(lost.log_lost or '')}")
+    elif not printer.wrote:
+        complain(_nothing(task, record, status, attempts))
 
 
 class Printer:
@@ -173,7 +191,7 @@ class Printer:
 
     def _copy(self, one: AttemptRecord, path: str, key: tuple[str, int, int]) -> None:
         try:
-            with open_regular(path) as file:
+            with read_log(path) as file:
                 if not os.fstat(file.fileno()).st_size and key not in self._read:
                     return
                 if key not in self._read:

@@ -1,4 +1,4 @@
-"""The entry point: `lightflow`, `python -m lightflow` and `python -m lightflow.cli.main` are the same.
+"""The command; `lightflow` and `python -m lightflow` get here through `lightflow.start`.
 
 Only what every command needs is imported here; a command's own module is imported when it is called.
 """
@@ -16,13 +16,20 @@ from liteflow.version import __version__
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = _command_first(list(sys.argv[1:] if arguments is None else arguments))
     put_off_collecting()
     open_streams()
     code = guard(lambda: _dispatch(given), debug="--debug" in given or bool(os.environ.get("LIGHTFLOW_DEBUG")))
     if given[:1] not in (["run"], ["resume"]):  # which have done so before code of the user's ran
         settle()
     sys.exit(code)
+
+
+def _command_first(arguments: list[str]) -> list[str]:
+    """Put a folder before the command (`lightflow -C DIR run …`, as one types `make -C DIR all`) behind it."""
+    if arguments[:1] in (["-C"], ["--directory"]) and len(arguments) > 2:
+        return [arguments[2], *arguments[:2], *arguments[3:]]
+    return arguments
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable
 from typing import Any, Final
 
-from lightflow.cli.declare import PATH, Whole, option
+from lightflow.cli.declare import PATH, Command, Whole, option
+from lightflow.errors import printable
 
 DB: Final = "lightflow.db"
 Decorated = Callable[..., Any]
@@ -42,8 +43,38 @@ def task_ids(ctx: Any, _: Any, incomplete: str) -> list[Any]:
         view = inspecting.status(_db(ctx), chosen_run(ctx.params.get("run")))
     except Exception:  # noqa: BLE001 - as above
         return []
-    found = [one for one in view.instances if one.task_id.startswith(incomplete)]
-    return [_item(one.task_id, one.status) for one in found[:500]]
+    found = {one.task_id: one.status for one in view.tasks if one.task_id.startswith(incomplete)}
+    return [_item(task_id, status) for task_id, status in list(found.items())[:500]]
+
+
+def param_names(ctx: Any, _: Any, incomplete: str) -> list[Any]:
+    """The names of the parameters of the workflow file that stands before; no script is run for them."""
+    from lightflow.service import workflows
+
+    try:
+        given = ctx.params.get("file") or ctx.params.get("target")
+        path = str(given or ctx.args[0])  # while an option has no value yet, click leaves the words before it there
+        found = {} if path.endswith(".py") else workflows.outline(path).params or {}
+    except Exception:  # noqa: BLE001 - completion has no place to complain at
+        return []
+    return [_item(f"{name}=", one.description) for name, one in found.items() if name.startswith(incomplete)]
+
+
+def files_and_runs(ctx: Any, parameter: Any, incomplete: str) -> list[Any]:
+    """Workflow files and folders that begin with what is typed, and runs."""
+    folder, name = os.path.split(incomplete)
+    try:
+        with os.scandir(folder or ".") as entries:
+            found = sorted(
+                os.path.join(folder, one.name) + ("/" if one.is_dir() else "")
+                for one in entries
+                if one.name.startswith(name)
+                and (name or not one.name.startswith("."))
+                and (one.is_dir() or one.name.endswith((".yaml", ".yml", ".json", ".py")))
+            )
+    except OSError:
+        found = []
+    return [*(_item(path) for path in found[:500]), *run_ids(ctx, parameter, incomplete)]
 
 
 def workflow_names(ctx: Any, _: Any, incomplete: str) -> list[Any]:
@@ -58,7 +89,8 @@ def workflow_names(ctx: Any, _: Any, incomplete: str) -> list[Any]:
 
 
 def _db(ctx: Any) -> str:
-    return str(ctx.params.get("db") or os.environ.get("LIGHTFLOW_DB") or DB)
+    db = str(ctx.params.get("db") or os.environ.get("LIGHTFLOW_DB") or DB)
+    return os.path.join(ctx.params.get("directory") or "", db)
 
 
 def chosen_run(run: str | None) -> str | None:
@@ -88,9 +120,10 @@ def limit_option(default: int | None, text: str) -> Callable[[Decorated], Decora
 
 
 def with_db(text: str, db: str) -> str:
-    """A command line to suggest, naming the state file where it is not the one taken by default."""
-    if db == (os.environ.get("LIGHTFLOW_DB") or DB):
+    """A command line to suggest, naming the folder and the state file where they are not those taken by default."""
+    more = {"-C": printable(Command.entered), "--db": "" if db == (os.environ.get("LIGHTFLOW_DB") or DB) else db}
+    if not any(more.values()):
         return text
     import shlex
 
-    return f"{text} --db {shlex.quote(db)}"
+    return " ".join([text, *(f"{name} {shlex.quote(value)}" for name, value in more.items() if value)])

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from lightflow.cli.border import complain, settle
-from lightflow.cli.declare import PATH, Choice, Whole, argument, command, option
-from lightflow.cli.options import WORKFLOW, Decorated, db_option, json_option, run_ids, with_db
+from lightflow.cli.declare import PATH, Choice, Misuse, Whole, argument, command, option
+from lightflow.cli.options import WORKFLOW, Decorated, db_option, files_and_runs, json_option, param_names, with_db
 from lightflow.cli.output import is_terminal, paint, say, say_json, state
 from lightflow.errors import printable
 
@@ -38,6 +38,7 @@ class How(NamedTuple):
     dag: str | None
     params: tuple[str, ...]
     params_file: str | None
+    date: str | None
     dry_run: bool
     output: str | None
     quiet: bool
@@ -53,9 +54,15 @@ def _execution_options(function: Decorated) -> Decorated:
             "params",
             many=True,
             metavar="NAME=VALUE",
+            shell_complete=param_names,
             help="A parameter of the run; may be given several times.",
         ),
         option("--params-file", type=PATH, metavar="FILE", help="Parameters in YAML or JSON; -p goes before them."),
+        option(
+            "--date",
+            metavar="DAY",
+            help="The day that the run is for: 2026-01-31, today or yesterday; else the one on which it starts.",
+        ),
         option("--mode", type=Choice("thread", "process", "async"), help="Where Python tasks run."),
         option("-j", "--max-workers", type=Whole(), metavar="N", help="Tasks at once at most."),
         option("-n", "--dry-run", is_flag=True, help="Show what would run, in which order; run nothing."),
@@ -83,6 +90,7 @@ Examples:
   lightflow run pipeline.yaml
   lightflow run pipeline.yaml --max-workers 8 --mode process
   lightflow run pipeline.yaml -p day=2026-01-31 -p rows=100
+  lightflow run pipeline.yaml --date yesterday
   lightflow run pipeline.yaml --dry-run
   lightflow run pipeline.yaml --resume
 
@@ -118,7 +126,7 @@ Examples:
 
 {_EXITS}"""
 )
-@argument("target", metavar="FILE|RUN", type=WORKFLOW, shell_complete=run_ids)
+@argument("target", metavar="FILE|RUN", type=WORKFLOW, shell_complete=files_and_runs)
 @option("--from-checkpoint", metavar="PATH", type=WORKFLOW, help="Begin from a checkpoint file instead.")
 @_execution_options
 def resume(target: str, *, from_checkpoint: str | None, **options: Any) -> int:
@@ -142,8 +150,10 @@ def resume(target: str, *, from_checkpoint: str | None, **options: Any) -> int:
 
 def _dry_run(target: str, how: How, *, go_on: bool) -> int:
     from lightflow.cli import plan
-    from lightflow.service import inspecting, parameters, workflows
+    from lightflow.service import inspecting, parameters, running, workflows
+    from liteflow.values.dates import this_day
 
+    date = _day(how)
     file, kept = target, frozenset[str]()
     last = None
     if go_on and not os.path.exists(target) and not target.endswith((".yaml", ".yml", ".json", ".py")):
@@ -159,9 +169,10 @@ def _dry_run(target: str, how: How, *, go_on: bool) -> int:
         kept = frozenset(one.task_id for one in last.tasks if one.status in ("SUCCESS", "SKIPPED"))
     run = last.run if last is not None else None
     if run is None:
-        outline = outline.for_run(parameters.complete(outline.params, given, file))
+        outline = outline.for_run(parameters.complete(outline.params, given, file, date or this_day()))
     else:
-        outline = outline.for_run(parameters.kept(outline.params, given, run.run_id, run.params))
+        day = running.day_kept(date, run)
+        outline = outline.for_run(parameters.kept(outline.params, given, run.run_id, run.params, day))
     settings = outline.settings
     at_once, mode = how.max_workers or settings.max_parallel_tasks, how.mode or settings.mode
     if how.as_json:
@@ -176,6 +187,8 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
     from lightflow.engine.logger import LiveView, PlainView, View
     from lightflow.service.parameters import Given
     from lightflow.service.running import RunOptions
+    from liteflow.executors.streams import install, uninstall
+    from liteflow.processes.abilities import lacking
 
     stream = sys.stderr if how.as_json else sys.stdout
     github = os.environ.get("GITHUB_ACTIONS") == "true"
@@ -198,13 +211,22 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
         dag=how.dag,
         observers=(view,),
         params=Given(how.params, how.params_file),
+        date=_day(how),
+        again=lambda: _again(target, how.db),
     )
     settle()
+    if missing := lacking():
+        _notify(f"not available here: {', '.join(missing)}; `lightflow doctor` tells what that means")
     since = time.time()
+    folder = os.open(".", os.O_PATH | os.O_DIRECTORY)
+    install()  # before code of the user's is imported, which may keep a stream for what it logs
     try:
         ended = call(choices, _ignore if how.quiet else _notify)
     finally:
+        uninstall()
         view.close()
+        os.fchdir(folder)  # a task in a thread may have changed it, and paths that were typed start here
+        os.close(folder)
     if ended.status == "SKIPPED":  # because of other runs of its group: there is nothing of it in the state file
         if how.as_json:
             facts = {"run_id": None, "workflow": ended.dag_id, "status": "SKIPPED", "reason": ended.reason}
@@ -216,6 +238,7 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
     report = summary.gather(how.db, ended.run_id, since, again)
     if view.began:
         summary.show(report, stream, table=isinstance(view, LiveView), brief=how.quiet or how.as_json)
+        _hint(report)
     if how.as_json:
         say_json(summary.shape(report))
     elif how.quiet and ended.status != "SUCCESS" and not _is_same(sys.stdout, sys.stderr):
@@ -234,6 +257,28 @@ def _output(how: How, github: bool) -> Any:
     if how.quiet or how.as_json:
         return "quiet"
     return "group" if github else "prefix"  # GitHub folds groups
+
+
+def _hint(report: Any) -> None:
+    """Say where files lie that failed tasks did not find."""
+    failed = [one.task_id for one in report.view.tasks if one.status == "FAILED"]
+    if failed:
+        from lightflow.service import beside
+
+        for text in beside.hints(report.view.run, failed):
+            complain(f"{paint('hint:', 'yellow', sys.stderr)} {printable(text)}")
+
+
+def _day(how: How) -> float | None:
+    """The day that `--date` names."""
+    if how.date is None:
+        return None
+    from liteflow.values.dates import day_of
+
+    try:
+        return day_of(how.date)
+    except ValueError as error:
+        raise Misuse(f"--date {error}") from None
 
 
 def _again(target: str, db: str) -> str:

@@ -12,6 +12,7 @@ from lightflow.cli.output import iso, rounded
 from lightflow.service.verdicts import Overlooked
 from liteflow.state.history import AttemptRecord, InstanceRecord, RunRecord
 from liteflow.traces import from_json
+from liteflow.values.dates import shown
 
 Attempts = Mapping[tuple[str, int], Sequence[AttemptRecord]]
 
@@ -35,6 +36,7 @@ def run_shape(run: RunRecord, counts: Mapping[str, int], instances: Mapping[str,
         "counts": dict(counts),
         "instances": dict(instances),
         "source": run.source,
+        "logical_date": None if run.logical_date is None else shown(run.logical_date),
         "params": run.params,
     }
 
@@ -57,7 +59,7 @@ def task_shape(one: InstanceRecord, attempts: Attempts, instances: Sequence[Inst
 
 
 def attempt_shape(attempt: AttemptRecord) -> dict[str, Any]:
-    """One attempt; `log` is null where it printed nothing."""
+    """One attempt; `log` is null where there is no output, `log_lost` tells why not all of it could be kept."""
     return {
         "attempt": attempt.attempt,
         "status": attempt.status,
@@ -68,6 +70,7 @@ def attempt_shape(attempt: AttemptRecord) -> dict[str, Any]:
         "duration_s": rounded(duration(attempt.started_at, attempt.ended_at)),
         "log": attempt.log_path,
         "trace": trace_shape(attempt.trace),
+        "log_lost": attempt.log_lost,
     }
 
 

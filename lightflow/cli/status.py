@@ -21,6 +21,7 @@ from lightflow.cli.shapes import duration, run_shape, view_shape
 from lightflow.engine.naming import took_text
 from lightflow.errors import printable
 from liteflow.states import RUN_ENDED
+from liteflow.values.dates import shown as shown_date
 
 _MOST_WORKFLOWS: Final = 50
 
@@ -72,7 +73,7 @@ Examples:
 
 \b
 --json prints a list of runs: run_id, workflow, status, reason, created_at, started_at, ended_at,
-duration_s, counts, source, params."""
+duration_s, counts, source, params, logical_date."""
 )
 @argument("workflow", required=False, shell_complete=workflow_names)
 @limit_option(20, "How many at most.")
@@ -86,18 +87,20 @@ def runs(workflow: str | None, limit: int, db: str, as_json: bool) -> None:
     if as_json:
         say_json([run_shape(*one) for one in found])
         return
+    dated = any(_of_another_day(run) for run, _, _ in found)
     rows = [
         (
             printable(run.run_id),
             printable(run.dag_id),
             state(run.status),
             moment(run.created_at),
+            *([shown_date(run.logical_date) if run.logical_date is not None else "-"] if dated else []),
             _so_far(run),
             counted(counts, instances),
         )
         for run, counts, instances in found
     ]
-    heads = ("RUN", "WORKFLOW", "STATE", "BEGUN", "DURATION", "TASKS")
+    heads = ("RUN", "WORKFLOW", "STATE", "BEGUN", *(["DATE"] if dated else []), "DURATION", "TASKS")
     nothing = f"no run of {printable(workflow)!r}" if workflow else "no run yet"
     say(table(heads, rows, "DURATION") if rows else nothing)
     say_more(more, "run")
@@ -145,6 +148,7 @@ def status(run: str | None, task: str | None, db: str, as_json: bool) -> None:
                 ("run", printable(record.run_id)),
                 ("begun", moment(record.created_at)),
                 ("duration", _so_far(record)),
+                ("date", None if record.logical_date is None else shown_date(record.logical_date)),
                 ("params", printable(shown(record.params))),
                 ("reason", printable(record.reason or "")),
                 ("success", in_words(view.overlooked)),
@@ -156,6 +160,11 @@ def status(run: str | None, task: str | None, db: str, as_json: bool) -> None:
     )
     say()
     say(summary.tasks_table(view, every=task is not None))
+
+
+def _of_another_day(run: Any) -> bool:
+    """Whether a run is for another day than the one on which it was started."""
+    return run.logical_date is not None and shown_date(run.logical_date) != moment(run.created_at)[:10]
 
 
 def _so_far(run: Any) -> str:

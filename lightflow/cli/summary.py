@@ -18,7 +18,8 @@ from lightflow.service.inspecting import RunView
 from lightflow.service.instances import FEW, called, name_of, tallies, told_of
 from lightflow.service.verdicts import in_words
 from liteflow.pictures.picture import shorten
-from liteflow.processes.output import open_regular
+from liteflow.planning.nodes import instance_name
+from liteflow.processes.output import read_log
 from liteflow.state.history import AttemptRecord, InstanceRecord
 
 MOST_ROWS: Final = 40  # of larger runs only what is worth a look is listed
@@ -70,6 +71,7 @@ def show(report: Report, stream: TextIO, *, table: bool, brief: bool) -> None:
         say(f"… and {len(failed) - _FAILURES} more failed tasks: {listing}", stream)
     if table or failed:
         say("", stream)
+    _warn_of_lost_output(view.attempts, stream)
     say(verdict(report, stream), stream)
     if not brief:
         say(_pointers(report, failed, stream), stream)
@@ -143,8 +145,23 @@ def _show_failure(one: InstanceRecord, last: AttemptRecord | None, stream: TextI
         say(f"  {bar} {shortened(line, 500)}", stream)
     if path is not None:
         say(f"  {paint(near_path(path), 'dim', stream)}", stream)
-    elif last is not None:
+    elif last is not None and last.log_lost is None:
         say(f"  {paint('it printed nothing', 'dim', stream)}", stream)
+    if last is not None:
+        from lightflow.bash_words import hint_about_failure  # its patterns are only needed here
+
+        hint = hint_about_failure(last.exit_code, lines)
+        if hint:
+            say(f"  hint: {hint}", stream)
+
+
+def _warn_of_lost_output(attempts: list[AttemptRecord], stream: TextIO) -> None:
+    lost = [each for each in attempts if each.log_lost is not None]
+    if lost:
+        tasks = list(dict.fromkeys(instance_name(each.task_id, each.map_index) for each in lost))
+        named = ", ".join(tasks[:_FAILURES]) + (f" and {len(tasks) - _FAILURES} more" if tasks[_FAILURES:] else "")
+        reason = printable(lost[-1].log_lost or "")
+        say(f"{paint('warning:', 'yellow', stream)} not all output of {named} could be kept: {reason}", stream)
 
 
 def log_tail(attempt: AttemptRecord | None, lines: int = _TAIL_LINES) -> tuple[list[str], str | None]:
@@ -152,7 +169,7 @@ def log_tail(attempt: AttemptRecord | None, lines: int = _TAIL_LINES) -> tuple[l
     if attempt is None or attempt.log_path is None:
         return [], None
     try:
-        with open_regular(attempt.log_path) as file:
+        with read_log(attempt.log_path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
             text = file.read(_TAIL_BYTES).decode("utf-8", "replace")
     except OSError:

@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from liteflow.collector import collector_paused
+from liteflow.names import CHECKPOINT_SUFFIX, checkpoint_name
 from liteflow.planning.nodes import instance_name
-from liteflow.processes.output import open_regular
+from liteflow.processes.output import open_regular, read_log
 from liteflow.state.history import AttemptRecord, History
 
-SUFFIX: Final = ".lightflow-checkpoint.json"
 VERSION: Final = "1.0"
 _OUTPUT_BYTES: Final = 2000  # of each task's output that go into the file: its end
 _MOST_BYTES: Final = 256 * 1024 * 1024
@@ -41,12 +41,21 @@ class Checkpoint(NamedTuple):
     completed: Mapping[str, Mapping[str, Any]]
     total_tasks: int
     params: Mapping[str, Any] | None = None  # None: it does not say
+    date: float | None = None  # the day or moment that the run is for
 
     @property
     def succeeded(self) -> dict[str, float]:
         """Seconds each successful task took."""
         tasks = {name: one for name, one in self.completed.items() if "[" not in name}  # and no instances of them
-        return {name: float(one.get("duration", 0.0)) for name, one in tasks.items() if one.get("success")}
+        return {name: max(0.0, float(one.get("duration", 0.0))) for name, one in tasks.items() if one.get("success")}
+
+    @property
+    def written_at(self) -> float:
+        """When it was written, in epoch seconds; 0 where it does not say. Without a zone it is a local time."""
+        try:
+            return datetime.datetime.fromisoformat(self.timestamp).timestamp()
+        except (ValueError, OverflowError, OSError):
+            return 0.0
 
 
 def write(folder: str, db_path: str, run_id: str, status: str | None = None) -> str:
@@ -61,16 +70,19 @@ def write(folder: str, db_path: str, run_id: str, status: str | None = None) -> 
             mapped.setdefault(one.task_id, []).append(one)
     content = {
         "workflow_name": run.dag_id,
-        "timestamp": datetime.datetime.now().isoformat(),
+        "timestamp": datetime.datetime.now(datetime.UTC).isoformat(),
         "total_tasks": sum(map_index < 0 for _, map_index, _ in instances),
         "version": VERSION,
         "run_id": run.run_id,
         "status": status or run.status,
         "params": run.params,
+        "logical_date": run.logical_date,
     }
     os.makedirs(folder, exist_ok=True)
-    path = os.path.join(folder, f"{run.dag_id}.{run.run_id}{SUFFIX}")
-    temporary = os.path.join(folder, f".writing-{run.run_id}-{os.getpid()}")
+    path = os.path.join(folder, checkpoint_name(run.dag_id, run.run_id))
+    temporary = os.path.join(folder, f".writing-{run.run_id}")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)  # of a writer that was killed; a run has one owner at a time
     try:
         with open(temporary, "w", encoding="utf-8", opener=_privately) as file:
             # A line for each task: `indent` would do without the fast half of the module, and all at once in memory.
@@ -95,7 +107,8 @@ def write(folder: str, db_path: str, run_id: str, status: str | None = None) -> 
 
 
 def _privately(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)  # it holds output
+    """Make a file that was not there, for its owner alone: it holds output, and its folder may be somebody else's."""
+    return os.open(path, flags | os.O_EXCL | os.O_NOFOLLOW, 0o600)
 
 
 def _entry(attempt: AttemptRecord, status: str) -> dict[str, Any] | None:
@@ -105,7 +118,7 @@ def _entry(attempt: AttemptRecord, status: str) -> dict[str, Any] | None:
     return {
         "success": status == "SUCCESS",
         "output": _output(attempt),
-        "duration": round(attempt.ended_at - attempt.started_at, 6),
+        "duration": _seconds(attempt.started_at, attempt.ended_at),
         "exit_code": attempt.exit_code if attempt.exit_code is not None else int(status == "FAILED"),
     }
 
@@ -115,9 +128,14 @@ def _whole(attempts: Sequence[AttemptRecord], status: str) -> dict[str, Any] | N
     if status not in ("SUCCESS", "FAILED", "SKIPPED"):
         return None
     ended = max(one.ended_at or one.started_at for one in attempts)
-    duration = round(ended - min(one.started_at for one in attempts), 6)
+    duration = _seconds(min(one.started_at for one in attempts), ended)
     success = status == "SUCCESS"
     return {"success": success, "output": "", "duration": duration, "exit_code": int(status == "FAILED")}
+
+
+def _seconds(start: float, end: float) -> float:
+    """How long something took; no time where the clock was set back meanwhile."""
+    return round(max(0.0, end - start), 6)
 
 
 def _output(attempt: AttemptRecord) -> str:
@@ -125,7 +143,7 @@ def _output(attempt: AttemptRecord) -> str:
     if attempt.log_path is None:
         return ""
     try:
-        with open_regular(attempt.log_path) as file:
+        with read_log(attempt.log_path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _OUTPUT_BYTES))
             return file.read(_OUTPUT_BYTES).decode("utf-8", "replace").strip()
     except OSError:
@@ -164,12 +182,13 @@ def read(path: str) -> Checkpoint:
         completed,
         len(completed) if not isinstance(raw.get("total_tasks"), int) else raw["total_tasks"],
         raw["params"] if isinstance(raw.get("params"), dict) else None,
+        float(date) if isinstance(date := raw.get("logical_date"), int | float) and 0 <= date < 1e12 else None,
     )
 
 
 def _is_sane(entry: Mapping[str, Any]) -> bool:
     duration = entry.get("duration", 0.0)
-    return isinstance(entry.get("success"), bool) and isinstance(duration, int | float) and 0 <= duration < 1e12
+    return isinstance(entry.get("success"), bool) and isinstance(duration, int | float) and abs(duration) < 1e12
 
 
 def find(folder: str, workflow_name: str | None = None, limit: int | None = None) -> tuple[list[Checkpoint], int]:
@@ -190,7 +209,7 @@ def find(folder: str, workflow_name: str | None = None, limit: int | None = None
             continue
         if workflow_name is None or checkpoint.workflow_name == workflow_name:
             found.append(checkpoint)
-    return sorted(found, key=lambda one: one.timestamp, reverse=True), unread
+    return sorted(found, key=lambda one: one.written_at, reverse=True), unread
 
 
 def _files(folder: str, workflow_name: str | None) -> list[str]:
@@ -200,7 +219,7 @@ def _files(folder: str, workflow_name: str | None) -> list[str]:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name.endswith(SUFFIX) and entry.name.startswith(begin):
+                if entry.name.endswith(CHECKPOINT_SUFFIX) and entry.name.startswith(begin):
                     with contextlib.suppress(OSError):  # removed at this moment
                         written.append((entry.stat().st_mtime, entry.path))
     except OSError:

@@ -16,6 +16,7 @@ class CheckpointWriter(Observer):
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
+        self.settings = {"checkpoint_dir": folder}
 
     def run_began(self, program: Program, options: Options, kept: Mapping[int, TaskStatus]) -> None:
         self._options = options

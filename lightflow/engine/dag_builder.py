@@ -72,7 +72,7 @@ def build_dag(
             dag.add_task(make(task))
         dag.hooks |= {event: make(hook) for event, hook in spec.hooks.items()}
     if problems:
-        raise WorkflowError(problems)
+        raise WorkflowError(list(dict.fromkeys(problems)))
     return dag
 
 

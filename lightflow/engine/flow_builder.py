@@ -66,10 +66,13 @@ def around(flow: Flow | None, make: Make, params: Mapping[str, Any], problems: l
 def _condition(condition: Condition, params: Mapping[str, Any], problems: list[Problem]) -> EngineCondition:
     """The condition; one whose answer is known already is tried."""
     from lightflow.expressions.conditions import FileCondition  # with Jinja
+    from lightflow.expressions.late import PlacedError
 
     made = FileCondition(condition)
     try:
         made.early(params)
+    except PlacedError as error:
+        problems.append(error.problem)
     except InputError as error:
         problems.append(condition.expression.at._replace(message=str(error)))
     return made

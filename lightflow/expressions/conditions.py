@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from lightflow.expressions.language import Function, Scope, ScopeError, evaluate
-from lightflow.expressions.late import decode_plain, scopes_of, variables
+from lightflow.expressions.late import Environment, NotYet, PlacedError, decode_plain, early_scopes, scopes_of
 from lightflow.parser.spec import Condition
 from liteflow.errors import InputError
 from liteflow.triggers import Facts
@@ -60,10 +60,12 @@ class FileCondition(NamedTuple):
         assert scope is not None
         scopes = scopes_of(scope, facts.info, facts.task_id, facts.map_index, 1, facts.inputs, decode_plain)
         scopes["tasks"] = scopes["needs"] = _States(scopes["tasks"], facts.states)
-        scopes["env"] = variables(scope, scopes)
+        scopes["env"] = Environment(scope.layers, scopes)
         scopes |= _functions(facts.upstream, stopping=facts.stopping)
         try:
             return self._answer(scopes)
+        except PlacedError:
+            raise
         except InputError as error:
             raise InputError(str(self.condition.expression.at._replace(message=str(error)))) from None
 
@@ -72,12 +74,10 @@ class FileCondition(NamedTuple):
         scope = self.condition.scope
         if not self.condition.expression.early or scope is None or scope.reads or self.condition.status:
             return None
-        scopes: dict[str, Any] = {"params": params, "workflow": scope.workflow}
         try:
-            scopes["env"] = variables(scope, scopes)
-        except InputError:
-            return None  # variables that need more than is known
-        return self._answer(scopes)
+            return self._answer(early_scopes(scope, params))
+        except NotYet:
+            return None
 
     def _answer(self, scopes: Mapping[str, Any]) -> bool:
         return bool(evaluate(self.condition.expression.source, scopes))

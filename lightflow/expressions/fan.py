@@ -66,18 +66,20 @@ class Fan(NamedTuple):
     def _foreach(self, scopes: Scopes) -> Iterator[Row]:
         items = self._list(self.spec.items, scopes, "foreach", pairs=True)
         _check_number(len(items))
-        key = self.spec.key
-        template = None if self.found is None or key is None else self.found.fan.get(key)
         for index, item in enumerate(items):
             payload = encode(item)
-            if key is None:
-                label = label_of((payload,))
-            elif template is None:
-                label = shortened(key)
-            else:
-                task = {"id": self.task_id, "index": index}
-                label = shortened(text_for(value_of(template, {**scopes, self.spec.name: item, "task": task})))
+            label = label_of((payload,)) if self.spec.key is None else self._label(scopes, index, item)
             yield Row({ITEM: payload}, label)
+
+    def _label(self, scopes: Scopes, index: int, item: Any) -> str | None:
+        """What the `key` says of an instance."""
+        key = self.spec.key
+        assert key is not None
+        template = None if self.found is None else self.found.fan.get(key)
+        if template is None:
+            return shortened(key)
+        task = {"id": self.task_id, "index": index}
+        return shortened(text_for(value_of(template, {**scopes, self.spec.name: item, "task": task})))
 
     def _matrix(self, scopes: Scopes) -> Iterator[Row]:
         spec = self.spec
@@ -88,8 +90,9 @@ class Fan(NamedTuple):
         for name in (name for one in exclude for name in one if name not in axes):
             raise InputError(f"matrix.exclude: {name!r} is no axis of the matrix{did_you_mean(name, axes)}")
         _check_number(math.prod(map(len, axes.values())) + len(include))
-        for combination in combinations(axes, include, exclude):
-            label = shortened(", ".join(text_for(value) for value in combination.values()))
+        for index, combination in enumerate(combinations(axes, include, exclude)):
+            values = ", ".join(text_for(value) for value in combination.values())
+            label = shortened(values) if spec.key is None else self._label(scopes, index, combination)
             yield Row({ITEM: encode(combination)}, label)
 
     def _list(self, written: Any, scopes: Scopes, what: str, *, pairs: bool = False) -> Sequence[Any]:

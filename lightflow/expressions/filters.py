@@ -17,6 +17,7 @@ from jinja2.tests import TESTS as JINJA_TESTS
 
 from liteflow.values.params import as_text
 
+_OFFSETS: Final = ("years", "months", "weeks", "days", "hours", "minutes")
 MOST: Final = 1_000_000  # characters, or items, that one step may make
 
 _OF_JINJA: Final = (
@@ -116,16 +117,55 @@ def _round(value: float, digits: int = 0) -> float:
 
 def _date(value: Any, form: str = "%Y-%m-%d") -> str:
     """A date, a time or seconds since 1970 (UTC) in another form; the letters are those of strftime."""
+    bounded(len(form) * 1000, "date")
+    text: str = _moment(value, "date").strftime(form)
+    return text
+
+
+def _date_add(value: Any, **offsets: int) -> Any:
+    """The date or time that comes so many years, months, weeks, days, hours and minutes later.
+
+    Where the month has no such day, it is its last one.
+    """
+    import calendar
     import datetime
 
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        value = datetime.datetime.fromtimestamp(value, datetime.UTC)
-    elif isinstance(value, str):
-        value = datetime.datetime.fromisoformat(value)
+    found = _moment(value, "date_add")
+    for name, number in offsets.items():
+        if name not in _OFFSETS:
+            raise ValueError(f"date_add: there is no {name!r}; there are {', '.join(_OFFSETS)}")
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise ValueError(f"date_add: {name} must be a whole number, not {_shown(number)}")
+        if name in ("hours", "minutes") and not isinstance(found, datetime.datetime):
+            raise ValueError(f"date_add: a date has no {name}; use days")
+    if not offsets:
+        raise ValueError(f"date_add: say how much, such as date_add(days=-1); there are {', '.join(_OFFSETS)}")
+    months = found.year * 12 + found.month - 1 + offsets.pop("years", 0) * 12 + offsets.pop("months", 0)
+    try:
+        year, month = months // 12, months % 12 + 1
+        if not datetime.MINYEAR <= year <= datetime.MAXYEAR:
+            raise OverflowError
+        day = min(found.day, calendar.monthrange(year, month)[1])
+        return found.replace(year=year, month=month, day=day) + datetime.timedelta(**offsets)
+    except OverflowError:
+        raise ValueError("date_add: the date is out of range; years are from 1 to 9999") from None
+
+
+def _moment(value: Any, name: str) -> Any:
+    """The date or time that a value stands for."""
+    import datetime
+
+    try:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return datetime.datetime.fromtimestamp(value, datetime.UTC)
+        if isinstance(value, str):
+            text = value.strip()
+            return datetime.date.fromisoformat(text) if len(text) <= 10 else datetime.datetime.fromisoformat(text)
+    except (ValueError, OverflowError, OSError):
+        raise ValueError(f"{name}: {_shown(value)} is no date") from None
     if not isinstance(value, datetime.date):
-        raise ValueError(f"date: {_shown(value)} is no date")
-    bounded(len(form) * 1000, "date")
-    return value.strftime(form)
+        raise ValueError(f"{name}: {_shown(value)} is no date")
+    return value
 
 
 _OURS: Final[Mapping[str, Callable[..., Any]]] = {
@@ -144,6 +184,7 @@ _OURS: Final[Mapping[str, Callable[..., Any]]] = {
     "float": _float,
     "round": _round,
     "date": _date,
+    "date_add": _date_add,
     "string": text_of,
 }
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {**{name: _JINJA_FILTERS[name] for name in _OF_JINJA}, **_OURS}

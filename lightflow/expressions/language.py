@@ -9,18 +9,29 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
+import operator
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from jinja2 import TemplateSyntaxError, Undefined, UndefinedError, nodes
+from jinja2.compiler import CodeGenerator, Frame
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from lightflow.errors import did_you_mean
 from lightflow.expressions.filters import FILTERS, TESTS, TooMuch, bounded, install, text_of
+from lightflow.expressions.kinds import kind_of, objection
 from liteflow.errors import InputError
 
 LONGEST: Final = 10_000  # characters of one expression
+#: Filters of other tools, and how they are written here.
+_OTHER_NAMES: Final = {
+    **dict.fromkeys(("strftime", "date_format", "format_date", "strptime", "to_datetime"), "date('%Y-%m-%d')"),
+    **dict.fromkeys(("ds", "to_date"), "date"),
+    **dict.fromkeys(("ds_add", "add_days", "date_sub", "dateadd"), "date_add(days=-1)"),
+    "ds_nodash": "date('%Y%m%d')",
+}
 _BITS: Final = 10_000  # of a whole number
 _RANGE: Final = 100_000
 
@@ -43,6 +54,10 @@ _ATTRIBUTES: Final[tuple[tuple[type, frozenset[str]], ...]] = (
         frozenset(("year", "month", "day", "hour", "minute", "second", "isoformat", "weekday", "isoweekday")),
     ),
 )
+
+
+#: All that can be called with a dot.
+METHODS: Final = frozenset(name for _, names in _ATTRIBUTES for name in names)
 
 
 class ScopeError(Exception):
@@ -76,8 +91,22 @@ class _Strict(Undefined):
     __contains__ = Undefined._fail_with_undefined_error
 
 
+class _Generator(CodeGenerator):
+    """Has comparisons done by the sandbox, which knows what cannot be compared."""
+
+    def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:  # noqa: N802 - jinja2's name
+        self.write("environment.compare(")
+        self.visit(node.expr, frame)
+        for operand in node.ops:
+            self.write(f", ({operand.op!r}, lambda: ")
+            self.visit(operand.expr, frame)
+            self.write(")")
+        self.write(")")
+
+
 class Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(["*", "**", "%", "+"])
+    code_generator_class = _Generator
 
     def __init__(self) -> None:
         super().__init__(undefined=_Strict, autoescape=False, finalize=None, cache_size=0)
@@ -117,6 +146,17 @@ class Sandbox(ImmutableSandboxedEnvironment):
             or self.is_safe_attribute(getattr(obj, "__self__", None), getattr(obj, "__name__", ""), obj)
         )
 
+    def compare(self, left: Any, *others: tuple[str, Callable[[], Any]]) -> bool:
+        """The answer to `left == other` and its like, in a chain if there are several."""
+        for sign, get in others:
+            right = get()
+            if sign not in ("in", "notin") and (message := objection(kind_of(left), kind_of(right))):
+                raise InputError(message)
+            if not _COMPARISONS[sign](left, right):
+                return False
+            left = right
+        return True
+
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if operator == "%" and isinstance(left, str | bytes):
             raise TooMuch("% does not format text here; put texts together with ~")
@@ -130,6 +170,18 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if operator == "**" and whole and abs(right) * left.bit_length() > _BITS:
             raise TooMuch("the result of ** has too many digits")
         return super().call_binop(context, operator, left, right)
+
+
+_COMPARISONS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "gt": operator.gt,
+    "gteq": operator.ge,
+    "lt": operator.lt,
+    "lteq": operator.le,
+    "in": lambda item, items: item in items,
+    "notin": lambda item, items: item not in items,
+}
 
 
 def _range(*limits: int) -> range:
@@ -156,7 +208,21 @@ def _check_names(tree: nodes.Expr) -> None:
         what = "filter" if isinstance(node, nodes.Filter) else "test"
         name = node.name
         if name not in known:
-            raise Mistake(f"there is no {what} {name!r}{did_you_mean(name, known)}")
+            hint = f"; write {_OTHER_NAMES[name]}" if name in _OTHER_NAMES else did_you_mean(name, known)
+            raise Mistake(f"there is no {what} {name!r}{hint}")
+
+
+def spelled_otherwise(source: str) -> str:
+    """What is written here for a sign of another language that the expression holds; nothing where it holds none."""
+    from lightflow.foreign import OPERATORS
+
+    bare = re.sub(
+        r"'(?:[^'\\\\]|\\\\.)*'|\"(?:[^\"\\\\]|\\\\.)*\"|(?<![=!<>])[=!<>]=(?!=)",
+        lambda found: " " * len(found[0]),
+        source,
+    )
+    sign = next((sign for sign in OPERATORS if sign in bare), None)
+    return f"{sign} is not known in expressions: {OPERATORS[sign]}" if sign else ""
 
 
 @functools.lru_cache(maxsize=4096)
@@ -174,12 +240,14 @@ def parse(source: str) -> nodes.Expr:
         parser = Parser(_sandbox(), source, state="variable")
         tree = parser.parse_expression()
         if not parser.stream.eos:
-            raise Mistake(f"{parser.stream.current.value!r} does not belong into the expression")
+            raise Mistake(
+                spelled_otherwise(source) or f"{parser.stream.current.value!r} does not belong into the expression"
+            )
         tree.set_environment(_sandbox())
         _check_names(tree)
     except TemplateSyntaxError as error:
         reason = (error.message or "it cannot be understood").replace("end of template", "end of the expression")
-        raise Mistake(f"not an expression: {reason}") from None
+        raise Mistake(spelled_otherwise(source) or f"not an expression: {reason}") from None
     except RecursionError:
         raise Mistake("the expression is nested too deeply") from None
     return tree
@@ -227,7 +295,9 @@ def _in_a_sentence() -> Iterator[None]:
     """Whatever goes wrong becomes an InputError."""
     try:
         yield
-    except (UndefinedError, ScopeError, TooMuch, InputError) as error:
+    except InputError:
+        raise  # with what it knows of its place
+    except (UndefinedError, ScopeError, TooMuch) as error:
         raise InputError(str(error)) from None
     except (RecursionError, MemoryError):
         raise InputError("the expression takes too much memory") from None

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 from lightflow.errors import Problem
 from lightflow.expressions.language import Scope, ScopeError, evaluate, text_for
 from lightflow.expressions.split import split
+from lightflow.modules import values_from
 from lightflow.parser.spec import Expression, Expressions, Template
 from liteflow.context import idempotency_key
 from liteflow.errors import InputError, LiteflowError
+from liteflow.values.dates import moment_of
 from liteflow.values.payload import Payload, decode, is_pickled
 from liteflow.work import Call, Command, Item, Ref, RunInfo, Work, input_name
 
@@ -38,6 +41,10 @@ class TaskLate(NamedTuple):
 
     def complete(self, body: _B, info: RunInfo, work: Work) -> _B:
         """The body for an attempt, with a value in place of each expression. Raises InputError."""
+        with values_from(self.expressions.workflow["dir"], self.folder):
+            return self._completed(body, info, work)
+
+    def _completed(self, body: _B, info: RunInfo, work: Work) -> _B:
         found = self.expressions
         stored = work.inputs or {}
         # Nothing in the orchestrator unpickles, and a command is started by the orchestrator.
@@ -45,8 +52,8 @@ class TaskLate(NamedTuple):
         scopes = scopes_of(found, info, work.task_id, work.map_index, work.attempt, stored, read)
         if found.item and _ITEM in stored:  # a hook may be about a mapped task as a whole
             scopes[found.item] = read(stored[_ITEM])
-        env = environment(found, scopes)
-        scopes["env"] = _Env(env)
+        variables = scopes["env"] = Environment(found.layers, scopes)
+        env = variables.values()
         words = {name: for_process(one, scopes, name) for name, one in found.words.items()}
         cwd = body.cwd
         if found.cwd is not None:
@@ -74,7 +81,7 @@ def scopes_of(
         "params": info.params,
         "run": {
             "id": info.run_id,
-            "logical_date": info.logical_date,
+            "logical_date": moment_of(info.logical_date),
             "attempt": attempt,
             "idempotency_key": idempotency_key(info.run_id, task_id, map_index),
         },
@@ -91,37 +98,90 @@ def scopes_before(found: Expressions, info: RunInfo, task_id: str, stored: Mappi
     tasks = _Tasks(stored, decode_plain)
     scopes: dict[str, Any] = {
         "params": info.params,
-        "run": {"id": info.run_id, "logical_date": info.logical_date},
+        "run": {"id": info.run_id, "logical_date": moment_of(info.logical_date)},
         "task": {"id": task_id},
         "workflow": found.workflow,
         "tasks": tasks,
         "needs": tasks,
         "secrets": info.secrets or {},
     }
-    parts = [part for one in found.fan.values() for part in one if isinstance(part, Expression)]
-    if any(map(names_environment, parts)):  # else a value in it that only an attempt has would be missed
-        scopes["env"] = _Env(environment(found._replace(own_env={}), scopes))
+    scopes["env"] = Environment(found._replace(around_env={}, own_env={}).layers, scopes)
     return scopes
 
 
 def names_environment(expression: Expression) -> bool:
-    """May it name a variable of the environment?"""
+    """Whether it may name a variable of the environment."""
     return "env" in expression.source
 
 
-class _Env(Scope):
-    """The environment of a task: what the file says over what the program was started with."""
+class NotYet(InputError):
+    """A variable has no value before there is an attempt."""
 
-    def __init__(self, *layers: Mapping[str, str]) -> None:
-        self._layers = layers
+
+class Environment(Scope):
+    """The environment of a task as expressions name it: layers of variables over what the program was started with.
+
+    A variable is worked out when it is first asked for. Those of one layer may name each other, in any order; one that
+    names itself means that of the layers below. With `early` there is no attempt yet: a variable that needs one raises
+    NotYet.
+    """
+
+    def __init__(self, layers: Sequence[Mapping[str, str | Template]], scopes: Scopes, *, early: bool = False) -> None:
+        self._layers, self._scopes, self._early = layers, scopes, early
+        self._worked_out: dict[tuple[int, str], str] = {}
+        self._open: list[tuple[int, str]] = []  # those that are being worked out
 
     def get(self, name: str) -> str:
-        for layer in self._layers:
-            if name in layer:
-                return layer[name]
+        """The value of a variable. Raises ScopeError, or InputError with the place of its expression."""
+        return self.below(len(self._layers), name)
+
+    def values(self) -> dict[str, str]:
+        """All variables of the layers. Raises InputError."""
+        return {name: self.get(name) for layer in self._layers for name in layer}
+
+    def below(self, depth: int, name: str) -> str:
+        """The value of a variable as the layers below `depth` have it."""
+        for number in range(depth - 1, -1, -1):
+            if name in self._layers[number] and (number, name) not in self._open[-1:]:
+                return self._value(number, name)
         if name in os.environ:
             return os.environ[name]
         raise ScopeError(f"there is no environment variable {name!r}")
+
+    def _value(self, number: int, name: str) -> str:
+        written = self._layers[number][name]
+        if isinstance(written, str):
+            return written
+        place = (number, name)
+        if place in self._open:
+            names = " and ".join(dict.fromkeys(one for _, one in self._open[self._open.index(place) :]))
+            raise ScopeError(f"the environment variables {names} name each other")
+        if place not in self._worked_out:
+            self._open.append(place)
+            try:
+                self._worked_out[place] = self._text(written, {**self._scopes, "env": _Below(self, number + 1)}, name)
+            finally:
+                self._open.pop()
+        return self._worked_out[place]
+
+    def _text(self, template: Template, scopes: Scopes, name: str) -> str:
+        late = [part for part in template if isinstance(part, Expression) and not part.early] if self._early else []
+        if late:
+            for part in template:
+                if part not in late and isinstance(part, Expression):
+                    _evaluated(part, scopes)  # what is wrong with it is known already
+            raise NotYet(f"the environment variable {name} is only known when the task starts")
+        return for_process(template, scopes, name)
+
+
+class _Below(Scope):
+    """`env` in a variable's own expression."""
+
+    def __init__(self, environment: Environment, depth: int) -> None:
+        self._environment, self._depth = environment, depth
+
+    def get(self, name: str) -> str:
+        return self._environment.below(self._depth, name)
 
 
 class _Tasks(Scope):
@@ -136,8 +196,8 @@ class _Tasks(Scope):
     def value(self, ref: Ref) -> Any:
         payload = self._stored.get(input_name(ref))
         if payload is None:
-            what = "returned nothing" if ref.key == "return_value" else f"has no output {ref.key!r}"
-            raise ScopeError(f"task {ref.task_id!r} {what}")
+            what = "result" if ref.key == "return_value" else f"output {ref.key!r}"
+            raise ScopeError(f"task {ref.task_id!r} has no {what}; where it may have none, write | default(…)")
         try:
             return self._read(payload)
         except LiteflowError as error:
@@ -171,13 +231,16 @@ def value_of(template: Template, scopes: Scopes) -> Any:
 def _evaluated(expression: Expression, scopes: Scopes) -> Any:
     try:
         return evaluate(expression.source, scopes)
+    except (PlacedError, NotYet):
+        raise
     except InputError as error:
         raise _error(expression.at, str(error)) from None
 
 
 def _text(expression: Expression, scopes: Scopes) -> str:
+    value = _evaluated(expression, scopes)
     try:
-        return text_for(evaluate(expression.source, scopes))
+        return text_for(value)
     except InputError as error:
         raise _error(expression.at, str(error)) from None
 
@@ -220,20 +283,6 @@ def _error(at: Problem, message: str) -> PlacedError:
     return PlacedError(at._replace(message=message))
 
 
-def variables(found: Expressions, scopes: Scopes) -> Scope:
-    """The environment as expressions name it: the task's own variables over those of the program."""
-    return _Env(environment(found, scopes))
-
-
-def environment(found: Expressions, scopes: Scopes) -> dict[str, str]:
-    """The task's own variables: the workflow's may name those of the program, the task's may name both."""
-    env: dict[str, str] = {}
-    for layer in found.layers:
-        before = {**scopes, "env": _Env(dict(env))}
-        env |= {name: one if isinstance(one, str) else for_process(one, before, name) for name, one in layer.items()}
-    return env
-
-
 def _folder(template: Template, scopes: Scopes, start: str) -> str:
     text = for_process(template, scopes)
     if not text:
@@ -260,26 +309,33 @@ def option(template: Template, params: Scopes, found: Expressions) -> Any:
     Raises:
         InputError: it has none; without the place.
     """
-    scopes = {"params": params, "workflow": found.workflow, "env": _Env(found.dotenv)}
+    scopes = early_scopes(found, params)
     values = [part if isinstance(part, str) else evaluate(part.source, scopes) for part in template]
     return values[0] if len(values) == 1 else "".join(map(text_for, values))
 
 
+def early_scopes(found: Expressions, params: Scopes) -> dict[str, Any]:
+    """What expressions can name before the run begins."""
+    scopes: dict[str, Any] = {"params": params, "workflow": found.workflow}
+    scopes["env"] = Environment(found.layers, scopes, early=True)
+    return scopes
+
+
 def early_problems(found: Expressions, params: Scopes) -> Iterator[Problem]:
     """What is wrong with the expressions whose values are known before the run begins."""
-    layers = found.layers
-    templates = [one for layer in layers for one in layer.values() if not isinstance(one, str)]
-    templates += [*found.words.values(), *found.pasted, *found.config.values(), *found.fan.values()]
-    literal = {name: one for layer in layers for name, one in layer.items() if isinstance(one, str)}
-    late = {name for layer in layers for name, one in layer.items() if not isinstance(one, str)}
-    scopes = {"params": params, "workflow": found.workflow, "env": _Env(literal)}
+    scopes = early_scopes(found, params)
+    checks = [partial(scopes["env"].get, name) for layer in found.layers for name in layer]
+    templates = [*found.words.values(), *found.pasted, *found.config.values(), *found.fan.values()]
     for template in [*templates, *([found.cwd] if found.cwd is not None else [])]:
-        for part in template:
-            if isinstance(part, Expression) and part.early and not (late and "env" in part.source):
-                try:
-                    evaluate(part.source, scopes)
-                except InputError as error:
-                    yield part.at._replace(message=str(error))
+        parts = [part for part in template if isinstance(part, Expression) and part.early]
+        checks += [partial(_evaluated, part, scopes) for part in parts]
+    for check in checks:
+        try:
+            check()
+        except PlacedError as error:
+            yield error.problem
+        except (NotYet, ScopeError):
+            pass  # a ScopeError: variables that name each other, which the parser tells
 
 
 class _Hidden(Scope):
@@ -288,15 +344,16 @@ class _Hidden(Scope):
 
 
 def preview(
-    text: str, params: Scopes, workflow: Scopes, hidden: Collection[str] = (), more: Scopes | None = None
+    text: str, params: Scopes, found: Expressions, hidden: Collection[str] = (), more: Scopes | None = None
 ) -> str:
     """A text with the values that are known before a run, for people; other expressions stay as they are written.
 
     Secrets are shown as `***`, and so are the environment variables that are `hidden` because they hold one. `more` is
     what else is known.
     """
-    env = _Env(dict.fromkeys(hidden, "***"))
-    scopes = {"params": params, "workflow": workflow, "env": env, "secrets": _Hidden(), **(more or {})}
+    layers = (dict.fromkeys(hidden, "***"), *found.layers)
+    scopes: dict[str, Any] = {"params": params, "workflow": found.workflow, "secrets": _Hidden(), **(more or {})}
+    scopes["env"] = Environment(layers, scopes)
     shown = []
     for part in split(text):
         if isinstance(part, str):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from jinja2 import nodes
 
 from lightflow.errors import did_you_mean
-from lightflow.expressions.language import Mistake, parse
+from lightflow.expressions.kinds import mistaken_comparison
+from lightflow.expressions.language import METHODS, Mistake, parse
 from liteflow.work import Ref
 
 #: Names that are known in every place: what may be asked of them, or None where anything may be.
@@ -26,6 +29,8 @@ EARLY: Final = frozenset(["params", "env", "workflow"])
 #: What only instances of a mapped task have, by the key that makes them.
 _OF_INSTANCES: Final = {"matrix": "matrix", "item": "foreach"}
 _FUNCTIONS: Final = ("range",)
+#: Filters and tests that take what is not there.
+_LENIENT: Final = ("default", "d", "defined", "undefined")
 #: Asked in conditions only: how the tasks above have ended.
 STATUS_FUNCTIONS: Final = ("success", "failure", "always", "cancelled")
 
@@ -42,6 +47,7 @@ class Uses(NamedTuple):
     states: tuple[str, ...] = ()  # the tasks whose state it asks for
     status: bool = False  # it calls a status function
     of_instance: bool = False  # it names what is particular to an instance, and else only what is known before a run
+    env: tuple[str, ...] = ()  # the environment variables that it names
 
 
 class Known(NamedTuple):
@@ -56,6 +62,32 @@ class Known(NamedTuple):
     item: str = ""  # what is particular to an instance of it: `matrix`, `item`, or what it calls that
     fields: Collection[str] | None = None  # what may be asked of that; None: anything
     not_yet: str = ""  # what is particular to an instance, and not known here because there is none yet
+    env: Collection[str] | None = None  # the variables that the file has for this place; None: that cannot be told
+
+
+class UnknownFunction(Exception):
+    """An expression calls a function that is not there."""
+
+    def __init__(self, name: str, *, is_method: bool = False) -> None:
+        super().__init__(name)
+        self.name, self.is_method = name, is_method
+
+
+def arguments_of(name: str, source: str) -> list[str]:
+    """The arguments of the first call of a function, as they are written."""
+    begin = re.search(rf"(?<![\w.]){re.escape(name)}\s*\(", source)
+    if begin is None:
+        return []
+    found, depth = [""], 0
+    for token in re.findall(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|.", source[begin.end() :], re.DOTALL):
+        if token in ")]}" and not depth:
+            break
+        depth += (token in "([{") - (token in ")]}")
+        if token == "," and not depth:
+            found.append("")
+        else:
+            found[-1] += token
+    return [one.strip() for one in found if one.strip()]
 
 
 def uses(source: str, known: Known) -> Uses:
@@ -72,6 +104,23 @@ def uses(source: str, known: Known) -> Uses:
 
 def _uses(source: str, known: Known) -> Uses:
     tree = parse(source)
+    try:
+        return _used_by(tree, source, known)
+    except UnknownFunction as error:
+        from lightflow.foreign import function_answer, method_answer
+
+        if error.is_method:
+            answer = method_answer(
+                error.name, arguments_of(error.name, source.replace(f".{error.name}", f" {error.name}"))
+            )
+            hint = f"; {answer}" if answer else did_you_mean(error.name, METHODS)
+            raise Mistake(f"values have no method {error.name!r}{hint}") from None
+        answer = function_answer(error.name, arguments_of(error.name, source))
+        near = f"; {answer}" if answer else did_you_mean(error.name, (*_FUNCTIONS, *STATUS_FUNCTIONS))
+        raise Mistake(f"there is no function {error.name!r}{near}") from None
+
+
+def _used_by(tree: nodes.Expr, source: str, known: Known) -> Uses:
     raw = isinstance(tree, nodes.Call) and isinstance(tree.node, nodes.Name) and tree.node.name == "raw"
     if raw:
         assert isinstance(tree, nodes.Call)
@@ -82,6 +131,7 @@ def _uses(source: str, known: Known) -> Uses:
         tree, source = parse(inside), inside
     quoted = isinstance(tree, nodes.Filter) and tree.name == "quote"
     names, params, reads, states = set[str](), set[str](), dict[Ref, None](), dict[str, None]()
+    env = dict[str, None]()
     status = False
     for name, keys in _chains(tree):
         if name.endswith("()"):
@@ -95,12 +145,19 @@ def _uses(source: str, known: Known) -> Uses:
             states[str(keys[0])] = None
         elif name == "params" and keys and isinstance(keys[0], str):
             params.add(keys[0])
+        elif name == "env" and isinstance(keys[0], str):
+            env[keys[0]] = None
         elif name in ("tasks", "needs"):
             reads[Ref(str(keys[0]), "return_value" if keys[1] == "result" else str(keys[2]))] = None
     if raw and "secrets" in names:
         raise Mistake("raw(…) would put the secret on a command line, where other users can read it")
+    if message := mistaken_comparison(tree, known.params if isinstance(known.params, Mapping) else {}):
+        raise Mistake(message)
+    if env and known.env is not None:
+        _check_variables(tree, known.env, known.secrets or ())
     own = _of_instance(names, known)
-    return Uses(source, frozenset(names), frozenset(params), tuple(reads), raw, quoted, tuple(states), status, own)
+    named = frozenset(names)
+    return Uses(source, named, frozenset(params), tuple(reads), raw, quoted, tuple(states), status, own, tuple(env))
 
 
 def _of_instance(names: set[str], known: Known) -> bool:
@@ -132,10 +189,11 @@ def _chains(tree: nodes.Node) -> Iterator[tuple[str, list[Any]]]:
                     raise Mistake(f"{name}() takes no arguments")
                 yield f"{name}()", []
             elif name not in _FUNCTIONS:
-                near = did_you_mean(name, (*_FUNCTIONS, *STATUS_FUNCTIONS))
-                raise Mistake(f"there is no function {name!r}{near}")
+                raise UnknownFunction(name)
         else:
             yield from _chains(node.node)
+            if isinstance(node.node, nodes.Getattr) and node.node.attr not in METHODS:
+                raise UnknownFunction(node.node.attr, is_method=True)
         for child in node.iter_child_nodes(exclude=("node",)):
             yield from _chains(child)
     else:
@@ -157,9 +215,15 @@ def _check(name: str, keys: list[Any], known: Known) -> None:
     if name in STATUS_FUNCTIONS and known.condition:
         raise Mistake(f"{name} is a function: write {name}()")
     if name not in SCOPES and name not in _OF_INSTANCES:
-        hint = did_you_mean(name, [*SCOPES, known.item] if known.item else SCOPES)
-        if not hint and (name in known.params or name in known.tasks):
+        hint = ""
+        if name in known.params or name in known.tasks:
             hint = f", did you mean {'params' if name in known.params else 'tasks'}.{name}?"
+        if not hint:
+            from lightflow.foreign import name_answer
+
+            rest = keys[0] if keys and isinstance(keys[0], str) else ""
+            hint = f"; {answer}" if (answer := name_answer(name, rest)) else ""
+        hint = hint or did_you_mean(name, [*SCOPES, known.item] if known.item else SCOPES)
         raise Mistake(f"there is no name {name!r}{hint or '; there are ' + ', '.join(SCOPES)}")
     if name == "secrets":
         _check_secret(keys, known)
@@ -193,6 +257,47 @@ def _check_secret(keys: list[Any], known: Known) -> None:
     if first not in known.secrets:
         hint = did_you_mean(first, known.secrets) or ("" if known.secrets else "; the workflow declares none")
         raise Mistake(f"there is no secret {first!r}{hint}")
+
+
+def _check_variables(tree: nodes.Node, variables: Collection[str], secrets: Collection[str]) -> None:
+    """Raises Mistake: an environment variable that is certainly asked for is nowhere."""
+    for name in _needed(tree):
+        if name in variables or name in os.environ:
+            continue
+        hint = did_you_mean(name, variables)
+        if not hint and name in secrets:
+            hint = f"; for the secret write secrets.{name}"
+        if not hint and name.startswith("LIGHTFLOW_"):
+            hint = f"; a task finds it in its own environment: write ${name} in the script"
+        hint = hint or f"; where it may be missing, write env.{name} | default('')"
+        raise Mistake(f"there is no environment variable {name!r}{hint}")
+
+
+def _needed(tree: nodes.Node) -> Iterator[str]:
+    """The environment variables without which the expression has no value, whatever the others are."""
+    if isinstance(tree, nodes.CondExpr):
+        yield from _needed(tree.test)
+    elif isinstance(tree, nodes.And | nodes.Or):
+        yield from _needed(tree.left)
+    elif name := _variable(tree):
+        yield name
+    else:
+        lenient = isinstance(tree, nodes.Filter | nodes.Test) and tree.name in _LENIENT
+        for child in tree.iter_child_nodes():
+            if not (lenient and _variable(child)):
+                yield from _needed(child)
+
+
+def _variable(node: nodes.Node) -> str:
+    """The name of the environment variable that a node stands for, if it is one."""
+    if (
+        isinstance(node, nodes.Getattr | nodes.Getitem)
+        and isinstance(node.node, nodes.Name)
+        and node.node.name == "env"
+    ):
+        key = node.attr if isinstance(node, nodes.Getattr) else getattr(node.arg, "value", None)
+        return key if isinstance(key, str) else ""
+    return ""
 
 
 def _check_item(keys: list[Any], known: Known) -> None:

@@ -1,4 +1,4 @@
-"""One spelling for everything: aliases replaced, lists made mappings, `env` as written, `x-` keys gone.
+"""One spelling for everything: aliases replaced, lists made mappings or text, `env` as written, `x-` keys gone.
 
 The raw tree is not changed (anchors share parts of it). `Tree.locate` leads from a place in the canonical
 tree back to where it was written.
@@ -30,13 +30,14 @@ _PRECONDITION_ALIASES = aliases_of(PRECONDITION["properties"])
 _FAN_ALIASES = {"matrix": aliases_of(MATRIX["properties"]), "foreach": aliases_of(FOREACH["properties"])}
 _STRATEGY_ALIASES = aliases_of(STRATEGY["properties"])
 _EVENTS = frozenset(EVENTS)
+_SCRIPTS = ("shell", "python")  # the types whose `run` may be a list of lines
 _Rename = Callable[[dict[str, Any], tuple[str, ...]], dict[str, Any]]
 
 
 class Tree:
     """The canonical tree of a source. `written[id(container)]` is the raw container a canonical one was made of."""
 
-    __slots__ = ("items", "problems", "renamed", "root", "source", "written")
+    __slots__ = ("items", "problems", "renamed", "root", "source", "unknown", "written")
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -44,6 +45,7 @@ class Tree:
         self.problems: list[Problem] = []
         self.written: dict[int, Any] = {}
         self.renamed: dict[tuple[int, str], str] = {}  # (canonical container, key) -> alias
+        self.unknown: set[str] = set()  # the paths of keys that the schema does not know
         self.items: dict[str, int] = {}  # of a `tasks:` list: id -> index
 
     def locate(self, path: Sequence[Key], *, key: bool = False) -> Mark:
@@ -98,6 +100,10 @@ def canonical(source: Source, registry: Registry) -> Tree:
                 pools[name] = _renamed(tree, pool, {}, ("pools", name))
     if isinstance(root.get("settings"), dict):
         root["settings"] = _renamed(tree, root["settings"], _SETTINGS_ALIASES, ("settings",))
+    if "jobs" in root and "tasks" not in root:  # the mistakes in them are found as well
+        tree.problems.append(tree.problem(["jobs"], 'unknown key "jobs"; `jobs` are `tasks` here', key=True))
+        root["tasks"] = root.pop("jobs")
+        tree.renamed[id(root), "tasks"] = "jobs"
     if isinstance(root.get("tasks"), list):
         root["tasks"] = _by_id(tree, root["tasks"], registry)
     elif isinstance(root.get("tasks"), dict):
@@ -120,7 +126,10 @@ def _tasks(tree: Tree, tasks: dict[str, Any], registry: Registry) -> None:
 
     def renamed(raw: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
         kind = raw.get("type", DEFAULT_TYPE)
-        return _renamed(tree, raw, by_type.get(kind, common) if isinstance(kind, str) else common, path)
+        if isinstance(kind, str) and kind not in by_type:
+            kind = _assumed(kind, registry)
+        result = _renamed(tree, raw, by_type.get(kind, common) if isinstance(kind, str) else common, path)
+        return _joined(result) if kind in _SCRIPTS else result
 
     _hooks(tree, tree.root, (), renamed)
     for task_id, raw in tasks.items():
@@ -152,11 +161,20 @@ def _tasks(tree: Tree, tasks: dict[str, Any], registry: Registry) -> None:
         tasks[task_id] = task
 
 
+def _assumed(kind: str, registry: Registry) -> str:
+    """The type that an unknown one is taken for, so that the other mistakes of its task are found too."""
+    if registry.find(kind) is not None:
+        return kind
+    from lightflow.foreign import assumed_type
+
+    return assumed_type(kind, [info.name for info in registry.known()]) or kind
+
+
 def _secrets(tree: Tree, raw: dict[str, Any] | list[Any]) -> dict[str, Any] | list[Any]:
     """Secrets as they are written, with one name for each key."""
 
     def one(value: Any, *path: str) -> Any:
-        return _renamed(tree, value, _SECRET_ALIASES, ("secrets", *path)) if isinstance(value, dict) else value
+        return _joined(_renamed(tree, value, _SECRET_ALIASES, ("secrets", *path))) if isinstance(value, dict) else value
 
     if isinstance(raw, list):
         listed = [one(value) for value in raw]
@@ -174,8 +192,8 @@ def _hooks(tree: Tree, around: dict[str, Any], path: tuple[str, ...], renamed: _
         return
     for event in EVENTS:
         raw = around.get(event)
-        if isinstance(raw, str):
-            around[event] = {"type": DEFAULT_TYPE, "run": raw}
+        if isinstance(raw, str | list):
+            around[event] = {"type": DEFAULT_TYPE, "run": _text(raw)}
         elif isinstance(raw, dict):
             hook = around[event] = renamed(raw, (*path, event))
             hook.setdefault("type", DEFAULT_TYPE)
@@ -189,7 +207,7 @@ def _preconditions(tree: Tree, raw: Any, path: tuple[str, ...]) -> Any:
     result = [
         {"run": one}
         if isinstance(one, str)
-        else _renamed(tree, one, _PRECONDITION_ALIASES, path)
+        else _joined(_renamed(tree, one, _PRECONDITION_ALIASES, path))
         if isinstance(one, dict)
         else one
         for one in listed
@@ -232,7 +250,11 @@ def _by_id(tree: Tree, raw: list[Any], registry: Registry) -> dict[str, Any]:
         path = f"tasks.{index}"
         mark = positions.value(raw, index)
         if not isinstance(item, dict):
-            tree.problems.append(problem_at(tree.source.file, mark, path, "must be a mapping with an `id`"))
+            tree.problems.append(
+                problem_at(
+                    tree.source.file, mark, path, "must be a mapping with an `id`, such as {id: build, run: make}"
+                )
+            )
             continue
         is_named = "name" in item and str(item.get("type", DEFAULT_TYPE)) not in named
         key = "name" if is_named and "id" not in item else "id"
@@ -245,6 +267,10 @@ def _by_id(tree: Tree, raw: list[Any], registry: Registry) -> dict[str, Any]:
             message = "needs an `id`" if key not in item else "the id must be text; put it in quotes"
             hint = "" if key in item else did_you_mean("id", (str(key) for key in item))
             tree.problems.append(problem_at(tree.source.file, place or mark, path, message + hint))
+            stand_in = f"item_{index + 1}"
+            if stand_in not in tasks:  # what else is wrong with it is found as well
+                tasks[stand_in] = item
+                tree.items[stand_in] = index
         elif task_id.startswith("x-"):
             message = f"the id {quoted(task_id)} begins with x-, which is kept for anchors and notes"
             tree.problems.append(problem_at(tree.source.file, place, path, message))
@@ -277,6 +303,20 @@ def _renamed(tree: Tree, raw: dict[str, Any], aliases: dict[str, str], path: tup
         result[key] = value
     tree.written[id(result)] = raw
     return result
+
+
+def _joined(keys: dict[str, Any]) -> dict[str, Any]:
+    """Put a script that is a list of lines together."""
+    if isinstance(keys.get("run"), list):
+        keys["run"] = _text(keys["run"])
+    return keys
+
+
+def _text(lines: Any) -> Any:
+    """The text of a list of lines; what is no such list is left for the schema to refuse."""
+    if isinstance(lines, list) and lines and all(isinstance(line, str) for line in lines):
+        return "\n".join(lines)
+    return lines
 
 
 def _texts(tree: Tree, raw: dict[str, Any]) -> dict[str, Any]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lightflow.errors import Problem, did_you_mean, quoted
 from lightflow.parser.canonical import Tree
 from lightflow.parser.positions import Key
+from lightflow.parser.schema_env import SECRET
 from lightflow.parser.spec import EnvFile, SecretSpec
+from lightflow.parser.works import shell_of
+from liteflow.values.secrets import NAME as SECRET_NAME
 from liteflow.values.secrets import Secret
 
 #: where a secret comes from -> the key that tells more about it
@@ -30,13 +34,16 @@ def read_secrets(tree: Tree) -> tuple[dict[str, SecretSpec], list[Problem]]:
     found: dict[str, SecretSpec] = {}
     problems: list[Problem] = []
     folder = os.path.dirname(os.path.abspath(tree.source.file))
+    shell = shell_of(tree.root)
     for path, name, options in _declared(tree.root["secrets"]):
+        if not _is_usable(name, options):
+            continue  # the schema says so
         is_key = isinstance(path[-1], str)
         if name is None:
             problems.append(tree.problem(path, 'needs a "name"'))
         elif name in found:
             problems.append(tree.problem(path, f"the secret {quoted(name)} is declared twice", key=is_key))
-        elif isinstance(wrong := _secret(name, options, folder), str):
+        elif isinstance(wrong := _secret(name, options, folder, shell), str):
             problems.append(tree.problem(path, wrong, key=is_key))
         else:
             at = tree.problem(path, "", key=is_key)._replace(path=f"secrets.{name}")
@@ -48,16 +55,31 @@ def _declared(written: Any) -> Iterator[tuple[list[Key], str | None, Mapping[str
     """Each secret with its path, its name, and what else is said of it."""
     if isinstance(written, dict):
         for name, options in written.items():
-            yield ["secrets", name], name, options or {}
+            if isinstance(options, dict | None):
+                yield ["secrets", name], name, options or {}
         return
     for index, one in enumerate(written):
         if isinstance(one, str):
             yield ["secrets", index], one, {}
-        else:
+        elif isinstance(one, dict):
             yield ["secrets", index], one.get("name"), one
 
 
-def _secret(name: str, options: Mapping[str, Any], folder: str) -> Secret | str:
+def _is_usable(name: Any, options: Mapping[str, Any]) -> bool:
+    """Whether the schema accepts the secret."""
+    names = name is None or (isinstance(name, str) and re.fullmatch(SECRET_NAME, name))
+    texts = all(
+        isinstance(options[key], str) and options[key] for key in ("key", "path", "run", "name") if key in options
+    )
+    return (
+        bool(names)
+        and texts
+        and options.get("from", "env") in _SOURCES
+        and options.keys() <= SECRET["properties"].keys()
+    )
+
+
+def _secret(name: str, options: Mapping[str, Any], folder: str, shell: str | list[str] | None) -> Secret | str:
     """The declaration, or what is wrong with it."""
     if options.get("name", name) != name:
         return f"is called {quoted(name)} and {quoted(str(options['name']))}; keep one name"
@@ -70,7 +92,8 @@ def _secret(name: str, options: Mapping[str, Any], folder: str) -> Secret | str:
     if needed not in options and source != "env":
         return f'a secret from {source} needs "{needed}"'
     value = options.get(needed)
-    return Secret(name, **{source: value}, folder=folder)
+    command_shell = tuple(shell) if isinstance(shell, list) else shell
+    return Secret(name, **{source: value}, folder=folder, shell=command_shell if source == "command" else None)
 
 
 def read_env_files(tree: Tree, path: list[Key], written: Any) -> tuple[EnvFile, ...]:

@@ -6,12 +6,13 @@ Called only where a file has a `${{`. The canonical tree is not changed; what wa
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from lightflow.errors import Problem
 from lightflow.expressions.language import Mistake
-from lightflow.expressions.names import EARLY, Known, Uses, uses
+from lightflow.expressions.names import EARLY, SCOPES, Known, Uses, uses
 from lightflow.expressions.shell import SHELLS, SITE, Refused, Site, rewrite
 from lightflow.expressions.split import OPEN, NotClosed, Part, split
 from lightflow.parser.canonical import Tree
@@ -20,11 +21,16 @@ from lightflow.parser.fan import fields_of, name_of
 from lightflow.parser.positions import Key, Lines
 from lightflow.parser.schema import COMMON
 from lightflow.parser.spec import Condition, Expression, Expressions, Found, Template
-from lightflow.parser.works import WorkIn, conditions, path_id, works
-from lightflow.plugins.shell_task import DEFAULT_SHELL
+from lightflow.parser.works import WorkIn, conditions, path_id, shell_of, works
+from liteflow.errors import CycleError
+from liteflow.planning.graph import Graph
+from liteflow.shell import DEFAULT_SHELL
 from liteflow.triggers import EVENTS
 
 Path = list[Key]
+
+#: Words between two values of an expression.
+_WORDS: Final = ("and", "or", "is", "in", "not", "if", "else")
 
 #: Keys of every task in which an expression may stand; those that are needed before the run begins.
 OPTIONS: Final = ("timeout", "retries", "retry_delay")
@@ -56,10 +62,12 @@ class _Reader:
         path = os.path.abspath(tree.source.file)
         self._workflow = {"name": root.get("workflow_name", ""), "dir": os.path.dirname(path), "file": path}
         self._refuse_elsewhere()
+        self._shell = shell_of(root)
         shared: dict[str, Any] = root["env"] if isinstance(root.get("env"), dict) else {}
         self._secrets = secret_names(root)
         known = Known(self._params, self._tasks, ("params", "env", "run", "workflow", "task"), secrets=self._secrets)
-        self._shared = {name: self._template(["env", name], text, known) for name, text in shared.items()}
+        self._from_files = bool(root.get("dotenv"))
+        self._shared = self._variables(["env"], shared, known, self._known_variables())
         for work in works(root):
             own = {key: value for key, value in work.keys.items() if key not in _APART}
             if _has([own, work.env, work.cwd]) or any(not isinstance(one, str) for one in self._shared.values()):
@@ -77,11 +85,15 @@ class _Reader:
         item = "" if work.hook and not work.owner else name_of(mapped)
         fields = fields_of(mapped)
         here = Known(self._params, self._tasks, task=task_id, secrets=self._secrets, item=item, fields=fields)
-        around = {name: self._template([*work.owner, "env", name], text, here) for name, text in work.env.items()}
+        own = task["env"] if isinstance(task.get("env"), dict) else {}
+        below = self._known_variables(mapped, self._shared)
+        around = self._variables([*work.owner, "env"], work.env, here, below)
+        below = self._known_variables(mapped, self._shared, around)
+        here = here._replace(env=self._known_variables(mapped, self._shared, around, own))
         if item and work.once:  # it is done once, before there is an instance
             here, item = here._replace(item="", fields=None, not_yet=item), ""
             around = {name: one for name, one in around.items() if not _mistaken(one, here)}
-        before = Known(self._params, self._tasks, ("params", "workflow", "env"), task_id)
+        before = Known(self._params, self._tasks, ("params", "workflow", "env"), task_id, env=here.env)
         found: list[Template] = []
 
         def template(key: str, *rest: Key, known: Known = here) -> Any:
@@ -93,12 +105,12 @@ class _Reader:
                 found.append(read)
             return read
 
-        own = task["env"] if isinstance(task.get("env"), dict) else {}
-        found += [one for name, one in around.items() if isinstance(one, tuple) and name not in own]
-        own_env = around | {name: template("env", name) for name in own}
+        own_env = self._variables([*base, "env"], own, here, below)
+        found += [one for layer in (around, own_env) for one in layer.values() if isinstance(one, tuple)]
         cwd = template("cwd", known=here._replace(secrets=None))
         if cwd is None and work.cwd is not None:  # of the task around it
-            cwd = self._template([*work.owner, "cwd"], work.cwd, here._replace(secrets=None))
+            place: Path = [*work.owner, "cwd"] if work.owner and "cwd" in mapped else ["cwd"]
+            cwd = self._template(place, work.cwd, here._replace(secrets=None))
             found += [cwd] if isinstance(cwd, tuple) else []
         options = {key: template(key, known=before) for key in OPTIONS}
         script, words, pasted, config = "", dict[str, Template](), tuple[Template, ...](), dict[str, Template]()
@@ -123,6 +135,7 @@ class _Reader:
             workflow=self._workflow,
             reads=tuple(dict.fromkeys(ref for part in parts for ref in part.reads)),
             shared_env=self._shared,
+            around_env=around,
             own_env=own_env,
             cwd=cwd if isinstance(cwd, tuple) else None,
             options={key: one for key, one in options.items() if isinstance(one, tuple)},
@@ -134,6 +147,31 @@ class _Reader:
             fan=self._fan(task_id, task, here) if item and not work.hook else {},
         )
 
+    def _known_variables(self, task: Mapping[str, Any] = {}, *layers: Mapping[str, Any]) -> frozenset[str] | None:
+        """The names of the variables in some layers; None: dotenv files bring more, which are not read yet."""
+        if self._from_files or task.get("dotenv"):
+            return None
+        return frozenset(name for layer in layers for name in layer)
+
+    def _variables(
+        self, path: Path, written: Mapping[str, Any], known: Known, below: frozenset[str] | None
+    ) -> dict[str, str | Template]:
+        """The variables of one `env`, which may name each other, and those of the layers below."""
+        layer: dict[str, str | Template] = {}
+        for name, text in written.items():
+            there = None if below is None else (below | written.keys()) - ({name} - below)
+            layer[name] = self._template([*path, name], text, known._replace(env=there))
+        graph = {
+            name: [other for other in _named(one) if other in layer and other != name] for name, one in layer.items()
+        }
+        try:
+            if any(graph.values()):
+                Graph(graph)
+        except CycleError as error:
+            message = f"the variables need each other: {' -> '.join(reversed(error.path))}"
+            self.problems.append(self.tree.problem([*path, error.path[0]], message))
+        return layer
+
     def _condition(self, task_id: str, path: Path, text: Any) -> Condition | None:
         """What an `if` asks; None where it cannot be understood."""
         if isinstance(text, bool):
@@ -141,7 +179,10 @@ class _Reader:
         if not isinstance(text, str) or not text.strip():
             return None  # the schema says so
         not_yet = name_of(self._tasks[task_id])
-        known = Known(self._params, self._tasks, task=task_id, condition=True, not_yet=not_yet)
+        task = self._tasks[task_id]
+        own = task["env"] if isinstance(task.get("env"), dict) else {}
+        variables = self._known_variables(task, self._shared, own)
+        known = Known(self._params, self._tasks, task=task_id, condition=True, not_yet=not_yet, env=variables)
         source, start = text.strip(), 0
         try:
             if OPEN in text:
@@ -154,6 +195,8 @@ class _Reader:
                 raise Mistake("raw(…) is for the `run` of a shell task")
         except (Mistake, NotClosed) as error:
             message = str(error) if isinstance(error, Mistake) else "the expression is not closed: }} is missing"
+            if looks_like_a_command(source):
+                message = "a command is no condition: it goes into `preconditions: [{run: …}]`"
             self._problem(path, text, text.find(OPEN), message)
             return None
         at = self._at(path, text, start) if OPEN in text else self.tree.problem(path, "")
@@ -179,8 +222,9 @@ class _Reader:
 
     def _fan(self, task_id: str, task: dict[str, Any], here: Known) -> dict[str, Template]:
         """The templates in what a task is mapped over. They are evaluated before there is an instance; only the `key`
-        of a foreach is about one."""
-        known = Known(self._params, self._tasks, ("params", "env", "run", "workflow", "tasks"), task_id)
+        is about one."""
+        variables = self._known_variables(task, self._shared)
+        known = Known(self._params, self._tasks, ("params", "env", "run", "workflow", "tasks"), task_id, env=variables)
         found: dict[str, Template] = {}
         for name in ("matrix", "foreach"):
             value = task.get(name)
@@ -188,7 +232,7 @@ class _Reader:
             if isinstance(value, dict):
                 parts = [(["tasks", task_id, name, key], one) for key, one in value.items()]
             for path, part in parts:
-                is_key = name == "foreach" and path[-1] == "key"
+                is_key = path[-1] == "key"
                 read = self._texts(path, part, here if is_key else known)
                 found |= read
                 if isinstance(part, str) and not is_key and any(len(one) > 1 for one in read.values()):
@@ -236,7 +280,8 @@ class _Reader:
 
     def _expression(self, path: Path, text: str, part: Part, used: Uses) -> Expression:
         at = self._at(path, text, part.start)
-        return Expression(used.source, at, used.reads, used.names <= EARLY, used.raw, used.quoted, used.of_instance)
+        early = used.names <= EARLY
+        return Expression(used.source, at, used.reads, early, used.raw, used.quoted, used.of_instance, used.env)
 
     def _script(
         self, path: Path, text: str, task: dict[str, Any], known: Known
@@ -244,7 +289,7 @@ class _Reader:
         """The script with references in place of its expressions, the variables they name, and what is pasted."""
         before = len(self.problems)
         template = self._template(path, text, known, shell=True)
-        shell = _shell_of(task.get("shell"))
+        shell = _shell_name(task.get("shell", self._shell))
         if shell is None:
             message = (
                 "expressions can stand in scripts of sh, dash, ash and bash; for another shell put the expression "
@@ -297,7 +342,7 @@ class _Reader:
     def _refuse_elsewhere(self) -> None:
         """Expressions where nothing evaluates them would be taken for names of folders and the like."""
         root = self.tree.root
-        places: list[tuple[Path, Any]] = [([key], root.get(key)) for key in ("settings", "dotenv", "secrets")]
+        places: list[tuple[Path, Any]] = [([key], root.get(key)) for key in ("settings", "shell", "dotenv", "secrets")]
         for task_id, task in self._tasks.items():
             if isinstance(task, dict):
                 keys = [
@@ -319,6 +364,31 @@ _IN_CODE: Final = (
 )
 
 
+def _named(template: str | Template) -> Iterator[str]:
+    """The environment variables that a template names."""
+    for part in template:
+        if isinstance(part, Expression):
+            yield from part.env
+
+
+def looks_like_a_command(text: str) -> bool:
+    """Whether a condition that cannot be understood is a command line."""
+    first = re.match(r"(?:!\s*)?([\w./~-]+|\[\[?)", text)
+    if first is None:
+        return False
+    if (
+        first[1] in ("[[", "test")
+        or first[1].startswith(("./", "/", "~"))
+        or re.match(r"\[\s+-?\w", first[0] + text[first.end() :])
+    ):
+        return True
+    name = re.split(r"[.\[]", first[1])[0]
+    follows = re.match(r"\s+(\S+)", text[first.end() :])
+    if follows is None or name in SCOPES or name in ("not", "item", "matrix", "needs"):
+        return False
+    return follows[1] not in _WORDS and re.match(r"[\w./~$\"'*-]", follows[1]) is not None
+
+
 def _mistaken(template: str | Template, known: Known) -> bool:
     """Does it name what is not known there?"""
     try:
@@ -330,10 +400,11 @@ def _mistaken(template: str | Template, known: Known) -> bool:
     return False
 
 
-def _shell_of(shell: Any) -> str | None:
+def _shell_name(shell: Any) -> str | None:
     """The name of the shell of a task, where expressions can stand in its script."""
-    words = list(DEFAULT_SHELL) if shell is None else [shell] if isinstance(shell, str) else shell
-    words = [os.path.basename(word) for word in words if isinstance(word, str)]
+    shell = DEFAULT_SHELL if shell is None else shell
+    words = [shell] if isinstance(shell, str) else shell
+    words = [os.path.basename(word).rstrip("-.0123456789") for word in words if isinstance(word, str)]
     if words and words[0] == "env":
         words = words[1:]
     return words[0] if words and words[0] in SHELLS else None

@@ -54,6 +54,7 @@ def fan_spec(task: Mapping[str, Any]) -> FanSpec | None:
             axes=axes_of(matrix),
             include=matrix.get("include", ()),
             exclude=matrix.get("exclude", ()),
+            key=matrix.get("key"),
             **_limits(matrix),
         )
     if "foreach" not in task:

@@ -6,8 +6,20 @@ import codecs
 import os
 import re
 import stat
+from typing import Final, NamedTuple
 
 from lightflow.parser.positions import Place, Unreadable
+
+
+class FileKind(NamedTuple):
+    """What a file is read as, for messages: what it is called, and what it holds."""
+
+    name: str
+    holds: str
+
+
+WORKFLOW: Final = FileKind("workflow file", "keys such as `workflow_name:` and `tasks:`")
+PARAMS: Final = FileKind("file of parameters", "names of parameters and their values, such as `rows: 100`")
 
 MAX_BYTES = 16 * 1024 * 1024
 
@@ -16,7 +28,7 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
-def read_text(path: str) -> str:
+def read_text(path: str, kind: FileKind) -> str:
     """The text of a regular file in UTF-8, without its byte order mark.
 
     Raises:
@@ -30,10 +42,10 @@ def read_text(path: str) -> str:
     except (OSError, ValueError) as error:
         raise Unreadable(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
     try:
-        kind = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(kind):
-            raise Unreadable("is a folder, not a workflow file")
-        if not stat.S_ISREG(kind):
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise Unreadable(f"is a folder, not a {kind.name}")
+        if not stat.S_ISREG(mode):
             raise Unreadable("is not a regular file")
         with open(descriptor, "rb", closefd=False) as stream:
             data = stream.read(MAX_BYTES + 1)

@@ -8,7 +8,7 @@ from json.decoder import scanstring  # type: ignore[attr-defined]  # public in f
 from typing import Any, Final
 
 from lightflow.errors import Problem, quoted
-from lightflow.parser.files import place_of
+from lightflow.parser.files import WORKFLOW, FileKind, place_of
 from lightflow.parser.positions import Key, Mark, Place, Positions, Source, Unreadable, problem_at
 from lightflow.parser.scalars import NotANumber, resolve
 from lightflow.parser.yaml_source import MAX_DEPTH
@@ -20,16 +20,14 @@ _WORDS: Final[dict[str, Any]] = {"true": True, "false": False, "null": None}
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def read_json(file: str, text: str) -> Source:
+def read_json(file: str, text: str, kind: FileKind = WORKFLOW) -> Source:
     """As `read_yaml`."""
     reader = _Reader(file, text)
     at = reader.space(0)
     if at == len(text):
-        raise Unreadable("is empty; a workflow file holds `workflow_name` and `tasks`")
+        raise Unreadable(f"is empty; a {kind.name} holds {kind.holds}")
     if text[at] != "{":
-        raise Unreadable(
-            "holds no object; a workflow file holds keys such as `workflow_name` and `tasks`", reader.at(at)
-        )
+        raise Unreadable(f"holds no object; a {kind.name} holds {kind.holds}", reader.at(at))
     tree, end = reader.mapping(at)
     end = reader.space(end)
     if end != len(text):

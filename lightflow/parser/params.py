@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from lightflow.errors import Problem
 from lightflow.parser.canonical import Tree
-from liteflow.values.params import REQUIRED, Param, of_default
+from liteflow.values.params import REQUIRED, TYPES, Param, of_default
 
 
-def read_params(tree: Tree) -> tuple[dict[str, Param], list[Problem]]:
-    """The parameters that a canonical tree declares, and what the schema cannot say is wrong with them."""
+def read_params(tree: Tree, wrong: Container[str]) -> tuple[dict[str, Param], list[Problem]]:
+    """The parameters that a canonical tree declares, and what the schema cannot say is wrong with them.
+
+    `wrong` are the paths of what the schema refuses, such as `params.day.type`: that is left out, and the rest checked.
+    """
     found: dict[str, Param] = {}
     problems: list[Problem] = []
     for name, written in tree.root["params"].items():
-        param = _param(written)
+        param = _param(_usable(written, f"params.{name}", wrong))
         if isinstance(param, str):
             problems.append(tree.problem(["params", name, "required"], param, key=True))
             continue
@@ -24,6 +27,24 @@ def read_params(tree: Tree) -> tuple[dict[str, Param], list[Problem]]:
             path = ["params", name, option] if isinstance(written, dict) and option in written else ["params", name]
             problems.append(tree.problem(path, message))
     return found, problems
+
+
+def _usable(written: Any, path: str, wrong: Container[str]) -> Any:
+    """What is written of a parameter, without what the schema refuses; a type of another tool is taken for ours."""
+    if not isinstance(written, dict):
+        return written
+    from lightflow.parser.schema import PARAM
+
+    options = {
+        key: value for key, value in written.items() if key in PARAM["properties"] and f"{path}.{key}" not in wrong
+    }
+    kind = written.get("type")
+    if "type" not in options and isinstance(kind, str):
+        from lightflow.foreign import assumed_param_type
+
+        meant = assumed_param_type(kind, TYPES)
+        return {**options, "type": meant} if meant else {}
+    return options
 
 
 def _param(written: Any) -> Param | str:

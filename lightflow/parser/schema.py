@@ -31,6 +31,7 @@ from lightflow.parser.schema_pieces import (
 )
 from lightflow.plugins.base import TypeInfo
 from lightflow.plugins.registry import Registry
+from lightflow.plugins.scripts import SHELL, lines
 from liteflow.planning.rules import TRIGGER_RULES
 from liteflow.values.params import NAME as PARAM_NAME
 from liteflow.values.params import TYPES as PARAM_TYPES
@@ -55,6 +56,18 @@ def _or_expression(schema: Schema) -> Schema:
     return {"x-expects": words, **schema, "type": list(dict.fromkeys([*kinds, "string"])), "pattern": pattern}
 
 
+def cwd(description: str) -> Schema:
+    """The key for a working directory."""
+    return {
+        "description": f"{description} A relative path starts from the folder the run is started in; "
+        "`${{ workflow.dir }}` is the folder of the file.",
+        "type": "string",
+        "minLength": 1,
+        "examples": ["/srv/data", "reports", "${{ workflow.dir }}"],
+        "x-aliases": ["working_dir", "working-directory", "dir"],
+    }
+
+
 _PARAM_VALUE: Final[Schema] = {"type": ["string", "number", "boolean", "array", "object", "null"]}
 _LIMIT: Final[Schema] = {"type": ["number", "string"], "x-expects": "a number, or a date such as 2026-01-31"}
 
@@ -68,7 +81,12 @@ PARAM: Final[Schema] = {
             "enum": list(PARAM_TYPES),
             "examples": ["date"],
         },
-        "default": {"description": "The value of runs that are given none.", **_PARAM_VALUE, "examples": [100]},
+        "default": {
+            "description": "The value of runs that are given none. Of a date also `today` or `yesterday`, seen from "
+            "the day that the run is for.",
+            **_PARAM_VALUE,
+            "examples": [100, "yesterday"],
+        },
         "required": {
             "description": "Whether each run must be given a value; so it is where there is no default. With `false` "
             "and no default the value is nothing where none is given.",
@@ -83,8 +101,16 @@ PARAM: Final[Schema] = {
             "examples": [["staging", "production"]],
             "x-aliases": ["enum"],
         },
-        "minimum": {"description": "The smallest number, or the earliest date.", **_LIMIT, "examples": [1]},
-        "maximum": {"description": "The largest number, or the latest date.", **_LIMIT, "examples": [1000]},
+        "minimum": {
+            "description": "The smallest number, or the earliest date (also `today` or `yesterday`).",
+            **_LIMIT,
+            "examples": [1],
+        },
+        "maximum": {
+            "description": "The largest number, or the latest date (also `today` or `yesterday`).",
+            **_LIMIT,
+            "examples": [1000],
+        },
         "min_length": {
             "description": "The least number of characters, or of items of a list.",
             "type": "integer",
@@ -158,13 +184,7 @@ COMMON: Final[dict[str, Schema]] = {
         "x-expects": "a list of task ids, or one task id",
         "x-aliases": ["needs", "depends", "deps"],
     },
-    "cwd": {
-        "description": "The working directory; a relative one starts from the folder the run is started in.",
-        "type": "string",
-        "minLength": 1,
-        "examples": ["/srv/data", "reports"],
-        "x-aliases": ["working_dir", "working-directory", "dir"],
-    },
+    "cwd": cwd("The working directory. It replaces the workflow's `cwd`."),
     "env": env("Environment variables, over those of the workflow."),
     "dotenv": dotenv("Files with environment variables, over those of the workflow, and below `env`."),
     "secrets": TASK_SECRETS,
@@ -251,6 +271,7 @@ SETTINGS: Final[Schema] = {
             "enum": ["auto", "manual"],
             "default": "manual",
         },
+        "shell": {**SHELL, "description": "Another place for the `shell` of the workflow, which says what it is."},
         "checkpoint_dir": {
             "description": "Directory for checkpoint files.",
             "type": "string",
@@ -331,6 +352,8 @@ def canonical_schema(types: Iterable[TypeInfo]) -> Schema:
             },
             "settings": {"$ref": "#/$defs/settings"},
             **RUN_LIMITS,
+            "shell": SHELL,
+            "cwd": cwd("The working directory of every task and hook that does not say its own."),
             "env": env("Environment variables of every task."),
             "dotenv": dotenv("Files with environment variables of every task, below `env`."),
             "secrets": SECRETS,
@@ -362,11 +385,11 @@ def canonical_schema(types: Iterable[TypeInfo]) -> Schema:
             },
             "hook": {
                 "title": "Hook",
-                "type": ["object", "string"],
-                "pattern": r"\S",
+                **lines("What runs at an event: a command, or a task of its own."),
+                "type": ["object", "string", "array"],
                 "properties": HOOK,
                 "allOf": _branches(described, "hook"),
-                "x-expects": "a command (text), or a mapping with `run` or `call`",
+                "x-expects": "a command (text), a list of lines, or a mapping with `run` or `call`",
             },
             **{_def_name(name): _task_schema(name, own) for name, own in described.items()},
             **{_def_name(name, "hook"): _task_schema(name, own, HOOK) for name, own in described.items()},

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from lightflow.parser.schema_pieces import FREE, Schema
+from lightflow.plugins.scripts import lines
+from liteflow.values.dotenv import NAME as VARIABLE
 from liteflow.values.secrets import NAME as SECRET_NAME
 
 
@@ -12,7 +14,7 @@ def env(description: str) -> Schema:
     return {
         "description": f"{description} Values are taken as written: `08080` stays `08080`, `true` stays `true`.",
         "type": "object",
-        "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_.-]*$"},
+        "propertyNames": {"pattern": f"^{VARIABLE}$"},
         "additionalProperties": {"type": ["string", "number", "boolean", "null"], "x-expects": "text"},
         "examples": [{"STAGE": "production", "PORT": "8080"}],
         "x-expects": "a mapping of names to text",
@@ -75,10 +77,10 @@ SECRET: Final[Schema] = {
             "x-aliases": ["file"],
         },
         "run": {
-            "description": "The shell command that prints it, run in the folder of the workflow file, for a minute at "
-            "most. The last line break is no part of it.",
-            "type": "string",
-            "minLength": 1,
+            **lines(
+                "The shell command that prints it, run by the workflow's `shell` in the folder of the workflow file, "
+                "for a minute at most. The last line break is no part of it."
+            ),
             "examples": ["pass show db/password"],
             "x-aliases": ["command"],
         },

@@ -9,7 +9,7 @@ Schema = dict[str, Any]
 _EXPRESSION: Final = r"\$\{\{"
 _FREE: Final = {"^x-": {"description": "Free for you: anchors, notes."}}
 #: The names under `matrix` that are no axes.
-NO_AXES: Final = ("include", "exclude", "max_parallel", "fail_fast")
+NO_AXES: Final = ("include", "exclude", "key", "max_parallel", "fail_fast")
 
 _MAX_PARALLEL: Final[Schema] = {
     "description": "How many of the instances run at once at most; without it only `max_parallel_tasks` bounds them.",
@@ -57,6 +57,14 @@ MATRIX: Final[Schema] = {
             "exclude", "Combinations to leave out: all that have these values. `include` is looked at afterwards."
         )
         | {"examples": [[{"os": "mac", "python": "3.11"}]]},
+        "key": {
+            "description": "What people are shown to tell an instance by, instead of all its values.",
+            "type": "string",
+            "minLength": 1,
+            "examples": ["${{ matrix.os }}"],
+            "x-expects": "text with an expression such as ${{ matrix.os }} (it has a meaning of its own: an axis "
+            "cannot be called key)",
+        },
         "max_parallel": _MAX_PARALLEL,
         "fail_fast": _FAIL_FAST,
     },

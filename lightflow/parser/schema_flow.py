@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from lightflow.parser.schema_pieces import FREE, Schema
+from lightflow.plugins.scripts import lines
 from liteflow.triggers import EVENTS
 
 PRECONDITION: Final[Schema] = {
@@ -13,11 +14,9 @@ PRECONDITION: Final[Schema] = {
     "type": "object",
     "properties": {
         "run": {
-            "description": "The command; the condition holds when it ends with exit code 0.",
-            "type": "string",
-            "pattern": r"\S",
+            **lines("The command; the condition holds when it ends with exit code 0."),
             "examples": ["test -s data.csv"],
-            "x-expects": "a command (text)",
+            "x-expects": "a command (text), or a list of lines",
             "x-aliases": ["command", "sh"],
         },
         "if": {
@@ -166,11 +165,11 @@ def hooks(*, of_the_run: bool) -> dict[str, Schema]:
     when = _WHEN_RUN if of_the_run else _WHEN
     return {
         event: {
-            "description": f"Runs {when[event]}: a command, or a mapping with `run` or `call` as in a task. It finds "
-            "what it is about in `$LIGHTFLOW_HOOK_TASK`, `_STATUS` and `_ERROR`. How it ends changes nothing for the "
-            + ("run." if of_the_run else "task."),
+            "description": f"Runs {when[event]}: a command, a list of lines, or a mapping with `run` or `call` as in a "
+            "task. It finds what it is about in `$LIGHTFLOW_HOOK_TASK`, `_STATUS` and `_ERROR`. How it ends changes "
+            "nothing for the " + ("run." if of_the_run else "task."),
             "$ref": "#/$defs/hook",
-            "x-expects": "a command (text), or a mapping with `run` or `call`",
+            "x-expects": "a command (text), a list of lines, or a mapping with `run` or `call`",
             **({"x-aliases": _ALIASES[event]} if event in _ALIASES else {}),
         }
         for event in EVENTS

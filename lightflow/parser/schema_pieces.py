@@ -9,7 +9,7 @@ from lightflow.parser.durations import LONGEST_S, PATTERN
 Schema = dict[str, Any]
 
 ID_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
-ID_WORDS: Final = '1 to 128 letters, digits, "_", "." and "-", beginning with a letter, a digit or "_"'
+ID_WORDS: Final = '1 to 128 letters (a to z), digits, "_", "." and "-", beginning with a letter, a digit or "_"'
 FREE: Final = {"^x-": {"description": "Free for you: anchors, notes."}}
 
 

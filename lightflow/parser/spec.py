@@ -84,6 +84,7 @@ class Expression(NamedTuple):
     raw: bool = False  # its value is pasted into a script
     quoted: bool = False  # its value is one word of shell text
     of_instance: bool = False  # it would be known before a run, but for what is particular to an instance
+    env: tuple[str, ...] = ()  # the environment variables that it names
 
 
 #: A text with expressions: literal text and expressions in turn. A lone expression keeps the type of its value.
@@ -120,6 +121,7 @@ class Expressions(NamedTuple):
     dotenv: Mapping[str, str] = {}  # what the workflow's dotenv files hold, once they are read
     shared_env: Mapping[str, str | Template] = {}
     own_dotenv: Mapping[str, str] = {}
+    around_env: Mapping[str, str | Template] = {}  # of a hook: the variables of its task
     own_env: Mapping[str, str | Template] = {}
     cwd: Template | None = None
     options: Mapping[str, Template] = {}
@@ -133,7 +135,7 @@ class Expressions(NamedTuple):
     @property
     def layers(self) -> tuple[Mapping[str, str | Template], ...]:
         """The variables of the task's environment; the later go before."""
-        return self.dotenv, self.shared_env, self.own_dotenv, self.own_env
+        return self.dotenv, self.shared_env, self.own_dotenv, self.around_env, self.own_env
 
     @property
     def upstreams(self) -> tuple[str, ...]:

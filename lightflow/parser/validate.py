@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -20,10 +20,12 @@ from lightflow.parser.spec import Condition, Expressions, Found, SecretSpec
 from lightflow.parser.works import has_conditions, works
 from lightflow.plugins.base import TypeInfo
 from lightflow.plugins.registry import BUILT_IN_ORIGIN, Registry, schema_fragment_problem
+from lightflow.plugins.scripts import shell_problem
 from liteflow.errors import CycleError
 from liteflow.planning.graph import Graph
 from liteflow.values.params import Param
 
+MOST_BYTES: Final = 131_072  # of one argument of a program, on Linux, with the zero byte behind it
 MAX_PROBLEMS: Final = 1_000  # looked for; a file with more has one mistake made many times
 _FLAT = {
     "retries": "max",
@@ -34,6 +36,7 @@ _FLAT = {
 }
 
 
+_LETTERS: Final = {"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "ø": "o", "æ": "ae", "å": "a", "ł": "l", "đ": "d"}
 _FLOW: Final = frozenset(["branch", "teardown_of", "on_failure_fail_run"])
 
 
@@ -60,22 +63,23 @@ def validate(source: Source, registry: Registry) -> Checked:
     problems += islice(_schema_problems(tree, infos), MAX_PROBLEMS)
     tasks = tree.root.get("tasks")
     params: Mapping[str, Param] = {}
-    if isinstance(tree.root.get("params"), dict) and not any(one.path.startswith("params") for one in problems):
+    if isinstance(tree.root.get("params"), dict):
         from lightflow.parser.params import read_params
 
-        params, wrong = read_params(tree)
+        params, wrong = read_params(tree, {one.path for one in problems})
         problems += wrong
     secrets: Mapping[str, SecretSpec] = {}
-    if isinstance(tree.root.get("secrets"), dict | list) and not any(
-        one.path.startswith("secrets") for one in problems
-    ):
+    if isinstance(tree.root.get("secrets"), dict | list):
         from lightflow.parser.environment import read_secrets
 
         secrets, wrong = read_secrets(tree)
         problems += wrong
     found = _expressions(tree) if "${{" in source.text or has_conditions(tree.root) else Found({}, [])
     told = {problem.path for problem in problems}
-    problems += [problem for problem in found.problems if problem.path not in told][:MAX_PROBLEMS]
+    problems += [
+        problem for problem in found.problems if problem.path not in told and not _is_unknown(tree, problem.path)
+    ][:MAX_PROBLEMS]
+    problems += _shells(tree)
     if isinstance(tasks, dict):
         good = {task_id: task for task_id, task in tasks.items() if isinstance(task, dict)}
         for checks in (
@@ -91,6 +95,11 @@ def validate(source: Source, registry: Registry) -> Checked:
         ):
             problems += islice(checks, MAX_PROBLEMS)
     return Checked(tree, plugins, _one_per_place(problems), params, found.tasks, secrets, found.conditions)
+
+
+def _is_unknown(tree: Tree, path: str) -> bool:
+    """Whether the place is in the value of a key that is reported as unknown."""
+    return any(path == key or path.startswith(f"{key}.") for key in tree.unknown)
 
 
 def _expressions(tree: Tree) -> Found:
@@ -166,6 +175,18 @@ def _bad_fragments(registry: Registry, path: str, shown: str) -> Iterator[Proble
             yield Problem(shown, info.line, 1, "", f'the schema of task type "{info.name}" cannot be used: {reason}')
 
 
+def _shells(tree: Tree) -> Iterator[Problem]:
+    """What is wrong with the shell of the workflow, and the two places of it."""
+    settings = tree.root.get("settings")
+    inner = settings.get("shell") if isinstance(settings, dict) else None
+    if inner is not None and "shell" in tree.root:
+        message = '"shell" and "settings.shell" mean the same; keep one of them'
+        yield tree.problem(["settings", "shell"], message, key=True)
+    for path, shell in ((["shell"], tree.root.get("shell")), (["settings", "shell"], inner)):
+        if problem := shell_problem(shell):
+            yield tree.problem(path, problem)
+
+
 # -- the schema --------------------------------------------------------------------------------------------------
 
 
@@ -175,14 +196,40 @@ def _schema_problems(tree: Tree, infos: dict[str, TypeInfo]) -> Iterator[Problem
     del schema["properties"]["tasks"]["propertyNames"]
     tasks = tree.root.get("tasks")
     few = isinstance(tasks, dict) and len(tasks) <= FEW_TASKS
-    if few and all(info.origin == BUILT_IN_ORIGIN for info in infos.values()) and accepts(schema, tree.root):
+    root = _assumed(tree.root, infos)
+    if few and all(info.origin == BUILT_IN_ORIGIN for info in infos.values()) and accepts(schema, root):
         return
     import jsonschema_rs  # 35 ms with the compiling of the schema (docs/adr/0016)
 
     from lightflow.parser.wording import worded
 
-    for error in jsonschema_rs.validator_for(schema).iter_errors(tree.root):
-        yield from worded(error, schema, tree, infos)
+    troubled = {problem.path for problem in tree.source.problems}
+    troubled |= {problem.path.rpartition(".")[0] for problem in tree.problems}
+    for error in jsonschema_rs.validator_for(schema).iter_errors(root):
+        yield from worded(error, schema, tree, infos, troubled)
+
+
+def _assumed(root: dict[str, Any], infos: Mapping[str, TypeInfo]) -> dict[str, Any]:
+    """The tree in which an unknown task type is replaced by the known one that is certainly meant, if there is one.
+
+    So an unknown type, which `_types` reports, does not hide the other mistakes of its task.
+    """
+    tasks = root.get("tasks")
+    unknown = {
+        task_id: task
+        for task_id, task in (tasks.items() if isinstance(tasks, dict) else ())
+        if isinstance(task, dict) and isinstance(task.get("type"), str) and task["type"] not in infos
+    }
+    if not unknown:
+        return root
+    from lightflow.foreign import assumed_type
+
+    known = list(infos)
+    meant = {
+        task_id: {**task, "type": assumed_type(task["type"], known) or task["type"]}
+        for task_id, task in unknown.items()
+    }
+    return {**root, "tasks": {**root["tasks"], **meant}}
 
 
 # -- what the schema cannot say ------------------------------------------------------------------------------------
@@ -192,7 +239,10 @@ def _names(tree: Tree, tasks: dict[str, Any]) -> Iterator[Problem]:
     folded: dict[str, str] = {}
     for task_id in tasks:
         if not re.fullmatch(ID_PATTERN, task_id):
-            yield tree.problem(["tasks", task_id], f"{quoted(task_id)} cannot be a task id: use {ID_WORDS}", key=True)
+            offer = id_like(task_id, tasks)
+            hint = f"; for example {offer}" if offer else ""
+            message = f"{quoted(task_id)} cannot be a task id: use {ID_WORDS}{hint}"
+            yield tree.problem(["tasks", task_id], message, key=True)
             continue
         other = folded.setdefault(task_id.casefold(), task_id)
         if other is not task_id:
@@ -201,15 +251,38 @@ def _names(tree: Tree, tasks: dict[str, Any]) -> Iterator[Problem]:
             yield tree.problem(["tasks", task_id], message, key=True)
 
 
+def id_like(text: str, taken: Container[str]) -> str:
+    """An id that resembles the text and is not taken; nothing where there is none."""
+    import unicodedata
+
+    for letter, letters in _LETTERS.items():
+        text = text.replace(letter, letters).replace(letter.upper(), letters.capitalize())
+    plain = "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
+    offer = re.sub(r"[^A-Za-z0-9_.-]+", "_", plain.lower() if " " in text else plain).strip("_.-")[:128]
+    if not re.fullmatch(ID_PATTERN, offer):
+        return ""
+    number = 2
+    while offer in taken:
+        offer, number = f"{offer.rstrip('0123456789').rstrip('_')[:120]}_{number}", number + 1
+    return offer
+
+
 def _types(tree: Tree, registry: Registry) -> Iterator[Problem]:
     known = {info.name for info in registry.known()}
     for work in works(tree.root):
         name = work.keys["type"]
         if not isinstance(name, str) or name in known or registry.find(name) is not None:
             continue
-        near = did_you_mean(name, registry.names())
-        hint = near or "; a type of your own needs its file in `plugins:`"
+        from lightflow.foreign import assumed_type, close, key_answer, type_answer
+
+        answer = type_answer(name)
+        hint = f"; {answer}" if answer else close(name, registry.names())
+        hint = hint or "; a type of your own needs its file in `plugins:`"
         yield tree.problem([*work.path, "type"], f"no task type {quoted(name)}{hint}")
+        if assumed_type(name, known) not in known:  # else the schema has been asked
+            for key in work.keys:
+                if key not in COMMON and (answer := key_answer(key, work.path, work.keys[key])):
+                    yield tree.problem([*work.path, key], f"unknown key {quoted(key)}; {answer}", key=True)
 
 
 def _dependencies(
@@ -234,8 +307,11 @@ def _dependencies(
                 elif other not in tasks:
                     wrong = True
                     hint = did_you_mean(other, tasks)
+                    several = [part for part in re.split(r"[\s,;]+", other) if part]
                     if other.startswith("x-"):
                         hint = "; keys that begin with x- are not tasks"
+                    elif len(several) > 1 and any(part in tasks for part in several):
+                        hint = f"; several tasks are a list: [{', '.join(several)}]"
                     yield tree.problem(["tasks", task_id, key, index], f"no task {quoted(other)}{hint}")
                 else:
                     clean[task_id].append(other)
@@ -322,6 +398,12 @@ def _own_checks(tree: Tree, registry: Registry) -> Iterator[Problem]:
     kinds = {info.name: registry.built_in(info.name) for info in registry.known()}
     for work in works(tree.root):
         task = work.keys
+        if task["type"] == "shell" and isinstance(task.get("run"), str) and len(task["run"]) >= MOST_BYTES // 4:
+            size = len(task["run"].encode("utf-8", "surrogatepass"))
+            if size >= MOST_BYTES:
+                most = f"a system takes at most {MOST_BYTES - 1:,} in an argument"
+                message = f"holds {size:,} bytes; {most}: put the script into a file"
+                yield tree.problem([*work.path, "run"], message)
         kind = kinds.get(task["type"]) if isinstance(task["type"], str) else None
         for found in kind.check(task) if kind else ():
             path = [*work.path, found.key]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
-from lightflow.errors import WorkflowError
+from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.canonical import Tree
 from lightflow.parser.durations import seconds
 from lightflow.parser.fan import fan_spec
@@ -28,7 +28,7 @@ from lightflow.parser.spec import (
     digest_of,
 )
 from lightflow.parser.validate import Checked, implied_upstreams, is_block, validate
-from lightflow.parser.works import WorkIn, around, hooks_of
+from lightflow.parser.works import WorkIn, around, hooks_of, shell_of
 from lightflow.plugins.registry import Registry
 from liteflow.collector import collector_paused
 from liteflow.planning.ready import PLAIN
@@ -53,6 +53,22 @@ def load_workflow(path: str | os.PathLike[str], registry: Registry | None = None
         return _checked(read_source(path), registry)
 
 
+def load_with_hints(
+    path: str | os.PathLike[str], registry: Registry | None = None
+) -> tuple[WorkflowSpec, list[Problem]]:
+    """As `load_workflow`, with what is valid in the file and probably not meant.
+
+    Raises:
+        WorkflowError: everything that is wrong with the file.
+    """
+    from lightflow.parser.hints import hints  # only `validate` asks for them
+
+    with collector_paused():
+        checked = _validated(read_source(path), registry)
+        spec = _workflow(*checked)
+    return spec, hints(checked[0].tree, spec)
+
+
 def loads_workflow(text: str, file: str = "workflow.yaml", registry: Registry | None = None) -> WorkflowSpec:
     """As `load_workflow`, for text at hand; `file` is its name in messages, and says whether it is JSON."""
     try:
@@ -63,6 +79,10 @@ def loads_workflow(text: str, file: str = "workflow.yaml", registry: Registry | 
 
 
 def _checked(source: Source, registry: Registry | None) -> WorkflowSpec:
+    return _workflow(*_validated(source, registry))
+
+
+def _validated(source: Source, registry: Registry | None) -> tuple[Checked, str]:
     known = registry.copy() if registry else Registry()
     checked = validate(source, known)
     tree, problems = checked.tree, checked.problems
@@ -73,7 +93,7 @@ def _checked(source: Source, registry: Registry | None) -> WorkflowSpec:
             problems.append(problem_at(source.file, None, "", 'needs "workflow_name": the file\'s name cannot be one'))
     if problems:
         raise WorkflowError(problems)
-    return _workflow(checked, str(name))
+    return checked, str(name)
 
 
 def _workflow(checked: Checked, name: str) -> WorkflowSpec:
@@ -82,14 +102,14 @@ def _workflow(checked: Checked, name: str) -> WorkflowSpec:
     path = os.path.abspath(tree.source.file)
     written = root.get("settings", {})
     values: dict[str, Any] = {  # 4.0 is a whole number to the schema
-        key: int(value) if isinstance(value, float) else value for key, value in written.items()
+        key: int(value) if isinstance(value, float) else value for key, value in written.items() if key != "shell"
     }
     settings = Settings(**values)
     env: dict[str, str] = root.get("env", {})
     env_files = _env_files(tree, ["dotenv"], root)
-    shared = _Shared(path, env, settings, env_files)
+    shared = _Shared(path, env, settings, env_files, shell_of(root), root.get("cwd"))
     tasks = {
-        task_id: _task(checked, WorkIn(task_id, ["tasks", task_id], task), shared)
+        task_id: _task(checked, WorkIn(task_id, ["tasks", task_id], task, cwd=shared.cwd), shared)
         for task_id, task in root["tasks"].items()
     }
     setups = {above for task in root["tasks"].values() for above in task.get("teardown_of", ())}
@@ -107,7 +127,7 @@ def _workflow(checked: Checked, name: str) -> WorkflowSpec:
         params=checked.params,
         dotenv=env_files,
         secrets=checked.secrets,
-        hooks=_hooks(checked, hooks_of(root, "", ()), shared),
+        hooks=_hooks(checked, hooks_of(root, "", (), shared.cwd), shared),
         limits=limits_of(root),
     )
 
@@ -119,15 +139,19 @@ class _Shared(NamedTuple):
     env: Mapping[str, str]
     settings: Settings
     dotenv: tuple[EnvFile, ...]
+    shell: str | list[str] | None
+    cwd: str | None
 
 
 def _task(checked: Checked, work: WorkIn, shared: _Shared) -> TaskSpec:
     tree, task_id, task, settings = checked.tree, work.id, work.keys, shared.settings
     expressions = checked.expressions.get(task_id)
     config = {key: value for key, value in task.items() if key not in COMMON}
+    if task["type"] == "shell" and shared.shell is not None:
+        config.setdefault("shell", shared.shell)
     around_it = work.env
     if work.once and expressions is not None:  # without what names an instance that is not there yet
-        around_it = {name: text for name, text in work.env.items() if name in expressions.own_env}
+        around_it = {name: text for name, text in work.env.items() if name in expressions.around_env}
     env = {**shared.env, **around_it, **task.get("env", {})} if around_it or task.get("env") else shared.env
     written = dict.fromkeys(task.get("depends_on", ()))
     if "teardown_of" in task:
@@ -194,7 +218,8 @@ def _flow(checked: Checked, task_id: str, task: Mapping[str, Any], shared: _Shar
     """How the task stands in the flow; None where no key says anything of it."""
     if _FLOW.isdisjoint(task):
         return None
-    made = {work.id: _task(checked, work, shared) for work in around(task_id, task) if "preconditions" in work.path}
+    works = around(task_id, task, shared.cwd)
+    made = {work.id: _task(checked, work, shared) for work in works if "preconditions" in work.path}
     preconditions = []
     for number, one in enumerate(task.get("preconditions", ()), start=1):
         name = f"{task_id}.precondition_{number}"
@@ -218,7 +243,7 @@ def _flow(checked: Checked, task_id: str, task: Mapping[str, Any], shared: _Shar
         bool(task.get("setup")),
         "teardown_of" in task,
         bool(task.get("on_failure_fail_run")),
-        _hooks(checked, hooks_of(task, f"{task_id}.", ("tasks", task_id)), shared),
+        _hooks(checked, hooks_of(task, f"{task_id}.", ("tasks", task_id), task.get("cwd", shared.cwd)), shared),
     )
 
 

@@ -12,7 +12,11 @@ _AROUND: Final = frozenset([*EVENTS, "preconditions"])
 
 
 class WorkIn(NamedTuple):
-    """A task, or what is run for one. `env` are the variables of the task around a hook, `owner` is its path."""
+    """A task, or what is run for one.
+
+    `env` are the variables of the task around a hook, `owner` is its path. `cwd` is the folder that is taken where the
+    work says none: of the task around it, or of the workflow.
+    """
 
     id: str
     path: list[Key]
@@ -34,31 +38,37 @@ def works(root: Mapping[str, Any]) -> Iterator[WorkIn]:
     for task_id, task in tasks.items() if isinstance(tasks, dict) else ():
         if not isinstance(task, dict):
             continue
-        yield WorkIn(task_id, ["tasks", task_id], task)
+        yield WorkIn(task_id, ["tasks", task_id], task, cwd=root.get("cwd"))
         if not _AROUND.isdisjoint(task):
-            yield from around(task_id, task)
-    yield from hooks_of(root, "", ())
+            yield from around(task_id, task, root.get("cwd"))
+    yield from hooks_of(root, "", (), root.get("cwd"))
 
 
-def around(task_id: str, task: Mapping[str, Any]) -> Iterator[WorkIn]:
-    """The hooks of a task, and its preconditions that are commands."""
+def shell_of(root: Mapping[str, Any]) -> Any:
+    """The shell of the workflow's scripts; None: nothing is said."""
+    settings = root.get("settings")
+    return root.get("shell", settings.get("shell") if isinstance(settings, dict) else None)
+
+
+def around(task_id: str, task: Mapping[str, Any], cwd: Any) -> Iterator[WorkIn]:
+    """The hooks of a task, and its preconditions that are commands. `cwd` is the workflow's."""
     owner = ("tasks", task_id)
-    yield from hooks_of(task, f"{task_id}.", owner)
+    cwd = task.get("cwd", cwd)
+    yield from hooks_of(task, f"{task_id}.", owner, cwd)
     listed = task.get("preconditions")
     for number, one in enumerate(listed if isinstance(listed, list) else ()):
         if isinstance(one, dict) and isinstance(one.get("run"), str):
             path: list[Key] = [*owner, "preconditions", number]
             keys = {"type": "shell", "run": one["run"]}
-            yield WorkIn(path_id(path), path, keys, True, _mapping(task.get("env")), owner, task.get("cwd"))
+            yield WorkIn(path_id(path), path, keys, True, _mapping(task.get("env")), owner, cwd)
 
 
-def hooks_of(root: Mapping[str, Any], prefix: str, owner: tuple[Key, ...]) -> Iterator[WorkIn]:
+def hooks_of(root: Mapping[str, Any], prefix: str, owner: tuple[Key, ...], cwd: Any) -> Iterator[WorkIn]:
     """The hooks in a mapping; the run's own have its variables anyhow."""
     for event in EVENTS:
         hook = root.get(event)
         if isinstance(hook, dict):
             env = _mapping(root.get("env")) if owner else {}
-            cwd = root.get("cwd") if owner else None
             yield WorkIn(f"{prefix}{event}", [*owner, event], hook, True, env, owner, cwd)
 
 

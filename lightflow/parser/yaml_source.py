@@ -6,12 +6,11 @@ The event stream does not recurse, so every limit is checked here, before anythi
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Problem, quoted
-from lightflow.parser.files import place_of
-from lightflow.parser.positions import Key, Mark, Place, Positions, Source, Unreadable, problem_at
+from lightflow.parser.files import WORKFLOW, FileKind
+from lightflow.parser.positions import Key, Mark, Positions, Source, Unreadable, problem_at
 from lightflow.parser.pyyaml import (
     AliasEvent,
     DocumentStartEvent,
@@ -26,7 +25,6 @@ from lightflow.parser.pyyaml import (
 from lightflow.parser.scalars import FIRST, NotANumber, Scalar, resolve
 
 MAX_DEPTH: Final = 32
-_TOO_DEEP: Final = f"nested more than {MAX_DEPTH} levels deep"
 MAX_ALIASES: Final = 100_000  # ten thousand tasks with one `<<: *defaults` each are an ordinary file
 MAX_EXPANDED: Final = 1_000_000  # nodes that aliases may stand for, all together
 
@@ -49,25 +47,29 @@ class _Anchor(NamedTuple):
 _UNFINISHED = _Anchor(None, -1, None)
 
 
-def read_yaml(file: str, text: str) -> Source:
+def read_yaml(file: str, text: str, kind: FileKind = WORKFLOW) -> Source:
     """The tree of the one document in `text`; what is wrong but can be passed over is in `problems`.
 
     Raises:
         Unreadable: not YAML, more than the limits allow, or no mapping at the top.
     """
-    reader = _Reader(file, text)
+    reader = _Reader(file, text, kind)
     try:
         tree = reader.document()
     except yaml.MarkedYAMLError as error:
-        raise _too_deep(text) or _syntax(error, text) from None
+        from lightflow.parser.yaml_mistakes import explain
+
+        raise explain(error, text, _PARSER, MAX_DEPTH) from None
     except yaml.YAMLError as error:
         raise Unreadable(f"not valid YAML: {error}".splitlines()[0]) from None
     return Source(file, text, tree, reader.positions, reader.problems)
 
 
 class _Reader:
-    def __init__(self, file: str, text: str) -> None:
+    def __init__(self, file: str, text: str, kind: FileKind) -> None:
         self.file = file
+        self.kind = kind
+        self.text = text
         self.next = _PARSER(text).get_event
         self.positions = Positions()
         self.problems: list[Problem] = []
@@ -81,19 +83,17 @@ class _Reader:
         self.next()  # the start of the stream
         event = self.next()
         if type(event) is StreamEndEvent:
-            raise Unreadable("is empty; a workflow file holds `workflow_name` and `tasks`")
+            raise Unreadable(f"is empty; a {self.kind.name} holds {self.kind.holds}")
         event = self.next()
         if type(event) is not MappingStartEvent:
             kind = "a list" if type(event) is SequenceStartEvent else "a single value"
-            raise Unreadable(
-                f"holds {kind}; a workflow file holds keys such as `workflow_name:` and `tasks:`", event.start_mark
-            )
+            raise Unreadable(f"holds {kind}; a {self.kind.name} holds {self.kind.holds}", event.start_mark)
         tree = self.mapping(event)
         self.next()  # the end of the document
         event = self.next()
         if type(event) is DocumentStartEvent:
             raise Unreadable(
-                "a second document begins here; a workflow file holds one (remove `---`)", event.start_mark
+                f"a second document begins here; a {self.kind.name} holds one (remove `---`)", event.start_mark
             )
         return tree
 
@@ -112,7 +112,7 @@ class _Reader:
             return self.alias(event, container, key)
         self.path.append(str(key))
         if len(self.path) >= MAX_DEPTH:
-            raise Unreadable(_TOO_DEEP, event.start_mark)
+            raise Unreadable(f"nested more than {MAX_DEPTH} levels deep", event.start_mark)
         before = self.nodes
         if event.anchor is not None:
             self.anchors[event.anchor] = _UNFINISHED
@@ -205,7 +205,13 @@ class _Reader:
         if kind is AliasEvent:
             self.report(event.start_mark, "an alias cannot be a key; write the key out")
             return None
-        self.report(event.start_mark, "a list or mapping cannot be a key")
+        at = event.start_mark.index
+        if self.text[at - 1 : at + 1] == "{{":
+            self.report(
+                event.start_mark, "an expression is written ${{ … }}; a text that holds one stands in quotes here"
+            )
+        else:
+            self.report(event.start_mark, "a list or mapping cannot be a key")
         self.positions.kept.append(dropped := [None])
         dropped[0] = self.node(event, dropped, 0)
         return None
@@ -286,55 +292,3 @@ class _Reader:
     def report(self, mark: Mark, message: str, key: Key | None = None) -> None:
         path = self.path if key is None else [*self.path, str(key)]
         self.problems.append(problem_at(self.file, mark, ".".join(path), message))
-
-
-#: A quoted text, a comment, a bracket, or the beginning of a plain text: what can stand between two events.
-_TOKEN: Final = r'"(?:[^"\\]|\\.)*"?|\'(?:[^\']|\'\')*\'?|#[^\n]*|[\[\]{}]|[^\s"\'#\[\]{},][^\s\[\]{},]*'
-
-
-def _too_deep(text: str) -> Unreadable | None:
-    """The error about nesting, where the library has refused a text that is nested too deeply.
-
-    The library reads up to 1,024 characters ahead of its events, and may have a limit of nesting of its own, which it
-    then reports before the reader has seen the event that exceeds ours. So the brackets between the last event and the
-    place of its error are counted here.
-    """
-    following, depth, end = _PARSER(text).get_event, 0, 0
-    try:
-        while (event := following()) is not None:
-            depth += isinstance(event, (MappingStartEvent, SequenceStartEvent))
-            depth -= isinstance(event, (MappingEndEvent, SequenceEndEvent))
-            end = event.end_mark.index
-    except yaml.MarkedYAMLError as error:
-        last = error.problem_mark.index if error.problem_mark else end
-        for token in re.compile(_TOKEN, re.DOTALL).finditer(text, end, max(end, last + 1)):
-            if token[0] in "[{":
-                if depth >= MAX_DEPTH:
-                    return Unreadable(_TOO_DEEP, place_of(text[: token.start()]))
-                depth += 1
-            elif token[0] in "]}":
-                depth -= 1
-    except yaml.YAMLError:
-        pass  # the caller reports it
-    return None
-
-
-def _syntax(error: yaml.MarkedYAMLError, text: str) -> Unreadable:
-    mark = error.problem_mark or error.context_mark
-    if error.context_mark and "end of stream" in (error.problem or ""):
-        mark = error.context_mark  # where the quotes were opened says more than where the file ends
-    lines = text.splitlines()
-    place = Place(min(mark.line, len(lines)), mark.column) if mark else None
-    line = lines[place.line] if place and place.line < len(lines) else ""
-    if "\t" in line[: len(line) - len(line.lstrip())]:
-        return Unreadable("not valid YAML: a tab indents this line; use spaces", place)
-    words = [part for part in (error.problem, error.context) if part]
-    message = " ".join(words) or "cannot be understood"
-    hint = ""
-    if "mapping values are not allowed" in message:
-        hint = "; put text that holds a colon in quotes"
-    elif "invalid Unicode character escape" in message:
-        hint = "; write the character itself (YAML has no surrogate pairs)"
-    elif "cannot start any token" in message and place and line[place.column : place.column + 1] in "@`%":
-        hint = "; put the text in quotes"
-    return Unreadable(f"not valid YAML: {message}{hint}", place)

@@ -16,16 +16,13 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
+from lightflow.modules import importing_from, values_from
 from lightflow.parser.spec import TaskSpec
 from liteflow.digest import sha256_hex
 from liteflow.work import Body, Call
-
-_importing = threading.RLock()  # `sys.path` belongs to the whole process
 
 
 class ConfigProblem(NamedTuple):
@@ -112,7 +109,8 @@ class TaskType:
 
 def run_task_type(type_ref: TypeRef, config: Mapping[str, Any], context: PluginContext) -> Any:
     """The body of a task of a plugin's type; top-level, so that a fresh worker can find it."""
-    return type_ref.load().run(config, context)
+    with values_from(context.folder, os.getcwd()):
+        return type_ref.load().run(config, context)
 
 
 def absolute(folder: str | None) -> str | None:
@@ -141,18 +139,3 @@ def import_file(path: str) -> Any:
             del sys.modules[name]
             raise
         return module
-
-
-@contextmanager
-def importing_from(*folders: str) -> Iterator[None]:
-    """Put folders at the front of `sys.path`; one importer at a time."""
-    with _importing:
-        added = [folder for folder in folders if folder not in sys.path]
-        sys.path[:0] = added
-        importlib.invalidate_caches()
-        try:
-            yield
-        finally:
-            for folder in added:
-                if folder in sys.path:
-                    sys.path.remove(folder)

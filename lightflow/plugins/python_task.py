@@ -8,21 +8,28 @@ Tracebacks name `<flow.yaml:task>` and the line in the workflow file.
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import threading
 import types
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from types import CodeType
 from typing import Any, ClassVar, Final, SupportsIndex
 
+from lightflow.modules import import_beside, values_from
 from lightflow.parser.spec import TaskSpec
-from lightflow.plugins.base import ConfigProblem, TaskType, absolute, importing_from
+from lightflow.plugins.base import ConfigProblem, TaskType, absolute
+from lightflow.plugins.scripts import lines
 from liteflow.work import Call
 
 _TARGET: Final = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
+
+
+_PICKLING: Final = (
+    "In a thread, what inline code defines cannot be pickled: put it into a module and `call` a function of that, "
+    "or give the task `mode: process`."
+)
 
 
 class PythonTask(TaskType):
@@ -31,11 +38,9 @@ class PythonTask(TaskType):
         "description": "Runs Python code, or calls a Python function.",
         "properties": {
             "run": {
-                "description": "Python code. It returns nothing; print goes to the log.",
-                "type": "string",
-                "pattern": r"\S",
+                **lines("Python code, or a list of its lines. It returns nothing; print goes to the log."),
                 "examples": ["import this\n"],
-                "x-expects": "Python code (text)",
+                "x-expects": "Python code (text), or a list of lines",
                 "x-aliases": ["script"],
             },
             "call": {
@@ -77,15 +82,15 @@ class PythonTask(TaskType):
         cwd, folder = absolute(task.cwd), os.path.dirname(task.file)
         if "call" in task.config:
             kwargs = {"target": task.config["call"], "args": task.config.get("args", {}), "folder": folder}
+            kwargs["start"] = os.getcwd()
             return Call(run_call, kwargs, cwd, task.env)
         name = f"<{os.path.basename(task.file)}:{task.id}>"
-        lines = {"first_line": task.lines.get("run", 1), "file": os.path.abspath(task.file)}
-        kwargs = {"code": task.config["run"], "name": name, **lines}
-        return Call(run_inline, kwargs, cwd, task.env)
+        kwargs = {"code": task.config["run"], "name": name, "first_line": task.lines.get("run", 1)}
+        return Call(run_inline, {**kwargs, "file": os.path.abspath(task.file)}, cwd, task.env)
 
 
 def run_inline(code: str, name: str, first_line: int = 1, file: str | None = None) -> None:
-    """Run the code of a task; it begins on `first_line` of `file`. `sys.exit()` and `sys.exit(0)` are success."""
+    """Run the code of a task; it begins on `first_line` of `file`."""
     import linecache  # with tokenize: commands need neither
 
     lines = _ShiftedLines(code.splitlines(True), first_line - 1)
@@ -97,24 +102,39 @@ def run_inline(code: str, name: str, first_line: int = 1, file: str | None = Non
     if alone:
         sys.modules["__main__"] = module
     try:
-        exec(program, module.__dict__)
-    except SystemExit as error:
-        if error.code not in (None, 0):
-            raise
+        with values_from(os.path.dirname(file or ""), os.getcwd()):
+            exec(program, module.__dict__)
+    except Exception as error:
+        import pickle  # here, because it is wanted behind an error only
+
+        if isinstance(error, pickle.PicklingError) and not alone:
+            error.args = (f"{error}. {_PICKLING}",)
+        raise
     finally:
         if alone and before is not None:
             sys.modules["__main__"] = before
-    del linecache.cache[name]  # kept after a failure: the traceback is written later
+    del linecache.cache[name]  # kept behind an exception: the traceback is written later
 
 
-def run_call(target: str, args: Mapping[str, Any] | Sequence[Any], folder: str) -> Any:
-    """Import `module:function` and call it; the engine runs a coroutine to its end."""
+def run_call(target: str, args: Mapping[str, Any] | Sequence[Any], folder: str, start: str = "") -> Any:
+    """Import `module:function` and call it; the engine runs a coroutine to its end.
+
+    The module is in the folder of the workflow file, in the current one, or in the one that was current when the run
+    began (`start`): in a thread, another task may have changed it.
+    """
     module_name, _, attribute = target.partition(":")
-    with importing_from(folder, os.getcwd()):
-        found: Any = importlib.import_module(module_name)
+    folders = (folder, os.getcwd(), start or folder)
+    found: Any = import_beside(module_name, *folders)
     for part in attribute.split("."):
         found = getattr(found, part)
-    return found(**args) if isinstance(args, Mapping) else found(*args)
+    with values_from(*folders):
+        value = found(**args) if isinstance(args, Mapping) else found(*args)
+    return _awaited(value, folders) if isinstance(value, Coroutine) else value
+
+
+async def _awaited(coroutine: Coroutine[Any, Any, Any], folders: tuple[str, ...]) -> Any:
+    with values_from(*folders):
+        return await coroutine
 
 
 def _compile(code: str, name: str, shift: int) -> CodeType:

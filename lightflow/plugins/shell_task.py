@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 from lightflow.parser.spec import TaskSpec
-from lightflow.plugins.base import TaskType, absolute
+from lightflow.plugins.base import ConfigProblem, TaskType, absolute
+from lightflow.plugins.scripts import SHELL, lines, shell_problem
+from liteflow.shell import shell_words
 from liteflow.work import Command
-
-DEFAULT_SHELL: Final = ("/bin/sh", "-c")
 
 
 class ShellTask(TaskType):
-    """Gives the script to a shell as one argument. `/bin/sh`, as everywhere: a script of several lines
-    goes on after a line that fails unless it begins with `set -e` (or `shell: [sh, -e, -c]` is given)."""
+    """Gives the script to a shell as one argument. It ends at the first line that fails (see `liteflow.shell`)."""
 
     name = "shell"
     schema: ClassVar[Mapping[str, Any]] = {
-        "description": "Runs a shell script.",
+        "description": "Runs a shell script. It stops at the first line that fails, and so does the task.",
         "properties": {
             "run": {
-                "description": "The command, or a script of several lines.",
-                "type": "string",
-                "pattern": r"\S",
-                "examples": ['echo "hello"', "set -e\nmake\nmake install\n"],
-                "x-expects": "a command (text)",
+                **lines("The command, a script of several lines, or a list of lines."),
+                "examples": ['echo "hello"', "make\nmake install\n", ["make", "make install"]],
+                "x-expects": "a command (text), or a list of lines",
                 "x-aliases": ["command", "script", "cmd"],
             },
-            "shell": {
-                "description": "The shell: a name, or the words that come before the script.",
-                "type": ["string", "array"],
-                "pattern": r"^\S+$",
-                "minItems": 1,
-                "items": {"type": "string", "minLength": 1},
-                "default": "/bin/sh",
-                "examples": ["bash", ["bash", "-eu", "-c"]],
-                "x-expects": 'the name of a shell such as bash, or a list of words such as ["bash", "-eu", "-c"]',
-            },
+            "shell": {**SHELL, "description": f"{SHELL['description']} It replaces the workflow's `shell`."},
             "output": {
                 "description": "Take the task's value (`return_value`) from what it prints: `last_line`, the last line "
-                "that is not blank, as text; `json`, all of it. What it writes to standard error is part of that. "
+                "that is not blank, as a terminal shows it (of a progress bar what stands behind the last carriage "
+                "return, no colors); `json`, all of it. What it writes to standard error is part of that. "
                 "Values with names go into the file `$LIGHTFLOW_OUTPUT`, with or without this.",
                 "enum": ["last_line", "json"],
                 "examples": ["last_line"],
@@ -50,19 +38,11 @@ class ShellTask(TaskType):
         "required": ["run"],
     }
 
+    def check(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
+        if problem := shell_problem(config.get("shell")):
+            yield ConfigProblem("shell", problem)
+
     def build(self, task: TaskSpec) -> Command:
         config = task.config
-        argv = (*shell_words(config.get("shell")), config["run"])
+        argv = shell_words(config.get("shell"), config["run"])
         return Command(argv, absolute(task.cwd), task.env, output=config.get("output"))
-
-
-def shell_words(shell: str | list[str] | None) -> tuple[str, ...]:
-    """The words before the script. A bare name is looked up on PATH now, so the task's own `env` cannot change it."""
-    if shell is None:
-        return DEFAULT_SHELL
-    program, *rest = [shell, "-c"] if isinstance(shell, str) else shell
-    if os.sep in program:
-        return (program, *rest)
-    import shutil  # with its compression formats, 10 ms that a workflow without `shell` need not pay
-
-    return (shutil.which(program) or program, *rest)

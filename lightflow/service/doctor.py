@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
-import signal
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
@@ -13,9 +11,10 @@ from typing import Final, Literal, NamedTuple
 
 from liteflow.errors import LiteflowError
 from liteflow.processes import tree
+from liteflow.processes.abilities import lacking
 from liteflow.state.database import connect_read_only, translated
 from liteflow.state.history import History, RunRecord
-from liteflow.state.locks import LockFile
+from liteflow.state.locks import LockFile, other_owner
 from liteflow.state.schema import SCHEMA_VERSION
 
 #: `fine`; `note`: good to know; `warning`: works, with a risk; `missing`: an ability that runs need; `problem`: the
@@ -32,7 +31,12 @@ _WAL_RESET: Final = ((3, 7, 0), (3, 51, 2))  # the versions that have it, first 
 _LITTLE_BYTES: Final = 100 * 1024 * 1024
 _LONG_LOG_BYTES: Final = 256 * 1024 * 1024
 _RUNS: Final = 200  # the newest, looked at for dead owners
-_PR_GET_CHILD_SUBREAPER: Final = 37
+
+#: what it means that the guardian lacks an ability, and what to do
+WITHOUT_ABILITIES: Final = (
+    "a task that hides from its process group could run on until the run ends, or longer; use a kernel of 5.3 or "
+    "newer, with the /proc of its own PID namespace and without a sandbox that refuses these calls"
+)
 
 
 class Finding(NamedTuple):
@@ -54,9 +58,14 @@ def examine(db: str) -> list[Finding]:
         "file system": _file_system,
         "locks": _locks,
         "state file": _state_file,
+        "owner": _owner,
         "runs": _runs,
     }
     found: list[Finding] = []
+    try:
+        os.path.abspath(db)
+    except FileNotFoundError:
+        return [Finding("folder", "missing", "the current folder does not exist any more", "change to one that does")]
     broken = False
     for name, check in checks.items():
         if broken and name == "runs":
@@ -106,54 +115,11 @@ def _sqlite(db: str) -> Iterator[Finding]:
 
 def _processes(db: str) -> Iterator[Finding]:
     """What the guardian needs so that nothing is left running."""
-    abilities = {
-        "child subreapers (prctl)": _has_subreaper,
-        "process handles (pidfd)": _has_pidfd,
-        "the list of children in /proc": lambda: tree.children() is not None,
-        "the process table in /proc": lambda: tree.process(os.getpid()) is not None,
-        "tags on processes (RLIMIT_RTTIME)": _has_tags,
-    }
-    lacking = [name for name, has in abilities.items() if not _holds(has)]
-    if lacking:
-        yield Finding(
-            "processes",
-            "missing",
-            f"not available here: {', '.join(lacking)}",
-            "a task that hides from its process group could be left running; use a kernel of 5.3 or newer, with /proc",
-        )
+    missing = lacking()
+    if missing:
+        yield Finding("processes", "missing", f"not available here: {', '.join(missing)}", WITHOUT_ABILITIES)
     else:
         yield Finding("processes", "fine", "whatever a task starts can be found and ended")
-
-
-def _holds(has: Callable[[], bool]) -> bool:
-    try:
-        return has()
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
-def _has_subreaper() -> bool:
-    answer = ctypes.c_int()
-    return bool(ctypes.CDLL(None).prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(answer), 0, 0, 0) == 0)
-
-
-def _has_pidfd() -> bool:
-    handle = os.pidfd_open(os.getpid())
-    try:
-        signal.pidfd_send_signal(handle, 0)
-    finally:
-        os.close(handle)
-    return True
-
-
-def _has_tags() -> bool:
-    tag = tree.make_tag(tree.new_session(), 1)
-    tagger = tree.Tagger()
-    tagger.put_on(tag)
-    try:
-        return tree.tag_of(os.getpid()) == tag
-    finally:
-        tagger.take_off()
 
 
 def _folder(db: str) -> Iterator[Finding]:
@@ -256,10 +222,10 @@ def _state_file(db: str) -> Iterator[Finding]:
     try:
         with translated(db):
             version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-            said = [str(row[0]) for row in connection.execute("PRAGMA quick_check(3)")]
+            said = [line for table in _to_check(connection) for line in _complaints(connection, table)]
     finally:
         connection.close()
-    if said != ["ok"]:
+    if said:
         hint = "keep a copy of it and its -wal file, and go on with another --db; `sqlite3 FILE .recover` may save much"
         yield Finding("state file", "problem", f"{db}: is damaged: {'; '.join(said)[:300]}", hint)
         return
@@ -271,12 +237,37 @@ def _state_file(db: str) -> Iterator[Finding]:
         yield Finding("state file", "warning", f"{log}: has grown to {os.path.getsize(log) / 1024**2:,.0f} MiB", hint)
 
 
+def _owner(db: str) -> Iterator[Finding]:
+    """Whose the state file is: tasks decode values out of it, and that may run code."""
+    name = other_owner(db)
+    if name is not None:
+        yield Finding("owner", "warning", f"{db}: belongs to {name}", "run workflows on it only if you trust that user")
+
+
+def _to_check(connection: sqlite3.Connection) -> list[str]:
+    """What a check of the file is asked for: all of it or, with tables that are not ours, each table of ours.
+
+    The constraints of a foreign table may compute without end.
+    """
+    names = [str(row[0]) for row in connection.execute("SELECT name FROM main.sqlite_schema WHERE type='table'")]
+    ours = [name for name in names if name.startswith("liteflow_")]
+    return ["3"] if all(name.startswith("sqlite_") for name in set(names) - set(ours)) else ours
+
+
+def _complaints(connection: sqlite3.Connection, what: str) -> list[str]:
+    lines = [str(row[0]) for row in connection.execute(f"PRAGMA main.quick_check({what})")]
+    return [] if lines == ["ok"] else lines[:3]
+
+
 def _runs(db: str) -> Iterator[Finding]:
     """Runs whose owner died, what is left of them, and whether their output has a place."""
     if not os.path.isfile(db) or not os.path.getsize(db):
         return
     with History(db) as history:
-        runs = history.runs(limit=_RUNS)
+        runs, unknown = history.runs(limit=_RUNS), history.unknown
+    if unknown is not None and any(run.status in ("RUNNING", "PENDING") for run in runs):
+        yield Finding("runs", "note", f"of a run that is at work, {unknown}", "ask as the user who runs it")
+        return
     dead = [run for run in runs if run.status == "INTERRUPTED" and run.ended_at is None]
     for run in dead:
         yield _dead(run)

@@ -14,7 +14,7 @@ from liteflow import Status
 from liteflow.planning.control import effective
 from liteflow.planning.rules import TriggerRule
 from liteflow.planning.upstreams import explain
-from liteflow.state.history import History, InstanceRecord, RunRecord
+from liteflow.state.history import AttemptRecord, History, InstanceRecord, RunRecord
 from liteflow.states import RUN_ENDED, TASK_ENDED
 
 _NAMED: Final = 5  # failed instances whose names are told
@@ -88,6 +88,10 @@ def _is_cause(one: InstanceRecord, above: InstanceRecord) -> bool:
 
 def _key(one: InstanceRecord) -> tuple[str, int]:
     return one.task_id, one.map_index
+
+
+def _lost_output(attempt: AttemptRecord) -> str:
+    return "" if attempt.log_lost is None else f"; not all of its output could be kept: {attempt.log_lost}"
 
 
 class _Story:
@@ -167,7 +171,8 @@ class _Story:
             case Status.SUCCESS:
                 if last is None or last.ended_at is None:
                     return one.reason or "it succeeded"
-                took = f"attempt {last.attempt} succeeded in {took_text(last.ended_at - last.started_at)}"
+                took = took_text(last.ended_at - last.started_at)
+                took = f"attempt {last.attempt} succeeded in {took}{_lost_output(last)}"
                 return f"{took} ({one.reason})" if one.reason else took
             case Status.SKIPPED if one.try_number:
                 return f"it skipped itself: {one.reason}" if one.reason else "it skipped itself"
@@ -175,6 +180,7 @@ class _Story:
                 log = f"; its output is in {last.log_path}" if last.log_path else ""
                 return (
                     f"attempt {last.attempt}, its last, ended as {last.status}: {one.reason or 'no reason given'}{log}"
+                    f"{_lost_output(last)}"
                 )
             case Status.SKIPPED | Status.UPSTREAM_FAILED:
                 return one.reason or self._explained(one)

@@ -161,7 +161,8 @@ def _standing(rows: list[dict[str, Any]], instances: list[InstanceRecord]) -> li
     states = {one.task_id: one.status for one in instances if one.map_index < 0}
     open_downs = [row for row in downs if states.get(row["id"]) != Status.SUCCESS]
     wanted = dict.fromkeys(above for row in open_downs for above in row.get("depends_on", ()) if above in setups)
-    return [one for one in wanted if states.get(one) == Status.SUCCESS]
+    succeeded = {one.task_id for one in instances if one.status == Status.SUCCESS}  # of a mapped setup, any instance
+    return [one for one in wanted if one in succeeded]
 
 
 def attempts_of(db: str, name: str, run_id: str | None = None, attempt: int | None = None) -> list[AttemptRecord]:

@@ -17,8 +17,8 @@ class Given(NamedTuple):
     file: str | None = None
 
 
-def read(params: Mapping[str, Param] | None, given: Given) -> dict[str, Any]:
-    """The values that are given, each in its type.
+def read(params: Mapping[str, Param] | None, given: Given, day: float) -> dict[str, Any]:
+    """The values that are given, each in its type. `day` is the one that the run is for.
 
     Raises:
         WorkflowError: everything that is wrong with them.
@@ -29,7 +29,7 @@ def read(params: Mapping[str, Param] | None, given: Given) -> dict[str, Any]:
     words = [word.partition("=") for word in given.words]
     named = {name for name, _, _ in words}
     if given.file is not None:
-        _read_file(given.file, known, named, values, problems)
+        _read_file(given.file, known, named, values, problems, day)
     for name, sign, text in words:
         message = None
         if not sign:
@@ -40,7 +40,7 @@ def read(params: Mapping[str, Param] | None, given: Given) -> dict[str, Any]:
             message = "is given twice"
         else:
             try:
-                values[name] = known[name].parse(text)
+                values[name] = known[name].parse(text, day)
             except ValueError as error:
                 message = str(error)
         if message is not None:
@@ -51,12 +51,18 @@ def read(params: Mapping[str, Param] | None, given: Given) -> dict[str, Any]:
 
 
 def _read_file(
-    file: str, known: Mapping[str, Param], named: set[str], values: dict[str, Any], problems: list[Problem]
+    file: str,
+    known: Mapping[str, Param],
+    named: set[str],
+    values: dict[str, Any],
+    problems: list[Problem],
+    day: float,
 ) -> None:
+    from lightflow.parser.files import PARAMS
     from lightflow.parser.positions import problem_at
     from lightflow.parser.source import read_source
 
-    source = read_source(file)
+    source = read_source(file, PARAMS)
     problems += [*source.problems, *source.positions.doubts.values()]
     for name, value in source.tree.items():
         if name in named:
@@ -65,15 +71,15 @@ def _read_file(
         mark = source.positions.key(source.tree, name) if message else source.positions.value(source.tree, name)
         if message is None:
             try:
-                values[name] = known[name].value(value)
+                values[name] = known[name].value(value, day)
             except ValueError as error:
                 message = str(error)
         if message is not None:
             problems.append(problem_at(file, mark, name, message))
 
 
-def complete(params: Mapping[str, Param] | None, given: Given, path: str) -> dict[str, Any]:
-    """All values of a new run.
+def complete(params: Mapping[str, Param] | None, given: Given, path: str, day: float) -> dict[str, Any]:
+    """All values of a new run, which is for that day.
 
     Raises:
         WorkflowError: everything that is wrong with them, or missing.
@@ -81,7 +87,7 @@ def complete(params: Mapping[str, Param] | None, given: Given, path: str) -> dic
     problems: list[Problem] = []
     values: dict[str, Any] = {}
     try:
-        values = read(params, given)
+        values = read(params, given, day)
     except WorkflowError as error:
         problems = error.problems
     tried = {word.partition("=")[0] for word in given.words} if problems else set()
@@ -91,21 +97,23 @@ def complete(params: Mapping[str, Param] | None, given: Given, path: str) -> dic
             problems.append(Problem(path, 0, 0, f"params.{name}", message))
     if problems:
         raise WorkflowError(problems)
-    return resolve(params or {}, values)
+    return resolve(params or {}, values, day)
 
 
 def _in_file(name: str, problems: Sequence[Problem]) -> bool:
     return any(problem.path == name for problem in problems)
 
 
-def kept(params: Mapping[str, Param] | None, given: Given, run_id: str, before: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a run that is gone on with: those it was started with.
+def kept(
+    params: Mapping[str, Param] | None, given: Given, run_id: str, before: Mapping[str, Any], day: float
+) -> dict[str, Any]:
+    """The values of a run that is gone on with: those it was started with. `day` is the one that it is for.
 
     Raises:
         WorkflowError: what is given cannot be understood.
         DefinitionError: it is not what the run was started with, or that no longer fits the declarations.
     """
-    wanted = stored(read(params, given))
+    wanted = stored(read(params, given, day))
     other = [name for name, value in wanted.items() if name not in before or before[name] != value]
     if other:
         name = other[0]
@@ -117,7 +125,7 @@ def kept(params: Mapping[str, Param] | None, given: Given, run_id: str, before: 
     if params is None:
         return dict(before)
     try:
-        return restored(params, before)
+        return restored(params, before, day)
     except ParamError as error:
         raise DefinitionError(
             f"run {run_id} cannot go on, because what it was started with does not fit the parameters of now: {error}"

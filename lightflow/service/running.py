@@ -21,8 +21,10 @@ from lightflow.service.scripts import is_script, script_errors
 from liteflow import Dag, DagRun, DefinitionError, Observer, RunNotFound, Status
 from liteflow.collector import collector_paused
 from liteflow.state.history import History, RunRecord
+from liteflow.state.locks import other_owner
 from liteflow.state.maintenance import abandon, forget, request
 from liteflow.states import RUN_ENDED
+from liteflow.values.dates import shown, this_day
 from liteflow.values.params import Param
 
 Notify = Callable[[str], None]
@@ -40,6 +42,8 @@ class RunOptions(NamedTuple):
     dag: str | None = None  # of a Python file that defines several
     observers: Sequence[Observer] = ()
     params: Given = Given()
+    date: float | None = None  # the day that the run is for; None: that on which it starts
+    again: Callable[[], str] = lambda: "resume it"  # tells the command line that goes on with a run of the file
 
 
 class Loaded(NamedTuple):
@@ -93,6 +97,7 @@ def run(path: str, options: RunOptions, *, resume: bool = False, notify: Notify)
         StoreError, ResourceError: the state file.
     """
     loaded = load(path, options)
+    _note_owner(options.db, notify)
     last = _latest(options.db, loaded.name)
     goes_on = resume or loaded.settings.resume == "auto"
     if goes_on and not resume and last is not None and _differs(loaded, last, options):
@@ -103,13 +108,13 @@ def run(path: str, options: RunOptions, *, resume: bool = False, notify: Notify)
     if goes_on:
         if last is not None and last.status != Status.SUCCESS and last.resumable:
             return _resume(loaded, last, options, notify)
-        if last is None and (saved := _checkpoint(loaded)) is not None:
+        if last is None and _is_gone(options.db) and (saved := _checkpoint(loaded)) is not None:
             return _import(loaded, saved, options, notify)
         if resume and last is not None and last.status == Status.SUCCESS:
             notify(f"run {last.run_id} of {last.dag_id} has succeeded already: nothing to resume")
             return DagRun.from_record(os.path.realpath(options.db), last)
     elif last is not None and last.resumable and last.status in (Status.FAILED, Status.INTERRUPTED):
-        notify(f"the last run, {last.run_id}, is {last.status}; to go on with it: lightflow resume {path}")
+        notify(f"the last run, {last.run_id}, is {last.status}; to go on with it: {options.again()}")
     return _start(loaded, options)
 
 
@@ -125,13 +130,16 @@ def resume(target: str, options: RunOptions, *, from_checkpoint: str | None = No
     """
     if os.path.exists(target) or target.endswith((".yaml", ".yml", ".json", ".py")):
         loaded = load(target, options)
+        _note_owner(options.db, notify)
         if from_checkpoint is not None:
             return _import(loaded, checkpoint.read(from_checkpoint), options, notify)
         last = _latest(options.db, loaded.name)
-        if last is None and (saved := _checkpoint(loaded)) is not None:
+        saved = _checkpoint(loaded) if last is None else None
+        if saved is not None and _is_gone(options.db):
             return _import(loaded, saved, options, notify)
         if last is None or not last.resumable:
-            raise RunNotFound(f"there is no run of {loaded.name!r} to resume; start one: lightflow run {target}")
+            other = "" if saved is None else f", or begin where a checkpoint ends: --from-checkpoint {saved.path}"
+            raise RunNotFound(f"there is no run of {loaded.name!r} to resume; start one: lightflow run {target}{other}")
     else:
         with History(options.db) as history:
             last = history.run(target)
@@ -140,6 +148,7 @@ def resume(target: str, options: RunOptions, *, from_checkpoint: str | None = No
                 f"run {last.run_id} came from {last.source or 'a program'}, which is not there any more; "
                 "resume it with its file: lightflow resume FILE"
             )
+        _note_owner(options.db, notify)
         loaded = load(last.source, options._replace(dag=last.dag_id if is_script(last.source) else None))
     if last.status == Status.SUCCESS:
         notify(f"run {last.run_id} of {last.dag_id} has succeeded already: nothing to resume")
@@ -150,10 +159,29 @@ def resume(target: str, options: RunOptions, *, from_checkpoint: str | None = No
 def _differs(loaded: Loaded, last: RunRecord, options: RunOptions) -> bool:
     """Are parameters given that the last run does not have?"""
     try:
-        kept(loaded.params, options.params, last.run_id, last.params)
+        day = this_day() if options.date is None else options.date
+        kept(loaded.params, options.params, last.run_id, last.params, day)
+        day_kept(options.date, last)
     except DefinitionError:
         return True
     return False
+
+
+def day_kept(given: float | None, run: RunRecord) -> float:
+    """Return the day of a run that is gone on with.
+
+    Raises:
+        DefinitionError: another day is asked for.
+    """
+    day = this_day() if run.logical_date is None else run.logical_date
+    if shown(day) == "?":
+        raise DefinitionError(f"run {run.run_id} cannot go on: the day that it is for is damaged in the state file")
+    if given is not None and given != day:
+        raise DefinitionError(
+            f"run {run.run_id} is for {shown(day)}, not for {shown(given)}, and a run keeps its day; leave --date out "
+            "to go on with the run, or start a new one"
+        )
+    return day
 
 
 def _start(
@@ -164,8 +192,9 @@ def _start(
     outside: Outside | None = None,
 ) -> DagRun:
     settings = loaded.settings
+    day = this_day() if options.date is None else options.date  # once: it does not change over midnight
     if values is None:
-        values = complete(loaded.params, options.params, loaded.path)
+        values = complete(loaded.params, options.params, loaded.path, day)
     if outside is None:
         outside = loaded.look_outside()
     return loaded.build(values, outside).run(
@@ -174,6 +203,7 @@ def _start(
         run_id=options.run_id,
         params=values,
         secrets=outside.secrets,
+        logical_date=day,
         log_dir=options.log_dir or settings.log_dir,
         fail_fast=settings.fail_fast if options.fail_fast is None else options.fail_fast,
         observers=_observers(loaded, options),
@@ -185,7 +215,7 @@ def _start(
 
 def _resume(loaded: Loaded, last: RunRecord, options: RunOptions, notify: Notify) -> DagRun:
     settings = loaded.settings
-    values = kept(loaded.params, options.params, last.run_id, last.params)
+    values = kept(loaded.params, options.params, last.run_id, last.params, day_kept(options.date, last))
     outside = loaded.look_outside()
     dag = loaded.build(values, outside)
     with collector_paused(), History(options.db) as history:
@@ -199,6 +229,11 @@ def _resume(loaded: Loaded, last: RunRecord, options: RunOptions, notify: Notify
     if changed:
         names = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
         notify(f"changed since they succeeded, and kept as they were: {names}")
+    if last.source is not None and os.path.realpath(last.source) != os.path.realpath(loaded.path):
+        notify(
+            f"run {last.run_id} was started from another file, {last.source}; "
+            "what succeeded in it counts here, `lightflow run` starts a new run"
+        )
     if last.cwd is not None and last.cwd != os.getcwd():
         notify(f"the run was started in {last.cwd}; its relative paths now start from {os.getcwd()}")
     return dag.resume(
@@ -220,10 +255,14 @@ def _import(loaded: Loaded, saved: checkpoint.Checkpoint, options: RunOptions, n
         raise checkpoint.CheckpointError(
             f"{saved.path}: is a checkpoint of {saved.workflow_name!r}, not of {loaded.name!r}"
         )
+    if saved.date is not None and options.date is None:
+        options = options._replace(date=saved.date)
+    day = this_day() if options.date is None else options.date
+    options = options._replace(date=day)
     if saved.params is None:
-        values = complete(loaded.params, options.params, loaded.path)
+        values = complete(loaded.params, options.params, loaded.path, day)
     else:
-        values = kept(loaded.params, options.params, saved.run_id, saved.params)
+        values = kept(loaded.params, options.params, saved.run_id, saved.params, day)
     outside = loaded.look_outside()
     tasks = loaded.build(values, outside).tasks
     done = {name: seconds for name, seconds in saved.succeeded.items() if name in tasks}
@@ -245,8 +284,26 @@ def _latest(db: str, dag_id: str) -> RunRecord | None:
         return None
 
 
+def _note_owner(db: str, notify: Notify) -> None:
+    """Say that the state file is another user's: tasks decode values out of it, and that may run code."""
+    name = other_owner(db)
+    if name is not None:
+        notify(f"{db} belongs to {name}: go on with it only if you trust that user")
+
+
+def _is_gone(db: str) -> bool:
+    """Is there no state file, or one without tables? One that only knows no run of a workflow may have had some."""
+    if not os.path.exists(db):
+        return True
+    try:
+        with History(db):
+            return False
+    except RunNotFound:
+        return True
+
+
 def _checkpoint(loaded: Loaded) -> checkpoint.Checkpoint | None:
-    """The newest checkpoint file of a workflow that the state file does not know, if it is unfinished."""
+    """The newest checkpoint file of a workflow, if it is unfinished."""
     found, _ = checkpoint.find(loaded.settings.checkpoint_dir, loaded.name, limit=1)
     return found[0] if found and found[0].status != Status.SUCCESS else None
 

@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.schema import workschema_flow
-from lightflow.parser.spec import Condition, FanSpec, Flow, Limits, Settings, TaskSpec
-from lightflow.parser.workflow_loader import load_workflow
+from lightflow.parser.spec import Condition, Expressions, FanSpec, Flow, Limits, Settings, TaskSpec, WorkflowSpec
+from lightflow.parser.workflow_loader import load_with_hints, load_workflow
 from lightflow.service.scripts import is_script, script_errors
 from liteflow.errors import InputError
 from liteflow.limits import Concurrency, Pool
@@ -38,6 +38,7 @@ class OutlineTask(NamedTuple):
     retries: int = 0
     implied: tuple[str, ...] = ()  # those of `depends_on` that only an expression names
     template: str = ""  # what it runs, where that has expressions
+    expressions: Expressions | None = None  # those
     special: tuple[str, ...] = ()  # what is special in how it stands in the flow
     condition: Condition | None = None  # its `if`
     skipped: str = ""  # why it will be skipped, where that is known before a run
@@ -90,9 +91,8 @@ class Outline(NamedTuple):
     def _preview(self, task: OutlineTask, values: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> str:
         from lightflow.expressions.late import preview
 
-        path = os.path.abspath(self.path)
-        workflow = {"name": self.name, "dir": os.path.dirname(path), "file": path}
-        return _first_line(preview(task.template, values, workflow, self.hidden, more))
+        assert task.expressions is not None
+        return _first_line(preview(task.template, values, task.expressions, self.hidden, more))
 
     def instances(self, task: OutlineTask) -> list[OutlineInstance] | None:
         """The instances of a mapped task; None where they are only known when it may start, or it is not mapped."""
@@ -100,7 +100,8 @@ class Outline(NamedTuple):
             return None
         from lightflow.expressions.fan import ITEM, Listed, expansion_of
 
-        values = self.values or {name: one.default for name, one in (self.params or {}).items() if not one.required}
+        params = (self.params or {}).items()
+        values = self.values or {name: one.value(one.default) for name, one in params if not one.required}
         expansion = expansion_of(task.spec, values, [])
         if not isinstance(expansion, Listed):
             return None
@@ -124,7 +125,10 @@ def outline(path: str, dag: str | None = None) -> Outline:
     """
     if is_script(path):
         return _outline_script(path, dag)
-    spec = load_workflow(path)
+    return _outline_file(path, load_workflow(path))
+
+
+def _outline_file(path: str, spec: WorkflowSpec) -> Outline:
     tasks = tuple(
         OutlineTask(
             task.id,
@@ -136,6 +140,7 @@ def outline(path: str, dag: str | None = None) -> Outline:
             task.retry.retries,
             task.implied,
             text if task.expressions is not None else "",
+            task.expressions,
             _special(task.flow),
             task.flow.condition if task.flow is not None else None,
             order=task.order,
@@ -161,21 +166,23 @@ def outline(path: str, dag: str | None = None) -> Outline:
     )
 
 
-def outlines(path: str) -> list[Outline]:
-    """As `outline`, for all the workflows that a file defines: a Python script may define several.
+def examine(path: str) -> tuple[list[Outline], list[Problem]]:
+    """As `outline`, for all the workflows that a file defines (a Python script may define several), and what is valid
+    in it and probably not meant.
 
     Raises:
         WorkflowError: as for `outline`.
     """
     if not is_script(path):
-        return [outline(path)]
+        spec, hints = load_with_hints(path)
+        return [_outline_file(path, spec)], hints
     from liteflow.scripts import choose, describe_dags  # with the engine, which looking at YAML does not need
 
     with script_errors(path):
         dags = describe_dags(path)
         if not dags:
             choose(path, [], None)  # says so
-    return [_outline_of(path, dag) for dag in dags]
+    return [_outline_of(path, dag) for dag in dags], []
 
 
 def _outline_script(path: str, wanted: str | None) -> Outline:
@@ -333,7 +340,7 @@ tasks:
 
   report:
     type: shell
-    run: |
+    run: |             # a script: it stops at the first line that fails
       echo "The numbers:"
       cat {name}-numbers.json
     depends_on: [numbers]

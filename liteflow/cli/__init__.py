@@ -22,10 +22,24 @@ from liteflow.errors import LiteflowError, ResourceError, RunNotFound
 from liteflow.pictures.drawing import moment, took
 from liteflow.pictures.picture import clean, look_of
 from liteflow.scaffold import DEFAULT_ID, scaffold
+from liteflow.state.database import other_file
+from liteflow.state.deleting import delete_runs
 from liteflow.state.history import History, RunRecord
-from liteflow.state.maintenance import delete_runs
 from liteflow.version import __version__
 
+_COMMANDS: Final = ("scaffold", "list", "visualize", "delete")
+#: Words for a command that other tools have, and those of `lightflow` for the same.
+_SYNONYMS: Final = {
+    **dict.fromkeys(("init", "new", "create", "template"), "scaffold"),
+    **dict.fromkeys(("ls", "ps", "show", "history", "dags"), "list"),
+    **dict.fromkeys(("draw", "graph", "plot", "render", "dag", "picture"), "visualize"),
+    **dict.fromkeys(("rm", "remove", "del", "prune", "purge"), "delete"),
+}
+#: Commands that only `lightflow` has.
+_OF_THE_APPLICATION: Final = (
+    *("run", "resume", "cancel", "status", "logs", "outputs", "why", "runs", "pools", "validate", "schema"),
+    *("list-checkpoints", "clear", "doctor", "completion"),
+)
 _SUFFIXES: Final = {".html": "html", ".htm": "html", ".mmd": "mermaid", ".mermaid": "mermaid"}
 
 
@@ -91,7 +105,7 @@ def _list(args: argparse.Namespace) -> None:
         if args.dag_id is not None:
             runs = history.runs(args.dag_id, limit=args.limit)
             if not runs and history.dag(args.dag_id) is None:
-                raise RunNotFound(f"{args.db}: there is no dag {args.dag_id!r}")
+                raise RunNotFound(f"{args.db}: there is no dag {args.dag_id!r}{_elsewhere(args.db)}")
             if args.json:
                 write_json([_run_json(history, run) for run in runs])
             else:
@@ -153,7 +167,7 @@ def _delete(args: argparse.Namespace) -> None:
         else:
             run_ids = list(history.run_ids(args.dag_id))
             if not run_ids and history.dag(args.dag_id) is None:
-                raise RunNotFound(f"{args.db}: there is no dag {args.dag_id!r}")
+                raise RunNotFound(f"{args.db}: there is no dag {args.dag_id!r}{_elsewhere(args.db)}")
             what = f"dag {args.dag_id!r} with {len(run_ids)} run{'' if len(run_ids) == 1 else 's'}"
     if not args.yes:
         if sys.stdin is None or not sys.stdin.isatty():
@@ -215,14 +229,41 @@ def main(argv: Sequence[str] | None = None, prog: str = "liteflow") -> int:
 
 def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     try:
-        args = parser.parse_args(argv)
+        args = parser.parse_args(_as_options(list(sys.argv[1:] if argv is None else argv), parser.prog))
     except SystemExit as end:  # --help and --version; what they printed still has to be flushed
         return int(end.code or 0)
     if "run" not in args:
-        parser.print_help(sys.stderr)
-        return UsageError.exit_code
+        parser.print_help()
+        return 0
     args.run(args)
     return 0
+
+
+def _elsewhere(db: str) -> str:
+    """Where else the runs may be that are asked for."""
+    hint = other_file(db)
+    return f"; {hint}" if hint else ""
+
+
+def _as_options(words: list[str], prog: str) -> list[str]:
+    """The command line with the words `help` and `version` as the options that they mean.
+
+    Raises:
+        UsageError: there is no such command; the message says what there is instead.
+    """
+    if words[:1] == ["help"]:
+        return [*words[1:2], "--help"]
+    if words == ["version"]:
+        return ["--version"]
+    word = words[0] if words else ""
+    if not word or word.startswith("-") or word in _COMMANDS:
+        return words
+    hint = "the commands of liteflow are " + ", ".join(_COMMANDS)
+    if word in _SYNONYMS:
+        hint = f"`liteflow {_SYNONYMS[word]}`"
+    elif word in _OF_THE_APPLICATION:
+        hint = f"the program for workflow files has it, `lightflow {word}`; {hint}"
+    raise UsageError(f"there is no command {word!r}: {hint}; see `{prog} --help`")
 
 
 def _failed(prog: str, message: str, exit_code: int) -> int:

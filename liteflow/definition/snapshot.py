@@ -9,6 +9,7 @@ from typing import Any
 
 from liteflow.definition.around import Guarded, HookCall
 from liteflow.definition.options import NO_OPTIONS
+from liteflow.definition.restoring import kept_options
 from liteflow.definition.tasks import NOTHING_AROUND, Task
 from liteflow.digest import sha256, sha256_hex
 from liteflow.planning.graph import Graph
@@ -54,6 +55,10 @@ def _rows(tasks: Mapping[str, Task], graph: Graph, bodies: Mapping[str, Body]) -
             row["resources"] = dict(needs)
         if task.expansion is not None:
             row["mapped"] = True
+        if task.arg_dependencies:
+            row["takes"] = dict(task.arg_dependencies)
+        if options is not NO_OPTIONS and (kept := kept_options(options)):
+            row["options"] = kept
         row["digest"] = digests.of(body) if meta is None or "digest" not in meta else meta["digest"]
         yield {**row, **meta} if meta else row
 
@@ -69,6 +74,7 @@ def _control(task: Task) -> dict[str, Any]:
         "teardown": options.teardown,
         "continue_on_error": bool(options.continue_on_error),
         "hooks": list(task.hooks()),
+        "run_if": options.run_if is not None,
     }
     return {name: value for name, value in marks.items() if value}
 

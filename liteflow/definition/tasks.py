@@ -7,24 +7,24 @@ function: called while a dag is being built it adds a task, called anywhere else
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from types import MappingProxyType
+from types import MappingProxyType, MethodType
 from typing import Any, Final, NamedTuple, Protocol
 
 from liteflow.definition.around import Guarded, HookCall
+from liteflow.definition.commands import with_values
 from liteflow.definition.mapping import Mapped, MapRef, checked_function
 from liteflow.definition.options import NO_OPTIONS, TaskOptions, make_options
 from liteflow.definition.signature import NO_PARAMETERS, Parameters, parameters_of
 from liteflow.errors import DefinitionError, PayloadError
+from liteflow.names import CHOSEN
 from liteflow.planning.rules import TriggerRule
 from liteflow.triggers import EVENTS, Condition
 from liteflow.values.payload import Payload, encode
-from liteflow.work import KEYWORDS, Body, Call, Expansion, Item, Ref
+from liteflow.work import KEYWORDS, Body, Call, Command, Expansion, Item, Ref
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})  # shared: two dicts of its own would be a tenth of a task
-_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 
 
 def check_id(name: object, what: str) -> str:
@@ -33,7 +33,7 @@ def check_id(name: object, what: str) -> str:
     Raises:
         DefinitionError: it is not text, or holds what a file name or a shell could stumble over.
     """
-    if isinstance(name, str) and _ID.match(name):
+    if isinstance(name, str) and CHOSEN.match(name):
         return name
     raise DefinitionError(
         f"{what} {name!r} is not allowed: use letters, digits, '_', '.' and '-', "
@@ -104,9 +104,16 @@ class Task:
             raise DefinitionError(f"task {task_id!r}: {func!r} cannot be called")
         self.func = func
         self.given_body = body
+        if body is not None and options.run_if is not None:
+            raise DefinitionError(
+                f"task {task_id!r}: run_if asks a function before it calls another; "
+                "for a command make the check a task of its own: dag.short_circuit(…)"
+            )
         self._parameters: Parameters | None = None
         self.options = options if options is NO_OPTIONS else options.checked(task_id)
         self.dependencies: set[str] = set(dependencies)
+        if isinstance(body, Command) and not all(type(one) is str for one in (*body.argv, *body.env.values())):
+            self._take_values(body)
         self.arg_dependencies: Mapping[str, str] = _NOTHING
         self.bound_args: Mapping[str, Any] = _NOTHING
         #: what an application keeps with the task in the stored graph, such as {"kind": …, "digest": …}
@@ -118,6 +125,17 @@ class Task:
         self.around = around
         for name, value in (bound_args or {}).items():
             self.bind(name, value)
+
+    def _take_values(self, command: Command) -> None:
+        """Wait for the tasks whose values stand among the words and variables of a command."""
+        within = set[str]()
+        try:
+            argv = tuple(_references(one, within) for one in command.argv)
+            env = {name: _references(one, within) for name, one in command.env.items()}
+        except DefinitionError as error:
+            raise DefinitionError(f"task {self.task_id!r}: {error}") from None
+        self.given_body = with_values(command._replace(argv=argv, env=env), self.task_id)
+        self.dependencies |= within
 
     @property
     def parameters(self) -> Parameters:
@@ -132,7 +150,11 @@ class Task:
             self.arg_dependencies = {**self.arg_dependencies, name: value.task_id}
             self.dependencies.add(value.task_id)
         else:
-            self.bound_args = {**self.bound_args, name: _references(value, self.dependencies)}
+            try:
+                bound = _references(value, self.dependencies)
+            except DefinitionError as error:
+                raise DefinitionError(f"task {self.task_id!r}: argument {name!r}: {error}") from None
+            self.bound_args = {**self.bound_args, name: bound}
 
     @property
     def timeout(self) -> float | None:
@@ -198,7 +220,7 @@ class Task:
     def output(self, key: str = "return_value") -> Ref:
         """Stands for one of this task's values in the arguments of another, which then waits for this one.
 
-        count = dag.add_task(Task("count", body=Command(("/bin/sh", "-c", 'echo "rows=3" >> "$LIGHTFLOW_OUTPUT"'))))
+        count = dag.shell('echo "rows=3" >> "$LIGHTFLOW_OUTPUT"', task_id="count")
         dag.task(report, rows=count.output("rows"))
         """
         if not isinstance(key, str):
@@ -260,11 +282,17 @@ def _tasks(other: object) -> list[Task]:
         return [other]
     if isinstance(other, list | tuple | set) and all(isinstance(task, Task) for task in other):
         return list(other)
+    for one in other if isinstance(other, list | tuple | set) else [other]:
+        _check_called(one)
     raise DefinitionError(f"only tasks and lists of tasks can be connected, not {other!r}")
 
 
 def _references(value: Any, found: set[str]) -> Any:
-    """The value with a Ref in place of every Task inside; the ids of what is referred to are added to `found`."""
+    """The value with a Ref in place of every Task inside; the ids of what is referred to are added to `found`.
+
+    Raises:
+        DefinitionError: something inside would have to be called first, to stand for a value.
+    """
     if isinstance(value, Task):
         value = value.output()
     if isinstance(value, Ref):
@@ -277,7 +305,42 @@ def _references(value: Any, found: set[str]) -> Any:
         return kind(_references(item, found) for item in value)
     if kind is dict:
         return {key: _references(item, found) for key, item in value.items()}
+    if kind in (set, frozenset):
+        if any(isinstance(item, Task | Ref | MapRef) for item in value):
+            raise DefinitionError("the value of a task cannot be inside a set; put it into a list")
+        for item in value:
+            _check_called(item)
+    _check_called(value)
     return value
+
+
+def check_known(name: str, value: Any) -> None:
+    """Raise DefinitionError where a parameter of a run is, or holds, something that stands for a value of a task."""
+    within = set[str]()
+    try:
+        _references(value, within)
+    except DefinitionError as error:
+        raise DefinitionError(f"parameter {name!r}: {error}") from None
+    if within:
+        raise DefinitionError(
+            f"parameter {name!r}: the value of task {min(within)!r} is not there before the run begins"
+        )
+
+
+def _check_called(value: Any) -> None:
+    """Raise DefinitionError for what adds a task when it is called, and was not."""
+    if isinstance(value, TaskFunction | Partial):
+        raise DefinitionError(value.misused)
+    if isinstance(value, type) and issubclass(value, Task | TaskFunction):
+        raise DefinitionError(
+            f"{value.__name__} is a class and stands for no value; make a task of a function: dag.task(…)"
+        )
+    if Building in type(value).__mro__:
+        raise DefinitionError(f"{value!r} is a dag and stands for no value; its tasks do")
+    if isinstance(value, MethodType) and (
+        isinstance(value.__self__, Task | TaskFunction | Partial) or Building in type(value.__self__).__mro__
+    ):
+        raise DefinitionError(f"{value.__func__.__qualname__} is a method; call it")
 
 
 def _collect(value: Any, found: set[Ref]) -> None:
@@ -307,8 +370,13 @@ class Building(Protocol):
 class Partial:
     """A task that lacks what it is mapped over: `expand` or `expand_kwargs` says it, and adds the task."""
 
+    misused: Final = "partial(…) has no list yet; add .expand(name=…)"
+
     def __init__(self, add: Callable[[Mapping[str, Any]], Task]) -> None:
         self._add = add
+
+    def __reduce__(self) -> Any:
+        raise TypeError(self.misused)
 
     def expand(self, **lists: Any) -> Task:
         """An instance for each item of a list, or for each combination where there are several; the last list varies
@@ -341,6 +409,20 @@ class TaskFunction:
         self.func = func
         self.task_id = task_id
         self.options = options
+
+    @property
+    def misused(self) -> str:
+        """What to say where it is used and a call of it is meant."""
+        name = self.func.__name__
+        return f"{name} is a function that adds a task when it is called; call it: {name}()"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(self.misused)
+
+    def _connected(self, other: object) -> Any:
+        raise DefinitionError(self.misused)
+
+    __rshift__ = __lshift__ = __rrshift__ = __rlshift__ = _connected
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """In a `with Dag(...)` block: add a task and return it. Elsewhere: call the function."""
@@ -452,6 +534,10 @@ def mapped(
         if isinstance(given, Ref):
             sources[name] = given
             continue
+        try:
+            _check_called(given)
+        except DefinitionError as error:
+            raise DefinitionError(f"task {task_id!r}: argument {name!r}: {error}") from None
         if isinstance(given, Mapping):
             given = list(given.items())
         if isinstance(given, str | bytes) or not isinstance(given, Sequence):
@@ -467,7 +553,10 @@ def _literal(item: Any, task_id: str) -> Payload | Ref:
     if isinstance(item, Ref):
         return item
     within = set[str]()
-    _references(item, within)
+    try:
+        _references(item, within)
+    except DefinitionError as error:
+        raise DefinitionError(f"task {task_id!r}: an item of the list to expand over: {error}") from None
     if within:
         raise DefinitionError(
             f"task {task_id!r}: a task can be an item of the list to expand over, not be inside one: {min(within)!r}"

@@ -6,16 +6,20 @@ Functions that are not coroutines would block the loop; they are given to the th
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import Context, ContextVar
 from threading import Thread
 from typing import Any
 
 from liteflow.executors.base import Attempt, Lane, failure, is_coroutine_function
+from liteflow.executors.host import without_input
 from liteflow.executors.inbox import Inbox
 from liteflow.executors.streams import AttemptOutput, destination
 from liteflow.executors.thread import Abandonable, ThreadLane
 from liteflow.work import Call, Outcome, RunInfo, Work
 
 _CLOSE_S = 1.0
+#: The node of the attempt to which a callback of the loop belongs: tasks and callbacks inherit it.
+_running_node: ContextVar[int] = ContextVar("liteflow_node", default=-1)
 
 
 class AsyncLane(Lane):
@@ -30,7 +34,9 @@ class AsyncLane(Lane):
         self._is_coroutine = {task_id: is_coroutine_function(call.func) for task_id, call in calls.items()}
         self._loop: Any = None  # asyncio's; imported with the first coroutine, because that takes 30 ms
         self._thread: Thread | None = None
-        self._tasks: dict[int, Any] = {}  # by node; used in the loop's thread only
+        self._tasks: dict[int, Any] = {}  # by node; used in the loop's thread only, like the next two
+        self._cancelled: set[int] = set()  # nodes that were told to stop
+        self._exits: dict[int, BaseException] = {}  # by node: what their background raised to end the program
 
     def submit(self, work: Work) -> None:
         if not self._is_coroutine[work.task_id]:
@@ -48,13 +54,12 @@ class AsyncLane(Lane):
         self._thread.start()
         return loop
 
-    @staticmethod
-    def _run_loop(loop: Any) -> None:
+    def _run_loop(self, loop: Any) -> None:
         import asyncio
 
         asyncio.set_event_loop(loop)
         try:
-            loop.run_forever()
+            self._run_until_stopped(loop)
             tasks = asyncio.all_tasks(loop)
             for task in tasks:
                 task.cancel()
@@ -66,6 +71,23 @@ class AsyncLane(Lane):
 
     # In the loop's thread
 
+    def _run_until_stopped(self, loop: Any) -> None:
+        """Run the loop until it is stopped. What would end a program, in the background of a task, ends that task."""
+        while True:
+            try:
+                loop.run_forever()
+                return
+            except (KeyboardInterrupt, SystemExit) as error:
+                node = _node_of(error)
+                task = self._tasks.get(node)
+                if task is None:
+                    loop.call_exception_handler(
+                        {"message": "something that no task waits for exits", "exception": error}
+                    )
+                else:
+                    self._exits[node] = error
+                    task.cancel()
+
     def _begin(self, work: Work) -> None:
         assert self._loop is not None
         task = self._tasks[work.node] = self._loop.create_task(self._run(work))
@@ -74,6 +96,7 @@ class AsyncLane(Lane):
     def _forget(self, node: int, task: Any) -> None:
         if self._tasks.get(node) is task:
             del self._tasks[node]
+            self._cancelled.discard(node)
         if not task.cancelled():
             task.exception()  # fetched, so that asyncio does not report it
 
@@ -88,18 +111,27 @@ class AsyncLane(Lane):
     async def _attempt(self, work: Work) -> Outcome:
         import asyncio
 
+        without_input.set(True)
+        _running_node.set(work.node)
         output = AttemptOutput(work.log_path, self._info.masker) if work.log_path is not None else None
         destination.set(output)
+        attempt = Attempt(work, self._info)
         try:
-            outcome = await Attempt(work, self._info).run_async(self._calls[work.task_id])
-        except asyncio.CancelledError:
-            outcome = failure(work, "CANCELLED", "cancelled")
-        log_path = output.close() if output is not None else None
-        return outcome if log_path is None else outcome._replace(log_path=log_path)
+            outcome = await attempt.run_async(self._calls[work.task_id])
+        except asyncio.CancelledError as error:
+            if work.node in self._cancelled:
+                outcome = failure(work, "CANCELLED", "cancelled")
+            else:  # by its own doing
+                outcome = attempt.raised(error)
+        if (exit_ := self._exits.pop(work.node, None)) is not None:
+            outcome = attempt.raised(exit_, in_body=True)
+        self._cancelled.discard(work.node)
+        return outcome if output is None else output.close(outcome)
 
     def _cancel_task(self, node: int) -> None:
         task = self._tasks.get(node)
         if task is not None:
+            self._cancelled.add(node)
             task.cancel()
 
     # In the caller's thread
@@ -115,5 +147,20 @@ class AsyncLane(Lane):
         """Cancel all coroutines and stop the loop; one that blocks it is left to its daemon thread."""
         self._book.clear()
         if self._loop is not None and self._thread is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(_CLOSE_S + max(grace_s, 0.0))
+
+
+def _node_of(error: BaseException) -> int:
+    """The node in whose background something was raised through the loop; -1 when that cannot be told."""
+    from asyncio import Handle
+
+    trace = error.__traceback__
+    while trace is not None:
+        handle = trace.tb_frame.f_locals.get("self")
+        if isinstance(handle, Handle):  # what the loop was calling
+            context = getattr(handle, "_context", None)
+            return context.get(_running_node, -1) if isinstance(context, Context) else -1
+        trace = trace.tb_next
+    return -1

@@ -6,16 +6,21 @@ function, so that only plain data travels.
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextvars import copy_context
 from functools import partial
 from types import CodeType, TracebackType
 from typing import Any, Protocol
 
 from liteflow.context import TaskContext, running
 from liteflow.errors import InputError, PayloadError, SkipTask
+from liteflow.executors.host import ExitCalled
 from liteflow.outputs import discard, exists, printed, take
+from liteflow.processes.forks import end_fork, exit_code
 from liteflow.states import Verdict
 from liteflow.traces import is_ours, to_json, trace_of
 from liteflow.values.payload import Payload, decode, encode
@@ -125,44 +130,65 @@ def _with_keywords(arguments: dict[str, Any]) -> dict[str, Any]:
 class Attempt:
     """One attempt of a Python task, from its arguments to its Outcome."""
 
-    __slots__ = ("_context", "_info", "_started_at", "_work")
+    __slots__ = ("_context", "_info", "_pid", "_started_at", "_work")
 
     def __init__(self, work: Work, info: RunInfo) -> None:
         self._work = work
         self._info = info
         self._started_at = time.time()
+        self._pid = os.getpid()
         self._context = TaskContext(work, info)
 
     def run(self, body: Call) -> Outcome:
-        """Run the function; a coroutine that it returns is run in an event loop of its own."""
-        token = running.set(self._context)
+        """Run the function; a coroutine that it returns is run in an event loop of its own.
+
+        What it sets in its context (`contextvars`) is not there for the next task.
+        """
+        return copy_context().run(self._run, body)
+
+    def _run(self, body: Call) -> Outcome:
+        running.set(self._context)
+        in_body = False
         try:
             body = self.completed(body)
-            value = body.func(**self.arguments(body))
+            arguments = self.arguments(body)
+            in_body = True
+            value = body.func(**arguments)
             if isinstance(value, Coroutine):
-                import asyncio
-
-                value = asyncio.run(value)
+                value = _run_coroutine(value)
+            in_body = False
+            self._end_if_fork(None)
             return self.returned(value)
         except Terminated:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever user code raises is an outcome
-            return self.raised(error)
-        finally:
-            running.reset(token)
+            self._end_if_fork(error)
+            return self.raised(error, in_body=in_body)
 
     async def run_async(self, body: Call) -> Outcome:
         """Await a coroutine function in the running loop. asyncio.CancelledError passes through."""
         import asyncio
 
         running.set(self._context)  # the asyncio.Task that runs this has a context of its own
+        in_body = False
         try:
             body = self.completed(body)
-            return self.returned(await body.func(**self.arguments(body)))
+            arguments = self.arguments(body)
+            in_body = True
+            value = await body.func(**arguments)
+            in_body = False
+            self._end_if_fork(None)
+            return self.returned(value)
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever user code raises is an outcome
-            return self.raised(error)
+            self._end_if_fork(error)
+            return self.raised(error, in_body=in_body)
+
+    def _end_if_fork(self, error: BaseException | None) -> None:
+        """In a process that the task has forked, and that has come back from the function: end it."""
+        if os.getpid() != self._pid:
+            end_fork(error and error.with_traceback(_without_ours(error.__traceback__)))
 
     def completed(self, body: Call) -> Call:
         """The call with its late part filled in, if it has one. Raises InputError."""
@@ -182,16 +208,16 @@ class Attempt:
         payload = None if value is None else encode(value, self._info.values_dir, self._info.masker)
         return self.outcome("SUCCESS", value=payload)
 
-    def raised(self, error: BaseException) -> Outcome:
-        """The outcome of a function that raised."""
+    def raised(self, error: BaseException, *, in_body: bool = False) -> Outcome:
+        """The outcome of an error. `sys.exit(0)` is a success where the function itself has called it (`in_body`)."""
         if isinstance(error, SkipTask):
             text = self._info.masked(safe_text(error))
             return self.outcome("SKIPPED", error=ErrorInfo(one_line(text), "", ("SkipTask",)))
         if isinstance(error, SystemExit):
-            if error.code is None or error.code == 0:
+            code = exit_code(error)
+            if code == 0 and in_body and not isinstance(error, ExitCalled):
                 return self.outcome("SUCCESS")
-            code = error.code & 0xFF if isinstance(error.code, int) else 1
-            return self.outcome("FAILED", error=describe(error, self._info), exit_code=code)
+            return self.outcome("FAILED", error=describe(error, self._info), exit_code=code if in_body else None)
         if isinstance(error, InputError):
             return self.outcome("FAILED", error=ErrorInfo(one_line(self._info.masked(str(error))), "", ("InputError",)))
         return self.outcome("FAILED", error=describe(error, self._info))
@@ -214,14 +240,45 @@ class Attempt:
         return outcome if path is None else with_outputs(outcome, path, self._info)
 
 
+def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine to its end; in a thread of its own where a loop runs in this one, as in a notebook."""
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    answers: list[Any] = []
+    errors: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            answers.append(asyncio.run(coroutine))
+        except BaseException as error:  # noqa: BLE001 - it is raised again in the thread of the task
+            errors.append(error)
+
+    thread = threading.Thread(target=copy_context().run, args=(body,), name="liteflow-coroutine", daemon=True)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return answers[0]
+
+
 def with_outputs(
-    outcome: Outcome, path: str | None, info: RunInfo, how: str | None = None, *, masked: bool = False
+    outcome: Outcome,
+    path: str | None,
+    info: RunInfo,
+    how: str | None = None,
+    *,
+    masked: bool = False,
+    size_bytes: int = 0,
 ) -> Outcome:
     """The outcome of an attempt with the values in its output file, which is removed; a failed one has none.
 
     What the function returned or pushed itself goes before. `how` says to take what was printed for the return value
-    (see `outputs.printed`), unless the file has one; `masked` tells that a secret was in it. A file that cannot be
-    understood fails the attempt.
+    (see `outputs.printed`), unless the file has one; `masked` tells that a secret was in it, `size_bytes` how long it
+    was. A file that cannot be understood fails the attempt, and so does a value whose output is not in the log.
     """
     if path is not None and not exists(path):
         path = None
@@ -235,7 +292,9 @@ def with_outputs(
         found = {} if path is None else take(path, info)
         value = found.pop("return_value", None)
         if how is not None and value is None:
-            value = printed(how, outcome.log_path, info, masked=masked)
+            if outcome.log_lost is not None:
+                raise PayloadError(f"output: not all that was printed could be kept: {outcome.log_lost}")
+            value = printed(how, outcome.log_path, info, masked=masked, size_bytes=size_bytes)
     except PayloadError as error:
         told = ErrorInfo(one_line(str(error)), "", ("PayloadError", "LiteflowError", "Exception"))
         return outcome._replace(verdict="FAILED", value=None, pushed=None, error=told)
@@ -253,6 +312,7 @@ def failure(
     started_at: float | None = None,
     ended_at: float | None = None,
     log_path: str | None = None,
+    log_lost: str | None = None,
 ) -> Outcome:
     """The outcome of an attempt that could not tell itself how it ended. Times default to now."""
     now = time.time()
@@ -267,12 +327,22 @@ def failure(
         now if started_at is None else started_at,
         now if ended_at is None else ended_at,
         log_path,
+        log_lost,
     )
 
 
 def timeout_message(work: Work) -> str:
     """Why an attempt is TIMED_OUT."""
     return f"timed out after {work.timeout_s:g} s"
+
+
+def left_text(left: Sequence[int]) -> str:
+    """What is added to the reason of an attempt some of whose processes cannot be ended."""
+    if not left:
+        return ""
+    some = ", ".join(map(str, left[:5])) + (" …" if len(left) > 5 else "")
+    which = f"process {some} lives on" if len(left) == 1 else f"processes {some} live on"
+    return f"; {which}, although killed (it waits for a device, is frozen, or is another user's)"
 
 
 def how_it_died(subject: str, code: int) -> str:

@@ -8,22 +8,26 @@ from functools import partial
 
 from liteflow.context import idempotency_key
 from liteflow.errors import LiteflowError
-from liteflow.executors.base import Lane, failure, how_it_died, one_line, timeout_message, with_outputs
+from liteflow.executors.base import Lane, failure, how_it_died, left_text, one_line, timeout_message, with_outputs
 from liteflow.executors.hub import LOST_MESSAGE, Hub, Ticket
 from liteflow.executors.inbox import Inbox, Timer
 from liteflow.outputs import output_path
 from liteflow.processes.client import Exited
 from liteflow.states import Verdict
+from liteflow.values.dates import shown
 from liteflow.work import Command, ErrorInfo, Outcome, RunInfo, Work, completed
 
 
 def run_environment(info: RunInfo) -> dict[str, str]:
     """The environment variables that are the same for all tasks of a run."""
-    return {
+    environ = {
         "LIGHTFLOW_RUN_ID": info.run_id,
         "LIGHTFLOW_WORKFLOW": info.dag_id,
         "LIGHTFLOW_DB": info.db_path,
     }
+    if info.logical_date is not None:
+        environ["LIGHTFLOW_LOGICAL_DATE"] = shown(info.logical_date)
+    return environ
 
 
 def task_environment(info: RunInfo, work: Work) -> dict[str, str]:
@@ -43,7 +47,7 @@ def task_environment(info: RunInfo, work: Work) -> dict[str, str]:
 
 
 class _Running:
-    __slots__ = ("output", "started_at", "stopped", "stopped_at", "ticket", "timer", "work")
+    __slots__ = ("output", "started_at", "stopped", "ticket", "timer", "work")
 
     def __init__(self, work: Work) -> None:
         self.work = work
@@ -52,7 +56,6 @@ class _Running:
         self.ticket: Ticket | None = None
         self.timer: Timer | None = None
         self.stopped: tuple[Verdict, str] | None = None  # why it was told to stop
-        self.stopped_at = 0.0
 
 
 class CommandLane(Lane):
@@ -90,7 +93,7 @@ class CommandLane(Lane):
 
     def _stop(self, entry: _Running, verdict: Verdict, message: str, grace_s: float) -> None:
         if entry.stopped is None:
-            entry.stopped, entry.stopped_at = (verdict, message), time.time()
+            entry.stopped = verdict, message
         assert entry.ticket is not None
         self._hub.stop(entry.ticket, grace_s)
 
@@ -104,13 +107,14 @@ class CommandLane(Lane):
         if entry.timer is not None:
             entry.timer.cancel()
         if event is None:
-            outcome = failure(entry.work, "LOST", LOST_MESSAGE, started_at=entry.started_at)
+            verdict, message = entry.stopped or ("LOST", LOST_MESSAGE)
+            outcome = failure(entry.work, verdict, message, started_at=entry.started_at)
         else:
             outcome = self._outcome(entry, event)
         # By now the last process of the task is gone, so nobody writes any more.
         how = self._commands[entry.work.task_id].output
-        masked = event is not None and event.masked
-        self._inbox.post(with_outputs(outcome, entry.output, self._info, how, masked=masked))
+        masked, size = (False, 0) if event is None else (event.masked, event.output_bytes)
+        self._inbox.post(with_outputs(outcome, entry.output, self._info, how, masked=masked, size_bytes=size))
 
     def _outcome(self, entry: _Running, event: Exited) -> Outcome:
         work, body = entry.work, self._commands[entry.work.task_id]
@@ -118,8 +122,8 @@ class CommandLane(Lane):
         message: str | None
         if event.error is not None:
             verdict, message = "FAILED", one_line(self._info.masked(event.error))
-        elif entry.stopped is not None and event.ended_at >= entry.stopped_at:  # else it was over before
-            verdict, message = entry.stopped
+        elif entry.stopped is not None and event.told:  # else it was over before
+            verdict, message = entry.stopped[0], entry.stopped[1] + left_text(event.left)
         elif event.code == 0:
             verdict, message = "SUCCESS", None
         elif event.code in body.skip_on_exit_codes:
@@ -139,6 +143,7 @@ class CommandLane(Lane):
             event.started_at,
             event.ended_at,
             work.log_path if event.output_bytes else None,
+            event.lost,
         )
 
     @property

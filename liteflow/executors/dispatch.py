@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
-from liteflow.errors import DefinitionError
+from liteflow.errors import DefinitionError, ResourceError
 from liteflow.executors.base import Executor, Lane, failure
 from liteflow.executors.command import CommandLane
 from liteflow.executors.hub import Hub
@@ -16,6 +17,7 @@ from liteflow.executors.worker import serve
 from liteflow.processes.client import Program
 from liteflow.work import Body, Call, Command, Outcome, RunInfo, Work
 
+_FEWEST_FILES = 12
 MODES = ("thread", "process", "async", "inline")
 
 
@@ -56,8 +58,10 @@ class _Dispatcher:
         slots: int,
         *,
         timeouts: bool,
+        alone: bool,
     ) -> None:
         self._hub = hub
+        self._alone = alone
         self._masker = info.masker
         self._inbox = inbox = Inbox()
         self._lane_names = lane_names
@@ -73,7 +77,8 @@ class _Dispatcher:
             self._lanes |= {"process": self._process_lane, "command": command_lane}
             self._pid_lanes = [self._process_lane, command_lane]
         used = set(lane_names.values())
-        self._routes_streams = bool(used & {"thread", "async", "inline"}) and info.log_dir is not None
+        used_here = used & {"thread", "async", "inline"}
+        self._routes_streams = bool(used_here) and info.log_dir is not None
         if used & {"thread", "async"}:  # lanes are imported when they are used: each takes 0.5 ms, and few runs use all
             from liteflow.executors.thread import ThreadLane
 
@@ -93,6 +98,11 @@ class _Dispatcher:
             from liteflow.executors.streams import install
 
             install(info.masker)
+        self._is_host = bool(used_here)
+        if self._is_host:
+            from liteflow.executors.host import enter
+
+            enter(alone=alone)
         self._route: dict[int, Lane] = {}  # by node, for cancel
 
     def submit(self, work: Work) -> None:
@@ -147,6 +157,10 @@ class _Dispatcher:
             if self._hub is not None:
                 self._end_processes(self._hub, grace_s)
         finally:
+            if self._is_host:
+                from liteflow.executors.host import leave
+
+                leave(alone=self._alone)
             if self._routes_streams:
                 from liteflow.executors.streams import uninstall
 
@@ -165,6 +179,21 @@ def _program(calls: Mapping[str, Call], info: RunInfo) -> Program:
     from liteflow.executors.program import make_program  # only where this process cannot be forked
 
     return make_program(calls, info)
+
+
+def _ensure_descriptors() -> None:
+    """See that a run has the open files that it needs at least, beside those of its tasks. Raises ResourceError."""
+    fds: list[int] = []
+    try:
+        while len(fds) < _FEWEST_FILES:
+            fds.append(os.open("/", os.O_PATH | os.O_CLOEXEC))
+    except OSError as error:
+        raise ResourceError(
+            f"a run needs {_FEWEST_FILES} more open files than this program has: {error.strerror} (see ulimit -n)"
+        ) from None
+    finally:
+        for fd in fds:
+            os.close(fd)
 
 
 def open_executor(
@@ -198,6 +227,7 @@ def open_executor(
         ResourceError: no more processes or files are allowed.
     """
     lane_names = _lanes(bodies, mode, task_modes, timeouts)
+    _ensure_descriptors()
     if info.log_dir is None and info.masker is not None:
         raise DefinitionError(
             "a run with secrets needs a log_dir: they are masked in logs, and cannot be on the terminal"
@@ -222,7 +252,7 @@ def open_executor(
             claim_children=claim_children,
             masker=info.masker,
         )
-    return _Dispatcher(lane_names, bodies, info, hub, slots, timeouts=bool(timeouts))
+    return _Dispatcher(lane_names, bodies, info, hub, slots, timeouts=bool(timeouts), alone=claim_children)
 
 
 __all__ = ["MODES", "Executor", "lane_of", "open_executor"]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from socket import socket
 
+from liteflow.errors import ResourceError
 from liteflow.executors.inbox import Inbox
 from liteflow.processes import tree
 from liteflow.processes.client import (
@@ -19,6 +22,8 @@ from liteflow.processes.guardian import WorkerMain
 from liteflow.values.masking import Masker
 
 LOST_MESSAGE = "the guardian process was killed"
+_LOOK_EVERY_S = 0.25
+_WORD_S = 2.0  # a guardian that says nothing for so long, when asked, is not going to
 
 
 class Ticket:
@@ -81,6 +86,13 @@ class Hub:
         """Have the guardian's messages handled while the inbox waits."""
         self._inbox = inbox
         inbox.watch(self.guardian.fileno(), self._handle)
+        self._look()
+
+    def _look(self) -> None:
+        """Continue a guardian that a task has stopped, now and every quarter of a second."""
+        self.guardian.go_on()
+        if self._inbox is not None:
+            self._inbox.at(time.monotonic() + _LOOK_EVERY_S, self._look)
 
     def _alive(self) -> Guardian:
         """A guardian that lives as far as is known. Raises LiteflowError when none can be started."""
@@ -105,20 +117,14 @@ class Hub:
         self._catch_up()
         return ticket
 
-    def start_worker(
-        self,
-        ended: Callable[[Exited | None], None],
-        spool: Callable[[int], str | None],
-        sock: socket,
-        log_path: str | None = None,
-    ) -> Ticket:
-        """Fork a worker; `spool` names its output file, unless the guardian shall write `log_path` for it.
+    def start_worker(self, ended: Callable[[Exited | None], None], sock: socket, *, keeps_logs: bool) -> Ticket:
+        """Fork a worker; `keeps_logs`: see `Guardian.start_worker`.
 
         Raises LiteflowError when there is no guardian to do it.
         """
         guardian = self._alive()
         ticket = self._new_ticket(ended)
-        guardian.start_worker(ticket.number, spool(ticket.number), sock, log_path)
+        guardian.start_worker(ticket.number, sock, keeps_logs=keeps_logs)
         self._catch_up()
         return ticket
 
@@ -127,6 +133,23 @@ class Hub:
         if ticket.number in self._tickets:
             self.guardian.stop(ticket.number, grace_s)
             self._catch_up()
+            if self._inbox is not None:
+                late = partial(self._ask, self.guardian, ticket)
+                self._inbox.at(time.monotonic() + grace_s + _WORD_S, late)
+
+    def _ask(self, guardian: Guardian, ticket: Ticket) -> None:
+        """A ticket should have ended by now. Does the guardian still work?"""
+        if guardian is self.guardian and not guardian.is_dead() and ticket.number in self._tickets:
+            guardian.ping()
+            self._catch_up()
+            if self._inbox is not None:
+                late = partial(self._give_up, guardian, guardian.heard)
+                self._inbox.at(time.monotonic() + _WORD_S, late)
+
+    def _give_up(self, guardian: Guardian, heard: int) -> None:
+        """Kill a guardian that has not answered; that it is gone is then noticed as ever."""
+        if guardian is self.guardian and not guardian.is_dead() and guardian.heard == heard:
+            guardian.kill()
 
     def _new_ticket(self, ended: Callable[[Exited | None], None]) -> Ticket:
         self._last_number += 1
@@ -156,6 +179,8 @@ class Hub:
                     ticket.ended(event)
         if guardian.is_dead():
             guardian.close()
+            if guardian.failed is not None:
+                raise ResourceError(f"the guardian process cannot go on: {guardian.failed} (see ulimit -n, ulimit -u)")
             lost, self._tickets = list(self._tickets.values()), {}
             for ticket in lost:
                 ticket.ended(None)

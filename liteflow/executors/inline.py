@@ -20,8 +20,7 @@ def run_here(body: Call, work: Work, info: RunInfo) -> Outcome:
         outcome = Attempt(work, info).run(body)
     finally:
         destination.reset(token)
-        log_path = output.close()
-    return outcome if log_path is None else outcome._replace(log_path=log_path)
+    return output.close(outcome)
 
 
 class InlineLane(Lane):

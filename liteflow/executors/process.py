@@ -1,14 +1,10 @@
 """Python tasks in worker processes: forked by the guardian as needed, reused, one task at a time.
 
 A worker that dies costs its own task and no other: what waited in its mailbox goes to another worker.
-
-In a run with secrets the guardian writes the log of a worker, masked. So each worker has one task, and its outcome
-counts when the worker is gone: by then its log is complete.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import time
@@ -16,16 +12,17 @@ from collections import deque
 from functools import partial
 
 from liteflow.errors import LiteflowError
-from liteflow.executors.base import Lane, failure, how_it_died, one_line, timeout_message
+from liteflow.executors.base import Lane, failure, how_it_died, left_text, one_line, timeout_message
 from liteflow.executors.hub import LOST_MESSAGE, Hub, Ticket
 from liteflow.executors.inbox import Inbox, Timer
 from liteflow.executors.line import CANCELLED, PATIENCE_S, RECALL_S, Pace
 from liteflow.executors.worker import outcome_from_wire, work_to_wire
 from liteflow.outputs import discard, output_path
-from liteflow.processes.client import Exited, keep_to_ourselves, let_go
+from liteflow.processes.client import Exited
+from liteflow.processes.forks import keep_to_ourselves, let_go
 from liteflow.processes.packets import Mailbox, pack
 from liteflow.states import Verdict
-from liteflow.work import Outcome, RunInfo, Work
+from liteflow.work import RunInfo, Work
 
 _MAILBOX = 16  # how many a worker may have, the one that runs included
 _SMALL = 2048  # bytes of one that may wait in a mailbox: together they fit into the socket's buffer
@@ -48,7 +45,7 @@ class _Running:
 class _Worker:
     """The orchestrator's side of one worker."""
 
-    __slots__ = ("attempts", "began", "mailbox", "outcome", "retired", "served", "spool", "ticket")
+    __slots__ = ("attempts", "began", "mailbox", "retired", "served", "ticket")
 
     def __init__(self, mailbox: Mailbox) -> None:
         self.mailbox = mailbox
@@ -56,8 +53,6 @@ class _Worker:
         self.began = 0.0  # monotonic: when the first was sent, or the one before it ended
         self.served = False  # has answered once
         self.retired = False  # takes no more work
-        self.spool: str | None = None
-        self.outcome: Outcome | None = None  # in a run with secrets, until the worker is gone
         self.ticket: Ticket
 
 
@@ -78,7 +73,7 @@ class ProcessLane(Lane):
 
     @property
     def ahead(self) -> int:
-        return self._pace.ahead if self._info.masker is None else 0
+        return self._pace.ahead
 
     def submit(self, work: Work) -> None:
         try:
@@ -100,7 +95,7 @@ class ProcessLane(Lane):
             worker = self._idle.pop() if self._idle else self._another(entry)
             if worker is None or not worker.mailbox.post(entry.packet):
                 if worker is not None and not worker.attempts:
-                    self._spare(worker)
+                    self._idle.append(worker)
                     raise OSError(errno.ENOBUFS, "the socket to its worker takes no more")
                 self._line.append(entry)
                 return
@@ -120,29 +115,21 @@ class ProcessLane(Lane):
         """A worker for an attempt when none is idle; None: it waits."""
         at_work = [worker for worker in self._workers if not worker.retired]
         if len(at_work) < self._slots:
-            return self._new_worker(entry.work)
-        if self._info.masker is not None:
-            return None
+            return self._new_worker()
         least = min(at_work, key=lambda worker: len(worker.attempts))
         return least if len(least.attempts) < _MAILBOX and len(entry.packet) <= _SMALL else None
 
-    def _new_worker(self, work: Work) -> _Worker:
+    def _new_worker(self) -> _Worker:
         mailbox = Mailbox()
+        keep_to_ourselves(mailbox.ours)
+        keep_to_ourselves(mailbox.theirs)
         worker = _Worker(mailbox)
-
-        def spool(number: int) -> str | None:
-            if self._info.log_dir is not None and self._info.masker is None:
-                worker.spool = os.path.join(self._info.log_dir, f".spool-{self._hub.guardian.session:x}-{number}")
-            return worker.spool
-
-        log_path = None if self._info.masker is None else work.log_path
+        keeps_logs = self._info.log_dir is not None
         try:
-            worker.ticket = self._hub.start_worker(partial(self._ended, worker), spool, mailbox.theirs, log_path)
+            worker.ticket = self._hub.start_worker(partial(self._ended, worker), mailbox.theirs, keeps_logs=keeps_logs)
         except LiteflowError:
             mailbox.close()
             raise
-        keep_to_ourselves(mailbox.ours)
-        keep_to_ourselves(mailbox.theirs)
         self._workers.add(worker)
         self._inbox.watch(mailbox.fileno(), partial(self._read, worker))
         return worker
@@ -150,17 +137,9 @@ class ProcessLane(Lane):
     def _rest(self, worker: _Worker) -> None:
         """A worker has nothing left to do."""
         if not worker.retired:
-            self._spare(worker)
+            self._idle.append(worker)
             if self._line and self._idle:
                 self._place(self._line.popleft())
-
-    def _spare(self, worker: _Worker) -> None:
-        """Keep a worker for the next attempt, unless its log is that of another."""
-        if self._info.masker is None:
-            self._idle.append(worker)
-        else:
-            worker.retired = True
-            self._hub.stop(worker.ticket, 0.0)
 
     def _withdraw(self, worker: _Worker) -> list[_Running]:
         """Take back what a worker has not read; what it then still has, runs."""
@@ -213,9 +192,6 @@ class ProcessLane(Lane):
             if entry is None or entry.stopped is not None:
                 continue  # it is being killed: its Outcome comes when it is gone
             outcome = outcome_from_wire(wire)
-            if self._info.masker is not None:
-                worker.outcome = outcome
-                continue
             del worker.attempts[outcome.node]
             self._drop(entry)
             self._pace.took(outcome.ended_at - outcome.started_at)
@@ -225,7 +201,7 @@ class ProcessLane(Lane):
                 next(iter(worker.attempts.values())).started_at = outcome.ended_at
             else:
                 self._rest(worker)
-        if worker.mailbox.broken and not worker.retired:
+        if worker.mailbox.problem is not None and not worker.retired:
             worker.retired = True
             self._hub.stop(worker.ticket, 0.0)
 
@@ -271,11 +247,7 @@ class ProcessLane(Lane):
             self._idle.remove(worker)
         for entry in ran:
             self._drop(entry)
-            if worker.outcome is not None:
-                self._inbox.post(worker.outcome._replace(log_path=_written(entry.work.log_path)))
-            else:
-                self._report(entry, worker, event)
-        _delete_if_empty(worker.spool)  # where the guardian was killed
+            self._report(entry, event, worker.mailbox.problem)
         for entry in waiting:
             self._place(entry)
         while self._line and (self._idle or len(self._workers) < self._slots):
@@ -287,12 +259,15 @@ class ProcessLane(Lane):
         let_go(worker.mailbox.theirs)
         worker.mailbox.close()
 
-    def _report(self, entry: _Running, worker: _Worker, event: Exited | None) -> None:
+    def _report(self, entry: _Running, event: Exited | None, problem: str | None) -> None:
         verdict: Verdict = "FAILED"
-        if event is None:
-            verdict, message = "LOST", LOST_MESSAGE
-        elif entry.stopped is not None:
+        if entry.stopped is not None:
             verdict, message = entry.stopped
+            message += left_text(() if event is None else event.left)
+        elif event is None:
+            verdict, message = "LOST", LOST_MESSAGE
+        elif problem is not None:
+            message = problem
         elif event.error is not None:
             message = one_line(event.error)
         else:
@@ -308,13 +283,10 @@ class ProcessLane(Lane):
                 exit_code=event.code if event is not None and event.error is None else None,
                 started_at=entry.started_at,
                 ended_at=event.ended_at if event is not None else None,
-                log_path=self._output_of(worker, entry.work),
+                log_path=_log_of(entry.work, event),
+                log_lost=None if event is None else event.lost,
             )
         )
-
-    def _output_of(self, worker: _Worker, work: Work) -> str | None:
-        """The log of a worker that has died, if there is one."""
-        return _written(work.log_path) if worker.spool is None else _rescue_output(worker.spool, work.log_path)
 
     @property
     def busy(self) -> bool:
@@ -342,41 +314,14 @@ class ProcessLane(Lane):
         """Close the sockets, once the guardian is gone."""
         for worker in self._workers:
             self._let_go(worker)
-            if worker.attempts:
-                _rescue_output(worker.spool, next(iter(worker.attempts.values())).work.log_path)
-            _delete_if_empty(worker.spool)  # where the guardian was killed
         self._workers.clear()
         self._idle.clear()
         self._running.clear()
         self._line.clear()
 
 
-def _delete_if_empty(spool: str | None) -> None:
-    with contextlib.suppress(OSError):
-        if spool is not None and os.stat(spool).st_size == 0:
-            os.unlink(spool)
-
-
-def _written(log_path: str | None) -> str | None:
-    """The log's path when there is one."""
-    return log_path if log_path is not None and os.path.exists(log_path) else None
-
-
-def _rescue_output(spool: str | None, log_path: str | None) -> str | None:
-    """Give a dead worker's output its name. Returns the log's path when there is one."""
-    if spool is None or log_path is None:
-        return None
-    try:
-        if os.path.exists(log_path):
-            if os.stat(log_path).st_size > 0:
-                return log_path
-            os.unlink(log_path)  # it had got its name for a process that has printed nothing
-            return None
-        if os.stat(spool).st_size > 0:
-            os.makedirs(os.path.dirname(log_path), mode=0o700, exist_ok=True)
-            os.rename(spool, log_path)
-            return log_path
-        os.unlink(spool)
-    except OSError:
-        return None
-    return None
+def _log_of(work: Work, event: Exited | None) -> str | None:
+    """The log of an attempt whose worker has died, if it has printed anything."""
+    if work.log_path is None or (event is not None and event.output_bytes):
+        return work.log_path
+    return work.log_path if os.path.exists(work.log_path) else None

@@ -14,6 +14,7 @@ from functools import partial
 from threading import Lock, Thread
 
 from liteflow.executors.base import Lane, failure, one_line, safe_text, timeout_message
+from liteflow.executors.host import without_input
 from liteflow.executors.inbox import Inbox, Timer
 from liteflow.executors.inline import run_here
 from liteflow.executors.line import CANCELLED, PATIENCE_S, RECALL_S, SHORT_S, Pace
@@ -164,6 +165,7 @@ class ThreadLane(Lane):
             self._inbox.post(failure(entry.work, "FAILED", message))
 
     def _serve(self) -> None:
+        without_input.set(True)
         bed = Lock()  # this thread sleeps on it
         bed.acquire()
         while (entry := self._next(bed)) is not None:

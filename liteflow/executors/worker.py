@@ -11,6 +11,9 @@ import os
 import signal
 import socket
 import sys
+import threading
+import time
+from _thread import start_new_thread
 from collections.abc import Mapping
 from types import FrameType
 from typing import Any
@@ -18,20 +21,16 @@ from typing import Any
 from liteflow.errors import LiteflowError
 from liteflow.executors.base import Attempt, Terminated, with_outputs
 from liteflow.executors.command import run_environment, task_environment
-from liteflow.processes import tree
-from liteflow.processes.output import Bounds, open_log
+from liteflow.executors.surroundings import Surroundings
+from liteflow.processes.forks import forking, hand_down, keep_to_ourselves
+from liteflow.processes.output import Log
 from liteflow.processes.packets import pack, receive, send
+from liteflow.processes.switch import Switch, Written
+from liteflow.values.masking import Masker
 from liteflow.values.payload import Payload
 from liteflow.work import Call, ErrorInfo, Outcome, RunInfo, Work
 
-try:
-    from _signal import getsignal  # type: ignore[import-not-found, unused-ignore]
-except ImportError:
-    from signal import getsignal  # the same, and an enumeration's member of each answer, which takes 1 µs
-
 Program = tuple[Mapping[str, Call], RunInfo]
-
-_WATCHED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM, signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1)
 
 
 def work_to_wire(work: Work) -> tuple[Any, ...]:
@@ -76,150 +75,101 @@ def _to_payloads(wire: dict[str, tuple[Any, ...]] | None) -> dict[str, Payload] 
     return None if wire is None else {key: Payload._make(parts) for key, parts in wire.items()}
 
 
-#: Audit events of what starts a process, which may write to descriptors 1 and 2 without our knowing.
-_STARTS = frozenset(["subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"])
+class Output:
+    """The worker's descriptors 1 and 2: a pipe to the guardian (see `switch`), or what the program has there.
 
+    What Python prints goes straight into the log until something has gone through the pipe, and then after that: so
+    its order is kept, and a task that starts no programs does not wait for the guardian.
 
-class Spool:
-    """The worker's descriptors 1 and 2: a file of its own that takes the name of the first log that needs it.
-
-    A task that writes nothing costs no file. `path` None leaves the descriptors alone.
+    What a thread prints that has outlived its task goes nowhere, as in mode thread: the log of its task is closed, and
+    the next task is not its own.
     """
 
-    def __init__(self, path: str | None) -> None:
-        self._path = path
-        self._log_path: str | None = None
-        self._claimed = False
-        self._size = 0
-        self._inode = 0
-        self._bounds = Bounds(1)
+    def __init__(self, switch: Switch | None, masker: Masker | None) -> None:
+        self._switch = switch
+        self._masker = masker
         self._pid = os.getpid()
-        if path is not None:
-            self._open(path)
-            self.stdout = _text_stream(self, write_through=False)
-            self.stderr = _text_stream(self, write_through=True)
-            sys.addaudithook(self._heard)
-
-    def _heard(self, event: str, _: tuple[Any, ...]) -> None:
-        """The task starts a process: what that prints is seen in the log at once, too."""
-        if event in _STARTS and not self._claimed and self._log_path is not None and os.getpid() == self._pid:
-            self._claim()
-
-    def _open(self, path: str) -> None:
-        try:
-            fd = open_log(path)
-        except OSError:  # the task runs all the same: its output has no place to go
-            fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-        os.dup2(fd, 1)
-        os.dup2(fd, 2)
-        os.close(fd)
-        self._inode = os.fstat(1).st_ino
-        self._bounds = Bounds(1)
-        self._size = 0
-        self._claimed = False
+        self._lock = threading.RLock()  # a signal handler may print while its thread does
+        self._idle = True
+        self._left: set[threading.Thread] = set()  # of earlier tasks
+        self._log: Log | None = None
+        self._piped = False
+        if switch is not None:
+            self._stdout = _text_stream(self, write_through=False)
+            self._stderr = _text_stream(self, write_through=True)
 
     def begin(self, log_path: str | None) -> None:
-        self._log_path = log_path
-        if self._path is not None:
-            sys.stdout, sys.stderr = self.stdout, self.stderr
+        """A task begins."""
+        self._left = (
+            set(threading.enumerate()) - {threading.current_thread()} if threading.active_count() > 1 else set()
+        )
+        self._idle = False
+        if self._switch is not None:
+            self._switch.begin(log_path)
+            self._log = None if log_path is None else Log(log_path, masker=self._masker)
+            self._piped = log_path is None
+            sys.stdout, sys.stderr = self._stdout, self._stderr
 
     def write(self, data: bytes) -> None:
-        """What Python prints: seen in the log at once. A full disk loses it."""
-        if not self._claimed and os.getpid() == self._pid:  # a fork of the task leaves the name to us
-            self._claim()
-        try:
-            self._size += os.write(1, data)
-            if self._bounds.exceeded(self._size):
-                self._size = self._bounds.cut()
-        except OSError:
+        """What Python prints: seen in the log at once."""
+        if os.getpid() != self._pid:  # a fork of the task leaves the log to us, and our lock may be held for ever
+            self._pipe(data)
             return
-
-    def _claim(self) -> None:
-        self._claimed = True
-        if self._path is None or self._log_path is None:
-            return
-        try:
-            os.rename(self._path, self._log_path)
-        except FileNotFoundError:
-            try:
-                os.makedirs(os.path.dirname(self._log_path), mode=0o700, exist_ok=True)
-                os.rename(self._path, self._log_path)
-            except OSError:
+        with self._lock:
+            if self._idle or (self._left and threading.current_thread() in self._left):
                 return
-        except OSError:
-            return
+            if not self._piped and self._log is not None:
+                if self._switch is not None and not self._switch.has_arrived():
+                    self._log.write(data)
+                    return
+                self._piped = True
+                self._log.close()
+            self._pipe(data)
 
-    def end(self) -> tuple[str | None, bool]:
-        """Close the task's output: its file's path, if there is one, and whether all is as it should be."""
-        if self._path is None:
-            return None, True
-        try:
-            self.stdout.flush()
-            self.stderr.flush()
-            status = os.fstat(1)
-        except (OSError, ValueError):  # the task has closed what is not its own
-            return (self._log_path if self._claimed else None), False
-        if status.st_ino != self._inode:
-            return (self._log_path if self._claimed else None), False
-        if status.st_size == 0:
-            return self._unclaimed()
-        if self._log_path is None:
-            os.ftruncate(1, 0)
-            self._claimed = False
-            return None, True
-        if not self._claimed:
-            self._claim()
-        try:
-            self._bounds.cut()
-        except OSError:
-            return self._log_path, False
-        self._open(self._path)
-        return self._log_path, True
-
-    def _unclaimed(self) -> tuple[str | None, bool]:
-        """Nothing was printed: the file is there for the next task, if it had got a name already."""
-        if self._claimed and self._path is not None and self._log_path is not None:
-            try:
-                os.rename(self._log_path, self._path)
-            except OSError:
-                return None, False  # the task has removed it: a fresh worker has a file
-            self._claimed = False
-        return None, True
-
-
-class Piped:
-    """The worker's descriptors 1 and 2 in a run with secrets: a pipe to the guardian, which masks what comes."""
-
-    def __init__(self) -> None:
-        self.stdout = _text_stream(self, write_through=False)
-        self.stderr = _text_stream(self, write_through=True)
-
-    def begin(self, log_path: str | None) -> None:
-        sys.stdout, sys.stderr = self.stdout, self.stderr
-
-    def write(self, data: bytes) -> None:
+    @staticmethod
+    def _pipe(data: bytes) -> None:
         rest = memoryview(data)
         while rest:
             try:
                 rest = rest[os.write(1, rest) :]
-            except OSError:
+            except OSError:  # the task has closed what is not its own, or the guardian is gone
                 return
 
-    def end(self) -> tuple[str | None, bool]:
-        """Nothing of the task stays: such a worker has one task only."""
+    def flush(self) -> bool:
+        """Write what Python still holds; False where the task has closed that."""
         try:
-            self.stdout.flush()
-            self.stderr.flush()
+            if self._switch is not None:
+                self._stdout.flush()
+                self._stderr.flush()
         except (OSError, ValueError):
-            pass
-        return None, False
+            return False
+        return True
+
+    def end(self) -> tuple[Written, bool]:
+        """Close the task's output: what became of it, and whether the descriptors are as they should be.
+
+        Raises:
+            EOFError: the guardian is gone.
+        """
+        flushed = self.flush()
+        with self._lock:
+            self._idle = True
+        if self._switch is None:
+            return Written(), True
+        is_fine = flushed and not self._switch.has_lost(1) and not self._switch.has_lost(2)
+        written = self._switch.end()
+        if self._log is not None:
+            self._log.close()
+            written = Written(written.size_bytes + self._log.written, written.lost or self._log.lost)
+            self._log = None
+        return written, is_fine
 
 
-class _SpoolBytes(io.RawIOBase):
+class _OutputBytes(io.RawIOBase):
     """`sys.stdout.buffer` of a worker."""
 
-    def __init__(self, spool: Spool | Piped) -> None:
-        self._spool = spool
+    def __init__(self, output: Output) -> None:
+        self._output = output
 
     def writable(self) -> bool:
         return True
@@ -229,13 +179,13 @@ class _SpoolBytes(io.RawIOBase):
 
     def write(self, data: Any, /) -> int:
         raw = bytes(data)
-        self._spool.write(raw)
+        self._output.write(raw)
         return len(raw)
 
 
-def _text_stream(spool: Spool | Piped, *, write_through: bool) -> io.TextIOWrapper:
+def _text_stream(output: Output, *, write_through: bool) -> io.TextIOWrapper:
     return io.TextIOWrapper(
-        _SpoolBytes(spool),  # type: ignore[arg-type]
+        _OutputBytes(output),  # type: ignore[arg-type]
         encoding="utf-8",
         errors="backslashreplace",
         line_buffering=True,
@@ -243,97 +193,25 @@ def _text_stream(spool: Spool | Piped, *, write_through: bool) -> io.TextIOWrapp
     )
 
 
-class _Surroundings:
-    """What a task may change in its process, and what is put back behind it."""
-
-    def __init__(self) -> None:
-        self._home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._umask = os.umask(0o077)
-        os.umask(self._umask)
-        self._argv, self._argv_values = sys.argv, list(sys.argv)
-        self._handlers = self._signal_handlers()
-        # The mapping behind os.environ, compared without decoding; were it renamed, changes would go unseen.
-        self._raw_environ: dict[bytes, bytes] = getattr(os.environ, "_data", {})
-        self._environ = dict(self._raw_environ)
-        self._arranged = self._environ
-        self._pid = os.getpid()
-        self._tag = tree.tag_of(self._pid)
-
-    @staticmethod
-    def _signal_handlers() -> list[Any]:
-        return [getsignal(number) for number in _WATCHED_SIGNALS]
-
-    def arrange(self, cwd: str | None, own: Mapping[str, str], told: Mapping[str, str]) -> None:
-        """Set the folder and the environment for a task: its own variables, and those that every task is told.
-
-        Raises OSError when there is no such folder.
-        """
-        if own:
-            self._arranged = {}  # not what is found behind the task: then all is put back
-            os.environ.update(own)
-        os.environ.update(told)  # the next task's take their place
-        if not own:
-            self._arranged = dict(self._raw_environ)
-        if cwd is not None:
-            os.chdir(cwd)
-
-    def restore(self) -> bool:
-        """Put back what can be; False when this process had better end."""
-        os.fchdir(self._home)
-        os.umask(self._umask)
-        if self._raw_environ != self._arranged:
-            for name in self._raw_environ.keys() - self._environ.keys():
-                del os.environb[name]
-            for name, value in self._environ.items():
-                if self._raw_environ.get(name) != value:
-                    os.environb[name] = value
-        sys.argv = self._argv
-        if sys.argv != self._argv_values:
-            sys.argv[:] = self._argv_values
-        clean = self._end_children()
-        return clean and self._signal_handlers() == self._handlers
-
-    def _end_children(self) -> bool:
-        """Kill what the task left running. We are a subreaper, so that is what our children are."""
-        if tree.is_childless():
-            return True
-        _reap()
-        if tree.is_childless():
-            return True
-        mine = tree.session_of(self._tag) is not None
-        killed = tree.sweep(
-            lambda tag: mine and tag == self._tag,
-            root=self._pid,
-            spare=(self._pid,),
-        )
-        _reap()
-        return killed == 0
-
-
-def _reap() -> None:
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            continue
-    except ChildProcessError:
-        return
-
-
 class _Worker:
-    def __init__(self, program: Program, sock: socket.socket, spool_path: str | None) -> None:
+    def __init__(self, program: Program, sock: socket.socket, switch: Switch | None) -> None:
         self._calls, self._info = program
         sock.setblocking(True)
         self._sock = sock
+        keep_to_ourselves(sock)
+        hand_down({signal.SIGTERM: signal.SIG_DFL})
         self._terminated = False
-        self._pid = os.getpid()
+        _close_input()
         os.environ.update(run_environment(self._info))
         signal.signal(signal.SIGTERM, self._on_term)
-        self._spool = Spool(spool_path) if self._info.masker is None else Piped()
-        self._surroundings = _Surroundings()
+        self._output = Output(switch, self._info.masker)
+        self._surroundings = Surroundings()
 
     def _on_term(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._pid:  # a fork of the task: let it die as any process would
-            die_of_term()
         self._terminated = True
+        if forking():  # an exception would be lost
+            start_new_thread(_terminate_soon, ())
+            return
         raise Terminated(128 + number)
 
     def run(self) -> None:
@@ -342,7 +220,7 @@ class _Worker:
             while self._serve_one():
                 continue
         except Terminated:
-            self._spool.end()  # half a line may still be in our buffers
+            self._output.flush()  # half a line may still be in our buffers
             raise
 
     def _serve_one(self) -> bool:
@@ -355,10 +233,10 @@ class _Worker:
         clean = self._surroundings.restore()  # first: it ends whoever still writes, and resets the umask
         if self._info.outputs_dir is not None:
             outcome = with_outputs(outcome, told["LIGHTFLOW_OUTPUT"], self._info)
-        log_path, output_is_fine = self._spool.end()
+        written, output_is_fine = self._output.end()
         clean = clean and output_is_fine
-        if log_path is not None:
-            outcome = outcome._replace(log_path=log_path)
+        if written != (0, None):
+            outcome = outcome._replace(log_path=work.log_path if written.size_bytes else None, log_lost=written.lost)
         try:
             send(self._sock, pack((clean, outcome_to_wire(outcome))))
         except ConnectionError:
@@ -369,7 +247,7 @@ class _Worker:
 
     def _run_task(self, work: Work, told: Mapping[str, str]) -> Outcome:
         body = self._calls[work.task_id]
-        self._spool.begin(work.log_path)
+        self._output.begin(work.log_path)
         attempt = Attempt(work, self._info)
         try:
             body = attempt.completed(body)
@@ -379,16 +257,32 @@ class _Worker:
         return attempt.run(body)
 
 
+def _close_input() -> None:
+    """Have tasks, and what they start, find the end of their input, as commands do; the program's is not for them."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    if null:
+        os.close(null)
+    else:  # it was closed
+        os.set_inheritable(0, True)
+    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8")
+
+
+def _terminate_soon() -> None:
+    time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def die_of_term() -> None:
     """End this process by SIGTERM."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def serve(program: Program, sock: socket.socket, spool_path: str | None) -> None:
+def serve(program: Program, sock: socket.socket, switch: Switch | None) -> None:
     """Work until the orchestrator closes the socket. Runs in a process of its own."""
     try:
-        _Worker(program, sock, spool_path).run()
+        _Worker(program, sock, switch).run()
     except (EOFError, ConnectionError):
         return
     except Terminated:

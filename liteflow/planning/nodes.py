@@ -137,7 +137,7 @@ class Nodes:
             return UpstreamCounts(len(above) + self._added.get(node, 0), *self._tally[node])
         counts = count_upstreams(self.upstream_states(node))
         if node in self.teardowns:
-            counts = with_setups(counts, [self._seen(one) for one in self.teardowns[node].setups])
+            counts = with_setups(counts, [self._seen(one) for one in self._instances(self.teardowns[node].setups)])
         return counts
 
     def upstream_states(self, node: int) -> list[TaskStatus]:
@@ -147,8 +147,8 @@ class Nodes:
     def explain(self, node: int) -> str:
         """Why the trigger rule decided as it did, in one sentence."""
         upstream = {self._name(above): self._seen(above) for above in self._instances(self.graph.upstream[node])}
-        setups = [self.graph.ids[one] for one in self.teardowns[node].setups] if node in self.teardowns else ()
-        return explain(self._rules.get(node, "all_success"), upstream, setups)
+        setups = self._instances(self.teardowns[node].setups) if node in self.teardowns else ()
+        return explain(self._rules.get(node, "all_success"), upstream, [self._name(one) for one in setups])
 
     # -- what they say of the run --------------------------------------------------------------------------
 

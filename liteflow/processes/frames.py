@@ -1,4 +1,4 @@
-"""Frames: plain values over a stream socket, marshalled, behind an eight-byte length.
+"""Frames: plain values over a stream socket, marshalled, behind a mark and a length.
 
 Marshal carries numbers, text, bytes, tuples, lists and dicts, and nothing that runs code when it is read.
 """
@@ -12,20 +12,22 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-_HEADER = struct.Struct("<Q")
+_HEADER = struct.Struct("<4sQ")
+_MARK = b"\xf1lf\x02"  # what does not begin with it was written by somebody who has no business here
 _CHUNK = 256 * 1024
+_MOST_LISTED = 4096  # descriptors, where the system does not list them
 
 
 def pack(value: Any) -> bytes:
     """Marshal a value into a frame. Raises ValueError for a value that marshal cannot carry."""
     body = marshal.dumps(value)
-    return _HEADER.pack(len(body)) + body
+    return _HEADER.pack(_MARK, len(body)) + body
 
 
 class Channel:
     """One end of a stream socket that never blocks: what cannot be sent now is kept for `flush`.
 
-    `eof` becomes true when the other side is gone; sending then does nothing.
+    `eof` becomes true when the other side is gone, or what arrives is no frame; sending then does nothing.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -116,14 +118,16 @@ class Channel:
         return self._complete()
 
     def take_with_descriptors(self) -> list[Any]:
-        """Like `take`; descriptors that came along are appended to `descriptors`, in order."""
+        """Like `take`; descriptors that came along are appended to `descriptors`, in order, -1 for one that is lost."""
         try:
-            data, descriptors, _, _ = socket.recv_fds(self._sock, _CHUNK, 64, socket.MSG_CMSG_CLOEXEC)
+            data, descriptors, flags, _ = socket.recv_fds(self._sock, _CHUNK, 64, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return []
         except OSError:
-            data, descriptors = b"", []
+            data, descriptors, flags = b"", [], 0
         self.descriptors += descriptors
+        if flags & socket.MSG_CTRUNC:  # this process may have no more files
+            self.descriptors.append(-1)
         if not data:
             self.eof = True
         self._incoming += data
@@ -131,21 +135,38 @@ class Channel:
 
     def _complete(self) -> list[Any]:
         values: list[Any] = []
-        start, end = 0, len(self._incoming)
+        start, end, size = 0, len(self._incoming), _HEADER.size
         with memoryview(self._incoming) as view:
-            while end - start >= 8:
-                (length,) = _HEADER.unpack_from(view, start)
-                if end - start - 8 < length:
+            while end - start >= size:
+                mark, length = _HEADER.unpack_from(view, start)
+                if mark != _MARK:
+                    self.eof = True
                     break
-                values.append(marshal.loads(view[start + 8 : start + 8 + length]))
-                start += 8 + length
-        if start:
+                if end - start - size < length:
+                    break
+                try:
+                    values.append(marshal.loads(view[start + size : start + size + length]))
+                except (EOFError, TypeError, ValueError):  # bytes are missing, or somebody has written between them
+                    self.eof = True
+                    break
+                start += size + length
+        if self.eof:
+            self._incoming.clear()
+        elif start:
             del self._incoming[:start]
         return values
 
     def close(self) -> None:
         self.eof = True
         self._sock.close()
+
+
+def inherited() -> list[int]:
+    """Descriptors of this process above standard error, as far as they can be listed."""
+    try:
+        return [fd for name in os.listdir("/proc/self/fd") if (fd := int(name)) > 2]
+    except OSError:  # there is no /proc, or no descriptor left to look into it
+        return list(range(3, min(os.sysconf("SC_OPEN_MAX"), _MOST_LISTED)))
 
 
 def close_quietly(fd: int) -> None:

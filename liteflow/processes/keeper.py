@@ -17,12 +17,12 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from liteflow.processes import tree
-from liteflow.processes.client import keep_to_ourselves, let_go
+from liteflow.processes.forks import keep_to_ourselves, let_go
 from liteflow.processes.frames import close_quietly
-from liteflow.processes.guardian import become_subreaper
 from liteflow.processes.spawn import TO_DEFAULT
 
 _PIPE_BYTES = 1 << 20
+_LOOK_EVERY_MS = 10  # where the kernel gives no descriptor of a process
 
 
 class NotStarted(Exception):
@@ -41,6 +41,7 @@ def output_of(argv: Sequence[str], cwd: str | None, timeout_s: float, *, quiet: 
         OSError: there are no more processes or files.
     """
     ours, theirs = socket.socketpair()
+    keep_to_ourselves(ours)
     read, write = os.pipe2(os.O_CLOEXEC)
     pid = 0
     try:
@@ -49,7 +50,6 @@ def output_of(argv: Sequence[str], cwd: str | None, timeout_s: float, *, quiet: 
             pid = os.fork()
         if pid == 0:
             _keep(argv, cwd, write, quiet, theirs)
-        keep_to_ourselves(ours)
         theirs.close()
         os.close(write)
         write = -1
@@ -99,7 +99,7 @@ def _keep(argv: Sequence[str], cwd: str | None, write: int, quiet: bool, theirs:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
-        become_subreaper()
+        tree.set_subreaper(on=True)
         for name in os.listdir("/proc/self/fd"):  # what the program has open is not ours to hold
             if int(name) > 2 and int(name) not in (write, theirs.fileno()):
                 close_quietly(int(name))
@@ -119,14 +119,26 @@ def _keep(argv: Sequence[str], cwd: str | None, write: int, quiet: bool, theirs:
             theirs.sendall(f"!{getattr(error, 'strerror', None) or error}".encode("utf-8", "replace"))
             os._exit(0)
         os.close(write)
-        ended = os.pidfd_open(child)
-        poll = select.poll()
-        poll.register(ended, select.POLLIN)
-        poll.register(theirs, select.POLLIN)
-        if ended in {handle for handle, _ in poll.poll()}:
-            theirs.sendall(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode())
+        if (code := _await(child, theirs)) is None:
+            tree.sweep(lambda tag: False, roots=tree.own_root(), spare=(os.getpid(),))
         else:
-            me = os.getpid()
-            tree.sweep(lambda tag: False, root=me, spare=(me,))
+            theirs.sendall(str(code).encode())
     finally:
         os._exit(0)
+
+
+def _await(child: int, theirs: socket.socket) -> int | None:
+    """Wait for the end of the command and return its exit code; None: the program that wanted it is gone."""
+    ended = tree.open_pidfd(child)
+    poll = select.poll()
+    poll.register(theirs, select.POLLIN)
+    if ended >= 0:
+        poll.register(ended, select.POLLIN)
+    while True:
+        ready = {fd for fd, _ in poll.poll(None if ended >= 0 else _LOOK_EVERY_MS)}
+        if ended in ready or ended < 0:
+            pid, status = os.waitpid(child, os.WNOHANG)
+            if pid:
+                return os.waitstatus_to_exitcode(status)
+        if theirs.fileno() in ready:
+            return None

@@ -6,10 +6,12 @@ Of a long output the beginning and the end are kept, with a line between them th
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from typing import BinaryIO
 
+from liteflow.names import LOG
 from liteflow.values.masking import Masker
 
 HEAD_BYTES = 48 * 1024 * 1024
@@ -22,14 +24,18 @@ def open_log(path: str) -> int:
     """Create or continue a log file, readable by its owner alone; its missing folder is made again.
 
     Raises:
-        OSError: it cannot be made; a symbolic link is never followed.
+        OSError: it cannot be made; a symbolic link is never followed, and a pipe never waited for.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        return os.open(path, flags, 0o600)
+        fd = os.open(path, flags, 0o600)
     except FileNotFoundError:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        return os.open(path, flags, 0o600)
+        fd = os.open(path, flags, 0o600)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return fd
 
 
 def open_regular(path: str) -> BinaryIO:
@@ -48,8 +54,19 @@ def open_regular(path: str) -> BinaryIO:
     return os.fdopen(fd, "rb")
 
 
+def read_log(path: str) -> BinaryIO:
+    """Open a log file for reading whose path came out of a state file, which somebody else may have written.
+
+    Raises:
+        OSError: it cannot be opened, or is no log: another kind of file, a link, or one that is not named like a log.
+    """
+    if not LOG.match(os.path.basename(path)) or os.path.islink(path):
+        raise FileNotFoundError(errno.ENOENT, "not a log file", path)
+    return open_regular(path)
+
+
 class Bounds:
-    """Keeps one open, appended-to file within `head` + `tail` bytes (and, while it grows, some slack)."""
+    """Keeps an open file that nobody else appends to within `head` + `tail` bytes (and, while it grows, some slack)."""
 
     def __init__(self, fd: int, head: int = HEAD_BYTES, tail: int = TAIL_BYTES) -> None:
         self._fd = fd
@@ -76,18 +93,18 @@ class Bounds:
         marker = f"\n… {self._dropped + excess:,} bytes dropped …\n".encode()
         if self._marker + excess <= len(marker):  # not worth a marker
             return size
-        # The log's own descriptor appends wherever it is told to write, so the file is opened anew.
-        fd = os.open(f"/proc/self/fd/{self._fd}", os.O_RDWR | os.O_CLOEXEC)
+        flags = fcntl.fcntl(self._fd, fcntl.F_GETFL)
+        fcntl.fcntl(self._fd, fcntl.F_SETFL, flags & ~os.O_APPEND)  # or it would append wherever it is told to write
         try:
-            os.pwrite(fd, marker, self._head)
+            os.pwrite(self._fd, marker, self._head)
             source, target = size - self._tail, self._head + len(marker)
-            while chunk := os.pread(fd, _COPY_BYTES, source):
-                os.pwrite(fd, chunk, target)
+            while chunk := os.pread(self._fd, _COPY_BYTES, source):
+                os.pwrite(self._fd, chunk, target)
                 source += len(chunk)
                 target += len(chunk)
-            os.ftruncate(fd, target)
+            os.ftruncate(self._fd, target)
         finally:
-            os.close(fd)
+            fcntl.fcntl(self._fd, fcntl.F_SETFL, flags)
         self._dropped += excess
         self._marker = len(marker)
         return target
@@ -110,8 +127,9 @@ class Log:
         self._fd = -1
         self._size = 0
         self._bounds: Bounds | None = None
-        self._lost = 0
-        self._reason = ""
+        self._unsaid = 0  # bytes lost since the last note of that in the file
+        #: why not all that was written is in the file; None: it is, as far as the bounds allow
+        self.lost: str | None = None
 
     def write(self, data: bytes) -> None:
         """Append bytes. Never raises: what the disk refuses is counted and noted in the file later."""
@@ -126,13 +144,14 @@ class Log:
         return self._mask is not None and self._mask.masked > 0
 
     def _append(self, data: bytes) -> None:
+        rest = memoryview(data)
         try:
             if self._bounds is None:
                 self._fd = open_log(self.path)
+                self._size = os.fstat(self._fd).st_size  # another part of the same output may be there
                 self._bounds = Bounds(self._fd, self._head, self._tail)
-            if self._lost:
+            if self._unsaid:
                 self._note_loss()
-            rest = memoryview(data)
             while rest:
                 sent = os.write(self._fd, rest)
                 self._size += sent
@@ -141,13 +160,13 @@ class Log:
                 if self._bounds.exceeded(self._size):
                     self._size = self._bounds.cut()
         except OSError as error:
-            self._lost += len(data)
-            self._reason = error.strerror or str(error)
+            self._unsaid += len(rest)
+            self.lost = error.strerror or str(error)
 
     def _note_loss(self) -> None:
-        note = f"\n… {self._lost:,} bytes lost: {self._reason} …\n".encode()
+        note = f"\n… {self._unsaid:,} bytes lost: {self.lost} …\n".encode()
         self._size += os.write(self._fd, note)
-        self._lost = 0
+        self._unsaid = 0
 
     def close(self) -> None:
         """Cut the file to its bounds and let go of it."""
@@ -156,11 +175,11 @@ class Log:
         if self._bounds is None:
             return
         try:
-            if self._lost:
+            if self._unsaid:
                 self._note_loss()
             self._bounds.cut()
-        except OSError:
-            self._lost = 0  # the disk still takes nothing: the note is lost too
+        except OSError as error:  # the disk still takes nothing: the note is lost too
+            self.lost = self.lost or error.strerror or str(error)
         os.close(self._fd)
         self._fd = -1
         self._bounds = None

@@ -15,7 +15,10 @@ from typing import Any, Final
 from liteflow.errors import ResourceError
 
 _LARGE: Final = 32 * 1024
-_IN_A_FILE: Final = b"\0"  # no value's marshalled form
+_MARK: Final = (
+    b"\xf1lf\x01"  # how each packet begins; what else arrives was written by a task that has no business here
+)
+_IN_A_FILE: Final = _MARK + b"\0"  # no value's marshalled form
 _ONE_DESCRIPTOR: Final = socket.CMSG_SPACE(4)
 # Plain numbers: to combine the flags of `socket` costs more than the call.
 _CLOSE_ON_EXEC: Final = int(socket.MSG_CMSG_CLOEXEC)
@@ -24,7 +27,11 @@ _NOW: Final = int(socket.MSG_DONTWAIT)
 
 def pack(value: Any) -> bytes:
     """Marshal a value. Raises ValueError for one that marshal cannot carry."""
-    return marshal.dumps(value)
+    return _MARK + marshal.dumps(value)
+
+
+class Garbled(Exception):
+    """What arrived is no packet."""
 
 
 def send(sock: socket.socket, packet: bytes, flags: int = 0) -> None:
@@ -47,6 +54,7 @@ def receive(sock: socket.socket, flags: int = 0) -> Any:
     Raises:
         EOFError: the other side is gone.
         BlockingIOError: there is none, and the flags say not to wait.
+        Garbled: something else was written into the socket.
         OSError: a large one is lost, because this process may have no more files.
     """
     packet, ancillary, _, _ = sock.recvmsg(_LARGE, _ONE_DESCRIPTOR, _CLOSE_ON_EXEC | flags)
@@ -58,7 +66,12 @@ def receive(sock: socket.socket, flags: int = 0) -> Any:
         with open(int.from_bytes(ancillary[0][2][:4], "little"), "rb") as file:
             file.seek(0)
             packet = file.read()
-    return marshal.loads(packet)
+    if not packet.startswith(_MARK):
+        raise Garbled
+    try:
+        return marshal.loads(memoryview(packet)[len(_MARK) :])
+    except (EOFError, TypeError, ValueError) as error:  # cut off, or altered
+        raise Garbled from error
 
 
 class Mailbox:
@@ -66,7 +79,7 @@ class Mailbox:
 
     def __init__(self) -> None:
         """Raises ResourceError when there may be no more files."""
-        self.broken = False  # a value was lost
+        self.problem: str | None = None  # why something that the worker has sent is lost
         try:
             self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except OSError as error:
@@ -98,10 +111,12 @@ class Mailbox:
                 values.append(receive(sock, _NOW))
             except (BlockingIOError, EOFError):
                 return values
+            except Garbled:
+                self.problem = "the task has written into a descriptor that is not its own: the socket of its worker"
             except OSError as error:
                 if error.errno != errno.EMFILE:  # closed
                     return values
-                self.broken = True
+                self.problem = "its value is lost: this process may have no more files (ulimit -n)"
 
     def close(self) -> None:
         self.ours.close()

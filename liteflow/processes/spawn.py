@@ -13,6 +13,11 @@ from collections.abc import Mapping, Sequence
 
 #: Signals that Python or the guardian ignores or handles; a command starts with the system's defaults.
 TO_DEFAULT = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
+_LONGEST_WORD = 32 * os.sysconf("SC_PAGE_SIZE")  # bytes of an argument, or of a variable, with the zero at its end
+_SHELLS = ("sh", "bash", "dash", "ash", "ksh", "mksh", "zsh")
+_SCRIPT = 9  # the descriptor of a script that is too long to be an argument; the highest that every shell can close
+#: Beginnings of the variables that not every task has; of those that every task has, each gets its own value.
+_OF_ONE_TASK = ("LIGHTFLOW_MAP_INDEX", "LIGHTFLOW_HOOK", "LIGHTFLOW_EXPR_")
 _DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
 
 
@@ -22,6 +27,13 @@ class SpawnError(Exception):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def forget_own_task() -> None:
+    """Take what this program has been told as a task of another run out of the environment: it is not for our tasks."""
+    for name in list(os.environ):
+        if name.startswith(_OF_ONE_TASK):
+            del os.environ[name]
 
 
 class Spawner:
@@ -55,17 +67,66 @@ class Spawner:
         ]
         if output is not None:
             actions += [(os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
-        program = b""
+        program, script = b"", -1
+        full: dict[bytes, bytes] = {}
         try:
             full = self._environ | {os.fsencode(k): os.fsencode(v) for k, v in environ.items()}
             program = find_program(os.fsencode(argv[0]), full.get(b"PATH", _DEFAULT_PATH))
+            place = _long_script(argv)
+            if place:
+                script = _in_memory(argv[place])
+                actions.append((os.POSIX_SPAWN_DUP2, script, _SCRIPT))
+                argv = [*argv[:place], f". /dev/fd/{_SCRIPT}", *(argv[place + 1 :] or argv[:1])]
             return os.posix_spawn(
                 program, list(argv), full, file_actions=actions, setsid=True, setsigmask=(), setsigdef=TO_DEFAULT
             )
         except OSError as error:
+            if error.errno == errno.E2BIG:
+                raise SpawnError(f"cannot start {argv[0]!r}: {_what_is_too_long(argv, full)}", 126) from None
             raise _explain(error, argv[0], program) from None
         except (ValueError, IndexError) as error:  # a NUL or an unpaired surrogate in an argument, no argument
             raise SpawnError(f"cannot start {argv[0] if argv else ''!r}: {error}", 126) from None
+        finally:
+            if script >= 0:
+                os.close(script)
+
+
+def _long_script(argv: Sequence[str]) -> int:
+    """The place of the script in the words of a shell, if it is longer than the system allows a word to be; or 0."""
+    if len(max(argv, key=len, default="")) * 4 < _LONGEST_WORD or os.path.basename(argv[0]) not in _SHELLS:
+        return 0
+    for place in range(2, len(argv)):
+        if argv[place - 1].startswith("-") and argv[place - 1].endswith("c"):
+            return place if len(os.fsencode(argv[place])) >= _LONGEST_WORD else 0
+    return 0
+
+
+def _in_memory(script: str) -> int:
+    """A descriptor of a file in memory that holds a script, which closes that descriptor first."""
+    fd = os.memfd_create("script")
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(f"exec {_SCRIPT}<&-; ".encode() + os.fsencode(script))
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _what_is_too_long(argv: Sequence[str], environ: Mapping[bytes, bytes]) -> str:
+    """Why the system says that the words of a command are too long."""
+    for name, value in environ.items():
+        if len(name) + len(value) + 1 >= _LONGEST_WORD:
+            shown = os.fsdecode(name)
+            return (
+                f"the environment variable {shown} has {len(value):,} bytes; the system allows {_LONGEST_WORD:,} for "
+                "its name and value: hand on large values in a file"
+            )
+    for number, word in enumerate(argv):
+        size = len(os.fsencode(word))
+        if size >= _LONGEST_WORD:
+            return f"argument {number} has {size:,} bytes; the system allows {_LONGEST_WORD - 1:,}: put it into a file"
+    return "its arguments and environment are too long for the system"
 
 
 def find_program(name: bytes, path: bytes) -> bytes:
@@ -97,7 +158,6 @@ def _explain(error: OSError, name: str, program: bytes) -> SpawnError:
     reason = {
         errno.EACCES: "it is not executable (chmod +x), or its folder may not be entered",
         errno.ENOEXEC: "it is neither a program nor a script with a first line such as #!/bin/sh",
-        errno.E2BIG: "its arguments and environment are too long for the system",
         errno.EAGAIN: "no more processes are allowed (ulimit -u)",
         errno.ENOMEM: "there is not enough memory",
         errno.EMFILE: "too many open files (ulimit -n)",

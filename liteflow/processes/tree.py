@@ -3,6 +3,11 @@
 Every process of a task carries a *tag*: a unique, harmless soft limit (`RLIMIT_RTTIME`, a number of microseconds
 that nobody reaches) that it inherits through fork, exec, setsid, double forks and an emptied environment.
 A process belongs to a task when it has the task's tag, or is a descendant of one that has it.
+
+A program that sets all limits anew (`su`) takes the tag off. For such processes the tag stands in the environment,
+too; and the caller of `members` names those that it knows by other means.
+
+Where /proc is missing, or is that of another PID namespace, processes are found by their tags alone.
 """
 
 from __future__ import annotations
@@ -12,20 +17,30 @@ import resource
 import select
 import signal
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import NamedTuple
 
 _MARK = 1 << 61
 _SEQUENCE_BITS = 24
+_PR_SET_CHILD_SUBREAPER = 36
 _SEQUENCE_MASK = (1 << _SEQUENCE_BITS) - 1
 _SESSION_MASK = (1 << 36) - 1
 OWNER = 0  # the sequence of the orchestrator itself, where its own children are claimed; tickets count from 1
 _WALL = 0x40000000  # children of every kind, as in wait(2)
-_GIVE_UP_S = 20.0  # a process in uninterruptible sleep dies only when its device answers
+_GIVE_UP_S = 10.0  # a process in uninterruptible sleep, or in a frozen group, dies only when that ends
+_LOOK_AGAIN_S = 0.5
+_UNWATCHED_PAUSE_S = 0.005
+_PROBED_ABOVE = 1 << 15  # process numbers above ours, where no table tells which there are
+
+#: The variable that repeats the tag in the environment of commands.
+TAG_VARIABLE = "LIGHTFLOW_PROCESS_TAG"
 
 
 class Process(NamedTuple):
-    """One row of the process table. `started` (clock ticks since boot) tells a pid from its next user."""
+    """One row of the process table. `started` (clock ticks since boot) tells a pid from its next user.
+
+    Where there is no table, `parent` and `started` are 0.
+    """
 
     pid: int
     parent: int
@@ -50,6 +65,13 @@ def session_of(tag: int) -> int | None:
     return tag >> _SEQUENCE_BITS & _SESSION_MASK
 
 
+class Swept(NamedTuple):
+    """What a sweep has done: how many processes it killed, and which live on: nobody can end them, or we may not."""
+
+    killed: int
+    left: tuple[int, ...] = ()
+
+
 class Tagger:
     """Gives this process a tag for the moment in which it starts a child."""
 
@@ -63,6 +85,14 @@ class Tagger:
 
     def take_off(self) -> None:
         resource.setrlimit(resource.RLIMIT_RTTIME, (self._own, self._hard))
+
+
+def set_subreaper(*, on: bool) -> bool:
+    """Have orphaned descendants of this process become its children, not init's; False where that is refused."""
+    from _ctypes import call_function, dlopen, dlsym  # without the Python around it, 3 ms in every guardian
+
+    this_program = dlopen(None)  # type: ignore[arg-type]  # as in C, and in ctypes
+    return int(call_function(dlsym(this_program, "prctl"), (_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0))) == 0
 
 
 def tag_of(pid: int) -> int:
@@ -87,6 +117,27 @@ def _tag_from_file(pid: int) -> int:
     return 0
 
 
+def environment_tag_of(pid: int) -> int:
+    """The tag in the environment with which the process's program was started; 0 when it has none."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            for entry in file.read().split(b"\0"):
+                name, _, value = entry.partition(b"=")
+                if name == TAG_VARIABLE.encode() and value.isdigit() and len(value) < 20:
+                    return int(value)
+    except OSError:
+        return 0
+    return 0
+
+
+def has_table() -> bool:
+    """Whether /proc is there, and shows the process numbers that this process uses."""
+    try:
+        return os.readlink("/proc/self") == str(os.getpid())
+    except OSError:
+        return False
+
+
 def process(pid: int) -> Process | None:
     """One row of the process table, or None when there is no such process."""
     try:
@@ -99,7 +150,9 @@ def process(pid: int) -> Process | None:
 
 
 def processes() -> dict[int, Process]:
-    """The process table, as far as /proc shows it."""
+    """The process table, as far as /proc shows it; without /proc, the processes that have any tag."""
+    if not has_table():
+        return {pid: Process(pid, 0, "R", 0) for pid in _probed() if session_of(tag_of(pid)) is not None}
     table: dict[int, Process] = {}
     for name in os.listdir("/proc"):
         if name.isdigit() and (row := process(int(name))) is not None:
@@ -107,8 +160,15 @@ def processes() -> dict[int, Process]:
     return table
 
 
+def _probed() -> Iterator[int]:
+    """Process numbers that may be in use; a process whose number is far above ours is missed."""
+    return iter(range(1, os.getpid() + _PROBED_ABOVE))
+
+
 def children() -> list[int] | None:
     """Direct children of this process, zombies included; None when the kernel does not tell."""
+    if not has_table():
+        return None
     try:
         threads = os.listdir("/proc/self/task")
         if len(threads) == 1:
@@ -141,107 +201,208 @@ def _children_of_thread(thread: str) -> list[int]:
     return [int(word) for word in text.split()] if text else []
 
 
+def own_root() -> dict[int, int]:
+    """This process as the root of `members`."""
+    row = process(os.getpid())
+    return {} if row is None or not has_table() else {row.pid: row.started}
+
+
 def members(
-    belongs: Callable[[int], bool], *, root: int | None = None, spare: Collection[int] = ()
+    belongs: Callable[[int], bool], *, roots: Mapping[int, int] | None = None, spare: Collection[int] = ()
 ) -> dict[int, Process]:
-    """Living processes whose tag `belongs`, with their descendants; also those of `root` (without itself)."""
+    """Living processes whose tag `belongs`, those of `roots` (`started` by pid), and the descendants of both.
+
+    Those in `spare` are left out, and their descendants are not.
+    """
     table = processes()
     below: dict[int, list[int]] = {}
     for row in table.values():
         below.setdefault(row.parent, []).append(row.pid)
     stack = [pid for pid in table if belongs(tag_of(pid))]
-    if root is not None:
-        stack += below.get(root, ())
+    for pid, started in (roots or {}).items():
+        if pid in table and table[pid].started == started:
+            stack.append(pid)
     found: dict[int, Process] = {}
     while stack:
         pid = stack.pop()
         if pid not in found:
             found[pid] = table[pid]
-            stack += below.get(pid, ())
+            if pid:  # without a table every process has the parent 0
+                stack += below.get(pid, ())
     dead = [pid for pid, row in found.items() if row.state in "ZX" or pid in spare]
     for pid in dead:
         del found[pid]
     return found
 
 
-def sweep(belongs: Callable[[int], bool], *, root: int | None = None, spare: Collection[int] = ()) -> int:
-    """Kill every process that `members` finds and return how many there were.
+class Handle:
+    """A process that is held, so that no signal hits the next user of its number.
+
+    The kernel holds it by a descriptor. Where it refuses one (old kernels, sandboxes, no more files) the time at
+    which the process started is compared before each signal.
+    """
+
+    __slots__ = ("_started", "fd", "pid")
+
+    def __init__(self, row: Process) -> None:
+        """Raises ProcessLookupError when there is no such process."""
+        self.pid, self._started = row.pid, row.started
+        self.fd = open_pidfd(row.pid)
+
+    def signal(self, number: signal.Signals) -> bool:
+        """Signal the process; False when that is not allowed."""
+        if self.fd >= 0:
+            try:
+                signal.pidfd_send_signal(self.fd, number)
+                return True
+            except ProcessLookupError:
+                return True
+            except (OSError, AttributeError):
+                pass  # refused: the process, or the system call
+        if self.is_over():
+            return True
+        try:
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def is_over(self) -> bool:
+        """Whether the process has ended; perhaps nobody has reaped it yet."""
+        if self._started == 0:  # there is no table
+            return is_dead_child(self.pid) or session_of(tag_of(self.pid)) is None
+        return not _goes_on(Process(self.pid, 0, "", self._started))
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def open_pidfd(pid: int) -> int:
+    """A descriptor of the process that becomes readable at its end; -1 where the system has none to give.
+
+    Raises:
+        ProcessLookupError: there is no such process.
+    """
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        raise
+    except (OSError, AttributeError):  # a Python that was built for an older kernel has no such function
+        return -1
+
+
+def is_dead_child(pid: int) -> bool:
+    """Whether this is a child of ours that has ended and waits to be reaped."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT | _WALL) is not None
+    except OSError:
+        return False
+
+
+def sweep(
+    belongs: Callable[[int], bool],
+    *,
+    roots: Mapping[int, int] | None = None,
+    spare: Collection[int] = (),
+    first: Mapping[int, Process] | None = None,
+) -> Swept:
+    """Kill every process that `members` finds (`first`: has found just now).
 
     They are stopped first, until no new one appears, so that none can fork its way out; then killed; then looked
-    for again. Zombies count as gone: their parent reaps them. Processes that we may not signal are left.
+    for again. Zombies count as gone: their parent reaps them. Processes that we may not signal are left, and
+    those that do not end within ten seconds of the beginning.
     """
     give_up = time.monotonic() + _GIVE_UP_S
     killed = 0
+    refused = dict[int, Process]()
+    dying: list[Handle] = []
     out_of_reach = {os.getpid(), *spare}
-    while time.monotonic() < give_up:
-        held: dict[int, int] = {}
+    while True:
+        held: dict[int, Handle] = {}
         try:
-            try:
-                while new := _hold(members(belongs, root=root, spare=out_of_reach), held, belongs, out_of_reach):
-                    held |= new
-            except OSError:  # the handles have used up all descriptors: end these first, then look again
-                if not held:
-                    raise
-            if not held:
-                break
-            for handle in held.values():
-                _signal(handle, signal.SIGKILL)
-            killed += len(held)
-            _await_end(held.values(), give_up)
-        finally:
-            for handle in held.values():
-                os.close(handle)
-    return killed
+            while True:
+                passed = out_of_reach | {handle.pid for handle in dying}
+                found = members(belongs, roots=roots, spare=passed) if first is None else first
+                first = None
+                new = _hold(found, held, belongs, out_of_reach, refused)
+                if not new:
+                    break
+                held |= new
+        except OSError:  # no descriptor is free for the table: end those that are held first, then look again
+            if not held and not dying:
+                raise
+        for handle in held.values():
+            handle.signal(signal.SIGKILL)
+        killed += len(held)
+        dying += held.values()
+        if not dying:
+            break
+        awaited = {handle.pid for handle in dying}
+        dying = _await_end(dying, min(give_up, time.monotonic() + _LOOK_AGAIN_S))
+        if not has_table():  # whoever is dead has a tag until it is reaped
+            out_of_reach |= awaited - {handle.pid for handle in dying}
+        if time.monotonic() >= give_up:
+            break
+    for handle in dying:
+        handle.close()
+    left = [handle.pid for handle in dying] + [pid for pid, row in refused.items() if _goes_on(row)]
+    return Swept(killed, tuple(left))
 
 
 def _hold(
     found: Mapping[int, Process],
-    held: Mapping[int, int],
+    held: Mapping[int, Handle],
     belongs: Callable[[int], bool],
     out_of_reach: set[int],
-) -> dict[int, int]:
+    refused: dict[int, Process],
+) -> dict[int, Handle]:
     """Stop the processes that are not held yet; return handles on them by pid."""
-    new: dict[int, int] = {}
+    new: dict[int, Handle] = {}
     for pid, row in found.items():
-        if pid in held:
+        if pid in held or pid in out_of_reach:
             continue
         try:
-            handle = os.pidfd_open(pid)
-        except OSError:
+            handle = Handle(row)
+        except ProcessLookupError:
             continue
         if not belongs(tag_of(pid)):  # found by lineage: is the pid still the same process's?
             now = process(pid)
             if now is None or now.started != row.started:
-                os.close(handle)
+                handle.close()
                 continue
-        if _signal(handle, signal.SIGSTOP):
+        if handle.signal(signal.SIGSTOP):
             new[pid] = handle
         else:
             out_of_reach.add(pid)
-            os.close(handle)
+            refused[pid] = row
+            handle.close()
     return new
 
 
-def _signal(handle: int, number: signal.Signals) -> bool:
-    """Signal a process by its handle; False when that is not allowed."""
-    try:
-        signal.pidfd_send_signal(handle, number)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return True
+def _goes_on(row: Process) -> bool:
+    now = process(row.pid)
+    return now is not None and now.started == row.started and now.state not in "ZX"
 
 
-def _await_end(handles: Collection[int], give_up: float) -> None:
-    poll = select.poll()
+def _await_end(handles: Collection[Handle], give_up: float) -> list[Handle]:
+    """Wait for the end of these processes, and return those that have not ended by then."""
+    poll, watched, unwatched = select.poll(), dict[int, Handle](), list[Handle]()
     for handle in handles:
-        poll.register(handle, select.POLLIN)
-    left = len(handles)
-    while left and (pause := give_up - time.monotonic()) > 0:
-        for handle, _ in poll.poll(pause * 1000):
-            poll.unregister(handle)
-            left -= 1
+        if handle.fd >= 0:
+            watched[handle.fd] = handle
+            poll.register(handle.fd, select.POLLIN)
+        else:
+            unwatched.append(handle)
+    while (watched or unwatched) and (pause := give_up - time.monotonic()) > 0:
+        for fd, _ in poll.poll((min(pause, _UNWATCHED_PAUSE_S) if unwatched else pause) * 1000):
+            poll.unregister(fd)
+            watched.pop(fd).close()
+        unwatched = [handle for handle in unwatched if not handle.is_over()]
+    return [*watched.values(), *unwatched]
 
 
 def sweep_session(session: int) -> int:
@@ -249,7 +410,7 @@ def sweep_session(session: int) -> int:
 
     For a later start whose predecessor and its guardian were both killed.
     """
-    return sweep(lambda tag: session_of(tag) == session)
+    return sweep(lambda tag: session_of(tag) == session).killed
 
 
 def find_survivors(session: int) -> list[int]:

@@ -22,6 +22,12 @@ from liteflow.values.payload import Payload, together
 from liteflow.work import Outcome, Ref, Row, RunInfo, input_name
 
 _CACHED_VALUE_BYTES: Final = 65536  # larger values are read again from the store by each consumer
+_WITHOUT_VALUE: Final[Mapping[str, str]] = {
+    "SKIPPED": "was skipped",
+    "FAILED": "failed",
+    "UPSTREAM_FAILED": "did not run, because a task before it failed",
+    "CANCELLED": "was cancelled",
+}
 _NULL: Final = Payload("json", "null", 4)
 
 
@@ -61,8 +67,15 @@ class Inputs:
         """Read the list that a task is mapped over: what each of its instances gets. Raises InputError."""
         expansion, task_id, secrets = self._program.expansions[node], self._plan.task_ids[node], self._info.secrets
         refs = [(self._program.graph.index[ref.task_id], ref) for ref in expansion.reads]
+        values = self.named(refs)
+        try:
+            rows = expansion.rows(values, self._info)
+        except InputError as error:
+            ended = {ref.task_id: self._plan.status[above] for above, ref in refs if input_name(ref) not in values}
+            why = [f"task {name!r} {_WITHOUT_VALUE[state]}" for name, state in ended.items() if state in _WITHOUT_VALUE]
+            raise InputError(f"{error} ({', '.join(why)})") if why else error from None
         found = listed(
-            expansion.rows(self.named(refs), self._info),
+            rows,
             self._kept.get(task_id, {}),
             partial(self._store.free_index, task_id),
             None if secrets is None else secrets.masker,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from liteflow.limits import Concurrency
 from liteflow.planning.retry import NEVER, RetryPolicy
+from liteflow.processes.forks import ending_forks
 from liteflow.program import Program
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.values.secrets import Secrets
@@ -71,8 +73,10 @@ class ListChange(NamedTuple):
 class Observer:
     """Is told what happens, after it was stored, in the loop's thread: override what is of interest.
 
-    An observer that raises is dropped; it cannot fail a run.
+    An observer that raises is dropped; it cannot fail a run. `settings` are stored with those of a new run.
     """
+
+    settings: Mapping[str, Any] = MappingProxyType({})
 
     def run_began(self, program: Program, options: Options, kept: Mapping[int, TaskStatus]) -> None:
         """The run is stored; `kept` are the tasks that ended in an earlier part of it, with their state."""
@@ -111,7 +115,8 @@ class Observers:
         for observer in list(self._observers):
             try:
                 if (method := getattr(observer, what, None)) is not None:
-                    method(*arguments)
+                    with ending_forks():
+                        method(*arguments)
             except Exception as error:
                 import logging  # 18 ms that a run without a fault need not pay
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from liteflow.errors import OwnerDied
 from liteflow.planning.control import Control, to_set_up_again
@@ -38,7 +38,9 @@ class Owned(NamedTuple):
 
 def make(program: Program, options: Options, store: Store, session: int | None) -> Owned:
     """Store the new run as ours. Raises what `Store.create` does."""
-    settings = {"mode": options.mode, "max_workers": options.max_workers, "log_dir": options.log_dir}
+    settings: dict[str, Any] = {"mode": options.mode, "max_workers": options.max_workers, "log_dir": options.log_dir}
+    for observer in options.observers:
+        settings |= getattr(observer, "settings", {})
     run = NewRun(
         options.run_id,
         program.dag_id,
@@ -81,12 +83,13 @@ def set_up_again(program: Program, owned: Owned, store: Store) -> Owned:
     """Of a run that goes on: what was taken down, and is needed once more, is to run again (see `control`)."""
     control, ids = program.control, program.graph.ids
     ended, succeeded, last = dict[str, int](), dict[str, int](), dict[str, str]()
-    for number, (task_id, previous, status, reason) in enumerate(store.stories(), start=1):
-        last[task_id] = status
-        if previous == "RUNNING" and reason != NOT_BEGUN:
-            ended[task_id] = number
-        if status == "SUCCESS":
+    for number, (task_id, map_index, previous, status, reason) in enumerate(store.stories(), start=1):
+        if status == "SUCCESS":  # of a mapped setup, each instance counts
             succeeded[task_id] = number
+        if map_index < 0:
+            last[task_id] = status
+            if previous == "RUNNING" and reason != NOT_BEGUN:
+                ended[task_id] = number
     down = [
         node
         for node, (setups, _) in control.teardowns.items()
@@ -102,7 +105,11 @@ def set_up_again(program: Program, owned: Owned, store: Store) -> Owned:
         if node not in done and (last.get(task_id) != "SKIPPED" or node in checked)
     }
     again = to_set_up_again(control, program.graph.upstream, program.graph.downstream, to_do, down)
-    undone = {ids[node]: _undone(node, control, ids, down) for node in sorted(again) if node in done}
+    undone = {
+        ids[node]: _undone(node, control, ids, down)
+        for node in sorted(again)
+        if node in done or any(one.status != "PENDING" for one in owned.instances.get(ids[node], {}).values())
+    }
     if not undone:
         return owned
     store.undo(undone)

@@ -20,6 +20,7 @@ from liteflow.executors import Executor, open_executor
 from liteflow.outputs import make_folder, outputs_dir, remove_folder
 from liteflow.planning.nodes import Move, instance_name
 from liteflow.program import Program
+from liteflow.running.deferring import Gate
 from liteflow.running.gates import Gates, decisions, judged
 from liteflow.running.hooks import Hooks
 from liteflow.running.inputs import Inputs
@@ -37,6 +38,7 @@ from liteflow.values.payload import spill_dir
 from liteflow.work import ErrorInfo, Outcome, RunInfo, Work
 
 _TICK_S: Final = 0.25  # how soon a request of another process is seen
+_CLOSED: Final = contextlib.nullcontext()  # handlers of the program are not called
 _NO_ERROR: Final = ErrorInfo("")
 
 
@@ -49,8 +51,10 @@ class Result(NamedTuple):
     timed_out: bool = False
 
 
-def run(program: Program, options: Options, *, resume: bool = False) -> Result:
+def run(program: Program, options: Options, *, resume: bool = False, gate: Gate | None = None) -> Result:
     """Run a program to its end, or with `resume` go on with the run `options.run_id`.
+
+    The `gate` is opened while the loop waits, so that handlers of the program are called only then.
 
     Raises:
         DefinitionError: a task cannot run in the mode asked for; nothing ran.
@@ -86,9 +90,10 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
         stack.callback(executor.close, 0.0)
         store = Store(options.db_path, locks, options.durability)
         stack.callback(store.close)
-        loop = _Loop(program, options, store, executor, info)
-        loop.own(resume)
+        gate = gate or Gate()
+        loop = _Loop(program, options, store, executor, info, gate)
         try:
+            loop.own(resume)
             with handled(loop.on_signal):
                 return loop.run()
         except BaseException:
@@ -98,8 +103,11 @@ def run(program: Program, options: Options, *, resume: bool = False) -> Result:
 
 
 class _Loop:
-    def __init__(self, program: Program, options: Options, store: Store, executor: Executor, info: RunInfo) -> None:
+    def __init__(
+        self, program: Program, options: Options, store: Store, executor: Executor, info: RunInfo, gate: Gate
+    ) -> None:
         self._program = program
+        self._gate = gate
         self._ids = program.graph.ids
         self._options = options
         self._info = info
@@ -175,16 +183,25 @@ class _Loop:
                     starting += self._admitted()
                 self._observers.publish()
             for node, log_path in starting:  # 3. only now they start, with what is stored of their upstreams
-                executor.submit(self._work(node, log_path))
+                work = self._work(node, log_path)
+                with self._gate if self._is_inline(work.task_id) else _CLOSED:
+                    executor.submit(work)
             if over:
                 timed_out = plan.stopped is not None and plan.stopped == self._pace.timed_out
                 result = Result(plan.result(), plan.stopped, self._signals[0] if self._signals else None, timed_out)
                 self._observers.tell("run_ended", result.status, result.reason)
                 return result
             asked = self._answer()  # 4. what tasks want to know before they start, now that it is stored
-            for outcome in executor.wait(0.0 if asked else self._patience()):  # 5. reap what has finished
+            patience = 0.0 if asked else self._patience()
+            with self._gate:  # here handlers of the program are called, and while a task runs in this thread
+                outcomes = executor.wait(patience)  # 5. reap what has finished
+            for outcome in outcomes:
                 self._finish(outcome)
             self._tick()  # 6. signals, requests
+
+    def _is_inline(self, task_id: str) -> bool:
+        """Whether the task runs in this thread, within `submit`."""
+        return self._program.modes.get(task_id, self._options.mode) == "inline"
 
     def _wind_up(self) -> None:
         """All tasks have ended: the run is tried again, or else its own hooks come last."""
@@ -301,7 +318,7 @@ class _Loop:
         try:
             listed = self._inputs.listed(node)
         except InputError as error:
-            self._store_moves(plan.refuse(node, str(error)), now)
+            self._store_moves(plan.refuse(node, f"{error}{self._no_list(node)}"), now)
             return
         labels = [self._masked(row.label) for row in listed.rows]
         self._turn.unfolded(
@@ -325,6 +342,13 @@ class _Loop:
             numbered = zip(plan.unfolded[node].nodes, labels, strict=True)
             self._labels.update((instance, label) for instance, label in numbered if label is not None)
         self._store_moves(moves, now)
+
+    def _no_list(self, node: int) -> str:
+        """Which of the tasks that a list is read of have not made one, for the end of a message."""
+        index, status = self._program.graph.index, self.plan.status
+        states = {ref.task_id: status[index[ref.task_id]] for ref in self._program.expansions[node].reads}
+        absent = [f"task {task_id!r} is {state}" for task_id, state in states.items() if state != "SUCCESS"]
+        return f"; {', '.join(absent)}, so it has no list" if absent else ""
 
     def _list_change(self, task_id: str, listed: Listed, *, kept: bool = False) -> ListChange:
         """What has changed in the list of a mapped task since an earlier part of the run, in names of items."""
@@ -443,6 +467,7 @@ class _Loop:
         if now - self._looked_at >= _TICK_S:
             self._looked_at = now
             self._store.check_file()
+            self._store.keep_lock()
             self._store.rest()
             if self.plan.stopped is None:
                 self._take_back(self._executor.recall())

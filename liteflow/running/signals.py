@@ -9,21 +9,29 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final
 
+from liteflow.processes.forks import hand_down, take_down
+
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
 def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Let `handler` have the signals that stop a program. Only a main thread may; others leave them alone."""
+    """Let `handler` have the signals that stop a program; processes that are forked meanwhile have the old handlers.
+
+    Only a main thread may; others leave signals alone.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {}
-    for number in _STOP_SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup has its reasons
-            before[number] = signal.signal(number, handler)
+    # nohup has its reasons to ignore one; and None means a handler that is not Python's, which could not be put back
+    handlers = {int(number): signal.getsignal(number) for number in _STOP_SIGNALS}
+    before = {number: previous for number, previous in handlers.items() if previous not in (signal.SIG_IGN, None)}
+    added = hand_down(before)
+    for number in before:
+        signal.signal(number, handler)
     try:
         yield
     finally:
         for number, previous in before.items():
             signal.signal(number, previous)
+        take_down(added)

@@ -11,11 +11,12 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from liteflow.errors import CorruptDatabase, LiteflowError, NotOurs, ResourceError, RunNotFound, StoreError
-from liteflow.state.locks import LockFile
+from liteflow.state.locks import LockFile, whose
 from liteflow.state.schema import check_schema, migrate, new_file, quote_path, read_as_newest, use_wal
+from liteflow.state.sqlite_locks import Identity, identity
 
 # A NULL is bound a fifth of a task's writes sooner when `sqlite3` need not find out each time that None knows no
 # adapter (docs/adr/0015). It stays what it is, for every connection of this process.
@@ -23,12 +24,16 @@ sqlite3.register_adapter(type(None), lambda none: none)
 
 _BUSY_MS: Final = 5000
 _CACHE_KIB: Final = 16384  # pages that are not in here are read again from the file, by every commit of a large run
+_FOLD_BYTES: Final = 4 * 1024 * 1024  # of write-ahead log
+_LONGEST_PATH: Final = 511  # bytes
 _ONE_PAGE: Final = 65536  # the largest page there is: a file of ours has one before it has a write-ahead log
 #: Held while a file is made and while a reader opens one: in the process that has them, closing any descriptor of a
 #: database drops all of SQLite's locks on it.
 _opening = threading.RLock()
-#: the byte of the lock file that guards checkpoints; bytes from 1 are runs
-CHECKPOINT_LOCK: Final = 0
+#: the byte of the lock file that whoever writes or checkpoints holds; bytes from 1 are runs
+WRITE_LOCK: Final = 0
+#: the ends of the names of the files that are the state file together, while it is open
+ENDS: Final = ("", "-wal", "-shm")
 
 
 def _after_fork() -> None:
@@ -51,14 +56,16 @@ def connect(path: str) -> sqlite3.Connection:
         if not os.path.lexists(path):
             _make(path)
     with translated(path):
-        connection = sqlite3.connect(path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            path, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False, factory=_Connection
+        )
         try:
             _settings(connection)
             connection.execute("PRAGMA synchronous=NORMAL")
             migrate(connection, path)
             use_wal(connection)
             connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
-            connection.execute("PRAGMA wal_autocheckpoint=0")  # only a holder of the checkpoint lock may
+            connection.execute("PRAGMA wal_autocheckpoint=0")  # only a holder of the write lock may
             connection.execute("PRAGMA journal_size_limit=67108864")
         except BaseException:
             connection.close()
@@ -87,6 +94,19 @@ def _make(path: str) -> None:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
+#: The state files that the two programs take where none is named.
+_BY_DEFAULT = {"liteflow.db": "Python scripts", "lightflow.db": "`lightflow run`"}
+
+
+def other_file(path: str) -> str:
+    """What to say of the other program's state file, where it lies beside the one that is missing."""
+    folder, name = os.path.split(path)
+    for other, writer in _BY_DEFAULT.items():
+        if name in _BY_DEFAULT and name != other and os.path.isfile(os.path.join(folder, other)):
+            return f"{other}, where {writer} keeps its runs, is there: --db {os.path.join(folder, other)}"
+    return ""
+
+
 def connect_read_only(path: str) -> sqlite3.Connection:
     """Open the state file for reading; changes nothing, not even where it lies on a read-only disk.
 
@@ -95,7 +115,9 @@ def connect_read_only(path: str) -> sqlite3.Connection:
     """
     if not os.path.isfile(path):
         kind = "is not a file" if os.path.exists(path) else "no such state file"
-        raise StoreError(f"{path}: {kind}; run a workflow first, or name another file with --db")
+        raise StoreError(
+            f"{path}: {kind}; {other_file(path) or 'run a workflow first, or name another file with --db'}"
+        )
     quoted = quote_path(os.path.abspath(path))
     with _opening, translated(path):
         connection = _open_uri(f"file:{quoted}?mode=ro")
@@ -136,7 +158,9 @@ def _roll_back(path: str) -> None:
 
 
 def _open_uri(uri: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False, factory=_Connection
+    )
     _settings(connection)
     return connection
 
@@ -176,38 +200,75 @@ def explain(error: sqlite3.Error | UnicodeDecodeError, path: str) -> LiteflowErr
     if name.startswith("SQLITE_CORRUPT") or "malformed" in str(error):
         return CorruptDatabase(f"{path}: is damaged ({error}) and was left as it is; keep a copy, use another --db")
     if name.startswith("SQLITE_READONLY"):
-        return StoreError(f"{path}: cannot be written to (read-only file or folder)")
+        return StoreError(f"{path}: cannot be written to (read-only file or folder){whose(path)}")
     if name.startswith("SQLITE_CANTOPEN"):
-        return StoreError(f"{path}: cannot be opened; does its folder exist, and may you write there?")
+        length = len(os.fsencode(os.path.realpath(path)))
+        if length > _LONGEST_PATH:
+            return StoreError(
+                f"{path}: is {length} bytes long, and SQLite takes {_LONGEST_PATH}; "
+                "name a file with a shorter path with --db (db_path in Python)"
+            )
+        reason = whose(path) or "; does its folder exist, and may you write there?"
+        return StoreError(f"{path}: cannot be opened{reason}")
     if type(error) is sqlite3.DatabaseError:
         return CorruptDatabase(f"{path}: cannot be read ({error})")
     return StoreError(f"{path}: {error}")
 
 
-def identity(path: str) -> tuple[int, int] | None:
-    """Which file a path names; by `stat`, never by opening it (see above). None where there is none."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def check_same_file(path: str, known: tuple[int, int] | None) -> None:
-    """Is the state file still where it was? What is written to a deleted file, nobody will read.
+def real_path(path: str) -> str:
+    """The absolute path of a state file, through all links.
 
     Raises:
-        StoreError: it was deleted, moved or replaced.
+        StoreError: it is relative, and the current folder is gone.
     """
-    if identity(path) != known:
-        raise StoreError(
-            f"{path}: was deleted, moved or replaced while a run used it; the run was stopped. "
-            "Put the file back and resume the run, or start a new one"
-        )
+    try:
+        return os.path.realpath(path)
+    except FileNotFoundError:
+        raise StoreError(f"{path}: the current folder does not exist any more; change to one that does") from None
+
+
+def files_of(path: str) -> tuple[Identity | None, ...]:
+    """Which files a state file, its write-ahead log and the index of that are; never by opening them (see above)."""
+    return tuple(identity(f"{path}{end}") for end in ENDS)
+
+
+def fold_up(connection: sqlite3.Connection, path: str, locks: LockFile) -> None:
+    """Fold the write-ahead log into the database when it has grown, if nobody is writing; between transactions."""
+    try:
+        if os.stat(f"{path}-wal").st_size < _FOLD_BYTES or not locks.acquire(WRITE_LOCK):
+            return
+    except OSError:
+        return
+    try:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    except sqlite3.Error:
+        pass  # the log only grows a little further
+    finally:
+        locks.release(WRITE_LOCK)
+
+
+class _Connection(sqlite3.Connection):
+    """Binds any text: letters that UTF-8 cannot express (of old file names, or halves of pairs) are escaped."""
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        try:
+            return super().execute(sql, parameters)
+        except UnicodeEncodeError:  # nothing was done yet
+            return super().execute(sql, [storable(one) if isinstance(one, str) else one for one in parameters])
+
+
+def storable(text: str) -> str:
+    """A text as it is stored; see `History` for paths, which have to be found again."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class Transaction:
-    """BEGIN IMMEDIATE … COMMIT under the shared checkpoint lock; rolls back whatever is raised inside."""
+    """BEGIN IMMEDIATE … COMMIT under the write lock; rolls back whatever is raised inside.
+
+    SQLite's own lock of a writer is dropped when other code of this process closes a descriptor of the file in the
+    midst of a transaction; and before SQLite 3.51.3 two connections that write and checkpoint at the same instant can
+    damage a file. This lock of ours keeps writers and checkpoints apart in any case.
+    """
 
     __slots__ = ("_connection", "_locks")
 
@@ -216,11 +277,14 @@ class Transaction:
         self._locks = locks
 
     def __enter__(self) -> None:
-        self._locks.share(CHECKPOINT_LOCK)
+        if not self._locks.acquire_within(WRITE_LOCK, _BUSY_MS / 1000):
+            busy = sqlite3.OperationalError("database is locked")
+            busy.sqlite_errorname = "SQLITE_BUSY"
+            raise busy
         try:
             self._connection.execute("BEGIN IMMEDIATE")
         except BaseException:
-            self._locks.release(CHECKPOINT_LOCK)
+            self._locks.release(WRITE_LOCK)
             raise
 
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: object) -> None:
@@ -230,4 +294,4 @@ class Transaction:
         finally:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            self._locks.release(CHECKPOINT_LOCK)
+            self._locks.release(WRITE_LOCK)

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from math import isfinite
 from typing import Any, NamedTuple
 
 from liteflow.errors import CorruptDatabase, RunNotFound
-from liteflow.state.database import connect_read_only, translated
+from liteflow.names import STATE, STORED
+from liteflow.planning.overlooked import Overlooked, overlooked
+from liteflow.state.database import connect_read_only, real_path, translated
 from liteflow.state.locks import LockFile
 from liteflow.state.schema import VALUES_OF_INSTANCES
+from liteflow.states import Status
 from liteflow.values.payload import Payload, payload_from_row, together
 
 
@@ -74,6 +78,7 @@ class AttemptRecord(NamedTuple):
     error: str | None
     log_path: str | None
     trace: str | None = None  # of a Python exception: where in the user's code it arose (JSON, see `traces`)
+    log_lost: str | None = None  # why not all of its output is in its log
 
 
 class EventRecord(NamedTuple):
@@ -134,31 +139,54 @@ class DagRecord(NamedTuple):
     updated_at: float
 
 
+class _Id(str):
+    """Marks a column of ids. They become file names and parts of them, and are printed."""
+
+    __slots__ = ()
+
+
+class _State(str):
+    """Marks a column of states."""
+
+    __slots__ = ()
+
+
+class _Positive(int):
+    """Marks a column of numbers above 0."""
+
+    __slots__ = ()
+
+
 _Kind = frozenset[type]
 _TEXT, _TEXT_OR_NOT = _Kind({str}), _Kind({str, type(None)})
+_ID, _ID_OR_NOT = _Kind({str, _Id}), _Kind({str, type(None), _Id})
+_STATE, _STATE_OR_NOT = _Kind({str, _State}), _Kind({str, type(None), _State})
+_RUN_NO = _Kind({int, _Positive})
 _INT, _INT_OR_NOT = _Kind({int}), _Kind({int, type(None)})
 _REAL, _REAL_OR_NOT = _Kind({float}), _Kind({float, type(None)})
 
-#: What SQLite promises of each column, by query: a damaged file may break its word.
+#: What each column may hold, by query. SQLite promises the types, and a damaged file may break its word; what the words
+#: are was checked when they were written, and somebody else may have written this file.
 _RUN_KINDS = (
-    _INT, _TEXT, _TEXT, _TEXT, _REAL, _REAL_OR_NOT, _REAL_OR_NOT, _REAL_OR_NOT, _TEXT_OR_NOT, _TEXT, _TEXT,
+    _RUN_NO, _ID, _ID, _STATE, _REAL, _REAL_OR_NOT, _REAL_OR_NOT, _REAL_OR_NOT, _ID_OR_NOT, _TEXT, _TEXT,
     _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT, _INT_OR_NOT, _TEXT_OR_NOT, _INT_OR_NOT, _INT, _TEXT_OR_NOT,
 )  # fmt: skip
 _INSTANCE_KINDS = (
-    _TEXT, _INT, _TEXT, _TEXT, _REAL_OR_NOT, _INT, _TEXT_OR_NOT, _TEXT_OR_NOT, _REAL_OR_NOT, _REAL_OR_NOT, _REAL,
+    _ID, _INT, _STATE, _TEXT, _REAL_OR_NOT, _INT, _TEXT_OR_NOT, _TEXT_OR_NOT, _REAL_OR_NOT, _REAL_OR_NOT, _REAL,
     _TEXT_OR_NOT, _TEXT_OR_NOT,
 )  # fmt: skip
 _ATTEMPT_KINDS = (
-    _TEXT, _INT, _INT, _TEXT, _REAL, _REAL_OR_NOT, _INT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT,
+    _ID, _INT, _INT, _STATE, _REAL, _REAL_OR_NOT, _INT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT,
 )  # fmt: skip
 _EVENT_KINDS = (
-    _INT, _TEXT, _TEXT_OR_NOT, _INT_OR_NOT, _INT_OR_NOT, _TEXT_OR_NOT, _TEXT, _TEXT_OR_NOT, _REAL,
+    _INT, _ID, _ID_OR_NOT, _INT_OR_NOT, _INT_OR_NOT, _STATE_OR_NOT, _STATE, _TEXT_OR_NOT, _REAL,
 )  # fmt: skip
 _VALUE_KINDS = (_TEXT, _INT, _TEXT, _TEXT, _INT, _REAL)
 _PAYLOAD_KINDS = (_TEXT, _Kind({str, bytes, int, float, type(None)}), _INT, _TEXT_OR_NOT, _TEXT_OR_NOT)
-_DAG_KINDS = (_TEXT, _TEXT, _TEXT_OR_NOT, _REAL, _REAL)
+_DAG_KINDS = (_ID, _TEXT, _TEXT_OR_NOT, _REAL, _REAL)
 
 _decode = json.JSONDecoder().decode
+_ESCAPED = re.compile(r"\\u(dc[89a-f][0-9a-f])")  # how `storable` writes a byte that is no UTF-8
 _LAST_LETTER = "\U0010ffff"  # in SQLite's order of text, which is that of its bytes
 
 _RUN = (
@@ -180,7 +208,7 @@ class History:
     """
 
     def __init__(self, path: str) -> None:
-        self.path = os.path.realpath(path)
+        self.path = real_path(path)
         self._connection = connect_read_only(self.path)
         self._locks = LockFile(self.path, read_only=True)
 
@@ -267,6 +295,7 @@ class History:
     def _run(self, row: Sequence[Any]) -> RunRecord:
         values = list(row)
         values[9], values[13], values[17] = _json(values[9], {}), _json(values[13], {}), bool(values[17])
+        values[11], values[12] = _as_named(values[11]), _as_named(values[12])
         if not isinstance(values[13].get("log_dir"), str | None):
             del values[13]["log_dir"]
         record = RunRecord(*values)
@@ -275,13 +304,21 @@ class History:
             again = self._rows(
                 "SELECT status, reason, ended_at FROM liteflow_dag_runs WHERE run_no=?",
                 (record.run_no,),
-                (_TEXT, _TEXT_OR_NOT, _REAL_OR_NOT),
+                (_STATE, _TEXT_OR_NOT, _REAL_OR_NOT),
             )
             status, reason, ended_at = again[0] if again else (record.status, None, None)
             if status in ("RUNNING", "PENDING"):
                 status, reason = "INTERRUPTED", "its owner died; resume continues it"
             record = record._replace(status=status, reason=reason, ended_at=ended_at)
+        elif record.status in ("RUNNING", "PENDING") and self.unknown is not None:
+            record = record._replace(reason=self.unknown)
         return record
+
+    @property
+    def unknown(self) -> str | None:
+        """Why it cannot be told which runs are alive; None where it can."""
+        refused = self._locks.refused
+        return None if refused is None else f"whether it is alive cannot be told: {self._locks.path}: {refused}"
 
     # -- what belongs to a run -------------------------------------------------------------------------------
 
@@ -302,7 +339,7 @@ class History:
     def statuses(self, run_id: str) -> list[tuple[str, int, str]]:
         """Task id, map index and state of all task instances of a run, by task id."""
         sql = "SELECT task_id, map_index, status FROM liteflow_task_instances WHERE run_id=? AND told IS NULL"
-        return self._rows(f"{sql} ORDER BY 1, 2", (run_id,), (_TEXT, _INT, _TEXT))
+        return self._rows(f"{sql} ORDER BY 1, 2", (run_id,), (_ID, _INT, _STATE))
 
     def tally(self, run_id: str) -> tuple[dict[str, int], dict[str, int]]:
         """How many tasks are in each state, and how many instances of mapped ones."""
@@ -310,7 +347,7 @@ class History:
             "SELECT map_index >= 0, status, count(*) FROM liteflow_task_instances WHERE run_id=? AND told IS NULL "
             "GROUP BY 2, 1"
         )
-        rows = self._rows(sql, (run_id,), (_INT, _TEXT, _INT))
+        rows = self._rows(sql, (run_id,), (_INT, _STATE, _INT))
         tasks = {status: count for of_mapped, status, count in rows if not of_mapped}
         return tasks, {status: count for of_mapped, status, count in rows if of_mapped}
 
@@ -326,15 +363,16 @@ class History:
         if map_index is not None:
             where, parameters = f"{where} AND map_index=?", [*parameters, map_index]
         rows = self._rows(
-            "SELECT task_id, map_index, attempt, status, started_at, ended_at, exit_code, error, log_path, trace "
+            "SELECT task_id, map_index, attempt, status, started_at, ended_at, exit_code, error, log_path, trace, "
+            "log_lost "
             f"FROM liteflow_attempts WHERE {where} UNION ALL "
-            "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path, NULL "
+            "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path, NULL, NULL "
             f"FROM liteflow_task_instances WHERE {where} AND status='RUNNING' AND try_number > 0 "
             "ORDER BY 1, 2, 3",
             parameters * 2,
             _ATTEMPT_KINDS,
         )
-        return [AttemptRecord(*row) for row in rows]
+        return [AttemptRecord._make((*row[:-1], _as_named(row[-1]))) for row in rows]
 
     def events(self, run_id: str | None = None, *, after: int = 0, limit: int = 1000) -> list[EventRecord]:
         """Events with a `seq` above `after`, oldest first."""
@@ -365,15 +403,34 @@ class History:
         return together([payload_from_row(self.path, row) for row in rows]) if rows else None
 
     def graph(self, digest: str) -> dict[str, Any]:
-        """The snapshot of a definition: `{"tasks": [{"id", "kind", "depends_on", …}]}`."""
+        """The snapshot of a definition: `{"tasks": [{"id", "kind", "depends_on", …}]}`.
+
+        What an altered file has among the tasks that is no task is left out.
+        """
         rows = self._rows("SELECT snapshot FROM liteflow_graphs WHERE digest=?", (digest,))
-        snapshot = _json(rows[0][0], {}) if rows else {}
-        return snapshot if isinstance(snapshot, dict) else {}
+        snapshot: dict[str, Any] = _json(rows[0][0], {}) if rows else {}
+        if not snapshot:
+            return {}
+        tasks = snapshot.get("tasks")
+        return {**snapshot, "tasks": [row for row in tasks if _is_task(row)] if isinstance(tasks, list) else []}
 
     def graph_tasks(self, digest: str) -> list[dict[str, Any]]:
-        """The tasks of a snapshot; what an altered file has among them that is no task is left out."""
-        tasks = self.graph(digest).get("tasks")
-        return [row for row in tasks if _is_task(row)] if isinstance(tasks, list) else []
+        """The tasks of a snapshot."""
+        tasks: list[dict[str, Any]] = self.graph(digest).get("tasks", [])
+        return tasks
+
+    def overlooked(self, run: RunRecord) -> list[Overlooked]:
+        """The failures of a run that is SUCCESS in spite of them, each with why it does not count."""
+        if run.status != Status.SUCCESS:
+            return []
+        columns = "task_id, status, reason"
+        sql = f"SELECT {columns} FROM liteflow_task_instances WHERE run_id=? AND map_index < 0 AND told IS NULL"
+        kinds = (_TEXT, _TEXT, _TEXT_OR_NOT)
+        failed = self._rows(f"{sql} AND status='FAILED'", (run.run_id,), kinds)
+        if not failed:
+            return []
+        ended = {task_id: (status, reason) for task_id, status, reason in self._rows(sql, (run.run_id,), kinds)}
+        return overlooked(self.graph_tasks(run.graph_digest), ended)
 
     # -- pools -----------------------------------------------------------------------------------------------
 
@@ -393,7 +450,7 @@ class History:
             "SELECT pool, run_id, task_id, map_index, slots, asked_at, taken_at, run_no FROM liteflow_slots "
             "ORDER BY taken_at IS NULL, asked_at, run_no",
             (),
-            (_TEXT, _TEXT, _TEXT, _INT, _INT, _REAL, _REAL_OR_NOT, _INT),
+            (_TEXT, _ID, _TEXT, _INT, _INT, _REAL, _REAL_OR_NOT, _INT),
         )
         alive = {run_no: run_no > 0 and self._locks.is_held(run_no) for run_no in {row[-1] for row in rows}}
         return [SlotRecord(*row) for row in rows if alive[row[-1]]]
@@ -410,7 +467,7 @@ class History:
             "SELECT * FROM (SELECT dag_id, description, source, created_at, updated_at FROM liteflow_dags "
             "ORDER BY updated_at DESC, dag_id LIMIT ?) ORDER BY dag_id"
         )
-        return [DagRecord(*row) for row in self._rows(sql, (-1 if limit is None else limit,), _DAG_KINDS)]
+        return [_dag(row) for row in self._rows(sql, (-1 if limit is None else limit,), _DAG_KINDS)]
 
     def dag_count(self) -> int:
         """How many dags there are."""
@@ -418,23 +475,30 @@ class History:
 
     def dag(self, dag_id: str) -> DagRecord | None:
         sql = "SELECT dag_id, description, source, created_at, updated_at FROM liteflow_dags WHERE dag_id=?"
-        return next((DagRecord(*row) for row in self._rows(sql, (dag_id,), _DAG_KINDS)), None)
+        return next((_dag(row) for row in self._rows(sql, (dag_id,), _DAG_KINDS)), None)
 
     def run_ids(self, dag_id: str) -> Iterator[str]:
         """The ids of all runs of a dag."""
         sql = "SELECT run_id FROM liteflow_dag_runs WHERE dag_id=?"
-        return (row[0] for row in self._rows(sql, (dag_id,), (_TEXT,)))
+        return (row[0] for row in self._rows(sql, (dag_id,), (_ID,)))
 
 
 def _holds(column: Sequence[object], kind: _Kind) -> bool:
     """Does a column hold only what it may? Asked by column: a large run has a million values."""
     known = set(map(type, column))
-    return known <= kind and (float not in known or all(isfinite(one) for one in column if type(one) is float))
+    if not known <= kind:
+        return False
+    words = STORED if _Id in kind else STATE if _State in kind else None
+    if words is not None:
+        return all(words.match(one) for one in set(column) if isinstance(one, str))
+    if _Positive in kind:
+        return all(isinstance(one, int) and one > 0 for one in column)
+    return float not in known or all(isfinite(one) for one in column if type(one) is float)
 
 
 def _instance(row: Sequence[Any]) -> InstanceRecord:
     values = list(row)
-    values[3] = [] if values[3] == "[]" else [one for one in _json(values[3], []) if isinstance(one, str)]
+    values[3] = [] if values[3] == "[]" else [one for one in _json(values[3], []) if _is_id(one)]
     values[12] = "" if values[12] is None else _event(values[12])
     return InstanceRecord(*values)
 
@@ -446,13 +510,29 @@ def _event(told: str) -> str:
     return event if isinstance(event, str) else ""
 
 
+def _dag(row: Sequence[Any]) -> DagRecord:
+    dag_id, description, source, *times = row
+    return DagRecord(dag_id, description, _as_named(source), *times)
+
+
+def _as_named(path: str | None) -> str | None:
+    """A stored path as the file system has it: letters that are no UTF-8 were escaped (see `database.storable`)."""
+    if path is None or "\\udc" not in path or os.path.lexists(path):
+        return path
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), path)
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and STORED.match(value) is not None
+
+
 def _is_task(row: object) -> bool:
     """Is this a task of a snapshot, as the engine writes them?"""
-    if not isinstance(row, dict) or not isinstance(row.get("id"), str):
+    if not isinstance(row, dict) or not _is_id(row.get("id")):
         return False
     above = row.get("depends_on", [])
     words = (row.get("kind", ""), row.get("rule", ""))
-    return isinstance(above, list) and all(isinstance(one, str) for one in (*above, *words))
+    return isinstance(above, list) and all(map(_is_id, above)) and all(isinstance(one, str) for one in words)
 
 
 def _json(text: object, default: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Writes by processes that own no run: requests to an owner, values saved by hand, deletions.
+"""Writes by processes that own no run: requests to an owner, values saved by hand, pools.
 
 Each is one short transaction on a connection of its own.
 """
@@ -8,13 +8,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterable
 
 from liteflow.errors import RunNotFound, RunOwned
 from liteflow.outputs import outputs_dir, remove_folder
-from liteflow.state.database import Transaction, connect, translated
+from liteflow.state.database import Transaction, connect, real_path, translated
 from liteflow.state.locks import LockFile
-from liteflow.values.payload import Payload, spill_dir, spill_root
+from liteflow.values.payload import Payload, spill_root
 
 
 def request(path: str, run_id: str, action: str, detail: str | None = None) -> None:
@@ -110,36 +109,6 @@ def delete_pool(path: str, name: str) -> bool:
         return bool(connection.execute("DELETE FROM liteflow_pools WHERE name=?", (name,)).rowcount)
 
 
-def delete_runs(path: str, run_ids: Iterable[str], dag_id: str | None = None) -> None:
-    """Delete runs with all that belongs to them, and the dag's own row when `dag_id` is given.
-
-    Raises:
-        RunNotFound: one of them does not exist; nothing was deleted.
-        RunOwned: one of them is still at work; nothing was deleted.
-    """
-    run_ids = list(run_ids)
-    with _Writer(path) as connection:
-        graphs = set()
-        for run_id in run_ids:
-            _lock_out(connection, path, run_id)
-            sql = "SELECT graph_digest FROM liteflow_dag_runs WHERE run_id=?"
-            graphs.add(connection.execute(sql, (run_id,)).fetchone())
-            for table in ("task_instances", "attempts", "xcom", "events", "requests", "slots", "dag_runs"):
-                connection.execute(f"DELETE FROM liteflow_{table} WHERE run_id=?", (run_id,))
-        connection.executemany(
-            "DELETE FROM liteflow_graphs WHERE digest=?1 AND "
-            "NOT EXISTS (SELECT 1 FROM liteflow_dag_runs WHERE graph_digest=?1)",
-            graphs,
-        )
-        if dag_id is not None:
-            connection.execute("DELETE FROM liteflow_dags WHERE dag_id=?", (dag_id,))
-    import shutil
-
-    for run_id in run_ids:
-        shutil.rmtree(spill_dir(path, run_id), ignore_errors=True)
-        remove_folder(outputs_dir(os.path.realpath(path), run_id))
-
-
 def _lock_out(connection: sqlite3.Connection, path: str, run_id: str) -> str:
     """The status of a run, sure that no live process owns it while this transaction lasts."""
     row = connection.execute(
@@ -161,7 +130,7 @@ class _Writer:
     """A connection for one transaction."""
 
     def __init__(self, path: str) -> None:
-        self._path = os.path.realpath(path)
+        self._path = real_path(path)
 
     def __enter__(self) -> sqlite3.Connection:
         self._locks = LockFile(self._path)

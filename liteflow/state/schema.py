@@ -7,15 +7,18 @@ Statuses have no CHECK: the set of words may grow without a migration.
 
 from __future__ import annotations
 
+import functools
 import os
 import sqlite3
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from liteflow.errors import CorruptDatabase, NotOurs, SchemaTooNew, StoreError
 
 APPLICATION_ID: Final = 0x4C466C77  # "LFlw"
 _SWITCH_S: Final = 5.0
+_PREFIX: Final = "liteflow_"  # of all names of ours
 
 _V1: Final = """
 CREATE TABLE liteflow_dags (
@@ -166,13 +169,14 @@ _V3: Final = """
 ALTER TABLE liteflow_task_instances ADD COLUMN item TEXT;        -- a digest of the item of an instance
 ALTER TABLE liteflow_task_instances ADD COLUMN position INTEGER; -- the place of that item in the list
 ALTER TABLE liteflow_attempts ADD COLUMN trace TEXT; -- of a Python exception: where in the user's code it arose (JSON)
+ALTER TABLE liteflow_attempts ADD COLUMN log_lost TEXT; -- why not all of its output is in the log
 """
 
 #: What makes an older file read like one of the newest version, for a process that may not change it.
 _V1_AS_NEWEST: Final = """
 CREATE TEMP VIEW liteflow_task_instances AS
   SELECT *, NULL AS map_key, NULL AS told, NULL AS item, NULL AS position FROM main.liteflow_task_instances;
-CREATE TEMP VIEW liteflow_attempts AS SELECT *, NULL AS trace FROM main.liteflow_attempts;
+CREATE TEMP VIEW liteflow_attempts AS SELECT *, NULL AS trace, NULL AS log_lost FROM main.liteflow_attempts;
 CREATE TEMP TABLE liteflow_pools (name, slots, description, by_hand, updated_at);
 CREATE TEMP TABLE liteflow_slots (pool, run_id, task_id, map_index, slots, asked_at, taken_at, run_no);
 """
@@ -180,7 +184,7 @@ CREATE TEMP TABLE liteflow_slots (pool, run_id, task_id, map_index, slots, asked
 _V2_AS_NEWEST: Final = """
 CREATE TEMP VIEW liteflow_task_instances AS
   SELECT *, NULL AS item, NULL AS position FROM main.liteflow_task_instances;
-CREATE TEMP VIEW liteflow_attempts AS SELECT *, NULL AS trace FROM main.liteflow_attempts;
+CREATE TEMP VIEW liteflow_attempts AS SELECT *, NULL AS trace, NULL AS log_lost FROM main.liteflow_attempts;
 """
 
 #: The values of a mapped task's instances under one key, in the order of its list.
@@ -200,16 +204,17 @@ def check_schema(connection: sqlite3.Connection, path: str) -> int:
 
     Raises:
         NotOurs: the database holds another program's tables.
-        CorruptDatabase: it is ours, and its number cannot be right.
+        CorruptDatabase: it is ours, and its number cannot be right, or its tables are not.
         SchemaTooNew: a newer version of this program wrote it.
     """
     # One statement sees one state: another process may be making the tables at this moment.
-    application, version, tables = connection.execute(
-        "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema) "
-        "FROM pragma_application_id, pragma_user_version"
-    ).fetchone()
+    rows = connection.execute(
+        "SELECT application_id, user_version, type, name, tbl_name, sql "
+        "FROM pragma_application_id, pragma_user_version LEFT JOIN sqlite_schema ON true"
+    ).fetchall()
+    application, version, kind, *_ = rows[0]
     if application != APPLICATION_ID:
-        if application or version or tables:
+        if application or version or kind is not None:
             raise NotOurs(f"{path}: this SQLite database belongs to another program; choose another file with --db")
         return 0
     if version < 1:  # it is written together with what marks the file as ours
@@ -221,7 +226,53 @@ def check_schema(connection: sqlite3.Connection, path: str) -> int:
             f"{path}: written by a newer version (its schema is {version}, this version knows {SCHEMA_VERSION}); "
             "upgrade lightflow, or choose another file with --db"
         )
+    other = difference(version, [row[2:] for row in rows])
+    if other is not None:
+        raise CorruptDatabase(
+            f"{path}: its tables are not those of Lightflow ({other}), and it was left as it is; use another --db"
+        )
     return int(version)
+
+
+def difference(version: int, rows: Sequence[Sequence[str | None]]) -> str | None:
+    """The name of something in `sqlite_schema` (type, name, tbl_name, sql) that should not be there, or is missing.
+
+    A view or a trigger in the place of a table could compute without end, or change what is written. What people add
+    beside our tables, and indexes, which can do neither, are no matter; nor is a trigger or an index that is missing.
+    """
+    expected = dict(_shape(version))
+    for kind, name, table, sql in rows:
+        lower = str(name).lower()
+        ours = lower.startswith(_PREFIX) or (kind == "trigger" and str(table).lower().startswith(_PREFIX))
+        if not ours or (kind == "index" and lower not in expected):
+            continue
+        if expected.pop(lower, None) != (kind, _plain(str(sql))):
+            return lower if lower.startswith(_PREFIX) else f"a trigger of {str(table).lower()}"
+    return next((f"{name} is missing" for name, (kind, _) in expected.items() if kind == "table"), None)
+
+
+@functools.cache
+def _shape(version: int) -> dict[str, tuple[str, str]]:
+    """What the tables, indexes and triggers of a version are: type and definition by name."""
+    made: dict[str, tuple[str, str]] = {}
+    for statement in (one for script in MIGRATIONS[:version] for one in _statements(script)):
+        verb, *words = statement.split(None, 5)
+        kind = next(word for word in words if word in ("TABLE", "INDEX", "TRIGGER"))
+        name = words[words.index(kind) + 1].rstrip(";")
+        text = _plain(statement).removesuffix(";")
+        if verb == "CREATE":
+            made[name] = (kind.lower(), text)
+        elif verb == "DROP":
+            del made[name]
+        else:  # SQLite puts a new column behind the last one, before what is said of the whole table
+            before, last, behind = made[name][1].rpartition(",PRIMARYKEY(")
+            made[name] = (kind.lower(), f"{before},{text.partition('ADDCOLUMN')[2]}{last}{behind}")
+    return made
+
+
+def _plain(sql: str) -> str:
+    """A definition without blanks and comments, in which versions may differ."""
+    return "".join("".join(line.partition("--")[0].split()) for line in sql.splitlines())
 
 
 def read_as_newest(connection: sqlite3.Connection, version: int) -> None:
@@ -256,8 +307,11 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
         NotOurs, SchemaTooNew: see `check_schema`.
         sqlite3.Error: SQLite refused; the old schema stands.
     """
-    if check_schema(connection, path) == SCHEMA_VERSION:
+    version = check_schema(connection, path)
+    if version == SCHEMA_VERSION:
         return
+    if version == 0:
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # as in `new_file`
     use_wal(connection)
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -290,6 +344,7 @@ def new_file() -> bytes:
     """
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # what is deleted can be given back to the disk
         connection.execute("BEGIN")
         _apply(connection, 0)
         connection.execute("COMMIT")
@@ -303,11 +358,11 @@ def new_file() -> bytes:
 def _back_up(path: str, version: int) -> None:
     """Copy the database as it was before a migration, beside it, by SQLite itself (never by copying the file)."""
     target = f"{path}.v{version}.bak"
-    if os.path.exists(target):
+    if os.path.lexists(target):
         raise StoreError(f"{target}: is in the way of the backup made before an upgrade; move it elsewhere")
     source = sqlite3.connect(f"file:{quote_path(path)}?mode=ro", uri=True)
     try:
-        source.execute("VACUUM INTO ?", (target,))
+        source.execute("VACUUM INTO ?", (f"file:{quote_path(target)}",))  # a URI, as that of the source
     finally:
         source.close()
 
@@ -325,4 +380,7 @@ def _statements(script: str) -> list[str]:
 
 def quote_path(path: str) -> str:
     """A path as part of a SQLite URI (`urllib.parse`, which does more, takes 5 ms to import)."""
-    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    path = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    if path.isascii():
+        return path
+    return "".join(chr(byte) if byte < 128 else f"%{byte:02x}" for byte in os.fsencode(path))

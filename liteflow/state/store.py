@@ -12,30 +12,22 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from json.encoder import encode_basestring_ascii as _quoted
-from typing import Final
+from typing import Final, NoReturn
 
 from liteflow.collector import collector_paused
 from liteflow.errors import OwnerDied, RunNotFound, RunOwned, StaleRun, StoreError
-from liteflow.state.database import (
-    CHECKPOINT_LOCK,
-    Transaction,
-    check_same_file,
-    connect,
-    explain,
-    identity,
-    translated,
-)
+from liteflow.state.database import ENDS, WRITE_LOCK, Transaction, connect, explain, files_of, fold_up, translated
 from liteflow.state.locks import LockFile
 from liteflow.state.owner import boot_id, start_ticks
 from liteflow.state.records import UNBOUND, Bounds, Kept, KeptHook, KeptInstance, NewInstance, NewRun, Request
 from liteflow.state.schema import VALUES_OF_INSTANCES
 from liteflow.state.slots import Slots
+from liteflow.state.sqlite_locks import Identity, SqliteLocks
 from liteflow.state.turn import Turn
 from liteflow.values.payload import Payload, payload_from_row
 
-_CHECKPOINT_BYTES: Final = 4 * 1024 * 1024  # of write-ahead log
 _SYNC_EVERY_S: Final = 1.0  # at most so much is lost to a power cut; nothing to a crash
 _PATIENCE_S: Final = 60.0  # how long a commit is tried again before the run is given up
 
@@ -64,7 +56,9 @@ class Store:
         self.turn: Turn  # of the run that is created or claimed
         self.waits: str | None = None  # for what, where the run may not begin yet
         self._connection = connect(path)
-        self._identity = identity(path)
+        self._sqlite_locks = SqliteLocks(path)
+        self._files = files_of(path)
+        self._fold = True  # may SQLite fold up the write-ahead log when it closes the file?
 
     # -- becoming the owner --------------------------------------------------------------------------------
 
@@ -371,8 +365,10 @@ class Store:
             return
         try:
             self._choose_sync(now)
-            with Transaction(self._connection, self._locks):  # only a commit that writes syncs the log
-                self._connection.execute("UPDATE liteflow_dag_runs SET epoch=epoch WHERE run_no=?", (self._run_no,))
+            with Transaction(self._connection, self._locks):  # only a commit that writes syncs the log,
+                for sign in "+-":  # and a row that stays as it is is not written
+                    sql = f"UPDATE liteflow_dag_runs SET epoch=epoch{sign}1 WHERE run_no=?"
+                    self._connection.execute(sql, (self._run_no,))
             self._unsynced = False
         except sqlite3.OperationalError:
             return  # locked, or a full disk: the next commit says so, if it lasts
@@ -380,8 +376,43 @@ class Store:
             raise explain(error, self.path) from None
 
     def check_file(self) -> None:
-        """Raises StoreError when the state file is not where it was: see `database.check_same_file`."""
-        check_same_file(self.path, self._identity)
+        """Check that the state file and its write-ahead log are still where they were.
+
+        What is written to a deleted file, nobody will read.
+
+        Raises:
+            StoreError: one of them was deleted, moved or replaced.
+        """
+        now = files_of(self.path)
+        if now != self._files:
+            self._stop_writing(now)
+
+    def keep_lock(self) -> None:
+        """Keep the run owned where somebody has deleted the lock file.
+
+        Raises:
+            StaleRun: another process has taken the run over meanwhile.
+        """
+        if not self._locks.renew():
+            raise StaleRun(f"run {self.run_id} was taken over by another process; this one stops")
+
+    def _stop_writing(self, now: Sequence[Identity | None]) -> NoReturn:
+        """Store what a deleted write-ahead log holds, if nobody has begun another one; and say what has happened."""
+        end, known = next((end, old) for end, old, new in zip(ENDS, self._files, now, strict=True) if old != new)
+        what = f"{self.path}{end}: was deleted, moved or replaced while a run used it; the run was stopped. "
+        if now[0] != self._files[0]:
+            raise StoreError(f"{what}Put the file back and resume the run, or start a new one")
+        assert known is not None
+        self._fold = all(new in (old, None) for old, new in zip(self._files, now, strict=True))
+        if self._fold and self._locks.acquire_within(WRITE_LOCK, 1.0):
+            try:
+                self._connection.execute("PRAGMA wal_checkpoint(FULL)")
+                raise StoreError(f"{what}What it held is in {self.path} now; resume the run")
+            except sqlite3.Error:
+                pass
+            finally:
+                self._locks.release(WRITE_LOCK)
+        raise StoreError(f"{what}What was stored last may be missing; resume the run")
 
     def _write(self) -> None:
         row = self._connection.execute("SELECT epoch FROM liteflow_dag_runs WHERE run_no=?", (self._run_no,)).fetchone()
@@ -397,25 +428,7 @@ class Store:
             self._syncing = sync
         if sync:
             self._synced_at = now
-            self._checkpoint()
-
-    def _checkpoint(self) -> None:
-        """Fold the write-ahead log into the database when it has grown, if nobody else is writing.
-
-        Two connections that write and checkpoint at the same instant can corrupt the file in SQLite before 3.51.3;
-        hence the exclusive lock here and the shared one around every write.
-        """
-        try:
-            if os.stat(f"{self.path}-wal").st_size < _CHECKPOINT_BYTES or not self._locks.acquire(CHECKPOINT_LOCK):
-                return
-        except OSError:
-            return
-        try:
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        except sqlite3.Error:
-            pass  # the log only grows a little further
-        finally:
-            self._locks.release(CHECKPOINT_LOCK)
+            fold_up(self._connection, self.path, self._locks)
 
     # -- what others ask for, and reading back ---------------------------------------------------------------
 
@@ -457,12 +470,15 @@ class Store:
             ).fetchall()
         return [KeptHook(*row) for row in rows]
 
-    def stories(self) -> Iterator[tuple[str, str | None, str, str | None]]:
-        """What has happened to the tasks of this run, in order: the task, its previous and its new state, and why."""
+    def stories(self) -> Iterator[tuple[str, int, str | None, str, str | None]]:
+        """What has happened to the tasks of this run, in order, and which instances of mapped ones have succeeded.
+
+        Each is a task, an index, the previous and the new state, and why.
+        """
         with translated(self.path):
             yield from self._connection.execute(
-                "SELECT task_id, previous, status, reason FROM liteflow_events "
-                "WHERE run_id=? AND task_id IS NOT NULL AND map_index < 0 ORDER BY seq",
+                "SELECT task_id, map_index, previous, status, reason FROM liteflow_events "
+                "WHERE run_id=? AND task_id IS NOT NULL AND (map_index < 0 OR status='SUCCESS') ORDER BY seq",
                 (self.run_id,),
             ).fetchall()
 
@@ -482,4 +498,5 @@ class Store:
 
     def close(self) -> None:
         """Close the connection; the run's lock is freed with the lock file, when the guardian is gone too."""
+        self._sqlite_locks.release(fold=self._fold)
         self._connection.close()

@@ -86,12 +86,12 @@ class Turn:
         self._attempts = _Rows(
             "INSERT INTO liteflow_attempts",
             "run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, exit_code, error, log_path, "
-            "trace",
+            "trace, log_lost",
         )
         self._repeatable = _Rows(
             "INSERT INTO liteflow_attempts",
             "run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, exit_code, error, log_path, "
-            "trace, repeats",
+            "trace, log_lost, repeats",
         )
         self._stored = _Rows(
             "INSERT OR REPLACE INTO liteflow_xcom",
@@ -189,6 +189,7 @@ class Turn:
             None if error is None else (error.traceback.rstrip() or error.message)[-_ERROR_LIMIT:],
             outcome.log_path,
             None if error is None or not error.trace else error.trace,
+            outcome.log_lost,
         )
         if repeats:
             rows.values.append(1)

@@ -17,6 +17,9 @@ from typing import Final
 
 from liteflow.errors import DotenvError
 
+#: The names that every shell takes over: dash drops variables of other names.
+NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
+NAME_WORDS: Final = "letters a to z, digits and _, and no digit first"
 _LARGEST: Final = 1024 * 1024
 _START: Final = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*=[ \t]*")
 _SINGLE: Final = re.compile(r"'([^']*)'")
@@ -81,6 +84,8 @@ def parse_dotenv(text: str) -> tuple[dict[str, str], list[tuple[int, str]]]:
             problems.append(
                 (number, "nothing is put in for ${…}; put the value into single quotes if it stands for itself")
             )
+        elif not re.fullmatch(NAME, start[1]):  # which is not shown: it may be a piece of a value that was broken
+            problems.append((number, f"the name is no name of a variable: use {NAME_WORDS}"))
         else:
             values[start[1]] = value
     return values, problems

@@ -16,10 +16,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from liteflow.errors import ParamError
+from liteflow.values.dates import WANTED as WANTED_DATE
+from liteflow.values.dates import date_of, this_day
 
 TYPES: Final = ("string", "integer", "number", "boolean", "date", "enum", "list", "object", "path")
 NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
 
+#: The zero that Python writes in `1e-05`.
+_SHORT_EXPONENT: Final = re.compile(r"(?<=e[-+])0(?=[0-9]$)")
 _NUMBERS: Final = ("integer", "number")
 _SIZED: Final = ("string", "path", "list")
 _WORDS: Final = {
@@ -37,7 +41,7 @@ _WANTED: Final = {
     "integer": "a whole number",
     "number": "a number",
     "boolean": "true or false",
-    "date": "a date such as 2026-01-31",
+    "date": WANTED_DATE,
     "list": "a list",
     "object": "a mapping",
     "path": "a path (text)",
@@ -63,7 +67,8 @@ class Param(NamedTuple):
     `type` is one of `TYPES`. Without a `default` a value must be given for each run; a default of None means that the
     value may be missing, and is None then. `values` are those of an `enum`. `minimum` and `maximum` limit integers,
     numbers and dates, `min_length` and `max_length` text, paths and lists, `pattern` (a regular expression that must
-    match all of it) text and paths. A relative path starts from the folder the run is started in.
+    match all of it) text and paths. A relative path starts from the folder the run is started in. A date may be the
+    word `today` or `yesterday`, also as a limit: the day that the run is for, or the day before.
     """
 
     type: str = "string"
@@ -115,14 +120,17 @@ class Param(NamedTuple):
             except re.error as error:
                 wrong = True
                 yield "pattern", f"is not a regular expression: {error}"
-        if not wrong and self.default is not REQUIRED:
+        if self.default is not REQUIRED and not (self.type == "enum" and not self.values):
             try:
-                self.value(self.default)
+                if not wrong:
+                    self.value(self.default)
+                elif self.default is not None:
+                    self._typed(self.default, this_day())  # limits that are wrong themselves say nothing about it
             except ValueError as error:
                 yield "default", str(error)
 
-    def parse(self, text: str) -> Any:
-        """The value of a text, as typed on a command line.
+    def parse(self, text: str, day: float | None = None) -> Any:
+        """The value of a text, as typed on a command line. `day` is the one that the run is for.
 
         Raises:
             ValueError: it is none; says what it must be.
@@ -139,10 +147,10 @@ class Param(NamedTuple):
             value = next((one for one in self.values if as_text(one) == text), text)
         elif kind in ("list", "object"):
             value = _from_json(text, kind)
-        return self.value(value)
+        return self.value(value, day)
 
-    def value(self, value: Any) -> Any:
-        """The value in the parameter's type, from what JSON or Python has for it.
+    def value(self, value: Any, day: float | None = None) -> Any:
+        """The value in the parameter's type, from what JSON or Python has for it. `day` is the one that the run is for.
 
         Raises:
             ValueError: it is none, or outside of the limits; says what it must be.
@@ -151,11 +159,12 @@ class Param(NamedTuple):
             if self.default is None:
                 return None
             raise ValueError(f"must be {self.wanted}, not nothing")
-        checked = self._typed(value)
-        self._check_limits(checked)
+        day = this_day() if day is None and self.type == "date" else day
+        checked = self._typed(value, day)
+        self._check_limits(checked, day)
         return checked
 
-    def _typed(self, value: Any) -> Any:
+    def _typed(self, value: Any, day: float | None) -> Any:
         kind, good = self.type, False
         if kind in ("string", "path"):
             good = isinstance(value, str) or (kind == "path" and isinstance(value, os.PathLike))
@@ -181,13 +190,13 @@ class Param(NamedTuple):
         elif kind == "object":
             good = isinstance(value, dict) and all(isinstance(name, str) for name in value)
         elif kind == "date":
-            return _date(value)
+            return _date(value, day)
         if not good:
             raise ValueError(f"must be {self.wanted}, not {_shown(value)}")
         return value
 
-    def _check_limits(self, value: Any) -> None:
-        low, high = self._limit("minimum"), self._limit("maximum")
+    def _check_limits(self, value: Any, day: float | None) -> None:
+        low, high = self._limit("minimum", day), self._limit("maximum", day)
         if low is not None and value < low:
             raise ValueError(f"must be at least {low}, not {value}")
         if high is not None and value > high:
@@ -201,12 +210,12 @@ class Param(NamedTuple):
         if self.pattern is not None and not re.fullmatch(self.pattern, value):
             raise ValueError(f"{_shown(value)} does not match {self.pattern}")
 
-    def _limit(self, option: str) -> Any:
+    def _limit(self, option: str, day: float | None = None) -> Any:
         limit = getattr(self, option)
         if limit is None:
             return None
         if self.type == "date":
-            return _date(limit)
+            return _date(limit, day)
         if not isinstance(limit, int | float) or isinstance(limit, bool):
             raise ValueError(f"must be a number, not {_shown(limit)}")
         return limit
@@ -261,8 +270,8 @@ def of_default(value: Any) -> Param:
     return Param(kind, value)
 
 
-def resolve(params: Mapping[str, Param], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a run: what is given, and defaults for the rest.
+def resolve(params: Mapping[str, Param], given: Mapping[str, Any], day: float | None = None) -> dict[str, Any]:
+    """The values of a run: what is given, and defaults for the rest. `day` is the one that the run is for.
 
     Raises:
         ParamError: a name nobody declared, a value that does not fit, or none where one is needed; all of them.
@@ -274,7 +283,7 @@ def resolve(params: Mapping[str, Param], given: Mapping[str, Any]) -> dict[str, 
             problems[name] = f"needs a value: {param.wanted}"
             continue
         try:
-            values[name] = param.value(given.get(name, param.default))
+            values[name] = param.value(given.get(name, param.default), day)
         except ValueError as error:
             problems[name] = str(error)
     if problems:
@@ -301,13 +310,13 @@ def described(params: Mapping[str, Param]) -> dict[str, dict[str, Any]]:
     }
 
 
-def restored(params: Mapping[str, Param], stored: Mapping[str, Any]) -> dict[str, Any]:
+def restored(params: Mapping[str, Param], stored: Mapping[str, Any], day: float | None = None) -> dict[str, Any]:
     """The values of a run that is gone on with: those stored with it, in their types; what is new has its default.
 
     Raises:
         ParamError: the run lacks a value that is needed now, or has one that no longer fits.
     """
-    return {**stored, **resolve(params, {name: value for name, value in stored.items() if name in params})}
+    return {**stored, **resolve(params, {name: value for name, value in stored.items() if name in params}, day)}
 
 
 def stored(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -317,7 +326,7 @@ def stored(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_text(value: Any) -> str:
-    """A value as it is typed: `true`, `3`, `[1,2]`, `2026-01-31`; nothing is the empty text."""
+    """A value as it is typed: `true`, `3`, `1e-5`, `[1,2]`, `2026-01-31`; nothing is the empty text."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -326,6 +335,8 @@ def as_text(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, list | tuple | dict):
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    if isinstance(value, float):
+        return _SHORT_EXPONENT.sub("", repr(value))
     return str(value)
 
 
@@ -334,24 +345,16 @@ def _from_json(text: str, kind: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         if kind == "list" and text[:1] not in ("[", "{"):
-            return text.split(",") if text else []
+            return [item.strip() for item in text.split(",")] if text.strip() else []
         example = '["a", "b"] or a,b' if kind == "list" else '{"a": 1}'
         raise ValueError(f"must be {_WANTED[kind]} in JSON, such as {example}, not {_shown(text)}") from None
 
 
-def _date(value: Any) -> Any:
-    import datetime  # few workflows have dates
-
-    if isinstance(value, datetime.datetime):
-        pass
-    elif isinstance(value, datetime.date):
-        return value
-    elif isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
-        try:
-            return datetime.date.fromisoformat(value)
-        except ValueError:
-            pass
-    raise ValueError(f"must be {_WANTED['date']}, not {_shown(value)}")
+def _date(value: Any, day: float | None) -> Any:
+    found = date_of(value, this_day() if day is None else day)
+    if found is None:
+        raise ValueError(f"must be {WANTED_DATE}, not {_shown(value)}")
+    return found
 
 
 def _shown(value: Any) -> str:

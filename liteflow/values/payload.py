@@ -13,11 +13,15 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
 from json.encoder import encode_basestring_ascii
 from typing import Any, Literal, NamedTuple
 
 from liteflow.errors import PayloadError, StoreError
+from liteflow.names import checked
 from liteflow.values.masking import Masker
 
 Encoding = Literal["json", "tagged", "pickle", "list"]
@@ -39,8 +43,12 @@ class Payload(NamedTuple):
     sha256: str | None = None  # set when `file` is
 
 
+#: Makes modules importable while a value is unpickled; set by whoever knows where the code of the tasks is.
+unpickling: ContextVar[Callable[[], AbstractContextManager[None]]] = ContextVar("unpickling", default=nullcontext)
+
 _scan: Callable[[str, int], tuple[Any, int]] = vars(json.JSONDecoder())["scan_once"]  # json.loads without its checks
 _INT64 = 2**63
+_SPILLED = re.compile(r"([0-9a-f]{64}\.(json|tagged|pickle)|\.writing-\w+)\Z")
 _MAX_DEPTH = 500
 _MAX_TAGGED_DEPTH = 200  # reading a tagged value back takes three frames a level, of Python's 1,000; deeper is pickled
 
@@ -94,8 +102,12 @@ def _tag(value: Any, depth: int = 0) -> Any:
         return {"$type": kind.__name__, "value": value.hex()}
     if kind in (datetime.datetime, datetime.date, datetime.time) and getattr(value, "fold", 0) == 0:
         zone = getattr(value, "tzinfo", None)
-        if zone is None or type(zone) is datetime.timezone:
+        if zone is None:
             return {"$type": kind.__name__, "value": value.isoformat()}
+        if type(zone) is datetime.timezone:
+            name, text = zone.tzname(None), value.isoformat()
+            plain = name == datetime.timezone(zone.utcoffset(None)).tzname(None)
+            return {"$type": kind.__name__, "value": text if plain else [text, name]}
         raise _NotTaggable  # a named zone: isoformat would keep the offset and lose the name
     if kind is datetime.timedelta:
         return {"$type": "timedelta", "value": [value.days, value.seconds, value.microseconds]}
@@ -134,15 +146,26 @@ def _makers() -> dict[str, Callable[[Any], Any]]:
         "frozenset": lambda items: frozenset(_untag(item) for item in items),
         "bytes": bytes.fromhex,
         "bytearray": bytearray.fromhex,
-        "datetime": datetime.datetime.fromisoformat,
+        "datetime": lambda value: _moment(datetime.datetime, value),
         "date": datetime.date.fromisoformat,
-        "time": datetime.time.fromisoformat,
+        "time": lambda value: _moment(datetime.time, value),
         "timedelta": lambda parts: datetime.timedelta(*parts),
         "Decimal": decimal.Decimal,
         "UUID": uuid.UUID,
         "PosixPath": pathlib.Path,
         "PurePosixPath": pathlib.PurePosixPath,
     }
+
+
+def _moment(kind: Any, value: Any) -> Any:
+    """A time from its text, or from its text and the name of its fixed offset from UTC."""
+    if isinstance(value, str):
+        return kind.fromisoformat(value)
+    import datetime
+
+    text, name = value
+    moment = kind.fromisoformat(text)
+    return moment.replace(tzinfo=datetime.timezone(moment.utcoffset(), name))
 
 
 def _dump(value: Any) -> str:
@@ -187,7 +210,8 @@ def encode(value: Any, spill_dir: str | None = None, masker: Masker | None = Non
         encoding = "pickle"
         try:
             data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
-        except Exception as error:  # noqa: BLE001 - __reduce__ and __getstate__ are the user's code
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - __reduce__ and __getstate__ are the user's code
+            _pass_on_the_end(error)
             raise PayloadError(
                 f"a value of type {kind.__qualname__} cannot be stored ({type(error).__name__}: {error}); "
                 "return data (numbers, text, lists, dicts, paths, dates) or something that pickle can write"
@@ -260,13 +284,21 @@ def decode(payload: Payload) -> Any:
             import pickle
 
             assert isinstance(data, bytes)
-            return pickle.loads(data)
+            with unpickling.get()():
+                return pickle.loads(data)
         value = json.loads(data or "null")
         return value if payload.encoding == "json" else _untag(value)
     except PayloadError:
         raise
-    except Exception as error:  # noqa: BLE001 - unpickling runs the user's code
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - unpickling runs the user's code
+        _pass_on_the_end(error)
         raise PayloadError(f"a stored value does not decode ({type(error).__name__}: {error})") from None
+
+
+def _pass_on_the_end(error: BaseException) -> None:
+    """Raise what ends a worker. `sys.exit` in the code of a value is an error: it cannot mean that the task is done."""
+    if isinstance(error, SystemExit) and type(error) is not SystemExit:
+        raise error
 
 
 def together(payloads: Sequence[Payload]) -> Payload:
@@ -307,8 +339,27 @@ def spill_root(path: str) -> str:
 
 
 def spill_dir(path: str, run_id: str) -> str:
-    """The folder for one run's large values."""
-    return os.path.join(spill_root(path), run_id)
+    """The folder for one run's large values.
+
+    Raises:
+        StoreError: the run id is none, and could lead elsewhere.
+    """
+    return os.path.join(spill_root(path), checked(run_id))
+
+
+def remove_values(path: str, run_id: str) -> None:
+    """Remove the folder of a run's large values with what is in it, and nothing that is no such value.
+
+    That holds also where a folder on the way has become a link to one of the user's.
+    """
+    folder = spill_dir(path, run_id)
+    try:
+        for name in os.listdir(folder):
+            if _SPILLED.match(name):
+                os.unlink(os.path.join(folder, name))
+        os.rmdir(folder)
+    except OSError:
+        return  # there is none; or something else is in it
 
 
 def payload_from_row(path: str, row: Sequence[Any]) -> Payload:

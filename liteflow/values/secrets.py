@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from liteflow.errors import ParamError, SecretError
+from liteflow.shell import shell_words
 from liteflow.values.masking import SHORTEST, Masker
 
 NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
@@ -26,7 +27,7 @@ class Secret(NamedTuple):
 
     `env` names another variable; `file` holds the value, without the line break at its end; `command` is a shell
     command that prints the value, again without the last line break. Relative paths, and the command, start from
-    `folder`, or else the current one.
+    `folder`, or else the current one. `shell` is the command's, in the sense of `liteflow.shell`.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Secret(NamedTuple):
     file: str | None = None
     command: str | None = None
     folder: str | None = None
+    shell: str | tuple[str, ...] | None = None
 
     def problem(self) -> str | None:
         """What is wrong with the declaration."""
@@ -48,7 +50,7 @@ class Secret(NamedTuple):
         if self.file is not None:
             value = _from_file(os.path.join(self.folder or "", os.path.expanduser(self.file)))
         elif self.command is not None:
-            value = _from_command(self.command, self.folder)
+            value = _from_command(shell_words(self.shell, self.command), self.folder)
         else:
             variable = self.env or self.name
             if variable not in environ:
@@ -203,12 +205,12 @@ def _from_file(path: str) -> str:
     return _text(raw)
 
 
-def _from_command(command: str, folder: str | None) -> str:
+def _from_command(words: Sequence[str], folder: str | None) -> str:
     """What a command prints; its complaints go where ours go."""
     from liteflow.processes.keeper import NotStarted, output_of
 
     try:
-        code, raw = output_of(["/bin/sh", "-c", command], folder, _COMMAND_S)
+        code, raw = output_of(words, folder, _COMMAND_S)
     except TimeoutError:
         raise ValueError(f"its command takes longer than {_COMMAND_S:g} s") from None
     except (NotStarted, OSError) as error:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import faulthandler
 import os
 import signal
+import stat
 import sys
 import threading
 import time
@@ -900,3 +902,169 @@ def test_a_killed_guardian_costs_what_ran_and_not_what_waited(bench: Open, tmp_p
     outcomes = one.collect(6)
     assert sorted(outcome.node for outcome in outcomes) == nodes
     assert {outcome.verdict for outcome in outcomes if outcome.node in nodes[2:]} == {"SUCCESS"}
+
+
+# Descriptors that are not the task's
+
+
+def sleeps(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def write_junk(junk: bytes, wait_s: float) -> str:
+    for fd in range(3, 100):
+        try:
+            if stat.S_ISSOCK(os.fstat(fd).st_mode):  # a pipe may be pytest's own
+                os.write(fd, junk)
+        except OSError:
+            continue
+    time.sleep(wait_s)
+    return "done"
+
+
+@pytest.mark.parametrize("junk", [b"a line of a log\n", b"\0", b"N", b"i\1\0\0\0", b"[" + b"\xff" * 40, b"x" * 40_000])
+@pytest.mark.parametrize("wait_s", [0.0, 30.0])
+def test_a_worker_whose_socket_holds_junk_costs_its_own_task_at_most(bench: Open, junk: bytes, wait_s: float) -> None:
+    opened = bench(
+        "process",
+        {
+            "junk": Call(write_junk, {"junk": junk, "wait_s": wait_s}),
+            "neighbour": Call(sleeps, {"seconds": 0.3}),
+            "after": Call(os.getpid),
+        },
+        slots=2,
+    )
+    nodes = {opened.submit(task_id): task_id for task_id in ("junk", "neighbour")}
+    outcomes = {nodes[outcome.node]: outcome for outcome in opened.collect(2)}
+    assert outcomes["neighbour"].verdict == "SUCCESS"
+    if wait_s or outcomes["junk"].verdict != "SUCCESS":
+        assert "not its own" in message_of(outcomes["junk"])
+    assert opened.run("after").verdict == "SUCCESS"
+
+
+# An exit that is not the task's
+
+
+class ExitsWhenPickled:
+    def __reduce__(self) -> Any:
+        raise SystemExit(0)
+
+
+def _exit_now() -> None:
+    raise SystemExit(0)
+
+
+class ExitsWhenUnpickled:
+    def __reduce__(self) -> Any:
+        return _exit_now, ()
+
+
+def returns_odd() -> Any:
+    return ExitsWhenPickled()
+
+
+def pushes_odd() -> None:
+    current_context().xcom_push("side", ExitsWhenPickled())
+
+
+def takes(value: Any) -> Any:
+    return repr(value)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("call", [Call(returns_odd), Call(pushes_odd), Call(takes, {"value": Ref("up")})])
+def test_sys_exit_in_the_code_of_a_value_is_no_success(bench: Open, mode: str, call: Call) -> None:
+    outcome = bench(mode, call).run(inputs={"up": encode(ExitsWhenUnpickled())})
+    assert outcome.verdict == "FAILED"
+    assert "SystemExit" in message_of(outcome)
+
+
+# What a coroutine leaves in the background, and cancels itself
+
+
+async def exits_in_the_background(how: str) -> str:
+    async def background() -> None:
+        if how == "exit":
+            sys.exit(3)
+        raise KeyboardInterrupt
+
+    def callback() -> None:
+        sys.exit(3)
+
+    if how == "callback":
+        asyncio.get_running_loop().call_soon(callback)
+    else:
+        task = asyncio.create_task(background())
+        assert task
+    await asyncio.sleep(30)
+    return "never"
+
+
+async def naps() -> str:
+    await asyncio.sleep(0.3)
+    return "rested"
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("how", ["exit", "interrupt", "callback"])
+def test_an_exit_in_the_background_of_a_coroutine_fails_that_task(bench: Open, mode: str, how: str) -> None:
+    bodies: dict[str, Body] = {"exits": Call(exits_in_the_background, {"how": how}), "naps": Call(naps)}
+    opened = bench(mode, bodies, slots=2)
+    names = {opened.submit("naps"): "naps", opened.submit("exits"): "exits"}
+    outcomes = {names[outcome.node]: outcome for outcome in opened.collect(2)}
+    assert value_of(outcomes["naps"]) == "rested"
+    assert outcomes["exits"].verdict == "FAILED"
+    assert outcomes["exits"].exit_code == (None if how == "interrupt" else 3)
+    assert value_of(opened.run("naps")) == "rested"
+
+
+async def cancels(how: str) -> None:
+    if how == "raises":
+        raise asyncio.CancelledError
+    if how == "itself":
+        current = asyncio.current_task()
+        assert current
+        current.cancel()
+        await asyncio.sleep(30)
+    other = asyncio.create_task(asyncio.sleep(30))
+    other.cancel()
+    await other
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("how", ["raises", "itself", "another"])
+def test_a_coroutine_that_nobody_has_cancelled_is_no_cancelled_task(bench: Open, mode: str, how: str) -> None:
+    outcome = bench(mode, Call(cancels, {"how": how})).run()
+    assert (outcome.verdict, message_of(outcome)) == ("FAILED", "CancelledError")
+
+
+async def doubles(number: int) -> int:
+    await asyncio.sleep(0)
+    return 2 * number
+
+
+def test_a_coroutine_runs_inline_where_a_loop_runs_already(bench: Open) -> None:
+    opened = bench("inline", Call(doubles, {"number": 4}))
+
+    async def notebook() -> Outcome:
+        return opened.run()
+
+    assert value_of(asyncio.run(notebook())) == 8
+
+
+# What a task sets in its context
+
+
+_noted: contextvars.ContextVar[int] = contextvars.ContextVar("noted", default=0)
+
+
+def note(number: int) -> int:
+    if number:
+        _noted.set(number)
+    return _noted.get()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_a_task_sets_in_its_context_is_not_there_for_the_next(bench: Open, mode: str) -> None:
+    opened = bench(mode, {"sets": Call(note, {"number": 3}), "asks": Call(note, {"number": 0})}, slots=1)
+    assert [value_of(opened.run(task_id)) for task_id in ("sets", "asks")] == [3, 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 
 from liteflow.errors import RunNotFound, RunOwned, StaleRun, StoreError
+from liteflow.state.deleting import delete_runs
 from liteflow.state.history import History
 from liteflow.state.locks import LockFile
-from liteflow.state.maintenance import delete_runs, request, save_value
+from liteflow.state.maintenance import request, save_value
 from liteflow.state.records import NewInstance, NewRun
 from liteflow.state.schema import SCHEMA_VERSION
 from liteflow.state.store import Store
@@ -264,11 +266,11 @@ def test_a_claim_brings_new_tasks_and_edges(opened: Open, db: str) -> None:
     store.create(new_run())
     leave(store)
     instances = [NewInstance("a", ["z"], 5.0), NewInstance("z", [])]
-    opened().claim("r1", instances, ("digest2", '{"tasks": [1]}'))
+    opened().claim("r1", instances, ("digest2", '{"tasks": [{"id": "a"}]}'))
     with History(db) as history:
         assert history.instance("r1", "a").dependencies == ["z"]  # type: ignore[union-attr]
         assert history.instance("r1", "z").status == "PENDING"  # type: ignore[union-attr]
-        assert history.graph(history.run("r1").graph_digest) == {"tasks": [1]}
+        assert history.graph(history.run("r1").graph_digest) == {"tasks": [{"id": "a"}]}
 
 
 def test_a_claim_of_an_unchanged_definition_does_not_walk_it(opened: Open, db: str) -> None:
@@ -455,3 +457,29 @@ def test_values_by_hand_replace_each_other(opened: Open, db: str) -> None:
         save_value(db, "r1", "a", "k", encode(value))
     assert store.value("a", key="k") == encode(2)
     assert store.value("a", key="other") is None
+
+
+def test_a_rest_writes_what_a_sync_needs(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite syncs the log only with a commit that writes, and writes no page that stays as it was."""
+    locks = LockFile(db)
+    store = Store(db, locks)
+    try:
+        store.create(NewRun("r1", "flow", "", "digest", "{}", [NewInstance("a", [])]))
+        with monkeypatch.context() as patch:
+            patch.setattr("liteflow.state.store._SYNC_EVERY_S", 1e9)
+            store.turn.began("a", -1, 1, "PENDING", None, 1.0)
+            store.commit()
+        before = os.path.getsize(f"{db}-wal")
+        monkeypatch.setattr("liteflow.state.store._SYNC_EVERY_S", 0.0)
+        store.rest()
+        after = os.path.getsize(f"{db}-wal")
+        assert after > before
+        store.rest()
+        assert os.path.getsize(f"{db}-wal") == after, "once is enough"
+        with History(db) as history:
+            assert history.run("r1").status == "RUNNING"
+        store.turn.verdict = ("SUCCESS", None, 2.0)
+        store.commit()
+    finally:
+        store.close()
+        locks.close()

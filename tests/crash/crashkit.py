@@ -233,10 +233,15 @@ def _on_alarm(number: int, frame: FrameType | None) -> None:
     raise TimeoutError(f"the harness took too long (signal {number})")
 
 
+def become_subreaper() -> None:
+    """Have every process below this one, whose parent ends, become a child of this one."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
 @contextlib.contextmanager
 def as_harness(limit_s: int = 900) -> Iterator[None]:
     """Be a subreaper for the length of the block; leave nothing behind, and do not run for ever."""
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    become_subreaper()
     for number in (signal.SIGALRM, signal.SIGTERM):
         signal.signal(number, _on_alarm)
     signal.alarm(limit_s)

@@ -98,10 +98,10 @@ def no_transaction() -> None:
 
     def enter(self: Any) -> None:
         self._connection.set_trace_callback(lambda _: time.sleep(0.0002))
-        self._locks.share(liteflow.state.database.CHECKPOINT_LOCK)
+        self._locks.acquire_within(liteflow.state.database.WRITE_LOCK, 5.0)
 
     def leave(self: Any, *_: object) -> None:
-        self._locks.release(liteflow.state.database.CHECKPOINT_LOCK)
+        self._locks.release(liteflow.state.database.WRITE_LOCK)
 
     transaction.__enter__, transaction.__exit__ = enter, leave  # type: ignore[method-assign]
 

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
@@ -50,7 +51,16 @@ TIMEOUT_S = 2.0
 LIMIT_S = 1.0  # how long anything may live on after its grace
 RUN = "r"
 FORMS = ("command", "process", "thread")
-FAULTS = ("cancel", "timeout", "SIGTERM", "kill_orchestrator", "kill_guardian", "kill_task", "kill_both")
+FAULTS = (
+    "cancel",
+    "timeout",
+    "SIGTERM",
+    "kill_orchestrator",
+    "kill_guardian",
+    "kill_task",
+    "kill_both",
+    "kill_in_sweep",
+)
 COMBINATIONS = [
     (form, fault) for form in FORMS for fault in FAULTS if (form, fault) != ("thread", "timeout")
 ]  # a task with a timeout runs in a process whatever the mode
@@ -92,7 +102,7 @@ def begin(db: str, form: str, fault: str, mark: str, ready: str, control: str | 
 
     def child() -> None:
         if control is not None:
-            tree.sweep = lambda *_, **__: 0
+            tree.sweep = lambda *_, **__: tree.Swept(0)
         if form == "thread":
             os.environ["HOSTILE"] = " ".join((db, form, fault, mark, ready))
             null = os.open(os.devnull, os.O_RDWR)
@@ -145,6 +155,15 @@ def kill(*pids: int, number: int = signal.SIGKILL) -> None:
             continue
 
 
+def await_stopped(pids: Collection[int], limit_s: float = 10.0) -> None:
+    """Wait until one of these processes is stopped, or all are gone."""
+    give_up = time.monotonic() + limit_s
+    while time.monotonic() < give_up:
+        rows = [tree.process(pid) for pid in pids]
+        if any(row is not None and row.state == "T" for row in rows) or not any(rows):
+            return
+
+
 def last_start(db: str) -> float:
     connection = sqlite3.connect(f"file:{db}?mode=ro", uri=True, timeout=10)
     try:
@@ -180,7 +199,8 @@ class Trials:
         self.trials += len(escapees.KINDS)
         self.ready += len(mains)
         # Where the run goes on, its guardian may live; in all other trials it is one of those that must end.
-        guardian = guardian_of(orchestrator, mark) if fault in ("kill_guardian", "kill_task", "kill_both") else 0
+        needed = ("kill_guardian", "kill_task", "kill_both", "kill_in_sweep")
+        guardian = guardian_of(orchestrator, mark) if fault in needed else 0
         old = [row for pid, row in descendants().items() if pid not in (orchestrator, guardian)]
         ended_by_us = fault in ("kill_guardian", "kill_task")  # then the orchestrator goes on to its end
 
@@ -242,6 +262,12 @@ class Trials:
             return time.monotonic()
         elif fault == "kill_task":
             kill(*mains.values())
+            return time.monotonic()
+        elif fault == "kill_in_sweep":
+            # When all that is to be killed stands still: what is stopped then would never end by itself.
+            request(db, RUN, "cancel")
+            await_stopped(mains.values())
+            kill(orchestrator, guardian)
             return time.monotonic()
         else:
             kill(orchestrator, guardian, number=signal.SIGSTOP)

@@ -1,7 +1,7 @@
 """R16: ten thousand tasks leave nothing behind in the process that ran them.
 
 Proved: after runs with tasks in threads, in worker processes and as commands, one after the other in one program, it
-has as many descriptors, threads and processes as after the first of them, no zombie, no left-over spool file, and its
+has as many descriptors, threads and processes as after the first of them, no zombie, no left-over file, and its
 own memory does not grow with the number of tasks.
 
     pytest tests/crash/test_r16_leaks.py --crash-scale 100

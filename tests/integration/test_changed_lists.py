@@ -480,3 +480,14 @@ def test_the_owner_is_killed_and_the_list_has_changed(tmp_path: Path) -> None:
     with History(str(tmp_path / "lightflow.db")) as history:
         lost = [one for one in history.attempts(history.latest().run_id) if one.status == "LOST"]
     assert [(one.task_id, one.map_index) for one in lost] == [("read", 1)]
+
+
+def test_a_resume_with_another_file_of_the_same_name_says_so(tmp_path: Path) -> None:
+    for folder, script in {"a": "exit 1", "b": "true"}.items():
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "flow.yaml").write_text(f"workflow_name: same\ntasks: {{x: {{run: '{script}'}}}}\n")
+    lightflow(tmp_path, "run", "a/flow.yaml", code=1)
+    said = lightflow(tmp_path, "resume", "a/flow.yaml", code=1)
+    assert "another file" not in said
+    said = lightflow(tmp_path, "resume", "b/flow.yaml")
+    assert f"was started from another file, {tmp_path}/a/flow.yaml" in said

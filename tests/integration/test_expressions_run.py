@@ -235,13 +235,12 @@ def test_a_reference_is_an_edge_and_the_picture_says_so(lightflow: Lightflow, tm
     ("value", "message"),
     [
         ("tasks.a.outputs.n", "task 'a' has no output 'n'"),
-        ("tasks.a.result", "task 'a' returned nothing"),
+        ("tasks.a.result", "task 'a' has no result"),
         ("tasks.c.result", "task 'c': the value is a Python object (it was pickled), which only Python tasks can take"),
         ("tasks.d.result", "the value holds a NUL character, which no program can be given"),
         ("tasks.e.result", "the value is 200,000 bytes long; a program can be given 128 KiB"),
         ("tasks.f.result", "the value holds half of a character"),
         ("tasks.d.result | int", "int: 'a\\x00b' is not a whole number"),
-        ("env.NOWHERE ~ task.id", "there is no environment variable 'NOWHERE'"),
     ],
 )
 def test_what_is_missing_fails_the_task_with_one_line(

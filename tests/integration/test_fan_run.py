@@ -348,7 +348,7 @@ def test_the_checkpoint_has_tasks_and_instances(shown: Lightflow, tmp_path: Path
     shown("resume", "flow.yaml", "--from-checkpoint", str(path), code=1)
     again = Counter(task for (task,) in rows(tmp_path, "SELECT task_id FROM liteflow_attempts WHERE map_index >= 0"))
     assert again == {"many": 120}  # `each` has no list any more: a checkpoint has no values
-    assert "task 'list' returned nothing" in shown("why", "each").stdout
+    assert "task 'list' has no result" in shown("why", "each").stdout
 
 
 # -- after a crash ---------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import liteflow.state.deleting
 import liteflow.state.history
 import liteflow.state.maintenance
 import liteflow.state.store
@@ -21,9 +22,10 @@ from lightflow.engine import checkpoint
 from lightflow.engine.checkpoint import Checkpoint
 from lightflow.service import explaining, inspecting, running
 from liteflow import Dag, RunNotFound, init_schema
+from liteflow.state.deleting import delete_runs
 from liteflow.state.history import History
 from liteflow.state.locks import LockFile
-from liteflow.state.maintenance import abandon, delete_runs, forget, request
+from liteflow.state.maintenance import abandon, forget, request
 from liteflow.state.records import NewInstance, NewRun
 from liteflow.state.store import Store
 
@@ -87,6 +89,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         for module, name in (
             (liteflow.state.history, "connect_read_only"),
             (liteflow.state.maintenance, "connect"),
+            (liteflow.state.deleting, "connect"),
             (liteflow.state.store, "connect"),
         ):
             patch.setattr(module, name, counting(getattr(module, name)))

@@ -274,10 +274,26 @@ def test_mistakes_are_one_line_with_the_right_code(db: Path) -> None:
     assert not (folder / "none.db").exists()
 
 
-def test_no_command_prints_help_and_ends_with_2(tmp_path: Path) -> None:
+def test_no_command_prints_help(tmp_path: Path) -> None:
     done = cli(cwd=tmp_path)
-    assert done.returncode == 2
-    assert "python3 -m liteflow" in done.stderr.splitlines()[0]
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "python3 -m liteflow" in done.stdout.splitlines()[0]
+    assert done.stdout == cli("--help", cwd=tmp_path).stdout == cli("help", cwd=tmp_path).stdout
+
+
+def test_commands_of_other_programs_lead_on(tmp_path: Path) -> None:
+    refused(cli("rm", "etl", cwd=tmp_path), 2, "`liteflow delete`")
+    refused(cli("ls", cwd=tmp_path), 2, "`liteflow list`")
+    refused(cli("run", "etl.yaml", cwd=tmp_path), 2, "`lightflow run`")
+    assert cli("version", cwd=tmp_path).stdout == cli("--version", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize(("wanted", "other"), [("liteflow.db", "lightflow.db"), ("lightflow.db", "liteflow.db")])
+def test_the_state_file_of_the_other_program_is_named(tmp_path: Path, wanted: str, other: str) -> None:
+    refused(cli("list", "--db", wanted, cwd=tmp_path), 3, "run a workflow first")
+    (tmp_path / other).touch()
+    refused(cli("list", "--db", wanted, cwd=tmp_path), 3, "--db", f"/{other}")
+    refused(cli("delete", "etl", "--yes", "--db", wanted, cwd=tmp_path), 3, "--db", f"/{other}")
 
 
 def test_names_in_the_file_cannot_reach_the_terminal(db: Path) -> None:
@@ -291,14 +307,29 @@ def test_names_in_the_file_cannot_reach_the_terminal(db: Path) -> None:
         connection.execute("UPDATE liteflow_graphs SET snapshot='{\"tasks\": 5}'")
     connection.close()
     lines: list[tuple[str, ...]] = [("list",), ("list", "--json"), ("visualize", "run-b1", "--format", "mermaid")]
-    for line in [*lines, ("list", evil), ("visualize", evil), ("visualize", "run-b1", "-o", "-", "--format", "html")]:
+    lines += [("list", evil), ("visualize", evil), ("visualize", "run-b1", "-o", "-", "--format", "html")]
+    for line in [*lines, ("delete", evil)]:
+        done = cli(*line, cwd=db.parent)
+        assert (done.returncode, done.stdout) in ((2, ""), (3, "")), line
+        assert not set(done.stdout + done.stderr) & set("\x1b\x07\x9b\u202e")
+    assert not (db.parent.parent / "x.html").exists()
+
+
+def test_words_in_the_file_cannot_reach_the_terminal(db: Path) -> None:
+    """Those that people choose, in which anything may stand."""
+    evil = "../x\x1b]0;owned\x07\x9b31m\u202e\ny"
+    connection = sqlite3.connect(db)
+    with connection:
+        connection.execute("UPDATE liteflow_dags SET description=? WHERE dag_id='good'", (evil,))
+        connection.execute("UPDATE liteflow_dag_runs SET reason=?, started_at=1e300 WHERE run_id='run-b1'", (evil,))
+        connection.execute("UPDATE liteflow_task_instances SET dependencies='7', reason=?", (evil,))
+        connection.execute("UPDATE liteflow_graphs SET snapshot='{\"tasks\": 5}'")
+    connection.close()
+    lines: list[tuple[str, ...]] = [("list",), ("list", "--json"), ("visualize", "run-b1", "--format", "mermaid")]
+    for line in [*lines, ("list", "good"), ("visualize", "run-b1", "-o", "-", "--format", "html")]:
         done = cli(*line, cwd=db.parent)
         assert done.returncode == 0, (line, done.stderr)
         assert not set(done.stdout + done.stderr) & set("\x1b\x07\x9b\u202e")
-    assert not (db.parent.parent / "x.html").exists()
-    asked = cli("delete", evil, cwd=db.parent)
-    refused(asked, 2, "--yes")
-    assert not set(asked.stderr) & set("\x1b\x07\x9b\u202e")
 
 
 @pytest.mark.parametrize("command", ["list", "scaffold", "--help", "visualize good -o - --format html"])

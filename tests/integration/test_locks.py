@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lightflow.service.doctor import examine
 from liteflow import Dag, DagRun
 from liteflow.errors import RunOwned, StoreError
+from liteflow.processes.forks import handing
+from liteflow.state.deleting import delete_runs
 from liteflow.state.history import History
 from liteflow.state.locks import LockFile
 
@@ -54,15 +59,12 @@ def test_looking_takes_nothing(open_locks: Locks) -> None:
     assert not reader.is_held(7)
 
 
-def test_shared_locks_keep_out_exclusive_ones(open_locks: Locks) -> None:
-    one, two, three = open_locks(), open_locks(), open_locks()
-    one.share(0)
-    two.share(0)
-    assert not three.acquire(0)
-    one.release(0)
-    assert not three.acquire(0)
-    two.release(0)
-    assert three.acquire(0)
+def test_a_lock_can_be_waited_for(open_locks: Locks) -> None:
+    one, two = open_locks(), open_locks()
+    one.acquire(0)
+    assert not two.acquire_within(0, 0.01)
+    threading.Timer(0.05, one.release, [0]).start()
+    assert two.acquire_within(0, 30.0)
 
 
 def test_closing_another_descriptor_of_the_file_drops_nothing(open_locks: Locks, db: str) -> None:
@@ -74,21 +76,43 @@ def test_closing_another_descriptor_of_the_file_drops_nothing(open_locks: Locks,
     assert reader.is_held(1)
 
 
-def test_a_forked_child_holds_it_too(open_locks: Locks) -> None:
-    owner, reader = open_locks(), open_locks(read_only=True)
-    owner.acquire(1)
+def fork(lock: LockFile, *, handed: bool) -> tuple[int, int]:
+    """A child that lives until the descriptor that is returned with its pid is closed."""
     read_end, write_end = os.pipe()
-    pid = os.fork()
+    ready = os.eventfd(0)
+    with handing((lock.fd,) if handed else ()):
+        pid = os.fork()
     if pid == 0:
+        os.eventfd_write(ready, 1)
         os.close(write_end)
         os.read(read_end, 1)  # until the parent lets go
         os._exit(0)
+    os.eventfd_read(ready)
+    os.close(ready)
     os.close(read_end)
-    owner.close()
-    assert reader.is_held(1), "the guardian still sweeps: the run is still owned"
+    return pid, write_end
+
+
+@pytest.mark.parametrize("handed", [False, True])
+def test_only_a_fork_that_is_handed_the_file_holds_its_locks(open_locks: Locks, *, handed: bool) -> None:
+    owner, reader = open_locks(), open_locks(read_only=True)
+    owner.acquire(1)
+    pid, write_end = fork(owner, handed=handed)
+    os.close(owner.detach())  # as when this process is killed
+    assert reader.is_held(1) == handed, "while the guardian sweeps, the run is still owned"
     os.close(write_end)
     os.waitpid(pid, 0)
     assert not reader.is_held(1)
+
+
+def test_closing_releases_what_a_copy_of_the_descriptor_would_hold(open_locks: Locks) -> None:
+    owner, reader = open_locks(), open_locks(read_only=True)
+    owner.acquire(1)
+    pid, write_end = fork(owner, handed=True)
+    owner.close()
+    assert not reader.is_held(1)
+    os.close(write_end)
+    os.waitpid(pid, 0)
 
 
 def test_a_reader_makes_no_lock_file(open_locks: Locks, db: str) -> None:
@@ -209,3 +233,54 @@ def test_a_run_through_a_link_keeps_all_its_files_beside_the_state_file(tmp_path
     assert len(run.value("large")) == 11_000_000
     assert DagRun.load(str(tmp_path / "link.db"), run.run_id).status == "SUCCESS"
     assert {path.name for path in tmp_path.iterdir()} == {"link.db", "state"}
+
+
+def test_a_run_is_not_called_dead_where_the_lock_file_cannot_be_opened(start: Start, db: str, trail: Any) -> None:
+    """As for another user, who may read the state file alone; here a link stands in place of the lock file."""
+    process = start(OWNER, db, trail.path, "r1")
+    trail.wait_for("waiting")
+    os.rename(f"{db}.lock", f"{db}.elsewhere")
+    os.symlink(f"{db}.elsewhere", f"{db}.lock")
+    with History(db) as history:
+        run = history.run("r1")
+    assert (run.status, "cannot be told" in str(run.reason)) == ("RUNNING", True)
+    with pytest.raises(StoreError, match=r"state\.db\.lock: cannot be opened"):
+        delete_runs(db, ["r1"])
+    findings = {one.check: one for one in examine(db)}
+    assert findings["runs"].verdict == "note"
+    assert "cannot be told" in findings["runs"].message
+    process.kill()
+
+
+def test_a_lock_file_that_is_deleted_is_made_again(start: Start, db: str, trail: Any) -> None:
+    """Cleaners of stale locks do that. The run stays owned, by a lock in the new file."""
+    process = start(OWNER, db, trail.path, "r1")
+    trail.wait_for("waiting")
+    with Dag("flow", db) as dag:
+        dag.task(wait)
+    for _ in range(2):
+        os.unlink(f"{db}.lock")
+        give_up = time.monotonic() + 30
+        while not os.path.exists(f"{db}.lock") and time.monotonic() < give_up:
+            time.sleep(0.005)
+        while not LockFile(db, read_only=True).is_held(1) and time.monotonic() < give_up:
+            time.sleep(0.005)
+        with History(db) as history:
+            assert history.run("r1").status == "RUNNING"
+        with pytest.raises(RunOwned, match=rf"run r1 is owned by process {process.pid} "):
+            dag.resume("r1", mode="inline")
+    process.kill()
+    process.communicate()
+    assert dag.resume("r1", mode="inline").status == "SUCCESS"
+
+
+def test_who_lost_a_lock_with_its_file_is_told(db: str) -> None:
+    owner, other = LockFile(db), None
+    assert owner.acquire(3)
+    assert owner.renew()
+    os.unlink(f"{db}.lock")
+    other = LockFile(db)
+    assert other.acquire(3)
+    assert not owner.renew()
+    owner.close()
+    other.close()

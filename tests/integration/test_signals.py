@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -228,3 +231,32 @@ def test_a_cancel_request_of_another_process(start: Start, db: str, trail: Any) 
     await_death(pids(trail.words()))
     assert run_of(db).reason == "cancelled by hand"
     assert os.path.exists(db)
+
+
+C_HANDLER = """
+#include <signal.h>
+static void handle(int number) {}
+__attribute__((constructor)) static void install(void) { signal(SIGHUP, handle); signal(SIGTERM, handle); }
+"""
+
+
+def test_signal_handlers_that_are_not_pythons_are_left_alone(tmp_path: Path) -> None:
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("needs a C compiler")
+    (tmp_path / "handler.c").write_text(C_HANDLER)
+    library = tmp_path / "handler.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, tmp_path / "handler.c"], check=True)
+    code = (
+        "import signal; from liteflow import Dag; dag = Dag('d', 'd.db'); dag.task(int, 'a');"
+        "print(dag.run(mode='thread').status, signal.getsignal(signal.SIGHUP))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "LD_PRELOAD": str(library)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("SUCCESS None\n", "", 0)

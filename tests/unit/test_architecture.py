@@ -18,6 +18,7 @@ LAYERS: list[set[str]] = [
     {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.collector", "liteflow.digest"}
     | {"liteflow.shell"}
     | {"liteflow.values.masking", "liteflow.traces"},
+    {"liteflow.names"},
     {"liteflow.processes"},
     {"liteflow.planning", "liteflow.values"},
     {"liteflow.limits", "liteflow.work"},
@@ -33,12 +34,14 @@ LAYERS: list[set[str]] = [
     {"liteflow.cli"},
     {"liteflow.__main__"},
     {"lightflow", "lightflow.errors"},
-    {"lightflow.parser.spec", "lightflow.visuals"},
+    {"lightflow.foreign", "lightflow.bash_words"},
+    {"lightflow.parser.spec", "lightflow.visuals", "lightflow.modules"},
     {"lightflow.plugins", "lightflow.expressions"},
     {"lightflow.parser"},
     {"lightflow.engine"},
     {"lightflow.service"},
     {"lightflow.cli"},
+    {"lightflow.start"},
     {"lightflow.__main__"},
 ]
 

@@ -219,6 +219,18 @@ def test_the_folder_is_private_and_made_anew(tmp_path: Path) -> None:
         (b"", None),
         (b"x" * 2_000_000 + b"\nend\n", "end"),
         ("… é …\nok\n".encode(), "ok"),
+        (b"10%\r50%\r\x1b[32m100%\x1b[0m\n", "100%"),
+        (b"10%\r100%\r\r\n", "100%"),
+        (b"one\n\x1b[1mtwo\x1b[0m\n\x1b[0m\n", "two"),
+        (b"one\rtwo\r\x1b[K\n", "two"),
+        (b"\x1b]0;title\x07name\n", "name"),
+        ("one\n… 3 of 4 …\n".encode(), "… 3 of 4 …"),  # a line of the task's own
+        (b"10%\r50%\r\x1b[32m100%\x1b[0m", "100%"),
+        (b"10%\r\x1b[2K\x1b[1;31mdone in 3 s\x1b[m\x1b[K\r\n", "done in 3 s"),
+        (b"value\n\x1b[0m\n\r\n", "value"),
+        (b"100%\r    \r", "100%"),
+        (b"\x1b]8;;http://x\x1b\\link\x1b]8;;\x07\n", "link"),
+        (b"9%\r" * 1_000_000 + b"100%\n", "100%"),
     ],
 )
 def test_the_last_line(tmp_path: Path, log: bytes, value: str | None) -> None:
@@ -233,7 +245,6 @@ def test_the_last_line(tmp_path: Path, log: bytes, value: str | None) -> None:
     [
         ("last_line", b"x" * 2_000_000, "the last line is longer than 1,048,576 bytes"),
         ("last_line", b"one\n\xff\n", "is not UTF-8"),
-        ("last_line", "one\n… 30 bytes lost: No space left on device …\n".encode(), "not all that was printed"),
         ("json", b"", "is not JSON: nothing was printed"),
         ("json", b"warning\n{}\n", "is not JSON: line 1"),
         ("json", b"{}\n{}\n", "is not JSON: line 2"),

@@ -175,3 +175,21 @@ def test_a_dag_that_declares_nothing_takes_anything(db: str) -> None:
     dag = Dag("free", db)
     dag.task(lambda: 1, task_id="a")
     assert dag.run(mode="inline", params={"x": [1]}).status == "SUCCESS"
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(1e-5, "1e-5"), (1e-12, "1e-12"), (-2.5e-7, "-2.5e-7"), (1e20, "1e+20"), (0.0001, "0.0001"), (3.1, "3.1")],
+)
+def test_a_number_is_shown_as_it_is_typed(number: float, text: str) -> None:
+    assert as_text(number) == text
+    assert Param("number").parse(text) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "items"),
+    [("a, b", ["a", "b"]), (" a ,b , c d ", ["a", "b", "c d"]), ("", []), ("  ", []), ("a,,b", ["a", "", "b"])],
+)
+def test_blanks_around_the_items_of_a_list_are_no_part_of_them(text: str, items: list[str]) -> None:
+    assert Param("list").parse(text) == items
+    assert Param("list").parse('["a ", " b"]') == ["a ", " b"]

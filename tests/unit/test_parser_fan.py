@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import pytest
@@ -118,7 +119,7 @@ def test_items_of_a_parameter_of_the_run_and_of_the_environment() -> None:
     assert instances('foreach: "${{ params.l }}"') == [("x", "x"), ("y", "y")]
     assert instances('foreach: ["${{ run.id }}", "${{ run.logical_date }}", "${{ env.HOST }}"]') == [
         ("run-1", "run-1"),
-        (5.0, "5.0"),
+        (datetime.datetime(1970, 1, 1, 0, 0, 5, tzinfo=datetime.UTC), None),
         ("h", "h"),
     ]
 
@@ -176,7 +177,7 @@ def test_what_is_no_list_is_told_with_its_place(value: Any, words: str) -> None:
 
 
 def test_a_missing_list_and_a_pickled_one_are_told() -> None:
-    with pytest.raises(InputError, match="task 'list' returned nothing"):
+    with pytest.raises(InputError, match="task 'list' has no result"):
         instances('foreach: "${{ tasks.list.result }}"')
     pickled = encode(type)
     for payload in (pickled, together([encode(1), pickled])):

@@ -95,8 +95,8 @@ def test_recursive_anchor(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "w.yaml: is empty; a workflow file holds `workflow_name` and `tasks`"),
-        (b"# only a comment\n", "w.yaml: is empty; a workflow file holds `workflow_name` and `tasks`"),
+        (b"", "w.yaml: is empty; a workflow file holds keys such as `workflow_name:` and `tasks:`"),
+        (b"# only a comment\n", "w.yaml: is empty; a workflow file holds keys such as `workflow_name:` and `tasks:`"),
         (b"a: caf\xe9\n", "w.yaml:1:7: byte 0xe9 is not UTF-8; save the file as UTF-8"),
         (b"\xef\xbb\xbfa: 1\nb: \xff\n", "w.yaml:2:4: byte 0xff is not UTF-8; save the file as UTF-8"),
         ("tasks: 1".encode("utf-16"), "w.yaml:1:1: is UTF-16; save it as UTF-8"),

@@ -78,9 +78,8 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(anytext, inner, max_size=4),
     max_leaves=12,
 )
-zones = st.none() | st.builds(
-    lambda minutes: datetime.timezone(datetime.timedelta(minutes=minutes)), st.integers(-1439, 1439)
-)
+offsets = st.integers(-1439, 1439).map(lambda minutes: datetime.timedelta(minutes=minutes))
+zones = st.none() | st.builds(datetime.timezone, offsets) | st.builds(datetime.timezone, offsets, anytext)
 hashables = st.recursive(
     st.none()
     | st.booleans()
@@ -120,6 +119,15 @@ def test_json_comes_back_and_is_plain_json(value: object) -> None:
         assert same(json.loads(payload.data), value)
         payload.data.encode()  # SQLite stores UTF-8
         assert payload.size == len(payload.data.encode())
+
+
+@given(st.datetimes(timezones=zones) | st.times().flatmap(lambda one: zones.map(lambda zone: one.replace(tzinfo=zone))))
+def test_a_fixed_offset_keeps_its_name(value: datetime.datetime | datetime.time) -> None:
+    value = value.replace(fold=0)
+    payload = encode(value)
+    back = decode(payload)
+    assert (back, back.tzname(), back.utcoffset()) == (value, value.tzname(), value.utcoffset())
+    assert payload.encoding == "tagged"
 
 
 @given(values)

@@ -1,0 +1,53 @@
+"""The parts of the schema that are about scripts: lines of text, and the shell that reads them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import Any, Final
+
+from liteflow.shell import DEFAULT_SHELL
+
+
+def lines(description: str) -> dict[str, Any]:
+    """A text, or a list of its lines (see `lightflow.parser.canonical`, which joins them)."""
+    return {
+        "description": description,
+        "type": ["string", "array"],
+        "pattern": r"\S",
+        "items": {"type": "string", "x-expects": "a line of text, in quotes if need be"},
+        "minItems": 1,
+    }
+
+
+#: The option of a shell behind which the script comes, alone or with others: `-c`, `-euc`.
+_SCRIPT_OPTION: Final = re.compile(r"-[A-Za-z]*c[A-Za-z]*")
+_SHELLS: Final = re.compile(r"(ba|da|a|z|k|mk|ok|ya|po|c|tc)?sh")
+
+
+def shell_problem(shell: Any) -> str:
+    """Return what is wrong with the words before a script; empty: nothing, or the schema says it."""
+    if not isinstance(shell, list) or not all(isinstance(word, str) and word for word in shell):
+        return ""
+    if any("{0}" in word for word in shell):
+        return 'the script comes behind the words, with no {0}: write ["bash", "-e", "-c"]'
+    program, *rest = [word for word in shell if os.path.basename(word) != "env"] or [""]
+    is_shell = _SHELLS.fullmatch(os.path.basename(program).rstrip("-.0123456789"))
+    if is_shell and not any(_SCRIPT_OPTION.fullmatch(word) for word in rest):
+        return f'the script comes behind the words, so they end with "-c": write {json.dumps([*shell, "-c"])}'
+    return ""
+
+
+SHELL: Final[dict[str, Any]] = {
+    "description": "The shell of scripts. A name or path is started with the options that make it stop at the first "
+    "line that fails: `sh -e`, `bash -eo pipefail`. A list of words is taken as written, and the script comes behind "
+    "it.",
+    "type": ["string", "array"],
+    "pattern": r"^\S+$",
+    "minItems": 1,
+    "items": {"type": "string", "minLength": 1},
+    "default": DEFAULT_SHELL,
+    "examples": ["bash", ["bash", "-eu", "-c"]],
+    "x-expects": 'the name of a shell such as bash, or a list of words such as ["bash", "-eu", "-c"]',
+}

@@ -1,0 +1,158 @@
+"""Commands in Python: shell scripts, and the values of other tasks among their arguments and variables."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from liteflow.definition.mapping import MapRef
+from liteflow.errors import DefinitionError, InputError, LiteflowError
+from liteflow.shell import shell_words
+from liteflow.values.params import as_text
+from liteflow.values.payload import Payload, decode, is_pickled
+from liteflow.work import Command, Item, Ref, RunInfo, Work, input_name
+
+#: What the kernel takes for one argument or variable, with the NUL behind it.
+_LARGEST: Final = 128 * 1024
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_TASK: Final = re.compile(r"<Task '[^']*'>|Ref\(task_id='[^']*', key='[^']*'\)")
+
+_Word = str | Ref | Item
+
+
+class Filled(NamedTuple):
+    """Completes a command with values of other tasks (see `liteflow.work.Late`).
+
+    A value is one argument, or one variable: no program takes it apart, and no shell reads it as text of the script.
+    """
+
+    argv: tuple[_Word, ...]
+    env: Mapping[str, _Word]
+
+    @property
+    def reads(self) -> Sequence[Ref]:
+        """The values of other tasks that it takes."""
+        return tuple({one: None for one in (*self.argv, *self.env.values()) if isinstance(one, Ref)})
+
+    def complete(self, body: Any, info: RunInfo, work: Work) -> Any:
+        """The command of an attempt. Raises InputError."""
+        stored = work.inputs or {}
+        argv = tuple(_text(one, stored, f"argument {number}") for number, one in enumerate(self.argv))
+        env = {name: _text(one, stored, f"variable {name}", len(name) + 1) for name, one in self.env.items()}
+        return body._replace(argv=argv, env=env, late=None)
+
+
+def with_values(command: Command, task_id: str) -> Command:
+    """The command; where outputs of tasks stand among its words or variables, with what replaces them later.
+
+    Raises:
+        DefinitionError: something else stands there.
+    """
+    argv = tuple(_word(one, f"task {task_id!r}: argument {number}") for number, one in enumerate(command.argv))
+    env = {name: _word(one, f"task {task_id!r}: variable {name!r}") for name, one in command.env.items()}
+    if all(isinstance(one, str) for one in (*argv, *env.values())):
+        return command._replace(argv=argv, env=env)  # type: ignore[arg-type]
+    if command.late is not None:
+        raise DefinitionError(f"task {task_id!r}: a command with a `late` of its own cannot take values of tasks")
+    shown = {name: _shown(one) for name, one in env.items()}
+    return command._replace(argv=tuple(map(_shown, argv)), env=shown, late=Filled(argv, env))
+
+
+def shell_command(
+    script: str,
+    task_id: str,
+    *,
+    env: Mapping[str, Any],
+    cwd: str | os.PathLike[str] | None,
+    shell: str | Sequence[str] | None,
+    output: str | None,
+    skip_on_exit_codes: Sequence[int],
+) -> Command:
+    """The command that runs a script.
+
+    Raises:
+        DefinitionError: an argument makes no sense; names the task.
+    """
+
+    def wrong(what: str) -> DefinitionError:
+        return DefinitionError(f"task {task_id!r}: {what}")
+
+    if not isinstance(script, str) or not script.strip():
+        raise wrong("a shell task needs a script, as text")
+    if pasted := _TASK.search(script):
+        raise wrong(
+            f"the script holds {pasted[0]}: the value of a task cannot be put into the text of a script; "
+            'hand it over as a variable: dag.shell(\'echo "$ROWS"\', env={"ROWS": task})'
+        )
+    if "\0" in script:
+        raise wrong("the script holds a NUL character, which no program can be given")
+    for name in env:
+        if not isinstance(name, str) or not _NAME.match(name):
+            raise wrong(f"{name!r} cannot be the name of an environment variable: use letters, digits and '_'")
+    if shell is not None and (not shell or not (isinstance(shell, str) or all(isinstance(one, str) for one in shell))):
+        raise wrong(f"shell={shell!r} must be the name of a shell, or a list of the words before the script")
+    if output not in (None, "last_line", "json"):
+        raise wrong(f"output={output!r} must be 'last_line', 'json' or None")
+    folder = None if cwd is None else os.path.abspath(os.path.expanduser(cwd))
+    words = shell_words(shell, script)
+    return Command(words, folder, dict(env), tuple(skip_on_exit_codes), output)  # type: ignore[arg-type]
+
+
+def _word(value: Any, where: str) -> _Word:
+    if isinstance(value, Ref | Item):
+        if isinstance(value, Item) and value.maps:
+            raise DefinitionError(f"{where}: the functions of map() run in Python tasks only, not in a command")
+        return value
+    if isinstance(value, MapRef):
+        raise DefinitionError(f"{where}: {value.ref.task_id}.map(…) stands for a list to expand over")
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, str | bool | int | float):
+        return as_text(value)
+    raise DefinitionError(f"{where} must be text, a number, a path, a task or an output of a task, not {value!r}")
+
+
+def _shown(word: _Word) -> str:
+    """What stands for a value until it is there, and in the digest of the task."""
+    match word:
+        case Ref(task_id, key):
+            return f"<{task_id}.{key}>"
+        case Item(name):
+            return f"<item {name}>"
+    return word
+
+
+def _text(word: _Word, stored: Mapping[str, Payload], what: str, more: int = 0) -> str:
+    if isinstance(word, str):
+        return word
+    source = f"the item {word.name!r}" if isinstance(word, Item) else f"{_named(word)} of task {word.task_id!r}"
+    payload = stored.get(input_name(word))
+    if payload is None:
+        raise InputError(f"{what}: there is no {source.removeprefix('the ')}")
+    if is_pickled(payload):
+        raise InputError(f"{what}: {source} is a Python object (it was pickled), which only Python tasks can take")
+    try:
+        value = decode(payload)
+        if isinstance(value, set | frozenset):
+            value = sorted(value, key=repr)
+        text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes | bytearray) else as_text(value)
+        size = len(os.fsencode(text))
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{what}: {source} holds half of a character (a lone surrogate), which no program can be given"
+        ) from None
+    except (LiteflowError, TypeError, ValueError) as error:
+        raise InputError(f"{what}: {source}: {error}") from None
+    if "\0" in text:
+        raise InputError(f"{what}: {source} holds a NUL character, which no program can be given")
+    if size + more + 1 > _LARGEST:
+        raise InputError(
+            f"{what}: {source} is {size:,} bytes long; a program can be given 128 KiB, so hand it over in a file"
+        )
+    return text
+
+
+def _named(ref: Ref) -> str:
+    return "the value" if ref.key == "return_value" else f"the output {ref.key!r}"

@@ -1,0 +1,75 @@
+"""Failures that do not make a run FAILED: which tasks failed, and why that does not count. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+from liteflow.planning.control import forgiven
+
+_BAD: Final = ("FAILED", "UPSTREAM_FAILED")
+
+
+class Follower(NamedTuple):
+    """A task that went on, or was skipped, although something above it had failed."""
+
+    task_id: str
+    rule: str  # its trigger rule
+
+
+class Overlooked(NamedTuple):
+    """A task that failed in a run that is SUCCESS.
+
+    `cause` tells why the failure does not count: others take it for a success (`continue_on_error`), it takes something
+    down (`teardown`), or only tasks that go on after a failure follow it (`followed`): `by` names the nearest of them.
+    """
+
+    task_id: str
+    cause: Literal["continue_on_error", "teardown", "followed"]
+    by: tuple[Follower, ...] = ()
+
+
+def overlooked(tasks: Sequence[Mapping[str, Any]], ended: Mapping[str, tuple[str, str | None]]) -> list[Overlooked]:
+    """Return the failures of a run that is SUCCESS, in the order of its tasks.
+
+    Args:
+        tasks: the tasks of a graph snapshot (`History.graph_tasks`).
+        ended: the state of each task and its reason; of a mapped task that of the whole.
+    """
+    rows = {str(row["id"]): row for row in tasks}
+    below: dict[str, list[str]] = {task_id: [] for task_id in rows}
+    for task_id, row in rows.items():
+        for above in row.get("depends_on", ()):
+            below.setdefault(above, []).append(task_id)
+    found = []
+    for task_id, row in rows.items():
+        status, reason = ended.get(task_id, ("", None))
+        if status != "FAILED":
+            continue
+        if forgiven(status, reason):
+            found.append(Overlooked(task_id, "continue_on_error"))
+        elif row.get("teardown") is True:
+            found.append(Overlooked(task_id, "teardown"))
+        else:
+            found.append(Overlooked(task_id, "followed", _followers(task_id, rows, below, ended)))
+    return found
+
+
+def _followers(
+    task_id: str,
+    rows: Mapping[str, Mapping[str, Any]],
+    below: Mapping[str, Sequence[str]],
+    ended: Mapping[str, tuple[str, str | None]],
+) -> tuple[Follower, ...]:
+    """Return the nearest tasks below that did not fail with it; a failure passes through those that did."""
+    followers, waiting, seen = list[Follower](), [task_id], {task_id}
+    for above in waiting:  # grows meanwhile
+        for one in below.get(above, ()):
+            if one in seen:
+                continue
+            seen.add(one)
+            if ended.get(one, ("", None))[0] in _BAD:
+                waiting.append(one)
+            else:
+                followers.append(Follower(one, str(rows[one].get("rule", "all_success"))))
+    return tuple(followers)

@@ -1,0 +1,158 @@
+"""What a process that is forked from this one keeps, and what it lets go of.
+
+Tasks, and the program that embeds the engine, fork at any time: `os.fork`, `pty.fork`, `multiprocessing`. Such a child
+is none of our processes. It closes what would hide our death or hold our lock, and it treats signals as if there were
+no run.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn, Protocol
+from weakref import WeakSet
+
+Handler = Callable[[int, FrameType | None], Any] | int | None
+
+
+class Owner(Protocol):
+    """Something that owns a descriptor, such as a socket."""
+
+    def fileno(self) -> int:
+        """The descriptor, or -1."""
+
+    def detach(self) -> int:
+        """Forget the descriptor without closing it, and return it."""
+
+
+class _Local(threading.local):
+    """What the forks of one thread need."""
+
+    def __init__(self) -> None:
+        self.masks: list[Iterable[int]] = []  # signal masks to put back; more than one if a handler forks meanwhile
+        self.handed: frozenset[int] = frozenset()  # descriptors that the child being made shall have
+
+
+_local = _Local()
+_owners: WeakSet[Owner] = WeakSet()
+_handlers: dict[int, Handler] = {}
+
+
+def keep_to_ourselves(owner: Owner) -> None:
+    """Have the descriptor closed in every fork of this process. `let_go` before closing it here."""
+    _owners.add(owner)
+
+
+def let_go(owner: Owner) -> None:
+    """Forget an owner."""
+    _owners.discard(owner)
+
+
+@contextmanager
+def handing(descriptors: Iterable[int]) -> Iterator[None]:
+    """Let what this thread forks in here have these descriptors, although they are kept to ourselves."""
+    before, _local.handed = _local.handed, frozenset(descriptors)
+    try:
+        yield
+    finally:
+        _local.handed = before
+
+
+def hand_down(handlers: Mapping[int, Handler]) -> list[int]:
+    """Have forks begin with these signal handlers instead of ours.
+
+    Python drops a signal that reaches a fork before its first bytecode, unless the handler is the system's. So these
+    signals are blocked around each fork. Returns the signals that were added, for `take_down`: where runs are nested,
+    the handlers of the outermost one hold.
+    """
+    added = [number for number in handlers if number not in _handlers]
+    _handlers.update((number, handlers[number]) for number in added)
+    return added
+
+
+def take_down(numbers: Iterable[int]) -> None:
+    """Forget what `hand_down` has added."""
+    for number in numbers:
+        _handlers.pop(number, None)
+
+
+def forking() -> bool:
+    """Whether this thread is about to fork, or has just done so. An exception that is raised now would be lost."""
+    return bool(_local.masks)
+
+
+@contextmanager
+def ending_forks() -> Iterator[None]:
+    """End a process that is forked in here and comes out of here: the rest of the stack is not its own."""
+    me = os.getpid()
+    try:
+        yield
+    except BaseException as error:
+        if os.getpid() != me:
+            end_fork(error)
+        raise
+    if os.getpid() != me:
+        end_fork(None)
+
+
+def end_fork(error: BaseException | None) -> NoReturn:
+    """End this process as the interpreter does at the end of a script, or behind an error that nobody handles."""
+    code = 0
+    try:
+        if isinstance(error, SystemExit):
+            code = exit_code(error)
+            if code and not isinstance(error.code, int):
+                print(error.code, file=sys.stderr)
+        elif error is not None:
+            code = 1
+            sys.excepthook(type(error), error, error.__traceback__)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def exit_code(error: SystemExit) -> int:
+    """The code with which a process ends that calls `sys.exit`."""
+    if error.code is None:
+        return 0
+    return error.code & 0xFF if isinstance(error.code, int) else 1
+
+
+def _before() -> None:
+    _local.masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, tuple(_handlers)))
+
+
+def _in_parent() -> None:
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _local.masks[-1])  # handlers run in here
+    finally:
+        _local.masks.pop()
+
+
+def _in_child() -> None:
+    for owner in tuple(_owners):
+        if owner.fileno() not in _local.handed:
+            _close(owner.detach())
+            _owners.discard(owner)
+    try:
+        for number, handler in _handlers.items():
+            signal.signal(number, handler)
+    finally:
+        _handlers.clear()
+        _in_parent()
+
+
+def _close(fd: int) -> None:
+    try:
+        os.close(fd)
+    except OSError:  # the program has closed it
+        return
+
+
+os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

@@ -1,0 +1,188 @@
+"""Words of other tools: each has an answer, which names what is there, and no resemblance stands in for one."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from lightflow import foreign
+from lightflow.errors import WorkflowError
+from lightflow.expressions.filters import FILTERS
+from lightflow.foreign import KEYS, NAMES, TYPES, VALUES, close, key_answer, shown
+from lightflow.parser.schema import COMMON, PARAM, RETRY, SETTINGS, aliases_of, canonical_schema
+from lightflow.parser.schema_env import SECRET
+from lightflow.parser.schema_fan import FOREACH, MATRIX, STRATEGY
+from lightflow.parser.schema_flow import PRECONDITION
+from lightflow.parser.schema_limits import CONCURRENCY, RUN_RETRY
+from lightflow.parser.workflow_loader import loads_workflow
+from lightflow.plugins.registry import Registry
+
+_OWN = {key: part for info in Registry().known() for key, part in (info.schema or {}).get("properties", {}).items()}
+#: What is a key at each level.
+KNOWN: dict[str, dict[str, Any]] = {
+    "top": canonical_schema(())["properties"],
+    "task": {**COMMON, **_OWN},
+    "hook": _OWN,
+    "precondition": PRECONDITION["properties"],
+    "retry": {**RETRY["properties"]},
+    "settings": SETTINGS["properties"],
+    "fan": {**MATRIX["properties"], **FOREACH["properties"], **STRATEGY["properties"]},
+    "concurrency": CONCURRENCY["properties"],
+    "param": PARAM["properties"],
+    "secret": SECRET["properties"],
+}
+ALL_KEYS = {
+    *(key for keys in KNOWN.values() for key in (*keys, *aliases_of(keys))),
+    *RUN_RETRY["properties"],
+    *("id", "x-all", "slots"),
+}
+EVERY = [(level, word) for one in KEYS for level in one.levels.split() for word in one.words.split()]
+
+
+#: Words that are reported as they stand; of an alias only other spellings are, such as `maxActiveRuns`.
+TOLD = [(at, word) for at, word in EVERY if at in ("top", "task") and word not in aliases_of(KNOWN[at])]
+
+
+def test_there_are_many_words() -> None:
+    assert len(EVERY) > 150
+
+
+def test_no_word_is_answered_twice_at_one_level() -> None:
+    assert len(set(EVERY)) == len(EVERY)
+
+
+@pytest.mark.parametrize("level", KNOWN)
+def test_what_is_a_key_is_no_word_of_another_tool(level: str) -> None:
+    assert {word for at, word in EVERY if at == level} & set(KNOWN[level]) == set()
+
+
+def test_answers_name_keys_that_there_are() -> None:
+    for one in (*KEYS, *TYPES):
+        for key in re.findall(r"[`{]([a-z_]+): ", shown(one.answer)):
+            assert key in {*ALL_KEYS, "title", "cpu", "os", "gpu", "name"} or key.isupper() or "http" in key, one
+
+
+def test_values_are_replaced_by_values_that_there_are() -> None:
+    options = {
+        "trigger_rule": COMMON["trigger_rule"]["enum"],
+        "mode": COMMON["mode"]["enum"],
+        "output": _OWN["output"]["enum"],
+        "on_conflict": CONCURRENCY["properties"]["on_conflict"]["enum"],
+        "on_fail": PRECONDITION["properties"]["on_fail"]["enum"],
+        "resume": SETTINGS["properties"]["resume"]["enum"],
+        "from": SECRET["properties"]["from"]["enum"],
+        "type": PARAM["properties"]["type"]["enum"],
+    }
+    for key, words in VALUES.items():
+        assert set(words.values()) <= set(options[key])
+        assert not set(words) & set(options[key])
+
+
+def test_functions_are_replaced_by_filters_that_there_are() -> None:
+    for one in foreign.FUNCTIONS:
+        for name in one.words.split() if "{name}" in one.answer else re.findall(r"\| (\w+)", one.answer):
+            assert name in FILTERS, name
+
+
+@pytest.mark.parametrize(("level", "word"), TOLD)
+def test_each_word_has_its_answer_in_a_file(level: str, word: str) -> None:
+    line = f"{word}: 7\n"
+    text = f"{line if level == 'top' else ''}tasks:\n  a:\n    run: echo\n{'    ' + line if level == 'task' else ''}"
+    if word == "jobs" and level == "top":
+        text = "jobs:\n  a: {run: echo}\n"
+    with pytest.raises(WorkflowError) as caught:
+        loads_workflow(text, "w.yaml")
+    [problem] = caught.value.problems
+    assert problem.message == f'unknown key "{word}"; {key_answer(word, [] if level == "top" else ["tasks", "a"], 7)}'
+    assert "did you mean" not in problem.message
+
+
+@pytest.mark.parametrize("word", ["timeout-minutes", "timeoutMinutes", "timeout_minutes"])
+def test_spellings_of_a_word_have_one_answer(word: str) -> None:
+    assert key_answer(word, ["tasks", "a"], 5) == "write `timeout: 5m` (a number alone is seconds)"
+
+
+@pytest.mark.parametrize(
+    ("word", "value", "told"),
+    [
+        ("timeout-minutes", 5, "timeout: 5m"),
+        ("timeout-minutes", "${{ params.x }}", "timeout: 5m"),
+        ("timeout-minutes", {"a": 1}, "timeout: 5m"),
+        ("timeoutSec", 90, "timeout: 90"),
+        ("attempts", 3, "retries: 2"),
+        ("image", "python:3.12", "docker run --rm python:3.12 COMMAND"),
+        ("image", "a\nb", "docker run --rm IMAGE COMMAND"),
+        ("stdout", "out.log", "COMMAND > out.log"),
+    ],
+)
+def test_an_answer_says_what_was_written(word: str, value: object, told: str) -> None:
+    assert told in key_answer(word, ["tasks", "a"], value)
+
+
+@pytest.mark.parametrize("word", ["container", "services", "tags", "stdout", "depends_on_past", "steps", "limit", "on"])
+def test_resemblance_is_no_hint(word: str) -> None:
+    assert close(word, [*COMMON, *_OWN]) == ""
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("retires", "retries"),
+        ("depend_on", "depends_on"),
+        ("dependsOn", "depends_on"),
+        ("rnu", "run"),
+        ("trigger-rule", "trigger_rule"),
+        ("contiue_on_error", "continue_on_error"),
+    ],
+)
+def test_a_slip_is_a_hint(word: str, meant: str) -> None:
+    assert close(word, [*COMMON, *_OWN]) == f', did you mean "{meant}"?'
+
+
+def test_a_slip_of_a_word_of_another_tool_has_its_answer() -> None:
+    with pytest.raises(WorkflowError, match="there are no schedules"):
+        loads_workflow("shcedule: x\ntasks: {a: {run: echo}}")
+
+
+@pytest.mark.parametrize("name", [word for one in NAMES for word in one.words.split()])
+def test_each_name_in_an_expression_has_its_answer(name: str) -> None:
+    with pytest.raises(WorkflowError) as caught:
+        loads_workflow("tasks: {a: {run: 'echo ${{ " + name + ".x }}'}}")
+    assert foreign.name_answer(name, "x") in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [word for one in foreign.FUNCTIONS for word in one.words.split()])
+def test_each_function_in_an_expression_has_its_answer(name: str) -> None:
+    with pytest.raises(WorkflowError) as caught:
+        loads_workflow('params: {a: b}\ntasks: {a: {run: x, if: "' + name + "(params.a, 'x,y')\"}}")
+    assert foreign.function_answer(name, ["params.a", "'x,y'"]) in str(caught.value)
+
+
+@pytest.mark.parametrize("sign", foreign.OPERATORS)
+def test_each_sign_in_an_expression_has_its_answer(sign: str) -> None:
+    with pytest.raises(WorkflowError) as caught:
+        loads_workflow("params: {a: b}\ntasks: {a: {run: x, if: \"'&& ! ||' == params.a " + sign + " 'x'\"}}")
+    assert f"{sign} is not known in expressions: {foreign.OPERATORS[sign]}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("condition", "told"),
+    [
+        ("params.a.contains('x')", "values have no method 'contains'; write 'x' in the value"),
+        ("params.a.toLowerCase() == 'x'", "values have no method 'toLowerCase'; write | lower"),
+        ("params.a.startsWith('x')", "values have no method 'startsWith'; write .startswith('x')"),
+        ("params.a.strp()", "values have no method 'strp', did you mean \"strip\"?"),
+        ("params.a.foobar()", "values have no method 'foobar'"),
+    ],
+)
+def test_methods_of_other_languages(condition: str, told: str) -> None:
+    with pytest.raises(WorkflowError) as caught:
+        loads_workflow('params: {a: b}\ntasks: {a: {run: x, if: "' + condition + '"}}')
+    assert str(caught.value).endswith(told)
+
+
+@pytest.mark.parametrize("condition", ["params.a.startswith('b')", "params.a.upper() == 'B'", "params.m.get('x') == 1"])
+def test_methods_that_there_are(condition: str) -> None:
+    loads_workflow('params: {a: b, m: {default: {x: 1}}}\ntasks: {a: {run: x, if: "' + condition + '"}}')

@@ -69,11 +69,14 @@ def importing_from(*folders: str) -> Iterator[None]:
     """Put folders at the front of `sys.path`; one importer at a time."""
     with _importing:
         added = [folder for folder in folders if folder not in sys.path]
-        sys.path[:0] = added
+        # Never changed in place: a thread that imports something meanwhile walks along the list.
+        sys.path = [*added, *sys.path]
         importlib.invalidate_caches()
         try:
             yield
         finally:
+            path = list(sys.path)
             for folder in added:
-                if folder in sys.path:
-                    sys.path.remove(folder)
+                if folder in path:
+                    path.remove(folder)
+            sys.path = path

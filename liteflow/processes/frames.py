@@ -14,6 +14,7 @@ from typing import Any
 
 _HEADER = struct.Struct("<4sQ")
 _MARK = b"\xf1lf\x02"  # what does not begin with it was written by somebody who has no business here
+_LONGEST = 1 << 40  # no frame is
 _CHUNK = 256 * 1024
 _MOST_LISTED = 4096  # descriptors, where the system does not list them
 
@@ -139,7 +140,7 @@ class Channel:
         with memoryview(self._incoming) as view:
             while end - start >= size:
                 mark, length = _HEADER.unpack_from(view, start)
-                if mark != _MARK:
+                if mark != _MARK or length > _LONGEST:
                     self.eof = True
                     break
                 if end - start - size < length:

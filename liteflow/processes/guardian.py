@@ -598,7 +598,8 @@ def serve(
     try:
         os.setsid()
         gc.freeze()  # a collection would only copy the program's pages
-        Guardian(control, session, worker_main, close_in_workers, masker).run()
+        guardian = Guardian(control, session, worker_main, close_in_workers, masker)
+        guardian.run()  # a name keeps its descriptors from being collected, with a warning each, before the exit
         code = 0
     except OSError as error:
         if error.errno not in _NO_MORE:

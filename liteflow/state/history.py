@@ -372,7 +372,8 @@ class History:
             parameters * 2,
             _ATTEMPT_KINDS,
         )
-        return [AttemptRecord._make((*row[:-1], _as_named(row[-1]))) for row in rows]
+        records = map(AttemptRecord._make, rows)
+        return [one._replace(log_path=_as_named(one.log_path)) if one.log_path else one for one in records]
 
     def events(self, run_id: str | None = None, *, after: int = 0, limit: int = 1000) -> list[EventRecord]:
         """Events with a `seq` above `after`, oldest first."""

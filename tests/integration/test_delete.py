@@ -98,9 +98,13 @@ def fill(db: str, runs: int, tasks: int, value: int) -> list[str]:
     connection = sqlite3.connect(db)
     numbers = f"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i+1 FROM n WHERE i < {tasks - 1})"
     columns = {
-        "attempts": "?, 't', i, 1, 'FAILED', 1, 0.0, 0.0, 1, NULL, NULL, 0",
-        "xcom": f"?, 't', i, 'k', 'json', hex(randomblob({value // 2})), {value}, NULL, NULL, 0.0",
-        "events": "NULL, ?, 't', i, 1, 'x', 'FAILED', '', 0.0",
+        "attempts (run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at)": (
+            "?, 't', i, 1, 'FAILED', 1, 0.0, 0.0"
+        ),
+        "xcom (run_id, task_id, map_index, key, encoding, value, size, created_at)": (
+            f"?, 't', i, 'k', 'json', hex(randomblob({value // 2})), {value}, 0.0"
+        ),
+        "events (run_id, task_id, map_index, attempt, previous, status, at)": "?, 't', i, 1, 'x', 'FAILED', 0.0",
     }
     for run_id in ids:
         for table, values in columns.items():

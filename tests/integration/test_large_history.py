@@ -52,11 +52,15 @@ def fill(path: Path, runs: int) -> str:
             (run, dag),
         )
         many(
-            "INSERT INTO liteflow_task_instances VALUES "
-            "(?,?,-1,'FAILED','[]',NULL,1,NULL,'no',0.0,1.0,NULL,1.0,NULL,NULL)",
+            "INSERT INTO liteflow_task_instances (run_id, task_id, status, try_number, reason, started_at, ended_at, "
+            "updated_at) VALUES (?,?,'FAILED',1,'no',0.0,1.0,1.0)",
             named(run),
         )
-        many("INSERT INTO liteflow_attempts VALUES (?,?,-1,1,'FAILED',1,0.0,1.0,1,NULL,NULL,0)", named(run))
+        many(
+            "INSERT INTO liteflow_attempts (run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, "
+            "exit_code) VALUES (?,?,-1,1,'FAILED',1,0.0,1.0,1)",
+            named(run),
+        )
         many("INSERT INTO liteflow_events VALUES (NULL,?,?,-1,1,'RUNNING','FAILED',NULL,1.0)", named(run))
         many("INSERT INTO liteflow_xcom VALUES (?,?,-1,'return_value','json','1',1,NULL,NULL,1.0)", named(run))
         many("INSERT INTO liteflow_requests VALUES (NULL,?,'cancel',NULL,0.0,?)", [(run, 1.0)])

@@ -51,14 +51,14 @@ def test_a_current_folder_that_was_removed_says_so(tmp_path: Path) -> None:
 def test_a_current_folder_that_was_removed_is_an_error_of_ours_in_python(start, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     source = """
 import os, sys
-from liteflow import Dag, StoreError
+from liteflow import Dag, LiteflowError
 os.mkdir("gone"); os.chdir("gone"); os.rmdir("../gone")
 with Dag("flow", "x.db") as dag:
     dag.task(lambda: 1, task_id="a")
 for call in (dag.run, dag.resume, lambda: Dag.all_dags("x.db"), dag.runs, lambda: Dag.delete_dag("x.db", "flow")):
     try:
         call()
-    except StoreError as error:
+    except LiteflowError as error:
         print(error)
 """
     out, err = start(source).communicate(timeout=60)

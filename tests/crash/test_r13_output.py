@@ -29,17 +29,18 @@ MARKER = re.compile(rb"\n\xe2\x80\xa6 ([0-9,]+) bytes dropped \xe2\x80\xa6\n")
 
 
 @contextmanager
-def running(folder: Path, flow: str) -> Iterator[subprocess.Popen[str]]:
+def running(folder: Path, flow: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a workflow; what it says goes into the file `said`, so that it never waits for a reader."""
     (folder / "flow.yaml").write_text(flow)
-    process = subprocess.Popen(
-        [*LIGHTFLOW, "run", "flow.yaml", "--db", "state.db"],
-        cwd=folder,
-        env=ENV,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    with (folder / "said").open("wb") as said:
+        process = subprocess.Popen(
+            [*LIGHTFLOW, "run", "flow.yaml", "--db", "state.db"],
+            cwd=folder,
+            env=ENV,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+        )
     try:
         yield process
     finally:
@@ -49,7 +50,7 @@ def running(folder: Path, flow: str) -> Iterator[subprocess.Popen[str]]:
                 process.wait(15)
             except subprocess.TimeoutExpired:
                 process.kill()
-        process.communicate()
+                process.wait()
 
 
 def anonymous(pid: int) -> int:
@@ -73,7 +74,7 @@ def guardian_of(pid: int) -> int:
     raise AssertionError("there is no guardian")
 
 
-def growth(process: subprocess.Popen[str], folder: Path) -> tuple[int, int]:
+def growth(process: subprocess.Popen[bytes], folder: Path) -> tuple[int, int]:
     """By how much the orchestrator and the guardian grow, from the first output to the end."""
     guardian = guardian_of(process.pid)
     pids = (process.pid, guardian)
@@ -128,7 +129,7 @@ settings: {{max_parallel_tasks: 2, log_dir: logs}}
     began = time.monotonic()
     with running(tmp_path, flow) as process:
         main, guardian = growth(process, tmp_path)
-        assert process.wait(100) == 0, process.communicate()
+        assert process.wait(100) == 0, (tmp_path / "said").read_bytes()[-2000:]
     seconds = time.monotonic() - began
     log = log_of(tmp_path, "loud")
     check_bounded(log, size + len(b"the end\n"))
@@ -165,7 +166,7 @@ settings: {{log_dir: logs}}
 """
     with running(tmp_path, flow) as process:
         main, guardian = growth(process, tmp_path)
-        assert process.wait(100) == 0, process.communicate()
+        assert process.wait(100) == 0, (tmp_path / "said").read_bytes()[-2000:]
     log = log_of(tmp_path, "loud")
     check_bounded(log, size * 1024**2 + len(b"the end\n"))
     assert log.endswith(b"y\nthe end\n")
@@ -195,7 +196,7 @@ def test_odd_outputs_end_with_their_tasks(tmp_path: Path, request: pytest.Fixtur
     )
     began = time.monotonic()
     with running(tmp_path, flow) as process:
-        assert process.wait(60) == 0, process.communicate()
+        assert process.wait(60) == 0, (tmp_path / "said").read_bytes()[-2000:]
     seconds = time.monotonic() - began
     for name, (_, size) in ODD.items():
         if size == 0:

@@ -8,10 +8,10 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from lightflow.engine.checkpoint import Checkpoint, find
 from lightflow.service.instances import split_name, whole_of, with_times
 from lightflow.service.pools import waits
-from lightflow.service.verdicts import Overlooked, overlooked
 from liteflow import PayloadError, RunNotFound, Status
 from liteflow.collector import collector_paused
 from liteflow.pictures.picture import Picture
+from liteflow.planning.overlooked import Overlooked
 from liteflow.state.history import AttemptRecord, DagRecord, History, InstanceRecord, RunRecord, ValueRecord
 from liteflow.values.payload import Payload, decode, parts
 
@@ -143,7 +143,7 @@ def status(db: str, run_id: str | None = None, task_id: str | None = None) -> Ru
                 one._replace(reason=waiting.get((one.task_id, one.map_index), one.reason)) for one in instances
             ]
         attempts = history.attempts(run.run_id)
-        return RunView(run, instances, attempts, hooks, _standing(rows, instances), overlooked(run, rows, instances))
+        return RunView(run, instances, attempts, hooks, _standing(rows, instances), history.overlooked(run))
 
 
 def _in_order(history: History, run: RunRecord, rows: list[dict[str, Any]]) -> list[InstanceRecord]:

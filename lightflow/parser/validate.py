@@ -307,7 +307,7 @@ def _dependencies(
                 elif other not in tasks:
                     wrong = True
                     hint = did_you_mean(other, tasks)
-                    several = [part for part in re.split(r"[\s,;]+", other) if part]
+                    several = [part for part in re.split(r"[\s,;&|+]+|\band\b", other) if part]
                     if other.startswith("x-"):
                         hint = "; keys that begin with x- are not tasks"
                     elif len(several) > 1 and any(part in tasks for part in several):

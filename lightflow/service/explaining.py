@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple, cast
 
 from lightflow.engine.naming import took_text
-from lightflow.service.inspecting import find_instance, latest_with
+from lightflow.service.inspecting import find_instance, latest_with, run_called
 from lightflow.service.instances import FEW, name_of, tallies, tally_text
 from lightflow.service.pools import waits
 from lightflow.service.verdicts import because as because_of
@@ -41,7 +41,7 @@ def why(db: str, run_id: str | None, name: str) -> Explanation:
         RunNotFound: there is no such run or task.
     """
     with History(db) as history:
-        run = latest_with(history, name) if run_id is None else history.run(run_id)
+        run = latest_with(history, name) if run_id is None else run_called(history, run_id)
         first = find_instance(history, run, name)
         story = _Story(history, run)
         because: list[str] = []

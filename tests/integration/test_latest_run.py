@@ -1,13 +1,15 @@
-"""Which run a command shows: the one that was at work last, or why a name is not that of a run."""
+"""What commands show of a run: of the run that was at work last, of a lost attempt, and of a plan."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.integration.flow_folder import lightflow, write
+from tests.integration.flow_folder import COMMAND, environment, lightflow, write
 
 
 @pytest.mark.parametrize("command", ["status", "logs --run", "dag --run"])
@@ -37,3 +39,35 @@ def test_the_run_that_was_resumed_is_the_latest(tmp_path: Path) -> None:
         assert shown["run_id"] == old, command
     lightflow(tmp_path, "run", "new.yaml")
     assert json.loads(lightflow(tmp_path, "status", "--json").stdout)["workflow"] == "new"
+
+
+def test_a_plan_shows_the_first_line_that_says_something(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        """\
+        tasks:
+          script: {run: "# load\\nset -eu\\nmake all\\nmake install"}
+          code: {type: python, run: "import json\\nprint(json)"}
+          comment: {run: "# nothing yet"}
+        """,
+    )
+    rows = lightflow(tmp_path, "run", "flow.yaml", "--dry-run").stdout.splitlines()
+    assert [row.rpartition("  ")[2] for row in rows if " shell " in row or " python " in row] == [
+        "make all …",
+        "print(json) …",
+        "# nothing yet",
+    ]
+
+
+def test_a_lost_attempt_that_printed_nothing_has_no_log(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "up")
+    os.mkfifo(tmp_path / "down")
+    write(tmp_path, "tasks: {a: {run: 'test $LIGHTFLOW_ATTEMPT = 2 || { echo > up; read line < down; }'}}")
+    owner = subprocess.Popen(
+        [*COMMAND, "run", "flow.yaml"], cwd=tmp_path, env=environment({}), stdout=subprocess.DEVNULL
+    )
+    (tmp_path / "up").read_text()
+    owner.kill()
+    owner.wait()
+    assert lightflow(tmp_path, "resume", "flow.yaml").returncode == 0
+    assert "attempt 1 was lost, and has no log: logs/task_a_" in lightflow(tmp_path, "logs", "a").stderr

@@ -10,7 +10,9 @@ _LONGEST: Final = 65_536  # characters of a script that is looked through
 _BASH: Final = "this is bash: write `shell: bash`"
 _IN_SCRIPT: Final = (
     (r"(?:^|[;&|(]|\b(?:if|while|until|then|do|else|elif|!))\s*\[\[\s", "[["),
-    (r"(?:^|[;&|])\s*(?:declare|typeset|readarray|mapfile|shopt|pushd|popd)\b", ""),
+    (r"(?:^|[;&|])\s*(?:declare|typeset|readarray|mapfile|shopt|pushd|popd|let)\b(?!=)", ""),
+    (r"\bfor\s+\(\(", "for (("),
+    (r"(?:^|[;&|]|\b(?:if|while|until|then|do|else|elif|!))\s*\(\(\s*!?\w+\s*(?:\+\+|--|[-+*/%]?=|[<>]|\)\))", "(( ))"),
     (r"(?:^|[;&|]|\b(?:then|do|else))\s*source\s", "source"),
     (r"(?:^|[;&|]|\b(?:then|do|else))\s*[A-Za-z_]\w*\+?=\(", "an array"),
     (r"\$\{[A-Za-z_]\w*\[", "an array"),

@@ -359,9 +359,10 @@ def words_page() -> str:
         "",
         NOTE,
         "",
-        "What `lightflow validate` answers to words that other tools have for what is written otherwise here, or for "
-        "what is not there. Names that are understood as they are stand in [the workflow file](workflow-file.md) as "
-        "*also written*. `timeoutSec`, `timeout-sec` and `timeout_sec` are taken for the same word. See also "
+        "Other tools have other words for the same things, and some things do not exist here. This page lists the "
+        "messages of `lightflow validate` about such words. Words that are accepted are listed in "
+        "[the workflow file](workflow-file.md) as *also written*. `timeoutSec`, `timeout-sec` and `timeout_sec` count "
+        "as the same word. See also "
         "[coming from GitHub Actions, Airflow or Dagu](../howto/coming-from.md).",
         "",
     ]

@@ -205,7 +205,10 @@ class Printer:
             if one.ended_at is not None and key not in self._read:
                 self._read[key] = 0
                 self.wrote = True
-                complain(f"the log of attempt {one.attempt} is not there any more: {near_path(path)}")
+                if one.status == "LOST":  # a log is made when the first byte arrives
+                    complain(f"attempt {one.attempt} was lost, and has no log: {near_path(path)}")
+                else:
+                    complain(f"the log of attempt {one.attempt} is not there any more: {near_path(path)}")
 
     def _heading(self, one: AttemptRecord) -> None:
         if not self._headings:

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightflow.cli.output import iso, rounded
-from lightflow.service.verdicts import Overlooked
+from lightflow.service.verdicts import because
+from liteflow.planning.overlooked import Overlooked
 from liteflow.state.history import AttemptRecord, InstanceRecord, RunRecord
 from liteflow.traces import from_json
 from liteflow.values.dates import shown
@@ -109,6 +110,6 @@ def view_shape(
     inner = Counter(one.status for each in of_task.values() for one in each)
     shapes = [task_shape(one, grouped, of_task.get(one.task_id, ())) for one in tasks]
     done = [task_shape(one, grouped, ()) for one in hooks]
-    aside = [{"task": one.task_id, "because": one.because} for one in overlooked]
+    aside = [{"task": one.task_id, "because": because(one)} for one in overlooked]
     whole = run_shape(run, counts, inner)
     return {**whole, "tasks": shapes, "hooks": done, "standing": standing, "overlooked": aside}

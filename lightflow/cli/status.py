@@ -125,8 +125,9 @@ instances: of a task that is mapped over a list, a list of the like with map_ind
 def status(run: str | None, task: str | None, db: str, as_json: bool) -> None:
     """Show a run and its tasks.
 
-    RUN is an id, the beginning of one, or "latest", which is what is shown without it. Of a task that is mapped over a
-    list with many items, the instances that failed or run are listed; --task lists all.
+    RUN is an id, the beginning of one, or "latest": the run that was started or resumed last, which is also the
+    default. Of a task that is mapped over a list with many items, the instances that failed or run are listed; --task
+    lists all.
     """
     from lightflow.cli import summary
     from lightflow.service import inspecting

@@ -392,6 +392,8 @@ def _named(template: str | Template) -> Iterator[str]:
 
 def looks_like_a_command(text: str) -> bool:
     """Whether a condition that cannot be understood is a command line."""
+    if re.match(r"!?\s*(?:\$\(|`)", text):
+        return True
     first = re.match(r"(?:!\s*)?([\w./~-]+|\[\[?)", text)
     if first is None:
         return False

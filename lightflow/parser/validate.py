@@ -25,7 +25,6 @@ from liteflow.errors import CycleError
 from liteflow.planning.graph import Graph
 from liteflow.values.params import Param
 
-MOST_BYTES: Final = 131_072  # of one argument of a program, on Linux, with the zero byte behind it
 MAX_PROBLEMS: Final = 1_000  # looked for; a file with more has one mistake made many times
 _FLAT = {
     "retries": "max",
@@ -307,7 +306,7 @@ def _dependencies(
                 elif other not in tasks:
                     wrong = True
                     hint = did_you_mean(other, tasks)
-                    several = [part for part in re.split(r"[\s,;]+", other) if part]
+                    several = [part for part in re.split(r"[\s,;&|+]+|\band\b", other) if part]
                     if other.startswith("x-"):
                         hint = "; keys that begin with x- are not tasks"
                     elif len(several) > 1 and any(part in tasks for part in several):
@@ -398,12 +397,6 @@ def _own_checks(tree: Tree, registry: Registry) -> Iterator[Problem]:
     kinds = {info.name: registry.built_in(info.name) for info in registry.known()}
     for work in works(tree.root):
         task = work.keys
-        if task["type"] == "shell" and isinstance(task.get("run"), str) and len(task["run"]) >= MOST_BYTES // 4:
-            size = len(task["run"].encode("utf-8", "surrogatepass"))
-            if size >= MOST_BYTES:
-                most = f"a system takes at most {MOST_BYTES - 1:,} in an argument"
-                message = f"holds {size:,} bytes; {most}: put the script into a file"
-                yield tree.problem([*work.path, "run"], message)
         kind = kinds.get(task["type"]) if isinstance(task["type"], str) else None
         for found in kind.check(task) if kind else ():
             path = [*work.path, found.key]

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple, cast
 
 from lightflow.engine.naming import took_text
-from lightflow.service.inspecting import find_instance, latest_with
+from lightflow.service.inspecting import find_instance, latest_with, run_called
 from lightflow.service.instances import FEW, name_of, tallies, tally_text
 from lightflow.service.pools import waits
-from lightflow.service.verdicts import overlooked
+from lightflow.service.verdicts import because as because_of
 from liteflow import Status
 from liteflow.planning.control import effective
 from liteflow.planning.rules import TriggerRule
@@ -41,7 +41,7 @@ def why(db: str, run_id: str | None, name: str) -> Explanation:
         RunNotFound: there is no such run or task.
     """
     with History(db) as history:
-        run = latest_with(history, name) if run_id is None else history.run(run_id)
+        run = latest_with(history, name) if run_id is None else run_called(history, run_id)
         first = find_instance(history, run, name)
         story = _Story(history, run)
         because: list[str] = []
@@ -109,15 +109,14 @@ class _Story:
                 self._tasks[one.task_id] = one
             else:
                 self._instances.setdefault(one.task_id, []).append(one)
-        self._all = found
         self._tallies = tallies(found)
 
     def overlooked(self, one: InstanceRecord) -> str | None:
         """Why the failure of a task, or of an instance, has not failed the run; None: it has, or there was none."""
         if one.status != Status.FAILED:
             return None
-        found = overlooked(self._run, list(self._rows.values()), self._all)
-        return next((other.because for other in found if other.task_id == one.task_id), None)
+        failures = self._history.overlooked(self._run)
+        return next((because_of(failure) for failure in failures if failure.task_id == one.task_id), None)
 
     def trace(self, one: InstanceRecord) -> str | None:
         """Where in the user's code its last attempt failed."""

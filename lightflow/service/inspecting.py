@@ -8,10 +8,10 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from lightflow.engine.checkpoint import Checkpoint, find
 from lightflow.service.instances import split_name, whole_of, with_times
 from lightflow.service.pools import waits
-from lightflow.service.verdicts import Overlooked, overlooked
 from liteflow import PayloadError, RunNotFound, Status
 from liteflow.collector import collector_paused
 from liteflow.pictures.picture import Picture
+from liteflow.planning.overlooked import Overlooked
 from liteflow.state.history import AttemptRecord, DagRecord, History, InstanceRecord, RunRecord, ValueRecord
 from liteflow.values.payload import Payload, decode, parts
 
@@ -109,13 +109,13 @@ def newest(db: str, workflow: str | None = None, limit: int = 1) -> list[RunReco
 
 
 def latest(db: str) -> RunRecord:
-    """The newest run, itself alone.
+    """The run that was started or resumed last, itself alone.
 
     Raises:
         RunNotFound: there is none.
     """
     with History(db) as history:
-        return history.latest()
+        return history.last_at_work()
 
 
 def status(db: str, run_id: str | None = None, task_id: str | None = None) -> RunView:
@@ -126,7 +126,7 @@ def status(db: str, run_id: str | None = None, task_id: str | None = None) -> Ru
     """
     with collector_paused(), History(db) as history:
         if task_id is not None:
-            run = latest_with(history, task_id) if run_id is None else history.run(run_id)
+            run = latest_with(history, task_id) if run_id is None else run_called(history, run_id)
             find_instance(history, run, task_id)
             rows = history.graph_tasks(run.graph_digest)
             own = [one for one in _in_order(history, run, rows) if one.task_id == task_id]
@@ -134,7 +134,7 @@ def status(db: str, run_id: str | None = None, task_id: str | None = None) -> Ru
             others = [hook for hook in hooks if hook.task_id != task_id]
             attempts = [one for hook in others for one in history.attempts(run.run_id, hook.task_id, hook.map_index)]
             return RunView(run, own, [*history.attempts(run.run_id, task_id), *attempts], hooks, [], [])
-        run = history.latest() if run_id is None else history.run(run_id)
+        run = history.last_at_work() if run_id is None else run_called(history, run_id)
         hooks = sorted(history.hooks(run.run_id), key=lambda one: (not one.dependencies, one.updated_at))
         rows = history.graph_tasks(run.graph_digest)
         instances = _in_order(history, run, rows)
@@ -143,7 +143,7 @@ def status(db: str, run_id: str | None = None, task_id: str | None = None) -> Ru
                 one._replace(reason=waiting.get((one.task_id, one.map_index), one.reason)) for one in instances
             ]
         attempts = history.attempts(run.run_id)
-        return RunView(run, instances, attempts, hooks, _standing(rows, instances), overlooked(run, rows, instances))
+        return RunView(run, instances, attempts, hooks, _standing(rows, instances), history.overlooked(run))
 
 
 def _in_order(history: History, run: RunRecord, rows: list[dict[str, Any]]) -> list[InstanceRecord]:
@@ -173,7 +173,7 @@ def attempts_of(db: str, name: str, run_id: str | None = None, attempt: int | No
     """
     task_id, index = split_name(name)
     with History(db) as history:
-        run = history.run(run_id) if run_id is not None else latest_with(history, name)
+        run = run_called(history, run_id) if run_id is not None else latest_with(history, name)
         find_instance(history, run, name)
         found = history.attempts(run.run_id, task_id, index if index >= 0 else None)
     if attempt is not None:
@@ -190,7 +190,7 @@ def attempts_of_run(db: str, run_id: str | None = None) -> tuple[RunRecord, list
         RunNotFound: there is none.
     """
     with History(db) as history:
-        run = history.latest() if run_id is None else history.run(run_id)
+        run = history.last_at_work() if run_id is None else run_called(history, run_id)
         return run, sorted(history.attempts(run.run_id), key=lambda one: one.started_at or 0.0)
 
 
@@ -207,6 +207,23 @@ def run_of_task(db: str, task_id: str) -> str:
 def checkpoints(folder: str, workflow: str | None = None, limit: int | None = None) -> Page[Checkpoint]:
     """The readable checkpoint files in a folder, of one workflow or of all, newest first."""
     return Page(*find(folder, workflow, limit))
+
+
+def run_called(history: History, run_id: str) -> RunRecord:
+    """A run by its id, or by the beginning of its id.
+
+    Raises:
+        RunNotFound: there is none; the message says so where the name is that of a workflow or a task.
+    """
+    try:
+        return history.run(run_id)
+    except RunNotFound as error:
+        if history.dag(run_id) is not None:
+            latest = history.latest(run_id).run_id
+            raise RunNotFound(f"{error}; it is a workflow, whose latest run is {latest}") from None
+        if history.latest_with(split_name(run_id)[0]) is not None:
+            raise RunNotFound(f"{error}; it is a task: `lightflow status --task {run_id}`") from None
+        raise
 
 
 def find_instance(history: History, run: RunRecord, name: str) -> InstanceRecord:
@@ -271,7 +288,7 @@ def instance(db: str, run_id: str, name: str) -> tuple[RunRecord, InstanceRecord
         RunNotFound: there is none.
     """
     with History(db) as history:
-        run = history.run(run_id)
+        run = run_called(history, run_id)
         return run, find_instance(history, run, name)
 
 
@@ -287,9 +304,9 @@ def outputs(db: str, run_id: str | None, name: str | None, largest: int | None =
     """
     with History(db) as history:
         if run_id is not None:
-            run = history.run(run_id)
+            run = run_called(history, run_id)
         else:
-            run = history.latest() if name is None else latest_with(history, name)
+            run = history.last_at_work() if name is None else latest_with(history, name)
         status = run.status if name is None else find_instance(history, run, name).status
         task_id, index = (None, -1) if name is None else split_name(name)
         found = []
@@ -347,4 +364,4 @@ def picture(db: str, run_id: str | None = None) -> Picture:
     from liteflow.pictures.drawing import picture_of_run
 
     with History(db) as history:
-        return picture_of_run(history, history.latest() if run_id is None else history.run(run_id))
+        return picture_of_run(history, history.last_at_work() if run_id is None else run_called(history, run_id))

@@ -274,8 +274,12 @@ def _text(task: TaskSpec) -> str:
 
 
 def _first_line(text: str) -> str:
+    """The first line that says what a script does, where there is one: no comment, no option of a shell, no import."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[0] + (" …" if len(lines) > 1 else "") if lines else ""
+    if not lines:
+        return ""
+    telling = (line for line in lines if not line.startswith(("#", "set -", "set +", "import ", "from ")))
+    return next(telling, lines[0]) + (" …" if len(lines) > 1 else "")
 
 
 def schema() -> dict[str, Any]:

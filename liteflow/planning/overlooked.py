@@ -61,15 +61,18 @@ def _followers(
     below: Mapping[str, Sequence[str]],
     ended: Mapping[str, tuple[str, str | None]],
 ) -> tuple[Follower, ...]:
-    """Return the nearest tasks below that did not fail with it; a failure passes through those that did."""
+    """Return the nearest tasks below that did not fail with it; a failure passes through those that did.
+
+    Teardowns are left out: they do not decide the state of a run.
+    """
     followers, waiting, seen = list[Follower](), [task_id], {task_id}
     for above in waiting:  # grows meanwhile
-        for one in below.get(above, ()):
-            if one in seen:
+        for task in below.get(above, ()):
+            if task in seen or rows[task].get("teardown") is True:
                 continue
-            seen.add(one)
-            if ended.get(one, ("", None))[0] in _BAD:
-                waiting.append(one)
+            seen.add(task)
+            if ended.get(task, ("", None))[0] in _BAD:
+                waiting.append(task)
             else:
-                followers.append(Follower(one, str(rows[one].get("rule", "all_success"))))
+                followers.append(Follower(task, str(rows[task].get("rule", "all_success"))))
     return tuple(followers)

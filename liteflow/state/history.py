@@ -274,16 +274,28 @@ class History:
             raise RunNotFound(f"{self.path}: there is no run{of} yet")
         return runs[0]
 
+    def last_at_work(self) -> RunRecord:
+        """The run that was started or resumed last.
+
+        Raises:
+            RunNotFound: there is none.
+        """
+        rows = self._rows(f"{_RUN} ORDER BY begun DESC, run_no DESC LIMIT 1", (), _RUN_KINDS)
+        if not rows:
+            raise RunNotFound(f"{self.path}: there is no run yet")
+        return self._run(rows[0])
+
     def latest_with(self, task_id: str) -> RunRecord | None:
-        """The newest run that has a task, among the newest hundred and the newest of each dag.
+        """The run that was at work last of those that have a task, among the last hundred and the newest of each dag.
 
         To ask all runs would take the longer the more there are, just where the name is mistyped.
         """
         sql = (
-            "WITH asked AS (SELECT run_no FROM (SELECT run_no FROM liteflow_dag_runs ORDER BY run_no DESC LIMIT 100) "
+            "WITH asked AS (SELECT run_no FROM "
+            "(SELECT run_no FROM liteflow_dag_runs ORDER BY begun DESC, run_no DESC LIMIT 100) "
             "UNION SELECT (SELECT max(run_no) FROM liteflow_dag_runs r WHERE r.dag_id=d.dag_id) FROM liteflow_dags d) "
             f"{_RUN} JOIN asked USING (run_no) WHERE EXISTS (SELECT 1 FROM liteflow_task_instances i "
-            "WHERE i.run_id=liteflow_dag_runs.run_id AND i.task_id=?) ORDER BY asked.run_no DESC LIMIT 1"
+            "WHERE i.run_id=liteflow_dag_runs.run_id AND i.task_id=?) ORDER BY begun DESC, run_no DESC LIMIT 1"
         )
         return next((self._run(row) for row in self._rows(sql, (task_id,), _RUN_KINDS)), None)
 

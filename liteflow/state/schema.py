@@ -170,6 +170,8 @@ ALTER TABLE liteflow_task_instances ADD COLUMN item TEXT;        -- a digest of 
 ALTER TABLE liteflow_task_instances ADD COLUMN position INTEGER; -- the place of that item in the list
 ALTER TABLE liteflow_attempts ADD COLUMN trace TEXT; -- of a Python exception: where in the user's code it arose (JSON)
 ALTER TABLE liteflow_attempts ADD COLUMN log_lost TEXT; -- why not all of its output is in the log
+ALTER TABLE liteflow_dag_runs ADD COLUMN begun INTEGER; -- rises with each start and resume of a run of this file
+CREATE INDEX liteflow_runs_by_begun ON liteflow_dag_runs (begun);
 """
 
 #: What makes an older file read like one of the newest version, for a process that may not change it.
@@ -177,6 +179,7 @@ _V1_AS_NEWEST: Final = """
 CREATE TEMP VIEW liteflow_task_instances AS
   SELECT *, NULL AS map_key, NULL AS told, NULL AS item, NULL AS position FROM main.liteflow_task_instances;
 CREATE TEMP VIEW liteflow_attempts AS SELECT *, NULL AS trace, NULL AS log_lost FROM main.liteflow_attempts;
+CREATE TEMP VIEW liteflow_dag_runs AS SELECT *, NULL AS begun FROM main.liteflow_dag_runs;
 CREATE TEMP TABLE liteflow_pools (name, slots, description, by_hand, updated_at);
 CREATE TEMP TABLE liteflow_slots (pool, run_id, task_id, map_index, slots, asked_at, taken_at, run_no);
 """
@@ -185,6 +188,7 @@ _V2_AS_NEWEST: Final = """
 CREATE TEMP VIEW liteflow_task_instances AS
   SELECT *, NULL AS item, NULL AS position FROM main.liteflow_task_instances;
 CREATE TEMP VIEW liteflow_attempts AS SELECT *, NULL AS trace, NULL AS log_lost FROM main.liteflow_attempts;
+CREATE TEMP VIEW liteflow_dag_runs AS SELECT *, NULL AS begun FROM main.liteflow_dag_runs;
 """
 
 #: The values of a mapped task's instances under one key, in the order of its list.
@@ -265,7 +269,8 @@ def _shape(version: int) -> dict[str, tuple[str, str]]:
         elif verb == "DROP":
             del made[name]
         else:  # SQLite puts a new column behind the last one, before what is said of the whole table
-            before, last, behind = made[name][1].rpartition(",PRIMARYKEY(")
+            table = made[name][1]
+            before, last, behind = table.rpartition(",PRIMARYKEY(" if ",PRIMARYKEY(" in table else ")")
             made[name] = (kind.lower(), f"{before},{text.partition('ADDCOLUMN')[2]}{last}{behind}")
     return made
 

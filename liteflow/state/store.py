@@ -29,6 +29,7 @@ from liteflow.state.turn import Turn
 from liteflow.values.payload import Payload, payload_from_row
 
 _SYNC_EVERY_S: Final = 1.0  # at most so much is lost to a power cut; nothing to a crash
+_NEXT: Final = "(SELECT coalesce(max(seq), 0) + 1 FROM liteflow_events)"  # a start's or a resume's `begun`
 _PATIENCE_S: Final = 60.0  # how long a commit is tried again before the run is given up
 
 
@@ -83,8 +84,8 @@ class Store:
             try:
                 cursor = execute(
                     "INSERT INTO liteflow_dag_runs (run_id, dag_id, status, created_at, started_at, logical_date, "
-                    "parent_run_id, params, graph_digest, source, cwd, settings, epoch) "
-                    "VALUES (?,?,'RUNNING',?,?,?,?,?,?,?,?,?,1)",
+                    "parent_run_id, params, graph_digest, source, cwd, settings, epoch, begun) "
+                    f"VALUES (?,?,'RUNNING',?,?,?,?,?,?,?,?,?,1,{_NEXT})",
                     (
                         run.run_id,
                         run.dag_id,
@@ -147,7 +148,7 @@ class Store:
             execute("INSERT OR IGNORE INTO liteflow_graphs VALUES (?,?)", graph)
             execute(
                 "UPDATE liteflow_dag_runs SET status='RUNNING', started_at=coalesce(started_at, ?), ended_at=NULL, "
-                "reason=NULL, epoch=?, graph_digest=? WHERE run_no=?",
+                f"reason=NULL, epoch=?, graph_digest=?, begun={_NEXT} WHERE run_no=?",
                 (now, epoch + 1, graph[0], run_no),
             )
             self._own(run_id, run_no, epoch + 1, session)

@@ -717,7 +717,7 @@ def test_call_with_folder_and_environment_gets_a_process(bench: Open, tmp_path: 
         (("sh", "-c", "kill -9 $$"), "FAILED", "killed by SIGKILL", -9),
         (("no-such-program",), "FAILED", "command not found: 'no-such-program'", 127),
         (("/etc/passwd",), "FAILED", "cannot start '/etc/passwd': it is not executable", 126),
-        (("/bin/echo", "x" * 3_000_000), "FAILED", "cannot start '/bin/echo': its arguments", 126),
+        (("/bin/echo", "x" * 3_000_000), "FAILED", "cannot start '/bin/echo': argument 1 has 3,000,000 bytes", 126),
         (("/bin/echo", "\0"), "FAILED", "cannot start '/bin/echo': embedded null byte", 126),
         (("/bin/cat",), "SUCCESS", None, 0),
     ],

@@ -78,7 +78,7 @@ def test_when_it_is_late_nothing_of_it_lives(tmp_path: Path) -> None:
 
 def test_what_cannot_be_started_says_why(tmp_path: Path) -> None:
     with pytest.raises(NotStarted, match="No such file or directory"):
-        output_of(["/nowhere/at/all"], None, 30.0)
+        output_of([str(tmp_path / "no-such-program")], None, 30.0)
     with pytest.raises(NotStarted, match="No such file or directory"):
         sh("true", tmp_path / "gone")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from liteflow import Command, Dag, Task, XCom
+from tests.integration.flow_folder import lightflow, write
 
 LONG = "# " + "x" * 100 + "\n"
 
@@ -64,3 +65,13 @@ def test_what_is_too_long_is_named(argv: tuple[str, ...], env: dict[str, str], w
     (reason,) = connection.execute("SELECT error FROM liteflow_attempts").fetchone()
     connection.close()
     assert words in reason
+
+
+def test_a_long_script_of_a_workflow_file_is_valid_and_runs(tmp_path: Path) -> None:
+    script = "".join(f"      {line}" for line in [LONG] * 2000 + ["echo the end\n"])
+    write(tmp_path, "tasks:\n  a:\n    run: |\n" + script)
+    checked = lightflow(tmp_path, "validate", "flow.yaml")
+    assert (checked.returncode, checked.stderr) == (0, "")
+    done = lightflow(tmp_path, "run", "flow.yaml")
+    assert done.returncode == 0
+    assert "the end" in done.stdout.splitlines()

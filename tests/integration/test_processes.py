@@ -70,11 +70,12 @@ def test_tags_survive_fork_exec_setsid_and_an_empty_environment() -> None:
 def test_sweep_takes_descendants_with_other_tags() -> None:
     tagger = tree.Tagger()
     session = tree.new_session()
-    script = "import resource, os; resource.setrlimit(resource.RLIMIT_RTTIME, (5, -1)); print(flush=True); os.wait()"
+    tagged = "import resource, signal; resource.setrlimit(resource.RLIMIT_RTTIME, (5, -1))"
+    script = f"{tagged}; print(flush=True); signal.pause()"
     inner = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {script!r}])"
     tagger.put_on(tree.make_tag(session, 1))
     try:
-        child = subprocess.Popen([sys.executable, "-c", inner + "; input()"], stdout=subprocess.PIPE)
+        child = subprocess.Popen([sys.executable, "-c", inner], stdout=subprocess.PIPE)
     finally:
         tagger.take_off()
     with child:

@@ -28,7 +28,7 @@ def test_a_success_in_spite_of_failures_says_why(tmp_path: Path) -> None:
     write(tmp_path, SPITE)
     done = lightflow(tmp_path, "run", "flow.yaml")
     although = (
-        "although extract failed: cleanup (all_done) is the only task behind it that counts; "
+        "although extract failed: cleanup (all_done), which depends on it, did not fail; "
         "soft failed: continue_on_error allows it to fail"
     )
     assert done.returncode == 0
@@ -36,7 +36,7 @@ def test_a_success_in_spite_of_failures_says_why(tmp_path: Path) -> None:
     verdict = next(place for place, line in enumerate(lines) if line.startswith("✓ spite SUCCESS in "))
     assert lines[verdict + 1] == f"  {although}"
     assert f"  success   {although}" in lightflow(tmp_path, "status").stdout.splitlines()
-    assert "the run is SUCCESS all the same: cleanup (all_done) is" in lightflow(tmp_path, "why", "extract").stdout
+    assert "the run is SUCCESS all the same: cleanup (all_done), which" in lightflow(tmp_path, "why", "extract").stdout
     assert "the run is SUCCESS all the same: continue_on_error" in lightflow(tmp_path, "why", "soft").stdout
     told = json.loads(lightflow(tmp_path, "status", "--json").stdout)["overlooked"]
     assert [one["task"] for one in told] == ["extract", "soft"]
@@ -48,7 +48,13 @@ def test_a_success_in_spite_of_failures_says_why(tmp_path: Path) -> None:
         (
             "a: {run: exit 1}\n  b: {run: echo, depends_on: [a], trigger_rule: all_done}\n"
             "  c: {run: echo, depends_on: [a], trigger_rule: one_failed}",
-            "although a failed: the tasks behind it that count are b (all_done), c (one_failed)",
+            "although a failed: b (all_done), c (one_failed), which depend on it, did not fail",
+        ),
+        (
+            "a: {run: exit 1}\n  b: {run: echo, depends_on: [a], trigger_rule: all_done}\n"
+            "  c: {run: echo, depends_on: [b]}\n  down: {run: echo, teardown_of: up, depends_on: [a]}\n"
+            "  up: {run: echo, setup: true}",
+            "although a failed: b (all_done), which depends on it, did not fail",
         ),
         (
             "up: {run: echo, setup: true}\n  work: {run: echo, depends_on: [up]}\n"
@@ -62,7 +68,7 @@ def test_a_success_in_spite_of_failures_says_why(tmp_path: Path) -> None:
         ("a: {run: echo}", None),
         ("a: {run: exit 1}\n  b: {run: echo, trigger_rule: all_done}", None),
     ],
-    ids=["several last ones", "teardown", "instances", "all well", "failed"],
+    ids=["several last ones", "beside a teardown", "teardown", "instances", "all well", "failed"],
 )
 def test_why_a_failure_does_not_count(tmp_path: Path, tasks: str, said: str | None) -> None:
     write(tmp_path, f"tasks:\n  {tasks}\n")

@@ -32,6 +32,11 @@ from lightflow.bash_words import bash_only, hint_about_failure
         "echo {1..3}",
         "declare -a x",
         "mapfile -t x",
+        "let x=1",
+        "for ((i = 0; i < 3; i++)); do :; done",
+        "((x++))",
+        "if (( x > 3 )); then :; fi",
+        "while ((x)); do :; done",
     ],
 )
 def test_what_only_bash_understands(script: str) -> None:
@@ -43,6 +48,9 @@ def test_what_only_bash_understands(script: str) -> None:
     "script",
     [
         "[ -f x ] && echo",
+        "((cd x && ls) | wc -l)",
+        "echo $((x + 1))",
+        "let=1",
         ". ./x.sh",
         "echo '[[ a ]]' \"[[ b ]]\"",
         "bash -c '[[ -f x ]]; a=(1 2)'",

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lightflow.errors import WorkflowError
 from lightflow.parser.shell_syntax import complaint_of
-from lightflow.parser.workflow_loader import load_with_hints, load_workflow
+from lightflow.parser.workflow_loader import load_with_hints
 
 BASH = ["[[ -f x ]]", "source x", "set -euo pipefail", "a=(1 2)", "cat <(ls)", "echo ${a[0]}", "cat <<< x"]
 ROOT = Path(__file__).resolve().parents[2]
@@ -292,15 +291,6 @@ def test_shells_are_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) 
     assert len(warned(text)) == 10
     monkeypatch.setattr("lightflow.parser.hints._SECONDS", 0.0)
     assert warned(text) == []
-
-
-def test_a_script_that_no_system_takes_as_an_argument_is_an_error() -> None:
-    Path("w.yaml").write_text("tasks:\n  a:\n    run: |\n      echo " + "x" * 140_000 + "\n")
-    with pytest.raises(WorkflowError) as caught:
-        load_workflow("w.yaml")
-    assert str(caught.value).startswith(
-        "w.yaml:3:10: tasks.a.run: holds 140,006 bytes; a system takes at most 131,071 in an argument"
-    )
 
 
 # -- nothing to warn of -----------------------------------------------------------------------------------------------

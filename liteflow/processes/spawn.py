@@ -41,6 +41,15 @@ def encoded(text: str) -> bytes:
         return text.encode("utf-8", "surrogateescape")
 
 
+def sayable(text: str) -> str:
+    """A text about something, such as an error, in which what no program can be given is an escape."""
+    try:
+        encoded(text)
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
+    return text
+
+
 def forget_own_task() -> None:
     """Take what this program has been told as a task of another run out of the environment: it is not for our tasks."""
     for name in list(os.environ):

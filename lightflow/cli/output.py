@@ -58,9 +58,20 @@ def say_more(number: int, what: str) -> None:
         say(f"… and {number:,} more {what}{'' if number == 1 else 's'}; --limit says how many are listed")
 
 
+def can_show(text: str, stream: TextIO) -> bool:
+    """Whether the encoding of a stream has all characters of a text."""
+    try:
+        text.encode(stream.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def say_json(value: object) -> None:
-    """Print one JSON value. In it, too, what a terminal might obey is an escape: of JSON, so the value is the same."""
+    """Print one JSON value. What a terminal might obey, and what the encoding lacks, is an escape of JSON."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
+    if not can_show(text, sys.stdout):
+        text = json.dumps(value, indent=2)
     if not all(line.isprintable() for line in text.split("\n")):
         text = "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
     say(text)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from lightflow.cli.border import complain
 from lightflow.cli.declare import Misuse, argument, command, option
 from lightflow.cli.options import chosen_run, db_option, json_option, run_ids, task_ids
-from lightflow.cli.output import is_terminal, say, say_json, table
+from lightflow.cli.output import can_show, is_terminal, say, say_json, table
 from lightflow.errors import printable, tame
 from lightflow.service.instances import FEW
 from liteflow.errors import PayloadError, RunNotFound
@@ -104,7 +104,13 @@ def _say_value(value: object, as_json: bool) -> None:
         return
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     text = text.encode("utf-8", "replace").decode()  # half a pair of surrogates
-    say(tame(text) if is_terminal(sys.stdout) else text)
+    if is_terminal(sys.stdout):
+        say(tame(text))
+    elif can_show(text, sys.stdout):
+        say(text)
+    else:  # a script is to get what was stored
+        sys.stdout.flush()
+        sys.stdout.buffer.write(f"{text}\n".encode())
 
 
 def _shape(one: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from lightflow.modules import values_from
 from lightflow.parser.spec import Expression, Expressions, Template
 from liteflow.context import idempotency_key
 from liteflow.errors import InputError, LiteflowError
+from liteflow.processes.spawn import encoded
 from liteflow.values.dates import moment_of
 from liteflow.values.payload import Payload, decode, is_pickled
 from liteflow.work import Call, Command, Item, Ref, RunInfo, Work, input_name
@@ -252,7 +253,7 @@ def for_process(template: Template, scopes: Scopes, variable: str = "") -> str:
     if "\0" in text:
         raise _error(at, "the value holds a NUL character, which no program can be given")
     try:
-        size = len(os.fsencode(text))
+        size = len(encoded(text))
     except UnicodeEncodeError:
         raise _error(
             at, "the value holds half of a character (a lone surrogate), which no program can be given"

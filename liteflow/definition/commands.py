@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from liteflow.definition.mapping import MapRef
 from liteflow.errors import DefinitionError, InputError, LiteflowError
+from liteflow.processes.spawn import encoded
 from liteflow.shell import shell_words
 from liteflow.values.params import as_text
 from liteflow.values.payload import Payload, decode, is_pickled
@@ -138,7 +139,7 @@ def _text(word: _Word, stored: Mapping[str, Payload], what: str, more: int = 0) 
         if isinstance(value, set | frozenset):
             value = sorted(value, key=repr)
         text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes | bytearray) else as_text(value)
-        size = len(os.fsencode(text))
+        size = len(encoded(text))
     except UnicodeEncodeError:
         raise InputError(
             f"{what}: {source} holds half of a character (a lone surrogate), which no program can be given"

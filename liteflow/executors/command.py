@@ -13,6 +13,7 @@ from liteflow.executors.hub import LOST_MESSAGE, Hub, Ticket
 from liteflow.executors.inbox import Inbox, Timer
 from liteflow.outputs import output_path
 from liteflow.processes.client import Exited
+from liteflow.processes.spawn import sayable
 from liteflow.states import Verdict
 from liteflow.values.dates import shown
 from liteflow.work import Command, ErrorInfo, Outcome, RunInfo, Work, completed
@@ -37,7 +38,7 @@ def task_environment(info: RunInfo, work: Work) -> dict[str, str]:
         "LIGHTFLOW_ATTEMPT": str(work.attempt),
         "LIGHTFLOW_IDEMPOTENCY_KEY": idempotency_key(info.run_id, work.task_id, work.map_index),
     }
-    told.update(work.told)
+    told.update((name, sayable(text)) for name, text in work.told)
     if work.map_index >= 0:
         told["LIGHTFLOW_MAP_INDEX"] = str(work.map_index)
     path = output_path(info, work)

@@ -28,7 +28,7 @@ class AttemptOutput:
         self._log = Log(path, masker=masker)
         self._pending: list[str] = []
         self._pending_size = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler, or a finalizer, may print while its thread does
         self._closed = False
 
     def write(self, text: str, *, at_once: bool) -> None:
@@ -51,15 +51,14 @@ class AttemptOutput:
 
     def _flush(self) -> None:
         if self._pending:
-            data = "".join(self._pending).encode("utf-8", "backslashreplace")
-            self._pending.clear()
-            self._pending_size = 0
+            pending, self._pending, self._pending_size = self._pending, [], 0  # first: a handler may print from here on
+            data = "".join(pending).encode("utf-8", "backslashreplace")
             if data and not self._closed:  # a thread that outlives its attempt writes to nowhere
                 self._log.write(data)
 
     def forked(self) -> None:
         """In a fork of the task: what was pending is the parent's to write, and the lock may be held for ever."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._pending.clear()
         self._pending_size = 0
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from liteflow.processes import tree
+from liteflow.processes.spawn import encoded
 
 try:
     from _signal import getsignal, pthread_sigmask  # type: ignore[import-not-found, unused-ignore]
@@ -60,6 +61,11 @@ def _facts() -> list[object]:
     ]
 
 
+def set_variables(variables: Mapping[str, str]) -> None:
+    """Set environment variables, as programs get them."""
+    os.environb.update((encoded(name), encoded(value)) for name, value in variables.items())
+
+
 class Surroundings:
     """What a task may change in its process, and what is put back behind it."""
 
@@ -84,13 +90,13 @@ class Surroundings:
         """
         if own:
             self._arranged = {}  # not what is found behind the task: then all is put back
-            os.environ.update(own)
+            set_variables(own)
             if "TZ" in own:
                 time.tzset()
         for name in self._told.difference(told):
             self._put_back(os.fsencode(name))
         self._told = set(told)
-        os.environ.update(told)  # the next task's take their place
+        set_variables(told)  # the next task's take their place
         if not own:
             self._arranged = dict(self._raw_environ)
         if cwd is not None:

@@ -16,12 +16,12 @@ import time
 from _thread import start_new_thread
 from collections.abc import Mapping
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 from liteflow.errors import LiteflowError
 from liteflow.executors.base import Attempt, Terminated, with_outputs
 from liteflow.executors.command import run_environment, task_environment
-from liteflow.executors.surroundings import Surroundings
+from liteflow.executors.surroundings import Surroundings, set_variables
 from liteflow.processes.forks import forking, hand_down, keep_to_ourselves
 from liteflow.processes.output import Log
 from liteflow.processes.packets import pack, receive, send
@@ -31,6 +31,8 @@ from liteflow.values.payload import Payload
 from liteflow.work import Call, ErrorInfo, Outcome, RunInfo, Work
 
 Program = tuple[Mapping[str, Call], RunInfo]
+#: Modules of pools of threads, and the function that a thread there is in while it waits for work.
+_WAIT_FOR_WORK: Final = {"concurrent.futures.thread": "_worker", "multiprocessing.pool": "worker"}
 
 
 def work_to_wire(work: Work) -> tuple[Any, ...]:
@@ -82,7 +84,8 @@ class Output:
     its order is kept, and a task that starts no programs does not wait for the guardian.
 
     What a thread prints that has outlived its task goes nowhere, as in mode thread: the log of its task is closed, and
-    the next task is not its own.
+    the next task is not its own. The same holds for the threads that it starts; not for a thread of a pool that had
+    nothing to do when the next task began.
     """
 
     def __init__(self, switch: Switch | None, masker: Masker | None) -> None:
@@ -97,12 +100,22 @@ class Output:
         if switch is not None:
             self._stdout = _text_stream(self, write_through=False)
             self._stderr = _text_stream(self, write_through=True)
+        self._follow_threads()
+
+    def _follow_threads(self) -> None:
+        """Count what a thread of an earlier task starts, such as the next timer, to that task too."""
+        start = threading.Thread.start
+
+        def start_and_note(thread: threading.Thread) -> None:
+            if self._left and threading.current_thread() in self._left:
+                self._left.add(thread)
+            start(thread)
+
+        threading.Thread.start = start_and_note  # type: ignore[method-assign, assignment]
 
     def begin(self, log_path: str | None) -> None:
         """A task begins."""
-        self._left = (
-            set(threading.enumerate()) - {threading.current_thread()} if threading.active_count() > 1 else set()
-        )
+        self._left = _busy_threads() if threading.active_count() > 1 else set()
         self._idle = False
         if self._switch is not None:
             self._switch.begin(log_path)
@@ -165,6 +178,18 @@ class Output:
         return written, is_fine
 
 
+def _busy_threads() -> set[threading.Thread]:
+    """The other threads of this process, but for those of pools that wait for work."""
+    frames = sys._current_frames()
+    busy = set()
+    for thread in threading.enumerate():
+        frame = frames.get(thread.ident or 0)
+        waits = frame is not None and _WAIT_FOR_WORK.get(frame.f_globals.get("__name__", "")) == frame.f_code.co_name
+        if not waits and thread is not threading.current_thread():
+            busy.add(thread)
+    return busy
+
+
 class _OutputBytes(io.RawIOBase):
     """`sys.stdout.buffer` of a worker."""
 
@@ -202,7 +227,7 @@ class _Worker:
         hand_down({signal.SIGTERM: signal.SIG_DFL})
         self._terminated = False
         _close_input()
-        os.environ.update(run_environment(self._info))
+        set_variables(run_environment(self._info))
         signal.signal(signal.SIGTERM, self._on_term)
         self._output = Output(switch, self._info.masker)
         self._surroundings = Surroundings()

@@ -7,6 +7,7 @@ no run.
 
 from __future__ import annotations
 
+import _frozen_importlib
 import os
 import signal
 import sys
@@ -135,7 +136,22 @@ def _in_parent() -> None:
         _local.masks.pop()
 
 
+def _forget_imports() -> None:
+    """Forget the modules that other threads were importing: they are not here to end that.
+
+    Whoever needs such a module would wait for its lock for ever; now it is imported anew.
+    """
+    locks = getattr(_frozen_importlib, "_module_locks", {})
+    me = threading.get_ident()
+    for name, reference in list(locks.items()):
+        lock = reference()
+        if getattr(lock, "owner", me) not in (me, None):
+            locks.pop(name)
+            sys.modules.pop(name, None)
+
+
 def _in_child() -> None:
+    _forget_imports()
     for owner in tuple(_owners):
         if owner.fileno() not in _local.handed:
             _close(owner.detach())

@@ -29,6 +29,27 @@ class SpawnError(Exception):
         self.exit_code = exit_code
 
 
+def encoded(text: str) -> bytes:
+    """Text as programs get it: in the encoding of the locale, or in UTF-8 where that lacks a character.
+
+    Raises:
+        UnicodeEncodeError: half of a character (a lone surrogate) that stands for no byte.
+    """
+    try:
+        return os.fsencode(text)
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogateescape")
+
+
+def sayable(text: str) -> str:
+    """A text about something, such as an error, in which what no program can be given is an escape."""
+    try:
+        encoded(text)
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
+    return text
+
+
 def forget_own_task() -> None:
     """Take what this program has been told as a task of another run out of the environment: it is not for our tasks."""
     for name in list(os.environ):
@@ -52,7 +73,7 @@ class Spawner:
         if cwd is None:
             return self._spawn(argv, environ, output)
         try:
-            os.chdir(cwd)
+            os.chdir(encoded(cwd))
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise SpawnError(f"cannot start in the folder {cwd!r}: {reason}", 126) from None
@@ -70,15 +91,21 @@ class Spawner:
         program, script = b"", -1
         full: dict[bytes, bytes] = {}
         try:
-            full = self._environ | {os.fsencode(k): os.fsencode(v) for k, v in environ.items()}
-            program = find_program(os.fsencode(argv[0]), full.get(b"PATH", _DEFAULT_PATH))
+            full = self._environ | {encoded(k): encoded(v) for k, v in environ.items()}
+            program = find_program(encoded(argv[0]), full.get(b"PATH", _DEFAULT_PATH))
             place = _long_script(argv)
             if place:
                 script = _in_memory(argv[place])
                 actions.append((os.POSIX_SPAWN_DUP2, script, _SCRIPT))
                 argv = [*argv[:place], f". /dev/fd/{_SCRIPT}", *(argv[place + 1 :] or argv[:1])]
             return os.posix_spawn(
-                program, list(argv), full, file_actions=actions, setsid=True, setsigmask=(), setsigdef=TO_DEFAULT
+                program,
+                [encoded(word) for word in argv],
+                full,
+                file_actions=actions,
+                setsid=True,
+                setsigmask=(),
+                setsigdef=TO_DEFAULT,
             )
         except OSError as error:
             if error.errno == errno.E2BIG:
@@ -97,7 +124,7 @@ def _long_script(argv: Sequence[str]) -> int:
         return 0
     for place in range(2, len(argv)):
         if argv[place - 1].startswith("-") and argv[place - 1].endswith("c"):
-            return place if len(os.fsencode(argv[place])) >= _LONGEST_WORD else 0
+            return place if len(encoded(argv[place])) >= _LONGEST_WORD else 0
     return 0
 
 
@@ -106,7 +133,7 @@ def _in_memory(script: str) -> int:
     fd = os.memfd_create("script")
     try:
         with open(fd, "wb", closefd=False) as file:
-            file.write(f"exec {_SCRIPT}<&-; ".encode() + os.fsencode(script))
+            file.write(f"exec {_SCRIPT}<&-; ".encode() + encoded(script))
     except OSError:
         os.close(fd)
         raise
@@ -123,7 +150,7 @@ def _what_is_too_long(argv: Sequence[str], environ: Mapping[bytes, bytes]) -> st
                 "its name and value: hand on large values in a file"
             )
     for number, word in enumerate(argv):
-        size = len(os.fsencode(word))
+        size = len(encoded(word))
         if size >= _LONGEST_WORD:
             return f"argument {number} has {size:,} bytes; the system allows {_LONGEST_WORD - 1:,}: put it into a file"
     return "its arguments and environment are too long for the system"

@@ -27,6 +27,7 @@ def test_r18_children_of_tasks_can_be_ended(
     assert report["hung"] + report["wrong"] == 0, f"{line} {report['which']}"
 
 
+@pytest.mark.timeout(3_000)  # what hangs is waited for
 def test_r18_control(harness: Harness, figure: Callable[..., str], seed: int) -> None:
     """Where forks have the signal handlers of the run, tasks hang or fail."""
     report = harness.run("children", "--runs", 40, "--control", "signals", seed=seed)

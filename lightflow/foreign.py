@@ -390,6 +390,12 @@ def method_answer(name: str, arguments: Sequence[str]) -> str:
     return METHODS.get(name, "").replace("{1}", ", ".join(arguments) or "…")
 
 
+#: A unit of time other than seconds at the end of a name.
+_OTHER_UNIT: Final = re.compile(
+    r"(?:(?<=[a-z0-9])(?=[A-Z])|[_-])(?i:ms|msecs?|millis|milliseconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)$"
+)
+
+
 def close(word: str, known: Collection[str]) -> str:
     """`, did you mean "…"?` for a known word that differs by a slip of the fingers, or nothing."""
     near = nearest(word, known)
@@ -399,10 +405,11 @@ def close(word: str, known: Collection[str]) -> str:
 def nearest(word: str, known: Collection[str]) -> str:
     """The known word that differs by a slip of the fingers, or nothing.
 
-    Words that merely resemble each other, such as `stdout` and `timeout`, differ in meaning.
+    Words that merely resemble each other, such as `stdout` and `timeout`, differ in meaning. So does `retry_delay_ms`
+    from `retry_delay`, which is in seconds.
     """
     folded = fold(word)
-    if len(word) > 60:
+    if len(word) > 60 or _OTHER_UNIT.search(word):
         return ""
     best = min(((_slips(folded, fold(one)), one) for one in known), default=(99, ""))
     allowed = 1 if len(folded) < 5 else 2 if len(folded) < 10 else 3

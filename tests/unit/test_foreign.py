@@ -127,6 +127,14 @@ def test_resemblance_is_no_hint(word: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "word",
+    ["retry_delay_ms", "retry-delay-min", "retryDelayMs", "kill_grace_ms", "max_retry_delay_h", "kill_grace_min"],
+)
+def test_another_unit_of_time_is_no_slip(word: str) -> None:
+    assert close(word, [*COMMON, *_OWN]) == ""
+
+
+@pytest.mark.parametrize(
     ("word", "meant"),
     [
         ("retires", "retries"),

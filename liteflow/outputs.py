@@ -20,6 +20,7 @@ import json
 import os
 import re
 import stat
+from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 from liteflow.errors import PayloadError, ResourceError
@@ -254,12 +255,12 @@ def _refuse(line: int, problem: str) -> NoReturn:
 
 
 def printed(
-    how: str, log_path: str | None, info: RunInfo, *, masked: bool = False, size_bytes: int = 0
+    how: str, log_path: str | None, info: RunInfo, *, masked: Sequence[str] = (), size_bytes: int = 0
 ) -> Payload | None:
     """The value that a task has printed: its `last_line` as text, or all of it as `json`. None: it printed no line.
 
-    `masked` tells that secrets were masked in it: a mask in the value then stands for one. `size_bytes` is how much was
-    printed, where that is known: of a long output not all is in the log.
+    `masked` names the secrets that were masked in it: a mask in the value then stands for one. `size_bytes` is how much
+    was printed, where that is known: of a long output not all is in the log.
 
     Raises:
         PayloadError: the output is something else; the message is one line.
@@ -274,7 +275,8 @@ def printed(
     try:
         text = raw if how == "json" else _last_line(raw)
         if masked and MASK in text:
-            raise PayloadError("output: what was printed holds a secret, and values are stored")
+            secrets = f"the secret {masked[0]}" if len(masked) == 1 else f"one of the secrets {', '.join(masked)}"
+            raise PayloadError(f"output: what was printed holds {secrets}, and values are stored")
         if how == "json":
             return info.encode(json.loads(text.decode(), parse_constant=_no_number))
         return info.encode(text.decode()) if text else None

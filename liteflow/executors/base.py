@@ -271,14 +271,14 @@ def with_outputs(
     info: RunInfo,
     how: str | None = None,
     *,
-    masked: bool = False,
+    masked: Sequence[str] = (),
     size_bytes: int = 0,
 ) -> Outcome:
     """The outcome of an attempt with the values in its output file, which is removed; a failed one has none.
 
     What the function returned or pushed itself goes before. `how` says to take what was printed for the return value
-    (see `outputs.printed`), unless the file has one; `masked` tells that a secret was in it, `size_bytes` how long it
-    was. A file that cannot be understood fails the attempt, and so does a value whose output is not in the log.
+    (see `outputs.printed`), unless the file has one; `masked` names the secrets that were in it, `size_bytes` how long
+    it was. A file that cannot be understood fails the attempt, and so does a value whose output is not in the log.
     """
     if path is not None and not exists(path):
         path = None

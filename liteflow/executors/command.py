@@ -114,7 +114,7 @@ class CommandLane(Lane):
             outcome = self._outcome(entry, event)
         # By now the last process of the task is gone, so nobody writes any more.
         how = self._commands[entry.work.task_id].output
-        masked, size = (False, 0) if event is None else (event.masked, event.output_bytes)
+        masked, size = ((), 0) if event is None else (event.masked, event.output_bytes)
         self._inbox.post(with_outputs(outcome, entry.output, self._info, how, masked=masked, size_bytes=size))
 
     def _outcome(self, entry: _Running, event: Exited) -> Outcome:

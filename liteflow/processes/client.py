@@ -42,7 +42,7 @@ class Exited(NamedTuple):
     ended_at: float
     output_bytes: int = 0
     error: str | None = None  # why it could not be started
-    masked: bool = False  # a secret was in its output
+    masked: tuple[str, ...] = ()  # names of the secrets that were in its output
     told: bool = False  # it was told to stop while it ran
     lost: str | None = None  # why not all of its output is in its log
     left: tuple[int, ...] = ()  # processes of its task that nobody can end

@@ -139,9 +139,9 @@ class Log:
             self._append(ready)
 
     @property
-    def masked(self) -> bool:
-        """Was there a secret in what was written?"""
-        return self._mask is not None and self._mask.masked > 0
+    def masked(self) -> tuple[str, ...]:
+        """The names of the secrets that were in what was written."""
+        return () if self._mask is None else tuple(sorted(self._mask.masked))
 
     def _append(self, data: bytes) -> None:
         rest = memoryview(data)

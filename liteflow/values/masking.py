@@ -63,6 +63,10 @@ class Masker:
         """The name of a secret that the bytes hold in any of its forms."""
         return next((name for form, name in self._names.items() if form in data), None)
 
+    def owner(self, data: bytes) -> str:
+        """The name of the secret that masked bytes are, or are the beginning of."""
+        return next(name for form, name in self._names.items() if form in data or form.startswith(data))
+
     def spans(self, data: bytes) -> list[tuple[int, int]]:
         """Where the forms stand, those that overlap as one, in order."""
         found: list[tuple[int, int]] = []
@@ -91,13 +95,13 @@ class Masker:
 
 
 class Stream:
-    """Masks bytes that arrive in pieces; `masked` counts the masks that were written."""
+    """Masks bytes that arrive in pieces; `masked` holds the names of the secrets that were masked."""
 
     def __init__(self, masker: Masker) -> None:
         self._masker = masker
         self._held = b""
         self._covered = 0  # so much of what is held belongs to a secret whose mask is written
-        self.masked = 0
+        self.masked: set[str] = set()
 
     def feed(self, data: bytes) -> bytes:
         """What can be written now."""
@@ -122,7 +126,7 @@ class Stream:
                 break
             if start >= place:
                 written += (data[place:start], MASK)
-                self.masked += 1
+                self.masked.add(self._masker.owner(data[start:end]))
             place = max(place, end)
         if place < hold:
             written.append(data[place:hold])

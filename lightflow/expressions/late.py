@@ -218,7 +218,10 @@ class _Task(Scope):
 def decode_plain(payload: Payload) -> Any:
     """A value that was not pickled. Raises InputError."""
     if is_pickled(payload):
-        raise InputError("the value is a Python object (it was pickled), which only Python tasks can take")
+        raise InputError(
+            "the value is a Python object (it was pickled), which only Python tasks can take, as an argument; "
+            "for lists, conditions and commands return numbers, text, lists, mappings, dates or paths"
+        )
     return decode(payload)
 
 

@@ -172,7 +172,7 @@ def arguments(output: bytes) -> list[list[bytes]]:
 def run(shell: str, script: str, environ: dict[str, str], folder: Path) -> subprocess.CompletedProcess[bytes]:
     (folder / "a.txt").touch()  # something for a * to find
     (folder / "script").write_bytes(os.fsencode(P + script))
-    base = {"PATH": os.environ["PATH"], "HOME": "/nowhere", "LC_ALL": "C.UTF-8"}
+    base = {"PATH": os.environ["PATH"], "HOME": "/nowhere/home", "LC_ALL": "C.UTF-8"}
     return subprocess.run(
         [shell, "script"], cwd=folder, env={**base, **environ}, capture_output=True, timeout=60, check=False
     )

@@ -16,6 +16,8 @@ TO_DEFAULT = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGST
 _LONGEST_WORD = 32 * os.sysconf("SC_PAGE_SIZE")  # bytes of an argument, or of a variable, with the zero at its end
 _SHELLS = ("sh", "bash", "dash", "ash", "ksh", "mksh", "zsh")
 _SCRIPT = 9  # the descriptor of a script that is too long to be an argument; the highest that every shell can close
+#: zsh would give a file that it reads the file's name as `$0`; what comes before reading it, and at its beginning.
+_KEEPING_THE_NAME = ("unsetopt function_argzero; ", "setopt function_argzero; ")
 #: Beginnings of the variables that not every task has; of those that every task has, each gets its own value.
 _OF_ONE_TASK = ("LIGHTFLOW_MAP_INDEX", "LIGHTFLOW_HOOK", "LIGHTFLOW_EXPR_")
 _DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
@@ -95,9 +97,10 @@ class Spawner:
             program = find_program(encoded(argv[0]), full.get(b"PATH", _DEFAULT_PATH))
             place = _long_script(argv)
             if place:
-                script = _in_memory(argv[place])
+                before, after = _KEEPING_THE_NAME if os.path.basename(argv[0]) == "zsh" else ("", "")
+                script = _in_memory(after + argv[place])
                 actions.append((os.POSIX_SPAWN_DUP2, script, _SCRIPT))
-                argv = [*argv[:place], f". /dev/fd/{_SCRIPT}", *(argv[place + 1 :] or argv[:1])]
+                argv = [*argv[:place], f"{before}. /dev/fd/{_SCRIPT}", *(argv[place + 1 :] or argv[:1])]
             return os.posix_spawn(
                 program,
                 [encoded(word) for word in argv],

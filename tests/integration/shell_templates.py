@@ -148,7 +148,8 @@ class Stage:
             Path(script).write_bytes(os.fsencode("\n".join([*preamble, *parts])))
             environ = {f"V{n}": value for n, value in enumerate(values)}
             path = f"{self.bin}:{os.environ['PATH']}"
-            base = {"PATH": path, "HOME": "/nowhere/home", "LC_ALL": "C.UTF-8", "C": str(self.canary), "SHELL": "/bin/sh"}
+            base = {"PATH": path, "HOME": "/nowhere/home", "LC_ALL": "C.UTF-8", "SHELL": "/bin/sh"}
+            base["C"] = str(self.canary)
             options = ["-O", "extglob"] if "extglob" in text else []
             process = subprocess.Popen(
                 [shell, *options, script], cwd=work, env={**base, **environ}, stdin=subprocess.DEVNULL,

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -15,6 +16,8 @@ from types import ModuleType
 from liteflow.values.payload import unpickling
 
 _importing = threading.RLock()  # `sys.path` belongs to the whole process
+_counting = threading.Lock()
+_needed: Counter[str] = Counter()  # how many tasks need a folder at the end of `sys.path`
 
 
 def import_beside(name: str, *folders: str) -> ModuleType:
@@ -47,18 +50,42 @@ def _check_is_beside(name: str, folders: Sequence[str]) -> None:
 
 @contextmanager
 def values_from(*folders: str) -> Iterator[None]:
-    """Let the classes of pickled values be found in these folders."""
+    """Let the classes of pickled values be found in these folders.
+
+    The folders are also at the end of `sys.path`: a process that the task starts with the method "spawn" gets a copy of
+    it, and a Pool whose processes cannot import a function waits for ever.
+    """
     token = unpickling.set(partial(importing_from, *folders))
+    _change_path(+1, folders)
     try:
         yield
     finally:
+        _change_path(-1, folders)
         unpickling.reset(token)
 
 
+def _change_path(by: int, folders: Sequence[str]) -> None:
+    """Count who needs folders at the end of `sys.path`; they are there as long as somebody does."""
+    with _counting:
+        path = list(sys.path)  # never changed in place, see `importing_from`
+        for folder in dict.fromkeys(folders):
+            before, after = _needed[folder], _needed[folder] + by
+            _needed[folder] = after
+            if not before and after:
+                path.append(folder)
+            elif before and not after:
+                del _needed[folder]
+                path.reverse()
+                if folder in path:
+                    path.remove(folder)  # the last of them is ours
+                path.reverse()
+        sys.path = path
+
+
 def _after_fork() -> None:
-    """Nobody else imports in a fork: the lock may be held by a thread that is not there."""
-    global _importing
-    _importing = threading.RLock()
+    """Nobody else imports in a fork: the locks may be held by threads that are not there."""
+    global _importing, _counting
+    _importing, _counting = threading.RLock(), threading.Lock()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -68,7 +95,7 @@ os.register_at_fork(after_in_child=_after_fork)
 def importing_from(*folders: str) -> Iterator[None]:
     """Put folders at the front of `sys.path`; one importer at a time."""
     with _importing:
-        added = [folder for folder in folders if folder not in sys.path]
+        added = list(dict.fromkeys(folders))
         # Never changed in place: a thread that imports something meanwhile walks along the list.
         sys.path = [*added, *sys.path]
         importlib.invalidate_caches()

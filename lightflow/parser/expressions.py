@@ -17,14 +17,13 @@ from lightflow.expressions.names import EARLY, SCOPES, Known, Uses, uses
 from lightflow.expressions.shell import SHELLS, SITE, Refused, Site, rewrite, to_parse
 from lightflow.expressions.split import OPEN, NotClosed, Part, split
 from lightflow.expressions.syntax import Scripts
-from lightflow.parser.canonical import Tree
-from lightflow.parser.environment import secret_names
-from lightflow.parser.fan import fields_of, name_of
-from lightflow.parser.params import is_number
 from lightflow.parser.positions import Key, Lines
-from lightflow.parser.schema import COMMON
 from lightflow.parser.spec import Condition, Expression, Expressions, Found, Template
-from lightflow.parser.works import WorkIn, conditions, path_id, shell_of, works
+from lightflow.parser.subjects.environment import secret_names
+from lightflow.parser.subjects.fan_out import item_name, matrix_fields
+from lightflow.parser.subjects.params import is_number
+from lightflow.parser.subjects.tasks import COMMON
+from lightflow.parser.tree import TaskNode, Tree
 from liteflow.errors import CycleError
 from liteflow.planning.graph import Graph
 from liteflow.shell import DEFAULT_SHELL, shell_prefix
@@ -64,37 +63,37 @@ class _Reader:
         self._params = root["params"] if isinstance(root.get("params"), dict) else {}
         path = os.path.abspath(tree.source.file)
         self._workflow = {"name": root.get("workflow_name", ""), "dir": os.path.dirname(path), "file": path}
-        self._scripts = Scripts([to_parse(text) for work in works(root) for text in _scripts(work.keys)])
+        self._scripts = Scripts([to_parse(text) for work in tree.task_nodes for text in _scripts(work.keys)])
         self._refuse_elsewhere()
-        self._shell = shell_of(root)
+        self._shell = tree.shell
         shared: dict[str, Any] = root["env"] if isinstance(root.get("env"), dict) else {}
         self._secrets = secret_names(root)
         known = Known(self._params, self._tasks, ("params", "env", "run", "workflow", "task"), secrets=self._secrets)
         self._from_files = bool(root.get("dotenv"))
         self._shared = self._variables(["env"], shared, known, self._known_variables())
-        for work in works(root):
+        for work in tree.task_nodes:
             own = {key: value for key, value in work.keys.items() if key not in _APART}
-            if _has([own, work.env, work.cwd]) or any(not isinstance(one, str) for one in self._shared.values()):
+            if _has([own, work.outer_env, work.cwd]) or any(not isinstance(one, str) for one in self._shared.values()):
                 self.tasks[work.id] = self._task(work)
-        for task_id, place, text in conditions(root):
-            condition = self._condition(task_id, place, text)
+        for node in tree.conditions:
+            condition = self._condition(node.task_id, node.path, node.text)
             if condition is not None:
-                self.conditions[path_id(place)] = condition
+                self.conditions[node.id] = condition
 
     # -- one task ------------------------------------------------------------------------------------------------
 
-    def _task(self, work: WorkIn) -> Expressions:
-        task, base, task_id = work.keys, work.path, "" if work.hook else work.id
+    def _task(self, work: TaskNode) -> Expressions:
+        task, base, task_id = work.keys, work.path, "" if work.is_hook else work.id
         mapped = self._tasks[str(work.owner[1])] if work.owner else task
-        item = "" if work.hook and not work.owner else name_of(mapped)
-        fields = fields_of(mapped)
+        item = "" if work.is_hook and not work.owner else item_name(mapped)
+        fields = matrix_fields(mapped)
         here = Known(self._params, self._tasks, task=task_id, secrets=self._secrets, item=item, fields=fields)
         own = task["env"] if isinstance(task.get("env"), dict) else {}
         below = self._known_variables(mapped, self._shared)
-        around = self._variables([*work.owner, "env"], work.env, here, below)
+        around = self._variables([*work.owner, "env"], work.outer_env, here, below)
         below = self._known_variables(mapped, self._shared, around)
         here = here._replace(env=self._known_variables(mapped, self._shared, around, own))
-        if item and work.once:  # it is done once, before there is an instance
+        if item and work.runs_before_mapping:  # it is done once, before there is an instance
             here, item = here._replace(item="", fields=None, not_yet=item), ""
             around = {name: one for name, one in around.items() if not _mistaken(one, here)}
         before = Known(self._params, self._tasks, ("params", "workflow", "env"), task_id, env=here.env)
@@ -148,7 +147,7 @@ class _Reader:
             pasted=pasted,
             config=config,
             item=item,
-            fan=self._fan(task_id, task, here) if item and not work.hook else {},
+            fan=self._fan(task_id, task, here) if item and not work.is_hook else {},
         )
 
     def _known_variables(self, task: Mapping[str, Any] = {}, *layers: Mapping[str, Any]) -> frozenset[str] | None:
@@ -182,7 +181,7 @@ class _Reader:
             text = "true" if text else "false"
         if not isinstance(text, str) or not text.strip():
             return None  # the schema says so
-        not_yet = name_of(self._tasks[task_id])
+        not_yet = item_name(self._tasks[task_id])
         task = self._tasks[task_id]
         own = task["env"] if isinstance(task.get("env"), dict) else {}
         variables = self._known_variables(task, self._shared, own)

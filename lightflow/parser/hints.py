@@ -11,12 +11,10 @@ from typing import Any, Final
 
 from lightflow.bash_words import bash_only, hint_about_syntax
 from lightflow.errors import Problem, quoted
-from lightflow.parser.canonical import Tree
 from lightflow.parser.positions import Key
 from lightflow.parser.shell_syntax import complaint_of
 from lightflow.parser.spec import TaskSpec, WorkflowSpec
-from lightflow.parser.validate import is_block
-from lightflow.parser.works import WorkIn, conditions, shell_of, works
+from lightflow.parser.tree import TaskNode, Tree
 
 _SECONDS: Final = 5.0  # for the questions to shells, all together
 
@@ -35,7 +33,7 @@ _GOES_ON: Final = ("all_done", "always", "one_done", "all_failed", "one_failed",
 _PROGRAM: Final = re.compile(r"^[ \t]*((?:\.{1,2}/|/)[\w./+-]+)(?=[ \t]|$)", re.MULTILINE)
 
 
-def hints(tree: Tree, spec: WorkflowSpec) -> list[Problem]:
+def find_hints(tree: Tree, spec: WorkflowSpec) -> list[Problem]:
     """The warnings about a valid file, by their places."""
     found = [
         *_variables_in_env(tree),
@@ -54,7 +52,7 @@ def _envs(tree: Tree) -> Iterator[tuple[list[Key], Mapping[str, Any]]]:
     """Every `env` with its path."""
     if isinstance(tree.root.get("env"), dict):
         yield ["env"], tree.root["env"]
-    for work in works(tree.root):
+    for work in tree.task_nodes:
         if isinstance(work.keys.get("env"), dict):
             yield [*work.path, "env"], work.keys["env"]
 
@@ -76,7 +74,7 @@ def _texts(tree: Tree) -> Iterator[tuple[list[Key], str, bool]]:
     """Every text in which an expression may be meant, with its path, and whether a shell reads it."""
     for path, env in _envs(tree):
         yield from ((([*path, name]), text, False) for name, text in env.items() if isinstance(text, str))
-    for work in works(tree.root):
+    for work in tree.task_nodes:
         is_shell = work.keys.get("type") == "shell"
         for key in ("run", "cwd", "args"):
             for path, text in _leaves([*work.path, key], work.keys.get(key)):
@@ -110,7 +108,7 @@ def _braces(tree: Tree) -> Iterator[Problem]:
 
 
 def _conditions(tree: Tree) -> Iterator[Problem]:
-    for task_id, path, text in conditions(tree.root):
+    for task_id, path, text in tree.conditions:
         if not isinstance(text, str):
             continue
         if not re.search(r"\b(?:env|params|result)\b", text):
@@ -237,12 +235,12 @@ def _tolerated(task: TaskSpec) -> bool:
 def _scripts(tree: Tree, spec: WorkflowSpec) -> Iterator[Problem]:
     until = time.monotonic() + _SECONDS
     seen: dict[tuple[str, str], Any] = {}
-    for work in works(tree.root):
+    for work in tree.task_nodes:
         script = work.keys.get("run")
         if work.keys.get("type") != "shell" or not isinstance(script, str):
             continue
         yield from _programs(tree, work, script)
-        shell = work.keys.get("shell", shell_of(tree.root))
+        shell = work.keys.get("shell", tree.shell)
         if shell is not None and not isinstance(shell, str):
             continue  # a list of words is taken as written
         shell = shell or "sh"
@@ -262,7 +260,7 @@ def _scripts(tree: Tree, spec: WorkflowSpec) -> Iterator[Problem]:
             yield _in_script(tree, work, _line_of(script, name), f"{name} is bash, and this is sh: write `shell: bash`")
 
 
-def _programs(tree: Tree, work: WorkIn, script: str) -> Iterator[Problem]:
+def _programs(tree: Tree, work: TaskNode, script: str) -> Iterator[Problem]:
     """Files that a script starts by their path, and that are not executable."""
     cwd = work.keys.get("cwd", work.cwd or tree.root.get("cwd") or ".")
     if not isinstance(cwd, str) or "${{" in cwd:
@@ -283,11 +281,11 @@ def _line_of(script: str, name: str) -> int:
     return next((number for number, line in enumerate(script.splitlines(), start=1) if name in line), 0)
 
 
-def _in_script(tree: Tree, work: WorkIn, line: int, message: str) -> Problem:
+def _in_script(tree: Tree, work: TaskNode, line: int, message: str) -> Problem:
     """A warning about a line of a script, where that is a line of the file too."""
     problem = tree.problem([*work.path, "run"], message)
     lines = len(str(work.keys["run"]).splitlines())
-    if line and problem.line and is_block(tree, work.keys, "run"):
+    if line and problem.line and tree.is_literal_block(work.keys, "run"):
         return problem._replace(line=problem.line + min(line, lines), column=1)
     return problem
 

@@ -7,11 +7,13 @@ from typing import Any, Final
 
 from lightflow.errors import Problem, quoted
 from lightflow.foreign import close, key_answer, level_of, near_key_answer, stands_for, value_answer
-from lightflow.parser.canonical import Tree, dotted
 from lightflow.parser.positions import Key
-from lightflow.parser.schema import COMMON, SETTINGS, aliases_of, canonical_schema
+from lightflow.parser.schema import TOP, aliases_of
 from lightflow.parser.schema_pieces import ID_WORDS
 from lightflow.parser.schema_validator import Schema, SchemaError
+from lightflow.parser.subjects.settings import SETTINGS
+from lightflow.parser.subjects.tasks import COMMON
+from lightflow.parser.tree import Tree, dotted
 from lightflow.plugins.base import TypeInfo
 from liteflow.values.dotenv import NAME_WORDS
 
@@ -81,7 +83,7 @@ def _unknown_keys(error: SchemaError, path: list[Key], tree: Tree, types: Mappin
         hint = _unknown_hint(name, allowed, path, error.value.get(name), types)
         if not hint and _is_behind_a_comma(tree, [*path, name]):
             hint = "; between braces, text that holds a comma needs quotes"
-        tree.unknown.add(dotted([*path, name]))
+        tree.unknown_keys.add(dotted([*path, name]))
         yield tree.problem([*path, name], f"unknown key {quoted(name)}{hint}", key=True)
 
 
@@ -150,12 +152,12 @@ def _elsewhere(name: str, level: str, types: Mapping[str, TypeInfo]) -> str:
             return f'it belongs to tasks of type "{own[name]}"'
         if name in of_settings:
             return "it belongs under `settings` at the top of the file"
-        return "it belongs at the top of the file" if name in _with_aliases(canonical_schema(())["properties"]) else ""
+        return "it belongs at the top of the file" if name in _with_aliases(TOP) else ""
     if level in ("top", "settings"):
         if level == "top" and name in of_settings:
             both = "inside a task, or for all tasks " if name in of_tasks else ""
             return f"it belongs {both}under `settings`"
-        of_file = _with_aliases(canonical_schema(())["properties"])
+        of_file = _with_aliases(TOP)
         if level == "settings" and name in of_file:
             return (
                 "it belongs inside a task, or at the top of the file"

@@ -113,7 +113,7 @@ def test_the_state_of_a_task_whose_failure_is_tolerated(tmp_path: Path) -> None:
         ("short_circuit: sometimes", "must be true, false or direct"),
         ("teardown_of: aa", 'no task "aa", did you mean "a"'),
         ("teardown_of: b", "the task takes itself down"),
-        ("teardown_of: a\n    trigger_rule: all_done", '"trigger_rule" has no meaning beside "teardown_of"'),
+        ("teardown_of: a\n    trigger_rule: all_done", '"trigger_rule" has no meaning in a task with "teardown_of"'),
         ("on_failure_fail_run: true", 'is for tasks with "teardown_of"'),
         ("continue_on_error: {exit_code: [1]}", 'unknown key "exit_code", did you mean "exit_codes"'),
         ("allow_failure: sometimes", "tasks.b.continue_on_error: must be true, false, or a mapping"),

@@ -11,18 +11,22 @@ from lightflow import foreign
 from lightflow.errors import WorkflowError
 from lightflow.expressions.filters import FILTERS
 from lightflow.foreign import KEYS, NAMES, TYPES, VALUES, close, key_answer, shown
-from lightflow.parser.schema import COMMON, PARAM, RETRY, SETTINGS, aliases_of, canonical_schema
-from lightflow.parser.schema_env import SECRET
-from lightflow.parser.schema_fan import FOREACH, MATRIX, STRATEGY
-from lightflow.parser.schema_flow import PRECONDITION
-from lightflow.parser.schema_limits import CONCURRENCY, RUN_RETRY
+from lightflow.parser.schema import TOP, aliases_of
+from lightflow.parser.subjects.control_flow import PRECONDITION
+from lightflow.parser.subjects.environment import SECRET
+from lightflow.parser.subjects.fan_out import FOREACH, MATRIX, STRATEGY
+from lightflow.parser.subjects.limits import CONCURRENCY
+from lightflow.parser.subjects.params import PARAM
+from lightflow.parser.subjects.retries import RETRY, RUN_RETRY
+from lightflow.parser.subjects.settings import SETTINGS
+from lightflow.parser.subjects.tasks import COMMON
 from lightflow.parser.workflow_loader import loads_workflow
 from lightflow.plugins.registry import Registry
 
 _OWN = {key: part for info in Registry().known() for key, part in (info.schema or {}).get("properties", {}).items()}
 #: What is a key at each level.
 KNOWN: dict[str, dict[str, Any]] = {
-    "top": canonical_schema(())["properties"],
+    "top": TOP,
     "task": {**COMMON, **_OWN},
     "hook": _OWN,
     "precondition": PRECONDITION["properties"],

@@ -109,7 +109,7 @@ def test_mistakes_at_the_top(text: str, problem: str) -> None:
             "pool: gpu, pool_slots: 3",
             'tasks.a.pool_slots: 3 slots of pool "gpu", which has 2: the task could',
         ),
-        ("pool_slots: 2", "says how many slots of `pool`, and there is no `pool`"),
+        ("pool_slots: 2", "is the number of slots of `pool`, and the task has no `pool`"),
         ("pool: 5", "tasks.a.pool: must be the name of a pool, or a list of names, not 5"),
         ("resources: {gpus: 1}", '3:32: tasks.a.resources: no pool "gpus", did you mean "gpu"?'),
         ("resources: {gpu: 5}", '3:37: tasks.a.resources.gpu: 5 slots of pool "gpu", which has 2'),

@@ -114,6 +114,7 @@ TASKS: Final[Schema] = {
     "x-aliases": ["steps"],
 }
 
+_TIMES: Final = frozenset(["timeout", "kill_grace", "retry_delay", "max_retry_delay"])
 #: Letters that have no decomposition, or whose usual spelling is another.
 _TRANSLITERATIONS: Final = dict(zip("äöüßøæåłđ", ("ae", "oe", "ue", "ss", "o", "ae", "a", "l", "d"), strict=True))
 
@@ -177,8 +178,8 @@ def check_types(tree: Tree, registry: Registry) -> Iterator[Problem]:
 def check_times(tree: Tree) -> Iterator[Problem]:
     """Report durations out of range."""
     for node in tree.task_nodes:
-        for key in ("timeout", "kill_grace", "retry_delay", "max_retry_delay"):
-            yield from check_duration(tree, [*node.path, key], node.keys.get(key), zero=key != "timeout")
+        for key in _TIMES & node.keys.keys():
+            yield from check_duration(tree, [*node.path, key], node.keys[key], zero=key != "timeout")
 
 
 def check_dependencies(

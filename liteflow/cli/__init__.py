@@ -109,7 +109,9 @@ def _list(args: argparse.Namespace) -> None:
             if args.json:
                 write_json([_run_json(history, run) for run in runs])
             else:
-                write_table(["RUN", "STATE", "STARTED", "DURATION", "TASKS"], (_run_cells(history, run) for run in runs))
+                write_table(
+                    ["RUN", "STATE", "STARTED", "DURATION", "TASKS"], (_run_cells(history, run) for run in runs)
+                )
             return
         dags = [(dag, next(iter(history.runs(dag.dag_id, limit=1)), None)) for dag in history.dags()]
         if args.json:

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 from liteflow.errors import OwnerDied
-from liteflow.planning.control import Control, to_set_up_again
+from liteflow.planning.control import Control
 from liteflow.planning.graph import Graph
-from liteflow.planning.plan import Plan
+from liteflow.planning.plan import EarlierPart, Plan, PlanOptions
+from liteflow.planning.setup_teardown import to_set_up_again
 from liteflow.processes.tree import sweep_session
 from liteflow.program import Program
 from liteflow.running.observing import Options
@@ -104,7 +105,14 @@ def set_up_again(program: Program, owned: Owned, store: Store) -> Owned:
         for node, task_id in enumerate(ids)
         if node not in done and (last.get(task_id) != "SKIPPED" or node in checked)
     }
-    again = to_set_up_again(control, program.graph.upstream, program.graph.downstream, to_do, down)
+    again = to_set_up_again(
+        control.setups,
+        control.teardowns,
+        program.graph.upstream,
+        program.graph.downstream,
+        to_do=to_do,
+        torn_down=down,
+    )
     undone = {
         ids[node]: _undone(node, control, ids, down)
         for node in sorted(again)
@@ -140,21 +148,25 @@ def planned(
     index = program.graph.index
     return Plan(
         program.graph,
-        retries=program.retries,
-        rules=program.rules,
-        done=done,
-        attempts={index[task_id]: one.attempts for task_id, one in owned.tasks.items() if task_id in index},
-        orders=program.orders,
-        fail_fast=options.fail_fast,
-        seed=options.run_id,
-        control=program.control,
-        skips=skips,
-        mapped=program.fail_fast,
-        instances={
-            index[task_id]: {number: cast(TaskStatus, one.status) for number, one in in_order(indexes)}
-            for task_id, indexes in owned.instances.items()
-            if index.get(task_id) in done
-        },
+        PlanOptions(
+            retries=program.retries,
+            rules=program.rules,
+            queue=program.orders,
+            fail_fast=options.fail_fast,
+            seed=options.run_id,
+            control=program.control,
+            mapped=program.fail_fast,
+        ),
+        EarlierPart(
+            done=done,
+            attempts={index[task_id]: one.attempts for task_id, one in owned.tasks.items() if task_id in index},
+            skips=skips or {},
+            instances={
+                index[task_id]: {number: cast(TaskStatus, one.status) for number, one in in_order(indexes)}
+                for task_id, indexes in owned.instances.items()
+                if index.get(task_id) in done
+            },
+        ),
     )
 
 

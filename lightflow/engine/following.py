@@ -172,7 +172,7 @@ class Output:
 
     def begin(self, program: Program) -> None:
         """The run begins, or is tried again."""
-        self._alone = len(program.graph.ids) == 1 and not program.expansions and not program.hooks
+        self._alone = len(program.graph.ids) == 1 and not program.mapped() and not program.has_hooks()
 
     def told(self, change: Change) -> Iterator[str]:
         """What is printed because a task has begun or ended: of one that has ended the rest."""

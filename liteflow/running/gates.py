@@ -6,11 +6,10 @@ committed what they read. A step that is a command or a function runs as a hook 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from liteflow.errors import LiteflowError
-from liteflow.planning.branching import WrongDecision, skipped_by
+from liteflow.planning.branching import Decider, WrongDecision, skipped_by
 from liteflow.planning.nodes import Transition
 from liteflow.planning.plan import Plan
 from liteflow.program import Program
@@ -18,7 +17,7 @@ from liteflow.running.hooks import Hooks
 from liteflow.running.inputs import Inputs
 from liteflow.state.store import Store
 from liteflow.states import TASK_ENDED, TaskStatus
-from liteflow.triggers import Condition, Facts, Step, Told
+from liteflow.triggers import Condition, Facts, Told
 from liteflow.values.payload import Payload, decode, encode, is_pickled
 from liteflow.work import Command, ErrorInfo, Outcome, RunInfo
 
@@ -26,8 +25,8 @@ from liteflow.work import Command, ErrorInfo, Outcome, RunInfo
 class Gates:
     """The gates of one run."""
 
-    def __init__(self, gates: Mapping[int, Sequence[Step]], plan: Plan, inputs: Inputs, hooks: Hooks, info: RunInfo):
-        self._gates = gates
+    def __init__(self, program: Program, plan: Plan, inputs: Inputs, hooks: Hooks, info: RunInfo):
+        self._tasks = program.tasks
         self._plan = plan
         self._inputs = inputs
         self._hooks = hooks
@@ -51,7 +50,7 @@ class Gates:
         if hook not in self._waiting or status not in TASK_ENDED:
             return []
         node, number = self._waiting.pop(hook)
-        step = self._gates[node][number]
+        step = self._tasks[node].settings.start_checks[number]
         if status == "SUCCESS" or step.otherwise is None:
             self._next.append((node, number + 1))
         elif status == "CANCELLED":  # and with it the task, if it is not yet
@@ -63,7 +62,7 @@ class Gates:
         return []
 
     def _ask(self, node: int, number: int, moves: list[Transition], now: float) -> None:
-        plan, steps = self._plan, self._gates[node]
+        plan, steps = self._plan, self._tasks[node].settings.start_checks
         while number < len(steps):
             step = steps[number]
             if step.hook is not None:
@@ -109,7 +108,7 @@ def judged(program: Program, outcome: Outcome) -> tuple[Outcome, dict[int, str]]
     A command that is a short circuit answers as in a shell's `if`: exit code 0 is yes, 1 is no, all else has failed.
     """
     node = outcome.node
-    if program.deciders[node].kind == "short_circuit" and _is_command(program, node):
+    if _decider(program, node).kind == "short_circuit" and _is_command(program, node):
         if outcome.verdict == "FAILED" and outcome.exit_code == 1:
             outcome = outcome._replace(verdict="SUCCESS", error=None, value=encode(False))
         elif outcome.verdict == "SUCCESS" and outcome.value is None:
@@ -128,7 +127,7 @@ def decisions(program: Program, done: dict[int, TaskStatus], store: Store) -> di
     graph has changed, is taken out of `done`: it decides again.
     """
     found = {}
-    for node in program.deciders:
+    for node in program.deciders():
         if done.get(node) == "SUCCESS":
             try:
                 found[node] = _decided(program, node, store.value(program.graph.ids[node]))
@@ -141,11 +140,17 @@ def _decided(program: Program, node: int, payload: Payload | None) -> dict[int, 
     if payload is not None and is_pickled(payload):
         raise WrongDecision("what it returned is a Python object (it was pickled), which is no decision")
     value: Any = None if payload is None else decode(payload)
-    decider, graph = program.deciders[node], program.graph
+    decider, graph = _decider(program, node), program.graph
     if decider.kind == "branch" and isinstance(value, str) and _is_command(program, node):
         value = value.replace(",", " ").split()
     return skipped_by(decider, node, value, graph.ids, graph.downstream, program.control.teardowns)
 
 
 def _is_command(program: Program, node: int) -> bool:
-    return isinstance(program.bodies[program.graph.ids[node]], Command)
+    return isinstance(program.tasks[node].body, Command)
+
+
+def _decider(program: Program, node: int) -> Decider:
+    decider = program.tasks[node].settings.decider
+    assert decider is not None
+    return decider

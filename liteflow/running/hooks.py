@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
 from liteflow.planning.nodes import Transition
 from liteflow.planning.plan import Plan
+from liteflow.program import Program
 from liteflow.running.inputs import Inputs
 from liteflow.state.records import KeptHook
 from liteflow.state.turn import Turn
@@ -34,13 +35,10 @@ class Hooks:
     `on_exit` follows. So does the run's own, when all tasks have ended.
     """
 
-    def __init__(
-        self, specs: Mapping[int, Mapping[str, HookSpec]], plan: Plan, turn: Turn, teardowns: Collection[int] = ()
-    ) -> None:
-        self._specs = specs
+    def __init__(self, program: Program, plan: Plan, turn: Turn) -> None:
+        self._program = program
         self._plan = plan
         self._turn = turn
-        self._teardowns = teardowns
         self._busy = False  # has this owner of the run run any task?
         self._spec: dict[int, HookSpec] = {}  # by extra
         self._nodes: dict[tuple[str, int], int] = {}
@@ -51,7 +49,7 @@ class Hooks:
 
     def open(self, kept: Sequence[KeptHook], now: float) -> None:
         """Go on with what an earlier owner of the run has left, and begin with the run's `on_start`."""
-        known = {spec.task_id: spec for own in self._specs.values() for spec in own.values()}
+        known = {spec.task_id: spec for spec in self._program.hooks()}
         for task_id, map_index, status, attempts, told in kept:
             spec = known.get(task_id)
             waiting = _restored(told)
@@ -65,7 +63,7 @@ class Hooks:
             if status == "PENDING":  # what is asked when a task is to start, or the run to end, is asked again then
                 reason = "it is done again when its time has come" if spec is not None else "it is not defined any more"
                 self._turn.moved(task_id, map_index, attempts, "PENDING", "CANCELLED", reason, now)
-        first = self._specs.get(THE_RUN, {}).get("on_start")
+        first = self._program.run_hooks.get("on_start")
         if first is not None and not self.has_run(first, -1):
             self.tell(first, Told("on_start", "", -1, "RUNNING", 0, "", ""), now, hold=True)
 
@@ -74,9 +72,9 @@ class Hooks:
     def follow(self, moves: Sequence[Transition], now: float, outcome: Outcome | None = None) -> None:
         """Tasks have changed their states: trigger what is to follow."""
         for node, _, status, attempt, reason, _ in moves:
-            own = self._specs.get(self._plan.table.owner(node))
+            own = self._hooks_of(self._plan.table.owner(node))
             self._busy = self._busy or (bool(attempt) and node not in self._spec)
-            if own is None or node in self._plan.table.mapped:  # of a mapped task each instance has its own
+            if not own or node in self._plan.table.mapped:  # of a mapped task each instance has its own
                 continue
             ended = outcome if outcome is not None and outcome.node == node else None
             if status == "UP_FOR_RETRY":
@@ -98,8 +96,8 @@ class Hooks:
 
         A run that was resumed and found nothing to do does not repeat what it has done already.
         """
-        own = self._specs.get(THE_RUN)
-        if self._closed or own is None:
+        own = self._program.run_hooks
+        if self._closed or not own:
             return False
         self._closed = True
         failed = self._plan.failures() if verdict == "FAILED" else []
@@ -145,7 +143,7 @@ class Hooks:
             waiting.popleft()
             self._store(node, now)
             self._start(node, now)
-        own = self._specs.get(spec.owner, {})
+        own = self._hooks_of(spec.owner)
         if spec.event in _AFTER.values() and "on_exit" in own:
             self.tell(own["on_exit"], done._replace(event="on_exit"), now)
 
@@ -177,6 +175,12 @@ class Hooks:
         node = self._nodes.get((spec.task_id, map_index))
         return node is not None and self._plan.table.status[node] in ("SUCCESS", "FAILED")
 
+    def _hooks_of(self, owner: int) -> Mapping[str, HookSpec]:
+        """Return the hooks of a task or of the run by event; a hook has none."""
+        if owner == THE_RUN:
+            return self._program.run_hooks
+        return self._program.tasks[owner].settings.hooks if owner < len(self._program.tasks) else {}
+
     def _has_told(self, spec: HookSpec | None, verdict: str) -> bool:
         if spec is None or not self.has_run(spec, -1):
             return False
@@ -184,14 +188,13 @@ class Hooks:
         return bool(told) and told[0].status == verdict
 
     def _add(self, spec: HookSpec, map_index: int, attempts: int, status: str) -> int:
-        exempt = spec.event in _LATER or spec.owner in self._teardowns
         node = self._plan.add_hook(
             spec.task_id,
             map_index,
             status=cast(TaskStatus, status) if status in TASK_ENDED else "SUCCESS",
             attempts=attempts,
-            retries=spec.retries,
-            runs_after_stop=exempt,
+            retries=spec.retry,
+            runs_after_stop=spec.event in _LATER or spec.owner in self._program.control.teardowns,
         )
         self._spec[node], self._told[node] = spec, deque()
         self._nodes[spec.task_id, map_index] = node

@@ -10,6 +10,8 @@ from liteflow.errors import OwnerDied
 from liteflow.planning.control import Control
 from liteflow.planning.graph import Graph
 from liteflow.planning.plan import EarlierPart, Plan, PlanOptions
+from liteflow.planning.ready import PLAIN
+from liteflow.planning.retry import NEVER
 from liteflow.planning.setup_teardown import to_set_up_again
 from liteflow.processes.tree import sweep_session
 from liteflow.program import Program
@@ -99,7 +101,11 @@ def set_up_again(program: Program, owned: Owned, store: Store) -> Owned:
     if not down:
         return owned
     done = owned.done(program.graph)
-    checked = {node for node, steps in program.gates.items() if any(one.hook and one.otherwise for one in steps)}
+    checked = {
+        node
+        for node in control.gated
+        if any(step.hook and step.otherwise for step in program.tasks[node].settings.start_checks)
+    }
     to_do = {  # what was skipped will be skipped again, save where that was for a precondition, which may hold now
         node
         for node, task_id in enumerate(ids)
@@ -145,17 +151,17 @@ def planned(
     skips: Mapping[int, Mapping[int, str]] | None,
 ) -> Plan:
     """The plan of what is left; `skips` as in `Plan`."""
-    index = program.graph.index
+    index, special = program.graph.index, list(program.special())
     return Plan(
         program.graph,
         PlanOptions(
-            retries=program.retries,
-            rules=program.rules,
-            queue=program.orders,
+            retries={node: settings.retry for node, settings in special if settings.retry is not NEVER},
+            rules={node: settings.trigger_rule for node, settings in special if settings.trigger_rule != "all_success"},
+            queue={node: settings.queue for node, settings in special if settings.queue is not PLAIN},
             fail_fast=options.fail_fast,
             seed=options.run_id,
             control=program.control,
-            mapped=program.fail_fast,
+            mapped={node: settings.fail_fast for node, settings in special if settings.expansion is not None},
         ),
         EarlierPart(
             done=done,
@@ -185,10 +191,10 @@ def _instances(program: Program) -> Iterator[NewInstance]:
     graph = program.graph
     for node, task_id in enumerate(graph.ids):
         above = [graph.ids[one] for one in graph.upstream[node]]
-        yield NewInstance(task_id, above, program.timeouts.get(node))
+        yield NewInstance(task_id, above, program.tasks[node].settings.timeout_s)
 
 
 def _bounds(program: Program, options: Options) -> Bounds:
     ids = program.graph.ids
-    needs = {ids[node]: order.needs for node, order in program.orders.items() if order.needs}
+    needs = {ids[node]: settings.queue.needs for node, settings in program.special() if settings.queue.needs}
     return Bounds(program.pools, needs, options.place)

@@ -20,6 +20,7 @@ from liteflow.executors import Executor, open_executor
 from liteflow.outputs import make_folder, outputs_dir, remove_folder
 from liteflow.planning.nodes import Transition, instance_name
 from liteflow.planning.plan import StopCause
+from liteflow.planning.ready import PLAIN
 from liteflow.program import Program
 from liteflow.running.deferring import Gate
 from liteflow.running.gates import Gates, decisions, judged
@@ -79,12 +80,12 @@ def run(program: Program, options: Options, *, resume: bool = False, gate: Gate 
         stack.callback(locks.close)
         # The guardian is forked in here: before SQLite is open (a connection must not be forked) and before threads.
         executor = open_executor(
-            program.bodies,
+            program.bodies(),
             info,
             mode=options.mode,
             slots=options.max_workers,
-            task_modes=program.modes,
-            timeouts=[*(program.graph.ids[node] for node in program.timeouts), *program.limits],
+            task_modes=program.modes(),
+            timeouts=program.with_timeout(),
             close_in_workers=(locks.fd,),
             claim_children=options.claim_children,
         )
@@ -117,8 +118,11 @@ class _Loop:
         self._executor = executor
         self._observers = Observers(options.observers)
         # What a run does not have costs its tasks nothing but a look at these.
-        self._told, self._hooked = bool(options.observers), bool(program.hooks)
-        self._handing_on = bool(program.inputs or program.expansions)
+        self._told, self._hooked = bool(options.observers), program.has_hooks()
+        self._mapped = program.mapped()
+        self._handing_on = bool(self._mapped) or any(task.inputs for task in program.tasks)
+        self._ordered = any(settings.queue is not PLAIN for _, settings in program.special())
+        self._modes = program.modes()
         self._repeating = bool(program.control.setups or program.control.teardowns)
         self._kept: Mapping[str, Mapping[int, KeptInstance]] = {}  # of a resumed run: instances of mapped tasks
         self._labels: dict[int, str] = {}  # for observers: what people can tell an instance by
@@ -153,14 +157,14 @@ class _Loop:
             owned = set_up_again(program, owned, self._store)
         self._kept, self._labels = owned.instances, {}
         done = owned.done(program.graph)
-        skips = decisions(program, done, self._store) if again and program.deciders else None
+        skips = decisions(program, done, self._store) if again else None
         self.plan = planned(program, options, owned, done, skips)
         self._ids, self._indexes = self.plan.table.task_ids, self.plan.table.map_indexes
         self._inputs = Inputs(program, self.plan, self._store, self._info, self._kept)
-        self._hooks = Hooks(program.hooks, self.plan, self._turn, program.control.teardowns)
-        self._gates = Gates(program.gates, self.plan, self._inputs, self._hooks, self._info)
+        self._hooks = Hooks(program, self.plan, self._turn)
+        self._gates = Gates(program, self.plan, self._inputs, self._hooks, self._info)
         self._observers.tell("run_began", program, options, done)
-        if again and self._told and program.expansions:
+        if again and self._told and self._mapped:
             self._compare_lists(done)
         self._hooks.open(self._store.hooks() if again else (), time.time())
         self._store_moves(self.plan.opening, time.time())
@@ -203,11 +207,11 @@ class _Loop:
 
     def _is_inline(self, task_id: str) -> bool:
         """Whether the task runs in this thread, within `submit`."""
-        return self._program.modes.get(task_id, self._options.mode) == "inline"
+        return self._modes.get(task_id, self._options.mode) == "inline"
 
     def _wind_up(self) -> None:
         """All tasks have ended: the run is tried again, or else its own hooks come last."""
-        if not self._try_again() and self._program.hooks:
+        if not self._try_again() and self._program.run_hooks:
             self._hooks.close(self.plan.result(), self.plan.stopped and self.plan.stopped.reason, time.time())
 
     def _answer(self) -> bool:
@@ -215,7 +219,7 @@ class _Loop:
         now, asked = time.time(), False
         if not self._pace.open:
             return False
-        if self._program.gates:
+        if self._program.control.gated:
             asked, moves = self._gates.resolve(now)
             self._store_moves(moves, now)
             if self.plan.stopped is not None:
@@ -231,7 +235,6 @@ class _Loop:
         if not self._pace.open:
             return starting
         now, wall = time.monotonic(), time.time()
-        ordered = bool(self._program.orders)
         room = self._options.max_workers + self._ahead() - len(plan.running)
         for _ in range(room):
             node = plan.take(now)
@@ -240,7 +243,7 @@ class _Loop:
             task_id, index, attempt = self._ids[node], self._indexes[node], plan.table.attempts[node]
             log_path = self._log_path(task_id, index, wall)
             previous = self._before(node)
-            if ordered and (needs := plan.slot_needs(node)):
+            if self._ordered and (needs := plan.slot_needs(node)):
                 self._turn.asked.append(Intent(task_id, index, needs, attempt, previous, log_path, wall))
                 self._asking.append((node, log_path))
                 continue
@@ -299,18 +302,18 @@ class _Loop:
         return 0 if self._options.fail_fast else self._executor.ahead
 
     def _work(self, node: int, log_path: str | None) -> Work:
-        program, index = self._program, self._indexes[node]
+        index = self._indexes[node]
         if self._hooked and self.plan.table.is_hook(node):
             return self._hooks.work(node, log_path, self._inputs, self._options.grace_s)
-        task = node if index < 0 else self.plan.table.owner(node)
+        settings = self._program.tasks[node if index < 0 else self.plan.table.owner(node)].settings
         return Work(
             node,
             self._ids[node],
             index,
             self.plan.table.attempts[node],
             self._inputs.of(node),
-            program.timeouts.get(task),
-            program.graces.get(task, self._options.grace_s),
+            settings.timeout_s,
+            self._grace_of(node),
             log_path,
         )
 
@@ -323,9 +326,8 @@ class _Loop:
             self._store_moves(plan.reject_list(node, f"{error}{self._no_list(node)}"), now)
             return
         labels = [self._masked(row.label) for row in listed.rows]
-        self._turn.unfolded(
-            task_id, zip(listed.indexes, labels, listed.digests, strict=True), self._program.timeouts.get(node), now
-        )
+        timeout_s = self._program.tasks[node].settings.timeout_s
+        self._turn.unfolded(task_id, zip(listed.indexes, labels, listed.digests, strict=True), timeout_s, now)
         kept, note = self._kept.get(task_id, {}), ""
         if listed.gone:
             self._turn.vanished(
@@ -348,7 +350,7 @@ class _Loop:
     def _no_list(self, node: int) -> str:
         """Which of the tasks that a list is read of have not made one, for the end of a message."""
         index, status = self._program.graph.index, self.plan.table.status
-        states = {ref.task_id: status[index[ref.task_id]] for ref in self._program.expansions[node].reads}
+        states = {ref.task_id: status[index[ref.task_id]] for ref in self._mapped[node].reads}
         absent = [f"task {task_id!r} is {state}" for task_id, state in states.items() if state != "SUCCESS"]
         return f"; {', '.join(absent)}, so it has no list" if absent else ""
 
@@ -361,7 +363,7 @@ class _Loop:
 
     def _compare_lists(self, done: Mapping[int, TaskStatus]) -> None:
         """Tell of mapped tasks that have succeeded, whose lists are others by now: they stay as they are."""
-        for node in self._program.expansions:
+        for node in self._mapped:
             if node in done and self._ids[node] in self._kept:
                 try:
                     listed = self._inputs.listed(node)
@@ -382,7 +384,7 @@ class _Loop:
             outcome = outcome._replace(error=outcome.error.masked(self._options.secrets.masker))
         node, plan, program = outcome.node, self.plan, self._program
         skips: Mapping[int, str] | None = None
-        if node in program.deciders:
+        if node < len(program.tasks) and program.tasks[node].settings.decider is not None:
             outcome, skips = judged(program, outcome)
         error = outcome.error or _NO_ERROR
         self._ending.discard(node)
@@ -400,7 +402,7 @@ class _Loop:
             exit_code=outcome.exit_code,
             skips=skips,
         )
-        if program.orders and plan.slot_needs(node):
+        if self._ordered and plan.slot_needs(node):
             self._free(node)  # now that it does not count among the instances at work any more
         self._store_moves(moves, outcome.ended_at, outcome)
         if hook:
@@ -506,7 +508,7 @@ class _Loop:
         for node in reversed(nodes):
             task_id, index, attempt = self._ids[node], self._indexes[node], self.plan.table.attempts[node]
             self.plan.put_back(node)
-            if self._program.orders and self.plan.slot_needs(node):
+            if self._ordered and self.plan.slot_needs(node):
                 self._free(node)
             status = self._before(node)
             self._turn.put_back(task_id, index, attempt, status, now)
@@ -526,8 +528,13 @@ class _Loop:
         """Tell a running task to stop, once; or again, when it has less time than it was given."""
         if grace_s is not None or node not in self._ending:
             self._ending.add(node)
-            own = self._program.graces.get(self.plan.table.owner(node), self._options.grace_s)
-            self._executor.cancel(node, own if grace_s is None else grace_s)
+            self._executor.cancel(node, self._grace_of(node) if grace_s is None else grace_s)
+
+    def _grace_of(self, node: int) -> float:
+        """Return the seconds between the polite and the hard signal."""
+        owner, tasks = self.plan.table.owner(node), self._program.tasks
+        grace_s = tasks[owner].settings.grace_s if owner < len(tasks) else None
+        return self._options.grace_s if grace_s is None else grace_s
 
     # -- small things --------------------------------------------------------------------------------------
 

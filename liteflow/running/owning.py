@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 from liteflow.errors import OwnerDied
-from liteflow.planning.control import Control, to_set_up_again
+from liteflow.planning.control import Control
 from liteflow.planning.graph import Graph
-from liteflow.planning.plan import Plan
+from liteflow.planning.plan import EarlierPart, Plan, PlanOptions
 from liteflow.planning.ready import PLAIN
 from liteflow.planning.retry import NEVER
+from liteflow.planning.setup_teardown import to_set_up_again
 from liteflow.processes.tree import sweep_session
 from liteflow.program import Program
 from liteflow.running.observing import Options
@@ -110,7 +111,14 @@ def set_up_again(program: Program, owned: Owned, store: Store) -> Owned:
         for node, task_id in enumerate(ids)
         if node not in done and (last.get(task_id) != "SKIPPED" or node in checked)
     }
-    again = to_set_up_again(control, program.graph.upstream, program.graph.downstream, to_do, down)
+    again = to_set_up_again(
+        control.setups,
+        control.teardowns,
+        program.graph.upstream,
+        program.graph.downstream,
+        to_do=to_do,
+        torn_down=down,
+    )
     undone = {
         ids[node]: _undone(node, control, ids, down)
         for node in sorted(again)
@@ -146,21 +154,25 @@ def planned(
     index, special = program.graph.index, list(program.special())
     return Plan(
         program.graph,
-        retries={node: settings.retry for node, settings in special if settings.retry is not NEVER},
-        rules={node: settings.trigger_rule for node, settings in special if settings.trigger_rule != "all_success"},
-        done=done,
-        attempts={index[task_id]: one.attempts for task_id, one in owned.tasks.items() if task_id in index},
-        orders={node: settings.queue for node, settings in special if settings.queue is not PLAIN},
-        fail_fast=options.fail_fast,
-        seed=options.run_id,
-        control=program.control,
-        skips=skips,
-        mapped={node: settings.fail_fast for node, settings in special if settings.expansion is not None},
-        instances={
-            index[task_id]: {number: cast(TaskStatus, one.status) for number, one in in_order(indexes)}
-            for task_id, indexes in owned.instances.items()
-            if index.get(task_id) in done
-        },
+        PlanOptions(
+            retries={node: settings.retry for node, settings in special if settings.retry is not NEVER},
+            rules={node: settings.trigger_rule for node, settings in special if settings.trigger_rule != "all_success"},
+            queue={node: settings.queue for node, settings in special if settings.queue is not PLAIN},
+            fail_fast=options.fail_fast,
+            seed=options.run_id,
+            control=program.control,
+            mapped={node: settings.fail_fast for node, settings in special if settings.expansion is not None},
+        ),
+        EarlierPart(
+            done=done,
+            attempts={index[task_id]: one.attempts for task_id, one in owned.tasks.items() if task_id in index},
+            skips=skips or {},
+            instances={
+                index[task_id]: {number: cast(TaskStatus, one.status) for number, one in in_order(indexes)}
+                for task_id, indexes in owned.instances.items()
+                if index.get(task_id) in done
+            },
+        ),
     )
 
 

@@ -18,7 +18,8 @@ from typing import Any, Final, NamedTuple, cast
 from liteflow.errors import InputError
 from liteflow.executors import Executor, open_executor
 from liteflow.outputs import make_folder, outputs_dir, remove_folder
-from liteflow.planning.nodes import Move, instance_name
+from liteflow.planning.nodes import Transition, instance_name
+from liteflow.planning.plan import StopCause
 from liteflow.planning.ready import PLAIN
 from liteflow.program import Program
 from liteflow.running.deferring import Gate
@@ -158,7 +159,7 @@ class _Loop:
         done = owned.done(program.graph)
         skips = decisions(program, done, self._store) if again else None
         self.plan = planned(program, options, owned, done, skips)
-        self._ids, self._indexes = self.plan.task_ids, self.plan.map_indexes
+        self._ids, self._indexes = self.plan.table.task_ids, self.plan.table.map_indexes
         self._inputs = Inputs(program, self.plan, self._store, self._info, self._kept)
         self._hooks = Hooks(program, self.plan, self._turn)
         self._gates = Gates(program, self.plan, self._inputs, self._hooks, self._info)
@@ -180,7 +181,7 @@ class _Loop:
             over = plan.finished
             if over:
                 remove_folder(self._outputs_dir)  # before the verdict: nobody takes over a run that has one
-                self._turn.verdict = (plan.result(), plan.stopped, time.time())
+                self._turn.verdict = (plan.result(), plan.stopped and plan.stopped.reason, time.time())
             if self._turn:
                 store.commit()  # 2. one transaction: verdicts of the last turn, intents of this one
                 if self._asking:
@@ -191,8 +192,9 @@ class _Loop:
                 with self._gate if self._is_inline(work.task_id) else _CLOSED:
                     executor.submit(work)
             if over:
-                timed_out = plan.stopped is not None and plan.stopped == self._pace.timed_out
-                result = Result(plan.result(), plan.stopped, self._signals[0] if self._signals else None, timed_out)
+                reason, cause = plan.stopped or (None, None)
+                signal_number = self._signals[0] if self._signals else None
+                result = Result(plan.result(), reason, signal_number, cause == "timed_out")
                 self._observers.tell("run_ended", result.status, result.reason)
                 return result
             asked = self._answer()  # 4. what tasks want to know before they start, now that it is stored
@@ -210,7 +212,7 @@ class _Loop:
     def _wind_up(self) -> None:
         """All tasks have ended: the run is tried again, or else its own hooks come last."""
         if not self._try_again() and self._program.run_hooks:
-            self._hooks.close(self.plan.result(), self.plan.stopped, time.time())
+            self._hooks.close(self.plan.result(), self.plan.stopped and self.plan.stopped.reason, time.time())
 
     def _answer(self) -> bool:
         """Answer the tasks that ask: their gates, the lists that they are mapped over. Were there any?"""
@@ -222,7 +224,7 @@ class _Loop:
             self._store_moves(moves, now)
             if self.plan.stopped is not None:
                 self._end_running(None)
-        for node in self.plan.asking():
+        for node in self.plan.due_lists():
             asked = True
             self._expand(node)
         return asked
@@ -238,10 +240,10 @@ class _Loop:
             node = plan.take(now)
             if node is None:
                 break
-            task_id, index, attempt = self._ids[node], self._indexes[node], plan.attempts[node]
+            task_id, index, attempt = self._ids[node], self._indexes[node], plan.table.attempts[node]
             log_path = self._log_path(task_id, index, wall)
             previous = self._before(node)
-            if self._ordered and (needs := plan.ready.needs(node)):
+            if self._ordered and (needs := plan.slot_needs(node)):
                 self._turn.asked.append(Intent(task_id, index, needs, attempt, previous, log_path, wall))
                 self._asking.append((node, log_path))
                 continue
@@ -260,17 +262,17 @@ class _Loop:
                 plan.put_back(node)
                 self._refused = True
                 continue
-            plan.ready.admitted(node)
+            plan.slots_granted(node)
             starting.append((node, log_path))
             if self._told:
                 previous = self._before(node)
-                self._change(node, plan.attempts[node], previous, "RUNNING", None, time.time(), log_path)
+                self._change(node, plan.table.attempts[node], previous, "RUNNING", None, time.time(), log_path)
         return starting
 
     def _free(self, node: int) -> None:
         """The task gives back the slots it holds; whoever waits for some may ask again."""
         self._turn.freed.append((self._ids[node], self._indexes[node]))
-        self.plan.ready.reopen()
+        self.plan.slots_freed()
 
     def _try_again(self) -> bool:
         """The run is over. Has it failed, and is it tried again by itself?"""
@@ -301,14 +303,14 @@ class _Loop:
 
     def _work(self, node: int, log_path: str | None) -> Work:
         index = self._indexes[node]
-        if self._hooked and self.plan.is_extra(node):
+        if self._hooked and self.plan.table.is_hook(node):
             return self._hooks.work(node, log_path, self._inputs, self._options.grace_s)
-        settings = self._program.tasks[node if index < 0 else self.plan.owner(node)].settings
+        settings = self._program.tasks[node if index < 0 else self.plan.table.owner(node)].settings
         return Work(
             node,
             self._ids[node],
             index,
-            self.plan.attempts[node],
+            self.plan.table.attempts[node],
             self._inputs.of(node),
             settings.timeout_s,
             self._grace_of(node),
@@ -321,7 +323,7 @@ class _Loop:
         try:
             listed = self._inputs.listed(node)
         except InputError as error:
-            self._store_moves(plan.refuse(node, f"{error}{self._no_list(node)}"), now)
+            self._store_moves(plan.reject_list(node, f"{error}{self._no_list(node)}"), now)
             return
         labels = [self._masked(row.label) for row in listed.rows]
         timeout_s = self._program.tasks[node].settings.timeout_s
@@ -340,14 +342,14 @@ class _Loop:
             self._kept = {**self._kept, task_id: kept}
         before = {index: (cast(TaskStatus, one.status), one.attempts) for index, one in kept.items()}
         moves = plan.expand(node, listed.indexes, before, note)
-        if self._told and node in plan.unfolded:
-            numbered = zip(plan.unfolded[node].nodes, labels, strict=True)
+        if self._told and node in plan.table.mapped:
+            numbered = zip(plan.table.mapped[node].nodes, labels, strict=True)
             self._labels.update((instance, label) for instance, label in numbered if label is not None)
         self._store_moves(moves, now)
 
     def _no_list(self, node: int) -> str:
         """Which of the tasks that a list is read of have not made one, for the end of a message."""
-        index, status = self._program.graph.index, self.plan.status
+        index, status = self._program.graph.index, self.plan.table.status
         states = {ref.task_id: status[index[ref.task_id]] for ref in self._mapped[node].reads}
         absent = [f"task {task_id!r} is {state}" for task_id, state in states.items() if state != "SUCCESS"]
         return f"; {', '.join(absent)}, so it has no list" if absent else ""
@@ -386,8 +388,8 @@ class _Loop:
             outcome, skips = judged(program, outcome)
         error = outcome.error or _NO_ERROR
         self._ending.discard(node)
-        hook = self._hooked and plan.is_extra(node)
-        repeats = hook or (self._repeating and program.control.repeats(plan.owner(node)))
+        hook = self._hooked and plan.table.is_hook(node)
+        repeats = hook or (self._repeating and program.control.repeats(plan.table.owner(node)))
         self._turn.ended(self._ids[node], self._indexes[node], outcome, repeats=repeats)
         if self._handing_on:
             self._inputs.keep(outcome)
@@ -400,39 +402,37 @@ class _Loop:
             exit_code=outcome.exit_code,
             skips=skips,
         )
-        if self._ordered and plan.ready.needs(node):
+        if self._ordered and plan.slot_needs(node):
             self._free(node)  # now that it does not count among the instances at work any more
         self._store_moves(moves, outcome.ended_at, outcome)
         if hook:
             self._hook_ended(node, outcome)
         if self._handing_on:
             self._inputs.release(moves)
-        while plan.doomed:
-            self._end(plan.doomed.pop(), None)
+        for doomed in plan.to_cancel():
+            self._end(doomed, None)
         if plan.stopped is not None:
             self._end_running(None)
 
     def _hook_ended(self, node: int, outcome: Outcome) -> None:
         self._hooks.ended(node, outcome.ended_at)
-        moves: list[Move] = []
-        self._gates.heard(node, outcome, moves)
-        self._store_moves(moves, outcome.ended_at)
+        self._store_moves(self._gates.heard(node, outcome), outcome.ended_at)
 
-    def _store_moves(self, moves: Sequence[Move], now: float, outcome: Outcome | None = None) -> None:
+    def _store_moves(self, moves: Sequence[Transition], now: float, outcome: Outcome | None = None) -> None:
         """Buffer changes of state; the first one is of the task whose attempt ended."""
         if self._options.secrets is not None:
             moves = [one._replace(reason=self._masked(one.reason)) for one in moves]
-        for node, before, status, attempt, reason in moves:
+        for node, before, status, attempt, reason, _ in moves:
             previous: TaskStatus = "PENDING" if before == "QUEUED" else before  # QUEUED is the plan's own, not stored
             ended = outcome if outcome is not None and node == outcome.node else None
             task_id, index = self._ids[node], self._indexes[node]
             self._turn.moved(task_id, index, attempt, previous, status, reason, now, ended)
-            if task_id in self._kept and status in TASK_ENDED and index < 0 and node not in self.plan.unfolded:
+            if task_id in self._kept and status in TASK_ENDED and index < 0 and node not in self.plan.table.mapped:
                 self._leave(task_id, status, reason, now)
             if self._told:
                 path = None if ended is None else ended.log_path
-                unfolded = self.plan.unfolded[node] if status == "RUNNING" else None  # of a task: its instances run
-                counts = None if unfolded is None else (unfolded.count, unfolded.unended)
+                unfolded = self.plan.table.mapped[node] if status == "RUNNING" else None  # of a task: its instances run
+                counts = None if unfolded is None else (unfolded.count, unfolded.remaining)
                 self._change(node, attempt, previous, status, reason, now, path, ended, counts)
         if self._hooked:
             self._hooks.follow(moves, now, outcome)
@@ -441,7 +441,7 @@ class _Loop:
         if self._granted:
             self._granted = False
             return 0.0
-        wakeup = self.plan.wakeup()
+        wakeup = self.plan.next_retry_at()
         if wakeup is None and self._pace.due == inf:
             return _TICK_S
         return min(_TICK_S, max(0.0, min(wakeup or inf, self._pace.due) - time.monotonic()))
@@ -480,20 +480,16 @@ class _Loop:
             if self._refused and self._store.slots_changed():
                 self._ask_again(now)
 
-    def _stop(self, reason: str, result: RunStatus = "CANCELLED") -> None:
+    def _stop(self, reason: str, cause: StopCause = "cancelled") -> None:
         """End the run, for good; said once more, what a stopped run still does (teardowns, hooks) ends too."""
-        moves: list[Move] = []
-        if self.plan.stopped is None:
-            self.plan.stop(reason, moves, result)
-        else:
-            self.plan.halt(reason, moves)
+        moves = self.plan.stop(reason, cause) if self.plan.stopped is None else self.plan.halt(reason)
         self._store_moves(moves, time.time())
         self._end_running(None)
 
     def _due(self, now: float) -> None:
         """The run has used up its time, or has rested long enough."""
         if self._pace.is_over(now):
-            self._stop(str(self._pace.timed_out), "FAILED")
+            self._stop(str(self._pace.timed_out), "timed_out")
         else:
             self._store.go_on()
 
@@ -501,7 +497,7 @@ class _Loop:
         """Slots, or the run's turn in its group, may be had now."""
         if self._store.waits is None:
             self._refused = False
-            self.plan.ready.reopen()
+            self.plan.slots_freed()
         elif self.plan.stopped is None and self._store.enter():
             self._refused = False
             self._pace.begin(now)
@@ -510,9 +506,9 @@ class _Loop:
         """Attempts that stood in line have not begun after all: what runs before them has turned out to be long."""
         now = time.time()
         for node in reversed(nodes):
-            task_id, index, attempt = self._ids[node], self._indexes[node], self.plan.attempts[node]
+            task_id, index, attempt = self._ids[node], self._indexes[node], self.plan.table.attempts[node]
             self.plan.put_back(node)
-            if self._ordered and self.plan.ready.needs(node):
+            if self._ordered and self.plan.slot_needs(node):
                 self._free(node)
             status = self._before(node)
             self._turn.put_back(task_id, index, attempt, status, now)
@@ -523,7 +519,7 @@ class _Loop:
         """Tell running tasks to stop: each after its own grace, or all after `grace_s`."""
         if not self._told_stopping and self.plan.stopped is not None:
             self._told_stopping = True
-            self._observers.tell("stopping", self.plan.stopped)
+            self._observers.tell("stopping", self.plan.stopped.reason)
         for node in self.plan.running:
             if not self.plan.goes_on(node):
                 self._end(node, grace_s)
@@ -536,7 +532,7 @@ class _Loop:
 
     def _grace_of(self, node: int) -> float:
         """Return the seconds between the polite and the hard signal."""
-        owner, tasks = self.plan.owner(node), self._program.tasks
+        owner, tasks = self.plan.table.owner(node), self._program.tasks
         grace_s = tasks[owner].settings.grace_s if owner < len(tasks) else None
         return self._options.grace_s if grace_s is None else grace_s
 
@@ -559,7 +555,7 @@ class _Loop:
     def _change(self, node: int, *rest: Any) -> None:
         """Observers are told of a change once it is stored."""
         change = Change(self._ids[node], self._indexes[node], *rest)
-        if self.plan.is_extra(node):
+        if self.plan.table.is_hook(node):
             change = change._replace(hook=self._hooks.event(node))
         elif node in self._labels:
             change = change._replace(map_key=self._labels[node])

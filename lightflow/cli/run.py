@@ -105,6 +105,8 @@ def run(file: str, *, go_on: bool, run_id: str | None, **options: Any) -> int:
 
     FILE is a workflow in YAML or JSON, or a Python script that defines a dag.
     """
+    from dataclasses import replace
+
     from lightflow.service import running
 
     how = How(**options)
@@ -112,7 +114,7 @@ def run(file: str, *, go_on: bool, run_id: str | None, **options: Any) -> int:
         return _dry_run(file, how, go_on=go_on)
     return _execute(
         how,
-        lambda choices, notify: running.run(file, choices._replace(run_id=run_id), resume=go_on, notify=notify),
+        lambda choices, notify: running.run(file, replace(choices, run_id=run_id), resume=go_on, notify=notify),
         file,
     )
 
@@ -212,7 +214,8 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
         observers=(view,),
         params=Given(how.params, how.params_file),
         date=_day(how),
-        again=lambda: _again(target, how.db),
+        resume_hint=lambda: _again(target, how.db),
+        claim_children=True,  # this program exists for the run alone
     )
     settle()
     if missing := lacking():

@@ -17,8 +17,7 @@ from typing import Final, Literal, NamedTuple
 from lightflow.engine.naming import shown_name
 from lightflow.errors import printable, tame
 from liteflow.processes.output import HEAD_BYTES, TAIL_BYTES, open_regular
-from liteflow.program import Program
-from liteflow.running.observing import Change
+from liteflow.running.observing import Change, RunStart
 
 How = Literal["prefix", "group", "quiet"]
 
@@ -170,9 +169,9 @@ class Output:
         self._alone = False
         self._followed: dict[tuple[str, int], _Followed] = {}
 
-    def begin(self, program: Program) -> None:
-        """The run begins, or is tried again."""
-        self._alone = len(program.graph.ids) == 1 and not program.expansions and not program.hooks
+    def begin(self, run: RunStart) -> None:
+        """Start to follow a run, or its next try."""
+        self._alone = len(run.task_ids) == 1 and not run.mapped_tasks and not run.has_hooks
 
     def told(self, change: Change) -> Iterator[str]:
         """What is printed because a task has begun or ended: of one that has ended the rest."""

@@ -18,9 +18,8 @@ from lightflow.engine.following import How, Output
 from lightflow.engine.naming import shown_name, took_text
 from lightflow.errors import harmless, printable
 from liteflow.pictures.picture import duration_text, look_of, shorten, tally_text
-from liteflow.program import Program
-from liteflow.running.observing import Change, ListChange, Observer, Options
-from liteflow.states import TASK_ENDED, RunStatus, TaskStatus
+from liteflow.running.observing import Change, ListChange, Observer, RunStart
+from liteflow.states import TASK_ENDED, RunStatus
 
 _PAINT_EVERY_S: Final = 0.1
 _NEWS: Final = 3  # the latest failures and retries stay in sight
@@ -53,7 +52,7 @@ class Progress:
     """How far a run is: the counters behind every view. Written by the loop, read by the painter."""
 
     def __init__(self) -> None:
-        self.title, self.total, self.kept, self.workers = "", 0, 0, 1
+        self.title, self.total = "", 0
         self.counts: dict[str, int] = {}  # of tasks, and of the instances of those that are known to have some
         self.tasks_ended = 0
         self.mapped: set[str] = set()  # tasks that have instances
@@ -65,13 +64,13 @@ class Progress:
         self.waiting: str | None = None
         self.lock = threading.Lock()
 
-    def begin(self, program: Program, options: Options, kept: Mapping[int, TaskStatus]) -> None:
-        self.title, self.total, self.kept = program.dag_id, len(program.graph.ids), len(kept)
-        self.workers = options.max_workers
-        self.counts = {"PENDING": self.total - len(kept)}
-        for status in kept.values():
+    def begin(self, run: RunStart) -> None:
+        """Start to count a run, or its next try."""
+        self.title, self.total = run.dag_id, len(run.task_ids)
+        self.counts = {"PENDING": self.total - len(run.finished)}
+        for status in run.finished.values():
             self.counts[status] = self.counts.get(status, 0) + 1
-        self.tasks_ended = len(kept)
+        self.tasks_ended = len(run.finished)
         self.mapped, self.instances, self.instances_ended = set(), 0, 0
         self.running, self._news = {}, {}
         self.began_at = time.time()
@@ -164,25 +163,25 @@ class PlainView(View):
         self._over = threading.Event()
         self._writer: threading.Thread | None = None
 
-    def run_began(self, program: Program, options: Options, kept: Mapping[int, TaskStatus]) -> None:
+    def run_began(self, run: RunStart) -> None:
         self.began = True
         if self._output is not None:
-            self._output.begin(program)
+            self._output.begin(run)
             if self._writer is None:
                 # Only now: the engine forks before this, which it could not do safely with another thread about.
                 self._writer = threading.Thread(target=self._follow, name="lightflow-output", daemon=True)
                 self._writer.start()
         if self._quiet:
             return
-        known = f", {len(kept)} of them done before" if kept else ""
-        tasks = len(program.graph.ids)
+        known = f", {len(run.finished)} of them done before" if run.finished else ""
+        tasks = len(run.task_ids)
         self._write(
-            f"{_clock(time.time())} {program.dag_id}: run {options.run_id}, {tasks:,} task{'' if tasks == 1 else 's'}"
-            f"{known}, {options.max_workers} at once, mode {options.mode}"
+            f"{_clock(time.time())} {run.dag_id}: run {run.run_id}, {tasks:,} task{'' if tasks == 1 else 's'}"
+            f"{known}, {run.max_workers} at once, mode {run.mode}"
         )
         if self._detail:
-            self._write(f"         state in {printable(options.db_path)}")
-            self._write(f"         logs in {printable(options.log_dir or '-')}")
+            self._write(f"         state in {printable(run.db_path)}")
+            self._write(f"         logs in {printable(run.log_dir or '-')}")
 
     def changed(self, changes: Sequence[Change]) -> None:
         if self._writer is not None:
@@ -329,11 +328,11 @@ class LiveView(View):
         self._over = threading.Event()
         self._painter: threading.Thread | None = None
 
-    def run_began(self, program: Program, options: Options, kept: Mapping[int, TaskStatus]) -> None:
+    def run_began(self, run: RunStart) -> None:
         self.began = True
-        self.progress.begin(program, options, kept)
+        self.progress.begin(run)
         if self._output is not None:
-            self._output.begin(program)
+            self._output.begin(run)
         if self._painter is not None:
             return  # the run is tried again
         # Only now: the engine forks before this, which it could not do safely with another thread about.

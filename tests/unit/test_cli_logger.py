@@ -9,16 +9,24 @@ import pytest
 from rich.console import Console
 
 from lightflow.engine.logger import LiveView, PlainView, Progress, render
-from liteflow import Dag
-from liteflow.running.observing import Change, Options
+from liteflow.running.observing import Change, RunStart
 from liteflow.work import Outcome
 
 
 def begin(view: Any, tasks: int = 3) -> Any:
-    with Dag("flow") as dag:
-        for number in range(tasks):
-            dag.task(print, task_id=f"t{number}")
-    view(dag.program(), Options("/x/lightflow.db", "run-1", "thread"), {})
+    run = RunStart(
+        run_id="run-1",
+        dag_id="flow",
+        db_path="/x/lightflow.db",
+        log_dir=None,
+        mode="thread",
+        max_workers=4,
+        task_ids=[f"t{number}" for number in range(tasks)],
+        mapped_tasks=frozenset(),
+        has_hooks=False,
+        finished={},
+    )
+    view(run)
     return view
 
 

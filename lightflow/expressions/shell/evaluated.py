@@ -13,10 +13,10 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from lightflow.expressions import reasons
-from lightflow.expressions.commands import UNKNOWN, Study, name_of, prints_its_words, starts_interactive, study
-from lightflow.expressions.reasons import Kind, Reason
-from lightflow.expressions.syntax import Node
+from lightflow.expressions.shell import reasons
+from lightflow.expressions.shell.commands import UNKNOWN, Study, name_of, prints_its_words, starts_interactive, study
+from lightflow.expressions.shell.reasons import Kind, Reason
+from lightflow.expressions.shell.syntax import Node
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: Variables that the shell itself, or the programs that they are made for, read as shell text.

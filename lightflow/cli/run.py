@@ -105,6 +105,8 @@ def run(file: str, *, go_on: bool, run_id: str | None, **options: Any) -> int:
 
     FILE is a workflow in YAML or JSON, or a Python script that defines a dag.
     """
+    from dataclasses import replace
+
     from lightflow.service import running
 
     how = How(**options)
@@ -112,7 +114,7 @@ def run(file: str, *, go_on: bool, run_id: str | None, **options: Any) -> int:
         return _dry_run(file, how, go_on=go_on)
     return _execute(
         how,
-        lambda choices, notify: running.run(file, choices._replace(run_id=run_id), resume=go_on, notify=notify),
+        lambda choices, notify: running.run(file, replace(choices, run_id=run_id), resume=go_on, notify=notify),
         file,
     )
 
@@ -184,7 +186,8 @@ def _dry_run(target: str, how: How, *, go_on: bool) -> int:
 
 def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target: str) -> int:
     from lightflow.cli import summary
-    from lightflow.engine.logger import LiveView, PlainView, View
+    from lightflow.cli.progress import ProgressDisplay
+    from lightflow.engine.logger import Display, LogDisplay, enable_debug_log
     from lightflow.service.parameters import Given
     from lightflow.service.running import RunOptions
     from liteflow.executors.streams import install, uninstall
@@ -193,15 +196,15 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
     stream = sys.stderr if how.as_json else sys.stdout
     github = os.environ.get("GITHUB_ACTIONS") == "true"
     output = _output(how, github)
-    view: View
+    view: Display
     if is_terminal(stream) and not how.quiet and not how.debug:
-        view = LiveView(stream, output=output)
+        view = ProgressDisplay(stream, output=output)
     else:
         brief = how.quiet or how.as_json
         tracebacks = how.debug and not how.as_json  # which has them
-        view = PlainView(stream, quiet=brief, detail=how.debug, tracebacks=tracebacks, output=output, github=github)
+        view = LogDisplay(stream, quiet=brief, detail=how.debug, tracebacks=tracebacks, output=output, github=github)
     if how.debug:
-        _log_everything()
+        enable_debug_log()
     choices = RunOptions(
         db=how.db,
         mode=how.mode,
@@ -212,7 +215,8 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
         observers=(view,),
         params=Given(how.params, how.params_file),
         date=_day(how),
-        again=lambda: _again(target, how.db),
+        resume_hint=lambda: _again(target, how.db),
+        claim_children=True,  # this program exists for the run alone
     )
     settle()
     if missing := lacking():
@@ -237,7 +241,7 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
     again = "" if ended.status == "SUCCESS" else _again(target, how.db)
     report = summary.gather(how.db, ended.run_id, since, again)
     if view.began:
-        summary.show(report, stream, table=isinstance(view, LiveView), brief=how.quiet or how.as_json)
+        summary.show(report, stream, table=isinstance(view, ProgressDisplay), brief=how.quiet or how.as_json)
         _hint(report)
     if how.as_json:
         say_json(summary.shape(report))
@@ -251,7 +255,7 @@ def _execute(how: How, call: Callable[[Any, Callable[[str], None]], Any], target
 
 
 def _output(how: How, github: bool) -> Any:
-    """How what tasks print is shown: see `following.Output`."""
+    """How what tasks print is shown: see `following.OutputFollower`."""
     if how.output is not None:
         return how.output
     if how.quiet or how.as_json:
@@ -301,21 +305,3 @@ def _is_same(one: Any, other: Any) -> bool:
 
 def _ignore(text: str) -> None:
     """What is worth a note is none to whoever wants to hear of failures alone."""
-
-
-class _StandardError:
-    """sys.stderr as it is at the moment: in a run it masks secrets, and in a task it is the task's log."""
-
-    def write(self, text: str) -> int:
-        return sys.stderr.write(text)
-
-    def flush(self) -> None:
-        sys.stderr.flush()
-
-
-def _log_everything() -> None:
-    import logging
-
-    logging.basicConfig(
-        level=logging.DEBUG, stream=_StandardError(), format="%(asctime)s %(name)s %(levelname)s %(message)s"
-    )

@@ -27,7 +27,7 @@ from liteflow.running.gates import Gates, decisions, judged
 from liteflow.running.hooks import Hooks
 from liteflow.running.inputs import Inputs
 from liteflow.running.lists import Listed
-from liteflow.running.observing import Change, ListChange, Observers, Options
+from liteflow.running.observing import Change, ListChange, Observers, Options, run_start
 from liteflow.running.owning import Owned, make, planned, set_up_again, take_over
 from liteflow.running.pace import Pace
 from liteflow.running.prefetch import Prefetch
@@ -167,7 +167,7 @@ class _Loop:
         self._inputs = Inputs(program, self.plan, self._store, self._info, self._kept)
         self._hooks = Hooks(program, self.plan, self._turn)
         self._gates = Gates(program, self.plan, self._inputs, self._hooks, self._info)
-        self._observers.tell("run_began", program, options, done)
+        self._observers.tell("run_began", run_start(program, options, done))
         if again and self._told and self._mapped:
             self._compare_lists(done)
         self._hooks.open(self._store.hooks() if again else (), time.time())

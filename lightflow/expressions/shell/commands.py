@@ -11,8 +11,8 @@ import shlex
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from lightflow.expressions import reasons
-from lightflow.expressions.reasons import Reason
+from lightflow.expressions.shell import reasons
+from lightflow.expressions.shell.reasons import Reason
 
 UNKNOWN: Final = "\0"
 

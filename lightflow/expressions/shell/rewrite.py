@@ -14,10 +14,10 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from lightflow.expressions import reasons
-from lightflow.expressions.evaluation import evaluated_sites
-from lightflow.expressions.reasons import Kind, Reason
-from lightflow.expressions.syntax import Node, Scripts, Tree, Unparsable
+from lightflow.expressions.shell import reasons
+from lightflow.expressions.shell.evaluated import evaluated_sites
+from lightflow.expressions.shell.reasons import Kind, Reason
+from lightflow.expressions.shell.syntax import Node, Scripts, Tree, Unparsable
 
 __all__ = ["SHELLS", "SITE", "Refused", "Site", "rewrite", "to_parse"]
 

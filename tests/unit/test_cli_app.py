@@ -52,7 +52,7 @@ def test_json_everywhere(name: str) -> None:
     ],
 )
 def test_start_up_is_lean(arguments: list[str], more: list[str]) -> None:
-    heavy = ["yaml", "rich", "jsonschema_rs", "pygraphviz", "importlib.metadata", "asyncio", *more]
+    heavy = ["yaml", "rich", "pygraphviz", "importlib.metadata", "asyncio", *more]
     if arguments[0].startswith("--"):
         heavy += ["sqlite3", "liteflow.dag", "liteflow.running.runner", "logging"]
     code = (
@@ -67,7 +67,7 @@ def test_start_up_is_lean(arguments: list[str], more: list[str]) -> None:
 
 #: What takes long to import, and few commands need: see docs/adr/0016.
 SELDOM = [
-    *["click", "inspect", "dataclasses", "rich", "jsonschema_rs", "pygraphviz", "importlib.metadata", "importlib.util"],
+    *["click", "inspect", "dataclasses", "rich", "pygraphviz", "importlib.metadata", "importlib.util"],
     *["asyncio", "subprocess", "concurrent.futures", "logging", "argparse", "tempfile", "pickle", "ctypes", "hashlib"],
     *["shutil", "difflib", "ast", "traceback", "gettext", "lightflow.parser.json_source"],
     *["liteflow.scripts", "liteflow.executors.aio", "liteflow.executors.thread", "liteflow.executors.program"],

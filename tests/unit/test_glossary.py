@@ -28,7 +28,8 @@ ORDINARY_WORDS = frozenset(
     re.findall(
         r"\w+",
         """
-    a action at began boot by changed checked choice closed code config context corrupt created current cwd database date
+    a action at began boot by changed checked choice closed code config context corrupt created current cwd database
+    date
     definition description detail done dotenv duplicate duration end ended env environment error exit fail failed file
     frame graph handled held history host id in info init input kind last latest limit line list liteflow main name
     new no not number output page parent part path pending pid position previous problem process progress python read

@@ -1,9 +1,8 @@
-"""`lightflow completion`: what a shell has to load to complete our commands."""
+"""`lightflow completion`: the completion script of a shell."""
 
 from __future__ import annotations
 
 import click
-from click.shell_completion import get_completion_class
 
 from lightflow.cli.output import say
 
@@ -23,6 +22,8 @@ def completion(shell: str) -> None:
 
     It completes commands, options, files, and the ids of tasks, runs and workflows.
     """
-    kind = get_completion_class(shell)
-    assert kind is not None
-    say(kind(click.get_current_context().find_root().command, {}, "lightflow", "_LIGHTFLOW_COMPLETE").source())
+    from click.shell_completion import get_completion_class
+
+    script = get_completion_class(shell)
+    assert script is not None
+    say(script(click.get_current_context().find_root().command, {}, "lightflow", "_LIGHTFLOW_COMPLETE").source())

@@ -18,7 +18,6 @@ from liteflow.program import Program
 from liteflow.running.observing import Options
 from liteflow.state.records import Bounds, Kept, KeptInstance, NewInstance, NewRun
 from liteflow.state.store import Store
-from liteflow.state.turn import NOT_BEGUN
 from liteflow.states import TaskStatus
 
 _SWEEP_S: Final = 25.0  # how long a dead owner's guardian may take to end what it had started
@@ -86,12 +85,12 @@ def set_up_again(program: Program, owned: Owned, store: Store) -> Owned:
     """Of a run that goes on: what was taken down, and is needed once more, is to run again (see `control`)."""
     control, ids = program.control, program.graph.ids
     ended, succeeded, last = dict[str, int](), dict[str, int](), dict[str, str]()
-    for number, (task_id, map_index, previous, status, reason) in enumerate(store.stories(), start=1):
+    for number, (task_id, map_index, previous, status) in enumerate(store.stories(), start=1):
         if status == "SUCCESS":  # of a mapped setup, each instance counts
             succeeded[task_id] = number
         if map_index < 0:
             last[task_id] = status
-            if previous == "RUNNING" and reason != NOT_BEGUN:
+            if previous == "RUNNING" or (previous, status) == ("QUEUED", "LOST"):  # the latter may have started
                 ended[task_id] = number
     down = [
         node

@@ -30,11 +30,12 @@ from liteflow.running.lists import Listed
 from liteflow.running.observing import Change, ListChange, Observers, Options
 from liteflow.running.owning import Owned, make, planned, set_up_again, take_over
 from liteflow.running.pace import Pace
+from liteflow.running.prefetch import Prefetch
 from liteflow.running.signals import handled
 from liteflow.state.locks import LockFile
 from liteflow.state.records import KeptInstance
 from liteflow.state.store import Store
-from liteflow.state.turn import NOT_BEGUN, Intent
+from liteflow.state.turn import Intent
 from liteflow.states import TASK_ENDED, RunStatus, TaskStatus
 from liteflow.values.payload import spill_dir
 from liteflow.work import ErrorInfo, Outcome, RunInfo, Work
@@ -134,6 +135,9 @@ class _Loop:
         self._looked_at = 0.0
         self._stamp = (0, "")  # a second and how log files write it
         self._pace = Pace(options.timeout_s)
+        # No task with a priority or a pool waits behind queued ones; with fail_fast none starts after a failure.
+        prefetches = executor.queues and not self._ordered and not options.fail_fast
+        self._prefetch = Prefetch(options.max_workers, enabled=prefetches)
         self._asking: list[tuple[int, str | None]] = []  # tasks that need slots, with their logs; see `_admitted`
         self._refused = False  # was anybody who asked?
         self._granted = False  # has anybody got slots just now? Then the next one may ask at once
@@ -235,8 +239,13 @@ class _Loop:
         if not self._pace.open:
             return starting
         now, wall = time.monotonic(), time.time()
-        room = self._options.max_workers + self._ahead() - len(plan.running)
-        for _ in range(room):
+        for queued, log_path in self._prefetch.promote(len(plan.running)):
+            self._turn.began(
+                self._ids[queued], self._indexes[queued], plan.table.attempts[queued], "QUEUED", log_path, wall
+            )
+            if self._told:
+                self._change(queued, plan.table.attempts[queued], "QUEUED", "RUNNING", None, wall, log_path)
+        for _ in range(self._prefetch.room(len(plan.running))):
             node = plan.take(now)
             if node is None:
                 break
@@ -247,11 +256,25 @@ class _Loop:
                 self._turn.asked.append(Intent(task_id, index, needs, attempt, previous, log_path, wall))
                 self._asking.append((node, log_path))
                 continue
-            self._turn.began(task_id, index, attempt, previous, log_path, wall)
+            status: TaskStatus = "RUNNING"
+            if not self._prefetch.has_slot(len(plan.running) - 1):
+                status, self._prefetch.queued[node] = "QUEUED", log_path
+            self._turn.began(task_id, index, attempt, previous, log_path, wall, status)
             if self._told:
-                self._change(node, attempt, previous, "RUNNING", None, wall, log_path)
+                self._change(node, attempt, previous, status, None, wall, log_path)
             starting.append((node, log_path))
         return starting
+
+    def _dequeue(self, outcome: Outcome) -> bool:
+        """Record the start of an attempt that is still queued in the state file; return whether there was none."""
+        node, attempt, started_at = outcome.node, outcome.attempt, outcome.started_at
+        log_path = self._prefetch.queued.pop(node)
+        if started_at is None:
+            return True
+        self._turn.started(self._ids[node], self._indexes[node], attempt, started_at)
+        if self._told:
+            self._change(node, attempt, "QUEUED", "RUNNING", None, started_at, log_path)
+        return False
 
     def _admitted(self) -> list[tuple[int, str | None]]:
         """Those of the tasks that asked for slots that have got them; the others wait."""
@@ -296,10 +319,6 @@ class _Loop:
     def _before(self, node: int) -> TaskStatus:
         """The stored state of a task that is about to start."""
         return "UP_FOR_RETRY" if self.plan.is_retry(node) else "PENDING"
-
-    def _ahead(self) -> int:
-        """How many tasks may be started beyond the slots: none where a failure shall keep others from starting."""
-        return 0 if self._options.fail_fast else self._executor.ahead
 
     def _work(self, node: int, log_path: str | None) -> Work:
         index = self._indexes[node]
@@ -388,6 +407,8 @@ class _Loop:
             outcome, skips = judged(program, outcome)
         error = outcome.error or _NO_ERROR
         self._ending.discard(node)
+        self._prefetch.observe(outcome)
+        unstarted = node in self._prefetch.queued and self._dequeue(outcome)
         hook = self._hooked and plan.table.is_hook(node)
         repeats = hook or (self._repeating and program.control.repeats(plan.table.owner(node)))
         self._turn.ended(self._ids[node], self._indexes[node], outcome, repeats=repeats)
@@ -404,7 +425,7 @@ class _Loop:
         )
         if self._ordered and plan.slot_needs(node):
             self._free(node)  # now that it does not count among the instances at work any more
-        self._store_moves(moves, outcome.ended_at, outcome)
+        self._store_moves(moves, outcome.ended_at, outcome, unstarted=unstarted)
         if hook:
             self._hook_ended(node, outcome)
         if self._handing_on:
@@ -418,13 +439,17 @@ class _Loop:
         self._hooks.ended(node, outcome.ended_at)
         self._store_moves(self._gates.heard(node, outcome), outcome.ended_at)
 
-    def _store_moves(self, moves: Sequence[Transition], now: float, outcome: Outcome | None = None) -> None:
-        """Buffer changes of state; the first one is of the task whose attempt ended."""
+    def _store_moves(
+        self, moves: Sequence[Transition], now: float, outcome: Outcome | None = None, *, unstarted: bool = False
+    ) -> None:
+        """Buffer changes of state; the first one is of the task whose attempt ended, `unstarted` without a start."""
         if self._options.secrets is not None:
             moves = [one._replace(reason=self._masked(one.reason)) for one in moves]
         for node, before, status, attempt, reason, _ in moves:
             previous: TaskStatus = "PENDING" if before == "QUEUED" else before  # QUEUED is the plan's own, not stored
             ended = outcome if outcome is not None and node == outcome.node else None
+            if ended is not None and unstarted:
+                previous = "QUEUED"
             task_id, index = self._ids[node], self._indexes[node]
             self._turn.moved(task_id, index, attempt, previous, status, reason, now, ended)
             if task_id in self._kept and status in TASK_ENDED and index < 0 and node not in self.plan.table.mapped:
@@ -471,8 +496,6 @@ class _Loop:
             self._store.check_file()
             self._store.keep_lock()
             self._store.rest()
-            if self.plan.stopped is None:
-                self._take_back(self._executor.recall())
             for request in self._store.requests():
                 if request.action == "cancel" and request.request_no > self._seen_request:
                     self._seen_request = request.request_no
@@ -501,19 +524,6 @@ class _Loop:
         elif self.plan.stopped is None and self._store.enter():
             self._refused = False
             self._pace.begin(now)
-
-    def _take_back(self, nodes: Sequence[int]) -> None:
-        """Attempts that stood in line have not begun after all: what runs before them has turned out to be long."""
-        now = time.time()
-        for node in reversed(nodes):
-            task_id, index, attempt = self._ids[node], self._indexes[node], self.plan.table.attempts[node]
-            self.plan.put_back(node)
-            if self._ordered and self.plan.slot_needs(node):
-                self._free(node)
-            status = self._before(node)
-            self._turn.put_back(task_id, index, attempt, status, now)
-            if self._told:
-                self._change(node, attempt, "RUNNING", status, NOT_BEGUN, now)
 
     def _end_running(self, grace_s: float | None) -> None:
         """Tell running tasks to stop: each after its own grace, or all after `grace_s`."""

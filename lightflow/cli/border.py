@@ -190,7 +190,7 @@ def _explain(error: Exception) -> tuple[str, int]:
         code, message = RESOURCES, "out of memory"
     if code == OUR_BUG or not isinstance(code, int):
         code, message = OUR_BUG, f"{type(error).__name__}: {message}"
-    lines = [printable(line) for line in message.splitlines() if line.strip()] or [type(error).__name__]
+    lines = [printable(line.expandtabs(2)) for line in message.splitlines() if line.strip()] or [type(error).__name__]
     return "error: " + "\n       ".join(lines) + hint, code
 
 

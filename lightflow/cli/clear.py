@@ -33,8 +33,7 @@ def clear(name: str, folder: str, db: str, as_json: bool) -> None:
     files, runs = running.clear(db, name, folder)
     if as_json:
         say_json({"workflow": name, "files": files, "runs": runs})
-    elif not files and not runs:
-        say(f"nothing to clear of {printable(name)}")
-    else:
-        removed = f"removed {many(files, 'checkpoint file')}, excluded {many(runs, 'unfinished run')} from resume"
-        say(f"{printable(name)}: {removed}")
+        return
+    changes = [f"removed {many(files, 'checkpoint file')}"] if files else []
+    changes += [f"excluded {many(runs, 'unfinished run')} from resume"] if runs else []
+    say(f"{printable(name)}: {', '.join(changes)}" if changes else f"nothing to clear of {printable(name)}")

@@ -16,7 +16,7 @@ Examples:
   mkdir -p ~/.config/fish/completions
   lightflow completion fish > ~/.config/fish/completions/lightflow.fish"""
 )
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the completion script of a shell.
 

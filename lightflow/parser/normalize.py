@@ -214,7 +214,7 @@ class _Normalizer:
         """Return the type that an unknown one certainly stands for, so that the other mistakes are reported too."""
         if task_type in self._described or self._registry.find(task_type) is not None:
             return ""
-        from lightflow.foreign import assumed_type  # only for files with errors
+        from lightflow.other_tools import assumed_type  # only for files with errors
 
         assumed = assumed_type(task_type, list(self._described))
         return assumed if assumed in self._described else ""

@@ -88,7 +88,7 @@ def normalized_schema(types: Iterable[TypeInfo]) -> Schema:
     }
 
 
-def workschema_flow(registry: Registry | None = None) -> Schema:
+def workflow_schema(registry: Registry | None = None) -> Schema:
     """Return the schema of a file as it may be written, with every alias: for editors and the reference page."""
     infos = (registry or Registry()).known()
     schema = normalized_schema(infos)

@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Problem
 from lightflow.parser.positions import START, Key, Mark, Source, problem_at
-from liteflow.triggers import EVENTS
+from liteflow.hooks import HOOK_EVENTS
 
-_HOOKS: Final = frozenset([*EVENTS, "preconditions"])
+_HOOKS: Final = frozenset([*HOOK_EVENTS, "preconditions"])
 
 
 class TaskNode(NamedTuple):
@@ -149,7 +149,7 @@ def hook_nodes(task_id: str, keys: Mapping[str, Any], workflow_cwd: Any) -> Iter
     """Return the hooks of a task, or of the run where `task_id` is empty."""
     owner: tuple[Key, ...] = ("tasks", task_id) if task_id else ()
     prefix, cwd = (f"{task_id}.", keys.get("cwd", workflow_cwd)) if task_id else ("", workflow_cwd)
-    for event in EVENTS:
+    for event in HOOK_EVENTS:
         hook = keys.get(event)
         if isinstance(hook, dict):
             env = mapping_or_empty(keys.get("env")) if owner else {}  # the variables of the workflow apply anyway

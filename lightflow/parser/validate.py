@@ -9,10 +9,10 @@ from typing import Final, NamedTuple
 from lightflow.errors import Problem
 from lightflow.parser.schema_pieces import Schema
 from lightflow.parser.schema_validator import Validator
-from lightflow.parser.spec import Condition, Expressions, Found, SecretSpec
 from lightflow.parser.subjects import control_flow, environment, fan_out, limits, params, retries, settings, tasks
 from lightflow.parser.tree import Tree
 from lightflow.plugins.registry import Registry
+from lightflow.spec.model import Condition, Expressions, Found, SecretSpec
 from liteflow.values.params import Param
 
 MAX_PROBLEMS: Final = 1_000  # of each check; a file with more has one mistake many times

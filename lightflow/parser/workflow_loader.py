@@ -12,7 +12,6 @@ from lightflow.parser.positions import Source, Unreadable, problem_at
 from lightflow.parser.schema import normalized_schema
 from lightflow.parser.schema_pieces import ID_PATTERN
 from lightflow.parser.source import parse_text, read_source
-from lightflow.parser.spec import WorkflowSpec, digest_of
 from lightflow.parser.subjects.control_flow import build_hooks
 from lightflow.parser.subjects.limits import build_limits
 from lightflow.parser.subjects.settings import build_settings
@@ -20,7 +19,8 @@ from lightflow.parser.subjects.tasks import TaskBuilder
 from lightflow.parser.tree import Tree, hook_nodes
 from lightflow.parser.validate import Checked, validate
 from lightflow.plugins.registry import Registry
-from liteflow.collector import collector_paused
+from lightflow.spec.model import WorkflowSpec, digest_of
+from liteflow.gc_pause import gc_paused
 
 
 def load_workflow(path: str | os.PathLike[str], registry: Registry | None = None) -> WorkflowSpec:
@@ -32,7 +32,7 @@ def load_workflow(path: str | os.PathLike[str], registry: Registry | None = None
     Raises:
         WorkflowError: everything that is wrong with the file.
     """
-    with collector_paused():
+    with gc_paused():
         return _load(read_source(path), registry)[0]
 
 
@@ -46,7 +46,7 @@ def load_with_hints(
     """
     from lightflow.parser.hints import find_hints  # only for `validate`
 
-    with collector_paused():
+    with gc_paused():
         spec, tree = _load(read_source(path), registry)
     return spec, find_hints(tree, spec)
 
@@ -58,7 +58,7 @@ def loads_workflow(text: str, file: str = "workflow.yaml", registry: Registry | 
         WorkflowError: everything that is wrong with the text.
     """
     try:
-        with collector_paused():
+        with gc_paused():
             return _load(parse_text(file, text), registry)[0]
     except Unreadable as error:
         raise WorkflowError([problem_at(file, error.mark, error.path, error.message)]) from None

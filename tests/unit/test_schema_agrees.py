@@ -22,14 +22,14 @@ from jsonschema import Draft202012Validator
 from lightflow.errors import WorkflowError
 from lightflow.parser.normalize import normalize
 from lightflow.parser.positions import Source, Unreadable
-from lightflow.parser.schema import normalized_schema, workschema_flow
+from lightflow.parser.schema import normalized_schema, workflow_schema
 from lightflow.parser.schema_validator import Validator
 from lightflow.parser.source import parse_text, read_source
 from lightflow.plugins.registry import Registry
 
 ROOT = Path(__file__).resolve().parents[2]
-EDITOR = Draft202012Validator(workschema_flow())
-FAST_EDITOR = jsonschema_rs.validator_for(workschema_flow())
+EDITOR = Draft202012Validator(workflow_schema())
+FAST_EDITOR = jsonschema_rs.validator_for(workflow_schema())
 SCHEMA = normalized_schema(Registry().known())
 LOADER = Validator(SCHEMA)
 _BLOCK = re.compile(r"^```ya?ml[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -119,8 +119,8 @@ WRITTEN: dict[str, Any] = {
 }
 
 KEYS = sorted(
-    {name for definition in workschema_flow()["$defs"].values() for name in definition.get("properties", {})}
-    | set(workschema_flow()["properties"])
+    {name for definition in workflow_schema()["$defs"].values() for name in definition.get("properties", {})}
+    | set(workflow_schema()["properties"])
 )
 ODD: list[Any] = [
     *(None, True, False, 0, 1, -1, 1.0, 0.5, 4.0, 101, 100_001, "", " ", "a", "x-a", "5m", "1h30m", "shell", "python"),

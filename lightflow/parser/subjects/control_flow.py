@@ -8,11 +8,11 @@ from typing import Any, Final
 from lightflow.errors import Problem, quoted
 from lightflow.parser.positions import Key
 from lightflow.parser.schema_pieces import EXCEPTIONS, EXIT_CODES, FREE, Schema, block, block_at, flag, ids
-from lightflow.parser.spec import Condition, Flow, PreconditionSpec, TaskSpec
 from lightflow.parser.tree import TaskNode, Tree, hook_nodes, precondition_nodes
 from lightflow.plugins.scripts import LINES, lines
-from liteflow.planning.rules import TRIGGER_RULES, TriggerRule
-from liteflow.triggers import EVENTS
+from lightflow.spec.model import Condition, ControlFlow, PreconditionSpec, TaskSpec
+from liteflow.hooks import HOOK_EVENTS
+from liteflow.planning.trigger_rules import TRIGGER_RULES, TriggerRule
 
 _CONDITION: Final[Schema] = {"type": ["string", "boolean"], "pattern": r"\S", "x-aliases": ["when"]}
 
@@ -167,7 +167,7 @@ def hook_keys(*, of_run: bool) -> dict[str, Schema]:
             "x-expects": _HOOK_EXPECTS,
             **({"x-aliases": _EVENT_ALIASES[event]} if event in _EVENT_ALIASES else {}),
         }
-        for event in EVENTS
+        for event in HOOK_EVENTS
         if event in times
     }
 
@@ -219,7 +219,7 @@ def build_control_flow(
     conditions: Mapping[str, Condition],
     workflow_cwd: Any,
     build_task: Callable[[TaskNode], TaskSpec],
-) -> Flow | None:
+) -> ControlFlow | None:
     """Return the control flow of a task; None where no key says anything about it. `build_task` builds the hooks."""
     if TASK_KEYS.keys().isdisjoint(task) and _TASK_EVENTS.keys().isdisjoint(task):
         return None
@@ -235,7 +235,7 @@ def build_control_flow(
                 fails=keys.get("on_fail") == "fail",
             )
         )
-    return Flow(
+    return ControlFlow(
         condition=conditions.get(task_id) if "if" in task else None,
         preconditions=tuple(preconditions),
         branch=bool(task.get("branch")),
@@ -254,7 +254,7 @@ def build_hooks(nodes: Iterator[TaskNode], build_task: Callable[[TaskNode], Task
     return {str(node.path[-1]): build_task(node) for node in nodes}
 
 
-def build_trigger_rule(task: Mapping[str, Any], control_flow: Flow | None) -> TriggerRule:
+def build_trigger_rule(task: Mapping[str, Any], control_flow: ControlFlow | None) -> TriggerRule:
     """Return the trigger rule: a condition with a status function is evaluated after upstream tasks in any state."""
     if "teardown_of" in task:
         return "all_done_setup_success"

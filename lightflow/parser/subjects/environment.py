@@ -10,9 +10,9 @@ from typing import Any, Final
 from lightflow.errors import Problem, did_you_mean, quoted
 from lightflow.parser.positions import Key
 from lightflow.parser.schema_pieces import FREE, Schema, block, block_at, ids
-from lightflow.parser.spec import EnvFile, SecretSpec
 from lightflow.parser.tree import Tree, list_or_empty
 from lightflow.plugins.scripts import lines
+from lightflow.spec.model import EnvFile, SecretSpec
 from liteflow.values.dotenv import NAME as VARIABLE
 from liteflow.values.secrets import NAME as SECRET_NAME
 from liteflow.values.secrets import Secret

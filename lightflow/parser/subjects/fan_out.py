@@ -9,8 +9,8 @@ from typing import Any, Final
 from lightflow.errors import Problem, did_you_mean, quoted
 from lightflow.parser.positions import Key
 from lightflow.parser.schema_pieces import EXPRESSION, FREE, Schema, block, flag, integer
-from lightflow.parser.spec import FanSpec
 from lightflow.parser.tree import Tree, list_or_empty
+from lightflow.spec.model import MappingSpec
 
 #: The keys of a matrix that are not axes.
 _NOT_AXES: Final = ("include", "exclude", "key", "max_parallel", "fail_fast")
@@ -187,11 +187,11 @@ def _axes(matrix: Mapping[str, Any]) -> dict[str, Any]:
     return {name: values for name, values in matrix.items() if name not in _NOT_AXES}
 
 
-def build_mapping(task: Mapping[str, Any]) -> FanSpec | None:
+def build_mapping(task: Mapping[str, Any]) -> MappingSpec | None:
     """Return what a task is mapped over, or None."""
     if "matrix" in task:
         matrix = task["matrix"]
-        return FanSpec(
+        return MappingSpec(
             name="matrix",
             axes=_axes(matrix),
             include=matrix.get("include", ()),
@@ -202,8 +202,8 @@ def build_mapping(task: Mapping[str, Any]) -> FanSpec | None:
         return None
     block = task["foreach"]
     if not isinstance(block, dict):
-        return FanSpec(name="item", items=block)
-    return FanSpec(name=block.get("as", "item"), items=block["items"], **_options(block))
+        return MappingSpec(name="item", items=block)
+    return MappingSpec(name=block.get("as", "item"), items=block["items"], **_options(block))
 
 
 def _options(block: Mapping[str, Any]) -> dict[str, Any]:

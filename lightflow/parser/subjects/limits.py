@@ -6,17 +6,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Problem, did_you_mean, quoted
-from lightflow.parser.durations import seconds
 from lightflow.parser.positions import Key
 from lightflow.parser.schema_pieces import FREE, ID_PATTERN, ID_WORDS, Schema, block, block_at, duration, integer
-from lightflow.parser.spec import Limits
 from lightflow.parser.subjects.durations import check_duration
 from lightflow.parser.subjects.retries import build_run_retry
 from lightflow.parser.tree import Tree
-from liteflow.limits import MOST_PRIORITY, MOST_SLOTS, ON_CONFLICT, Concurrency, Pool
-from liteflow.planning.ready import Needs, Order
+from lightflow.spec.durations import seconds
+from lightflow.spec.model import Limits
+from liteflow.limits import MAX_PRIORITY, MAX_SLOTS, ON_CONFLICT, Concurrency, Pool
+from liteflow.planning.ready_queue import Needs, QueueOptions
 
-_SLOTS: Final[Schema] = {"type": "integer", "minimum": 1, "maximum": MOST_SLOTS}
+_SLOTS: Final[Schema] = {"type": "integer", "minimum": 1, "maximum": MAX_SLOTS}
 
 POOL: Final = block(
     "Pool",
@@ -64,8 +64,8 @@ CONCURRENCY: Final = block(
 TASK_KEYS: Final[dict[str, Schema]] = {
     "priority": integer(
         "Of the tasks that may start, those with the higher number start first.",
-        -MOST_PRIORITY,
-        MOST_PRIORITY,
+        -MAX_PRIORITY,
+        MAX_PRIORITY,
         default=0,
         examples=[10],
         **{"x-aliases": ["priority_weight"]},
@@ -113,7 +113,7 @@ RUN_KEYS: Final[dict[str, Schema]] = {
         "additionalProperties": {
             "type": ["integer", "object"],
             "minimum": 1,
-            "maximum": MOST_SLOTS,
+            "maximum": MAX_SLOTS,
             **block_at("pool"),
             "x-expects": "a number of slots, or a mapping such as {slots: 4}",
         },
@@ -132,7 +132,7 @@ RUN_KEYS: Final[dict[str, Schema]] = {
         "may be active, or a mapping.",
         "type": ["integer", "string", "object"],
         "minimum": 1,
-        "maximum": MOST_SLOTS,
+        "maximum": MAX_SLOTS,
         "pattern": ID_PATTERN,
         **block_at("concurrency"),
         "examples": [1, {"group": "deploy", "on_conflict": "cancel"}],
@@ -225,10 +225,10 @@ def _concurrency(value: Any) -> Concurrency | None:
     return Concurrency(group=value) if isinstance(value, str) else Concurrency(limit=int(value))
 
 
-def build_queue_options(task: Mapping[str, Any]) -> Order:
+def build_queue_options(task: Mapping[str, Any]) -> QueueOptions:
     """Return the priority of a task, its `max_parallel`, and the slots that it needs."""
     pool, max_parallel = task.get("pool", ()), task.get("max_parallel")
     slots = dict.fromkeys([pool] if isinstance(pool, str) else pool, int(task.get("pool_slots", 1)))
     slots |= {name: int(number) for name, number in task.get("resources", {}).items()}
     needs: Needs = tuple(sorted(slots.items()))
-    return Order(int(task.get("priority", 0)), None if max_parallel is None else int(max_parallel), needs)
+    return QueueOptions(int(task.get("priority", 0)), None if max_parallel is None else int(max_parallel), needs)

@@ -113,7 +113,7 @@ def _usable(declared: Any, path: str, refused: Container[str]) -> Any:
     }
     kind = declared.get("type")
     if "type" not in options and isinstance(kind, str):
-        from lightflow.foreign import assumed_param_type  # only for files with errors
+        from lightflow.other_tools import assumed_param_type  # only for files with errors
 
         assumed = assumed_param_type(kind, TYPES)
         return {**options, "type": assumed} if assumed else {}

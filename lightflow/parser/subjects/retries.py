@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from lightflow.errors import Problem
-from lightflow.parser.durations import seconds
 from lightflow.parser.schema_pieces import (
     EXCEPTIONS,
     EXIT_CODES,
@@ -17,9 +16,10 @@ from lightflow.parser.schema_pieces import (
     is_expression,
     or_expression,
 )
-from lightflow.parser.spec import RetrySpec
 from lightflow.parser.subjects.durations import check_duration
 from lightflow.parser.tree import Tree
+from lightflow.spec.durations import seconds
+from lightflow.spec.model import RetrySpec
 
 RETRIES: Final = integer("Extra attempts after a failure.", 0, 1000, default=0, examples=[2])
 _BACKOFF: Final[Schema] = {

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from lightflow.errors import Problem
 from lightflow.parser.schema_pieces import Schema, block, flag, integer
-from lightflow.parser.spec import Settings
 from lightflow.parser.subjects.retries import RETRIES
 from lightflow.parser.tree import Tree
 from lightflow.plugins.scripts import SHELL, shell_problem
+from lightflow.spec.model import Settings
 
 MODE: Final[Schema] = {
     "description": "Where Python code runs. Commands are separate processes in every mode.",

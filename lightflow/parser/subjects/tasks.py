@@ -7,7 +7,6 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from lightflow.errors import Problem, did_you_mean, quoted
-from lightflow.parser.durations import seconds
 from lightflow.parser.schema_pieces import (
     FREE,
     ID_PATTERN,
@@ -18,15 +17,16 @@ from lightflow.parser.schema_pieces import (
     is_expression,
     or_expression,
 )
-from lightflow.parser.spec import Condition, Expressions, Flow, TaskSpec, digest_of
 from lightflow.parser.subjects import control_flow, environment, fan_out, limits, retries
 from lightflow.parser.subjects.durations import check_duration
 from lightflow.parser.subjects.settings import MODE
 from lightflow.parser.tree import TaskNode, Tree, list_or_empty, preconditions
 from lightflow.plugins.registry import Registry
+from lightflow.spec.durations import seconds
+from lightflow.spec.model import Condition, ControlFlow, Expressions, TaskSpec, digest_of
 from liteflow.errors import CycleError
 from liteflow.planning.graph import Graph
-from liteflow.planning.ready import PLAIN
+from liteflow.planning.ready_queue import DEFAULT_QUEUE
 
 DEFAULT_TYPE: Final = "shell"
 
@@ -162,7 +162,7 @@ def check_types(tree: Tree, registry: Registry) -> Iterator[Problem]:
         name = tree.unknown_types.get(id(node.keys), node.keys["type"])
         if not isinstance(name, str) or name in described or registry.find(name) is not None:
             continue
-        from lightflow.foreign import close, key_answer, type_answer  # only for files with errors
+        from lightflow.other_tools import close, key_answer, type_answer  # only for files with errors
 
         answer = type_answer(name)
         hint = f"; {answer}" if answer else close(name, registry.names())
@@ -320,18 +320,18 @@ class TaskBuilder:
             own_env=own_env,
             dotenv=own_files,
             secrets=tuple(dict.fromkeys(task.get("secrets", ()))),
-            flow=flow,
+            control_flow=flow,
             fan=mapping,
-            order=PLAIN if limits.TASK_KEYS.keys().isdisjoint(task) else limits.build_queue_options(task),
+            order=DEFAULT_QUEUE if limits.TASK_KEYS.keys().isdisjoint(task) else limits.build_queue_options(task),
         )
         return spec._replace(digest=self._digest(spec, task.get("secrets", ())))
 
-    def _control_flow(self, node: TaskNode) -> Flow | None:
+    def _control_flow(self, node: TaskNode) -> ControlFlow | None:
         workflow_cwd = self._tree.root.get("cwd")
         flow = control_flow.build_control_flow(node.id, node.keys, self._conditions, workflow_cwd, self.build)
         if node.id not in self._setups:
             return flow
-        return (flow or Flow())._replace(setup=True)
+        return (flow or ControlFlow())._replace(setup=True)
 
     def _config(self, task: Mapping[str, Any], *, is_branch: bool) -> dict[str, Any]:
         """Return the keys of the task's own type."""
@@ -349,7 +349,7 @@ class TaskBuilder:
         env: dict[str, str] = node.keys.get("env", {})
         own = {**outer, **env}
         if node.runs_before_mapping and expressions is not None:  # without variables that name an item
-            outer = {name: text for name, text in outer.items() if name in expressions.around_env}
+            outer = {name: text for name, text in outer.items() if name in expressions.enclosing_env}
         return ({**self.env, **outer, **env} if outer or env else self.env), own
 
     def _upstreams(self, node: TaskNode) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -382,6 +382,6 @@ class TaskBuilder:
         if spec.fan is not None:
             mapping = spec.fan
             definition["over"] = [mapping.name, mapping.items, mapping.axes, mapping.include, mapping.exclude]
-        if spec.flow is not None and (spec.flow.branch or spec.flow.short_circuit):
-            definition["decides"] = [spec.flow.branch, spec.flow.short_circuit, spec.flow.direct]
+        if spec.control_flow is not None and (spec.control_flow.branch or spec.control_flow.short_circuit):
+            definition["decides"] = [spec.control_flow.branch, spec.control_flow.short_circuit, spec.control_flow.direct]
         return digest_of(definition)

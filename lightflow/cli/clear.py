@@ -28,12 +28,12 @@ def clear(name: str, folder: str, db: str, as_json: bool) -> None:
     Its checkpoint files are deleted, and `resume` with a file ignores its unfinished runs. The history stays: such a
     run can still be shown, and be resumed by its id.
     """
-    from lightflow.service import running
+    from lightflow.service import runs
 
-    files, runs = running.clear(db, name, folder)
+    files, dropped = runs.clear(db, name, folder)
     if as_json:
-        say_json({"workflow": name, "files": files, "runs": runs})
+        say_json({"workflow": name, "files": files, "runs": dropped})
         return
     changes = [f"removed {many(files, 'checkpoint file')}"] if files else []
-    changes += [f"excluded {many(runs, 'unfinished run')} from resume"] if runs else []
+    changes += [f"excluded {many(dropped, 'unfinished run')} from resume"] if dropped else []
     say(f"{printable(name)}: {', '.join(changes)}" if changes else f"nothing to clear of {printable(name)}")

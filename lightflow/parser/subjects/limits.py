@@ -14,7 +14,7 @@ from lightflow.parser.tree import Tree
 from lightflow.spec.durations import seconds
 from lightflow.spec.model import Limits
 from liteflow.limits import MAX_PRIORITY, MAX_SLOTS, ON_CONFLICT, Concurrency, Pool
-from liteflow.planning.ready_queue import Needs, QueueOptions
+from liteflow.planning.ready_queue import QueueOptions, SlotNeeds
 
 _SLOTS: Final[Schema] = {"type": "integer", "minimum": 1, "maximum": MAX_SLOTS}
 
@@ -230,5 +230,5 @@ def build_queue_options(task: Mapping[str, Any]) -> QueueOptions:
     pool, max_parallel = task.get("pool", ()), task.get("max_parallel")
     slots = dict.fromkeys([pool] if isinstance(pool, str) else pool, int(task.get("pool_slots", 1)))
     slots |= {name: int(number) for name, number in task.get("resources", {}).items()}
-    needs: Needs = tuple(sorted(slots.items()))
+    needs: SlotNeeds = tuple(sorted(slots.items()))
     return QueueOptions(int(task.get("priority", 0)), None if max_parallel is None else int(max_parallel), needs)

@@ -382,6 +382,7 @@ class TaskBuilder:
         if spec.fan is not None:
             mapping = spec.fan
             definition["over"] = [mapping.name, mapping.items, mapping.axes, mapping.include, mapping.exclude]
-        if spec.control_flow is not None and (spec.control_flow.branch or spec.control_flow.short_circuit):
-            definition["decides"] = [spec.control_flow.branch, spec.control_flow.short_circuit, spec.control_flow.direct]
+        flow = spec.control_flow
+        if flow is not None and (flow.branch or flow.short_circuit):
+            definition["decides"] = [flow.branch, flow.short_circuit, flow.direct]
         return digest_of(definition)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightflow.engine.external_inputs import NO_INPUTS, ExternalInputs
-from lightflow.errors import Problem, WorkflowError
+from lightflow.errors import Location, Problem, WorkflowError
 from lightflow.plugins.base import TaskType
 from lightflow.plugins.registry import Registry
 from lightflow.spec.durations import PATTERN, seconds
-from lightflow.spec.model import Condition, ControlFlow, Expression, MappingSpec, TaskSpec, Template, WorkflowSpec
+from lightflow.spec.model import ConditionSpec, ControlFlow, Expression, MappingSpec, TaskSpec, Template, WorkflowSpec
 from liteflow import Dag, Task
 from liteflow.definition.options import TaskOptions
 from liteflow.definition.tasks import NO_HOOKS, Precondition, TaskHooks
@@ -91,8 +91,8 @@ class _TaskBuilder:
             options = self._evaluated_options(task, options)
         body = self._body(task)
         expansion = None
-        if task.fan is not None:
-            options = _fan_options(task.fan, options)
+        if task.mapping is not None:
+            options = _fan_options(task.mapping, options)
             expansion = self._expansion(task)
         return Task(
             task.id,
@@ -146,7 +146,7 @@ class _TaskBuilder:
             try:
                 values[name] = _option_value(name, option(template, self.params, task.expressions))
             except (InputError, ValueError) as error:
-                self.problems.append(_place_of(template)._replace(message=str(error)))
+                self.problems.append(_place_of(template).problem(str(error)))
         return options._replace(**values)
 
     def _expansion(self, task: TaskSpec) -> Expansion:
@@ -174,7 +174,7 @@ class _TaskBuilder:
             {event: self.build(hook, task.id) for event, hook in control_flow.hooks.items()},
         )
 
-    def _condition(self, condition: Condition) -> EngineCondition:
+    def _condition(self, condition: ConditionSpec) -> EngineCondition:
         """Return the condition for the engine. A condition whose value is known before the run is checked."""
         from lightflow.expressions.conditions import FileCondition  # imports Jinja
         from lightflow.expressions.evaluate import LocatedError
@@ -185,7 +185,7 @@ class _TaskBuilder:
         except LocatedError as error:
             self.problems.append(error.problem)
         except InputError as error:
-            self.problems.append(condition.expression.at._replace(message=str(error)))
+            self.problems.append(condition.expression.location.problem(str(error)))
         return built
 
 
@@ -204,9 +204,9 @@ def _options(task: TaskSpec) -> TaskOptions:
         trigger_rule=task.trigger_rule,
         mode=task.mode,
         secrets=task.secrets,
-        priority=task.order.priority,
-        max_parallel=task.order.max_parallel,
-        resources=task.order.needs,
+        priority=task.queue.priority,
+        max_parallel=task.queue.max_parallel,
+        resources=task.queue.needs,
     )
     control_flow = task.control_flow
     if control_flow is None:
@@ -241,9 +241,9 @@ def _option_value(name: str, value: Any) -> float | int:
     raise ValueError(f'must be a time: seconds such as 30, or text such as "5m", not {value!r}')
 
 
-def _place_of(template: Template) -> Problem:
+def _place_of(template: Template) -> Location:
     """Return the place of the first expression of a template."""
-    return next(part.at for part in template if isinstance(part, Expression))
+    return next(part.location for part in template if isinstance(part, Expression))
 
 
 def _flow_with_dotenv(
@@ -253,7 +253,7 @@ def _flow_with_dotenv(
     if control_flow is None:
         return None
 
-    def with_dotenv(condition: Condition | None) -> Condition | None:
+    def with_dotenv(condition: ConditionSpec | None) -> ConditionSpec | None:
         if condition is None or condition.scope is None:
             return condition
         return condition._replace(scope=condition.scope._replace(dotenv=dotenv, own_dotenv=own))

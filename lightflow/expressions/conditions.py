@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from lightflow.expressions.evaluate import Environment, LocatedError, NotYet, decode_plain, early_scopes, scopes_of
 from lightflow.expressions.language import Function, Scope, ScopeError, evaluate
-from lightflow.spec.model import Condition
+from lightflow.spec.model import ConditionSpec
 from liteflow.errors import InputError
 from liteflow.hooks import ConditionInputs
 from liteflow.work import Ref
@@ -36,7 +36,7 @@ class State(str):
 class FileCondition(NamedTuple):
     """A condition of a workflow file, as the engine asks it (see `liteflow.hooks.Condition`)."""
 
-    condition: Condition
+    condition: ConditionSpec
 
     @property
     def text(self) -> str:
@@ -67,7 +67,7 @@ class FileCondition(NamedTuple):
         except LocatedError:
             raise
         except InputError as error:
-            raise InputError(str(self.condition.expression.at._replace(message=str(error)))) from None
+            raise InputError(str(self.condition.expression.location.problem(str(error)))) from None
 
     def early(self, params: Mapping[str, Any]) -> bool | None:
         """The answer, if it is known before a run with these parameters. Raises InputError."""

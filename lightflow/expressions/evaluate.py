@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
-from lightflow.errors import Problem
+from lightflow.errors import Location, Problem
 from lightflow.expressions.language import Scope, ScopeError, evaluate, text_for
 from lightflow.expressions.template import split
 from lightflow.import_path import unpickling_from
@@ -238,7 +238,7 @@ def _evaluated(expression: Expression, scopes: Scopes) -> Any:
     except (LocatedError, NotYet):
         raise
     except InputError as error:
-        raise _error(expression.at, str(error)) from None
+        raise _error(expression.location, str(error)) from None
 
 
 def _text(expression: Expression, scopes: Scopes) -> str:
@@ -246,13 +246,13 @@ def _text(expression: Expression, scopes: Scopes) -> str:
     try:
         return text_for(value)
     except InputError as error:
-        raise _error(expression.at, str(error)) from None
+        raise _error(expression.location, str(error)) from None
 
 
 def for_process(template: Template, scopes: Scopes, variable: str = "") -> str:
     """The value as text that a program can be given. Raises InputError."""
     text = "".join(part if isinstance(part, str) else _text(part, scopes) for part in template)
-    at = next(part.at for part in template if isinstance(part, Expression))
+    at = next(part.location for part in template if isinstance(part, Expression))
     if "\0" in text:
         raise _error(at, "the value holds a NUL character, which no program can be given")
     try:
@@ -270,7 +270,7 @@ def _pasted(template: Template, scopes: Scopes, info: RunInfo) -> str:
     """A value that becomes part of a script, and so of a command line. Raises InputError."""
     text = for_process(template, scopes)
     if info.masker is not None and (name := info.masker.found(text.encode("utf-8", "surrogateescape"))) is not None:
-        at = next(part.at for part in template if isinstance(part, Expression))
+        at = next(part.location for part in template if isinstance(part, Expression))
         raise _error(at, f"raw(…) would put the secret {name} on a command line, where other users can read it")
     return text
 
@@ -283,14 +283,14 @@ class LocatedError(InputError):
         self.problem = problem
 
 
-def _error(at: Problem, message: str) -> LocatedError:
-    return LocatedError(at._replace(message=message))
+def _error(location: Location, message: str) -> LocatedError:
+    return LocatedError(location.problem(message))
 
 
 def _folder(template: Template, scopes: Scopes, start: str) -> str:
     text = for_process(template, scopes)
     if not text:
-        raise _error(next(part.at for part in template if isinstance(part, Expression)), "must not be empty")
+        raise _error(next(part.location for part in template if isinstance(part, Expression)), "must not be empty")
     return os.path.normpath(os.path.join(start, os.path.expanduser(text)))
 
 
@@ -329,7 +329,7 @@ def early_problems(found: Expressions, params: Scopes) -> Iterator[Problem]:
     """What is wrong with the expressions whose values are known before the run begins."""
     scopes = early_scopes(found, params)
     checks = [partial(scopes["env"].get, name) for layer in found.layers for name in layer]
-    templates = [*found.words.values(), *found.pasted, *found.config.values(), *found.fan.values()]
+    templates = [*found.words.values(), *found.pasted, *found.config.values(), *found.mapping.values()]
     for template in [*templates, *([found.cwd] if found.cwd is not None else [])]:
         parts = [part for part in template if isinstance(part, Expression) and part.early]
         checks += [partial(_evaluated, part, scopes) for part in parts]

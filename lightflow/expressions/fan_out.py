@@ -43,14 +43,14 @@ class Fan(NamedTuple):
     @property
     def reads(self) -> Sequence[Ref]:
         """The values of other tasks that it takes."""
-        return () if self.found is None else self.found.fan_reads
+        return () if self.found is None else self.found.mapping_reads
 
     @property
     def early(self) -> bool:
         """Are the instances known before the run?"""
         if self.found is None:
             return True
-        parts = _parts(self.found.fan.values())
+        parts = _parts(self.found.mapping.values())
         shared = _parts(one for one in self.found.shared_env.values() if not isinstance(one, str))
         if any(names_environment(part) for part in parts):
             parts += shared
@@ -75,7 +75,7 @@ class Fan(NamedTuple):
         """What the `key` says of an instance."""
         key = self.spec.key
         assert key is not None
-        template = None if self.found is None else self.found.fan.get(key)
+        template = None if self.found is None else self.found.mapping.get(key)
         if template is None:
             return shorten_label(key)
         task = {"id": self.task_id, "index": index}
@@ -97,13 +97,13 @@ class Fan(NamedTuple):
 
     def _list(self, written: Any, scopes: Scopes, what: str, *, pairs: bool = False) -> Sequence[Any]:
         """What is written there, with the values of its expressions: a list."""
-        templates = {} if self.found is None else self.found.fan
+        templates = {} if self.found is None else self.found.mapping
         value = fill(written, templates, scopes)
         lone = templates[written][0] if isinstance(written, str) and written in templates else None
 
         def wrong(found: str) -> InputError:
             if isinstance(lone, Expression):
-                return LocatedError(lone.at._replace(message=f"the value {found}"))
+                return LocatedError(lone.location.problem(f"the value {found}"))
             return InputError(f"{what} {found}")
 
         return items_of_value(value, wrong, pairs=pairs)
@@ -121,8 +121,8 @@ def _parts(templates: Iterable[Template]) -> list[Expression]:
 
 def expansion_of(task: TaskSpec, params: Mapping[str, Any], problems: list[Problem]) -> StaticExpansion | Fan:
     """What a task is mapped over; where that is known before the run, its instances. Mistakes go into `problems`."""
-    assert task.fan is not None
-    fan = Fan(task.id, task.fan, task.expressions)
+    assert task.mapping is not None
+    fan = Fan(task.id, task.mapping, task.expressions)
     if fan.early:
         try:
             return StaticExpansion(fan.rows({}, RunInfo("", "", "", None, params)))

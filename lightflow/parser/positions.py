@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 from typing import Any, NamedTuple, Protocol
 
-from lightflow.errors import Problem
+from lightflow.errors import Location, Problem
 
 Key = str | int  # of a mapping, or the index in a list
 
@@ -77,8 +77,8 @@ class Lines:
         for line in text.splitlines(keepends=True):
             self._starts.append(self._starts[-1] + len(line))
 
-    def behind(self, line: int, column: int, mark: str, number: int) -> tuple[int, int]:
-        """Line and column (from 1) of the `number`-th `mark` (from 0) from a place on; that place if there is none."""
+    def after(self, line: int, column: int, mark: str, number: int) -> tuple[int, int]:
+        """Return line and column (from 1) of the `number`-th `mark` (from 0) after a place; else the place itself."""
         at = self._starts[line - 1] + column - 1
         for count in range(number + 1):
             at = self._text.find(mark, at + (len(mark) if count else 0))
@@ -108,7 +108,13 @@ class Unreadable(Exception):
         self.path = path
 
 
-def problem_at(file: str, mark: Mark | None, path: str, message: str) -> Problem:
+def location_at(file: str, mark: Mark | None, path: str) -> Location:
+    """Return the place of a mark; None stands for the whole file."""
     if mark is None:
-        return Problem(file, 0, 0, path, message)
-    return Problem(file, mark.line + 1, mark.column + 1, path, message)
+        return Location(file, 0, 0, path)
+    return Location(file, mark.line + 1, mark.column + 1, path)
+
+
+def problem_at(file: str, mark: Mark | None, path: str, message: str) -> Problem:
+    """Return a problem at a mark."""
+    return location_at(file, mark, path).problem(message)

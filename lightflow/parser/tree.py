@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
-from lightflow.errors import Problem
-from lightflow.parser.positions import START, Key, Mark, Source, problem_at
+from lightflow.errors import Location, Problem
+from lightflow.parser.positions import START, Key, Mark, Source, location_at, problem_at
+from lightflow.spec.model import ConditionSpec, Expressions
 from liteflow.hooks import HOOK_EVENTS
 
 _HOOKS: Final = frozenset([*HOOK_EVENTS, "preconditions"])
@@ -45,6 +46,14 @@ class ConditionNode(NamedTuple):
     def id(self) -> str:
         """`TASK`, or `TASK.precondition_N`, where N begins with 1."""
         return precondition_id(self.task_id, self.path)
+
+
+class ExpressionIndex(NamedTuple):
+    """The expressions and conditions of a file, by the id of their task, hook or precondition, and their problems."""
+
+    tasks: Mapping[str, Expressions] = {}
+    conditions: Mapping[str, ConditionSpec] = {}
+    problems: Sequence[Problem] = ()
 
 
 class Tree:
@@ -128,10 +137,13 @@ class Tree:
             node = _child(node, name)
         return mark
 
+    def location(self, path: Sequence[Key], *, key: bool = False) -> Location:
+        """Return the place of the value at `path`, or of its key."""
+        return location_at(self.source.file, self.locate(path, key=key), dotted(path[:-1] if key else path))
+
     def problem(self, path: Sequence[Key], message: str, *, key: bool = False) -> Problem:
         """Return a problem of the value at `path`, or of its key."""
-        shown = dotted(path[:-1] if key else path)
-        return problem_at(self.source.file, self.locate(path, key=key), shown, message)
+        return self.location(path, key=key).problem(message)
 
     def key_problem(self, keys: Mapping[str, Any], key: str, path: Sequence[Key], message: str) -> Problem:
         """Return a problem of a key in the mapping at `path`, which need not be part of the root yet."""

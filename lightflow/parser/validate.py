@@ -10,9 +10,9 @@ from lightflow.errors import Problem
 from lightflow.parser.schema_pieces import Schema
 from lightflow.parser.schema_validator import Validator
 from lightflow.parser.subjects import control_flow, environment, fan_out, limits, params, retries, settings, tasks
-from lightflow.parser.tree import Tree
+from lightflow.parser.tree import ExpressionIndex, Tree
 from lightflow.plugins.registry import Registry
-from lightflow.spec.model import Condition, Expressions, Found, SecretSpec
+from lightflow.spec.model import ConditionSpec, Expressions, SecretSpec
 from liteflow.values.params import Param
 
 MAX_PROBLEMS: Final = 1_000  # of each check; a file with more has one mistake many times
@@ -26,7 +26,7 @@ class Checked(NamedTuple):
     params: Mapping[str, Param]
     secrets: Mapping[str, SecretSpec]
     expressions: Mapping[str, Expressions]  # by task
-    conditions: Mapping[str, Condition] = {}
+    conditions: Mapping[str, ConditionSpec] = {}
 
 
 def validate(tree: Tree, schema: Schema, registry: Registry) -> Checked:
@@ -37,18 +37,18 @@ def validate(tree: Tree, schema: Schema, registry: Registry) -> Checked:
     declared, param_problems = params.read_params(tree, {problem.path for problem in problems})
     secrets, secret_problems = environment.read_secrets(tree)
     problems += [*param_problems, *secret_problems]
-    found = _expressions(tree) if "${{" in source.text or tree.conditions else Found({}, [])
+    index = _expressions(tree, registry)
     reported = {problem.path for problem in problems}
     problems += [
         problem
-        for problem in found.problems
+        for problem in index.problems
         if problem.path not in reported and not _is_in_unknown_key(tree, problem.path)
     ][:MAX_PROBLEMS]
     for checks in (
         settings.check_shells(tree),
         tasks.check_ids(tree),
         tasks.check_types(tree, registry),
-        tasks.check_dependencies(tree, found.tasks, found.conditions),
+        tasks.check_dependencies(tree, index.tasks, index.conditions),
         control_flow.check_control_flow(tree),
         control_flow.check_hook_ids(tree),
         tasks.check_times(tree),
@@ -59,7 +59,7 @@ def validate(tree: Tree, schema: Schema, registry: Registry) -> Checked:
         tasks.check_own_keys(tree, registry),
     ):
         problems += islice(checks, MAX_PROBLEMS)
-    return Checked(tree, _one_for_each_place(problems), declared, secrets, found.tasks, found.conditions)
+    return Checked(tree, _one_for_each_place(problems), declared, secrets, index.tasks, index.conditions)
 
 
 def _schema_problems(tree: Tree, schema: Schema, registry: Registry) -> Iterator[Problem]:
@@ -76,10 +76,12 @@ def _schema_problems(tree: Tree, schema: Schema, registry: Registry) -> Iterator
             yield from problems_of(error, tree, infos, damaged)
 
 
-def _expressions(tree: Tree) -> Found:
-    from lightflow.parser.expressions import read_expressions  # with Jinja: only for files with expressions
+def _expressions(tree: Tree, registry: Registry) -> ExpressionIndex:
+    if "${{" not in tree.source.text and not tree.conditions:
+        return ExpressionIndex()
+    from lightflow.parser.expressions import read_expressions  # imports Jinja
 
-    return read_expressions(tree)
+    return read_expressions(tree, registry)
 
 
 def _is_in_unknown_key(tree: Tree, path: str) -> bool:

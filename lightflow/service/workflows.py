@@ -12,7 +12,7 @@ from lightflow.parser.schema import workflow_schema
 from lightflow.parser.workflow_loader import load_with_hints, load_workflow
 from lightflow.service.python_files import is_script, script_errors
 from lightflow.spec.model import (
-    Condition,
+    ConditionSpec,
     ControlFlow,
     Expressions,
     Limits,
@@ -49,7 +49,7 @@ class TaskOutline(NamedTuple):
     template: str = ""  # what it runs, where that has expressions
     expressions: Expressions | None = None  # those
     special: tuple[str, ...] = ()  # what is special in how it stands in the flow
-    condition: Condition | None = None  # its `if`
+    condition: ConditionSpec | None = None  # its `if`
     skipped: str = ""  # why it will be skipped, where that is known before a run
     order: QueueOptions = DEFAULT_QUEUE
     mapped: str = ""  # what it is mapped over, in words
@@ -105,7 +105,7 @@ class WorkflowOutline(NamedTuple):
 
     def instances(self, task: TaskOutline) -> list[InstanceOutline] | None:
         """The instances of a mapped task; None where they are only known when it may start, or it is not mapped."""
-        if task.spec is None or task.spec.fan is None:
+        if task.spec is None or task.spec.mapping is None:
             return None
         from lightflow.expressions.fan_out import ITEM, StaticExpansion, expansion_of
 
@@ -116,7 +116,7 @@ class WorkflowOutline(NamedTuple):
             return None
         found = []
         for index, row in enumerate(expansion.listed):
-            more = {task.spec.fan.name: decode(row.items[ITEM]), "task": {"id": task.id, "index": index}}
+            more = {task.spec.mapping.name: decode(row.items[ITEM]), "task": {"id": task.id, "index": index}}
             summary = self._preview(task, values, more) if task.template else task.summary
             found.append(InstanceOutline(row.label, summary))
         return found
@@ -152,9 +152,9 @@ def _outline_file(path: str, spec: WorkflowSpec) -> WorkflowOutline:
             task.expressions,
             _special(task.control_flow),
             task.control_flow.condition if task.control_flow is not None else None,
-            order=task.order,
-            mapped="" if task.fan is None else _over(task.fan),
-            spec=None if task.fan is None else task,
+            order=task.queue,
+            mapped="" if task.mapping is None else _over(task.mapping),
+            spec=None if task.mapping is None else task,
         )
         for task in spec.tasks.values()
     )

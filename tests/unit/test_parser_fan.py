@@ -23,7 +23,7 @@ def task(text: str, name: str = "a") -> TaskSpec:
 
 
 def fan(text: str) -> MappingSpec:
-    found = task("params: {n: 3}\n" + LIST + f"  a: {{{text}, run: echo}}\n").fan
+    found = task("params: {n: 3}\n" + LIST + f"  a: {{{text}, run: echo}}\n").mapping
     assert found is not None
     return found
 

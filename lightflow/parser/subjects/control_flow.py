@@ -10,7 +10,7 @@ from lightflow.parser.positions import Key
 from lightflow.parser.schema_pieces import EXCEPTIONS, EXIT_CODES, FREE, Schema, block, block_at, flag, ids
 from lightflow.parser.tree import TaskNode, Tree, hook_nodes, precondition_nodes
 from lightflow.plugins.scripts import LINES, lines
-from lightflow.spec.model import Condition, ControlFlow, PreconditionSpec, TaskSpec
+from lightflow.spec.model import ConditionSpec, ControlFlow, PreconditionSpec, TaskSpec
 from liteflow.hooks import HOOK_EVENTS
 from liteflow.planning.trigger_rules import TRIGGER_RULES, TriggerRule
 
@@ -216,7 +216,7 @@ def check_hook_ids(tree: Tree) -> Iterator[Problem]:
 def build_control_flow(
     task_id: str,
     task: Mapping[str, Any],
-    conditions: Mapping[str, Condition],
+    conditions: Mapping[str, ConditionSpec],
     workflow_cwd: Any,
     build_task: Callable[[TaskNode], TaskSpec],
 ) -> ControlFlow | None:

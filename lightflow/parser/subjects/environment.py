@@ -157,7 +157,7 @@ def read_secrets(tree: Tree) -> tuple[dict[str, SecretSpec], list[Problem]]:
         elif isinstance(secret := _secret(name, options, folder, tree.shell), str):
             problems.append(tree.problem(path, secret, key=is_key))
         else:
-            secrets[name] = SecretSpec(secret, tree.problem(path, "", key=is_key)._replace(path=f"secrets.{name}"))
+            secrets[name] = SecretSpec(secret, tree.location(path, key=is_key)._replace(path=f"secrets.{name}"))
     return secrets, problems
 
 
@@ -224,6 +224,6 @@ def build_env_files(tree: Tree, path: list[Key], keys: Mapping[str, Any]) -> tup
     for index, item in enumerate(keys.get("dotenv") or ()):
         options = item if isinstance(item, dict) else {"path": item}
         absolute = os.path.normpath(os.path.join(folder, os.path.expanduser(options["path"])))
-        place = tree.problem([*path, index], "")
-        files.append(EnvFile(absolute, options["path"], options.get("required", True), place))
+        location = tree.location([*path, index])
+        files.append(EnvFile(absolute, options["path"], options.get("required", True), location))
     return tuple(files)

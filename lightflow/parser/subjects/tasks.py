@@ -23,7 +23,7 @@ from lightflow.parser.subjects.settings import MODE
 from lightflow.parser.tree import TaskNode, Tree, list_or_empty, preconditions
 from lightflow.plugins.registry import Registry
 from lightflow.spec.durations import seconds
-from lightflow.spec.model import Condition, ControlFlow, Expressions, TaskSpec, digest_of
+from lightflow.spec.model import ConditionSpec, ControlFlow, Expressions, TaskSpec, digest_of
 from liteflow.errors import CycleError
 from liteflow.planning.graph import Graph
 from liteflow.planning.ready_queue import DEFAULT_QUEUE
@@ -183,7 +183,7 @@ def check_times(tree: Tree) -> Iterator[Problem]:
 
 
 def check_dependencies(
-    tree: Tree, expressions: Mapping[str, Expressions], conditions: Mapping[str, Condition]
+    tree: Tree, expressions: Mapping[str, Expressions], conditions: Mapping[str, ConditionSpec]
 ) -> Iterator[Problem]:
     """Report upstream tasks that do not exist, and cycles."""
     upstreams: dict[str, list[str]] = {task_id: [] for task_id in tree.task_ids}
@@ -225,7 +225,10 @@ def _dependency_problem(task_id: str, other: str, key: str, tasks: Mapping[str, 
 
 
 def implied_upstreams(
-    task_id: str, task: Mapping[str, Any], expressions: Mapping[str, Expressions], conditions: Mapping[str, Condition]
+    task_id: str,
+    task: Mapping[str, Any],
+    expressions: Mapping[str, Expressions],
+    conditions: Mapping[str, ConditionSpec],
 ) -> list[str]:
     """Return the upstream tasks that the expressions and conditions of a task name."""
     if not expressions and not conditions:
@@ -275,7 +278,7 @@ class TaskBuilder:
         self,
         tree: Tree,
         expressions: Mapping[str, Expressions],
-        conditions: Mapping[str, Condition],
+        conditions: Mapping[str, ConditionSpec],
         *,
         path: str,
         default_retries: int,
@@ -321,8 +324,8 @@ class TaskBuilder:
             dotenv=own_files,
             secrets=tuple(dict.fromkeys(task.get("secrets", ()))),
             control_flow=flow,
-            fan=mapping,
-            order=DEFAULT_QUEUE if limits.TASK_KEYS.keys().isdisjoint(task) else limits.build_queue_options(task),
+            mapping=mapping,
+            queue=DEFAULT_QUEUE if limits.TASK_KEYS.keys().isdisjoint(task) else limits.build_queue_options(task),
         )
         return spec._replace(digest=self._digest(spec, task.get("secrets", ())))
 
@@ -379,8 +382,8 @@ class TaskBuilder:
             definition["dotenv"] = [file.written for file in (*self.env_files, *spec.dotenv)]
         if secrets:
             definition["secrets"] = sorted(secrets)
-        if spec.fan is not None:
-            mapping = spec.fan
+        if spec.mapping is not None:
+            mapping = spec.mapping
             definition["over"] = [mapping.name, mapping.items, mapping.axes, mapping.include, mapping.exclude]
         flow = spec.control_flow
         if flow is not None and (flow.branch or flow.short_circuit):

@@ -8,7 +8,7 @@ import re
 from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.normalize import normalize
 from lightflow.parser.plugin_files import declare_plugins
-from lightflow.parser.positions import Source, Unreadable, problem_at
+from lightflow.parser.positions import Source, UnreadableFile, problem_at
 from lightflow.parser.schema import normalized_schema
 from lightflow.parser.schema_pieces import ID_PATTERN
 from lightflow.parser.source import parse_text, read_source
@@ -60,7 +60,7 @@ def loads_workflow(text: str, file: str = "workflow.yaml", registry: Registry | 
     try:
         with gc_paused():
             return _load(parse_text(file, text), registry)[0]
-    except Unreadable as error:
+    except UnreadableFile as error:
         raise WorkflowError([problem_at(file, error.mark, error.path, error.message)]) from None
 
 

@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 import yaml
 from yaml.events import MappingEndEvent, MappingStartEvent, SequenceEndEvent, SequenceStartEvent
 
-from lightflow.parser.files import place_of
-from lightflow.parser.positions import Place, Unreadable
+from lightflow.parser.files import position_after
+from lightflow.parser.positions import Position, UnreadableFile
 
 #: A quoted text, a comment, a bracket, or the beginning of a plain text: what can stand between two events.
 _TOKEN: Final = r'"(?:[^"\\]|\\.)*"?|\'(?:[^\']|\'\')*\'?|#[^\n]*|[\[\]{}]|[^\s"\'#\[\]{},][^\s\[\]{},]*'
@@ -38,20 +38,20 @@ class _Reached(NamedTuple):
     end: int
 
 
-def explain(error: yaml.MarkedYAMLError, text: str, parser: Callable[[str], Any], max_depth: int) -> Unreadable:
+def explain(error: yaml.MarkedYAMLError, text: str, parser: Callable[[str], Any], max_depth: int) -> UnreadableFile:
     """The error about a text that is not YAML."""
     mark = error.problem_mark or error.context_mark
     reached = _reached(text, parser)
     deep = _too_deep(text, reached, mark.index if mark else reached.end, max_depth)
     if deep is not None:
-        return Unreadable(f"nested more than {max_depth} levels deep", deep)
+        return UnreadableFile(f"nested more than {max_depth} levels deep", deep)
     if mark is None:
-        return Unreadable(f"not valid YAML: {error.problem or 'cannot be understood'}")
+        return UnreadableFile(f"not valid YAML: {error.problem or 'cannot be understood'}")
     spot = _Spot(text, mark, error.context_mark, reached)
     for words, place in spot.findings():
-        return Unreadable(f"not valid YAML: {words}", place)
+        return UnreadableFile(f"not valid YAML: {words}", place)
     message = " ".join(part for part in (error.problem, error.context) if part) or "cannot be understood"
-    return Unreadable(f"not valid YAML: {message}", spot.place)
+    return UnreadableFile(f"not valid YAML: {message}", spot.place)
 
 
 def _reached(text: str, parser: Callable[[str], Any]) -> _Reached:
@@ -71,7 +71,7 @@ def _reached(text: str, parser: Callable[[str], Any]) -> _Reached:
     return _Reached(opened, end)
 
 
-def _too_deep(text: str, reached: _Reached, last: int, max_depth: int) -> Place | None:
+def _too_deep(text: str, reached: _Reached, last: int, max_depth: int) -> Position | None:
     """The bracket that nests too deeply, where the library has given up first.
 
     The library reads up to 1,024 characters ahead of its events, and may have a limit of nesting of its own, which it
@@ -82,7 +82,7 @@ def _too_deep(text: str, reached: _Reached, last: int, max_depth: int) -> Place 
     for token in re.compile(_TOKEN, re.DOTALL).finditer(text, reached.end, max(reached.end, last + 1)):
         if token[0] in "[{":
             if depth >= max_depth:
-                return place_of(text[: token.start()])
+                return position_after(text[: token.start()])
             depth += 1
         elif token[0] in "]}":
             depth -= 1
@@ -95,14 +95,14 @@ class _Spot:
     def __init__(self, text: str, mark: Any, context: Any, reached: _Reached) -> None:
         self.text = text
         self.lines = text.splitlines()
-        self.place = Place(min(mark.line, len(self.lines)), mark.column)
+        self.place = Position(min(mark.line, len(self.lines)), mark.column)
         self.context = context
         self.line = self.lines[self.place.line] if self.place.line < len(self.lines) else ""
         self.before, self.rest = self.line[: self.place.column], self.line[self.place.column :]
         self.inner = reached.open[-1] if reached.open else None
         self.index = mark.index
 
-    def findings(self) -> Iterator[tuple[str, Place]]:
+    def findings(self) -> Iterator[tuple[str, Position]]:
         """What may be wrong, the most certain first."""
         if "\t" in self.line[: len(self.line) - len(self.line.lstrip())]:
             yield "a tab indents this line; use spaces", self.place
@@ -115,28 +115,28 @@ class _Spot:
         yield from self._colon()
         yield from self._in_a_line()
 
-    def _in_quotes(self) -> Iterator[tuple[str, Place]]:
+    def _in_quotes(self) -> Iterator[tuple[str, Position]]:
         context = self.context
         opens = context is not None and self.text[context.index : context.index + 1]
         if opens and opens in "\"'":
-            start = Place(context.line, context.column)
+            start = Position(context.line, context.column)
             if self.index >= len(self.text.rstrip()):
                 yield f"the quote that opens here is not closed: {opens} is missing", start
             elif opens == '"' and (
                 found := re.compile(r"\\(u[dD][89a-fA-F]|.)").search(self.text, max(self.index - 2, 0))
             ):
-                place = place_of(self.text[: found.start()])
+                place = position_after(self.text[: found.start()])
                 if len(found[1]) > 1:
                     words = "is half of a surrogate pair; write the character itself (YAML has no surrogate pairs)"
                     yield f"{found[0]}… {words}", place
                 yield f"{found[0]} is no escape between double quotes; write '…' around it, or \\{found[0]}", place
 
-    def _between_braces(self, inner: _Open) -> Iterator[tuple[str, Place]]:
+    def _between_braces(self, inner: _Open) -> Iterator[tuple[str, Position]]:
         """Inside `{…}` or `[…]`, where a brace in a text that is not quoted ends it."""
         begins, ends = "[]" if inner.is_list else "{}"
         kind = "brackets" if inner.is_list else "braces"
         written = self.text[inner.offset : self.index + 3]
-        start = Place(inner.line, inner.column)
+        start = Position(inner.line, inner.column)
         if re.search(r"\$\{\{", written):
             example = '["${{ params.x }}"]' if inner.is_list else '{run: "echo ${{ params.x }}"}'
             yield f"an expression between {kind} needs quotes, as in {example}", self.place
@@ -147,7 +147,7 @@ class _Spot:
         elif self.rest:
             yield f'expected "," or "{ends}" here; text with quotes in it needs quotes around all of it', self.place
 
-    def _first_character(self) -> Iterator[tuple[str, Place]]:
+    def _first_character(self) -> Iterator[tuple[str, Position]]:
         if self.rest[:1] in ("@", "`", "%") and self.rest:
             yield f"text cannot begin with {self.rest[0]}; put the text in quotes", self.place
         sign = self.before[-1:]
@@ -162,7 +162,7 @@ class _Spot:
         if self.rest[:1] in ("}", "]") and self.rest:
             yield f"there is no {'{' if self.rest[0] == '}' else '['} that this {self.rest[0]} closes", self.place
 
-    def _indentation(self) -> Iterator[tuple[str, Place]]:
+    def _indentation(self) -> Iterator[tuple[str, Position]]:
         """At the beginning of a line that fits to none of those above."""
         inner, column = self.inner, self.place.column
         if inner is None or inner.is_flow or not self.rest:
@@ -192,7 +192,7 @@ class _Spot:
                     found.append(indent + len(rest) - len(rest[1:].lstrip()))
         return found
 
-    def _colon(self) -> Iterator[tuple[str, Place]]:
+    def _colon(self) -> Iterator[tuple[str, Position]]:
         """At a colon where no key can end."""
         context = self.context
         if not re.match(r":(\s|$)", self.rest):
@@ -200,7 +200,7 @@ class _Spot:
                 line = self.lines[context.line]
                 if line.strip() and not re.search(r":(\s|$)", line) and line[: context.column].strip(" -") == "":
                     words = "this line is no `key: value`; a line of the text above is indented further"
-                    yield words, Place(context.line, context.column)
+                    yield words, Position(context.line, context.column)
             return
         if re.fullmatch(r"\s*(- +)?[\w.\"'-]+\s*", self.before):
             above = next((line for line in reversed(self.lines[: self.place.line]) if line.strip()), "")
@@ -210,12 +210,12 @@ class _Spot:
                     number for number, line in enumerate(reversed(self.lines[: self.place.line])) if line.strip()
                 )
                 words = f"the line above has no colon: write `{above.split()[0]}:`" if above.split() else _COLON
-                yield words, Place(number - 1, other)
+                yield words, Position(number - 1, other)
             elif indent > other:
-                yield f"indented by {indent}, the keys above by {other}", Place(self.place.line, indent)
+                yield f"indented by {indent}, the keys above by {other}", Position(self.place.line, indent)
         yield _COLON, self.place
 
-    def _in_a_line(self) -> Iterator[tuple[str, Place]]:
+    def _in_a_line(self) -> Iterator[tuple[str, Position]]:
         quote = self.before.rstrip()[-1:]
         if quote in ("'", '"') and quote:
             words = (

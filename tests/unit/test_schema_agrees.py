@@ -21,7 +21,7 @@ from jsonschema import Draft202012Validator
 
 from lightflow.errors import WorkflowError
 from lightflow.parser.normalize import normalize
-from lightflow.parser.positions import Source, Unreadable
+from lightflow.parser.positions import Source, UnreadableFile
 from lightflow.parser.schema import normalized_schema, workflow_schema
 from lightflow.parser.schema_validator import Validator
 from lightflow.parser.source import parse_text, read_source
@@ -45,7 +45,7 @@ def sources() -> Iterator[tuple[str, Source]]:
         for number, text in enumerate(_BLOCK.findall(page.read_text("utf-8"))):
             try:
                 yield f"{page.relative_to(ROOT)}#{number}", parse_text("page.yaml", text)
-            except (Unreadable, WorkflowError):
+            except (UnreadableFile, WorkflowError):
                 continue  # a part of a file
 
 

@@ -22,6 +22,8 @@ WORKFLOW_FILE: Final = FileKind("workflow file", "keys such as `workflow_name:` 
 PARAMS_FILE: Final = FileKind("file of parameters", "names of parameters and their values, such as `rows: 100`")
 
 MAX_BYTES = 16 * 1024 * 1024
+#: Levels of lists and mappings in a file.
+MAX_DEPTH: Final = 32
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 # Everything that YAML does not count as printable, plus the characters that YAML 1.1 takes for line ends.

@@ -8,10 +8,9 @@ from json.decoder import scanstring  # type: ignore[attr-defined]  # public in f
 from typing import Any, Final
 
 from lightflow.errors import Problem, quoted
-from lightflow.parser.files import WORKFLOW_FILE, FileKind, position_after
+from lightflow.parser.files import MAX_DEPTH, WORKFLOW_FILE, FileKind, position_after
 from lightflow.parser.positions import Key, Mark, Position, Positions, Source, UnreadableFile, problem_at
 from lightflow.parser.scalars import NotANumber, resolve
-from lightflow.parser.yaml_source import MAX_DEPTH
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?(?![0-9A-Za-z.+_-])")

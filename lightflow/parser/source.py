@@ -7,7 +7,6 @@ import os
 from lightflow.errors import WorkflowError
 from lightflow.parser.files import WORKFLOW_FILE, FileKind, check_characters, read_text
 from lightflow.parser.positions import Source, UnreadableFile, problem_at
-from lightflow.parser.yaml_source import read_yaml
 from liteflow.gc_pause import gc_paused
 
 
@@ -33,8 +32,10 @@ def parse_text(file: str, text: str, kind: FileKind = WORKFLOW_FILE) -> Source:
     """
     check_characters(text)
     with gc_paused():
-        if not file.lower().endswith(".json"):
-            return read_yaml(file, text, kind)
-        from lightflow.parser.json_source import read_json  # most files are YAML
+        if file.lower().endswith(".json"):
+            from lightflow.parser.json_source import read_json
 
-        return read_json(file, text, kind)
+            return read_json(file, text, kind)
+        from lightflow.parser.yaml_source import read_yaml  # imports PyYAML: 15 ms
+
+        return read_yaml(file, text, kind)

@@ -1,7 +1,7 @@
-"""What is wrong with a text that is not YAML, in words of our own.
+"""Messages about text that is not YAML.
 
-The library's words differ from version to version, and say what its parser expected. What a person has to change shows
-better in the text around the place of the error. Read only where a file is wrong.
+The messages of the library differ from version to version, and name what its parser expected. The text around the error
+shows better what to change. Only files with an error need this module.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from yaml.events import MappingEndEvent, MappingStartEvent, SequenceEndEvent, Se
 from lightflow.parser.files import position_after
 from lightflow.parser.positions import Position, UnreadableFile
 
-#: A quoted text, a comment, a bracket, or the beginning of a plain text: what can stand between two events.
+#: A quoted text, a comment, a bracket, or the beginning of a plain text: all that occurs between two events.
 _TOKEN: Final = r'"(?:[^"\\]|\\.)*"?|\'(?:[^\']|\'\')*\'?|#[^\n]*|[\[\]{}]|[^\s"\'#\[\]{},][^\s\[\]{},]*'
 _COLON: Final = "mapping values are not allowed in this context; put text that holds a colon in quotes"
 
@@ -24,22 +24,22 @@ _COLON: Final = "mapping values are not allowed in this context; put text that h
 class _Open(NamedTuple):
     """A list or mapping that is not closed yet, and where it begins."""
 
-    is_flow: bool  # between braces or brackets
+    is_flow: bool  #: whether it has braces or brackets
     is_list: bool
-    line: int  # from 0
+    line: int  #: from 0
     column: int
     offset: int
 
 
 class _Reached(NamedTuple):
-    """How far the library has come: what is open, and where its last event ended."""
+    """The state of the library at the error: the open containers, and the end of its last event."""
 
     open: list[_Open]
     end: int
 
 
 def explain(error: yaml.MarkedYAMLError, text: str, parser: Callable[[str], Any], max_depth: int) -> UnreadableFile:
-    """The error about a text that is not YAML."""
+    """Return the error about a text that is not YAML."""
     mark = error.problem_mark or error.context_mark
     reached = _reached(text, parser)
     deep = _too_deep(text, reached, mark.index if mark else reached.end, max_depth)
@@ -55,7 +55,7 @@ def explain(error: yaml.MarkedYAMLError, text: str, parser: Callable[[str], Any]
 
 
 def _reached(text: str, parser: Callable[[str], Any]) -> _Reached:
-    """The events once more, up to the error."""
+    """Read the events again, up to the error."""
     following, opened, end = parser(text).get_event, list[_Open](), 0
     try:
         while (event := following()) is not None:
@@ -67,16 +67,16 @@ def _reached(text: str, parser: Callable[[str], Any]) -> _Reached:
                 opened.pop()
             end = event.end_mark.index
     except yaml.YAMLError:
-        pass  # the one that is explained
+        pass  # the error that is explained
     return _Reached(opened, end)
 
 
 def _too_deep(text: str, reached: _Reached, last: int, max_depth: int) -> Position | None:
-    """The bracket that nests too deeply, where the library has given up first.
+    """Return the position of the bracket that nests too deeply, where the library has reported an error first.
 
-    The library reads up to 1,024 characters ahead of its events, and may have a limit of nesting of its own, which it
-    then reports before the reader has seen the event that exceeds ours. So the brackets between the last event and the
-    place of its error are counted here.
+    The library reads up to 1,024 characters ahead of its events, and may have a nesting limit of its own, which it
+    reports before the reader has seen the event that exceeds ours. So the brackets between the last event and the
+    position of its error are counted here.
     """
     depth = len(reached.open)
     for token in re.compile(_TOKEN, re.DOTALL).finditer(text, reached.end, max(reached.end, last + 1)):
@@ -90,7 +90,7 @@ def _too_deep(text: str, reached: _Reached, last: int, max_depth: int) -> Positi
 
 
 class _Spot:
-    """The place of an error with what stands around it."""
+    """The position of an error, and the text around it."""
 
     def __init__(self, text: str, mark: Any, context: Any, reached: _Reached) -> None:
         self.text = text
@@ -103,7 +103,7 @@ class _Spot:
         self.index = mark.index
 
     def findings(self) -> Iterator[tuple[str, Position]]:
-        """What may be wrong, the most certain first."""
+        """Return the possible mistakes, the most certain one first."""
         if "\t" in self.line[: len(self.line) - len(self.line.lstrip())]:
             yield "a tab indents this line; use spaces", self.place
         yield from self._in_quotes()
@@ -129,10 +129,10 @@ class _Spot:
                 if len(found[1]) > 1:
                     words = "is half of a surrogate pair; write the character itself (YAML has no surrogate pairs)"
                     yield f"{found[0]}… {words}", place
-                yield f"{found[0]} is no escape between double quotes; write '…' around it, or \\{found[0]}", place
+                yield f"{found[0]} is not an escape between double quotes; write '…' around it, or \\{found[0]}", place
 
     def _between_braces(self, inner: _Open) -> Iterator[tuple[str, Position]]:
-        """Inside `{…}` or `[…]`, where a brace in a text that is not quoted ends it."""
+        """Return mistakes inside `{…}` or `[…]`, where a brace ends a text without quotes."""
         begins, ends = "[]" if inner.is_list else "{}"
         kind = "brackets" if inner.is_list else "braces"
         written = self.text[inner.offset : self.index + 3]
@@ -158,12 +158,12 @@ class _Spot:
         if header:
             sign = header[1]
             hint = ", or put a command that begins with > in quotes" if sign == ">" else ""
-            yield f"nothing may stand behind {sign}: the text begins on the next line, indented{hint}", self.place
+            yield f"nothing may follow {sign}: the text begins on the next line, indented{hint}", self.place
         if self.rest[:1] in ("}", "]") and self.rest:
             yield f"there is no {'{' if self.rest[0] == '}' else '['} that this {self.rest[0]} closes", self.place
 
     def _indentation(self) -> Iterator[tuple[str, Position]]:
-        """At the beginning of a line that fits to none of those above."""
+        """Return mistakes at the beginning of a line whose indentation fits no line above."""
         inner, column = self.inner, self.place.column
         if inner is None or inner.is_flow or not self.rest:
             return
@@ -173,33 +173,36 @@ class _Spot:
         if inner.is_list and not is_item and column == inner.column:
             yield "a key among the items of a list: begin it with `- `, or indent it otherwise", self.place
         if column not in above and above:
-            less, more = [one for one in above if one < column], [one for one in above if one > column]
-            shown = " or ".join(str(one) for one in (*less[:1], *more[-1:]))
+            less, greater = (
+                [indent for indent in above if indent < column],
+                [indent for indent in above if indent > column],
+            )
+            shown = " or ".join(map(str, (*less[:1], *greater[-1:])))
             yield f"indented by {column}, the {what} above by {shown}", self.place
         elif is_item:
             yield "an item of a list among keys: indent it below the key that it belongs to", self.place
 
     def _above(self, *, is_item: bool) -> list[int]:
-        """The indentations of the keys (or items) above that are not indented further than those below them."""
-        found: list[int] = []
+        """Return the indentations of the keys (or items) above, from the nearest to the outermost."""
+        indents: list[int] = []
         for line in reversed(self.lines[: self.place.line]):
             indent, rest = _indent(line), line.strip()
-            if rest and not rest.startswith("#") and (not found or indent < found[-1]):
+            if rest and not rest.startswith("#") and (not indents or indent < indents[-1]):
                 dashed = rest.startswith("- ") or rest == "-"
                 if dashed == is_item:
-                    found.append(indent)
+                    indents.append(indent)
                 elif dashed:  # keys of an item begin behind its dash
-                    found.append(indent + len(rest) - len(rest[1:].lstrip()))
-        return found
+                    indents.append(indent + len(rest) - len(rest[1:].lstrip()))
+        return indents
 
     def _colon(self) -> Iterator[tuple[str, Position]]:
-        """At a colon where no key can end."""
+        """Return mistakes at a colon where no key can end."""
         context = self.context
         if not re.match(r":(\s|$)", self.rest):
             if context is not None and context.line < self.place.line and context.line < len(self.lines):
                 line = self.lines[context.line]
                 if line.strip() and not re.search(r":(\s|$)", line) and line[: context.column].strip(" -") == "":
-                    words = "this line is no `key: value`; a line of the text above is indented further"
+                    words = "this line is not `key: value`; a line of the text above is indented further"
                     yield words, Position(context.line, context.column)
             return
         if re.fullmatch(r"\s*(- +)?[\w.\"'-]+\s*", self.before):
@@ -219,7 +222,7 @@ class _Spot:
         quote = self.before.rstrip()[-1:]
         if quote in ("'", '"') and quote:
             words = (
-                "text goes on behind the closing quote; put all of it between quotes of the other kind, or below `|`"
+                "text continues after the closing quote; put all of it between quotes of the other kind, or below `|`"
             )
             yield words, self.place
 

@@ -400,11 +400,11 @@ def words_page() -> str:
     return "\n".join([*lines, *_words(other_tools.FUNCTIONS)])
 
 
-def _words(rows: Iterable[other_tools.Foreign]) -> list[str]:
+def _words(rows: Iterable[other_tools.ForeignTerm]) -> list[str]:
     cells = [
         (
             ", ".join(f"`{word}`" for word in one.words.split()),
-            other_tools.shown(one.answer).replace("|", "\\|"),
+            other_tools.with_examples(one.answer).replace("|", "\\|"),
             one.tools,
         )
         for one in rows

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterator, Mapping
 from typing import Any, Final
 
 from lightflow.errors import Problem, quoted
-from lightflow.other_tools import close, key_answer, level_of, near_key_answer, stands_for, value_answer
+from lightflow.other_tools import key_answer, level_of, near_key_answer, replaced_keys, value_answer
 from lightflow.parser.positions import Key
 from lightflow.parser.schema import TOP, aliases_of
 from lightflow.parser.schema_pieces import ID_WORDS
@@ -15,6 +15,7 @@ from lightflow.parser.subjects.settings import SETTINGS
 from lightflow.parser.subjects.tasks import COMMON
 from lightflow.parser.tree import Tree, dotted
 from lightflow.plugins.base import TypeInfo
+from lightflow.spelling import typo_hint
 from liteflow.values.dotenv import NAME_WORDS
 
 _TYPES = {
@@ -105,7 +106,7 @@ def _unknown_hint(
     elsewhere = _elsewhere(name, level_of(path), types)
     if elsewhere:
         return f"; {elsewhere}"
-    typo = close(name, _names_in(allowed))
+    typo = typo_hint(name, _names_in(allowed))
     if typo:
         return typo
     answer = near_key_answer(name, path, value)
@@ -122,7 +123,7 @@ def _is_replaced(key: str, error: SchemaError, path: list[Key]) -> bool:
     """Return whether an unknown key takes the place of the missing key."""
     allowed = error.schema.get("properties", {})
     unknown = [name for name in error.value if name not in allowed and not name.startswith("x-")]
-    return any(key in stands_for(name, path, _names_in(allowed)) for name in unknown)
+    return any(key in replaced_keys(name, path, _names_in(allowed)) for name in unknown)
 
 
 def _is_after_comma(tree: Tree, path: list[Key]) -> bool:
@@ -132,7 +133,7 @@ def _is_after_comma(tree: Tree, path: list[Key]) -> bool:
     before = lines[key.line][: key.column] if key.line < len(lines) else ""
     node: Any = tree.root
     for name in path:
-        node = node[name] if isinstance(node, list) else node.get(name) if isinstance(node, dict) else None
+        node = node.get(name) if isinstance(node, dict) else node[int(name)] if isinstance(node, list) else None
     return node is None and value.line == key.line and before.rstrip().endswith(",")
 
 
@@ -198,7 +199,7 @@ def _not_an_option(error: SchemaError, path: list[Key]) -> str:
     meant = value_answer(str(path[-1]) if path else "", value) if isinstance(value, str) else ""
     if meant in options:
         return f"{shown} is not allowed; write {meant}"
-    near = close(value, options) if isinstance(value, str) else ""
+    near = typo_hint(value, options) if isinstance(value, str) else ""
     choice = error.schema.get("x-expects") or f"one of {', '.join(options)}"
     return f"{shown} is not allowed{near}" if near else f"must be {choice}, not {shown}"
 

@@ -34,6 +34,7 @@ LAYERS: list[set[str]] = [
     {"liteflow.cli"},
     {"liteflow.__main__"},
     {"lightflow", "lightflow.errors"},
+    {"lightflow.spelling"},
     {"lightflow.other_tools", "lightflow.bash_hints"},
     {"lightflow.spec", "lightflow.visuals", "lightflow.import_path"},
     {"lightflow.plugins", "lightflow.expressions"},

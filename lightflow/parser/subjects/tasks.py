@@ -162,10 +162,11 @@ def check_types(tree: Tree, registry: Registry) -> Iterator[Problem]:
         name = tree.unknown_types.get(id(node.keys), node.keys["type"])
         if not isinstance(name, str) or name in described or registry.find(name) is not None:
             continue
-        from lightflow.other_tools import close, key_answer, type_answer  # only for files with errors
+        from lightflow.other_tools import key_answer, type_answer  # only for files with errors
+        from lightflow.spelling import typo_hint
 
         answer = type_answer(name)
-        hint = f"; {answer}" if answer else close(name, registry.names())
+        hint = f"; {answer}" if answer else typo_hint(name, registry.names())
         hint = hint or "; a type of your own needs its file in `plugins:`"
         yield tree.problem([*node.path, "type"], f"no task type {quoted(name)}{hint}")
         if id(node.keys) in tree.unknown_types:

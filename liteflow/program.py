@@ -41,7 +41,7 @@ class TaskSettings:
     #: the steps between a satisfied trigger rule and the start: `if`, preconditions, the hook `on_start`
     start_checks: Sequence[Step] = ()
     #: the hooks by event; preconditions that are tasks count as `precondition_1` and so on
-    hooks: Mapping[str, HookSpec] = field(default_factory=dict, hash=False)
+    hooks: Mapping[str, HookSpec] = field(default_factory=dict)
 
 
 DEFAULT_SETTINGS: Final = TaskSettings()

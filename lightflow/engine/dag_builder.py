@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from lightflow.engine.flow_builder import around, flow_with_files, with_flow
+from lightflow.engine.flow_builder import around, flow_options, flow_with_files
 from lightflow.engine.outside import NOTHING, Outside
 from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.durations import PATTERN, seconds
@@ -16,7 +17,7 @@ from lightflow.plugins.base import TaskType
 from lightflow.plugins.registry import Registry
 from liteflow import Dag, Task
 from liteflow.collector import collector_paused
-from liteflow.definition.options import TaskOptions
+from liteflow.definition.options import TaskOptions, with_keywords
 from liteflow.errors import InputError
 from liteflow.work import Body, Command, Expansion
 
@@ -47,7 +48,7 @@ def build_dag(
             task = _with_files(task, spec, outside, owner or task.id)
         if task.type not in types:
             types[task.type] = registry.load(task.type)
-        options = with_flow(_options(task), task.flow)
+        options = _options(task)
         if task.expressions is None:
             body = types[task.type].build(task)
         else:
@@ -105,8 +106,8 @@ def _late_body(kind: TaskType, task: TaskSpec, params: Mapping[str, Any], proble
 
 def _fan_options(fan: FanSpec, options: TaskOptions) -> TaskOptions:
     """What `matrix` and `foreach` say of how their instances run."""
-    at_once = options.max_parallel if fan.max_parallel is None else fan.max_parallel
-    return options._replace(fail_fast=fan.fail_fast, max_parallel=at_once)
+    queue = options.queue if fan.max_parallel is None else options.queue._replace(at_once=fan.max_parallel)
+    return replace(options, fail_fast=fan.fail_fast, queue=queue)
 
 
 def _expansion(task: TaskSpec, params: Mapping[str, Any], problems: list[Problem]) -> Expansion:
@@ -130,7 +131,7 @@ def _known_options(
             problems.append(_at(template)._replace(message=str(error)))
         else:
             known[name] = value
-    return options._replace(**known)
+    return with_keywords(options, known)
 
 
 def _option(name: str, value: Any) -> float | int:
@@ -150,21 +151,12 @@ def _at(template: Template) -> Problem:
 
 
 def _options(task: TaskSpec) -> TaskOptions:
-    retry = task.retry
     return TaskOptions(
-        retries=retry.retries,
-        retry_delay=retry.delay_s,
-        retry_backoff=retry.backoff,
-        max_retry_delay=retry.max_delay_s,
-        retry_jitter=retry.jitter,
-        retry_on=retry.on_exceptions,
-        retry_on_exit_codes=retry.on_exit_codes,
-        timeout=task.timeout_s,
-        kill_grace=task.grace_s,
-        trigger_rule=task.trigger_rule,
+        retry=task.retry,
+        queue=task.order,
+        flow=flow_options(task.trigger_rule, task.flow),
+        timeout_s=task.timeout_s,
+        grace_s=task.grace_s,
         mode=task.mode,
         secrets=task.secrets,
-        priority=task.order.priority,
-        max_parallel=task.order.at_once,
-        resources=task.order.needs,
     )

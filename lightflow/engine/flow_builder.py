@@ -8,21 +8,23 @@ from typing import Any
 from lightflow.errors import Problem
 from lightflow.parser.spec import Condition, Flow, TaskSpec
 from liteflow import Task
-from liteflow.definition.options import TaskOptions
+from liteflow.definition.options import DEFAULT_FLOW, FlowOptions, tolerance_of
 from liteflow.definition.tasks import NOTHING_AROUND, Around, Precondition
 from liteflow.errors import InputError
+from liteflow.planning.rules import TriggerRule
 from liteflow.triggers import Condition as EngineCondition
 
 #: Makes a task of the engine of one of the file.
 Make = Callable[[TaskSpec], Task]
 
 
-def with_flow(options: TaskOptions, flow: Flow | None) -> TaskOptions:
-    """The options of a task with those of control flow."""
+def flow_options(trigger_rule: TriggerRule, flow: Flow | None) -> FlowOptions:
+    """Return the place of a task in the control flow."""
     if flow is None:
-        return options
-    return options._replace(
-        continue_on_error=flow.tolerates,
+        return DEFAULT_FLOW if trigger_rule == "all_success" else FlowOptions(trigger_rule=trigger_rule)
+    return FlowOptions(
+        trigger_rule=trigger_rule,
+        tolerance=tolerance_of(flow.tolerates),
         branch=flow.branch,
         short_circuit=flow.short_circuit,
         ignore_downstream_trigger_rules=not flow.direct,

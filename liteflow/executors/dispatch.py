@@ -15,10 +15,9 @@ from liteflow.executors.inbox import Inbox
 from liteflow.executors.process import ProcessLane
 from liteflow.executors.worker import serve
 from liteflow.processes.client import Program
-from liteflow.work import Body, Call, Command, Outcome, RunInfo, Work
+from liteflow.work import MODES, Body, Call, Command, Outcome, RunInfo, Work
 
 _FEWEST_FILES = 12
-MODES = ("thread", "process", "async", "inline")
 
 
 def lane_of(body: Body, mode: str, *, has_timeout: bool) -> str:
@@ -255,4 +254,4 @@ def open_executor(
     return _Dispatcher(lane_names, bodies, info, hub, slots, timeouts=bool(timeouts), alone=claim_children)
 
 
-__all__ = ["MODES", "Executor", "lane_of", "open_executor"]
+__all__ = ["Executor", "lane_of", "open_executor"]

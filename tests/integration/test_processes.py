@@ -275,11 +275,11 @@ def test_a_claiming_program_survives_the_sweep_of_what_a_command_left(tmp_path: 
     script = """
 import sys
 from liteflow import Command, Dag, Task
-from liteflow.definition.options import TaskOptions
+from liteflow.definition.options import make_options
 dag = Dag("leaver", sys.argv[1])
 for number in range(6):
     body = Command(("/bin/sh", "-c", "(setsid sleep 60 &) ; sleep 60" if number % 2 else "(sleep 60 &) ; true"))
-    dag.add_task(Task(f"t{number}", body=body, options=TaskOptions(timeout=0.2, kill_grace=0.1)))
+    dag.add_task(Task(f"t{number}", body=body, options=make_options({"timeout": 0.2, "kill_grace": 0.1}, "t")))
 run = dag.run(4, "thread", claim_children=True)
 print(run.status)
 """

@@ -12,17 +12,17 @@ from typing import Any, Final
 
 from liteflow.definition.around import Guarded, HookCall
 from liteflow.definition.options import NO_OPTIONS, keywords_of, make_options
-from liteflow.definition.tasks import NOTHING_AROUND, Task
+from liteflow.definition.tasks import NO_HOOKS, Task
 from liteflow.digest import sha256, sha256_hex
 from liteflow.errors import DefinitionError
+from liteflow.hooks import HOOK_EVENTS
 from liteflow.planning.graph import Graph
-from liteflow.triggers import EVENTS
 from liteflow.work import Body, Command, Ref
 
 #: Options that have a key of their own in the row of a task.
 _TOP_KEYS: Final = ("retries", "timeout", "priority", "max_parallel", "setup", "teardown", "resources")
 #: Options that the row of a task tells in another way, or that are code.
-_MARKED: Final = frozenset([*_TOP_KEYS, "trigger_rule", "branch", "short_circuit", "run_if", *EVENTS])
+_MARKED: Final = frozenset([*_TOP_KEYS, "trigger_rule", "branch", "short_circuit", "run_if", *HOOK_EVENTS])
 _ROWS_AT_ONCE: Final = 1000
 
 
@@ -48,7 +48,7 @@ def _rows(tasks: Mapping[str, Task], graph: Graph, bodies: Iterable[Body]) -> It
         if above:
             row["depends_on"] = [ids[number] for number in above]
         data: dict[str, Any] = {}
-        if task.options is not NO_OPTIONS or task.around is not NOTHING_AROUND:
+        if task.options is not NO_OPTIONS or task.around is not NO_HOOKS:
             data = keywords.get(id(task.options)) or keywords.setdefault(id(task.options), keywords_of(task.options))
             row |= _marks(task, data)
         if task.expansion is not None:
@@ -130,7 +130,7 @@ def _check_code(task: Task, row: Mapping[str, Any]) -> None:
             raise DefinitionError(f"task {task_id!r} had {name}, which only the workflow file can hold: run that")
     hooks, given = row.get("hooks"), dict(options.hooks)
     names = ["run_if"] if row.get("run_if") is True and options.run_if is None else []
-    names += [name for name in hooks if name in EVENTS and name not in given] if isinstance(hooks, list) else []
+    names += [name for name in hooks if name in HOOK_EVENTS and name not in given] if isinstance(hooks, list) else []
     if names:
         raise DefinitionError(
             f"task {task_id!r} had {names[0]}, which is code and not in the state file; "

@@ -12,12 +12,12 @@ from types import UnionType
 from typing import Any, Final, NamedTuple
 
 from liteflow.errors import DefinitionError
-from liteflow.limits import MOST_PRIORITY, needs_of
+from liteflow.hooks import HOOK_EVENTS
+from liteflow.limits import MAX_PRIORITY, slot_needs
 from liteflow.planning.control import Tolerance
-from liteflow.planning.ready import PLAIN, Order
+from liteflow.planning.ready_queue import DEFAULT_QUEUE, QueueOptions
 from liteflow.planning.retry import NEVER, RetryPolicy
-from liteflow.planning.rules import TRIGGER_RULES, TriggerRule
-from liteflow.triggers import EVENTS
+from liteflow.planning.trigger_rules import TRIGGER_RULES, TriggerRule
 from liteflow.work import MODES
 
 
@@ -49,7 +49,7 @@ class TaskOptions:
 
     retry: RetryPolicy = NEVER
     #: priority, parallel instances and pool slots
-    queue: Order = PLAIN
+    queue: QueueOptions = DEFAULT_QUEUE
     flow: FlowOptions = DEFAULT_FLOW
     #: functions that run after an event, by event: called with no argument or with the context
     hooks: tuple[tuple[str, Callable[..., Any]], ...] = ()
@@ -157,8 +157,8 @@ _KEYWORDS: Final[Mapping[str, _Keyword]] = {
     ),
     "priority": _Keyword(
         "queue.priority",
-        _is_whole(-MOST_PRIORITY, MOST_PRIORITY),
-        f"a whole number from -{MOST_PRIORITY:,} to {MOST_PRIORITY:,}",
+        _is_whole(-MAX_PRIORITY, MAX_PRIORITY),
+        f"a whole number from -{MAX_PRIORITY:,} to {MAX_PRIORITY:,}",
     ),
     "max_parallel": _Keyword("queue.at_once", _or_none(_is_whole(1)), "a whole number, 1 or more, or None"),
     "branch": _Keyword("flow.branch", _is_bool, "True or False"),
@@ -171,8 +171,8 @@ _KEYWORDS: Final[Mapping[str, _Keyword]] = {
         "flow.tolerance", _is_tolerable, "True, False, or a list of exit codes and exceptions", tolerance_of
     ),
     "run_if": _Keyword("run_if", _or_none(callable), "a function that takes the context, or None"),
-    **dict.fromkeys(EVENTS, _Keyword(_HOOK, _or_none(callable), "a function, or None")),
-    # these three make one list of slots: `needs_of` checks them
+    **dict.fromkeys(HOOK_EVENTS, _Keyword(_HOOK, _or_none(callable), "a function, or None")),
+    # these three make one list of slots: `slot_needs` checks them
     **dict.fromkeys(("pool", "pool_slots", "resources"), _Keyword(_POOLS, lambda value: True, "")),
 }
 OPTION_NAMES: Final = frozenset(_KEYWORDS)
@@ -222,14 +222,14 @@ def with_keywords(options: TaskOptions, keywords: Mapping[str, Any], task_id: st
             (parts[part] if part else top)[inner] = value if stored is None else stored(value)
     if any(name in keywords for name in ("pool", "pool_slots", "resources")):
         pool, slots = keywords.get("pool"), keywords.get("pool_slots", 1)
-        parts["queue"]["needs"] = needs_of(task_id, pool, slots, keywords.get("resources", ()))
+        parts["queue"]["needs"] = slot_needs(task_id, pool, slots, keywords.get("resources", ()))
     if parts["retry"]:
         top["retry"] = options.retry._replace(**parts["retry"])
     if parts["queue"]:
         top["queue"] = options.queue._replace(**parts["queue"])
     if parts["flow"]:
         top["flow"] = replace(options.flow, **parts["flow"])
-    order = {event: hooks[event] for event in EVENTS if hooks.get(event) is not None}
+    order = {event: hooks[event] for event in HOOK_EVENTS if hooks.get(event) is not None}
     return replace(options, hooks=tuple(order.items()), **top)
 
 

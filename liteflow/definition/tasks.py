@@ -19,9 +19,9 @@ from liteflow.definition.mapping import Mapped, MapRef, checked_function
 from liteflow.definition.options import DEFAULT_FLOW, NO_OPTIONS, TaskOptions, checked, make_options
 from liteflow.definition.signature import NO_PARAMETERS, Parameters, parameters_of
 from liteflow.errors import DefinitionError, PayloadError
-from liteflow.names import CHOSEN
-from liteflow.planning.rules import TriggerRule
-from liteflow.triggers import Condition
+from liteflow.hooks import Condition
+from liteflow.identifiers import NEW_ID_PATTERN
+from liteflow.planning.trigger_rules import TriggerRule
 from liteflow.values.payload import Payload, encode
 from liteflow.work import KEYWORDS, Body, Call, Command, Expansion, Item, Ref
 
@@ -34,7 +34,7 @@ def check_id(name: object, what: str) -> str:
     Raises:
         DefinitionError: it is not text, or holds what a file name or a shell could stumble over.
     """
-    if isinstance(name, str) and CHOSEN.match(name):
+    if isinstance(name, str) and NEW_ID_PATTERN.match(name):
         return name
     raise DefinitionError(
         f"{what} {name!r} is not allowed: use letters, digits, '_', '.' and '-', "
@@ -53,7 +53,7 @@ class Precondition(NamedTuple):
     fails: bool = False
 
 
-class Around(NamedTuple):
+class TaskHooks(NamedTuple):
     """What stands around one task. The ids of the tasks in here begin with that task's id."""
 
     condition: Condition | None = None
@@ -61,7 +61,7 @@ class Around(NamedTuple):
     hooks: Mapping[str, Task] = {}
 
 
-NOTHING_AROUND: Final = Around()
+NO_HOOKS: Final = TaskHooks()
 
 
 class Task:
@@ -95,7 +95,7 @@ class Task:
         dependencies: Iterable[str] = (),
         options: TaskOptions = NO_OPTIONS,
         meta: Mapping[str, Any] | None = None,
-        around: Around = NOTHING_AROUND,
+        around: TaskHooks = NO_HOOKS,
         expansion: Expansion | None = None,
     ) -> None:
         self.task_id = check_id(task_id, "task id")

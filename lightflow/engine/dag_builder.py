@@ -193,7 +193,7 @@ def _options(task: TaskSpec) -> TaskOptions:
     return TaskOptions(
         retry=task.retry,
         queue=task.order,
-        control_flow=_flow_options(task),
+        flow=_flow_options(task),
         timeout_s=task.timeout_s,
         grace_s=task.grace_s,
         mode=task.mode,

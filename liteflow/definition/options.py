@@ -160,7 +160,7 @@ _KEYWORDS: Final[Mapping[str, _Keyword]] = {
         _is_whole(-MAX_PRIORITY, MAX_PRIORITY),
         f"a whole number from -{MAX_PRIORITY:,} to {MAX_PRIORITY:,}",
     ),
-    "max_parallel": _Keyword("queue.at_once", _or_none(_is_whole(1)), "a whole number, 1 or more, or None"),
+    "max_parallel": _Keyword("queue.max_parallel", _or_none(_is_whole(1)), "a whole number, 1 or more, or None"),
     "branch": _Keyword("flow.branch", _is_bool, "True or False"),
     "short_circuit": _Keyword("flow.short_circuit", _is_bool, "True or False"),
     "ignore_downstream_trigger_rules": _Keyword("flow.ignore_downstream_trigger_rules", _is_bool, "True or False"),

@@ -70,7 +70,7 @@ SELDOM = [
     *["click", "inspect", "dataclasses", "rich", "jsonschema_rs", "pygraphviz", "importlib.metadata", "importlib.util"],
     *["asyncio", "subprocess", "concurrent.futures", "logging", "argparse", "tempfile", "pickle", "ctypes", "hashlib"],
     *["shutil", "difflib", "ast", "traceback", "gettext", "lightflow.parser.json_source"],
-    *["liteflow.scripts", "liteflow.executors.aio", "liteflow.executors.thread", "liteflow.executors.program"],
+    *["liteflow.scripts", "liteflow.executors.aio", "liteflow.executors.thread", "liteflow.executors.importable"],
 ]
 READING = ["yaml", "socket", "liteflow.running.runner", "liteflow.dag"]
 

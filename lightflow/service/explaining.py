@@ -12,8 +12,7 @@ from lightflow.service.pools import waits
 from lightflow.service.verdicts import because as because_of
 from liteflow import Status
 from liteflow.planning.control import effective
-from liteflow.planning.rules import TriggerRule
-from liteflow.planning.upstreams import explain
+from liteflow.planning.rules import TriggerRule, explain
 from liteflow.state.history import AttemptRecord, History, InstanceRecord, RunRecord
 from liteflow.states import RUN_ENDED, TASK_ENDED
 

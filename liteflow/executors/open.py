@@ -129,11 +129,9 @@ class _Executor:
 
     def _guard_host(self, info: RunInfo, *, alone: bool) -> None:
         """Keep tasks that run in this process apart from it: their output, their input, their exits."""
-        from liteflow.executors import host_guards
+        from liteflow.executors import host_guards, streams  # both before either changes this process
 
         if info.log_dir is not None:
-            from liteflow.executors import streams
-
             streams.install(info.masker)
             self._cleanup.callback(streams.uninstall, info.masker)
         host_guards.install(alone=alone)

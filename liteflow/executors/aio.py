@@ -9,7 +9,7 @@ from typing import Any
 from liteflow.executors.attempt import Attempt, failure
 from liteflow.executors.host_guards import without_input
 from liteflow.executors.protocol import Backend, BackendContext
-from liteflow.executors.streams import AttemptOutput, destination
+from liteflow.executors.stdout_capture import AttemptOutput, destination
 from liteflow.executors.thread import Abandonable
 from liteflow.work import Call, Outcome, Work
 

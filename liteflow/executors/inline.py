@@ -6,7 +6,7 @@ from typing import cast
 
 from liteflow.executors.attempt import Attempt
 from liteflow.executors.protocol import Backend, BackendContext
-from liteflow.executors.streams import AttemptOutput, destination
+from liteflow.executors.stdout_capture import AttemptOutput, destination
 from liteflow.work import Call, Outcome, RunInfo, Work
 
 

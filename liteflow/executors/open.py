@@ -129,11 +129,11 @@ class _Executor:
 
     def _guard_host(self, info: RunInfo, *, alone: bool) -> None:
         """Keep tasks that run in this process apart from it: their output, their input, their exits."""
-        from liteflow.executors import host_guards, streams  # both before either changes this process
+        from liteflow.executors import host_guards, stdout_capture
 
         if info.log_dir is not None:
-            streams.install(info.masker)
-            self._cleanup.callback(streams.uninstall, info.masker)
+            stdout_capture.install(info.masker)
+            self._cleanup.callback(stdout_capture.uninstall, info.masker)
         host_guards.install(alone=alone)
         self._cleanup.callback(host_guards.remove, alone=alone)
 

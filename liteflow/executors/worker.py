@@ -22,7 +22,7 @@ from liteflow.executors.attempt import Attempt, Terminated, with_outputs
 from liteflow.executors.command import run_environment, task_environment
 from liteflow.executors.process_state import ProcessState, set_variables
 from liteflow.executors.worker_output import WorkerOutput
-from liteflow.processes.forks import forking, hand_down, keep_to_ourselves
+from liteflow.processes.forks import close_in_forks, forking, use_handlers_in_forks
 from liteflow.processes.packets import pack, receive, send
 from liteflow.processes.switch import Switch
 from liteflow.values.payload import Payload
@@ -79,8 +79,8 @@ class _Worker:
         self._calls, self._info = run_calls
         sock.setblocking(True)
         self._sock = sock
-        keep_to_ourselves(sock)
-        hand_down({signal.SIGTERM: signal.SIG_DFL})
+        close_in_forks(sock)
+        use_handlers_in_forks({signal.SIGTERM: signal.SIG_DFL})
         self._terminated = False
         _close_input()
         set_variables(run_environment(self._info))
@@ -131,7 +131,7 @@ class _Worker:
         self._output.begin(work.log_path)
         attempt = Attempt(work, self._info)
         try:
-            body = attempt.completed(body)
+            body = attempt.complete_body(body)
             self._state.prepare(body.cwd, self._info.environment(body), variables)
         except (OSError, ValueError, LiteflowError) as error:
             return attempt.raised(error)

@@ -8,9 +8,9 @@ import sys
 import threading
 from typing import Any, Final
 
-from liteflow.processes.output import Log
+from liteflow.masking import Masker
+from liteflow.processes.log_file import LogFile
 from liteflow.processes.switch import Switch, Written
-from liteflow.values.masking import Masker
 
 #: Modules of thread pools, and the function in which one of their threads is while it waits for work.
 _IDLE_IN_POOL: Final = {"concurrent.futures.thread": "_worker", "multiprocessing.pool": "worker"}
@@ -56,7 +56,7 @@ class WorkerOutput:
         self._lock = threading.RLock()  # a signal handler may print while its thread does
         self._idle = True
         self._threads = _Threads()
-        self._log: Log | None = None
+        self._log: LogFile | None = None
         self._piped = False
         if switch is not None:
             self._stdout = _text_stream(self, write_through=False)
@@ -68,7 +68,7 @@ class WorkerOutput:
         self._idle = False
         if self._switch is not None:
             self._switch.begin(log_path)
-            self._log = None if log_path is None else Log(log_path, masker=self._masker)
+            self._log = None if log_path is None else LogFile(log_path, masker=self._masker)
             self._piped = log_path is None
             sys.stdout, sys.stderr = self._stdout, self._stderr
 

@@ -17,11 +17,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from liteflow.errors import ResourceError
+from liteflow.masking import Masker
 from liteflow.processes import tree
-from liteflow.processes.forks import handing, keep_to_ourselves, let_go
+from liteflow.processes.forks import close_in_forks, keep_open_in_forks, passing_to_forks
 from liteflow.processes.frames import Channel, close_quietly
 from liteflow.processes.guardian import WorkerMain, serve
-from liteflow.values.masking import Masker
 
 _THREAD_EXIT_S = 0.02
 _CHECK_EVERY_S = 0.25  # for a guardian that was stopped by a signal
@@ -90,8 +90,8 @@ def interpreter() -> str:
 def _pair() -> tuple[socket.socket, socket.socket]:
     """Return two connected sockets that forks close: a child that outlives this process would hide its death."""
     ours, theirs = socket.socketpair()
-    keep_to_ourselves(ours)
-    keep_to_ourselves(theirs)
+    close_in_forks(ours)
+    close_in_forks(theirs)
     return ours, theirs
 
 
@@ -172,7 +172,7 @@ class GuardianConnection:
                 continue
         try:
             ours, theirs = _pair()
-            with warnings.catch_warnings(), handing((*close_in_workers, theirs.fileno())):
+            with warnings.catch_warnings(), passing_to_forks((*close_in_workers, theirs.fileno())):
                 warnings.simplefilter("ignore", DeprecationWarning)  # about threads: the caller has decided
                 pid = os.fork()
         except OSError as error:
@@ -320,7 +320,7 @@ class GuardianConnection:
         with contextlib.suppress(OSError):
             os.kill(self.pid, signal.SIGCONT)
         self._control.send(("goodbye",))
-        let_go(self._socket)
+        keep_open_in_forks(self._socket)
         self._control.close()  # which has the same effect if the message was not sent
         if not self._reap(time.monotonic() + timeout_s) and not self._dead:
             self._dead = True

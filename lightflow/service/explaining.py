@@ -199,7 +199,7 @@ class _Story:
         upstream: dict[str, str] = {}
         for above in one.dependencies:
             if above in self._instances:
-                upstream |= {name_of(each): effective(each.status, each.reason) for each in self._instances[above]}
+                upstream |= {name_of(each): effective(each.status, each.tolerated) for each in self._instances[above]}
             elif above in self._tasks:
-                upstream[above] = effective(self._tasks[above].status, self._tasks[above].reason)
+                upstream[above] = effective(self._tasks[above].status, self._tasks[above].tolerated)
         return explain(rule, upstream)

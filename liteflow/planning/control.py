@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-#: Ends the reason of a task that failed and is taken for a success by what waits for it and by the run.
+#: Ends the reason of a task that failed and counts as a success for the tasks below and for the run.
 FORGIVEN: Final = "the run goes on as if it had succeeded (continue_on_error)"
 
 
@@ -64,14 +64,9 @@ class Control(NamedTuple):
 NO_CONTROL: Final = Control()
 
 
-def forgiven(status: str, reason: str | None) -> bool:
-    """Does a stored failure count as a success for others?"""
-    return status == "FAILED" and reason is not None and reason.endswith(FORGIVEN)
-
-
-def effective(status: str, reason: str | None) -> str:
-    """The state that a task's downstreams see."""
-    return "SUCCESS" if forgiven(status, reason) else status
+def effective(status: str, tolerated: bool) -> str:
+    """Return the status that a task's downstreams see."""
+    return "SUCCESS" if tolerated else status
 
 
 class WrongDecision(ValueError):

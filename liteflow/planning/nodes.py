@@ -144,6 +144,10 @@ class Nodes:
         """The states of what a task waits for, as its trigger rule sees them."""
         return [self._seen(one) for one in self._instances(self.graph.upstream[node])]
 
+    def is_tolerated(self, node: int) -> bool:
+        """Return whether the task FAILED and counts as a success for others."""
+        return node in self._forgiven
+
     def explain(self, node: int) -> str:
         """Why the trigger rule decided as it did, in one sentence."""
         upstream = {self._name(above): self._seen(above) for above in self._instances(self.graph.upstream[node])}

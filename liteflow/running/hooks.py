@@ -193,7 +193,8 @@ class Hooks:
         spec, plan = self._spec[node], self._plan
         owner = plan.task_ids[spec.owner] if spec.owner != THE_RUN else ""
         told = json.dumps([list(one) for one in self._told[node]], separators=(",", ":"))
-        self._turn.told(spec.task_id, plan.map_indexes[node], owner, told, now)
+        kind = "precondition" if spec.event == "precondition" else "hook"
+        self._turn.told(spec.task_id, plan.map_indexes[node], owner, told, now, kind)
 
     def _start(self, node: int, now: float, *, hold: bool = False) -> None:
         plan = self._plan

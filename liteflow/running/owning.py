@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
 from liteflow.errors import OwnerDied
@@ -13,9 +14,8 @@ from liteflow.planning.plan import Plan
 from liteflow.processes.tree import sweep_session
 from liteflow.program import Program
 from liteflow.running.observing import Options
-from liteflow.state.records import Bounds, Kept, KeptInstance, NewInstance, NewRun
+from liteflow.state.records import Bounds, Kept, KeptInstance, NewInstance, NewRun, TaskEvent
 from liteflow.state.store import Store
-from liteflow.state.turn import NOT_BEGUN
 from liteflow.states import TaskStatus
 
 _SWEEP_S: Final = 25.0  # how long a dead owner's guardian may take to end what it had started
@@ -42,14 +42,14 @@ def make(program: Program, options: Options, store: Store, session: int | None) 
     for observer in options.observers:
         settings |= getattr(observer, "settings", {})
     run = NewRun(
-        options.run_id,
-        program.dag_id,
-        program.description,
-        program.digest,
-        program.snapshot,
-        _instances(program),
-        options.params,
-        options.logical_date,
+        run_id=options.run_id,
+        dag_id=program.dag_id,
+        description=program.description,
+        graph_digest=program.digest,
+        graph_snapshot=program.snapshot,
+        instances=_instances(program),
+        params=options.params,
+        logical_date=options.logical_date,
         source=program.source,
         settings=settings,
         done=options.done,
@@ -67,7 +67,9 @@ def take_over(program: Program, options: Options, store: Store, session: int | N
     definition, bounds = (program.digest, program.snapshot), _bounds(program, options)
     while True:
         try:
-            tasks, instances, before = store.claim(options.run_id, _instances(program), definition, session, bounds)
+            tasks, instances, before = store.claim(
+                options.run_id, _instances(program), definition, session, bounds, partial(to_reset, program)
+            )
             break
         except OwnerDied:
             if time.monotonic() >= give_up:
@@ -79,25 +81,32 @@ def take_over(program: Program, options: Options, store: Store, session: int | N
     return Owned(tasks, instances)
 
 
-def set_up_again(program: Program, owned: Owned, store: Store) -> Owned:
-    """Of a run that goes on: what was taken down, and is needed once more, is to run again (see `control`)."""
+def to_reset(
+    program: Program,
+    tasks: Mapping[str, Kept],
+    instances: Mapping[str, Mapping[int, KeptInstance]],
+    events: Iterable[TaskEvent],
+) -> dict[str, str]:
+    """Return the tasks of a resumed run that succeeded and run again: they were torn down, and are needed."""
+    if not program.control.teardowns:
+        return {}
     control, ids = program.control, program.graph.ids
     ended, succeeded, last = dict[str, int](), dict[str, int](), dict[str, str]()
-    for number, (task_id, map_index, previous, status, reason) in enumerate(store.stories(), start=1):
-        if status == "SUCCESS":  # of a mapped setup, each instance counts
-            succeeded[task_id] = number
-        if map_index < 0:
-            last[task_id] = status
-            if previous == "RUNNING" and reason != NOT_BEGUN:
-                ended[task_id] = number
+    for number, event in enumerate(events, start=1):
+        if event.status == "SUCCESS":  # of a mapped setup, each instance counts
+            succeeded[event.task_id] = number
+        if event.map_index < 0:
+            last[event.task_id] = event.status
+            if event.previous == "RUNNING" and event.has_attempt:
+                ended[event.task_id] = number
     down = [
         node
         for node, (setups, _) in control.teardowns.items()
         if setups and ended.get(ids[node], 0) > max(succeeded.get(ids[one], 0) for one in setups)
     ]
     if not down:
-        return owned
-    done = owned.done(program.graph)
+        return {}
+    done = Owned(tasks, instances).done(program.graph)
     checked = {node for node, steps in program.gates.items() if any(one.hook and one.otherwise for one in steps)}
     to_do = {  # what was skipped will be skipped again, save where that was for a precondition, which may hold now
         node
@@ -105,21 +114,11 @@ def set_up_again(program: Program, owned: Owned, store: Store) -> Owned:
         if node not in done and (last.get(task_id) != "SKIPPED" or node in checked)
     }
     again = to_set_up_again(control, program.graph.upstream, program.graph.downstream, to_do, down)
-    undone = {
+    return {
         ids[node]: _undone(node, control, ids, down)
         for node in sorted(again)
-        if node in done or any(one.status != "PENDING" for one in owned.instances.get(ids[node], {}).values())
+        if node in done or any(one.status != "PENDING" for one in instances.get(ids[node], {}).values())
     }
-    if not undone:
-        return owned
-    store.undo(undone)
-    tasks = {**owned.tasks, **{task_id: Kept("PENDING", owned.tasks[task_id].attempts) for task_id in undone}}
-    waiting = {
-        task_id: {index: one._replace(status="PENDING") for index, one in instances.items()}
-        for task_id, instances in owned.instances.items()
-        if task_id in undone
-    }
-    return Owned(tasks, {**owned.instances, **waiting})
 
 
 def _undone(node: int, control: Control, ids: Sequence[str], down: Sequence[int]) -> str:

@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from math import inf
 from types import FrameType
 from typing import Any, Final, NamedTuple, cast
@@ -26,7 +27,7 @@ from liteflow.running.hooks import Hooks
 from liteflow.running.inputs import Inputs
 from liteflow.running.lists import Listed
 from liteflow.running.observing import Change, ListChange, Observers, Options
-from liteflow.running.owning import Owned, make, planned, set_up_again, take_over
+from liteflow.running.owning import Owned, make, planned, take_over, to_reset
 from liteflow.running.pace import Pace
 from liteflow.running.signals import handled
 from liteflow.state.locks import LockFile
@@ -148,8 +149,6 @@ class _Loop:
     def _begin(self, owned: Owned, again: bool) -> None:
         """Plan what is left to do; `again`: some of it was tried before."""
         program, options = self._program, self._options
-        if again and program.control.teardowns:
-            owned = set_up_again(program, owned, self._store)
         self._kept, self._labels = owned.instances, {}
         done = owned.done(program.graph)
         skips = decisions(program, done, self._store) if again and program.deciders else None
@@ -176,7 +175,8 @@ class _Loop:
             over = plan.finished
             if over:
                 remove_folder(self._outputs_dir)  # before the verdict: nobody takes over a run that has one
-                self._turn.verdict = (plan.result(), plan.stopped, time.time())
+                timed_out = plan.stopped is not None and self._pace.timed_out is not None
+                self._turn.end_run(plan.result(), plan.stopped, time.time(), timed_out=timed_out)
             if self._turn:
                 store.commit()  # 2. one transaction: verdicts of the last turn, intents of this one
                 if self._asking:
@@ -187,7 +187,6 @@ class _Loop:
                 with self._gate if self._is_inline(work.task_id) else _CLOSED:
                     executor.submit(work)
             if over:
-                timed_out = plan.stopped is not None and plan.stopped == self._pace.timed_out
                 result = Result(plan.result(), plan.stopped, self._signals[0] if self._signals else None, timed_out)
                 self._observers.tell("run_ended", result.status, result.reason)
                 return result
@@ -239,7 +238,17 @@ class _Loop:
             log_path = self._log_path(task_id, index, wall)
             previous = self._before(node)
             if ordered and (needs := plan.ready.needs(node)):
-                self._turn.asked.append(Intent(task_id, index, needs, attempt, previous, log_path, wall))
+                self._turn.asked.append(
+                    Intent(
+                        task_id=task_id,
+                        map_index=index,
+                        needs=needs,
+                        attempt=attempt,
+                        previous=previous,
+                        log_path=log_path,
+                        at=wall,
+                    )
+                )
                 self._asking.append((node, log_path))
                 continue
             self._turn.began(task_id, index, attempt, previous, log_path, wall)
@@ -281,7 +290,7 @@ class _Loop:
             self._observers.publish()
         wait = policy.wait_s(used, self._options.run_id)
         reason = f"it failed; try {used + 1} of {policy.retries + 1} begins in {wait:.3g} s"
-        owned = Owned(*self._store.try_again(reason))
+        owned = Owned(*self._store.try_again(reason, partial(to_reset, self._program)))
         self._observers.tell("waiting", reason)
         self._told_stopping = False
         self._pace.rest(time.monotonic(), wait)
@@ -425,6 +434,8 @@ class _Loop:
             ended = outcome if outcome is not None and node == outcome.node else None
             task_id, index = self._ids[node], self._indexes[node]
             self._turn.moved(task_id, index, attempt, previous, status, reason, now, ended)
+            if status == "FAILED" and self.plan.is_tolerated(node):
+                self._turn.tolerated(task_id, index)
             if task_id in self._kept and status in TASK_ENDED and index < 0 and node not in self.plan.unfolded:
                 self._leave(task_id, status, reason, now)
             if self._told:

@@ -158,7 +158,7 @@ def test_a_tolerated_failure_is_a_success_for_others_only() -> None:
     run.take()
     assert run.end("a", "FAILED", exit_code=4) == {"a": "FAILED", "b": "UPSTREAM_FAILED"}
     assert run.plan.result() == "FAILED"
-    assert effective("FAILED", "x") == "FAILED"
+    assert effective("FAILED", False) == "FAILED"
 
 
 def test_who_was_asked_how_others_have_ended_hides_no_failure() -> None:

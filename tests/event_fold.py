@@ -32,9 +32,7 @@ _INSTANCES = f"""
     FROM liteflow_task_instances i LEFT JOIN ({_LAST_EVENTS}) e USING (run_id, task_id, map_index)
     WHERE i.run_id IN ({_RUNS}) AND (
       i.status IS NOT coalesce(e.status, 'PENDING')
-      OR (i.try_number IS NOT coalesce(e.attempt, 0)  -- an attempt that is taken back has its number in the event
-          AND NOT (e.previous='RUNNING' AND e.status IN ('PENDING', 'UP_FOR_RETRY')))
-      OR i.updated_at < coalesce(e.at, 0))
+      OR i.try_number IS NOT coalesce(e.attempt, 0) OR i.updated_at < coalesce(e.at, 0))
 """
 
 _GONE = f"""
@@ -47,7 +45,7 @@ _WHOLE_RUNS = f"""
     SELECT r.run_id, '', -1, 'the run is ' || r.status || ', its last event says ' || coalesce(e.status, 'nothing')
     FROM liteflow_dag_runs r LEFT JOIN (
       SELECT run_id, status, max(seq) FROM liteflow_events WHERE task_id IS NULL GROUP BY run_id) e USING (run_id)
-    WHERE r.run_id IN ({_RUNS}) AND r.status IS NOT CASE e.status WHEN 'UP_FOR_RETRY' THEN 'RUNNING' ELSE e.status END
+    WHERE r.run_id IN ({_RUNS}) AND r.status IS NOT e.status
 """
 
 _CHAIN = f"""

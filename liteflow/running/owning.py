@@ -8,9 +8,12 @@ from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
 from liteflow.errors import OwnerDied
-from liteflow.planning.control import Control, to_set_up_again
+from liteflow.planning.control import Control
 from liteflow.planning.graph import Graph
-from liteflow.planning.plan import Plan
+from liteflow.planning.plan import EarlierPart, Plan, PlanOptions
+from liteflow.planning.ready import PLAIN
+from liteflow.planning.retry import NEVER
+from liteflow.planning.setup_teardown import to_set_up_again
 from liteflow.processes.tree import sweep_session
 from liteflow.program import Program
 from liteflow.running.observing import Options
@@ -59,7 +62,7 @@ def make(program: Program, options: Options, store: Store, session: int | None) 
 
 
 def take_over(program: Program, options: Options, store: Store, session: int | None) -> Owned:
-    """Take the run over; where its owner is dead and its guardian still at the killing, wait for that.
+    """Take the run over; when its owner is dead and its guardian still ends its tasks, wait for that.
 
     Raises what `Store.claim` does.
     """
@@ -87,37 +90,52 @@ def to_reset(
     instances: Mapping[str, Mapping[int, KeptInstance]],
     events: Iterable[TaskEvent],
 ) -> dict[str, str]:
-    """Return the tasks of a resumed run that succeeded and run again: they were torn down, and are needed."""
-    if not program.control.teardowns:
-        return {}
+    """Return the tasks of a resumed run that have ended and run again, with the reason: setups and teardowns.
+
+    It is called within the transaction that takes the run over or retries it (see `setup_teardown`).
+    """
     control, ids = program.control, program.graph.ids
+    if not control.teardowns:
+        return {}
     ended, succeeded, last = dict[str, int](), dict[str, int](), dict[str, str]()
     for number, event in enumerate(events, start=1):
         if event.status == "SUCCESS":  # of a mapped setup, each instance counts
             succeeded[event.task_id] = number
         if event.map_index < 0:
             last[event.task_id] = event.status
-            if event.previous == "RUNNING" and event.has_attempt:
+            # A queued attempt that was lost may have started.
+            if event.previous == "RUNNING" or (event.previous, event.status) == ("QUEUED", "LOST"):
                 ended[event.task_id] = number
     down = [
         node
         for node, (setups, _) in control.teardowns.items()
-        if setups and ended.get(ids[node], 0) > max(succeeded.get(ids[one], 0) for one in setups)
+        if setups and ended.get(ids[node], 0) > max(succeeded.get(ids[setup], 0) for setup in setups)
     ]
     if not down:
         return {}
     done = Owned(tasks, instances).done(program.graph)
-    checked = {node for node, steps in program.gates.items() if any(one.hook and one.otherwise for one in steps)}
+    checked = {
+        node
+        for node in control.gated
+        if any(step.hook and step.otherwise for step in program.tasks[node].settings.start_checks)
+    }
     to_do = {  # what was skipped will be skipped again, save where that was for a precondition, which may hold now
         node
         for node, task_id in enumerate(ids)
         if node not in done and (last.get(task_id) != "SKIPPED" or node in checked)
     }
-    again = to_set_up_again(control, program.graph.upstream, program.graph.downstream, to_do, down)
+    again = to_set_up_again(
+        control.setups,
+        control.teardowns,
+        program.graph.upstream,
+        program.graph.downstream,
+        to_do=to_do,
+        torn_down=down,
+    )
     return {
         ids[node]: _undone(node, control, ids, down)
         for node in sorted(again)
-        if node in done or any(one.status != "PENDING" for one in instances.get(ids[node], {}).values())
+        if node in done or any(each.status != "PENDING" for each in instances.get(ids[node], {}).values())
     }
 
 
@@ -136,24 +154,28 @@ def planned(
     skips: Mapping[int, Mapping[int, str]] | None,
 ) -> Plan:
     """The plan of what is left; `skips` as in `Plan`."""
-    index = program.graph.index
+    index, special = program.graph.index, list(program.special())
     return Plan(
         program.graph,
-        retries=program.retries,
-        rules=program.rules,
-        done=done,
-        attempts={index[task_id]: one.attempts for task_id, one in owned.tasks.items() if task_id in index},
-        orders=program.orders,
-        fail_fast=options.fail_fast,
-        seed=options.run_id,
-        control=program.control,
-        skips=skips,
-        mapped=program.fail_fast,
-        instances={
-            index[task_id]: {number: cast(TaskStatus, one.status) for number, one in in_order(indexes)}
-            for task_id, indexes in owned.instances.items()
-            if index.get(task_id) in done
-        },
+        PlanOptions(
+            retries={node: settings.retry for node, settings in special if settings.retry is not NEVER},
+            rules={node: settings.trigger_rule for node, settings in special if settings.trigger_rule != "all_success"},
+            queue={node: settings.queue for node, settings in special if settings.queue is not PLAIN},
+            fail_fast=options.fail_fast,
+            seed=options.run_id,
+            control=program.control,
+            mapped={node: settings.fail_fast for node, settings in special if settings.expansion is not None},
+        ),
+        EarlierPart(
+            done=done,
+            attempts={index[task_id]: one.attempts for task_id, one in owned.tasks.items() if task_id in index},
+            skips=skips or {},
+            instances={
+                index[task_id]: {number: cast(TaskStatus, one.status) for number, one in in_order(indexes)}
+                for task_id, indexes in owned.instances.items()
+                if index.get(task_id) in done
+            },
+        ),
     )
 
 
@@ -172,10 +194,10 @@ def _instances(program: Program) -> Iterator[NewInstance]:
     graph = program.graph
     for node, task_id in enumerate(graph.ids):
         above = [graph.ids[one] for one in graph.upstream[node]]
-        yield NewInstance(task_id, above, program.timeouts.get(node))
+        yield NewInstance(task_id, above, program.tasks[node].settings.timeout_s)
 
 
 def _bounds(program: Program, options: Options) -> Bounds:
     ids = program.graph.ids
-    needs = {ids[node]: order.needs for node, order in program.orders.items() if order.needs}
+    needs = {ids[node]: settings.queue.needs for node, settings in program.special() if settings.queue.needs}
     return Bounds(program.pools, needs, options.place)

@@ -88,7 +88,6 @@ class TaskEvent(NamedTuple):
     map_index: int
     previous: str | None
     status: str
-    has_attempt: bool  # whether there is a verdict of the attempt that the event names
 
 
 class Request(NamedTuple):

@@ -133,8 +133,8 @@ class Store:
     ) -> tuple[dict[str, Kept], dict[str, dict[int, KeptInstance]], int | None]:
         """Become the owner of a run that has ended or whose owner is dead, to resume it.
 
-        An attempt that was RUNNING is recorded as LOST. A success, and a task that skipped itself, stays unless
-        `choose` names it; all else goes back to PENDING. `instances` and `graph` (digest, snapshot) are those of the
+        An attempt that was RUNNING or QUEUED is recorded as LOST. A success, and a task that skipped itself, stays
+        unless `choose` names it; all else goes back to PENDING. `instances` and `graph` (digest, snapshot) are those of the
         current definition; the first are iterated only when the second has changed.
         Returns what the run has of each task and of the instances of mapped tasks by index, and the session of the last
         owner (see `processes.tree`).
@@ -408,9 +408,7 @@ class Store:
         """Return the events of the tasks of this run, in order, and of instances of mapped tasks the successes."""
         with translated(self.path):
             rows = self._connection.execute(
-                "SELECT task_id, map_index, previous, status, EXISTS (SELECT 1 FROM liteflow_attempts AS a WHERE "
-                "(a.run_id, a.task_id, a.map_index, a.attempt)=(e.run_id, e.task_id, e.map_index, e.attempt)) "
-                "FROM liteflow_events AS e "
+                "SELECT task_id, map_index, previous, status FROM liteflow_events "
                 "WHERE run_id=? AND task_id IS NOT NULL AND (map_index < 0 OR status='SUCCESS') ORDER BY seq",
                 (self.run_id,),
             ).fetchall()

@@ -32,10 +32,11 @@ _KEEPS: Final = (
 #: An instance that a resume or a retry sets back to PENDING. A hook that has ended stays as it is.
 RESETS: Final = (
     f"(instance.status<>'PENDING' AND NOT {_KEEPS} "
-    "AND (instance.kind='task' OR instance.status IN ('RUNNING', 'UP_FOR_RETRY')))"
+    "AND (instance.kind='task' OR instance.status IN ('RUNNING', 'QUEUED', 'UP_FOR_RETRY')))"
 )
-#: An instance with an attempt that has no verdict. A mapped task as a whole is RUNNING too, but has no attempts.
-_HAS_ATTEMPT: Final = "status='RUNNING' AND try_number > 0"
+#: An instance with an attempt that has no verdict: a QUEUED one may have started, as its executor starts it as soon as
+#: a slot is free. A mapped task as a whole is RUNNING too, but has no attempts.
+_HAS_ATTEMPT: Final = "status IN ('RUNNING', 'QUEUED') AND try_number > 0"
 #: The status of an instance once its attempt was recorded as LOST.
 _AFTER_LOST: Final = f"CASE WHEN {_HAS_ATTEMPT} THEN 'LOST' ELSE status END"
 
@@ -79,15 +80,19 @@ class Transitions:
         """Whether there is anything to write."""
         return bool(self._events.values or self._hooks.values) or self.verdict is not None
 
-    def start(
-        self, task_id: str, map_index: int, attempt: int, previous: str, log_path: str | None, now: float
-    ) -> None:
-        """Record that an attempt is about to start."""
+    def start(self, task_id: str, map_index: int, event: InstanceEvent, log_path: str | None) -> None:
+        """Record that an attempt is about to start, as RUNNING, or is QUEUED for a slot of its executor."""
         run_id = self._run_id
+        attempt, previous, status, reason, now = event
+        started_at = now if status == "RUNNING" else None
         self._instances.values += (
-            run_id, task_id, map_index, "RUNNING", attempt, None, None, now, None, log_path, now,
+            run_id, task_id, map_index, status, attempt, None, reason, started_at, None, log_path, now,
         )  # fmt: skip
-        self._events.values += (run_id, task_id, map_index, attempt, previous, "RUNNING", None, now)
+        self._events.values += (run_id, task_id, map_index, attempt, previous, status, reason, now)
+
+    def note_start(self, task_id: str, map_index: int, attempt: int, started_at: float) -> None:
+        """Record that a QUEUED attempt was RUNNING: a `change`, with the end of the attempt, writes its row."""
+        self._events.values += (self._run_id, task_id, map_index, attempt, "QUEUED", "RUNNING", None, started_at)
 
     def change(
         self,
@@ -110,16 +115,12 @@ class Transitions:
         """Record that an instance, which FAILED, counts as a success."""
         self._tolerated.append((self._run_id, task_id, map_index))
 
-    def reset(self, task_id: str, map_index: int, event: InstanceEvent, try_number: int | None = None) -> None:
-        """Record that an instance has yet to run: it has no times, no error and no log.
-
-        `try_number` is that of the row, where the attempt of the event has not started.
-        """
+    def reset(self, task_id: str, map_index: int, event: InstanceEvent) -> None:
+        """Record that an instance has yet to run: it has no times, no error and no log."""
         run_id = self._run_id
         attempt, previous, status, reason, now = event
-        latest = attempt if try_number is None else try_number
         self._instances.values += (
-            run_id, task_id, map_index, status, latest, None, None, None, None, None, now,
+            run_id, task_id, map_index, status, attempt, None, None, None, None, None, now,
         )  # fmt: skip
         self._events.values += (run_id, task_id, map_index, attempt, previous, status, reason, now)
 
@@ -299,12 +300,13 @@ def record_lost(connection: sqlite3.Connection, run_id: str, epoch: int, now: fl
     of_run = f"FROM liteflow_task_instances WHERE run_id=? AND {_HAS_ATTEMPT}"
     connection.execute(
         f"INSERT INTO liteflow_events ({_EVENT}) "
-        f"SELECT run_id, task_id, map_index, try_number, 'RUNNING', 'LOST', 'its owner died', ? {of_run}",
+        f"SELECT run_id, task_id, map_index, try_number, status, 'LOST', 'its owner died', ? {of_run}",
         (now, run_id),
     )
     connection.execute(
         "INSERT INTO liteflow_attempts (run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, "
-        "error, log_path, round) SELECT run_id, task_id, map_index, try_number, 'LOST', ?, started_at, ?, "
+        "error, log_path, round) SELECT run_id, task_id, map_index, try_number, 'LOST', ?, "
+        f"coalesce(started_at, updated_at), ?, "
         f"'its owner died', log_path, round {of_run}",
         (epoch, now, run_id),
     )

@@ -17,13 +17,11 @@ from liteflow.state.bulk_insert import BulkInsert
 from liteflow.state.records import KeptInstance, RunVerdict
 from liteflow.state.slots import Slots
 from liteflow.state.transitions import InstanceEvent, RunKey, Transitions
-from liteflow.states import RunStatus
+from liteflow.states import RunStatus, TaskStatus
 from liteflow.values.payload import Payload, spill_root
 from liteflow.work import Outcome
 
 _ERROR_LIMIT: Final = 65536
-#: why a task that was to start is queued again
-NOT_BEGUN: Final = "it had not begun: what runs before it takes longer than expected"
 
 _ATTEMPT: Final = (
     "run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, exit_code, error, log_path, trace, "
@@ -71,10 +69,21 @@ class Turn:
     # -- what the loop adds --------------------------------------------------------------------------------
 
     def began(
-        self, task_id: str, map_index: int, attempt: int, previous: str, log_path: str | None, now: float
+        self,
+        task_id: str,
+        map_index: int,
+        attempt: int,
+        previous: str,
+        log_path: str | None,
+        now: float,
+        status: TaskStatus = "RUNNING",
     ) -> None:
-        """Add an attempt that may start once this is committed."""
-        self.transitions.start(task_id, map_index, attempt, previous, log_path, now)
+        """Add an attempt that may start once this is committed; QUEUED: when a slot is free."""
+        self.transitions.start(task_id, map_index, InstanceEvent(attempt, previous, status, None, now), log_path)
+
+    def started(self, task_id: str, map_index: int, attempt: int, started_at: float) -> None:
+        """Add the event that a queued attempt started; `ended` and `moved`, which follow, write its rows."""
+        self.transitions.note_start(task_id, map_index, attempt, started_at)
 
     def unfolded(
         self, task_id: str, instances: Iterable[tuple[int, str | None, str]], timeout_s: float | None, now: float
@@ -88,11 +97,6 @@ class Turn:
             event = InstanceEvent(instance.attempts, instance.status, "REMOVED", reason, now)
             self.transitions.remove(task_id, index, event)
 
-    def put_back(self, task_id: str, map_index: int, attempt: int, status: str, now: float) -> None:
-        """Take back an attempt whose start is committed and which has not started."""
-        event = InstanceEvent(attempt, "RUNNING", status, NOT_BEGUN, now)
-        self.transitions.reset(task_id, map_index, event, try_number=attempt - 1)
-
     def ended(self, task_id: str, map_index: int, outcome: Outcome, *, repeats: bool = False) -> None:
         """Add the verdict of an attempt, its values and its error; `repeats`: the task may succeed more than once."""
         error, ended_at = outcome.error, outcome.ended_at
@@ -105,7 +109,7 @@ class Turn:
             outcome.attempt,
             outcome.verdict,
             self._epoch,
-            outcome.started_at,
+            ended_at if outcome.started_at is None else outcome.started_at,
             ended_at,
             outcome.exit_code,
             None if error is None else (error.traceback.rstrip() or error.message)[-_ERROR_LIMIT:],
@@ -191,9 +195,8 @@ class Turn:
         starts = Transitions(self._run)
         for request, granted in zip(self.asked, self.granted, strict=True):
             if granted:
-                starts.start(
-                    request.task_id, request.map_index, request.attempt, request.previous, request.log_path, request.at
-                )
+                event = InstanceEvent(request.attempt, request.previous, "RUNNING", None, request.at)
+                starts.start(request.task_id, request.map_index, event, request.log_path)
         starts.write(connection)
 
     def clear(self) -> None:

@@ -324,7 +324,7 @@ class Acknowledge(Observer):
     def _say(self, text: str) -> None:
         os.write(self._handle, text.encode())
 
-    def run_began(self, program: Any, options: Any, kept: Any) -> None:
+    def run_began(self, run: Any) -> None:
         self._say(f"BEGAN {time.monotonic()}\n")
 
     def changed(self, changes: Sequence[Any]) -> None:
@@ -388,7 +388,7 @@ def read_state(db: str, run_id: str) -> State:
         if row is None:
             return _NOTHING._replace(problems=problems)
         rows = connection.execute(
-            "SELECT task_id, map_index, status, try_number, told FROM liteflow_task_instances WHERE run_id=?",
+            "SELECT task_id, map_index, status, try_number, hook_events FROM liteflow_task_instances WHERE run_id=?",
             (run_id,),
         ).fetchall()
         mapped = {task for task, index, *_ in rows if index >= 0 and not is_hook(task)}

@@ -15,7 +15,7 @@ class Follower(NamedTuple):
     rule: str  # its trigger rule
 
 
-class Overlooked(NamedTuple):
+class OverlookedFailure(NamedTuple):
     """A task that failed in a run that is SUCCESS.
 
     `cause` tells why the failure does not count: others take it for a success (`continue_on_error`), it takes something
@@ -27,7 +27,7 @@ class Overlooked(NamedTuple):
     by: tuple[Follower, ...] = ()
 
 
-def overlooked(tasks: Sequence[Mapping[str, Any]], ended: Mapping[str, tuple[str, bool]]) -> list[Overlooked]:
+def overlooked(tasks: Sequence[Mapping[str, Any]], ended: Mapping[str, tuple[str, bool]]) -> list[OverlookedFailure]:
     """Return the failures of a run that is SUCCESS, in the order of its tasks.
 
     Args:
@@ -45,11 +45,11 @@ def overlooked(tasks: Sequence[Mapping[str, Any]], ended: Mapping[str, tuple[str
         if status != "FAILED":
             continue
         if tolerated:
-            found.append(Overlooked(task_id, "continue_on_error"))
+            found.append(OverlookedFailure(task_id, "continue_on_error"))
         elif row.get("teardown") is True:
-            found.append(Overlooked(task_id, "teardown"))
+            found.append(OverlookedFailure(task_id, "teardown"))
         else:
-            found.append(Overlooked(task_id, "followed", _followers(task_id, rows, below, ended)))
+            found.append(OverlookedFailure(task_id, "followed", _followers(task_id, rows, below, ended)))
     return found
 
 

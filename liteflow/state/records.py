@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from liteflow.limits import Concurrency, Pool
-from liteflow.planning.ready import Needs
+from liteflow.planning.ready_queue import SlotNeeds
 from liteflow.states import RunStatus
 
 
@@ -46,22 +46,22 @@ class RunVerdict(NamedTuple):
     timed_out: bool = False  # it exceeded its timeout
 
 
-class Bounds(NamedTuple):
+class SharedLimits(NamedTuple):
     """The limits of a run that it shares with others. `needs` are slots by task id; `place` is None without a group."""
 
     pools: Mapping[str, Pool] = {}
-    needs: Mapping[str, Needs] = {}
+    needs: Mapping[str, SlotNeeds] = {}
     place: Concurrency | None = None  # its group is named
 
 
-class Kept(NamedTuple):
+class PreviousState(NamedTuple):
     """What an interrupted run has of a task when it is resumed."""
 
     status: str
     attempts: int
 
 
-class KeptInstance(NamedTuple):
+class PreviousInstance(NamedTuple):
     """What an interrupted run has of an instance of a mapped task."""
 
     status: str
@@ -71,7 +71,7 @@ class KeptInstance(NamedTuple):
     position: int | None  # the place of its item in the list; None as above
 
 
-class KeptHook(NamedTuple):
+class PreviousHook(NamedTuple):
     """What an interrupted run has of a hook."""
 
     task_id: str
@@ -98,4 +98,4 @@ class Request(NamedTuple):
     detail: str | None
 
 
-UNBOUND: Final = Bounds()
+NO_SHARED_LIMITS: Final = SharedLimits()

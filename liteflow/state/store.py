@@ -1,6 +1,6 @@
 """The writes of the process that owns a run: to create it, take it over, commit a turn of the loop, and retry it.
 
-The loop is the only writer of a run: it collects what happened in a `turn` and commits it as one transaction. The start
+The loop is the only writer of a run: it collects what happened in a `batch` and commits it as one transaction. The start
 of an attempt is stored before the attempt starts, and its verdict before anything follows from it, because the loop
 starts nothing and notifies no observer until `commit` has returned. When SQLite refuses (locked, full disk), the turn
 stays and the commit is repeated: no verdict is lost, and no false status is stored.
@@ -17,28 +17,37 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NoReturn
 
-from liteflow.collector import collector_paused
 from liteflow.errors import OwnerDied, RunNotFound, RunOwned, StaleRun, StoreError
+from liteflow.gc_pause import gc_paused
 from liteflow.state import transitions
-from liteflow.state.database import ENDS, WRITE_LOCK, Transaction, connect, explain, files_of, fold_up, translated
 from liteflow.state.locks import LockFile
 from liteflow.state.owner import boot_id, start_ticks
+from liteflow.state.pools import SlotAllocator
 from liteflow.state.records import (
-    UNBOUND,
-    Bounds,
-    Kept,
-    KeptHook,
-    KeptInstance,
+    NO_SHARED_LIMITS,
     NewInstance,
     NewRun,
+    PreviousHook,
+    PreviousInstance,
+    PreviousState,
     Request,
+    SharedLimits,
     TaskEvent,
 )
 from liteflow.state.schema import VALUES_OF_INSTANCES
-from liteflow.state.slots import Slots
 from liteflow.state.sqlite_locks import Identity, SqliteLocks
+from liteflow.state.state_file import (
+    ENDS,
+    WRITE_LOCK,
+    Transaction,
+    checkpoint_wal,
+    connect,
+    explain,
+    files_of,
+    translated_errors,
+)
 from liteflow.state.transitions import RunKey
-from liteflow.state.turn import Turn
+from liteflow.state.write_batch import WriteBatch
 from liteflow.states import RUN_ENDED
 from liteflow.values.payload import Payload, payload_from_row
 
@@ -47,11 +56,11 @@ _NEXT_START: Final = "(SELECT coalesce(max(seq), 0) + 1 FROM liteflow_events)"  
 _PATIENCE_S: Final = 60.0  # how long a commit is repeated before the run is given up
 
 #: The tasks of a run, and the instances of its mapped tasks by index, as a resume finds them.
-Previous = tuple[dict[str, Kept], dict[str, dict[int, KeptInstance]]]
+Previous = tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]]]
 #: Chooses tasks that have succeeded or were skipped and are to run again, each with the reason. It gets the tasks and
 #: instances, and the events of the tasks, and is called within the transaction.
 ChooseResets = Callable[
-    [Mapping[str, Kept], Mapping[str, Mapping[int, KeptInstance]], Iterable[TaskEvent]], Mapping[str, str]
+    [Mapping[str, PreviousState], Mapping[str, Mapping[int, PreviousInstance]], Iterable[TaskEvent]], Mapping[str, str]
 ]
 
 
@@ -70,25 +79,25 @@ class Store:
         self.run_id = ""
         self._locks = locks
         self._data_version: int | None = None
-        self.turn: Turn  # of the run that is created or claimed
-        self.waits: str | None = None  # why the run may not start yet
+        self.batch: WriteBatch  # of the run that is created or claimed
+        self.queue_reason: str | None = None  # why the run may not start yet
         self._connection = connect(path)
         self._sync = _Syncing(self._connection, path, locks, always=durability == "power")
         self._file = _OpenFile(path, self._connection, locks)
 
     # -- becoming the owner --------------------------------------------------------------------------------
 
-    def create(self, run: NewRun, session: int | None = None, bounds: Bounds = UNBOUND) -> None:
+    def create(self, run: NewRun, session: int | None = None, bounds: SharedLimits = NO_SHARED_LIMITS) -> None:
         """Store a new run as owned by this process, with all its task instances PENDING.
 
-        It is RUNNING, or PENDING when its group has no free slot: then `waits` says why (see `enter`).
+        It is RUNNING, or PENDING when its group has no free slot: then `queue_reason` says why (see `enter_group`).
 
         Raises:
             DefinitionError: a task needs more slots than a pool has; nothing was stored.
             GroupBusy, RunSkipped: its group has no free slot, and the run does not wait for one; nothing was stored.
         """
         now = time.time()
-        with translated(self.path), collector_paused(), Transaction(self._connection, self._locks):
+        with translated_errors(self.path), gc_paused(), Transaction(self._connection, self._locks):
             key = self._insert_run(run, now)
             self._own(key, 1, session)
             self._share(bounds, now)
@@ -128,9 +137,9 @@ class Store:
         instances: Iterable[NewInstance],
         graph: tuple[str, str],
         session: int | None = None,
-        bounds: Bounds = UNBOUND,
+        bounds: SharedLimits = NO_SHARED_LIMITS,
         choose: ChooseResets | None = None,
-    ) -> tuple[dict[str, Kept], dict[str, dict[int, KeptInstance]], int | None]:
+    ) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]], int | None]:
         """Become the owner of a run that has ended or whose owner is dead, to resume it.
 
         An attempt that was RUNNING or QUEUED is recorded as LOST. A success, and a task that skipped itself, stays
@@ -145,7 +154,7 @@ class Store:
             As `create` otherwise.
         """
         now = time.time()
-        with translated(self.path), collector_paused(), Transaction(self._connection, self._locks):
+        with translated_errors(self.path), gc_paused(), Transaction(self._connection, self._locks):
             execute = self._connection.execute
             row = execute(
                 "SELECT run_no, epoch, status, owner_pid, owner_host, graph_digest, owner_session, owner_start, "
@@ -189,8 +198,8 @@ class Store:
         if not self._locks.acquire(run.run_no):
             raise RunOwned(f"run {run.run_id} is owned by another process, which is still at work")
         self.run_id, self._run, self._epoch = run.run_id, run, epoch
-        self.turn = Turn(self.path, run, epoch)
-        self._slots = Slots(self._connection, self._locks, run.run_no, run.run_id)
+        self.batch = WriteBatch(self.path, run, epoch)
+        self._slots = SlotAllocator(self._connection, self._locks, run.run_no, run.run_id)
         self._connection.execute(
             "UPDATE liteflow_dag_runs SET owner_pid=?, owner_start=?, owner_boot=?, owner_host=?, owner_session=? "
             "WHERE run_no=?",
@@ -199,24 +208,24 @@ class Store:
 
     # -- what the run shares with others -------------------------------------------------------------------
 
-    def _share(self, bounds: Bounds, now: float) -> None:
+    def _share(self, bounds: SharedLimits, now: float) -> None:
         """Declare the pools, and request a slot of the group: without one the run has to wait."""
         self._slots.declare(bounds.pools, bounds.needs, now)
-        self.waits = None if bounds.place is None else self._slots.come(bounds.place, now)
+        self.queue_reason = None if bounds.place is None else self._slots.come(bounds.place, now)
 
     def _begin(self, previous: str | None, note: str | None, now: float) -> None:
         """The run is RUNNING, or PENDING while it waits for its group."""
-        status = "RUNNING" if self.waits is None else "PENDING"
-        transitions.change_run(self._connection, self._run, previous, status, now, reason=self.waits, note=note)
-        self.turn.transitions.run_status = status
+        status = "RUNNING" if self.queue_reason is None else "PENDING"
+        transitions.change_run(self._connection, self._run, previous, status, now, reason=self.queue_reason, note=note)
+        self.batch.transitions.run_status = status
 
-    def enter(self) -> bool:
+    def enter_group(self) -> bool:
         """Request a slot of the group again. Returns whether the run, which waited for it, is RUNNING now."""
         now = time.time()
-        with translated(self.path), Transaction(self._connection, self._locks):
+        with translated_errors(self.path), Transaction(self._connection, self._locks):
             if not self._slots.take_place():
                 return False
-            self.waits = None
+            self.queue_reason = None
             self._begin("PENDING", None, now)
         return True
 
@@ -226,9 +235,9 @@ class Store:
 
     # -- retrying the whole run ----------------------------------------------------------------------------
 
-    def tries(self) -> int:
+    def retry_count(self) -> int:
         """Return how often the run has been retried as a whole, since it was started or was resumed after its end."""
-        with translated(self.path):
+        with translated_errors(self.path):
             row = self._connection.execute(
                 "SELECT count(*) FROM liteflow_events WHERE run_id=?1 AND task_id IS NULL AND status='UP_FOR_RETRY' "
                 "AND seq > coalesce((SELECT max(seq) FROM liteflow_events WHERE run_id=?1 AND task_id IS NULL "
@@ -237,29 +246,29 @@ class Store:
             ).fetchone()
         return int(row[0])
 
-    def try_again(self, reason: str, choose: ChooseResets | None = None) -> Previous:
+    def retry_run(self, reason: str, choose: ChooseResets | None = None) -> Previous:
         """Set a run that has failed back for another try after a back-off: successes stay as in `claim`."""
         now = time.time()
-        with translated(self.path), collector_paused(), Transaction(self._connection, self._locks):
+        with translated_errors(self.path), gc_paused(), Transaction(self._connection, self._locks):
             self._change_run("UP_FOR_RETRY", now, reason=reason)
             self._slots.clear(place=False)
             return self._reset("the run is retried", now, choose)
 
-    def go_on(self) -> None:
+    def end_backoff(self) -> None:
         """End the back-off before another try of the run."""
-        with translated(self.path), Transaction(self._connection, self._locks):
+        with translated_errors(self.path), Transaction(self._connection, self._locks):
             self._change_run("RUNNING", time.time(), note="tried again")
 
-    def undo(self, reasons: Mapping[str, str]) -> None:
+    def reset_tasks(self, reasons: Mapping[str, str]) -> None:
         """Set tasks that had succeeded back to PENDING, with all instances; their values are deleted."""
-        with translated(self.path), Transaction(self._connection, self._locks):
+        with translated_errors(self.path), Transaction(self._connection, self._locks):
             transitions.reset_tasks(self._connection, self.run_id, reasons, time.time())
             self._load_rounds()
 
     def _change_run(self, status: str, now: float, *, reason: str | None = None, note: str | None = None) -> None:
-        previous = self.turn.transitions.run_status
+        previous = self.batch.transitions.run_status
         transitions.change_run(self._connection, self._run, previous, status, now, reason=reason, note=note)
-        self.turn.transitions.run_status = status
+        self.batch.transitions.run_status = status
 
     def _reset(self, reason: str, now: float, choose: ChooseResets | None) -> Previous:
         """Set all back to PENDING that is to run again. Returns what there is then, as `claim` does."""
@@ -267,18 +276,18 @@ class Store:
         status = f"CASE WHEN {transitions.RESETS} THEN 'PENDING' ELSE status END"
         of_run = "FROM liteflow_task_instances AS instance WHERE run_id=? AND kind='task'"
         tasks = {
-            task_id: Kept(*fields)
+            task_id: PreviousState(*fields)
             for task_id, *fields in execute(
                 f"SELECT task_id, {status}, try_number {of_run} AND map_index < 0", (run_id,)
             )
         }
-        mapped: dict[str, dict[int, KeptInstance]] = {}
+        mapped: dict[str, dict[int, PreviousInstance]] = {}
         for task_id, index, *fields in execute(
             f"SELECT task_id, map_index, {status}, try_number, item, map_key, position {of_run} AND map_index >= 0",
             (run_id,),
         ):
-            mapped.setdefault(task_id, {})[index] = KeptInstance(*fields)
-        chosen = {} if choose is None else choose(tasks, mapped, self.stories())
+            mapped.setdefault(task_id, {})[index] = PreviousInstance(*fields)
+        chosen = {} if choose is None else choose(tasks, mapped, self.task_events())
         transitions.reset_tasks(self._connection, run_id, chosen, now)
         transitions.reset(self._connection, run_id, reason, now)
         for task_id in chosen:
@@ -294,7 +303,7 @@ class Store:
         rows = self._connection.execute(
             "SELECT task_id, map_index, round FROM liteflow_task_instances WHERE run_id=? AND round>0", (self.run_id,)
         )
-        self.turn.rounds = {(task_id, map_index): number for task_id, map_index, number in rows}
+        self.batch.rounds = {(task_id, map_index): number for task_id, map_index, number in rows}
 
     # -- one turn of the loop ------------------------------------------------------------------------------
 
@@ -310,7 +319,7 @@ class Store:
         pause = 0.05
         while True:
             try:
-                self._sync.choose(time.monotonic(), verdict=self.turn.transitions.verdict is not None)
+                self._sync.choose(time.monotonic(), verdict=self.batch.transitions.verdict is not None)
                 with Transaction(self._connection, self._locks):
                     self._write()
                 break
@@ -322,13 +331,13 @@ class Store:
             except (sqlite3.Error, UnicodeDecodeError) as error:
                 raise explain(error, self.path) from None
         self._sync.committed()
-        self.turn.clear()
+        self.batch.clear()
 
     def _write(self) -> None:
         sql = "SELECT epoch FROM liteflow_dag_runs WHERE run_no=?"
         if self._connection.execute(sql, (self._run.run_no,)).fetchone() != (self._epoch,):
             raise StaleRun(f"run {self.run_id} was taken over by another process; this one stops")
-        self.turn.write(self._connection, self._slots)
+        self.batch.write(self._connection, self._slots)
 
     def rest(self) -> None:
         """Sync what was committed, when nothing has been committed for a while; call it between turns."""
@@ -349,7 +358,7 @@ class Store:
         """
         self._file.check()
 
-    def keep_lock(self) -> None:
+    def renew_lock(self) -> None:
         """Keep the run owned when the lock file was deleted.
 
         Raises:
@@ -380,7 +389,7 @@ class Store:
 
     def value(self, task_id: str, map_index: int = -1, key: str = "return_value") -> Payload | None:
         """Return a stored value of this run, encoded."""
-        with translated(self.path):
+        with translated_errors(self.path):
             row = self._connection.execute(
                 "SELECT encoding, value, size, file, sha256 FROM liteflow_xcom "
                 "WHERE run_id=? AND task_id=? AND map_index=? AND key=?",
@@ -390,23 +399,23 @@ class Store:
 
     def values(self, task_id: str, key: str) -> list[Payload]:
         """Return what the instances of a mapped task have stored, in the order of its list, encoded."""
-        with translated(self.path):
+        with translated_errors(self.path):
             rows = self._connection.execute(VALUES_OF_INSTANCES, (self.run_id, task_id, key)).fetchall()
         return [payload_from_row(self.path, row) for row in rows]
 
-    def hooks(self) -> list[KeptHook]:
+    def hooks(self) -> list[PreviousHook]:
         """Return the hooks that were triggered in this run."""
-        with translated(self.path):
+        with translated_errors(self.path):
             rows = self._connection.execute(
                 "SELECT task_id, map_index, status, try_number, hook_events FROM liteflow_task_instances "
                 "WHERE run_id=? AND kind<>'task'",
                 (self.run_id,),
             ).fetchall()
-        return [KeptHook(*row) for row in rows]
+        return [PreviousHook(*row) for row in rows]
 
-    def stories(self) -> Iterator[TaskEvent]:
+    def task_events(self) -> Iterator[TaskEvent]:
         """Return the events of the tasks of this run, in order, and of instances of mapped tasks the successes."""
-        with translated(self.path):
+        with translated_errors(self.path):
             rows = self._connection.execute(
                 "SELECT task_id, map_index, previous, status FROM liteflow_events "
                 "WHERE run_id=? AND task_id IS NOT NULL AND (map_index < 0 OR status='SUCCESS') ORDER BY seq",
@@ -414,9 +423,9 @@ class Store:
             ).fetchall()
         yield from (TaskEvent(*row) for row in rows)
 
-    def free_index(self, task_id: str) -> int:
+    def next_free_index(self, task_id: str) -> int:
         """Return the first index that no instance of a mapped task has had in this run."""
-        with translated(self.path):
+        with translated_errors(self.path):
             (last,) = self._connection.execute(
                 "SELECT max(map_index) FROM liteflow_attempts WHERE run_id=? AND task_id=?", (self.run_id, task_id)
             ).fetchone()
@@ -446,7 +455,7 @@ class _Syncing:
             self._syncing = sync
         if sync:
             self._synced_at = now
-            fold_up(self._connection, self._path, self._locks)
+            checkpoint_wal(self._connection, self._path, self._locks)
 
     def committed(self) -> None:
         """Note that a transaction was committed."""

@@ -1,0 +1,209 @@
+"""What one turn of the loop writes, collected until it is committed as one transaction.
+
+The row of an attempt is written once, with its verdict, and never changes. An attempt that is about to start is the new
+status of its task instance: a resume after a crash finds it there, and records the attempt as LOST.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from liteflow.planning.ready_queue import SlotNeeds
+from liteflow.state.bulk_insert import BulkInsert
+from liteflow.state.pools import SlotAllocator
+from liteflow.state.records import PreviousInstance, RunVerdict
+from liteflow.state.transitions import InstanceEvent, RunKey, Transitions
+from liteflow.states import RunStatus, TaskStatus
+from liteflow.values.payload import Payload, spill_root
+from liteflow.work import Outcome
+
+_ERROR_LIMIT: Final = 65536
+
+_ATTEMPT: Final = (
+    "run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, exit_code, error, log_path, trace, "
+    "log_lost"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotRequest:
+    """An attempt that may start if there are slots for it."""
+
+    task_id: str
+    map_index: int
+    needs: SlotNeeds
+    attempt: int
+    previous: str
+    log_path: str | None
+    at: float
+
+
+class WriteBatch:
+    """The changes of one run since the last commit: the loop adds to it, the store writes it."""
+
+    def __init__(self, path: str, run: RunKey, epoch: int) -> None:
+        self._spill_root = spill_root(path)
+        self._run = run
+        self._epoch = epoch
+        self._attempts = BulkInsert("INSERT INTO liteflow_attempts", _ATTEMPT)
+        self._repeated_attempts = BulkInsert("INSERT INTO liteflow_attempts", f"{_ATTEMPT}, repeats, round")
+        self._values = BulkInsert(
+            "INSERT OR REPLACE INTO liteflow_xcom",
+            "run_id, task_id, map_index, key, encoding, value, size, file, sha256, created_at",
+        )
+        self.transitions = Transitions(run)
+        #: The rounds of instances that have succeeded and run again: a success is unique within its round.
+        self.rounds: dict[tuple[str, int], int] = {}
+        self.asked: list[SlotRequest] = []
+        self.granted: list[bool] = []  # which of `asked` have their slots, once this is committed
+        self.released_slots: list[tuple[str, int]] = []  # task instances that return their slots
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self.transitions or self.asked)
+
+    # -- what the loop adds --------------------------------------------------------------------------------
+
+    def start_attempt(
+        self,
+        task_id: str,
+        map_index: int,
+        attempt: int,
+        previous: str,
+        log_path: str | None,
+        now: float,
+        status: TaskStatus = "RUNNING",
+    ) -> None:
+        """Add an attempt that may start once this is committed; QUEUED: when a slot is free."""
+        self.transitions.start(task_id, map_index, InstanceEvent(attempt, previous, status, None, now), log_path)
+
+    def started(self, task_id: str, map_index: int, attempt: int, started_at: float) -> None:
+        """Add the event that a queued attempt started; `ended` and `change_status`, which follow, write its rows."""
+        self.transitions.note_start(task_id, map_index, attempt, started_at)
+
+    def unfolded(
+        self, task_id: str, instances: Iterable[tuple[int, str | None, str]], timeout_s: float | None, now: float
+    ) -> None:
+        """Add the instances of a mapped task (index, label, digest of the item), in the order of its list."""
+        self.transitions.add_instances(task_id, instances, timeout_s, now)
+
+    def remove_instances(self, task_id: str, gone: Mapping[int, PreviousInstance], reason: str, now: float) -> None:
+        """Remove instances whose items are no longer in the list of their task: only their history stays."""
+        for index, instance in gone.items():
+            event = InstanceEvent(instance.attempts, instance.status, "REMOVED", reason, now)
+            self.transitions.remove(task_id, index, event)
+
+    def ended(self, task_id: str, map_index: int, outcome: Outcome, *, repeats: bool = False) -> None:
+        """Add the verdict of an attempt, its values and its error; `repeats`: the task may succeed more than once."""
+        error, ended_at = outcome.error, outcome.ended_at
+        current_round = self.rounds.get((task_id, map_index), 0) if self.rounds else 0
+        rows = self._repeated_attempts if repeats or current_round else self._attempts
+        rows.values += (
+            self._run.run_id,
+            task_id,
+            map_index,
+            outcome.attempt,
+            outcome.verdict,
+            self._epoch,
+            ended_at if outcome.started_at is None else outcome.started_at,
+            ended_at,
+            outcome.exit_code,
+            None if error is None else (error.traceback.rstrip() or error.message)[-_ERROR_LIMIT:],
+            outcome.log_path,
+            None if error is None or not error.trace else error.trace,
+            outcome.log_lost,
+        )
+        if rows is self._repeated_attempts:
+            rows.values += (int(repeats), current_round)
+        if outcome.value is not None:
+            self._store(task_id, map_index, "return_value", outcome.value, ended_at)
+        if outcome.pushed:
+            for key, payload in outcome.pushed.items():
+                self._store(task_id, map_index, key, payload, ended_at)
+
+    def _store(self, task_id: str, map_index: int, key: str, value: Payload, now: float) -> None:
+        encoding, data, size, path, sha256 = value
+        file = None if path is None else os.path.relpath(path, self._spill_root)
+        self._values.values += (self._run.run_id, task_id, map_index, key, encoding, data, size, file, sha256, now)
+
+    def change_status(
+        self,
+        task_id: str,
+        map_index: int,
+        attempt: int,
+        previous: str,
+        status: str,
+        reason: str | None,
+        now: float,
+        outcome: Outcome | None = None,
+    ) -> None:
+        """Add the new status of a task instance; `outcome` is that of the attempt whose end it is."""
+        event = InstanceEvent(attempt, previous, status, reason, now)
+        if outcome is None:
+            self.transitions.change(task_id, map_index, event)
+        else:
+            error = None if outcome.error is None else outcome.error.traceback or outcome.error.message
+            self.transitions.change(task_id, map_index, event, error, outcome.started_at, outcome.log_path)
+
+    def tolerated(self, task_id: str, map_index: int) -> None:
+        """Mark the failure of an instance, which was added with `change_status`, as one that counts as a success."""
+        self.transitions.tolerate(task_id, map_index)
+
+    def told(self, task_id: str, map_index: int, owner: str, told: str, now: float, kind: str = "hook") -> None:
+        """Add the events (JSON) that trigger a hook of the task `owner`; a new hook is PENDING."""
+        self.transitions.trigger_hook(task_id, map_index, kind, owner, told, now)
+
+    def again(self, task_id: str, map_index: int, attempt: int, previous: str, now: float) -> None:
+        """Trigger a hook once more that has run before."""
+        self.transitions.retrigger_hook(task_id, map_index, attempt, previous, now)
+        if previous == "SUCCESS":
+            self.rounds[task_id, map_index] = self.rounds.get((task_id, map_index), 0) + 1
+
+    def end_run(self, status: RunStatus, reason: str | None, now: float, *, timed_out: bool = False) -> None:
+        """Add the verdict of the run; `timed_out`: it exceeded its timeout."""
+        self.transitions.verdict = RunVerdict(status, reason, now, timed_out)
+
+    # -- what the store does with it -----------------------------------------------------------------------
+
+    def write(self, connection: sqlite3.Connection, slots: SlotAllocator) -> None:
+        """Write it all, within the caller's transaction. It can be repeated when that was rolled back."""
+        for rows in (self._attempts, self._repeated_attempts, self._values):
+            if rows.values:
+                rows.write(connection)
+        transitions = self.transitions
+        transitions.write(connection)
+        if self.released_slots:
+            slots.give_back(self.released_slots)
+        if self.asked:
+            self._admit(connection, slots)
+        verdict = transitions.verdict
+        if verdict is not None:
+            slots.clear(place=True)
+            transitions.write_verdict(connection, verdict)
+            connection.execute(
+                "UPDATE liteflow_requests SET handled_at=? WHERE run_id=? AND handled_at IS NULL",
+                (verdict.at, self._run.run_id),
+            )
+
+    def _admit(self, connection: sqlite3.Connection, slots: SlotAllocator) -> None:
+        """Take slots for the attempts that need some, and write the start of those that get them."""
+        self.granted = slots.grant(self.asked)
+        starts = Transitions(self._run)
+        for request, granted in zip(self.asked, self.granted, strict=True):
+            if granted:
+                event = InstanceEvent(request.attempt, request.previous, "RUNNING", None, request.at)
+                starts.start(request.task_id, request.map_index, event, request.log_path)
+        starts.write(connection)
+
+    def clear(self) -> None:
+        """Forget what was committed: the next turn begins."""
+        for rows in (self._attempts, self._repeated_attempts, self._values):
+            rows.values.clear()
+        self.transitions.clear()
+        if self.asked:
+            self.asked = []
+        self.released_slots.clear()

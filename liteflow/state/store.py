@@ -1,9 +1,9 @@
 """The writes of the process that owns a run: to create it, take it over, commit a turn of the loop, and retry it.
 
-The loop is the only writer of a run: it collects what happened in a `batch` and commits it as one transaction. The start
-of an attempt is stored before the attempt starts, and its verdict before anything follows from it, because the loop
-starts nothing and notifies no observer until `commit` has returned. When SQLite refuses (locked, full disk), the turn
-stays and the commit is repeated: no verdict is lost, and no false status is stored.
+The loop is the only writer of a run: it collects what happened in a `WriteBatch` and commits it as one transaction. The
+start of an attempt is stored before the attempt starts, and its verdict before anything follows from it, because the
+loop starts nothing and notifies no observer until `commit` has returned. When SQLite refuses (locked, full disk), the
+batch stays and the commit is repeated: no verdict is lost, and no false status is stored.
 
 Statuses and events are written by `transitions` alone.
 """
@@ -143,8 +143,8 @@ class Store:
         """Become the owner of a run that has ended or whose owner is dead, to resume it.
 
         An attempt that was RUNNING or QUEUED is recorded as LOST. A success, and a task that skipped itself, stays
-        unless `choose` names it; all else goes back to PENDING. `instances` and `graph` (digest, snapshot) are those of the
-        current definition; the first are iterated only when the second has changed.
+        unless `choose` names it; all else goes back to PENDING. `instances` and `graph` (digest, snapshot) are those of
+        the current definition; the first are iterated only when the second has changed.
         Returns what the run has of each task and of the instances of mapped tasks by index, and the session of the last
         owner (see `processes.tree`).
 

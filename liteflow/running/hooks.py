@@ -205,7 +205,8 @@ class Hooks:
         spec, plan = self._spec[node], self._plan
         owner = plan.table.task_ids[spec.owner] if spec.owner != RUN_OWNER else ""
         told = json.dumps([list(one) for one in self._told[node]], separators=(",", ":"))
-        self._batch.told(spec.task_id, plan.table.map_indexes[node], owner, told, now)
+        kind = "precondition" if spec.event == "precondition" else "hook"
+        self._batch.told(spec.task_id, plan.table.map_indexes[node], owner, told, now, kind)
 
     def _start(self, node: int, now: float, *, hold: bool = False) -> None:
         plan = self._plan

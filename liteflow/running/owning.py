@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
 from liteflow.definition.compiled import CompiledDag
@@ -16,7 +17,7 @@ from liteflow.planning.retry import NEVER
 from liteflow.planning.setup_teardown import to_set_up_again
 from liteflow.processes.tree import sweep_session
 from liteflow.running.observers import RunConfig
-from liteflow.state.records import NewInstance, NewRun, PreviousInstance, PreviousState, SharedLimits
+from liteflow.state.records import NewInstance, NewRun, PreviousInstance, PreviousState, SharedLimits, TaskEvent
 from liteflow.state.store import Store
 from liteflow.states import TaskStatus
 
@@ -44,14 +45,14 @@ def make(program: CompiledDag, options: RunConfig, store: Store, session: int | 
     for observer in options.observers:
         settings |= getattr(observer, "settings", {})
     run = NewRun(
-        options.run_id,
-        program.dag_id,
-        program.description,
-        program.digest,
-        program.snapshot,
-        _instances(program),
-        options.params,
-        options.logical_date,
+        run_id=options.run_id,
+        dag_id=program.dag_id,
+        description=program.description,
+        graph_digest=program.digest,
+        graph_snapshot=program.snapshot,
+        instances=_instances(program),
+        params=options.params,
+        logical_date=options.logical_date,
         source=program.source,
         settings=settings,
         done=options.done,
@@ -61,7 +62,7 @@ def make(program: CompiledDag, options: RunConfig, store: Store, session: int | 
 
 
 def take_over(program: CompiledDag, options: RunConfig, store: Store, session: int | None) -> Owned:
-    """Take the run over; where its owner is dead and its guardian still at the killing, wait for that.
+    """Take the run over; when its owner is dead and its guardian still ends its tasks, wait for that.
 
     Raises what `Store.claim` does.
     """
@@ -69,7 +70,9 @@ def take_over(program: CompiledDag, options: RunConfig, store: Store, session: i
     definition, bounds = (program.digest, program.snapshot), _bounds(program, options)
     while True:
         try:
-            tasks, instances, before = store.claim(options.run_id, _instances(program), definition, session, bounds)
+            tasks, instances, before = store.claim(
+                options.run_id, _instances(program), definition, session, bounds, partial(to_reset, program)
+            )
             break
         except OwnerDied:
             if time.monotonic() >= give_up:
@@ -81,25 +84,36 @@ def take_over(program: CompiledDag, options: RunConfig, store: Store, session: i
     return Owned(tasks, instances)
 
 
-def set_up_again(program: CompiledDag, owned: Owned, store: Store) -> Owned:
-    """Of a run that goes on: what was taken down, and is needed once more, is to run again (see `control`)."""
+def to_reset(
+    program: CompiledDag,
+    tasks: Mapping[str, PreviousState],
+    instances: Mapping[str, Mapping[int, PreviousInstance]],
+    events: Iterable[TaskEvent],
+) -> dict[str, str]:
+    """Return the tasks of a resumed run that have ended and run again, with the reason: setups and teardowns.
+
+    It is called within the transaction that takes the run over or retries it (see `setup_teardown`).
+    """
     control, ids = program.control, program.graph.ids
+    if not control.teardowns:
+        return {}
     ended, succeeded, last = dict[str, int](), dict[str, int](), dict[str, str]()
-    for number, (task_id, map_index, previous, status) in enumerate(store.task_events(), start=1):
-        if status == "SUCCESS":  # of a mapped setup, each instance counts
-            succeeded[task_id] = number
-        if map_index < 0:
-            last[task_id] = status
-            if previous == "RUNNING" or (previous, status) == ("QUEUED", "LOST"):  # the latter may have started
-                ended[task_id] = number
+    for number, event in enumerate(events, start=1):
+        if event.status == "SUCCESS":  # of a mapped setup, each instance counts
+            succeeded[event.task_id] = number
+        if event.map_index < 0:
+            last[event.task_id] = event.status
+            # A queued attempt that was lost may have started.
+            if event.previous == "RUNNING" or (event.previous, event.status) == ("QUEUED", "LOST"):
+                ended[event.task_id] = number
     down = [
         node
         for node, (setups, _) in control.teardowns.items()
-        if setups and ended.get(ids[node], 0) > max(succeeded.get(ids[one], 0) for one in setups)
+        if setups and ended.get(ids[node], 0) > max(succeeded.get(ids[setup], 0) for setup in setups)
     ]
     if not down:
-        return owned
-    done = owned.done(program.graph)
+        return {}
+    done = Owned(tasks, instances).done(program.graph)
     checked = {
         node
         for node in control.gated
@@ -118,21 +132,11 @@ def set_up_again(program: CompiledDag, owned: Owned, store: Store) -> Owned:
         to_do=to_do,
         torn_down=down,
     )
-    undone = {
+    return {
         ids[node]: _undone(node, control, ids, down)
         for node in sorted(again)
-        if node in done or any(one.status != "PENDING" for one in owned.instances.get(ids[node], {}).values())
+        if node in done or any(each.status != "PENDING" for each in instances.get(ids[node], {}).values())
     }
-    if not undone:
-        return owned
-    store.reset_tasks(undone)
-    tasks = {**owned.tasks, **{task_id: PreviousState("PENDING", owned.tasks[task_id].attempts) for task_id in undone}}
-    waiting = {
-        task_id: {index: one._replace(status="PENDING") for index, one in instances.items()}
-        for task_id, instances in owned.instances.items()
-        if task_id in undone
-    }
-    return Owned(tasks, {**owned.instances, **waiting})
 
 
 def _undone(node: int, control: ControlFlow, ids: Sequence[str], down: Sequence[int]) -> str:

@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from math import inf
 from types import FrameType
 from typing import Any, Final, NamedTuple, cast
@@ -28,7 +29,7 @@ from liteflow.running.host_signals import Gate
 from liteflow.running.inputs import Inputs
 from liteflow.running.lists import Listed
 from liteflow.running.observers import Change, ListChange, Observers, RunConfig, run_start
-from liteflow.running.owning import Owned, make, planned, set_up_again, take_over
+from liteflow.running.owning import Owned, make, planned, take_over, to_reset
 from liteflow.running.pace import Pace
 from liteflow.running.prefetch import Prefetch
 from liteflow.running.signals import handled
@@ -157,8 +158,6 @@ class _Loop:
     def _begin(self, owned: Owned, again: bool) -> None:
         """Plan what is left to do; `again`: some of it was tried before."""
         program, options = self._program, self._options
-        if again and program.control.teardowns:
-            owned = set_up_again(program, owned, self._store)
         self._kept, self._labels = owned.instances, {}
         done = owned.done(program.graph)
         skips = decisions(program, done, self._store) if again else None
@@ -185,7 +184,9 @@ class _Loop:
             over = plan.finished
             if over:
                 remove_folder(self._outputs_dir)  # before the verdict: nobody takes over a run that has one
-                self._batch.verdict = (plan.result(), plan.stopped and plan.stopped.reason, time.time())
+                stop = plan.stopped
+                timed_out = stop is not None and stop.cause == "timed_out"
+                self._batch.end_run(plan.result(), stop and stop.reason, time.time(), timed_out=timed_out)
             if self._batch:
                 store.commit()  # 2. one transaction: verdicts of the last turn, intents of this one
                 if self._asking:
@@ -252,7 +253,17 @@ class _Loop:
             log_path = self._log_path(task_id, index, wall)
             previous = self._before(node)
             if self._ordered and (needs := plan.slot_needs(node)):
-                self._batch.asked.append(SlotRequest(task_id, index, needs, attempt, previous, log_path, wall))
+                self._batch.asked.append(
+                    SlotRequest(
+                        task_id=task_id,
+                        map_index=index,
+                        needs=needs,
+                        attempt=attempt,
+                        previous=previous,
+                        log_path=log_path,
+                        at=wall,
+                    )
+                )
                 self._asking.append((node, log_path))
                 continue
             status: TaskStatus = "RUNNING"
@@ -308,7 +319,7 @@ class _Loop:
             self._observers.publish()
         wait = policy.wait_s(used, self._options.run_id)
         reason = f"it failed; try {used + 1} of {policy.retries + 1} begins in {wait:.3g} s"
-        owned = Owned(*self._store.retry_run(reason))
+        owned = Owned(*self._store.retry_run(reason, partial(to_reset, self._program)))
         self._observers.tell("waiting", reason)
         self._told_stopping = False
         self._pace.rest(time.monotonic(), wait)
@@ -444,13 +455,15 @@ class _Loop:
         """Buffer changes of state; the first one is of the task whose attempt ended, `unstarted` without a start."""
         if self._options.secrets is not None:
             moves = [one._replace(reason=self._masked(one.reason)) for one in moves]
-        for node, before, status, attempt, reason, _ in moves:
+        for node, before, status, attempt, reason, tolerated in moves:
             previous: TaskStatus = "PENDING" if before == "QUEUED" else before  # QUEUED is the plan's own, not stored
             ended = outcome if outcome is not None and node == outcome.node else None
             if ended is not None and unstarted:
                 previous = "QUEUED"
             task_id, index = self._ids[node], self._indexes[node]
             self._batch.change_status(task_id, index, attempt, previous, status, reason, now, ended)
+            if tolerated:
+                self._batch.tolerated(task_id, index)
             if task_id in self._kept and status in TASK_ENDED and index < 0 and node not in self.plan.table.mapped:
                 self._leave(task_id, status, reason, now)
             if self._told:

@@ -41,7 +41,7 @@ from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.program import Program
 from liteflow.running.deferring import deferring
 from liteflow.running.observing import Observer, Options
-from liteflow.running.runner import run as run_program
+from liteflow.running.run import run as run_program
 from liteflow.state.database import connect, real_path
 from liteflow.state.deleting import delete_runs
 from liteflow.state.history import DagRecord, History

@@ -93,14 +93,13 @@ class _Dispatcher:
             self._lanes["inline"] = InlineLane(inbox, calls, info)
         # Each lane counts its own slots: where several lanes share them, the caller has to count.
         self.queues = len(used) == 1 and self._lanes[used.pop()].queues
-        if self._routes_streams:
+        self._is_host = bool(used_here)
+        if self._is_host:  # import both modules before either changes this process
+            from liteflow.executors.host import enter
             from liteflow.executors.streams import install
 
-            install(info.masker)
-        self._is_host = bool(used_here)
-        if self._is_host:
-            from liteflow.executors.host import enter
-
+            if self._routes_streams:
+                install(info.masker)
             enter(alone=alone)
         self._route: dict[int, Lane] = {}  # by node, for cancel
 
@@ -244,7 +243,12 @@ def open_executor(
             claim_children=claim_children,
             masker=info.masker,
         )
-    return _Dispatcher(lane_names, bodies, info, hub, slots, alone=claim_children)
+    try:
+        return _Dispatcher(lane_names, bodies, info, hub, slots, alone=claim_children)
+    except BaseException:
+        if hub is not None:  # a guardian that is not closed kills this process, whose children it owns
+            hub.close()
+        raise
 
 
 __all__ = ["MODES", "Executor", "lane_of", "open_executor"]

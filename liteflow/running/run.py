@@ -16,7 +16,7 @@ from liteflow.running.expansion import Expansion
 from liteflow.running.hooks import Hooks
 from liteflow.running.inputs import Inputs
 from liteflow.running.loop import Loop, Parts
-from liteflow.running.observing import Observers, Options
+from liteflow.running.observing import Observers, Options, run_start
 from liteflow.running.outcomes import OutcomeHandler
 from liteflow.running.ports import Clock, RunStore, SystemClock
 from liteflow.running.prefetch import Prefetch
@@ -219,7 +219,7 @@ class Runner:
             limits=limits,
             stopping=stopping,
         )
-        observers.tell("run_began", program, config, done)
+        observers.tell("run_began", run_start(program, config, done))
         if resumed and observers.any:
             parts.expansion.report_changed_lists(done)
         hooks.open(store.hooks() if resumed else (), now)

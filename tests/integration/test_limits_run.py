@@ -557,6 +557,6 @@ def test_dry_run_tells_of_limits_of_files_and_scripts(folder: Folder) -> None:
         assert (task["priority"], task["max_parallel"], task["resources"]) == (4, 2, {"gpu": 1})
         words = folder("run", file, "--dry-run").stdout
         assert "pools: gpu 2" in words
-        assert "the run: timeout 1 min 00 s, tried again up to 1 time if it fails" in words
+        assert "the run: timeout 1 min 00 s, retried up to 1 time if it fails" in words
         assert "at most 3 runs of group flow at once, else skip" in words
         assert "priority 4, at most 2 at once, 1 gpu" in words

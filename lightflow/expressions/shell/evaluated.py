@@ -1,25 +1,25 @@
 """Find the expressions of a script whose values a shell would evaluate.
 
 A value is evaluated where its text becomes shell text, arithmetic or the name of a variable: as a word of a command
-(`eval`, `sh -c`), as what a command prints that a shell reads, in a formula. It may get there through a variable, or
-through an argument of a function. So the variables and the functions that are evaluated somewhere are looked for as
-well, until no more of them are found; what is assigned to them, or handed over, is evaluated too.
+(`eval`, `sh -c`), in the output of a command that a shell reads, in a formula. A value may get there through a
+variable, or through an argument of a function. Therefore the evaluated variables and arguments are collected too, until
+no more are found; values that are assigned to them are evaluated.
 """
 
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from lightflow.expressions import reasons
-from lightflow.expressions.commands import UNKNOWN, Study, name_of, prints_its_words, starts_interactive, study
-from lightflow.expressions.reasons import Kind, Reason
-from lightflow.expressions.syntax import Node
+from lightflow.expressions.shell import reasons
+from lightflow.expressions.shell.commands import UNKNOWN, Study, name_of, prints_its_words
+from lightflow.expressions.shell.reasons import Kind, Reason
+from lightflow.expressions.shell.script import Script, Word
+from lightflow.expressions.shell.syntax import Node
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-#: Variables that the shell itself, or the programs that they are made for, read as shell text.
+#: Variables that the shell, or the programs that they are for, read as shell text.
 _SPECIAL: Final = frozenset(
     re.findall(
         r"\w+",
@@ -30,160 +30,62 @@ _SPECIAL: Final = frozenset(
     )
 )
 _COMPARISONS: Final = frozenset(["-eq", "-ne", "-lt", "-le", "-gt", "-ge"])
-#: Commands that print exactly their words, or what they are given to read.
+#: Commands that print exactly their words or their input.
 _ECHOING: Final = frozenset(["echo", "printf", "cat", "tee"])
 _TO_A_FILE: Final = frozenset([">", ">>", ">|", "&>", "&>>"])
 
 
-class Word(NamedTuple):
-    """A word of a command: its text without quotes, and its node (None: it comes from a constant variable)."""
-
-    text: str
-    node: Node | None = None
-
-
 class Printed(NamedTuple):
-    """What commands print is evaluated. `certain`: only what surely is printed counts."""
+    """The output of commands is evaluated."""
 
     reason: Reason
-    certain: bool = False
+    certain: bool = False  #: whether only words count that are certainly printed
 
 
 def evaluated_sites(statements: list[Node], sites: Mapping[int, int], *, bash: bool) -> dict[int, list[Reason]]:
-    """The expressions that are evaluated, by number, and why. `sites` holds the number of each by its offset. `bash`:
-    variables in arithmetic are evaluated as formulas."""
-    judge = _Judge(statements, sites, bash=bash)
-    judge.run()
-    return judge.objections
+    """Return the evaluated expressions, by number, with the reasons.
+
+    `sites` has the number of each expression by its offset. `bash` is whether variables in arithmetic are evaluated as
+    formulas.
+    """
+    finder = _EvaluationFinder(Script(statements, sites), bash=bash)
+    finder.run()
+    return finder.objections
 
 
-class _Judge:
-    def __init__(self, statements: list[Node], sites: Mapping[int, int], *, bash: bool) -> None:
-        self.statements, self.sites, self.bash = statements, sites, bash
+class _EvaluationFinder:
+    """Walks through a script and collects the expressions that are evaluated, with the reasons."""
+
+    def __init__(self, script: Script, *, bash: bool) -> None:
+        self.script, self.sites, self.bash = script, script.sites, bash
         self.objections: dict[int, list[Reason]] = {}
+        #: evaluated variables
         self.variables: dict[str, Reason] = {name: reasons.special(name) for name in _SPECIAL}
-        self.coprocesses: list[Node] = []
-        self.arguments: dict[str, dict[str, Reason]] = {}  # of functions, by the number of the argument, or "@"
-        self.functions: dict[str, list[Node]] = {}
-        self.constants: dict[str, str | None] = {}
-        self.aliases: dict[str, list[str]] = {}
-        self.associative: set[tuple[str, str]] = set()  # arrays whose indices are text, by function and name
-        self.function = ""  # whose body is being looked at
-        self.inside: set[str] = set()  # functions whose output is being looked at
-        self.changed = False
-        self._commands: dict[int, tuple[list[Word], Study]] = {}
-        self._collect(statements)
+        if script.starts_interactive:
+            self.variables["ENV"] = reasons.special("ENV")
+        #: evaluated arguments of functions, by the number of the argument, or "@"
+        self.arguments: dict[str, dict[str, Reason]] = {}
+        self.function = ""  # the function whose body is walked through
+        self.inside: set[str] = set()  # functions whose output is walked through
+        self.changed = False  # whether another evaluated variable or argument is known since the last walk
 
     def run(self) -> None:
-        """Look until there are no more variables and functions that are evaluated."""
+        """Walk through the script until no more evaluated variables and arguments are found."""
         self.changed = True
         while self.changed:
             self.changed = False
-            self.inner(self.statements)
+            self.inner(self.script.statements)
 
-    # -- what is looked up ---------------------------------------------------------------------------------------
-
-    def _collect(self, statements: list[Node]) -> None:
-        """Functions, aliases and constants of the script."""
-        waiting: list[tuple[Any, str]] = [(statements, "")]
-        while waiting:
-            node, function = waiting.pop()
-            if type(node) is dict:
-                if node.get("Type") == "FuncDecl":
-                    function = node["Name"]["Value"]
-                self._collect_from(node, function)
-                inside = [child for child in reversed(node.values()) if type(child) is dict or type(child) is list]
-                waiting += [(child, function) for child in inside]
-            else:
-                waiting += [(child, function) for child in reversed(node)]
-
-    def _collect_from(self, node: Node, function: str) -> None:
-        kind = node.get("Type")
-        if kind == "FuncDecl":
-            self.functions.setdefault(node["Name"]["Value"], []).append(node["Body"])
-        elif kind == "DeclClause":
-            arguments = node.get("Args", ())
-            if any(re.match(r"-[a-zA-Z]*A", self.text(child.get("Value"))) for child in arguments):
-                self.associative |= {(function, child["Name"]["Value"]) for child in arguments if "Name" in child}
-        elif kind == "CoprocClause":
-            self.coprocesses.append(node["Stmt"])
-        elif kind == "CallExpr" and node.get("Args"):
-            if starts_interactive([self.text(child) for child in node["Args"]]):
-                self.variables["ENV"] = reasons.special("ENV")
-            if self.text(node["Args"][0]) == "alias":
-                pairs = [child.split("=", 1) for child in map(self.text, node["Args"]) if "=" in child]
-                self.aliases |= {name: _split(text) for name, text in pairs}
-        elif (
-            kind is None and type(node.get("Name")) is dict and ("Value" in node or "Array" in node or "Naked" in node)
-        ):
-            name, text = node["Name"].get("Value", ""), self.text(node.get("Value"))
-            plain = "Array" not in node and "Append" not in node and UNKNOWN not in text
-            self.constants[name] = text if plain and name not in self.constants else None
-
-    def text(self, word: Any) -> str:
-        """The text of a word without its quotes, with UNKNOWN for each part that is not known."""
-        if not isinstance(word, dict):
-            return ""
-        return "".join(self._part_text(part, quoted=False) for part in word.get("Parts", ()))
-
-    def _part_text(self, part: Node, *, quoted: bool) -> str:
-        kind = part["Type"]
-        if kind == "Lit":
-            text = str(part.get("Value", "")).replace("\\\n", "")
-            return re.sub(r'\\(["$`\\])' if quoted else r"\\(.)", r"\1", text, flags=re.S)
-        if kind == "SglQuoted":
-            return str(part.get("Value", ""))
-        if kind == "DblQuoted":
-            return "".join(self._part_text(child, quoted=True) for child in part.get("Parts", ()))
-        if kind == "ParamExp" and part["Pos"] not in self.sites:
-            if part["Param"].get("Value") in ("SHELL", "BASH"):
-                return "sh"
-            plain = not {"Index", "Slice", "Repl", "Exp", "Length", "Excl"} & set(part)
-            constant = self.constants.get(part["Param"].get("Value", "")) if plain else None
-            return constant if constant is not None and (quoted or " " not in constant) else UNKNOWN
-        if kind == "CmdSubst" and len(part.get("Stmts", ())) == 1:
-            inner = part["Stmts"][0].get("Cmd") or {}
-            words = [self.text(child) for child in inner.get("Args", ())] if inner.get("Type") == "CallExpr" else []
-            if words[:1] == ["which"] or words[:2] == ["command", "-v"]:
-                return words[-1]
-        return UNKNOWN
-
-    def command_of(self, call: Node) -> tuple[list[Word], Study]:
-        """The words of a simple command, and what it does with them."""
-        command = self._commands.get(id(call))
-        if command is None:
-            words = self.words(call)
-            command = self._commands[id(call)] = words, study([word.text for word in words], self.functions)
-        return command
-
-    def words(self, call: Node) -> list[Word]:
-        """The words of a command, with those that aliases and constant variables hold."""
-        words: list[Word] = []
-        for node in call.get("Args", ()):
-            words += [Word(child) for child in self._split_constant(node)] or [Word(self.text(node), node)]
-        if words and words[0].text in self.aliases:
-            words[:1] = [Word(child) for child in self.aliases[words[0].text]]
-        return words
-
-    def _split_constant(self, word: Node) -> list[str]:
-        """The words of `$VAR` without quotes, where it is known."""
-        parts = word.get("Parts", ())
-        if len(parts) != 1 or parts[0]["Type"] != "ParamExp" or parts[0]["Pos"] in self.sites:
-            return []
-        if {"Index", "Slice", "Repl", "Exp", "Length", "Excl"} & set(parts[0]):
-            return []
-        return (self.constants.get(parts[0]["Param"].get("Value", "")) or "").split()
-
-    # -- what is evaluated ---------------------------------------------------------------------------------------
+    # -- evaluated text ---------------------------------------------------------------------------------------
 
     def flag(self, place: int, reason: Reason) -> None:
-        """An expression is evaluated."""
+        """Record an expression as evaluated."""
         why = self.objections.setdefault(self.sites[place], [])
         if reason not in why:
             why.append(reason)
 
     def variable(self, name: str, reason: Reason) -> None:
-        """What a variable, or an argument of the function that is being looked at, holds is evaluated."""
+        """Record a variable, or an argument of the current function, as evaluated."""
         if name.isdigit() or name in ("@", "*"):
             names = self.arguments.setdefault(self.function, {})
             name, reason = ("@" if name == "*" else name), reasons.argument(self.function or "set", reason)
@@ -194,7 +96,7 @@ class _Judge:
             self.changed = True
 
     def evaluated(self, node: Any, reason: Reason, *, certain: bool = False) -> None:
-        """All text in a node is evaluated: expressions, variables, and what substitutions print."""
+        """Record all text in a node as evaluated: expressions, variables, and the output of substitutions."""
         if isinstance(node, list):
             for child in node:
                 self.evaluated(child, reason, certain=certain)
@@ -224,7 +126,7 @@ class _Judge:
         return (place for place in self.sites if start <= place < end)
 
     def arithmetic(self, node: Any, reason: Reason) -> None:
-        """A formula: what stands in it is evaluated, and the variables that it names, also without a `$`."""
+        """Record a formula as evaluated, with the variables that it names, also without a `$`."""
         if isinstance(node, list):
             for child in node:
                 self.arithmetic(child, reason)
@@ -251,10 +153,10 @@ class _Judge:
             for child in node.values():
                 self.arithmetic(child, reason)
 
-    # -- walking -------------------------------------------------------------------------------------------------
+    # -- nodes -------------------------------------------------------------------------------------------------
 
     def inner(self, node: Any) -> None:
-        """Whatever is evaluated inside a node by itself."""
+        """Walk through a node and its children."""
         if isinstance(node, list):
             for child in node:
                 self.inner(child)
@@ -276,7 +178,7 @@ class _Judge:
                     self.inner(child)
 
     def test(self, node: Node) -> None:
-        """`[[ … ]]` evaluates what it compares as numbers, and names of variables."""
+        """Handle `[[ … ]]`, which evaluates numbers that it compares, and names of variables."""
         if node["Type"] == "BinaryTest" and node["Op"] in _COMPARISONS:
             self.arithmetic([node["X"], node["Y"]], reasons.COMPARED)
         elif node["Type"] == "UnaryTest" and node["Op"] in ("-v", "-R"):
@@ -285,34 +187,34 @@ class _Judge:
             self.inner(node.get(key))
 
     def parameter(self, node: Node) -> None:
-        """`${…}`: indices and parts by number are arithmetic, `${!x}` is the name of a variable."""
+        """Handle `${…}`: indices and slices are arithmetic, and `${!x}` evaluates a variable as a name."""
         if node["Pos"] in self.sites:
             return
         name = node["Param"].get("Value", "")
         self.index(name, node.get("Index"))
         for child in (node.get("Slice") or {}).values():
             self.arithmetic(child, reasons.ARITHMETIC)
-        keys = "Index" in node and self.text(node["Index"]) in ("@", "*")
+        keys = "Index" in node and self.script.text(node["Index"]) in ("@", "*")
         if "Excl" in node and "Names" not in node and not keys and self.bash and name not in ("@", "*"):
             self.variable(name, reasons.names("${!…}"))
         operation = node.get("Exp") or {}
-        if operation.get("Op") == "@" and self.text(operation.get("Word")) == "P":
+        if operation.get("Op") == "@" and self.script.text(operation.get("Word")) == "P":
             self.variable(name, reasons.special(name))
         if operation.get("Op") in ("=", ":=") and name in self.variables:
             self.evaluated(operation.get("Word"), self.variables[name], certain=True)
         self.inner([node.get("Exp"), node.get("Repl")])
 
     def index(self, name: str, node: Any) -> None:
-        """The index of an array is arithmetic, but for arrays whose indices are text."""
+        """Handle the index of an array, which is arithmetic unless the array is associative."""
         if node is None:
             return
-        if {(self.function, name), ("", name)} & self.associative:
+        if {(self.function, name), ("", name)} & self.script.associative:
             self.inner(node)
         else:
             self.arithmetic(node, reasons.INDEX)
 
     def statement(self, node: Node, printed: Printed | None) -> None:
-        """A command with its redirections."""
+        """Handle a command with its redirections. `printed`: its output is evaluated."""
         command, redirections = node.get("Cmd") or {}, node.get("Redirs", ())
         reads = self._readers(command)
         for child in redirections:
@@ -328,14 +230,14 @@ class _Judge:
         self.command(command, printed)
 
     def _redirected(self, redirection: Node, printed: Printed | None) -> Printed | None:
-        """How what a command prints is evaluated once it is redirected."""
+        """Return how the output of a command is evaluated after a redirection."""
         into, word = redirection["Op"], redirection["Word"]
         if into not in _TO_A_FILE and into != ">&":
             return printed
-        target = self.text(word)
+        target = self.script.text(word)
         commands = _substitution(word, ">(")
         if commands is None and into == ">&" and UNKNOWN in target:
-            commands = self.coprocesses
+            commands = self.script.coprocesses
         if commands is not None and (reader := self._readers(commands)) is not None:
             return reader
         if into == ">&":
@@ -344,7 +246,7 @@ class _Judge:
         return None if commands is None and of_output and not target.startswith("/dev/") else printed
 
     def command(self, node: Node, printed: Printed | None) -> None:
-        """What a command does with its parts; `printed`: what it prints is evaluated."""
+        """Handle a command of any kind. `printed`: its output is evaluated."""
         kind = node.get("Type")
         if kind == "CallExpr":
             self.call(node, printed)
@@ -379,7 +281,7 @@ class _Judge:
     def _echoes(self, command: Node) -> bool:
         return (
             command.get("Type") != "CallExpr"
-            or name_of([child.text for child in self.command_of(command)[0]]) in _ECHOING
+            or name_of([child.text for child in self.script.command_at(command)[0]]) in _ECHOING
         )
 
     def _statements(self, node: Any, printed: Printed | None) -> None:
@@ -392,11 +294,11 @@ class _Judge:
     # -- commands ------------------------------------------------------------------------------------------------
 
     def call(self, node: Node, printed: Printed | None) -> None:
-        """A simple command."""
+        """Handle a simple command."""
         for child in node.get("Assigns", ()):
             self.assignment(child)
         self.inner(node.get("Args"))
-        words, done = self.command_of(node)
+        words, done = self.script.command_at(node)
         if not words:
             return
         for number, reason in done.evaluated.items():
@@ -406,8 +308,8 @@ class _Judge:
             for word in words:
                 for child in _substitution(word.node, "<(") or ():
                     self.statement(child, Printed(reasons.INPUT))
-        self._handed_over(words)
-        self._assigned(words)
+        self._arguments_of_functions(words)
+        self._printf_assignment(words)
         for word in words if words[0].text in ("env", "sudo", "doas") else ():
             if (name := word.text.partition("=")[0]) in _SPECIAL:
                 self.evaluated(word.node, self.variables[name])
@@ -417,20 +319,20 @@ class _Judge:
             self._printed(words, printed)
 
     def _evaluated_word(self, word: Word, reason: Reason) -> None:
-        """A word of a command that is evaluated; where it is a name, what is assigned to that is not."""
+        """Record a word of a command as evaluated; of `NAME=value` with an evaluated name only the name."""
         if reason.kind is Kind.NAME and word.node is not None:
             self.evaluated(list(_before_equals(word.node)), reason, certain=True)
         else:
             self.evaluated(word.node, reason)
 
     def _printed(self, words: Sequence[Word], printed: Printed) -> None:
-        """What the command prints is evaluated."""
+        """Record the words that a command prints as evaluated."""
         texts = [word.text for word in words]
         name = name_of(texts)
-        if name in self.functions and name not in self.inside:
+        if name in self.script.functions and name not in self.inside:
             self.inside.add(name)
             before, self.function = self.function, name
-            for body in self.functions[name]:
+            for body in self.script.functions[name]:
                 self.statement(body, printed)
             self.function = before
             self.inside.discard(name)
@@ -442,9 +344,11 @@ class _Judge:
             for word in words[1:]:
                 self.evaluated(word.node, printed.reason, certain=printed.certain)
 
-    def _handed_over(self, words: Sequence[Word]) -> None:
-        """Arguments of functions that evaluate them."""
-        starts = [n for n, word in enumerate(words) if word.text in self.functions or (n == 0 and word.text == "set")]
+    def _arguments_of_functions(self, words: Sequence[Word]) -> None:
+        """Record the arguments that a function evaluates."""
+        starts = [
+            n for n, word in enumerate(words) if word.text in self.script.functions or (n == 0 and word.text == "set")
+        ]
         for start in starts[:1]:
             set_here = words[start].text == "set"
             name = self.function if set_here else words[start].text
@@ -457,16 +361,16 @@ class _Judge:
                     self.evaluated(word.node, reason, certain=True)
 
     def _shifts(self, function: str) -> bool:
-        return "'Value': 'shift'" in str(self.functions.get(function))
+        return "'Value': 'shift'" in str(self.script.functions.get(function))
 
-    def _assigned(self, words: Sequence[Word]) -> None:
-        """`printf -v NAME …` assigns."""
+    def _printf_assignment(self, words: Sequence[Word]) -> None:
+        """Handle the assignment `printf -v NAME …`."""
         if [word.text for word in words[:2]] == ["printf", "-v"] and len(words) > 2 and words[2].text in self.variables:
             for word in words[3:]:
                 self.evaluated(word.node, self.variables[words[2].text], certain=True)
 
     def assignment(self, node: Node) -> None:
-        """`NAME=value`, also behind `export` and its kin."""
+        """Handle `NAME=value`, also as an argument of `export`, `declare` and similar commands."""
         name = node["Name"]["Value"]
         self.index(name, node.get("Index"))
         for child in (node.get("Array") or {}).get("Elems", ()):
@@ -479,10 +383,10 @@ class _Judge:
         self.inner(node.get("Value"))
 
     def declaration(self, node: Node) -> None:
-        """`declare`, `local`, `export` and their kin."""
+        """Handle `declare`, `local`, `export` and similar commands."""
         command, reason, attributes = node["Variant"]["Value"], None, ""
         for child in node.get("Args", ()):
-            if "Name" not in child and (options := re.match(r"[-+][a-zA-Z]+", self.text(child.get("Value")))):
+            if "Name" not in child and (options := re.match(r"[-+][a-zA-Z]+", self.script.text(child.get("Value")))):
                 attributes += options[0]
         if "i" in attributes or ("n" in attributes and command != "export"):
             reason = reasons.formula(command)
@@ -494,7 +398,7 @@ class _Judge:
                     read([child.get("Value"), child.get("Array")], reason)
                 self.assignment(child)
                 continue
-            word, text = child.get("Value"), self.text(child.get("Value"))
+            word, text = child.get("Value"), self.script.text(child.get("Value"))
             self.inner(word)
             before, _, _ = text.partition("=")
             if reason is not None and not text.startswith("-"):
@@ -504,10 +408,10 @@ class _Judge:
             elif before in self.variables:
                 self.evaluated(word, self.variables[before])
 
-    # -- who reads -----------------------------------------------------------------------------------------------
+    # -- readers -----------------------------------------------------------------------------------------------
 
     def _readers(self, node: Any) -> Printed | None:
-        """How commands evaluate what they read from their standard input, if they do."""
+        """Return how commands evaluate their standard input; None if they do not."""
         if isinstance(node, list):
             return next((reader for child in node if (reader := self._readers(child)) is not None), None)
         if not isinstance(node, dict):
@@ -521,7 +425,7 @@ class _Judge:
         if kind == "BinaryCmd" and node["Op"] in ("|", "|&"):
             return self._readers(node["X"])
         if kind == "CallExpr":
-            return self._reading(*self.command_of(node))
+            return self._reading(*self.script.command_at(node))
         if kind in ("FuncDecl", "CmdSubst", "TestClause", "ArithmCmd", "DeclClause"):
             return None
         return self._readers([child for child in node.values() if isinstance(child, list | dict)])
@@ -531,9 +435,9 @@ class _Judge:
         if not texts:
             return None
         name = name_of(texts)
-        if name in self.functions and name not in self.inside:
+        if name in self.script.functions and name not in self.inside:
             self.inside.add(name)
-            reader = self._readers(self.functions[name])
+            reader = self._readers(self.script.functions[name])
             self.inside.discard(name)
             return reader
         if done.reads or self._readers_among(words):
@@ -544,12 +448,12 @@ class _Judge:
         return None
 
     def _readers_among(self, words: Sequence[Word]) -> bool:
-        """Whether a shell reads from a substitution such as `tee >(sh)`."""
+        """Return whether a shell reads from a substitution such as `tee >(sh)`."""
         return any(self._readers(_substitution(word.node, ">(")) for word in words)
 
 
 def _substitution(word: Node | None, opening: str) -> list[Node] | None:
-    """The commands of `<(…)` or `>(…)`, if the word is such a substitution."""
+    """Return the commands of `<(…)` or `>(…)`; None if the word is no such substitution."""
     for part in (word or {}).get("Parts", ()):
         if part["Type"] == "ProcSubst" and part["Op"] == opening:
             statements: list[Node] = part.get("Stmts", [])
@@ -558,7 +462,7 @@ def _substitution(word: Node | None, opening: str) -> list[Node] | None:
 
 
 def _before_equals(word: Node) -> Iterator[Node]:
-    """The parts of a word that stand before the first `=` in it."""
+    """Yield the parts of a word before its first `=`."""
     for part in word.get("Parts", ()):
         if part["Type"] == "DblQuoted":
             inner = list(_before_equals(part))
@@ -569,10 +473,3 @@ def _before_equals(word: Node) -> Iterator[Node]:
             return
         else:
             yield part
-
-
-def _split(text: str) -> list[str]:
-    try:
-        return shlex.split(text)
-    except ValueError:
-        return text.split()

@@ -1,7 +1,7 @@
-"""Parse shell scripts, with shfmt: its parser knows bash's whole grammar, of which that of `sh` is a part.
+"""Parse shell scripts with shfmt. Its parser knows the grammar of bash, which includes that of `sh`.
 
-shfmt is a program. It is started once for many scripts: they are joined with a marker command between them, and were
-read apart from each other if each marker is a statement of its own.
+shfmt is a program. It is started once for many scripts, which are joined with a marker command between them. If each
+marker is a statement of its own in the tree, no script reaches into the next one.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from typing import Any, Final, NamedTuple
 
 from liteflow.errors import InputError
 
-#: A node of shfmt's tree: `Type` and the fields of that type. Those of one possible type only have no `Type`. `Pos` and
-#: `End` are offsets in bytes.
+#: A node of the tree: `Type` and the fields of that type. A node whose place allows one type only has no `Type`. `Pos`
+#: and `End` are offsets in bytes.
 Node = dict[str, Any]
 
-#: What the kernel takes for one argument, which a script is.
+#: The size that the kernel allows for one argument; a script is one.
 LARGEST: Final = 128 * 1024
 _TOGETHER: Final = 32 * 1024
 _MARKER: Final = b": lightflow-next-script"
 _PACKAGE: Final = "shfmt-py"
-#: Of a position in the tree, only the offset is wanted. In a string of JSON, the quotes would have backslashes.
+#: A position in the tree, of which only the offset is used. In a JSON string its quotes would have backslashes.
 _POSITION: Final = re.compile(rb'\{\s*"Offset": (\d+),\s*"Line": \d+,\s*"Col": \d+\s*\}')
-#: Before shfmt 3.14, operators were numbers in the tree.
+#: An operator as a number, as in the tree of shfmt before 3.14.
 _NUMBERED: Final = re.compile(rb'"Op": ?\d')
 
 
 class Unparsable(ValueError):
-    """The text is no shell script; `offset` is the byte at which that was noticed."""
+    """The text is not a valid shell script. `offset` is the byte with the mistake."""
 
     def __init__(self, message: str, offset: int = 0) -> None:
         super().__init__(message)
@@ -40,27 +40,27 @@ class Unparsable(ValueError):
 
 
 class Tree(NamedTuple):
-    """A parsed script. It stands in `source`, which all offsets in the nodes refer to, from `start` to `end`."""
+    """A parsed script: the bytes of `source` from `start` to `end`. All offsets in the nodes are offsets in `source`."""
 
     source: bytes
     start: int
     end: int
     statements: list[Node]
-    last: list[Node]  # comments behind the last statement
+    last: list[Node]  #: comments after the last statement
 
 
 class Scripts:
-    """Scripts that will be asked for in about this order. They are parsed when the first of a batch is asked for."""
+    """Scripts, in about the order in which their trees are used. They are parsed in batches, as late as possible."""
 
     def __init__(self, texts: Sequence[str] = ()) -> None:
         self._waiting = list(texts)[::-1]
         self._trees: dict[str, Tree | Unparsable] = {}
 
     def tree(self, text: str) -> Tree:
-        """The tree of one script.
+        """Return the tree of one script.
 
         Raises:
-            Unparsable: it is not a shell script.
+            Unparsable: it is not a valid shell script.
             InputError: shfmt is not installed, or cannot be started.
         """
         if text not in self._trees:
@@ -72,7 +72,7 @@ class Scripts:
         return tree
 
     def _batch(self, text: str) -> list[str]:
-        """The text, and those behind it that are parsed along with it."""
+        """Return the text, and the texts after it that are parsed with it."""
         batch, size = {text: None}, len(text)
         while self._waiting and self._waiting[-1] != text:
             self._waiting.pop()
@@ -89,7 +89,7 @@ def _parse(texts: Sequence[str]) -> Iterator[Tree | Unparsable]:
             yield from list(_parted(scripts))
             return
         except Unparsable:
-            pass  # each alone, to learn which it is
+            pass  # parse each alone, to find the invalid script
     for script in scripts:
         try:
             root = _run(script)
@@ -100,7 +100,7 @@ def _parse(texts: Sequence[str]) -> Iterator[Tree | Unparsable]:
 
 
 def _parted(scripts: Sequence[bytes]) -> Iterator[Tree]:
-    """The trees of several scripts. Raises Unparsable: of one, or a script reaches into the next one."""
+    """Yield the trees of several scripts. Raises Unparsable if one is invalid, or reaches into the next one."""
     source = b"".join(script + b"\n" + _MARKER + b"\n" for script in scripts)
     statements = _run(source).get("Stmts", [])
     start = number = 0
@@ -119,7 +119,7 @@ def _parted(scripts: Sequence[bytes]) -> Iterator[Tree]:
 def _run(source: bytes) -> Node:
     if len(source) > LARGEST:
         raise Unparsable(f"the script is {len(source):,} bytes long; a shell can be given 128 KiB")
-    import subprocess  # as late as possible: most workflows have no expressions in scripts
+    import subprocess  # most workflows have no expressions in scripts
 
     program = _program()
     try:
@@ -150,7 +150,7 @@ def _mistake(text: str, source: bytes) -> Unparsable:
 
 @lru_cache(maxsize=1)
 def _program() -> str:
-    """Where shfmt is: beside the Python that runs, where pip has put it, or on PATH."""
+    """Return the path of shfmt: next to the running Python, in the files of its package, or on PATH."""
     path = os.path.join(sysconfig.get_path("scripts"), "shfmt")
     if os.path.exists(path):
         return path

@@ -1,6 +1,6 @@
-"""Why an expression cannot stand where it does in a shell script, and what to write instead.
+"""Why an expression is not safe in its place in a shell script, and what to write instead.
 
-`docs/howto/parameters-and-expressions.md` has a table of them: a reason here is a row there.
+The table in `docs/howto/parameters-and-expressions.md` has a row for each reason.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 
 class Kind(StrEnum):
-    """The reasons for which an expression is refused."""
+    """The kinds of reasons for which an expression is refused."""
 
     SYNTAX = "syntax"
     BACKSLASH = "backslash"
@@ -29,21 +29,21 @@ class Kind(StrEnum):
 
 
 class Reason(NamedTuple):
-    """A reason in words. `quotable`: `| quote` makes the value fit. `numeric`: a number is harmless."""
+    """A reason in words."""
 
     kind: Kind
     message: str
-    quotable: bool = False
-    numeric: bool = False
+    quotable: bool = False  #: whether `| quote` makes the value safe
+    numeric: bool = False  #: whether a number is safe
 
 
 _QUOTE: Final = "end the expression with `| quote` if that is wanted"
 
 BACKSLASH: Final = Reason(
-    Kind.BACKSLASH, "a backslash stands before the expression; remove it (or double it, if it is wanted)"
+    Kind.BACKSLASH, "a backslash is before the expression; remove it (or double it, if it is wanted)"
 )
 DOLLAR: Final = Reason(
-    Kind.DOLLAR, "a $ stands before the expression; write $${{ … }} as \\$ and the expression, or remove the $"
+    Kind.DOLLAR, "a $ is before the expression; write $${{ … }} as \\$ and the expression, or remove the $"
 )
 UNCLEAR: Final = Reason(
     Kind.SYNTAX, "the place of the expression is unclear; put it under `env`, and name the variable here"
@@ -76,7 +76,7 @@ BRACES: Final = Reason(
 )
 ARITHMETIC: Final = Reason(
     Kind.ARITHMETIC,
-    "in arithmetic the shell would evaluate the value as a formula; calculate in the expression instead, "
+    "in arithmetic the shell would evaluate the value as a formula; compute in the expression instead, "
     "as in ${{ params.n + 1 }} (for a subshell in brackets, write a blank between the two)",
     numeric=True,
 )
@@ -95,29 +95,29 @@ INPUT: Final = Reason(
 )
 SCRIPT: Final = Reason(
     Kind.SCRIPT,
-    "the shell that is started would read the value as shell text; hand it over as an argument "
+    "the shell that is started would read the value as shell text; pass it as an argument "
     "(sh -c '… \"$1\" …' sh VALUE), or end the expression with `| quote`",
     quotable=True,
 )
 REMOTE: Final = Reason(
     Kind.REMOTE,
-    f"ssh hands its words to a shell over there, which would read the value as shell text; {_QUOTE}",
+    f"ssh passes its words to a shell on the other machine, which would read the value as shell text; {_QUOTE}",
     quotable=True,
 )
 
 
 def evaluated(command: str) -> Reason:
-    """The command reads the words that it is given as shell text."""
+    """Return the reason for a command that reads its words as shell text."""
     return Reason(Kind.EVALUATED, f"{command} would read the value as shell text; {_QUOTE}", quotable=True)
 
 
 def formula(command: str) -> Reason:
-    """The command reads the value as arithmetic, or as the name of a variable with an index."""
+    """Return the reason for a command that reads the value as arithmetic, or as a variable with an index."""
     return Reason(Kind.ARITHMETIC, f"{command} would evaluate the value as a name or a formula", numeric=True)
 
 
 def names(command: str) -> Reason:
-    """The command takes the name of a variable there."""
+    """Return the reason for a command that takes the name of a variable."""
     return Reason(Kind.NAME, f"{command} takes the name of a variable, which cannot come from an expression")
 
 
@@ -125,7 +125,7 @@ _NUMBER: Final = "end the expression with `| int`, or declare the parameter as a
 
 
 def variable(name: str, reason: Reason) -> Reason:
-    """The value would go into a variable which is evaluated elsewhere in the script."""
+    """Return the reason for a value that goes into a variable which is evaluated elsewhere in the script."""
     text = f"what the variable {name} holds is evaluated in this script: {reason.message}"
     if reason.numeric:
         text = f"the variable {name} stands where the shell would evaluate the value as a name or a formula; {_NUMBER}"
@@ -133,7 +133,7 @@ def variable(name: str, reason: Reason) -> Reason:
 
 
 def argument(function: str, reason: Reason) -> Reason:
-    """The value would be an argument of a function that evaluates it."""
+    """Return the reason for a value that is an argument of a function which evaluates it."""
     text = f"the function {function} evaluates what it is called with: {reason.message}"
     if reason.numeric:
         text = f"the function {function} would evaluate the value as a name or a formula; {_NUMBER}"
@@ -141,5 +141,5 @@ def argument(function: str, reason: Reason) -> Reason:
 
 
 def special(name: str) -> Reason:
-    """The variable is read as shell text by the shell or by programs."""
+    """Return the reason for a variable that the shell or programs read as shell text."""
     return Reason(Kind.EVALUATED, f"what {name} holds is read as shell text; {_QUOTE}", quotable=True)

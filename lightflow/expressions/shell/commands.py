@@ -1,4 +1,4 @@
-"""What commands do with their words and with what they read: which of it a shell would evaluate.
+"""Which words, and which input, of a command are evaluated by a shell.
 
 A word is its text without quotes, with NUL for each part that is not known before the script runs.
 """
@@ -11,8 +11,8 @@ import shlex
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from lightflow.expressions import reasons
-from lightflow.expressions.reasons import Reason
+from lightflow.expressions.shell import reasons
+from lightflow.expressions.shell.reasons import Reason
 
 UNKNOWN: Final = "\0"
 
@@ -24,7 +24,8 @@ def _words(text: str) -> frozenset[str]:
 SHELLS: Final = _words("sh dash ash bash rbash ksh ksh93 mksh oksh pdksh yash zsh fish csh tcsh")
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\+?=")
 _STANDARD_INPUT: Final = re.compile(r"-|/dev/stdin|/dev/fd/\d+|/proc/(self|\d+)/fd/\d+")
-#: Options of a program that take a value in the next word, and how many operands stand before the command it starts.
+#: Programs that start a command: their options with a value in the next word, and the number of operands before the
+#: command.
 _WRAPPERS: Final[dict[str, tuple[frozenset[str], int]]] = {
     name: (_words(options), operands)
     for name, options, operands in (
@@ -69,7 +70,7 @@ _WRAPPERS: Final[dict[str, tuple[frozenset[str], int]]] = {
         ("xvfb-run", "-n -f -s -p -e -w --server-args --server-num", 0),
     )
 }
-#: Programs that start none of their words: `grep sh` starts no shell.
+#: Programs that start none of their words as a command: `grep sh` starts no shell.
 _PLAIN: Final = _words("""
     : [ ack ag apk apt apt-get aptitude awk base64 basename brew cat cd chgrp chmod chown chsh cmp column comm cp
     curl cut date dd df diff dirname dnf dpkg du echo egrep exit export expr false fgrep file fold gawk gcloud
@@ -97,12 +98,12 @@ _TEXT_OPTIONS: Final[dict[str, frozenset[str]]] = {
         ("vagrant", "-c --command"),
     )
 }
-#: … so too, and the program reads its own input all the same.
+#: Options with shell text of programs that read their own input nevertheless.
 _TEXT_IN: Final[dict[str, tuple[str, ...]]] = {
     **dict.fromkeys(["docker", "podman", "nerdctl"], ("--health-cmd",)),
     **dict.fromkeys(["make", "gmake"], ("-E", "--eval", "SHELL")),
 }
-#: Their operands are shell text; the options among them take a value in the next word.
+#: Programs whose operands are shell text: their options with a value in the next word.
 _TEXT_OPERANDS: Final[dict[str, frozenset[str]]] = {
     name: _words(options)
     for name, options in (
@@ -122,7 +123,7 @@ _TEXT_OPERANDS: Final[dict[str, frozenset[str]]] = {
 _SSH_VALUES: Final = _words("-B -b -c -D -E -e -F -I -i -J -L -l -m -O -o -P -p -Q -R -S -W -w")
 _SSH_OPTIONS: Final = re.compile(r"(-o)?\s*(ProxyCommand|LocalCommand|RemoteCommand|KnownHostsCommand)\b", re.I)
 _SSH: Final = frozenset(["ssh", "autossh", "slogin", "rsh"])
-#: Without a command, they start a shell.
+#: Programs that start a shell if no command is named.
 _SHELL_BY_DEFAULT: Final = _words("chroot fakeroot newgrp nsenter script sg su unshare")
 _OVER_SSH: Final = _SSH | {"scp", "sftp", "sshfs", "rsync", "mosh", "ssh-copy-id"}
 _TMUX: Final = _words(
@@ -144,9 +145,9 @@ _XARGS_VALUES: Final = _words(
     "-a --arg-file -d --delimiter -E -L -n --max-args -P --max-procs -s --max-chars --process-slot-var"
 )
 _DECLARING: Final = frozenset(["declare", "typeset", "local", "readonly", "export"])
-#: Builtins whose operands are names of variables, and the options of them that take a value.
+#: Builtins whose operands are names of variables: their options with a value.
 _NAMING: Final[dict[str, str]] = {"read": "ptnNdiu", "mapfile": "dnOsuCc", "readarray": "dnOsuCc", "unset": ""}
-#: What they print does not hold their words (as far as nobody asks for that); files they read are their own.
+#: Programs that do not print their words, unless an option says so; the files that they read count as trusted.
 _FETCHING: Final = _words("""
     : [ base64 bunzip2 bzcat bzip2 cat cp curl cut date declare export false gunzip gzcat gzip head kill local ln mkdir
     mktemp mv nproc od read rm rmdir set shift sleep sort tail tar test touch true typeset uniq unset unzip wait wc wget
@@ -155,20 +156,20 @@ _FETCHING: Final = _words("""
 
 
 class Study(NamedTuple):
-    """What a command does with its words. The numbers are those of the words."""
+    """How a command evaluates its words and its input."""
 
-    evaluated: dict[int, Reason]  # these are shell text, names or formulas
-    reads: bool = False  # it reads shell commands from its standard input
-    sources: bool = False  # it reads shell commands from the files that it is given
+    evaluated: dict[int, Reason]  #: the words that are shell text, names or formulas, by number
+    reads: bool = False  #: whether it reads shell commands from its standard input
+    sources: bool = False  #: whether it reads shell commands from the files that it names
 
 
 def study(words: Sequence[str], functions: Collection[str] = ()) -> Study:
-    """What the command with these words does with them."""
+    """Return how the command with these words evaluates them. `functions` are the functions of the script."""
     return _Command(words, functions).study(0)
 
 
 def name_of(words: Sequence[str]) -> str:
-    """The program that is started in the end, without those that only start it."""
+    """Return the program that is started in the end, without programs such as `sudo` that start it."""
     start: int | None = 0
     place = 0
     while start is not None and start < len(words):
@@ -178,13 +179,13 @@ def name_of(words: Sequence[str]) -> str:
 
 
 def starts_interactive(words: Sequence[str]) -> bool:
-    """Whether a shell is started as for a person: `sh -i`, which reads the file that ENV names after expanding it."""
+    """Return whether an interactive shell is started (`sh -i`), which expands ENV and reads the file it names."""
     shells = [n for n, word in enumerate(words) if _base(word) in SHELLS]
     return any(re.fullmatch(r"-[a-z]*i[a-z]*", word) for n in shells[:1] for word in words[n + 1 :])
 
 
 def prints_its_words(words: Sequence[str]) -> bool:
-    """Whether what it prints can hold its words."""
+    """Return whether the output of a command can contain its words."""
     name = name_of(words)
     if name == "curl":
         return any(re.match(r"-[a-zA-Z]*w|--write-out", word) for word in words)
@@ -194,12 +195,12 @@ def prints_its_words(words: Sequence[str]) -> bool:
 
 
 def _base(word: str) -> str:
-    # A substitution that prints nothing may stand before the name: `$x`eval.
+    # The name may begin with a substitution that prints nothing: `$x`eval.
     return os.path.basename(word.replace(UNKNOWN, ""))
 
 
 def _started(words: Sequence[str], start: int) -> int | None:
-    """Where the command begins that the wrapper at `start` starts; None: it is no wrapper, or starts nothing."""
+    """Return where the command starts that the wrapper at `start` runs; None if it is no wrapper, or runs nothing."""
     name = _base(words[start])
     if name not in _WRAPPERS:
         return None
@@ -218,7 +219,7 @@ def _started(words: Sequence[str], start: int) -> int | None:
 
 
 def _operands(words: Sequence[str], start: int, values: Collection[str] = ()) -> Iterator[int]:
-    """The numbers of the words that are neither options nor their values."""
+    """Yield the numbers of the words that are neither options nor values of options."""
     place, only = start, False
     while place < len(words):
         word = words[place]
@@ -236,7 +237,7 @@ class _Command:
         self.words, self.functions = words, functions
 
     def study(self, start: int) -> Study:
-        """What the command does that begins at a word."""
+        """Return how the command that begins at a word evaluates its words."""
         if start >= len(self.words):
             return Study({})
         name = _base(self.words[start])
@@ -262,7 +263,7 @@ class _Command:
         return dict.fromkeys(range(start, len(self.words) if end is None else end), reason)
 
     def _text(self, start: int, name: str) -> Study:
-        """Programs that hand some of their words to a shell."""
+        """Handle a program that passes some of its words to a shell."""
         words, evaluated = self.words, dict[int, Reason]()
         reason = reasons.evaluated(name)
         reads = name in ("at", "batch", "crontab", "parallel") or self._is_shell(start, name)
@@ -282,7 +283,7 @@ class _Command:
             operands = list(_operands(words, start + 1, _TEXT_OPERANDS[name]))
             stop = next((item for item in operands if words[item].startswith(":::")), len(words))
             if operands:
-                # parallel quotes what stands behind `:::`, unless that is all there is: then it is the commands.
+                # parallel quotes the words after `:::`, unless there are no others: then they are the commands.
                 evaluated |= self._rest(operands[0], reason, stop if stop > operands[0] else None)
                 reads = False
         if name == "tmux" and any(word in _TMUX for word in words[start + 1 :]):
@@ -303,7 +304,7 @@ class _Command:
         return Study(evaluated, reads)
 
     def _is_shell(self, start: int, name: str) -> bool:
-        """Whether a program that starts commands starts a shell, as no command is named."""
+        """Return whether a program that starts commands starts a shell because no command is named."""
         words = self.words[start + 1 :]
         if name in ("sudo", "doas"):
             options = any(re.fullmatch(r"-[a-zA-Z]*[is]|--login|--shell", word) for word in words)
@@ -341,7 +342,7 @@ class _Command:
         operands = list(_operands(words, place, values))
         if not operands:
             return Study(evaluated, reads=True)
-        command = operands[0] + 1  # behind the host; ssh takes options there too
+        command = operands[0] + 1  # after the host; ssh accepts options there too
         while command < len(words) and words[command].startswith("-"):
             command += 2 if words[command] in values else 1
         evaluated |= self._rest(command, reasons.REMOTE)
@@ -413,7 +414,7 @@ class _Command:
         return Study(evaluated)
 
     def _builtin(self, start: int, name: str) -> Study | None:
-        """Builtins that take code, or names of variables."""
+        """Handle a builtin that evaluates code or names of variables; return None for another command."""
         words = self.words
         behind = range(start + 1, len(words))
         if name in (".", "source"):
@@ -433,7 +434,7 @@ class _Command:
             return Study(self._rest(start + 2, reasons.names(name), start + 3))
         if name in ("compgen", "complete"):
             return Study({n: reasons.evaluated(name) for n in behind if words[n - 1] in ("-W", "-C", "-F")})
-        if name in _DECLARING:  # behind `command` or `builtin`: else it is syntax
+        if name in _DECLARING:  # after `command` or `builtin`; without them the declaration is syntax
             whole = [n for n in behind if "=" not in words[n].split(UNKNOWN)[0] and not words[n].startswith("-")]
             if any(re.match(r"[-+][a-zA-Z]*[in]", words[n]) for n in behind):
                 return Study(self._rest(start + 1, reasons.formula(name)))
@@ -464,7 +465,7 @@ class _Command:
         return Study(evaluated)
 
     def _anywhere(self, start: int) -> Study:
-        """Of a program that may start one of its words: what the shells among them do."""
+        """Handle a program that may start one of its words: look for shells among them."""
         words, result = self.words, Study({})
         function = words[start] == UNKNOWN or _base(words[start]) in self.functions
         for place in range(start + 1, len(words)):
@@ -478,7 +479,7 @@ class _Command:
         return result
 
     def _entrypoint(self, place: int) -> Study:
-        """A container whose program is a shell: its options stand behind the image."""
+        """Handle a container whose entrypoint is a shell: the options of the shell come after the image."""
         for n in range(place + 1, len(self.words) - 1):
             if re.fullmatch(r"-[a-z]*c", self.words[n]):
                 return Study({n + 1: reasons.SCRIPT})
@@ -490,7 +491,7 @@ def _both(item: Study, other: Study) -> Study:
 
 
 def _text_reads(text: str) -> bool:
-    """Whether a command line reads shell commands from its input: `bash -s`, `sudo sh`."""
+    """Return whether a command line reads shell commands from its input: `bash -s`, `sudo sh`."""
     try:
         words = shlex.split(text, comments=True)
     except ValueError:

@@ -1,10 +1,10 @@
-"""Put expressions into a shell script without their values ever becoming shell text.
+"""Put expressions into a shell script so that their values never become shell text.
 
-Each expression becomes a reference to an environment variable, quoted for the place where it stands, which the tree of
-the script tells. Where a shell would *evaluate* the value all the same (arithmetic, `eval`, the script of `sh -c`), or
-shells differ in how they read the text, the expression is refused: see `reasons`.
+Each expression becomes a reference to an environment variable, in quotes that fit its place in the tree of the script.
+An expression is refused where a shell would *evaluate* its value nevertheless (arithmetic, `eval`, the script of
+`sh -c`), and where shells read the text differently: see `reasons`.
 
-In the text that is given, an expression is one NUL character, which no YAML file can hold.
+In the text of a script, an expression is one NUL character, which no YAML file can contain.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from lightflow.expressions import reasons
-from lightflow.expressions.evaluation import evaluated_sites
-from lightflow.expressions.reasons import Kind, Reason
-from lightflow.expressions.syntax import Node, Scripts, Tree, Unparsable
+from lightflow.expressions.shell import reasons
+from lightflow.expressions.shell.evaluated import evaluated_sites
+from lightflow.expressions.shell.reasons import Kind, Reason
+from lightflow.expressions.shell.syntax import Node, Scripts, Tree, Unparsable
 
 __all__ = ["SHELLS", "SITE", "Refused", "Site", "rewrite", "to_parse"]
 
 SITE: Final = "\0"
 SHELLS: Final = frozenset(["sh", "dash", "ash", "bash"])
-#: Stands for an expression in what is parsed.
+#: Replaces an expression in the text that is parsed.
 _REFERENCE: Final = "${_EXPRESSION_}"
 _ARITHMETIC: Final = frozenset(["ArithmExp", "ArithmCmd", "CStyleLoop", "LetClause"])
-#: Fields with words that the shell does not split; an assignment has no `Type`.
+#: Fields with words that the shell does not split, by type of node; an assignment has no `Type`.
 _WHOLE: Final = {None: ("Value",), "CaseClause": ("Word",), "BinaryTest": ("X", "Y"), "UnaryTest": ("X",)}
 
 
 class Site(NamedTuple):
-    """An expression: the variable that will hold its value; or text to stand in its place as it is (`raw`)."""
+    """An expression in a script, and how its value gets there."""
 
-    variable: str
-    raw: str | None = None
-    quoted: bool = False  # its value is one word of shell text already
-    number: bool = False  # its value is an integer
-    declared: bool = False  # … of a parameter that is declared as a number
+    variable: str  #: the environment variable with its value
+    raw: str | None = None  #: text that replaces the expression unchanged
+    quoted: bool = False  #: whether its value is already one word of shell text
+    number: bool = False  #: whether its value is an integer
+    declared: bool = False  #: whether it is a parameter that is declared as a number
 
 
 class Refused(ValueError):
-    """Expressions cannot be put where they stand: why, by their number."""
+    """Expressions are in places where they are not safe. `objections` has the reasons by the number of the expression."""
 
     def __init__(self, objections: dict[int, Reason]) -> None:
         self.objections = dict(sorted(objections.items()))
@@ -50,15 +50,15 @@ class Refused(ValueError):
 
 
 def to_parse(text: str) -> str:
-    """What `Scripts` are made of: the script with a reference in place of each `SITE`."""
+    """Return the text to parse with `Scripts`: the script with a reference in place of each `SITE`."""
     return text.replace(SITE, _REFERENCE)
 
 
 def rewrite(text: str, sites: Sequence[Site], shell: str = "sh", scripts: Scripts | None = None) -> str:
-    """The script with a reference in place of each `SITE`. `scripts` may hold its tree already.
+    """Return the script with a reference in place of each `SITE`. `scripts` may contain its tree already.
 
     Raises:
-        Refused: expressions cannot stand where they do.
+        Refused: expressions are in places where they are not safe.
         InputError: shfmt is not installed.
     """
     try:
@@ -86,7 +86,7 @@ def rewrite(text: str, sites: Sequence[Site], shell: str = "sh", scripts: Script
 
 
 def _places(text: str, start: int) -> dict[int, int]:
-    """The number of each expression by the offset of what stands for it, in a text that begins at `start`."""
+    """Return the number of each expression by the offset of its reference, in a text that begins at `start`."""
     places: dict[int, int] = {}
     for number, part in enumerate(text.split(SITE)[:-1]):
         start += len(part.encode("utf-8", "surrogatepass"))
@@ -96,7 +96,7 @@ def _places(text: str, start: int) -> dict[int, int]:
 
 
 def _objections(tree: Tree, places: dict[int, int], sites: Sequence[Site], shell: str) -> dict[int, Reason]:
-    """The expressions whose values would be evaluated."""
+    """Return the expressions whose values would be evaluated, with the reasons."""
     objections: dict[int, Reason] = {}
     for n, why in evaluated_sites(tree.statements, places, bash=shell == "bash").items():
         site = sites[n]
@@ -110,8 +110,11 @@ def _objections(tree: Tree, places: dict[int, int], sites: Sequence[Site], shell
 
 
 class _Placer:
-    """Finds the quotes that fit the place of each expression. `mode` is "plain", "whole" (a place in which words are
-    not split), "double" (quotes), "here" (a here-document) or "formula"."""
+    """Finds the quotes that fit the place of each expression.
+
+    `mode` is the kind of place: "plain", "whole" (words are not split), "double" (in double quotes), "here" (in a
+    here-document) or "formula".
+    """
 
     def __init__(self, tree: Tree, places: dict[int, int], sites: Sequence[Site], shell: str) -> None:
         self.tree, self.sites, self.shell = tree, sites, shell
@@ -120,25 +123,25 @@ class _Placer:
         self.objections: dict[int, Reason] = {}
 
     def refuse(self, number: int, reason: Reason) -> None:
-        """This expression cannot stand where it does."""
+        """Refuse an expression."""
         self.objections.setdefault(number, reason)
 
     def within(self, node: Node) -> list[int]:
-        """The numbers of the expressions between the beginning and the end of a node."""
+        """Return the numbers of the expressions between the start and the end of a node."""
         start, end = bisect_left(self.offsets, node["Pos"]), bisect_left(self.offsets, node["End"])
         return [self.places[place] for place in self.offsets[start:end]]
 
     def source(self, start: int, end: int) -> bytes:
-        """A part of the script."""
+        """Return a part of the script."""
         return self.tree.source[start:end]
 
     def put(self, number: int, before: str = "", behind: str = "") -> None:
-        """The reference that takes the place of an expression."""
+        """Put the reference in the place of an expression, with these quotes around it."""
         site = self.sites[number]
         self.edits[number] = site.raw if site.raw is not None else f"{before}${{{site.variable}}}{behind}"
 
     def unseen(self, place: int, number: int) -> None:
-        """An expression that the tree does not hold: it stands in a comment, or the text around it hides it."""
+        """Handle an expression that is not in the tree: it is in a comment, or the text around it hides it."""
         comments = [child for child in _nodes([self.tree.last, self.tree.statements]) if "Hash" in child]
         if any(child["Pos"] <= place < child["End"] for child in comments):
             self.put(number)
@@ -148,7 +151,7 @@ class _Placer:
     # -- nodes ---------------------------------------------------------------------------------------------------
 
     def visit(self, node: Any) -> None:
-        """Commands, and what they are made of."""
+        """Handle commands and their parts."""
         if isinstance(node, list):
             for child in node:
                 self.visit(child)
@@ -178,7 +181,7 @@ class _Placer:
                     self.visit(child)
 
     def bracket(self, node: Node) -> None:
-        """Commands in brackets, within which their here-documents must end."""
+        """Handle commands in brackets; their here-documents must end within the brackets."""
         self.visit(node.get("Stmts"))
         end = node["End"]
         for document in (child["Hdoc"] for child in _nodes(node.get("Stmts")) if "Hdoc" in child):
@@ -187,7 +190,7 @@ class _Placer:
                     self.refuse(number, reasons.DOCUMENT_BRACKET)
 
     def formula(self, node: Any) -> None:
-        """Arithmetic: no quotes are needed around a number, which is all that may stand in it."""
+        """Handle arithmetic. Only numbers are allowed in it, which need no quotes."""
         if isinstance(node, list):
             for child in node:
                 self.formula(child)
@@ -199,14 +202,14 @@ class _Placer:
                     self.formula(child)
 
     def literal(self, node: Node) -> None:
-        """Text in which an expression has not been seen as such."""
+        """Handle text that hides an expression."""
         start, text = node["Pos"], self.source(node["Pos"], node["End"])
         for number in self.within(node):
             before = text[: self.offsets[number] - start]
             self.refuse(number, reasons.BACKSLASH if before.endswith(b"\\") else reasons.DOLLAR)
 
     def word(self, node: Node, mode: str) -> None:
-        """The parts of a word."""
+        """Handle the parts of a word."""
         parts = node.get("Parts", ())
         for n, part in enumerate(parts):
             self.part(part, mode)
@@ -218,7 +221,7 @@ class _Placer:
                     self.refuse(self.places[part["Pos"]], reasons.BRACES)
 
     def part(self, node: Node, mode: str) -> None:
-        """One part of a word."""
+        """Handle one part of a word."""
         kind = node["Type"]
         if kind == "ParamExp":
             if node["Pos"] in self.places:
@@ -243,12 +246,12 @@ class _Placer:
             self.visit(node.get("Elems"))
 
     def single(self, node: Node) -> None:
-        """Single quotes end before the reference and begin again behind it."""
+        """Handle single quotes: end them before the reference and open them again after it."""
         start = node["Pos"]
         text = self.source(start, node["End"])
         ansi = "Dollar" in node
         if ansi and self.shell != "bash" and b"'" in text[2:-1]:
-            # Other shells see an end of the quotes at \', so nothing behind it is what it seems.
+            # Other shells end the quotes at \', so all text after it has another meaning.
             for number in self.places.values():
                 self.refuse(number, reasons.ANSI)
         for number in self.within(node):
@@ -258,7 +261,7 @@ class _Placer:
             self.put(number, "'\"", "\"$'" if ansi else "\"'")
 
     def pattern(self, node: Node) -> None:
-        """`@(a|b)`: one text for the parser."""
+        """Handle `@(a|b)`, which the parser does not divide into parts."""
         text = self.source(node["Pos"], node["End"])
         for number in self.within(node):
             if re.search(rb"[\"'`\\]|\$[^{]", text):
@@ -266,7 +269,7 @@ class _Placer:
             self.put(number, '"', '"')
 
     def redirection(self, node: Node) -> None:
-        """A redirection, and the here-document that it may begin."""
+        """Handle a redirection with its here-document."""
         document = node.get("Hdoc")
         if node["Op"] not in ("<<", "<<-"):
             self.word(node["Word"], "plain")
@@ -284,7 +287,7 @@ class _Placer:
     # -- ${…} ----------------------------------------------------------------------------------------------------
 
     def parameter(self, node: Node, mode: str) -> None:
-        """`${name:-word}` and the rest of their kind."""
+        """Handle `${name:-word}` and similar."""
         self.formula([node.get("Index"), node.get("Slice")])
         replaced = node.get("Repl") or {}
         for word in (replaced.get("Orig"), replaced.get("With")):
@@ -296,7 +299,7 @@ class _Placer:
             self.inner(operation["Word"], mode, operator)
 
     def inner(self, node: Node, mode: str, operator: str) -> None:
-        """The word behind an operator in `${…}`, in the quotes around the whole."""
+        """Handle the word after an operator in `${…}`, in the mode of the whole."""
         for number in self.within(node):
             if operator not in ("-", "=", "+", "?", "#", "%", "/"):
                 self.refuse(number, reasons.PARAMETER)
@@ -316,7 +319,7 @@ class _Placer:
 
 
 def _nodes(node: Any) -> Iterator[Node]:
-    """A node, and all nodes inside it."""
+    """Yield a node, and all nodes inside it."""
     if isinstance(node, dict):
         yield node
         node = list(node.values())
@@ -341,7 +344,7 @@ _MISTAKES: Final = (
 
 
 def _unparsable(text: str, error: Unparsable) -> Refused:
-    """A script that is none: the expression that stands next behind the mistake is named."""
+    """Return the error for a script that cannot be parsed; it names the first expression after the mistake."""
     places = _places(text, 0)
     number = next((n for place, n in places.items() if place >= error.offset), len(places) - 1)
     message = next((meaning for pattern, meaning in _MISTAKES if re.search(pattern, str(error))), None)
@@ -350,6 +353,6 @@ def _unparsable(text: str, error: Unparsable) -> Refused:
         shown = str(error).replace(_REFERENCE, "${{ … }}")
         message = (
             f"line {line} of the script is no shell syntax, so the place of the expression is unclear: {shown}; "
-            "mend it, or put the expression under `env`"
+            "fix it, or put the expression under `env`"
         )
     return Refused({number: Reason(Kind.SYNTAX, message)})

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from liteflow.definition.compiled import CompiledDag
 from liteflow.errors import LiteflowError
-from liteflow.planning.branching import Decider, WrongDecision, skipped_by
-from liteflow.program import Program
+from liteflow.planning.branching import Branching, WrongDecision, skipped_by
 from liteflow.states import TaskStatus
 from liteflow.values.payload import Payload, decode, encode, is_pickled
 from liteflow.work import Command, ErrorInfo, Outcome
 
 
-def decided(program: Program, decider: Decider, outcome: Outcome) -> tuple[Outcome, dict[int, str]]:
+def decided(program: CompiledDag, decider: Branching, outcome: Outcome) -> tuple[Outcome, dict[int, str]]:
     """Return the outcome of a task that decides, and the tasks that it skips, each with the reason.
 
     A value that is no decision fails the attempt. A command that is a short circuit answers like a condition of a
@@ -35,7 +35,7 @@ def decided(program: Program, decider: Decider, outcome: Outcome) -> tuple[Outco
 
 
 def earlier_decisions(
-    program: Program, done: dict[int, TaskStatus], stored_value: Callable[[str], Payload | None]
+    program: CompiledDag, done: dict[int, TaskStatus], stored_value: Callable[[str], Payload | None]
 ) -> dict[int, dict[int, str]]:
     """Return the tasks that the decisions of an earlier part of a run skip, by the number of the deciding task.
 
@@ -51,7 +51,7 @@ def earlier_decisions(
     return skips
 
 
-def _skips(program: Program, node: int, decider: Decider, payload: Payload | None) -> dict[int, str]:
+def _skips(program: CompiledDag, node: int, decider: Branching, payload: Payload | None) -> dict[int, str]:
     if payload is not None and is_pickled(payload):
         raise WrongDecision("what it returned is a Python object (it was pickled), which is no decision")
     value: Any = None if payload is None else decode(payload)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
+from liteflow.definition.compiled import CompiledDag
 from liteflow.errors import InputError
-from liteflow.planning.nodes import Transition, instance_name
 from liteflow.planning.plan import Plan
-from liteflow.program import Program
+from liteflow.planning.task_table import Transition, instance_name
 from liteflow.running.inputs import Inputs
 from liteflow.running.mapped_lists import MatchedList
-from liteflow.running.observing import ListChange, Observers
+from liteflow.running.observers import ListChange, Observers
 from liteflow.running.recorder import Recorder
-from liteflow.state.records import KeptInstance
+from liteflow.state.records import PreviousInstance
 from liteflow.states import TaskStatus
 
 
@@ -23,12 +23,12 @@ class Expansion:
     def __init__(
         self,
         *,
-        program: Program,
+        program: CompiledDag,
         plan: Plan,
         inputs: Inputs,
         recorder: Recorder,
         observers: Observers,
-        previous: Mapping[str, Mapping[int, KeptInstance]],
+        previous: Mapping[str, Mapping[int, PreviousInstance]],
     ) -> None:
         self._program = program
         self._plan = plan

@@ -12,14 +12,14 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
-from liteflow.planning.nodes import Transition
+from liteflow.definition.compiled import CompiledDag
+from liteflow.hooks import RUN_OWNER, HookDef, HookEvent
 from liteflow.planning.plan import Plan
-from liteflow.program import Program
+from liteflow.planning.task_table import Transition
 from liteflow.running.inputs import Inputs
 from liteflow.running.ports import Batch
-from liteflow.state.records import KeptHook
+from liteflow.state.records import PreviousHook
 from liteflow.states import TASK_ENDED, TaskStatus
-from liteflow.triggers import THE_RUN, HookSpec, Told
 from liteflow.work import Outcome, Work
 
 _AFTER: Final[Mapping[str, str]] = {"SUCCESS": "on_success", "FAILED": "on_failure", "CANCELLED": "on_cancel"}
@@ -35,25 +35,25 @@ class Hooks:
     follows. The same holds for the hooks of the run, when all tasks have ended.
     """
 
-    def __init__(self, program: Program, plan: Plan, batch: Batch) -> None:
+    def __init__(self, program: CompiledDag, plan: Plan, batch: Batch) -> None:
         self.any = program.has_hooks()
         self._program = program
         self._plan = plan
         self._batch = batch
         self._has_run_tasks = False  # whether this process has run any task
-        self._specs: dict[int, HookSpec] = {}  # by number
+        self._specs: dict[int, HookDef] = {}  # by number
         self._nodes: dict[tuple[str, int], int] = {}  # numbers by id and map index
-        self._events: dict[int, deque[Told]] = {}  # the first is what the hook handles now, or handled last
+        self._events: dict[int, deque[HookEvent]] = {}  # the first is what the hook handles now, or handled last
         self._run_ended = False
 
     # -- the beginning and the end of a run ------------------------------------------------------------------
 
-    def open(self, previous: Sequence[KeptHook], now: float) -> None:
+    def open(self, previous: Sequence[PreviousHook], now: float) -> None:
         """Resume the hooks that an earlier part of the run has left, and trigger the hook `on_start` of the run."""
         specs = {spec.task_id: spec for spec in self._program.hooks()}
         for task_id, map_index, status, attempts, stored in previous:
             spec, events = specs.get(task_id), _restored(stored)
-            follows = spec is not None and spec.owner != THE_RUN and spec.event in _FOLLOWING
+            follows = spec is not None and spec.owner != RUN_OWNER and spec.event in _FOLLOWING
             resumes = status == "PENDING" and bool(events) and follows
             if spec is not None:
                 node = self._add(spec, map_index, attempts, "CANCELLED" if status == "PENDING" else status)
@@ -62,10 +62,10 @@ class Hooks:
                     self._plan.trigger(node)
             if status == "PENDING" and not resumes:  # a check of a task or the end of the run will trigger it again
                 reason = "it is done again when its time has come" if spec is not None else "it is not defined any more"
-                self._batch.moved(task_id, map_index, attempts, "PENDING", "CANCELLED", reason, now)
+                self._batch.change_status(task_id, map_index, attempts, "PENDING", "CANCELLED", reason, now)
         first = self._program.run_hooks.get("on_start")
         if first is not None and not self.has_run(first, -1):
-            self.trigger(first, Told("on_start", "", -1, "RUNNING", 0, "", ""), now, blocking=True)
+            self.trigger(first, HookEvent("on_start", "", -1, "RUNNING", 0, "", ""), now, blocking=True)
 
     def end_run(self, verdict: str, reason: str | None, now: float) -> bool:
         """Trigger the hooks of the run, once, when all tasks have ended. Return whether there is one.
@@ -79,7 +79,7 @@ class Hooks:
         failed = self._plan.failures() if verdict == "FAILED" else []
         if failed and reason is None:
             reason = f"failed: {', '.join(failed[:5])}" + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
-        event = Told(_AFTER.get(verdict, ""), "", -1, verdict, 0, (reason or "")[:_LONGEST_ERROR], "")
+        event = HookEvent(_AFTER.get(verdict, ""), "", -1, verdict, 0, (reason or "")[:_LONGEST_ERROR], "")
         if not self._has_run_tasks:
             if self._has_handled(hooks.get("on_exit"), verdict):
                 return False
@@ -108,9 +108,9 @@ class Hooks:
                 error = (reason or "")[:_LONGEST_ERROR] if status != "SUCCESS" else ""
                 log_path = "" if ended is None else ended.log_path or ""
                 task_id, index = table.task_ids[node], table.map_indexes[node]
-                self._trigger_first(hooks, Told(event, task_id, index, status, attempt, error, log_path), now)
+                self._trigger_first(hooks, HookEvent(event, task_id, index, status, attempt, error, log_path), now)
 
-    def _trigger_first(self, hooks: Mapping[str, HookSpec], event: Told, now: float) -> bool:
+    def _trigger_first(self, hooks: Mapping[str, HookDef], event: HookEvent, now: float) -> bool:
         """Trigger the hook of the event if there is one, else `on_exit`, which follows any end."""
         spec = hooks.get(event.event)
         if spec is None and event.event != "on_retry" and (spec := hooks.get("on_exit")) is not None:
@@ -119,7 +119,7 @@ class Hooks:
             self.trigger(spec, event, now)
         return spec is not None
 
-    def trigger(self, spec: HookSpec, event: Told, now: float, *, blocking: bool = False) -> int:
+    def trigger(self, spec: HookDef, event: HookEvent, now: float, *, blocking: bool = False) -> int:
         """Trigger a hook: the event is stored at once, and the hook runs when it can. Return its number."""
         key = (spec.task_id, event.map_index)
         node = self._nodes[key] if key in self._nodes else self._add(spec, event.map_index, 0, "")
@@ -169,25 +169,25 @@ class Hooks:
         """Return the event that triggers the hook with this number."""
         return self._specs[node].event
 
-    def has_run(self, spec: HookSpec, map_index: int) -> bool:
+    def has_run(self, spec: HookDef, map_index: int) -> bool:
         """Return whether the hook has succeeded or failed in this run."""
         node = self._nodes.get((spec.task_id, map_index))
         return node is not None and self._plan.table.status[node] in ("SUCCESS", "FAILED")
 
-    def _hooks_of(self, owner: int) -> Mapping[str, HookSpec]:
+    def _hooks_of(self, owner: int) -> Mapping[str, HookDef]:
         """Return the hooks of a task or of the run by event; a hook has none."""
-        if owner == THE_RUN:
+        if owner == RUN_OWNER:
             return self._program.run_hooks
         return self._program.tasks[owner].settings.hooks if owner < len(self._program.tasks) else {}
 
-    def _has_handled(self, spec: HookSpec | None, verdict: str) -> bool:
+    def _has_handled(self, spec: HookDef | None, verdict: str) -> bool:
         """Return whether a hook of the run has run for this verdict."""
         if spec is None or not self.has_run(spec, -1):
             return False
         events = self._events[self._nodes[spec.task_id, -1]]
         return bool(events) and events[0].status == verdict
 
-    def _add(self, spec: HookSpec, map_index: int, attempts: int, status: str) -> int:
+    def _add(self, spec: HookDef, map_index: int, attempts: int, status: str) -> int:
         node = self._plan.add_hook(
             spec.task_id,
             map_index,
@@ -203,7 +203,7 @@ class Hooks:
     def _store_events(self, node: int, now: float) -> None:
         """Write the events of a hook; the first write makes its row."""
         spec, table = self._specs[node], self._plan.table
-        owner = table.task_ids[spec.owner] if spec.owner != THE_RUN else ""
+        owner = table.task_ids[spec.owner] if spec.owner != RUN_OWNER else ""
         events = json.dumps([list(event) for event in self._events[node]], separators=(",", ":"))
         self._batch.told(spec.task_id, table.map_indexes[node], owner, events, now)
 
@@ -215,10 +215,10 @@ class Hooks:
         self._plan.trigger(node, blocking=blocking)
 
 
-def _restored(text: str) -> list[Told]:
+def _restored(text: str) -> list[HookEvent]:
     """Return the events of a stored row; a row that was altered has none."""
     try:
         rows = json.loads(text)
-        return [Told(*row) for row in rows if [*map(type, row)] == [str, str, int, str, int, str, str]]
+        return [HookEvent(*row) for row in rows if [*map(type, row)] == [str, str, int, str, int, str, str]]
     except (ValueError, TypeError, RecursionError):
         return []

@@ -10,15 +10,15 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
+from liteflow.definition.compiled import CompiledDag
 from liteflow.errors import InputError
-from liteflow.planning.nodes import TaskTable, Transition
-from liteflow.program import Program
+from liteflow.planning.task_table import TaskTable, Transition
 from liteflow.running.mapped_lists import MatchedList, match_list
 from liteflow.running.ports import RunStore
-from liteflow.state.records import KeptInstance
+from liteflow.state.records import PreviousInstance
 from liteflow.states import TASK_ENDED
 from liteflow.values.payload import Payload, together
-from liteflow.work import Outcome, Ref, Row, RunInfo, input_name
+from liteflow.work import MappedRow, Outcome, Ref, RunInfo, input_name
 
 _CACHED_VALUE_BYTES: Final = 65536  # each consumer reads a larger value from the store again
 _WITHOUT_VALUE: Final[Mapping[str, str]] = {
@@ -36,11 +36,11 @@ class Inputs:
     def __init__(
         self,
         *,
-        program: Program,
+        program: CompiledDag,
         table: TaskTable,
         store: RunStore,
         info: RunInfo,
-        previous: Mapping[str, Mapping[int, KeptInstance]],
+        previous: Mapping[str, Mapping[int, PreviousInstance]],
     ) -> None:
         self._program = program
         self._table = table
@@ -49,7 +49,7 @@ class Inputs:
         self._previous = previous  # instances of mapped tasks of an earlier part of the run, by index
         self._cache: dict[int, Payload] = {}  # values by task
         self._readers: dict[int, int] = {}  # how many tasks have still to read the value of a task
-        self._rows: dict[int, Mapping[int, Row]] = {}  # of mapped tasks: the items of their instances, by index
+        self._rows: dict[int, Mapping[int, MappedRow]] = {}  # of mapped tasks: the items of their instances, by index
         for task in program.tasks:
             for above in task.inputs:
                 self._readers[above] = self._readers.get(above, 0) + 1
@@ -86,7 +86,7 @@ class Inputs:
             ]
             raise InputError(f"{error} ({', '.join(why)})") if why else error from None
         previous = self._previous.get(task_id, {})
-        matched = match_list(rows, previous, partial(self._store.free_index, task_id), self._info.masker)
+        matched = match_list(rows, previous, partial(self._store.next_free_index, task_id), self._info.masker)
         self._rows[node] = dict(zip(matched.indexes, matched.rows, strict=True))
         return matched
 

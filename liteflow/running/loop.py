@@ -13,9 +13,9 @@ from typing import Final
 from liteflow.executors import Executor
 from liteflow.outputs import remove_folder
 from liteflow.planning.plan import Plan
-from liteflow.running.deferring import Gate
 from liteflow.running.expansion import Expansion
 from liteflow.running.hooks import Hooks
+from liteflow.running.host_signals import Gate
 from liteflow.running.inputs import Inputs
 from liteflow.running.outcomes import OutcomeHandler
 from liteflow.running.ports import Clock, RunStore
@@ -147,7 +147,7 @@ class Loop:
         if now - self._looked_at >= _TICK_S:
             self._looked_at = now
             store.check_file()
-            store.keep_lock()
+            store.renew_lock()
             store.rest()
             parts.stopping.check_requests(store)
             parts.limits.ask_again(now, self._plan)

@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from liteflow.state.records import KeptInstance
-from liteflow.values.identity import identity_of
-from liteflow.values.masking import Masker
-from liteflow.work import Row
+from liteflow.masking import Masker
+from liteflow.state.records import PreviousInstance
+from liteflow.values.item_digest import item_digest
+from liteflow.work import MappedRow
 
 
 class MatchedList(NamedTuple):
     """The rows of a mapped task in the order of its list, with the index and the digest of each."""
 
-    rows: Sequence[Row]
+    rows: Sequence[MappedRow]
     indexes: Sequence[int]
     digests: Sequence[str]
     new: Sequence[int] = ()  # the positions of items that have no instance yet, though others have
@@ -27,10 +27,13 @@ class MatchedList(NamedTuple):
 
 
 def match_list(
-    rows: Sequence[Row], previous: Mapping[int, KeptInstance], first_free: Callable[[], int], masker: Masker | None
+    rows: Sequence[MappedRow],
+    previous: Mapping[int, PreviousInstance],
+    first_free: Callable[[], int],
+    masker: Masker | None,
 ) -> MatchedList:
     """Match the rows of a list with the previous instances; `first_free` returns an index that none ever had."""
-    digests = [identity_of(row.items, position, masker) for position, row in enumerate(rows)]
+    digests = [item_digest(row.items, position, masker) for position, row in enumerate(rows)]
     matches = _matches(rows, digests, previous)
     if len(matches) == len(rows) == len(previous) and all(index == position for position, index in matches.items()):
         return MatchedList(rows, range(len(rows)), digests)
@@ -46,7 +49,9 @@ def match_list(
     return MatchedList(rows, indexes, digests, new if previous else (), gone)
 
 
-def _matches(rows: Sequence[Row], digests: Sequence[str], previous: Mapping[int, KeptInstance]) -> dict[int, int]:
+def _matches(
+    rows: Sequence[MappedRow], digests: Sequence[str], previous: Mapping[int, PreviousInstance]
+) -> dict[int, int]:
     """Return the index of the instance for each position in the list whose item has one."""
     instances: dict[str, list[int]] = {}
     matches: dict[int, int] = {}

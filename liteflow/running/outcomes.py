@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from liteflow.definition.compiled import CompiledDag
 from liteflow.planning.plan import Plan
-from liteflow.program import Program
 from liteflow.running.decisions import decided
 from liteflow.running.hooks import Hooks
 from liteflow.running.inputs import Inputs
@@ -26,7 +26,7 @@ class OutcomeHandler:
     def __init__(
         self,
         *,
-        program: Program,
+        program: CompiledDag,
         plan: Plan,
         recorder: Recorder,
         inputs: Inputs,

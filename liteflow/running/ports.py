@@ -9,14 +9,22 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from liteflow.planning.ready import Needs
-from liteflow.state.records import Bounds, Kept, KeptHook, KeptInstance, NewInstance, NewRun, Request
-from liteflow.state.turn import Intent
+from liteflow.planning.ready_queue import SlotNeeds
+from liteflow.state.records import (
+    NewInstance,
+    NewRun,
+    PreviousHook,
+    PreviousInstance,
+    PreviousState,
+    Request,
+    SharedLimits,
+)
+from liteflow.state.write_batch import SlotRequest
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.values.payload import Payload
 from liteflow.work import Outcome
 
-__all__ = ["Batch", "Clock", "Needs", "RunStore", "SystemClock"]
+__all__ = ["Batch", "Clock", "RunStore", "SlotNeeds", "SystemClock"]
 
 
 class Clock(Protocol):
@@ -39,14 +47,14 @@ class SystemClock:
 class Batch(Protocol):
     """What happened in a turn of the loop, until the store writes it as one transaction. See `state.turn.Turn`."""
 
-    asked: list[Intent]
+    asked: list[SlotRequest]
     granted: list[bool]
-    freed: list[tuple[str, int]]
+    released_slots: list[tuple[str, int]]
     verdict: tuple[RunStatus, str | None, float] | None
 
     def __bool__(self) -> bool: ...
 
-    def began(
+    def start_attempt(
         self,
         task_id: str,
         map_index: int,
@@ -61,7 +69,7 @@ class Batch(Protocol):
 
     def ended(self, task_id: str, map_index: int, outcome: Outcome, *, repeats: bool = False) -> None: ...
 
-    def moved(
+    def change_status(
         self,
         task_id: str,
         map_index: int,
@@ -77,7 +85,7 @@ class Batch(Protocol):
         self, task_id: str, instances: Iterable[tuple[int, str | None, str]], timeout_s: float | None, now: float
     ) -> None: ...
 
-    def vanished(self, task_id: str, gone: Mapping[int, KeptInstance], reason: str, now: float) -> None: ...
+    def remove_instances(self, task_id: str, gone: Mapping[int, PreviousInstance], reason: str, now: float) -> None: ...
 
     def told(self, task_id: str, map_index: int, owner: str, told: str, now: float) -> None: ...
 
@@ -87,12 +95,12 @@ class Batch(Protocol):
 class RunStore(Protocol):
     """The state of one run, of which this process is the only writer. See `state.store.Store`."""
 
-    waits: str | None
+    queue_reason: str | None
 
     @property
-    def turn(self) -> Batch: ...
+    def batch(self) -> Batch: ...
 
-    def create(self, run: NewRun, session: int | None = None, bounds: Bounds = ...) -> None: ...
+    def create(self, run: NewRun, session: int | None = None, bounds: SharedLimits = ...) -> None: ...
 
     def claim(
         self,
@@ -100,37 +108,37 @@ class RunStore(Protocol):
         instances: Iterable[NewInstance],
         graph: tuple[str, str],
         session: int | None = None,
-        bounds: Bounds = ...,
-    ) -> tuple[dict[str, Kept], dict[str, dict[int, KeptInstance]], int | None]: ...
+        bounds: SharedLimits = ...,
+    ) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]], int | None]: ...
 
     def commit(self) -> None: ...
 
-    def enter(self) -> bool: ...
+    def enter_group(self) -> bool: ...
 
     def slots_changed(self) -> bool: ...
 
-    def tries(self) -> int: ...
+    def retry_count(self) -> int: ...
 
-    def try_again(self, reason: str) -> tuple[dict[str, Kept], dict[str, dict[int, KeptInstance]]]: ...
+    def retry_run(self, reason: str) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]]]: ...
 
-    def undo(self, reasons: Mapping[str, str]) -> None: ...
+    def reset_tasks(self, reasons: Mapping[str, str]) -> None: ...
 
-    def go_on(self) -> None: ...
+    def end_backoff(self) -> None: ...
 
     def rest(self) -> None: ...
 
     def check_file(self) -> None: ...
 
-    def keep_lock(self) -> None: ...
+    def renew_lock(self) -> None: ...
 
     def requests(self) -> Sequence[Request]: ...
 
-    def hooks(self) -> Sequence[KeptHook]: ...
+    def hooks(self) -> Sequence[PreviousHook]: ...
 
-    def stories(self) -> Iterator[tuple[str, int, str | None, str]]: ...
+    def task_events(self) -> Iterator[tuple[str, int, str | None, str]]: ...
 
     def value(self, task_id: str, map_index: int = -1, key: str = "return_value") -> Payload | None: ...
 
     def values(self, task_id: str, key: str) -> list[Payload]: ...
 
-    def free_index(self, task_id: str) -> int: ...
+    def next_free_index(self, task_id: str) -> int: ...

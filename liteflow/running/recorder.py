@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from liteflow.planning.nodes import TaskTable, Transition
-from liteflow.planning.ready import Needs
+from liteflow.masking import Masker
+from liteflow.planning.ready_queue import SlotNeeds
+from liteflow.planning.task_table import TaskTable, Transition
 from liteflow.running.hooks import Hooks
-from liteflow.running.observing import Change, Observers
+from liteflow.running.observers import Change, Observers
 from liteflow.running.ports import RunStore
-from liteflow.state.records import KeptInstance
-from liteflow.state.turn import Intent
+from liteflow.state.records import PreviousInstance
+from liteflow.state.write_batch import SlotRequest
 from liteflow.states import TASK_ENDED, RunStatus, TaskStatus
-from liteflow.values.masking import Masker
 from liteflow.work import ErrorInfo, Outcome
 
 
@@ -30,11 +30,11 @@ class Recorder:
         observers: Observers,
         hooks: Hooks,
         masker: Masker | None,
-        previous: Mapping[str, Mapping[int, KeptInstance]],
+        previous: Mapping[str, Mapping[int, PreviousInstance]],
     ) -> None:
         self._table = table
         self._store = store
-        self._batch = store.turn
+        self._batch = store.batch
         self._observers = observers
         self._watched = observers.any
         self._hooks = hooks if hooks.any else None
@@ -50,7 +50,7 @@ class Recorder:
         """Record the intent to start an attempt, which may start once this is committed."""
         table = self._table
         task_id, index, attempt = table.task_ids[node], table.map_indexes[node], table.attempts[node]
-        self._batch.began(task_id, index, attempt, previous, log_path, now, status)
+        self._batch.start_attempt(task_id, index, attempt, previous, log_path, now, status)
         if self._watched:
             self._show(node, attempt, previous, status, None, now, log_path=log_path)
 
@@ -89,7 +89,7 @@ class Recorder:
         if self._masker is not None:
             mask = self._masker.text
             transitions = [each._replace(reason=each.reason and mask(each.reason)) for each in transitions]
-        table, change_status = self._table, self._batch.moved
+        table, change_status = self._table, self._batch.change_status
         for node, before, status, attempt, reason, _ in transitions:
             ended = outcome if outcome is not None and node == outcome.node else None
             if ended is not None:
@@ -112,21 +112,21 @@ class Recorder:
         if node not in self._table.mapped:
             for index, instance in self._previous[task_id].items():
                 if instance.status == "PENDING":
-                    self._batch.moved(task_id, index, instance.attempts, "PENDING", status, reason, now)
+                    self._batch.change_status(task_id, index, instance.attempts, "PENDING", status, reason, now)
 
     def add_instances(
         self,
         node: int,
         instances: Iterable[tuple[int, str | None, str]],
         timeout_s: float | None,
-        removed: Mapping[int, KeptInstance],
+        removed: Mapping[int, PreviousInstance],
         now: float,
     ) -> None:
         """Record the instances of a mapped task (index, label, digest of the item), and the removed ones."""
         task_id = self._table.task_ids[node]
         self._batch.unfolded(task_id, instances, timeout_s, now)
         if removed:
-            self._batch.vanished(task_id, removed, "its item is not in the list any more", now)
+            self._batch.remove_instances(task_id, removed, "its item is not in the list any more", now)
             instances_left = self._previous[task_id].items() - removed.items()
             self._previous[task_id] = dict(instances_left)
 
@@ -138,11 +138,13 @@ class Recorder:
 
     # -- slots ---------------------------------------------------------------------------------------------
 
-    def request_slots(self, node: int, needs: Needs, previous: TaskStatus, log_path: str | None, now: float) -> None:
+    def request_slots(
+        self, node: int, needs: SlotNeeds, previous: TaskStatus, log_path: str | None, now: float
+    ) -> None:
         """Let the store decide, when this is committed, whether an attempt gets its slots and starts."""
         table = self._table
         task_id, index, attempt = table.task_ids[node], table.map_indexes[node], table.attempts[node]
-        self._batch.asked.append(Intent(task_id, index, needs, attempt, previous, log_path, now))
+        self._batch.asked.append(SlotRequest(task_id, index, needs, attempt, previous, log_path, now))
 
     def granted(self) -> list[bool]:
         """Return the answers to the requests of the last commit, in their order."""
@@ -150,7 +152,7 @@ class Recorder:
 
     def free_slots(self, node: int) -> None:
         """Record that an attempt that has ended gives its slots back."""
-        self._batch.freed.append((self._table.task_ids[node], self._table.map_indexes[node]))
+        self._batch.released_slots.append((self._table.task_ids[node], self._table.map_indexes[node]))
 
     # -- secrets -------------------------------------------------------------------------------------------
 

@@ -6,18 +6,18 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
+from liteflow.definition.compiled import CompiledDag
 from liteflow.errors import OwnerDied
-from liteflow.planning.control import Control
+from liteflow.planning.control import ControlFlow
 from liteflow.planning.graph import Graph
 from liteflow.planning.plan import EarlierPart, Plan, PlanOptions
-from liteflow.planning.ready import PLAIN
+from liteflow.planning.ready_queue import DEFAULT_QUEUE
 from liteflow.planning.retry import NEVER
 from liteflow.planning.setup_teardown import to_set_up_again
 from liteflow.processes.tree import sweep_session
-from liteflow.program import Program
-from liteflow.running.observing import Options
+from liteflow.running.observers import RunConfig
 from liteflow.running.ports import RunStore
-from liteflow.state.records import Bounds, Kept, KeptInstance, NewInstance, NewRun
+from liteflow.state.records import NewInstance, NewRun, PreviousInstance, PreviousState, SharedLimits
 from liteflow.states import TaskStatus
 
 _SWEEP_S: Final = 25.0  # how long the guardian of a dead owner may take to end what the owner had started
@@ -26,8 +26,8 @@ _SWEEP_S: Final = 25.0  # how long the guardian of a dead owner may take to end 
 class PreviousRun(NamedTuple):
     """What a run has already done: its tasks by id, and the instances of mapped tasks by index."""
 
-    tasks: Mapping[str, Kept]
-    instances: Mapping[str, Mapping[int, KeptInstance]] = {}
+    tasks: Mapping[str, PreviousState]
+    instances: Mapping[str, Mapping[int, PreviousInstance]] = {}
 
     def done(self, graph: Graph) -> dict[int, TaskStatus]:
         """Return the tasks that keep their state; a task that was removed from the definition has only its history."""
@@ -38,7 +38,7 @@ class PreviousRun(NamedTuple):
         }
 
 
-def create_run(program: Program, config: Options, store: RunStore, session: int | None) -> PreviousRun:
+def create_run(program: CompiledDag, config: RunConfig, store: RunStore, session: int | None) -> PreviousRun:
     """Store a new run, owned by this process. Raises what `Store.create` does."""
     settings: dict[str, Any] = {"mode": config.mode, "max_workers": config.max_workers, "log_dir": config.log_dir}
     for observer in config.observers:
@@ -57,10 +57,10 @@ def create_run(program: Program, config: Options, store: RunStore, session: int 
         done=config.done,
     )
     store.create(run, session, _bounds(program, config))
-    return PreviousRun({task_id: Kept("SUCCESS", 1) for task_id in config.done})
+    return PreviousRun({task_id: PreviousState("SUCCESS", 1) for task_id in config.done})
 
 
-def claim_run(program: Program, config: Options, store: RunStore, session: int | None) -> PreviousRun:
+def claim_run(program: CompiledDag, config: RunConfig, store: RunStore, session: int | None) -> PreviousRun:
     """Take a run over to resume it; wait while the guardian of its dead owner still ends processes.
 
     Raises what `Store.claim` does.
@@ -81,7 +81,7 @@ def claim_run(program: Program, config: Options, store: RunStore, session: int |
     return PreviousRun(tasks, instances)
 
 
-def repeat_torn_down(program: Program, previous: PreviousRun, store: RunStore) -> PreviousRun:
+def repeat_torn_down(program: CompiledDag, previous: PreviousRun, store: RunStore) -> PreviousRun:
     """Reset the setups and teardowns that a resumed run repeats (see `setup_teardown.to_set_up_again`)."""
     control, ids = program.control, program.graph.ids
     torn_down, skipped = _history(control, ids, store)
@@ -91,7 +91,7 @@ def repeat_torn_down(program: Program, previous: PreviousRun, store: RunStore) -
     checked = {
         node
         for node in control.gated
-        if any(check.hook and check.otherwise for check in program.tasks[node].settings.start_checks)
+        if any(check.hook and check.status_if_failed for check in program.tasks[node].settings.start_checks)
     }
     to_do = {  # a skipped task will be skipped again, unless a precondition skipped it, which may hold now
         node for node, task_id in enumerate(ids) if node not in done and (task_id not in skipped or node in checked)
@@ -107,8 +107,11 @@ def repeat_torn_down(program: Program, previous: PreviousRun, store: RunStore) -
     }
     if not reasons:
         return previous
-    store.undo(reasons)
-    tasks = {**previous.tasks, **{task_id: Kept("PENDING", previous.tasks[task_id].attempts) for task_id in reasons}}
+    store.reset_tasks(reasons)
+    tasks = {
+        **previous.tasks,
+        **{task_id: PreviousState("PENDING", previous.tasks[task_id].attempts) for task_id in reasons},
+    }
     waiting = {
         task_id: {index: each._replace(status="PENDING") for index, each in instances.items()}
         for task_id, instances in previous.instances.items()
@@ -117,10 +120,10 @@ def repeat_torn_down(program: Program, previous: PreviousRun, store: RunStore) -
     return PreviousRun(tasks, {**previous.instances, **waiting})
 
 
-def _history(control: Control, ids: Sequence[str], store: RunStore) -> tuple[list[int], set[str]]:
+def _history(control: ControlFlow, ids: Sequence[str], store: RunStore) -> tuple[list[int], set[str]]:
     """Return the teardowns that ran after their setups had succeeded, and the tasks that were skipped last."""
     ended, succeeded, last = dict[str, int](), dict[str, int](), dict[str, str]()
-    for number, (task_id, map_index, previous, status) in enumerate(store.stories(), start=1):
+    for number, (task_id, map_index, previous, status) in enumerate(store.task_events(), start=1):
         if status == "SUCCESS":  # of a mapped setup, each instance counts
             succeeded[task_id] = number
         if map_index < 0:
@@ -135,7 +138,7 @@ def _history(control: Control, ids: Sequence[str], store: RunStore) -> tuple[lis
     return torn_down, {task_id for task_id, status in last.items() if status == "SKIPPED"}
 
 
-def _repeat_reason(node: int, control: Control, ids: Sequence[str], torn_down: Sequence[int]) -> str:
+def _repeat_reason(node: int, control: ControlFlow, ids: Sequence[str], torn_down: Sequence[int]) -> str:
     if node in control.teardowns:
         return "what it takes down is set up again"
     by = next((ids[teardown] for teardown in torn_down if node in control.teardowns[teardown].setups), None)
@@ -143,8 +146,8 @@ def _repeat_reason(node: int, control: Control, ids: Sequence[str], torn_down: S
 
 
 def make_plan(
-    program: Program,
-    config: Options,
+    program: CompiledDag,
+    config: RunConfig,
     previous: PreviousRun,
     done: Mapping[int, TaskStatus],
     skips: Mapping[int, Mapping[int, str]],
@@ -156,7 +159,7 @@ def make_plan(
         PlanOptions(
             retries={node: settings.retry for node, settings in special if settings.retry is not NEVER},
             rules={node: settings.trigger_rule for node, settings in special if settings.trigger_rule != "all_success"},
-            queue={node: settings.queue for node, settings in special if settings.queue is not PLAIN},
+            queue={node: settings.queue for node, settings in special if settings.queue is not DEFAULT_QUEUE},
             fail_fast=config.fail_fast,
             seed=config.run_id,
             control=program.control,
@@ -175,17 +178,17 @@ def make_plan(
     )
 
 
-def _in_order(instances: Mapping[int, KeptInstance]) -> list[tuple[int, KeptInstance]]:
+def _in_order(instances: Mapping[int, PreviousInstance]) -> list[tuple[int, PreviousInstance]]:
     """Return the instances of a mapped task in the order of its list."""
 
-    def position(indexed: tuple[int, KeptInstance]) -> int:
+    def position(indexed: tuple[int, PreviousInstance]) -> int:
         index, instance = indexed
         return index if instance.position is None else instance.position
 
     return sorted(instances.items(), key=position)
 
 
-def _instances(program: Program) -> Iterator[NewInstance]:
+def _instances(program: CompiledDag) -> Iterator[NewInstance]:
     """Yield the rows of the tasks, made one by one as they are stored."""
     graph = program.graph
     for node, task_id in enumerate(graph.ids):
@@ -193,7 +196,7 @@ def _instances(program: Program) -> Iterator[NewInstance]:
         yield NewInstance(task_id, above, program.tasks[node].settings.timeout_s)
 
 
-def _bounds(program: Program, config: Options) -> Bounds:
+def _bounds(program: CompiledDag, config: RunConfig) -> SharedLimits:
     ids = program.graph.ids
     needs = {ids[node]: settings.queue.needs for node, settings in program.special() if settings.queue.needs}
-    return Bounds(program.pools, needs, config.place)
+    return SharedLimits(program.pools, needs, config.place)

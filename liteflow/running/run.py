@@ -6,17 +6,17 @@ import contextlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from liteflow.definition.compiled import CompiledDag
 from liteflow.executors import Executor, open_executor
-from liteflow.outputs import make_folder, outputs_dir, remove_folder
-from liteflow.planning.ready import PLAIN
-from liteflow.program import Program
+from liteflow.outputs import create_folder, outputs_dir, remove_folder
+from liteflow.planning.ready_queue import DEFAULT_QUEUE
 from liteflow.running.decisions import earlier_decisions
-from liteflow.running.deferring import Gate
 from liteflow.running.expansion import Expansion
 from liteflow.running.hooks import Hooks
+from liteflow.running.host_signals import Gate
 from liteflow.running.inputs import Inputs
 from liteflow.running.loop import Loop, Parts
-from liteflow.running.observing import Observers, Options, run_start
+from liteflow.running.observers import Observers, RunConfig, run_start
 from liteflow.running.outcomes import OutcomeHandler
 from liteflow.running.ports import Clock, RunStore, SystemClock
 from liteflow.running.prefetch import Prefetch
@@ -42,7 +42,7 @@ class Result(NamedTuple):
     timed_out: bool = False
 
 
-def run(program: Program, config: Options, *, resume: bool = False, gate: Gate | None = None) -> Result:
+def run(program: CompiledDag, config: RunConfig, *, resume: bool = False, gate: Gate | None = None) -> Result:
     """Run a program to its end, or with `resume` resume the run `config.run_id`.
 
     The `gate` is opened while the loop waits, so that signal handlers of the program are called only then.
@@ -105,8 +105,8 @@ def run(program: Program, config: Options, *, resume: bool = False, gate: Gate |
 class Runner:
     """Runs the plans of one run: the first, and one for each retry of the run."""
 
-    program: Program
-    config: Options
+    program: CompiledDag
+    config: RunConfig
     info: RunInfo
     store: RunStore
     executor: Executor
@@ -118,7 +118,7 @@ class Runner:
         """Create the run, or take it over. Return what it has already done."""
         take = claim_run if resume else create_run
         previous = take(self.program, self.config, self.store, self.executor.session)
-        make_folder(self.info.outputs_dir or "")  # the run is owned by this process from here on
+        create_folder(self.info.outputs_dir or "")  # the run is owned by this process from here on
         return previous
 
     def run(self, previous: PreviousRun, *, resumed: bool) -> Result:
@@ -127,17 +127,17 @@ class Runner:
         observers = Observers(config.observers)
         limits = RunLimits(store, config.retry, config.timeout_s, config.run_id)
         limits.open(clock.monotonic())
-        waits = store.waits
+        queue_reason = store.queue_reason
         while True:
             parts = self._parts(previous, limits, observers, resumed=resumed)
-            if waits is not None:
-                observers.tell("waiting", waits)
-                waits = None
+            if queue_reason is not None:
+                observers.tell("waiting", queue_reason)
+                queue_reason = None
             if self._loop(parts).run():
                 break
             number = limits.retries_left(parts.plan)
             reason = limits.retry_reason(number)
-            previous, resumed = PreviousRun(*store.try_again(reason)), True
+            previous, resumed = PreviousRun(*store.retry_run(reason)), True
             observers.tell("waiting", reason)
             limits.back_off(number, clock.monotonic())
         status = parts.plan.result()
@@ -167,7 +167,7 @@ class Runner:
         skips = earlier_decisions(program, done, store.value) if resumed else {}
         plan = make_plan(program, config, previous, done, skips)
         masker = self.info.masker
-        hooks = Hooks(program, plan, store.turn)
+        hooks = Hooks(program, plan, store.batch)
         recorder = Recorder(
             table=plan.table,
             store=store,
@@ -228,6 +228,6 @@ class Runner:
 
     def _prefetch(self) -> Prefetch:
         # No task with a priority or a pool waits behind queued attempts; with fail_fast none starts after a failure.
-        ordered = any(settings.queue is not PLAIN for _, settings in self.program.special())
+        ordered = any(settings.queue is not DEFAULT_QUEUE for _, settings in self.program.special())
         enabled = self.executor.queues and not ordered and not self.config.fail_fast
         return Prefetch(self.config.max_workers, enabled=enabled)

@@ -60,7 +60,7 @@ class RunLimits:
 
     def open(self, now: float) -> None:
         """Begin the time of the run, unless it has to wait for its place in its group."""
-        self._refused = self._store.waits is not None
+        self._refused = self._store.queue_reason is not None
         if not self._refused:
             self._clock.begin(now)
 
@@ -85,17 +85,17 @@ class RunLimits:
             return None
         reason = self._clock.timed_out(now)
         if reason is None:
-            self._store.go_on()
+            self._store.end_backoff()
         return reason
 
     def ask_again(self, now: float, plan: Plan) -> None:
         """Ask again for what was refused, if another process has freed some of it."""
         if not self._refused or not self._store.slots_changed():
             return
-        if self._store.waits is None:
+        if self._store.queue_reason is None:
             self._refused = False
             plan.slots_freed()
-        elif plan.stopped is None and self._store.enter():
+        elif plan.stopped is None and self._store.enter_group():
             self._refused = False
             self._clock.begin(now)
 
@@ -104,7 +104,7 @@ class RunLimits:
         stop = plan.stopped
         if not self._retry.retries or plan.result() != "FAILED" or (stop is not None and stop.cause != "fail_fast"):
             return 0
-        number = self._store.tries() + 1
+        number = self._store.retry_count() + 1
         return number if number <= self._retry.retries else 0
 
     def retry_reason(self, number: int) -> str:

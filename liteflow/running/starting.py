@@ -6,12 +6,12 @@ import os
 import time
 from typing import NamedTuple
 
+from liteflow.definition.compiled import CompiledDag
 from liteflow.planning.plan import Plan
-from liteflow.planning.ready import PLAIN
-from liteflow.program import Program
+from liteflow.planning.ready_queue import DEFAULT_QUEUE
 from liteflow.running.hooks import Hooks
 from liteflow.running.inputs import Inputs
-from liteflow.running.observing import Options
+from liteflow.running.observers import RunConfig
 from liteflow.running.prefetch import Prefetch
 from liteflow.running.recorder import Recorder
 from liteflow.running.run_limits import RunLimits
@@ -32,8 +32,8 @@ class Starter:
     def __init__(
         self,
         *,
-        program: Program,
-        config: Options,
+        program: CompiledDag,
+        config: RunConfig,
         plan: Plan,
         recorder: Recorder,
         limits: RunLimits,
@@ -45,7 +45,7 @@ class Starter:
         self._recorder = recorder
         self._limits = limits
         self._prefetch = prefetch
-        self._ordered = any(settings.queue is not PLAIN for _, settings in program.special())
+        self._ordered = any(settings.queue is not DEFAULT_QUEUE for _, settings in program.special())
         self._candidates: list[Start] = []  # attempts that start if the store grants their slots
         self._stamp = (0, "")  # a second, and how the names of log files write it
 

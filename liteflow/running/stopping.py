@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final
 
+from liteflow.definition.compiled import CompiledDag
 from liteflow.executors import Executor
 from liteflow.planning.plan import Plan, StopCause
-from liteflow.processes.forks import hand_down, take_down
-from liteflow.program import Program
-from liteflow.running.observing import Observers
+from liteflow.processes.forks import forget_handlers_in_forks, use_handlers_in_forks
+from liteflow.running.observers import Observers
 from liteflow.running.ports import Clock, RunStore
 from liteflow.running.recorder import Recorder
 
@@ -44,7 +44,7 @@ class Stopping:
     def __init__(
         self,
         *,
-        program: Program,
+        program: CompiledDag,
         grace_s: float,
         plan: Plan,
         executor: Executor,
@@ -133,7 +133,7 @@ def stop_signals_handled(handler: Callable[[int, FrameType | None], None]) -> It
     # nohup ignores SIGHUP on purpose; and None is a handler that is not Python's, which could not be put back
     handlers = {int(number): signal.getsignal(number) for number in _STOP_SIGNALS}
     before = {number: previous for number, previous in handlers.items() if previous not in (signal.SIG_IGN, None)}
-    added = hand_down(before)
+    added = use_handlers_in_forks(before)
     for number in before:
         signal.signal(number, handler)
     try:
@@ -141,4 +141,4 @@ def stop_signals_handled(handler: Callable[[int, FrameType | None], None]) -> It
     finally:
         for number, previous in before.items():
             signal.signal(number, previous)
-        take_down(added)
+        forget_handlers_in_forks(added)

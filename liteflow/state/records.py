@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -88,6 +88,15 @@ class TaskEvent(NamedTuple):
     map_index: int
     previous: str | None
     status: str
+
+
+#: The tasks of a run, and the instances of its mapped tasks by index, when it is resumed or retried.
+Previous = tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]]]
+#: Chooses tasks that have succeeded or were skipped and are to run again, each with the reason. It gets the tasks and
+#: instances, and the events of the tasks, and is called within the transaction.
+ChooseResets = Callable[
+    [Mapping[str, PreviousState], Mapping[str, Mapping[int, PreviousInstance]], Iterable[TaskEvent]], Mapping[str, str]
+]
 
 
 class Request(NamedTuple):

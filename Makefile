@@ -1,4 +1,4 @@
-# Two commands set everything up: `make demo` and `make test`. They need python3 (3.11 or newer) and make.
+# `make demo` and `make test` set up what they need. They need python3 (3.11 or newer) and make.
 # Everything lives in .venv and demo-out; nothing outside this folder is changed.
 PY ?= python3
 VENV ?= .venv
@@ -38,7 +38,7 @@ $(OLDEST)/ok: pyproject.toml requirements.txt
 
 setup: $(VENV)/ok  ## set up .venv
 
-demo: $(VENV)/ok  ## run a real workflow, watch it, look at its picture
+demo: $(VENV)/ok  ## run a real workflow, show its state, draw its picture
 	@mkdir -p demo-out
 	$(BIN)/lightflow run examples/etl/etl.yaml --db demo-out/lightflow.db --log-dir demo-out/logs
 	$(BIN)/lightflow status --db demo-out/lightflow.db
@@ -46,7 +46,7 @@ demo: $(VENV)/ok  ## run a real workflow, watch it, look at its picture
 	@echo; echo "The report it made:"; echo; cat demo-out/etl/report.md
 	@echo; echo "Its picture: demo-out/etl.svg    Its state, for any SQLite tool: demo-out/lightflow.db"
 
-test: $(VENV)/ok  ## run all tests but the crash suites
+test: $(VENV)/ok  ## run all tests except the crash suites
 	$(BIN)/python -m pytest -n 2 $(TESTS)
 
 test-oldest: $(OLDEST)/ok  ## run the unit and contract tests with the lowest versions that are allowed
@@ -58,22 +58,22 @@ check: $(VENV)/ok  ## lint, format, types, architecture
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/unit/test_architecture.py
 
-fmt: $(VENV)/ok  ## mend lint and format
+fmt: $(VENV)/ok  ## fix lint and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/ok  ## measure beside other engines (installed below .bench); WRITE=--write puts it into the docs
+bench: $(VENV)/ok  ## compare with other engines (installed below .bench); WRITE=--write writes the results to the docs
 	$(BIN)/python -m bench --rounds $(ROUNDS) $(WRITE)
 
-bench-quick: $(VENV)/ok  ## measure beside own baselines; fails where a ratio is clearly outside its goal
+bench-quick: $(VENV)/ok  ## compare with own baselines; fails if a ratio is clearly outside its goal
 	$(BIN)/python -m bench quick
 
 crash: $(VENV)/ok  ## run the crash suites and print their figures; SCALE=10 for the long form
 	$(BIN)/python tools/crash_table.py --scale $(SCALE)
 
-soak: $(VENV)/ok  ## runs, a host program, a reader and a janitor share a state file under kill; MINUTES=1 for a look
+soak: $(VENV)/ok  ## many runs on one state file while everything is killed; MINUTES=1 for a short run
 	$(BIN)/python tools/soak.py --minutes $(MINUTES) --seed $(SEED) $(WRITE)
 
-clean:  ## remove what the other commands made
+clean:  ## remove the files of the other commands
 	rm -rf .venv .venv-oldest .bench demo-out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

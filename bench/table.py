@@ -131,7 +131,7 @@ def shown(name: str) -> str:
 
 def own(results: Results, names: Iterable[str]) -> str:
     """Workloads that only Lightflow does, a line each."""
-    rows = [["what", "Lightflow", "beside it", "ratio", "memory"]]
+    rows = [["workload", "Lightflow", "compared with", "ratio", "memory"]]
     for name in names:
         result = results["workloads"].get(name)
         ours = next((one for one in result["entries"] if one["name"] == "Lightflow"), None) if result else None
@@ -174,7 +174,7 @@ def conditions(results: Results) -> str:
     others = max(result.get("others", 1.0) for result in results["workloads"].values())
     busy = ""
     if others > BUSY:
-        busy = " Other programs were at work on the machine, so these numbers are higher than they should be."
+        busy = " Other programs were running on the machine, so these numbers are higher than they should be."
     return (
         f"Medians, measured on {when} with Lightflow {facts['lightflow']}, Python {facts['python']}, SQLite "
         f"{facts['sqlite']}, Linux {facts['linux']}, {facts['cores']} cores, by `make bench`.{busy}"

@@ -1,11 +1,11 @@
-"""171 tasks in eleven layers, which pass numbers on and check at the end that not one was lost.
+"""171 tasks in eleven layers, which pass on numbers and check at the end that none was lost.
 
     python3 examples/complex_workflow.py
     python3 -m liteflow visualize layered_dag_171 --db liteflow.db
 
-The edges are random but the same in every run. Each task folds what it receives into a digest and a count of the
-paths that lead to it. The last one compares the result with what a plain loop computes: a task that ran
-too early, twice or with another task's value would show.
+The edges are random but the same in every run. Each task combines its inputs to a digest and a count of the
+paths that lead to it. The last task compares the result with that of a plain loop, which detects a task that ran
+too early, twice or with a wrong value.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ ROUNDS = 2_000
 
 
 def layout(seed=171):
-    """Layers of names, and for each name the names it builds on: some in the layer above, some further up."""
+    """Return layers of names, and for each name its upstreams: some in the layer above, some further up."""
     generator = random.Random(seed)
     layers = [[f"layer{depth:02d}_{place:02d}" for place in range(width)] for depth, width in enumerate(WIDTHS)]
     upstream = {name: [] for layer in layers for name in layer}
@@ -33,21 +33,21 @@ def layout(seed=171):
             if depth > 1 and generator.random() < 0.2:
                 chosen.add(generator.choice(layers[depth - 2]))
             upstream[name] = sorted(chosen)
-        for name in above:  # nobody's work is for nothing
+        for name in above:  # every task has a downstream task
             if not any(name in upstream[below] for below in layer):
                 upstream[generator.choice(layer)].append(name)
     return layers, upstream
 
 
 def fold(name, values):
-    """The work of one task: some hashing, some adding."""
+    """Hash and add: the work of one task."""
     text = name + "".join(value["digest"] for value in values)
     digest = hashlib.pbkdf2_hmac("sha256", text.encode(), b"layered", ROUNDS).hex()
     return {"digest": digest, "paths": sum(value["paths"] for value in values) or 1}
 
 
 def check(values, expected):
-    """The final task: what arrived must be what the plain loop computed."""
+    """Check that the values equal those of the plain loop."""
     found = fold("check", values)
     if found != expected:
         raise ValueError(f"expected {expected}, found {found}")
@@ -60,14 +60,14 @@ with Dag("layered_dag_171", db_path="liteflow.db", description="Eleven layers of
     tasks = {}
     for layer in layers:
         for name in layer:
-            values = [tasks[above] for above in upstream[name]]  # tasks in a list: wait for all, receive their values
+            values = [tasks[above] for above in upstream[name]]  # a list of tasks: depends on all of them
             tasks[name] = dag.task(fold, task_id=name, name=name, values=values)
     last = [tasks[name] for name in layers[-1]]
     final = dag.task(check, values=last, expected=None)
 
 
 def in_a_plain_loop():
-    """The same computation without an engine."""
+    """Compute the same without an engine."""
     results = {}
     for layer in layers:
         for name in layer:

@@ -5,8 +5,8 @@
     make_orders -> extract -> validate --> convert --> by_month ----> write_report
                               fetch_rates ---/    \\-> by_country --/
 
-It makes its own data (6,000 orders, some of them broken) and its own trouble: the rate service does not answer the
-first time. The same seed gives the same report.
+It creates its own data (6,000 orders, some of them invalid) and its own failure: the rate service fails at the
+first attempt. The same seed gives the same report.
 """
 
 import argparse
@@ -29,7 +29,7 @@ COUNTRIES = {"DE": "EUR", "FR": "EUR", "US": "USD", "GB": "GBP", "CH": "CHF", "J
 
 
 def make_orders(out, count, seed):
-    """Play the shop and the bank: write orders.csv, with the mistakes that real files have, and rates.json."""
+    """Write orders.csv, with the mistakes of real files, and rates.json."""
     generator = random.Random(seed)
     out.mkdir(parents=True, exist_ok=True)
     with open(out / "orders.csv", "w", newline="", encoding="utf-8") as file:
@@ -52,7 +52,7 @@ def extract(files):
 
 
 async def fetch_rates(files):
-    """Waiting tasks can be coroutines. This one fails at first; its `retries` get it through."""
+    """Fetch the rates in a coroutine. The first attempt fails, and a retry succeeds."""
     await asyncio.sleep(0.1)
     if current_context().attempt == 1:
         raise ConnectionError("the rate service did not answer")
@@ -60,7 +60,7 @@ async def fetch_rates(files):
 
 
 def validate(rows, out):
-    """Keep what makes sense; put the rest into rejected.csv, each with the reason."""
+    """Select the valid orders, and write the others to rejected.csv with the reason."""
     good, rejected = [], []
     for row in rows:
         try:
@@ -81,7 +81,7 @@ def validate(rows, out):
 
 
 def convert(validate, fetch_rates):
-    """No arguments are given for these parameters: they have the names of tasks, so they get their values."""
+    """Receive the values of the tasks that have the names of the parameters."""
     cent = Decimal("0.01")
     return [
         {**row, "eur": (Decimal(row["amount"]) * Decimal(fetch_rates[row["currency"]])).quantize(cent)}
@@ -90,7 +90,7 @@ def convert(validate, fetch_rates):
 
 
 def total_by(orders, key, length=None):
-    """One function, two tasks: sums by month and by country, at the same time."""
+    """Sum by a column. Two tasks call this function, by month and by country, in parallel."""
     totals = defaultdict(Decimal)
     for order in orders:
         totals[order[key][:length]] += order["eur"]

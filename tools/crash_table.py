@@ -35,35 +35,35 @@ CLAIMS: Final = {
     "broken, no file damaged",
     "R1b": "the same with worker processes and through the installed command, with shell tasks",
     "R2": "`kill -9` at every system call that writes, syncs, renames or deletes",
-    "R3": "nothing is left running after cancellations, timeouts and `kill -9`, whatever a task does to hide",
-    "moments": "`kill -9` in a hook, a precondition, a teardown, a rest, a secret's command: no process lives on, and "
-    "`resume` does what was triggered, once",
+    "R3": "nothing is left running after cancellations, timeouts and `kill -9`, however a task hides",
+    "moments": "`kill -9` in a hook, a precondition, a teardown, a back-off, a secret's command: no process survives, "
+    "and `resume` runs each triggered hook once",
     "R4": "simulated power cuts: no damage, no disorder; `durability=power` loses nothing, the default about a second",
-    "R4-idle": "power cuts while a run waits: what was stored a second ago is on the disk",
-    "R4-resume": "runs go on from what a power cut left",
-    "R5": "system calls that fail, once or from then on: nothing false is recorded, and the run can be gone on with",
-    "R6": "damaged state files: no traceback, no crash, not a byte changed by looking",
-    "R4-end": "power cuts after a run has said that it ended: nothing of it is lost",
+    "R4-idle": "power cuts while a run waits: commits older than a second are on the disk",
+    "R4-resume": "runs resume after a power cut",
+    "R5": "system calls that fail, once or from then on: nothing false is recorded, and the run can be resumed",
+    "R6": "damaged state files: no traceback, no crash, reading changes no byte",
+    "R4-end": "power cuts after the end of a run: nothing is lost",
     "R6-history": "the same for every method that reads",
     "R7": "hostile workflow files: a workflow or located errors; never a crash, more than 1 s or 256 MiB",
     "R10": "racing orchestrators: exactly one owner",
     "R11": "how long after a `kill -9` the next owner has its first task running",
-    "R13": "a gigabyte of output: flat memory, a bounded log, an unhindered neighbour",
+    "R13": "a gigabyte of output: flat memory, a bounded log, an undelayed neighbour task",
     "R13-python": "the same from a Python task",
     "R13-odd": "odd outputs (binary, no line end, held open, closed): none hangs",
-    "R16": "10,000 tasks: files, processes and memory return to where they were",
+    "R16": "10,000 tasks: files, processes and memory return to their initial numbers",
     "R17": "runs share pools and groups while their owners are killed and resumed",
     "R18": "children that tasks fork, in every mode: none hangs, signals end them as in a script",
     "resources": "full disks, limits of files and processes, locked, deleted and replaced state files: nothing false",
-    "names": "hostile names: none leads out of its folder",
+    "names": "hostile names: no path leaves its folder",
     "shell-values": "hostile values in the environment of commands: byte for byte, none executed",
-    "planted": "hostile contents in sound state files: nothing executed, unpickled or hung",
-    "checkpoints": "checkpoint files that are bombs: one line each",
-    "modes": "what a run writes, with a umask of 000: for its owner alone",
+    "planted": "hostile contents in valid state files: nothing executed, unpickled or hung",
+    "checkpoints": "checkpoint files that are bombs: one error line each",
+    "modes": "files of a run, with a umask of 000: only the owner can read them",
     "signals": "SIGINT, SIGTERM, SIGHUP once and twice, a closed terminal: the run is interrupted and nothing survives",
     "soak": "many runs, a host program, a reader and a janitor on one state file while everything is killed "
-    "(see soak.md): nothing false, repeated, left or hung",
-    "terminal": "escape sequences in output: shown, not obeyed",
+    "(see soak.md): no false state, no repetition, no leftover process, no hang",
+    "terminal": "escape sequences in output: printed as text",
 }
 _LARGEST: Final = re.compile(r"_max|worst|growth|max_|p99|p50|latency|_s$|_ms$|per_s$|rss|slope", re.IGNORECASE)
 
@@ -107,7 +107,7 @@ def _together(key: str, before: str | None, value: str) -> str:
 
 
 def table(rows: list[Row], command: str) -> str:
-    """The figures in Markdown, proofs first, then the controls: the same with a defence taken away."""
+    """The figures in Markdown, proofs first, then the controls: the same with a defence removed."""
     proofs = [row for row in rows if "-control" not in row.name]
     controls = [row for row in rows if "-control" in row.name]
     order = {name: number for number, name in enumerate(CLAIMS)}
@@ -116,7 +116,7 @@ def table(rows: list[Row], command: str) -> str:
     lines += [f"| {row.name} | {CLAIMS.get(row.name, '')} | {_counts(row)} | {row.seconds:.0f} s |" for row in proofs]
     if controls:
         said = "; ".join(f"{row.name.removesuffix('-control')}: {_counts(row)}" for row in sorted(controls))
-        lines += ["", f"With a defence taken away the same checks go red, as they must: {said}."]
+        lines += ["", f"The controls, in which a defence is removed, fail as they must: {said}."]
     kernel = platform.release().partition("-")[0]
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     lines += [

@@ -31,17 +31,17 @@ START, END = "<!-- soak:start -->", "<!-- soak:end -->"
 
 #: The faults that the harness looks for, in words.
 FAULTS: Final = {
-    "false": "recorded as `SUCCESS`, and had not ended",
-    "rerun": "begun again after its `SUCCESS` was recorded",
+    "false": "tasks recorded as `SUCCESS` that had not ended",
+    "rerun": "tasks started again after their `SUCCESS` was recorded",
     "left": "processes of tasks {left:g} s after the command had ended, or was killed",
     "hung": "commands that did not end",
     "traceback": "tracebacks, exit codes 70",
-    "unfinished": "runs that could not be brought to `SUCCESS`",
-    "unheard": "hooks that were triggered, and not run",
-    "look": "looks that failed",
+    "unfinished": "runs that did not end as `SUCCESS`",
+    "unheard": "hooks that were triggered and did not run",
+    "look": "reads that failed",
     "delete": "deletions that failed",
-    "host": "host program: runs that went wrong, processes or descriptors that were left, memory that grew",
-    "file": "damage that `integrity_check` finds, files that were left",
+    "host": "host program: failed runs, leaked processes or descriptors, memory growth",
+    "file": "damage found by `integrity_check`, leftover files",
 }
 
 
@@ -87,9 +87,9 @@ def rows(found: Mapping[str, Any], left: float) -> list[tuple[str, str]]:
             "SIGINT once / twice, SIGTERM, `cancel`",
             f"{number('int')} / {number('int_twice')}, {number('term')}, {number('cancel')}",
         ),
-        ("blows while tasks were at work", f"{at_work:.0%}"),
-        ("brought to `SUCCESS` in the end", f"{number('succeeded')} of {number('runs')}"),
-        ("looks / deletions", f"{number('looks')} / {number('deletions')}"),
+        ("kills and signals while tasks were running", f"{at_work:.0%}"),
+        ("runs that ended as `SUCCESS`", f"{number('succeeded')} of {number('runs')}"),
+        ("reads / deletions", f"{number('looks')} / {number('deletions')}"),
         ("runs of the host program (processes, threads, async; half of them with lambdas)", number("host_runs")),
         (
             "host program at the end: descriptors, children, memory",
@@ -101,7 +101,7 @@ def rows(found: Mapping[str, Any], left: float) -> list[tuple[str, str]]:
             f"{size_kib / 1024:.1f} MiB for {kept:,} runs ({size_kib / kept:.1f} KiB each) / "
             f"{found['worst_log_bytes'] / 1024**2:.1f} MiB",
         ),
-        ("longest that a process outlived its command", f"{found['worst_left_s']:.2f} s"),
+        ("longest time that a process outlived its command", f"{found['worst_left_s']:.2f} s"),
     ]
     return [*told, *((text.format(left=left), number(kind)) for kind, text in FAULTS.items())]
 

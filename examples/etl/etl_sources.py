@@ -1,4 +1,4 @@
-"""The sources of the example: made up from a seed, so that every run sees the same data.
+"""The sources of the example: created from a seed, so that every run has the same data.
 
 Each one waits a little first, in place of a slow network.
 """
@@ -19,7 +19,7 @@ FIRST_DAY = datetime.date(2026, 1, 1)
 
 
 def orders(shop: str, count: int, seed: int, wait_s: float) -> dict[str, int]:
-    """Write the orders of a shop; a few are wrong or written twice, as in life. Returns how many lines there are."""
+    """Write the orders of a shop, some of them wrong or duplicated, and return the number of lines."""
     time.sleep(wait_s)
     dice = random.Random(seed)
     rows: list[list[object]] = []
@@ -27,7 +27,7 @@ def orders(shop: str, count: int, seed: int, wait_s: float) -> dict[str, int]:
         product = dice.choice(sorted(PRODUCTS))
         quantity = 0 if dice.random() < 0.008 else dice.randint(1, 5)
         currency = "" if dice.random() < 0.005 else dice.choice(CURRENCIES[shop])
-        customer = f"C{dice.randint(1, 905):04d}"  # there are 900: five of them nobody knows
+        customer = f"C{dice.randint(1, 905):04d}"  # there are 900 customers: five ids are unknown
         day = FIRST_DAY + datetime.timedelta(days=dice.randrange(181))
         cents = PRODUCTS[product] - dice.randrange(0, 500, 5)
         rows.append([f"{shop}-{number:05d}", day.isoformat(), customer, product, quantity, cents, currency])
@@ -42,7 +42,7 @@ def orders(shop: str, count: int, seed: int, wait_s: float) -> dict[str, int]:
 
 
 def customers(count: int, seed: int, wait_s: float) -> dict[str, int]:
-    """Write the customers, one object a line. Returns how many there are."""
+    """Write the customers, one object a line, and return their number."""
     time.sleep(wait_s)
     dice = random.Random(seed)
     rows = [json.dumps({"id": f"C{number:04d}", "country": dice.choice(COUNTRIES)}) for number in range(1, count + 1)]

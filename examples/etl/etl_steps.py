@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 
 class Order(NamedTuple):
-    """A line of euros.csv."""
+    """Return a line of euros.csv."""
 
     order: str
     day: str
@@ -60,7 +60,7 @@ def convert() -> dict[str, int]:
 
 
 def by_country() -> dict[str, int]:
-    """Euro cents by the customer's country."""
+    """Sum the euro cents by the country of the customer."""
     country = {row["id"]: row["country"] for row in load("customers.json")}
     sums: collections.Counter[str] = collections.Counter()
     for order in read_orders():
@@ -72,7 +72,7 @@ def by_country() -> dict[str, int]:
 
 
 def top_customers(count: int) -> list[list[object]]:
-    """The customers who bought most, with their euro cents."""
+    """Return the best customers, with their euro cents."""
     sums: collections.Counter[str] = collections.Counter()
     for order in read_orders():
         sums[order.customer] += order.euro_cents
@@ -87,13 +87,13 @@ def euros(cents: int) -> str:
 
 
 def table(head: list[str], rows: list[list[object]]) -> list[str]:
-    """A Markdown table; all columns but the first are numbers."""
+    """Return a Markdown table; all columns except the first are numbers."""
     lines = [f"| {' | '.join(head)} |", f"| --- |{' ---: |' * (len(head) - 1)}"]
     return lines + [f"| {' | '.join(str(cell) for cell in row)} |" for row in rows]
 
 
 def report() -> str:
-    """Put everything into report.md; returns its path."""
+    """Write report.md and return its path."""
     totals, countries, rejected = load("totals.json"), load("by_country.json"), load("rejected.json")
     with open(path("by_month.tsv"), encoding="utf-8") as file:
         months = [line.rstrip("\n").split("\t") for line in file]

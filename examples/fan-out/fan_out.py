@@ -1,4 +1,4 @@
-"""A task for each item of a list, and for each combination of two, in Python.
+"""Mapped tasks in Python: over the items of a list, and over the combinations of two lists.
 
 lightflow run examples/fan-out/fan_out.py
 """
@@ -36,7 +36,7 @@ def build(language: str, kind: str, title: str) -> str:
 
 
 def shout(language: str) -> str:
-    """Runs in the instance that takes the item."""
+    """Change an item, in the instance that receives it."""
     return language.upper()
 
 
@@ -47,8 +47,8 @@ def languages() -> list[str]:
 
 with Dag("fan_out_python", db_path="lightflow.db", description="Fan-out in Python") as dag:
     counted = measure.partial(least=1).expand(item=make())  # measure[0], measure[1], measure[2]
-    total(counted)  # the values of those that have one, in order
-    build.partial(title="A page").expand(language=languages().map(shout), kind=["html", "pdf"])  # each with each
+    total(counted)  # the values of the instances that have one, in order
+    build.partial(title="A page").expand(language=languages().map(shout), kind=["html", "pdf"])  # all combinations
 
 if __name__ == "__main__":
     run = dag.run(mode="thread")

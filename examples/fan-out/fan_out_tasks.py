@@ -1,8 +1,8 @@
-"""What the workflow beside this file calls."""
+"""The functions that fan_out.yaml calls."""
 
 from __future__ import annotations
 
 
 def report(texts: list[dict[str, str]], words: list[str]) -> dict[str, int]:
-    """How many words each text has."""
+    """Return the number of words of each text."""
     return {text["name"]: int(number) for text, number in zip(texts, words, strict=True)}

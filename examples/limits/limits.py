@@ -1,4 +1,4 @@
-"""The limits of limits.yaml in Python: pools, priorities, a timeout, a run that is tried again, one run at once.
+"""The limits of limits.yaml in Python: pools, priorities, a timeout, retries of the run, a limit of active runs.
 
 python3 examples/limits/limits.py
 """

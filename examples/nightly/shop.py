@@ -1,4 +1,4 @@
-"""What the night's tasks do. The data are made up, and the same for the same day."""
+"""The functions of the nightly tasks. The data is invented, and the same for the same day."""
 
 import contextlib
 import datetime
@@ -11,7 +11,7 @@ from liteflow import current_context
 
 
 def create(folder, regions):
-    """Make the database, and return where it is."""
+    """Create the database and return its path."""
     path = os.path.abspath(os.path.join(folder, "shop.db"))
     with _opened(path) as database:
         database.execute("CREATE TABLE orders (region TEXT, customer INTEGER, product INTEGER, amount REAL)")
@@ -23,18 +23,18 @@ def create(folder, regions):
 
 
 def close(database):
-    """Leave nothing of it behind."""
+    """Remove the database."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(database)
 
 
 def sources(regions, orders, day):
-    """What there is to fetch: a source for each region, and one for orders by telephone."""
+    """Return the sources: one for each region, and one for orders by telephone."""
     return [{"name": region, "orders": orders, "day": str(day)} for region in [*regions, "telephone"]]
 
 
 def fetch(source, folder):
-    """Fetch one source into a file. Every second source does not answer at first."""
+    """Fetch one source into a file. Every second source fails at the first attempt."""
     context = current_context()
     if context.map_index % 2 and context.attempt == 1:
         raise ConnectionError(f"{source['name']} does not answer")
@@ -49,12 +49,12 @@ def fetch(source, folder):
 
 
 def quality(rows, bad):
-    """The share of usable lines, in per cent."""
+    """Return the share of valid lines, in per cent."""
     return round(100 * (1 - sum(map(int, bad)) / sum(map(int, rows))))
 
 
 def load(table, files, database):
-    """Load fetched files; returns how many lines were loaded."""
+    """Load fetched files and return the number of loaded lines."""
     loaded = 0
     with _opened(database) as connection:
         for one in files:
@@ -79,7 +79,7 @@ def load_some(table, count, database):
 
 
 def load_rates(rates, database):
-    """Keep what a euro is worth."""
+    """Store the exchange rates of the euro."""
     with _opened(database) as connection:
         connection.execute("INSERT INTO rates VALUES (?, 1)", (rates["base"],))
         for currency in ("USD", "GBP"):
@@ -94,7 +94,7 @@ def sql(database, text):
 
 
 def sales(database, region, currency):
-    """What a region, or all, has sold, in a currency."""
+    """Return the sales of a region, or of all, in a currency."""
     with _opened(database) as connection:
         where, values = ("", ()) if region == "all" else ("WHERE region = ?", (region,))
         (total,) = connection.execute(f"SELECT coalesce(sum(amount), 0) FROM orders {where}", values).fetchone()
@@ -103,7 +103,7 @@ def sales(database, region, currency):
 
 
 def top_customers(database):
-    """The five who bought most."""
+    """Return the five best customers."""
     with _opened(database) as connection:
         rows = connection.execute(
             "SELECT name, round(sum(amount), 2) FROM orders JOIN customers ON customers.id = customer "
@@ -113,20 +113,20 @@ def top_customers(database):
 
 
 def low_stock(database):
-    """What has to be ordered."""
+    """Return the goods to order."""
     with _opened(database) as connection:
         return [name for (name,) in connection.execute("SELECT name FROM stock WHERE pieces < 5 ORDER BY name")]
 
 
 def forecast(database, day):
-    """Tomorrow will be like today, with a little luck."""
+    """Return a forecast: tomorrow is like today."""
     with _opened(database) as connection:
         (total,) = connection.execute("SELECT sum(amount) FROM orders").fetchone()
     return {"day": day + datetime.timedelta(days=1), "total": round(total * 1.02, 2)}
 
 
 def report(day, sales, customers, stock, forecast, quality):
-    """All of it, as data, as text and as a page."""
+    """Write the report as data, as text and as a page."""
     data = {
         "day": str(day),
         "sales": sales,

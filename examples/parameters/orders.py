@@ -1,4 +1,4 @@
-"""The Python side of parameters.yaml: plain functions, which know nothing of Lightflow."""
+"""The Python functions of parameters.yaml; they do not use Lightflow."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import datetime
 
 
 def make(day: datetime.date, count: int, regions: list[str]) -> list[dict[str, object]]:
-    """Some orders of a day, the same each time."""
+    """Return orders of a day, the same each time."""
     return [
         {"id": f"{day:%Y%m%d}-{number}", "region": regions[number % len(regions)], "amount": number * 7 % 50 + 1}
         for number in range(count)
@@ -14,7 +14,7 @@ def make(day: datetime.date, count: int, regions: list[str]) -> list[dict[str, o
 
 
 def totals(orders: list[dict[str, object]]) -> dict[str, object]:
-    """What each region has ordered."""
+    """Return the orders of each region."""
     regions: dict[str, int] = {}
     for order in orders:
         name = str(order["region"])

@@ -1,4 +1,4 @@
-"""A task type of your own, in a file beside the workflow: `plugins: [my_tasks.py]`."""
+"""A task type in a file next to the workflow: `plugins: [my_tasks.py]`."""
 
 import csv
 import operator
@@ -11,7 +11,7 @@ OPERATORS[">="] = operator.ge
 
 
 class CsvFilter(TaskType):
-    """Copies the rows of a CSV file that meet a condition."""
+    """Copy the rows of a CSV file that meet a condition."""
 
     name = "csv_filter"
     schema: ClassVar = {

@@ -1,4 +1,4 @@
-"""daily_model_pipeline, second step: leave out the rows without a price."""
+"""daily_model_pipeline, second step: remove the rows without a price."""
 
 import csv
 

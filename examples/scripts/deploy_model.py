@@ -1,4 +1,4 @@
-"""ml_training: put the model where it is used, whole or not at all."""
+"""ml_training: copy the model to its destination by an atomic rename."""
 
 import os
 import shutil

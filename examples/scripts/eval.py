@@ -1,4 +1,4 @@
-"""daily_model_pipeline, fourth step: how far off is the model? More than a limit fails the task."""
+"""daily_model_pipeline, fourth step: compute the error of the model; an error above a limit fails the task."""
 
 import csv
 import json

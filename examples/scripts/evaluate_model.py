@@ -1,4 +1,4 @@
-"""ml_training: the share of test points that lie nearest to the centre of their kind."""
+"""ml_training: compute the share of test points that are nearest to the centre of their kind."""
 
 import json
 import math

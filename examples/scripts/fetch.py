@@ -1,4 +1,4 @@
-"""daily_model_pipeline, first step: make the day's measurements (a real one would download them)."""
+"""daily_model_pipeline, first step: create the measurements of the day (a real workflow would download them)."""
 
 import csv
 import random

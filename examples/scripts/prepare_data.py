@@ -1,4 +1,4 @@
-"""ml_training: make points of two kinds, and set every fourth aside for the test."""
+"""ml_training: create points of two kinds, and reserve every fourth for the test."""
 
 import json
 import random

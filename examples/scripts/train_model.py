@@ -1,4 +1,4 @@
-"""ml_training: the model is the centre of each kind."""
+"""ml_training: compute the model, the centre of each kind."""
 
 import json
 import statistics

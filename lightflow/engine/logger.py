@@ -175,7 +175,8 @@ class LogDisplay(Display):
         name = shown_name(change.task_id, change.map_index, change.map_key)
         parts = [_clock(change.at), name, change.status]
         if change.outcome is not None:
-            parts.append(took_text(change.outcome.ended_at - change.outcome.started_at))
+            ended_at, started_at = change.outcome.ended_at, change.outcome.started_at
+            parts.append(took_text(ended_at - (started_at or ended_at)))
         if change.attempt > 1 or change.status == "UP_FOR_RETRY" or (self._detail and change.attempt):
             parts.append(f"(attempt {change.attempt})")
         if change.reason:

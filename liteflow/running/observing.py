@@ -65,8 +65,8 @@ def run_start(program: Program, options: Options, finished: Mapping[int, TaskSta
         mode=options.mode,
         max_workers=options.max_workers,
         task_ids=ids,
-        mapped_tasks=frozenset(ids[node] for node in program.expansions),
-        has_hooks=bool(program.hooks),
+        mapped_tasks=frozenset(ids[node] for node in program.mapped()),
+        has_hooks=program.has_hooks(),
         finished={ids[node]: status for node, status in finished.items()},
     )
 

@@ -1,4 +1,4 @@
-"""The documentation is complete, up to date, and true: what it says can be run does run."""
+"""The documentation is complete and up to date, and its runnable examples run."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def read(path: Path) -> str:
 
 
 def words(path: Path) -> set[str]:
-    """What stands between backticks on a page, with what stands before a bracket or a blank in it."""
-    found = set(re.findall(r"`([^`\n]+)`", read(path)))
-    return found | {re.split(r"[ (=\[]", one)[0] for one in found}
+    """Return the texts in backquotes on a page, and the part of each before a bracket or a blank."""
+    quoted = set(re.findall(r"`([^`\n]+)`", read(path)))
+    return quoted | {re.split(r"[ (=\[]", text)[0] for text in quoted}
 
 
 def missing(wanted: Iterator[str] | set[str] | list[str], path: Path) -> list[str]:
-    there = words(path)
-    return sorted(one for one in set(wanted) if one not in there)
+    """Return the names that a page does not have in backquotes."""
+    return sorted(set(wanted) - words(path))
 
 
 # -- everything is named ---------------------------------------------------------------------------------------
@@ -56,9 +56,9 @@ def test_every_command_and_option_is_named() -> None:
     text, context = read(page), click.Context(cli, info_name="lightflow")
     assert {name for section in SECTIONS.values() for name in section} == set(cli.list_commands(context))
     for name in CLI_COMMANDS:
-        _, found, rest = text.partition(f"### lightflow {name}\n")
-        assert found, f"cli.md has no part about lightflow {name}"
-        part = rest.partition("\n### ")[0]
+        _, heading, following = text.partition(f"### lightflow {name}\n")
+        assert heading, f"cli.md has no part about lightflow {name}"
+        part = following.partition("\n### ")[0]
         command = cli.get_command(context, name)
         assert command is not None
         for parameter in command.params:
@@ -129,9 +129,9 @@ def tables(path: Path) -> dict[str, list[str]]:
 
 def test_every_table_and_column_is_named(tmp_path: Path) -> None:
     text = read(DOCS / "reference" / "state-file.md")
-    found = tables(tmp_path / "state.db")
-    assert set(re.findall(r"^## (liteflow_\w+)$", text, re.M)) == set(found)
-    for table, columns in found.items():
+    columns_of = tables(tmp_path / "state.db")
+    assert set(re.findall(r"^## (liteflow_\w+)$", text, re.M)) == set(columns_of)
+    for table, columns in columns_of.items():
         part = text.partition(f"## {table}\n")[2].partition("\n## ")[0]
         named = {name for row in re.findall(r"^\| (`.*?) \|", part, re.M) for name in re.findall(r"`(\w+)`", row)}
         assert named == set(columns), table
@@ -165,14 +165,14 @@ def test_the_truth_table_is_true() -> None:
 
 
 def test_every_environment_variable_is_named() -> None:
-    found: set[str] = set()
+    variables: set[str] = set()
     for package in ("liteflow", "lightflow"):
         for path in (ROOT / package).rglob("*.py"):
             text = read(path)
-            found |= set(re.findall(r"\"((?:LIGHTFLOW|LITEFLOW)_[A-Z_]+)\"", text))
-            found |= set(re.findall(r"environ(?:\.get\(|\[)\"([A-Z_]+)\"", text))
-    assert {"LIGHTFLOW_DB", "LIGHTFLOW_RUN_ID", "NO_COLOR"} <= found
-    assert missing(found, DOCS / "reference" / "environment-variables.md") == []
+            variables |= set(re.findall(r"\"((?:LIGHTFLOW|LITEFLOW)_[A-Z_]+)\"", text))
+            variables |= set(re.findall(r"environ(?:\.get\(|\[)\"([A-Z_]+)\"", text))
+    assert {"LIGHTFLOW_DB", "LIGHTFLOW_RUN_ID", "NO_COLOR"} <= variables
+    assert missing(variables, DOCS / "reference" / "environment-variables.md") == []
 
 
 def test_every_decision_has_its_parts() -> None:
@@ -205,7 +205,7 @@ def test_generated_pages_are_up_to_date() -> None:
 
 
 def anchors(path: Path) -> set[str]:
-    """The anchors of a page as GitHub makes them."""
+    """Return the anchors of a page as GitHub creates them."""
     text = re.sub(r"^```.*?^```", "", read(path), flags=re.M | re.S)
     heads = [re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in re.findall(r"^#+ (.+)$", text, re.M)]
     return {head if not number else f"{head}-{number}" for number in range(3) for head in heads}
@@ -224,6 +224,10 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(path), f"{page.name}: {target}"
 
 
+def test_the_readme_is_short() -> None:
+    assert len(read(ROOT / "README.md").splitlines()) <= 120
+
+
 def test_every_page_is_linked() -> None:
     linked = {
         (page.parent / target.partition("#")[0]).resolve()
@@ -234,7 +238,7 @@ def test_every_page_is_linked() -> None:
     assert [page for page in PAGES if page.is_relative_to(DOCS) and page not in linked] == []
 
 
-# -- nothing that is nobody's business -------------------------------------------------------------------------
+# -- nothing private --------------------------------------------------------------------------------------------
 
 #: Written in pieces, so that this file does not find itself.
 PRIVATE = re.compile(
@@ -253,31 +257,31 @@ PRIVATE = re.compile(
 
 
 def tracked() -> list[Path]:
-    """The files that are, or would be, in the repository."""
+    """Return the files that are, or would be, in the repository."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     names = [name for name in done.stdout.split("\0") if name]
     if done.returncode or not names:
-        pytest.skip("this is not a git checkout: nobody says which files are the repository's")
+        pytest.skip("this is not a git checkout, so the files of the repository are unknown")
     return [ROOT / name for name in names if (ROOT / name).is_file()]
 
 
-def test_no_file_tells_of_a_machine_or_a_registry() -> None:
-    found = []
+def test_no_file_names_a_machine_or_a_registry() -> None:
+    private_lines = []
     for path in tracked():
         if path.name in ("mermaid.min.js", "uv.lock"):
             continue
         for number, line in enumerate(path.read_bytes().decode("utf-8", "replace").splitlines(), start=1):
             if PRIVATE.search(line):
-                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:120]}")
-    assert found == []
+                private_lines.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:120]}")
+    assert private_lines == []
 
 
-# -- what can be run does run ----------------------------------------------------------------------------------
+# -- runnable examples run ------------------------------------------------------------------------------------
 
 
 class Block(NamedTuple):
-    """A fenced block of a page. `info` is what stands behind the backticks."""
+    """A fenced block of a page. `info` are the words after the backquotes."""
 
     line: int
     info: list[str]
@@ -295,13 +299,13 @@ def blocks(path: Path) -> list[Block]:
 RUNNABLE = [page for page in PAGES if any("run" in block.info for block in blocks(page))]
 
 
-def test_some_pages_can_be_run() -> None:
+def test_some_pages_are_runnable() -> None:
     assert {ROOT / "README.md", DOCS / "quickstart.md"} <= set(RUNNABLE)
 
 
 @pytest.fixture
 def commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the commands of a page's reader: those of this checkout."""
+    """Return a folder with the commands of this checkout, for the scripts of the pages."""
     folder = tmp_path_factory.mktemp("bin")
     for name, words in {"lightflow": "-m lightflow", "liteflow": "-m liteflow", "python": ""}.items():
         script = folder / name
@@ -311,7 +315,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: str(page.relative_to(ROOT)))
-def test_what_a_page_says_can_be_run_does_run(page: Path, tmp_path: Path, commands: Path) -> None:
+def test_the_runnable_blocks_of_a_page_run(page: Path, tmp_path: Path, commands: Path) -> None:
     environ = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
     for name in [name for name in environ if name.startswith(("LIGHTFLOW_", "LITEFLOW_"))]:
         del environ[name]
@@ -342,31 +346,31 @@ def test_yaml_blocks_that_are_workflows_are_valid(page: Path, tmp_path: Path) ->
     for block in blocks(page):
         facts = dict(word.split("=", 1) for word in block.info if "=" in word)
         if block.info[0] == "python" and "file" in facts:
-            (tmp_path / facts["file"]).write_text(block.text, encoding="utf-8")  # a plugin that a workflow names
+            (tmp_path / facts["file"]).write_text(block.text, encoding="utf-8")  # a plugin of the workflow below
         if block.info[0] == "yaml" and re.search(r"^workflow_name:", block.text, re.M) and "tasks:" in block.text:
             path = tmp_path / facts.get("file", "block.yaml")
             path.write_text(block.text, encoding="utf-8")
             load_workflow(str(path))
 
 
-def test_the_words_of_the_command_line_are_those_of_the_docs() -> None:
-    """Commands that pages mention exist, and so do the options they are given."""
+def test_commands_and_options_on_the_pages_exist() -> None:
+    """Each command that a page mentions exists, with the options in the example."""
     context = click.Context(cli, info_name="lightflow")
-    known = {"--help", "-h", "--version"}
+    common_options = {"--help", "-h", "--version"}
     for page in PAGES:
         if page.name == "cli.md":
             continue
-        for name, rest in re.findall(r"\blightflow ([a-z][a-z-]+)((?: [^\s`|;&>#]+)*)", code_of(page)):
+        for name, arguments in re.findall(r"\blightflow ([a-z][a-z-]+)((?: [^\s`|;&>#]+)*)", code_of(page)):
             assert name in CLI_COMMANDS, f"{page.name}: lightflow {name}"
             command = cli.get_command(context, name)
             assert command is not None
-            options = {one for parameter in command.params for one in [*parameter.opts, *parameter.secondary_opts]}
-            for option in re.findall(r"(?<!\S)(--?[a-z][a-z-]*)", rest):
-                assert option in options | known, f"{page.name}: lightflow {name} {option}"
+            options = {name for parameter in command.params for name in [*parameter.opts, *parameter.secondary_opts]}
+            for option in re.findall(r"(?<!\S)(--?[a-z][a-z-]*)", arguments):
+                assert option in options | common_options, f"{page.name}: lightflow {name} {option}"
 
 
 def code_of(page: Path) -> str:
-    """The shell code of a page: blocks and what stands between backticks."""
+    """Return the shell code of a page: blocks and texts in backquotes."""
     text = read(page)
     shell = [block.text for block in blocks(page) if block.info[0] in ("bash", "text", "ini")]
     plain = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
@@ -374,7 +378,7 @@ def code_of(page: Path) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_files_that_pages_name_are_there(page: Path) -> None:
+def test_files_that_pages_name_exist(page: Path) -> None:
     plain = re.sub(r"^```.*?^```", "", read(page), flags=re.M | re.S)
     for name in re.findall(r"`((?:liteflow|lightflow|tests|docs|tools|examples|bench)/[\w./*-]+)`", plain):
         assert list(ROOT.glob(name.rstrip("/"))), f"{page.name}: {name}"

@@ -1,4 +1,4 @@
-"""The task type `word_count`: how often each word stands in a text file."""
+"""The task type `word_count`: count the words of a text file."""
 
 import collections
 import re

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from lightflow.expressions.language import Function, NameNotFound, Namespace, evaluate
-from lightflow.expressions.late import (
+from lightflow.expressions.evaluate import (
     Environment,
-    PlacedError,
+    LocatedError,
     ValueNotKnown,
     attempt_values,
     decode_plain,
     early_values,
 )
-from lightflow.parser.spec import Condition
+from lightflow.expressions.language import Function, NameNotFound, Namespace, evaluate
+from lightflow.spec.model import Condition
 from liteflow.errors import InputError
-from liteflow.triggers import Facts
+from liteflow.hooks import ConditionInputs
 from liteflow.work import Ref
 
 _FAILURES: Final = frozenset(["FAILED", "UPSTREAM_FAILED", "CANCELLED"])
@@ -41,7 +41,7 @@ class StatusText(str):
 
 
 class FileCondition(NamedTuple):
-    """A condition of a workflow file, for the engine (see `liteflow.triggers.Condition`)."""
+    """A condition of a workflow file, for the engine (see `liteflow.hooks.Condition`)."""
 
     condition: Condition
 
@@ -50,7 +50,7 @@ class FileCondition(NamedTuple):
         return self.condition.text
 
     @property
-    def watches(self) -> bool:
+    def reads_status(self) -> bool:
         return self.condition.status
 
     @property
@@ -61,7 +61,7 @@ class FileCondition(NamedTuple):
     def states(self) -> Sequence[str]:
         return self.condition.states
 
-    def holds(self, facts: Facts) -> bool:
+    def holds(self, facts: ConditionInputs) -> bool:
         """Return whether the condition is true. Raises InputError, with the place in the file."""
         scope = self.condition.scope
         assert scope is not None
@@ -71,7 +71,7 @@ class FileCondition(NamedTuple):
         values |= _status_functions(facts.upstream, stopping=facts.stopping)
         try:
             return self._evaluate(values)
-        except PlacedError:
+        except LocatedError:
             raise
         except InputError as error:
             raise InputError(str(self.condition.expression.at._replace(message=str(error)))) from None

@@ -13,8 +13,7 @@ from lightflow.service.mapped_instances import MAX_LISTED
 from lightflow.service.parameters import ParamArguments, shown
 from lightflow.service.queries import RunView
 from lightflow.service.workflows import TaskOutline, WorkflowOutline
-from liteflow.pictures.picture import duration_text
-from liteflow.values.dates import current_day
+from liteflow.api import current_day, duration_text
 
 
 def show_plan(target: str, arguments: RunArguments, *, resume: bool) -> int:

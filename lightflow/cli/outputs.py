@@ -17,7 +17,7 @@ from lightflow.errors import plain_text, printable
 from lightflow.service.mapped_instances import MAX_LISTED
 from lightflow.service.queries import Output
 from liteflow import RunNotFound
-from liteflow.planning.task_table import instance_name
+from liteflow.api import instance_name
 
 _MAX_SHOWN: Final = 2000  # bytes of a value that is read for the table, and characters of it that are shown
 

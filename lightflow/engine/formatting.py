@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from lightflow.errors import printable
-from liteflow.pictures.picture import duration_text
-from liteflow.planning.task_table import instance_name
+from liteflow.api import duration_text, instance_name
 
 _KEY = 60  # characters of a key
 

@@ -15,9 +15,8 @@ from lightflow.expressions.evaluate import (
 )
 from lightflow.expressions.language import Function, NameNotFound, Namespace, evaluate
 from lightflow.spec.model import Condition
-from liteflow.errors import InputError
-from liteflow.hooks import ConditionInputs
-from liteflow.work import Ref
+from liteflow import InputError
+from liteflow.api import ConditionInputs, Ref
 
 _FAILURES: Final = frozenset(["FAILED", "UPSTREAM_FAILED", "CANCELLED"])
 _SYNONYMS: Final = {"failure": "failed", "succeeded": "success", "canceled": "cancelled"}

@@ -16,12 +16,20 @@ from lightflow.expressions.language import NameNotFound, Namespace, evaluate, te
 from lightflow.expressions.template import split
 from lightflow.import_path import unpickling_from
 from lightflow.spec.model import Expression, Expressions, Template
-from liteflow.context import idempotency_key
-from liteflow.errors import InputError, LiteflowError
-from liteflow.processes.spawn import encoded
-from liteflow.values.dates import moment_from_epoch
-from liteflow.values.payload import Payload, decode, is_pickled
-from liteflow.work import Call, Command, Item, Ref, RunInfo, Work, input_name
+from liteflow import Call, Command, InputError, LiteflowError
+from liteflow.api import (
+    Item,
+    Payload,
+    Ref,
+    RunInfo,
+    Work,
+    decode_value,
+    idempotency_key,
+    input_name,
+    is_pickled,
+    moment_from_epoch,
+    process_bytes,
+)
 
 _B = TypeVar("_B", Call, Command)
 Values = Mapping[str, Any]  #: what expressions can name, by the name
@@ -52,7 +60,7 @@ class DeferredTaskBody(NamedTuple):
         expressions = self.expressions
         inputs = work.inputs or {}
         # Nothing in the orchestrator unpickles, and the orchestrator evaluates the expressions of commands.
-        read = decode_plain if isinstance(body, Command) else decode
+        read = decode_plain if isinstance(body, Command) else decode_value
         values = attempt_values(expressions, info, work.task_id, work.map_index, work.attempt, inputs, read)
         if expressions.item and _ITEM in inputs:  # a hook of a mapped task as a whole has no item
             values[expressions.item] = read(inputs[_ITEM])
@@ -240,7 +248,7 @@ def decode_plain(payload: Payload) -> Any:
             "the value is a Python object (it was pickled), which only Python tasks can take, as an argument; "
             "for lists, conditions and commands return numbers, text, lists, mappings, dates or paths"
         )
-    return decode(payload)
+    return decode_value(payload)
 
 
 # -- values of templates ---------------------------------------------------------------------------------------------
@@ -277,7 +285,7 @@ def process_text(template: Template, values: Values, variable: str = "") -> str:
     if "\0" in text:
         raise _error(at, "the value holds a NUL character, which no program can be given")
     try:
-        size = len(encoded(text))
+        size = len(process_bytes(text))
     except UnicodeEncodeError:
         raise _error(
             at, "the value holds half of a character (a lone surrogate), which no program can be given"

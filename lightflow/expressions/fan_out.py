@@ -14,10 +14,20 @@ from lightflow.expressions.evaluate import LocatedError, Values, expansion_value
 from lightflow.expressions.language import text_for
 from lightflow.expressions.matrix import combinations
 from lightflow.spec.model import Expression, Expressions, MappingSpec, TaskSpec, Template
-from liteflow.definition.mapping import MAX_INSTANCES, instance_label, items_of_value, shorten_label
-from liteflow.errors import InputError
-from liteflow.values.payload import Payload, encode
-from liteflow.work import Item, MappedRow, Ref, RunInfo, input_name
+from liteflow import InputError
+from liteflow.api import (
+    MAX_INSTANCES,
+    Item,
+    MappedRow,
+    Payload,
+    Ref,
+    RunInfo,
+    encode_value,
+    input_name,
+    instance_label,
+    items_of_value,
+    shorten_label,
+)
 
 ITEM: Final = input_name(Item("item"))
 
@@ -66,7 +76,7 @@ class DynamicExpansion(NamedTuple):
         items = self._list(self.spec.items, values, "foreach", pairs=True)
         _check_number(len(items))
         for index, item in enumerate(items):
-            payload = encode(item)
+            payload = encode_value(item)
             label = instance_label((payload,)) if self.spec.key is None else self._label(values, index, item)
             yield MappedRow({ITEM: payload}, label)
 
@@ -92,7 +102,7 @@ class DynamicExpansion(NamedTuple):
         for index, combination in enumerate(combinations(axes, include, exclude)):
             text = ", ".join(text_for(value) for value in combination.values())
             label = shorten_label(text) if spec.key is None else self._label(values, index, combination)
-            yield MappedRow({ITEM: encode(combination)}, label)
+            yield MappedRow({ITEM: encode_value(combination)}, label)
 
     def _list(self, written: Any, values: Values, place: str, *, pairs: bool = False) -> Sequence[Any]:
         """Return a list, with the values of its expressions. `pairs`: a mapping counts as a list of pairs."""

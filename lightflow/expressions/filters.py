@@ -16,7 +16,7 @@ from jinja2 import Environment, Undefined
 from jinja2.filters import FILTERS as JINJA_FILTERS
 from jinja2.tests import TESTS as JINJA_TESTS
 
-from liteflow.values.params import as_text
+from liteflow.api import value_text
 
 _OFFSETS: Final = ("years", "months", "weeks", "days", "hours", "minutes")
 MOST: Final = 1_000_000  # characters, or items, that one operation may create
@@ -53,7 +53,7 @@ def text_of(value: Any) -> str:
         value._fail_with_undefined_error()
     if isinstance(value, bytes | bytearray):
         return bytes(value).decode("utf-8", "surrogateescape")
-    return as_text(list(value) if isinstance(value, set | frozenset) else value)
+    return value_text(list(value) if isinstance(value, set | frozenset) else value)
 
 
 def _json(value: Any, indent: int | None = None) -> str:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from liteflow.values.params import as_text
+from liteflow.api import value_text
 
 Combination = dict[str, Any]
 
@@ -43,4 +43,4 @@ def _fits(part: Any, whole: Any) -> bool:
     if isinstance(part, list | tuple):
         same = isinstance(whole, list | tuple) and len(part) == len(whole)
         return same and all(map(_fits, part, whole))
-    return not isinstance(whole, Mapping | list | tuple) and as_text(part) == as_text(whole)
+    return not isinstance(whole, Mapping | list | tuple) and value_text(part) == value_text(whole)

@@ -12,7 +12,7 @@ from jinja2 import nodes
 from lightflow.errors import did_you_mean
 from lightflow.expressions.language import METHODS, ExpressionError, parse
 from lightflow.expressions.value_kinds import mistaken_comparison
-from liteflow.work import Ref
+from liteflow.api import Ref
 
 #: Names that exist everywhere, with their attributes; None: any attribute.
 SCOPES: Final[Mapping[str, tuple[str, ...] | None]] = {

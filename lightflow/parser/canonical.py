@@ -17,7 +17,7 @@ from lightflow.parser.schema_fan import FOREACH, MATRIX, STRATEGY
 from lightflow.parser.schema_flow import PRECONDITION
 from lightflow.parser.schema_limits import CONCURRENCY, RUN_RETRY
 from lightflow.plugins.registry import Registry
-from liteflow.hooks import HOOK_EVENTS
+from liteflow.api import HOOK_EVENTS
 
 _TOP = canonical_schema(())["properties"]
 _TOP_ALIASES = aliases_of(_TOP)

@@ -13,8 +13,8 @@ from lightflow.parser.positions import Key
 from lightflow.parser.schema_env import SECRET
 from lightflow.parser.works import shell_of
 from lightflow.spec.model import EnvFile, SecretSpec
-from liteflow.values.secrets import NAME as SECRET_NAME
-from liteflow.values.secrets import Secret
+from liteflow import Secret
+from liteflow.api import SECRET_NAME
 
 #: where a secret comes from -> the key that tells more about it
 _SOURCES = {"env": "key", "file": "path", "command": "run"}

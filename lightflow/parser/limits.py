@@ -10,8 +10,8 @@ from lightflow.errors import Problem, did_you_mean, quoted
 from lightflow.parser.canonical import Tree
 from lightflow.spec.durations import LONGEST_S, PATTERN, seconds
 from lightflow.spec.model import Limits, RetrySpec
-from liteflow.limits import Concurrency, Pool
-from liteflow.planning.ready_queue import QueueOptions, SlotNeeds
+from liteflow import Concurrency, Pool
+from liteflow.api import QueueOptions, SlotNeeds
 
 
 def check_limits(tree: Tree, tasks: Mapping[str, dict[str, Any]]) -> Iterator[Problem]:

@@ -21,9 +21,8 @@ from lightflow.plugins.base import TypeInfo
 from lightflow.plugins.registry import Registry, schema_fragment_problem
 from lightflow.plugins.scripts import shell_problem
 from lightflow.spec.model import Condition, Expressions, Found, SecretSpec
-from liteflow.errors import CycleError
-from liteflow.planning.graph import Graph
-from liteflow.values.params import Param
+from liteflow import CycleError, Param
+from liteflow.api import Graph
 
 MAX_PROBLEMS: Final = 1_000  # looked for; a file with more has one mistake made many times
 _FLAT = {

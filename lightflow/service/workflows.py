@@ -21,14 +21,8 @@ from lightflow.spec.model import (
     TaskSpec,
     WorkflowSpec,
 )
-from liteflow.errors import InputError
-from liteflow.limits import Concurrency, Pool
-from liteflow.pictures.picture import Edge, Node, Picture
-from liteflow.planning.graph import Graph
-from liteflow.planning.ready_queue import DEFAULT_QUEUE, QueueOptions
-from liteflow.planning.retry import RetryPolicy
-from liteflow.values.params import Param
-from liteflow.values.payload import decode
+from liteflow import Concurrency, InputError, Param, Pool, RetryPolicy
+from liteflow.api import DEFAULT_QUEUE, Graph, Picture, PictureEdge, PictureNode, QueueOptions, decode_value
 
 #: The heading of the edges that only expressions make.
 FROM_EXPRESSIONS: Final = "From expressions"
@@ -116,7 +110,7 @@ class WorkflowOutline(NamedTuple):
             return None
         found = []
         for index, row in enumerate(expansion.listed):
-            more = {task.spec.fan.name: decode(row.items[ITEM]), "task": {"id": task.id, "index": index}}
+            more = {task.spec.fan.name: decode_value(row.items[ITEM]), "task": {"id": task.id, "index": index}}
             summary = self._preview(task, values, more) if task.template else task.summary
             found.append(InstanceOutline(row.label, summary))
         return found
@@ -185,7 +179,7 @@ def examine(path: str) -> tuple[list[WorkflowOutline], list[Problem]]:
     if not is_script(path):
         spec, hints = load_with_hints(path)
         return [_outline_file(path, spec)], hints
-    from liteflow.scripts import choose_dag, describe_dags  # with the engine, which looking at YAML does not need
+    from liteflow.scripts import choose_dag, describe_dags
 
     with script_errors(path):
         dags = describe_dags(path)
@@ -302,14 +296,14 @@ def picture(workflow: WorkflowOutline) -> Picture:
     """The workflow as a picture without states."""
     drawn = ("branch", "short circuit", "setup", "teardown")
     nodes = tuple(
-        Node(
+        PictureNode(
             task.id,
             _label(workflow, task),
             ", ".join([task.kind, *(one for one in task.special if one in drawn), *(["if"] if task.condition else [])]),
         )
         for task in workflow.tasks
     )
-    edges = tuple(Edge(above, task.id) for task in workflow.tasks for above in task.depends_on)
+    edges = tuple(PictureEdge(above, task.id) for task in workflow.tasks for above in task.depends_on)
     implied = [f"{task.id} reads {above}" for task in workflow.tasks for above in task.implied]
     more = f" and {len(implied) - 3} more" if len(implied) > 3 else ""
     facts = ((FROM_EXPRESSIONS, ", ".join(implied[:3]) + more),) if implied else ()

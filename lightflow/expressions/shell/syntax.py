@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from liteflow.errors import InputError
+from liteflow import InputError
 
 #: A node of the tree: `Type` and the fields of that type. A node whose place allows one type only has no `Type`. `Pos`
 #: and `End` are offsets in bytes.

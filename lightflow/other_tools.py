@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from lightflow.errors import quoted
+from lightflow.text import quoted
 from liteflow.api import HOOK_EVENTS
 
 

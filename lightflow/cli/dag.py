@@ -10,7 +10,7 @@ import click
 
 from lightflow.cli.options import PATH, command, db_option, run_ids, run_or_latest
 from lightflow.cli.output import many, say
-from lightflow.errors import printable
+from lightflow.text import printable
 from liteflow import DefinitionError
 from liteflow.api import Picture
 

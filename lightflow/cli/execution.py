@@ -14,9 +14,9 @@ from lightflow.cli.options import with_db
 from lightflow.cli.output import is_terminal, paint, say, say_json, state
 from lightflow.cli.run_arguments import RunArguments
 from lightflow.engine.logger import Display, LogDisplay, enable_debug_log
-from lightflow.errors import printable
 from lightflow.service.parameters import ParamArguments
 from lightflow.service.runs import RunOptions, captured_streams, missing_capabilities
+from lightflow.text import printable
 from liteflow import DagRun
 
 TIMED_OUT: Final = 124

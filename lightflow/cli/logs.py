@@ -16,7 +16,7 @@ from lightflow.cli.error_boundary import complain
 from lightflow.cli.options import COUNT, command, db_option, json_option, run_ids, run_or_latest, task_ids
 from lightflow.cli.output import is_terminal, near_path, paint, say, say_json
 from lightflow.engine.formatting import format_duration
-from lightflow.errors import plain_text, printable
+from lightflow.text import plain_text, printable
 from liteflow.api import RUN_ENDED, TASK_ENDED, AttemptRecord, RunRecord, instance_name, open_log
 
 _CHUNK: Final = 65_536

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, TextIO
 from lightflow.engine.formatting import display_name
 from lightflow.engine.logger import Display, batches, is_failure, list_note, without_values
 from lightflow.engine.task_output import OutputFollower, OutputMode
-from lightflow.errors import printable
+from lightflow.text import printable
 from liteflow import Change, ListChange, RunStart
 from liteflow.api import TASK_ENDED, RunStatus, duration_text, shorten, status_style
 

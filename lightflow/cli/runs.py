@@ -7,7 +7,7 @@ import click
 from lightflow.cli.options import command, db_option, json_option, limit_option, workflow_names
 from lightflow.cli.output import counted, moment, say, say_json, say_more, state, table
 from lightflow.engine.formatting import format_duration
-from lightflow.errors import printable
+from lightflow.text import printable
 from liteflow.api import RunRecord, day_text
 
 

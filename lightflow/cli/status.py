@@ -7,8 +7,8 @@ import click
 from lightflow.cli.options import command, db_option, json_option, run_ids, run_or_latest, task_ids, with_db
 from lightflow.cli.output import as_lines, counted, moment, near_path, paint, say, say_json, state
 from lightflow.engine.formatting import format_duration
-from lightflow.errors import printable
 from lightflow.service.queries import RunView
+from lightflow.text import printable
 from liteflow.api import RUN_ENDED, day_text
 
 

@@ -15,11 +15,11 @@ from lightflow.cli.output import as_lines, columns_of, counted, many, near_path,
 from lightflow.cli.output import cut as shortened
 from lightflow.cli.traces import trace_lines
 from lightflow.engine.formatting import format_duration
-from lightflow.errors import plain_text, printable
 from lightflow.service import queries
 from lightflow.service.mapped_instances import MAX_LISTED, called, instance_name_of, status_note, tally_by_task
 from lightflow.service.queries import RunView
 from lightflow.service.tolerated_failures import in_words
+from lightflow.text import plain_text, printable
 from liteflow.api import AttemptRecord, InstanceRecord, instance_name, open_log, shorten
 
 MAX_ROWS: Final = 40  # of a larger run only the failed, running and slowest tasks are listed

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final, TextIO
 
 from lightflow.cli.output import many, near_path, paint
-from lightflow.errors import printable
+from lightflow.text import printable
 from liteflow.api import TracedException, TraceFrame, read_trace
 
 _MAX_EXCEPTIONS: Final = 4

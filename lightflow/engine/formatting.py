@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lightflow.errors import printable
+from lightflow.text import printable
 from liteflow.api import duration_text, instance_name
 
 _KEY = 60  # characters of a key

@@ -15,7 +15,7 @@ from typing import Final, TextIO
 
 from lightflow.engine.formatting import display_name, format_duration
 from lightflow.engine.task_output import OutputFollower, OutputMode
-from lightflow.errors import escape_controls, printable
+from lightflow.text import escape_controls, printable
 from liteflow import Change, ListChange, Observer, RunStart
 from liteflow.api import TASK_ENDED, tally_text
 

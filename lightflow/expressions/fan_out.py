@@ -9,11 +9,12 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from lightflow.errors import Problem, did_you_mean
+from lightflow.errors import Problem
 from lightflow.expressions.evaluate import LocatedError, Values, expansion_values, fill, uses_environment, value_of
 from lightflow.expressions.language import text_for
 from lightflow.expressions.matrix import combinations
 from lightflow.spec.model import Expression, Expressions, MappingSpec, TaskSpec, Template
+from lightflow.text import did_you_mean
 from liteflow import InputError
 from liteflow.api import (
     MAX_INSTANCES,

@@ -19,9 +19,9 @@ from jinja2.compiler import CodeGenerator, Frame
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from lightflow.errors import did_you_mean
 from lightflow.expressions.filters import FILTERS, TESTS, TooMuch, bounded, install, text_of
 from lightflow.expressions.value_kinds import kind_of, objection
+from lightflow.text import did_you_mean
 from liteflow import InputError
 
 LONGEST: Final = 10_000  # characters of one expression

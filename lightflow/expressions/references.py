@@ -9,9 +9,9 @@ from typing import Any, Final, NamedTuple
 
 from jinja2 import nodes
 
-from lightflow.errors import did_you_mean
 from lightflow.expressions.language import METHODS, ExpressionError, parse
 from lightflow.expressions.value_kinds import mistaken_comparison
+from lightflow.text import did_you_mean
 from liteflow.api import Ref
 
 #: Names that exist everywhere, with their attributes; None: any attribute.

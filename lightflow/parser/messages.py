@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping
 from typing import Any, Final
 
-from lightflow.errors import Problem, quoted
+from lightflow.errors import Problem
 from lightflow.other_tools import close, key_answer, level_of, near_key_answer, stands_for, value_answer
 from lightflow.parser.canonical import Tree, dotted
 from lightflow.parser.positions import Key
@@ -13,6 +13,7 @@ from lightflow.parser.schema import COMMON, SETTINGS, aliases_of, canonical_sche
 from lightflow.parser.schema_pieces import ID_WORDS
 from lightflow.parser.schema_validator import Schema, SchemaError
 from lightflow.plugins.base import TypeInfo
+from lightflow.text import quoted
 from liteflow.api import VARIABLE_NAME_RULE
 
 _TYPES = {

@@ -1,4 +1,4 @@
-"""`python -m lightflow` is the same as `lightflow`."""
+"""`python -m lightflow` runs the command line."""
 
 from lightflow.start import main
 

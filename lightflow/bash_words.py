@@ -1,13 +1,12 @@
-"""What only bash understands, in a script of `sh` and in what `sh` prints when it fails. Pure."""
+"""Bash syntax in scripts of `sh`. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Final
 
 _LONGEST: Final = 65_536  # characters of a script that is looked through
-_BASH: Final = "this is bash: write `shell: bash`"
+USE_BASH: Final = "this is bash: write `shell: bash`"
 _IN_SCRIPT: Final = (
     (r"(?:^|[;&|(]|\b(?:if|while|until|then|do|else|elif|!))\s*\[\[\s", "[["),
     (r"(?:^|[;&|])\s*(?:declare|typeset|readarray|mapfile|shopt|pushd|popd|let)\b(?!=)", ""),
@@ -25,17 +24,6 @@ _IN_SCRIPT: Final = (
     (r"(?:^|\s)&>", "&>"),
     (r"\{[0-9a-zA-Z]+\.\.[0-9a-zA-Z]+\}", "{1..3}"),
 )
-#: What sh prints of it, behind its name and a line number.
-_IN_OUTPUT: Final = (
-    r"\[\[: not found",
-    r"(?:source|declare|typeset|shopt|pushd|popd|readarray|mapfile|let|function|compgen|complete): not found",
-    r"set: Illegal option -o pipefail",
-    r"[Ss]yntax error: \"?\(\"? unexpected",
-    r"[Ss]yntax error: redirection unexpected",
-    r"\w+=\(.*: not found",
-    r"local: -\w: bad variable name",
-)
-_SAID_BY_SH: Final = re.compile(r"(?:\S*/)?(?:sh|dash|ash|bash)(?:\[\d+\])?: (?:line )?(?:\d+: )?(?P<words>.*)")
 _EXPRESSION: Final = r"\$\{(?:params|tasks|needs|secrets|matrix|item|workflow|inputs)\."
 
 
@@ -67,21 +55,8 @@ def _unquoted(found: re.Match[str]) -> str:
     return text[:2] if text.startswith("$'") else "_" if text[0] in "'\\" else ""
 
 
-def hint_about_failure(exit_code: int | None, lines: Sequence[str]) -> str:
-    """What to do about a script that failed, from its exit code and the last lines that it printed; often nothing."""
-    said = [match["words"] for line in lines if (match := _SAID_BY_SH.match(line.strip()))]
-    if exit_code == 126:
-        refused = [match[1] for one in said if (match := re.match(r"(\S*/\S+): Permission denied", one))]
-        return f"it is not executable: chmod +x {refused[-1]}, or `sh {refused[-1]}`" if refused else ""
-    if exit_code not in (1, 2, 127):
-        return ""
-    if any("ad substitution" in one for one in said):
-        return "an expression is written ${{ … }}; a substitution that only bash has needs `shell: bash`"
-    return _BASH if any(re.search(pattern, one) for one in said for pattern in _IN_OUTPUT) else ""
-
-
 def hint_about_syntax(script: str) -> str:
     """What to do about a script of `sh` that it cannot read."""
     if re.search(_EXPRESSION, script):
         return "an expression is written ${{ … }}"
-    return _BASH if bash_only(script) else ""
+    return USE_BASH if bash_only(script) else ""

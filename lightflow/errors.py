@@ -1,26 +1,37 @@
-"""What is wrong with a workflow file, in one line each.
+"""The errors of the application.
 
-`Problem` is one mistake with its place; `WorkflowError` carries all of them at once, so that a
-person mends a file in one go. Text that comes from the file is made printable before it is shown.
+LightflowError          root: every error that the application raises itself
+├─ WorkflowError        a workflow file, a parameter file or an option cannot be used
+├─ CheckpointError      a checkpoint file cannot be used
+└─ VisualError          a picture cannot be drawn or written
+
+Errors of the engine have a tree of their own, `liteflow.errors`. Every error of both trees has an `exit_code`, the code
+with which the command line ends.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
-_COLOURS = re.compile(r"\x1b\[[0-9;:]*m")  # and weights: noise where they are not obeyed
+_COLOURS = re.compile(r"\x1b\[[0-9;:]*m")  # also bold and dim
 SHOWN = 50  # problems printed; the rest is counted
 
 
+class LightflowError(Exception):
+    """The root of the tree. The message is text for the user."""
+
+    exit_code: ClassVar[int] = 70
+
+
 class Problem(NamedTuple):
-    """One mistake. `line` and `column` count from 1 (0: the whole file); `path` is like `tasks.train.timeout`."""
+    """A mistake in a file, and its place."""
 
     file: str
-    line: int
-    column: int
-    path: str
+    line: int  #: from 1; 0: the problem concerns the whole file
+    column: int  #: from 1
+    path: str  #: the key, such as `tasks.train.timeout`
     message: str
 
     def __str__(self) -> str:
@@ -29,10 +40,10 @@ class Problem(NamedTuple):
         return printable(": ".join(parts))
 
 
-class WorkflowError(Exception):
-    """A workflow file cannot be used. `problems` are sorted by position, without repetitions."""
+class WorkflowError(LightflowError):
+    """A workflow file cannot be used. `problems` has all problems of the file, sorted by position, each once."""
 
-    exit_code = 2
+    exit_code: ClassVar[int] = 2
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems: list[Problem] = sorted(
@@ -48,8 +59,20 @@ class WorkflowError(Exception):
         return "\n".join(lines)
 
 
+class CheckpointError(LightflowError):
+    """A checkpoint file cannot be used. The message names the file."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class VisualError(LightflowError):
+    """A picture cannot be drawn or written. The message is one sentence."""
+
+    exit_code: ClassVar[int] = 2
+
+
 def printable(text: str) -> str:
-    """`text` on one line, with everything a terminal might obey shown as an escape."""
+    """Return the text on one line, with each character that a terminal could obey as an escape."""
     if text.isprintable():
         return text
     return "".join(
@@ -58,19 +81,19 @@ def printable(text: str) -> str:
 
 
 def harmless(text: str) -> str:
-    """`text` with its line ends and tabs; everything else that a terminal might obey is shown as an escape."""
+    """Return the text with its line ends and tabs, and each other character that a terminal could obey as an escape."""
     if all(line.isprintable() for line in text.split("\n")):
         return text
     return "\n".join("\t".join(printable(part) for part in line.split("\t")) for line in text.split("\n"))
 
 
 def tame(text: str) -> str:
-    """Text of a task for people: line ends and tabs work, colours go, all else that a terminal might obey is shown."""
+    """Return the output of a task for people: without colours, with `\\n` at each line end, otherwise as `harmless`."""
     return harmless(_COLOURS.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def quoted(value: object, limit: int = 60) -> str:
-    """A name or value from the file, short enough for a message."""
+    """Return a name or value of a file in quotes, short enough for a message."""
     text = value if isinstance(value, str) else str(value)
     if len(text) > limit:
         text = text[: limit - 1] + "…"
@@ -78,11 +101,11 @@ def quoted(value: object, limit: int = 60) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`, did you mean "…"?` for the nearest known word, or nothing."""
-    names: Sequence[str] = list(known)[:5000]  # comparing is slow: the nearest of the first 5,000 will do
+    """Return `, did you mean "…"?` with the most similar known word, or empty text."""
+    names: Sequence[str] = list(known)[:5000]  # comparing is slow; the first 5,000 are enough
     if len(word) > 200:
         return ""
-    import difflib  # only who has mistyped something needs it
+    import difflib  # only needed after a typing mistake
 
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if not near:

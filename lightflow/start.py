@@ -1,4 +1,4 @@
-"""The beginning of the command: an interrupt that comes while it still imports itself is not a traceback."""
+"""The start of the command: an interrupt during its own imports ends it without a traceback."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ def main() -> NoReturn:
         from lightflow.cli.main import main as run
 
         run()
-    except KeyboardInterrupt:  # before, or after, the command itself takes care of that
+    except KeyboardInterrupt:  # before `error_boundary.guard` has begun, or after it has ended
         os.write(2, b"\ninterrupted\n")
         os._exit(_INTERRUPTED)

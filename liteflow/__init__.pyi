@@ -32,6 +32,7 @@ from liteflow.planning.retry import RetryPolicy as RetryPolicy
 from liteflow.running.observing import Change as Change
 from liteflow.running.observing import ListChange as ListChange
 from liteflow.running.observing import Observer as Observer
+from liteflow.running.observing import RunStart as RunStart
 from liteflow.states import Status as Status
 from liteflow.values.dotenv import read_dotenv as read_dotenv
 from liteflow.values.params import Param as Param
@@ -66,6 +67,7 @@ __all__ = [
     "RunFailed",
     "RunNotFound",
     "RunOwned",
+    "RunStart",
     "Secret",
     "SecretError",
     "SkipTask",

@@ -20,7 +20,7 @@ from liteflow.collector import collector_paused
 from liteflow.dagrun import DagRun
 from liteflow.definition.collecting import Collected, collector, this_script
 from liteflow.definition.commands import shell_command
-from liteflow.definition.compiling import compiled
+from liteflow.definition.compile import compile_dag
 from liteflow.definition.options import MODES, NO_OPTIONS, OPTION_NAMES, TaskOptions, make_options
 from liteflow.definition.restoring import restore
 from liteflow.definition.tasks import (
@@ -310,8 +310,15 @@ class Dag(Building):
             DefinitionError: see `graph`.
         """
         source = self.source or this_script()
-        return compiled(
-            self.dag_id, self.description, source, self.tasks, self.graph(), self.hooks, self.secrets, self.pools
+        return compile_dag(
+            self.dag_id,
+            self.tasks,
+            self.graph(),
+            description=self.description,
+            source=source,
+            hooks=self.hooks,
+            secrets=self.secrets,
+            pools=self.pools,
         )
 
     # -- running -------------------------------------------------------------------------------------------

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, Protocol
 
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.values.payload import Payload
-from liteflow.work import Ref, RunInfo
+from liteflow.work import Body, Ref, RunInfo
 
 Event = Literal["on_start", "on_success", "on_failure", "on_retry", "on_cancel", "on_exit"]
 EVENTS: Final[tuple[Event, ...]] = ("on_start", "on_success", "on_failure", "on_retry", "on_cancel", "on_exit")
@@ -18,15 +19,23 @@ EVENTS: Final[tuple[Event, ...]] = ("on_start", "on_success", "on_failure", "on_
 THE_RUN: Final = -1
 
 
-class HookSpec(NamedTuple):
-    """A hook as the loop sees it. `owner` is the number of its task, or `THE_RUN`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookSpec:
+    """A hook as the loop runs it."""
 
+    #: the id of the task instance that it becomes
     task_id: str
-    event: str  # one of EVENTS, or "precondition"
+    #: one of EVENTS, or "precondition"
+    event: str
+    #: the number of its task, or `THE_RUN`
     owner: int
-    retries: RetryPolicy = NEVER
+    body: Body
+    retry: RetryPolicy = NEVER
     timeout_s: float | None = None
     grace_s: float | None = None
+    #: the execution mode; None: as the run says
+    mode: str | None = None
+    #: the values of tasks that it takes, each with the number of the task
     reads: Sequence[tuple[int, Ref]] = ()
 
 

@@ -206,7 +206,7 @@ class Outcome(NamedTuple):
     pushed: Mapping[str, Payload] | None
     error: ErrorInfo | None
     exit_code: int | None  # of a command: 0-255, or -N for signal N
-    started_at: float
+    started_at: float | None  # None: it was cancelled before it started
     ended_at: float
     log_path: str | None
     log_lost: str | None = None  # why not all of its output is in its log

@@ -38,8 +38,8 @@ settings:
 def test_a_workflow_runs_in_every_mode(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("smoke.yaml").write_text(WORKFLOW, encoding="utf-8")
-    said: list[str] = []
-    done = run("smoke.yaml", RunOptions(mode=mode), notify=said.append)
+    notes: list[str] = []
+    done = run("smoke.yaml", RunOptions(mode=mode), notify=notes.append)
     assert done.status == Status.FAILED
     assert done.statuses() == {
         "numbers": "SUCCESS",
@@ -51,4 +51,4 @@ def test_a_workflow_runs_in_every_mode(mode: str, tmp_path: Path, monkeypatch: p
     assert not Path("never").exists()
     with History("lightflow.db") as history:
         assert [one.exit_code for one in history.attempts(done.run_id, "refuses")] == [3, 3]
-    assert said == []
+    assert notes == []

@@ -1,1 +1,1 @@
-"""The command line: one module a command or small family. It calls `lightflow.service` and prints; nothing else."""
+"""The command line: one module a command. A command calls `lightflow.service` and prints the result."""

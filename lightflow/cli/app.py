@@ -1,34 +1,30 @@
-"""The click group: it reads what is not plain, and prints help, completions and what is wrong with a command line."""
+"""The click group: it imports a command's module when the command is called, and prints help and completions."""
 
 from __future__ import annotations
 
 import click
 
-from lightflow.cli.commands import COMMANDS, SECTIONS, find
-from lightflow.cli.declare import Command
-from liteflow.version import __version__
+from lightflow.cli.commands import COMMANDS, SECTIONS, load
+from lightflow.cli.options import change_directory, directory_option
+from liteflow import __version__
 
 
-class Commands(click.Group):
-    """A group that imports a command's module when the command is wanted, and not for its line in `--help`."""
+class LazyGroup(click.Group):
+    """A group that imports the module of a command to call it, and not to list it in `--help`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        found = find(cmd_name)
-        command: click.Command = found.to_click() if isinstance(found, Command) else found
-        return command
+        return load(cmd_name) if cmd_name in COMMANDS else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from lightflow.cli.synonyms import answer_to
+            from lightflow.cli.synonyms import unknown_command
 
-            ctx.fail(answer_to(args[0], COMMANDS))
+            ctx.fail(unknown_command(args[0], COMMANDS))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -44,33 +40,39 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
 
 
 @click.group(
-    cls=Commands,
+    cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""\b
-Begin with:
+To begin:
   lightflow template hello
   lightflow run hello.yaml
 
 \b
-Every command says more with --help. Exit codes: 0 success, 1 a task failed, 2 bad input,
-3 state file, 4 owned by another process, 5 resources, 70 a fault of ours, 124 timed out,
+`lightflow COMMAND --help` explains a command. Exit codes: 0 success, 1 a task failed, 2 bad input,
+3 state file, 4 owned by another process, 5 resources, 70 a bug in lightflow, 124 timed out,
 130 and 143 interrupted.""",
 )
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Say which.")
-def cli() -> None:
-    """Run workflows: tasks that wait for each other, in parallel, kept in one SQLite file."""
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
+)
+@click.pass_context
+def cli(ctx: click.Context, directory: str | None) -> None:
+    """Run workflows: tasks with dependencies, in parallel, with their state in one SQLite file."""
+    change_directory(ctx, directory)
 
 
-def as_options(arguments: list[str]) -> list[str]:
-    """The command line with the words `help` and `version`, and no words at all, as the options that they mean."""
+cli.params.append(directory_option())
+
+
+def invoke(arguments: list[str]) -> int:
+    """Run one command and return its exit code. Errors are raised for `error_boundary.guard`."""
+    code = cli.main(_as_options(arguments), prog_name="lightflow", standalone_mode=False)
+    return code if isinstance(code, int) else 0
+
+
+def _as_options(arguments: list[str]) -> list[str]:
+    """Return the command line with the words `help` and `version`, and an empty line, as the options they mean."""
     first, rest = arguments[:1], arguments[1:]
     if not arguments or first == ["help"]:
         return [*rest[:1], "--help"]
     return ["--version"] if first == ["version"] and not rest else arguments
-
-
-def invoke(arguments: list[str]) -> int:
-    """Run one command. Returns its exit code; errors are raised for `border.guard`."""
-    arguments = as_options(arguments)
-    code = cli.main(arguments, prog_name="lightflow", standalone_mode=False)
-    return code if isinstance(code, int) else 0

@@ -1,6 +1,6 @@
-"""Between the program and the outside: standard streams that always work, errors as one line, exit codes.
+"""The boundary of the program: standard streams that always work, errors as one line, exit codes.
 
-Nothing but the cheapest part of the standard library is imported up here: this is on the path of `--version`.
+It imports only the cheapest modules of the standard library, because every command needs it.
 """
 
 from __future__ import annotations
@@ -15,40 +15,41 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final, TextIO
 
-#: 0 ok · 1 a task failed · 2 bad input · 3 state file · 4 owned by a live process · 5 resources · 70 our bug
+#: 0 success · 1 a task failed · 2 bad input · 3 state file · 4 owned by a live process · 5 resources · 70 a bug
 RESOURCES: Final = 5
 OUR_BUG: Final = 70
 _INPUT: Final = 2
 _INTERRUPTED: Final = 130
 _EXHAUSTED: Final = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO}
-#: What our own signs become where the locale cannot show them.
+#: What the signs of lightflow become where the locale cannot show them.
 _ASCII: Final = {**dict(zip("✓✗▶○◔↻»⊘■│━─·", "+x>.o~>/#|=--", strict=True)), "…": "...", "→": "->"}
 
 
-_COLLECTING: Final = gc.get_threshold()
-_OF_START_UP: Final = 50_000  # more objects than any command makes before it begins with its work
+_THRESHOLDS: Final = gc.get_threshold()
+_START_UP_OBJECTS: Final = 50_000  # more objects than any command makes before it begins its work
 
 
-def put_off_collecting() -> None:
-    """Start-up makes 20,000 objects that all stay: to search them for garbage every 700 takes 4 ms."""
-    gc.set_threshold(_OF_START_UP, *_COLLECTING[1:])
+def postpone_collection() -> None:
+    """Postpone garbage collection: the 20,000 objects of a start all stay, and searching them takes 4 ms."""
+    gc.set_threshold(_START_UP_OBJECTS, *_THRESHOLDS[1:])
 
 
-def settle() -> None:
-    """What is there now, mostly code, is there to the end: leave it out of every collection, also of those at exit.
+def freeze_objects() -> None:
+    """Exclude all objects allocated so far, mostly code, from garbage collection, also from that at exit.
 
-    13 ms (docs/adr/0016). To be called before code of the user's runs in this process: what that leaves behind is
-    collected as in any program.
+    It saves 13 ms. Call it before user code runs in this process, so that the objects of that code are collected as in
+    any program; later calls only restore the threshold.
     """
-    gc.freeze()
-    gc.set_threshold(*_COLLECTING)
+    if not gc.get_freeze_count():
+        gc.freeze()
+    gc.set_threshold(*_THRESHOLDS)
 
 
 def open_streams() -> None:
-    """Make the three standard streams usable whatever they are.
+    """Make the three standard streams usable.
 
-    A descriptor closed by the caller is opened on the null device: else the state file could get its number, and
-    whatever is printed would be written into it. What the encoding cannot express is shown as an escape.
+    A closed descriptor is opened on the null device: otherwise the state file could get its number, and everything that
+    is printed would be written into it. Characters that the encoding does not have are shown as escapes.
     """
     for number in (0, 1, 2):
         try:
@@ -59,31 +60,31 @@ def open_streams() -> None:
         sys.stdout = os.fdopen(1, "w", closefd=False)
     if sys.stderr is None:
         sys.stderr = os.fdopen(2, "w", closefd=False)
-    codecs.register_error("lightflow", _in_ascii)
+    codecs.register_error("lightflow", _to_ascii)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="lightflow")
 
 
-def _in_ascii(error: UnicodeError) -> tuple[str | bytes, int]:
+def _to_ascii(error: UnicodeError) -> tuple[str | bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    bad = error.object[error.start : error.end]
-    shown = "".join(_ASCII.get(char) or char.encode("ascii", "backslashreplace").decode() for char in bad)
-    return shown, error.end
+    part = error.object[error.start : error.end]
+    text = "".join(_ASCII.get(char) or char.encode("ascii", "backslashreplace").decode() for char in part)
+    return text, error.end
 
 
 def guard(work: Callable[[], int], *, debug: bool = False) -> int:
-    """The exit code of `work`; whatever it raises becomes a line on stderr and the code that stands for it."""
+    """Call `work` and return its exit code. An exception becomes a line on stderr and an exit code."""
     try:
         code = work()
     except BrokenPipeError:
-        code = 0  # the reader has seen enough: `| head`
+        code = 0  # the reader of a pipe has read enough: `| head`
         mute(sys.stdout)
     except KeyboardInterrupt:
-        complain("\ninterrupted")  # on a line of its own, behind the ^C of the terminal
+        complain("\ninterrupted")  # on a line of its own, after the ^C of the terminal
         code = _INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the border: nothing may pass it as a traceback
+    except Exception as error:  # noqa: BLE001 - no traceback may reach the user
         code = report(error, debug=debug)
     try:
         sys.stdout.flush()
@@ -96,7 +97,7 @@ def guard(work: Callable[[], int], *, debug: bool = False) -> int:
 
 
 def reader_is_gone(error: OSError, stream: TextIO) -> bool:
-    """Has whoever read the stream left (`| head`, a terminal that was closed), or is it an error of a disk?"""
+    """Return whether the reader of a stream has closed it (`| head`, a closed terminal); else a disk failed."""
     if error.errno != errno.EIO:
         return isinstance(error, BrokenPipeError)
     try:
@@ -106,24 +107,24 @@ def reader_is_gone(error: OSError, stream: TextIO) -> bool:
 
 
 def mute(stream: TextIO) -> None:
-    """Send what a stream still holds, and all that follows, to the null device."""
+    """Send the buffered text of a stream, and everything that follows, to the null device."""
     try:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
         os.close(null)
     except (OSError, ValueError):
-        pass  # no real stream (a test's): there is nothing to protect
+        pass  # not a real stream (in a test): nothing to protect
 
 
-#: The colours and weights that `output.paint` writes; no text of anybody else's keeps them.
+#: The escape sequences that `output.paint` writes. They are removed from every other text.
 PAINT: Final = re.compile(r"(\x1b\[(?:0|[12]|[12];3[1-6]|3[1-6])m)")
 
 
 def shown(text: str, stream: TextIO) -> str:
-    """Lines as they may reach the stream: the one gate for all that is printed for people.
+    """Return lines in the form in which they may be written to a stream. All text for people passes here.
 
-    Names and texts come from state files and tasks. What a terminal might obey is shown as an escape; our own colours
-    pass, to a terminal alone.
+    Names and texts come from state files and tasks. A character that a terminal might obey becomes an escape; only the
+    colours of `output.paint` stay, and only on a terminal.
     """
     from lightflow.errors import harmless
 
@@ -137,7 +138,7 @@ def shown(text: str, stream: TextIO) -> str:
 
 
 def complain(text: str) -> None:
-    """Write lines to stderr. Where nobody can read them, nothing is left to be done."""
+    """Write lines to stderr, if it can be written."""
     try:
         sys.stdout.flush()
         sys.stderr.write(f"{shown(text, sys.stderr)}\n")
@@ -147,10 +148,10 @@ def complain(text: str) -> None:
 
 
 def report(error: Exception, *, debug: bool = False) -> int:
-    """Say what went wrong, and return the exit code."""
+    """Print an error and return its exit code."""
     text, code = _explain(error)
     if code == OUR_BUG:
-        text += f"; this is a fault in lightflow, please report it with {_save_traceback(error)}"
+        text += f"; this is a bug in lightflow, please report it with {_save_traceback(error)}"
         if debug:
             import traceback
 
@@ -160,6 +161,7 @@ def report(error: Exception, *, debug: bool = False) -> int:
 
 
 def _explain(error: Exception) -> tuple[str, int]:
+    """Return the text of an error and its exit code."""
     from lightflow.errors import WorkflowError, printable
 
     if isinstance(error, WorkflowError):
@@ -180,7 +182,7 @@ def _explain(error: Exception) -> tuple[str, int]:
         code = RESOURCES if error.errno in _EXHAUSTED else _INPUT
         name = f"{error.filename}: " if error.filename is not None else ""
         message = f"{name}{error.strerror or error}"
-        if error.errno == errno.ENOENT and error.filename is None and not _has_folder():
+        if error.errno == errno.ENOENT and error.filename is None and not _current_folder_exists():
             message = "the current folder does not exist any more; change to one that does"
     elif isinstance(error, OverflowError) and "_PyTime_t" in message:
         code, message = RESOURCES, "the clock of this machine is set beyond the year 2262; set it right"
@@ -188,12 +190,11 @@ def _explain(error: Exception) -> tuple[str, int]:
         code, message = RESOURCES, "out of memory"
     if code == OUR_BUG or not isinstance(code, int):
         code, message = OUR_BUG, f"{type(error).__name__}: {message}"
-    lines = [printable(line) for line in message.splitlines() if line.strip()] or [type(error).__name__]
+    lines = [printable(line.expandtabs(2)) for line in message.splitlines() if line.strip()] or [type(error).__name__]
     return "error: " + "\n       ".join(lines) + hint, code
 
 
-def _has_folder() -> bool:
-    """Is the current folder still there?"""
+def _current_folder_exists() -> bool:
     try:
         os.getcwd()
     except FileNotFoundError:
@@ -202,6 +203,7 @@ def _has_folder() -> bool:
 
 
 def _save_traceback(error: Exception) -> str:
+    """Write the traceback to a file and return its path, or a hint if it cannot be written."""
     import tempfile
     import traceback
 
@@ -211,5 +213,5 @@ def _save_traceback(error: Exception) -> str:
             file.write(f"{sys.version}\n{sys.argv!r}\n")
             file.writelines(traceback.format_exception(error))
     except OSError:
-        return "what --debug shows"
+        return "the traceback that --debug prints"
     return path

@@ -1,10 +1,11 @@
-"""`lightflow cancel`: stop a run that another process is at."""
+"""`lightflow cancel`: cancel a run."""
 
 from __future__ import annotations
 
+import click
+
 from lightflow.cli.border import complain
-from lightflow.cli.declare import Seconds, argument, command, option
-from lightflow.cli.options import chosen_run, db_option, json_option, run_ids
+from lightflow.cli.options import command, db_option, json_option, run_ids, run_or_latest
 from lightflow.cli.output import say, say_json, state
 
 
@@ -15,26 +16,34 @@ Examples:
   lightflow cancel latest
 
 \b
-Exit codes: 0 the run is cancelled, 1 it has not ended yet, or ended otherwise first; 2 it had ended before.
+Exit codes: 0 the run is cancelled, 1 it is still stopping, or ended in another state first; 2 it had
+already ended.
 --json prints {run_id, workflow, status}."""
 )
-@argument("run", shell_complete=run_ids)
-@option("--wait", type=Seconds(), default=30.0, show_default=True, help="Seconds to wait for its end.")
+@click.argument("run", shell_complete=run_ids)
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Wait at most so many seconds for the end of the run.",
+)
 @db_option
 @json_option
 def cancel(run: str, wait: float, db: str, as_json: bool) -> int:
-    """Stop a run.
+    """Cancel a run.
 
-    Its tasks are asked to end, and killed after their grace; the process that runs it stores it as cancelled.
+    Its tasks are asked to stop, and killed after their grace period. The process that runs them then stores the run as
+    cancelled.
     """
-    from lightflow.service import inspecting, running
+    from lightflow.service import inspecting, json_shapes, running
 
-    wanted = chosen_run(run) or inspecting.latest(db).run_id
-    record = running.cancel(db, wanted, wait_s=wait)
+    run_id = run_or_latest(run) or inspecting.latest(db).run_id
+    record = running.cancel(db, run_id, wait_s=wait)
     if as_json:
-        say_json({"run_id": record.run_id, "workflow": record.dag_id, "status": record.status})
+        say_json(json_shapes.cancelled_run_shape(record))
     else:
         say(f"run {record.run_id} of {record.dag_id}: {state(record.status)}")
     if record.status == "RUNNING":
-        complain("its tasks have been told to stop, and are still at it; see: lightflow status")
+        complain("its tasks were asked to stop and have not ended yet; see: lightflow status")
     return 0 if record.status == "CANCELLED" else 1

@@ -1,9 +1,8 @@
-"""`lightflow completion`: what a shell has to load to complete our commands."""
+"""`lightflow completion`: the completion script of a shell."""
 
 from __future__ import annotations
 
 import click
-from click.shell_completion import get_completion_class
 
 from lightflow.cli.output import say
 
@@ -17,12 +16,14 @@ Examples:
   mkdir -p ~/.config/fish/completions
   lightflow completion fish > ~/.config/fish/completions/lightflow.fish"""
 )
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the completion script of a shell.
 
     It completes commands, options, files, and the ids of tasks, runs and workflows.
     """
-    kind = get_completion_class(shell)
-    assert kind is not None
-    say(kind(click.get_current_context().find_root().command, {}, "lightflow", "_LIGHTFLOW_COMPLETE").source())
+    from click.shell_completion import get_completion_class
+
+    script = get_completion_class(shell)
+    assert script is not None
+    say(script(click.get_current_context().find_root().command, {}, "lightflow", "_LIGHTFLOW_COMPLETE").source())

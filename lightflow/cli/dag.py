@@ -1,4 +1,4 @@
-"""`lightflow dag`: a picture of a workflow, or of a run as it went."""
+"""`lightflow dag`: draw a workflow, or a run with its states."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import os
 import sys
 from pathlib import Path
 
-from lightflow.cli.declare import PATH, Choice, Misuse, argument, command, option
-from lightflow.cli.options import WORKFLOW, chosen_run, db_option, run_ids
-from lightflow.cli.output import say
+import click
+
+from lightflow.cli.options import PATH, command, db_option, run_ids, run_or_latest
+from lightflow.cli.output import many, say
 from lightflow.errors import printable
-from liteflow.errors import DefinitionError
+from liteflow import DefinitionError
 from liteflow.pictures.picture import Picture
 
 
@@ -22,58 +23,58 @@ Examples:
   lightflow dag pipeline.yaml --format mmd
   lightflow dag --run latest --output run.html"""
 )
-@argument("name", metavar="[FILE]", required=False, type=WORKFLOW)
-@option("-f", "--file", type=WORKFLOW, help="The workflow file, if it is not given first.")
-@option("-o", "--output", type=PATH, help="Where to; - is the terminal or pipe.")
-@option(
+@click.argument("name", metavar="[FILE]", required=False, type=PATH)
+@click.option("-f", "--file", type=PATH, help="The workflow file, if it is not the first argument.")
+@click.option("-o", "--output", type=PATH, help="The file to write; - is standard output.")
+@click.option(
     "--format",
     "kind",
-    type=Choice("svg", "png", "pdf", "html", "mmd", "dot"),
-    help="What kind of picture, if OUTPUT does not end with it.",
+    type=click.Choice(["svg", "png", "pdf", "html", "mmd", "dot"]),
+    help="The format, if the name of OUTPUT does not end with it.",
 )
-@option("--run", metavar="RUN", help='Draw this run with its states; "latest" works too.', shell_complete=run_ids)
-@option("--dag", metavar="ID", help="Which dag of a Python file that defines several.")
+@click.option("--run", metavar="RUN", help='Draw this run with its states; "latest" works too.', shell_complete=run_ids)
+@click.option("--dag", metavar="ID", help="The dag to use, for a Python file that defines several.")
 @db_option
 def dag(
     name: str | None, file: str | None, output: str | None, kind: str | None, run: str | None, dag: str | None, db: str
 ) -> None:
-    """Draw a workflow, or a run as it went.
+    """Draw a workflow, or a run with its states.
 
-    Into <name>.svg, unless you say where to. Mermaid (mmd) and DOT are printed if you do not.
+    Without --output, the picture is written to <name>.svg. Mermaid (mmd) and DOT are printed.
     """
     from lightflow.service import workflows
     from lightflow.visuals import dag_viewer
 
     if name is not None and file is not None:
-        raise Misuse("give the file once")
+        raise click.UsageError("give the file once")
     picture = _picture(name or file, run, dag, db)
     if output is None and kind in ("mmd", "dot"):
         output = "-"
     if output == "-":
-        drawn = dag_viewer.draw(picture, kind or "mmd")
+        drawing = dag_viewer.draw(picture, kind or "mmd")
         sys.stdout.flush()
-        sys.stdout.buffer.write(drawn)
+        sys.stdout.buffer.write(drawing)
         sys.stdout.buffer.flush()
         return
     target = output or f"{picture.title}.{kind or 'svg'}"
     dag_viewer.write_picture(picture, Path(target), kind)
-    tasks = len(picture.nodes)
-    say(f"wrote {target} ({tasks:,} task{'' if tasks == 1 else 's'})")
+    say(f"wrote {target} ({many(len(picture.nodes), 'task')})")
     implied = dict(picture.facts).get(workflows.FROM_EXPRESSIONS)
     if implied:
         say(f"edges from expressions: {printable(implied)}")
 
 
 def _picture(file: str | None, run: str | None, dag: str | None, db: str) -> Picture:
+    """Return the picture of a file, of a run, or of a run of the workflow of a file."""
     from lightflow.service import inspecting, workflows
 
     if file is None and run is None:
-        raise Misuse("which workflow? lightflow dag FILE")
+        raise click.UsageError("give a workflow file, or a run: lightflow dag FILE, lightflow dag --run RUN")
     outline = workflows.outline(file, dag) if file is not None else None
     if run is None:
         assert outline is not None
         return workflows.picture(outline)
-    run_id = chosen_run(run)
+    run_id = run_or_latest(run)
     if outline is not None and run_id is None:
         newest = inspecting.newest(db, outline.name)
         if not newest:
@@ -81,5 +82,5 @@ def _picture(file: str | None, run: str | None, dag: str | None, db: str) -> Pic
         run_id = newest[0].run_id
     picture = inspecting.picture(db, run_id)
     if outline is not None and picture.title != outline.name:
-        raise DefinitionError(f"run {run} is of {picture.title!r}, not of {outline.name!r}")
+        raise DefinitionError(f"run {run} is a run of {picture.title!r}, not of {outline.name!r}")
     return picture

@@ -1,6 +1,6 @@
-"""The command; `lightflow` and `python -m lightflow` get here through `lightflow.start`.
+"""The entry point of the command line: `lightflow` and `python -m lightflow` call it through `lightflow.start`.
 
-Only what every command needs is imported here; a command's own module is imported when it is called.
+It imports only what every command needs; the module of a command is imported when the command is called.
 """
 
 from __future__ import annotations
@@ -10,44 +10,23 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from lightflow.cli.border import guard, open_streams, put_off_collecting, settle
-from liteflow.version import __version__
+from lightflow.cli.border import freeze_objects, guard, open_streams, postpone_collection
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
-    given = _command_first(list(sys.argv[1:] if arguments is None else arguments))
-    put_off_collecting()
+    line = list(sys.argv[1:] if arguments is None else arguments)
+    postpone_collection()
     open_streams()
-    code = guard(lambda: _dispatch(given), debug="--debug" in given or bool(os.environ.get("LIGHTFLOW_DEBUG")))
-    if given[:1] not in (["run"], ["resume"]):  # which have done so before code of the user's ran
-        settle()
+    code = guard(lambda: _invoke(line), debug="--debug" in line or bool(os.environ.get("LIGHTFLOW_DEBUG")))
+    freeze_objects()
     sys.exit(code)
 
 
-def _command_first(arguments: list[str]) -> list[str]:
-    """Put a folder before the command (`lightflow -C DIR run …`, as one types `make -C DIR all`) behind it."""
-    if arguments[:1] in (["-C"], ["--directory"]) and len(arguments) > 2:
-        return [arguments[2], *arguments[:2], *arguments[3:]]
-    return arguments
+def _invoke(line: list[str]) -> int:
+    from lightflow.cli.app import invoke  # inside `guard`: an interrupt during this import is not a traceback
 
-
-def _dispatch(arguments: list[str]) -> int:
-    if arguments == ["--version"]:
-        sys.stdout.write(f"lightflow {__version__}\n")  # not even click is needed for this
-        return 0
-    from lightflow.cli.commands import plain
-    from lightflow.cli.declare import Misuse
-
-    call = plain(arguments)
-    if call is not None:
-        try:
-            return call() or 0
-        except Misuse:  # click says it, with how to get help
-            pass
-    from lightflow.cli.app import invoke
-
-    return invoke(arguments)
+    return invoke(line)
 
 
 if __name__ == "__main__":

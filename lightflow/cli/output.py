@@ -1,4 +1,4 @@
-"""Printing for people: tables, colours, times; and JSON for programs. One place decides what a terminal gets."""
+"""Text for people (tables, colours, times) and JSON for programs: the only place that writes to standard output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final, TextIO
 
 from lightflow.cli.border import mute, reader_is_gone, shown
 from lightflow.errors import printable
-from lightflow.errors import tame as tame  # whoever prints what tasks printed looks for it here
+from lightflow.errors import tame as tame
 from liteflow.pictures.picture import look_of, tally_text
 
 _STYLES: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
@@ -28,13 +28,13 @@ _STATE_STYLES: Final = {
     "LOST": "yellow",
     "SKIPPED": "dim",
 }
-#: States that only runs and attempts have: the pictures do not know them.
+#: States of runs and attempts only, which the pictures do not have.
 _SIGNS: Final = {"INTERRUPTED": "■", "LOST": "■", "TIMED_OUT": "✗"}
 _ANSI: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """May the stream be painted on: a terminal that can do more than a typewriter?"""
+    """Return whether a stream is a terminal that obeys control sequences."""
     try:
         return stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown", "")
     except ValueError:
@@ -42,7 +42,7 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def say(text: str = "", stream: TextIO | None = None) -> None:
-    """Print lines. Once the reader is gone they go nowhere, and the program goes on with what it does."""
+    """Print lines. After the reader of a pipe has closed it they are dropped, and the program continues."""
     stream = stream or sys.stdout
     try:
         stream.write(f"{shown(text, stream)}\n")
@@ -53,13 +53,18 @@ def say(text: str = "", stream: TextIO | None = None) -> None:
 
 
 def say_more(number: int, what: str) -> None:
-    """Under a list: how many it leaves out, and how to see them."""
+    """Print below a list how many entries it leaves out, and how to list them."""
     if number:
-        say(f"… and {number:,} more {what}{'' if number == 1 else 's'}; --limit says how many are listed")
+        say(f"… and {number:,} more {what}{'' if number == 1 else 's'}; --limit sets how many are listed")
+
+
+def many(number: int, noun: str) -> str:
+    """Return `1 task` or `1,000 tasks`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def can_show(text: str, stream: TextIO) -> bool:
-    """Whether the encoding of a stream has all characters of a text."""
+    """Return whether the encoding of a stream has all characters of a text."""
     try:
         text.encode(stream.encoding or "utf-8")
     except UnicodeEncodeError:
@@ -68,7 +73,7 @@ def can_show(text: str, stream: TextIO) -> bool:
 
 
 def say_json(value: object) -> None:
-    """Print one JSON value. What a terminal might obey, and what the encoding lacks, is an escape of JSON."""
+    """Print one JSON value. Control characters, and characters that the encoding does not have, are JSON escapes."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     if not can_show(text, sys.stdout):
         text = json.dumps(value, indent=2)
@@ -78,38 +83,38 @@ def say_json(value: object) -> None:
 
 
 class Painted(str):
-    """Text with colours of our own; what stands in it is harmless."""
+    """Text with colours of `paint`, and without other control characters."""
 
     __slots__ = ()
 
 
 def paint(text: str, style: str, stream: TextIO | None = None) -> Painted:
-    """`text`, harmless, in a colour, where the stream shows colours and the user has not said NO_COLOR."""
+    """Return `text` without control characters, in a colour if the stream is a terminal and NO_COLOR is not set."""
     text = _cell(text)
     if not style or os.environ.get("NO_COLOR") or not is_terminal(stream or sys.stdout):
         return Painted(text)
-    return Painted(f"\x1b[{';'.join(_STYLES[one] for one in style.split())}m{text}\x1b[0m")
+    return Painted(f"\x1b[{';'.join(_STYLES[name] for name in style.split())}m{text}\x1b[0m")
 
 
 def _cell(text: str) -> str:
-    """On one line, without anything that a terminal might obey but colours of our own."""
+    """Return text on one line, without control characters other than the colours of `paint`."""
     return text if isinstance(text, Painted) else printable(text)
 
 
 def sign(status: str, stream: TextIO | None = None) -> Painted:
-    """The sign of a state, in its colour."""
+    """Return the sign of a state, in its colour."""
     return paint(_SIGNS.get(status) or look_of(status).sign, _STATE_STYLES.get(status, ""), stream)
 
 
 def state(status: str, stream: TextIO | None = None) -> Painted:
-    """Sign and word of a state, in its colour."""
+    """Return the sign and the word of a state, in its colour."""
     look = look_of(status)
     text = f"{_SIGNS.get(status) or look.sign} {look.word or printable(status).lower()}"
     return paint(text, _STATE_STYLES.get(status, ""), stream)
 
 
 def counted(counts: Mapping[str, int], instances: Mapping[str, int] | None = None) -> str:
-    """`3 succeeded, 1 failed`: how many tasks are in each state; then the instances of mapped ones."""
+    """Return `3 succeeded, 1 failed`: the number of tasks in each state, then of instances of mapped tasks."""
     words = ", ".join(f"{number:,} {_word(status)}" for status, number in counts.items() if number) or "no tasks"
     return f"{words} ({tally_text(instances)})" if instances else words
 
@@ -119,9 +124,9 @@ def _word(status: str) -> str:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: str = "", stream: TextIO | None = None) -> str:
-    """Columns under headings, as wide as they must be; the last column is cut where the terminal ends.
+    """Return columns under headings, as wide as their text. The last column is cut at the edge of the terminal.
 
-    `right` names the columns (by heading) whose text stands at the right.
+    `right` names the right-aligned columns by their headings.
     """
     lines = [[_cell(cell) for cell in row] for row in rows]
     widths = [max([width(head), *(width(row[number]) for row in lines)]) for number, head in enumerate(heads)]
@@ -142,18 +147,18 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: str = "", 
 
 
 def columns_of(stream: TextIO) -> int | None:
-    """How many columns a terminal has; None: it is none."""
+    """Return how many columns a terminal has; None for a stream that is not a terminal."""
     return _columns_of_screen() if is_terminal(stream) else None
 
 
 def _columns_of_screen() -> int:
-    import shutil  # with its compression formats 5 ms, which what goes to a file or a pipe need not wait for
+    import shutil  # here, because it imports compression formats for 5 ms
 
     return shutil.get_terminal_size().columns
 
 
 def width(text: str) -> int:
-    """Columns that text takes on a terminal."""
+    """Return how many columns text takes on a terminal."""
     if text.isascii() and "\x1b" not in text:
         return len(text)
     return sum(_columns(char) for char in _ANSI.sub("", text))
@@ -166,37 +171,26 @@ def _columns(char: str) -> int:
 
 
 def cut(text: str, columns: int) -> str:
-    """`text` in at most so many columns; colours do not count and are ended."""
+    """Return `text` in at most so many columns, which colours do not take."""
     if width(text) <= columns:
         return text
-    kept, used, place = [], 0, 0
+    parts, used, place = [], 0, 0
     while place < len(text):
         code = _ANSI.match(text, place)
         if code:
-            kept.append(code.group())
+            parts.append(code.group())
             place = code.end()
             continue
         used += _columns(text[place])
         if used > columns - 1:
             break
-        kept.append(text[place])
+        parts.append(text[place])
         place += 1
-    return "".join(kept) + "…" + ("\x1b[0m" if "\x1b" in text else "")
-
-
-def iso(at: float | None) -> str | None:
-    """A time for programs: ISO 8601, UTC, to the millisecond."""
-    if at is None:
-        return None
-    try:
-        moment = datetime.datetime.fromtimestamp(at, datetime.UTC)
-    except (OverflowError, ValueError, OSError, TypeError):
-        return None  # an altered file: no time is better than no answer
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return "".join(parts) + "…" + ("\x1b[0m" if "\x1b" in text else "")
 
 
 def moment(at: float | None) -> str:
-    """A time for people: local, to the second."""
+    """Return a time for people: local, to the second."""
     try:
         return "" if at is None else datetime.datetime.fromtimestamp(at).strftime("%Y-%m-%d %H:%M:%S")
     except (OverflowError, ValueError, OSError, TypeError):
@@ -204,7 +198,7 @@ def moment(at: float | None) -> str:
 
 
 def near_path(path: str) -> str:
-    """A path as short as it can be said from here."""
+    """Return a path, relative to the current folder if that is shorter."""
     try:
         near = os.path.relpath(path)
     except (OSError, ValueError):
@@ -212,13 +206,8 @@ def near_path(path: str) -> str:
     return printable(path if near.startswith("..") or len(near) > len(path) else near)
 
 
-def rounded(seconds: float | None) -> float | None:
-    """A duration for programs: seconds, to the microsecond."""
-    return None if seconds is None else round(seconds, 6)
-
-
 def as_lines(pairs: Iterable[tuple[str, str | None]], stream: TextIO | None = None) -> str:
-    """`name  value` lines with the values under each other."""
-    known = [(name, _cell(value if isinstance(value, str) else str(value))) for name, value in pairs if value]
-    longest = max((len(name) for name, _ in known), default=0)
-    return "\n".join(f"  {paint(name.ljust(longest), 'dim', stream)}  {value}" for name, value in known)
+    """Return `name  value` lines with the values under each other, without those that are empty."""
+    lines = [(name, _cell(value)) for name, value in pairs if value]
+    longest = max((len(name) for name, _ in lines), default=0)
+    return "\n".join(f"  {paint(name.ljust(longest), 'dim', stream)}  {value}" for name, value in lines)

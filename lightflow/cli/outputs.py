@@ -1,4 +1,4 @@
-"""`lightflow outputs`: the values that tasks have handed on."""
+"""`lightflow outputs`: the output values of tasks."""
 
 from __future__ import annotations
 
@@ -6,22 +6,20 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final
+
+import click
 
 from lightflow.cli.border import complain
-from lightflow.cli.declare import Misuse, argument, command, option
-from lightflow.cli.options import chosen_run, db_option, json_option, run_ids, task_ids
+from lightflow.cli.options import command, db_option, json_option, run_or_latest, task_or_run_ids
 from lightflow.cli.output import can_show, is_terminal, say, say_json, table
 from lightflow.errors import printable, tame
+from lightflow.service.inspecting import Output
 from lightflow.service.instances import FEW
-from liteflow.errors import PayloadError, RunNotFound
+from liteflow import RunNotFound
 from liteflow.planning.nodes import instance_name
 
-_SHOWN: Final = 2000  # bytes of a value that stands in a table, and characters of it
-
-
-def _either(ctx: Any, parameter: Any, incomplete: str) -> list[Any]:
-    return task_ids(ctx, parameter, incomplete) + run_ids(ctx, parameter, incomplete)
+_MAX_SHOWN: Final = 2000  # bytes of a value that is read for the table, and characters of it that are shown
 
 
 @command(
@@ -34,56 +32,57 @@ Examples:
 
 \b
 --json prints {run_id, outputs}; outputs is a list of {task, map_index, key, encoding, size, value}; with
---key it prints that value alone, of a task that is mapped over a list the list of its instances' values. A
-pickled value is null: nothing is unpickled."""
+--key it prints that value alone; for a task that is mapped over a list, a list of the values of its
+instances. A pickled value is null, because nothing is unpickled."""
 )
-@argument("names", metavar="[RUN] [TASK]", many=True, required=False, shell_complete=_either)
-@option("--key", metavar="NAME", help="Print this output alone: text as it is, anything else as JSON.")
+@click.argument("names", metavar="[RUN] [TASK]", nargs=-1, required=False, shell_complete=task_or_run_ids)
+@click.option("--key", metavar="NAME", help="Print only this output: text as it is, any other value as JSON.")
 @db_option
 @json_option
 def outputs(names: tuple[str, ...], key: str | None, db: str, as_json: bool) -> None:
-    """Show the values that tasks have handed on.
+    """Show the output values of tasks.
 
-    Those of the latest run, unless you say which; one name alone is a task where there is one, else a run.
+    Without RUN, the latest run is used. A single name is taken for a task if there is one of that name, else for a run.
     """
     from lightflow.service import inspecting
 
     run, task = _run_and_task(db, names)
     if key is not None:
         if task is None:
-            raise Misuse("--key needs the task whose output it is")
+            raise click.UsageError("--key needs a task: lightflow outputs TASK --key NAME")
         _say_value(inspecting.output(db, run, task, key), as_json)
         return
-    view = inspecting.outputs(db, run, task, None if as_json else _SHOWN)
+    view = inspecting.outputs(db, run, task, None if as_json else _MAX_SHOWN)
     if as_json:
-        say_json({"run_id": view.run_id, "outputs": [_shape(one) for one in view.found]})
-        return
-    if not view.found:
-        whose = f"run {view.run_id}" if task is None else f"task {printable(task)} of run {view.run_id}"
-        complain(f"{whose} has no outputs: it is {view.status}")
-        return
-    say(table(("TASK", "NAME", "VALUE"), list(_rows(view.found))))
+        from lightflow.service.json_shapes import outputs_shape
+
+        say_json(outputs_shape(view))
+    elif view.found:
+        say(table(("TASK", "NAME", "VALUE"), list(_rows(view.found))))
+    else:
+        owner = f"run {view.run_id}" if task is None else f"task {printable(task)} of run {view.run_id}"
+        complain(f"{owner} has no outputs: it is {view.status}")
 
 
-def _rows(found: Sequence[Any]) -> Iterator[tuple[str, str, str]]:
-    """A row for each value; those of many instances of a mapped task are one."""
-    many = Counter((one.record.task_id, one.record.key) for one in found if one.record.map_index >= 0)
-    told = set()
-    for one in found:
-        key = (one.record.task_id, one.record.key)
-        if many[key] <= FEW:
-            name = instance_name(one.record.task_id, one.record.map_index)
-            yield printable(name), printable(one.record.key), _in_a_line(one)
-        elif key not in told:
-            told.add(key)
-            yield printable(key[0]), printable(key[1]), f"({many[key]:,} values; --key prints them)"
+def _rows(found: Sequence[Output]) -> Iterator[tuple[str, str, str]]:
+    """Yield a row for each value. The values of a mapped task with many instances share a row."""
+    counts = Counter((output.record.task_id, output.record.key) for output in found if output.record.map_index >= 0)
+    shared_rows = set()
+    for output in found:
+        task_id, name = key = (output.record.task_id, output.record.key)
+        if counts[key] <= FEW:
+            yield printable(instance_name(task_id, output.record.map_index)), printable(name), _value_text(output)
+        elif key not in shared_rows:
+            shared_rows.add(key)
+            yield printable(task_id), printable(name), f"({counts[key]:,} values; --key prints them)"
 
 
 def _run_and_task(db: str, names: tuple[str, ...]) -> tuple[str | None, str | None]:
+    """Return the run and the task that the words of the command line name."""
     from lightflow.service import inspecting
 
     if len(names) > 2:
-        raise Misuse("give a run, a task, or a run and a task")
+        raise click.UsageError("give a run, a task, or a run and a task")
     if not names or names == ("latest",):
         return None, None
     if len(names) == 1:
@@ -94,7 +93,7 @@ def _run_and_task(db: str, names: tuple[str, ...]) -> tuple[str | None, str | No
                 return inspecting.outputs(db, names[0], None, 0).run_id, None
             except RunNotFound:
                 raise no_task from None
-    run = chosen_run(names[0])
+    run = run_or_latest(names[0])
     return inspecting.latest(db).run_id if run is None else run, names[1]
 
 
@@ -103,39 +102,21 @@ def _say_value(value: object, as_json: bool) -> None:
         say_json(value)
         return
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    text = text.encode("utf-8", "replace").decode()  # half a pair of surrogates
+    text = text.encode("utf-8", "replace").decode()  # a lone surrogate cannot be written
     if is_terminal(sys.stdout):
         say(tame(text))
     elif can_show(text, sys.stdout):
         say(text)
-    else:  # a script is to get what was stored
+    else:  # a script gets the bytes of the value, not escapes
         sys.stdout.flush()
         sys.stdout.buffer.write(f"{text}\n".encode())
 
 
-def _shape(one: Any) -> dict[str, Any]:
-    from lightflow.service import inspecting
-
-    record = one.record
-    try:
-        value = inspecting.readable(one.payload)
-    except PayloadError:
-        value = None
-    return {
-        "task": record.task_id,
-        "map_index": None if record.map_index < 0 else record.map_index,
-        "key": record.key,
-        "encoding": record.encoding,
-        "size": record.size,
-        "value": value,
-    }
-
-
-def _in_a_line(one: Any) -> str:
-    """A value as it is stored, so text has quotes."""
-    payload, record = one.payload, one.record
+def _value_text(output: Output) -> str:
+    """Return a value on one line, as JSON."""
+    payload, record = output.payload, output.record
     if record.encoding == "pickle":
         return f"({record.size:,} bytes, pickled)"
     if payload is None or payload.file is not None or not isinstance(payload.data, str):
         return f"({record.size:,} bytes)"
-    return printable(payload.data[:_SHOWN])
+    return printable(payload.data[:_MAX_SHOWN])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
-from lightflow.cli.declare import Misuse, argument, command
-from lightflow.cli.options import db_option, json_option
-from lightflow.cli.output import iso, say, say_json, table
+import click
+
+from lightflow.cli.options import command, db_option, json_option
+from lightflow.cli.output import say, say_json, table
 from lightflow.errors import printable
-from liteflow.state.history import SlotRecord
+from lightflow.service.pools import PoolView, named
 
 
 @command(
@@ -16,19 +17,19 @@ from liteflow.state.history import SlotRecord
 Examples:
   lightflow pools
   lightflow pools set gpu 2
-  lightflow pools set gpu 0        # paused: nothing that needs it starts
+  lightflow pools set gpu 0        # paused: no task that needs it starts
   lightflow pools delete gpu
 
 \b
-A size that was set here goes before those that workflows declare, until the pool is deleted.
+A size that is set here overrides the sizes that workflows declare, until the pool is deleted.
 --json prints a list of {pool, slots, used, description, set_by_hand, holders, waiting}; holders and
 waiting are lists of {run_id, task, slots, since}."""
 )
-@argument("words", metavar="[set NAME SLOTS | delete NAME]", many=True, required=False)
+@click.argument("words", metavar="[set NAME SLOTS | delete NAME]", nargs=-1, required=False)
 @db_option
 @json_option
 def pools(words: tuple[str, ...], db: str, as_json: bool) -> None:
-    """List the pools with their use, or change one."""
+    """List the pools and their use, or change a pool."""
     from lightflow.service import pools as service
 
     match words:
@@ -39,50 +40,37 @@ def pools(words: tuple[str, ...], db: str, as_json: bool) -> None:
         case ():
             pass
         case _:
-            raise Misuse("give nothing, or: set NAME SLOTS, or: delete NAME")
-    found = service.overview(db)
+            raise click.UsageError("give nothing, or: set NAME SLOTS, or: delete NAME")
+    views = service.overview(db)
     if as_json:
-        say_json(
-            [
-                {
-                    "pool": one.pool.name,
-                    "slots": one.pool.slots,
-                    "used": one.used,
-                    "description": one.pool.description,
-                    "set_by_hand": one.pool.by_hand,
-                    "holders": [_shape(slot) for slot in one.holders],
-                    "waiting": [_shape(slot) for slot in one.waiting],
-                }
-                for one in found
-            ]
-        )
-        return
+        from lightflow.service.json_shapes import pool_shape
+
+        say_json([pool_shape(view) for view in views])
+    elif views:
+        say(_table(views))
+    else:
+        say("no pools yet; a workflow declares them: pools: {gpu: 1}")
+
+
+def _table(views: Sequence[PoolView]) -> str:
+    heads = ["POOL", "SLOTS", "USED", "HELD BY", "WAITING", "FOR"]
     rows = [
-        (
-            printable(one.pool.name),
-            str(one.pool.slots),
-            str(one.used),
-            _tasks(one.holders),
-            _tasks(one.waiting),
-            printable(one.pool.description),
-        )
-        for one in found
+        [
+            printable(view.pool.name),
+            str(view.pool.slots),
+            str(view.used),
+            _tasks([f"{named(slot)} of {slot.run_id}" for slot in view.holders]),
+            _tasks([f"{named(slot)} of {slot.run_id}" for slot in view.waiting]),
+            printable(view.pool.description),
+        ]
+        for view in views
     ]
-    heads = ("POOL", "SLOTS", "USED", "HELD BY", "WAITING", "FOR")
-    shown = len(heads) if any(row[-1] for row in rows) else len(heads) - 1
-    listing = table(heads[:shown], [row[:shown] for row in rows], "SLOTS USED")
-    say(listing if rows else "no pools yet; a workflow declares them: pools: {gpu: 1}")
+    if not any(row[-1] for row in rows):
+        heads, rows = heads[:-1], [row[:-1] for row in rows]
+    return table(heads, rows, "SLOTS USED")
 
 
-def _shape(one: SlotRecord) -> dict[str, Any]:
-    from lightflow.service.pools import named
-
-    since = one.asked_at if one.taken_at is None else one.taken_at
-    return {"run_id": one.run_id, "task": named(one), "slots": one.slots, "since": iso(since)}
-
-
-def _tasks(slots: list[SlotRecord]) -> str:
-    from lightflow.service.pools import named
-
-    shown = [printable(f"{named(one)} of {one.run_id}") for one in slots[:2]]
-    return ", ".join(shown) + (f" and {len(slots) - 2} more" if len(slots) > 2 else "") or "-"
+def _tasks(names: Sequence[str]) -> str:
+    """Return the first task instances that hold slots, or wait for slots."""
+    rest = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    return ", ".join(map(printable, names[:2])) + rest or "-"

@@ -1,16 +1,19 @@
-"""What is said when a run is over: each task, what failed and why, how long it took, how to go on."""
+"""The summary that `run` prints at the end: each task, what failed and why, how long it took, how to resume."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from typing import Any, Final, NamedTuple, TextIO
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final, NamedTuple, TextIO
 
-from lightflow.cli.failing import trace_lines, trace_of
+from lightflow.cli.border import complain
 from lightflow.cli.options import with_db
-from lightflow.cli.output import as_lines, columns_of, counted, near_path, paint, say, sign, state, table
+from lightflow.cli.output import as_lines, columns_of, counted, many, near_path, paint, say, sign, state, table
 from lightflow.cli.output import cut as shortened
+from lightflow.cli.traces import trace_lines
 from lightflow.engine.naming import took_text
 from lightflow.errors import printable, tame
 from lightflow.service import inspecting
@@ -22,124 +25,138 @@ from liteflow.planning.nodes import instance_name
 from liteflow.processes.output import read_log
 from liteflow.state.history import AttemptRecord, InstanceRecord
 
-MOST_ROWS: Final = 40  # of larger runs only what is worth a look is listed
+MAX_ROWS: Final = 40  # of a larger run only the failed, running and slowest tasks are listed
 _SLOWEST: Final = 10
-_LISTED: Final = f"above are those that failed or are running, then the {_SLOWEST} that took longest"
+_LISTED: Final = f"listed are the failed and running tasks, then the {_SLOWEST} that took longest"
 _URGENT: Final = ("FAILED", "RUNNING", "UP_FOR_RETRY")
-_NAME: Final = 8  # columns that are left to a name on a narrow terminal
-_BESIDE: Final = 31  # columns of the states and durations beside it
-_FAILURES: Final = 10
+_MIN_NAME_COLUMNS: Final = 8  # on a narrow terminal
+_OTHER_COLUMNS: Final = 31  # of the states and durations next to the name
+_MAX_FAILURES: Final = 10
 _TAIL_LINES: Final = 10
 _TAIL_BYTES: Final = 16_384
 
 
 class Report(NamedTuple):
-    """A run that is over, as this process saw it."""
+    """A run that has ended in this process."""
 
     view: RunView
     db: str
-    since: float  # when this process began with it: a resumed run is older
+    since: float  # when this process started or resumed it
     until: float
-    again: str  # the command line that goes on with it
+    resume: str  # the command line that resumes it; empty if it succeeded
 
 
-def gather(db: str, run_id: str, since: float, again: str) -> Report:
-    """Read what there is to say."""
-    return Report(inspecting.status(db, run_id), db, since, time.time(), again)
-
-
-def shape(report: Report) -> dict[str, Any]:
-    """The run as JSON."""
-    from lightflow.cli.shapes import view_shape
-
-    return view_shape(*report.view)
+def read_report(db: str, run_id: str, since: float, resume: str) -> Report:
+    """Read the run from the state file."""
+    return Report(inspecting.status(db, run_id), db, since, time.time(), resume)
 
 
 def show(report: Report, stream: TextIO, *, table: bool, brief: bool) -> None:
-    """Print it: with a table on a terminal (elsewhere each task had its line), `brief` with failures and one line."""
+    """Print the summary: with `table` a row for each task, with `brief` only the failures and the last line."""
     view = report.view
     if table:
         say(tasks_table(view, stream), stream)
-    failed = _failed(view)
-    latest = {(attempt.task_id, attempt.map_index): attempt for attempt in view.attempts}
-    for one in failed[:_FAILURES]:
-        _show_failure(one, latest.get((one.task_id, one.map_index)), stream)
-    for one in [hook for hook in view.hooks if hook.status == "FAILED" and hook.event != "precondition"][:_FAILURES]:
-        _show_failure(one, latest.get((one.task_id, one.map_index)), stream, warning=True)
-    if len(failed) > _FAILURES:
+    failed = _failed_instances(view)
+    failed_hooks = [hook for hook in view.hooks if hook.status == "FAILED" and hook.event != "precondition"]
+    last_attempts = {(attempt.task_id, attempt.map_index): attempt for attempt in view.attempts}
+    for record in failed[:_MAX_FAILURES]:
+        _show_failure(record, last_attempts.get((record.task_id, record.map_index)), stream)
+    for record in failed_hooks[:_MAX_FAILURES]:
+        _show_failure(record, last_attempts.get((record.task_id, record.map_index)), stream, is_hook=True)
+    if len(failed) > _MAX_FAILURES:
         listing = with_db(f"lightflow status {view.run.run_id} --json", report.db)
-        say(f"… and {len(failed) - _FAILURES} more failed tasks: {listing}", stream)
+        say(f"… and {len(failed) - _MAX_FAILURES} more failed tasks: {listing}", stream)
     if table or failed:
         say("", stream)
     _warn_of_lost_output(view.attempts, stream)
-    say(verdict(report, stream), stream)
+    say(last_line(report, stream), stream)
     if not brief:
-        say(_pointers(report, failed, stream), stream)
+        say(as_lines(_facts(report, failed), stream), stream)
+    _show_path_hints(view)
 
 
-def _failed(view: RunView) -> list[InstanceRecord]:
-    """What failed: of mapped tasks the instances."""
-    failed = [one for one in view.instances if one.status == "FAILED"]
-    mapped = {one.task_id for one in failed if one.map_index >= 0}
-    return [one for one in failed if one.map_index >= 0 or one.task_id not in mapped]
+def _failed_instances(view: RunView) -> list[InstanceRecord]:
+    """Return the failed tasks, and for mapped tasks their failed instances instead."""
+    failed = [record for record in view.instances if record.status == "FAILED"]
+    mapped = {record.task_id for record in failed if record.map_index >= 0}
+    return [record for record in failed if record.map_index >= 0 or record.task_id not in mapped]
+
+
+def _show_path_hints(view: RunView) -> None:
+    """Print where the files are that failed tasks did not find."""
+    failed = [task.task_id for task in view.tasks if task.status == "FAILED"]
+    if failed:
+        from lightflow.service.failure_hints import path_hints
+
+        for hint in path_hints(view.run, failed):
+            complain(f"{paint('hint:', 'yellow', sys.stderr)} {printable(hint)}")
+
+
+# -- the table of tasks -----------------------------------------------------------------------------------------
 
 
 def tasks_table(view: RunView, stream: TextIO | None = None, *, every: bool = False) -> str:
-    """A row for each task and hook, and one for each instance of those that have few.
+    """Return a table with a row for each task and hook, and for the instances of tasks that have few.
 
-    Of a large run or task there are the failures, the running ones and the slowest; with `every`, all.
+    For a large run or task these are only the failed, running and slowest ones, unless `every` is set.
     """
-    told = tallies(view.instances)
-    chosen, hooks, left_out = view.instances, view.hooks, ""
+    stream = stream or sys.stdout
+    instance_counts = tallies(view.instances)
+    records, left_out = [*view.instances, *view.hooks], ""
     if not every:
-        many = {task_id for task_id, tally in told.items() if tally.total() > FEW}
-        chosen = [one for one in chosen if one.map_index < 0 or one.task_id not in many or one.status in _URGENT]
-        if len(chosen) + len(hooks) > MOST_ROWS:
-            tasks = len(view.tasks)
-            chosen, hooks = _worth_a_look(chosen), [one for one in hooks if one.status == "FAILED"]
-            listed = sum(one.map_index < 0 for one in chosen)
-            left_out = f"\n… {tasks - listed:,} more tasks are not listed ({counted(*view.tally())}); {_LISTED}"
-    chosen = [*chosen, *hooks]
-    tries: dict[tuple[str, int], int] = {}
-    for attempt in view.attempts:
-        key = (attempt.task_id, attempt.map_index)
-        tries[key] = tries.get(key, 0) + 1
-    screen = columns_of(stream or sys.stdout)
-    longest = None if screen is None else max(_NAME, screen - _BESIDE)  # so that state and duration are seen
+        records, left_out = _rows_worth_listing(view, instance_counts)
+    attempts = Counter((attempt.task_id, attempt.map_index) for attempt in view.attempts)
+    columns = columns_of(stream)
+    name_columns = None if columns is None else max(_MIN_NAME_COLUMNS, columns - _OTHER_COLUMNS)
     rows = [
         (
-            called(one) if longest is None else shorten(called(one), longest),
-            state(one.status, stream),
-            took_text(_took(one)) or "-",
-            str(tries.get((one.task_id, one.map_index)) or "-"),
-            printable(told_of(one, told.get(one.task_id) if one.map_index < 0 else None)),
+            called(record) if name_columns is None else shorten(called(record), name_columns),
+            state(record.status, stream),
+            took_text(_duration(record)) or "-",
+            str(attempts[record.task_id, record.map_index] or "-"),
+            printable(told_of(record, instance_counts.get(record.task_id) if record.map_index < 0 else None)),
         )
-        for one in chosen
+        for record in records
     ]
     heads = ("TASK", "STATE", "DURATION", "ATTEMPTS", "WHY")
     shown = len(heads) if any(row[-1] for row in rows) else len(heads) - 1
     return table(heads[:shown], [row[:shown] for row in rows], "DURATION ATTEMPTS", stream) + left_out
 
 
-def _worth_a_look(instances: list[InstanceRecord]) -> list[InstanceRecord]:
-    urgent = [one for one in instances if one.status in _URGENT][: MOST_ROWS - _SLOWEST]
-    slowest = sorted(instances, key=lambda one: _took(one) or 0.0, reverse=True)[:_SLOWEST]
-    return urgent + [one for one in slowest if one not in urgent and one.started_at is not None]
+def _rows_worth_listing(view: RunView, instance_counts: Mapping[str, Counter[str]]) -> tuple[list[InstanceRecord], str]:
+    """Return the tasks, instances and hooks to list, and a line about those that are left out."""
+    large = {task_id for task_id, counts in instance_counts.items() if counts.total() > FEW}
+    records = [
+        record
+        for record in view.instances
+        if record.map_index < 0 or record.task_id not in large or record.status in _URGENT
+    ]
+    if len(records) + len(view.hooks) <= MAX_ROWS:
+        return [*records, *view.hooks], ""
+    urgent = [record for record in records if record.status in _URGENT][: MAX_ROWS - _SLOWEST]
+    slowest = sorted(records, key=lambda record: _duration(record) or 0.0, reverse=True)[:_SLOWEST]
+    listed = urgent + [record for record in slowest if record not in urgent and record.started_at is not None]
+    left_out = len(view.tasks) - sum(record.map_index < 0 for record in listed)
+    note = f"\n… {many(left_out, 'more task')} not listed ({counted(*view.tally())}); {_LISTED}"
+    return [*listed, *(hook for hook in view.hooks if hook.status == "FAILED")], note
 
 
-def _took(one: InstanceRecord) -> float | None:
-    return None if one.started_at is None or one.ended_at is None else one.ended_at - one.started_at
+def _duration(record: InstanceRecord) -> float | None:
+    return None if record.started_at is None or record.ended_at is None else record.ended_at - record.started_at
 
 
-def _show_failure(one: InstanceRecord, last: AttemptRecord | None, stream: TextIO, *, warning: bool = False) -> None:
+# -- failures ---------------------------------------------------------------------------------------------------
+
+
+def _show_failure(record: InstanceRecord, last: AttemptRecord | None, stream: TextIO, *, is_hook: bool = False) -> None:
+    """Print why a task or hook failed: the reason, the traceback, the end of its log and a hint."""
     say("", stream)
-    reason = printable(one.reason or (last.status.lower() if last else "failed"))
-    kind = "warning: the hook " if warning else ""
-    more = ", which changes nothing for the run" if warning else ""
-    say(f"{sign('FAILED', stream)} {kind}{paint(called(one), 'bold', stream)} failed: {reason}{more}", stream)
-    for line in trace_lines(trace_of(last), stream):
+    reason = printable(record.reason or (last.status.lower() if last else "failed"))
+    lead, end = ("warning: the hook ", ", which does not change the state of the run") if is_hook else ("", "")
+    say(f"{sign('FAILED', stream)} {lead}{paint(called(record), 'bold', stream)} failed: {reason}{end}", stream)
+    for line in trace_lines(last.trace if last else None, stream):
         say(f"  {shortened(line, 500)}", stream)
-    lines, path = log_tail(last)
+    lines, path = _log_tail(last)
     bar = paint("│", "dim", stream)
     for line in lines:
         say(f"  {bar} {shortened(line, 500)}", stream)
@@ -148,24 +165,25 @@ def _show_failure(one: InstanceRecord, last: AttemptRecord | None, stream: TextI
     elif last is not None and last.log_lost is None:
         say(f"  {paint('it printed nothing', 'dim', stream)}", stream)
     if last is not None:
-        from lightflow.bash_words import hint_about_failure  # its patterns are only needed here
+        from lightflow.service.failure_hints import output_hint
 
-        hint = hint_about_failure(last.exit_code, lines)
+        hint = output_hint(last.exit_code, lines)
         if hint:
             say(f"  hint: {hint}", stream)
 
 
 def _warn_of_lost_output(attempts: list[AttemptRecord], stream: TextIO) -> None:
-    lost = [each for each in attempts if each.log_lost is not None]
+    lost = [attempt for attempt in attempts if attempt.log_lost is not None]
     if lost:
-        tasks = list(dict.fromkeys(instance_name(each.task_id, each.map_index) for each in lost))
-        named = ", ".join(tasks[:_FAILURES]) + (f" and {len(tasks) - _FAILURES} more" if tasks[_FAILURES:] else "")
+        names = list(dict.fromkeys(instance_name(attempt.task_id, attempt.map_index) for attempt in lost))
+        more = f" and {len(names) - _MAX_FAILURES} more" if len(names) > _MAX_FAILURES else ""
         reason = printable(lost[-1].log_lost or "")
-        say(f"{paint('warning:', 'yellow', stream)} not all output of {named} could be kept: {reason}", stream)
+        warning = f"not all output of {', '.join(names[:_MAX_FAILURES])}{more} could be kept: {reason}"
+        say(f"{paint('warning:', 'yellow', stream)} {warning}", stream)
 
 
-def log_tail(attempt: AttemptRecord | None, lines: int = _TAIL_LINES) -> tuple[list[str], str | None]:
-    """The last lines an attempt printed, harmless to a terminal, and the file they are in."""
+def _log_tail(attempt: AttemptRecord | None) -> tuple[list[str], str | None]:
+    """Return the last lines of the log of an attempt, without control characters, and the path of the log."""
     if attempt is None or attempt.log_path is None:
         return [], None
     try:
@@ -174,47 +192,47 @@ def log_tail(attempt: AttemptRecord | None, lines: int = _TAIL_LINES) -> tuple[l
             text = file.read(_TAIL_BYTES).decode("utf-8", "replace")
     except OSError:
         return [], None
-    return tame(text.rstrip()).split("\n")[-lines:] if text.strip() else [], attempt.log_path
+    return tame(text.rstrip()).split("\n")[-_TAIL_LINES:] if text.strip() else [], attempt.log_path
 
 
-def verdict(report: Report, stream: TextIO) -> str:
+# -- the end ----------------------------------------------------------------------------------------------------
+
+
+def last_line(report: Report, stream: TextIO) -> str:
+    """Return how the run ended, in a line; a second line names failures that do not count."""
     run = report.view.run
     style = {"SUCCESS": "bold green", "FAILED": "bold red"}.get(run.status, "bold yellow")
-    said = f"{sign(run.status, stream)} {paint(f'{run.dag_id} {run.status}', style, stream)}"
-    why = f": {printable(run.reason)}" if run.reason and run.status not in ("SUCCESS", "FAILED") else ""
-    although = in_words(report.view.overlooked)
-    more = f"\n  {paint(although, 'yellow', stream)}" if although else ""
-    return f"{said} in {took_text(report.until - report.since)} · {counted(*report.view.tally())}{why}{more}"
+    name = f"{sign(run.status, stream)} {paint(f'{run.dag_id} {run.status}', style, stream)}"
+    reason = f": {printable(run.reason)}" if run.reason and run.status not in ("SUCCESS", "FAILED") else ""
+    tolerated = in_words(report.view.overlooked)
+    second = f"\n  {paint(tolerated, 'yellow', stream)}" if tolerated else ""
+    return f"{name} in {took_text(report.until - report.since)} · {counted(*report.view.tally())}{reason}{second}"
 
 
-def _standing(view: RunView) -> str | None:
-    """What an interrupted run has set up and not taken down: whoever resumes it stands on that."""
+def _open_setups(view: RunView) -> str | None:
+    """Return the setups of an unfinished run that are not torn down: a resume of the run uses them."""
     if not view.standing or view.run.status == "SUCCESS":
         return None
-    names = ", ".join(view.standing[:3]) + (f" and {len(view.standing) - 3} more" if len(view.standing) > 3 else "")
-    return f"{names}: set up and not taken down"
+    more = f" and {len(view.standing) - 3} more" if len(view.standing) > 3 else ""
+    return f"{', '.join(view.standing[:3])}{more}: set up and not torn down"
 
 
-def _pointers(report: Report, failed: list[InstanceRecord], stream: TextIO) -> str:
-    """What to type next, and where things are."""
+def _facts(report: Report, failed: list[InstanceRecord]) -> list[tuple[str, str | None]]:
+    """Return what to type next, and where things are."""
     run, wall = report.view.run, report.until - report.since
-    worked = sum(
+    work = sum(
         (attempt.ended_at or report.until) - attempt.started_at
         for attempt in report.view.attempts
         if attempt.started_at >= report.since
     )
-    waiting = [one for one in report.view.instances if one.status == "UPSTREAM_FAILED"]
+    blocked = [record for record in report.view.instances if record.status == "UPSTREAM_FAILED"]
     task = name_of(failed[0]) if failed else ""
-    task = f"'{task}'" if "[" in task else task  # a shell might take it for a pattern
-    output = with_db(f"lightflow logs {task}", report.db) if failed else None
-    return as_lines(
-        [
-            ("work", f"{took_text(worked)} in tasks, {worked / wall:.1f} at once" if worked > wall else None),
-            ("go on", report.again if run.status != "SUCCESS" else None),
-            ("standing", _standing(report.view)),
-            ("why", with_db(f"lightflow why {waiting[0].task_id}", report.db) if waiting else None),
-            ("output", output),
-            ("run", f"{run.run_id} in {near_path(report.db)}"),
-        ],
-        stream,
-    )
+    task = f"'{task}'" if "[" in task else task  # for a shell, brackets are a pattern
+    return [
+        ("work", f"{took_text(work)} in tasks, {work / wall:.1f} at once" if work > wall else None),
+        ("resume", report.resume if run.status != "SUCCESS" else None),
+        ("set up", _open_setups(report.view)),
+        ("why", with_db(f"lightflow why {blocked[0].task_id}", report.db) if blocked else None),
+        ("output", with_db(f"lightflow logs {task}", report.db) if failed else None),
+        ("run", f"{run.run_id} in {near_path(report.db)}"),
+    ]

@@ -1,8 +1,8 @@
-"""Commands of other tools, and what is typed here instead. Read only where there is no command of that name."""
+"""The commands of other tools, and the commands of lightflow for the same. Imported only for an unknown command."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Final
 
 from lightflow.foreign import nearest
@@ -11,19 +11,19 @@ _DELETE: Final = (
     "`liteflow delete WORKFLOW --db lightflow.db` deletes a workflow with its runs, `--run RUN` a single run"
 )
 _NO_SERVER: Final = (
-    "there is no server: `lightflow run FILE` is all that runs (see docs/howto/ci-and-cron.md for schedules)"
+    "there is no server: `lightflow run FILE` runs a workflow (see docs/howto/ci-and-cron.md for schedules)"
 )
 
-#: words: the answer
+#: words: what to type instead
 ANSWERS: Final[dict[str, str]] = {
     "start exec execute launch go begin submit trigger do make build up": "`lightflow run FILE`",
     "ls workflows dags flows projects": "`lightflow list`",
-    "retry rerun re-run restart continue proceed recover": "`lightflow resume FILE` goes on where a run stopped, `lightflow run FILE` begins anew",
+    "retry rerun re-run restart continue proceed recover": "`lightflow resume FILE` resumes the last run, `lightflow run FILE` starts a new one",
     "stop kill abort terminate interrupt down halt": "`lightflow cancel`",
     "ps show info inspect describe state top stat": "`lightflow status`",
     "history executions instances jobs": "`lightflow runs`",
     "log tail cat print stdout watch follow": "`lightflow logs TASK`, with `--follow` as it grows",
-    "output": "`lightflow logs TASK` shows what a task printed, `lightflow outputs` the values it handed on",
+    "output": "`lightflow logs TASK` shows what a task printed, `lightflow outputs` its output values",
     "xcom value values result results get artifacts": "`lightflow outputs`",
     "graph plot draw visualize visualise render diagram picture image tree svg": "`lightflow dag FILE`",
     "init new create scaffold example generate quickstart": "`lightflow template NAME`",
@@ -31,7 +31,7 @@ ANSWERS: Final[dict[str, str]] = {
     "dry dry-run dryrun plan simulate preview tasks": "`lightflow run FILE --dry-run`",
     "explain reason because blame": "`lightflow why TASK`",
     "delete rm remove del destroy erase drop": _DELETE,
-    "prune purge gc cleanup clean vacuum": f"nothing is deleted by itself; {_DELETE}",
+    "prune purge gc cleanup clean vacuum": f"nothing is deleted automatically; {_DELETE}",
     "forget": "`lightflow clear WORKFLOW`",
     "checkpoints checkpoint list_checkpoints listcheckpoints": "`lightflow list-checkpoints`",
     "pool queue queues": "`lightflow pools`",
@@ -40,24 +40,24 @@ ANSWERS: Final[dict[str, str]] = {
     "json-schema jsonschema": "`lightflow schema`",
     "schedule schedules scheduler cron serve server daemon web webserver ui dashboard worker agent deploy": _NO_SERVER,
     "backfill": "`lightflow run FILE --date 2026-01-31` runs it for that day",
-    "upgrade update self-update migrate db": "state files are brought up to date by the next run; the program by `pip install --upgrade`",
-    "params config configure settings set": "parameters are given by `lightflow run FILE -p NAME=VALUE`, settings stand in the file",
+    "upgrade update self-update migrate db": "the next run upgrades the state file; `pip install --upgrade lightflow-workflows` upgrades the program",
+    "params config configure settings set": "`lightflow run FILE -p NAME=VALUE` sets a parameter; settings are in the file",
     "visit open edit": "a workflow is a text file: `lightflow template NAME` writes one",
 }  # fmt: skip
 _BY_WORD: Final = {word: answer for words, answer in ANSWERS.items() for word in words.split()}
 _FILES: Final = (".yaml", ".yml", ".json", ".py")
 
 
-def answer_to(word: str, commands: Collection[str], rest: Sequence[str] = ()) -> str:
-    """What to type instead of a command that there is not."""
+def unknown_command(word: str, commands: Collection[str]) -> str:
+    """Return the message about a command that does not exist: what to type instead."""
     if word.lower() in commands:
         return f"there is no command {word!r}: `lightflow {word.lower()}`"
     if word.lower() in _BY_WORD:
         return f"there is no command {word!r}: {_BY_WORD[word.lower()]}"
     if word.lower().endswith(_FILES):
-        return f"there is no command {word!r}: a file is run by `lightflow run {word}`"
-    near = nearest(word, commands)
-    if near:
-        return f"there is no command {word!r}; did you mean {near!r}?"
-    slip = nearest(word, _BY_WORD)
-    return f"there is no command {word!r}" + (f": {_BY_WORD[slip]}" if slip else "")
+        return f"there is no command {word!r}: run a file with `lightflow run {word}`"
+    command = nearest(word, commands)
+    if command:
+        return f"there is no command {word!r}; did you mean {command!r}?"
+    synonym = nearest(word, _BY_WORD)
+    return f"there is no command {word!r}" + (f": {_BY_WORD[synonym]}" if synonym else "")

@@ -1,20 +1,13 @@
-"""`lightflow why`: why a task is in its state, back to the first cause."""
+"""`lightflow why`: explain why a task is in its state, back to the first cause."""
 
 from __future__ import annotations
 
-from typing import Any
+import click
 
-from lightflow.cli.declare import Misuse, argument, command
-from lightflow.cli.failing import trace_lines
-from lightflow.cli.options import chosen_run, db_option, json_option, run_ids, task_ids
+from lightflow.cli.options import command, db_option, json_option, run_or_latest, task_or_run_ids
 from lightflow.cli.output import say, say_json, sign
-from lightflow.cli.shapes import trace_shape
+from lightflow.cli.traces import trace_lines
 from lightflow.errors import printable
-from liteflow.traces import from_json
-
-
-def _either(ctx: Any, parameter: Any, incomplete: str) -> list[Any]:
-    return task_ids(ctx, parameter, incomplete) + run_ids(ctx, parameter, incomplete)
 
 
 @command(
@@ -26,33 +19,33 @@ Examples:
   lightflow why 'resize[3]'
 
 \b
---json prints {run_id, task, status, because, trace}; because is a list of sentences, the nearest cause first,
-and trace where in your code the Python task failed that is the first cause, or null."""
+--json prints {run_id, task, status, because, trace}; because is a list of sentences, the nearest cause first;
+trace has the frames of your code for the Python exception that is the first cause, or null."""
 )
-@argument("names", metavar="[RUN] TASK", many=True, required=True, shell_complete=_either)
+@click.argument("names", metavar="[RUN] TASK", nargs=-1, required=True, shell_complete=task_or_run_ids)
 @db_option
 @json_option
 def why(names: tuple[str, ...], db: str, as_json: bool) -> None:
     """Explain why a task is in its state.
 
-    Without RUN it is about the latest run that has the task. One instance of a task that is mapped over a list has its
+    Without RUN, the latest run that has the task is used. An instance of a task that is mapped over a list has its
     index in brackets.
     """
     from lightflow.service import explaining, inspecting
 
     if len(names) > 2:
-        raise Misuse("give a task, or a run and a task")
+        raise click.UsageError("give a task, or a run and a task")
     run = names[0] if len(names) == 2 else None
     if run == "latest":
         run = inspecting.latest(db).run_id
-    found = explaining.why(db, chosen_run(run), names[-1])
+    explanation = explaining.why(db, run_or_latest(run), names[-1])
     if as_json:
-        first = next(iter(found.traces.values()), None)
-        facts = {"run_id": found.run_id, "task": found.task_id, "status": found.status}
-        say_json({**facts, "because": list(found.because), "trace": trace_shape(first)})
+        from lightflow.service.json_shapes import explanation_shape
+
+        say_json(explanation_shape(explanation))
         return
-    for depth, sentence in enumerate(found.because):
-        lead = f"{sign(found.status)} " if not depth else f"{'  ' * depth}→ "
+    for depth, sentence in enumerate(explanation.because):
+        lead = f"{sign(explanation.status)} " if not depth else f"{'  ' * depth}→ "
         say(lead + printable(sentence))
-        for line in trace_lines(from_json(found.traces.get(depth))):
+        for line in trace_lines(explanation.traces.get(depth)):
             say(f"{'  ' * (depth + 1)}{line}")

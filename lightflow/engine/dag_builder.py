@@ -1,23 +1,28 @@
-"""A checked workflow file becomes a `liteflow.Dag`. From here on it is no different from one written in Python."""
+"""Build a `liteflow.Dag` from a checked workflow file, and check what only its parameters decide.
+
+The result does not differ from a dag that is written in Python.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from lightflow.engine.flow_builder import around, flow_with_files, with_flow
-from lightflow.engine.outside import NOTHING, Outside
+from lightflow.engine.external_inputs import NO_INPUTS, ExternalInputs
 from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.durations import PATTERN, seconds
-from lightflow.parser.spec import Expression, FanSpec, TaskSpec, Template, WorkflowSpec
+from lightflow.parser.spec import Condition, Expression, FanSpec, Flow, TaskSpec, Template, WorkflowSpec
 from lightflow.plugins.base import TaskType
 from lightflow.plugins.registry import Registry
 from liteflow import Dag, Task
 from liteflow.collector import collector_paused
 from liteflow.definition.options import TaskOptions
+from liteflow.definition.tasks import NOTHING_AROUND, Around, Precondition
 from liteflow.errors import InputError
+from liteflow.triggers import Condition as EngineCondition
 from liteflow.work import Body, Command, Expansion
 
 
@@ -26,132 +31,165 @@ def build_dag(
     registry: Registry,
     db_path: str,
     params: Mapping[str, Any] | None = None,
-    outside: Outside = NOTHING,
+    inputs: ExternalInputs = NO_INPUTS,
+    *,
+    folder: str,
 ) -> Dag:
-    """Build the dag for a run with these parameters and what it takes from outside.
+    """Build the dag for a run with these parameters and external inputs.
 
-    This imports the code of the task types that the workflow uses.
+    `folder` is the absolute path of the folder from which relative paths of tasks start. The code of the task types
+    that the workflow uses is imported.
 
     Raises:
         WorkflowError: the code of a plugin cannot be imported, or an expression cannot be evaluated.
     """
     dag = Dag(spec.name, db_path, spec.description, spec.params, [one.secret for one in spec.secrets.values()])
-    dag.pools, dag.timeout, dag.retry, dag.concurrency = spec.limits  # checked by the parser
+    limits = spec.limits  # checked by the parser
+    dag.pools, dag.timeout, dag.retry = limits.pools, limits.timeout_s, limits.retry
+    dag.concurrency = limits.concurrency
     dag.source = spec.path
-    types: dict[str, TaskType] = {}
-    shared: dict[TaskOptions, TaskOptions] = {}  # most tasks of a large file have the same
-    problems: list[Problem] = []
+    builder = _TaskBuilder(
+        spec=spec,
+        registry=registry,
+        params=params or {},
+        inputs=inputs,
+        folder=folder,
+        types={},
+        shared_options={},
+        problems=[],
+    )
+    with collector_paused():
+        for task in spec.tasks.values():
+            dag.add_task(builder.build(task))
+        dag.hooks |= {event: builder.build(hook) for event, hook in spec.hooks.items()}
+    if builder.problems:
+        raise WorkflowError(list(dict.fromkeys(builder.problems)))
+    return dag
 
-    def make(task: TaskSpec, owner: str = "") -> Task:
-        if outside.dotenv or outside.own:
-            task = _with_files(task, spec, outside, owner or task.id)
-        if task.type not in types:
-            types[task.type] = registry.load(task.type)
-        options = with_flow(_options(task), task.flow)
-        if task.expressions is None:
-            body = types[task.type].build(task)
-        else:
-            options = _known_options(task, options, params or {}, problems)
-            body = _late_body(types[task.type], task, params or {}, problems)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _TaskBuilder:
+    """Builds the tasks of one dag. Mistakes that only the parameters reveal are collected in `problems`."""
+
+    spec: WorkflowSpec
+    registry: Registry
+    params: Mapping[str, Any]
+    inputs: ExternalInputs
+    folder: str
+    types: dict[str, TaskType]  #: the loaded task types by name
+    shared_options: dict[TaskOptions, TaskOptions]  #: most tasks of a large file have equal options
+    problems: list[Problem]
+
+    def build(self, task: TaskSpec, owner: str = "") -> Task:
+        """Build a task; `owner` is the task that a hook or a precondition belongs to."""
+        if self.inputs.dotenv or self.inputs.task_dotenv:
+            task = self._with_dotenv(task, owner or task.id)
+        if task.cwd is not None:
+            task = task._replace(cwd=os.path.join(self.folder, os.path.expanduser(task.cwd)))
+        options = _options(task)
+        if task.expressions is not None:
+            options = self._evaluated_options(task, options)
+        body = self._body(task)
         expansion = None
         if task.fan is not None:
             options = _fan_options(task.fan, options)
-            expansion = _expansion(task, params or {}, problems)
+            expansion = self._expansion(task)
         return Task(
             task.id,
             body=body,
             dependencies=task.depends_on,
-            options=shared.setdefault(options, options),
+            options=self.shared_options.setdefault(options, options),
             meta={"kind": task.type, "digest": task.digest[:16]},
-            around=around(task.flow, lambda hook: make(hook, task.id), params or {}, problems),
+            around=self._hooks(task),
             expansion=expansion,
         )
 
-    with collector_paused():
-        for task in spec.tasks.values():
-            dag.add_task(make(task))
-        dag.hooks |= {event: make(hook) for event, hook in spec.hooks.items()}
-    if problems:
-        raise WorkflowError(list(dict.fromkeys(problems)))
-    return dag
+    def _with_dotenv(self, task: TaskSpec, owner: str) -> TaskSpec:
+        """Return the task with the variables of the dotenv files; a hook has the variables of its owner."""
+        shared, own = self.inputs.dotenv, self.inputs.task_dotenv.get(owner, {})
+        expressions = task.expressions
+        if expressions is not None:
+            expressions = expressions._replace(dotenv=shared, own_dotenv=own)
+        env = {**shared, **self.spec.env, **own, **task.own_env}
+        return task._replace(env=env, expressions=expressions, flow=_flow_with_dotenv(task.flow, shared, own))
 
+    def _body(self, task: TaskSpec) -> Body:
+        """Return what the engine runs for the task. Expressions whose values are known before the run are checked."""
+        if task.type not in self.types:
+            self.types[task.type] = self.registry.load(task.type)
+        task_type, expressions = self.types[task.type], task.expressions
+        if expressions is None:
+            return task_type.build(task)
+        from lightflow.expressions.late import TaskLate, early_problems
 
-def _with_files(task: TaskSpec, spec: WorkflowSpec, outside: Outside, owner: str) -> TaskSpec:
-    """The task with the variables of the dotenv files; a hook has those of the task it is for."""
-    dotenv, own = outside.dotenv, outside.own.get(owner, {})
-    found = task.expressions
-    if found is not None:
-        found = found._replace(dotenv=dotenv, own_dotenv=own)
-    env = {**dotenv, **spec.env, **own, **task.own_env}
-    return task._replace(env=env, expressions=found, flow=flow_with_files(task.flow, dotenv, own))
-
-
-def _late_body(kind: TaskType, task: TaskSpec, params: Mapping[str, Any], problems: list[Problem]) -> Body:
-    """The body of a task with expressions; those whose values are known already are tried."""
-    from lightflow.expressions.late import TaskLate, early_problems
-
-    found = task.expressions
-    assert found is not None
-    problems += early_problems(found, params)
-    body = kind.build(task._replace(config={**task.config, "run": found.script}) if found.script else task)
-    late = TaskLate(found, os.getcwd())
-    if not isinstance(body, Command):
+        self.problems.extend(early_problems(expressions, self.params))
+        if expressions.script:
+            task = task._replace(config={**task.config, "run": expressions.script})
+        body = task_type.build(task)
+        late = TaskLate(expressions, self.folder)
+        if not isinstance(body, Command):
+            return body._replace(late=late)
+        if any("${{" in word for word in body.argv):
+            message = f'tasks of type "{task.type}" take no expressions in what becomes a command line'
+            self.problems.append(Problem(task.file, task.line, 1, f"tasks.{task.id}", message))
         return body._replace(late=late)
-    if any("${{" in word for word in body.argv):
-        message = f'tasks of type "{task.type}" take no expressions in what becomes a command line'
-        problems.append(Problem(task.file, task.line, 1, f"tasks.{task.id}", message))
-    return body._replace(late=late)
 
+    def _evaluated_options(self, task: TaskSpec, options: TaskOptions) -> TaskOptions:
+        """Return the options with the values of their expressions, which are known before the run."""
+        from lightflow.expressions.late import option
 
-def _fan_options(fan: FanSpec, options: TaskOptions) -> TaskOptions:
-    """What `matrix` and `foreach` say of how their instances run."""
-    at_once = options.max_parallel if fan.max_parallel is None else fan.max_parallel
-    return options._replace(fail_fast=fan.fail_fast, max_parallel=at_once)
+        assert task.expressions is not None
+        values: dict[str, Any] = {}
+        for name, template in task.expressions.options.items():
+            try:
+                values[name] = _option_value(name, option(template, self.params, task.expressions))
+            except (InputError, ValueError) as error:
+                self.problems.append(_place_of(template)._replace(message=str(error)))
+        return options._replace(**values)
 
+    def _expansion(self, task: TaskSpec) -> Expansion:
+        from lightflow.expressions.fan import expansion_of
 
-def _expansion(task: TaskSpec, params: Mapping[str, Any], problems: list[Problem]) -> Expansion:
-    from lightflow.expressions.fan import expansion_of
+        return expansion_of(task, self.params, self.problems)
 
-    return expansion_of(task, params, problems)
+    def _hooks(self, task: TaskSpec) -> Around:
+        """Return the condition, the preconditions and the hooks of a task."""
+        flow = task.flow
+        if flow is None or not (flow.condition or flow.preconditions or flow.hooks):
+            return NOTHING_AROUND
+        preconditions = [
+            Precondition(
+                None if each.condition is None else self._condition(each.condition),
+                None if each.command is None else self.build(each.command, task.id),
+                each.message,
+                each.fails,
+            )
+            for each in flow.preconditions
+        ]
+        return Around(
+            None if flow.condition is None else self._condition(flow.condition),
+            tuple(preconditions),
+            {event: self.build(hook, task.id) for event, hook in flow.hooks.items()},
+        )
 
+    def _condition(self, condition: Condition) -> EngineCondition:
+        """Return the condition for the engine. A condition whose value is known before the run is checked."""
+        from lightflow.expressions.conditions import FileCondition  # imports Jinja
+        from lightflow.expressions.late import PlacedError
 
-def _known_options(
-    task: TaskSpec, options: TaskOptions, params: Mapping[str, Any], problems: list[Problem]
-) -> TaskOptions:
-    """The options with the values of their expressions, which name nothing but what is known before the run."""
-    from lightflow.expressions.late import option
-
-    assert task.expressions is not None
-    known: dict[str, Any] = {}
-    for name, template in task.expressions.options.items():
+        built = FileCondition(condition)
         try:
-            value = _option(name, option(template, params, task.expressions))
-        except (InputError, ValueError) as error:
-            problems.append(_at(template)._replace(message=str(error)))
-        else:
-            known[name] = value
-    return options._replace(**known)
-
-
-def _option(name: str, value: Any) -> float | int:
-    if name == "retries":
-        if type(value) is int and 0 <= value <= 1000:
-            return value
-        raise ValueError(f"must be a whole number from 0 to 1000, not {value!r}")
-    if isinstance(value, str) and value and re.fullmatch(PATTERN, value):
-        value = seconds(value)
-    if type(value) in (int, float) and (value > 0 or (value == 0 and name != "timeout")):
-        return float(value)
-    raise ValueError(f'must be a time: seconds such as 30, or text such as "5m", not {value!r}')
-
-
-def _at(template: Template) -> Problem:
-    return next(part.at for part in template if isinstance(part, Expression))
+            built.early(self.params)
+        except PlacedError as error:
+            self.problems.append(error.problem)
+        except InputError as error:
+            self.problems.append(condition.expression.at._replace(message=str(error)))
+        return built
 
 
 def _options(task: TaskSpec) -> TaskOptions:
     retry = task.retry
-    return TaskOptions(
+    options = TaskOptions(
         retries=retry.retries,
         retry_delay=retry.delay_s,
         retry_backoff=retry.backoff,
@@ -168,3 +206,53 @@ def _options(task: TaskSpec) -> TaskOptions:
         max_parallel=task.order.at_once,
         resources=task.order.needs,
     )
+    flow = task.flow
+    if flow is None:
+        return options
+    return options._replace(
+        continue_on_error=flow.tolerates,
+        branch=flow.branch,
+        short_circuit=flow.short_circuit,
+        ignore_downstream_trigger_rules=not flow.direct,
+        setup=flow.setup,
+        teardown=flow.teardown,
+        on_failure_fail_run=flow.fails_run,
+    )
+
+
+def _fan_options(fan: FanSpec, options: TaskOptions) -> TaskOptions:
+    """Return the options with those that `matrix` and `foreach` have for the instances."""
+    at_once = options.max_parallel if fan.max_parallel is None else fan.max_parallel
+    return options._replace(fail_fast=fan.fail_fast, max_parallel=at_once)
+
+
+def _option_value(name: str, value: Any) -> float | int:
+    """Return the value of an option that an expression has computed. Raises ValueError."""
+    if name == "retries":
+        if type(value) is int and 0 <= value <= 1000:
+            return value
+        raise ValueError(f"must be a whole number from 0 to 1000, not {value!r}")
+    if isinstance(value, str) and value and re.fullmatch(PATTERN, value):
+        value = seconds(value)
+    if type(value) in (int, float) and (value > 0 or (value == 0 and name != "timeout")):
+        return float(value)
+    raise ValueError(f'must be a time: seconds such as 30, or text such as "5m", not {value!r}')
+
+
+def _place_of(template: Template) -> Problem:
+    """Return the place of the first expression of a template."""
+    return next(part.at for part in template if isinstance(part, Expression))
+
+
+def _flow_with_dotenv(flow: Flow | None, dotenv: Mapping[str, str], own: Mapping[str, str]) -> Flow | None:
+    """Return the control flow with the variables of dotenv files in its conditions."""
+    if flow is None:
+        return None
+
+    def with_dotenv(condition: Condition | None) -> Condition | None:
+        if condition is None or condition.scope is None:
+            return condition
+        return condition._replace(scope=condition.scope._replace(dotenv=dotenv, own_dotenv=own))
+
+    preconditions = tuple(each._replace(condition=with_dotenv(each.condition)) for each in flow.preconditions)
+    return flow._replace(condition=with_dotenv(flow.condition), preconditions=preconditions)

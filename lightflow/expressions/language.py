@@ -21,7 +21,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from lightflow.errors import did_you_mean
 from lightflow.expressions.filters import FILTERS, TESTS, TooMuch, bounded, install, text_of
-from lightflow.expressions.kinds import kind_of, objection
+from lightflow.expressions.value_kinds import kind_of, objection
 from liteflow.errors import InputError
 
 LONGEST: Final = 10_000  # characters of one expression

@@ -10,8 +10,8 @@ from typing import Any, Final, NamedTuple
 from jinja2 import nodes
 
 from lightflow.errors import did_you_mean
-from lightflow.expressions.kinds import mistaken_comparison
 from lightflow.expressions.language import METHODS, Mistake, parse
+from lightflow.expressions.value_kinds import mistaken_comparison
 from liteflow.work import Ref
 
 #: Names that are known in every place: what may be asked of them, or None where anything may be.

@@ -14,9 +14,9 @@ from typing import Any, Final
 from lightflow.errors import Problem
 from lightflow.expressions.language import Mistake
 from lightflow.expressions.names import EARLY, SCOPES, Known, Uses, uses
-from lightflow.expressions.shell import SHELLS, SITE, Refused, Site, rewrite, to_parse
+from lightflow.expressions.shell.rewrite import SHELLS, SITE, Refused, Site, rewrite, to_parse
+from lightflow.expressions.shell.syntax import Scripts
 from lightflow.expressions.split import OPEN, NotClosed, Part, split
-from lightflow.expressions.syntax import Scripts
 from lightflow.parser.canonical import Tree
 from lightflow.parser.environment import secret_names
 from lightflow.parser.fan import fields_of, name_of

@@ -9,17 +9,17 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Problem, did_you_mean, quoted
-from lightflow.parser.accept import FEW_TASKS, accepts
 from lightflow.parser.canonical import Tree, canonical
 from lightflow.parser.fan import fan_problems
 from lightflow.parser.limits import check_limits, check_time
 from lightflow.parser.positions import Source
 from lightflow.parser.schema import COMMON, canonical_schema
 from lightflow.parser.schema_pieces import ID_PATTERN, ID_WORDS
+from lightflow.parser.schema_validator import InvalidSchema, Validator, check_schema
 from lightflow.parser.spec import Condition, Expressions, Found, SecretSpec
 from lightflow.parser.works import has_conditions, works
 from lightflow.plugins.base import TypeInfo
-from lightflow.plugins.registry import BUILT_IN_ORIGIN, Registry, schema_fragment_problem
+from lightflow.plugins.registry import Registry, schema_fragment_problem
 from lightflow.plugins.scripts import shell_problem
 from liteflow.errors import CycleError
 from liteflow.planning.graph import Graph
@@ -158,17 +158,15 @@ def _python_files(folder: str) -> list[str]:
 
 
 def _bad_fragments(registry: Registry, path: str, shown: str) -> Iterator[Problem]:
-    import jsonschema_rs
-
     for info in registry.known():
         if info.ref.path != path or info.schema is None:
             continue
         reason = schema_fragment_problem(info.schema, COMMON)
         if reason is None:
             try:
-                jsonschema_rs.validator_for(canonical_schema([info]))
-            except (ValueError, jsonschema_rs.ValidationError) as error:
-                reason = f"not JSON Schema: {str(error).splitlines()[0]}"
+                check_schema(info.schema, canonical_schema([info]))
+            except InvalidSchema as error:
+                reason = f"not JSON Schema: {error}"
         if reason is not None:
             registry.forget(info.name)
             yield Problem(shown, info.line, 1, "", f'the schema of task type "{info.name}" cannot be used: {reason}')
@@ -191,21 +189,18 @@ def _shells(tree: Tree) -> Iterator[Problem]:
 
 def _schema_problems(tree: Tree, infos: dict[str, TypeInfo]) -> Iterator[Problem]:
     schema = canonical_schema(infos.values())
-    # Every error about a key of `tasks` would carry a copy of all the tasks; `_names` checks them instead.
+    # `_names` checks the ids of tasks, and can offer one.
     del schema["properties"]["tasks"]["propertyNames"]
-    tasks = tree.root.get("tasks")
-    few = isinstance(tasks, dict) and len(tasks) <= FEW_TASKS
     root = _assumed(tree.root, infos)
-    if few and all(info.origin == BUILT_IN_ORIGIN for info in infos.values()) and accepts(schema, root):
+    errors = Validator(schema).errors(root)
+    if not errors:
         return
-    import jsonschema_rs  # 35 ms with the compiling of the schema (docs/adr/0016)
+    from lightflow.parser.messages import problems_of  # only for files with errors
 
-    from lightflow.parser.wording import worded
-
-    troubled = {problem.path for problem in tree.source.problems}
-    troubled |= {problem.path.rpartition(".")[0] for problem in tree.problems}
-    for error in jsonschema_rs.validator_for(schema).iter_errors(root):
-        yield from worded(error, schema, tree, infos, troubled)
+    damaged = {problem.path for problem in tree.source.problems}
+    damaged |= {problem.path.rpartition(".")[0] for problem in tree.problems}
+    for error in errors:
+        yield from problems_of(error, tree, infos, damaged)
 
 
 def _assumed(root: dict[str, Any], infos: Mapping[str, TypeInfo]) -> dict[str, Any]:

@@ -10,9 +10,11 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
+import yaml
+from yaml.events import MappingEndEvent, MappingStartEvent, SequenceEndEvent, SequenceStartEvent
+
 from lightflow.parser.files import place_of
 from lightflow.parser.positions import Place, Unreadable
-from lightflow.parser.pyyaml import MappingEndEvent, MappingStartEvent, SequenceEndEvent, SequenceStartEvent, yaml
 
 #: A quoted text, a comment, a bracket, or the beginning of a plain text: what can stand between two events.
 _TOKEN: Final = r'"(?:[^"\\]|\\.)*"?|\'(?:[^\']|\'\')*\'?|#[^\n]*|[\[\]{}]|[^\s"\'#\[\]{},][^\s\[\]{},]*'

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from lightflow.errors import Problem, quoted
-from lightflow.parser.files import WORKFLOW, FileKind
-from lightflow.parser.positions import Key, Mark, Positions, Source, Unreadable, problem_at
-from lightflow.parser.pyyaml import (
+import yaml
+from yaml.events import (
     AliasEvent,
     DocumentStartEvent,
     MappingEndEvent,
@@ -20,8 +18,11 @@ from lightflow.parser.pyyaml import (
     SequenceEndEvent,
     SequenceStartEvent,
     StreamEndEvent,
-    yaml,
 )
+
+from lightflow.errors import Problem, quoted
+from lightflow.parser.files import WORKFLOW, FileKind
+from lightflow.parser.positions import Key, Mark, Positions, Source, Unreadable, problem_at
 from lightflow.parser.scalars import FIRST, NotANumber, Scalar, resolve
 
 MAX_DEPTH: Final = 32

@@ -12,8 +12,7 @@ from lightflow.service.pools import waits
 from lightflow.service.verdicts import because as because_of
 from liteflow import Status
 from liteflow.planning.control import effective
-from liteflow.planning.rules import TriggerRule
-from liteflow.planning.upstreams import explain
+from liteflow.planning.rules import TriggerRule, explain
 from liteflow.state.history import AttemptRecord, History, InstanceRecord, RunRecord
 from liteflow.states import RUN_ENDED, TASK_ENDED
 
@@ -164,6 +163,8 @@ class _Story:
             case Status.PENDING:
                 decided = self._explained(one)
                 return f"{decided}; all slots are in use" if decided.startswith("may run") else decided
+            case Status.QUEUED:
+                return f"attempt {one.try_number} waits for a slot"
             case Status.RUNNING if last is not None:
                 lost = ", or was when its owner died" if run.status == Status.INTERRUPTED else ""
                 return f"attempt {last.attempt} is running{lost}; it {self._explained(one)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
@@ -13,6 +14,7 @@ from liteflow.collector import collector_paused
 from liteflow.pictures.picture import Picture
 from liteflow.planning.overlooked import Overlooked
 from liteflow.state.history import AttemptRecord, DagRecord, History, InstanceRecord, RunRecord, ValueRecord
+from liteflow.states import RUN_ENDED
 from liteflow.values.payload import Payload, decode, parts
 
 _T = TypeVar("_T")
@@ -100,6 +102,12 @@ def runs(db: str, workflow: str | None = None, limit: int = 20) -> Page[RunSumma
     with History(db) as history:
         found = [RunSummary(run, *history.tally(run.run_id)) for run in history.runs(workflow, limit=limit)]
         return Page(found, history.run_count(workflow) - len(found) if len(found) == limit else 0)
+
+
+def elapsed_s(run: RunRecord) -> float | None:
+    """Return how many seconds a run took, or has been running; None if that is not known."""
+    ended_at = run.ended_at if run.status in RUN_ENDED else time.time()
+    return None if run.started_at is None or ended_at is None else ended_at - run.started_at
 
 
 def newest(db: str, workflow: str | None = None, limit: int = 1) -> list[RunRecord]:

@@ -64,7 +64,7 @@ def with_times(instances: Iterable[InstanceRecord]) -> list[InstanceRecord]:
 def whole_of(instances: Sequence[InstanceRecord]) -> InstanceRecord:
     """What stands for hooks of the same name, of which each instance of a mapped task has its own."""
     first, states = instances[0], {one.status for one in instances}
-    order = ("RUNNING", "UP_FOR_RETRY", "PENDING", "FAILED", "CANCELLED", "SUCCESS")
+    order = ("RUNNING", "QUEUED", "UP_FOR_RETRY", "PENDING", "FAILED", "CANCELLED", "SUCCESS")
     return first._replace(
         map_index=-1,
         map_key=None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Problem, WorkflowError
 from liteflow.errors import DefinitionError, ParamError
@@ -15,6 +15,9 @@ class Given(NamedTuple):
 
     words: Sequence[str] = ()
     file: str | None = None
+
+
+NO_ARGUMENTS: Final = Given()
 
 
 def read(params: Mapping[str, Param] | None, given: Given, day: float) -> dict[str, Any]:

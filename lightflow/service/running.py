@@ -1,22 +1,22 @@
-"""Executing: start a workflow, go on with a run, cancel one."""
+"""Start a workflow, resume a run, cancel a run, and clear what a resume would continue."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-from lightflow.engine import checkpoint
-from lightflow.engine.checkpoint_writer import CheckpointWriter
+from lightflow.engine import checkpoint, executor
 from lightflow.engine.dag_builder import build_dag
-from lightflow.engine.outside import NOTHING, Outside, look_outside
-from lightflow.errors import WorkflowError
+from lightflow.engine.external_inputs import NO_INPUTS, ExternalInputs, load_external_inputs
+from lightflow.errors import CheckpointError, WorkflowError
 from lightflow.parser.spec import Settings, WorkflowSpec
 from lightflow.parser.workflow_loader import load_workflow
 from lightflow.plugins.registry import Registry
-from lightflow.service.parameters import Given, complete, kept
+from lightflow.service.parameters import NO_ARGUMENTS, Given, complete, kept
 from lightflow.service.scripts import is_script, script_errors
 from liteflow import Dag, DagRun, DefinitionError, Observer, RunNotFound, Status
 from liteflow.collector import collector_paused
@@ -30,8 +30,9 @@ from liteflow.values.params import Param
 Notify = Callable[[str], None]
 
 
-class RunOptions(NamedTuple):
-    """How to run, where it differs from what the file says. Folders and files are relative to the current folder."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How to run a workflow. None means: as the workflow file says. Relative paths start from the current folder."""
 
     db: str = "lightflow.db"
     mode: str | None = None
@@ -39,103 +40,121 @@ class RunOptions(NamedTuple):
     log_dir: str | None = None
     fail_fast: bool | None = None
     run_id: str | None = None
-    dag: str | None = None  # of a Python file that defines several
+    dag: str | None = None  #: the dag of a Python file that defines several
     observers: Sequence[Observer] = ()
-    params: Given = Given()
-    date: float | None = None  # the day that the run is for; None: that on which it starts
-    again: Callable[[], str] = lambda: "resume it"  # tells the command line that goes on with a run of the file
+    params: Given = NO_ARGUMENTS
+    date: float | None = None  #: the logical date of the run; None: the day on which it starts
+    resume_hint: Callable[[], str] = lambda: "resume it"  #: returns the command that resumes a run of the file
+    claim_children: bool = False  #: see `engine.executor.ExecutionOptions`
 
 
-class Loaded(NamedTuple):
-    """A workflow that has been read. `build` makes its dag for a run with these parameters, and `outside` what it takes
-    from outside, which is looked for once, when the run starts.
-    """
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A workflow that has been read."""
 
     name: str
-    settings: Settings
     path: str
-    params: Mapping[str, Param] | None  # None: it declares none, and says nothing of what it takes
-    build: Callable[[Mapping[str, Any], Outside], Dag]
-    look_outside: Callable[[], Outside]
-    grouped: bool = False  # does it say what a run does that comes while another is at work?
+    settings: Settings
+    params: Mapping[str, Param] | None  #: None: it declares no parameters, and accepts any
+    has_concurrency: bool  #: whether it limits how many of its runs go on at once
+    build: Callable[[Mapping[str, Any], ExternalInputs], Dag]  #: builds the dag for a run with these parameters
+    load_inputs: Callable[[], ExternalInputs]  #: loads the dotenv files and the secrets; called once for each run
 
 
 def load(path: str, options: RunOptions) -> Loaded:
     """Read a workflow file or a Python script for running; a script is executed.
 
     Raises:
-        WorkflowError: everything that is wrong with it, each with its place.
+        WorkflowError: with all mistakes, each with its place.
     """
     if not is_script(path):
-        spec = load_workflow(path)
-        registry = Registry().with_files(spec.plugins)
-        build, grouped = partial(_build, spec, registry, options.db), spec.limits.concurrency is not None
-        return Loaded(spec.name, spec.settings, path, spec.params, build, partial(look_outside, spec), grouped)
-    from liteflow.scripts import choose, load_dags  # the rarer kind of workflow
+        return _load_file(path, options)
+    from liteflow.scripts import choose, load_dags  # only for Python scripts
 
     with script_errors(path):
         dags = load_dags(path)
-        dag = dags[choose(path, [one.dag_id for one in dags], options.dag)]
+        dag = dags[choose(path, [each.dag_id for each in dags], options.dag)]
     dag.db_path, dag.source = options.db, os.path.abspath(path)
-    settings, grouped = Settings(mode="process"), dag.concurrency is not None
-    return Loaded(dag.dag_id, settings, path, dag.params, lambda values, outside: dag, lambda: NOTHING, grouped)
+    return Loaded(
+        name=dag.dag_id,
+        path=path,
+        settings=Settings(mode="process"),
+        params=dag.params,
+        has_concurrency=dag.concurrency is not None,
+        build=lambda values, inputs: dag,
+        load_inputs=lambda: NO_INPUTS,
+    )
 
 
-def _build(spec: WorkflowSpec, registry: Registry, db: str, values: Mapping[str, Any], outside: Outside) -> Dag:
+def _load_file(path: str, options: RunOptions) -> Loaded:
+    spec = load_workflow(path)
+    registry = Registry().with_files(spec.plugins)
+    return Loaded(
+        name=spec.name,
+        path=path,
+        settings=spec.settings,
+        params=spec.params,
+        has_concurrency=spec.limits.concurrency is not None,
+        build=partial(_build, spec, registry, options.db),
+        load_inputs=partial(load_external_inputs, spec),
+    )
+
+
+def _build(spec: WorkflowSpec, registry: Registry, db: str, values: Mapping[str, Any], inputs: ExternalInputs) -> Dag:
     try:
-        return build_dag(spec, registry, db, values, outside)
+        return build_dag(spec, registry, db, values, inputs, folder=os.getcwd())
     except WorkflowError as error:
-        raise outside.masked(error) from None
+        raise inputs.masked(error) from None
 
 
 def run(path: str, options: RunOptions, *, resume: bool = False, notify: Notify) -> DagRun:
-    """Run a workflow from its beginning; with `resume` (or `settings.resume: auto`) go on where the last run stopped.
+    """Start a new run of a workflow; with `resume`, or `settings.resume: auto`, continue its last run instead.
 
     Raises:
         WorkflowError, DefinitionError: the file or an option is wrong; nothing ran.
-        RunOwned: the run to go on with is at work.
-        StoreError, ResourceError: the state file.
+        RunOwned: the run to continue is running.
+        StoreError, ResourceError: see `liteflow.errors`.
     """
     loaded = load(path, options)
-    _note_owner(options.db, notify)
+    _warn_of_foreign_owner(options.db, notify)
     last = _latest(options.db, loaded.name)
-    goes_on = resume or loaded.settings.resume == "auto"
-    if goes_on and not resume and last is not None and _differs(loaded, last, options):
-        notify(f"the last run, {last.run_id}, had other parameters: this is a new run")
-        goes_on = False
-    if goes_on and not resume and loaded.grouped and last is not None and last.status not in RUN_ENDED:
-        goes_on = False  # it is at work: the rule for runs that come meanwhile counts
-    if goes_on:
+    continues = resume or loaded.settings.resume == "auto"
+    if continues and not resume and last is not None:
+        if _differs(loaded, last, options):
+            notify(f"the last run, {last.run_id}, had other parameters: this is a new run")
+            continues = False
+        elif loaded.has_concurrency and last.status not in RUN_ENDED:
+            continues = False  # the last run is running: its `concurrency` decides
+    if continues:
         if last is not None and last.status != Status.SUCCESS and last.resumable:
             return _resume(loaded, last, options, notify)
-        if last is None and _is_gone(options.db) and (saved := _checkpoint(loaded)) is not None:
+        if last is None and _is_missing(options.db) and (saved := _unfinished_checkpoint(loaded)) is not None:
             return _import(loaded, saved, options, notify)
         if resume and last is not None and last.status == Status.SUCCESS:
-            notify(f"run {last.run_id} of {last.dag_id} has succeeded already: nothing to resume")
-            return DagRun.from_record(os.path.realpath(options.db), last)
+            return _nothing_to_resume(last, options, notify)
     elif last is not None and last.resumable and last.status in (Status.FAILED, Status.INTERRUPTED):
-        notify(f"the last run, {last.run_id}, is {last.status}; to go on with it: {options.again()}")
+        notify(f"the last run, {last.run_id}, is {last.status}; to go on with it: {options.resume_hint()}")
     return _start(loaded, options)
 
 
 def resume(target: str, options: RunOptions, *, from_checkpoint: str | None = None, notify: Notify) -> DagRun:
-    """Go on with the latest run of a workflow file, or with the run of that id.
+    """Continue the latest run of a workflow file, or the run with this id.
 
-    `from_checkpoint` names a checkpoint file to begin from instead, where the state file is gone.
+    `from_checkpoint` names a checkpoint file to start from instead, where the state file does not exist any more.
 
     Raises:
-        RunNotFound: there is nothing to go on with.
+        RunNotFound: there is no such run.
         CheckpointError: the checkpoint file cannot be used.
-        As `run` otherwise.
+        WorkflowError, DefinitionError, RunOwned, StoreError, ResourceError: see `run`.
     """
     if os.path.exists(target) or target.endswith((".yaml", ".yml", ".json", ".py")):
         loaded = load(target, options)
-        _note_owner(options.db, notify)
+        _warn_of_foreign_owner(options.db, notify)
         if from_checkpoint is not None:
             return _import(loaded, checkpoint.read(from_checkpoint), options, notify)
         last = _latest(options.db, loaded.name)
-        saved = _checkpoint(loaded) if last is None else None
-        if saved is not None and _is_gone(options.db):
+        saved = _unfinished_checkpoint(loaded) if last is None else None
+        if saved is not None and _is_missing(options.db):
             return _import(loaded, saved, options, notify)
         if last is None or not last.resumable:
             other = "" if saved is None else f", or begin where a checkpoint ends: --from-checkpoint {saved.path}"
@@ -148,30 +167,37 @@ def resume(target: str, options: RunOptions, *, from_checkpoint: str | None = No
                 f"run {last.run_id} came from {last.source or 'a program'}, which is not there any more; "
                 "resume it with its file: lightflow resume FILE"
             )
-        _note_owner(options.db, notify)
-        loaded = load(last.source, options._replace(dag=last.dag_id if is_script(last.source) else None))
+        _warn_of_foreign_owner(options.db, notify)
+        loaded = load(last.source, replace(options, dag=last.dag_id if is_script(last.source) else None))
     if last.status == Status.SUCCESS:
-        notify(f"run {last.run_id} of {last.dag_id} has succeeded already: nothing to resume")
-        return DagRun.from_record(os.path.realpath(options.db), last)
+        return _nothing_to_resume(last, options, notify)
     return _resume(loaded, last, options, notify)
 
 
+def _nothing_to_resume(last: RunRecord, options: RunOptions, notify: Notify) -> DagRun:
+    notify(f"run {last.run_id} of {last.dag_id} has succeeded already: nothing to resume")
+    return DagRun.from_record(os.path.realpath(options.db), last)
+
+
 def _differs(loaded: Loaded, last: RunRecord, options: RunOptions) -> bool:
-    """Are parameters given that the last run does not have?"""
+    """Return whether the options have parameters, or a date, that the last run does not have."""
     try:
-        day = this_day() if options.date is None else options.date
-        kept(loaded.params, options.params, last.run_id, last.params, day)
+        kept(loaded.params, options.params, last.run_id, last.params, _day(options))
         day_kept(options.date, last)
     except DefinitionError:
         return True
     return False
 
 
+def _day(options: RunOptions) -> float:
+    return this_day() if options.date is None else options.date
+
+
 def day_kept(given: float | None, run: RunRecord) -> float:
-    """Return the day of a run that is gone on with.
+    """Return the logical date of a run that is resumed.
 
     Raises:
-        DefinitionError: another day is asked for.
+        DefinitionError: another date is given.
     """
     day = this_day() if run.logical_date is None else run.logical_date
     if shown(day) == "?":
@@ -189,44 +215,31 @@ def _start(
     options: RunOptions,
     done: dict[str, float] | None = None,
     values: Mapping[str, Any] | None = None,
-    outside: Outside | None = None,
+    inputs: ExternalInputs | None = None,
 ) -> DagRun:
-    settings = loaded.settings
-    day = this_day() if options.date is None else options.date  # once: it does not change over midnight
+    """Execute a new run. `done`, `values` and `inputs` are given where they come from a checkpoint."""
+    day = _day(options)  # read once, so that it does not change at midnight
     if values is None:
         values = complete(loaded.params, options.params, loaded.path, day)
-    if outside is None:
-        outside = loaded.look_outside()
-    return loaded.build(values, outside).run(
-        options.max_workers or settings.max_parallel_tasks,
-        options.mode or settings.mode,
+    if inputs is None:
+        inputs = loaded.load_inputs()
+    return executor.execute(
+        loaded.build(values, inputs),
+        _execution_options(loaded, options),
         run_id=options.run_id,
         params=values,
-        secrets=outside.secrets,
+        secrets=inputs.secrets,
         logical_date=day,
-        log_dir=options.log_dir or settings.log_dir,
-        fail_fast=settings.fail_fast if options.fail_fast is None else options.fail_fast,
-        observers=_observers(loaded, options),
         done=done,
-        raise_signals=False,
-        claim_children=True,
     )
 
 
 def _resume(loaded: Loaded, last: RunRecord, options: RunOptions, notify: Notify) -> DagRun:
-    settings = loaded.settings
+    """Execute what is left of a run, and report what differs from when it was started."""
     values = kept(loaded.params, options.params, last.run_id, last.params, day_kept(options.date, last))
-    outside = loaded.look_outside()
-    dag = loaded.build(values, outside)
-    with collector_paused(), History(options.db) as history:
-        finished = {task_id for task_id, _, status in history.statuses(last.run_id) if status == Status.SUCCESS}
-        before = {row["id"]: row.get("digest") for row in history.graph_tasks(last.graph_digest)}
-    changed = [
-        task_id
-        for task_id, task in dag.tasks.items()
-        if task_id in finished and task.meta is not None and before.get(task_id) != task.meta.get("digest")
-    ]
-    if changed:
+    inputs = loaded.load_inputs()
+    dag = loaded.build(values, inputs)
+    if changed := _changed_since_success(dag, last, options.db):
         names = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
         notify(f"changed since they succeeded, and kept as they were: {names}")
     if last.source is not None and os.path.realpath(last.source) != os.path.realpath(loaded.path):
@@ -236,42 +249,51 @@ def _resume(loaded: Loaded, last: RunRecord, options: RunOptions, notify: Notify
         )
     if last.cwd is not None and last.cwd != os.getcwd():
         notify(f"the run was started in {last.cwd}; its relative paths now start from {os.getcwd()}")
-    return dag.resume(
-        last.run_id,
-        options.max_workers or settings.max_parallel_tasks,
-        options.mode or settings.mode,
-        secrets=outside.secrets,
-        log_dir=options.log_dir or settings.log_dir,
-        fail_fast=settings.fail_fast if options.fail_fast is None else options.fail_fast,
-        observers=_observers(loaded, options),
-        raise_signals=False,
-        claim_children=True,
-    )
+    return executor.resume(dag, last.run_id, _execution_options(loaded, options), secrets=inputs.secrets)
+
+
+def _changed_since_success(dag: Dag, last: RunRecord, db: str) -> list[str]:
+    """Return the tasks that succeeded in a run with another definition than they have now."""
+    with collector_paused(), History(db) as history:
+        successful = {task_id for task_id, _, status in history.statuses(last.run_id) if status == Status.SUCCESS}
+        digests = {row["id"]: row.get("digest") for row in history.graph_tasks(last.graph_digest)}
+    return [
+        task_id
+        for task_id, task in dag.tasks.items()
+        if task_id in successful and task.meta is not None and digests.get(task_id) != task.meta.get("digest")
+    ]
 
 
 def _import(loaded: Loaded, saved: checkpoint.Checkpoint, options: RunOptions, notify: Notify) -> DagRun:
-    """A new run that takes over what a checkpoint file says is done."""
+    """Execute a new run in which the successful tasks of a checkpoint count as done."""
     if saved.workflow_name != loaded.name:
-        raise checkpoint.CheckpointError(
-            f"{saved.path}: is a checkpoint of {saved.workflow_name!r}, not of {loaded.name!r}"
-        )
+        raise CheckpointError(f"{saved.path}: is a checkpoint of {saved.workflow_name!r}, not of {loaded.name!r}")
     if saved.date is not None and options.date is None:
-        options = options._replace(date=saved.date)
-    day = this_day() if options.date is None else options.date
-    options = options._replace(date=day)
+        options = replace(options, date=saved.date)
+    day = _day(options)
+    options = replace(options, date=day)
     if saved.params is None:
         values = complete(loaded.params, options.params, loaded.path, day)
     else:
         values = kept(loaded.params, options.params, saved.run_id, saved.params, day)
-    outside = loaded.look_outside()
-    tasks = loaded.build(values, outside).tasks
+    inputs = loaded.load_inputs()
+    tasks = loaded.build(values, inputs).tasks
     done = {name: seconds for name, seconds in saved.succeeded.items() if name in tasks}
     notify(f"{len(done)} of {len(tasks)} tasks are done according to {saved.path}")
-    return _start(loaded, options, done, values, outside)
+    return _start(loaded, options, done, values, inputs)
 
 
-def _observers(loaded: Loaded, options: RunOptions) -> list[Observer]:
-    return [CheckpointWriter(os.path.abspath(loaded.settings.checkpoint_dir)), *options.observers]
+def _execution_options(loaded: Loaded, options: RunOptions) -> executor.ExecutionOptions:
+    writer = checkpoint.CheckpointWriter(os.path.abspath(loaded.settings.checkpoint_dir))
+    return executor.options_for(
+        loaded.settings,
+        mode=options.mode,
+        max_workers=options.max_workers,
+        log_dir=options.log_dir,
+        fail_fast=options.fail_fast,
+        observers=[writer, *options.observers],
+        claim_children=options.claim_children,
+    )
 
 
 def _latest(db: str, dag_id: str) -> RunRecord | None:
@@ -284,15 +306,18 @@ def _latest(db: str, dag_id: str) -> RunRecord | None:
         return None
 
 
-def _note_owner(db: str, notify: Notify) -> None:
-    """Say that the state file is another user's: tasks decode values out of it, and that may run code."""
+def _warn_of_foreign_owner(db: str, notify: Notify) -> None:
+    """Report a state file of another user: tasks decode values from it, which may execute code."""
     name = other_owner(db)
     if name is not None:
         notify(f"{db} belongs to {name}: go on with it only if you trust that user")
 
 
-def _is_gone(db: str) -> bool:
-    """Is there no state file, or one without tables? One that only knows no run of a workflow may have had some."""
+def _is_missing(db: str) -> bool:
+    """Return whether there is no state file, or one without tables.
+
+    A state file with tables but without a run of a workflow may have had runs of it.
+    """
     if not os.path.exists(db):
         return True
     try:
@@ -302,14 +327,14 @@ def _is_gone(db: str) -> bool:
         return True
 
 
-def _checkpoint(loaded: Loaded) -> checkpoint.Checkpoint | None:
-    """The newest checkpoint file of a workflow, if it is unfinished."""
-    found, _ = checkpoint.find(loaded.settings.checkpoint_dir, loaded.name, limit=1)
-    return found[0] if found and found[0].status != Status.SUCCESS else None
+def _unfinished_checkpoint(loaded: Loaded) -> checkpoint.Checkpoint | None:
+    """Return the newest checkpoint of a workflow, unless its run succeeded."""
+    checkpoints, _ = checkpoint.find(loaded.settings.checkpoint_dir, loaded.name, limit=1)
+    return checkpoints[0] if checkpoints and checkpoints[0].status != Status.SUCCESS else None
 
 
 def cancel(db: str, run_id: str, *, wait_s: float = 30.0) -> RunRecord:
-    """Ask the owner of a run to end it, and wait for that; a run without a live owner is ended here.
+    """Request the owner of a run to cancel it, and wait for that; cancel a run without a live owner here.
 
     Raises:
         RunNotFound: there is no such run.
@@ -331,10 +356,12 @@ def cancel(db: str, run_id: str, *, wait_s: float = 30.0) -> RunRecord:
 
 
 def clear(db: str, name: str, checkpoint_dir: str) -> tuple[int, int]:
-    """Forget where the runs of a workflow stopped: its checkpoint files go, its unfinished runs stay in the history
-    but are passed over by "resume". Returns how many files and how many runs that were.
+    """Delete the checkpoint files of a workflow, and exclude its unfinished runs from "resume"; the history keeps them.
+
+    Returns:
+        The number of files, and the number of runs.
     """
-    files, _ = checkpoint.find(checkpoint_dir, name)
-    for one in files:
-        os.unlink(one.path)
-    return len(files), forget(db, name) if os.path.exists(db) else 0
+    checkpoints, _ = checkpoint.find(checkpoint_dir, name)
+    for each in checkpoints:
+        os.unlink(each.path)
+    return len(checkpoints), forget(db, name) if os.path.exists(db) else 0

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from lightflow.errors import VisualError
 from lightflow.visuals import render
 from lightflow.visuals.dot import to_dot
 from lightflow.visuals.svg import finish
@@ -27,12 +28,6 @@ FORMATS: Final = ("svg", "png", "pdf", "html", "mmd", "dot")
 MOST_NODES: Final = 5_000
 MOST_EDGES: Final = 20_000
 TIMEOUT_S: Final = 120
-
-
-class VisualError(Exception):
-    """No picture. The message is one sentence for the user."""
-
-    exit_code = 2
 
 
 def write_picture(picture: Picture, output: Path, format: str | None = None) -> None:  # noqa: A002 - its name

@@ -109,14 +109,16 @@ def _list(args: argparse.Namespace) -> None:
             if args.json:
                 write_json([_run_json(history, run) for run in runs])
             else:
-                write_table(["RUN", "STATUS", "STARTED", "TOOK", "TASKS"], (_run_cells(history, run) for run in runs))
+                write_table(
+                    ["RUN", "STATE", "STARTED", "DURATION", "TASKS"], (_run_cells(history, run) for run in runs)
+                )
             return
         dags = [(dag, next(iter(history.runs(dag.dag_id, limit=1)), None)) for dag in history.dags()]
         if args.json:
             write_json([{**dag._asdict(), "last_run": _run_json(history, run) if run else None} for dag, run in dags])
         else:
             cells = ((dag.dag_id, *(_run_cells(history, run) if run else ["-"] * 5)) for dag, run in dags)
-            write_table(["DAG", "LAST RUN", "STATUS", "STARTED", "TOOK", "TASKS"], cells)
+            write_table(["DAG", "LAST RUN", "STATE", "STARTED", "DURATION", "TASKS"], cells)
 
 
 def _run_json(history: History, run: RunRecord) -> dict[str, Any]:

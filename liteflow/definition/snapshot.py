@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from liteflow.definition.around import Guarded, HookCall
@@ -16,7 +16,7 @@ from liteflow.planning.graph import Graph
 from liteflow.work import Body, Command
 
 
-def snapshot(tasks: Mapping[str, Task], graph: Graph, bodies: Mapping[str, Body]) -> tuple[str, str]:
+def snapshot(tasks: Mapping[str, Task], graph: Graph, bodies: Iterable[Body]) -> tuple[str, str]:
     """The digest of a graph and its JSON: `{"tasks": [{"id", "kind", "depends_on", …, "digest"}, …]}`.
 
     Some tasks at a time: all rows at once are larger than the dag.
@@ -30,10 +30,10 @@ def snapshot(tasks: Mapping[str, Task], graph: Graph, bodies: Mapping[str, Body]
     return str(hasher.hexdigest()), f'{{"tasks":[{",".join(parts)}]}}'
 
 
-def _rows(tasks: Mapping[str, Task], graph: Graph, bodies: Mapping[str, Body]) -> Iterator[dict[str, Any]]:
+def _rows(tasks: Mapping[str, Task], graph: Graph, bodies: Iterable[Body]) -> Iterator[dict[str, Any]]:
     ids, digests = graph.ids, _Digests()
-    for (task_id, task), above in zip(tasks.items(), graph.upstream, strict=True):
-        body, options, meta = bodies[task_id], task.options, task.meta
+    for (task_id, task), above, body in zip(tasks.items(), graph.upstream, bodies, strict=True):
+        options, meta = task.options, task.meta
         row: dict[str, Any] = {"id": task_id, "kind": "command" if isinstance(body, Command) else "python"}
         if above:
             row["depends_on"] = [ids[number] for number in above]

@@ -32,13 +32,17 @@ _CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
 
 
 class Executor(Protocol):
-    """Runs work; every submitted work comes back as exactly one Outcome, until `close`.
+    """Runs attempts; every submitted attempt comes back as exactly one Outcome, until `close`.
 
-    One thread, always the same, calls these; `wake` may be called from signal handlers.
+    One thread, always the same, calls these methods; `wake` may be called from signal handlers.
     """
 
+    @property
+    def queues(self) -> bool:
+        """Whether attempts may be submitted beyond the slots: they start in order, each when a slot is free."""
+
     def submit(self, work: Work) -> None:
-        """Start an attempt: at once while there are slots, else see `ahead`. Failures become Outcomes."""
+        """Start an attempt, or queue it where there is no slot and `queues` is true. Failures become Outcomes."""
 
     def wait(self, timeout_s: float | None = None) -> list[Outcome]:
         """Outcomes that have come; empty when the time is over or `wake` was called."""
@@ -48,13 +52,6 @@ class Executor(Protocol):
 
         A thread cannot be killed: after the grace it is abandoned and its late result is thrown away.
         """
-
-    @property
-    def ahead(self) -> int:
-        """How many attempts it would take now beyond its slots: they stand in line while tasks are very short."""
-
-    def recall(self) -> list[int]:
-        """Nodes whose attempts have stood in line for too long; they have not begun, and there is no Outcome."""
 
     def wake(self) -> None:
         """Make `wait` return."""
@@ -73,6 +70,8 @@ class Executor(Protocol):
 class Lane:
     """One way of running work; several share an inbox. See `Executor` for what these do."""
 
+    queues = False
+
     def submit(self, work: Work) -> None:
         raise NotImplementedError
 
@@ -81,13 +80,6 @@ class Lane:
 
     def close(self, grace_s: float) -> None:
         raise NotImplementedError
-
-    @property
-    def ahead(self) -> int:
-        return 0
-
-    def recall(self) -> list[int]:
-        return []
 
 
 class Terminated(SystemExit):
@@ -314,7 +306,7 @@ def failure(
     log_path: str | None = None,
     log_lost: str | None = None,
 ) -> Outcome:
-    """The outcome of an attempt that could not tell itself how it ended. Times default to now."""
+    """Return the outcome of an attempt that cannot report itself how it ended. Times default to now."""
     now = time.time()
     return Outcome(
         work.node,
@@ -329,6 +321,11 @@ def failure(
         log_path,
         log_lost,
     )
+
+
+def cancelled_in_queue(work: Work) -> Outcome:
+    """Return the outcome of an attempt that was cancelled before it started."""
+    return failure(work, "CANCELLED", "cancelled before it started")._replace(started_at=None)
 
 
 def timeout_message(work: Work) -> str:

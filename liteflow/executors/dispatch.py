@@ -57,7 +57,6 @@ class _Dispatcher:
         hub: Hub | None,
         slots: int,
         *,
-        timeouts: bool,
         alone: bool,
     ) -> None:
         self._hub = hub
@@ -92,16 +91,15 @@ class _Dispatcher:
             from liteflow.executors.inline import InlineLane
 
             self._lanes["inline"] = InlineLane(inbox, calls, info)
-        #: the lane in which attempts may stand in line: where several share the slots, none takes more than its own
-        self._line = self._lanes[used.pop()] if len(used) == 1 and not timeouts else Lane()
-        if self._routes_streams:
+        # Each lane counts its own slots: where several lanes share them, the caller has to count.
+        self.queues = len(used) == 1 and self._lanes[used.pop()].queues
+        self._is_host = bool(used_here)
+        if self._is_host:  # import both modules before either changes this process
+            from liteflow.executors.host import enter
             from liteflow.executors.streams import install
 
-            install(info.masker)
-        self._is_host = bool(used_here)
-        if self._is_host:
-            from liteflow.executors.host import enter
-
+            if self._routes_streams:
+                install(info.masker)
             enter(alone=alone)
         self._route: dict[int, Lane] = {}  # by node, for cancel
 
@@ -123,13 +121,6 @@ class _Dispatcher:
         lane = self._route.get(node)
         if lane is not None:
             lane.cancel(node, grace_s)
-
-    @property
-    def ahead(self) -> int:
-        return self._line.ahead
-
-    def recall(self) -> list[int]:
-        return self._line.recall()
 
     def wake(self) -> None:
         self._inbox.wake()
@@ -252,7 +243,12 @@ def open_executor(
             claim_children=claim_children,
             masker=info.masker,
         )
-    return _Dispatcher(lane_names, bodies, info, hub, slots, timeouts=bool(timeouts), alone=claim_children)
+    try:
+        return _Dispatcher(lane_names, bodies, info, hub, slots, alone=claim_children)
+    except BaseException:
+        if hub is not None:  # a guardian that is not closed kills this process, whose children it owns
+            hub.close()
+        raise
 
 
 __all__ = ["MODES", "Executor", "lane_of", "open_executor"]

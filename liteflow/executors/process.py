@@ -1,6 +1,6 @@
 """Python tasks in worker processes: forked by the guardian as needed, reused, one task at a time.
 
-A worker that dies costs its own task and no other: what waited in its mailbox goes to another worker.
+A worker that dies costs its own task only.
 """
 
 from __future__ import annotations
@@ -12,24 +12,30 @@ from collections import deque
 from functools import partial
 
 from liteflow.errors import LiteflowError
-from liteflow.executors.base import Lane, failure, how_it_died, left_text, one_line, timeout_message
+from liteflow.executors.base import (
+    Lane,
+    cancelled_in_queue,
+    failure,
+    how_it_died,
+    left_text,
+    one_line,
+    timeout_message,
+)
 from liteflow.executors.hub import LOST_MESSAGE, Hub, Ticket
 from liteflow.executors.inbox import Inbox, Timer
-from liteflow.executors.line import CANCELLED, PATIENCE_S, RECALL_S, Pace
 from liteflow.executors.worker import outcome_from_wire, work_to_wire
 from liteflow.outputs import discard, output_path
 from liteflow.processes.client import Exited
 from liteflow.processes.forks import keep_to_ourselves, let_go
-from liteflow.processes.packets import Mailbox, pack
+from liteflow.processes.packets import WorkerSocket, pack
 from liteflow.states import Verdict
-from liteflow.work import RunInfo, Work
+from liteflow.work import Outcome, RunInfo, Work
 
-_MAILBOX = 16  # how many a worker may have, the one that runs included
-_SMALL = 2048  # bytes of one that may wait in a mailbox: together they fit into the socket's buffer
+_GATHER_S = 0.004  # outcomes are held back at most for so long while more attempts are queued
 
 
 class _Running:
-    """An attempt that was submitted; it runs, waits in its worker's mailbox, or waits for a worker."""
+    """An attempt that was submitted: it runs in its worker, or is queued for one."""
 
     __slots__ = ("packet", "started_at", "stopped", "timer", "work", "worker")
 
@@ -37,43 +43,43 @@ class _Running:
         self.work = work
         self.packet = packet
         self.worker: _Worker | None = None
-        self.started_at = time.time()
+        self.started_at = 0.0
         self.timer: Timer | None = None
-        self.stopped: tuple[Verdict, str] | None = None  # why it was told to stop
+        self.stopped: tuple[Verdict, str] | None = None  # why the attempt is being ended
 
 
 class _Worker:
-    """The orchestrator's side of one worker."""
+    """A worker process, as the orchestrator sees it."""
 
-    __slots__ = ("attempts", "began", "mailbox", "retired", "served", "ticket")
+    __slots__ = ("attempt", "retired", "socket", "ticket")
 
-    def __init__(self, mailbox: Mailbox) -> None:
-        self.mailbox = mailbox
-        self.attempts: dict[int, _Running] = {}  # by node: the first runs, the others wait
-        self.began = 0.0  # monotonic: when the first was sent, or the one before it ended
-        self.served = False  # has answered once
-        self.retired = False  # takes no more work
+    def __init__(self, socket: WorkerSocket) -> None:
+        self.socket = socket
+        self.attempt: _Running | None = None
+        self.retired = False  # takes no more attempts
         self.ticket: Ticket
 
 
 class ProcessLane(Lane):
-    """At most `slots` workers, each with a mailbox in which attempts wait while tasks are very short (see `line`)."""
+    """At most `slots` workers; attempts beyond that are queued.
+
+    While attempts are queued, outcomes are gathered for some milliseconds: the caller then commits many of them at
+    once, and workers get their next attempt before that.
+    """
+
+    queues = True
 
     def __init__(self, inbox: Inbox, info: RunInfo, hub: Hub, slots: int) -> None:
         self._inbox = inbox
         self._info = info
         self._hub = hub
         self._slots = slots
-        self._pace = Pace()
         self._idle: list[_Worker] = []
         self._workers: set[_Worker] = set()
         self._running: dict[int, _Running] = {}  # by node: all that were submitted
-        self._line: deque[_Running] = deque()  # those that no worker has in its mailbox
-        self._watching = False
-
-    @property
-    def ahead(self) -> int:
-        return self._pace.ahead
+        self._queue: deque[_Running] = deque()  # of these the ones that have no worker yet
+        self._gathered: list[Outcome] = []
+        self._gathering: Timer | None = None
 
     def submit(self, work: Work) -> None:
         try:
@@ -82,151 +88,99 @@ class ProcessLane(Lane):
             self._inbox.post(failure(work, "FAILED", one_line(str(error))))
             return
         self._running[work.node] = entry
-        if work.timeout_s is not None:
-            late = partial(self._stop, entry, "TIMED_OUT", timeout_message(work), work.grace_s)
-            entry.timer = self._inbox.at(time.monotonic() + work.timeout_s, late)
-        self._place(entry)
+        self._queue.append(entry)
+        self._start_queued()
 
     # -- which worker --------------------------------------------------------------------------------------
 
-    def _place(self, entry: _Running) -> None:
-        """Give an attempt to a worker: an idle one, a new one, or one that is at another."""
-        try:
-            worker = self._idle.pop() if self._idle else self._another(entry)
-            if worker is None or not worker.mailbox.post(entry.packet):
-                if worker is not None and not worker.attempts:
-                    self._idle.append(worker)
-                    raise OSError(errno.ENOBUFS, "the socket to its worker takes no more")
-                self._line.append(entry)
-                return
-        except (LiteflowError, OSError) as error:
-            self._drop(entry)
-            self._inbox.post(failure(entry.work, "FAILED", one_line(str(error))))
-            return
-        entry.worker = worker
-        if not worker.attempts:
-            worker.began = time.monotonic()
-            entry.started_at = time.time()
-        elif not self._watching:
-            self._watch_after(PATIENCE_S)
-        worker.attempts[entry.work.node] = entry
+    def _start_queued(self) -> None:
+        """Give queued attempts to workers as long as there are slots."""
+        while self._queue and len(self._running) - len(self._queue) < self._slots:
+            entry = self._queue.popleft()
+            try:
+                self._start(entry, self._idle.pop() if self._idle else self._new_worker())
+            except (LiteflowError, OSError) as error:
+                self._remove(entry)
+                self._inbox.post(failure(entry.work, "FAILED", one_line(str(error))))
+        if not self._queue:
+            self._post_gathered()
 
-    def _another(self, entry: _Running) -> _Worker | None:
-        """A worker for an attempt when none is idle; None: it waits."""
-        at_work = [worker for worker in self._workers if not worker.retired]
-        if len(at_work) < self._slots:
-            return self._new_worker()
-        least = min(at_work, key=lambda worker: len(worker.attempts))
-        return least if len(least.attempts) < _MAILBOX and len(entry.packet) <= _SMALL else None
+    def _start(self, entry: _Running, worker: _Worker) -> None:
+        if not worker.socket.post(entry.packet):
+            self._idle.append(worker)
+            raise OSError(errno.ENOBUFS, "the socket to its worker takes no more")
+        worker.attempt, entry.worker = entry, worker
+        entry.started_at = time.time()
+        work = entry.work
+        if work.timeout_s is not None:
+            late = partial(self._stop, entry, "TIMED_OUT", timeout_message(work), work.grace_s)
+            entry.timer = self._inbox.at(time.monotonic() + work.timeout_s, late)
 
     def _new_worker(self) -> _Worker:
-        mailbox = Mailbox()
-        keep_to_ourselves(mailbox.ours)
-        keep_to_ourselves(mailbox.theirs)
-        worker = _Worker(mailbox)
+        socket = WorkerSocket()
+        keep_to_ourselves(socket.ours)
+        keep_to_ourselves(socket.theirs)
+        worker = _Worker(socket)
         keeps_logs = self._info.log_dir is not None
         try:
-            worker.ticket = self._hub.start_worker(partial(self._ended, worker), mailbox.theirs, keeps_logs=keeps_logs)
+            worker.ticket = self._hub.start_worker(partial(self._ended, worker), socket.theirs, keeps_logs=keeps_logs)
         except LiteflowError:
-            mailbox.close()
+            socket.close()
             raise
         self._workers.add(worker)
-        self._inbox.watch(mailbox.fileno(), partial(self._read, worker))
+        self._inbox.watch(socket.fileno(), partial(self._read, worker))
         return worker
-
-    def _rest(self, worker: _Worker) -> None:
-        """A worker has nothing left to do."""
-        if not worker.retired:
-            self._idle.append(worker)
-            if self._line and self._idle:
-                self._place(self._line.popleft())
-
-    def _withdraw(self, worker: _Worker) -> list[_Running]:
-        """Take back what a worker has not read; what it then still has, runs."""
-        waiting = [worker.attempts.pop(wire[0]) for wire in worker.mailbox.take_back()]
-        for entry in waiting:
-            entry.worker = None
-        return waiting
-
-    def _watch_after(self, pause_s: float) -> None:
-        self._watching = True
-        self._inbox.at(time.monotonic() + pause_s, self._watch)
-
-    def _watch(self) -> None:
-        """Let idle workers help those that are held up."""
-        self._watching = False
-        now = time.monotonic()
-        for worker in list(self._workers):
-            if self._idle and len(worker.attempts) > 1 and now - worker.began > PATIENCE_S:
-                for entry in self._withdraw(worker):
-                    self._place(entry)
-        if not self._watching and any(len(worker.attempts) > 1 for worker in self._workers):
-            self._watch_after(4 * PATIENCE_S)
-
-    def recall(self) -> list[int]:
-        late = time.monotonic() - RECALL_S
-        waiting = list(self._line) if all(worker.began < late for worker in self._workers) else []
-        for worker in self._workers:
-            if len(worker.attempts) > 1 and worker.began < late:
-                waiting += self._withdraw(worker)
-        if waiting:
-            self._pace.forget()
-        for entry in waiting:
-            self._drop(entry)
-        return [entry.work.node for entry in waiting]
 
     # -- how attempts end ----------------------------------------------------------------------------------
 
-    def _drop(self, entry: _Running) -> None:
-        """An attempt is over, or there was none."""
+    def _remove(self, entry: _Running) -> None:
+        """Forget an attempt that has ended or was never started."""
         del self._running[entry.work.node]
-        if entry in self._line:
-            self._line.remove(entry)
         if entry.timer is not None:
             entry.timer.cancel()
 
     def _read(self, worker: _Worker) -> None:
-        for clean, wire in worker.mailbox.take():
-            worker.served, worker.retired = True, worker.retired or not clean
-            entry = worker.attempts.get(wire[0])
+        for clean, wire in worker.socket.take():
+            worker.retired = worker.retired or not clean
+            entry = worker.attempt
             if entry is None or entry.stopped is not None:
                 continue  # it is being killed: its Outcome comes when it is gone
-            outcome = outcome_from_wire(wire)
-            del worker.attempts[outcome.node]
-            self._drop(entry)
-            self._pace.took(outcome.ended_at - outcome.started_at)
-            self._inbox.post(outcome)
-            worker.began = time.monotonic()
-            if worker.attempts:
-                next(iter(worker.attempts.values())).started_at = outcome.ended_at
-            else:
-                self._rest(worker)
-        if worker.mailbox.problem is not None and not worker.retired:
+            worker.attempt = None
+            self._remove(entry)
+            if not worker.retired:
+                self._idle.append(worker)
+            self._gathered.append(outcome_from_wire(wire))
+            self._start_queued()
+        if self._gathered and self._gathering is None:
+            self._gathering = self._inbox.at(time.monotonic() + _GATHER_S, self._post_gathered)
+        if worker.socket.problem is not None and not worker.retired:
             worker.retired = True
             self._hub.stop(worker.ticket, 0.0)
 
+    def _post_gathered(self) -> None:
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
+        for outcome in self._gathered:
+            self._inbox.post(outcome)
+        self._gathered.clear()
+
     def _stop(self, entry: _Running, verdict: Verdict, message: str, grace_s: float) -> None:
-        """End an attempt; when its worker is gone there is an Outcome."""
-        node, worker = entry.work.node, entry.worker
+        """End an attempt; its Outcome comes when its worker is gone."""
+        worker = entry.worker
         if worker is not None:
-            self._read(worker)  # perhaps it has ended already
-        if self._running.get(node) is not entry:
+            self._read(worker)  # the attempt may have ended already
+        if self._running.get(entry.work.node) is not entry:
             return
-        waiting = [entry] if worker is None else self._withdraw(worker)
-        if entry in waiting:
-            waiting.remove(entry)
-            self._drop(entry)
-            late = verdict == "TIMED_OUT"
-            self._inbox.post(failure(entry.work, verdict, message if late else CANCELLED, started_at=entry.started_at))
-            if worker is not None and not worker.attempts:
-                self._rest(worker)
-        elif worker is not None:
-            if entry.stopped is None:
-                entry.stopped = (verdict, message)
-            worker.retired = True
-            self._hub.stop(worker.ticket, grace_s)
-        for other in waiting:
-            self._place(other)
+        if worker is None:
+            self._queue.remove(entry)
+            self._remove(entry)
+            self._inbox.post(cancelled_in_queue(entry.work))
+            return
+        if entry.stopped is None:
+            entry.stopped = (verdict, message)
+        worker.retired = True
+        self._hub.stop(worker.ticket, grace_s)
 
     def cancel(self, node: int, grace_s: float) -> None:
         entry = self._running.get(node)
@@ -234,30 +188,23 @@ class ProcessLane(Lane):
             self._stop(entry, "CANCELLED", "cancelled", grace_s)
 
     def _ended(self, worker: _Worker, event: Exited | None) -> None:
-        """The worker's process is gone, and so is all it had started."""
+        """Handle the end of a worker's process, by which all that it started is gone, too."""
         worker.retired = True
         self._read(worker)  # its last outcome may still be on the way
-        waiting = self._withdraw(worker)
-        ran = list(worker.attempts.values())
-        if waiting and not ran and not worker.served:
-            ran.append(waiting.pop(0))  # the worker did not get as far as that; another one might not either
         self._let_go(worker)
         self._workers.discard(worker)
         if worker in self._idle:
             self._idle.remove(worker)
-        for entry in ran:
-            self._drop(entry)
-            self._report(entry, event, worker.mailbox.problem)
-        for entry in waiting:
-            self._place(entry)
-        while self._line and (self._idle or len(self._workers) < self._slots):
-            self._place(self._line.popleft())
+        if (entry := worker.attempt) is not None:
+            self._remove(entry)
+            self._report(entry, event, worker.socket.problem)
+        self._start_queued()
 
     def _let_go(self, worker: _Worker) -> None:
-        self._inbox.unwatch(worker.mailbox.fileno())
-        let_go(worker.mailbox.ours)
-        let_go(worker.mailbox.theirs)
-        worker.mailbox.close()
+        self._inbox.unwatch(worker.socket.fileno())
+        let_go(worker.socket.ours)
+        let_go(worker.socket.theirs)
+        worker.socket.close()
 
     def _report(self, entry: _Running, event: Exited | None, problem: str | None) -> None:
         verdict: Verdict = "FAILED"
@@ -290,25 +237,25 @@ class ProcessLane(Lane):
 
     @property
     def busy(self) -> bool:
-        """Does any attempt run?"""
+        """Whether any attempt runs."""
         return bool(self._running)
 
     def pids(self) -> dict[int, int]:
-        """Process ids by node, of those that run."""
+        """Return the process ids of running attempts by node."""
         return {
-            next(iter(worker.attempts)): worker.ticket.pid
+            worker.attempt.work.node: worker.ticket.pid
             for worker in self._workers
-            if worker.attempts and worker.ticket.pid is not None
+            if worker.attempt is not None and worker.ticket.pid is not None
         }
 
     def close(self, grace_s: float) -> None:
-        """Let idle workers go and ask the others to stop; the guardian's end will see to it."""
+        """Drop queued attempts and stop the others; idle workers end with the guardian."""
+        for entry in self._queue:
+            self._remove(entry)
+        self._queue.clear()
         for worker in self._workers:
-            self._line += self._withdraw(worker)
-            if worker.attempts:
+            if worker.attempt is not None:
                 self._hub.stop(worker.ticket, grace_s)
-        for entry in list(self._line):
-            self._drop(entry)
 
     def release(self) -> None:
         """Close the sockets, once the guardian is gone."""
@@ -317,11 +264,11 @@ class ProcessLane(Lane):
         self._workers.clear()
         self._idle.clear()
         self._running.clear()
-        self._line.clear()
+        self._queue.clear()
 
 
 def _log_of(work: Work, event: Exited | None) -> str | None:
-    """The log of an attempt whose worker has died, if it has printed anything."""
+    """Return the log of an attempt whose worker has died, if the attempt has printed anything."""
     if work.log_path is None or (event is not None and event.output_bytes):
         return work.log_path
     return work.log_path if os.path.exists(work.log_path) else None

@@ -13,15 +13,16 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from threading import Lock, Thread
 
-from liteflow.executors.base import Lane, failure, one_line, safe_text, timeout_message
+from liteflow.executors.base import Lane, cancelled_in_queue, failure, one_line, safe_text, timeout_message
 from liteflow.executors.host import without_input
 from liteflow.executors.inbox import Inbox, Timer
 from liteflow.executors.inline import run_here
-from liteflow.executors.line import CANCELLED, PATIENCE_S, RECALL_S, SHORT_S, Pace
 from liteflow.states import Verdict
 from liteflow.work import Call, RunInfo, Work
 
 _CLOSE_S = 1.0
+_SHORT_S = 0.0002  # a task as short as this is over before another thread has woken up
+_WAKE_AFTER_S = 0.001  # after this time of short tasks a thread is woken for each attempt that still waits
 
 
 class _Running:
@@ -89,12 +90,13 @@ class Abandonable:
 
 
 class ThreadLane(Lane):
-    """At most `slots` threads that take attempts from a line; one more is started when none is free.
+    """At most `slots` threads that take attempts from a queue; one more is started when none is free.
 
     Waking a thread costs as much as a very short task takes. While tasks are that short, one thread that is awake
-    takes them one after the other, and the others are woken only if the line has not moved on within a millisecond;
-    and the line may be longer than there are slots (`ahead`), so that one commit of the caller feeds many of them.
+    takes them one after the other; the others are woken only if the queue is not empty a millisecond later.
     """
+
+    queues = True
 
     def __init__(self, inbox: Inbox, calls: Mapping[str, Call], info: RunInfo, slots: int) -> None:
         self._inbox = inbox
@@ -107,24 +109,20 @@ class ThreadLane(Lane):
         self._threads: list[Thread] = []
         self._lock = Lock()  # guards the three above, where more than one of them matters
         self._busy = 0  # threads that have taken an attempt, abandoned ones included
-        self._pace = Pace()
+        self._typical_s = 1.0  # how long recent attempts took
         self._watching = False
         self._closed = False
-
-    @property
-    def ahead(self) -> int:
-        return self._pace.ahead
 
     def submit(self, work: Work) -> None:
         entry = self._book.begin(work)
         with self._lock:
             self._line.append(entry)
-            patient = self._pace.typical_s < SHORT_S and len(self._parked) < len(self._threads)
+            patient = self._typical_s < _SHORT_S and len(self._parked) < len(self._threads)
         if not patient:
             self._call_one()
         elif not self._watching:
             self._watching = True
-            self._inbox.at(time.monotonic() + PATIENCE_S, self._watch)
+            self._inbox.at(time.monotonic() + _WAKE_AFTER_S, self._watch)
 
     def _watch(self) -> None:
         """Those that are awake have been busy for a while: wake a thread for each attempt that still waits."""
@@ -177,7 +175,7 @@ class ThreadLane(Lane):
                 outcome = failure(
                     work, "FAILED", one_line(self._info.masked(f"{type(error).__name__}: {safe_text(error)}"))
                 )
-            self._pace.took(outcome.ended_at - began)
+            self._typical_s += (outcome.ended_at - began - self._typical_s) / 4
             if self._book.claim(entry):
                 self._inbox.post(outcome)
             with self._lock:
@@ -198,7 +196,7 @@ class ThreadLane(Lane):
     def cancel(self, node: int, grace_s: float) -> None:
         entry = self._book.find(node)
         if entry is not None and self._leave(entry):
-            self._inbox.post(failure(entry.work, "CANCELLED", CANCELLED))
+            self._inbox.post(cancelled_in_queue(entry.work))
         else:
             self._book.abandon_after(node, grace_s)
 
@@ -209,14 +207,6 @@ class ThreadLane(Lane):
                 return False
             self._line.remove(entry)
         return self._book.claim(entry)
-
-    def recall(self) -> list[int]:
-        with self._lock:
-            late = bool(self._line) and time.time() - self._line[0].started_at > RECALL_S and not self._free()
-            line = list(self._line) if late else []
-        if line:
-            self._pace.forget()
-        return [entry.work.node for entry in line if self._leave(entry)]
 
     def close(self, grace_s: float) -> None:
         """Let idle threads end (the process may then be forked again) and forget the others."""

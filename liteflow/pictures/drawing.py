@@ -40,7 +40,7 @@ def picture_of_run(history: History, run: RunRecord) -> Picture:
                 tally = tallies[task_id]
                 said[task_id] = f"{tally['FAILED']:,} of {tally.total():,} failed"
     dag = history.dag(run.dag_id)
-    facts = [("Run", run.run_id), ("Started", moment(run.started_at or run.created_at)), ("Took", took(run))]
+    facts = [("Run", run.run_id), ("Started", moment(run.started_at or run.created_at)), ("Duration", took(run))]
     return from_dependencies(
         run.dag_id,
         dependencies,

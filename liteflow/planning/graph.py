@@ -1,6 +1,6 @@
-"""Tasks and the edges between them, checked and numbered. Pure: no clock, no I/O, no recursion.
+"""Tasks and the dependencies between them, checked and numbered. Pure: no clock, no I/O, no recursion.
 
-Inside the engine a task is its number: its place in the definition. Names are for people.
+Inside the engine a task is a number: its position in the definition. Its id is for people.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from liteflow.errors import CycleError, UnknownDependency
 class Graph:
     """An acyclic graph over task ids.
 
-    `dependencies` maps every task, in order of definition, to the tasks it waits for. Building it is linear
-    in tasks and edges, and a hundred thousand tasks are meant: a number is one object wherever it stands, and tasks
-    that nothing waits for share a list.
+    `dependencies` maps every task, in order of definition, to its upstream tasks. The graph is built in time linear in
+    tasks and edges. It holds hundreds of thousands of tasks: each number is a single object wherever it is used, and
+    tasks without downstream tasks share a list.
 
     Raises:
-        UnknownDependency: a task waits for one that does not exist; names both and the nearest name.
-        CycleError: tasks wait for each other; `.path` is a shortest cycle.
+        UnknownDependency: a task depends on a task that does not exist; names both and the nearest name.
+        CycleError: tasks depend on each other; `.path` is a shortest cycle.
     """
 
     __slots__ = ("downstream", "ids", "index", "order", "upstream")
@@ -28,7 +28,7 @@ class Graph:
     def __init__(self, dependencies: Mapping[str, Iterable[str]]) -> None:
         self.ids: list[str] = list(dependencies)
         self.index: dict[str, int] = {task_id: number for number, task_id in enumerate(self.ids)}
-        #: what each task waits for, in order of definition
+        #: the upstream tasks of each task, in order of definition
         self.upstream: list[tuple[int, ...]] = []
         nothing: list[int] = []
         self.downstream: list[list[int]] = [nothing] * len(self.ids)
@@ -46,7 +46,7 @@ class Graph:
                     below.append(number)
                 else:
                     downstream[other] = [number]
-        #: every task after all it waits for; tasks that become free together stay in order of definition
+        #: every task after all its upstream tasks; tasks that become free together stay in order of definition
         self.order: list[int] = self._sort()
 
     def __len__(self) -> int:
@@ -66,9 +66,9 @@ class Graph:
         return order
 
     def _shortest_cycle(self, stuck: set[int]) -> list[int]:
-        """A shortest cycle among `stuck`; in a huge tangle, the shortest one found from a sample of tasks."""
+        """Return a shortest cycle among `stuck`; in a very large graph, the shortest that a sample of tasks finds."""
         starts: Sequence[int] = sorted(stuck)
-        budget = 2_000_000  # steps: enough for exactness up to about a thousand tangled tasks
+        budget = 2_000_000  # steps: exact for up to about a thousand tasks in cycles
         best: list[int] = []
         for start in starts:
             came_from: dict[int, int] = {}
@@ -93,7 +93,7 @@ class Graph:
         return best
 
     def levels(self) -> list[list[int]]:
-        """Tasks by the length of the longest path that leads to them: what may run side by side."""
+        """Return the tasks by the length of the longest path to them: the tasks of a level can run in parallel."""
         level = [0] * len(self.ids)
         rows: list[list[int]] = []
         for number in self.order:
@@ -105,14 +105,26 @@ class Graph:
         return rows
 
     def leaves(self) -> list[int]:
-        """Tasks that nothing waits for: they decide how a run ended."""
+        """Return the tasks without downstream tasks: they decide the result of a run."""
         return [number for number, below in enumerate(self.downstream) if not below]
 
 
-def unknown_dependency(task_id: str, wanted: str, known: Iterable[str]) -> UnknownDependency:
-    """The error for a task that waits for one that does not exist, with the nearest name there is."""
+def reachable(starts: Sequence[int], edges: Sequence[Sequence[int]]) -> dict[int, None]:
+    """Return all tasks that can be reached along the edges, the starts included."""
+    seen = dict.fromkeys(starts)
+    waiting = list(seen)
+    for node in waiting:  # grows while it is walked
+        for neighbour in edges[node]:
+            if neighbour not in seen:
+                seen[neighbour] = None
+                waiting.append(neighbour)
+    return seen
+
+
+def unknown_dependency(task_id: str, wanted: str, task_ids: Iterable[str]) -> UnknownDependency:
+    """Return the error for a task that depends on a task that does not exist, with the nearest name."""
     import difflib
 
-    near = difflib.get_close_matches(wanted, list(known)[:5000], n=1)
+    near = difflib.get_close_matches(wanted, list(task_ids)[:5000], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return UnknownDependency(f"task {task_id!r} depends on {wanted!r}, which does not exist{hint}")

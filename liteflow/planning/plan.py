@@ -1,299 +1,300 @@
-"""What one run does next: the state machine, and nothing else.
+"""The state machine of one run: which tasks may start, and what an outcome changes.
 
-`Plan` is pure. It never sees a clock, a file or a thread: `now` is a monotonic reading in seconds that the
-caller passes in. It answers three questions: what may start (`take`), what an outcome changes (`finish`),
-and whether all is over (`finished`, `result`). Retries, skips, failures that spread, and what a lost worker
-means are decided here or nowhere. What only the world can tell it asks: `questions` and `asking` have the tasks
-that want to know something, `answer`, `expand` and `refuse` take what was found out.
+`Plan` is pure. It has no clock, file or thread: `now` is a monotonic reading in seconds that the caller passes. It
+answers three questions: which task may start (`take`), what changes when an attempt ends (`finish`), and whether the
+run is over (`finished`, `result`). Retries, skips, failures that spread downstream, and the handling of lost workers
+are decided here. What depends on the world outside is asked of the caller: `due_checks` and `due_lists` return the
+tasks whose start checks or lists are wanted, and the caller answers with `pass_checks`, `end_unstarted`, `expand` or
+`reject_list`.
 
-Tasks are numbers (see `nodes`); every change of state is returned as a `Move`, in the order it happened.
+Tasks are numbers (see `TaskTable`). Every change of a state is returned as a `Transition`, in the order it happened.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple
 
 from liteflow.planning.control import FORGIVEN, NO_CONTROL, Control
 from liteflow.planning.graph import Graph
-from liteflow.planning.nodes import Move, Nodes
-from liteflow.planning.ready import Order, Ready
-from liteflow.planning.retry import NEVER, RetryPolicy
-from liteflow.planning.rules import Decision, TriggerRule, decide
+from liteflow.planning.nodes import TaskTable, Transition
+from liteflow.planning.ready import Needs, Order
+from liteflow.planning.retry import MAX_LOST, NEVER, RetryPolicy, RetryTracker
+from liteflow.planning.rules import Decision, TriggerRule
+from liteflow.planning.run_result import counting_failures, failure_counts, run_status
+from liteflow.planning.start_queue import StartQueue
+from liteflow.planning.upstream_tracker import UpstreamTracker
 from liteflow.states import TASK_ENDED, RunStatus, TaskStatus, Verdict
 
 _States = Mapping[int, TaskStatus]
-_Skips = Mapping[int, Mapping[int, str]]
+StopCause = Literal["cancelled", "fail_fast", "timed_out", "interrupted"]
+_RESULTS: Final[Mapping[StopCause, RunStatus]] = {
+    "cancelled": "CANCELLED",
+    "fail_fast": "FAILED",
+    "timed_out": "FAILED",
+    "interrupted": "INTERRUPTED",
+}
+_ENDS: Final[Mapping[Decision, TaskStatus]] = {"skip": "SKIPPED", "upstream_failed": "UPSTREAM_FAILED"}
 
-#: How often a task may be started again because a process of ours died under it; then it FAILED.
-MAX_LOST: Final = 3
+
+class Stop(NamedTuple):
+    """Why a run starts nothing new, except teardowns and hooks."""
+
+    reason: str
+    cause: StopCause
+
+    @property
+    def result(self) -> RunStatus:
+        """The state of the run, if the stop cut it short."""
+        return _RESULTS[self.cause]
 
 
-class Plan(Nodes):
-    """One run of a graph.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions:
+    """How the tasks of a run are planned. Mappings are by task number, and hold what differs from the default."""
 
-    Args:
-        graph: what waits for what.
-        retries: the policies of the tasks that have one, by number.
-        rules: the trigger rules of the tasks that differ from `all_success`, by number.
-        done: tasks that ended in an earlier part of this run and are kept as they are, with their state.
-        attempts: how many attempts each task has had before; new ones count on from there.
-        orders: priorities and limits of the tasks that have some, by number.
-        fail_fast: the first task that FAILED for good ends the run.
-        mapped: the tasks that are mapped over a list; True: the first instance that FAILED ends the others.
-        instances: how the instances ended of tasks that are `done` and were mapped, by index, in the order of the list.
-        seed: makes the jitter of retries this run's own.
-        control: what is known of the graph beside edges and rules.
-        skips: what the decisions of branches and short circuits in `done` skip, and why.
-    """
+    retries: Mapping[int, RetryPolicy] = field(default_factory=dict)
+    rules: Mapping[int, TriggerRule] = field(default_factory=dict)
+    queue: Mapping[int, Order] = field(default_factory=dict)
+    control: Control = NO_CONTROL
+    #: the tasks that are mapped over a list, and whether the first instance that FAILED cancels the others
+    mapped: Mapping[int, bool] = field(default_factory=dict)
+    fail_fast: bool = False  # whether the first task that FAILED stops the run
+    seed: str = ""  # makes the jitter of retries that of this run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierPart:
+    """What an earlier part of the run has done, by task number."""
+
+    done: _States = field(default_factory=dict)  # tasks that ended and keep their state
+    attempts: Mapping[int, int] = field(default_factory=dict)  # further attempts continue the count
+    #: the states of the instances of mapped tasks that are `done`, by index, in the order of the list
+    instances: Mapping[int, _States] = field(default_factory=dict)
+    #: the tasks that the decisions of branches and short circuits in `done` skip, with the reasons
+    skips: Mapping[int, Mapping[int, str]] = field(default_factory=dict)
+
+
+NOTHING_DONE: Final = EarlierPart()
+DEFAULT_OPTIONS: Final = PlanOptions()
+
+
+class Plan:
+    """One run of a graph."""
 
     def __init__(
-        self,
-        graph: Graph,
-        *,
-        retries: Mapping[int, RetryPolicy] | None = None,
-        rules: Mapping[int, TriggerRule] | None = None,
-        done: Mapping[int, TaskStatus] | None = None,
-        attempts: Mapping[int, int] | None = None,
-        orders: Mapping[int, Order] | None = None,
-        fail_fast: bool = False,
-        seed: str = "",
-        control: Control = NO_CONTROL,
-        skips: _Skips | None = None,
-        mapped: Mapping[int, bool] | None = None,
-        instances: Mapping[int, _States] | None = None,
+        self, graph: Graph, options: PlanOptions = DEFAULT_OPTIONS, earlier: EarlierPart = NOTHING_DONE
     ) -> None:
-        size = len(graph)
-        super().__init__(graph, rules or {}, control)
-        #: running instances that are to end because another one failed; the caller ends them and empties this
-        self.doomed: list[int] = []
-        self._mapped = mapped or {}
-        self._asking: list[int] = []
+        self.table = TaskTable(graph)  # written by the plan alone
         self.running: set[int] = set()
-        self._retries = dict(retries or {})
-        self._fail_fast = fail_fast
-        self._seed = seed
-        self._tries: dict[int, int] = {}  # failed attempts that counted, since the run was started or resumed
-        self._lost: dict[int, int] = {}
-        self.ready = Ready(orders, self.owner)
-        self._ordered = bool(orders)
-        self._retry_at: list[tuple[float, int]] = []  # a heap: (monotonic seconds, task)
-        self._stopped: str | None = None  # why nothing new starts any more, save what must go on nevertheless
-        self._stop_result: RunStatus = "CANCELLED"
-        self._halted = False  # … and not that either
-        self._gated, self._tolerant = control.gated, control.tolerant
-        self._exempt: set[int] = set(self.teardowns)  # what a stopped run still does
-        self._hold: int | None = None  # an extra before which nothing starts
-        self._questions: list[int] = []
-        self._open = size  # tasks that have not ended
-        for node, count in (attempts or {}).items():
-            self.attempts[node] = count
-        self._begin(done or {}, instances or {}, skips or {})
+        #: transitions that follow from the earlier part alone; the caller stores them first
+        self.opening: list[Transition] = []
+        self._options = options
+        self._upstreams = UpstreamTracker(self.table, options.rules, options.control)
+        self._starts = StartQueue(self.table, options.queue, options.mapped)
+        self._retries = RetryTracker(options.retries, options.seed)
+        self._stop: Stop | None = None
+        self._halted = False  # whether not even teardowns and hooks start any more
+        self._runs_after_stop: set[int] = set(options.control.teardowns)
+        self._remaining = len(graph)  # how many tasks, instances and triggered hooks have not ended
+        self._to_cancel: list[int] = []
+        for node, count in earlier.attempts.items():
+            self.table.attempts[node] = count
+        self._take_over(earlier)
 
-    def _begin(self, done: _States, instances: Mapping[int, _States], skips: _Skips) -> None:
-        for node, status in done.items():
-            self.status[node] = status
-            self._open -= 1
+    def _take_over(self, earlier: EarlierPart) -> None:
+        """Start from the states of an earlier part of the run."""
+        table, upstreams, opening = self.table, self._upstreams, self.opening
+        for node, status in earlier.done.items():
+            table.status[node] = status
+            self._remaining -= 1
             ended = [node]
-            if node in instances:
-                statuses = instances[node]
-                ended = self._unfold(node, list(statuses), {index: (one, 0) for index, one in statuses.items()})
-            for one in ended:
-                for below in self.graph.downstream[node]:
-                    self._count(below, self.status[one])
-        #: changes that follow from `done` alone; the caller stores them first
-        self.opening: list[Move] = []
-        for skipped in skips.values():
-            self._skip(skipped, self.opening)
-        for node in range(len(self.graph)):
-            # A task none of whose upstreams has ended waits, save where its rule does not ask them.
-            if (
-                self.status[node] == "PENDING"
-                and (
-                    self._unmet[node] < len(self.graph.upstream[node])
-                    or not self.graph.upstream[node]
-                    or node in self._rules
-                )
-                and self._settle(node, self.opening)
-            ):
-                self._spread(node, self.opening)
+            if node in earlier.instances:
+                statuses = earlier.instances[node]
+                before = {index: (instance_status, 0) for index, instance_status in statuses.items()}
+                ended = self._add_instances(node, list(statuses), before)
+            for instance in ended:
+                for below in table.graph.downstream[node]:
+                    upstreams.count(below, table.status[instance])
+        for skipped in earlier.skips.values():
+            self._skip(skipped, opening)
+        for node in range(len(table.graph)):
+            if table.status[node] == "PENDING" and upstreams.may_be_decided(node) and self._decide(node, opening):
+                self._spread(node, opening)
 
-    # -- what may start ------------------------------------------------------------------------------------
+    # -- starting ------------------------------------------------------------------------------------------
 
     def take(self, now: float) -> int | None:
-        """The next task to start, or None. It counts as RUNNING from here; its attempt is `attempts[node]`."""
-        while self._retry_at and self._retry_at[0][0] <= now:
-            due = heapq.heappop(self._retry_at)[1]
-            if self.status[due] == "UP_FOR_RETRY":
-                if due == self._hold:
-                    self.status[due] = "QUEUED"
-                else:
-                    self.ready.push(due)
-        if self._halted:
-            return None
-        while True:
-            node = self.ready.pop() if self._hold is None else self._hold
-            if node is None or (node == self._hold and self.status[node] != "QUEUED"):
-                return None
-            if self.status[node] != "CANCELLED":
-                break
-            if self._ordered:
-                self.ready.drop(node)
-        self.status[node] = "RUNNING"
-        self.attempts[node] += 1
-        self.running.add(node)
+        """Return the next task to start, or None. It is RUNNING from here on; its attempt is `table.attempts[node]`."""
+        node = None if self._halted else self._starts.pop(now)
+        if node is not None:
+            self.table.status[node] = "RUNNING"
+            self.table.attempts[node] += 1
+            self.running.add(node)
         return node
 
     def put_back(self, node: int) -> None:
-        """A task that was taken has not begun after all; it is the next to start."""
+        """Undo `take` for a task that has not started, because it did not get its slots; it is the next to start."""
         self.running.discard(node)
-        self.attempts[node] -= 1
-        self.status[node] = "QUEUED"
-        if node != self._hold:
-            self.ready.put_back(node)
+        self.table.attempts[node] -= 1
+        self.table.status[node] = "QUEUED"
+        self._starts.put_back(node)
 
     def is_retry(self, node: int) -> bool:
-        """Has an attempt of the task failed or been lost since the run was started or resumed?"""
-        return node in self._tries or node in self._lost
+        """Return whether an attempt has failed or was lost since the run was started or resumed."""
+        return self._retries.is_retry(node)
 
-    def wakeup(self) -> float | None:
-        """The monotonic second at which the next retry falls due, if one is waiting."""
-        while self._retry_at and self.status[self._retry_at[0][1]] != "UP_FOR_RETRY":
-            heapq.heappop(self._retry_at)  # cancelled meanwhile
-        return self._retry_at[0][0] if self._retry_at and not self._halted else None
+    def next_retry_at(self) -> float | None:
+        """Return the monotonic second at which the next retry is due, if one is waiting."""
+        return None if self._halted else self._starts.next_retry_at()
 
-    @property
-    def finished(self) -> bool:
-        """Nothing runs, and nothing will."""
-        return not self.running and (self._halted or not self._open)
+    def slot_needs(self, node: int) -> Needs:
+        """Return the slots of pools that the task needs to run."""
+        return self._starts.ready.needs(node)
 
-    # -- questions -----------------------------------------------------------------------------------------
+    def slots_granted(self, node: int) -> None:
+        """Record that a task that was taken got its slots."""
+        self._starts.ready.admitted(node)
 
-    def questions(self) -> list[int]:
-        """The tasks with a gate that their rule lets run since the last call: each waits for an `answer`."""
-        questions, self._questions = self._questions, []
-        return [node for node in questions if self.status[node] == "QUEUED"]
+    def slots_freed(self) -> None:
+        """Hand out tasks that need slots again: some may have become free."""
+        self._starts.ready.reopen()
 
-    def answer(self, node: int, moves: list[Move], status: TaskStatus = "QUEUED", reason: str | None = None) -> None:
-        """A task that asked may run; or it ends as `status`, SKIPPED or FAILED, without an attempt."""
-        if self.status[node] != "QUEUED":
-            return  # it was cancelled meanwhile
-        if status == "QUEUED":
-            self._line_up(node)
-        else:
-            self.status[node] = "PENDING"  # as it is stored
-            self._end(node, status, moves, reason)
+    # -- start checks and lists ----------------------------------------------------------------------------
 
-    # -- extras --------------------------------------------------------------------------------------------
+    def due_checks(self) -> list[int]:
+        """Return, once, the tasks whose start checks are to be evaluated: answer each."""
+        return self._starts.due_checks()
 
-    def add(
-        self, name: str, map_index: int = -1, *, retries: RetryPolicy = NEVER, attempts: int = 0, exempt: bool = False
-    ) -> int:
-        """Add an extra; `start` starts it. With `exempt` a stopped run still does it."""
-        node = len(self.status)
-        self.task_ids.append(name)
-        self.map_indexes.append(map_index)
-        self.status.append("SUCCESS")
-        self.attempts.append(attempts)
-        self._extras.add(node)
-        if retries != NEVER:
-            self._retries[node] = retries
-        if exempt:
-            self._exempt.add(node)
-        return node
+    def pass_checks(self, node: int) -> None:
+        """Let a task start whose start checks passed."""
+        if self.table.status[node] == "QUEUED":  # else it was cancelled
+            self._starts.add(node, checked=True)
 
-    def start(self, node: int, *, hold: bool = False) -> None:
-        """An extra is to run, once more if it has run before; with `hold` nothing else starts before it has ended."""
-        self._tries.pop(node, None)
-        self._lost.pop(node, None)
-        self.status[node] = "QUEUED"
-        self._open += 1
-        if hold:
-            self._hold = node
-        else:
-            self.ready.push(node)
+    def end_unstarted(self, node: int, status: TaskStatus, reason: str | None) -> list[Transition]:
+        """End a task whose start checks did not pass, without an attempt."""
+        transitions: list[Transition] = []
+        if self.table.status[node] == "QUEUED":
+            self.table.status[node] = "PENDING"  # as it is stored
+            self._end(node, status, transitions, reason)
+        return transitions
 
-    # -- fan-out -------------------------------------------------------------------------------------------
-
-    def asking(self) -> list[int]:
-        """Mapped tasks that may start and whose list is wanted now: answer each by `expand` or `refuse`."""
-        asking, self._asking = self._asking, []
-        return [] if self._stopped is not None else [node for node in asking if self.status[node] == "QUEUED"]
+    def due_lists(self) -> list[int]:
+        """Return, once, the mapped tasks whose list is wanted: answer each by `expand` or `reject_list`."""
+        nodes = self._starts.due_lists()
+        return [] if self._stop is not None else nodes
 
     def expand(
         self,
         node: int,
         indexes: Sequence[int],
-        kept: Mapping[int, tuple[TaskStatus, int]] | None = None,
+        before: Mapping[int, tuple[TaskStatus, int]] | None = None,
         note: str = "",
-    ) -> list[Move]:
-        """The list is known: each of its items becomes an instance with one of these indexes. `kept` are instances of
-        an earlier part of this run by index, with their state and how many attempts they had; what has not ended starts
-        anew. `note` is added to the reason."""
-        moves: list[Move] = []
+    ) -> list[Transition]:
+        """Add an instance with each of these indexes to a mapped task.
+
+        `before` are instances of an earlier part of the run by index, with their state and their attempts; those that
+        have not ended run. `note` is added to the reason.
+        """
+        transitions: list[Transition] = []
         count = len(indexes)
         if not count:
-            self._end(node, "SKIPPED", moves, "the list that it is mapped over is empty")
-            return moves
+            self._end(node, "SKIPPED", transitions, "the list that it is mapped over is empty")
+            return transitions
         reason = f"{count:,} instance{'s' if count > 1 else ''}"
-        self._change(node, "RUNNING", moves, f"{reason}; {note}" if note else reason)
-        for ended in self._unfold(node, indexes, kept or {}):
-            self._fold(ended, moves)
-            self._spread(ended, moves)
-        return moves
+        self._change(node, "RUNNING", transitions, f"{reason}; {note}" if note else reason)
+        for ended in self._add_instances(node, indexes, before or {}):
+            self._finish_instance(ended, transitions)
+            self._spread(ended, transitions)
+        return transitions
 
-    def refuse(self, node: int, reason: str) -> list[Move]:
-        """The task cannot be mapped over what it was given."""
-        moves: list[Move] = []
-        self._end(node, "FAILED", moves, reason)
-        return moves
+    def reject_list(self, node: int, reason: str) -> list[Transition]:
+        """Fail a task that cannot be mapped over its list."""
+        transitions: list[Transition] = []
+        self._end(node, "FAILED", transitions, reason)
+        return transitions
 
-    def _unfold(self, node: int, indexes: Sequence[int], kept: Mapping[int, tuple[TaskStatus, int]]) -> list[int]:
-        """Make the instances; returns those that have ended before."""
-        count, unfolded = len(indexes), self._numbered(node, indexes)
-        self._open += count
-        if not kept:
-            self.status += ["QUEUED"] * count
-            for one in unfolded.nodes:
-                self.ready.push(one)
-            return []
+    def _add_instances(
+        self, node: int, indexes: Sequence[int], before: Mapping[int, tuple[TaskStatus, int]]
+    ) -> list[int]:
+        """Add instances. Return those that have ended in an earlier part of the run."""
+        table, push = self.table, self._starts.ready.push
+        instances = table.add_instances(node, indexes, fail_fast=self._options.mapped.get(node, False))
+        self._upstreams.add_instances(node, len(indexes))
+        self._remaining += len(indexes)
         ended = []
-        for index, one in zip(indexes, unfolded.nodes, strict=True):
-            status, self.attempts[one] = kept.get(index, ("PENDING", 0))
+        for index, instance in zip(indexes, instances.nodes, strict=True):
+            status, attempts = before.get(index, ("PENDING", 0)) if before else ("PENDING", 0)
+            if attempts:
+                table.attempts[instance] = attempts
             if status in TASK_ENDED:
-                self.status.append(status)
-                self._open -= 1
-                ended.append(one)
+                table.status[instance] = status
+                self._remaining -= 1
+                ended.append(instance)
             else:
-                self.status.append("QUEUED")
-                self.ready.push(one)
+                push(instance)
         return ended
 
-    def _fold(self, node: int, moves: list[Move]) -> None:
-        """An instance has ended; with the last one so has its task. Where told to, a failure ends the others."""
-        owner = self._owners[node]
-        unfolded = self.unfolded[owner]
-        unfolded.ended[self.status[node]] = unfolded.ended.get(self.status[node], 0) + 1
-        unfolded.unended -= 1
-        if not unfolded.unended:
-            failed = [one for one in unfolded.nodes if self.status[one] == "FAILED"] if self._forgiven else []
-            reason = unfolded.reason
-            if failed and self._forgiven.issuperset(failed):
-                self._forgiven.add(owner)
+    def _finish_instance(self, node: int, transitions: list[Transition]) -> None:
+        """Count the end of an instance: the last one ends its task; with `fail_fast` a failure cancels the others."""
+        table = self.table
+        owner = table.owners[node]
+        instances, status = table.mapped[owner], table.status[node]
+        instances.ended[status] = instances.ended.get(status, 0) + 1
+        instances.remaining -= 1
+        if not instances.remaining:
+            failed = [each for each in instances.nodes if table.status[each] == "FAILED"] if table.tolerated else []
+            reason = instances.reason
+            if failed and table.tolerated.issuperset(failed):
+                table.tolerated.add(owner)
                 reason = f"{reason}; {FORGIVEN}" if reason else FORGIVEN
-            self._change(owner, unfolded.status, moves, reason)
-            self._open -= 1
-        elif self.status[node] == "FAILED" and self._mapped.get(owner) and node not in self._forgiven:
-            self._mapped = {**self._mapped, owner: False}  # once
-            reason = f"instance {self.map_indexes[node]} failed and fail_fast is set"
-            for one in unfolded.nodes:
-                if self.status[one] in ("QUEUED", "UP_FOR_RETRY"):
-                    self._end(one, "CANCELLED", moves, reason)
-                elif self.status[one] == "RUNNING":
-                    self.doomed.append(one)
+            self._change(owner, instances.status, transitions, reason)
+            self._remaining -= 1
+        elif status == "FAILED" and instances.fail_fast and node not in table.tolerated:
+            instances.fail_fast = False  # the others are cancelled once
+            reason = f"instance {table.map_indexes[node]} failed and fail_fast is set"
+            for other in instances.nodes:
+                if table.status[other] in ("QUEUED", "UP_FOR_RETRY"):
+                    self._end(other, "CANCELLED", transitions, reason)
+                elif table.status[other] == "RUNNING":
+                    self._to_cancel.append(other)
 
-    # -- what an outcome changes ---------------------------------------------------------------------------
+    def to_cancel(self) -> list[int]:
+        """Return, once, the running instances that the caller is to cancel, because another instance failed."""
+        nodes, self._to_cancel = self._to_cancel, []
+        return nodes
+
+    # -- hooks ---------------------------------------------------------------------------------------------
+
+    def add_hook(
+        self,
+        task_id: str,
+        map_index: int = -1,
+        *,
+        status: TaskStatus = "SUCCESS",
+        attempts: int = 0,
+        retries: RetryPolicy = NEVER,
+        runs_after_stop: bool = False,
+    ) -> int:
+        """Add a hook that has ended as `status`, and return its number; `trigger` starts it."""
+        node = self.table.add_hook(task_id, map_index, status, attempts)
+        self._retries.set_policy(node, retries)
+        if runs_after_stop:
+            self._runs_after_stop.add(node)
+        return node
+
+    def trigger(self, node: int, *, blocking: bool = False) -> None:
+        """Let a hook run, once more if it has run before; with `blocking` nothing else starts before its end."""
+        self._retries.forget(node)
+        self.table.status[node] = "QUEUED"
+        self._remaining += 1
+        if blocking:
+            self._starts.add_blocking(node)
+        else:
+            self._starts.ready.push(node)
+
+    # -- the end of an attempt -----------------------------------------------------------------------------
 
     def finish(
         self,
@@ -305,202 +306,239 @@ class Plan(Nodes):
         error_types: Sequence[str] = (),
         exit_code: int | None = None,
         skips: Mapping[int, str] | None = None,
-    ) -> list[Move]:
-        """An attempt ended. Returns every change that follows, the task's own first.
+    ) -> list[Transition]:
+        """End an attempt. Return every change that follows, the first of them the task's own.
 
-        `skips` are the tasks that it has decided to skip, each with the reason.
+        `skips` are the tasks that the task has decided to skip, each with the reason.
         """
         self.running.discard(node)
-        if self._ordered:
-            self.ready.ended(node)
-        moves: list[Move] = []
+        self._starts.ready.ended(node)
+        transitions: list[Transition] = []
         match verdict:
-            case "CANCELLED" if self._halted and node in self._extras:  # as a resume finds it, it has yet to run
-                self._change(node, "PENDING", moves, reason)
-                self._open -= 1
+            case "CANCELLED" if self._halted and node in self.table.hooks:  # a resume runs it
+                self._change(node, "PENDING", transitions, reason)
+                self._remaining -= 1
             case "SUCCESS" | "SKIPPED" | "CANCELLED":
-                self._end(node, verdict, moves, reason, skips)
-            case "LOST" if self._stopped is not None and node not in self._exempt:
-                self._end(node, "CANCELLED", moves, reason)
+                self._end(node, verdict, transitions, reason, skips)
             case "LOST":
-                lost = self._lost[node] = self._lost.get(node, 0) + 1
-                if lost > MAX_LOST:
-                    self._end(node, "FAILED", moves, f"lost {lost} times: {reason or 'a process died under it'}")
-                else:
-                    self._retry(node, now, moves, reason)
+                self._lost(node, now, transitions, reason)
             case "FAILED" | "TIMED_OUT":
-                policy = self._retries.get(self.owner(node), NEVER)
-                tries = self._tries[node] = self._tries.get(node, 0) + 1
-                goes_on = self._stopped is None or (node in self._exempt and not self._halted)
-                if tries <= policy.retries and policy.covers(error_types, exit_code) and goes_on:
-                    wait = policy.wait_s(tries, f"{self._seed}:{self._name(node)}")
-                    again = f"attempt {self.attempts[node] + 1} in {wait:.3g} s" if wait else "tried again at once"
-                    self._retry(node, now + wait, moves, f"{reason}; {again}" if reason else again)
-                else:
-                    tolerance = self._tolerant.get(self.owner(node)) if self._tolerant else None
-                    if tolerance is not None and tolerance.covers(error_types, exit_code):
-                        self._forgiven.add(node)
-                        reason = f"{reason}; {FORGIVEN}" if reason else FORGIVEN
-                    self._end(node, "FAILED", moves, reason)
-        return moves
+                self._failed(node, now, transitions, reason, error_types, exit_code)
+        return transitions
 
-    def _retry(self, node: int, due: float, moves: list[Move], reason: str | None) -> None:
-        self._change(node, "UP_FOR_RETRY", moves, reason)
-        heapq.heappush(self._retry_at, (due, node))
+    def _lost(self, node: int, now: float, transitions: list[Transition], reason: str | None) -> None:
+        """End an attempt whose process died: it does not count as a retry, up to a limit."""
+        if self._stop is not None and node not in self._runs_after_stop:
+            self._end(node, "CANCELLED", transitions, reason)
+        elif (lost := self._retries.after_loss(node)) > MAX_LOST:
+            self._end(node, "FAILED", transitions, f"lost {lost} times: {reason or 'a process died under it'}")
+        else:
+            self._retry(node, now, transitions, reason)
 
-    def _change(self, node: int, status: TaskStatus, moves: list[Move], reason: str | None = None) -> None:
-        moves.append(Move(node, self.status[node], status, self.attempts[node], reason))
-        self.status[node] = status
+    def _failed(
+        self,
+        node: int,
+        now: float,
+        transitions: list[Transition],
+        reason: str | None,
+        error_types: Sequence[str],
+        exit_code: int | None,
+    ) -> None:
+        """End an attempt that failed: there is a retry, or the task is FAILED."""
+        table, task = self.table, self.table.owner(node)
+        wait = self._retries.after_failure(node, task, table.name(node), error_types, exit_code)
+        if wait is not None and (self._stop is None or self.goes_on(node)):
+            again = f"attempt {table.attempts[node] + 1} in {wait:.3g} s" if wait else "tried again at once"
+            self._retry(node, now + wait, transitions, f"{reason}; {again}" if reason else again)
+            return
+        tolerance = self._options.control.tolerant.get(task)
+        if tolerance is not None and tolerance.covers(error_types, exit_code):
+            table.tolerated.add(node)
+            reason = f"{reason}; {FORGIVEN}" if reason else FORGIVEN
+        self._end(node, "FAILED", transitions, reason)
+
+    def _retry(self, node: int, due: float, transitions: list[Transition], reason: str | None) -> None:
+        self._change(node, "UP_FOR_RETRY", transitions, reason)
+        self._starts.add_retry(node, due)
+
+    def _change(self, node: int, status: TaskStatus, transitions: list[Transition], reason: str | None = None) -> None:
+        table = self.table
+        tolerated = status == "FAILED" and node in table.tolerated
+        transitions.append(Transition(node, table.status[node], status, table.attempts[node], reason, tolerated))
+        table.status[node] = status
 
     def _end(
         self,
         node: int,
         status: TaskStatus,
-        moves: list[Move],
+        transitions: list[Transition],
         reason: str | None = None,
         skips: Mapping[int, str] | None = None,
     ) -> None:
-        """A task has ended for good: tell those below, and so on down.
+        """End a task for good, and what ends because of it.
 
-        One that an interruption has ended has not: a resume runs it again, so those below go on waiting.
+        A task that an interruption has ended will be run again by a resume, so its downstream tasks go on waiting.
         """
-        self._change(node, status, moves, reason)
-        self._open -= 1
-        if node in self._extras:
-            self._hold = None if node == self._hold else self._hold
-            return  # nothing waits for it
-        if status == "FAILED" and self._fail_fast and self._stopped is None and self._matters(node):
-            self.stop(f"task {self._name(node)!r} failed and fail_fast is set", moves, "FAILED")
-        interrupted = status == "CANCELLED" and self._stopped is not None and self._stop_result == "INTERRUPTED"
-        if not interrupted:
-            if node in self._owners:
-                self._fold(node, moves)
-            if skips:
-                self._skip(skips, moves)
-            self._spread(node, moves)
+        self._change(node, status, transitions, reason)
+        self._remaining -= 1
+        if node in self.table.hooks:
+            self._starts.unblock(node)
+            return  # no task waits for it
+        if status == "FAILED" and self._options.fail_fast and self._stop is None and self._counts(node):
+            name = self.table.name(node)
+            self._stop_tasks(Stop(f"task {name!r} failed and fail_fast is set", "fail_fast"), transitions)
+        if status == "CANCELLED" and self._stop is not None and self._stop.cause == "interrupted":
+            return
+        if node in self.table.owners:
+            self._finish_instance(node, transitions)
+        if skips:
+            self._skip(skips, transitions)
+        self._spread(node, transitions)
 
-    def _skip(self, skips: Mapping[int, str], moves: list[Move]) -> None:
-        """Skip tasks that have not begun, whatever their rules say."""
-        ended = [node for node in skips if self.status[node] == "PENDING"]
-        for node in ended:  # all of them first: none may be let run by the end of another
-            self._change(node, "SKIPPED", moves, skips[node])
-            self._open -= 1
+    def _counts(self, node: int) -> bool:
+        return failure_counts(self.table, self._options.control, node)
+
+    def _skip(self, skips: Mapping[int, str], transitions: list[Transition]) -> None:
+        """Skip tasks that have not started, whatever their rules."""
+        ended = [node for node in skips if self.table.status[node] == "PENDING"]
+        for node in ended:  # all of them first: the end of one must not let another run
+            self._change(node, "SKIPPED", transitions, skips[node])
+            self._remaining -= 1
         for node in ended:
-            self._spread(node, moves)
+            self._spread(node, transitions)
 
-    def _spread(self, node: int, moves: list[Move]) -> None:
-        """Tell those below that a task has ended, and so on down from those that end by it; without recursion."""
-        told = [node]
-        for above in told:  # grows meanwhile
-            seen = self._seen(above)
-            task = self._owners.get(above, above) if self._owners else above
-            if self._held and self.status[task] in TASK_ENDED:
-                held = self._held.pop(task, ())
-                told += [one for one in held if self.status[one] == "PENDING" and self._settle(one, moves)]
-            for below in self.graph.downstream[task]:
-                self._count(below, seen)
-                if self.status[below] == "PENDING" and self._settle(below, moves):
-                    told.append(below)
+    def _spread(self, node: int, transitions: list[Transition]) -> None:
+        """Let the downstream tasks of a task that has ended decide, and those of tasks that end by it; no recursion."""
+        table, upstreams = self.table, self._upstreams
+        status, owners, downstream = table.status, table.owners, table.graph.downstream
+        ended = [node]
+        for above in ended:  # grows while it is walked
+            seen = table.downstream_status(above)
+            task = owners.get(above, above)
+            ended += [
+                below
+                for below in upstreams.released_by(task)
+                if status[below] == "PENDING" and self._decide(below, transitions)
+            ]
+            for below in downstream[task]:
+                upstreams.count(below, seen)
+                if status[below] == "PENDING" and self._decide(below, transitions):
+                    ended.append(below)
 
-    def _settle(self, node: int, moves: list[Move]) -> bool:
-        """Ask the trigger rule. Returns whether the task ended by it."""
-        rule = self._rules.get(node, "all_success")
-        if self._unmet[node] and rule[:3] in ("all", "non"):
-            return False  # these rules wait for every upstream: no need to count
-        if rule == "all_success" and node not in self._troubled:
-            decision: Decision = "run"  # as nearly always, and then there is no need to count either
-        else:
-            decision = decide(rule, self.counts(node))
-        if decision == "run" and (node in self._needs or node in self.teardowns):
-            decision = self._stands(node, moves)
-        if decision == "run":
-            self.status[node] = "QUEUED"
-            if node in self._gated:
-                self._questions.append(node)
-            else:
-                self._line_up(node)
-        elif self.status[node] != "PENDING":
-            pass  # it has ended by what it stands on
-        elif decision != "wait":
-            self._change(node, "SKIPPED" if decision == "skip" else "UPSTREAM_FAILED", moves, self.explain(node))
-        if decision in ("run", "wait"):
+    def _decide(self, node: int, transitions: list[Transition]) -> bool:
+        """Apply the trigger rule of a PENDING task, and its setups. Return whether the task has ended by them."""
+        control = self._options.control
+        decision, reason = self._upstreams.decide(node), ""
+        if decision == "run" and (node in control.needs or node in control.teardowns):
+            decision, reason = self._upstreams.check_setups(node)
+        if decision == "wait":
             return False
-        self._open -= 1
+        status = _ENDS.get(decision)
+        if status is None and self._stop is not None and self._has_nothing_to_tear_down(node):
+            status, reason = "CANCELLED", "nothing that it tears down had started"
+        if status is None:
+            self.table.status[node] = "QUEUED"
+            self._starts.add(node, checked=node not in control.gated)
+            return False
+        self._change(node, status, transitions, reason or self._upstreams.explain(node))
+        self._remaining -= 1
         return True
 
-    def _line_up(self, node: int) -> None:
-        (self._asking.append if node in self._mapped else self.ready.push)(node)
-
-    def _stands(self, node: int, moves: list[Move]) -> Decision:
-        """Do the setups stand that a task needs? Is there something to take down?"""
-        decision, why = self._set_up(node)
-        if why:
-            self._change(node, "SKIPPED" if decision == "skip" else "UPSTREAM_FAILED", moves, why)
-        if decision != "run":
-            return decision
-        if node in self.teardowns and self._stopped is not None:
-            above = self.graph.upstream[node]
-            if above and not any(self.attempts[one] or self.status[one] == "SUCCESS" for one in self._instances(above)):
-                self._change(node, "CANCELLED", moves, "nothing had begun that it takes down")
-                return "skip"
-        return "run"
+    def _has_nothing_to_tear_down(self, node: int) -> bool:
+        """Return whether this is a teardown none of whose upstream tasks has started."""
+        table, above = self.table, self.table.graph.upstream[node]
+        return (
+            node in self._options.control.teardowns
+            and bool(above)
+            and not any(table.attempts[task] or table.status[task] == "SUCCESS" for task in table.instances(above))
+        )
 
     # -- stopping ------------------------------------------------------------------------------------------
 
-    def stop(self, reason: str, moves: list[Move], result: RunStatus = "CANCELLED") -> None:
-        """Start nothing more and cancel what has not started, save teardowns. What runs is the caller's to end."""
-        if self._stopped is None:
-            self._stopped, self._stop_result = reason, result
-        self._cancel(reason, moves, self._exempt)
+    def stop(self, reason: str, cause: StopCause = "cancelled") -> list[Transition]:
+        """Start nothing more and cancel what has not started, except teardowns and hooks.
 
-    def halt(self, reason: str, moves: list[Move]) -> None:
-        """A stopped run does not go on with what it still did either."""
+        The caller ends the running tasks that do not go on (see `goes_on`).
+        """
+        transitions: list[Transition] = []
+        self._stop_tasks(Stop(reason, cause), transitions)
+        return transitions
+
+    def halt(self, reason: str) -> list[Transition]:
+        """Start no teardowns and hooks either, and cancel those that have not started."""
+        transitions: list[Transition] = []
         if not self._halted:
             self._halted = True
-            self._cancel(reason, moves, frozenset())
+            self._cancel(reason, transitions, frozenset())
+        return transitions
 
-    def _cancel(self, reason: str, moves: list[Move], exempt: Collection[int]) -> None:
+    def pause(self, reason: str) -> None:
+        """Start nothing more because of an interruption; what has not started stays as it is, for a later resume."""
+        if self._stop is None:
+            self._stop = Stop(reason, "interrupted")
+            self._halted = True
+
+    def _stop_tasks(self, stop: Stop, transitions: list[Transition]) -> None:
+        if self._stop is None:
+            self._stop = stop
+        self._cancel(stop.reason, transitions, self._runs_after_stop)
+
+    def _cancel(self, reason: str, transitions: list[Transition], exempt: Collection[int]) -> None:
+        table = self.table
         ended = [
             node
-            for node, status in enumerate(self.status)
+            for node, status in enumerate(table.status)
             if status in ("PENDING", "QUEUED", "UP_FOR_RETRY") and node not in exempt
         ]
-        if self._hold in ended:
-            self._hold = None
         for node in ended:
-            self._change(node, "CANCELLED", moves, reason)
-            self._open -= 1
-            if node in self._owners:
-                self._fold(node, moves)
+            self._change(node, "CANCELLED", transitions, reason)
+            self._remaining -= 1
+            self._starts.unblock(node)
+            if node in table.owners:
+                self._finish_instance(node, transitions)
         for node in ended:
-            if node not in self._extras:
-                self._spread(node, moves)  # to teardowns
+            if node not in table.hooks:
+                self._spread(node, transitions)  # to teardowns
 
-    def pause(self, reason: str, result: RunStatus = "INTERRUPTED") -> None:
-        """Start nothing more; what has not started stays as it is, for a later resume."""
-        if self._stopped is None:
-            self._stopped, self._stop_result = reason, result
-            self._halted = True
+    @property
+    def stopped(self) -> Stop | None:
+        """Why nothing new starts, or None."""
+        return self._stop
 
     @property
     def halted(self) -> bool:
-        """Does nothing at all start any more?"""
+        """Whether nothing at all starts any more."""
         return self._halted
 
     def goes_on(self, node: int) -> bool:
-        """Is this, though the run was stopped, to be done to its end?"""
-        return node in self._exempt and not self._halted
+        """Return whether the task runs to its end although the run was stopped."""
+        return node in self._runs_after_stop and not self._halted
+
+    # -- the state of the run ------------------------------------------------------------------------------
 
     @property
-    def stopped(self) -> str | None:
-        """Why nothing new starts, or None."""
-        return self._stopped
+    def finished(self) -> bool:
+        """Whether nothing runs and nothing will."""
+        return not self.running and (self._halted or not self._remaining)
 
     def result(self) -> RunStatus:
-        """What a finished run is: what stopped it, if that cut it short or was a failure; else what the leaves say."""
-        if self._stopped is not None:
-            tasks = [status for node, status in enumerate(self.status) if node not in self._extras]
+        """Return the state of a finished run: that of the stop, if it cut the run short; else that of its tasks."""
+        table, stop = self.table, self._stop
+        if stop is not None:
+            tasks = [status for node, status in enumerate(table.status) if node not in table.hooks]
             cut_short = any(status == "CANCELLED" or status not in TASK_ENDED for status in tasks)
-            if cut_short or self._stop_result == "FAILED":
-                return self._stop_result
-        return self.verdict()
+            if cut_short or stop.result == "FAILED":
+                return stop.result
+        return run_status(table, self._options.control)
+
+    def failures(self) -> list[str]:
+        """Return the ids of the tasks that FAILED and whose failure counts."""
+        return counting_failures(self.table, self._options.control)
+
+    def upstream_states(self, node: int) -> list[TaskStatus]:
+        """Return the states of the upstream tasks, as the trigger rule sees them."""
+        return self._upstreams.states(node)
+
+    def explain(self, node: int) -> str:
+        """Explain the decision of the trigger rule in one sentence."""
+        return self._upstreams.explain(node)

@@ -1,9 +1,9 @@
-"""The tasks that may start, and which of them is next. Pure.
+"""The tasks that may start, in the order in which they start. Pure.
 
-Without orders it is a queue and nothing else. With them: a higher priority goes first, the longest ready first among
-equals; a task starts only while fewer than `at_once` of its instances run; and a task that needs slots of pools is
-given out for asking, one of each kind of need at a time, because only the store knows what other runs hold (`slots`).
-A task that may not start now is passed over by those behind it.
+Without queue options it is a plain queue. With them, a higher priority goes first, and among equals the task that has
+waited longest; a task starts only while fewer than `at_once` of its instances run; and a task that needs slots of pools
+is handed out as a candidate, one for each set of needs at a time, because only the store knows the slots that other
+runs hold (see `state`). A task that may not start now does not hold up the tasks behind it.
 """
 
 from __future__ import annotations
@@ -18,131 +18,133 @@ Needs = tuple[tuple[str, int], ...]
 
 
 class Order(NamedTuple):
-    """What is said of a task's place in the queue."""
+    """The options of a task that decide when it leaves the queue."""
 
-    priority: int = 0  # higher goes first
-    at_once: int | None = None  # so many of its instances at most
+    priority: int = 0  # a higher number goes first
+    at_once: int | None = None  # how many of its instances may run at once
     needs: Needs = ()
 
 
 PLAIN = Order()
-#: A place in a line: the smallest goes first.
-_Place = tuple[int, int, int]  # -priority, when it came, task
-#: Tasks of one line wait for the same: an owner whose instances are counted (or -1), and what they need.
-_Line = tuple[int, Needs]
+#: A position in a line; the smallest goes first: -priority, time of arrival, task.
+_Position = tuple[int, int, int]
+#: Tasks of the same line wait for the same: an owner whose running instances are limited (or -1), and needed slots.
+_LineKey = tuple[int, Needs]
 
 
-class Ready:
+class ReadyQueue:
     """Tasks in the order in which they may start.
 
     Args:
-        orders: of the tasks that have one, by their own number.
-        owner: the number of the task that an instance is of.
+        options: of the tasks that have some, by task number.
+        owner: returns the task of an instance.
     """
 
-    def __init__(self, orders: Mapping[int, Order] | None = None, owner: Callable[[int], int] | None = None) -> None:
-        self._orders = orders or {}
+    def __init__(self, options: Mapping[int, Order] | None = None, owner: Callable[[int], int] | None = None) -> None:
+        self._options = options or {}
         self._owner = owner or _itself
-        self._queue: deque[int] = deque()  # all there is while there are no orders
-        self._lines: dict[_Line, list[_Place]] = {}  # heaps
-        self._heads: list[_Place] = []  # a heap with the head of every open line, and some that are so no more
-        self._shut: set[_Line] = set()
-        self._at_work: dict[int, int] = {}  # of owners whose instances are counted
+        self._queue: deque[int] = deque()  # all tasks, as long as there are no options
+        self._lines: dict[_LineKey, list[_Position]] = {}  # heaps
+        self._heads: list[_Position] = []  # a heap with the head of every open line, and outdated heads
+        self._closed: set[_LineKey] = set()
+        self._running: dict[int, int] = {}  # how many instances run of each owner with a limit
         self._last = self._first = 0
-        if not self._orders:
+        if not self._options:
             self.push = self._queue.append  # type: ignore[assignment, method-assign]
 
     def push(self, node: int) -> None:
-        """The task may start: it stands behind those of its priority."""
+        """Add a task, behind the others of its priority."""
         self._last += 1
-        self._enter(node, self._last)
+        self._insert(node, self._last)
 
     def put_back(self, node: int) -> None:
-        """The task was given out and has not started: it stands before those of its priority."""
-        if not self._orders:
+        """Add a task again that was handed out and has not started, before the others of its priority."""
+        if not self._options:
             self._queue.appendleft(node)
             return
         self.ended(node)
         self._first -= 1
-        self._enter(node, self._first)
+        self._insert(node, self._first)
 
     def pop(self) -> int | None:
-        """The next task, or None. If it has needs, no other with the same ones follows until it is `admitted`."""
-        if not self._orders:
+        """Return the next task, or None. After a task with needs, no other with the same needs until `admitted`."""
+        if not self._options:
             return self._queue.popleft() if self._queue else None
         while self._heads:
-            place = heappop(self._heads)
-            node = place[2]
-            order = self._orders.get(self._owner(node), PLAIN)
-            key = self._line(node, order)
+            position = heappop(self._heads)
+            node = position[2]
+            options = self._options.get(self._owner(node), PLAIN)
+            key = self._key(node, options)
             line = self._lines.get(key)
-            if not line or line[0] != place or key in self._shut:
+            if not line or line[0] != position or key in self._closed:
                 continue
             heappop(line)
             if key[0] >= 0:
-                at_work = self._at_work[key[0]] = self._at_work.get(key[0], 0) + 1
-                if at_work >= (order.at_once or 0):
-                    self._shut.add(key)
-            if order.needs:
-                self._shut.add(key)
+                running = self._running[key[0]] = self._running.get(key[0], 0) + 1
+                if running >= (options.at_once or 0):
+                    self._closed.add(key)
+            if options.needs:
+                self._closed.add(key)
             if not line:
                 del self._lines[key]
-            elif key not in self._shut:
+            elif key not in self._closed:
                 heappush(self._heads, line[0])
             return node
         return None
 
     def admitted(self, node: int) -> None:
-        """The task has been given the slots it needs: another one may ask."""
-        order = self._orders[self._owner(node)]
-        key = self._line(node, order)
-        if key[0] < 0 or self._at_work.get(key[0], 0) < (order.at_once or 0):
+        """Record that the task got the slots it needs: the next candidate with the same needs may be handed out."""
+        options = self._options[self._owner(node)]
+        key = self._key(node, options)
+        if key[0] < 0 or self._running.get(key[0], 0) < (options.at_once or 0):
             self._open(key)
 
     def ended(self, node: int) -> None:
-        """An attempt has ended, so another instance of its task may start. What pools say is for `reopen`."""
-        owner = self._owner(node)
-        order = self._orders.get(owner)
-        if order is None or order.at_once is None:
+        """Record the end of an attempt: another instance of its task may start. Freed slots are for `reopen`."""
+        if not self._options:
             return
-        self._at_work[owner] -= 1
-        if not order.needs:
+        owner = self._owner(node)
+        options = self._options.get(owner)
+        if options is None or options.at_once is None:
+            return
+        self._running[owner] -= 1
+        if not options.needs:
             self._open((owner, ()))
 
     def drop(self, node: int) -> None:
-        """The task was given out, and has been cancelled meanwhile."""
+        """Record that a task that was handed out has been cancelled."""
         self.ended(node)
         if self.needs(node):
             self.admitted(node)
 
     def reopen(self) -> None:
-        """Slots may have become free: those that need some may ask again."""
-        for key in list(self._shut):
+        """Hand out candidates for slots again, because slots may have become free."""
+        for key in list(self._closed):
             owner, needs = key
-            at_once = None if owner < 0 else self._orders[owner].at_once
-            if needs and (at_once is None or self._at_work.get(owner, 0) < at_once):
+            at_once = None if owner < 0 else self._options[owner].at_once
+            if needs and (at_once is None or self._running.get(owner, 0) < at_once):
                 self._open(key)
 
     def needs(self, node: int) -> Needs:
-        """The slots that the task needs."""
-        order = self._orders.get(self._owner(node))
-        return () if order is None else order.needs
+        """Return the slots that the task needs."""
+        options = self._options.get(self._owner(node)) if self._options else None
+        return () if options is None else options.needs
 
-    def _line(self, node: int, order: Order) -> _Line:
-        return (-1 if order.at_once is None else self._owner(node), order.needs)
+    def _key(self, node: int, options: Order) -> _LineKey:
+        return (-1 if options.at_once is None else self._owner(node), options.needs)
 
-    def _enter(self, node: int, since: int) -> None:
-        order = self._orders.get(self._owner(node), PLAIN)
-        key = self._line(node, order)
-        place = (-order.priority, since, node)
+    def _insert(self, node: int, arrival: int) -> None:
+        options = self._options.get(self._owner(node), PLAIN)
+        key = self._key(node, options)
+        position = (-options.priority, arrival, node)
         line = self._lines.setdefault(key, [])
-        heappush(line, place)
-        if line[0] is place and key not in self._shut:
-            heappush(self._heads, place)
+        heappush(line, position)
+        if line[0] is position and key not in self._closed:
+            heappush(self._heads, position)
 
-    def _open(self, key: _Line) -> None:
-        if key in self._shut:
-            self._shut.discard(key)
+    def _open(self, key: _LineKey) -> None:
+        if key in self._closed:
+            self._closed.discard(key)
             if self._lines.get(key):
                 heappush(self._heads, self._lines[key][0])
 

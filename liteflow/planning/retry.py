@@ -1,17 +1,21 @@
-"""When a failed attempt is tried again, and how long to wait before. Pure."""
+"""Retries: whether a failed attempt is tried again, and after which delay. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+#: How often a task instance is started again because its process died; after that it is FAILED.
+MAX_LOST: Final = 3
+_LONGEST_S: Final = 10 * 365 * 86400.0
 
 
 class RetryPolicy(NamedTuple):
     """`retries` extra attempts, `delay_s` apart.
 
-    The n-th wait is `delay_s * backoff ** (n - 1)`, lengthened by up to `jitter` (a fraction) so that many
-    tasks do not come back at the same instant, and never longer than `max_delay_s`.
-    With `on_exceptions` (class names, bases included) or `on_exit_codes` only such failures are tried again.
+    The n-th delay is `delay_s * backoff ** (n - 1)`, lengthened by up to `jitter` (a fraction) so that many tasks are
+    not tried again at the same instant, and never longer than `max_delay_s`. With `on_exceptions` (class names, bases
+    included) or `on_exit_codes` only such failures are tried again.
     """
 
     retries: int = 0
@@ -23,7 +27,7 @@ class RetryPolicy(NamedTuple):
     on_exit_codes: tuple[int, ...] = ()
 
     def covers(self, error_types: Sequence[str], exit_code: int | None) -> bool:
-        """Is this kind of failure one to try again?"""
+        """Return whether this kind of failure is tried again."""
         if not self.on_exceptions and not self.on_exit_codes:
             return True
         if exit_code is not None and exit_code in self.on_exit_codes:
@@ -31,7 +35,7 @@ class RetryPolicy(NamedTuple):
         return any(name in self.on_exceptions for name in error_types)
 
     def wait_s(self, retry: int, seed: str) -> float:
-        """Seconds before the `retry`-th extra attempt (1 is the first).
+        """Return the seconds before the `retry`-th extra attempt (1 is the first).
 
         The jitter is a hash of `seed` and `retry`, so the same run waits the same after a crash.
         """
@@ -45,7 +49,46 @@ class RetryPolicy(NamedTuple):
             wait *= 1 + self.jitter * (zlib.crc32(f"{seed}:{retry}".encode()) / 2**32)
         if self.max_delay_s is not None:
             wait = min(wait, self.max_delay_s)
-        return min(wait, 10 * 365 * 86400.0)
+        return min(wait, _LONGEST_S)
 
 
 NEVER = RetryPolicy()
+
+
+class RetryTracker:
+    """Failed and lost attempts of each task instance since the run was started or resumed."""
+
+    def __init__(self, policies: Mapping[int, RetryPolicy], seed: str) -> None:
+        self._policies = dict(policies)  # by task, and by hook
+        self._seed = seed
+        self._failed: dict[int, int] = {}
+        self._lost: dict[int, int] = {}
+
+    def set_policy(self, node: int, policy: RetryPolicy) -> None:
+        """Set the policy of a hook."""
+        if policy != NEVER:
+            self._policies[node] = policy
+
+    def after_failure(
+        self, node: int, task: int, name: str, error_types: Sequence[str], exit_code: int | None
+    ) -> float | None:
+        """Count a failed attempt. Return the seconds before the next one; None: there is no further attempt."""
+        failed = self._failed[node] = self._failed.get(node, 0) + 1
+        policy = self._policies.get(task, NEVER)
+        if failed > policy.retries or not policy.covers(error_types, exit_code):
+            return None
+        return policy.wait_s(failed, f"{self._seed}:{name}")
+
+    def after_loss(self, node: int) -> int:
+        """Count an attempt whose process died. Return how many there have been."""
+        lost = self._lost[node] = self._lost.get(node, 0) + 1
+        return lost
+
+    def is_retry(self, node: int) -> bool:
+        """Return whether an attempt of the instance has failed or has been lost."""
+        return node in self._failed or node in self._lost
+
+    def forget(self, node: int) -> None:
+        """Forget the attempts of a hook that is triggered once more."""
+        self._failed.pop(node, None)
+        self._lost.pop(node, None)

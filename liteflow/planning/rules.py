@@ -1,12 +1,15 @@
-"""Trigger rules: what a task does, given how the tasks it waits for have ended. Pure.
+"""Trigger rules: whether a task runs, given the states of its upstream tasks. Pure.
 
-The names and their meaning are those users of Airflow know. `all_*` and `none_*` rules settle when every direct
-upstream has ended, failure beating skip, so the answer never depends on timing; `one_*` rules fire early.
+The names and their meaning are those of Airflow. `all_*` and `none_*` rules decide when every direct upstream has
+ended, and a failure outweighs a skip, so the decision never depends on timing; `one_*` rules decide early.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
+
+from liteflow.states import TASK_ENDED
 
 TriggerRule = Literal[
     "all_success",
@@ -39,12 +42,20 @@ TRIGGER_RULES: Final[tuple[TriggerRule, ...]] = (
     "one_success",
 )
 Decision = Literal["wait", "run", "skip", "upstream_failed"]
+#: The position of a state in `UpstreamCounts`, after `total`.
+STATE_POSITION: Final[Mapping[str, int]] = {
+    "SUCCESS": 0,
+    "FAILED": 1,
+    "CANCELLED": 1,
+    "SKIPPED": 2,
+    "UPSTREAM_FAILED": 3,
+}
 
 
 class UpstreamCounts(NamedTuple):
-    """How the direct upstreams of a task have ended so far; `failed` includes cancelled ones.
+    """The states of the direct upstream tasks of a task so far, counted; `failed` includes cancelled tasks.
 
-    A failure that is tolerated (`continue_on_error`) is counted as a success.
+    A tolerated failure (`continue_on_error`) counts as a success.
     """
 
     total: int
@@ -52,13 +63,13 @@ class UpstreamCounts(NamedTuple):
     failed: int = 0
     skipped: int = 0
     upstream_failed: int = 0
-    setups: int = 0  # how many of them are what a teardown takes down, and how those have ended
+    setups: int = 0  # of a teardown: how many of its setups there are, and how many succeeded or were skipped
     setups_done: int = 0
     setups_skipped: int = 0
 
 
 def decide(rule: TriggerRule, counts: UpstreamCounts) -> Decision:
-    """Wait, run, skip or give up? Asked again each time an upstream ends."""
+    """Return whether a task waits, runs, is skipped, or fails by its upstream; call it as each upstream ends."""
     total, success, failed, skipped, upstream_failed, setups, setups_done, setups_skipped = counts
     bad = failed + upstream_failed
     if total == 0 or rule == "always":
@@ -78,7 +89,7 @@ def decide(rule: TriggerRule, counts: UpstreamCounts) -> Decision:
             return "skip" if success + skipped else "run"
         case "all_done":
             return "run"
-        case "all_done_setup_success":  # of a teardown: is there something to take down?
+        case "all_done_setup_success":  # of a teardown: it runs if there is anything to tear down
             return "run" if setups_done or not setups else "skip" if setups_skipped == setups else "upstream_failed"
         case "all_done_min_one_success":
             return "skip" if skipped else "run" if success else "upstream_failed"
@@ -92,5 +103,45 @@ def decide(rule: TriggerRule, counts: UpstreamCounts) -> Decision:
             return "skip" if skipped else "run"
         case "one_success":
             return "upstream_failed" if bad else "skip"
-        case _:  # one_failed, one_done: nobody did what they wait for
+        case _:  # one_failed, one_done: no upstream ended in the state that the rule waits for
             return "skip"
+
+
+def count_upstreams(states: Sequence[str]) -> UpstreamCounts:
+    """Count the upstream tasks that have ended by their states."""
+    tally = [0, 0, 0, 0]
+    for state in states:
+        position = STATE_POSITION.get(state)
+        if position is not None:
+            tally[position] += 1
+    return UpstreamCounts(len(states), *tally)
+
+
+def with_setups(counts: UpstreamCounts, setups: Sequence[str]) -> UpstreamCounts:
+    """Return the counts of a teardown whose setups are in these states."""
+    return counts._replace(
+        setups=len(setups), setups_done=setups.count("SUCCESS"), setups_skipped=setups.count("SKIPPED")
+    )
+
+
+def explain(rule: TriggerRule, upstream: Mapping[str, str], setups: Sequence[str] = ()) -> str:
+    """Explain what a trigger rule decides for these upstream states, in one sentence."""
+    counts = with_setups(count_upstreams(list(upstream.values())), [upstream.get(name, "") for name in setups])
+    decision = decide(rule, counts)
+    if decision == "wait":
+        return f"waits for {_names(upstream, lambda state: state not in TASK_ENDED)} (rule {rule})"
+    if decision == "upstream_failed":
+        failed = _names(upstream, lambda state: state in ("FAILED", "UPSTREAM_FAILED", "CANCELLED"))
+        return f"{failed} did not succeed (rule {rule})"
+    if decision == "skip" and counts.skipped and rule not in ("all_failed", "one_failed", "all_skipped"):
+        return f"{_names(upstream, lambda state: state == 'SKIPPED')} was skipped (rule {rule})"
+    states = ", ".join(f"{state} {name}" for name, state in list(upstream.items())[:4])
+    rest = "" if len(upstream) <= 4 else f" and {len(upstream) - 4} more"
+    verb = "may run" if decision == "run" else "is skipped"
+    return f"{verb} by rule {rule}" + (f" after {states}{rest}" if upstream else ": it waits for nothing")
+
+
+def _names(upstream: Mapping[str, str], wanted: Callable[[str], bool]) -> str:
+    names = [repr(name) for name, state in upstream.items() if wanted(state)]
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

@@ -1,4 +1,4 @@
-"""Packets: plain values over a socket that keeps messages apart; one that nobody has read yet can be taken back.
+"""Packets: plain values over a socket that preserves message boundaries.
 
 Each value is one message, marshalled (see `frames`). A large one travels as a descriptor of a file in memory, so that
 a message always fits into the socket's buffer.
@@ -74,8 +74,11 @@ def receive(sock: socket.socket, flags: int = 0) -> Any:
         raise Garbled from error
 
 
-class Mailbox:
-    """A worker's socket, as the orchestrator sees it: it holds both ends, so that it can take back what waits."""
+class WorkerSocket:
+    """The orchestrator's socket to a worker.
+
+    Both ends stay open here: so the socket does not become readable when the worker dies, which the guardian reports.
+    """
 
     def __init__(self) -> None:
         """Raises ResourceError when there may be no more files."""
@@ -97,18 +100,11 @@ class Mailbox:
         return True
 
     def take(self) -> list[Any]:
-        """What the worker has sent."""
-        return self._all(self.ours)
-
-    def take_back(self) -> list[Any]:
-        """What the worker has not read: it never will."""
-        return self._all(self.theirs)
-
-    def _all(self, sock: socket.socket) -> list[Any]:
+        """Return the values that the worker has sent since the last call."""
         values: list[Any] = []
         while True:
             try:
-                values.append(receive(sock, _NOW))
+                values.append(receive(self.ours, _NOW))
             except (BlockingIOError, EOFError):
                 return values
             except Garbled:

@@ -6,19 +6,18 @@ committed what they read. A step that is a command or a function runs as a hook 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from liteflow.errors import LiteflowError
-from liteflow.planning.control import WrongDecision, skipped_by
-from liteflow.planning.nodes import Move
+from liteflow.planning.branching import Decider, WrongDecision, skipped_by
+from liteflow.planning.nodes import Transition
 from liteflow.planning.plan import Plan
 from liteflow.program import Program
 from liteflow.running.hooks import Hooks
 from liteflow.running.inputs import Inputs
 from liteflow.state.store import Store
 from liteflow.states import TASK_ENDED, TaskStatus
-from liteflow.triggers import Condition, Facts, Step, Told
+from liteflow.triggers import Condition, Facts, Told
 from liteflow.values.payload import Payload, decode, encode, is_pickled
 from liteflow.work import Command, ErrorInfo, Outcome, RunInfo
 
@@ -26,8 +25,8 @@ from liteflow.work import Command, ErrorInfo, Outcome, RunInfo
 class Gates:
     """The gates of one run."""
 
-    def __init__(self, gates: Mapping[int, Sequence[Step]], plan: Plan, inputs: Inputs, hooks: Hooks, info: RunInfo):
-        self._gates = gates
+    def __init__(self, program: Program, plan: Plan, inputs: Inputs, hooks: Hooks, info: RunInfo):
+        self._tasks = program.tasks
         self._plan = plan
         self._inputs = inputs
         self._hooks = hooks
@@ -35,65 +34,66 @@ class Gates:
         self._waiting: dict[int, tuple[int, int]] = {}  # by hook: the task that waits for it, and at which step
         self._next: list[tuple[int, int]] = []  # tasks that go on asking, at which step
 
-    def resolve(self, now: float) -> tuple[bool, list[Move]]:
+    def resolve(self, now: float) -> tuple[bool, list[Transition]]:
         """Take the steps that can be taken now. Returns whether there were any, and what followed from them."""
-        asking = [(node, 0) for node in self._plan.questions()]
+        asking = [(node, 0) for node in self._plan.due_checks()]
         asking += self._next
         self._next = []
-        moves: list[Move] = []
+        moves: list[Transition] = []
         for node, step in asking:
             self._ask(node, step, moves, now)
         return bool(asking), moves
 
-    def heard(self, hook: int, outcome: Outcome, moves: list[Move]) -> None:
+    def heard(self, hook: int, outcome: Outcome) -> list[Transition]:
         """A hook has ended, perhaps one that a task waits for."""
-        status = self._plan.status[hook]
+        status = self._plan.table.status[hook]
         if hook not in self._waiting or status not in TASK_ENDED:
-            return
+            return []
         node, number = self._waiting.pop(hook)
-        step = self._gates[node][number]
+        step = self._tasks[node].settings.start_checks[number]
         if status == "SUCCESS" or step.otherwise is None:
             self._next.append((node, number + 1))
         elif status == "CANCELLED":  # and with it the task, if it is not yet
-            self._plan.answer(node, moves, "CANCELLED", "the run was stopped before it could start")
+            return self._plan.end_unstarted(node, "CANCELLED", "the run was stopped before it could start")
         else:
             why = outcome.error.message if outcome.error is not None else status.lower()
             reason = f"{step.message} ({why})" if step.message else f"its precondition does not hold: {why}"
-            self._plan.answer(node, moves, step.otherwise, reason)
+            return self._plan.end_unstarted(node, step.otherwise, reason)
+        return []
 
-    def _ask(self, node: int, number: int, moves: list[Move], now: float) -> None:
-        plan, steps = self._plan, self._gates[node]
+    def _ask(self, node: int, number: int, moves: list[Transition], now: float) -> None:
+        plan, steps = self._plan, self._tasks[node].settings.start_checks
         while number < len(steps):
             step = steps[number]
             if step.hook is not None:
-                index = plan.map_indexes[node]
+                index = plan.table.map_indexes[node]
                 done = step.otherwise is None and self._hooks.has_run(step.hook, index)  # `on_start` runs once
-                if plan.status[node] == "QUEUED" and not done:
-                    told = Told(step.hook.event, plan.task_ids[node], index, "PENDING", 0, "", "")
+                if plan.table.status[node] == "QUEUED" and not done:
+                    told = Told(step.hook.event, plan.table.task_ids[node], index, "PENDING", 0, "", "")
                     self._waiting[self._hooks.tell(step.hook, told, now)] = (node, number)
                     return
             elif step.condition is not None:
                 try:
                     holds = step.condition.holds(self._facts(node, step.condition))
                 except LiteflowError as error:
-                    plan.answer(node, moves, "FAILED", str(error))
+                    moves += plan.end_unstarted(node, "FAILED", str(error))
                     return
                 if not holds:
-                    plan.answer(node, moves, step.otherwise or "SKIPPED", step.message)
+                    moves += plan.end_unstarted(node, step.otherwise or "SKIPPED", step.message)
                     return
             number += 1
-        plan.answer(node, moves)
+        plan.pass_checks(node)
 
     def _facts(self, node: int, condition: Condition) -> Facts:
         plan = self._plan
-        index = plan.graph.index
+        index = plan.table.graph.index
         inputs = self._inputs.named([(index[ref.task_id], ref) for ref in condition.reads])
         return Facts(
             self._info,
-            plan.task_ids[node],
-            plan.map_indexes[node],
+            plan.table.task_ids[node],
+            plan.table.map_indexes[node],
             inputs,
-            {name: plan.status[index[name]] for name in condition.states if name in index},
+            {name: plan.table.status[index[name]] for name in condition.states if name in index},
             plan.upstream_states(node),
             plan.stopped is not None,
         )
@@ -108,7 +108,7 @@ def judged(program: Program, outcome: Outcome) -> tuple[Outcome, dict[int, str]]
     A command that is a short circuit answers as in a shell's `if`: exit code 0 is yes, 1 is no, all else has failed.
     """
     node = outcome.node
-    if program.deciders[node].kind == "short_circuit" and _is_command(program, node):
+    if _decider(program, node).kind == "short_circuit" and _is_command(program, node):
         if outcome.verdict == "FAILED" and outcome.exit_code == 1:
             outcome = outcome._replace(verdict="SUCCESS", error=None, value=encode(False))
         elif outcome.verdict == "SUCCESS" and outcome.value is None:
@@ -127,7 +127,7 @@ def decisions(program: Program, done: dict[int, TaskStatus], store: Store) -> di
     graph has changed, is taken out of `done`: it decides again.
     """
     found = {}
-    for node in program.deciders:
+    for node in program.deciders():
         if done.get(node) == "SUCCESS":
             try:
                 found[node] = _decided(program, node, store.value(program.graph.ids[node]))
@@ -140,11 +140,17 @@ def _decided(program: Program, node: int, payload: Payload | None) -> dict[int, 
     if payload is not None and is_pickled(payload):
         raise WrongDecision("what it returned is a Python object (it was pickled), which is no decision")
     value: Any = None if payload is None else decode(payload)
-    decider, graph = program.deciders[node], program.graph
+    decider, graph = _decider(program, node), program.graph
     if decider.kind == "branch" and isinstance(value, str) and _is_command(program, node):
         value = value.replace(",", " ").split()
     return skipped_by(decider, node, value, graph.ids, graph.downstream, program.control.teardowns)
 
 
 def _is_command(program: Program, node: int) -> bool:
-    return isinstance(program.bodies[program.graph.ids[node]], Command)
+    return isinstance(program.tasks[node].body, Command)
+
+
+def _decider(program: Program, node: int) -> Decider:
+    decider = program.tasks[node].settings.decider
+    assert decider is not None
+    return decider

@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
-from liteflow.planning.nodes import Move
+from liteflow.planning.nodes import Transition
 from liteflow.planning.plan import Plan
+from liteflow.program import Program
 from liteflow.running.inputs import Inputs
 from liteflow.state.records import KeptHook
 from liteflow.state.turn import Turn
@@ -34,8 +35,8 @@ class Hooks:
     `on_exit` follows. So does the run's own, when all tasks have ended.
     """
 
-    def __init__(self, specs: Mapping[int, Mapping[str, HookSpec]], plan: Plan, turn: Turn) -> None:
-        self._specs = specs
+    def __init__(self, program: Program, plan: Plan, turn: Turn) -> None:
+        self._program = program
         self._plan = plan
         self._turn = turn
         self._busy = False  # has this owner of the run run any task?
@@ -48,33 +49,32 @@ class Hooks:
 
     def open(self, kept: Sequence[KeptHook], now: float) -> None:
         """Go on with what an earlier owner of the run has left, and begin with the run's `on_start`."""
-        known = {spec.task_id: spec for own in self._specs.values() for spec in own.values()}
+        known = {spec.task_id: spec for spec in self._program.hooks()}
         for task_id, map_index, status, attempts, told in kept:
             spec = known.get(task_id)
             waiting = _restored(told)
             if spec is not None:
-                node = self._add(spec, map_index, attempts, status)
+                abandoned = status == "PENDING" and not (waiting and spec.owner != THE_RUN and spec.event in _LATER)
+                node = self._add(spec, map_index, attempts, "CANCELLED" if abandoned else status)
                 self._told[node].extend(waiting)
                 if status == "PENDING" and waiting and spec.owner != THE_RUN and spec.event in _LATER:
-                    self._plan.start(node)  # it had been triggered, and has yet to end
+                    self._plan.trigger(node)  # it had been triggered, and has yet to end
                     continue
-                if status == "PENDING":
-                    self._plan.status[node] = "CANCELLED"
             if status == "PENDING":  # what is asked when a task is to start, or the run to end, is asked again then
                 reason = "it is done again when its time has come" if spec is not None else "it is not defined any more"
                 self._turn.moved(task_id, map_index, attempts, "PENDING", "CANCELLED", reason, now)
-        first = self._specs.get(THE_RUN, {}).get("on_start")
+        first = self._program.run_hooks.get("on_start")
         if first is not None and not self.has_run(first, -1):
             self.tell(first, Told("on_start", "", -1, "RUNNING", 0, "", ""), now, hold=True)
 
     # -- while the run goes on -----------------------------------------------------------------------------
 
-    def follow(self, moves: Sequence[Move], now: float, outcome: Outcome | None = None) -> None:
+    def follow(self, moves: Sequence[Transition], now: float, outcome: Outcome | None = None) -> None:
         """Tasks have changed their states: trigger what is to follow."""
-        for node, _, status, attempt, reason in moves:
-            own = self._specs.get(self._plan.owner(node))
+        for node, _, status, attempt, reason, _ in moves:
+            own = self._hooks_of(self._plan.table.owner(node))
             self._busy = self._busy or (bool(attempt) and node not in self._spec)
-            if own is None or node in self._plan.unfolded:  # of a mapped task each instance has its own
+            if not own or node in self._plan.table.mapped:  # of a mapped task each instance has its own
                 continue
             ended = outcome if outcome is not None and outcome.node == node else None
             if status == "UP_FOR_RETRY":
@@ -86,16 +86,18 @@ class Hooks:
             if event:
                 error = (reason or "")[:_LONGEST_ERROR] if status != "SUCCESS" else ""
                 log_path = "" if ended is None else ended.log_path or ""
-                index = self._plan.map_indexes[node]
-                self._trigger(own, Told(event, self._plan.task_ids[node], index, status, attempt, error, log_path), now)
+                index = self._plan.table.map_indexes[node]
+                self._trigger(
+                    own, Told(event, self._plan.table.task_ids[node], index, status, attempt, error, log_path), now
+                )
 
     def close(self, verdict: str, reason: str | None, now: float) -> bool:
         """All tasks have ended: trigger the run's hooks, once. Returns whether there was one.
 
         A run that was resumed and found nothing to do does not repeat what it has done already.
         """
-        own = self._specs.get(THE_RUN)
-        if self._closed or own is None:
+        own = self._program.run_hooks
+        if self._closed or not own:
             return False
         self._closed = True
         failed = self._plan.failures() if verdict == "FAILED" else []
@@ -122,7 +124,7 @@ class Hooks:
         """Trigger a hook: it is stored at once, and runs when it can. Returns its number."""
         key = (spec.task_id, told.map_index)
         node = self._nodes[key] if key in self._nodes else self._add(spec, told.map_index, 0, "")
-        idle = self._plan.status[node] in TASK_ENDED
+        idle = self._plan.table.status[node] in TASK_ENDED
         if idle:
             self._told[node].clear()
         self._told[node].append(told)
@@ -133,7 +135,7 @@ class Hooks:
 
     def ended(self, node: int, now: float) -> None:
         """A hook has ended: what it was told next follows, or `on_exit`."""
-        if self._plan.status[node] not in TASK_ENDED:
+        if self._plan.table.status[node] not in TASK_ENDED:
             return
         spec, waiting = self._spec[node], self._told[node]
         done = waiting[0]
@@ -141,20 +143,20 @@ class Hooks:
             waiting.popleft()
             self._store(node, now)
             self._start(node, now)
-        own = self._specs.get(spec.owner, {})
+        own = self._hooks_of(spec.owner)
         if spec.event in _AFTER.values() and "on_exit" in own:
             self.tell(own["on_exit"], done._replace(event="on_exit"), now)
 
     def work(self, node: int, log_path: str | None, inputs: Inputs, grace_s: float) -> Work:
         """An attempt of a hook."""
         spec, plan = self._spec[node], self._plan
-        index = plan.map_indexes[node]
+        index = plan.table.map_indexes[node]
         items = inputs.items(spec.owner, index) if index >= 0 else {}
         return Work(
             node,
             spec.task_id,
             index,
-            plan.attempts[node],
+            plan.table.attempts[node],
             {**inputs.named(spec.reads), **items} or None,
             spec.timeout_s,
             grace_s if spec.grace_s is None else spec.grace_s,
@@ -171,7 +173,13 @@ class Hooks:
     def has_run(self, spec: HookSpec, map_index: int) -> bool:
         """Has the hook ended before, in this run?"""
         node = self._nodes.get((spec.task_id, map_index))
-        return node is not None and self._plan.status[node] in ("SUCCESS", "FAILED")
+        return node is not None and self._plan.table.status[node] in ("SUCCESS", "FAILED")
+
+    def _hooks_of(self, owner: int) -> Mapping[str, HookSpec]:
+        """Return the hooks of a task or of the run by event; a hook has none."""
+        if owner == THE_RUN:
+            return self._program.run_hooks
+        return self._program.tasks[owner].settings.hooks if owner < len(self._program.tasks) else {}
 
     def _has_told(self, spec: HookSpec | None, verdict: str) -> bool:
         if spec is None or not self.has_run(spec, -1):
@@ -180,10 +188,14 @@ class Hooks:
         return bool(told) and told[0].status == verdict
 
     def _add(self, spec: HookSpec, map_index: int, attempts: int, status: str) -> int:
-        exempt = spec.event in _LATER or spec.owner in self._plan.teardowns
-        node = self._plan.add(spec.task_id, map_index, retries=spec.retries, attempts=attempts, exempt=exempt)
-        if status in TASK_ENDED:
-            self._plan.status[node] = cast(TaskStatus, status)
+        node = self._plan.add_hook(
+            spec.task_id,
+            map_index,
+            status=cast(TaskStatus, status) if status in TASK_ENDED else "SUCCESS",
+            attempts=attempts,
+            retries=spec.retry,
+            runs_after_stop=spec.event in _LATER or spec.owner in self._program.control.teardowns,
+        )
         self._spec[node], self._told[node] = spec, deque()
         self._nodes[spec.task_id, map_index] = node
         return node
@@ -191,16 +203,16 @@ class Hooks:
     def _store(self, node: int, now: float) -> None:
         """Write what the hook is told; its row is made by it."""
         spec, plan = self._spec[node], self._plan
-        owner = plan.task_ids[spec.owner] if spec.owner != THE_RUN else ""
+        owner = plan.table.task_ids[spec.owner] if spec.owner != THE_RUN else ""
         told = json.dumps([list(one) for one in self._told[node]], separators=(",", ":"))
-        self._turn.told(spec.task_id, plan.map_indexes[node], owner, told, now)
+        self._turn.told(spec.task_id, plan.table.map_indexes[node], owner, told, now)
 
     def _start(self, node: int, now: float, *, hold: bool = False) -> None:
         plan = self._plan
-        if plan.attempts[node]:  # its row says how it ended the last time
-            index = plan.map_indexes[node]
-            self._turn.again(self._spec[node].task_id, index, plan.attempts[node], plan.status[node], now)
-        plan.start(node, hold=hold)
+        if plan.table.attempts[node]:  # its row says how it ended the last time
+            index = plan.table.map_indexes[node]
+            self._turn.again(self._spec[node].task_id, index, plan.table.attempts[node], plan.table.status[node], now)
+        plan.trigger(node, blocking=hold)
 
 
 def _restored(text: str) -> list[Told]:

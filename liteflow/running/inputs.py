@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final
 
 from liteflow.errors import InputError
-from liteflow.planning.nodes import Move
+from liteflow.planning.nodes import Transition
 from liteflow.planning.plan import Plan
 from liteflow.program import Program
 from liteflow.running.lists import Listed, listed
@@ -45,19 +45,18 @@ class Inputs:
         self._values: dict[int, Payload] = {}
         self._readers: dict[int, int] = {}  # how many tasks have still to read a task's value
         self._rows: dict[int, Mapping[int, Row]] = {}  # of mapped tasks: what their instances get, by index
-        for upstreams in program.inputs.values():
-            for above in upstreams:
+        for task in program.tasks:
+            for above in task.inputs:
                 self._readers[above] = self._readers.get(above, 0) + 1
 
     def of(self, node: int) -> dict[str, Payload] | None:
         """What an attempt of the task instance takes, by `work.input_name`."""
-        program, ids, kept, task = self._program, self._plan.task_ids, self._values, node
-        if (index := self._plan.map_indexes[node]) >= 0:
-            task = self._plan.owner(node)
-        upstreams = program.inputs.get(task)
+        program, ids, kept, task = self._program, self._plan.table.task_ids, self._values, node
+        if (index := self._plan.table.map_indexes[node]) >= 0:
+            task = self._plan.table.owner(node)
+        upstreams = program.tasks[task].inputs
         inputs = {ids[above]: kept.get(above) or self._value(above) for above in upstreams} if upstreams else None
-        reads = program.reads.get(task)
-        if reads:
+        if reads := program.tasks[task].settings.reads:
             inputs = {**(inputs or {}), **self.named(reads)}
         if index >= 0:
             inputs = {**(inputs or {}), **self._rows[task][index].items}
@@ -65,13 +64,17 @@ class Inputs:
 
     def listed(self, node: int) -> Listed:
         """Read the list that a task is mapped over: what each of its instances gets. Raises InputError."""
-        expansion, task_id, secrets = self._program.expansions[node], self._plan.task_ids[node], self._info.secrets
+        expansion = self._program.tasks[node].settings.expansion
+        task_id, secrets = self._plan.table.task_ids[node], self._info.secrets
+        assert expansion is not None
         refs = [(self._program.graph.index[ref.task_id], ref) for ref in expansion.reads]
         values = self.named(refs)
         try:
             rows = expansion.rows(values, self._info)
         except InputError as error:
-            ended = {ref.task_id: self._plan.status[above] for above, ref in refs if input_name(ref) not in values}
+            ended = {
+                ref.task_id: self._plan.table.status[above] for above, ref in refs if input_name(ref) not in values
+            }
             why = [f"task {name!r} {_WITHOUT_VALUE[state]}" for name, state in ended.items() if state in _WITHOUT_VALUE]
             raise InputError(f"{error} ({', '.join(why)})") if why else error from None
         found = listed(
@@ -99,15 +102,17 @@ class Inputs:
         if value is not None and node in self._readers and value.size <= _CACHED_VALUE_BYTES:
             self._values[node] = value
 
-    def release(self, moves: Sequence[Move]) -> None:
+    def release(self, moves: Sequence[Transition]) -> None:
         """Forget what no task will take any more, now that some have ended."""
-        inputs, readers, rows = self._program.inputs, self._readers, self._rows
+        tasks, readers, rows = self._program.tasks, self._readers, self._rows
         for move in moves:
             if move.status in TASK_ENDED:
                 node = move.node
-                if rows and node not in self._program.hooks:
+                if node >= len(tasks):  # an instance or a hook
+                    continue
+                if rows and not tasks[node].settings.hooks:
                     rows.pop(node, None)
-                for above in inputs.get(node, ()):
+                for above in tasks[node].inputs:
                     readers[above] -= 1
                     if not readers[above]:
                         self._values.pop(above, None)
@@ -123,7 +128,7 @@ class Inputs:
 
     def _stored(self, node: int, key: str) -> Payload | None:
         """A stored value of a task; of a mapped one the list of its instances' values, without those that have none."""
-        task_id = self._plan.task_ids[node]
-        if node in self._program.expansions:
-            return together(self._store.values(task_id, key) if node in self._plan.unfolded else [])
+        task_id = self._plan.table.task_ids[node]
+        if self._program.tasks[node].settings.expansion is not None:
+            return together(self._store.values(task_id, key) if node in self._plan.table.mapped else [])
         return self._store.value(task_id, key=key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -35,6 +36,39 @@ class Options(NamedTuple):
     timeout_s: float | None = None
     retry: RetryPolicy = NEVER  # of the run as a whole
     place: Concurrency | None = None  # its group is named
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStart:
+    """A run that starts, that is resumed, or that is retried as a whole."""
+
+    run_id: str
+    dag_id: str
+    db_path: str  #: absolute
+    log_dir: str | None  #: absolute; None: the output of tasks goes where the output of the program goes
+    mode: str
+    max_workers: int
+    task_ids: Sequence[str]  #: all tasks, in the order of the graph
+    mapped_tasks: frozenset[str]  #: the tasks that have an instance for each item of a list
+    has_hooks: bool  #: whether the run or one of its tasks has hooks
+    finished: Mapping[str, TaskStatus]  #: tasks that ended in an earlier part of the run, with their status
+
+
+def run_start(program: Program, options: Options, finished: Mapping[int, TaskStatus]) -> RunStart:
+    """Return what observers learn when a run starts. `finished` has the tasks by number."""
+    ids = program.graph.ids
+    return RunStart(
+        run_id=options.run_id,
+        dag_id=program.dag_id,
+        db_path=options.db_path,
+        log_dir=options.log_dir,
+        mode=options.mode,
+        max_workers=options.max_workers,
+        task_ids=ids,
+        mapped_tasks=frozenset(ids[node] for node in program.mapped()),
+        has_hooks=program.has_hooks(),
+        finished={ids[node]: status for node, status in finished.items()},
+    )
 
 
 class Change(NamedTuple):
@@ -78,8 +112,8 @@ class Observer:
 
     settings: Mapping[str, Any] = MappingProxyType({})
 
-    def run_began(self, program: Program, options: Options, kept: Mapping[int, TaskStatus]) -> None:
-        """The run is stored; `kept` are the tasks that ended in an earlier part of it, with their state."""
+    def run_began(self, run: RunStart) -> None:
+        """Handle the start of the run, which is stored; a run that is retried as a whole starts again."""
 
     def changed(self, changes: Sequence[Change]) -> None:
         """Task instances have changed their states."""

@@ -7,15 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 from liteflow.errors import OwnerDied
-from liteflow.planning.control import Control, to_set_up_again
+from liteflow.planning.control import Control
 from liteflow.planning.graph import Graph
-from liteflow.planning.plan import Plan
+from liteflow.planning.plan import EarlierPart, Plan, PlanOptions
+from liteflow.planning.ready import PLAIN
+from liteflow.planning.retry import NEVER
+from liteflow.planning.setup_teardown import to_set_up_again
 from liteflow.processes.tree import sweep_session
 from liteflow.program import Program
 from liteflow.running.observing import Options
 from liteflow.state.records import Bounds, Kept, KeptInstance, NewInstance, NewRun
 from liteflow.state.store import Store
-from liteflow.state.turn import NOT_BEGUN
 from liteflow.states import TaskStatus
 
 _SWEEP_S: Final = 25.0  # how long a dead owner's guardian may take to end what it had started
@@ -83,12 +85,12 @@ def set_up_again(program: Program, owned: Owned, store: Store) -> Owned:
     """Of a run that goes on: what was taken down, and is needed once more, is to run again (see `control`)."""
     control, ids = program.control, program.graph.ids
     ended, succeeded, last = dict[str, int](), dict[str, int](), dict[str, str]()
-    for number, (task_id, map_index, previous, status, reason) in enumerate(store.stories(), start=1):
+    for number, (task_id, map_index, previous, status) in enumerate(store.stories(), start=1):
         if status == "SUCCESS":  # of a mapped setup, each instance counts
             succeeded[task_id] = number
         if map_index < 0:
             last[task_id] = status
-            if previous == "RUNNING" and reason != NOT_BEGUN:
+            if previous == "RUNNING" or (previous, status) == ("QUEUED", "LOST"):  # the latter may have started
                 ended[task_id] = number
     down = [
         node
@@ -98,13 +100,24 @@ def set_up_again(program: Program, owned: Owned, store: Store) -> Owned:
     if not down:
         return owned
     done = owned.done(program.graph)
-    checked = {node for node, steps in program.gates.items() if any(one.hook and one.otherwise for one in steps)}
+    checked = {
+        node
+        for node in control.gated
+        if any(step.hook and step.otherwise for step in program.tasks[node].settings.start_checks)
+    }
     to_do = {  # what was skipped will be skipped again, save where that was for a precondition, which may hold now
         node
         for node, task_id in enumerate(ids)
         if node not in done and (last.get(task_id) != "SKIPPED" or node in checked)
     }
-    again = to_set_up_again(control, program.graph.upstream, program.graph.downstream, to_do, down)
+    again = to_set_up_again(
+        control.setups,
+        control.teardowns,
+        program.graph.upstream,
+        program.graph.downstream,
+        to_do=to_do,
+        torn_down=down,
+    )
     undone = {
         ids[node]: _undone(node, control, ids, down)
         for node in sorted(again)
@@ -137,24 +150,28 @@ def planned(
     skips: Mapping[int, Mapping[int, str]] | None,
 ) -> Plan:
     """The plan of what is left; `skips` as in `Plan`."""
-    index = program.graph.index
+    index, special = program.graph.index, list(program.special())
     return Plan(
         program.graph,
-        retries=program.retries,
-        rules=program.rules,
-        done=done,
-        attempts={index[task_id]: one.attempts for task_id, one in owned.tasks.items() if task_id in index},
-        orders=program.orders,
-        fail_fast=options.fail_fast,
-        seed=options.run_id,
-        control=program.control,
-        skips=skips,
-        mapped=program.fail_fast,
-        instances={
-            index[task_id]: {number: cast(TaskStatus, one.status) for number, one in in_order(indexes)}
-            for task_id, indexes in owned.instances.items()
-            if index.get(task_id) in done
-        },
+        PlanOptions(
+            retries={node: settings.retry for node, settings in special if settings.retry is not NEVER},
+            rules={node: settings.trigger_rule for node, settings in special if settings.trigger_rule != "all_success"},
+            queue={node: settings.queue for node, settings in special if settings.queue is not PLAIN},
+            fail_fast=options.fail_fast,
+            seed=options.run_id,
+            control=program.control,
+            mapped={node: settings.fail_fast for node, settings in special if settings.expansion is not None},
+        ),
+        EarlierPart(
+            done=done,
+            attempts={index[task_id]: one.attempts for task_id, one in owned.tasks.items() if task_id in index},
+            skips=skips or {},
+            instances={
+                index[task_id]: {number: cast(TaskStatus, one.status) for number, one in in_order(indexes)}
+                for task_id, indexes in owned.instances.items()
+                if index.get(task_id) in done
+            },
+        ),
     )
 
 
@@ -173,10 +190,10 @@ def _instances(program: Program) -> Iterator[NewInstance]:
     graph = program.graph
     for node, task_id in enumerate(graph.ids):
         above = [graph.ids[one] for one in graph.upstream[node]]
-        yield NewInstance(task_id, above, program.timeouts.get(node))
+        yield NewInstance(task_id, above, program.tasks[node].settings.timeout_s)
 
 
 def _bounds(program: Program, options: Options) -> Bounds:
     ids = program.graph.ids
-    needs = {ids[node]: order.needs for node, order in program.orders.items() if order.needs}
+    needs = {ids[node]: settings.queue.needs for node, settings in program.special() if settings.queue.needs}
     return Bounds(program.pools, needs, options.place)

@@ -18,21 +18,24 @@ from typing import Any, Final, NamedTuple, cast
 from liteflow.errors import InputError
 from liteflow.executors import Executor, open_executor
 from liteflow.outputs import make_folder, outputs_dir, remove_folder
-from liteflow.planning.nodes import Move, instance_name
+from liteflow.planning.nodes import Transition, instance_name
+from liteflow.planning.plan import StopCause
+from liteflow.planning.ready import PLAIN
 from liteflow.program import Program
 from liteflow.running.deferring import Gate
 from liteflow.running.gates import Gates, decisions, judged
 from liteflow.running.hooks import Hooks
 from liteflow.running.inputs import Inputs
 from liteflow.running.lists import Listed
-from liteflow.running.observing import Change, ListChange, Observers, Options
+from liteflow.running.observing import Change, ListChange, Observers, Options, run_start
 from liteflow.running.owning import Owned, make, planned, set_up_again, take_over
 from liteflow.running.pace import Pace
+from liteflow.running.prefetch import Prefetch
 from liteflow.running.signals import handled
 from liteflow.state.locks import LockFile
 from liteflow.state.records import KeptInstance
 from liteflow.state.store import Store
-from liteflow.state.turn import NOT_BEGUN, Intent
+from liteflow.state.turn import Intent
 from liteflow.states import TASK_ENDED, RunStatus, TaskStatus
 from liteflow.values.payload import spill_dir
 from liteflow.work import ErrorInfo, Outcome, RunInfo, Work
@@ -78,12 +81,12 @@ def run(program: Program, options: Options, *, resume: bool = False, gate: Gate 
         stack.callback(locks.close)
         # The guardian is forked in here: before SQLite is open (a connection must not be forked) and before threads.
         executor = open_executor(
-            program.bodies,
+            program.bodies(),
             info,
             mode=options.mode,
             slots=options.max_workers,
-            task_modes=program.modes,
-            timeouts=[*(program.graph.ids[node] for node in program.timeouts), *program.limits],
+            task_modes=program.modes(),
+            timeouts=program.with_timeout(),
             close_in_workers=(locks.fd,),
             claim_children=options.claim_children,
         )
@@ -116,8 +119,11 @@ class _Loop:
         self._executor = executor
         self._observers = Observers(options.observers)
         # What a run does not have costs its tasks nothing but a look at these.
-        self._told, self._hooked = bool(options.observers), bool(program.hooks)
-        self._handing_on = bool(program.inputs or program.expansions)
+        self._told, self._hooked = bool(options.observers), program.has_hooks()
+        self._mapped = program.mapped()
+        self._handing_on = bool(self._mapped) or any(task.inputs for task in program.tasks)
+        self._ordered = any(settings.queue is not PLAIN for _, settings in program.special())
+        self._modes = program.modes()
         self._repeating = bool(program.control.setups or program.control.teardowns)
         self._kept: Mapping[str, Mapping[int, KeptInstance]] = {}  # of a resumed run: instances of mapped tasks
         self._labels: dict[int, str] = {}  # for observers: what people can tell an instance by
@@ -129,6 +135,9 @@ class _Loop:
         self._looked_at = 0.0
         self._stamp = (0, "")  # a second and how log files write it
         self._pace = Pace(options.timeout_s)
+        # No task with a priority or a pool waits behind queued ones; with fail_fast none starts after a failure.
+        prefetches = executor.queues and not self._ordered and not options.fail_fast
+        self._prefetch = Prefetch(options.max_workers, enabled=prefetches)
         self._asking: list[tuple[int, str | None]] = []  # tasks that need slots, with their logs; see `_admitted`
         self._refused = False  # was anybody who asked?
         self._granted = False  # has anybody got slots just now? Then the next one may ask at once
@@ -152,14 +161,14 @@ class _Loop:
             owned = set_up_again(program, owned, self._store)
         self._kept, self._labels = owned.instances, {}
         done = owned.done(program.graph)
-        skips = decisions(program, done, self._store) if again and program.deciders else None
+        skips = decisions(program, done, self._store) if again else None
         self.plan = planned(program, options, owned, done, skips)
-        self._ids, self._indexes = self.plan.task_ids, self.plan.map_indexes
+        self._ids, self._indexes = self.plan.table.task_ids, self.plan.table.map_indexes
         self._inputs = Inputs(program, self.plan, self._store, self._info, self._kept)
-        self._hooks = Hooks(program.hooks, self.plan, self._turn)
-        self._gates = Gates(program.gates, self.plan, self._inputs, self._hooks, self._info)
-        self._observers.tell("run_began", program, options, done)
-        if again and self._told and program.expansions:
+        self._hooks = Hooks(program, self.plan, self._turn)
+        self._gates = Gates(program, self.plan, self._inputs, self._hooks, self._info)
+        self._observers.tell("run_began", run_start(program, options, done))
+        if again and self._told and self._mapped:
             self._compare_lists(done)
         self._hooks.open(self._store.hooks() if again else (), time.time())
         self._store_moves(self.plan.opening, time.time())
@@ -176,7 +185,7 @@ class _Loop:
             over = plan.finished
             if over:
                 remove_folder(self._outputs_dir)  # before the verdict: nobody takes over a run that has one
-                self._turn.verdict = (plan.result(), plan.stopped, time.time())
+                self._turn.verdict = (plan.result(), plan.stopped and plan.stopped.reason, time.time())
             if self._turn:
                 store.commit()  # 2. one transaction: verdicts of the last turn, intents of this one
                 if self._asking:
@@ -187,8 +196,9 @@ class _Loop:
                 with self._gate if self._is_inline(work.task_id) else _CLOSED:
                     executor.submit(work)
             if over:
-                timed_out = plan.stopped is not None and plan.stopped == self._pace.timed_out
-                result = Result(plan.result(), plan.stopped, self._signals[0] if self._signals else None, timed_out)
+                reason, cause = plan.stopped or (None, None)
+                signal_number = self._signals[0] if self._signals else None
+                result = Result(plan.result(), reason, signal_number, cause == "timed_out")
                 self._observers.tell("run_ended", result.status, result.reason)
                 return result
             asked = self._answer()  # 4. what tasks want to know before they start, now that it is stored
@@ -201,24 +211,24 @@ class _Loop:
 
     def _is_inline(self, task_id: str) -> bool:
         """Whether the task runs in this thread, within `submit`."""
-        return self._program.modes.get(task_id, self._options.mode) == "inline"
+        return self._modes.get(task_id, self._options.mode) == "inline"
 
     def _wind_up(self) -> None:
         """All tasks have ended: the run is tried again, or else its own hooks come last."""
-        if not self._try_again() and self._program.hooks:
-            self._hooks.close(self.plan.result(), self.plan.stopped, time.time())
+        if not self._try_again() and self._program.run_hooks:
+            self._hooks.close(self.plan.result(), self.plan.stopped and self.plan.stopped.reason, time.time())
 
     def _answer(self) -> bool:
         """Answer the tasks that ask: their gates, the lists that they are mapped over. Were there any?"""
         now, asked = time.time(), False
         if not self._pace.open:
             return False
-        if self._program.gates:
+        if self._program.control.gated:
             asked, moves = self._gates.resolve(now)
             self._store_moves(moves, now)
             if self.plan.stopped is not None:
                 self._end_running(None)
-        for node in self.plan.asking():
+        for node in self.plan.due_lists():
             asked = True
             self._expand(node)
         return asked
@@ -229,24 +239,41 @@ class _Loop:
         if not self._pace.open:
             return starting
         now, wall = time.monotonic(), time.time()
-        ordered = bool(self._program.orders)
-        room = self._options.max_workers + self._ahead() - len(plan.running)
-        for _ in range(room):
+        for queued, log_path in self._prefetch.promote(len(plan.running)):
+            attempt = plan.table.attempts[queued]
+            self._turn.began(self._ids[queued], self._indexes[queued], attempt, "QUEUED", log_path, wall)
+            if self._told:
+                self._change(queued, attempt, "QUEUED", "RUNNING", None, wall, log_path)
+        for _ in range(self._prefetch.room(len(plan.running))):
             node = plan.take(now)
             if node is None:
                 break
-            task_id, index, attempt = self._ids[node], self._indexes[node], plan.attempts[node]
+            task_id, index, attempt = self._ids[node], self._indexes[node], plan.table.attempts[node]
             log_path = self._log_path(task_id, index, wall)
             previous = self._before(node)
-            if ordered and (needs := plan.ready.needs(node)):
+            if self._ordered and (needs := plan.slot_needs(node)):
                 self._turn.asked.append(Intent(task_id, index, needs, attempt, previous, log_path, wall))
                 self._asking.append((node, log_path))
                 continue
-            self._turn.began(task_id, index, attempt, previous, log_path, wall)
+            status: TaskStatus = "RUNNING"
+            if not self._prefetch.has_slot(len(plan.running) - 1):
+                status, self._prefetch.queued[node] = "QUEUED", log_path
+            self._turn.began(task_id, index, attempt, previous, log_path, wall, status)
             if self._told:
-                self._change(node, attempt, previous, "RUNNING", None, wall, log_path)
+                self._change(node, attempt, previous, status, None, wall, log_path)
             starting.append((node, log_path))
         return starting
+
+    def _dequeue(self, outcome: Outcome) -> bool:
+        """Record the start of an attempt that is still queued in the state file; return whether there was none."""
+        node, attempt, started_at = outcome.node, outcome.attempt, outcome.started_at
+        log_path = self._prefetch.queued.pop(node)
+        if started_at is None:
+            return True
+        self._turn.started(self._ids[node], self._indexes[node], attempt, started_at)
+        if self._told:
+            self._change(node, attempt, "QUEUED", "RUNNING", None, started_at, log_path)
+        return False
 
     def _admitted(self) -> list[tuple[int, str | None]]:
         """Those of the tasks that asked for slots that have got them; the others wait."""
@@ -257,17 +284,17 @@ class _Loop:
                 plan.put_back(node)
                 self._refused = True
                 continue
-            plan.ready.admitted(node)
+            plan.slots_granted(node)
             starting.append((node, log_path))
             if self._told:
                 previous = self._before(node)
-                self._change(node, plan.attempts[node], previous, "RUNNING", None, time.time(), log_path)
+                self._change(node, plan.table.attempts[node], previous, "RUNNING", None, time.time(), log_path)
         return starting
 
     def _free(self, node: int) -> None:
         """The task gives back the slots it holds; whoever waits for some may ask again."""
         self._turn.freed.append((self._ids[node], self._indexes[node]))
-        self.plan.ready.reopen()
+        self.plan.slots_freed()
 
     def _try_again(self) -> bool:
         """The run is over. Has it failed, and is it tried again by itself?"""
@@ -292,23 +319,19 @@ class _Loop:
         """The stored state of a task that is about to start."""
         return "UP_FOR_RETRY" if self.plan.is_retry(node) else "PENDING"
 
-    def _ahead(self) -> int:
-        """How many tasks may be started beyond the slots: none where a failure shall keep others from starting."""
-        return 0 if self._options.fail_fast else self._executor.ahead
-
     def _work(self, node: int, log_path: str | None) -> Work:
-        program, index = self._program, self._indexes[node]
-        if self._hooked and self.plan.is_extra(node):
+        index = self._indexes[node]
+        if self._hooked and self.plan.table.is_hook(node):
             return self._hooks.work(node, log_path, self._inputs, self._options.grace_s)
-        task = node if index < 0 else self.plan.owner(node)
+        settings = self._program.tasks[node if index < 0 else self.plan.table.owner(node)].settings
         return Work(
             node,
             self._ids[node],
             index,
-            self.plan.attempts[node],
+            self.plan.table.attempts[node],
             self._inputs.of(node),
-            program.timeouts.get(task),
-            program.graces.get(task, self._options.grace_s),
+            settings.timeout_s,
+            self._grace_of(node),
             log_path,
         )
 
@@ -318,12 +341,11 @@ class _Loop:
         try:
             listed = self._inputs.listed(node)
         except InputError as error:
-            self._store_moves(plan.refuse(node, f"{error}{self._no_list(node)}"), now)
+            self._store_moves(plan.reject_list(node, f"{error}{self._no_list(node)}"), now)
             return
         labels = [self._masked(row.label) for row in listed.rows]
-        self._turn.unfolded(
-            task_id, zip(listed.indexes, labels, listed.digests, strict=True), self._program.timeouts.get(node), now
-        )
+        timeout_s = self._program.tasks[node].settings.timeout_s
+        self._turn.unfolded(task_id, zip(listed.indexes, labels, listed.digests, strict=True), timeout_s, now)
         kept, note = self._kept.get(task_id, {}), ""
         if listed.gone:
             self._turn.vanished(
@@ -338,15 +360,15 @@ class _Loop:
             self._kept = {**self._kept, task_id: kept}
         before = {index: (cast(TaskStatus, one.status), one.attempts) for index, one in kept.items()}
         moves = plan.expand(node, listed.indexes, before, note)
-        if self._told and node in plan.unfolded:
-            numbered = zip(plan.unfolded[node].nodes, labels, strict=True)
+        if self._told and node in plan.table.mapped:
+            numbered = zip(plan.table.mapped[node].nodes, labels, strict=True)
             self._labels.update((instance, label) for instance, label in numbered if label is not None)
         self._store_moves(moves, now)
 
     def _no_list(self, node: int) -> str:
         """Which of the tasks that a list is read of have not made one, for the end of a message."""
-        index, status = self._program.graph.index, self.plan.status
-        states = {ref.task_id: status[index[ref.task_id]] for ref in self._program.expansions[node].reads}
+        index, status = self._program.graph.index, self.plan.table.status
+        states = {ref.task_id: status[index[ref.task_id]] for ref in self._mapped[node].reads}
         absent = [f"task {task_id!r} is {state}" for task_id, state in states.items() if state != "SUCCESS"]
         return f"; {', '.join(absent)}, so it has no list" if absent else ""
 
@@ -359,7 +381,7 @@ class _Loop:
 
     def _compare_lists(self, done: Mapping[int, TaskStatus]) -> None:
         """Tell of mapped tasks that have succeeded, whose lists are others by now: they stay as they are."""
-        for node in self._program.expansions:
+        for node in self._mapped:
             if node in done and self._ids[node] in self._kept:
                 try:
                     listed = self._inputs.listed(node)
@@ -380,12 +402,14 @@ class _Loop:
             outcome = outcome._replace(error=outcome.error.masked(self._options.secrets.masker))
         node, plan, program = outcome.node, self.plan, self._program
         skips: Mapping[int, str] | None = None
-        if node in program.deciders:
+        if node < len(program.tasks) and program.tasks[node].settings.decider is not None:
             outcome, skips = judged(program, outcome)
         error = outcome.error or _NO_ERROR
         self._ending.discard(node)
-        hook = self._hooked and plan.is_extra(node)
-        repeats = hook or (self._repeating and program.control.repeats(plan.owner(node)))
+        self._prefetch.observe(outcome)
+        unstarted = node in self._prefetch.queued and self._dequeue(outcome)
+        hook = self._hooked and plan.table.is_hook(node)
+        repeats = hook or (self._repeating and program.control.repeats(plan.table.owner(node)))
         self._turn.ended(self._ids[node], self._indexes[node], outcome, repeats=repeats)
         if self._handing_on:
             self._inputs.keep(outcome)
@@ -398,39 +422,41 @@ class _Loop:
             exit_code=outcome.exit_code,
             skips=skips,
         )
-        if program.orders and plan.ready.needs(node):
+        if self._ordered and plan.slot_needs(node):
             self._free(node)  # now that it does not count among the instances at work any more
-        self._store_moves(moves, outcome.ended_at, outcome)
+        self._store_moves(moves, outcome.ended_at, outcome, unstarted=unstarted)
         if hook:
             self._hook_ended(node, outcome)
         if self._handing_on:
             self._inputs.release(moves)
-        while plan.doomed:
-            self._end(plan.doomed.pop(), None)
+        for doomed in plan.to_cancel():
+            self._end(doomed, None)
         if plan.stopped is not None:
             self._end_running(None)
 
     def _hook_ended(self, node: int, outcome: Outcome) -> None:
         self._hooks.ended(node, outcome.ended_at)
-        moves: list[Move] = []
-        self._gates.heard(node, outcome, moves)
-        self._store_moves(moves, outcome.ended_at)
+        self._store_moves(self._gates.heard(node, outcome), outcome.ended_at)
 
-    def _store_moves(self, moves: Sequence[Move], now: float, outcome: Outcome | None = None) -> None:
-        """Buffer changes of state; the first one is of the task whose attempt ended."""
+    def _store_moves(
+        self, moves: Sequence[Transition], now: float, outcome: Outcome | None = None, *, unstarted: bool = False
+    ) -> None:
+        """Buffer changes of state; the first one is of the task whose attempt ended, `unstarted` without a start."""
         if self._options.secrets is not None:
             moves = [one._replace(reason=self._masked(one.reason)) for one in moves]
-        for node, before, status, attempt, reason in moves:
+        for node, before, status, attempt, reason, _ in moves:
             previous: TaskStatus = "PENDING" if before == "QUEUED" else before  # QUEUED is the plan's own, not stored
             ended = outcome if outcome is not None and node == outcome.node else None
+            if ended is not None and unstarted:
+                previous = "QUEUED"
             task_id, index = self._ids[node], self._indexes[node]
             self._turn.moved(task_id, index, attempt, previous, status, reason, now, ended)
-            if task_id in self._kept and status in TASK_ENDED and index < 0 and node not in self.plan.unfolded:
+            if task_id in self._kept and status in TASK_ENDED and index < 0 and node not in self.plan.table.mapped:
                 self._leave(task_id, status, reason, now)
             if self._told:
                 path = None if ended is None else ended.log_path
-                unfolded = self.plan.unfolded[node] if status == "RUNNING" else None  # of a task: its instances run
-                counts = None if unfolded is None else (unfolded.count, unfolded.unended)
+                unfolded = self.plan.table.mapped[node] if status == "RUNNING" else None  # of a task: its instances run
+                counts = None if unfolded is None else (unfolded.count, unfolded.remaining)
                 self._change(node, attempt, previous, status, reason, now, path, ended, counts)
         if self._hooked:
             self._hooks.follow(moves, now, outcome)
@@ -439,7 +465,7 @@ class _Loop:
         if self._granted:
             self._granted = False
             return 0.0
-        wakeup = self.plan.wakeup()
+        wakeup = self.plan.next_retry_at()
         if wakeup is None and self._pace.due == inf:
             return _TICK_S
         return min(_TICK_S, max(0.0, min(wakeup or inf, self._pace.due) - time.monotonic()))
@@ -469,8 +495,6 @@ class _Loop:
             self._store.check_file()
             self._store.keep_lock()
             self._store.rest()
-            if self.plan.stopped is None:
-                self._take_back(self._executor.recall())
             for request in self._store.requests():
                 if request.action == "cancel" and request.request_no > self._seen_request:
                     self._seen_request = request.request_no
@@ -478,20 +502,16 @@ class _Loop:
             if self._refused and self._store.slots_changed():
                 self._ask_again(now)
 
-    def _stop(self, reason: str, result: RunStatus = "CANCELLED") -> None:
+    def _stop(self, reason: str, cause: StopCause = "cancelled") -> None:
         """End the run, for good; said once more, what a stopped run still does (teardowns, hooks) ends too."""
-        moves: list[Move] = []
-        if self.plan.stopped is None:
-            self.plan.stop(reason, moves, result)
-        else:
-            self.plan.halt(reason, moves)
+        moves = self.plan.stop(reason, cause) if self.plan.stopped is None else self.plan.halt(reason)
         self._store_moves(moves, time.time())
         self._end_running(None)
 
     def _due(self, now: float) -> None:
         """The run has used up its time, or has rested long enough."""
         if self._pace.is_over(now):
-            self._stop(str(self._pace.timed_out), "FAILED")
+            self._stop(str(self._pace.timed_out), "timed_out")
         else:
             self._store.go_on()
 
@@ -499,29 +519,16 @@ class _Loop:
         """Slots, or the run's turn in its group, may be had now."""
         if self._store.waits is None:
             self._refused = False
-            self.plan.ready.reopen()
+            self.plan.slots_freed()
         elif self.plan.stopped is None and self._store.enter():
             self._refused = False
             self._pace.begin(now)
-
-    def _take_back(self, nodes: Sequence[int]) -> None:
-        """Attempts that stood in line have not begun after all: what runs before them has turned out to be long."""
-        now = time.time()
-        for node in reversed(nodes):
-            task_id, index, attempt = self._ids[node], self._indexes[node], self.plan.attempts[node]
-            self.plan.put_back(node)
-            if self._program.orders and self.plan.ready.needs(node):
-                self._free(node)
-            status = self._before(node)
-            self._turn.put_back(task_id, index, attempt, status, now)
-            if self._told:
-                self._change(node, attempt, "RUNNING", status, NOT_BEGUN, now)
 
     def _end_running(self, grace_s: float | None) -> None:
         """Tell running tasks to stop: each after its own grace, or all after `grace_s`."""
         if not self._told_stopping and self.plan.stopped is not None:
             self._told_stopping = True
-            self._observers.tell("stopping", self.plan.stopped)
+            self._observers.tell("stopping", self.plan.stopped.reason)
         for node in self.plan.running:
             if not self.plan.goes_on(node):
                 self._end(node, grace_s)
@@ -530,8 +537,13 @@ class _Loop:
         """Tell a running task to stop, once; or again, when it has less time than it was given."""
         if grace_s is not None or node not in self._ending:
             self._ending.add(node)
-            own = self._program.graces.get(self.plan.owner(node), self._options.grace_s)
-            self._executor.cancel(node, own if grace_s is None else grace_s)
+            self._executor.cancel(node, self._grace_of(node) if grace_s is None else grace_s)
+
+    def _grace_of(self, node: int) -> float:
+        """Return the seconds between the polite and the hard signal."""
+        owner, tasks = self.plan.table.owner(node), self._program.tasks
+        grace_s = tasks[owner].settings.grace_s if owner < len(tasks) else None
+        return self._options.grace_s if grace_s is None else grace_s
 
     # -- small things --------------------------------------------------------------------------------------
 
@@ -552,7 +564,7 @@ class _Loop:
     def _change(self, node: int, *rest: Any) -> None:
         """Observers are told of a change once it is stored."""
         change = Change(self._ids[node], self._indexes[node], *rest)
-        if self.plan.is_extra(node):
+        if self.plan.table.is_hook(node):
             change = change._replace(hook=self._hooks.event(node))
         elif node in self._labels:
             change = change._replace(map_key=self._labels[node])

@@ -19,7 +19,7 @@ from liteflow.state.schema import check_schema, migrate, new_file, quote_path, r
 from liteflow.state.sqlite_locks import Identity, identity
 
 # A NULL is bound a fifth of a task's writes sooner when `sqlite3` need not find out each time that None knows no
-# adapter (docs/adr/0015). It stays what it is, for every connection of this process.
+# adapter (docs/adr/0032). It stays what it is, for every connection of this process.
 sqlite3.register_adapter(type(None), lambda none: none)
 
 _BUSY_MS: Final = 5000

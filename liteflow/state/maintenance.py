@@ -53,7 +53,7 @@ def abandon(path: str, run_id: str, reason: str) -> None:
     with _Writer(path) as connection:
         now = time.time()
         status = _lock_out(connection, path, run_id)
-        for table, done in (("attempts", "status='RUNNING'"), ("task_instances", "status='RUNNING'")):
+        for table, done in (("attempts", "status='RUNNING'"), ("task_instances", "status IN ('RUNNING', 'QUEUED')")):
             connection.execute(
                 f"UPDATE liteflow_{table} SET status='{'LOST' if table == 'attempts' else 'CANCELLED'}', "
                 f"ended_at=? WHERE run_id=? AND {done}",

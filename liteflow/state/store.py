@@ -119,9 +119,9 @@ class Store:
     ) -> tuple[dict[str, Kept], dict[str, dict[int, KeptInstance]], int | None]:
         """Become the owner of a run that ended or whose owner died, to go on with it.
 
-        What was RUNNING is recorded as LOST; successes, and tasks that skipped themselves, are kept; all else goes
-        back to PENDING. `instances` and `graph` (digest, snapshot) are of the definition as it is now; the first are
-        walked only where the second has changed.
+        What was RUNNING or QUEUED is recorded as LOST; successes, and tasks that skipped themselves, are kept; all else
+        goes back to PENDING. `instances` and `graph` (digest, snapshot) are of the definition as it is now; the first
+        are walked only where the second has changed.
         Returns what the run has of each task that it knows, what it has of the instances of mapped ones by index, and
         the last owner's session (see `processes.tree`).
 
@@ -160,16 +160,19 @@ class Store:
             if self.waits is None:
                 self._insert_event(status, "RUNNING", now, "resumed")
             # A mapped task as a whole is RUNNING, too, but what runs is its instances: it has no attempts.
-            running = "FROM liteflow_task_instances WHERE run_id=? AND status='RUNNING' AND try_number > 0"
+            # Queued attempts may have started: their executor starts them as soon as a slot is free.
+            running = (
+                "FROM liteflow_task_instances WHERE run_id=? AND status IN ('RUNNING', 'QUEUED') AND try_number > 0"
+            )
             execute(
                 "INSERT INTO liteflow_events (run_id, task_id, map_index, attempt, previous, status, reason, at) "
-                f"SELECT run_id, task_id, map_index, try_number, 'RUNNING', 'LOST', 'its owner died', ? {running}",
+                f"SELECT run_id, task_id, map_index, try_number, status, 'LOST', 'its owner died', ? {running}",
                 (now, run_id),
             )
             execute(
                 "INSERT INTO liteflow_attempts (run_id, task_id, map_index, attempt, status, epoch, started_at, "
-                "ended_at, error, log_path) SELECT run_id, task_id, map_index, try_number, 'LOST', ?, started_at, ?, "
-                f"'its owner died', log_path {running}",
+                "ended_at, error, log_path) SELECT run_id, task_id, map_index, try_number, 'LOST', ?, "
+                f"coalesce(started_at, updated_at), ?, 'its owner died', log_path {running}",
                 (epoch, now, run_id),
             )
             kept, mapped = self._reset(now)
@@ -185,7 +188,7 @@ class Store:
             "updated_at=? WHERE run_id=? AND NOT (status='SUCCESS' OR (status='SKIPPED' AND EXISTS ("
             "SELECT 1 FROM liteflow_attempts AS last WHERE (last.run_id, last.task_id, last.map_index, last.attempt)="
             "(one.run_id, one.task_id, one.map_index, one.try_number) AND last.status='SKIPPED'))) "
-            "AND (told IS NULL OR status IN ('RUNNING', 'UP_FOR_RETRY'))",  # hooks that have ended stay so
+            "AND (told IS NULL OR status IN ('RUNNING', 'QUEUED', 'UP_FOR_RETRY'))",  # hooks that have ended stay so
             (now, run_id),
         )
         sql = "SELECT task_id, status, try_number FROM liteflow_task_instances WHERE run_id=? AND told IS NULL"
@@ -471,14 +474,14 @@ class Store:
             ).fetchall()
         return [KeptHook(*row) for row in rows]
 
-    def stories(self) -> Iterator[tuple[str, int, str | None, str, str | None]]:
+    def stories(self) -> Iterator[tuple[str, int, str | None, str]]:
         """What has happened to the tasks of this run, in order, and which instances of mapped ones have succeeded.
 
-        Each is a task, an index, the previous and the new state, and why.
+        Each is a task, an index, the previous and the new state.
         """
         with translated(self.path):
             yield from self._connection.execute(
-                "SELECT task_id, map_index, previous, status, reason FROM liteflow_events "
+                "SELECT task_id, map_index, previous, status FROM liteflow_events "
                 "WHERE run_id=? AND task_id IS NOT NULL AND (map_index < 0 OR status='SUCCESS') ORDER BY seq",
                 (self.run_id,),
             ).fetchall()

@@ -15,20 +15,18 @@ from typing import Any, Final, NamedTuple
 from liteflow.planning.ready import Needs
 from liteflow.state.records import KeptInstance
 from liteflow.state.slots import Slots
-from liteflow.states import RunStatus
+from liteflow.states import RunStatus, TaskStatus
 from liteflow.values.payload import Payload, spill_root
 from liteflow.work import Outcome
 
 _ERROR_LIMIT: Final = 65536
-#: why a task that was to start is back among those that wait
-NOT_BEGUN: Final = "it had not begun: what runs before it takes longer than expected"
 
 
 class _Rows:
     """Rows for one table, kept flat: value after value.
 
     They are written many in a statement. SQLite works without Python's lock, and a statement for each row would ask
-    the threads that run tasks for that lock each time (measured in docs/adr/0015).
+    the threads that run tasks for that lock each time (measured in docs/adr/0032).
     """
 
     _SIZES: Final = (64, 16, 4, 1)  # few statements, so that all stay prepared
@@ -137,15 +135,21 @@ class Turn:
         previous: str,
         log_path: str | None,
         now: float,
+        status: TaskStatus = "RUNNING",
         into: tuple[_Rows, _Rows] | None = None,
     ) -> None:
-        """The intent to start an attempt; it may start once this is committed."""
+        """Add the intent to start an attempt, which may start once this is committed; QUEUED: when a slot is free."""
         run_id = self._run_id
         instances, events = into or (self._instances, self._events)
         instances.values += (
-            run_id, task_id, map_index, "RUNNING", attempt, None, None, now, None, log_path, now,
+            run_id, task_id, map_index, status, attempt, None, None, now if status == "RUNNING" else None, None,
+            log_path, now,
         )  # fmt: skip
-        events.values += (run_id, task_id, map_index, attempt, previous, "RUNNING", None, now)
+        events.values += (run_id, task_id, map_index, attempt, previous, status, None, now)
+
+    def started(self, task_id: str, map_index: int, attempt: int, started_at: float) -> None:
+        """Add the event that a queued attempt started; `ended` and `moved`, which follow, write its rows."""
+        self._events.values += (self._run_id, task_id, map_index, attempt, "QUEUED", "RUNNING", None, started_at)
 
     def unfolded(
         self, task_id: str, instances: Iterable[tuple[int, str | None, str]], timeout_s: float | None, now: float
@@ -164,14 +168,6 @@ class Turn:
             )  # fmt: skip
         self._gone += [(self._run_id, task_id, index) for index in gone]
 
-    def put_back(self, task_id: str, map_index: int, attempt: int, status: str, now: float) -> None:
-        """An attempt whose intent is committed has not begun and will not: there was none."""
-        run_id = self._run_id
-        self._instances.values += (
-            run_id, task_id, map_index, status, attempt - 1, None, None, None, None, None, now,
-        )  # fmt: skip
-        self._events.values += (run_id, task_id, map_index, attempt, "RUNNING", status, NOT_BEGUN, now)
-
     def ended(self, task_id: str, map_index: int, outcome: Outcome, *, repeats: bool = False) -> None:
         """An attempt's verdict, its values and its error; `repeats`: of what may succeed more than once."""
         error, ended_at = outcome.error, outcome.ended_at
@@ -183,7 +179,7 @@ class Turn:
             outcome.attempt,
             outcome.verdict,
             self._epoch,
-            outcome.started_at,
+            ended_at if outcome.started_at is None else outcome.started_at,
             ended_at,
             outcome.exit_code,
             None if error is None else (error.traceback.rstrip() or error.message)[-_ERROR_LIMIT:],
@@ -276,7 +272,7 @@ class Turn:
         into = (_instance_rows(), _event_rows())
         for one, granted in zip(self.asked, self.granted, strict=True):
             if granted:
-                self.began(one.task_id, one.map_index, one.attempt, one.previous, one.log_path, one.at, into)
+                self.began(one.task_id, one.map_index, one.attempt, one.previous, one.log_path, one.at, into=into)
         for rows in into:
             rows.write(connection)
 

@@ -776,11 +776,11 @@ def test_wake_ends_the_wait(bench: Open) -> None:
     assert made.executor.wait(LIMIT_S) == []
 
 
-# Standing in line
+# The queue
 
 
 def _short() -> None:
-    """Over before anybody notices."""
+    """End at once."""
 
 
 def _until(executor: Executor, condition: Callable[[], bool]) -> None:
@@ -790,83 +790,80 @@ def _until(executor: Executor, condition: Callable[[], bool]) -> None:
         executor.wait(0.01)
 
 
-LINES = ["thread", "process"]
+QUEUES = ["thread", "process"]
 
 
-def _a_line(bench: Open, mode: str, tmp_path: Path) -> tuple[Bench, Path]:
-    """An executor that has found its tasks to be short, and a file that ends the long ones by being there."""
-    gate, begun = tmp_path / "gate", tmp_path / "begun"
+def _with_a_queue(bench: Open, mode: str, tmp_path: Path) -> tuple[Bench, Path, Path]:
+    """Return an executor with two slots, the file that ends its long tasks, and the file to which each adds an x."""
+    gate, started = tmp_path / "gate", tmp_path / "started"
 
     def wait_for_gate() -> None:
-        with begun.open("a") as file:
+        with started.open("a") as file:
             file.write("x")
         while not gate.exists():
             time.sleep(0.002)
 
-    one = bench(mode, {"short": Call(_short), "long": Call(wait_for_gate)}, slots=2)
-    assert one.executor.ahead == 0, "nothing is known of the tasks yet"
-    for _ in range(1000):
-        one.run("short")
-        if one.executor.ahead > 0:
-            return one, gate
-    raise AssertionError("tasks that are over at once do not make the line longer")
+    opened = bench(mode, {"short": Call(_short), "long": Call(wait_for_gate)}, slots=2)
+    assert opened.executor.queues
+    return opened, gate, started
 
 
-@pytest.mark.parametrize("mode", LINES)
-def test_short_tasks_may_stand_in_line(bench: Open, mode: str, tmp_path: Path) -> None:
-    one, _ = _a_line(bench, mode, tmp_path)
-    nodes = [one.submit("short") for _ in range(2 + one.executor.ahead)]
-    assert sorted(outcome.node for outcome in one.collect(len(nodes))) == nodes
-    assert one.executor.recall() == []
+def test_executors_with_several_lanes_do_not_queue(bench: Open) -> None:
+    assert not bench("thread", {"a": Call(_short), "b": Command(("true",))}).executor.queues
+    assert not bench("async", Call(_short)).executor.queues
+    assert not bench("inline", Call(_short)).executor.queues
 
 
-@pytest.mark.parametrize("mode", LINES)
-def test_no_more_run_than_there_are_slots_and_the_others_go_back(bench: Open, mode: str, tmp_path: Path) -> None:
-    one, gate = _a_line(bench, mode, tmp_path)
-    nodes = [one.submit("long") for _ in range(2 + one.executor.ahead)]
-    recalled: list[int] = []
+@pytest.mark.parametrize("mode", QUEUES)
+def test_attempts_beyond_the_slots_run_when_a_slot_is_free(bench: Open, mode: str, tmp_path: Path) -> None:
+    opened, _, _ = _with_a_queue(bench, mode, tmp_path)
+    nodes = [opened.submit("short") for _ in range(66)]
+    assert sorted(outcome.node for outcome in opened.collect(len(nodes))) == nodes
 
-    def come_back() -> bool:
-        recalled.extend(one.executor.recall())
-        return len(recalled) >= len(nodes) - 2
 
-    _until(one.executor, come_back)
-    assert len(recalled) == len(nodes) - 2, "exactly two run"
-    again = one.submit("short")  # there is no slot for it either
+@pytest.mark.parametrize("mode", QUEUES)
+def test_no_more_attempts_run_than_there_are_slots(bench: Open, mode: str, tmp_path: Path) -> None:
+    opened, gate, started = _with_a_queue(bench, mode, tmp_path)
+    nodes = [opened.submit("long") for _ in range(10)]
+    _until(opened.executor, lambda: started.exists() and started.read_text() == "xx")
+    assert opened.executor.wait(0.05) == []
+    assert started.read_text() == "xx"
     gate.touch()
-    ended = [outcome.node for outcome in one.collect(3)]
-    assert sorted(ended) == sorted([*(set(nodes) - set(recalled)), again])
-    assert one.executor.wait(0.05) == [], "what was taken back does not run"
+    outcomes = opened.collect(len(nodes))
+    assert sorted(outcome.node for outcome in outcomes) == nodes
+    first, second = nodes[:2]
+    ended_at = min(outcome.ended_at for outcome in outcomes if outcome.node in (first, second))
+    later = [outcome.started_at for outcome in outcomes if outcome.node not in (first, second)]
+    assert all(started_at is not None and started_at >= ended_at for started_at in later)
 
 
-@pytest.mark.parametrize("mode", LINES)
-def test_what_stands_in_line_can_be_cancelled(bench: Open, mode: str, tmp_path: Path) -> None:
-    one, gate = _a_line(bench, mode, tmp_path)
-    nodes = [one.submit("long") for _ in range(6)]
-    begun = tmp_path / "begun"
-    _until(one.executor, lambda: begun.exists() and begun.read_text() == "xx")
+@pytest.mark.parametrize("mode", QUEUES)
+def test_queued_attempts_can_be_cancelled(bench: Open, mode: str, tmp_path: Path) -> None:
+    opened, gate, started = _with_a_queue(bench, mode, tmp_path)
+    nodes = [opened.submit("long") for _ in range(6)]
+    _until(opened.executor, lambda: started.exists() and started.read_text() == "xx")
     for node in nodes[2:]:
-        one.executor.cancel(node, 30.0)
-    cancelled = one.collect(4)
+        opened.executor.cancel(node, 30.0)
+    cancelled = opened.collect(4)
     assert sorted(outcome.node for outcome in cancelled) == nodes[2:]
-    assert {outcome.verdict for outcome in cancelled} == {"CANCELLED"}
-    assert {message_of(outcome) for outcome in cancelled} == {"cancelled before it began"}
+    assert {(outcome.verdict, outcome.started_at) for outcome in cancelled} == {("CANCELLED", None)}
+    assert {message_of(outcome) for outcome in cancelled} == {"cancelled before it started"}
     gate.touch()
-    assert sorted(outcome.node for outcome in one.collect(2)) == nodes[:2]
+    assert sorted(outcome.node for outcome in opened.collect(2)) == nodes[:2]
 
 
-@pytest.mark.parametrize("mode", LINES)
-def test_an_abandoned_task_makes_room_for_the_next_in_line(bench: Open, mode: str, tmp_path: Path) -> None:
-    one, _ = _a_line(bench, mode, tmp_path)
-    stuck = [one.submit("long") for _ in range(2)]
-    waiting = one.submit("short")
+@pytest.mark.parametrize("mode", QUEUES)
+def test_an_abandoned_task_makes_room_for_a_queued_one(bench: Open, mode: str, tmp_path: Path) -> None:
+    opened, _, _ = _with_a_queue(bench, mode, tmp_path)
+    stuck = [opened.submit("long") for _ in range(2)]
+    waiting = opened.submit("short")
     for node in stuck:
-        one.executor.cancel(node, 0.0)
-    outcomes = {outcome.node: outcome.verdict for outcome in one.collect(3)}
+        opened.executor.cancel(node, 0.0)
+    outcomes = {outcome.node: outcome.verdict for outcome in opened.collect(3)}
     assert outcomes == {**dict.fromkeys(stuck, "CANCELLED"), waiting: "SUCCESS"}
 
 
-def test_a_dying_worker_costs_its_own_task_and_not_those_in_its_mailbox(bench: Open, tmp_path: Path) -> None:
+def test_a_dying_worker_costs_its_own_task_and_no_queued_one(bench: Open, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
 
     def note() -> None:
@@ -876,12 +873,7 @@ def test_a_dying_worker_costs_its_own_task_and_not_those_in_its_mailbox(bench: O
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    one = bench("process", {"short": Call(_short), "note": Call(note), "die": Call(die)}, slots=2)
-    for _ in range(1000):
-        if one.executor.ahead > 0:
-            break
-        one.run("short")
-    assert one.executor.ahead > 0
+    one = bench("process", {"note": Call(note), "die": Call(die)}, slots=2)
     words = ["note", "die", "note", "note", "die", "note", "note", "note", "note", "note"]
     nodes = {one.submit(word): word for word in words}
     outcomes = {outcome.node: outcome for outcome in one.collect(len(nodes))}
@@ -892,14 +884,13 @@ def test_a_dying_worker_costs_its_own_task_and_not_those_in_its_mailbox(bench: O
     assert {message_of(outcomes[node]) for node, word in nodes.items() if word == "die"} == {"worker killed by SIGKILL"}
 
 
-def test_a_killed_guardian_costs_what_ran_and_not_what_waited(bench: Open, tmp_path: Path) -> None:
-    one, gate = _a_line(bench, "process", tmp_path)
-    nodes = [one.submit("long") for _ in range(6)]
-    begun = tmp_path / "begun"
-    _until(one.executor, lambda: begun.exists() and begun.read_text() == "xx")
+def test_a_killed_guardian_costs_what_ran_and_not_what_is_queued(bench: Open, tmp_path: Path) -> None:
+    opened, gate, started = _with_a_queue(bench, "process", tmp_path)
+    nodes = [opened.submit("long") for _ in range(6)]
+    _until(opened.executor, lambda: started.exists() and started.read_text() == "xx")
     gate.touch()
-    os.kill(one.executor.guardian_pid, signal.SIGKILL)  # type: ignore[attr-defined]
-    outcomes = one.collect(6)
+    os.kill(opened.executor.guardian_pid, signal.SIGKILL)  # type: ignore[attr-defined]
+    outcomes = opened.collect(6)
     assert sorted(outcome.node for outcome in outcomes) == nodes
     assert {outcome.verdict for outcome in outcomes if outcome.node in nodes[2:]} == {"SUCCESS"}
 

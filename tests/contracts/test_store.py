@@ -15,7 +15,7 @@ from liteflow.state.deleting import delete_runs
 from liteflow.state.history import History
 from liteflow.state.locks import LockFile
 from liteflow.state.maintenance import request, save_value
-from liteflow.state.records import NewInstance, NewRun
+from liteflow.state.records import Kept, NewInstance, NewRun
 from liteflow.state.schema import SCHEMA_VERSION
 from liteflow.state.store import Store
 from liteflow.states import Verdict
@@ -106,21 +106,38 @@ def test_nothing_is_seen_before_the_commit(opened: Open, db: str) -> None:
         assert [one.log_path for one in history.attempts("r1")] == ["/logs/a"]
 
 
-def test_an_attempt_that_did_not_begin_leaves_no_trace_but_its_story(opened: Open, db: str) -> None:
+def test_a_queued_attempt_is_running_only_when_it_has_started(opened: Open, db: str) -> None:
     store = opened()
     store.create(new_run())
-    store.turn.began("a", -1, 1, "PENDING", "/logs/a", 1.0)
-    store.commit()
-    store.turn.put_back("a", -1, 1, "PENDING", 2.0)
+    store.turn.began("a", -1, 1, "PENDING", "/logs/a", 1.0, "QUEUED")
     store.commit()
     with History(db) as history:
         instance = history.instance("r1", "a")
         assert instance is not None
-        assert (instance.status, instance.try_number, instance.started_at) == ("PENDING", 0, None)
+        assert (instance.status, instance.try_number, instance.started_at) == ("QUEUED", 1, None)
         assert history.attempts("r1") == []
-        told = [(one.attempt, one.previous, one.status) for one in history.events("r1") if one.task_id == "a"]
-        assert told == [(1, "PENDING", "RUNNING"), (1, "RUNNING", "PENDING")]
-    succeed(store, "a")
+        store.turn.started("a", -1, 1, 2.0)
+        store.turn.ended("a", -1, outcome("SUCCESS", None, 1))
+        store.turn.moved("a", -1, 1, "RUNNING", "SUCCESS", None, 3.0)
+        store.commit()
+        changes = [(event.previous, event.status) for event in history.events("r1") if event.task_id == "a"]
+        assert changes == [("PENDING", "QUEUED"), ("QUEUED", "RUNNING"), ("RUNNING", "SUCCESS")]
+        assert [attempt.status for attempt in history.attempts("r1")] == ["SUCCESS"]
+
+
+def test_a_queued_attempt_of_a_dead_run_is_lost_because_it_may_have_started(opened: Open, db: str) -> None:
+    store = opened()
+    store.create(new_run())
+    store.turn.began("a", -1, 1, "PENDING", "/logs/a", 1.0, "QUEUED")
+    store.commit()
+    leave(store)
+    again = opened()
+    tasks, _, _ = again.claim("r1", [], ("digest", "{}"))
+    assert tasks["a"] == Kept("PENDING", 1)
+    with History(db) as history:
+        assert [(attempt.status, attempt.log_path) for attempt in history.attempts("r1")] == [("LOST", "/logs/a")]
+        changes = [(event.previous, event.status) for event in history.events("r1") if event.task_id == "a"]
+        assert changes[:2] == [("PENDING", "QUEUED"), ("QUEUED", "LOST")]
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 15, 16, 63, 64, 147])

@@ -324,7 +324,7 @@ class Acknowledge(Observer):
     def _say(self, text: str) -> None:
         os.write(self._handle, text.encode())
 
-    def run_began(self, program: Any, options: Any, kept: Any) -> None:
+    def run_began(self, run: Any) -> None:
         self._say(f"BEGAN {time.monotonic()}\n")
 
     def changed(self, changes: Sequence[Any]) -> None:

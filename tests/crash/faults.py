@@ -111,6 +111,18 @@ def count_calls(folder: Path) -> Counter[str]:
     return Counter(re.findall(r"^(\w+)\(", trace.read_text(), re.MULTILINE))
 
 
+def count_opens(folder: Path) -> int:
+    """Count the files that the main thread of a run without faults opens, modules of Python included."""
+    prepare(folder)
+    if shutil.which("strace") is None:
+        missing("strace")
+    trace = folder / "calls"
+    program = [sys.executable, str(folder / "bin" / "program.py"), "run", "flow.yaml", "--db", "state.db"]
+    before = ["strace", "-qq", "-o", str(trace), "-e", "trace=openat"]
+    subprocess.run([*before, *program], cwd=folder, env=ENV, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    return len(re.findall(r"^openat\(", trace.read_text(), re.MULTILINE))
+
+
 def trail(folder: Path) -> list[str]:
     """The tasks that really ran, in order: the oracle."""
     path = folder / "trail"

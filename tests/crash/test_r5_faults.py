@@ -69,12 +69,13 @@ def test_calls_of_every_process(tmp_path: Path, request: pytest.FixtureRequest) 
     config = request.config
     chance, figure = random.Random(f"{seed(config)} everywhere"), Figure("R5", request)
     points = max(1, round(16 * scale(config)))
+    opened = faults.count_opens(tmp_path / "counted")
     for number in range(points):
         if number % 8 == 7:
             fault = Fault("rename", ERRORS[number // 8 % 3], "1", everywhere=True)
         else:
-            # Python and the modules of the command have been read by the 300th; the run makes about 100 more.
-            at = 300 + chance.randrange(150)
+            # The first two thirds are Python and the modules of the command; a third of the rest is the run itself.
+            at = opened * 2 // 3 + chance.randrange(opened - opened * 2 // 3) + 1
             fault = Fault("openat", ERRORS[number % 2], str(at), everywhere=True)
         try_one(tmp_path / f"fault{number}", fault, figure, request)
     figure.tell(calls="openat,rename everywhere", false_success=0, tracebacks=0, resumed=points)

@@ -119,7 +119,7 @@ class Place:
         """Did it end as it should, say so, and record only what is true?"""
         assert ended.code == code, f"exit code {ended.code}: {ended.out}{ended.err}"
         assert "Traceback" not in ended.err + ended.out, ended.err
-        assert "fault in lightflow" not in ended.err, ended.err
+        assert "bug in lightflow" not in ended.err, ended.err
         for word in words:
             assert word in ended.err + ended.out, f"{word!r} is not said: {ended.out}{ended.err}"
         recorded = self.succeeded()
@@ -261,7 +261,7 @@ def check_exhausted(place: Place, ended: faults.Ended) -> set[str]:
     """It may end well, with tasks that could not be started, or at once; never with something false."""
     assert ended.code in (0, 1, 5), f"{ended.code}: {ended.out}{ended.err}"
     assert "Traceback" not in ended.err + ended.out, ended.err
-    assert "fault in lightflow" not in ended.err, ended.err
+    assert "bug in lightflow" not in ended.err, ended.err
     recorded = place.succeeded()
     assert recorded <= set(place.ran())
     if ended.code == 0:

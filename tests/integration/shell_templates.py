@@ -14,9 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from lightflow.expressions.reasons import Kind
-from lightflow.expressions.shell import SITE, Site, rewrite, to_parse
-from lightflow.expressions.syntax import Scripts
+from lightflow.expressions.shell.reasons import Kind
+from lightflow.expressions.shell.rewrite import SITE, Site, rewrite, to_parse
+from lightflow.expressions.shell.syntax import Scripts
 
 FOLDER = Path(__file__).parent.parent / "data" / "shell"
 SHELLS = ("sh", "bash")

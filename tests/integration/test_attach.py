@@ -190,7 +190,7 @@ def test_the_dag_of_a_workflow_file(db: str, tmp_path: Path) -> None:
 
     path = tmp_path / "flow.yaml"
     path.write_text("workflow_name: flow\ntasks: {a: {run: 'true', if: '1 == 1'}, b: {run: 'true', depends_on: a}}\n")
-    build_dag(load_workflow(str(path)), Registry(), db, {}).run(mode="thread").raise_for_failure()
+    build_dag(load_workflow(str(path)), Registry(), db, {}, folder=str(tmp_path)).run(mode="thread").raise_for_failure()
     loaded = Dag.load(db, "flow")
     with pytest.raises(DefinitionError, match="task 'a' had if, which only the workflow file can hold"):
         loaded.attach({"a": last})

@@ -11,7 +11,6 @@ import flow_folder
 import pytest
 
 from lightflow.engine import checkpoint
-from lightflow.engine.checkpoint_writer import CheckpointWriter
 from liteflow import Dag
 from liteflow.names import CHECKPOINT_SUFFIX
 
@@ -27,7 +26,7 @@ tasks:
 def ran(db: str, folder: Path, run_id: str = "nightly") -> None:
     with Dag("flow", db) as dag:
         dag.task(lambda: 1, task_id="a")
-    dag.run(mode="inline", run_id=run_id, observers=[CheckpointWriter(str(folder))])
+    dag.run(mode="inline", run_id=run_id, observers=[checkpoint.CheckpointWriter(str(folder))])
 
 
 def test_a_link_at_the_temporary_name_is_not_followed(db: str, tmp_path: Path) -> None:

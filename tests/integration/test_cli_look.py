@@ -72,7 +72,7 @@ def test_status(look) -> None:  # type: ignore[no-untyped-def]
     said = look("status")
     assert said.code == 0
     assert said.out.splitlines()[0] == "flow  ✗ failed  2 succeeded, 1 failed, 1 upstream failed"
-    assert "go on     lightflow resume " in said.out
+    assert "resume    lightflow resume " in said.out
     run = json.loads(look("status", "latest", "--json").out)
     assert [task["task"] for task in run["tasks"]] == ["loud", "silent", "flaky", "after"]
     assert run["tasks"][3]["depends_on"] == ["flaky"]
@@ -272,8 +272,8 @@ def test_clear_comes_last(tmp_path: Path) -> None:
     done = subprocess.run(
         [*COMMAND, "clear", "flow"], cwd=tmp_path, env=ENV, capture_output=True, text=True, check=True
     )
-    assert done.stdout == "flow: removed 1 checkpoint file, forgot 1 unfinished run\n"
+    assert done.stdout == "flow: removed 1 checkpoint file, excluded 1 unfinished run from resume\n"
     again = subprocess.run(
         [*COMMAND, "clear", "flow"], cwd=tmp_path, env=ENV, capture_output=True, text=True, check=True
     )
-    assert again.stdout == "nothing to forget of flow\n"
+    assert again.stdout == "nothing to clear of flow\n"

@@ -235,7 +235,9 @@ def test_a_hook_that_fails_is_told_at_the_end(tmp_path: Path) -> None:
     write(tmp_path, "tasks:\n  a: {run: echo, on_success: 'echo oh; exit 4'}\n")
     done = lightflow(tmp_path, "run", "flow.yaml")
     assert done.returncode == 0
-    assert "warning: the hook a.on_success failed: exit code 4, which changes nothing for the run" in done.stdout
+    assert (
+        "warning: the hook a.on_success failed: exit code 4, which does not change the state of the run" in done.stdout
+    )
     assert "it is a hook of a, and changes nothing for it" in why(tmp_path, "a.on_success")
 
 
@@ -350,7 +352,7 @@ def test_an_interrupted_run_stands_on_its_setup_when_it_is_resumed(folder: Path)
         wait_for_fifo(folder)
         process.send_signal(signal.SIGTERM)
         said, _ = process.communicate(timeout=60)
-    assert "up: set up and not taken down" in said
+    assert "up: set up and not torn down" in said
     assert status(folder)["standing"] == ["up"]
     assert trail(folder) == ["up", "work"], "neither teardown nor hooks"
     assert status(folder)["status"] == "INTERRUPTED"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from liteflow import (
     Observer,
     RunFailed,
     RunNotFound,
+    RunStart,
     SkipTask,
     Status,
     StoreError,
@@ -322,8 +323,8 @@ class Watcher(Observer):
         if what == self.breaks_at:
             raise RuntimeError("the observer is broken")
 
-    def run_began(self, program: Any, options: Any, kept: Mapping[int, str]) -> None:
-        self._note("run_began", program.dag_id, dict(kept))
+    def run_began(self, run: RunStart) -> None:
+        self._note("run_began", run.dag_id, dict(run.finished))
 
     def changed(self, changes: Sequence[Any]) -> None:
         run = DagRun.load(self.db, Dag.load(self.db, "flow").runs()[0].run_id)

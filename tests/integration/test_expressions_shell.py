@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightflow.expressions.shell import SITE, Refused, Site, rewrite
+from lightflow.expressions.shell.rewrite import SITE, Refused, Site, rewrite
 from lightflow.expressions.split import Part, split
 
 SHELLS = [shell for shell in ("sh", "dash", "bash") if shutil.which(shell)]

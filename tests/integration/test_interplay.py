@@ -16,8 +16,8 @@ from flow_folder import COMMAND, write
 
 from liteflow import Dag, Task, current_context
 from liteflow.limits import Pool
-from liteflow.planning.control import Control, Teardown, to_set_up_again
 from liteflow.planning.graph import Graph
+from liteflow.planning.setup_teardown import Teardown, to_set_up_again
 
 MODES = ["inline", "thread", "process", "async"]
 TOKEN = {"TOKEN": "tok-4711-abcd"}
@@ -186,14 +186,15 @@ SCOPES = Graph({"o": [], "i": ["o"], "w": ["i"], "id": ["i", "w"], "x": ["o"], "
 def test_what_is_set_up_again(to_do: list[str], down: list[str], wanted: str) -> None:
     """An inner setup `i` (taken down by `id`) on an outer one `o` (`od`)."""
     index = SCOPES.index
-    control = Control(
-        teardowns={index["id"]: Teardown((index["i"],)), index["od"]: Teardown((index["o"],))},
-        setups=frozenset([index["o"], index["i"]]),
+    repeated = to_set_up_again(
+        [index["o"], index["i"]],
+        {index["id"]: Teardown((index["i"],)), index["od"]: Teardown((index["o"],))},
+        SCOPES.upstream,
+        SCOPES.downstream,
+        to_do={index[name] for name in to_do},
+        torn_down=[index[name] for name in down],
     )
-    found = to_set_up_again(
-        control, SCOPES.upstream, SCOPES.downstream, {index[one] for one in to_do}, [index[one] for one in down]
-    )
-    assert " ".join(sorted(SCOPES.ids[one] for one in found)) == wanted
+    assert " ".join(sorted(SCOPES.ids[node] for node in repeated)) == wanted
 
 
 # -- hooks of mapped tasks ---------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ import pytest
 
 from liteflow import Change, Dag, DagRun, Observer, RetryPolicy
 from liteflow.state.history import History
-from liteflow.state.turn import NOT_BEGUN
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "lightflow"]
@@ -242,23 +240,6 @@ def test_instances_of_a_mapped_task_mind_the_limits(db: str, mode: str, limits: 
         assert watch.most == most
     with History(db) as history:
         assert history._rows("SELECT count(*) FROM liteflow_slots") == [(0,)]
-
-
-def test_what_stood_in_line_in_vain_has_given_its_slot_back(db: str) -> None:
-    """Behind many very short tasks others are taken ahead; what then takes long makes them go back."""
-    dag = Dag("d", db, pools={"p": 1})
-    for number in range(400):
-        dag.task(os.getpid, f"quick{number}", priority=2)
-    for number in range(4):
-        dag.task(partial(time.sleep, 0.4), f"slow{number}", priority=1)
-    for number in range(3):
-        dag.task(os.getpid, f"pooled{number}", pool="p")
-    run = dag.run(4, "thread")
-    assert run.status == "SUCCESS"
-    with History(db) as history:
-        assert history._rows("SELECT count(*) FROM liteflow_slots") == [(0,)]
-        back = [one.task_id for one in history.events(run.run_id, limit=10_000) if one.reason == NOT_BEGUN]
-    assert any(task_id and task_id.startswith("pooled") for task_id in back)
 
 
 # -- groups --------------------------------------------------------------------------------------------------------
@@ -576,6 +557,6 @@ def test_dry_run_tells_of_limits_of_files_and_scripts(folder: Folder) -> None:
         assert (task["priority"], task["max_parallel"], task["resources"]) == (4, 2, {"gpu": 1})
         words = folder("run", file, "--dry-run").stdout
         assert "pools: gpu 2" in words
-        assert "the run: timeout 1 min 00 s, tried again up to 1 time if it fails" in words
+        assert "the run: timeout 1 min 00 s, retried up to 1 time if it fails" in words
         assert "at most 3 runs of group flow at once, else skip" in words
         assert "priority 4, at most 2 at once, 1 gpu" in words

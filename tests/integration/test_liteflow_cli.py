@@ -79,6 +79,7 @@ def refused(done: subprocess.CompletedProcess[str], exit_code: int, *words: str)
 
 def test_list_shows_each_dag_with_its_last_run(db: Path) -> None:
     lines = cli("list", "--db", str(db), cwd=db.parent).stdout.splitlines()
+    assert lines[0].split() == ["DAG", "LAST", "RUN", "STATE", "STARTED", "DURATION", "TASKS"]
     assert [line.split()[:3] for line in lines] == [
         ["DAG", "LAST", "RUN"],
         ["good", "run-b1", "SUCCESS"],
@@ -91,6 +92,7 @@ def test_list_shows_each_dag_with_its_last_run(db: Path) -> None:
 def test_list_of_a_dag_shows_its_runs(db: Path) -> None:
     lines = cli("list", "good", cwd=db.parent).stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["RUN", "run-b1", "run-a1"]
+    assert lines[0].split() == ["RUN", "STATE", "STARTED", "DURATION", "TASKS"]
     assert len(cli("list", "good", "--limit", "1", cwd=db.parent).stdout.splitlines()) == 2
 
 

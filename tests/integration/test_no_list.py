@@ -45,6 +45,8 @@ def test_in_a_workflow_file(db: str, tmp_path: Path) -> None:
           other: {foreach: "${{ tasks.numbers.result | default([]) }}", trigger_rule: all_done, run: "true"}
         """)
     )
-    run = build_dag(load_workflow(str(path)), Registry(), db, {}).run(mode="thread", log_dir=str(tmp_path / "logs"))
+    run = build_dag(load_workflow(str(path)), Registry(), db, {}, folder=str(tmp_path)).run(
+        mode="thread", log_dir=str(tmp_path / "logs")
+    )
     assert run.failures()["each"].endswith("task 'numbers' is FAILED, so it has no list")
     assert run.statuses()["other"] == "SKIPPED"

@@ -97,6 +97,6 @@ def test_of_a_workflow_file(db: str, tmp_path: Path) -> None:
           mail: {run: "true", depends_on: load, trigger_rule: all_done}
         """)
     )
-    run = build_dag(load_workflow(str(path)), Registry(), db, {}).run(mode="thread")
+    run = build_dag(load_workflow(str(path)), Registry(), db, {}, folder=str(tmp_path)).run(mode="thread")
     assert run.status == "SUCCESS"
     assert told(run) == [Overlooked("extract", "followed", (Follower("mail", "all_done"),))]

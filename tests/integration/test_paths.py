@@ -82,15 +82,15 @@ def test_a_folder_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "hint"),
     [
-        ("{run: cat steps.txt}", "hint: steps.txt lies beside the workflow file, and task t works in {here}: write"),
-        ("{run: 'cat \"lib/part.txt\"'}", "hint: lib/part.txt lies beside the workflow file"),
-        ("{run: 'cd lib && true'}", "hint: lib lies beside the workflow file"),
-        ("{type: python, run: 'open(\"steps.txt\")'}", "hint: steps.txt lies beside the workflow file"),
+        ("{run: cat steps.txt}", "hint: steps.txt is next to the workflow file, and task t works in {here}: write"),
+        ("{run: 'cat \"lib/part.txt\"'}", "hint: lib/part.txt is next to the workflow file"),
+        ("{run: 'cd lib && true'}", "hint: lib is next to the workflow file"),
+        ("{type: python, run: 'open(\"steps.txt\")'}", "hint: steps.txt is next to the workflow file"),
         (
             "{run: pwd, cwd: lib}",
-            "hint: cwd: lib starts from {here}, where the run was started; beside the workflow file",
+            "hint: cwd: lib starts from {here}, where the run was started; next to the workflow file",
         ),
-        ("{run: cat steps.txt, foreach: [1, 2]}", "hint: steps.txt lies beside the workflow file"),
+        ("{run: cat steps.txt, foreach: [1, 2]}", "hint: steps.txt is next to the workflow file"),
     ],
 )
 def test_a_file_that_lies_beside_the_workflow_is_pointed_at(tmp_path: Path, task: str, hint: str) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lightflow.expressions.reasons import Kind
-from lightflow.expressions.shell import SITE, Refused, to_parse
-from lightflow.expressions.syntax import Scripts
+from lightflow.expressions.shell.reasons import Kind
+from lightflow.expressions.shell.rewrite import SITE, Refused, to_parse
+from lightflow.expressions.shell.syntax import Scripts
 from tests.integration.shell_templates import (
     SHELLS,
     VALUES,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lightflow.bash_words import bash_only, hint_about_failure
+from lightflow.bash_words import bash_only
+from lightflow.service.failure_hints import output_hint
 
 
 @pytest.mark.parametrize(
@@ -85,19 +86,19 @@ def test_what_sh_understands_too(script: str) -> None:
     ],
 )
 def test_failures_of_bash_under_sh(code: int, line: str) -> None:
-    assert hint_about_failure(code, ["before", line]) == "this is bash: write `shell: bash`"
+    assert output_hint(code, ["before", line]) == "this is bash: write `shell: bash`"
 
 
 def test_a_program_that_is_not_executable() -> None:
-    said = hint_about_failure(126, ["/bin/sh: 1: ./go.sh: Permission denied"])
+    said = output_hint(126, ["/bin/sh: 1: ./go.sh: Permission denied"])
     assert said == "it is not executable: chmod +x ./go.sh, or `sh ./go.sh`"
-    said = hint_about_failure(126, ["bash: line 1: bin/go: Permission denied"])
+    said = output_hint(126, ["bash: line 1: bin/go: Permission denied"])
     assert said == "it is not executable: chmod +x bin/go, or `sh bin/go`"
-    assert hint_about_failure(126, ["docker: permission denied"]) == ""
+    assert output_hint(126, ["docker: permission denied"]) == ""
 
 
 def test_an_expression_in_the_shells_braces() -> None:
-    assert hint_about_failure(2, ["/bin/sh: 1: Bad substitution"]).startswith("an expression is written ${{ … }}")
+    assert output_hint(2, ["/bin/sh: 1: Bad substitution"]).startswith("an expression is written ${{ … }}")
 
 
 @pytest.mark.parametrize(
@@ -112,4 +113,4 @@ def test_an_expression_in_the_shells_braces() -> None:
     ],
 )
 def test_other_failures_get_no_hint(code: int | None, lines: list[str]) -> None:
-    assert hint_about_failure(code, lines) == ""
+    assert output_hint(code, lines) == ""

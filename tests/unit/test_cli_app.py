@@ -45,14 +45,14 @@ def test_json_everywhere(name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "more"),
     [
-        (["--version"], ["click", "inspect"]),
+        (["--version"], []),
         (["--help"], []),
         (["run", "--help"], []),
         (["status", "--help"], ["rich"]),
     ],
 )
 def test_start_up_is_lean(arguments: list[str], more: list[str]) -> None:
-    heavy = ["yaml", "rich", "jsonschema_rs", "pygraphviz", "importlib.metadata", "asyncio", *more]
+    heavy = ["yaml", "rich", "pygraphviz", "importlib.metadata", "asyncio", *more]
     if arguments[0].startswith("--"):
         heavy += ["sqlite3", "liteflow.dag", "liteflow.running.runner", "logging"]
     code = (
@@ -65,13 +65,15 @@ def test_start_up_is_lean(arguments: list[str], more: list[str]) -> None:
     assert loaded == []
 
 
-#: What takes long to import, and few commands need: see docs/adr/0016.
+#: Modules that take long to import, and that few commands need: see docs/adr/0016 and 0035.
 SELDOM = [
-    *["click", "inspect", "dataclasses", "rich", "jsonschema_rs", "pygraphviz", "importlib.metadata", "importlib.util"],
+    *["rich", "pygraphviz", "importlib.metadata", "importlib.util"],
     *["asyncio", "subprocess", "concurrent.futures", "logging", "argparse", "tempfile", "pickle", "ctypes", "hashlib"],
-    *["shutil", "difflib", "ast", "traceback", "gettext", "lightflow.parser.json_source"],
+    *["shutil", "difflib", "traceback", "lightflow.parser.json_source"],
     *["liteflow.scripts", "liteflow.executors.aio", "liteflow.executors.thread", "liteflow.executors.program"],
 ]
+#: Modules that click imports, so that only programs without the command line can do without them.
+OF_CLICK = ["click", "inspect", "ast", "gettext", "dataclasses"]
 READING = ["yaml", "socket", "liteflow.running.runner", "liteflow.dag"]
 
 
@@ -106,10 +108,11 @@ def test_what_is_done_all_day_imports_little(tmp_path: Path, line: str, more: li
 
 
 def test_a_dag_in_python_imports_little(tmp_path: Path) -> None:
+    seldom = sorted({*SELDOM, *OF_CLICK, "yaml"} - {"liteflow.executors.thread"})
     code = (
         "import sys; before = set(sys.modules)\nfrom liteflow import Dag\ndag = Dag('one')\n"
         "def hello(): return 1\ndag.task(hello)\nassert dag.run(1, 'thread').status == 'SUCCESS'\n"
-        f"print(*sorted(set({[*SELDOM, 'yaml']!r}) & set(sys.modules) - before - {{'liteflow.executors.thread'}}))"
+        f"print(*sorted(set({seldom!r}) & set(sys.modules) - before))"
     )
     here = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(

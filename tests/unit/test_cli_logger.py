@@ -8,17 +8,26 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lightflow.engine.logger import LiveView, PlainView, Progress, render
-from liteflow import Dag
-from liteflow.running.observing import Change, Options
+from lightflow.cli.progress import Progress, ProgressDisplay, render
+from lightflow.engine.logger import LogDisplay
+from liteflow.running.observing import Change, RunStart
 from liteflow.work import Outcome
 
 
 def begin(view: Any, tasks: int = 3) -> Any:
-    with Dag("flow") as dag:
-        for number in range(tasks):
-            dag.task(print, task_id=f"t{number}")
-    view(dag.program(), Options("/x/lightflow.db", "run-1", "thread"), {})
+    run = RunStart(
+        run_id="run-1",
+        dag_id="flow",
+        db_path="/x/lightflow.db",
+        log_dir=None,
+        mode="thread",
+        max_workers=4,
+        task_ids=[f"t{number}" for number in range(tasks)],
+        mapped_tasks=frozenset(),
+        has_hooks=False,
+        finished={},
+    )
+    view(run)
     return view
 
 
@@ -81,12 +90,12 @@ def test_a_frame_counts_instances_and_their_task_once() -> None:
     progress.apply([Change("t1", -1, 0, "RUNNING", "FAILED", "1 of 50 instances failed", 110.0)])
     assert progress.words == "2/3 tasks, 50/50 instances"
     assert progress.ended == sum(progress.counts.values()) - 1
-    assert [name for _, name, _ in progress.news] == ["t1[11]"]
+    assert [name for _, name, _ in progress.events] == ["t1[11]"]
 
 
 def test_of_many_instances_only_what_went_wrong_has_a_line() -> None:
     stream = io.StringIO()
-    view = PlainView(stream)
+    view = LogDisplay(stream)
     view.changed([unfolded("t1", 1000, 950)])
     for index in range(50, 1000):
         wrong = index in (70, 500)
@@ -121,7 +130,7 @@ def test_a_frame_fits_any_screen(width: int, height: int) -> None:
 
 def test_plain_lines() -> None:
     stream = io.StringIO()
-    view = PlainView(stream)
+    view = LogDisplay(stream)
     begin(view.run_began)
     view.changed([started("t0")])
     view.changed([ended("t0"), ended("t1", "FAILED", "exit \x1b 3")])
@@ -135,7 +144,7 @@ def test_plain_lines() -> None:
 
 def test_quiet_lines_are_failures_only() -> None:
     stream = io.StringIO()
-    view = PlainView(stream, quiet=True)
+    view = LogDisplay(stream, quiet=True)
     begin(view.run_began)
     view.changed([started("t0"), ended("t0"), ended("t1", "FAILED")])
     assert [line.split()[1] for line in stream.getvalue().splitlines()] == ["t1"]
@@ -143,7 +152,7 @@ def test_quiet_lines_are_failures_only() -> None:
 
 def test_a_view_without_readers_is_silent() -> None:
     stream = io.StringIO()
-    view = PlainView(stream)
+    view = LogDisplay(stream)
     begin(view.run_began)
     stream.close()
     view.changed([ended("t0")])
@@ -154,7 +163,7 @@ def test_the_live_view_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("TERM", "xterm")
     stream = io.StringIO()
     stream.isatty = lambda: True  # type: ignore[method-assign]
-    view = LiveView(stream)
+    view = ProgressDisplay(stream)
     begin(view.run_began)
     view.run_ended("SUCCESS", None)
     view.close()
@@ -164,4 +173,4 @@ def test_the_live_view_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_live_view_that_never_began_can_be_closed() -> None:
-    LiveView(io.StringIO()).close()
+    ProgressDisplay(io.StringIO()).close()

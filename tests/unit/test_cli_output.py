@@ -7,6 +7,7 @@ import io
 import pytest
 
 from lightflow.cli import output
+from lightflow.service.json_shapes import iso
 
 
 class Terminal(io.StringIO):
@@ -63,7 +64,7 @@ def test_cut(columns: int, shown: str) -> None:
 
 @pytest.mark.parametrize(("at", "text"), [(0.0, "1970-01-01T00:00:00.000Z"), (None, None), (1e300, None)])
 def test_times_for_programs(at: float | None, text: str | None) -> None:
-    assert output.iso(at) == text
+    assert iso(at) == text
 
 
 def test_states_of_a_later_version_are_shown_by_their_word() -> None:

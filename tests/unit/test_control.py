@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from plans import make_plan
 
 from liteflow.planning.control import (
     Control,
@@ -19,10 +20,8 @@ from liteflow.planning.control import (
     skipped_by,
 )
 from liteflow.planning.graph import Graph
-from liteflow.planning.nodes import Move
-from liteflow.planning.plan import Plan
-from liteflow.planning.rules import UpstreamCounts, decide
-from liteflow.planning.upstreams import explain
+from liteflow.planning.nodes import Transition
+from liteflow.planning.rules import UpstreamCounts, decide, explain
 
 
 def skipped(graph: Graph, node: str, value: object, decider: Decider, kept: Sequence[str] = ()) -> set[str]:
@@ -105,43 +104,40 @@ class Run:
 
     def __init__(self, dependencies: dict[str, list[str]], control: Control | None = None, **options: object) -> None:
         self.graph = Graph(dependencies)
-        self.plan = Plan(self.graph, control=control or Control(), **options)  # type: ignore[arg-type]
+        self.plan = make_plan(self.graph, control=control or Control(), **options)  # type: ignore[arg-type]
 
     def take(self) -> str | None:
         node = self.plan.take(0.0)
-        return None if node is None else self.plan.task_ids[node]
+        return None if node is None else self.plan.table.task_ids[node]
 
     def end(self, name: str, verdict: str = "SUCCESS", **more: object) -> dict[str, str]:
-        node = self.plan.task_ids.index(name)
-        moves: list[Move] = self.plan.finish(node, verdict, 0.0, **more)  # type: ignore[arg-type]
-        return {self.plan.task_ids[move.node]: move.status for move in moves}
+        node = self.plan.table.task_ids.index(name)
+        moves: list[Transition] = self.plan.finish(node, verdict, 0.0, **more)  # type: ignore[arg-type]
+        return {self.plan.table.task_ids[move.node]: move.status for move in moves}
 
 
 def test_a_task_with_a_gate_asks_when_its_rule_lets_it_run() -> None:
     run = Run({"a": [], "b": ["a"], "c": ["b"]}, Control(gated=frozenset([1])))
-    assert run.plan.questions() == []
+    assert run.plan.due_checks() == []
     assert run.take() == "a"
     run.end("a")
     assert run.take() is None
-    assert run.plan.questions() == [1]
-    assert run.plan.questions() == [], "it is asked for once"
+    assert run.plan.due_checks() == [1]
+    assert run.plan.due_checks() == [], "it is asked for once"
     assert not run.plan.finished
-    moves: list[Move] = []
-    run.plan.answer(1, moves, "SKIPPED", "because")
-    assert moves == [
-        Move(1, "PENDING", "SKIPPED", 0, "because"),
-        Move(2, "PENDING", "SKIPPED", 0, "'b' was skipped (rule all_success)"),
+    assert run.plan.end_unstarted(1, "SKIPPED", "because") == [
+        Transition(1, "PENDING", "SKIPPED", 0, "because"),
+        Transition(2, "PENDING", "SKIPPED", 0, "'b' was skipped (rule all_success)"),
     ]
     assert run.plan.finished
 
 
 def test_an_answer_that_comes_after_a_cancel_changes_nothing() -> None:
     run = Run({"a": []}, Control(gated=frozenset([0])))
-    assert run.plan.questions() == [0]
-    moves: list[Move] = []
-    run.plan.stop("cancelled", moves)
-    run.plan.answer(0, moves)
-    assert [move.status for move in moves] == ["CANCELLED"]
+    assert run.plan.due_checks() == [0]
+    assert [move.status for move in run.plan.stop("cancelled")] == ["CANCELLED"]
+    run.plan.pass_checks(0)
+    assert run.plan.end_unstarted(0, "SKIPPED", "because") == []
     assert run.take() is None
     assert run.plan.finished
 
@@ -218,10 +214,8 @@ def test_a_second_stop_ends_the_teardown_too() -> None:
     run.take()
     run.end("s")
     run.take()
-    moves: list[Move] = []
-    run.plan.stop("cancelled", moves)
-    assert {run.plan.task_ids[move.node] for move in moves} == {"x"}
-    run.plan.halt("again", moves)
+    assert {run.plan.table.task_ids[move.node] for move in run.plan.stop("cancelled")} == {"x"}
+    run.plan.halt("again")
     assert run.end("w", "CANCELLED")["w"] == "CANCELLED"
     assert run.take() is None
     assert run.plan.finished
@@ -230,9 +224,7 @@ def test_a_second_stop_ends_the_teardown_too() -> None:
 
 def test_nothing_is_torn_down_that_was_not_set_up() -> None:
     run = Run(SETUP, teardown(), rules=rules())
-    moves: list[Move] = []
-    run.plan.stop("cancelled", moves)
-    assert {run.plan.task_ids[move.node]: move.status for move in moves} == {
+    assert {run.plan.table.task_ids[move.node]: move.status for move in run.plan.stop("cancelled")} == {
         "s": "CANCELLED",
         "w": "CANCELLED",
         "x": "CANCELLED",
@@ -250,7 +242,7 @@ def test_an_interrupted_run_tears_nothing_down() -> None:
     run.end("w", "CANCELLED")
     assert run.take() is None
     assert run.plan.finished
-    assert (run.plan.result(), run.plan.status[3]) == ("INTERRUPTED", "PENDING")
+    assert (run.plan.result(), run.plan.table.status[3]) == ("INTERRUPTED", "PENDING")
 
 
 @pytest.mark.parametrize(("counts", "result"), [(False, "SUCCESS"), (True, "FAILED")])
@@ -274,21 +266,21 @@ def test_work_whose_setup_failed_does_not_run_even_by_another_rule() -> None:
 
 
 def test_decisions_of_an_earlier_part_are_kept() -> None:
-    plan = Plan(Graph({"b": [], "x": ["b"], "y": ["b"]}), done={0: "SUCCESS"}, skips={0: {1: "branch b chose y"}})
-    assert plan.opening == [Move(1, "PENDING", "SKIPPED", 0, "branch b chose y")]
+    plan = make_plan(Graph({"b": [], "x": ["b"], "y": ["b"]}), done={0: "SUCCESS"}, skips={0: {1: "branch b chose y"}})
+    assert plan.opening == [Transition(1, "PENDING", "SKIPPED", 0, "branch b chose y")]
     assert plan.take(0.0) == 2
 
 
 def test_an_extra_is_no_task() -> None:
     run = Run({"a": []})
-    first = run.plan.add("on_start")
-    run.plan.start(first, hold=True)
+    first = run.plan.add_hook("on_start")
+    run.plan.trigger(first, blocking=True)
     assert run.take() == "on_start"
     assert run.take() is None, "nothing else starts before it has ended"
     assert run.end("on_start", "FAILED") == {"on_start": "FAILED"}
     assert run.take() == "a"
-    after = run.plan.add("a.on_failure", exempt=True)
-    run.plan.start(after)
+    after = run.plan.add_hook("a.on_failure", runs_after_stop=True)
+    run.plan.trigger(after)
     assert run.end("a") == {"a": "SUCCESS"}
     assert not run.plan.finished
     assert run.take() == "a.on_failure"
@@ -299,9 +291,8 @@ def test_an_extra_is_no_task() -> None:
 
 def test_a_lost_extra_is_done_again_in_a_stopped_run() -> None:
     run = Run({"a": []})
-    run.plan.start(run.plan.add("a.on_cancel", exempt=True))
-    moves: list[Move] = []
-    run.plan.stop("cancelled", moves)
+    run.plan.trigger(run.plan.add_hook("a.on_cancel", runs_after_stop=True))
+    run.plan.stop("cancelled")
     assert run.take() == "a.on_cancel"
     assert run.end("a.on_cancel", "LOST") == {"a.on_cancel": "UP_FOR_RETRY"}
     assert run.take() == "a.on_cancel"
@@ -312,7 +303,7 @@ def test_a_lost_extra_is_done_again_in_a_stopped_run() -> None:
 def test_a_stopped_run_takes_down_what_an_earlier_part_has_set_up_as_a_mapped_task() -> None:
     graph = Graph({"up": [], "work": ["up"], "down": ["up", "work"]})
     control = Control(teardowns={2: Teardown((0,))}, setups=frozenset([0]))
-    plan = Plan(
+    plan = make_plan(
         graph,
         rules={2: "all_done_setup_success"},
         control=control,
@@ -320,5 +311,5 @@ def test_a_stopped_run_takes_down_what_an_earlier_part_has_set_up_as_a_mapped_ta
         mapped={0: False},
         instances={0: {0: "SUCCESS", 1: "SUCCESS"}},
     )
-    plan.stop("cancelled", [])
-    assert plan.status[2] == "QUEUED"
+    plan.stop("cancelled")
+    assert plan.table.status[2] == "QUEUED"

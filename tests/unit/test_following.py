@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lightflow.cli.progress import Screen
 from lightflow.engine.following import LAST_LINES, MOST_LINES, Tail
-from lightflow.engine.logger import Screen
 from lightflow.engine.naming import shown_name, took_text
 
 
@@ -24,47 +24,47 @@ def append(log: Path, data: bytes) -> None:
 
 def test_a_line_is_given_when_it_is_whole(log: Path) -> None:
     tail = Tail(str(log), 0.0)
-    assert list(tail.come(0.0, over=False)) == []
-    assert not tail.begun
+    assert list(tail.new_lines(0.0, ended=False)) == []
+    assert not tail.has_output
     append(log, b"one\ntw")
-    assert list(tail.come(0.1, over=False)) == ["one"]
+    assert list(tail.new_lines(0.1, ended=False)) == ["one"]
     append(log, "o ö".encode()[:-1])
-    assert list(tail.come(0.2, over=False)) == []
+    assert list(tail.new_lines(0.2, ended=False)) == []
     append(log, "ö".encode()[-1:] + b"\n\nlast")
-    assert list(tail.come(0.3, over=False)) == ["two ö", ""]
-    assert list(tail.come(0.4, over=True)) == ["last"]
-    assert tail.begun
+    assert list(tail.new_lines(0.3, ended=False)) == ["two ö", ""]
+    assert list(tail.new_lines(0.4, ended=True)) == ["last"]
+    assert tail.has_output
 
 
 def test_a_progress_bar_is_given_now_and_then_and_as_it_was_left(log: Path) -> None:
     tail = Tail(str(log), 0.0)
     append(log, b"\r 1%\r 2%")
-    assert list(tail.come(0.5, over=False)) == []
-    assert list(tail.come(2.5, over=False)) == [" 2%"]
+    assert list(tail.new_lines(0.5, ended=False)) == []
+    assert list(tail.new_lines(2.5, ended=False)) == [" 2%"]
     append(log, b"\r 3%")
-    assert list(tail.come(3.0, over=False)) == []
+    assert list(tail.new_lines(3.0, ended=False)) == []
     append(log, b"\r100%\ndone\r\n")
-    assert list(tail.come(3.5, over=False)) == ["100%", "done"]
+    assert list(tail.new_lines(3.5, ended=False)) == ["100%", "done"]
 
 
 def test_of_a_flood_lines_are_left_out_until_it_is_over(log: Path) -> None:
     tail = Tail(str(log), 0.0)
     append(log, b"".join(b"%d\n" % number for number in range(MOST_LINES + 500)))
-    assert list(tail.come(0.0, over=False)) == [str(number) for number in range(MOST_LINES)]
+    assert list(tail.new_lines(0.0, ended=False)) == [str(number) for number in range(MOST_LINES)]
     append(log, b"more\n")
-    assert list(tail.come(1.0, over=False)) == []
+    assert list(tail.new_lines(1.0, ended=False)) == []
     append(log, b"calm\n")
-    note, calm = list(tail.come(20.0, over=False))
+    note, calm = list(tail.new_lines(20.0, ended=False))
     assert note.startswith("… 501 lines not shown, see ")
     assert calm == "calm"
-    assert list(tail.come(21.0, over=True)) == []
+    assert list(tail.new_lines(21.0, ended=True)) == []
 
 
 def test_the_last_lines_of_a_flood_follow_at_its_end(log: Path) -> None:
     tail = Tail(str(log), 0.0)
     append(log, b"x\n" * MOST_LINES + b"".join(b"%d\n" % number for number in range(300)) + b"end")
-    assert len(list(tail.come(0.0, over=False))) == MOST_LINES
-    note, *last = list(tail.come(0.0, over=True))
+    assert len(list(tail.new_lines(0.0, ended=False))) == MOST_LINES
+    note, *last = list(tail.new_lines(0.0, ended=True))
     assert note.startswith(f"… {301 - LAST_LINES} lines not shown")
     assert last == [*(str(number) for number in range(300 - LAST_LINES + 1, 300)), "end"]
 
@@ -72,11 +72,11 @@ def test_the_last_lines_of_a_flood_follow_at_its_end(log: Path) -> None:
 def test_a_log_that_is_removed_or_cut_ends_nothing(log: Path) -> None:
     tail = Tail(str(log), 0.0)
     append(log, b"one\n")
-    assert list(tail.come(0.0, over=False)) == ["one"]
+    assert list(tail.new_lines(0.0, ended=False)) == ["one"]
     log.write_bytes(b"")
-    assert list(tail.come(0.1, over=False)) == []
+    assert list(tail.new_lines(0.1, ended=False)) == []
     log.unlink()
-    assert list(tail.come(0.2, over=True)) == []
+    assert list(tail.new_lines(0.2, ended=True)) == []
 
 
 def test_nothing_above_a_picture_is_erased() -> None:

@@ -9,9 +9,10 @@ from typing import cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plans import make_plan
 
 from liteflow.planning.graph import Graph
-from liteflow.planning.nodes import Move, instance_name
+from liteflow.planning.nodes import Transition, instance_name
 from liteflow.planning.plan import Plan
 from liteflow.planning.retry import RetryPolicy
 from liteflow.planning.rules import TRIGGER_RULES, TriggerRule, UpstreamCounts, decide
@@ -22,39 +23,39 @@ FAN: dict[str, list[str]] = {"list": [], "each": ["list"], "sum": ["each"]}
 
 def fan(**more: object) -> Plan:
     """list -> each (mapped) -> sum, with the list made already."""
-    return Plan(Graph(FAN), mapped={1: False}, done={0: "SUCCESS"}, **more)  # type: ignore[arg-type]
+    return make_plan(Graph(FAN), mapped={1: False}, done={0: "SUCCESS"}, **more)  # type: ignore[arg-type]
 
 
 def states(plan: Plan) -> dict[str, str]:
     return {
         instance_name(task_id, index): status
-        for task_id, index, status in zip(plan.task_ids, plan.map_indexes, plan.status, strict=True)
+        for task_id, index, status in zip(plan.table.task_ids, plan.table.map_indexes, plan.table.status, strict=True)
     }
 
 
 def run_all(plan: Plan, verdicts: dict[str, Verdict] | None = None) -> None:
     """Start and end what may start, in order; instances end as `verdicts` says, else as successes."""
     while (node := plan.take(0.0)) is not None:
-        name = instance_name(plan.task_ids[node], plan.map_indexes[node])
+        name = instance_name(plan.table.task_ids[node], plan.table.map_indexes[node])
         plan.finish(node, (verdicts or {}).get(name, "SUCCESS"), 0.0)
 
 
 def test_a_mapped_task_asks_for_its_list_once_and_only_when_it_may_start() -> None:
-    plan = Plan(Graph(FAN), mapped={1: False})
-    assert plan.asking() == []
+    plan = make_plan(Graph(FAN), mapped={1: False})
+    assert plan.due_lists() == []
     plan.finish(cast(int, plan.take(0.0)), "SUCCESS", 0.0)
-    assert plan.asking() == [1]
-    assert plan.asking() == []
+    assert plan.due_lists() == [1]
+    assert plan.due_lists() == []
     assert plan.take(0.0) is None, "nothing starts before the list is known"
 
 
 def test_those_below_wait_for_every_instance() -> None:
     plan = fan()
-    assert plan.asking() == [1]
-    assert plan.expand(1, range(3)) == [Move(1, "QUEUED", "RUNNING", 0, "3 instances")]
+    assert plan.due_lists() == [1]
+    assert plan.expand(1, range(3)) == [Transition(1, "QUEUED", "RUNNING", 0, "3 instances")]
     nodes = [plan.take(0.0) for _ in range(3)]
-    assert [plan.map_indexes[cast(int, node)] for node in nodes] == [0, 1, 2]
-    assert [plan.owner(cast(int, node)) for node in nodes] == [1, 1, 1]
+    assert [plan.table.map_indexes[cast(int, node)] for node in nodes] == [0, 1, 2]
+    assert [plan.table.owner(cast(int, node)) for node in nodes] == [1, 1, 1]
     for node in nodes[:2]:
         assert [move.node for move in plan.finish(cast(int, node), "SUCCESS", 0.0)] == [node]
     assert plan.take(0.0) is None
@@ -65,7 +66,7 @@ def test_those_below_wait_for_every_instance() -> None:
 
 def test_an_empty_list_is_skipped_and_so_is_who_needs_it() -> None:
     plan = fan()
-    plan.asking()
+    plan.due_lists()
     plan.expand(1, range(0))
     assert states(plan) == {"list": "SUCCESS", "each": "SKIPPED", "sum": "SKIPPED"}
     assert plan.finished
@@ -74,8 +75,8 @@ def test_an_empty_list_is_skipped_and_so_is_who_needs_it() -> None:
 
 def test_a_list_that_is_none_fails_the_task() -> None:
     plan = fan()
-    plan.asking()
-    plan.refuse(1, "is a number")
+    plan.due_lists()
+    plan.reject_list(1, "is a number")
     assert states(plan) == {"list": "SUCCESS", "each": "FAILED", "sum": "UPSTREAM_FAILED"}
     assert plan.result() == "FAILED"
 
@@ -95,38 +96,38 @@ WHOLE: list[tuple[list[Verdict], str]] = [
 @pytest.mark.parametrize(("verdicts", "whole"), WHOLE)
 def test_the_task_as_a_whole_is_the_worst_of_its_instances(verdicts: list[Verdict], whole: str) -> None:
     plan = fan()
-    plan.asking()
+    plan.due_lists()
     plan.expand(1, range(len(verdicts)))
     run_all(plan, {f"each[{index}]": verdict for index, verdict in enumerate(verdicts)})
-    assert plan.status[1] == whole
+    assert plan.table.status[1] == whole
 
 
 @pytest.mark.parametrize("rule", TRIGGER_RULES)
 @pytest.mark.parametrize(("verdicts", "whole"), WHOLE)
 def test_trigger_rules_count_instances(rule: TriggerRule, verdicts: list[Verdict], whole: str) -> None:
     plan = fan(rules={2: rule})
-    plan.asking()
+    plan.due_lists()
     plan.expand(1, range(len(verdicts)))
     run_all(plan, {f"each[{index}]": verdict for index, verdict in enumerate(verdicts)})
     tally = Counter({"TIMED_OUT": "FAILED", "CANCELLED": "FAILED"}.get(one, one) for one in verdicts)
     counts = UpstreamCounts(len(verdicts), tally["SUCCESS"], tally["FAILED"], tally["SKIPPED"], 0)
     wanted = {"run": "SUCCESS", "skip": "SKIPPED", "upstream_failed": "UPSTREAM_FAILED"}[decide(rule, counts)]
-    assert plan.status[2] == wanted
+    assert plan.table.status[2] == wanted
 
 
 def test_an_early_rule_fires_at_the_first_instance() -> None:
     plan = fan(rules={2: "one_success"})
-    plan.asking()
+    plan.due_lists()
     plan.expand(1, range(3))
     first = cast(int, plan.take(0.0))
     plan.finish(first, "SUCCESS", 0.0)
-    assert plan.status[2] == "QUEUED"
-    assert plan.status[1] == "RUNNING"
+    assert plan.table.status[2] == "QUEUED"
+    assert plan.table.status[1] == "RUNNING"
 
 
 def test_each_instance_has_retries_of_its_own() -> None:
     plan = fan(retries={1: RetryPolicy(1)})
-    plan.asking()
+    plan.due_lists()
     plan.expand(1, range(2))
     one, two = cast(int, plan.take(0.0)), cast(int, plan.take(0.0))
     assert plan.finish(one, "FAILED", 0.0)[0].status == "UP_FOR_RETRY"
@@ -137,15 +138,16 @@ def test_each_instance_has_retries_of_its_own() -> None:
 
 
 def test_fail_fast_ends_the_other_instances_and_nothing_else() -> None:
-    plan = Plan(Graph({**FAN, "other": []}), mapped={1: True}, done={0: "SUCCESS"})
-    plan.asking()
+    plan = make_plan(Graph({**FAN, "other": []}), mapped={1: True}, done={0: "SUCCESS"})
+    plan.due_lists()
     plan.expand(1, range(4))
     other, first, second = (cast(int, plan.take(0.0)) for _ in range(3))
-    assert plan.task_ids[other] == "other"
+    assert plan.table.task_ids[other] == "other"
     plan.finish(first, "FAILED", 0.0, reason="no")
-    assert plan.doomed == [second], "what runs is the caller's to end"
+    assert plan.to_cancel() == [second], "the caller cancels what runs"
+    assert plan.to_cancel() == []
     assert states(plan)["each[2]"] == states(plan)["each[3]"] == "CANCELLED"
-    assert plan.status[1] == "RUNNING"
+    assert plan.table.status[1] == "RUNNING"
     plan.finish(second, "CANCELLED", 0.0)
     assert states(plan)["each"] == "FAILED"
     assert states(plan)["sum"] == "UPSTREAM_FAILED"
@@ -157,12 +159,11 @@ def test_fail_fast_ends_the_other_instances_and_nothing_else() -> None:
 @pytest.mark.parametrize("running", [0, 1, 3])
 def test_a_stop_ends_instances_with_their_task(running: int) -> None:
     plan = fan()
-    plan.asking()
+    plan.due_lists()
     plan.expand(1, range(3))
     nodes = [cast(int, plan.take(0.0)) for _ in range(running)]
-    moves: list[Move] = []
-    plan.stop("enough", moves)
-    assert (plan.status[1] == "CANCELLED") == (running == 0)
+    plan.stop("enough")
+    assert (plan.table.status[1] == "CANCELLED") == (running == 0)
     for node in nodes:
         plan.finish(node, "CANCELLED", 0.0)
     assert plan.finished
@@ -172,7 +173,7 @@ def test_a_stop_ends_instances_with_their_task(running: int) -> None:
 
 def test_an_interruption_leaves_the_task_to_be_resumed() -> None:
     plan = fan()
-    plan.asking()
+    plan.due_lists()
     plan.expand(1, range(2))
     done, interrupted = cast(int, plan.take(0.0)), cast(int, plan.take(0.0))
     plan.finish(done, "SUCCESS", 0.0)
@@ -180,31 +181,31 @@ def test_an_interruption_leaves_the_task_to_be_resumed() -> None:
     plan.finish(interrupted, "CANCELLED", 0.0)
     assert plan.finished
     assert plan.result() == "INTERRUPTED"
-    assert plan.status[1] == "RUNNING"
+    assert plan.table.status[1] == "RUNNING"
     again = fan()
-    again.asking()
+    again.due_lists()
     again.expand(1, range(2), {0: ("SUCCESS", 1), 1: ("PENDING", 1)})
     node = cast(int, again.take(0.0))
-    assert (again.map_indexes[node], again.attempts[node]) == (1, 2)
+    assert (again.table.map_indexes[node], again.table.attempts[node]) == (1, 2)
     again.finish(node, "SUCCESS", 0.0)
     run_all(again)
     assert again.result() == "SUCCESS"
 
 
 def test_instances_of_a_task_that_is_done_still_count_below() -> None:
-    plan = Plan(
+    plan = make_plan(
         Graph(FAN),
         mapped={1: False},
         done={0: "SUCCESS", 1: "SUCCESS"},
         instances={1: {0: "SUCCESS", 1: "SKIPPED", 2: "SUCCESS"}},
     )
-    assert [(plan.task_ids[move.node], move.status) for move in plan.opening] == [("sum", "SKIPPED")]
+    assert [(plan.table.task_ids[move.node], move.status) for move in plan.opening] == [("sum", "SKIPPED")]
     assert "each[1]" in str(plan.opening[0].reason)
 
 
 def test_the_reason_names_the_instance() -> None:
     plan = fan()
-    plan.asking()
+    plan.due_lists()
     plan.expand(1, range(3))
     run_all(plan, {"each[1]": "FAILED"})
     assert plan.explain(2) == "'each[1]' did not succeed (rule all_success)"
@@ -221,11 +222,12 @@ def test_random_graphs_with_mapped_tasks_end_and_keep_their_promises(seed: int) 
     rules: dict[int, TriggerRule] = {node: picks.choice(TRIGGER_RULES) for node in range(size) if picks.random() < 0.4}
     mapped = {node: picks.random() < 0.3 for node in range(size) if picks.random() < 0.5}
     retries = {node: RetryPolicy(1) for node in range(size) if picks.random() < 0.3}
-    plan = Plan(graph, rules=rules, mapped=mapped, retries=retries)
+    plan = make_plan(graph, rules=rules, mapped=mapped, retries=retries)
     status: dict[int, TaskStatus] = dict.fromkeys(range(size), "PENDING")
     running: list[int] = []
+    to_cancel = set[int]()
 
-    def follow(moves: list[Move]) -> None:
+    def follow(moves: list[Transition]) -> None:
         for node, before, after, *_ in moves:
             known = status.get(node, "PENDING")
             assert known == before or (known, before) == ("PENDING", "QUEUED")
@@ -234,11 +236,13 @@ def test_random_graphs_with_mapped_tasks_end_and_keep_their_promises(seed: int) 
 
     follow(plan.opening)
     for _ in range(10_000):
-        while asking := plan.asking():  # an empty list may let the next one ask
+        while asking := plan.due_lists():  # an empty list may let the next one ask
             for node in asking:
                 assert node in mapped
                 follow(
-                    plan.refuse(node, "no") if picks.random() < 0.1 else plan.expand(node, range(picks.randint(0, 4)))
+                    plan.reject_list(node, "no")
+                    if picks.random() < 0.1
+                    else plan.expand(node, range(picks.randint(0, 4)))
                 )
         while len(running) < 3 and (node := plan.take(0.0)) is not None:
             assert node not in mapped, "what runs is an instance"
@@ -247,15 +251,14 @@ def test_random_graphs_with_mapped_tasks_end_and_keep_their_promises(seed: int) 
         if not running:
             break
         ended = running.pop(picks.randrange(len(running)))
-        doomed = ended in plan.doomed
+        to_cancel.update(plan.to_cancel())
+        doomed = ended in to_cancel
         verdict: Verdict = "CANCELLED" if doomed else picks.choice(["SUCCESS", "SUCCESS", "FAILED", "SKIPPED"])
-        if doomed:
-            plan.doomed.remove(ended)
         follow(plan.finish(ended, verdict, 0.0))
     assert plan.finished
-    assert all(plan.status[node] in TASK_ENDED for node in range(len(plan.status)))
-    assert {node: plan.status[node] for node in status} == status
-    for node, unfolded in plan.unfolded.items():
-        within = {plan.status[one] for one in unfolded.nodes}
-        assert plan.status[node] in within
-        assert [plan.map_indexes[one] for one in unfolded.nodes] == list(range(unfolded.count))
+    assert all(plan.table.status[node] in TASK_ENDED for node in range(len(plan.table.status)))
+    assert {node: plan.table.status[node] for node in status} == status
+    for node, unfolded in plan.table.mapped.items():
+        within = {plan.table.status[one] for one in unfolded.nodes}
+        assert plan.table.status[node] in within
+        assert [plan.table.map_indexes[one] for one in unfolded.nodes] == list(range(unfolded.count))

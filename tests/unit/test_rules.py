@@ -7,11 +7,10 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plans import make_plan
 
 from liteflow.planning.graph import Graph
-from liteflow.planning.plan import Plan
-from liteflow.planning.rules import TRIGGER_RULES, TriggerRule, UpstreamCounts, decide
-from liteflow.planning.upstreams import count_upstreams, explain
+from liteflow.planning.rules import TRIGGER_RULES, TriggerRule, UpstreamCounts, count_upstreams, decide, explain
 
 # S success, F failed, K skipped, U upstream_failed.
 # The two cells of all_success with K and U (KU, SKU) depend on timing in Airflow (a skip seen first gives SKIP).
@@ -67,7 +66,7 @@ def run_plan(rule: TriggerRule, states: str, order: tuple[int, ...]) -> str:
     dependencies["t"] = names
     graph = Graph(dependencies)
     target = graph.index["t"]
-    plan = Plan(graph, rules={target: rule})
+    plan = make_plan(graph, rules={target: rule})
     began = []
     while (node := plan.take(0.0)) is not None:
         began.append(node)
@@ -78,7 +77,7 @@ def run_plan(rule: TriggerRule, states: str, order: tuple[int, ...]) -> str:
         plan.finish(node, verdict, 0.0)  # type: ignore[arg-type]
     if target in began or plan.take(0.0) == target:
         return "run"
-    return {"SKIPPED": "skip", "UPSTREAM_FAILED": "upstream_failed"}[plan.status[target]]
+    return {"SKIPPED": "skip", "UPSTREAM_FAILED": "upstream_failed"}[plan.table.status[target]]
 
 
 @pytest.mark.parametrize(("rule", "states", "wanted"), CASES)
@@ -90,7 +89,7 @@ def test_truth_table_through_a_plan_whatever_the_order(rule: TriggerRule, states
 @pytest.mark.parametrize("rule", TRIGGER_RULES)
 def test_a_task_that_waits_for_nothing_runs_under_every_rule(rule: TriggerRule) -> None:
     assert decide(rule, UpstreamCounts(0)) == "run"
-    assert Plan(Graph({"a": ()}), rules={0: rule}).take(0.0) == 0
+    assert make_plan(Graph({"a": ()}), rules={0: rule}).take(0.0) == 0
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_a_quoted_value_is_no_number_and_no_name(tmp_path: Path, line: str) -> N
 
 def test_the_message_says_how_a_value_gets_there(tmp_path: Path) -> None:
     (problem,) = script(tmp_path, 'cmd="ls ${{ params.v }}"; ssh host "$cmd"')
-    assert "what the variable cmd holds is evaluated in this script: ssh hands its words to a shell" in problem
+    assert "what the variable cmd holds is evaluated in this script: ssh passes its words to a shell" in problem
     (problem,) = script(tmp_path, 'run() { eval "$*"; }; run ls ${{ params.v }}')
     assert "the function run evaluates what it is called with: eval would read the value as shell text" in problem
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from lightflow.errors import VisualError
 from lightflow.visuals import render
-from lightflow.visuals.dag_viewer import VisualError, draw, write_picture
+from lightflow.visuals.dag_viewer import draw, write_picture
 from liteflow.pictures.picture import from_dependencies
 
 PICTURE = from_dependencies("etl", {"get": [], "put": ["get"]}, statuses={"get": "SUCCESS"})

@@ -1,0 +1,42 @@
+"""`lightflow list`: list the workflows that have run."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lightflow.cli.options import command, db_option, json_option, limit_option
+from lightflow.cli.output import moment, near_path, say, say_json, say_more, state, table
+from lightflow.errors import printable
+
+_MAX_WORKFLOWS: Final = 50
+
+
+@command(
+    "list",
+    epilog="""\b
+Example:
+  lightflow list
+
+\b
+--json prints a list of {workflow, description, source, latest}; latest is a run as in `runs --json`.""",
+)
+@limit_option(None, f"List at most so many, the last started first.  [default: {_MAX_WORKFLOWS}; all with --json]")
+@db_option
+@json_option
+def list_workflows(limit: int | None, db: str, as_json: bool) -> None:
+    """List the workflows that have run."""
+    from lightflow.service import inspecting
+
+    limit = limit or (None if as_json else _MAX_WORKFLOWS)
+    summaries, left_out = inspecting.workflows(db, limit, counted=as_json)
+    if as_json:
+        from lightflow.service.json_shapes import workflow_shape
+
+        say_json([workflow_shape(summary) for summary in summaries])
+        return
+    rows = []
+    for dag, latest in summaries:
+        run = (state(latest.run.status), moment(latest.run.created_at)) if latest else ("-", "-")
+        rows.append((printable(dag.dag_id), *run, near_path(dag.source) if dag.source else "-"))
+    say(table(("WORKFLOW", "STATE", "STARTED", "FILE"), rows) if rows else "no workflow has run yet")
+    say_more(left_out, "workflow")

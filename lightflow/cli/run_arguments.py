@@ -1,0 +1,93 @@
+"""The common options of `run` and `resume`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import click
+
+from lightflow.cli.options import COUNT, PATH, Function, db_option, json_option, param_names
+
+EXIT_CODES: Final = """\b
+Exit codes: 0 success, 1 a task failed or the run was cancelled, 2 bad input (nothing ran),
+3 state file, 4 the run is owned by a live process, or its group is full; 5 resources,
+124 the timeout of the run is over, 129/130/143 interrupted by HUP/INT/TERM.
+
+\b
+--json prints one object when the run is over: run_id, workflow, status, reason, started_at,
+ended_at, duration_s, counts and tasks (each with its attempts, their exit_code and log)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunArguments:
+    """The common options of `run` and `resume`, as they were typed."""
+
+    db: str
+    mode: str | None
+    max_workers: int | None
+    log_dir: str | None
+    fail_fast: bool | None
+    dag: str | None
+    params: tuple[str, ...]
+    params_file: str | None
+    date: str | None
+    dry_run: bool
+    output: Literal["prefix", "group", "quiet"] | None
+    quiet: bool
+    debug: bool
+    as_json: bool
+
+    def day(self) -> float | None:
+        """Return the day that `--date` names.
+
+        Raises:
+            click.UsageError: it names none.
+        """
+        if self.date is None:
+            return None
+        from liteflow.values.dates import day_of
+
+        try:
+            return day_of(self.date)
+        except ValueError as error:
+            raise click.UsageError(f"--date {error}") from None
+
+
+def execution_options(function: Function) -> Function:
+    """Add the common options of `run` and `resume`."""
+    options = [
+        click.option(
+            "-p",
+            "--param",
+            "params",
+            multiple=True,
+            metavar="NAME=VALUE",
+            shell_complete=param_names,
+            help="A parameter of the run; may be given several times.",
+        ),
+        click.option("--params-file", type=PATH, metavar="FILE", help="Parameters in YAML or JSON; -p overrides them."),
+        click.option(
+            "--date",
+            metavar="DAY",
+            help="The day that the run is for: 2026-01-31, today or yesterday; by default the day on which it starts.",
+        ),
+        click.option("--mode", type=click.Choice(["thread", "process", "async"]), help="How Python tasks run."),
+        click.option("-j", "--max-workers", type=COUNT, metavar="N", help="Run at most so many tasks at once."),
+        click.option("-n", "--dry-run", is_flag=True, help="Show what would run, and in which order; run nothing."),
+        click.option("--fail-fast/--no-fail-fast", default=None, help="Stop the run at the first failure, or do not."),
+        click.option("--log-dir", type=PATH, help="The folder for the output of tasks."),
+        click.option("--dag", metavar="ID", help="The dag to use, for a Python file that defines several."),
+        db_option,
+        click.option(
+            "--output",
+            type=click.Choice(["prefix", "group", "quiet"]),
+            help="What tasks print: each line at once, all lines of a task when it ends, or nothing.",
+        ),
+        click.option("-q", "--quiet", is_flag=True, help="Print only failures and the last line."),
+        click.option("--debug", is_flag=True, help="Print each step and its reason."),
+        json_option,
+    ]
+    for add_option in reversed(options):
+        function = add_option(function)
+    return function

@@ -1,0 +1,60 @@
+"""`lightflow runs`: list runs."""
+
+from __future__ import annotations
+
+import click
+
+from lightflow.cli.options import command, db_option, json_option, limit_option, workflow_names
+from lightflow.cli.output import counted, moment, say, say_json, say_more, state, table
+from lightflow.engine.naming import took_text
+from lightflow.errors import printable
+from liteflow.state.history import RunRecord
+from liteflow.values.dates import shown
+
+
+@command(
+    epilog="""\b
+Examples:
+  lightflow runs
+  lightflow runs daily_model_pipeline --limit 5
+
+\b
+--json prints a list of runs: run_id, workflow, status, reason, created_at, started_at, ended_at,
+duration_s, counts, source, params, logical_date."""
+)
+@click.argument("workflow", required=False, shell_complete=workflow_names)
+@limit_option(20, "List at most so many.")
+@db_option
+@json_option
+def runs(workflow: str | None, limit: int, db: str, as_json: bool) -> None:
+    """List runs, the newest first."""
+    from lightflow.service import inspecting
+
+    summaries, left_out = inspecting.runs(db, workflow, limit)
+    if as_json:
+        from lightflow.service.json_shapes import summary_shape
+
+        say_json([summary_shape(summary) for summary in summaries])
+        return
+    dated = any(_is_for_another_day(summary.run) for summary in summaries)
+    rows = [
+        (
+            printable(run.run_id),
+            printable(run.dag_id),
+            state(run.status),
+            moment(run.created_at),
+            *([shown(run.logical_date) if run.logical_date is not None else "-"] if dated else []),
+            took_text(inspecting.elapsed_s(run)) or "-",
+            counted(counts, instances),
+        )
+        for run, counts, instances in summaries
+    ]
+    heads = ("RUN", "WORKFLOW", "STATE", "STARTED", *(["DATE"] if dated else []), "DURATION", "TASKS")
+    nothing = f"no run of {printable(workflow)!r}" if workflow else "no run yet"
+    say(table(heads, rows, "DURATION") if rows else nothing)
+    say_more(left_out, "run")
+
+
+def _is_for_another_day(run: RunRecord) -> bool:
+    """Return whether a run is for another day than the one on which it was started."""
+    return run.logical_date is not None and shown(run.logical_date) != moment(run.created_at)[:10]

@@ -1,0 +1,94 @@
+"""Execute a dag: its tasks run in threads, in processes or on an event loop, as many at once as there are workers.
+
+The engine has a runner for each mode and uses those that the tasks of the dag need; commands always run as
+processes. The caller decides whether everything that this program starts ends with the run (`claim_children`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lightflow.parser.spec import Settings
+from liteflow import Dag, DagRun, Observer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionOptions:
+    """How the tasks of a dag are executed."""
+
+    mode: str  #: where Python tasks run: "thread", "process" or "async"; a task may override it
+    max_workers: int  #: the maximum number of tasks that run at once
+    log_dir: str | None = None  #: the folder for the output of tasks
+    fail_fast: bool = False  #: whether the first task that fails ends the run
+    observers: Sequence[Observer] = ()
+    #: whether every process that this program starts ends with the run: only for a program that exists for one run
+    claim_children: bool = False
+
+
+def options_for(
+    settings: Settings,
+    *,
+    mode: str | None = None,
+    max_workers: int | None = None,
+    log_dir: str | None = None,
+    fail_fast: bool | None = None,
+    observers: Sequence[Observer] = (),
+    claim_children: bool = False,
+) -> ExecutionOptions:
+    """Return the options for a workflow: its settings, overridden by the arguments that are not None."""
+    return ExecutionOptions(
+        mode=mode or settings.mode,
+        max_workers=max_workers or settings.max_parallel_tasks,
+        log_dir=log_dir or settings.log_dir,
+        fail_fast=settings.fail_fast if fail_fast is None else fail_fast,
+        observers=observers,
+        claim_children=claim_children,
+    )
+
+
+def execute(
+    dag: Dag,
+    options: ExecutionOptions,
+    *,
+    run_id: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    secrets: Mapping[str, str] | None = None,
+    logical_date: float | None = None,
+    done: Mapping[str, float] | None = None,
+) -> DagRun:
+    """Execute a new run of the dag and return it when it has ended, whatever its status.
+
+    `done` has tasks that count as successful, with the seconds they took. A signal that interrupts the run is not
+    raised; the run has it as `signal`.
+    """
+    return dag.run(
+        options.max_workers,
+        options.mode,
+        run_id=run_id,
+        params=params,
+        secrets=secrets,
+        logical_date=logical_date,
+        log_dir=options.log_dir,
+        fail_fast=options.fail_fast,
+        observers=options.observers,
+        done=done,
+        raise_signals=False,
+        claim_children=options.claim_children,
+    )
+
+
+def resume(dag: Dag, run_id: str, options: ExecutionOptions, *, secrets: Mapping[str, str] | None = None) -> DagRun:
+    """Continue a run of the dag and return it when it has ended. Successful tasks do not run again."""
+    return dag.resume(
+        run_id,
+        options.max_workers,
+        options.mode,
+        secrets=secrets,
+        log_dir=options.log_dir,
+        fail_fast=options.fail_fast,
+        observers=options.observers,
+        raise_signals=False,
+        claim_children=options.claim_children,
+    )

@@ -1,0 +1,216 @@
+"""Messages for the errors of the schema validator."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping
+from typing import Any, Final
+
+from lightflow.errors import Problem, quoted
+from lightflow.foreign import close, key_answer, level_of, near_key_answer, stands_for, value_answer
+from lightflow.parser.canonical import Tree, dotted
+from lightflow.parser.positions import Key
+from lightflow.parser.schema import COMMON, SETTINGS, aliases_of, canonical_schema
+from lightflow.parser.schema_pieces import ID_WORDS
+from lightflow.parser.schema_validator import Schema, SchemaError
+from lightflow.plugins.base import TypeInfo
+from liteflow.values.dotenv import NAME_WORDS
+
+_TYPES = {
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a mapping",
+    "null": "nothing",
+}
+
+
+_SIZES: Final = ("type", "minProperties", "minItems")
+_LIMITS: Final = {
+    "minimum": "must be at least {limit}, not {value}",
+    "exclusiveMinimum": "must be more than {limit}, not {value}",
+    "maximum": "must be at most {limit:,}, not {value}",
+    "exclusiveMaximum": "must be less than {limit:,}, not {value}",
+    "minLength": "must not be empty",
+    "minItems": "must not be empty",
+    "minProperties": "must not be empty",
+    "maxItems": "may hold at most {limit}",
+    "maxProperties": "may hold at most {limit}",
+    "maxLength": "may be at most {limit} characters long",
+    "uniqueItems": "holds the same value twice",
+    "pattern": "{value} does not match {limit}",
+}
+#: The mappings whose keys are names of variables.
+_VARIABLES = ("env", "params", "secrets", "matrix")
+
+
+def problems_of(
+    error: SchemaError, tree: Tree, types: Mapping[str, TypeInfo], damaged: Container[str] = ()
+) -> Iterator[Problem]:
+    """Return the problems that one error of the validator stands for.
+
+    A list or mapping at one of the `damaged` paths has been read in part, so its size and type are not reported.
+    """
+    path = list(error.path)
+    if error.keyword == "additionalProperties":
+        yield from _unknown_keys(error, path, tree, types)
+        return
+    if error.keyword == "propertyNames":
+        name = error.names[0]
+        rule = f"a name of {NAME_WORDS}" if path and path[-1] in _VARIABLES else ID_WORDS
+        yield tree.problem([*path, name], f"{quoted(name)} is not allowed as a name here: use {rule}", key=True)
+        return
+    if error.keyword in _SIZES and isinstance(error.value, dict | list) and dotted(path) in damaged:
+        return
+    if error.keyword in ("required", "dependentRequired"):
+        if not _is_replaced(error.names[0], error, path):
+            yield _required(error.names[0], path, error.schema, tree)
+        return
+    if error.keyword == "oneOf":
+        needed = [key for part in error.rule for key in part.get("required", ())]
+        if any(_is_replaced(key, error, path) for key in needed):
+            return
+    problem = tree.problem(path, _message(error, path), key=isinstance(error.value, dict))
+    yield problem._replace(path=dotted(path))
+
+
+def _unknown_keys(error: SchemaError, path: list[Key], tree: Tree, types: Mapping[str, TypeInfo]) -> Iterator[Problem]:
+    allowed = error.schema.get("properties", {})
+    for name in error.names:
+        hint = _unknown_hint(name, allowed, path, error.value.get(name), types)
+        if not hint and _is_behind_a_comma(tree, [*path, name]):
+            hint = "; between braces, text that holds a comma needs quotes"
+        tree.unknown.add(dotted([*path, name]))
+        yield tree.problem([*path, name], f"unknown key {quoted(name)}{hint}", key=True)
+
+
+def _required(name: str, path: list[Any], around: Schema, tree: Tree) -> Problem:
+    expects = around.get("properties", {}).get(name)
+    words = expects.get("x-expects", "") if isinstance(expects, dict) else ""
+    message = f'needs "{name}"' + (f": {words}" if words else "")
+    if not path:
+        return tree.problem([], f'the file needs "{name}"' + (f": {words}" if words else ""))
+    problem = tree.problem(path, message, key=True)
+    return Problem(problem.file, problem.line, problem.column, dotted(path), message)
+
+
+def _unknown_hint(
+    name: str, known: Mapping[str, Any], path: list[Any], value: Any, types: Mapping[str, TypeInfo]
+) -> str:
+    """What to write instead of an unknown key: the word of another tool, a key of another place, a slip."""
+    answer = key_answer(name, path, value)
+    if answer:
+        return f"; {answer}"
+    elsewhere = _elsewhere(name, level_of(path), types)
+    if elsewhere:
+        return f"; {elsewhere}"
+    slip = close(name, _names_in(known))
+    if slip:
+        return slip
+    answer = near_key_answer(name, path, value)
+    return f"; {answer}" if answer else ""
+
+
+def _names_in(known: Mapping[str, Any]) -> list[str]:
+    """The keys of a mapping with their aliases."""
+    common = {key: COMMON[key] for key, schema in known.items() if schema is True and key in COMMON}
+    return [*known, *aliases_of({**known, **common})]
+
+
+def _is_replaced(key: str, error: SchemaError, path: list[Key]) -> bool:
+    """Return whether an unknown key takes the place of the missing key."""
+    allowed = error.schema.get("properties", {})
+    unknown = [name for name in error.value if name not in allowed and not name.startswith("x-")]
+    return any(key in stands_for(name, path, _names_in(allowed)) for name in unknown)
+
+
+def _is_behind_a_comma(tree: Tree, path: list[Any]) -> bool:
+    """Whether a key without a value is the rest of a text that was cut at a comma."""
+    key, value = tree.locate(path, key=True), tree.locate(path)
+    lines = tree.source.text.splitlines()
+    before = lines[key.line][: key.column] if key.line < len(lines) else ""
+    node: Any = tree.root
+    for name in path:
+        node = node[name] if isinstance(node, list) else node.get(name) if isinstance(node, dict) else None
+    return node is None and value.line == key.line and before.rstrip().endswith(",")
+
+
+def _elsewhere(name: str, level: str, types: Mapping[str, TypeInfo]) -> str:
+    """Where a key belongs that is known in another place of the file."""
+    own = {
+        key: info.name
+        for info in types.values()
+        for properties in [(info.schema or {}).get("properties", {})]
+        for key in (*properties, *aliases_of(properties))
+    }
+    of_tasks, of_settings = _with_aliases(COMMON), _with_aliases(SETTINGS["properties"])
+    if level == "task":
+        if name in own:
+            return f'it belongs to tasks of type "{own[name]}"'
+        if name in of_settings:
+            return "it belongs under `settings` at the top of the file"
+        return "it belongs at the top of the file" if name in _with_aliases(canonical_schema(())["properties"]) else ""
+    if level in ("top", "settings"):
+        if level == "top" and name in of_settings:
+            both = "inside a task, or for all tasks " if name in of_tasks else ""
+            return f"it belongs {both}under `settings`"
+        of_file = _with_aliases(canonical_schema(())["properties"])
+        if level == "settings" and name in of_file:
+            return (
+                "it belongs inside a task, or at the top of the file"
+                if name in of_tasks
+                else "it belongs at the top of the file"
+            )
+        return "it belongs inside a task" if name in of_tasks or name in own else ""
+    if level in ("hook", "precondition", "retry") and name in of_tasks:
+        return f"it belongs to the task itself: {_SIDES[level]} cannot have it"
+    return ""
+
+
+_SIDES = {"hook": "a hook", "precondition": "a precondition", "retry": "the block `retry`"}
+
+
+def _with_aliases(properties: Mapping[str, Any]) -> set[str]:
+    return {*properties, *aliases_of(properties)}
+
+
+def _message(error: SchemaError, path: list[Key]) -> str:
+    keyword, limit = error.keyword, error.rule
+    expects, shown = error.schema.get("x-expects"), _shown(error.value)
+    if keyword == "type":
+        names = [limit] if isinstance(limit, str) else limit
+        return f"must be {expects or ' or '.join(_TYPES[name] for name in names)}, not {shown}"
+    if keyword in ("enum", "const"):
+        return _not_an_option(error, path)
+    if keyword in ("oneOf", "anyOf"):
+        return str(error.schema.get("x-message") or expects or "has a shape that is not allowed")
+    if keyword in ("pattern", "minLength") and expects:
+        return f"must be {expects}, not {shown}"
+    if keyword in ("minItems", "minProperties") and limit != 1:
+        return f"needs at least {limit}"
+    return _LIMITS.get(keyword, "is not allowed here: {value}").format(limit=limit, value=shown)
+
+
+def _not_an_option(error: SchemaError, path: list[Key]) -> str:
+    """Return the message about a value that is not one of a few."""
+    value, shown = error.value, _shown(error.value)
+    options = [str(option) for option in (error.rule if error.keyword == "enum" else [error.rule])]
+    meant = value_answer(str(path[-1]) if path else "", value) if isinstance(value, str) else ""
+    if meant in options:
+        return f"{shown} is not allowed; write {meant}"
+    near = close(value, options) if isinstance(value, str) else ""
+    choice = error.schema.get("x-expects") or f"one of {', '.join(options)}"
+    return f"{shown} is not allowed{near}" if near else f"must be {choice}, not {shown}"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    return quoted(value) if isinstance(value, str) else str(value)[:60]

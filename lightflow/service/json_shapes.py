@@ -1,0 +1,257 @@
+"""The JSON shapes of what is in a state file, as `--json` prints them: see docs/reference/json.md.
+
+The shapes of workflow files are in `file_shapes`, which imports the parser. Keys are only ever added. Times are ISO
+8601 in UTC, durations (`…_s`) seconds; an unknown value is null.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lightflow.engine.checkpoint import Checkpoint
+from lightflow.service.doctor import Finding
+from lightflow.service.explaining import Explanation
+from lightflow.service.inspecting import Output, Outputs, RunSummary, RunView, WorkflowSummary, readable
+from lightflow.service.pools import PoolView, named
+from lightflow.service.verdicts import because
+from liteflow import PayloadError
+from liteflow.state.history import AttemptRecord, InstanceRecord, RunRecord, SlotRecord
+from liteflow.traces import from_json
+from liteflow.values.dates import shown
+
+Shape = dict[str, Any]
+#: The attempts of each task instance, by task id and map index.
+Attempts = Mapping[tuple[str, int], Sequence[AttemptRecord]]
+
+
+def iso(at: float | None) -> str | None:
+    """Return a time as ISO 8601 in UTC, to the millisecond."""
+    if at is None:
+        return None
+    try:
+        moment = datetime.datetime.fromtimestamp(at, datetime.UTC)
+    except (OverflowError, ValueError, OSError, TypeError):
+        return None  # the state file was altered: an answer without the time is better than no answer
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def seconds_between(started_at: float | None, ended_at: float | None) -> float | None:
+    """Return the seconds between two times to the microsecond, where both are known."""
+    return None if started_at is None or ended_at is None else round(ended_at - started_at, 6)
+
+
+# -- runs -------------------------------------------------------------------------------------------------------
+
+
+def run_shape(run: RunRecord, counts: Mapping[str, int], instances: Mapping[str, int]) -> Shape:
+    """Return a run. `counts` has the number of tasks in each state, `instances` that of instances of mapped tasks."""
+    return {
+        "run_id": run.run_id,
+        "workflow": run.dag_id,
+        "status": run.status,
+        "reason": run.reason,
+        "created_at": iso(run.created_at),
+        "started_at": iso(run.started_at),
+        "ended_at": iso(run.ended_at),
+        "duration_s": seconds_between(run.started_at, run.ended_at),
+        "counts": dict(counts),
+        "instances": dict(instances),
+        "source": run.source,
+        "logical_date": None if run.logical_date is None else shown(run.logical_date),
+        "params": run.params,
+    }
+
+
+def summary_shape(summary: RunSummary) -> Shape:
+    """Return a run without its tasks."""
+    return run_shape(summary.run, summary.counts, summary.instances)
+
+
+def view_shape(view: RunView) -> Shape:
+    """Return a run with its tasks, their instances and attempts, and the hooks that were triggered."""
+    attempts: dict[tuple[str, int], list[AttemptRecord]] = {}
+    for attempt in view.attempts:
+        attempts.setdefault((attempt.task_id, attempt.map_index), []).append(attempt)
+    instances: dict[str, list[InstanceRecord]] = {}
+    for record in view.instances:
+        if record.map_index >= 0:
+            instances.setdefault(record.task_id, []).append(record)
+    return {
+        **run_shape(view.run, *view.tally()),
+        "tasks": [task_shape(task, attempts, instances.get(task.task_id, ())) for task in view.tasks],
+        "hooks": [task_shape(hook, attempts) for hook in view.hooks],
+        "standing": view.standing,
+        "overlooked": [{"task": failure.task_id, "because": because(failure)} for failure in view.overlooked],
+    }
+
+
+def skipped_run_shape(workflow: str, reason: str | None) -> Shape:
+    """Return a run that was not started because of other runs of its group. It is not in the state file."""
+    shape = {"run_id": None, "workflow": workflow, "status": "SKIPPED", "reason": reason}
+    return {**shape, "counts": {}, "tasks": []}
+
+
+def cancelled_run_shape(run: RunRecord) -> Shape:
+    """Return what `cancel` has made of a run."""
+    return {"run_id": run.run_id, "workflow": run.dag_id, "status": run.status}
+
+
+def workflow_shape(summary: WorkflowSummary) -> Shape:
+    """Return a workflow with its latest run."""
+    return {
+        "workflow": summary.dag.dag_id,
+        "description": summary.dag.description,
+        "source": summary.dag.source,
+        "latest": summary_shape(summary.latest) if summary.latest else None,
+    }
+
+
+# -- tasks ------------------------------------------------------------------------------------------------------
+
+
+def task_shape(record: InstanceRecord, attempts: Attempts, instances: Sequence[InstanceRecord] = ()) -> Shape:
+    """Return a task of a run, or an instance of a mapped task, with its attempts. A mapped task has `instances`."""
+    return {
+        "task": record.task_id,
+        "map_index": None if record.map_index < 0 else record.map_index,
+        "map_key": record.map_key,
+        "status": record.status,
+        "reason": record.reason,
+        "depends_on": record.dependencies,
+        "started_at": iso(record.started_at),
+        "ended_at": iso(record.ended_at),
+        "duration_s": seconds_between(record.started_at, record.ended_at),
+        "attempts": [attempt_shape(attempt) for attempt in attempts.get((record.task_id, record.map_index), ())],
+        "instances": [task_shape(instance, attempts) for instance in instances] if instances else None,
+    }
+
+
+def attempt_shape(attempt: AttemptRecord) -> Shape:
+    """Return an attempt. `log` is null where it has no output; `log_lost` is the reason if part of it is missing."""
+    return {
+        "attempt": attempt.attempt,
+        "status": attempt.status,
+        "exit_code": attempt.exit_code,
+        "error": attempt.error,
+        "started_at": iso(attempt.started_at),
+        "ended_at": iso(attempt.ended_at),
+        "duration_s": seconds_between(attempt.started_at, attempt.ended_at),
+        "log": attempt.log_path,
+        "trace": trace_shape(attempt.trace),
+        "log_lost": attempt.log_lost,
+    }
+
+
+def trace_shape(text: str | None) -> list[Shape] | None:
+    """Return the frames of the user's code for a Python exception and its causes; null where there is none."""
+    return [
+        {
+            "error": raised.error,
+            "relation": raised.relation or None,
+            "notes": list(raised.notes),
+            "frames": [
+                {
+                    "file": frame.file,
+                    "line": frame.line,
+                    "function": frame.function,
+                    "source": frame.source,
+                    "repeats": frame.repeats,
+                }
+                for frame in raised.frames
+            ],
+            "left_out": raised.left_out,
+        }
+        for raised in from_json(text)
+    ] or None
+
+
+def task_logs_shape(run_id: str, name: str, status: str, attempts: Sequence[AttemptRecord]) -> Shape:
+    """Return the attempts of a task with the paths of their logs."""
+    shapes = [_indexed_attempt_shape(attempt) for attempt in attempts]
+    return {"run_id": run_id, "task": name, "status": status, "attempts": shapes}
+
+
+def run_logs_shape(run: RunRecord, attempts: Sequence[AttemptRecord]) -> Shape:
+    """Return the attempts of all tasks of a run with the paths of their logs."""
+    shapes = [{"task": attempt.task_id, **_indexed_attempt_shape(attempt)} for attempt in attempts]
+    return {"run_id": run.run_id, "task": None, "status": run.status, "attempts": shapes}
+
+
+def _indexed_attempt_shape(attempt: AttemptRecord) -> Shape:
+    index = {} if attempt.map_index < 0 else {"map_index": attempt.map_index}
+    return {**index, **attempt_shape(attempt)}
+
+
+def outputs_shape(outputs: Outputs) -> Shape:
+    """Return the output values of a run."""
+    return {"run_id": outputs.run_id, "outputs": [_output_shape(output) for output in outputs.found]}
+
+
+def _output_shape(output: Output) -> Shape:
+    record = output.record
+    value: object = None
+    if output.payload is not None:
+        try:
+            value = readable(output.payload)
+        except PayloadError:
+            value = None  # pickled or damaged
+    return {
+        "task": record.task_id,
+        "map_index": None if record.map_index < 0 else record.map_index,
+        "key": record.key,
+        "encoding": record.encoding,
+        "size": record.size,
+        "value": value,
+    }
+
+
+def explanation_shape(explanation: Explanation) -> Shape:
+    """Return why a task is in its state."""
+    return {
+        "run_id": explanation.run_id,
+        "task": explanation.task_id,
+        "status": explanation.status,
+        "because": list(explanation.because),
+        "trace": trace_shape(next(iter(explanation.traces.values()), None)),
+    }
+
+
+# -- pools and checkpoints --------------------------------------------------------------------------------------
+
+
+def pool_shape(view: PoolView) -> Shape:
+    """Return a pool with its holders and its queue."""
+    return {
+        "pool": view.pool.name,
+        "slots": view.pool.slots,
+        "used": view.used,
+        "description": view.pool.description,
+        "set_by_hand": view.pool.by_hand,
+        "holders": [_slot_shape(slot) for slot in view.holders],
+        "waiting": [_slot_shape(slot) for slot in view.waiting],
+    }
+
+
+def _slot_shape(slot: SlotRecord) -> Shape:
+    since = slot.asked_at if slot.taken_at is None else slot.taken_at
+    return {"run_id": slot.run_id, "task": named(slot), "slots": slot.slots, "since": iso(since)}
+
+
+def checkpoint_shape(checkpoint: Checkpoint) -> Shape:
+    """Return a checkpoint file."""
+    return {
+        "workflow": checkpoint.workflow_name,
+        "run_id": checkpoint.run_id,
+        "status": checkpoint.status,
+        "timestamp": checkpoint.timestamp,
+        "completed": len(checkpoint.succeeded),
+        "total": checkpoint.total_tasks,
+        "file": checkpoint.path,
+    }
+
+
+def finding_shape(finding: Finding) -> Shape:
+    """Return what a check of `doctor` found."""
+    return {"check": finding.check, "verdict": finding.verdict, "message": finding.message, "hint": finding.hint}

@@ -1,0 +1,243 @@
+"""Compile a dag: from tasks and options to one record a task, for the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from liteflow.definition.options import NO_OPTIONS, TaskOptions
+from liteflow.definition.snapshot import snapshot
+from liteflow.definition.tasks import NOTHING_AROUND, Task
+from liteflow.errors import DefinitionError, DuplicateTask
+from liteflow.limits import Pool, check_needs
+from liteflow.planning.control import Control, Decider, Teardown, Tolerance, between, needed_setups
+from liteflow.planning.graph import Graph
+from liteflow.planning.ready import PLAIN
+from liteflow.planning.retry import NEVER, RetryPolicy
+from liteflow.program import DEFAULT_SETTINGS, Program, TaskDef, TaskSettings
+from liteflow.triggers import THE_RUN, HookSpec, Step
+from liteflow.values.secrets import Secret, unknown
+from liteflow.work import Body, Ref
+
+
+def compile_dag(
+    dag_id: str,
+    tasks: Mapping[str, Task],
+    graph: Graph,
+    *,
+    description: str = "",
+    source: str | None = None,
+    hooks: Mapping[str, Task],
+    secrets: Mapping[str, Secret],
+    pools: Mapping[str, Pool],
+) -> Program:
+    """Return the compiled dag of these tasks; `hooks` are those of the run, by event.
+
+    Raises:
+        DefinitionError: a task needs slots of a pool that does not exist or is too small, or a secret that does not
+            exist; an option does not fit the task.
+        DuplicateTask: a hook has the id of a task.
+    """
+    compiler = _Compiler(tasks, graph, secrets)
+    defs = [compiler.task(node, task) for node, task in enumerate(tasks.values())]
+    needs = {
+        task_id: task.settings.queue.needs
+        for task_id, task in zip(tasks, defs, strict=True)
+        if task.settings.queue is not PLAIN
+    }
+    check_needs(needs, {name: pool.slots for name, pool in pools.items()})
+    digest, text = snapshot(tasks, graph, (task.body for task in defs))
+    control = compiler.control()
+    return Program(
+        dag_id=dag_id,
+        graph=compiler.full_graph(control),
+        tasks=defs,
+        digest=digest,
+        snapshot=text,
+        description=description,
+        source=source,
+        pools=pools,
+        control=control,
+        run_hooks={event: compiler.hook(hook, event, THE_RUN) for event, hook in hooks.items()},
+    )
+
+
+class _Compiler:
+    """Compiles the tasks in order and collects the facts about the graph as a whole."""
+
+    def __init__(self, tasks: Mapping[str, Task], graph: Graph, secrets: Mapping[str, Secret]) -> None:
+        self._tasks = tasks
+        self._graph = graph
+        self._secrets = secrets
+        self._hook_ids: set[str] = set()
+        self._setups: set[int] = set()
+        self._teardowns: dict[int, bool] = {}
+        self._status_readers: set[int] = set()
+        self._checked: set[int] = set()
+        self._tolerances: dict[int, Tolerance] = {}
+        self._shared: dict[TaskSettings, TaskSettings] = {DEFAULT_SETTINGS: DEFAULT_SETTINGS}
+
+    # -- one task --------------------------------------------------------------------------------------------
+
+    def task(self, node: int, task: Task) -> TaskDef:
+        """Return the record of a task."""
+        options, body = task.options, task.body()
+        for name in body.secrets:
+            if name not in self._secrets:
+                raise DefinitionError(f"task {task.task_id!r}: {unknown(name, self._secrets)}")
+        reads = self._reads_of(body)
+        inputs: tuple[int, ...] = ()
+        if wanted := task.inputs():
+            index = self._graph.index
+            inputs = tuple(index[ref.task_id] for ref in wanted if ref.key == "return_value")
+            reads += tuple((index[ref.task_id], ref) for ref in wanted if ref.key != "return_value")
+        if options is NO_OPTIONS and task.around is NOTHING_AROUND and task.expansion is None and not reads:
+            return TaskDef(body, inputs)
+        return TaskDef(body, inputs, self._settings(node, task, reads))
+
+    def _reads_of(self, body: Body) -> tuple[tuple[int, Ref], ...]:
+        """Return the values of tasks that a deferred body takes, each with the number of the task."""
+        if body.late is None:
+            return ()
+        return tuple((self._graph.index[ref.task_id], ref) for ref in body.late.reads)
+
+    def _settings(self, node: int, task: Task, reads: Sequence[tuple[int, Ref]]) -> TaskSettings:
+        self._note(node, task)
+        options, queue = task.options, task.options.order
+        hooks = {event: self.hook(hook, event, node) for event, hook in task.hooks().items()}
+        checks = self._start_checks(node, task, hooks.get("on_start"))
+        if checks:
+            self._checked.add(node)
+            tasks = [check.hook for check in checks if check.hook is not None and check.otherwise is not None]
+            hooks |= {f"precondition_{number}": hook for number, hook in enumerate(tasks, start=1)}
+        settings = TaskSettings(
+            trigger_rule="all_done_setup_success" if options.teardown else options.trigger_rule,
+            retry=_retry(options),
+            queue=PLAIN if queue == PLAIN else queue,
+            timeout_s=_seconds(options.timeout),
+            grace_s=_seconds(options.kill_grace),
+            mode=options.mode,
+            reads=reads,
+            expansion=task.expansion,
+            fail_fast=task.expansion is not None and options.fail_fast,
+            decider=_decider(task),
+            start_checks=checks,
+            hooks=hooks,
+        )
+        if hooks or reads or checks or task.expansion is not None:
+            return settings
+        return self._shared.setdefault(settings, settings)  # most tasks of a large dag have the same options
+
+    def _note(self, node: int, task: Task) -> None:
+        """Collect the facts about a task that concern other tasks."""
+        options = task.options
+        if options.setup:
+            self._setups.add(node)
+        if options.teardown:
+            self._teardowns[node] = options.on_failure_fail_run
+        tolerated = options.continue_on_error
+        if tolerated is True:
+            self._tolerances[node] = Tolerance()
+        elif tolerated:
+            codes = tuple(failure for failure in tolerated if isinstance(failure, int))
+            names = [
+                failure.__name__ if isinstance(failure, type) else failure
+                for failure in tolerated
+                if not isinstance(failure, int)
+            ]
+            self._tolerances[node] = Tolerance(codes, tuple(names))
+
+    def _start_checks(self, node: int, task: Task, on_start: HookSpec | None) -> tuple[Step, ...]:
+        checks = []
+        around = task.around
+        if around.condition is not None:
+            if around.condition.watches:
+                self._status_readers.add(node)
+            checks.append(Step(around.condition, message=f"if: {around.condition.text} is false"))
+        for precondition in around.preconditions:
+            condition = precondition.condition
+            hook = None if precondition.task is None else self.hook(precondition.task, "precondition", node)
+            text = "" if condition is None else f"precondition: {condition.text} is false"
+            status: Literal["FAILED", "SKIPPED"] = "FAILED" if precondition.fails else "SKIPPED"
+            checks.append(Step(condition, hook, status, precondition.message or text))
+        if on_start is not None:
+            checks.append(Step(hook=on_start, otherwise=None))
+        return tuple(checks)
+
+    def hook(self, hook: Task, event: str, owner: int) -> HookSpec:
+        """Return the record of a hook; `owner` is the number of its task, or `THE_RUN`."""
+        hook_id, options, body = hook.task_id, hook.options, hook.body()
+        if hook_id in self._tasks or hook_id in self._hook_ids:
+            raise DuplicateTask(
+                f"a task cannot be called {hook_id!r}: that is the id of a hook; choose another task id"
+            )
+        self._hook_ids.add(hook_id)
+        for ref in body.late.reads if body.late is not None else ():
+            if ref.task_id not in self._graph.index:
+                raise DefinitionError(f"hook {hook_id!r} reads a value of {ref.task_id!r}, which is no task")
+        return HookSpec(
+            task_id=hook_id,
+            event=event,
+            owner=owner,
+            body=body,
+            retry=_retry(options),
+            timeout_s=_seconds(options.timeout),
+            grace_s=_seconds(options.kill_grace),
+            mode=options.mode,
+            reads=self._reads_of(body),
+        )
+
+    # -- the graph as a whole ----------------------------------------------------------------------------------
+
+    def control(self) -> Control:
+        """Return the facts about the graph beyond edges and trigger rules, once all tasks are compiled."""
+        upstream, downstream = self._graph.upstream, self._graph.downstream
+        teardowns = {
+            node: Teardown(tuple(above for above in upstream[node] if above in self._setups), fails_run)
+            for node, fails_run in self._teardowns.items()
+        }
+        needs = needed_setups(self._setups, teardowns, upstream, downstream) if self._setups else {}
+        return Control(
+            frozenset(self._checked),
+            self._tolerances,
+            teardowns,
+            needs,
+            frozenset(self._status_readers),
+            frozenset(self._setups),
+        )
+
+    def full_graph(self, control: Control) -> Graph:
+        """Return the graph in which a teardown also waits for all tasks between its setups and itself."""
+        graph, ids = self._graph, self._graph.ids
+        scopes = {
+            node: between(teardown.setups, node, graph.upstream, graph.downstream)
+            for node, teardown in control.teardowns.items()
+        }
+        if all(set(scope) <= set(graph.upstream[node]) for node, scope in scopes.items()):
+            return graph
+        return Graph(
+            {
+                task_id: {ids[above] for above in (*graph.upstream[node], *scopes.get(node, ()))}
+                for node, task_id in enumerate(ids)
+            }
+        )
+
+
+def _retry(options: TaskOptions) -> RetryPolicy:
+    return options.policy if options.retries else NEVER
+
+
+def _seconds(value: float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _decider(task: Task) -> Decider | None:
+    """Return how a branch or short circuit decides. Raises DefinitionError where the task is mapped."""
+    options = task.options
+    decides = options.branch or options.short_circuit
+    if (decides or options.teardown) and task.expansion is not None:
+        what = "a teardown" if options.teardown else "a branch or short circuit"
+        raise DefinitionError(f"task {task.task_id!r} is mapped over a list, so it cannot be {what}")
+    if not decides:
+        return None
+    return Decider("branch" if options.branch else "short_circuit", options.ignore_downstream_trigger_rules)

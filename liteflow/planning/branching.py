@@ -1,0 +1,70 @@
+"""Branches and short circuits: which downstream tasks the value of a task skips. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, Literal, NamedTuple
+
+from liteflow.planning.graph import reachable
+
+
+class Decider(NamedTuple):
+    """A task whose value decides which of its downstream tasks are skipped."""
+
+    kind: Literal["branch", "short_circuit"]
+    every: bool = True  # of a short circuit: skip all downstream tasks whatever their rule; False: only the direct ones
+
+
+class WrongDecision(ValueError):
+    """The value of a branch is not a valid choice; the message says why."""
+
+
+def chosen_names(value: Any) -> list[str]:
+    """Return the task ids that a branch returned: None, one id, or several.
+
+    Raises:
+        WrongDecision: the value is something else.
+    """
+    if value is None or value == "":
+        return []
+    names = list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
+    for name in names:
+        if not isinstance(name, str):
+            raise WrongDecision(f"a branch returns the id of a task, a list of ids, or None, not {name!r}")
+    return names
+
+
+def skipped_by(
+    decider: Decider,
+    node: int,
+    value: Any,
+    ids: Sequence[str],
+    downstream: Sequence[Sequence[int]],
+    never_skipped: Collection[int],
+) -> dict[int, str]:
+    """Return the tasks that a decision skips, each with the reason; `never_skipped` are the teardowns.
+
+    A branch skips the direct downstream tasks that it did not choose, except those reachable from a chosen task.
+
+    Raises:
+        WrongDecision: a branch names a task that is not directly downstream.
+    """
+    direct = downstream[node]
+    if decider.kind == "short_circuit":
+        if value:
+            return {}
+        tasks = reachable(direct, downstream) if decider.every else dict.fromkeys(direct)
+        reason = f"short circuit: {ids[node]} returned {value!r}"
+        return {task: reason for task in tasks if task not in never_skipped}
+    names = chosen_names(value)
+    by_name = {ids[task]: task for task in direct}
+    for name in names:
+        if name not in by_name:
+            import difflib
+
+            near = difflib.get_close_matches(name, by_name, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(by_name) or 'none'}"
+            raise WrongDecision(f"the branch chose {name!r}, which is not a task directly below it{hint}")
+    followed = reachable([by_name[name] for name in names], downstream)
+    reason = f"branch {ids[node]} chose {', '.join(names) if names else 'nothing'}"
+    return {task: reason for task in direct if task not in followed and task not in never_skipped}

@@ -1,0 +1,112 @@
+"""Whether the upstream tasks of a task let it run: counts that change as tasks end. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from liteflow.planning.control import Control
+from liteflow.planning.nodes import TaskTable
+from liteflow.planning.rules import (
+    STATE_POSITION,
+    Decision,
+    TriggerRule,
+    UpstreamCounts,
+    count_upstreams,
+    decide,
+    explain,
+    with_setups,
+)
+from liteflow.states import TASK_ENDED, TaskStatus
+
+
+class UpstreamTracker:
+    """Counts ended upstream tasks, and decides by trigger rules and needed setups.
+
+    Instances of a mapped task are counted one by one. Nothing is counted twice, so that a join of a hundred thousand
+    tasks costs a hundred thousand steps.
+    """
+
+    def __init__(self, table: TaskTable, rules: Mapping[int, TriggerRule], control: Control) -> None:
+        self._table = table
+        self._rules = rules
+        self._control = control
+        self._remaining: list[int] = [len(above) for above in table.graph.upstream]  # upstreams that have not ended
+        self._not_successful: set[int] = set()  # tasks with an upstream that ended in another state than SUCCESS
+        self._added: dict[int, int] = {}  # how many more upstreams a task has than the graph says: mapped instances
+        self._tally: dict[int, list[int]] = {  # ended upstreams by state, for the rules that may decide early
+            node: [0, 0, 0, 0] for node, rule in rules.items() if rule.startswith("one_")
+        }
+        self._waiting_for_setup: dict[int, list[int]] = {}  # by setup: tasks that only wait for its end
+
+    def count(self, node: int, status: TaskStatus) -> None:
+        """Count an upstream of the task that has ended."""
+        self._remaining[node] -= 1
+        if status != "SUCCESS":
+            self._not_successful.add(node)
+        if node in self._tally:
+            self._tally[node][STATE_POSITION[status]] += 1
+
+    def add_instances(self, node: int, count: int) -> None:
+        """Let the downstream tasks of a mapped task wait for each of its instances."""
+        for below in self._table.graph.downstream[node]:
+            self._remaining[below] += count - 1
+            self._added[below] = self._added.get(below, 0) + count - 1
+
+    def may_be_decided(self, node: int) -> bool:
+        """Return whether the rule can decide now: an upstream has ended, there is none, or its rule is special."""
+        above = self._table.graph.upstream[node]
+        return not above or self._remaining[node] < len(above) or node in self._rules
+
+    def decide(self, node: int) -> Decision:
+        """Return the decision of the trigger rule of the task."""
+        rule = self._rules.get(node, "all_success")
+        if self._remaining[node] and rule[:3] in ("all", "non"):
+            return "wait"  # these rules wait for every upstream, so the states need not be counted
+        if rule == "all_success" and node not in self._not_successful:
+            return "run"
+        return decide(rule, self.counts(node))
+
+    def check_setups(self, node: int) -> tuple[Decision, str]:
+        """Return whether the setups that the task needs let it run; otherwise its end, and the reason."""
+        table = self._table
+        for setup in self._control.needs.get(node, ()):
+            status, name = table.status[setup], table.task_ids[setup]
+            if status not in TASK_ENDED:  # it is repeated, or no task between them waited for it
+                self._waiting_for_setup.setdefault(setup, []).append(node)
+                return "wait", ""
+            if status in ("FAILED", "CANCELLED", "UPSTREAM_FAILED") and setup not in table.tolerated:
+                return "upstream_failed", f"its setup {name!r} did not succeed"
+            if status == "SKIPPED":
+                return "skip", f"its setup {name!r} was skipped"
+        return "run", ""
+
+    def released_by(self, setup: int) -> list[int]:
+        """Return, once, the tasks that waited only for the end of this setup."""
+        if not self._waiting_for_setup or self._table.status[setup] not in TASK_ENDED:
+            return []
+        return self._waiting_for_setup.pop(setup, [])
+
+    def counts(self, node: int) -> UpstreamCounts:
+        """Return the states of the direct upstream tasks so far, counted."""
+        table, teardowns = self._table, self._control.teardowns
+        if node in self._tally:
+            above = table.graph.upstream[node]
+            return UpstreamCounts(len(above) + self._added.get(node, 0), *self._tally[node])
+        counts = count_upstreams(self.states(node))
+        if node in teardowns:
+            setups = table.instances(teardowns[node].setups)
+            counts = with_setups(counts, [table.downstream_status(setup) for setup in setups])
+        return counts
+
+    def states(self, node: int) -> list[TaskStatus]:
+        """Return the states of the upstream tasks, as the trigger rule sees them."""
+        table = self._table
+        return [table.downstream_status(above) for above in table.instances(table.graph.upstream[node])]
+
+    def explain(self, node: int) -> str:
+        """Explain the decision of the trigger rule in one sentence."""
+        table, teardowns = self._table, self._control.teardowns
+        above = table.instances(table.graph.upstream[node])
+        upstream = {table.name(instance): table.downstream_status(instance) for instance in above}
+        setups = table.instances(teardowns[node].setups) if node in teardowns else ()
+        return explain(self._rules.get(node, "all_success"), upstream, [table.name(setup) for setup in setups])

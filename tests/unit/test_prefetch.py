@@ -1,0 +1,54 @@
+"""Prefetch: how many attempts are queued, and which of them are RUNNING."""
+
+from __future__ import annotations
+
+from liteflow.running.prefetch import Prefetch
+from liteflow.work import Outcome
+
+
+def ended(node: int, seconds: float | None) -> Outcome:
+    started_at = None if seconds is None else 10.0
+    return Outcome(node, 1, "SUCCESS", None, None, None, None, started_at, 10.0 + (seconds or 0.0), None)
+
+
+def short_tasks(prefetch: Prefetch, count: int = 100) -> Prefetch:
+    for node in range(count):
+        prefetch.observe(ended(node, 0.00001))
+    return prefetch
+
+
+def test_nothing_is_queued_before_tasks_have_proved_short() -> None:
+    prefetch = Prefetch(4, enabled=True)
+    assert prefetch.room(0) == 4
+    assert prefetch.room(4) == 0
+    assert short_tasks(prefetch).room(4) == 64
+    assert prefetch.room(68) == 0
+
+
+def test_nothing_is_queued_where_prefetch_is_off() -> None:
+    assert short_tasks(Prefetch(4, enabled=False)).room(4) == 0
+
+
+def test_a_long_task_ends_prefetch() -> None:
+    prefetch = short_tasks(Prefetch(4, enabled=True))
+    prefetch.observe(ended(0, 1.0))
+    assert prefetch.room(4) == 0
+
+
+def test_an_attempt_that_was_cancelled_in_the_queue_says_nothing_about_durations() -> None:
+    prefetch = Prefetch(4, enabled=True)
+    for node in range(100):
+        prefetch.observe(ended(node, None))
+    assert prefetch.room(4) == 0
+
+
+def test_queued_attempts_get_free_slots_in_order() -> None:
+    prefetch = Prefetch(2, enabled=True)
+    for node in range(5):
+        if not prefetch.has_slot(node):
+            prefetch.queued[node] = f"{node}.log"
+    assert list(prefetch.queued) == [2, 3, 4]
+    assert prefetch.promote(5) == []
+    assert prefetch.promote(4) == [(2, "2.log")]
+    assert prefetch.promote(2) == [(3, "3.log"), (4, "4.log")]
+    assert prefetch.promote(0) == []

@@ -80,16 +80,16 @@ def printable(text: str) -> str:
     )
 
 
-def harmless(text: str) -> str:
+def escape_controls(text: str) -> str:
     """Return the text with its line ends and tabs, and each other character that a terminal could obey as an escape."""
     if all(line.isprintable() for line in text.split("\n")):
         return text
     return "\n".join("\t".join(printable(part) for part in line.split("\t")) for line in text.split("\n"))
 
 
-def tame(text: str) -> str:
-    """Return the output of a task for people: without colours, with `\\n` at each line end, otherwise as `harmless`."""
-    return harmless(_COLOURS.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
+def plain_text(text: str) -> str:
+    """Return the output of a task for people: without colours, with `\\n` at each line end, otherwise as `escape_controls`."""
+    return escape_controls(_COLOURS.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def quoted(value: object, limit: int = 60) -> str:

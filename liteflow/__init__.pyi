@@ -29,10 +29,10 @@ from liteflow.errors import UnknownDependency as UnknownDependency
 from liteflow.limits import Concurrency as Concurrency
 from liteflow.limits import Pool as Pool
 from liteflow.planning.retry import RetryPolicy as RetryPolicy
-from liteflow.running.observing import Change as Change
-from liteflow.running.observing import ListChange as ListChange
-from liteflow.running.observing import Observer as Observer
-from liteflow.running.observing import RunStart as RunStart
+from liteflow.running.observers import Change as Change
+from liteflow.running.observers import ListChange as ListChange
+from liteflow.running.observers import Observer as Observer
+from liteflow.running.observers import RunStart as RunStart
 from liteflow.states import Status as Status
 from liteflow.values.dotenv import read_dotenv as read_dotenv
 from liteflow.values.params import Param as Param

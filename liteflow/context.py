@@ -37,7 +37,7 @@ class TaskContext:
         self._work = work
         self._info = info
         self.pushed: dict[str, Payload] = {}
-        self.output_asked: str | None = None  # the output file, once somebody has been told of it
+        self.requested_output: str | None = None  # the output file, once somebody has been told of it
 
     @property
     def run_id(self) -> str:
@@ -123,8 +123,8 @@ class TaskContext:
         For programs that a task in a thread starts: they do not find it in their environment. A task itself is better
         off with `xcom_push`. None where work is run without a dag.
         """
-        self.output_asked = output_path(self._info, self._work)
-        return self.output_asked
+        self.requested_output = output_path(self._info, self._work)
+        return self.requested_output
 
     def xcom_push(self, key: str, value: Any) -> None:
         """Store a value under `key`; other tasks see it when this task has succeeded.
@@ -151,7 +151,7 @@ class TaskContext:
         return default if payload is None else decode(payload)
 
 
-running: ContextVar[TaskContext] = ContextVar("liteflow_task")
+active_context: ContextVar[TaskContext] = ContextVar("liteflow_task")
 
 
 def current_context() -> TaskContext:
@@ -161,7 +161,7 @@ def current_context() -> TaskContext:
         RuntimeError: no task is running here (a thread that a task started does not inherit it before Python 3.14;
             run its function with `contextvars.copy_context().run`).
     """
-    context = running.get(None)
+    context = active_context.get(None)
     if context is None:
         raise RuntimeError("current_context() was called outside a running task")
     return context

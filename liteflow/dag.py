@@ -16,11 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
 from typing import Any, Final
 
-from liteflow.collector import collector_paused
 from liteflow.dagrun import DagRun
 from liteflow.definition.collecting import Collected, collector, this_script
 from liteflow.definition.commands import shell_command
 from liteflow.definition.compile import compile_dag
+from liteflow.definition.compiled import CompiledDag
 from liteflow.definition.options import MODES, NO_OPTIONS, OPTION_NAMES, TaskOptions, make_options
 from liteflow.definition.restoring import restore
 from liteflow.definition.tasks import (
@@ -35,20 +35,20 @@ from liteflow.definition.tasks import (
     mapped,
 )
 from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound, RunSkipped
-from liteflow.limits import Concurrency, Pool, concurrency_of, pools_of, retry_of, timeout_of
+from liteflow.gc_pause import gc_paused
+from liteflow.limits import Concurrency, Pool, checked_timeout, normalize_concurrency, normalize_pools, normalize_retry
 from liteflow.planning.graph import Graph
 from liteflow.planning.retry import NEVER, RetryPolicy
-from liteflow.program import Program
-from liteflow.running.deferring import deferring
-from liteflow.running.observing import Observer, Options
+from liteflow.running.host_signals import deferring
+from liteflow.running.observers import Observer, RunConfig
 from liteflow.running.runner import run as run_program
-from liteflow.state.database import connect, real_path
-from liteflow.state.deleting import delete_runs
+from liteflow.state.deletion import delete_runs
 from liteflow.state.history import DagRecord, History
+from liteflow.state.state_file import connect, real_path
 from liteflow.states import Status
 from liteflow.values.dates import Day, checked, epoch_of
 from liteflow.values.params import declared, resolve, restored
-from liteflow.values.secrets import Secret, declared_secrets, had
+from liteflow.values.secrets import Secret, declared_secrets, resolve_secrets
 from liteflow.work import KEYWORDS, Body, Call, Command
 
 DEFAULT_WORKERS: Final = {"thread": 4, "process": 4, "async": 1000, "inline": 1}
@@ -114,10 +114,10 @@ class Dag(Building):
         self.description = description
         self.params = None if params is None else declared(params)
         self.secrets = declared_secrets(secrets)
-        self.pools: Mapping[str, Pool] = pools_of(pools or {})
-        self.timeout = timeout_of(timeout)
-        self.retry = retry_of(retry)
-        self.concurrency = concurrency_of(concurrency)
+        self.pools: Mapping[str, Pool] = normalize_pools(pools or {})
+        self.timeout = checked_timeout(timeout)
+        self.retry = normalize_retry(retry)
+        self.concurrency = normalize_concurrency(concurrency)
         self.tasks: dict[str, Task] = {}
         self.source: str | None = None
         self._loaded = False
@@ -303,7 +303,7 @@ class Dag(Building):
                 )
         return Graph({task_id: task.dependencies for task_id, task in self.tasks.items()})
 
-    def program(self) -> Program:
+    def program(self) -> CompiledDag:
         """The dag in the form the loop runs.
 
         Raises:
@@ -380,7 +380,7 @@ class Dag(Building):
         for name, value in (params or {}).items():
             check_known(name, value)
         return self._execute(
-            Options(
+            RunConfig(
                 self._state_file(),
                 run_id,
                 mode,
@@ -442,7 +442,7 @@ class Dag(Building):
         mode = mode or str(before.settings.get("mode", "process"))
         workers = max_workers if max_workers is not None else before.settings.get("max_workers")
         return self._execute(
-            Options(
+            RunConfig(
                 path,
                 before.run_id,
                 mode,
@@ -467,10 +467,10 @@ class Dag(Building):
         self, timeout: float | None, retry: RetryPolicy | int | None, concurrency: Concurrency | int | str | None
     ) -> dict[str, Any]:
         """The limits of a run, as options."""
-        place = self.concurrency if concurrency is None else concurrency_of(concurrency)
+        place = self.concurrency if concurrency is None else normalize_concurrency(concurrency)
         return {
-            "timeout_s": self.timeout if timeout is None else timeout_of(timeout),
-            "retry": self.retry if retry is None else retry_of(retry),
+            "timeout_s": self.timeout if timeout is None else checked_timeout(timeout),
+            "retry": self.retry if retry is None else normalize_retry(retry),
             "place": None if place is None else place._replace(group=place.group or self.dag_id),
         }
 
@@ -483,16 +483,16 @@ class Dag(Building):
         return workers
 
     def _execute(
-        self, options: Options, *, resume: bool, raise_signals: bool, secrets: Mapping[str, str] | None
+        self, options: RunConfig, *, resume: bool, raise_signals: bool, secrets: Mapping[str, str] | None
     ) -> DagRun:
         if collector.get() is not None:
             raise Collected
         if self._loaded:
             self._check_attached()
-        with collector_paused():
+        with gc_paused():
             program = self.program()
         if self.secrets or secrets:
-            options = options._replace(secrets=had(self.secrets, secrets, {} if resume else options.params))
+            options = options._replace(secrets=resolve_secrets(self.secrets, secrets, {} if resume else options.params))
         with deferring() as gate:
             token = building.set(None)  # in a task, a decorated function is just a function
             try:

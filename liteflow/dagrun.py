@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from liteflow.errors import RunFailed
-from liteflow.planning.nodes import instance_name
-from liteflow.state.database import real_path
-from liteflow.state.deleting import delete_runs
+from liteflow.planning.task_table import instance_name
+from liteflow.state.deletion import delete_runs
 from liteflow.state.history import History, RunRecord
+from liteflow.state.state_file import real_path
 from liteflow.states import Status
 from liteflow.values.payload import decode
 

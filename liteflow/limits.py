@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 from liteflow.errors import DefinitionError
-from liteflow.names import CHOSEN
+from liteflow.identifiers import NEW_ID_PATTERN
 from liteflow.planning.retry import RetryPolicy
 
 OnConflict = Literal["queue", "skip", "cancel", "fail"]
 ON_CONFLICT: Final[tuple[str, ...]] = get_args(OnConflict)
-MOST_SLOTS: Final = 1_000_000
-MOST_PRIORITY: Final = 1_000_000
+MAX_SLOTS: Final = 1_000_000
+MAX_PRIORITY: Final = 1_000_000
 
 
 class Pool(NamedTuple):
@@ -34,7 +34,7 @@ class Concurrency(NamedTuple):
     on_conflict: OnConflict = "queue"
 
 
-def pools_of(given: Mapping[str, Any]) -> dict[str, Pool]:
+def normalize_pools(given: Mapping[str, Any]) -> dict[str, Pool]:
     """Pools from sizes, or from `Pool`s.
 
     Raises:
@@ -43,15 +43,15 @@ def pools_of(given: Mapping[str, Any]) -> dict[str, Pool]:
     pools = {}
     for name, value in given.items():
         pool = value if isinstance(value, Pool) else Pool(value)
-        if not isinstance(name, str) or not CHOSEN.match(name):
+        if not isinstance(name, str) or not NEW_ID_PATTERN.match(name):
             raise DefinitionError(f"pool {name!r}: use letters, digits, '_', '.' and '-', at most 128 of them")
-        if pool.slots is not None and not _whole(pool.slots, 1, MOST_SLOTS):
+        if pool.slots is not None and not _whole(pool.slots, 1, MAX_SLOTS):
             raise DefinitionError(f"pool {name!r}: its slots are a whole number, 1 or more, not {pool.slots!r}")
         pools[name] = pool
     return pools
 
 
-def concurrency_of(given: Concurrency | int | str | None) -> Concurrency | None:
+def normalize_concurrency(given: Concurrency | int | str | None) -> Concurrency | None:
     """`Concurrency`, or short: a number is the limit, text the group.
 
     Raises:
@@ -61,23 +61,23 @@ def concurrency_of(given: Concurrency | int | str | None) -> Concurrency | None:
         return None
     if not isinstance(given, Concurrency):
         given = Concurrency(limit=given) if type(given) is int else Concurrency(group=str(given))
-    if given.group is not None and not CHOSEN.match(given.group):
+    if given.group is not None and not NEW_ID_PATTERN.match(given.group):
         raise DefinitionError(f"concurrency: group {given.group!r}: use letters, digits, '_', '.' and '-'")
-    if not _whole(given.limit, 1, MOST_SLOTS):
+    if not _whole(given.limit, 1, MAX_SLOTS):
         raise DefinitionError(f"concurrency: the limit is a whole number, 1 or more, not {given.limit!r}")
     if given.on_conflict not in ON_CONFLICT:
         raise DefinitionError(f"concurrency: on_conflict={given.on_conflict!r} must be one of {', '.join(ON_CONFLICT)}")
     return given
 
 
-def timeout_of(given: float | None) -> float | None:
+def checked_timeout(given: float | None) -> float | None:
     """Seconds a run may take. Raises DefinitionError."""
     if given is not None and (isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < 1e9):
         raise DefinitionError(f"timeout={given!r} must be a number of seconds above 0, or None")
     return given
 
 
-def retry_of(given: RetryPolicy | int) -> RetryPolicy:
+def normalize_retry(given: RetryPolicy | int) -> RetryPolicy:
     """How often a run is tried again; a number alone is how often. Raises DefinitionError."""
     policy = RetryPolicy(given) if type(given) is int else given
     if not isinstance(policy, RetryPolicy) or type(policy.retries) is not int or policy.retries < 0:
@@ -87,7 +87,7 @@ def retry_of(given: RetryPolicy | int) -> RetryPolicy:
     return policy
 
 
-def needs_of(task_id: str, pool: object, pool_slots: object, resources: object) -> tuple[tuple[str, int], ...]:
+def slot_needs(task_id: str, pool: object, pool_slots: object, resources: object) -> tuple[tuple[str, int], ...]:
     """The slots a task needs, by pool: `pool_slots` of each named by `pool`, and `resources` as they stand.
 
     Raises:
@@ -96,13 +96,13 @@ def needs_of(task_id: str, pool: object, pool_slots: object, resources: object) 
     names = [pool] if isinstance(pool, str) else pool or ()
     if not isinstance(names, Sequence | set | frozenset) or not all(isinstance(name, str) for name in names):
         raise DefinitionError(f"task {task_id!r}: pool={pool!r} must be the name of a pool, or a list of names")
-    if not _whole(pool_slots, 1, MOST_SLOTS):
+    if not _whole(pool_slots, 1, MAX_SLOTS):
         raise DefinitionError(f"task {task_id!r}: pool_slots={pool_slots!r} must be a whole number, 1 or more")
     try:
         needs: dict[str, Any] = dict(resources or {})  # type: ignore[call-overload]
     except (TypeError, ValueError):
         needs = {"": None}
-    if not all(isinstance(name, str) and _whole(slots, 1, MOST_SLOTS) for name, slots in needs.items()):
+    if not all(isinstance(name, str) and _whole(slots, 1, MAX_SLOTS) for name, slots in needs.items()):
         raise DefinitionError(f"task {task_id!r}: resources={resources!r} must map names of pools to slots")
     for name in names:
         if name in needs:
@@ -111,7 +111,7 @@ def needs_of(task_id: str, pool: object, pool_slots: object, resources: object) 
     return tuple(sorted(needs.items()))
 
 
-def check_needs(needs: Mapping[str, Sequence[tuple[str, int]]], pools: Mapping[str, int | None]) -> None:
+def check_slot_needs(needs: Mapping[str, Sequence[tuple[str, int]]], pools: Mapping[str, int | None]) -> None:
     """Could each of these tasks (by id) ever start? A size of None says nothing, one of 0 is a pool that is paused.
 
     Raises:

@@ -24,8 +24,8 @@ from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 from liteflow.errors import PayloadError, ResourceError
-from liteflow.names import checked
-from liteflow.values.masking import MASK
+from liteflow.identifiers import checked
+from liteflow.masking import MASK
 from liteflow.values.payload import Payload
 from liteflow.work import RunInfo, Work
 
@@ -52,7 +52,7 @@ def outputs_dir(db_path: str, run_id: str) -> str:
     return f"{db_path}_out-{checked(run_id)}"
 
 
-def make_folder(path: str) -> None:
+def create_folder(path: str) -> None:
     """Make a run's folder, empty; only the owner of the run may. One that a killed owner has left goes first.
 
     A disk that is full or read-only costs only the tasks that want to write there.

@@ -87,7 +87,7 @@ def _import(path: str) -> None:
     spec.loader.exec_module(module)
 
 
-def choose(path: str, names: Sequence[str], wanted: str | None) -> int:
+def choose_dag(path: str, names: Sequence[str], wanted: str | None) -> int:
     """Which of a script's dags is meant.
 
     Raises:
@@ -113,16 +113,16 @@ def describe_dags(path: str) -> list[dict[str, Any]]:
     Raises:
         ScriptError: the script fails or takes more than 30 seconds.
     """
-    from liteflow.processes.keeper import NotStarted, output_of
+    from liteflow.processes.guarded_command import CommandNotStarted, run_guarded
 
     # -P: neither the current folder nor the script's may stand in for the standard library or for this package.
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     command = [sys.executable, "-P", "-c", _CHILD, home, os.path.abspath(path)]
     try:
-        code, output = output_of(command, None, TIME_LIMIT_S, quiet=True)
+        code, output = run_guarded(command, None, TIME_LIMIT_S, quiet=True)
     except TimeoutError:
         raise ScriptError(path, 0, f"took more than {TIME_LIMIT_S:g} s to define its dags") from None
-    except (NotStarted, OSError) as error:
+    except (CommandNotStarted, OSError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ScriptError(path, 0, f"cannot be read, a process cannot be started: {reason}") from None
     try:

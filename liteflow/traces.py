@@ -30,7 +30,7 @@ class Frame(NamedTuple):
     repeats: int = 0  # how often it follows itself: recursion
 
 
-class Raised(NamedTuple):
+class TracedException(NamedTuple):
     """An exception. `relation` is how it belongs to the one before it: it is its `cause`, its `context` (that was being
     handled), or one of the `members` of a group; empty: it is the first.
     """
@@ -42,13 +42,13 @@ class Raised(NamedTuple):
     notes: Sequence[str] = ()
 
 
-def to_json(trace: Sequence[Raised]) -> str:
+def to_json(trace: Sequence[TracedException]) -> str:
     """The stored form."""
     shapes = [[*one[:2], [list(frame) for frame in one.frames], one.left_out, list(one.notes)] for one in trace]
     return json.dumps(shapes, separators=(",", ":"))
 
 
-def from_json(text: str | None) -> list[Raised]:
+def from_json(text: str | None) -> list[TracedException]:
     """What was stored; of an altered file what makes sense of it."""
     try:
         shapes = json.loads(text) if text else []
@@ -57,9 +57,11 @@ def from_json(text: str | None) -> list[Raised]:
     return [_raised(one) for one in shapes if _is_raised(one)] if isinstance(shapes, list) else []
 
 
-def _raised(shape: list[Any]) -> Raised:
+def _raised(shape: list[Any]) -> TracedException:
     error, relation, frames, left_out, notes = shape
-    return Raised(error, relation, tuple(Frame(*one) for one in frames if _is_frame(one)), left_out, tuple(notes))
+    return TracedException(
+        error, relation, tuple(Frame(*one) for one in frames if _is_frame(one)), left_out, tuple(notes)
+    )
 
 
 def _is_raised(one: object) -> bool:
@@ -77,12 +79,14 @@ def _is_frame(one: object) -> bool:
 # -- making one ----------------------------------------------------------------------------------------------------
 
 
-def trace_of(error: BaseException, masked: Callable[[str], str], words: Callable[[BaseException], str]) -> list[Raised]:
+def trace_of(
+    error: BaseException, masked: Callable[[str], str], words: Callable[[BaseException], str]
+) -> list[TracedException]:
     """The exception and those that it came from, the last one first. Never raises, whatever their methods do.
 
     `masked` takes secrets out of a text, `words` says what an exception says of itself, without secrets.
     """
-    found: list[Raised] = []
+    found: list[TracedException] = []
     try:
         for one, relation in _family(error):
             if len(found) == _EXCEPTIONS:
@@ -113,7 +117,7 @@ def _family(error: BaseException) -> Iterator[tuple[BaseException, str]]:
 
 def _one(
     error: BaseException, relation: str, masked: Callable[[str], str], words: Callable[[BaseException], str]
-) -> Raised:
+) -> TracedException:
     frames = _folded(_users(error.__traceback__), masked)
     if isinstance(error, SyntaxError) and isinstance(error.filename, str):
         source = error.text.strip() if isinstance(error.text, str) else _source(error.filename, error.lineno or 0, None)
@@ -123,7 +127,7 @@ def _one(
         del frames[_FIRST : _FIRST + left_out]
     notes = getattr(error, "__notes__", None)
     shown = [_cut(masked(note)) for note in notes[:_NOTES] if isinstance(note, str)] if isinstance(notes, list) else []
-    return Raised(_cut(words(error)), relation, tuple(frames), left_out, tuple(shown))
+    return TracedException(_cut(words(error)), relation, tuple(frames), left_out, tuple(shown))
 
 
 def _users(trace: TracebackType | None) -> list[tuple[FrameType, int]]:

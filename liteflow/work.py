@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
 
 from liteflow.errors import PayloadError
+from liteflow.masking import Masker
 from liteflow.states import Verdict
-from liteflow.values.masking import Masker
 from liteflow.values.payload import Payload, encode, holds
 from liteflow.values.secrets import Secrets
 
@@ -36,7 +36,7 @@ class Command(NamedTuple):
     env: Mapping[str, str] = {}
     skip_on_exit_codes: tuple[int, ...] = ()
     output: Literal["last_line", "json"] | None = None
-    late: Late | None = None
+    late: DeferredBody | None = None
     secrets: tuple[str, ...] = ()
 
 
@@ -75,7 +75,7 @@ class Call(NamedTuple):
     kwargs: Mapping[str, Any] = {}
     cwd: str | None = None
     env: Mapping[str, str] = {}
-    late: Late | None = None
+    late: DeferredBody | None = None
     secrets: tuple[str, ...] = ()
 
 
@@ -83,7 +83,7 @@ Body = Call | Command
 _B = TypeVar("_B", Call, Command)
 
 
-class Late(Protocol):
+class DeferredBody(Protocol):
     """The part of a body that is only known when an attempt starts.
 
     It is asked for every attempt, in the process that starts it: for a command that is the orchestrator, which never
@@ -98,7 +98,7 @@ class Late(Protocol):
         """The body with nothing left open: its `late` is None. Raises InputError."""
 
 
-def completed(body: _B, info: RunInfo, work: Work) -> _B:
+def complete_body(body: _B, info: RunInfo, work: Work) -> _B:
     """The body that an attempt runs. Raises InputError."""
     return body if body.late is None else body.late.complete(body, info, work)
 
@@ -110,7 +110,7 @@ def input_name(ref: Ref | Item) -> str:
     return ref.task_id if ref.key == "return_value" else f"{ref.task_id}:{ref.key}"
 
 
-class Row(NamedTuple):
+class MappedRow(NamedTuple):
     """What one instance of a mapped task gets: items by their `input_name`. `label` tells people which one it is."""
 
     items: Mapping[str, Payload]
@@ -124,7 +124,7 @@ class Expansion(Protocol):
     def reads(self) -> Sequence[Ref]:
         """The values of upstreams that it takes."""
 
-    def rows(self, inputs: Mapping[str, Payload], info: RunInfo) -> Sequence[Row]:
+    def rows(self, inputs: Mapping[str, Payload], info: RunInfo) -> Sequence[MappedRow]:
         """A row for each instance, in order; there may be none. Raises InputError."""
 
 
@@ -163,7 +163,7 @@ class RunInfo(NamedTuple):
 
     def environment(self, body: Body) -> Mapping[str, str]:
         """The variables that a body brings along, the secrets it asks for among them."""
-        return {**body.env, **self.secrets.picked(body.secrets)} if self.secrets and body.secrets else body.env
+        return {**body.env, **self.secrets.select(body.secrets)} if self.secrets and body.secrets else body.env
 
 
 class Work(NamedTuple):

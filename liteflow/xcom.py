@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from liteflow.state.database import real_path
+from liteflow.state.admin import save_value
 from liteflow.state.history import History
-from liteflow.state.maintenance import save_value
+from liteflow.state.state_file import real_path
 from liteflow.values.payload import decode, encode, spill_dir
 
 

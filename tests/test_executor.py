@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lightflow.service.running import RunOptions, run
+from lightflow.service.runs import RunOptions, run
 from liteflow import Status
 from liteflow.state.history import History
 

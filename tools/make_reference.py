@@ -20,7 +20,7 @@ from typing import Any
 
 import click
 
-from lightflow import foreign
+from lightflow import other_tools
 from lightflow.cli.app import cli
 from lightflow.cli.commands import SECTIONS
 from lightflow.parser.schema import COMMON, HOOK, PARAM, SETTINGS, canonical_schema
@@ -367,11 +367,11 @@ def words_page() -> str:
         "",
     ]
     for level, title in _LEVELS.items():
-        lines += [f"## {title}", "", *_words([one for one in foreign.KEYS if level in one.levels.split()])]
-    lines += ["## As the `type` of a task", "", *_words(foreign.TYPES)]
+        lines += [f"## {title}", "", *_words([one for one in other_tools.KEYS if level in one.levels.split()])]
+    lines += ["## As the `type` of a task", "", *_words(other_tools.TYPES)]
     rows = [
         (f"`{key}: {word}`", f"`{key}: {ours}`")
-        for key, words in foreign.VALUES.items()
+        for key, words in other_tools.VALUES.items()
         for word, ours in words.items()
     ]
     lines += [
@@ -383,7 +383,7 @@ def words_page() -> str:
         "| --- | --- |",
     ]
     lines += [*(f"| {theirs} | {ours} |" for theirs, ours in rows), ""]
-    signs = [(f"`{sign}`".replace("|", "\\|"), answer) for sign, answer in foreign.OPERATORS.items()]
+    signs = [(f"`{sign}`".replace("|", "\\|"), answer) for sign, answer in other_tools.OPERATORS.items()]
     lines += [
         "## In expressions",
         "",
@@ -392,13 +392,17 @@ def words_page() -> str:
         *(f"| {sign} | {one} |" for sign, one in signs),
         "",
     ]
-    lines += ["Names:", "", *_words(foreign.NAMES), "Functions; `{1}` and `{2}` are their arguments:", ""]
-    return "\n".join([*lines, *_words(foreign.FUNCTIONS)])
+    lines += ["Names:", "", *_words(other_tools.NAMES), "Functions; `{1}` and `{2}` are their arguments:", ""]
+    return "\n".join([*lines, *_words(other_tools.FUNCTIONS)])
 
 
-def _words(rows: Iterable[foreign.Foreign]) -> list[str]:
+def _words(rows: Iterable[other_tools.Foreign]) -> list[str]:
     cells = [
-        (", ".join(f"`{word}`" for word in one.words.split()), foreign.shown(one.answer).replace("|", "\\|"), one.tools)
+        (
+            ", ".join(f"`{word}`" for word in one.words.split()),
+            other_tools.shown(one.answer).replace("|", "\\|"),
+            one.tools,
+        )
         for one in rows
     ]
     head = ["| Word | Answer | Known from |", "| --- | --- | --- |"]

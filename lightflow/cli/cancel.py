@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lightflow.cli.border import complain
+from lightflow.cli.error_boundary import complain
 from lightflow.cli.options import command, db_option, json_option, run_ids, run_or_latest
 from lightflow.cli.output import say, say_json, state
 
@@ -36,10 +36,10 @@ def cancel(run: str, wait: float, db: str, as_json: bool) -> int:
     Its tasks are asked to stop, and killed after their grace period. The process that runs them then stores the run as
     cancelled.
     """
-    from lightflow.service import inspecting, json_shapes, running
+    from lightflow.service import json_shapes, queries, runs
 
-    run_id = run_or_latest(run) or inspecting.latest(db).run_id
-    record = running.cancel(db, run_id, wait_s=wait)
+    run_id = run_or_latest(run) or queries.latest(db).run_id
+    record = runs.cancel(db, run_id, wait_s=wait)
     if as_json:
         say_json(json_shapes.cancelled_run_shape(record))
     else:

@@ -28,9 +28,9 @@ def clear(name: str, folder: str, db: str, as_json: bool) -> None:
     Its checkpoint files are deleted, and `resume` with a file ignores its unfinished runs. The history stays: such a
     run can still be shown, and be resumed by its id.
     """
-    from lightflow.service import running
+    from lightflow.service import runs
 
-    files, runs = running.clear(db, name, folder)
+    files, runs = runs.clear(db, name, folder)
     if as_json:
         say_json({"workflow": name, "files": files, "runs": runs})
         return

@@ -66,7 +66,7 @@ def dag(
 
 def _picture(file: str | None, run: str | None, dag: str | None, db: str) -> Picture:
     """Return the picture of a file, of a run, or of a run of the workflow of a file."""
-    from lightflow.service import inspecting, workflows
+    from lightflow.service import queries, workflows
 
     if file is None and run is None:
         raise click.UsageError("give a workflow file, or a run: lightflow dag FILE, lightflow dag --run RUN")
@@ -76,11 +76,11 @@ def _picture(file: str | None, run: str | None, dag: str | None, db: str) -> Pic
         return workflows.picture(outline)
     run_id = run_or_latest(run)
     if outline is not None and run_id is None:
-        newest = inspecting.newest(db, outline.name)
+        newest = queries.newest(db, outline.name)
         if not newest:
             raise DefinitionError(f"{os.path.relpath(db)}: there is no run of {outline.name!r} yet")
         run_id = newest[0].run_id
-    picture = inspecting.picture(db, run_id)
+    picture = queries.picture(db, run_id)
     if outline is not None and picture.title != outline.name:
         raise DefinitionError(f"run {run} is a run of {picture.title!r}, not of {outline.name!r}")
     return picture

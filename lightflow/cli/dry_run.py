@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from lightflow.cli.output import many, paint, say, say_json, table
 from lightflow.cli.run_arguments import RunArguments
 from lightflow.errors import printable
-from lightflow.service import inspecting, parameters, running, workflows
-from lightflow.service.inspecting import RunView
-from lightflow.service.instances import FEW
-from lightflow.service.parameters import Given, shown
-from lightflow.service.workflows import Outline, OutlineTask
+from lightflow.service import parameters, queries, runs, workflows
+from lightflow.service.mapped_instances import MAX_LISTED
+from lightflow.service.parameters import ParamArguments, shown
+from lightflow.service.queries import RunView
+from lightflow.service.workflows import TaskOutline, WorkflowOutline
 from liteflow.pictures.picture import duration_text
-from liteflow.values.dates import this_day
+from liteflow.values.dates import current_day
 
 
 def show_plan(target: str, arguments: RunArguments, *, resume: bool) -> int:
@@ -23,17 +23,17 @@ def show_plan(target: str, arguments: RunArguments, *, resume: bool) -> int:
     view = None
     file = target
     if resume and not os.path.exists(target) and not target.endswith((".yaml", ".yml", ".json", ".py")):
-        view = inspecting.status(arguments.db, target)
+        view = queries.status(arguments.db, target)
         file = view.run.source or target
     outline = workflows.outline(file, arguments.dag)
     if resume and view is None:
         view = _unfinished_run(arguments.db, outline.name)
-    given = Given(arguments.params, arguments.params_file)
+    given = ParamArguments(arguments.params, arguments.params_file)
     done = frozenset[str]()
     if view is None:
-        values = parameters.complete(outline.params, given, file, day or this_day())
+        values = parameters.complete(outline.params, given, file, day or current_day())
     else:
-        day = running.day_kept(day, view.run)
+        day = runs.resumed_date(day, view.run)
         values = parameters.kept(outline.params, given, view.run.run_id, view.run.params, day)
         done = frozenset(task.task_id for task in view.tasks if task.status in ("SUCCESS", "SKIPPED"))
     outline = outline.for_run(values)
@@ -52,11 +52,11 @@ def _unfinished_run(db: str, workflow: str) -> RunView | None:
     """Return the run that a resume of the workflow would continue."""
     if not os.path.exists(db):
         return None
-    newest = inspecting.newest(db, workflow)
-    return inspecting.status(db, newest[0].run_id) if newest and newest[0].resumable else None
+    newest = queries.newest(db, workflow)
+    return queries.status(db, newest[0].run_id) if newest and newest[0].resumable else None
 
 
-def _print_plan(outline: Outline, done: frozenset[str], max_workers: int, mode: str) -> None:
+def _print_plan(outline: WorkflowOutline, done: frozenset[str], max_workers: int, mode: str) -> None:
     levels = outline.levels()
     say(
         f"{paint(outline.name, 'bold')}: {many(len(outline.tasks), 'task')} in {many(len(levels), 'step')}, "
@@ -83,7 +83,7 @@ def _print_plan(outline: Outline, done: frozenset[str], max_workers: int, mode: 
 
 
 def _step_rows(
-    outline: Outline, number: int, level: list[OutlineTask], done: frozenset[str]
+    outline: WorkflowOutline, number: int, level: list[TaskOutline], done: frozenset[str]
 ) -> Iterator[tuple[str, str, str, str, str]]:
     """Yield a row for each task of a step, and for the first instances of mapped tasks."""
     for place, task in enumerate(level):
@@ -91,14 +91,14 @@ def _step_rows(
         count = "" if instances is None else f"×{len(instances):,}"
         special = ", ".join(part for part in (count, _specials(task, done)) if part)
         yield str(number) if not place else "", task.id, task.kind, special or "-", printable(task.summary)
-        for index, instance in enumerate((instances or ())[:FEW]):
+        for index, instance in enumerate((instances or ())[:MAX_LISTED]):
             label = "-" if instance.label is None else printable(instance.label)
             yield "", f"  {task.id}[{index}]", "", label, printable(instance.summary)
-        if instances is not None and len(instances) > FEW:
-            yield "", f"  … and {len(instances) - FEW:,} more", "", "", ""
+        if instances is not None and len(instances) > MAX_LISTED:
+            yield "", f"  … and {len(instances) - MAX_LISTED:,} more", "", "", ""
 
 
-def _limits(outline: Outline) -> Iterator[str]:
+def _limits(outline: WorkflowOutline) -> Iterator[str]:
     """Yield the limits of the run in words."""
     limits = outline.limits
     if limits.pools:
@@ -117,7 +117,7 @@ def _limits(outline: Outline) -> Iterator[str]:
         yield f"at most {many(group.limit, 'run')} of group {name} at once, else {group.on_conflict}"
 
 
-def _specials(task: OutlineTask, done: frozenset[str]) -> str:
+def _specials(task: TaskOutline, done: frozenset[str]) -> str:
     """Return the options of a task that differ from the default, in few words."""
     parts = [
         "done" if task.id in done else "",
@@ -126,7 +126,7 @@ def _specials(task: OutlineTask, done: frozenset[str]) -> str:
         f"timeout {duration_text(task.timeout_s)}" if task.timeout_s is not None else "",
         task.rule if task.rule != "all_success" else "",
         f"priority {task.order.priority}" if task.order.priority else "",
-        f"at most {task.order.at_once} at once" if task.order.at_once is not None else "",
+        f"at most {task.order.max_parallel} at once" if task.order.max_parallel is not None else "",
         *[f"{slots} {pool}" for pool, slots in task.order.needs],
         f"reads {' '.join(task.implied)}" if task.implied else "",
         *task.special,

@@ -9,17 +9,17 @@ from collections.abc import Callable
 from typing import Final, TextIO
 
 from lightflow.cli import summary
-from lightflow.cli.border import complain, freeze_objects
+from lightflow.cli.error_boundary import complain, freeze_objects
 from lightflow.cli.options import with_db
 from lightflow.cli.output import is_terminal, paint, say, say_json, state
 from lightflow.cli.run_arguments import RunArguments
 from lightflow.engine.logger import Display, LogDisplay, enable_debug_log
 from lightflow.errors import printable
-from lightflow.service.parameters import Given
-from lightflow.service.running import RunOptions
+from lightflow.service.parameters import ParamArguments
+from lightflow.service.runs import RunOptions
 from liteflow import DagRun
-from liteflow.executors.streams import install, uninstall
-from liteflow.processes.abilities import lacking
+from liteflow.executors.stdout_capture import install, uninstall
+from liteflow.processes.capabilities import missing_capabilities
 
 TIMED_OUT: Final = 124
 
@@ -42,13 +42,13 @@ def execute(target: str, arguments: RunArguments, start: Start) -> int:
         fail_fast=arguments.fail_fast,
         dag=arguments.dag,
         observers=(view,),
-        params=Given(arguments.params, arguments.params_file),
+        params=ParamArguments(arguments.params, arguments.params_file),
         date=arguments.day(),
         resume_hint=lambda: _resume_line(target, arguments.db),
         claim_children=True,  # this program exists for the run alone
     )
     freeze_objects()
-    if missing := lacking():
+    if missing := missing_capabilities():
         _print_note(f"not available here: {', '.join(missing)}; `lightflow doctor` explains the consequences")
     since = time.time()
     folder = os.open(".", os.O_PATH | os.O_DIRECTORY)

@@ -27,9 +27,9 @@ def list_checkpoints(name: str | None, limit: int, folder: str, as_json: bool) -
 
     A checkpoint is a JSON file about the end of a run. The state file knows more: see `lightflow runs`.
     """
-    from lightflow.service import inspecting, json_shapes
+    from lightflow.service import json_shapes, queries
 
-    checkpoints, left_out = inspecting.checkpoints(folder, name, limit)
+    checkpoints, left_out = queries.checkpoints(folder, name, limit)
     if as_json:
         say_json([json_shapes.checkpoint_shape(checkpoint) for checkpoint in checkpoints])
         return

@@ -12,13 +12,13 @@ from typing import Final
 
 import click
 
-from lightflow.cli.border import complain
+from lightflow.cli.error_boundary import complain
 from lightflow.cli.options import COUNT, command, db_option, json_option, run_ids, run_or_latest, task_ids
 from lightflow.cli.output import is_terminal, near_path, paint, say, say_json
-from lightflow.engine.naming import took_text
-from lightflow.errors import printable, tame
-from liteflow.planning.nodes import instance_name
-from liteflow.processes.output import read_log
+from lightflow.engine.formatting import format_duration
+from lightflow.errors import plain_text, printable
+from liteflow.planning.task_table import instance_name
+from liteflow.processes.log_file import open_log_for_reading
 from liteflow.state.history import AttemptRecord, RunRecord
 from liteflow.states import RUN_ENDED, TASK_ENDED
 
@@ -58,19 +58,19 @@ def logs(
     these are the logs of the instances that failed, or of all if none failed; an instance has its index in brackets.
     Without a task, the logs of all tasks of the latest run are printed in the order in which the tasks started.
     """
-    from lightflow.service import inspecting
+    from lightflow.service import queries
 
     if name is not None and task is not None:
         raise click.UsageError("give the task once")
     task_name = name if task is None else task
-    run_id = inspecting.latest(db).run_id if run is not None and run_or_latest(run) is None else run
+    run_id = queries.latest(db).run_id if run is not None and run_or_latest(run) is None else run
     if task_name is None:
         _show_run(db, run_id, attempt, follow=follow, as_json=as_json)
         return
     if run_id is None:
-        run_id = inspecting.run_of_task(db, task_name)
-    attempts = inspecting.attempts_of(db, task_name, run_id, attempt)
-    record, instance = inspecting.instance(db, run_id, task_name)
+        run_id = queries.run_of_task(db, task_name)
+    attempts = queries.attempts_of(db, task_name, run_id, attempt)
+    record, instance = queries.instance(db, run_id, task_name)
     if as_json:
         from lightflow.service.json_shapes import task_logs_shape
 
@@ -90,11 +90,11 @@ def logs(
 
 def _show_run(db: str, run_id: str | None, attempt: int | None, *, follow: bool, as_json: bool) -> None:
     """Print the logs of all tasks of a run, by default the latest."""
-    from lightflow.service import inspecting
+    from lightflow.service import queries
 
     printer = LogPrinter(headings=True, of_run=True)
     while True:
-        record, attempts = inspecting.attempts_of_run(db, run_id)
+        record, attempts = queries.attempts_of_run(db, run_id)
         attempts = [each for each in attempts if attempt in (None, each.attempt)]
         if as_json:
             from lightflow.service.json_shapes import run_logs_shape
@@ -122,14 +122,14 @@ def _failed_or_all(attempts: Sequence[AttemptRecord]) -> Sequence[AttemptRecord]
 
 def _follow(db: str, run_id: str, task: str, number: int | None, printer: LogPrinter) -> None:
     """Print the log while it grows, until the task, the attempt of that number or the run has ended."""
-    from lightflow.service import inspecting
+    from lightflow.service import queries
 
     waiting = False
     while True:
         # In this order: output that was printed before the end that is read here is in the file by now.
-        record, instance = inspecting.instance(db, run_id, task)
+        record, instance = queries.instance(db, run_id, task)
         over = instance.status in TASK_ENDED or record.status in RUN_ENDED
-        attempts = [each for each in inspecting.attempts_of(db, task, run_id) if number in (None, each.attempt)]
+        attempts = [each for each in queries.attempts_of(db, task, run_id) if number in (None, each.attempt)]
         for attempt in attempts:
             printer.print(attempt)
         if over or (number is not None and any(attempt.ended_at is not None for attempt in attempts)):
@@ -188,7 +188,7 @@ class LogPrinter:
 
     def _copy(self, attempt: AttemptRecord, path: str, key: tuple[str, int, int]) -> None:
         try:
-            with read_log(path) as file:
+            with open_log_for_reading(path) as file:
                 if not os.fstat(file.fileno()).st_size and key not in self._positions:
                     return
                 if key not in self._positions:
@@ -210,7 +210,7 @@ class LogPrinter:
     def _print_heading(self, attempt: AttemptRecord) -> None:
         if not self._headings:
             return
-        took = "" if attempt.ended_at is None else f" after {took_text(attempt.ended_at - attempt.started_at)}"
+        took = "" if attempt.ended_at is None else f" after {format_duration(attempt.ended_at - attempt.started_at)}"
         named = attempt.map_index >= 0 or self._of_run
         name = f"{instance_name(attempt.task_id, attempt.map_index)}, " if named else ""
         path = "" if attempt.log_path is None else f", {near_path(attempt.log_path)}"
@@ -236,4 +236,4 @@ class LogPrinter:
         text = self._held + self._decoder.decode(chunk)
         partial = _PARTIAL_SEQUENCE.search(text)
         self._held = partial.group() if partial else ""
-        sys.stdout.write(tame(text[: len(text) - len(self._held)]))
+        sys.stdout.write(plain_text(text[: len(text) - len(self._held)]))

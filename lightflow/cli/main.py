@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from lightflow.cli.border import freeze_objects, guard, open_streams, postpone_collection
+from lightflow.cli.error_boundary import freeze_objects, guard, open_streams, postpone_collection
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -124,10 +124,10 @@ def _db(ctx: click.Context) -> str:
 
 def run_ids(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[Any]:
     """Complete the id of a run with the newest ones."""
-    from lightflow.service import inspecting
+    from lightflow.service import queries
 
     try:
-        newest = inspecting.newest(_db(ctx), limit=100)
+        newest = queries.newest(_db(ctx), limit=100)
     except Exception:  # noqa: BLE001 - see above
         return []
     return [_item(run.run_id, f"{run.dag_id} {run.status}") for run in newest if run.run_id.startswith(incomplete)]
@@ -135,10 +135,10 @@ def run_ids(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[Any
 
 def task_ids(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[Any]:
     """Complete the id of a task of the run that is named, or of the latest one."""
-    from lightflow.service import inspecting
+    from lightflow.service import queries
 
     try:
-        view = inspecting.status(_db(ctx), run_or_latest(ctx.params.get("run")))
+        view = queries.status(_db(ctx), run_or_latest(ctx.params.get("run")))
     except Exception:  # noqa: BLE001 - see above
         return []
     statuses = {task.task_id: task.status for task in view.tasks if task.task_id.startswith(incomplete)}
@@ -181,10 +181,10 @@ def files_and_runs(ctx: click.Context, parameter: click.Parameter, incomplete: s
 
 def workflow_names(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[Any]:
     """Complete the name of a workflow that has run."""
-    from lightflow.service import inspecting
+    from lightflow.service import queries
 
     try:
-        summaries = inspecting.workflows(_db(ctx)).found
+        summaries = queries.workflows(_db(ctx)).found
     except Exception:  # noqa: BLE001 - see above
         return []
     names = [summary.dag.dag_id for summary in summaries]

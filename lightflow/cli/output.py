@@ -10,10 +10,10 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TextIO
 
-from lightflow.cli.border import mute, reader_is_gone, shown
+from lightflow.cli.error_boundary import mute, reader_is_gone, shown
+from lightflow.errors import plain_text as plain_text
 from lightflow.errors import printable
-from lightflow.errors import tame as tame
-from liteflow.pictures.picture import look_of, tally_text
+from liteflow.pictures.picture import status_style, tally_text
 
 _STYLES: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
 _STATE_STYLES: Final = {
@@ -103,12 +103,12 @@ def _cell(text: str) -> str:
 
 def sign(status: str, stream: TextIO | None = None) -> Painted:
     """Return the sign of a state, in its colour."""
-    return paint(_SIGNS.get(status) or look_of(status).sign, _STATE_STYLES.get(status, ""), stream)
+    return paint(_SIGNS.get(status) or status_style(status).sign, _STATE_STYLES.get(status, ""), stream)
 
 
 def state(status: str, stream: TextIO | None = None) -> Painted:
     """Return the sign and the word of a state, in its colour."""
-    look = look_of(status)
+    look = status_style(status)
     text = f"{_SIGNS.get(status) or look.sign} {look.word or printable(status).lower()}"
     return paint(text, _STATE_STYLES.get(status, ""), stream)
 
@@ -120,7 +120,7 @@ def counted(counts: Mapping[str, int], instances: Mapping[str, int] | None = Non
 
 
 def _word(status: str) -> str:
-    return "succeeded" if status == "SUCCESS" else look_of(status).word or printable(status).lower()
+    return "succeeded" if status == "SUCCESS" else status_style(status).word or printable(status).lower()
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], right: str = "", stream: TextIO | None = None) -> str:

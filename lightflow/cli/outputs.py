@@ -10,14 +10,14 @@ from typing import Final
 
 import click
 
-from lightflow.cli.border import complain
+from lightflow.cli.error_boundary import complain
 from lightflow.cli.options import command, db_option, json_option, run_or_latest, task_or_run_ids
 from lightflow.cli.output import can_show, is_terminal, say, say_json, table
-from lightflow.errors import printable, tame
-from lightflow.service.inspecting import Output
-from lightflow.service.instances import FEW
+from lightflow.errors import plain_text, printable
+from lightflow.service.mapped_instances import MAX_LISTED
+from lightflow.service.queries import Output
 from liteflow import RunNotFound
-from liteflow.planning.nodes import instance_name
+from liteflow.planning.task_table import instance_name
 
 _MAX_SHOWN: Final = 2000  # bytes of a value that is read for the table, and characters of it that are shown
 
@@ -44,15 +44,15 @@ def outputs(names: tuple[str, ...], key: str | None, db: str, as_json: bool) -> 
 
     Without RUN, the latest run is used. A single name is taken for a task if there is one of that name, else for a run.
     """
-    from lightflow.service import inspecting
+    from lightflow.service import queries
 
     run, task = _run_and_task(db, names)
     if key is not None:
         if task is None:
             raise click.UsageError("--key needs a task: lightflow outputs TASK --key NAME")
-        _say_value(inspecting.output(db, run, task, key), as_json)
+        _say_value(queries.output(db, run, task, key), as_json)
         return
-    view = inspecting.outputs(db, run, task, None if as_json else _MAX_SHOWN)
+    view = queries.outputs(db, run, task, None if as_json else _MAX_SHOWN)
     if as_json:
         from lightflow.service.json_shapes import outputs_shape
 
@@ -70,7 +70,7 @@ def _rows(found: Sequence[Output]) -> Iterator[tuple[str, str, str]]:
     shared_rows = set()
     for output in found:
         task_id, name = key = (output.record.task_id, output.record.key)
-        if counts[key] <= FEW:
+        if counts[key] <= MAX_LISTED:
             yield printable(instance_name(task_id, output.record.map_index)), printable(name), _value_text(output)
         elif key not in shared_rows:
             shared_rows.add(key)
@@ -79,7 +79,7 @@ def _rows(found: Sequence[Output]) -> Iterator[tuple[str, str, str]]:
 
 def _run_and_task(db: str, names: tuple[str, ...]) -> tuple[str | None, str | None]:
     """Return the run and the task that the words of the command line name."""
-    from lightflow.service import inspecting
+    from lightflow.service import queries
 
     if len(names) > 2:
         raise click.UsageError("give a run, a task, or a run and a task")
@@ -87,14 +87,14 @@ def _run_and_task(db: str, names: tuple[str, ...]) -> tuple[str | None, str | No
         return None, None
     if len(names) == 1:
         try:
-            return inspecting.run_of_task(db, names[0]), names[0]
+            return queries.run_of_task(db, names[0]), names[0]
         except RunNotFound as no_task:
             try:
-                return inspecting.outputs(db, names[0], None, 0).run_id, None
+                return queries.outputs(db, names[0], None, 0).run_id, None
             except RunNotFound:
                 raise no_task from None
     run = run_or_latest(names[0])
-    return inspecting.latest(db).run_id if run is None else run, names[1]
+    return queries.latest(db).run_id if run is None else run, names[1]
 
 
 def _say_value(value: object, as_json: bool) -> None:
@@ -104,7 +104,7 @@ def _say_value(value: object, as_json: bool) -> None:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     text = text.encode("utf-8", "replace").decode()  # a lone surrogate cannot be written
     if is_terminal(sys.stdout):
-        say(tame(text))
+        say(plain_text(text))
     elif can_show(text, sys.stdout):
         say(text)
     else:  # a script gets the bytes of the value, not escapes

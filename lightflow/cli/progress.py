@@ -13,12 +13,12 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TextIO
 
-from lightflow.engine.following import OutputFollower, OutputMode
+from lightflow.engine.formatting import display_name
 from lightflow.engine.logger import Display, batches, is_failure, list_note, without_values
-from lightflow.engine.naming import shown_name
+from lightflow.engine.task_output import OutputFollower, OutputMode
 from lightflow.errors import printable
-from liteflow.pictures.picture import duration_text, look_of, shorten
-from liteflow.running.observing import Change, ListChange, RunStart
+from liteflow.pictures.picture import duration_text, shorten, status_style
+from liteflow.running.observers import Change, ListChange, RunStart
 from liteflow.states import TASK_ENDED, RunStatus
 
 _PAINT_EVERY_S: Final = 0.1
@@ -101,7 +101,7 @@ class Progress:
     def _track(self, change: Change) -> None:
         """Update the running attempts and the last failures."""
         key = (change.task_id, change.map_index)
-        name = shown_name(change.task_id, change.map_index, change.map_key)
+        name = display_name(change.task_id, change.map_index, change.map_key)
         if change.status == "RUNNING":
             self.running[key] = RunningAttempt(name, change.attempt, change.at)
         elif change.previous == "RUNNING":
@@ -287,7 +287,7 @@ def render(progress: Progress, width: int, height: int, now: float | None = None
     for status, name, reason in events:
         style = "red" if status == "FAILED" else "yellow"
         verb = {"FAILED": "failed", "UP_FOR_RETRY": "will be tried again"}[status]
-        text = Text(f"{look_of(status).sign} {name} {verb}", style, no_wrap=True, overflow="ellipsis")
+        text = Text(f"{status_style(status).sign} {name} {verb}", style, no_wrap=True, overflow="ellipsis")
         rows.append(text.append(f"  {reason}", "dim"))
     return Group(*rows[: max(1, height - 1)])
 

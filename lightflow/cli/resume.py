@@ -28,11 +28,11 @@ def resume(target: str, *, from_checkpoint: str | None, **options: Any) -> int:
 
     With FILE, the latest run of its workflow is resumed. RUN is the id of a run, the beginning of an id, or "latest".
     """
-    from lightflow.service import inspecting, running
+    from lightflow.service import queries, runs
 
     arguments = RunArguments(**options)
     if target == "latest" and not os.path.exists(target):
-        target = inspecting.latest(arguments.db).run_id
+        target = queries.latest(arguments.db).run_id
     if arguments.dry_run:
         from lightflow.cli.dry_run import show_plan
 
@@ -42,5 +42,5 @@ def resume(target: str, *, from_checkpoint: str | None, **options: Any) -> int:
     return execute(
         target,
         arguments,
-        lambda choices, notify: running.resume(target, choices, from_checkpoint=from_checkpoint, notify=notify),
+        lambda choices, notify: runs.resume(target, choices, from_checkpoint=from_checkpoint, notify=notify),
     )

@@ -33,7 +33,7 @@ def run(file: str, *, resume: bool, run_id: str | None, **options: Any) -> int:
     """
     from dataclasses import replace
 
-    from lightflow.service import running
+    from lightflow.service import runs
 
     arguments = RunArguments(**options)
     if arguments.dry_run:
@@ -45,5 +45,5 @@ def run(file: str, *, resume: bool, run_id: str | None, **options: Any) -> int:
     return execute(
         file,
         arguments,
-        lambda choices, notify: running.run(file, replace(choices, run_id=run_id), resume=resume, notify=notify),
+        lambda choices, notify: runs.run(file, replace(choices, run_id=run_id), resume=resume, notify=notify),
     )

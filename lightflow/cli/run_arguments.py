@@ -46,10 +46,10 @@ class RunArguments:
         """
         if self.date is None:
             return None
-        from liteflow.values.dates import day_of
+        from liteflow.values.dates import parse_day
 
         try:
-            return day_of(self.date)
+            return parse_day(self.date)
         except ValueError as error:
             raise click.UsageError(f"--date {error}") from None
 

@@ -6,7 +6,7 @@ import click
 
 from lightflow.cli.options import command, db_option, json_option, limit_option, workflow_names
 from lightflow.cli.output import counted, moment, say, say_json, say_more, state, table
-from lightflow.engine.naming import took_text
+from lightflow.engine.formatting import format_duration
 from lightflow.errors import printable
 from liteflow.state.history import RunRecord
 from liteflow.values.dates import shown
@@ -28,9 +28,9 @@ duration_s, counts, source, params, logical_date."""
 @json_option
 def runs(workflow: str | None, limit: int, db: str, as_json: bool) -> None:
     """List runs, the newest first."""
-    from lightflow.service import inspecting
+    from lightflow.service import queries
 
-    summaries, left_out = inspecting.runs(db, workflow, limit)
+    summaries, left_out = queries.runs(db, workflow, limit)
     if as_json:
         from lightflow.service.json_shapes import summary_shape
 
@@ -44,7 +44,7 @@ def runs(workflow: str | None, limit: int, db: str, as_json: bool) -> None:
             state(run.status),
             moment(run.created_at),
             *([shown(run.logical_date) if run.logical_date is not None else "-"] if dated else []),
-            took_text(inspecting.elapsed_s(run)) or "-",
+            format_duration(queries.elapsed_s(run)) or "-",
             counted(counts, instances),
         )
         for run, counts, instances in summaries

@@ -6,9 +6,9 @@ import click
 
 from lightflow.cli.options import command, db_option, json_option, run_ids, run_or_latest, task_ids, with_db
 from lightflow.cli.output import as_lines, counted, moment, near_path, paint, say, say_json, state
-from lightflow.engine.naming import took_text
+from lightflow.engine.formatting import format_duration
 from lightflow.errors import printable
-from lightflow.service.inspecting import RunView
+from lightflow.service.queries import RunView
 from liteflow.states import RUN_ENDED
 from liteflow.values.dates import shown as shown_date
 
@@ -35,9 +35,9 @@ def status(run: str | None, task: str | None, db: str, as_json: bool) -> None:
     RUN is an id, the beginning of an id, or "latest": the run that was started or resumed last, which is the default.
     A task that is mapped over a long list is listed with its failed and running instances; --task lists all instances.
     """
-    from lightflow.service import inspecting
+    from lightflow.service import queries
 
-    view = inspecting.status(db, run_or_latest(run), task)
+    view = queries.status(db, run_or_latest(run), task)
     if as_json:
         from lightflow.service.json_shapes import view_shape
 
@@ -53,9 +53,9 @@ def status(run: str | None, task: str | None, db: str, as_json: bool) -> None:
 
 def _facts(view: RunView, db: str) -> list[tuple[str, str | None]]:
     """Return what is known of a run beside its tasks."""
-    from lightflow.service import inspecting
+    from lightflow.service import queries
     from lightflow.service.parameters import shown
-    from lightflow.service.verdicts import in_words
+    from lightflow.service.tolerated_failures import in_words
 
     run = view.run
     active = run.status in ("RUNNING", "PENDING")
@@ -63,7 +63,7 @@ def _facts(view: RunView, db: str) -> list[tuple[str, str | None]]:
     return [
         ("run", printable(run.run_id)),
         ("started", moment(run.created_at)),
-        ("duration", took_text(inspecting.elapsed_s(run)) or "-"),
+        ("duration", format_duration(queries.elapsed_s(run)) or "-"),
         ("date", None if run.logical_date is None else shown_date(run.logical_date)),
         ("params", printable(shown(run.params))),
         ("reason", printable(run.reason or "")),

@@ -9,20 +9,20 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final, NamedTuple, TextIO
 
-from lightflow.cli.border import complain
+from lightflow.cli.error_boundary import complain
 from lightflow.cli.options import with_db
 from lightflow.cli.output import as_lines, columns_of, counted, many, near_path, paint, say, sign, state, table
 from lightflow.cli.output import cut as shortened
 from lightflow.cli.traces import trace_lines
-from lightflow.engine.naming import took_text
-from lightflow.errors import printable, tame
-from lightflow.service import inspecting
-from lightflow.service.inspecting import RunView
-from lightflow.service.instances import FEW, called, name_of, tallies, told_of
-from lightflow.service.verdicts import in_words
+from lightflow.engine.formatting import format_duration
+from lightflow.errors import plain_text, printable
+from lightflow.service import queries
+from lightflow.service.mapped_instances import MAX_LISTED, called, instance_name_of, status_note, tally_by_task
+from lightflow.service.queries import RunView
+from lightflow.service.tolerated_failures import in_words
 from liteflow.pictures.picture import shorten
-from liteflow.planning.nodes import instance_name
-from liteflow.processes.output import read_log
+from liteflow.planning.task_table import instance_name
+from liteflow.processes.log_file import open_log_for_reading
 from liteflow.state.history import AttemptRecord, InstanceRecord
 
 MAX_ROWS: Final = 40  # of a larger run only the failed, running and slowest tasks are listed
@@ -48,7 +48,7 @@ class Report(NamedTuple):
 
 def read_report(db: str, run_id: str, since: float, resume: str) -> Report:
     """Read the run from the state file."""
-    return Report(inspecting.status(db, run_id), db, since, time.time(), resume)
+    return Report(queries.status(db, run_id), db, since, time.time(), resume)
 
 
 def show(report: Report, stream: TextIO, *, table: bool, brief: bool) -> None:
@@ -101,7 +101,7 @@ def tasks_table(view: RunView, stream: TextIO | None = None, *, every: bool = Fa
     For a large run or task these are only the failed, running and slowest ones, unless `every` is set.
     """
     stream = stream or sys.stdout
-    instance_counts = tallies(view.instances)
+    instance_counts = tally_by_task(view.instances)
     records, left_out = [*view.instances, *view.hooks], ""
     if not every:
         records, left_out = _rows_worth_listing(view, instance_counts)
@@ -112,9 +112,9 @@ def tasks_table(view: RunView, stream: TextIO | None = None, *, every: bool = Fa
         (
             called(record) if name_columns is None else shorten(called(record), name_columns),
             state(record.status, stream),
-            took_text(_duration(record)) or "-",
+            format_duration(_duration(record)) or "-",
             str(attempts[record.task_id, record.map_index] or "-"),
-            printable(told_of(record, instance_counts.get(record.task_id) if record.map_index < 0 else None)),
+            printable(status_note(record, instance_counts.get(record.task_id) if record.map_index < 0 else None)),
         )
         for record in records
     ]
@@ -125,7 +125,7 @@ def tasks_table(view: RunView, stream: TextIO | None = None, *, every: bool = Fa
 
 def _rows_worth_listing(view: RunView, instance_counts: Mapping[str, Counter[str]]) -> tuple[list[InstanceRecord], str]:
     """Return the tasks, instances and hooks to list, and a line about those that are left out."""
-    large = {task_id for task_id, counts in instance_counts.items() if counts.total() > FEW}
+    large = {task_id for task_id, counts in instance_counts.items() if counts.total() > MAX_LISTED}
     records = [
         record
         for record in view.instances
@@ -187,12 +187,12 @@ def _log_tail(attempt: AttemptRecord | None) -> tuple[list[str], str | None]:
     if attempt is None or attempt.log_path is None:
         return [], None
     try:
-        with read_log(attempt.log_path) as file:
+        with open_log_for_reading(attempt.log_path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
             text = file.read(_TAIL_BYTES).decode("utf-8", "replace")
     except OSError:
         return [], None
-    return tame(text.rstrip()).split("\n")[-_TAIL_LINES:] if text.strip() else [], attempt.log_path
+    return plain_text(text.rstrip()).split("\n")[-_TAIL_LINES:] if text.strip() else [], attempt.log_path
 
 
 # -- the end ----------------------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ def last_line(report: Report, stream: TextIO) -> str:
     reason = f": {printable(run.reason)}" if run.reason and run.status not in ("SUCCESS", "FAILED") else ""
     tolerated = in_words(report.view.overlooked)
     second = f"\n  {paint(tolerated, 'yellow', stream)}" if tolerated else ""
-    return f"{name} in {took_text(report.until - report.since)} · {counted(*report.view.tally())}{reason}{second}"
+    return f"{name} in {format_duration(report.until - report.since)} · {counted(*report.view.tally())}{reason}{second}"
 
 
 def _open_setups(view: RunView) -> str | None:
@@ -226,10 +226,10 @@ def _facts(report: Report, failed: list[InstanceRecord]) -> list[tuple[str, str 
         if attempt.started_at >= report.since
     )
     blocked = [record for record in report.view.instances if record.status == "UPSTREAM_FAILED"]
-    task = name_of(failed[0]) if failed else ""
+    task = instance_name_of(failed[0]) if failed else ""
     task = f"'{task}'" if "[" in task else task  # for a shell, brackets are a pattern
     return [
-        ("work", f"{took_text(work)} in tasks, {work / wall:.1f} at once" if work > wall else None),
+        ("work", f"{format_duration(work)} in tasks, {work / wall:.1f} at once" if work > wall else None),
         ("resume", report.resume if run.status != "SUCCESS" else None),
         ("set up", _open_setups(report.view)),
         ("why", with_db(f"lightflow why {blocked[0].task_id}", report.db) if blocked else None),

@@ -7,7 +7,7 @@ from typing import Final, TextIO
 
 from lightflow.cli.output import many, near_path, paint
 from lightflow.errors import printable
-from liteflow.traces import Frame, Raised, from_json
+from liteflow.traces import Frame, TracedException, from_json
 
 _MAX_EXCEPTIONS: Final = 4
 _MAX_FRAMES: Final = 5  # of an exception: the outermost, and those nearest to where it was raised
@@ -31,7 +31,7 @@ def trace_lines(trace: str | None, stream: TextIO | None = None) -> Iterator[str
         yield f"… and {many(left_out, 'more exception')}"
 
 
-def _exception_lines(raised: Raised, stream: TextIO | None) -> Iterator[str]:
+def _exception_lines(raised: TracedException, stream: TextIO | None) -> Iterator[str]:
     frames = list(raised.frames)
     innermost = frames[-(_MAX_FRAMES - 1) :] if len(frames) > _MAX_FRAMES else frames[1:]
     left_out = raised.left_out + len(frames) - 1 - len(innermost)

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from lightflow.cli.border import complain
+from lightflow.cli.error_boundary import complain
 from lightflow.cli.options import PATH, command, json_option
 from lightflow.cli.output import many, paint, say, say_json
 from lightflow.errors import Problem, WorkflowError, printable
@@ -37,7 +37,7 @@ def validate(files: tuple[str, ...], as_json: bool) -> int:
     invalid = 0
     shapes = []
     for file in files:
-        outlines: list[workflows.Outline] = []
+        outlines: list[workflows.WorkflowOutline] = []
         problems: list[Problem] = []
         warnings: list[Problem] = []
         try:

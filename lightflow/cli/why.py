@@ -31,14 +31,14 @@ def why(names: tuple[str, ...], db: str, as_json: bool) -> None:
     Without RUN, the latest run that has the task is used. An instance of a task that is mapped over a list has its
     index in brackets.
     """
-    from lightflow.service import explaining, inspecting
+    from lightflow.service import explanations, queries
 
     if len(names) > 2:
         raise click.UsageError("give a task, or a run and a task")
     run = names[0] if len(names) == 2 else None
     if run == "latest":
-        run = inspecting.latest(db).run_id
-    explanation = explaining.why(db, run_or_latest(run), names[-1])
+        run = queries.latest(db).run_id
+    explanation = explanations.why(db, run_or_latest(run), names[-1])
     if as_json:
         from lightflow.service.json_shapes import explanation_shape
 

@@ -15,12 +15,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from lightflow.errors import CheckpointError
-from liteflow.collector import collector_paused
 from liteflow.errors import LiteflowError
-from liteflow.names import CHECKPOINT_SUFFIX, checkpoint_name
-from liteflow.planning.nodes import instance_name
-from liteflow.processes.output import open_regular, read_log
-from liteflow.running.observing import Observer, RunStart
+from liteflow.gc_pause import gc_paused
+from liteflow.identifiers import CHECKPOINT_SUFFIX, checkpoint_name
+from liteflow.planning.task_table import instance_name
+from liteflow.processes.log_file import open_log_for_reading, open_regular
+from liteflow.running.observers import Observer, RunStart
 from liteflow.state.history import AttemptRecord, History, RunRecord
 from liteflow.states import RunStatus
 
@@ -82,7 +82,7 @@ class CheckpointWriter(Observer):
 
 def write(folder: str, db_path: str, run_id: str, status: str | None = None) -> str:
     """Write the checkpoint of a run and return its path."""
-    with collector_paused(), History(db_path) as history:
+    with gc_paused(), History(db_path) as history:
         run = history.run(run_id)
         statuses = history.statuses(run.run_id)
         last = {(attempt.task_id, attempt.map_index): attempt for attempt in history.attempts(run.run_id)}
@@ -176,7 +176,7 @@ def _output(attempt: AttemptRecord) -> str:
     if attempt.log_path is None:
         return ""
     try:
-        with read_log(attempt.log_path) as file:
+        with open_log_for_reading(attempt.log_path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _OUTPUT_BYTES))
             return file.read(_OUTPUT_BYTES).decode("utf-8", "replace").strip()
     except OSError:

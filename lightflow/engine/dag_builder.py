@@ -13,16 +13,16 @@ from typing import Any
 
 from lightflow.engine.external_inputs import NO_INPUTS, ExternalInputs
 from lightflow.errors import Problem, WorkflowError
-from lightflow.parser.durations import PATTERN, seconds
-from lightflow.parser.spec import Condition, Expression, FanSpec, Flow, TaskSpec, Template, WorkflowSpec
 from lightflow.plugins.base import TaskType
 from lightflow.plugins.registry import Registry
+from lightflow.spec.durations import PATTERN, seconds
+from lightflow.spec.model import Condition, ControlFlow, Expression, MappingSpec, TaskSpec, Template, WorkflowSpec
 from liteflow import Dag, Task
-from liteflow.collector import collector_paused
 from liteflow.definition.options import TaskOptions
-from liteflow.definition.tasks import NOTHING_AROUND, Around, Precondition
+from liteflow.definition.tasks import NO_HOOKS, Precondition, TaskHooks
 from liteflow.errors import InputError
-from liteflow.triggers import Condition as EngineCondition
+from liteflow.gc_pause import gc_paused
+from liteflow.hooks import Condition as EngineCondition
 from liteflow.work import Body, Command, Expansion
 
 
@@ -58,7 +58,7 @@ def build_dag(
         shared_options={},
         problems=[],
     )
-    with collector_paused():
+    with gc_paused():
         for task in spec.tasks.values():
             dag.add_task(builder.build(task))
         dag.hooks |= {event: builder.build(hook) for event, hook in spec.hooks.items()}
@@ -111,7 +111,9 @@ class _TaskBuilder:
         if expressions is not None:
             expressions = expressions._replace(dotenv=shared, own_dotenv=own)
         env = {**shared, **self.spec.env, **own, **task.own_env}
-        return task._replace(env=env, expressions=expressions, flow=_flow_with_dotenv(task.flow, shared, own))
+        return task._replace(
+            env=env, expressions=expressions, control_flow=_flow_with_dotenv(task.control_flow, shared, own)
+        )
 
     def _body(self, task: TaskSpec) -> Body:
         """Return what the engine runs for the task. Expressions whose values are known before the run are checked."""
@@ -120,13 +122,13 @@ class _TaskBuilder:
         task_type, expressions = self.types[task.type], task.expressions
         if expressions is None:
             return task_type.build(task)
-        from lightflow.expressions.late import TaskLate, early_problems
+        from lightflow.expressions.evaluate import DeferredTaskBody, early_problems
 
         self.problems.extend(early_problems(expressions, self.params))
         if expressions.script:
             task = task._replace(config={**task.config, "run": expressions.script})
         body = task_type.build(task)
-        late = TaskLate(expressions, self.folder)
+        late = DeferredTaskBody(expressions, self.folder)
         if not isinstance(body, Command):
             return body._replace(late=late)
         if any("${{" in word for word in body.argv):
@@ -136,7 +138,7 @@ class _TaskBuilder:
 
     def _evaluated_options(self, task: TaskSpec, options: TaskOptions) -> TaskOptions:
         """Return the options with the values of their expressions, which are known before the run."""
-        from lightflow.expressions.late import option
+        from lightflow.expressions.evaluate import option
 
         assert task.expressions is not None
         values: dict[str, Any] = {}
@@ -148,15 +150,15 @@ class _TaskBuilder:
         return options._replace(**values)
 
     def _expansion(self, task: TaskSpec) -> Expansion:
-        from lightflow.expressions.fan import expansion_of
+        from lightflow.expressions.fan_out import expansion_of
 
         return expansion_of(task, self.params, self.problems)
 
-    def _hooks(self, task: TaskSpec) -> Around:
+    def _hooks(self, task: TaskSpec) -> TaskHooks:
         """Return the condition, the preconditions and the hooks of a task."""
-        flow = task.flow
-        if flow is None or not (flow.condition or flow.preconditions or flow.hooks):
-            return NOTHING_AROUND
+        control_flow = task.control_flow
+        if control_flow is None or not (control_flow.condition or control_flow.preconditions or control_flow.hooks):
+            return NO_HOOKS
         preconditions = [
             Precondition(
                 None if each.condition is None else self._condition(each.condition),
@@ -164,23 +166,23 @@ class _TaskBuilder:
                 each.message,
                 each.fails,
             )
-            for each in flow.preconditions
+            for each in control_flow.preconditions
         ]
-        return Around(
-            None if flow.condition is None else self._condition(flow.condition),
+        return TaskHooks(
+            None if control_flow.condition is None else self._condition(control_flow.condition),
             tuple(preconditions),
-            {event: self.build(hook, task.id) for event, hook in flow.hooks.items()},
+            {event: self.build(hook, task.id) for event, hook in control_flow.hooks.items()},
         )
 
     def _condition(self, condition: Condition) -> EngineCondition:
         """Return the condition for the engine. A condition whose value is known before the run is checked."""
         from lightflow.expressions.conditions import FileCondition  # imports Jinja
-        from lightflow.expressions.late import PlacedError
+        from lightflow.expressions.evaluate import LocatedError
 
         built = FileCondition(condition)
         try:
             built.early(self.params)
-        except PlacedError as error:
+        except LocatedError as error:
             self.problems.append(error.problem)
         except InputError as error:
             self.problems.append(condition.expression.at._replace(message=str(error)))
@@ -203,27 +205,27 @@ def _options(task: TaskSpec) -> TaskOptions:
         mode=task.mode,
         secrets=task.secrets,
         priority=task.order.priority,
-        max_parallel=task.order.at_once,
+        max_parallel=task.order.max_parallel,
         resources=task.order.needs,
     )
-    flow = task.flow
-    if flow is None:
+    control_flow = task.control_flow
+    if control_flow is None:
         return options
     return options._replace(
-        continue_on_error=flow.tolerates,
-        branch=flow.branch,
-        short_circuit=flow.short_circuit,
-        ignore_downstream_trigger_rules=not flow.direct,
-        setup=flow.setup,
-        teardown=flow.teardown,
-        on_failure_fail_run=flow.fails_run,
+        continue_on_error=control_flow.tolerates,
+        branch=control_flow.branch,
+        short_circuit=control_flow.short_circuit,
+        ignore_downstream_trigger_rules=not control_flow.direct,
+        setup=control_flow.setup,
+        teardown=control_flow.teardown,
+        on_failure_fail_run=control_flow.fails_run,
     )
 
 
-def _fan_options(fan: FanSpec, options: TaskOptions) -> TaskOptions:
+def _fan_options(fan: MappingSpec, options: TaskOptions) -> TaskOptions:
     """Return the options with those that `matrix` and `foreach` have for the instances."""
-    at_once = options.max_parallel if fan.max_parallel is None else fan.max_parallel
-    return options._replace(fail_fast=fan.fail_fast, max_parallel=at_once)
+    max_parallel = options.max_parallel if fan.max_parallel is None else fan.max_parallel
+    return options._replace(fail_fast=fan.fail_fast, max_parallel=max_parallel)
 
 
 def _option_value(name: str, value: Any) -> float | int:
@@ -244,9 +246,11 @@ def _place_of(template: Template) -> Problem:
     return next(part.at for part in template if isinstance(part, Expression))
 
 
-def _flow_with_dotenv(flow: Flow | None, dotenv: Mapping[str, str], own: Mapping[str, str]) -> Flow | None:
+def _flow_with_dotenv(
+    control_flow: ControlFlow | None, dotenv: Mapping[str, str], own: Mapping[str, str]
+) -> ControlFlow | None:
     """Return the control flow with the variables of dotenv files in its conditions."""
-    if flow is None:
+    if control_flow is None:
         return None
 
     def with_dotenv(condition: Condition | None) -> Condition | None:
@@ -254,5 +258,5 @@ def _flow_with_dotenv(flow: Flow | None, dotenv: Mapping[str, str], own: Mapping
             return condition
         return condition._replace(scope=condition.scope._replace(dotenv=dotenv, own_dotenv=own))
 
-    preconditions = tuple(each._replace(condition=with_dotenv(each.condition)) for each in flow.preconditions)
-    return flow._replace(condition=with_dotenv(flow.condition), preconditions=preconditions)
+    preconditions = tuple(each._replace(condition=with_dotenv(each.condition)) for each in control_flow.preconditions)
+    return control_flow._replace(condition=with_dotenv(control_flow.condition), preconditions=preconditions)

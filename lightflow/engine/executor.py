@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lightflow.parser.spec import Settings
+from lightflow.spec.model import Settings
 from liteflow import Dag, DagRun, Observer
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from lightflow.errors import Problem, WorkflowError
-from lightflow.parser.spec import EnvFile, WorkflowSpec
+from lightflow.spec.model import EnvFile, WorkflowSpec
 from liteflow.errors import DotenvError, SecretError
 from liteflow.values.secrets import Secrets, fetch
 

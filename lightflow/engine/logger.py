@@ -13,11 +13,11 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TextIO
 
-from lightflow.engine.following import OutputFollower, OutputMode
-from lightflow.engine.naming import shown_name, took_text
-from lightflow.errors import harmless, printable
+from lightflow.engine.formatting import display_name, format_duration
+from lightflow.engine.task_output import OutputFollower, OutputMode
+from lightflow.errors import escape_controls, printable
 from liteflow.pictures.picture import tally_text
-from liteflow.running.observing import Change, ListChange, Observer, RunStart
+from liteflow.running.observers import Change, ListChange, Observer, RunStart
 from liteflow.states import TASK_ENDED
 
 _MAX_NAMED: Final = 5  # named items of a changed list
@@ -155,7 +155,7 @@ class LogDisplay(Display):
         if self._has_line(change, one_of_many=tally is not None and change.map_index >= 0):
             yield self._line(change)
             if self._tracebacks and change.outcome is not None and change.outcome.error is not None:
-                yield from (f"         {line}" for line in harmless(change.outcome.error.traceback).splitlines())
+                yield from (f"         {line}" for line in escape_controls(change.outcome.error.traceback).splitlines())
         if tally is not None and change.map_index >= 0:
             tally[change.previous] -= 1
             tally[change.status] += 1
@@ -172,11 +172,11 @@ class LogDisplay(Display):
         return self._detail or change.status in TASK_ENDED or change.status == "UP_FOR_RETRY"
 
     def _line(self, change: Change) -> str:
-        name = shown_name(change.task_id, change.map_index, change.map_key)
+        name = display_name(change.task_id, change.map_index, change.map_key)
         parts = [_clock(change.at), name, change.status]
         if change.outcome is not None:
             ended_at, started_at = change.outcome.ended_at, change.outcome.started_at
-            parts.append(took_text(ended_at - (started_at or ended_at)))
+            parts.append(format_duration(ended_at - (started_at or ended_at)))
         if change.attempt > 1 or change.status == "UP_FOR_RETRY" or (self._detail and change.attempt):
             parts.append(f"(attempt {change.attempt})")
         if change.reason:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from lightflow.expressions.evaluate import Environment, LocatedError, NotYet, decode_plain, early_scopes, scopes_of
 from lightflow.expressions.language import Function, Scope, ScopeError, evaluate
-from lightflow.expressions.late import Environment, NotYet, PlacedError, decode_plain, early_scopes, scopes_of
-from lightflow.parser.spec import Condition
+from lightflow.spec.model import Condition
 from liteflow.errors import InputError
-from liteflow.triggers import Facts
+from liteflow.hooks import ConditionInputs
 from liteflow.work import Ref
 
 _BAD: Final = frozenset(["FAILED", "UPSTREAM_FAILED", "CANCELLED"])
@@ -34,7 +34,7 @@ class State(str):
 
 
 class FileCondition(NamedTuple):
-    """A condition of a workflow file, as the engine asks it (see `liteflow.triggers.Condition`)."""
+    """A condition of a workflow file, as the engine asks it (see `liteflow.hooks.Condition`)."""
 
     condition: Condition
 
@@ -43,7 +43,7 @@ class FileCondition(NamedTuple):
         return self.condition.text
 
     @property
-    def watches(self) -> bool:
+    def reads_status(self) -> bool:
         return self.condition.status
 
     @property
@@ -54,7 +54,7 @@ class FileCondition(NamedTuple):
     def states(self) -> Sequence[str]:
         return self.condition.states
 
-    def holds(self, facts: Facts) -> bool:
+    def holds(self, facts: ConditionInputs) -> bool:
         """The answer. Raises InputError, with the place in the file."""
         scope = self.condition.scope
         assert scope is not None
@@ -64,7 +64,7 @@ class FileCondition(NamedTuple):
         scopes |= _functions(facts.upstream, stopping=facts.stopping)
         try:
             return self._answer(scopes)
-        except PlacedError:
+        except LocatedError:
             raise
         except InputError as error:
             raise InputError(str(self.condition.expression.at._replace(message=str(error)))) from None

@@ -196,7 +196,7 @@ def _sandbox() -> Sandbox:
     return Sandbox()
 
 
-class Mistake(ValueError):
+class ExpressionError(ValueError):
     """An expression that cannot be used; the message says why."""
 
 
@@ -209,12 +209,12 @@ def _check_names(tree: nodes.Expr) -> None:
         name = node.name
         if name not in known:
             hint = f"; write {_OTHER_NAMES[name]}" if name in _OTHER_NAMES else did_you_mean(name, known)
-            raise Mistake(f"there is no {what} {name!r}{hint}")
+            raise ExpressionError(f"there is no {what} {name!r}{hint}")
 
 
 def spelled_otherwise(source: str) -> str:
     """What is written here for a sign of another language that the expression holds; nothing where it holds none."""
-    from lightflow.foreign import OPERATORS
+    from lightflow.other_tools import OPERATORS
 
     bare = re.sub(
         r"'(?:[^'\\\\]|\\\\.)*'|\"(?:[^\"\\\\]|\\\\.)*\"|(?<![=!<>])[=!<>]=(?!=)",
@@ -233,23 +233,23 @@ def parse(source: str) -> nodes.Expr:
         Mistake: it is none, or uses what is not allowed here.
     """
     if not source:
-        raise Mistake("the expression is empty")
+        raise ExpressionError("the expression is empty")
     if len(source) > LONGEST:
-        raise Mistake(f"the expression is longer than {LONGEST:,} characters")
+        raise ExpressionError(f"the expression is longer than {LONGEST:,} characters")
     try:
         parser = Parser(_sandbox(), source, state="variable")
         tree = parser.parse_expression()
         if not parser.stream.eos:
-            raise Mistake(
+            raise ExpressionError(
                 spelled_otherwise(source) or f"{parser.stream.current.value!r} does not belong into the expression"
             )
         tree.set_environment(_sandbox())
         _check_names(tree)
     except TemplateSyntaxError as error:
         reason = (error.message or "it cannot be understood").replace("end of template", "end of the expression")
-        raise Mistake(spelled_otherwise(source) or f"not an expression: {reason}") from None
+        raise ExpressionError(spelled_otherwise(source) or f"not an expression: {reason}") from None
     except RecursionError:
-        raise Mistake("the expression is nested too deeply") from None
+        raise ExpressionError("the expression is nested too deeply") from None
     return tree
 
 

@@ -17,7 +17,7 @@ from lightflow.parser.schema_fan import FOREACH, MATRIX, STRATEGY
 from lightflow.parser.schema_flow import PRECONDITION
 from lightflow.parser.schema_limits import CONCURRENCY, RUN_RETRY
 from lightflow.plugins.registry import Registry
-from liteflow.triggers import EVENTS
+from liteflow.hooks import HOOK_EVENTS
 
 _TOP = canonical_schema(())["properties"]
 _TOP_ALIASES = aliases_of(_TOP)
@@ -29,7 +29,7 @@ _SECRET_ALIASES = aliases_of(SECRET["properties"])
 _PRECONDITION_ALIASES = aliases_of(PRECONDITION["properties"])
 _FAN_ALIASES = {"matrix": aliases_of(MATRIX["properties"]), "foreach": aliases_of(FOREACH["properties"])}
 _STRATEGY_ALIASES = aliases_of(STRATEGY["properties"])
-_EVENTS = frozenset(EVENTS)
+_EVENTS = frozenset(HOOK_EVENTS)
 _SCRIPTS = ("shell", "python")  # the types whose `run` may be a list of lines
 _Rename = Callable[[dict[str, Any], tuple[str, ...]], dict[str, Any]]
 
@@ -165,7 +165,7 @@ def _assumed(kind: str, registry: Registry) -> str:
     """The type that an unknown one is taken for, so that the other mistakes of its task are found too."""
     if registry.find(kind) is not None:
         return kind
-    from lightflow.foreign import assumed_type
+    from lightflow.other_tools import assumed_type
 
     return assumed_type(kind, [info.name for info in registry.known()]) or kind
 
@@ -190,7 +190,7 @@ def _hooks(tree: Tree, around: dict[str, Any], path: tuple[str, ...], renamed: _
     """A hook that is only a command is a shell task."""
     if _EVENTS.isdisjoint(around):
         return
-    for event in EVENTS:
+    for event in HOOK_EVENTS:
         raw = around.get(event)
         if isinstance(raw, str | list):
             around[event] = {"type": DEFAULT_TYPE, "run": _text(raw)}

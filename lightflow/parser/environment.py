@@ -11,8 +11,8 @@ from lightflow.errors import Problem, did_you_mean, quoted
 from lightflow.parser.canonical import Tree
 from lightflow.parser.positions import Key
 from lightflow.parser.schema_env import SECRET
-from lightflow.parser.spec import EnvFile, SecretSpec
 from lightflow.parser.works import shell_of
+from lightflow.spec.model import EnvFile, SecretSpec
 from liteflow.values.secrets import NAME as SECRET_NAME
 from liteflow.values.secrets import Secret
 

@@ -12,23 +12,23 @@ from contextlib import suppress
 from typing import Any, Final
 
 from lightflow.errors import Problem
-from lightflow.expressions.language import Mistake
-from lightflow.expressions.names import EARLY, SCOPES, Known, Uses, uses
-from lightflow.expressions.shell.rewrite import SHELLS, SITE, Refused, Site, rewrite, to_parse
+from lightflow.expressions.language import ExpressionError
+from lightflow.expressions.references import EARLY, SCOPES, NameScope, References, find_references
+from lightflow.expressions.shell.rewrite import SHELLS, SITE, Site, UnsafeExpression, rewrite, text_to_parse
 from lightflow.expressions.shell.syntax import Scripts
-from lightflow.expressions.split import OPEN, NotClosed, Part, split
+from lightflow.expressions.template import OPEN, Part, UnclosedExpression, split
 from lightflow.parser.canonical import Tree
 from lightflow.parser.environment import secret_names
 from lightflow.parser.fan import fields_of, name_of
 from lightflow.parser.params import is_number
 from lightflow.parser.positions import Key, Lines
 from lightflow.parser.schema import COMMON
-from lightflow.parser.spec import Condition, Expression, Expressions, Found, Template
 from lightflow.parser.works import WorkIn, conditions, path_id, shell_of, works
+from lightflow.spec.model import Condition, Expression, Expressions, Found, Template
 from liteflow.errors import CycleError
+from liteflow.hooks import HOOK_EVENTS
 from liteflow.planning.graph import Graph
 from liteflow.shell import DEFAULT_SHELL, shell_prefix
-from liteflow.triggers import EVENTS
 
 Path = list[Key]
 
@@ -38,7 +38,7 @@ _WORDS: Final = ("and", "or", "is", "in", "not", "if", "else")
 #: Keys of every task in which an expression may stand; those that are needed before the run begins.
 OPTIONS: Final = ("timeout", "retries", "retry_delay")
 #: Keys of a task that are no part of its own work.
-_APART: Final = ("if", "preconditions", *EVENTS)
+_APART: Final = ("if", "preconditions", *HOOK_EVENTS)
 FANS: Final = ("matrix", "foreach")
 _VARIABLE: Final = "LIGHTFLOW_EXPR_"
 #: Text for people, in which nothing is evaluated.
@@ -64,12 +64,14 @@ class _Reader:
         self._params = root["params"] if isinstance(root.get("params"), dict) else {}
         path = os.path.abspath(tree.source.file)
         self._workflow = {"name": root.get("workflow_name", ""), "dir": os.path.dirname(path), "file": path}
-        self._scripts = Scripts([to_parse(text) for work in works(root) for text in _scripts(work.keys)])
+        self._scripts = Scripts([text_to_parse(text) for work in works(root) for text in _scripts(work.keys)])
         self._refuse_elsewhere()
         self._shell = shell_of(root)
         shared: dict[str, Any] = root["env"] if isinstance(root.get("env"), dict) else {}
         self._secrets = secret_names(root)
-        known = Known(self._params, self._tasks, ("params", "env", "run", "workflow", "task"), secrets=self._secrets)
+        known = NameScope(
+            self._params, self._tasks, ("params", "env", "run", "workflow", "task"), secrets=self._secrets
+        )
         self._from_files = bool(root.get("dotenv"))
         self._shared = self._variables(["env"], shared, known, self._known_variables())
         for work in works(root):
@@ -88,19 +90,19 @@ class _Reader:
         mapped = self._tasks[str(work.owner[1])] if work.owner else task
         item = "" if work.hook and not work.owner else name_of(mapped)
         fields = fields_of(mapped)
-        here = Known(self._params, self._tasks, task=task_id, secrets=self._secrets, item=item, fields=fields)
+        here = NameScope(self._params, self._tasks, task=task_id, secrets=self._secrets, item=item, fields=fields)
         own = task["env"] if isinstance(task.get("env"), dict) else {}
         below = self._known_variables(mapped, self._shared)
         around = self._variables([*work.owner, "env"], work.env, here, below)
         below = self._known_variables(mapped, self._shared, around)
         here = here._replace(env=self._known_variables(mapped, self._shared, around, own))
         if item and work.once:  # it is done once, before there is an instance
-            here, item = here._replace(item="", fields=None, not_yet=item), ""
+            here, item = here._replace(item="", fields=None, unavailable=item), ""
             around = {name: one for name, one in around.items() if not _mistaken(one, here)}
-        before = Known(self._params, self._tasks, ("params", "workflow", "env"), task_id, env=here.env)
+        before = NameScope(self._params, self._tasks, ("params", "workflow", "env"), task_id, env=here.env)
         found: list[Template] = []
 
-        def template(key: str, *rest: Key, known: Known = here) -> Any:
+        def template(key: str, *rest: Key, known: NameScope = here) -> Any:
             value: Any = task.get(key)
             for name in rest:
                 value = value[name]
@@ -139,7 +141,7 @@ class _Reader:
             workflow=self._workflow,
             reads=tuple(dict.fromkeys(ref for part in parts for ref in part.reads)),
             shared_env=self._shared,
-            around_env=around,
+            enclosing_env=around,
             own_env=own_env,
             cwd=cwd if isinstance(cwd, tuple) else None,
             options={key: one for key, one in options.items() if isinstance(one, tuple)},
@@ -158,7 +160,7 @@ class _Reader:
         return frozenset(name for layer in layers for name in layer)
 
     def _variables(
-        self, path: Path, written: Mapping[str, Any], known: Known, below: frozenset[str] | None
+        self, path: Path, written: Mapping[str, Any], known: NameScope, below: frozenset[str] | None
     ) -> dict[str, str | Template]:
         """The variables of one `env`, which may name each other, and those of the layers below."""
         layer: dict[str, str | Template] = {}
@@ -182,23 +184,27 @@ class _Reader:
             text = "true" if text else "false"
         if not isinstance(text, str) or not text.strip():
             return None  # the schema says so
-        not_yet = name_of(self._tasks[task_id])
+        unavailable = name_of(self._tasks[task_id])
         task = self._tasks[task_id]
         own = task["env"] if isinstance(task.get("env"), dict) else {}
         variables = self._known_variables(task, self._shared, own)
-        known = Known(self._params, self._tasks, task=task_id, condition=True, not_yet=not_yet, env=variables)
+        known = NameScope(
+            self._params, self._tasks, task=task_id, condition=True, unavailable=unavailable, env=variables
+        )
         source, start = text.strip(), 0
         try:
             if OPEN in text:
                 parts = [part for part in split(text) if not isinstance(part, str) or part.strip()]
                 if len(parts) != 1 or isinstance(parts[0], str):
-                    raise Mistake("write the whole condition between ${{ and }}, or without them")
+                    raise ExpressionError("write the whole condition between ${{ and }}, or without them")
                 source, start = parts[0].source, parts[0].start
-            used = uses(source, known)
+            used = find_references(source, known)
             if used.raw:
-                raise Mistake("raw(…) is for the `run` of a shell task")
-        except (Mistake, NotClosed) as error:
-            message = str(error) if isinstance(error, Mistake) else "the expression is not closed: }} is missing"
+                raise ExpressionError("raw(…) is for the `run` of a shell task")
+        except (ExpressionError, UnclosedExpression) as error:
+            message = (
+                str(error) if isinstance(error, ExpressionError) else "the expression is not closed: }} is missing"
+            )
             if looks_like_a_command(source):
                 message = "a command is no condition: it goes into `preconditions: [{run: …}]`"
             self._problem(path, text, text.find(OPEN), message)
@@ -224,11 +230,13 @@ class _Reader:
         taken = tuple(dict.fromkeys(ref for part in parts for ref in part.reads))
         return Expressions(workflow=self._workflow, reads=taken, shared_env=self._shared, own_env=own)
 
-    def _fan(self, task_id: str, task: dict[str, Any], here: Known) -> dict[str, Template]:
+    def _fan(self, task_id: str, task: dict[str, Any], here: NameScope) -> dict[str, Template]:
         """The templates in what a task is mapped over. They are evaluated before there is an instance; only the `key`
         is about one."""
         variables = self._known_variables(task, self._shared)
-        known = Known(self._params, self._tasks, ("params", "env", "run", "workflow", "tasks"), task_id, env=variables)
+        known = NameScope(
+            self._params, self._tasks, ("params", "env", "run", "workflow", "tasks"), task_id, env=variables
+        )
         found: dict[str, Template] = {}
         for name in ("matrix", "foreach"):
             value = task.get(name)
@@ -244,7 +252,7 @@ class _Reader:
                     self._problem(path, part, part.index(OPEN), message)
         return found
 
-    def _texts(self, path: Path, value: Any, known: Known) -> dict[str, Template]:
+    def _texts(self, path: Path, value: Any, known: NameScope) -> dict[str, Template]:
         """The templates in a value, at any depth, by their text."""
         if isinstance(value, str):
             read = self._template(path, value, known)
@@ -258,13 +266,13 @@ class _Reader:
 
     # -- one text ------------------------------------------------------------------------------------------------
 
-    def _template(self, path: Path, text: Any, known: Known, *, shell: bool = False) -> Any:
+    def _template(self, path: Path, text: Any, known: NameScope, *, shell: bool = False) -> Any:
         """The text as a template; itself where it holds no expression."""
         if not isinstance(text, str) or OPEN not in text:
             return text
         try:
             parts = split(text)
-        except NotClosed as error:
+        except UnclosedExpression as error:
             self._problem(path, text, error.start, "the expression is not closed: }} is missing")
             return text
         template: list[str | Expression] = []
@@ -273,16 +281,16 @@ class _Reader:
                 template.append(part)
                 continue
             try:
-                used = uses(part.source, known)
+                used = find_references(part.source, known)
                 if used.raw and not shell:
-                    raise Mistake("raw(…) is for the `run` of a shell task; here values are never parsed")
-            except Mistake as error:
+                    raise ExpressionError("raw(…) is for the `run` of a shell task; here values are never parsed")
+            except ExpressionError as error:
                 self._problem(path, text, part.start, str(error))
                 continue
             template.append(self._expression(path, text, part, used))
         return tuple(template)
 
-    def _expression(self, path: Path, text: str, part: Part, used: Uses) -> Expression:
+    def _expression(self, path: Path, text: str, part: Part, used: References) -> Expression:
         at = self._at(path, text, part.start)
         return Expression(
             used.source,
@@ -291,13 +299,13 @@ class _Reader:
             used.names <= EARLY,
             used.raw,
             used.quoted,
-            used.of_instance,
+            used.instance_only,
             used.env,
             used.number,
         )
 
     def _script(
-        self, path: Path, text: str, task: dict[str, Any], known: Known
+        self, path: Path, text: str, task: dict[str, Any], known: NameScope
     ) -> tuple[str, dict[str, Template], tuple[Template, ...]]:
         """The script with references in place of its expressions, the variables they name, and what is pasted."""
         before = len(self.problems)
@@ -331,7 +339,7 @@ class _Reader:
         scanned = "".join(part if isinstance(part, str) else SITE for part in template)
         try:
             return rewrite(scanned, sites, shell, self._scripts), words, tuple(pasted)
-        except Refused as error:
+        except UnsafeExpression as error:
             starts = [part.start for part in split(text) if isinstance(part, Part)]
             for number, reason in error.objections.items():
                 self._problem(path, text, starts[number], reason.message)
@@ -410,13 +418,13 @@ def looks_like_a_command(text: str) -> bool:
     return follows[1] not in _WORDS and re.match(r"[\w./~$\"'*-]", follows[1]) is not None
 
 
-def _mistaken(template: str | Template, known: Known) -> bool:
+def _mistaken(template: str | Template, known: NameScope) -> bool:
     """Does it name what is not known there?"""
     try:
         for part in template:
             if isinstance(part, Expression):
-                uses(part.source, known)
-    except Mistake:
+                find_references(part.source, known)
+    except ExpressionError:
         return True
     return False
 
@@ -438,7 +446,7 @@ def _scripts(keys: Mapping[str, Any]) -> Iterator[str]:
     """The script of a task with a `SITE` in place of each expression, if there are any in it."""
     text = keys.get("run")
     if keys.get("type") == "shell" and isinstance(text, str) and OPEN in text:
-        with suppress(NotClosed):
+        with suppress(UnclosedExpression):
             yield "".join(SITE if isinstance(part, Part) else part for part in split(text))
 
 

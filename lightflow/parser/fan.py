@@ -9,7 +9,7 @@ from typing import Any, Final
 from lightflow.errors import Problem, did_you_mean, quoted
 from lightflow.parser.canonical import Tree
 from lightflow.parser.schema_fan import NO_AXES
-from lightflow.parser.spec import FanSpec
+from lightflow.spec.model import MappingSpec
 
 _TAKEN: Final = frozenset(
     [
@@ -45,11 +45,11 @@ def fields_of(task: Mapping[str, Any]) -> list[str] | None:
     return list(dict.fromkeys([*axes_of(matrix), *(key for one in more if isinstance(one, dict) for key in one)]))
 
 
-def fan_spec(task: Mapping[str, Any]) -> FanSpec | None:
+def fan_spec(task: Mapping[str, Any]) -> MappingSpec | None:
     """What a checked task is mapped over."""
     if "matrix" in task:
         matrix = task["matrix"]
-        return FanSpec(
+        return MappingSpec(
             "matrix",
             axes=axes_of(matrix),
             include=matrix.get("include", ()),
@@ -61,8 +61,8 @@ def fan_spec(task: Mapping[str, Any]) -> FanSpec | None:
         return None
     block = task["foreach"]
     if not isinstance(block, dict):
-        return FanSpec("item", block)
-    return FanSpec(block.get("as", "item"), block["items"], key=block.get("key"), **_limits(block))
+        return MappingSpec("item", block)
+    return MappingSpec(block.get("as", "item"), block["items"], key=block.get("key"), **_limits(block))
 
 
 def _limits(block: Mapping[str, Any]) -> dict[str, Any]:

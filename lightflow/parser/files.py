@@ -19,7 +19,7 @@ class FileKind(NamedTuple):
 
 
 WORKFLOW: Final = FileKind("workflow file", "keys such as `workflow_name:` and `tasks:`")
-PARAMS: Final = FileKind("file of parameters", "names of parameters and their values, such as `rows: 100`")
+PARAMS_FILE: Final = FileKind("file of parameters", "names of parameters and their values, such as `rows: 100`")
 
 MAX_BYTES = 16 * 1024 * 1024
 

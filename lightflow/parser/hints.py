@@ -9,14 +9,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from lightflow.bash_words import bash_only, hint_about_syntax
+from lightflow.bash_hints import bash_only, hint_about_syntax
 from lightflow.errors import Problem, quoted
 from lightflow.parser.canonical import Tree
 from lightflow.parser.positions import Key
 from lightflow.parser.shell_syntax import complaint_of
-from lightflow.parser.spec import TaskSpec, WorkflowSpec
 from lightflow.parser.validate import is_block
 from lightflow.parser.works import WorkIn, conditions, shell_of, works
+from lightflow.spec.model import TaskSpec, WorkflowSpec
 
 _SECONDS: Final = 5.0  # for the questions to shells, all together
 
@@ -143,11 +143,11 @@ def _asked_as_truth(condition: str, scope: str) -> Iterator[str]:
     """The names of a scope that are asked for by themselves, and neither compared nor changed."""
     from jinja2 import nodes
 
-    from lightflow.expressions.language import Mistake, parse
+    from lightflow.expressions.language import ExpressionError, parse
 
     try:
         waiting: list[nodes.Node] = [parse(condition.strip())]
-    except Mistake:
+    except ExpressionError:
         return
     while waiting:
         node = waiting.pop()
@@ -175,7 +175,9 @@ def _variable(tree: Tree, task_id: str, name: str) -> Any:
 
 def _hidden_failures(tree: Tree, spec: WorkflowSpec) -> Iterator[Problem]:
     """Tasks that go on after a failure that nothing else tells of: the state of a run comes from its ends."""
-    tasks = {task_id: task for task_id, task in spec.tasks.items() if not (task.flow and task.flow.teardown)}
+    tasks = {
+        task_id: task for task_id, task in spec.tasks.items() if not (task.control_flow and task.control_flow.teardown)
+    }
     going_on = {task_id for task_id, task in tasks.items() if _goes_on(task)}
     if not going_on:
         return
@@ -221,14 +223,14 @@ def _from_the_ends(tasks: Mapping[str, TaskSpec], below: Mapping[str, Sequence[s
 
 
 def _goes_on(task: TaskSpec) -> bool:
-    condition = task.flow.condition if task.flow else None
+    condition = task.control_flow.condition if task.control_flow else None
     if condition is not None and condition.status:
         return re.search(r"(?<!not )\b(?:always|failure)\s*\(|not\s+success\s*\(", condition.text) is not None
     return bool(task.depends_on) and task.trigger_rule in _GOES_ON
 
 
 def _tolerated(task: TaskSpec) -> bool:
-    return bool(task.flow and task.flow.tolerates)
+    return bool(task.control_flow and task.control_flow.tolerates)
 
 
 # -- scripts -------------------------------------------------------------------------------------------------------

@@ -8,10 +8,10 @@ from typing import Any
 
 from lightflow.errors import Problem, did_you_mean, quoted
 from lightflow.parser.canonical import Tree
-from lightflow.parser.durations import LONGEST_S, PATTERN, seconds
-from lightflow.parser.spec import Limits, RetrySpec
+from lightflow.spec.durations import LONGEST_S, PATTERN, seconds
+from lightflow.spec.model import Limits, RetrySpec
 from liteflow.limits import Concurrency, Pool
-from liteflow.planning.ready import Needs, Order
+from liteflow.planning.ready_queue import QueueOptions, SlotNeeds
 
 
 def check_limits(tree: Tree, tasks: Mapping[str, dict[str, Any]]) -> Iterator[Problem]:
@@ -106,11 +106,11 @@ def limits_of(root: Mapping[str, Any]) -> Limits:
     )
 
 
-def order_of(task: Mapping[str, Any]) -> Order:
+def order_of(task: Mapping[str, Any]) -> QueueOptions:
     """The place of a checked task among those that may start."""
-    pool, at_once = task.get("pool", ()), task.get("max_parallel")
+    pool, max_parallel = task.get("pool", ()), task.get("max_parallel")
     slots = int(task.get("pool_slots", 1))
     needs = dict.fromkeys([pool] if isinstance(pool, str) else pool, slots)
     needs |= {name: int(number) for name, number in task.get("resources", {}).items()}
-    wanted: Needs = tuple(sorted(needs.items()))
-    return Order(int(task.get("priority", 0)), None if at_once is None else int(at_once), wanted)
+    wanted: SlotNeeds = tuple(sorted(needs.items()))
+    return QueueOptions(int(task.get("priority", 0)), None if max_parallel is None else int(max_parallel), wanted)

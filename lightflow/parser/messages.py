@@ -6,7 +6,7 @@ from collections.abc import Container, Iterator, Mapping
 from typing import Any, Final
 
 from lightflow.errors import Problem, quoted
-from lightflow.foreign import close, key_answer, level_of, near_key_answer, stands_for, value_answer
+from lightflow.other_tools import close, key_answer, level_of, near_key_answer, stands_for, value_answer
 from lightflow.parser.canonical import Tree, dotted
 from lightflow.parser.positions import Key
 from lightflow.parser.schema import COMMON, SETTINGS, aliases_of, canonical_schema

@@ -42,7 +42,7 @@ def _usable(written: Any, path: str, wrong: Container[str]) -> Any:
     }
     kind = written.get("type")
     if "type" not in options and isinstance(kind, str):
-        from lightflow.foreign import assumed_param_type
+        from lightflow.other_tools import assumed_param_type
 
         meant = assumed_param_type(kind, TYPES)
         return {**options, "type": meant} if meant else {}

@@ -32,7 +32,7 @@ from lightflow.parser.schema_pieces import (
 from lightflow.plugins.base import TypeInfo
 from lightflow.plugins.registry import Registry
 from lightflow.plugins.scripts import SHELL, lines
-from liteflow.planning.rules import TRIGGER_RULES
+from liteflow.planning.trigger_rules import TRIGGER_RULES
 from liteflow.values.params import NAME as PARAM_NAME
 from liteflow.values.params import TYPES as PARAM_TYPES
 
@@ -284,7 +284,7 @@ SETTINGS: Final[Schema] = {
 }
 
 
-def workschema_flow(registry: Registry | None = None) -> Schema:
+def workflow_schema(registry: Registry | None = None) -> Schema:
     """The schema of a file as it may be written, every alias included: for editors and the reference page."""
     infos = (registry or Registry()).known()
     schema = canonical_schema(infos)

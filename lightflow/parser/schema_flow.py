@@ -6,7 +6,7 @@ from typing import Final
 
 from lightflow.parser.schema_pieces import FREE, Schema
 from lightflow.plugins.scripts import lines
-from liteflow.triggers import EVENTS
+from liteflow.hooks import HOOK_EVENTS
 
 PRECONDITION: Final[Schema] = {
     "title": "Precondition",
@@ -172,7 +172,7 @@ def hooks(*, of_the_run: bool) -> dict[str, Schema]:
             "x-expects": "a command (text), a list of lines, or a mapping with `run` or `call`",
             **({"x-aliases": _ALIASES[event]} if event in _ALIASES else {}),
         }
-        for event in EVENTS
+        for event in HOOK_EVENTS
         if event in when
     }
 

@@ -18,7 +18,7 @@ from lightflow.parser.schema_pieces import (
     Schema,
     duration,
 )
-from liteflow.limits import MOST_PRIORITY, MOST_SLOTS, ON_CONFLICT
+from liteflow.limits import MAX_PRIORITY, MAX_SLOTS, ON_CONFLICT
 
 #: Of the run as a whole: which failures does not matter.
 RUN_RETRY: Final[Schema] = {
@@ -36,7 +36,7 @@ RUN_RETRY: Final[Schema] = {
     "patternProperties": FREE,
     "additionalProperties": False,
 }
-_SLOTS: Final[Schema] = {"type": "integer", "minimum": 1, "maximum": MOST_SLOTS}
+_SLOTS: Final[Schema] = {"type": "integer", "minimum": 1, "maximum": MAX_SLOTS}
 
 POOL: Final[Schema] = {
     "title": "Pool",
@@ -91,8 +91,8 @@ TASK_LIMITS: Final[dict[str, Schema]] = {
     "priority": {
         "description": "Of the tasks that may start, those with the higher number go first.",
         "type": "integer",
-        "minimum": -MOST_PRIORITY,
-        "maximum": MOST_PRIORITY,
+        "minimum": -MAX_PRIORITY,
+        "maximum": MAX_PRIORITY,
         "default": 0,
         "examples": [10],
         "x-aliases": ["priority_weight"],
@@ -141,7 +141,7 @@ RUN_LIMITS: Final[dict[str, Schema]] = {
         "additionalProperties": {
             "type": ["integer", "object"],
             "minimum": 1,
-            "maximum": MOST_SLOTS,
+            "maximum": MAX_SLOTS,
             "if": {"type": "object"},
             "then": {"$ref": "#/$defs/pool"},
             "x-expects": "a number of slots, or a mapping such as {slots: 4}",
@@ -166,7 +166,7 @@ RUN_LIMITS: Final[dict[str, Schema]] = {
         "or a mapping.",
         "type": ["integer", "string", "object"],
         "minimum": 1,
-        "maximum": MOST_SLOTS,
+        "maximum": MAX_SLOTS,
         "pattern": ID_PATTERN,
         "if": {"type": "object"},
         "then": {"$ref": "#/$defs/concurrency"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from lightflow.parser.durations import LONGEST_S, PATTERN
+from lightflow.spec.durations import LONGEST_S, PATTERN
 
 Schema = dict[str, Any]
 

@@ -8,7 +8,7 @@ from lightflow.errors import WorkflowError
 from lightflow.parser.files import WORKFLOW, FileKind, check_characters, read_text
 from lightflow.parser.positions import Source, Unreadable, problem_at
 from lightflow.parser.yaml_source import read_yaml
-from liteflow.collector import collector_paused
+from liteflow.gc_pause import gc_paused
 
 
 def read_source(path: str | os.PathLike[str], kind: FileKind = WORKFLOW) -> Source:
@@ -32,7 +32,7 @@ def parse_text(file: str, text: str, kind: FileKind = WORKFLOW) -> Source:
         Unreadable: nothing can be built from the text.
     """
     check_characters(text)
-    with collector_paused():
+    with gc_paused():
         if not file.lower().endswith(".json"):
             return read_yaml(file, text, kind)
         from lightflow.parser.json_source import read_json  # the rarer kind

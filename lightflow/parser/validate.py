@@ -16,11 +16,11 @@ from lightflow.parser.positions import Source
 from lightflow.parser.schema import COMMON, canonical_schema
 from lightflow.parser.schema_pieces import ID_PATTERN, ID_WORDS
 from lightflow.parser.schema_validator import InvalidSchema, Validator, check_schema
-from lightflow.parser.spec import Condition, Expressions, Found, SecretSpec
 from lightflow.parser.works import has_conditions, works
 from lightflow.plugins.base import TypeInfo
 from lightflow.plugins.registry import Registry, schema_fragment_problem
 from lightflow.plugins.scripts import shell_problem
+from lightflow.spec.model import Condition, Expressions, Found, SecretSpec
 from liteflow.errors import CycleError
 from liteflow.planning.graph import Graph
 from liteflow.values.params import Param
@@ -216,7 +216,7 @@ def _assumed(root: dict[str, Any], infos: Mapping[str, TypeInfo]) -> dict[str, A
     }
     if not unknown:
         return root
-    from lightflow.foreign import assumed_type
+    from lightflow.other_tools import assumed_type
 
     known = list(infos)
     meant = {
@@ -267,7 +267,7 @@ def _types(tree: Tree, registry: Registry) -> Iterator[Problem]:
         name = work.keys["type"]
         if not isinstance(name, str) or name in known or registry.find(name) is not None:
             continue
-        from lightflow.foreign import assumed_type, close, key_answer, type_answer
+        from lightflow.other_tools import assumed_type, close, key_answer, type_answer
 
         answer = type_answer(name)
         hint = f"; {answer}" if answer else close(name, registry.names())

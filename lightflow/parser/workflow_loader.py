@@ -9,7 +9,6 @@ from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.canonical import Tree
-from lightflow.parser.durations import seconds
 from lightflow.parser.fan import fan_spec
 from lightflow.parser.limits import limits_of, order_of
 from lightflow.parser.positions import Key, Source, Unreadable, problem_at
@@ -17,9 +16,13 @@ from lightflow.parser.schema import COMMON, is_expression
 from lightflow.parser.schema_flow import KEYS
 from lightflow.parser.schema_pieces import ID_PATTERN
 from lightflow.parser.source import parse_text, read_source
-from lightflow.parser.spec import (
+from lightflow.parser.validate import Checked, implied_upstreams, is_block, validate
+from lightflow.parser.works import WorkIn, around, hooks_of, shell_of
+from lightflow.plugins.registry import Registry
+from lightflow.spec.durations import seconds
+from lightflow.spec.model import (
+    ControlFlow,
     EnvFile,
-    Flow,
     PreconditionSpec,
     RetrySpec,
     Settings,
@@ -27,16 +30,13 @@ from lightflow.parser.spec import (
     WorkflowSpec,
     digest_of,
 )
-from lightflow.parser.validate import Checked, implied_upstreams, is_block, validate
-from lightflow.parser.works import WorkIn, around, hooks_of, shell_of
-from lightflow.plugins.registry import Registry
-from liteflow.collector import collector_paused
-from liteflow.planning.ready import PLAIN
-from liteflow.planning.rules import TriggerRule
-from liteflow.triggers import EVENTS
+from liteflow.gc_pause import gc_paused
+from liteflow.hooks import HOOK_EVENTS
+from liteflow.planning.ready_queue import DEFAULT_QUEUE
+from liteflow.planning.trigger_rules import TriggerRule
 
 #: The keys that say how a task stands in the flow, and among those that may start.
-_FLOW: Final = frozenset([*KEYS, *EVENTS])
+_FLOW: Final = frozenset([*KEYS, *HOOK_EVENTS])
 _ORDERED: Final = frozenset(["priority", "max_parallel", "pool", "pool_slots", "resources"])
 
 
@@ -49,7 +49,7 @@ def load_workflow(path: str | os.PathLike[str], registry: Registry | None = None
     Raises:
         WorkflowError: everything that is wrong with the file.
     """
-    with collector_paused():
+    with gc_paused():
         return _checked(read_source(path), registry)
 
 
@@ -63,7 +63,7 @@ def load_with_hints(
     """
     from lightflow.parser.hints import hints  # only `validate` asks for them
 
-    with collector_paused():
+    with gc_paused():
         checked = _validated(read_source(path), registry)
         spec = _workflow(*checked)
     return spec, hints(checked[0].tree, spec)
@@ -72,7 +72,7 @@ def load_with_hints(
 def loads_workflow(text: str, file: str = "workflow.yaml", registry: Registry | None = None) -> WorkflowSpec:
     """As `load_workflow`, for text at hand; `file` is its name in messages, and says whether it is JSON."""
     try:
-        with collector_paused():
+        with gc_paused():
             return _checked(parse_text(file, text), registry)
     except Unreadable as error:
         raise WorkflowError([problem_at(file, error.mark, error.path, error.message)]) from None
@@ -114,7 +114,9 @@ def _workflow(checked: Checked, name: str) -> WorkflowSpec:
     }
     setups = {above for task in root["tasks"].values() for above in task.get("teardown_of", ())}
     for setup in setups:
-        tasks[setup] = tasks[setup]._replace(flow=(tasks[setup].flow or Flow())._replace(setup=True))
+        tasks[setup] = tasks[setup]._replace(
+            control_flow=(tasks[setup].control_flow or ControlFlow())._replace(setup=True)
+        )
     return WorkflowSpec(
         name=name,
         tasks=tasks,
@@ -151,7 +153,7 @@ def _task(checked: Checked, work: WorkIn, shared: _Shared) -> TaskSpec:
         config.setdefault("shell", shared.shell)
     around_it = work.env
     if work.once and expressions is not None:  # without what names an instance that is not there yet
-        around_it = {name: text for name, text in work.env.items() if name in expressions.around_env}
+        around_it = {name: text for name, text in work.env.items() if name in expressions.enclosing_env}
     env = {**shared.env, **around_it, **task.get("env", {})} if around_it or task.get("env") else shared.env
     written = dict.fromkeys(task.get("depends_on", ()))
     if "teardown_of" in task:
@@ -172,10 +174,10 @@ def _task(checked: Checked, work: WorkIn, shared: _Shared) -> TaskSpec:
     fan = None if work.hook else fan_spec(task)
     if fan is not None:
         definition["over"] = [fan.name, fan.items, fan.axes, fan.include, fan.exclude]
-    flow = None if work.hook else _flow(checked, task_id, task, shared)
-    if flow is not None and (flow.branch or flow.short_circuit):
-        definition["decides"] = [flow.branch, flow.short_circuit, flow.direct]
-        if flow.branch and task["type"] == "shell":
+    control_flow = None if work.hook else _flow(checked, task_id, task, shared)
+    if control_flow is not None and (control_flow.branch or control_flow.short_circuit):
+        definition["decides"] = [control_flow.branch, control_flow.short_circuit, control_flow.direct]
+        if control_flow.branch and task["type"] == "shell":
             config.setdefault("output", "last_line")
     return TaskSpec(
         id=task_id,
@@ -187,7 +189,7 @@ def _task(checked: Checked, work: WorkIn, shared: _Shared) -> TaskSpec:
         timeout_s=None if timeout is None or is_expression(timeout) else seconds(timeout),
         grace_s=seconds(task.get("kill_grace", 10)),
         retry=_retry(task, settings._replace(retries=0) if work.hook else settings),
-        trigger_rule=_rule(task, flow),
+        trigger_rule=_rule(task, control_flow),
         mode=task.get("mode"),
         description=task.get("description", ""),
         file=shared.path,
@@ -199,22 +201,22 @@ def _task(checked: Checked, work: WorkIn, shared: _Shared) -> TaskSpec:
         own_env={**work.env, **task.get("env", {})},
         dotenv=own_files,
         secrets=tuple(dict.fromkeys(task.get("secrets", ()))),
-        flow=flow,
+        control_flow=control_flow,
         fan=fan,
-        order=order_of(task) if _ORDERED & task.keys() else PLAIN,
+        order=order_of(task) if _ORDERED & task.keys() else DEFAULT_QUEUE,
     )
 
 
-def _rule(task: Mapping[str, Any], flow: Flow | None) -> TriggerRule:
+def _rule(task: Mapping[str, Any], control_flow: ControlFlow | None) -> TriggerRule:
     """A condition that asks how the tasks above have ended is asked however they have; a teardown has its own rule."""
     if "teardown_of" in task:
         return "all_done_setup_success"
-    asks = flow is not None and flow.condition is not None and flow.condition.status
+    asks = control_flow is not None and control_flow.condition is not None and control_flow.condition.status
     rule: TriggerRule = task.get("trigger_rule", "all_done" if asks else "all_success")
     return rule
 
 
-def _flow(checked: Checked, task_id: str, task: Mapping[str, Any], shared: _Shared) -> Flow | None:
+def _flow(checked: Checked, task_id: str, task: Mapping[str, Any], shared: _Shared) -> ControlFlow | None:
     """How the task stands in the flow; None where no key says anything of it."""
     if _FLOW.isdisjoint(task):
         return None
@@ -233,7 +235,7 @@ def _flow(checked: Checked, task_id: str, task: Mapping[str, Any], shared: _Shar
     if isinstance(tolerated, dict):
         codes = tuple(int(code) for code in tolerated.get("exit_codes", ()))
         tolerated = (*codes, *tolerated.get("exceptions", ()))
-    return Flow(
+    return ControlFlow(
         checked.conditions.get(task_id) if "if" in task else None,
         tuple(preconditions),
         bool(task.get("branch")),

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from lightflow.parser.positions import Key
-from liteflow.triggers import EVENTS
+from liteflow.hooks import HOOK_EVENTS
 
-_AROUND: Final = frozenset([*EVENTS, "preconditions"])
+_AROUND: Final = frozenset([*HOOK_EVENTS, "preconditions"])
 
 
 class WorkIn(NamedTuple):
@@ -65,7 +65,7 @@ def around(task_id: str, task: Mapping[str, Any], cwd: Any) -> Iterator[WorkIn]:
 
 def hooks_of(root: Mapping[str, Any], prefix: str, owner: tuple[Key, ...], cwd: Any) -> Iterator[WorkIn]:
     """The hooks in a mapping; the run's own have its variables anyhow."""
-    for event in EVENTS:
+    for event in HOOK_EVENTS:
         hook = root.get(event)
         if isinstance(hook, dict):
             env = _mapping(root.get("env")) if owner else {}

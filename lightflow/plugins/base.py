@@ -19,8 +19,8 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
-from lightflow.modules import importing_from, values_from
-from lightflow.parser.spec import TaskSpec
+from lightflow.import_path import importing_from, unpickling_from
+from lightflow.spec.model import TaskSpec
 from liteflow.digest import sha256_hex
 from liteflow.work import Body, Call
 
@@ -109,7 +109,7 @@ class TaskType:
 
 def run_task_type(type_ref: TypeRef, config: Mapping[str, Any], context: PluginContext) -> Any:
     """The body of a task of a plugin's type; top-level, so that a fresh worker can find it."""
-    with values_from(context.folder, os.getcwd()):
+    with unpickling_from(context.folder, os.getcwd()):
         return type_ref.load().run(config, context)
 
 

@@ -17,10 +17,10 @@ from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from types import CodeType
 from typing import Any, ClassVar, Final, SupportsIndex
 
-from lightflow.modules import import_beside, values_from
-from lightflow.parser.spec import TaskSpec
+from lightflow.import_path import import_from_folders, unpickling_from
 from lightflow.plugins.base import ConfigProblem, TaskType, absolute
 from lightflow.plugins.scripts import lines
+from lightflow.spec.model import TaskSpec
 from liteflow.work import Call
 
 _TARGET: Final = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
@@ -102,7 +102,7 @@ def run_inline(code: str, name: str, first_line: int = 1, file: str | None = Non
     if alone:
         sys.modules["__main__"] = module
     try:
-        with values_from(os.path.dirname(file or ""), os.getcwd()):
+        with unpickling_from(os.path.dirname(file or ""), os.getcwd()):
             exec(program, module.__dict__)
     except Exception as error:
         import pickle  # here, because it is wanted behind an error only
@@ -124,16 +124,16 @@ def run_call(target: str, args: Mapping[str, Any] | Sequence[Any], folder: str, 
     """
     module_name, _, attribute = target.partition(":")
     folders = (folder, os.getcwd(), start or folder)
-    found: Any = import_beside(module_name, *folders)
+    found: Any = import_from_folders(module_name, *folders)
     for part in attribute.split("."):
         found = getattr(found, part)
-    with values_from(*folders):
+    with unpickling_from(*folders):
         value = found(**args) if isinstance(args, Mapping) else found(*args)
     return _awaited(value, folders) if isinstance(value, Coroutine) else value
 
 
 async def _awaited(coroutine: Coroutine[Any, Any, Any], folders: tuple[str, ...]) -> Any:
-    with values_from(*folders):
+    with unpickling_from(*folders):
         return await coroutine
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from lightflow.parser.spec import TaskSpec
 from lightflow.plugins.base import ConfigProblem, TaskType, absolute
 from lightflow.plugins.scripts import SHELL, lines, shell_problem
+from lightflow.spec.model import TaskSpec
 from liteflow.shell import shell_words
 from liteflow.work import Command
 

@@ -11,11 +11,11 @@ from typing import Final, Literal, NamedTuple
 
 from liteflow.errors import LiteflowError
 from liteflow.processes import tree
-from liteflow.processes.abilities import lacking
-from liteflow.state.database import connect_read_only, translated
+from liteflow.processes.capabilities import missing_capabilities
 from liteflow.state.history import History, RunRecord
 from liteflow.state.locks import LockFile, other_owner
 from liteflow.state.schema import SCHEMA_VERSION
+from liteflow.state.state_file import connect_read_only, translated_errors
 
 #: `fine`; `note`: good to know; `warning`: works, with a risk; `missing`: an ability that runs need; `problem`: the
 #: state file.
@@ -115,7 +115,7 @@ def _sqlite(db: str) -> Iterator[Finding]:
 
 def _processes(db: str) -> Iterator[Finding]:
     """What the guardian needs so that nothing is left running."""
-    missing = lacking()
+    missing = missing_capabilities()
     if missing:
         yield Finding("processes", "missing", f"not available here: {', '.join(missing)}", WITHOUT_ABILITIES)
     else:
@@ -220,7 +220,7 @@ def _state_file(db: str) -> Iterator[Finding]:
         return
     connection = connect_read_only(os.path.abspath(db))
     try:
-        with translated(db):
+        with translated_errors(db):
             version = int(connection.execute("PRAGMA user_version").fetchone()[0])
             said = [line for table in _to_check(connection) for line in _complaints(connection, table)]
     finally:

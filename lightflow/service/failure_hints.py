@@ -7,11 +7,11 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
-from lightflow.bash_words import USE_BASH
+from lightflow.bash_hints import USE_BASH
 from lightflow.errors import WorkflowError
-from lightflow.parser.spec import TaskSpec
 from lightflow.parser.workflow_loader import load_workflow
-from lightflow.service.scripts import is_script
+from lightflow.service.python_files import is_script
+from lightflow.spec.model import TaskSpec
 from liteflow.state.history import RunRecord
 
 _MAX_HINTS: Final = 3  # of a run

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightflow.errors import Problem
-from lightflow.service.workflows import Outline, OutlineTask
+from lightflow.service.workflows import TaskOutline, WorkflowOutline
 from liteflow.values.params import stored
 
 Shape = dict[str, Any]
 
 
 def file_shape(
-    file: str, outlines: Sequence[Outline], problems: Sequence[Problem], warnings: Sequence[Problem]
+    file: str, outlines: Sequence[WorkflowOutline], problems: Sequence[Problem], warnings: Sequence[Problem]
 ) -> Shape:
     """Return what `validate` found in a file."""
     return {
@@ -37,7 +37,7 @@ def problem_shape(problem: Problem) -> Shape:
     }
 
 
-def plan_shape(outline: Outline, done: frozenset[str], max_workers: int, mode: str) -> Shape:
+def plan_shape(outline: WorkflowOutline, done: frozenset[str], max_workers: int, mode: str) -> Shape:
     """Return what a run would do. The tasks in `done` succeeded before and would not run again."""
     limits = outline.limits
     group = limits.concurrency
@@ -57,7 +57,7 @@ def plan_shape(outline: Outline, done: frozenset[str], max_workers: int, mode: s
     }
 
 
-def _planned_task_shape(outline: Outline, task: OutlineTask, done: frozenset[str]) -> Shape:
+def _planned_task_shape(outline: WorkflowOutline, task: TaskOutline, done: frozenset[str]) -> Shape:
     instances = outline.instances(task)
     return {
         "task": task.id,
@@ -67,7 +67,7 @@ def _planned_task_shape(outline: Outline, task: OutlineTask, done: frozenset[str
         "retries": task.retries,
         "timeout_s": task.timeout_s,
         "priority": task.order.priority,
-        "max_parallel": task.order.at_once,
+        "max_parallel": task.order.max_parallel,
         "resources": dict(task.order.needs),
         "summary": task.summary,
         "done": task.id in done,

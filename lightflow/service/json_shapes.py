@@ -12,10 +12,10 @@ from typing import Any
 
 from lightflow.engine.checkpoint import Checkpoint
 from lightflow.service.doctor import Finding
-from lightflow.service.explaining import Explanation
-from lightflow.service.inspecting import Output, Outputs, RunSummary, RunView, WorkflowSummary, readable
+from lightflow.service.explanations import Explanation
 from lightflow.service.pools import PoolView, named
-from lightflow.service.verdicts import because
+from lightflow.service.queries import Output, Outputs, RunSummary, RunView, WorkflowSummary, readable
+from lightflow.service.tolerated_failures import because
 from liteflow import PayloadError
 from liteflow.state.history import AttemptRecord, InstanceRecord, RunRecord, SlotRecord
 from liteflow.traces import from_json

@@ -10,17 +10,17 @@ from liteflow.errors import DefinitionError, ParamError
 from liteflow.values.params import Param, as_text, resolve, restored, stored, unknown
 
 
-class Given(NamedTuple):
+class ParamArguments(NamedTuple):
     """Parameters as a user gives them: `name=value` words, and a file whose values are taken where no word is."""
 
     words: Sequence[str] = ()
     file: str | None = None
 
 
-NO_ARGUMENTS: Final = Given()
+NO_ARGUMENTS: Final = ParamArguments()
 
 
-def read(params: Mapping[str, Param] | None, given: Given, day: float) -> dict[str, Any]:
+def read(params: Mapping[str, Param] | None, given: ParamArguments, day: float) -> dict[str, Any]:
     """The values that are given, each in its type. `day` is the one that the run is for.
 
     Raises:
@@ -61,11 +61,11 @@ def _read_file(
     problems: list[Problem],
     day: float,
 ) -> None:
-    from lightflow.parser.files import PARAMS
+    from lightflow.parser.files import PARAMS_FILE
     from lightflow.parser.positions import problem_at
     from lightflow.parser.source import read_source
 
-    source = read_source(file, PARAMS)
+    source = read_source(file, PARAMS_FILE)
     problems += [*source.problems, *source.positions.doubts.values()]
     for name, value in source.tree.items():
         if name in named:
@@ -81,7 +81,7 @@ def _read_file(
             problems.append(problem_at(file, mark, name, message))
 
 
-def complete(params: Mapping[str, Param] | None, given: Given, path: str, day: float) -> dict[str, Any]:
+def complete(params: Mapping[str, Param] | None, given: ParamArguments, path: str, day: float) -> dict[str, Any]:
     """All values of a new run, which is for that day.
 
     Raises:
@@ -108,7 +108,7 @@ def _in_file(name: str, problems: Sequence[Problem]) -> bool:
 
 
 def kept(
-    params: Mapping[str, Param] | None, given: Given, run_id: str, before: Mapping[str, Any], day: float
+    params: Mapping[str, Param] | None, given: ParamArguments, run_id: str, before: Mapping[str, Any], day: float
 ) -> dict[str, Any]:
     """The values of a run that is gone on with: those it was started with. `day` is the one that it is for.
 

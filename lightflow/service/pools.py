@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from liteflow import DefinitionError, RunNotFound
 from liteflow.definition.tasks import check_id
-from liteflow.limits import MOST_SLOTS
+from liteflow.limits import MAX_SLOTS
+from liteflow.state.admin import delete_pool, set_pool
 from liteflow.state.history import History, PoolRecord, SlotRecord
-from liteflow.state.maintenance import delete_pool, set_pool
 
 
 class PoolView(NamedTuple):
@@ -73,8 +73,8 @@ def resize(db: str, name: str, slots: str) -> None:
         DefinitionError: no name, or no number of slots.
     """
     check_id(name, "pool")
-    if not (slots.isascii() and slots.isdecimal()) or int(slots[:9]) != int(slots) or int(slots) > MOST_SLOTS:
-        raise DefinitionError(f"{slots!r} is no number of slots: give a whole number from 0 (paused) to {MOST_SLOTS:,}")
+    if not (slots.isascii() and slots.isdecimal()) or int(slots[:9]) != int(slots) or int(slots) > MAX_SLOTS:
+        raise DefinitionError(f"{slots!r} is no number of slots: give a whole number from 0 (paused) to {MAX_SLOTS:,}")
     set_pool(db, name, int(slots))
 
 

@@ -8,15 +8,24 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Problem, WorkflowError
-from lightflow.parser.schema import workschema_flow
-from lightflow.parser.spec import Condition, Expressions, FanSpec, Flow, Limits, Settings, TaskSpec, WorkflowSpec
+from lightflow.parser.schema import workflow_schema
 from lightflow.parser.workflow_loader import load_with_hints, load_workflow
-from lightflow.service.scripts import is_script, script_errors
+from lightflow.service.python_files import is_script, script_errors
+from lightflow.spec.model import (
+    Condition,
+    ControlFlow,
+    Expressions,
+    Limits,
+    MappingSpec,
+    Settings,
+    TaskSpec,
+    WorkflowSpec,
+)
 from liteflow.errors import InputError
 from liteflow.limits import Concurrency, Pool
 from liteflow.pictures.picture import Edge, Node, Picture
 from liteflow.planning.graph import Graph
-from liteflow.planning.ready import PLAIN, Order
+from liteflow.planning.ready_queue import DEFAULT_QUEUE, QueueOptions
 from liteflow.planning.retry import RetryPolicy
 from liteflow.values.params import Param
 from liteflow.values.payload import decode
@@ -26,7 +35,7 @@ FROM_EXPRESSIONS: Final = "From expressions"
 _TEMPLATE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 
 
-class OutlineTask(NamedTuple):
+class TaskOutline(NamedTuple):
     """A task as far as it can be told without running anything."""
 
     id: str
@@ -42,26 +51,26 @@ class OutlineTask(NamedTuple):
     special: tuple[str, ...] = ()  # what is special in how it stands in the flow
     condition: Condition | None = None  # its `if`
     skipped: str = ""  # why it will be skipped, where that is known before a run
-    order: Order = PLAIN
+    order: QueueOptions = DEFAULT_QUEUE
     mapped: str = ""  # what it is mapped over, in words
     spec: TaskSpec | None = None  # of a mapped task of a file
 
 
-class OutlineInstance(NamedTuple):
+class InstanceOutline(NamedTuple):
     """An instance of a mapped task that is known before the run."""
 
     label: str | None
     summary: str
 
 
-class Outline(NamedTuple):
+class WorkflowOutline(NamedTuple):
     """A workflow as far as it can be told without running anything."""
 
     name: str
     description: str
     path: str
     is_script: bool
-    tasks: tuple[OutlineTask, ...]
+    tasks: tuple[TaskOutline, ...]
     graph: Graph
     settings: Settings
     params: Mapping[str, Param] | None = None  # None: it says nothing of what it takes
@@ -70,7 +79,7 @@ class Outline(NamedTuple):
     hidden: tuple[str, ...] = ()  # environment variables that hold one
     limits: Limits = Limits()
 
-    def for_run(self, values: Mapping[str, Any]) -> Outline:
+    def for_run(self, values: Mapping[str, Any]) -> WorkflowOutline:
         """The workflow as far as it is known before a run with these parameters.
 
         Raises:
@@ -79,7 +88,7 @@ class Outline(NamedTuple):
         problems: list[Problem] = []
         for task in self.tasks:
             if task.spec is not None:
-                from lightflow.expressions.fan import expansion_of
+                from lightflow.expressions.fan_out import expansion_of
 
                 expansion_of(task.spec, values, problems)
         if problems:
@@ -88,36 +97,36 @@ class Outline(NamedTuple):
         tasks = [_judged(task, values) if task.condition is not None else task for task in tasks]
         return self._replace(values=values, tasks=tuple(tasks))
 
-    def _preview(self, task: OutlineTask, values: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> str:
-        from lightflow.expressions.late import preview
+    def _preview(self, task: TaskOutline, values: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> str:
+        from lightflow.expressions.evaluate import preview
 
         assert task.expressions is not None
         return _first_line(preview(task.template, values, task.expressions, self.hidden, more))
 
-    def instances(self, task: OutlineTask) -> list[OutlineInstance] | None:
+    def instances(self, task: TaskOutline) -> list[InstanceOutline] | None:
         """The instances of a mapped task; None where they are only known when it may start, or it is not mapped."""
         if task.spec is None or task.spec.fan is None:
             return None
-        from lightflow.expressions.fan import ITEM, Listed, expansion_of
+        from lightflow.expressions.fan_out import ITEM, StaticExpansion, expansion_of
 
         params = (self.params or {}).items()
         values = self.values or {name: one.value(one.default) for name, one in params if not one.required}
         expansion = expansion_of(task.spec, values, [])
-        if not isinstance(expansion, Listed):
+        if not isinstance(expansion, StaticExpansion):
             return None
         found = []
         for index, row in enumerate(expansion.listed):
             more = {task.spec.fan.name: decode(row.items[ITEM]), "task": {"id": task.id, "index": index}}
             summary = self._preview(task, values, more) if task.template else task.summary
-            found.append(OutlineInstance(row.label, summary))
+            found.append(InstanceOutline(row.label, summary))
         return found
 
-    def levels(self) -> list[list[OutlineTask]]:
+    def levels(self) -> list[list[TaskOutline]]:
         """What may run side by side, in order."""
         return [[self.tasks[node] for node in level] for level in self.graph.levels()]
 
 
-def outline(path: str, dag: str | None = None) -> Outline:
+def outline(path: str, dag: str | None = None) -> WorkflowOutline:
     """Check a workflow file, or a Python script in a process of its own, and describe it.
 
     Raises:
@@ -128,9 +137,9 @@ def outline(path: str, dag: str | None = None) -> Outline:
     return _outline_file(path, load_workflow(path))
 
 
-def _outline_file(path: str, spec: WorkflowSpec) -> Outline:
+def _outline_file(path: str, spec: WorkflowSpec) -> WorkflowOutline:
     tasks = tuple(
-        OutlineTask(
+        TaskOutline(
             task.id,
             task.type,
             task.depends_on,
@@ -141,8 +150,8 @@ def _outline_file(path: str, spec: WorkflowSpec) -> Outline:
             task.implied,
             text if task.expressions is not None else "",
             task.expressions,
-            _special(task.flow),
-            task.flow.condition if task.flow is not None else None,
+            _special(task.control_flow),
+            task.control_flow.condition if task.control_flow is not None else None,
             order=task.order,
             mapped="" if task.fan is None else _over(task.fan),
             spec=None if task.fan is None else task,
@@ -151,7 +160,7 @@ def _outline_file(path: str, spec: WorkflowSpec) -> Outline:
     )
     graph = Graph({task.id: task.depends_on for task in tasks})
     hidden = [one.secret.env or name for name, one in spec.secrets.items()]
-    return Outline(
+    return WorkflowOutline(
         spec.name,
         spec.description,
         path,
@@ -166,7 +175,7 @@ def _outline_file(path: str, spec: WorkflowSpec) -> Outline:
     )
 
 
-def examine(path: str) -> tuple[list[Outline], list[Problem]]:
+def examine(path: str) -> tuple[list[WorkflowOutline], list[Problem]]:
     """As `outline`, for all the workflows that a file defines (a Python script may define several), and what is valid
     in it and probably not meant.
 
@@ -176,26 +185,26 @@ def examine(path: str) -> tuple[list[Outline], list[Problem]]:
     if not is_script(path):
         spec, hints = load_with_hints(path)
         return [_outline_file(path, spec)], hints
-    from liteflow.scripts import choose, describe_dags  # with the engine, which looking at YAML does not need
+    from liteflow.scripts import choose_dag, describe_dags  # with the engine, which looking at YAML does not need
 
     with script_errors(path):
         dags = describe_dags(path)
         if not dags:
-            choose(path, [], None)  # says so
+            choose_dag(path, [], None)  # says so
     return [_outline_of(path, dag) for dag in dags], []
 
 
-def _outline_script(path: str, wanted: str | None) -> Outline:
-    from liteflow.scripts import choose, describe_dags
+def _outline_script(path: str, wanted: str | None) -> WorkflowOutline:
+    from liteflow.scripts import choose_dag, describe_dags
 
     with script_errors(path):
         dags = describe_dags(path)
-        return _outline_of(path, dags[choose(path, [dag["dag_id"] for dag in dags], wanted)])
+        return _outline_of(path, dags[choose_dag(path, [dag["dag_id"] for dag in dags], wanted)])
 
 
-def _outline_of(path: str, found: dict[str, Any]) -> Outline:
+def _outline_of(path: str, found: dict[str, Any]) -> WorkflowOutline:
     tasks = tuple(
-        OutlineTask(
+        TaskOutline(
             row["id"],
             row["kind"],
             tuple(row.get("depends_on", ())),
@@ -203,7 +212,7 @@ def _outline_of(path: str, found: dict[str, Any]) -> Outline:
             timeout_s=row.get("timeout"),
             retries=row.get("retries", 0),
             special=_special_of(row),
-            order=Order(
+            order=QueueOptions(
                 row.get("priority", 0), row.get("max_parallel"), tuple(sorted(row.get("resources", {}).items()))
             ),
             mapped="each item" if row.get("mapped") else "",
@@ -222,10 +231,12 @@ def _outline_of(path: str, found: dict[str, Any]) -> Outline:
         None if told["concurrency"] is None else Concurrency(*told["concurrency"]),
     )
     settings = Settings(mode="process")
-    return Outline(found["dag_id"], found["description"], path, True, tasks, graph, settings, params, limits=limits)
+    return WorkflowOutline(
+        found["dag_id"], found["description"], path, True, tasks, graph, settings, params, limits=limits
+    )
 
 
-def _judged(task: OutlineTask, values: Mapping[str, Any]) -> OutlineTask:
+def _judged(task: TaskOutline, values: Mapping[str, Any]) -> TaskOutline:
     """The task with what its condition says, if that is known before a run with these parameters."""
     from lightflow.expressions.conditions import FileCondition
 
@@ -244,25 +255,25 @@ def _special_of(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (*words, *row.get("hooks", ()))
 
 
-def _special(flow: Flow | None) -> tuple[str, ...]:
+def _special(control_flow: ControlFlow | None) -> tuple[str, ...]:
     """What is special in how a task stands in the flow, in few words."""
-    if flow is None:
+    if control_flow is None:
         return ()
     found = [
-        f"if {flow.condition.text}" if flow.condition is not None else "",
-        f"{len(flow.preconditions)} preconditions" if len(flow.preconditions) > 1 else "",
-        "precondition" if len(flow.preconditions) == 1 else "",
-        "branch" if flow.branch else "",
-        "short circuit" if flow.short_circuit else "",
-        "setup" if flow.setup else "",
-        "teardown" if flow.teardown else "",
-        "continue on error" if flow.tolerates else "",
-        *flow.hooks,
+        f"if {control_flow.condition.text}" if control_flow.condition is not None else "",
+        f"{len(control_flow.preconditions)} preconditions" if len(control_flow.preconditions) > 1 else "",
+        "precondition" if len(control_flow.preconditions) == 1 else "",
+        "branch" if control_flow.branch else "",
+        "short circuit" if control_flow.short_circuit else "",
+        "setup" if control_flow.setup else "",
+        "teardown" if control_flow.teardown else "",
+        "continue on error" if control_flow.tolerates else "",
+        *control_flow.hooks,
     ]
     return tuple(one for one in found if one)
 
 
-def _over(fan: FanSpec) -> str:
+def _over(fan: MappingSpec) -> str:
     """What a task is mapped over, in words."""
     if fan.axes is not None:
         return f"each {' × '.join(fan.axes) or 'of include'}"
@@ -284,10 +295,10 @@ def _first_line(text: str) -> str:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of workflow files, for editors."""
-    return workschema_flow()
+    return workflow_schema()
 
 
-def picture(workflow: Outline) -> Picture:
+def picture(workflow: WorkflowOutline) -> Picture:
     """The workflow as a picture without states."""
     drawn = ("branch", "short circuit", "setup", "teardown")
     nodes = tuple(
@@ -305,7 +316,7 @@ def picture(workflow: Outline) -> Picture:
     return Picture(workflow.name, nodes, edges, workflow.description or None, facts=facts)
 
 
-def _label(workflow: Outline, task: OutlineTask) -> str:
+def _label(workflow: WorkflowOutline, task: TaskOutline) -> str:
     """What a box is called: of a mapped task with the number of its instances, as far as that is known."""
     if not task.mapped:
         return task.id

@@ -11,7 +11,7 @@ import unicodedata
 from html import escape as html_escape
 from typing import Final
 
-from liteflow.pictures.picture import Node, Picture, caption, clean, flows_right, look_of, shorten
+from liteflow.pictures.picture import Node, Picture, caption, clean, prefers_left_to_right, shorten, status_style
 
 #: Graphviz measures with the first of these that is installed; a viewer of the SVG shows the first it has.
 FONT: Final = "Helvetica,Arial,DejaVu Sans,sans-serif"
@@ -28,7 +28,7 @@ def to_dot(picture: Picture) -> str:
     """DOT text, the same for the same picture."""
     names = node_ids(picture)
     large = len(picture.nodes) > _CURVES_UP_TO
-    right = flows_right(picture)
+    right = prefers_left_to_right(picture)
     lines = [
         "digraph workflow {",
         f"  graph [{_graph_attributes(picture, right=right, large=large)}]",
@@ -78,7 +78,7 @@ def _graph_attributes(picture: Picture, *, right: bool, large: bool) -> str:
 
 
 def _node(node: Node, name: str) -> str:
-    look = look_of(node.status)
+    look = status_style(node.status)
     label = shorten(clean(node.label), _LABEL_LIMIT)
     second = shorten(caption(node), _LABEL_LIMIT)
     html = f"<B>{_html(label)}</B>" if label else " "

@@ -20,11 +20,11 @@ from liteflow.cli.drawing import find_picture
 from liteflow.cli.output import UsageError, has_browser, save, write, write_json, write_table
 from liteflow.errors import LiteflowError, ResourceError, RunNotFound
 from liteflow.pictures.drawing import moment, took
-from liteflow.pictures.picture import clean, look_of
+from liteflow.pictures.picture import clean, status_style
 from liteflow.scaffold import DEFAULT_ID, scaffold
-from liteflow.state.database import other_file
-from liteflow.state.deleting import delete_runs
+from liteflow.state.deletion import delete_runs
 from liteflow.state.history import History, RunRecord
+from liteflow.state.state_file import other_state_file_hint
 from liteflow.version import __version__
 
 _COMMANDS: Final = ("scaffold", "list", "visualize", "delete")
@@ -128,7 +128,7 @@ def _run_json(history: History, run: RunRecord) -> dict[str, Any]:
 
 def _run_cells(history: History, run: RunRecord) -> list[str]:
     counts = sorted(history.counts(run.run_id).items())
-    tasks = ", ".join(f"{count} {look_of(status).word}" for status, count in counts)
+    tasks = ", ".join(f"{count} {status_style(status).word}" for status, count in counts)
     return [run.run_id, run.status, moment(run.started_at or run.created_at), took(run), tasks or "none"]
 
 
@@ -243,7 +243,7 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
 
 def _elsewhere(db: str) -> str:
     """Where else the runs may be that are asked for."""
-    hint = other_file(db)
+    hint = other_state_file_hint(db)
     return f"; {hint}" if hint else ""
 
 

@@ -7,7 +7,7 @@ import os
 from liteflow.errors import RunNotFound
 from liteflow.pictures.drawing import picture_of_graph, picture_of_run
 from liteflow.pictures.picture import Picture
-from liteflow.scripts import choose, describe_dags
+from liteflow.scripts import choose_dag, describe_dags
 from liteflow.state.history import History
 
 
@@ -32,5 +32,5 @@ def find_picture(db: str, name: str, dag_id: str | None) -> tuple[Picture, str]:
 def _picture_of_script(path: str, wanted: str | None) -> tuple[Picture, str]:
     """The dag that a script defines, as a plan without states."""
     dags = describe_dags(path)
-    dag = dags[choose(path, [str(one["dag_id"]) for one in dags], wanted)]
+    dag = dags[choose_dag(path, [str(one["dag_id"]) for one in dags], wanted)]
     return picture_of_graph(str(dag["dag_id"]), dag, str(dag.get("description", ""))), str(dag["dag_id"])

@@ -8,7 +8,7 @@ from typing import Any
 from liteflow.context import current_context
 from liteflow.definition.signature import parameters_of
 from liteflow.errors import DefinitionError, SkipTask
-from liteflow.triggers import EVENTS
+from liteflow.hooks import HOOK_EVENTS
 
 
 class Guarded:
@@ -71,7 +71,7 @@ def check_flow(options: Any, wrong: Callable[[str, str], DefinitionError]) -> No
         raise wrong("continue_on_error", "True, False, or a list of exit codes and exceptions")
     if options.run_if is not None and not callable(options.run_if):
         raise wrong("run_if", "a function that takes the context, or None")
-    for event in EVENTS:
+    for event in HOOK_EVENTS:
         if getattr(options, event) is not None and not callable(getattr(options, event)):
             raise wrong(event, "a function, or None")
 

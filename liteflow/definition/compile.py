@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from liteflow.definition.compiled import DEFAULT_SETTINGS, CompiledDag, TaskDef, TaskSettings
 from liteflow.definition.options import NO_OPTIONS, TaskOptions
 from liteflow.definition.snapshot import snapshot
-from liteflow.definition.tasks import NOTHING_AROUND, Task
+from liteflow.definition.tasks import NO_HOOKS, Task
 from liteflow.errors import DefinitionError, DuplicateTask
-from liteflow.limits import Pool, check_needs
-from liteflow.planning.control import Control, Decider, Teardown, Tolerance, between, needed_setups
+from liteflow.hooks import RUN_OWNER, HookDef, StartCheck
+from liteflow.limits import Pool, check_slot_needs
+from liteflow.planning.control import Branching, ControlFlow, Teardown, Tolerance, between, needed_setups
 from liteflow.planning.graph import Graph
-from liteflow.planning.ready import PLAIN
+from liteflow.planning.ready_queue import DEFAULT_QUEUE
 from liteflow.planning.retry import NEVER, RetryPolicy
-from liteflow.program import DEFAULT_SETTINGS, Program, TaskDef, TaskSettings
-from liteflow.triggers import THE_RUN, HookSpec, Step
 from liteflow.values.secrets import Secret, unknown
 from liteflow.work import Body, Ref
 
@@ -30,7 +30,7 @@ def compile_dag(
     hooks: Mapping[str, Task],
     secrets: Mapping[str, Secret],
     pools: Mapping[str, Pool],
-) -> Program:
+) -> CompiledDag:
     """Return the compiled dag of these tasks; `hooks` are those of the run, by event.
 
     Raises:
@@ -43,12 +43,12 @@ def compile_dag(
     needs = {
         task_id: task.settings.queue.needs
         for task_id, task in zip(tasks, defs, strict=True)
-        if task.settings.queue is not PLAIN
+        if task.settings.queue is not DEFAULT_QUEUE
     }
-    check_needs(needs, {name: pool.slots for name, pool in pools.items()})
+    check_slot_needs(needs, {name: pool.slots for name, pool in pools.items()})
     digest, text = snapshot(tasks, graph, (task.body for task in defs))
     control = compiler.control()
-    return Program(
+    return CompiledDag(
         dag_id=dag_id,
         graph=compiler.full_graph(control),
         tasks=defs,
@@ -58,7 +58,7 @@ def compile_dag(
         source=source,
         pools=pools,
         control=control,
-        run_hooks={event: compiler.hook(hook, event, THE_RUN) for event, hook in hooks.items()},
+        run_hooks={event: compiler.hook(hook, event, RUN_OWNER) for event, hook in hooks.items()},
     )
 
 
@@ -91,7 +91,7 @@ class _Compiler:
             index = self._graph.index
             inputs = tuple(index[ref.task_id] for ref in wanted if ref.key == "return_value")
             reads += tuple((index[ref.task_id], ref) for ref in wanted if ref.key != "return_value")
-        if options is NO_OPTIONS and task.around is NOTHING_AROUND and task.expansion is None and not reads:
+        if options is NO_OPTIONS and task.around is NO_HOOKS and task.expansion is None and not reads:
             return TaskDef(body, inputs)
         return TaskDef(body, inputs, self._settings(node, task, reads))
 
@@ -108,12 +108,12 @@ class _Compiler:
         checks = self._start_checks(node, task, hooks.get("on_start"))
         if checks:
             self._checked.add(node)
-            tasks = [check.hook for check in checks if check.hook is not None and check.otherwise is not None]
+            tasks = [check.hook for check in checks if check.hook is not None and check.status_if_failed is not None]
             hooks |= {f"precondition_{number}": hook for number, hook in enumerate(tasks, start=1)}
         settings = TaskSettings(
             trigger_rule="all_done_setup_success" if options.teardown else options.trigger_rule,
             retry=_retry(options),
-            queue=PLAIN if queue == PLAIN else queue,
+            queue=DEFAULT_QUEUE if queue == DEFAULT_QUEUE else queue,
             timeout_s=_seconds(options.timeout),
             grace_s=_seconds(options.kill_grace),
             mode=options.mode,
@@ -147,25 +147,25 @@ class _Compiler:
             ]
             self._tolerances[node] = Tolerance(codes, tuple(names))
 
-    def _start_checks(self, node: int, task: Task, on_start: HookSpec | None) -> tuple[Step, ...]:
+    def _start_checks(self, node: int, task: Task, on_start: HookDef | None) -> tuple[StartCheck, ...]:
         checks = []
         around = task.around
         if around.condition is not None:
-            if around.condition.watches:
+            if around.condition.reads_status:
                 self._status_readers.add(node)
-            checks.append(Step(around.condition, message=f"if: {around.condition.text} is false"))
+            checks.append(StartCheck(around.condition, message=f"if: {around.condition.text} is false"))
         for precondition in around.preconditions:
             condition = precondition.condition
             hook = None if precondition.task is None else self.hook(precondition.task, "precondition", node)
             text = "" if condition is None else f"precondition: {condition.text} is false"
             status: Literal["FAILED", "SKIPPED"] = "FAILED" if precondition.fails else "SKIPPED"
-            checks.append(Step(condition, hook, status, precondition.message or text))
+            checks.append(StartCheck(condition, hook, status, precondition.message or text))
         if on_start is not None:
-            checks.append(Step(hook=on_start, otherwise=None))
+            checks.append(StartCheck(hook=on_start, status_if_failed=None))
         return tuple(checks)
 
-    def hook(self, hook: Task, event: str, owner: int) -> HookSpec:
-        """Return the record of a hook; `owner` is the number of its task, or `THE_RUN`."""
+    def hook(self, hook: Task, event: str, owner: int) -> HookDef:
+        """Return the record of a hook; `owner` is the number of its task, or `RUN_OWNER`."""
         hook_id, options, body = hook.task_id, hook.options, hook.body()
         if hook_id in self._tasks or hook_id in self._hook_ids:
             raise DuplicateTask(
@@ -175,7 +175,7 @@ class _Compiler:
         for ref in body.late.reads if body.late is not None else ():
             if ref.task_id not in self._graph.index:
                 raise DefinitionError(f"hook {hook_id!r} reads a value of {ref.task_id!r}, which is no task")
-        return HookSpec(
+        return HookDef(
             task_id=hook_id,
             event=event,
             owner=owner,
@@ -189,7 +189,7 @@ class _Compiler:
 
     # -- the graph as a whole ----------------------------------------------------------------------------------
 
-    def control(self) -> Control:
+    def control(self) -> ControlFlow:
         """Return the facts about the graph beyond edges and trigger rules, once all tasks are compiled."""
         upstream, downstream = self._graph.upstream, self._graph.downstream
         teardowns = {
@@ -197,7 +197,7 @@ class _Compiler:
             for node, fails_run in self._teardowns.items()
         }
         needs = needed_setups(self._setups, teardowns, upstream, downstream) if self._setups else {}
-        return Control(
+        return ControlFlow(
             frozenset(self._checked),
             self._tolerances,
             teardowns,
@@ -206,7 +206,7 @@ class _Compiler:
             frozenset(self._setups),
         )
 
-    def full_graph(self, control: Control) -> Graph:
+    def full_graph(self, control: ControlFlow) -> Graph:
         """Return the graph in which a teardown also waits for all tasks between its setups and itself."""
         graph, ids = self._graph, self._graph.ids
         scopes = {
@@ -231,7 +231,7 @@ def _seconds(value: float | None) -> float | None:
     return None if value is None else float(value)
 
 
-def _decider(task: Task) -> Decider | None:
+def _decider(task: Task) -> Branching | None:
     """Return how a branch or short circuit decides. Raises DefinitionError where the task is mapped."""
     options = task.options
     decides = options.branch or options.short_circuit
@@ -240,4 +240,4 @@ def _decider(task: Task) -> Decider | None:
         raise DefinitionError(f"task {task.task_id!r} is mapped over a list, so it cannot be {what}")
     if not decides:
         return None
-    return Decider("branch" if options.branch else "short_circuit", options.ignore_downstream_trigger_rules)
+    return Branching("branch" if options.branch else "short_circuit", options.ignore_downstream_trigger_rules)

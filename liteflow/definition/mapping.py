@@ -13,10 +13,10 @@ from typing import Any, Final, NamedTuple
 
 from liteflow.errors import DefinitionError, InputError, PayloadError
 from liteflow.values.payload import Payload, decode, encode, is_pickled, parts
-from liteflow.work import KEYWORDS, Item, Ref, Row, RunInfo, input_name
+from liteflow.work import KEYWORDS, Item, MappedRow, Ref, RunInfo, input_name
 
 #: More instances than this are taken for a mistake.
-MOST_INSTANCES: Final = 1_000_000
+MAX_INSTANCES: Final = 1_000_000
 _LABEL_CHARACTERS: Final = 80
 _KIND: Final[Mapping[type, str]] = {
     dict: "a mapping",
@@ -66,19 +66,20 @@ class Mapped(NamedTuple):
             found |= dict.fromkeys([one] if isinstance(one, Ref) else [item for item in one if isinstance(item, Ref)])
         return tuple(found)
 
-    def rows(self, inputs: Mapping[str, Payload], info: RunInfo) -> Sequence[Row]:
+    def rows(self, inputs: Mapping[str, Payload], info: RunInfo) -> Sequence[MappedRow]:
         """A row for each instance. Raises InputError."""
         lists = {name: items_of(one, inputs, f"{name!r}") for name, one in self.lists.items()}
         count = math.prod(map(len, lists.values()))
-        if count > MOST_INSTANCES:
-            raise InputError(f"mapped over {count:,} items; at most {MOST_INSTANCES:,} are possible")
+        if count > MAX_INSTANCES:
+            raise InputError(f"mapped over {count:,} items; at most {MAX_INSTANCES:,} are possible")
         names = [input_name(Item(name)) for name in lists]
         if self.label is None:
             return [
-                Row(dict(zip(names, row, strict=True)), label_of(row)) for row in itertools.product(*lists.values())
+                MappedRow(dict(zip(names, row, strict=True)), instance_label(row))
+                for row in itertools.product(*lists.values())
             ]
         return [
-            Row(dict(zip(names, row, strict=True)), self._label(dict(zip(lists, row, strict=True))))
+            MappedRow(dict(zip(names, row, strict=True)), self._label(dict(zip(lists, row, strict=True))))
             for row in itertools.product(*lists.values())
         ]
 
@@ -88,7 +89,7 @@ class Mapped(NamedTuple):
             values = {name: decode(payload) for name, payload in row.items()}
             if isinstance(more := values.pop(KEYWORDS, None), dict):
                 values |= more
-            return shortened(self.label.format_map(values))
+            return shorten_label(self.label.format_map(values))
         except (KeyError, IndexError, AttributeError, ValueError, TypeError) as error:
             shown = f"{type(error).__name__}: {error}"
             raise InputError(f"map_key {self.label!r} does not fit the items ({shown})") from None
@@ -133,7 +134,7 @@ def items_of_value(value: Any, wrong: Callable[[str], InputError], *, pairs: boo
     return value
 
 
-def label_of(row: Sequence[Payload]) -> str | None:
+def instance_label(row: Sequence[Payload]) -> str | None:
     """What people can tell an instance by: its items where they are short."""
     shown = []
     for payload in row:
@@ -141,10 +142,10 @@ def label_of(row: Sequence[Payload]) -> str | None:
         if payload.encoding != "json" or not isinstance(text, str) or len(text) > _LABEL_CHARACTERS or text[:1] in "[{":
             return None
         shown.append(str(decode(payload)) if text[:1] == '"' else text)
-    return shortened(", ".join(shown))
+    return shorten_label(", ".join(shown))
 
 
-def shortened(text: str) -> str:
+def shorten_label(text: str) -> str:
     """The text as a label: one line of bounded length."""
     line = " ".join(text.split())
     return line if len(line) <= _LABEL_CHARACTERS else line[: _LABEL_CHARACTERS - 1] + "…"

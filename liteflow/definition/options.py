@@ -8,10 +8,10 @@ from typing import Any, Final, NamedTuple
 
 from liteflow.definition.around import check_flow
 from liteflow.errors import DefinitionError
-from liteflow.limits import MOST_PRIORITY, needs_of
-from liteflow.planning.ready import Order
+from liteflow.limits import MAX_PRIORITY, slot_needs
+from liteflow.planning.ready_queue import QueueOptions
 from liteflow.planning.retry import RetryPolicy
-from liteflow.planning.rules import TRIGGER_RULES, TriggerRule
+from liteflow.planning.trigger_rules import TRIGGER_RULES, TriggerRule
 
 MODES: Final = ("process", "thread", "async", "inline")
 
@@ -106,23 +106,25 @@ class TaskOptions(NamedTuple):
             raise wrong("fail_fast", "True or False")
         if self.map_key is not None and not isinstance(self.map_key, str):
             raise wrong("map_key", 'a pattern such as "{region}", or None')
-        if type(self.priority) is not int or abs(self.priority) > MOST_PRIORITY:
-            raise wrong("priority", f"a whole number from -{MOST_PRIORITY:,} to {MOST_PRIORITY:,}")
+        if type(self.priority) is not int or abs(self.priority) > MAX_PRIORITY:
+            raise wrong("priority", f"a whole number from -{MAX_PRIORITY:,} to {MAX_PRIORITY:,}")
         if self.max_parallel is not None and (type(self.max_parallel) is not int or self.max_parallel < 1):
             raise wrong("max_parallel", "a whole number, 1 or more, or None")
         check_flow(self, wrong)
         if self.pool is not None or self.pool_slots != 1 or self.resources != ():
-            needs_of(task_id, self.pool, self.pool_slots, self.resources)
+            slot_needs(task_id, self.pool, self.pool_slots, self.resources)
             if isinstance(self.resources, Mapping):  # options are compared and hashed
                 return self._replace(resources=tuple(sorted(self.resources.items())))
         return self
 
     @property
-    def order(self) -> Order:
+    def order(self) -> QueueOptions:
         """Its place among the tasks that may start."""
         if self.pool is None and self.resources == ():
-            return Order(self.priority, self.max_parallel)
-        return Order(self.priority, self.max_parallel, needs_of("", self.pool, self.pool_slots, self.resources))
+            return QueueOptions(self.priority, self.max_parallel)
+        return QueueOptions(
+            self.priority, self.max_parallel, slot_needs("", self.pool, self.pool_slots, self.resources)
+        )
 
     @property
     def policy(self) -> RetryPolicy:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from liteflow.definition.options import NO_OPTIONS, TaskOptions, make_options
 from liteflow.definition.tasks import Task
 from liteflow.errors import DefinitionError
-from liteflow.triggers import EVENTS
+from liteflow.hooks import HOOK_EVENTS
 from liteflow.work import Ref
 
 #: Options that are data, and have no key of their own in the snapshot of a task.
@@ -84,7 +84,7 @@ def _check_code(task: Task, row: Mapping[str, Any]) -> None:
             raise DefinitionError(f"task {task_id!r} had {name}, which only the workflow file can hold: run that")
     hooks = row.get("hooks")
     names = ["run_if"] if row.get("run_if") is True else []
-    names += [one for one in hooks if one in EVENTS] if isinstance(hooks, list) else []
+    names += [one for one in hooks if one in HOOK_EVENTS] if isinstance(hooks, list) else []
     for name in names:
         if getattr(options, name) is None:
             raise DefinitionError(

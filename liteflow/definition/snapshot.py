@@ -10,7 +10,7 @@ from typing import Any
 from liteflow.definition.around import Guarded, HookCall
 from liteflow.definition.options import NO_OPTIONS
 from liteflow.definition.restoring import kept_options
-from liteflow.definition.tasks import NOTHING_AROUND, Task
+from liteflow.definition.tasks import NO_HOOKS, Task
 from liteflow.digest import sha256, sha256_hex
 from liteflow.planning.graph import Graph
 from liteflow.work import Body, Command
@@ -45,7 +45,7 @@ def _rows(tasks: Mapping[str, Task], graph: Graph, bodies: Iterable[Body]) -> It
             row["timeout"] = options.timeout
         if options.retries:
             row["retries"] = options.retries
-        if options is not NO_OPTIONS or task.around is not NOTHING_AROUND:
+        if options is not NO_OPTIONS or task.around is not NO_HOOKS:
             row |= _control(task)
         if options.priority:
             row["priority"] = options.priority

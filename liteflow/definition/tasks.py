@@ -18,9 +18,9 @@ from liteflow.definition.mapping import Mapped, MapRef, checked_function
 from liteflow.definition.options import NO_OPTIONS, TaskOptions, make_options
 from liteflow.definition.signature import NO_PARAMETERS, Parameters, parameters_of
 from liteflow.errors import DefinitionError, PayloadError
-from liteflow.names import CHOSEN
-from liteflow.planning.rules import TriggerRule
-from liteflow.triggers import EVENTS, Condition
+from liteflow.hooks import HOOK_EVENTS, Condition
+from liteflow.identifiers import NEW_ID_PATTERN
+from liteflow.planning.trigger_rules import TriggerRule
 from liteflow.values.payload import Payload, encode
 from liteflow.work import KEYWORDS, Body, Call, Command, Expansion, Item, Ref
 
@@ -33,7 +33,7 @@ def check_id(name: object, what: str) -> str:
     Raises:
         DefinitionError: it is not text, or holds what a file name or a shell could stumble over.
     """
-    if isinstance(name, str) and CHOSEN.match(name):
+    if isinstance(name, str) and NEW_ID_PATTERN.match(name):
         return name
     raise DefinitionError(
         f"{what} {name!r} is not allowed: use letters, digits, '_', '.' and '-', "
@@ -52,7 +52,7 @@ class Precondition(NamedTuple):
     fails: bool = False
 
 
-class Around(NamedTuple):
+class TaskHooks(NamedTuple):
     """What stands around one task. The ids of the tasks in here begin with that task's id."""
 
     condition: Condition | None = None
@@ -60,7 +60,7 @@ class Around(NamedTuple):
     hooks: Mapping[str, Task] = {}
 
 
-NOTHING_AROUND: Final = Around()
+NO_HOOKS: Final = TaskHooks()
 
 
 class Task:
@@ -94,7 +94,7 @@ class Task:
         dependencies: Iterable[str] = (),
         options: TaskOptions = NO_OPTIONS,
         meta: Mapping[str, Any] | None = None,
-        around: Around = NOTHING_AROUND,
+        around: TaskHooks = NO_HOOKS,
         expansion: Expansion | None = None,
     ) -> None:
         self.task_id = check_id(task_id, "task id")
@@ -193,10 +193,10 @@ class Task:
     def hooks(self) -> dict[str, Task]:
         """Its hooks by event, each as a task of its own with the id `TASK.EVENT`."""
         given = self.options
-        if given is NO_OPTIONS and self.around is NOTHING_AROUND:
+        if given is NO_OPTIONS and self.around is NO_HOOKS:
             return {}
         own: dict[str, Callable[..., Any]] = {
-            event: getattr(given, event) for event in EVENTS if getattr(given, event) is not None
+            event: getattr(given, event) for event in HOOK_EVENTS if getattr(given, event) is not None
         }
         return {**hook_tasks(own, f"{self.task_id}."), **self.around.hooks}
 

@@ -13,7 +13,7 @@ from typing import Any
 from liteflow.executors.base import Attempt, Lane, failure, is_coroutine_function
 from liteflow.executors.host import without_input
 from liteflow.executors.inbox import Inbox
-from liteflow.executors.streams import AttemptOutput, destination
+from liteflow.executors.stdout_capture import AttemptOutput, destination
 from liteflow.executors.thread import Abandonable, ThreadLane
 from liteflow.work import Call, Outcome, RunInfo, Work
 

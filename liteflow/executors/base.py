@@ -16,7 +16,7 @@ from functools import partial
 from types import CodeType, TracebackType
 from typing import Any, Protocol
 
-from liteflow.context import TaskContext, running
+from liteflow.context import TaskContext, active_context
 from liteflow.errors import InputError, PayloadError, SkipTask
 from liteflow.executors.host import ExitCalled
 from liteflow.outputs import discard, exists, printed, take
@@ -24,7 +24,7 @@ from liteflow.processes.forks import end_fork, exit_code
 from liteflow.states import Verdict
 from liteflow.traces import is_ours, to_json, trace_of
 from liteflow.values.payload import Payload, decode, encode
-from liteflow.work import KEYWORDS, Call, ErrorInfo, Item, Outcome, Ref, RunInfo, Work, completed, input_name
+from liteflow.work import KEYWORDS, Call, ErrorInfo, Item, Outcome, Ref, RunInfo, Work, complete_body, input_name
 
 TRACEBACK_CHARACTERS = 64 * 1024
 MESSAGE_CHARACTERS = 2000
@@ -139,10 +139,10 @@ class Attempt:
         return copy_context().run(self._run, body)
 
     def _run(self, body: Call) -> Outcome:
-        running.set(self._context)
+        active_context.set(self._context)
         in_body = False
         try:
-            body = self.completed(body)
+            body = self.complete_body(body)
             arguments = self.arguments(body)
             in_body = True
             value = body.func(**arguments)
@@ -161,10 +161,10 @@ class Attempt:
         """Await a coroutine function in the running loop. asyncio.CancelledError passes through."""
         import asyncio
 
-        running.set(self._context)  # the asyncio.Task that runs this has a context of its own
+        active_context.set(self._context)  # the asyncio.Task that runs this has a context of its own
         in_body = False
         try:
-            body = self.completed(body)
+            body = self.complete_body(body)
             arguments = self.arguments(body)
             in_body = True
             value = await body.func(**arguments)
@@ -182,9 +182,9 @@ class Attempt:
         if os.getpid() != self._pid:
             end_fork(error and error.with_traceback(_without_ours(error.__traceback__)))
 
-    def completed(self, body: Call) -> Call:
+    def complete_body(self, body: Call) -> Call:
         """The call with its late part filled in, if it has one. Raises InputError."""
-        return completed(body, self._info, self._work)
+        return complete_body(body, self._info, self._work)
 
     def arguments(self, body: Call) -> dict[str, Any]:
         """The keyword arguments, with upstream values in place of Refs. Raises PayloadError."""
@@ -228,7 +228,7 @@ class Attempt:
         outcome = Outcome(
             work.node, work.attempt, verdict, value, pushed, error, exit_code, self._started_at, time.time(), None
         )
-        path = self._context.output_asked
+        path = self._context.requested_output
         return outcome if path is None else with_outputs(outcome, path, self._info)
 
 

@@ -16,7 +16,7 @@ from liteflow.processes.client import Exited
 from liteflow.processes.spawn import sayable
 from liteflow.states import Verdict
 from liteflow.values.dates import shown
-from liteflow.work import Command, ErrorInfo, Outcome, RunInfo, Work, completed
+from liteflow.work import Command, ErrorInfo, Outcome, RunInfo, Work, complete_body
 
 
 def run_environment(info: RunInfo) -> dict[str, str]:
@@ -71,7 +71,7 @@ class CommandLane(Lane):
     def submit(self, work: Work) -> None:
         body = self._commands[work.task_id]
         try:
-            body = completed(body, self._info, work)
+            body = complete_body(body, self._info, work)
         except LiteflowError as error:
             self._inbox.post(failure(work, "FAILED", one_line(self._info.masked(str(error)))))
             return

@@ -96,7 +96,7 @@ class _Dispatcher:
         self._is_host = bool(used_here)
         if self._is_host:  # import both modules before either changes this process
             from liteflow.executors.host import enter
-            from liteflow.executors.streams import install
+            from liteflow.executors.stdout_capture import install
 
             if self._routes_streams:
                 install(info.masker)
@@ -153,7 +153,7 @@ class _Dispatcher:
 
                 leave(alone=self._alone)
             if self._routes_streams:
-                from liteflow.executors.streams import uninstall
+                from liteflow.executors.stdout_capture import uninstall
 
                 uninstall(self._masker)
             self._inbox.close()

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any, NoReturn, TextIO
 
-from liteflow.context import running
+from liteflow.context import active_context
 
 _FAULT = 70  # the exit code where a thread that belongs to no task calls os._exit(0) in the middle of a run
 
@@ -101,7 +101,7 @@ class _Input(io.TextIOBase):
 def _exit(status: int) -> NoReturn:
     """Stands in for `os._exit`."""
     if os.getpid() == _pid:
-        if running.get(None) is not None:
+        if active_context.get(None) is not None:
             raise ExitCalled(f"os._exit({status})", status)
         if _alone and status == 0:
             status = _FAULT
@@ -122,7 +122,7 @@ def _execve(path: _Path | int, argv: Any, env: Any) -> NoReturn:
 
 def _refuse_exec(name: str, path: _Path | int) -> None:
     """In a process that is the run's alone, any thread that calls it was started by a task."""
-    if os.getpid() == _pid and (_alone or running.get(None) is not None):
+    if os.getpid() == _pid and (_alone or active_context.get(None) is not None):
         raise ExitCalled(f"{name}({path!r}, …)", _FAULT)
 
 

@@ -9,6 +9,7 @@ from socket import socket
 
 from liteflow.errors import ResourceError
 from liteflow.executors.inbox import Inbox
+from liteflow.masking import Masker
 from liteflow.processes import tree
 from liteflow.processes.client import (
     Exited,
@@ -19,7 +20,6 @@ from liteflow.processes.client import (
     is_single_threaded,
 )
 from liteflow.processes.guardian import WorkerMain
-from liteflow.values.masking import Masker
 
 LOST_MESSAGE = "the guardian process was killed"
 _LOOK_EVERY_S = 0.25

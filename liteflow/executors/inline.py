@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from liteflow.executors.base import Attempt, Lane
 from liteflow.executors.inbox import Inbox
-from liteflow.executors.streams import AttemptOutput, destination
+from liteflow.executors.stdout_capture import AttemptOutput, destination
 from liteflow.work import Call, Outcome, RunInfo, Work
 
 

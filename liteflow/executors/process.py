@@ -26,7 +26,7 @@ from liteflow.executors.inbox import Inbox, Timer
 from liteflow.executors.worker import outcome_from_wire, work_to_wire
 from liteflow.outputs import discard, output_path
 from liteflow.processes.client import Exited
-from liteflow.processes.forks import keep_to_ourselves, let_go
+from liteflow.processes.forks import close_in_forks, keep_open_in_forks
 from liteflow.processes.packets import WorkerSocket, pack
 from liteflow.states import Verdict
 from liteflow.work import Outcome, RunInfo, Work
@@ -118,8 +118,8 @@ class ProcessLane(Lane):
 
     def _new_worker(self) -> _Worker:
         socket = WorkerSocket()
-        keep_to_ourselves(socket.ours)
-        keep_to_ourselves(socket.theirs)
+        close_in_forks(socket.ours)
+        close_in_forks(socket.theirs)
         worker = _Worker(socket)
         keeps_logs = self._info.log_dir is not None
         try:
@@ -202,8 +202,8 @@ class ProcessLane(Lane):
 
     def _let_go(self, worker: _Worker) -> None:
         self._inbox.unwatch(worker.socket.fileno())
-        let_go(worker.socket.ours)
-        let_go(worker.socket.theirs)
+        keep_open_in_forks(worker.socket.ours)
+        keep_open_in_forks(worker.socket.theirs)
         worker.socket.close()
 
     def _report(self, entry: _Running, event: Exited | None, problem: str | None) -> None:

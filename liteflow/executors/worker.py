@@ -22,11 +22,11 @@ from liteflow.errors import LiteflowError
 from liteflow.executors.base import Attempt, Terminated, with_outputs
 from liteflow.executors.command import run_environment, task_environment
 from liteflow.executors.surroundings import Surroundings, set_variables
-from liteflow.processes.forks import forking, hand_down, keep_to_ourselves
-from liteflow.processes.output import Log
+from liteflow.masking import Masker
+from liteflow.processes.forks import close_in_forks, forking, use_handlers_in_forks
+from liteflow.processes.log_file import LogFile
 from liteflow.processes.packets import pack, receive, send
 from liteflow.processes.switch import Switch, Written
-from liteflow.values.masking import Masker
 from liteflow.values.payload import Payload
 from liteflow.work import Call, ErrorInfo, Outcome, RunInfo, Work
 
@@ -95,7 +95,7 @@ class Output:
         self._lock = threading.RLock()  # a signal handler may print while its thread does
         self._idle = True
         self._left: set[threading.Thread] = set()  # of earlier tasks
-        self._log: Log | None = None
+        self._log: LogFile | None = None
         self._piped = False
         if switch is not None:
             self._stdout = _text_stream(self, write_through=False)
@@ -119,7 +119,7 @@ class Output:
         self._idle = False
         if self._switch is not None:
             self._switch.begin(log_path)
-            self._log = None if log_path is None else Log(log_path, masker=self._masker)
+            self._log = None if log_path is None else LogFile(log_path, masker=self._masker)
             self._piped = log_path is None
             sys.stdout, sys.stderr = self._stdout, self._stderr
 
@@ -223,8 +223,8 @@ class _Worker:
         self._calls, self._info = program
         sock.setblocking(True)
         self._sock = sock
-        keep_to_ourselves(sock)
-        hand_down({signal.SIGTERM: signal.SIG_DFL})
+        close_in_forks(sock)
+        use_handlers_in_forks({signal.SIGTERM: signal.SIG_DFL})
         self._terminated = False
         _close_input()
         set_variables(run_environment(self._info))
@@ -275,7 +275,7 @@ class _Worker:
         self._output.begin(work.log_path)
         attempt = Attempt(work, self._info)
         try:
-            body = attempt.completed(body)
+            body = attempt.complete_body(body)
             self._surroundings.arrange(body.cwd, self._info.environment(body), told)
         except (OSError, ValueError, LiteflowError) as error:
             return attempt.raised(error)

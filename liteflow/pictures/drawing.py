@@ -23,7 +23,7 @@ def picture_of_run(history: History, run: RunRecord) -> Picture:
         if one.task_id not in dependencies:  # the snapshot is missing or damaged
             dependencies[one.task_id] = _texts(one.dependencies)
     statuses, details, durations, labels = {}, {}, {}, {}
-    said: dict[str, str] = {}
+    status_text: dict[str, str] = {}
     for task_id, instances in found.items():
         whole = instances[0]  # of a mapped task it stands for all
         statuses[task_id] = whole.status
@@ -38,7 +38,7 @@ def picture_of_run(history: History, run: RunRecord) -> Picture:
             details[task_id] = tally_text(tallies[task_id])
             if whole.status == "FAILED":
                 tally = tallies[task_id]
-                said[task_id] = f"{tally['FAILED']:,} of {tally.total():,} failed"
+                status_text[task_id] = f"{tally['FAILED']:,} of {tally.total():,} failed"
     dag = history.dag(run.dag_id)
     facts = [("Run", run.run_id), ("Started", moment(run.started_at or run.created_at)), ("Duration", took(run))]
     return from_dependencies(
@@ -49,7 +49,7 @@ def picture_of_run(history: History, run: RunRecord) -> Picture:
         kinds=kinds,
         details=details,
         durations=durations,
-        said=said,
+        status_text=status_text,
         subtitle=(dag.description if dag else "") or None,
         status=run.status,
         facts=facts,

@@ -11,7 +11,17 @@ import json
 import re
 from typing import Final
 
-from liteflow.pictures.picture import LOOKS, PLAIN, Look, Picture, caption, clean, flows_right, look_of, shorten
+from liteflow.pictures.picture import (
+    PLAIN_STYLE,
+    STATUS_STYLES,
+    Picture,
+    StatusStyle,
+    caption,
+    clean,
+    prefers_left_to_right,
+    shorten,
+    status_style,
+)
 
 _LABEL_LIMIT: Final = 80
 _LATE: Final = re.compile(r"(fa\w*:)(?=fa-)|(\\)(?=n)|(\$)(?=\$)|(\ufb02)(?=\u00b0)|(\u00b6)(?=\u00df)", re.IGNORECASE)
@@ -25,7 +35,7 @@ def to_mermaid(picture: Picture, *, styled: bool = True) -> str:
     """Flowchart text, the same for the same picture. `styled=False` leaves the colours to a stylesheet."""
     names = node_names(picture)
     lines = ["---", f"title: {_yaml(clean(picture.title))}", "---"]
-    lines.append("flowchart LR" if flows_right(picture) else "flowchart TD")
+    lines.append("flowchart LR" if prefers_left_to_right(picture) else "flowchart TD")
     for node in picture.nodes:
         text = escape(shorten(clean(node.label), _LABEL_LIMIT)) or "#160;"
         second = escape(caption(node))
@@ -34,8 +44,8 @@ def to_mermaid(picture: Picture, *, styled: bool = True) -> str:
 
     members: dict[str, list[str]] = {}
     for node in picture.nodes:
-        members.setdefault(look_of(node.status).name, []).append(names[node.task_id])
-    for look in [*LOOKS.values(), PLAIN]:
+        members.setdefault(status_style(node.status).name, []).append(names[node.task_id])
+    for look in [*STATUS_STYLES.values(), PLAIN_STYLE]:
         found = members.get(look.name, [])
         if not found:
             continue
@@ -75,7 +85,7 @@ def _yaml(text: str) -> str:
     return re.sub(r"[%{}<>&#`]", lambda match: f"\\u{ord(match[0]):04x}", json.dumps(text, ensure_ascii=False))
 
 
-def _style(look: Look) -> str:
+def _style(look: StatusStyle) -> str:
     dashes = ",stroke-dasharray:5 4" if look.dashed else ""
     colours = look.light
     return f"fill:{colours.fill},stroke:{colours.stroke},color:{colours.ink},stroke-width:1.5px{dashes}"

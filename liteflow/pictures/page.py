@@ -17,7 +17,17 @@ from importlib import resources
 from typing import Final
 
 from liteflow.pictures.mermaid import node_names, to_mermaid
-from liteflow.pictures.picture import LOOKS, PLAIN, Look, Node, Picture, caption, clean, duration_text, look_of
+from liteflow.pictures.picture import (
+    PLAIN_STYLE,
+    STATUS_STYLES,
+    Node,
+    Picture,
+    StatusStyle,
+    caption,
+    clean,
+    duration_text,
+    status_style,
+)
 
 #: Above these a browser needs too long for the layout (30 s for 1,000 tasks; page.js asks before it starts on more
 #: than 300): the page has the table alone, and is small.
@@ -68,7 +78,7 @@ def to_html(picture: Picture) -> str:
 def _header(picture: Picture, title: str) -> str:
     parts = [f'<div class="head"><h1>{_text(title)}</h1>']
     if picture.status:
-        parts.append(_badge(look_of(picture.status)))
+        parts.append(_badge(status_style(picture.status)))
     parts.append("</div>")
     if picture.subtitle:
         parts.append(f'<p class="subtitle">{_text(picture.subtitle)}</p>')
@@ -89,7 +99,7 @@ def _legend(picture: Picture) -> str:
         return ""
     items = []
     for status, count in counts.items():
-        look = look_of(status)
+        look = status_style(status)
         dashed = " dashed" if look.dashed else ""
         items.append(
             f'<li><button type="button" class="badge {look.name}{dashed}" data-state="{_text(status)}" '
@@ -134,7 +144,7 @@ def _table(picture: Picture) -> str:
     head += ["<th>Depends on</th>"] + ["<th>Detail</th>"] * details
     rows = []
     for node in picture.nodes:
-        look = look_of(node.status)
+        look = status_style(node.status)
         name = _text(node.task_id)
         cells = [f'<th scope="row"><button type="button" class="go">{name}</button>{_label(node)}</th>']
         cells += [f"<td>{_text(node.kind)}</td>"] * kinds
@@ -168,7 +178,7 @@ def _tip(node: Node) -> str:
     return " · ".join(part for part in (clean(node.task_id), caption(node), clean(node.detail or "")) if part)
 
 
-def _badge(look: Look) -> str:
+def _badge(look: StatusStyle) -> str:
     dashed = " dashed" if look.dashed else ""
     return f'<span class="badge {look.name}{dashed}">{_text(f"{look.sign} {look.word}".strip())}</span>'
 
@@ -182,7 +192,7 @@ def _palette() -> str:
 
     def rules(dark: bool) -> str:
         lines = []
-        for look in [PLAIN, *LOOKS.values()]:
+        for look in [PLAIN_STYLE, *STATUS_STYLES.values()]:
             colours = look.dark if dark else look.light
             lines.append(
                 f".{look.name} {{ --fill: {colours.fill}; --stroke: {colours.stroke}; --text: {colours.ink}; }}"

@@ -26,7 +26,7 @@ class Node(NamedTuple):
     status: str | None = None
     detail: str | None = None
     duration_s: float | None = None
-    said: str | None = None  # in place of the state's word: `1 of 6 failed`
+    status_text: str | None = None  # in place of the state's word: `1 of 6 failed`
 
 
 class Edge(NamedTuple):
@@ -56,7 +56,7 @@ class Picture(NamedTuple):
     def counts(self) -> dict[str, int]:
         """How many tasks stand in each state, in the order of the palette; tasks without a state do not count."""
         counted = Counter(node.status for node in self.nodes if node.status is not None)
-        known = [state for state in LOOKS if state in counted]
+        known = [state for state in STATUS_STYLES if state in counted]
         return {state: counted[state] for state in [*known, *sorted(set(counted) - set(known))]}
 
 
@@ -68,7 +68,7 @@ class Colours(NamedTuple):
     ink: str
 
 
-class Look(NamedTuple):
+class StatusStyle(NamedTuple):
     """How a state looks everywhere: a css class, a sign and a word, and colours on light and on dark paper."""
 
     name: str
@@ -81,26 +81,26 @@ class Look(NamedTuple):
 
 # Hues after Okabe and Ito, who chose them for colour-blind readers. FAILED alone is a dark box, so that it is
 # found at a glance on a grey printout too; states in which nothing ran have a dashed border.
-LOOKS: Final[Mapping[str, Look]] = {
-    "PENDING": Look(
+STATUS_STYLES: Final[Mapping[str, StatusStyle]] = {
+    "PENDING": StatusStyle(
         "pending", "○", "pending", Colours("#ffffff", "#848d97", "#24292f"), Colours("#1c2128", "#7d8590", "#d7dde3")
     ),
-    "QUEUED": Look(
+    "QUEUED": StatusStyle(
         "queued", "◔", "queued", Colours("#eee9fb", "#7a5cc9", "#33206e"), Colours("#2a2344", "#a58df0", "#e3dbff")
     ),
-    "RUNNING": Look(
+    "RUNNING": StatusStyle(
         "running", "▶", "running", Colours("#d8ecfb", "#0072b2", "#06395c"), Colours("#0b314d", "#56b4e9", "#d3ecfb")
     ),
-    "SUCCESS": Look(
+    "SUCCESS": StatusStyle(
         "success", "✓", "success", Colours("#d6f2e7", "#00845f", "#05412f"), Colours("#0b3a2d", "#2bbd92", "#cdf3e5")
     ),
-    "FAILED": Look(
+    "FAILED": StatusStyle(
         "failed", "✗", "failed", Colours("#b3261e", "#7d1510", "#ffffff"), Colours("#b3261e", "#ff8a80", "#ffffff")
     ),
-    "UP_FOR_RETRY": Look(
+    "UP_FOR_RETRY": StatusStyle(
         "retry", "↻", "retrying", Colours("#ffefbf", "#a66f00", "#4d3300"), Colours("#453407", "#e6a91e", "#ffebb5")
     ),
-    "SKIPPED": Look(
+    "SKIPPED": StatusStyle(
         "skipped",
         "»",
         "skipped",
@@ -108,7 +108,7 @@ LOOKS: Final[Mapping[str, Look]] = {
         Colours("#272c33", "#848d97", "#bcc4cd"),
         dashed=True,
     ),
-    "UPSTREAM_FAILED": Look(
+    "UPSTREAM_FAILED": StatusStyle(
         "upstream",
         "⊘",
         "upstream failed",
@@ -116,7 +116,7 @@ LOOKS: Final[Mapping[str, Look]] = {
         Colours("#42201c", "#ff8a80", "#ffd9d3"),
         dashed=True,
     ),
-    "CANCELLED": Look(
+    "CANCELLED": StatusStyle(
         "cancelled",
         "■",
         "cancelled",
@@ -125,17 +125,19 @@ LOOKS: Final[Mapping[str, Look]] = {
     ),
 }
 #: A task whose state is not known or not asked for: a plan rather than a run.
-PLAIN: Final = Look("plain", "", "", Colours("#f3f6fa", "#5f7186", "#1f2933"), Colours("#222a33", "#8296ab", "#dfe6ee"))
+PLAIN_STYLE: Final = StatusStyle(
+    "plain", "", "", Colours("#f3f6fa", "#5f7186", "#1f2933"), Colours("#222a33", "#8296ab", "#dfe6ee")
+)
 
 
-def look_of(status: str | None) -> Look:
+def status_style(status: str | None) -> StatusStyle:
     """The look of a state. A word from a later version gets the plain look and keeps its word."""
     if status is None:
-        return PLAIN
-    known = LOOKS.get(status)
+        return PLAIN_STYLE
+    known = STATUS_STYLES.get(status)
     if known is not None:
         return known
-    return Look("plain", "?", clean(status).lower().replace("_", " "), PLAIN.light, PLAIN.dark)
+    return StatusStyle("plain", "?", clean(status).lower().replace("_", " "), PLAIN_STYLE.light, PLAIN_STYLE.dark)
 
 
 def clean(text: str) -> str:
@@ -173,14 +175,14 @@ def tally_text(counts: Mapping[str, int]) -> str:
     total = sum(counts.values())
     done = sum(number for status, number in counts.items() if status in TASK_ENDED)
     head = f"{done:,}/{total:,} done" if done < total else f"{total:,} instance{'' if total == 1 else 's'}"
-    told = [status for status in LOOKS if counts.get(status) and status not in ("SUCCESS", "PENDING")]
-    return ", ".join([head, *(f"{counts[status]:,} {look_of(status).word}" for status in told)])
+    told = [status for status in STATUS_STYLES if counts.get(status) and status not in ("SUCCESS", "PENDING")]
+    return ", ".join([head, *(f"{counts[status]:,} {status_style(status).word}" for status in told)])
 
 
 def caption(node: Node) -> str:
     """The second line of a box: type, sign and word of the state, duration; what is not known is left out."""
-    look = look_of(node.status)
-    state = f"{look.sign} {node.said or look.word}".strip()
+    look = status_style(node.status)
+    state = f"{look.sign} {node.status_text or look.word}".strip()
     return " · ".join(part for part in (clean(node.kind), state, duration_text(node.duration_s)) if part)
 
 
@@ -193,7 +195,7 @@ def from_dependencies(
     kinds: Mapping[str, str] | None = None,
     details: Mapping[str, str] | None = None,
     durations: Mapping[str, float] | None = None,
-    said: Mapping[str, str] | None = None,
+    status_text: Mapping[str, str] | None = None,
     subtitle: str | None = None,
     status: str | None = None,
     facts: Sequence[tuple[str, str]] = (),
@@ -203,7 +205,7 @@ def from_dependencies(
     A dependency that is no task itself (a damaged history) becomes a node that says so rather than an error.
     """
     statuses, labels, kinds = statuses or {}, labels or {}, kinds or {}
-    details, durations, said = details or {}, durations or {}, said or {}
+    details, durations, status_text = details or {}, durations or {}, status_text or {}
     pairs = {(source, task_id) for task_id, sources in dependencies.items() for source in sources}
     missing = sorted({source for source, _ in pairs} - dependencies.keys())
     nodes = [
@@ -214,7 +216,7 @@ def from_dependencies(
             statuses.get(task_id),
             details.get(task_id),
             durations.get(task_id),
-            said.get(task_id),
+            status_text.get(task_id),
         )
         for task_id in dependencies
     ]
@@ -243,7 +245,7 @@ def layer_sizes(picture: Picture) -> list[int]:
     return [sizes[depth] for depth in sorted(sizes)]
 
 
-def flows_right(picture: Picture) -> bool:
+def prefers_left_to_right(picture: Picture) -> bool:
     """Whether left-to-right fits a screen better than top-down: boxes are wide, screens are too."""
     sizes = layer_sizes(picture)
     if not sizes:

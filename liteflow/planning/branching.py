@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from liteflow.planning.graph import reachable
 
 
-class Decider(NamedTuple):
+class Branching(NamedTuple):
     """A task whose value decides which of its downstream tasks are skipped."""
 
     kind: Literal["branch", "short_circuit"]
@@ -35,7 +35,7 @@ def chosen_names(value: Any) -> list[str]:
 
 
 def skipped_by(
-    decider: Decider,
+    decider: Branching,
     node: int,
     value: Any,
     ids: Sequence[str],

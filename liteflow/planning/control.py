@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from liteflow.planning.branching import Decider as Decider
+from liteflow.planning.branching import Branching as Branching
 from liteflow.planning.branching import WrongDecision as WrongDecision
 from liteflow.planning.branching import chosen_names as chosen_names
 from liteflow.planning.branching import skipped_by as skipped_by
@@ -34,7 +34,7 @@ class Tolerance(NamedTuple):
         return exit_code in self.exit_codes or any(name in self.errors for name in error_types)
 
 
-class Control(NamedTuple):
+class ControlFlow(NamedTuple):
     """The control flow of a graph besides its dependencies and trigger rules."""
 
     #: tasks with checks that are evaluated when their trigger rule lets them run
@@ -52,14 +52,14 @@ class Control(NamedTuple):
         return node in self.setups or node in self.teardowns
 
 
-NO_CONTROL: Final = Control()
+NO_CONTROL_FLOW: Final = ControlFlow()
 
 
-def forgiven(status: str, reason: str | None) -> bool:
+def is_tolerated(status: str, reason: str | None) -> bool:
     """Return whether a stored failure counts as a success for other tasks."""
     return status == "FAILED" and reason is not None and reason.endswith(FORGIVEN)
 
 
-def effective(status: str, reason: str | None) -> str:
+def status_for_downstream(status: str, reason: str | None) -> str:
     """Return the state that the downstream tasks of a task see."""
-    return "SUCCESS" if forgiven(status, reason) else status
+    return "SUCCESS" if is_tolerated(status, reason) else status

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-from liteflow.planning.control import forgiven
+from liteflow.planning.control import is_tolerated
 
 _BAD: Final = ("FAILED", "UPSTREAM_FAILED")
 
@@ -17,7 +17,7 @@ class Follower(NamedTuple):
     rule: str  # its trigger rule
 
 
-class Overlooked(NamedTuple):
+class OverlookedFailure(NamedTuple):
     """A task that failed in a run that is SUCCESS.
 
     `cause` tells why the failure does not count: others take it for a success (`continue_on_error`), it takes something
@@ -29,7 +29,9 @@ class Overlooked(NamedTuple):
     by: tuple[Follower, ...] = ()
 
 
-def overlooked(tasks: Sequence[Mapping[str, Any]], ended: Mapping[str, tuple[str, str | None]]) -> list[Overlooked]:
+def overlooked(
+    tasks: Sequence[Mapping[str, Any]], ended: Mapping[str, tuple[str, str | None]]
+) -> list[OverlookedFailure]:
     """Return the failures of a run that is SUCCESS, in the order of its tasks.
 
     Args:
@@ -46,12 +48,12 @@ def overlooked(tasks: Sequence[Mapping[str, Any]], ended: Mapping[str, tuple[str
         status, reason = ended.get(task_id, ("", None))
         if status != "FAILED":
             continue
-        if forgiven(status, reason):
-            found.append(Overlooked(task_id, "continue_on_error"))
+        if is_tolerated(status, reason):
+            found.append(OverlookedFailure(task_id, "continue_on_error"))
         elif row.get("teardown") is True:
-            found.append(Overlooked(task_id, "teardown"))
+            found.append(OverlookedFailure(task_id, "teardown"))
         else:
-            found.append(Overlooked(task_id, "followed", _followers(task_id, rows, below, ended)))
+            found.append(OverlookedFailure(task_id, "followed", _followers(task_id, rows, below, ended)))
     return found
 
 

@@ -16,14 +16,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
-from liteflow.planning.control import FORGIVEN, NO_CONTROL, Control
+from liteflow.planning.control import FORGIVEN, NO_CONTROL_FLOW, ControlFlow
 from liteflow.planning.graph import Graph
-from liteflow.planning.nodes import TaskTable, Transition
-from liteflow.planning.ready import Needs, Order
+from liteflow.planning.ready_queue import QueueOptions, SlotNeeds
 from liteflow.planning.retry import MAX_LOST, NEVER, RetryPolicy, RetryTracker
-from liteflow.planning.rules import Decision, TriggerRule
 from liteflow.planning.run_result import counting_failures, failure_counts, run_status
 from liteflow.planning.start_queue import StartQueue
+from liteflow.planning.task_table import TaskTable, Transition
+from liteflow.planning.trigger_rules import Decision, TriggerRule
 from liteflow.planning.upstream_tracker import UpstreamTracker
 from liteflow.states import TASK_ENDED, RunStatus, TaskStatus, Verdict
 
@@ -56,8 +56,8 @@ class PlanOptions:
 
     retries: Mapping[int, RetryPolicy] = field(default_factory=dict)
     rules: Mapping[int, TriggerRule] = field(default_factory=dict)
-    queue: Mapping[int, Order] = field(default_factory=dict)
-    control: Control = NO_CONTROL
+    queue: Mapping[int, QueueOptions] = field(default_factory=dict)
+    control: ControlFlow = NO_CONTROL_FLOW
     #: the tasks that are mapped over a list, and whether the first instance that FAILED cancels the others
     mapped: Mapping[int, bool] = field(default_factory=dict)
     fail_fast: bool = False  # whether the first task that FAILED stops the run
@@ -149,7 +149,7 @@ class Plan:
         """Return the monotonic second at which the next retry is due, if one is waiting."""
         return None if self._halted else self._starts.next_retry_at()
 
-    def slot_needs(self, node: int) -> Needs:
+    def slot_needs(self, node: int) -> SlotNeeds:
         """Return the slots of pools that the task needs to run."""
         return self._starts.ready.needs(node)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from liteflow.planning.control import Control
-from liteflow.planning.nodes import TaskTable
+from liteflow.planning.control import ControlFlow
+from liteflow.planning.task_table import TaskTable
 from liteflow.states import RunStatus
 
 
-def run_status(table: TaskTable, control: Control) -> RunStatus:
+def run_status(table: TaskTable, control: ControlFlow) -> RunStatus:
     """Return the state of the run: FAILED if a task without downstream tasks failed.
 
     A failed task whose downstream tasks run all the same (`all_done`, `one_failed`, …) does not fail the run.
@@ -18,19 +18,19 @@ def run_status(table: TaskTable, control: Control) -> RunStatus:
     return "CANCELLED" if "CANCELLED" in statuses else "SUCCESS"
 
 
-def counting_failures(table: TaskTable, control: Control) -> list[str]:
+def counting_failures(table: TaskTable, control: ControlFlow) -> list[str]:
     """Return the ids of the tasks that FAILED and whose failure counts."""
     failed = [node for node in range(len(table.graph)) if table.status[node] == "FAILED"]
     return [table.task_ids[node] for node in failed if failure_counts(table, control, node)]
 
 
-def failure_counts(table: TaskTable, control: Control, node: int) -> bool:
+def failure_counts(table: TaskTable, control: ControlFlow, node: int) -> bool:
     """Return whether a failure of the instance can fail the run: it is not tolerated, and no quiet teardown's."""
     teardown = control.teardowns.get(table.owner(node))
     return node not in table.tolerated and (teardown is None or teardown.counts)
 
 
-def _deciding_tasks(table: TaskTable, control: Control) -> list[int]:
+def _deciding_tasks(table: TaskTable, control: ControlFlow) -> list[int]:
     """Return the tasks whose downstream tasks are all status watchers or teardowns whose failure does not count."""
     quiet = {node for node, teardown in control.teardowns.items() if not teardown.counts}
     if not quiet and not control.watchers:

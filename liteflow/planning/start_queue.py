@@ -5,8 +5,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Mapping
 
-from liteflow.planning.nodes import TaskTable
-from liteflow.planning.ready import Order, ReadyQueue
+from liteflow.planning.ready_queue import QueueOptions, ReadyQueue
+from liteflow.planning.task_table import TaskTable
 
 
 class StartQueue:
@@ -16,7 +16,7 @@ class StartQueue:
     free worker. A blocking hook keeps all other tasks from starting until it has ended.
     """
 
-    def __init__(self, table: TaskTable, options: Mapping[int, Order], mapped: Collection[int]) -> None:
+    def __init__(self, table: TaskTable, options: Mapping[int, QueueOptions], mapped: Collection[int]) -> None:
         self.ready = ReadyQueue(options, table.owner)
         self._status = table.status
         self._mapped = mapped  # the tasks that are mapped over a list

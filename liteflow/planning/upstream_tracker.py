@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from liteflow.planning.control import Control
-from liteflow.planning.nodes import TaskTable
-from liteflow.planning.rules import (
+from liteflow.planning.control import ControlFlow
+from liteflow.planning.task_table import TaskTable
+from liteflow.planning.trigger_rules import (
     STATE_POSITION,
     Decision,
     TriggerRule,
@@ -26,7 +26,7 @@ class UpstreamTracker:
     tasks costs a hundred thousand steps.
     """
 
-    def __init__(self, table: TaskTable, rules: Mapping[int, TriggerRule], control: Control) -> None:
+    def __init__(self, table: TaskTable, rules: Mapping[int, TriggerRule], control: ControlFlow) -> None:
         self._table = table
         self._rules = rules
         self._control = control

@@ -17,11 +17,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from liteflow.errors import ResourceError
+from liteflow.masking import Masker
 from liteflow.processes import tree
-from liteflow.processes.forks import handing, keep_to_ourselves, let_go
+from liteflow.processes.forks import close_in_forks, keep_open_in_forks, passing_to_forks
 from liteflow.processes.frames import Channel, close_quietly
 from liteflow.processes.guardian import WorkerMain, serve
-from liteflow.values.masking import Masker
 
 _THREAD_EXIT_S = 0.02
 _LOOK_EVERY_S = 0.25  # whether somebody has stopped the guardian
@@ -89,8 +89,8 @@ def interpreter() -> str:
 def _pair() -> tuple[socket.socket, socket.socket]:
     """Two connected sockets that no fork keeps open: a child that outlives us would hide our death."""
     ours, theirs = socket.socketpair()
-    keep_to_ourselves(ours)
-    keep_to_ourselves(theirs)
+    close_in_forks(ours)
+    close_in_forks(theirs)
     return ours, theirs
 
 
@@ -168,7 +168,7 @@ class Guardian:
                 continue
         try:
             ours, theirs = _pair()
-            with warnings.catch_warnings(), handing((*close_in_workers, theirs.fileno())):
+            with warnings.catch_warnings(), passing_to_forks((*close_in_workers, theirs.fileno())):
                 warnings.simplefilter("ignore", DeprecationWarning)  # about threads: the caller has weighed that
                 pid = os.fork()
         except OSError as error:
@@ -316,7 +316,7 @@ class Guardian:
         with contextlib.suppress(OSError):
             os.kill(self.pid, signal.SIGCONT)
         self._control.send(("goodbye",))
-        let_go(self._socket)
+        keep_open_in_forks(self._socket)
         self._control.close()  # says the same, should the message not have been sent
         if not self._reap(time.monotonic() + timeout_s) and not self._dead:
             self._dead = True

@@ -44,18 +44,18 @@ _owners: WeakSet[Owner] = WeakSet()
 _handlers: dict[int, Handler] = {}
 
 
-def keep_to_ourselves(owner: Owner) -> None:
-    """Have the descriptor closed in every fork of this process. `let_go` before closing it here."""
+def close_in_forks(owner: Owner) -> None:
+    """Have the descriptor closed in every fork of this process. `keep_open_in_forks` before closing it here."""
     _owners.add(owner)
 
 
-def let_go(owner: Owner) -> None:
+def keep_open_in_forks(owner: Owner) -> None:
     """Forget an owner."""
     _owners.discard(owner)
 
 
 @contextmanager
-def handing(descriptors: Iterable[int]) -> Iterator[None]:
+def passing_to_forks(descriptors: Iterable[int]) -> Iterator[None]:
     """Let what this thread forks in here have these descriptors, although they are kept to ourselves."""
     before, _local.handed = _local.handed, frozenset(descriptors)
     try:
@@ -64,11 +64,11 @@ def handing(descriptors: Iterable[int]) -> Iterator[None]:
         _local.handed = before
 
 
-def hand_down(handlers: Mapping[int, Handler]) -> list[int]:
+def use_handlers_in_forks(handlers: Mapping[int, Handler]) -> list[int]:
     """Have forks begin with these signal handlers instead of ours.
 
     Python drops a signal that reaches a fork before its first bytecode, unless the handler is the system's. So these
-    signals are blocked around each fork. Returns the signals that were added, for `take_down`: where runs are nested,
+    signals are blocked around each fork. Returns the signals that were added, for `forget_handlers_in_forks`: where runs are nested,
     the handlers of the outermost one hold.
     """
     added = [number for number in handlers if number not in _handlers]
@@ -76,8 +76,8 @@ def hand_down(handlers: Mapping[int, Handler]) -> list[int]:
     return added
 
 
-def take_down(numbers: Iterable[int]) -> None:
-    """Forget what `hand_down` has added."""
+def forget_handlers_in_forks(numbers: Iterable[int]) -> None:
+    """Forget what `use_handlers_in_forks` has added."""
     for number in numbers:
         _handlers.pop(number, None)
 

@@ -31,13 +31,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from liteflow.masking import Masker
 from liteflow.processes import tree
 from liteflow.processes.frames import Channel, close_quietly, inherited, pack
-from liteflow.processes.output import Log
+from liteflow.processes.log_file import LogFile
 from liteflow.processes.spawn import Spawner, SpawnError, forget_own_task
 from liteflow.processes.sweeper import GAVE_UP, TRIES, Ended, Main, Sweep, fork_sweeper, reap_until
 from liteflow.processes.switch import Switch, Written
-from liteflow.values.masking import Masker
 
 WorkerMain = Callable[[socket.socket, Switch | None], None]
 
@@ -188,7 +188,7 @@ class Guardian:
             return
         finally:
             close_quietly(write_end)
-        log = Log(log_path, masker=self._masker) if log_path is not None else None
+        log = LogFile(log_path, masker=self._masker) if log_path is not None else None
         main = Main(ticket, pid, started_at, pipe=pipe, log=log)
         main.born = born
         self._add(main)
@@ -325,7 +325,7 @@ class Guardian:
             if main.log is not None:
                 main.log.close()
             main.task = task
-            main.log = None if path is None else Log(path, masker=self._masker)
+            main.log = None if path is None else LogFile(path, masker=self._masker)
 
     def _drain(self, main: Main) -> None:
         for _ in range(_DRAIN_READS):

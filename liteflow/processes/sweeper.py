@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from liteflow.processes.output import Log
+from liteflow.processes.log_file import LogFile
 from liteflow.processes.switch import Switch
 from liteflow.processes.tree import Swept
 
@@ -32,7 +32,7 @@ class Main:
         started_at: float,
         *,
         pipe: int = -1,
-        log: Log | None = None,
+        log: LogFile | None = None,
         switch: Switch | None = None,
     ) -> None:
         self.ticket = ticket

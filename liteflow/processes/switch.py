@@ -18,7 +18,7 @@ import os
 import socket
 from typing import Final, NamedTuple
 
-from liteflow.processes.forks import keep_to_ourselves, let_go
+from liteflow.processes.forks import close_in_forks, keep_open_in_forks
 
 _BYTES: Final = 32 * 1024
 _LONGEST_PATH: Final = 5000  # characters; the system allows 4096 bytes, and refuses this
@@ -51,7 +51,7 @@ class Switch:
     def be_worker(self) -> None:
         """Keep the worker's end only. Descriptor 1 is the pipe by now."""
         self._guardians.close()
-        keep_to_ourselves(self._workers)  # a fork of a task would hide the end of the worker
+        close_in_forks(self._workers)  # a fork of a task would hide the end of the worker
         self._pipe = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)
         status = os.fstat(self._pipe)
         self._identity = status.st_dev, status.st_ino
@@ -133,7 +133,7 @@ class Switch:
 
     def close(self) -> None:
         """Let go of what this process has of it."""
-        let_go(self._workers)
+        keep_open_in_forks(self._workers)
         self._guardians.close()
         self._workers.close()
         self._memory.close()

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from liteflow.definition.compiled import CompiledDag
 from liteflow.errors import LiteflowError
-from liteflow.planning.branching import Decider, WrongDecision, skipped_by
-from liteflow.planning.nodes import Transition
+from liteflow.hooks import Condition, ConditionInputs, HookEvent
+from liteflow.planning.branching import Branching, WrongDecision, skipped_by
 from liteflow.planning.plan import Plan
-from liteflow.program import Program
+from liteflow.planning.task_table import Transition
 from liteflow.running.hooks import Hooks
 from liteflow.running.inputs import Inputs
 from liteflow.state.store import Store
 from liteflow.states import TASK_ENDED, TaskStatus
-from liteflow.triggers import Condition, Facts, Told
 from liteflow.values.payload import Payload, decode, encode, is_pickled
 from liteflow.work import Command, ErrorInfo, Outcome, RunInfo
 
@@ -25,7 +25,7 @@ from liteflow.work import Command, ErrorInfo, Outcome, RunInfo
 class Gates:
     """The gates of one run."""
 
-    def __init__(self, program: Program, plan: Plan, inputs: Inputs, hooks: Hooks, info: RunInfo):
+    def __init__(self, program: CompiledDag, plan: Plan, inputs: Inputs, hooks: Hooks, info: RunInfo):
         self._tasks = program.tasks
         self._plan = plan
         self._inputs = inputs
@@ -51,14 +51,14 @@ class Gates:
             return []
         node, number = self._waiting.pop(hook)
         step = self._tasks[node].settings.start_checks[number]
-        if status == "SUCCESS" or step.otherwise is None:
+        if status == "SUCCESS" or step.status_if_failed is None:
             self._next.append((node, number + 1))
         elif status == "CANCELLED":  # and with it the task, if it is not yet
             return self._plan.end_unstarted(node, "CANCELLED", "the run was stopped before it could start")
         else:
             why = outcome.error.message if outcome.error is not None else status.lower()
             reason = f"{step.message} ({why})" if step.message else f"its precondition does not hold: {why}"
-            return self._plan.end_unstarted(node, step.otherwise, reason)
+            return self._plan.end_unstarted(node, step.status_if_failed, reason)
         return []
 
     def _ask(self, node: int, number: int, moves: list[Transition], now: float) -> None:
@@ -67,28 +67,28 @@ class Gates:
             step = steps[number]
             if step.hook is not None:
                 index = plan.table.map_indexes[node]
-                done = step.otherwise is None and self._hooks.has_run(step.hook, index)  # `on_start` runs once
+                done = step.status_if_failed is None and self._hooks.has_run(step.hook, index)  # `on_start` runs once
                 if plan.table.status[node] == "QUEUED" and not done:
-                    told = Told(step.hook.event, plan.table.task_ids[node], index, "PENDING", 0, "", "")
+                    told = HookEvent(step.hook.event, plan.table.task_ids[node], index, "PENDING", 0, "", "")
                     self._waiting[self._hooks.tell(step.hook, told, now)] = (node, number)
                     return
             elif step.condition is not None:
                 try:
-                    holds = step.condition.holds(self._facts(node, step.condition))
+                    holds = step.condition.holds(self._condition_inputs(node, step.condition))
                 except LiteflowError as error:
                     moves += plan.end_unstarted(node, "FAILED", str(error))
                     return
                 if not holds:
-                    moves += plan.end_unstarted(node, step.otherwise or "SKIPPED", step.message)
+                    moves += plan.end_unstarted(node, step.status_if_failed or "SKIPPED", step.message)
                     return
             number += 1
         plan.pass_checks(node)
 
-    def _facts(self, node: int, condition: Condition) -> Facts:
+    def _condition_inputs(self, node: int, condition: Condition) -> ConditionInputs:
         plan = self._plan
         index = plan.table.graph.index
         inputs = self._inputs.named([(index[ref.task_id], ref) for ref in condition.reads])
-        return Facts(
+        return ConditionInputs(
             self._info,
             plan.table.task_ids[node],
             plan.table.map_indexes[node],
@@ -102,7 +102,7 @@ class Gates:
 # -- decisions -------------------------------------------------------------------------------------------------------
 
 
-def judged(program: Program, outcome: Outcome) -> tuple[Outcome, dict[int, str]]:
+def judged(program: CompiledDag, outcome: Outcome) -> tuple[Outcome, dict[int, str]]:
     """The outcome of a task that decides, and what it has decided to skip. What is no decision fails the attempt.
 
     A command that is a short circuit answers as in a shell's `if`: exit code 0 is yes, 1 is no, all else has failed.
@@ -122,7 +122,7 @@ def judged(program: Program, outcome: Outcome) -> tuple[Outcome, dict[int, str]]
         return outcome._replace(verdict="FAILED", value=None, pushed=None, error=told), {}
 
 
-def decisions(program: Program, done: dict[int, TaskStatus], store: Store) -> dict[int, dict[int, str]]:
+def decisions(program: CompiledDag, done: dict[int, TaskStatus], store: Store) -> dict[int, dict[int, str]]:
     """What the decisions of an earlier part of a run skip. A task whose decision makes no sense any more, because the
     graph has changed, is taken out of `done`: it decides again.
     """
@@ -136,7 +136,7 @@ def decisions(program: Program, done: dict[int, TaskStatus], store: Store) -> di
     return found
 
 
-def _decided(program: Program, node: int, payload: Payload | None) -> dict[int, str]:
+def _decided(program: CompiledDag, node: int, payload: Payload | None) -> dict[int, str]:
     if payload is not None and is_pickled(payload):
         raise WrongDecision("what it returned is a Python object (it was pickled), which is no decision")
     value: Any = None if payload is None else decode(payload)
@@ -146,11 +146,11 @@ def _decided(program: Program, node: int, payload: Payload | None) -> dict[int, 
     return skipped_by(decider, node, value, graph.ids, graph.downstream, program.control.teardowns)
 
 
-def _is_command(program: Program, node: int) -> bool:
+def _is_command(program: CompiledDag, node: int) -> bool:
     return isinstance(program.tasks[node].body, Command)
 
 
-def _decider(program: Program, node: int) -> Decider:
+def _decider(program: CompiledDag, node: int) -> Branching:
     decider = program.tasks[node].settings.decider
     assert decider is not None
     return decider

@@ -12,14 +12,14 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
-from liteflow.planning.nodes import Transition
+from liteflow.definition.compiled import CompiledDag
+from liteflow.hooks import RUN_OWNER, HookDef, HookEvent
 from liteflow.planning.plan import Plan
-from liteflow.program import Program
+from liteflow.planning.task_table import Transition
 from liteflow.running.inputs import Inputs
-from liteflow.state.records import KeptHook
-from liteflow.state.turn import Turn
+from liteflow.state.records import PreviousHook
+from liteflow.state.write_batch import WriteBatch
 from liteflow.states import TASK_ENDED, TaskStatus
-from liteflow.triggers import THE_RUN, HookSpec, Told
 from liteflow.work import Outcome, Work
 
 _AFTER: Final[Mapping[str, str]] = {"SUCCESS": "on_success", "FAILED": "on_failure", "CANCELLED": "on_cancel"}
@@ -35,37 +35,37 @@ class Hooks:
     `on_exit` follows. So does the run's own, when all tasks have ended.
     """
 
-    def __init__(self, program: Program, plan: Plan, turn: Turn) -> None:
+    def __init__(self, program: CompiledDag, plan: Plan, batch: WriteBatch) -> None:
         self._program = program
         self._plan = plan
-        self._turn = turn
+        self._batch = batch
         self._busy = False  # has this owner of the run run any task?
-        self._spec: dict[int, HookSpec] = {}  # by extra
+        self._spec: dict[int, HookDef] = {}  # by extra
         self._nodes: dict[tuple[str, int], int] = {}
-        self._told: dict[int, deque[Told]] = {}  # the first is what the extra is at, or was at last
+        self._told: dict[int, deque[HookEvent]] = {}  # the first is what the extra is at, or was at last
         self._closed = False
 
     # -- beginning -----------------------------------------------------------------------------------------
 
-    def open(self, kept: Sequence[KeptHook], now: float) -> None:
+    def open(self, kept: Sequence[PreviousHook], now: float) -> None:
         """Go on with what an earlier owner of the run has left, and begin with the run's `on_start`."""
         known = {spec.task_id: spec for spec in self._program.hooks()}
         for task_id, map_index, status, attempts, told in kept:
             spec = known.get(task_id)
             waiting = _restored(told)
             if spec is not None:
-                abandoned = status == "PENDING" and not (waiting and spec.owner != THE_RUN and spec.event in _LATER)
+                abandoned = status == "PENDING" and not (waiting and spec.owner != RUN_OWNER and spec.event in _LATER)
                 node = self._add(spec, map_index, attempts, "CANCELLED" if abandoned else status)
                 self._told[node].extend(waiting)
-                if status == "PENDING" and waiting and spec.owner != THE_RUN and spec.event in _LATER:
+                if status == "PENDING" and waiting and spec.owner != RUN_OWNER and spec.event in _LATER:
                     self._plan.trigger(node)  # it had been triggered, and has yet to end
                     continue
             if status == "PENDING":  # what is asked when a task is to start, or the run to end, is asked again then
                 reason = "it is done again when its time has come" if spec is not None else "it is not defined any more"
-                self._turn.moved(task_id, map_index, attempts, "PENDING", "CANCELLED", reason, now)
+                self._batch.change_status(task_id, map_index, attempts, "PENDING", "CANCELLED", reason, now)
         first = self._program.run_hooks.get("on_start")
         if first is not None and not self.has_run(first, -1):
-            self.tell(first, Told("on_start", "", -1, "RUNNING", 0, "", ""), now, hold=True)
+            self.tell(first, HookEvent("on_start", "", -1, "RUNNING", 0, "", ""), now, hold=True)
 
     # -- while the run goes on -----------------------------------------------------------------------------
 
@@ -88,7 +88,7 @@ class Hooks:
                 log_path = "" if ended is None else ended.log_path or ""
                 index = self._plan.table.map_indexes[node]
                 self._trigger(
-                    own, Told(event, self._plan.table.task_ids[node], index, status, attempt, error, log_path), now
+                    own, HookEvent(event, self._plan.table.task_ids[node], index, status, attempt, error, log_path), now
                 )
 
     def close(self, verdict: str, reason: str | None, now: float) -> bool:
@@ -103,7 +103,7 @@ class Hooks:
         failed = self._plan.failures() if verdict == "FAILED" else []
         if failed and reason is None:
             reason = f"failed: {', '.join(failed[:5])}" + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
-        told = Told(_AFTER.get(verdict, ""), "", -1, verdict, 0, (reason or "")[:_LONGEST_ERROR], "")
+        told = HookEvent(_AFTER.get(verdict, ""), "", -1, verdict, 0, (reason or "")[:_LONGEST_ERROR], "")
         if not self._busy:
             if self._has_told(own.get("on_exit"), verdict):
                 return False
@@ -111,7 +111,7 @@ class Hooks:
                 told = told._replace(event="")
         return self._trigger(own, told, now)
 
-    def _trigger(self, own: Mapping[str, HookSpec], told: Told, now: float) -> bool:
+    def _trigger(self, own: Mapping[str, HookDef], told: HookEvent, now: float) -> bool:
         """Tell the hook of the event, if there is one, else `on_exit`, which follows an end of any kind."""
         spec = own.get(told.event)
         if spec is None and told.event != "on_retry" and (spec := own.get("on_exit")) is not None:
@@ -120,7 +120,7 @@ class Hooks:
             self.tell(spec, told, now)
         return spec is not None
 
-    def tell(self, spec: HookSpec, told: Told, now: float, *, hold: bool = False) -> int:
+    def tell(self, spec: HookDef, told: HookEvent, now: float, *, hold: bool = False) -> int:
         """Trigger a hook: it is stored at once, and runs when it can. Returns its number."""
         key = (spec.task_id, told.map_index)
         node = self._nodes[key] if key in self._nodes else self._add(spec, told.map_index, 0, "")
@@ -170,24 +170,24 @@ class Hooks:
         """What triggers the hook with this number."""
         return self._spec[node].event
 
-    def has_run(self, spec: HookSpec, map_index: int) -> bool:
+    def has_run(self, spec: HookDef, map_index: int) -> bool:
         """Has the hook ended before, in this run?"""
         node = self._nodes.get((spec.task_id, map_index))
         return node is not None and self._plan.table.status[node] in ("SUCCESS", "FAILED")
 
-    def _hooks_of(self, owner: int) -> Mapping[str, HookSpec]:
+    def _hooks_of(self, owner: int) -> Mapping[str, HookDef]:
         """Return the hooks of a task or of the run by event; a hook has none."""
-        if owner == THE_RUN:
+        if owner == RUN_OWNER:
             return self._program.run_hooks
         return self._program.tasks[owner].settings.hooks if owner < len(self._program.tasks) else {}
 
-    def _has_told(self, spec: HookSpec | None, verdict: str) -> bool:
+    def _has_told(self, spec: HookDef | None, verdict: str) -> bool:
         if spec is None or not self.has_run(spec, -1):
             return False
         told = self._told[self._nodes[spec.task_id, -1]]
         return bool(told) and told[0].status == verdict
 
-    def _add(self, spec: HookSpec, map_index: int, attempts: int, status: str) -> int:
+    def _add(self, spec: HookDef, map_index: int, attempts: int, status: str) -> int:
         node = self._plan.add_hook(
             spec.task_id,
             map_index,
@@ -203,21 +203,21 @@ class Hooks:
     def _store(self, node: int, now: float) -> None:
         """Write what the hook is told; its row is made by it."""
         spec, plan = self._spec[node], self._plan
-        owner = plan.table.task_ids[spec.owner] if spec.owner != THE_RUN else ""
+        owner = plan.table.task_ids[spec.owner] if spec.owner != RUN_OWNER else ""
         told = json.dumps([list(one) for one in self._told[node]], separators=(",", ":"))
-        self._turn.told(spec.task_id, plan.table.map_indexes[node], owner, told, now)
+        self._batch.told(spec.task_id, plan.table.map_indexes[node], owner, told, now)
 
     def _start(self, node: int, now: float, *, hold: bool = False) -> None:
         plan = self._plan
         if plan.table.attempts[node]:  # its row says how it ended the last time
             index = plan.table.map_indexes[node]
-            self._turn.again(self._spec[node].task_id, index, plan.table.attempts[node], plan.table.status[node], now)
+            self._batch.again(self._spec[node].task_id, index, plan.table.attempts[node], plan.table.status[node], now)
         plan.trigger(node, blocking=hold)
 
 
-def _restored(text: str) -> list[Told]:
+def _restored(text: str) -> list[HookEvent]:
     """What a stored row says; the file may have been altered."""
     try:
-        return [Told(*one) for one in json.loads(text) if [*map(type, one)] == [str, str, int, str, int, str, str]]
+        return [HookEvent(*one) for one in json.loads(text) if [*map(type, one)] == [str, str, int, str, int, str, str]]
     except (ValueError, TypeError, RecursionError):
         return []

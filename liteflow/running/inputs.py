@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
+from liteflow.definition.compiled import CompiledDag
 from liteflow.errors import InputError
-from liteflow.planning.nodes import Transition
 from liteflow.planning.plan import Plan
-from liteflow.program import Program
+from liteflow.planning.task_table import Transition
 from liteflow.running.lists import Listed, listed
-from liteflow.state.records import KeptInstance
+from liteflow.state.records import PreviousInstance
 from liteflow.state.store import Store
 from liteflow.states import TASK_ENDED
 from liteflow.values.payload import Payload, together
-from liteflow.work import Outcome, Ref, Row, RunInfo, input_name
+from liteflow.work import MappedRow, Outcome, Ref, RunInfo, input_name
 
 _CACHED_VALUE_BYTES: Final = 65536  # larger values are read again from the store by each consumer
 _WITHOUT_VALUE: Final[Mapping[str, str]] = {
@@ -35,7 +35,12 @@ class Inputs:
     """The inputs of one run's tasks."""
 
     def __init__(
-        self, program: Program, plan: Plan, store: Store, info: RunInfo, kept: Mapping[str, Mapping[int, KeptInstance]]
+        self,
+        program: CompiledDag,
+        plan: Plan,
+        store: Store,
+        info: RunInfo,
+        kept: Mapping[str, Mapping[int, PreviousInstance]],
     ) -> None:
         self._program = program
         self._plan = plan
@@ -44,7 +49,7 @@ class Inputs:
         self._kept = kept  # the instances of mapped tasks of an earlier part of the run, by index
         self._values: dict[int, Payload] = {}
         self._readers: dict[int, int] = {}  # how many tasks have still to read a task's value
-        self._rows: dict[int, Mapping[int, Row]] = {}  # of mapped tasks: what their instances get, by index
+        self._rows: dict[int, Mapping[int, MappedRow]] = {}  # of mapped tasks: what their instances get, by index
         for task in program.tasks:
             for above in task.inputs:
                 self._readers[above] = self._readers.get(above, 0) + 1
@@ -80,7 +85,7 @@ class Inputs:
         found = listed(
             rows,
             self._kept.get(task_id, {}),
-            partial(self._store.free_index, task_id),
+            partial(self._store.next_free_index, task_id),
             None if secrets is None else secrets.masker,
         )
         self._rows[node] = dict(zip(found.indexes, found.rows, strict=True))

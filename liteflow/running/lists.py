@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from liteflow.state.records import KeptInstance
-from liteflow.values.identity import identity_of
-from liteflow.values.masking import Masker
-from liteflow.work import Row
+from liteflow.masking import Masker
+from liteflow.state.records import PreviousInstance
+from liteflow.values.item_digest import item_digest
+from liteflow.work import MappedRow
 
 
 class Listed(NamedTuple):
     """The rows of a mapped task in the order of its list, with the index and the digest of each."""
 
-    rows: Sequence[Row]
+    rows: Sequence[MappedRow]
     indexes: Sequence[int]
     digests: Sequence[str]
     new: Sequence[int] = ()  # the places of items that have no instance yet, though others have
@@ -27,12 +27,12 @@ class Listed(NamedTuple):
 
 
 def listed(
-    rows: Sequence[Row], kept: Mapping[int, KeptInstance], free: Callable[[], int], masker: Masker | None
+    rows: Sequence[MappedRow], kept: Mapping[int, PreviousInstance], free: Callable[[], int], masker: Masker | None
 ) -> Listed:
     """Match the rows of a list with the instances of an earlier part of the run; `free` is asked for the first index
     that no instance has ever had.
     """
-    digests = [identity_of(row.items, place, masker) for place, row in enumerate(rows)]
+    digests = [item_digest(row.items, place, masker) for place, row in enumerate(rows)]
     places = _matched(rows, digests, kept)
     if len(places) == len(rows) == len(kept) and all(index == place for place, index in places.items()):
         return Listed(rows, range(len(rows)), digests)
@@ -47,7 +47,7 @@ def listed(
     return Listed(rows, [places[place] for place in range(len(rows))], digests, new if kept else (), gone)
 
 
-def _matched(rows: Sequence[Row], digests: Sequence[str], kept: Mapping[int, KeptInstance]) -> dict[int, int]:
+def _matched(rows: Sequence[MappedRow], digests: Sequence[str], kept: Mapping[int, PreviousInstance]) -> dict[int, int]:
     """Return the index of the instance for each place in the list whose item has one."""
     instances: dict[str, list[int]] = {}
     places: dict[int, int] = {}

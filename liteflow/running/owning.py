@@ -6,17 +6,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
+from liteflow.definition.compiled import CompiledDag
 from liteflow.errors import OwnerDied
-from liteflow.planning.control import Control
+from liteflow.planning.control import ControlFlow
 from liteflow.planning.graph import Graph
 from liteflow.planning.plan import EarlierPart, Plan, PlanOptions
-from liteflow.planning.ready import PLAIN
+from liteflow.planning.ready_queue import DEFAULT_QUEUE
 from liteflow.planning.retry import NEVER
 from liteflow.planning.setup_teardown import to_set_up_again
 from liteflow.processes.tree import sweep_session
-from liteflow.program import Program
-from liteflow.running.observing import Options
-from liteflow.state.records import Bounds, Kept, KeptInstance, NewInstance, NewRun
+from liteflow.running.observers import RunConfig
+from liteflow.state.records import NewInstance, NewRun, PreviousInstance, PreviousState, SharedLimits
 from liteflow.state.store import Store
 from liteflow.states import TaskStatus
 
@@ -26,8 +26,8 @@ _SWEEP_S: Final = 25.0  # how long a dead owner's guardian may take to end what 
 class Owned(NamedTuple):
     """What a run has already: of each task, and of the instances of mapped ones by index."""
 
-    tasks: Mapping[str, Kept]
-    instances: Mapping[str, Mapping[int, KeptInstance]] = {}
+    tasks: Mapping[str, PreviousState]
+    instances: Mapping[str, Mapping[int, PreviousInstance]] = {}
 
     def done(self, graph: Graph) -> dict[int, TaskStatus]:
         """The tasks that are kept as they are; one that was removed from the definition has only its history."""
@@ -38,7 +38,7 @@ class Owned(NamedTuple):
         }
 
 
-def make(program: Program, options: Options, store: Store, session: int | None) -> Owned:
+def make(program: CompiledDag, options: RunConfig, store: Store, session: int | None) -> Owned:
     """Store the new run as ours. Raises what `Store.create` does."""
     settings: dict[str, Any] = {"mode": options.mode, "max_workers": options.max_workers, "log_dir": options.log_dir}
     for observer in options.observers:
@@ -57,10 +57,10 @@ def make(program: Program, options: Options, store: Store, session: int | None) 
         done=options.done,
     )
     store.create(run, session, _bounds(program, options))
-    return Owned({task_id: Kept("SUCCESS", 1) for task_id in options.done})
+    return Owned({task_id: PreviousState("SUCCESS", 1) for task_id in options.done})
 
 
-def take_over(program: Program, options: Options, store: Store, session: int | None) -> Owned:
+def take_over(program: CompiledDag, options: RunConfig, store: Store, session: int | None) -> Owned:
     """Take the run over; where its owner is dead and its guardian still at the killing, wait for that.
 
     Raises what `Store.claim` does.
@@ -81,11 +81,11 @@ def take_over(program: Program, options: Options, store: Store, session: int | N
     return Owned(tasks, instances)
 
 
-def set_up_again(program: Program, owned: Owned, store: Store) -> Owned:
+def set_up_again(program: CompiledDag, owned: Owned, store: Store) -> Owned:
     """Of a run that goes on: what was taken down, and is needed once more, is to run again (see `control`)."""
     control, ids = program.control, program.graph.ids
     ended, succeeded, last = dict[str, int](), dict[str, int](), dict[str, str]()
-    for number, (task_id, map_index, previous, status) in enumerate(store.stories(), start=1):
+    for number, (task_id, map_index, previous, status) in enumerate(store.task_events(), start=1):
         if status == "SUCCESS":  # of a mapped setup, each instance counts
             succeeded[task_id] = number
         if map_index < 0:
@@ -103,7 +103,7 @@ def set_up_again(program: Program, owned: Owned, store: Store) -> Owned:
     checked = {
         node
         for node in control.gated
-        if any(step.hook and step.otherwise for step in program.tasks[node].settings.start_checks)
+        if any(step.hook and step.status_if_failed for step in program.tasks[node].settings.start_checks)
     }
     to_do = {  # what was skipped will be skipped again, save where that was for a precondition, which may hold now
         node
@@ -125,8 +125,8 @@ def set_up_again(program: Program, owned: Owned, store: Store) -> Owned:
     }
     if not undone:
         return owned
-    store.undo(undone)
-    tasks = {**owned.tasks, **{task_id: Kept("PENDING", owned.tasks[task_id].attempts) for task_id in undone}}
+    store.reset_tasks(undone)
+    tasks = {**owned.tasks, **{task_id: PreviousState("PENDING", owned.tasks[task_id].attempts) for task_id in undone}}
     waiting = {
         task_id: {index: one._replace(status="PENDING") for index, one in instances.items()}
         for task_id, instances in owned.instances.items()
@@ -135,7 +135,7 @@ def set_up_again(program: Program, owned: Owned, store: Store) -> Owned:
     return Owned(tasks, {**owned.instances, **waiting})
 
 
-def _undone(node: int, control: Control, ids: Sequence[str], down: Sequence[int]) -> str:
+def _undone(node: int, control: ControlFlow, ids: Sequence[str], down: Sequence[int]) -> str:
     if node in control.teardowns:
         return "what it takes down is set up again"
     by = next((ids[one] for one in down if node in control.teardowns[one].setups), None)
@@ -143,8 +143,8 @@ def _undone(node: int, control: Control, ids: Sequence[str], down: Sequence[int]
 
 
 def planned(
-    program: Program,
-    options: Options,
+    program: CompiledDag,
+    options: RunConfig,
     owned: Owned,
     done: Mapping[int, TaskStatus],
     skips: Mapping[int, Mapping[int, str]] | None,
@@ -156,7 +156,7 @@ def planned(
         PlanOptions(
             retries={node: settings.retry for node, settings in special if settings.retry is not NEVER},
             rules={node: settings.trigger_rule for node, settings in special if settings.trigger_rule != "all_success"},
-            queue={node: settings.queue for node, settings in special if settings.queue is not PLAIN},
+            queue={node: settings.queue for node, settings in special if settings.queue is not DEFAULT_QUEUE},
             fail_fast=options.fail_fast,
             seed=options.run_id,
             control=program.control,
@@ -175,17 +175,17 @@ def planned(
     )
 
 
-def in_order(instances: Mapping[int, KeptInstance]) -> list[tuple[int, KeptInstance]]:
+def in_order(instances: Mapping[int, PreviousInstance]) -> list[tuple[int, PreviousInstance]]:
     """The instances of a mapped task in the order of its list."""
 
-    def place(indexed: tuple[int, KeptInstance]) -> int:
+    def place(indexed: tuple[int, PreviousInstance]) -> int:
         index, instance = indexed
         return index if instance.position is None else instance.position
 
     return sorted(instances.items(), key=place)
 
 
-def _instances(program: Program) -> Iterator[NewInstance]:
+def _instances(program: CompiledDag) -> Iterator[NewInstance]:
     """Made one by one as they are stored."""
     graph = program.graph
     for node, task_id in enumerate(graph.ids):
@@ -193,7 +193,7 @@ def _instances(program: Program) -> Iterator[NewInstance]:
         yield NewInstance(task_id, above, program.tasks[node].settings.timeout_s)
 
 
-def _bounds(program: Program, options: Options) -> Bounds:
+def _bounds(program: CompiledDag, options: RunConfig) -> SharedLimits:
     ids = program.graph.ids
     needs = {ids[node]: settings.queue.needs for node, settings in program.special() if settings.queue.needs}
-    return Bounds(program.pools, needs, options.place)
+    return SharedLimits(program.pools, needs, options.place)

@@ -15,27 +15,27 @@ from math import inf
 from types import FrameType
 from typing import Any, Final, NamedTuple, cast
 
+from liteflow.definition.compiled import CompiledDag
 from liteflow.errors import InputError
 from liteflow.executors import Executor, open_executor
-from liteflow.outputs import make_folder, outputs_dir, remove_folder
-from liteflow.planning.nodes import Transition, instance_name
+from liteflow.outputs import create_folder, outputs_dir, remove_folder
 from liteflow.planning.plan import StopCause
-from liteflow.planning.ready import PLAIN
-from liteflow.program import Program
-from liteflow.running.deferring import Gate
+from liteflow.planning.ready_queue import DEFAULT_QUEUE
+from liteflow.planning.task_table import Transition, instance_name
 from liteflow.running.gates import Gates, decisions, judged
 from liteflow.running.hooks import Hooks
+from liteflow.running.host_signals import Gate
 from liteflow.running.inputs import Inputs
 from liteflow.running.lists import Listed
-from liteflow.running.observing import Change, ListChange, Observers, Options, run_start
+from liteflow.running.observers import Change, ListChange, Observers, RunConfig, run_start
 from liteflow.running.owning import Owned, make, planned, set_up_again, take_over
 from liteflow.running.pace import Pace
 from liteflow.running.prefetch import Prefetch
 from liteflow.running.signals import handled
 from liteflow.state.locks import LockFile
-from liteflow.state.records import KeptInstance
+from liteflow.state.records import PreviousInstance
 from liteflow.state.store import Store
-from liteflow.state.turn import Intent
+from liteflow.state.write_batch import SlotRequest
 from liteflow.states import TASK_ENDED, RunStatus, TaskStatus
 from liteflow.values.payload import spill_dir
 from liteflow.work import ErrorInfo, Outcome, RunInfo, Work
@@ -54,7 +54,7 @@ class Result(NamedTuple):
     timed_out: bool = False
 
 
-def run(program: Program, options: Options, *, resume: bool = False, gate: Gate | None = None) -> Result:
+def run(program: CompiledDag, options: RunConfig, *, resume: bool = False, gate: Gate | None = None) -> Result:
     """Run a program to its end, or with `resume` go on with the run `options.run_id`.
 
     The `gate` is opened while the loop waits, so that handlers of the program are called only then.
@@ -107,7 +107,7 @@ def run(program: Program, options: Options, *, resume: bool = False, gate: Gate 
 
 class _Loop:
     def __init__(
-        self, program: Program, options: Options, store: Store, executor: Executor, info: RunInfo, gate: Gate
+        self, program: CompiledDag, options: RunConfig, store: Store, executor: Executor, info: RunInfo, gate: Gate
     ) -> None:
         self._program = program
         self._gate = gate
@@ -122,10 +122,10 @@ class _Loop:
         self._told, self._hooked = bool(options.observers), program.has_hooks()
         self._mapped = program.mapped()
         self._handing_on = bool(self._mapped) or any(task.inputs for task in program.tasks)
-        self._ordered = any(settings.queue is not PLAIN for _, settings in program.special())
+        self._ordered = any(settings.queue is not DEFAULT_QUEUE for _, settings in program.special())
         self._modes = program.modes()
         self._repeating = bool(program.control.setups or program.control.teardowns)
-        self._kept: Mapping[str, Mapping[int, KeptInstance]] = {}  # of a resumed run: instances of mapped tasks
+        self._kept: Mapping[str, Mapping[int, PreviousInstance]] = {}  # of a resumed run: instances of mapped tasks
         self._labels: dict[int, str] = {}  # for observers: what people can tell an instance by
         self._ending: set[int] = set()  # running tasks that were told to stop
         self._signals: list[int] = []
@@ -145,14 +145,14 @@ class _Loop:
     def own(self, resume: bool) -> None:
         """Make the run, or take it over; then there is a plan."""
         owned = (take_over if resume else make)(self._program, self._options, self._store, self._executor.session)
-        self._turn = self._store.turn
-        make_folder(self._outputs_dir)  # now that the run is ours
-        self._refused = self._store.waits is not None
+        self._batch = self._store.batch
+        create_folder(self._outputs_dir)  # now that the run is ours
+        self._refused = self._store.queue_reason is not None
         if not self._refused:
             self._pace.begin(time.monotonic())
         self._begin(owned, resume)
         if self._refused:
-            self._observers.tell("waiting", self._store.waits)
+            self._observers.tell("waiting", self._store.queue_reason)
 
     def _begin(self, owned: Owned, again: bool) -> None:
         """Plan what is left to do; `again`: some of it was tried before."""
@@ -165,7 +165,7 @@ class _Loop:
         self.plan = planned(program, options, owned, done, skips)
         self._ids, self._indexes = self.plan.table.task_ids, self.plan.table.map_indexes
         self._inputs = Inputs(program, self.plan, self._store, self._info, self._kept)
-        self._hooks = Hooks(program, self.plan, self._turn)
+        self._hooks = Hooks(program, self.plan, self._batch)
         self._gates = Gates(program, self.plan, self._inputs, self._hooks, self._info)
         self._observers.tell("run_began", run_start(program, options, done))
         if again and self._told and self._mapped:
@@ -185,8 +185,8 @@ class _Loop:
             over = plan.finished
             if over:
                 remove_folder(self._outputs_dir)  # before the verdict: nobody takes over a run that has one
-                self._turn.verdict = (plan.result(), plan.stopped and plan.stopped.reason, time.time())
-            if self._turn:
+                self._batch.verdict = (plan.result(), plan.stopped and plan.stopped.reason, time.time())
+            if self._batch:
                 store.commit()  # 2. one transaction: verdicts of the last turn, intents of this one
                 if self._asking:
                     starting += self._admitted()
@@ -241,7 +241,7 @@ class _Loop:
         now, wall = time.monotonic(), time.time()
         for queued, log_path in self._prefetch.promote(len(plan.running)):
             attempt = plan.table.attempts[queued]
-            self._turn.began(self._ids[queued], self._indexes[queued], attempt, "QUEUED", log_path, wall)
+            self._batch.start_attempt(self._ids[queued], self._indexes[queued], attempt, "QUEUED", log_path, wall)
             if self._told:
                 self._change(queued, attempt, "QUEUED", "RUNNING", None, wall, log_path)
         for _ in range(self._prefetch.room(len(plan.running))):
@@ -252,13 +252,13 @@ class _Loop:
             log_path = self._log_path(task_id, index, wall)
             previous = self._before(node)
             if self._ordered and (needs := plan.slot_needs(node)):
-                self._turn.asked.append(Intent(task_id, index, needs, attempt, previous, log_path, wall))
+                self._batch.asked.append(SlotRequest(task_id, index, needs, attempt, previous, log_path, wall))
                 self._asking.append((node, log_path))
                 continue
             status: TaskStatus = "RUNNING"
             if not self._prefetch.has_slot(len(plan.running) - 1):
                 status, self._prefetch.queued[node] = "QUEUED", log_path
-            self._turn.began(task_id, index, attempt, previous, log_path, wall, status)
+            self._batch.start_attempt(task_id, index, attempt, previous, log_path, wall, status)
             if self._told:
                 self._change(node, attempt, previous, status, None, wall, log_path)
             starting.append((node, log_path))
@@ -270,7 +270,7 @@ class _Loop:
         log_path = self._prefetch.queued.pop(node)
         if started_at is None:
             return True
-        self._turn.started(self._ids[node], self._indexes[node], attempt, started_at)
+        self._batch.started(self._ids[node], self._indexes[node], attempt, started_at)
         if self._told:
             self._change(node, attempt, "QUEUED", "RUNNING", None, started_at, log_path)
         return False
@@ -278,8 +278,8 @@ class _Loop:
     def _admitted(self) -> list[tuple[int, str | None]]:
         """Those of the tasks that asked for slots that have got them; the others wait."""
         plan, asking, starting = self.plan, self._asking, list[tuple[int, str | None]]()
-        self._asking, self._granted = [], any(self._turn.granted)
-        for (node, log_path), granted in zip(asking, self._turn.granted, strict=True):
+        self._asking, self._granted = [], any(self._batch.granted)
+        for (node, log_path), granted in zip(asking, self._batch.granted, strict=True):
             if not granted:
                 plan.put_back(node)
                 self._refused = True
@@ -293,22 +293,22 @@ class _Loop:
 
     def _free(self, node: int) -> None:
         """The task gives back the slots it holds; whoever waits for some may ask again."""
-        self._turn.freed.append((self._ids[node], self._indexes[node]))
+        self._batch.released_slots.append((self._ids[node], self._indexes[node]))
         self.plan.slots_freed()
 
     def _try_again(self) -> bool:
         """The run is over. Has it failed, and is it tried again by itself?"""
         policy, used = self._options.retry, 0
         if policy.retries and self.plan.result() == "FAILED" and self._pace.timed_out is None and not self._signals:
-            used = self._store.tries() + 1
+            used = self._store.retry_count() + 1
         if not 0 < used <= policy.retries:
             return False
-        if self._turn:
+        if self._batch:
             self._store.commit()
             self._observers.publish()
         wait = policy.wait_s(used, self._options.run_id)
         reason = f"it failed; try {used + 1} of {policy.retries + 1} begins in {wait:.3g} s"
-        owned = Owned(*self._store.try_again(reason))
+        owned = Owned(*self._store.retry_run(reason))
         self._observers.tell("waiting", reason)
         self._told_stopping = False
         self._pace.rest(time.monotonic(), wait)
@@ -345,10 +345,10 @@ class _Loop:
             return
         labels = [self._masked(row.label) for row in listed.rows]
         timeout_s = self._program.tasks[node].settings.timeout_s
-        self._turn.unfolded(task_id, zip(listed.indexes, labels, listed.digests, strict=True), timeout_s, now)
+        self._batch.unfolded(task_id, zip(listed.indexes, labels, listed.digests, strict=True), timeout_s, now)
         kept, note = self._kept.get(task_id, {}), ""
         if listed.gone:
-            self._turn.vanished(
+            self._batch.remove_instances(
                 task_id, {index: kept[index] for index in listed.gone}, "its item is not in the list any more", now
             )
         if listed.new or listed.gone:
@@ -395,7 +395,7 @@ class _Loop:
         """A mapped task has ended without a list: so have the instances that an earlier part of the run has left."""
         for index, one in self._kept[task_id].items():
             if one.status == "PENDING":
-                self._turn.moved(task_id, index, one.attempts, "PENDING", status, reason, now)
+                self._batch.change_status(task_id, index, one.attempts, "PENDING", status, reason, now)
 
     def _finish(self, outcome: Outcome) -> None:
         if outcome.error is not None and self._options.secrets is not None:
@@ -410,7 +410,7 @@ class _Loop:
         unstarted = node in self._prefetch.queued and self._dequeue(outcome)
         hook = self._hooked and plan.table.is_hook(node)
         repeats = hook or (self._repeating and program.control.repeats(plan.table.owner(node)))
-        self._turn.ended(self._ids[node], self._indexes[node], outcome, repeats=repeats)
+        self._batch.ended(self._ids[node], self._indexes[node], outcome, repeats=repeats)
         if self._handing_on:
             self._inputs.keep(outcome)
         moves = plan.finish(
@@ -450,7 +450,7 @@ class _Loop:
             if ended is not None and unstarted:
                 previous = "QUEUED"
             task_id, index = self._ids[node], self._indexes[node]
-            self._turn.moved(task_id, index, attempt, previous, status, reason, now, ended)
+            self._batch.change_status(task_id, index, attempt, previous, status, reason, now, ended)
             if task_id in self._kept and status in TASK_ENDED and index < 0 and node not in self.plan.table.mapped:
                 self._leave(task_id, status, reason, now)
             if self._told:
@@ -493,7 +493,7 @@ class _Loop:
         if now - self._looked_at >= _TICK_S:
             self._looked_at = now
             self._store.check_file()
-            self._store.keep_lock()
+            self._store.renew_lock()
             self._store.rest()
             for request in self._store.requests():
                 if request.action == "cancel" and request.request_no > self._seen_request:
@@ -513,14 +513,14 @@ class _Loop:
         if self._pace.is_over(now):
             self._stop(str(self._pace.timed_out), "timed_out")
         else:
-            self._store.go_on()
+            self._store.end_backoff()
 
     def _ask_again(self, now: float) -> None:
         """Slots, or the run's turn in its group, may be had now."""
-        if self._store.waits is None:
+        if self._store.queue_reason is None:
             self._refused = False
             self.plan.slots_freed()
-        elif self.plan.stopped is None and self._store.enter():
+        elif self.plan.stopped is None and self._store.enter_group():
             self._refused = False
             self._pace.begin(now)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final
 
-from liteflow.processes.forks import hand_down, take_down
+from liteflow.processes.forks import forget_handlers_in_forks, use_handlers_in_forks
 
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -26,7 +26,7 @@ def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     # nohup has its reasons to ignore one; and None means a handler that is not Python's, which could not be put back
     handlers = {int(number): signal.getsignal(number) for number in _STOP_SIGNALS}
     before = {number: previous for number, previous in handlers.items() if previous not in (signal.SIG_IGN, None)}
-    added = hand_down(before)
+    added = use_handlers_in_forks(before)
     for number in before:
         signal.signal(number, handler)
     try:
@@ -34,4 +34,4 @@ def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     finally:
         for number, previous in before.items():
             signal.signal(number, previous)
-        take_down(added)
+        forget_handlers_in_forks(added)

@@ -14,11 +14,11 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from liteflow.errors import CorruptDatabase, RunNotFound
-from liteflow.names import STATE, STORED
-from liteflow.planning.overlooked import Overlooked, overlooked
-from liteflow.state.database import connect_read_only, real_path, translated
+from liteflow.identifiers import STATE_PATTERN, STORED_ID_PATTERN
+from liteflow.planning.overlooked import OverlookedFailure, overlooked
 from liteflow.state.locks import LockFile
 from liteflow.state.schema import VALUES_OF_INSTANCES
+from liteflow.state.state_file import connect_read_only, real_path, translated_errors
 from liteflow.states import Status
 from liteflow.values.payload import Payload, payload_from_row, together
 
@@ -223,7 +223,7 @@ class History:
         self._locks.close()
 
     def _rows(self, sql: str, parameters: Sequence[object] = (), kinds: Sequence[_Kind] | None = None) -> list[Any]:
-        with translated(self.path):
+        with translated_errors(self.path):
             rows = self._connection.execute(sql, parameters).fetchall()
         if kinds is not None and not all(map(_holds, zip(*rows, strict=True), kinds)):
             raise CorruptDatabase(
@@ -274,7 +274,7 @@ class History:
             raise RunNotFound(f"{self.path}: there is no run{of} yet")
         return runs[0]
 
-    def last_at_work(self) -> RunRecord:
+    def last_active(self) -> RunRecord:
         """The run that was started or resumed last.
 
         Raises:
@@ -432,7 +432,7 @@ class History:
         tasks: list[dict[str, Any]] = self.graph(digest).get("tasks", [])
         return tasks
 
-    def overlooked(self, run: RunRecord) -> list[Overlooked]:
+    def overlooked(self, run: RunRecord) -> list[OverlookedFailure]:
         """The failures of a run that is SUCCESS in spite of them, each with why it does not count."""
         if run.status != Status.SUCCESS:
             return []
@@ -501,7 +501,7 @@ def _holds(column: Sequence[object], kind: _Kind) -> bool:
     known = set(map(type, column))
     if not known <= kind:
         return False
-    words = STORED if _Id in kind else STATE if _State in kind else None
+    words = STORED_ID_PATTERN if _Id in kind else STATE_PATTERN if _State in kind else None
     if words is not None:
         return all(words.match(one) for one in set(column) if isinstance(one, str))
     if _Positive in kind:
@@ -536,7 +536,7 @@ def _as_named(path: str | None) -> str | None:
 
 
 def _is_id(value: object) -> bool:
-    return isinstance(value, str) and STORED.match(value) is not None
+    return isinstance(value, str) and STORED_ID_PATTERN.match(value) is not None
 
 
 def _is_task(row: object) -> bool:

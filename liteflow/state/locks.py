@@ -18,7 +18,7 @@ import time
 from typing import Final
 
 from liteflow.errors import ResourceError, StoreError
-from liteflow.processes.forks import keep_to_ourselves, let_go
+from liteflow.processes.forks import close_in_forks, keep_open_in_forks
 
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, length, pid (0 for these locks)
 _FIRST_PAUSE_S: Final = 0.0002  # about as long as a commit takes
@@ -84,7 +84,7 @@ class LockFile:
                 raise StoreError(f"{self.path}: cannot be opened: {error.strerror}{whose(self.path)}") from None
             self.refused = error.strerror
         if self.fd >= 0:
-            keep_to_ourselves(self)
+            close_in_forks(self)
 
     def _set(self, kind: int, byte: int) -> bool:
         try:
@@ -163,7 +163,7 @@ class LockFile:
         A lock belongs to the description of the open file, not to a descriptor of it: were there a copy in another
         process, closing this one would not release it.
         """
-        let_go(self)
+        keep_open_in_forks(self)
         if self.fd >= 0:
             fcntl.fcntl(self.fd, fcntl.F_OFD_SETLK, lock_request(fcntl.F_UNLCK, 0, 0))
             os.close(self.detach())

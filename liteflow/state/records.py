@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from liteflow.limits import Concurrency, Pool
-from liteflow.planning.ready import Needs
+from liteflow.planning.ready_queue import SlotNeeds
 
 
 class NewInstance(NamedTuple):
@@ -34,22 +34,22 @@ class NewRun(NamedTuple):
     done: Mapping[str, float] = {}  # tasks that succeeded elsewhere, with the seconds they took
 
 
-class Bounds(NamedTuple):
+class SharedLimits(NamedTuple):
     """The limits of a run that it shares with others. `needs` are slots by task id; `place` is None without a group."""
 
     pools: Mapping[str, Pool] = {}
-    needs: Mapping[str, Needs] = {}
+    needs: Mapping[str, SlotNeeds] = {}
     place: Concurrency | None = None  # its group is named
 
 
-class Kept(NamedTuple):
+class PreviousState(NamedTuple):
     """What an interrupted run has of a task when it is resumed."""
 
     status: str
     attempts: int
 
 
-class KeptInstance(NamedTuple):
+class PreviousInstance(NamedTuple):
     """What an interrupted run has of an instance of a mapped task."""
 
     status: str
@@ -59,7 +59,7 @@ class KeptInstance(NamedTuple):
     position: int | None  # the place of its item in the list; None as above
 
 
-class KeptHook(NamedTuple):
+class PreviousHook(NamedTuple):
     """What an interrupted run has of a hook."""
 
     task_id: str
@@ -77,4 +77,4 @@ class Request(NamedTuple):
     detail: str | None
 
 
-UNBOUND: Final = Bounds()
+NO_SHARED_LIMITS: Final = SharedLimits()

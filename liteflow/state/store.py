@@ -1,6 +1,6 @@
-"""Every write to the state file, one transaction each. Nothing else in the engine says INSERT or UPDATE, save `turn`.
+"""Every write to the state file, one transaction each. Nothing else in the engine says INSERT or UPDATE, save `batch`.
 
-The loop is the only writer of a run: it collects what happened in a `turn` and then commits it all at once. Intent
+The loop is the only writer of a run: it collects what happened in a `batch` and then commits it all at once. Intent
 comes before effect and verdict before consequence because the loop starts nothing and tells nobody until `commit` has
 returned. If SQLite refuses (locked, full disk), the turn stays and the commit is tried again: a verdict is never lost
 to a bad moment, and never turns into a false state.
@@ -16,16 +16,34 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import Final, NoReturn
 
-from liteflow.collector import collector_paused
 from liteflow.errors import OwnerDied, RunNotFound, RunOwned, StaleRun, StoreError
-from liteflow.state.database import ENDS, WRITE_LOCK, Transaction, connect, explain, files_of, fold_up, translated
+from liteflow.gc_pause import gc_paused
 from liteflow.state.locks import LockFile
 from liteflow.state.owner import boot_id, start_ticks
-from liteflow.state.records import UNBOUND, Bounds, Kept, KeptHook, KeptInstance, NewInstance, NewRun, Request
+from liteflow.state.pools import SlotAllocator
+from liteflow.state.records import (
+    NO_SHARED_LIMITS,
+    NewInstance,
+    NewRun,
+    PreviousHook,
+    PreviousInstance,
+    PreviousState,
+    Request,
+    SharedLimits,
+)
 from liteflow.state.schema import VALUES_OF_INSTANCES
-from liteflow.state.slots import Slots
 from liteflow.state.sqlite_locks import Identity, SqliteLocks
-from liteflow.state.turn import Turn
+from liteflow.state.state_file import (
+    ENDS,
+    WRITE_LOCK,
+    Transaction,
+    checkpoint_wal,
+    connect,
+    explain,
+    files_of,
+    translated_errors,
+)
+from liteflow.state.write_batch import WriteBatch
 from liteflow.values.payload import Payload, payload_from_row
 
 _SYNC_EVERY_S: Final = 1.0  # at most so much is lost to a power cut; nothing to a crash
@@ -54,8 +72,8 @@ class Store:
         self._syncing = False
         self._unsynced = False  # was anything committed since the last sync?
         self._data_version: int | None = None
-        self.turn: Turn  # of the run that is created or claimed
-        self.waits: str | None = None  # for what, where the run may not begin yet
+        self.batch: WriteBatch  # of the run that is created or claimed
+        self.queue_reason: str | None = None  # for what, where the run may not begin yet
         self._connection = connect(path)
         self._sqlite_locks = SqliteLocks(path)
         self._files = files_of(path)
@@ -63,17 +81,17 @@ class Store:
 
     # -- becoming the owner --------------------------------------------------------------------------------
 
-    def create(self, run: NewRun, session: int | None = None, bounds: Bounds = UNBOUND) -> None:
+    def create(self, run: NewRun, session: int | None = None, bounds: SharedLimits = NO_SHARED_LIMITS) -> None:
         """Store a new run as owned by this process, with all its task instances PENDING.
 
-        It is RUNNING, or PENDING where its group has no place for it yet: then `waits` says so (see `enter`).
+        It is RUNNING, or PENDING where its group has no place for it yet: then `queue_reason` says so (see `enter_group`).
 
         Raises:
             DefinitionError: a task needs more slots than a pool has; nothing was stored.
             GroupBusy, RunSkipped: its group has no place, and it shall not wait for one; nothing was stored.
         """
         now = time.time()
-        with translated(self.path), collector_paused(), Transaction(self._connection, self._locks):
+        with translated_errors(self.path), gc_paused(), Transaction(self._connection, self._locks):
             execute = self._connection.execute
             execute(
                 "INSERT INTO liteflow_dags VALUES (?,?,?,?,?) ON CONFLICT (dag_id) DO UPDATE SET "
@@ -105,7 +123,7 @@ class Store:
             self._own(run.run_id, int(cursor.lastrowid or 0), 1, session)
             self._bound(bounds, now)
             self._insert_instances(run.instances, now)
-            if self.waits is None:
+            if self.queue_reason is None:
                 self._insert_event(None, "RUNNING", now, None)
             self._insert_done(run.done, now)
 
@@ -115,8 +133,8 @@ class Store:
         instances: Iterable[NewInstance],
         graph: tuple[str, str],
         session: int | None = None,
-        bounds: Bounds = UNBOUND,
-    ) -> tuple[dict[str, Kept], dict[str, dict[int, KeptInstance]], int | None]:
+        bounds: SharedLimits = NO_SHARED_LIMITS,
+    ) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]], int | None]:
         """Become the owner of a run that ended or whose owner died, to go on with it.
 
         What was RUNNING or QUEUED is recorded as LOST; successes, and tasks that skipped themselves, are kept; all else
@@ -131,7 +149,7 @@ class Store:
             As `create` otherwise.
         """
         now = time.time()
-        with translated(self.path), collector_paused(), Transaction(self._connection, self._locks):
+        with translated_errors(self.path), gc_paused(), Transaction(self._connection, self._locks):
             execute = self._connection.execute
             row = execute(
                 "SELECT run_no, epoch, status, owner_pid, owner_host, graph_digest, owner_session, owner_start, "
@@ -157,7 +175,7 @@ class Store:
                 status = "INTERRUPTED"
             self._slots.clear(place=True)
             self._bound(bounds, now, status)
-            if self.waits is None:
+            if self.queue_reason is None:
                 self._insert_event(status, "RUNNING", now, "resumed")
             # A mapped task as a whole is RUNNING, too, but what runs is its instances: it has no attempts.
             # Queued attempts may have started: their executor starts them as soon as a slot is free.
@@ -180,7 +198,7 @@ class Store:
                 self._insert_instances(instances, now)
         return kept, mapped, before
 
-    def _reset(self, now: float) -> tuple[dict[str, Kept], dict[str, dict[int, KeptInstance]]]:
+    def _reset(self, now: float) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]]]:
         """All but what succeeded, or skipped itself, goes back to PENDING. Returns what there is, as `claim` does."""
         execute, run_id = self._connection.execute, self.run_id
         execute(
@@ -193,23 +211,24 @@ class Store:
         )
         sql = "SELECT task_id, status, try_number FROM liteflow_task_instances WHERE run_id=? AND told IS NULL"
         kept = {
-            task_id: Kept(status, tries) for task_id, status, tries in execute(f"{sql} AND map_index < 0", (run_id,))
+            task_id: PreviousState(status, retry_count)
+            for task_id, status, retry_count in execute(f"{sql} AND map_index < 0", (run_id,))
         }
         sql = (
             "SELECT task_id, map_index, status, try_number, item, map_key, position FROM liteflow_task_instances "
             "WHERE run_id=? AND map_index >= 0 AND told IS NULL"
         )
-        mapped: dict[str, dict[int, KeptInstance]] = {}
+        mapped: dict[str, dict[int, PreviousInstance]] = {}
         for task_id, index, *fields in execute(sql, (run_id,)):
-            mapped.setdefault(task_id, {})[index] = KeptInstance(*fields)
+            mapped.setdefault(task_id, {})[index] = PreviousInstance(*fields)
         return kept, mapped
 
     def _own(self, run_id: str, run_no: int, epoch: int, session: int | None) -> None:
         if not self._locks.acquire(run_no):
             raise RunOwned(f"run {run_id} is owned by another process, which is still at work")
         self.run_id, self._run_no, self._epoch = run_id, run_no, epoch
-        self.turn = Turn(self.path, run_id, run_no, epoch)
-        self._slots = Slots(self._connection, self._locks, run_no, run_id)
+        self.batch = WriteBatch(self.path, run_id, run_no, epoch)
+        self._slots = SlotAllocator(self._connection, self._locks, run_no, run_id)
         self._connection.execute(
             "UPDATE liteflow_dag_runs SET owner_pid=?, owner_start=?, owner_boot=?, owner_host=?, owner_session=? "
             "WHERE run_no=?",
@@ -256,23 +275,23 @@ class Store:
 
     # -- what bounds it ------------------------------------------------------------------------------------
 
-    def _bound(self, bounds: Bounds, now: float, status: str | None = None) -> None:
+    def _bound(self, bounds: SharedLimits, now: float, status: str | None = None) -> None:
         """Declare the pools and take a place in the group; or wait for one as PENDING."""
         self._slots.declare(bounds.pools, bounds.needs, now)
-        self.waits = None if bounds.place is None else self._slots.come(bounds.place, now)
-        if self.waits is None:
+        self.queue_reason = None if bounds.place is None else self._slots.come(bounds.place, now)
+        if self.queue_reason is None:
             return
-        self.turn.before = "PENDING"
+        self.batch.before = "PENDING"
         self._connection.execute(
             "UPDATE liteflow_dag_runs SET status='PENDING', started_at=nullif(started_at, ?), reason=? WHERE run_no=?",
-            (now, self.waits, self._run_no),  # a run that began earlier has its time from then
+            (now, self.queue_reason, self._run_no),  # a run that began earlier has its time from then
         )
-        self._insert_event(status, "PENDING", now, self.waits)
+        self._insert_event(status, "PENDING", now, self.queue_reason)
 
-    def enter(self) -> bool:
+    def enter_group(self) -> bool:
         """Has the run that waits got its place? Then it is RUNNING."""
         now = time.time()
-        with translated(self.path), Transaction(self._connection, self._locks):
+        with translated_errors(self.path), Transaction(self._connection, self._locks):
             if not self._slots.take_place():
                 return False
             self._connection.execute(
@@ -281,7 +300,7 @@ class Store:
                 (now, self._run_no),
             )
             self._insert_event("PENDING", "RUNNING", now, None)
-        self.turn.before, self.waits = "RUNNING", None
+        self.batch.before, self.queue_reason = "RUNNING", None
         return True
 
     def slots_changed(self) -> bool:
@@ -290,9 +309,9 @@ class Store:
 
     # -- trying the whole run again ------------------------------------------------------------------------
 
-    def tries(self) -> int:
+    def retry_count(self) -> int:
         """How often the run has been tried again as a whole, since it was started or was resumed after its end."""
-        with translated(self.path):
+        with translated_errors(self.path):
             row = self._connection.execute(
                 "SELECT count(*) FROM liteflow_events WHERE run_id=?1 AND task_id IS NULL AND status='UP_FOR_RETRY' "
                 "AND seq > coalesce((SELECT max(seq) FROM liteflow_events WHERE run_id=?1 AND task_id IS NULL "
@@ -301,21 +320,21 @@ class Store:
             ).fetchone()
         return int(row[0])
 
-    def try_again(self, reason: str) -> tuple[dict[str, Kept], dict[str, dict[int, KeptInstance]]]:
+    def retry_run(self, reason: str) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]]]:
         """The run has failed and will go on by itself: what succeeded is kept, all else goes back to PENDING."""
         now = time.time()
-        with translated(self.path), collector_paused(), Transaction(self._connection, self._locks):
+        with translated_errors(self.path), gc_paused(), Transaction(self._connection, self._locks):
             self._connection.execute("UPDATE liteflow_dag_runs SET reason=? WHERE run_no=?", (reason, self._run_no))
             self._insert_event("RUNNING", "UP_FOR_RETRY", now, reason)
             self._slots.clear(place=False)
             return self._reset(now)
 
-    def undo(self, reasons: Mapping[str, str]) -> None:
+    def reset_tasks(self, reasons: Mapping[str, str]) -> None:
         """These tasks had succeeded and have to run again, with all instances; what they returned is forgotten."""
         now, many, run_id = time.time(), self._connection.executemany, self.run_id
         which = "FROM liteflow_task_instances WHERE run_id=? AND task_id=? AND status IN ('SUCCESS', 'SKIPPED')"
         rows = [(run_id, task_id) for task_id in reasons]
-        with translated(self.path), Transaction(self._connection, self._locks):
+        with translated_errors(self.path), Transaction(self._connection, self._locks):
             many(
                 "INSERT INTO liteflow_events (run_id, task_id, map_index, attempt, previous, status, reason, at) "
                 f"SELECT run_id, task_id, map_index, try_number, status, 'PENDING', ?, ? {which}",
@@ -328,9 +347,9 @@ class Store:
             )
             many("DELETE FROM liteflow_xcom WHERE run_id=? AND task_id=?", rows)
 
-    def go_on(self) -> None:
+    def end_backoff(self) -> None:
         """The rest before another try of the run is over."""
-        with translated(self.path), Transaction(self._connection, self._locks):
+        with translated_errors(self.path), Transaction(self._connection, self._locks):
             self._connection.execute("UPDATE liteflow_dag_runs SET reason=NULL WHERE run_no=?", (self._run_no,))
             self._insert_event("UP_FOR_RETRY", "RUNNING", time.time(), "tried again")
 
@@ -360,7 +379,7 @@ class Store:
             except (sqlite3.Error, UnicodeDecodeError) as error:
                 raise explain(error, self.path) from None
         self._unsynced = not self._syncing
-        self.turn.clear()
+        self.batch.clear()
 
     def rest(self) -> None:
         """Sync what was committed, when nothing has been committed for a while; call it between turns."""
@@ -391,7 +410,7 @@ class Store:
         if now != self._files:
             self._stop_writing(now)
 
-    def keep_lock(self) -> None:
+    def renew_lock(self) -> None:
         """Keep the run owned where somebody has deleted the lock file.
 
         Raises:
@@ -422,17 +441,17 @@ class Store:
         row = self._connection.execute("SELECT epoch FROM liteflow_dag_runs WHERE run_no=?", (self._run_no,)).fetchone()
         if row != (self._epoch,):
             raise StaleRun(f"run {self.run_id} was taken over by another process; this one stops")
-        self.turn.write(self._connection, self._slots)
+        self.batch.write(self._connection, self._slots)
 
     def _choose_sync(self, now: float) -> None:
         """Sync this commit to the disk? Always for the run's verdict, else once a second."""
-        sync = self._always_sync or self.turn.verdict is not None or now - self._synced_at >= _SYNC_EVERY_S
+        sync = self._always_sync or self.batch.verdict is not None or now - self._synced_at >= _SYNC_EVERY_S
         if sync != self._syncing:
             self._connection.execute(f"PRAGMA synchronous={'FULL' if sync else 'NORMAL'}")
             self._syncing = sync
         if sync:
             self._synced_at = now
-            fold_up(self._connection, self.path, self._locks)
+            checkpoint_wal(self._connection, self.path, self._locks)
 
     # -- what others ask for, and reading back ---------------------------------------------------------------
 
@@ -456,7 +475,7 @@ class Store:
 
     def value(self, task_id: str, map_index: int = -1, key: str = "return_value") -> Payload | None:
         """A stored value of this run, still encoded."""
-        with translated(self.path):
+        with translated_errors(self.path):
             row = self._connection.execute(
                 "SELECT encoding, value, size, file, sha256 FROM liteflow_xcom "
                 "WHERE run_id=? AND task_id=? AND map_index=? AND key=?",
@@ -464,22 +483,22 @@ class Store:
             ).fetchone()
         return None if row is None else payload_from_row(self.path, row)
 
-    def hooks(self) -> list[KeptHook]:
+    def hooks(self) -> list[PreviousHook]:
         """The hooks that were triggered in this run."""
-        with translated(self.path):
+        with translated_errors(self.path):
             rows = self._connection.execute(
                 "SELECT task_id, map_index, status, try_number, told FROM liteflow_task_instances "
                 "WHERE run_id=? AND told IS NOT NULL",
                 (self.run_id,),
             ).fetchall()
-        return [KeptHook(*row) for row in rows]
+        return [PreviousHook(*row) for row in rows]
 
-    def stories(self) -> Iterator[tuple[str, int, str | None, str]]:
+    def task_events(self) -> Iterator[tuple[str, int, str | None, str]]:
         """What has happened to the tasks of this run, in order, and which instances of mapped ones have succeeded.
 
         Each is a task, an index, the previous and the new state.
         """
-        with translated(self.path):
+        with translated_errors(self.path):
             yield from self._connection.execute(
                 "SELECT task_id, map_index, previous, status FROM liteflow_events "
                 "WHERE run_id=? AND task_id IS NOT NULL AND (map_index < 0 OR status='SUCCESS') ORDER BY seq",
@@ -488,13 +507,13 @@ class Store:
 
     def values(self, task_id: str, key: str) -> list[Payload]:
         """What the instances of a mapped task have stored, in the order of its list, still encoded."""
-        with translated(self.path):
+        with translated_errors(self.path):
             rows = self._connection.execute(VALUES_OF_INSTANCES, (self.run_id, task_id, key)).fetchall()
         return [payload_from_row(self.path, row) for row in rows]
 
-    def free_index(self, task_id: str) -> int:
+    def next_free_index(self, task_id: str) -> int:
         """The first index that no instance of a mapped task has had in this run."""
-        with translated(self.path):
+        with translated_errors(self.path):
             (last,) = self._connection.execute(
                 "SELECT max(map_index) FROM liteflow_attempts WHERE run_id=? AND task_id=?", (self.run_id, task_id)
             ).fetchone()

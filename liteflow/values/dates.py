@@ -18,20 +18,20 @@ WORDS: Final = {"today": 0, "yesterday": 1}
 WANTED: Final = "a date such as 2026-01-31"
 
 
-def this_day() -> float:
+def current_day() -> float:
     """Return the day that it is now, in the local time zone."""
     now = time.time()
     local = now + time.localtime(now).tm_gmtoff
     return local - local % DAY_S
 
 
-def day_of(text: str) -> float:
+def parse_day(text: str) -> float:
     """Return the day that a text such as `2026-01-31` or `yesterday` names, as seen from now.
 
     Raises:
         ValueError: it names none; says what it must be.
     """
-    found = date_of(text, this_day())
+    found = date_of(text, current_day())
     if found is None:
         raise ValueError(f'must be {WANTED}, or today or yesterday, not "{text}"')
     return epoch_of(found)
@@ -83,7 +83,7 @@ def epoch_of(moment: float | Day) -> float:
     raise ValueError(f"must be a date, a time or epoch seconds, not {moment!r}")
 
 
-def moment_of(epoch: float | None) -> Any:
+def moment_from_epoch(epoch: float | None) -> Any:
     """Return what a stored moment stands for: a date, or a time in UTC where it is not midnight; None for nothing.
 
     Raises:
@@ -119,6 +119,6 @@ def shown(epoch: float) -> str:
     try:
         if epoch % DAY_S == 0 and 0 <= epoch < _LATEST:
             return time.strftime("%Y-%m-%d", time.gmtime(epoch))  # most days, without a module to import
-        return str(moment_of(epoch))
+        return str(moment_from_epoch(epoch))
     except ValueError:
         return "?"

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from liteflow.errors import ParamError
 from liteflow.values.dates import WANTED as WANTED_DATE
-from liteflow.values.dates import date_of, this_day
+from liteflow.values.dates import current_day, date_of
 
 TYPES: Final = ("string", "integer", "number", "boolean", "date", "enum", "list", "object", "path")
 NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
@@ -125,7 +125,7 @@ class Param(NamedTuple):
                 if not wrong:
                     self.value(self.default)
                 elif self.default is not None:
-                    self._typed(self.default, this_day())  # limits that are wrong themselves say nothing about it
+                    self._typed(self.default, current_day())  # limits that are wrong themselves say nothing about it
             except ValueError as error:
                 yield "default", str(error)
 
@@ -159,7 +159,7 @@ class Param(NamedTuple):
             if self.default is None:
                 return None
             raise ValueError(f"must be {self.wanted}, not nothing")
-        day = this_day() if day is None and self.type == "date" else day
+        day = current_day() if day is None and self.type == "date" else day
         checked = self._typed(value, day)
         self._check_limits(checked, day)
         return checked
@@ -351,7 +351,7 @@ def _from_json(text: str, kind: str) -> Any:
 
 
 def _date(value: Any, day: float | None) -> Any:
-    found = date_of(value, this_day() if day is None else day)
+    found = date_of(value, current_day() if day is None else day)
     if found is None:
         raise ValueError(f"must be {WANTED_DATE}, not {_shown(value)}")
     return found

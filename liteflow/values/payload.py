@@ -21,8 +21,8 @@ from json.encoder import encode_basestring_ascii
 from typing import Any, Literal, NamedTuple
 
 from liteflow.errors import PayloadError, StoreError
-from liteflow.names import checked
-from liteflow.values.masking import Masker
+from liteflow.identifiers import checked
+from liteflow.masking import Masker
 
 Encoding = Literal["json", "tagged", "pickle", "list"]
 

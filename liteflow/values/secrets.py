@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from liteflow.errors import ParamError, SecretError
+from liteflow.masking import SHORTEST, Masker
 from liteflow.shell import shell_words
-from liteflow.values.masking import SHORTEST, Masker
 
 NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
 #: The largest value.
@@ -86,7 +86,7 @@ class Secrets(Mapping[str, str]):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._values,)
 
-    def picked(self, names: Sequence[str]) -> dict[str, str]:
+    def select(self, names: Sequence[str]) -> dict[str, str]:
         """Some of them, as environment variables."""
         return {name: self._values[name] for name in names}
 
@@ -165,7 +165,9 @@ def fetch(
     return Secrets(values) if values else None
 
 
-def had(declared: Mapping[str, Secret], given: Mapping[str, str] | None, params: Mapping[str, Any]) -> Secrets | None:
+def resolve_secrets(
+    declared: Mapping[str, Secret], given: Mapping[str, str] | None, params: Mapping[str, Any]
+) -> Secrets | None:
     """The secrets of a run with these parameters: those that are `given`, and the others fetched.
 
     Raises:
@@ -207,13 +209,13 @@ def _from_file(path: str) -> str:
 
 def _from_command(words: Sequence[str], folder: str | None) -> str:
     """What a command prints; its complaints go where ours go."""
-    from liteflow.processes.keeper import NotStarted, output_of
+    from liteflow.processes.guarded_command import CommandNotStarted, run_guarded
 
     try:
-        code, raw = output_of(words, folder, _COMMAND_S)
+        code, raw = run_guarded(words, folder, _COMMAND_S)
     except TimeoutError:
         raise ValueError(f"its command takes longer than {_COMMAND_S:g} s") from None
-    except (NotStarted, OSError) as error:
+    except (CommandNotStarted, OSError) as error:
         raise ValueError(f"its command cannot be started: {getattr(error, 'strerror', None) or error}") from None
     if code:
         how = f"exit code {code}" if code > 0 else f"signal {-code}"

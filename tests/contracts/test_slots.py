@@ -8,19 +8,19 @@ from typing import NamedTuple
 
 import pytest
 
-import liteflow.state.slots
+import liteflow.state.pools
 from liteflow.errors import DefinitionError, GroupBusy, RunSkipped
 from liteflow.limits import Concurrency, Pool
-from liteflow.planning.ready import Needs
-from liteflow.state.database import Transaction, connect
+from liteflow.planning.ready_queue import SlotNeeds
 from liteflow.state.locks import LockFile
-from liteflow.state.slots import Slots
+from liteflow.state.pools import SlotAllocator
+from liteflow.state.state_file import Transaction, connect
 
 
 class Ask(NamedTuple):
     task_id: str
     map_index: int
-    needs: Needs
+    needs: SlotNeeds
 
 
 class Run:
@@ -30,7 +30,7 @@ class Run:
         self.locks = LockFile(db)
         assert self.locks.acquire(number)
         self.connection = connect(db)
-        self.slots = Slots(self.connection, self.locks, number, f"r{number}")
+        self.slots = SlotAllocator(self.connection, self.locks, number, f"r{number}")
 
     def declare(self, **pools: int | None) -> None:
         with Transaction(self.connection, self.locks):
@@ -157,7 +157,7 @@ def test_a_process_that_was_stopped_does_not_stop_the_others(runs: Runs, monkeyp
     assert not two.ask("b", gpu=1)
     one.end("a")
     assert not three.ask("c", gpu=1)
-    monkeypatch.setattr(liteflow.state.slots, "_COURTESY_S", 0.0)  # it has been waited for long enough
+    monkeypatch.setattr(liteflow.state.pools, "_COURTESY_S", 0.0)  # it has been waited for long enough
     assert three.slots.changed()
     assert three.ask("c", gpu=1)
 
@@ -185,7 +185,7 @@ def test_the_last_declaration_counts_unless_the_size_was_set_by_hand(runs: Runs,
     one.declare(gpu=3)
     one.declare(gpu=None)
     assert rows(db, "SELECT name, slots FROM liteflow_pools ORDER BY 1") == [("gpu", 3), ("other", 1)]
-    from liteflow.state.maintenance import set_pool
+    from liteflow.state.admin import set_pool
 
     set_pool(db, "gpu", 2, "by hand")
     one.declare(gpu=5)

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from liteflow.errors import RunNotFound, RunOwned, StaleRun, StoreError
-from liteflow.state.deleting import delete_runs
+from liteflow.state.admin import request, save_value
+from liteflow.state.deletion import delete_runs
 from liteflow.state.history import History
 from liteflow.state.locks import LockFile
-from liteflow.state.maintenance import request, save_value
-from liteflow.state.records import Kept, NewInstance, NewRun
+from liteflow.state.records import NewInstance, NewRun, PreviousState
 from liteflow.state.schema import SCHEMA_VERSION
 from liteflow.state.store import Store
 from liteflow.states import Verdict
@@ -60,10 +60,10 @@ def outcome(verdict: Verdict, value: object = None, attempt: int = 1, **more: An
 
 
 def succeed(store: Store, task_id: str, value: object = None, attempt: int = 1) -> None:
-    store.turn.began(task_id, -1, attempt, "PENDING", None, 1.0)
+    store.batch.start_attempt(task_id, -1, attempt, "PENDING", None, 1.0)
     store.commit()
-    store.turn.ended(task_id, -1, outcome("SUCCESS", value, attempt))
-    store.turn.moved(task_id, -1, attempt, "RUNNING", "SUCCESS", None, 2.0)
+    store.batch.ended(task_id, -1, outcome("SUCCESS", value, attempt))
+    store.batch.change_status(task_id, -1, attempt, "RUNNING", "SUCCESS", None, 2.0)
     store.commit()
 
 
@@ -94,14 +94,14 @@ def test_a_new_run_is_running_and_its_tasks_pending(opened: Open, db: str) -> No
 def test_nothing_is_seen_before_the_commit(opened: Open, db: str) -> None:
     store = opened()
     store.create(new_run())
-    assert not store.turn
-    store.turn.began("a", -1, 1, "PENDING", "/logs/a", 1.0)
-    assert store.turn
+    assert not store.batch
+    store.batch.start_attempt("a", -1, 1, "PENDING", "/logs/a", 1.0)
+    assert store.batch
     with History(db) as history:
         assert history.instance("r1", "a").status == "PENDING"  # type: ignore[union-attr]
         assert history.attempts("r1") == []
         store.commit()
-        assert not store.turn
+        assert not store.batch
         assert history.instance("r1", "a").status == "RUNNING"  # type: ignore[union-attr]
         assert [one.log_path for one in history.attempts("r1")] == ["/logs/a"]
 
@@ -109,16 +109,16 @@ def test_nothing_is_seen_before_the_commit(opened: Open, db: str) -> None:
 def test_a_queued_attempt_is_running_only_when_it_has_started(opened: Open, db: str) -> None:
     store = opened()
     store.create(new_run())
-    store.turn.began("a", -1, 1, "PENDING", "/logs/a", 1.0, "QUEUED")
+    store.batch.start_attempt("a", -1, 1, "PENDING", "/logs/a", 1.0, "QUEUED")
     store.commit()
     with History(db) as history:
         instance = history.instance("r1", "a")
         assert instance is not None
         assert (instance.status, instance.try_number, instance.started_at) == ("QUEUED", 1, None)
         assert history.attempts("r1") == []
-        store.turn.started("a", -1, 1, 2.0)
-        store.turn.ended("a", -1, outcome("SUCCESS", None, 1))
-        store.turn.moved("a", -1, 1, "RUNNING", "SUCCESS", None, 3.0)
+        store.batch.started("a", -1, 1, 2.0)
+        store.batch.ended("a", -1, outcome("SUCCESS", None, 1))
+        store.batch.change_status("a", -1, 1, "RUNNING", "SUCCESS", None, 3.0)
         store.commit()
         changes = [(event.previous, event.status) for event in history.events("r1") if event.task_id == "a"]
         assert changes == [("PENDING", "QUEUED"), ("QUEUED", "RUNNING"), ("RUNNING", "SUCCESS")]
@@ -128,12 +128,12 @@ def test_a_queued_attempt_is_running_only_when_it_has_started(opened: Open, db: 
 def test_a_queued_attempt_of_a_dead_run_is_lost_because_it_may_have_started(opened: Open, db: str) -> None:
     store = opened()
     store.create(new_run())
-    store.turn.began("a", -1, 1, "PENDING", "/logs/a", 1.0, "QUEUED")
+    store.batch.start_attempt("a", -1, 1, "PENDING", "/logs/a", 1.0, "QUEUED")
     store.commit()
     leave(store)
     again = opened()
     tasks, _, _ = again.claim("r1", [], ("digest", "{}"))
-    assert tasks["a"] == Kept("PENDING", 1)
+    assert tasks["a"] == PreviousState("PENDING", 1)
     with History(db) as history:
         assert [(attempt.status, attempt.log_path) for attempt in history.attempts("r1")] == [("LOST", "/logs/a")]
         changes = [(event.previous, event.status) for event in history.events("r1") if event.task_id == "a"]
@@ -146,11 +146,11 @@ def test_turns_of_any_size_are_written_whole(opened: Open, db: str, count: int) 
     tasks = tuple(f"t{number:03}" for number in range(count))
     store.create(NewRun("r1", "flow", "", "digest", "{}", [NewInstance(task_id, []) for task_id in tasks]))
     for task_id in tasks:
-        store.turn.began(task_id, -1, 1, "PENDING", None, 1.0)
+        store.batch.start_attempt(task_id, -1, 1, "PENDING", None, 1.0)
     store.commit()
     for number, task_id in enumerate(tasks):
-        store.turn.ended(task_id, -1, outcome("SUCCESS", number))
-        store.turn.moved(task_id, -1, 1, "RUNNING", "SUCCESS", None, 2.0)
+        store.batch.ended(task_id, -1, outcome("SUCCESS", number))
+        store.batch.change_status(task_id, -1, 1, "RUNNING", "SUCCESS", None, 2.0)
     store.commit()
     with History(db) as history:
         assert [(one.task_id, one.status) for one in history.instances("r1")] == [(one, "SUCCESS") for one in tasks]
@@ -168,11 +168,11 @@ def test_turns_of_any_size_are_written_whole(opened: Open, db: str, count: int) 
 def test_a_verdict_its_value_and_the_runs_end_are_one_transaction(opened: Open, db: str) -> None:
     store = opened()
     store.create(new_run(tasks=("a",)))
-    store.turn.began("a", -1, 1, "PENDING", None, 1.0)
+    store.batch.start_attempt("a", -1, 1, "PENDING", None, 1.0)
     store.commit()
-    store.turn.ended("a", -1, outcome("SUCCESS", [1], pushed={"k": encode("v")}))
-    store.turn.moved("a", -1, 1, "RUNNING", "SUCCESS", None, 2.0)
-    store.turn.verdict = ("SUCCESS", None, 3.0)
+    store.batch.ended("a", -1, outcome("SUCCESS", [1], pushed={"k": encode("v")}))
+    store.batch.change_status("a", -1, 1, "RUNNING", "SUCCESS", None, 2.0)
+    store.batch.verdict = ("SUCCESS", None, 3.0)
     with History(db) as history:
         assert (history.values("r1"), history.run("r1").status) == ([], "RUNNING")
         store.commit()
@@ -184,11 +184,11 @@ def test_a_verdict_its_value_and_the_runs_end_are_one_transaction(opened: Open, 
 def test_an_error_keeps_its_end(opened: Open, db: str) -> None:
     store = opened()
     store.create(new_run())
-    store.turn.began("a", -1, 1, "PENDING", None, 1.0)
+    store.batch.start_attempt("a", -1, 1, "PENDING", None, 1.0)
     store.commit()
     long = "x" * 200_000 + "\nValueError: the end"
-    store.turn.ended("a", -1, outcome("FAILED", error=ErrorInfo("ValueError: the end", long)))
-    store.turn.moved("a", -1, 1, "RUNNING", "FAILED", "ValueError: the end", 2.0)
+    store.batch.ended("a", -1, outcome("FAILED", error=ErrorInfo("ValueError: the end", long)))
+    store.batch.change_status("a", -1, 1, "RUNNING", "FAILED", "ValueError: the end", 2.0)
     store.commit()
     with History(db) as history:
         (attempt,) = history.attempts("r1")
@@ -227,7 +227,7 @@ def test_durability(opened: Open, db: str, durability: str) -> None:
     succeed(store, "a")
     (level,) = store._connection.execute("PRAGMA synchronous").fetchone()
     assert level == (2 if durability == "power" else 1)
-    store.turn.verdict = ("FAILED", None, 1.0)
+    store.batch.verdict = ("FAILED", None, 1.0)
     store.commit()
     (level,) = store._connection.execute("PRAGMA synchronous").fetchone()
     assert level == 2, "a run's verdict is always synced"
@@ -256,7 +256,7 @@ def test_a_dead_owners_run_can_be_claimed_at_once(opened: Open, db: str) -> None
     store = opened()
     store.create(new_run(tasks=("a", "b", "c")), session=77)
     succeed(store, "a", 5)
-    store.turn.began("b", -1, 1, "PENDING", None, 1.0)
+    store.batch.start_attempt("b", -1, 1, "PENDING", None, 1.0)
     store.commit()
     leave(store)
     with History(db) as history:
@@ -320,13 +320,13 @@ def test_an_owner_that_was_replaced_cannot_write(opened: Open, db: str) -> None:
     """The epoch fences even where the lock was lost (for example, by a copied file system)."""
     store = opened()
     store.create(new_run())
-    store.turn.began("a", -1, 1, "PENDING", None, 1.0)
+    store.batch.start_attempt("a", -1, 1, "PENDING", None, 1.0)
     store.commit()
     store._locks.close()  # loses its locks, but lives on
     successor = opened()
     successor.claim("r1", [], ("digest", "{}"))
-    store.turn.ended("a", -1, outcome("SUCCESS", "late"))
-    store.turn.moved("a", -1, 1, "RUNNING", "SUCCESS", None, 2.0)
+    store.batch.ended("a", -1, outcome("SUCCESS", "late"))
+    store.batch.change_status("a", -1, 1, "RUNNING", "SUCCESS", None, 2.0)
     store._locks = LockFile(db)
     with pytest.raises(StaleRun, match="taken over by another process"):
         store.commit()
@@ -345,7 +345,7 @@ def test_a_deleted_runs_owner_cannot_write(opened: Open, db: str) -> None:
     connection.execute("DELETE FROM liteflow_dag_runs")
     connection.commit()
     connection.close()
-    store.turn.began("a", -1, 1, "PENDING", None, 1.0)
+    store.batch.start_attempt("a", -1, 1, "PENDING", None, 1.0)
     with pytest.raises(StaleRun):
         store.commit()
 
@@ -462,7 +462,7 @@ def test_a_request_of_an_ended_run_is_closed(opened: Open, db: str) -> None:
     store = opened()
     store.create(new_run())
     request(db, "r1", "cancel")
-    store.turn.verdict = ("CANCELLED", "enough", 1.0)
+    store.batch.verdict = ("CANCELLED", "enough", 1.0)
     store.commit()
     assert rows(db, "SELECT count(*) FROM liteflow_requests WHERE handled_at IS NULL") == [(0,)]
 
@@ -484,7 +484,7 @@ def test_a_rest_writes_what_a_sync_needs(db: str, monkeypatch: pytest.MonkeyPatc
         store.create(NewRun("r1", "flow", "", "digest", "{}", [NewInstance("a", [])]))
         with monkeypatch.context() as patch:
             patch.setattr("liteflow.state.store._SYNC_EVERY_S", 1e9)
-            store.turn.began("a", -1, 1, "PENDING", None, 1.0)
+            store.batch.start_attempt("a", -1, 1, "PENDING", None, 1.0)
             store.commit()
         before = os.path.getsize(f"{db}-wal")
         monkeypatch.setattr("liteflow.state.store._SYNC_EVERY_S", 0.0)
@@ -495,7 +495,7 @@ def test_a_rest_writes_what_a_sync_needs(db: str, monkeypatch: pytest.MonkeyPatc
         assert os.path.getsize(f"{db}-wal") == after, "once is enough"
         with History(db) as history:
             assert history.run("r1").status == "RUNNING"
-        store.turn.verdict = ("SUCCESS", None, 2.0)
+        store.batch.verdict = ("SUCCESS", None, 2.0)
         store.commit()
     finally:
         store.close()

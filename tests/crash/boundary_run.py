@@ -10,9 +10,9 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from crashkit import Acknowledge, Around, append, layered
+from crashkit import Acknowledge, TaskHooks, append, layered
 
-import liteflow.state.database
+import liteflow.state.state_file
 import liteflow.state.store
 import liteflow.values.payload
 from liteflow import Dag, Task
@@ -20,7 +20,7 @@ from liteflow.context import current_context
 
 RUN = "r"
 GRAPH: Mapping[str, Sequence[str]] = layered(2, 3)
-AROUND = Around(hooks={"t0_0": ("on_success", "on_exit")}, failing={"t1_1": 1}, struck=True)
+AROUND = TaskHooks(hooks={"t0_0": ("on_success", "on_exit")}, failing={"t1_1": 1}, struck=True)
 _LARGE = 3000  # made to be more than is kept in a row: it goes to a file of its own
 
 
@@ -45,7 +45,7 @@ def execute(folder: str, what: str, mode: str, variant: str) -> str:
     """
     changes = [(liteflow.values.payload, "SPILL_BYTES", 1000)]
     if variant == "checkpoints":
-        changes += [(liteflow.state.database, "_FOLD_BYTES", 16384), (liteflow.state.store, "_SYNC_EVERY_S", 0)]
+        changes += [(liteflow.state.state_file, "_FOLD_BYTES", 16384), (liteflow.state.store, "_SYNC_EVERY_S", 0)]
     for module, name, value in changes:
         assert hasattr(module, name), f"{name} has gone: this tests nothing"
         setattr(module, name, value)

@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--control", choices=("signals",))
     given = parser.parse_args()
     if given.control == "signals":
-        signals.hand_down = lambda handlers: []  # type: ignore[assignment]  # the defence that is taken away
+        signals.use_handlers_in_forks = lambda handlers: []  # type: ignore[assignment]  # the defence that is taken away
     began, hung, wrong = time.monotonic(), list[str](), list[str]()
     kinds = itertools.cycle(itertools.product((True, False), range(len(WAYS)), MODES))
     with as_harness(limit_s=300 + given.runs * 5):

@@ -30,7 +30,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from liteflow import Observer
-from liteflow.planning.nodes import instance_name
+from liteflow.planning.task_table import instance_name
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
@@ -457,7 +457,7 @@ class Faults:
 ALWAYS = sys.maxsize
 
 
-class Around(NamedTuple):
+class TaskHooks(NamedTuple):
     """What a run does around its tasks: the hooks of tasks (the run itself is the empty text), and how many of the
     first attempts of a task or hook fail. One that fails `ALWAYS` does not fail the run. Where tasks are killed, too
     (`struck`), any attempt may fail.
@@ -490,11 +490,11 @@ class Oracle(Faults):
     KINDS = ("lost", "dup", "rerun", "ghost", "false", "order", "torn", "hook", "tries", "corrupt")
 
     def __init__(
-        self, db: str, run_id: str, effects: str, upstream: Mapping[str, Sequence[str]], around: Around | None = None
+        self, db: str, run_id: str, effects: str, upstream: Mapping[str, Sequence[str]], around: TaskHooks | None = None
     ) -> None:
         super().__init__()
         self._db, self._run_id, self._effects = db, run_id, effects
-        self._around = around or Around()
+        self._around = around or TaskHooks()
         hooks = self._around.hooks
         starts = {task: (hook_name(task, "on_start"),) for task in hooks if "on_start" in hooks[task]}
         self._upstream = {  # a task waits for the `on_start` of the run and its own, as for any other

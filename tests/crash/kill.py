@@ -26,10 +26,10 @@ from typing import Any
 from crashkit import (
     ALWAYS,
     Acknowledge,
-    Around,
     Oracle,
     Row,
     State,
+    TaskHooks,
     append,
     as_harness,
     await_none,
@@ -48,15 +48,15 @@ from crashkit import (
 
 import liteflow.running.hooks
 import liteflow.running.runner
-import liteflow.state.database
 import liteflow.state.locks
+import liteflow.state.state_file
 import liteflow.state.store
-import liteflow.state.turn
+import liteflow.state.write_batch
 from liteflow import Command, Dag, Task, XCom
 from liteflow.context import current_context
 from liteflow.definition.options import TaskOptions
 from liteflow.outputs import outputs_dir
-from liteflow.planning.nodes import instance_name
+from liteflow.planning.task_table import instance_name
 from liteflow.processes import tree
 from liteflow.state.history import History
 
@@ -69,7 +69,7 @@ _KILLS_PER_RUN = 10  # then it is left to end by itself: near its end a resume i
 
 def late_commit() -> None:
     """Turns are acknowledged, and their tasks started, up to eight turns before the transaction is committed."""
-    transaction, store = liteflow.state.database.Transaction, liteflow.state.store.Store
+    transaction, store = liteflow.state.state_file.Transaction, liteflow.state.store.Store
     enter, leave, close = transaction.__enter__, transaction.__exit__, store.close
     turns = 0
 
@@ -94,14 +94,14 @@ def late_commit() -> None:
 
 def no_transaction() -> None:
     """Each statement of a turn is committed by itself, and takes a little longer than it would."""
-    transaction = liteflow.state.database.Transaction
+    transaction = liteflow.state.state_file.Transaction
 
     def enter(self: Any) -> None:
         self._connection.set_trace_callback(lambda _: time.sleep(0.0002))
-        self._locks.acquire_within(liteflow.state.database.WRITE_LOCK, 5.0)
+        self._locks.acquire_within(liteflow.state.state_file.WRITE_LOCK, 5.0)
 
     def leave(self: Any, *_: object) -> None:
-        self._locks.release(liteflow.state.database.WRITE_LOCK)
+        self._locks.release(liteflow.state.state_file.WRITE_LOCK)
 
     transaction.__enter__, transaction.__exit__ = enter, leave  # type: ignore[method-assign]
 
@@ -130,7 +130,7 @@ def no_sweep() -> None:
 
 def late_hooks() -> None:
     """What a hook is told is stored one transaction after what triggers it."""
-    turn = liteflow.state.turn.Turn
+    turn = liteflow.state.write_batch.WriteBatch
     told, clear = turn.told, turn.clear
     late: list[Any] = []
 
@@ -169,7 +169,7 @@ CONTROLS: Mapping[str, Callable[[], None]] = {
 #: How many items each task hands on: a mapped task below it has as many instances.
 _ITEMS = 3
 _MAPPED = ("t1_2", "t3_0", "t4_3")
-_AROUND = Around(
+_AROUND = TaskHooks(
     hooks={
         "": ("on_start", "on_success", "on_exit"),
         "t0_1": ("on_success", "on_exit"),
@@ -190,7 +190,7 @@ def _whole(layers: int, width: int) -> dict[str, tuple[str, ...]]:
     return {**graph, "miss": ("t1_0",), "down": ("t0_0", *last)}
 
 
-def _options(around: Around, task: str, hook: Callable[[], object]) -> dict[str, Any]:
+def _options(around: TaskHooks, task: str, hook: Callable[[], object]) -> dict[str, Any]:
     """What the task is to be given beside its work."""
     options: dict[str, Any] = dict.fromkeys(around.hooks.get(task, ()), hook)
     fails = around.failing.get(task, 0)
@@ -409,7 +409,7 @@ def _hook_in_worker(effects: str) -> None:
 
 _MAPPED_WORKER = "t1_1"
 #: of the tasks that fail, the first is a worker and the second a command
-_AROUND_PROCESSES = Around(
+_AROUND_PROCESSES = TaskHooks(
     hooks={
         "": ("on_start", "on_success", "on_exit"),
         "t0_2": ("on_success", "on_exit"),

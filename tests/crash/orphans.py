@@ -44,7 +44,7 @@ from liteflow import Command, Dag, Task
 from liteflow.context import current_context
 from liteflow.definition.options import TaskOptions
 from liteflow.processes import tree
-from liteflow.state.maintenance import request
+from liteflow.state.admin import request
 
 GRACE_S = 0.2
 TIMEOUT_S = 2.0

@@ -20,7 +20,7 @@ from functools import partial
 
 from crashkit import Faults, append, as_harness, await_none, descendants, end_descendants, fork, lines, report, wait_for
 
-import liteflow.state.slots
+import liteflow.state.pools
 from liteflow import Concurrency, Dag, RetryPolicy, StoreError
 from liteflow.state.history import History
 
@@ -30,7 +30,7 @@ _TASKS = 6
 
 def deaf() -> None:
     """Runs take no notice of each other."""
-    liteflow.state.slots.Slots._is_alive = lambda self, run_no: run_no == self._run_no  # type: ignore[method-assign]
+    liteflow.state.pools.SlotAllocator._is_alive = lambda self, run_no: run_no == self._run_no  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager

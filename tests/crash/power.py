@@ -34,7 +34,7 @@ _NAMELESS: Final = "#"  # how the kernel shows a file that is made before it get
 #: Checkpoints come at 60 kB of log instead of 4 MiB, so that a short run has many.
 _PROGRAM: Final = """\
 import os, sys, time
-import liteflow.state.database as database
+import liteflow.state.state_file as database
 import liteflow.state.store as store
 from liteflow import Dag, Observer
 
@@ -44,7 +44,7 @@ if not float(idle):  # a checkpoint would sync what a rest has to
 if sync == "off":
     def never(self, now):
         self._connection.execute("PRAGMA synchronous=OFF")
-        database.fold_up(self._connection, self.path, self._locks)
+        database.checkpoint_wal(self._connection, self.path, self._locks)
     store.Store._choose_sync = never
 ack = os.open(f"{folder}/ack", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 from lines import ENV, LIGHTFLOW, Figure, replay, scale
 
-from liteflow.processes.output import HEAD_BYTES, TAIL_BYTES
+from liteflow.processes.log_file import HEAD_BYTES, TAIL_BYTES
 
 MOST_GROWTH = 16 * 1024 * 1024
 MARKER = re.compile(rb"\n\xe2\x80\xa6 ([0-9,]+) bytes dropped \xe2\x80\xa6\n")
@@ -209,13 +209,13 @@ def test_odd_outputs_end_with_their_tasks(tmp_path: Path, request: pytest.Fixtur
 
 def test_control_without_bounds_the_log_grows(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """The negative control: where `Bounds.cut` does nothing, the check of the log goes red."""
-    from liteflow.processes import output
+    from liteflow.processes import log_file
 
     size = HEAD_BYTES + TAIL_BYTES + 1024**2
-    log = output.Log(str(tmp_path / "log"))
+    log = log_file.LogFile(str(tmp_path / "log"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(output.Bounds, "cut", lambda self: os.fstat(self._fd).st_size)
-        patch.setattr(output.Bounds, "exceeded", lambda self, size: False)
+        patch.setattr(log_file.LogBounds, "cut", lambda self: os.fstat(self._fd).st_size)
+        patch.setattr(log_file.LogBounds, "exceeded", lambda self, size: False)
         for _ in range(size // 1024**2):
             log.write(b"z" * 1024**2)
         log.close()

@@ -23,8 +23,8 @@ import pytest
 from lines import Figure, replay, scale, seed
 
 from lightflow.errors import WorkflowError
-from lightflow.parser.spec import WorkflowSpec
 from lightflow.parser.workflow_loader import load_workflow
+from lightflow.spec.model import WorkflowSpec
 from liteflow.planning.graph import Graph
 
 BATCH = 500

@@ -18,14 +18,14 @@ import click
 import pytest
 
 import liteflow
-from lightflow.cli import border
+from lightflow.cli import error_boundary
 from lightflow.cli.app import cli
 from lightflow.cli.commands import COMMANDS as CLI_COMMANDS
 from lightflow.cli.commands import SECTIONS
-from lightflow.parser.schema import workschema_flow
+from lightflow.parser.schema import workflow_schema
 from liteflow import errors, states
 from liteflow.definition.options import TaskOptions
-from liteflow.planning import rules
+from liteflow.planning import trigger_rules
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -80,7 +80,7 @@ def schema_keys(schema: Any) -> Iterator[str]:
 
 def test_every_key_of_a_workflow_file_is_named() -> None:
     text = read(DOCS / "reference" / "workflow-file.md")
-    keys = set(schema_keys(workschema_flow()))
+    keys = set(schema_keys(workflow_schema()))
     assert {"tasks", "depends_on", "needs", "max_parallel_tasks", "on_exit_codes", "call", "shell"} <= keys
     blocks = ("", "retry.", "preconditions.", "continue_on_error.")
     assert [key for key in sorted(keys) if not any(f"`{block}{key}`" in text for block in blocks)] == []
@@ -139,7 +139,7 @@ def test_every_table_and_column_is_named(tmp_path: Path) -> None:
 
 def test_every_exit_code_is_named() -> None:
     codes = {kind.exit_code for kind in vars(errors).values() if inspect.isclass(kind) and hasattr(kind, "exit_code")}
-    codes |= {0, border.RESOURCES, border.OUR_BUG, 130, 143}
+    codes |= {0, error_boundary.RESOURCES, error_boundary.OUR_BUG, 130, 143}
     assert missing({str(code) for code in codes}, DOCS / "reference" / "exit-codes.md") == []
 
 
@@ -147,7 +147,7 @@ def test_every_state_and_rule_is_named() -> None:
     page = DOCS / "reference" / "states-and-rules.md"
     named = {value for name, value in vars(states.Status).items() if name.isupper()}
     assert named >= {*states.TASK_STATUSES, *states.RUN_STATUSES}
-    assert missing({*named, *rules.TRIGGER_RULES}, page) == []
+    assert missing({*named, *trigger_rules.TRIGGER_RULES}, page) == []
 
 
 def test_the_truth_table_is_true() -> None:
@@ -155,12 +155,12 @@ def test_the_truth_table_is_true() -> None:
     block = text.partition("<!-- rules:start -->\n")[2].partition("<!-- rules:end -->")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.strip().splitlines()]
     head, body = rows[0][1:], rows[2:]
-    assert [row[0].strip("`") for row in body] == list(rules.TRIGGER_RULES)
-    for rule, row in zip(rules.TRIGGER_RULES, body, strict=True):
+    assert [row[0].strip("`") for row in body] == list(trigger_rules.TRIGGER_RULES)
+    for rule, row in zip(trigger_rules.TRIGGER_RULES, body, strict=True):
         for situation, answer in zip(head, row[1:], strict=True):
             signs = [] if situation == "none" else situation.split()
-            counts = rules.UpstreamCounts(len(signs), *(signs.count(sign) for sign in "SFKU"))
-            decision = rules.decide(rule, counts).replace("upstream_failed", "fail")
+            counts = trigger_rules.UpstreamCounts(len(signs), *(signs.count(sign) for sign in "SFKU"))
+            decision = trigger_rules.decide(rule, counts).replace("upstream_failed", "fail")
             assert decision == answer, (rule, situation)
 
 

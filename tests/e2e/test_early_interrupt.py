@@ -23,7 +23,7 @@ sys.meta_path.insert(0, Finder())
 
 @pytest.mark.parametrize(
     "module",
-    ["lightflow.cli", "lightflow.cli.main", "lightflow.cli.border", "click", "yaml", "lightflow.engine.logger"],
+    ["lightflow.cli", "lightflow.cli.main", "lightflow.cli.error_boundary", "click", "yaml", "lightflow.engine.logger"],
 )
 def test_an_interrupt_while_a_module_is_imported_is_no_traceback(module: str, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(INTERRUPT)

@@ -12,7 +12,7 @@ import pytest
 
 from liteflow.pictures.mermaid import node_names
 from liteflow.pictures.page import to_html
-from liteflow.pictures.picture import LOOKS, Picture, clean, from_dependencies
+from liteflow.pictures.picture import STATUS_STYLES, Picture, clean, from_dependencies
 
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -80,11 +80,13 @@ def _refuse(url: str, trouble: list[str]) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_state_has_its_colours(open_page: Any, scheme: str) -> None:
-    graph = {state.lower(): [] if state == "PENDING" else ["pending"] for state in LOOKS}
-    page = open_page(from_dependencies("states", graph, statuses={state.lower(): state for state in LOOKS}), scheme)
-    assert page.locator("#stage g.node").count() == len(LOOKS)
-    assert page.locator("#stage .edgePaths path").count() == len(LOOKS) - 1
-    for look in LOOKS.values():
+    graph = {state.lower(): [] if state == "PENDING" else ["pending"] for state in STATUS_STYLES}
+    page = open_page(
+        from_dependencies("states", graph, statuses={state.lower(): state for state in STATUS_STYLES}), scheme
+    )
+    assert page.locator("#stage g.node").count() == len(STATUS_STYLES)
+    assert page.locator("#stage .edgePaths path").count() == len(STATUS_STYLES) - 1
+    for look in STATUS_STYLES.values():
         fill = page.eval_on_selector(f"#stage g.node.{look.name} rect", "box => getComputedStyle(box).fill")
         wanted = (look.dark if scheme == "dark" else look.light).fill
         assert fill == f"rgb({', '.join(str(int(wanted[i : i + 2], 16)) for i in (1, 3, 5))})"

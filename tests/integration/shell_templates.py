@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lightflow.expressions.shell.reasons import Kind
-from lightflow.expressions.shell.rewrite import SITE, Site, rewrite, to_parse
+from lightflow.expressions.shell.rewrite import SITE, Site, rewrite, text_to_parse
 from lightflow.expressions.shell.syntax import Scripts
 
 FOLDER = Path(__file__).parent.parent / "data" / "shell"
@@ -102,7 +102,7 @@ def templates() -> list[Template]:
 @cache
 def scripts() -> Scripts:
     """The trees of all templates."""
-    return Scripts([to_parse(template.text) for template in templates()])
+    return Scripts([text_to_parse(template.text) for template in templates()])
 
 
 def rewritten(text: str, shell: str, trees: Scripts | None = None, *, number: bool = False) -> str:

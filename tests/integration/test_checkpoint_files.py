@@ -12,7 +12,7 @@ import pytest
 
 from lightflow.engine import checkpoint
 from liteflow import Dag
-from liteflow.names import CHECKPOINT_SUFFIX
+from liteflow.identifiers import CHECKPOINT_SUFFIX
 
 FLOW = """\
 workflow_name: two

@@ -6,14 +6,14 @@ import gc
 import threading
 
 from liteflow import Dag
-from liteflow.collector import collector_paused
+from liteflow.gc_pause import gc_paused
 
 
 def test_workers_collect_garbage_although_another_thread_builds_a_dag(db: str) -> None:
     paused, forked = threading.Event(), threading.Event()
 
     def build() -> None:
-        with collector_paused():
+        with gc_paused():
             paused.set()
             forked.wait(30)
 

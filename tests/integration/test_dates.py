@@ -16,7 +16,7 @@ from flow_folder import lightflow, write
 from lightflow.expressions.language import evaluate
 from liteflow import Dag, DefinitionError, Param, ParamError, current_context
 from liteflow.errors import InputError
-from liteflow.values.dates import epoch_of, moment_of, shown, this_day
+from liteflow.values.dates import current_day, epoch_of, moment_from_epoch, shown
 from liteflow.values.params import resolve
 
 FLOW = """\
@@ -67,10 +67,10 @@ def test_a_run_is_for_the_day_that_is_asked_for_and_a_resumed_one_keeps_it(folde
 
 def test_without_a_date_a_run_is_for_the_day_on_which_it_starts(folder: Path) -> None:
     (folder / "open").touch()
-    before = shown(this_day())
+    before = shown(current_day())
     assert lightflow(folder, "run", "flow.yaml").returncode == 0
     words = lightflow(folder, "logs", "t").stdout.split()
-    assert words[1] in (before, shown(this_day()))
+    assert words[1] in (before, shown(current_day()))
     assert words[1:] == [words[1]] * 3
     assert datetime.date.fromisoformat(words[0]) == datetime.date.fromisoformat(words[1]) - datetime.timedelta(1)
     assert "DATE" not in lightflow(folder, "runs").stdout
@@ -200,7 +200,7 @@ def test_words_are_seen_from_the_day_of_the_run() -> None:
     assert [str(values[name]) for name in "abc"] == ["2024-03-01", "2024-02-29", "2024-02-29"]
     with pytest.raises(ParamError, match="must be at least 2024-02-29"):
         resolve(params, {"c": "2024-02-28"}, day)
-    assert params["a"].parse("today") == moment_of(this_day())
+    assert params["a"].parse("today") == moment_from_epoch(current_day())
     assert not list(Param("date", "today").problems())
     assert dict(Param("date", "tomorrow").problems()) == {
         "default": 'must be a date such as 2026-01-31, not "tomorrow"'
@@ -257,7 +257,7 @@ def test_the_midnight_of_a_day_is_no_moment_of_another(monkeypatch: pytest.Monke
         monkeypatch.setenv("TZ", zone)
         time.tzset()
         day = epoch_of(datetime.date(2026, 3, 29))
-        assert (day % 86_400, shown(day), moment_of(day)) == (0, "2026-03-29", datetime.date(2026, 3, 29))
-        assert this_day() % 86_400 == 0
+        assert (day % 86_400, shown(day), moment_from_epoch(day)) == (0, "2026-03-29", datetime.date(2026, 3, 29))
+        assert current_day() % 86_400 == 0
     monkeypatch.undo()
     time.tzset()

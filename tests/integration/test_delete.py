@@ -14,7 +14,7 @@ import pytest
 from liteflow import Dag, DagRun
 from liteflow.cli import main as liteflow
 from liteflow.errors import LiteflowError, RunNotFound, RunOwned
-from liteflow.state import database, deleting
+from liteflow.state import deletion, state_file
 from liteflow.state.history import History
 from liteflow.state.locks import LockFile
 
@@ -117,19 +117,19 @@ def fill(db: str, runs: int, tasks: int, value: int) -> list[str]:
 
 def test_others_may_write_between_short_transactions(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = fill(db, 3, 5_000, 200)
-    monkeypatch.setattr(deleting, "_TRANSACTION_S", 0.0)
+    monkeypatch.setattr(deletion, "_TRANSACTION_S", 0.0)
     other, turns, changes = LockFile(db), 0, list[int]()
-    connection = database.connect(db)
+    connection = state_file.connect(db)
 
     def pause() -> None:
         nonlocal turns
-        assert other.acquire(database.WRITE_LOCK), "nobody else holds it in a pause"
-        other.release(database.WRITE_LOCK)
+        assert other.acquire(state_file.WRITE_LOCK), "nobody else holds it in a pause"
+        other.release(state_file.WRITE_LOCK)
         changes.append(connection.execute("SELECT count(*) FROM liteflow_events").fetchone()[0])
         turns += 1
 
-    monkeypatch.setattr(deleting, "pause", pause)
-    deleting.delete_runs(db, ids, "big")
+    monkeypatch.setattr(deletion, "pause", pause)
+    deletion.delete_runs(db, ids, "big")
     steps = [before - after for before, after in itertools.pairwise(changes)]
     connection.close()
     other.close()
@@ -142,7 +142,7 @@ def test_others_may_write_between_short_transactions(db: str, monkeypatch: pytes
 def test_the_file_shrinks(db: str) -> None:
     ids = fill(db, 1, 2_000, 10_000)
     assert os.path.getsize(db) > 20_000_000
-    deleting.delete_runs(db, ids, "big")
+    deletion.delete_runs(db, ids, "big")
     assert os.path.getsize(db) < 1_000_000
     connection = sqlite3.connect(db)
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -158,7 +158,7 @@ def test_a_file_that_was_not_made_for_it_uses_the_space_again(db: str) -> None:
     connection.execute("VACUUM")
     connection.close()
     ids = fill(db, 0, 0, 0) or ["r0"]
-    deleting.delete_runs(db, ids, "big")
+    deletion.delete_runs(db, ids, "big")
     assert fill(db, 1, 100, 1_000) == ["r0"]
 
 
@@ -167,14 +167,14 @@ def test_nothing_is_deleted_where_one_run_is_at_work(db: str) -> None:
     locks = LockFile(db)
     assert locks.acquire(2)
     with pytest.raises(RunOwned, match="run r1 is owned"):
-        deleting.delete_runs(db, ids, "big")
+        deletion.delete_runs(db, ids, "big")
     with pytest.raises(RunNotFound):
-        deleting.delete_runs(db, ["r0", "no such run"])
+        deletion.delete_runs(db, ["r0", "no such run"])
     with History(db) as history:
         assert history.run_count("big") == 2
         assert len(history.attempts("r0")) == 11
     locks.close()
-    deleting.delete_runs(db, ids, "big")
+    deletion.delete_runs(db, ids, "big")
 
 
 def test_nobody_takes_a_run_over_while_it_is_deleted(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +185,7 @@ def test_nobody_takes_a_run_over_while_it_is_deleted(db: str, monkeypatch: pytes
     connection.close()
     with Dag("big", db) as dag:
         dag.task(lambda: 1, task_id="t")
-    monkeypatch.setattr(deleting, "_TRANSACTION_S", 0.0)
+    monkeypatch.setattr(deletion, "_TRANSACTION_S", 0.0)
     refused = []
 
     def pause() -> None:
@@ -199,26 +199,26 @@ def test_nobody_takes_a_run_over_while_it_is_deleted(db: str, monkeypatch: pytes
             thread.start()
             thread.join()
 
-    monkeypatch.setattr(deleting, "pause", pause)
-    deleting.delete_runs(db, ["r0"])
+    monkeypatch.setattr(deletion, "pause", pause)
+    deletion.delete_runs(db, ["r0"])
     assert len(refused) == 1
     assert "run r0 is owned by process" in refused[0]
 
 
 def test_a_deletion_that_was_cut_off_can_be_repeated(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = fill(db, 2, 3_000, 10)
-    monkeypatch.setattr(deleting, "_TRANSACTION_S", 0.0)
+    monkeypatch.setattr(deletion, "_TRANSACTION_S", 0.0)
 
     def pause() -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(deleting, "pause", pause)
+        patch.setattr(deletion, "pause", pause)
         with pytest.raises(KeyboardInterrupt):
-            deleting.delete_runs(db, ids, "big")
+            deletion.delete_runs(db, ids, "big")
     with History(db) as history:
         assert history.run_count("big") == 2
-    deleting.delete_runs(db, ids, "big")
+    deletion.delete_runs(db, ids, "big")
     with History(db) as history:
         assert history.dag("big") is None
 
@@ -230,5 +230,5 @@ def test_a_file_that_sqlite_had_to_make_step_by_step_shrinks_too(db: str) -> Non
     connection = sqlite3.connect(db)
     assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
     connection.close()
-    deleting.delete_runs(db, ids, "big")
+    deletion.delete_runs(db, ids, "big")
     assert os.path.getsize(db) < 500_000

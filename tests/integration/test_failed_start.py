@@ -38,7 +38,7 @@ settings: {mode: MODE}
     [
         ("thread", "liteflow.executors.thread"),
         ("async", "liteflow.executors.aio"),
-        ("thread", "liteflow.executors.streams"),
+        ("thread", "liteflow.executors.stdout_capture"),
         ("thread", "liteflow.executors.host"),
     ],
 )

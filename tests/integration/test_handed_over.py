@@ -18,7 +18,7 @@ from lightflow.cli.main import main as lightflow
 from liteflow import Dag, DagRun, XCom
 from liteflow.cli import main as liteflow
 from liteflow.errors import CorruptDatabase, LiteflowError, PayloadError
-from liteflow.state.deleting import delete_runs
+from liteflow.state.deletion import delete_runs
 from liteflow.state.history import History
 
 COLUMNS = {

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from liteflow import Dag, RunNotFound, SkipTask, current_context
-from liteflow.planning.rules import TRIGGER_RULES
+from liteflow.planning.trigger_rules import TRIGGER_RULES
 from liteflow.state.history import History
 from liteflow.states import TASK_ENDED
 

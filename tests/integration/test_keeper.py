@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from liteflow.processes.keeper import NotStarted, output_of
+from liteflow.processes.guarded_command import CommandNotStarted, run_guarded
 
 
 def sh(script: str, folder: Path | None = None, timeout_s: float = 30.0, *, quiet: bool = False) -> tuple[int, bytes]:
-    return output_of(["/bin/sh", "-c", script], None if folder is None else str(folder), timeout_s, quiet=quiet)
+    return run_guarded(["/bin/sh", "-c", script], None if folder is None else str(folder), timeout_s, quiet=quiet)
 
 
 def is_alive(pid: int) -> bool:
@@ -77,9 +77,9 @@ def test_when_it_is_late_nothing_of_it_lives(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_started_says_why(tmp_path: Path) -> None:
-    with pytest.raises(NotStarted, match="No such file or directory"):
-        output_of([str(tmp_path / "no-such-program")], None, 30.0)
-    with pytest.raises(NotStarted, match="No such file or directory"):
+    with pytest.raises(CommandNotStarted, match="No such file or directory"):
+        run_guarded([str(tmp_path / "no-such-program")], None, 30.0)
+    with pytest.raises(CommandNotStarted, match="No such file or directory"):
         sh("true", tmp_path / "gone")
 
 

@@ -13,19 +13,19 @@ from pathlib import Path
 
 import pytest
 
-import liteflow.state.deleting
+import liteflow.state.admin
+import liteflow.state.deletion
 import liteflow.state.history
-import liteflow.state.maintenance
 import liteflow.state.store
 from lightflow.cli.main import main
 from lightflow.engine import checkpoint
 from lightflow.engine.checkpoint import Checkpoint
-from lightflow.service import explaining, inspecting, running
+from lightflow.service import explanations, queries, runs
 from liteflow import Dag, RunNotFound, init_schema
-from liteflow.state.deleting import delete_runs
+from liteflow.state.admin import cancel_interrupted, exclude_from_resume, request
+from liteflow.state.deletion import delete_runs
 from liteflow.state.history import History
 from liteflow.state.locks import LockFile
-from liteflow.state.maintenance import abandon, forget, request
 from liteflow.state.records import NewInstance, NewRun
 from liteflow.state.store import Store
 
@@ -92,8 +92,8 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     with monkeypatch.context() as patch:
         for module, name in (
             (liteflow.state.history, "connect_read_only"),
-            (liteflow.state.maintenance, "connect"),
-            (liteflow.state.deleting, "connect"),
+            (liteflow.state.admin, "connect"),
+            (liteflow.state.deletion, "connect"),
             (liteflow.state.store, "connect"),
         ):
             patch.setattr(module, name, counting(getattr(module, name)))
@@ -131,27 +131,27 @@ def events(db: str) -> None:
 
 def missing(db: str) -> None:
     with pytest.raises(RunNotFound, match="no run has a task 'nosuch'"):
-        inspecting.run_of_task(db, "nosuch")
+        queries.run_of_task(db, "nosuch")
 
 
 def unknown(db: str) -> None:
     with pytest.raises(RunNotFound, match="there is no run 'r9'"):
-        inspecting.status(db, "r9")
+        queries.status(db, "r9")
 
 
 LOOKS: dict[str, Callable[[str], object]] = {
-    "status": lambda db: inspecting.status(db),
-    "status of a run": lambda db: inspecting.status(db, RUN),
-    "status by the beginning of an id": lambda db: inspecting.status(db, RUN[:-1]),
+    "status": lambda db: queries.status(db),
+    "status of a run": lambda db: queries.status(db, RUN),
+    "status by the beginning of an id": lambda db: queries.status(db, RUN[:-1]),
     "an id that begins no run": unknown,
-    "the newest": lambda db: inspecting.newest(db, "often", 5),
-    "list": lambda db: inspecting.workflows(db),
-    "list of some": lambda db: inspecting.workflows(db, 3, counted=True),
-    "why": lambda db: explaining.why(db, RUN, "t05"),
-    "why in the latest": lambda db: explaining.why(db, None, "t05"),
+    "the newest": lambda db: queries.newest(db, "often", 5),
+    "list": lambda db: queries.workflows(db),
+    "list of some": lambda db: queries.workflows(db, 3, counted=True),
+    "why": lambda db: explanations.why(db, RUN, "t05"),
+    "why in the latest": lambda db: explanations.why(db, None, "t05"),
     "a task there is none of": missing,
-    "logs": lambda db: inspecting.attempts_of(db, "t05", inspecting.run_of_task(db, "t05")),
-    "picture": lambda db: inspecting.picture(db),
+    "logs": lambda db: queries.attempts_of(db, "t05", queries.run_of_task(db, "t05")),
+    "picture": lambda db: queries.picture(db),
     "events and values": events,
     "dags": lambda db: Dag.all_dags(db),
     "runs of a dag": lambda db: Dag("often", db).runs(),
@@ -160,7 +160,7 @@ CHANGES: dict[str, Callable[[str], object]] = {
     "a new run": start,
     "resume": go_on,
     "ask for a cancel": lambda db: request(db, RUN, "cancel"),
-    "cancel what has no owner": lambda db: abandon(db, RUN, "enough"),
+    "cancel what has no owner": lambda db: cancel_interrupted(db, RUN, "enough"),
     "delete a run": lambda db: delete_runs(db, [RUN]),
 }
 
@@ -191,7 +191,7 @@ def test_a_list_of_runs_counts_the_others_and_reads_none_of_them(
     cost = []
     for db in histories:
         with steps(monkeypatch) as counted:
-            page = inspecting.runs(db, "often", 20)
+            page = queries.runs(db, "often", 20)
         cost.append(counted[0])
         assert len(page.found) == 20
         with History(db) as history:
@@ -202,12 +202,12 @@ def test_a_list_of_runs_counts_the_others_and_reads_none_of_them(
 def test_a_dag_with_many_runs_is_forgotten_and_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     db = fill(tmp_path / "own.db", 300)
     with steps(monkeypatch) as counted:
-        assert forget(db, "rare0") == 19
+        assert exclude_from_resume(db, "rare0") == 19
     assert counted[0] < 19 * 100
     with steps(monkeypatch) as counted:
         assert Dag.delete_dag(db, "rare0") == 19
     assert counted[0] < 19 * len(TASKS) * 200
-    assert inspecting.workflows(db, 3).more == 5
+    assert queries.workflows(db, 3).more == 5
     with History(db) as history:
         assert history.graph("graph"), "other runs have it still"
     for dag in ["often", *(f"rare{number}" for number in range(1, 8))]:
@@ -224,15 +224,15 @@ def test_the_latest_run_of_a_workflow_is_found_behind_many_of_others(tmp_path: P
     connection.execute("INSERT INTO liteflow_dags VALUES ('once','',NULL,0.0,0.0)")
     connection.commit()
     connection.close()
-    assert inspecting.run_of_task(db, "only") == "r00007x"
-    assert inspecting.run_of_task(db, "t03") == "r00299x"
+    assert queries.run_of_task(db, "only") == "r00007x"
+    assert queries.run_of_task(db, "t03") == "r00299x"
     with pytest.raises(RunNotFound, match="an older run is asked by its id"):
-        inspecting.run_of_task(db, "nosuch")
+        queries.run_of_task(db, "nosuch")
 
 
 def test_a_run_is_named_by_the_beginning_of_its_id(histories: tuple[str, str]) -> None:
     db, _ = histories
-    assert inspecting.status(db, "r00099").run.run_id == "r00099x"
+    assert queries.status(db, "r00099").run.run_id == "r00099x"
     with History(db) as history:
         with pytest.raises(RunNotFound, match="more than one run begins with 'r0009'"):
             history.run("r0009")
@@ -254,14 +254,14 @@ def test_checkpoints_of_long_ago_are_not_read(tmp_path: Path, monkeypatch: pytes
         return really(path)
 
     monkeypatch.setattr(checkpoint, "read", noted)
-    page = inspecting.checkpoints(str(tmp_path), None, 4)
+    page = queries.checkpoints(str(tmp_path), None, 4)
     assert [one.timestamp[-2:] for one in page.found] == ["29", "28", "27", "26"]
     assert (page.more, len(read)) == (26, 4)
-    page = inspecting.checkpoints(str(tmp_path), "rare", 2)
+    page = queries.checkpoints(str(tmp_path), "rare", 2)
     assert ([one.timestamp[-2:] for one in page.found], page.more, len(read)) == (["28", "26"], 13, 6)
-    assert len(inspecting.checkpoints(str(tmp_path)).found) == 30
-    assert running.clear(str(tmp_path / "none.db"), "rare", str(tmp_path)) == (15, 0)
-    assert len(inspecting.checkpoints(str(tmp_path)).found) == 15
+    assert len(queries.checkpoints(str(tmp_path)).found) == 30
+    assert runs.clear(str(tmp_path / "none.db"), "rare", str(tmp_path)) == (15, 0)
+    assert len(queries.checkpoints(str(tmp_path)).found) == 15
 
 
 def test_lists_end_and_say_so(histories: tuple[str, str], capfd: pytest.CaptureFixture[str]) -> None:

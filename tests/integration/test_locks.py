@@ -15,8 +15,8 @@ import pytest
 from lightflow.service.doctor import examine
 from liteflow import Dag, DagRun
 from liteflow.errors import RunOwned, StoreError
-from liteflow.processes.forks import handing
-from liteflow.state.deleting import delete_runs
+from liteflow.processes.forks import passing_to_forks
+from liteflow.state.deletion import delete_runs
 from liteflow.state.history import History
 from liteflow.state.locks import LockFile
 
@@ -80,7 +80,7 @@ def fork(lock: LockFile, *, handed: bool) -> tuple[int, int]:
     """A child that lives until the descriptor that is returned with its pid is closed."""
     read_end, write_end = os.pipe()
     ready = os.eventfd(0)
-    with handing((lock.fd,) if handed else ()):
+    with passing_to_forks((lock.fd,) if handed else ()):
         pid = os.fork()
     if pid == 0:
         os.eventfd_write(ready, 1)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from liteflow.processes.output import HEAD_BYTES, TAIL_BYTES
+from liteflow.processes.log_file import HEAD_BYTES, TAIL_BYTES
 
 LIMIT_S = 60
 

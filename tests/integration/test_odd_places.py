@@ -10,7 +10,7 @@ from pathlib import Path
 import flow_folder
 import pytest
 
-from lightflow.cli.border import report
+from lightflow.cli.error_boundary import report
 from lightflow.service.doctor import examine
 from liteflow import Dag
 from liteflow.errors import LiteflowError, StoreError

@@ -15,8 +15,8 @@ import pytest
 
 from liteflow import Command, Dag, DefinitionError, RunOwned, StoreError, Task, UnknownDependency, current_context
 from liteflow.outputs import outputs_dir
+from liteflow.state.admin import cancel_interrupted
 from liteflow.state.history import History
-from liteflow.state.maintenance import abandon
 from liteflow.state.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -165,7 +165,7 @@ def test_cancelling_a_dead_run_removes_what_it_left(db: str, tmp_path: Path, tra
     give_up = time.monotonic() + 30
     while True:
         try:
-            abandon(db, "r", "not wanted any more")
+            cancel_interrupted(db, "r", "not wanted any more")
             break
         except RunOwned:  # its guardian is still at the sweeping
             assert time.monotonic() < give_up

@@ -11,7 +11,7 @@ from lightflow.engine.dag_builder import build_dag
 from lightflow.parser.workflow_loader import load_workflow
 from lightflow.plugins.registry import Registry
 from liteflow import Dag, DagRun
-from liteflow.planning.overlooked import Follower, Overlooked
+from liteflow.planning.overlooked import Follower, OverlookedFailure
 from liteflow.state.history import History
 
 
@@ -23,7 +23,7 @@ def boom() -> None:
     raise ValueError("no")
 
 
-def told(run: DagRun) -> list[Overlooked]:
+def told(run: DagRun) -> list[OverlookedFailure]:
     with History(run.db_path) as history:
         return history.overlooked(history.run(run.run_id))
 
@@ -50,7 +50,7 @@ def test_a_leaf_that_goes_on_after_a_failure(db: str, rule: str) -> None:
         extract >> transform >> report >> cleanup
     run = dag.run(mode="inline")
     assert run.status == "SUCCESS"
-    assert told(run) == [Overlooked("extract", "followed", (Follower("cleanup", rule),))]
+    assert told(run) == [OverlookedFailure("extract", "followed", (Follower("cleanup", rule),))]
 
 
 def test_a_leaf_that_was_skipped_hides_a_failure_too(db: str) -> None:
@@ -58,14 +58,14 @@ def test_a_leaf_that_was_skipped_hides_a_failure_too(db: str) -> None:
         dag.task(boom, "extract") >> dag.task(nothing, "last", trigger_rule="all_skipped")
     run = dag.run(mode="inline")
     assert run.status == "SUCCESS"
-    assert told(run) == [Overlooked("extract", "followed", (Follower("last", "all_skipped"),))]
+    assert told(run) == [OverlookedFailure("extract", "followed", (Follower("last", "all_skipped"),))]
 
 
 def test_a_failure_that_is_tolerated(db: str) -> None:
     with Dag("tolerated", db) as dag:
         dag.task(boom, "extract", continue_on_error=True) >> dag.task(nothing, "load")
     run = dag.run(mode="inline")
-    assert told(run) == [Overlooked("extract", "continue_on_error")]
+    assert told(run) == [OverlookedFailure("extract", "continue_on_error")]
 
 
 def test_a_teardown_that_failed(db: str) -> None:
@@ -73,7 +73,7 @@ def test_a_teardown_that_failed(db: str) -> None:
         dag.task(boom, "drop").as_teardown(setups=dag.task(nothing, "make"))
     run = dag.run(mode="inline")
     assert run.status == "SUCCESS"
-    assert told(run) == [Overlooked("drop", "teardown")]
+    assert told(run) == [OverlookedFailure("drop", "teardown")]
 
 
 def test_an_instance_of_a_mapped_task(db: str) -> None:
@@ -83,7 +83,7 @@ def test_an_instance_of_a_mapped_task(db: str) -> None:
 
     with Dag("mapped", db) as dag:
         dag.partial(odd).expand(x=[1, 2, 3]) >> dag.task(nothing, "last", trigger_rule="all_done")
-    assert told(dag.run(mode="inline")) == [Overlooked("odd", "followed", (Follower("last", "all_done"),))]
+    assert told(dag.run(mode="inline")) == [OverlookedFailure("odd", "followed", (Follower("last", "all_done"),))]
 
 
 def test_of_a_workflow_file(db: str, tmp_path: Path) -> None:
@@ -99,4 +99,4 @@ def test_of_a_workflow_file(db: str, tmp_path: Path) -> None:
     )
     run = build_dag(load_workflow(str(path)), Registry(), db, {}, folder=str(tmp_path)).run(mode="thread")
     assert run.status == "SUCCESS"
-    assert told(run) == [Overlooked("extract", "followed", (Follower("mail", "all_done"),))]
+    assert told(run) == [OverlookedFailure("extract", "followed", (Follower("mail", "all_done"),))]

@@ -16,7 +16,7 @@ import pytest
 
 from lightflow.visuals.dag_viewer import write_picture
 from liteflow.pictures.page import DRAWN_NODES, to_html
-from liteflow.pictures.picture import LOOKS, Picture, from_dependencies
+from liteflow.pictures.picture import STATUS_STYLES, Picture, from_dependencies
 
 SVG = "{http://www.w3.org/2000/svg}"
 MERMAID_11_17_2 = "581ed7d74bd9048d0e3a91363927d72ef22942d7722546b27f7cc29e35390eb8"
@@ -34,11 +34,11 @@ def layered(width: int, layers: int) -> dict[str, list[str]]:
 
 @pytest.fixture
 def every_state() -> Picture:
-    graph = {state.lower(): [] if state == "PENDING" else ["pending"] for state in LOOKS}
+    graph = {state.lower(): [] if state == "PENDING" else ["pending"] for state in STATUS_STYLES}
     return from_dependencies(
         BAD,
         graph,
-        statuses={state.lower(): state for state in LOOKS},
+        statuses={state.lower(): state for state in STATUS_STYLES},
         labels={"failed": BAD},
         details={"failed": BAD},
         durations={"success": 2.5},
@@ -59,7 +59,7 @@ class TestGraphviz:
         assert root.get("role") == "img"
         assert root[0].tag == f"{SVG}title"
         groups = {group.get("id"): group for group in root.iter(f"{SVG}g")}
-        for state, look in LOOKS.items():
+        for state, look in STATUS_STYLES.items():
             group = groups[f"task-{state.lower()}"]
             assert f"state-{look.name}" in group.get("class", "")
             assert look.word in "".join(group.itertext())
@@ -165,7 +165,7 @@ class TestPage:
 
     def test_the_table_tells_everything(self, every_state: Picture) -> None:
         words = " ".join(Reader(to_html(every_state)).words)
-        for look in LOOKS.values():
+        for look in STATUS_STYLES.values():
             assert f"{look.sign} {look.word}" in words
         assert "2.50 s" in words
 

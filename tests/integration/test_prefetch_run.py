@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from liteflow import Dag, DagRun, Observer
-from liteflow.running.observing import Change
+from liteflow.running.observers import Change
 from liteflow.state.history import History
 
 SLOTS, TWO = 4, 2

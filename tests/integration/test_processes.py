@@ -17,7 +17,7 @@ import pytest
 from liteflow.processes import tree
 from liteflow.processes.client import Exited, Guardian, Program, Started
 from liteflow.processes.frames import Channel
-from liteflow.processes.output import Log
+from liteflow.processes.log_file import LogFile
 from liteflow.processes.packets import WorkerSocket, pack, receive, send
 
 LIMIT_S = 20.0
@@ -163,7 +163,7 @@ def test_channel_carries_large_and_many_values() -> None:
 @pytest.mark.parametrize("sizes", [[10], [150], [70, 70], [151], [1000], [30] * 40, [2000, 1, 1]])
 def test_log_keeps_head_and_tail(tmp_path: Path, sizes: list[int]) -> None:
     data = bytes(33 + n % 90 for n in range(sum(sizes)))
-    log = Log(str(tmp_path / "log"), head=100, tail=50)
+    log = LogFile(str(tmp_path / "log"), head=100, tail=50)
     position = 0
     for size in sizes:
         log.write(data[position : position + size])
@@ -183,7 +183,7 @@ def test_log_keeps_head_and_tail(tmp_path: Path, sizes: list[int]) -> None:
 
 def test_a_full_disk_loses_output_only(tmp_path: Path) -> None:
     (tmp_path / "log").symlink_to("/dev/full")
-    log = Log(str(tmp_path / "log"))
+    log = LogFile(str(tmp_path / "log"))
     log.write(b"x")  # a link is not followed: it cannot be written either
     log.close()
     assert log.written == 0

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from liteflow.executors import streams
-from liteflow.values.masking import Masker
+from liteflow.executors import stdout_capture
+from liteflow.masking import Masker
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "Sup3rS3cretValue/zq+9"
@@ -60,10 +60,10 @@ def test_a_secret_is_masked_on_the_terminal(tmp_path: Path, way: str, mode: str,
 
 def test_what_may_be_the_beginning_of_a_secret_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:
     masker = Masker({"TOKEN": SECRET})
-    streams.install(masker)
+    stdout_capture.install(masker)
     try:
         print("é is no secret, but this is:", SECRET[:3], end="")
     finally:
-        streams.uninstall(masker)
+        stdout_capture.uninstall(masker)
     print(", perhaps")
     assert capsys.readouterr().out == f"é is no secret, but this is: {SECRET[:3]}, perhaps\n"

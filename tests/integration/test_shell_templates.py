@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lightflow.expressions.shell.reasons import Kind
-from lightflow.expressions.shell.rewrite import SITE, Refused, to_parse
+from lightflow.expressions.shell.rewrite import SITE, UnsafeExpression, text_to_parse
 from lightflow.expressions.shell.syntax import Scripts
 from tests.integration.shell_templates import (
     SHELLS,
@@ -34,7 +34,7 @@ def test_a_script_is_refused_for_the_reason_that_is_written_and_for_no_other(she
         if shell in template.shells:
             try:
                 rewritten(template.text, shell, scripts())
-            except Refused as error:
+            except UnsafeExpression as error:
                 said = str(error.objections[error.site].kind)
             else:
                 said = ""
@@ -69,11 +69,11 @@ def test_what_stands_around_a_script_changes_nothing() -> None:
         for template in templates()[number % 7 :: 7]
         if template.reason != Kind.SYNTAX and "alias" not in template.text
     ]
-    trees, wrong = Scripts([to_parse(text) for text, _ in scripts_around]), []
+    trees, wrong = Scripts([text_to_parse(text) for text, _ in scripts_around]), []
     for text, template in scripts_around:
         try:
             rewritten(text, template.shells[-1], trees)
-        except Refused:
+        except UnsafeExpression:
             if not template.reason:
                 wrong.append(f"refused: {text!r}")
         else:

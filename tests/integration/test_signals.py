@@ -222,7 +222,7 @@ print(signal.getsignal(signal.SIGTERM) is mine, signal.getsignal(signal.SIGHUP) 
 
 
 def test_a_cancel_request_of_another_process(start: Start, db: str, trail: Any) -> None:
-    from liteflow.state.maintenance import request
+    from liteflow.state.admin import request
 
     process = begin(start, db, trail, "process")
     request(db, run_of(db).run_id, "cancel", "cancelled by hand")

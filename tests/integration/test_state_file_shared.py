@@ -248,14 +248,14 @@ except StoreError as error:
 
 
 def test_who_writes_waits_for_another_writer_and_gives_up_in_time(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from liteflow.state import database
+    from liteflow.state import state_file
 
     with Dag("flow", db) as dag:
         dag.task(lambda: 1, task_id="t")
     run = dag.run(mode="inline")
     other = LockFile(db)
-    assert other.acquire(database.WRITE_LOCK)
-    monkeypatch.setattr(database, "_BUSY_MS", 50)
+    assert other.acquire(state_file.WRITE_LOCK)
+    monkeypatch.setattr(state_file, "_BUSY_MS", 50)
     try:
         with pytest.raises(StoreError, match="locked by another program"):
             run.delete()

@@ -15,15 +15,15 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Layers from low to high: a module imports only from layers below its own, or from its own folder.
 #: An entry is a module or a folder; every module of both packages must be in one.
 LAYERS: list[set[str]] = [
-    {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.collector", "liteflow.digest"}
+    {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.gc_pause", "liteflow.digest"}
     | {"liteflow.shell"}
-    | {"liteflow.values.masking", "liteflow.traces"},
-    {"liteflow.names"},
+    | {"liteflow.masking", "liteflow.traces"},
+    {"liteflow.identifiers"},
     {"liteflow.processes"},
     {"liteflow.planning", "liteflow.values"},
     {"liteflow.limits", "liteflow.work"},
-    {"liteflow.outputs", "liteflow.triggers"},
-    {"liteflow.state", "liteflow.program"},
+    {"liteflow.outputs", "liteflow.hooks"},
+    {"liteflow.state", "liteflow.definition.compiled"},
     {"liteflow.context", "liteflow.pictures"},
     {"liteflow.executors"},
     {"liteflow.running", "liteflow.definition", "liteflow.xcom"},
@@ -34,8 +34,8 @@ LAYERS: list[set[str]] = [
     {"liteflow.cli"},
     {"liteflow.__main__"},
     {"lightflow", "lightflow.errors"},
-    {"lightflow.foreign", "lightflow.bash_words"},
-    {"lightflow.parser.spec", "lightflow.visuals", "lightflow.modules"},
+    {"lightflow.other_tools", "lightflow.bash_hints"},
+    {"lightflow.spec.model", "lightflow.visuals", "lightflow.import_path"},
     {"lightflow.plugins", "lightflow.expressions"},
     {"lightflow.parser"},
     {"lightflow.engine"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lightflow.bash_words import bash_only
+from lightflow.bash_hints import bash_only
 from lightflow.service.failure_hints import output_hint
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from lightflow.cli import border
+from lightflow.cli import error_boundary
 from lightflow.cli.app import cli
 from lightflow.cli.commands import COMMANDS
 from lightflow.errors import Problem, WorkflowError
@@ -141,12 +141,12 @@ def test_a_dag_in_python_imports_little(tmp_path: Path) -> None:
 def test_an_error_is_a_line_and_a_code(
     error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(border, "mute", lambda stream: None)
+    monkeypatch.setattr(error_boundary, "mute", lambda stream: None)
 
     def work() -> int:
         raise error
 
-    assert border.guard(work) == code
+    assert error_boundary.guard(work) == code
     assert capsys.readouterr().err == said
 
 
@@ -159,14 +159,14 @@ def test_a_fault_of_ours_is_saved(
     def work() -> int:
         raise error
 
-    assert border.guard(work) == 70
+    assert error_boundary.guard(work) == 70
     said = capsys.readouterr().err
     [saved] = tmp_path.iterdir()
     assert len(said.splitlines()) == 1
     assert str(saved) in said
     assert "Traceback" not in said
     assert "Traceback" in saved.read_text()
-    assert border.guard(work, debug=True) == 70
+    assert error_boundary.guard(work, debug=True) == 70
     assert "Traceback" in capsys.readouterr().err
 
 
@@ -178,7 +178,7 @@ def test_a_command_mistyped_is_guessed() -> None:
 def test_closed_descriptors_are_not_given_to_files() -> None:
     """A state file that got descriptor 1 would have all that is printed written into it."""
     code = (
-        "import os\nfrom lightflow.cli.border import open_streams\nopen_streams()\n"
+        "import os\nfrom lightflow.cli.error_boundary import open_streams\nopen_streams()\n"
         "with open(os.devnull) as file: assert file.fileno() > 2, file.fileno()\nprint('lost')"
     )
     done = subprocess.run(
@@ -189,7 +189,7 @@ def test_closed_descriptors_are_not_given_to_files() -> None:
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_any_encoding_will_do(encoding: str) -> None:
-    code = "from lightflow.cli.border import open_streams\nopen_streams()\nprint('✓ a → b … \\udc80 Ł')"
+    code = "from lightflow.cli.error_boundary import open_streams\nopen_streams()\nprint('✓ a → b … \\udc80 Ł')"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from lightflow.cli.progress import Progress, ProgressDisplay, render
 from lightflow.engine.logger import LogDisplay
-from liteflow.running.observing import Change, RunStart
+from liteflow.running.observers import Change, RunStart
 from liteflow.work import Outcome
 
 

@@ -27,7 +27,7 @@ class Terminal(io.StringIO):
     ],
 )
 def test_task_output_cannot_command_a_terminal(printed: str, shown: str) -> None:
-    assert output.tame(printed) == shown
+    assert output.plain_text(printed) == shown
 
 
 def test_a_table_is_aligned_and_has_no_trailing_spaces() -> None:

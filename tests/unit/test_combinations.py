@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lightflow.expressions.combinations import combinations
+from lightflow.expressions.matrix import combinations
 
 
 def test_each_value_with_each_the_last_axis_fastest() -> None:

@@ -8,30 +8,30 @@ import pytest
 from plans import make_plan
 
 from liteflow.planning.control import (
-    Control,
-    Decider,
+    Branching,
+    ControlFlow,
     Teardown,
     Tolerance,
     WrongDecision,
     between,
     chosen_names,
-    effective,
     needed_setups,
     skipped_by,
+    status_for_downstream,
 )
 from liteflow.planning.graph import Graph
-from liteflow.planning.nodes import Transition
-from liteflow.planning.rules import UpstreamCounts, decide, explain
+from liteflow.planning.task_table import Transition
+from liteflow.planning.trigger_rules import UpstreamCounts, decide, explain
 
 
-def skipped(graph: Graph, node: str, value: object, decider: Decider, kept: Sequence[str] = ()) -> set[str]:
+def skipped(graph: Graph, node: str, value: object, decider: Branching, kept: Sequence[str] = ()) -> set[str]:
     found = skipped_by(
         decider, graph.index[node], value, graph.ids, graph.downstream, {graph.index[one] for one in kept}
     )
     return {graph.ids[one] for one in found}
 
 
-BRANCH = Decider("branch")
+BRANCH = Branching("branch")
 DIAMOND = Graph({"b": [], "x": ["b"], "y": ["b"], "join": ["b", "x", "y"], "end": ["join"]})
 
 
@@ -63,9 +63,9 @@ def test_a_branch_returns_names(value: object) -> None:
 
 def test_a_short_circuit_skips_all_that_follows_or_what_is_next() -> None:
     graph = Graph({"s": [], "a": ["s"], "b": ["a"], "down": ["b", "s"]})
-    assert skipped(graph, "s", 0, Decider("short_circuit"), ["down"]) == {"a", "b"}
-    assert skipped(graph, "s", "", Decider("short_circuit", every=False), ["down"]) == {"a"}
-    assert skipped(graph, "s", "no", Decider("short_circuit")) == set(), "text is true, whatever it says"
+    assert skipped(graph, "s", 0, Branching("short_circuit"), ["down"]) == {"a", "b"}
+    assert skipped(graph, "s", "", Branching("short_circuit", every=False), ["down"]) == {"a"}
+    assert skipped(graph, "s", "no", Branching("short_circuit")) == set(), "text is true, whatever it says"
 
 
 def test_all_done_setup_success_has_its_exact_meaning() -> None:
@@ -102,9 +102,11 @@ def test_a_teardown_waits_for_all_between_and_work_needs_its_setups() -> None:
 class Run:
     """A plan that is driven by names."""
 
-    def __init__(self, dependencies: dict[str, list[str]], control: Control | None = None, **options: object) -> None:
+    def __init__(
+        self, dependencies: dict[str, list[str]], control: ControlFlow | None = None, **options: object
+    ) -> None:
         self.graph = Graph(dependencies)
-        self.plan = make_plan(self.graph, control=control or Control(), **options)  # type: ignore[arg-type]
+        self.plan = make_plan(self.graph, control=control or ControlFlow(), **options)  # type: ignore[arg-type]
 
     def take(self) -> str | None:
         node = self.plan.take(0.0)
@@ -117,7 +119,7 @@ class Run:
 
 
 def test_a_task_with_a_gate_asks_when_its_rule_lets_it_run() -> None:
-    run = Run({"a": [], "b": ["a"], "c": ["b"]}, Control(gated=frozenset([1])))
+    run = Run({"a": [], "b": ["a"], "c": ["b"]}, ControlFlow(gated=frozenset([1])))
     assert run.plan.due_checks() == []
     assert run.take() == "a"
     run.end("a")
@@ -133,7 +135,7 @@ def test_a_task_with_a_gate_asks_when_its_rule_lets_it_run() -> None:
 
 
 def test_an_answer_that_comes_after_a_cancel_changes_nothing() -> None:
-    run = Run({"a": []}, Control(gated=frozenset([0])))
+    run = Run({"a": []}, ControlFlow(gated=frozenset([0])))
     assert run.plan.due_checks() == [0]
     assert [move.status for move in run.plan.stop("cancelled")] == ["CANCELLED"]
     run.plan.pass_checks(0)
@@ -143,29 +145,29 @@ def test_an_answer_that_comes_after_a_cancel_changes_nothing() -> None:
 
 
 def test_a_tolerated_failure_is_a_success_for_others_only() -> None:
-    run = Run({"a": [], "b": ["a"]}, Control(tolerant={0: Tolerance((3,))}), fail_fast=True)
+    run = Run({"a": [], "b": ["a"]}, ControlFlow(tolerant={0: Tolerance((3,))}), fail_fast=True)
     run.take()
     assert run.end("a", "FAILED", exit_code=3, reason="exit code 3") == {"a": "FAILED"}
     assert run.plan.stopped is None
     assert run.take() == "b"
     run.end("b")
     assert run.plan.result() == "SUCCESS"
-    run = Run({"a": [], "b": ["a"]}, Control(tolerant={0: Tolerance((3,))}))
+    run = Run({"a": [], "b": ["a"]}, ControlFlow(tolerant={0: Tolerance((3,))}))
     run.take()
     assert run.end("a", "FAILED", exit_code=4) == {"a": "FAILED", "b": "UPSTREAM_FAILED"}
     assert run.plan.result() == "FAILED"
-    assert effective("FAILED", "x") == "FAILED"
+    assert status_for_downstream("FAILED", "x") == "FAILED"
 
 
 def test_who_was_asked_how_others_have_ended_hides_no_failure() -> None:
     for watchers, result in ((frozenset[int](), "SUCCESS"), (frozenset([1]), "FAILED")):
-        run = Run({"a": [], "told": ["a"]}, Control(watchers=watchers), rules={1: "all_done"})
+        run = Run({"a": [], "told": ["a"]}, ControlFlow(watchers=watchers), rules={1: "all_done"})
         run.take()
         run.end("a", "FAILED")
         assert run.take() == "told"
         run.end("told")
         assert run.plan.result() == result
-    run = Run({"a": [], "told": ["a"]}, Control(watchers=frozenset([1])), rules={1: "all_done"})
+    run = Run({"a": [], "told": ["a"]}, ControlFlow(watchers=frozenset([1])), rules={1: "all_done"})
     run.take()
     run.end("a")
     run.take()
@@ -175,7 +177,7 @@ def test_who_was_asked_how_others_have_ended_hides_no_failure() -> None:
 
 def test_a_failure_that_is_made_good_is_hidden_by_who_goes_on() -> None:
     rules = {1: "all_done", 2: "one_success"}
-    run = Run({"a": [], "other": ["a"], "use": ["a", "other"]}, Control(watchers=frozenset([1])), rules=rules)
+    run = Run({"a": [], "other": ["a"], "use": ["a", "other"]}, ControlFlow(watchers=frozenset([1])), rules=rules)
     run.take()
     run.end("a", "FAILED")
     for name in ("other", "use"):
@@ -187,8 +189,8 @@ def test_a_failure_that_is_made_good_is_hidden_by_who_goes_on() -> None:
 SETUP = {"s": [], "w": ["s"], "x": ["w"], "t": ["s", "w", "x"]}
 
 
-def teardown(*, counts: bool = False) -> Control:
-    return Control(teardowns={3: Teardown((0,), counts)}, needs={2: [0]})
+def teardown(*, counts: bool = False) -> ControlFlow:
+    return ControlFlow(teardowns={3: Teardown((0,), counts)}, needs={2: [0]})
 
 
 def rules() -> dict[int, str]:
@@ -302,7 +304,7 @@ def test_a_lost_extra_is_done_again_in_a_stopped_run() -> None:
 
 def test_a_stopped_run_takes_down_what_an_earlier_part_has_set_up_as_a_mapped_task() -> None:
     graph = Graph({"up": [], "work": ["up"], "down": ["up", "work"]})
-    control = Control(teardowns={2: Teardown((0,))}, setups=frozenset([0]))
+    control = ControlFlow(teardowns={2: Teardown((0,))}, setups=frozenset([0]))
     plan = make_plan(
         graph,
         rules={2: "all_done_setup_success"},

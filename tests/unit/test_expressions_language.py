@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightflow.expressions.filters import text_of
-from lightflow.expressions.language import Mistake, evaluate
-from lightflow.expressions.names import Known, uses
-from lightflow.expressions.split import NotClosed, Part, split
+from lightflow.expressions.language import ExpressionError, evaluate
+from lightflow.expressions.references import NameScope, find_references
+from lightflow.expressions.template import Part, UnclosedExpression, split
 from liteflow.errors import InputError
 from liteflow.work import Ref
 
@@ -31,7 +31,7 @@ PARAMS: dict[str, Any] = {
 
 
 def value(source: str) -> Any:
-    uses(source, Known([*PARAMS, "missing", "tex"], []))
+    find_references(source, NameScope([*PARAMS, "missing", "tex"], []))
     return evaluate(source, {"params": PARAMS})
 
 
@@ -158,7 +158,7 @@ def test_an_error_of_python_names_its_kind(source: str, kind: str) -> None:
 )
 def test_no_way_out_and_no_endless_work(source: str) -> None:
     began = time.process_time()
-    with pytest.raises((InputError, Mistake)):
+    with pytest.raises((InputError, ExpressionError)):
         value(source)
     assert time.process_time() - began < 2
 
@@ -167,25 +167,31 @@ def test_no_way_out_and_no_endless_work(source: str) -> None:
 def test_any_text_is_an_expression_or_a_mistake(source: str) -> None:
     try:
         value(source)
-    except (InputError, Mistake) as error:
+    except (InputError, ExpressionError) as error:
         assert str(error)  # noqa: PT017 - either is right
 
 
-KNOWN = Known(["day", "rows"], ["fetch", "fetch-data", "a.b"], task="here")
+KNOWN = NameScope(["day", "rows"], ["fetch", "fetch-data", "a.b"], task="here")
 
 
 def test_what_is_used_is_found() -> None:
-    found = uses("tasks.fetch.outputs.n ~ tasks['a.b'].result ~ params.rows ~ needs.fetch.outputs['m']", KNOWN)
+    found = find_references(
+        "tasks.fetch.outputs.n ~ tasks['a.b'].result ~ params.rows ~ needs.fetch.outputs['m']", KNOWN
+    )
     assert found.reads == (Ref("fetch", "n"), Ref("a.b"), Ref("fetch", "m"))
     assert found.params == {"rows"}
     assert found.names == {"tasks", "params"}
-    raw = uses("raw(params.day | upper)", KNOWN)
+    raw = find_references("raw(params.day | upper)", KNOWN)
     assert (raw.source, raw.raw) == ("params.day | upper", True)
-    assert uses("params.day | quote", KNOWN).quoted
-    assert not uses("params.day | quote ~ 'x'", KNOWN).quoted
-    assert uses("range(params.rows) | join", KNOWN).params == {"rows"}
-    assert uses("[params.rows][0] if run.attempt == 1 else task.id", KNOWN).names == {"params", "run", "task"}
-    assert set(uses("(tasks.fetch.outputs.n | int)[tasks.fetch.outputs.i]", KNOWN).reads) == {
+    assert find_references("params.day | quote", KNOWN).quoted
+    assert not find_references("params.day | quote ~ 'x'", KNOWN).quoted
+    assert find_references("range(params.rows) | join", KNOWN).params == {"rows"}
+    assert find_references("[params.rows][0] if run.attempt == 1 else task.id", KNOWN).names == {
+        "params",
+        "run",
+        "task",
+    }
+    assert set(find_references("(tasks.fetch.outputs.n | int)[tasks.fetch.outputs.i]", KNOWN).reads) == {
         Ref("fetch", "n"),
         Ref("fetch", "i"),
     }
@@ -211,8 +217,8 @@ def test_what_is_used_is_found() -> None:
     ],
 )
 def test_wrong_names_are_told(source: str, message: str) -> None:
-    with pytest.raises(Mistake) as caught:
-        uses(source, KNOWN)
+    with pytest.raises(ExpressionError) as caught:
+        find_references(source, KNOWN)
     assert str(caught.value).startswith(message)
 
 
@@ -222,7 +228,7 @@ def test_a_text_is_split() -> None:
         "a ", "x", "'}}'", " b",
     ]  # fmt: skip
     assert split("${{ {'a': {}} }}") == [Part("{'a': {}}", 0, 16)]
-    with pytest.raises(NotClosed):
+    with pytest.raises(UnclosedExpression):
         split("a ${{ x }")
 
 
@@ -230,7 +236,7 @@ def test_a_text_is_split() -> None:
 def test_splitting_loses_nothing(text: str) -> None:
     try:
         parts = split(text)
-    except NotClosed:
+    except UnclosedExpression:
         return
     assert "".join(part if isinstance(part, str) else text[part.start : part.end] for part in parts) == text
 
@@ -245,13 +251,13 @@ def test_values_as_text() -> None:
 def test_a_late_part_crosses_to_a_fresh_interpreter() -> None:
     import pickle
 
-    from lightflow.expressions.late import TaskLate
+    from lightflow.expressions.evaluate import DeferredTaskBody
     from lightflow.parser.workflow_loader import loads_workflow
 
     text = "params: {n: 1}\ntasks:\n  a: {run: 'true'}\n  b: {run: 'echo ${{ params.n }} ${{ tasks.a.outputs.m }}'}\n"
     spec = loads_workflow(text).tasks["b"]
     assert (spec.depends_on, spec.implied) == (("a",), ("a",))
     assert spec.expressions is not None
-    late = TaskLate(spec.expressions, "/")
+    late = DeferredTaskBody(spec.expressions, "/")
     assert pickle.loads(pickle.dumps(late)) == late
     assert late.reads == (Ref("a", "m"),)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from lightflow.cli.progress import Screen
-from lightflow.engine.following import LAST_LINES, MOST_LINES, Tail
-from lightflow.engine.naming import shown_name, took_text
+from lightflow.engine.formatting import display_name, format_duration
+from lightflow.engine.task_output import LAST_LINES, MOST_LINES, LogTail
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def append(log: Path, data: bytes) -> None:
 
 
 def test_a_line_is_given_when_it_is_whole(log: Path) -> None:
-    tail = Tail(str(log), 0.0)
+    tail = LogTail(str(log), 0.0)
     assert list(tail.new_lines(0.0, ended=False)) == []
     assert not tail.has_output
     append(log, b"one\ntw")
@@ -37,7 +37,7 @@ def test_a_line_is_given_when_it_is_whole(log: Path) -> None:
 
 
 def test_a_progress_bar_is_given_now_and_then_and_as_it_was_left(log: Path) -> None:
-    tail = Tail(str(log), 0.0)
+    tail = LogTail(str(log), 0.0)
     append(log, b"\r 1%\r 2%")
     assert list(tail.new_lines(0.5, ended=False)) == []
     assert list(tail.new_lines(2.5, ended=False)) == [" 2%"]
@@ -48,7 +48,7 @@ def test_a_progress_bar_is_given_now_and_then_and_as_it_was_left(log: Path) -> N
 
 
 def test_of_a_flood_lines_are_left_out_until_it_is_over(log: Path) -> None:
-    tail = Tail(str(log), 0.0)
+    tail = LogTail(str(log), 0.0)
     append(log, b"".join(b"%d\n" % number for number in range(MOST_LINES + 500)))
     assert list(tail.new_lines(0.0, ended=False)) == [str(number) for number in range(MOST_LINES)]
     append(log, b"more\n")
@@ -61,7 +61,7 @@ def test_of_a_flood_lines_are_left_out_until_it_is_over(log: Path) -> None:
 
 
 def test_the_last_lines_of_a_flood_follow_at_its_end(log: Path) -> None:
-    tail = Tail(str(log), 0.0)
+    tail = LogTail(str(log), 0.0)
     append(log, b"x\n" * MOST_LINES + b"".join(b"%d\n" % number for number in range(300)) + b"end")
     assert len(list(tail.new_lines(0.0, ended=False))) == MOST_LINES
     note, *last = list(tail.new_lines(0.0, ended=True))
@@ -70,7 +70,7 @@ def test_the_last_lines_of_a_flood_follow_at_its_end(log: Path) -> None:
 
 
 def test_a_log_that_is_removed_or_cut_ends_nothing(log: Path) -> None:
-    tail = Tail(str(log), 0.0)
+    tail = LogTail(str(log), 0.0)
     append(log, b"one\n")
     assert list(tail.new_lines(0.0, ended=False)) == ["one"]
     log.write_bytes(b"")
@@ -112,11 +112,11 @@ def test_nothing_above_a_picture_is_erased() -> None:
     ],
 )
 def test_short_times_are_milliseconds(seconds: float | None, text: str) -> None:
-    assert took_text(seconds) == text
+    assert format_duration(seconds) == text
 
 
 def test_an_instance_is_called_by_its_key() -> None:
-    assert shown_name("fetch", -1) == "fetch"
-    assert shown_name("fetch", 3) == "fetch[3]"
-    assert shown_name("fetch", 3, "gam\x1bma\n") == "fetch[3] gam\\x1bma\\n"
-    assert len(shown_name("fetch", 3, "x" * 500)) < 80
+    assert display_name("fetch", -1) == "fetch"
+    assert display_name("fetch", 3) == "fetch[3]"
+    assert display_name("fetch", 3, "gam\x1bma\n") == "fetch[3] gam\\x1bma\\n"
+    assert len(display_name("fetch", 3, "x" * 500)) < 80

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from lightflow import foreign
+from lightflow import other_tools
 from lightflow.errors import WorkflowError
 from lightflow.expressions.filters import FILTERS
-from lightflow.foreign import KEYS, NAMES, TYPES, VALUES, close, key_answer, shown
+from lightflow.other_tools import KEYS, NAMES, TYPES, VALUES, close, key_answer, shown
 from lightflow.parser.schema import COMMON, PARAM, RETRY, SETTINGS, aliases_of, canonical_schema
 from lightflow.parser.schema_env import SECRET
 from lightflow.parser.schema_fan import FOREACH, MATRIX, STRATEGY
@@ -81,7 +81,7 @@ def test_values_are_replaced_by_values_that_there_are() -> None:
 
 
 def test_functions_are_replaced_by_filters_that_there_are() -> None:
-    for one in foreign.FUNCTIONS:
+    for one in other_tools.FUNCTIONS:
         for name in one.words.split() if "{name}" in one.answer else re.findall(r"\| (\w+)", one.answer):
             assert name in FILTERS, name
 
@@ -158,21 +158,21 @@ def test_a_slip_of_a_word_of_another_tool_has_its_answer() -> None:
 def test_each_name_in_an_expression_has_its_answer(name: str) -> None:
     with pytest.raises(WorkflowError) as caught:
         loads_workflow("tasks: {a: {run: 'echo ${{ " + name + ".x }}'}}")
-    assert foreign.name_answer(name, "x") in str(caught.value)
+    assert other_tools.name_answer(name, "x") in str(caught.value)
 
 
-@pytest.mark.parametrize("name", [word for one in foreign.FUNCTIONS for word in one.words.split()])
+@pytest.mark.parametrize("name", [word for one in other_tools.FUNCTIONS for word in one.words.split()])
 def test_each_function_in_an_expression_has_its_answer(name: str) -> None:
     with pytest.raises(WorkflowError) as caught:
         loads_workflow('params: {a: b}\ntasks: {a: {run: x, if: "' + name + "(params.a, 'x,y')\"}}")
-    assert foreign.function_answer(name, ["params.a", "'x,y'"]) in str(caught.value)
+    assert other_tools.function_answer(name, ["params.a", "'x,y'"]) in str(caught.value)
 
 
-@pytest.mark.parametrize("sign", foreign.OPERATORS)
+@pytest.mark.parametrize("sign", other_tools.OPERATORS)
 def test_each_sign_in_an_expression_has_its_answer(sign: str) -> None:
     with pytest.raises(WorkflowError) as caught:
         loads_workflow("params: {a: b}\ntasks: {a: {run: x, if: \"'&& ! ||' == params.a " + sign + " 'x'\"}}")
-    assert f"{sign} is not known in expressions: {foreign.OPERATORS[sign]}" in str(caught.value)
+    assert f"{sign} is not known in expressions: {other_tools.OPERATORS[sign]}" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from liteflow import Concurrency, Dag, DefinitionError, Pool, RetryPolicy
-from liteflow.limits import concurrency_of, pools_of
+from liteflow.limits import normalize_concurrency, normalize_pools
 from liteflow.running.pace import Pace
 
 
@@ -65,10 +65,14 @@ def test_pools_that_cannot_be(bad: dict[str, Any]) -> None:
 
 
 def test_short_forms_and_long_ones() -> None:
-    assert pools_of({"a": 2, "b": Pool(3, "words"), "c": Pool()}) == {"a": (2, ""), "b": (3, "words"), "c": (None, "")}
-    assert concurrency_of(None) is None
-    assert concurrency_of(2) == Concurrency(None, 2, "queue")
-    assert concurrency_of("deploy") == Concurrency("deploy")
+    assert normalize_pools({"a": 2, "b": Pool(3, "words"), "c": Pool()}) == {
+        "a": (2, ""),
+        "b": (3, "words"),
+        "c": (None, ""),
+    }
+    assert normalize_concurrency(None) is None
+    assert normalize_concurrency(2) == Concurrency(None, 2, "queue")
+    assert normalize_concurrency("deploy") == Concurrency("deploy")
 
 
 @pytest.mark.parametrize("bad", [0, "a b", Concurrency(limit=0), Concurrency(on_conflict="wait")])  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from liteflow.values.masking import Masker
+from liteflow.masking import Masker
 
 HARD = "p\"a'ss $w\\ö/rd+&\n2nd line!"
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from liteflow import outputs
 from liteflow.errors import PayloadError, ResourceError
-from liteflow.outputs import make_folder, parse, printed, remove_folder, take
+from liteflow.outputs import create_folder, parse, printed, remove_folder, take
 from liteflow.values.payload import decode
 from liteflow.work import RunInfo
 
@@ -190,18 +190,18 @@ def test_large_values_go_to_files(tmp_path: Path) -> None:
 
 def test_the_folder_is_private_and_made_anew(tmp_path: Path) -> None:
     folder = tmp_path / "out"
-    make_folder(str(folder))
+    create_folder(str(folder))
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     (folder / "old").mkdir()
     (folder / "old" / "file").touch()
-    make_folder(str(folder))
+    create_folder(str(folder))
     assert list(folder.iterdir()) == []
     remove_folder(str(folder))
     remove_folder(str(folder))
     assert not folder.exists()
     folder.symlink_to(tmp_path)
     with pytest.raises(ResourceError, match="is in the way"):
-        make_folder(str(folder))
+        create_folder(str(folder))
 
 
 # -- what was printed ---------------------------------------------------------------------------------------------

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from lightflow.errors import WorkflowError
-from lightflow.expressions.fan import ITEM, Listed, expansion_of
-from lightflow.parser.spec import FanSpec, TaskSpec
+from lightflow.expressions.fan_out import ITEM, StaticExpansion, expansion_of
 from lightflow.parser.workflow_loader import loads_workflow
+from lightflow.spec.model import MappingSpec, TaskSpec
 from liteflow.errors import InputError
 from liteflow.values.payload import Payload, decode, encode, together
 from liteflow.work import RunInfo
@@ -22,7 +22,7 @@ def task(text: str, name: str = "a") -> TaskSpec:
     return loads_workflow(text, "w.yaml").tasks[name]
 
 
-def fan(text: str) -> FanSpec:
+def fan(text: str) -> MappingSpec:
     found = task("params: {n: 3}\n" + LIST + f"  a: {{{text}, run: echo}}\n").fan
     assert found is not None
     return found
@@ -38,15 +38,15 @@ def fan(text: str) -> FanSpec:
     ],
 )
 def test_the_ways_to_write_a_matrix(written: str) -> None:
-    assert fan(written) == FanSpec("matrix", axes={"os": ["a", "b"]}, max_parallel=2, fail_fast=True)
+    assert fan(written) == MappingSpec("matrix", axes={"os": ["a", "b"]}, max_parallel=2, fail_fast=True)
 
 
 @pytest.mark.parametrize("key", ["foreach", "with_items"])
 def test_the_ways_to_write_foreach(key: str) -> None:
-    assert fan(f"{key}: [1, 2]") == FanSpec("item", [1, 2])
-    assert fan(f"{key}: {{items: [1, 2]}}") == FanSpec("item", [1, 2])
+    assert fan(f"{key}: [1, 2]") == MappingSpec("item", [1, 2])
+    assert fan(f"{key}: {{items: [1, 2]}}") == MappingSpec("item", [1, 2])
     block = f'{key}: {{items: {{x: 1}}, as: file, key: "k", max_concurrent: 2, fail-fast: true}}'
-    assert fan(block) == FanSpec("file", {"x": 1}, key="k", max_parallel=2, fail_fast=True)
+    assert fan(block) == MappingSpec("file", {"x": 1}, key="k", max_parallel=2, fail_fast=True)
 
 
 def test_what_a_task_is_mapped_over_makes_it_wait() -> None:
@@ -139,7 +139,7 @@ def test_items_of_a_task() -> None:
 
 def known_before(fan_of_a: str, env: str = "{HOST: h}") -> bool:
     text = f"params: {{l: [x]}}\nenv: {env}\n{LIST}  a: {{{fan_of_a}, run: echo}}\n"
-    return isinstance(expansion_of(task(text), {"l": ["x"]}, []), Listed)
+    return isinstance(expansion_of(task(text), {"l": ["x"]}, []), StaticExpansion)
 
 
 def test_what_is_known_before_the_run_is_made_before_it() -> None:
@@ -158,7 +158,7 @@ def test_what_is_known_before_the_run_is_made_before_it() -> None:
 def test_an_environment_that_only_an_attempt_has_is_not_asked() -> None:
     text = 'env: {A: "${{ task.attempt }}"}\ntasks:\n  a: {foreach: ["${{ 1 + 1 }}"], run: echo}\n'
     problems: list[Any] = []
-    assert isinstance(expansion_of(task(text), {}, problems), Listed)
+    assert isinstance(expansion_of(task(text), {}, problems), StaticExpansion)
     assert problems == []
 
 

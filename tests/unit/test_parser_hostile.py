@@ -12,8 +12,8 @@ import pytest
 
 from lightflow.errors import WorkflowError
 from lightflow.parser.files import MAX_BYTES
-from lightflow.parser.spec import WorkflowSpec
 from lightflow.parser.workflow_loader import load_workflow, loads_workflow
+from lightflow.spec.model import WorkflowSpec
 
 GOOD = (Path(__file__).parents[1] / "data" / "good.yaml").read_text(encoding="utf-8")
 GOOD_JSON = json.dumps(

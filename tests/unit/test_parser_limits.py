@@ -7,7 +7,7 @@ import pytest
 from lightflow.errors import WorkflowError
 from lightflow.parser.workflow_loader import loads_workflow
 from liteflow.limits import Concurrency, Pool
-from liteflow.planning.ready import PLAIN, Order
+from liteflow.planning.ready_queue import DEFAULT_QUEUE, QueueOptions
 from liteflow.planning.retry import NEVER, RetryPolicy
 
 
@@ -32,10 +32,10 @@ tasks:
         Concurrency("deploy", 2, "skip"),
     )
     assert [task.order for task in spec.tasks.values()] == [
-        Order(7, None, (("gpu", 1),)),
-        Order(0, 3, (("db", 2), ("shared", 2))),
-        Order(0, None, (("db", 4), ("gpu", 1))),
-        PLAIN,
+        QueueOptions(7, None, (("gpu", 1),)),
+        QueueOptions(0, 3, (("db", 2), ("shared", 2))),
+        QueueOptions(0, None, (("db", 4), ("gpu", 1))),
+        DEFAULT_QUEUE,
     ]
 
 
@@ -62,7 +62,7 @@ def test_other_names() -> None:
         "timeout_seconds: 5\nretry_policy: {max: 1}\ntasks: {a: {run: 'true', priority_weight: 2, max_active: 4}}"
     )
     assert (spec.limits.timeout_s, spec.limits.retry.retries) == (5.0, 1)
-    assert spec.tasks["a"].order == Order(2, 4)
+    assert spec.tasks["a"].order == QueueOptions(2, 4)
 
 
 def test_what_bounds_a_task_does_not_change_its_digest() -> None:

@@ -10,8 +10,8 @@ import jsonschema_rs
 import pytest
 import yaml
 
-from lightflow.parser.schema import workschema_flow
-from lightflow.parser.spec import Settings
+from lightflow.parser.schema import workflow_schema
+from lightflow.spec.model import Settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,11 +29,11 @@ def properties(schema: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def test_it_is_json_schema() -> None:
-    jsonschema_rs.meta.validate(workschema_flow())
+    jsonschema_rs.meta.validate(workflow_schema())
 
 
 def test_every_key_has_a_description_and_its_examples_and_default_fit() -> None:
-    schema = workschema_flow()
+    schema = workflow_schema()
     count = 0
     for path, part in properties(schema):
         if path.endswith("const") or "const" in part or "$ref" in part:
@@ -47,7 +47,7 @@ def test_every_key_has_a_description_and_its_examples_and_default_fit() -> None:
 
 
 def test_the_defaults_are_those_of_the_settings() -> None:
-    written = workschema_flow()["$defs"]["settings"]["properties"]
+    written = workflow_schema()["$defs"]["settings"]["properties"]
     for name in Settings._fields:
         assert written[name]["default"] == getattr(Settings(), name)
 
@@ -62,7 +62,7 @@ def test_the_defaults_are_those_of_the_settings() -> None:
     ],
 )
 def test_good_trees(tree: dict[str, Any]) -> None:
-    jsonschema_rs.validator_for(workschema_flow()).validate(tree)
+    jsonschema_rs.validator_for(workflow_schema()).validate(tree)
 
 
 @pytest.mark.parametrize(
@@ -78,11 +78,11 @@ def test_good_trees(tree: dict[str, Any]) -> None:
     ],
 )
 def test_bad_trees(tree: dict[str, Any]) -> None:
-    assert not jsonschema_rs.validator_for(workschema_flow()).is_valid(tree)
+    assert not jsonschema_rs.validator_for(workflow_schema()).is_valid(tree)
 
 
 def test_documented_workflows_are_accepted_as_they_stand() -> None:
-    check = jsonschema_rs.validator_for(workschema_flow())
+    check = jsonschema_rs.validator_for(workflow_schema())
     files = [*(ROOT / "tests" / "data" / "seed").glob("*.yaml"), *(ROOT / "examples" / "plugins").rglob("*.yaml")]
     assert len(files) >= 9
     for path in files:

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from lightflow.errors import WorkflowError
-from lightflow.parser.spec import RetrySpec, Settings, WorkflowSpec
 from lightflow.parser.workflow_loader import load_workflow, loads_workflow
+from lightflow.spec.model import RetrySpec, Settings, WorkflowSpec
 
 FULL = """\
 name: nightly

@@ -8,18 +8,18 @@ import sys
 import pytest
 
 from liteflow.pictures.picture import (
-    LOOKS,
-    PLAIN,
+    PLAIN_STYLE,
+    STATUS_STYLES,
     Colours,
     Node,
     caption,
     clean,
     duration_text,
-    flows_right,
     from_dependencies,
     layer_sizes,
-    look_of,
+    prefers_left_to_right,
     shorten,
+    status_style,
 )
 from liteflow.states import TASK_STATUSES
 
@@ -37,7 +37,7 @@ def contrast(one: str, other: str) -> float:
 
 ALL_COLOURS = [
     pytest.param(colours, paper, id=f"{look.name}-{shade}")
-    for look in [PLAIN, *LOOKS.values()]
+    for look in [PLAIN_STYLE, *STATUS_STYLES.values()]
     for shade, colours, paper in (("light", look.light, "#ffffff"), ("dark", look.dark, "#12161b"))
 ]
 
@@ -49,21 +49,21 @@ def test_text_is_legible_and_borders_are_visible(colours: Colours, paper: str) -
 
 
 def test_every_state_has_its_own_sign_word_and_class() -> None:
-    assert set(LOOKS) == set(TASK_STATUSES)
+    assert set(STATUS_STYLES) == set(TASK_STATUSES)
     for part in ("name", "sign", "word", "light"):
-        assert len({getattr(look, part) for look in LOOKS.values()}) == len(LOOKS), part
+        assert len({getattr(look, part) for look in STATUS_STYLES.values()}) == len(STATUS_STYLES), part
 
 
 def test_a_failure_is_darker_than_everything_else_in_grey() -> None:
-    fills = {state: luminance(look.light.fill) for state, look in LOOKS.items()}
+    fills = {state: luminance(look.light.fill) for state, look in STATUS_STYLES.items()}
     failed = fills.pop("FAILED")
     assert min(fills.values()) - failed > 0.4
 
 
 def test_a_state_of_a_later_version_keeps_its_word() -> None:
-    look = look_of("UP_FOR_RESCHEDULE")
+    look = status_style("UP_FOR_RESCHEDULE")
     assert (look.name, look.sign, look.word) == ("plain", "?", "up for reschedule")
-    assert look_of(None) is PLAIN
+    assert status_style(None) is PLAIN_STYLE
 
 
 def test_from_dependencies_keeps_task_order_and_sorts_edges() -> None:
@@ -123,14 +123,14 @@ def test_layers_and_direction() -> None:
     assert layer_sizes(chain) == [1] * 5
     wide = from_dependencies("t", {"a": [], **{f"b{i}": ["a"] for i in range(40)}})
     assert layer_sizes(wide) == [1, 40]
-    assert flows_right(wide)
+    assert prefers_left_to_right(wide)
     deep = from_dependencies("t", {f"t{i}": [f"t{i - 1}"] if i else [] for i in range(300)})
-    assert not flows_right(deep)
+    assert not prefers_left_to_right(deep)
 
 
 def test_a_cycle_and_an_empty_graph_do_not_hang() -> None:
     assert layer_sizes(from_dependencies("t", {"a": ["b"], "b": ["a"], "c": []})) == [1]
-    assert flows_right(from_dependencies("t", {}))
+    assert prefers_left_to_right(from_dependencies("t", {}))
 
 
 def test_the_engine_side_imports_only_the_standard_library() -> None:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from plans import make_plan
 
 from liteflow.planning.graph import Graph
-from liteflow.planning.nodes import Transition
 from liteflow.planning.plan import Plan
 from liteflow.planning.retry import MAX_LOST, RetryPolicy
-from liteflow.planning.rules import TRIGGER_RULES, TriggerRule, UpstreamCounts, decide
+from liteflow.planning.task_table import Transition
+from liteflow.planning.trigger_rules import TRIGGER_RULES, TriggerRule, UpstreamCounts, decide
 from liteflow.states import TASK_ENDED, TASK_STATUSES, Verdict
 
 VERDICTS: tuple[Verdict, ...] = ("SUCCESS", "FAILED", "SKIPPED", "TIMED_OUT", "LOST", "CANCELLED")

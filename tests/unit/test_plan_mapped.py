@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from plans import make_plan
 
 from liteflow.planning.graph import Graph
-from liteflow.planning.nodes import Transition, instance_name
 from liteflow.planning.plan import Plan
 from liteflow.planning.retry import RetryPolicy
-from liteflow.planning.rules import TRIGGER_RULES, TriggerRule, UpstreamCounts, decide
+from liteflow.planning.task_table import Transition, instance_name
+from liteflow.planning.trigger_rules import TRIGGER_RULES, TriggerRule, UpstreamCounts, decide
 from liteflow.states import TASK_ENDED, TaskStatus, Verdict
 
 FAN: dict[str, list[str]] = {"list": [], "each": ["list"], "sum": ["each"]}

@@ -7,7 +7,7 @@ import random
 from plans import make_plan
 
 from liteflow.planning.graph import Graph
-from liteflow.planning.ready import Order, ReadyQueue
+from liteflow.planning.ready_queue import QueueOptions, ReadyQueue
 
 
 def drain(ready: ReadyQueue) -> list[int]:
@@ -28,14 +28,14 @@ def test_without_orders_it_is_a_queue() -> None:
 
 
 def test_a_higher_priority_goes_first_and_equals_in_the_order_of_their_coming() -> None:
-    ready = ReadyQueue({1: Order(5), 4: Order(5), 2: Order(-1)})
+    ready = ReadyQueue({1: QueueOptions(5), 4: QueueOptions(5), 2: QueueOptions(-1)})
     for node in range(6):
         ready.push(node)
     assert drain(ready) == [1, 4, 0, 3, 5, 2]
 
 
 def test_what_is_put_back_is_the_next_of_its_priority() -> None:
-    ready = ReadyQueue({9: Order(1)})
+    ready = ReadyQueue({9: QueueOptions(1)})
     for node in (0, 1, 2):
         ready.push(node)
     taken = [ready.pop(), ready.pop()]
@@ -47,7 +47,7 @@ def test_what_is_put_back_is_the_next_of_its_priority() -> None:
 
 
 def test_instances_of_a_task_run_so_many_at_once_and_hold_up_nobody_else() -> None:
-    ready = ReadyQueue({100: Order(at_once=2)}, owner=lambda node: 100 if node < 10 else node)
+    ready = ReadyQueue({100: QueueOptions(max_parallel=2)}, owner=lambda node: 100 if node < 10 else node)
     for node in range(12):
         ready.push(node)
     assert drain(ready) == [0, 1, 10, 11]
@@ -62,7 +62,14 @@ def test_instances_of_a_task_run_so_many_at_once_and_hold_up_nobody_else() -> No
 
 def test_tasks_with_needs_are_given_out_one_at_a_time() -> None:
     gpu, both = (("gpu", 1),), (("db", 2), ("gpu", 1))
-    ready = ReadyQueue({0: Order(needs=gpu), 1: Order(needs=gpu), 2: Order(needs=both), 3: Order(needs=gpu)})
+    ready = ReadyQueue(
+        {
+            0: QueueOptions(needs=gpu),
+            1: QueueOptions(needs=gpu),
+            2: QueueOptions(needs=both),
+            3: QueueOptions(needs=gpu),
+        }
+    )
     for node in range(5):
         ready.push(node)
     assert drain(ready) == [0, 2, 4]  # one of each kind of need asks
@@ -77,7 +84,7 @@ def test_tasks_with_needs_are_given_out_one_at_a_time() -> None:
 
 
 def test_a_task_with_needs_and_a_limit_of_instances_minds_both() -> None:
-    ready = ReadyQueue({0: Order(at_once=1, needs=(("gpu", 1),))}, owner=lambda node: 0)
+    ready = ReadyQueue({0: QueueOptions(max_parallel=1, needs=(("gpu", 1),))}, owner=lambda node: 0)
     ready.push(1)
     ready.push(2)
     assert drain(ready) == [1]
@@ -94,8 +101,10 @@ def test_whatever_happens_nothing_is_lost_or_given_out_twice() -> None:
     for _ in range(200):
         size = picks.randint(1, 30)
         owner = {node: picks.choice([node, 100, 101]) for node in range(size)}
-        kinds = [Order(picks.randint(-2, 2), picks.choice([None, 1, 2]), picks.choice([(), (("a", 1),), (("b", 2),)]))]
-        orders = {node: picks.choice([*kinds, Order(picks.randint(0, 3))]) for node in [*range(size), 100, 101]}
+        kinds = [
+            QueueOptions(picks.randint(-2, 2), picks.choice([None, 1, 2]), picks.choice([(), (("a", 1),), (("b", 2),)]))
+        ]
+        orders = {node: picks.choice([*kinds, QueueOptions(picks.randint(0, 3))]) for node in [*range(size), 100, 101]}
         ready = ReadyQueue(orders, owner=owner.__getitem__)
         waiting, out, done = list(range(size)), set[int](), set[int]()
         for _ in range(4000):
@@ -106,7 +115,7 @@ def test_whatever_happens_nothing_is_lost_or_given_out_twice() -> None:
                 assert node not in out | done
                 order = orders[owner[node]]
                 same = [one for one in out if owner[one] == owner[node]]
-                assert order.at_once is None or len(same) < order.at_once
+                assert order.max_parallel is None or len(same) < order.max_parallel
                 if picks.random() < 0.2:
                     ready.put_back(node)
                 else:
@@ -126,7 +135,10 @@ def test_whatever_happens_nothing_is_lost_or_given_out_twice() -> None:
 
 
 def test_the_plan_takes_by_priority_and_frees_what_has_ended() -> None:
-    plan = make_plan(Graph({"a": [], "b": [], "c": [], "d": ["c"]}), queue={1: Order(1), 2: Order(2), 3: Order(3)})
+    plan = make_plan(
+        Graph({"a": [], "b": [], "c": [], "d": ["c"]}),
+        queue={1: QueueOptions(1), 2: QueueOptions(2), 3: QueueOptions(3)},
+    )
     assert [plan.take(0.0), plan.take(0.0)] == [2, 1]
     plan.finish(2, "SUCCESS", 0.0)
     assert [plan.take(0.0), plan.take(0.0), plan.take(0.0)] == [3, 0, None]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from plans import make_plan
 
 from liteflow.planning.graph import Graph
-from liteflow.planning.rules import TRIGGER_RULES, TriggerRule, UpstreamCounts, count_upstreams, decide, explain
+from liteflow.planning.trigger_rules import TRIGGER_RULES, TriggerRule, UpstreamCounts, count_upstreams, decide, explain
 
 # S success, F failed, K skipped, U upstream_failed.
 # The two cells of all_success with K and U (KU, SKU) depend on timing in Airflow (a skip seen first gives SKIP).

@@ -14,12 +14,12 @@ from jsonschema import Draft202012Validator
 from lightflow.errors import WorkflowError
 from lightflow.parser.canonical import canonical
 from lightflow.parser.positions import Source, Unreadable
-from lightflow.parser.schema import canonical_schema, workschema_flow
+from lightflow.parser.schema import canonical_schema, workflow_schema
 from lightflow.parser.source import parse_text, read_source
 from lightflow.plugins.registry import Registry
 
 ROOT = Path(__file__).resolve().parents[2]
-EDITOR = Draft202012Validator(workschema_flow())
+EDITOR = Draft202012Validator(workflow_schema())
 LOADER = jsonschema_rs.validator_for(canonical_schema(Registry().known()))
 _BLOCK = re.compile(r"^```ya?ml[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _EVENTS = ("on_start", "on_success", "on_failure", "on_retry", "on_cancel", "on_exit")

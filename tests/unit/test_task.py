@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from liteflow import Call, Command, Dag, DefinitionError, DuplicateTask, Task, task
-from liteflow.planning.rules import TRIGGER_RULES
+from liteflow.planning.trigger_rules import TRIGGER_RULES
 from liteflow.work import Ref
 
 

@@ -19,7 +19,7 @@ from lightflow.expressions.shell.evaluated import evaluated_sites
 from lightflow.expressions.shell.reasons import Kind, Reason
 from lightflow.expressions.shell.syntax import Node, Scripts, Tree, Unparsable
 
-__all__ = ["SHELLS", "SITE", "Refused", "Site", "rewrite", "to_parse"]
+__all__ = ["SHELLS", "SITE", "Site", "UnsafeExpression", "rewrite", "text_to_parse"]
 
 SITE: Final = "\0"
 SHELLS: Final = frozenset(["sh", "dash", "ash", "bash"])
@@ -40,7 +40,7 @@ class Site(NamedTuple):
     declared: bool = False  #: whether it is a parameter that is declared as a number
 
 
-class Refused(ValueError):
+class UnsafeExpression(ValueError):
     """Expressions are in places where they are not safe. `objections` has the reasons by the number of the expression."""
 
     def __init__(self, objections: dict[int, Reason]) -> None:
@@ -49,7 +49,7 @@ class Refused(ValueError):
         super().__init__(self.objections[self.site].message)
 
 
-def to_parse(text: str) -> str:
+def text_to_parse(text: str) -> str:
     """Return the text to parse with `Scripts`: the script with a reference in place of each `SITE`."""
     return text.replace(SITE, _REFERENCE)
 
@@ -62,7 +62,7 @@ def rewrite(text: str, sites: Sequence[Site], shell: str = "sh", scripts: Script
         InputError: shfmt is not installed.
     """
     try:
-        tree = (scripts or Scripts()).tree(to_parse(text))
+        tree = (scripts or Scripts()).tree(text_to_parse(text))
         places = _places(text, tree.start)
         objections = _objections(tree, places, sites, shell)
         placer = _Placer(tree, places, sites, shell)
@@ -75,9 +75,9 @@ def rewrite(text: str, sites: Sequence[Site], shell: str = "sh", scripts: Script
     except Unparsable as error:
         raise _unparsable(text, error) from None
     except RecursionError:
-        raise Refused({0: Reason(Kind.SYNTAX, "the script is nested too deeply")}) from None
+        raise UnsafeExpression({0: Reason(Kind.SYNTAX, "the script is nested too deeply")}) from None
     if objections:
-        raise Refused(objections)
+        raise UnsafeExpression(objections)
     out, end = [], tree.start
     for place, number in places.items():
         out += [tree.source[end:place].decode("utf-8", "surrogatepass"), placer.edits[number]]
@@ -343,16 +343,16 @@ _MISTAKES: Final = (
 )
 
 
-def _unparsable(text: str, error: Unparsable) -> Refused:
+def _unparsable(text: str, error: Unparsable) -> UnsafeExpression:
     """Return the error for a script that cannot be parsed; it names the first expression after the mistake."""
     places = _places(text, 0)
     number = next((n for place, n in places.items() if place >= error.offset), len(places) - 1)
     message = next((meaning for pattern, meaning in _MISTAKES if re.search(pattern, str(error))), None)
     if message is None:
-        line = to_parse(text).encode("utf-8", "surrogatepass").count(b"\n", 0, error.offset) + 1
+        line = text_to_parse(text).encode("utf-8", "surrogatepass").count(b"\n", 0, error.offset) + 1
         shown = str(error).replace(_REFERENCE, "${{ … }}")
         message = (
             f"line {line} of the script is no shell syntax, so the place of the expression is unclear: {shown}; "
             "fix it, or put the expression under `env`"
         )
-    return Refused({number: Reason(Kind.SYNTAX, message)})
+    return UnsafeExpression({number: Reason(Kind.SYNTAX, message)})

@@ -1,0 +1,340 @@
+"""What an expression names, found without evaluating it: parameters, and values of other tasks."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from jinja2 import nodes
+
+from lightflow.errors import did_you_mean
+from lightflow.expressions.language import METHODS, ExpressionError, parse
+from lightflow.expressions.value_kinds import mistaken_comparison
+from liteflow.work import Ref
+
+#: Names that are known in every place: what may be asked of them, or None where anything may be.
+SCOPES: Final[Mapping[str, tuple[str, ...] | None]] = {
+    "params": None,
+    "env": None,
+    "run": ("id", "logical_date", "attempt", "idempotency_key"),
+    "workflow": ("name", "dir", "file"),
+    "task": ("id", "attempt", "index"),
+    "tasks": None,
+    "secrets": None,
+}
+#: Known before a run begins.
+EARLY: Final = frozenset(["params", "env", "workflow"])
+#: What only instances of a mapped task have, by the key that makes them.
+_OF_INSTANCES: Final = {"matrix": "matrix", "item": "foreach"}
+_FUNCTIONS: Final = ("range",)
+#: Filters and tests that take what is not there.
+_LENIENT: Final = ("default", "d", "defined", "undefined")
+#: Asked in conditions only: how the tasks above have ended.
+STATUS_FUNCTIONS: Final = ("success", "failure", "always", "cancelled")
+
+
+class References(NamedTuple):
+    """What one expression uses. `raw`: its value is to be pasted. `quoted`: its value is one word of shell text."""
+
+    source: str  # without `raw(…)`
+    names: frozenset[str]
+    params: frozenset[str]
+    reads: tuple[Ref, ...]
+    raw: bool
+    quoted: bool
+    states: tuple[str, ...] = ()  # the tasks whose state it asks for
+    status: bool = False  # it calls a status function
+    instance_only: bool = False  # it names what is particular to an instance, and else only what is known before a run
+    env: tuple[str, ...] = ()  # the environment variables that it names
+    number: bool = False  # its value is an integer
+
+
+class NameScope(NamedTuple):
+    """What expressions of one place may name."""
+
+    params: Collection[str]
+    tasks: Collection[str]
+    scopes: Collection[str] = tuple(SCOPES)  # `secrets` is known by the field of that name
+    task: str = ""  # the one that the place belongs to
+    secrets: Collection[str] | None = None  # None: secrets cannot stand here
+    condition: bool = False  # the place is an `if`
+    item: str = ""  # what is particular to an instance of it: `matrix`, `item`, or what it calls that
+    fields: Collection[str] | None = None  # what may be asked of that; None: anything
+    unavailable: str = ""  # what is particular to an instance, and not known here because there is none yet
+    env: Collection[str] | None = None  # the variables that the file has for this place; None: that cannot be told
+
+
+class UnknownFunction(Exception):
+    """An expression calls a function that is not there."""
+
+    def __init__(self, name: str, *, is_method: bool = False) -> None:
+        super().__init__(name)
+        self.name, self.is_method = name, is_method
+
+
+def arguments_of(name: str, source: str) -> list[str]:
+    """The arguments of the first call of a function, as they are written."""
+    begin = re.search(rf"(?<![\w.]){re.escape(name)}\s*\(", source)
+    if begin is None:
+        return []
+    found, depth = [""], 0
+    for token in re.findall(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|.", source[begin.end() :], re.DOTALL):
+        if token in ")]}" and not depth:
+            break
+        depth += (token in "([{") - (token in ")]}")
+        if token == "," and not depth:
+            found.append("")
+        else:
+            found[-1] += token
+    return [one.strip() for one in found if one.strip()]
+
+
+def find_references(source: str, known: NameScope) -> References:
+    """What the expression uses.
+
+    Raises:
+        Mistake: it is none, or names what is not there; the message says what is.
+    """
+    try:
+        return _uses(source, known)
+    except RecursionError:
+        raise ExpressionError("the expression is nested too deeply") from None
+
+
+def _uses(source: str, known: NameScope) -> References:
+    tree = parse(source)
+    try:
+        return _used_by(tree, source, known)
+    except UnknownFunction as error:
+        from lightflow.other_tools import function_answer, method_answer
+
+        if error.is_method:
+            answer = method_answer(
+                error.name, arguments_of(error.name, source.replace(f".{error.name}", f" {error.name}"))
+            )
+            hint = f"; {answer}" if answer else did_you_mean(error.name, METHODS)
+            raise ExpressionError(f"values have no method {error.name!r}{hint}") from None
+        answer = function_answer(error.name, arguments_of(error.name, source))
+        near = f"; {answer}" if answer else did_you_mean(error.name, (*_FUNCTIONS, *STATUS_FUNCTIONS))
+        raise ExpressionError(f"there is no function {error.name!r}{near}") from None
+
+
+def _used_by(tree: nodes.Expr, source: str, known: NameScope) -> References:
+    raw = isinstance(tree, nodes.Call) and isinstance(tree.node, nodes.Name) and tree.node.name == "raw"
+    if raw:
+        assert isinstance(tree, nodes.Call)
+        inside = source.strip()
+        inside = inside[inside.index("(") + 1 : inside.rindex(")")].strip()
+        if len(tree.args) != 1 or tree.kwargs or tree.dyn_args or tree.dyn_kwargs:
+            raise ExpressionError("raw(…) takes one value")
+        tree, source = parse(inside), inside
+    quoted = isinstance(tree, nodes.Filter) and tree.name == "quote"
+    number = isinstance(tree, nodes.Filter) and tree.name == "int" and not (tree.args or tree.kwargs)
+    names, params, reads, states = set[str](), set[str](), dict[Ref, None](), dict[str, None]()
+    env = dict[str, None]()
+    status = False
+    for name, keys in _chains(tree):
+        if name.endswith("()"):
+            status = True
+            if not known.condition:
+                raise ExpressionError(f"{name} can only be asked in `if`")
+            continue
+        names.add("tasks" if name == "needs" else name)
+        _check(name, keys, known)
+        if name in ("tasks", "needs") and keys[1] == "status":
+            states[str(keys[0])] = None
+        elif name == "params" and keys and isinstance(keys[0], str):
+            params.add(keys[0])
+        elif name == "env" and isinstance(keys[0], str):
+            env[keys[0]] = None
+        elif name in ("tasks", "needs"):
+            reads[Ref(str(keys[0]), "return_value" if keys[1] == "result" else str(keys[2]))] = None
+    if raw and "secrets" in names:
+        raise ExpressionError("raw(…) would put the secret on a command line, where other users can read it")
+    if message := mistaken_comparison(tree, known.params if isinstance(known.params, Mapping) else {}):
+        raise ExpressionError(message)
+    if env and known.env is not None:
+        _check_variables(tree, known.env, known.secrets or ())
+    own = _of_instance(names, known)
+    named = frozenset(names)
+    return References(
+        source, named, frozenset(params), tuple(reads), raw, quoted, tuple(states), status, own, tuple(env), number
+    )
+
+
+def _of_instance(names: set[str], known: NameScope) -> bool:
+    """Is an expression with these names known before the run, but for what is particular to an instance?"""
+    own = {known.item, "task"} if known.item else set[str]()
+    return not own.isdisjoint(names) and names - own <= EARLY
+
+
+def _chains(tree: nodes.Node) -> Iterator[tuple[str, list[Any]]]:
+    """Each name with what is asked of it: `tasks.a["b"]` is `("tasks", ["a", "b"])`; what is not constant is None."""
+    keys: list[Any] = []
+    node: nodes.Node = tree
+    while isinstance(node, nodes.Getattr | nodes.Getitem):
+        if isinstance(node, nodes.Getattr):
+            keys.append(node.attr)
+        else:
+            keys.append(node.arg.value if isinstance(node.arg, nodes.Const) else None)
+            yield from _chains(node.arg)
+        node = node.node
+    if isinstance(node, nodes.Name):
+        yield node.name, keys[::-1]
+    elif isinstance(node, nodes.Call):
+        if isinstance(node.node, nodes.Name):
+            name = node.node.name
+            if name == "raw":
+                raise ExpressionError("raw(…) must be the whole expression, in the `run` of a shell task")
+            if name in STATUS_FUNCTIONS:
+                if node.args or node.kwargs or node.dyn_args or node.dyn_kwargs:
+                    raise ExpressionError(f"{name}() takes no arguments")
+                yield f"{name}()", []
+            elif name not in _FUNCTIONS:
+                raise UnknownFunction(name)
+        else:
+            yield from _chains(node.node)
+            if isinstance(node.node, nodes.Getattr) and node.node.attr not in METHODS:
+                raise UnknownFunction(node.node.attr, is_method=True)
+        for child in node.iter_child_nodes(exclude=("node",)):
+            yield from _chains(child)
+    else:
+        for child in node.iter_child_nodes():
+            yield from _chains(child)
+
+
+def _check(name: str, keys: list[Any], known: NameScope) -> None:
+    if name == known.item:
+        _check_item(keys, known)
+        return
+    if name and name == known.unavailable:
+        raise ExpressionError(
+            f"{name} is not known yet: `if`, `preconditions` and `on_start` come once, before all instances"
+        )
+    if name in _OF_INSTANCES and tuple(known.scopes) == tuple(SCOPES):
+        called = f"; here it is called {known.item}" if known.item else ""
+        raise ExpressionError(f"{name} is known inside a task with `{_OF_INSTANCES[name]}`{called}")
+    if name == "needs":
+        name = "tasks"
+    if name in STATUS_FUNCTIONS and known.condition:
+        raise ExpressionError(f"{name} is a function: write {name}()")
+    if name not in SCOPES and name not in _OF_INSTANCES:
+        hint = ""
+        if name in known.params or name in known.tasks:
+            hint = f", did you mean {'params' if name in known.params else 'tasks'}.{name}?"
+        if not hint:
+            from lightflow.other_tools import name_answer
+
+            rest = keys[0] if keys and isinstance(keys[0], str) else ""
+            hint = f"; {answer}" if (answer := name_answer(name, rest)) else ""
+        hint = hint or did_you_mean(name, [*SCOPES, known.item] if known.item else SCOPES)
+        raise ExpressionError(f"there is no name {name!r}{hint or '; there are ' + ', '.join(SCOPES)}")
+    if name == "secrets":
+        _check_secret(keys, known)
+        return
+    if name not in known.scopes:
+        raise ExpressionError(f"{name} is not known here; only {', '.join(known.scopes)} are")
+    first = keys[0] if keys else None
+    if name == "params" and isinstance(first, str) and first not in known.params:
+        hint = did_you_mean(first, known.params) or ("" if known.params else "; the workflow declares none")
+        raise ExpressionError(f"there is no parameter {first!r}{hint}")
+    allowed = SCOPES[name]
+    if allowed is not None and first not in allowed:
+        shown = (
+            f"{name} has no {first!r}{did_you_mean(str(first), allowed)}" if keys else f"{name} is no value by itself"
+        )
+        raise ExpressionError(f"{shown}; there are {', '.join(f'{name}.{one}' for one in allowed)}")
+    if name == "task" and first == "index" and not known.item:
+        raise ExpressionError("task.index is known inside a task with `matrix` or `foreach`")
+    if name == "env" and not keys:
+        raise ExpressionError("env is no value by itself; name a variable: env.HOME")
+    if name == "tasks":
+        _check_task(keys, known)
+
+
+def _check_secret(keys: list[Any], known: NameScope) -> None:
+    if known.secrets is None:
+        raise ExpressionError(
+            "a secret cannot stand here; it can in what a process or a function is given: run, env, args"
+        )
+    first = keys[0] if keys else None
+    if not isinstance(first, str):
+        raise ExpressionError("secrets needs the name of a secret as it is written: secrets.API_TOKEN")
+    if first not in known.secrets:
+        hint = did_you_mean(first, known.secrets) or ("" if known.secrets else "; the workflow declares none")
+        raise ExpressionError(f"there is no secret {first!r}{hint}")
+
+
+def _check_variables(tree: nodes.Node, variables: Collection[str], secrets: Collection[str]) -> None:
+    """Raises Mistake: an environment variable that is certainly asked for is nowhere."""
+    for name in _needed(tree):
+        if name in variables or name in os.environ:
+            continue
+        hint = did_you_mean(name, variables)
+        if not hint and name in secrets:
+            hint = f"; for the secret write secrets.{name}"
+        if not hint and name.startswith("LIGHTFLOW_"):
+            hint = f"; a task finds it in its own environment: write ${name} in the script"
+        hint = hint or f"; where it may be missing, write env.{name} | default('')"
+        raise ExpressionError(f"there is no environment variable {name!r}{hint}")
+
+
+def _needed(tree: nodes.Node) -> Iterator[str]:
+    """The environment variables without which the expression has no value, whatever the others are."""
+    if isinstance(tree, nodes.CondExpr):
+        yield from _needed(tree.test)
+    elif isinstance(tree, nodes.And | nodes.Or):
+        yield from _needed(tree.left)
+    elif name := _variable(tree):
+        yield name
+    else:
+        lenient = isinstance(tree, nodes.Filter | nodes.Test) and tree.name in _LENIENT
+        for child in tree.iter_child_nodes():
+            if not (lenient and _variable(child)):
+                yield from _needed(child)
+
+
+def _variable(node: nodes.Node) -> str:
+    """The name of the environment variable that a node stands for, if it is one."""
+    if (
+        isinstance(node, nodes.Getattr | nodes.Getitem)
+        and isinstance(node.node, nodes.Name)
+        and node.node.name == "env"
+    ):
+        key = node.attr if isinstance(node, nodes.Getattr) else getattr(node.arg, "value", None)
+        return key if isinstance(key, str) else ""
+    return ""
+
+
+def _check_item(keys: list[Any], known: NameScope) -> None:
+    if known.fields is None or not keys or not isinstance(keys[0], str) or keys[0] in known.fields:
+        return
+    longer = next((one for one in known.fields if one.startswith(f"{keys[0]}-")), None)
+    hint = f"; write {known.item}['{longer}']" if longer else did_you_mean(keys[0], known.fields)
+    raise ExpressionError(f"{known.item} has no {keys[0]!r}{hint}; there are {', '.join(known.fields)}")
+
+
+def _check_task(keys: list[Any], known: NameScope) -> None:
+    if not keys or not isinstance(keys[0], str):
+        raise ExpressionError("tasks needs the id of a task as it is written: tasks.fetch.outputs.rows")
+    task_id = keys[0]
+    if task_id == known.task:
+        raise ExpressionError(f"task {task_id!r} cannot take a value of itself")
+    if task_id not in known.tasks:
+        longer = next((one for one in known.tasks if one.startswith((f"{task_id}-", f"{task_id}."))), None)
+        hint = f"; write tasks['{longer}']" if longer else did_you_mean(task_id, known.tasks)
+        raise ExpressionError(f"there is no task {task_id!r}{hint}")
+    kind = keys[1] if len(keys) > 1 else None
+    if kind == "outputs" and len(keys) > 2 and isinstance(keys[2], str):
+        return
+    if kind == "outputs":
+        raise ExpressionError(f"tasks.{task_id}.outputs needs the name of an output as it is written")
+    if kind == "status" and known.condition:
+        return
+    if kind == "status":
+        raise ExpressionError(f"tasks.{task_id}.status can only be asked in `if`")
+    if kind != "result":
+        shown = f"tasks.{task_id} has no {kind!r}" if kind is not None else f"tasks.{task_id} is no value by itself"
+        raise ExpressionError(f"{shown}; there are tasks.{task_id}.outputs.NAME and tasks.{task_id}.result")

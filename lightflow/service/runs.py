@@ -1,0 +1,367 @@
+"""Start a workflow, resume a run, cancel a run, and clear what a resume would continue."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from lightflow.engine import checkpoint, executor
+from lightflow.engine.dag_builder import build_dag
+from lightflow.engine.external_inputs import NO_INPUTS, ExternalInputs, load_external_inputs
+from lightflow.errors import CheckpointError, WorkflowError
+from lightflow.parser.workflow_loader import load_workflow
+from lightflow.plugins.registry import Registry
+from lightflow.service.parameters import NO_ARGUMENTS, ParamArguments, complete, kept
+from lightflow.service.python_files import is_script, script_errors
+from lightflow.spec.model import Settings, WorkflowSpec
+from liteflow import Dag, DagRun, DefinitionError, Observer, RunNotFound, Status
+from liteflow.gc_pause import gc_paused
+from liteflow.state.admin import cancel_interrupted, exclude_from_resume, request
+from liteflow.state.history import History, RunRecord
+from liteflow.state.locks import other_owner
+from liteflow.states import RUN_ENDED
+from liteflow.values.dates import current_day, shown
+from liteflow.values.params import Param
+
+Notify = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How to run a workflow. None means: as the workflow file says. Relative paths start from the current folder."""
+
+    db: str = "lightflow.db"
+    mode: str | None = None
+    max_workers: int | None = None
+    log_dir: str | None = None
+    fail_fast: bool | None = None
+    run_id: str | None = None
+    dag: str | None = None  #: the dag of a Python file that defines several
+    observers: Sequence[Observer] = ()
+    params: ParamArguments = NO_ARGUMENTS
+    date: float | None = None  #: the logical date of the run; None: the day on which it starts
+    resume_hint: Callable[[], str] = lambda: "resume it"  #: returns the command that resumes a run of the file
+    claim_children: bool = False  #: see `engine.executor.ExecutionOptions`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedWorkflow:
+    """A workflow that has been read."""
+
+    name: str
+    path: str
+    settings: Settings
+    params: Mapping[str, Param] | None  #: None: it declares no parameters, and accepts any
+    has_concurrency: bool  #: whether it limits how many of its runs go on at once
+    build: Callable[[Mapping[str, Any], ExternalInputs], Dag]  #: builds the dag for a run with these parameters
+    load_inputs: Callable[[], ExternalInputs]  #: loads the dotenv files and the secrets; called once for each run
+
+
+def load(path: str, options: RunOptions) -> LoadedWorkflow:
+    """Read a workflow file or a Python script for running; a script is executed.
+
+    Raises:
+        WorkflowError: with all mistakes, each with its place.
+    """
+    if not is_script(path):
+        return _load_file(path, options)
+    from liteflow.scripts import choose_dag, load_dags  # only for Python scripts
+
+    with script_errors(path):
+        dags = load_dags(path)
+        dag = dags[choose_dag(path, [each.dag_id for each in dags], options.dag)]
+    dag.db_path, dag.source = options.db, os.path.abspath(path)
+    return LoadedWorkflow(
+        name=dag.dag_id,
+        path=path,
+        settings=Settings(mode="process"),
+        params=dag.params,
+        has_concurrency=dag.concurrency is not None,
+        build=lambda values, inputs: dag,
+        load_inputs=lambda: NO_INPUTS,
+    )
+
+
+def _load_file(path: str, options: RunOptions) -> LoadedWorkflow:
+    spec = load_workflow(path)
+    registry = Registry().with_files(spec.plugins)
+    return LoadedWorkflow(
+        name=spec.name,
+        path=path,
+        settings=spec.settings,
+        params=spec.params,
+        has_concurrency=spec.limits.concurrency is not None,
+        build=partial(_build, spec, registry, options.db),
+        load_inputs=partial(load_external_inputs, spec),
+    )
+
+
+def _build(spec: WorkflowSpec, registry: Registry, db: str, values: Mapping[str, Any], inputs: ExternalInputs) -> Dag:
+    try:
+        return build_dag(spec, registry, db, values, inputs, folder=os.getcwd())
+    except WorkflowError as error:
+        raise inputs.masked(error) from None
+
+
+def run(path: str, options: RunOptions, *, resume: bool = False, notify: Notify) -> DagRun:
+    """Start a new run of a workflow; with `resume`, or `settings.resume: auto`, continue its last run instead.
+
+    Raises:
+        WorkflowError, DefinitionError: the file or an option is wrong; nothing ran.
+        RunOwned: the run to continue is running.
+        StoreError, ResourceError: see `liteflow.errors`.
+    """
+    loaded = load(path, options)
+    _warn_of_foreign_owner(options.db, notify)
+    last = _latest(options.db, loaded.name)
+    continues = resume or loaded.settings.resume == "auto"
+    if continues and not resume and last is not None:
+        if _differs(loaded, last, options):
+            notify(f"the last run, {last.run_id}, had other parameters: this is a new run")
+            continues = False
+        elif loaded.has_concurrency and last.status not in RUN_ENDED:
+            continues = False  # the last run is running: its `concurrency` decides
+    if continues:
+        if last is not None and last.status != Status.SUCCESS and last.resumable:
+            return _resume(loaded, last, options, notify)
+        if last is None and _is_missing(options.db) and (saved := _unfinished_checkpoint(loaded)) is not None:
+            return _import(loaded, saved, options, notify)
+        if resume and last is not None and last.status == Status.SUCCESS:
+            return _nothing_to_resume(last, options, notify)
+    elif last is not None and last.resumable and last.status in (Status.FAILED, Status.INTERRUPTED):
+        notify(f"the last run, {last.run_id}, is {last.status}; to go on with it: {options.resume_hint()}")
+    return _start(loaded, options)
+
+
+def resume(target: str, options: RunOptions, *, from_checkpoint: str | None = None, notify: Notify) -> DagRun:
+    """Continue the latest run of a workflow file, or the run with this id.
+
+    `from_checkpoint` names a checkpoint file to start from instead, where the state file does not exist any more.
+
+    Raises:
+        RunNotFound: there is no such run.
+        CheckpointError: the checkpoint file cannot be used.
+        WorkflowError, DefinitionError, RunOwned, StoreError, ResourceError: see `run`.
+    """
+    if os.path.exists(target) or target.endswith((".yaml", ".yml", ".json", ".py")):
+        loaded = load(target, options)
+        _warn_of_foreign_owner(options.db, notify)
+        if from_checkpoint is not None:
+            return _import(loaded, checkpoint.read(from_checkpoint), options, notify)
+        last = _latest(options.db, loaded.name)
+        saved = _unfinished_checkpoint(loaded) if last is None else None
+        if saved is not None and _is_missing(options.db):
+            return _import(loaded, saved, options, notify)
+        if last is None or not last.resumable:
+            other = "" if saved is None else f", or begin where a checkpoint ends: --from-checkpoint {saved.path}"
+            raise RunNotFound(f"there is no run of {loaded.name!r} to resume; start one: lightflow run {target}{other}")
+    else:
+        with History(options.db) as history:
+            last = history.run(target)
+        if last.source is None or not os.path.isfile(last.source):
+            raise RunNotFound(
+                f"run {last.run_id} came from {last.source or 'a program'}, which is not there any more; "
+                "resume it with its file: lightflow resume FILE"
+            )
+        _warn_of_foreign_owner(options.db, notify)
+        loaded = load(last.source, replace(options, dag=last.dag_id if is_script(last.source) else None))
+    if last.status == Status.SUCCESS:
+        return _nothing_to_resume(last, options, notify)
+    return _resume(loaded, last, options, notify)
+
+
+def _nothing_to_resume(last: RunRecord, options: RunOptions, notify: Notify) -> DagRun:
+    notify(f"run {last.run_id} of {last.dag_id} has succeeded already: nothing to resume")
+    return DagRun.from_record(os.path.realpath(options.db), last)
+
+
+def _differs(loaded: LoadedWorkflow, last: RunRecord, options: RunOptions) -> bool:
+    """Return whether the options have parameters, or a date, that the last run does not have."""
+    try:
+        kept(loaded.params, options.params, last.run_id, last.params, _day(options))
+        resumed_date(options.date, last)
+    except DefinitionError:
+        return True
+    return False
+
+
+def _day(options: RunOptions) -> float:
+    return current_day() if options.date is None else options.date
+
+
+def resumed_date(given: float | None, run: RunRecord) -> float:
+    """Return the logical date of a run that is resumed.
+
+    Raises:
+        DefinitionError: another date is given.
+    """
+    day = current_day() if run.logical_date is None else run.logical_date
+    if shown(day) == "?":
+        raise DefinitionError(f"run {run.run_id} cannot go on: the day that it is for is damaged in the state file")
+    if given is not None and given != day:
+        raise DefinitionError(
+            f"run {run.run_id} is for {shown(day)}, not for {shown(given)}, and a run keeps its day; leave --date out "
+            "to go on with the run, or start a new one"
+        )
+    return day
+
+
+def _start(
+    loaded: LoadedWorkflow,
+    options: RunOptions,
+    done: dict[str, float] | None = None,
+    values: Mapping[str, Any] | None = None,
+    inputs: ExternalInputs | None = None,
+) -> DagRun:
+    """Execute a new run. `done`, `values` and `inputs` are given where they come from a checkpoint."""
+    day = _day(options)  # read once, so that it does not change at midnight
+    if values is None:
+        values = complete(loaded.params, options.params, loaded.path, day)
+    if inputs is None:
+        inputs = loaded.load_inputs()
+    return executor.execute(
+        loaded.build(values, inputs),
+        _execution_options(loaded, options),
+        run_id=options.run_id,
+        params=values,
+        secrets=inputs.secrets,
+        logical_date=day,
+        done=done,
+    )
+
+
+def _resume(loaded: LoadedWorkflow, last: RunRecord, options: RunOptions, notify: Notify) -> DagRun:
+    """Execute what is left of a run, and report what differs from when it was started."""
+    values = kept(loaded.params, options.params, last.run_id, last.params, resumed_date(options.date, last))
+    inputs = loaded.load_inputs()
+    dag = loaded.build(values, inputs)
+    if changed := _changed_since_success(dag, last, options.db):
+        names = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
+        notify(f"changed since they succeeded, and kept as they were: {names}")
+    if last.source is not None and os.path.realpath(last.source) != os.path.realpath(loaded.path):
+        notify(
+            f"run {last.run_id} was started from another file, {last.source}; "
+            "what succeeded in it counts here, `lightflow run` starts a new run"
+        )
+    if last.cwd is not None and last.cwd != os.getcwd():
+        notify(f"the run was started in {last.cwd}; its relative paths now start from {os.getcwd()}")
+    return executor.resume(dag, last.run_id, _execution_options(loaded, options), secrets=inputs.secrets)
+
+
+def _changed_since_success(dag: Dag, last: RunRecord, db: str) -> list[str]:
+    """Return the tasks that succeeded in a run with another definition than they have now."""
+    with gc_paused(), History(db) as history:
+        successful = {task_id for task_id, _, status in history.statuses(last.run_id) if status == Status.SUCCESS}
+        digests = {row["id"]: row.get("digest") for row in history.graph_tasks(last.graph_digest)}
+    return [
+        task_id
+        for task_id, task in dag.tasks.items()
+        if task_id in successful and task.meta is not None and digests.get(task_id) != task.meta.get("digest")
+    ]
+
+
+def _import(loaded: LoadedWorkflow, saved: checkpoint.Checkpoint, options: RunOptions, notify: Notify) -> DagRun:
+    """Execute a new run in which the successful tasks of a checkpoint count as done."""
+    if saved.workflow_name != loaded.name:
+        raise CheckpointError(f"{saved.path}: is a checkpoint of {saved.workflow_name!r}, not of {loaded.name!r}")
+    if saved.date is not None and options.date is None:
+        options = replace(options, date=saved.date)
+    day = _day(options)
+    options = replace(options, date=day)
+    if saved.params is None:
+        values = complete(loaded.params, options.params, loaded.path, day)
+    else:
+        values = kept(loaded.params, options.params, saved.run_id, saved.params, day)
+    inputs = loaded.load_inputs()
+    tasks = loaded.build(values, inputs).tasks
+    done = {name: seconds for name, seconds in saved.succeeded.items() if name in tasks}
+    notify(f"{len(done)} of {len(tasks)} tasks are done according to {saved.path}")
+    return _start(loaded, options, done, values, inputs)
+
+
+def _execution_options(loaded: LoadedWorkflow, options: RunOptions) -> executor.ExecutionOptions:
+    writer = checkpoint.CheckpointWriter(os.path.abspath(loaded.settings.checkpoint_dir))
+    return executor.options_for(
+        loaded.settings,
+        mode=options.mode,
+        max_workers=options.max_workers,
+        log_dir=options.log_dir,
+        fail_fast=options.fail_fast,
+        observers=[writer, *options.observers],
+        claim_children=options.claim_children,
+    )
+
+
+def _latest(db: str, dag_id: str) -> RunRecord | None:
+    if not os.path.exists(db):
+        return None
+    try:
+        with History(db) as history:
+            return next(iter(history.runs(dag_id, limit=1)), None)
+    except RunNotFound:  # a file without tables: the disk failed while it was made
+        return None
+
+
+def _warn_of_foreign_owner(db: str, notify: Notify) -> None:
+    """Report a state file of another user: tasks decode values from it, which may execute code."""
+    name = other_owner(db)
+    if name is not None:
+        notify(f"{db} belongs to {name}: go on with it only if you trust that user")
+
+
+def _is_missing(db: str) -> bool:
+    """Return whether there is no state file, or one without tables.
+
+    A state file with tables but without a run of a workflow may have had runs of it.
+    """
+    if not os.path.exists(db):
+        return True
+    try:
+        with History(db):
+            return False
+    except RunNotFound:
+        return True
+
+
+def _unfinished_checkpoint(loaded: LoadedWorkflow) -> checkpoint.Checkpoint | None:
+    """Return the newest checkpoint of a workflow, unless its run succeeded."""
+    checkpoints, _ = checkpoint.find(loaded.settings.checkpoint_dir, loaded.name, limit=1)
+    return checkpoints[0] if checkpoints and checkpoints[0].status != Status.SUCCESS else None
+
+
+def cancel(db: str, run_id: str, *, wait_s: float = 30.0) -> RunRecord:
+    """Request the owner of a run to cancel it, and wait for that; cancel a run without a live owner here.
+
+    Raises:
+        RunNotFound: there is no such run.
+        DefinitionError: it has ended already.
+    """
+    with History(db) as history:
+        record = history.run(run_id)
+        if record.status == Status.INTERRUPTED:
+            cancel_interrupted(db, record.run_id, "cancelled after it was interrupted")
+            return history.run(record.run_id)
+        if record.status in RUN_ENDED:
+            raise DefinitionError(f"run {record.run_id} has ended already: it is {record.status}")
+        request(db, record.run_id, "cancel", f"cancelled by process {os.getpid()}")
+        give_up = time.monotonic() + wait_s
+        while record.status not in RUN_ENDED and time.monotonic() < give_up:
+            time.sleep(0.05)
+            record = history.run(record.run_id)
+    return record
+
+
+def clear(db: str, name: str, checkpoint_dir: str) -> tuple[int, int]:
+    """Delete the checkpoint files of a workflow, and exclude its unfinished runs from "resume"; the history keeps them.
+
+    Returns:
+        The number of files, and the number of runs.
+    """
+    checkpoints, _ = checkpoint.find(checkpoint_dir, name)
+    for each in checkpoints:
+        os.unlink(each.path)
+    return len(checkpoints), exclude_from_resume(db, name) if os.path.exists(db) else 0

@@ -1,0 +1,56 @@
+"""What the system lets the guardian do, so that nothing is left running. For each there is a way round that does less.
+
+For programs that are ours alone, such as the command line: to look changes the process for a moment.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+from liteflow.processes import tree
+
+
+def missing_capabilities() -> list[str]:
+    """The abilities that this process does not have, by name."""
+    abilities: dict[str, Callable[[], bool]] = {
+        "child subreapers (prctl)": _may_be_subreaper,
+        "process handles (pidfd)": _has_handles,
+        "the process table in /proc": tree.has_table,
+        "the list of children in /proc": lambda: tree.children() is not None,
+        "tags on processes (RLIMIT_RTTIME)": _has_tags,
+    }
+    return [name for name, has in abilities.items() if not has()]
+
+
+def _may_be_subreaper() -> bool:
+    """Whether prctl allows it: to ask for the present state tells nothing. Tried, and put back."""
+    return tree.set_subreaper(on=True) and tree.set_subreaper(on=False)
+
+
+def _has_handles() -> bool:
+    fd = tree.open_pidfd(os.getpid())
+    if fd < 0:
+        return False
+    try:
+        signal.pidfd_send_signal(fd, 0)
+    except (OSError, AttributeError):
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def _has_tags() -> bool:
+    tag = tree.make_tag(tree.new_session(), 1)
+    tagger = tree.Tagger()
+    own = tree.tag_of(os.getpid())
+    try:
+        tagger.put_on(tag)
+        return tree.tag_of(os.getpid()) == tag
+    except (OSError, ValueError):
+        return False
+    finally:
+        if tree.tag_of(os.getpid()) != own:
+            tagger.take_off()

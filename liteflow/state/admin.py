@@ -1,0 +1,155 @@
+"""Writes by processes that own no run: requests to an owner, values saved by hand, pools.
+
+Each is one short transaction on a connection of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+
+from liteflow.errors import RunNotFound, RunOwned
+from liteflow.outputs import outputs_dir, remove_folder
+from liteflow.state.locks import LockFile
+from liteflow.state.state_file import Transaction, connect, real_path, translated_errors
+from liteflow.values.payload import Payload, spill_root
+
+
+def request(path: str, run_id: str, action: str, detail: str | None = None) -> None:
+    """Ask the owner of a run for something; it sees the request within a quarter of a second."""
+    with _Writer(path) as connection:
+        connection.execute(
+            "INSERT INTO liteflow_requests (run_id, action, detail, created_at) VALUES (?,?,?,?)",
+            (run_id, action, detail, time.time()),
+        )
+
+
+def save_value(path: str, run_id: str, task_id: str, key: str, payload: Payload, map_index: int = -1) -> None:
+    """Store a value from outside the loop (`XCom.save`)."""
+    file = None if payload.file is None else os.path.relpath(payload.file, spill_root(path))
+    row = (run_id, task_id, map_index, key, payload.encoding, payload.data, payload.size, file, payload.sha256)
+    with _Writer(path) as connection:
+        connection.execute("INSERT OR REPLACE INTO liteflow_xcom VALUES (?,?,?,?,?,?,?,?,?,?)", (*row, time.time()))
+
+
+def save_dag(path: str, dag_id: str, description: str, source: str | None) -> None:
+    """Record a dag's metadata without a run."""
+    now = time.time()
+    with _Writer(path) as connection:
+        connection.execute(
+            "INSERT INTO liteflow_dags VALUES (?,?,?,?,?) ON CONFLICT (dag_id) DO UPDATE SET "
+            "description=excluded.description, source=excluded.source, updated_at=excluded.updated_at",
+            (dag_id, description, source, now, now),
+        )
+
+
+def cancel_interrupted(path: str, run_id: str, reason: str) -> None:
+    """Mark a run whose owner is dead, and which nobody wants to resume, as CANCELLED.
+
+    Raises:
+        RunNotFound, RunOwned: see `Store.claim`.
+    """
+    with _Writer(path) as connection:
+        now = time.time()
+        status = _lock_out(connection, path, run_id)
+        for table, done in (("attempts", "status='RUNNING'"), ("task_instances", "status IN ('RUNNING', 'QUEUED')")):
+            connection.execute(
+                f"UPDATE liteflow_{table} SET status='{'LOST' if table == 'attempts' else 'CANCELLED'}', "
+                f"ended_at=? WHERE run_id=? AND {done}",
+                (now, run_id),
+            )
+        connection.execute(
+            "UPDATE liteflow_dag_runs SET status='CANCELLED', reason=?, ended_at=?, epoch=epoch+1 WHERE run_id=?",
+            (reason, now, run_id),
+        )
+        connection.execute(
+            "INSERT INTO liteflow_events (run_id, previous, status, reason, at) VALUES (?,?,'CANCELLED',?,?)",
+            (run_id, status, reason, now),
+        )
+        remove_folder(outputs_dir(os.path.realpath(path), run_id))  # in here: nobody can take the run over meanwhile
+
+
+def exclude_from_resume(path: str, dag_id: str) -> int:
+    """Make "resume the latest run" pass over what a dag has left unfinished. Returns how many runs that were.
+
+    The runs stay in the history, and can still be resumed by their id.
+    """
+    with _Writer(path) as connection:
+        return connection.execute(
+            "UPDATE liteflow_dag_runs SET resumable=0 WHERE dag_id=? AND resumable AND status<>'SUCCESS'", (dag_id,)
+        ).rowcount
+
+
+def set_pool(path: str, name: str, slots: int, description: str | None = None) -> None:
+    """Make a pool, or change its size; what workflows declare changes it no more. With 0 slots it is paused."""
+    with _Writer(path) as connection:
+        connection.execute(
+            "INSERT INTO liteflow_pools VALUES (?,?,coalesce(?,''),1,?) ON CONFLICT DO UPDATE SET "
+            "slots=excluded.slots, by_hand=1, updated_at=excluded.updated_at, description=coalesce(?, description)",
+            (name, slots, description, time.time(), description),
+        )
+
+
+def delete_pool(path: str, name: str) -> bool:
+    """Forget a pool and its size; the next run that declares it makes it anew. Returns whether there was one.
+
+    Raises:
+        RunOwned: tasks hold slots of it, or wait for some.
+    """
+    with _Writer(path) as connection:
+        rows = connection.execute("SELECT DISTINCT run_no, run_id FROM liteflow_slots WHERE pool=?", (name,)).fetchall()
+        locks = LockFile(os.path.realpath(path), read_only=True)
+        try:
+            for run_no, run_id in rows:
+                if locks.is_held(run_no):
+                    raise RunOwned(f"pool {name!r} is in use by run {run_id}; wait for its end, or cancel it")
+        finally:
+            locks.close()
+        return bool(connection.execute("DELETE FROM liteflow_pools WHERE name=?", (name,)).rowcount)
+
+
+def _lock_out(connection: sqlite3.Connection, path: str, run_id: str) -> str:
+    """The status of a run, sure that no live process owns it while this transaction lasts."""
+    row = connection.execute(
+        "SELECT run_no, status, owner_pid, owner_host FROM liteflow_dag_runs WHERE run_id=?", (run_id,)
+    ).fetchone()
+    if row is None:
+        raise RunNotFound(f"{path}: there is no run {run_id!r}")
+    run_no, status, pid, host = row
+    locks = LockFile(path, read_only=True)
+    try:
+        if locks.is_held(run_no):
+            raise RunOwned(f"run {run_id} is owned by process {pid} on {host}, which is still at work; cancel it first")
+    finally:
+        locks.close()
+    return str(status)
+
+
+class _Writer:
+    """A connection for one transaction."""
+
+    def __init__(self, path: str) -> None:
+        self._path = real_path(path)
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._locks = LockFile(self._path)
+        try:
+            self._connection = connect(self._path)
+            self._transaction = Transaction(self._connection, self._locks)
+            with translated_errors(self._path):
+                self._transaction.__enter__()
+        except BaseException:
+            self._locks.close()
+            raise
+        return self._connection
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: object) -> None:
+        try:
+            with translated_errors(self._path):
+                self._transaction.__exit__(kind, value, trace)
+                if isinstance(value, sqlite3.Error):
+                    raise value
+        finally:
+            self._connection.close()
+            self._locks.close()

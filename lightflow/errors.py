@@ -88,7 +88,7 @@ def escape_controls(text: str) -> str:
 
 
 def plain_text(text: str) -> str:
-    """Return the output of a task for people: without colours, with `\\n` at each line end, otherwise as `escape_controls`."""
+    """Return the output of a task without colours, with `\\n` at each line end, else as `escape_controls`."""
     return escape_controls(_COLOURS.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
 
 

@@ -100,7 +100,7 @@ class Condition(Protocol):
 
 
 class StartCheck(NamedTuple):
-    """One step of a gate: a condition, or a hook. Where it fails the task ends as `status_if_failed`; None: it goes on."""
+    """A step of a gate: a condition, or a hook. If it fails, the task ends as `status_if_failed`; None: it goes on."""
 
     condition: Condition | None = None
     hook: HookDef | None = None

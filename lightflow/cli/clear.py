@@ -30,10 +30,10 @@ def clear(name: str, folder: str, db: str, as_json: bool) -> None:
     """
     from lightflow.service import runs
 
-    files, runs = runs.clear(db, name, folder)
+    files, dropped = runs.clear(db, name, folder)
     if as_json:
-        say_json({"workflow": name, "files": files, "runs": runs})
+        say_json({"workflow": name, "files": files, "runs": dropped})
         return
     changes = [f"removed {many(files, 'checkpoint file')}"] if files else []
-    changes += [f"excluded {many(runs, 'unfinished run')} from resume"] if runs else []
+    changes += [f"excluded {many(dropped, 'unfinished run')} from resume"] if dropped else []
     say(f"{printable(name)}: {', '.join(changes)}" if changes else f"nothing to clear of {printable(name)}")

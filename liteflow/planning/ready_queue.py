@@ -1,9 +1,9 @@
 """The tasks that may start, in the order in which they start. Pure.
 
 Without queue options it is a plain queue. With them, a higher priority goes first, and among equals the task that has
-waited longest; a task starts only while fewer than `max_parallel` of its instances run; and a task that needs slots of pools
-is handed out as a candidate, one for each set of needs at a time, because only the store knows the slots that other
-runs hold (see `state`). A task that may not start now does not hold up the tasks behind it.
+waited longest; a task starts only while fewer than `max_parallel` of its instances run; and a task that needs slots of
+pools is handed out as a candidate, one for each set of needs at a time, because only the store knows the slots that
+other runs hold (see `state`). A task that may not start now does not hold up the tasks behind it.
 """
 
 from __future__ import annotations

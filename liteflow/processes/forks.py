@@ -68,8 +68,8 @@ def use_handlers_in_forks(handlers: Mapping[int, Handler]) -> list[int]:
     """Have forks begin with these signal handlers instead of ours.
 
     Python drops a signal that reaches a fork before its first bytecode, unless the handler is the system's. So these
-    signals are blocked around each fork. Returns the signals that were added, for `forget_handlers_in_forks`: where runs are nested,
-    the handlers of the outermost one hold.
+    signals are blocked around each fork. Returns the signals that were added, for `forget_handlers_in_forks`:
+    where runs are nested, the handlers of the outermost run hold.
     """
     added = [number for number in handlers if number not in _handlers]
     _handlers.update((number, handlers[number]) for number in added)

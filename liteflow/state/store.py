@@ -84,7 +84,7 @@ class Store:
     def create(self, run: NewRun, session: int | None = None, bounds: SharedLimits = NO_SHARED_LIMITS) -> None:
         """Store a new run as owned by this process, with all its task instances PENDING.
 
-        It is RUNNING, or PENDING where its group has no place for it yet: then `queue_reason` says so (see `enter_group`).
+        It is RUNNING, or PENDING where its group has no place for it yet: `queue_reason` says so (see `enter_group`).
 
         Raises:
             DefinitionError: a task needs more slots than a pool has; nothing was stored.

@@ -35,7 +35,7 @@ LAYERS: list[set[str]] = [
     {"liteflow.__main__"},
     {"lightflow", "lightflow.errors"},
     {"lightflow.other_tools", "lightflow.bash_hints"},
-    {"lightflow.spec.model", "lightflow.visuals", "lightflow.import_path"},
+    {"lightflow.spec", "lightflow.visuals", "lightflow.import_path"},
     {"lightflow.plugins", "lightflow.expressions"},
     {"lightflow.parser"},
     {"lightflow.engine"},

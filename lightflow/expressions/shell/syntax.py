@@ -40,7 +40,7 @@ class Unparsable(ValueError):
 
 
 class Tree(NamedTuple):
-    """A parsed script: the bytes of `source` from `start` to `end`. All offsets in the nodes are offsets in `source`."""
+    """A parsed script: the bytes of `source` from `start` to `end`. Offsets in the nodes are offsets in `source`."""
 
     source: bytes
     start: int

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from lightflow.engine.external_inputs import NO_INPUTS, ExternalInputs
@@ -23,6 +22,7 @@ from liteflow.definition.tasks import NO_HOOKS, Precondition, TaskHooks
 from liteflow.errors import InputError
 from liteflow.gc_pause import gc_paused
 from liteflow.hooks import Condition as EngineCondition
+from liteflow.record import Record
 from liteflow.work import Body, Command, Expansion
 
 
@@ -67,8 +67,7 @@ def build_dag(
     return dag
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _TaskBuilder:
+class _TaskBuilder(Record):
     """Builds the tasks of one dag. Mistakes that only the parameters reveal are collected in `problems`."""
 
     spec: WorkflowSpec

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +19,7 @@ from lightflow.service.python_files import is_script, script_errors
 from lightflow.spec.model import Settings, WorkflowSpec
 from liteflow import Dag, DagRun, DefinitionError, Observer, RunNotFound, Status
 from liteflow.gc_pause import gc_paused
+from liteflow.record import Record, replace
 from liteflow.state.admin import cancel_interrupted, exclude_from_resume, request
 from liteflow.state.history import History, RunRecord
 from liteflow.state.locks import other_owner
@@ -30,8 +30,7 @@ from liteflow.values.params import Param
 Notify = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
+class RunOptions(Record):
     """How to run a workflow. None means: as the workflow file says. Relative paths start from the current folder."""
 
     db: str = "lightflow.db"
@@ -48,8 +47,7 @@ class RunOptions:
     claim_children: bool = False  #: see `engine.executor.ExecutionOptions`
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedWorkflow:
+class LoadedWorkflow(Record):
     """A workflow that has been read."""
 
     name: str

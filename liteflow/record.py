@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeVar, dataclass_transform
 
 #: The default of fields that are mappings.
-EMPTY: Final[Mapping[Any, Any]] = {}
+EMPTY_MAPPING: Final[Mapping[Any, Any]] = {}
 _R = TypeVar("_R", bound="Record")
 
 

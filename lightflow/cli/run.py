@@ -8,7 +8,7 @@ import click
 
 from lightflow.cli.options import PATH, command
 from lightflow.cli.run_arguments import EXIT_CODES, RunArguments, execution_options
-from liteflow.record import replace
+from liteflow.api import replace
 
 
 @command(

@@ -7,7 +7,7 @@ from typing import Final, Literal
 import click
 
 from lightflow.cli.options import COUNT, PATH, Function, db_option, json_option, param_names
-from liteflow.record import Record
+from liteflow.api import Record
 
 EXIT_CODES: Final = """\b
 Exit codes: 0 success, 1 a task failed or the run was cancelled, 2 bad input (nothing ran),
@@ -45,7 +45,7 @@ class RunArguments(Record):
         """
         if self.date is None:
             return None
-        from liteflow.values.dates import parse_day
+        from liteflow.api import parse_day
 
         try:
             return parse_day(self.date)

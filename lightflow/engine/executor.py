@@ -11,7 +11,7 @@ from typing import Any
 
 from lightflow.spec.model import Settings
 from liteflow import Dag, DagRun, Observer
-from liteflow.record import Record
+from liteflow.api import Record
 
 
 class ExecutionOptions(Record):

@@ -12,7 +12,7 @@ from liteflow.planning.graph import Graph
 from liteflow.planning.ready_queue import DEFAULT_QUEUE, QueueOptions
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.planning.trigger_rules import TriggerRule
-from liteflow.record import EMPTY, Record
+from liteflow.record import EMPTY_MAPPING, Record
 from liteflow.work import Body, Expansion, Ref
 
 
@@ -40,7 +40,7 @@ class TaskSettings(Record):
     #: the steps between a satisfied trigger rule and the start: `if`, preconditions, the hook `on_start`
     start_checks: Sequence[StartCheck] = ()
     #: the hooks by event; preconditions that are tasks count as `precondition_1` and so on
-    hooks: Mapping[str, HookDef] = EMPTY
+    hooks: Mapping[str, HookDef] = EMPTY_MAPPING
 
     def __hash__(self) -> int:  # `hooks` and `expansion` may hold what has no hash
         return hash((self.trigger_rule, self.retry, self.queue, self.timeout_s, self.mode))

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from lightflow.spelling import fold, nearest
-from liteflow.hooks import HOOK_EVENTS
+from liteflow.api import HOOK_EVENTS
 
 
 class ForeignTerm(NamedTuple):

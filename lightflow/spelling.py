@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from typing import Final
 
-from lightflow.errors import quoted
+from lightflow.text import quoted
 
 #: A unit of time other than seconds at the end of a name.
 _OTHER_UNIT: Final = re.compile(

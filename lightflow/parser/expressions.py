@@ -26,10 +26,8 @@ from lightflow.parser.tree import ConditionNode, ExpressionIndex, TaskNode, Tree
 from lightflow.plugins.base import TaskType
 from lightflow.plugins.registry import Registry
 from lightflow.spec.model import ConditionSpec, Expression, Expressions, Template
-from liteflow.errors import CycleError
-from liteflow.hooks import HOOK_EVENTS
-from liteflow.planning.graph import Graph
-from liteflow.shell import DEFAULT_SHELL, shell_prefix
+from liteflow import CycleError
+from liteflow.api import DEFAULT_SHELL, HOOK_EVENTS, Graph, shell_prefix
 
 Path = list[Key]
 _Layer = dict[str, str | Template]  # the variables of one `env`

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from lightflow.bash_hints import bash_only, hint_about_syntax
-from lightflow.errors import Problem, quoted
+from lightflow.errors import Problem
 from lightflow.parser.positions import Key
 from lightflow.parser.shell_syntax import SyntaxReport, syntax_error_of
 from lightflow.parser.tree import TaskNode, Tree
 from lightflow.spec.model import TaskSpec, WorkflowSpec
+from lightflow.text import quoted
 
 #: The time for all calls of shells together.
 _SECONDS: Final = 5.0

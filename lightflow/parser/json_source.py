@@ -7,10 +7,11 @@ from json import JSONDecodeError
 from json.decoder import scanstring  # type: ignore[attr-defined]  # public in fact, not in its stub
 from typing import Any, Final
 
-from lightflow.errors import Problem, quoted
+from lightflow.errors import Problem
 from lightflow.parser.files import MAX_DEPTH, WORKFLOW_FILE, FileKind, position_after
 from lightflow.parser.positions import Key, Mark, Position, Positions, Source, UnreadableFile, problem_at
 from lightflow.parser.scalars import NotANumber, resolve
+from lightflow.text import quoted
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?(?![0-9A-Za-z.+_-])")

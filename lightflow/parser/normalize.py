@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
-from lightflow.errors import did_you_mean, quoted
 from lightflow.parser.positions import Key, Source, problem_at
 from lightflow.parser.schema import aliases_of
 from lightflow.parser.schema_pieces import Schema
@@ -19,6 +18,7 @@ from lightflow.parser.subjects.fan_out import replace_strategy
 from lightflow.parser.subjects.tasks import DEFAULT_TYPE
 from lightflow.parser.tree import Tree
 from lightflow.plugins.registry import Registry
+from lightflow.text import did_you_mean, quoted
 
 _FORMS: Final = frozenset(["x-list", "x-lines", "x-shorthand", "x-as-written"])
 #: Keywords of schemas whose values may have a form to normalize.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from lightflow.errors import Problem, did_you_mean, quoted
+from lightflow.errors import Problem
 from lightflow.parser.positions import Source, problem_at
 from lightflow.parser.schema import normalized_schema
 from lightflow.parser.schema_validator import InvalidSchema, check_schema
 from lightflow.parser.subjects.tasks import COMMON
 from lightflow.plugins.registry import Registry, schema_fragment_problem
+from lightflow.text import did_you_mean, quoted
 
 
 def declare_plugins(source: Source, registry: Registry) -> tuple[list[str], list[Problem]]:

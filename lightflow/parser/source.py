@@ -7,7 +7,7 @@ import os
 from lightflow.errors import WorkflowError
 from lightflow.parser.files import WORKFLOW_FILE, FileKind, check_characters, read_text
 from lightflow.parser.positions import Source, UnreadableFile, problem_at
-from liteflow.gc_pause import gc_paused
+from liteflow.api import gc_paused
 
 
 def read_source(path: str | os.PathLike[str], kind: FileKind = WORKFLOW_FILE) -> Source:

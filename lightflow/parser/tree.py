@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from lightflow.errors import Location, Problem
 from lightflow.parser.positions import START, Key, Mark, Source, location_at, problem_at
 from lightflow.spec.model import ConditionSpec, Expressions
-from liteflow.hooks import HOOK_EVENTS
+from liteflow.api import HOOK_EVENTS
 
 _HOOKS: Final = frozenset([*HOOK_EVENTS, "preconditions"])
 

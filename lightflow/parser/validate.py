@@ -13,7 +13,7 @@ from lightflow.parser.subjects import control_flow, environment, fan_out, limits
 from lightflow.parser.tree import ExpressionIndex, Tree
 from lightflow.plugins.registry import Registry
 from lightflow.spec.model import ConditionSpec, Expressions, SecretSpec
-from liteflow.values.params import Param
+from liteflow import Param
 
 MAX_PROBLEMS: Final = 1_000  # of each check; a file with more has one mistake many times
 

@@ -20,7 +20,7 @@ from lightflow.parser.tree import Tree, hook_nodes
 from lightflow.parser.validate import Checked, validate
 from lightflow.plugins.registry import Registry
 from lightflow.spec.model import WorkflowSpec, digest_of
-from liteflow.gc_pause import gc_paused
+from liteflow.api import gc_paused
 
 
 def load_workflow(path: str | os.PathLike[str], registry: Registry | None = None) -> WorkflowSpec:

@@ -20,10 +20,11 @@ from yaml.events import (
     StreamEndEvent,
 )
 
-from lightflow.errors import Problem, quoted
+from lightflow.errors import Problem
 from lightflow.parser.files import MAX_DEPTH, WORKFLOW_FILE, FileKind
 from lightflow.parser.positions import Key, Mark, Positions, Source, UnreadableFile, problem_at
 from lightflow.parser.scalars import FIRST, NotANumber, Scalar, resolve
+from lightflow.text import quoted
 
 MAX_ALIASES: Final = 100_000  # ten thousand tasks with one `<<: *defaults` each are an ordinary file
 MAX_EXPANDED: Final = 1_000_000  # nodes that all aliases together stand for

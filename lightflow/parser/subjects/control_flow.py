@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from lightflow.errors import Problem, quoted
+from lightflow.errors import Problem
 from lightflow.parser.positions import Key
 from lightflow.parser.schema_pieces import EXCEPTIONS, EXIT_CODES, FREE, Schema, block, block_at, flag, ids
 from lightflow.parser.tree import TaskNode, Tree, hook_nodes, precondition_nodes
 from lightflow.plugins.scripts import LINES, lines
 from lightflow.spec.model import ConditionSpec, ControlFlow, PreconditionSpec, TaskSpec
-from liteflow.hooks import HOOK_EVENTS
-from liteflow.planning.trigger_rules import TRIGGER_RULES, TriggerRule
+from lightflow.text import quoted
+from liteflow.api import HOOK_EVENTS, TRIGGER_RULES, TriggerRule
 
 _CONDITION: Final[Schema] = {"type": ["string", "boolean"], "pattern": r"\S", "x-aliases": ["when"]}
 

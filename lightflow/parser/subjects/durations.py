@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lightflow.errors import Problem, quoted
+from lightflow.errors import Problem
 from lightflow.parser.positions import Key
 from lightflow.parser.tree import Tree
 from lightflow.spec.durations import LONGEST_S, PATTERN, seconds
+from lightflow.text import quoted
 
 
 def check_duration(tree: Tree, path: Sequence[Key], value: Any, *, zero: bool) -> Iterator[Problem]:

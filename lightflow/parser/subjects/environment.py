@@ -7,15 +7,15 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from lightflow.errors import Problem, did_you_mean, quoted
+from lightflow.errors import Problem
 from lightflow.parser.positions import Key
 from lightflow.parser.schema_pieces import FREE, Schema, block, block_at, ids
 from lightflow.parser.tree import Tree, list_or_empty
 from lightflow.plugins.scripts import lines
 from lightflow.spec.model import EnvFile, SecretSpec
-from liteflow.values.dotenv import NAME as VARIABLE
-from liteflow.values.secrets import NAME as SECRET_NAME
-from liteflow.values.secrets import Secret
+from lightflow.text import did_you_mean, quoted
+from liteflow import Secret
+from liteflow.api import SECRET_NAME, VARIABLE_NAME
 
 #: The sources of a secret, and the key that each of them needs or allows.
 _SOURCE_KEYS: Final = {"env": "key", "file": "path", "command": "run"}
@@ -31,7 +31,7 @@ def env(description: str) -> Schema:
     return {
         "description": f"{description} Values are taken as written: `08080` stays `08080`, `true` stays `true`.",
         "type": "object",
-        "propertyNames": {"pattern": f"^{VARIABLE}$"},
+        "propertyNames": {"pattern": f"^{VARIABLE_NAME}$"},
         "additionalProperties": {"type": ["string", "number", "boolean", "null"], "x-expects": "text"},
         "examples": [{"STAGE": "production", "PORT": "8080"}],
         "x-expects": "a mapping of names to text",

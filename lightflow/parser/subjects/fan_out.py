@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from lightflow.errors import Problem, did_you_mean, quoted
+from lightflow.errors import Problem
 from lightflow.parser.positions import Key
 from lightflow.parser.schema_pieces import EXPRESSION, FREE, Schema, block, flag, integer
 from lightflow.parser.tree import Tree, list_or_empty
 from lightflow.spec.model import MappingSpec
+from lightflow.text import did_you_mean, quoted
 
 #: The keys of a matrix that are not axes.
 _NOT_AXES: Final = ("include", "exclude", "key", "max_parallel", "fail_fast")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from lightflow.errors import Problem, did_you_mean, quoted
+from lightflow.errors import Problem
 from lightflow.parser.positions import Key
 from lightflow.parser.schema_pieces import FREE, ID_PATTERN, ID_WORDS, Schema, block, block_at, duration, integer
 from lightflow.parser.subjects.durations import check_duration
@@ -13,8 +13,9 @@ from lightflow.parser.subjects.retries import build_run_retry
 from lightflow.parser.tree import Tree
 from lightflow.spec.durations import seconds
 from lightflow.spec.model import Limits
-from liteflow.limits import MAX_PRIORITY, MAX_SLOTS, ON_CONFLICT, Concurrency, Pool
-from liteflow.planning.ready_queue import QueueOptions, SlotNeeds
+from lightflow.text import did_you_mean, quoted
+from liteflow import Concurrency, Pool
+from liteflow.api import MAX_PRIORITY, MAX_SLOTS, ON_CONFLICT, QueueOptions, SlotNeeds
 
 _SLOTS: Final[Schema] = {"type": "integer", "minimum": 1, "maximum": MAX_SLOTS}
 

@@ -8,7 +8,8 @@ from typing import Any, Final
 from lightflow.errors import Problem
 from lightflow.parser.schema_pieces import FREE, Schema, block, block_at, integer
 from lightflow.parser.tree import Tree
-from liteflow.values.params import NAME, REQUIRED, TYPES, Param, of_default
+from liteflow import Param
+from liteflow.api import PARAM_NAME, PARAM_TYPES, REQUIRED_PARAM, param_from_default
 
 _VALUE: Final[Schema] = {"type": ["string", "number", "boolean", "array", "object", "null"]}
 _LIMIT: Final[Schema] = {"type": ["number", "string"], "x-expects": "a number, or a date such as 2026-01-31"}
@@ -20,7 +21,7 @@ PARAM: Final = block(
     {
         "type": {
             "description": "The type of its values. Without it, the type of the default, or text.",
-            "enum": list(TYPES),
+            "enum": list(PARAM_TYPES),
             "examples": ["date"],
         },
         "default": {
@@ -67,7 +68,7 @@ PARAMS: Final[Schema] = {
     "description": "The parameters of a run, each with its default, or with a mapping of keys. `-p name=value` and "
     "`--params-file` give values, which are checked before anything runs.",
     "type": "object",
-    "propertyNames": {"pattern": f"^{NAME}$"},
+    "propertyNames": {"pattern": f"^{PARAM_NAME}$"},
     "patternProperties": FREE,
     "additionalProperties": {**_VALUE, **block_at("param")},
     "examples": [{"rows": 100, "day": {"type": "date"}}],
@@ -101,7 +102,7 @@ def is_number(declared: Any) -> bool:
     """Return whether a parameter, as the file declares it, takes numbers only."""
     if isinstance(declared, dict):
         return "values" not in declared and declared.get("type", _type(declared, declared.get("default"))) in _NUMBERS
-    return of_default(declared).type in _NUMBERS
+    return param_from_default(declared).type in _NUMBERS
 
 
 def _usable(declared: Any, path: str, refused: Container[str]) -> Any:
@@ -115,7 +116,7 @@ def _usable(declared: Any, path: str, refused: Container[str]) -> Any:
     if "type" not in options and isinstance(kind, str):
         from lightflow.other_tools import assumed_param_type  # only for files with errors
 
-        assumed = assumed_param_type(kind, TYPES)
+        assumed = assumed_param_type(kind, PARAM_TYPES)
         return {**options, "type": assumed} if assumed else {}
     return options
 
@@ -123,15 +124,15 @@ def _usable(declared: Any, path: str, refused: Container[str]) -> Any:
 def _param(declared: Any) -> Param | str:
     """Return the parameter, or a message."""
     if not isinstance(declared, dict):
-        return of_default(declared)
+        return param_from_default(declared)
     options = dict(declared)
     required = options.pop("required", None)
     has_default = "default" in options
     if required is True and has_default and options["default"] is not None:
         return "a parameter with a default is never missing: remove one of the two"
-    default = options.pop("default", REQUIRED)
+    default = options.pop("default", REQUIRED_PARAM)
     if required is True or (not has_default and required is None):
-        default = REQUIRED
+        default = REQUIRED_PARAM
     elif not has_default:
         default = None
     options.setdefault("type", _type(options, default))
@@ -142,4 +143,4 @@ def _type(options: Mapping[str, Any], default: Any) -> str:
     """Return the type of a parameter that names none."""
     if "values" in options:
         return "enum"
-    return of_default(default).type if default is not REQUIRED else "string"
+    return param_from_default(default).type if default is not REQUIRED_PARAM else "string"

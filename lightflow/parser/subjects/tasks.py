@@ -6,7 +6,7 @@ import re
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from lightflow.errors import Problem, did_you_mean, quoted
+from lightflow.errors import Problem
 from lightflow.parser.schema_pieces import (
     FREE,
     ID_PATTERN,
@@ -24,9 +24,9 @@ from lightflow.parser.tree import TaskNode, Tree, list_or_empty, preconditions
 from lightflow.plugins.registry import Registry
 from lightflow.spec.durations import seconds
 from lightflow.spec.model import ConditionSpec, ControlFlow, Expressions, TaskSpec, digest_of
-from liteflow.errors import CycleError
-from liteflow.planning.graph import Graph
-from liteflow.planning.ready_queue import DEFAULT_QUEUE
+from lightflow.text import did_you_mean, quoted
+from liteflow import CycleError
+from liteflow.api import DEFAULT_QUEUE, Graph
 
 DEFAULT_TYPE: Final = "shell"
 

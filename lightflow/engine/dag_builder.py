@@ -19,6 +19,7 @@ from lightflow.spec.durations import PATTERN, seconds
 from lightflow.spec.model import ConditionSpec, ControlFlow, Expression, MappingSpec, TaskSpec, Template, WorkflowSpec
 from liteflow import Command, Dag, InputError, Task
 from liteflow.api import Body, Expansion, Record, gc_paused
+from liteflow.api import replace as replace_record
 from liteflow.definition.options import DEFAULT_FLOW, FlowOptions, TaskOptions, tolerance_of, with_keywords
 from liteflow.definition.tasks import NO_HOOKS, Precondition, TaskHooks
 from liteflow.hooks import Condition as EngineCondition
@@ -82,7 +83,7 @@ class _TaskBuilder(Record):
         if self.inputs.dotenv or self.inputs.task_dotenv:
             task = self._with_dotenv(task, owner or task.id)
         if task.cwd is not None:
-            task = task._replace(cwd=os.path.join(self.folder, os.path.expanduser(task.cwd)))
+            task = replace_record(task, cwd=os.path.join(self.folder, os.path.expanduser(task.cwd)))
         options = _options(task)
         if task.expressions is not None:
             options = self._evaluated_options(task, options)
@@ -106,10 +107,10 @@ class _TaskBuilder(Record):
         shared, own = self.inputs.dotenv, self.inputs.task_dotenv.get(owner, {})
         expressions = task.expressions
         if expressions is not None:
-            expressions = expressions._replace(dotenv=shared, own_dotenv=own)
+            expressions = replace_record(expressions, dotenv=shared, own_dotenv=own)
         env = {**shared, **self.spec.env, **own, **task.own_env}
-        return task._replace(
-            env=env, expressions=expressions, control_flow=_flow_with_dotenv(task.control_flow, shared, own)
+        return replace_record(
+            task, env=env, expressions=expressions, control_flow=_flow_with_dotenv(task.control_flow, shared, own)
         )
 
     def _body(self, task: TaskSpec) -> Body:
@@ -123,7 +124,7 @@ class _TaskBuilder(Record):
 
         self.problems.extend(early_problems(expressions, self.params))
         if expressions.script:
-            task = task._replace(config={**task.config, "run": expressions.script})
+            task = replace_record(task, config={**task.config, "run": expressions.script})
         body = task_type.build(task)
         late = DeferredTaskBody(expressions, self.folder)
         if not isinstance(body, Command):
@@ -249,7 +250,7 @@ def _flow_with_dotenv(
     def with_dotenv(condition: ConditionSpec | None) -> ConditionSpec | None:
         if condition is None or condition.scope is None:
             return condition
-        return condition._replace(scope=condition.scope._replace(dotenv=dotenv, own_dotenv=own))
+        return condition._replace(scope=replace_record(condition.scope, dotenv=dotenv, own_dotenv=own))
 
     preconditions = tuple(each._replace(condition=with_dotenv(each.condition)) for each in control_flow.preconditions)
-    return control_flow._replace(condition=with_dotenv(control_flow.condition), preconditions=preconditions)
+    return replace_record(control_flow, condition=with_dotenv(control_flow.condition), preconditions=preconditions)

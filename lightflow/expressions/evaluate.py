@@ -29,6 +29,7 @@ from liteflow.api import (
     is_pickled,
     moment_from_epoch,
     process_bytes,
+    replace,
 )
 
 _B = TypeVar("_B", Call, Command)
@@ -120,7 +121,7 @@ def expansion_values(expressions: Expressions, info: RunInfo, task_id: str, inpu
         "needs": tasks,
         "secrets": info.secrets or {},
     }
-    values["env"] = Environment(expressions._replace(enclosing_env={}, own_env={}).layers, values)
+    values["env"] = Environment(replace(expressions, enclosing_env={}, own_env={}).layers, values)
     return values
 
 

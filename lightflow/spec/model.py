@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from lightflow.errors import Location
 from liteflow import Concurrency, Param, Pool, Secret
 from liteflow import RetryPolicy as RetrySpec
-from liteflow.api import DEFAULT_QUEUE, NO_RETRY, QueueOptions, Ref, TriggerRule, sha256_hex
+from liteflow.api import DEFAULT_QUEUE, NO_RETRY, QueueOptions, Record, Ref, TriggerRule, sha256_hex
 
 __all__ = [
     "ConditionSpec",
@@ -33,7 +33,7 @@ __all__ = [
 Mode = Literal["thread", "process", "async"]
 
 
-class Settings(NamedTuple):
+class Settings(Record):
     """The `settings` of a file, with every default. Folders are as written."""
 
     max_parallel_tasks: int = 4
@@ -70,7 +70,7 @@ class Limits(NamedTuple):
     concurrency: Concurrency | None = None
 
 
-class Expression(NamedTuple):
+class Expression(Record):
     """The text between `${{` and `}}`, with its place and what it reads."""
 
     source: str
@@ -88,7 +88,7 @@ class Expression(NamedTuple):
 Template = tuple[str | Expression, ...]
 
 
-class MappingSpec(NamedTuple):
+class MappingSpec(Record):
     """The axes of a `matrix`, or the items of a `foreach`, as written.
 
     Their texts may be expressions, whose templates are in `Expressions.mapping`.
@@ -104,7 +104,7 @@ class MappingSpec(NamedTuple):
     fail_fast: bool = False
 
 
-class Expressions(NamedTuple):
+class Expressions(Record):
     """The expressions of one task.
 
     `script` is a shell script with a variable of `words` in place of each expression; the number of a `pasted` value
@@ -173,7 +173,7 @@ class PreconditionSpec(NamedTuple):
     fails: bool = False  #: whether the task is FAILED, not SKIPPED, where it does not hold
 
 
-class ControlFlow(NamedTuple):
+class ControlFlow(Record):
     """The control flow of a task beyond its dependencies and its trigger rule."""
 
     condition: ConditionSpec | None = None
@@ -188,7 +188,7 @@ class ControlFlow(NamedTuple):
     hooks: Mapping[str, TaskSpec] = {}  #: by event
 
 
-class TaskSpec(NamedTuple):
+class TaskSpec(Record):
     """One task or hook.
 
     `digest` changes when the type, the own keys, the dependencies, the folder or the environment change, and not when a
@@ -221,7 +221,7 @@ class TaskSpec(NamedTuple):
     queue: QueueOptions = DEFAULT_QUEUE
 
 
-class WorkflowSpec(NamedTuple):
+class WorkflowSpec(Record):
     """One workflow file."""
 
     name: str

@@ -26,7 +26,7 @@ from lightflow.spec.durations import seconds
 from lightflow.spec.model import ConditionSpec, ControlFlow, Expressions, TaskSpec, digest_of
 from lightflow.text import did_you_mean, quoted
 from liteflow import CycleError
-from liteflow.api import DEFAULT_QUEUE, Graph
+from liteflow.api import DEFAULT_QUEUE, Graph, replace
 
 DEFAULT_TYPE: Final = "shell"
 
@@ -328,14 +328,14 @@ class TaskBuilder:
             mapping=mapping,
             queue=DEFAULT_QUEUE if limits.TASK_KEYS.keys().isdisjoint(task) else limits.build_queue_options(task),
         )
-        return spec._replace(digest=self._digest(spec, task.get("secrets", ())))
+        return replace(spec, digest=self._digest(spec, task.get("secrets", ())))
 
     def _control_flow(self, node: TaskNode) -> ControlFlow | None:
         workflow_cwd = self._tree.root.get("cwd")
         flow = control_flow.build_control_flow(node.id, node.keys, self._conditions, workflow_cwd, self.build)
         if node.id not in self._setups:
             return flow
-        return (flow or ControlFlow())._replace(setup=True)
+        return replace(flow or ControlFlow(), setup=True)
 
     def _config(self, task: Mapping[str, Any], *, is_branch: bool) -> dict[str, Any]:
         """Return the keys of the task's own type."""

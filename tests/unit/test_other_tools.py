@@ -24,7 +24,7 @@ from lightflow.parser.workflow_loader import loads_workflow
 from lightflow.plugins.registry import Registry
 from lightflow.spelling import typo_hint
 
-_OWN = {key: part for info in Registry().known() for key, part in (info.schema or {}).get("properties", {}).items()}
+_OWN = {key: part for info in Registry().described() for key, part in (info.schema or {}).get("properties", {}).items()}
 #: What is a key at each level.
 KNOWN: dict[str, dict[str, Any]] = {
     "top": TOP,

@@ -65,7 +65,7 @@ def test_checking_a_file_does_not_run_its_plugins(flow: Path, capsys: pytest.Cap
 def test_the_registry_that_was_given_is_not_changed(flow: Path) -> None:
     registry = Registry()
     load_workflow(flow, registry)
-    assert [info.name for info in registry.known()] == ["shell", "python"]
+    assert [info.name for info in registry.described()] == ["shell", "python"]
 
 
 def test_a_plugin_task_runs_here_and_in_a_fresh_interpreter(flow: Path) -> None:

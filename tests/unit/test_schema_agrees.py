@@ -30,7 +30,7 @@ from lightflow.plugins.registry import Registry
 ROOT = Path(__file__).resolve().parents[2]
 EDITOR = Draft202012Validator(workflow_schema())
 FAST_EDITOR = jsonschema_rs.validator_for(workflow_schema())
-SCHEMA = normalized_schema(Registry().known())
+SCHEMA = normalized_schema(Registry().described())
 LOADER = Validator(SCHEMA)
 _BLOCK = re.compile(r"^```ya?ml[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _EVENTS = ("on_start", "on_success", "on_failure", "on_retry", "on_cancel", "on_exit")

@@ -23,7 +23,7 @@ from lightflow.parser.subjects.tasks import COMMON
 from lightflow.plugins.registry import Registry
 
 ROOT = Path(__file__).resolve().parents[2]
-SCHEMA = normalized_schema(Registry().known())
+SCHEMA = normalized_schema(Registry().described())
 VALIDATOR = Validator(SCHEMA)
 ORACLE = jsonschema_rs.validator_for(SCHEMA)
 DOCUMENTS = 4_000

@@ -157,7 +157,7 @@ def id_like(text: str, taken: Container[str]) -> str:
 
 def check_types(tree: Tree, registry: Registry) -> Iterator[Problem]:
     """Report task types that do not exist."""
-    described = {info.name for info in registry.known()}
+    described = {info.name for info in registry.described()}
     for node in tree.task_nodes:
         name = tree.unknown_types.get(id(node.keys), node.keys["type"])
         if not isinstance(name, str) or name in described or registry.find(name) is not None:
@@ -245,7 +245,7 @@ def implied_upstreams(
 
 def check_own_keys(tree: Tree, registry: Registry) -> Iterator[Problem]:
     """Report what the built-in types find in the keys of their tasks, such as Python code that does not compile."""
-    types = {info.name: registry.built_in(info.name) for info in registry.known()}
+    types = {info.name: registry.built_in(info.name) for info in registry.described()}
     for node in tree.task_nodes:
         name = tree.unknown_types.get(id(node.keys), node.keys["type"])
         task_type = types.get(name) if isinstance(name, str) else None
@@ -281,10 +281,12 @@ class TaskBuilder:
         expressions: Mapping[str, Expressions],
         conditions: Mapping[str, ConditionSpec],
         *,
+        registry: Registry,
         path: str,
         default_retries: int,
     ) -> None:
         self._tree = tree
+        self._registry = registry
         self._expressions = expressions
         self._conditions = conditions
         self._path = path
@@ -340,11 +342,10 @@ class TaskBuilder:
     def _config(self, task: Mapping[str, Any], *, is_branch: bool) -> dict[str, Any]:
         """Return the keys of the task's own type."""
         config = {key: value for key, value in task.items() if key not in COMMON}
-        if task["type"] == "shell" and self._tree.shell is not None:
-            config.setdefault("shell", self._tree.shell)
-        if task["type"] == "shell" and is_branch:
-            config.setdefault("output", "last_line")
-        return config
+        task_type = self._registry.built_in(task["type"])
+        if task_type is None:
+            return config
+        return task_type.completed(config, workflow_shell=self._tree.shell, is_branch=is_branch)
 
     def _env(self, node: TaskNode) -> tuple[dict[str, str], dict[str, str]]:
         """Return the variables of a task with those of the workflow, and without them."""

@@ -6,12 +6,12 @@ import os
 import re
 
 from lightflow.errors import Problem, WorkflowError
+from lightflow.parser.files import parse_text, read_source
 from lightflow.parser.normalize import normalize
 from lightflow.parser.plugin_files import declare_plugins
 from lightflow.parser.positions import Source, UnreadableFile, problem_at
 from lightflow.parser.schema import normalized_schema
 from lightflow.parser.schema_pieces import ID_PATTERN
-from lightflow.parser.source import parse_text, read_source
 from lightflow.parser.subjects.control_flow import build_hooks
 from lightflow.parser.subjects.limits import build_limits
 from lightflow.parser.subjects.settings import build_settings

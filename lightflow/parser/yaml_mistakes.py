@@ -13,8 +13,7 @@ from typing import Any, Final, NamedTuple
 import yaml
 from yaml.events import MappingEndEvent, MappingStartEvent, SequenceEndEvent, SequenceStartEvent
 
-from lightflow.parser.files import position_after
-from lightflow.parser.positions import Position, UnreadableFile
+from lightflow.parser.positions import Position, UnreadableFile, position_after
 
 #: A quoted text, a comment, a bracket, or the beginning of a plain text: all that occurs between two events.
 _TOKEN: Final = r'"(?:[^"\\]|\\.)*"?|\'(?:[^\']|\'\')*\'?|#[^\n]*|[\[\]{}]|[^\s"\'#\[\]{},][^\s\[\]{},]*'

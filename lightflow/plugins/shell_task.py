@@ -27,10 +27,10 @@ class ShellTask(TaskType):
             },
             "shell": {**SHELL, "description": f"{SHELL['description']} It replaces the workflow's `shell`."},
             "output": {
-                "description": "Take the task's value (`return_value`) from its output: `last_line`, the last line that "
-                "is not blank, as a terminal shows it (of a progress bar the text after the last carriage return, without "
-                "colors); `json`, all of it. Standard error is part of the output. Values with names go into the file "
-                "`$LIGHTFLOW_OUTPUT`, with or without this key.",
+                "description": "Take the task's value (`return_value`) from its output: `last_line`, the last line "
+                "that is not blank, as a terminal shows it (of a progress bar the text after the last carriage return, "
+                "without colors); `json`, all of it. Standard error is part of the output. Values with names go into "
+                "the file `$LIGHTFLOW_OUTPUT`, with or without this key.",
                 "enum": ["last_line", "json"],
                 "examples": ["last_line"],
             },

@@ -62,9 +62,8 @@ def _read_file(
     problems: list[Problem],
     day: float,
 ) -> None:
-    from lightflow.parser.files import PARAMS_FILE
-    from lightflow.parser.positions import problem_at
-    from lightflow.parser.source import read_source
+    from lightflow.parser.files import read_source
+    from lightflow.parser.positions import PARAMS_FILE, problem_at
 
     source = read_source(file, PARAMS_FILE)
     problems += [*source.problems, *source.positions.doubts.values()]

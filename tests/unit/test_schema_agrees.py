@@ -20,11 +20,11 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from lightflow.errors import WorkflowError
+from lightflow.parser.files import parse_text, read_source
 from lightflow.parser.normalize import normalize
 from lightflow.parser.positions import Source, UnreadableFile
 from lightflow.parser.schema import normalized_schema, workflow_schema
 from lightflow.parser.schema_validator import Validator
-from lightflow.parser.source import parse_text, read_source
 from lightflow.plugins.registry import Registry
 
 ROOT = Path(__file__).resolve().parents[2]

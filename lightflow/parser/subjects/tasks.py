@@ -18,7 +18,7 @@ from lightflow.parser.schema_pieces import (
     or_expression,
 )
 from lightflow.parser.subjects import control_flow, environment, fan_out, limits, retries
-from lightflow.parser.subjects.durations import check_duration
+from lightflow.parser.subjects.retries import check_duration
 from lightflow.parser.subjects.settings import MODE
 from lightflow.parser.tree import TaskNode, Tree, list_or_empty, preconditions
 from lightflow.plugins.registry import Registry

@@ -275,6 +275,7 @@ def _shape(version: int) -> dict[str, tuple[str, str]]:
     return made
 
 
+@functools.lru_cache(maxsize=256)
 def _plain(sql: str) -> str:
     """A definition without blanks and comments, in which versions may differ."""
     return "".join("".join(line.partition("--")[0].split()) for line in sql.splitlines())

@@ -21,7 +21,7 @@ OUR_BUG: Final = 70
 _INPUT: Final = 2
 _INTERRUPTED: Final = 130
 _EXHAUSTED: Final = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO}
-#: What the signs of lightflow become where the locale cannot show them.
+#: The signs of lightflow in ASCII, for a locale that cannot show them.
 _ASCII: Final = {**dict(zip("✓✗▶○◔↻»⊘■│━─·", "+x>.o~>/#|=--", strict=True)), "…": "...", "→": "->"}
 
 
@@ -89,9 +89,9 @@ def guard(work: Callable[[], int], *, debug: bool = False) -> int:
     try:
         sys.stdout.flush()
     except OSError as error:
-        gone = reader_is_gone(error, sys.stdout)
+        disk_failed = not reader_is_gone(error, sys.stdout)
         mute(sys.stdout)
-        if not gone:
+        if disk_failed:
             code = code or report(error)
     return code
 

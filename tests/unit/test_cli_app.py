@@ -74,8 +74,6 @@ SELDOM = [
 ]
 #: Modules that click imports, so that only programs without the command line can do without them.
 OF_CLICK = ["click", "inspect", "ast", "gettext", "dataclasses"]
-#: Modules that every run needs for its records.
-OF_RECORDS = {"inspect", "ast", "dataclasses"}
 READING = ["yaml", "socket", "liteflow.running.loop", "liteflow.dag"]
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from lightflow.errors import Problem
 from liteflow.digest import sha256_hex
-from liteflow.limits import Concurrency, Pool
+from liteflow.limits import DagLimits as Limits
 from liteflow.planning.ready_queue import DEFAULT_QUEUE, QueueOptions
 from liteflow.planning.retry import NEVER
 from liteflow.planning.retry import RetryPolicy as RetrySpec
@@ -63,15 +63,6 @@ class SecretSpec(NamedTuple):
 
     secret: Secret
     at: Problem
-
-
-class Limits(NamedTuple):
-    """What bounds the runs of a workflow. The retry is of the run as a whole."""
-
-    pools: Mapping[str, Pool] = {}
-    timeout_s: float | None = None
-    retry: RetrySpec = NEVER
-    concurrency: Concurrency | None = None
 
 
 class Expression(NamedTuple):

@@ -39,6 +39,7 @@ from liteflow.state.state_file import (
     Transaction,
     checkpoint_wal,
     connect,
+    current_folder,
     explain,
     files_of,
     translated_errors,
@@ -114,7 +115,7 @@ class Store:
                         json.dumps(dict(run.params), default=str),
                         run.graph_digest,
                         run.source,
-                        os.getcwd(),
+                        current_folder(),
                         json.dumps(dict(run.settings)),
                     ),
                 )

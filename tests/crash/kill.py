@@ -47,7 +47,7 @@ from crashkit import (
 )
 
 import liteflow.running.hooks
-import liteflow.running.runner
+import liteflow.running.run
 import liteflow.state.locks
 import liteflow.state.state_file
 import liteflow.state.store
@@ -147,10 +147,10 @@ def late_hooks() -> None:
 
 
 def forgotten_hooks() -> None:
-    """Who resumes a run does not go on with the hooks that were triggered before."""
+    """A resume does not run the hooks that were triggered before."""
     hooks = liteflow.running.hooks.Hooks
     begin = hooks.open
-    hooks.open = lambda self, kept, now: begin(self, [one._replace(told="[]") for one in kept], now)  # type: ignore[method-assign]
+    hooks.open = lambda self, previous, now: begin(self, [hook._replace(told="[]") for hook in previous], now)  # type: ignore[method-assign]
 
 
 CONTROLS: Mapping[str, Callable[[], None]] = {

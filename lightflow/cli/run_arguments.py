@@ -46,7 +46,7 @@ class RunArguments:
         """
         if self.date is None:
             return None
-        from liteflow.values.dates import parse_day
+        from liteflow.api import parse_day
 
         try:
             return parse_day(self.date)

@@ -17,13 +17,11 @@ from lightflow.plugins.base import TaskType
 from lightflow.plugins.registry import Registry
 from lightflow.spec.durations import PATTERN, seconds
 from lightflow.spec.model import Condition, ControlFlow, Expression, MappingSpec, TaskSpec, Template, WorkflowSpec
-from liteflow import Dag, Task
+from liteflow import Command, Dag, InputError, Task
+from liteflow.api import Body, Expansion, gc_paused
 from liteflow.definition.options import DEFAULT_FLOW, FlowOptions, TaskOptions, tolerance_of, with_keywords
 from liteflow.definition.tasks import NO_HOOKS, Precondition, TaskHooks
-from liteflow.errors import InputError
-from liteflow.gc_pause import gc_paused
 from liteflow.hooks import Condition as EngineCondition
-from liteflow.work import Body, Command, Expansion
 
 
 def build_dag(

@@ -21,13 +21,13 @@ WIDTH: Final = 100
 
 
 class Parts:
-    """Microseconds a task for each part of a run."""
+    """Collect the microseconds a task of each part of a run."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     def time(self, owner: Any, name: str, part: str) -> None:
-        """Have a function's processor time counted."""
+        """Count the processor time of a function."""
         function = getattr(owner, name)
         self.seconds.setdefault(part, 0.0)
 
@@ -42,7 +42,7 @@ class Parts:
 
 
 def measure() -> tuple[float, dict[str, float]]:
-    """Microseconds a task of a layered dag: of the whole process, and of its parts."""
+    """Return the microseconds a task of a layered dag: of the whole process, and of its parts."""
     from bench.contestants import lightflow
     from liteflow import dag, dagrun
     from liteflow.executors import open as opening

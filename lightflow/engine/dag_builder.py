@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from lightflow.engine.external_inputs import NO_INPUTS, ExternalInputs
@@ -18,7 +18,11 @@ from lightflow.plugins.registry import Registry
 from lightflow.spec.durations import PATTERN, seconds
 from lightflow.spec.model import Condition, ControlFlow, Expression, MappingSpec, TaskSpec, Template, WorkflowSpec
 from liteflow import Command, Dag, InputError, Task
+<<<<<<< HEAD
 from liteflow.api import Body, Expansion, gc_paused
+=======
+from liteflow.api import Body, Expansion, Record, gc_paused
+>>>>>>> main
 from liteflow.definition.options import DEFAULT_FLOW, FlowOptions, TaskOptions, tolerance_of, with_keywords
 from liteflow.definition.tasks import NO_HOOKS, Precondition, TaskHooks
 from liteflow.hooks import Condition as EngineCondition
@@ -63,8 +67,7 @@ def build_dag(
     return dag
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _TaskBuilder:
+class _TaskBuilder(Record):
     """Builds the tasks of one dag. Mistakes that only the parameters reveal are collected in `problems`."""
 
     spec: WorkflowSpec

@@ -200,9 +200,9 @@ class _Story:
         for above in one.dependencies:
             if above in self._instances:
                 upstream |= {
-                    instance_name_of(each): status_for_downstream(each.status, each.reason)
+                    instance_name_of(each): status_for_downstream(each.status, each.tolerated)
                     for each in self._instances[above]
                 }
             elif above in self._tasks:
-                upstream[above] = status_for_downstream(self._tasks[above].status, self._tasks[above].reason)
+                upstream[above] = status_for_downstream(self._tasks[above].status, self._tasks[above].tolerated)
         return explain(rule, upstream)

@@ -67,9 +67,15 @@ def passing_to_forks(descriptors: Iterable[int]) -> Iterator[None]:
 def use_handlers_in_forks(handlers: Mapping[int, Handler]) -> list[int]:
     """Have forks start with these signal handlers; return the signals that were added.
 
+<<<<<<< HEAD
     Python drops a signal that reaches a fork before its first bytecode, unless the system handles it. So these signals
     are blocked around each fork. Where runs are nested, the handlers of the outermost run hold. Undo with
     `forget_handlers_in_forks`.
+=======
+    Python drops a signal that reaches a fork before its first bytecode, unless the handler is the system's. So these
+    signals are blocked around each fork. Returns the signals that were added, for `forget_handlers_in_forks`:
+    where runs are nested, the handlers of the outermost run hold.
+>>>>>>> main
     """
     added = [number for number in handlers if number not in _handlers]
     _handlers.update((number, handlers[number]) for number in added)

@@ -205,7 +205,8 @@ class Hooks:
         spec, table = self._specs[node], self._plan.table
         owner = table.task_ids[spec.owner] if spec.owner != RUN_OWNER else ""
         events = json.dumps([list(event) for event in self._events[node]], separators=(",", ":"))
-        self._batch.told(spec.task_id, table.map_indexes[node], owner, events, now)
+        kind = "precondition" if spec.event == "precondition" else "hook"
+        self._batch.told(spec.task_id, table.map_indexes[node], owner, events, now, kind)
 
     def _start(self, node: int, now: float, *, blocking: bool = False) -> None:
         table = self._plan.table

@@ -6,13 +6,15 @@ The store of a run is `state.store.Store`; tests drive the loop with a store in 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from liteflow.planning.ready_queue import SlotNeeds
 from liteflow.state.records import (
+    ChooseResets,
     NewInstance,
     NewRun,
+    Previous,
     PreviousHook,
     PreviousInstance,
     PreviousState,
@@ -45,12 +47,11 @@ class SystemClock:
 
 
 class Batch(Protocol):
-    """What happened in a turn of the loop, until the store writes it as one transaction. See `state.turn.Turn`."""
+    """What happened in a turn of the loop, until the store writes it. See `state.write_batch.WriteBatch`."""
 
     asked: list[SlotRequest]
     granted: list[bool]
     released_slots: list[tuple[str, int]]
-    verdict: tuple[RunStatus, str | None, float] | None
 
     def __bool__(self) -> bool: ...
 
@@ -87,7 +88,11 @@ class Batch(Protocol):
 
     def remove_instances(self, task_id: str, gone: Mapping[int, PreviousInstance], reason: str, now: float) -> None: ...
 
-    def told(self, task_id: str, map_index: int, owner: str, told: str, now: float) -> None: ...
+    def told(self, task_id: str, map_index: int, owner: str, told: str, now: float, kind: str = "hook") -> None: ...
+
+    def tolerated(self, task_id: str, map_index: int) -> None: ...
+
+    def end_run(self, status: RunStatus, reason: str | None, now: float, *, timed_out: bool = False) -> None: ...
 
     def again(self, task_id: str, map_index: int, attempt: int, previous: str, now: float) -> None: ...
 
@@ -109,6 +114,7 @@ class RunStore(Protocol):
         graph: tuple[str, str],
         session: int | None = None,
         bounds: SharedLimits = ...,
+        choose: ChooseResets | None = None,
     ) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]], int | None]: ...
 
     def commit(self) -> None: ...
@@ -119,9 +125,7 @@ class RunStore(Protocol):
 
     def retry_count(self) -> int: ...
 
-    def retry_run(self, reason: str) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]]]: ...
-
-    def reset_tasks(self, reasons: Mapping[str, str]) -> None: ...
+    def retry_run(self, reason: str, choose: ChooseResets | None = None) -> Previous: ...
 
     def end_backoff(self) -> None: ...
 
@@ -134,8 +138,6 @@ class RunStore(Protocol):
     def requests(self) -> Sequence[Request]: ...
 
     def hooks(self) -> Sequence[PreviousHook]: ...
-
-    def task_events(self) -> Iterator[tuple[str, int, str | None, str]]: ...
 
     def value(self, task_id: str, map_index: int = -1, key: str = "return_value") -> Payload | None: ...
 

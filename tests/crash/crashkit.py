@@ -388,7 +388,7 @@ def read_state(db: str, run_id: str) -> State:
         if row is None:
             return _NOTHING._replace(problems=problems)
         rows = connection.execute(
-            "SELECT task_id, map_index, status, try_number, told FROM liteflow_task_instances WHERE run_id=?",
+            "SELECT task_id, map_index, status, try_number, hook_events FROM liteflow_task_instances WHERE run_id=?",
             (run_id,),
         ).fetchall()
         mapped = {task for task, index, *_ in rows if index >= 0 and not is_hook(task)}

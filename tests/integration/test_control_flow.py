@@ -298,7 +298,7 @@ def test_a_hook_is_triggered_in_the_transaction_of_the_change(db: str) -> None:
     run = dag.run(mode="inline")
     with sqlite3.connect(db) as connection:
         events = connection.execute("SELECT task_id, previous, status FROM liteflow_events ORDER BY seq").fetchall()
-        (told,) = connection.execute("SELECT told FROM liteflow_task_instances WHERE told IS NOT NULL").fetchone()
+        (told,) = connection.execute("SELECT hook_events FROM liteflow_task_instances WHERE kind='hook'").fetchone()
     assert [event for event in events if event[0] == "a.on_failure"] == [
         ("a.on_failure", "PENDING", "RUNNING"),
         ("a.on_failure", "RUNNING", "SUCCESS"),

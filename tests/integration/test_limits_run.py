@@ -505,7 +505,7 @@ def test_killed_while_it_rests_it_goes_on_with_the_tries_that_are_left(folder: F
         "flow.yaml",
         "retry: {max: 2, delay: 1000s}\ntasks: {ok: {run: echo ok >> trail}, a: {run: 'echo a >> trail; false'}}",
     )
-    resting = [("RUNNING", "it failed; try 2 of 3 begins in 1e+03 s")]
+    resting = [("UP_FOR_RETRY", "it failed; try 2 of 3 begins in 1e+03 s")]
     run = folder.start("run", flow, "--run-id", "one")
     folder.until("SELECT status, reason FROM liteflow_dag_runs", resting)
     assert "the run is RUNNING: it failed; try 2 of 3" in folder("why", "one", "a").stdout

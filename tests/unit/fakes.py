@@ -15,13 +15,16 @@ from typing import Any, NamedTuple
 from liteflow.planning.ready_queue import SlotNeeds
 from liteflow.state.records import (
     NO_SHARED_LIMITS,
+    ChooseResets,
     NewInstance,
     NewRun,
+    Previous,
     PreviousHook,
     PreviousInstance,
     PreviousState,
     Request,
     SharedLimits,
+    TaskEvent,
 )
 from liteflow.state.write_batch import SlotRequest
 from liteflow.states import RunStatus, TaskStatus, Verdict
@@ -222,7 +225,7 @@ class FakeBatch:
         self.asked: list[SlotRequest] = []
         self.granted: list[bool] = []
         self.released_slots: list[Key] = []
-        self.verdict: tuple[RunStatus, str | None, float] | None = None
+        self.verdict: tuple[RunStatus, str | None] | None = None
 
     def __bool__(self) -> bool:
         return bool(self.pending or self.asked or self.verdict)
@@ -286,7 +289,13 @@ class FakeBatch:
         row = self._file.rows.pop((task_id, index))
         self._file.events.append(Event(task_id, index, row.attempt, row.status, "REMOVED", None))
 
-    def told(self, task_id: str, map_index: int, owner: str, told: str, now: float) -> None:
+    def tolerated(self, task_id: str, map_index: int) -> None:
+        pass
+
+    def end_run(self, status: RunStatus, reason: str | None, now: float, *, timed_out: bool = False) -> None:
+        self.verdict = (status, reason)
+
+    def told(self, task_id: str, map_index: int, owner: str, told: str, now: float, kind: str = "hook") -> None:
         self.pending.append(lambda: self._trigger(task_id, map_index, told))
 
     def _trigger(self, task_id: str, map_index: int, told: str) -> None:
@@ -330,6 +339,7 @@ class FakeStore:
         graph: tuple[str, str],
         session: int | None = None,
         bounds: SharedLimits = NO_SHARED_LIMITS,
+        choose: ChooseResets | None = None,
     ) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]], int | None]:
         file = self.file
         file.holders.clear()
@@ -340,16 +350,25 @@ class FakeStore:
             if row.status in ("RUNNING", "QUEUED") and row.attempt:
                 file.attempts[*key, row.attempt] = "LOST"
                 file.change(key, row.attempt, row.status, "LOST", "its owner died")
-        return (*self._reset(), None)
+        return (*self._reset(choose), None)
 
-    def _reset(self) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]]]:
+    def _reset(self, choose: ChooseResets | None) -> Previous:
         file = self.file
+        events = list(self._task_events())
         for key, row in file.rows.items():
             skipped_itself = row.status == "SKIPPED" and file.attempts.get((*key, row.attempt)) == "SKIPPED"
             open_hook = row.status in ("LOST", "RUNNING", "QUEUED", "UP_FOR_RETRY")
             resets = open_hook if row.hook_events is not None else row.status != "SUCCESS" and not skipped_itself
             if resets and row.status != "PENDING":
                 file.change(key, row.attempt, row.status, "PENDING", "reset")
+        chosen = {} if choose is None else choose(*self._previous(), events)
+        for key, row in file.rows.items():
+            if key[0] in chosen and row.status in ("SUCCESS", "SKIPPED"):
+                file.change(key, row.attempt, row.status, "PENDING", chosen[key[0]])
+        return self._previous()
+
+    def _previous(self) -> Previous:
+        file = self.file
         tasks = {
             task_id: PreviousState(row.status, row.attempt)
             for (task_id, index), row in file.rows.items()
@@ -379,7 +398,7 @@ class FakeStore:
         batch.released_slots.clear()
         self._grant(batch)
         if batch.verdict is not None:
-            self._change_run(*batch.verdict[:2])
+            self._change_run(*batch.verdict)
             batch.verdict = None
         if self.commits == self._crash_at:
             raise Crashed
@@ -408,18 +427,13 @@ class FakeStore:
     def retry_count(self) -> int:
         return sum(event.status == "UP_FOR_RETRY" for event in self.file.events if not event.task_id)
 
-    def retry_run(self, reason: str) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]]]:
+    def retry_run(self, reason: str, choose: ChooseResets | None = None) -> Previous:
         self._change_run("UP_FOR_RETRY", reason)
         self.file.holders.clear()
-        return self._reset()
+        return self._reset(choose)
 
     def end_backoff(self) -> None:
         self._change_run("RUNNING", "tried again")
-
-    def reset_tasks(self, reasons: Mapping[str, str]) -> None:
-        for key, row in self.file.rows.items():
-            if key[0] in reasons and row.status in ("SUCCESS", "SKIPPED"):
-                self.file.change(key, row.attempt, row.status, "PENDING", reasons[key[0]])
 
     def rest(self) -> None:
         pass
@@ -440,10 +454,10 @@ class FakeStore:
             if row.hook_events is not None
         ]
 
-    def task_events(self) -> Iterator[tuple[str, int, str | None, str]]:
+    def _task_events(self) -> Iterator[TaskEvent]:
         for task_id, index, _, previous, status, _ in self.file.events:
             if task_id and (index < 0 or status == "SUCCESS"):
-                yield task_id, index, previous, status
+                yield TaskEvent(task_id, index, previous, status)
 
     def value(self, task_id: str, map_index: int = -1, key: str = "return_value") -> Payload | None:
         return self.file.values.get((task_id, map_index, key))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from lightflow.engine.external_inputs import NO_INPUTS, ExternalInputs
@@ -18,14 +17,11 @@ from lightflow.plugins.registry import Registry
 from lightflow.spec.durations import PATTERN, seconds
 from lightflow.spec.model import Condition, ControlFlow, Expression, MappingSpec, TaskSpec, Template, WorkflowSpec
 from liteflow import Command, Dag, InputError, Task
-<<<<<<< HEAD
-from liteflow.api import Body, Expansion, gc_paused
-=======
 from liteflow.api import Body, Expansion, Record, gc_paused
->>>>>>> main
 from liteflow.definition.options import DEFAULT_FLOW, FlowOptions, TaskOptions, tolerance_of, with_keywords
 from liteflow.definition.tasks import NO_HOOKS, Precondition, TaskHooks
 from liteflow.hooks import Condition as EngineCondition
+from liteflow.record import replace
 
 
 def build_dag(

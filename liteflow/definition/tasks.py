@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import replace
 from types import MappingProxyType, MethodType
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -22,6 +21,7 @@ from liteflow.errors import DefinitionError, PayloadError
 from liteflow.hooks import Condition
 from liteflow.identifiers import NEW_ID_PATTERN
 from liteflow.planning.trigger_rules import TriggerRule
+from liteflow.record import replace
 from liteflow.values.payload import Payload, encode
 from liteflow.work import KEYWORDS, Body, Call, Command, Expansion, Item, Ref
 

@@ -1,13 +1,13 @@
-"""Descriptors and signal handlers in processes that are forked from this one.
+"""What a process that is forked from this one keeps, and what it lets go of.
 
 Tasks, and the program that embeds the engine, fork at any time: `os.fork`, `pty.fork`, `multiprocessing`. Such a child
-is not a process of the engine. It closes the descriptors that would hide the death of this process or hold its lock,
-and it handles signals as if there were no run.
+is none of our processes. It closes what would hide our death or hold our lock, and it treats signals as if there were
+no run.
 """
 
 from __future__ import annotations
 
-import _frozen_importlib  # there is no public way to the locks of imports, see `_forget_imports`
+import _frozen_importlib
 import os
 import signal
 import sys
@@ -22,21 +22,21 @@ Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
 class Owner(Protocol):
-    """An owner of a descriptor, such as a socket."""
+    """Something that owns a descriptor, such as a socket."""
 
     def fileno(self) -> int:
-        """Return the descriptor, or -1."""
+        """The descriptor, or -1."""
 
     def detach(self) -> int:
         """Forget the descriptor without closing it, and return it."""
 
 
 class _Local(threading.local):
-    """The state of a thread that forks."""
+    """What the forks of one thread need."""
 
     def __init__(self) -> None:
-        self.masks: list[Iterable[int]] = []  # signal masks to restore; more than one if a handler forks meanwhile
-        self.passed: frozenset[int] = frozenset()  # descriptors that the new child keeps open
+        self.masks: list[Iterable[int]] = []  # signal masks to put back; more than one if a handler forks meanwhile
+        self.handed: frozenset[int] = frozenset()  # descriptors that the child being made shall have
 
 
 _local = _Local()
@@ -45,37 +45,31 @@ _handlers: dict[int, Handler] = {}
 
 
 def close_in_forks(owner: Owner) -> None:
-    """Have the descriptor closed in every fork of this process. Call `keep_open_in_forks` before closing it here."""
+    """Have the descriptor closed in every fork of this process. `keep_open_in_forks` before closing it here."""
     _owners.add(owner)
 
 
 def keep_open_in_forks(owner: Owner) -> None:
-    """Undo `close_in_forks`."""
+    """Forget an owner."""
     _owners.discard(owner)
 
 
 @contextmanager
 def passing_to_forks(descriptors: Iterable[int]) -> Iterator[None]:
-    """Keep these descriptors open in processes that this thread forks within this context."""
-    before, _local.passed = _local.passed, frozenset(descriptors)
+    """Let what this thread forks in here have these descriptors, although they are kept to ourselves."""
+    before, _local.handed = _local.handed, frozenset(descriptors)
     try:
         yield
     finally:
-        _local.passed = before
+        _local.handed = before
 
 
 def use_handlers_in_forks(handlers: Mapping[int, Handler]) -> list[int]:
-    """Have forks start with these signal handlers; return the signals that were added.
+    """Have forks begin with these signal handlers instead of ours.
 
-<<<<<<< HEAD
-    Python drops a signal that reaches a fork before its first bytecode, unless the system handles it. So these signals
-    are blocked around each fork. Where runs are nested, the handlers of the outermost run hold. Undo with
-    `forget_handlers_in_forks`.
-=======
     Python drops a signal that reaches a fork before its first bytecode, unless the handler is the system's. So these
     signals are blocked around each fork. Returns the signals that were added, for `forget_handlers_in_forks`:
     where runs are nested, the handlers of the outermost run hold.
->>>>>>> main
     """
     added = [number for number in handlers if number not in _handlers]
     _handlers.update((number, handlers[number]) for number in added)
@@ -83,32 +77,32 @@ def use_handlers_in_forks(handlers: Mapping[int, Handler]) -> list[int]:
 
 
 def forget_handlers_in_forks(numbers: Iterable[int]) -> None:
-    """Remove handlers that `use_handlers_in_forks` has added."""
+    """Forget what `use_handlers_in_forks` has added."""
     for number in numbers:
         _handlers.pop(number, None)
 
 
 def forking() -> bool:
-    """Return whether this thread is about to fork, or has just forked: an exception raised now would be lost."""
+    """Whether this thread is about to fork, or has just done so. An exception that is raised now would be lost."""
     return bool(_local.masks)
 
 
 @contextmanager
 def ending_forks() -> Iterator[None]:
-    """End a process that is forked within this context and leaves it: the rest of the stack is its parent's."""
-    pid = os.getpid()
+    """End a process that is forked in here and comes out of here: the rest of the stack is not its own."""
+    me = os.getpid()
     try:
         yield
     except BaseException as error:
-        if os.getpid() != pid:
+        if os.getpid() != me:
             end_fork(error)
         raise
-    if os.getpid() != pid:
+    if os.getpid() != me:
         end_fork(None)
 
 
 def end_fork(error: BaseException | None) -> NoReturn:
-    """End this process as the interpreter does at the end of a script, or after an unhandled error."""
+    """End this process as the interpreter does at the end of a script, or behind an error that nobody handles."""
     code = 0
     try:
         if isinstance(error, SystemExit):
@@ -125,7 +119,7 @@ def end_fork(error: BaseException | None) -> NoReturn:
 
 
 def exit_code(error: SystemExit) -> int:
-    """Return the exit code of a process that calls `sys.exit`."""
+    """The code with which a process ends that calls `sys.exit`."""
     if error.code is None:
         return 0
     return error.code & 0xFF if isinstance(error.code, int) else 1
@@ -137,21 +131,21 @@ def _before() -> None:
 
 def _in_parent() -> None:
     try:
-        signal.pthread_sigmask(signal.SIG_SETMASK, _local.masks[-1])  # handlers of pending signals run in here
+        signal.pthread_sigmask(signal.SIG_SETMASK, _local.masks[-1])  # handlers run in here
     finally:
         _local.masks.pop()
 
 
 def _forget_imports() -> None:
-    """Forget the modules that other threads were importing: those threads do not exist in the fork.
+    """Forget the modules that other threads were importing: they are not here to end that.
 
-    An import of such a module would wait for its lock for ever; now it is imported again.
+    Whoever needs such a module would wait for its lock for ever; now it is imported anew.
     """
     locks = getattr(_frozen_importlib, "_module_locks", {})
-    thread = threading.get_ident()
+    me = threading.get_ident()
     for name, reference in list(locks.items()):
         lock = reference()
-        if getattr(lock, "owner", thread) not in (thread, None):
+        if getattr(lock, "owner", me) not in (me, None):
             locks.pop(name)
             sys.modules.pop(name, None)
 
@@ -159,7 +153,7 @@ def _forget_imports() -> None:
 def _in_child() -> None:
     _forget_imports()
     for owner in tuple(_owners):
-        if owner.fileno() not in _local.passed:
+        if owner.fileno() not in _local.handed:
             _close(owner.detach())
             _owners.discard(owner)
     try:

@@ -93,42 +93,6 @@ class Store:
         """
         now = time.time()
         with translated_errors(self.path), gc_paused(), Transaction(self._connection, self._locks):
-<<<<<<< HEAD
-            execute = self._connection.execute
-            execute(
-                "INSERT INTO liteflow_dags VALUES (?,?,?,?,?) ON CONFLICT (dag_id) DO UPDATE SET "
-                "description=excluded.description, source=excluded.source, updated_at=excluded.updated_at",
-                (run.dag_id, run.description, run.source, now, now),
-            )
-            execute("INSERT OR IGNORE INTO liteflow_graphs VALUES (?,?)", (run.graph_digest, run.graph_snapshot))
-            try:
-                cursor = execute(
-                    "INSERT INTO liteflow_dag_runs (run_id, dag_id, status, created_at, started_at, logical_date, "
-                    "parent_run_id, params, graph_digest, source, cwd, settings, epoch, begun) "
-                    f"VALUES (?,?,'RUNNING',?,?,?,?,?,?,?,?,?,1,{_NEXT})",
-                    (
-                        run.run_id,
-                        run.dag_id,
-                        now,
-                        now,
-                        run.logical_date,
-                        run.parent_run_id,
-                        json.dumps(dict(run.params), default=str),
-                        run.graph_digest,
-                        run.source,
-                        current_folder(),
-                        json.dumps(dict(run.settings)),
-                    ),
-                )
-            except sqlite3.IntegrityError:
-                raise StoreError(f"{self.path}: there is a run {run.run_id!r} already; choose another run id") from None
-            self._own(run.run_id, int(cursor.lastrowid or 0), 1, session)
-            self._bound(bounds, now)
-            self._insert_instances(run.instances, now)
-            if self.queue_reason is None:
-                self._insert_event(None, "RUNNING", now, None)
-            self._insert_done(run.done, now)
-=======
             key = self._insert_run(run, now)
             self._own(key, 1, session)
             self._share(bounds, now)
@@ -153,7 +117,7 @@ class Store:
             "params": json.dumps(dict(run.params), default=str),
             "graph_digest": run.graph_digest,
             "source": run.source,
-            "cwd": os.getcwd(),
+            "cwd": current_folder(),
             "settings": json.dumps(dict(run.settings)),
         }
         try:
@@ -161,7 +125,6 @@ class Store:
         except sqlite3.IntegrityError:
             raise StoreError(f"{self.path}: there is a run {run.run_id!r} already; choose another run id") from None
         return RunKey(run_no, run.run_id)
->>>>>>> main
 
     def claim(
         self,

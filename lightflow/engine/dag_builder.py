@@ -21,6 +21,7 @@ from liteflow.api import Body, Expansion, Record, gc_paused, replace
 from liteflow.definition.options import DEFAULT_FLOW, FlowOptions, TaskOptions, tolerance_of, with_keywords
 from liteflow.definition.tasks import NO_HOOKS, Precondition, TaskHooks
 from liteflow.hooks import Condition as EngineCondition
+from liteflow.record import replace
 
 
 def build_dag(
@@ -41,9 +42,7 @@ def build_dag(
         WorkflowError: the code of a plugin cannot be imported, or an expression cannot be evaluated.
     """
     dag = Dag(spec.name, db_path, spec.description, spec.params, [one.secret for one in spec.secrets.values()])
-    limits = spec.limits  # checked by the parser
-    dag.pools, dag.timeout, dag.retry = limits.pools, limits.timeout_s, limits.retry
-    dag.concurrency = limits.concurrency
+    dag.limits = spec.limits  # checked by the parser
     dag.source = spec.path
     builder = _TaskBuilder(
         spec=spec,

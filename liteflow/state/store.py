@@ -44,6 +44,7 @@ from liteflow.state.state_file import (
     Transaction,
     checkpoint_wal,
     connect,
+    current_folder,
     explain,
     files_of,
     translated_errors,
@@ -116,7 +117,7 @@ class Store:
             "params": json.dumps(dict(run.params), default=str),
             "graph_digest": run.graph_digest,
             "source": run.source,
-            "cwd": os.getcwd(),
+            "cwd": current_folder(),
             "settings": json.dumps(dict(run.settings)),
         }
         try:

@@ -107,7 +107,7 @@ def test_every_argument_of_the_python_api_is_named() -> None:
             assert name == "self" or name in text, f"{function.__qualname__}: {name}"
     for kind in (liteflow.Dag, liteflow.DagRun, liteflow.TaskContext, liteflow.XCom):
         public = [name for name in vars(kind) if not name.startswith("_")]
-        internal = {"add_call", "program", "from_record"}
+        internal = {"add_call", "compile", "from_record"}
         assert [name for name in public if name not in text and name not in internal] == [], kind
 
 

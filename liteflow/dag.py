@@ -14,14 +14,15 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any
 
 from liteflow.dagrun import DagRun
 from liteflow.definition.collecting import Collected, collector, this_script
 from liteflow.definition.commands import shell_command
 from liteflow.definition.compile import compile_dag
 from liteflow.definition.compiled import CompiledDag
-from liteflow.definition.options import MODES, NO_OPTIONS, OPTION_NAMES, TaskOptions, make_options
+from liteflow.definition.options import NO_OPTIONS, OPTION_NAMES, TaskOptions, make_options
 from liteflow.definition.restoring import restore
 from liteflow.definition.tasks import (
     Building,
@@ -35,8 +36,10 @@ from liteflow.definition.tasks import (
     mapped,
 )
 from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound, RunSkipped
+from liteflow.executors import BackendFactory
 from liteflow.gc_pause import gc_paused
 from liteflow.limits import Concurrency, Pool, checked_timeout, normalize_concurrency, normalize_pools, normalize_retry
+from liteflow.modes import DEFAULT_SLOTS, MODES
 from liteflow.planning.graph import Graph
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.running.host_signals import deferring
@@ -50,8 +53,6 @@ from liteflow.values.dates import Day, checked, epoch_of
 from liteflow.values.params import declared, resolve, restored
 from liteflow.values.secrets import Secret, declared_secrets, resolve_secrets
 from liteflow.work import KEYWORDS, Body, Call, Command
-
-DEFAULT_WORKERS: Final = {"thread": 4, "process": 4, "async": 1000, "inline": 1}
 
 
 def init_schema(db_path: str = "liteflow.db") -> None:
@@ -342,12 +343,14 @@ class Dag(Building):
         concurrency: Concurrency | int | str | None = None,
         raise_signals: bool = True,
         claim_children: bool = False,
+        backends: Mapping[str, BackendFactory] = MappingProxyType({}),
     ) -> DagRun:
         """Run all tasks and return the run, whatever its status; `raise_for_failure()` raises.
 
         Args:
             max_workers: how many tasks run at once (default 4; 1000 in mode "async").
-            mode: "process", "thread", "async" or "inline" (one by one in the calling thread, for debugging).
+            mode: "process", "thread", "async" or "inline" (one by one in the calling thread, for debugging), or a
+                name in `backends`.
             run_id: a name of your own for the run.
             params: values that tasks find in their context; where the dag declares parameters, they are checked
                 and completed with its defaults.
@@ -364,6 +367,7 @@ class Dag(Building):
             claim_children: this program exists for the run alone, so end whatever it has started by the end of the
                 run, also from tasks in threads, and also when it is killed. What worker processes and commands
                 start is always ended.
+            backends: more modes by name, each with a function that opens a `liteflow.executors.Backend`.
 
         Raises:
             DefinitionError: the graph or an argument is wrong; nothing ran. Of parameters: ParamError; of secrets that
@@ -384,7 +388,7 @@ class Dag(Building):
                 self._state_file(),
                 run_id,
                 mode,
-                self._workers(max_workers, mode),
+                self._workers(max_workers, mode, backends),
                 None if log_dir is None else os.path.abspath(log_dir),
                 durability,
                 fail_fast,
@@ -392,6 +396,7 @@ class Dag(Building):
                 logical_date=moment,
                 observers=observers,
                 claim_children=claim_children,
+                backends=backends,
                 done={name: seconds for name, seconds in (done or {}).items() if name in self.tasks},
                 **self._bounds(timeout, retry, concurrency),
             ),
@@ -416,6 +421,7 @@ class Dag(Building):
         concurrency: Concurrency | int | str | None = None,
         raise_signals: bool = True,
         claim_children: bool = False,
+        backends: Mapping[str, BackendFactory] = MappingProxyType({}),
     ) -> DagRun:
         """Go on with a run that failed, was cancelled or interrupted, or whose process died: by default the latest.
 
@@ -446,7 +452,7 @@ class Dag(Building):
                 path,
                 before.run_id,
                 mode,
-                self._workers(workers, mode),
+                self._workers(workers, mode, backends),
                 os.path.abspath(log_dir) if log_dir is not None else before.settings.get("log_dir"),
                 durability,
                 fail_fast,
@@ -456,6 +462,7 @@ class Dag(Building):
                 logical_date=before.logical_date,
                 observers=observers,
                 claim_children=claim_children,
+                backends=backends,
                 **self._bounds(timeout, retry, concurrency),
             ),
             resume=True,
@@ -474,10 +481,11 @@ class Dag(Building):
             "place": None if place is None else place._replace(group=place.group or self.dag_id),
         }
 
-    def _workers(self, wanted: object, mode: str) -> int:
-        if mode not in MODES:
-            raise DefinitionError(f"mode {mode!r} must be one of {', '.join(MODES)}")
-        workers = DEFAULT_WORKERS[mode] if wanted is None else wanted
+    def _workers(self, wanted: object, mode: str, backends: Mapping[str, BackendFactory]) -> int:
+        modes = dict.fromkeys([*MODES, *backends])
+        if mode not in modes:
+            raise DefinitionError(f"mode {mode!r} must be one of {', '.join(modes)}")
+        workers = DEFAULT_SLOTS.get(mode, DEFAULT_SLOTS["process"]) if wanted is None else wanted
         if type(workers) is not int or workers < 1:
             raise DefinitionError(f"max_workers={workers!r} must be a whole number, 1 or more")
         return workers

@@ -9,11 +9,10 @@ from typing import Any, Final, NamedTuple
 from liteflow.definition.around import check_flow
 from liteflow.errors import DefinitionError
 from liteflow.limits import MAX_PRIORITY, slot_needs
+from liteflow.modes import MODES
 from liteflow.planning.ready_queue import QueueOptions
 from liteflow.planning.retry import RetryPolicy
 from liteflow.planning.trigger_rules import TRIGGER_RULES, TriggerRule
-
-MODES: Final = ("process", "thread", "async", "inline")
 
 
 class TaskOptions(NamedTuple):

@@ -89,6 +89,7 @@ def run(program: CompiledDag, options: RunConfig, *, resume: bool = False, gate:
             timeouts=program.with_timeout(),
             close_in_workers=(locks.fd,),
             claim_children=options.claim_children,
+            backends=options.backends,
         )
         stack.callback(executor.close, 0.0)
         store = Store(options.db_path, locks, options.durability)

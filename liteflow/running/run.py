@@ -77,6 +77,7 @@ def run(program: CompiledDag, config: RunConfig, *, resume: bool = False, gate: 
             timeouts=program.with_timeout(),
             close_in_workers=(locks.fd,),
             claim_children=config.claim_children,
+            backends=config.backends,
         )
         stack.callback(executor.close, 0.0)
         store = Store(config.db_path, locks, config.durability)

@@ -41,7 +41,7 @@ from liteflow.planning.graph import Graph
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.running.host_signals import deferring
 from liteflow.running.observers import Observer, RunConfig
-from liteflow.running.runner import run as run_program
+from liteflow.running.run import run as run_program
 from liteflow.state.deletion import delete_runs
 from liteflow.state.history import DagRecord, History
 from liteflow.state.state_file import connect, real_path

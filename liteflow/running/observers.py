@@ -136,6 +136,7 @@ class Observers:
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = list(observers)
+        self.any = bool(observers)
         self.changes: list[Change] = []
 
     def publish(self) -> None:

@@ -47,11 +47,11 @@ class RunVerdict(NamedTuple):
 
 
 class SharedLimits(NamedTuple):
-    """The limits of a run that it shares with others. `needs` are slots by task id; `place` is None without a group."""
+    """The limits of a run that it shares with others. `needs` are slots by task id; `concurrency` is None without a group."""
 
     pools: Mapping[str, Pool] = {}
     needs: Mapping[str, SlotNeeds] = {}
-    place: Concurrency | None = None  # its group is named
+    concurrency: Concurrency | None = None  # with the name of the group
 
 
 class PreviousState(NamedTuple):
@@ -78,7 +78,7 @@ class PreviousHook(NamedTuple):
     map_index: int
     status: str
     attempts: int
-    told: str  # JSON, see `hooks.Told`
+    events: str  # JSON, see `hooks.HookEvent`
 
 
 class TaskEvent(NamedTuple):

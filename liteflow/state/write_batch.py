@@ -23,10 +23,7 @@ from liteflow.work import Outcome
 
 _ERROR_LIMIT: Final = 65536
 
-_ATTEMPT: Final = (
-    "run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, exit_code, error, log_path, trace, "
-    "log_lost"
-)
+_ATTEMPT: Final = "run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, exit_code, log_path"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +47,9 @@ class WriteBatch:
         self._run = run
         self._epoch = epoch
         self._attempts = BulkInsert("INSERT INTO liteflow_attempts", _ATTEMPT)
-        self._repeated_attempts = BulkInsert("INSERT INTO liteflow_attempts", f"{_ATTEMPT}, repeats, round")
+        self._other_attempts = BulkInsert(
+            "INSERT INTO liteflow_attempts", f"{_ATTEMPT}, error, trace, log_lost, repeats, round"
+        )
         self._values = BulkInsert(
             "INSERT OR REPLACE INTO liteflow_xcom",
             "run_id, task_id, map_index, key, encoding, value, size, file, sha256, created_at",
@@ -101,7 +100,8 @@ class WriteBatch:
         """Add the verdict of an attempt, its values and its error; `repeats`: the task may succeed more than once."""
         error, ended_at = outcome.error, outcome.ended_at
         current_round = self.rounds.get((task_id, map_index), 0) if self.rounds else 0
-        rows = self._repeated_attempts if repeats or current_round else self._attempts
+        plain = error is None and outcome.log_lost is None and not repeats and not current_round
+        rows = self._attempts if plain else self._other_attempts
         rows.values += (
             self._run.run_id,
             task_id,
@@ -112,13 +112,16 @@ class WriteBatch:
             ended_at if outcome.started_at is None else outcome.started_at,
             ended_at,
             outcome.exit_code,
-            None if error is None else (error.traceback.rstrip() or error.message)[-_ERROR_LIMIT:],
             outcome.log_path,
-            None if error is None or not error.trace else error.trace,
-            outcome.log_lost,
         )
-        if rows is self._repeated_attempts:
-            rows.values += (int(repeats), current_round)
+        if not plain:
+            rows.values += (
+                None if error is None else (error.traceback.rstrip() or error.message)[-_ERROR_LIMIT:],
+                None if error is None or not error.trace else error.trace,
+                outcome.log_lost,
+                int(repeats),
+                current_round,
+            )
         if outcome.value is not None:
             self._store(task_id, map_index, "return_value", outcome.value, ended_at)
         if outcome.pushed:
@@ -173,7 +176,7 @@ class WriteBatch:
 
     def write(self, connection: sqlite3.Connection, slots: SlotAllocator) -> None:
         """Write it all, within the caller's transaction. It can be repeated when that was rolled back."""
-        for rows in (self._attempts, self._repeated_attempts, self._values):
+        for rows in (self._attempts, self._other_attempts, self._values):
             if rows.values:
                 rows.write(connection)
         transitions = self.transitions
@@ -203,7 +206,7 @@ class WriteBatch:
 
     def clear(self) -> None:
         """Forget what was committed: the next turn begins."""
-        for rows in (self._attempts, self._repeated_attempts, self._values):
+        for rows in (self._attempts, self._other_attempts, self._values):
             rows.values.clear()
         self.transitions.clear()
         if self.slot_requests:

@@ -41,8 +41,7 @@ def rows(path: str) -> dict[str, list[dict[str, Any]]]:
     connection.row_factory = sqlite3.Row
     try:
         return {
-            table: sorted(map(dict, connection.execute(f"SELECT * FROM liteflow_{table}")), key=str)
-            for table in TABLES
+            table: sorted(map(dict, connection.execute(f"SELECT * FROM liteflow_{table}")), key=str) for table in TABLES
         }
     finally:
         connection.close()

@@ -80,8 +80,7 @@ class Loop:
             over = plan.finished
             if over:
                 remove_folder(self._outputs_dir)  # before the run has ended: then another process may resume it
-                reason, cause = plan.stopped or (None, None)
-                parts.recorder.end_run(plan.result(), reason, clock.time(), timed_out=cause == "timed_out")
+                parts.recorder.end_run(plan.result(), plan.stopped, clock.time())
             # 2. Commit in one transaction: the ends of the last turn, the starts of this one. Then show them.
             if parts.recorder.commit():
                 starts += parts.starter.granted(clock.time())

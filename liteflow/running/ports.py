@@ -11,15 +11,16 @@ from typing import Protocol
 
 from liteflow.planning.ready_queue import SlotNeeds
 from liteflow.state.records import (
+    ChooseResets,
     NewInstance,
     NewRun,
+    Previous,
     PreviousHook,
     PreviousInstance,
     PreviousState,
     Request,
     SharedLimits,
 )
-from liteflow.state.store import ChooseResets
 from liteflow.state.write_batch import SlotRequest
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.values.payload import Payload
@@ -46,7 +47,7 @@ class SystemClock:
 
 
 class Batch(Protocol):
-    """What happened in a turn of the loop, until the store writes it as one transaction. See `state.write_batch`."""
+    """What happened in a turn of the loop, until the store writes it. See `state.write_batch.WriteBatch`."""
 
     slot_requests: list[SlotRequest]
     granted_slots: list[bool]
@@ -85,17 +86,17 @@ class Batch(Protocol):
         self, task_id: str, instances: Iterable[tuple[int, str | None, str]], timeout_s: float | None, now: float
     ) -> None: ...
 
-    def mark_tolerated(self, task_id: str, map_index: int) -> None: ...
-
     def remove_instances(self, task_id: str, gone: Mapping[int, PreviousInstance], reason: str, now: float) -> None: ...
 
     def trigger_hook(
         self, task_id: str, map_index: int, owner: str, events: str, now: float, kind: str = "hook"
     ) -> None: ...
 
-    def retrigger_hook(self, task_id: str, map_index: int, attempt: int, previous: str, now: float) -> None: ...
+    def mark_tolerated(self, task_id: str, map_index: int) -> None: ...
 
     def end_run(self, status: RunStatus, reason: str | None, now: float, *, timed_out: bool = False) -> None: ...
+
+    def retrigger_hook(self, task_id: str, map_index: int, attempt: int, previous: str, now: float) -> None: ...
 
 
 class RunStore(Protocol):
@@ -126,9 +127,7 @@ class RunStore(Protocol):
 
     def retry_count(self) -> int: ...
 
-    def retry_run(
-        self, reason: str, choose: ChooseResets | None = None
-    ) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]]]: ...
+    def retry_run(self, reason: str, choose: ChooseResets | None = None) -> Previous: ...
 
     def end_backoff(self) -> None: ...
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from liteflow.masking import Masker
+from liteflow.planning.plan import Stop
 from liteflow.planning.ready_queue import SlotNeeds
 from liteflow.planning.task_table import TaskTable, Transition
 from liteflow.running.hooks import Hooks
@@ -178,9 +179,10 @@ class Recorder:
 
     # -- the transaction -----------------------------------------------------------------------------------
 
-    def end_run(self, status: RunStatus, reason: str | None, now: float, *, timed_out: bool) -> None:
-        """Record the state of the run that has ended; `timed_out`: it exceeded its timeout."""
-        self._batch.end_run(status, reason, now, timed_out=timed_out)
+    def end_run(self, status: RunStatus, stop: Stop | None, now: float) -> None:
+        """Record the state of the run that has ended; `stop`: why it was stopped."""
+        timed_out = stop is not None and stop.cause == "timed_out"
+        self._batch.end_run(status, stop and stop.reason, now, timed_out=timed_out)
 
     def commit(self) -> bool:
         """Write what was recorded as one transaction. Return whether there was anything."""

@@ -68,10 +68,11 @@ def claim_run(program: CompiledDag, config: RunConfig, store: RunStore, session:
     """
     give_up = time.monotonic() + _SWEEP_S
     graph, limits = (program.digest, program.snapshot), _shared_limits(program, config)
-    choose = partial(torn_down_tasks, program)
     while True:
         try:
-            tasks, instances, before = store.claim(config.run_id, _instances(program), graph, session, limits, choose)
+            tasks, instances, before = store.claim(
+                config.run_id, _instances(program), graph, session, limits, partial(torn_down_to_repeat, program)
+            )
             break
         except OwnerDied:
             if time.monotonic() >= give_up:
@@ -83,23 +84,24 @@ def claim_run(program: CompiledDag, config: RunConfig, store: RunStore, session:
     return PreviousRun(tasks, instances)
 
 
-def torn_down_tasks(
+def torn_down_to_repeat(
     program: CompiledDag,
     tasks: Mapping[str, PreviousState],
     instances: Mapping[str, Mapping[int, PreviousInstance]],
     events: Iterable[TaskEvent],
 ) -> dict[str, str]:
-    """Return the setups and teardowns that a resumed run repeats, with the reason (see `setup_teardown`).
+    """Return the setups and teardowns that have ended and that a resumed run repeats, with the reason.
 
-    It is called within the transaction that takes the run over, or retries it (see `Store.claim`).
+    It is called within the transaction that claims or retries the run (see `setup_teardown.to_set_up_again`).
     """
-    control, ids = program.control, program.graph.ids
+    control, graph = program.control, program.graph
+    ids = graph.ids
     if not control.teardowns:
         return {}
     torn_down, skipped = _history(control, ids, events)
     if not torn_down:
         return {}
-    done = PreviousRun(tasks, instances).done(program.graph)
+    done = PreviousRun(tasks, instances).done(graph)
     checked = {
         node
         for node in control.gated
@@ -108,7 +110,6 @@ def torn_down_tasks(
     to_do = {  # a skipped task will be skipped again, unless a precondition skipped it, which may hold now
         node for node, task_id in enumerate(ids) if node not in done and (task_id not in skipped or node in checked)
     }
-    graph = program.graph
     again = to_set_up_again(
         control.setups, control.teardowns, graph.upstream, graph.downstream, to_do=to_do, torn_down=torn_down
     )
@@ -122,13 +123,14 @@ def torn_down_tasks(
 def _history(control: ControlFlow, ids: Sequence[str], events: Iterable[TaskEvent]) -> tuple[list[int], set[str]]:
     """Return the teardowns that ran after their setups had succeeded, and the tasks that were skipped last."""
     ended, succeeded, last = dict[str, int](), dict[str, int](), dict[str, str]()
-    for number, (task_id, map_index, previous, status) in enumerate(events, start=1):
-        if status == "SUCCESS":  # of a mapped setup, each instance counts
-            succeeded[task_id] = number
-        if map_index < 0:
-            last[task_id] = status
-            if previous == "RUNNING" or (previous, status) == ("QUEUED", "LOST"):  # a lost attempt may have started
-                ended[task_id] = number
+    for number, event in enumerate(events, start=1):
+        if event.status == "SUCCESS":  # of a mapped setup, each instance counts
+            succeeded[event.task_id] = number
+        if event.map_index < 0:
+            last[event.task_id] = event.status
+            # A queued attempt that was lost may have started.
+            if event.previous == "RUNNING" or (event.previous, event.status) == ("QUEUED", "LOST"):
+                ended[event.task_id] = number
     torn_down = [
         node
         for node, (setups, _) in control.teardowns.items()

@@ -22,7 +22,7 @@ from liteflow.running.outcomes import OutcomeHandler
 from liteflow.running.ports import Clock, RunStore, SystemClock
 from liteflow.running.prefetch import Prefetch
 from liteflow.running.recorder import Recorder
-from liteflow.running.resume import PreviousRun, claim_run, create_run, make_plan, torn_down_tasks
+from liteflow.running.resume import PreviousRun, claim_run, create_run, make_plan, torn_down_to_repeat
 from liteflow.running.run_limits import RunLimits
 from liteflow.running.start_checks import StartChecks
 from liteflow.running.starting import Starter
@@ -138,7 +138,7 @@ class Runner:
                 break
             number = limits.retries_left(parts.plan)
             reason = limits.retry_reason(number)
-            previous, resumed = PreviousRun(*store.retry_run(reason, partial(torn_down_tasks, self.program))), True
+            previous, resumed = PreviousRun(*store.retry_run(reason, partial(torn_down_to_repeat, self.program))), True
             observers.tell("waiting", reason)
             limits.back_off(number, clock.monotonic())
         status = parts.plan.result()

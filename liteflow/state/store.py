@@ -14,7 +14,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NoReturn
 
 from liteflow.errors import OwnerDied, RunNotFound, RunOwned, StaleRun, StoreError
@@ -25,8 +25,10 @@ from liteflow.state.owner import boot_id, start_ticks
 from liteflow.state.pools import SlotAllocator
 from liteflow.state.records import (
     NO_SHARED_LIMITS,
+    ChooseResets,
     NewInstance,
     NewRun,
+    Previous,
     PreviousHook,
     PreviousInstance,
     PreviousState,
@@ -54,14 +56,6 @@ from liteflow.values.payload import Payload, payload_from_row
 _SYNC_EVERY_S: Final = 1.0  # at most so much is lost to a power cut; nothing to a crash
 _NEXT_START: Final = "(SELECT coalesce(max(seq), 0) + 1 FROM liteflow_events)"  # the `start_no` of a start or resume
 _PATIENCE_S: Final = 60.0  # how long a commit is repeated before the run is given up
-
-#: The tasks of a run, and the instances of its mapped tasks by index, as a resume finds them.
-Previous = tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]]]
-#: Chooses tasks that have succeeded or were skipped and are to run again, each with the reason. It gets the tasks and
-#: instances, and the events of the tasks, and is called within the transaction.
-ChooseResets = Callable[
-    [Mapping[str, PreviousState], Mapping[str, Mapping[int, PreviousInstance]], Iterable[TaskEvent]], Mapping[str, str]
-]
 
 
 class Store:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from liteflow.planning.ready_queue import SlotNeeds
+from liteflow.record import Record
 from liteflow.state.bulk_insert import BulkInsert
 from liteflow.state.pools import SlotAllocator
 from liteflow.state.records import PreviousInstance, RunVerdict
@@ -26,8 +26,7 @@ _ERROR_LIMIT: Final = 65536
 _ATTEMPT: Final = "run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, exit_code, log_path"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlotRequest:
+class SlotRequest(Record):
     """An attempt that may start if there are slots for it."""
 
     task_id: str

@@ -54,7 +54,7 @@ import liteflow.state.store
 import liteflow.state.write_batch
 from liteflow import Command, Dag, Task, XCom
 from liteflow.context import current_context
-from liteflow.definition.options import TaskOptions
+from liteflow.definition.options import make_options
 from liteflow.outputs import outputs_dir
 from liteflow.planning.task_table import instance_name
 from liteflow.processes import tree
@@ -438,7 +438,7 @@ def process_dag(db: str, effects: str, graph: Mapping[str, Sequence[str]]) -> Da
                 made[task] = dag.task(body, task, above=given, **options)
             continue
         words = ("/bin/sh", "-c", _script(effects, number, around.failing.get(task, 0)))
-        made[task] = dag.add_task(Task(task, body=Command(words), options=TaskOptions(**options)))
+        made[task] = dag.add_task(Task(task, body=Command(words), options=make_options(options, task)))
         for name in above:
             made[name] >> made[task]
     made["down"].as_teardown(setups=made["t0_0"])

@@ -70,7 +70,7 @@ SELDOM = [
     *["rich", "pygraphviz", "importlib.metadata", "importlib.util"],
     *["asyncio", "subprocess", "concurrent.futures", "logging", "argparse", "tempfile", "pickle", "ctypes", "hashlib"],
     *["shutil", "difflib", "traceback", "lightflow.parser.json_source"],
-    *["liteflow.scripts", "liteflow.executors.aio", "liteflow.executors.thread", "liteflow.executors.program"],
+    *["liteflow.scripts", "liteflow.executors.aio", "liteflow.executors.thread", "liteflow.executors.importable"],
 ]
 #: Modules that click imports, so that only programs without the command line can do without them.
 OF_CLICK = ["click", "inspect", "ast", "gettext", "dataclasses"]
@@ -110,7 +110,7 @@ def test_what_is_done_all_day_imports_little(tmp_path: Path, line: str, more: li
 
 
 def test_a_dag_in_python_imports_little(tmp_path: Path) -> None:
-    seldom = sorted({*SELDOM, *OF_CLICK, "yaml"} - {"liteflow.executors.thread"} - OF_RECORDS)
+    seldom = sorted({*SELDOM, *OF_CLICK, "yaml"} - {"liteflow.executors.thread"})
     code = (
         "import sys; before = set(sys.modules)\nfrom liteflow import Dag\ndag = Dag('one')\n"
         "def hello(): return 1\ndag.task(hello)\nassert dag.run(1, 'thread').status == 'SUCCESS'\n"

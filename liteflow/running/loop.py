@@ -147,6 +147,6 @@ class Loop:
             self._looked_at = now
             store.check_file()
             store.renew_lock()
-            store.rest()
+            store.sync_if_idle()
             parts.stopping.check_requests(store)
             parts.limits.ask_again(now, self._plan)

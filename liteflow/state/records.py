@@ -46,11 +46,11 @@ class RunVerdict(NamedTuple):
 
 
 class SharedLimits(NamedTuple):
-    """The limits of a run that it shares with others. `needs` are slots by task id; `place` is None without a group."""
+    """The limits of a run that it shares with others: `needs` are slots by task id."""
 
     pools: Mapping[str, Pool] = {}
     needs: Mapping[str, SlotNeeds] = {}
-    place: Concurrency | None = None  # its group is named
+    concurrency: Concurrency | None = None  # with the name of its group; None: it is in none
 
 
 class PreviousState(NamedTuple):
@@ -77,7 +77,7 @@ class PreviousHook(NamedTuple):
     map_index: int
     status: str
     attempts: int
-    told: str  # JSON, see `hooks.Told`
+    events: str  # JSON, see `hooks.HookEvent`
 
 
 class TaskEvent(NamedTuple):

@@ -6,7 +6,7 @@ import click
 
 from lightflow.cli.options import checkpoint_dir_option, command, db_option, json_option, workflow_names
 from lightflow.cli.output import many, say, say_json
-from lightflow.errors import printable
+from lightflow.text import printable
 
 
 @command(

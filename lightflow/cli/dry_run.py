@@ -7,14 +7,13 @@ from collections.abc import Iterator
 
 from lightflow.cli.output import many, paint, say, say_json, table
 from lightflow.cli.run_arguments import RunArguments
-from lightflow.errors import printable
 from lightflow.service import parameters, queries, runs, workflows
 from lightflow.service.mapped_instances import MAX_LISTED
 from lightflow.service.parameters import ParamArguments, shown
 from lightflow.service.queries import RunView
 from lightflow.service.workflows import TaskOutline, WorkflowOutline
-from liteflow.pictures.picture import duration_text
-from liteflow.values.dates import current_day
+from lightflow.text import printable
+from liteflow.api import current_day, duration_text
 
 
 def show_plan(target: str, arguments: RunArguments, *, resume: bool) -> int:

@@ -126,7 +126,7 @@ def shown(text: str, stream: TextIO) -> str:
     Names and texts come from state files and tasks. A character that a terminal might obey becomes an escape; only the
     colours of `output.paint` stay, and only on a terminal.
     """
-    from lightflow.errors import escape_controls
+    from lightflow.text import escape_controls
 
     try:
         painted = "\x1b" in text and stream.isatty()
@@ -162,7 +162,8 @@ def report(error: Exception, *, debug: bool = False) -> int:
 
 def _explain(error: Exception) -> tuple[str, int]:
     """Return the text of an error and its exit code."""
-    from lightflow.errors import WorkflowError, printable
+    from lightflow.errors import WorkflowError
+    from lightflow.text import printable
 
     if isinstance(error, WorkflowError):
         return str(error), error.exit_code

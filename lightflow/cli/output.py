@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TextIO
 
 from lightflow.cli.error_boundary import mute, reader_is_gone, shown
-from lightflow.errors import plain_text as plain_text
-from lightflow.errors import printable
-from liteflow.pictures.picture import status_style, tally_text
+from lightflow.text import plain_text as plain_text
+from lightflow.text import printable
+from liteflow.api import status_style, tally_text
 
 _STYLES: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
 _STATE_STYLES: Final = {

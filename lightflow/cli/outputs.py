@@ -13,11 +13,11 @@ import click
 from lightflow.cli.error_boundary import complain
 from lightflow.cli.options import command, db_option, json_option, run_or_latest, task_or_run_ids
 from lightflow.cli.output import can_show, is_terminal, say, say_json, table
-from lightflow.errors import plain_text, printable
 from lightflow.service.mapped_instances import MAX_LISTED
 from lightflow.service.queries import Output
+from lightflow.text import plain_text, printable
 from liteflow import RunNotFound
-from liteflow.planning.task_table import instance_name
+from liteflow.api import instance_name
 
 _MAX_SHOWN: Final = 2000  # bytes of a value that is read for the table, and characters of it that are shown
 

@@ -15,15 +15,12 @@ from lightflow.cli.output import as_lines, columns_of, counted, many, near_path,
 from lightflow.cli.output import cut as shortened
 from lightflow.cli.traces import trace_lines
 from lightflow.engine.formatting import format_duration
-from lightflow.errors import plain_text, printable
 from lightflow.service import queries
 from lightflow.service.mapped_instances import MAX_LISTED, called, instance_name_of, status_note, tally_by_task
 from lightflow.service.queries import RunView
 from lightflow.service.tolerated_failures import in_words
-from liteflow.pictures.picture import shorten
-from liteflow.planning.task_table import instance_name
-from liteflow.processes.log_file import open_log_for_reading
-from liteflow.state.history import AttemptRecord, InstanceRecord
+from lightflow.text import plain_text, printable
+from liteflow.api import AttemptRecord, InstanceRecord, instance_name, open_log, shorten
 
 MAX_ROWS: Final = 40  # of a larger run only the failed, running and slowest tasks are listed
 _SLOWEST: Final = 10
@@ -187,7 +184,7 @@ def _log_tail(attempt: AttemptRecord | None) -> tuple[list[str], str | None]:
     if attempt is None or attempt.log_path is None:
         return [], None
     try:
-        with open_log_for_reading(attempt.log_path) as file:
+        with open_log(attempt.log_path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
             text = file.read(_TAIL_BYTES).decode("utf-8", "replace")
     except OSError:

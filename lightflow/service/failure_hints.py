@@ -12,7 +12,7 @@ from lightflow.errors import WorkflowError
 from lightflow.parser.workflow_loader import load_workflow
 from lightflow.service.python_files import is_script
 from lightflow.spec.model import TaskSpec
-from liteflow.state.history import RunRecord
+from liteflow.api import RunRecord
 
 _MAX_HINTS: Final = 3  # of a run
 #: A word that may be a relative path in a script of any language: no option, no variable, no part of a longer path.

@@ -23,8 +23,8 @@ from lightflow.cli.app import cli
 from lightflow.cli.commands import COMMANDS as CLI_COMMANDS
 from lightflow.cli.commands import SECTIONS
 from lightflow.parser.schema import workflow_schema
-from liteflow import errors, states
-from liteflow.definition.options import TaskOptions
+from liteflow import api, errors, states
+from liteflow.definition.options import OPTION_NAMES
 from liteflow.planning import trigger_rules
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,9 +90,17 @@ def test_every_public_name_is_named() -> None:
     assert missing(liteflow.__all__, DOCS / "reference" / "python-api.md") == []
 
 
+def test_every_name_of_the_engine_api_is_named() -> None:
+    page = DOCS / "reference" / "engine-api.md"
+    assert missing(api.__all__, page) == []
+    text = read(page)
+    queries = [name for name in vars(api.History) if not name.startswith("_") and name not in ("close", "graph")]
+    assert [name for name in queries if f"`{name}(" not in text and name not in ("run_ids", "unknown", "path")] == []
+
+
 def test_every_argument_of_the_python_api_is_named() -> None:
     page = DOCS / "reference" / "python-api.md"
-    assert missing(set(TaskOptions._fields), page) == []
+    assert missing(set(OPTION_NAMES), page) == []
     text = read(page)
     for function in (liteflow.Dag.__init__, liteflow.Dag.run, liteflow.Dag.resume, liteflow.Dag.runs):
         for name in inspect.signature(function).parameters:

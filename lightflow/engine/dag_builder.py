@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from lightflow.engine.external_inputs import NO_INPUTS, ExternalInputs
@@ -18,8 +17,7 @@ from lightflow.plugins.registry import Registry
 from lightflow.spec.durations import PATTERN, seconds
 from lightflow.spec.model import ConditionSpec, ControlFlow, Expression, MappingSpec, TaskSpec, Template, WorkflowSpec
 from liteflow import Command, Dag, InputError, Task
-from liteflow.api import Body, Expansion, Record, gc_paused
-from liteflow.api import replace as replace_record
+from liteflow.api import Body, Expansion, Record, gc_paused, replace
 from liteflow.definition.options import DEFAULT_FLOW, FlowOptions, TaskOptions, tolerance_of, with_keywords
 from liteflow.definition.tasks import NO_HOOKS, Precondition, TaskHooks
 from liteflow.hooks import Condition as EngineCondition
@@ -43,9 +41,7 @@ def build_dag(
         WorkflowError: the code of a plugin cannot be imported, or an expression cannot be evaluated.
     """
     dag = Dag(spec.name, db_path, spec.description, spec.params, [one.secret for one in spec.secrets.values()])
-    limits = spec.limits  # checked by the parser
-    dag.pools, dag.timeout, dag.retry = limits.pools, limits.timeout_s, limits.retry
-    dag.concurrency = limits.concurrency
+    dag.limits = spec.limits  # checked by the parser
     dag.source = spec.path
     builder = _TaskBuilder(
         spec=spec,
@@ -83,7 +79,7 @@ class _TaskBuilder(Record):
         if self.inputs.dotenv or self.inputs.task_dotenv:
             task = self._with_dotenv(task, owner or task.id)
         if task.cwd is not None:
-            task = replace_record(task, cwd=os.path.join(self.folder, os.path.expanduser(task.cwd)))
+            task = replace(task, cwd=os.path.join(self.folder, os.path.expanduser(task.cwd)))
         options = _options(task)
         if task.expressions is not None:
             options = self._evaluated_options(task, options)
@@ -107,9 +103,9 @@ class _TaskBuilder(Record):
         shared, own = self.inputs.dotenv, self.inputs.task_dotenv.get(owner, {})
         expressions = task.expressions
         if expressions is not None:
-            expressions = replace_record(expressions, dotenv=shared, own_dotenv=own)
+            expressions = replace(expressions, dotenv=shared, own_dotenv=own)
         env = {**shared, **self.spec.env, **own, **task.own_env}
-        return replace_record(
+        return replace(
             task, env=env, expressions=expressions, control_flow=_flow_with_dotenv(task.control_flow, shared, own)
         )
 
@@ -124,7 +120,7 @@ class _TaskBuilder(Record):
 
         self.problems.extend(early_problems(expressions, self.params))
         if expressions.script:
-            task = replace_record(task, config={**task.config, "run": expressions.script})
+            task = replace(task, config={**task.config, "run": expressions.script})
         body = task_type.build(task)
         late = DeferredTaskBody(expressions, self.folder)
         if not isinstance(body, Command):
@@ -250,7 +246,7 @@ def _flow_with_dotenv(
     def with_dotenv(condition: ConditionSpec | None) -> ConditionSpec | None:
         if condition is None or condition.scope is None:
             return condition
-        return condition._replace(scope=replace_record(condition.scope, dotenv=dotenv, own_dotenv=own))
+        return condition._replace(scope=replace(condition.scope, dotenv=dotenv, own_dotenv=own))
 
     preconditions = tuple(each._replace(condition=with_dotenv(each.condition)) for each in control_flow.preconditions)
-    return replace_record(control_flow, condition=with_dotenv(control_flow.condition), preconditions=preconditions)
+    return replace(control_flow, condition=with_dotenv(control_flow.condition), preconditions=preconditions)

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from lightflow.errors import Location
-from liteflow import Concurrency, Param, Pool, Secret
+from liteflow import Param, Secret
 from liteflow import RetryPolicy as RetrySpec
 from liteflow.api import DEFAULT_QUEUE, NO_RETRY, QueueOptions, Record, Ref, TriggerRule, sha256_hex
+from liteflow.api import DagLimits as Limits
 
 __all__ = [
     "ConditionSpec",
@@ -59,15 +60,6 @@ class SecretSpec(NamedTuple):
 
     secret: Secret
     location: Location
-
-
-class Limits(NamedTuple):
-    """The limits of the runs of a workflow."""
-
-    pools: Mapping[str, Pool] = {}
-    timeout_s: float | None = None
-    retry: RetrySpec = NO_RETRY  #: of the run as a whole
-    concurrency: Concurrency | None = None
 
 
 class Expression(Record):

@@ -185,7 +185,8 @@ def _message(error: SchemaError, path: list[Key]) -> str:
     if keyword in ("enum", "const"):
         return _not_an_option(error, path)
     if keyword in ("oneOf", "anyOf"):
-        return str(error.schema.get("x-message") or expects or "has a shape that is not allowed")
+        words = f"must be {expects}, not {shown}" if expects else "has a shape that is not allowed"
+        return str(error.schema.get("x-message", words))
     if keyword in ("pattern", "minLength") and expects:
         return f"must be {expects}, not {shown}"
     if keyword in ("minItems", "minProperties") and limit != 1:

@@ -177,7 +177,7 @@ def test_expressions_in_a_list_of_lines_are_told_with_their_place() -> None:
         ("tasks: {t: {run: {a: b}}}", "must be a command (text), or a list of lines, not a mapping"),
         ("tasks: {t: {run: [' ', '']}}", "must be a command (text), or a list of lines"),
         ("shell: [bash, -e]\ntasks: {t: {run: echo}}", 'end with "-c": write ["bash", "-e", "-c"]'),
-        ("settings: {shell: [/bin/sh]}\ntasks: {t: {run: echo}}", "settings.shell: the script comes behind the words"),
+        ("settings: {shell: [/bin/sh]}\ntasks: {t: {run: echo}}", "settings.shell: the script comes after the words"),
         ("tasks: {t: {run: echo, shell: [/usr/bin/env, bash]}}", 'write ["/usr/bin/env", "bash", "-c"]'),
         ("tasks: {t: {run: echo, shell: [bash, -e, '{0}']}}", "with no {0}: write"),
         ("shell: bash -e\ntasks: {t: {run: echo}}", "must be the name of a shell such as bash, or a list of words"),

@@ -341,13 +341,13 @@ def type_answer(name: str) -> str:
 
 
 def assumed_type(name: str, names: Collection[str]) -> str:
-    """Return the task type that an unknown type certainly stands for: a word of another tool, or a typing error."""
+    """Return the task type that an unknown type certainly means: a word of another tool, or a typing error."""
     term = _type(name)
     return (term.levels if term else "") or nearest(name, names)
 
 
 def assumed_param_type(name: str, names: Collection[str]) -> str:
-    """Return the type of a parameter that an unknown type certainly stands for."""
+    """Return the type of a parameter that an unknown type certainly means."""
     return PARAM_TYPES.get(name, "") or nearest(name, names)
 
 

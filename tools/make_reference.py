@@ -152,11 +152,11 @@ def workflow_page() -> str:
         *_keys(COMMON["foreach"]["properties"], COMMON["foreach"]["required"], "foreach."),
     ]
     for info in Registry().described():
-        own = info.schema or {}
-        lines += [f"## Tasks of type {info.name}", "", own.get("description", ""), ""]
-        if "x-message" in own:
-            lines += [f"Such a task {own['x-message']}.", ""]
-        lines += _keys(own["properties"], own.get("required", ()))
+        schema_of_type = info.schema or {}
+        lines += [f"## Tasks of type {info.name}", "", schema_of_type.get("description", ""), ""]
+        if "x-message" in schema_of_type:
+            lines += [f"Such a task {schema_of_type['x-message']}.", ""]
+        lines += _keys(schema_of_type["properties"], schema_of_type.get("required", ()))
     lines += [
         "## Tasks of other types",
         "",
@@ -246,7 +246,7 @@ def cli_page() -> str:
         NOTE,
         "",
         "`lightflow`, `python -m lightflow` and `python -m lightflow.cli.main` are the same command. `liteflow` and "
-        "`python -m liteflow` are the engine's own, smaller one. Every command answers `--help`. What the exit codes "
+        "`python -m liteflow` are the engine's own, smaller entry. Every command answers `--help`. What the exit codes "
         "mean is on [a page of its own](exit-codes.md).",
         "",
         "## lightflow",
@@ -319,14 +319,18 @@ def _engine() -> list[str]:
 
 
 def _engine_command(name: str, parser: argparse.ArgumentParser) -> list[str]:
-    actions = [one for one in parser._actions if one.dest != "help"]
-    words = [f"[{one.metavar}]" if one.nargs == "?" else str(one.metavar) for one in actions if not one.option_strings]
+    actions = [entry for entry in parser._actions if entry.dest != "help"]
+    words = [
+        f"[{entry.metavar}]" if entry.nargs == "?" else str(entry.metavar)
+        for entry in actions
+        if not entry.option_strings
+    ]
     about = parser.description or ""
     rows = []
-    for one in actions:
-        value = f" {one.metavar}" if one.metavar else f" {'|'.join(one.choices)}" if one.choices else ""
-        names = ", ".join(f"`{option}{value}`" for option in one.option_strings) or f"`{one.metavar}`"
-        rows.append((names.replace("|", "\\|"), (one.help or "").replace("|", "\\|")))
+    for entry in actions:
+        value = f" {entry.metavar}" if entry.metavar else f" {'|'.join(entry.choices)}" if entry.choices else ""
+        names = ", ".join(f"`{option}{value}`" for option in entry.option_strings) or f"`{entry.metavar}`"
+        rows.append((names.replace("|", "\\|"), (entry.help or "").replace("|", "\\|")))
     usage = " ".join(["liteflow", name, "[OPTIONS]", *words])
     return [
         f"### liteflow {name}",
@@ -371,7 +375,7 @@ def words_page() -> str:
         "",
     ]
     for level, title in _LEVELS.items():
-        lines += [f"## {title}", "", *_words([one for one in other_tools.KEYS if level in one.levels.split()])]
+        lines += [f"## {title}", "", *_words([entry for entry in other_tools.KEYS if level in entry.levels.split()])]
     lines += ["## As the `type` of a task", "", *_words(other_tools.TYPES)]
     rows = [
         (f"`{key}: {word}`", f"`{key}: {ours}`")
@@ -403,11 +407,11 @@ def words_page() -> str:
 def _words(rows: Iterable[other_tools.ForeignTerm]) -> list[str]:
     cells = [
         (
-            ", ".join(f"`{word}`" for word in one.words.split()),
-            other_tools.with_examples(one.answer).replace("|", "\\|"),
-            one.tools,
+            ", ".join(f"`{word}`" for word in entry.words.split()),
+            other_tools.with_examples(entry.answer).replace("|", "\\|"),
+            entry.tools,
         )
-        for one in rows
+        for entry in rows
     ]
     head = ["| Word | Answer | Known from |", "| --- | --- | --- |"]
     return [*head, *(f"| {' | '.join(row)} |" for row in cells), ""]

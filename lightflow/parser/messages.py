@@ -51,7 +51,7 @@ _VARIABLES = ("env", "params", "secrets", "matrix")
 def problems_of(
     error: SchemaError, tree: Tree, types: Mapping[str, TypeInfo], damaged: Container[str] = ()
 ) -> Iterator[Problem]:
-    """Return the problems that one error of the validator stands for.
+    """Return the problems of one error of the validator.
 
     A list or mapping at one of the `damaged` paths has been read in part, so its size and type are not reported.
     """

@@ -211,7 +211,7 @@ class _Normalizer:
     # -- tasks --------------------------------------------------------------------------------------------------------
 
     def _assumed_type(self, task_type: str) -> str:
-        """Return the type that an unknown one certainly stands for, so that the other mistakes are reported too."""
+        """Return the type that an unknown type certainly means, so that the other mistakes are reported too."""
         if task_type in self._described or self._registry.find(task_type) is not None:
             return ""
         from lightflow.other_tools import assumed_type  # only for files with errors

@@ -135,7 +135,7 @@ class UnreadableFile(Exception):
 
 
 def location_at(file: str, mark: Mark | None, path: str) -> Location:
-    """Return the place of a mark; None stands for the whole file."""
+    """Return the place of a mark; None means the whole file."""
     if mark is None:
         return Location(file, 0, 0, path)
     return Location(file, mark.line + 1, mark.column + 1, path)

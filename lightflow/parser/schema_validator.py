@@ -110,8 +110,8 @@ class Validator:
         patterns = [
             (_pattern(text), self._compiled(part)) for text, part in schema.get("patternProperties", {}).items()
         ]
-        others = schema.get("additionalProperties", True)
-        other_checks = [] if others is True else [_refuse if others is False else self._compiled(others)]
+        other_names = schema.get("additionalProperties", True)
+        other_checks = [] if other_names is True else [_refuse if other_names is False else self._compiled(other_names)]
         compiled: dict[str, list[_Check]] = {}  # of the names in `properties`
 
         def checks_of(name: str) -> list[_Check]:
@@ -130,7 +130,7 @@ class Validator:
                 checks = compiled.get(name)
                 if checks is None:
                     checks = checks_of(name)
-                if checks is other_checks and others is False:
+                if checks is other_checks and other_names is False:
                     unexpected.append(name)
                     continue
                 for part in checks:

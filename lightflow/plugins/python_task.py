@@ -27,7 +27,7 @@ _TARGET: Final = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$
 
 
 _IN_CODE: Final = (
-    "an expression cannot stand in Python code, where its value would become code; write "
+    "an expression is not allowed in Python code, where its value would become code; write "
     "`from liteflow import current_context` and take current_context().params[…] or .secrets[…], "
     "or use `call` with the expression in its `args`"
 )
@@ -131,11 +131,11 @@ def run_call(target: str, args: Mapping[str, Any] | Sequence[Any], folder: str, 
     """
     module_name, _, attribute = target.partition(":")
     folders = (folder, os.getcwd(), start or folder)
-    found: Any = import_from_folders(module_name, *folders)
+    function: Any = import_from_folders(module_name, *folders)
     for part in attribute.split("."):
-        found = getattr(found, part)
+        function = getattr(function, part)
     with unpickling_from(*folders):
-        value = found(**args) if isinstance(args, Mapping) else found(*args)
+        value = function(**args) if isinstance(args, Mapping) else function(*args)
     return _awaited(value, folders) if isinstance(value, Coroutine) else value
 
 

@@ -138,7 +138,7 @@ def test_expressions_are_quoted_for_the_shell_of_the_workflow(tmp_path: Path) ->
     )
     assert found == {"t": "SUCCESS"}
     text = "shell: fish\nparams: {v: 1}\ntasks: {t: {run: 'echo ${{ params.v }}'}}"
-    assert "expressions can stand in scripts of sh" in problems(text)
+    assert "expressions are allowed in scripts of sh" in problems(text)
 
 
 def test_what_a_script_wrote_before_it_failed_is_not_handed_on(tmp_path: Path) -> None:

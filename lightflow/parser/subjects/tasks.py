@@ -298,8 +298,8 @@ class TaskBuilder:
     def build(self, node: TaskNode) -> TaskSpec:
         """Return the record of a task or hook that has been checked."""
         task, tree = node.keys, self._tree
-        flow = None if node.is_hook else self._control_flow(node)
-        config = self._config(task, is_branch=flow is not None and flow.branch)
+        flow_spec = None if node.is_hook else self._control_flow(node)
+        config = self._config(task, is_branch=flow_spec is not None and flow_spec.branch)
         env, own_env = self._env(node)
         depends_on, implied = self._upstreams(node)
         own_files = environment.build_env_files(tree, [*node.path, "dotenv"], task)
@@ -315,7 +315,7 @@ class TaskBuilder:
             timeout_s=None if timeout is None or is_expression(timeout) else seconds(timeout),
             grace_s=seconds(task.get("kill_grace", 10)),
             retry=retries.build_retry(task, 0 if node.is_hook else self._default_retries),
-            trigger_rule=control_flow.build_trigger_rule(task, flow),
+            trigger_rule=control_flow.build_trigger_rule(task, flow_spec),
             mode=task.get("mode"),
             description=task.get("description", ""),
             file=self._path,
@@ -326,7 +326,7 @@ class TaskBuilder:
             own_env=own_env,
             dotenv=own_files,
             secrets=tuple(dict.fromkeys(task.get("secrets", ()))),
-            control_flow=flow,
+            control_flow=flow_spec,
             mapping=mapping,
             queue=DEFAULT_QUEUE if limits.TASK_KEYS.keys().isdisjoint(task) else limits.build_queue_options(task),
         )
@@ -334,10 +334,10 @@ class TaskBuilder:
 
     def _control_flow(self, node: TaskNode) -> ControlFlow | None:
         workflow_cwd = self._tree.root.get("cwd")
-        flow = control_flow.build_control_flow(node.id, node.keys, self._conditions, workflow_cwd, self.build)
+        flow_spec = control_flow.build_control_flow(node.id, node.keys, self._conditions, workflow_cwd, self.build)
         if node.id not in self._setups:
-            return flow
-        return replace(flow or ControlFlow(), setup=True)
+            return flow_spec
+        return replace(flow_spec or ControlFlow(), setup=True)
 
     def _config(self, task: Mapping[str, Any], *, is_branch: bool) -> dict[str, Any]:
         """Return the keys of the task's own type."""
@@ -387,7 +387,7 @@ class TaskBuilder:
         if spec.mapping is not None:
             mapping = spec.mapping
             definition["over"] = [mapping.name, mapping.items, mapping.axes, mapping.include, mapping.exclude]
-        flow = spec.control_flow
-        if flow is not None and (flow.branch or flow.short_circuit):
-            definition["decides"] = [flow.branch, flow.short_circuit, flow.direct]
+        flow_spec = spec.control_flow
+        if flow_spec is not None and (flow_spec.branch or flow_spec.short_circuit):
+            definition["decides"] = [flow_spec.branch, flow_spec.short_circuit, flow_spec.direct]
         return digest_of(definition)

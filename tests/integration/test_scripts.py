@@ -179,7 +179,7 @@ def test_expressions_in_a_list_of_lines_are_told_with_their_place() -> None:
         ("shell: [bash, -e]\ntasks: {t: {run: echo}}", 'end with "-c": write ["bash", "-e", "-c"]'),
         ("settings: {shell: [/bin/sh]}\ntasks: {t: {run: echo}}", "settings.shell: the script comes after the words"),
         ("tasks: {t: {run: echo, shell: [/usr/bin/env, bash]}}", 'write ["/usr/bin/env", "bash", "-c"]'),
-        ("tasks: {t: {run: echo, shell: [bash, -e, '{0}']}}", "with no {0}: write"),
+        ("tasks: {t: {run: echo, shell: [bash, -e, '{0}']}}", "without {0}: write"),
         ("shell: bash -e\ntasks: {t: {run: echo}}", "must be the name of a shell such as bash, or a list of words"),
         ("tasks: {t: {run: echo, on_exit: [{run: a}]}}", "must be a line of text"),
         ("shell: bash\nsettings: {shell: sh}\ntasks: {t: {run: echo}}", '"settings.shell" mean the same; keep one'),

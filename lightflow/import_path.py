@@ -13,7 +13,7 @@ from functools import partial
 from importlib.machinery import PathFinder
 from types import ModuleType
 
-from liteflow.values.payload import unpickling
+from liteflow.api import unpickling
 
 _importing = threading.RLock()  # `sys.path` belongs to the whole process
 _counting = threading.Lock()

@@ -11,8 +11,8 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from lightflow.errors import quoted
-from liteflow.hooks import HOOK_EVENTS
+from lightflow.text import quoted
+from liteflow.api import HOOK_EVENTS
 
 
 class Foreign(NamedTuple):

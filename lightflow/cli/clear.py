@@ -6,7 +6,7 @@ import click
 
 from lightflow.cli.options import checkpoint_dir_option, command, db_option, json_option, workflow_names
 from lightflow.cli.output import many, say, say_json
-from lightflow.errors import printable
+from lightflow.text import printable
 
 
 @command(
@@ -15,8 +15,8 @@ Example:
   lightflow clear my_workflow
 
 \b
---json prints {workflow, files, runs}: how many checkpoint files were deleted, and how many runs are
-not resumed any more."""
+--json prints {workflow, files, runs}: how many checkpoint files were deleted, and how many runs were
+excluded from resume."""
 )
 @click.argument("name", shell_complete=workflow_names)
 @checkpoint_dir_option

@@ -10,9 +10,9 @@ import click
 
 from lightflow.cli.options import PATH, command, db_option, run_ids, run_or_latest
 from lightflow.cli.output import many, say
-from lightflow.errors import printable
+from lightflow.text import printable
 from liteflow import DefinitionError
-from liteflow.pictures.picture import Picture
+from liteflow.api import Picture
 
 
 @command(

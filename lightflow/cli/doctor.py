@@ -6,7 +6,7 @@ from typing import Final
 
 from lightflow.cli.options import command, db_option, json_option
 from lightflow.cli.output import paint, say, say_json
-from lightflow.errors import printable
+from lightflow.text import printable
 
 _SIGNS: Final = {
     "fine": ("✓", "green"),

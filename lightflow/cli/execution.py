@@ -14,12 +14,10 @@ from lightflow.cli.options import with_db
 from lightflow.cli.output import is_terminal, paint, say, say_json, state
 from lightflow.cli.run_arguments import RunArguments
 from lightflow.engine.logger import Display, LogDisplay, enable_debug_log
-from lightflow.errors import printable
 from lightflow.service.parameters import ParamArguments
-from lightflow.service.runs import RunOptions
+from lightflow.service.runs import RunOptions, captured_streams, missing_capabilities
+from lightflow.text import printable
 from liteflow import DagRun
-from liteflow.executors.stdout_capture import install, uninstall
-from liteflow.processes.capabilities import missing_capabilities
 
 TIMED_OUT: Final = 124
 
@@ -52,11 +50,10 @@ def execute(target: str, arguments: RunArguments, start: Start) -> int:
         _print_note(f"not available here: {', '.join(missing)}; `lightflow doctor` explains the consequences")
     since = time.time()
     folder = os.open(".", os.O_PATH | os.O_DIRECTORY)
-    install()  # before user code is imported, which may keep a reference to a stream for its logs
     try:
-        ended = start(options, _drop_note if arguments.quiet else _print_note)
+        with captured_streams():
+            ended = start(options, _drop_note if arguments.quiet else _print_note)
     finally:
-        uninstall()
         view.close()
         os.fchdir(folder)  # a task in a thread may have changed it, and typed paths are relative to this folder
         os.close(folder)

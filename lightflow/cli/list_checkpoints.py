@@ -6,7 +6,7 @@ import click
 
 from lightflow.cli.options import checkpoint_dir_option, command, json_option, limit_option, workflow_names
 from lightflow.cli.output import moment, near_path, say, say_json, say_more, state, table
-from lightflow.errors import printable
+from lightflow.text import printable
 
 
 @command(

@@ -6,7 +6,7 @@ from typing import Final
 
 from lightflow.cli.options import command, db_option, json_option, limit_option
 from lightflow.cli.output import moment, near_path, say, say_json, say_more, state, table
-from lightflow.errors import printable
+from lightflow.text import printable
 
 _MAX_WORKFLOWS: Final = 50
 

@@ -16,11 +16,8 @@ from lightflow.cli.error_boundary import complain
 from lightflow.cli.options import COUNT, command, db_option, json_option, run_ids, run_or_latest, task_ids
 from lightflow.cli.output import is_terminal, near_path, paint, say, say_json
 from lightflow.engine.formatting import format_duration
-from lightflow.errors import plain_text, printable
-from liteflow.planning.task_table import instance_name
-from liteflow.processes.log_file import open_log_for_reading
-from liteflow.state.history import AttemptRecord, RunRecord
-from liteflow.states import RUN_ENDED, TASK_ENDED
+from lightflow.text import plain_text, printable
+from liteflow.api import RUN_ENDED, TASK_ENDED, AttemptRecord, RunRecord, instance_name, open_log
 
 _CHUNK: Final = 65_536
 _POLL_S: Final = 0.1
@@ -147,7 +144,7 @@ def _explain_missing_output(
     """Print why there is no output, or why a part of it is missing."""
     lost = next((attempt for attempt in reversed(attempts) if attempt.log_lost is not None), None)
     if lost is not None:
-        complain(f"not all output of attempt {lost.attempt} could be kept: {printable(lost.log_lost or '')}")
+        complain(f"not all output of attempt {lost.attempt} could be stored: {printable(lost.log_lost or '')}")
     elif not printer.wrote:
         message = f"task {printable(task)} of run {run.run_id} printed nothing: it is {status}"
         in_this_process = run.settings.get("mode") in ("thread", "async")
@@ -188,7 +185,7 @@ class LogPrinter:
 
     def _copy(self, attempt: AttemptRecord, path: str, key: tuple[str, int, int]) -> None:
         try:
-            with open_log_for_reading(path) as file:
+            with open_log(path) as file:
                 if not os.fstat(file.fileno()).st_size and key not in self._positions:
                     return
                 if key not in self._positions:
@@ -205,7 +202,7 @@ class LogPrinter:
                 if attempt.status == "LOST":  # the file is created with the first byte of output
                     complain(f"attempt {attempt.attempt} was lost, and has no log: {near_path(path)}")
                 else:
-                    complain(f"the log of attempt {attempt.attempt} does not exist any more: {near_path(path)}")
+                    complain(f"the log of attempt {attempt.attempt} was deleted: {near_path(path)}")
 
     def _print_heading(self, attempt: AttemptRecord) -> None:
         if not self._headings:

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from lightflow.errors import printable
+from lightflow.text import printable
 
 DB: Final = "lightflow.db"
 Function = TypeVar("Function", bound=Callable[..., Any])

@@ -13,11 +13,11 @@ import click
 from lightflow.cli.error_boundary import complain
 from lightflow.cli.options import command, db_option, json_option, run_or_latest, task_or_run_ids
 from lightflow.cli.output import can_show, is_terminal, say, say_json, table
-from lightflow.errors import plain_text, printable
 from lightflow.service.mapped_instances import MAX_LISTED
 from lightflow.service.queries import Output
+from lightflow.text import plain_text, printable
 from liteflow import RunNotFound
-from liteflow.planning.task_table import instance_name
+from liteflow.api import instance_name
 
 _MAX_SHOWN: Final = 2000  # bytes of a value that is read for the table, and characters of it that are shown
 
@@ -64,11 +64,11 @@ def outputs(names: tuple[str, ...], key: str | None, db: str, as_json: bool) -> 
         complain(f"{owner} has no outputs: it is {view.status}")
 
 
-def _rows(found: Sequence[Output]) -> Iterator[tuple[str, str, str]]:
+def _rows(values: Sequence[Output]) -> Iterator[tuple[str, str, str]]:
     """Yield a row for each value. The values of a mapped task with many instances share a row."""
-    counts = Counter((output.record.task_id, output.record.key) for output in found if output.record.map_index >= 0)
+    counts = Counter((output.record.task_id, output.record.key) for output in values if output.record.map_index >= 0)
     shared_rows = set()
-    for output in found:
+    for output in values:
         task_id, name = key = (output.record.task_id, output.record.key)
         if counts[key] <= MAX_LISTED:
             yield printable(instance_name(task_id, output.record.map_index)), printable(name), _value_text(output)

@@ -8,8 +8,8 @@ import click
 
 from lightflow.cli.options import command, db_option, json_option
 from lightflow.cli.output import say, say_json, table
-from lightflow.errors import printable
 from lightflow.service.pools import PoolView, named
+from lightflow.text import printable
 
 
 @command(

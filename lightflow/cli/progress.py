@@ -16,10 +16,9 @@ from typing import Any, Final, NamedTuple, TextIO
 from lightflow.engine.formatting import display_name
 from lightflow.engine.logger import Display, batches, is_failure, list_note, without_values
 from lightflow.engine.task_output import OutputFollower, OutputMode
-from lightflow.errors import printable
-from liteflow.pictures.picture import duration_text, shorten, status_style
-from liteflow.running.observers import Change, ListChange, RunStart
-from liteflow.states import TASK_ENDED, RunStatus
+from lightflow.text import printable
+from liteflow import Change, ListChange, RunStart
+from liteflow.api import TASK_ENDED, RunStatus, duration_text, shorten, status_style
 
 _PAINT_EVERY_S: Final = 0.1
 _MAX_EVENTS: Final = 3  # the last failures and retries that are shown

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, Literal
 
 import click
 
 from lightflow.cli.options import COUNT, PATH, Function, db_option, json_option, param_names
+from liteflow.api import Record
 
 EXIT_CODES: Final = """\b
 Exit codes: 0 success, 1 a task failed or the run was cancelled, 2 bad input (nothing ran),
@@ -19,8 +19,7 @@ Exit codes: 0 success, 1 a task failed or the run was cancelled, 2 bad input (no
 ended_at, duration_s, counts and tasks (each with its attempts, their exit_code and log)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunArguments:
+class RunArguments(Record):
     """The common options of `run` and `resume`, as they were typed."""
 
     db: str
@@ -46,7 +45,7 @@ class RunArguments:
         """
         if self.date is None:
             return None
-        from liteflow.values.dates import parse_day
+        from liteflow.api import parse_day
 
         try:
             return parse_day(self.date)
@@ -82,7 +81,7 @@ def execution_options(function: Function) -> Function:
         click.option(
             "--output",
             type=click.Choice(["prefix", "group", "quiet"]),
-            help="What tasks print: each line at once, all lines of a task when it ends, or nothing.",
+            help="How task output is shown: each line at once, all lines of a task when it ends, or not at all.",
         ),
         click.option("-q", "--quiet", is_flag=True, help="Print only failures and the last line."),
         click.option("--debug", is_flag=True, help="Print each step and its reason."),

@@ -7,9 +7,8 @@ import click
 from lightflow.cli.options import command, db_option, json_option, limit_option, workflow_names
 from lightflow.cli.output import counted, moment, say, say_json, say_more, state, table
 from lightflow.engine.formatting import format_duration
-from lightflow.errors import printable
-from liteflow.state.history import RunRecord
-from liteflow.values.dates import shown
+from lightflow.text import printable
+from liteflow.api import RunRecord, day_text
 
 
 @command(
@@ -43,7 +42,7 @@ def runs(workflow: str | None, limit: int, db: str, as_json: bool) -> None:
             printable(run.dag_id),
             state(run.status),
             moment(run.created_at),
-            *([shown(run.logical_date) if run.logical_date is not None else "-"] if dated else []),
+            *([day_text(run.logical_date) if run.logical_date is not None else "-"] if dated else []),
             format_duration(queries.elapsed_s(run)) or "-",
             counted(counts, instances),
         )
@@ -57,4 +56,4 @@ def runs(workflow: str | None, limit: int, db: str, as_json: bool) -> None:
 
 def _is_for_another_day(run: RunRecord) -> bool:
     """Return whether a run is for another day than the one on which it was started."""
-    return run.logical_date is not None and shown(run.logical_date) != moment(run.created_at)[:10]
+    return run.logical_date is not None and day_text(run.logical_date) != moment(run.created_at)[:10]

@@ -7,10 +7,9 @@ import click
 from lightflow.cli.options import command, db_option, json_option, run_ids, run_or_latest, task_ids, with_db
 from lightflow.cli.output import as_lines, counted, moment, near_path, paint, say, say_json, state
 from lightflow.engine.formatting import format_duration
-from lightflow.errors import printable
 from lightflow.service.queries import RunView
-from liteflow.states import RUN_ENDED
-from liteflow.values.dates import shown as shown_date
+from lightflow.text import printable
+from liteflow.api import RUN_ENDED, day_text
 
 
 @command(
@@ -52,7 +51,7 @@ def status(run: str | None, task: str | None, db: str, as_json: bool) -> None:
 
 
 def _facts(view: RunView, db: str) -> list[tuple[str, str | None]]:
-    """Return what is known of a run beside its tasks."""
+    """Return the facts about a run, without its tasks."""
     from lightflow.service import queries
     from lightflow.service.parameters import shown
     from lightflow.service.tolerated_failures import in_words
@@ -64,7 +63,7 @@ def _facts(view: RunView, db: str) -> list[tuple[str, str | None]]:
         ("run", printable(run.run_id)),
         ("started", moment(run.created_at)),
         ("duration", format_duration(queries.elapsed_s(run)) or "-"),
-        ("date", None if run.logical_date is None else shown_date(run.logical_date)),
+        ("date", None if run.logical_date is None else day_text(run.logical_date)),
         ("params", printable(shown(run.params))),
         ("reason", printable(run.reason or "")),
         ("success", in_words(view.overlooked)),

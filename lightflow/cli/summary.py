@@ -13,17 +13,13 @@ from lightflow.cli.error_boundary import complain
 from lightflow.cli.options import with_db
 from lightflow.cli.output import as_lines, columns_of, counted, many, near_path, paint, say, sign, state, table
 from lightflow.cli.output import cut as shortened
-from lightflow.cli.traces import trace_lines
 from lightflow.engine.formatting import format_duration
-from lightflow.errors import plain_text, printable
 from lightflow.service import queries
 from lightflow.service.mapped_instances import MAX_LISTED, called, instance_name_of, status_note, tally_by_task
 from lightflow.service.queries import RunView
 from lightflow.service.tolerated_failures import in_words
-from liteflow.pictures.picture import shorten
-from liteflow.planning.task_table import instance_name
-from liteflow.processes.log_file import open_log_for_reading
-from liteflow.state.history import AttemptRecord, InstanceRecord
+from lightflow.text import plain_text, printable
+from liteflow.api import AttemptRecord, InstanceRecord, instance_name, open_log, shorten
 
 MAX_ROWS: Final = 40  # of a larger run only the failed, running and slowest tasks are listed
 _SLOWEST: Final = 10
@@ -153,6 +149,8 @@ def _show_failure(record: InstanceRecord, last: AttemptRecord | None, stream: Te
     say("", stream)
     reason = printable(record.reason or (last.status.lower() if last else "failed"))
     lead, end = ("warning: the hook ", ", which does not change the state of the run") if is_hook else ("", "")
+    from lightflow.cli.traces import trace_lines  # only for failures
+
     say(f"{sign('FAILED', stream)} {lead}{paint(called(record), 'bold', stream)} failed: {reason}{end}", stream)
     for line in trace_lines(last.trace if last else None, stream):
         say(f"  {shortened(line, 500)}", stream)
@@ -176,9 +174,9 @@ def _warn_of_lost_output(attempts: list[AttemptRecord], stream: TextIO) -> None:
     lost = [attempt for attempt in attempts if attempt.log_lost is not None]
     if lost:
         names = list(dict.fromkeys(instance_name(attempt.task_id, attempt.map_index) for attempt in lost))
-        more = f" and {len(names) - _MAX_FAILURES} more" if len(names) > _MAX_FAILURES else ""
+        rest = f" and {len(names) - _MAX_FAILURES} more" if len(names) > _MAX_FAILURES else ""
         reason = printable(lost[-1].log_lost or "")
-        warning = f"not all output of {', '.join(names[:_MAX_FAILURES])}{more} could be kept: {reason}"
+        warning = f"not all output of {', '.join(names[:_MAX_FAILURES])}{rest} could be stored: {reason}"
         say(f"{paint('warning:', 'yellow', stream)} {warning}", stream)
 
 
@@ -187,7 +185,7 @@ def _log_tail(attempt: AttemptRecord | None) -> tuple[list[str], str | None]:
     if attempt is None or attempt.log_path is None:
         return [], None
     try:
-        with open_log_for_reading(attempt.log_path) as file:
+        with open_log(attempt.log_path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
             text = file.read(_TAIL_BYTES).decode("utf-8", "replace")
     except OSError:
@@ -213,8 +211,8 @@ def _open_setups(view: RunView) -> str | None:
     """Return the setups of an unfinished run that are not torn down: a resume of the run uses them."""
     if not view.standing or view.run.status == "SUCCESS":
         return None
-    more = f" and {len(view.standing) - 3} more" if len(view.standing) > 3 else ""
-    return f"{', '.join(view.standing[:3])}{more}: set up and not torn down"
+    rest = f" and {len(view.standing) - 3} more" if len(view.standing) > 3 else ""
+    return f"{', '.join(view.standing[:3])}{rest}: set up and not torn down"
 
 
 def _facts(report: Report, failed: list[InstanceRecord]) -> list[tuple[str, str | None]]:

@@ -23,9 +23,9 @@ def template(name: str, as_json: bool) -> None:
 
     The file is NAME.yaml in the current folder. An existing file is never overwritten.
     """
-    from lightflow.service import workflows
+    from lightflow.service import workflow_template
 
-    path = workflows.write_template(name).removeprefix("./")
+    path = workflow_template.write_template(name).removeprefix("./")
     if as_json:
         say_json({"file": path})
         return

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Final, TextIO
 
 from lightflow.cli.output import many, near_path, paint
-from lightflow.errors import printable
-from liteflow.traces import Frame, TracedException, from_json
+from lightflow.text import printable
+from liteflow.api import TracedException, TraceFrame, read_trace
 
 _MAX_EXCEPTIONS: Final = 4
 _MAX_FRAMES: Final = 5  # of an exception: the outermost, and those nearest to where it was raised
@@ -19,7 +19,7 @@ def trace_lines(trace: str | None, stream: TextIO | None = None) -> Iterator[str
 
     `trace` is the JSON of an attempt; there is none if it did not fail in Python.
     """
-    exceptions = from_json(trace)
+    exceptions = read_trace(trace)
     for raised in exceptions[:_MAX_EXCEPTIONS]:
         if raised.relation:
             yield f"{_RELATIONS.get(raised.relation, raised.relation)} {printable(raised.error)}"
@@ -41,7 +41,7 @@ def _exception_lines(raised: TracedException, stream: TextIO | None) -> Iterator
         yield from _frame_lines(frame, stream)
 
 
-def _frame_lines(frame: Frame, stream: TextIO | None) -> Iterator[str]:
+def _frame_lines(frame: TraceFrame, stream: TextIO | None) -> Iterator[str]:
     where = f"{near_path(frame.file)}:{frame.line}"
     function = f" in {printable(frame.function)}" if frame.function else ""
     repeats = f", {frame.repeats:,} more times in a row" if frame.repeats else ""

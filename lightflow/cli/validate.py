@@ -9,7 +9,8 @@ import click
 from lightflow.cli.error_boundary import complain
 from lightflow.cli.options import PATH, command, json_option
 from lightflow.cli.output import many, paint, say, say_json
-from lightflow.errors import Problem, WorkflowError, printable
+from lightflow.errors import Problem, WorkflowError
+from lightflow.text import printable
 
 
 @command(

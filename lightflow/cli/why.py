@@ -7,7 +7,7 @@ import click
 from lightflow.cli.options import command, db_option, json_option, run_or_latest, task_or_run_ids
 from lightflow.cli.output import say, say_json, sign
 from lightflow.cli.traces import trace_lines
-from lightflow.errors import printable
+from lightflow.text import printable
 
 
 @command(

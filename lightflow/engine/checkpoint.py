@@ -15,14 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from lightflow.errors import CheckpointError
-from liteflow.errors import LiteflowError
-from liteflow.gc_pause import gc_paused
+from liteflow import LiteflowError, Observer, RunStart
+from liteflow.api import AttemptRecord, History, RunRecord, RunStatus, gc_paused, instance_name, open_log
 from liteflow.identifiers import CHECKPOINT_SUFFIX, checkpoint_name
-from liteflow.planning.task_table import instance_name
-from liteflow.processes.log_file import open_log_for_reading, open_regular
-from liteflow.running.observers import Observer, RunStart
-from liteflow.state.history import AttemptRecord, History, RunRecord
-from liteflow.states import RunStatus
+from liteflow.processes.log_file import open_regular
 
 VERSION: Final = "1.0"
 _OUTPUT_BYTES: Final = 2000  # the end of each task's output that the file holds
@@ -176,7 +172,7 @@ def _output(attempt: AttemptRecord) -> str:
     if attempt.log_path is None:
         return ""
     try:
-        with open_log_for_reading(attempt.log_path) as file:
+        with open_log(attempt.log_path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _OUTPUT_BYTES))
             return file.read(_OUTPUT_BYTES).decode("utf-8", "replace").strip()
     except OSError:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from lightflow.errors import Problem, WorkflowError
 from lightflow.spec.model import EnvFile, WorkflowSpec
-from liteflow.errors import DotenvError, SecretError
+from liteflow import DotenvError, SecretError
 from liteflow.values.secrets import Secrets, fetch
 
 
@@ -69,7 +69,7 @@ def _variables(files: Sequence[EnvFile], read: dict[str, dict[str, str]], proble
 
 
 def _read(file: EnvFile, values: dict[str, str], problems: list[Problem]) -> None:
-    from liteflow.values.dotenv import read_dotenv  # only for the few workflows with such files
+    from liteflow import read_dotenv
 
     try:
         values |= read_dotenv(file.path)

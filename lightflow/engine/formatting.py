@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from lightflow.errors import printable
-from liteflow.pictures.picture import duration_text
-from liteflow.planning.task_table import instance_name
+from lightflow.text import printable
+from liteflow.api import duration_text, instance_name
 
 _KEY = 60  # characters of a key
 

@@ -15,10 +15,9 @@ from typing import Final, TextIO
 
 from lightflow.engine.formatting import display_name, format_duration
 from lightflow.engine.task_output import OutputFollower, OutputMode
-from lightflow.errors import escape_controls, printable
-from liteflow.pictures.picture import tally_text
-from liteflow.running.observers import Change, ListChange, Observer, RunStart
-from liteflow.states import TASK_ENDED
+from lightflow.text import escape_controls, printable
+from liteflow import Change, ListChange, Observer, RunStart
+from liteflow.api import TASK_ENDED, tally_text
 
 _MAX_NAMED: Final = 5  # named items of a changed list
 _MANY_INSTANCES: Final = 100  # of a task with more instances, a successful instance has no line

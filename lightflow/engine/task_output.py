@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Literal, NamedTuple
 
 from lightflow.engine.formatting import display_name
-from lightflow.errors import plain_text, printable
+from lightflow.text import plain_text, printable
+from liteflow import Change, RunStart
 from liteflow.processes.log_file import HEAD_BYTES, TAIL_BYTES, open_regular
-from liteflow.running.observers import Change, RunStart
 
 OutputMode = Literal["prefix", "group", "quiet"]
 

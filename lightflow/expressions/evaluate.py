@@ -1,4 +1,7 @@
-"""The values of a task's expressions: worked out for each attempt, in the process that starts it."""
+"""Evaluate the expressions of a task, in the worker, or in the orchestrator for commands.
+
+It is also checked here, before a run, whether expressions can be evaluated whose values are known already.
+"""
 
 from __future__ import annotations
 
@@ -9,75 +12,86 @@ from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 from lightflow.errors import Problem
-from lightflow.expressions.language import Scope, ScopeError, evaluate, text_for
+from lightflow.expressions.language import NameNotFound, Namespace, evaluate, text_for
 from lightflow.expressions.template import split
 from lightflow.import_path import unpickling_from
 from lightflow.spec.model import Expression, Expressions, Template
-from liteflow.context import idempotency_key
-from liteflow.errors import InputError, LiteflowError
-from liteflow.processes.spawn import encoded
-from liteflow.values.dates import moment_from_epoch
-from liteflow.values.payload import Payload, decode, is_pickled
-from liteflow.work import Call, Command, Item, Ref, RunInfo, Work, input_name
+from liteflow import Call, Command, InputError, LiteflowError
+from liteflow.api import (
+    Item,
+    Payload,
+    Ref,
+    RunInfo,
+    Work,
+    decode_value,
+    idempotency_key,
+    input_name,
+    is_pickled,
+    moment_from_epoch,
+    process_bytes,
+)
 
 _B = TypeVar("_B", Call, Command)
-Scopes = Mapping[str, Any]
+Values = Mapping[str, Any]  #: what expressions can name, by the name
 
-#: What the kernel takes for one variable, with its name and the NUL behind it.
-LARGEST: Final = 128 * 1024
+#: The bytes that the kernel allows for one variable, with its name and the final NUL.
+MAX_VARIABLE_BYTES: Final = 128 * 1024
 _ITEM: Final = input_name(Item("item"))
 _PASTED: Final = re.compile("\0([0-9]+)\0")
 
 
 class DeferredTaskBody(NamedTuple):
-    """The late part of a task's body (see `liteflow.work.Late`). `folder` is where the run was started."""
+    """The deferred part of a task's body: its expressions (see `liteflow.work.Late`)."""
 
     expressions: Expressions
-    folder: str
+    folder: str  #: from which relative paths start
 
     @property
     def reads(self) -> Sequence[Ref]:
-        """The values of other tasks that the expressions take."""
+        """Return the values of other tasks that the expressions use."""
         return self.expressions.reads
 
     def complete(self, body: _B, info: RunInfo, work: Work) -> _B:
-        """The body for an attempt, with a value in place of each expression. Raises InputError."""
+        """Return the body for an attempt, with a value in place of each expression. Raises InputError."""
         with unpickling_from(self.expressions.workflow["dir"], self.folder):
-            return self._completed(body, info, work)
+            return self._complete(body, info, work)
 
-    def _completed(self, body: _B, info: RunInfo, work: Work) -> _B:
-        found = self.expressions
-        stored = work.inputs or {}
-        # Nothing in the orchestrator unpickles, and a command is started by the orchestrator.
-        read = decode_plain if isinstance(body, Command) else decode
-        scopes = scopes_of(found, info, work.task_id, work.map_index, work.attempt, stored, read)
-        if found.item and _ITEM in stored:  # a hook may be about a mapped task as a whole
-            scopes[found.item] = read(stored[_ITEM])
-        variables = scopes["env"] = Environment(found.layers, scopes)
-        env = variables.values()
-        words = {name: for_process(one, scopes, name) for name, one in found.words.items()}
+    def _complete(self, body: _B, info: RunInfo, work: Work) -> _B:
+        expressions = self.expressions
+        inputs = work.inputs or {}
+        # Nothing in the orchestrator unpickles, and the orchestrator evaluates the expressions of commands.
+        read = decode_plain if isinstance(body, Command) else decode_value
+        values = attempt_values(expressions, info, work.task_id, work.map_index, work.attempt, inputs, read)
+        if expressions.item and _ITEM in inputs:  # a hook of a mapped task as a whole has no item
+            values[expressions.item] = read(inputs[_ITEM])
+        environment = values["env"] = Environment(expressions.layers, values)
+        env = environment.values()
+        words = {name: process_text(word, values, name) for name, word in expressions.words.items()}
         cwd = body.cwd
-        if found.cwd is not None:
-            cwd = _folder(found.cwd, scopes, self.folder)
+        if expressions.cwd is not None:
+            cwd = _folder(expressions.cwd, values, self.folder)
         if isinstance(body, Command):
-            texts = [_pasted(one, scopes, info) for one in found.pasted]
+            texts = [_pasted_text(template, values, info) for template in expressions.pasted]
             argv = tuple(_PASTED.sub(lambda match: texts[int(match[1])], word) for word in body.argv)
             return body._replace(argv=argv, cwd=cwd, env={**body.env, **env, **words}, late=None)
-        kwargs = {name: fill(value, found.config, scopes) for name, value in body.kwargs.items()}
+        kwargs = {name: fill(value, expressions.config, values) for name, value in body.kwargs.items()}
         return body._replace(kwargs=kwargs, cwd=cwd, env={**body.env, **env}, late=None)
 
 
-def scopes_of(
-    found: Expressions,
+# -- what expressions can name ---------------------------------------------------------------------------------------
+
+
+def attempt_values(
+    expressions: Expressions,
     info: RunInfo,
     task_id: str,
     map_index: int,
     attempt: int,
-    stored: Mapping[str, Payload],
+    inputs: Mapping[str, Payload],
     read: Callable[[Payload], Any],
 ) -> dict[str, Any]:
-    """What expressions of a task may name, save `env`."""
-    tasks = _Tasks(stored, read)
+    """Return what the expressions of an attempt can name, except `env`."""
+    tasks = _Tasks(inputs, read)
     return {
         "params": info.params,
         "run": {
@@ -87,96 +101,106 @@ def scopes_of(
             "idempotency_key": idempotency_key(info.run_id, task_id, map_index),
         },
         "task": {"id": task_id, "attempt": attempt, "index": map_index},
-        "workflow": found.workflow,
+        "workflow": expressions.workflow,
         "tasks": tasks,
         "needs": tasks,
         "secrets": info.secrets or {},
     }
 
 
-def scopes_before(found: Expressions, info: RunInfo, task_id: str, stored: Mapping[str, Payload]) -> Scopes:
-    """What expressions can name before there is an attempt, or an instance, of the task."""
-    tasks = _Tasks(stored, decode_plain)
-    scopes: dict[str, Any] = {
+def expansion_values(expressions: Expressions, info: RunInfo, task_id: str, inputs: Mapping[str, Payload]) -> Values:
+    """Return what expressions can name before the task has an instance or an attempt."""
+    tasks = _Tasks(inputs, decode_plain)
+    values: dict[str, Any] = {
         "params": info.params,
         "run": {"id": info.run_id, "logical_date": moment_from_epoch(info.logical_date)},
         "task": {"id": task_id},
-        "workflow": found.workflow,
+        "workflow": expressions.workflow,
         "tasks": tasks,
         "needs": tasks,
         "secrets": info.secrets or {},
     }
-    scopes["env"] = Environment(found._replace(enclosing_env={}, own_env={}).layers, scopes)
-    return scopes
+    values["env"] = Environment(expressions._replace(enclosing_env={}, own_env={}).layers, values)
+    return values
 
 
-def names_environment(expression: Expression) -> bool:
-    """Whether it may name a variable of the environment."""
+def early_values(expressions: Expressions, params: Values) -> dict[str, Any]:
+    """Return what expressions can name before the run starts."""
+    values: dict[str, Any] = {"params": params, "workflow": expressions.workflow}
+    values["env"] = Environment(expressions.layers, values, before_run=True)
+    return values
+
+
+def uses_environment(expression: Expression) -> bool:
+    """Return whether the expression may name a variable of the environment."""
     return "env" in expression.source
 
 
-class NotYet(InputError):
+class ValueNotKnown(InputError):
     """A variable has no value before there is an attempt."""
 
 
-class Environment(Scope):
-    """The environment of a task as expressions name it: layers of variables over what the program was started with.
+class Environment(Namespace):
+    """The environment of a task, as expressions name it.
 
-    A variable is worked out when it is first asked for. Those of one layer may name each other, in any order; one that
-    names itself means that of the layers below. With `early` there is no attempt yet: a variable that needs one raises
-    NotYet.
+    It has layers of variables over the environment of this process. A variable is evaluated when it is first used.
+    Variables of one layer may name each other, in any order; a variable that names itself means that of the layers
+    below. With `before_run` there is no attempt yet: a variable that depends on the attempt raises ValueNotKnown.
     """
 
-    def __init__(self, layers: Sequence[Mapping[str, str | Template]], scopes: Scopes, *, early: bool = False) -> None:
-        self._layers, self._scopes, self._early = layers, scopes, early
-        self._worked_out: dict[tuple[int, str], str] = {}
-        self._open: list[tuple[int, str]] = []  # those that are being worked out
+    def __init__(
+        self, layers: Sequence[Mapping[str, str | Template]], values: Values, *, before_run: bool = False
+    ) -> None:
+        self._layers, self._values, self._before_run = layers, values, before_run
+        self._results: dict[tuple[int, str], str] = {}
+        self._evaluating: list[tuple[int, str]] = []
 
     def get(self, name: str) -> str:
-        """The value of a variable. Raises ScopeError, or InputError with the place of its expression."""
+        """Return the value of a variable. Raises NameNotFound, or InputError with the place of its expression."""
         return self.below(len(self._layers), name)
 
     def values(self) -> dict[str, str]:
-        """All variables of the layers. Raises InputError."""
+        """Return all variables of the layers. Raises InputError."""
         return {name: self.get(name) for layer in self._layers for name in layer}
 
     def below(self, depth: int, name: str) -> str:
-        """The value of a variable as the layers below `depth` have it."""
+        """Return the value of a variable in the layers below `depth`."""
         for number in range(depth - 1, -1, -1):
-            if name in self._layers[number] and (number, name) not in self._open[-1:]:
+            if name in self._layers[number] and (number, name) not in self._evaluating[-1:]:
                 return self._value(number, name)
         if name in os.environ:
             return os.environ[name]
-        raise ScopeError(f"there is no environment variable {name!r}")
+        raise NameNotFound(f"there is no environment variable {name!r}")
 
     def _value(self, number: int, name: str) -> str:
         written = self._layers[number][name]
         if isinstance(written, str):
             return written
-        place = (number, name)
-        if place in self._open:
-            names = " and ".join(dict.fromkeys(one for _, one in self._open[self._open.index(place) :]))
-            raise ScopeError(f"the environment variables {names} name each other")
-        if place not in self._worked_out:
-            self._open.append(place)
+        key = (number, name)
+        if key in self._evaluating:
+            cycle = self._evaluating[self._evaluating.index(key) :]
+            names = " and ".join(dict.fromkeys(variable for _, variable in cycle))
+            raise NameNotFound(f"the environment variables {names} name each other")
+        if key not in self._results:
+            self._evaluating.append(key)
             try:
-                self._worked_out[place] = self._text(written, {**self._scopes, "env": _Below(self, number + 1)}, name)
+                self._results[key] = self._text(written, {**self._values, "env": _LowerLayers(self, number + 1)}, name)
             finally:
-                self._open.pop()
-        return self._worked_out[place]
+                self._evaluating.pop()
+        return self._results[key]
 
-    def _text(self, template: Template, scopes: Scopes, name: str) -> str:
-        late = [part for part in template if isinstance(part, Expression) and not part.early] if self._early else []
-        if late:
-            for part in template:
-                if part not in late and isinstance(part, Expression):
-                    _evaluated(part, scopes)  # what is wrong with it is known already
-            raise NotYet(f"the environment variable {name} is only known when the task starts")
-        return for_process(template, scopes, name)
+    def _text(self, template: Template, values: Values, name: str) -> str:
+        expressions = [part for part in template if isinstance(part, Expression)]
+        if self._before_run and not all(expression.early for expression in expressions):
+            for expression in expressions:
+                if expression.early:
+                    _evaluated(expression, values)  # to report its mistakes
+            raise ValueNotKnown(f"the environment variable {name} is only known when the task starts")
+        return process_text(template, values, name)
 
 
-class _Below(Scope):
-    """`env` in a variable's own expression."""
+class _LowerLayers(Namespace):
+    """`env` in the expression of a variable."""
 
     def __init__(self, environment: Environment, depth: int) -> None:
         self._environment, self._depth = environment, depth
@@ -185,27 +209,29 @@ class _Below(Scope):
         return self._environment.below(self._depth, name)
 
 
-class _Tasks(Scope):
-    """`tasks.a`: what other tasks have stored."""
+class _Tasks(Namespace):
+    """`tasks`: the stored values of other tasks."""
 
-    def __init__(self, stored: Mapping[str, Payload], read: Callable[[Payload], Any]) -> None:
-        self._stored, self._read = stored, read
+    def __init__(self, inputs: Mapping[str, Payload], read: Callable[[Payload], Any]) -> None:
+        self._inputs, self._read = inputs, read
 
-    def get(self, name: str) -> Scope:
+    def get(self, name: str) -> Namespace:
         return _Task(name, self)
 
     def value(self, ref: Ref) -> Any:
-        payload = self._stored.get(input_name(ref))
+        payload = self._inputs.get(input_name(ref))
         if payload is None:
             what = "result" if ref.key == "return_value" else f"output {ref.key!r}"
-            raise ScopeError(f"task {ref.task_id!r} has no {what}; where it may have none, write | default(…)")
+            raise NameNotFound(f"task {ref.task_id!r} has no {what}; where it may have none, write | default(…)")
         try:
             return self._read(payload)
         except LiteflowError as error:
             raise InputError(f"task {ref.task_id!r}: {error}") from None
 
 
-class _Task(Scope):
+class _Task(Namespace):
+    """`tasks.NAME`, or `tasks.NAME.outputs`."""
+
     def __init__(self, task_id: str, tasks: _Tasks, *, outputs: bool = False) -> None:
         self._task_id, self._tasks, self._outputs = task_id, tasks, outputs
 
@@ -216,67 +242,75 @@ class _Task(Scope):
 
 
 def decode_plain(payload: Payload) -> Any:
-    """A value that was not pickled. Raises InputError."""
+    """Return a value that was not pickled. Raises InputError."""
     if is_pickled(payload):
         raise InputError(
             "the value is a Python object (it was pickled), which only Python tasks can take, as an argument; "
             "for lists, conditions and commands return numbers, text, lists, mappings, dates or paths"
         )
-    return decode(payload)
+    return decode_value(payload)
 
 
-def value_of(template: Template, scopes: Scopes) -> Any:
-    """The value of a template: of a lone expression in its own type, else text. Raises InputError."""
+# -- values of templates ---------------------------------------------------------------------------------------------
+
+
+def value_of(template: Template, values: Values) -> Any:
+    """Return the value of a template: of a lone expression with its type, otherwise text. Raises InputError."""
     if len(template) == 1 and isinstance(template[0], Expression):
-        return _evaluated(template[0], scopes)
-    return "".join(part if isinstance(part, str) else _text(part, scopes) for part in template)
+        return _evaluated(template[0], values)
+    return "".join(part if isinstance(part, str) else _text(part, values) for part in template)
 
 
-def _evaluated(expression: Expression, scopes: Scopes) -> Any:
+def _evaluated(expression: Expression, values: Values) -> Any:
     try:
-        return evaluate(expression.source, scopes)
-    except (LocatedError, NotYet):
+        return evaluate(expression.source, values)
+    except (LocatedError, ValueNotKnown):
         raise
     except InputError as error:
         raise _error(expression.at, str(error)) from None
 
 
-def _text(expression: Expression, scopes: Scopes) -> str:
-    value = _evaluated(expression, scopes)
+def _text(expression: Expression, values: Values) -> str:
+    value = _evaluated(expression, values)
     try:
         return text_for(value)
     except InputError as error:
         raise _error(expression.at, str(error)) from None
 
 
-def for_process(template: Template, scopes: Scopes, variable: str = "") -> str:
-    """The value as text that a program can be given. Raises InputError."""
-    text = "".join(part if isinstance(part, str) else _text(part, scopes) for part in template)
-    at = next(part.at for part in template if isinstance(part, Expression))
+def process_text(template: Template, values: Values, variable: str = "") -> str:
+    """Return the value of a template as text that a process can receive, as a variable or a word. Raises InputError."""
+    text = "".join(part if isinstance(part, str) else _text(part, values) for part in template)
+    at = _place_of(template)
     if "\0" in text:
         raise _error(at, "the value holds a NUL character, which no program can be given")
     try:
-        size = len(encoded(text))
+        size = len(process_bytes(text))
     except UnicodeEncodeError:
         raise _error(
             at, "the value holds half of a character (a lone surrogate), which no program can be given"
         ) from None
-    if size + len(variable) + 2 > LARGEST:
-        raise _error(at, f"the value is {size:,} bytes long; a program can be given 128 KiB, so hand it over in a file")
+    if size + len(variable) + 2 > MAX_VARIABLE_BYTES:
+        raise _error(at, f"the value is {size:,} bytes long; a program can be given 128 KiB, so pass it in a file")
     return text
 
 
-def _pasted(template: Template, scopes: Scopes, info: RunInfo) -> str:
-    """A value that becomes part of a script, and so of a command line. Raises InputError."""
-    text = for_process(template, scopes)
+def _place_of(template: Template) -> Problem:
+    """Return the place of the first expression of a template."""
+    return next(part.at for part in template if isinstance(part, Expression))
+
+
+def _pasted_text(template: Template, values: Values, info: RunInfo) -> str:
+    """Return a value that becomes part of a script, and so of a command line. Raises InputError for a secret."""
+    text = process_text(template, values)
     if info.masker is not None and (name := info.masker.found(text.encode("utf-8", "surrogateescape"))) is not None:
-        at = next(part.at for part in template if isinstance(part, Expression))
-        raise _error(at, f"raw(…) would put the secret {name} on a command line, where other users can read it")
+        message = f"raw(…) would put the secret {name} on a command line, where other users can read it"
+        raise _error(_place_of(template), message)
     return text
 
 
 class LocatedError(InputError):
-    """What is wrong with an expression, and where it stands."""
+    """A mistake in an expression, with the place of the expression."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(str(problem))
@@ -287,84 +321,94 @@ def _error(at: Problem, message: str) -> LocatedError:
     return LocatedError(at._replace(message=message))
 
 
-def _folder(template: Template, scopes: Scopes, start: str) -> str:
-    text = for_process(template, scopes)
+def _folder(template: Template, values: Values, start: str) -> str:
+    text = process_text(template, values)
     if not text:
-        raise _error(next(part.at for part in template if isinstance(part, Expression)), "must not be empty")
+        raise _error(_place_of(template), "must not be empty")
     return os.path.normpath(os.path.join(start, os.path.expanduser(text)))
 
 
-def fill(value: Any, templates: Mapping[str, Template], scopes: Scopes) -> Any:
-    """A value with those texts in it replaced that are templates, at any depth. Raises InputError."""
+def fill(value: Any, templates: Mapping[str, Template], values: Values) -> Any:
+    """Return a value in which each text that is a template is replaced, at any depth. Raises InputError."""
     kind = type(value)
     if kind is str:
         template = templates.get(value)
-        return value if template is None else value_of(template, scopes)
+        return value if template is None else value_of(template, values)
     if kind is list:
-        return [fill(item, templates, scopes) for item in value]
+        return [fill(item, templates, values) for item in value]
     if kind is dict:
-        return {name: fill(item, templates, scopes) for name, item in value.items()}
+        return {name: fill(item, templates, values) for name, item in value.items()}
     return value
 
 
-def option(template: Template, params: Scopes, found: Expressions) -> Any:
-    """The value of an option such as `timeout`, which is known before the run begins.
+# -- before a run ----------------------------------------------------------------------------------------------------
+
+
+def option(template: Template, params: Values, expressions: Expressions) -> Any:
+    """Return the value of an option such as `timeout`, which is known before the run starts.
 
     Raises:
-        InputError: it has none; without the place.
+        InputError: it cannot be evaluated; the message has no place.
     """
-    scopes = early_scopes(found, params)
-    values = [part if isinstance(part, str) else evaluate(part.source, scopes) for part in template]
-    return values[0] if len(values) == 1 else "".join(map(text_for, values))
+    values = early_values(expressions, params)
+    results = [part if isinstance(part, str) else evaluate(part.source, values) for part in template]
+    return results[0] if len(results) == 1 else "".join(map(text_for, results))
 
 
-def early_scopes(found: Expressions, params: Scopes) -> dict[str, Any]:
-    """What expressions can name before the run begins."""
-    scopes: dict[str, Any] = {"params": params, "workflow": found.workflow}
-    scopes["env"] = Environment(found.layers, scopes, early=True)
-    return scopes
-
-
-def early_problems(found: Expressions, params: Scopes) -> Iterator[Problem]:
-    """What is wrong with the expressions whose values are known before the run begins."""
-    scopes = early_scopes(found, params)
-    checks = [partial(scopes["env"].get, name) for layer in found.layers for name in layer]
-    templates = [*found.words.values(), *found.pasted, *found.config.values(), *found.fan.values()]
-    for template in [*templates, *([found.cwd] if found.cwd is not None else [])]:
+def early_problems(expressions: Expressions, params: Values) -> Iterator[Problem]:
+    """Yield the mistakes in expressions whose values are known before the run starts."""
+    values = early_values(expressions, params)
+    checks = [partial(values["env"].get, name) for layer in expressions.layers for name in layer]
+    templates = [
+        *expressions.words.values(),
+        *expressions.pasted,
+        *expressions.config.values(),
+        *expressions.fan.values(),
+        *([expressions.cwd] if expressions.cwd is not None else []),
+    ]
+    for template in templates:
         parts = [part for part in template if isinstance(part, Expression) and part.early]
-        checks += [partial(_evaluated, part, scopes) for part in parts]
+        checks += [partial(_evaluated, part, values) for part in parts]
     for check in checks:
         try:
             check()
         except LocatedError as error:
             yield error.problem
-        except (NotYet, ScopeError):
-            pass  # a ScopeError: variables that name each other, which the parser tells
+        except (ValueNotKnown, NameNotFound):
+            pass  # NameNotFound: variables that name each other, which the parser reports
 
 
-class _Hidden(Scope):
+class _MaskedSecrets(Namespace):
     def get(self, name: str) -> str:
         return "***"
 
 
 def preview(
-    text: str, params: Scopes, found: Expressions, hidden: Collection[str] = (), more: Scopes | None = None
+    text: str,
+    params: Values,
+    expressions: Expressions,
+    hidden: Collection[str] = (),
+    extra_values: Values | None = None,
 ) -> str:
-    """A text with the values that are known before a run, for people; other expressions stay as they are written.
+    """Return a text for people with the values that are known before a run; other expressions stay as written.
 
-    Secrets are shown as `***`, and so are the environment variables that are `hidden` because they hold one. `more` is
-    what else is known.
+    Secrets, and the environment variables in `hidden`, which hold secrets, are shown as `***`.
     """
-    layers = (dict.fromkeys(hidden, "***"), *found.layers)
-    scopes: dict[str, Any] = {"params": params, "workflow": found.workflow, "secrets": _Hidden(), **(more or {})}
-    scopes["env"] = Environment(layers, scopes)
+    layers = (dict.fromkeys(hidden, "***"), *expressions.layers)
+    values: dict[str, Any] = {
+        "params": params,
+        "workflow": expressions.workflow,
+        "secrets": _MaskedSecrets(),
+        **(extra_values or {}),
+    }
+    values["env"] = Environment(layers, values)
     shown = []
     for part in split(text):
         if isinstance(part, str):
             shown.append(part)
             continue
         try:
-            shown.append(text_for(evaluate(part.source, scopes)))
+            shown.append(text_for(evaluate(part.source, values)))
         except InputError:
             shown.append(text[part.start : part.end])
     return "".join(shown)

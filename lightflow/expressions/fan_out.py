@@ -1,6 +1,6 @@
-"""The instances of a task with `matrix` or `foreach`: worked out once, when it may start, or before the run.
+"""Compute the instances of a task with `matrix` or `foreach`: before the run, or once when the task may start.
 
-It happens in the orchestrator, which never unpickles.
+The orchestrator does it, which never unpickles.
 """
 
 from __future__ import annotations
@@ -9,15 +9,26 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from lightflow.errors import Problem, did_you_mean
-from lightflow.expressions.evaluate import LocatedError, Scopes, fill, names_environment, scopes_before, value_of
+from lightflow.errors import Problem
+from lightflow.expressions.evaluate import LocatedError, Values, expansion_values, fill, uses_environment, value_of
 from lightflow.expressions.language import text_for
 from lightflow.expressions.matrix import combinations
 from lightflow.spec.model import Expression, Expressions, MappingSpec, TaskSpec, Template
-from liteflow.definition.mapping import MAX_INSTANCES, instance_label, items_of_value, shorten_label
-from liteflow.errors import InputError
-from liteflow.values.payload import Payload, encode
-from liteflow.work import Item, MappedRow, Ref, RunInfo, input_name
+from lightflow.text import did_you_mean
+from liteflow import InputError
+from liteflow.api import (
+    MAX_INSTANCES,
+    Item,
+    MappedRow,
+    Payload,
+    Ref,
+    RunInfo,
+    encode_value,
+    input_name,
+    instance_label,
+    items_of_value,
+    shorten_label,
+)
 
 ITEM: Final = input_name(Item("item"))
 
@@ -29,108 +40,110 @@ class StaticExpansion(NamedTuple):
     reads: Sequence[Ref] = ()
 
     def rows(self, inputs: Mapping[str, Payload], info: RunInfo) -> Sequence[MappedRow]:
-        """They."""
+        """Return a row for each instance."""
         return self.listed
 
 
-class Fan(NamedTuple):
-    """Instances that depend on what other tasks have stored, or on the run."""
+class DynamicExpansion(NamedTuple):
+    """Instances that depend on values of other tasks, or on the run (see `liteflow.work.Expansion`)."""
 
     task_id: str
     spec: MappingSpec
-    found: Expressions | None  # None: there are no expressions in the task
+    expressions: Expressions | None  #: None: the task has no expressions
 
     @property
     def reads(self) -> Sequence[Ref]:
-        """The values of other tasks that it takes."""
-        return () if self.found is None else self.found.fan_reads
+        """Return the values of other tasks that the expansion uses."""
+        return () if self.expressions is None else self.expressions.fan_reads
 
     @property
     def early(self) -> bool:
-        """Are the instances known before the run?"""
-        if self.found is None:
+        """Return whether the instances are known before the run."""
+        if self.expressions is None:
             return True
-        parts = _parts(self.found.fan.values())
-        shared = _parts(one for one in self.found.shared_env.values() if not isinstance(one, str))
-        if any(names_environment(part) for part in parts):
-            parts += shared
+        parts = _parts(self.expressions.fan.values())
+        if any(uses_environment(part) for part in parts):
+            parts += _parts(entry for entry in self.expressions.shared_env.values() if not isinstance(entry, str))
         return all(part.early or part.instance_only for part in parts)
 
     def rows(self, inputs: Mapping[str, Payload], info: RunInfo) -> Sequence[MappedRow]:
-        """A row for each instance. Raises InputError."""
-        scopes: Scopes = {}
-        if self.found is not None:
-            scopes = scopes_before(self.found, info, self.task_id, inputs)
-        return list(self._matrix(scopes) if self.spec.axes is not None else self._foreach(scopes))
+        """Return a row for each instance. Raises InputError."""
+        values: Values = {}
+        if self.expressions is not None:
+            values = expansion_values(self.expressions, info, self.task_id, inputs)
+        return list(self._matrix(values) if self.spec.axes is not None else self._foreach(values))
 
-    def _foreach(self, scopes: Scopes) -> Iterator[MappedRow]:
-        items = self._list(self.spec.items, scopes, "foreach", pairs=True)
+    def _foreach(self, values: Values) -> Iterator[MappedRow]:
+        items = self._list(self.spec.items, values, "foreach", pairs=True)
         _check_number(len(items))
         for index, item in enumerate(items):
-            payload = encode(item)
-            label = instance_label((payload,)) if self.spec.key is None else self._label(scopes, index, item)
+            payload = encode_value(item)
+            label = instance_label((payload,)) if self.spec.key is None else self._label(values, index, item)
             yield MappedRow({ITEM: payload}, label)
 
-    def _label(self, scopes: Scopes, index: int, item: Any) -> str | None:
-        """What the `key` says of an instance."""
+    def _label(self, values: Values, index: int, item: Any) -> str | None:
+        """Return the `key` of an instance."""
         key = self.spec.key
         assert key is not None
-        template = None if self.found is None else self.found.fan.get(key)
+        template = None if self.expressions is None else self.expressions.fan.get(key)
         if template is None:
             return shorten_label(key)
         task = {"id": self.task_id, "index": index}
-        return shorten_label(text_for(value_of(template, {**scopes, self.spec.name: item, "task": task})))
+        return shorten_label(text_for(value_of(template, {**values, self.spec.name: item, "task": task})))
 
-    def _matrix(self, scopes: Scopes) -> Iterator[MappedRow]:
+    def _matrix(self, values: Values) -> Iterator[MappedRow]:
         spec = self.spec
         assert spec.axes is not None
-        axes = {name: self._list(values, scopes, f"matrix.{name}") for name, values in spec.axes.items()}
-        include = self._mappings(spec.include, scopes, "matrix.include")
-        exclude = self._mappings(spec.exclude, scopes, "matrix.exclude")
-        for name in (name for one in exclude for name in one if name not in axes):
+        axes = {name: self._list(axis, values, f"matrix.{name}") for name, axis in spec.axes.items()}
+        include = self._mappings(spec.include, values, "matrix.include")
+        exclude = self._mappings(spec.exclude, values, "matrix.exclude")
+        for name in (name for entry in exclude for name in entry if name not in axes):
             raise InputError(f"matrix.exclude: {name!r} is no axis of the matrix{did_you_mean(name, axes)}")
         _check_number(math.prod(map(len, axes.values())) + len(include))
         for index, combination in enumerate(combinations(axes, include, exclude)):
-            values = ", ".join(text_for(value) for value in combination.values())
-            label = shorten_label(values) if spec.key is None else self._label(scopes, index, combination)
-            yield MappedRow({ITEM: encode(combination)}, label)
+            text = ", ".join(text_for(value) for value in combination.values())
+            label = shorten_label(text) if spec.key is None else self._label(values, index, combination)
+            yield MappedRow({ITEM: encode_value(combination)}, label)
 
-    def _list(self, written: Any, scopes: Scopes, what: str, *, pairs: bool = False) -> Sequence[Any]:
-        """What is written there, with the values of its expressions: a list."""
-        templates = {} if self.found is None else self.found.fan
-        value = fill(written, templates, scopes)
+    def _list(self, written: Any, values: Values, place: str, *, pairs: bool = False) -> Sequence[Any]:
+        """Return a list, with the values of its expressions. `pairs`: a mapping counts as a list of pairs."""
+        templates = {} if self.expressions is None else self.expressions.fan
+        value = fill(written, templates, values)
         lone = templates[written][0] if isinstance(written, str) and written in templates else None
 
-        def wrong(found: str) -> InputError:
+        def wrong(message: str) -> InputError:
             if isinstance(lone, Expression):
-                return LocatedError(lone.at._replace(message=f"the value {found}"))
-            return InputError(f"{what} {found}")
+                return LocatedError(lone.at._replace(message=f"the value {message}"))
+            return InputError(f"{place} {message}")
 
         return items_of_value(value, wrong, pairs=pairs)
 
-    def _mappings(self, written: Any, scopes: Scopes, what: str) -> Sequence[Mapping[str, Any]]:
-        found = self._list(written, scopes, what)
-        if not all(isinstance(one, dict) and all(isinstance(name, str) for name in one) for one in found):
-            raise InputError(f"{what} must be a list of mappings of names to values")
-        return found
+    def _mappings(self, written: Any, values: Values, place: str) -> Sequence[Mapping[str, Any]]:
+        """Return a list of mappings, with the values of its expressions."""
+        entries = self._list(written, values, place)
+        if not all(isinstance(entry, dict) and all(isinstance(name, str) for name in entry) for entry in entries):
+            raise InputError(f"{place} must be a list of mappings of names to values")
+        return entries
 
 
 def _parts(templates: Iterable[Template]) -> list[Expression]:
-    return [part for one in templates for part in one if isinstance(part, Expression)]
+    return [part for template in templates for part in template if isinstance(part, Expression)]
 
 
-def expansion_of(task: TaskSpec, params: Mapping[str, Any], problems: list[Problem]) -> StaticExpansion | Fan:
-    """What a task is mapped over; where that is known before the run, its instances. Mistakes go into `problems`."""
+def expansion_of(
+    task: TaskSpec, params: Mapping[str, Any], problems: list[Problem]
+) -> StaticExpansion | DynamicExpansion:
+    """Return the expansion of a mapped task: its instances, if they are known before the run. Adds to `problems`."""
     assert task.fan is not None
-    fan = Fan(task.id, task.fan, task.expressions)
-    if fan.early:
+    expansion = DynamicExpansion(task.id, task.fan, task.expressions)
+    if expansion.early:
         try:
-            return StaticExpansion(fan.rows({}, RunInfo("", "", "", None, params)))
+            return StaticExpansion(expansion.rows({}, RunInfo("", "", "", None, params)))
         except LocatedError as error:
             problems.append(error.problem)
         except InputError as error:
             problems.append(Problem(task.file, task.line, 1, f"tasks.{task.id}", str(error)))
-    return fan
+    return expansion
 
 
 def _check_number(count: int) -> None:

@@ -1,6 +1,7 @@
-"""The filters and tests of expressions: those of Jinja that are safe, strict ones in place of its lenient, and ours.
+"""The filters and tests of expressions: safe ones of Jinja, strict replacements for its lenient ones, and our own.
 
-A value may come from outside, so nothing here takes work or memory out of proportion to what it is given.
+A value may come from an untrusted source, so the work and the memory of each filter are bounded by the size of its
+arguments.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from jinja2 import Environment, Undefined
 from jinja2.filters import FILTERS as JINJA_FILTERS
 from jinja2.tests import TESTS as JINJA_TESTS
 
-from liteflow.values.params import as_text
+from liteflow.api import value_text
 
 _OFFSETS: Final = ("years", "months", "weeks", "days", "hours", "minutes")
-MOST: Final = 1_000_000  # characters, or items, that one step may make
+MOST: Final = 1_000_000  # characters, or items, that one operation may create
 
 _OF_JINJA: Final = (
     *("abs", "capitalize", "d", "default", "dictsort", "first", "items", "last", "length", "count", "list", "lower"),
@@ -37,22 +38,22 @@ _JINJA_TESTS: Final[Mapping[str, Any]] = JINJA_TESTS
 
 
 class TooMuch(ValueError):
-    """An expression would take more work or memory than a value is worth."""
+    """An expression would take too much work or memory."""
 
 
 def bounded(size: float, what: str) -> None:
-    """Raises TooMuch: `what` would make more than is allowed."""
+    """Raise TooMuch if an operation would create too many characters or items."""
     if size > MOST:
         raise TooMuch(f"{what} would make more than {MOST:,} characters or items")
 
 
 def text_of(value: Any) -> str:
-    """A value as the text that stands in its place: `true`, `3`, JSON for lists and mappings, nothing for none."""
+    """Return a value as text: `true`, `3`, JSON for lists and mappings, empty text for none."""
     if isinstance(value, Undefined):
         value._fail_with_undefined_error()
     if isinstance(value, bytes | bytearray):
         return bytes(value).decode("utf-8", "surrogateescape")
-    return as_text(list(value) if isinstance(value, set | frozenset) else value)
+    return value_text(list(value) if isinstance(value, set | frozenset) else value)
 
 
 def _json(value: Any, indent: int | None = None) -> str:
@@ -70,7 +71,7 @@ def _from_json(value: str) -> Any:
 
 
 def _quote(value: Any) -> str:
-    """As one word of a shell script that somebody else will parse."""
+    """Return the value as one word of shell text."""
     return shlex.quote(text_of(value))
 
 
@@ -87,7 +88,7 @@ def _replace(value: Any, old: str, new: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value in a message; a long one is not shown at all, because the beginning of a secret could not be masked."""
+    """Return a value for a message. Long text is not shown: the start of a secret could not be masked."""
     text = text_of(value)
     return repr(text) if len(text) <= 60 else f"a text of {len(text):,} characters"
 
@@ -116,43 +117,43 @@ def _round(value: float, digits: int = 0) -> float:
 
 
 def _date(value: Any, form: str = "%Y-%m-%d") -> str:
-    """A date, a time or seconds since 1970 (UTC) in another form; the letters are those of strftime."""
+    """Return a date, a time or seconds since 1970 (UTC) in the format of strftime."""
     bounded(len(form) * 1000, "date")
     text: str = _moment(value, "date").strftime(form)
     return text
 
 
 def _date_add(value: Any, **offsets: int) -> Any:
-    """The date or time that comes so many years, months, weeks, days, hours and minutes later.
+    """Return a date or time plus years, months, weeks, days, hours and minutes.
 
-    Where the month has no such day, it is its last one.
+    If the resulting month does not have the day, the result is the last day of that month.
     """
     import calendar
     import datetime
 
-    found = _moment(value, "date_add")
+    start = _moment(value, "date_add")
     for name, number in offsets.items():
         if name not in _OFFSETS:
             raise ValueError(f"date_add: there is no {name!r}; there are {', '.join(_OFFSETS)}")
         if not isinstance(number, int) or isinstance(number, bool):
             raise ValueError(f"date_add: {name} must be a whole number, not {_shown(number)}")
-        if name in ("hours", "minutes") and not isinstance(found, datetime.datetime):
+        if name in ("hours", "minutes") and not isinstance(start, datetime.datetime):
             raise ValueError(f"date_add: a date has no {name}; use days")
     if not offsets:
         raise ValueError(f"date_add: say how much, such as date_add(days=-1); there are {', '.join(_OFFSETS)}")
-    months = found.year * 12 + found.month - 1 + offsets.pop("years", 0) * 12 + offsets.pop("months", 0)
+    months = start.year * 12 + start.month - 1 + offsets.pop("years", 0) * 12 + offsets.pop("months", 0)
     try:
         year, month = months // 12, months % 12 + 1
         if not datetime.MINYEAR <= year <= datetime.MAXYEAR:
             raise OverflowError
-        day = min(found.day, calendar.monthrange(year, month)[1])
-        return found.replace(year=year, month=month, day=day) + datetime.timedelta(**offsets)
+        day = min(start.day, calendar.monthrange(year, month)[1])
+        return start.replace(year=year, month=month, day=day) + datetime.timedelta(**offsets)
     except OverflowError:
         raise ValueError("date_add: the date is out of range; years are from 1 to 9999") from None
 
 
 def _moment(value: Any, name: str) -> Any:
-    """The date or time that a value stands for."""
+    """Return the date or time that a value represents."""
     import datetime
 
     try:
@@ -162,9 +163,9 @@ def _moment(value: Any, name: str) -> Any:
             text = value.strip()
             return datetime.date.fromisoformat(text) if len(text) <= 10 else datetime.datetime.fromisoformat(text)
     except (ValueError, OverflowError, OSError):
-        raise ValueError(f"{name}: {_shown(value)} is no date") from None
+        raise ValueError(f"{name}: {_shown(value)} is not a date") from None
     if not isinstance(value, datetime.date):
-        raise ValueError(f"{name}: {_shown(value)} is no date")
+        raise ValueError(f"{name}: {_shown(value)} is not a date")
     return value
 
 
@@ -192,6 +193,6 @@ TESTS: Final[Mapping[str, Callable[..., Any]]] = {name: _JINJA_TESTS[name] for n
 
 
 def install(environment: Environment) -> None:
-    """Give an environment these filters and tests, and no others."""
+    """Replace the filters and tests of an environment by these."""
     environment.filters = dict(FILTERS)
     environment.tests = dict(TESTS)

@@ -1,7 +1,7 @@
-"""The language of expressions: Jinja's, in its sandbox, without statements, and with bounded work.
+"""The language of expressions: that of Jinja, in its sandbox, without statements, and with bounded work.
 
-`compile_expression` gives a value in its own type. Jinja's "native" environment would read text as Python once more:
-the text `007` would come out as a number.
+`compile_expression` returns values with their types. The "native" environment of Jinja would read text as Python again:
+the text `007` would become a number.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from jinja2.compiler import CodeGenerator, Frame
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from lightflow.errors import did_you_mean
 from lightflow.expressions.filters import FILTERS, TESTS, TooMuch, bounded, install, text_of
 from lightflow.expressions.value_kinds import kind_of, objection
-from liteflow.errors import InputError
+from lightflow.text import did_you_mean
+from liteflow import InputError
 
 LONGEST: Final = 10_000  # characters of one expression
-#: Filters of other tools, and how they are written here.
+#: Filters of other tools, and what to write instead.
 _OTHER_NAMES: Final = {
     **dict.fromkeys(("strftime", "date_format", "format_date", "strptime", "to_datetime"), "date('%Y-%m-%d')"),
     **dict.fromkeys(("ds", "to_date"), "date"),
@@ -35,7 +35,7 @@ _OTHER_NAMES: Final = {
 _BITS: Final = 10_000  # of a whole number
 _RANGE: Final = 100_000
 
-#: What may be asked of a value besides its items.
+#: The attributes of values that expressions can use.
 _ATTRIBUTES: Final[tuple[tuple[type, frozenset[str]], ...]] = (
     (
         str,
@@ -56,34 +56,34 @@ _ATTRIBUTES: Final[tuple[tuple[type, frozenset[str]], ...]] = (
 )
 
 
-#: All that can be called with a dot.
+#: The methods of values that expressions can call.
 METHODS: Final = frozenset(name for _, names in _ATTRIBUTES for name in names)
 
 
-class ScopeError(Exception):
-    """A name that is not there; the message says what is."""
+class NameNotFound(Exception):
+    """A name does not exist. The message says which names do."""
 
 
-class Scope:
-    """A part of what expressions may name: `tasks.a` asks the scope `tasks` for "a"."""
+class Namespace:
+    """Names with a common prefix: `tasks.a` gets "a" from the namespace `tasks`."""
 
     def get(self, name: str) -> Any:
-        """The value of a name. Raises ScopeError."""
+        """Return the value of a name. Raises NameNotFound."""
         raise NotImplementedError
 
 
 class Function:
-    """A function that expressions of one place may call, without arguments."""
+    """A function without arguments that certain expressions can call."""
 
-    def __init__(self, answer: Callable[[], Any]) -> None:
-        self._answer = answer
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
 
     def __call__(self) -> Any:
-        return self._answer()
+        return self._function()
 
 
 class _Strict(Undefined):
-    """A value that is not there: anything done with it fails, save asking whether it is there."""
+    """A value that does not exist: every operation fails, except the test whether it is defined."""
 
     __slots__ = ()
     __iter__ = __str__ = __len__ = Undefined._fail_with_undefined_error
@@ -92,7 +92,7 @@ class _Strict(Undefined):
 
 
 class _Generator(CodeGenerator):
-    """Has comparisons done by the sandbox, which knows what cannot be compared."""
+    """Passes comparisons to the sandbox, which checks what can be compared."""
 
     def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:  # noqa: N802 - jinja2's name
         self.write("environment.compare(")
@@ -105,6 +105,8 @@ class _Generator(CodeGenerator):
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
+    """Evaluates expressions with few operations, each with bounded work."""
+
     intercepted_binops = frozenset(["*", "**", "%", "+"])
     code_generator_class = _Generator
 
@@ -117,11 +119,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return self.getitem(obj, attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        """An item, then one of the few attributes that are allowed."""
-        if isinstance(obj, Scope):
+        """Return an item, or else one of the few attributes that are allowed."""
+        if isinstance(obj, Namespace):
             try:
                 return obj.get(str(argument))
-            except ScopeError as error:
+            except NameNotFound as error:
                 return self.undefined(hint=str(error))
         if isinstance(obj, Undefined):
             obj._fail_with_undefined_error()
@@ -147,7 +149,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         )
 
     def compare(self, left: Any, *others: tuple[str, Callable[[], Any]]) -> bool:
-        """The answer to `left == other` and its like, in a chain if there are several."""
+        """Return the result of a comparison such as `left == other`, or of a chain of comparisons."""
         for sign, get in others:
             right = get()
             if sign not in ("in", "notin") and (message := objection(kind_of(left), kind_of(right))):
@@ -161,9 +163,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if operator == "%" and isinstance(left, str | bytes):
             raise TooMuch("% does not format text here; put texts together with ~")
         if operator == "*":
-            for one, times in ((left, right), (right, left)):
-                if isinstance(one, str | bytes | list | tuple) and isinstance(times, int):
-                    bounded(len(one) * times, "*")
+            for sequence, times in ((left, right), (right, left)):
+                if isinstance(sequence, str | bytes | list | tuple) and isinstance(times, int):
+                    bounded(len(sequence) * times, "*")
             if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > _BITS:
                 raise TooMuch("the result of * has too many digits")
         whole = isinstance(left, int) and isinstance(right, int | float)
@@ -185,10 +187,10 @@ _COMPARISONS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
 
 
 def _range(*limits: int) -> range:
-    found = range(*limits)
-    if len(found) > _RANGE:
+    result = range(*limits)
+    if len(result) > _RANGE:
         raise TooMuch(f"a range of more than {_RANGE:,}")
-    return found
+    return result
 
 
 @functools.cache
@@ -197,28 +199,27 @@ def _sandbox() -> Sandbox:
 
 
 class ExpressionError(ValueError):
-    """An expression that cannot be used; the message says why."""
+    """An expression cannot be used. The message is one sentence."""
 
 
 def _check_names(tree: nodes.Expr) -> None:
     for node in (tree, *tree.find_all((nodes.Filter, nodes.Test))):
         if not isinstance(node, nodes.Filter | nodes.Test):
             continue
-        known = FILTERS if isinstance(node, nodes.Filter) else TESTS
-        what = "filter" if isinstance(node, nodes.Filter) else "test"
+        kind, names = ("filter", FILTERS) if isinstance(node, nodes.Filter) else ("test", TESTS)
         name = node.name
-        if name not in known:
-            hint = f"; write {_OTHER_NAMES[name]}" if name in _OTHER_NAMES else did_you_mean(name, known)
-            raise ExpressionError(f"there is no {what} {name!r}{hint}")
+        if name not in names:
+            hint = f"; write {_OTHER_NAMES[name]}" if name in _OTHER_NAMES else did_you_mean(name, names)
+            raise ExpressionError(f"there is no {kind} {name!r}{hint}")
 
 
 def spelled_otherwise(source: str) -> str:
-    """What is written here for a sign of another language that the expression holds; nothing where it holds none."""
+    """Return what to write instead of an operator of another language in the expression, or empty text."""
     from lightflow.other_tools import OPERATORS
 
     bare = re.sub(
         r"'(?:[^'\\\\]|\\\\.)*'|\"(?:[^\"\\\\]|\\\\.)*\"|(?<![=!<>])[=!<>]=(?!=)",
-        lambda found: " " * len(found[0]),
+        lambda match: " " * len(match[0]),
         source,
     )
     sign = next((sign for sign in OPERATORS if sign in bare), None)
@@ -227,10 +228,10 @@ def spelled_otherwise(source: str) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def parse(source: str) -> nodes.Expr:
-    """The expression as a tree, which is not to be changed.
+    """Return the expression as a tree, which must not be changed.
 
     Raises:
-        Mistake: it is none, or uses what is not allowed here.
+        Mistake: it is not a valid expression, or uses something that is not allowed.
     """
     if not source:
         raise ExpressionError("the expression is empty")
@@ -259,48 +260,48 @@ def _compiled(source: str) -> Callable[..., Any]:
 
 
 def evaluate(source: str, scopes: Mapping[str, Any]) -> Any:
-    """The value of an expression.
+    """Return the value of an expression. `scopes` has the values that it can name.
 
     Raises:
-        InputError: a name is not there, or the operation cannot be done; one sentence.
+        InputError: a name does not exist, or an operation fails; the message is one sentence.
     """
-    with _in_a_sentence():
+    with _errors_as_input_errors():
         value = _compiled(source)(**scopes)
         if hasattr(value, "__next__") or isinstance(value, range):
-            value = list(value)  # of map, select and their like
-        _all_there(value)
+            value = list(value)  # of filters such as map and select
+        _check_defined(value)
         return value
 
 
 def text_for(value: Any) -> str:
-    """The text that stands in the place of an expression with this value. Raises InputError."""
-    with _in_a_sentence():
+    """Return the text that replaces an expression with this value. Raises InputError."""
+    with _errors_as_input_errors():
         return text_of(value)
 
 
-def _all_there(value: Any) -> None:
-    """Raises UndefinedError for a value that is not there, also inside a list or mapping that was put together."""
-    waiting = [value]
-    for one in waiting:
-        if isinstance(one, Undefined):
-            one._fail_with_undefined_error()
-        elif isinstance(one, list | tuple):
-            waiting += one
-        elif isinstance(one, dict):
-            waiting += one.values()
+def _check_defined(value: Any) -> None:
+    """Raise UndefinedError if a value does not exist, also inside a list or a mapping."""
+    parts = [value]
+    for part in parts:
+        if isinstance(part, Undefined):
+            part._fail_with_undefined_error()
+        elif isinstance(part, list | tuple):
+            parts += part
+        elif isinstance(part, dict):
+            parts += part.values()
 
 
 @contextlib.contextmanager
-def _in_a_sentence() -> Iterator[None]:
-    """Whatever goes wrong becomes an InputError."""
+def _errors_as_input_errors() -> Iterator[None]:
+    """Turn each exception into an InputError with one sentence."""
     try:
         yield
     except InputError:
-        raise  # with what it knows of its place
-    except (UndefinedError, ScopeError, TooMuch) as error:
+        raise  # it may have a place
+    except (UndefinedError, NameNotFound, TooMuch) as error:
         raise InputError(str(error)) from None
     except (RecursionError, MemoryError):
         raise InputError("the expression takes too much memory") from None
-    except Exception as error:  # noqa: BLE001 - a filter on a value that it is not made for
-        said = str(error) or type(error).__name__
-        raise InputError(said if isinstance(error, ValueError) else f"{said} ({type(error).__name__})") from None
+    except Exception as error:  # noqa: BLE001 - a filter may fail on any value
+        text = str(error) or type(error).__name__
+        raise InputError(text if isinstance(error, ValueError) else f"{text} ({type(error).__name__})") from None

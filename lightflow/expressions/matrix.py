@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from liteflow.values.params import as_text
+from liteflow.api import value_text
 
 Combination = dict[str, Any]
 
@@ -14,32 +14,33 @@ Combination = dict[str, Any]
 def combinations(
     axes: Mapping[str, Sequence[Any]], include: Sequence[Mapping[str, Any]], exclude: Sequence[Mapping[str, Any]]
 ) -> list[Combination]:
-    """Each value with each, the last axis fastest, without what is excluded; then what is included.
+    """Return all combinations of the values of the axes, the last axis fastest, without excluded ones.
 
-    An inclusion is added to every combination in which it changes no value of an axis (what another inclusion has added
-    may change); one that fits no combination becomes one of its own, to which nothing is added.
+    An entry of `include` is added to each combination in which it changes no value of an axis; values that another
+    entry has added may change. An entry that fits no combination becomes a combination at the end, to which no other
+    entry is added.
     """
-    found: list[Combination] = []
+    product: list[Combination] = []
     if axes:
-        found = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+        product = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     if exclude:
-        found = [one for one in found if not any(_fits(out, one) for out in exclude)]
-    more: list[Combination] = []
-    for extra in include:
-        own = {name: value for name, value in extra.items() if name in axes}
-        fitting = [one for one in found if _fits(own, one)]
-        for one in fitting:
-            one |= {name: value for name, value in extra.items() if name not in axes}
+        product = [each for each in product if not any(_fits(entry, each) for entry in exclude)]
+    added: list[Combination] = []
+    for entry in include:
+        of_axes = {name: value for name, value in entry.items() if name in axes}
+        fitting = [each for each in product if _fits(of_axes, each)]
+        for combination in fitting:
+            combination |= {name: value for name, value in entry.items() if name not in axes}
         if not fitting:
-            more.append(dict(extra))
-    return found + more
+            added.append(dict(entry))
+    return product + added
 
 
 def _fits(part: Any, whole: Any) -> bool:
-    """Are the values of `part` those of `whole`? Written as text, as GitHub compares: 3 is "3"."""
+    """Return whether `whole` contains the values of `part`, compared as text as GitHub does: 3 equals "3"."""
     if isinstance(part, Mapping):
         return isinstance(whole, Mapping) and all(name in whole and _fits(part[name], whole[name]) for name in part)
     if isinstance(part, list | tuple):
         same = isinstance(whole, list | tuple) and len(part) == len(whole)
         return same and all(map(_fits, part, whole))
-    return not isinstance(whole, Mapping | list | tuple) and as_text(part) == as_text(whole)
+    return not isinstance(whole, Mapping | list | tuple) and value_text(part) == value_text(whole)

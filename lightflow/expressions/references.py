@@ -1,4 +1,4 @@
-"""What an expression names, found without evaluating it: parameters, and values of other tasks."""
+"""Find the names in an expression without evaluating it, and check that they exist."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, Final, NamedTuple
 
 from jinja2 import nodes
 
-from lightflow.errors import did_you_mean
 from lightflow.expressions.language import METHODS, ExpressionError, parse
 from lightflow.expressions.value_kinds import mistaken_comparison
-from liteflow.work import Ref
+from lightflow.text import did_you_mean
+from liteflow.api import Ref
 
-#: Names that are known in every place: what may be asked of them, or None where anything may be.
+#: Names that exist everywhere, with their attributes; None: any attribute.
 SCOPES: Final[Mapping[str, tuple[str, ...] | None]] = {
     "params": None,
     "env": None,
@@ -24,50 +24,50 @@ SCOPES: Final[Mapping[str, tuple[str, ...] | None]] = {
     "tasks": None,
     "secrets": None,
 }
-#: Known before a run begins.
+#: Names whose values are known before a run starts.
 EARLY: Final = frozenset(["params", "env", "workflow"])
-#: What only instances of a mapped task have, by the key that makes them.
+#: Names that exist only in mapped tasks, with the key that maps them.
 _OF_INSTANCES: Final = {"matrix": "matrix", "item": "foreach"}
 _FUNCTIONS: Final = ("range",)
-#: Filters and tests that take what is not there.
+#: Filters and tests that accept a value that does not exist.
 _LENIENT: Final = ("default", "d", "defined", "undefined")
-#: Asked in conditions only: how the tasks above have ended.
+#: Functions for conditions: how the upstream tasks have ended.
 STATUS_FUNCTIONS: Final = ("success", "failure", "always", "cancelled")
 
 
 class References(NamedTuple):
-    """What one expression uses. `raw`: its value is to be pasted. `quoted`: its value is one word of shell text."""
+    """What one expression refers to."""
 
-    source: str  # without `raw(…)`
-    names: frozenset[str]
-    params: frozenset[str]
-    reads: tuple[Ref, ...]
-    raw: bool
-    quoted: bool
-    states: tuple[str, ...] = ()  # the tasks whose state it asks for
-    status: bool = False  # it calls a status function
-    instance_only: bool = False  # it names what is particular to an instance, and else only what is known before a run
-    env: tuple[str, ...] = ()  # the environment variables that it names
-    number: bool = False  # its value is an integer
+    source: str  #: without `raw(…)`
+    names: frozenset[str]  #: such as `params` and `tasks`
+    params: frozenset[str]  #: the parameters
+    reads: tuple[Ref, ...]  #: the values of other tasks
+    raw: bool  #: whether its value is pasted into a script
+    quoted: bool  #: whether its value is one word of shell text
+    states: tuple[str, ...] = ()  #: the tasks whose status it reads
+    status: bool = False  #: whether it calls a status function
+    instance_only: bool = False  #: whether it needs an instance of a mapped task, and otherwise only early names
+    env: tuple[str, ...] = ()  #: the environment variables
+    number: bool = False  #: whether its value is an integer
 
 
 class NameScope(NamedTuple):
-    """What expressions of one place may name."""
+    """What expressions in one place of a workflow file may name."""
 
-    params: Collection[str]
-    tasks: Collection[str]
-    scopes: Collection[str] = tuple(SCOPES)  # `secrets` is known by the field of that name
-    task: str = ""  # the one that the place belongs to
-    secrets: Collection[str] | None = None  # None: secrets cannot stand here
-    condition: bool = False  # the place is an `if`
-    item: str = ""  # what is particular to an instance of it: `matrix`, `item`, or what it calls that
-    fields: Collection[str] | None = None  # what may be asked of that; None: anything
-    unavailable: str = ""  # what is particular to an instance, and not known here because there is none yet
-    env: Collection[str] | None = None  # the variables that the file has for this place; None: that cannot be told
+    params: Collection[str]  #: the parameters of the workflow
+    tasks: Collection[str]  #: the tasks of the workflow
+    scopes: Collection[str] = tuple(SCOPES)  #: names such as `params`; for `secrets` see the field of that name
+    task: str = ""  #: the task that the place belongs to
+    secrets: Collection[str] | None = None  #: the secrets of the workflow; None: secrets are not allowed here
+    condition: bool = False  #: whether the place is an `if`
+    item: str = ""  #: in a mapped task: `matrix`, `item`, or the name that `as` declares
+    fields: Collection[str] | None = None  #: the attributes of the item; None: any
+    unavailable: str = ""  #: the name of the item, where there is no instance yet
+    env: Collection[str] | None = None  #: the variables in the file for this place; None: they are not known
 
 
 class UnknownFunction(Exception):
-    """An expression calls a function that is not there."""
+    """An expression calls a function that does not exist."""
 
     def __init__(self, name: str, *, is_method: bool = False) -> None:
         super().__init__(name)
@@ -75,38 +75,38 @@ class UnknownFunction(Exception):
 
 
 def arguments_of(name: str, source: str) -> list[str]:
-    """The arguments of the first call of a function, as they are written."""
+    """Return the arguments of the first call of a function, as written."""
     begin = re.search(rf"(?<![\w.]){re.escape(name)}\s*\(", source)
     if begin is None:
         return []
-    found, depth = [""], 0
+    arguments, depth = [""], 0
     for token in re.findall(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|.", source[begin.end() :], re.DOTALL):
         if token in ")]}" and not depth:
             break
         depth += (token in "([{") - (token in ")]}")
         if token == "," and not depth:
-            found.append("")
+            arguments.append("")
         else:
-            found[-1] += token
-    return [one.strip() for one in found if one.strip()]
+            arguments[-1] += token
+    return [argument.strip() for argument in arguments if argument.strip()]
 
 
-def find_references(source: str, known: NameScope) -> References:
-    """What the expression uses.
+def find_references(source: str, scope: NameScope) -> References:
+    """Return what the expression refers to.
 
     Raises:
-        Mistake: it is none, or names what is not there; the message says what is.
+        Mistake: it is not a valid expression, or a name does not exist; the message says which names do.
     """
     try:
-        return _uses(source, known)
+        return _uses(source, scope)
     except RecursionError:
         raise ExpressionError("the expression is nested too deeply") from None
 
 
-def _uses(source: str, known: NameScope) -> References:
+def _uses(source: str, scope: NameScope) -> References:
     tree = parse(source)
     try:
-        return _used_by(tree, source, known)
+        return _used_by(tree, source, scope)
     except UnknownFunction as error:
         from lightflow.other_tools import function_answer, method_answer
 
@@ -121,7 +121,7 @@ def _uses(source: str, known: NameScope) -> References:
         raise ExpressionError(f"there is no function {error.name!r}{near}") from None
 
 
-def _used_by(tree: nodes.Expr, source: str, known: NameScope) -> References:
+def _used_by(tree: nodes.Expr, source: str, scope: NameScope) -> References:
     raw = isinstance(tree, nodes.Call) and isinstance(tree.node, nodes.Name) and tree.node.name == "raw"
     if raw:
         assert isinstance(tree, nodes.Call)
@@ -138,11 +138,11 @@ def _used_by(tree: nodes.Expr, source: str, known: NameScope) -> References:
     for name, keys in _chains(tree):
         if name.endswith("()"):
             status = True
-            if not known.condition:
+            if not scope.condition:
                 raise ExpressionError(f"{name} can only be asked in `if`")
             continue
         names.add("tasks" if name == "needs" else name)
-        _check(name, keys, known)
+        _check(name, keys, scope)
         if name in ("tasks", "needs") and keys[1] == "status":
             states[str(keys[0])] = None
         elif name == "params" and keys and isinstance(keys[0], str):
@@ -153,25 +153,33 @@ def _used_by(tree: nodes.Expr, source: str, known: NameScope) -> References:
             reads[Ref(str(keys[0]), "return_value" if keys[1] == "result" else str(keys[2]))] = None
     if raw and "secrets" in names:
         raise ExpressionError("raw(…) would put the secret on a command line, where other users can read it")
-    if message := mistaken_comparison(tree, known.params if isinstance(known.params, Mapping) else {}):
+    if message := mistaken_comparison(tree, scope.params if isinstance(scope.params, Mapping) else {}):
         raise ExpressionError(message)
-    if env and known.env is not None:
-        _check_variables(tree, known.env, known.secrets or ())
-    own = _of_instance(names, known)
-    named = frozenset(names)
+    if env and scope.env is not None:
+        _check_variables(tree, scope.env, scope.secrets or ())
     return References(
-        source, named, frozenset(params), tuple(reads), raw, quoted, tuple(states), status, own, tuple(env), number
+        source=source,
+        names=frozenset(names),
+        params=frozenset(params),
+        reads=tuple(reads),
+        raw=raw,
+        quoted=quoted,
+        states=tuple(states),
+        status=status,
+        instance_only=_needs_instance(names, scope),
+        env=tuple(env),
+        number=number,
     )
 
 
-def _of_instance(names: set[str], known: NameScope) -> bool:
-    """Is an expression with these names known before the run, but for what is particular to an instance?"""
-    own = {known.item, "task"} if known.item else set[str]()
+def _needs_instance(names: set[str], scope: NameScope) -> bool:
+    """Return whether these names need an instance, and otherwise only values that are known before the run."""
+    own = {scope.item, "task"} if scope.item else set[str]()
     return not own.isdisjoint(names) and names - own <= EARLY
 
 
 def _chains(tree: nodes.Node) -> Iterator[tuple[str, list[Any]]]:
-    """Each name with what is asked of it: `tasks.a["b"]` is `("tasks", ["a", "b"])`; what is not constant is None."""
+    """Yield each name with its keys: `tasks.a["b"]` as `("tasks", ["a", "b"])`. A key that is not constant is None."""
     keys: list[Any] = []
     node: nodes.Node = tree
     while isinstance(node, nodes.Getattr | nodes.Getitem):
@@ -205,70 +213,70 @@ def _chains(tree: nodes.Node) -> Iterator[tuple[str, list[Any]]]:
             yield from _chains(child)
 
 
-def _check(name: str, keys: list[Any], known: NameScope) -> None:
-    if name == known.item:
-        _check_item(keys, known)
+def _check(name: str, keys: list[Any], scope: NameScope) -> None:
+    if name == scope.item:
+        _check_item(keys, scope)
         return
-    if name and name == known.unavailable:
+    if name and name == scope.unavailable:
         raise ExpressionError(
             f"{name} is not known yet: `if`, `preconditions` and `on_start` come once, before all instances"
         )
-    if name in _OF_INSTANCES and tuple(known.scopes) == tuple(SCOPES):
-        called = f"; here it is called {known.item}" if known.item else ""
+    if name in _OF_INSTANCES and tuple(scope.scopes) == tuple(SCOPES):
+        called = f"; here it is called {scope.item}" if scope.item else ""
         raise ExpressionError(f"{name} is known inside a task with `{_OF_INSTANCES[name]}`{called}")
     if name == "needs":
         name = "tasks"
-    if name in STATUS_FUNCTIONS and known.condition:
+    if name in STATUS_FUNCTIONS and scope.condition:
         raise ExpressionError(f"{name} is a function: write {name}()")
     if name not in SCOPES and name not in _OF_INSTANCES:
         hint = ""
-        if name in known.params or name in known.tasks:
-            hint = f", did you mean {'params' if name in known.params else 'tasks'}.{name}?"
+        if name in scope.params or name in scope.tasks:
+            hint = f", did you mean {'params' if name in scope.params else 'tasks'}.{name}?"
         if not hint:
             from lightflow.other_tools import name_answer
 
             rest = keys[0] if keys and isinstance(keys[0], str) else ""
             hint = f"; {answer}" if (answer := name_answer(name, rest)) else ""
-        hint = hint or did_you_mean(name, [*SCOPES, known.item] if known.item else SCOPES)
+        hint = hint or did_you_mean(name, [*SCOPES, scope.item] if scope.item else SCOPES)
         raise ExpressionError(f"there is no name {name!r}{hint or '; there are ' + ', '.join(SCOPES)}")
     if name == "secrets":
-        _check_secret(keys, known)
+        _check_secret(keys, scope)
         return
-    if name not in known.scopes:
-        raise ExpressionError(f"{name} is not known here; only {', '.join(known.scopes)} are")
+    if name not in scope.scopes:
+        raise ExpressionError(f"{name} is not known here; only {', '.join(scope.scopes)} are")
     first = keys[0] if keys else None
-    if name == "params" and isinstance(first, str) and first not in known.params:
-        hint = did_you_mean(first, known.params) or ("" if known.params else "; the workflow declares none")
+    if name == "params" and isinstance(first, str) and first not in scope.params:
+        hint = did_you_mean(first, scope.params) or ("" if scope.params else "; the workflow declares none")
         raise ExpressionError(f"there is no parameter {first!r}{hint}")
     allowed = SCOPES[name]
     if allowed is not None and first not in allowed:
-        shown = (
-            f"{name} has no {first!r}{did_you_mean(str(first), allowed)}" if keys else f"{name} is no value by itself"
-        )
-        raise ExpressionError(f"{shown}; there are {', '.join(f'{name}.{one}' for one in allowed)}")
-    if name == "task" and first == "index" and not known.item:
+        shown = f"{name} is not a value by itself"
+        if keys:
+            shown = f"{name} has no {first!r}{did_you_mean(str(first), allowed)}"
+        raise ExpressionError(f"{shown}; there are {', '.join(f'{name}.{attribute}' for attribute in allowed)}")
+    if name == "task" and first == "index" and not scope.item:
         raise ExpressionError("task.index is known inside a task with `matrix` or `foreach`")
     if name == "env" and not keys:
-        raise ExpressionError("env is no value by itself; name a variable: env.HOME")
+        raise ExpressionError("env is not a value by itself; name a variable: env.HOME")
     if name == "tasks":
-        _check_task(keys, known)
+        _check_task(keys, scope)
 
 
-def _check_secret(keys: list[Any], known: NameScope) -> None:
-    if known.secrets is None:
+def _check_secret(keys: list[Any], scope: NameScope) -> None:
+    if scope.secrets is None:
         raise ExpressionError(
             "a secret cannot stand here; it can in what a process or a function is given: run, env, args"
         )
     first = keys[0] if keys else None
     if not isinstance(first, str):
         raise ExpressionError("secrets needs the name of a secret as it is written: secrets.API_TOKEN")
-    if first not in known.secrets:
-        hint = did_you_mean(first, known.secrets) or ("" if known.secrets else "; the workflow declares none")
+    if first not in scope.secrets:
+        hint = did_you_mean(first, scope.secrets) or ("" if scope.secrets else "; the workflow declares none")
         raise ExpressionError(f"there is no secret {first!r}{hint}")
 
 
 def _check_variables(tree: nodes.Node, variables: Collection[str], secrets: Collection[str]) -> None:
-    """Raises Mistake: an environment variable that is certainly asked for is nowhere."""
+    """Raise Mistake if an environment variable that is always needed does not exist."""
     for name in _needed(tree):
         if name in variables or name in os.environ:
             continue
@@ -282,7 +290,7 @@ def _check_variables(tree: nodes.Node, variables: Collection[str], secrets: Coll
 
 
 def _needed(tree: nodes.Node) -> Iterator[str]:
-    """The environment variables without which the expression has no value, whatever the others are."""
+    """Yield the environment variables without which the expression never has a value."""
     if isinstance(tree, nodes.CondExpr):
         yield from _needed(tree.test)
     elif isinstance(tree, nodes.And | nodes.Or):
@@ -297,7 +305,7 @@ def _needed(tree: nodes.Node) -> Iterator[str]:
 
 
 def _variable(node: nodes.Node) -> str:
-    """The name of the environment variable that a node stands for, if it is one."""
+    """Return the name of the environment variable that a node represents; empty text for another node."""
     if (
         isinstance(node, nodes.Getattr | nodes.Getitem)
         and isinstance(node.node, nodes.Name)
@@ -308,33 +316,33 @@ def _variable(node: nodes.Node) -> str:
     return ""
 
 
-def _check_item(keys: list[Any], known: NameScope) -> None:
-    if known.fields is None or not keys or not isinstance(keys[0], str) or keys[0] in known.fields:
+def _check_item(keys: list[Any], scope: NameScope) -> None:
+    if scope.fields is None or not keys or not isinstance(keys[0], str) or keys[0] in scope.fields:
         return
-    longer = next((one for one in known.fields if one.startswith(f"{keys[0]}-")), None)
-    hint = f"; write {known.item}['{longer}']" if longer else did_you_mean(keys[0], known.fields)
-    raise ExpressionError(f"{known.item} has no {keys[0]!r}{hint}; there are {', '.join(known.fields)}")
+    longer = next((name for name in scope.fields if name.startswith(f"{keys[0]}-")), None)
+    hint = f"; write {scope.item}['{longer}']" if longer else did_you_mean(keys[0], scope.fields)
+    raise ExpressionError(f"{scope.item} has no {keys[0]!r}{hint}; there are {', '.join(scope.fields)}")
 
 
-def _check_task(keys: list[Any], known: NameScope) -> None:
+def _check_task(keys: list[Any], scope: NameScope) -> None:
     if not keys or not isinstance(keys[0], str):
         raise ExpressionError("tasks needs the id of a task as it is written: tasks.fetch.outputs.rows")
     task_id = keys[0]
-    if task_id == known.task:
+    if task_id == scope.task:
         raise ExpressionError(f"task {task_id!r} cannot take a value of itself")
-    if task_id not in known.tasks:
-        longer = next((one for one in known.tasks if one.startswith((f"{task_id}-", f"{task_id}."))), None)
-        hint = f"; write tasks['{longer}']" if longer else did_you_mean(task_id, known.tasks)
+    if task_id not in scope.tasks:
+        longer = next((name for name in scope.tasks if name.startswith((f"{task_id}-", f"{task_id}."))), None)
+        hint = f"; write tasks['{longer}']" if longer else did_you_mean(task_id, scope.tasks)
         raise ExpressionError(f"there is no task {task_id!r}{hint}")
     kind = keys[1] if len(keys) > 1 else None
     if kind == "outputs" and len(keys) > 2 and isinstance(keys[2], str):
         return
     if kind == "outputs":
         raise ExpressionError(f"tasks.{task_id}.outputs needs the name of an output as it is written")
-    if kind == "status" and known.condition:
+    if kind == "status" and scope.condition:
         return
     if kind == "status":
         raise ExpressionError(f"tasks.{task_id}.status can only be asked in `if`")
     if kind != "result":
-        shown = f"tasks.{task_id} has no {kind!r}" if kind is not None else f"tasks.{task_id} is no value by itself"
+        shown = f"tasks.{task_id} has no {kind!r}" if kind is not None else f"tasks.{task_id} is not a value by itself"
         raise ExpressionError(f"{shown}; there are tasks.{task_id}.outputs.NAME and tasks.{task_id}.result")

@@ -1,4 +1,4 @@
-"""Find the expressions in a text. Needs no Jinja."""
+"""Split text into literal text and expressions, without Jinja."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _CLOSES: Final = {"}": "{", "]": "[", ")": "("}
 
 
 class Part(NamedTuple):
-    """An expression in a text: what stands between the braces, and where it begins and ends, braces included."""
+    """An expression in a text."""
 
-    source: str
-    start: int
-    end: int
+    source: str  #: the text between the braces
+    start: int  #: of the opening braces in the text
+    end: int  #: behind the closing braces
 
 
 class UnclosedExpression(ValueError):
-    """An expression has no end."""
+    """An expression is not closed. `start` is its position in the text."""
 
     def __init__(self, start: int) -> None:
         super().__init__(start)
@@ -27,7 +27,7 @@ class UnclosedExpression(ValueError):
 
 
 def split(text: str) -> list[str | Part]:
-    """The text as literal text and expressions in turn; braces in an expression's own quotes do not end it.
+    """Return the literal texts and the expressions of a text, in order. Braces in quotes do not end an expression.
 
     Raises:
         UnclosedExpression: `}}` is missing.
@@ -50,12 +50,12 @@ def _end(text: str, start: int) -> int:
     while place < len(text):
         if not open_brackets and text.startswith("}}", place):
             return place + 2
-        found = _STEP.match(text, place)
-        assert found is not None
-        char = found[0]
+        step = _STEP.match(text, place)
+        assert step is not None
+        char = step[0]
         if char in ("{", "[", "("):
             open_brackets.append(char)
         elif char in _CLOSES and open_brackets:
             open_brackets.pop()
-        place = found.end()
+        place = step.end()
     raise UnclosedExpression(start)

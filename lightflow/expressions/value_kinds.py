@@ -1,6 +1,6 @@
-"""The kinds of values that are never equal: text compared with a number is a mistake, not false.
+"""The kinds of values that are never equal: a comparison of text with a number is a mistake, not false.
 
-The same rule holds for values, when an expression is evaluated, and for what can be told from its text alone.
+The rule is applied to values when an expression is evaluated, and to its text when a workflow file is checked.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from jinja2 import nodes
 
-#: What a kind is called, and what makes text of that kind comparable.
+#: The names of the kinds, and how to make text comparable with values of that kind.
 _KINDS: Final[Mapping[str, str]] = {
     "a number": "write `| int` or `| float` behind the text, or put the number in quotes",
     "true or false": "compare with 'true' or 'false' in quotes",
@@ -44,7 +44,7 @@ _BY_NAME: Final[Mapping[tuple[str, str], str]] = {
 
 
 def kind_of(value: Any) -> str:
-    """Return the kind of a value; empty where it can be compared with anything."""
+    """Return the kind of a value; empty if it can be compared with every value."""
     if isinstance(value, str):
         return _TEXT
     if isinstance(value, bool):
@@ -55,7 +55,7 @@ def kind_of(value: Any) -> str:
 
 
 def objection(left: str, right: str) -> str:
-    """Return why values of these kinds cannot be compared; empty where they can."""
+    """Return why values of these kinds cannot be compared; empty if they can."""
     other = {left, right} - {_TEXT}
     if _TEXT not in (left, right) or len(other) != 1 or "" in other:
         return ""
@@ -64,9 +64,9 @@ def objection(left: str, right: str) -> str:
 
 
 def mistaken_comparison(tree: nodes.Node, params: Mapping[str, Any]) -> str:
-    """Return what is wrong with a comparison in an expression, as far as its text tells; empty: nothing.
+    """Return the mistake in a comparison, if the text of the expression shows one; otherwise empty text.
 
-    `params` are the declarations of the workflow as they are written.
+    `params` has the declarations of the workflow as written.
     """
     for compare in _all(tree, nodes.Compare):
         left = compare.expr
@@ -86,7 +86,7 @@ def _all(tree: nodes.Node, kind: type[Any]) -> Iterator[Any]:
 
 
 def _named(node: nodes.Node) -> tuple[str, str] | None:
-    """The scope and the name, of `env.NAME` and its like."""
+    """Return the scope and the name of an expression such as `env.NAME`."""
     if not isinstance(node, nodes.Getattr | nodes.Getitem) or not isinstance(node.node, nodes.Name):
         return None
     key = node.attr if isinstance(node, nodes.Getattr) else getattr(node.arg, "value", None)
@@ -94,7 +94,7 @@ def _named(node: nodes.Node) -> tuple[str, str] | None:
 
 
 def _kind(node: nodes.Node, params: Mapping[str, Any]) -> str:
-    """The kind of an expression's value, where its text tells."""
+    """Return the kind of the value of an expression, if its text determines it; otherwise empty text."""
     if isinstance(node, nodes.Const):
         return kind_of(node.value)
     if isinstance(node, nodes.Concat):
@@ -113,7 +113,7 @@ def _kind(node: nodes.Node, params: Mapping[str, Any]) -> str:
 
 
 def _of_parameter(written: Any) -> str:
-    """The kind of a parameter by its declaration; empty where it may be nothing, or is not said."""
+    """Return the kind of a parameter by its declaration; empty if it may be none, or if the type is not declared."""
     if not isinstance(written, dict):
         return kind_of(written)
     if ("default" in written and written["default"] is None) or written.get("required") is False:

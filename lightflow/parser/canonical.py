@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lightflow.errors import Problem, did_you_mean, quoted
+from lightflow.errors import Problem
 from lightflow.parser.positions import START, Key, Mark, Source, problem_at
 from lightflow.parser.schema import COMMON, DEFAULT_TYPE, PARAM, RETRY, SETTINGS, aliases_of, canonical_schema
 from lightflow.parser.schema_env import SECRET
@@ -17,7 +17,8 @@ from lightflow.parser.schema_fan import FOREACH, MATRIX, STRATEGY
 from lightflow.parser.schema_flow import PRECONDITION
 from lightflow.parser.schema_limits import CONCURRENCY, RUN_RETRY
 from lightflow.plugins.registry import Registry
-from liteflow.hooks import HOOK_EVENTS
+from lightflow.text import did_you_mean, quoted
+from liteflow.api import HOOK_EVENTS
 
 _TOP = canonical_schema(())["properties"]
 _TOP_ALIASES = aliases_of(_TOP)

@@ -7,14 +7,15 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lightflow.errors import Problem, did_you_mean, quoted
+from lightflow.errors import Problem
 from lightflow.parser.canonical import Tree
 from lightflow.parser.positions import Key
 from lightflow.parser.schema_env import SECRET
 from lightflow.parser.works import shell_of
 from lightflow.spec.model import EnvFile, SecretSpec
-from liteflow.values.secrets import NAME as SECRET_NAME
-from liteflow.values.secrets import Secret
+from lightflow.text import did_you_mean, quoted
+from liteflow import Secret
+from liteflow.api import SECRET_NAME
 
 #: where a secret comes from -> the key that tells more about it
 _SOURCES = {"env": "key", "file": "path", "command": "run"}

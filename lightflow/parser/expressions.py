@@ -25,10 +25,8 @@ from lightflow.parser.positions import Key, Lines
 from lightflow.parser.schema import COMMON
 from lightflow.parser.works import WorkIn, conditions, path_id, shell_of, works
 from lightflow.spec.model import Condition, Expression, Expressions, Found, Template
-from liteflow.errors import CycleError
-from liteflow.hooks import HOOK_EVENTS
-from liteflow.planning.graph import Graph
-from liteflow.shell import DEFAULT_SHELL, shell_prefix
+from liteflow import CycleError
+from liteflow.api import DEFAULT_SHELL, HOOK_EVENTS, Graph, shell_prefix
 
 Path = list[Key]
 

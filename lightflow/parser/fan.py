@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from lightflow.errors import Problem, did_you_mean, quoted
+from lightflow.errors import Problem
 from lightflow.parser.canonical import Tree
 from lightflow.parser.schema_fan import NO_AXES
 from lightflow.spec.model import MappingSpec
+from lightflow.text import did_you_mean, quoted
 
 _TAKEN: Final = frozenset(
     [

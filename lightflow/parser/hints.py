@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from lightflow.bash_hints import bash_only, hint_about_syntax
-from lightflow.errors import Problem, quoted
+from lightflow.errors import Problem
 from lightflow.parser.canonical import Tree
 from lightflow.parser.positions import Key
 from lightflow.parser.shell_syntax import complaint_of
 from lightflow.parser.validate import is_block
 from lightflow.parser.works import WorkIn, conditions, shell_of, works
 from lightflow.spec.model import TaskSpec, WorkflowSpec
+from lightflow.text import quoted
 
 _SECONDS: Final = 5.0  # for the questions to shells, all together
 

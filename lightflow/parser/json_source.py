@@ -7,11 +7,12 @@ from json import JSONDecodeError
 from json.decoder import scanstring  # type: ignore[attr-defined]  # public in fact, not in its stub
 from typing import Any, Final
 
-from lightflow.errors import Problem, quoted
+from lightflow.errors import Problem
 from lightflow.parser.files import WORKFLOW, FileKind, place_of
 from lightflow.parser.positions import Key, Mark, Place, Positions, Source, Unreadable, problem_at
 from lightflow.parser.scalars import NotANumber, resolve
 from lightflow.parser.yaml_source import MAX_DEPTH
+from lightflow.text import quoted
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?(?![0-9A-Za-z.+_-])")

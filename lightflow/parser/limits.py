@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lightflow.errors import Problem, did_you_mean, quoted
+from lightflow.errors import Problem
 from lightflow.parser.canonical import Tree
 from lightflow.spec.durations import LONGEST_S, PATTERN, seconds
 from lightflow.spec.model import Limits, RetrySpec
-from liteflow.limits import Concurrency, Pool
-from liteflow.planning.ready_queue import QueueOptions, SlotNeeds
+from lightflow.text import did_you_mean, quoted
+from liteflow import Concurrency, Pool
+from liteflow.api import QueueOptions, SlotNeeds
 
 
 def check_limits(tree: Tree, tasks: Mapping[str, dict[str, Any]]) -> Iterator[Problem]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping
 from typing import Any, Final
 
-from lightflow.errors import Problem, quoted
+from lightflow.errors import Problem
 from lightflow.other_tools import close, key_answer, level_of, near_key_answer, stands_for, value_answer
 from lightflow.parser.canonical import Tree, dotted
 from lightflow.parser.positions import Key
@@ -13,7 +13,8 @@ from lightflow.parser.schema import COMMON, SETTINGS, aliases_of, canonical_sche
 from lightflow.parser.schema_pieces import ID_WORDS
 from lightflow.parser.schema_validator import Schema, SchemaError
 from lightflow.plugins.base import TypeInfo
-from liteflow.values.dotenv import NAME_WORDS
+from lightflow.text import quoted
+from liteflow.api import VARIABLE_NAME_RULE
 
 _TYPES = {
     "string": "text",
@@ -58,7 +59,7 @@ def problems_of(
         return
     if error.keyword == "propertyNames":
         name = error.names[0]
-        rule = f"a name of {NAME_WORDS}" if path and path[-1] in _VARIABLES else ID_WORDS
+        rule = f"a name of {VARIABLE_NAME_RULE}" if path and path[-1] in _VARIABLES else ID_WORDS
         yield tree.problem([*path, name], f"{quoted(name)} is not allowed as a name here: use {rule}", key=True)
         return
     if error.keyword in _SIZES and isinstance(error.value, dict | list) and dotted(path) in damaged:

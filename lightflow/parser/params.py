@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from lightflow.errors import Problem
 from lightflow.parser.canonical import Tree
-from liteflow.values.params import REQUIRED, TYPES, Param, of_default
+from liteflow import Param
+from liteflow.api import PARAM_TYPES, REQUIRED_PARAM, param_from_default
 
 _NUMBERS: Final = ("integer", "number")
 
@@ -44,22 +45,22 @@ def _usable(written: Any, path: str, wrong: Container[str]) -> Any:
     if "type" not in options and isinstance(kind, str):
         from lightflow.other_tools import assumed_param_type
 
-        meant = assumed_param_type(kind, TYPES)
+        meant = assumed_param_type(kind, PARAM_TYPES)
         return {**options, "type": meant} if meant else {}
     return options
 
 
 def _param(written: Any) -> Param | str:
     if not isinstance(written, dict):
-        return of_default(written)
+        return param_from_default(written)
     options = dict(written)
     required = options.pop("required", None)
     given = "default" in options
     if required is True and given and options["default"] is not None:
         return "a parameter with a default is never missing: remove one of the two"
-    default = options.pop("default", REQUIRED)
+    default = options.pop("default", REQUIRED_PARAM)
     if required is True or (not given and required is None):
-        default = REQUIRED
+        default = REQUIRED_PARAM
     elif not given:
         default = None
     options.setdefault("type", _type(options, default))
@@ -70,11 +71,11 @@ def is_number(written: Any) -> bool:
     """Whether a parameter, as it is written in the file, takes numbers only."""
     if isinstance(written, dict):
         return "values" not in written and written.get("type", _type(written, written.get("default"))) in _NUMBERS
-    return of_default(written).type in _NUMBERS
+    return param_from_default(written).type in _NUMBERS
 
 
 def _type(options: Mapping[str, Any], default: Any) -> str:
     """The type of a parameter that does not say: that of its default."""
     if "values" in options:
         return "enum"
-    return of_default(default).type if default is not REQUIRED else "string"
+    return param_from_default(default).type if default is not REQUIRED_PARAM else "string"

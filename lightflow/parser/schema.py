@@ -32,9 +32,7 @@ from lightflow.parser.schema_pieces import (
 from lightflow.plugins.base import TypeInfo
 from lightflow.plugins.registry import Registry
 from lightflow.plugins.scripts import SHELL, lines
-from liteflow.planning.trigger_rules import TRIGGER_RULES
-from liteflow.values.params import NAME as PARAM_NAME
-from liteflow.values.params import TYPES as PARAM_TYPES
+from liteflow.api import PARAM_NAME, PARAM_TYPES, TRIGGER_RULES
 
 DEFAULT_TYPE: Final = "shell"
 

@@ -6,15 +6,14 @@ from typing import Final
 
 from lightflow.parser.schema_pieces import FREE, Schema
 from lightflow.plugins.scripts import lines
-from liteflow.values.dotenv import NAME as VARIABLE
-from liteflow.values.secrets import NAME as SECRET_NAME
+from liteflow.api import SECRET_NAME, VARIABLE_NAME
 
 
 def env(description: str) -> Schema:
     return {
         "description": f"{description} Values are taken as written: `08080` stays `08080`, `true` stays `true`.",
         "type": "object",
-        "propertyNames": {"pattern": f"^{VARIABLE}$"},
+        "propertyNames": {"pattern": f"^{VARIABLE_NAME}$"},
         "additionalProperties": {"type": ["string", "number", "boolean", "null"], "x-expects": "text"},
         "examples": [{"STAGE": "production", "PORT": "8080"}],
         "x-expects": "a mapping of names to text",

@@ -6,7 +6,7 @@ from typing import Final
 
 from lightflow.parser.schema_pieces import FREE, Schema
 from lightflow.plugins.scripts import lines
-from liteflow.hooks import HOOK_EVENTS
+from liteflow.api import HOOK_EVENTS
 
 PRECONDITION: Final[Schema] = {
     "title": "Precondition",

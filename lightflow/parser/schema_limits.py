@@ -18,7 +18,7 @@ from lightflow.parser.schema_pieces import (
     Schema,
     duration,
 )
-from liteflow.limits import MAX_PRIORITY, MAX_SLOTS, ON_CONFLICT
+from liteflow.api import MAX_PRIORITY, MAX_SLOTS, ON_CONFLICT
 
 #: Of the run as a whole: which failures does not matter.
 RUN_RETRY: Final[Schema] = {

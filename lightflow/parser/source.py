@@ -8,7 +8,7 @@ from lightflow.errors import WorkflowError
 from lightflow.parser.files import WORKFLOW, FileKind, check_characters, read_text
 from lightflow.parser.positions import Source, Unreadable, problem_at
 from lightflow.parser.yaml_source import read_yaml
-from liteflow.gc_pause import gc_paused
+from liteflow.api import gc_paused
 
 
 def read_source(path: str | os.PathLike[str], kind: FileKind = WORKFLOW) -> Source:

@@ -8,7 +8,7 @@ from collections.abc import Container, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from lightflow.errors import Problem, did_you_mean, quoted
+from lightflow.errors import Problem
 from lightflow.parser.canonical import Tree, canonical
 from lightflow.parser.fan import fan_problems
 from lightflow.parser.limits import check_limits, check_time
@@ -21,9 +21,9 @@ from lightflow.plugins.base import TypeInfo
 from lightflow.plugins.registry import Registry, schema_fragment_problem
 from lightflow.plugins.scripts import shell_problem
 from lightflow.spec.model import Condition, Expressions, Found, SecretSpec
-from liteflow.errors import CycleError
-from liteflow.planning.graph import Graph
-from liteflow.values.params import Param
+from lightflow.text import did_you_mean, quoted
+from liteflow import CycleError, Param
+from liteflow.api import Graph
 
 MAX_PROBLEMS: Final = 1_000  # looked for; a file with more has one mistake made many times
 _FLAT = {

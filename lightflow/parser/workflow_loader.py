@@ -30,10 +30,7 @@ from lightflow.spec.model import (
     WorkflowSpec,
     digest_of,
 )
-from liteflow.gc_pause import gc_paused
-from liteflow.hooks import HOOK_EVENTS
-from liteflow.planning.ready_queue import DEFAULT_QUEUE
-from liteflow.planning.trigger_rules import TriggerRule
+from liteflow.api import DEFAULT_QUEUE, HOOK_EVENTS, TriggerRule, gc_paused
 
 #: The keys that say how a task stands in the flow, and among those that may start.
 _FLOW: Final = frozenset([*KEYS, *HOOK_EVENTS])

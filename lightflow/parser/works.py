@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from lightflow.parser.positions import Key
-from liteflow.hooks import HOOK_EVENTS
+from liteflow.api import HOOK_EVENTS
 
 _AROUND: Final = frozenset([*HOOK_EVENTS, "preconditions"])
 

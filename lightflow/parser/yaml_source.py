@@ -20,10 +20,11 @@ from yaml.events import (
     StreamEndEvent,
 )
 
-from lightflow.errors import Problem, quoted
+from lightflow.errors import Problem
 from lightflow.parser.files import WORKFLOW, FileKind
 from lightflow.parser.positions import Key, Mark, Positions, Source, Unreadable, problem_at
 from lightflow.parser.scalars import FIRST, NotANumber, Scalar, resolve
+from lightflow.text import quoted
 
 MAX_DEPTH: Final = 32
 MAX_ALIASES: Final = 100_000  # ten thousand tasks with one `<<: *defaults` each are an ordinary file

@@ -21,8 +21,8 @@ from typing import Any, ClassVar, NamedTuple
 
 from lightflow.import_path import importing_from, unpickling_from
 from lightflow.spec.model import TaskSpec
-from liteflow.digest import sha256_hex
-from liteflow.work import Body, Call
+from liteflow import Call
+from liteflow.api import Body, sha256_hex
 
 
 class ConfigProblem(NamedTuple):

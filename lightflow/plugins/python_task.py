@@ -21,7 +21,7 @@ from lightflow.import_path import import_from_folders, unpickling_from
 from lightflow.plugins.base import ConfigProblem, TaskType, absolute
 from lightflow.plugins.scripts import lines
 from lightflow.spec.model import TaskSpec
-from liteflow.work import Call
+from liteflow import Call
 
 _TARGET: Final = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
 

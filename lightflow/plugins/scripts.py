@@ -7,7 +7,7 @@ import os
 import re
 from typing import Any, Final
 
-from liteflow.shell import DEFAULT_SHELL
+from liteflow.api import DEFAULT_SHELL
 
 
 def lines(description: str) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from lightflow.plugins.base import ConfigProblem, TaskType, absolute
 from lightflow.plugins.scripts import SHELL, lines, shell_problem
 from lightflow.spec.model import TaskSpec
-from liteflow.shell import shell_words
-from liteflow.work import Command
+from liteflow import Command
+from liteflow.api import shell_words
 
 
 class ShellTask(TaskType):

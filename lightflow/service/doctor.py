@@ -9,10 +9,10 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Final, Literal, NamedTuple
 
-from liteflow.errors import LiteflowError
+from liteflow import LiteflowError
+from liteflow.api import History, RunRecord
 from liteflow.processes import tree
 from liteflow.processes.capabilities import missing_capabilities
-from liteflow.state.history import History, RunRecord
 from liteflow.state.locks import LockFile, other_owner
 from liteflow.state.schema import SCHEMA_VERSION
 from liteflow.state.state_file import connect_read_only, translated_errors

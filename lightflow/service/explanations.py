@@ -11,10 +11,9 @@ from lightflow.service.pools import waits
 from lightflow.service.queries import find_instance, latest_with, run_called
 from lightflow.service.tolerated_failures import because as because_of
 from liteflow import Status
+from liteflow.api import RUN_ENDED, TASK_ENDED, AttemptRecord, History, InstanceRecord, RunRecord, TriggerRule
 from liteflow.planning.control import status_for_downstream
-from liteflow.planning.trigger_rules import TriggerRule, explain
-from liteflow.state.history import AttemptRecord, History, InstanceRecord, RunRecord
-from liteflow.states import RUN_ENDED, TASK_ENDED
+from liteflow.planning.trigger_rules import explain
 
 _NAMED: Final = 5  # failed instances whose names are told
 
@@ -90,7 +89,7 @@ def _key(one: InstanceRecord) -> tuple[str, int]:
 
 
 def _lost_output(attempt: AttemptRecord) -> str:
-    return "" if attempt.log_lost is None else f"; not all of its output could be kept: {attempt.log_lost}"
+    return "" if attempt.log_lost is None else f"; not all of its output could be stored: {attempt.log_lost}"
 
 
 class _Story:
@@ -201,9 +200,9 @@ class _Story:
         for above in one.dependencies:
             if above in self._instances:
                 upstream |= {
-                    instance_name_of(each): status_for_downstream(each.status, each.reason)
+                    instance_name_of(each): status_for_downstream(each.status, each.tolerated)
                     for each in self._instances[above]
                 }
             elif above in self._tasks:
-                upstream[above] = status_for_downstream(self._tasks[above].status, self._tasks[above].reason)
+                upstream[above] = status_for_downstream(self._tasks[above].status, self._tasks[above].tolerated)
         return explain(rule, upstream)

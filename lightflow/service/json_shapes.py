@@ -17,9 +17,7 @@ from lightflow.service.pools import PoolView, named
 from lightflow.service.queries import Output, Outputs, RunSummary, RunView, WorkflowSummary, readable
 from lightflow.service.tolerated_failures import because
 from liteflow import PayloadError
-from liteflow.state.history import AttemptRecord, InstanceRecord, RunRecord, SlotRecord
-from liteflow.traces import from_json
-from liteflow.values.dates import shown
+from liteflow.api import AttemptRecord, InstanceRecord, RunRecord, SlotRecord, day_text, read_trace
 
 Shape = dict[str, Any]
 #: The attempts of each task instance, by task id and map index.
@@ -59,7 +57,7 @@ def run_shape(run: RunRecord, counts: Mapping[str, int], instances: Mapping[str,
         "counts": dict(counts),
         "instances": dict(instances),
         "source": run.source,
-        "logical_date": None if run.logical_date is None else shown(run.logical_date),
+        "logical_date": None if run.logical_date is None else day_text(run.logical_date),
         "params": run.params,
     }
 
@@ -163,7 +161,7 @@ def trace_shape(text: str | None) -> list[Shape] | None:
             ],
             "left_out": raised.left_out,
         }
-        for raised in from_json(text)
+        for raised in read_trace(text)
     ] or None
 
 

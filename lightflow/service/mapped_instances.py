@@ -8,10 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from lightflow.engine.formatting import display_name
-from liteflow.pictures.picture import status_style, tally_text
-from liteflow.planning.task_table import instance_name
-from liteflow.state.history import InstanceRecord
-from liteflow.states import TASK_ENDED
+from liteflow.api import TASK_ENDED, InstanceRecord, instance_name, status_style, tally_text
 
 __all__ = [
     "MAX_LISTED",

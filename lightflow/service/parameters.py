@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Problem, WorkflowError
-from liteflow.errors import DefinitionError, ParamError
-from liteflow.values.params import Param, as_text, resolve, restored, stored, unknown
+from liteflow import DefinitionError, Param, ParamError
+from liteflow.api import value_text
+from liteflow.values.params import resolve, restored, stored, unknown
 
 
 class ParamArguments(NamedTuple):
@@ -120,9 +121,9 @@ def kept(
     other = [name for name, value in wanted.items() if name not in before or before[name] != value]
     if other:
         name = other[0]
-        began = f"{name}={as_text(before[name])}" if name in before else f"no {name}"
+        began = f"{name}={value_text(before[name])}" if name in before else f"no {name}"
         raise DefinitionError(
-            f"run {run_id} was started with {began}, not {name}={as_text(wanted[name])}, and a run keeps its "
+            f"run {run_id} was started with {began}, not {name}={value_text(wanted[name])}, and a run keeps its "
             "parameters; leave it out to go on with the run, or start a new one"
         )
     if params is None:
@@ -137,5 +138,5 @@ def kept(
 
 def shown(values: Mapping[str, Any]) -> str:
     """`day=2026-01-31, rows=100`, short enough for a line."""
-    texts = (f"{name}={as_text(value)}" for name, value in values.items())
+    texts = (f"{name}={value_text(value)}" for name, value in values.items())
     return ", ".join(text if len(text) <= 60 else text[:59] + "…" for text in texts)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from liteflow import DefinitionError, RunNotFound
+from liteflow.api import MAX_SLOTS, History, PoolRecord, SlotRecord, delete_pool, set_pool
 from liteflow.definition.tasks import check_id
-from liteflow.limits import MAX_SLOTS
-from liteflow.state.admin import delete_pool, set_pool
-from liteflow.state.history import History, PoolRecord, SlotRecord
 
 
 class PoolView(NamedTuple):

@@ -10,12 +10,21 @@ from lightflow.engine.checkpoint import Checkpoint, find
 from lightflow.service.mapped_instances import split_name, whole_of, with_times
 from lightflow.service.pools import waits
 from liteflow import PayloadError, RunNotFound, Status
-from liteflow.gc_pause import gc_paused
-from liteflow.pictures.picture import Picture
-from liteflow.planning.overlooked import OverlookedFailure
-from liteflow.state.history import AttemptRecord, DagRecord, History, InstanceRecord, RunRecord, ValueRecord
-from liteflow.states import RUN_ENDED
-from liteflow.values.payload import Payload, decode, parts
+from liteflow.api import (
+    RUN_ENDED,
+    AttemptRecord,
+    DagRecord,
+    History,
+    InstanceRecord,
+    OverlookedFailure,
+    Payload,
+    Picture,
+    RunRecord,
+    ValueRecord,
+    decode_value,
+    gc_paused,
+)
+from liteflow.values.payload import parts
 
 _T = TypeVar("_T")
 _NAMED: Final = 20  # tasks named where one is not there
@@ -360,7 +369,7 @@ def readable(payload: Payload) -> object:
         raise PayloadError(
             "the value is not JSON: only a program that trusts the state file can read it, with XCom.load"
         )
-    return decode(payload._replace(encoding="json"))
+    return decode_value(payload._replace(encoding="json"))
 
 
 def picture(db: str, run_id: str | None = None) -> Picture:
@@ -369,7 +378,7 @@ def picture(db: str, run_id: str | None = None) -> Picture:
     Raises:
         RunNotFound: there is no such run.
     """
-    from liteflow.pictures.drawing import picture_of_run
+    from liteflow.api import picture_of_run
 
     with History(db) as history:
         return picture_of_run(history, history.last_active() if run_id is None else run_called(history, run_id))

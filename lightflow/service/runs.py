@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -18,20 +18,28 @@ from lightflow.plugins.registry import Registry
 from lightflow.service.parameters import NO_ARGUMENTS, ParamArguments, complete, kept
 from lightflow.service.python_files import is_script, script_errors
 from lightflow.spec.model import Settings, WorkflowSpec
-from liteflow import Dag, DagRun, DefinitionError, Observer, RunNotFound, Status
-from liteflow.gc_pause import gc_paused
-from liteflow.state.admin import cancel_interrupted, exclude_from_resume, request
-from liteflow.state.history import History, RunRecord
+from liteflow import Dag, DagRun, DefinitionError, Observer, Param, RunNotFound, Status
+from liteflow.api import (
+    RUN_ENDED,
+    History,
+    Record,
+    RunRecord,
+    cancel_interrupted,
+    current_day,
+    day_text,
+    exclude_from_resume,
+    gc_paused,
+    replace,
+    request,
+)
+from liteflow.executors import stdout_capture
+from liteflow.processes import capabilities
 from liteflow.state.locks import other_owner
-from liteflow.states import RUN_ENDED
-from liteflow.values.dates import current_day, shown
-from liteflow.values.params import Param
 
 Notify = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
+class RunOptions(Record):
     """How to run a workflow. None means: as the workflow file says. Relative paths start from the current folder."""
 
     db: str = "lightflow.db"
@@ -48,8 +56,7 @@ class RunOptions:
     claim_children: bool = False  #: see `engine.executor.ExecutionOptions`
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedWorkflow:
+class LoadedWorkflow(Record):
     """A workflow that has been read."""
 
     name: str
@@ -61,6 +68,24 @@ class LoadedWorkflow:
     load_inputs: Callable[[], ExternalInputs]  #: loads the dotenv files and the secrets; called once for each run
 
 
+def missing_capabilities() -> list[str]:
+    """Return what this system lacks to find and end every process that a task starts; usually nothing."""
+    return capabilities.missing_capabilities()
+
+
+@contextmanager
+def captured_streams() -> Iterator[None]:
+    """Capture the standard streams of this process, also before a run: imported user code may keep a reference to one.
+
+    The output of a task in a thread goes to its log. Other output is printed with secrets masked.
+    """
+    stdout_capture.install()
+    try:
+        yield
+    finally:
+        stdout_capture.uninstall()
+
+
 def load(path: str, options: RunOptions) -> LoadedWorkflow:
     """Read a workflow file or a Python script for running; a script is executed.
 
@@ -69,7 +94,7 @@ def load(path: str, options: RunOptions) -> LoadedWorkflow:
     """
     if not is_script(path):
         return _load_file(path, options)
-    from liteflow.scripts import choose_dag, load_dags  # only for Python scripts
+    from liteflow.scripts import choose_dag, load_dags
 
     with script_errors(path):
         dags = load_dags(path)
@@ -80,7 +105,7 @@ def load(path: str, options: RunOptions) -> LoadedWorkflow:
         path=path,
         settings=Settings(mode="process"),
         params=dag.params,
-        has_concurrency=dag.concurrency is not None,
+        has_concurrency=dag.limits.concurrency is not None,
         build=lambda values, inputs: dag,
         load_inputs=lambda: NO_INPUTS,
     )
@@ -200,12 +225,12 @@ def resumed_date(given: float | None, run: RunRecord) -> float:
         DefinitionError: another date is given.
     """
     day = current_day() if run.logical_date is None else run.logical_date
-    if shown(day) == "?":
+    if day_text(day) == "?":
         raise DefinitionError(f"run {run.run_id} cannot go on: the day that it is for is damaged in the state file")
     if given is not None and given != day:
         raise DefinitionError(
-            f"run {run.run_id} is for {shown(day)}, not for {shown(given)}, and a run keeps its day; leave --date out "
-            "to go on with the run, or start a new one"
+            f"run {run.run_id} is for {day_text(day)}, not for {day_text(given)}, and a run keeps its day; "
+            "leave --date out to go on with the run, or start a new one"
         )
     return day
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from liteflow.planning.overlooked import OverlookedFailure
+from liteflow.api import OverlookedFailure
 
 _NAMED: Final = 3
 

@@ -7,15 +7,10 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from lightflow.errors import Problem
-from liteflow.digest import sha256_hex
-from liteflow.limits import Concurrency, Pool
-from liteflow.planning.ready_queue import DEFAULT_QUEUE, QueueOptions
-from liteflow.planning.retry import NEVER
-from liteflow.planning.retry import RetryPolicy as RetrySpec
-from liteflow.planning.trigger_rules import TriggerRule
-from liteflow.values.params import Param
-from liteflow.values.secrets import Secret
-from liteflow.work import Ref
+from liteflow import Param, Secret
+from liteflow import RetryPolicy as RetrySpec
+from liteflow.api import DEFAULT_QUEUE, NO_RETRY, QueueOptions, Ref, TriggerRule, sha256_hex
+from liteflow.api import DagLimits as Limits
 
 __all__ = [
     "Condition",
@@ -63,15 +58,6 @@ class SecretSpec(NamedTuple):
 
     secret: Secret
     at: Problem
-
-
-class Limits(NamedTuple):
-    """What bounds the runs of a workflow. The retry is of the run as a whole."""
-
-    pools: Mapping[str, Pool] = {}
-    timeout_s: float | None = None
-    retry: RetrySpec = NEVER
-    concurrency: Concurrency | None = None
 
 
 class Expression(NamedTuple):
@@ -225,7 +211,7 @@ class TaskSpec(NamedTuple):
     env: Mapping[str, str] = {}
     timeout_s: float | None = None
     grace_s: float = 10.0
-    retry: RetrySpec = NEVER
+    retry: RetrySpec = NO_RETRY
     trigger_rule: TriggerRule = "all_success"
     mode: Mode | None = None  # None: the one of the run
     description: str = ""

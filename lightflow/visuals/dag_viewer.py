@@ -18,9 +18,7 @@ from lightflow.errors import VisualError
 from lightflow.visuals import render
 from lightflow.visuals.dot import to_dot
 from lightflow.visuals.svg import finish
-from liteflow.pictures.mermaid import to_mermaid
-from liteflow.pictures.page import to_html
-from liteflow.pictures.picture import Picture
+from liteflow.api import Picture, to_html, to_mermaid
 
 FORMATS: Final = ("svg", "png", "pdf", "html", "mmd", "dot")
 #: 2,000 tasks take 2 s as .svg and 7 s as .png, 5,000 take 8 s and 27 s, 10,000 more than half a minute, and

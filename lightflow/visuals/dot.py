@@ -11,7 +11,7 @@ import unicodedata
 from html import escape as html_escape
 from typing import Final
 
-from liteflow.pictures.picture import Node, Picture, caption, clean, prefers_left_to_right, shorten, status_style
+from liteflow.api import Picture, PictureNode, clean_text, node_caption, prefers_left_to_right, shorten, status_style
 
 #: Graphviz measures with the first of these that is installed; a viewer of the SVG shows the first it has.
 FONT: Final = "Helvetica,Arial,DejaVu Sans,sans-serif"
@@ -68,19 +68,19 @@ def _graph_attributes(picture: Picture, *, right: bool, large: bool) -> str:
     if large:
         # Without these bounds the search for the shortest edges takes minutes on a few thousand nodes.
         attributes |= {"nslimit": "2", "nslimit1": "2", "mclimit": "0.4"}
-    label = f'<FONT POINT-SIZE="17"><B>{_html(clean(picture.title)) or "workflow"}</B></FONT><BR ALIGN="LEFT"/>'
+    label = f'<FONT POINT-SIZE="17"><B>{_html(clean_text(picture.title)) or "workflow"}</B></FONT><BR ALIGN="LEFT"/>'
     if picture.subtitle:
-        subtitle = _html(clean(picture.subtitle))
+        subtitle = _html(clean_text(picture.subtitle))
         label += f'{_GAP}<BR ALIGN="LEFT"/><FONT POINT-SIZE="11" COLOR="{_QUIET}">{subtitle}</FONT><BR ALIGN="LEFT"/>'
     label += '<FONT POINT-SIZE="8"> </FONT><BR ALIGN="LEFT"/>'
     pairs = ", ".join(f'{name}="{value}"' for name, value in attributes.items())
     return f"{pairs}, label=<{label}>"
 
 
-def _node(node: Node, name: str) -> str:
+def _node(node: PictureNode, name: str) -> str:
     look = status_style(node.status)
-    label = shorten(clean(node.label), _LABEL_LIMIT)
-    second = shorten(caption(node), _LABEL_LIMIT)
+    label = shorten(clean_text(node.label), _LABEL_LIMIT)
+    second = shorten(node_caption(node), _LABEL_LIMIT)
     html = f"<B>{_html(label)}</B>" if label else " "
     if second:
         html += f'<BR/>{_GAP}<BR/><FONT POINT-SIZE="9">{_html(second)}</FONT>'

@@ -7,7 +7,7 @@ from typing import Final
 from xml.etree import ElementTree
 
 from lightflow.visuals.dot import node_ids
-from liteflow.pictures.picture import Node, Picture, caption, clean
+from liteflow.api import Picture, PictureNode, clean_text, node_caption
 
 _SVG: Final = "http://www.w3.org/2000/svg"
 _XLINK: Final = "http://www.w3.org/1999/xlink"
@@ -20,16 +20,16 @@ def finish(drawn: bytes, picture: Picture) -> bytes:
     ElementTree.register_namespace("xlink", _XLINK)
     root = ElementTree.fromstring(re.sub(rb"<!DOCTYPE[^>]*>", b"", drawn, count=1))
     root.set("role", "img")
-    root.set("aria-label", clean(picture.title) or "workflow")
+    root.set("aria-label", clean_text(picture.title) or "workflow")
     root.set("font-family", _FONTS)
     title = ElementTree.Element(f"{{{_SVG}}}title")
-    title.text = clean(picture.title) or "workflow"
+    title.text = clean_text(picture.title) or "workflow"
     root.insert(0, title)
 
     ids = node_ids(picture)
     tips = {ids[node.task_id]: _tip(node) for node in picture.nodes}
     arrows = {
-        f"{ids[edge.source]}->{ids[edge.target]}": f"{clean(edge.source)} → {clean(edge.target)}"
+        f"{ids[edge.source]}->{ids[edge.target]}": f"{clean_text(edge.source)} → {clean_text(edge.target)}"
         for edge in picture.edges
     }
     for group in root.iter(f"{{{_SVG}}}g"):
@@ -59,6 +59,6 @@ def _unwrap(group: ElementTree.Element) -> None:
                 group.insert(position, shape)
 
 
-def _tip(node: Node) -> str:
-    lines = [clean(node.task_id), caption(node), clean(node.detail or "")]
+def _tip(node: PictureNode) -> str:
+    lines = [clean_text(node.task_id), node_caption(node), clean_text(node.detail or "")]
     return "\n".join(line for line in lines if line)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from liteflow.definition.compiled import CompiledDag
+from liteflow.executors.protocol import BackendFactory
 from liteflow.limits import Concurrency
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.processes.forks import ending_forks
+from liteflow.record import Record
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.values.secrets import Secrets
 from liteflow.work import Outcome
@@ -36,10 +37,10 @@ class RunConfig(NamedTuple):
     timeout_s: float | None = None
     retry: RetryPolicy = NEVER  # of the run as a whole
     place: Concurrency | None = None  # its group is named
+    backends: Mapping[str, BackendFactory] = {}  # modes that the engine does not have
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunStart:
+class RunStart(Record):
     """A run that starts, that is resumed, or that is retried as a whole."""
 
     run_id: str

@@ -6,13 +6,15 @@ The store of a run is `state.store.Store`; tests drive the loop with a store in 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from liteflow.planning.ready_queue import SlotNeeds
 from liteflow.state.records import (
+    ChooseResets,
     NewInstance,
     NewRun,
+    Previous,
     PreviousHook,
     PreviousInstance,
     PreviousState,
@@ -45,12 +47,11 @@ class SystemClock:
 
 
 class Batch(Protocol):
-    """What happened in a turn of the loop, until the store writes it as one transaction. See `state.turn.Turn`."""
+    """What happened in a turn of the loop, until the store writes it. See `state.write_batch.WriteBatch`."""
 
-    asked: list[SlotRequest]
-    granted: list[bool]
+    slot_requests: list[SlotRequest]
+    granted_slots: list[bool]
     released_slots: list[tuple[str, int]]
-    verdict: tuple[RunStatus, str | None, float] | None
 
     def __bool__(self) -> bool: ...
 
@@ -65,9 +66,9 @@ class Batch(Protocol):
         status: TaskStatus = "RUNNING",
     ) -> None: ...
 
-    def started(self, task_id: str, map_index: int, attempt: int, started_at: float) -> None: ...
+    def record_start(self, task_id: str, map_index: int, attempt: int, started_at: float) -> None: ...
 
-    def ended(self, task_id: str, map_index: int, outcome: Outcome, *, repeats: bool = False) -> None: ...
+    def finish_attempt(self, task_id: str, map_index: int, outcome: Outcome, *, repeats: bool = False) -> None: ...
 
     def change_status(
         self,
@@ -81,15 +82,21 @@ class Batch(Protocol):
         outcome: Outcome | None = None,
     ) -> None: ...
 
-    def unfolded(
+    def add_instances(
         self, task_id: str, instances: Iterable[tuple[int, str | None, str]], timeout_s: float | None, now: float
     ) -> None: ...
 
     def remove_instances(self, task_id: str, gone: Mapping[int, PreviousInstance], reason: str, now: float) -> None: ...
 
-    def told(self, task_id: str, map_index: int, owner: str, told: str, now: float) -> None: ...
+    def trigger_hook(
+        self, task_id: str, map_index: int, owner: str, events: str, now: float, kind: str = "hook"
+    ) -> None: ...
 
-    def again(self, task_id: str, map_index: int, attempt: int, previous: str, now: float) -> None: ...
+    def mark_tolerated(self, task_id: str, map_index: int) -> None: ...
+
+    def end_run(self, status: RunStatus, reason: str | None, now: float, *, timed_out: bool = False) -> None: ...
+
+    def retrigger_hook(self, task_id: str, map_index: int, attempt: int, previous: str, now: float) -> None: ...
 
 
 class RunStore(Protocol):
@@ -100,7 +107,7 @@ class RunStore(Protocol):
     @property
     def batch(self) -> Batch: ...
 
-    def create(self, run: NewRun, session: int | None = None, bounds: SharedLimits = ...) -> None: ...
+    def create(self, run: NewRun, session: int | None = None, limits: SharedLimits = ...) -> None: ...
 
     def claim(
         self,
@@ -108,7 +115,8 @@ class RunStore(Protocol):
         instances: Iterable[NewInstance],
         graph: tuple[str, str],
         session: int | None = None,
-        bounds: SharedLimits = ...,
+        limits: SharedLimits = ...,
+        choose: ChooseResets | None = None,
     ) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]], int | None]: ...
 
     def commit(self) -> None: ...
@@ -119,13 +127,11 @@ class RunStore(Protocol):
 
     def retry_count(self) -> int: ...
 
-    def retry_run(self, reason: str) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]]]: ...
-
-    def reset_tasks(self, reasons: Mapping[str, str]) -> None: ...
+    def retry_run(self, reason: str, choose: ChooseResets | None = None) -> Previous: ...
 
     def end_backoff(self) -> None: ...
 
-    def rest(self) -> None: ...
+    def sync_if_idle(self) -> None: ...
 
     def check_file(self) -> None: ...
 
@@ -134,8 +140,6 @@ class RunStore(Protocol):
     def requests(self) -> Sequence[Request]: ...
 
     def hooks(self) -> Sequence[PreviousHook]: ...
-
-    def task_events(self) -> Iterator[tuple[str, int, str | None, str]]: ...
 
     def value(self, task_id: str, map_index: int = -1, key: str = "return_value") -> Payload | None: ...
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from liteflow.masking import Masker
+from liteflow.planning.plan import Stop
 from liteflow.planning.ready_queue import SlotNeeds
 from liteflow.planning.task_table import TaskTable, Transition
 from liteflow.running.hooks import Hooks
@@ -58,7 +59,7 @@ class Recorder:
         """Record that the executor started an attempt that is queued in the state file."""
         table = self._table
         attempt = table.attempts[node]
-        self._batch.started(table.task_ids[node], table.map_indexes[node], attempt, started_at)
+        self._batch.record_start(table.task_ids[node], table.map_indexes[node], attempt, started_at)
         if self._watched:
             self._show(node, attempt, "QUEUED", "RUNNING", None, started_at, log_path=log_path)
 
@@ -70,7 +71,7 @@ class Recorder:
     def end(self, outcome: Outcome, *, repeats: bool) -> None:
         """Record the end of an attempt; `repeats`: of a task that may succeed more than once."""
         table, node = self._table, outcome.node
-        self._batch.ended(table.task_ids[node], table.map_indexes[node], outcome, repeats=repeats)
+        self._batch.finish_attempt(table.task_ids[node], table.map_indexes[node], outcome, repeats=repeats)
 
     # -- states --------------------------------------------------------------------------------------------
 
@@ -90,13 +91,15 @@ class Recorder:
             mask = self._masker.text
             transitions = [each._replace(reason=each.reason and mask(each.reason)) for each in transitions]
         table, change_status = self._table, self._batch.change_status
-        for node, before, status, attempt, reason, _ in transitions:
+        for node, before, status, attempt, reason, tolerated in transitions:
             ended = outcome if outcome is not None and node == outcome.node else None
             if ended is not None:
                 before = previous
             elif before == "QUEUED":
                 before = "PENDING"  # QUEUED is a state of the plan: the state file has it for queued attempts alone
             change_status(table.task_ids[node], table.map_indexes[node], attempt, before, status, reason, now, ended)
+            if tolerated:
+                self._batch.mark_tolerated(table.task_ids[node], table.map_indexes[node])
             if self._previous:
                 self._end_previous(node, status, reason, now)
             if self._watched:
@@ -124,7 +127,7 @@ class Recorder:
     ) -> None:
         """Record the instances of a mapped task (index, label, digest of the item), and the removed ones."""
         task_id = self._table.task_ids[node]
-        self._batch.unfolded(task_id, instances, timeout_s, now)
+        self._batch.add_instances(task_id, instances, timeout_s, now)
         if removed:
             self._batch.remove_instances(task_id, removed, "its item is not in the list any more", now)
             instances_left = self._previous[task_id].items() - removed.items()
@@ -144,11 +147,21 @@ class Recorder:
         """Let the store decide, when this is committed, whether an attempt gets its slots and starts."""
         table = self._table
         task_id, index, attempt = table.task_ids[node], table.map_indexes[node], table.attempts[node]
-        self._batch.asked.append(SlotRequest(task_id, index, needs, attempt, previous, log_path, now))
+        self._batch.slot_requests.append(
+            SlotRequest(
+                task_id=task_id,
+                map_index=index,
+                needs=needs,
+                attempt=attempt,
+                previous=previous,
+                log_path=log_path,
+                at=now,
+            )
+        )
 
     def granted(self) -> list[bool]:
         """Return the answers to the requests of the last commit, in their order."""
-        return self._batch.granted
+        return self._batch.granted_slots
 
     def free_slots(self, node: int) -> None:
         """Record that an attempt that has ended gives its slots back."""
@@ -166,9 +179,10 @@ class Recorder:
 
     # -- the transaction -----------------------------------------------------------------------------------
 
-    def end_run(self, status: RunStatus, reason: str | None, now: float) -> None:
-        """Record the state of the run that has ended."""
-        self._batch.verdict = (status, reason, now)
+    def end_run(self, status: RunStatus, stop: Stop | None, now: float) -> None:
+        """Record the state of the run that has ended; `stop`: why it was stopped."""
+        timed_out = stop is not None and stop.cause == "timed_out"
+        self._batch.end_run(status, stop and stop.reason, now, timed_out=timed_out)
 
     def commit(self) -> bool:
         """Write what was recorded as one transaction. Return whether there was anything."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
 from liteflow.definition.compiled import CompiledDag
@@ -17,7 +18,7 @@ from liteflow.planning.setup_teardown import to_set_up_again
 from liteflow.processes.tree import sweep_session
 from liteflow.running.observers import RunConfig
 from liteflow.running.ports import RunStore
-from liteflow.state.records import NewInstance, NewRun, PreviousInstance, PreviousState, SharedLimits
+from liteflow.state.records import NewInstance, NewRun, PreviousInstance, PreviousState, SharedLimits, TaskEvent
 from liteflow.states import TaskStatus
 
 _SWEEP_S: Final = 25.0  # how long the guardian of a dead owner may take to end what the owner had started
@@ -44,19 +45,19 @@ def create_run(program: CompiledDag, config: RunConfig, store: RunStore, session
     for observer in config.observers:
         settings |= getattr(observer, "settings", {})
     run = NewRun(
-        config.run_id,
-        program.dag_id,
-        program.description,
-        program.digest,
-        program.snapshot,
-        _instances(program),
-        config.params,
-        config.logical_date,
+        run_id=config.run_id,
+        dag_id=program.dag_id,
+        description=program.description,
+        graph_digest=program.digest,
+        graph_snapshot=program.snapshot,
+        instances=_instances(program),
+        params=config.params,
+        logical_date=config.logical_date,
         source=program.source,
         settings=settings,
         done=config.done,
     )
-    store.create(run, session, _bounds(program, config))
+    store.create(run, session, _shared_limits(program, config))
     return PreviousRun({task_id: PreviousState("SUCCESS", 1) for task_id in config.done})
 
 
@@ -66,10 +67,12 @@ def claim_run(program: CompiledDag, config: RunConfig, store: RunStore, session:
     Raises what `Store.claim` does.
     """
     give_up = time.monotonic() + _SWEEP_S
-    graph, bounds = (program.digest, program.snapshot), _bounds(program, config)
+    graph, limits = (program.digest, program.snapshot), _shared_limits(program, config)
     while True:
         try:
-            tasks, instances, before = store.claim(config.run_id, _instances(program), graph, session, bounds)
+            tasks, instances, before = store.claim(
+                config.run_id, _instances(program), graph, session, limits, partial(torn_down_to_repeat, program)
+            )
             break
         except OwnerDied:
             if time.monotonic() >= give_up:
@@ -81,13 +84,24 @@ def claim_run(program: CompiledDag, config: RunConfig, store: RunStore, session:
     return PreviousRun(tasks, instances)
 
 
-def repeat_torn_down(program: CompiledDag, previous: PreviousRun, store: RunStore) -> PreviousRun:
-    """Reset the setups and teardowns that a resumed run repeats (see `setup_teardown.to_set_up_again`)."""
-    control, ids = program.control, program.graph.ids
-    torn_down, skipped = _history(control, ids, store)
+def torn_down_to_repeat(
+    program: CompiledDag,
+    tasks: Mapping[str, PreviousState],
+    instances: Mapping[str, Mapping[int, PreviousInstance]],
+    events: Iterable[TaskEvent],
+) -> dict[str, str]:
+    """Return the setups and teardowns that have ended and that a resumed run repeats, with the reason.
+
+    It is called within the transaction that claims or retries the run (see `setup_teardown.to_set_up_again`).
+    """
+    control, graph = program.control, program.graph
+    ids = graph.ids
+    if not control.teardowns:
+        return {}
+    torn_down, skipped = _history(control, ids, events)
     if not torn_down:
-        return previous
-    done = previous.done(program.graph)
+        return {}
+    done = PreviousRun(tasks, instances).done(graph)
     checked = {
         node
         for node in control.gated
@@ -96,40 +110,27 @@ def repeat_torn_down(program: CompiledDag, previous: PreviousRun, store: RunStor
     to_do = {  # a skipped task will be skipped again, unless a precondition skipped it, which may hold now
         node for node, task_id in enumerate(ids) if node not in done and (task_id not in skipped or node in checked)
     }
-    graph = program.graph
     again = to_set_up_again(
         control.setups, control.teardowns, graph.upstream, graph.downstream, to_do=to_do, torn_down=torn_down
     )
-    reasons = {
+    return {
         ids[node]: _repeat_reason(node, control, ids, torn_down)
         for node in sorted(again)
-        if node in done or any(each.status != "PENDING" for each in previous.instances.get(ids[node], {}).values())
+        if node in done or any(each.status != "PENDING" for each in instances.get(ids[node], {}).values())
     }
-    if not reasons:
-        return previous
-    store.reset_tasks(reasons)
-    tasks = {
-        **previous.tasks,
-        **{task_id: PreviousState("PENDING", previous.tasks[task_id].attempts) for task_id in reasons},
-    }
-    waiting = {
-        task_id: {index: each._replace(status="PENDING") for index, each in instances.items()}
-        for task_id, instances in previous.instances.items()
-        if task_id in reasons
-    }
-    return PreviousRun(tasks, {**previous.instances, **waiting})
 
 
-def _history(control: ControlFlow, ids: Sequence[str], store: RunStore) -> tuple[list[int], set[str]]:
+def _history(control: ControlFlow, ids: Sequence[str], events: Iterable[TaskEvent]) -> tuple[list[int], set[str]]:
     """Return the teardowns that ran after their setups had succeeded, and the tasks that were skipped last."""
     ended, succeeded, last = dict[str, int](), dict[str, int](), dict[str, str]()
-    for number, (task_id, map_index, previous, status) in enumerate(store.task_events(), start=1):
-        if status == "SUCCESS":  # of a mapped setup, each instance counts
-            succeeded[task_id] = number
-        if map_index < 0:
-            last[task_id] = status
-            if previous == "RUNNING" or (previous, status) == ("QUEUED", "LOST"):  # a lost attempt may have started
-                ended[task_id] = number
+    for number, event in enumerate(events, start=1):
+        if event.status == "SUCCESS":  # of a mapped setup, each instance counts
+            succeeded[event.task_id] = number
+        if event.map_index < 0:
+            last[event.task_id] = event.status
+            # A queued attempt that was lost may have started.
+            if event.previous == "RUNNING" or (event.previous, event.status) == ("QUEUED", "LOST"):
+                ended[event.task_id] = number
     torn_down = [
         node
         for node, (setups, _) in control.teardowns.items()
@@ -196,7 +197,7 @@ def _instances(program: CompiledDag) -> Iterator[NewInstance]:
         yield NewInstance(task_id, above, program.tasks[node].settings.timeout_s)
 
 
-def _bounds(program: CompiledDag, config: RunConfig) -> SharedLimits:
+def _shared_limits(program: CompiledDag, config: RunConfig) -> SharedLimits:
     ids = program.graph.ids
     needs = {ids[node]: settings.queue.needs for node, settings in program.special() if settings.queue.needs}
     return SharedLimits(program.pools, needs, config.place)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from liteflow.definition.compiled import CompiledDag
 from liteflow.executors import Executor, open_executor
 from liteflow.outputs import create_folder, outputs_dir, remove_folder
 from liteflow.planning.ready_queue import DEFAULT_QUEUE
+from liteflow.record import Record
 from liteflow.running.decisions import earlier_decisions
 from liteflow.running.expansion import Expansion
 from liteflow.running.hooks import Hooks
@@ -21,7 +22,7 @@ from liteflow.running.outcomes import OutcomeHandler
 from liteflow.running.ports import Clock, RunStore, SystemClock
 from liteflow.running.prefetch import Prefetch
 from liteflow.running.recorder import Recorder
-from liteflow.running.resume import PreviousRun, claim_run, create_run, make_plan, repeat_torn_down
+from liteflow.running.resume import PreviousRun, claim_run, create_run, make_plan, torn_down_to_repeat
 from liteflow.running.run_limits import RunLimits
 from liteflow.running.start_checks import StartChecks
 from liteflow.running.starting import Starter
@@ -76,6 +77,7 @@ def run(program: CompiledDag, config: RunConfig, *, resume: bool = False, gate: 
             timeouts=program.with_timeout(),
             close_in_workers=(locks.fd,),
             claim_children=config.claim_children,
+            backends=config.backends,
         )
         stack.callback(executor.close, 0.0)
         store = Store(config.db_path, locks, config.durability)
@@ -101,8 +103,7 @@ def run(program: CompiledDag, config: RunConfig, *, resume: bool = False, gate: 
             raise
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Runner:
+class Runner(Record):
     """Runs the plans of one run: the first, and one for each retry of the run."""
 
     program: CompiledDag
@@ -137,7 +138,7 @@ class Runner:
                 break
             number = limits.retries_left(parts.plan)
             reason = limits.retry_reason(number)
-            previous, resumed = PreviousRun(*store.retry_run(reason)), True
+            previous, resumed = PreviousRun(*store.retry_run(reason, partial(torn_down_to_repeat, self.program))), True
             observers.tell("waiting", reason)
             limits.back_off(number, clock.monotonic())
         status = parts.plan.result()
@@ -161,8 +162,6 @@ class Runner:
     def _parts(self, previous: PreviousRun, limits: RunLimits, observers: Observers, *, resumed: bool) -> Parts:
         """Plan what is left to do, and make the parts of a loop for the plan."""
         program, config, store, now = self.program, self.config, self.store, self.clock.time()
-        if resumed and program.control.teardowns:
-            previous = repeat_torn_down(program, previous, store)
         done = previous.done(program.graph)
         skips = earlier_decisions(program, done, store.value) if resumed else {}
         plan = make_plan(program, config, previous, done, skips)

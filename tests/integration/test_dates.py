@@ -240,10 +240,10 @@ def test_dates_are_moved(expression: str, text: str) -> None:
         ("d | date_add", "date_add: say how much"),
         ("d | date_add(years=9999)", "out of range"),
         ("d | date_add(days=10**12)", "out of range"),
-        ("'soon' | date_add(days=1)", "date_add: 'soon' is no date"),
-        ("[1] | date_add(days=1)", "is no date"),
-        ("true | date", "is no date"),
-        ("1e300 | date", "is no date"),
+        ("'soon' | date_add(days=1)", "date_add: 'soon' is not a date"),
+        ("[1] | date_add(days=1)", "is not a date"),
+        ("true | date", "is not a date"),
+        ("1e300 | date", "is not a date"),
     ],
 )
 def test_what_cannot_be_moved_is_told(expression: str, said: str) -> None:

@@ -60,7 +60,7 @@ class Drive(Observer):
     due: dict[tuple[str, int], float] = field(default_factory=dict)  # when the back-off of an instance is over
 
     def __post_init__(self) -> None:
-        self.program: CompiledDag = self.dag.program()
+        self.program: CompiledDag = self.dag.compile()
         self.file.pools.update({name: pool.slots or 1 for name, pool in self.program.pools.items()})
         self.executor: FakeExecutor
         self.signals: StopSignals

@@ -16,13 +16,16 @@ from typing import Any, NamedTuple
 from liteflow.planning.ready_queue import SlotNeeds
 from liteflow.state.records import (
     NO_SHARED_LIMITS,
+    ChooseResets,
     NewInstance,
     NewRun,
+    Previous,
     PreviousHook,
     PreviousInstance,
     PreviousState,
     Request,
     SharedLimits,
+    TaskEvent,
 )
 from liteflow.state.write_batch import SlotRequest
 from liteflow.states import RunStatus, TaskStatus, Verdict
@@ -226,13 +229,13 @@ class FakeBatch:
     def __init__(self, file: FakeFile) -> None:
         self._file = file
         self.pending: list[Callable[[], None]] = []
-        self.asked: list[SlotRequest] = []
-        self.granted: list[bool] = []
+        self.slot_requests: list[SlotRequest] = []
+        self.granted_slots: list[bool] = []
         self.released_slots: list[Key] = []
-        self.verdict: tuple[RunStatus, str | None, float] | None = None
+        self.verdict: tuple[RunStatus, str | None] | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.pending or self.asked or self.verdict)
+        return bool(self.pending or self.slot_requests or self.verdict)
 
     def start_attempt(
         self,
@@ -246,10 +249,10 @@ class FakeBatch:
     ) -> None:
         self.pending.append(lambda: self._file.change((task_id, map_index), attempt, previous, status, None))
 
-    def started(self, task_id: str, map_index: int, attempt: int, started_at: float) -> None:
+    def record_start(self, task_id: str, map_index: int, attempt: int, started_at: float) -> None:
         self.pending.append(lambda: self._file.change((task_id, map_index), attempt, "QUEUED", "RUNNING", None))
 
-    def ended(self, task_id: str, map_index: int, outcome: Outcome, *, repeats: bool = False) -> None:
+    def finish_attempt(self, task_id: str, map_index: int, outcome: Outcome, *, repeats: bool = False) -> None:
         self.pending.append(lambda: self._end(task_id, map_index, outcome, repeats))
 
     def _end(self, task_id: str, map_index: int, outcome: Outcome, repeats: bool) -> None:
@@ -275,7 +278,7 @@ class FakeBatch:
     ) -> None:
         self.pending.append(lambda: self._file.change((task_id, map_index), attempt, previous, status, reason))
 
-    def unfolded(
+    def add_instances(
         self, task_id: str, instances: Iterable[tuple[int, str | None, str]], timeout_s: float | None, now: float
     ) -> None:
         for position, (index, label, item) in enumerate(list(instances)):
@@ -293,13 +296,21 @@ class FakeBatch:
         row = self._file.rows.pop((task_id, index))
         self._file.events.append(Event(task_id, index, row.attempt, row.status, "REMOVED", None))
 
-    def told(self, task_id: str, map_index: int, owner: str, told: str, now: float) -> None:
-        self.pending.append(lambda: self._trigger(task_id, map_index, told))
+    def mark_tolerated(self, task_id: str, map_index: int) -> None:
+        pass
 
-    def _trigger(self, task_id: str, map_index: int, told: str) -> None:
-        self._file.rows.setdefault((task_id, map_index), Row()).hook_events = told
+    def end_run(self, status: RunStatus, reason: str | None, now: float, *, timed_out: bool = False) -> None:
+        self.verdict = (status, reason)
 
-    def again(self, task_id: str, map_index: int, attempt: int, previous: str, now: float) -> None:
+    def trigger_hook(
+        self, task_id: str, map_index: int, owner: str, events: str, now: float, kind: str = "hook"
+    ) -> None:
+        self.pending.append(lambda: self._trigger(task_id, map_index, events))
+
+    def _trigger(self, task_id: str, map_index: int, events: str) -> None:
+        self._file.rows.setdefault((task_id, map_index), Row()).hook_events = events
+
+    def retrigger_hook(self, task_id: str, map_index: int, attempt: int, previous: str, now: float) -> None:
         self.change_status(task_id, map_index, attempt, previous, "PENDING", "triggered again", now)
 
 
@@ -325,7 +336,7 @@ class FakeStore:
     def batch(self) -> FakeBatch:
         return self.turn_batch
 
-    def create(self, run: NewRun, session: int | None = None, bounds: SharedLimits = NO_SHARED_LIMITS) -> None:
+    def create(self, run: NewRun, session: int | None = None, limits: SharedLimits = NO_SHARED_LIMITS) -> None:
         for instance in run.instances:
             self.file.rows[instance.task_id, -1] = Row()
         self.file.events.append(Event("", -1, 0, None, "RUNNING", None))
@@ -336,7 +347,8 @@ class FakeStore:
         instances: Iterable[NewInstance],
         graph: tuple[str, str],
         session: int | None = None,
-        bounds: SharedLimits = NO_SHARED_LIMITS,
+        limits: SharedLimits = NO_SHARED_LIMITS,
+        choose: ChooseResets | None = None,
     ) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]], int | None]:
         file = self.file
         file.holders.clear()
@@ -347,16 +359,25 @@ class FakeStore:
             if row.status in ("RUNNING", "QUEUED") and row.attempt:
                 file.attempts[*key, row.attempt] = "LOST"
                 file.change(key, row.attempt, row.status, "LOST", "its owner died")
-        return (*self._reset(), None)
+        return (*self._reset(choose), None)
 
-    def _reset(self) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]]]:
+    def _reset(self, choose: ChooseResets | None) -> Previous:
         file = self.file
+        events = list(self._task_events())
         for key, row in file.rows.items():
             skipped_itself = row.status == "SKIPPED" and file.attempts.get((*key, row.attempt)) == "SKIPPED"
             open_hook = row.status in ("LOST", "RUNNING", "QUEUED", "UP_FOR_RETRY")
             resets = open_hook if row.hook_events is not None else row.status != "SUCCESS" and not skipped_itself
             if resets and row.status != "PENDING":
                 file.change(key, row.attempt, row.status, "PENDING", "reset")
+        chosen = {} if choose is None else choose(*self._previous(), events)
+        for key, row in file.rows.items():
+            if key[0] in chosen and row.status in ("SUCCESS", "SKIPPED"):
+                file.change(key, row.attempt, row.status, "PENDING", chosen[key[0]])
+        return self._previous()
+
+    def _previous(self) -> Previous:
+        file = self.file
         tasks = {
             task_id: PreviousState(row.status, row.attempt)
             for (task_id, index), row in file.rows.items()
@@ -386,24 +407,24 @@ class FakeStore:
         batch.released_slots.clear()
         self._grant(batch)
         if batch.verdict is not None:
-            self._change_run(*batch.verdict[:2])
+            self._change_run(*batch.verdict)
             batch.verdict = None
         if self.commits == self._crash_at:
             raise Crashed
 
     def _grant(self, batch: FakeBatch) -> None:
-        file, batch.granted = self.file, []
-        for request in batch.asked:
+        file, batch.granted_slots = self.file, []
+        for request in batch.slot_requests:
             free = all(
                 file.held(pool) + file.taken_elsewhere[pool] + slots <= file.pools[pool]
                 for pool, slots in request.needs
             )
-            batch.granted.append(free)
+            batch.granted_slots.append(free)
             if free:
                 key = (request.task_id, request.map_index)
                 file.holders[key] = request.needs
                 file.change(key, request.attempt, request.previous, "RUNNING", None)
-        batch.asked = []
+        batch.slot_requests = []
 
     def slots_changed(self) -> bool:
         return True
@@ -416,20 +437,15 @@ class FakeStore:
     def retry_count(self) -> int:
         return sum(event.status == "UP_FOR_RETRY" for event in self.file.events if not event.task_id)
 
-    def retry_run(self, reason: str) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]]]:
+    def retry_run(self, reason: str, choose: ChooseResets | None = None) -> Previous:
         self._change_run("UP_FOR_RETRY", reason)
         self.file.holders.clear()
-        return self._reset()
+        return self._reset(choose)
 
     def end_backoff(self) -> None:
         self._change_run("RUNNING", "tried again")
 
-    def reset_tasks(self, reasons: Mapping[str, str]) -> None:
-        for key, row in self.file.rows.items():
-            if key[0] in reasons and row.status in ("SUCCESS", "SKIPPED"):
-                self.file.change(key, row.attempt, row.status, "PENDING", reasons[key[0]])
-
-    def rest(self) -> None:
+    def sync_if_idle(self) -> None:
         pass
 
     def check_file(self) -> None:
@@ -448,10 +464,10 @@ class FakeStore:
             if row.hook_events is not None
         ]
 
-    def task_events(self) -> Iterator[tuple[str, int, str | None, str]]:
+    def _task_events(self) -> Iterator[TaskEvent]:
         for task_id, index, _, previous, status, _ in self.file.events:
             if task_id and (index < 0 or status == "SUCCESS"):
-                yield task_id, index, previous, status
+                yield TaskEvent(task_id, index, previous, status)
 
     def value(self, task_id: str, map_index: int = -1, key: str = "return_value") -> Payload | None:
         return self.file.values.get((task_id, map_index, key))

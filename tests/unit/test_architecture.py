@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
+import liteflow
+from liteflow import api
+
 ROOT = Path(__file__).resolve().parents[2]
 
 #: Layers from low to high: a module imports only from layers below its own, or from its own folder.
 #: An entry is a module or a folder; every module of both packages must be in one.
 LAYERS: list[set[str]] = [
-    {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.gc_pause", "liteflow.digest"}
-    | {"liteflow.shell"}
+    {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.modes", "liteflow.gc_pause", "liteflow.digest"}
+    | {"liteflow.shell", "liteflow.record"}
     | {"liteflow.masking", "liteflow.traces"},
     {"liteflow.identifiers"},
     {"liteflow.processes"},
@@ -30,10 +33,11 @@ LAYERS: list[set[str]] = [
     {"liteflow.dagrun", "liteflow.scaffold"},
     {"liteflow.dag"},
     {"liteflow.scripts"},
-    {"liteflow"},
+    {"liteflow", "liteflow.api"},
     {"liteflow.cli"},
     {"liteflow.__main__"},
-    {"lightflow", "lightflow.errors"},
+    {"lightflow", "lightflow.text"},
+    {"lightflow.errors"},
     {"lightflow.other_tools", "lightflow.bash_hints"},
     {"lightflow.spec", "lightflow.visuals", "lightflow.import_path"},
     {"lightflow.plugins", "lightflow.expressions"},
@@ -102,6 +106,16 @@ def test_the_engine_never_imports_the_application(module: str) -> None:
     assert not [name for name in imports(MODULES[module]) if name.startswith("lightflow")]
 
 
+#: The only folders of the application that import modules of the engine other than `liteflow` and `liteflow.api`.
+ENGINE_USERS = ("lightflow.engine", "lightflow.service")
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("lightflow")])
+def test_the_application_uses_the_documented_names_of_the_engine(module: str) -> None:
+    internal = {name for name in imports(MODULES[module]) if name.startswith("liteflow.") and name != "liteflow.api"}
+    assert not internal or module.startswith(ENGINE_USERS), f"{module} imports {sorted(internal)}: use liteflow.api"
+
+
 def test_there_is_no_import_cycle_within_a_folder() -> None:
     edges = {name: imports(path) - {name} for name, path in MODULES.items()}
     done: set[str] = set()
@@ -150,6 +164,19 @@ def test_requirements_are_those_of_the_project() -> None:
         *project["dependencies"],
         *project["optional-dependencies"]["pictures"],
     ]
+
+
+def test_the_names_of_the_second_layer_are_the_same_for_type_checkers() -> None:
+    stub = ast.parse((ROOT / "liteflow" / "api.pyi").read_text(encoding="utf-8"))
+    typed = {
+        alias.asname: (node.module, alias.name)
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert typed == api._HOMES
+    assert [name for name in api.__all__ if not hasattr(api, name)] == []
+    assert not set(api.__all__) & set(liteflow.__all__), "a name has one home"
 
 
 @pytest.mark.parametrize("package", ["liteflow"])

@@ -200,7 +200,7 @@ def test_what_is_used_is_found() -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("tasks.fetch-data.outputs.n", "tasks.fetch is no value by itself; there are tasks.fetch.outputs.NAME"),
+        ("tasks.fetch-data.outputs.n", "tasks.fetch is not a value by itself; there are tasks.fetch.outputs.NAME"),
         ("tasks.a.b.outputs.n", "there is no task 'a'; write tasks['a.b']"),
         ("tasks[params.day].result", "tasks needs the id of a task"),
         ("tasks | list", "tasks needs the id of a task"),
@@ -212,7 +212,7 @@ def test_what_is_used_is_found() -> None:
         ("raw(1) ~ 'x'", "raw(…) must be the whole expression"),
         ("undefined_function(1)", "there is no function 'undefined_function'"),
         ("self", "there is no name 'self'"),
-        ("run", "run is no value by itself"),
+        ("run", "run is not a value by itself"),
         ("workflow.path", "workflow has no 'path'"),
     ],
 )

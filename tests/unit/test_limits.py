@@ -91,13 +91,13 @@ def test_a_timeout_that_cannot_be(bad: Any) -> None:
 def test_a_retry_of_the_run_that_cannot_be(bad: Any) -> None:
     with pytest.raises(DefinitionError, match="retry"):
         Dag("d", retry=bad)
-    assert Dag("d", retry=2).retry == RetryPolicy(2)
+    assert Dag("d", retry=2).limits.retry == RetryPolicy(2)
 
 
 def test_the_options_of_a_task_can_be_compared_and_hashed() -> None:
     task = Dag("d").task(nothing, "t", resources={"b": 1, "a": 2}, pool=("c", "d"), pool_slots=3)
     assert hash(task.options)
-    assert task.options.order.needs == (("a", 2), ("b", 1), ("c", 3), ("d", 3))
+    assert task.options.queue.needs == (("a", 2), ("b", 1), ("c", 3), ("d", 3))
 
 
 def test_a_run_has_all_of_its_time_from_when_it_begins() -> None:

@@ -105,7 +105,7 @@ def test_options_and_arguments_share_the_call(dag: Dag) -> None:
 
 
 def test_a_retry_policy_knows_classes_and_names(dag: Dag) -> None:
-    policy = dag.task(extract, retries=1, retry_on=[OSError, "MyError"], retry_on_exit_codes=[75]).options.policy
+    policy = dag.task(extract, retries=1, retry_on=[OSError, "MyError"], retry_on_exit_codes=[75]).options.retry
     assert policy.on_exceptions == ("OSError", "MyError")
     assert policy.on_exit_codes == (75,)
 
@@ -366,5 +366,5 @@ def test_building_a_dag_makes_no_file(tmp_path: Any, monkeypatch: pytest.MonkeyP
     with Dag("flow", "state.db") as dag:
         plain()
     dag.graph()
-    dag.program()
+    dag.compile()
     assert list(tmp_path.iterdir()) == []

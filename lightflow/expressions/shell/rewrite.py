@@ -41,7 +41,7 @@ class Site(NamedTuple):
 
 
 class UnsafeExpression(ValueError):
-    """Expressions are in places where they are not safe. `objections` has the reasons by number of the expression."""
+    """Expressions are in places where they are not safe. `objections` has the reasons by number of expression."""
 
     def __init__(self, objections: dict[int, Reason]) -> None:
         self.objections = dict(sorted(objections.items()))

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from liteflow.errors import InputError
+from liteflow import InputError
 
 #: A node of the tree: `Type` and the fields of that type. A node whose place allows one type only has no `Type`. `Pos`
 #: and `End` are offsets in bytes.
@@ -40,7 +40,7 @@ class Unparsable(ValueError):
 
 
 class Tree(NamedTuple):
-    """A parsed script: the bytes of `source` from `start` to `end`. Offsets in the nodes are offsets in `source`."""
+    """A parsed script: the bytes of `source` from `start` to `end`. Offsets in nodes are offsets in `source`."""
 
     source: bytes
     start: int

@@ -1,0 +1,189 @@
+"""The names of `liteflow.api`, for type checkers; at run time `api.py` imports each when it is first used."""
+
+from liteflow.context import idempotency_key as idempotency_key
+from liteflow.definition.mapping import MAX_INSTANCES as MAX_INSTANCES
+from liteflow.definition.mapping import instance_label as instance_label
+from liteflow.definition.mapping import items_of_value as items_of_value
+from liteflow.definition.mapping import shorten_label as shorten_label
+from liteflow.digest import sha256_hex as sha256_hex
+from liteflow.gc_pause import gc_paused as gc_paused
+from liteflow.hooks import HOOK_EVENTS as HOOK_EVENTS
+from liteflow.hooks import ConditionInputs as ConditionInputs
+from liteflow.limits import MAX_PRIORITY as MAX_PRIORITY
+from liteflow.limits import MAX_SLOTS as MAX_SLOTS
+from liteflow.limits import ON_CONFLICT as ON_CONFLICT
+from liteflow.limits import DagLimits as DagLimits
+from liteflow.pictures.drawing import picture_of_run as picture_of_run
+from liteflow.pictures.mermaid import to_mermaid as to_mermaid
+from liteflow.pictures.page import to_html as to_html
+from liteflow.pictures.picture import Edge as PictureEdge
+from liteflow.pictures.picture import Node as PictureNode
+from liteflow.pictures.picture import Picture as Picture
+from liteflow.pictures.picture import StatusStyle as StatusStyle
+from liteflow.pictures.picture import caption as node_caption
+from liteflow.pictures.picture import clean as clean_text
+from liteflow.pictures.picture import duration_text as duration_text
+from liteflow.pictures.picture import prefers_left_to_right as prefers_left_to_right
+from liteflow.pictures.picture import shorten as shorten
+from liteflow.pictures.picture import status_style as status_style
+from liteflow.pictures.picture import tally_text as tally_text
+from liteflow.planning.graph import Graph as Graph
+from liteflow.planning.overlooked import OverlookedFailure as OverlookedFailure
+from liteflow.planning.ready_queue import DEFAULT_QUEUE as DEFAULT_QUEUE
+from liteflow.planning.ready_queue import QueueOptions as QueueOptions
+from liteflow.planning.ready_queue import SlotNeeds as SlotNeeds
+from liteflow.planning.retry import NEVER as NO_RETRY
+from liteflow.planning.task_table import instance_name as instance_name
+from liteflow.planning.trigger_rules import TRIGGER_RULES as TRIGGER_RULES
+from liteflow.planning.trigger_rules import TriggerRule as TriggerRule
+from liteflow.processes.log_file import open_log_for_reading as open_log
+from liteflow.processes.spawn import encoded as process_bytes
+from liteflow.record import EMPTY_MAPPING as EMPTY_MAPPING
+from liteflow.record import Record as Record
+from liteflow.record import replace as replace
+from liteflow.shell import DEFAULT_SHELL as DEFAULT_SHELL
+from liteflow.shell import shell_prefix as shell_prefix
+from liteflow.shell import shell_words as shell_words
+from liteflow.state.admin import cancel_interrupted as cancel_interrupted
+from liteflow.state.admin import delete_pool as delete_pool
+from liteflow.state.admin import exclude_from_resume as exclude_from_resume
+from liteflow.state.admin import request as request
+from liteflow.state.admin import set_pool as set_pool
+from liteflow.state.history import AttemptRecord as AttemptRecord
+from liteflow.state.history import DagRecord as DagRecord
+from liteflow.state.history import EventRecord as EventRecord
+from liteflow.state.history import History as History
+from liteflow.state.history import InstanceRecord as InstanceRecord
+from liteflow.state.history import PoolRecord as PoolRecord
+from liteflow.state.history import RunRecord as RunRecord
+from liteflow.state.history import SlotRecord as SlotRecord
+from liteflow.state.history import ValueRecord as ValueRecord
+from liteflow.states import RUN_ENDED as RUN_ENDED
+from liteflow.states import TASK_ENDED as TASK_ENDED
+from liteflow.states import RunStatus as RunStatus
+from liteflow.states import TaskStatus as TaskStatus
+from liteflow.traces import Frame as TraceFrame
+from liteflow.traces import TracedException as TracedException
+from liteflow.traces import from_json as read_trace
+from liteflow.values.dates import current_day as current_day
+from liteflow.values.dates import moment_from_epoch as moment_from_epoch
+from liteflow.values.dates import parse_day as parse_day
+from liteflow.values.dates import shown as day_text
+from liteflow.values.dotenv import NAME as VARIABLE_NAME
+from liteflow.values.dotenv import NAME_WORDS as VARIABLE_NAME_RULE
+from liteflow.values.params import NAME as PARAM_NAME
+from liteflow.values.params import REQUIRED as REQUIRED_PARAM
+from liteflow.values.params import TYPES as PARAM_TYPES
+from liteflow.values.params import as_text as value_text
+from liteflow.values.params import of_default as param_from_default
+from liteflow.values.payload import Payload as Payload
+from liteflow.values.payload import decode as decode_value
+from liteflow.values.payload import encode as encode_value
+from liteflow.values.payload import is_pickled as is_pickled
+from liteflow.values.payload import unpickling as unpickling
+from liteflow.values.secrets import NAME as SECRET_NAME
+from liteflow.work import Body as Body
+from liteflow.work import ErrorInfo as ErrorInfo
+from liteflow.work import Expansion as Expansion
+from liteflow.work import Item as Item
+from liteflow.work import MappedRow as MappedRow
+from liteflow.work import Outcome as Outcome
+from liteflow.work import Ref as Ref
+from liteflow.work import RunInfo as RunInfo
+from liteflow.work import Work as Work
+from liteflow.work import input_name as input_name
+
+__all__ = [
+    "DEFAULT_QUEUE",
+    "DEFAULT_SHELL",
+    "EMPTY_MAPPING",
+    "HOOK_EVENTS",
+    "MAX_INSTANCES",
+    "MAX_PRIORITY",
+    "MAX_SLOTS",
+    "NO_RETRY",
+    "ON_CONFLICT",
+    "PARAM_NAME",
+    "PARAM_TYPES",
+    "REQUIRED_PARAM",
+    "RUN_ENDED",
+    "SECRET_NAME",
+    "TASK_ENDED",
+    "TRIGGER_RULES",
+    "VARIABLE_NAME",
+    "VARIABLE_NAME_RULE",
+    "AttemptRecord",
+    "Body",
+    "ConditionInputs",
+    "DagLimits",
+    "DagRecord",
+    "ErrorInfo",
+    "EventRecord",
+    "Expansion",
+    "Graph",
+    "History",
+    "InstanceRecord",
+    "Item",
+    "MappedRow",
+    "Outcome",
+    "OverlookedFailure",
+    "Payload",
+    "Picture",
+    "PictureEdge",
+    "PictureNode",
+    "PoolRecord",
+    "QueueOptions",
+    "Record",
+    "Ref",
+    "RunInfo",
+    "RunRecord",
+    "RunStatus",
+    "SlotNeeds",
+    "SlotRecord",
+    "StatusStyle",
+    "TaskStatus",
+    "TraceFrame",
+    "TracedException",
+    "TriggerRule",
+    "ValueRecord",
+    "Work",
+    "cancel_interrupted",
+    "clean_text",
+    "current_day",
+    "day_text",
+    "decode_value",
+    "delete_pool",
+    "duration_text",
+    "encode_value",
+    "exclude_from_resume",
+    "gc_paused",
+    "idempotency_key",
+    "input_name",
+    "instance_label",
+    "instance_name",
+    "is_pickled",
+    "items_of_value",
+    "moment_from_epoch",
+    "node_caption",
+    "open_log",
+    "param_from_default",
+    "parse_day",
+    "picture_of_run",
+    "prefers_left_to_right",
+    "process_bytes",
+    "read_trace",
+    "replace",
+    "request",
+    "set_pool",
+    "sha256_hex",
+    "shell_prefix",
+    "shell_words",
+    "shorten",
+    "shorten_label",
+    "status_style",
+    "tally_text",
+    "to_html",
+    "to_mermaid",
+    "unpickling",
+    "value_text",
+]

@@ -44,6 +44,7 @@ from liteflow.state.state_file import (
     Transaction,
     checkpoint_wal,
     connect,
+    current_folder,
     explain,
     files_of,
     translated_errors,
@@ -116,7 +117,7 @@ class Store:
             "params": json.dumps(dict(run.params), default=str),
             "graph_digest": run.graph_digest,
             "source": run.source,
-            "cwd": os.getcwd(),
+            "cwd": current_folder(),
             "settings": json.dumps(dict(run.settings)),
         }
         try:
@@ -205,12 +206,11 @@ class Store:
     def _share(self, limits: SharedLimits, now: float) -> None:
         """Declare the pools, and request a slot of the group: without one the run has to wait."""
         self._slots.declare(limits.pools, limits.needs, now)
-        self.queue_reason = (
-            None if limits.concurrency is None else self._slots.request_group_slot(limits.concurrency, now)
-        )
+        group = limits.concurrency
+        self.queue_reason = None if group is None else self._slots.request_group_slot(group, now)
 
     def _begin(self, previous: str | None, note: str | None, now: float) -> None:
-        """The run is RUNNING, or PENDING while it waits for its group."""
+        """Make the run RUNNING, or PENDING while it is queued for its group."""
         status = "RUNNING" if self.queue_reason is None else "PENDING"
         transitions.change_run(self._connection, self._run, previous, status, now, reason=self.queue_reason, note=note)
         self.batch.transitions.run_status = status

@@ -1,4 +1,4 @@
-"""Lightflow beside bare pools, make, and other engines: the same work, in turn, on one machine.
+"""Compare Lightflow with bare pools, make and other engines: the same work, in turn, on one machine.
 
     python -m bench               everything: workloads, baselines, peers, rows of our own
     python -m bench quick         own baselines only; fails when a ratio is clearly outside its goal

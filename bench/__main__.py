@@ -1,4 +1,4 @@
-"""The command line: `python -m bench`, and `quick`, `profile` or `pages` behind it."""
+"""The command line: `python -m bench`, with the subcommands `quick`, `profile` and `pages`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LATEST = environments.FOLDER / "results.json"
 
 
 def arguments() -> argparse.Namespace:
-    """What is asked for."""
+    """Parse the command line."""
     names = [one.name for one in (*WORKLOADS, *OWN_WORKLOADS)]
     parser = argparse.ArgumentParser(prog="python -m bench", description="Lightflow beside others.")
     parser.add_argument("what", nargs="?", default="run", choices=["run", "quick", "profile", "pages"])
@@ -32,19 +32,19 @@ def arguments() -> argparse.Namespace:
 
 
 def chosen(options: argparse.Namespace) -> list[Workload]:
-    """The workloads that are asked for."""
+    """Return the selected workloads."""
     found = [*(WORKLOADS if options.only != "own" else ()), *(OWN_WORKLOADS if options.only != "shared" else ())]
     return [one for one in found if not options.workload or one.name in options.workload]
 
 
 def contestants(workload: Workload, peers: str) -> list[Entry]:
-    """Who takes part."""
+    """Return the selected contestants."""
     names = peers.split(",")
     return [one for one in workload.entries if not one.peer or peers == "all" or one.environment.name in names]
 
 
 def run(options: argparse.Namespace) -> Results:
-    """Measure, and print each workload when it is done."""
+    """Measure the workloads, and print each when it is done."""
     results: Results = {"machine": machine(), "workloads": {}}
     for workload in chosen(options):
         entries = contestants(workload, options.peers)
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> Results:
 
 
 def texts(results: Results) -> dict[str, str]:
-    """What the documentation says."""
+    """Return the texts for the documentation."""
     conditions = table.conditions(results)
     parts = [conditions]
     for workload in WORKLOADS:
@@ -71,7 +71,7 @@ def texts(results: Results) -> dict[str, str]:
 
 
 def draw(source: Path, target: Path) -> None:
-    """Draw the chart, in the environment that can.
+    """Draw the chart, in the environment with matplotlib.
 
     Raises:
         NotRun: it cannot be set up.

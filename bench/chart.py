@@ -26,7 +26,7 @@ LEFT_OUT: Final = ("lightflow run",)
 
 
 def tasks_per_second(result: dict[str, Any]) -> list[tuple[str, float, str]]:
-    """Name, tasks per second and colour, the slowest first."""
+    """Return name, tasks per second and colour of each bar, the slowest first."""
     found = []
     for one in result["entries"]:
         if "median" in one and one["name"] not in LEFT_OUT:
@@ -37,7 +37,7 @@ def tasks_per_second(result: dict[str, Any]) -> list[tuple[str, float, str]]:
 
 
 def panel(axes: Any, title: str, bars: list[tuple[str, float, str]], places: int) -> None:
-    """Horizontal bars on a logarithmic scale, each with its number; all panels have the same scale and thickness."""
+    """Draw horizontal bars with numbers; all panels have the same logarithmic scale and thickness."""
     names, numbers, colours = zip(*bars, strict=True)
     drawn = axes.barh(range(len(bars)), numbers, color=colours, height=0.72)
     axes.set_xscale("log")
@@ -60,7 +60,7 @@ def panel(axes: Any, title: str, bars: list[tuple[str, float, str]], places: int
 
 
 def draw(results: dict[str, Any], target: Path) -> None:
-    """All panels that were measured, two beside each other."""
+    """Draw all measured panels, two in a row."""
     shown = [(results["workloads"][name], title) for name, title in PANELS if name in results["workloads"]]
     counts = [len(tasks_per_second(result)) for result, _ in shown]
     heights = [max(counts[row : row + 2]) for row in range(0, len(counts), 2)]

@@ -14,23 +14,23 @@ FOLDER: Final = ROOT / ".bench"
 
 
 class Environment(NamedTuple):
-    """What has to be installed from PyPI; nothing for what this interpreter has."""
+    """The packages to install from PyPI; none for an environment that uses this interpreter."""
 
     name: str
     requirements: tuple[str, ...] = ()
 
     @property
     def bin(self) -> Path:
-        """The folder of its commands."""
+        """Return the folder of its commands."""
         return FOLDER / self.name / "bin" if self.requirements else Path(sys.executable).parent
 
     @property
     def python(self) -> str:
-        """Its interpreter."""
+        """Return its interpreter."""
         return str(self.bin / "python") if self.requirements else sys.executable
 
     def set_up(self) -> None:
-        """Install what is missing.
+        """Install the missing packages.
 
         Raises:
             NotRun: it cannot be installed.
@@ -55,7 +55,7 @@ class Environment(NamedTuple):
         marker.write_text(wanted, encoding="utf-8")
 
     def version(self) -> str:
-        """The version of the first thing it installs; nothing if that cannot be said."""
+        """Return the version of its first package, or an empty text if it is unknown."""
         if not self.requirements:
             return ""
         name = self.requirements[0].partition(">")[0].partition("[")[0]

@@ -1,4 +1,4 @@
-"""What Lightflow has to reach, as ratios to what is measured beside it, and when that has clearly failed."""
+"""The goals of Lightflow, as ratios to a baseline, and the limits beyond which a goal has clearly failed."""
 
 from __future__ import annotations
 
@@ -7,47 +7,47 @@ from typing import Final, NamedTuple
 
 from bench.results import Result, ratio_of_rounds
 
-#: A machine is shared: `make bench-quick` fails only beyond so many times a goal.
+#: Machines are shared, so `make bench-quick` fails only beyond this multiple of a goal.
 TOLERANCE: Final = 1.5
 LOOP: Final = "throw-away durable loop"
 
 
 class Goal(NamedTuple):
-    """One number that must not be exceeded."""
+    """A number with an upper limit."""
 
     workload: str
     title: str
     most: float
     ours: str = "Lightflow"
     beside: str = ""
-    """Whom the ratio is to; the workload's baseline if it is not said, nobody for a number of its own."""
+    """The other side of the ratio; by default the baseline of the workload. Unused for an absolute number."""
     said: str = ""
-    """The number is what our program reports under this name, not a ratio."""
+    """Name of a number that the program reports, instead of a ratio."""
     less: bool = False
-    """The number is the difference of processor times, in milliseconds."""
+    """Whether the number is the difference of processor times, in milliseconds."""
     tolerance: float = TOLERANCE
 
     @property
     def unit(self) -> str:
-        """Of the number."""
+        """Return the unit of the number."""
         if self.less:
             return " ms"
         return {"": " ×", "kb_per_task": " KB", "cpu_s": " s"}[self.said]
 
     @property
     def limit(self) -> float:
-        """Beyond this the goal has clearly failed."""
+        """Return the limit beyond which the goal has clearly failed."""
         return self.most * self.tolerance
 
     @property
     def is_ratio(self) -> bool:
-        """Whether it says something on any machine."""
+        """Whether the number can be compared between machines."""
         return not self.said and not self.less
 
 
 GOALS: Final = (
-    # Not reached, and not by the throw-away loop either (docs/explanation/performance.md says why): these rows fail
-    # where they get worse than they are.
+    # Not reached, also not by the throw-away loop (see docs/explanation/performance.md): these rows fail
+    # if they become worse.
     Goal("wide", "1,000 Python tasks in threads, durable, to the bare pool", 3.0, tolerance=3.5),
     Goal("layered", "20 × 50 in threads, each reads two values, to the bare pool", 3.0, tolerance=5.0),
     Goal("large", "10,000 in threads, each reads two values, to the bare pool", 3.0, tolerance=5.0),
@@ -87,7 +87,7 @@ GOALS: Final = (
 
 
 def measured(goal: Goal, result: Result) -> float | None:
-    """The number that a goal is about; None if one of its sides was not run."""
+    """Return the number of a goal; None if one side of the ratio did not run."""
     rows = {one["name"]: one for one in result["entries"] if "median" in one}
     ours, beside = rows.get(goal.ours), rows.get(goal.beside or result["baseline"])
     if not ours or not beside:
@@ -100,7 +100,7 @@ def measured(goal: Goal, result: Result) -> float | None:
 
 
 def failed(goals: Sequence[Goal], result: Result) -> list[tuple[Goal, float | None]]:
-    """The ratios of a workload that are clearly outside their goal, or were not measured."""
+    """Return the ratios of a workload that are clearly outside their goal, or were not measured."""
     found = []
     for goal in goals:
         number = measured(goal, result)

@@ -1,4 +1,4 @@
-"""Start a program in an empty folder, measure it from outside, and leave nothing of it running."""
+"""Start a program in an empty folder, measure it from outside, and end all its processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _LOOK_S: Final = 0.003
 
-#: Nobody phones home from here.
+#: Disable the telemetry of all engines.
 QUIET: Final = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -34,26 +34,26 @@ class Sample(NamedTuple):
     """One run of one contestant."""
 
     seconds: float
-    """What it measured itself; where it measures nothing, `wall`."""
+    """Its own measurement, or `wall` if it has none."""
     wall: float
-    """From its start to its end, with the interpreter, imports and shutting down."""
+    """Time from its start to its end, with the interpreter, imports and shutdown."""
     cpu: float
     """Processor time of all its processes."""
     peak_mb: float | None
-    """The most memory that all its processes held together (proportional set size); None if nobody looked."""
+    """Peak memory of all its processes together (proportional set size); None if it was not measured."""
     said: dict[str, Any]
-    """What else it reported."""
+    """Other numbers that it reported."""
 
 
 class Bystanders:
-    """Which part of the machine other programs took, from its making until it is asked."""
+    """Measure the share of the processors that other programs used, since this object was created."""
 
     def __init__(self) -> None:
         self._before = self._times()
 
     @staticmethod
     def _times() -> tuple[float, float]:
-        """Processor seconds since the machine started: of everybody but us, and all there are."""
+        """Return processor seconds since boot: those of other programs, and the sum."""
         with open("/proc/stat", encoding="ascii") as stat:
             ticks = [int(word) for word in stat.readline().split()[1:9]]
         hertz, idle = os.sysconf("SC_CLK_TCK"), ticks[3] + ticks[4]
@@ -62,22 +62,22 @@ class Bystanders:
         return (sum(ticks) - idle) / hertz - ours, sum(ticks) / hertz
 
     def share(self) -> float:
-        """Between 0 and 1."""
+        """Return the share, between 0 and 1."""
         (busy, there), (busy_then, there_then) = self._times(), self._before
         return min(1.0, max(0.0, (busy - busy_then) / max(there - there_then, 0.01)))
 
 
 class NotRun(Exception):
-    """It could not be started, failed, took too long, or did not do the work."""
+    """A contestant could not be started, failed, took too long, or did not do the work."""
 
 
 def adopt_orphans() -> None:
-    """Become the parent of whatever a contestant leaves behind, so that it is counted, and can be ended."""
+    """Become the parent of all processes that a contestant leaves, to count and end them."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def descendants(pid: int) -> list[int]:
-    """All processes below a process."""
+    """Return all descendants of a process."""
     below: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -94,7 +94,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def memory_mb(pids: Sequence[int]) -> float:
-    """What processes hold together: a page that n of them share counts as 1/n for each."""
+    """Return the memory of processes together: a page that n processes share counts as 1/n for each."""
     total = 0
     for pid in pids:
         try:
@@ -113,7 +113,7 @@ def run(
     timeout_s: float = 120,
     look: bool = False,
 ) -> Sample:
-    """Run a program in a folder of its own, which is removed afterwards.
+    """Run a program in a temporary folder.
 
     With `look` its memory is looked at, many times a second: that costs time, so do it in a round of its own.
 
@@ -152,7 +152,7 @@ def _run(argv: Sequence[str], folder: Path, environ: dict[str, str], timeout_s: 
                         raise NotRun(f"took more than {timeout_s:.0f} s")
                     if look:
                         peak = max(peak or 0, memory_mb(descendants(os.getpid())))
-                        pause = _LOOK_S + elapsed / 50  # a look at much memory takes long
+                        pause = _LOOK_S + elapsed / 50  # reading the memory of large processes is slow
             wall = time.perf_counter() - began
         finally:
             _end(process, in_time)
@@ -169,7 +169,7 @@ def _run(argv: Sequence[str], folder: Path, environ: dict[str, str], timeout_s: 
 
 
 def _end(process: subprocess.Popen[bytes], ended: bool) -> None:
-    """Reap a program, and end and reap everything it has left behind: all of it is below this process."""
+    """Reap a program, and end and reap all processes it left; they are descendants of this process."""
     if not ended:
         process.kill()
     process.wait()

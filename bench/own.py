@@ -1,4 +1,4 @@
-"""What only Lightflow does, beside itself or beside the least that could do it."""
+"""Workloads of Lightflow alone, compared with a smaller size or with a minimal program."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.workloads import LIGHTFLOW, Entry, Prepare, Workload, program
 
 
 def _fill(module: str, words: str) -> Prepare:
-    """Let a program fill the shared folder."""
+    """Return a function in which a program fills the shared folder."""
 
     def set_up(shared: Path) -> None:
         command = [sys.executable, "-m", f"bench.contestants.{module}", *words.split()]
@@ -27,7 +27,7 @@ def _fill(module: str, words: str) -> Prepare:
 
 
 def growth(shape: str, many: int) -> Workload:
-    """Time and memory for each of many tasks, beside each of a thousand."""
+    """Compare time and memory of a task among many with a task among a thousand."""
     return Workload(
         f"growth-{shape}",
         f"a task among {many:,}, {shape}",
@@ -42,7 +42,7 @@ def growth(shape: str, many: int) -> Workload:
 
 
 def reading(command: str, runs: int) -> Workload:
-    """A command that reads, on a state file with many runs, beside one run of the same size."""
+    """Compare a reading command on a state file with many runs with one run of the same size."""
 
     def entry(name: str, file: str) -> Entry:
         words = {"status": "status", "runs": "runs", "why": "why t9_3"}[command]
@@ -61,7 +61,7 @@ def reading(command: str, runs: int) -> Workload:
 
 
 def values(size: int, count: int, title: str) -> Workload:
-    """A value of a size, from one task to another, so many times."""
+    """Pass values of a size from one task to another, `count` times."""
     return Workload(
         f"values-{title.replace(' ', '').lower()}",
         f"{count} {'value' if count == 1 else 'values'} of {title}, from task to task",

@@ -21,13 +21,13 @@ WIDTH: Final = 100
 
 
 class Parts:
-    """Microseconds a task for each part of a run."""
+    """Collect the microseconds a task of each part of a run."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     def time(self, owner: Any, name: str, part: str) -> None:
-        """Have a function's processor time counted."""
+        """Count the processor time of a function."""
         function = getattr(owner, name)
         self.seconds.setdefault(part, 0.0)
 
@@ -42,27 +42,28 @@ class Parts:
 
 
 def measure() -> tuple[float, dict[str, float]]:
-    """Microseconds a task of a layered dag: of the whole process, and of its parts."""
+    """Return the microseconds a task of a layered dag: of the whole process, and of its parts."""
     from bench.contestants import lightflow
     from liteflow import dag, dagrun
-    from liteflow.executors import dispatch, inbox, thread
-    from liteflow.running import runner
+    from liteflow.executors import open as opening
+    from liteflow.executors import outcome_queue, thread
+    from liteflow.running import loop, outcomes, run, starting
     from liteflow.state import store
 
     parts = Parts()
     parts.time(dag.Dag, "task", "building the dag")
     parts.time(dagrun.DagRun, "value", "reading the last values back")
     parts.time(dag.Dag, "program", "the graph as the loop runs it, with digests")
-    parts.time(runner._Loop, "own", "storing the run and its tasks")
+    parts.time(run.Runner, "own", "storing the run and its tasks")
     parts.time(store.Store, "__init__", "opening and closing the state file")
     parts.time(store.Store, "close", "opening and closing the state file")
-    parts.time(inbox.Inbox, "wait", "waiting for outcomes")
+    parts.time(outcome_queue.OutcomeQueue, "wait", "waiting for outcomes")
     parts.time(store.Store, "commit", "SQLite: intents, verdicts, values, events")
-    parts.time(runner._Loop, "_finish", "what an outcome changes, and what may start")
-    parts.time(runner._Loop, "_take_ready", "taking what may start")
-    parts.time(runner._Loop, "_work", "what a task is to be given")
-    parts.time(dispatch._Dispatcher, "submit", "handing it to a thread")
-    parts.time(thread, "run_here", "the task itself, with its arguments and its value")
+    parts.time(outcomes.OutcomeHandler, "finish", "what an outcome changes, and what may start")
+    parts.time(loop.Loop, "_take", "taking what may start")
+    parts.time(starting.Starter, "work", "what a task is to be given")
+    parts.time(opening._Executor, "submit", "handing it to a thread")
+    parts.time(thread, "run_attempt", "the task itself, with its arguments and its value")
     began = time.process_time()
     lightflow.layered(LAYERS, WIDTH, "thread")
     whole = time.process_time() - began

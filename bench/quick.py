@@ -1,4 +1,4 @@
-"""`make bench-quick`: own baselines only, and an exit code that says whether a ratio is clearly outside its goal."""
+"""`make bench-quick`: only own baselines, with an exit code for ratios that are clearly outside their goals."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from bench.workloads import WORKLOADS, Workload
 
 ROUNDS: Final = 5
 REPEATS: Final = 2
-#: Beyond so many times its limit a ratio is no accident: it is not measured again.
+#: Beyond this multiple of its limit a ratio is not measured again.
 HOPELESS: Final = 1.5
 
 
 def workloads() -> list[Workload]:
-    """The shared ones without peers, and smaller forms of our own."""
+    """Return the shared workloads without peers, and smaller forms of our own."""
     shared = [one._replace(entries=tuple(entry for entry in one.entries if not entry.peer)) for one in WORKLOADS]
     own = [growth("layered", 20_000), files(10_000), reading("status", 1000), reading("why", 1000)]
     return [*shared, *own]
 
 
 def ratios(workload: str) -> list[Goal]:
-    """The goals of a workload that mean something on any machine."""
+    """Return the goals of a workload that can be compared between machines."""
     return [goal for goal in GOALS if goal.workload == workload and goal.is_ratio]
 
 
 def main() -> int:
-    """Measure, print every ratio, and end with 1 if one fails three times."""
+    """Measure, print every ratio, and exit with 1 if a ratio fails three times."""
     began = time.monotonic()
     results: Results = {"machine": machine(), "workloads": {}}
     bad = 0

@@ -1,4 +1,4 @@
-"""What was measured, as plain values: medians, ratios, and the JSON they are kept in."""
+"""Results as plain values: medians, ratios, and the JSON file that stores them."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from liteflow.version import __version__
 RECORD: Final = ROOT / "bench" / "results.json"
 FRACTIONS: Final = ("seconds", "wall", "cpu")
 
-#: What one contestant reached in one workload; a workload with its contestants; all of it.
+#: The result of a contestant in a workload; a workload with its contestants; all workloads.
 Row = dict[str, Any]
 Result = dict[str, Any]
 Results = dict[str, Any]
 
 
 def value(sample: Sample, measure: str) -> float:
-    """What a workload is about: a field of the sample, or something that the program reported."""
+    """Return the number that a workload measures: a field of the sample, or a number that the program reported."""
     if measure in FRACTIONS:
         return float(getattr(sample, measure))
     return float(sample.said[measure])
 
 
 def ratio_of_rounds(ours: list[float], baseline: list[float]) -> float:
-    """The median of the rounds' ratios: what hits one round hits both of its sides."""
+    """Return the median of the ratios of the rounds: a disturbance of a round affects both of its sides."""
     return median(one / other for one, other in zip(ours, baseline, strict=False))
 
 
 def row(entry: Entry, turns: Turns, measure: str, version: str) -> Row:
-    """What a contestant reached."""
+    """Return the result of a contestant."""
     facts: Row = {"name": entry.name, "durable": entry.durable, "peer": entry.peer, "note": entry.note}
     if version:
         facts["version"] = version
@@ -59,7 +59,7 @@ def row(entry: Entry, turns: Turns, measure: str, version: str) -> Row:
 
 
 def result(workload: Workload, entries: list[Entry], turns: Turns) -> Result:
-    """A workload with what all its contestants reached, the fastest first."""
+    """Return a workload with the results of its contestants, the fastest first."""
     rows = [
         row(entry, turns, workload.measure, "" if entry.name in turns.failed else entry.environment.version())
         for entry in entries
@@ -82,7 +82,7 @@ def result(workload: Workload, entries: list[Entry], turns: Turns) -> Result:
 
 
 def machine() -> dict[str, str]:
-    """On what it was measured."""
+    """Return the versions and the machine of the measurement."""
     return {
         "lightflow": __version__,
         "python": platform.python_version(),
@@ -93,7 +93,7 @@ def machine() -> dict[str, str]:
 
 
 def load(path: Path = RECORD) -> Results:
-    """What was recorded before; nothing if there is no record."""
+    """Return the recorded results; empty if there are none."""
     if not path.exists():
         return {"machine": machine(), "workloads": {}}
     results: Results = json.loads(path.read_text(encoding="utf-8"))
@@ -101,11 +101,11 @@ def load(path: Path = RECORD) -> Results:
 
 
 def save(results: Results, path: Path = RECORD) -> None:
-    """Record."""
+    """Write the results to the file."""
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _short(number: float) -> float:
-    """Five digits say enough."""
+    """Round to five digits."""
     return float(f"{number:.5g}")

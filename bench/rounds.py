@@ -1,4 +1,4 @@
-"""Contestants take turns, round by round, so that what else the machine does hits all of them alike."""
+"""Run contestants in turn, round by round, so that other load on the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from bench import measure
 from bench.measure import NotRun, Sample
 from bench.workloads import Entry, Workload
 
-#: A contestant gets no more rounds than fit into this.
+#: The rounds of a contestant take at most this time.
 BUDGET_S: Final = 12.0
-#: One that takes longer is measured once, in the round in which its memory is looked at.
+#: A contestant that takes longer is measured once, in the round that measures memory.
 ONCE_S: Final = 8.0
 
 Say = Callable[[str], None]
 
 
 class Turns:
-    """What was measured for one workload, and who could not be measured, with the reason."""
+    """The samples of a workload, and the contestants that could not be measured, with the reason."""
 
     def __init__(self) -> None:
         self.samples: dict[str, list[Sample]] = {}
         self.failed: dict[str, str] = {}
         self.peaks: dict[str, float] = {}
         self.others = 0.0
-        """Which part of the machine other programs took meanwhile."""
+        """The share of the processors that other programs used in the meantime."""
 
 
 def quota(rounds: int, wall: float) -> int:
-    """How many rounds a contestant gets that took so long in the first one."""
+    """Return the number of rounds of a contestant from its time in the first round."""
     return 0 if wall > ONCE_S else max(1, min(rounds, int(BUDGET_S / max(wall, 0.001))))
 
 
 def rotated(entries: list[Entry], turn: int) -> list[Entry]:
-    """Another one begins in every round."""
+    """Return the contestants in the order of a round; each round begins with another contestant."""
     start = turn % len(entries) if entries else 0
     return entries[start:] + entries[:start]
 
 
 def play(workload: Workload, entries: Sequence[Entry], rounds: int, say: Say, *, timeout_s: float = 240) -> Turns:
-    """A first round in which caches are filled and memory is looked at, then the rounds that count."""
+    """Run a first round that fills caches and measures memory, then the rounds that count."""
     turns = Turns()
     shared = Path(tempfile.mkdtemp(prefix="bench-shared-"))
     try:
@@ -92,5 +92,5 @@ def _turn(entry: Entry, shared: Path, timeout_s: float, look: bool) -> Sample:
 
 
 def to_stderr(text: str) -> None:
-    """Say how far it is."""
+    """Print the progress."""
     print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Results as Markdown, and where the documentation keeps them."""
+"""Format results as Markdown, and write them to the documentation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench.goals import GOALS, Goal, measured
 from bench.measure import ROOT
 from bench.results import Result, Results
 
-#: The columns of the short table: workload, head, and whether tasks per second are told.
+#: The columns of the short table: workload and heading.
 SHORT: Final = (
     ("wide", "1,000 Python tasks, threads"),
     ("layered", "20 × 50, each reads two values"),
@@ -20,7 +20,7 @@ SHORT: Final = (
     ("chain", "chain of 200 × `true`"),
     ("start", "one task from the command line, CPU"),
 )
-#: Who is one line in the short table, though it has another name in another mode.
+#: Contestants that share a row in the short table, although their names differ by mode.
 SAME: Final = {
     "Lightflow": "Lightflow, from Python",
     "lightflow run": "lightflow run, from YAML",
@@ -32,7 +32,7 @@ SAME: Final = {
     "bare process pool": "bare pools of Python",
     "bare Popen": "bare pools of Python",
 }
-#: If other programs took more of the machine than this, it is said.
+#: If other programs used more than this share of the processors, the text says so.
 BUSY: Final = 0.15
 PAGES: Final = {
     "bench:short": (ROOT / "docs" / "explanation" / "performance.md",),
@@ -41,14 +41,14 @@ PAGES: Final = {
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table; the first row is its head."""
+    """Return a table; the first row is its heading."""
     lines = ["| " + " | ".join(cells) + " |" for cells in rows]
     lines.insert(1, "| " + " | ".join("---" for _ in rows[0]) + " |")
     return "\n".join(lines)
 
 
 def duration(seconds: float) -> str:
-    """Three digits, in the unit that suits."""
+    """Format a duration with three digits, in a suitable unit."""
     for factor, unit in ((1.0, "s"), (1e3, "ms"), (1e6, "µs")):
         if seconds * factor >= 1 or unit == "µs":
             number = seconds * factor
@@ -58,14 +58,14 @@ def duration(seconds: float) -> str:
 
 
 def amount(number: float, measure: str) -> str:
-    """A median with its unit."""
+    """Format a median with its unit."""
     if measure == "us_per_task":
         return duration(number / 1e6)
     return duration(number)
 
 
 def long(result: Result) -> str:
-    """All that is known of a workload."""
+    """Return the complete table of a workload."""
     many = result["tasks"] > 1
     head = ["", "keeps state", "median", f"× {result['baseline']}"]
     head += ["tasks/s"] if many else []
@@ -88,14 +88,14 @@ def long(result: Result) -> str:
 
 
 def per_second(result: Result, one: dict[str, Any]) -> float:
-    """Tasks in a second."""
+    """Return the tasks per second."""
     if result["measure"] == "us_per_task":
         return float(1e6 / one["median"])
     return float(result["tasks"] / one["median"])
 
 
 def short(results: Results) -> str:
-    """One line for each contestant, one column for each of the main workloads."""
+    """Return a table with a row for each contestant and a column for each of the main workloads."""
     workloads = [(results["workloads"][name], title) for name, title in SHORT if name in results["workloads"]]
     lines: dict[str, list[str]] = {}
     durable: dict[str, bool] = {}
@@ -125,12 +125,12 @@ def is_ours(name: str) -> bool:
 
 
 def shown(name: str) -> str:
-    """A contestant's name."""
+    """Return the name of a contestant, in bold if it is Lightflow."""
     return f"**{name}**" if is_ours(name) else name
 
 
 def own(results: Results, names: Iterable[str]) -> str:
-    """Workloads that only Lightflow does, a line each."""
+    """Return a table with the workloads of Lightflow alone."""
     rows = [["workload", "Lightflow", "compared with", "ratio", "memory"]]
     for name in names:
         result = results["workloads"].get(name)
@@ -155,7 +155,7 @@ def own(results: Results, names: Iterable[str]) -> str:
 
 
 def goals(results: Results, wanted: Sequence[Goal] = GOALS) -> str:
-    """What was to be reached, and what was."""
+    """Return a table with the goals and the results."""
     rows = [["goal", "at most", "measured"]]
     for goal in wanted:
         result = results["workloads"].get(goal.workload)
@@ -167,7 +167,7 @@ def goals(results: Results, wanted: Sequence[Goal] = GOALS) -> str:
 
 
 def conditions(results: Results) -> str:
-    """On what it was measured, and what the columns mean."""
+    """Return the date, the versions and the machine of the measurement."""
     facts = results["machine"]
     dates = sorted({result["date"] for result in results["workloads"].values()})
     when = " and ".join(sorted({dates[0], dates[-1]}))
@@ -182,7 +182,7 @@ def conditions(results: Results) -> str:
 
 
 def write(texts: dict[str, str]) -> list[Path]:
-    """Put texts between their markers; returns the pages that changed.
+    """Write texts between their markers, and return the pages that changed.
 
     Raises:
         ValueError: a page has lost its markers.

@@ -1,4 +1,4 @@
-"""What is measured, and who takes part: the workloads that other engines can do too.
+"""The workloads that other engines can run, too, and their contestants.
 
 `own.py` has those that only Lightflow can do.
 """
@@ -44,7 +44,7 @@ class Entry(NamedTuple):
     note: str = ""
 
     def command(self, shared: Path) -> list[str]:
-        """The words to execute; `{shared}` in them is the folder that the workload's `set_up` has filled."""
+        """Return the command; `{shared}` in it is the folder that `set_up` of the workload has filled."""
         first, *rest = (word.replace("{shared}", str(shared)) for word in self.argv)
         if first == "python":
             return [self.environment.python, *rest]
@@ -53,7 +53,7 @@ class Entry(NamedTuple):
 
 
 class Workload(NamedTuple):
-    """The same work for several contestants, one of whom is the baseline."""
+    """The same work for several contestants; one of them is the baseline."""
 
     name: str
     title: str
@@ -61,16 +61,16 @@ class Workload(NamedTuple):
     baseline: str
     tasks: int = 1
     measure: str = "seconds"
-    """`seconds` (what a contestant measures itself, else from outside), `wall`, `cpu`, or what it reports by name."""
+    """`seconds` (measured by the contestant, else from outside), `wall`, `cpu`, or the name of a reported number."""
     set_up: Prepare | None = None
-    """Fills a folder once, before the first round; programs find its name in BENCH_SHARED."""
+    """Fill a folder once, before the first round; BENCH_SHARED has its path."""
     note: str = ""
 
 
 def program(
     name: str, module: str, words: str, environment: Environment = OWN, *, durable: bool = False, note: str = ""
 ) -> Entry:
-    """A program of `contestants/`."""
+    """Return a program of `contestants/`."""
     argv = ("python", "-m", f"bench.contestants.{module}", *words.split())
     return Entry(name, environment, argv, durable, environment is not OWN, note=note)
 
@@ -79,7 +79,7 @@ def _ours(words: str) -> Entry:
     return program(LIGHTFLOW, "lightflow", words, durable=True)
 
 
-# -- files for those that read files --------------------------------------------------------------------------------
+# -- files for contestants that read them------------------------------------------------------------------------------
 
 
 def _makefile(folder: Path, count: int, chain: bool) -> None:
@@ -97,7 +97,7 @@ def _ninja(folder: Path, count: int, chain: bool) -> None:
 
 
 def yaml_tasks(folder: Path, count: int, chain: bool, script: str = "true") -> None:
-    """A workflow file for Lightflow: `flow.yaml`."""
+    """Write a workflow file for Lightflow: `flow.yaml`."""
     lines = ["workflow_name: bench", "settings: {max_parallel_tasks: 4}", "tasks:"]
     for n in range(count):
         after = f", depends_on: [t{n - 1}]" if chain and n else ""
@@ -202,7 +202,7 @@ def _start() -> tuple[Entry, ...]:
 
 
 def _threads(words: str, *, luigi: bool = True, slow: bool = True) -> tuple[Entry, ...]:
-    """`slow`: also those that need minutes for ten thousand tasks."""
+    """Return the workloads; with `slow` also contestants that need minutes for ten thousand tasks."""
     entries = [
         _ours(words),
         program("bare thread pool", "pools", words),

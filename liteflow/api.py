@@ -105,6 +105,9 @@ _HOMES: Final[dict[str, tuple[str, str]]] = {
     "moment_from_epoch": ("liteflow.values.dates", "moment_from_epoch"),
     # Utilities that keep the start of a program short
     "gc_paused": ("liteflow.gc_pause", "gc_paused"),
+    "Record": ("liteflow.record", "Record"),
+    "replace": ("liteflow.record", "replace"),
+    "EMPTY_MAPPING": ("liteflow.record", "EMPTY_MAPPING"),
     "sha256_hex": ("liteflow.digest", "sha256_hex"),
 }
 

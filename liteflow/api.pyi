@@ -37,6 +37,9 @@ from liteflow.planning.trigger_rules import TRIGGER_RULES as TRIGGER_RULES
 from liteflow.planning.trigger_rules import TriggerRule as TriggerRule
 from liteflow.processes.log_file import open_log_for_reading as open_log
 from liteflow.processes.spawn import encoded as process_bytes
+from liteflow.record import EMPTY_MAPPING as EMPTY_MAPPING
+from liteflow.record import Record as Record
+from liteflow.record import replace as replace
 from liteflow.shell import DEFAULT_SHELL as DEFAULT_SHELL
 from liteflow.shell import shell_prefix as shell_prefix
 from liteflow.shell import shell_words as shell_words
@@ -92,6 +95,7 @@ from liteflow.work import input_name as input_name
 __all__ = [
     "DEFAULT_QUEUE",
     "DEFAULT_SHELL",
+    "EMPTY_MAPPING",
     "HOOK_EVENTS",
     "MAX_INSTANCES",
     "MAX_PRIORITY",
@@ -127,6 +131,7 @@ __all__ = [
     "PictureNode",
     "PoolRecord",
     "QueueOptions",
+    "Record",
     "Ref",
     "RunInfo",
     "RunRecord",
@@ -165,6 +170,7 @@ __all__ = [
     "prefers_left_to_right",
     "process_bytes",
     "read_trace",
+    "replace",
     "request",
     "set_pool",
     "sha256_hex",

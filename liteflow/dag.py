@@ -21,8 +21,8 @@ from liteflow.definition.collecting import Collected, collector, this_script
 from liteflow.definition.commands import shell_command
 from liteflow.definition.compile import compile_dag
 from liteflow.definition.compiled import CompiledDag
-from liteflow.definition.options import MODES, NO_OPTIONS, OPTION_NAMES, TaskOptions, make_options
-from liteflow.definition.restoring import restore
+from liteflow.definition.graph_json import restore_task
+from liteflow.definition.options import OPTION_NAMES, TaskOptions, make_options
 from liteflow.definition.tasks import (
     Building,
     Partial,
@@ -41,7 +41,7 @@ from liteflow.planning.graph import Graph
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.running.host_signals import deferring
 from liteflow.running.observers import Observer, RunConfig
-from liteflow.running.runner import run as run_program
+from liteflow.running.run import run as run_program
 from liteflow.state.deletion import delete_runs
 from liteflow.state.history import DagRecord, History
 from liteflow.state.state_file import connect, real_path
@@ -49,7 +49,7 @@ from liteflow.states import Status
 from liteflow.values.dates import Day, checked, epoch_of
 from liteflow.values.params import declared, resolve, restored
 from liteflow.values.secrets import Secret, declared_secrets, resolve_secrets
-from liteflow.work import KEYWORDS, Body, Call, Command
+from liteflow.work import KEYWORDS, MODES, Body, Call, Command
 
 DEFAULT_WORKERS: Final = {"thread": 4, "process": 4, "async": 1000, "inline": 1}
 
@@ -271,7 +271,7 @@ class Dag(Building):
         if task.task_id in self.tasks:
             raise DuplicateTask(f"dag {self.dag_id!r} has a task {task.task_id!r} already; give one of them a task_id")
         if self._loaded and (row := self._stored().get(task.task_id)) is not None:
-            restore(task, row)
+            restore_task(task, row)
         self.tasks[task.task_id] = task
         return task
 
@@ -628,16 +628,16 @@ def _named(
     func: Callable[..., Any], task_id: str | None, kwargs: dict[str, Any]
 ) -> tuple[Callable[..., Any], str, TaskOptions]:
     """A function with its task id and the options among the keywords, which are taken from them."""
-    base = NO_OPTIONS
+    keywords: Mapping[str, Any] = {}
     if isinstance(func, TaskFunction):
-        base, task_id, func = func.options, task_id if task_id is not None else func.task_id, func.func
+        keywords, task_id, func = func.keywords, task_id if task_id is not None else func.task_id, func.func
     if not callable(func):
         raise DefinitionError(f"{func!r} cannot be called; dag.task() takes a function")
     name = task_id if task_id is not None else str(getattr(func, "__name__", ""))
     if name == "<lambda>" or not name:
         raise DefinitionError(f"{func!r} has no name of its own; give it one: dag.task(func, task_id='…')")
     options = {key: kwargs.pop(key) for key in list(kwargs) if key in OPTION_NAMES}
-    return func, name, make_options(options, name, base)
+    return func, name, make_options({**keywords, **options}, name)
 
 
 def new_run_id() -> str:

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, Protocol
 
 from liteflow.planning.retry import NEVER, RetryPolicy
+from liteflow.record import Record
 from liteflow.values.payload import Payload
 from liteflow.work import Body, Ref, RunInfo
 
@@ -19,8 +19,7 @@ HOOK_EVENTS: Final[tuple[Event, ...]] = ("on_start", "on_success", "on_failure",
 RUN_OWNER: Final = -1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HookDef:
+class HookDef(Record):
     """A hook as the loop runs it."""
 
     #: the id of the task instance that it becomes

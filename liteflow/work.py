@@ -80,6 +80,8 @@ class Call(NamedTuple):
 
 
 Body = Call | Command
+#: The execution modes of Python tasks.
+MODES: Final = ("process", "thread", "async", "inline")
 _B = TypeVar("_B", Call, Command)
 
 

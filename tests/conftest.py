@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
+import event_fold
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -36,6 +37,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("crash")
     group.addoption("--crash-scale", type=float, default=1.0, help="multiplies every count of the crash suites")
     group.addoption("--crash-seed", type=int, default=7, help="the seed of the crash suites")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "alters_rows(why): it writes to a state file by SQL, so the events do not fit")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """Check that the events of every state file that the test has left give the statuses in its rows."""
+    differences: list[str] = []
+    if item.get_closest_marker("alters_rows") is None:
+        used = getattr(item, "funcargs", {}).values()
+        for folder in {value for value in used if isinstance(value, Path) and value.is_dir()}:
+            differences += event_fold.differences_below(folder)
+    yield
+    if differences:
+        pytest.fail("events and rows differ:\n" + "\n".join(differences), pytrace=False)
 
 
 @pytest.fixture

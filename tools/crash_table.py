@@ -1,4 +1,4 @@
-"""Run the crash suites and print their figures as a table; with --write put it into the documentation.
+"""Run the crash suites and print their figures as a table; with --write also write it to the documentation.
 
     python tools/crash_table.py
     python tools/crash_table.py --scale 10 --seed 11
@@ -29,7 +29,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 PAGES: Final = (ROOT / "docs" / "explanation" / "reliability" / "figures.md",)
 START, END = "<!-- crash:start -->", "<!-- crash:end -->"
 
-#: What each figure says, in words.
+#: The claim of each figure, in words.
 CLAIMS: Final = {
     "R1": "`kill -9` at random moments, in hooks and retry waits too: nothing completed is lost or repeated, no order "
     "broken, no file damaged",
@@ -69,7 +69,7 @@ _LARGEST: Final = re.compile(r"_max|worst|growth|max_|p99|p50|latency|_s$|_ms$|p
 
 
 class Row(NamedTuple):
-    """A figure: what was counted, and for how long."""
+    """A figure: its counts, and its duration."""
 
     name: str
     counts: dict[str, str]
@@ -77,7 +77,7 @@ class Row(NamedTuple):
 
 
 def parse(lines: Iterable[str]) -> list[Row]:
-    """Lines such as `R4 states=5000 corrupt=0 seed=7 11s`; several of one name become one row."""
+    """Parse lines such as `R4 states=5000 corrupt=0 seed=7 11s`; lines with the same name become one row."""
     rows: dict[str, Row] = {}
     for line in lines:
         name, *parts = line.split()
@@ -107,7 +107,7 @@ def _together(key: str, before: str | None, value: str) -> str:
 
 
 def table(rows: list[Row], command: str) -> str:
-    """The figures in Markdown, proofs first, then the controls: the same with a defence removed."""
+    """Return the figures as Markdown: first the proofs, then the controls, in which a defence is removed."""
     proofs = [row for row in rows if "-control" not in row.name]
     controls = [row for row in rows if "-control" in row.name]
     order = {name: number for number, name in enumerate(CLAIMS)}
@@ -139,7 +139,7 @@ def _number(value: str) -> str:
 
 
 def write(text: str, pages: Iterable[Path] = PAGES) -> list[Path]:
-    """Put the table where the pages have a place for it; returns those that changed."""
+    """Write the table between the markers of the pages, and return the pages that changed."""
     changed = []
     for page in pages:
         if not page.exists():
@@ -157,7 +157,7 @@ def write(text: str, pages: Iterable[Path] = PAGES) -> list[Path]:
 
 
 def run(scale: float, seed: int, workers: int, figures: Path) -> int:
-    """Run the suites; their lines go into a file."""
+    """Run the suites, which write their lines to a file."""
     environ = {**os.environ, "LIGHTFLOW_FIGURES": str(figures)}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/crash"]
     command += ["--crash-scale", f"{scale:g}", "--crash-seed", str(seed), "-n", str(workers)]

@@ -1,4 +1,4 @@
-"""Let many runs share one state file while everything is killed, and print what came of it as a table.
+"""Let many runs share one state file while everything is killed, and print the results as a table.
 
     python tools/soak.py --minutes 20
     python tools/soak.py --minutes 1 --seed 11
@@ -29,7 +29,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 PAGE: Final = ROOT / "docs" / "explanation" / "reliability" / "soak.md"
 START, END = "<!-- soak:start -->", "<!-- soak:end -->"
 
-#: The faults that the harness looks for, in words.
+#: The failures that the harness looks for, in words.
 FAULTS: Final = {
     "false": "tasks recorded as `SUCCESS` that had not ended",
     "rerun": "tasks started again after their `SUCCESS` was recorded",
@@ -46,7 +46,7 @@ FAULTS: Final = {
 
 
 def run(minutes: float, loops: int, seed: int, left: float) -> dict[str, Any]:
-    """Run the harness in a folder of its own, which is removed afterwards.
+    """Run the harness in a temporary folder.
 
     Raises:
         SystemExit: the harness itself failed.
@@ -71,7 +71,7 @@ def run(minutes: float, loops: int, seed: int, left: float) -> dict[str, Any]:
 
 
 def rows(found: Mapping[str, Any], left: float) -> list[tuple[str, str]]:
-    """The figures in words, then what must not have happened."""
+    """Return the figures in words, then the numbers that must be zero."""
 
     def number(name: str) -> str:
         return f"{found[name]:,}"
@@ -107,7 +107,7 @@ def rows(found: Mapping[str, Any], left: float) -> list[tuple[str, str]]:
 
 
 def table(found: Mapping[str, Any], left: float, command: str) -> str:
-    """The figures in Markdown."""
+    """Return the figures as Markdown."""
     lines = ["| Figure | Value |", "| --- | --- |", *(f"| {what} | {value} |" for what, value in rows(found, left))]
     kernel = platform.release().partition("-")[0]
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
@@ -121,7 +121,7 @@ def table(found: Mapping[str, Any], left: float, command: str) -> str:
 
 
 def write(text: str) -> None:
-    """Put the table into its page."""
+    """Write the table to its page."""
     before, start, rest = PAGE.read_text(encoding="utf-8").partition(START)
     _, end, after = rest.partition(END)
     if not start or not end:

@@ -1,4 +1,4 @@
-"""Read a workflow file with many tasks: all of what Lightflow checks, beside PyYAML's C loader alone."""
+"""Read a workflow file with many tasks: with all checks of Lightflow, or with PyYAML's C loader alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lightflow.parser.workflow_loader import load_workflow
 
 
 def write(path: Path, count: int) -> None:
-    """A hundred layers, every task with two upstreams, a timeout and retries."""
+    """Write a workflow of a hundred layers in which every task has two upstreams, a timeout and retries."""
     lines, width = ["workflow_name: large", "tasks:"], max(1, count // 100)
     for number in range(count):
         layer, place = divmod(number, width)

@@ -14,7 +14,7 @@ TASKS = 100
 
 
 def real(path: Path) -> str:
-    """A run of ten layers of ten tasks."""
+    """Run ten layers of ten tasks, and return the id of the run."""
     dag = Dag("history", str(path))
     row = [dag.task(kit.seed, f"t0_{place}", place=place) for place in range(10)]
     for layer in range(1, TASKS // 10):
@@ -24,7 +24,7 @@ def real(path: Path) -> str:
 
 
 def multiply(path: Path, run_id: str, runs: int) -> None:
-    """The same run again and again: every table that names runs, but for the numbers that SQLite gives."""
+    """Copy a run many times: the rows of every table that names runs, except numbers that SQLite assigns."""
     database = sqlite3.connect(path)
     database.execute("PRAGMA synchronous=OFF")
     database.execute("CREATE TEMP TABLE numbers AS WITH n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<?)"

@@ -60,7 +60,7 @@ def shell(count: int) -> int:
 
 
 def with_consumer(work: Callable[..., Any]) -> Callable[..., Any]:
-    """The consumer's threads are there before the clock starts."""
+    """Start the threads of the consumer before the clock starts."""
 
     def timed(*sizes: int) -> Any:
         consumer = huey.create_consumer(

@@ -1,4 +1,4 @@
-"""What all contestants share: the work, the clock, and the proof that the work was done.
+"""The common part of all contestants: the work, the clock, and the proof that the work was done.
 
 Only the standard library, and little of it: this module is in every contestant's memory.
 """
@@ -18,29 +18,29 @@ DONE: list[None] = []
 
 
 def nothing() -> None:
-    """A task that does nothing but leave a trace: the cost is the engine's."""
+    """Count the call: the other costs of the task are those of the engine."""
     DONE.append(None)
 
 
 def seed(place: int) -> int:
-    """A task of the first layer."""
+    """Run a task of the first layer."""
     DONE.append(None)
     return place
 
 
 def join(left: int, right: int) -> int:
-    """A task of any further layer: it reads two values."""
+    """Run a task of a further layer, which reads two values."""
     DONE.append(None)
     return (left + right + 1) % 1_000_003
 
 
 def parents(place: int, width: int) -> tuple[int, int]:
-    """Which two tasks of the layer above a task reads."""
+    """Return the two upstreams of a task in the layer above."""
     return place, (7 * place + 1) % width
 
 
 def expected(layers: int, width: int) -> list[int]:
-    """The values of the last layer."""
+    """Return the values of the last layer."""
     row = list(range(width))
     for _ in range(layers - 1):
         row = [(row[left] + row[right] + 1) % 1_000_003 for left, right in (parents(p, width) for p in range(width))]
@@ -54,16 +54,16 @@ class Clock:
         self.began = self.ready = self.ended = 0.0
 
     def start(self) -> None:
-        """What came before (servers, workers, connections) is not the engine's cost per task."""
+        """Start the clock, after servers, workers and connections."""
         gc.collect()
         self.began = time.perf_counter()
 
     def built(self) -> None:
-        """From here on tasks run."""
+        """Mark the end of building the graph."""
         self.ready = time.perf_counter()
 
     def stop(self) -> None:
-        """What follows (shutting down) does not count."""
+        """Stop the clock, before the shutdown."""
         self.ended = time.perf_counter()
 
 
@@ -71,24 +71,24 @@ CLOCK = Clock()
 
 
 def peak_kb() -> int:
-    """The most memory this process has held so far, in kilobytes."""
+    """Return the peak memory of this process, in kilobytes."""
     with open("/proc/self/status", encoding="ascii") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 
 
 def report(seconds: float, **more: Any) -> None:
-    """The last line a contestant prints: what it measured itself."""
+    """Print the measurements, as the last line of a contestant."""
     print(json.dumps({"seconds": seconds, **more}), flush=True)
 
 
 def demand(proof: bool, text: str) -> None:
-    """End here, with a reason, if the work was not done."""
+    """Exit with a reason if the work was not done."""
     if not proof:
         sys.exit(f"the work was not done: {text}")
 
 
 def main(programs: Mapping[str, Callable[..., Any]], in_process: bool = True) -> None:
-    """Do the workload the command line names, check what it returns, and report the time.
+    """Run the workload of the command line, check its result, and report the time.
 
     A program returns how many tasks its engine says succeeded, or the values of the last layer. Tasks that run in
     this process are counted here too.

@@ -1,4 +1,4 @@
-"""A throw-away loop that is as durable as an engine has to be, and nothing else: the floor for durable engines.
+"""A throw-away loop with the durability of an engine and no other feature: the lower limit of durable engines.
 
 Every start is committed before the task runs, every outcome before a task that reads it starts. What belongs to one
 turn shares a transaction. No retries, no timeouts, no logs, no second process, no resume.
@@ -18,7 +18,7 @@ Work = tuple[int, Callable[..., Any], tuple[Any, ...]]
 
 
 def run(funcs: list[Callable[..., Any]], constants: list[tuple[Any, ...]], reads: list[tuple[int, ...]]) -> list[Any]:
-    """Call each function with the values of the tasks it reads, after its constants; returns all values."""
+    """Call each function with its constants and the values of its upstreams, and return all values."""
     database = sqlite3.connect("loop.db", isolation_level=None)
     database.execute("PRAGMA journal_mode=WAL")
     database.execute("PRAGMA synchronous=NORMAL")

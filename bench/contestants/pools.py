@@ -1,4 +1,4 @@
-"""The bare pools of `concurrent.futures`: the limit. They keep no state and know no order."""
+"""The bare pools of `concurrent.futures`: the limit. They store no state and have no dependencies."""
 
 from __future__ import annotations
 

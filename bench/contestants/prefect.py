@@ -24,7 +24,7 @@ def true() -> int:
 
 @flow
 def warm() -> int:
-    """The server is up after this one."""
+    """Run once, so that the server is running."""
     return 1
 
 

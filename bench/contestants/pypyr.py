@@ -1,4 +1,4 @@
-"""pypyr: steps of a YAML file, one after the other. It keeps no state."""
+"""pypyr: steps of a YAML file, one after the other. It stores no state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How Lightflow grows: many tasks, a resumed run, many coroutines that wait."""
+"""The growth of Lightflow: many tasks, a resumed run, many waiting coroutines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def chain(dag: Dag, count: int) -> None:
 
 
 def fan(dag: Dag, count: int) -> None:
-    """One task, all the others, one task."""
+    """Add one task, all others downstream of it, and one task downstream of them."""
     first = dag.task(kit.nothing, "first")
     middle = [dag.task(kit.nothing, f"t{number}") for number in range(count - 2)]
     first >> middle
@@ -45,14 +45,14 @@ def layered(dag: Dag, count: int) -> None:
 
 
 def mapped(dag: Dag, count: int) -> None:
-    """A task that is mapped over a list which another one returns, and one that takes all the values."""
+    """Add a task that is mapped over the list of another task, and a task that reads all its values."""
     numbers = dag.task(_numbers, "numbers", count=count - 2)
     values = dag.partial(_one, "one").expand(number=numbers)
     dag.task(_last, "last", values=values)
 
 
 def flat(dag: Dag, count: int) -> None:
-    """As many tasks that have nothing to do with each other."""
+    """Add the same number of independent tasks."""
     for number in range(count):
         dag.task(_one, f"t{number}", number=number)
 
@@ -76,7 +76,7 @@ SHAPES = {"chain": chain, "fan": fan, "layered": layered, "mapped": mapped, "fla
 
 
 def grow(shape: str, count: int) -> None:
-    """Time and memory for each task, of building the graph and running it."""
+    """Measure time and memory a task, of building the graph and running it."""
     before = kit.peak_kb()
     gc.collect()
     began = time.perf_counter()
@@ -95,7 +95,7 @@ def _unless_broken(place: int) -> None:
 
 
 def _nearly_done(path: str, count: int) -> Dag:
-    """The tasks of the last layer, one of a hundred, fail as long as BENCH_BROKEN says so."""
+    """Return a dag whose last layer, one task of a hundred, fails while BENCH_BROKEN is set."""
     dag, width = Dag("resume", path), count // LAYERS
     above = [dag.task(kit.nothing, f"t0_{place}") for place in range(width)]
     for layer in range(1, LAYERS):
@@ -111,7 +111,7 @@ def _nearly_done(path: str, count: int) -> Dag:
 
 
 def resume(count: int) -> None:
-    """Processor time of going on with a run of which 99 of 100 tasks are done."""
+    """Measure the processor time of resuming a run of which 99 of 100 tasks are done."""
     shutil.copy(Path(os.environ["BENCH_SHARED"], "nearly.db"), "nearly.db")
     gc.collect()
     before, began = cpu_s(), time.perf_counter()
@@ -123,7 +123,7 @@ def resume(count: int) -> None:
 
 
 def nearly(count: int) -> None:
-    """Make the run that `resume` goes on with."""
+    """Create the run that `resume` continues."""
     os.environ["BENCH_BROKEN"] = "1"
     path = Path(os.environ["BENCH_SHARED"], "nearly.db")
     run = _nearly_done(str(path), count).run(kit.SLOTS, "thread")
@@ -131,7 +131,7 @@ def nearly(count: int) -> None:
 
 
 def cpu_s() -> float:
-    """Processor time of this process and of those it has waited for."""
+    """Return the processor time of this process and of its reaped children."""
     who = [resource.getrusage(one) for one in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in who)
 
@@ -142,7 +142,7 @@ async def _sleep() -> None:
 
 
 def waiting(count: int) -> None:
-    """All of them wait at once."""
+    """Measure coroutines that all wait at the same time."""
     gc.collect()
     began = time.perf_counter()
     dag = Dag("waiting", "lightflow.db")
@@ -155,7 +155,7 @@ def waiting(count: int) -> None:
 
 
 def gathered(count: int) -> None:
-    """The same with nothing but asyncio."""
+    """Measure the same with asyncio alone."""
 
     async def work() -> None:
         await asyncio.gather(*[_sleep() for _ in range(count)])

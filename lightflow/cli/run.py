@@ -8,6 +8,7 @@ import click
 
 from lightflow.cli.options import PATH, command
 from lightflow.cli.run_arguments import EXIT_CODES, RunArguments, execution_options
+from liteflow.api import replace
 
 
 @command(
@@ -31,8 +32,6 @@ def run(file: str, *, resume: bool, run_id: str | None, **options: Any) -> int:
 
     FILE is a workflow in YAML or JSON, or a Python script that defines a dag.
     """
-    from dataclasses import replace
-
     from lightflow.service import runs
 
     arguments = RunArguments(**options)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, Literal
 
 import click
 
 from lightflow.cli.options import COUNT, PATH, Function, db_option, json_option, param_names
+from liteflow.api import Record
 
 EXIT_CODES: Final = """\b
 Exit codes: 0 success, 1 a task failed or the run was cancelled, 2 bad input (nothing ran),
@@ -19,8 +19,7 @@ Exit codes: 0 success, 1 a task failed or the run was cancelled, 2 bad input (no
 ended_at, duration_s, counts and tasks (each with its attempts, their exit_code and log)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunArguments:
+class RunArguments(Record):
     """The common options of `run` and `resume`, as they were typed."""
 
     db: str

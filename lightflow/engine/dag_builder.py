@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from lightflow.engine.external_inputs import NO_INPUTS, ExternalInputs
@@ -18,8 +18,8 @@ from lightflow.plugins.registry import Registry
 from lightflow.spec.durations import PATTERN, seconds
 from lightflow.spec.model import Condition, ControlFlow, Expression, MappingSpec, TaskSpec, Template, WorkflowSpec
 from liteflow import Command, Dag, InputError, Task
-from liteflow.api import Body, Expansion, gc_paused
-from liteflow.definition.options import TaskOptions
+from liteflow.api import Body, Expansion, Record, gc_paused
+from liteflow.definition.options import DEFAULT_FLOW, FlowOptions, TaskOptions, tolerance_of, with_keywords
 from liteflow.definition.tasks import NO_HOOKS, Precondition, TaskHooks
 from liteflow.hooks import Condition as EngineCondition
 
@@ -65,8 +65,7 @@ def build_dag(
     return dag
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _TaskBuilder:
+class _TaskBuilder(Record):
     """Builds the tasks of one dag. Mistakes that only the parameters reveal are collected in `problems`."""
 
     spec: WorkflowSpec
@@ -145,7 +144,7 @@ class _TaskBuilder:
                 values[name] = _option_value(name, option(template, self.params, task.expressions))
             except (InputError, ValueError) as error:
                 self.problems.append(_place_of(template)._replace(message=str(error)))
-        return options._replace(**values)
+        return with_keywords(options, values)
 
     def _expansion(self, task: TaskSpec) -> Expansion:
         from lightflow.expressions.fan_out import expansion_of
@@ -188,32 +187,28 @@ class _TaskBuilder:
 
 
 def _options(task: TaskSpec) -> TaskOptions:
-    retry = task.retry
-    options = TaskOptions(
-        retries=retry.retries,
-        retry_delay=retry.delay_s,
-        retry_backoff=retry.backoff,
-        max_retry_delay=retry.max_delay_s,
-        retry_jitter=retry.jitter,
-        retry_on=retry.on_exceptions,
-        retry_on_exit_codes=retry.on_exit_codes,
-        timeout=task.timeout_s,
-        kill_grace=task.grace_s,
-        trigger_rule=task.trigger_rule,
+    return TaskOptions(
+        retry=task.retry,
+        queue=task.order,
+        flow=_flow_options(task),
+        timeout_s=task.timeout_s,
+        grace_s=task.grace_s,
         mode=task.mode,
         secrets=task.secrets,
-        priority=task.order.priority,
-        max_parallel=task.order.max_parallel,
-        resources=task.order.needs,
     )
+
+
+def _flow_options(task: TaskSpec) -> FlowOptions:
+    """Return the place of a task in the control flow."""
     control_flow = task.control_flow
     if control_flow is None:
-        return options
-    return options._replace(
-        continue_on_error=control_flow.tolerates,
+        return DEFAULT_FLOW if task.trigger_rule == "all_success" else FlowOptions(trigger_rule=task.trigger_rule)
+    return FlowOptions(
+        trigger_rule=task.trigger_rule,
         branch=control_flow.branch,
         short_circuit=control_flow.short_circuit,
         ignore_downstream_trigger_rules=not control_flow.direct,
+        tolerance=tolerance_of(control_flow.tolerates),
         setup=control_flow.setup,
         teardown=control_flow.teardown,
         on_failure_fail_run=control_flow.fails_run,
@@ -222,8 +217,8 @@ def _options(task: TaskSpec) -> TaskOptions:
 
 def _fan_options(fan: MappingSpec, options: TaskOptions) -> TaskOptions:
     """Return the options with those that `matrix` and `foreach` have for the instances."""
-    max_parallel = options.max_parallel if fan.max_parallel is None else fan.max_parallel
-    return options._replace(fail_fast=fan.fail_fast, max_parallel=max_parallel)
+    queue = options.queue if fan.max_parallel is None else options.queue._replace(max_parallel=fan.max_parallel)
+    return replace(options, fail_fast=fan.fail_fast, queue=queue)
 
 
 def _option_value(name: str, value: Any) -> float | int:

@@ -7,15 +7,14 @@ processes. The caller decides whether everything that this program starts ends w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from lightflow.spec.model import Settings
 from liteflow import Dag, DagRun, Observer
+from liteflow.api import Record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecutionOptions:
+class ExecutionOptions(Record):
     """How the tasks of a dag are executed."""
 
     mode: str  #: where Python tasks run: "thread", "process" or "async"; a task may override it

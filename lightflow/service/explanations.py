@@ -214,8 +214,8 @@ class _Explainer:
         for task_id in instance.dependencies:
             if task_id in self._instances:
                 for each in self._instances[task_id]:
-                    upstream[instance_name_of(each)] = status_for_downstream(each.status, each.reason)
+                    upstream[instance_name_of(each)] = status_for_downstream(each.status, each.tolerated)
             elif task_id in self._tasks:
                 task = self._tasks[task_id]
-                upstream[task_id] = status_for_downstream(task.status, task.reason)
+                upstream[task_id] = status_for_downstream(task.status, task.tolerated)
         return rule, upstream

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from lightflow.engine.checkpoint import Checkpoint, find
@@ -24,6 +23,7 @@ from liteflow.api import (
     OverlookedFailure,
     Payload,
     Picture,
+    Record,
     RunRecord,
     ValueRecord,
     decode_value,
@@ -56,8 +56,7 @@ class WorkflowSummary(NamedTuple):
     latest: RunSummary | None  #: its counts are empty if they were not requested
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunView:
+class RunView(Record):
     """A run with its tasks."""
 
     run: RunRecord

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,12 +22,14 @@ from liteflow import Dag, DagRun, DefinitionError, Observer, Param, RunNotFound,
 from liteflow.api import (
     RUN_ENDED,
     History,
+    Record,
     RunRecord,
     cancel_interrupted,
     current_day,
     day_text,
     exclude_from_resume,
     gc_paused,
+    replace,
     request,
 )
 from liteflow.executors import stdout_capture
@@ -38,8 +39,7 @@ from liteflow.state.locks import other_owner
 Notify = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
+class RunOptions(Record):
     """How to run a workflow. None means: as the workflow file says. Relative paths start from the current folder."""
 
     db: str = "lightflow.db"
@@ -56,8 +56,7 @@ class RunOptions:
     claim_children: bool = False  #: see `engine.executor.ExecutionOptions`
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedWorkflow:
+class LoadedWorkflow(Record):
     """A workflow that has been read."""
 
     name: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Problem, WorkflowError
@@ -21,15 +20,25 @@ from lightflow.spec.model import (
     WorkflowSpec,
 )
 from liteflow import Concurrency, InputError, Param, Pool, RetryPolicy
-from liteflow.api import DEFAULT_QUEUE, Graph, Picture, PictureEdge, PictureNode, QueueOptions, decode_value
+from liteflow.api import (
+    DEFAULT_QUEUE,
+    EMPTY_MAPPING,
+    Graph,
+    Picture,
+    PictureEdge,
+    PictureNode,
+    QueueOptions,
+    Record,
+    decode_value,
+    replace,
+)
 
 #: The heading of the edges that only expressions make.
 FROM_EXPRESSIONS: Final = "From expressions"
 _DRAWN: Final = ("branch", "short circuit", "setup", "teardown")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskOutline:
+class TaskOutline(Record):
     """What is known of a task before a run."""
 
     id: str
@@ -57,8 +66,7 @@ class InstanceOutline(NamedTuple):
     summary: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkflowOutline:
+class WorkflowOutline(Record):
     """What is known of a workflow before a run."""
 
     name: str
@@ -69,10 +77,10 @@ class WorkflowOutline:
     graph: Graph
     settings: Settings
     params: Mapping[str, Param] | None = None  #: None: it declares no parameters, and accepts any
-    values: Mapping[str, Any] = field(default_factory=dict)  #: the parameters of a run
+    values: Mapping[str, Any] = EMPTY_MAPPING  #: the parameters of a run
     secrets: tuple[str, ...] = ()  #: the names
     hidden: tuple[str, ...] = ()  #: environment variables that contain secrets
-    limits: Limits = Limits()  # noqa: RUF009 - a frozen record
+    limits: Limits = Limits()
 
     def for_run(self, values: Mapping[str, Any]) -> WorkflowOutline:
         """Return the outline for a run with these parameters.

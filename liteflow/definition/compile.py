@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from liteflow.definition.compiled import DEFAULT_SETTINGS, CompiledDag, TaskDef, TaskSettings
-from liteflow.definition.options import NO_OPTIONS, TaskOptions
-from liteflow.definition.snapshot import snapshot
+from liteflow.definition.graph_json import graph_json
+from liteflow.definition.options import NO_OPTIONS, FlowOptions, TaskOptions
 from liteflow.definition.tasks import NO_HOOKS, Task
 from liteflow.errors import DefinitionError, DuplicateTask
 from liteflow.hooks import RUN_OWNER, HookDef, StartCheck
@@ -46,7 +46,7 @@ def compile_dag(
         if task.settings.queue is not DEFAULT_QUEUE
     }
     check_slot_needs(needs, {name: pool.slots for name, pool in pools.items()})
-    digest, text = snapshot(tasks, graph, (task.body for task in defs))
+    digest, text = graph_json(tasks, graph, (task.body for task in defs))
     control = compiler.control()
     return CompiledDag(
         dag_id=dag_id,
@@ -75,7 +75,7 @@ class _Compiler:
         self._status_readers: set[int] = set()
         self._checked: set[int] = set()
         self._tolerances: dict[int, Tolerance] = {}
-        self._shared: dict[TaskSettings, TaskSettings] = {DEFAULT_SETTINGS: DEFAULT_SETTINGS}
+        self._shared: dict[int, TaskSettings] = {id(NO_OPTIONS): DEFAULT_SETTINGS}  # by the identity of options
 
     # -- one task --------------------------------------------------------------------------------------------
 
@@ -102,8 +102,11 @@ class _Compiler:
         return tuple((self._graph.index[ref.task_id], ref) for ref in body.late.reads)
 
     def _settings(self, node: int, task: Task, reads: Sequence[tuple[int, Ref]]) -> TaskSettings:
-        self._note(node, task)
-        options, queue = task.options, task.options.order
+        options, flow = task.options, task.options.flow
+        self._note(node, flow)
+        special = bool(reads or options.hooks or task.around is not NO_HOOKS or task.expansion is not None)
+        if not special and (shared := self._shared.get(id(options))) is not None:
+            return shared
         hooks = {event: self.hook(hook, event, node) for event, hook in task.hooks().items()}
         checks = self._start_checks(node, task, hooks.get("on_start"))
         if checks:
@@ -111,11 +114,11 @@ class _Compiler:
             tasks = [check.hook for check in checks if check.hook is not None and check.status_if_failed is not None]
             hooks |= {f"precondition_{number}": hook for number, hook in enumerate(tasks, start=1)}
         settings = TaskSettings(
-            trigger_rule="all_done_setup_success" if options.teardown else options.trigger_rule,
+            trigger_rule="all_done_setup_success" if flow.teardown else flow.trigger_rule,
             retry=_retry(options),
-            queue=DEFAULT_QUEUE if queue == DEFAULT_QUEUE else queue,
-            timeout_s=_seconds(options.timeout),
-            grace_s=_seconds(options.kill_grace),
+            queue=DEFAULT_QUEUE if options.queue == DEFAULT_QUEUE else options.queue,
+            timeout_s=_seconds(options.timeout_s),
+            grace_s=_seconds(options.grace_s),
             mode=options.mode,
             reads=reads,
             expansion=task.expansion,
@@ -124,28 +127,18 @@ class _Compiler:
             start_checks=checks,
             hooks=hooks,
         )
-        if hooks or reads or checks or task.expansion is not None:
-            return settings
-        return self._shared.setdefault(settings, settings)  # most tasks of a large dag have the same options
+        if not special:
+            self._shared[id(options)] = settings
+        return settings
 
-    def _note(self, node: int, task: Task) -> None:
+    def _note(self, node: int, flow: FlowOptions) -> None:
         """Collect the facts about a task that concern other tasks."""
-        options = task.options
-        if options.setup:
+        if flow.setup:
             self._setups.add(node)
-        if options.teardown:
-            self._teardowns[node] = options.on_failure_fail_run
-        tolerated = options.continue_on_error
-        if tolerated is True:
-            self._tolerances[node] = Tolerance()
-        elif tolerated:
-            codes = tuple(failure for failure in tolerated if isinstance(failure, int))
-            names = [
-                failure.__name__ if isinstance(failure, type) else failure
-                for failure in tolerated
-                if not isinstance(failure, int)
-            ]
-            self._tolerances[node] = Tolerance(codes, tuple(names))
+        if flow.teardown:
+            self._teardowns[node] = flow.on_failure_fail_run
+        if flow.tolerance is not None:
+            self._tolerances[node] = flow.tolerance
 
     def _start_checks(self, node: int, task: Task, on_start: HookDef | None) -> tuple[StartCheck, ...]:
         checks = []
@@ -181,8 +174,8 @@ class _Compiler:
             owner=owner,
             body=body,
             retry=_retry(options),
-            timeout_s=_seconds(options.timeout),
-            grace_s=_seconds(options.kill_grace),
+            timeout_s=_seconds(options.timeout_s),
+            grace_s=_seconds(options.grace_s),
             mode=options.mode,
             reads=self._reads_of(body),
         )
@@ -224,7 +217,7 @@ class _Compiler:
 
 
 def _retry(options: TaskOptions) -> RetryPolicy:
-    return options.policy if options.retries else NEVER
+    return options.retry if options.retry.retries else NEVER
 
 
 def _seconds(value: float | None) -> float | None:
@@ -233,11 +226,11 @@ def _seconds(value: float | None) -> float | None:
 
 def _decider(task: Task) -> Branching | None:
     """Return how a branch or short circuit decides. Raises DefinitionError where the task is mapped."""
-    options = task.options
-    decides = options.branch or options.short_circuit
-    if (decides or options.teardown) and task.expansion is not None:
-        what = "a teardown" if options.teardown else "a branch or short circuit"
+    flow = task.options.flow
+    decides = flow.branch or flow.short_circuit
+    if (decides or flow.teardown) and task.expansion is not None:
+        what = "a teardown" if flow.teardown else "a branch or short circuit"
         raise DefinitionError(f"task {task.task_id!r} is mapped over a list, so it cannot be {what}")
     if not decides:
         return None
-    return Branching("branch" if options.branch else "short_circuit", options.ignore_downstream_trigger_rules)
+    return Branching("branch" if flow.branch else "short_circuit", flow.ignore_downstream_trigger_rules)

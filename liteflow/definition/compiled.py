@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from liteflow.hooks import HookDef, StartCheck
 from liteflow.limits import Pool
@@ -13,11 +12,11 @@ from liteflow.planning.graph import Graph
 from liteflow.planning.ready_queue import DEFAULT_QUEUE, QueueOptions
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.planning.trigger_rules import TriggerRule
+from liteflow.record import EMPTY_MAPPING, Record
 from liteflow.work import Body, Expansion, Ref
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskSettings:
+class TaskSettings(Record):
     """How a task runs. All tasks without options share `DEFAULT_SETTINGS`."""
 
     trigger_rule: TriggerRule = "all_success"
@@ -41,14 +40,16 @@ class TaskSettings:
     #: the steps between a satisfied trigger rule and the start: `if`, preconditions, the hook `on_start`
     start_checks: Sequence[StartCheck] = ()
     #: the hooks by event; preconditions that are tasks count as `precondition_1` and so on
-    hooks: Mapping[str, HookDef] = field(default_factory=dict, hash=False)
+    hooks: Mapping[str, HookDef] = EMPTY_MAPPING
+
+    def __hash__(self) -> int:  # `hooks` and `expansion` may hold what has no hash
+        return hash((self.trigger_rule, self.retry, self.queue, self.timeout_s, self.mode))
 
 
 DEFAULT_SETTINGS: Final = TaskSettings()
 
 
-@dataclass(frozen=True, slots=True)
-class TaskDef:
+class TaskDef(NamedTuple):
     """One task of a compiled dag, which may have 100,000 of them."""
 
     #: what executors run
@@ -58,8 +59,7 @@ class TaskDef:
     settings: TaskSettings = DEFAULT_SETTINGS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompiledDag:
+class CompiledDag(Record):
     """A checked dag in the form that the loop runs: the number of a task is its place in `tasks`."""
 
     dag_id: str

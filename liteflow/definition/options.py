@@ -1,170 +1,271 @@
-"""What may be said of a task besides its work, as keywords: `TaskOptions`."""
+"""The options of a task.
+
+`make_options` is the door for Python callers: it checks flat keywords such as `retries=2` and files them into
+`TaskOptions`, where each subject has one record. `_KEYWORDS` is the only place that names all of them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import UnionType
 from typing import Any, Final, NamedTuple
 
-from liteflow.definition.around import check_flow
 from liteflow.errors import DefinitionError
+from liteflow.hooks import HOOK_EVENTS
 from liteflow.limits import MAX_PRIORITY, slot_needs
-from liteflow.planning.ready_queue import QueueOptions
-from liteflow.planning.retry import RetryPolicy
+from liteflow.planning.control import Tolerance
+from liteflow.planning.ready_queue import DEFAULT_QUEUE, QueueOptions
+from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.planning.trigger_rules import TRIGGER_RULES, TriggerRule
+from liteflow.work import MODES
 
-MODES: Final = ("process", "thread", "async", "inline")
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowOptions:
+    """The place of a task in the control flow."""
 
-class TaskOptions(NamedTuple):
-    """What may be said of a task besides its work.
-
-    Seconds throughout. `retries` counts extra attempts; see `RetryPolicy` for the other retry options and
-    `rules` for `trigger_rule`. `mode` overrides the run's; `kill_grace` is the time between the polite signal
-    and the hard one. `retry_on` limits retries to exceptions (classes or names, bases included), `retry_on_exit_codes`
-    to exit codes of commands. Of a mapped task: with `fail_fast` the first instance that fails for good ends the
-    others; `map_key` names instances for people, a pattern for `str.format` such as `"{region}"`; at most
-    `max_parallel` of them run at once. `secrets` names those of the dag that its process finds in its environment.
-
-    `priority`: of tasks that may start, those with the higher number go first. `pool` (a name or several; `pool_slots`
-    of each) and `resources` (pool: slots): the task starts when the pools of the dag have these slots free, and holds
-    them while it runs.
-
-    `run_if` is asked at the beginning of each attempt, with its context; if it says no the task is SKIPPED. With
-    `continue_on_error` (True, or a list of exit codes and exceptions) others take a failure for a success. A `branch`
-    returns the ids of those directly below that shall go on, a `short_circuit` whether all that follow shall. For
-    `setup` and `teardown` see `Task.as_setup` and `Task.as_teardown`. The hooks, `on_start` to `on_exit`, are functions
-    that are called with nothing or with the context, whose `hook` tells what they are about.
-    """
-
-    retries: int = 0
-    retry_delay: float = 0.0
-    retry_backoff: float = 1.0
-    max_retry_delay: float | None = None
-    retry_jitter: float = 0.0
-    retry_on: Sequence[type[BaseException] | str] = ()
-    retry_on_exit_codes: Sequence[int] = ()
-    timeout: float | None = None
-    kill_grace: float | None = None
     trigger_rule: TriggerRule = "all_success"
-    mode: str | None = None
-    secrets: Sequence[str] = ()
-    fail_fast: bool = False
-    map_key: str | None = None
-    priority: int = 0
-    max_parallel: int | None = None
-    pool: str | Sequence[str] | None = None
-    pool_slots: int = 1
-    resources: Mapping[str, int] | Sequence[tuple[str, int]] = ()
-    run_if: Callable[[Any], Any] | None = None
-    continue_on_error: bool | Sequence[int | str | type[BaseException]] = False
+    #: whether it returns the ids of the downstream tasks that continue
     branch: bool = False
+    #: whether it returns if the tasks that follow run
     short_circuit: bool = False
+    #: whether a short circuit skips all tasks that follow, whatever their trigger rules; else only the next
     ignore_downstream_trigger_rules: bool = True
+    #: which failures count as a success for downstream tasks and for the run; None: no failure
+    tolerance: Tolerance | None = None
     setup: bool = False
     teardown: bool = False
+    #: whether the failure of a teardown fails the run
     on_failure_fail_run: bool = False
-    on_start: Callable[..., Any] | None = None
-    on_success: Callable[..., Any] | None = None
-    on_failure: Callable[..., Any] | None = None
-    on_retry: Callable[..., Any] | None = None
-    on_cancel: Callable[..., Any] | None = None
-    on_exit: Callable[..., Any] | None = None
-
-    def checked(self, task_id: str) -> TaskOptions:
-        """Itself, if all of it makes sense.
-
-        Raises:
-            DefinitionError: names the task and the option.
-        """
-
-        def wrong(name: str, wanted: str) -> DefinitionError:
-            return DefinitionError(f"task {task_id!r}: {name}={getattr(self, name)!r} must be {wanted}")
-
-        if type(self.retries) is not int or self.retries < 0:
-            raise wrong("retries", "a whole number, 0 or more")
-        for name in ("retry_delay", "retry_jitter"):
-            if not _number(getattr(self, name)) or getattr(self, name) < 0:
-                raise wrong(name, "a number, 0 or more")
-        if not _number(self.retry_backoff) or self.retry_backoff < 1:
-            raise wrong("retry_backoff", "a number, 1 or more")
-        for name in ("timeout", "kill_grace", "max_retry_delay"):
-            value = getattr(self, name)
-            if value is not None and (not _number(value) or value < 0 or (name == "timeout" and value == 0)):
-                raise wrong(name, "a number of seconds above 0, or None" if name == "timeout" else "seconds, or None")
-        if self.retry_on != () and not _list_of(self.retry_on, str | type):
-            raise wrong("retry_on", "a list of exceptions or of their names")
-        if self.retry_on_exit_codes != () and not _list_of(self.retry_on_exit_codes, int):
-            raise wrong("retry_on_exit_codes", "a list of whole numbers")
-        if self.trigger_rule not in TRIGGER_RULES:
-            raise wrong("trigger_rule", f"one of {', '.join(TRIGGER_RULES)}")
-        if self.secrets != () and not _list_of(self.secrets, str):
-            raise wrong("secrets", "a list of names")
-        if self.mode is not None and self.mode not in MODES:
-            raise wrong("mode", f"one of {', '.join(MODES)}")
-        if not isinstance(self.fail_fast, bool):
-            raise wrong("fail_fast", "True or False")
-        if self.map_key is not None and not isinstance(self.map_key, str):
-            raise wrong("map_key", 'a pattern such as "{region}", or None')
-        if type(self.priority) is not int or abs(self.priority) > MAX_PRIORITY:
-            raise wrong("priority", f"a whole number from -{MAX_PRIORITY:,} to {MAX_PRIORITY:,}")
-        if self.max_parallel is not None and (type(self.max_parallel) is not int or self.max_parallel < 1):
-            raise wrong("max_parallel", "a whole number, 1 or more, or None")
-        check_flow(self, wrong)
-        if self.pool is not None or self.pool_slots != 1 or self.resources != ():
-            slot_needs(task_id, self.pool, self.pool_slots, self.resources)
-            if isinstance(self.resources, Mapping):  # options are compared and hashed
-                return self._replace(resources=tuple(sorted(self.resources.items())))
-        return self
-
-    @property
-    def order(self) -> QueueOptions:
-        """Its place among the tasks that may start."""
-        if self.pool is None and self.resources == ():
-            return QueueOptions(self.priority, self.max_parallel)
-        return QueueOptions(
-            self.priority, self.max_parallel, slot_needs("", self.pool, self.pool_slots, self.resources)
-        )
-
-    @property
-    def policy(self) -> RetryPolicy:
-        names = [one if isinstance(one, str) else one.__name__ for one in self.retry_on]
-        return RetryPolicy(
-            self.retries,
-            self.retry_delay,
-            self.retry_backoff,
-            self.max_retry_delay,
-            self.retry_jitter,
-            tuple(names),
-            tuple(self.retry_on_exit_codes),
-        )
 
 
-def _list_of(value: object, kind: type | UnionType) -> bool:
-    return isinstance(value, list | tuple | set | frozenset) and all(isinstance(one, kind) for one in value)
+DEFAULT_FLOW: Final = FlowOptions()
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value and abs(value) < 1e15
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOptions:
+    """The options of a task: how it runs, and not what it does. Tasks share a record, so it can be hashed."""
+
+    retry: RetryPolicy = NEVER
+    #: priority, parallel instances and pool slots
+    queue: QueueOptions = DEFAULT_QUEUE
+    flow: FlowOptions = DEFAULT_FLOW
+    #: functions that run after an event, by event: called with no argument or with the context
+    hooks: tuple[tuple[str, Callable[..., Any]], ...] = ()
+    #: a function that decides at the beginning of each attempt, from the context, whether the task runs or is skipped
+    run_if: Callable[[Any], Any] | None = None
+    #: seconds an attempt may take
+    timeout_s: float | None = None
+    #: seconds between the polite and the hard signal; None: as the run says
+    grace_s: float | None = None
+    #: the execution mode; None: as the run says
+    mode: str | None = None
+    #: the names of the secrets of the dag in the environment of its process
+    secrets: tuple[str, ...] = ()
+    #: whether the first failed instance of a mapped task ends the other instances
+    fail_fast: bool = False
+    #: a pattern for `str.format` that names the instances of a mapped task, such as "{region}"
+    map_key: str | None = None
 
 
-OPTION_NAMES: Final = frozenset(TaskOptions._fields)
 NO_OPTIONS: Final = TaskOptions()
 
 
-def make_options(options: Mapping[str, Any], task_id: str, base: TaskOptions = NO_OPTIONS) -> TaskOptions:
-    """Options from keywords; those not given are as in `base`.
+# -- the keywords ------------------------------------------------------------------------------------------------------
+
+
+class _Keyword(NamedTuple):
+    """A keyword of Python callers: the field that it sets, which values are valid, and how a value is stored."""
+
+    field: str  # of TaskOptions, or of one of its records
+    is_valid: Callable[[Any], bool]
+    wanted: str
+    stored: Callable[[Any], Any] | None = None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value and abs(value) < 1e15
+
+
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_at_least(least: int) -> Callable[[Any], bool]:
+    return lambda value: _is_number(value) and value >= least
+
+
+def _is_whole(least: int, most: int | None = None) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and least <= value and (most is None or value <= most)
+
+
+def _is_list_of(kind: type | UnionType) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list | tuple | set | frozenset) and all(isinstance(it, kind) for it in value)
+
+
+def _or_none(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or is_valid(value)
+
+
+def _is_tolerable(value: object) -> bool:
+    if isinstance(value, bool):
+        return True
+    return isinstance(value, list | tuple | set | frozenset) and bool(value) and all(map(_is_failure, value))
+
+
+def _is_failure(value: object) -> bool:
+    return type(value) in (int, str) or (isinstance(value, type) and issubclass(value, BaseException))
+
+
+def _names(errors: Sequence[type[BaseException] | str]) -> tuple[str, ...]:
+    return tuple(error.__name__ if isinstance(error, type) else error for error in errors)
+
+
+def tolerance_of(failures: bool | Sequence[int | str | type[BaseException]]) -> Tolerance | None:
+    """Return the tolerance that `continue_on_error` means: True, False, or exit codes and exceptions."""
+    if isinstance(failures, bool):
+        return Tolerance() if failures else None
+    codes = tuple(failure for failure in failures if isinstance(failure, int))
+    return Tolerance(codes, _names([failure for failure in failures if not isinstance(failure, int)]))
+
+
+_HOOK: Final = "hooks"
+_POOLS: Final = "pools"
+_KEYWORDS: Final[Mapping[str, _Keyword]] = {
+    "retries": _Keyword("retry.retries", _is_whole(0), "a whole number, 0 or more"),
+    "retry_delay": _Keyword("retry.delay_s", _is_at_least(0), "a number, 0 or more"),
+    "retry_backoff": _Keyword("retry.backoff", _is_at_least(1), "a number, 1 or more"),
+    "max_retry_delay": _Keyword("retry.max_delay_s", _or_none(_is_at_least(0)), "seconds, or None"),
+    "retry_jitter": _Keyword("retry.jitter", _is_at_least(0), "a number, 0 or more"),
+    "retry_on": _Keyword(
+        "retry.on_exceptions", _is_list_of(str | type), "a list of exceptions or of their names", _names
+    ),
+    "retry_on_exit_codes": _Keyword("retry.on_exit_codes", _is_list_of(int), "a list of whole numbers", tuple),
+    "timeout": _Keyword(
+        "timeout_s", _or_none(lambda value: _is_number(value) and value > 0), "a number of seconds above 0, or None"
+    ),
+    "kill_grace": _Keyword("grace_s", _or_none(_is_at_least(0)), "seconds, or None"),
+    "trigger_rule": _Keyword(
+        "flow.trigger_rule", lambda value: value in TRIGGER_RULES, f"one of {', '.join(TRIGGER_RULES)}"
+    ),
+    "mode": _Keyword("mode", _or_none(lambda value: value in MODES), f"one of {', '.join(MODES)}"),
+    "secrets": _Keyword("secrets", _is_list_of(str), "a list of names", tuple),
+    "fail_fast": _Keyword("fail_fast", _is_bool, "True or False"),
+    "map_key": _Keyword(
+        "map_key", _or_none(lambda value: isinstance(value, str)), 'a pattern such as "{region}", or None'
+    ),
+    "priority": _Keyword(
+        "queue.priority",
+        _is_whole(-MAX_PRIORITY, MAX_PRIORITY),
+        f"a whole number from -{MAX_PRIORITY:,} to {MAX_PRIORITY:,}",
+    ),
+    "max_parallel": _Keyword("queue.max_parallel", _or_none(_is_whole(1)), "a whole number, 1 or more, or None"),
+    "branch": _Keyword("flow.branch", _is_bool, "True or False"),
+    "short_circuit": _Keyword("flow.short_circuit", _is_bool, "True or False"),
+    "ignore_downstream_trigger_rules": _Keyword("flow.ignore_downstream_trigger_rules", _is_bool, "True or False"),
+    "setup": _Keyword("flow.setup", _is_bool, "True or False"),
+    "teardown": _Keyword("flow.teardown", _is_bool, "True or False"),
+    "on_failure_fail_run": _Keyword("flow.on_failure_fail_run", _is_bool, "True or False, and is for teardowns"),
+    "continue_on_error": _Keyword(
+        "flow.tolerance", _is_tolerable, "True, False, or a list of exit codes and exceptions", tolerance_of
+    ),
+    "run_if": _Keyword("run_if", _or_none(callable), "a function that takes the context, or None"),
+    **dict.fromkeys(HOOK_EVENTS, _Keyword(_HOOK, _or_none(callable), "a function, or None")),
+    # these three make one list of slots: `slot_needs` checks them
+    **dict.fromkeys(("pool", "pool_slots", "resources"), _Keyword(_POOLS, lambda value: True, "")),
+}
+OPTION_NAMES: Final = frozenset(_KEYWORDS)
+#: the keywords with their fields, by record of `TaskOptions` ("" are its own fields)
+_FIELDS: Final = {
+    part: [
+        (name, field.rpartition(".")[2])
+        for name, (field, *_) in _KEYWORDS.items()
+        if field.rpartition(".")[0] == part and field not in (_HOOK, _POOLS)
+    ]
+    for part in ("retry", "", "flow", "queue")
+}
+
+
+def make_options(keywords: Mapping[str, Any], task_id: str) -> TaskOptions:
+    """Return the options that these keywords mean.
 
     Raises:
-        DefinitionError: an unknown name (with the nearest one), or a value that makes no sense.
+        DefinitionError: an unknown keyword (the message has the nearest one), or an invalid value.
     """
-    if not options:
-        return base
-    for name in options:
-        if name not in OPTION_NAMES:
+    if not keywords:
+        return NO_OPTIONS
+    for name, value in keywords.items():
+        keyword = _KEYWORDS.get(name)
+        if keyword is None:
             import difflib
 
             near = difflib.get_close_matches(name, OPTION_NAMES, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise DefinitionError(f"task {task_id!r}: there is no option {name!r}{hint}")
-    return base._replace(**options).checked(task_id)
+        if not keyword.is_valid(value):
+            raise DefinitionError(f"task {task_id!r}: {name}={value!r} must be {keyword.wanted}")
+    return checked(with_keywords(NO_OPTIONS, keywords, task_id), task_id)
+
+
+def with_keywords(options: TaskOptions, keywords: Mapping[str, Any], task_id: str = "") -> TaskOptions:
+    """Return the options with the values of these keywords, which are valid."""
+    top: dict[str, Any] = {}
+    parts: dict[str, dict[str, Any]] = {"retry": {}, "queue": {}, "flow": {}}
+    hooks = dict(options.hooks)
+    for name, value in keywords.items():
+        field, _, _, stored = _KEYWORDS[name]
+        part, _, inner = field.rpartition(".")
+        if field == _HOOK:
+            hooks[name] = value
+        elif field != _POOLS:
+            (parts[part] if part else top)[inner] = value if stored is None else stored(value)
+    if any(name in keywords for name in ("pool", "pool_slots", "resources")):
+        pool, slots = keywords.get("pool"), keywords.get("pool_slots", 1)
+        parts["queue"]["needs"] = slot_needs(task_id, pool, slots, keywords.get("resources", ()))
+    if parts["retry"]:
+        top["retry"] = options.retry._replace(**parts["retry"])
+    if parts["queue"]:
+        top["queue"] = options.queue._replace(**parts["queue"])
+    if parts["flow"]:
+        top["flow"] = replace(options.flow, **parts["flow"])
+    order = {event: hooks[event] for event in HOOK_EVENTS if hooks.get(event) is not None}
+    return replace(options, hooks=tuple(order.items()), **top)
+
+
+def keywords_of(options: TaskOptions) -> dict[str, Any]:
+    """Return the keywords whose values are not the defaults: the inverse of `make_options`."""
+    keywords: dict[str, Any] = {}
+    for part, names in _FIELDS.items():
+        record, default = (getattr(options, part), getattr(NO_OPTIONS, part)) if part else (options, NO_OPTIONS)
+        if record is default:
+            continue
+        for name, field in names:
+            value = getattr(record, field)
+            if value != getattr(default, field):
+                keywords[name] = [*value.exit_codes, *value.errors] or True if name == "continue_on_error" else value
+    if options.queue.needs:
+        keywords["resources"] = options.queue.needs
+    return {**keywords, **dict(options.hooks)} if options.hooks else keywords
+
+
+def checked(options: TaskOptions, task_id: str) -> TaskOptions:
+    """Return the options, if those of the control flow fit together.
+
+    Raises:
+        DefinitionError: names the task and the option.
+    """
+    flow = options.flow
+
+    def wrong(name: str, wanted: str) -> DefinitionError:
+        return DefinitionError(f"task {task_id!r}: {name}={getattr(flow, name)!r} must be {wanted}")
+
+    if flow.branch and flow.short_circuit:
+        raise wrong("branch", "False where short_circuit is True: a task decides in one way")
+    if flow.setup and flow.teardown:
+        raise wrong("setup", "False where teardown is True")
+    if flow.teardown and flow.trigger_rule not in ("all_success", "all_done_setup_success"):
+        raise wrong("trigger_rule", "left alone in a teardown, which waits for all that it follows")
+    if flow.on_failure_fail_run and not flow.teardown:
+        raise wrong("on_failure_fail_run", _KEYWORDS["on_failure_fail_run"].wanted)
+    return options

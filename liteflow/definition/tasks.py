@@ -9,16 +9,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import replace
 from types import MappingProxyType, MethodType
 from typing import Any, Final, NamedTuple, Protocol
 
 from liteflow.definition.around import Guarded, HookCall
 from liteflow.definition.commands import with_values
 from liteflow.definition.mapping import Mapped, MapRef, checked_function
-from liteflow.definition.options import NO_OPTIONS, TaskOptions, make_options
+from liteflow.definition.options import DEFAULT_FLOW, NO_OPTIONS, TaskOptions, checked, make_options
 from liteflow.definition.signature import NO_PARAMETERS, Parameters, parameters_of
 from liteflow.errors import DefinitionError, PayloadError
-from liteflow.hooks import HOOK_EVENTS, Condition
+from liteflow.hooks import Condition
 from liteflow.identifiers import NEW_ID_PATTERN
 from liteflow.planning.trigger_rules import TriggerRule
 from liteflow.values.payload import Payload, encode
@@ -110,7 +111,7 @@ class Task:
                 "for a command make the check a task of its own: dag.short_circuit(…)"
             )
         self._parameters: Parameters | None = None
-        self.options = options if options is NO_OPTIONS else options.checked(task_id)
+        self.options = options if options.flow is DEFAULT_FLOW else checked(options, task_id)
         self.dependencies: set[str] = set(dependencies)
         if isinstance(body, Command) and not all(type(one) is str for one in (*body.argv, *body.env.values())):
             self._take_values(body)
@@ -159,26 +160,26 @@ class Task:
     @property
     def timeout(self) -> float | None:
         """Seconds an attempt may take."""
-        return self.options.timeout
+        return self.options.timeout_s
 
     @property
     def retries(self) -> int:
         """Extra attempts after the first."""
-        return self.options.retries
+        return self.options.retry.retries
 
     @property
     def retry_delay(self) -> float:
         """Seconds between attempts."""
-        return self.options.retry_delay
+        return self.options.retry.delay_s
 
     @property
     def trigger_rule(self) -> TriggerRule:
-        return self.options.trigger_rule
+        return self.options.flow.trigger_rule
 
     def body(self) -> Body:
         """What executors run."""
         body = self._body()
-        return body._replace(secrets=tuple(self.options.secrets)) if self.options.secrets else body
+        return body._replace(secrets=self.options.secrets) if self.options.secrets else body
 
     def _body(self) -> Body:
         if self.given_body is not None:
@@ -192,18 +193,13 @@ class Task:
 
     def hooks(self) -> dict[str, Task]:
         """Its hooks by event, each as a task of its own with the id `TASK.EVENT`."""
-        given = self.options
-        if given is NO_OPTIONS and self.around is NO_HOOKS:
+        if not self.options.hooks and not self.around.hooks:
             return {}
-        own: dict[str, Callable[..., Any]] = {
-            event: getattr(given, event) for event in HOOK_EVENTS if getattr(given, event) is not None
-        }
-        return {**hook_tasks(own, f"{self.task_id}."), **self.around.hooks}
+        return {**hook_tasks(dict(self.options.hooks), f"{self.task_id}."), **self.around.hooks}
 
     def as_setup(self) -> Task:
         """Make it a setup: what it makes is taken down by the teardown that follows it. Returns the task."""
-        self.options = self.options._replace(setup=True).checked(self.task_id)
-        return self
+        return self._with_flow(setup=True)
 
     def as_teardown(self, setups: _Others = (), *, on_failure_fail_run: bool | None = None) -> Task:
         """Make it the teardown of `setups`, which it then waits for, and of all setups that it waits for directly.
@@ -213,8 +209,13 @@ class Task:
         """
         for one in _tasks(setups):
             self.dependencies.add(one.as_setup().task_id)
-        fails = self.options.on_failure_fail_run if on_failure_fail_run is None else on_failure_fail_run
-        self.options = self.options._replace(teardown=True, on_failure_fail_run=fails).checked(self.task_id)
+        if on_failure_fail_run is None:
+            return self._with_flow(teardown=True)
+        return self._with_flow(teardown=True, on_failure_fail_run=on_failure_fail_run)
+
+    def _with_flow(self, **fields: Any) -> Task:
+        flow = replace(self.options.flow, **fields)
+        self.options = checked(replace(self.options, flow=flow), self.task_id)
         return self
 
     def output(self, key: str = "return_value") -> Ref:
@@ -404,11 +405,12 @@ building: ContextVar[Building | None] = ContextVar("liteflow_building", default=
 class TaskFunction:
     """A function decorated with `@task`. `override(retries=3)` gives a copy with other options."""
 
-    def __init__(self, func: Callable[..., Any], task_id: str | None, options: TaskOptions) -> None:
+    def __init__(self, func: Callable[..., Any], task_id: str | None, keywords: Mapping[str, Any]) -> None:
         functools.update_wrapper(self, func)
         self.func = func
         self.task_id = task_id
-        self.options = options
+        self.keywords = keywords
+        self.options = make_options(keywords, task_id or func.__name__)
 
     @property
     def misused(self) -> str:
@@ -462,8 +464,7 @@ class TaskFunction:
         Raises:
             DefinitionError: see `make_options`.
         """
-        name = task_id or self.task_id
-        return TaskFunction(self.func, name, make_options(options, name or self.func.__name__, self.options))
+        return TaskFunction(self.func, task_id or self.task_id, {**self.keywords, **options})
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
@@ -506,10 +507,10 @@ def teardown(func: Callable[..., Any] | None = None, *, task_id: str | None = No
 
 
 def _decorated(func: Callable[..., Any] | None, task_id: str | None, options: Mapping[str, Any]) -> Any:
-    checked = make_options(options, task_id or str(getattr(func, "__name__", "task")))
     if func is not None:
-        return TaskFunction(func, task_id, checked)
-    return lambda function: TaskFunction(function, task_id, checked)
+        return TaskFunction(func, task_id, options)
+    make_options(options, task_id or "task")  # a wrong option is an error at the decorator's own line
+    return lambda function: TaskFunction(function, task_id, options)
 
 
 def mapped(

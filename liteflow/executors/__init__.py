@@ -1,5 +1,6 @@
-"""Executors: they take Work and give back Outcomes, and know nothing of graphs or databases."""
+"""Executors: they run attempts and return outcomes, and know nothing of graphs or databases."""
 
-from liteflow.executors.dispatch import Executor, open_executor
+from liteflow.executors.open import open_executor
+from liteflow.executors.protocol import Executor
 
 __all__ = ["Executor", "open_executor"]

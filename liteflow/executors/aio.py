@@ -1,48 +1,37 @@
-"""Coroutine functions on one event loop in one daemon thread: thousands may wait at once.
-
-Functions that are not coroutines would block the loop; they are given to the thread lane.
-"""
+"""Coroutine functions on one event loop in one daemon thread: thousands may wait at once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextvars import Context, ContextVar
 from threading import Thread
 from typing import Any
 
-from liteflow.executors.base import Attempt, Lane, failure, is_coroutine_function
-from liteflow.executors.host import without_input
-from liteflow.executors.inbox import Inbox
+from liteflow.executors.attempt import Attempt, failure
+from liteflow.executors.host_guards import without_input
+from liteflow.executors.protocol import Backend, BackendContext
 from liteflow.executors.stdout_capture import AttemptOutput, destination
-from liteflow.executors.thread import Abandonable, ThreadLane
-from liteflow.work import Call, Outcome, RunInfo, Work
+from liteflow.executors.thread import Abandonable
+from liteflow.work import Call, Outcome, Work
 
 _CLOSE_S = 1.0
-#: The node of the attempt to which a callback of the loop belongs: tasks and callbacks inherit it.
+#: The node of the attempt to which a callback of the event loop belongs: tasks and callbacks inherit it.
 _running_node: ContextVar[int] = ContextVar("liteflow_node", default=-1)
 
 
-class AsyncLane(Lane):
-    """The loop's thread is started with the first coroutine."""
+class AsyncBackend(Backend):
+    """Runs coroutine functions. The thread of the event loop is started with the first one."""
 
-    def __init__(self, inbox: Inbox, calls: Mapping[str, Call], info: RunInfo, threads: ThreadLane) -> None:
-        self._inbox = inbox
-        self._calls = calls
-        self._info = info
-        self._threads = threads
-        self._book = Abandonable(inbox, lambda: None)
-        self._is_coroutine = {task_id: is_coroutine_function(call.func) for task_id, call in calls.items()}
+    def __init__(self, context: BackendContext) -> None:
+        self._context = context
+        self._attempts = Abandonable(context.outcomes, lambda: None)
         self._loop: Any = None  # asyncio's; imported with the first coroutine, because that takes 30 ms
         self._thread: Thread | None = None
         self._tasks: dict[int, Any] = {}  # by node; used in the loop's thread only, like the next two
-        self._cancelled: set[int] = set()  # nodes that were told to stop
-        self._exits: dict[int, BaseException] = {}  # by node: what their background raised to end the program
+        self._cancelled: set[int] = set()  # nodes that are cancelled
+        self._exits: dict[int, BaseException] = {}  # by node: what a background of the attempt raised to exit
 
     def submit(self, work: Work) -> None:
-        if not self._is_coroutine[work.task_id]:
-            self._threads.submit(work)
-            return
-        self._book.begin(work)
+        self._attempts.add(work)
         loop = self._loop or self._start_loop()
         loop.call_soon_threadsafe(self._begin, work)
 
@@ -72,7 +61,7 @@ class AsyncLane(Lane):
     # In the loop's thread
 
     def _run_until_stopped(self, loop: Any) -> None:
-        """Run the loop until it is stopped. What would end a program, in the background of a task, ends that task."""
+        """Run the loop until it is stopped. An exit in the background of a task ends that task."""
         while True:
             try:
                 loop.run_forever()
@@ -81,9 +70,7 @@ class AsyncLane(Lane):
                 node = _node_of(error)
                 task = self._tasks.get(node)
                 if task is None:
-                    loop.call_exception_handler(
-                        {"message": "something that no task waits for exits", "exception": error}
-                    )
+                    loop.call_exception_handler({"message": "code that no task waits for exits", "exception": error})
                 else:
                     self._exits[node] = error
                     task.cancel()
@@ -101,27 +88,29 @@ class AsyncLane(Lane):
             task.exception()  # fetched, so that asyncio does not report it
 
     async def _run(self, work: Work) -> None:
-        entry = self._book.find(work.node)
-        if entry is None or entry.work is not work:
-            return  # cancelled before it began
+        submission = self._attempts.find(work.node)
+        if submission is None or submission.work is not work:
+            return  # cancelled before it started
         outcome = await self._attempt(work)
-        if self._book.claim(entry):
-            self._inbox.post(outcome)
+        if self._attempts.claim(submission):
+            self._context.outcomes.post(outcome)
 
     async def _attempt(self, work: Work) -> Outcome:
         import asyncio
 
         without_input.set(True)
         _running_node.set(work.node)
-        output = AttemptOutput(work.log_path, self._info.masker) if work.log_path is not None else None
+        body, info = self._context.bodies[work.task_id], self._context.info
+        output = AttemptOutput(work.log_path, info.masker) if work.log_path is not None else None
         destination.set(output)
-        attempt = Attempt(work, self._info)
+        attempt = Attempt(work, info)
+        assert isinstance(body, Call)
         try:
-            outcome = await attempt.run_async(self._calls[work.task_id])
+            outcome = await attempt.run_async(body)
         except asyncio.CancelledError as error:
             if work.node in self._cancelled:
                 outcome = failure(work, "CANCELLED", "cancelled")
-            else:  # by its own doing
+            else:  # the task has cancelled itself
                 outcome = attempt.raised(error)
         if (exit_ := self._exits.pop(work.node, None)) is not None:
             outcome = attempt.raised(exit_, in_body=True)
@@ -137,15 +126,13 @@ class AsyncLane(Lane):
     # In the caller's thread
 
     def cancel(self, node: int, grace_s: float) -> None:
-        if self._book.find(node) is None or self._loop is None:
-            self._threads.cancel(node, grace_s)
-            return
-        self._loop.call_soon_threadsafe(self._cancel_task, node)
-        self._book.abandon_after(node, grace_s if grace_s > 0 else 0.05)
+        if self._loop is not None and self._attempts.find(node) is not None:
+            self._loop.call_soon_threadsafe(self._cancel_task, node)
+            self._attempts.abandon_after(node, grace_s if grace_s > 0 else 0.05)
 
     def close(self, grace_s: float) -> None:
-        """Cancel all coroutines and stop the loop; one that blocks it is left to its daemon thread."""
-        self._book.clear()
+        """Cancel all coroutines and stop the loop; a coroutine that blocks the loop is left to its daemon thread."""
+        self._attempts.clear()
         if self._loop is not None and self._thread is not None:
             if not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._loop.stop)
@@ -153,13 +140,13 @@ class AsyncLane(Lane):
 
 
 def _node_of(error: BaseException) -> int:
-    """The node in whose background something was raised through the loop; -1 when that cannot be told."""
+    """Return the node in whose background an error was raised through the loop; -1 when that is not known."""
     from asyncio import Handle
 
     trace = error.__traceback__
     while trace is not None:
         handle = trace.tb_frame.f_locals.get("self")
-        if isinstance(handle, Handle):  # what the loop was calling
+        if isinstance(handle, Handle):  # the callback that the loop was running
             context = getattr(handle, "_context", None)
             return context.get(_running_node, -1) if isinstance(context, Context) else -1
         trace = trace.tb_next

@@ -1,16 +1,16 @@
-"""Commands: one process each, started and watched by the guardian."""
+"""Commands: a process for each attempt, started and watched by the guardian."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from functools import partial
 
 from liteflow.context import idempotency_key
 from liteflow.errors import LiteflowError
-from liteflow.executors.base import Lane, failure, how_it_died, left_text, one_line, timeout_message, with_outputs
-from liteflow.executors.hub import LOST_MESSAGE, Hub, Ticket
-from liteflow.executors.inbox import Inbox, Timer
+from liteflow.executors.attempt import death_text, failure, one_line, survivors_text, timeout_message, with_outputs
+from liteflow.executors.guardian_client import LOST_MESSAGE, ProcessHandle
+from liteflow.executors.outcome_queue import Timer
+from liteflow.executors.protocol import Backend, BackendContext
 from liteflow.outputs import output_path
 from liteflow.processes.client import Exited
 from liteflow.processes.spawn import sayable
@@ -20,7 +20,7 @@ from liteflow.work import Command, ErrorInfo, Outcome, RunInfo, Work, complete_b
 
 
 def run_environment(info: RunInfo) -> dict[str, str]:
-    """The environment variables that are the same for all tasks of a run."""
+    """Return the environment variables that are the same for all tasks of a run."""
     environ = {
         "LIGHTFLOW_RUN_ID": info.run_id,
         "LIGHTFLOW_WORKFLOW": info.dag_id,
@@ -32,99 +32,105 @@ def run_environment(info: RunInfo) -> dict[str, str]:
 
 
 def task_environment(info: RunInfo, work: Work) -> dict[str, str]:
-    """The environment variables of one attempt."""
-    told = {
+    """Return the environment variables of one attempt."""
+    variables = {
         "LIGHTFLOW_TASK": work.task_id,
         "LIGHTFLOW_ATTEMPT": str(work.attempt),
         "LIGHTFLOW_IDEMPOTENCY_KEY": idempotency_key(info.run_id, work.task_id, work.map_index),
     }
-    told.update((name, sayable(text)) for name, text in work.told)
+    variables.update((name, sayable(text)) for name, text in work.told)
     if work.map_index >= 0:
-        told["LIGHTFLOW_MAP_INDEX"] = str(work.map_index)
+        variables["LIGHTFLOW_MAP_INDEX"] = str(work.map_index)
     path = output_path(info, work)
     if path is not None:
-        told["LIGHTFLOW_OUTPUT"] = told["GITHUB_OUTPUT"] = path
-    return told
+        variables["LIGHTFLOW_OUTPUT"] = variables["GITHUB_OUTPUT"] = path
+    return variables
 
 
-class _Running:
-    __slots__ = ("output", "started_at", "stopped", "ticket", "timer", "work")
+class _Submission:
+    """A command that was started."""
+
+    __slots__ = ("handle", "output_path", "started_at", "stopped", "timer", "work")
 
     def __init__(self, work: Work) -> None:
         self.work = work
-        self.output: str | None = None  # its output file
+        self.output_path: str | None = None
         self.started_at = time.time()
-        self.ticket: Ticket | None = None
+        self.handle: ProcessHandle | None = None
         self.timer: Timer | None = None
-        self.stopped: tuple[Verdict, str] | None = None  # why it was told to stop
+        self.stopped: tuple[Verdict, str] | None = None  # why the attempt is being ended
 
 
-class CommandLane(Lane):
-    def __init__(self, inbox: Inbox, commands: Mapping[str, Command], info: RunInfo, hub: Hub) -> None:
-        self._inbox = inbox
-        self._commands = commands
-        self._info = info
-        self._hub = hub
-        self._run_environment = run_environment(info)
-        self._running: dict[int, _Running] = {}
+class CommandBackend(Backend):
+    """Has the guardian start a process for each attempt."""
+
+    def __init__(self, context: BackendContext) -> None:
+        assert context.guardian is not None
+        self._outcomes = context.outcomes
+        self._commands = {task_id: body for task_id, body in context.bodies.items() if isinstance(body, Command)}
+        self._info = context.info
+        self._guardian = context.guardian
+        self._run_environment = run_environment(context.info)
+        self._submissions: dict[int, _Submission] = {}  # by node
 
     def submit(self, work: Work) -> None:
         body = self._commands[work.task_id]
         try:
             body = complete_body(body, self._info, work)
         except LiteflowError as error:
-            self._inbox.post(failure(work, "FAILED", one_line(self._info.masked(str(error)))))
+            self._outcomes.post(failure(work, "FAILED", one_line(self._info.masked(str(error)))))
             return
         environ = {**self._info.environment(body), **self._run_environment, **task_environment(self._info, work)}
-        entry = self._running[work.node] = _Running(work)
-        entry.output = environ.get("LIGHTFLOW_OUTPUT") if self._info.outputs_dir is not None else None
+        submission = self._submissions[work.node] = _Submission(work)
+        submission.output_path = environ.get("LIGHTFLOW_OUTPUT") if self._info.outputs_dir is not None else None
         try:
-            entry.ticket = self._hub.start_command(
-                partial(self._ended, entry), body.argv, body.cwd, environ, work.log_path
+            submission.handle = self._guardian.start_command(
+                partial(self._on_exit, submission), body.argv, body.cwd, environ, work.log_path
             )
         except (LiteflowError, ValueError) as error:
-            del self._running[work.node]
-            self._inbox.post(
-                failure(work, "FAILED", one_line(self._info.masked(f"cannot start {body.argv[0]!r}: {error}")))
-            )
+            del self._submissions[work.node]
+            message = one_line(self._info.masked(f"cannot start {body.argv[0]!r}: {error}"))
+            self._outcomes.post(failure(work, "FAILED", message))
             return
         if work.timeout_s is not None:
-            late = partial(self._stop, entry, "TIMED_OUT", timeout_message(work), work.grace_s)
-            entry.timer = self._inbox.at(time.monotonic() + work.timeout_s, late)
+            late = partial(self._stop, submission, "TIMED_OUT", timeout_message(work), work.grace_s)
+            submission.timer = self._outcomes.at(time.monotonic() + work.timeout_s, late)
 
-    def _stop(self, entry: _Running, verdict: Verdict, message: str, grace_s: float) -> None:
-        if entry.stopped is None:
-            entry.stopped = verdict, message
-        assert entry.ticket is not None
-        self._hub.stop(entry.ticket, grace_s)
+    def _stop(self, submission: _Submission, verdict: Verdict, message: str, grace_s: float) -> None:
+        if submission.stopped is None:
+            submission.stopped = verdict, message
+        assert submission.handle is not None
+        self._guardian.stop(submission.handle, grace_s)
 
     def cancel(self, node: int, grace_s: float) -> None:
-        entry = self._running.get(node)
-        if entry is not None:
-            self._stop(entry, "CANCELLED", "cancelled", grace_s)
+        submission = self._submissions.get(node)
+        if submission is not None:
+            self._stop(submission, "CANCELLED", "cancelled", grace_s)
 
-    def _ended(self, entry: _Running, event: Exited | None) -> None:
-        self._running.pop(entry.work.node, None)
-        if entry.timer is not None:
-            entry.timer.cancel()
+    def _on_exit(self, submission: _Submission, event: Exited | None) -> None:
+        work = submission.work
+        self._submissions.pop(work.node, None)
+        if submission.timer is not None:
+            submission.timer.cancel()
         if event is None:
-            verdict, message = entry.stopped or ("LOST", LOST_MESSAGE)
-            outcome = failure(entry.work, verdict, message, started_at=entry.started_at)
+            verdict, message = submission.stopped or ("LOST", LOST_MESSAGE)
+            outcome = failure(work, verdict, message, started_at=submission.started_at)
         else:
-            outcome = self._outcome(entry, event)
-        # By now the last process of the task is gone, so nobody writes any more.
-        how = self._commands[entry.work.task_id].output
+            outcome = self._outcome(submission, event)
+        # The last process of the task has ended, so the output file does not change any more.
+        value_from = self._commands[work.task_id].output
         masked, size = ((), 0) if event is None else (event.masked, event.output_bytes)
-        self._inbox.post(with_outputs(outcome, entry.output, self._info, how, masked=masked, size_bytes=size))
+        path = submission.output_path
+        self._outcomes.post(with_outputs(outcome, path, self._info, value_from, masked=masked, size_bytes=size))
 
-    def _outcome(self, entry: _Running, event: Exited) -> Outcome:
-        work, body = entry.work, self._commands[entry.work.task_id]
+    def _outcome(self, submission: _Submission, event: Exited) -> Outcome:
+        work, body = submission.work, self._commands[submission.work.task_id]
         verdict: Verdict
         message: str | None
         if event.error is not None:
             verdict, message = "FAILED", one_line(self._info.masked(event.error))
-        elif entry.stopped is not None and event.told:  # else it was over before
-            verdict, message = entry.stopped[0], entry.stopped[1] + left_text(event.left)
+        elif submission.stopped is not None and event.stopped:  # otherwise it had ended before
+            verdict, message = submission.stopped[0], submission.stopped[1] + survivors_text(event.survivors)
         elif event.code == 0:
             verdict, message = "SUCCESS", None
         elif event.code in body.skip_on_exit_codes:
@@ -132,36 +138,27 @@ class CommandLane(Lane):
         elif event.code > 0:
             verdict, message = "FAILED", f"exit code {event.code}"
         else:
-            verdict, message = "FAILED", how_it_died("", event.code).strip()
+            verdict, message = "FAILED", death_text("", event.code).strip()
         return Outcome(
-            work.node,
-            work.attempt,
-            verdict,
-            None,
-            None,
-            None if message is None else ErrorInfo(message),
-            event.code,
-            event.started_at,
-            event.ended_at,
-            work.log_path if event.output_bytes else None,
-            event.lost,
+            node=work.node,
+            attempt=work.attempt,
+            verdict=verdict,
+            value=None,
+            pushed=None,
+            error=None if message is None else ErrorInfo(message),
+            exit_code=event.code,
+            started_at=event.started_at,
+            ended_at=event.ended_at,
+            log_path=work.log_path if event.output_bytes else None,
+            log_lost=event.lost,
         )
 
     @property
-    def busy(self) -> bool:
-        """Does any attempt run?"""
-        return bool(self._running)
-
-    def pids(self) -> dict[int, int]:
-        """Process ids by node."""
-        return {
-            node: entry.ticket.pid
-            for node, entry in self._running.items()
-            if entry.ticket is not None and entry.ticket.pid is not None
-        }
+    def is_busy(self) -> bool:
+        return bool(self._submissions)
 
     def close(self, grace_s: float) -> None:
-        """Ask all to stop; the guardian's end will see to it."""
-        for entry in list(self._running.values()):
-            if entry.ticket is not None:
-                self._hub.stop(entry.ticket, grace_s)
+        """Stop all commands; those that are left end with the guardian."""
+        for submission in list(self._submissions.values()):
+            if submission.handle is not None:
+                self._guardian.stop(submission.handle, grace_s)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import cast
 
-from liteflow.executors.base import Attempt, Lane
-from liteflow.executors.inbox import Inbox
+from liteflow.executors.attempt import Attempt
+from liteflow.executors.protocol import Backend, BackendContext
 from liteflow.executors.stdout_capture import AttemptOutput, destination
 from liteflow.work import Call, Outcome, RunInfo, Work
 
 
-def run_here(body: Call, work: Work, info: RunInfo) -> Outcome:
-    """Run one attempt in this thread, its output routed to its log."""
+def run_attempt(body: Call, work: Work, info: RunInfo) -> Outcome:
+    """Run one attempt in this thread, with its output in its log."""
     if work.log_path is None:
         return Attempt(work, info).run(body)
     output = AttemptOutput(work.log_path, info.masker)
@@ -23,19 +23,15 @@ def run_here(body: Call, work: Work, info: RunInfo) -> Outcome:
     return output.close(outcome)
 
 
-class InlineLane(Lane):
-    """`submit` returns when the task has ended; so nothing can be cancelled or time out."""
+class InlineBackend(Backend):
+    """Runs an attempt inside `submit`, so none can be cancelled or time out."""
 
-    def __init__(self, inbox: Inbox, calls: Mapping[str, Call], info: RunInfo) -> None:
-        self._inbox = inbox
-        self._calls = calls
-        self._info = info
+    def __init__(self, context: BackendContext) -> None:
+        self._context = context
 
     def submit(self, work: Work) -> None:
-        self._inbox.post(run_here(self._calls[work.task_id], work, self._info))
+        body = cast("Call", self._context.bodies[work.task_id])
+        self._context.outcomes.post(run_attempt(body, work, self._context.info))
 
     def cancel(self, node: int, grace_s: float) -> None:
-        """Nothing runs between two calls."""
-
-    def close(self, grace_s: float) -> None:
-        """Nothing to end."""
+        """Do nothing: no attempt runs between two calls."""

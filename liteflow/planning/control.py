@@ -55,11 +55,6 @@ class ControlFlow(NamedTuple):
 NO_CONTROL_FLOW: Final = ControlFlow()
 
 
-def is_tolerated(status: str, reason: str | None) -> bool:
-    """Return whether a stored failure counts as a success for other tasks."""
-    return status == "FAILED" and reason is not None and reason.endswith(FORGIVEN)
-
-
-def status_for_downstream(status: str, reason: str | None) -> str:
+def status_for_downstream(status: str, tolerated: bool) -> str:
     """Return the state that the downstream tasks of a task see."""
-    return "SUCCESS" if is_tolerated(status, reason) else status
+    return "SUCCESS" if tolerated else status

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-from liteflow.planning.control import is_tolerated
-
 _BAD: Final = ("FAILED", "UPSTREAM_FAILED")
 
 
@@ -29,14 +27,12 @@ class OverlookedFailure(NamedTuple):
     by: tuple[Follower, ...] = ()
 
 
-def overlooked(
-    tasks: Sequence[Mapping[str, Any]], ended: Mapping[str, tuple[str, str | None]]
-) -> list[OverlookedFailure]:
+def overlooked(tasks: Sequence[Mapping[str, Any]], ended: Mapping[str, tuple[str, bool]]) -> list[OverlookedFailure]:
     """Return the failures of a run that is SUCCESS, in the order of its tasks.
 
     Args:
         tasks: the tasks of a graph snapshot (`History.graph_tasks`).
-        ended: the state of each task and its reason; of a mapped task that of the whole.
+        ended: the status of each task and whether its failure is tolerated; of a mapped task that of the whole.
     """
     rows = {str(row["id"]): row for row in tasks}
     below: dict[str, list[str]] = {task_id: [] for task_id in rows}
@@ -45,10 +41,10 @@ def overlooked(
             below.setdefault(above, []).append(task_id)
     found = []
     for task_id, row in rows.items():
-        status, reason = ended.get(task_id, ("", None))
+        status, tolerated = ended.get(task_id, ("", False))
         if status != "FAILED":
             continue
-        if is_tolerated(status, reason):
+        if tolerated:
             found.append(OverlookedFailure(task_id, "continue_on_error"))
         elif row.get("teardown") is True:
             found.append(OverlookedFailure(task_id, "teardown"))
@@ -61,7 +57,7 @@ def _followers(
     task_id: str,
     rows: Mapping[str, Mapping[str, Any]],
     below: Mapping[str, Sequence[str]],
-    ended: Mapping[str, tuple[str, str | None]],
+    ended: Mapping[str, tuple[str, bool]],
 ) -> tuple[Follower, ...]:
     """Return the nearest tasks below that did not fail with it; a failure passes through those that did.
 
@@ -73,7 +69,7 @@ def _followers(
             if task in seen or rows[task].get("teardown") is True:
                 continue
             seen.add(task)
-            if ended.get(task, ("", None))[0] in _BAD:
+            if ended.get(task, ("", False))[0] in _BAD:
                 waiting.append(task)
             else:
                 followers.append(Follower(task, str(rows[task].get("rule", "all_success"))))

@@ -13,7 +13,6 @@ Tasks are numbers (see `TaskTable`). Every change of a state is returned as a `T
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
 from liteflow.planning.control import FORGIVEN, NO_CONTROL_FLOW, ControlFlow
@@ -25,6 +24,7 @@ from liteflow.planning.start_queue import StartQueue
 from liteflow.planning.task_table import TaskTable, Transition
 from liteflow.planning.trigger_rules import Decision, TriggerRule
 from liteflow.planning.upstream_tracker import UpstreamTracker
+from liteflow.record import EMPTY_MAPPING, Record
 from liteflow.states import TASK_ENDED, RunStatus, TaskStatus, Verdict
 
 _States = Mapping[int, TaskStatus]
@@ -50,30 +50,28 @@ class Stop(NamedTuple):
         return _RESULTS[self.cause]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanOptions:
+class PlanOptions(Record):
     """How the tasks of a run are planned. Mappings are by task number, and hold what differs from the default."""
 
-    retries: Mapping[int, RetryPolicy] = field(default_factory=dict)
-    rules: Mapping[int, TriggerRule] = field(default_factory=dict)
-    queue: Mapping[int, QueueOptions] = field(default_factory=dict)
+    retries: Mapping[int, RetryPolicy] = EMPTY_MAPPING
+    rules: Mapping[int, TriggerRule] = EMPTY_MAPPING
+    queue: Mapping[int, QueueOptions] = EMPTY_MAPPING
     control: ControlFlow = NO_CONTROL_FLOW
     #: the tasks that are mapped over a list, and whether the first instance that FAILED cancels the others
-    mapped: Mapping[int, bool] = field(default_factory=dict)
+    mapped: Mapping[int, bool] = EMPTY_MAPPING
     fail_fast: bool = False  # whether the first task that FAILED stops the run
     seed: str = ""  # makes the jitter of retries that of this run
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EarlierPart:
+class EarlierPart(Record):
     """What an earlier part of the run has done, by task number."""
 
-    done: _States = field(default_factory=dict)  # tasks that ended and keep their state
-    attempts: Mapping[int, int] = field(default_factory=dict)  # further attempts continue the count
+    done: _States = EMPTY_MAPPING  # tasks that ended and keep their state
+    attempts: Mapping[int, int] = EMPTY_MAPPING  # further attempts continue the count
     #: the states of the instances of mapped tasks that are `done`, by index, in the order of the list
-    instances: Mapping[int, _States] = field(default_factory=dict)
+    instances: Mapping[int, _States] = EMPTY_MAPPING
     #: the tasks that the decisions of branches and short circuits in `done` skip, with the reasons
-    skips: Mapping[int, Mapping[int, str]] = field(default_factory=dict)
+    skips: Mapping[int, Mapping[int, str]] = EMPTY_MAPPING
 
 
 NOTHING_DONE: Final = EarlierPart()

@@ -1,4 +1,4 @@
-"""The orchestrator's handle on its guardian."""
+"""The orchestrator's connection to its guardian."""
 
 from __future__ import annotations
 
@@ -24,54 +24,55 @@ from liteflow.processes.frames import Channel, close_quietly
 from liteflow.processes.guardian import WorkerMain, serve
 
 _THREAD_EXIT_S = 0.02
-_LOOK_EVERY_S = 0.25  # whether somebody has stopped the guardian
-_UNWATCHED_PAUSE_S = 0.005  # where the kernel gives no descriptor of a process
+_CHECK_EVERY_S = 0.25  # for a guardian that was stopped by a signal
+_UNWATCHED_PAUSE_S = 0.005  # where the kernel has no process descriptors
 
 
 class Started(NamedTuple):
-    ticket: int
+    """The main process of a job has started."""
+
+    job: int
     pid: int
 
 
 class Exited(NamedTuple):
-    """A main process has ended, and its tree with it. `code` is -N for signal N; times are epoch seconds."""
+    """The main process of a job has ended, and its tree with it. It is made of keyword arguments only."""
 
-    ticket: int
-    code: int
-    started_at: float
+    job: int
+    code: int  # -N: signal N
+    started_at: float  # epoch seconds, as the next one
     ended_at: float
     output_bytes: int = 0
     error: str | None = None  # why it could not be started
-    masked: tuple[str, ...] = ()  # names of the secrets that were in its output
-    told: bool = False  # it was told to stop while it ran
-    lost: str | None = None  # why not all of its output is in its log
-    left: tuple[int, ...] = ()  # processes of its task that nobody can end
+    masked: tuple[str, ...] = ()  # names of the secrets in its output
+    stopped: bool = False  # it was asked to stop while it ran
+    lost: str | None = None  # why its log does not hold all of its output
+    survivors: tuple[int, ...] = ()  # processes of the job that cannot be killed
 
 
 class NotImportable(Exception):
-    """A fresh interpreter could not find the program; the caller has another way."""
+    """A fresh interpreter cannot import the functions of the run; it has to be forked instead."""
 
 
-class Program(NamedTuple):
-    """What a fresh interpreter needs to become a worker: `module.function(unpickled argument, sock, spool)`."""
+class ImportableWorker(NamedTuple):
+    """What a fresh interpreter needs to become a worker: `module.function(unpickled argument, socket, switch)`."""
 
     module: str
     function: str
     argument: bytes
-    secrets: Mapping[str, str] | None = None  # to be masked; they travel over the control socket
+    secrets: Mapping[str, str] | None = None  # to be masked; they are sent over the control socket
 
 
 _PYTHON: Final = re.compile(r"(python|pypy)[0-9.]*[a-z-]*")
 
 
 def interpreter() -> str:
-    """The path of the Python that runs this program; `-c` makes it run other code.
+    """Return the path of the Python interpreter that runs this program.
 
-    A program that is frozen, or has Python built in, names itself as `sys.executable`: started with `-c` it would run
-    itself once more.
+    A frozen program, or one that embeds Python, has itself as `sys.executable`: with `-c` it would run itself again.
 
     Raises:
-        NotImportable: it is not known, or is no Python.
+        NotImportable: the path is not known, or is not a Python interpreter.
     """
     path = sys.executable
     if not isinstance(path, str) or not path:
@@ -82,12 +83,12 @@ def interpreter() -> str:
     except (OSError, ValueError) as error:
         raise NotImportable(f"the interpreter {path!r} cannot be used: {error}") from None
     if getattr(sys, "frozen", False) or not is_ours or not any(_PYTHON.fullmatch(name) for name in names):
-        raise NotImportable(f"{path!r} is a program of its own and no Python interpreter")
+        raise NotImportable(f"{path!r} is not a Python interpreter")
     return path
 
 
 def _pair() -> tuple[socket.socket, socket.socket]:
-    """Two connected sockets that no fork keeps open: a child that outlives us would hide our death."""
+    """Return two connected sockets that forks close: a child that outlives this process would hide its death."""
     ours, theirs = socket.socketpair()
     close_in_forks(ours)
     close_in_forks(theirs)
@@ -95,66 +96,69 @@ def _pair() -> tuple[socket.socket, socket.socket]:
 
 
 def is_single_threaded() -> bool:
-    """May this process be forked? Threads that Python does not know of count too."""
+    """Return whether this process has one thread only, counting threads that Python does not know."""
     if threading.active_count() > 1:
         return False
-    give_up = time.monotonic() + _THREAD_EXIT_S
-    while _threads() > 1:  # a thread that was joined takes a moment to be gone
-        if time.monotonic() >= give_up:
+    end = time.monotonic() + _THREAD_EXIT_S
+    while _thread_count() > 1:  # the kernel needs a moment to remove a thread that was joined
+        if time.monotonic() >= end:
             return False
         time.sleep(0.0005)
     return True
 
 
-def _threads() -> int:
-    """How many threads the kernel knows of; where /proc is missing, how many Python does."""
+def _thread_count() -> int:
+    """Return the number of threads in the kernel's table, or in Python's where /proc is missing."""
     try:
         return len(os.listdir("/proc/self/task"))
     except OSError:
         return threading.active_count()
 
 
-#: Guardians of this process that nobody has reaped. A handler of the program's may raise anywhere, also in `close`.
-_unreaped: dict[int, weakref.ref[Guardian]] = {}
+#: Guardians of this process that are not reaped yet: a signal handler of the program may raise inside `close`.
+_unreaped: dict[int, weakref.ref[GuardianConnection]] = {}
 
 
 def _reap_abandoned() -> None:
-    """Reap guardians that have ended and that nobody asks for any more."""
+    """Reap guardians that have ended and whose connection is closed or collected."""
     for pid, reference in list(_unreaped.items()):
         guardian = reference()
         if guardian is None or guardian.is_closed():
             try:
-                over = os.waitpid(pid, os.WNOHANG)[0] != 0
+                has_ended = os.waitpid(pid, os.WNOHANG)[0] != 0
             except ChildProcessError:
-                over = True
-            if over:
+                has_ended = True
+            if has_ended:
                 _unreaped.pop(pid, None)
 
 
-class Guardian:
-    """A running guardian. Watch `fileno()`; when it is readable, `read()`.
+class GuardianConnection:
+    """A running guardian. When `fileno()` is readable, call `read()`.
 
-    `is_dead()` turns true when it has been killed: by then everything it had started is dead as well. `failed` tells
-    then why it could not work.
+    Attributes:
+        pid: the guardian's process id.
+        session: the number that is in the tags of all processes that it starts.
+        failure: why a guardian that is dead could not work; None if it was killed.
+        message_count: the number of messages that have arrived.
     """
 
     def __init__(self, control: socket.socket, pid: int, session: int) -> None:
         self._socket = control
         self._control = Channel(control)
         self._events: list[Started | Exited] = []
-        self._answer: tuple[Any, ...] | None = None  # to the introduction of an executed guardian
+        self._answer: tuple[Any, ...] | None = None  # to `_introduce`
         self.pid = pid
         _unreaped[pid] = weakref.ref(self)
         self.session = session
-        self.failed: str | None = None
-        self.heard = 0  # how many messages have come
+        self.failure: str | None = None
+        self.message_count = 0
         self._dead = False
 
     @classmethod
     def fork(
         cls, worker_main: WorkerMain, *, close_in_workers: Sequence[int] = (), masker: Masker | None = None
-    ) -> Guardian:
-        """Fork a guardian that has the whole program in memory. Best done while there is one thread only.
+    ) -> GuardianConnection:
+        """Fork a guardian, which has the whole program in memory. Do it while there is one thread only.
 
         Raises:
             ResourceError: no more processes or files are allowed.
@@ -163,13 +167,13 @@ class Guardian:
         session = tree.new_session()
         for stream in (sys.stdout, sys.stderr):
             try:
-                stream.flush()  # or what is still buffered would be written twice
+                stream.flush()  # otherwise the fork would write buffered text again
             except (AttributeError, OSError, ValueError):
                 continue
         try:
             ours, theirs = _pair()
             with warnings.catch_warnings(), passing_to_forks((*close_in_workers, theirs.fileno())):
-                warnings.simplefilter("ignore", DeprecationWarning)  # about threads: the caller has weighed that
+                warnings.simplefilter("ignore", DeprecationWarning)  # about threads: the caller has decided
                 pid = os.fork()
         except OSError as error:
             raise ResourceError(f"the guardian process cannot be started: {error.strerror}") from None
@@ -179,11 +183,11 @@ class Guardian:
         return cls(ours, pid, session)
 
     @classmethod
-    def execute(cls, program: Program, *, close_in_workers: Sequence[int] = ()) -> Guardian:
-        """Start a guardian as a fresh interpreter that imports the program; threads do not matter to it.
+    def execute(cls, worker: ImportableWorker, *, close_in_workers: Sequence[int] = ()) -> GuardianConnection:
+        """Start a guardian as a fresh interpreter that imports its worker: safe with any number of threads.
 
         Raises:
-            NotImportable: the program cannot be imported there, or there is no interpreter.
+            NotImportable: the worker cannot be imported there, or there is no interpreter.
             ResourceError: no more processes or files are allowed.
         """
         _reap_abandoned()
@@ -201,12 +205,12 @@ class Guardian:
         except OSError as error:
             raise ResourceError(f"the guardian process cannot be started: {error.strerror}") from None
         guardian = cls(ours, pid, session)
-        guardian._introduce(program, list(close_in_workers))
+        guardian._introduce(worker, list(close_in_workers))
         return guardian
 
-    def _introduce(self, program: Program, descriptors: list[int]) -> None:
-        secrets = None if program.secrets is None else dict(program.secrets)
-        message = ("init", self.session, *program[:3], secrets)
+    def _introduce(self, worker: ImportableWorker, descriptors: list[int]) -> None:
+        secrets = None if worker.secrets is None else dict(worker.secrets)
+        message = ("init", self.session, *worker[:3], secrets)
         if descriptors:
             self._control.send_descriptors(message, descriptors, self._wait)
         else:
@@ -222,55 +226,55 @@ class Guardian:
         return self._control.fileno()
 
     def is_closed(self) -> bool:
-        """Whether `close` was called; it may have been interrupted."""
+        """Return whether `close` was called, even if it was interrupted."""
         return self._socket.fileno() < 0
 
     def is_dead(self) -> bool:
-        """Has `read` found the guardian gone?"""
+        """Return whether `read` has found the guardian dead; everything that it started is dead, too."""
         return self._dead
 
     @property
     def pending(self) -> bool:
-        """Have messages been read while sending? Then `read` them without waiting for the descriptor."""
+        """Whether messages were read while others were sent: `read` them without waiting for the descriptor."""
         return bool(self._events) or self._control.eof
 
     def start_command(
         self,
-        ticket: int,
+        job: int,
         argv: Sequence[str],
         cwd: str | None,
         environ: Mapping[str, str],
         log_path: str | None,
     ) -> None:
-        """Start a command; Started and Exited will tell of it. `log_path` None: it writes where we write."""
-        self._send(("command", ticket, list(argv), cwd, dict(environ), log_path))
+        """Start a command; its events are Started and Exited. Without `log_path` it writes where we write."""
+        self._send(("command", job, list(argv), cwd, dict(environ), log_path))
 
-    def start_worker(self, ticket: int, sock: socket.socket, *, keeps_logs: bool) -> None:
-        """Fork a worker that has this socket; Started and Exited will tell of it.
+    def start_worker(self, job: int, sock: socket.socket, *, keeps_logs: bool) -> None:
+        """Fork a worker that has this socket; its events are Started and Exited.
 
-        With `keeps_logs` what it writes goes through the guardian into the log of the task that it is at (see
-        `switch`); otherwise where we write.
+        With `keeps_logs` its output goes through the guardian into the log of the task that it runs (see `switch`);
+        otherwise it writes where this process writes.
         """
-        self._control.send_descriptors(("worker", ticket, keeps_logs), [sock.fileno()], self._wait)
+        self._control.send_descriptors(("worker", job, keeps_logs), [sock.fileno()], self._wait)
 
-    def stop(self, ticket: int, grace_s: float) -> None:
-        """SIGTERM to the ticket's process group; after `grace_s` seconds kill its whole tree."""
-        self._send(("stop", ticket, float(grace_s)))
+    def stop(self, job: int, grace_s: float) -> None:
+        """Send SIGTERM to the job's process group; kill its whole tree after `grace_s` seconds."""
+        self._send(("stop", job, float(grace_s)))
 
     def ping(self) -> None:
-        """Ask for a sign of life: `heard` rises."""
+        """Ask for a message: `message_count` grows."""
         self._send(("ping",))
 
-    def go_on(self) -> None:
-        """Continue a guardian that somebody has stopped."""
+    def continue_stopped(self) -> None:
+        """Continue a guardian that was stopped by a signal."""
         try:
             if os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG) is not None:
                 os.kill(self.pid, signal.SIGCONT)
-        except OSError:  # it is gone, or the program ignores SIGCHLD
+        except OSError:  # it is dead, or the program ignores SIGCHLD
             return
 
     def kill(self) -> None:
-        """End the guardian itself; `read` then ends what it has started."""
+        """Kill the guardian itself; `read` then kills what it has started."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
 
@@ -281,15 +285,15 @@ class Guardian:
             self._control.flush()
 
     def _wait(self) -> None:
-        """Wait until more can be sent, reading meanwhile, so that neither side waits for the other."""
+        """Wait until more can be sent, and read meanwhile, so that the two sides never wait for each other."""
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN | (select.POLLOUT if self._control.backlog else 0))
-        if not poll.poll(_LOOK_EVERY_S * 1000):
-            self.go_on()
+        if not poll.poll(_CHECK_EVERY_S * 1000):
+            self.continue_stopped()
         self._collect()
 
     def read(self) -> list[Started | Exited]:
-        """What has happened since the last call. When the guardian is gone, its session is swept."""
+        """Return the events since the last call. When the guardian is dead, sweep its session."""
         self._collect()
         events, self._events = self._events, []
         if self._control.eof and not self._dead:
@@ -299,56 +303,56 @@ class Guardian:
 
     def _collect(self) -> None:
         for message in self._control.take():
-            self.heard += 1
+            self.message_count += 1
             if message[0] == "started":
                 self._events.append(Started(*message[1:]))
             elif message[0] == "exited":
                 self._events.append(Exited(**message[1]))
             elif message[0] == "unable":
-                self.failed = message[1]
+                self.failure = message[1]
             elif message[0] != "pong":
                 self._answer = message
 
     def close(self, timeout_s: float = 20.0) -> None:
-        """End everything the guardian has started, and the guardian; safe to call twice."""
+        """End everything that the guardian has started, and the guardian; safe to call twice."""
         if self._socket.fileno() < 0:
             return
         with contextlib.suppress(OSError):
             os.kill(self.pid, signal.SIGCONT)
         self._control.send(("goodbye",))
         keep_open_in_forks(self._socket)
-        self._control.close()  # says the same, should the message not have been sent
+        self._control.close()  # which has the same effect if the message was not sent
         if not self._reap(time.monotonic() + timeout_s) and not self._dead:
             self._dead = True
             tree.sweep_session(self.session)
 
     def _reap(self, deadline: float) -> bool:
-        """Wait for the guardian's end; kill it when that does not come. Did it end its work by itself?"""
-        ended = -1
+        """Wait for the guardian's end, and kill it after the deadline; return whether it ended in order."""
+        pidfd = -1
         try:
-            ended = tree.open_pidfd(self.pid)
+            pidfd = tree.open_pidfd(self.pid)
             while time.monotonic() < deadline:
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
                 if pid:
                     break
-                self.go_on()
-                _pause(ended)
+                self.continue_stopped()
+                _pause(pidfd)
             else:
                 self.kill()
                 _, status = os.waitpid(self.pid, 0)
-        except (ChildProcessError, ProcessLookupError):  # the program ignores SIGCHLD, or has reaped it itself
+        except (ChildProcessError, ProcessLookupError):  # the program ignores SIGCHLD, or has reaped the guardian
             status = -1
         finally:
-            close_quietly(ended)
+            close_quietly(pidfd)
         _unreaped.pop(self.pid, None)
         return status == 0
 
 
-def _pause(ended: int) -> None:
-    """Wait for the end of a process by its descriptor; for a moment only, where there is none."""
-    if ended < 0:
+def _pause(pidfd: int) -> None:
+    """Wait for the end of a process by its descriptor; for a moment only where there is none."""
+    if pidfd < 0:
         time.sleep(_UNWATCHED_PAUSE_S)
         return
     poll = select.poll()
-    poll.register(ended, select.POLLIN)
-    poll.poll(_LOOK_EVERY_S * 1000)
+    poll.register(pidfd, select.POLLIN)
+    poll.poll(_CHECK_EVERY_S * 1000)

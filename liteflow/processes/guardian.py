@@ -194,7 +194,7 @@ class Guardian:
         self._add(main)
 
     def _tell_not_started(self, ticket: int, code: int, started_at: float, error: str) -> None:
-        fields = {"ticket": ticket, "code": code, "started_at": started_at, "ended_at": time.time(), "error": error}
+        fields = {"job": ticket, "code": code, "started_at": started_at, "ended_at": time.time(), "error": error}
         self._control.put(("exited", fields))
 
     def _start_worker(self, ticket: int, keeps_logs: bool) -> None:
@@ -521,12 +521,12 @@ class Guardian:
         self._close_pipe(main)
         self._close_switch(main)
         fields: dict[str, object] = {
-            "ticket": main.ticket,
+            "job": main.ticket,
             "code": os.waitstatus_to_exitcode(one.status),
             "started_at": main.started_at,
             "ended_at": one.ended_at,
-            "told": main.told,
-            "left": left,
+            "stopped": main.told,
+            "survivors": left,
         }
         if main.log is not None:
             main.log.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from liteflow.definition.compiled import CompiledDag
 from liteflow.limits import Concurrency
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.processes.forks import ending_forks
+from liteflow.record import Record
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.values.secrets import Secrets
 from liteflow.work import Outcome
@@ -38,8 +38,7 @@ class RunConfig(NamedTuple):
     place: Concurrency | None = None  # its group is named
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunStart:
+class RunStart(Record):
     """A run that starts, that is resumed, or that is retried as a whole."""
 
     run_id: str
@@ -136,6 +135,7 @@ class Observers:
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = list(observers)
+        self.any = bool(observers)
         self.changes: list[Change] = []
 
     def publish(self) -> None:

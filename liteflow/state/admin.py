@@ -11,8 +11,11 @@ import time
 
 from liteflow.errors import RunNotFound, RunOwned
 from liteflow.outputs import outputs_dir, remove_folder
+from liteflow.state import transitions
 from liteflow.state.locks import LockFile
 from liteflow.state.state_file import Transaction, connect, real_path, translated_errors
+from liteflow.state.transitions import RunKey
+from liteflow.states import RUN_ENDED
 from liteflow.values.payload import Payload, spill_root
 
 
@@ -52,20 +55,16 @@ def cancel_interrupted(path: str, run_id: str, reason: str) -> None:
     """
     with _Writer(path) as connection:
         now = time.time()
-        status = _lock_out(connection, path, run_id)
-        for table, done in (("attempts", "status='RUNNING'"), ("task_instances", "status IN ('RUNNING', 'QUEUED')")):
-            connection.execute(
-                f"UPDATE liteflow_{table} SET status='{'LOST' if table == 'attempts' else 'CANCELLED'}', "
-                f"ended_at=? WHERE run_id=? AND {done}",
-                (now, run_id),
-            )
+        run, status, epoch = _lock_out(connection, path, run_id)
+        transitions.record_lost(connection, run_id, epoch, now)
+        transitions.cancel(connection, run_id, reason, now)
+        if status not in RUN_ENDED:
+            transitions.change_run(connection, run, status, "INTERRUPTED", now, reason="its owner died")
+            status = "INTERRUPTED"
+        transitions.change_run(connection, run, status, "CANCELLED", now, reason=reason)
+        connection.execute("UPDATE liteflow_dag_runs SET epoch=epoch+1 WHERE run_no=?", (run.run_no,))
         connection.execute(
-            "UPDATE liteflow_dag_runs SET status='CANCELLED', reason=?, ended_at=?, epoch=epoch+1 WHERE run_id=?",
-            (reason, now, run_id),
-        )
-        connection.execute(
-            "INSERT INTO liteflow_events (run_id, previous, status, reason, at) VALUES (?,?,'CANCELLED',?,?)",
-            (run_id, status, reason, now),
+            "UPDATE liteflow_requests SET handled_at=? WHERE run_id=? AND handled_at IS NULL", (now, run_id)
         )
         remove_folder(outputs_dir(os.path.realpath(path), run_id))  # in here: nobody can take the run over meanwhile
 
@@ -109,21 +108,21 @@ def delete_pool(path: str, name: str) -> bool:
         return bool(connection.execute("DELETE FROM liteflow_pools WHERE name=?", (name,)).rowcount)
 
 
-def _lock_out(connection: sqlite3.Connection, path: str, run_id: str) -> str:
-    """The status of a run, sure that no live process owns it while this transaction lasts."""
+def _lock_out(connection: sqlite3.Connection, path: str, run_id: str) -> tuple[RunKey, str, int]:
+    """Return a run, its status and its epoch; no live process owns it while this transaction lasts."""
     row = connection.execute(
-        "SELECT run_no, status, owner_pid, owner_host FROM liteflow_dag_runs WHERE run_id=?", (run_id,)
+        "SELECT run_no, status, epoch, owner_pid, owner_host FROM liteflow_dag_runs WHERE run_id=?", (run_id,)
     ).fetchone()
     if row is None:
         raise RunNotFound(f"{path}: there is no run {run_id!r}")
-    run_no, status, pid, host = row
+    run_no, status, epoch, pid, host = row
     locks = LockFile(path, read_only=True)
     try:
         if locks.is_held(run_no):
             raise RunOwned(f"run {run_id} is owned by process {pid} on {host}, which is still at work; cancel it first")
     finally:
         locks.close()
-    return str(status)
+    return RunKey(run_no, run_id), str(status), int(epoch)
 
 
 class _Writer:

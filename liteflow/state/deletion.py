@@ -20,6 +20,7 @@ from liteflow.identifiers import CHECKPOINT_DIR, LOG_NAME_PATTERN, STORED_ID_PAT
 from liteflow.outputs import outputs_dir, remove_folder
 from liteflow.state.locks import LockFile
 from liteflow.state.state_file import Transaction, checkpoint_wal, connect, real_path, translated_errors
+from liteflow.state.transitions import RunKey, mark_deleted
 from liteflow.values.payload import remove_values
 
 _TRANSACTION_S: Final = 0.1  # after so long a transaction ends
@@ -28,11 +29,11 @@ _ROWS: Final = 1000  # rows at a time
 _BYTES: Final = 8 * 1024 * 1024  # of values at a time
 _PAGES: Final = 500  # given back at a time
 
-#: A run's rows in tables that its states do not depend on: table and key.
+#: A run's rows in tables that its status does not depend on: table, key, and what stays.
 _HISTORY: Final = (
-    ("events", "seq"),
-    ("requests", "request_no"),
-    ("attempts", "task_id, map_index, attempt"),
+    ("events", "seq", " AND status<>'DELETED'"),
+    ("requests", "request_no", ""),
+    ("attempts", "task_id, map_index, attempt", ""),
 )
 
 
@@ -66,27 +67,31 @@ class _Deletion:
 
     def run(self, run_ids: Sequence[str], dag_id: str | None) -> None:
         """Delete the runs."""
+        now = time.time()
         with Transaction(self._connection, self._locks):
             for run_id in run_ids:
-                self._take(run_id)
+                run, status = self._take(run_id)
+                mark_deleted(self._connection, run, status, now)
             self._connection.executemany(
-                "UPDATE liteflow_dag_runs SET resumable=0, epoch=epoch+1 WHERE run_id=?", [(one,) for one in run_ids]
+                "UPDATE liteflow_dag_runs SET resumable=0, epoch=epoch+1 WHERE run_id=?",
+                [(run_id,) for run_id in run_ids],
             )
         for run_id in run_ids:
             remove_files(self._path, run_id, self._connection)
         self._in_transactions(self._steps(run_ids, dag_id))
         self._in_transactions(self._give_back())
 
-    def _take(self, run_id: str) -> None:
-        """Own the run, so that nobody else can while it is deleted."""
-        sql = "SELECT run_no, owner_pid, owner_host FROM liteflow_dag_runs WHERE run_id=?"
+    def _take(self, run_id: str) -> tuple[RunKey, str]:
+        """Own the run, so that no other process can while it is deleted. Returns it, and its status."""
+        sql = "SELECT run_no, status, owner_pid, owner_host FROM liteflow_dag_runs WHERE run_id=?"
         row = self._connection.execute(sql, (run_id,)).fetchone()
         if row is None:
             raise RunNotFound(f"{self._path}: there is no run {run_id!r}")
         checked(run_id)
-        run_no, pid, host = row
+        run_no, status, pid, host = row
         if run_no > 0 and not self._locks.acquire(run_no):
             raise RunOwned(f"run {run_id} is owned by process {pid} on {host}, which is still at work; cancel it first")
+        return RunKey(run_no, run_id), str(status)
 
     def _in_transactions(self, steps: Iterator[None]) -> None:
         """Do the steps, as many in a transaction as its time allows."""
@@ -105,10 +110,10 @@ class _Deletion:
         execute, graphs = self._connection.execute, set[tuple[str]]()
         for run_id in run_ids:
             yield from self._values(run_id)
-            for table, key in _HISTORY:
+            for table, key, but in _HISTORY:
                 sql = (
                     f"DELETE FROM liteflow_{table} WHERE run_id=?1 AND ({key}) IN "
-                    f"(SELECT {key} FROM liteflow_{table} WHERE run_id=?1 LIMIT {_ROWS})"
+                    f"(SELECT {key} FROM liteflow_{table} WHERE run_id=?1{but} LIMIT {_ROWS})"
                 )
                 while execute(sql, (run_id,)).rowcount == _ROWS:
                     yield

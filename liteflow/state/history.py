@@ -45,6 +45,7 @@ class RunRecord(NamedTuple):
     owner_session: int | None
     resumable: bool
     reason: str | None
+    timed_out: bool = False  # it exceeded its timeout
 
 
 class InstanceRecord(NamedTuple):
@@ -63,6 +64,8 @@ class InstanceRecord(NamedTuple):
     updated_at: float
     map_key: str | None = None  # what people can tell an instance of a mapped task by
     event: str = ""  # of a hook what triggered it, or "precondition"; empty: it is a task
+    kind: str = "task"  # or "hook", "precondition"
+    tolerated: bool = False  # it FAILED and counts as a success
 
 
 class AttemptRecord(NamedTuple):
@@ -169,11 +172,11 @@ _REAL, _REAL_OR_NOT = _Kind({float}), _Kind({float, type(None)})
 #: are was checked when they were written, and somebody else may have written this file.
 _RUN_KINDS = (
     _RUN_NO, _ID, _ID, _STATE, _REAL, _REAL_OR_NOT, _REAL_OR_NOT, _REAL_OR_NOT, _ID_OR_NOT, _TEXT, _TEXT,
-    _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT, _INT_OR_NOT, _TEXT_OR_NOT, _INT_OR_NOT, _INT, _TEXT_OR_NOT,
+    _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT, _INT_OR_NOT, _TEXT_OR_NOT, _INT_OR_NOT, _INT, _TEXT_OR_NOT, _INT,
 )  # fmt: skip
 _INSTANCE_KINDS = (
     _ID, _INT, _STATE, _TEXT, _REAL_OR_NOT, _INT, _TEXT_OR_NOT, _TEXT_OR_NOT, _REAL_OR_NOT, _REAL_OR_NOT, _REAL,
-    _TEXT_OR_NOT, _TEXT_OR_NOT,
+    _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT, _INT,
 )  # fmt: skip
 _ATTEMPT_KINDS = (
     _ID, _INT, _INT, _STATE, _REAL, _REAL_OR_NOT, _INT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT,
@@ -191,12 +194,12 @@ _LAST_LETTER = "\U0010ffff"  # in SQLite's order of text, which is that of its b
 
 _RUN = (
     "SELECT run_no, run_id, dag_id, status, created_at, started_at, ended_at, logical_date, parent_run_id, params, "
-    "graph_digest, source, cwd, settings, owner_pid, owner_host, owner_session, resumable, reason "
+    "graph_digest, source, cwd, settings, owner_pid, owner_host, owner_session, resumable, reason, timed_out "
     "FROM liteflow_dag_runs "
 )
 _INSTANCE = (
     "SELECT task_id, map_index, status, dependencies, timeout, try_number, error_log, reason, started_at, ended_at, "
-    "updated_at, map_key, told FROM liteflow_task_instances WHERE run_id=? "
+    "updated_at, map_key, hook_events, kind, tolerated FROM liteflow_task_instances WHERE run_id=? "
 )
 
 
@@ -280,7 +283,7 @@ class History:
         Raises:
             RunNotFound: there is none.
         """
-        rows = self._rows(f"{_RUN} ORDER BY begun DESC, run_no DESC LIMIT 1", (), _RUN_KINDS)
+        rows = self._rows(f"{_RUN} ORDER BY start_no DESC, run_no DESC LIMIT 1", (), _RUN_KINDS)
         if not rows:
             raise RunNotFound(f"{self.path}: there is no run yet")
         return self._run(rows[0])
@@ -292,10 +295,10 @@ class History:
         """
         sql = (
             "WITH asked AS (SELECT run_no FROM "
-            "(SELECT run_no FROM liteflow_dag_runs ORDER BY begun DESC, run_no DESC LIMIT 100) "
+            "(SELECT run_no FROM liteflow_dag_runs ORDER BY start_no DESC, run_no DESC LIMIT 100) "
             "UNION SELECT (SELECT max(run_no) FROM liteflow_dag_runs r WHERE r.dag_id=d.dag_id) FROM liteflow_dags d) "
             f"{_RUN} JOIN asked USING (run_no) WHERE EXISTS (SELECT 1 FROM liteflow_task_instances i "
-            "WHERE i.run_id=liteflow_dag_runs.run_id AND i.task_id=?) ORDER BY begun DESC, run_no DESC LIMIT 1"
+            "WHERE i.run_id=liteflow_dag_runs.run_id AND i.task_id=?) ORDER BY start_no DESC, run_no DESC LIMIT 1"
         )
         return next((self._run(row) for row in self._rows(sql, (task_id,), _RUN_KINDS)), None)
 
@@ -306,10 +309,13 @@ class History:
 
     def _run(self, row: Sequence[Any]) -> RunRecord:
         values = list(row)
-        values[9], values[13], values[17] = _json(values[9], {}), _json(values[13], {}), bool(values[17])
+        values[9], values[13] = _json(values[9], {}), _json(values[13], {})
+        values[17], values[19] = bool(values[17]), bool(values[19])
         values[11], values[12] = _as_named(values[11]), _as_named(values[12])
         if not isinstance(values[13].get("log_dir"), str | None):
             del values[13]["log_dir"]
+        if values[3] == "UP_FOR_RETRY":
+            values[3] = "RUNNING"  # it backs off before another try, as its reason says
         record = RunRecord(*values)
         if record.status in ("RUNNING", "PENDING") and not self._locks.is_held(record.run_no):
             # The owner may have ended the run between our two looks: look again before calling it dead.
@@ -319,7 +325,7 @@ class History:
                 (_STATE, _TEXT_OR_NOT, _REAL_OR_NOT),
             )
             status, reason, ended_at = again[0] if again else (record.status, None, None)
-            if status in ("RUNNING", "PENDING"):
+            if status in ("RUNNING", "PENDING", "UP_FOR_RETRY"):
                 status, reason = "INTERRUPTED", "its owner died; resume continues it"
             record = record._replace(status=status, reason=reason, ended_at=ended_at)
         elif record.status in ("RUNNING", "PENDING") and self.unknown is not None:
@@ -336,12 +342,12 @@ class History:
 
     def instances(self, run_id: str) -> list[InstanceRecord]:
         """All task instances of a run, by task id."""
-        rows = self._rows(f"{_INSTANCE} AND told IS NULL ORDER BY task_id, map_index", (run_id,), _INSTANCE_KINDS)
+        rows = self._rows(f"{_INSTANCE} AND kind='task' ORDER BY task_id, map_index", (run_id,), _INSTANCE_KINDS)
         return [_instance(row) for row in rows]
 
     def hooks(self, run_id: str) -> list[InstanceRecord]:
         """The hooks that were triggered in a run, by id; each depends on its task, those of the run on nothing."""
-        sql = f"{_INSTANCE} AND told IS NOT NULL ORDER BY task_id, map_index"
+        sql = f"{_INSTANCE} AND kind<>'task' ORDER BY task_id, map_index"
         return [_instance(row) for row in self._rows(sql, (run_id,), _INSTANCE_KINDS)]
 
     def instance(self, run_id: str, task_id: str, map_index: int = -1) -> InstanceRecord | None:
@@ -350,13 +356,13 @@ class History:
 
     def statuses(self, run_id: str) -> list[tuple[str, int, str]]:
         """Task id, map index and state of all task instances of a run, by task id."""
-        sql = "SELECT task_id, map_index, status FROM liteflow_task_instances WHERE run_id=? AND told IS NULL"
+        sql = "SELECT task_id, map_index, status FROM liteflow_task_instances WHERE run_id=? AND kind='task'"
         return self._rows(f"{sql} ORDER BY 1, 2", (run_id,), (_ID, _INT, _STATE))
 
     def tally(self, run_id: str) -> tuple[dict[str, int], dict[str, int]]:
         """How many tasks are in each state, and how many instances of mapped ones."""
         sql = (
-            "SELECT map_index >= 0, status, count(*) FROM liteflow_task_instances WHERE run_id=? AND told IS NULL "
+            "SELECT map_index >= 0, status, count(*) FROM liteflow_task_instances WHERE run_id=? AND kind='task' "
             "GROUP BY 2, 1"
         )
         rows = self._rows(sql, (run_id,), (_INT, _STATE, _INT))
@@ -436,13 +442,15 @@ class History:
         """The failures of a run that is SUCCESS in spite of them, each with why it does not count."""
         if run.status != Status.SUCCESS:
             return []
-        columns = "task_id, status, reason"
-        sql = f"SELECT {columns} FROM liteflow_task_instances WHERE run_id=? AND map_index < 0 AND told IS NULL"
-        kinds = (_TEXT, _TEXT, _TEXT_OR_NOT)
+        columns = "task_id, status, tolerated"
+        sql = f"SELECT {columns} FROM liteflow_task_instances WHERE run_id=? AND map_index < 0 AND kind='task'"
+        kinds = (_TEXT, _TEXT, _INT)
         failed = self._rows(f"{sql} AND status='FAILED'", (run.run_id,), kinds)
         if not failed:
             return []
-        ended = {task_id: (status, reason) for task_id, status, reason in self._rows(sql, (run.run_id,), kinds)}
+        ended = {
+            task_id: (status, bool(tolerated)) for task_id, status, tolerated in self._rows(sql, (run.run_id,), kinds)
+        }
         return overlooked(self.graph_tasks(run.graph_digest), ended)
 
     # -- pools -----------------------------------------------------------------------------------------------
@@ -513,6 +521,7 @@ def _instance(row: Sequence[Any]) -> InstanceRecord:
     values = list(row)
     values[3] = [] if values[3] == "[]" else [one for one in _json(values[3], []) if _is_id(one)]
     values[12] = "" if values[12] is None else _event(values[12])
+    values[14] = bool(values[14])
     return InstanceRecord(*values)
 
 

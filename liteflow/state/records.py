@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from liteflow.limits import Concurrency, Pool
 from liteflow.planning.ready_queue import SlotNeeds
+from liteflow.states import RunStatus
 
 
 class NewInstance(NamedTuple):
@@ -17,21 +19,31 @@ class NewInstance(NamedTuple):
     timeout_s: float | None = None
 
 
-class NewRun(NamedTuple):
-    """Everything about a run that is known before it starts. Times are epoch seconds."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """All that is known about a run before it starts. Times are epoch seconds."""
 
     run_id: str
     dag_id: str
-    description: str
+    description: str = ""
     graph_digest: str
     graph_snapshot: str  # JSON
-    instances: Iterable[NewInstance]  # walked once
-    params: Mapping[str, Any] = {}
+    instances: Iterable[NewInstance]  # iterated once
+    params: Mapping[str, Any] = field(default_factory=dict)
     logical_date: float | None = None
     parent_run_id: str | None = None
     source: str | None = None
-    settings: Mapping[str, Any] = {}
-    done: Mapping[str, float] = {}  # tasks that succeeded elsewhere, with the seconds they took
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    done: Mapping[str, float] = field(default_factory=dict)  # tasks that succeeded elsewhere: seconds by id
+
+
+class RunVerdict(NamedTuple):
+    """How a run ended."""
+
+    status: RunStatus
+    reason: str | None
+    at: float  # epoch seconds
+    timed_out: bool = False  # it exceeded its timeout
 
 
 class SharedLimits(NamedTuple):
@@ -67,6 +79,24 @@ class PreviousHook(NamedTuple):
     status: str
     attempts: int
     told: str  # JSON, see `hooks.Told`
+
+
+class TaskEvent(NamedTuple):
+    """A change of status of a task, or the success of an instance of a mapped task."""
+
+    task_id: str
+    map_index: int
+    previous: str | None
+    status: str
+
+
+#: The tasks of a run, and the instances of its mapped tasks by index, when it is resumed or retried.
+Previous = tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]]]
+#: Chooses tasks that have succeeded or were skipped and are to run again, each with the reason. It gets the tasks and
+#: instances, and the events of the tasks, and is called within the transaction.
+ChooseResets = Callable[
+    [Mapping[str, PreviousState], Mapping[str, Mapping[int, PreviousInstance]], Iterable[TaskEvent]], Mapping[str, str]
+]
 
 
 class Request(NamedTuple):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -168,28 +169,135 @@ CREATE UNIQUE INDEX liteflow_one_success
 _V3: Final = """
 ALTER TABLE liteflow_task_instances ADD COLUMN item TEXT;        -- a digest of the item of an instance
 ALTER TABLE liteflow_task_instances ADD COLUMN position INTEGER; -- the place of that item in the list
-ALTER TABLE liteflow_attempts ADD COLUMN trace TEXT; -- of a Python exception: where in the user's code it arose (JSON)
-ALTER TABLE liteflow_attempts ADD COLUMN log_lost TEXT; -- why not all of its output is in the log
-ALTER TABLE liteflow_dag_runs ADD COLUMN begun INTEGER; -- rises with each start and resume of a run of this file
-CREATE INDEX liteflow_runs_by_begun ON liteflow_dag_runs (begun);
+ALTER TABLE liteflow_task_instances ADD COLUMN kind TEXT NOT NULL DEFAULT 'task'; -- task | hook | precondition
+ALTER TABLE liteflow_task_instances ADD COLUMN tolerated INTEGER NOT NULL DEFAULT 0; -- 1: FAILED, counts as SUCCESS
+ALTER TABLE liteflow_task_instances ADD COLUMN round INTEGER NOT NULL DEFAULT 0; -- rises when a success is reset
+ALTER TABLE liteflow_task_instances ADD COLUMN handle TEXT;      -- JSON: what a waiting instance waits for
+ALTER TABLE liteflow_task_instances ADD COLUMN wake_at REAL;     -- when it is polled next
+ALTER TABLE liteflow_task_instances RENAME COLUMN told TO hook_events; -- NULL: a task; else a list of events (JSON)
+UPDATE liteflow_task_instances SET kind = CASE substr(hook_events, 1, 15)
+  WHEN '[["precondition' THEN 'precondition' ELSE 'hook' END WHERE hook_events IS NOT NULL;
+UPDATE liteflow_task_instances SET tolerated = 1
+  WHERE status = 'FAILED' AND reason LIKE '%the run goes on as if it had succeeded (continue_on_error)';
+
+ALTER TABLE liteflow_attempts ADD COLUMN trace TEXT;    -- of a Python exception: where in the user's code it arose
+ALTER TABLE liteflow_attempts ADD COLUMN log_lost TEXT; -- why the log does not hold all of its output
+ALTER TABLE liteflow_attempts ADD COLUMN round INTEGER NOT NULL DEFAULT 0; -- that of the instance
+ALTER TABLE liteflow_attempts ADD COLUMN codes TEXT;    -- JSON list of error codes, such as http:503; NULL: none
+ALTER TABLE liteflow_attempts ADD COLUMN host TEXT;     -- the machine it ran on; NULL: that of the owner
+DROP INDEX liteflow_one_success;
+CREATE UNIQUE INDEX liteflow_one_success
+  ON liteflow_attempts (run_id, task_id, map_index, round) WHERE status = 'SUCCESS' AND NOT repeats;
+
+ALTER TABLE liteflow_dag_runs ADD COLUMN start_no INTEGER; -- rises with each start and resume of a run of this file
+ALTER TABLE liteflow_dag_runs ADD COLUMN timed_out INTEGER NOT NULL DEFAULT 0; -- 1: it exceeded its timeout
+ALTER TABLE liteflow_dag_runs ADD COLUMN parent_task_id TEXT; -- the task of the parent run that started it
+ALTER TABLE liteflow_dag_runs ADD COLUMN parent_map_index INTEGER;
+ALTER TABLE liteflow_dag_runs ADD COLUMN outer_session INTEGER; -- of a child run: the session of the parent's owner
+ALTER TABLE liteflow_dag_runs ADD COLUMN origin_run_id TEXT; -- the run that it is a fork of
+ALTER TABLE liteflow_dag_runs ADD COLUMN selection TEXT; -- JSON: the selected tasks of a partial run
+ALTER TABLE liteflow_dag_runs ADD COLUMN outputs TEXT;   -- JSON: the values of the run
+UPDATE liteflow_dag_runs SET timed_out = 1 WHERE status = 'FAILED' AND reason LIKE 'timed out after %';
+CREATE INDEX liteflow_runs_by_start ON liteflow_dag_runs (start_no);
+CREATE INDEX liteflow_runs_by_parent ON liteflow_dag_runs (parent_run_id) WHERE parent_run_id IS NOT NULL;
+
+CREATE TABLE liteflow_triggers (             -- what starts runs: schedules, files, webhooks, other workflows
+  trigger_id TEXT NOT NULL PRIMARY KEY,
+  dag_id     TEXT NOT NULL,
+  source     TEXT,                           -- the file that declares it
+  kind       TEXT NOT NULL,
+  spec       TEXT NOT NULL,                  -- JSON
+  digest     TEXT NOT NULL,                  -- of the specification
+  watermark  TEXT,                           -- the key of the last fire that was decided
+  next_at    REAL,
+  paused_at  REAL,                           -- NULL: it is active
+  paused_by  TEXT,
+  seen_at    REAL NOT NULL,                  -- when its file was last read
+  problem    TEXT                            -- why it cannot fire
+) STRICT;
+CREATE INDEX liteflow_triggers_by_dag ON liteflow_triggers (dag_id);
+
+CREATE TABLE liteflow_fires (                -- each occasion on which a trigger fired
+  fire_no    INTEGER PRIMARY KEY AUTOINCREMENT,
+  trigger_id TEXT NOT NULL,
+  key        TEXT NOT NULL,                  -- what makes it unique: the instant, the file, the delivery
+  at         REAL NOT NULL,
+  due_at     REAL,
+  status     TEXT NOT NULL,
+  run_id     TEXT UNIQUE,
+  params     TEXT,                           -- JSON
+  started_by TEXT,
+  reason     TEXT,
+  claimed_at REAL,
+  decided_at REAL,
+  UNIQUE (trigger_id, key)
+) STRICT;
+
+CREATE TABLE liteflow_files (                -- digests of input files, so that unchanged files are not read again
+  path TEXT NOT NULL PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+  inode INTEGER NOT NULL, device INTEGER NOT NULL, sha256 BLOB NOT NULL, hashed_at REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE liteflow_cache (                -- results of tasks by the fingerprint of what they depend on
+  dag_id      TEXT NOT NULL,
+  task_id     TEXT NOT NULL,
+  fingerprint BLOB NOT NULL,
+  run_id      TEXT NOT NULL,
+  parts       TEXT NOT NULL,                 -- JSON: digests of the parts of the fingerprint, by name
+  outputs     TEXT,                          -- JSON: paths and digests of output files
+  stored      TEXT,                          -- JSON: the values
+  made_at     REAL NOT NULL,
+  used_at     REAL NOT NULL,
+  expires_at  REAL,
+  PRIMARY KEY (dag_id, task_id, fingerprint)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE liteflow_state (                -- values of a workflow that outlive its runs
+  scope      TEXT NOT NULL,
+  key        TEXT NOT NULL,
+  value      TEXT NOT NULL,
+  version    INTEGER NOT NULL,
+  updated_at REAL NOT NULL,
+  expires_at REAL,
+  run_id     TEXT,
+  task_id    TEXT,
+  PRIMARY KEY (scope, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE liteflow_backfills (            -- runs for past dates that were asked for together
+  backfill_no INTEGER PRIMARY KEY,
+  dag_id      TEXT NOT NULL,
+  settings    TEXT NOT NULL,                 -- JSON
+  created_at  REAL NOT NULL,
+  ended_at    REAL
+) STRICT;
 """
 
-#: What makes an older file read like one of the newest version, for a process that may not change it.
-_V1_AS_NEWEST: Final = """
+#: What an older file lacks, for a process that may not change it: views and empty tables that make it read like one of
+#: the newest version. The wording of a reason is all that an older file has of a tolerated failure.
+_KIND: Final = (
+    "CASE WHEN told IS NULL THEN 'task' WHEN substr(told, 1, 15)='[[\"precondition' THEN 'precondition' ELSE 'hook' END"
+)
+_TOLERATED: Final = (
+    "status='FAILED' AND coalesce(reason, '') LIKE '%the run goes on as if it had succeeded (continue_on_error)'"
+)
+_NEW_TABLES: Final = """
+CREATE TEMP VIEW liteflow_dag_runs AS SELECT *, NULL AS start_no, 0 AS timed_out FROM main.liteflow_dag_runs;
+CREATE TEMP VIEW liteflow_attempts AS SELECT *, NULL AS trace, NULL AS log_lost, 0 AS round, NULL AS codes,
+  NULL AS host FROM main.liteflow_attempts;
+"""
+_V1_AS_NEWEST: Final = f"""
 CREATE TEMP VIEW liteflow_task_instances AS
-  SELECT *, NULL AS map_key, NULL AS told, NULL AS item, NULL AS position FROM main.liteflow_task_instances;
-CREATE TEMP VIEW liteflow_attempts AS SELECT *, NULL AS trace, NULL AS log_lost FROM main.liteflow_attempts;
-CREATE TEMP VIEW liteflow_dag_runs AS SELECT *, NULL AS begun FROM main.liteflow_dag_runs;
+  SELECT *, NULL AS map_key, NULL AS hook_events, NULL AS item, NULL AS position, 'task' AS kind, 0 AS tolerated,
+  0 AS round FROM main.liteflow_task_instances;
 CREATE TEMP TABLE liteflow_pools (name, slots, description, by_hand, updated_at);
 CREATE TEMP TABLE liteflow_slots (pool, run_id, task_id, map_index, slots, asked_at, taken_at, run_no);
-"""
-
-_V2_AS_NEWEST: Final = """
+{_NEW_TABLES}"""
+_V2_AS_NEWEST: Final = f"""
 CREATE TEMP VIEW liteflow_task_instances AS
-  SELECT *, NULL AS item, NULL AS position FROM main.liteflow_task_instances;
-CREATE TEMP VIEW liteflow_attempts AS SELECT *, NULL AS trace, NULL AS log_lost FROM main.liteflow_attempts;
-CREATE TEMP VIEW liteflow_dag_runs AS SELECT *, NULL AS begun FROM main.liteflow_dag_runs;
-"""
+  SELECT *, told AS hook_events, NULL AS item, NULL AS position, {_KIND} AS kind, {_TOLERATED} AS tolerated,
+  0 AS round FROM main.liteflow_task_instances;
+{_NEW_TABLES}"""
 
 #: The values of a mapped task's instances under one key, in the order of its list.
 VALUES_OF_INSTANCES: Final = (
@@ -257,27 +365,45 @@ def difference(version: int, rows: Sequence[Sequence[str | None]]) -> str | None
 
 @functools.cache
 def _shape(version: int) -> dict[str, tuple[str, str]]:
-    """What the tables, indexes and triggers of a version are: type and definition by name."""
-    made: dict[str, tuple[str, str]] = {}
-    for statement in (one for script in MIGRATIONS[:version] for one in _statements(script)):
+    """Return the tables, indexes and triggers of a version: type and definition without blanks, by name."""
+    return {name: (kind, _plain(text)) for name, (kind, text) in _definitions(version).items()}
+
+
+def _definitions(version: int) -> dict[str, tuple[str, str]]:
+    """Return the tables, indexes and triggers of a version, each as one statement that creates it: type and SQL.
+
+    What SQLite stores of a table after its columns were added one by one is the same but for blanks and comments.
+    """
+    definitions: dict[str, tuple[str, str]] = {}
+    for statement in (statement for script in MIGRATIONS[:version] for statement in _statements(script)):
         verb, *words = statement.split(None, 5)
+        if verb == "UPDATE":
+            continue
         kind = next(word for word in words if word in ("TABLE", "INDEX", "TRIGGER"))
         name = words[words.index(kind) + 1].rstrip(";")
-        text = _plain(statement).removesuffix(";")
+        text = _without_comments(statement).strip().removesuffix(";")
         if verb == "CREATE":
-            made[name] = (kind.lower(), text)
+            definitions[name] = (kind.lower(), text)
         elif verb == "DROP":
-            del made[name]
-        else:  # SQLite puts a new column behind the last one, before what is said of the whole table
-            table = made[name][1]
-            before, last, behind = table.rpartition(",PRIMARYKEY(" if ",PRIMARYKEY(" in table else ")")
-            made[name] = (kind.lower(), f"{before},{text.partition('ADDCOLUMN')[2]}{last}{behind}")
-    return made
+            del definitions[name]
+        elif "RENAME COLUMN" in text:
+            old, new = text.partition("RENAME COLUMN")[2].split(" TO ")
+            table = definitions[name][1]
+            definitions[name] = (kind.lower(), re.sub(rf"\b{old.strip()}\b", new.strip(), table))
+        else:  # SQLite puts a new column after the last one, before the constraints of the table
+            table = definitions[name][1]
+            before, constraint, after = table.rpartition(",\n  PRIMARY KEY (" if ",\n  PRIMARY KEY (" in table else ")")
+            definitions[name] = (kind.lower(), f"{before}, {text.partition('ADD COLUMN')[2]}{constraint}{after}")
+    return definitions
 
 
 def _plain(sql: str) -> str:
-    """A definition without blanks and comments, in which versions may differ."""
-    return "".join("".join(line.partition("--")[0].split()) for line in sql.splitlines())
+    """Return a definition without blanks and comments, in which versions may differ."""
+    return "".join(_without_comments(sql).split())
+
+
+def _without_comments(sql: str) -> str:
+    return "\n".join(line.partition("--")[0].rstrip() for line in sql.splitlines())
 
 
 def read_as_newest(connection: sqlite3.Connection, version: int) -> None:
@@ -332,9 +458,10 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
 
 
 def _apply(connection: sqlite3.Connection, version: int) -> None:
-    for number in range(version, SCHEMA_VERSION):
-        for statement in _statements(MIGRATIONS[number]):
-            connection.execute(statement)
+    """Bring the tables from a version to the newest; a file without tables gets the newest ones at once."""
+    statements = [text for script in MIGRATIONS[version:] for text in _statements(script)]
+    for statement in statements if version else (text for _, text in _definitions(SCHEMA_VERSION).values()):
+        connection.execute(statement)
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 

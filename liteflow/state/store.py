@@ -1,9 +1,11 @@
-"""Every write to the state file, one transaction each. Nothing else in the engine says INSERT or UPDATE, save `batch`.
+"""The writes of the process that owns a run: to create it, take it over, commit a turn of the loop, and retry it.
 
-The loop is the only writer of a run: it collects what happened in a `batch` and then commits it all at once. Intent
-comes before effect and verdict before consequence because the loop starts nothing and tells nobody until `commit` has
-returned. If SQLite refuses (locked, full disk), the turn stays and the commit is tried again: a verdict is never lost
-to a bad moment, and never turns into a false state.
+The loop is the only writer of a run: it collects what happened in a `WriteBatch` and commits it as one transaction. The
+start of an attempt is stored before the attempt starts, and its verdict before anything follows from it, because the
+loop starts nothing and notifies no observer until `commit` has returned. When SQLite refuses (locked, full disk), the
+batch stays and the commit is repeated: no verdict is lost, and no false status is stored.
+
+Statuses and events are written by `transitions` alone.
 """
 
 from __future__ import annotations
@@ -13,23 +15,26 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from json.encoder import encode_basestring_ascii as _quoted
 from typing import Final, NoReturn
 
 from liteflow.errors import OwnerDied, RunNotFound, RunOwned, StaleRun, StoreError
 from liteflow.gc_pause import gc_paused
+from liteflow.state import transitions
 from liteflow.state.locks import LockFile
 from liteflow.state.owner import boot_id, start_ticks
 from liteflow.state.pools import SlotAllocator
 from liteflow.state.records import (
     NO_SHARED_LIMITS,
+    ChooseResets,
     NewInstance,
     NewRun,
+    Previous,
     PreviousHook,
     PreviousInstance,
     PreviousState,
     Request,
     SharedLimits,
+    TaskEvent,
 )
 from liteflow.state.schema import VALUES_OF_INSTANCES
 from liteflow.state.sqlite_locks import Identity, SqliteLocks
@@ -43,16 +48,18 @@ from liteflow.state.state_file import (
     files_of,
     translated_errors,
 )
+from liteflow.state.transitions import RunKey
 from liteflow.state.write_batch import WriteBatch
+from liteflow.states import RUN_ENDED
 from liteflow.values.payload import Payload, payload_from_row
 
 _SYNC_EVERY_S: Final = 1.0  # at most so much is lost to a power cut; nothing to a crash
-_NEXT: Final = "(SELECT coalesce(max(seq), 0) + 1 FROM liteflow_events)"  # a start's or a resume's `begun`
-_PATIENCE_S: Final = 60.0  # how long a commit is tried again before the run is given up
+_NEXT_START: Final = "(SELECT coalesce(max(seq), 0) + 1 FROM liteflow_events)"  # the `start_no` of a start or resume
+_PATIENCE_S: Final = 60.0  # how long a commit is repeated before the run is given up
 
 
 class Store:
-    """The one writer of one run. Used from one thread.
+    """The one writer of one run. For use from one thread.
 
     Args:
         path: the state file, absolute.
@@ -65,67 +72,58 @@ class Store:
         self.path = path
         self.run_id = ""
         self._locks = locks
-        self._run_no = 0
-        self._epoch = 0
-        self._always_sync = durability == "power"
-        self._synced_at = time.monotonic()
-        self._syncing = False
-        self._unsynced = False  # was anything committed since the last sync?
         self._data_version: int | None = None
         self.batch: WriteBatch  # of the run that is created or claimed
-        self.queue_reason: str | None = None  # for what, where the run may not begin yet
+        self.queue_reason: str | None = None  # why the run may not start yet
         self._connection = connect(path)
-        self._sqlite_locks = SqliteLocks(path)
-        self._files = files_of(path)
-        self._fold = True  # may SQLite fold up the write-ahead log when it closes the file?
+        self._sync = _Syncing(self._connection, path, locks, always=durability == "power")
+        self._file = _OpenFile(path, self._connection, locks)
 
     # -- becoming the owner --------------------------------------------------------------------------------
 
     def create(self, run: NewRun, session: int | None = None, bounds: SharedLimits = NO_SHARED_LIMITS) -> None:
         """Store a new run as owned by this process, with all its task instances PENDING.
 
-        It is RUNNING, or PENDING where its group has no place for it yet: `queue_reason` says so (see `enter_group`).
+        It is RUNNING, or PENDING when its group has no free slot: then `queue_reason` says why (see `enter_group`).
 
         Raises:
             DefinitionError: a task needs more slots than a pool has; nothing was stored.
-            GroupBusy, RunSkipped: its group has no place, and it shall not wait for one; nothing was stored.
+            GroupBusy, RunSkipped: its group has no free slot, and the run does not wait for one; nothing was stored.
         """
         now = time.time()
         with translated_errors(self.path), gc_paused(), Transaction(self._connection, self._locks):
-            execute = self._connection.execute
-            execute(
-                "INSERT INTO liteflow_dags VALUES (?,?,?,?,?) ON CONFLICT (dag_id) DO UPDATE SET "
-                "description=excluded.description, source=excluded.source, updated_at=excluded.updated_at",
-                (run.dag_id, run.description, run.source, now, now),
-            )
-            execute("INSERT OR IGNORE INTO liteflow_graphs VALUES (?,?)", (run.graph_digest, run.graph_snapshot))
-            try:
-                cursor = execute(
-                    "INSERT INTO liteflow_dag_runs (run_id, dag_id, status, created_at, started_at, logical_date, "
-                    "parent_run_id, params, graph_digest, source, cwd, settings, epoch, begun) "
-                    f"VALUES (?,?,'RUNNING',?,?,?,?,?,?,?,?,?,1,{_NEXT})",
-                    (
-                        run.run_id,
-                        run.dag_id,
-                        now,
-                        now,
-                        run.logical_date,
-                        run.parent_run_id,
-                        json.dumps(dict(run.params), default=str),
-                        run.graph_digest,
-                        run.source,
-                        os.getcwd(),
-                        json.dumps(dict(run.settings)),
-                    ),
-                )
-            except sqlite3.IntegrityError:
-                raise StoreError(f"{self.path}: there is a run {run.run_id!r} already; choose another run id") from None
-            self._own(run.run_id, int(cursor.lastrowid or 0), 1, session)
-            self._bound(bounds, now)
-            self._insert_instances(run.instances, now)
-            if self.queue_reason is None:
-                self._insert_event(None, "RUNNING", now, None)
-            self._insert_done(run.done, now)
+            key = self._insert_run(run, now)
+            self._own(key, 1, session)
+            self._share(bounds, now)
+            self._begin(None, None, now)
+            transitions.add_tasks(self._connection, run.run_id, run.instances, now)
+            transitions.record_checkpoint(self._connection, run.run_id, 1, run.done, now)
+
+    def _insert_run(self, run: NewRun, now: float) -> RunKey:
+        execute = self._connection.execute
+        execute(
+            "INSERT INTO liteflow_dags VALUES (?,?,?,?,?) ON CONFLICT (dag_id) DO UPDATE SET "
+            "description=excluded.description, source=excluded.source, updated_at=excluded.updated_at",
+            (run.dag_id, run.description, run.source, now, now),
+        )
+        self._insert_graph(run.graph_digest, run.graph_snapshot)
+        row = {
+            "run_id": run.run_id,
+            "dag_id": run.dag_id,
+            "created_at": now,
+            "logical_date": run.logical_date,
+            "parent_run_id": run.parent_run_id,
+            "params": json.dumps(dict(run.params), default=str),
+            "graph_digest": run.graph_digest,
+            "source": run.source,
+            "cwd": os.getcwd(),
+            "settings": json.dumps(dict(run.settings)),
+        }
+        try:
+            run_no = transitions.insert_run(self._connection, row)
+        except sqlite3.IntegrityError:
+            raise StoreError(f"{self.path}: there is a run {run.run_id!r} already; choose another run id") from None
+        return RunKey(run_no, run.run_id)
 
     def claim(
         self,
@@ -134,18 +132,19 @@ class Store:
         graph: tuple[str, str],
         session: int | None = None,
         bounds: SharedLimits = NO_SHARED_LIMITS,
+        choose: ChooseResets | None = None,
     ) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]], int | None]:
-        """Become the owner of a run that ended or whose owner died, to go on with it.
+        """Become the owner of a run that has ended or whose owner is dead, to resume it.
 
-        What was RUNNING or QUEUED is recorded as LOST; successes, and tasks that skipped themselves, are kept; all else
-        goes back to PENDING. `instances` and `graph` (digest, snapshot) are of the definition as it is now; the first
-        are walked only where the second has changed.
-        Returns what the run has of each task that it knows, what it has of the instances of mapped ones by index, and
-        the last owner's session (see `processes.tree`).
+        An attempt that was RUNNING or QUEUED is recorded as LOST. A success, and a task that skipped itself, stays
+        unless `choose` names it; all else goes back to PENDING. `instances` and `graph` (digest, snapshot) are those of
+        the current definition; the first are iterated only when the second has changed.
+        Returns what the run has of each task and of the instances of mapped tasks by index, and the session of the last
+        owner (see `processes.tree`).
 
         Raises:
             RunNotFound: there is no such run.
-            RunOwned: a live process owns it; the message says which.
+            RunOwned: a live process owns it; the message names that.
             As `create` otherwise.
         """
         now = time.time()
@@ -158,159 +157,80 @@ class Store:
             ).fetchone()
             if row is None:
                 raise RunNotFound(f"{self.path}: there is no run {run_id!r}")
-            run_no, epoch, status, pid, host, old_graph, before, start, boot = row
+            run_no, epoch, status, pid, host, old_graph, last_session, start, boot = row
             if not self._locks.acquire(run_no):
                 if (host, boot) == (os.uname().nodename, boot_id()) and start_ticks(pid) != start:
                     raise OwnerDied(f"run {run_id}: its owner, process {pid}, is dead, but its tasks still end")
                 raise RunOwned(f"run {run_id} is owned by process {pid} on {host}, which is still at work")
-            execute("INSERT OR IGNORE INTO liteflow_graphs VALUES (?,?)", graph)
+            if status == "DELETED":
+                self._locks.release(run_no)
+                raise RunNotFound(f"{self.path}: run {run_id!r} is deleted; delete it again to remove what is left")
+            self._insert_graph(*graph)
             execute(
-                "UPDATE liteflow_dag_runs SET status='RUNNING', started_at=coalesce(started_at, ?), ended_at=NULL, "
-                f"reason=NULL, epoch=?, graph_digest=?, begun={_NEXT} WHERE run_no=?",
-                (now, epoch + 1, graph[0], run_no),
+                f"UPDATE liteflow_dag_runs SET epoch=?, graph_digest=?, start_no={_NEXT_START}, timed_out=0 "
+                "WHERE run_no=?",
+                (epoch + 1, graph[0], run_no),
             )
-            self._own(run_id, run_no, epoch + 1, session)
-            if status in ("RUNNING", "PENDING"):
-                self._insert_event(status, "INTERRUPTED", now, "its owner died")
-                status = "INTERRUPTED"
+            key = RunKey(run_no, run_id)
+            self._own(key, epoch + 1, session)
             self._slots.clear(place=True)
-            self._bound(bounds, now, status)
-            if self.queue_reason is None:
-                self._insert_event(status, "RUNNING", now, "resumed")
-            # A mapped task as a whole is RUNNING, too, but what runs is its instances: it has no attempts.
-            # Queued attempts may have started: their executor starts them as soon as a slot is free.
-            running = (
-                "FROM liteflow_task_instances WHERE run_id=? AND status IN ('RUNNING', 'QUEUED') AND try_number > 0"
-            )
-            execute(
-                "INSERT INTO liteflow_events (run_id, task_id, map_index, attempt, previous, status, reason, at) "
-                f"SELECT run_id, task_id, map_index, try_number, status, 'LOST', 'its owner died', ? {running}",
-                (now, run_id),
-            )
-            execute(
-                "INSERT INTO liteflow_attempts (run_id, task_id, map_index, attempt, status, epoch, started_at, "
-                "ended_at, error, log_path) SELECT run_id, task_id, map_index, try_number, 'LOST', ?, "
-                f"coalesce(started_at, updated_at), ?, 'its owner died', log_path {running}",
-                (epoch, now, run_id),
-            )
-            kept, mapped = self._reset(now)
+            self._share(bounds, now)
+            if status not in RUN_ENDED:
+                transitions.change_run(self._connection, key, status, "INTERRUPTED", now, reason="its owner died")
+                status = "INTERRUPTED"
+            self._begin(status, "resumed", now)
+            transitions.record_lost(self._connection, run_id, epoch, now)
+            tasks, mapped = self._reset("resumed", now, choose)
             if graph[0] != old_graph:
-                self._insert_instances(instances, now)
-        return kept, mapped, before
+                transitions.add_tasks(self._connection, run_id, instances, now)
+        return tasks, mapped, last_session
 
-    def _reset(self, now: float) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]]]:
-        """All but what succeeded, or skipped itself, goes back to PENDING. Returns what there is, as `claim` does."""
-        execute, run_id = self._connection.execute, self.run_id
-        execute(
-            "UPDATE liteflow_task_instances AS one SET status='PENDING', reason=NULL, error_log=NULL, ended_at=NULL, "
-            "updated_at=? WHERE run_id=? AND NOT (status='SUCCESS' OR (status='SKIPPED' AND EXISTS ("
-            "SELECT 1 FROM liteflow_attempts AS last WHERE (last.run_id, last.task_id, last.map_index, last.attempt)="
-            "(one.run_id, one.task_id, one.map_index, one.try_number) AND last.status='SKIPPED'))) "
-            "AND (told IS NULL OR status IN ('RUNNING', 'QUEUED', 'UP_FOR_RETRY'))",  # hooks that have ended stay so
-            (now, run_id),
-        )
-        sql = "SELECT task_id, status, try_number FROM liteflow_task_instances WHERE run_id=? AND told IS NULL"
-        kept = {
-            task_id: PreviousState(status, retry_count)
-            for task_id, status, retry_count in execute(f"{sql} AND map_index < 0", (run_id,))
-        }
-        sql = (
-            "SELECT task_id, map_index, status, try_number, item, map_key, position FROM liteflow_task_instances "
-            "WHERE run_id=? AND map_index >= 0 AND told IS NULL"
-        )
-        mapped: dict[str, dict[int, PreviousInstance]] = {}
-        for task_id, index, *fields in execute(sql, (run_id,)):
-            mapped.setdefault(task_id, {})[index] = PreviousInstance(*fields)
-        return kept, mapped
+    def _insert_graph(self, digest: str, snapshot: str) -> None:
+        self._connection.execute("INSERT OR IGNORE INTO liteflow_graphs VALUES (?,?)", (digest, snapshot))
 
-    def _own(self, run_id: str, run_no: int, epoch: int, session: int | None) -> None:
-        if not self._locks.acquire(run_no):
-            raise RunOwned(f"run {run_id} is owned by another process, which is still at work")
-        self.run_id, self._run_no, self._epoch = run_id, run_no, epoch
-        self.batch = WriteBatch(self.path, run_id, run_no, epoch)
-        self._slots = SlotAllocator(self._connection, self._locks, run_no, run_id)
+    def _own(self, run: RunKey, epoch: int, session: int | None) -> None:
+        if not self._locks.acquire(run.run_no):
+            raise RunOwned(f"run {run.run_id} is owned by another process, which is still at work")
+        self.run_id, self._run, self._epoch = run.run_id, run, epoch
+        self.batch = WriteBatch(self.path, run, epoch)
+        self._slots = SlotAllocator(self._connection, self._locks, run.run_no, run.run_id)
         self._connection.execute(
             "UPDATE liteflow_dag_runs SET owner_pid=?, owner_start=?, owner_boot=?, owner_host=?, owner_session=? "
             "WHERE run_no=?",
-            (os.getpid(), start_ticks(), boot_id(), os.uname().nodename, session, run_no),
+            (os.getpid(), start_ticks(), boot_id(), os.uname().nodename, session, run.run_no),
         )
 
-    def _insert_instances(self, instances: Iterable[NewInstance], now: float) -> None:
-        """Add what the run has not, and bring what it has up to the definition."""
-        run_id = self.run_id
-        self._connection.executemany(
-            "INSERT INTO liteflow_task_instances (run_id, task_id, status, dependencies, timeout, updated_at) "
-            "VALUES (?,?,'PENDING',?,?,?) ON CONFLICT (run_id, task_id, map_index) DO UPDATE SET "
-            "dependencies=excluded.dependencies, timeout=excluded.timeout",
-            (
-                (run_id, task_id, f"[{', '.join(map(_quoted, above))}]", timeout_s, now)
-                for task_id, above, timeout_s in instances
-            ),
-        )
+    # -- what the run shares with others -------------------------------------------------------------------
 
-    def _insert_done(self, done: Mapping[str, float], now: float) -> None:
-        """Record tasks as succeeded that did so before this state file knew of them."""
-        many, run_id, epoch = self._connection.executemany, self.run_id, self._epoch
-        many(
-            "INSERT INTO liteflow_attempts (run_id, task_id, attempt, status, epoch, started_at, ended_at) "
-            "VALUES (?,?,1,'SUCCESS',?,?,?)",
-            ((run_id, task_id, epoch, now - seconds, now) for task_id, seconds in done.items()),
-        )
-        many(
-            "UPDATE liteflow_task_instances SET status='SUCCESS', try_number=1, reason='from a checkpoint', "
-            "started_at=?, ended_at=?, updated_at=? WHERE run_id=? AND task_id=?",
-            ((now - seconds, now, now, run_id, task_id) for task_id, seconds in done.items()),
-        )
-        many(
-            "INSERT INTO liteflow_events (run_id, task_id, map_index, attempt, previous, status, reason, at) "
-            "VALUES (?,?,-1,1,'PENDING','SUCCESS','from a checkpoint',?)",
-            ((run_id, task_id, now) for task_id in done),
-        )
-
-    def _insert_event(self, previous: str | None, status: str, now: float, reason: str | None) -> None:
-        self._connection.execute(
-            "INSERT INTO liteflow_events (run_id, previous, status, reason, at) VALUES (?,?,?,?,?)",
-            (self.run_id, previous, status, reason, now),
-        )
-
-    # -- what bounds it ------------------------------------------------------------------------------------
-
-    def _bound(self, bounds: SharedLimits, now: float, status: str | None = None) -> None:
-        """Declare the pools and take a place in the group; or wait for one as PENDING."""
+    def _share(self, bounds: SharedLimits, now: float) -> None:
+        """Declare the pools, and request a slot of the group: without one the run has to wait."""
         self._slots.declare(bounds.pools, bounds.needs, now)
         self.queue_reason = None if bounds.place is None else self._slots.come(bounds.place, now)
-        if self.queue_reason is None:
-            return
-        self.batch.before = "PENDING"
-        self._connection.execute(
-            "UPDATE liteflow_dag_runs SET status='PENDING', started_at=nullif(started_at, ?), reason=? WHERE run_no=?",
-            (now, self.queue_reason, self._run_no),  # a run that began earlier has its time from then
-        )
-        self._insert_event(status, "PENDING", now, self.queue_reason)
+
+    def _begin(self, previous: str | None, note: str | None, now: float) -> None:
+        """The run is RUNNING, or PENDING while it waits for its group."""
+        status = "RUNNING" if self.queue_reason is None else "PENDING"
+        transitions.change_run(self._connection, self._run, previous, status, now, reason=self.queue_reason, note=note)
+        self.batch.transitions.run_status = status
 
     def enter_group(self) -> bool:
-        """Has the run that waits got its place? Then it is RUNNING."""
+        """Request a slot of the group again. Returns whether the run, which waited for it, is RUNNING now."""
         now = time.time()
         with translated_errors(self.path), Transaction(self._connection, self._locks):
             if not self._slots.take_place():
                 return False
-            self._connection.execute(
-                "UPDATE liteflow_dag_runs SET status='RUNNING', started_at=coalesce(started_at, ?), reason=NULL "
-                "WHERE run_no=?",
-                (now, self._run_no),
-            )
-            self._insert_event("PENDING", "RUNNING", now, None)
-        self.batch.before, self.queue_reason = "RUNNING", None
+            self.queue_reason = None
+            self._begin("PENDING", None, now)
         return True
 
     def slots_changed(self) -> bool:
-        """Is it worth asking again for slots, or for a place, that were refused?"""
+        """Return whether to ask again for slots that were refused, of pools or of the group."""
         return self._slots.changed()
 
-    # -- trying the whole run again ------------------------------------------------------------------------
+    # -- retrying the whole run ----------------------------------------------------------------------------
 
     def retry_count(self) -> int:
-        """How often the run has been tried again as a whole, since it was started or was resumed after its end."""
+        """Return how often the run has been retried as a whole, since it was started or was resumed after its end."""
         with translated_errors(self.path):
             row = self._connection.execute(
                 "SELECT count(*) FROM liteflow_events WHERE run_id=?1 AND task_id IS NULL AND status='UP_FOR_RETRY' "
@@ -320,38 +240,64 @@ class Store:
             ).fetchone()
         return int(row[0])
 
-    def retry_run(self, reason: str) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]]]:
-        """The run has failed and will go on by itself: what succeeded is kept, all else goes back to PENDING."""
+    def retry_run(self, reason: str, choose: ChooseResets | None = None) -> Previous:
+        """Set a run that has failed back for another try after a back-off: successes stay as in `claim`."""
         now = time.time()
         with translated_errors(self.path), gc_paused(), Transaction(self._connection, self._locks):
-            self._connection.execute("UPDATE liteflow_dag_runs SET reason=? WHERE run_no=?", (reason, self._run_no))
-            self._insert_event("RUNNING", "UP_FOR_RETRY", now, reason)
+            self._change_run("UP_FOR_RETRY", now, reason=reason)
             self._slots.clear(place=False)
-            return self._reset(now)
-
-    def reset_tasks(self, reasons: Mapping[str, str]) -> None:
-        """These tasks had succeeded and have to run again, with all instances; what they returned is forgotten."""
-        now, many, run_id = time.time(), self._connection.executemany, self.run_id
-        which = "FROM liteflow_task_instances WHERE run_id=? AND task_id=? AND status IN ('SUCCESS', 'SKIPPED')"
-        rows = [(run_id, task_id) for task_id in reasons]
-        with translated_errors(self.path), Transaction(self._connection, self._locks):
-            many(
-                "INSERT INTO liteflow_events (run_id, task_id, map_index, attempt, previous, status, reason, at) "
-                f"SELECT run_id, task_id, map_index, try_number, status, 'PENDING', ?, ? {which}",
-                [(reason, now, run_id, task_id) for task_id, reason in reasons.items()],
-            )
-            many(
-                "UPDATE liteflow_task_instances SET status='PENDING', reason=NULL, ended_at=NULL "
-                "WHERE run_id=? AND task_id=?",
-                rows,
-            )
-            many("DELETE FROM liteflow_xcom WHERE run_id=? AND task_id=?", rows)
+            return self._reset("the run is retried", now, choose)
 
     def end_backoff(self) -> None:
-        """The rest before another try of the run is over."""
+        """End the back-off before another try of the run."""
         with translated_errors(self.path), Transaction(self._connection, self._locks):
-            self._connection.execute("UPDATE liteflow_dag_runs SET reason=NULL WHERE run_no=?", (self._run_no,))
-            self._insert_event("UP_FOR_RETRY", "RUNNING", time.time(), "tried again")
+            self._change_run("RUNNING", time.time(), note="tried again")
+
+    def reset_tasks(self, reasons: Mapping[str, str]) -> None:
+        """Set tasks that had succeeded back to PENDING, with all instances; their values are deleted."""
+        with translated_errors(self.path), Transaction(self._connection, self._locks):
+            transitions.reset_tasks(self._connection, self.run_id, reasons, time.time())
+            self._load_rounds()
+
+    def _change_run(self, status: str, now: float, *, reason: str | None = None, note: str | None = None) -> None:
+        previous = self.batch.transitions.run_status
+        transitions.change_run(self._connection, self._run, previous, status, now, reason=reason, note=note)
+        self.batch.transitions.run_status = status
+
+    def _reset(self, reason: str, now: float, choose: ChooseResets | None) -> Previous:
+        """Set all back to PENDING that is to run again. Returns what there is then, as `claim` does."""
+        execute, run_id = self._connection.execute, self.run_id
+        status = f"CASE WHEN {transitions.RESETS} THEN 'PENDING' ELSE status END"
+        of_run = "FROM liteflow_task_instances AS instance WHERE run_id=? AND kind='task'"
+        tasks = {
+            task_id: PreviousState(*fields)
+            for task_id, *fields in execute(
+                f"SELECT task_id, {status}, try_number {of_run} AND map_index < 0", (run_id,)
+            )
+        }
+        mapped: dict[str, dict[int, PreviousInstance]] = {}
+        for task_id, index, *fields in execute(
+            f"SELECT task_id, map_index, {status}, try_number, item, map_key, position {of_run} AND map_index >= 0",
+            (run_id,),
+        ):
+            mapped.setdefault(task_id, {})[index] = PreviousInstance(*fields)
+        chosen = {} if choose is None else choose(tasks, mapped, self.task_events())
+        transitions.reset_tasks(self._connection, run_id, chosen, now)
+        transitions.reset(self._connection, run_id, reason, now)
+        for task_id in chosen:
+            tasks[task_id] = tasks[task_id]._replace(status="PENDING")
+            if task_id in mapped:
+                mapped[task_id] = {
+                    index: instance._replace(status="PENDING") for index, instance in mapped[task_id].items()
+                }
+        self._load_rounds()
+        return tasks, mapped
+
+    def _load_rounds(self) -> None:
+        rows = self._connection.execute(
+            "SELECT task_id, map_index, round FROM liteflow_task_instances WHERE run_id=? AND round>0", (self.run_id,)
+        )
+        self.batch.rounds = {(task_id, map_index): number for task_id, map_index, number in rows}
 
     # -- one turn of the loop ------------------------------------------------------------------------------
 
@@ -363,55 +309,51 @@ class Store:
             StoreError, ResourceError: SQLite refused for a minute; nothing was written.
         """
         self.check_file()
-        began = time.monotonic()
+        started = time.monotonic()
         pause = 0.05
         while True:
             try:
-                self._choose_sync(time.monotonic())
+                self._sync.choose(time.monotonic(), verdict=self.batch.transitions.verdict is not None)
                 with Transaction(self._connection, self._locks):
                     self._write()
                 break
             except sqlite3.OperationalError as error:
-                if time.monotonic() - began > _PATIENCE_S:
+                if time.monotonic() - started > _PATIENCE_S:
                     raise explain(error, self.path) from None
                 time.sleep(pause)
                 pause = min(pause * 2, 2.0)
             except (sqlite3.Error, UnicodeDecodeError) as error:
                 raise explain(error, self.path) from None
-        self._unsynced = not self._syncing
+        self._sync.committed()
         self.batch.clear()
+
+    def _write(self) -> None:
+        sql = "SELECT epoch FROM liteflow_dag_runs WHERE run_no=?"
+        if self._connection.execute(sql, (self._run.run_no,)).fetchone() != (self._epoch,):
+            raise StaleRun(f"run {self.run_id} was taken over by another process; this one stops")
+        self.batch.write(self._connection, self._slots)
 
     def rest(self) -> None:
         """Sync what was committed, when nothing has been committed for a while; call it between turns."""
-        now = time.monotonic()
-        if not self._unsynced or now - self._synced_at < _SYNC_EVERY_S:
-            return
         try:
-            self._choose_sync(now)
-            with Transaction(self._connection, self._locks):  # only a commit that writes syncs the log,
-                for sign in "+-":  # and a row that stays as it is is not written
-                    sql = f"UPDATE liteflow_dag_runs SET epoch=epoch{sign}1 WHERE run_no=?"
-                    self._connection.execute(sql, (self._run_no,))
-            self._unsynced = False
+            self._sync.sync_if_idle(self._run.run_no)
         except sqlite3.OperationalError:
-            return  # locked, or a full disk: the next commit says so, if it lasts
+            return  # locked, or a full disk: the next commit reports it, if it lasts
         except sqlite3.Error as error:
             raise explain(error, self.path) from None
 
     def check_file(self) -> None:
         """Check that the state file and its write-ahead log are still where they were.
 
-        What is written to a deleted file, nobody will read.
+        Nothing can read what is written to a deleted file.
 
         Raises:
             StoreError: one of them was deleted, moved or replaced.
         """
-        now = files_of(self.path)
-        if now != self._files:
-            self._stop_writing(now)
+        self._file.check()
 
     def renew_lock(self) -> None:
-        """Keep the run owned where somebody has deleted the lock file.
+        """Keep the run owned when the lock file was deleted.
 
         Raises:
             StaleRun: another process has taken the run over meanwhile.
@@ -419,44 +361,10 @@ class Store:
         if not self._locks.renew():
             raise StaleRun(f"run {self.run_id} was taken over by another process; this one stops")
 
-    def _stop_writing(self, now: Sequence[Identity | None]) -> NoReturn:
-        """Store what a deleted write-ahead log holds, if nobody has begun another one; and say what has happened."""
-        end, known = next((end, old) for end, old, new in zip(ENDS, self._files, now, strict=True) if old != new)
-        what = f"{self.path}{end}: was deleted, moved or replaced while a run used it; the run was stopped. "
-        if now[0] != self._files[0]:
-            raise StoreError(f"{what}Put the file back and resume the run, or start a new one")
-        assert known is not None
-        self._fold = all(new in (old, None) for old, new in zip(self._files, now, strict=True))
-        if self._fold and self._locks.acquire_within(WRITE_LOCK, 1.0):
-            try:
-                self._connection.execute("PRAGMA wal_checkpoint(FULL)")
-                raise StoreError(f"{what}What it held is in {self.path} now; resume the run")
-            except sqlite3.Error:
-                pass
-            finally:
-                self._locks.release(WRITE_LOCK)
-        raise StoreError(f"{what}What was stored last may be missing; resume the run")
-
-    def _write(self) -> None:
-        row = self._connection.execute("SELECT epoch FROM liteflow_dag_runs WHERE run_no=?", (self._run_no,)).fetchone()
-        if row != (self._epoch,):
-            raise StaleRun(f"run {self.run_id} was taken over by another process; this one stops")
-        self.batch.write(self._connection, self._slots)
-
-    def _choose_sync(self, now: float) -> None:
-        """Sync this commit to the disk? Always for the run's verdict, else once a second."""
-        sync = self._always_sync or self.batch.verdict is not None or now - self._synced_at >= _SYNC_EVERY_S
-        if sync != self._syncing:
-            self._connection.execute(f"PRAGMA synchronous={'FULL' if sync else 'NORMAL'}")
-            self._syncing = sync
-        if sync:
-            self._synced_at = now
-            checkpoint_wal(self._connection, self.path, self._locks)
-
-    # -- what others ask for, and reading back ---------------------------------------------------------------
+    # -- requests, and reading back ------------------------------------------------------------------------
 
     def requests(self) -> list[Request]:
-        """Open requests for this run, oldest first. Cheap when no other process has written since the last call."""
+        """Return the open requests for this run, oldest first. Cheap when no other process has written since."""
         try:
             (version,) = self._connection.execute("PRAGMA data_version").fetchone()
             if version == self._data_version:
@@ -467,14 +375,14 @@ class Store:
                 (self.run_id,),
             ).fetchall()
         except sqlite3.OperationalError:
-            return []  # locked just now: they will be there at the next tick
+            return []  # locked at the moment: the next call returns them
         except sqlite3.Error as error:
             raise explain(error, self.path) from None
         self._data_version = version
         return [Request(*row) for row in rows]
 
     def value(self, task_id: str, map_index: int = -1, key: str = "return_value") -> Payload | None:
-        """A stored value of this run, still encoded."""
+        """Return a stored value of this run, encoded."""
         with translated_errors(self.path):
             row = self._connection.execute(
                 "SELECT encoding, value, size, file, sha256 FROM liteflow_xcom "
@@ -483,36 +391,34 @@ class Store:
             ).fetchone()
         return None if row is None else payload_from_row(self.path, row)
 
-    def hooks(self) -> list[PreviousHook]:
-        """The hooks that were triggered in this run."""
-        with translated_errors(self.path):
-            rows = self._connection.execute(
-                "SELECT task_id, map_index, status, try_number, told FROM liteflow_task_instances "
-                "WHERE run_id=? AND told IS NOT NULL",
-                (self.run_id,),
-            ).fetchall()
-        return [PreviousHook(*row) for row in rows]
-
-    def task_events(self) -> Iterator[tuple[str, int, str | None, str]]:
-        """What has happened to the tasks of this run, in order, and which instances of mapped ones have succeeded.
-
-        Each is a task, an index, the previous and the new state.
-        """
-        with translated_errors(self.path):
-            yield from self._connection.execute(
-                "SELECT task_id, map_index, previous, status FROM liteflow_events "
-                "WHERE run_id=? AND task_id IS NOT NULL AND (map_index < 0 OR status='SUCCESS') ORDER BY seq",
-                (self.run_id,),
-            ).fetchall()
-
     def values(self, task_id: str, key: str) -> list[Payload]:
-        """What the instances of a mapped task have stored, in the order of its list, still encoded."""
+        """Return what the instances of a mapped task have stored, in the order of its list, encoded."""
         with translated_errors(self.path):
             rows = self._connection.execute(VALUES_OF_INSTANCES, (self.run_id, task_id, key)).fetchall()
         return [payload_from_row(self.path, row) for row in rows]
 
+    def hooks(self) -> list[PreviousHook]:
+        """Return the hooks that were triggered in this run."""
+        with translated_errors(self.path):
+            rows = self._connection.execute(
+                "SELECT task_id, map_index, status, try_number, hook_events FROM liteflow_task_instances "
+                "WHERE run_id=? AND kind<>'task'",
+                (self.run_id,),
+            ).fetchall()
+        return [PreviousHook(*row) for row in rows]
+
+    def task_events(self) -> Iterator[TaskEvent]:
+        """Return the events of the tasks of this run, in order, and of instances of mapped tasks the successes."""
+        with translated_errors(self.path):
+            rows = self._connection.execute(
+                "SELECT task_id, map_index, previous, status FROM liteflow_events "
+                "WHERE run_id=? AND task_id IS NOT NULL AND (map_index < 0 OR status='SUCCESS') ORDER BY seq",
+                (self.run_id,),
+            ).fetchall()
+        yield from (TaskEvent(*row) for row in rows)
+
     def next_free_index(self, task_id: str) -> int:
-        """The first index that no instance of a mapped task has had in this run."""
+        """Return the first index that no instance of a mapped task has had in this run."""
         with translated_errors(self.path):
             (last,) = self._connection.execute(
                 "SELECT max(map_index) FROM liteflow_attempts WHERE run_id=? AND task_id=?", (self.run_id, task_id)
@@ -520,6 +426,80 @@ class Store:
         return 0 if last is None else max(0, int(last) + 1)
 
     def close(self) -> None:
-        """Close the connection; the run's lock is freed with the lock file, when the guardian is gone too."""
-        self._sqlite_locks.release(fold=self._fold)
+        """Close the connection. The lock of the run is freed with the lock file, when the guardian is gone too."""
+        self._file.release()
         self._connection.close()
+
+
+class _Syncing:
+    """Which commits are synced to the disk: always that of the run's verdict, else one in each second."""
+
+    def __init__(self, connection: sqlite3.Connection, path: str, locks: LockFile, *, always: bool) -> None:
+        self._connection, self._path, self._locks = connection, path, locks
+        self._always = always
+        self._synced_at = time.monotonic()
+        self._syncing = False  # whether the connection syncs its commits
+        self._unsynced = False  # whether anything was committed since the last sync
+
+    def choose(self, now: float, *, verdict: bool) -> None:
+        """Decide whether the next commit is synced."""
+        sync = self._always or verdict or now - self._synced_at >= _SYNC_EVERY_S
+        if sync != self._syncing:
+            self._connection.execute(f"PRAGMA synchronous={'FULL' if sync else 'NORMAL'}")
+            self._syncing = sync
+        if sync:
+            self._synced_at = now
+            checkpoint_wal(self._connection, self._path, self._locks)
+
+    def committed(self) -> None:
+        """Note that a transaction was committed."""
+        self._unsynced = not self._syncing
+
+    def sync_if_idle(self, run_no: int) -> None:
+        """Sync what was committed, when the last sync was a while ago."""
+        now = time.monotonic()
+        if not self._unsynced or now - self._synced_at < _SYNC_EVERY_S:
+            return
+        self.choose(now, verdict=False)
+        with Transaction(self._connection, self._locks):  # only a commit that writes syncs the log,
+            for sign in "+-":  # and a row that stays as it is is not written
+                self._connection.execute(f"UPDATE liteflow_dag_runs SET epoch=epoch{sign}1 WHERE run_no=?", (run_no,))
+        self._unsynced = False
+
+
+class _OpenFile:
+    """The files of a state file that is open for writing, and SQLite's locks on them."""
+
+    def __init__(self, path: str, connection: sqlite3.Connection, locks: LockFile) -> None:
+        self._path, self._connection, self._locks = path, connection, locks
+        self._sqlite_locks = SqliteLocks(path)
+        self._files = files_of(path)
+        self._fold = True  # whether SQLite may checkpoint the write-ahead log when it closes the file
+
+    def check(self) -> None:
+        """Check that the files are those that were opened. Raises StoreError."""
+        current = files_of(self._path)
+        if current != self._files:
+            self._stop_writing(current)
+
+    def _stop_writing(self, current: Sequence[Identity | None]) -> NoReturn:
+        """Store what a deleted write-ahead log holds, if no other process has made a new one, and raise StoreError."""
+        end, opened = next((end, old) for end, old, new in zip(ENDS, self._files, current, strict=True) if old != new)
+        what = f"{self._path}{end}: was deleted, moved or replaced while a run used it; the run was stopped. "
+        if current[0] != self._files[0]:
+            raise StoreError(f"{what}Put the file back and resume the run, or start a new one")
+        assert opened is not None
+        self._fold = all(new in (old, None) for old, new in zip(self._files, current, strict=True))
+        if self._fold and self._locks.acquire_within(WRITE_LOCK, 1.0):
+            try:
+                self._connection.execute("PRAGMA wal_checkpoint(FULL)")
+                raise StoreError(f"{what}What it held is in {self._path} now; resume the run")
+            except sqlite3.Error:
+                pass
+            finally:
+                self._locks.release(WRITE_LOCK)
+        raise StoreError(f"{what}What was stored last may be missing; resume the run")
+
+    def release(self) -> None:
+        """Release SQLite's locks, before the connection is closed."""
+        self._sqlite_locks.release(fold=self._fold)

@@ -653,7 +653,7 @@ def test_a_command_that_prints_no_json_fails(bench: Open) -> None:
 
 def test_a_printed_value_needs_a_log(tmp_path: Path) -> None:
     info = RunInfo("r", "d", str(tmp_path / "db"), None)
-    with pytest.raises(DefinitionError, match="'t' takes its value from what it prints"):
+    with pytest.raises(DefinitionError, match="the value of task 't' is its printed output"):
         open_executor({"t": sh("true", output="json")}, info)
 
 
@@ -808,9 +808,13 @@ def _with_a_queue(bench: Open, mode: str, tmp_path: Path) -> tuple[Bench, Path, 
     return opened, gate, started
 
 
-def test_executors_with_several_lanes_do_not_queue(bench: Open) -> None:
+async def _coroutine() -> None:
+    """End at once."""
+
+
+def test_only_executors_of_one_backend_queue(bench: Open) -> None:
     assert not bench("thread", {"a": Call(_short), "b": Command(("true",))}).executor.queues
-    assert not bench("async", Call(_short)).executor.queues
+    assert not bench("async", Call(_coroutine)).executor.queues
     assert not bench("inline", Call(_short)).executor.queues
 
 

@@ -50,7 +50,15 @@ def leave(store: Store) -> None:
 
 def new_run(run_id: str = "r1", tasks: tuple[str, ...] = ("a", "b"), **more: Any) -> NewRun:
     instances = [NewInstance(task_id, list(tasks[:number]), 30.0) for number, task_id in enumerate(tasks)]
-    return NewRun(run_id, "flow", "words", "digest", '{"tasks": []}', instances, **more)
+    return NewRun(
+        run_id=run_id,
+        dag_id="flow",
+        description="words",
+        graph_digest="digest",
+        graph_snapshot='{"tasks": []}',
+        instances=instances,
+        **more,
+    )
 
 
 def outcome(verdict: Verdict, value: object = None, attempt: int = 1, **more: Any) -> Outcome:
@@ -144,7 +152,15 @@ def test_a_queued_attempt_of_a_dead_run_is_lost_because_it_may_have_started(open
 def test_turns_of_any_size_are_written_whole(opened: Open, db: str, count: int) -> None:
     store = opened()
     tasks = tuple(f"t{number:03}" for number in range(count))
-    store.create(NewRun("r1", "flow", "", "digest", "{}", [NewInstance(task_id, []) for task_id in tasks]))
+    store.create(
+        NewRun(
+            run_id="r1",
+            dag_id="flow",
+            graph_digest="digest",
+            graph_snapshot="{}",
+            instances=[NewInstance(task_id, []) for task_id in tasks],
+        )
+    )
     for task_id in tasks:
         store.batch.start_attempt(task_id, -1, 1, "PENDING", None, 1.0)
     store.commit()
@@ -172,7 +188,7 @@ def test_a_verdict_its_value_and_the_runs_end_are_one_transaction(opened: Open, 
     store.commit()
     store.batch.ended("a", -1, outcome("SUCCESS", [1], pushed={"k": encode("v")}))
     store.batch.change_status("a", -1, 1, "RUNNING", "SUCCESS", None, 2.0)
-    store.batch.verdict = ("SUCCESS", None, 3.0)
+    store.batch.end_run("SUCCESS", None, 3.0)
     with History(db) as history:
         assert (history.values("r1"), history.run("r1").status) == ([], "RUNNING")
         store.commit()
@@ -227,7 +243,7 @@ def test_durability(opened: Open, db: str, durability: str) -> None:
     succeed(store, "a")
     (level,) = store._connection.execute("PRAGMA synchronous").fetchone()
     assert level == (2 if durability == "power" else 1)
-    store.batch.verdict = ("FAILED", None, 1.0)
+    store.batch.end_run("FAILED", None, 1.0)
     store.commit()
     (level,) = store._connection.execute("PRAGMA synchronous").fetchone()
     assert level == 2, "a run's verdict is always synced"
@@ -462,7 +478,7 @@ def test_a_request_of_an_ended_run_is_closed(opened: Open, db: str) -> None:
     store = opened()
     store.create(new_run())
     request(db, "r1", "cancel")
-    store.batch.verdict = ("CANCELLED", "enough", 1.0)
+    store.batch.end_run("CANCELLED", "enough", 1.0)
     store.commit()
     assert rows(db, "SELECT count(*) FROM liteflow_requests WHERE handled_at IS NULL") == [(0,)]
 
@@ -481,7 +497,11 @@ def test_a_rest_writes_what_a_sync_needs(db: str, monkeypatch: pytest.MonkeyPatc
     locks = LockFile(db)
     store = Store(db, locks)
     try:
-        store.create(NewRun("r1", "flow", "", "digest", "{}", [NewInstance("a", [])]))
+        store.create(
+            NewRun(
+                run_id="r1", dag_id="flow", graph_digest="digest", graph_snapshot="{}", instances=[NewInstance("a", [])]
+            )
+        )
         with monkeypatch.context() as patch:
             patch.setattr("liteflow.state.store._SYNC_EVERY_S", 1e9)
             store.batch.start_attempt("a", -1, 1, "PENDING", None, 1.0)
@@ -495,7 +515,7 @@ def test_a_rest_writes_what_a_sync_needs(db: str, monkeypatch: pytest.MonkeyPatc
         assert os.path.getsize(f"{db}-wal") == after, "once is enough"
         with History(db) as history:
             assert history.run("r1").status == "RUNNING"
-        store.batch.verdict = ("SUCCESS", None, 2.0)
+        store.batch.end_run("SUCCESS", None, 2.0)
         store.commit()
     finally:
         store.close()

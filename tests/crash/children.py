@@ -22,7 +22,7 @@ from functools import partial
 from crashkit import as_harness, end_descendants, fork, report, wait_for
 
 from liteflow import Dag
-from liteflow.running import signals
+from liteflow.running import stopping
 
 MODES = ("thread", "process", "async", "inline")
 PATIENCE_S = 60.0
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--control", choices=("signals",))
     given = parser.parse_args()
     if given.control == "signals":
-        signals.use_handlers_in_forks = lambda handlers: []  # type: ignore[assignment]  # the defence that is taken away
+        stopping.use_handlers_in_forks = lambda handlers: []  # type: ignore[assignment]  # the defence that is taken away
     began, hung, wrong = time.monotonic(), list[str](), list[str]()
     kinds = itertools.cycle(itertools.product((True, False), range(len(WAYS)), MODES))
     with as_harness(limit_s=300 + given.runs * 5):

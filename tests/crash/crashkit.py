@@ -388,7 +388,7 @@ def read_state(db: str, run_id: str) -> State:
         if row is None:
             return _NOTHING._replace(problems=problems)
         rows = connection.execute(
-            "SELECT task_id, map_index, status, try_number, told FROM liteflow_task_instances WHERE run_id=?",
+            "SELECT task_id, map_index, status, try_number, hook_events FROM liteflow_task_instances WHERE run_id=?",
             (run_id,),
         ).fetchall()
         mapped = {task for task, index, *_ in rows if index >= 0 and not is_hook(task)}
@@ -403,7 +403,9 @@ def read_state(db: str, run_id: str) -> State:
             for task, index, status, tries, _ in rows
             if index >= 0 or task not in mapped
         }
-        attempts = {(task, tries): status for task, (status, tries) in instances.items() if status == "RUNNING"}
+        attempts = {
+            (task, tries): status for task, (status, tries) in instances.items() if status in ("RUNNING", "QUEUED")
+        }
         attempts |= {
             (instance_name(task, index), attempt): status
             for task, index, attempt, status in connection.execute(
@@ -571,7 +573,7 @@ class Oracle(Faults):
             told[task] = (status, attempt)
             if status == "SUCCESS":
                 success_at[task] = seq
-            elif status == "RUNNING":
+            elif status in ("RUNNING", "QUEUED"):  # a queued attempt may start at any time
                 started_at.setdefault(task, seq)
         for task, seq in started_at.items():
             for above in self._upstream.get(task, ()):
@@ -584,6 +586,7 @@ class Oracle(Faults):
             fine = {
                 "PENDING": verdict in (None, "LOST", "CANCELLED", "FAILED", "TIMED_OUT") or is_hook(task),
                 "RUNNING": verdict == "RUNNING" and tries == attempt and event == ("RUNNING", attempt),
+                "QUEUED": verdict == "QUEUED" and tries == attempt and event == ("QUEUED", attempt),
                 "SUCCESS": verdict == "SUCCESS" and tries == attempt and event == ("SUCCESS", attempt),
                 "UP_FOR_RETRY": verdict in ("LOST", "FAILED"),
                 "FAILED": verdict in ("FAILED", "LOST", "TIMED_OUT"),

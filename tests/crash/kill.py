@@ -47,14 +47,14 @@ from crashkit import (
 )
 
 import liteflow.running.hooks
-import liteflow.running.runner
+import liteflow.running.run
 import liteflow.state.locks
 import liteflow.state.state_file
 import liteflow.state.store
 import liteflow.state.write_batch
 from liteflow import Command, Dag, Task, XCom
 from liteflow.context import current_context
-from liteflow.definition.options import TaskOptions
+from liteflow.definition.options import make_options
 from liteflow.outputs import outputs_dir
 from liteflow.planning.task_table import instance_name
 from liteflow.processes import tree
@@ -147,10 +147,10 @@ def late_hooks() -> None:
 
 
 def forgotten_hooks() -> None:
-    """Who resumes a run does not go on with the hooks that were triggered before."""
+    """A resume does not run the hooks that were triggered before."""
     hooks = liteflow.running.hooks.Hooks
     begin = hooks.open
-    hooks.open = lambda self, kept, now: begin(self, [one._replace(told="[]") for one in kept], now)  # type: ignore[method-assign]
+    hooks.open = lambda self, previous, now: begin(self, [hook._replace(told="[]") for hook in previous], now)  # type: ignore[method-assign]
 
 
 CONTROLS: Mapping[str, Callable[[], None]] = {
@@ -438,7 +438,7 @@ def process_dag(db: str, effects: str, graph: Mapping[str, Sequence[str]]) -> Da
                 made[task] = dag.task(body, task, above=given, **options)
             continue
         words = ("/bin/sh", "-c", _script(effects, number, around.failing.get(task, 0)))
-        made[task] = dag.add_task(Task(task, body=Command(words), options=TaskOptions(**options)))
+        made[task] = dag.add_task(Task(task, body=Command(words), options=make_options(options, task)))
         for name in above:
             made[name] >> made[task]
     made["down"].as_teardown(setups=made["t0_0"])

@@ -42,7 +42,7 @@ from crashkit import (
 
 from liteflow import Command, Dag, Task
 from liteflow.context import current_context
-from liteflow.definition.options import TaskOptions
+from liteflow.definition.options import make_options
 from liteflow.processes import tree
 from liteflow.state.admin import request
 
@@ -89,7 +89,7 @@ def make_dag(db: str, form: str, fault: str, mark: str, ready: str) -> Dag:
                 f'[ "$LIGHTFLOW_ATTEMPT" = 1 ] || exit 0; '
                 f"exec {sys.executable} -S -E {HERE / 'escapees.py'} {kind} {marker}a$LIGHTFLOW_ATTEMPT {ready}"
             )
-            options = TaskOptions(kill_grace=GRACE_S, timeout=timeout)
+            options = make_options({"kill_grace": GRACE_S, "timeout": timeout}, kind)
             dag.add_task(Task(kind, body=Command(("/bin/sh", "-c", script)), options=options))
         else:
             work = partial(in_worker if form == "process" else from_thread, kind, marker, ready)

@@ -66,9 +66,9 @@ def test_options_are_as_they_were_unless_given_anew(stored: str) -> None:
     dag = Dag.load(stored, "etl").attach(extract, load, last)
     dag.task(transform, factor=10, retries=1)
     options = dag.tasks["extract"].options
-    assert (options.retries, options.retry_delay, options.timeout, options.mode) == (3, 0.25, 30, "thread")
-    assert options.retry_on == ("ValueError",)
-    assert (dag.tasks["last"].options.trigger_rule, dag.tasks["last"].options.priority) == ("all_done", 5)
+    assert (options.retry.retries, options.retry.delay_s, options.timeout_s, options.mode) == (3, 0.25, 30, "thread")
+    assert options.retry.on_exceptions == ("ValueError",)
+    assert (dag.tasks["last"].trigger_rule, dag.tasks["last"].options.queue.priority) == ("all_done", 5)
     assert dag.tasks["transform"].retries == 1
     assert dag.run(mode="inline").raise_for_failure().value("load") == 60
 
@@ -87,7 +87,7 @@ def test_other_ways_to_add_tasks(stored: str, tmp_path: Path) -> None:
     run = dag.run(mode="thread", log_dir=str(tmp_path / "logs")).raise_for_failure()
     assert run.value("last") == "done"
     assert dag.tasks["load"].dependencies == {"transform"}
-    assert dag.tasks["last"].options.trigger_rule == "all_done"
+    assert dag.tasks["last"].trigger_rule == "all_done"
     assert dag.tasks["more"].dependencies == set()
 
 

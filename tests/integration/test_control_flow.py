@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from liteflow import Dag, DefinitionError, DuplicateTask, Task, current_context, setup, task, teardown
+from liteflow.definition.options import make_options
 from liteflow.state.history import History
 from liteflow.work import Command
 
@@ -101,12 +102,11 @@ def test_a_short_circuit(db: str, every: bool, last: str) -> None:
 
 
 def test_a_command_that_is_a_short_circuit_answers_by_its_exit_code(db: str) -> None:
-    from liteflow.definition.tasks import TaskOptions
 
     with Dag("short", db) as dag:
         for name, code in (("yes", 0), ("no", 1), ("broken", 2)):
             body = Command(("/bin/sh", "-c", f"exit {code}"))
-            one = dag.add_task(Task(name, body=body, options=TaskOptions(short_circuit=True)))
+            one = dag.add_task(Task(name, body=body, options=make_options({"short_circuit": True}, name)))
             one >> dag.task(nothing, f"after_{name}")
     run = dag.run()
     assert run.statuses() == {
@@ -266,7 +266,7 @@ def test_a_hook_before_everything_may_have_retries(db: str, trail: Any) -> None:
     with Dag("hooked", db) as dag:
         dag.task(nothing, "a", on_start=notes(trail.path))
     (hook,) = hook_tasks({"on_start": begin}).values()
-    hook.options = hook.options._replace(retries=2, retry_delay=0.05)
+    hook.options = make_options({"retries": 2, "retry_delay": 0.05}, hook.task_id)
     dag.hooks["on_start"] = hook
     run = dag.run(mode="thread")
     assert (run.status, trail.words()) == ("SUCCESS", ["begin", "begin", "a.on_start:a:PENDING:0"])
@@ -298,7 +298,7 @@ def test_a_hook_is_triggered_in_the_transaction_of_the_change(db: str) -> None:
     run = dag.run(mode="inline")
     with sqlite3.connect(db) as connection:
         events = connection.execute("SELECT task_id, previous, status FROM liteflow_events ORDER BY seq").fetchall()
-        (told,) = connection.execute("SELECT told FROM liteflow_task_instances WHERE told IS NOT NULL").fetchone()
+        (told,) = connection.execute("SELECT hook_events FROM liteflow_task_instances WHERE kind='hook'").fetchone()
     assert [event for event in events if event[0] == "a.on_failure"] == [
         ("a.on_failure", "PENDING", "RUNNING"),
         ("a.on_failure", "RUNNING", "SUCCESS"),

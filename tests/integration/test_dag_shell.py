@@ -169,7 +169,7 @@ def test_a_value_survives_a_resume(db: str, tmp_path: Path) -> None:
 
 def test_a_value_changes_nothing_about_what_the_task_is(db: str) -> None:
     """The digest of a task tells of its script, and of which values it takes, not of the values."""
-    from liteflow.definition.snapshot import _Digests
+    from liteflow.definition.graph_json import _Digests
 
     def digest(**more: Any) -> str:
         with Dag("digest", db) as dag:

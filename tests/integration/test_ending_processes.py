@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from liteflow.processes import tree
-from liteflow.processes.client import Exited, Guardian, Started
+from liteflow.processes.client import Exited, GuardianConnection, Started
 
 LIMIT_S = 20.0
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,8 +33,8 @@ def no_worker(sock: socket.socket, *rest: object) -> None:
 
 
 @pytest.fixture
-def guardian() -> Iterator[Guardian]:
-    guardian = Guardian.fork(no_worker)
+def guardian() -> Iterator[GuardianConnection]:
+    guardian = GuardianConnection.fork(no_worker)
     yield guardian
     guardian.close()
     assert tree.find_survivors(guardian.session) == []
@@ -43,16 +43,16 @@ def guardian() -> Iterator[Guardian]:
 class Heard:
     """What a guardian has told, in order."""
 
-    def __init__(self, guardian: Guardian) -> None:
+    def __init__(self, guardian: GuardianConnection) -> None:
         self._guardian = guardian
         self.events: list[Started | Exited] = []
 
-    def exited(self, ticket: int) -> Exited:
-        """Wait for the end of a ticket."""
-        return next(each for each in self._until(lambda: self._has(ticket, Exited)) if self._is(each, ticket, Exited))
+    def exited(self, job: int) -> Exited:
+        """Wait for the end of a job."""
+        return next(each for each in self._until(lambda: self._has(job, Exited)) if self._is(each, job, Exited))
 
-    def started(self, ticket: int) -> Started:
-        return next(each for each in self._until(lambda: self._has(ticket, Started)) if self._is(each, ticket, Started))
+    def started(self, job: int) -> Started:
+        return next(each for each in self._until(lambda: self._has(job, Started)) if self._is(each, job, Started))
 
     def _until(self, is_there: Callable[[], bool]) -> list[Started | Exited]:
         give_up = time.monotonic() + LIMIT_S
@@ -62,12 +62,12 @@ class Heard:
             self.events += self._guardian.read()
         return self.events
 
-    def _has(self, ticket: int, kind: type) -> bool:
-        return any(self._is(each, ticket, kind) for each in self.events)
+    def _has(self, job: int, kind: type) -> bool:
+        return any(self._is(each, job, kind) for each in self.events)
 
     @staticmethod
-    def _is(each: Started | Exited, ticket: int, kind: type) -> bool:
-        return isinstance(each, kind) and each.ticket == ticket
+    def _is(each: Started | Exited, job: int, kind: type) -> bool:
+        return isinstance(each, kind) and each.job == job
 
 
 def await_true(condition: Callable[[], object]) -> None:
@@ -87,8 +87,8 @@ def pid_in(path: Path) -> int:
     return int(path.read_text())
 
 
-def shell(guardian: Guardian, ticket: int, script: str, folder: Path) -> None:
-    guardian.start_command(ticket, ["/bin/sh", "-c", script], str(folder), {"PATH": os.environ["PATH"]}, None)
+def shell(guardian: GuardianConnection, job: int, script: str, folder: Path) -> None:
+    guardian.start_command(job, ["/bin/sh", "-c", script], str(folder), {"PATH": os.environ["PATH"]}, None)
 
 
 # -- processes that cannot be killed -----------------------------------------------------------------------------
@@ -110,25 +110,25 @@ def freezer() -> Iterator[Path]:
 
 @pytest.mark.parametrize("who", ["$$", "$!"])
 def test_a_process_that_cannot_be_killed_holds_up_its_own_task_only(
-    who: str, freezer: Path, guardian: Guardian, tmp_path: Path
+    who: str, freezer: Path, guardian: GuardianConnection, tmp_path: Path
 ) -> None:
     freeze = f"setsid sleep 300 & echo {who} > {freezer}/tasks; echo FROZEN > {freezer}/freezer.state; sleep 300"
     shell(guardian, 1, freeze, tmp_path)
     await_true(lambda: (freezer / "freezer.state").read_text().strip() == "FROZEN")
     heard = Heard(guardian)
     guardian.stop(1, 0.0)
-    for ticket in range(2, 7):
-        shell(guardian, ticket, "(setsid sleep 300 &); exit 0", tmp_path)  # each needs a sweep of its own
-        other = heard.exited(ticket)
-        assert (other.code, other.left) == (0, ())
-    assert not any(isinstance(each, Exited) and each.ticket == 1 for each in heard.events)
+    for job in range(2, 7):
+        shell(guardian, job, "(setsid sleep 300 &); exit 0", tmp_path)  # each needs a sweep of its own
+        other = heard.exited(job)
+        assert (other.code, other.survivors) == (0, ())
+    assert not any(isinstance(each, Exited) and each.job == 1 for each in heard.events)
     stuck = heard.exited(1)
-    assert stuck.told
-    assert len(stuck.left) == 1
+    assert stuck.stopped
+    assert len(stuck.survivors) == 1
     shell(guardian, 7, "(setsid sleep 300 &); exit 0", tmp_path)
-    assert heard.exited(7).left == ()  # it is not waited for again
+    assert heard.exited(7).survivors == ()  # it is not waited for again
     (freezer / "freezer.state").write_text("THAWED")
-    await_true(lambda: not is_alive(stuck.left[0]))
+    await_true(lambda: not is_alive(stuck.survivors[0]))
 
 
 # -- processes without a mark ------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ LOST = "(env -i prlimit --rttime=unlimited setsid sh -c 'echo $$ > {name}; exec 
 
 
 @needs_prlimit
-def test_a_daemon_without_mark_and_environment_ends_with_its_task(guardian: Guardian, tmp_path: Path) -> None:
+def test_a_daemon_without_mark_and_environment_ends_with_its_task(guardian: GuardianConnection, tmp_path: Path) -> None:
     heard = Heard(guardian)
     shell(guardian, 1, LOST.format(name="daemon") + "; while [ ! -s daemon ]; do sleep 0.01; done", tmp_path)
     assert heard.exited(1).code == 0
@@ -147,7 +147,7 @@ def test_a_daemon_without_mark_and_environment_ends_with_its_task(guardian: Guar
 
 @needs_prlimit
 def test_a_daemon_that_kept_its_environment_ends_although_another_task_goes_on(
-    guardian: Guardian, tmp_path: Path
+    guardian: GuardianConnection, tmp_path: Path
 ) -> None:
     heard = Heard(guardian)
     shell(guardian, 1, "sleep 300", tmp_path)
@@ -160,15 +160,17 @@ def test_a_daemon_that_kept_its_environment_ends_although_another_task_goes_on(
 
 
 @needs_prlimit
-def test_what_a_running_task_has_started_outlives_the_end_of_others(guardian: Guardian, tmp_path: Path) -> None:
+def test_what_a_running_task_has_started_outlives_the_end_of_others(
+    guardian: GuardianConnection, tmp_path: Path
+) -> None:
     heard = Heard(guardian)
     foreign = subprocess.Popen(["sleep", "300"])
     try:
         shell(guardian, 1, LOST.format(name="daemon") + "; sleep 300", tmp_path)
         daemon = pid_in(tmp_path / "daemon")
-        for ticket in range(2, 5):
-            shell(guardian, ticket, "(setsid sleep 300 &); exit 0", tmp_path)
-            heard.exited(ticket)
+        for job in range(2, 5):
+            shell(guardian, job, "(setsid sleep 300 &); exit 0", tmp_path)
+            heard.exited(job)
         assert is_alive(daemon)
         assert foreign.poll() is None
         guardian.stop(1, 0.0)
@@ -198,24 +200,24 @@ def test_a_nested_run_in_the_background_ends_with_its_task(tmp_path: Path) -> No
 # -- who was told -------------------------------------------------------------------------------------------------
 
 
-def test_a_command_that_ended_by_itself_was_not_told_to(guardian: Guardian, tmp_path: Path) -> None:
+def test_a_command_that_ended_by_itself_was_not_told_to(guardian: GuardianConnection, tmp_path: Path) -> None:
     heard = Heard(guardian)
     shell(guardian, 1, "exit 0", tmp_path)
     pid = heard.started(1).pid
     await_true(lambda: not is_alive(pid))
     guardian.stop(1, 5.0)
-    assert not heard.exited(1).told
+    assert not heard.exited(1).stopped
     shell(guardian, 2, "trap 'exit 0' TERM; touch up; while :; do sleep 0.01; done", tmp_path)
     await_true((tmp_path / "up").exists)
     guardian.stop(2, 5.0)
     event = heard.exited(2)
-    assert (event.told, event.code) == (True, 0)
+    assert (event.stopped, event.code) == (True, 0)
 
 
 # -- a death in the middle of a sweep -----------------------------------------------------------------------------
 
 
-def start_many(guardian: Guardian, folder: Path) -> int:
+def start_many(guardian: GuardianConnection, folder: Path) -> int:
     script = "trap '' TERM; for i in $(seq 150); do setsid sleep 60 & done; touch up; wait"
     shell(guardian, 1, script, folder)
     await_true((folder / "up").exists)
@@ -230,7 +232,7 @@ def await_stopped(pid: int) -> None:
 
 
 def test_a_guardian_that_is_killed_in_the_middle_of_a_sweep_leaves_nothing_stopped(tmp_path: Path) -> None:
-    guardian = Guardian.fork(no_worker)
+    guardian = GuardianConnection.fork(no_worker)
     main = start_many(guardian, tmp_path)
     guardian.stop(1, 0.0)
     await_stopped(main)
@@ -239,7 +241,7 @@ def test_a_guardian_that_is_killed_in_the_middle_of_a_sweep_leaves_nothing_stopp
     guardian.close()
 
 
-def test_a_sweeper_that_is_killed_has_a_successor(guardian: Guardian, tmp_path: Path) -> None:
+def test_a_sweeper_that_is_killed_has_a_successor(guardian: GuardianConnection, tmp_path: Path) -> None:
     main = start_many(guardian, tmp_path)
     guardian.stop(1, 0.0)
     await_stopped(main)
@@ -247,7 +249,7 @@ def test_a_sweeper_that_is_killed_has_a_successor(guardian: Guardian, tmp_path: 
         if row.parent == guardian.pid and row.pid != main and tree.session_of(tree.tag_of(row.pid)) is None:
             with suppress(ProcessLookupError):  # the sweeper may have ended by now
                 os.kill(row.pid, signal.SIGKILL)
-    assert Heard(guardian).exited(1).told
+    assert Heard(guardian).exited(1).stopped
 
 
 # -- systems that lack something -----------------------------------------------------------------------------------

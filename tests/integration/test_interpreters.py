@@ -73,5 +73,5 @@ def test_the_python_of_a_virtual_environment_is_an_interpreter(tmp_path: Path, m
     monkeypatch.setattr(sys, "executable", str(link))
     assert interpreter() == str(link)
     monkeypatch.setattr(sys, "executable", "/bin/cat")
-    with pytest.raises(NotImportable, match="no Python interpreter"):
+    with pytest.raises(NotImportable, match="not a Python interpreter"):
         interpreter()

@@ -103,9 +103,17 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 def start(db: str) -> None:
     store = Store(db, LockFile(db))
     try:
-        store.create(NewRun("fresh", "often", "", "other", "{}", [NewInstance(task, []) for task in TASKS]))
+        store.create(
+            NewRun(
+                run_id="fresh",
+                dag_id="often",
+                graph_digest="other",
+                graph_snapshot="{}",
+                instances=[NewInstance(task, []) for task in TASKS],
+            )
+        )
         assert store.requests() == []
-        store.turn.verdict = ("FAILED", None, 1.0)
+        store.batch.transitions.verdict = ("FAILED", None, 1.0)
         store.commit()
     finally:
         store.close()
@@ -116,7 +124,7 @@ def go_on(db: str) -> None:
     store = Store(db, LockFile(db))
     try:
         store.claim(RUN, [], ("graph", "{}"))
-        store.turn.verdict = ("FAILED", None, 1.0)
+        store.batch.transitions.verdict = ("FAILED", None, 1.0)
         store.commit()
     finally:
         store.close()

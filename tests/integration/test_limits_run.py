@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from liteflow import Change, Dag, DagRun, Observer, RetryPolicy
+from liteflow.definition.options import make_options
 from liteflow.state.history import History
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -476,7 +477,7 @@ def test_a_run_is_tried_so_often_and_no_more(db: str, trail: Any) -> None:
 
 def test_retries_of_tasks_come_first(db: str, trail: Any) -> None:
     dag = flaky_dag(db, trail, 4, retry=RetryPolicy(1))
-    dag.tasks["flaky"].options = dag.tasks["flaky"].options._replace(retries=1)
+    dag.tasks["flaky"].options = make_options({"retries": 1}, "flaky")
     assert dag.run(mode="inline").status == "SUCCESS"
     assert trail.words() == ["first", "flaky", "flaky", "flaky", "flaky", "last-42"]
 
@@ -504,7 +505,7 @@ def test_killed_while_it_rests_it_goes_on_with_the_tries_that_are_left(folder: F
         "flow.yaml",
         "retry: {max: 2, delay: 1000s}\ntasks: {ok: {run: echo ok >> trail}, a: {run: 'echo a >> trail; false'}}",
     )
-    resting = [("RUNNING", "it failed; try 2 of 3 begins in 1e+03 s")]
+    resting = [("UP_FOR_RETRY", "it failed; try 2 of 3 begins in 1e+03 s")]
     run = folder.start("run", flow, "--run-id", "one")
     folder.until("SELECT status, reason FROM liteflow_dag_runs", resting)
     assert "the run is RUNNING: it failed; try 2 of 3" in folder("why", "one", "a").stdout

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from liteflow.processes import tree
-from liteflow.processes.client import Exited, Guardian, Program, Started
+from liteflow.processes.client import Exited, GuardianConnection, ImportableWorker, Started
 from liteflow.processes.frames import Channel
 from liteflow.processes.log_file import LogFile
 from liteflow.processes.packets import WorkerSocket, pack, receive, send
@@ -28,7 +28,7 @@ def idle_worker(sock: socket.socket, *rest: object) -> None:
     sock.recv(1)
 
 
-def exits(guardian: Guardian, count: int = 1) -> list[Exited]:
+def exits(guardian: GuardianConnection, count: int = 1) -> list[Exited]:
     got: list[Exited] = []
     give_up = time.monotonic() + LIMIT_S
     while len(got) < count:
@@ -89,13 +89,15 @@ def test_guardian_runs_commands_and_lets_go_of_everything(way: str, tmp_path: Pa
     lock_read, lock_write = os.pipe()
     before = len(os.listdir("/proc/self/fd"))
     if way == "fork":
-        guardian = Guardian.fork(idle_worker, close_in_workers=(lock_write,))
+        guardian = GuardianConnection.fork(idle_worker, close_in_workers=(lock_write,))
     else:
-        guardian = Guardian.execute(Program("time", "sleep", b"\x80\x04K\x00."), close_in_workers=(lock_write,))
+        guardian = GuardianConnection.execute(
+            ImportableWorker("time", "sleep", b"\x80\x04K\x00."), close_in_workers=(lock_write,)
+        )
     log = tmp_path / "new" / "log"
     guardian.start_command(1, ["/bin/sh", "-c", "echo $A; exit 5"], str(tmp_path), {"A": "x"}, str(log))
     (event,) = exits(guardian)
-    assert (event.ticket, event.code, event.output_bytes, event.error) == (1, 5, 2, None)
+    assert (event.job, event.code, event.output_bytes, event.error) == (1, 5, 2, None)
     assert log.read_text() == "x\n"
     assert log.stat().st_mode & 0o777 == 0o600
     os.close(lock_write)
@@ -109,7 +111,7 @@ def test_guardian_runs_commands_and_lets_go_of_everything(way: str, tmp_path: Pa
 
 
 def test_commands_hold_none_of_our_descriptors(tmp_path: Path) -> None:
-    guardian = Guardian.fork(idle_worker)
+    guardian = GuardianConnection.fork(idle_worker)
     guardian.start_command(1, ["ls", "/proc/self/fd"], None, {}, str(tmp_path / "log"))
     exits(guardian)
     guardian.close()
@@ -117,7 +119,7 @@ def test_commands_hold_none_of_our_descriptors(tmp_path: Path) -> None:
 
 
 def test_five_hundred_commands_at_once() -> None:
-    guardian = Guardian.fork(idle_worker)
+    guardian = GuardianConnection.fork(idle_worker)
     for number in range(500):
         guardian.start_command(number, ["true"], None, {"X": "y" * 2000}, None)
     assert {event.code for event in exits(guardian, 500)} == {0}
@@ -129,7 +131,7 @@ def test_five_hundred_commands_at_once() -> None:
 
 
 def test_goodbye_ends_what_runs() -> None:
-    guardian = Guardian.fork(idle_worker)
+    guardian = GuardianConnection.fork(idle_worker)
     guardian.start_command(1, ["/bin/sh", "-c", "trap '' TERM; setsid sleep 1000 & wait"], None, {}, None)
     sock, theirs = socket.socketpair()
     guardian.start_worker(2, theirs, keeps_logs=False)
@@ -275,11 +277,11 @@ def test_a_claiming_program_survives_the_sweep_of_what_a_command_left(tmp_path: 
     script = """
 import sys
 from liteflow import Command, Dag, Task
-from liteflow.definition.options import TaskOptions
+from liteflow.definition.options import make_options
 dag = Dag("leaver", sys.argv[1])
 for number in range(6):
     body = Command(("/bin/sh", "-c", "(setsid sleep 60 &) ; sleep 60" if number % 2 else "(sleep 60 &) ; true"))
-    dag.add_task(Task(f"t{number}", body=body, options=TaskOptions(timeout=0.2, kill_grace=0.1)))
+    dag.add_task(Task(f"t{number}", body=body, options=make_options({"timeout": 0.2, "kill_grace": 0.1}, "t")))
 run = dag.run(4, "thread", claim_children=True)
 print(run.status)
 """

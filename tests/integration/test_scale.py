@@ -80,7 +80,15 @@ def test_what_a_large_dag_keeps_for_a_task(db: str) -> None:
             for node, task_id in enumerate(program.graph.ids)
         )
         store = Store(db, LockFile(db))
-        store.create(NewRun("r1", "large", "", program.digest, program.snapshot, instances))
+        store.create(
+            NewRun(
+                run_id="r1",
+                dag_id="large",
+                graph_digest=program.digest,
+                graph_snapshot=program.snapshot,
+                instances=instances,
+            )
+        )
         Plan(program.graph)
         _, peak = tracemalloc.get_traced_memory()
     finally:

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: An entry is a module or a folder; every module of both packages must be in one.
 LAYERS: list[set[str]] = [
     {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.gc_pause", "liteflow.digest"}
-    | {"liteflow.shell"}
+    | {"liteflow.shell", "liteflow.record"}
     | {"liteflow.masking", "liteflow.traces"},
     {"liteflow.identifiers"},
     {"liteflow.processes"},

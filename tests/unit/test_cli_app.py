@@ -54,7 +54,7 @@ def test_json_everywhere(name: str) -> None:
 def test_start_up_is_lean(arguments: list[str], more: list[str]) -> None:
     heavy = ["yaml", "rich", "pygraphviz", "importlib.metadata", "asyncio", *more]
     if arguments[0].startswith("--"):
-        heavy += ["sqlite3", "liteflow.dag", "liteflow.running.runner", "logging"]
+        heavy += ["sqlite3", "liteflow.dag", "liteflow.running.loop", "logging"]
     code = (
         "import sys\nfrom lightflow.cli.main import main\n"
         f"try: main({arguments!r})\nexcept SystemExit as end: assert not end.code\n"
@@ -70,13 +70,13 @@ SELDOM = [
     *["rich", "pygraphviz", "importlib.metadata", "importlib.util"],
     *["asyncio", "subprocess", "concurrent.futures", "logging", "argparse", "tempfile", "pickle", "ctypes", "hashlib"],
     *["shutil", "difflib", "traceback", "lightflow.parser.json_source"],
-    *["liteflow.scripts", "liteflow.executors.aio", "liteflow.executors.thread", "liteflow.executors.program"],
+    *["liteflow.scripts", "liteflow.executors.aio", "liteflow.executors.thread", "liteflow.executors.importable"],
 ]
 #: Modules that click imports, so that only programs without the command line can do without them.
 OF_CLICK = ["click", "inspect", "ast", "gettext", "dataclasses"]
 #: Modules that every run needs for its records.
 OF_RECORDS = {"inspect", "ast", "dataclasses"}
-READING = ["yaml", "socket", "liteflow.running.runner", "liteflow.dag"]
+READING = ["yaml", "socket", "liteflow.running.loop", "liteflow.dag"]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ READING = ["yaml", "socket", "liteflow.running.runner", "liteflow.dag"]
         ("logs a", READING),
         ("why a", READING),
         ("outputs a", READING),
-        ("validate one.yaml", ["sqlite3", "socket", "liteflow.running.runner"]),
+        ("validate one.yaml", ["sqlite3", "socket", "liteflow.running.loop"]),
     ],
 )
 def test_what_is_done_all_day_imports_little(tmp_path: Path, line: str, more: list[str]) -> None:
@@ -110,7 +110,7 @@ def test_what_is_done_all_day_imports_little(tmp_path: Path, line: str, more: li
 
 
 def test_a_dag_in_python_imports_little(tmp_path: Path) -> None:
-    seldom = sorted({*SELDOM, *OF_CLICK, "yaml"} - {"liteflow.executors.thread"} - OF_RECORDS)
+    seldom = sorted({*SELDOM, *OF_CLICK, "yaml"} - {"liteflow.executors.thread"})
     code = (
         "import sys; before = set(sys.modules)\nfrom liteflow import Dag\ndag = Dag('one')\n"
         "def hello(): return 1\ndag.task(hello)\nassert dag.run(1, 'thread').status == 'SUCCESS'\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from typing import Any
 
 import pytest
@@ -150,13 +151,31 @@ def test_quiet_lines_are_failures_only() -> None:
     assert [line.split()[1] for line in stream.getvalue().splitlines()] == ["t1"]
 
 
-def test_a_view_without_readers_is_silent() -> None:
-    stream = io.StringIO()
+class ClosedPipe(io.StringIO):
+    """A stream whose reader goes away after some writes."""
+
+    def __init__(self, good_writes: int) -> None:
+        super().__init__()
+        self.good_writes, self.failed_writes = good_writes, 0
+
+    def write(self, text: str) -> int:
+        if self.good_writes == 0:
+            self.failed_writes += 1
+            raise BrokenPipeError(32, "Broken pipe")
+        self.good_writes -= 1
+        return super().write(text)
+
+
+@pytest.mark.parametrize("good_writes", [0, 1, 2])
+def test_a_display_stops_writing_when_its_reader_is_gone(good_writes: int) -> None:
+    stream = ClosedPipe(good_writes)
     view = LogDisplay(stream)
     begin(view.run_began)
-    stream.close()
-    view.changed([ended("t0")])
-    view.changed([ended("t1")])
+    for name in ("t0", "t1", "t2"):
+        view.changed([ended(name)])
+    view.close()
+    assert len(stream.getvalue().splitlines()) == good_writes
+    assert stream.failed_writes == 1, "the display tried again although nobody reads"
 
 
 def test_the_live_view_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,5 +191,12 @@ def test_the_live_view_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) ->
     assert stream.getvalue() == ""  # over before there was anything to paint
 
 
-def test_a_live_view_that_never_began_can_be_closed() -> None:
-    ProgressDisplay(io.StringIO()).close()
+@pytest.mark.parametrize("output", ["quiet", "prefix"])
+@pytest.mark.parametrize("display", [ProgressDisplay, LogDisplay])
+def test_a_display_whose_run_never_began_writes_nothing(display: Any, output: str) -> None:
+    stream = io.StringIO()
+    view = display(stream, output=output)
+    threads = threading.enumerate()
+    view.close()
+    assert threading.enumerate() == threads
+    assert (view.began, stream.getvalue(), stream.closed) == (False, "", False)

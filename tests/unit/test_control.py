@@ -156,7 +156,7 @@ def test_a_tolerated_failure_is_a_success_for_others_only() -> None:
     run.take()
     assert run.end("a", "FAILED", exit_code=4) == {"a": "FAILED", "b": "UPSTREAM_FAILED"}
     assert run.plan.result() == "FAILED"
-    assert status_for_downstream("FAILED", "x") == "FAILED"
+    assert status_for_downstream("FAILED", False) == "FAILED"
 
 
 def test_who_was_asked_how_others_have_ended_hides_no_failure() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from liteflow import Concurrency, Dag, DefinitionError, Pool, RetryPolicy
 from liteflow.limits import normalize_concurrency, normalize_pools
-from liteflow.running.pace import Pace
+from liteflow.running.run_limits import RunClock
 
 
 def nothing() -> None:
@@ -97,25 +97,25 @@ def test_a_retry_of_the_run_that_cannot_be(bad: Any) -> None:
 def test_the_options_of_a_task_can_be_compared_and_hashed() -> None:
     task = Dag("d").task(nothing, "t", resources={"b": 1, "a": 2}, pool=("c", "d"), pool_slots=3)
     assert hash(task.options)
-    assert task.options.order.needs == (("a", 2), ("b", 1), ("c", 3), ("d", 3))
+    assert task.options.queue.needs == (("a", 2), ("b", 1), ("c", 3), ("d", 3))
 
 
 def test_a_run_has_all_of_its_time_from_when_it_begins() -> None:
-    pace = Pace(10.0)
-    assert (pace.open, pace.due) == (False, inf)
-    pace.begin(100.0)
-    assert (pace.open, pace.due) == (True, 110.0)
-    pace.rest(101.0, 5.0)
-    assert (pace.open, pace.due) == (False, 106.0)
-    assert not pace.is_over(106.0)
-    assert (pace.open, pace.due) == (True, 110.0)
-    pace.rest(107.0, 50.0)  # the rest counts: the run's time is over before it
-    assert pace.due == 110.0
-    assert pace.is_over(110.5)
-    assert (pace.timed_out, pace.due) == ("timed out after 10.0 s", inf)
+    clock = RunClock(10.0)
+    assert (clock.may_start, clock.due) == (False, inf)
+    clock.begin(100.0)
+    assert (clock.may_start, clock.due) == (True, 110.0)
+    clock.back_off(101.0, 5.0)
+    assert (clock.may_start, clock.due) == (False, 106.0)
+    assert clock.timed_out(106.0) is None
+    assert (clock.may_start, clock.due) == (True, 110.0)
+    clock.back_off(107.0, 50.0)  # the back-off counts: the run's time is over before it
+    assert clock.due == 110.0
+    assert clock.timed_out(110.5) == "timed out after 10.0 s"
+    assert clock.due == inf
 
 
 def test_without_a_timeout_nothing_is_ever_due() -> None:
-    pace = Pace(None)
-    pace.begin(1.0)
-    assert (pace.open, pace.due) == (True, inf)
+    clock = RunClock(None)
+    clock.begin(1.0)
+    assert (clock.may_start, clock.due) == (True, inf)

@@ -105,7 +105,7 @@ def test_options_and_arguments_share_the_call(dag: Dag) -> None:
 
 
 def test_a_retry_policy_knows_classes_and_names(dag: Dag) -> None:
-    policy = dag.task(extract, retries=1, retry_on=[OSError, "MyError"], retry_on_exit_codes=[75]).options.policy
+    policy = dag.task(extract, retries=1, retry_on=[OSError, "MyError"], retry_on_exit_codes=[75]).options.retry
     assert policy.on_exceptions == ("OSError", "MyError")
     assert policy.on_exit_codes == (75,)
 

@@ -1,8 +1,8 @@
-"""What a run changes in its own process while Python tasks run in threads of it.
+"""Guards in the process of a run while Python tasks run in its threads.
 
-`os._exit` would end the run together with the task, with the exit code of the task's choice, and `os.execv` would put
-another program in its place: they end the task instead. And the input of the program is not for tasks: they find its
-end, as in a worker process. Several runs in one process share the changes; the last one to leave takes them back.
+`os._exit` would end the run together with the task, and `os.execv` would replace its program: inside a task they end
+the task instead. Tasks find the standard input at its end, as in a worker process. Several runs in one process share
+the guards; the last run removes them.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from typing import Any, NoReturn, TextIO
 
 from liteflow.context import active_context
 
-_FAULT = 70  # the exit code where a thread that belongs to no task calls os._exit(0) in the middle of a run
+_FAULT = 70  # the exit code when a thread that belongs to no task calls os._exit(0) during a run
 
-#: Whether this thread runs tasks that are not to read the program's input.
+#: Whether this thread runs tasks, which do not read the program's input.
 without_input: ContextVar[bool] = ContextVar("liteflow_without_input", default=False)
 
 _lock = threading.Lock()
 _users = 0
-_alone = 0  # how many of them are the only purpose of this process
+_alone = 0  # how many of them are the only purpose of this process (see `install`)
 _pid = 0
 _real_exit, _real_execv, _real_execve = os._exit, os.execv, os.execve
 _Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _input: _Input | None = None
-_terminal = -1  # what descriptor 0 was
+_real_stdin = -1  # a copy of descriptor 0 before it was replaced
 
 
 class ExitCalled(SystemExit):
-    """A task has called a function that would have ended the process of the run, or put a program in its place."""
+    """A task has called a function that would have ended or replaced the process of the run."""
 
     def __init__(self, call: str, code: int) -> None:
         super().__init__(code)
@@ -44,37 +44,37 @@ class ExitCalled(SystemExit):
 
 
 class _Input(io.TextIOBase):
-    """Stands in for sys.stdin: at its end for tasks in threads, the real one for everybody else."""
+    """Replaces sys.stdin: at its end in threads that run tasks, the real one elsewhere."""
 
     def __init__(self, real: TextIO) -> None:
         self._real = real
 
-    def _now(self) -> TextIO:
+    def _current(self) -> TextIO:
         return io.StringIO() if without_input.get() else self._real
 
     def read(self, size: int | None = -1, /) -> str:
-        return self._now().read(-1 if size is None else size)
+        return self._current().read(-1 if size is None else size)
 
     def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
-        return self._now().readline(size)
+        return self._current().readline(size)
 
     def readlines(self, hint: int = -1, /) -> list[str]:  # type: ignore[override]
-        return self._now().readlines(hint)
+        return self._current().readlines(hint)
 
     def __iter__(self) -> Iterator[str]:  # type: ignore[override]
-        return iter(self._now())
+        return iter(self._current())
 
     def __next__(self) -> str:  # type: ignore[override]
-        return next(self._now())
+        return next(self._current())
 
     def readable(self) -> bool:
         return True
 
     def fileno(self) -> int:
-        return self._now().fileno()
+        return self._current().fileno()
 
     def isatty(self) -> bool:
-        return self._now().isatty()
+        return self._current().isatty()
 
     @property
     def buffer(self) -> Any:
@@ -89,17 +89,17 @@ class _Input(io.TextIOBase):
         return self._real.errors
 
     def close(self) -> None:
-        """Stays open: it is not the task's to close."""
+        """Do nothing: the stream belongs to the program, not to the task."""
 
     def __del__(self) -> None:
-        """Nothing to do; the base class would close."""
+        """Do nothing, because the base class would close the stream."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
 
 
 def _exit(status: int) -> NoReturn:
-    """Stands in for `os._exit`."""
+    """Replace `os._exit`."""
     if os.getpid() == _pid:
         if active_context.get(None) is not None:
             raise ExitCalled(f"os._exit({status})", status)
@@ -109,25 +109,25 @@ def _exit(status: int) -> NoReturn:
 
 
 def _execv(path: _Path, argv: Any, /) -> NoReturn:
-    """Stands in for `os.execv`."""
+    """Replace `os.execv`."""
     _refuse_exec("os.execv", path)
     _real_execv(path, argv)
 
 
 def _execve(path: _Path | int, argv: Any, env: Any) -> NoReturn:
-    """Stands in for `os.execve`."""
+    """Replace `os.execve`."""
     _refuse_exec("os.execve", path)
     _real_execve(path, argv, env)
 
 
 def _refuse_exec(name: str, path: _Path | int) -> None:
-    """In a process that is the run's alone, any thread that calls it was started by a task."""
+    """Refuse to replace the program; in a process of its own, the run has started every thread that calls this."""
     if os.getpid() == _pid and (_alone or active_context.get(None) is not None):
         raise ExitCalled(f"{name}({path!r}, …)", _FAULT)
 
 
-def enter(*, alone: bool) -> None:
-    """Make the changes; every call needs one `leave`. `alone`: this process has no other purpose than the run."""
+def install(*, alone: bool) -> None:
+    """Install the guards; every call needs one `remove`. `alone`: this process has no other purpose than the run."""
     global _users, _alone, _pid
     with _lock:
         _users += 1
@@ -135,25 +135,25 @@ def enter(*, alone: bool) -> None:
         if _users == 1:
             _pid = os.getpid()
             os._exit, os.execv, os.execve = _exit, _execv, _execve
-            _take_input()
+            _replace_input()
         if _alone == 1 and alone:
-            _close_input()
+            _replace_descriptor()
 
 
-def leave(*, alone: bool) -> None:
-    """Take the changes back when nobody needs them any more, unless somebody else has replaced them since."""
+def remove(*, alone: bool) -> None:
+    """Remove the guards with the last run, except where other code has replaced them since."""
     global _users, _alone
     with _lock:
         _users -= 1
         _alone -= alone
         if _users == 0:
-            _give_calls_back()
-            _give_input_back()
+            _restore_calls()
+            _restore_input()
         if _alone == 0 and alone:
-            _open_input()
+            _restore_descriptor()
 
 
-def _give_calls_back() -> None:
+def _restore_calls() -> None:
     if os._exit is _exit:
         os._exit = _real_exit
     if os.execv is _execv:
@@ -162,25 +162,25 @@ def _give_calls_back() -> None:
         os.execve = _real_execve
 
 
-def _take_input() -> None:
+def _replace_input() -> None:
     global _input
     if sys.stdin is not None:
         _input = _Input(sys.stdin)
         sys.stdin = _input
 
 
-def _give_input_back() -> None:
+def _restore_input() -> None:
     global _input
     if _input is not None and sys.stdin is _input:
         sys.stdin = _input._real
     _input = None
 
 
-def _close_input() -> None:
-    """Put the null device in the place of descriptor 0, which what tasks start inherits."""
-    global _terminal
+def _replace_descriptor() -> None:
+    """Replace descriptor 0, which programs that tasks start inherit, by the null device."""
+    global _real_stdin
     try:
-        _terminal = os.dup(0)
+        _real_stdin = os.dup(0)
     except OSError:  # it was closed when the program began
         return
     null = os.open(os.devnull, os.O_RDONLY)
@@ -188,21 +188,21 @@ def _close_input() -> None:
     os.close(null)
 
 
-def _open_input() -> None:
-    global _terminal
-    if _terminal >= 0:
-        os.dup2(_terminal, 0)
-        os.close(_terminal)
-        _terminal = -1
+def _restore_descriptor() -> None:
+    global _real_stdin
+    if _real_stdin >= 0:
+        os.dup2(_real_stdin, 0)
+        os.close(_real_stdin)
+        _real_stdin = -1
 
 
 def _after_fork() -> None:
-    """In a fork nobody runs tasks yet."""
-    global _lock, _users, _alone, _terminal
+    """Remove the guards in a fork, in which no task runs yet."""
+    global _lock, _users, _alone, _real_stdin
     _lock = threading.Lock()
     _users = _alone = 0
-    _terminal = -1
-    _give_calls_back()
+    _real_stdin = -1
+    _restore_calls()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -1,6 +1,6 @@
-"""The worker's program for a fresh interpreter: functions by reference, arguments pickled.
+"""A worker that a fresh interpreter can import: functions by reference, arguments pickled.
 
-Needed only where the caller has threads, so that its memory cannot be forked.
+It is needed only where the caller has threads, so that its memory cannot be forked.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from liteflow.executors.worker import serve
-from liteflow.processes.client import NotImportable, Program
+from liteflow.processes.client import ImportableWorker, NotImportable
 from liteflow.work import Call, RunInfo
 
 
-def make_program(calls: Mapping[str, Call], info: RunInfo) -> Program:
-    """Describe the program for `Guardian.execute`.
+def importable_worker(calls: Mapping[str, Call], info: RunInfo) -> ImportableWorker:
+    """Return the worker for `GuardianConnection.execute`.
 
     Raises:
-        NotImportable: a function or an argument cannot be found again; names the task.
+        NotImportable: a function cannot be imported, or an argument cannot be pickled; names the task.
     """
     import pickle  # here, because most programs can be forked
 
@@ -35,13 +35,13 @@ def make_program(calls: Mapping[str, Call], info: RunInfo) -> Program:
         argument = pickle.dumps((described, info))
     except Exception as error:  # noqa: BLE001 - __reduce__ is the user's code
         raise NotImportable(f"the parameters of the run cannot be pickled ({error})") from None
-    return Program(serve.__module__, serve.__name__, argument, info.secrets)
+    return ImportableWorker(serve.__module__, serve.__name__, argument, info.secrets)
 
 
 class _Decorated:
-    """Stands for a function whose name in its module is taken by what a decorator made of it.
+    """A function whose name in its module refers to the object that a decorator made of it.
 
-    Pickled, it becomes the function again: the object of that name keeps it as `__wrapped__`.
+    Unpickled, it is the function again, which the object of that name has as `__wrapped__`.
     """
 
     def __init__(self, func: FunctionType) -> None:
@@ -51,7 +51,7 @@ class _Decorated:
         return _unwrapped, self._place
 
     def __call__(self) -> None:
-        raise TypeError("this stands for a function in another process")
+        raise TypeError("this function can only be called in another process")
 
 
 def _unwrapped(module: str, name: str) -> Any:
@@ -59,24 +59,24 @@ def _unwrapped(module: str, name: str) -> Any:
 
 
 def _named(module: object, name: str) -> Any:
-    found: Any = module
+    named: Any = module
     for part in name.split("."):
-        found = getattr(found, part, None)
-    return found
+        named = getattr(named, part, None)
+    return named
 
 
 def _by_name(call: Call) -> Call:
-    """The call in a form that can be pickled even if its function is decorated."""
+    """Return the call in a form that can be pickled even if its function is decorated."""
     func = call.func
     if isinstance(func, FunctionType) and func.__module__ != "__main__":
-        found = _named(sys.modules.get(func.__module__), func.__qualname__)
-        if found is not func and getattr(found, "__wrapped__", None) is func:
+        named = _named(sys.modules.get(func.__module__), func.__qualname__)
+        if named is not func and getattr(named, "__wrapped__", None) is func:
             return call._replace(func=_Decorated(func))
     return call
 
 
 def _problem(call: Call) -> str | None:
-    """Why a fresh interpreter could not make this call; None when it can."""
+    """Return why a fresh interpreter cannot make this call; None when it can."""
     import pickle
 
     problem = _lookup_problem(call.func)
@@ -99,5 +99,5 @@ def _lookup_problem(func: Any) -> str | None:
     module, name = func.__module__, func.__qualname__
     if module == "__main__":
         return f"{name}() is defined in the script that was started"
-    found = _named(sys.modules.get(module), name)
-    return None if found is func else f"{name}() is not what {module}.{name} names"
+    named = _named(sys.modules.get(module), name)
+    return None if named is func else f"{name}() is not what {module}.{name} names"

@@ -1,7 +1,7 @@
-"""Running one attempt of a Python task: the same in every lane.
+"""One attempt of a Python task, and outcomes in words: the same in every backend.
 
-Whatever the function does, the end is an `Outcome`: values are encoded and errors put into words here, beside the
-function, so that only plain data travels.
+Whatever the function does, the result is an `Outcome`: values are encoded and errors described where the function ran,
+so that only plain data travels.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
 from types import CodeType, TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from liteflow.context import TaskContext, active_context
 from liteflow.errors import InputError, PayloadError, SkipTask
-from liteflow.executors.host import ExitCalled
+from liteflow.executors.host_guards import ExitCalled
 from liteflow.outputs import discard, exists, printed, take
 from liteflow.processes.forks import end_fork, exit_code
 from liteflow.states import Verdict
@@ -31,65 +31,14 @@ MESSAGE_CHARACTERS = 2000
 _CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
 
 
-class Executor(Protocol):
-    """Runs attempts; every submitted attempt comes back as exactly one Outcome, until `close`.
-
-    One thread, always the same, calls these methods; `wake` may be called from signal handlers.
-    """
-
-    @property
-    def queues(self) -> bool:
-        """Whether attempts may be submitted beyond the slots: they start in order, each when a slot is free."""
-
-    def submit(self, work: Work) -> None:
-        """Start an attempt, or queue it where there is no slot and `queues` is true. Failures become Outcomes."""
-
-    def wait(self, timeout_s: float | None = None) -> list[Outcome]:
-        """Outcomes that have come; empty when the time is over or `wake` was called."""
-
-    def cancel(self, node: int, grace_s: float) -> None:
-        """End an attempt: SIGTERM, `grace_s` seconds, SIGKILL for all it started; its Outcome is CANCELLED.
-
-        A thread cannot be killed: after the grace it is abandoned and its late result is thrown away.
-        """
-
-    def wake(self) -> None:
-        """Make `wait` return."""
-
-    def pids(self) -> Mapping[int, int]:
-        """Process ids of running attempts by node (commands and worker processes only)."""
-
-    def close(self, grace_s: float = 0.0) -> None:
-        """End everything that runs, without outcomes; waits for nothing that may hang."""
-
-    @property
-    def session(self) -> int | None:
-        """The guardian's number: `tree.sweep_session` kills by it what a killed guardian left behind."""
-
-
-class Lane:
-    """One way of running work; several share an inbox. See `Executor` for what these do."""
-
-    queues = False
-
-    def submit(self, work: Work) -> None:
-        raise NotImplementedError
-
-    def cancel(self, node: int, grace_s: float) -> None:
-        raise NotImplementedError
-
-    def close(self, grace_s: float) -> None:
-        raise NotImplementedError
-
-
 class Terminated(SystemExit):
-    """SIGTERM has arrived in a worker: the task's `finally` blocks run, then the worker ends."""
+    """SIGTERM has arrived in a worker: the `finally` blocks of the task run, then the worker ends."""
 
 
 def fill(value: Any, inputs: Mapping[str, Any]) -> Any:
-    """Replace every Ref, at any depth of lists, tuples and dicts; each attempt gets containers of its own."""
+    """Return the value with every Ref and Item replaced, at any depth of lists, tuples and dicts, which are copied."""
     kind = type(value)
-    if kind is Ref:  # a missing one: the upstream returned None, which is not stored, or was skipped
+    if kind is Ref:  # without an input the upstream returned None, which is not stored, or was skipped
         return inputs.get(input_name(value))
     if kind is Item:
         item = inputs[input_name(value)]
@@ -109,14 +58,15 @@ def fill(value: Any, inputs: Mapping[str, Any]) -> Any:
 
 
 def _with_keywords(arguments: dict[str, Any]) -> dict[str, Any]:
-    more = arguments.pop(KEYWORDS)
-    if not isinstance(more, Mapping) or not all(isinstance(name, str) for name in more):
-        shown = type(more).__name__
-        raise InputError(f"expand_kwargs() takes a list of mappings of argument names to values; one item is {shown}")
-    twice = arguments.keys() & more.keys()
+    """Return the arguments with the items of the one named `**` among them. Raises InputError."""
+    keywords = arguments.pop(KEYWORDS)
+    if not isinstance(keywords, Mapping) or not all(isinstance(name, str) for name in keywords):
+        kind = type(keywords).__name__
+        raise InputError(f"expand_kwargs() takes a list of mappings of argument names to values; one item is {kind}")
+    twice = arguments.keys() & keywords.keys()
     if twice:
         raise InputError(f"argument {min(twice)!r} is given twice: by partial() and by expand_kwargs()")
-    return {**arguments, **more}
+    return {**arguments, **keywords}
 
 
 class Attempt:
@@ -132,9 +82,9 @@ class Attempt:
         self._context = TaskContext(work, info)
 
     def run(self, body: Call) -> Outcome:
-        """Run the function; a coroutine that it returns is run in an event loop of its own.
+        """Run the function, and a coroutine that it returns in an event loop of its own.
 
-        What it sets in its context (`contextvars`) is not there for the next task.
+        The next task does not see the context variables (`contextvars`) that it sets.
         """
         return copy_context().run(self._run, body)
 
@@ -153,7 +103,7 @@ class Attempt:
             return self.returned(value)
         except Terminated:
             raise
-        except BaseException as error:  # noqa: BLE001 - whatever user code raises is an outcome
+        except BaseException as error:  # noqa: BLE001 - every error of user code is an outcome
             self._end_if_fork(error)
             return self.raised(error, in_body=in_body)
 
@@ -173,21 +123,21 @@ class Attempt:
             return self.returned(value)
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # noqa: BLE001 - whatever user code raises is an outcome
+        except BaseException as error:  # noqa: BLE001 - every error of user code is an outcome
             self._end_if_fork(error)
             return self.raised(error, in_body=in_body)
 
     def _end_if_fork(self, error: BaseException | None) -> None:
-        """In a process that the task has forked, and that has come back from the function: end it."""
+        """End this process if the task has forked it and the function has returned in it, too."""
         if os.getpid() != self._pid:
-            end_fork(error and error.with_traceback(_without_ours(error.__traceback__)))
+            end_fork(error and error.with_traceback(_user_traceback(error.__traceback__)))
 
     def complete_body(self, body: Call) -> Call:
-        """The call with its late part filled in, if it has one. Raises InputError."""
+        """Return the call with its deferred part evaluated, if it has one. Raises InputError."""
         return complete_body(body, self._info, self._work)
 
     def arguments(self, body: Call) -> dict[str, Any]:
-        """The keyword arguments, with upstream values in place of Refs. Raises PayloadError."""
+        """Return the keyword arguments, with upstream values in place of Refs. Raises PayloadError."""
         if not body.kwargs:
             return {}
         inputs = self._work.inputs
@@ -196,12 +146,12 @@ class Attempt:
         return arguments if KEYWORDS not in arguments else _with_keywords(arguments)
 
     def returned(self, value: Any) -> Outcome:
-        """The outcome of a function that returned. Raises PayloadError when the value cannot be stored."""
+        """Return the outcome of a function that returned. Raises PayloadError when the value cannot be stored."""
         payload = None if value is None else encode(value, self._info.values_dir, self._info.masker)
         return self.outcome("SUCCESS", value=payload)
 
     def raised(self, error: BaseException, *, in_body: bool = False) -> Outcome:
-        """The outcome of an error. `sys.exit(0)` is a success where the function itself has called it (`in_body`)."""
+        """Return the outcome of an error. `sys.exit(0)` is a success if the function called it (`in_body`)."""
         if isinstance(error, SkipTask):
             text = self._info.masked(safe_text(error))
             return self.outcome("SKIPPED", error=ErrorInfo(one_line(text), "", ("SkipTask",)))
@@ -222,30 +172,30 @@ class Attempt:
         error: ErrorInfo | None = None,
         exit_code: int | None = None,
     ) -> Outcome:
-        """An outcome that ends now. What was pushed counts for a success only."""
+        """Return an outcome that ends now; only a success has the values that were pushed."""
         pushed = self._context.pushed if verdict == "SUCCESS" and self._context.pushed else None
         work = self._work
         outcome = Outcome(
             work.node, work.attempt, verdict, value, pushed, error, exit_code, self._started_at, time.time(), None
-        )
+        )  # positional: keywords take half a microsecond more, for each task
         path = self._context.requested_output
         return outcome if path is None else with_outputs(outcome, path, self._info)
 
 
 def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine to its end; in a thread of its own where a loop runs in this one, as in a notebook."""
+    """Run a coroutine to its end; in a thread of its own where this one runs an event loop, as in a notebook."""
     import asyncio
 
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(coroutine)
-    answers: list[Any] = []
+    values: list[Any] = []
     errors: list[BaseException] = []
 
     def body() -> None:
         try:
-            answers.append(asyncio.run(coroutine))
+            values.append(asyncio.run(coroutine))
         except BaseException as error:  # noqa: BLE001 - it is raised again in the thread of the task
             errors.append(error)
 
@@ -254,23 +204,23 @@ def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
     thread.join()
     if errors:
         raise errors[0]
-    return answers[0]
+    return values[0]
 
 
 def with_outputs(
     outcome: Outcome,
     path: str | None,
     info: RunInfo,
-    how: str | None = None,
+    value_from: str | None = None,
     *,
     masked: Sequence[str] = (),
     size_bytes: int = 0,
 ) -> Outcome:
-    """The outcome of an attempt with the values in its output file, which is removed; a failed one has none.
+    """Return the outcome of an attempt with the values of its output file, which is removed; a failure has no values.
 
-    What the function returned or pushed itself goes before. `how` says to take what was printed for the return value
-    (see `outputs.printed`), unless the file has one; `masked` names the secrets that were in it, `size_bytes` how long
-    it was. A file that cannot be understood fails the attempt, and so does a value whose output is not in the log.
+    Values that the function returned or pushed override those of the file. With `value_from` the return value is read
+    from the printed output (see `outputs.printed`), unless the file has one; `masked` names the secrets in the output,
+    `size_bytes` is its length. A file with errors fails the attempt, and so does a value whose output was lost.
     """
     if path is not None and not exists(path):
         path = None
@@ -278,21 +228,21 @@ def with_outputs(
         if path is not None:
             discard(path)
         return outcome
-    if path is None and how is None:
+    if path is None and value_from is None:
         return outcome
     try:
-        found = {} if path is None else take(path, info)
-        value = found.pop("return_value", None)
-        if how is not None and value is None:
+        values = {} if path is None else take(path, info)
+        value = values.pop("return_value", None)
+        if value_from is not None and value is None:
             if outcome.log_lost is not None:
-                raise PayloadError(f"output: not all that was printed could be kept: {outcome.log_lost}")
-            value = printed(how, outcome.log_path, info, masked=masked, size_bytes=size_bytes)
+                raise PayloadError(f"output: not all printed output could be kept: {outcome.log_lost}")
+            value = printed(value_from, outcome.log_path, info, masked=masked, size_bytes=size_bytes)
     except PayloadError as error:
-        told = ErrorInfo(one_line(str(error)), "", ("PayloadError", "LiteflowError", "Exception"))
-        return outcome._replace(verdict="FAILED", value=None, pushed=None, error=told)
+        info_of_error = ErrorInfo(one_line(str(error)), "", ("PayloadError", "LiteflowError", "Exception"))
+        return outcome._replace(verdict="FAILED", value=None, pushed=None, error=info_of_error)
     if outcome.value is not None:
         value = outcome.value
-    return outcome._replace(value=value, pushed={**found, **(outcome.pushed or {})} or None)
+    return outcome._replace(value=value, pushed={**values, **(outcome.pushed or {})} or None)
 
 
 def failure(
@@ -309,17 +259,17 @@ def failure(
     """Return the outcome of an attempt that cannot report itself how it ended. Times default to now."""
     now = time.time()
     return Outcome(
-        work.node,
-        work.attempt,
-        verdict,
-        None,
-        None,
-        ErrorInfo(message),
-        exit_code,
-        now if started_at is None else started_at,
-        now if ended_at is None else ended_at,
-        log_path,
-        log_lost,
+        node=work.node,
+        attempt=work.attempt,
+        verdict=verdict,
+        value=None,
+        pushed=None,
+        error=ErrorInfo(message),
+        exit_code=exit_code,
+        started_at=now if started_at is None else started_at,
+        ended_at=now if ended_at is None else ended_at,
+        log_path=log_path,
+        log_lost=log_lost,
     )
 
 
@@ -329,21 +279,21 @@ def cancelled_in_queue(work: Work) -> Outcome:
 
 
 def timeout_message(work: Work) -> str:
-    """Why an attempt is TIMED_OUT."""
+    """Return the message of an attempt that is TIMED_OUT."""
     return f"timed out after {work.timeout_s:g} s"
 
 
-def left_text(left: Sequence[int]) -> str:
-    """What is added to the reason of an attempt some of whose processes cannot be ended."""
-    if not left:
+def survivors_text(survivors: Sequence[int]) -> str:
+    """Return the addition to the message of an attempt some of whose processes cannot be killed."""
+    if not survivors:
         return ""
-    some = ", ".join(map(str, left[:5])) + (" …" if len(left) > 5 else "")
-    which = f"process {some} lives on" if len(left) == 1 else f"processes {some} live on"
-    return f"; {which}, although killed (it waits for a device, is frozen, or is another user's)"
+    pids = ", ".join(map(str, survivors[:5])) + (" …" if len(survivors) > 5 else "")
+    subject = f"process {pids} lives on" if len(survivors) == 1 else f"processes {pids} live on"
+    return f"; {subject}, although killed (it waits for a device, is frozen, or is another user's)"
 
 
-def how_it_died(subject: str, code: int) -> str:
-    """A process's end in words, for example "worker killed by SIGKILL"."""
+def death_text(subject: str, code: int) -> str:
+    """Return the end of a process in words, for example "worker killed by SIGKILL"."""
     if code >= 0:
         return f"{subject} exited with code {code}"
     try:
@@ -354,23 +304,23 @@ def how_it_died(subject: str, code: int) -> str:
 
 
 def safe_text(error: BaseException) -> str:
-    """str(error), or what can be said when the user's __str__ fails."""
+    """Return `str(error)`, or a text about the user's `__str__` if that fails."""
     try:
         return "".join(str(error))  # also turns a subclass of str into text
-    except BaseException as failed:  # noqa: BLE001 - __str__ is the user's code
-        return f"<its __str__ raised {type(failed).__name__}>"
+    except BaseException as second:  # noqa: BLE001 - __str__ is the user's code
+        return f"<its __str__ raised {type(second).__name__}>"
 
 
 def one_line(text: str, limit: int = MESSAGE_CHARACTERS) -> str:
-    """The text with line breaks made visible and its length bounded."""
+    """Return the text on one line, with visible line breaks and a bounded length."""
     line = " ⏎ ".join(part for part in (line.strip() for line in text.splitlines()) if part)
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def describe(error: BaseException, info: RunInfo) -> ErrorInfo:
-    """An exception in words alone; never raises, whatever the exception's own methods do.
+    """Return an exception as text; never raises, whatever the exception's own methods do.
 
-    Secrets are masked before a text is cut: what is left of one would not be found any more.
+    Secrets are masked before a text is cut, because a part of a secret is not recognised.
     """
     kind = type(error)
     types = tuple("".join(base.__name__) for base in kind.__mro__ if base not in (BaseException, object))
@@ -379,7 +329,7 @@ def describe(error: BaseException, info: RunInfo) -> ErrorInfo:
 
 
 def _in_words(info: RunInfo, error: BaseException) -> str:
-    """`KeyError: 'b'`, on one line."""
+    """Return an exception on one line: `KeyError: 'b'`."""
     name, text = "".join(type(error).__name__), one_line(info.masked(safe_text(error)))
     return f"{name}: {text}" if text else name
 
@@ -388,13 +338,13 @@ def _traceback_text(error: BaseException, info: RunInfo) -> str:
     import traceback  # with linecache and tokenize: only a failure needs them
 
     try:
-        text = "".join(traceback.format_exception(type(error), error, _without_ours(error.__traceback__)))
-    except BaseException as failed:  # noqa: BLE001 - repr and str are the user's code
+        text = "".join(traceback.format_exception(type(error), error, _user_traceback(error.__traceback__)))
+    except BaseException as second:  # noqa: BLE001 - repr and str are the user's code
         try:
-            frames = "".join(traceback.format_tb(_without_ours(error.__traceback__)))
-        except BaseException:  # noqa: BLE001 - even the frames cannot be shown (for example, recursion)
+            frames = "".join(traceback.format_tb(_user_traceback(error.__traceback__)))
+        except BaseException:  # noqa: BLE001 - the frames cannot be formatted either (for example, recursion)
             frames = ""
-        text = f"{frames}{type(error).__name__} (showing it raised {type(failed).__name__})\n"
+        text = f"{frames}{type(error).__name__} (showing it raised {type(second).__name__})\n"
     text = info.masked(text)
     if len(text) <= TRACEBACK_CHARACTERS:
         return text
@@ -402,8 +352,8 @@ def _traceback_text(error: BaseException, info: RunInfo) -> str:
     return f"{text[:half]}\n… {len(text) - 2 * half:,} characters …\n{text[-half:]}"
 
 
-def _without_ours(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback from the user's first frame on; all of it when it is ours alone."""
+def _user_traceback(trace: TracebackType | None) -> TracebackType | None:
+    """Return the traceback from the first frame of user code on; all of it when there is none."""
     inner = trace
     while inner is not None and is_ours(inner.tb_frame):
         inner = inner.tb_next
@@ -411,7 +361,7 @@ def _without_ours(trace: TracebackType | None) -> TracebackType | None:
 
 
 def is_coroutine_function(func: Callable[..., Any]) -> bool:
-    """Is it an `async def`, perhaps inside functools.partial, a method, or an object with __call__?"""
+    """Return whether a function is `async def`, also within functools.partial, a method, or an object's __call__."""
     while True:
         inner = func.func if isinstance(func, partial) else getattr(func, "__func__", None)
         if not callable(inner):

@@ -1,0 +1,286 @@
+"""Opening an executor: which backend runs which task, and what the backends of a run share."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Final
+
+from liteflow.errors import DefinitionError, ResourceError
+from liteflow.executors.attempt import failure, is_coroutine_function
+from liteflow.executors.guardian_client import GuardianClient
+from liteflow.executors.outcome_queue import OutcomeQueue
+from liteflow.executors.protocol import Backend, BackendContext, BackendFactory, Executor
+from liteflow.executors.worker import serve
+from liteflow.processes.client import ImportableWorker
+from liteflow.work import Body, Call, Command, Outcome, RunInfo, Work
+
+_FEWEST_FILES: Final = 12
+#: The backend of commands; the other names are modes.
+_COMMAND: Final = "command"
+
+
+# Each backend is imported when a run uses it: that takes 0.5 ms, and few runs use all of them.
+
+
+def _thread(context: BackendContext) -> Backend:
+    from liteflow.executors.thread import ThreadBackend
+
+    return ThreadBackend(context)
+
+
+def _async(context: BackendContext) -> Backend:
+    from liteflow.executors.aio import AsyncBackend
+
+    return AsyncBackend(context)
+
+
+def _inline(context: BackendContext) -> Backend:
+    from liteflow.executors.inline import InlineBackend
+
+    return InlineBackend(context)
+
+
+def _process(context: BackendContext) -> Backend:
+    from liteflow.executors.process import ProcessBackend
+
+    return ProcessBackend(context)
+
+
+def _command(context: BackendContext) -> Backend:
+    from liteflow.executors.command import CommandBackend
+
+    return CommandBackend(context)
+
+
+#: The backends of the engine by name.
+BACKENDS: Final[Mapping[str, BackendFactory]] = {
+    "process": _process,
+    "thread": _thread,
+    "async": _async,
+    "inline": _inline,
+    _COMMAND: _command,
+}
+#: Backends whose attempts are processes that the guardian starts.
+_GUARDED: Final = frozenset({"process", _COMMAND})
+#: Backends that run functions in this process.
+_IN_THIS_PROCESS: Final = frozenset({"thread", "async", "inline"})
+
+
+def backend_name(body: Body, mode: str, *, has_timeout: bool, backends: Mapping[str, BackendFactory] = BACKENDS) -> str:
+    """Return the name of the backend that runs a task in this mode.
+
+    Raises:
+        DefinitionError: there is no such mode.
+    """
+    if mode == _COMMAND or mode not in backends:
+        modes = ", ".join(name for name in backends if name != _COMMAND)
+        raise DefinitionError(f"there is no mode {mode!r}; there are {modes}")
+    if isinstance(body, Command):
+        return _COMMAND
+    if mode not in ("thread", "async"):
+        return mode
+    if has_timeout or body.cwd is not None or body.env or body.secrets:
+        return "process"  # a thread cannot be killed, and has no folder or environment of its own
+    if mode == "async" and not is_coroutine_function(body.func):
+        return "thread"  # it would block the event loop
+    return mode
+
+
+class _Executor:
+    """The Executor: it passes each attempt to the backend of its task, and owns what the backends share."""
+
+    def __init__(self, names: Mapping[str, str], outcomes: OutcomeQueue, guardian: GuardianClient | None) -> None:
+        self._names = names  # of backends, by task id
+        self._outcomes = outcomes
+        self._guardian = guardian
+        self._backends: dict[str, Backend] = {}
+        self._routes: dict[int, Backend] = {}  # by node, for cancel
+        self._cleanup = ExitStack()
+        self._is_closed = False
+        self.queues = False
+
+    def open_backends(
+        self,
+        backends: Mapping[str, BackendFactory],
+        bodies: Mapping[str, Body],
+        info: RunInfo,
+        slots: int,
+        *,
+        alone: bool,
+    ) -> None:
+        """Open the backends of this run's tasks."""
+        self._cleanup.callback(self._outcomes.close)
+        if self._guardian is not None:
+            self._guardian.attach(self._outcomes)
+        by_name: dict[str, dict[str, Body]] = {}
+        for task_id, name in self._names.items():
+            by_name.setdefault(name, {})[task_id] = bodies[task_id]
+        for name, of_backend in by_name.items():
+            context = BackendContext(self._outcomes, of_backend, info, slots, self._guardian)
+            self._backends[name] = backends[name](context)
+        # Each backend counts its own slots: where several backends share them, the caller has to count.
+        self.queues = len(self._backends) == 1 and next(iter(self._backends.values())).queues
+        if not _IN_THIS_PROCESS.isdisjoint(by_name):
+            self._guard_host(info, alone=alone)
+
+    def _guard_host(self, info: RunInfo, *, alone: bool) -> None:
+        """Keep tasks that run in this process apart from it: their output, their input, their exits."""
+        from liteflow.executors import host_guards, stdout_capture
+
+        if info.log_dir is not None:
+            stdout_capture.install(info.masker)
+            self._cleanup.callback(stdout_capture.uninstall, info.masker)
+        host_guards.install(alone=alone)
+        self._cleanup.callback(host_guards.remove, alone=alone)
+
+    def submit(self, work: Work) -> None:
+        name = self._names.get(work.task_id)
+        if name is None:
+            self._outcomes.post(failure(work, "FAILED", f"task {work.task_id!r} has no body in this run"))
+            return
+        backend = self._routes[work.node] = self._backends[name]
+        backend.submit(work)
+
+    def wait(self, timeout_s: float | None = None) -> list[Outcome]:
+        outcomes = self._outcomes.wait(timeout_s)
+        for outcome in outcomes:
+            self._routes.pop(outcome.node, None)
+        return outcomes
+
+    def cancel(self, node: int, grace_s: float) -> None:
+        backend = self._routes.get(node)
+        if backend is not None:
+            backend.cancel(node, grace_s)
+
+    def wake(self) -> None:
+        self._outcomes.wake()
+
+    @property
+    def session(self) -> int | None:
+        return None if self._guardian is None else self._guardian.session
+
+    @property
+    def guardian_pid(self) -> int | None:
+        """The guardian's process id; None when there is no guardian."""
+        return None if self._guardian is None else self._guardian.pid
+
+    def close(self, grace_s: float = 0.0) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        with self._cleanup:
+            for name, backend in self._backends.items():
+                if grace_s > 0 or name not in _GUARDED:  # without a grace the guardian's sweep is enough
+                    backend.close(grace_s)
+            if self._guardian is not None:
+                self._end_processes(self._guardian, grace_s)
+
+    def _end_processes(self, guardian: GuardianClient, grace_s: float) -> None:
+        end = time.monotonic() + grace_s
+        while any(backend.is_busy for backend in self._backends.values()) and (pause := end - time.monotonic()) > 0:
+            self._outcomes.wait(pause)
+        guardian.close()
+        for backend in self._backends.values():
+            backend.release()
+
+
+def _importable(calls: Mapping[str, Call], info: RunInfo) -> ImportableWorker:
+    from liteflow.executors.importable import importable_worker  # only where this process cannot be forked
+
+    return importable_worker(calls, info)
+
+
+def _check_descriptors() -> None:
+    """Check that a run has the open files that it needs besides those of its tasks. Raises ResourceError."""
+    fds: list[int] = []
+    try:
+        while len(fds) < _FEWEST_FILES:
+            fds.append(os.open("/", os.O_PATH | os.O_CLOEXEC))
+    except OSError as error:
+        raise ResourceError(
+            f"a run needs {_FEWEST_FILES} more open files than this program has: {error.strerror} (see ulimit -n)"
+        ) from None
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def _check_logs(bodies: Mapping[str, Body], info: RunInfo) -> None:
+    """Check that there are log files where a run needs them. Raises DefinitionError."""
+    if info.log_dir is not None:
+        return
+    if info.masker is not None:
+        raise DefinitionError("a run with secrets needs a log_dir: secrets are masked in logs, not on the terminal")
+    for task_id, body in bodies.items():
+        if isinstance(body, Command) and body.output is not None:
+            raise DefinitionError(
+                f"the value of task {task_id!r} is its printed output, which is not stored: give the run a log_dir"
+            )
+
+
+def open_executor(
+    bodies: Mapping[str, Body],
+    info: RunInfo,
+    *,
+    mode: str = "process",
+    slots: int = 4,
+    task_modes: Mapping[str, str] | None = None,
+    timeouts: Collection[str] = (),
+    close_in_workers: Sequence[int] = (),
+    claim_children: bool = False,
+    backends: Mapping[str, BackendFactory] | None = None,
+) -> Executor:
+    """Open what runs the tasks of one run.
+
+    Call it before the run's database is opened: where a task needs a process, the guardian is forked here (or started
+    as a fresh interpreter, when this process has threads). A run of threads alone starts no process.
+
+    Args:
+        bodies: the body of each task, by task id.
+        info: what is the same for all tasks of the run.
+        mode: where Python functions run: a name in `BACKENDS` or `backends`.
+        slots: how many attempts run at once.
+        task_modes: the modes of tasks that differ, by task id.
+        timeouts: ids of tasks that have a timeout: in a thread they could not be ended, so they get a process.
+        close_in_workers: descriptors that the guardian holds and tasks do not, such as the run's lock.
+        claim_children: this process belongs to the run alone, so all that it starts, also from threads, ends with it.
+        backends: more backends by name; a name of the engine overrides its backend.
+
+    Raises:
+        DefinitionError: an unknown mode; a value comes from output that is not stored; secrets without a log_dir.
+        ResourceError: no more processes or files are allowed.
+    """
+    factories = {**BACKENDS, **backends} if backends else BACKENDS
+    modes = task_modes or {}
+    names = {
+        task_id: backend_name(body, modes.get(task_id, mode), has_timeout=task_id in timeouts, backends=factories)
+        for task_id, body in bodies.items()
+    }
+    _check_descriptors()
+    _check_logs(bodies, info)
+    guardian = None
+    if claim_children or not _GUARDED.isdisjoint(names.values()):
+        calls = {
+            task_id: body for task_id, body in bodies.items() if isinstance(body, Call) and names[task_id] == "process"
+        }
+        guardian = GuardianClient(
+            partial(serve, (calls, info)),
+            partial(_importable, calls, info),
+            close_in_workers,
+            claim_children=claim_children,
+            masker=info.masker,
+        )
+    executor = _Executor(names, OutcomeQueue(), guardian)
+    try:
+        executor.open_backends(factories, bodies, info, slots, alone=claim_children)
+    except BaseException:
+        executor.close()
+        raise
+    return executor
+
+
+__all__ = ["BACKENDS", "Backend", "BackendContext", "BackendFactory", "Executor", "backend_name", "open_executor"]

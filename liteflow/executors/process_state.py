@@ -1,0 +1,175 @@
+"""The state of a worker process: it is prepared for a task, and restored after it."""
+
+from __future__ import annotations
+
+import gc
+import locale
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from liteflow.processes import tree
+from liteflow.processes.spawn import encoded
+
+#: The signals that programs handle; `getsignal` takes a microsecond for each, so the others are not compared.
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGHUP, signal.SIGQUIT,
+                   signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP, signal.SIGWINCH,
+                   signal.SIGXCPU)  # fmt: skip
+_TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+#: The limits that programs set for themselves; one takes half a microsecond.
+_LIMITS: Final = (resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_DATA, resource.RLIMIT_STACK,
+                  resource.RLIMIT_CORE, resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE, resource.RLIMIT_MEMLOCK,
+                  resource.RLIMIT_AS)  # fmt: skip
+
+
+def _zone() -> tuple[object, ...]:
+    return time.tzname, time.timezone, time.altzone
+
+
+def _irreversible() -> list[object]:
+    """Return the state that is compared after a task: a worker that finds it changed retires.
+
+    Changes that importing a module makes are not part of it (the module path, filters of warnings, exception hooks):
+    the module stays imported, and may need them.
+    """
+    stdin = sys.stdin
+    return [
+        _zone(),
+        list(map(signal.getsignal, _SIGNALS)),
+        signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+        list(map(resource.getrlimit, _LIMITS)),
+        os.getpriority(os.PRIO_PROCESS, 0),
+        os.sched_getaffinity(0),
+        os.getresuid(),
+        os.getresgid(),
+        locale.setlocale(locale.LC_ALL),
+        socket.getdefaulttimeout(),
+        sys.getrecursionlimit(),
+        sys.getswitchinterval(),
+        sys.gettrace(),
+        sys.getprofile(),
+        gc.isenabled(),
+        stdin,
+        stdin is None or stdin.closed,
+    ]
+
+
+def set_variables(variables: Mapping[str, str]) -> None:
+    """Set environment variables in the encoding that programs get."""
+    os.environb.update((encoded(name), encoded(value)) for name, value in variables.items())
+
+
+class _Environment:
+    """The environment variables of the process, and which of them were set or deleted since `forget`.
+
+    To compare all variables takes 30 µs, so `os.environ` and `os.environb` note the names.
+    """
+
+    def __init__(self) -> None:
+        self._before = dict(os.environb)
+        self._changed = changed = set[bytes]()
+        kind: Any = type(os.environ)
+
+        class Noting(kind):  # type: ignore[misc]
+            def __setitem__(self, name: Any, value: Any) -> None:
+                super().__setitem__(name, value)
+                changed.add(os.fsencode(name))
+
+            def __delitem__(self, name: Any) -> None:
+                super().__delitem__(name)
+                changed.add(os.fsencode(name))
+
+        os.environ.__class__ = os.environb.__class__ = Noting
+
+    def forget(self) -> None:
+        """Take the present variables for unchanged."""
+        self._changed.clear()
+
+    def restore(self, names: Iterable[bytes]) -> bool:
+        """Give these variables, and those that were changed, their first values; return whether there were any."""
+        changed = {*names, *self._changed}
+        for name in changed:
+            value = self._before.get(name)
+            if value is not None:
+                os.environb[name] = value
+            elif name in os.environb:
+                del os.environb[name]
+        self._changed.clear()
+        return bool(changed)
+
+
+class ProcessState:
+    """What a task may change in its process, and how it is restored."""
+
+    def __init__(self) -> None:
+        self._home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._umask = os.umask(0o077)
+        os.umask(self._umask)
+        self._argv, self._argv_values = sys.argv, list(sys.argv)
+        self._environment = _Environment()
+        self._own: list[bytes] = []  # names of the variables that only the present task has
+        self._of_every_task: set[str] = set()  # names of those that every task has, with other values
+        self._pid = os.getpid()
+        self._tag = tree.tag_of(self._pid)
+        self._before = _irreversible()
+
+    def prepare(self, cwd: str | None, own: Mapping[str, str], of_every_task: Mapping[str, str]) -> None:
+        """Set the folder and the environment for a task: its own variables, and those that every task has.
+
+        Raises OSError when the folder does not exist.
+        """
+        if absent := self._of_every_task.difference(of_every_task):
+            self._environment.restore(map(encoded, absent))
+        self._of_every_task = set(of_every_task)
+        self._own = [encoded(name) for name in own]
+        if own:
+            set_variables(own)
+            if "TZ" in own:
+                time.tzset()
+        set_variables(of_every_task)
+        self._environment.forget()
+        if cwd is not None:
+            os.chdir(cwd)
+
+    def restore(self) -> bool:
+        """Restore what can be restored; return False if this process must end because of the other changes."""
+        for which in _TIMERS:  # first: a timer that runs out would end this process before it has sent the outcome
+            signal.setitimer(which, 0)
+        os.fchdir(self._home)
+        os.umask(self._umask)
+        if self._environment.restore(self._own) and ("TZ" in os.environ or _zone() != self._before[0]):
+            time.tzset()
+        sys.argv = self._argv
+        if sys.argv != self._argv_values:
+            sys.argv[:] = self._argv_values
+        is_clean = self._end_children()
+        return is_clean and _irreversible() == self._before
+
+    def _end_children(self) -> bool:
+        """Kill what the task left running; return whether there was nothing. This process is a subreaper."""
+        if tree.is_childless():
+            return True
+        _reap()
+        if tree.is_childless():
+            return True
+        is_tagged = tree.session_of(self._tag) is not None
+        swept = tree.sweep(
+            lambda tag: is_tagged and tag == self._tag,
+            roots=tree.own_root(),
+            spare=(self._pid,),
+        )
+        _reap()
+        return swept.killed == 0
+
+
+def _reap() -> None:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            continue
+    except ChildProcessError:
+        return

@@ -1,0 +1,91 @@
+"""What an executor and its backends have to do.
+
+The loop knows one `Executor`. Behind it each mode has a `Backend`, which runs the attempts of some tasks and posts
+their outcomes into a queue that all backends of a run share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
+
+from liteflow.executors.guardian_client import GuardianClient
+from liteflow.executors.outcome_queue import OutcomeQueue
+from liteflow.work import Body, Outcome, RunInfo, Work
+
+
+class Executor(Protocol):
+    """Runs attempts; every submitted attempt comes back as exactly one Outcome, until `close`.
+
+    One thread, always the same, calls these methods; `wake` may be called from signal handlers.
+    """
+
+    @property
+    def queues(self) -> bool:
+        """Whether attempts may be submitted beyond the slots: they start in order, each when a slot is free."""
+
+    @property
+    def session(self) -> int | None:
+        """The guardian's number: `tree.sweep_session` finds by it the processes that a killed guardian left behind."""
+
+    def submit(self, work: Work) -> None:
+        """Start an attempt, or queue it where there is no slot and `queues` is true. Failures become Outcomes."""
+
+    def wait(self, timeout_s: float | None = None) -> list[Outcome]:
+        """Return the outcomes that have arrived; none when the time is over or `wake` was called."""
+
+    def cancel(self, node: int, grace_s: float) -> None:
+        """End an attempt: SIGTERM, `grace_s` seconds, SIGKILL for all that it started; its Outcome is CANCELLED.
+
+        A thread cannot be killed: after the grace it is abandoned, and its late result is dropped.
+        """
+
+    def wake(self) -> None:
+        """Make `wait` return."""
+
+    def close(self, grace_s: float = 0.0) -> None:
+        """End everything that runs, without outcomes; wait for nothing that may hang."""
+
+
+class Backend:
+    """One way of running attempts. Override what is of interest; `submit` and `cancel` are required.
+
+    A backend posts exactly one Outcome for each attempt into `BackendContext.outcomes`, from any thread. The thread of
+    the loop calls these methods; none of them may block.
+    """
+
+    #: Whether attempts may be submitted beyond the slots: they start in order, each when a slot is free.
+    queues = False
+
+    def submit(self, work: Work) -> None:
+        """Start an attempt of one of the backend's tasks."""
+        raise NotImplementedError
+
+    def cancel(self, node: int, grace_s: float) -> None:
+        """End the attempt of a node within `grace_s` seconds; do nothing when it has ended."""
+        raise NotImplementedError
+
+    def close(self, grace_s: float) -> None:
+        """End what runs, without outcomes."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether processes of attempts still run after `close`, so that the executor has to wait up to the grace."""
+        return False
+
+    def release(self) -> None:
+        """Close descriptors, once no process of the run is left."""
+
+
+class BackendContext(NamedTuple):
+    """What a backend gets when a run opens it."""
+
+    outcomes: OutcomeQueue
+    bodies: Mapping[str, Body]  # of the tasks that this backend runs, by task id
+    info: RunInfo
+    slots: int  # how many attempts run at once
+    guardian: GuardianClient | None  # for backends whose attempts are processes
+
+
+#: Opens a backend for one run.
+BackendFactory = Callable[[BackendContext], Backend]

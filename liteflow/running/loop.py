@@ -1,0 +1,153 @@
+"""The loop: it takes what may start from the plan, stores it, starts it, waits for outcomes, and stores those.
+
+It is the only writer of its run, and the place where plan, store and executor meet. A turn is one transaction: nothing
+starts, and no observer is called, before the commit that says so has returned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Final
+
+from liteflow.executors import Executor
+from liteflow.outputs import remove_folder
+from liteflow.planning.plan import Plan
+from liteflow.running.expansion import Expansion
+from liteflow.running.hooks import Hooks
+from liteflow.running.host_signals import Gate
+from liteflow.running.inputs import Inputs
+from liteflow.running.outcomes import OutcomeHandler
+from liteflow.running.ports import Clock, RunStore
+from liteflow.running.recorder import Recorder
+from liteflow.running.run_limits import RunLimits
+from liteflow.running.start_checks import StartChecks
+from liteflow.running.starting import Start, Starter
+from liteflow.running.stopping import Stopping
+
+_TICK_S: Final = 0.25  # how soon a request of another process is seen
+_CLOSED: Final = contextlib.nullcontext()  # signal handlers of the program are not called
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a loop is made of; each part belongs to one plan."""
+
+    plan: Plan
+    recorder: Recorder
+    starter: Starter
+    inputs: Inputs
+    hooks: Hooks
+    checks: StartChecks
+    expansion: Expansion
+    outcomes: OutcomeHandler
+    limits: RunLimits
+    stopping: Stopping
+
+
+class Loop:
+    """Runs one plan to its end."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        store: RunStore,
+        executor: Executor,
+        clock: Clock,
+        gate: Gate,
+        inline_tasks: frozenset[str],
+        outputs_dir: str,
+    ) -> None:
+        self._parts = parts
+        self._plan = parts.plan
+        self._store = store
+        self._executor = executor
+        self._clock = clock
+        self._gate = gate  # open while the loop waits: then signal handlers of the program are called
+        self._inline_tasks = inline_tasks  # the tasks that run in this thread, within `submit`
+        self._outputs_dir = outputs_dir
+        self._looked_at = 0.0  # when the store was asked for requests
+
+    def run(self) -> bool:
+        """Run the plan. Return whether the run has ended; else it is to be tried again."""
+        plan, parts, clock = self._plan, self._parts, self._clock
+        while True:
+            # 1. Take the tasks that may start. When there are none left, the hooks of the run are the last ones.
+            if plan.finished and not plan.halted and not self._end_tasks():
+                return False
+            starts = self._take()
+            over = plan.finished
+            if over:
+                remove_folder(self._outputs_dir)  # before the run has ended: then another process may resume it
+                parts.recorder.end_run(plan.result(), plan.stopped, clock.time())
+            # 2. Commit in one transaction: the ends of the last turn, the starts of this one. Then show them.
+            if parts.recorder.commit():
+                starts += parts.starter.granted(clock.time())
+                parts.recorder.publish()
+            # 3. Start the tasks, with the stored values of their upstream tasks.
+            self._submit(starts)
+            if over:
+                return True
+            # 4. Evaluate the start checks and read the lists of tasks that may start, now that their inputs are stored.
+            prepared = self._prepare()
+            # 5. Wait for outcomes.
+            with self._gate:
+                outcomes = self._executor.wait(0.0 if prepared else self._pause_s())
+            # 6. Handle them.
+            for outcome in outcomes:
+                parts.outcomes.finish(outcome, clock.monotonic())
+            # 7. Look at signals, requests of other processes, and the clock.
+            self._look_around()
+
+    def _end_tasks(self) -> bool:
+        """End a plan whose tasks have all ended: trigger the hooks of the run, unless the run is to be tried again."""
+        plan, parts = self._plan, self._parts
+        if parts.limits.retries_left(plan):
+            if parts.recorder.commit():
+                parts.recorder.publish()
+            return False
+        parts.hooks.end_run(plan.result(), plan.stopped and plan.stopped.reason, self._clock.time())
+        return True
+
+    def _take(self) -> list[Start]:
+        if not self._parts.limits.may_start:
+            return []
+        return self._parts.starter.take(self._clock.monotonic(), self._clock.time())
+
+    def _submit(self, starts: list[Start]) -> None:
+        parts = self._parts
+        for start in starts:
+            work = parts.starter.work(start, parts.inputs, parts.hooks)
+            with self._gate if work.task_id in self._inline_tasks else _CLOSED:
+                self._executor.submit(work)
+
+    def _prepare(self) -> bool:
+        """Evaluate start checks and expand mapped tasks. Return whether there was anything to do."""
+        parts = self._parts
+        if not parts.limits.may_start:
+            return False
+        now = self._clock.time()
+        evaluated, transitions = parts.checks.evaluate(now)
+        if transitions:
+            parts.recorder.record(transitions, now)
+            parts.stopping.end_running()
+        return parts.expansion.expand_due(now) or evaluated
+
+    def _pause_s(self) -> float:
+        return self._parts.limits.pause_s(self._clock.monotonic(), self._plan.next_retry_at(), _TICK_S)
+
+    def _look_around(self) -> None:
+        parts, store = self._parts, self._store
+        parts.stopping.check_signals()
+        now = self._clock.monotonic()
+        timed_out = parts.limits.check_clock(now)
+        if timed_out is not None:
+            parts.stopping.stop(timed_out, "timed_out")
+        if now - self._looked_at >= _TICK_S:
+            self._looked_at = now
+            store.check_file()
+            store.renew_lock()
+            store.rest()
+            parts.stopping.check_requests(store)
+            parts.limits.ask_again(now, self._plan)

@@ -1,0 +1,95 @@
+"""Handles the end of an attempt: what is recorded, what changes in the plan, and what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from liteflow.definition.compiled import CompiledDag
+from liteflow.planning.plan import Plan
+from liteflow.running.decisions import decided
+from liteflow.running.hooks import Hooks
+from liteflow.running.inputs import Inputs
+from liteflow.running.prefetch import Prefetch
+from liteflow.running.recorder import Recorder
+from liteflow.running.start_checks import StartChecks
+from liteflow.running.stopping import Stopping
+from liteflow.states import TaskStatus
+from liteflow.work import ErrorInfo, Outcome
+
+_NO_ERROR: Final = ErrorInfo("")
+
+
+class OutcomeHandler:
+    """Handles the outcomes of one plan."""
+
+    def __init__(
+        self,
+        *,
+        program: CompiledDag,
+        plan: Plan,
+        recorder: Recorder,
+        inputs: Inputs,
+        checks: StartChecks,
+        stopping: Stopping,
+        hooks: Hooks,
+        prefetch: Prefetch,
+    ) -> None:
+        self._program = program
+        self._plan = plan
+        self._recorder = recorder
+        self._inputs = inputs if inputs.any else None
+        self._checks = checks
+        self._stopping = stopping
+        self._hooks = hooks
+        self._prefetch = prefetch
+        self._repeats = set(program.control.setups) | set(program.control.teardowns)  # may succeed more than once
+        self._deciders = program.deciders()
+
+    def finish(self, outcome: Outcome, monotonic: float) -> None:
+        """Handle the end of an attempt."""
+        plan, recorder, node = self._plan, self._recorder, outcome.node
+        if outcome.error is not None:
+            outcome = outcome._replace(error=recorder.masked(outcome.error))
+        skips: Mapping[int, str] | None = None
+        if node in self._deciders:
+            outcome, skips = decided(self._program, self._deciders[node], outcome)
+        error = outcome.error or _NO_ERROR
+        self._stopping.ended(node)
+        self._prefetch.observe(outcome)
+        previous = self._stored_status(outcome)
+        is_hook = node in plan.table.hooks
+        recorder.end(outcome, repeats=is_hook or plan.table.owner(node) in self._repeats)
+        if self._inputs is not None:
+            self._inputs.cache(outcome)
+        transitions = plan.finish(
+            node,
+            outcome.verdict,
+            monotonic,
+            reason=error.message or None,
+            error_types=error.types,
+            exit_code=outcome.exit_code,
+            skips=skips,
+        )
+        if plan.slot_needs(node):  # after the plan no longer counts the instance as running
+            recorder.free_slots(node)
+            plan.slots_freed()
+        recorder.record(transitions, outcome.ended_at, outcome, previous=previous)
+        if is_hook:
+            self._hooks.ended(node, outcome.ended_at)
+            recorder.record(self._checks.hook_ended(node, outcome), outcome.ended_at)
+        if self._inputs is not None:
+            self._inputs.release(transitions)
+        for instance in plan.to_cancel():
+            self._stopping.end(instance)
+        self._stopping.end_running()
+
+    def _stored_status(self, outcome: Outcome) -> TaskStatus:
+        """Return the stored state of the attempt. Record the start of an attempt that is stored as QUEUED."""
+        if outcome.node not in self._prefetch.queued:
+            return "RUNNING"
+        log_path = self._prefetch.queued.pop(outcome.node)
+        if outcome.started_at is None:
+            return "QUEUED"
+        self._recorder.queued_start(outcome.node, outcome.started_at, log_path)
+        return "RUNNING"

@@ -1,0 +1,146 @@
+"""What the loop needs from its surroundings: a store and a clock. (Executors: see `executors`.)
+
+The store of a run is `state.store.Store`; tests drive the loop with a store in memory and with a clock that they set.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from liteflow.planning.ready_queue import SlotNeeds
+from liteflow.state.records import (
+    ChooseResets,
+    NewInstance,
+    NewRun,
+    Previous,
+    PreviousHook,
+    PreviousInstance,
+    PreviousState,
+    Request,
+    SharedLimits,
+)
+from liteflow.state.write_batch import SlotRequest
+from liteflow.states import RunStatus, TaskStatus
+from liteflow.values.payload import Payload
+from liteflow.work import Outcome
+
+__all__ = ["Batch", "Clock", "RunStore", "SlotNeeds", "SystemClock"]
+
+
+class Clock(Protocol):
+    """The time as a run reads it."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back."""
+
+    def time(self) -> float:
+        """Return epoch seconds."""
+
+
+class SystemClock:
+    """The time of this machine."""
+
+    monotonic = staticmethod(time.monotonic)
+    time = staticmethod(time.time)
+
+
+class Batch(Protocol):
+    """What happened in a turn of the loop, until the store writes it. See `state.write_batch.WriteBatch`."""
+
+    asked: list[SlotRequest]
+    granted: list[bool]
+    released_slots: list[tuple[str, int]]
+
+    def __bool__(self) -> bool: ...
+
+    def start_attempt(
+        self,
+        task_id: str,
+        map_index: int,
+        attempt: int,
+        previous: str,
+        log_path: str | None,
+        now: float,
+        status: TaskStatus = "RUNNING",
+    ) -> None: ...
+
+    def started(self, task_id: str, map_index: int, attempt: int, started_at: float) -> None: ...
+
+    def ended(self, task_id: str, map_index: int, outcome: Outcome, *, repeats: bool = False) -> None: ...
+
+    def change_status(
+        self,
+        task_id: str,
+        map_index: int,
+        attempt: int,
+        previous: str,
+        status: str,
+        reason: str | None,
+        now: float,
+        outcome: Outcome | None = None,
+    ) -> None: ...
+
+    def unfolded(
+        self, task_id: str, instances: Iterable[tuple[int, str | None, str]], timeout_s: float | None, now: float
+    ) -> None: ...
+
+    def remove_instances(self, task_id: str, gone: Mapping[int, PreviousInstance], reason: str, now: float) -> None: ...
+
+    def told(self, task_id: str, map_index: int, owner: str, told: str, now: float, kind: str = "hook") -> None: ...
+
+    def tolerated(self, task_id: str, map_index: int) -> None: ...
+
+    def end_run(self, status: RunStatus, reason: str | None, now: float, *, timed_out: bool = False) -> None: ...
+
+    def again(self, task_id: str, map_index: int, attempt: int, previous: str, now: float) -> None: ...
+
+
+class RunStore(Protocol):
+    """The state of one run, of which this process is the only writer. See `state.store.Store`."""
+
+    queue_reason: str | None
+
+    @property
+    def batch(self) -> Batch: ...
+
+    def create(self, run: NewRun, session: int | None = None, bounds: SharedLimits = ...) -> None: ...
+
+    def claim(
+        self,
+        run_id: str,
+        instances: Iterable[NewInstance],
+        graph: tuple[str, str],
+        session: int | None = None,
+        bounds: SharedLimits = ...,
+        choose: ChooseResets | None = None,
+    ) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]], int | None]: ...
+
+    def commit(self) -> None: ...
+
+    def enter_group(self) -> bool: ...
+
+    def slots_changed(self) -> bool: ...
+
+    def retry_count(self) -> int: ...
+
+    def retry_run(self, reason: str, choose: ChooseResets | None = None) -> Previous: ...
+
+    def end_backoff(self) -> None: ...
+
+    def rest(self) -> None: ...
+
+    def check_file(self) -> None: ...
+
+    def renew_lock(self) -> None: ...
+
+    def requests(self) -> Sequence[Request]: ...
+
+    def hooks(self) -> Sequence[PreviousHook]: ...
+
+    def value(self, task_id: str, map_index: int = -1, key: str = "return_value") -> Payload | None: ...
+
+    def values(self, task_id: str, key: str) -> list[Payload]: ...
+
+    def next_free_index(self, task_id: str) -> int: ...

@@ -1,0 +1,230 @@
+"""Records what happens in a run: each change goes into the write batch, and to the observers once it is committed.
+
+What is stored and shown of tasks holds no secret. A change may trigger hooks: they are recorded in the same batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from liteflow.masking import Masker
+from liteflow.planning.plan import Stop
+from liteflow.planning.ready_queue import SlotNeeds
+from liteflow.planning.task_table import TaskTable, Transition
+from liteflow.running.hooks import Hooks
+from liteflow.running.observers import Change, Observers
+from liteflow.running.ports import RunStore
+from liteflow.state.records import PreviousInstance
+from liteflow.state.write_batch import SlotRequest
+from liteflow.states import TASK_ENDED, RunStatus, TaskStatus
+from liteflow.work import ErrorInfo, Outcome
+
+
+class Recorder:
+    """Writes the changes of one plan."""
+
+    def __init__(
+        self,
+        *,
+        table: TaskTable,
+        store: RunStore,
+        observers: Observers,
+        hooks: Hooks,
+        masker: Masker | None,
+        previous: Mapping[str, Mapping[int, PreviousInstance]],
+    ) -> None:
+        self._table = table
+        self._store = store
+        self._batch = store.batch
+        self._observers = observers
+        self._watched = observers.any
+        self._hooks = hooks if hooks.any else None
+        self._masker = masker
+        self._previous = dict(previous)  # instances of mapped tasks of an earlier part of the run, by index
+        self._labels: dict[int, str] = {}  # for observers: what people can tell an instance by
+
+    # -- attempts ------------------------------------------------------------------------------------------
+
+    def start(
+        self, node: int, previous: TaskStatus, log_path: str | None, now: float, status: TaskStatus = "RUNNING"
+    ) -> None:
+        """Record the intent to start an attempt, which may start once this is committed."""
+        table = self._table
+        task_id, index, attempt = table.task_ids[node], table.map_indexes[node], table.attempts[node]
+        self._batch.start_attempt(task_id, index, attempt, previous, log_path, now, status)
+        if self._watched:
+            self._show(node, attempt, previous, status, None, now, log_path=log_path)
+
+    def queued_start(self, node: int, started_at: float, log_path: str | None) -> None:
+        """Record that the executor started an attempt that is queued in the state file."""
+        table = self._table
+        attempt = table.attempts[node]
+        self._batch.started(table.task_ids[node], table.map_indexes[node], attempt, started_at)
+        if self._watched:
+            self._show(node, attempt, "QUEUED", "RUNNING", None, started_at, log_path=log_path)
+
+    def show_start(self, node: int, previous: TaskStatus, log_path: str | None, now: float) -> None:
+        """Show observers the start of an attempt that the store has recorded, because it got its slots."""
+        if self._watched:
+            self._show(node, self._table.attempts[node], previous, "RUNNING", None, now, log_path=log_path)
+
+    def end(self, outcome: Outcome, *, repeats: bool) -> None:
+        """Record the end of an attempt; `repeats`: of a task that may succeed more than once."""
+        table, node = self._table, outcome.node
+        self._batch.ended(table.task_ids[node], table.map_indexes[node], outcome, repeats=repeats)
+
+    # -- states --------------------------------------------------------------------------------------------
+
+    def record(
+        self,
+        transitions: Sequence[Transition],
+        now: float,
+        outcome: Outcome | None = None,
+        *,
+        previous: TaskStatus = "RUNNING",
+    ) -> None:
+        """Record changes of states. The first is that of the attempt with this outcome, if there is one.
+
+        `previous` is the stored state of that attempt: RUNNING, or QUEUED if it never started.
+        """
+        if self._masker is not None:
+            mask = self._masker.text
+            transitions = [each._replace(reason=each.reason and mask(each.reason)) for each in transitions]
+        table, change_status = self._table, self._batch.change_status
+        for node, before, status, attempt, reason, tolerated in transitions:
+            ended = outcome if outcome is not None and node == outcome.node else None
+            if ended is not None:
+                before = previous
+            elif before == "QUEUED":
+                before = "PENDING"  # QUEUED is a state of the plan: the state file has it for queued attempts alone
+            change_status(table.task_ids[node], table.map_indexes[node], attempt, before, status, reason, now, ended)
+            if tolerated:
+                self._batch.tolerated(table.task_ids[node], table.map_indexes[node])
+            if self._previous:
+                self._end_previous(node, status, reason, now)
+            if self._watched:
+                self._show(node, attempt, before, status, reason, now, ended)
+        if self._hooks is not None:
+            self._hooks.follow(transitions, now, outcome)
+
+    def _end_previous(self, node: int, status: TaskStatus, reason: str | None, now: float) -> None:
+        """End the instances that an earlier part of the run left of a mapped task that ends without a list."""
+        task_id = self._table.task_ids[node]
+        if task_id not in self._previous or status not in TASK_ENDED or self._table.map_indexes[node] >= 0:
+            return
+        if node not in self._table.mapped:
+            for index, instance in self._previous[task_id].items():
+                if instance.status == "PENDING":
+                    self._batch.change_status(task_id, index, instance.attempts, "PENDING", status, reason, now)
+
+    def add_instances(
+        self,
+        node: int,
+        instances: Iterable[tuple[int, str | None, str]],
+        timeout_s: float | None,
+        removed: Mapping[int, PreviousInstance],
+        now: float,
+    ) -> None:
+        """Record the instances of a mapped task (index, label, digest of the item), and the removed ones."""
+        task_id = self._table.task_ids[node]
+        self._batch.unfolded(task_id, instances, timeout_s, now)
+        if removed:
+            self._batch.remove_instances(task_id, removed, "its item is not in the list any more", now)
+            instances_left = self._previous[task_id].items() - removed.items()
+            self._previous[task_id] = dict(instances_left)
+
+    def add_labels(self, node: int, labels: Sequence[str | None]) -> None:
+        """Take the labels of the instances of a mapped task, for observers."""
+        if self._watched and node in self._table.mapped:
+            numbered = zip(self._table.mapped[node].nodes, labels, strict=True)
+            self._labels.update((instance, label) for instance, label in numbered if label is not None)
+
+    # -- slots ---------------------------------------------------------------------------------------------
+
+    def request_slots(
+        self, node: int, needs: SlotNeeds, previous: TaskStatus, log_path: str | None, now: float
+    ) -> None:
+        """Let the store decide, when this is committed, whether an attempt gets its slots and starts."""
+        table = self._table
+        task_id, index, attempt = table.task_ids[node], table.map_indexes[node], table.attempts[node]
+        self._batch.asked.append(
+            SlotRequest(
+                task_id=task_id,
+                map_index=index,
+                needs=needs,
+                attempt=attempt,
+                previous=previous,
+                log_path=log_path,
+                at=now,
+            )
+        )
+
+    def granted(self) -> list[bool]:
+        """Return the answers to the requests of the last commit, in their order."""
+        return self._batch.granted
+
+    def free_slots(self, node: int) -> None:
+        """Record that an attempt that has ended gives its slots back."""
+        self._batch.released_slots.append((self._table.task_ids[node], self._table.map_indexes[node]))
+
+    # -- secrets -------------------------------------------------------------------------------------------
+
+    def masked(self, error: ErrorInfo) -> ErrorInfo:
+        """Return the error without secrets."""
+        return error if self._masker is None else error.masked(self._masker)
+
+    def mask(self, text: str | None) -> str | None:
+        """Return the text without secrets."""
+        return text if self._masker is None or text is None else self._masker.text(text)
+
+    # -- the transaction -----------------------------------------------------------------------------------
+
+    def end_run(self, status: RunStatus, stop: Stop | None, now: float) -> None:
+        """Record the state of the run that has ended; `stop`: why it was stopped."""
+        timed_out = stop is not None and stop.cause == "timed_out"
+        self._batch.end_run(status, stop and stop.reason, now, timed_out=timed_out)
+
+    def commit(self) -> bool:
+        """Write what was recorded as one transaction. Return whether there was anything."""
+        if not self._batch:
+            return False
+        self._store.commit()
+        return True
+
+    def publish(self) -> None:
+        """Show observers what was committed."""
+        self._observers.publish()
+
+    def _show(
+        self,
+        node: int,
+        attempt: int,
+        previous: TaskStatus,
+        status: TaskStatus,
+        reason: str | None,
+        now: float,
+        outcome: Outcome | None = None,
+        log_path: str | None = None,
+    ) -> None:
+        """Add a change for the observers, who see it once it is stored."""
+        table = self._table
+        instances = None
+        if status == "RUNNING" and node in table.mapped:
+            mapped = table.mapped[node]
+            instances = (mapped.count, mapped.remaining)
+        self._observers.changes.append(
+            Change(
+                table.task_ids[node],
+                table.map_indexes[node],
+                attempt,
+                previous,
+                status,
+                reason,
+                now,
+                log_path if outcome is None else outcome.log_path,
+                outcome,
+                instances,
+                self._hooks.event(node) if self._hooks is not None and node in table.hooks else "",
+                self._labels.get(node),
+            )
+        )

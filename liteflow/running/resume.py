@@ -1,0 +1,203 @@
+"""Creates a run or resumes one, and plans what is left to do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple, cast
+
+from liteflow.definition.compiled import CompiledDag
+from liteflow.errors import OwnerDied
+from liteflow.planning.control import ControlFlow
+from liteflow.planning.graph import Graph
+from liteflow.planning.plan import EarlierPart, Plan, PlanOptions
+from liteflow.planning.ready_queue import DEFAULT_QUEUE
+from liteflow.planning.retry import NEVER
+from liteflow.planning.setup_teardown import to_set_up_again
+from liteflow.processes.tree import sweep_session
+from liteflow.running.observers import RunConfig
+from liteflow.running.ports import RunStore
+from liteflow.state.records import NewInstance, NewRun, PreviousInstance, PreviousState, SharedLimits, TaskEvent
+from liteflow.states import TaskStatus
+
+_SWEEP_S: Final = 25.0  # how long the guardian of a dead owner may take to end what the owner had started
+
+
+class PreviousRun(NamedTuple):
+    """What a run has already done: its tasks by id, and the instances of mapped tasks by index."""
+
+    tasks: Mapping[str, PreviousState]
+    instances: Mapping[str, Mapping[int, PreviousInstance]] = {}
+
+    def done(self, graph: Graph) -> dict[int, TaskStatus]:
+        """Return the tasks that keep their state; a task that was removed from the definition has only its history."""
+        return {
+            graph.index[task_id]: cast(TaskStatus, task.status)
+            for task_id, task in self.tasks.items()
+            if task.status in ("SUCCESS", "SKIPPED") and task_id in graph.index
+        }
+
+
+def create_run(program: CompiledDag, config: RunConfig, store: RunStore, session: int | None) -> PreviousRun:
+    """Store a new run, owned by this process. Raises what `Store.create` does."""
+    settings: dict[str, Any] = {"mode": config.mode, "max_workers": config.max_workers, "log_dir": config.log_dir}
+    for observer in config.observers:
+        settings |= getattr(observer, "settings", {})
+    run = NewRun(
+        run_id=config.run_id,
+        dag_id=program.dag_id,
+        description=program.description,
+        graph_digest=program.digest,
+        graph_snapshot=program.snapshot,
+        instances=_instances(program),
+        params=config.params,
+        logical_date=config.logical_date,
+        source=program.source,
+        settings=settings,
+        done=config.done,
+    )
+    store.create(run, session, _bounds(program, config))
+    return PreviousRun({task_id: PreviousState("SUCCESS", 1) for task_id in config.done})
+
+
+def claim_run(program: CompiledDag, config: RunConfig, store: RunStore, session: int | None) -> PreviousRun:
+    """Take a run over to resume it; wait while the guardian of its dead owner still ends processes.
+
+    Raises what `Store.claim` does.
+    """
+    give_up = time.monotonic() + _SWEEP_S
+    graph, bounds = (program.digest, program.snapshot), _bounds(program, config)
+    while True:
+        try:
+            tasks, instances, before = store.claim(
+                config.run_id, _instances(program), graph, session, bounds, partial(torn_down_to_repeat, program)
+            )
+            break
+        except OwnerDied:
+            if time.monotonic() >= give_up:
+                raise
+            time.sleep(0.01)
+    if before is not None:
+        # If the last owner and its guardian were killed at the same instant, their tasks may still be alive.
+        sweep_session(before)
+    return PreviousRun(tasks, instances)
+
+
+def torn_down_to_repeat(
+    program: CompiledDag,
+    tasks: Mapping[str, PreviousState],
+    instances: Mapping[str, Mapping[int, PreviousInstance]],
+    events: Iterable[TaskEvent],
+) -> dict[str, str]:
+    """Return the setups and teardowns that have ended and that a resumed run repeats, with the reason.
+
+    It is called within the transaction that claims or retries the run (see `setup_teardown.to_set_up_again`).
+    """
+    control, graph = program.control, program.graph
+    ids = graph.ids
+    if not control.teardowns:
+        return {}
+    torn_down, skipped = _history(control, ids, events)
+    if not torn_down:
+        return {}
+    done = PreviousRun(tasks, instances).done(graph)
+    checked = {
+        node
+        for node in control.gated
+        if any(check.hook and check.status_if_failed for check in program.tasks[node].settings.start_checks)
+    }
+    to_do = {  # a skipped task will be skipped again, unless a precondition skipped it, which may hold now
+        node for node, task_id in enumerate(ids) if node not in done and (task_id not in skipped or node in checked)
+    }
+    again = to_set_up_again(
+        control.setups, control.teardowns, graph.upstream, graph.downstream, to_do=to_do, torn_down=torn_down
+    )
+    return {
+        ids[node]: _repeat_reason(node, control, ids, torn_down)
+        for node in sorted(again)
+        if node in done or any(each.status != "PENDING" for each in instances.get(ids[node], {}).values())
+    }
+
+
+def _history(control: ControlFlow, ids: Sequence[str], events: Iterable[TaskEvent]) -> tuple[list[int], set[str]]:
+    """Return the teardowns that ran after their setups had succeeded, and the tasks that were skipped last."""
+    ended, succeeded, last = dict[str, int](), dict[str, int](), dict[str, str]()
+    for number, event in enumerate(events, start=1):
+        if event.status == "SUCCESS":  # of a mapped setup, each instance counts
+            succeeded[event.task_id] = number
+        if event.map_index < 0:
+            last[event.task_id] = event.status
+            # A queued attempt that was lost may have started.
+            if event.previous == "RUNNING" or (event.previous, event.status) == ("QUEUED", "LOST"):
+                ended[event.task_id] = number
+    torn_down = [
+        node
+        for node, (setups, _) in control.teardowns.items()
+        if setups and ended.get(ids[node], 0) > max(succeeded.get(ids[setup], 0) for setup in setups)
+    ]
+    return torn_down, {task_id for task_id, status in last.items() if status == "SKIPPED"}
+
+
+def _repeat_reason(node: int, control: ControlFlow, ids: Sequence[str], torn_down: Sequence[int]) -> str:
+    if node in control.teardowns:
+        return "what it takes down is set up again"
+    by = next((ids[teardown] for teardown in torn_down if node in control.teardowns[teardown].setups), None)
+    return "what it stands on is set up again" if by is None else f"{by} has taken it down, and it is needed again"
+
+
+def make_plan(
+    program: CompiledDag,
+    config: RunConfig,
+    previous: PreviousRun,
+    done: Mapping[int, TaskStatus],
+    skips: Mapping[int, Mapping[int, str]],
+) -> Plan:
+    """Plan what is left to do; `done` and `skips` as in `EarlierPart`."""
+    index, special = program.graph.index, list(program.special())
+    return Plan(
+        program.graph,
+        PlanOptions(
+            retries={node: settings.retry for node, settings in special if settings.retry is not NEVER},
+            rules={node: settings.trigger_rule for node, settings in special if settings.trigger_rule != "all_success"},
+            queue={node: settings.queue for node, settings in special if settings.queue is not DEFAULT_QUEUE},
+            fail_fast=config.fail_fast,
+            seed=config.run_id,
+            control=program.control,
+            mapped={node: settings.fail_fast for node, settings in special if settings.expansion is not None},
+        ),
+        EarlierPart(
+            done=done,
+            attempts={index[task_id]: task.attempts for task_id, task in previous.tasks.items() if task_id in index},
+            skips=skips,
+            instances={
+                index[task_id]: {number: cast(TaskStatus, each.status) for number, each in _in_order(instances)}
+                for task_id, instances in previous.instances.items()
+                if index.get(task_id) in done
+            },
+        ),
+    )
+
+
+def _in_order(instances: Mapping[int, PreviousInstance]) -> list[tuple[int, PreviousInstance]]:
+    """Return the instances of a mapped task in the order of its list."""
+
+    def position(indexed: tuple[int, PreviousInstance]) -> int:
+        index, instance = indexed
+        return index if instance.position is None else instance.position
+
+    return sorted(instances.items(), key=position)
+
+
+def _instances(program: CompiledDag) -> Iterator[NewInstance]:
+    """Yield the rows of the tasks, made one by one as they are stored."""
+    graph = program.graph
+    for node, task_id in enumerate(graph.ids):
+        above = [graph.ids[upstream] for upstream in graph.upstream[node]]
+        yield NewInstance(task_id, above, program.tasks[node].settings.timeout_s)
+
+
+def _bounds(program: CompiledDag, config: RunConfig) -> SharedLimits:
+    ids = program.graph.ids
+    needs = {ids[node]: settings.queue.needs for node, settings in program.special() if settings.queue.needs}
+    return SharedLimits(program.pools, needs, config.place)

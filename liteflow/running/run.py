@@ -1,0 +1,232 @@
+"""Runs a program: opens executor and store, creates or resumes the run, and runs its plans to the end."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+from liteflow.definition.compiled import CompiledDag
+from liteflow.executors import Executor, open_executor
+from liteflow.outputs import create_folder, outputs_dir, remove_folder
+from liteflow.planning.ready_queue import DEFAULT_QUEUE
+from liteflow.running.decisions import earlier_decisions
+from liteflow.running.expansion import Expansion
+from liteflow.running.hooks import Hooks
+from liteflow.running.host_signals import Gate
+from liteflow.running.inputs import Inputs
+from liteflow.running.loop import Loop, Parts
+from liteflow.running.observers import Observers, RunConfig, run_start
+from liteflow.running.outcomes import OutcomeHandler
+from liteflow.running.ports import Clock, RunStore, SystemClock
+from liteflow.running.prefetch import Prefetch
+from liteflow.running.recorder import Recorder
+from liteflow.running.resume import PreviousRun, claim_run, create_run, make_plan, torn_down_to_repeat
+from liteflow.running.run_limits import RunLimits
+from liteflow.running.start_checks import StartChecks
+from liteflow.running.starting import Starter
+from liteflow.running.stopping import Stopping, StopSignals, stop_signals_handled
+from liteflow.state.locks import LockFile
+from liteflow.state.store import Store
+from liteflow.states import RunStatus
+from liteflow.values.payload import spill_dir
+from liteflow.work import RunInfo
+
+
+class Result(NamedTuple):
+    """How a run ended; `signal` is the number of the signal that interrupted it."""
+
+    status: RunStatus
+    reason: str | None
+    signal: int | None
+    timed_out: bool = False
+
+
+def run(program: CompiledDag, config: RunConfig, *, resume: bool = False, gate: Gate | None = None) -> Result:
+    """Run a program to its end, or with `resume` resume the run `config.run_id`.
+
+    The `gate` is opened while the loop waits, so that signal handlers of the program are called only then.
+
+    Raises:
+        DefinitionError: a task cannot run in the requested mode; nothing ran.
+        RunNotFound, RunOwned: the run to resume does not exist, or a live process owns it.
+        StoreError, ResourceError: the state file failed; what ran was ended, and what was stored is true.
+    """
+    info = RunInfo(
+        config.run_id,
+        program.dag_id,
+        config.db_path,
+        config.log_dir,
+        config.params,
+        spill_dir(config.db_path, config.run_id),
+        outputs_dir=outputs_dir(config.db_path, config.run_id),
+        logical_date=config.logical_date,
+        secrets=config.secrets,
+    )
+    with contextlib.ExitStack() as stack:
+        locks = LockFile(config.db_path)
+        stack.callback(locks.close)
+        # The guardian is forked here: before SQLite is open (a connection must not be forked) and before threads start.
+        executor = open_executor(
+            program.bodies(),
+            info,
+            mode=config.mode,
+            slots=config.max_workers,
+            task_modes=program.modes(),
+            timeouts=program.with_timeout(),
+            close_in_workers=(locks.fd,),
+            claim_children=config.claim_children,
+        )
+        stack.callback(executor.close, 0.0)
+        store = Store(config.db_path, locks, config.durability)
+        stack.callback(store.close)
+        signals = StopSignals(executor.wake)
+        runner = Runner(
+            program=program,
+            config=config,
+            info=info,
+            store=store,
+            executor=executor,
+            clock=SystemClock(),
+            signals=signals,
+            gate=gate or Gate(),
+        )
+        try:
+            previous = runner.own(resume=resume)
+            with stop_signals_handled(signals.receive):
+                return runner.run(previous, resumed=resume)
+        except BaseException:
+            executor.close(0.0)  # so that no task writes into the folder any more
+            remove_folder(info.outputs_dir or "")
+            raise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runner:
+    """Runs the plans of one run: the first, and one for each retry of the run."""
+
+    program: CompiledDag
+    config: RunConfig
+    info: RunInfo
+    store: RunStore
+    executor: Executor
+    clock: Clock
+    signals: StopSignals
+    gate: Gate
+
+    def own(self, *, resume: bool) -> PreviousRun:
+        """Create the run, or take it over. Return what it has already done."""
+        take = claim_run if resume else create_run
+        previous = take(self.program, self.config, self.store, self.executor.session)
+        create_folder(self.info.outputs_dir or "")  # the run is owned by this process from here on
+        return previous
+
+    def run(self, previous: PreviousRun, *, resumed: bool) -> Result:
+        """Run plans until the run has ended."""
+        config, store, clock = self.config, self.store, self.clock
+        observers = Observers(config.observers)
+        limits = RunLimits(store, config.retry, config.timeout_s, config.run_id)
+        limits.open(clock.monotonic())
+        queue_reason = store.queue_reason
+        while True:
+            parts = self._parts(previous, limits, observers, resumed=resumed)
+            if queue_reason is not None:
+                observers.tell("waiting", queue_reason)
+                queue_reason = None
+            if self._loop(parts).run():
+                break
+            number = limits.retries_left(parts.plan)
+            reason = limits.retry_reason(number)
+            previous, resumed = PreviousRun(*store.retry_run(reason, partial(torn_down_to_repeat, self.program))), True
+            observers.tell("waiting", reason)
+            limits.back_off(number, clock.monotonic())
+        status = parts.plan.result()
+        stop_reason, cause = parts.plan.stopped or (None, None)
+        observers.tell("run_ended", status, stop_reason)
+        return Result(status, stop_reason, self.signals.first, cause == "timed_out")
+
+    def _loop(self, parts: Parts) -> Loop:
+        config, modes = self.config, self.program.modes()
+        bodies = self.program.bodies() if config.mode == "inline" or "inline" in modes.values() else {}
+        return Loop(
+            parts,
+            store=self.store,
+            executor=self.executor,
+            clock=self.clock,
+            gate=self.gate,
+            inline_tasks=frozenset(name for name in bodies if modes.get(name, config.mode) == "inline"),
+            outputs_dir=self.info.outputs_dir or "",
+        )
+
+    def _parts(self, previous: PreviousRun, limits: RunLimits, observers: Observers, *, resumed: bool) -> Parts:
+        """Plan what is left to do, and make the parts of a loop for the plan."""
+        program, config, store, now = self.program, self.config, self.store, self.clock.time()
+        done = previous.done(program.graph)
+        skips = earlier_decisions(program, done, store.value) if resumed else {}
+        plan = make_plan(program, config, previous, done, skips)
+        masker = self.info.masker
+        hooks = Hooks(program, plan, store.batch)
+        recorder = Recorder(
+            table=plan.table,
+            store=store,
+            observers=observers,
+            hooks=hooks,
+            masker=masker,
+            previous=previous.instances,
+        )
+        inputs = Inputs(program=program, table=plan.table, store=store, info=self.info, previous=previous.instances)
+        checks = StartChecks(program=program, plan=plan, inputs=inputs, hooks=hooks, info=self.info)
+        stopping = Stopping(
+            program=program,
+            grace_s=config.grace_s,
+            plan=plan,
+            executor=self.executor,
+            recorder=recorder,
+            observers=observers,
+            signals=self.signals,
+            clock=self.clock,
+        )
+        prefetch = self._prefetch()
+        parts = Parts(
+            plan=plan,
+            recorder=recorder,
+            starter=Starter(
+                program=program, config=config, plan=plan, recorder=recorder, limits=limits, prefetch=prefetch
+            ),
+            inputs=inputs,
+            hooks=hooks,
+            checks=checks,
+            expansion=Expansion(
+                program=program,
+                plan=plan,
+                inputs=inputs,
+                recorder=recorder,
+                observers=observers,
+                previous=previous.instances,
+            ),
+            outcomes=OutcomeHandler(
+                program=program,
+                plan=plan,
+                recorder=recorder,
+                inputs=inputs,
+                checks=checks,
+                stopping=stopping,
+                hooks=hooks,
+                prefetch=prefetch,
+            ),
+            limits=limits,
+            stopping=stopping,
+        )
+        observers.tell("run_began", run_start(program, config, done))
+        if resumed and observers.any:
+            parts.expansion.report_changed_lists(done)
+        hooks.open(store.hooks() if resumed else (), now)
+        recorder.record(plan.opening, now)
+        return parts
+
+    def _prefetch(self) -> Prefetch:
+        # No task with a priority or a pool waits behind queued attempts; with fail_fast none starts after a failure.
+        ordered = any(settings.queue is not DEFAULT_QUEUE for _, settings in self.program.special())
+        enabled = self.executor.queues and not ordered and not self.config.fail_fast
+        return Prefetch(self.config.max_workers, enabled=enabled)

@@ -1,0 +1,117 @@
+"""Starts tasks: takes them from the plan while there are workers, records the intent, and builds their work."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import NamedTuple
+
+from liteflow.definition.compiled import CompiledDag
+from liteflow.planning.plan import Plan
+from liteflow.planning.ready_queue import DEFAULT_QUEUE
+from liteflow.running.hooks import Hooks
+from liteflow.running.inputs import Inputs
+from liteflow.running.observers import RunConfig
+from liteflow.running.prefetch import Prefetch
+from liteflow.running.recorder import Recorder
+from liteflow.running.run_limits import RunLimits
+from liteflow.states import TaskStatus
+from liteflow.work import Work
+
+
+class Start(NamedTuple):
+    """An attempt that starts once its intent is committed."""
+
+    node: int
+    log_path: str | None
+
+
+class Starter:
+    """Takes tasks from the plan."""
+
+    def __init__(
+        self,
+        *,
+        program: CompiledDag,
+        config: RunConfig,
+        plan: Plan,
+        recorder: Recorder,
+        limits: RunLimits,
+        prefetch: Prefetch,
+    ) -> None:
+        self._plan = plan
+        self._program = program
+        self._config = config
+        self._recorder = recorder
+        self._limits = limits
+        self._prefetch = prefetch
+        self._ordered = any(settings.queue is not DEFAULT_QUEUE for _, settings in program.special())
+        self._candidates: list[Start] = []  # attempts that start if the store grants their slots
+        self._stamp = (0, "")  # a second, and how the names of log files write it
+
+    def take(self, monotonic: float, now: float) -> list[Start]:
+        """Take the tasks that may start, and record the intent to start them."""
+        plan, recorder, prefetch, starts = self._plan, self._recorder, self._prefetch, list[Start]()
+        for queued, log_path in prefetch.promote(len(plan.running)):
+            recorder.start(queued, "QUEUED", log_path, now)
+        for _ in range(prefetch.room(len(plan.running))):
+            node = plan.take(monotonic)
+            if node is None:
+                break
+            start = Start(node, self._log_path(node, now))
+            if self._ordered and (needs := plan.slot_needs(node)):
+                recorder.request_slots(node, needs, self._stored_status(node), start.log_path, now)
+                self._candidates.append(start)
+                continue
+            status: TaskStatus = "RUNNING"
+            if not prefetch.has_slot(len(plan.running) - 1):
+                status, prefetch.queued[node] = "QUEUED", start.log_path
+            recorder.start(node, self._stored_status(node), start.log_path, now, status)
+            starts.append(start)
+        return starts
+
+    def granted(self, now: float) -> list[Start]:
+        """Return the attempts that got their slots with the last commit; put the others back."""
+        if not self._candidates:
+            return []
+        candidates, self._candidates, starts = self._candidates, [], list[Start]()
+        for start, granted in zip(candidates, self._recorder.granted(), strict=True):
+            if granted:
+                self._plan.slots_granted(start.node)
+                self._recorder.show_start(start.node, self._stored_status(start.node), start.log_path, now)
+                starts.append(start)
+            else:
+                self._plan.put_back(start.node)
+        self._limits.slots_answered(granted=bool(starts), refused=len(starts) < len(candidates))
+        return starts
+
+    def work(self, start: Start, inputs: Inputs, hooks: Hooks) -> Work:
+        """Build the work of an attempt, with what is stored of its upstream tasks."""
+        node, table, config = start.node, self._plan.table, self._config
+        if node in table.hooks:
+            return hooks.work(node, start.log_path, inputs, config.grace_s)
+        settings = self._program.tasks[table.owner(node)].settings
+        return Work(
+            node,
+            table.task_ids[node],
+            table.map_indexes[node],
+            table.attempts[node],
+            inputs.of(node),
+            settings.timeout_s,
+            config.grace_s if settings.grace_s is None else settings.grace_s,
+            start.log_path,
+        )
+
+    def _stored_status(self, node: int) -> TaskStatus:
+        """Return the stored state of a task that is about to start."""
+        return "UP_FOR_RETRY" if self._plan.is_retry(node) else "PENDING"
+
+    def _log_path(self, node: int, now: float) -> str | None:
+        if self._config.log_dir is None:
+            return None
+        if int(now) != self._stamp[0]:  # formatted once a second: it takes longer than the rest of a start
+            self._stamp = int(now), time.strftime("%Y%m%d_%H%M%S", time.localtime(now))
+        task_id, index = self._plan.table.task_ids[node], self._plan.table.map_indexes[node]
+        instance = task_id if index < 0 else f"{task_id}.{index}"
+        name = f"task_{instance}_{self._stamp[1]}_{int(now % 1 * 1e6):06d}.log"
+        return os.path.join(self._config.log_dir, name)

@@ -1,0 +1,144 @@
+"""Stops a run: signals, cancel requests of other processes, the deadline, and the end of what still runs."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Final
+
+from liteflow.definition.compiled import CompiledDag
+from liteflow.executors import Executor
+from liteflow.planning.plan import Plan, StopCause
+from liteflow.processes.forks import forget_handlers_in_forks, use_handlers_in_forks
+from liteflow.running.observers import Observers
+from liteflow.running.ports import Clock, RunStore
+from liteflow.running.recorder import Recorder
+
+_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class StopSignals:
+    """The signals that a run has received."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self.numbers: list[int] = []
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """Note a signal and wake the loop. It runs between any two instructions, so it does nothing else."""
+        self.numbers.append(number)
+        self._wake()
+
+    @property
+    def first(self) -> int | None:
+        """The number of the first signal."""
+        return self.numbers[0] if self.numbers else None
+
+
+class Stopping:
+    """Stops one plan."""
+
+    def __init__(
+        self,
+        *,
+        program: CompiledDag,
+        grace_s: float,
+        plan: Plan,
+        executor: Executor,
+        recorder: Recorder,
+        observers: Observers,
+        signals: StopSignals,
+        clock: Clock,
+    ) -> None:
+        self._tasks = program.tasks
+        self._grace_s = grace_s  # of tasks without their own
+        self._plan = plan
+        self._executor = executor
+        self._recorder = recorder
+        self._observers = observers
+        self._signals = signals
+        self._clock = clock
+        self._signals_seen = 0
+        self._request_seen = 0
+        self._announced = False
+        self._ending: set[int] = set()  # running tasks that were told to end
+
+    def check_signals(self) -> None:
+        """Act on new signals: the first ends tasks gracefully and leaves the run to a resume, the second at once."""
+        if len(self._signals.numbers) == self._signals_seen:
+            return
+        self._signals_seen = len(self._signals.numbers)
+        reason = f"interrupted by {signal.Signals(self._signals.numbers[0]).name}"
+        if self._plan.stopped is None:
+            self._plan.pause(reason)
+        else:
+            self.stop(reason, "cancelled")
+        self.end_running(None if self._signals_seen == 1 else 0.0)
+
+    def check_requests(self, store: RunStore) -> None:
+        """Act on new cancel requests of other processes."""
+        for request in store.requests():
+            if request.action == "cancel" and request.request_no > self._request_seen:
+                self._request_seen = request.request_no
+                self.stop(request.detail or "cancelled", "cancelled")
+
+    def stop(self, reason: str, cause: StopCause) -> None:
+        """Stop the run. A second call also ends what a stopped run still does: teardowns and hooks."""
+        plan = self._plan
+        transitions = plan.stop(reason, cause) if plan.stopped is None else plan.halt(reason)
+        self._recorder.record(transitions, self._clock.time())
+        self.end_running()
+
+    def end_running(self, grace_s: float | None = None) -> None:
+        """End the running tasks that do not go on: each after its own grace, or all after `grace_s`."""
+        plan = self._plan
+        if plan.stopped is None:
+            return
+        if not self._announced:
+            self._announced = True
+            self._observers.tell("stopping", plan.stopped.reason)
+        for node in plan.running:
+            if not plan.goes_on(node):
+                self.end(node, grace_s)
+
+    def end(self, node: int, grace_s: float | None = None) -> None:
+        """End a running task, once; or again, when it has less time than before."""
+        if grace_s is not None or node not in self._ending:
+            self._ending.add(node)
+            self._executor.cancel(node, self._grace_of(node) if grace_s is None else grace_s)
+
+    def ended(self, node: int) -> None:
+        """Note that an attempt has ended."""
+        self._ending.discard(node)
+
+    def _grace_of(self, node: int) -> float:
+        """Return the seconds between the polite and the hard signal."""
+        owner = self._plan.table.owner(node)
+        grace_s = self._tasks[owner].settings.grace_s if owner < len(self._tasks) else None
+        return self._grace_s if grace_s is None else grace_s
+
+
+@contextlib.contextmanager
+def stop_signals_handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Let `handler` receive the signals that stop a program; processes forked meanwhile have the old handlers.
+
+    Only a main thread may set handlers; in other threads signals are left alone.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # nohup ignores SIGHUP on purpose; and None is a handler that is not Python's, which could not be put back
+    handlers = {int(number): signal.getsignal(number) for number in _STOP_SIGNALS}
+    before = {number: previous for number, previous in handlers.items() if previous not in (signal.SIG_IGN, None)}
+    added = use_handlers_in_forks(before)
+    for number in before:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+        forget_handlers_in_forks(added)

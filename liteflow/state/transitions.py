@@ -1,0 +1,354 @@
+"""Changes of status, of runs and of task instances: the only module that writes a status, and each with its event.
+
+An event is written in the transaction of the change that it describes, and its `previous` is the status of the event
+before it. Whoever folds the events of a run therefore gets the statuses in its rows. `Transitions` buffers what happens
+in one turn of the loop; the functions write at once, within the caller's transaction, when a process creates a run,
+takes it over, or cancels one that has no owner.
+
+An instance is PENDING, and a run has no status, before its first event. Two words occur in events alone: REMOVED, when
+an instance or its item no longer exists, and DELETED, when a whole run does not.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from json.encoder import encode_basestring_ascii as _quoted
+from typing import Final, NamedTuple
+
+from liteflow.state.bulk_insert import BulkInsert
+from liteflow.state.records import NewInstance, RunVerdict
+from liteflow.states import RUN_ENDED
+
+_EVENT: Final = "run_id, task_id, map_index, attempt, previous, status, reason, at"
+
+#: An instance that keeps its status when its run is resumed or retried: a success, and a task that skipped itself.
+_KEEPS: Final = (
+    "(instance.status='SUCCESS' OR (instance.status='SKIPPED' AND EXISTS (SELECT 1 FROM liteflow_attempts AS last "
+    "WHERE (last.run_id, last.task_id, last.map_index, last.attempt)=(instance.run_id, instance.task_id, "
+    "instance.map_index, instance.try_number) AND last.status='SKIPPED')))"
+)
+#: An instance that a resume or a retry sets back to PENDING. A hook that has ended stays as it is.
+RESETS: Final = (
+    f"(instance.status<>'PENDING' AND NOT {_KEEPS} "
+    "AND (instance.kind='task' OR instance.status IN ('RUNNING', 'QUEUED', 'UP_FOR_RETRY')))"
+)
+#: An instance with an attempt that has no verdict: a QUEUED one may have started, as its executor starts it as soon as
+#: a slot is free. A mapped task as a whole is RUNNING too, but has no attempts.
+_HAS_ATTEMPT: Final = "status IN ('RUNNING', 'QUEUED') AND try_number > 0"
+#: The status of an instance once its attempt was recorded as LOST.
+_AFTER_LOST: Final = f"CASE WHEN {_HAS_ATTEMPT} THEN 'LOST' ELSE status END"
+
+
+class RunKey(NamedTuple):
+    """A run, as its rows name it."""
+
+    run_no: int
+    run_id: str
+
+
+# -- what the loop buffers -------------------------------------------------------------------------------------------
+
+
+class Transitions:
+    """The changes of status in one run since the last commit."""
+
+    def __init__(self, run: RunKey) -> None:
+        self._run = run
+        self._run_id = run.run_id
+        self._hooks = BulkInsert(
+            "INSERT INTO liteflow_task_instances",
+            "run_id, task_id, map_index, status, kind, dependencies, hook_events, updated_at",
+            "ON CONFLICT DO UPDATE SET kind=excluded.kind, dependencies=excluded.dependencies, "
+            "hook_events=excluded.hook_events, updated_at=excluded.updated_at",
+        )
+        self._mapped = BulkInsert(
+            "INSERT INTO liteflow_task_instances",
+            "run_id, task_id, map_index, map_key, item, position, status, timeout, updated_at",
+            "ON CONFLICT DO UPDATE SET map_key=excluded.map_key, item=excluded.item, position=excluded.position, "
+            "timeout=excluded.timeout",
+        )
+        self._instances, self._events = _instance_rows(), _event_rows()
+        self._tolerated: list[tuple[str, str, int]] = []
+        self._next_round: list[tuple[str, str, int]] = []
+        self._removed: list[tuple[str, str, int]] = []
+        self.run_status = "RUNNING"  # until the verdict
+        self.verdict: RunVerdict | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self._events.values or self._hooks.values) or self.verdict is not None
+
+    def start(self, task_id: str, map_index: int, event: InstanceEvent, log_path: str | None) -> None:
+        """Record that an attempt is about to start, as RUNNING, or is QUEUED for a slot of its executor."""
+        run_id = self._run_id
+        attempt, previous, status, reason, now = event
+        started_at = now if status == "RUNNING" else None
+        self._instances.values += (
+            run_id, task_id, map_index, status, attempt, None, reason, started_at, None, log_path, now,
+        )  # fmt: skip
+        self._events.values += (run_id, task_id, map_index, attempt, previous, status, reason, now)
+
+    def note_start(self, task_id: str, map_index: int, attempt: int, started_at: float) -> None:
+        """Record that a QUEUED attempt was RUNNING: a `change`, with the end of the attempt, writes its row."""
+        self._events.values += (self._run_id, task_id, map_index, attempt, "QUEUED", "RUNNING", None, started_at)
+
+    def change(
+        self,
+        task_id: str,
+        map_index: int,
+        event: InstanceEvent,
+        error: str | None = None,
+        started_at: float | None = None,
+        log_path: str | None = None,
+    ) -> None:
+        """Record another change of status; `error`, `started_at` and `log_path` are those of the attempt it ends."""
+        run_id = self._run_id
+        attempt, previous, status, reason, now = event
+        self._instances.values += (
+            run_id, task_id, map_index, status, attempt, error, reason, started_at, now, log_path, now,
+        )  # fmt: skip
+        self._events.values += (run_id, task_id, map_index, attempt, previous, status, reason, now)
+
+    def tolerate(self, task_id: str, map_index: int) -> None:
+        """Record that an instance, which FAILED, counts as a success."""
+        self._tolerated.append((self._run_id, task_id, map_index))
+
+    def reset(self, task_id: str, map_index: int, event: InstanceEvent) -> None:
+        """Record that an instance has yet to run: it has no times, no error and no log."""
+        run_id = self._run_id
+        attempt, previous, status, reason, now = event
+        self._instances.values += (
+            run_id, task_id, map_index, status, attempt, None, None, None, None, None, now,
+        )  # fmt: skip
+        self._events.values += (run_id, task_id, map_index, attempt, previous, status, reason, now)
+
+    def add_instances(
+        self, task_id: str, instances: Iterable[tuple[int, str | None, str]], timeout_s: float | None, now: float
+    ) -> None:
+        """Add the instances of a mapped task (index, label, digest of the item), in the order of its list.
+
+        An instance of an earlier part of the run keeps its status.
+        """
+        run_id = self._run_id
+        for position, (index, label, item) in enumerate(instances):
+            self._mapped.values += (run_id, task_id, index, label, item, position, "PENDING", timeout_s, now)
+
+    def remove(self, task_id: str, map_index: int, event: InstanceEvent) -> None:
+        """Record that an instance of a mapped task no longer exists: its attempts and events stay, its row does not."""
+        attempt, previous, _, reason, now = event
+        self._events.values += (self._run_id, task_id, map_index, attempt, previous, "REMOVED", reason, now)
+        self._removed.append((self._run_id, task_id, map_index))
+
+    def trigger_hook(self, task_id: str, map_index: int, kind: str, owner: str, events: str, now: float) -> None:
+        """Store what a hook is triggered by (JSON); its row is made, PENDING, when it has none. `owner`: its task."""
+        dependencies = json.dumps([owner] if owner else [])
+        self._hooks.values += (self._run_id, task_id, map_index, "PENDING", kind, dependencies, events, now)
+
+    def retrigger_hook(self, task_id: str, map_index: int, attempt: int, previous: str, now: float) -> None:
+        """Record that a hook which has ended was triggered once more."""
+        self.reset(task_id, map_index, InstanceEvent(attempt, previous, "PENDING", "triggered again", now))
+        if previous == "SUCCESS":
+            self._next_round.append((self._run_id, task_id, map_index))
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Write all of it but the verdict, within the caller's transaction; it can be repeated after a rollback."""
+        for rows in (self._hooks, self._mapped, self._instances, self._events):
+            if rows.values:
+                rows.write(connection)
+        for changed, sql in (
+            (self._tolerated, "UPDATE liteflow_task_instances SET tolerated=1"),
+            (self._next_round, "UPDATE liteflow_task_instances SET round=round+1"),
+            (self._removed, "DELETE FROM liteflow_task_instances"),
+        ):
+            if changed:
+                connection.executemany(f"{sql} WHERE run_id=? AND task_id=? AND map_index=?", changed)
+        if self._removed:
+            connection.executemany(
+                "DELETE FROM liteflow_xcom WHERE run_id=? AND task_id=? AND map_index=?", self._removed
+            )
+
+    def write_verdict(self, connection: sqlite3.Connection, verdict: RunVerdict) -> None:
+        """Write the verdict of the run."""
+        change_run(connection, self._run, self.run_status, verdict.status, verdict.at, reason=verdict.reason)
+        if verdict.timed_out:
+            connection.execute("UPDATE liteflow_dag_runs SET timed_out=1 WHERE run_no=?", (self._run.run_no,))
+
+    def clear(self) -> None:
+        """Forget what was committed."""
+        for rows in (self._hooks, self._mapped, self._instances, self._events):
+            rows.values.clear()
+        for changed in (self._tolerated, self._next_round, self._removed):
+            changed.clear()
+        self.verdict = None
+
+
+class InstanceEvent(NamedTuple):
+    """A change of status of a task instance, and the number of its latest attempt."""
+
+    attempt: int
+    previous: str
+    status: str
+    reason: str | None
+    at: float
+
+
+def _instance_rows() -> BulkInsert:
+    return BulkInsert(
+        "INSERT INTO liteflow_task_instances",
+        "run_id, task_id, map_index, status, try_number, error_log, reason, started_at, ended_at, log_path, updated_at",
+        "ON CONFLICT DO UPDATE SET status=excluded.status, try_number=excluded.try_number, "
+        "error_log=excluded.error_log, reason=excluded.reason, started_at=excluded.started_at, "
+        "ended_at=excluded.ended_at, log_path=excluded.log_path, updated_at=excluded.updated_at, "
+        "tolerated=excluded.tolerated",  # the default, 0: no row names it
+    )
+
+
+def _event_rows() -> BulkInsert:
+    return BulkInsert("INSERT INTO liteflow_events", _EVENT)
+
+
+# -- runs -------------------------------------------------------------------------------------------------------------
+
+
+def insert_run(connection: sqlite3.Connection, row: Mapping[str, object]) -> int:
+    """Insert the row of a new run, whose first `change_run` follows in the same transaction. Returns its number.
+
+    Raises:
+        sqlite3.IntegrityError: there is a run with its id.
+    """
+    columns, values = ", ".join(row), ",".join("?" * len(row))
+    cursor = connection.execute(
+        f"INSERT INTO liteflow_dag_runs ({columns}, status, epoch, start_no) VALUES ({values}, 'PENDING', 1, "
+        "(SELECT coalesce(max(seq), 0) + 1 FROM liteflow_events))",
+        list(row.values()),
+    )
+    return int(cursor.lastrowid or 0)
+
+
+def change_run(
+    connection: sqlite3.Connection,
+    run: RunKey,
+    previous: str | None,
+    status: str,
+    now: float,
+    *,
+    reason: str | None = None,
+    note: str | None = None,
+) -> None:
+    """Change the status of a run; `note` is the reason in the event where the row has none."""
+    started = "started_at=coalesce(started_at, ?4), " if status == "RUNNING" else ""
+    connection.execute(
+        f"UPDATE liteflow_dag_runs SET {started}status=?1, reason=?2, ended_at=?3 WHERE run_no=?5",
+        (status, reason, now if status in RUN_ENDED else None, now, run.run_no),
+    )
+    connection.execute(
+        "INSERT INTO liteflow_events (run_id, previous, status, reason, at) VALUES (?,?,?,?,?)",
+        (run.run_id, previous, status, reason or note, now),
+    )
+
+
+def mark_deleted(connection: sqlite3.Connection, run: RunKey, status: str, now: float) -> None:
+    """Record that a run is deleted.
+
+    The event is the one that stays: so `seq` never goes back, and a program that follows the events learns of it.
+    """
+    if status != "DELETED":
+        change_run(connection, run, status, "DELETED", now)
+
+
+# -- task instances --------------------------------------------------------------------------------------------------
+
+
+def add_tasks(connection: sqlite3.Connection, run_id: str, instances: Iterable[NewInstance], now: float) -> None:
+    """Add the tasks that a run does not have, as PENDING, and update the definition of those that it has."""
+    connection.executemany(
+        "INSERT INTO liteflow_task_instances (run_id, task_id, status, dependencies, timeout, updated_at) "
+        "VALUES (?,?,'PENDING',?,?,?) ON CONFLICT (run_id, task_id, map_index) DO UPDATE SET "
+        "dependencies=excluded.dependencies, timeout=excluded.timeout",
+        (
+            (run_id, task_id, f"[{', '.join(map(_quoted, upstream))}]", timeout_s, now)
+            for task_id, upstream, timeout_s in instances
+        ),
+    )
+
+
+def record_checkpoint(
+    connection: sqlite3.Connection, run_id: str, epoch: int, durations: Mapping[str, float], now: float
+) -> None:
+    """Record tasks, with the seconds they took, as succeeded before this state file had the run."""
+    many, reason = connection.executemany, "from a checkpoint"
+    many(
+        "INSERT INTO liteflow_attempts (run_id, task_id, attempt, status, epoch, started_at, ended_at) "
+        "VALUES (?,?,1,'SUCCESS',?,?,?)",
+        ((run_id, task_id, epoch, now - seconds, now) for task_id, seconds in durations.items()),
+    )
+    many(
+        "UPDATE liteflow_task_instances SET status='SUCCESS', try_number=1, reason=?, "
+        "started_at=?, ended_at=?, updated_at=? WHERE run_id=? AND task_id=?",
+        ((reason, now - seconds, now, now, run_id, task_id) for task_id, seconds in durations.items()),
+    )
+    many(
+        f"INSERT INTO liteflow_events ({_EVENT}) VALUES (?,?,-1,1,'PENDING','SUCCESS',?,?)",
+        ((run_id, task_id, reason, now) for task_id in durations),
+    )
+
+
+def record_lost(connection: sqlite3.Connection, run_id: str, epoch: int, now: float) -> None:
+    """Record the attempts of a dead owner as LOST. `reset` or `cancel` has to follow in the same transaction."""
+    of_run = f"FROM liteflow_task_instances WHERE run_id=? AND {_HAS_ATTEMPT}"
+    connection.execute(
+        f"INSERT INTO liteflow_events ({_EVENT}) "
+        f"SELECT run_id, task_id, map_index, try_number, status, 'LOST', 'its owner died', ? {of_run}",
+        (now, run_id),
+    )
+    connection.execute(
+        "INSERT INTO liteflow_attempts (run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, "
+        "error, log_path, round) SELECT run_id, task_id, map_index, try_number, 'LOST', ?, "
+        f"coalesce(started_at, updated_at), ?, "
+        f"'its owner died', log_path, round {of_run}",
+        (epoch, now, run_id),
+    )
+
+
+def reset(connection: sqlite3.Connection, run_id: str, reason: str, now: float) -> None:
+    """Set all that is to run again (`RESETS`) back to PENDING, after `record_lost`."""
+    _move(connection, "PENDING", f"run_id=? AND {RESETS}", (run_id,), reason, now)
+
+
+def reset_tasks(connection: sqlite3.Connection, run_id: str, reasons: Mapping[str, str], now: float) -> None:
+    """Set tasks that had succeeded or were skipped back to PENDING, with their instances; their values are deleted."""
+    for task_id, reason in reasons.items():
+        which = "run_id=? AND task_id=? AND instance.status IN ('SUCCESS', 'SKIPPED')"
+        _move(connection, "PENDING", which, (run_id, task_id), reason, now)
+        connection.execute("DELETE FROM liteflow_xcom WHERE run_id=? AND task_id=?", (run_id, task_id))
+
+
+def cancel(connection: sqlite3.Connection, run_id: str, reason: str, now: float) -> None:
+    """Cancel the tasks of a run that has no owner, after `record_lost`. What has ended stays as it is.
+
+    A hook that was triggered and has not ended is PENDING, so that a resume runs it.
+    """
+    ended = "('SUCCESS', 'FAILED', 'SKIPPED', 'UPSTREAM_FAILED', 'CANCELLED')"
+    of_task = f"run_id=? AND instance.kind='task' AND instance.status NOT IN {ended}"
+    _move(connection, "CANCELLED", of_task, (run_id,), reason, now)
+    of_hook = f"run_id=? AND instance.kind<>'task' AND instance.status NOT IN {ended} AND instance.status<>'PENDING'"
+    _move(connection, "PENDING", of_hook, (run_id,), reason, now)
+
+
+def _move(
+    connection: sqlite3.Connection, status: str, which: str, parameters: Sequence[str], reason: str, now: float
+) -> None:
+    """Change the status of all instances that a condition selects."""
+    connection.execute(
+        f"INSERT INTO liteflow_events ({_EVENT}) SELECT run_id, task_id, map_index, try_number, {_AFTER_LOST}, ?, ?, ? "
+        f"FROM liteflow_task_instances AS instance WHERE {which}",
+        (status, reason, now, *parameters),
+    )
+    pending = status == "PENDING"
+    connection.execute(
+        "UPDATE liteflow_task_instances AS instance SET status=?, reason=?, ended_at=?, updated_at=?, tolerated=0, "
+        f"round=round+(status='SUCCESS'){', error_log=NULL' if pending else ''} WHERE {which}",
+        (status, None if pending else reason, None if pending else now, now, *parameters),
+    )

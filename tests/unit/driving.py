@@ -1,0 +1,201 @@
+"""Runs a dag with the fakes, and checks at each step what must always hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fakes import Crashed, Ends, FakeClock, FakeExecutor, FakeFile, FakeStore, Script
+
+from liteflow import Change, Dag, Observer
+from liteflow.definition.compiled import CompiledDag
+from liteflow.planning.trigger_rules import UpstreamCounts, decide
+from liteflow.running.host_signals import Gate
+from liteflow.running.observers import RunConfig
+from liteflow.running.run import Result, Runner
+from liteflow.running.stopping import StopSignals
+from liteflow.states import TASK_ENDED
+from liteflow.work import RunInfo, Work
+
+_POSITION = {"SUCCESS": 0, "FAILED": 1, "CANCELLED": 1, "SKIPPED": 2, "UPSTREAM_FAILED": 3}
+
+
+def succeed(work: Work) -> Ends:
+    """Let every attempt succeed after a second."""
+    return Ends()
+
+
+def scripted(ends: Mapping[str, Ends | Sequence[Ends]]) -> Script:
+    """Return a script: how the attempts of each task end, one after the other; the last one repeats."""
+
+    def script(work: Work) -> Ends:
+        each = ends.get(work.task_id, Ends())
+        return each if isinstance(each, Ends) else each[min(work.attempt, len(each)) - 1]
+
+    return script
+
+
+@dataclass
+class Drive(Observer):
+    """A dag and what is stored of its run; `run` runs it, and `resume` runs what is left."""
+
+    dag: Dag
+    workers: int = 2
+    script: Script = succeed
+    config: Mapping[str, Any] = field(default_factory=dict)
+    file: FakeFile = field(default_factory=FakeFile)
+    clock: FakeClock = field(default_factory=FakeClock)
+    actions: Sequence[tuple[float, Callable[[Drive], None]]] = ()
+    queues: bool = False
+    submitted: list[tuple[str, int, int]] = field(default_factory=list)
+    starts: list[tuple[float, str]] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    told: list[tuple[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.program: CompiledDag = self.dag.program()
+        self.file.pools.update({name: pool.slots or 1 for name, pool in self.program.pools.items()})
+        self.executor: FakeExecutor
+        self.signals: StopSignals
+        self._hook_ids = {hook.task_id for hook in self.program.hooks()}
+
+    # -- running -------------------------------------------------------------------------------------------
+
+    def run(self, *, crash_at: int | None = None, after: bool = False) -> Result:
+        """Run the dag to its end, or to a crash at a commit."""
+        return self._run(resume=False, crash_at=crash_at, after=after)
+
+    def resume(self, *, crash_at: int | None = None, after: bool = False) -> Result:
+        """Run what is left."""
+        return self._run(resume=True, crash_at=crash_at, after=after)
+
+    def _run(self, *, resume: bool, crash_at: int | None, after: bool) -> Result:
+        config = RunConfig("/nowhere/state.db", "r", max_workers=self.workers, observers=[self], **self.config)
+        self.store = FakeStore(self.file, crash_at=crash_at, after=after)
+        self.executor = FakeExecutor(self.clock, self.script, self.workers, self._submitted, queues=self.queues)
+        self.signals = StopSignals(self.executor.wake)
+        for seconds, action in self.actions:
+            if seconds >= self.clock.seconds:
+                self.executor.at(seconds, lambda action=action: action(self))  # type: ignore[misc]
+        runner = Runner(
+            program=self.program,
+            config=config,
+            info=RunInfo("r", self.program.dag_id, config.db_path, None),
+            store=self.store,
+            executor=self.executor,
+            clock=self.clock,
+            signals=self.signals,
+            gate=Gate(),
+        )
+        try:
+            return runner.run(runner.own(resume=resume), resumed=resume)
+        except Crashed:
+            raise
+        finally:
+            self.check_story()
+
+    def cancel(self, reason: str = "cancelled by a test") -> None:
+        """Request a cancel, as another process does."""
+        from liteflow.state.records import Request
+
+        self.file.requests.append(Request(len(self.file.requests) + 1, "cancel", reason))
+
+    def interrupt(self, number: int = 2) -> None:
+        """Send a signal to the process of the run."""
+        self.signals.receive(number, None)
+
+    # -- what must always hold -------------------------------------------------------------------------------
+
+    def _submitted(self, work: Work) -> None:
+        """Check an attempt that is handed to the executor."""
+        key = (work.task_id, work.map_index)
+        row = self.file.rows[key]
+        assert row.status in ("RUNNING", "QUEUED"), f"{key} is submitted, and stored as {row.status}"
+        assert row.attempt == work.attempt, f"{key}: attempt {work.attempt} is submitted, {row.attempt} is stored"
+        assert (*key, work.attempt) not in self.submitted, f"{key}: attempt {work.attempt} is submitted twice"
+        self.submitted.append((*key, work.attempt))
+        self.starts.append((self.clock.seconds, work.task_id))
+        if work.task_id not in self._hook_ids:
+            self._check_upstream(work.task_id)
+            self._check_limits(work)
+
+    def _check_upstream(self, task_id: str) -> None:
+        graph, node = self.program.graph, self.program.graph.index[task_id]
+        states = [state for above in graph.upstream[node] for state in self._states(graph.ids[above])]
+        tally = Counter(_POSITION[state] for state in states if state in _POSITION)
+        counts = UpstreamCounts(len(states), *(tally[position] for position in range(4)))
+        rule = self.program.tasks[node].settings.trigger_rule
+        if rule != "all_done_setup_success":
+            assert decide(rule, counts) == "run", f"{task_id} starts by {rule} after {states}"
+
+    def _states(self, task_id: str) -> list[str]:
+        """Return the stored states that downstream tasks see: of the instances, where a task is mapped."""
+        mapped = [row for (name, index), row in self.file.rows.items() if name == task_id and index >= 0]
+        rows = mapped or [self.file.rows[task_id, -1]]
+        node = self.program.graph.index[task_id]
+        tolerated = node in self.program.control.tolerant
+        return ["SUCCESS" if tolerated and row.status == "FAILED" else row.status for row in rows]
+
+    def _check_limits(self, work: Work) -> None:
+        settings = self.program.tasks[self.program.graph.index[work.task_id]].settings
+        running = [each for each, _ in self.executor.running.values()]
+        if not self.queues:
+            assert len(running) < self.workers, "more attempts run than there are workers"
+        limit = settings.queue.max_parallel
+        if limit is not None:
+            same = sum(each.task_id == work.task_id for each in running)
+            assert same < limit, f"{same + 1} instances of {work.task_id} run"
+        for pool, size in self.file.pools.items():
+            assert self.file.held(pool) <= size, f"pool {pool} has {size} slots"
+        if settings.queue.needs:
+            assert self.file.holders[work.task_id, work.map_index] == settings.queue.needs
+
+    def check_story(self) -> None:
+        """Check that each event follows from the one before, and that the last ones are the rows."""
+        folded: dict[tuple[str, int], str] = {}
+        for event in self.file.events:
+            key = (event.task_id, event.map_index)
+            before = folded.get(key, None if not event.task_id else "PENDING")
+            assert event.previous == before, f"{event} follows {before}"
+            folded[key] = event.status
+            if event.status == "REMOVED":
+                del folded[key]
+        assert folded.pop(("", -1)) == self.file.run_status
+        rows = {key: row.status for key, row in self.file.rows.items()}
+        assert {key: folded.get(key, "PENDING") for key in rows} == rows
+
+    def check_end(self, result: Result) -> None:
+        """Check a run that has ended: nothing is open, unless it was interrupted."""
+        assert self.file.run_status == result.status
+        assert not self.file.holders, "slots are held after the end"
+        assert not self.executor.running
+        if result.status != "INTERRUPTED":
+            still = {key: row.status for key, row in self.file.rows.items() if row.status not in TASK_ENDED}
+            assert not still, f"{still} in a run that is {result.status}"
+
+    # -- queries -------------------------------------------------------------------------------------------
+
+    def states(self) -> dict[str, str]:
+        """Return the stored states by name: `a`, or `a[0]` for an instance of a mapped task."""
+        return {
+            (task_id if index < 0 else f"{task_id}[{index}]"): row.status
+            for (task_id, index), row in self.file.rows.items()
+        }
+
+    def changed(self, changes: Sequence[Change]) -> None:
+        """Check that observers are shown only what is stored."""
+        for change in changes:
+            key = (change.task_id, change.map_index, change.attempt, change.previous, change.status, change.reason)
+            assert key in self.file.events, f"{change} is shown and not stored"
+        self.changes += changes
+
+    def waiting(self, reason: str) -> None:
+        self.told.append(("waiting", reason))
+
+    def stopping(self, reason: str) -> None:
+        self.told.append(("stopping", reason))
+
+    def list_changed(self, task_id: str, change: object) -> None:
+        self.told.append(("list_changed", (task_id, str(change))))

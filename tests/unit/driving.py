@@ -12,8 +12,8 @@ from fakes import Crashed, Ends, FakeClock, FakeExecutor, FakeFile, FakeStore, S
 from liteflow import Change, Dag, Observer
 from liteflow.definition.compiled import CompiledDag
 from liteflow.planning.trigger_rules import UpstreamCounts, decide
+from liteflow.running.config import RunConfig
 from liteflow.running.host_signals import Gate
-from liteflow.running.observers import RunConfig
 from liteflow.running.run import Result, Runner
 from liteflow.running.stopping import StopSignals
 from liteflow.states import TASK_ENDED

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from lightflow.errors import Location
 from liteflow import Param, Secret
 from liteflow import RetryPolicy as RetrySpec
-from liteflow.api import DEFAULT_QUEUE, NO_RETRY, QueueOptions, Record, Ref, TriggerRule, sha256_hex
+from liteflow.api import DEFAULT_QUEUE, EMPTY_MAPPING, NO_RETRY, QueueOptions, Record, Ref, TriggerRule, sha256_hex
 from liteflow.api import DagLimits as Limits
 
 __all__ = [
@@ -105,19 +105,19 @@ class Expressions(Record):
 
     workflow: Mapping[str, str]
     reads: tuple[Ref, ...] = ()
-    dotenv: Mapping[str, str] = {}  #: the variables of the workflow's dotenv files, once they have been read
-    shared_env: Mapping[str, str | Template] = {}  #: all variables of the workflow
-    own_dotenv: Mapping[str, str] = {}
-    enclosing_env: Mapping[str, str | Template] = {}  #: of a hook: the variables of its task
-    own_env: Mapping[str, str | Template] = {}  #: all variables of the task
+    dotenv: Mapping[str, str] = EMPTY_MAPPING  #: the variables of the workflow's dotenv files, once they have been read
+    shared_env: Mapping[str, str | Template] = EMPTY_MAPPING  #: all variables of the workflow
+    own_dotenv: Mapping[str, str] = EMPTY_MAPPING
+    enclosing_env: Mapping[str, str | Template] = EMPTY_MAPPING  #: of a hook: the variables of its task
+    own_env: Mapping[str, str | Template] = EMPTY_MAPPING  #: all variables of the task
     cwd: Template | None = None
-    options: Mapping[str, Template] = {}
+    options: Mapping[str, Template] = EMPTY_MAPPING
     script: str = ""
-    words: Mapping[str, Template] = {}
+    words: Mapping[str, Template] = EMPTY_MAPPING
     pasted: tuple[Template, ...] = ()
-    config: Mapping[str, Template] = {}  #: the templates in the keys of the task's type, by their text
+    config: Mapping[str, Template] = EMPTY_MAPPING  #: the templates in the keys of the task's type, by their text
     item: str = ""  #: the name of the item of an instance
-    mapping: Mapping[str, Template] = {}  #: the templates in `MappingSpec`, by their text
+    mapping: Mapping[str, Template] = EMPTY_MAPPING  #: the templates in `MappingSpec`, by their text
 
     @property
     def layers(self) -> tuple[Mapping[str, str | Template], ...]:
@@ -177,7 +177,7 @@ class ControlFlow(Record):
     setup: bool = False
     teardown: bool = False
     fails_run: bool = False
-    hooks: Mapping[str, TaskSpec] = {}  #: by event
+    hooks: Mapping[str, TaskSpec] = EMPTY_MAPPING  #: by event
 
 
 class TaskSpec(Record):
@@ -192,7 +192,7 @@ class TaskSpec(Record):
     config: Mapping[str, Any]  #: the keys of its type, such as `run` of a shell task
     depends_on: tuple[str, ...] = ()
     cwd: str | None = None  #: as written; a relative path starts from the folder in which the run is started
-    env: Mapping[str, str] = {}  #: the variables of the workflow, overridden by those of the task
+    env: Mapping[str, str] = EMPTY_MAPPING  #: the variables of the workflow, overridden by those of the task
     timeout_s: float | None = None
     grace_s: float = 10.0
     retry: RetrySpec = NO_RETRY
@@ -201,11 +201,11 @@ class TaskSpec(Record):
     description: str = ""
     file: str = ""  #: the absolute path of the workflow file
     line: int = 0  #: the line of the file on which the task begins
-    lines: Mapping[str, int] = {}  #: the line of the file on which the text of each key of `config` begins
+    lines: Mapping[str, int] = EMPTY_MAPPING  #: the line of the file on which the text of each key of `config` begins
     digest: str = ""
     expressions: Expressions | None = None
     implied: tuple[str, ...] = ()  #: the part of `depends_on` that only expressions and conditions name
-    own_env: Mapping[str, str] = {}  #: the variables of the task alone
+    own_env: Mapping[str, str] = EMPTY_MAPPING  #: the variables of the task alone
     dotenv: tuple[EnvFile, ...] = ()
     secrets: tuple[str, ...] = ()  #: the secrets in its environment
     control_flow: ControlFlow | None = None
@@ -221,13 +221,13 @@ class WorkflowSpec(Record):
     settings: Settings
     path: str  #: absolute
     description: str = ""
-    env: Mapping[str, str] = {}
+    env: Mapping[str, str] = EMPTY_MAPPING
     plugins: tuple[str, ...] = ()  #: absolute paths
     digest: str = ""  #: of the name and of every task
-    params: Mapping[str, Param] = {}
+    params: Mapping[str, Param] = EMPTY_MAPPING
     dotenv: tuple[EnvFile, ...] = ()
-    secrets: Mapping[str, SecretSpec] = {}
-    hooks: Mapping[str, TaskSpec] = {}  #: of the run, by event
+    secrets: Mapping[str, SecretSpec] = EMPTY_MAPPING
+    hooks: Mapping[str, TaskSpec] = EMPTY_MAPPING  #: of the run, by event
     limits: Limits = Limits()
 
 

@@ -168,8 +168,8 @@ _RUN_NO = _Kind({int, _Positive})
 _INT, _INT_OR_NOT = _Kind({int}), _Kind({int, type(None)})
 _REAL, _REAL_OR_NOT = _Kind({float}), _Kind({float, type(None)})
 
-#: The types and words that each column may hold, by query. SQLite ensures the types, except in a damaged file. Words were
-#: checked when they were written, but another program may have written this file.
+#: The types and words that each column may hold, by query. SQLite ensures the types, except in a damaged file. Words
+#: were checked when they were written, but another program may have written this file.
 _RUN_KINDS = (
     _RUN_NO, _ID, _ID, _STATE, _REAL, _REAL_OR_NOT, _REAL_OR_NOT, _REAL_OR_NOT, _ID_OR_NOT, _TEXT, _TEXT,
     _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT, _INT_OR_NOT, _TEXT_OR_NOT, _INT_OR_NOT, _INT, _TEXT_OR_NOT, _INT,
@@ -538,7 +538,7 @@ def _dag(row: Sequence[Any]) -> DagRecord:
 
 
 def _as_named(path: str | None) -> str | None:
-    """A stored path as the file system has it: letters that are no UTF-8 were escaped (see `database.storable`)."""
+    """Return a stored path as the file system has it: bytes that are not UTF-8 are escaped (see `storable`)."""
     if path is None or "\\udc" not in path or os.path.lexists(path):
         return path
     return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), path)

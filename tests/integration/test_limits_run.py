@@ -153,7 +153,7 @@ def test_a_pool_set_by_hand_pauses_and_goes_on(folder: Folder) -> None:
     ("words", "message"),
     [
         (("set", "gpu", "-1"), "-1"),
-        (("set", "gpu", "x"), "'x' is no number of slots"),
+        (("set", "gpu", "x"), "'x' is not a valid number of slots"),
         (("set", "g u", "1"), "pool 'g u' is not allowed"),
         (("delete", "gpux"), "there is no pool 'gpux'; did you mean 'gpu'?"),
         (("raise", "gpu"), "give nothing, or: set NAME SLOTS"),

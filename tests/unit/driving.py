@@ -54,6 +54,7 @@ class Drive(Observer):
     starts: list[tuple[float, str]] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     told: list[tuple[str, Any]] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
     acted: set[int] = field(default_factory=set)
     stopping_since: int | None = None  # how many attempts had been submitted when the run was stopped
     failed: Counter[tuple[str, int]] = field(default_factory=Counter)  # attempts since the run was started or resumed
@@ -97,11 +98,12 @@ class Drive(Observer):
             gate=Gate(),
         )
         try:
-            return runner.run(runner.own(resume=resume), resumed=resume)
+            result = runner.run(runner.own(resume=resume), resumed=resume)
         except Crashed:
-            raise
-        finally:
             self.check_story()
+            raise
+        self.check_story()
+        return result
 
     def _act(self, number: int, action: Callable[[Drive], None]) -> None:
         """Perform an action, once."""
@@ -124,6 +126,7 @@ class Drive(Observer):
     def _submitted(self, work: Work) -> None:
         """Check an attempt that is handed to the executor."""
         key = (work.task_id, work.map_index)
+        assert key in self.file.rows, f"{key} is submitted, and has no row"
         row = self.file.rows[key]
         assert row.status in ("RUNNING", "QUEUED"), f"{key} is submitted, and stored as {row.status}"
         assert row.attempt == work.attempt, f"{key}: attempt {work.attempt} is submitted, {row.attempt} is stored"
@@ -170,6 +173,7 @@ class Drive(Observer):
 
     def check_story(self) -> None:
         """Check that each event follows from the one before, and that the last ones are the rows."""
+        assert not self.failures, self.failures[0]
         folded: dict[tuple[str, int], str] = {}
         for event in self.file.events:
             key = (event.task_id, event.map_index)
@@ -187,6 +191,8 @@ class Drive(Observer):
         assert self.file.run_status == result.status
         assert not self.file.holders, "slots are held after the end"
         assert not self.executor.running
+        if self.file.requests and result.status != "FAILED":
+            assert any(word == "stopping" for word, _ in self.told), "the run was asked to end, and did not"
         if result.status != "INTERRUPTED":
             still = {
                 key: row.status
@@ -218,7 +224,13 @@ class Drive(Observer):
         }
 
     def changed(self, changes: Sequence[Change]) -> None:
-        """Check that observers are shown only what is stored."""
+        """Check that observers are shown only what is stored. The engine drops an observer that raises: see below."""
+        try:
+            self._check_changes(changes)
+        except AssertionError as failure:
+            self.failures.append(str(failure))
+
+    def _check_changes(self, changes: Sequence[Change]) -> None:
         for change in changes:
             key = (change.task_id, change.map_index, change.attempt, change.previous, change.status, change.reason)
             assert key in self.file.events, f"{change} is shown and not stored"

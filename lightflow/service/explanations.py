@@ -12,7 +12,7 @@ from lightflow.service.queries import find_instance, latest_with, run_called
 from lightflow.service.tolerated_failures import because as because_of
 from liteflow import Status
 from liteflow.api import RUN_ENDED, TASK_ENDED, AttemptRecord, History, InstanceRecord, RunRecord, TriggerRule
-from liteflow.planning.control import status_for_downstream
+from liteflow.planning.control_flow import status_for_downstream
 from liteflow.planning.trigger_rules import explain
 
 _NAMED: Final = 5  # failed instances whose names are told

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from liteflow.definition.compiled import CompiledDag
 from liteflow.errors import OwnerDied
-from liteflow.planning.control import ControlFlow
+from liteflow.planning.control_flow import ControlFlow
 from liteflow.planning.graph import Graph
 from liteflow.planning.plan import EarlierPart, Plan, PlanOptions
 from liteflow.planning.ready_queue import DEFAULT_QUEUE
@@ -104,7 +104,7 @@ def torn_down_to_repeat(
     done = PreviousRun(tasks, instances).done(graph)
     checked = {
         node
-        for node in control.gated
+        for node in control.checked
         if any(check.hook and check.status_if_failed for check in program.tasks[node].settings.start_checks)
     }
     to_do = {  # a skipped task will be skipped again, unless a precondition skipped it, which may hold now

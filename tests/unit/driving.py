@@ -153,7 +153,7 @@ class Drive(Observer):
         mapped = [row for (name, index), row in self.file.rows.items() if name == task_id and index >= 0]
         rows = mapped or [self.file.rows[task_id, -1]]
         node = self.program.graph.index[task_id]
-        tolerant = node in self.program.control.tolerant
+        tolerant = node in self.program.control.tolerances
         tolerated = [tolerant and (row.reason or "").endswith("(continue_on_error)") for row in rows]
         return ["SUCCESS" if counts else row.status for row, counts in zip(rows, tolerated, strict=True)]
 

@@ -7,21 +7,12 @@ from collections.abc import Sequence
 import pytest
 from plans import make_plan
 
-from liteflow.planning.control import (
-    Branching,
-    ControlFlow,
-    Teardown,
-    Tolerance,
-    WrongDecision,
-    between,
-    chosen_names,
-    needed_setups,
-    skipped_by,
-    status_for_downstream,
-)
+from liteflow.planning.branching import Branching, WrongDecision, chosen_names, skipped_by
+from liteflow.planning.control_flow import ControlFlow, Tolerance, status_for_downstream
 from liteflow.planning.graph import Graph
+from liteflow.planning.setup_teardown import Teardown, between, needed_setups
 from liteflow.planning.task_table import Transition
-from liteflow.planning.trigger_rules import UpstreamCounts, decide, explain
+from liteflow.planning.trigger_rules import SetupCounts, UpstreamCounts, decide, explain
 
 
 def skipped(graph: Graph, node: str, value: object, decider: Branching, kept: Sequence[str] = ()) -> set[str]:
@@ -64,7 +55,7 @@ def test_a_branch_returns_names(value: object) -> None:
 def test_a_short_circuit_skips_all_that_follows_or_what_is_next() -> None:
     graph = Graph({"s": [], "a": ["s"], "b": ["a"], "down": ["b", "s"]})
     assert skipped(graph, "s", 0, Branching("short_circuit"), ["down"]) == {"a", "b"}
-    assert skipped(graph, "s", "", Branching("short_circuit", every=False), ["down"]) == {"a"}
+    assert skipped(graph, "s", "", Branching("short_circuit", skips_all=False), ["down"]) == {"a"}
     assert skipped(graph, "s", "no", Branching("short_circuit")) == set(), "text is true, whatever it says"
 
 
@@ -73,20 +64,15 @@ def test_all_done_setup_success_has_its_exact_meaning() -> None:
         states = setups + others
         return decide(
             "all_done_setup_success",
-            UpstreamCounts(
-                len(states),
-                *[states.count(kind) for kind in "SFKU"],
-                setups=len(setups),
-                setups_done=setups.count("S"),
-                setups_skipped=setups.count("K"),
-            ),
+            UpstreamCounts(len(states), *[states.count(kind) for kind in "SFKU"]),
+            SetupCounts(len(setups), setups.count("S"), setups.count("K")),
         )
 
     assert of("") == "run"
     assert of("S") == of("SF") == of("SK") == "run"
     assert of("K") == of("KK") == "skip"
     assert of("F") == of("FK") == of("U") == "upstream_failed"
-    assert decide("all_done_setup_success", UpstreamCounts(2, 1, setups=1, setups_done=1)) == "wait"
+    assert decide("all_done_setup_success", UpstreamCounts(2, 1), SetupCounts(1, 1)) == "wait"
     words = explain("all_done_setup_success", {"s": "FAILED", "w": "SUCCESS"}, ["s"])
     assert words == "'s' did not succeed (rule all_done_setup_success)"
 
@@ -119,7 +105,7 @@ class Run:
 
 
 def test_a_task_with_a_gate_asks_when_its_rule_lets_it_run() -> None:
-    run = Run({"a": [], "b": ["a"], "c": ["b"]}, ControlFlow(gated=frozenset([1])))
+    run = Run({"a": [], "b": ["a"], "c": ["b"]}, ControlFlow(checked=frozenset([1])))
     assert run.plan.due_checks() == []
     assert run.take() == "a"
     run.end("a")
@@ -135,7 +121,7 @@ def test_a_task_with_a_gate_asks_when_its_rule_lets_it_run() -> None:
 
 
 def test_an_answer_that_comes_after_a_cancel_changes_nothing() -> None:
-    run = Run({"a": []}, ControlFlow(gated=frozenset([0])))
+    run = Run({"a": []}, ControlFlow(checked=frozenset([0])))
     assert run.plan.due_checks() == [0]
     assert [move.status for move in run.plan.stop("cancelled")] == ["CANCELLED"]
     run.plan.pass_checks(0)
@@ -145,14 +131,14 @@ def test_an_answer_that_comes_after_a_cancel_changes_nothing() -> None:
 
 
 def test_a_tolerated_failure_is_a_success_for_others_only() -> None:
-    run = Run({"a": [], "b": ["a"]}, ControlFlow(tolerant={0: Tolerance((3,))}), fail_fast=True)
+    run = Run({"a": [], "b": ["a"]}, ControlFlow(tolerances={0: Tolerance((3,))}), fail_fast=True)
     run.take()
     assert run.end("a", "FAILED", exit_code=3, reason="exit code 3") == {"a": "FAILED"}
     assert run.plan.stopped is None
     assert run.take() == "b"
     run.end("b")
     assert run.plan.result() == "SUCCESS"
-    run = Run({"a": [], "b": ["a"]}, ControlFlow(tolerant={0: Tolerance((3,))}))
+    run = Run({"a": [], "b": ["a"]}, ControlFlow(tolerances={0: Tolerance((3,))}))
     run.take()
     assert run.end("a", "FAILED", exit_code=4) == {"a": "FAILED", "b": "UPSTREAM_FAILED"}
     assert run.plan.result() == "FAILED"
@@ -161,13 +147,13 @@ def test_a_tolerated_failure_is_a_success_for_others_only() -> None:
 
 def test_who_was_asked_how_others_have_ended_hides_no_failure() -> None:
     for watchers, result in ((frozenset[int](), "SUCCESS"), (frozenset([1]), "FAILED")):
-        run = Run({"a": [], "told": ["a"]}, ControlFlow(watchers=watchers), rules={1: "all_done"})
+        run = Run({"a": [], "told": ["a"]}, ControlFlow(status_readers=watchers), rules={1: "all_done"})
         run.take()
         run.end("a", "FAILED")
         assert run.take() == "told"
         run.end("told")
         assert run.plan.result() == result
-    run = Run({"a": [], "told": ["a"]}, ControlFlow(watchers=frozenset([1])), rules={1: "all_done"})
+    run = Run({"a": [], "told": ["a"]}, ControlFlow(status_readers=frozenset([1])), rules={1: "all_done"})
     run.take()
     run.end("a")
     run.take()
@@ -177,7 +163,7 @@ def test_who_was_asked_how_others_have_ended_hides_no_failure() -> None:
 
 def test_a_failure_that_is_made_good_is_hidden_by_who_goes_on() -> None:
     rules = {1: "all_done", 2: "one_success"}
-    run = Run({"a": [], "other": ["a"], "use": ["a", "other"]}, ControlFlow(watchers=frozenset([1])), rules=rules)
+    run = Run({"a": [], "other": ["a"], "use": ["a", "other"]}, ControlFlow(status_readers=frozenset([1])), rules=rules)
     run.take()
     run.end("a", "FAILED")
     for name in ("other", "use"):
@@ -190,7 +176,7 @@ SETUP = {"s": [], "w": ["s"], "x": ["w"], "t": ["s", "w", "x"]}
 
 
 def teardown(*, counts: bool = False) -> ControlFlow:
-    return ControlFlow(teardowns={3: Teardown((0,), counts)}, needs={2: [0]})
+    return ControlFlow(teardowns={3: Teardown((0,), counts)}, needed_setups={2: [0]})
 
 
 def rules() -> dict[int, str]:

@@ -1,4 +1,4 @@
-"""How a run is to be done, and who is told how it goes."""
+"""Observers: objects of the caller that are called when something has happened in a run."""
 
 from __future__ import annotations
 
@@ -6,38 +6,10 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from liteflow.definition.compiled import CompiledDag
-from liteflow.executors.protocol import BackendFactory
-from liteflow.limits import Concurrency
-from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.processes.forks import ending_forks
 from liteflow.record import Record
 from liteflow.states import RunStatus, TaskStatus
-from liteflow.values.secrets import Secrets
 from liteflow.work import Outcome
-
-
-class RunConfig(NamedTuple):
-    """How to run it. `db_path` and `log_dir` are absolute; `log_dir` None leaves output on the terminal."""
-
-    db_path: str
-    run_id: str
-    mode: str = "process"
-    max_workers: int = 4
-    log_dir: str | None = None
-    durability: str = "process"
-    fail_fast: bool = False
-    grace_s: float = 10.0
-    params: Mapping[str, Any] = {}
-    logical_date: float | None = None
-    observers: Sequence[Observer] = ()
-    claim_children: bool = False
-    done: Mapping[str, float] = {}  # for a new run: tasks that succeeded elsewhere, with the seconds they took
-    secrets: Secrets | None = None  # never stored: a resumed run is given them anew
-    timeout_s: float | None = None
-    retry: RetryPolicy = NEVER  # of the run as a whole
-    place: Concurrency | None = None  # its group is named
-    backends: Mapping[str, BackendFactory] = {}  # modes that the engine does not have
 
 
 class RunStart(Record):
@@ -55,45 +27,28 @@ class RunStart(Record):
     finished: Mapping[str, TaskStatus]  #: tasks that ended in an earlier part of the run, with their status
 
 
-def run_start(program: CompiledDag, options: RunConfig, finished: Mapping[int, TaskStatus]) -> RunStart:
-    """Return what observers learn when a run starts. `finished` has the tasks by number."""
-    ids = program.graph.ids
-    return RunStart(
-        run_id=options.run_id,
-        dag_id=program.dag_id,
-        db_path=options.db_path,
-        log_dir=options.log_dir,
-        mode=options.mode,
-        max_workers=options.max_workers,
-        task_ids=ids,
-        mapped_tasks=frozenset(ids[node] for node in program.mapped()),
-        has_hooks=program.has_hooks(),
-        finished={ids[node]: status for node, status in finished.items()},
-    )
-
-
-class Change(NamedTuple):
-    """A task instance changed its state, and that is committed. `outcome` is there when an attempt ended."""
+class Change(Record):
+    """A committed change of the state of a task instance."""
 
     task_id: str
-    map_index: int
+    map_index: int  #: -1: the task itself
     attempt: int
     previous: TaskStatus
     status: TaskStatus
-    reason: str | None
-    at: float  # epoch seconds
+    reason: str | None = None
+    at: float  #: epoch seconds
     log_path: str | None = None
-    outcome: Outcome | None = None
-    instances: tuple[int, int] | None = None  # of a mapped task that begins: how many, and how many have not ended
-    hook: str = ""  # of a hook the event that triggers it, or "precondition"; empty: it is a task
-    map_key: str | None = None  # what people can tell an instance of a mapped task by
+    outcome: Outcome | None = None  #: if an attempt ended
+    instances: tuple[int, int] | None = None  #: of a mapped task that starts: how many, and how many have not ended
+    hook: str = ""  #: of a hook the event that triggers it, or "precondition"; empty: it is a task
+    map_key: str | None = None  #: the label of an instance of a mapped task
 
 
 class ListChange(NamedTuple):
-    """What is new in the list of a mapped task, and what is gone, since an earlier part of the run: names of items.
+    """The change of the list of a mapped task since an earlier part of the run, in names of items.
 
-    What is in both lists keeps what it has done. With `kept` the task had succeeded: it stays as it is, and no new item
-    is run.
+    Items in both lists keep their results. With `kept` the task had succeeded: it keeps its state, and new items do not
+    run.
     """
 
     new: tuple[str, ...]
@@ -106,9 +61,9 @@ class ListChange(NamedTuple):
 
 
 class Observer:
-    """Is told what happens, after it was stored, in the loop's thread: override what is of interest.
+    """Base class of observers: override the methods of interest. They are called in the thread of the loop.
 
-    An observer that raises is dropped; it cannot fail a run. `settings` are stored with those of a new run.
+    An observer that raises is no longer called; it never fails a run. `settings` are stored with those of a new run.
     """
 
     settings: Mapping[str, Any] = MappingProxyType({})
@@ -117,23 +72,23 @@ class Observer:
         """Handle the start of the run, which is stored; a run that is retried as a whole starts again."""
 
     def changed(self, changes: Sequence[Change]) -> None:
-        """Task instances have changed their states."""
+        """Handle changes of the states of task instances."""
 
     def list_changed(self, task_id: str, change: ListChange) -> None:
-        """The run goes on, and the list of a mapped task is not what it was."""
+        """Handle the list of a mapped task that has changed since an earlier part of the run."""
 
     def waiting(self, reason: str) -> None:
-        """The run starts nothing for now: it waits for its turn in a group, or rests before another try."""
+        """Handle a run that starts nothing for now: it is queued in its group, or in back-off before a retry."""
 
     def stopping(self, reason: str) -> None:
-        """Nothing more starts, and what runs is being ended."""
+        """Handle a run that is stopped: no further tasks start, and running tasks are ended."""
 
     def run_ended(self, status: RunStatus, reason: str | None) -> None:
-        """The run's verdict is stored."""
+        """Handle the end of the run, whose status is stored."""
 
 
 class Observers:
-    """All who are told. `changes` are collected until `publish`, since nobody is told before the commit."""
+    """The observers of a run. Changes are collected until `publish`, which is called after the commit."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = list(observers)
@@ -141,16 +96,16 @@ class Observers:
         self.changes: list[Change] = []
 
     def publish(self) -> None:
-        """Tell of what has changed."""
+        """Show the collected changes."""
         if self.changes:
             changes, self.changes = self.changes, []
-            self.tell("changed", changes)
+            self.notify("changed", changes)
 
-    def tell(self, what: str, *arguments: object) -> None:
-        """Call a method of each observer that has it; an observer that raises is told nothing more."""
+    def notify(self, method_name: str, *arguments: object) -> None:
+        """Call a method of each observer that has it; do not call an observer again that raises."""
         for observer in list(self._observers):
             try:
-                if (method := getattr(observer, what, None)) is not None:
+                if (method := getattr(observer, method_name, None)) is not None:
                     with ending_forks():
                         method(*arguments)
             except Exception as error:

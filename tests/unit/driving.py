@@ -12,9 +12,9 @@ from fakes import Crashed, Ends, FakeClock, FakeExecutor, FakeFile, FakeStore, S
 from liteflow import Change, Dag, Observer
 from liteflow.definition.compiled import CompiledDag
 from liteflow.planning.trigger_rules import UpstreamCounts, decide
-from liteflow.running.host_signals import Gate
-from liteflow.running.observers import RunConfig
+from liteflow.running.host_signals import SignalGate
 from liteflow.running.run import Result, Runner
+from liteflow.running.run_config import RunConfig
 from liteflow.running.stopping import StopSignals
 from liteflow.states import TASK_ENDED
 from liteflow.work import RunInfo, Work
@@ -80,7 +80,9 @@ class Drive(Observer):
         return self._run(resume=True, crash_at=crash_at, after=after)
 
     def _run(self, *, resume: bool, crash_at: int | None, after: bool) -> Result:
-        config = RunConfig("/nowhere/state.db", "r", max_workers=self.workers, observers=[self], **self.config)
+        config = RunConfig(
+            db_path="/nowhere/state.db", run_id="r", max_workers=self.workers, observers=[self], **self.config
+        )
         self.store = FakeStore(self.file, crash_at=crash_at, after=after)
         self.store.queue_reason = None if resume else self.waits_for
         self.executor = FakeExecutor(self.clock, self.script, self.workers, self._submitted, queues=self.queues)
@@ -95,7 +97,7 @@ class Drive(Observer):
             executor=self.executor,
             clock=self.clock,
             signals=self.signals,
-            gate=Gate(),
+            gate=SignalGate(),
         )
         try:
             result = runner.run(runner.own(resume=resume), resumed=resume)

@@ -1,0 +1,36 @@
+"""How a run is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from liteflow.executors.protocol import BackendFactory
+from liteflow.limits import Concurrency
+from liteflow.planning.retry import NEVER, RetryPolicy
+from liteflow.record import EMPTY_MAPPING, Record
+from liteflow.running.observers import Observer
+from liteflow.values.secrets import Secrets
+
+
+class RunConfig(Record):
+    """How a run is done."""
+
+    db_path: str  #: absolute
+    run_id: str
+    mode: str = "process"
+    max_workers: int = 4
+    log_dir: str | None = None  #: absolute; None: the output of tasks goes where the output of the program goes
+    durability: str = "process"
+    fail_fast: bool = False
+    grace_s: float = 10.0  #: seconds between the polite and the hard signal, for tasks without their own
+    params: Mapping[str, Any] = EMPTY_MAPPING
+    logical_date: float | None = None
+    observers: Sequence[Observer] = ()
+    claim_children: bool = False
+    done: Mapping[str, float] = EMPTY_MAPPING  #: for a new run: tasks that succeeded elsewhere, with their seconds
+    secrets: Secrets | None = None  #: never stored: a resumed run gets them anew
+    timeout_s: float | None = None
+    retry: RetryPolicy = NEVER  #: of the run as a whole
+    concurrency: Concurrency | None = None  #: its group is named
+    backends: Mapping[str, BackendFactory] = EMPTY_MAPPING  #: modes that the engine does not have

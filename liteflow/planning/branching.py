@@ -65,7 +65,7 @@ def skipped_by(
 
             near = difflib.get_close_matches(name, by_name, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(by_name) or 'none'}"
-            raise WrongDecision(f"the branch chose {name!r}, which is not a task directly below it{hint}")
+            raise WrongDecision(f"the branch chose {name!r}, which is not a direct downstream task{hint}")
     followed = reachable([by_name[name] for name in names], downstream)
     reason = f"branch {ids[node]} chose {', '.join(names) if names else 'nothing'}"
     return {task: reason for task in direct if task not in followed and task not in never_skipped}

@@ -336,7 +336,7 @@ class Plan:
         if self._stop is not None and node not in self._runs_after_stop:
             self._end(node, "CANCELLED", transitions, reason)
         elif (lost := self._retries.after_loss(node)) > MAX_LOST:
-            self._end(node, "FAILED", transitions, f"lost {lost} times: {reason or 'a process died under it'}")
+            self._end(node, "FAILED", transitions, f"lost {lost} times: {reason or 'its process died'}")
         else:
             self._retry(node, now, transitions, reason)
 

@@ -2,7 +2,8 @@
 
 A handler may raise between any two instructions: the soft time limit of a task queue, an alarm. An exception that
 strikes the engine while it starts or ends processes would leave processes that nothing ends. So handlers are called
-only while the loop waits; at other times a signal is noted, and its handler is called at the next wait or after the run.
+only while the loop waits; at other times a signal is noted, and its handler is called at the next wait or after the
+run.
 """
 
 from __future__ import annotations

@@ -112,6 +112,6 @@ class Observers:
                 import logging  # 18 ms that a run without a fault need not pay
 
                 log = logging.getLogger(__name__)
-                log.warning("%s failed and is told nothing more: %s", type(observer).__name__, error)
-                log.debug("this is how it failed", exc_info=True)
+                log.warning("%s failed and is no longer called: %s", type(observer).__name__, error)
+                log.debug("the traceback", exc_info=True)
                 self._observers.remove(observer)

@@ -129,7 +129,7 @@ class Recorder:
         task_id = self._table.task_ids[node]
         self._batch.add_instances(task_id, instances, timeout_s, now)
         if removed:
-            self._batch.remove_instances(task_id, removed, "its item is not in the list any more", now)
+            self._batch.remove_instances(task_id, removed, "its item is no longer in the list", now)
             instances_left = self._previous[task_id].items() - removed.items()
             self._previous[task_id] = dict(instances_left)
 

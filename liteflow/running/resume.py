@@ -141,9 +141,9 @@ def _history(control: ControlFlow, ids: Sequence[str], events: Iterable[TaskEven
 
 def _repeat_reason(node: int, control: ControlFlow, ids: Sequence[str], torn_down: Sequence[int]) -> str:
     if node in control.teardowns:
-        return "what it takes down is set up again"
+        return "a setup that it tears down runs again"
     by = next((ids[teardown] for teardown in torn_down if node in control.teardowns[teardown].setups), None)
-    return "what it stands on is set up again" if by is None else f"{by} has taken it down, and it is needed again"
+    return "a setup that it needs runs again" if by is None else f"{by} has torn it down, and a task needs it again"
 
 
 def make_plan(

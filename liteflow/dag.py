@@ -51,10 +51,10 @@ from liteflow.limits import (
 from liteflow.modes import DEFAULT_SLOTS, MODES
 from liteflow.planning.graph import Graph
 from liteflow.planning.retry import NEVER, RetryPolicy
+from liteflow.running.config import RunConfig
 from liteflow.running.host_signals import deferred_host_signals
 from liteflow.running.observers import Observer
 from liteflow.running.run import run as run_compiled
-from liteflow.running.run_config import RunConfig
 from liteflow.state.deletion import delete_runs
 from liteflow.state.history import DagRecord, History, RunRecord
 from liteflow.state.state_file import connect, current_folder, real_path

@@ -1,4 +1,4 @@
-"""Observers: objects of the caller that are called when something has happened in a run."""
+"""Observers: objects that are called when a run starts, when its tasks change their state, and when it ends."""
 
 from __future__ import annotations
 

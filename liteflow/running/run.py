@@ -13,6 +13,7 @@ from liteflow.outputs import create_folder, outputs_dir, remove_folder
 from liteflow.planning.plan import Plan
 from liteflow.planning.ready_queue import DEFAULT_QUEUE
 from liteflow.record import Record
+from liteflow.running.config import RunConfig
 from liteflow.running.decisions import earlier_decisions
 from liteflow.running.expansion import Expansion
 from liteflow.running.hooks import Hooks
@@ -25,7 +26,6 @@ from liteflow.running.ports import Clock, RunStore, SystemClock
 from liteflow.running.prefetch import Prefetch
 from liteflow.running.recorder import Recorder
 from liteflow.running.resume import PreviousRun, claim_run, create_run, make_plan, torn_down_to_repeat
-from liteflow.running.run_config import RunConfig
 from liteflow.running.run_limits import RunLimits
 from liteflow.running.start_checks import StartChecks
 from liteflow.running.starting import Starter

@@ -12,9 +12,9 @@ from fakes import Crashed, Ends, FakeClock, FakeExecutor, FakeFile, FakeStore, S
 from liteflow import Change, Dag, Observer
 from liteflow.definition.compiled import CompiledDag
 from liteflow.planning.trigger_rules import UpstreamCounts, decide
+from liteflow.running.config import RunConfig
 from liteflow.running.host_signals import SignalGate
 from liteflow.running.run import Result, Runner
-from liteflow.running.run_config import RunConfig
 from liteflow.running.stopping import StopSignals
 from liteflow.states import TASK_ENDED
 from liteflow.work import RunInfo, Work

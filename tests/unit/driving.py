@@ -14,8 +14,10 @@ from liteflow.definition.compiled import CompiledDag
 from liteflow.planning.trigger_rules import UpstreamCounts, decide
 from liteflow.running.config import RunConfig
 from liteflow.running.host_signals import SignalGate
+from liteflow.running.ports import RunStore
 from liteflow.running.run import Result, Runner
 from liteflow.running.stopping import StopSignals
+from liteflow.state.records import Request
 from liteflow.states import TASK_ENDED
 from liteflow.work import RunInfo, Work
 
@@ -49,6 +51,7 @@ class Drive(Observer):
     clock: FakeClock = field(default_factory=FakeClock)
     actions: Sequence[tuple[float, Callable[[Drive], None]]] = ()
     queues: bool = False
+    path: str = "/nowhere/state.db"
     waits_for: str | None = None  # why the run has no place in its group yet
     submitted: list[tuple[str, int, int]] = field(default_factory=list)
     starts: list[tuple[float, str]] = field(default_factory=list)
@@ -80,12 +83,9 @@ class Drive(Observer):
         return self._run(resume=True, crash_at=crash_at, after=after)
 
     def _run(self, *, resume: bool, crash_at: int | None, after: bool) -> Result:
-        config = RunConfig(
-            db_path="/nowhere/state.db", run_id="r", max_workers=self.workers, observers=[self], **self.config
-        )
-        self.store = FakeStore(self.file, crash_at=crash_at, after=after)
-        self.store.queue_reason = None if resume else self.waits_for
-        self.executor = FakeExecutor(self.clock, self.script, self.workers, self._submitted, queues=self.queues)
+        config = RunConfig(db_path=self.path, run_id="r", max_workers=self.workers, observers=[self], **self.config)
+        store = self.open_store(resume=resume, crash_at=crash_at, after=after)
+        self.executor = FakeExecutor(self.clock, self.script, self.workers, self.check_start, queues=self.queues)
         self.signals = StopSignals(self.executor.wake)
         for number, (seconds, action) in enumerate(self.actions):
             self.executor.at(seconds, lambda number=number, action=action: self._act(number, action))  # type: ignore[misc]
@@ -93,7 +93,7 @@ class Drive(Observer):
             program=self.program,
             config=config,
             info=RunInfo("r", self.program.dag_id, config.db_path, None),
-            store=self.store,
+            store=store,
             executor=self.executor,
             clock=self.clock,
             signals=self.signals,
@@ -107,6 +107,12 @@ class Drive(Observer):
         self.check_story()
         return result
 
+    def open_store(self, *, resume: bool, crash_at: int | None, after: bool) -> RunStore:
+        """Open the store of the run."""
+        self.store = FakeStore(self.file, crash_at=crash_at, after=after)
+        self.store.queue_reason = None if resume else self.waits_for
+        return self.store
+
     def _act(self, number: int, action: Callable[[Drive], None]) -> None:
         """Perform an action, once."""
         if number not in self.acted:
@@ -115,8 +121,6 @@ class Drive(Observer):
 
     def cancel(self, reason: str = "cancelled by a test") -> None:
         """Request a cancel, as another process does."""
-        from liteflow.state.records import Request
-
         self.file.requests.append(Request(len(self.file.requests) + 1, "cancel", reason))
 
     def interrupt(self, number: int = 2) -> None:
@@ -125,7 +129,7 @@ class Drive(Observer):
 
     # -- what must always hold -------------------------------------------------------------------------------
 
-    def _submitted(self, work: Work) -> None:
+    def check_start(self, work: Work) -> None:
         """Check an attempt that is handed to the executor."""
         key = (work.task_id, work.map_index)
         assert key in self.file.rows, f"{key} is submitted, and has no row"

@@ -52,7 +52,7 @@ from liteflow.modes import DEFAULT_SLOTS, MODES
 from liteflow.planning.graph import Graph
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.running.config import RunConfig
-from liteflow.running.host_signals import deferring
+from liteflow.running.host_signals import deferred_host_signals
 from liteflow.running.observers import Observer
 from liteflow.running.run import run as run_compiled
 from liteflow.state.deletion import delete_runs
@@ -499,15 +499,15 @@ class Dag(CurrentDag):
     ) -> dict[str, Any]:
         """Return the limits of a run as fields of `RunConfig`: those that are given override those of the dag."""
         limits = self.limits
-        place = limits.concurrency if concurrency is None else normalize_concurrency(concurrency)
+        own_limit = limits.concurrency if concurrency is None else normalize_concurrency(concurrency)
         return {
             "timeout_s": limits.timeout_s if timeout is None else checked_timeout(timeout),
             "retry": limits.retry if retry is None else normalize_retry(retry),
-            "place": None if place is None else place._replace(group=place.group or self.dag_id),
+            "concurrency": None if own_limit is None else own_limit._replace(group=own_limit.group or self.dag_id),
         }
 
     def _execute(self, compiled: CompiledDag, config: RunConfig, *, resume: bool, raise_signals: bool) -> DagRun:
-        with deferring() as gate:
+        with deferred_host_signals() as gate:
             token = current_dag.set(None)  # within a task, a decorated function is just a function
             try:
                 result = run_compiled(compiled, config, resume=resume, gate=gate)

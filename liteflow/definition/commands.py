@@ -12,7 +12,7 @@ from liteflow.errors import DefinitionError, InputError, LiteflowError
 from liteflow.processes.spawn import encoded
 from liteflow.shell import shell_words
 from liteflow.values.params import as_text
-from liteflow.values.payload import Payload, decode, is_pickled
+from liteflow.values.payload import decode, is_pickled
 from liteflow.work import Command, Item, Ref, RunInfo, Work, input_name
 
 #: What the kernel takes for one argument or variable, with the NUL behind it.
@@ -39,9 +39,8 @@ class Filled(NamedTuple):
 
     def complete(self, body: Any, info: RunInfo, work: Work) -> Any:
         """The command of an attempt. Raises InputError."""
-        stored = work.inputs or {}
-        argv = tuple(_text(one, stored, f"argument {number}") for number, one in enumerate(self.argv))
-        env = {name: _text(one, stored, f"variable {name}", len(name) + 1) for name, one in self.env.items()}
+        argv = tuple(_text(word, work, f"argument {number}") for number, word in enumerate(self.argv))
+        env = {name: _text(word, work, f"variable {name}", len(name) + 1) for name, word in self.env.items()}
         return body._replace(argv=argv, env=env, late=None)
 
 
@@ -125,11 +124,13 @@ def _shown(word: _Word) -> str:
     return word
 
 
-def _text(word: _Word, stored: Mapping[str, Payload], what: str, more: int = 0) -> str:
+def _text(word: _Word, work: Work, what: str, more: int = 0) -> str:
     if isinstance(word, str):
         return word
-    source = f"the item {word.name!r}" if isinstance(word, Item) else f"{_named(word)} of task {word.task_id!r}"
-    payload = stored.get(input_name(word))
+    if isinstance(word, Item):
+        source, payload = f"the item {word.name!r}", (work.items or {}).get(word.name)
+    else:
+        source, payload = f"{_named(word)} of task {word.task_id!r}", (work.inputs or {}).get(input_name(word))
     if payload is None:
         raise InputError(f"{what}: there is no {source.removeprefix('the ')}")
     if is_pickled(payload):

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from liteflow.errors import DefinitionError, InputError, PayloadError
 from liteflow.values.payload import Payload, decode, encode, is_pickled, parts
-from liteflow.work import KEYWORDS, Item, MappedRow, Ref, RunInfo, input_name
+from liteflow.work import KEYWORDS, MappedRow, Ref, RunInfo, input_name
 
 #: More instances than this are taken for a mistake.
 MAX_INSTANCES: Final = 1_000_000
@@ -72,7 +72,7 @@ class Mapped(NamedTuple):
         count = math.prod(map(len, lists.values()))
         if count > MAX_INSTANCES:
             raise InputError(f"mapped over {count:,} items; at most {MAX_INSTANCES:,} are possible")
-        names = [input_name(Item(name)) for name in lists]
+        names = list(lists)
         if self.label is None:
             return [
                 MappedRow(dict(zip(names, row, strict=True)), instance_label(row))

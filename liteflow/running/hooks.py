@@ -25,8 +25,8 @@ from liteflow.work import HookEvent, Outcome, Work
 _AFTER: Final[Mapping[str, str]] = {"SUCCESS": "on_success", "FAILED": "on_failure", "CANCELLED": "on_cancel"}
 #: Hooks that follow a change: they run in a stopped run, too, and a resume runs those that an interruption has left.
 _FOLLOWING: Final = frozenset(["on_success", "on_failure", "on_retry", "on_cancel", "on_exit"])
-#: The types of the fields of a stored event.
-_EVENT_TYPES: Final = [[str, str, int, str, int, str, kind] for kind in (str, type(None))]
+#: The types of the fields of a stored event, in which no log is an empty text.
+_EVENT_TYPES: Final = [str, str, int, str, int, str, str]
 _LONGEST_ERROR: Final = 4096  # characters; the error goes into an environment variable
 
 
@@ -206,7 +206,7 @@ class Hooks:
         """Write the events of a hook; the first write makes its row."""
         spec, table = self._specs[node], self._plan.table
         owner = table.task_ids[spec.owner] if spec.owner != RUN_OWNER else ""
-        events = json.dumps([list(event) for event in self._events[node]], separators=(",", ":"))
+        events = json.dumps([[*event[:6], event.log_path or ""] for event in self._events[node]], separators=(",", ":"))
         kind = "precondition" if spec.event == "precondition" else "hook"
         self._batch.told(spec.task_id, table.map_indexes[node], owner, events, now, kind)
 
@@ -222,6 +222,6 @@ def _restored(text: str) -> list[HookEvent]:
     """Return the events of a stored row; a row that was altered has none."""
     try:
         rows = json.loads(text)
-        return [HookEvent._make([*row[:6], row[6] or None]) for row in rows if [*map(type, row)] in _EVENT_TYPES]
+        return [HookEvent._make([*row[:6], row[6] or None]) for row in rows if [*map(type, row)] == _EVENT_TYPES]
     except (ValueError, TypeError, RecursionError):
         return []

@@ -14,7 +14,8 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any
 
 from liteflow.dagrun import DagRun
 from liteflow.definition.commands import shell_command
@@ -36,6 +37,7 @@ from liteflow.definition.tasks import (
     mapped,
 )
 from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound, RunSkipped
+from liteflow.executors import BackendFactory
 from liteflow.gc_pause import gc_paused
 from liteflow.limits import (
     Concurrency,
@@ -46,6 +48,7 @@ from liteflow.limits import (
     normalize_pools,
     normalize_retry,
 )
+from liteflow.modes import DEFAULT_SLOTS, MODES
 from liteflow.planning.graph import Graph
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.running.host_signals import deferring
@@ -58,9 +61,7 @@ from liteflow.states import Status
 from liteflow.values.dates import Day, checked, epoch_of
 from liteflow.values.params import declared, resolve, restored
 from liteflow.values.secrets import Secret, Secrets, declared_secrets, resolve_secrets
-from liteflow.work import KEYWORDS, MODES, Body, Call, Command
-
-DEFAULT_WORKERS: Final = {"thread": 4, "process": 4, "async": 1000, "inline": 1}
+from liteflow.work import KEYWORDS, Body, Call, Command
 
 
 def init_schema(db_path: str = "liteflow.db") -> None:
@@ -354,12 +355,14 @@ class Dag(CurrentDag):
         concurrency: Concurrency | int | str | None = None,
         raise_signals: bool = True,
         claim_children: bool = False,
+        backends: Mapping[str, BackendFactory] = MappingProxyType({}),
     ) -> DagRun:
         """Run all tasks and return the run, whatever its state; `raise_for_failure()` raises.
 
         Args:
             max_workers: how many tasks run at once (default 4; 1000 in mode "async").
-            mode: "process", "thread", "async" or "inline" (one by one in the calling thread, for debugging).
+            mode: "process", "thread", "async", "inline" (one by one in the calling thread, for debugging), or a name in
+                `backends`.
             params: values for the context of the tasks, checked and completed by the parameters of the dag.
             secrets: values of declared secrets; the other secrets are fetched.
             logical_date: the day or moment that the run is for: a date, or epoch seconds.
@@ -370,6 +373,7 @@ class Dag(CurrentDag):
             timeout, retry, concurrency: override those of the dag.
             raise_signals: raise the signal that stopped the run again once it is stored.
             claim_children: end all processes that this program has started when the run ends.
+            backends: more modes by name, each with a function that opens a `liteflow.executors.Backend`.
 
         Raises:
             DefinitionError, ParamError, SecretError: nothing ran. RunOwned: a process already runs it.
@@ -381,7 +385,7 @@ class Dag(CurrentDag):
             db_path=self._state_file_for_run(),
             run_id=check_id(run_id if run_id is not None else new_run_id(), "run id"),
             mode=mode,
-            max_workers=_worker_count(max_workers, mode),
+            max_workers=_worker_count(max_workers, mode, backends),
             log_dir=None if log_dir is None else os.path.abspath(log_dir),
             durability=durability,
             fail_fast=fail_fast,
@@ -389,6 +393,7 @@ class Dag(CurrentDag):
             logical_date=moment,
             observers=observers,
             claim_children=claim_children,
+            backends=backends,
             done={name: seconds for name, seconds in (done or {}).items() if name in self.tasks},
             secrets=self._fetched_secrets(secrets, values),
             **self._limits_of_run(timeout, retry, concurrency),
@@ -411,6 +416,7 @@ class Dag(CurrentDag):
         concurrency: Concurrency | int | str | None = None,
         raise_signals: bool = True,
         claim_children: bool = False,
+        backends: Mapping[str, BackendFactory] = MappingProxyType({}),
     ) -> DagRun:
         """Resume a run that failed, was cancelled or interrupted, or whose process died: by default the latest.
 
@@ -434,7 +440,7 @@ class Dag(CurrentDag):
             db_path=path,
             run_id=previous.run_id,
             mode=mode,
-            max_workers=_worker_count(workers, mode),
+            max_workers=_worker_count(workers, mode, backends),
             log_dir=os.path.abspath(log_dir) if log_dir is not None else settings.get("log_dir"),
             durability=durability,
             fail_fast=fail_fast,
@@ -442,6 +448,7 @@ class Dag(CurrentDag):
             logical_date=previous.logical_date,
             observers=observers,
             claim_children=claim_children,
+            backends=backends,
             secrets=self._fetched_secrets(secrets, {}),
             **self._limits_of_run(timeout, retry, concurrency),
         )
@@ -619,11 +626,12 @@ def _moment(logical_date: float | Day | None) -> float | None:
         raise DefinitionError(f"logical_date {error}") from None
 
 
-def _worker_count(count: object, mode: str) -> int:
+def _worker_count(count: object, mode: str, backends: Mapping[str, BackendFactory]) -> int:
     """Return the number of tasks that run at once. Raises DefinitionError for an invalid number or mode."""
-    if mode not in MODES:
-        raise DefinitionError(f"mode {mode!r} must be one of {', '.join(MODES)}")
-    workers = DEFAULT_WORKERS[mode] if count is None else count
+    modes = dict.fromkeys([*MODES, *backends])
+    if mode not in modes:
+        raise DefinitionError(f"mode {mode!r} must be one of {', '.join(modes)}")
+    workers = DEFAULT_SLOTS.get(mode, DEFAULT_SLOTS["process"]) if count is None else count
     if type(workers) is not int or workers < 1:
         raise DefinitionError(f"max_workers={workers!r} must be a whole number, 1 or more")
     return workers

@@ -89,7 +89,7 @@ def _key(one: InstanceRecord) -> tuple[str, int]:
 
 
 def _lost_output(attempt: AttemptRecord) -> str:
-    return "" if attempt.log_lost is None else f"; not all of its output could be kept: {attempt.log_lost}"
+    return "" if attempt.log_lost is None else f"; not all of its output could be stored: {attempt.log_lost}"
 
 
 class _Story:

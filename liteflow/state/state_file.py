@@ -26,10 +26,6 @@ from liteflow.state.locks import LockFile, whose
 from liteflow.state.schema import check_schema, migrate, new_file, quote_path, read_as_newest, use_wal
 from liteflow.state.sqlite_locks import Identity, identity
 
-# A NULL is bound a fifth of a task's writes sooner when `sqlite3` need not find out each time that None knows no
-# adapter (docs/adr/0032). It stays what it is, for every connection of this process.
-sqlite3.register_adapter(type(None), lambda none: none)
-
 _BUSY_MS: Final = 5000
 _CACHE_KIB: Final = 16384  # pages that are not in here are read again from the file, by every commit of a large run
 _FOLD_BYTES: Final = 4 * 1024 * 1024  # of write-ahead log

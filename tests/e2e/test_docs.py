@@ -232,6 +232,12 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(path), f"{page.name}: {target}"
 
 
+def test_every_folder_is_on_the_page_about_the_architecture() -> None:
+    text = read(DOCS / "explanation" / "architecture.md")
+    folders = [path.parent for package in ("liteflow", "lightflow") for path in (ROOT / package).glob("*/__init__.py")]
+    assert [str(folder) for folder in folders if f"`{folder.relative_to(ROOT)}/`" not in text] == []
+
+
 def test_the_readme_is_short() -> None:
     assert len(read(ROOT / "README.md").splitlines()) <= 120
 

@@ -74,8 +74,6 @@ SELDOM = [
 ]
 #: Modules that click imports, so that only programs without the command line can do without them.
 OF_CLICK = ["click", "inspect", "ast", "gettext", "dataclasses"]
-#: Modules that every run needs for its records.
-OF_RECORDS = {"inspect", "ast", "dataclasses"}
 READING = ["yaml", "socket", "hashlib", "ctypes", "liteflow.running.loop", "liteflow.dag"]
 
 
@@ -110,7 +108,7 @@ def test_what_is_done_all_day_imports_little(tmp_path: Path, line: str, more: li
 
 
 def test_a_dag_in_python_imports_little(tmp_path: Path) -> None:
-    seldom = sorted({*SELDOM, *OF_CLICK, "yaml", "ctypes"} - {"liteflow.executors.thread"} - OF_RECORDS)
+    seldom = sorted({*SELDOM, *OF_CLICK, "yaml", "ctypes"} - {"liteflow.executors.thread"})
     code = (
         "import sys; before = set(sys.modules)\nfrom liteflow import Dag\ndag = Dag('one')\n"
         "def hello(): return 1\ndag.task(hello)\nassert dag.run(1, 'thread').status == 'SUCCESS'\n"

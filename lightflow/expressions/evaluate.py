@@ -40,7 +40,7 @@ _PASTED: Final = re.compile("\0([0-9]+)\0")
 
 
 class DeferredTaskBody(NamedTuple):
-    """The deferred part of a task's body: its expressions (see `liteflow.work.Late`)."""
+    """The deferred part of a task's body: its expressions (see `liteflow.work.DeferredBody`)."""
 
     expressions: Expressions
     folder: str  #: from which relative paths start

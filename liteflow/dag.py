@@ -21,21 +21,13 @@ from liteflow.dagrun import DagRun
 from liteflow.definition.commands import shell_command
 from liteflow.definition.compile import compile_dag
 from liteflow.definition.compiled import CompiledDag
+from liteflow.definition.decorators import Partial, TaskFunction, current_dag
 from liteflow.definition.discovery import ScriptStopped, discovered_dags, this_script
+from liteflow.definition.expand import expand_over
 from liteflow.definition.graph_json import restore_task
 from liteflow.definition.options import OPTION_NAMES, TaskOptions, make_options
 from liteflow.definition.stored_tasks import StoredTasks
-from liteflow.definition.tasks import (
-    CurrentDag,
-    Partial,
-    Task,
-    TaskFunction,
-    check_id,
-    check_param,
-    current_dag,
-    hook_tasks,
-    mapped,
-)
+from liteflow.definition.task import CurrentDag, Task, check_id, check_param, hook_tasks
 from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound, RunSkipped
 from liteflow.executors import BackendFactory
 from liteflow.gc_pause import gc_paused
@@ -208,7 +200,7 @@ class Dag(CurrentDag):
         if expand is not None:
             if twice := expand.keys() & variables.keys():
                 raise DefinitionError(f"task {name!r}: variable {min(twice)!r} is given by env and by expand")
-            expansion, variables = mapped(expand, variables, task_options.map_key, name)
+            expansion, variables = expand_over(expand, variables, task_options.map_key, name)
         command = shell_command(
             script, name, env=variables, cwd=cwd, shell=shell, output=output, skip_on_exit_codes=skip_on_exit_codes
         )
@@ -260,7 +252,7 @@ class Dag(CurrentDag):
     ) -> Task:
         expansion = None
         if lists is not None:
-            expansion, arguments = mapped(lists, arguments, options.map_key, name)
+            expansion, arguments = expand_over(lists, arguments, options.map_key, name)
         task = Task(name, func, bound_args=arguments, options=options, expansion=expansion)
         parameters = task.parameters
         unknown = [key for key in arguments if key != KEYWORDS and key not in parameters.names]

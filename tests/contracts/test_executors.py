@@ -45,7 +45,7 @@ class Bench:
     def submit(self, task_id: str = "t", **fields: Any) -> int:
         self.node += 1
         log_path = str(self.logs / f"{task_id}-{self.node}.log")
-        self.executor.submit(Work(self.node, task_id, -1, 1, fields.pop("inputs", None), log_path=log_path, **fields))
+        self.executor.submit(Work(node=self.node, task_id=task_id, attempt=1, log_path=log_path, **fields))
         return self.node
 
     def collect(self, count: int = 1) -> list[Outcome]:

@@ -51,7 +51,7 @@ ORDINARY_WORDS = frozenset(
 
 #: Names from before the glossary that wait for a better one, or stay because they are in released state files.
 OLD_NAMES = frozenset(
-    {"Asked", "Collected", "Complaint", "Filled", "Found", "Garbled", "Noting", "Painted"}
+    {"Asked", "Complaint", "Filled", "Found", "Garbled", "Noting", "Painted"}
     | {"Printed", "Study", "TooMuch", "ValueNotKnown", "asked_at"}
 )
 

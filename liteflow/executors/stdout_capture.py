@@ -55,7 +55,7 @@ class AttemptOutput:
                 self._pending,
                 [],
                 0,
-            )  # first: a signal handler may print from here on
+            )  # first: a signal handler may print here
             data = "".join(pending).encode("utf-8", "backslashreplace")
             if data and not self._closed:  # output of a thread that outlives its attempt is dropped
                 self._log.write(data)

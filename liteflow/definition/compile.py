@@ -18,7 +18,7 @@ from liteflow.planning.graph import Graph
 from liteflow.planning.ready_queue import DEFAULT_QUEUE
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.planning.setup_teardown import Teardown, between, needed_setups
-from liteflow.values.secrets import Secret, unknown
+from liteflow.values.secrets import Secret, unknown_secret_message
 from liteflow.work import Body, Ref
 
 
@@ -86,7 +86,7 @@ class _Compiler:
         options, body = task.options, task.body()
         for name in body.secrets:
             if name not in self._secrets:
-                raise DefinitionError(f"task {task.task_id!r}: {unknown(name, self._secrets)}")
+                raise DefinitionError(f"task {task.task_id!r}: {unknown_secret_message(name, self._secrets)}")
         reads = self._reads_of(body)
         inputs: tuple[int, ...] = ()
         if wanted := task.inputs():

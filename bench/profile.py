@@ -53,7 +53,7 @@ def measure() -> tuple[float, dict[str, float]]:
     parts = Parts()
     parts.time(dag.Dag, "task", "building the dag")
     parts.time(dagrun.DagRun, "value", "reading the last values back")
-    parts.time(dag.Dag, "program", "the graph as the loop runs it, with digests")
+    parts.time(dag.Dag, "compile", "the graph as the loop runs it, with digests")
     parts.time(run.Runner, "own", "storing the run and its tasks")
     parts.time(store.Store, "__init__", "opening and closing the state file")
     parts.time(store.Store, "close", "opening and closing the state file")

@@ -14,6 +14,6 @@ def main() -> NoReturn:
         from lightflow.cli.main import main as run
 
         run()
-    except KeyboardInterrupt:  # before `error_boundary.guard` has begun, or after it has ended
+    except KeyboardInterrupt:  # outside of `error_boundary.guard`
         os.write(2, b"\ninterrupted\n")
         os._exit(_INTERRUPTED)

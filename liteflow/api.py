@@ -74,6 +74,7 @@ _HOMES: Final[dict[str, tuple[str, str]]] = {
     "QueueOptions": ("liteflow.planning.ready_queue", "QueueOptions"),
     "DEFAULT_QUEUE": ("liteflow.planning.ready_queue", "DEFAULT_QUEUE"),
     "SlotNeeds": ("liteflow.planning.ready_queue", "SlotNeeds"),
+    "DagLimits": ("liteflow.limits", "DagLimits"),
     "ON_CONFLICT": ("liteflow.limits", "ON_CONFLICT"),
     "MAX_PRIORITY": ("liteflow.limits", "MAX_PRIORITY"),
     "MAX_SLOTS": ("liteflow.limits", "MAX_SLOTS"),

@@ -12,6 +12,7 @@ from liteflow.hooks import ConditionInputs as ConditionInputs
 from liteflow.limits import MAX_PRIORITY as MAX_PRIORITY
 from liteflow.limits import MAX_SLOTS as MAX_SLOTS
 from liteflow.limits import ON_CONFLICT as ON_CONFLICT
+from liteflow.limits import DagLimits as DagLimits
 from liteflow.pictures.drawing import picture_of_run as picture_of_run
 from liteflow.pictures.mermaid import to_mermaid as to_mermaid
 from liteflow.pictures.page import to_html as to_html
@@ -114,6 +115,7 @@ __all__ = [
     "AttemptRecord",
     "Body",
     "ConditionInputs",
+    "DagLimits",
     "DagRecord",
     "ErrorInfo",
     "EventRecord",

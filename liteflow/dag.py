@@ -1,4 +1,4 @@
-"""The API people type to define and run a dag.
+"""The API to define and run a dag.
 
 with Dag("etl") as dag:
     a = dag.task(extract)
@@ -14,71 +14,82 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any
 
 from liteflow.dagrun import DagRun
-from liteflow.definition.collecting import Collected, collector, this_script
 from liteflow.definition.commands import shell_command
 from liteflow.definition.compile import compile_dag
 from liteflow.definition.compiled import CompiledDag
+from liteflow.definition.discovery import ScriptStopped, discovered_dags, this_script
 from liteflow.definition.graph_json import restore_task
 from liteflow.definition.options import OPTION_NAMES, TaskOptions, make_options
+from liteflow.definition.stored_tasks import StoredTasks
 from liteflow.definition.tasks import (
-    Building,
+    CurrentDag,
     Partial,
     Task,
     TaskFunction,
-    building,
     check_id,
-    check_known,
+    check_param,
+    current_dag,
     hook_tasks,
     mapped,
 )
 from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound, RunSkipped
+from liteflow.executors import BackendFactory
 from liteflow.gc_pause import gc_paused
-from liteflow.limits import Concurrency, Pool, checked_timeout, normalize_concurrency, normalize_pools, normalize_retry
+from liteflow.limits import (
+    Concurrency,
+    DagLimits,
+    Pool,
+    checked_timeout,
+    normalize_concurrency,
+    normalize_pools,
+    normalize_retry,
+)
+from liteflow.modes import DEFAULT_SLOTS, MODES
 from liteflow.planning.graph import Graph
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.running.host_signals import deferring
 from liteflow.running.observers import Observer, RunConfig
-from liteflow.running.run import run as run_program
+from liteflow.running.run import run as run_compiled
 from liteflow.state.deletion import delete_runs
-from liteflow.state.history import DagRecord, History
-from liteflow.state.state_file import connect, real_path
+from liteflow.state.history import DagRecord, History, RunRecord
+from liteflow.state.state_file import connect, current_folder, real_path
 from liteflow.states import Status
 from liteflow.values.dates import Day, checked, epoch_of
 from liteflow.values.params import declared, resolve, restored
-from liteflow.values.secrets import Secret, declared_secrets, resolve_secrets
-from liteflow.work import KEYWORDS, MODES, Body, Call, Command
-
-DEFAULT_WORKERS: Final = {"thread": 4, "process": 4, "async": 1000, "inline": 1}
+from liteflow.values.secrets import Secret, Secrets, declared_secrets, resolve_secrets
+from liteflow.work import KEYWORDS, Body, Call, Command
 
 
 def init_schema(db_path: str = "liteflow.db") -> None:
-    """Make the state file, or bring it up to date; harmless to repeat. `Dag.run` does it too.
+    """Create the state file, or bring its tables up to date. `Dag.run` does it too, and repeating it is harmless.
 
     Raises:
-        StoreError: the file cannot be written, or is not ours.
+        StoreError: the file cannot be written, or belongs to another program.
     """
     connect(real_path(db_path)).close()
 
 
-class Dag(Building):
-    """Tasks and what waits for what, under a name.
+class Dag(CurrentDag):
+    """A named set of tasks and the dependencies between them.
 
     Args:
         dag_id: 1 to 128 letters, digits, `_`, `.` or `-`.
-        db_path: the state file; made when needed.
-        description: for people.
-        params: the parameters of its runs by name: plain values that are defaults, or `Param`s. Without them a run
-            takes any values.
+        db_path: the state file; created when needed.
+        description: a text for people.
+        params: the parameters of its runs by name: plain values are defaults, `Param`s also declare types and limits.
+            Without it a run takes any values.
         secrets: what its runs fetch when they start and never store: `Secret`s, and names of environment variables.
-        on_start, on_success, on_failure, on_cancel, on_exit: hooks, functions that are called with nothing or with the
-            context: before all tasks; when all have ended, by the run's state; and last, whatever that is.
+        on_start, on_success, on_failure, on_cancel, on_exit: hooks of the run, functions that are called with no
+            argument or with the context: before all tasks; after all tasks, by the state of the run; and last.
         pools: named slots that all runs of the state file share, by name: sizes, or `Pool`s (see `limits`).
-        timeout: seconds a run may take; then what runs is ended and the run is FAILED.
-        retry: how often a run that has failed goes on by itself, as `resume` would, and after which wait.
-        concurrency: how many runs go on at once, and what becomes of one too many: a `Concurrency`, a limit, a group.
+        timeout: seconds a run may take; after that its running tasks are ended and the run is FAILED.
+        retry: how often a failed run resumes by itself, and after which delay.
+        concurrency: how many runs may be active at once, and what happens to one more: a `Concurrency`, a limit, or
+            the name of a group.
     """
 
     def __init__(
@@ -99,40 +110,41 @@ class Dag(Building):
         on_cancel: Callable[..., Any] | None = None,
         on_exit: Callable[..., Any] | None = None,
     ) -> None:
-        given = {
+        functions = {
             "on_start": on_start,
             "on_success": on_success,
             "on_failure": on_failure,
             "on_cancel": on_cancel,
             "on_exit": on_exit,
         }
-        #: the run's own, by event
-        self.hooks: dict[str, Task] = hook_tasks({event: func for event, func in given.items() if func is not None})
+        #: the hooks of the run, by event
+        self.hooks: dict[str, Task] = hook_tasks({event: func for event, func in functions.items() if func is not None})
         self.dag_id = check_id(dag_id, "dag id")
         self.db_path = str(db_path)
-        self._anchor = ("", "")  # `db_path`, and where that led when it was first used
         self.description = description
         self.params = None if params is None else declared(params)
         self.secrets = declared_secrets(secrets)
-        self.pools: Mapping[str, Pool] = normalize_pools(pools or {})
-        self.timeout = checked_timeout(timeout)
-        self.retry = normalize_retry(retry)
-        self.concurrency = normalize_concurrency(concurrency)
+        self.limits = DagLimits(
+            normalize_pools(pools or {}),
+            checked_timeout(timeout),
+            normalize_retry(retry),
+            normalize_concurrency(concurrency),
+        )
         self.tasks: dict[str, Task] = {}
+        #: the file that defines the dag; None: the program that runs
         self.source: str | None = None
-        self._loaded = False
-        self._rows: Mapping[str, Mapping[str, Any]] | None = None  # of a loaded dag: what is stored of its tasks
-        self._tokens: list[Token[Building | None]] = []
-        found = collector.get()
-        if found is not None:
-            found.append(self)
+        self._stored: StoredTasks | None = None  # of a dag that was loaded from the state file
+        self._resolved_path = ("", "")  # `db_path`, and the absolute path it had when it was first used
+        self._tokens: list[Token[CurrentDag | None]] = []
+        if (dags := discovered_dags.get()) is not None:
+            dags.append(self)
 
     def __enter__(self) -> Dag:
-        self._tokens.append(building.set(self))
+        self._tokens.append(current_dag.set(self))
         return self
 
     def __exit__(self, *_: object) -> None:
-        building.reset(self._tokens.pop())
+        current_dag.reset(self._tokens.pop())
 
     def __repr__(self) -> str:
         return f"<Dag {self.dag_id!r}: {len(self.tasks)} tasks>"
@@ -140,15 +152,15 @@ class Dag(Building):
     # -- defining ------------------------------------------------------------------------------------------
 
     def task(self, func: Callable[..., Any] | None = None, task_id: str | None = None, **kwargs: Any) -> Any:
-        """Add a task and return it; also a decorator: `@dag.task` or `@dag.task(retries=2)`.
+        """Add a task and return it. Also a decorator: `@dag.task` or `@dag.task(retries=2)`.
 
-        `task_id` defaults to the function's name. Keywords that are options (see `TaskOptions`) configure the task,
-        all others are arguments of the function; a Task among them, at any depth, stands for its return value and
-        is waited for. A parameter that is given no value and has the name of another task receives that task's value.
+        `task_id` defaults to the name of the function. Keywords that are options (see `options`) configure the task,
+        all others are arguments of the function. A Task among the arguments, at any depth, means its return value, and
+        the new task waits for it. A parameter without an argument takes the value of the task with the same name.
 
         Raises:
             DuplicateTask: the id is taken.
-            DefinitionError: an argument the function does not take, or an option that makes no sense.
+            DefinitionError: an argument that the function does not take, or an invalid option.
         """
         if func is None:
             return lambda function: self.task(function, task_id, **kwargs)
@@ -173,50 +185,50 @@ class Dag(Building):
         A script stops at its first line that fails.
 
         Args:
-            script: one line or several. Values of other tasks are not put into it; they are variables.
-            task_id: "shell" if not given, then "shell__1", and so on.
-            env: variables; a task, or one of its outputs, stands for its value, and is waited for:
+            script: one line or several. Values of other tasks arrive in variables, never in the text of the script.
+            task_id: by default "shell", then "shell__1", and so on.
+            env: environment variables. A task, or one of its outputs, means its value, and the new task waits for it:
                 `dag.shell('echo "$ROWS"', env={"ROWS": count.output("rows")})`. Lists and mappings arrive as JSON.
-            cwd: the folder, from the current one on.
-            shell: the name of a shell (`/bin/sh` if not given), or the words that come before the script, as written.
-            output: "last_line" or "json": what it prints is its return value. That needs a `log_dir`.
+            cwd: the working directory, relative to the current one.
+            shell: the name of a shell (default `/bin/sh`), or the words of the command line before the script.
+            output: "last_line" or "json": the return value is what the script prints. This needs a `log_dir`.
             depends_on: a task, or several, to wait for.
-            expand: lists by the name of a variable: an instance for each item (see `Partial.expand`).
+            expand: lists by the name of a variable: one instance for each item (see `Partial.expand`).
             skip_on_exit_codes: exit codes that make the task SKIPPED.
-            options: see `TaskOptions`.
+            options: see `options`.
 
         Raises:
             DuplicateTask: the id is taken.
-            DefinitionError: an argument or an option makes no sense.
+            DefinitionError: an invalid argument or option.
         """
         name = task_id if task_id is not None else self._free_name("shell")
-        chosen = make_options(options, name)
+        task_options = make_options(options, name)
         variables, expansion = dict(env or {}), None
         if expand is not None:
             if twice := expand.keys() & variables.keys():
                 raise DefinitionError(f"task {name!r}: variable {min(twice)!r} is given by env and by expand")
-            expansion, variables = mapped(expand, variables, chosen.map_key, name)
+            expansion, variables = mapped(expand, variables, task_options.map_key, name)
         command = shell_command(
             script, name, env=variables, cwd=cwd, shell=shell, output=output, skip_on_exit_codes=skip_on_exit_codes
         )
-        task = Task(name, body=command, options=chosen, expansion=expansion)
+        task = Task(name, body=command, options=task_options, expansion=expansion)
         task << depends_on
         return self.add_task(task)
 
     def partial(self, func: Callable[..., Any], task_id: str | None = None, **kwargs: Any) -> Partial:
-        """A task that is mapped over a list: `dag.partial(load, day=today, retries=2).expand(file=files)`.
+        """Return a task that lacks its list: `dag.partial(load, day=today, retries=2).expand(file=files)`.
 
-        Takes what `task` takes; nothing is added before `expand` or `expand_kwargs` is called on it.
+        The arguments are those of `task`. The task is added when `expand` or `expand_kwargs` is called on it.
         """
         named = _named(func, task_id, kwargs)
         return Partial(lambda lists: self._add(*named, kwargs, lists))
 
     def branch(self, func: Callable[..., Any] | None = None, task_id: str | None = None, **kwargs: Any) -> Any:
-        """As `task`, for a function that returns which of the tasks directly below go on: an id, a list, or None."""
+        """Add a task whose function returns which direct downstream tasks continue: an id, a list of ids, or None."""
         return self.task(func, task_id, branch=True, **kwargs)
 
     def short_circuit(self, func: Callable[..., Any] | None = None, task_id: str | None = None, **kwargs: Any) -> Any:
-        """As `task`, for a function that returns whether what follows shall run."""
+        """Add a task whose function returns whether the tasks that follow run."""
         return self.task(func, task_id, short_circuit=True, **kwargs)
 
     def add_call(
@@ -227,7 +239,7 @@ class Dag(Building):
         arguments: Mapping[str, Any],
         lists: Mapping[str, Any] | None = None,
     ) -> Task:
-        """Add a call of a decorated function; a second call of the same one becomes `name__1`, and so on."""
+        """Add a call of a decorated function; further calls of the same function become `name__1`, and so on."""
         return self._add(func, self._free_name(task_id or func.__name__), options, arguments, lists)
 
     def _free_name(self, base: str) -> str:
@@ -250,9 +262,8 @@ class Dag(Building):
             expansion, arguments = mapped(lists, arguments, options.map_key, name)
         task = Task(name, func, bound_args=arguments, options=options, expansion=expansion)
         parameters = task.parameters
-        given = [key for key in arguments if key != KEYWORDS]
-        unknown = [key for key in given if key not in parameters.names] if not parameters.any_name else []
-        if unknown:
+        unknown = [key for key in arguments if key != KEYWORDS and key not in parameters.names]
+        if unknown and not parameters.any_name:
             import difflib
 
             near = difflib.get_close_matches(unknown[0], [*parameters.names, *OPTION_NAMES], n=1)
@@ -263,33 +274,33 @@ class Dag(Building):
         return task
 
     def add_task(self, task: Task) -> Task:
-        """Add a ready-made task.
+        """Add a task that is complete, and return it.
 
         Raises:
             DuplicateTask: the id is taken.
         """
         if task.task_id in self.tasks:
             raise DuplicateTask(f"dag {self.dag_id!r} has a task {task.task_id!r} already; give one of them a task_id")
-        if self._loaded and (row := self._stored().get(task.task_id)) is not None:
+        if self._stored is not None and (row := self._stored.rows().get(task.task_id)) is not None:
             restore_task(task, row)
         self.tasks[task.task_id] = task
         return task
 
     def _fill(self, task: Task) -> frozenset[str]:
-        """Fill parameters by the names of upstream tasks; returns those that still have no value."""
+        """Bind parameters to the upstream tasks of the same names. Return the parameters that still have no value."""
         parameters = task.parameters
         if not parameters.names:
             return parameters.required
         for name in parameters.names:
-            given = name in task.bound_args or name in task.arg_dependencies or KEYWORDS in task.bound_args
-            if not given and name in self.tasks and name != task.task_id:
+            has_value = name in task.bound_args or name in task.arg_dependencies or KEYWORDS in task.bound_args
+            if not has_value and name in self.tasks and name != task.task_id:
                 task.bind(name, self.tasks[name])
         if KEYWORDS in task.bound_args:
-            return frozenset()  # which arguments the rows give is known when they are
+            return frozenset()  # the names of the arguments are only known with the rows of `expand_kwargs`
         return parameters.required - task.bound_args.keys() - task.arg_dependencies.keys()
 
     def graph(self) -> Graph:
-        """The checked graph.
+        """Return the checked graph.
 
         Raises:
             CycleError, UnknownDependency: see `Graph`.
@@ -303,22 +314,24 @@ class Dag(Building):
                 )
         return Graph({task_id: task.dependencies for task_id, task in self.tasks.items()})
 
-    def program(self) -> CompiledDag:
-        """The dag in the form the loop runs.
+    def compile(self) -> CompiledDag:
+        """Return the dag in the form that the loop runs.
 
         Raises:
-            DefinitionError: see `graph`.
+            DefinitionError: see `graph` and `compile_dag`.
         """
-        source = self.source or this_script()
+        limits = self.limits
+        if self._stored is not None:
+            limits = limits._replace(pools={**self._stored.pools(), **limits.pools})
         return compile_dag(
             self.dag_id,
             self.tasks,
             self.graph(),
             description=self.description,
-            source=source,
+            source=self.source or this_script(),
             hooks=self.hooks,
             secrets=self.secrets,
-            pools=self.pools,
+            pools=limits.pools,
         )
 
     # -- running -------------------------------------------------------------------------------------------
@@ -342,63 +355,50 @@ class Dag(Building):
         concurrency: Concurrency | int | str | None = None,
         raise_signals: bool = True,
         claim_children: bool = False,
+        backends: Mapping[str, BackendFactory] = MappingProxyType({}),
     ) -> DagRun:
-        """Run all tasks and return the run, whatever its status; `raise_for_failure()` raises.
+        """Run all tasks and return the run, whatever its state; `raise_for_failure()` raises.
 
         Args:
             max_workers: how many tasks run at once (default 4; 1000 in mode "async").
-            mode: "process", "thread", "async" or "inline" (one by one in the calling thread, for debugging).
-            run_id: a name of your own for the run.
-            params: values that tasks find in their context; where the dag declares parameters, they are checked
-                and completed with its defaults.
-            secrets: values of declared secrets that you have at hand; the others are fetched.
-            logical_date: the day or the moment that the run is for, as a date or in epoch seconds; tasks find it in
-                their context, and the words `today` and `yesterday` in parameters start from it.
-            log_dir: where each attempt's output goes, a file each; None leaves it on the terminal.
-            fail_fast: the first task that fails for good ends the run.
-            durability: "power" survives power cuts too, at the price of a disk sync for each step.
-            done: tasks to take as succeeded already, with the seconds they took; they have no value.
-            timeout, retry, concurrency: where they differ from the dag's.
-            raise_signals: hand a signal that interrupted the run on to the program once the run is stored; with
-                False only the run's `signal` tells of it.
-            claim_children: this program exists for the run alone, so end whatever it has started by the end of the
-                run, also from tasks in threads, and also when it is killed. What worker processes and commands
-                start is always ended.
+            mode: "process", "thread", "async", "inline" (one by one in the calling thread, for debugging), or a name in
+                `backends`.
+            params: values for the context of the tasks, checked and completed by the parameters of the dag.
+            secrets: values of declared secrets; the other secrets are fetched.
+            logical_date: the day or moment that the run is for: a date, or epoch seconds.
+            log_dir: the folder of the logs, one file an attempt; None: output goes to the terminal.
+            fail_fast: stop after the first failure.
+            durability: "process" (survives any crash of a program) or "power" (also a power cut, slower).
+            done: tasks that succeeded elsewhere and do not run, with the seconds they took.
+            timeout, retry, concurrency: override those of the dag.
+            raise_signals: raise the signal that stopped the run again once it is stored.
+            claim_children: end all processes that this program has started when the run ends.
+            backends: more modes by name, each with a function that opens a `liteflow.executors.Backend`.
 
         Raises:
-            DefinitionError: the graph or an argument is wrong; nothing ran. Of parameters: ParamError; of secrets that
-                cannot be had: SecretError.
-            StoreError, ResourceError: the state file.
-            KeyboardInterrupt: by Ctrl-C, once the tasks are stopped and the run is stored as INTERRUPTED.
+            DefinitionError, ParamError, SecretError: nothing ran. RunOwned: a process already runs it.
+            StoreError, ResourceError: the state file, or the machine. KeyboardInterrupt: by Ctrl-C, once stored.
         """
-        run_id = check_id(run_id if run_id is not None else new_run_id(), "run id")
-        try:
-            moment = None if logical_date is None else checked(epoch_of(logical_date))
-        except ValueError as error:
-            raise DefinitionError(f"logical_date {error}") from None
-        _check_folder()
-        for name, value in (params or {}).items():
-            check_known(name, value)
-        return self._execute(
-            RunConfig(
-                self._state_file(),
-                run_id,
-                mode,
-                self._workers(max_workers, mode),
-                None if log_dir is None else os.path.abspath(log_dir),
-                durability,
-                fail_fast,
-                params=params or {} if self.params is None else resolve(self.params, params or {}, moment),
-                logical_date=moment,
-                observers=observers,
-                claim_children=claim_children,
-                done={name: seconds for name, seconds in (done or {}).items() if name in self.tasks},
-                **self._bounds(timeout, retry, concurrency),
-            ),
-            resume=False,
-            raise_signals=raise_signals,
-            secrets=secrets,
+        compiled, moment = self._compile_for_run(), _moment(logical_date)
+        values = self._checked_params(params or {}, moment)
+        config = RunConfig(
+            db_path=self._state_file_for_run(),
+            run_id=check_id(run_id if run_id is not None else new_run_id(), "run id"),
+            mode=mode,
+            max_workers=_worker_count(max_workers, mode, backends),
+            log_dir=None if log_dir is None else os.path.abspath(log_dir),
+            durability=durability,
+            fail_fast=fail_fast,
+            params=values,
+            logical_date=moment,
+            observers=observers,
+            claim_children=claim_children,
+            backends=backends,
+            done={name: seconds for name, seconds in (done or {}).items() if name in self.tasks},
+            secrets=self._fetched_secrets(secrets, values),
+            **self._limits_of_run(timeout, retry, concurrency),
         )
+        return self._execute(compiled, config, resume=False, raise_signals=raise_signals)
 
     def resume(
         self,
@@ -416,135 +416,143 @@ class Dag(Building):
         concurrency: Concurrency | int | str | None = None,
         raise_signals: bool = True,
         claim_children: bool = False,
+        backends: Mapping[str, BackendFactory] = MappingProxyType({}),
     ) -> DagRun:
-        """Go on with a run that failed, was cancelled or interrupted, or whose process died: by default the latest.
+        """Resume a run that failed, was cancelled or interrupted, or whose process died: by default the latest.
 
-        What succeeded is kept, all else runs, with the whole of its time and of its tasks' retries. A run that
-        succeeded is returned as it is. Secrets are fetched anew.
+        Tasks that succeeded keep their results, all others run, with their full time and all their retries. A run that
+        succeeded is returned as it is. Secrets are fetched again. The arguments are those of `run`; the mode, the
+        number of workers and the log folder are those of the run unless they are given.
 
         Raises:
             RunNotFound: there is no such run.
-            RunOwned: another process is still at it.
-            As for `run` otherwise.
+            RunOwned: another process runs it.
+            All others: as `run`.
         """
-        _check_folder()
-        path = self._state_file()
-        with History(path) as history:
-            before = history.run(run_id) if run_id is not None else history.latest(self.dag_id)
-        if before.dag_id != self.dag_id:
-            raise RunNotFound(f"run {before.run_id} is of dag {before.dag_id!r}, not of {self.dag_id!r}")
-        if before.status == Status.SUCCESS:
-            return DagRun.from_record(path, before)
-        try:
-            checked(before.logical_date)
-        except ValueError as error:
-            raise DefinitionError(f"run {before.run_id} cannot go on: its logical_date {error}") from None
-        mode = mode or str(before.settings.get("mode", "process"))
-        workers = max_workers if max_workers is not None else before.settings.get("max_workers")
-        return self._execute(
-            RunConfig(
-                path,
-                before.run_id,
-                mode,
-                self._workers(workers, mode),
-                os.path.abspath(log_dir) if log_dir is not None else before.settings.get("log_dir"),
-                durability,
-                fail_fast,
-                params=before.params
-                if self.params is None
-                else restored(self.params, before.params, before.logical_date),
-                logical_date=before.logical_date,
-                observers=observers,
-                claim_children=claim_children,
-                **self._bounds(timeout, retry, concurrency),
-            ),
-            resume=True,
-            raise_signals=raise_signals,
-            secrets=secrets,
+        path = self._state_file_for_run()
+        previous = self._previous_run(path, run_id)
+        if previous.status == Status.SUCCESS:
+            return DagRun.from_record(path, previous)
+        compiled, settings = self._compile_for_run(), previous.settings
+        mode = mode or str(settings.get("mode", "process"))
+        workers = max_workers if max_workers is not None else settings.get("max_workers")
+        config = RunConfig(
+            db_path=path,
+            run_id=previous.run_id,
+            mode=mode,
+            max_workers=_worker_count(workers, mode, backends),
+            log_dir=os.path.abspath(log_dir) if log_dir is not None else settings.get("log_dir"),
+            durability=durability,
+            fail_fast=fail_fast,
+            params=self._restored_params(previous),
+            logical_date=previous.logical_date,
+            observers=observers,
+            claim_children=claim_children,
+            backends=backends,
+            secrets=self._fetched_secrets(secrets, {}),
+            **self._limits_of_run(timeout, retry, concurrency),
         )
+        return self._execute(compiled, config, resume=True, raise_signals=raise_signals)
 
-    def _bounds(
+    def _state_file_for_run(self) -> str:
+        """Return the absolute path of the state file. Raises DefinitionError where the current folder is gone."""
+        current_folder()  # a run stores it, and relative paths of tasks start from it
+        return self._state_file()
+
+    def _compile_for_run(self) -> CompiledDag:
+        """Return the compiled dag. Stop the script where its dags are only being discovered."""
+        if discovered_dags.get() is not None:
+            raise ScriptStopped
+        if self._stored is not None:
+            self._stored.check_attached(self.tasks, self.source)
+        with gc_paused():
+            return self.compile()
+
+    def _checked_params(self, params: Mapping[str, Any], moment: float | None) -> Mapping[str, Any]:
+        for name, value in params.items():
+            check_param(name, value)
+        return params if self.params is None else resolve(self.params, params, moment)
+
+    def _previous_run(self, path: str, run_id: str | None) -> RunRecord:
+        """Return the run to resume. Raises RunNotFound or DefinitionError."""
+        with History(path) as history:
+            previous = history.run(run_id) if run_id is not None else history.latest(self.dag_id)
+        if previous.dag_id != self.dag_id:
+            raise RunNotFound(f"run {previous.run_id} is of dag {previous.dag_id!r}, not of {self.dag_id!r}")
+        try:
+            checked(previous.logical_date)
+        except ValueError as error:
+            raise DefinitionError(f"run {previous.run_id} cannot be resumed: its logical_date {error}") from None
+        return previous
+
+    def _restored_params(self, previous: RunRecord) -> Mapping[str, Any]:
+        if self.params is None:
+            return previous.params
+        return restored(self.params, previous.params, previous.logical_date)
+
+    def _fetched_secrets(self, secrets: Mapping[str, str] | None, params: Mapping[str, Any]) -> Secrets | None:
+        return resolve_secrets(self.secrets, secrets, params) if self.secrets or secrets else None
+
+    def _limits_of_run(
         self, timeout: float | None, retry: RetryPolicy | int | None, concurrency: Concurrency | int | str | None
     ) -> dict[str, Any]:
-        """The limits of a run, as options."""
-        place = self.concurrency if concurrency is None else normalize_concurrency(concurrency)
+        """Return the limits of a run as fields of `RunConfig`: those that are given override those of the dag."""
+        limits = self.limits
+        place = limits.concurrency if concurrency is None else normalize_concurrency(concurrency)
         return {
-            "timeout_s": self.timeout if timeout is None else checked_timeout(timeout),
-            "retry": self.retry if retry is None else normalize_retry(retry),
+            "timeout_s": limits.timeout_s if timeout is None else checked_timeout(timeout),
+            "retry": limits.retry if retry is None else normalize_retry(retry),
             "place": None if place is None else place._replace(group=place.group or self.dag_id),
         }
 
-    def _workers(self, wanted: object, mode: str) -> int:
-        if mode not in MODES:
-            raise DefinitionError(f"mode {mode!r} must be one of {', '.join(MODES)}")
-        workers = DEFAULT_WORKERS[mode] if wanted is None else wanted
-        if type(workers) is not int or workers < 1:
-            raise DefinitionError(f"max_workers={workers!r} must be a whole number, 1 or more")
-        return workers
-
-    def _execute(
-        self, options: RunConfig, *, resume: bool, raise_signals: bool, secrets: Mapping[str, str] | None
-    ) -> DagRun:
-        if collector.get() is not None:
-            raise Collected
-        if self._loaded:
-            self._check_attached()
-        with gc_paused():
-            program = self.program()
-        if self.secrets or secrets:
-            options = options._replace(secrets=resolve_secrets(self.secrets, secrets, {} if resume else options.params))
+    def _execute(self, compiled: CompiledDag, config: RunConfig, *, resume: bool, raise_signals: bool) -> DagRun:
         with deferring() as gate:
-            token = building.set(None)  # in a task, a decorated function is just a function
+            token = current_dag.set(None)  # within a task, a decorated function is just a function
             try:
-                result = run_program(program, options, resume=resume, gate=gate)
+                result = run_compiled(compiled, config, resume=resume, gate=gate)
             except RunSkipped as error:
-                return DagRun(options.db_path, options.run_id, self.dag_id, "SKIPPED", time.time(), reason=str(error))
+                return DagRun(config.db_path, config.run_id, self.dag_id, "SKIPPED", time.time(), reason=str(error))
             finally:
-                building.reset(token)
-            with History(options.db_path) as history:
-                run = DagRun.from_record(options.db_path, history.run(options.run_id))
+                current_dag.reset(token)
+            with History(config.db_path) as history:
+                run = DagRun.from_record(config.db_path, history.run(config.run_id))
         run.signal, run.timed_out = result.signal, result.timed_out
         if result.status == Status.INTERRUPTED and result.signal is not None and raise_signals:
-            # The program's own handlers were not asked while the run was being stopped: now they are.
+            # The handlers of the program were not called while the run was being stopped: now they are.
             signal.raise_signal(result.signal)
         return run
 
-    # -- what is stored --------------------------------------------------------------------------------------
+    # -- the state file --------------------------------------------------------------------------------------
 
     @classmethod
     def load(cls, db_path: str, dag_id: str) -> Dag:
-        """A dag's metadata from the state file, for looking at its runs. It has no code: to run it, see `attach`.
+        """Return a stored dag, to look at its runs. It has no code; `attach` gives it code, so that it can run.
 
         Raises:
-            RunNotFound: the file knows no such dag.
+            RunNotFound: the file has no such dag.
         """
         with History(db_path) as history:
             record = history.dag(dag_id)
         if record is None:
             raise RunNotFound(f"{db_path}: there is no dag {dag_id!r}")
-        return cls._of(record, db_path)
+        return cls._from_record(record, db_path)
 
     def attach(self, *functions: Callable[..., Any] | Mapping[str, Callable[..., Any] | Body]) -> Dag:
         """Give a loaded dag the code of its tasks: functions by their own names, or a mapping of ids to functions.
 
-        What is stored of a task stays: what it waits for, which tasks' values its parameters take, and its options.
-        Other arguments and options are given where the task is added: `dag.task(transform, factor=3)`. Returns the dag.
+        Dependencies, the tasks whose values parameters take, and options are as they are stored. Other arguments and
+        options are given where a task is added: `dag.task(transform, factor=3)`. Returns the dag.
 
         Raises:
-            DefinitionError: there is no such task, or it had something that is code as well: hooks, `run_if`, a list.
+            DefinitionError: there is no such task, or other code of it is missing too: hooks, `run_if`, a list.
         """
-        if not self._loaded:
+        if self._stored is None:
             raise DefinitionError(f"dag {self.dag_id!r} was not loaded from a state file; add tasks with dag.task(…)")
         pairs: list[tuple[str, Any]] = []
-        for one in functions:
-            pairs += one.items() if isinstance(one, Mapping) else [(str(getattr(one, "__name__", "")), one)]
+        for item in functions:
+            pairs += item.items() if isinstance(item, Mapping) else [(str(getattr(item, "__name__", "")), item)]
         for task_id, code in pairs:
-            if task_id not in self._stored():
-                import difflib
-
-                near = difflib.get_close_matches(task_id, self._stored(), n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(list(self._stored())[:10])}"
-                raise DefinitionError(f"dag {self.dag_id!r} has no task {task_id!r}{hint}")
+            self._stored.check_id(task_id)
             if isinstance(code, Command | Call):
                 self.add_task(Task(task_id, body=code))
             elif callable(code):
@@ -553,48 +561,26 @@ class Dag(Building):
                 raise DefinitionError(f"task {task_id!r}: {code!r} must be a function, a Command or a Call")
         return self
 
-    def _stored(self) -> Mapping[str, Mapping[str, Any]]:
-        """What the state file holds of the tasks of the latest run, by id."""
-        if self._rows is None:
-            with History(self.db_path) as history:
-                latest = history.runs(self.dag_id, limit=1)
-                rows = history.graph_tasks(latest[0].graph_digest) if latest else []
-                self._rows = {row["id"]: row for row in rows}
-                wanted = {name for row in rows for name in row.get("resources") or ()}
-                known = {one.name: Pool(one.slots) for one in history.pools() if one.name in wanted} if wanted else {}
-            self.pools = {**known, **self.pools}
-        return self._rows
-
-    def _check_attached(self) -> None:
-        missing = [task_id for task_id in self._stored() if task_id not in self.tasks]
-        if missing or not self.tasks:
-            names = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
-            raise DefinitionError(
-                f"dag {self.dag_id!r} was loaded from the state file, which holds no code: run the script that defines "
-                f"it{f' ({self.source})' if self.source else ''}, or attach the code of its tasks with dag.attach(…)"
-                f"{f'; missing: {names}' if names else ''}"
-            )
-
     @classmethod
-    def _of(cls, record: DagRecord, db_path: str) -> Dag:
+    def _from_record(cls, record: DagRecord, db_path: str) -> Dag:
         dag = cls(record.dag_id, db_path, record.description)
-        dag.source, dag._loaded = record.source, True
+        dag.source, dag._stored = record.source, StoredTasks(db_path, record.dag_id)
         return dag
 
     @classmethod
     def all_dags(cls, db_path: str) -> list[Dag]:
-        """All dags of a state file, by id, as `load` gives them."""
+        """Return all dags of a state file, by id, as `load` does."""
         with History(db_path) as history:
             records = history.dags()
-        return [cls._of(record, db_path) for record in records]
+        return [cls._from_record(record, db_path) for record in records]
 
     @classmethod
     def delete_dag(cls, db_path: str, dag_id: str) -> int:
-        """Delete a dag with all its runs, values and large files. Returns how many runs there were.
+        """Delete a dag with all its runs, values and large files. Return the number of deleted runs.
 
         Raises:
             RunNotFound: there is no such dag.
-            RunOwned: one of its runs is at work; nothing was deleted.
+            RunOwned: one of its runs is running; nothing was deleted.
         """
         with History(db_path) as history:
             run_ids = list(history.run_ids(dag_id))
@@ -604,30 +590,22 @@ class Dag(Building):
         return len(run_ids)
 
     def runs(self, limit: int = 20) -> list[DagRun]:
-        """The newest runs first."""
+        """Return the runs of the dag, the newest first."""
         path = self._state_file()
         with History(path) as history:
-            return [DagRun.from_record(path, one) for one in history.runs(self.dag_id, limit=limit)]
+            return [DagRun.from_record(path, record) for record in history.runs(self.dag_id, limit=limit)]
 
     def _state_file(self) -> str:
-        """The absolute path of the state file; it stays that one if a task in a thread changes the folder."""
-        if self._anchor[0] != self.db_path:
-            self._anchor = (self.db_path, real_path(self.db_path))
-        return self._anchor[1]
-
-
-def _check_folder() -> None:
-    """Raise DefinitionError where there is no current folder, which a run stores and paths start from."""
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        raise DefinitionError("the current folder does not exist any more: change to one that does") from None
+        """Return the absolute path of the state file. A task in a thread that changes the folder does not change it."""
+        if self._resolved_path[0] != self.db_path:
+            self._resolved_path = (self.db_path, real_path(self.db_path))
+        return self._resolved_path[1]
 
 
 def _named(
     func: Callable[..., Any], task_id: str | None, kwargs: dict[str, Any]
 ) -> tuple[Callable[..., Any], str, TaskOptions]:
-    """A function with its task id and the options among the keywords, which are taken from them."""
+    """Return a function with its task id and its options, whose keywords are removed from `kwargs`."""
     keywords: Mapping[str, Any] = {}
     if isinstance(func, TaskFunction):
         keywords, task_id, func = func.keywords, task_id if task_id is not None else func.task_id, func.func
@@ -635,11 +613,30 @@ def _named(
         raise DefinitionError(f"{func!r} cannot be called; dag.task() takes a function")
     name = task_id if task_id is not None else str(getattr(func, "__name__", ""))
     if name == "<lambda>" or not name:
-        raise DefinitionError(f"{func!r} has no name of its own; give it one: dag.task(func, task_id='…')")
+        raise DefinitionError(f"{func!r} has no name; add one: dag.task(func, task_id='…')")
     options = {key: kwargs.pop(key) for key in list(kwargs) if key in OPTION_NAMES}
     return func, name, make_options({**keywords, **options}, name)
 
 
+def _moment(logical_date: float | Day | None) -> float | None:
+    """Return the epoch seconds of a logical date. Raises DefinitionError."""
+    try:
+        return None if logical_date is None else checked(epoch_of(logical_date))
+    except ValueError as error:
+        raise DefinitionError(f"logical_date {error}") from None
+
+
+def _worker_count(count: object, mode: str, backends: Mapping[str, BackendFactory]) -> int:
+    """Return the number of tasks that run at once. Raises DefinitionError for an invalid number or mode."""
+    modes = dict.fromkeys([*MODES, *backends])
+    if mode not in modes:
+        raise DefinitionError(f"mode {mode!r} must be one of {', '.join(modes)}")
+    workers = DEFAULT_SLOTS.get(mode, DEFAULT_SLOTS["process"]) if count is None else count
+    if type(workers) is not int or workers < 1:
+        raise DefinitionError(f"max_workers={workers!r} must be a whole number, 1 or more")
+    return workers
+
+
 def new_run_id() -> str:
-    """A run id that sorts by time and is unique."""
+    """Return a run id that is unique and sorts by time."""
     return f"{time.strftime('%Y%m%dT%H%M%S')}-{os.urandom(4).hex()}"

@@ -1,20 +1,18 @@
-"""SHA-256 without `hashlib`, whose OpenSSL takes 3 ms to load: definitions are small, and hashed in every run."""
+"""SHA-256. `hashlib` loads OpenSSL, which takes 3 ms: it is imported with the first digest."""
 
 from __future__ import annotations
 
-try:
-    from _sha2 import sha256  # type: ignore[import-not-found, unused-ignore]  # Python 3.12 and later
-except ImportError:
-    try:
-        from _sha256 import sha256  # type: ignore[import-not-found, unused-ignore]
-    except ImportError:  # a Python built without it
-        from hashlib import sha256
+from typing import Any
+
+
+def sha256(data: bytes = b"") -> Any:
+    """Return a hash object of `hashlib` that has the data."""
+    import hashlib
+
+    return hashlib.sha256(data)
 
 
 def sha256_hex(data: bytes) -> str:
-    """The SHA-256 of some bytes, in hex."""
+    """Return the SHA-256 of some bytes, in hexadecimal digits."""
     digest: str = sha256(data).hexdigest()
     return digest
-
-
-__all__ = ["sha256", "sha256_hex"]

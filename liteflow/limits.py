@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 
 from liteflow.errors import DefinitionError
 from liteflow.identifiers import NEW_ID_PATTERN
-from liteflow.planning.retry import RetryPolicy
+from liteflow.planning.retry import NEVER, RetryPolicy
 
 OnConflict = Literal["queue", "skip", "cancel", "fail"]
 ON_CONFLICT: Final[tuple[str, ...]] = get_args(OnConflict)
@@ -32,6 +32,15 @@ class Concurrency(NamedTuple):
     group: str | None = None
     limit: int = 1
     on_conflict: OnConflict = "queue"
+
+
+class DagLimits(NamedTuple):
+    """The limits that a dag declares; the retry is that of a run as a whole."""
+
+    pools: Mapping[str, Pool] = {}
+    timeout_s: float | None = None
+    retry: RetryPolicy = NEVER
+    concurrency: Concurrency | None = None
 
 
 def normalize_pools(given: Mapping[str, Any]) -> dict[str, Pool]:

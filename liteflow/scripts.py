@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from liteflow.dag import Dag
-from liteflow.definition.collecting import collect
+from liteflow.definition.discovery import discover_dags
 from liteflow.errors import LiteflowError, ScriptError
 from liteflow.values.params import described
 
@@ -58,7 +58,7 @@ def _collect(path: str, load: Any) -> list[Dag]:
         except SystemExit as error:  # what it has defined until then counts
             exits.append(error)
 
-    found = [dag for dag in collect(until_exit) if dag.tasks]
+    found = [dag for dag in discover_dags(until_exit) if dag.tasks]
     if exits and not found:
         code = exits[0].code
         shown = "" if code is None else repr(code) if isinstance(code, int | str) else type(code).__name__
@@ -148,12 +148,12 @@ def describe(path: str) -> None:
                     "description": dag.description,
                     "params": None if dag.params is None else described(dag.params),
                     "limits": {
-                        "pools": dict(dag.pools),
-                        "timeout": dag.timeout,
-                        "retry": dag.retry,
-                        "concurrency": dag.concurrency,
+                        "pools": dict(dag.limits.pools),
+                        "timeout": dag.limits.timeout_s,
+                        "retry": dag.limits.retry,
+                        "concurrency": dag.limits.concurrency,
                     },
-                    **json.loads(dag.program().snapshot),
+                    **json.loads(dag.compile().snapshot),
                 }
                 for dag in load_dags(path)
             ]

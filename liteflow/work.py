@@ -80,8 +80,6 @@ class Call(NamedTuple):
 
 
 Body = Call | Command
-#: The execution modes of Python tasks.
-MODES: Final = ("process", "thread", "async", "inline")
 _B = TypeVar("_B", Call, Command)
 
 

@@ -33,8 +33,8 @@ already ended.
 def cancel(run: str, wait: float, db: str, as_json: bool) -> int:
     """Cancel a run.
 
-    Its tasks are asked to stop, and killed after their grace period. The process that runs them then stores the run as
-    cancelled.
+    Its tasks get a signal to stop, and are killed after their grace period. The process that runs them then stores the
+    run as cancelled.
     """
     from lightflow.service import json_shapes, queries, runs
 
@@ -45,5 +45,5 @@ def cancel(run: str, wait: float, db: str, as_json: bool) -> int:
     else:
         say(f"run {record.run_id} of {record.dag_id}: {state(record.status)}")
     if record.status == "RUNNING":
-        complain("its tasks were asked to stop and have not ended yet; see: lightflow status")
+        complain("its tasks have got the signal to stop and have not ended yet; see: lightflow status")
     return 0 if record.status == "CANCELLED" else 1

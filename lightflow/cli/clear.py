@@ -15,8 +15,8 @@ Example:
   lightflow clear my_workflow
 
 \b
---json prints {workflow, files, runs}: how many checkpoint files were deleted, and how many runs are
-not resumed any more."""
+--json prints {workflow, files, runs}: how many checkpoint files were deleted, and how many runs were
+excluded from resume."""
 )
 @click.argument("name", shell_complete=workflow_names)
 @checkpoint_dir_option

@@ -27,13 +27,13 @@ def show_plan(target: str, arguments: RunArguments, *, resume: bool) -> int:
     outline = workflows.outline(file, arguments.dag)
     if resume and view is None:
         view = _unfinished_run(arguments.db, outline.name)
-    given = ParamArguments(arguments.params, arguments.params_file)
+    param_arguments = ParamArguments(arguments.params, arguments.params_file)
     done = frozenset[str]()
     if view is None:
-        values = parameters.new_run_values(outline.params, given, file, day or current_day())
+        values = parameters.new_run_values(outline.params, param_arguments, file, day or current_day())
     else:
         day = runs.resumed_date(day, view.run)
-        values = parameters.resumed_values(outline.params, given, view.run.run_id, view.run.params, day)
+        values = parameters.resumed_values(outline.params, param_arguments, view.run.run_id, view.run.params, day)
         done = frozenset(task.task_id for task in view.tasks if task.status in ("SUCCESS", "SKIPPED"))
     outline = outline.for_run(values)
     max_workers = arguments.max_workers or outline.settings.max_parallel_tasks

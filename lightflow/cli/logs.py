@@ -144,7 +144,7 @@ def _explain_missing_output(
     """Print why there is no output, or why a part of it is missing."""
     lost = next((attempt for attempt in reversed(attempts) if attempt.log_lost is not None), None)
     if lost is not None:
-        complain(f"not all output of attempt {lost.attempt} could be kept: {printable(lost.log_lost or '')}")
+        complain(f"not all output of attempt {lost.attempt} could be stored: {printable(lost.log_lost or '')}")
     elif not printer.wrote:
         message = f"task {printable(task)} of run {run.run_id} printed nothing: it is {status}"
         in_this_process = run.settings.get("mode") in ("thread", "async")
@@ -202,7 +202,7 @@ class LogPrinter:
                 if attempt.status == "LOST":  # the file is created with the first byte of output
                     complain(f"attempt {attempt.attempt} was lost, and has no log: {near_path(path)}")
                 else:
-                    complain(f"the log of attempt {attempt.attempt} does not exist any more: {near_path(path)}")
+                    complain(f"the log of attempt {attempt.attempt} was deleted: {near_path(path)}")
 
     def _print_heading(self, attempt: AttemptRecord) -> None:
         if not self._headings:

@@ -30,7 +30,7 @@ _STATE_STYLES: Final = {
 }
 #: States of runs and attempts only, which the pictures do not have.
 _SIGNS: Final = {"INTERRUPTED": "■", "LOST": "■", "TIMED_OUT": "✗"}
-_ANSI: Final = re.compile(r"\x1b\[[0-9;]*m")
+_ANSI: Final = r"\x1b\[[0-9;]*m"
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -161,7 +161,7 @@ def width(text: str) -> int:
     """Return how many columns text takes on a terminal."""
     if text.isascii() and "\x1b" not in text:
         return len(text)
-    return sum(_columns(char) for char in _ANSI.sub("", text))
+    return sum(_columns(char) for char in re.sub(_ANSI, "", text))
 
 
 def _columns(char: str) -> int:
@@ -174,9 +174,10 @@ def cut(text: str, columns: int) -> str:
     """Return `text` in at most so many columns, which colours do not take."""
     if width(text) <= columns:
         return text
+    escape = re.compile(_ANSI)
     parts, used, place = [], 0, 0
     while place < len(text):
-        code = _ANSI.match(text, place)
+        code = escape.match(text, place)
         if code:
             parts.append(code.group())
             place = code.end()

@@ -64,11 +64,11 @@ def outputs(names: tuple[str, ...], key: str | None, db: str, as_json: bool) -> 
         complain(f"{owner} has no outputs: it is {view.status}")
 
 
-def _rows(found: Sequence[Output]) -> Iterator[tuple[str, str, str]]:
+def _rows(values: Sequence[Output]) -> Iterator[tuple[str, str, str]]:
     """Yield a row for each value. The values of a mapped task with many instances share a row."""
-    counts = Counter((output.record.task_id, output.record.key) for output in found if output.record.map_index >= 0)
+    counts = Counter((output.record.task_id, output.record.key) for output in values if output.record.map_index >= 0)
     shared_rows = set()
-    for output in found:
+    for output in values:
         task_id, name = key = (output.record.task_id, output.record.key)
         if counts[key] <= MAX_LISTED:
             yield printable(instance_name(task_id, output.record.map_index)), printable(name), _value_text(output)

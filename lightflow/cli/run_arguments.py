@@ -81,7 +81,7 @@ def execution_options(function: Function) -> Function:
         click.option(
             "--output",
             type=click.Choice(["prefix", "group", "quiet"]),
-            help="What tasks print: each line at once, all lines of a task when it ends, or nothing.",
+            help="How task output is shown: each line at once, all lines of a task when it ends, or not at all.",
         ),
         click.option("-q", "--quiet", is_flag=True, help="Print only failures and the last line."),
         click.option("--debug", is_flag=True, help="Print each step and its reason."),

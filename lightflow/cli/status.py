@@ -51,7 +51,7 @@ def status(run: str | None, task: str | None, db: str, as_json: bool) -> None:
 
 
 def _facts(view: RunView, db: str) -> list[tuple[str, str | None]]:
-    """Return what is known of a run beside its tasks."""
+    """Return the facts about a run, without its tasks."""
     from lightflow.service import queries
     from lightflow.service.parameters import values_text
     from lightflow.service.tolerated_failures import summary_text

@@ -13,7 +13,6 @@ from lightflow.cli.error_boundary import complain
 from lightflow.cli.options import with_db
 from lightflow.cli.output import as_lines, columns_of, counted, many, near_path, paint, say, sign, state, table
 from lightflow.cli.output import cut as shortened
-from lightflow.cli.traces import trace_lines
 from lightflow.engine.formatting import format_duration
 from lightflow.service import queries
 from lightflow.service.mapped_instances import MAX_LISTED, display_name_of, instance_name_of, status_note, tally_by_task
@@ -150,6 +149,8 @@ def _show_failure(record: InstanceRecord, last: AttemptRecord | None, stream: Te
     say("", stream)
     reason = printable(record.reason or (last.status.lower() if last else "failed"))
     lead, end = ("warning: the hook ", ", which does not change the state of the run") if is_hook else ("", "")
+    from lightflow.cli.traces import trace_lines  # only for failures
+
     name = paint(display_name_of(record), "bold", stream)
     say(f"{sign('FAILED', stream)} {lead}{name} failed: {reason}{end}", stream)
     for line in trace_lines(last.trace if last else None, stream):
@@ -174,9 +175,9 @@ def _warn_of_lost_output(attempts: list[AttemptRecord], stream: TextIO) -> None:
     lost = [attempt for attempt in attempts if attempt.log_lost is not None]
     if lost:
         names = list(dict.fromkeys(instance_name(attempt.task_id, attempt.map_index) for attempt in lost))
-        more = f" and {len(names) - _MAX_FAILURES} more" if len(names) > _MAX_FAILURES else ""
+        rest = f" and {len(names) - _MAX_FAILURES} more" if len(names) > _MAX_FAILURES else ""
         reason = printable(lost[-1].log_lost or "")
-        warning = f"not all output of {', '.join(names[:_MAX_FAILURES])}{more} could be kept: {reason}"
+        warning = f"not all output of {', '.join(names[:_MAX_FAILURES])}{rest} could be stored: {reason}"
         say(f"{paint('warning:', 'yellow', stream)} {warning}", stream)
 
 
@@ -211,8 +212,8 @@ def _open_setups(view: RunView) -> str | None:
     """Return the setups of an unfinished run that are not torn down: a resume of the run uses them."""
     if not view.standing or view.run.status == "SUCCESS":
         return None
-    more = f" and {len(view.standing) - 3} more" if len(view.standing) > 3 else ""
-    return f"{', '.join(view.standing[:3])}{more}: set up and not torn down"
+    rest = f" and {len(view.standing) - 3} more" if len(view.standing) > 3 else ""
+    return f"{', '.join(view.standing[:3])}{rest}: set up and not torn down"
 
 
 def _facts(report: Report, failed: list[InstanceRecord]) -> list[tuple[str, str | None]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from lightflow.engine.external_inputs import NO_INPUTS, ExternalInputs
@@ -18,7 +17,7 @@ from lightflow.plugins.registry import Registry
 from lightflow.spec.durations import PATTERN, seconds
 from lightflow.spec.model import Condition, ControlFlow, Expression, MappingSpec, TaskSpec, Template, WorkflowSpec
 from liteflow import Command, Dag, InputError, Task
-from liteflow.api import Body, Expansion, Record, gc_paused
+from liteflow.api import Body, Expansion, Record, gc_paused, replace
 from liteflow.definition.options import DEFAULT_FLOW, FlowOptions, TaskOptions, tolerance_of, with_keywords
 from liteflow.definition.tasks import NO_HOOKS, Precondition, TaskHooks
 from liteflow.hooks import Condition as EngineCondition
@@ -42,9 +41,7 @@ def build_dag(
         WorkflowError: the code of a plugin cannot be imported, or an expression cannot be evaluated.
     """
     dag = Dag(spec.name, db_path, spec.description, spec.params, [one.secret for one in spec.secrets.values()])
-    limits = spec.limits  # checked by the parser
-    dag.pools, dag.timeout, dag.retry = limits.pools, limits.timeout_s, limits.retry
-    dag.concurrency = limits.concurrency
+    dag.limits = spec.limits  # checked by the parser
     dag.source = spec.path
     builder = _TaskBuilder(
         spec=spec,

@@ -65,7 +65,7 @@ def _is_cause(effect: InstanceRecord, cause: InstanceRecord) -> bool:
 
 
 def _lost_output(attempt: AttemptRecord) -> str:
-    return "" if attempt.log_lost is None else f"; not all of its output could be kept: {attempt.log_lost}"
+    return "" if attempt.log_lost is None else f"; not all of its output could be stored: {attempt.log_lost}"
 
 
 class _Explainer:

@@ -17,7 +17,7 @@ from liteflow.api import RunRecord
 _MAX_HINTS: Final = 3  # of a run
 #: A word that may be a relative path in a script of any language: no option, no variable, no part of a longer path.
 _WORD: Final = re.compile(r"(?<![\w/.$~{-])\w[\w./-]*")
-#: What `sh` prints about syntax that only bash has, after its own name and a line number.
+#: The messages of `sh` about syntax that only bash has, after its name and a line number.
 _BASH_ERRORS: Final = (
     r"\[\[: not found",
     r"(?:source|declare|typeset|shopt|pushd|popd|readarray|mapfile|let|function|compgen|complete): not found",

@@ -105,7 +105,7 @@ def load(path: str, options: RunOptions) -> LoadedWorkflow:
         path=path,
         settings=Settings(mode="process"),
         params=dag.params,
-        has_concurrency=dag.concurrency is not None,
+        has_concurrency=dag.limits.concurrency is not None,
         build=lambda values, inputs: dag,
         load_inputs=lambda: NO_INPUTS,
     )

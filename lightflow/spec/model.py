@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from lightflow.errors import Problem
-from liteflow import Concurrency, Param, Pool, Secret
+from liteflow import Param, Secret
 from liteflow import RetryPolicy as RetrySpec
 from liteflow.api import DEFAULT_QUEUE, NO_RETRY, QueueOptions, Ref, TriggerRule, sha256_hex
+from liteflow.api import DagLimits as Limits
 
 __all__ = [
     "Condition",
@@ -57,15 +58,6 @@ class SecretSpec(NamedTuple):
 
     secret: Secret
     at: Problem
-
-
-class Limits(NamedTuple):
-    """What bounds the runs of a workflow. The retry is of the run as a whole."""
-
-    pools: Mapping[str, Pool] = {}
-    timeout_s: float | None = None
-    retry: RetrySpec = NO_RETRY
-    concurrency: Concurrency | None = None
 
 
 class Expression(NamedTuple):

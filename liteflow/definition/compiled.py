@@ -42,9 +42,6 @@ class TaskSettings(Record):
     #: the hooks by event; preconditions that are tasks count as `precondition_1` and so on
     hooks: Mapping[str, HookDef] = EMPTY_MAPPING
 
-    def __hash__(self) -> int:  # `hooks` and `expansion` may hold what has no hash
-        return hash((self.trigger_rule, self.retry, self.queue, self.timeout_s, self.mode))
-
 
 DEFAULT_SETTINGS: Final = TaskSettings()
 

@@ -7,22 +7,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from types import UnionType
 from typing import Any, Final, NamedTuple
 
 from liteflow.errors import DefinitionError
 from liteflow.hooks import HOOK_EVENTS
 from liteflow.limits import MAX_PRIORITY, slot_needs
+from liteflow.modes import MODES
 from liteflow.planning.control import Tolerance
 from liteflow.planning.ready_queue import DEFAULT_QUEUE, QueueOptions
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.planning.trigger_rules import TRIGGER_RULES, TriggerRule
-from liteflow.work import MODES
+from liteflow.record import Record, replace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlowOptions:
+class FlowOptions(Record):
     """The place of a task in the control flow."""
 
     trigger_rule: TriggerRule = "all_success"
@@ -43,8 +42,7 @@ class FlowOptions:
 DEFAULT_FLOW: Final = FlowOptions()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskOptions:
+class TaskOptions(Record):
     """The options of a task: how it runs, and not what it does. Tasks share a record, so it can be hashed."""
 
     retry: RetryPolicy = NEVER

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import replace
 from types import MappingProxyType, MethodType
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -22,6 +21,7 @@ from liteflow.errors import DefinitionError, PayloadError
 from liteflow.hooks import Condition
 from liteflow.identifiers import NEW_ID_PATTERN
 from liteflow.planning.trigger_rules import TriggerRule
+from liteflow.record import replace
 from liteflow.values.payload import Payload, encode
 from liteflow.work import KEYWORDS, Body, Call, Command, Expansion, Item, Ref
 
@@ -315,7 +315,7 @@ def _references(value: Any, found: set[str]) -> Any:
     return value
 
 
-def check_known(name: str, value: Any) -> None:
+def check_param(name: str, value: Any) -> None:
     """Raise DefinitionError where a parameter of a run is, or holds, something that stands for a value of a task."""
     within = set[str]()
     try:
@@ -336,10 +336,10 @@ def _check_called(value: Any) -> None:
         raise DefinitionError(
             f"{value.__name__} is a class and stands for no value; make a task of a function: dag.task(…)"
         )
-    if Building in type(value).__mro__:
+    if CurrentDag in type(value).__mro__:
         raise DefinitionError(f"{value!r} is a dag and stands for no value; its tasks do")
     if isinstance(value, MethodType) and (
-        isinstance(value.__self__, Task | TaskFunction | Partial) or Building in type(value.__self__).__mro__
+        isinstance(value.__self__, Task | TaskFunction | Partial) or CurrentDag in type(value.__self__).__mro__
     ):
         raise DefinitionError(f"{value.__func__.__qualname__} is a method; call it")
 
@@ -355,7 +355,7 @@ def _collect(value: Any, found: set[Ref]) -> None:
             _collect(item, found)
 
 
-class Building(Protocol):
+class CurrentDag(Protocol):
     """A dag that is being defined, as the decorators see it."""
 
     def add_call(
@@ -399,7 +399,7 @@ class Partial:
 
 
 #: the dag whose `with` block is being executed
-building: ContextVar[Building | None] = ContextVar("liteflow_building", default=None)
+current_dag: ContextVar[CurrentDag | None] = ContextVar("liteflow_building", default=None)
 
 
 class TaskFunction:
@@ -428,7 +428,7 @@ class TaskFunction:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """In a `with Dag(...)` block: add a task and return it. Elsewhere: call the function."""
-        dag = building.get()
+        dag = current_dag.get()
         if dag is None:
             return self.func(*args, **kwargs)
         names = parameters_of(self.func).names
@@ -453,7 +453,7 @@ class TaskFunction:
         return self.partial().expand_kwargs(rows)
 
     def _expanded(self, arguments: Mapping[str, Any], lists: Mapping[str, Any]) -> Task:
-        dag = building.get()
+        dag = current_dag.get()
         if dag is None:
             raise DefinitionError(f"{self.func.__name__}.expand() adds a task: call it in a `with Dag(…)` block")
         return dag.add_call(self.func, self.task_id, self.options, arguments, lists)

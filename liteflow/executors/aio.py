@@ -21,6 +21,8 @@ _running_node: ContextVar[int] = ContextVar("liteflow_node", default=-1)
 class AsyncBackend(Backend):
     """Runs coroutine functions. The thread of the event loop is started with the first one."""
 
+    in_this_process = True
+
     def __init__(self, context: BackendContext) -> None:
         self._context = context
         self._attempts = Abandonable(context.outcomes, lambda: None)

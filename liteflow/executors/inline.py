@@ -26,6 +26,8 @@ def run_attempt(body: Call, work: Work, info: RunInfo) -> Outcome:
 class InlineBackend(Backend):
     """Runs an attempt inside `submit`, so none can be cancelled or time out."""
 
+    in_this_process = True
+
     def __init__(self, context: BackendContext) -> None:
         self._context = context
 

@@ -20,7 +20,7 @@ from liteflow.work import Body, Call, Command, Outcome, RunInfo, Work
 
 _FEWEST_FILES: Final = 12
 #: The backend of commands; the other names are modes.
-_COMMAND: Final = "command"
+COMMAND: Final = "command"
 
 
 # Each backend is imported when a run uses it: that takes 0.5 ms, and few runs use all of them.
@@ -62,12 +62,10 @@ BACKENDS: Final[Mapping[str, BackendFactory]] = {
     "thread": _thread,
     "async": _async,
     "inline": _inline,
-    _COMMAND: _command,
+    COMMAND: _command,
 }
 #: Backends whose attempts are processes that the guardian starts.
-_GUARDED: Final = frozenset({"process", _COMMAND})
-#: Backends that run functions in this process.
-_IN_THIS_PROCESS: Final = frozenset({"thread", "async", "inline"})
+_GUARDED: Final = frozenset({"process", COMMAND})
 
 
 def backend_name(body: Body, mode: str, *, has_timeout: bool, backends: Mapping[str, BackendFactory] = BACKENDS) -> str:
@@ -76,11 +74,11 @@ def backend_name(body: Body, mode: str, *, has_timeout: bool, backends: Mapping[
     Raises:
         DefinitionError: there is no such mode.
     """
-    if mode == _COMMAND or mode not in backends:
-        modes = ", ".join(name for name in backends if name != _COMMAND)
+    if mode == COMMAND or mode not in backends:
+        modes = ", ".join(name for name in backends if name != COMMAND)
         raise DefinitionError(f"there is no mode {mode!r}; there are {modes}")
     if isinstance(body, Command):
-        return _COMMAND
+        return COMMAND
     if mode not in ("thread", "async"):
         return mode
     if has_timeout or body.cwd is not None or body.env or body.secrets:
@@ -124,7 +122,7 @@ class _Executor:
             self._backends[name] = backends[name](context)
         # Each backend counts its own slots: where several backends share them, the caller has to count.
         self.queues = len(self._backends) == 1 and next(iter(self._backends.values())).queues
-        if not _IN_THIS_PROCESS.isdisjoint(by_name):
+        if any(backend.in_this_process for backend in self._backends.values()):
             self._guard_host(info, alone=alone)
 
     def _guard_host(self, info: RunInfo, *, alone: bool) -> None:
@@ -281,6 +279,3 @@ def open_executor(
         executor.close()
         raise
     return executor
-
-
-__all__ = ["BACKENDS", "Backend", "BackendContext", "BackendFactory", "Executor", "backend_name", "open_executor"]

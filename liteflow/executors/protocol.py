@@ -48,7 +48,7 @@ class Executor(Protocol):
 
 
 class Backend:
-    """One way of running attempts. Override what is of interest; `submit` and `cancel` are required.
+    """One way of running attempts. Subclasses override `submit` and `cancel`, and what else they need.
 
     A backend posts exactly one Outcome for each attempt into `BackendContext.outcomes`, from any thread. The thread of
     the loop calls these methods; none of them may block.
@@ -56,6 +56,8 @@ class Backend:
 
     #: Whether attempts may be submitted beyond the slots: they start in order, each when a slot is free.
     queues = False
+    #: Whether functions run in this process, whose output, input and exits are then guarded.
+    in_this_process = False
 
     def submit(self, work: Work) -> None:
         """Start an attempt of one of the backend's tasks."""

@@ -172,6 +172,7 @@ class ThreadBackend(Backend):
     takes them one after the other; the others are woken only if the queue is not empty a millisecond later.
     """
 
+    in_this_process = True
     queues = True
 
     def __init__(self, context: BackendContext) -> None:

@@ -23,8 +23,8 @@ from liteflow.executors.command import run_environment, task_environment
 from liteflow.executors.process_state import ProcessState, set_variables
 from liteflow.executors.worker_output import WorkerOutput
 from liteflow.processes.forks import close_in_forks, forking, use_handlers_in_forks
+from liteflow.processes.log_switch import LogSwitch
 from liteflow.processes.packets import pack, receive, send
-from liteflow.processes.switch import Switch
 from liteflow.values.payload import Payload
 from liteflow.work import Call, ErrorInfo, Outcome, RunInfo, Work
 
@@ -75,7 +75,7 @@ def _to_payloads(wire: dict[str, tuple[Any, ...]] | None) -> dict[str, Payload] 
 
 
 class _Worker:
-    def __init__(self, run_calls: RunCalls, sock: socket.socket, switch: Switch | None) -> None:
+    def __init__(self, run_calls: RunCalls, sock: socket.socket, switch: LogSwitch | None) -> None:
         self._calls, self._info = run_calls
         sock.setblocking(True)
         self._sock = sock
@@ -160,7 +160,7 @@ def die_of_term() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def serve(run_calls: RunCalls, sock: socket.socket, switch: Switch | None) -> None:
+def serve(run_calls: RunCalls, sock: socket.socket, switch: LogSwitch | None) -> None:
     """Run tasks until the orchestrator closes the socket; this process has no other purpose."""
     try:
         _Worker(run_calls, sock, switch).run()

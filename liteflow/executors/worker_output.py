@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from liteflow.masking import Masker
 from liteflow.processes.log_file import LogFile
-from liteflow.processes.switch import Switch, Written
+from liteflow.processes.log_switch import LogSwitch, Written
 
 #: Modules of thread pools, and the function in which one of their threads is while it waits for work.
 _IDLE_IN_POOL: Final = {"concurrent.futures.thread": "_worker", "multiprocessing.pool": "worker"}
@@ -49,7 +49,7 @@ class WorkerOutput:
     next task is not theirs. This holds for threads that they start, too, but not for an idle thread of a pool.
     """
 
-    def __init__(self, switch: Switch | None, masker: Masker | None) -> None:
+    def __init__(self, switch: LogSwitch | None, masker: Masker | None) -> None:
         self._switch = switch
         self._masker = masker
         self._pid = os.getpid()

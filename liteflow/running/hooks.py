@@ -206,13 +206,13 @@ class Hooks:
         owner = table.task_ids[spec.owner] if spec.owner != RUN_OWNER else ""
         events = json.dumps([list(event) for event in self._events[node]], separators=(",", ":"))
         kind = "precondition" if spec.event == "precondition" else "hook"
-        self._batch.told(spec.task_id, table.map_indexes[node], owner, events, now, kind)
+        self._batch.trigger_hook(spec.task_id, table.map_indexes[node], owner, events, now, kind)
 
     def _start(self, node: int, now: float, *, blocking: bool = False) -> None:
         table = self._plan.table
         if table.attempts[node]:  # its row has the state in which it ended the last time
             index, attempts = table.map_indexes[node], table.attempts[node]
-            self._batch.again(self._specs[node].task_id, index, attempts, table.status[node], now)
+            self._batch.retrigger_hook(self._specs[node].task_id, index, attempts, table.status[node], now)
         self._plan.trigger(node, blocking=blocking)
 
 

@@ -7,12 +7,12 @@ starts, and no observer is called, before the commit that says so has returned.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from typing import Final
 
 from liteflow.executors import Executor
 from liteflow.outputs import remove_folder
 from liteflow.planning.plan import Plan
+from liteflow.record import Record
 from liteflow.running.expansion import Expansion
 from liteflow.running.hooks import Hooks
 from liteflow.running.host_signals import Gate
@@ -29,8 +29,7 @@ _TICK_S: Final = 0.25  # how soon a request of another process is seen
 _CLOSED: Final = contextlib.nullcontext()  # signal handlers of the program are not called
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class Parts(Record):
     """What a loop is made of; each part belongs to one plan."""
 
     plan: Plan
@@ -148,6 +147,6 @@ class Loop:
             self._looked_at = now
             store.check_file()
             store.renew_lock()
-            store.rest()
+            store.sync_if_idle()
             parts.stopping.check_requests(store)
             parts.limits.ask_again(now, self._plan)

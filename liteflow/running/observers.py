@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from liteflow.definition.compiled import CompiledDag
+from liteflow.executors.protocol import BackendFactory
 from liteflow.limits import Concurrency
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.processes.forks import ending_forks
@@ -36,6 +37,7 @@ class RunConfig(NamedTuple):
     timeout_s: float | None = None
     retry: RetryPolicy = NEVER  # of the run as a whole
     place: Concurrency | None = None  # its group is named
+    backends: Mapping[str, BackendFactory] = {}  # modes that the engine does not have
 
 
 class RunStart(Record):

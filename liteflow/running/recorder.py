@@ -59,7 +59,7 @@ class Recorder:
         """Record that the executor started an attempt that is queued in the state file."""
         table = self._table
         attempt = table.attempts[node]
-        self._batch.started(table.task_ids[node], table.map_indexes[node], attempt, started_at)
+        self._batch.record_start(table.task_ids[node], table.map_indexes[node], attempt, started_at)
         if self._watched:
             self._show(node, attempt, "QUEUED", "RUNNING", None, started_at, log_path=log_path)
 
@@ -71,7 +71,7 @@ class Recorder:
     def end(self, outcome: Outcome, *, repeats: bool) -> None:
         """Record the end of an attempt; `repeats`: of a task that may succeed more than once."""
         table, node = self._table, outcome.node
-        self._batch.ended(table.task_ids[node], table.map_indexes[node], outcome, repeats=repeats)
+        self._batch.finish_attempt(table.task_ids[node], table.map_indexes[node], outcome, repeats=repeats)
 
     # -- states --------------------------------------------------------------------------------------------
 
@@ -99,7 +99,7 @@ class Recorder:
                 before = "PENDING"  # QUEUED is a state of the plan: the state file has it for queued attempts alone
             change_status(table.task_ids[node], table.map_indexes[node], attempt, before, status, reason, now, ended)
             if tolerated:
-                self._batch.tolerated(table.task_ids[node], table.map_indexes[node])
+                self._batch.mark_tolerated(table.task_ids[node], table.map_indexes[node])
             if self._previous:
                 self._end_previous(node, status, reason, now)
             if self._watched:
@@ -127,7 +127,7 @@ class Recorder:
     ) -> None:
         """Record the instances of a mapped task (index, label, digest of the item), and the removed ones."""
         task_id = self._table.task_ids[node]
-        self._batch.unfolded(task_id, instances, timeout_s, now)
+        self._batch.add_instances(task_id, instances, timeout_s, now)
         if removed:
             self._batch.remove_instances(task_id, removed, "its item is not in the list any more", now)
             instances_left = self._previous[task_id].items() - removed.items()
@@ -147,7 +147,7 @@ class Recorder:
         """Let the store decide, when this is committed, whether an attempt gets its slots and starts."""
         table = self._table
         task_id, index, attempt = table.task_ids[node], table.map_indexes[node], table.attempts[node]
-        self._batch.asked.append(
+        self._batch.slot_requests.append(
             SlotRequest(
                 task_id=task_id,
                 map_index=index,
@@ -161,7 +161,7 @@ class Recorder:
 
     def granted(self) -> list[bool]:
         """Return the answers to the requests of the last commit, in their order."""
-        return self._batch.granted
+        return self._batch.granted_slots
 
     def free_slots(self, node: int) -> None:
         """Record that an attempt that has ended gives its slots back."""

@@ -57,7 +57,7 @@ def create_run(program: CompiledDag, config: RunConfig, store: RunStore, session
         settings=settings,
         done=config.done,
     )
-    store.create(run, session, _bounds(program, config))
+    store.create(run, session, _shared_limits(program, config))
     return PreviousRun({task_id: PreviousState("SUCCESS", 1) for task_id in config.done})
 
 
@@ -67,11 +67,11 @@ def claim_run(program: CompiledDag, config: RunConfig, store: RunStore, session:
     Raises what `Store.claim` does.
     """
     give_up = time.monotonic() + _SWEEP_S
-    graph, bounds = (program.digest, program.snapshot), _bounds(program, config)
+    graph, limits = (program.digest, program.snapshot), _shared_limits(program, config)
     while True:
         try:
             tasks, instances, before = store.claim(
-                config.run_id, _instances(program), graph, session, bounds, partial(torn_down_to_repeat, program)
+                config.run_id, _instances(program), graph, session, limits, partial(torn_down_to_repeat, program)
             )
             break
         except OwnerDied:
@@ -197,7 +197,7 @@ def _instances(program: CompiledDag) -> Iterator[NewInstance]:
         yield NewInstance(task_id, above, program.tasks[node].settings.timeout_s)
 
 
-def _bounds(program: CompiledDag, config: RunConfig) -> SharedLimits:
+def _shared_limits(program: CompiledDag, config: RunConfig) -> SharedLimits:
     ids = program.graph.ids
     needs = {ids[node]: settings.queue.needs for node, settings in program.special() if settings.queue.needs}
     return SharedLimits(program.pools, needs, config.place)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ from liteflow.definition.compiled import CompiledDag
 from liteflow.executors import Executor, open_executor
 from liteflow.outputs import create_folder, outputs_dir, remove_folder
 from liteflow.planning.ready_queue import DEFAULT_QUEUE
+from liteflow.record import Record
 from liteflow.running.decisions import earlier_decisions
 from liteflow.running.expansion import Expansion
 from liteflow.running.hooks import Hooks
@@ -77,6 +77,7 @@ def run(program: CompiledDag, config: RunConfig, *, resume: bool = False, gate: 
             timeouts=program.with_timeout(),
             close_in_workers=(locks.fd,),
             claim_children=config.claim_children,
+            backends=config.backends,
         )
         stack.callback(executor.close, 0.0)
         store = Store(config.db_path, locks, config.durability)
@@ -102,8 +103,7 @@ def run(program: CompiledDag, config: RunConfig, *, resume: bool = False, gate: 
             raise
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Runner:
+class Runner(Record):
     """Runs the plans of one run: the first, and one for each retry of the run."""
 
     program: CompiledDag

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from liteflow.limits import Concurrency, Pool
 from liteflow.planning.ready_queue import SlotNeeds
+from liteflow.record import EMPTY_MAPPING, Record
 from liteflow.states import RunStatus
 
 
@@ -19,8 +19,7 @@ class NewInstance(NamedTuple):
     timeout_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewRun:
+class NewRun(Record):
     """All that is known about a run before it starts. Times are epoch seconds."""
 
     run_id: str
@@ -29,12 +28,12 @@ class NewRun:
     graph_digest: str
     graph_snapshot: str  # JSON
     instances: Iterable[NewInstance]  # iterated once
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = EMPTY_MAPPING
     logical_date: float | None = None
     parent_run_id: str | None = None
     source: str | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    done: Mapping[str, float] = field(default_factory=dict)  # tasks that succeeded elsewhere: seconds by id
+    settings: Mapping[str, Any] = EMPTY_MAPPING
+    done: Mapping[str, float] = EMPTY_MAPPING  # tasks that succeeded elsewhere: seconds by id
 
 
 class RunVerdict(NamedTuple):
@@ -47,11 +46,11 @@ class RunVerdict(NamedTuple):
 
 
 class SharedLimits(NamedTuple):
-    """The limits of a run that it shares with others. `needs` are slots by task id; `place` is None without a group."""
+    """The limits of a run that it shares with others: `needs` are slots by task id."""
 
     pools: Mapping[str, Pool] = {}
     needs: Mapping[str, SlotNeeds] = {}
-    place: Concurrency | None = None  # its group is named
+    concurrency: Concurrency | None = None  # with the name of its group; None: it is in none
 
 
 class PreviousState(NamedTuple):
@@ -78,7 +77,7 @@ class PreviousHook(NamedTuple):
     map_index: int
     status: str
     attempts: int
-    told: str  # JSON, see `hooks.Told`
+    events: str  # JSON, see `hooks.HookEvent`
 
 
 class TaskEvent(NamedTuple):

@@ -397,6 +397,7 @@ def _definitions(version: int) -> dict[str, tuple[str, str]]:
     return definitions
 
 
+@functools.lru_cache(maxsize=256)
 def _plain(sql: str) -> str:
     """Return a definition without blanks and comments, in which versions may differ."""
     return "".join(_without_comments(sql).split())

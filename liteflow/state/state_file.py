@@ -13,14 +13,18 @@ import threading
 from collections.abc import Iterator
 from typing import Any, Final
 
-from liteflow.errors import CorruptDatabase, LiteflowError, NotOurs, ResourceError, RunNotFound, StoreError
+from liteflow.errors import (
+    CorruptDatabase,
+    DefinitionError,
+    LiteflowError,
+    NotOurs,
+    ResourceError,
+    RunNotFound,
+    StoreError,
+)
 from liteflow.state.locks import LockFile, whose
 from liteflow.state.schema import check_schema, migrate, new_file, quote_path, read_as_newest, use_wal
 from liteflow.state.sqlite_locks import Identity, identity
-
-# A NULL is bound a fifth of a task's writes sooner when `sqlite3` need not find out each time that None knows no
-# adapter (docs/adr/0032). It stays what it is, for every connection of this process.
-sqlite3.register_adapter(type(None), lambda none: none)
 
 _BUSY_MS: Final = 5000
 _CACHE_KIB: Final = 16384  # pages that are not in here are read again from the file, by every commit of a large run
@@ -215,16 +219,17 @@ def explain(error: sqlite3.Error | UnicodeDecodeError, path: str) -> LiteflowErr
     return StoreError(f"{path}: {error}")
 
 
-def real_path(path: str) -> str:
-    """The absolute path of a state file, through all links.
-
-    Raises:
-        StoreError: it is relative, and the current folder is gone.
-    """
+def current_folder() -> str:
+    """Return the path of the current folder. Raises DefinitionError where it does not exist any more."""
     try:
-        return os.path.realpath(path)
+        return os.getcwd()
     except FileNotFoundError:
-        raise StoreError(f"{path}: the current folder does not exist any more; change to one that does") from None
+        raise DefinitionError("the current folder does not exist any more: change to one that does") from None
+
+
+def real_path(path: str) -> str:
+    """Return the absolute path of a state file, through all links. Raises DefinitionError: see `current_folder`."""
+    return os.path.realpath(path if os.path.isabs(path) else os.path.join(current_folder(), path))
 
 
 def files_of(path: str) -> tuple[Identity | None, ...]:

@@ -14,7 +14,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NoReturn
 
 from liteflow.errors import OwnerDied, RunNotFound, RunOwned, StaleRun, StoreError
@@ -44,6 +44,7 @@ from liteflow.state.state_file import (
     Transaction,
     checkpoint_wal,
     connect,
+    current_folder,
     explain,
     files_of,
     translated_errors,
@@ -81,7 +82,7 @@ class Store:
 
     # -- becoming the owner --------------------------------------------------------------------------------
 
-    def create(self, run: NewRun, session: int | None = None, bounds: SharedLimits = NO_SHARED_LIMITS) -> None:
+    def create(self, run: NewRun, session: int | None = None, limits: SharedLimits = NO_SHARED_LIMITS) -> None:
         """Store a new run as owned by this process, with all its task instances PENDING.
 
         It is RUNNING, or PENDING when its group has no free slot: then `queue_reason` says why (see `enter_group`).
@@ -94,7 +95,7 @@ class Store:
         with translated_errors(self.path), gc_paused(), Transaction(self._connection, self._locks):
             key = self._insert_run(run, now)
             self._own(key, 1, session)
-            self._share(bounds, now)
+            self._share(limits, now)
             self._begin(None, None, now)
             transitions.add_tasks(self._connection, run.run_id, run.instances, now)
             transitions.record_checkpoint(self._connection, run.run_id, 1, run.done, now)
@@ -116,7 +117,7 @@ class Store:
             "params": json.dumps(dict(run.params), default=str),
             "graph_digest": run.graph_digest,
             "source": run.source,
-            "cwd": os.getcwd(),
+            "cwd": current_folder(),
             "settings": json.dumps(dict(run.settings)),
         }
         try:
@@ -131,7 +132,7 @@ class Store:
         instances: Iterable[NewInstance],
         graph: tuple[str, str],
         session: int | None = None,
-        bounds: SharedLimits = NO_SHARED_LIMITS,
+        limits: SharedLimits = NO_SHARED_LIMITS,
         choose: ChooseResets | None = None,
     ) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]], int | None]:
         """Become the owner of a run that has ended or whose owner is dead, to resume it.
@@ -174,7 +175,7 @@ class Store:
             key = RunKey(run_no, run_id)
             self._own(key, epoch + 1, session)
             self._slots.clear(place=True)
-            self._share(bounds, now)
+            self._share(limits, now)
             if status not in RUN_ENDED:
                 transitions.change_run(self._connection, key, status, "INTERRUPTED", now, reason="its owner died")
                 status = "INTERRUPTED"
@@ -202,10 +203,10 @@ class Store:
 
     # -- what the run shares with others -------------------------------------------------------------------
 
-    def _share(self, bounds: SharedLimits, now: float) -> None:
+    def _share(self, limits: SharedLimits, now: float) -> None:
         """Declare the pools, and request a slot of the group: without one the run has to wait."""
-        self._slots.declare(bounds.pools, bounds.needs, now)
-        self.queue_reason = None if bounds.place is None else self._slots.come(bounds.place, now)
+        self._slots.declare(limits.pools, limits.needs, now)
+        self.queue_reason = None if limits.concurrency is None else self._slots.come(limits.concurrency, now)
 
     def _begin(self, previous: str | None, note: str | None, now: float) -> None:
         """The run is RUNNING, or PENDING while it waits for its group."""
@@ -252,12 +253,6 @@ class Store:
         """End the back-off before another try of the run."""
         with translated_errors(self.path), Transaction(self._connection, self._locks):
             self._change_run("RUNNING", time.time(), note="tried again")
-
-    def reset_tasks(self, reasons: Mapping[str, str]) -> None:
-        """Set tasks that had succeeded back to PENDING, with all instances; their values are deleted."""
-        with translated_errors(self.path), Transaction(self._connection, self._locks):
-            transitions.reset_tasks(self._connection, self.run_id, reasons, time.time())
-            self._load_rounds()
 
     def _change_run(self, status: str, now: float, *, reason: str | None = None, note: str | None = None) -> None:
         previous = self.batch.transitions.run_status
@@ -333,7 +328,7 @@ class Store:
             raise StaleRun(f"run {self.run_id} was taken over by another process; this one stops")
         self.batch.write(self._connection, self._slots)
 
-    def rest(self) -> None:
+    def sync_if_idle(self) -> None:
         """Sync what was committed, when nothing has been committed for a while; call it between turns."""
         try:
             self._sync.sync_if_idle(self._run.run_no)

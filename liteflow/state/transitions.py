@@ -22,6 +22,17 @@ from liteflow.state.records import NewInstance, RunVerdict
 from liteflow.states import RUN_ENDED
 
 _EVENT: Final = "run_id, task_id, map_index, attempt, previous, status, reason, at"
+_START_EVENT: Final = "run_id, task_id, map_index, attempt, previous, status, at"
+_INSTANCE: Final = (
+    "run_id, task_id, map_index, status, try_number, error_log, reason, started_at, ended_at, log_path, updated_at"
+)
+_STARTED_INSTANCE: Final = "run_id, task_id, map_index, status, try_number, started_at, log_path, updated_at"
+#: A column that the inserted row does not name gets its default: NULL, and 0 for `tolerated`.
+_ON_CHANGE: Final = (
+    "ON CONFLICT DO UPDATE SET status=excluded.status, try_number=excluded.try_number, error_log=excluded.error_log, "
+    "reason=excluded.reason, started_at=excluded.started_at, ended_at=excluded.ended_at, log_path=excluded.log_path, "
+    "updated_at=excluded.updated_at, tolerated=excluded.tolerated"
+)
 
 #: An instance that keeps its status when its run is resumed or retried: a success, and a task that skipped itself.
 _KEEPS: Final = (
@@ -69,7 +80,11 @@ class Transitions:
             "ON CONFLICT DO UPDATE SET map_key=excluded.map_key, item=excluded.item, position=excluded.position, "
             "timeout=excluded.timeout",
         )
-        self._instances, self._events = _instance_rows(), _event_rows()
+        self._instances = BulkInsert("INSERT INTO liteflow_task_instances", _INSTANCE, _ON_CHANGE)
+        self._events = BulkInsert("INSERT INTO liteflow_events", _EVENT)
+        # Most rows are starts. They leave out the columns that are NULL then: `sqlite3` takes long to bind a None.
+        self._starts = BulkInsert("INSERT INTO liteflow_task_instances", _STARTED_INSTANCE, _ON_CHANGE)
+        self._start_events = BulkInsert("INSERT INTO liteflow_events", _START_EVENT)
         self._tolerated: list[tuple[str, str, int]] = []
         self._next_round: list[tuple[str, str, int]] = []
         self._removed: list[tuple[str, str, int]] = []
@@ -78,17 +93,19 @@ class Transitions:
 
     def __bool__(self) -> bool:
         """Whether there is anything to write."""
-        return bool(self._events.values or self._hooks.values) or self.verdict is not None
+        changed = self._events.values or self._start_events.values or self._hooks.values
+        return bool(changed) or self.verdict is not None
 
     def start(self, task_id: str, map_index: int, event: InstanceEvent, log_path: str | None) -> None:
-        """Record that an attempt is about to start, as RUNNING, or is QUEUED for a slot of its executor."""
+        """Record that an attempt is about to start, as RUNNING, or is QUEUED for a slot of its executor.
+
+        It is the last change of an instance in a turn: the attempt starts once the turn is committed.
+        """
         run_id = self._run_id
-        attempt, previous, status, reason, now = event
+        attempt, previous, status, _, now = event
         started_at = now if status == "RUNNING" else None
-        self._instances.values += (
-            run_id, task_id, map_index, status, attempt, None, reason, started_at, None, log_path, now,
-        )  # fmt: skip
-        self._events.values += (run_id, task_id, map_index, attempt, previous, status, reason, now)
+        self._starts.values += (run_id, task_id, map_index, status, attempt, started_at, log_path, now)
+        self._start_events.values += (run_id, task_id, map_index, attempt, previous, status, now)
 
     def note_start(self, task_id: str, map_index: int, attempt: int, started_at: float) -> None:
         """Record that a QUEUED attempt was RUNNING: a `change`, with the end of the attempt, writes its row."""
@@ -154,7 +171,7 @@ class Transitions:
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Write all of it but the verdict, within the caller's transaction; it can be repeated after a rollback."""
-        for rows in (self._hooks, self._mapped, self._instances, self._events):
+        for rows in self._rows():
             if rows.values:
                 rows.write(connection)
         for changed, sql in (
@@ -169,6 +186,10 @@ class Transitions:
                 "DELETE FROM liteflow_xcom WHERE run_id=? AND task_id=? AND map_index=?", self._removed
             )
 
+    def _rows(self) -> tuple[BulkInsert, ...]:
+        """Return the rows in the order in which they are written."""
+        return self._hooks, self._mapped, self._instances, self._events, self._starts, self._start_events
+
     def write_verdict(self, connection: sqlite3.Connection, verdict: RunVerdict) -> None:
         """Write the verdict of the run."""
         change_run(connection, self._run, self.run_status, verdict.status, verdict.at, reason=verdict.reason)
@@ -177,7 +198,7 @@ class Transitions:
 
     def clear(self) -> None:
         """Forget what was committed."""
-        for rows in (self._hooks, self._mapped, self._instances, self._events):
+        for rows in self._rows():
             rows.values.clear()
         for changed in (self._tolerated, self._next_round, self._removed):
             changed.clear()
@@ -192,21 +213,6 @@ class InstanceEvent(NamedTuple):
     status: str
     reason: str | None
     at: float
-
-
-def _instance_rows() -> BulkInsert:
-    return BulkInsert(
-        "INSERT INTO liteflow_task_instances",
-        "run_id, task_id, map_index, status, try_number, error_log, reason, started_at, ended_at, log_path, updated_at",
-        "ON CONFLICT DO UPDATE SET status=excluded.status, try_number=excluded.try_number, "
-        "error_log=excluded.error_log, reason=excluded.reason, started_at=excluded.started_at, "
-        "ended_at=excluded.ended_at, log_path=excluded.log_path, updated_at=excluded.updated_at, "
-        "tolerated=excluded.tolerated",  # the default, 0: no row names it
-    )
-
-
-def _event_rows() -> BulkInsert:
-    return BulkInsert("INSERT INTO liteflow_events", _EVENT)
 
 
 # -- runs -------------------------------------------------------------------------------------------------------------

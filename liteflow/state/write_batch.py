@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from liteflow.planning.ready_queue import SlotNeeds
+from liteflow.record import Record
 from liteflow.state.bulk_insert import BulkInsert
 from liteflow.state.pools import SlotAllocator
 from liteflow.state.records import PreviousInstance, RunVerdict
@@ -23,14 +23,10 @@ from liteflow.work import Outcome
 
 _ERROR_LIMIT: Final = 65536
 
-_ATTEMPT: Final = (
-    "run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, exit_code, error, log_path, trace, "
-    "log_lost"
-)
+_ATTEMPT: Final = "run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, exit_code, log_path"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlotRequest:
+class SlotRequest(Record):
     """An attempt that may start if there are slots for it."""
 
     task_id: str
@@ -50,7 +46,9 @@ class WriteBatch:
         self._run = run
         self._epoch = epoch
         self._attempts = BulkInsert("INSERT INTO liteflow_attempts", _ATTEMPT)
-        self._repeated_attempts = BulkInsert("INSERT INTO liteflow_attempts", f"{_ATTEMPT}, repeats, round")
+        self._other_attempts = BulkInsert(
+            "INSERT INTO liteflow_attempts", f"{_ATTEMPT}, error, trace, log_lost, repeats, round"
+        )
         self._values = BulkInsert(
             "INSERT OR REPLACE INTO liteflow_xcom",
             "run_id, task_id, map_index, key, encoding, value, size, file, sha256, created_at",
@@ -58,13 +56,13 @@ class WriteBatch:
         self.transitions = Transitions(run)
         #: The rounds of instances that have succeeded and run again: a success is unique within its round.
         self.rounds: dict[tuple[str, int], int] = {}
-        self.asked: list[SlotRequest] = []
-        self.granted: list[bool] = []  # which of `asked` have their slots, once this is committed
+        self.slot_requests: list[SlotRequest] = []
+        self.granted_slots: list[bool] = []  # which of `slot_requests` have their slots, once this is committed
         self.released_slots: list[tuple[str, int]] = []  # task instances that return their slots
 
     def __bool__(self) -> bool:
         """Whether there is anything to write."""
-        return bool(self.transitions or self.asked)
+        return bool(self.transitions or self.slot_requests)
 
     # -- what the loop adds --------------------------------------------------------------------------------
 
@@ -81,11 +79,11 @@ class WriteBatch:
         """Add an attempt that may start once this is committed; QUEUED: when a slot is free."""
         self.transitions.start(task_id, map_index, InstanceEvent(attempt, previous, status, None, now), log_path)
 
-    def started(self, task_id: str, map_index: int, attempt: int, started_at: float) -> None:
-        """Add the event that a queued attempt started; `ended` and `change_status`, which follow, write its rows."""
+    def record_start(self, task_id: str, map_index: int, attempt: int, started_at: float) -> None:
+        """Add the event that a queued attempt started; `finish_attempt` and `change_status` write its rows."""
         self.transitions.note_start(task_id, map_index, attempt, started_at)
 
-    def unfolded(
+    def add_instances(
         self, task_id: str, instances: Iterable[tuple[int, str | None, str]], timeout_s: float | None, now: float
     ) -> None:
         """Add the instances of a mapped task (index, label, digest of the item), in the order of its list."""
@@ -97,11 +95,12 @@ class WriteBatch:
             event = InstanceEvent(instance.attempts, instance.status, "REMOVED", reason, now)
             self.transitions.remove(task_id, index, event)
 
-    def ended(self, task_id: str, map_index: int, outcome: Outcome, *, repeats: bool = False) -> None:
+    def finish_attempt(self, task_id: str, map_index: int, outcome: Outcome, *, repeats: bool = False) -> None:
         """Add the verdict of an attempt, its values and its error; `repeats`: the task may succeed more than once."""
         error, ended_at = outcome.error, outcome.ended_at
         current_round = self.rounds.get((task_id, map_index), 0) if self.rounds else 0
-        rows = self._repeated_attempts if repeats or current_round else self._attempts
+        plain = error is None and outcome.log_lost is None and not repeats and not current_round
+        rows = self._attempts if plain else self._other_attempts
         rows.values += (
             self._run.run_id,
             task_id,
@@ -112,13 +111,16 @@ class WriteBatch:
             ended_at if outcome.started_at is None else outcome.started_at,
             ended_at,
             outcome.exit_code,
-            None if error is None else (error.traceback.rstrip() or error.message)[-_ERROR_LIMIT:],
             outcome.log_path,
-            None if error is None or not error.trace else error.trace,
-            outcome.log_lost,
         )
-        if rows is self._repeated_attempts:
-            rows.values += (int(repeats), current_round)
+        if not plain:
+            rows.values += (
+                None if error is None else (error.traceback.rstrip() or error.message)[-_ERROR_LIMIT:],
+                None if error is None or not error.trace else error.trace,
+                outcome.log_lost,
+                int(repeats),
+                current_round,
+            )
         if outcome.value is not None:
             self._store(task_id, map_index, "return_value", outcome.value, ended_at)
         if outcome.pushed:
@@ -149,15 +151,17 @@ class WriteBatch:
             error = None if outcome.error is None else outcome.error.traceback or outcome.error.message
             self.transitions.change(task_id, map_index, event, error, outcome.started_at, outcome.log_path)
 
-    def tolerated(self, task_id: str, map_index: int) -> None:
+    def mark_tolerated(self, task_id: str, map_index: int) -> None:
         """Mark the failure of an instance, which was added with `change_status`, as one that counts as a success."""
         self.transitions.tolerate(task_id, map_index)
 
-    def told(self, task_id: str, map_index: int, owner: str, told: str, now: float, kind: str = "hook") -> None:
+    def trigger_hook(
+        self, task_id: str, map_index: int, owner: str, events: str, now: float, kind: str = "hook"
+    ) -> None:
         """Add the events (JSON) that trigger a hook of the task `owner`; a new hook is PENDING."""
-        self.transitions.trigger_hook(task_id, map_index, kind, owner, told, now)
+        self.transitions.trigger_hook(task_id, map_index, kind, owner, events, now)
 
-    def again(self, task_id: str, map_index: int, attempt: int, previous: str, now: float) -> None:
+    def retrigger_hook(self, task_id: str, map_index: int, attempt: int, previous: str, now: float) -> None:
         """Trigger a hook once more that has run before."""
         self.transitions.retrigger_hook(task_id, map_index, attempt, previous, now)
         if previous == "SUCCESS":
@@ -171,14 +175,14 @@ class WriteBatch:
 
     def write(self, connection: sqlite3.Connection, slots: SlotAllocator) -> None:
         """Write it all, within the caller's transaction. It can be repeated when that was rolled back."""
-        for rows in (self._attempts, self._repeated_attempts, self._values):
+        for rows in (self._attempts, self._other_attempts, self._values):
             if rows.values:
                 rows.write(connection)
         transitions = self.transitions
         transitions.write(connection)
         if self.released_slots:
             slots.give_back(self.released_slots)
-        if self.asked:
+        if self.slot_requests:
             self._admit(connection, slots)
         verdict = transitions.verdict
         if verdict is not None:
@@ -191,9 +195,9 @@ class WriteBatch:
 
     def _admit(self, connection: sqlite3.Connection, slots: SlotAllocator) -> None:
         """Take slots for the attempts that need some, and write the start of those that get them."""
-        self.granted = slots.grant(self.asked)
+        self.granted_slots = slots.grant(self.slot_requests)
         starts = Transitions(self._run)
-        for request, granted in zip(self.asked, self.granted, strict=True):
+        for request, granted in zip(self.slot_requests, self.granted_slots, strict=True):
             if granted:
                 event = InstanceEvent(request.attempt, request.previous, "RUNNING", None, request.at)
                 starts.start(request.task_id, request.map_index, event, request.log_path)
@@ -201,9 +205,9 @@ class WriteBatch:
 
     def clear(self) -> None:
         """Forget what was committed: the next turn begins."""
-        for rows in (self._attempts, self._repeated_attempts, self._values):
+        for rows in (self._attempts, self._other_attempts, self._values):
             rows.values.clear()
         self.transitions.clear()
-        if self.asked:
-            self.asked = []
+        if self.slot_requests:
+            self.slot_requests = []
         self.released_slots.clear()

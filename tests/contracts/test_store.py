@@ -70,7 +70,7 @@ def outcome(verdict: Verdict, value: object = None, attempt: int = 1, **more: An
 def succeed(store: Store, task_id: str, value: object = None, attempt: int = 1) -> None:
     store.batch.start_attempt(task_id, -1, attempt, "PENDING", None, 1.0)
     store.commit()
-    store.batch.ended(task_id, -1, outcome("SUCCESS", value, attempt))
+    store.batch.finish_attempt(task_id, -1, outcome("SUCCESS", value, attempt))
     store.batch.change_status(task_id, -1, attempt, "RUNNING", "SUCCESS", None, 2.0)
     store.commit()
 
@@ -124,8 +124,8 @@ def test_a_queued_attempt_is_running_only_when_it_has_started(opened: Open, db: 
         assert instance is not None
         assert (instance.status, instance.try_number, instance.started_at) == ("QUEUED", 1, None)
         assert history.attempts("r1") == []
-        store.batch.started("a", -1, 1, 2.0)
-        store.batch.ended("a", -1, outcome("SUCCESS", None, 1))
+        store.batch.record_start("a", -1, 1, 2.0)
+        store.batch.finish_attempt("a", -1, outcome("SUCCESS", None, 1))
         store.batch.change_status("a", -1, 1, "RUNNING", "SUCCESS", None, 3.0)
         store.commit()
         changes = [(event.previous, event.status) for event in history.events("r1") if event.task_id == "a"]
@@ -165,7 +165,7 @@ def test_turns_of_any_size_are_written_whole(opened: Open, db: str, count: int) 
         store.batch.start_attempt(task_id, -1, 1, "PENDING", None, 1.0)
     store.commit()
     for number, task_id in enumerate(tasks):
-        store.batch.ended(task_id, -1, outcome("SUCCESS", number))
+        store.batch.finish_attempt(task_id, -1, outcome("SUCCESS", number))
         store.batch.change_status(task_id, -1, 1, "RUNNING", "SUCCESS", None, 2.0)
     store.commit()
     with History(db) as history:
@@ -186,7 +186,7 @@ def test_a_verdict_its_value_and_the_runs_end_are_one_transaction(opened: Open, 
     store.create(new_run(tasks=("a",)))
     store.batch.start_attempt("a", -1, 1, "PENDING", None, 1.0)
     store.commit()
-    store.batch.ended("a", -1, outcome("SUCCESS", [1], pushed={"k": encode("v")}))
+    store.batch.finish_attempt("a", -1, outcome("SUCCESS", [1], pushed={"k": encode("v")}))
     store.batch.change_status("a", -1, 1, "RUNNING", "SUCCESS", None, 2.0)
     store.batch.end_run("SUCCESS", None, 3.0)
     with History(db) as history:
@@ -203,7 +203,7 @@ def test_an_error_keeps_its_end(opened: Open, db: str) -> None:
     store.batch.start_attempt("a", -1, 1, "PENDING", None, 1.0)
     store.commit()
     long = "x" * 200_000 + "\nValueError: the end"
-    store.batch.ended("a", -1, outcome("FAILED", error=ErrorInfo("ValueError: the end", long)))
+    store.batch.finish_attempt("a", -1, outcome("FAILED", error=ErrorInfo("ValueError: the end", long)))
     store.batch.change_status("a", -1, 1, "RUNNING", "FAILED", "ValueError: the end", 2.0)
     store.commit()
     with History(db) as history:
@@ -341,7 +341,7 @@ def test_an_owner_that_was_replaced_cannot_write(opened: Open, db: str) -> None:
     store._locks.close()  # loses its locks, but lives on
     successor = opened()
     successor.claim("r1", [], ("digest", "{}"))
-    store.batch.ended("a", -1, outcome("SUCCESS", "late"))
+    store.batch.finish_attempt("a", -1, outcome("SUCCESS", "late"))
     store.batch.change_status("a", -1, 1, "RUNNING", "SUCCESS", None, 2.0)
     store._locks = LockFile(db)
     with pytest.raises(StaleRun, match="taken over by another process"):
@@ -508,10 +508,10 @@ def test_a_rest_writes_what_a_sync_needs(db: str, monkeypatch: pytest.MonkeyPatc
             store.commit()
         before = os.path.getsize(f"{db}-wal")
         monkeypatch.setattr("liteflow.state.store._SYNC_EVERY_S", 0.0)
-        store.rest()
+        store.sync_if_idle()
         after = os.path.getsize(f"{db}-wal")
         assert after > before
-        store.rest()
+        store.sync_if_idle()
         assert os.path.getsize(f"{db}-wal") == after, "once is enough"
         with History(db) as history:
             assert history.run("r1").status == "RUNNING"

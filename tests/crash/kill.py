@@ -130,27 +130,27 @@ def no_sweep() -> None:
 
 def late_hooks() -> None:
     """What a hook is told is stored one transaction after what triggers it."""
-    turn = liteflow.state.write_batch.WriteBatch
-    told, clear = turn.told, turn.clear
+    batch = liteflow.state.write_batch.WriteBatch
+    trigger, clear = batch.trigger_hook, batch.clear
     late: list[Any] = []
 
     def later(self: Any, *arguments: Any) -> None:
         late.append(arguments)
 
-    def clear_and_tell(self: Any) -> None:
+    def clear_and_trigger(self: Any) -> None:
         clear(self)
         for arguments in late:
-            told(self, *arguments)
+            trigger(self, *arguments)
         late.clear()
 
-    turn.told, turn.clear = later, clear_and_tell  # type: ignore[method-assign]
+    batch.trigger_hook, batch.clear = later, clear_and_trigger  # type: ignore[method-assign]
 
 
 def forgotten_hooks() -> None:
     """A resume does not run the hooks that were triggered before."""
     hooks = liteflow.running.hooks.Hooks
     begin = hooks.open
-    hooks.open = lambda self, previous, now: begin(self, [hook._replace(told="[]") for hook in previous], now)  # type: ignore[method-assign]
+    hooks.open = lambda self, previous, now: begin(self, [hook._replace(events="[]") for hook in previous], now)  # type: ignore[method-assign]
 
 
 CONTROLS: Mapping[str, Callable[[], None]] = {

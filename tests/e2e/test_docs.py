@@ -107,7 +107,7 @@ def test_every_argument_of_the_python_api_is_named() -> None:
             assert name == "self" or name in text, f"{function.__qualname__}: {name}"
     for kind in (liteflow.Dag, liteflow.DagRun, liteflow.TaskContext, liteflow.XCom):
         public = [name for name in vars(kind) if not name.startswith("_")]
-        internal = {"add_call", "program", "from_record"}
+        internal = {"add_call", "compile", "from_record"}
         assert [name for name in public if name not in text and name not in internal] == [], kind
 
 
@@ -230,6 +230,12 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert path.exists(), f"{page.name}: {target}"
         assert path.is_relative_to(ROOT), f"{page.name}: {target}"
         assert not anchor or anchor in anchors(path), f"{page.name}: {target}"
+
+
+def test_every_folder_is_on_the_page_about_the_architecture() -> None:
+    text = read(DOCS / "explanation" / "architecture.md")
+    folders = [path.parent for package in ("liteflow", "lightflow") for path in (ROOT / package).glob("*/__init__.py")]
+    assert [str(folder) for folder in folders if f"`{folder.relative_to(ROOT)}/`" not in text] == []
 
 
 def test_the_readme_is_short() -> None:

@@ -342,7 +342,7 @@ def test_a_resume_runs_hooks_for_what_happens_then(db: str, trail: Any, tmp_path
 
 def define(dag: Dag, options: dict[str, Any]) -> None:
     dag.task(nothing, "a", **options)
-    dag.program()
+    dag.compile()
 
 
 @pytest.mark.parametrize(
@@ -371,7 +371,7 @@ def test_the_id_of_a_hook_is_taken(db: str) -> None:
     dag.task(nothing, "a", on_failure=nothing)
     dag.task(nothing, "a.on_failure")
     with pytest.raises(DuplicateTask, match="the id of a hook"):
-        dag.program()
+        dag.compile()
 
 
 # -- tasks that are mapped over a list --------------------------------------------------------------------------------
@@ -420,4 +420,4 @@ def test_a_mapped_task_cannot_decide(db: str) -> None:
     dag = Dag("mapped", db)
     dag.partial(picky, branch=True).expand(number=[1, 2])
     with pytest.raises(DefinitionError, match="is mapped over a list, so it cannot be a branch"):
-        dag.program()
+        dag.compile()

@@ -69,14 +69,14 @@ def test_logs_that_cannot_be_made_are_told_of(obstacle: Callable[[Path], None], 
     (tmp_path / "f.yaml").write_text(f"workflow_name: w\ntasks:\n{tasks}  silent: {{run: 'true'}}\n")
     done = lightflow(tmp_path, "run", "f.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "could be kept" in done.stdout
+    assert "could be stored" in done.stdout
     shown = json.loads(lightflow(tmp_path, "status", "--json").stdout)
     attempts = {task["task"]: task["attempts"][0] for task in shown["tasks"]}
     for kind in KINDS:
         assert attempts[kind]["log"] is None, kind
         assert attempts[kind]["log_lost"], kind
-        assert "could be kept" in lightflow(tmp_path, "logs", kind).stderr
-        assert "could be kept" in lightflow(tmp_path, "why", kind).stdout
+        assert "could be stored" in lightflow(tmp_path, "logs", kind).stderr
+        assert "could be stored" in lightflow(tmp_path, "why", kind).stdout
     assert attempts["silent"]["log_lost"] is None
     assert "printed nothing" in lightflow(tmp_path, "logs", "silent").stderr
 
@@ -104,7 +104,7 @@ def test_a_value_out_of_a_log_on_a_full_disk_fails_its_task(kind: str, tmp_path:
     words = ["unshare", "--mount", "sh", "-c", script]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == (1 if kind == "command" else 0), done.stdout + done.stderr
-    assert "could be kept" in done.stdout
+    assert "could be stored" in done.stdout
     assert "No space left" in done.stdout
 
 

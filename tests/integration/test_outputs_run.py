@@ -65,7 +65,7 @@ def test_a_change_of_output_is_a_change_of_the_task(db: str) -> None:
     for output in (None, "json", "last_line"):
         dag = Dag("flow", db)
         dag.add_task(Task("a", body=Command(("true",), output=output)))  # type: ignore[arg-type]
-        digests.add(dag.program().digest)
+        digests.add(dag.compile().digest)
     assert len(digests) == 3
 
 

@@ -74,7 +74,7 @@ def test_what_a_large_dag_keeps_for_a_task(db: str) -> None:
                     above[place] >> task
                     above[(7 * place + 1) % width] >> task
                 above = row
-        program = dag.program()
+        program = dag.compile()
         instances = (
             NewInstance(task_id, [program.graph.ids[one] for one in program.graph.upstream[node]])
             for node, task_id in enumerate(program.graph.ids)
@@ -102,6 +102,6 @@ def test_a_graph_of_many_parts_is_stored_as_one(db: str) -> None:
     with Dag("parts", db) as dag:
         tasks = [dag.task(str, f"t{number}") for number in range(2001)]
         tasks[0] >> tasks[1:]
-    program = dag.program()
+    program = dag.compile()
     assert [row["id"] for row in json.loads(program.snapshot)["tasks"]] == list(dag.tasks)
     assert program.digest == hashlib.sha256(program.snapshot.encode()).hexdigest()

@@ -55,7 +55,7 @@ class Drive(Observer):
     told: list[tuple[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.program: CompiledDag = self.dag.program()
+        self.program: CompiledDag = self.dag.compile()
         self.file.pools.update({name: pool.slots or 1 for name, pool in self.program.pools.items()})
         self.executor: FakeExecutor
         self.signals: StopSignals

@@ -222,13 +222,13 @@ class FakeBatch:
     def __init__(self, file: FakeFile) -> None:
         self._file = file
         self.pending: list[Callable[[], None]] = []
-        self.asked: list[SlotRequest] = []
-        self.granted: list[bool] = []
+        self.slot_requests: list[SlotRequest] = []
+        self.granted_slots: list[bool] = []
         self.released_slots: list[Key] = []
         self.verdict: tuple[RunStatus, str | None] | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.pending or self.asked or self.verdict)
+        return bool(self.pending or self.slot_requests or self.verdict)
 
     def start_attempt(
         self,
@@ -242,10 +242,10 @@ class FakeBatch:
     ) -> None:
         self.pending.append(lambda: self._file.change((task_id, map_index), attempt, previous, status, None))
 
-    def started(self, task_id: str, map_index: int, attempt: int, started_at: float) -> None:
+    def record_start(self, task_id: str, map_index: int, attempt: int, started_at: float) -> None:
         self.pending.append(lambda: self._file.change((task_id, map_index), attempt, "QUEUED", "RUNNING", None))
 
-    def ended(self, task_id: str, map_index: int, outcome: Outcome, *, repeats: bool = False) -> None:
+    def finish_attempt(self, task_id: str, map_index: int, outcome: Outcome, *, repeats: bool = False) -> None:
         self.pending.append(lambda: self._end(task_id, map_index, outcome, repeats))
 
     def _end(self, task_id: str, map_index: int, outcome: Outcome, repeats: bool) -> None:
@@ -271,7 +271,7 @@ class FakeBatch:
     ) -> None:
         self.pending.append(lambda: self._file.change((task_id, map_index), attempt, previous, status, reason))
 
-    def unfolded(
+    def add_instances(
         self, task_id: str, instances: Iterable[tuple[int, str | None, str]], timeout_s: float | None, now: float
     ) -> None:
         for position, (index, label, item) in enumerate(list(instances)):
@@ -289,19 +289,21 @@ class FakeBatch:
         row = self._file.rows.pop((task_id, index))
         self._file.events.append(Event(task_id, index, row.attempt, row.status, "REMOVED", None))
 
-    def tolerated(self, task_id: str, map_index: int) -> None:
+    def mark_tolerated(self, task_id: str, map_index: int) -> None:
         pass
 
     def end_run(self, status: RunStatus, reason: str | None, now: float, *, timed_out: bool = False) -> None:
         self.verdict = (status, reason)
 
-    def told(self, task_id: str, map_index: int, owner: str, told: str, now: float, kind: str = "hook") -> None:
-        self.pending.append(lambda: self._trigger(task_id, map_index, told))
+    def trigger_hook(
+        self, task_id: str, map_index: int, owner: str, events: str, now: float, kind: str = "hook"
+    ) -> None:
+        self.pending.append(lambda: self._trigger(task_id, map_index, events))
 
-    def _trigger(self, task_id: str, map_index: int, told: str) -> None:
-        self._file.rows.setdefault((task_id, map_index), Row()).hook_events = told
+    def _trigger(self, task_id: str, map_index: int, events: str) -> None:
+        self._file.rows.setdefault((task_id, map_index), Row()).hook_events = events
 
-    def again(self, task_id: str, map_index: int, attempt: int, previous: str, now: float) -> None:
+    def retrigger_hook(self, task_id: str, map_index: int, attempt: int, previous: str, now: float) -> None:
         self.change_status(task_id, map_index, attempt, previous, "PENDING", "triggered again", now)
 
 
@@ -327,7 +329,7 @@ class FakeStore:
     def batch(self) -> FakeBatch:
         return self.turn_batch
 
-    def create(self, run: NewRun, session: int | None = None, bounds: SharedLimits = NO_SHARED_LIMITS) -> None:
+    def create(self, run: NewRun, session: int | None = None, limits: SharedLimits = NO_SHARED_LIMITS) -> None:
         for instance in run.instances:
             self.file.rows[instance.task_id, -1] = Row()
         self.file.events.append(Event("", -1, 0, None, "RUNNING", None))
@@ -338,7 +340,7 @@ class FakeStore:
         instances: Iterable[NewInstance],
         graph: tuple[str, str],
         session: int | None = None,
-        bounds: SharedLimits = NO_SHARED_LIMITS,
+        limits: SharedLimits = NO_SHARED_LIMITS,
         choose: ChooseResets | None = None,
     ) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]], int | None]:
         file = self.file
@@ -404,18 +406,18 @@ class FakeStore:
             raise Crashed
 
     def _grant(self, batch: FakeBatch) -> None:
-        file, batch.granted = self.file, []
-        for request in batch.asked:
+        file, batch.granted_slots = self.file, []
+        for request in batch.slot_requests:
             free = all(
                 file.held(pool) + file.taken_elsewhere[pool] + slots <= file.pools[pool]
                 for pool, slots in request.needs
             )
-            batch.granted.append(free)
+            batch.granted_slots.append(free)
             if free:
                 key = (request.task_id, request.map_index)
                 file.holders[key] = request.needs
                 file.change(key, request.attempt, request.previous, "RUNNING", None)
-        batch.asked = []
+        batch.slot_requests = []
 
     def slots_changed(self) -> bool:
         return True
@@ -435,7 +437,7 @@ class FakeStore:
     def end_backoff(self) -> None:
         self._change_run("RUNNING", "tried again")
 
-    def rest(self) -> None:
+    def sync_if_idle(self) -> None:
         pass
 
     def check_file(self) -> None:

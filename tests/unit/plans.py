@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 from liteflow.planning.graph import Graph
 from liteflow.planning.plan import EarlierPart, Plan, PlanOptions
 
-_EARLIER = {field.name for field in fields(EarlierPart)}
+_EARLIER = set(EarlierPart._fields)
 
 
 def make_plan(graph: Graph, **keywords: Any) -> Plan:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Layers from low to high: a module imports only from layers below its own, or from its own folder.
 #: An entry is a module or a folder; every module of both packages must be in one.
 LAYERS: list[set[str]] = [
-    {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.gc_pause", "liteflow.digest"}
+    {"liteflow.version", "liteflow.errors", "liteflow.states", "liteflow.modes", "liteflow.gc_pause", "liteflow.digest"}
     | {"liteflow.shell", "liteflow.record"}
     | {"liteflow.masking", "liteflow.traces"},
     {"liteflow.identifiers"},

@@ -68,15 +68,13 @@ def test_start_up_is_lean(arguments: list[str], more: list[str]) -> None:
 #: Modules that take long to import, and that few commands need: see docs/adr/0016 and 0035.
 SELDOM = [
     *["rich", "pygraphviz", "importlib.metadata", "importlib.util"],
-    *["asyncio", "subprocess", "concurrent.futures", "logging", "argparse", "tempfile", "pickle", "ctypes", "hashlib"],
+    *["asyncio", "subprocess", "concurrent.futures", "logging", "argparse", "tempfile", "pickle"],
     *["shutil", "difflib", "traceback", "lightflow.parser.json_source"],
     *["liteflow.scripts", "liteflow.executors.aio", "liteflow.executors.thread", "liteflow.executors.importable"],
 ]
 #: Modules that click imports, so that only programs without the command line can do without them.
 OF_CLICK = ["click", "inspect", "ast", "gettext", "dataclasses"]
-#: Modules that every run needs for its records.
-OF_RECORDS = {"inspect", "ast", "dataclasses"}
-READING = ["yaml", "socket", "liteflow.running.loop", "liteflow.dag"]
+READING = ["yaml", "socket", "hashlib", "ctypes", "liteflow.running.loop", "liteflow.dag"]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +88,7 @@ READING = ["yaml", "socket", "liteflow.running.loop", "liteflow.dag"]
         ("logs a", READING),
         ("why a", READING),
         ("outputs a", READING),
-        ("validate one.yaml", ["sqlite3", "socket", "liteflow.running.loop"]),
+        ("validate one.yaml", ["sqlite3", "socket", "ctypes", "liteflow.running.loop"]),
     ],
 )
 def test_what_is_done_all_day_imports_little(tmp_path: Path, line: str, more: list[str]) -> None:
@@ -110,7 +108,7 @@ def test_what_is_done_all_day_imports_little(tmp_path: Path, line: str, more: li
 
 
 def test_a_dag_in_python_imports_little(tmp_path: Path) -> None:
-    seldom = sorted({*SELDOM, *OF_CLICK, "yaml"} - {"liteflow.executors.thread"})
+    seldom = sorted({*SELDOM, *OF_CLICK, "yaml", "ctypes"} - {"liteflow.executors.thread"})
     code = (
         "import sys; before = set(sys.modules)\nfrom liteflow import Dag\ndag = Dag('one')\n"
         "def hello(): return 1\ndag.task(hello)\nassert dag.run(1, 'thread').status == 'SUCCESS'\n"

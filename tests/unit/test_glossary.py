@@ -14,6 +14,7 @@ from types import ModuleType
 import pytest
 
 import liteflow
+from liteflow.hooks import HOOK_EVENTS
 from liteflow.state.schema import MIGRATIONS
 from liteflow.states import Status
 
@@ -21,23 +22,37 @@ ROOT = Path(__file__).resolve().parents[2]
 GLOSSARY = ROOT / "docs" / "reference" / "glossary.md"
 
 #: Words of the dialect in the sources at most (`python tools/dialect.py` lists them). Lower it; never raise it.
-DIALECT_LIMIT = 4146
+DIALECT_LIMIT = 2319
 
 #: Words that need no entry in the glossary: those of SQL, files, processes and programs in general.
 ORDINARY_WORDS = frozenset(
     re.findall(
         r"\w+",
         """
-    a action at began boot by changed checked choice closed code config context corrupt created current cwd database
-    date
-    definition description detail done dotenv duplicate duration end ended env environment error exit fail failed file
-    frame graph handled held history host id in info init input kind last latest limit line list liteflow main name
-    new no not number output page parent part path pending pid position previous problem process progress python read
-    reason record ref registry report resource result resumable row schema script seconds shell size snapshot source
-    sqlite start started status step stopping stream success summary text thread time timer too tree type unknown
-    updated usage used view waiting word writer written wrong yet
+    a abandonable action allocator argument at backfill began boot bound branching builder building bulk by called
+    changed channel check checked choice claimed clock closed code colours config connection context control
+    corrupt created ctime current cwd database date day decided decision definition description detail device died
+    display done dotenv due duplicate duration dynamic earlier end ended env environment error exception exit
+    exited expansion expires explanation external fail failed file finding fingerprint fire flow folder follower
+    frame gate graph guarded hand handled handler hashed held history host id importable in info init inode input
+    insert invalid job kind last latest lazy limit line list liteflow loaded located location made main mapping
+    matched mtime name namespace new next no node not notice ns number origin outer outline output overlooked page
+    painter parent part partial passed path paused pending picture pid place position prefetch previous printer
+    problem process progress python read reaper reason record recorder ref references registry repeats report
+    resource result resumable round row runner running sandbox schema scope screen script seconds seen selection
+    sha shared shell signal site size snapshot socket source spawn spawner special sqlite stale start started
+    starter static status step stop stopped stopping stored stream style submission success summary sweep swept
+    switch syntax system table tagger tail taken terminated text thread time timer too traced tracker tree type
+    unclosed unknown unparsable unreadable unsafe updated usage use used validator version view visual waiting
+    wake watermark why word work writer written wrong yet
     """,
     )
+)
+
+#: Names from before the glossary that wait for a better one, or stay because they are in released state files.
+OLD_NAMES = frozenset(
+    {"Asked", "Collected", "Complaint", "Filled", "Foreign", "Found", "Garbled", "NotOurs", "Noting", "Painted"}
+    | {"Printed", "Study", "TooMuch", "ValueNotKnown", "asked_at"}
 )
 
 
@@ -70,6 +85,8 @@ GLOSSARY_WORDS = glossary_words()
 def unexplained(name: str) -> list[str]:
     """Return the words of a name that are neither in the glossary nor ordinary; plurals count as their singular."""
     allowed = GLOSSARY_WORDS | ORDINARY_WORDS
+    if name in OLD_NAMES:
+        return []
     name = name.replace("NotFound", "")  # as every library says it
     return [word for word in dialect.parts(name) if word not in allowed and word.removesuffix("s") not in allowed]
 
@@ -111,17 +128,22 @@ def headings() -> Iterator[str]:
                         yield from texts
 
 
-def hook_events() -> Iterator[str]:
-    from liteflow.definition.options import TaskOptions
-
-    yield from (name for name in TaskOptions._fields if name.startswith("on_"))
+def test_classes_in_the_glossary_exist() -> None:
+    definitions = GLOSSARY.read_text(encoding="utf-8").partition("## Other words")[0]
+    named = set(re.findall(r"`([A-Z][a-z]+[A-Za-z]*)`", definitions))
+    source = "\n".join(
+        path.read_text(encoding="utf-8")
+        for package in ("liteflow", "lightflow")
+        for path in (ROOT / package).rglob("*.py")
+    )
+    assert [name for name in sorted(named) if not re.search(rf"^(class )?{name}\b", source, re.M)] == []
 
 
 def test_the_parts_of_the_glossary_are_read() -> None:
     assert {"task", "xcom", "workflow", "executor", "epoch"} <= GLOSSARY_WORDS
     assert set(columns()) >= {"run_id", "try_number", "seq"}
     assert set(headings()) >= {"TASK", "NAME", "VALUE"}
-    assert {"on_failure", "on_exit"} <= set(hook_events())
+    assert {"on_failure", "on_exit"} <= set(HOOK_EVENTS)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +152,10 @@ def test_the_parts_of_the_glossary_are_read() -> None:
         ("public names", [name for name in liteflow.__all__ if not name.startswith("_")]),
         ("states", [name for name in vars(Status) if name.isupper()]),
         ("events of observers", [name for name in vars(liteflow.Observer) if not name.startswith("_")]),
-        ("events of hooks", list(hook_events())),
+        ("events of hooks", sorted(HOOK_EVENTS)),
+        ("columns of the state file", sorted(set(columns()))),
+        ("headings of tables", sorted(set(headings()))),
+        ("classes", sorted(set(classes()))),
     ],
 )
 def test_each_word_of_a_name_is_in_the_glossary(kind: str, names: Iterable[str]) -> None:

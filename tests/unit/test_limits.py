@@ -91,7 +91,7 @@ def test_a_timeout_that_cannot_be(bad: Any) -> None:
 def test_a_retry_of_the_run_that_cannot_be(bad: Any) -> None:
     with pytest.raises(DefinitionError, match="retry"):
         Dag("d", retry=bad)
-    assert Dag("d", retry=2).retry == RetryPolicy(2)
+    assert Dag("d", retry=2).limits.retry == RetryPolicy(2)
 
 
 def test_the_options_of_a_task_can_be_compared_and_hashed() -> None:

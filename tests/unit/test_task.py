@@ -366,5 +366,5 @@ def test_building_a_dag_makes_no_file(tmp_path: Any, monkeypatch: pytest.MonkeyP
     with Dag("flow", "state.db") as dag:
         plain()
     dag.graph()
-    dag.program()
+    dag.compile()
     assert list(tmp_path.iterdir()) == []

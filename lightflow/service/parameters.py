@@ -21,7 +21,7 @@ class ParamArguments(NamedTuple):
 NO_ARGUMENTS: Final = ParamArguments()
 
 
-def parse_arguments(params: Mapping[str, Param] | None, given: ParamArguments, day: float) -> dict[str, Any]:
+def parse_arguments(params: Mapping[str, Param] | None, arguments: ParamArguments, day: float) -> dict[str, Any]:
     """Return the typed values, each in the type of its parameter. `day` is the logical date of the run.
 
     Raises:
@@ -30,10 +30,10 @@ def parse_arguments(params: Mapping[str, Param] | None, given: ParamArguments, d
     declared = params or {}
     values: dict[str, Any] = {}
     problems: list[Problem] = []
-    words = [word.partition("=") for word in given.words]
+    words = [word.partition("=") for word in arguments.words]
     names = [name for name, _, _ in words]
-    if given.file is not None:
-        values, problems = _read_file(given.file, declared, names, day)
+    if arguments.file is not None:
+        values, problems = _read_file(arguments.file, declared, names, day)
     for name, sign, text in words:
         message = None
         if not sign:
@@ -80,7 +80,9 @@ def _read_file(
     return values, problems
 
 
-def new_run_values(params: Mapping[str, Param] | None, given: ParamArguments, path: str, day: float) -> dict[str, Any]:
+def new_run_values(
+    params: Mapping[str, Param] | None, arguments: ParamArguments, path: str, day: float
+) -> dict[str, Any]:
     """Return all values of a new run with this logical date.
 
     Raises:
@@ -89,11 +91,11 @@ def new_run_values(params: Mapping[str, Param] | None, given: ParamArguments, pa
     problems: list[Problem] = []
     values: dict[str, Any] = {}
     try:
-        values = parse_arguments(params, given, day)
+        values = parse_arguments(params, arguments, day)
     except WorkflowError as error:
         problems = error.problems
     invalid = {problem.path for problem in problems}  # of a file
-    invalid |= {word.partition("=")[0] for word in given.words} if problems else set()
+    invalid |= {word.partition("=")[0] for word in arguments.words} if problems else set()
     for name, param in (params or {}).items():
         if param.required and name not in values and name not in invalid:
             message = f"needs a value: {param.wanted}; give it with -p {name}=…"
@@ -104,7 +106,7 @@ def new_run_values(params: Mapping[str, Param] | None, given: ParamArguments, pa
 
 
 def resumed_values(
-    params: Mapping[str, Param] | None, given: ParamArguments, run_id: str, before: Mapping[str, Any], day: float
+    params: Mapping[str, Param] | None, arguments: ParamArguments, run_id: str, before: Mapping[str, Any], day: float
 ) -> dict[str, Any]:
     """Return the values of a run that is resumed: those with which it was started. `day` is its logical date.
 
@@ -112,7 +114,7 @@ def resumed_values(
         WorkflowError: a typed value is not valid.
         DefinitionError: a typed value differs, or the stored values do not match the declarations any more.
     """
-    typed = stored(parse_arguments(params, given, day))
+    typed = stored(parse_arguments(params, arguments, day))
     different = [name for name, value in typed.items() if name not in before or before[name] != value]
     if different:
         name = different[0]

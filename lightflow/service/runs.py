@@ -218,18 +218,18 @@ def _day(options: RunOptions) -> float:
     return current_day() if options.date is None else options.date
 
 
-def resumed_date(given: float | None, run: RunRecord) -> float:
+def resumed_date(requested: float | None, run: RunRecord) -> float:
     """Return the logical date of a run that is resumed.
 
     Raises:
-        DefinitionError: another date is given.
+        DefinitionError: another date is requested.
     """
     day = current_day() if run.logical_date is None else run.logical_date
     if day_text(day) == "?":
         raise DefinitionError(f"run {run.run_id} cannot be resumed: its logical date in the state file is corrupt")
-    if given is not None and given != day:
+    if requested is not None and requested != day:
         raise DefinitionError(
-            f"run {run.run_id} is for {day_text(day)}, not for {day_text(given)}, and a run keeps its day; "
+            f"run {run.run_id} is for {day_text(day)}, not for {day_text(requested)}, and a run keeps its day; "
             "leave --date out to resume the run, or start a new one"
         )
     return day

@@ -50,7 +50,7 @@ def load_external_inputs(spec: WorkflowSpec) -> ExternalInputs:
         )
     except SecretError as error:
         raise WorkflowError(
-            [spec.secrets[name].at._replace(message=message) for name, message in error.problems.items()]
+            [spec.secrets[name].location.problem(message) for name, message in error.problems.items()]
         ) from None
     return ExternalInputs(dotenv, task_dotenv, secrets)
 
@@ -65,7 +65,7 @@ def _variables(files: Sequence[EnvFile], read: dict[str, dict[str, str]], proble
                 _read(file, read[file.path], problems)
             elif file.required:
                 hint = "the path starts from the workflow file's folder"
-                problems.append(file.at._replace(message=f"no such file: {file.written}; {hint}"))
+                problems.append(file.location.problem(f"no such file: {file.written}; {hint}"))
         values |= read[file.path]
     return values
 

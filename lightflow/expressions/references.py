@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from jinja2 import nodes
 
@@ -51,7 +51,7 @@ class References(Record):
     number: bool = False  #: whether its value is an integer
 
 
-class NameScope(NamedTuple):
+class NameScope(Record):
     """What expressions in one place of a workflow file may name."""
 
     params: Collection[str]  #: the parameters of the workflow

@@ -8,7 +8,6 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from lightflow.engine.checkpoint import Checkpoint, find
 from lightflow.service.mapped_instances import split_name, whole_of, with_times
-from lightflow.service.pools import waits
 from liteflow import PayloadError, RunNotFound, Status
 from liteflow.api import (
     RUN_ENDED,
@@ -155,12 +154,19 @@ def status(db: str, run_id: str | None = None, task_id: str | None = None) -> Ru
         hooks = sorted(history.hooks(run.run_id), key=lambda one: (not one.dependencies, one.updated_at))
         rows = history.graph_tasks(run.graph_digest)
         instances = _in_order(history, run, rows)
-        if run.status == Status.RUNNING and (waiting := waits(history, run.run_id)):
+        if run.status == Status.RUNNING and (waiting := _waiting(history, run.run_id)):
             instances = [
                 one._replace(reason=waiting.get((one.task_id, one.map_index), one.reason)) for one in instances
             ]
         attempts = history.attempts(run.run_id)
         return RunView(run, instances, attempts, hooks, _standing(rows, instances), history.overlooked(run))
+
+
+def _waiting(history: History, run_id: str) -> dict[tuple[str, int], str]:
+    """Return what the queued task instances of a run wait for, in words."""
+    from lightflow.service.pools import waits  # here, because a run that has ended does not need it
+
+    return waits(history, run_id)
 
 
 def _in_order(history: History, run: RunRecord, rows: list[dict[str, Any]]) -> list[InstanceRecord]:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from liteflow.definition.compiled import CompiledDag
 from liteflow.planning.plan import Plan
 from liteflow.planning.ready_queue import DEFAULT_QUEUE
+from liteflow.running.config import RunConfig
 from liteflow.running.hooks import Hooks
 from liteflow.running.inputs import Inputs
-from liteflow.running.observers import RunConfig
 from liteflow.running.prefetch import Prefetch
 from liteflow.running.recorder import Recorder
 from liteflow.running.run_limits import RunLimits

@@ -12,8 +12,8 @@ from fakes import Crashed, Ends, FakeClock, FakeExecutor, FakeFile, FakeStore, S
 from liteflow import Change, Dag, Observer
 from liteflow.definition.compiled import CompiledDag
 from liteflow.planning.trigger_rules import UpstreamCounts, decide
+from liteflow.running.config import RunConfig
 from liteflow.running.host_signals import Gate
-from liteflow.running.observers import RunConfig
 from liteflow.running.run import Result, Runner
 from liteflow.running.stopping import StopSignals
 from liteflow.states import TASK_ENDED
@@ -72,7 +72,9 @@ class Drive(Observer):
         return self._run(resume=True, crash_at=crash_at, after=after)
 
     def _run(self, *, resume: bool, crash_at: int | None, after: bool) -> Result:
-        config = RunConfig("/nowhere/state.db", "r", max_workers=self.workers, observers=[self], **self.config)
+        config = RunConfig(
+            db_path="/nowhere/state.db", run_id="r", max_workers=self.workers, observers=[self], **self.config
+        )
         self.store = FakeStore(self.file, crash_at=crash_at, after=after)
         self.executor = FakeExecutor(self.clock, self.script, self.workers, self._submitted, queues=self.queues)
         self.signals = StopSignals(self.executor.wake)

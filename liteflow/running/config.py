@@ -1,4 +1,4 @@
-"""The configuration of a run, and what observers learn of it."""
+"""The configuration of a run: where its state is stored, how many tasks run at once, and what it is given."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from liteflow.values.secrets import Secrets
 
 
 class RunConfig(Record):
-    """How to run a dag."""
+    """How to run a dag. Paths are absolute, durations are seconds."""
 
-    db_path: str  #: absolute
+    db_path: str
     run_id: str
     mode: str = "process"
     max_workers: int = 4
-    log_dir: str | None = None  #: absolute; None: the output of tasks goes where the output of the program goes
+    log_dir: str | None = None  #: None: the output of tasks goes where the output of the program goes
     durability: str = "process"
     fail_fast: bool = False
     grace_s: float = 10.0
     params: Mapping[str, Any] = EMPTY_MAPPING
     logical_date: float | None = None
     observers: Sequence[Observer] = ()
-    claim_children: bool = False  #: whether every process that this program starts ends with the run
-    done: Mapping[str, float] = EMPTY_MAPPING  #: for a new run: tasks that succeeded elsewhere, and their seconds
+    claim_children: bool = False
+    done: Mapping[str, float] = EMPTY_MAPPING  #: for a new run: tasks that succeeded elsewhere, with their seconds
     secrets: Secrets | None = None  #: never stored: a resumed run gets them again
     timeout_s: float | None = None
     retry: RetryPolicy = NEVER  #: of the run as a whole
-    place: Concurrency | None = None  #: its group is named
+    place: Concurrency | None = None  #: the group of runs, with its name
     backends: Mapping[str, BackendFactory] = EMPTY_MAPPING  #: modes that the engine does not have
 
 

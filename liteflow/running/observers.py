@@ -1,4 +1,4 @@
-"""Observers of a run: the events they receive, and how the loop calls them."""
+"""Observers: objects that are called when a run starts, when its tasks change their status, and when it ends."""
 
 from __future__ import annotations
 

@@ -54,6 +54,7 @@ class Starter:
         plan, recorder, prefetch, starts = self._plan, self._recorder, self._prefetch, list[Start]()
         for queued, log_path in prefetch.promote(len(plan.running)):
             recorder.start(queued, "QUEUED", log_path, now)
+        plan.requeue_retries(monotonic)  # even if there is no free worker: else the loop would not wait for one
         for _ in range(prefetch.room(len(plan.running))):
             node = plan.take(monotonic)
             if node is None:

@@ -38,7 +38,7 @@ class HookDef(Record):
     reads: Sequence[tuple[int, Ref]] = ()
 
 
-class ConditionInputs(NamedTuple):
+class ConditionInputs(Record):
     """What a condition may look at."""
 
     info: RunInfo

@@ -131,7 +131,7 @@ class Expansion(Protocol):
         """Return a row for each instance, in order; the list may be empty. Never unpickles. Raises InputError."""
 
 
-class RunInfo(NamedTuple):
+class RunInfo(Record):
     """The facts that all work of one run shares; executors get them when they are opened."""
 
     run_id: str

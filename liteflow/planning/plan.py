@@ -151,6 +151,11 @@ class Plan:
         """Return the monotonic second at which the next retry is due, if one is waiting."""
         return None if self._halted else self._starts.next_retry_at()
 
+    @property
+    def has_queue_options(self) -> bool:
+        """Whether a task has a priority, a limit of parallel instances, or needs slots."""
+        return bool(self._options.queue)
+
     def slot_needs(self, node: int) -> SlotNeeds:
         """Return the slots of pools that the task needs to run."""
         return self._starts.ready.needs(node)
@@ -265,8 +270,10 @@ class Plan:
                 elif table.status[other] == "RUNNING":
                     self._to_cancel.append(other)
 
-    def to_cancel(self) -> list[int]:
+    def to_cancel(self) -> Sequence[int]:
         """Return, once, the running instances that the caller is to cancel, because another instance failed."""
+        if not self._to_cancel:
+            return ()
         nodes, self._to_cancel = self._to_cancel, []
         return nodes
 

@@ -97,11 +97,11 @@ def run(program: CompiledDag, config: RunConfig, *, resume: bool = False, gate: 
             gate=gate or SignalGate(),
         )
         try:
-            previous = runner.own(resume=resume)
+            previous = runner.acquire(resume=resume)
             with stop_signals_handled(signals.receive):
                 return runner.run(previous, resumed=resume)
         except BaseException:
-            executor.close(0.0)  # so that no task writes into the folder any more
+            executor.close(0.0)  # so that no task writes into the folder
             remove_folder(info.outputs_dir or "")
             raise
 
@@ -118,7 +118,7 @@ class Runner(Record):
     signals: StopSignals
     gate: SignalGate
 
-    def own(self, *, resume: bool) -> PreviousRun:
+    def acquire(self, *, resume: bool) -> PreviousRun:
         """Create the run, or take it over. Return what it has already done."""
         take = claim_run if resume else create_run
         previous = take(self.program, self.config, self.store, self.executor.session)

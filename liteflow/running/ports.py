@@ -86,7 +86,9 @@ class Batch(Protocol):
         self, task_id: str, instances: Iterable[tuple[int, str | None, str]], timeout_s: float | None, now: float
     ) -> None: ...
 
-    def remove_instances(self, task_id: str, removed: Mapping[int, PreviousInstance], reason: str, now: float) -> None: ...
+    def remove_instances(
+        self, task_id: str, removed: Mapping[int, PreviousInstance], reason: str, now: float
+    ) -> None: ...
 
     def trigger_hook(
         self, task_id: str, map_index: int, owner: str, events: str, now: float, kind: str = "hook"

@@ -71,12 +71,12 @@ def run(program: CompiledDag, config: RunConfig, *, resume: bool = False, gate: 
         locks = LockFile(config.db_path)
         stack.callback(locks.close)
         # The guardian is forked here: before SQLite is open (a connection must not be forked) and before threads start.
+        bodies, modes = program.bodies(), program.modes()
         executor = open_executor(
-            program.bodies(),
+            bodies,
             info,
-            mode=config.mode,
+            mode={**dict.fromkeys(bodies, config.mode), **modes} if modes else config.mode,
             slots=config.max_workers,
-            task_modes=program.modes(),
             timeouts=program.with_timeout(),
             close_in_workers=(locks.fd,),
             claim_children=config.claim_children,

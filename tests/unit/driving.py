@@ -100,7 +100,7 @@ class Drive(Observer):
             gate=SignalGate(),
         )
         try:
-            result = runner.run(runner.own(resume=resume), resumed=resume)
+            result = runner.run(runner.acquire(resume=resume), resumed=resume)
         except Crashed:
             self.check_story()
             raise

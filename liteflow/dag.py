@@ -44,7 +44,7 @@ from liteflow.modes import DEFAULT_SLOTS, MODES
 from liteflow.planning.graph import Graph
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.running.config import RunConfig
-from liteflow.running.host_signals import deferring
+from liteflow.running.host_signals import deferred_host_signals
 from liteflow.running.observers import Observer
 from liteflow.running.run import run as run_compiled
 from liteflow.state.deletion import delete_runs
@@ -354,8 +354,7 @@ class Dag(CurrentDag):
 
         Args:
             max_workers: how many tasks run at once (default 4; 1000 in mode "async").
-            mode: "process", "thread", "async", "inline" (one by one in the calling thread, for debugging), or a name in
-                `backends`.
+            mode: "process", "thread", "async", "inline" (one by one in this thread, to debug), or one of `backends`.
             params: values for the context of the tasks, checked and completed by the parameters of the dag.
             secrets: values of declared secrets; the other secrets are fetched.
             logical_date: the day or moment that the run is for: a date, or epoch seconds.
@@ -364,13 +363,13 @@ class Dag(CurrentDag):
             durability: "process" (survives any crash of a program) or "power" (also a power cut, slower).
             done: tasks that succeeded elsewhere and do not run, with the seconds they took.
             timeout, retry, concurrency: override those of the dag.
-            raise_signals: raise the signal that stopped the run again once it is stored.
-            claim_children: end all processes that this program has started when the run ends.
+            raise_signals, claim_children: raise the signal that stopped the run again once the run is stored; end all
+                processes that this program has started when the run ends.
             backends: more modes by name, each with a function that opens a `liteflow.executors.Backend`.
 
         Raises:
-            DefinitionError, ParamError, SecretError: nothing ran. RunOwned: a process already runs it.
-            StoreError, ResourceError: the state file, or the machine. KeyboardInterrupt: by Ctrl-C, once stored.
+            DefinitionError, ParamError, SecretError: nothing ran. StoreError, ResourceError: the state file or the
+                machine. KeyboardInterrupt: by Ctrl-C, once the run is stored.
         """
         compiled, moment = self._compile_for_run(), _moment(logical_date)
         values = self._checked_params(params or {}, moment)
@@ -491,15 +490,15 @@ class Dag(CurrentDag):
     ) -> dict[str, Any]:
         """Return the limits of a run as fields of `RunConfig`: those that are given override those of the dag."""
         limits = self.limits
-        place = limits.concurrency if concurrency is None else normalize_concurrency(concurrency)
+        own_limit = limits.concurrency if concurrency is None else normalize_concurrency(concurrency)
         return {
             "timeout_s": limits.timeout_s if timeout is None else checked_timeout(timeout),
             "retry": limits.retry if retry is None else normalize_retry(retry),
-            "place": None if place is None else place._replace(group=place.group or self.dag_id),
+            "concurrency": None if own_limit is None else own_limit._replace(group=own_limit.group or self.dag_id),
         }
 
     def _execute(self, compiled: CompiledDag, config: RunConfig, *, resume: bool, raise_signals: bool) -> DagRun:
-        with deferring() as gate:
+        with deferred_host_signals() as gate:
             token = current_dag.set(None)  # within a task, a decorated function is just a function
             try:
                 result = run_compiled(compiled, config, resume=resume, gate=gate)

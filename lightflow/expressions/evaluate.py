@@ -131,11 +131,6 @@ def early_values(expressions: Expressions, params: Values) -> dict[str, Any]:
     return values
 
 
-def uses_environment(expression: Expression) -> bool:
-    """Return whether the expression may name a variable of the environment."""
-    return "env" in expression.source
-
-
 class ValueNotKnown(InputError):
     """A variable has no value before there is an attempt."""
 

@@ -12,11 +12,13 @@ from liteflow.definition.task import NO_HOOKS, Task
 from liteflow.errors import DefinitionError, DuplicateTask
 from liteflow.hooks import RUN_OWNER, HookDef, StartCheck
 from liteflow.limits import Pool, check_slot_needs
-from liteflow.planning.control import Branching, ControlFlow, Teardown, Tolerance, between, needed_setups
+from liteflow.planning.branching import Branching
+from liteflow.planning.control_flow import ControlFlow, Tolerance
 from liteflow.planning.graph import Graph
 from liteflow.planning.ready_queue import DEFAULT_QUEUE
 from liteflow.planning.retry import NEVER, RetryPolicy
-from liteflow.values.secrets import Secret, unknown
+from liteflow.planning.setup_teardown import Teardown, between, needed_setups
+from liteflow.values.secrets import Secret, unknown_secret_message
 from liteflow.work import Body, Ref
 
 
@@ -84,7 +86,7 @@ class _Compiler:
         options, body = task.options, task.body()
         for name in body.secrets:
             if name not in self._secrets:
-                raise DefinitionError(f"task {task.task_id!r}: {unknown(name, self._secrets)}")
+                raise DefinitionError(f"task {task.task_id!r}: {unknown_secret_message(name, self._secrets)}")
         reads = self._reads_of(body)
         inputs: tuple[int, ...] = ()
         if wanted := task.inputs():
@@ -191,12 +193,12 @@ class _Compiler:
         }
         needs = needed_setups(self._setups, teardowns, upstream, downstream) if self._setups else {}
         return ControlFlow(
-            frozenset(self._checked),
-            self._tolerances,
-            teardowns,
-            needs,
-            frozenset(self._status_readers),
-            frozenset(self._setups),
+            checked=frozenset(self._checked),
+            tolerances=self._tolerances,
+            setups=frozenset(self._setups),
+            teardowns=teardowns,
+            needed_setups=needs,
+            status_readers=frozenset(self._status_readers),
         )
 
     def full_graph(self, control: ControlFlow) -> Graph:

@@ -22,7 +22,7 @@ from liteflow.executors.host_guards import ExitCalled
 from liteflow.outputs import discard, exists, printed, take
 from liteflow.processes.forks import end_fork, exit_code
 from liteflow.states import Verdict
-from liteflow.traces import is_ours, to_json, trace_of
+from liteflow.traces import is_engine_frame, to_json, trace_of
 from liteflow.values.payload import Payload, decode, encode
 from liteflow.work import KEYWORDS, Call, ErrorInfo, Item, Outcome, Ref, RunInfo, Work, complete_body, input_name
 
@@ -358,7 +358,7 @@ def _traceback_text(error: BaseException, info: RunInfo) -> str:
 def _user_traceback(trace: TracebackType | None) -> TracebackType | None:
     """Return the traceback from the first frame of user code on; all of it when there is none."""
     inner = trace
-    while inner is not None and is_ours(inner.tb_frame):
+    while inner is not None and is_engine_frame(inner.tb_frame):
         inner = inner.tb_next
     return inner or trace
 

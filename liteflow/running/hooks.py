@@ -63,7 +63,7 @@ class Hooks:
                 if resumes:
                     self._plan.trigger(node)
             if status == "PENDING" and not resumes:  # a check of a task or the end of the run will trigger it again
-                reason = "it is done again when its time has come" if spec is not None else "it is not defined any more"
+                reason = "it will be triggered again" if spec is not None else "it is no longer defined"
                 self._batch.change_status(task_id, map_index, attempts, "PENDING", "CANCELLED", reason, now)
         first = self._program.run_hooks.get("on_start")
         if first is not None and not self.has_run(first, -1):

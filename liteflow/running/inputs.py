@@ -24,7 +24,7 @@ _CACHED_VALUE_BYTES: Final = 65536  # each consumer reads a larger value from th
 _WITHOUT_VALUE: Final[Mapping[str, str]] = {
     "SKIPPED": "was skipped",
     "FAILED": "failed",
-    "UPSTREAM_FAILED": "did not run, because a task before it failed",
+    "UPSTREAM_FAILED": "did not run, because an upstream task failed",
     "CANCELLED": "was cancelled",
 }
 _NULL: Final = Payload("json", "null", 4)

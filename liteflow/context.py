@@ -25,7 +25,7 @@ class TaskContext:
         self._work = work
         self._info = info
         self.pushed: dict[str, Payload] = {}
-        self.requested_output: str | None = None  # the output file, once the task has asked for its path
+        self.requested_output: str | None = None  # the output file, once the task has read its path
 
     @property
     def run_id(self) -> str:

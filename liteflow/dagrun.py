@@ -100,9 +100,9 @@ class DagRun:
             return self
         failures = self.failures()
         first = "; ".join(f"{task_id}: {why}" for task_id, why in list(failures.items())[:3])
-        more = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
+        hidden = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
         raise RunFailed(
-            f"run {self.run_id} of {self.dag_id!r} is {self.status}: {first or self.reason}{more}", failures
+            f"run {self.run_id} of {self.dag_id!r} is {self.status}: {first or self.reason}{hidden}", failures
         )
 
     def delete(self, db_path: str | None = None) -> None:

@@ -4,56 +4,48 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from liteflow.pictures.picture import Picture, duration_text, from_dependencies, tally_text
+from liteflow.pictures.picture import Node, Picture, duration_text, make_picture, tally_text
 from liteflow.state.history import History, InstanceRecord, RunRecord
 
 
 def picture_of_run(history: History, run: RunRecord) -> Picture:
     """Return the picture of a run on its own graph, also if the definition of the dag has changed since."""
     dependencies, kinds = _graph(history.graph(run.graph_digest))
-    by_task: dict[str, list[InstanceRecord]] = {}
-    tallies: dict[str, Counter[str]] = {}
+    by_task: dict[str, list[InstanceRecord]] = {task_id: [] for task_id in dependencies}
     for instance in history.instances(run.run_id):
-        by_task.setdefault(instance.task_id, []).append(instance)
-        if instance.map_index >= 0:
-            tallies.setdefault(instance.task_id, Counter())[instance.status] += 1
         if instance.task_id not in dependencies:  # the stored graph is missing or damaged
             dependencies[instance.task_id] = _texts(instance.dependencies)
-    statuses, details, durations, labels = {}, {}, {}, {}
-    status_text: dict[str, str] = {}
-    for task_id, instances in by_task.items():
-        whole = instances[0]  # the task itself; the instances of a mapped task follow
-        statuses[task_id] = whole.status
-        dead = run.status == "INTERRUPTED" and whole.status == "RUNNING"
-        details[task_id] = "was running when its process died" if dead else whole.reason or ""
-        times = [(instance.started_at, instance.ended_at) for instance in instances]
-        spans = [(start, end) for start, end in times if start is not None and end is not None]
-        if spans:
-            durations[task_id] = max(end for _, end in spans) - min(start for start, _ in spans)
-        if task_id in tallies:
-            labels[task_id] = f"{task_id} ×{tallies[task_id].total():,}"
-            details[task_id] = tally_text(tallies[task_id])
-            if whole.status == "FAILED":
-                tally = tallies[task_id]
-                status_text[task_id] = f"{tally['FAILED']:,} of {tally.total():,} failed"
+        by_task.setdefault(instance.task_id, []).append(instance)
+    nodes = [_node_of(task_id, kinds.get(task_id, ""), instances, run) for task_id, instances in by_task.items()]
     dag = history.dag(run.dag_id)
     started_at = run.started_at or run.created_at
     facts = [("Run", run.run_id), ("Started", time_text(started_at)), ("Duration", run_duration(run))]
-    return from_dependencies(
-        run.dag_id,
-        dependencies,
-        statuses=statuses,
-        labels=labels,
-        kinds=kinds,
-        details=details,
-        durations=durations,
-        status_text=status_text,
-        subtitle=(dag.description if dag else "") or None,
-        status=run.status,
-        facts=facts,
+    subtitle = (dag.description if dag else "") or None
+    return make_picture(run.dag_id, nodes, dependencies, subtitle=subtitle, status=run.status, facts=facts)
+
+
+def _node_of(task_id: str, kind: str, instances: Sequence[InstanceRecord], run: RunRecord) -> Node:
+    """Return the node of a task; its instances are the task itself and those over a list."""
+    if not instances:
+        return Node(task_id=task_id, label=task_id, kind=kind)
+    task = instances[0]  # the task as a whole is first
+    tally = Counter(instance.status for instance in instances if instance.map_index >= 0)
+    died = run.status == "INTERRUPTED" and task.status == "RUNNING"
+    detail = "was running when its process died" if died else task.reason or ""
+    times = [(instance.started_at, instance.ended_at) for instance in instances]
+    spans = [(start, end) for start, end in times if start is not None and end is not None]
+    failed = f"{tally['FAILED']:,} of {tally.total():,} failed" if tally and task.status == "FAILED" else None
+    return Node(
+        task_id=task_id,
+        label=f"{task_id} ×{tally.total():,}" if tally else task_id,
+        kind=kind,
+        status=task.status,
+        detail=tally_text(tally) if tally else detail,
+        duration_s=max(end for _, end in spans) - min(start for start, _ in spans) if spans else None,
+        status_text=failed,
     )
 
 
@@ -61,9 +53,13 @@ def picture_of_graph(title: str, snapshot: dict[str, Any], description: str = ""
     """Return the picture of a stored graph, without states."""
     dependencies, kinds = _graph(snapshot)
     rows = snapshot.get("tasks")
-    mapped = [row for row in rows if isinstance(row, dict) and row.get("mapped")] if isinstance(rows, list) else []
-    labels = {row["id"]: f"{row['id']} ×n" for row in mapped if isinstance(row.get("id"), str)}
-    return from_dependencies(title, dependencies, labels=labels, kinds=kinds, subtitle=description or None)
+    rows = rows if isinstance(rows, list) else []
+    mapped = [row.get("id") for row in rows if isinstance(row, dict) and row.get("mapped")]
+    nodes = [
+        Node(task_id=task_id, label=f"{task_id} ×n" if task_id in mapped else task_id, kind=kinds[task_id])
+        for task_id in dependencies
+    ]
+    return make_picture(title, nodes, dependencies, subtitle=description or None)
 
 
 def _graph(snapshot: dict[str, Any]) -> tuple[dict[str, list[str]], dict[str, str]]:

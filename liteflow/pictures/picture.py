@@ -186,43 +186,25 @@ def caption(node: Node) -> str:
     return " · ".join(part for part in (clean(node.kind), state, duration_text(node.duration_s)) if part)
 
 
-def from_dependencies(
+def make_picture(
     title: str,
+    nodes: Iterable[Node],
     dependencies: Mapping[str, Iterable[str]],
     *,
-    statuses: Mapping[str, str] | None = None,
-    labels: Mapping[str, str] | None = None,
-    kinds: Mapping[str, str] | None = None,
-    details: Mapping[str, str] | None = None,
-    durations: Mapping[str, float] | None = None,
-    status_text: Mapping[str, str] | None = None,
     subtitle: str | None = None,
     status: str | None = None,
     facts: Sequence[tuple[str, str]] = (),
 ) -> Picture:
-    """Return a picture of `{task_id: [dependencies]}`. Tasks keep their order; edges are sorted and appear once.
+    """Return a picture of these nodes, with an edge for each dependency; edges are sorted and appear once.
 
     A dependency without a task of its own (a damaged history) becomes a node with that remark.
     """
-    statuses, labels, kinds = statuses or {}, labels or {}, kinds or {}
-    details, durations, status_text = details or {}, durations or {}, status_text or {}
+    shown = list(nodes)
     pairs = {(source, task_id) for task_id, sources in dependencies.items() for source in sources}
-    missing = sorted({source for source, _ in pairs} - dependencies.keys())
-    nodes = [
-        Node(
-            task_id=task_id,
-            label=labels.get(task_id, task_id),
-            kind=kinds.get(task_id, ""),
-            status=statuses.get(task_id),
-            detail=details.get(task_id),
-            duration_s=durations.get(task_id),
-            status_text=status_text.get(task_id),
-        )
-        for task_id in dependencies
-    ]
-    nodes += [Node(task_id=task_id, label=labels.get(task_id, task_id), kind="not in this run") for task_id in missing]
+    missing = {source for source, _ in pairs} - {node.task_id for node in shown}
+    shown += [Node(task_id=task_id, label=task_id, kind="not in this run") for task_id in sorted(missing)]
     edges = tuple(Edge(source, target) for source, target in sorted(pairs))
-    return Picture(title=title, nodes=tuple(nodes), edges=edges, subtitle=subtitle, status=status, facts=tuple(facts))
+    return Picture(title=title, nodes=tuple(shown), edges=edges, subtitle=subtitle, status=status, facts=tuple(facts))
 
 
 def layer_sizes(picture: Picture) -> list[int]:

@@ -146,7 +146,7 @@ class RunInfo(Record):
 
     @property
     def masker(self) -> Masker | None:
-        """What masks secrets in output; None: nothing is masked."""
+        """The masker of the secrets; None: nothing is masked."""
         return None if self.secrets is None else self.secrets.masker
 
     def masked(self, text: str) -> str:

@@ -63,9 +63,7 @@ ORDINARY_WORDS = frozenset(
 )
 
 #: Names from before the glossary that wait for a better one, or stay because they are in released state files.
-OLD_NAMES = frozenset(
-    {"Filled", "Garbled", "Noting", "Painted", "Printed", "Study", "TooMuch", "ValueNotKnown", "asked_at"}
-)
+OLD_NAMES = frozenset({"Garbled", "Noting", "Painted", "Printed", "Study", "TooMuch", "ValueNotKnown", "asked_at"})
 
 
 def load_tool(name: str) -> ModuleType:

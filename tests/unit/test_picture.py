@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from picture_kit import from_dependencies
 
 from liteflow.pictures.picture import (
     PLAIN_STYLE,
@@ -15,7 +16,6 @@ from liteflow.pictures.picture import (
     caption,
     clean,
     duration_text,
-    from_dependencies,
     layer_sizes,
     prefers_left_to_right,
     shorten,

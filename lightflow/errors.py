@@ -25,6 +25,19 @@ class LightflowError(Exception):
     exit_code: ClassVar[int] = 70
 
 
+class Location(NamedTuple):
+    """A place in a file."""
+
+    file: str
+    line: int  #: from 1; 0: the whole file
+    column: int  #: from 1
+    path: str  #: the key, such as `tasks.train.timeout`
+
+    def problem(self, message: str) -> Problem:
+        """Return a problem at this place."""
+        return Problem(*self, message)
+
+
 class Problem(NamedTuple):
     """A mistake in a file, and its place."""
 

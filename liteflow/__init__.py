@@ -1,7 +1,7 @@
-"""The engine: dags of Python functions and commands, run in parallel on one machine, kept in one SQLite file.
+"""The engine: dags of Python functions and commands, run in parallel on one machine, stored in one SQLite file.
 
 Standard library only. Begin with `Dag`. A public name is imported when it is first used, so that a program that
-needs only one of them, or only the version, starts at once; `__init__.pyi` tells type checkers what they are.
+needs only one of them, or only the version, starts at once; `__init__.pyi` has the types for type checkers.
 """
 
 import importlib

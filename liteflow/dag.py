@@ -51,8 +51,9 @@ from liteflow.limits import (
 from liteflow.modes import DEFAULT_SLOTS, MODES
 from liteflow.planning.graph import Graph
 from liteflow.planning.retry import NEVER, RetryPolicy
+from liteflow.running.config import RunConfig
 from liteflow.running.host_signals import deferring
-from liteflow.running.observers import Observer, RunConfig
+from liteflow.running.observers import Observer
 from liteflow.running.run import run as run_compiled
 from liteflow.state.deletion import delete_runs
 from liteflow.state.history import DagRecord, History, RunRecord

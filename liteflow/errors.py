@@ -1,30 +1,30 @@
-"""Every error the engine raises on purpose.
+"""The errors of the engine.
 
 LiteflowError
-├── DefinitionError            the graph or a task is wrong; nothing ran          exit 2
+├── DefinitionError            the graph or a task is invalid; nothing ran        exit 2
 │   ├── CycleError             also a graphlib.CycleError; `.path`
 │   ├── DuplicateTask          also a ValueError
 │   ├── UnknownDependency      also a ValueError
 │   ├── ParamError             parameters of a run; `.problems`
 │   ├── SecretError            secrets of a run; `.problems`
 │   ├── DotenvError            a dotenv file; `.problems`
-│   └── ScriptError            a Python file that should define dags; `.path`, `.line`, `.problem`
+│   └── ScriptError            a Python file with dags; `.path`, `.line`, `.problem`
 ├── RunFailed                  from DagRun.raise_for_failure(); `.failures`       exit 1
-├── PayloadError               a value cannot be stored, or read back
-├── InputError                 what an attempt takes cannot be worked out
-├── StoreError                 the state file                                     exit 3
-│   ├── NotOurs                some other program's database, or no database
+├── PayloadError               a value cannot be stored or read
+├── InputError                 the input of an attempt is missing
+├── StoreError                 the state file cannot be read or written           exit 3
+│   ├── ForeignDatabase        a database of another program, or not a database
 │   ├── SchemaTooNew           written by a newer version
-│   ├── CorruptDatabase        SQLite cannot read it
+│   ├── CorruptDatabase        damaged
 │   ├── RunNotFound            no such run, or no such dag
-│   └── StaleRun               another process has taken this run over            exit 4
-├── RunOwned                   a live process owns this run                       exit 4
-│   └── GroupBusy              its group of runs is full, and it shall not wait   exit 4
-├── RunSkipped                 its group of runs is full, and it shall be skipped exit 0
+│   └── StaleRun               another process has taken over the run             exit 4
+├── RunOwned                   a live process owns the run                        exit 4
+│   └── GroupBusy              its group is full, and the run must not wait       exit 4
+├── RunSkipped                 its group is full, and the run is skipped          exit 0
 └── ResourceError              disk full, no more files or processes              exit 5
 
 `SkipTask` is not an error: a task raises it to end as SKIPPED.
-Every message says what, where and what to do; it needs no traceback.
+Every message says what happened, where, and what to do; it needs no traceback.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from collections.abc import Mapping, Sequence
 
 
 class LiteflowError(Exception):
-    """The root of the tree. `exit_code` is what a command line ends with."""
+    """The base class of all errors. `exit_code` is the exit code of a command that ends with the error."""
 
     exit_code = 70
 
@@ -44,7 +44,7 @@ class DefinitionError(LiteflowError):
 
 
 class CycleError(DefinitionError, graphlib.CycleError):
-    """Tasks wait for each other. `path` is a shortest such circle: its first id stands again at its end."""
+    """Dependencies form a cycle. `path` is a shortest cycle; its last id is its first id."""
 
     def __init__(self, path: Sequence[str]) -> None:
         self.path = list(path)
@@ -54,7 +54,7 @@ class CycleError(DefinitionError, graphlib.CycleError):
         return str(self.args[0])
 
     def __reduce__(self) -> tuple[type[CycleError], tuple[list[str]]]:
-        return type(self), (self.path,)  # by default `args` would be given back to __init__, which takes others
+        return type(self), (self.path,)  # by default pickle would pass `args`, which __init__ does not accept
 
 
 def _cycle_message(path: Sequence[str]) -> str:
@@ -73,7 +73,7 @@ class UnknownDependency(DefinitionError, ValueError):
 
 
 class ScriptError(DefinitionError):
-    """A Python file that cannot be used; `line` 0 means all of it."""
+    """A Python file is invalid; `line` 0 means the whole file."""
 
     def __init__(self, path: str, line: int, problem: str) -> None:
         super().__init__(f"{path}:{line}: {problem}" if line else f"{path}: {problem}")
@@ -84,7 +84,7 @@ class ScriptError(DefinitionError):
 
 
 class ParamError(DefinitionError, ValueError):
-    """Parameters that cannot be used. `problems` maps each name to what is wrong with it."""
+    """Parameters are invalid. `problems` maps each name to the mistake."""
 
     def __init__(self, problems: Mapping[str, str]) -> None:
         super().__init__("; ".join(f"parameter {name!r}: {why}" for name, why in problems.items()))
@@ -95,7 +95,7 @@ class ParamError(DefinitionError, ValueError):
 
 
 class SecretError(DefinitionError, ValueError):
-    """Secrets that cannot be had. `problems` maps each name to why; no value is ever shown."""
+    """Secrets cannot be read. `problems` maps each name to the cause; no value is shown."""
 
     def __init__(self, problems: Mapping[str, str]) -> None:
         super().__init__("; ".join(f"secret {name!r}: {why}" for name, why in problems.items()))
@@ -106,7 +106,7 @@ class SecretError(DefinitionError, ValueError):
 
 
 class DotenvError(DefinitionError, ValueError):
-    """A dotenv file that cannot be used. `problems` are (line, problem); line 0 means all of it."""
+    """A dotenv file is invalid. `problems` are pairs of a line and a mistake; line 0 means the whole file."""
 
     def __init__(self, path: str, problems: Sequence[tuple[int, str]]) -> None:
         super().__init__("; ".join(f"{path}:{line}: {why}" if line else f"{path}: {why}" for line, why in problems))
@@ -134,7 +134,7 @@ class PayloadError(LiteflowError):
 
 
 class InputError(LiteflowError):
-    """An attempt cannot start: what it takes from elsewhere is missing. The message is told as it stands."""
+    """An attempt cannot start because its input is missing. The message becomes the error of the task."""
 
     exit_code = 1
 
@@ -143,7 +143,7 @@ class StoreError(LiteflowError):
     exit_code = 3
 
 
-class NotOurs(StoreError):
+class ForeignDatabase(StoreError):
     pass
 
 
@@ -168,15 +168,15 @@ class RunOwned(LiteflowError):
 
 
 class OwnerDied(RunOwned):
-    """The owner is dead, but what it has started is still being ended: in a moment the run can be had."""
+    """The owner is dead, and its processes are being ended: the run can be resumed in a moment."""
 
 
 class GroupBusy(RunOwned):
-    """There is no place in the run's group, and `on_conflict` is "fail". Nothing ran, nothing was stored."""
+    """The group of the run is full, and `on_conflict` is "fail". Nothing ran, nothing was stored."""
 
 
 class RunSkipped(LiteflowError):
-    """There is no place in the run's group, and `on_conflict` is "skip". `Dag.run` returns such a run as SKIPPED."""
+    """The group of the run is full, and `on_conflict` is "skip". `Dag.run` returns the run as SKIPPED."""
 
     exit_code = 0
 

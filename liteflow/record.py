@@ -33,6 +33,9 @@ class _RecordType(type):
             if not str(annotation).startswith(("ClassVar", "Final"))
         )
         own_defaults = {field: namespace.pop(field) for field in own_fields if field in namespace}
+        for field, value in own_defaults.items():
+            if type(value) in (dict, list, set) and value is not EMPTY_MAPPING:
+                raise TypeError(f"{name}.{field}: the default is shared by all records; use EMPTY_MAPPING or a tuple")
         namespace["__slots__"] = own_fields
         cls = super().__new__(mcs, name, bases, namespace)
         parents = [base for base in bases if isinstance(base, _RecordType)]

@@ -38,7 +38,7 @@ def cancel(run: str, wait: float, db: str, as_json: bool) -> int:
     """
     from lightflow.service import json_shapes, queries, runs
 
-    run_id = run_or_latest(run) or queries.latest(db).run_id
+    run_id = run_or_latest(run) or queries.latest_run(db).run_id
     record = runs.cancel(db, run_id, wait_s=wait)
     if as_json:
         say_json(json_shapes.cancelled_run_shape(record))

@@ -76,11 +76,11 @@ def _picture(file: str | None, run: str | None, dag: str | None, db: str) -> Pic
         return workflows.picture(outline)
     run_id = run_or_latest(run)
     if outline is not None and run_id is None:
-        newest = queries.newest(db, outline.name)
+        newest = queries.newest_runs(db, outline.name)
         if not newest:
             raise DefinitionError(f"{os.path.relpath(db)}: there is no run of {outline.name!r} yet")
         run_id = newest[0].run_id
-    picture = queries.picture(db, run_id)
+    picture = queries.run_picture(db, run_id)
     if outline is not None and picture.title != outline.name:
         raise DefinitionError(f"run {run} is a run of {picture.title!r}, not of {outline.name!r}")
     return picture

@@ -22,7 +22,7 @@ def show_plan(target: str, arguments: RunArguments, *, resume: bool) -> int:
     view = None
     file = target
     if resume and not os.path.exists(target) and not target.endswith((".yaml", ".yml", ".json", ".py")):
-        view = queries.status(arguments.db, target)
+        view = queries.run_view(arguments.db, target)
         file = view.run.source or target
     outline = workflows.outline(file, arguments.dag)
     if resume and view is None:
@@ -51,8 +51,8 @@ def _unfinished_run(db: str, workflow: str) -> RunView | None:
     """Return the run that a resume of the workflow would continue."""
     if not os.path.exists(db):
         return None
-    newest = queries.newest(db, workflow)
-    return queries.status(db, newest[0].run_id) if newest and newest[0].resumable else None
+    newest = queries.newest_runs(db, workflow)
+    return queries.run_view(db, newest[0].run_id) if newest and newest[0].resumable else None
 
 
 def _print_plan(outline: WorkflowOutline, done: frozenset[str], max_workers: int, mode: str) -> None:

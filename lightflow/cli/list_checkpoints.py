@@ -29,7 +29,7 @@ def list_checkpoints(name: str | None, limit: int, folder: str, as_json: bool) -
     """
     from lightflow.service import json_shapes, queries
 
-    checkpoints, left_out = queries.checkpoints(folder, name, limit)
+    checkpoints, left_out = queries.list_checkpoints(folder, name, limit)
     if as_json:
         say_json([json_shapes.checkpoint_shape(checkpoint) for checkpoint in checkpoints])
         return

@@ -28,7 +28,7 @@ def list_workflows(limit: int | None, db: str, as_json: bool) -> None:
     from lightflow.service import queries
 
     limit = limit or (None if as_json else _MAX_WORKFLOWS)
-    summaries, left_out = queries.workflows(db, limit, counted=as_json)
+    summaries, left_out = queries.list_workflows(db, limit, counted=as_json)
     if as_json:
         from lightflow.service.json_shapes import workflow_shape
 

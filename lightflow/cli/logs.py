@@ -60,13 +60,13 @@ def logs(
     if name is not None and task is not None:
         raise click.UsageError("give the task once")
     task_name = name if task is None else task
-    run_id = queries.latest(db).run_id if run is not None and run_or_latest(run) is None else run
+    run_id = queries.latest_run(db).run_id if run is not None and run_or_latest(run) is None else run
     if task_name is None:
         _show_run(db, run_id, attempt, follow=follow, as_json=as_json)
         return
     if run_id is None:
-        run_id = queries.run_of_task(db, task_name)
-    attempts = queries.attempts_of(db, task_name, run_id, attempt)
+        run_id = queries.latest_run_id(db, task_name)
+    attempts = queries.task_attempts(db, task_name, run_id, attempt)
     record, instance = queries.instance(db, run_id, task_name)
     if as_json:
         from lightflow.service.json_shapes import task_logs_shape
@@ -91,7 +91,7 @@ def _show_run(db: str, run_id: str | None, attempt: int | None, *, follow: bool,
 
     printer = LogPrinter(headings=True, of_run=True)
     while True:
-        record, attempts = queries.attempts_of_run(db, run_id)
+        record, attempts = queries.run_attempts(db, run_id)
         attempts = [each for each in attempts if attempt in (None, each.attempt)]
         if as_json:
             from lightflow.service.json_shapes import run_logs_shape
@@ -126,7 +126,7 @@ def _follow(db: str, run_id: str, task: str, number: int | None, printer: LogPri
         # In this order: output that was printed before the end that is read here is in the file by now.
         record, instance = queries.instance(db, run_id, task)
         over = instance.status in TASK_ENDED or record.status in RUN_ENDED
-        attempts = [each for each in queries.attempts_of(db, task, run_id) if number in (None, each.attempt)]
+        attempts = [each for each in queries.task_attempts(db, task, run_id) if number in (None, each.attempt)]
         for attempt in attempts:
             printer.print(attempt)
         if over or (number is not None and any(attempt.ended_at is not None for attempt in attempts)):

@@ -127,7 +127,7 @@ def run_ids(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[Any
     from lightflow.service import queries
 
     try:
-        newest = queries.newest(_db(ctx), limit=100)
+        newest = queries.newest_runs(_db(ctx), limit=100)
     except Exception:  # noqa: BLE001 - see above
         return []
     return [_item(run.run_id, f"{run.dag_id} {run.status}") for run in newest if run.run_id.startswith(incomplete)]
@@ -138,7 +138,7 @@ def task_ids(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[An
     from lightflow.service import queries
 
     try:
-        view = queries.status(_db(ctx), run_or_latest(ctx.params.get("run")))
+        view = queries.run_view(_db(ctx), run_or_latest(ctx.params.get("run")))
     except Exception:  # noqa: BLE001 - see above
         return []
     statuses = {task.task_id: task.status for task in view.tasks if task.task_id.startswith(incomplete)}
@@ -184,7 +184,7 @@ def workflow_names(ctx: click.Context, _: click.Parameter, incomplete: str) -> l
     from lightflow.service import queries
 
     try:
-        summaries = queries.workflows(_db(ctx)).found
+        summaries = queries.list_workflows(_db(ctx)).items
     except Exception:  # noqa: BLE001 - see above
         return []
     names = [summary.dag.dag_id for summary in summaries]

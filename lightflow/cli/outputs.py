@@ -57,8 +57,8 @@ def outputs(names: tuple[str, ...], key: str | None, db: str, as_json: bool) -> 
         from lightflow.service.json_shapes import outputs_shape
 
         say_json(outputs_shape(view))
-    elif view.found:
-        say(table(("TASK", "NAME", "VALUE"), list(_rows(view.found))))
+    elif view.values:
+        say(table(("TASK", "NAME", "VALUE"), list(_rows(view.values))))
     else:
         owner = f"run {view.run_id}" if task is None else f"task {printable(task)} of run {view.run_id}"
         complain(f"{owner} has no outputs: it is {view.status}")
@@ -87,14 +87,14 @@ def _run_and_task(db: str, names: tuple[str, ...]) -> tuple[str | None, str | No
         return None, None
     if len(names) == 1:
         try:
-            return queries.run_of_task(db, names[0]), names[0]
+            return queries.latest_run_id(db, names[0]), names[0]
         except RunNotFound as no_task:
             try:
                 return queries.outputs(db, names[0], None, 0).run_id, None
             except RunNotFound:
                 raise no_task from None
     run = run_or_latest(names[0])
-    return queries.latest(db).run_id if run is None else run, names[1]
+    return queries.latest_run(db).run_id if run is None else run, names[1]
 
 
 def _say_value(value: object, as_json: bool) -> None:

@@ -8,7 +8,7 @@ import click
 
 from lightflow.cli.options import command, db_option, json_option
 from lightflow.cli.output import say, say_json, table
-from lightflow.service.pools import PoolView, named
+from lightflow.service.pools import PoolView, slot_owner
 from lightflow.text import printable
 
 
@@ -59,8 +59,8 @@ def _table(views: Sequence[PoolView]) -> str:
             printable(view.pool.name),
             str(view.pool.slots),
             str(view.used),
-            _tasks([f"{named(slot)} of {slot.run_id}" for slot in view.holders]),
-            _tasks([f"{named(slot)} of {slot.run_id}" for slot in view.waiting]),
+            _tasks([f"{slot_owner(slot)} of {slot.run_id}" for slot in view.holders]),
+            _tasks([f"{slot_owner(slot)} of {slot.run_id}" for slot in view.waiting]),
             printable(view.pool.description),
         ]
         for view in views

@@ -32,7 +32,7 @@ def resume(target: str, *, from_checkpoint: str | None, **options: Any) -> int:
 
     arguments = RunArguments(**options)
     if target == "latest" and not os.path.exists(target):
-        target = queries.latest(arguments.db).run_id
+        target = queries.latest_run(arguments.db).run_id
     if arguments.dry_run:
         from lightflow.cli.dry_run import show_plan
 

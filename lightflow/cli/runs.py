@@ -29,7 +29,7 @@ def runs(workflow: str | None, limit: int, db: str, as_json: bool) -> None:
     """List runs, the newest first."""
     from lightflow.service import queries
 
-    summaries, left_out = queries.runs(db, workflow, limit)
+    summaries, left_out = queries.list_runs(db, workflow, limit)
     if as_json:
         from lightflow.service.json_shapes import summary_shape
 

@@ -36,7 +36,7 @@ def status(run: str | None, task: str | None, db: str, as_json: bool) -> None:
     """
     from lightflow.service import queries
 
-    view = queries.status(db, run_or_latest(run), task)
+    view = queries.run_view(db, run_or_latest(run), task)
     if as_json:
         from lightflow.service.json_shapes import view_shape
 
@@ -54,7 +54,7 @@ def _facts(view: RunView, db: str) -> list[tuple[str, str | None]]:
     """Return the facts about a run, without its tasks."""
     from lightflow.service import queries
     from lightflow.service.parameters import shown
-    from lightflow.service.tolerated_failures import in_words
+    from lightflow.service.tolerated_failures import summary_text
 
     run = view.run
     active = run.status in ("RUNNING", "PENDING")
@@ -66,7 +66,7 @@ def _facts(view: RunView, db: str) -> list[tuple[str, str | None]]:
         ("date", None if run.logical_date is None else day_text(run.logical_date)),
         ("params", printable(shown(run.params))),
         ("reason", printable(run.reason or "")),
-        ("success", in_words(view.overlooked)),
+        ("success", summary_text(view.overlooked)),
         ("file", near_path(run.source) if run.source else None),
         ("owner", f"process {run.owner_pid} on {printable(str(run.owner_host))}" if active else None),
         ("resume", with_db(f"lightflow resume {printable(run.run_id)}", db) if resumable else None),

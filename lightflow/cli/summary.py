@@ -15,9 +15,9 @@ from lightflow.cli.output import as_lines, columns_of, counted, many, near_path,
 from lightflow.cli.output import cut as shortened
 from lightflow.engine.formatting import format_duration
 from lightflow.service import queries
-from lightflow.service.mapped_instances import MAX_LISTED, called, instance_name_of, status_note, tally_by_task
+from lightflow.service.mapped_instances import MAX_LISTED, display_name_of, instance_name_of, status_note, tally_by_task
 from lightflow.service.queries import RunView
-from lightflow.service.tolerated_failures import in_words
+from lightflow.service.tolerated_failures import summary_text
 from lightflow.text import plain_text, printable
 from liteflow.api import AttemptRecord, InstanceRecord, instance_name, open_log, shorten
 
@@ -44,7 +44,7 @@ class Report(NamedTuple):
 
 def read_report(db: str, run_id: str, since: float, resume: str) -> Report:
     """Read the run from the state file."""
-    return Report(queries.status(db, run_id), db, since, time.time(), resume)
+    return Report(queries.run_view(db, run_id), db, since, time.time(), resume)
 
 
 def show(report: Report, stream: TextIO, *, table: bool, brief: bool) -> None:
@@ -106,7 +106,7 @@ def tasks_table(view: RunView, stream: TextIO | None = None, *, every: bool = Fa
     name_columns = None if columns is None else max(_MIN_NAME_COLUMNS, columns - _OTHER_COLUMNS)
     rows = [
         (
-            called(record) if name_columns is None else shorten(called(record), name_columns),
+            display_name_of(record) if name_columns is None else shorten(display_name_of(record), name_columns),
             state(record.status, stream),
             format_duration(_duration(record)) or "-",
             str(attempts[record.task_id, record.map_index] or "-"),
@@ -151,7 +151,8 @@ def _show_failure(record: InstanceRecord, last: AttemptRecord | None, stream: Te
     lead, end = ("warning: the hook ", ", which does not change the state of the run") if is_hook else ("", "")
     from lightflow.cli.traces import trace_lines  # only for failures
 
-    say(f"{sign('FAILED', stream)} {lead}{paint(called(record), 'bold', stream)} failed: {reason}{end}", stream)
+    name = paint(display_name_of(record), "bold", stream)
+    say(f"{sign('FAILED', stream)} {lead}{name} failed: {reason}{end}", stream)
     for line in trace_lines(last.trace if last else None, stream):
         say(f"  {shortened(line, 500)}", stream)
     lines, path = _log_tail(last)
@@ -202,7 +203,7 @@ def last_line(report: Report, stream: TextIO) -> str:
     style = {"SUCCESS": "bold green", "FAILED": "bold red"}.get(run.status, "bold yellow")
     name = f"{sign(run.status, stream)} {paint(f'{run.dag_id} {run.status}', style, stream)}"
     reason = f": {printable(run.reason)}" if run.reason and run.status not in ("SUCCESS", "FAILED") else ""
-    tolerated = in_words(report.view.overlooked)
+    tolerated = summary_text(report.view.overlooked)
     second = f"\n  {paint(tolerated, 'yellow', stream)}" if tolerated else ""
     return f"{name} in {format_duration(report.until - report.since)} · {counted(*report.view.tally())}{reason}{second}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from lightflow.other_tools import nearest
+from lightflow.spelling import nearest
 
 _DELETE: Final = (
     "`liteflow delete WORKFLOW --db lightflow.db` deletes a workflow with its runs, `--run RUN` a single run"

@@ -37,7 +37,7 @@ def why(names: tuple[str, ...], db: str, as_json: bool) -> None:
         raise click.UsageError("give a task, or a run and a task")
     run = names[0] if len(names) == 2 else None
     if run == "latest":
-        run = queries.latest(db).run_id
+        run = queries.latest_run(db).run_id
     explanation = explanations.why(db, run_or_latest(run), names[-1])
     if as_json:
         from lightflow.service.json_shapes import explanation_shape

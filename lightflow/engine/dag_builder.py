@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightflow.engine.external_inputs import NO_INPUTS, ExternalInputs
-from lightflow.errors import Problem, WorkflowError
+from lightflow.errors import Location, Problem, WorkflowError
 from lightflow.plugins.base import TaskType
 from lightflow.plugins.registry import Registry
 from lightflow.spec.durations import PATTERN, seconds
-from lightflow.spec.model import Condition, ControlFlow, Expression, MappingSpec, TaskSpec, Template, WorkflowSpec
+from lightflow.spec.model import ConditionSpec, ControlFlow, Expression, MappingSpec, TaskSpec, Template, WorkflowSpec
 from liteflow import Command, Dag, InputError, Task
 from liteflow.api import Body, Expansion, Record, gc_paused, replace
 from liteflow.definition.options import DEFAULT_FLOW, FlowOptions, TaskOptions, tolerance_of, with_keywords
@@ -79,14 +79,14 @@ class _TaskBuilder(Record):
         if self.inputs.dotenv or self.inputs.task_dotenv:
             task = self._with_dotenv(task, owner or task.id)
         if task.cwd is not None:
-            task = task._replace(cwd=os.path.join(self.folder, os.path.expanduser(task.cwd)))
+            task = replace(task, cwd=os.path.join(self.folder, os.path.expanduser(task.cwd)))
         options = _options(task)
         if task.expressions is not None:
             options = self._evaluated_options(task, options)
         body = self._body(task)
         expansion = None
-        if task.fan is not None:
-            options = _fan_options(task.fan, options)
+        if task.mapping is not None:
+            options = _fan_options(task.mapping, options)
             expansion = self._expansion(task)
         return Task(
             task.id,
@@ -103,10 +103,10 @@ class _TaskBuilder(Record):
         shared, own = self.inputs.dotenv, self.inputs.task_dotenv.get(owner, {})
         expressions = task.expressions
         if expressions is not None:
-            expressions = expressions._replace(dotenv=shared, own_dotenv=own)
+            expressions = replace(expressions, dotenv=shared, own_dotenv=own)
         env = {**shared, **self.spec.env, **own, **task.own_env}
-        return task._replace(
-            env=env, expressions=expressions, control_flow=_flow_with_dotenv(task.control_flow, shared, own)
+        return replace(
+            task, env=env, expressions=expressions, control_flow=_flow_with_dotenv(task.control_flow, shared, own)
         )
 
     def _body(self, task: TaskSpec) -> Body:
@@ -120,7 +120,7 @@ class _TaskBuilder(Record):
 
         self.problems.extend(early_problems(expressions, self.params))
         if expressions.script:
-            task = task._replace(config={**task.config, "run": expressions.script})
+            task = replace(task, config={**task.config, "run": expressions.script})
         body = task_type.build(task)
         late = DeferredTaskBody(expressions, self.folder)
         if not isinstance(body, Command):
@@ -140,7 +140,7 @@ class _TaskBuilder(Record):
             try:
                 values[name] = _option_value(name, option(template, self.params, task.expressions))
             except (InputError, ValueError) as error:
-                self.problems.append(_place_of(template)._replace(message=str(error)))
+                self.problems.append(_place_of(template).problem(str(error)))
         return with_keywords(options, values)
 
     def _expansion(self, task: TaskSpec) -> Expansion:
@@ -168,7 +168,7 @@ class _TaskBuilder(Record):
             {event: self.build(hook, task.id) for event, hook in control_flow.hooks.items()},
         )
 
-    def _condition(self, condition: Condition) -> EngineCondition:
+    def _condition(self, condition: ConditionSpec) -> EngineCondition:
         """Return the condition for the engine. A condition whose value is known before the run is checked."""
         from lightflow.expressions.conditions import FileCondition  # imports Jinja
         from lightflow.expressions.evaluate import LocatedError
@@ -179,14 +179,14 @@ class _TaskBuilder(Record):
         except LocatedError as error:
             self.problems.append(error.problem)
         except InputError as error:
-            self.problems.append(condition.expression.at._replace(message=str(error)))
+            self.problems.append(condition.expression.location.problem(str(error)))
         return built
 
 
 def _options(task: TaskSpec) -> TaskOptions:
     return TaskOptions(
         retry=task.retry,
-        queue=task.order,
+        queue=task.queue,
         flow=_flow_options(task),
         timeout_s=task.timeout_s,
         grace_s=task.grace_s,
@@ -231,9 +231,9 @@ def _option_value(name: str, value: Any) -> float | int:
     raise ValueError(f'must be a time: seconds such as 30, or text such as "5m", not {value!r}')
 
 
-def _place_of(template: Template) -> Problem:
+def _place_of(template: Template) -> Location:
     """Return the place of the first expression of a template."""
-    return next(part.at for part in template if isinstance(part, Expression))
+    return next(part.location for part in template if isinstance(part, Expression))
 
 
 def _flow_with_dotenv(
@@ -243,10 +243,10 @@ def _flow_with_dotenv(
     if control_flow is None:
         return None
 
-    def with_dotenv(condition: Condition | None) -> Condition | None:
+    def with_dotenv(condition: ConditionSpec | None) -> ConditionSpec | None:
         if condition is None or condition.scope is None:
             return condition
-        return condition._replace(scope=condition.scope._replace(dotenv=dotenv, own_dotenv=own))
+        return condition._replace(scope=replace(condition.scope, dotenv=dotenv, own_dotenv=own))
 
     preconditions = tuple(each._replace(condition=with_dotenv(each.condition)) for each in control_flow.preconditions)
-    return control_flow._replace(condition=with_dotenv(control_flow.condition), preconditions=preconditions)
+    return replace(control_flow, condition=with_dotenv(control_flow.condition), preconditions=preconditions)

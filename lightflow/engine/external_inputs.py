@@ -48,7 +48,7 @@ def load_external_inputs(spec: WorkflowSpec) -> ExternalInputs:
         secrets = fetch({name: one.secret for name, one in spec.secrets.items()}, None, {**os.environ, **dotenv})
     except SecretError as error:
         raise WorkflowError(
-            [spec.secrets[name].at._replace(message=message) for name, message in error.problems.items()]
+            [spec.secrets[name].location.problem(message) for name, message in error.problems.items()]
         ) from None
     return ExternalInputs(dotenv, task_dotenv, secrets)
 
@@ -63,7 +63,7 @@ def _variables(files: Sequence[EnvFile], read: dict[str, dict[str, str]], proble
                 _read(file, read[file.path], problems)
             elif file.required:
                 hint = "the path starts from the workflow file's folder"
-                problems.append(file.at._replace(message=f"no such file: {file.written}; {hint}"))
+                problems.append(file.location.problem(f"no such file: {file.written}; {hint}"))
         values |= read[file.path]
     return values
 

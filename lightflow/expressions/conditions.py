@@ -14,7 +14,7 @@ from lightflow.expressions.evaluate import (
     early_values,
 )
 from lightflow.expressions.language import Function, NameNotFound, Namespace, evaluate
-from lightflow.spec.model import Condition
+from lightflow.spec.model import ConditionSpec
 from liteflow import InputError
 from liteflow.api import ConditionInputs, Ref
 
@@ -42,7 +42,7 @@ class StatusText(str):
 class FileCondition(NamedTuple):
     """A condition of a workflow file, for the engine (see `liteflow.hooks.Condition`)."""
 
-    condition: Condition
+    condition: ConditionSpec
 
     @property
     def text(self) -> str:
@@ -73,7 +73,7 @@ class FileCondition(NamedTuple):
         except LocatedError:
             raise
         except InputError as error:
-            raise InputError(str(self.condition.expression.at._replace(message=str(error)))) from None
+            raise InputError(str(self.condition.expression.location.problem(str(error)))) from None
 
     def early(self, params: Mapping[str, Any]) -> bool | None:
         """Return whether it is true; None if a run with these parameters must start first. Raises InputError."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
-from lightflow.errors import Problem
+from lightflow.errors import Location, Problem
 from lightflow.expressions.language import NameNotFound, Namespace, evaluate, text_for
 from lightflow.expressions.template import split
 from lightflow.import_path import unpickling_from
@@ -29,6 +29,7 @@ from liteflow.api import (
     is_pickled,
     moment_from_epoch,
     process_bytes,
+    replace,
 )
 
 _B = TypeVar("_B", Call, Command)
@@ -120,7 +121,7 @@ def expansion_values(expressions: Expressions, info: RunInfo, task_id: str, inpu
         "needs": tasks,
         "secrets": info.secrets or {},
     }
-    values["env"] = Environment(expressions._replace(enclosing_env={}, own_env={}).layers, values)
+    values["env"] = Environment(replace(expressions, enclosing_env={}, own_env={}).layers, values)
     return values
 
 
@@ -267,7 +268,7 @@ def _evaluated(expression: Expression, values: Values) -> Any:
     except (LocatedError, ValueNotKnown):
         raise
     except InputError as error:
-        raise _error(expression.at, str(error)) from None
+        raise _error(expression.location, str(error)) from None
 
 
 def _text(expression: Expression, values: Values) -> str:
@@ -275,7 +276,7 @@ def _text(expression: Expression, values: Values) -> str:
     try:
         return text_for(value)
     except InputError as error:
-        raise _error(expression.at, str(error)) from None
+        raise _error(expression.location, str(error)) from None
 
 
 def process_text(template: Template, values: Values, variable: str = "") -> str:
@@ -295,9 +296,9 @@ def process_text(template: Template, values: Values, variable: str = "") -> str:
     return text
 
 
-def _place_of(template: Template) -> Problem:
+def _place_of(template: Template) -> Location:
     """Return the place of the first expression of a template."""
-    return next(part.at for part in template if isinstance(part, Expression))
+    return next(part.location for part in template if isinstance(part, Expression))
 
 
 def _pasted_text(template: Template, values: Values, info: RunInfo) -> str:
@@ -317,8 +318,8 @@ class LocatedError(InputError):
         self.problem = problem
 
 
-def _error(at: Problem, message: str) -> LocatedError:
-    return LocatedError(at._replace(message=message))
+def _error(at: Location, message: str) -> LocatedError:
+    return LocatedError(at.problem(message))
 
 
 def _folder(template: Template, values: Values, start: str) -> str:
@@ -363,7 +364,7 @@ def early_problems(expressions: Expressions, params: Values) -> Iterator[Problem
         *expressions.words.values(),
         *expressions.pasted,
         *expressions.config.values(),
-        *expressions.fan.values(),
+        *expressions.mapping.values(),
         *([expressions.cwd] if expressions.cwd is not None else []),
     ]
     for template in templates:

@@ -54,14 +54,14 @@ class DynamicExpansion(NamedTuple):
     @property
     def reads(self) -> Sequence[Ref]:
         """Return the values of other tasks that the expansion uses."""
-        return () if self.expressions is None else self.expressions.fan_reads
+        return () if self.expressions is None else self.expressions.mapping_reads
 
     @property
     def early(self) -> bool:
         """Return whether the instances are known before the run."""
         if self.expressions is None:
             return True
-        parts = _parts(self.expressions.fan.values())
+        parts = _parts(self.expressions.mapping.values())
         if any(uses_environment(part) for part in parts):
             parts += _parts(entry for entry in self.expressions.shared_env.values() if not isinstance(entry, str))
         return all(part.early or part.instance_only for part in parts)
@@ -85,7 +85,7 @@ class DynamicExpansion(NamedTuple):
         """Return the `key` of an instance."""
         key = self.spec.key
         assert key is not None
-        template = None if self.expressions is None else self.expressions.fan.get(key)
+        template = None if self.expressions is None else self.expressions.mapping.get(key)
         if template is None:
             return shorten_label(key)
         task = {"id": self.task_id, "index": index}
@@ -107,13 +107,13 @@ class DynamicExpansion(NamedTuple):
 
     def _list(self, written: Any, values: Values, place: str, *, pairs: bool = False) -> Sequence[Any]:
         """Return a list, with the values of its expressions. `pairs`: a mapping counts as a list of pairs."""
-        templates = {} if self.expressions is None else self.expressions.fan
+        templates = {} if self.expressions is None else self.expressions.mapping
         value = fill(written, templates, values)
         lone = templates[written][0] if isinstance(written, str) and written in templates else None
 
         def wrong(message: str) -> InputError:
             if isinstance(lone, Expression):
-                return LocatedError(lone.at._replace(message=f"the value {message}"))
+                return LocatedError(lone.location.problem(f"the value {message}"))
             return InputError(f"{place} {message}")
 
         return items_of_value(value, wrong, pairs=pairs)
@@ -134,8 +134,8 @@ def expansion_of(
     task: TaskSpec, params: Mapping[str, Any], problems: list[Problem]
 ) -> StaticExpansion | DynamicExpansion:
     """Return the expansion of a mapped task: its instances, if they are known before the run. Adds to `problems`."""
-    assert task.fan is not None
-    expansion = DynamicExpansion(task.id, task.fan, task.expressions)
+    assert task.mapping is not None
+    expansion = DynamicExpansion(task.id, task.mapping, task.expressions)
     if expansion.early:
         try:
             return StaticExpansion(expansion.rows({}, RunInfo("", "", "", None, params)))

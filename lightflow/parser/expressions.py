@@ -1,6 +1,6 @@
-"""The expressions of a workflow file: where they stand, what they read, and every mistake in them.
+"""The expressions of a workflow file: their templates, the values that they read, and every mistake in them.
 
-Called only where a file has a `${{`. The canonical tree is not changed; what was found is put into the `TaskSpec`s.
+Only files with a `${{` or a condition need this module. The tree is not changed; the templates go into the `TaskSpec`s.
 """
 
 from __future__ import annotations
@@ -9,269 +9,67 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from lightflow.errors import Problem
+from lightflow.errors import Location, Problem
 from lightflow.expressions.language import ExpressionError
 from lightflow.expressions.references import EARLY, SCOPES, NameScope, References, find_references
 from lightflow.expressions.shell.rewrite import SHELLS, SITE, Site, UnsafeExpression, rewrite, text_to_parse
 from lightflow.expressions.shell.syntax import Scripts
 from lightflow.expressions.template import OPEN, Part, UnclosedExpression, split
-from lightflow.parser.canonical import Tree
-from lightflow.parser.environment import secret_names
-from lightflow.parser.fan import fields_of, name_of
-from lightflow.parser.params import is_number
 from lightflow.parser.positions import Key, Lines
-from lightflow.parser.schema import COMMON
-from lightflow.parser.works import WorkIn, conditions, path_id, shell_of, works
-from lightflow.spec.model import Condition, Expression, Expressions, Found, Template
+from lightflow.parser.subjects.environment import secret_names
+from lightflow.parser.subjects.fan_out import item_name, matrix_fields
+from lightflow.parser.subjects.params import is_number
+from lightflow.parser.subjects.tasks import COMMON
+from lightflow.parser.tree import ConditionNode, ExpressionIndex, TaskNode, Tree, mapping_or_empty
+from lightflow.plugins.base import TaskType
+from lightflow.plugins.registry import Registry
+from lightflow.spec.model import ConditionSpec, Expression, Expressions, Template
 from liteflow import CycleError
 from liteflow.api import DEFAULT_SHELL, HOOK_EVENTS, Graph, shell_prefix
 
 Path = list[Key]
+_Layer = dict[str, str | Template]  # the variables of one `env`
 
-#: Words between two values of an expression.
-_WORDS: Final = ("and", "or", "is", "in", "not", "if", "else")
-
-#: Keys of every task in which an expression may stand; those that are needed before the run begins.
-OPTIONS: Final = ("timeout", "retries", "retry_delay")
-#: Keys of a task that are no part of its own work.
-_APART: Final = ("if", "preconditions", *HOOK_EVENTS)
-FANS: Final = ("matrix", "foreach")
-_VARIABLE: Final = "LIGHTFLOW_EXPR_"
-#: Text for people, in which nothing is evaluated.
+#: Keys of every task that may be an expression and are needed before the run starts.
+_OPTIONS: Final = ("timeout", "retries", "retry_delay")
+_MAPPINGS: Final = ("matrix", "foreach")
+#: Keys of a task that do not belong to its own work.
+_SEPARATE: Final = frozenset(["if", "preconditions", *HOOK_EVENTS])
+#: Keys with text for people, in which nothing is evaluated.
 _PROSE: Final = ("description", "workflow_name", "params", "depends_on", "type", "trigger_rule", "mode", "plugins")
+#: Keys of every task in which an expression is refused.
+_REFUSED: Final = [key for key in COMMON if key not in {*_PROSE, *_OPTIONS, *_MAPPINGS, *_SEPARATE, "env", "cwd"}]
+_CANNOT_STAND: Final = "an expression cannot stand here"
+_NOT_CLOSED: Final = "the expression is not closed: }} is missing"
+_VARIABLE: Final = "LIGHTFLOW_EXPR_"
+#: Words between two values of an expression.
+_OPERATOR_WORDS: Final = ("and", "or", "is", "in", "not", "if", "else")
 
 
-def read_expressions(tree: Tree) -> Found:
-    """All expressions of a canonical tree, and what is wrong with them."""
-    reader = _Reader(tree)
-    return Found(reader.tasks, reader.problems, reader.conditions)
+def read_expressions(tree: Tree, registry: Registry) -> ExpressionIndex:
+    """Return all expressions of a tree, and the problems in them."""
+    reader = _Reader(tree, registry)
+    return ExpressionIndex(reader.tasks, reader.conditions, reader.templates.problems)
 
 
-class _Reader:
+class _Templates:
+    """Reads the expressions in texts, and collects the problems."""
+
     def __init__(self, tree: Tree) -> None:
-        self.tree = tree
+        self._tree = tree
         self._lines = Lines(tree.source.text)
         self.problems: list[Problem] = []
-        self.tasks: dict[str, Expressions] = {}
-        self.conditions: dict[str, Condition] = {}
-        root = tree.root
-        tasks = root.get("tasks")
-        self._tasks = tasks if isinstance(tasks, dict) else {}
-        self._params = root["params"] if isinstance(root.get("params"), dict) else {}
-        path = os.path.abspath(tree.source.file)
-        self._workflow = {"name": root.get("workflow_name", ""), "dir": os.path.dirname(path), "file": path}
-        self._scripts = Scripts([text_to_parse(text) for work in works(root) for text in _scripts(work.keys)])
-        self._refuse_elsewhere()
-        self._shell = shell_of(root)
-        shared: dict[str, Any] = root["env"] if isinstance(root.get("env"), dict) else {}
-        self._secrets = secret_names(root)
-        known = NameScope(
-            self._params, self._tasks, ("params", "env", "run", "workflow", "task"), secrets=self._secrets
-        )
-        self._from_files = bool(root.get("dotenv"))
-        self._shared = self._variables(["env"], shared, known, self._known_variables())
-        for work in works(root):
-            own = {key: value for key, value in work.keys.items() if key not in _APART}
-            if _has([own, work.env, work.cwd]) or any(not isinstance(one, str) for one in self._shared.values()):
-                self.tasks[work.id] = self._task(work)
-        for task_id, place, text in conditions(root):
-            condition = self._condition(task_id, place, text)
-            if condition is not None:
-                self.conditions[path_id(place)] = condition
 
-    # -- one task ------------------------------------------------------------------------------------------------
-
-    def _task(self, work: WorkIn) -> Expressions:
-        task, base, task_id = work.keys, work.path, "" if work.hook else work.id
-        mapped = self._tasks[str(work.owner[1])] if work.owner else task
-        item = "" if work.hook and not work.owner else name_of(mapped)
-        fields = fields_of(mapped)
-        here = NameScope(self._params, self._tasks, task=task_id, secrets=self._secrets, item=item, fields=fields)
-        own = task["env"] if isinstance(task.get("env"), dict) else {}
-        below = self._known_variables(mapped, self._shared)
-        around = self._variables([*work.owner, "env"], work.env, here, below)
-        below = self._known_variables(mapped, self._shared, around)
-        here = here._replace(env=self._known_variables(mapped, self._shared, around, own))
-        if item and work.once:  # it is done once, before there is an instance
-            here, item = here._replace(item="", fields=None, unavailable=item), ""
-            around = {name: one for name, one in around.items() if not _mistaken(one, here)}
-        before = NameScope(self._params, self._tasks, ("params", "workflow", "env"), task_id, env=here.env)
-        found: list[Template] = []
-
-        def template(key: str, *rest: Key, known: NameScope = here) -> Any:
-            value: Any = task.get(key)
-            for name in rest:
-                value = value[name]
-            read = self._template([*base, key, *rest], value, known)
-            if isinstance(read, tuple):
-                found.append(read)
-            return read
-
-        own_env = self._variables([*base, "env"], own, here, below)
-        found += [one for layer in (around, own_env) for one in layer.values() if isinstance(one, tuple)]
-        cwd = template("cwd", known=here._replace(secrets=None))
-        if cwd is None and work.cwd is not None:  # of the task around it
-            place: Path = [*work.owner, "cwd"] if work.owner and "cwd" in mapped else ["cwd"]
-            cwd = self._template(place, work.cwd, here._replace(secrets=None))
-            found += [cwd] if isinstance(cwd, tuple) else []
-        options = {key: template(key, known=before) for key in OPTIONS}
-        script, words, pasted, config = "", dict[str, Template](), tuple[Template, ...](), dict[str, Template]()
-        for key, value in task.items():
-            if key in COMMON or not _has(value):
-                continue
-            path: Path = [*base, key]
-            if task["type"] == "shell":
-                if key != "run":
-                    self._problem(path, value, 0, "an expression cannot stand here")
-                else:
-                    script, words, pasted = self._script(path, value, task, here)
-            elif task["type"] == "python" and key == "run":
-                self._problem(path, value, 0, _IN_CODE)
-            elif task["type"] == "python" and key != "args":
-                self._problem(path, value, 0, "an expression cannot stand here")
-            else:
-                config |= self._texts(path, value, here)
-        found += [*words.values(), *pasted, *config.values()]
-        parts = [part for one in found for part in one if isinstance(part, Expression)]
-        return Expressions(
-            workflow=self._workflow,
-            reads=tuple(dict.fromkeys(ref for part in parts for ref in part.reads)),
-            shared_env=self._shared,
-            enclosing_env=around,
-            own_env=own_env,
-            cwd=cwd if isinstance(cwd, tuple) else None,
-            options={key: one for key, one in options.items() if isinstance(one, tuple)},
-            script=script,
-            words=words,
-            pasted=pasted,
-            config=config,
-            item=item,
-            fan=self._fan(task_id, task, here) if item and not work.hook else {},
-        )
-
-    def _known_variables(self, task: Mapping[str, Any] = {}, *layers: Mapping[str, Any]) -> frozenset[str] | None:
-        """The names of the variables in some layers; None: dotenv files bring more, which are not read yet."""
-        if self._from_files or task.get("dotenv"):
-            return None
-        return frozenset(name for layer in layers for name in layer)
-
-    def _variables(
-        self, path: Path, written: Mapping[str, Any], known: NameScope, below: frozenset[str] | None
-    ) -> dict[str, str | Template]:
-        """The variables of one `env`, which may name each other, and those of the layers below."""
-        layer: dict[str, str | Template] = {}
-        for name, text in written.items():
-            there = None if below is None else (below | written.keys()) - ({name} - below)
-            layer[name] = self._template([*path, name], text, known._replace(env=there))
-        graph = {
-            name: [other for other in _named(one) if other in layer and other != name] for name, one in layer.items()
-        }
-        try:
-            if any(graph.values()):
-                Graph(graph)
-        except CycleError as error:
-            message = f"the variables need each other: {' -> '.join(reversed(error.path))}"
-            self.problems.append(self.tree.problem([*path, error.path[0]], message))
-        return layer
-
-    def _condition(self, task_id: str, path: Path, text: Any) -> Condition | None:
-        """What an `if` asks; None where it cannot be understood."""
-        if isinstance(text, bool):
-            text = "true" if text else "false"
-        if not isinstance(text, str) or not text.strip():
-            return None  # the schema says so
-        unavailable = name_of(self._tasks[task_id])
-        task = self._tasks[task_id]
-        own = task["env"] if isinstance(task.get("env"), dict) else {}
-        variables = self._known_variables(task, self._shared, own)
-        known = NameScope(
-            self._params, self._tasks, task=task_id, condition=True, unavailable=unavailable, env=variables
-        )
-        source, start = text.strip(), 0
-        try:
-            if OPEN in text:
-                parts = [part for part in split(text) if not isinstance(part, str) or part.strip()]
-                if len(parts) != 1 or isinstance(parts[0], str):
-                    raise ExpressionError("write the whole condition between ${{ and }}, or without them")
-                source, start = parts[0].source, parts[0].start
-            used = find_references(source, known)
-            if used.raw:
-                raise ExpressionError("raw(…) is for the `run` of a shell task")
-        except (ExpressionError, UnclosedExpression) as error:
-            message = (
-                str(error) if isinstance(error, ExpressionError) else "the expression is not closed: }} is missing"
-            )
-            if looks_like_a_command(source):
-                message = "a command is no condition: it goes into `preconditions: [{run: …}]`"
-            self._problem(path, text, text.find(OPEN), message)
-            return None
-        at = self._at(path, text, start) if OPEN in text else self.tree.problem(path, "")
-        return Condition(
-            source,
-            Expression(used.source, at, used.reads, used.names <= EARLY),
-            used.states,
-            used.status,
-            self._scope(task_id, named="env" in used.names),
-        )
-
-    def _scope(self, task_id: str, *, named: bool) -> Expressions:
-        """The variables that a task's condition may name, if it does, and what those take of other tasks."""
-        if not named:
-            return Expressions(workflow=self._workflow)
-        found = self.tasks.get(task_id)
-        env = self._tasks[task_id].get("env")
-        own = found.own_env if found is not None else env if isinstance(env, dict) else {}
-        templates = [one for layer in (self._shared, own) for one in layer.values() if isinstance(one, tuple)]
-        parts = [part for one in templates for part in one if isinstance(part, Expression)]
-        taken = tuple(dict.fromkeys(ref for part in parts for ref in part.reads))
-        return Expressions(workflow=self._workflow, reads=taken, shared_env=self._shared, own_env=own)
-
-    def _fan(self, task_id: str, task: dict[str, Any], here: NameScope) -> dict[str, Template]:
-        """The templates in what a task is mapped over. They are evaluated before there is an instance; only the `key`
-        is about one."""
-        variables = self._known_variables(task, self._shared)
-        known = NameScope(
-            self._params, self._tasks, ("params", "env", "run", "workflow", "tasks"), task_id, env=variables
-        )
-        found: dict[str, Template] = {}
-        for name in ("matrix", "foreach"):
-            value = task.get(name)
-            parts: list[tuple[Path, Any]] = [(["tasks", task_id, name], value)]
-            if isinstance(value, dict):
-                parts = [(["tasks", task_id, name, key], one) for key, one in value.items()]
-            for path, part in parts:
-                is_key = path[-1] == "key"
-                read = self._texts(path, part, here if is_key else known)
-                found |= read
-                if isinstance(part, str) and not is_key and any(len(one) > 1 for one in read.values()):
-                    message = "must be an expression alone: with text around it, it gives text and no list"
-                    self._problem(path, part, part.index(OPEN), message)
-        return found
-
-    def _texts(self, path: Path, value: Any, known: NameScope) -> dict[str, Template]:
-        """The templates in a value, at any depth, by their text."""
-        if isinstance(value, str):
-            read = self._template(path, value, known)
-            return {value: read} if isinstance(read, tuple) else {}
-        items: Sequence[tuple[Key, Any]] = ()
-        if isinstance(value, dict):
-            items = list(value.items())
-        elif isinstance(value, list):
-            items = list(enumerate(value))
-        return {text: one for key, item in items for text, one in self._texts([*path, key], item, known).items()}
-
-    # -- one text ------------------------------------------------------------------------------------------------
-
-    def _template(self, path: Path, text: Any, known: NameScope, *, shell: bool = False) -> Any:
-        """The text as a template; itself where it holds no expression."""
+    def read(self, path: Path, text: Any, scope: NameScope, *, in_script: bool = False) -> Any:
+        """Return the template of a text, or the value itself where it has no expression."""
         if not isinstance(text, str) or OPEN not in text:
             return text
         try:
             parts = split(text)
         except UnclosedExpression as error:
-            self._problem(path, text, error.start, "the expression is not closed: }} is missing")
+            self.report(path, text, error.start, _NOT_CLOSED)
             return text
         template: list[str | Expression] = []
         for part in parts:
@@ -279,46 +77,102 @@ class _Reader:
                 template.append(part)
                 continue
             try:
-                used = find_references(part.source, known)
-                if used.raw and not shell:
+                references = find_references(part.source, scope)
+                if references.raw and not in_script:
                     raise ExpressionError("raw(…) is for the `run` of a shell task; here values are never parsed")
             except ExpressionError as error:
-                self._problem(path, text, part.start, str(error))
+                self.report(path, text, part.start, str(error))
                 continue
-            template.append(self._expression(path, text, part, used))
+            template.append(_expression(references, self.location(path, text, part.start)))
         return tuple(template)
 
-    def _expression(self, path: Path, text: str, part: Part, used: References) -> Expression:
-        at = self._at(path, text, part.start)
-        return Expression(
-            used.source,
-            at,
-            used.reads,
-            used.names <= EARLY,
-            used.raw,
-            used.quoted,
-            used.instance_only,
-            used.env,
-            used.number,
-        )
+    def read_all(self, path: Path, value: Any, scope: NameScope) -> dict[str, Template]:
+        """Return the templates in a value, at any depth, by their text."""
+        templates = {}
+        for inner_path, text in _texts_in(path, value):
+            template = self.read(inner_path, text, scope)
+            if isinstance(template, tuple):
+                templates[text] = template
+        return templates
 
-    def _script(
-        self, path: Path, text: str, task: dict[str, Any], known: NameScope
-    ) -> tuple[str, dict[str, Template], tuple[Template, ...]]:
-        """The script with references in place of its expressions, the variables they name, and what is pasted."""
-        before = len(self.problems)
-        template = self._template(path, text, known, shell=True)
-        shell = _shell_name(task.get("shell", self._shell))
+    def location(self, path: Path, text: str, start: int) -> Location:
+        """Return the place of an expression in the file: the file has the same braces as the text, in this order."""
+        location = self._tree.location(path)
+        if not location.line or OPEN not in text:
+            return location
+        number = text.count(OPEN, 0, max(start, 0))
+        line, column = self._lines.after(location.line, location.column, OPEN, number)
+        return location._replace(line=line, column=column)
+
+    def report(self, path: Path, value: Any, start: int, message: str) -> None:
+        """Add a problem of the expression that begins at `start` of a text."""
+        text = value if isinstance(value, str) else ""
+        self.problems.append(self.location(path, text, start).problem(message))
+
+
+def _expression(references: References, location: Location) -> Expression:
+    return Expression(
+        source=references.source,
+        location=location,
+        reads=references.reads,
+        early=references.names <= EARLY,
+        raw=references.raw,
+        quoted=references.quoted,
+        instance_only=references.instance_only,
+        env=references.env,
+        number=references.number,
+    )
+
+
+class _Script(NamedTuple):
+    """A shell script with variables in place of its expressions."""
+
+    text: str = ""
+    words: Mapping[str, Template] = {}
+    pasted: tuple[Template, ...] = ()
+
+
+class _ScriptReader:
+    """Replaces the expressions of shell scripts by variables, where the shell keeps their values apart from code."""
+
+    def __init__(
+        self, tree: Tree, templates: _Templates, params: Mapping[str, Any], script_keys: Sequence[str]
+    ) -> None:
+        self._templates = templates
+        self._params = params
+        self._workflow_shell = tree.shell
+        texts = [node.keys.get(key) for node, key in zip(tree.task_nodes, script_keys, strict=True)]
+        self._parsed = Scripts([text_to_parse(site) for text in texts for site in _with_sites(text)])
+
+    def read(self, path: Path, text: str, task: Mapping[str, Any], scope: NameScope) -> _Script:
+        """Return the script of a task; an empty script where there are problems."""
+        before = len(self._templates.problems)
+        template = self._templates.read(path, text, scope, in_script=True)
+        shell = _shell_name(task.get("shell", self._workflow_shell))
         if shell is None:
             message = (
                 "expressions can stand in scripts of sh, dash, ash and bash; for another shell put the expression "
                 "under `env`, and name the variable in the script as that shell does"
             )
-            self._problem(path, text, text.index(OPEN), message)
-        if len(self.problems) > before or shell is None:
-            return "", {}, ()
+            self._templates.report(path, text, text.index(OPEN), message)
+        if len(self._templates.problems) > before or shell is None:
+            return _Script()
+        words, pasted, sites = self._sites(template, text, mapping_or_empty(task.get("env")))
+        scanned = "".join(part if isinstance(part, str) else SITE for part in template)
+        try:
+            return _Script(rewrite(scanned, sites, shell, self._parsed), words, tuple(pasted))
+        except UnsafeExpression as error:
+            starts = [part.start for part in split(text) if isinstance(part, Part)]
+            for number, reason in error.objections.items():
+                self._templates.report(path, text, starts[number], reason.message)
+            return _Script()
+
+    def _sites(
+        self, template: Template, text: str, env: Mapping[str, Any]
+    ) -> tuple[dict[str, Template], list[Template], list[Site]]:
+        """Return the variables of a script, its pasted values, and what stands in place of each expression."""
         words, pasted, sites = dict[str, Template](), list[Template](), list[Site]()
-        taken = {part.source: "" for part in template if isinstance(part, Expression)}
+        variables: dict[str, str] = {}  # by the source of the expression
         number = 0
         for part in template:
             if isinstance(part, str):
@@ -327,108 +181,311 @@ class _Reader:
                 sites.append(Site("", f"{SITE}{len(pasted)}{SITE}"))
                 pasted.append((part,))
                 continue
-            if not taken[part.source]:
+            if part.source not in variables:
                 number += 1
-                while f"{_VARIABLE}{number}" in text or f"{_VARIABLE}{number}" in (task.get("env") or {}):
+                while f"{_VARIABLE}{number}" in text or f"{_VARIABLE}{number}" in env:
                     number += 1
-                taken[part.source] = f"{_VARIABLE}{number}"
-                words[taken[part.source]] = (part,)
-            sites.append(Site(taken[part.source], None, part.quoted, part.number, self._is_declared_number(part)))
-        scanned = "".join(part if isinstance(part, str) else SITE for part in template)
-        try:
-            return rewrite(scanned, sites, shell, self._scripts), words, tuple(pasted)
-        except UnsafeExpression as error:
-            starts = [part.start for part in split(text) if isinstance(part, Part)]
-            for number, reason in error.objections.items():
-                self._problem(path, text, starts[number], reason.message)
-            return "", {}, ()
+                variables[part.source] = f"{_VARIABLE}{number}"
+                words[variables[part.source]] = (part,)
+            is_declared = self._is_declared_number(part)
+            sites.append(Site(variables[part.source], None, part.quoted, part.number, is_declared))
+        return words, pasted, sites
 
     def _is_declared_number(self, part: Expression) -> bool:
-        """Whether an expression is a parameter that is declared as a number, and nothing else."""
+        """Return whether an expression is exactly a parameter that is declared as a number."""
         scope, _, name = part.source.partition(".")
         return scope == "params" and is_number(self._params.get(name))
 
-    # -- what is wrong -------------------------------------------------------------------------------------------
 
-    def _at(self, path: Path, text: str, start: int) -> Problem:
-        """The place of an expression in the file: its braces stand there as they stand in the text."""
-        problem = self.tree.problem(path, "")
-        if not problem.line:
-            return problem
-        if OPEN not in text:
-            return problem
-        line, column = self._lines.behind(problem.line, problem.column, OPEN, text.count(OPEN, 0, max(start, 0)))
-        return problem._replace(line=line, column=column)
+class _TaskScope(NamedTuple):
+    """The names that the expressions of a task may use, and its variables."""
 
-    def _problem(self, path: Path, value: Any, start: int, message: str) -> None:
-        text = value if isinstance(value, str) else ""
-        self.problems.append(self._at(path, text, start)._replace(message=message))
+    names: NameScope
+    item: str
+    enclosing_env: _Layer
+    own_env: _Layer
+
+
+class _Reader:
+    """Reads the expressions of a file: of its own keys, then of each task and hook, then the conditions."""
+
+    def __init__(self, tree: Tree, registry: Registry) -> None:
+        self._tree = tree
+        self._types = [_task_type(node, registry) for node in tree.task_nodes]
+        self._params = mapping_or_empty(tree.root.get("params"))
+        self._secrets = secret_names(tree.root)
+        path = os.path.abspath(tree.source.file)
+        self._workflow = {"name": tree.root.get("workflow_name", ""), "dir": os.path.dirname(path), "file": path}
+        self.templates = _Templates(tree)
+        script_keys = [task_type.expressions.script for task_type in self._types]
+        self._scripts = _ScriptReader(tree, self.templates, self._params, script_keys)
+        self._refuse_elsewhere()
+        names = ("params", "env", "run", "workflow", "task")
+        scope = NameScope(self._params, tree.task_ids, names, secrets=self._secrets)
+        self._shared_env = self._variables(["env"], mapping_or_empty(tree.root.get("env")), scope, self._env_names({}))
+        self.tasks = dict(self._read_tasks())
+        self.conditions = dict(self._read_conditions())
+
+    def _read_tasks(self) -> Iterator[tuple[str, Expressions]]:
+        shared = any(not isinstance(text, str) for text in self._shared_env.values())
+        for node, task_type in zip(self._tree.task_nodes, self._types, strict=True):
+            own = [value for key, value in node.keys.items() if key not in _SEPARATE]
+            if shared or _has_expression([own, node.outer_env, node.cwd]):
+                yield node.id, self._task(node, task_type)
+
+    def _read_conditions(self) -> Iterator[tuple[str, ConditionSpec]]:
+        for node in self._tree.conditions:
+            condition = self._condition(node)
+            if condition is not None:
+                yield node.id, condition
+
+    # -- tasks --------------------------------------------------------------------------------------------------------
+
+    def _task(self, node: TaskNode, task_type: TaskType) -> Expressions:
+        task_id = "" if node.is_hook else node.id
+        scope = self._task_scope(node)
+        early = NameScope(
+            self._params, self._tree.task_ids, ("params", "workflow", "env"), task_id, env=scope.names.env
+        )
+        options = {
+            key: template
+            for key in _OPTIONS
+            if isinstance(template := self.templates.read([*node.path, key], node.keys.get(key), early), tuple)
+        }
+        cwd = self._cwd(node, scope.names._replace(secrets=None))
+        script, config = self._own_keys(node, task_type, scope.names)
+        env = [text for layer in (scope.enclosing_env, scope.own_env) for text in layer.values()]
+        reading = [*env, *([cwd] if cwd else []), *options.values()]
+        reading += [*script.words.values(), *script.pasted, *config.values()]
+        is_mapped = bool(scope.item) and not node.is_hook
+        return Expressions(
+            workflow=self._workflow,
+            reads=_reads(reading),
+            shared_env=self._shared_env,
+            enclosing_env=scope.enclosing_env,
+            own_env=scope.own_env,
+            cwd=cwd,
+            options=options,
+            script=script.text,
+            words=script.words,
+            pasted=script.pasted,
+            config=config,
+            item=scope.item,
+            mapping=self._mapping(node.id, node.keys, scope.names) if is_mapped else {},
+        )
+
+    def _task_scope(self, node: TaskNode) -> _TaskScope:
+        task_id, own_env = "" if node.is_hook else node.id, mapping_or_empty(node.keys.get("env"))
+        owner = self._owner(node)
+        item = "" if node.is_hook and not node.owner else item_name(owner)
+        fields = matrix_fields(owner)
+        names = NameScope(
+            self._params, self._tree.task_ids, task=task_id, secrets=self._secrets, item=item, fields=fields
+        )
+        below = self._env_names(owner, self._shared_env)
+        enclosing = self._variables([*node.owner, "env"], node.outer_env, names, below)
+        names = names._replace(env=self._env_names(owner, self._shared_env, enclosing, own_env))
+        below = self._env_names(owner, self._shared_env, enclosing)
+        if item and node.runs_before_mapping:
+            names, item = names._replace(item="", fields=None, unavailable=item), ""
+            enclosing = {name: text for name, text in enclosing.items() if _is_valid(text, names)}
+        return _TaskScope(names, item, enclosing, self._variables([*node.path, "env"], own_env, names, below))
+
+    def _owner(self, node: TaskNode) -> Mapping[str, Any]:
+        """Return the keys of the task of a hook, or of the task itself."""
+        return self._tree.tasks[str(node.owner[1])] if node.owner else node.keys
+
+    def _cwd(self, node: TaskNode, scope: NameScope) -> Template | None:
+        path, folder = [*node.path, "cwd"], node.keys.get("cwd")
+        if folder is None and node.cwd is not None:
+            path = [*node.owner, "cwd"] if node.owner and "cwd" in self._owner(node) else ["cwd"]
+            folder = node.cwd
+        template = self.templates.read(path, folder, scope)
+        return template if isinstance(template, tuple) else None
+
+    def _own_keys(self, node: TaskNode, task_type: TaskType, scope: NameScope) -> tuple[_Script, dict[str, Template]]:
+        """Return the script and the other templates in the keys of the task's type."""
+        script, config, use = _Script(), dict[str, Template](), task_type.expressions
+        for key, value in node.keys.items():
+            path: Path = [*node.path, key]
+            if key in COMMON or not _has_expression(value):
+                continue
+            if key == use.script:
+                script = self._scripts.read(path, value, node.keys, scope)
+            elif use.values is None or key in use.values:
+                config |= self.templates.read_all(path, value, scope)
+            else:
+                self.templates.report(path, value, 0, use.refusals.get(key, _CANNOT_STAND))
+        return script, config
+
+    def _mapping(self, task_id: str, task: Mapping[str, Any], instance_names: NameScope) -> dict[str, Template]:
+        """Return the templates in `matrix` or `foreach`. They are evaluated before instances exist, save the `key`."""
+        env = self._env_names(task, self._shared_env)
+        names = ("params", "env", "run", "workflow", "tasks")
+        scope = NameScope(self._params, self._tree.task_ids, names, task_id, env=env)
+        templates: dict[str, Template] = {}
+        for name in _MAPPINGS:
+            value = task.get(name)
+            parts: list[tuple[Path, Any]] = [(["tasks", task_id, name], value)]
+            if isinstance(value, dict):
+                parts = [(["tasks", task_id, name, key], part) for key, part in value.items()]
+            for path, part in parts:
+                is_key = path[-1] == "key"
+                read = self.templates.read_all(path, part, instance_names if is_key else scope)
+                templates |= read
+                if isinstance(part, str) and not is_key and any(len(template) > 1 for template in read.values()):
+                    message = "must be an expression alone: with text around it, it gives text and no list"
+                    self.templates.report(path, part, part.index(OPEN), message)
+        return templates
+
+    # -- variables ----------------------------------------------------------------------------------------------------
+
+    def _env_names(self, task: Mapping[str, Any], *layers: Mapping[str, Any]) -> frozenset[str] | None:
+        """Return the names of the variables in some layers; None: dotenv files, not read yet, have others."""
+        if self._tree.root.get("dotenv") or task.get("dotenv"):
+            return None
+        return frozenset(name for layer in layers for name in layer)
+
+    def _variables(self, path: Path, env: Mapping[str, Any], scope: NameScope, below: frozenset[str] | None) -> _Layer:
+        """Return the variables of one `env`, which may name each other, and those of the layers below."""
+        layer: _Layer = {}
+        for name, text in env.items():
+            names = None if below is None else (below | env.keys()) - ({name} - below)
+            layer[name] = self.templates.read([*path, name], text, scope._replace(env=names))
+        graph = {
+            name: [other for other in _variables_in(text) if other in layer and other != name]
+            for name, text in layer.items()
+        }
+        try:
+            if any(graph.values()):
+                Graph(graph)
+        except CycleError as error:
+            message = f"the variables need each other: {' -> '.join(reversed(error.path))}"
+            self.templates.problems.append(self._tree.problem([*path, error.path[0]], message))
+        return layer
+
+    # -- conditions ---------------------------------------------------------------------------------------------------
+
+    def _condition(self, node: ConditionNode) -> ConditionSpec | None:
+        """Return the condition of an `if`; None where it has a mistake."""
+        text = ("true" if node.text else "false") if isinstance(node.text, bool) else node.text
+        if not isinstance(text, str) or not text.strip():
+            return None  # the schema reports it
+        task = self._tree.tasks[node.task_id]
+        scope = NameScope(
+            self._params,
+            self._tree.task_ids,
+            task=node.task_id,
+            condition=True,
+            unavailable=item_name(task),
+            env=self._env_names(task, self._shared_env, mapping_or_empty(task.get("env"))),
+        )
+        source, start = text.strip(), 0
+        try:
+            if OPEN in text:
+                parts = [part for part in split(text) if not isinstance(part, str) or part.strip()]
+                if len(parts) != 1 or isinstance(parts[0], str):
+                    raise ExpressionError("write the whole condition between ${{ and }}, or without them")
+                source, start = parts[0].source, parts[0].start
+            references = find_references(source, scope)
+            if references.raw:
+                raise ExpressionError("raw(…) is for the `run` of a shell task")
+        except (ExpressionError, UnclosedExpression) as error:
+            message = str(error) if isinstance(error, ExpressionError) else _NOT_CLOSED
+            if looks_like_a_command(source):
+                message = "a command is not a condition: it goes into `preconditions: [{run: …}]`"
+            self.templates.report(node.path, text, text.find(OPEN), message)
+            return None
+        location = self.templates.location(node.path, text, start)
+        return ConditionSpec(
+            text=source,
+            expression=Expression(
+                source=references.source,
+                location=location,
+                reads=references.reads,
+                early=references.names <= EARLY,
+            ),
+            states=references.states,
+            status=references.status,
+            scope=self._condition_scope(node.task_id, reads_env="env" in references.names),
+        )
+
+    def _condition_scope(self, task_id: str, *, reads_env: bool) -> Expressions:
+        """Return the variables that a task's condition may name, if it names any."""
+        if not reads_env:
+            return Expressions(workflow=self._workflow)
+        expressions = self.tasks.get(task_id)
+        own: Mapping[str, Any] = mapping_or_empty(self._tree.tasks[task_id].get("env"))
+        if expressions is not None:
+            own = expressions.own_env
+        reads = _reads([*self._shared_env.values(), *own.values()])
+        return Expressions(workflow=self._workflow, reads=reads, shared_env=self._shared_env, own_env=own)
+
+    # -- keys without expressions -------------------------------------------------------------------------------------
 
     def _refuse_elsewhere(self) -> None:
-        """Expressions where nothing evaluates them would be taken for names of folders and the like."""
-        root = self.tree.root
+        """Report expressions where nothing evaluates them: they would be read as the name of a folder, for example."""
+        root = self._tree.root
         places: list[tuple[Path, Any]] = [([key], root.get(key)) for key in ("settings", "shell", "dotenv", "secrets")]
-        for task_id, task in self._tasks.items():
-            if isinstance(task, dict):
-                keys = [
-                    key
-                    for key in task
-                    if key in COMMON and key not in (*_PROSE, *OPTIONS, *FANS, *_APART, "env", "cwd")
-                ]
-                places += [(["tasks", task_id, key], task[key]) for key in keys]
+        for task_id, task in self._tree.tasks.items():
+            places += [(["tasks", task_id, key], task[key]) for key in _REFUSED if key in task]
         for path, value in places:
-            for where, text in _leaves(path, value):
+            for inner_path, text in _texts_in(path, value):
                 if OPEN in text:
-                    self._problem(where, text, text.index(OPEN), "an expression cannot stand here")
-
-
-_IN_CODE: Final = (
-    "an expression cannot stand in Python code, where its value would become code; write "
-    "`from liteflow import current_context` and take current_context().params[…] or .secrets[…], "
-    "or use `call` with the expression in its `args`"
-)
-
-
-def _named(template: str | Template) -> Iterator[str]:
-    """The environment variables that a template names."""
-    for part in template:
-        if isinstance(part, Expression):
-            yield from part.env
+                    self.templates.report(inner_path, text, text.index(OPEN), _CANNOT_STAND)
 
 
 def looks_like_a_command(text: str) -> bool:
-    """Whether a condition that cannot be understood is a command line."""
+    """Return whether a condition with a mistake is a command line."""
     if re.match(r"!?\s*(?:\$\(|`)", text):
         return True
     first = re.match(r"(?:!\s*)?([\w./~-]+|\[\[?)", text)
     if first is None:
         return False
-    if (
-        first[1] in ("[[", "test")
-        or first[1].startswith(("./", "/", "~"))
-        or re.match(r"\[\s+-?\w", first[0] + text[first.end() :])
-    ):
+    rest = text[first.end() :]
+    is_test = re.match(r"\[\s+-?\w", first[0] + rest) is not None
+    if is_test or first[1] in ("[[", "test") or first[1].startswith(("./", "/", "~")):
         return True
     name = re.split(r"[.\[]", first[1])[0]
-    follows = re.match(r"\s+(\S+)", text[first.end() :])
+    follows = re.match(r"\s+(\S+)", rest)
     if follows is None or name in SCOPES or name in ("not", "item", "matrix", "needs"):
         return False
-    return follows[1] not in _WORDS and re.match(r"[\w./~$\"'*-]", follows[1]) is not None
+    return follows[1] not in _OPERATOR_WORDS and re.match(r"[\w./~$\"'*-]", follows[1]) is not None
 
 
-def _mistaken(template: str | Template, known: NameScope) -> bool:
-    """Does it name what is not known there?"""
+def _task_type(node: TaskNode, registry: Registry) -> TaskType:
+    """Return the built-in type of a task, or a plain task type: the code of plugins is not loaded."""
+    name = node.keys.get("type")
+    built_in = registry.built_in(name) if isinstance(name, str) else None
+    return built_in or TaskType()
+
+
+def _variables_in(template: str | Template) -> Iterator[str]:
+    """Return the environment variables that a template names."""
+    for part in template:
+        if isinstance(part, Expression):
+            yield from part.env
+
+
+def _reads(templates: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the values of other tasks that templates read."""
+    parts = [part for template in templates if isinstance(template, tuple) for part in template]
+    return tuple(dict.fromkeys(ref for part in parts if isinstance(part, Expression) for ref in part.reads))
+
+
+def _is_valid(template: str | Template, scope: NameScope) -> bool:
+    """Return whether all names in a template are in a scope."""
     try:
         for part in template:
             if isinstance(part, Expression):
-                find_references(part.source, known)
+                find_references(part.source, scope)
     except ExpressionError:
-        return True
-    return False
+        return False
+    return True
 
 
 def _shell_name(shell: Any) -> str | None:
-    """The name of the shell of a task, where expressions can stand in its script."""
+    """Return the name of a task's shell, or None where expressions cannot stand in its scripts."""
     words = [shell] if isinstance(shell, str) else [DEFAULT_SHELL] if shell is None else shell
     words = [word for word in words if isinstance(word, str)]
     if words and os.path.basename(words[0]) == "env":
@@ -440,24 +497,24 @@ def _shell_name(shell: Any) -> str | None:
     return name if name in SHELLS else None
 
 
-def _scripts(keys: Mapping[str, Any]) -> Iterator[str]:
-    """The script of a task with a `SITE` in place of each expression, if there are any in it."""
-    text = keys.get("run")
-    if keys.get("type") == "shell" and isinstance(text, str) and OPEN in text:
+def _with_sites(text: Any) -> Iterator[str]:
+    """Return a script with a `SITE` in place of each expression, if it has any."""
+    if isinstance(text, str) and OPEN in text:
         with suppress(UnclosedExpression):
             yield "".join(SITE if isinstance(part, Part) else part for part in split(text))
 
 
-def _has(value: Any) -> bool:
-    return any(OPEN in text for _, text in _leaves([], value))
+def _has_expression(value: Any) -> bool:
+    return any(OPEN in text for _, text in _texts_in([], value))
 
 
-def _leaves(path: Path, value: Any) -> Iterator[tuple[Path, str]]:
+def _texts_in(path: Path, value: Any) -> Iterator[tuple[Path, str]]:
+    """Return the texts in a value, at any depth, with their paths."""
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _leaves([*path, key], item)
+            yield from _texts_in([*path, key], item)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _leaves([*path, index], item)
+            yield from _texts_in([*path, index], item)

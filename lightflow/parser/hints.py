@@ -1,4 +1,4 @@
-"""What is valid in a workflow file and probably not meant: warnings of `validate`. Executes nothing of the user's."""
+"""Warnings of `validate` about what is valid in a workflow file and probably not meant. Nothing is executed."""
 
 from __future__ import annotations
 
@@ -11,76 +11,76 @@ from typing import Any, Final
 
 from lightflow.bash_hints import bash_only, hint_about_syntax
 from lightflow.errors import Problem
-from lightflow.parser.canonical import Tree
 from lightflow.parser.positions import Key
-from lightflow.parser.shell_syntax import complaint_of
-from lightflow.parser.validate import is_block
-from lightflow.parser.works import WorkIn, conditions, shell_of, works
+from lightflow.parser.shell_syntax import SyntaxReport, syntax_error_of
+from lightflow.parser.tree import TaskNode, Tree
 from lightflow.spec.model import TaskSpec, WorkflowSpec
 from lightflow.text import quoted
 
-_SECONDS: Final = 5.0  # for the questions to shells, all together
+#: The time for all calls of shells together.
+_SECONDS: Final = 5.0
 
-#: Names that stand at the beginning of an expression, here or in Airflow's and Kestra's templates.
+#: Names at the beginning of an expression, here or in the templates of Airflow and Kestra.
 _SCOPES: Final = r"params|tasks|needs|env|secrets|workflow|matrix|item|run|task|inputs|outputs|dag_run|ti|var|macros"
-_WORDS: Final = r"ds|ds_nodash|ts|ts_nodash|execution_date|logical_date|data_interval_start|data_interval_end|run_id"
+_DATES: Final = r"ds|ds_nodash|ts|ts_nodash|execution_date|logical_date|data_interval_start|data_interval_end|run_id"
 _JINJA: Final = re.compile(
-    rf"(?<!\$)\{{\{{\s*(?:(?:{_SCOPES})(?=[.\[])[^{{}}\n]*|item|(?:{_WORDS})\b[^{{}}\n]*?)\s*\}}\}}"
+    rf"(?<!\$)\{{\{{\s*(?:(?:{_SCOPES})(?=[.\[])[^{{}}\n]*|item|(?:{_DATES})\b[^{{}}\n]*?)\s*\}}\}}"
 )
 _ONE_BRACE: Final = re.compile(rf"\$\{{\s*((?:{_SCOPES})\.[\w.\[\]'\"-]+)\s*\}}")
 _VARIABLE: Final = re.compile(r"(?<![\\$])\$(?:\{([A-Za-z_]\w*)[^}]*\}|([A-Z_][A-Z0-9_]*)\b)")
 _FALSE: Final = ("false", "0", "no", "off", "none", "null", "n", "f")
 _STATES: Final = ("success", "succeeded", "failure", "failed", "skipped", "cancelled", "canceled")
-#: Trigger rules with which a task can succeed although all above it have failed.
-_GOES_ON: Final = ("all_done", "always", "one_done", "all_failed", "one_failed", "none_skipped")
+#: Trigger rules with which a task can succeed although all upstream tasks have failed.
+_RUNS_AFTER_FAILURE: Final = ("all_done", "always", "one_done", "all_failed", "one_failed", "none_skipped")
 _PROGRAM: Final = re.compile(r"^[ \t]*((?:\.{1,2}/|/)[\w./+-]+)(?=[ \t]|$)", re.MULTILINE)
 
 
-def hints(tree: Tree, spec: WorkflowSpec) -> list[Problem]:
-    """The warnings about a valid file, by their places."""
-    found = [
+def find_hints(tree: Tree, spec: WorkflowSpec) -> list[Problem]:
+    """Return the warnings about a valid file, in the order of their places."""
+    problems = [
         *_variables_in_env(tree),
         *_braces(tree),
         *_conditions(tree),
         *_hidden_failures(tree, spec),
-        *_scripts(tree, spec),
+        *_scripts(tree),
     ]
-    return sorted(dict.fromkeys(found), key=lambda one: (one.line, one.column))
+    return sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column))
 
 
 # -- texts ---------------------------------------------------------------------------------------------------------
 
 
 def _envs(tree: Tree) -> Iterator[tuple[list[Key], Mapping[str, Any]]]:
-    """Every `env` with its path."""
+    """Return every `env` with its path."""
     if isinstance(tree.root.get("env"), dict):
         yield ["env"], tree.root["env"]
-    for work in works(tree.root):
-        if isinstance(work.keys.get("env"), dict):
-            yield [*work.path, "env"], work.keys["env"]
+    for node in tree.task_nodes:
+        if isinstance(node.keys.get("env"), dict):
+            yield [*node.path, "env"], node.keys["env"]
 
 
 def _variables_in_env(tree: Tree) -> Iterator[Problem]:
+    """Report variables and commands in `env`, which no shell reads."""
     for path, env in _envs(tree):
         for name, text in env.items():
-            found = _VARIABLE.search(text) if isinstance(text, str) else None
-            if found and not _ONE_BRACE.search(text):
-                variable = found[1] or found[2]
-                message = f"{found[0]} stays as it is: no shell reads `env`; write ${{{{ env.{variable} }}}}"
-                yield _at(tree, [*path, name], text, found.start(), message)
+            match = _VARIABLE.search(text) if isinstance(text, str) else None
+            if match and not _ONE_BRACE.search(text):
+                variable = match[1] or match[2]
+                message = f"{match[0]} stays as it is: no shell reads `env`; write ${{{{ env.{variable} }}}}"
+                yield _problem_in(tree, [*path, name], text, match.start(), message)
             elif isinstance(text, str) and (command := re.search(r"(?<![\\$])\$\(|`[^`]+`", text)):
                 message = f"{command[0][:20]} stays as it is: no shell reads `env`; write it into `run`"
-                yield _at(tree, [*path, name], text, command.start(), message)
+                yield _problem_in(tree, [*path, name], text, command.start(), message)
 
 
 def _texts(tree: Tree) -> Iterator[tuple[list[Key], str, bool]]:
-    """Every text in which an expression may be meant, with its path, and whether a shell reads it."""
+    """Return every text that may have expressions, with its path, and whether a shell reads it."""
     for path, env in _envs(tree):
         yield from ((([*path, name]), text, False) for name, text in env.items() if isinstance(text, str))
-    for work in works(tree.root):
-        is_shell = work.keys.get("type") == "shell"
+    for node in tree.task_nodes:
+        is_shell = node.keys.get("type") == "shell"
         for key in ("run", "cwd", "args"):
-            for path, text in _leaves([*work.path, key], work.keys.get(key)):
+            for path, text in _leaves([*node.path, key], node.keys.get(key)):
                 yield path, text, is_shell and key == "run"
 
 
@@ -93,39 +93,38 @@ def _leaves(path: list[Key], value: Any) -> Iterator[tuple[list[Key], str]]:
 
 
 def _braces(tree: Tree) -> Iterator[Problem]:
-    """Expressions with the braces of another tool: nothing evaluates them."""
+    """Report expressions in the braces of another tool, which nothing evaluates."""
     for path, text, in_shell in _texts(tree):
-        for found in _JINJA.finditer(text):
-            inside = found[0].strip("{} ")
+        for match in _JINJA.finditer(text):
+            inside = match[0].strip("{} ")
             if inside == "item" and path[-1] == "run" and not in_shell:
-                continue  # braces that an f-string of Python doubles
-            meant = "run.logical_date" if re.match(rf"(?:{_WORDS})\b", inside) else inside
-            message = f"{found[0]} is not evaluated, and stays as it is; write ${{{{ {meant} }}}}"
-            yield _at(tree, path, text, found.start(), message)
-        for found in _ONE_BRACE.finditer(text):
+                continue  # an f-string of Python with double braces
+            meant = "run.logical_date" if re.match(rf"(?:{_DATES})\b", inside) else inside
+            message = f"{match[0]} is not evaluated, and stays as it is; write ${{{{ {meant} }}}}"
+            yield _problem_in(tree, path, text, match.start(), message)
+        for match in _ONE_BRACE.finditer(text):
             reader = "the shell has no such name" if in_shell else "it stays as it is"
-            yield _at(tree, path, text, found.start(), f"{found[0]}: {reader}; write ${{{{ {found[1]} }}}}")
+            message = f"{match[0]}: {reader}; write ${{{{ {match[1]} }}}}"
+            yield _problem_in(tree, path, text, match.start(), message)
 
 
 # -- conditions ----------------------------------------------------------------------------------------------------
 
 
 def _conditions(tree: Tree) -> Iterator[Problem]:
-    for task_id, path, text in conditions(tree.root):
-        if not isinstance(text, str):
-            continue
-        if not re.search(r"\b(?:env|params|result)\b", text):
+    """Report text that a condition takes for true or false, and results that it takes for states."""
+    for task_id, path, text in tree.conditions:
+        if not isinstance(text, str) or not re.search(r"\b(?:env|params|result)\b", text):
             continue
         bare = text.strip().removeprefix("${{").removesuffix("}}")
-        for name in _asked_as_truth(bare, "env"):
+        for name in _tested_names(bare, "env"):
             value = _variable(tree, task_id, name)
             if value is None or str(value).lower() in _FALSE:
-                which = (
+                text_value = (
                     f"is {quoted(str(value))}, which is true" if value else "is text, which is true unless it is empty"
                 )
-                message = f"env.{name} {which}; compare it: env.{name} == 'true'"
-                yield tree.problem(path, message)
-        for name in _asked_as_truth(bare, "params"):
+                yield tree.problem(path, f"env.{name} {text_value}; compare it: env.{name} == 'true'")
+        for name in _tested_names(bare, "params"):
             param = tree.root.get("params", {}).get(name)
             default = param.get("default") if isinstance(param, dict) else param
             kind = param.get("type") if isinstance(param, dict) else None
@@ -136,26 +135,26 @@ def _conditions(tree: Tree) -> Iterator[Problem]:
             r"\b((?:tasks|needs)(?:\.[\w-]+|\[['\"][^'\"]+['\"]\]))\.result\s*[=!]=\s*['\"](\w+)['\"]", bare
         )
         if compared and compared[2].lower() in _STATES:
-            message = f"{compared[1]}.result is the value that the task returned; how it ended is {compared[1]}.status"
+            message = f"{compared[1]}.result is the value that the task returned; its state is {compared[1]}.status"
             yield tree.problem(path, message)
 
 
-def _asked_as_truth(condition: str, scope: str) -> Iterator[str]:
-    """The names of a scope that are asked for by themselves, and neither compared nor changed."""
+def _tested_names(condition: str, scope: str) -> Iterator[str]:
+    """Return the names of a scope that are a truth value by themselves, neither compared nor changed."""
     from jinja2 import nodes
 
     from lightflow.expressions.language import ExpressionError, parse
 
     try:
-        waiting: list[nodes.Node] = [parse(condition.strip())]
+        remaining: list[nodes.Node] = [parse(condition.strip())]
     except ExpressionError:
         return
-    while waiting:
-        node = waiting.pop()
+    while remaining:
+        node = remaining.pop()
         if isinstance(node, nodes.And | nodes.Or):
-            waiting += [node.left, node.right]
+            remaining += [node.left, node.right]
         elif isinstance(node, nodes.Not):
-            waiting.append(node.node)
+            remaining.append(node.node)
         elif isinstance(node, nodes.Getattr | nodes.Getitem) and isinstance(node.node, nodes.Name):
             key = node.attr if isinstance(node, nodes.Getattr) else getattr(node.arg, "value", None)
             if node.node.name == scope and isinstance(key, str):
@@ -163,8 +162,8 @@ def _asked_as_truth(condition: str, scope: str) -> Iterator[str]:
 
 
 def _variable(tree: Tree, task_id: str, name: str) -> Any:
-    """The value of a variable as far as the file says it; None: it does not."""
-    for env in (tree.root["tasks"][task_id].get("env"), tree.root.get("env")):
+    """Return the value of a variable where the file has it, else None."""
+    for env in (tree.tasks[task_id].get("env"), tree.root.get("env")):
         if isinstance(env, dict) and name in env:
             value = env[name]
             return None if isinstance(value, str) and "${{" in value else "" if value is None else value
@@ -175,128 +174,129 @@ def _variable(tree: Tree, task_id: str, name: str) -> Any:
 
 
 def _hidden_failures(tree: Tree, spec: WorkflowSpec) -> Iterator[Problem]:
-    """Tasks that go on after a failure that nothing else tells of: the state of a run comes from its ends."""
-    tasks = {
-        task_id: task for task_id, task in spec.tasks.items() if not (task.control_flow and task.control_flow.teardown)
-    }
-    going_on = {task_id for task_id, task in tasks.items() if _goes_on(task)}
-    if not going_on:
+    """Report tasks that run after a failure and hide it: the state of a run is that of its last tasks."""
+    tasks = {id_: task for id_, task in spec.tasks.items() if not (task.control_flow and task.control_flow.teardown)}
+    hiding = {task_id for task_id, task in tasks.items() if _runs_after_failure(task)}
+    if not hiding:
         return
-    below: dict[str, list[str]] = {task_id: [] for task_id in tasks}
+    downstreams: dict[str, list[str]] = {task_id: [] for task_id in tasks}
     for task_id, task in tasks.items():
-        for above in task.depends_on:
-            if above in below:
-                below[above].append(task_id)
+        for upstream in task.depends_on:
+            if upstream in downstreams:
+                downstreams[upstream].append(task_id)
     hidden: dict[str, bool] = {}
-    for task_id in _from_the_ends(tasks, below):
-        hidden[task_id] = bool(below[task_id]) and all(one in going_on or hidden[one] for one in below[task_id])
-    for task_id in (task_id for task_id in tasks if task_id in going_on):
-        failing = [one for one in tasks[task_id].depends_on if hidden.get(one) and not _tolerated(tasks[one])]
+    for task_id in _from_the_ends(tasks, downstreams):
+        following = downstreams[task_id]
+        hidden[task_id] = bool(following) and all(task in hiding or hidden[task] for task in following)
+    for task_id in (task_id for task_id in tasks if task_id in hiding):
+        failing = [name for name in tasks[task_id].depends_on if hidden.get(name) and not _is_tolerated(tasks[name])]
         if failing:
-            yield _hides(tree, task_id, failing)
+            yield _hidden_failure(tree, task_id, failing)
 
 
-def _hides(tree: Tree, task_id: str, above: Sequence[str]) -> Problem:
-    names = " or ".join(quoted(one) for one in above[:3]) + (f" or {len(above) - 3} more" if len(above) > 3 else "")
-    keys = tree.root["tasks"][task_id]
+def _hidden_failure(tree: Tree, task_id: str, upstreams: Sequence[str]) -> Problem:
+    names = " or ".join(map(quoted, upstreams[:3])) + (f" or {len(upstreams) - 3} more" if len(upstreams) > 3 else "")
+    keys = tree.tasks[task_id]
     key = "trigger_rule" if "trigger_rule" in keys else "if"
     hook = "on_failure" if "fail" in str(keys.get(key)) else "on_exit"
     message = (
-        f"the task goes on when {names} fails, and the run is SUCCESS then, as nothing else ends it; "
+        f"the task runs when {names} fails, and the run is SUCCESS then, as nothing else ends it; "
         f"make it a hook of the workflow (`{hook}`)"
         + ("" if hook == "on_failure" else ", or a teardown (`teardown_of`)")
     )
     return tree.problem(["tasks", task_id, key], message)
 
 
-def _from_the_ends(tasks: Mapping[str, TaskSpec], below: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """The tasks, each behind all that follow it."""
-    left = {task_id: len(below[task_id]) for task_id in tasks}
-    ready = [task_id for task_id, number in left.items() if not number]
+def _from_the_ends(tasks: Mapping[str, TaskSpec], downstreams: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Return the tasks, each after all its downstream tasks."""
+    remaining = {task_id: len(downstreams[task_id]) for task_id in tasks}
+    ready = [task_id for task_id, number in remaining.items() if not number]
     while ready:
         task_id = ready.pop()
         yield task_id
-        for above in tasks[task_id].depends_on:
-            if above in left:
-                left[above] -= 1
-                if not left[above]:
-                    ready.append(above)
+        for upstream in tasks[task_id].depends_on:
+            if upstream in remaining:
+                remaining[upstream] -= 1
+                if not remaining[upstream]:
+                    ready.append(upstream)
 
 
-def _goes_on(task: TaskSpec) -> bool:
+def _runs_after_failure(task: TaskSpec) -> bool:
     condition = task.control_flow.condition if task.control_flow else None
     if condition is not None and condition.status:
         return re.search(r"(?<!not )\b(?:always|failure)\s*\(|not\s+success\s*\(", condition.text) is not None
-    return bool(task.depends_on) and task.trigger_rule in _GOES_ON
+    return bool(task.depends_on) and task.trigger_rule in _RUNS_AFTER_FAILURE
 
 
-def _tolerated(task: TaskSpec) -> bool:
+def _is_tolerated(task: TaskSpec) -> bool:
     return bool(task.control_flow and task.control_flow.tolerates)
 
 
 # -- scripts -------------------------------------------------------------------------------------------------------
 
 
-def _scripts(tree: Tree, spec: WorkflowSpec) -> Iterator[Problem]:
+def _scripts(tree: Tree) -> Iterator[Problem]:
+    """Report scripts that their shell cannot read, bash in scripts of sh, and programs that are not executable."""
     until = time.monotonic() + _SECONDS
-    seen: dict[tuple[str, str], Any] = {}
-    for work in works(tree.root):
-        script = work.keys.get("run")
-        if work.keys.get("type") != "shell" or not isinstance(script, str):
+    errors: dict[tuple[str, str], SyntaxReport | None] = {}
+    for node in tree.task_nodes:
+        script = node.keys.get("run")
+        if node.keys.get("type") != "shell" or not isinstance(script, str):
             continue
-        yield from _programs(tree, work, script)
-        shell = work.keys.get("shell", shell_of(tree.root))
+        yield from _programs(tree, node, script)
+        shell = node.keys.get("shell", tree.shell)
         if shell is not None and not isinstance(shell, str):
             continue  # a list of words is taken as written
         shell = shell or "sh"
         plain = re.sub(r"\$\{\{.*?\}\}", "x", script, flags=re.DOTALL)
-        left = until - time.monotonic()
-        if (shell, plain) not in seen and left > 0:
-            seen[shell, plain] = complaint_of(plain, shell, left)
-        complaint = seen.get((shell, plain))
+        seconds = until - time.monotonic()
+        if (shell, plain) not in errors and seconds > 0:
+            errors[shell, plain] = syntax_error_of(plain, shell, seconds)
+        error = errors.get((shell, plain))
         is_sh = os.path.basename(shell) in ("sh", "dash", "ash")
-        if complaint is not None:
+        if error is not None:
             cure = hint_about_syntax(script) if is_sh else ""
-            words = f"{os.path.basename(shell)} cannot read the script: {complaint.words}" + (
+            message = f"{os.path.basename(shell)} cannot read the script: {error.message}" + (
                 f"; {cure}" if cure else ""
             )
-            yield _in_script(tree, work, complaint.line, words)
+            yield _problem_on_line(tree, node, error.line, message)
         elif is_sh and (name := bash_only(script)):
-            yield _in_script(tree, work, _line_of(script, name), f"{name} is bash, and this is sh: write `shell: bash`")
+            message = f"{name} is bash, and this is sh: write `shell: bash`"
+            yield _problem_on_line(tree, node, _line_with(script, name), message)
 
 
-def _programs(tree: Tree, work: WorkIn, script: str) -> Iterator[Problem]:
-    """Files that a script starts by their path, and that are not executable."""
-    cwd = work.keys.get("cwd", work.cwd or tree.root.get("cwd") or ".")
+def _programs(tree: Tree, node: TaskNode, script: str) -> Iterator[Problem]:
+    """Report files that a script starts by their path, and that are not executable."""
+    cwd = node.keys.get("cwd", node.cwd or tree.root.get("cwd") or ".")
     if not isinstance(cwd, str) or "${{" in cwd:
         return
-    for found in _PROGRAM.finditer(script):
-        path = os.path.join(os.path.expanduser(cwd), found[1])
+    for match in _PROGRAM.finditer(script):
+        path = os.path.join(os.path.expanduser(cwd), match[1])
         try:
             mode = os.stat(path).st_mode
         except (OSError, ValueError):
             continue
         if stat.S_ISREG(mode) and not mode & 0o111:
-            program = "python3" if found[1].endswith(".py") else "sh"
-            message = f"{found[1]} is not executable: chmod +x {found[1]}, or write `{program} {found[1]}`"
-            yield _in_script(tree, work, script.count("\n", 0, found.start(1)) + 1, message)
+            program = "python3" if match[1].endswith(".py") else "sh"
+            message = f"{match[1]} is not executable: chmod +x {match[1]}, or write `{program} {match[1]}`"
+            yield _problem_on_line(tree, node, script.count("\n", 0, match.start(1)) + 1, message)
 
 
-def _line_of(script: str, name: str) -> int:
-    return next((number for number, line in enumerate(script.splitlines(), start=1) if name in line), 0)
+def _line_with(script: str, text: str) -> int:
+    return next((number for number, line in enumerate(script.splitlines(), start=1) if text in line), 0)
 
 
-def _in_script(tree: Tree, work: WorkIn, line: int, message: str) -> Problem:
-    """A warning about a line of a script, where that is a line of the file too."""
-    problem = tree.problem([*work.path, "run"], message)
-    lines = len(str(work.keys["run"]).splitlines())
-    if line and problem.line and is_block(tree, work.keys, "run"):
+def _problem_on_line(tree: Tree, node: TaskNode, line: int, message: str) -> Problem:
+    """Return a problem on a line of a script, where that is also a line of the file."""
+    problem = tree.problem([*node.path, "run"], message)
+    lines = len(str(node.keys["run"]).splitlines())
+    if line and problem.line and tree.is_literal_block(node.keys, "run"):
         return problem._replace(line=problem.line + min(line, lines), column=1)
     return problem
 
 
-def _at(tree: Tree, path: Sequence[Key], text: str, start: int, message: str) -> Problem:
-    """A warning about a place in a text, as near as the file tells it."""
+def _problem_in(tree: Tree, path: Sequence[Key], text: str, start: int, message: str) -> Problem:
+    """Return a problem at an offset in a text, as exactly as the file shows it."""
     problem = tree.problem(path, message)
     lines = tree.source.text.splitlines()
     piece = text[start:].split("\n", 1)[0].rstrip()
@@ -304,7 +304,7 @@ def _at(tree: Tree, path: Sequence[Key], text: str, start: int, message: str) ->
     if "\n" in text:
         line, column = line + 1 + text.count("\n", 0, start), 1
     shown = lines[line - 1] if 0 < line <= len(lines) else ""
-    at = shown.find(piece, column - 1) if shown else -1
-    if at < 0:
+    offset = shown.find(piece, column - 1) if shown else -1
+    if offset < 0:
         return problem
-    return problem._replace(line=line, column=at + 1)
+    return problem._replace(line=line, column=offset + 1)

@@ -1,4 +1,4 @@
-"""JSON text to plain dicts and lists, with positions: a reader as strict as RFC 8259, with the limits of YAML files."""
+"""Read JSON into plain dicts and lists with positions, as RFC 8259 says, within the limits of YAML files."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from json.decoder import scanstring  # type: ignore[attr-defined]  # public in f
 from typing import Any, Final
 
 from lightflow.errors import Problem
-from lightflow.parser.files import WORKFLOW, FileKind, place_of
-from lightflow.parser.positions import Key, Mark, Place, Positions, Source, Unreadable, problem_at
+from lightflow.parser.files import MAX_DEPTH, WORKFLOW_FILE, FileKind, position_after
+from lightflow.parser.positions import Key, Mark, Position, Positions, Source, UnreadableFile, problem_at
 from lightflow.parser.scalars import NotANumber, resolve
-from lightflow.parser.yaml_source import MAX_DEPTH
 from lightflow.text import quoted
 
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -21,18 +20,18 @@ _WORDS: Final[dict[str, Any]] = {"true": True, "false": False, "null": None}
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def read_json(file: str, text: str, kind: FileKind = WORKFLOW) -> Source:
-    """As `read_yaml`."""
+def read_json(file: str, text: str, kind: FileKind = WORKFLOW_FILE) -> Source:
+    """Return the tree of a text, as `read_yaml` does."""
     reader = _Reader(file, text)
     at = reader.space(0)
     if at == len(text):
-        raise Unreadable(f"is empty; a {kind.name} holds {kind.holds}")
+        raise UnreadableFile(f"is empty; a {kind.name} holds {kind.content}")
     if text[at] != "{":
-        raise Unreadable(f"holds no object; a {kind.name} holds {kind.holds}", reader.at(at))
+        raise UnreadableFile(f"holds no object; a {kind.name} holds {kind.content}", reader.at(at))
     tree, end = reader.mapping(at)
     end = reader.space(end)
     if end != len(text):
-        raise Unreadable("not valid JSON: nothing may follow the closing brace", reader.at(end))
+        raise UnreadableFile("not valid JSON: nothing may follow the closing brace", reader.at(end))
     return Source(file, text, tree, reader.positions, reader.problems)
 
 
@@ -45,26 +44,26 @@ class _Reader:
         self.path: list[str] = []
         self.line = 0
         self.line_start = 0
-        self.seen = 0  # places are asked for in rising order, so each line end is counted once
+        self.seen = 0  # positions are wanted in rising order, so each line end is counted once
 
-    def at(self, offset: int) -> Place:
+    def at(self, offset: int) -> Position:
         if offset < self.seen:
-            return place_of(self.text[:offset])
+            return position_after(self.text[:offset])
         self.line += self.text.count("\n", self.seen, offset)
         newline = self.text.rfind("\n", self.seen, offset)
         if newline >= 0:
             self.line_start = newline + 1
         self.seen = offset
-        return Place(self.line, offset - self.line_start)
+        return Position(self.line, offset - self.line_start)
 
     def space(self, offset: int) -> int:
-        found = _SPACE.match(self.text, offset)
-        return found.end() if found else offset
+        match = _SPACE.match(self.text, offset)
+        return match.end() if match else offset
 
-    def expected(self, what: str, offset: int) -> Unreadable:
+    def expected(self, what: str, offset: int) -> UnreadableFile:
         if offset >= len(self.text):
-            return Unreadable(f"not valid JSON: the file ends where {what} was expected", self.at(len(self.text)))
-        return Unreadable(f"not valid JSON: expected {what}", self.at(offset))
+            return UnreadableFile(f"not valid JSON: the file ends where {what} was expected", self.at(len(self.text)))
+        return UnreadableFile(f"not valid JSON: expected {what}", self.at(offset))
 
     def value(self, offset: int, container: Any, key: Key) -> tuple[Any, int]:
         char = self.text[offset : offset + 1]
@@ -73,7 +72,7 @@ class _Reader:
         if char in ("{", "["):
             self.path.append(str(key))
             if len(self.path) >= MAX_DEPTH:
-                raise Unreadable(f"nested more than {MAX_DEPTH} levels deep", self.at(offset))
+                raise UnreadableFile(f"nested more than {MAX_DEPTH} levels deep", self.at(offset))
             result: tuple[Any, int] = self.mapping(offset) if char == "{" else self.sequence(offset)
             self.path.pop()
             return result
@@ -85,8 +84,8 @@ class _Reader:
             self.positions.texts[id(container), key] = word[0]
             return _WORDS[word[0]], word.end()
         if word:
-            raise Unreadable(
-                f"not valid JSON: {quoted(word[0])} is not a value; text stands in quotes", self.at(offset)
+            raise UnreadableFile(
+                f"not valid JSON: {quoted(word[0])} is not a value; text needs quotes", self.at(offset)
             )
         raise self.expected("a value", offset)
 
@@ -110,7 +109,7 @@ class _Reader:
             if name in marks:
                 first = marks[name][0].line + 1
                 self.report(key_at, f"{quoted(name)} is given twice; the first is on line {first}")
-                self.positions.kept.append(dropped := [None])
+                self.positions.dropped.append(dropped := [None])
                 dropped[0], offset = self.value(offset, dropped, 0)
             else:
                 marks[name] = (key_at, value_at)
@@ -146,7 +145,7 @@ class _Reader:
             text, end = scanstring(self.text, offset + 1, True)
         except JSONDecodeError as error:
             message = error.msg[0].lower() + error.msg[1:].removesuffix(" at").removesuffix(" starting")
-            raise Unreadable(f"not valid JSON: {message}", self.at(max(error.pos, self.seen))) from None
+            raise UnreadableFile(f"not valid JSON: {message}", self.at(max(error.pos, self.seen))) from None
         if "\0" in text:
             self.report(self.at(offset), "the text holds a NUL character, which no program can be given", key)
             text = text.replace("\0", "")
@@ -164,6 +163,6 @@ class _Reader:
             self.positions.doubts[id(container), key] = problem_at(self.file, self.at(offset), place, str(error))
             return 0
 
-    def report(self, place: Place, message: str, key: Key | None = None) -> None:
+    def report(self, place: Position, message: str, key: Key | None = None) -> None:
         path = self.path if key is None else [*self.path, str(key)]
         self.problems.append(problem_at(self.file, place, ".".join(path), message))

@@ -6,13 +6,16 @@ from collections.abc import Container, Iterator, Mapping
 from typing import Any, Final
 
 from lightflow.errors import Problem
-from lightflow.other_tools import close, key_answer, level_of, near_key_answer, stands_for, value_answer
-from lightflow.parser.canonical import Tree, dotted
+from lightflow.other_tools import key_answer, level_of, near_key_answer, replaced_keys, value_answer
 from lightflow.parser.positions import Key
-from lightflow.parser.schema import COMMON, SETTINGS, aliases_of, canonical_schema
+from lightflow.parser.schema import TOP, aliases_of
 from lightflow.parser.schema_pieces import ID_WORDS
 from lightflow.parser.schema_validator import Schema, SchemaError
+from lightflow.parser.subjects.settings import SETTINGS
+from lightflow.parser.subjects.tasks import COMMON
+from lightflow.parser.tree import Tree, dotted
 from lightflow.plugins.base import TypeInfo
+from lightflow.spelling import typo_hint
 from lightflow.text import quoted
 from liteflow.api import VARIABLE_NAME_RULE
 
@@ -25,8 +28,6 @@ _TYPES = {
     "object": "a mapping",
     "null": "nothing",
 }
-
-
 _SIZES: Final = ("type", "minProperties", "minItems")
 _LIMITS: Final = {
     "minimum": "must be at least {limit}, not {value}",
@@ -36,10 +37,11 @@ _LIMITS: Final = {
     "minLength": "must not be empty",
     "minItems": "must not be empty",
     "minProperties": "must not be empty",
-    "maxItems": "may hold at most {limit}",
-    "maxProperties": "may hold at most {limit}",
+    "maxItems": "may have at most {limit}",
+    "maxProperties": "may have at most {limit}",
     "maxLength": "may be at most {limit} characters long",
-    "uniqueItems": "holds the same value twice",
+    "multipleOf": "must be a multiple of {limit}, not {value}",
+    "uniqueItems": "has the same value twice",
     "pattern": "{value} does not match {limit}",
 }
 #: The mappings whose keys are names of variables.
@@ -68,8 +70,8 @@ def problems_of(
         if not _is_replaced(error.names[0], error, path):
             yield _required(error.names[0], path, error.schema, tree)
         return
-    if error.keyword == "oneOf":
-        needed = [key for part in error.rule for key in part.get("required", ())]
+    if error.keyword == "oneOf" and isinstance(error.value, dict):
+        needed = [key for part in error.rule if isinstance(part, dict) for key in part.get("required", ())]
         if any(_is_replaced(key, error, path) for key in needed):
             return
     problem = tree.problem(path, _message(error, path), key=isinstance(error.value, dict))
@@ -80,96 +82,94 @@ def _unknown_keys(error: SchemaError, path: list[Key], tree: Tree, types: Mappin
     allowed = error.schema.get("properties", {})
     for name in error.names:
         hint = _unknown_hint(name, allowed, path, error.value.get(name), types)
-        if not hint and _is_behind_a_comma(tree, [*path, name]):
+        if not hint and _is_after_comma(tree, [*path, name]):
             hint = "; between braces, text that holds a comma needs quotes"
-        tree.unknown.add(dotted([*path, name]))
+        tree.unknown_keys.add(dotted([*path, name]))
         yield tree.problem([*path, name], f"unknown key {quoted(name)}{hint}", key=True)
 
 
-def _required(name: str, path: list[Any], around: Schema, tree: Tree) -> Problem:
-    expects = around.get("properties", {}).get(name)
-    words = expects.get("x-expects", "") if isinstance(expects, dict) else ""
+def _required(name: str, path: list[Key], schema: Schema, tree: Tree) -> Problem:
+    expected = schema.get("properties", {}).get(name)
+    words = expected.get("x-expects", "") if isinstance(expected, dict) else ""
     message = f'needs "{name}"' + (f": {words}" if words else "")
     if not path:
-        return tree.problem([], f'the file needs "{name}"' + (f": {words}" if words else ""))
-    problem = tree.problem(path, message, key=True)
-    return Problem(problem.file, problem.line, problem.column, dotted(path), message)
+        return tree.problem([], f"the file {message}")
+    return tree.problem(path, message, key=True)._replace(path=dotted(path))
 
 
 def _unknown_hint(
-    name: str, known: Mapping[str, Any], path: list[Any], value: Any, types: Mapping[str, TypeInfo]
+    name: str, allowed: Mapping[str, Any], path: list[Key], value: Any, types: Mapping[str, TypeInfo]
 ) -> str:
-    """What to write instead of an unknown key: the word of another tool, a key of another place, a slip."""
+    """Return what to write instead of an unknown key: our key for that of another tool, a key elsewhere, a typo."""
     answer = key_answer(name, path, value)
     if answer:
         return f"; {answer}"
     elsewhere = _elsewhere(name, level_of(path), types)
     if elsewhere:
         return f"; {elsewhere}"
-    slip = close(name, _names_in(known))
-    if slip:
-        return slip
+    typo = typo_hint(name, _names_in(allowed))
+    if typo:
+        return typo
     answer = near_key_answer(name, path, value)
     return f"; {answer}" if answer else ""
 
 
-def _names_in(known: Mapping[str, Any]) -> list[str]:
-    """The keys of a mapping with their aliases."""
-    common = {key: COMMON[key] for key, schema in known.items() if schema is True and key in COMMON}
-    return [*known, *aliases_of({**known, **common})]
+def _names_in(properties: Mapping[str, Any]) -> list[str]:
+    """Return the keys of a mapping with their aliases."""
+    common = {key: COMMON[key] for key, schema in properties.items() if schema is True and key in COMMON}
+    return [*properties, *aliases_of({**properties, **common})]
 
 
 def _is_replaced(key: str, error: SchemaError, path: list[Key]) -> bool:
     """Return whether an unknown key takes the place of the missing key."""
     allowed = error.schema.get("properties", {})
     unknown = [name for name in error.value if name not in allowed and not name.startswith("x-")]
-    return any(key in stands_for(name, path, _names_in(allowed)) for name in unknown)
+    return any(key in replaced_keys(name, path, _names_in(allowed)) for name in unknown)
 
 
-def _is_behind_a_comma(tree: Tree, path: list[Any]) -> bool:
-    """Whether a key without a value is the rest of a text that was cut at a comma."""
+def _is_after_comma(tree: Tree, path: list[Key]) -> bool:
+    """Return whether a key without a value is the rest of a text that was cut at a comma."""
     key, value = tree.locate(path, key=True), tree.locate(path)
     lines = tree.source.text.splitlines()
     before = lines[key.line][: key.column] if key.line < len(lines) else ""
     node: Any = tree.root
     for name in path:
-        node = node[name] if isinstance(node, list) else node.get(name) if isinstance(node, dict) else None
+        node = node.get(name) if isinstance(node, dict) else node[int(name)] if isinstance(node, list) else None
     return node is None and value.line == key.line and before.rstrip().endswith(",")
 
 
+#: Blocks of a task, for messages about keys that belong to the task itself.
+_BLOCKS: Final = {"hook": "a hook", "precondition": "a precondition", "retry": "the block `retry`"}
+
+
 def _elsewhere(name: str, level: str, types: Mapping[str, TypeInfo]) -> str:
-    """Where a key belongs that is known in another place of the file."""
-    own = {
+    """Return the place of a key that belongs to another place of the file."""
+    of_types = {
         key: info.name
         for info in types.values()
         for properties in [(info.schema or {}).get("properties", {})]
         for key in (*properties, *aliases_of(properties))
     }
-    of_tasks, of_settings = _with_aliases(COMMON), _with_aliases(SETTINGS["properties"])
-    if level == "task":
-        if name in own:
-            return f'it belongs to tasks of type "{own[name]}"'
-        if name in of_settings:
-            return "it belongs under `settings` at the top of the file"
-        return "it belongs at the top of the file" if name in _with_aliases(canonical_schema(())["properties"]) else ""
-    if level in ("top", "settings"):
-        if level == "top" and name in of_settings:
-            both = "inside a task, or for all tasks " if name in of_tasks else ""
-            return f"it belongs {both}under `settings`"
-        of_file = _with_aliases(canonical_schema(())["properties"])
-        if level == "settings" and name in of_file:
-            return (
-                "it belongs inside a task, or at the top of the file"
-                if name in of_tasks
-                else "it belongs at the top of the file"
-            )
-        return "it belongs inside a task" if name in of_tasks or name in own else ""
-    if level in ("hook", "precondition", "retry") and name in of_tasks:
-        return f"it belongs to the task itself: {_SIDES[level]} cannot have it"
+    of_tasks, of_settings, of_file = map(_with_aliases, (COMMON, SETTINGS["properties"], TOP))
+    if level == "task" and name in of_types:
+        return f'it belongs to tasks of type "{of_types[name]}"'
+    if level == "task" and name in of_settings:
+        return "it belongs under `settings` at the top of the file"
+    if level == "task" and name in of_file:
+        return "it belongs at the top of the file"
+    if level == "top" and name in of_settings:
+        return (
+            "it belongs inside a task, or for all tasks under `settings`"
+            if name in of_tasks
+            else ("it belongs under `settings`")
+        )
+    if level == "settings" and name in of_file:
+        return "it belongs " + ("inside a task, or " if name in of_tasks else "") + "at the top of the file"
+    if level in ("top", "settings") and (name in of_tasks or name in of_types):
+        return "it belongs inside a task"
+    if level in _BLOCKS and name in of_tasks:
+        return f"it belongs to the task itself: {_BLOCKS[level]} cannot have it"
     return ""
-
-
-_SIDES = {"hook": "a hook", "precondition": "a precondition", "retry": "the block `retry`"}
 
 
 def _with_aliases(properties: Mapping[str, Any]) -> set[str]:
@@ -200,7 +200,7 @@ def _not_an_option(error: SchemaError, path: list[Key]) -> str:
     meant = value_answer(str(path[-1]) if path else "", value) if isinstance(value, str) else ""
     if meant in options:
         return f"{shown} is not allowed; write {meant}"
-    near = close(value, options) if isinstance(value, str) else ""
+    near = typo_hint(value, options) if isinstance(value, str) else ""
     choice = error.schema.get("x-expects") or f"one of {', '.join(options)}"
     return f"{shown} is not allowed{near}" if near else f"must be {choice}, not {shown}"
 

@@ -1,7 +1,7 @@
-"""Where in the file each key and value stands.
+"""The positions of keys and values in a file.
 
-The tree itself is made of plain dicts and lists; this table, beside it, is asked only when there is
-something to report. Containers are told apart by identity, so it must not outlive the tree.
+The raw tree of a file has plain dicts and lists. A table next to it has the positions, which are needed only for
+messages. It identifies containers by `id`, so it must not outlive the tree.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import bisect
 from typing import Any, NamedTuple, Protocol
 
-from lightflow.errors import Problem
+from lightflow.errors import Location, Problem
 
 Key = str | int  # of a mapping, or the index in a list
 
 
 class Mark(Protocol):
-    """A place, counted from 0: a mark of PyYAML, or a `Place`."""
+    """A position, counted from 0: a mark of PyYAML, or a `Position`."""
 
     @property
     def line(self) -> int: ...
@@ -23,41 +23,43 @@ class Mark(Protocol):
     def column(self) -> int: ...
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
+    """A line and a column, counted from 0."""
+
     line: int
     column: int
 
 
-START = Place(0, 0)
+START = Position(0, 0)
 
 
 class Positions:
-    """`marks[id(container)][key]` is where the key and its value begin.
+    """The positions of the keys and values of one tree, and how some values are written.
 
-    `texts` holds what was written for scalars that were read as something else than text (`08.50` for 8.5),
-    `doubts` the values that only make sense as text (where text is wanted, the doubt is dropped), and `blocks` the
-    keys whose value is a literal block (`|`): its first line is the one after the mark.
+    The keys of the tables are the `id` of a container with a key or index in it.
     """
 
-    __slots__ = ("blocks", "doubts", "kept", "marks", "texts")
+    __slots__ = ("blocks", "doubts", "dropped", "marks", "texts")
 
     def __init__(self) -> None:
-        self.marks: dict[int, dict[Any, tuple[Mark, Mark]]] = {}
-        self.texts: dict[tuple[int, Key], str] = {}
-        self.doubts: dict[tuple[int, Key], Problem] = {}
-        self.blocks: set[tuple[int, Key]] = set()
-        self.kept: list[Any] = []  # dropped containers, alive so that no id is used twice
+        self.marks: dict[int, dict[Any, tuple[Mark, Mark]]] = {}  #: container -> key -> begin of the key, of the value
+        self.texts: dict[tuple[int, Key], str] = {}  #: what was written for values that are not text: `08.50` for 8.5
+        self.doubts: dict[tuple[int, Key], Problem] = {}  #: problems of values that are valid only as text
+        self.blocks: set[tuple[int, Key]] = set()  #: values that are literal blocks (`|`), which begin a line below
+        self.dropped: list[Any] = []  #: containers that are not part of the tree, alive so that no `id` is used twice
 
     def key(self, container: object, key: Key) -> Mark | None:
-        found = self.marks.get(id(container), {}).get(key)
-        return found[0] if found else None
+        """Return where a key begins."""
+        marks = self.marks.get(id(container), {}).get(key)
+        return marks[0] if marks else None
 
     def value(self, container: object, key: Key) -> Mark | None:
-        found = self.marks.get(id(container), {}).get(key)
-        return found[1] if found else None
+        """Return where the value of a key begins."""
+        marks = self.marks.get(id(container), {}).get(key)
+        return marks[1] if marks else None
 
     def copy_key(self, source: object, target: object, key: Key) -> None:
-        """`target[key]` came from `source` by a merge: it stands where it was written."""
+        """Give `target[key]`, which a merge copied from `source`, its position there."""
         self.marks[id(target)][key] = self.marks[id(source)][key]
         old, new = (id(source), key), (id(target), key)
         if old in self.texts:
@@ -69,7 +71,7 @@ class Positions:
 
 
 class Lines:
-    """The lines of a text, for places in it."""
+    """The lines of a text."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -77,29 +79,29 @@ class Lines:
         for line in text.splitlines(keepends=True):
             self._starts.append(self._starts[-1] + len(line))
 
-    def behind(self, line: int, column: int, mark: str, number: int) -> tuple[int, int]:
-        """Line and column (from 1) of the `number`-th `mark` (from 0) from a place on; that place if there is none."""
-        at = self._starts[line - 1] + column - 1
+    def after(self, line: int, column: int, mark: str, number: int) -> tuple[int, int]:
+        """Return line and column (from 1) of the `number`-th `mark` (from 0) after a place; else the place itself."""
+        offset = self._starts[line - 1] + column - 1
         for count in range(number + 1):
-            at = self._text.find(mark, at + (len(mark) if count else 0))
-            if at < 0:
+            offset = self._text.find(mark, offset + (len(mark) if count else 0))
+            if offset < 0:
                 return line, column
-        found = bisect.bisect_right(self._starts, at)
-        return found, at - self._starts[found - 1] + 1
+        mark_line = bisect.bisect_right(self._starts, offset)
+        return mark_line, offset - self._starts[mark_line - 1] + 1
 
 
 class Source(NamedTuple):
-    """A file that has been read: its tree, where everything stands, and what was wrong so far."""
+    """A file that has been read: its raw tree, the positions in it, and the problems so far."""
 
-    file: str  # as the user named it: for messages
+    file: str  #: the path that the user named, for messages
     text: str
     tree: dict[str, Any]
     positions: Positions
     problems: list[Problem]
 
 
-class Unreadable(Exception):
-    """Nothing can be built from the file; raised by the readers and turned into a `WorkflowError`."""
+class UnreadableFile(Exception):
+    """A file has no tree. The readers raise it, and it becomes a `WorkflowError`."""
 
     def __init__(self, message: str, mark: Mark | None = None, path: str = "") -> None:
         super().__init__(message)
@@ -108,7 +110,13 @@ class Unreadable(Exception):
         self.path = path
 
 
-def problem_at(file: str, mark: Mark | None, path: str, message: str) -> Problem:
+def location_at(file: str, mark: Mark | None, path: str) -> Location:
+    """Return the place of a mark; None stands for the whole file."""
     if mark is None:
-        return Problem(file, 0, 0, path, message)
-    return Problem(file, mark.line + 1, mark.column + 1, path, message)
+        return Location(file, 0, 0, path)
+    return Location(file, mark.line + 1, mark.column + 1, path)
+
+
+def problem_at(file: str, mark: Mark | None, path: str, message: str) -> Problem:
+    """Return a problem at a mark."""
+    return location_at(file, mark, path).problem(message)

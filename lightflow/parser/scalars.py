@@ -1,6 +1,6 @@
-"""What an unquoted word in YAML means: the core rules of YAML 1.2, and nothing of YAML 1.1.
+"""The values of unquoted words in YAML, by the core schema of YAML 1.2.
 
-`on`, `no`, `012`, `1:30`, `1_000` and dates stay the text they are.
+The rules of YAML 1.1 do not apply: `on`, `no`, `012`, `1:30`, `1_000` and dates are text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CONSTANTS: Final[dict[str, Scalar]] = {
     "False": False,
     "FALSE": False,
 }
-# The only first characters of words that may be something else than text.
+# The first characters of words that may be something other than text.
 FIRST: Final = frozenset("~nNtTfF.+-0123456789")
 MAX_DIGITS: Final = 100
 
@@ -34,11 +34,11 @@ _ENDLESS = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
 
 class NotANumber(ValueError):
-    """Looks like a number, but is one that cannot be stored or compared."""
+    """A word looks like a number that cannot be stored or compared."""
 
 
 def resolve(text: str) -> Scalar:
-    """The value of an unquoted scalar.
+    """Return the value of an unquoted scalar.
 
     Raises:
         NotANumber: infinite, not a number, or of more than 100 digits.

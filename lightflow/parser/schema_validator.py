@@ -112,31 +112,33 @@ class Validator:
 
     def _members(self, schema: Schema) -> _Check:
         """Return the check of `properties`, `patternProperties` and `additionalProperties` together."""
-        named = {name: self._later(part) for name, part in schema.get("properties", {}).items() if part is not True}
-        accepted = {name for name, part in schema.get("properties", {}).items() if part is True}
+        properties = schema.get("properties", {})
         patterns = [(_pattern(text), self._later(part)) for text, part in schema.get("patternProperties", {}).items()]
         others = schema.get("additionalProperties", True)
-        check_other = None if isinstance(others, bool) else self._later(others)
+        other_checks = [] if others is True else [_refuse if others is False else self._later(others)]
+        compiled: dict[str, list[_Check]] = {}  # of the names in `properties`
+
+        def checks_of(name: str) -> list[_Check]:
+            matching = [part for matches, part in patterns if matches(name)]
+            if name not in properties:
+                return matching or other_checks
+            schema = properties[name]
+            compiled[name] = matching if schema is True else [self._compiled(schema), *matching]
+            return compiled[name]
 
         def check(value: Any, path: _Path, errors: list[SchemaError]) -> None:
             if not isinstance(value, dict):
                 return
             unexpected = []
             for name, item in value.items():
-                inner = named.get(name)
-                expected = inner is not None or name in accepted
-                if inner is not None:
-                    inner(item, (path, name), errors)
-                for pattern, part in patterns:
-                    if pattern(name):
-                        expected = True
-                        part(item, (path, name), errors)
-                if expected:
-                    continue
-                if check_other is not None:
-                    check_other(item, (path, name), errors)
-                elif others is False:
+                checks = compiled.get(name)
+                if checks is None:
+                    checks = checks_of(name)
+                if checks is other_checks and others is False:
                     unexpected.append(name)
+                    continue
+                for part in checks:
+                    part(item, (path, name), errors)
             if unexpected:
                 errors.append(SchemaError("additionalProperties", path, value, schema, tuple(unexpected)))
 

@@ -1,4 +1,4 @@
-"""What a shell says of a script that it only reads: `sh -n`, which executes nothing."""
+"""Syntax errors in scripts, as shells report them: `sh -n` reads a script and executes nothing."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import signal
 import time
 from typing import Final, NamedTuple
 
-#: The shells that are asked, and where they are looked for: never a program that the workflow brings along.
+#: The shells that are called, and their folders: never a program that the workflow has with it.
 _SHELLS: Final = ("sh", "dash", "ash", "bash")
 _FOLDERS: Final = ("/bin", "/usr/bin", "/usr/local/bin")
-#: Words between which nothing can be wrong: the scripts of small workflows cost no process.
+#: Scripts without syntax that could be wrong: the scripts of most small workflows need no process.
 _PLAIN: Final = re.compile(r"[\w ./:,+@%^=\n-]*")
 _RESERVED: Final = re.compile(r"\b(?:if|then|else|elif|fi|for|while|until|do|done|case|esac|function|select|in|time)\b")
 _LONGEST_S: Final = 2.0
 
 
-class Complaint(NamedTuple):
-    """What is wrong, and on which line of the script, from 1; 0 where the shell does not tell."""
+class SyntaxReport(NamedTuple):
+    """A syntax error of a script."""
 
-    line: int
-    words: str
+    line: int  #: from 1; 0 where the shell does not report it
+    message: str
 
 
-def complaint_of(script: str, shell: str, seconds: float = _LONGEST_S) -> Complaint | None:
-    """What the shell says is wrong with the script; None where that is nothing, or it cannot be asked.
+def syntax_error_of(script: str, shell: str, seconds: float = _LONGEST_S) -> SyntaxReport | None:
+    """Return the syntax error that the shell reports; None where there is none, or the shell cannot be called.
 
-    The shell gets the script as its input and is told to read it only. It is not waited for longer than `seconds`.
+    The shell gets the script as its input, and at most `seconds`.
     """
     if _PLAIN.fullmatch(script) and not _RESERVED.search(script):
         return None
@@ -41,24 +41,24 @@ def complaint_of(script: str, shell: str, seconds: float = _LONGEST_S) -> Compla
     if answer is None or not answer.strip():
         return None
     first = answer.decode("utf-8", "replace").strip().splitlines()[0]
-    found = re.match(r"\S+: (?:line )?(\d+): (.*)", first)
-    if found is None:
-        return Complaint(0, first)
-    return Complaint(int(found[1]), re.sub(r"^[Ss]yntax error:\s*", "", found[2]))
+    match = re.match(r"\S+: (?:line )?(\d+): (.*)", first)
+    if match is None:
+        return SyntaxReport(0, first)
+    return SyntaxReport(int(match[1]), re.sub(r"^[Ss]yntax error:\s*", "", match[2]))
 
 
 def _program(shell: str) -> str | None:
     folder, name = os.path.split(shell)
     if name not in _SHELLS or (folder and folder not in _FOLDERS):
         return None
-    paths = [shell] if folder else [os.path.join(one, name) for one in _FOLDERS]
+    paths = [shell] if folder else [os.path.join(folder, name) for folder in _FOLDERS]
     return next((path for path in paths if os.path.isfile(path)), None)
 
 
 def _answer(command: list[str], script: bytes, seconds: float) -> bytes | None:
-    """What the command says to standard error; None where it cannot be started, or is late."""
+    """Return what the command writes to standard error; None where it cannot start, or takes too long."""
     if not hasattr(os, "memfd_create"):
-        return None  # not on this system
+        return None  # the system has no such call
     read, write = os.pipe2(os.O_CLOEXEC)
     source = -1
     pid = 0
@@ -71,11 +71,11 @@ def _answer(command: list[str], script: bytes, seconds: float) -> bytes | None:
             (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
             (os.POSIX_SPAWN_DUP2, write, 2),
         ]
-        # Without what would make a shell read another file first.
+        # Without the variables that make a shell read another file first.
         pid = os.posix_spawn(command[0], command, {"LC_ALL": "C"}, file_actions=actions, setsigmask=())
         os.close(write)
         write = -1
-        return _listen(read, time.monotonic() + seconds)
+        return _read_until(read, time.monotonic() + seconds)
     except OSError:
         return None
     finally:
@@ -88,14 +88,14 @@ def _answer(command: list[str], script: bytes, seconds: float) -> bytes | None:
                 os.waitpid(pid, 0)
 
 
-def _listen(read: int, until: float) -> bytes | None:
-    said = b""
+def _read_until(read: int, until: float) -> bytes | None:
+    output = b""
     while (pause := until - time.monotonic()) > 0:
         if not select.select([read], [], [], pause)[0]:
             return None
         data = os.read(read, 65536)
         if not data:
-            return said
-        if len(said) < 65536:
-            said += data
+            return output
+        if len(output) < 65536:
+            output += data
     return None

@@ -1,7 +1,7 @@
-"""YAML text to plain dicts and lists, with positions, from the events of PyYAML's C parser.
+"""Read YAML into plain dicts and lists with positions, from the events of PyYAML's C parser.
 
-PyYAML's own loaders keep the last of two equal keys, follow YAML 1.1 and recurse in C until the stack is gone.
-The event stream does not recurse, so every limit is checked here, before anything is built from it.
+PyYAML's own loaders take the last of two equal keys, follow YAML 1.1, and recurse in C until the stack overflows. The
+event stream does not recurse, so every limit is checked here before values are built.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ from yaml.events import (
 )
 
 from lightflow.errors import Problem
-from lightflow.parser.files import WORKFLOW, FileKind
-from lightflow.parser.positions import Key, Mark, Positions, Source, Unreadable, problem_at
+from lightflow.parser.files import MAX_DEPTH, WORKFLOW_FILE, FileKind
+from lightflow.parser.positions import Key, Mark, Positions, Source, UnreadableFile, problem_at
 from lightflow.parser.scalars import FIRST, NotANumber, Scalar, resolve
 from lightflow.text import quoted
 
-MAX_DEPTH: Final = 32
 MAX_ALIASES: Final = 100_000  # ten thousand tasks with one `<<: *defaults` each are an ordinary file
-MAX_EXPANDED: Final = 1_000_000  # nodes that aliases may stand for, all together
+MAX_EXPANDED: Final = 1_000_000  # nodes that all aliases together stand for
 
 _TAG = "tag:yaml.org,2002:"
 _SCALAR_TAGS: Final[dict[str, tuple[type, ...]]] = {
@@ -42,18 +41,18 @@ _PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 class _Anchor(NamedTuple):
     value: Any
-    size: int  # nodes it stands for
-    text: str | None  # what was written, if it was read as something else
+    size: int  #: number of nodes
+    text: str | None  #: what was written, for a value that is not text
 
 
 _UNFINISHED = _Anchor(None, -1, None)
 
 
-def read_yaml(file: str, text: str, kind: FileKind = WORKFLOW) -> Source:
-    """The tree of the one document in `text`; what is wrong but can be passed over is in `problems`.
+def read_yaml(file: str, text: str, kind: FileKind = WORKFLOW_FILE) -> Source:
+    """Return the tree of the one document in `text`, with the problems that leave the rest readable.
 
     Raises:
-        Unreadable: not YAML, more than the limits allow, or no mapping at the top.
+        UnreadableFile: the text is not YAML, exceeds the limits, or has no mapping at the top.
     """
     reader = _Reader(file, text, kind)
     try:
@@ -63,7 +62,7 @@ def read_yaml(file: str, text: str, kind: FileKind = WORKFLOW) -> Source:
 
         raise explain(error, text, _PARSER, MAX_DEPTH) from None
     except yaml.YAMLError as error:
-        raise Unreadable(f"not valid YAML: {error}".splitlines()[0]) from None
+        raise UnreadableFile(f"not valid YAML: {error}".splitlines()[0]) from None
     return Source(file, text, tree, reader.positions, reader.problems)
 
 
@@ -77,7 +76,7 @@ class _Reader:
         self.problems: list[Problem] = []
         self.anchors: dict[str, _Anchor] = {}
         self.path: list[str] = []
-        self.nodes = 0  # built so far, with what aliases stand for
+        self.nodes = 0  # built so far, with those of aliases
         self.aliases = 0
         self.expanded = 0
 
@@ -85,16 +84,16 @@ class _Reader:
         self.next()  # the start of the stream
         event = self.next()
         if type(event) is StreamEndEvent:
-            raise Unreadable(f"is empty; a {self.kind.name} holds {self.kind.holds}")
+            raise UnreadableFile(f"is empty; a {self.kind.name} holds {self.kind.content}")
         event = self.next()
         if type(event) is not MappingStartEvent:
             kind = "a list" if type(event) is SequenceStartEvent else "a single value"
-            raise Unreadable(f"holds {kind}; a {self.kind.name} holds {self.kind.holds}", event.start_mark)
+            raise UnreadableFile(f"holds {kind}; a {self.kind.name} holds {self.kind.content}", event.start_mark)
         tree = self.mapping(event)
         self.next()  # the end of the document
         event = self.next()
         if type(event) is DocumentStartEvent:
-            raise Unreadable(
+            raise UnreadableFile(
                 f"a second document begins here; a {self.kind.name} holds one (remove `---`)", event.start_mark
             )
         return tree
@@ -102,7 +101,7 @@ class _Reader:
     # -- nodes ------------------------------------------------------------------------------------------------
 
     def node(self, event: Any, container: Any, key: Key) -> Any:
-        """The value that begins with `event`, to be stored as `container[key]`."""
+        """Return the value that begins with `event`, to be stored as `container[key]`."""
         kind = type(event)
         self.nodes += 1
         if kind is ScalarEvent:
@@ -114,7 +113,7 @@ class _Reader:
             return self.alias(event, container, key)
         self.path.append(str(key))
         if len(self.path) >= MAX_DEPTH:
-            raise Unreadable(f"nested more than {MAX_DEPTH} levels deep", event.start_mark)
+            raise UnreadableFile(f"nested more than {MAX_DEPTH} levels deep", event.start_mark)
         before = self.nodes
         if event.anchor is not None:
             self.anchors[event.anchor] = _UNFINISHED
@@ -140,14 +139,14 @@ class _Reader:
             value_event = following()
             mark: Mark = value_event.start_mark
             if name == "<<" and event.implicit[0] and event.tag is None:
-                self.positions.kept.append(holder := [None])
+                self.positions.dropped.append(holder := [None])
                 holder[0] = value = self.node(value_event, holder, 0)
                 merged += self.mergeable(value, mark)
             elif name is None or name in marks:
                 if name is not None:
                     first = marks[name][0].line + 1
                     self.report(event.start_mark, f"{quoted(name)} is given twice; the first is on line {first}")
-                self.positions.kept.append(dropped := [None])  # still read: it may define anchors
+                self.positions.dropped.append(dropped := [None])  # it may define anchors
                 dropped[0] = self.node(value_event, dropped, 0)
             else:
                 marks[name] = (event.start_mark, mark)
@@ -158,7 +157,7 @@ class _Reader:
                     and value_event.style == ""
                     and (text := value_event.value)
                     and text[0] not in FIRST
-                ):  # the common case, spelt out: a plain word
+                ):  # a plain word, the most frequent value, without a call
                     self.nodes += 1
                     result[name] = text
                 else:
@@ -183,7 +182,7 @@ class _Reader:
         return result
 
     def key(self, event: Any) -> str | None:
-        """The text of a key; None, with a problem, if it is none."""
+        """Return the text of a key; None, with a problem, for a key that is not text."""
         kind = type(event)
         if kind is ScalarEvent:
             text: str = event.value
@@ -210,11 +209,11 @@ class _Reader:
         at = event.start_mark.index
         if self.text[at - 1 : at + 1] == "{{":
             self.report(
-                event.start_mark, "an expression is written ${{ … }}; a text that holds one stands in quotes here"
+                event.start_mark, "an expression is written ${{ … }}; a text with an expression needs quotes here"
             )
         else:
             self.report(event.start_mark, "a list or mapping cannot be a key")
-        self.positions.kept.append(dropped := [None])
+        self.positions.dropped.append(dropped := [None])
         dropped[0] = self.node(event, dropped, 0)
         return None
 
@@ -261,21 +260,21 @@ class _Reader:
         return value
 
     def alias(self, event: Any, container: Any, key: Key) -> Any:
-        found = self.anchors.get(event.anchor)
-        if found is None:
-            raise Unreadable(f"alias *{event.anchor}: no anchor &{event.anchor} above", event.start_mark)
-        if found is _UNFINISHED:
-            raise Unreadable(f"alias *{event.anchor} stands inside its own anchor", event.start_mark)
+        anchor = self.anchors.get(event.anchor)
+        if anchor is None:
+            raise UnreadableFile(f"alias *{event.anchor}: no anchor &{event.anchor} above", event.start_mark)
+        if anchor is _UNFINISHED:
+            raise UnreadableFile(f"alias *{event.anchor} is inside its own anchor", event.start_mark)
         self.aliases += 1
-        self.nodes += found.size
-        self.expanded += found.size
+        self.nodes += anchor.size
+        self.expanded += anchor.size
         if self.aliases > MAX_ALIASES:
-            raise Unreadable(f"more than {MAX_ALIASES:,} aliases", event.start_mark)
+            raise UnreadableFile(f"more than {MAX_ALIASES:,} aliases", event.start_mark)
         if self.expanded > MAX_EXPANDED:
-            raise Unreadable(f"the aliases stand for more than {MAX_EXPANDED:,} values", event.start_mark)
-        if found.text is not None:
-            self.positions.texts[id(container), key] = found.text
-        return found.value
+            raise UnreadableFile(f"the aliases stand for more than {MAX_EXPANDED:,} values", event.start_mark)
+        if anchor.text is not None:
+            self.positions.texts[id(container), key] = anchor.text
+        return anchor.value
 
     def mergeable(self, value: Any, mark: Mark) -> list[dict[str, Any]]:
         sources = value if isinstance(value, list) else [value]
@@ -284,7 +283,7 @@ class _Reader:
         self.report(mark, "`<<` takes a mapping, or a list of mappings")
         return []
 
-    # -- what is wrong --------------------------------------------------------------------------------------------
+    # -- problems -------------------------------------------------------------------------------------------------
 
     def check_tag(self, event: Any, allowed: tuple[str, ...], key: Key | None = None) -> None:
         if event.tag not in allowed:

@@ -73,12 +73,22 @@ class TypeInfo(NamedTuple):
     line: int = 0
 
 
+class ExpressionUse(NamedTuple):
+    """How the keys of a task type take expressions."""
+
+    script: str = ""  #: the key with a shell script, in which variables replace expressions
+    values: frozenset[str] | None = None  #: the keys whose texts are evaluated; None: all keys
+    refusals: Mapping[str, str] = {}  #: the messages about other keys
+
+
 class TaskType:
-    """The base of every task type. An instance is made without arguments and keeps no state."""
+    """The base of every task type. Instances are made without arguments and have no state."""
 
     name: ClassVar[str] = ""
-    # A part of JSON Schema: `properties` and `required` of the type's own keys.
+    #: The part of JSON Schema with `properties` and `required` of the type's own keys.
     schema: ClassVar[Mapping[str, Any]] = {}
+    #: Only built-in types set this: the code of plugins is not loaded when a file is checked.
+    expressions: ClassVar[ExpressionUse] = ExpressionUse()
 
     def check(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
         """What the schema cannot say. Executes nothing of the user's; `config` may still be wrong."""

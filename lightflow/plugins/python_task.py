@@ -18,7 +18,7 @@ from types import CodeType
 from typing import Any, ClassVar, Final, SupportsIndex
 
 from lightflow.import_path import import_from_folders, unpickling_from
-from lightflow.plugins.base import ConfigProblem, TaskType, absolute
+from lightflow.plugins.base import ConfigProblem, ExpressionUse, TaskType, absolute
 from lightflow.plugins.scripts import lines
 from lightflow.spec.model import TaskSpec
 from liteflow import Call
@@ -26,6 +26,11 @@ from liteflow import Call
 _TARGET: Final = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
 
 
+_IN_CODE: Final = (
+    "an expression cannot stand in Python code, where its value would become code; write "
+    "`from liteflow import current_context` and take current_context().params[…] or .secrets[…], "
+    "or use `call` with the expression in its `args`"
+)
 _PICKLING: Final = (
     "In a thread, what inline code defines cannot be pickled: put it into a module and `call` a function of that, "
     "or give the task `mode: process`."
@@ -62,6 +67,8 @@ class PythonTask(TaskType):
         "dependentRequired": {"args": ["call"]},
         "x-message": 'needs either "run" (Python code) or "call" (a function), and not both',
     }
+
+    expressions: ClassVar[ExpressionUse] = ExpressionUse(values=frozenset(["args"]), refusals={"run": _IN_CODE})
 
     def check(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
         code = config.get("run")

@@ -9,16 +9,18 @@ from typing import Any, Final
 
 from liteflow.api import DEFAULT_SHELL
 
+#: Text that is not blank, or a list of lines.
+LINES: Final[dict[str, Any]] = {
+    "type": ["string", "array"],
+    "pattern": r"\S",
+    "items": {"type": "string", "x-expects": "a line of text, in quotes if need be"},
+    "minItems": 1,
+}
+
 
 def lines(description: str) -> dict[str, Any]:
-    """A text, or a list of its lines (see `lightflow.parser.canonical`, which joins them)."""
-    return {
-        "description": description,
-        "type": ["string", "array"],
-        "pattern": r"\S",
-        "items": {"type": "string", "x-expects": "a line of text, in quotes if need be"},
-        "minItems": 1,
-    }
+    """Return the schema of a text that may also be a list of its lines."""
+    return {"description": description, **LINES, "x-lines": True}
 
 
 #: The option of a shell behind which the script comes, alone or with others: `-c`, `-euc`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from lightflow.plugins.base import ConfigProblem, TaskType, absolute
+from lightflow.plugins.base import ConfigProblem, ExpressionUse, TaskType, absolute
 from lightflow.plugins.scripts import SHELL, lines, shell_problem
 from lightflow.spec.model import TaskSpec
 from liteflow import Command
@@ -37,6 +37,8 @@ class ShellTask(TaskType):
         },
         "required": ["run"],
     }
+
+    expressions: ClassVar[ExpressionUse] = ExpressionUse(script="run", values=frozenset())
 
     def check(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
         if problem := shell_problem(config.get("shell")):

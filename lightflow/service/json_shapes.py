@@ -13,9 +13,9 @@ from typing import Any
 from lightflow.engine.checkpoint import Checkpoint
 from lightflow.service.doctor import Finding
 from lightflow.service.explanations import Explanation
-from lightflow.service.pools import PoolView, named
+from lightflow.service.pools import PoolView, slot_owner
 from lightflow.service.queries import Output, Outputs, RunSummary, RunView, WorkflowSummary, readable
-from lightflow.service.tolerated_failures import because
+from lightflow.service.tolerated_failures import reason_text
 from liteflow import PayloadError
 from liteflow.api import AttemptRecord, InstanceRecord, RunRecord, SlotRecord, day_text, read_trace
 
@@ -81,7 +81,7 @@ def view_shape(view: RunView) -> Shape:
         "tasks": [task_shape(task, attempts, instances.get(task.task_id, ())) for task in view.tasks],
         "hooks": [task_shape(hook, attempts) for hook in view.hooks],
         "standing": view.standing,
-        "overlooked": [{"task": failure.task_id, "because": because(failure)} for failure in view.overlooked],
+        "overlooked": [{"task": failure.task_id, "because": reason_text(failure)} for failure in view.overlooked],
     }
 
 
@@ -184,7 +184,7 @@ def _indexed_attempt_shape(attempt: AttemptRecord) -> Shape:
 
 def outputs_shape(outputs: Outputs) -> Shape:
     """Return the output values of a run."""
-    return {"run_id": outputs.run_id, "outputs": [_output_shape(output) for output in outputs.found]}
+    return {"run_id": outputs.run_id, "outputs": [_output_shape(output) for output in outputs.values]}
 
 
 def _output_shape(output: Output) -> Shape:
@@ -234,7 +234,7 @@ def pool_shape(view: PoolView) -> Shape:
 
 def _slot_shape(slot: SlotRecord) -> Shape:
     since = slot.asked_at if slot.taken_at is None else slot.taken_at
-    return {"run_id": slot.run_id, "task": named(slot), "slots": slot.slots, "since": iso(since)}
+    return {"run_id": slot.run_id, "task": slot_owner(slot), "slots": slot.slots, "since": iso(since)}
 
 
 def checkpoint_shape(checkpoint: Checkpoint) -> Shape:

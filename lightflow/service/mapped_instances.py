@@ -1,4 +1,4 @@
-"""The instances of mapped tasks in what is shown: their names, and how many there are in which state."""
+"""The instances of mapped tasks: their names, and how many have which status."""
 
 from __future__ import annotations
 
@@ -12,71 +12,72 @@ from liteflow.api import TASK_ENDED, InstanceRecord, instance_name, status_style
 
 __all__ = [
     "MAX_LISTED",
-    "called",
+    "combined_hooks",
+    "display_name_of",
     "instance_name_of",
     "split_name",
     "status_note",
     "tally_by_task",
     "tally_text",
-    "whole_of",
     "with_times",
 ]
 
-#: So many instances are listed one by one; of more, only those that are worth a look.
+#: Of a task with more instances, only the failed and the running ones are listed.
 MAX_LISTED: Final = 10
-_NAMED: Final = re.compile(r"(.+)\[([0-9]{1,9})\]")
+_NAME: Final = re.compile(r"(.+)\[([0-9]{1,9})\]")
+#: The status of several hooks together is the first of these that one of them has.
+_COMBINED: Final = ("RUNNING", "UP_FOR_RETRY", "PENDING", "FAILED", "CANCELLED", "SUCCESS")
 
 
 def split_name(name: str) -> tuple[str, int]:
-    """The task and the index of an instance that is called `fetch[3]`; -1: it is the name of a task."""
-    found = _NAMED.fullmatch(name)
-    return (found[1], int(found[2])) if found else (name, -1)
+    """Return the task and the index of an instance such as `fetch[3]`; for the name of a task the index is -1."""
+    match = _NAME.fullmatch(name)
+    return (match[1], int(match[2])) if match else (name, -1)
 
 
-def instance_name_of(one: InstanceRecord) -> str:
-    """How people call it."""
-    return instance_name(one.task_id, one.map_index)
+def instance_name_of(instance: InstanceRecord) -> str:
+    """Return the name of a task or an instance, such as `fetch[3]`."""
+    return instance_name(instance.task_id, instance.map_index)
 
 
-def called(one: InstanceRecord) -> str:
-    """What it is called where it is shown: an instance with its key."""
-    return display_name(one.task_id, one.map_index, one.map_key)
+def display_name_of(instance: InstanceRecord) -> str:
+    """Return the name of a task or an instance with its key, for a terminal."""
+    return display_name(instance.task_id, instance.map_index, instance.map_key)
 
 
 def tally_by_task(instances: Iterable[InstanceRecord]) -> dict[str, Counter[str]]:
-    """How many instances each mapped task has in each state."""
-    found: dict[str, Counter[str]] = {}
-    for one in instances:
-        if one.map_index >= 0:
-            found.setdefault(one.task_id, Counter())[one.status] += 1
-    return found
+    """Return for each mapped task how many of its instances have each status."""
+    tallies: dict[str, Counter[str]] = {}
+    for instance in instances:
+        if instance.map_index >= 0:
+            tallies.setdefault(instance.task_id, Counter())[instance.status] += 1
+    return tallies
 
 
 def with_times(instances: Iterable[InstanceRecord]) -> list[InstanceRecord]:
-    """The same; a mapped task began with its first instance, and ended with its last."""
-    found = list(instances)
-    begun: dict[str, float] = {}
+    """Return the instances, with times of mapped tasks: from the start of the first instance to the end of the last."""
+    records = list(instances)
+    started: dict[str, float] = {}
     ended: dict[str, float] = {}
-    for one in found:
-        if one.map_index >= 0 and one.started_at is not None:
-            begun[one.task_id] = min(begun.get(one.task_id, one.started_at), one.started_at)
-            ended[one.task_id] = max(ended.get(one.task_id, 0.0), one.ended_at or 0.0)
-    for number, one in enumerate(found if begun else ()):
-        if one.map_index < 0 and one.task_id in begun:
-            until = ended[one.task_id] if one.status in TASK_ENDED else None
-            found[number] = one._replace(started_at=begun[one.task_id], ended_at=until)
-    return found
+    for record in records:
+        if record.map_index >= 0 and record.started_at is not None:
+            started[record.task_id] = min(started.get(record.task_id, record.started_at), record.started_at)
+            ended[record.task_id] = max(ended.get(record.task_id, 0.0), record.ended_at or 0.0)
+    for number, record in enumerate(records if started else ()):
+        if record.map_index < 0 and record.task_id in started:
+            ended_at = ended[record.task_id] if record.status in TASK_ENDED else None
+            records[number] = record._replace(started_at=started[record.task_id], ended_at=ended_at)
+    return records
 
 
-def whole_of(instances: Sequence[InstanceRecord]) -> InstanceRecord:
-    """What stands for hooks of the same name, of which each instance of a mapped task has its own."""
-    first, states = instances[0], {one.status for one in instances}
-    order = ("RUNNING", "QUEUED", "UP_FOR_RETRY", "PENDING", "FAILED", "CANCELLED", "SUCCESS")
+def combined_hooks(hooks: Sequence[InstanceRecord]) -> InstanceRecord:
+    """Return one record for the hooks of one name that the instances of a mapped task have."""
+    first, statuses = hooks[0], {hook.status for hook in hooks}
     return first._replace(
         map_index=-1,
         map_key=None,
-        status=next((status for status in order if status in states), first.status),
-        reason=tally_text(Counter(one.status for one in instances)),
+        status=next((status for status in _COMBINED if status in statuses), first.status),
+        reason=tally_text(Counter(hook.status for hook in hooks)),
         error_log=None,
         try_number=0,
         started_at=None,
@@ -84,9 +85,9 @@ def whole_of(instances: Sequence[InstanceRecord]) -> InstanceRecord:
     )
 
 
-def status_note(one: InstanceRecord, tally: Mapping[str, int] | None) -> str:
-    """What there is to say of a task or instance beside its state."""
+def status_note(instance: InstanceRecord, tally: Mapping[str, int] | None) -> str:
+    """Return what to show of a task or instance besides its status: of a mapped task the tally of its instances."""
     if tally is not None:
         return tally_text(tally)
-    reason = one.reason or ""
-    return "" if reason == status_style(one.status).word else reason  # "cancelled" beside the state cancelled
+    reason = instance.reason or ""
+    return "" if reason == status_style(instance.status).word else reason  # not "cancelled" next to CANCELLED

@@ -1,16 +1,16 @@
-"""Pools of slots: how much of each is in use, who holds it, who waits; and changing their sizes."""
+"""Pools of slots: how many slots are in use, who holds them, who waits for them; change the size of a pool."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from liteflow import DefinitionError, RunNotFound
-from liteflow.api import MAX_SLOTS, History, PoolRecord, SlotRecord, delete_pool, set_pool
+from liteflow.api import MAX_SLOTS, History, PoolRecord, SlotRecord, delete_pool, instance_name, set_pool
 from liteflow.definition.tasks import check_id
 
 
 class PoolView(NamedTuple):
-    """A pool with those who hold slots of it, and those who wait for some, in the order of their coming."""
+    """A pool with its holders and its queue, in the order of arrival."""
 
     pool: PoolRecord
     holders: list[SlotRecord]
@@ -18,11 +18,12 @@ class PoolView(NamedTuple):
 
     @property
     def used(self) -> int:
-        return sum(one.slots for one in self.holders)
+        """Return the number of slots in use."""
+        return sum(holder.slots for holder in self.holders)
 
 
 def overview(db: str) -> list[PoolView]:
-    """All pools of a state file, by name."""
+    """Return all pools of a state file, by name."""
     with History(db) as history:
         return _views(history)
 
@@ -32,62 +33,64 @@ def _views(history: History) -> list[PoolView]:
     return [
         PoolView(
             pool,
-            [one for one in slots if one.pool == pool.name and one.taken_at is not None],
-            [one for one in slots if one.pool == pool.name and one.taken_at is None],
+            [slot for slot in slots if slot.pool == pool.name and slot.taken_at is not None],
+            [slot for slot in slots if slot.pool == pool.name and slot.taken_at is None],
         )
         for pool in history.pools()
     ]
 
 
-def waits(history: History, run_id: str) -> dict[tuple[str, int], str]:
-    """What the task instances of a run that wait for slots wait for, in words."""
-    lacking: dict[tuple[str, int], list[str]] = {}
+def queue_reasons(history: History, run_id: str) -> dict[tuple[str, int], str]:
+    """Return for each task instance of a run that waits for slots what it waits for, in words."""
+    missing: dict[tuple[str, int], list[str]] = {}
     for view in _views(history):
-        for one in view.waiting:
-            if one.run_id == run_id:
-                lacking.setdefault((one.task_id, one.map_index), []).append(_words(view, one))
-    return {key: f"waits for {' and '.join(words)}" for key, words in lacking.items()}
+        for slot in view.waiting:
+            if slot.run_id == run_id:
+                missing.setdefault((slot.task_id, slot.map_index), []).append(_in_words(view, slot))
+    return {key: f"waits for {' and '.join(words)}" for key, words in missing.items()}
 
 
-def _words(view: PoolView, one: SlotRecord) -> str:
+def _in_words(view: PoolView, slot: SlotRecord) -> str:
     if not view.pool.slots:
         return f"pool {view.pool.name!r}, which is paused (it has 0 slots)"
-    wanted = f"{one.slots} slot{'' if one.slots == 1 else 's'} of pool {view.pool.name!r}"
-    holders = [f"run {other.run_id} holds {other.slots} (task {named(other)})" for other in view.holders[:3]]
+    wanted = f"{slot.slots} slot{'' if slot.slots == 1 else 's'} of pool {view.pool.name!r}"
+    holders = [f"run {holder.run_id} holds {holder.slots} (task {slot_owner(holder)})" for holder in view.holders[:3]]
     more = f" and {len(view.holders) - 3} more" if len(view.holders) > 3 else ""
     used = f"{view.used} of {view.pool.slots} in use"
     return f"{wanted} ({used}: {', '.join(holders)}{more})" if holders else f"{wanted} ({used})"
 
 
-def named(one: SlotRecord) -> str:
-    """The task instance that slots are for."""
-    return one.task_id if one.map_index < 0 else f"{one.task_id}[{one.map_index}]"
+def slot_owner(slot: SlotRecord) -> str:
+    """Return the name of the task instance that holds slots or waits for them."""
+    return instance_name(slot.task_id, slot.map_index)
 
 
 def resize(db: str, name: str, slots: str) -> None:
-    """Make a pool, or change its size, for all runs from now on; what workflows declare changes it no more.
+    """Create a pool, or change its size, for all runs from now on. It overrides the size that workflows declare.
 
     Raises:
-        DefinitionError: no name, or no number of slots.
+        DefinitionError: the name or the number is not valid.
     """
     check_id(name, "pool")
     if not (slots.isascii() and slots.isdecimal()) or int(slots[:9]) != int(slots) or int(slots) > MAX_SLOTS:
-        raise DefinitionError(f"{slots!r} is no number of slots: give a whole number from 0 (paused) to {MAX_SLOTS:,}")
+        raise DefinitionError(
+            f"{slots!r} is not a valid number of slots: use a whole number from 0 (paused) to {MAX_SLOTS:,}"
+        )
     set_pool(db, name, int(slots))
 
 
 def delete(db: str, name: str) -> None:
-    """Forget a pool.
+    """Delete a pool.
 
     Raises:
         RunNotFound: there is none of that name.
         RunOwned: it is in use.
     """
     with History(db) as history:
-        known = [pool.name for pool in history.pools()]
-    if name not in known:
+        names = [pool.name for pool in history.pools()]
+    if name not in names:
         import difflib
 
-        near = difflib.get_close_matches(name, known, n=1)
-        raise RunNotFound(f"{db}: there is no pool {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        matches = difflib.get_close_matches(name, names, n=1)
+        raise RunNotFound(f"{db}: there is no pool {name!r}" + (f"; did you mean {matches[0]!r}?" if matches else ""))
     delete_pool(db, name)

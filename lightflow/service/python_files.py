@@ -1,4 +1,4 @@
-"""Python scripts as workflow files: how to tell one, and how to say what is wrong with it."""
+"""Python scripts as workflow files: recognize them, and report their mistakes like those of workflow files."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from liteflow.errors import ScriptError
 
 
 def is_script(path: str) -> bool:
-    """Is this a Python file that defines dags?"""
+    """Return whether a path is that of a Python file."""
     return path.endswith(".py")
 
 
 @contextlib.contextmanager
 def script_errors(path: str) -> Iterator[None]:
-    """Say what is wrong with a script in the form in which workflow files are corrected."""
+    """Turn a ScriptError into a WorkflowError. Raises WorkflowError if the file does not exist."""
     if not os.path.isfile(path):
         raise WorkflowError([Problem(path, 0, 0, "", "no such file")])
     try:

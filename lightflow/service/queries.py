@@ -1,14 +1,18 @@
-"""Reading the state file for people: what ran, how it went, and why. Changes and executes nothing."""
+"""Read the state file for people: what ran, and how it went. Nothing is written or executed.
+
+`pages` has the same for long lists, a page at a time.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from lightflow.engine.checkpoint import Checkpoint, find
-from lightflow.service.mapped_instances import split_name, whole_of, with_times
-from lightflow.service.pools import waits
+from lightflow.service.lookup import find_instance, find_run, latest_run_with
+from lightflow.service.mapped_instances import split_name, with_times
+from lightflow.service.pools import queue_reasons
 from liteflow import PayloadError, RunNotFound, Status
 from liteflow.api import (
     RUN_ENDED,
@@ -19,6 +23,7 @@ from liteflow.api import (
     OverlookedFailure,
     Payload,
     Picture,
+    Record,
     RunRecord,
     ValueRecord,
     decode_value,
@@ -27,11 +32,17 @@ from liteflow.api import (
 from liteflow.values.payload import parts
 
 _T = TypeVar("_T")
-_NAMED: Final = 20  # tasks named where one is not there
+
+
+class Page(NamedTuple, Generic[_T]):
+    """The first entries of a list."""
+
+    items: list[_T]
+    remaining: int  #: how many further entries the list has
 
 
 class RunSummary(NamedTuple):
-    """A run, how many of its tasks are in each state, and how many instances of mapped ones."""
+    """A run, and how many of its tasks, and of the instances of mapped tasks, have each status."""
 
     run: RunRecord
     counts: dict[str, int]
@@ -42,75 +53,69 @@ class WorkflowSummary(NamedTuple):
     """A workflow and its latest run."""
 
     dag: DagRecord
-    latest: RunSummary | None  # its counts are empty where they were not asked for
+    latest: RunSummary | None  #: its counts are empty if they were not requested
 
 
-class Page(NamedTuple, Generic[_T]):
-    """The first of a long list."""
-
-    found: list[_T]
-    more: int  # are there
-
-
-class RunView(NamedTuple):
-    """A run with its tasks in the order of its graph, each mapped one followed by its instances, their attempts, and
-    the hooks that were triggered. `standing` are the setups that have succeeded and were not taken down, `overlooked`
-    the tasks that failed although the run is SUCCESS.
-    """
+class RunView(Record):
+    """A run with its tasks."""
 
     run: RunRecord
-    instances: list[InstanceRecord]
+    instances: list[InstanceRecord]  #: in the order of the graph, each mapped task followed by its instances
     attempts: list[AttemptRecord]
-    hooks: list[InstanceRecord]
-    standing: list[str]
-    overlooked: list[OverlookedFailure]
+    hooks: list[InstanceRecord]  #: the hooks that were triggered
+    standing: list[str]  #: setups that succeeded and were not torn down
+    overlooked: list[OverlookedFailure]  #: failures that do not fail the run
 
     @property
     def tasks(self) -> list[InstanceRecord]:
-        """The tasks alone."""
-        return [one for one in self.instances if one.map_index < 0]
+        """Return the tasks without the instances of mapped tasks."""
+        return [instance for instance in self.instances if instance.map_index < 0]
 
     def tally(self) -> tuple[Counter[str], Counter[str]]:
-        """How many tasks are in each state, and how many instances of mapped ones."""
-        tasks = Counter(one.status for one in self.instances if one.map_index < 0)
-        return tasks, Counter(one.status for one in self.instances if one.map_index >= 0)
+        """Return how many tasks, and how many instances of mapped tasks, have each status."""
+        tasks = Counter(instance.status for instance in self.instances if instance.map_index < 0)
+        return tasks, Counter(instance.status for instance in self.instances if instance.map_index >= 0)
 
 
 class Output(NamedTuple):
-    """A stored value; `payload` is still encoded, and None where only what is known of it was asked for."""
+    """A stored value."""
 
     record: ValueRecord
-    payload: Payload | None
+    payload: Payload | None  #: the encoded value; None if it was not read
 
 
 class Outputs(NamedTuple):
-    """The values of a run, or of one of its tasks, by task and key. `status` is the task's, else the run's."""
+    """The values of a run, or of one of its tasks, by task and key."""
 
     run_id: str
-    status: str
-    found: list[Output]
+    status: str  #: of the task, otherwise of the run
+    values: list[Output]
 
 
-def workflows(db: str, limit: int | None = None, *, counted: bool = False) -> Page[WorkflowSummary]:
-    """The workflows that have run, by name: all, or those that were started last.
+# -- workflows and runs ------------------------------------------------------------------------------------------------
 
-    With `counted` the tasks of their latest runs are counted, which takes the longer the larger those are.
+
+def list_workflows(db: str, limit: int | None = None, *, counted: bool = False) -> Page[WorkflowSummary]:
+    """Return the workflows that have run, by name: all, or the `limit` that were started last.
+
+    With `counted` the tasks of their latest runs are counted, which takes longer for large runs.
     """
     with History(db) as history:
-        found = []
+        summaries = []
         for dag in history.dags(limit):
             runs = history.runs(dag.dag_id, limit=1)
             tally = history.tally(runs[0].run_id) if runs and counted else ({}, {})
             latest = RunSummary(runs[0], *tally) if runs else None
-            found.append(WorkflowSummary(dag, latest))
-        return Page(found, history.dag_count() - len(found) if len(found) == limit else 0)
+            summaries.append(WorkflowSummary(dag, latest))
+        return Page(summaries, history.dag_count() - len(summaries) if len(summaries) == limit else 0)
 
 
-def runs(db: str, workflow: str | None = None, limit: int = 20) -> Page[RunSummary]:
-    """The newest runs first."""
+def list_runs(db: str, workflow: str | None = None, limit: int = 20) -> Page[RunSummary]:
+    """Return the newest runs, of one workflow or of all."""
     with History(db) as history:
-        found = [RunSummary(run, *history.tally(run.run_id)) for run in history.runs(workflow, limit=limit)]
-        return Page(found, history.run_count(workflow) - len(found) if len(found) == limit else 0)
+        summaries = [RunSummary(run, *history.tally(run.run_id)) for run in history.runs(workflow, limit=limit)]
+        remaining = history.run_count(workflow) - len(summaries) if len(summaries) == limit else 0
+        return Page(summaries, remaining)
 
 
 def elapsed_s(run: RunRecord) -> float | None:
@@ -119,14 +124,14 @@ def elapsed_s(run: RunRecord) -> float | None:
     return None if run.started_at is None or ended_at is None else ended_at - run.started_at
 
 
-def newest(db: str, workflow: str | None = None, limit: int = 1) -> list[RunRecord]:
-    """The newest runs first, themselves alone."""
+def newest_runs(db: str, workflow: str | None = None, limit: int = 1) -> list[RunRecord]:
+    """Return the newest runs without counts."""
     with History(db) as history:
         return history.runs(workflow, limit=limit)
 
 
-def latest(db: str) -> RunRecord:
-    """The run that was started or resumed last, itself alone.
+def latest_run(db: str) -> RunRecord:
+    """Return the run that was started or resumed last.
 
     Raises:
         RunNotFound: there is none.
@@ -135,221 +140,192 @@ def latest(db: str) -> RunRecord:
         return history.last_active()
 
 
-def status(db: str, run_id: str | None = None, task_id: str | None = None) -> RunView:
-    """A run, by default the latest one, or the latest that has the task; with all its tasks, or that one.
+def latest_run_id(db: str, task_id: str) -> str:
+    """Return the id of the latest run that has a task.
+
+    Raises:
+        RunNotFound: there is none.
+    """
+    with History(db) as history:
+        return latest_run_with(history, task_id).run_id
+
+
+def list_checkpoints(folder: str, workflow: str | None = None, limit: int | None = None) -> Page[Checkpoint]:
+    """Return the readable checkpoint files in a folder, of one workflow or of all, newest first."""
+    return Page(*find(folder, workflow, limit))
+
+
+# -- one run -----------------------------------------------------------------------------------------------------------
+
+
+def run_view(db: str, run_id: str | None = None, task_id: str | None = None) -> RunView:
+    """Return a run, by default the latest, or the latest that has the task; with all its tasks, or with that task.
 
     Raises:
         RunNotFound: there is none.
     """
     with gc_paused(), History(db) as history:
         if task_id is not None:
-            run = latest_with(history, task_id) if run_id is None else run_called(history, run_id)
-            find_instance(history, run, task_id)
-            rows = history.graph_tasks(run.graph_digest)
-            own = [one for one in _in_order(history, run, rows) if one.task_id == task_id]
-            hooks = [one for one in history.hooks(run.run_id) if task_id in (one.task_id, *one.dependencies)]
-            others = [hook for hook in hooks if hook.task_id != task_id]
-            attempts = [one for hook in others for one in history.attempts(run.run_id, hook.task_id, hook.map_index)]
-            return RunView(run, own, [*history.attempts(run.run_id, task_id), *attempts], hooks, [], [])
-        run = history.last_active() if run_id is None else run_called(history, run_id)
-        hooks = sorted(history.hooks(run.run_id), key=lambda one: (not one.dependencies, one.updated_at))
+            return _task_view(history, run_id, task_id)
+        run = history.last_active() if run_id is None else find_run(history, run_id)
         rows = history.graph_tasks(run.graph_digest)
         instances = _in_order(history, run, rows)
-        if run.status == Status.RUNNING and (waiting := waits(history, run.run_id)):
+        if run.status == Status.RUNNING and (reasons := queue_reasons(history, run.run_id)):
             instances = [
-                one._replace(reason=waiting.get((one.task_id, one.map_index), one.reason)) for one in instances
+                instance._replace(reason=reasons.get((instance.task_id, instance.map_index), instance.reason))
+                for instance in instances
             ]
-        attempts = history.attempts(run.run_id)
-        return RunView(run, instances, attempts, hooks, _standing(rows, instances), history.overlooked(run))
+        return RunView(
+            run=run,
+            instances=instances,
+            attempts=history.attempts(run.run_id),
+            hooks=sorted(history.hooks(run.run_id), key=lambda hook: (not hook.dependencies, hook.updated_at)),
+            standing=_standing(rows, instances),
+            overlooked=history.overlooked(run),
+        )
+
+
+def _task_view(history: History, run_id: str | None, task_id: str) -> RunView:
+    """Return a run with one task, its hooks, and their attempts."""
+    run = latest_run_with(history, task_id) if run_id is None else find_run(history, run_id)
+    find_instance(history, run, task_id)
+    rows = history.graph_tasks(run.graph_digest)
+    hooks = [hook for hook in history.hooks(run.run_id) if task_id in (hook.task_id, *hook.dependencies)]
+    attempts = history.attempts(run.run_id, task_id)
+    for hook in hooks:
+        if hook.task_id != task_id:
+            attempts += history.attempts(run.run_id, hook.task_id, hook.map_index)
+    return RunView(
+        run=run,
+        instances=[instance for instance in _in_order(history, run, rows) if instance.task_id == task_id],
+        attempts=attempts,
+        hooks=hooks,
+        standing=[],
+        overlooked=[],
+    )
 
 
 def _in_order(history: History, run: RunRecord, rows: list[dict[str, Any]]) -> list[InstanceRecord]:
-    place = {row["id"]: number for number, row in enumerate(rows)}
+    """Return the instances of a run in the order of its graph."""
+    places = {row["id"]: number for number, row in enumerate(rows)}
     instances = with_times(history.instances(run.run_id))
-    return sorted(instances, key=lambda one: (place.get(one.task_id, len(place)), one.task_id, one.map_index))
+    return sorted(
+        instances,
+        key=lambda instance: (places.get(instance.task_id, len(places)), instance.task_id, instance.map_index),
+    )
 
 
 def _standing(rows: list[dict[str, Any]], instances: list[InstanceRecord]) -> list[str]:
-    """The setups that have succeeded and were not taken down."""
-    downs = [row for row in rows if row.get("teardown") is True]
-    if not downs:
+    """Return the setups that succeeded and were not torn down."""
+    teardowns = [row for row in rows if row.get("teardown") is True]
+    if not teardowns:
         return []
     setups = {row["id"] for row in rows if row.get("setup") is True}
-    states = {one.task_id: one.status for one in instances if one.map_index < 0}
-    open_downs = [row for row in downs if states.get(row["id"]) != Status.SUCCESS]
-    wanted = dict.fromkeys(above for row in open_downs for above in row.get("depends_on", ()) if above in setups)
-    succeeded = {one.task_id for one in instances if one.status == Status.SUCCESS}  # of a mapped setup, any instance
-    return [one for one in wanted if one in succeeded]
+    statuses = {instance.task_id: instance.status for instance in instances if instance.map_index < 0}
+    pending = [row for row in teardowns if statuses.get(row["id"]) != Status.SUCCESS]
+    needed = dict.fromkeys(above for row in pending for above in row.get("depends_on", ()) if above in setups)
+    # Of a mapped setup, one successful instance is enough.
+    succeeded = {instance.task_id for instance in instances if instance.status == Status.SUCCESS}
+    return [setup for setup in needed if setup in succeeded]
 
 
-def attempts_of(db: str, name: str, run_id: str | None = None, attempt: int | None = None) -> list[AttemptRecord]:
-    """The attempts of a task, with those of all its instances, or of one: in the run given or the latest that has it.
+def run_picture(db: str, run_id: str | None = None) -> Picture:
+    """Return a run, by default the latest, as a picture of its graph with statuses.
 
     Raises:
-        RunNotFound: no such run, task or attempt.
+        RunNotFound: there is no such run.
     """
-    task_id, index = split_name(name)
+    from liteflow.api import picture_of_run
+
     with History(db) as history:
-        run = run_called(history, run_id) if run_id is not None else latest_with(history, name)
-        find_instance(history, run, name)
-        found = history.attempts(run.run_id, task_id, index if index >= 0 else None)
-    if attempt is not None:
-        found = [one for one in found if one.attempt == attempt]
-        if not found:
-            raise RunNotFound(f"task {name!r} has no attempt {attempt} in run {run.run_id}")
-    return found
+        return picture_of_run(history, history.last_active() if run_id is None else find_run(history, run_id))
 
 
-def attempts_of_run(db: str, run_id: str | None = None) -> tuple[RunRecord, list[AttemptRecord]]:
-    """A run, by default the latest, and all attempts of its tasks and hooks in the order in which they began.
-
-    Raises:
-        RunNotFound: there is none.
-    """
-    with History(db) as history:
-        run = history.last_active() if run_id is None else run_called(history, run_id)
-        return run, sorted(history.attempts(run.run_id), key=lambda one: one.started_at or 0.0)
-
-
-def run_of_task(db: str, task_id: str) -> str:
-    """The id of the latest run that has a task.
-
-    Raises:
-        RunNotFound: there is none.
-    """
-    with History(db) as history:
-        return latest_with(history, task_id).run_id
-
-
-def checkpoints(folder: str, workflow: str | None = None, limit: int | None = None) -> Page[Checkpoint]:
-    """The readable checkpoint files in a folder, of one workflow or of all, newest first."""
-    return Page(*find(folder, workflow, limit))
-
-
-def run_called(history: History, run_id: str) -> RunRecord:
-    """A run by its id, or by the beginning of its id.
-
-    Raises:
-        RunNotFound: there is none; the message says so where the name is that of a workflow or a task.
-    """
-    try:
-        return history.run(run_id)
-    except RunNotFound as error:
-        if history.dag(run_id) is not None:
-            latest = history.latest(run_id).run_id
-            raise RunNotFound(f"{error}; it is a workflow, whose latest run is {latest}") from None
-        if history.latest_with(split_name(run_id)[0]) is not None:
-            raise RunNotFound(f"{error}; it is a task: `lightflow status --task {run_id}`") from None
-        raise
-
-
-def find_instance(history: History, run: RunRecord, name: str) -> InstanceRecord:
-    """A task, or an instance of it such as `fetch[3]`, of a run.
-
-    Raises:
-        RunNotFound: there is none.
-    """
-    task_id, index = split_name(name)
-    found = history.instance(run.run_id, task_id, index)
-    if found is not None:
-        return found
-    hooks = history.hooks(run.run_id)
-    own = [hook for hook in hooks if hook.task_id == task_id]
-    if own and index < 0:
-        return whole_of(own)  # hooks of the instances of a mapped task have an index each
-    if index >= 0 and history.instance(run.run_id, task_id) is not None:
-        count = sum(task == task_id and one >= 0 for task, one, _ in history.statuses(run.run_id))
-        has = f"{count:,} instances: {task_id}[0] to {task_id}[{count - 1}]" if count else "no instances"
-        raise RunNotFound(f"run {run.run_id} has no {name!r}; the task has {has}")
-    known = [task for task, one, _ in history.statuses(run.run_id) if one < 0]
-    known += dict.fromkeys(hook.task_id for hook in hooks)
-    raise RunNotFound(f"run {run.run_id} has no task {task_id!r}{_near(task_id, known)}{_listed(known)}")
-
-
-def latest_with(history: History, name: str) -> RunRecord:
-    """The latest run that has this task: see `History.latest_with`.
-
-    Raises:
-        RunNotFound: there is none among them.
-    """
-    task_id, _ = split_name(name)
-    run = history.latest_with(task_id)
-    if run is not None:
-        return run
-    newest = [history.statuses(run.run_id) for run in history.runs(limit=3)]
-    known = list(dict.fromkeys(task for statuses in newest for task, _, _ in statuses))
-    latest = list(dict.fromkeys(task for statuses in newest[:1] for task, _, _ in statuses))
-    older = "; an older run is asked by its id" if history.run_count() > 100 else ""
-    near = _near(task_id, known) or older
-    raise RunNotFound(f"no run has a task {task_id!r}{near}{_listed(latest, 'the latest run')}")
-
-
-def _near(word: str, known: list[str]) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(word, known[:5000], n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _listed(known: list[str], whose: str = "it") -> str:
-    if not known:
-        return ""
-    more = f" and {len(known) - _NAMED:,} more" if len(known) > _NAMED else ""
-    return f"\n{whose} has {', '.join(known[:_NAMED])}{more}"
+# -- tasks and attempts ------------------------------------------------------------------------------------------------
 
 
 def instance(db: str, run_id: str, name: str) -> tuple[RunRecord, InstanceRecord]:
-    """A task of a run, or an instance of one, as it is now.
+    """Return a run, and one of its tasks or instances.
 
     Raises:
         RunNotFound: there is none.
     """
     with History(db) as history:
-        run = run_called(history, run_id)
+        run = find_run(history, run_id)
         return run, find_instance(history, run, name)
 
 
+def task_attempts(db: str, name: str, run_id: str | None = None, attempt: int | None = None) -> list[AttemptRecord]:
+    """Return the attempts of a task and all its instances, or of an instance; by default in the latest run that has it.
+
+    Raises:
+        RunNotFound: there is no such run, task or attempt.
+    """
+    task_id, index = split_name(name)
+    with History(db) as history:
+        run = find_run(history, run_id) if run_id is not None else latest_run_with(history, name)
+        find_instance(history, run, name)
+        attempts = history.attempts(run.run_id, task_id, index if index >= 0 else None)
+    if attempt is not None:
+        attempts = [record for record in attempts if record.attempt == attempt]
+        if not attempts:
+            raise RunNotFound(f"task {name!r} has no attempt {attempt} in run {run.run_id}")
+    return attempts
+
+
+def run_attempts(db: str, run_id: str | None = None) -> tuple[RunRecord, list[AttemptRecord]]:
+    """Return a run, by default the latest, and the attempts of its tasks and hooks in the order in which they started.
+
+    Raises:
+        RunNotFound: there is none.
+    """
+    with History(db) as history:
+        run = history.last_active() if run_id is None else find_run(history, run_id)
+        return run, sorted(history.attempts(run.run_id), key=lambda attempt: attempt.started_at or 0.0)
+
+
+# -- values ------------------------------------------------------------------------------------------------------------
+
+
 def outputs(db: str, run_id: str | None, name: str | None, largest: int | None = None) -> Outputs:
-    """The values that the tasks of a run, one of them, or an instance of one have stored.
+    """Return the stored values of a run, of one of its tasks, or of an instance.
 
-    Those of more than `largest` bytes are not read.
-
-    Without a run it is the latest that has the task, or the latest of all.
+    By default it is the latest run that has the task, or the latest of all. Values of more than `largest` bytes are not
+    read.
 
     Raises:
         RunNotFound: there is no such run or task.
     """
     with History(db) as history:
         if run_id is not None:
-            run = run_called(history, run_id)
+            run = find_run(history, run_id)
         else:
-            run = history.last_active() if name is None else latest_with(history, name)
+            run = history.last_active() if name is None else latest_run_with(history, name)
         status = run.status if name is None else find_instance(history, run, name).status
         task_id, index = (None, -1) if name is None else split_name(name)
-        found = []
+        values = []
         for record in history.values(run.run_id, task_id):
-            if index not in (-1, record.map_index):
-                continue
-            small = largest is None or record.size <= largest
-            where = (record.task_id, record.key, record.map_index)
-            found.append(Output(record, history.value(run.run_id, *where) if small else None))
-    return Outputs(run.run_id, status, found)
+            if index in (-1, record.map_index):
+                is_read = largest is None or record.size <= largest
+                key = (record.task_id, record.key, record.map_index)
+                values.append(Output(record, history.value(run.run_id, *key) if is_read else None))
+    return Outputs(run.run_id, status, values)
 
 
 def output(db: str, run_id: str | None, name: str, key: str) -> object:
-    """One value: text, or what JSON can say; of a mapped task the list of its instances' values.
+    """Return one value: text, or a value of JSON; of a mapped task the list of the values of its instances.
 
-    Nothing is unpickled; a `tagged` value is its JSON.
+    Nothing is unpickled; a `tagged` value is returned as its JSON.
 
     Raises:
         RunNotFound: there is no such run, task or value.
-        PayloadError: it was pickled, or cannot be read.
+        PayloadError: the value was pickled, or cannot be read.
     """
     view = outputs(db, run_id, name, largest=0)
-    names = list(dict.fromkeys(one.record.key for one in view.found))
-    if key not in names:
-        there = f"; it has {', '.join(names[:20])}" if names else f"; it is {view.status}"
-        raise RunNotFound(f"task {name!r} of run {view.run_id} has no output {key!r}{there}")
+    keys = list(dict.fromkeys(value.record.key for value in view.values))
+    if key not in keys:
+        hint = f"; it has {', '.join(keys[:20])}" if keys else f"; it is {view.status}"
+        raise RunNotFound(f"task {name!r} of run {view.run_id} has no output {key!r}{hint}")
     task_id, index = split_name(name)
     with History(db) as history:
         payload = history.value(view.run_id, task_id, key, index)
@@ -358,27 +334,15 @@ def output(db: str, run_id: str | None, name: str, key: str) -> object:
 
 
 def readable(payload: Payload) -> object:
-    """A stored value as far as JSON can say it.
+    """Return a stored value as a value of JSON.
 
     Raises:
         PayloadError: it was pickled, or cannot be read.
     """
     if payload.encoding == "list":
-        return [readable(one) for one in parts(payload)]
+        return [readable(part) for part in parts(payload)]
     if payload.encoding not in ("json", "tagged"):
         raise PayloadError(
             "the value is not JSON: only a program that trusts the state file can read it, with XCom.load"
         )
     return decode_value(payload._replace(encoding="json"))
-
-
-def picture(db: str, run_id: str | None = None) -> Picture:
-    """A run as it went, on the graph it had.
-
-    Raises:
-        RunNotFound: there is no such run.
-    """
-    from liteflow.api import picture_of_run
-
-    with History(db) as history:
-        return picture_of_run(history, history.last_active() if run_id is None else run_called(history, run_id))

@@ -1,4 +1,4 @@
-"""Puts into words why a run is SUCCESS although tasks of it failed (`History.overlooked`)."""
+"""Explain in words why a run is SUCCESS although tasks of it failed (`History.overlooked`)."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from typing import Final
 
 from liteflow.api import OverlookedFailure
 
-_NAMED: Final = 3
+_MAX_NAMED: Final = 3
 
 
-def because(failure: OverlookedFailure) -> str:
-    """Say why a failure does not count: `cleanup (all_done), which depends on it, did not fail`."""
+def reason_text(failure: OverlookedFailure) -> str:
+    """Return why a failure does not count: `cleanup (all_done), which depends on it, did not fail`."""
     match failure.cause:
         case "continue_on_error":
             return "continue_on_error allows it to fail"
         case "teardown":
             return "it is a teardown, which does not count"
         case "followed":
-            names = [f"{follower.task_id} ({follower.rule})" for follower in failure.by[:_NAMED]]
+            names = [f"{follower.task_id} ({follower.rule})" for follower in failure.by[:_MAX_NAMED]]
             if not names:
                 return "no task that counts depends on it"
             if len(failure.by) == 1:
                 return f"{names[0]}, which depends on it, did not fail"
-            more = f" and {len(failure.by) - _NAMED:,} more" if len(failure.by) > _NAMED else ""
+            more = f" and {len(failure.by) - _MAX_NAMED:,} more" if len(failure.by) > _MAX_NAMED else ""
             return f"{', '.join(names)}{more}, which depend on it, did not fail"
 
 
-def in_words(failures: Sequence[OverlookedFailure]) -> str:
-    """Say all of them: `although soft failed: continue_on_error allows it to fail`; empty if there are none."""
+def summary_text(failures: Sequence[OverlookedFailure]) -> str:
+    """Return the reasons of all failures: `although soft failed: continue_on_error allows it to fail`, or nothing."""
     reasons: dict[str, list[str]] = {}
     for failure in failures:
-        reasons.setdefault(because(failure), []).append(failure.task_id)
+        reasons.setdefault(reason_text(failure), []).append(failure.task_id)
     parts = []
-    for reason, tasks in list(reasons.items())[:_NAMED]:
-        more = f" and {len(tasks) - _NAMED:,} more" if len(tasks) > _NAMED else ""
-        parts.append(f"{', '.join(tasks[:_NAMED])}{more} failed: {reason}")
-    if len(reasons) > _NAMED:
-        parts.append(f"and {len(reasons) - _NAMED:,} more")
+    for reason, tasks in list(reasons.items())[:_MAX_NAMED]:
+        more = f" and {len(tasks) - _MAX_NAMED:,} more" if len(tasks) > _MAX_NAMED else ""
+        parts.append(f"{', '.join(tasks[:_MAX_NAMED])}{more} failed: {reason}")
+    if len(reasons) > _MAX_NAMED:
+        parts.append(f"and {len(reasons) - _MAX_NAMED:,} more")
     return f"although {'; '.join(parts)}" if parts else ""

@@ -10,7 +10,7 @@ from lightflow.parser.schema import workflow_schema
 from lightflow.parser.workflow_loader import load_with_hints, load_workflow
 from lightflow.service.python_files import is_script, script_errors
 from lightflow.spec.model import (
-    Condition,
+    ConditionSpec,
     ControlFlow,
     Expressions,
     Limits,
@@ -52,7 +52,7 @@ class TaskOutline(Record):
     template: str = ""  #: its script or function, if that has expressions
     expressions: Expressions | None = None
     special: tuple[str, ...] = ()  #: its control flow, in few words
-    condition: Condition | None = None  #: its `if`
+    condition: ConditionSpec | None = None  #: its `if`
     skipped: str = ""  #: why it will be skipped, if that is known before a run
     order: QueueOptions = DEFAULT_QUEUE
     mapped: str = ""  #: what it is mapped over, in words
@@ -111,7 +111,7 @@ class WorkflowOutline(Record):
 
     def instances(self, task: TaskOutline) -> list[InstanceOutline] | None:
         """Return the instances of a mapped task; None if they are not known before it starts, or it is not mapped."""
-        if task.spec is None or task.spec.fan is None:
+        if task.spec is None or task.spec.mapping is None:
             return None
         from lightflow.expressions.fan_out import ITEM, StaticExpansion, expansion_of
 
@@ -122,7 +122,7 @@ class WorkflowOutline(Record):
             return None
         outlines = []
         for index, row in enumerate(expansion.listed):
-            item = {task.spec.fan.name: decode_value(row.items[ITEM]), "task": {"id": task.id, "index": index}}
+            item = {task.spec.mapping.name: decode_value(row.items[ITEM]), "task": {"id": task.id, "index": index}}
             summary = self._preview(task, values, item) if task.template else task.summary
             outlines.append(InstanceOutline(row.label, summary))
         return outlines
@@ -205,9 +205,9 @@ def _file_task(task: TaskSpec) -> TaskOutline:
         expressions=task.expressions,
         special=_special(task.control_flow),
         condition=task.control_flow.condition if task.control_flow is not None else None,
-        order=task.order,
-        mapped="" if task.fan is None else _mapped_over(task.fan),
-        spec=None if task.fan is None else task,
+        order=task.queue,
+        mapped="" if task.mapping is None else _mapped_over(task.mapping),
+        spec=None if task.mapping is None else task,
     )
 
 

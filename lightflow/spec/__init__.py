@@ -1,1 +1,1 @@
-"""Spec."""
+"""The result of parsing a workflow file, below everything that makes or uses it."""

@@ -1,4 +1,4 @@
-"""Lengths of time as people write them: `30`, `"30s"`, `"5m"`, `"1h30m"`, `"1d"`."""
+"""Durations in workflow files: `30`, `"30s"`, `"5m"`, `"1h30m"`, `"1d"`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SECONDS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
 
 def seconds(value: float | str) -> float:
-    """Seconds, for a number of seconds or a text that matches `PATTERN`."""
+    """Return the seconds of a number of seconds, or of a text that matches `PATTERN`."""
     if isinstance(value, str):
         return float(sum(float(number) * _SECONDS[unit] for number, unit in re.findall(_PART, value)))
     return float(value)

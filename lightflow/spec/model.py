@@ -1,4 +1,4 @@
-"""A workflow that has been checked: frozen, typed, with nothing left to look up in the file."""
+"""A workflow file that has been checked: typed records, independent of the file."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from lightflow.errors import Problem
+from lightflow.errors import Location
 from liteflow import Param, Secret
 from liteflow import RetryPolicy as RetrySpec
-from liteflow.api import DEFAULT_QUEUE, NO_RETRY, QueueOptions, Ref, TriggerRule, sha256_hex
+from liteflow.api import DEFAULT_QUEUE, EMPTY_MAPPING, NO_RETRY, QueueOptions, Record, Ref, TriggerRule, sha256_hex
 from liteflow.api import DagLimits as Limits
 
 __all__ = [
-    "Condition",
+    "ConditionSpec",
     "ControlFlow",
+    "EnvFile",
     "Expression",
     "Expressions",
     "Limits",
@@ -22,18 +23,19 @@ __all__ = [
     "Mode",
     "PreconditionSpec",
     "RetrySpec",
+    "SecretSpec",
     "Settings",
     "TaskSpec",
     "Template",
     "WorkflowSpec",
+    "digest_of",
 ]
-__all__ += ["digest_of"]
 
 Mode = Literal["thread", "process", "async"]
 
 
-class Settings(NamedTuple):
-    """The `settings:` of a file, with every default filled in. Folders are as written."""
+class Settings(Record):
+    """The `settings` of a file, with every default. Folders are as written."""
 
     max_parallel_tasks: int = 4
     retries: int = 0
@@ -45,205 +47,187 @@ class Settings(NamedTuple):
 
 
 class EnvFile(NamedTuple):
-    """A dotenv file: its absolute path, how it was written, and at which place of the workflow file."""
+    """A dotenv file, and the place of the workflow file that names it."""
 
-    path: str
-    written: str
+    path: str  #: absolute
+    written: str  #: the path in the workflow file
     required: bool
-    at: Problem
+    location: Location
 
 
 class SecretSpec(NamedTuple):
-    """A secret, and at which place of the workflow file it is declared."""
+    """A secret, and the place of its declaration."""
 
     secret: Secret
-    at: Problem
+    location: Location
 
 
-class Expression(NamedTuple):
-    """What stands between `${{` and `}}`, and `at` which place of the file (a problem without a message)."""
+class Expression(Record):
+    """The text between `${{` and `}}`, with its place and what it reads."""
 
     source: str
-    at: Problem
-    reads: tuple[Ref, ...] = ()  # the values of other tasks that it takes
-    early: bool = False  # its value is known before a run begins
-    raw: bool = False  # its value is pasted into a script
-    quoted: bool = False  # its value is one word of shell text
-    instance_only: bool = False  # it would be known before a run, but for what is particular to an instance
-    env: tuple[str, ...] = ()  # the environment variables that it names
-    number: bool = False  # its value is an integer
+    location: Location
+    reads: tuple[Ref, ...] = ()  #: the values of other tasks
+    early: bool = False  #: whether its value is known before a run starts
+    raw: bool = False  #: whether its value is pasted into a script
+    quoted: bool = False  #: whether its value is one word of shell text
+    instance_only: bool = False  #: whether it reads an instance, and else only what is known before a run starts
+    env: tuple[str, ...] = ()  #: the environment variables
+    number: bool = False  #: whether its value is an integer
 
 
-#: A text with expressions: literal text and expressions in turn. A lone expression keeps the type of its value.
+#: A text with expressions: literal text and expressions in turn. A single expression preserves the type of its value.
 Template = tuple[str | Expression, ...]
 
 
-class MappingSpec(NamedTuple):
-    """What a task is mapped over: the axes of a `matrix`, or the items of a `foreach`, as they are written.
+class MappingSpec(Record):
+    """The axes of a `matrix`, or the items of a `foreach`, as written.
 
-    Texts in it may be expressions; their templates are in `Expressions.fan`.
+    Their texts may be expressions, whose templates are in `Expressions.mapping`.
     """
 
-    name: str  # of an instance's part in expressions: `matrix`, `item`, or what `as` says
-    items: Any = None  # of a foreach
-    axes: Mapping[str, Any] | None = None  # of a matrix
+    name: str  #: the name of the item in expressions: `matrix`, `item`, or the value of `as`
+    items: Any = None  #: of a foreach
+    axes: Mapping[str, Any] | None = None  #: of a matrix
     include: Any = ()
     exclude: Any = ()
-    key: str | None = None  # what people can tell an instance by
+    key: str | None = None  #: the name of an instance for people
     max_parallel: int | None = None
     fail_fast: bool = False
 
 
-class Expressions(NamedTuple):
+class Expressions(Record):
     """The expressions of one task.
 
-    `shared_env` and `own_env` are all variables of the workflow and of the task, with or without expressions. `script`
-    is a shell script with references to the variables `words` in place of expressions; where a value is `pasted`, its
-    number stands between two NUL characters. `config` has the texts in the keys of other types by what was written, and
-    `fan` those in what the task is mapped over; `item` is what expressions call the part of an instance.
+    `script` is a shell script with a variable of `words` in place of each expression; the number of a `pasted` value
+    stands between two NUL characters.
     """
 
     workflow: Mapping[str, str]
     reads: tuple[Ref, ...] = ()
-    dotenv: Mapping[str, str] = {}  # what the workflow's dotenv files hold, once they are read
-    shared_env: Mapping[str, str | Template] = {}
-    own_dotenv: Mapping[str, str] = {}
-    enclosing_env: Mapping[str, str | Template] = {}  # of a hook: the variables of its task
-    own_env: Mapping[str, str | Template] = {}
+    dotenv: Mapping[str, str] = EMPTY_MAPPING  #: the variables of the workflow's dotenv files, once they have been read
+    shared_env: Mapping[str, str | Template] = EMPTY_MAPPING  #: all variables of the workflow
+    own_dotenv: Mapping[str, str] = EMPTY_MAPPING
+    enclosing_env: Mapping[str, str | Template] = EMPTY_MAPPING  #: of a hook: the variables of its task
+    own_env: Mapping[str, str | Template] = EMPTY_MAPPING  #: all variables of the task
     cwd: Template | None = None
-    options: Mapping[str, Template] = {}
+    options: Mapping[str, Template] = EMPTY_MAPPING
     script: str = ""
-    words: Mapping[str, Template] = {}
+    words: Mapping[str, Template] = EMPTY_MAPPING
     pasted: tuple[Template, ...] = ()
-    config: Mapping[str, Template] = {}
-    item: str = ""
-    fan: Mapping[str, Template] = {}
+    config: Mapping[str, Template] = EMPTY_MAPPING  #: the templates in the keys of the task's type, by their text
+    item: str = ""  #: the name of the item of an instance
+    mapping: Mapping[str, Template] = EMPTY_MAPPING  #: the templates in `MappingSpec`, by their text
 
     @property
     def layers(self) -> tuple[Mapping[str, str | Template], ...]:
-        """The variables of the task's environment; the later go before."""
+        """The variables of the task's environment; later layers override earlier ones."""
         return self.dotenv, self.shared_env, self.own_dotenv, self.enclosing_env, self.own_env
 
     @property
     def upstreams(self) -> tuple[str, ...]:
-        """The tasks whose values they take."""
-        return tuple(dict.fromkeys(ref.task_id for ref in (*self.reads, *self.fan_reads)))
+        """The tasks whose values the expressions read."""
+        return tuple(dict.fromkeys(ref.task_id for ref in (*self.reads, *self.mapping_reads)))
 
     @property
-    def fan_reads(self) -> tuple[Ref, ...]:
-        """The values that are taken once, to know the instances."""
-        parts = [part for one in self.fan.values() for part in one if isinstance(part, Expression)]
+    def mapping_reads(self) -> tuple[Ref, ...]:
+        """The values that are read once, to make the instances."""
+        parts = [part for template in self.mapping.values() for part in template if isinstance(part, Expression)]
         return tuple(dict.fromkeys(ref for part in parts for ref in part.reads))
 
 
-class Condition(NamedTuple):
-    """An `if`: `text` is what was written, `expression` what it asks.
+class ConditionSpec(NamedTuple):
+    """An `if`."""
 
-    `states` are the tasks whose state it asks for. With a status function (`status`) it is asked however the tasks
-    above have ended. `scope` has the variables that it may name, and the file.
-    """
-
-    text: str
+    text: str  #: as written
     expression: Expression
-    states: tuple[str, ...] = ()
-    status: bool = False
-    scope: Expressions | None = None
+    states: tuple[str, ...] = ()  #: the tasks whose state it reads
+    status: bool = False  #: whether it calls a status function, and is evaluated after upstream tasks in any state
+    scope: Expressions | None = None  #: the environment variables that it may name
 
     @property
     def reads(self) -> tuple[Ref, ...]:
-        """The values of other tasks that it takes."""
+        """The values of other tasks that it reads."""
         return (*self.expression.reads, *(self.scope.reads if self.scope is not None else ()))
 
     @property
     def upstreams(self) -> tuple[str, ...]:
-        """The tasks that have to end before it is asked."""
+        """The tasks that must end before it is evaluated."""
         return tuple(dict.fromkeys([*(ref.task_id for ref in self.reads), *self.states]))
 
 
-class Found(NamedTuple):
-    """The expressions of a file, by task, and what is wrong with them. Hooks are found under their own ids,
-    preconditions under `TASK.precondition_N`.
-    """
-
-    tasks: Mapping[str, Expressions]
-    problems: list[Problem]
-    conditions: Mapping[str, Condition] = {}
-
-
 class PreconditionSpec(NamedTuple):
-    """What must hold before a task starts: a condition, or a command that must succeed."""
+    """A requirement for the start of a task: a condition, or a command that must succeed."""
 
-    condition: Condition | None = None
+    condition: ConditionSpec | None = None
     command: TaskSpec | None = None
     message: str = ""
-    fails: bool = False
+    fails: bool = False  #: whether the task is FAILED, not SKIPPED, where it does not hold
 
 
-class ControlFlow(NamedTuple):
-    """How a task stands in the flow, beside what it waits for. `tolerates` are exit codes and exceptions; True: any."""
+class ControlFlow(Record):
+    """The control flow of a task beyond its dependencies and its trigger rule."""
 
-    condition: Condition | None = None
+    condition: ConditionSpec | None = None
     preconditions: tuple[PreconditionSpec, ...] = ()
     branch: bool = False
     short_circuit: bool = False
-    direct: bool = False  # a short circuit that skips only what directly follows
-    tolerates: bool | tuple[int | str, ...] = False
+    direct: bool = False  #: whether a short circuit skips only direct downstream tasks
+    tolerates: bool | tuple[int | str, ...] = False  #: exit codes and exceptions; True: every failure
     setup: bool = False
     teardown: bool = False
     fails_run: bool = False
-    hooks: Mapping[str, TaskSpec] = {}
+    hooks: Mapping[str, TaskSpec] = EMPTY_MAPPING  #: by event
 
 
-class TaskSpec(NamedTuple):
-    """One task.
+class TaskSpec(Record):
+    """One task or hook.
 
-    `config` holds the keys of its own type (`run` of a shell task). `env` is the workflow's with the task's over it.
-    `cwd` is as written; a relative one starts from the folder the run is started in. `lines` says on which line of
-    `file` the text of each own key begins, `line` where the task does. `digest` changes when what the task does
-    changes: its type, own keys, dependencies, folder or environment, and not when a comment, a timeout or a retry does.
+    `digest` changes when the type, the own keys, the dependencies, the folder or the environment change, and not when a
+    comment, a timeout or a retry does.
     """
 
     id: str
     type: str
-    config: Mapping[str, Any]
+    config: Mapping[str, Any]  #: the keys of its type, such as `run` of a shell task
     depends_on: tuple[str, ...] = ()
-    cwd: str | None = None
-    env: Mapping[str, str] = {}
+    cwd: str | None = None  #: as written; a relative path starts from the folder in which the run is started
+    env: Mapping[str, str] = EMPTY_MAPPING  #: the variables of the workflow, overridden by those of the task
     timeout_s: float | None = None
     grace_s: float = 10.0
     retry: RetrySpec = NO_RETRY
     trigger_rule: TriggerRule = "all_success"
-    mode: Mode | None = None  # None: the one of the run
+    mode: Mode | None = None  #: None: the mode of the run
     description: str = ""
-    file: str = ""  # absolute path of the workflow file
-    line: int = 0
-    lines: Mapping[str, int] = {}
+    file: str = ""  #: the absolute path of the workflow file
+    line: int = 0  #: the line of the file on which the task begins
+    lines: Mapping[str, int] = EMPTY_MAPPING  #: the line of the file on which the text of each key of `config` begins
     digest: str = ""
-    expressions: Expressions | None = None  # None: there are none
-    implied: tuple[str, ...] = ()  # those of `depends_on` that only an expression or `teardown_of` names
-    own_env: Mapping[str, str] = {}  # its part of `env`
+    expressions: Expressions | None = None
+    implied: tuple[str, ...] = ()  #: the part of `depends_on` that only expressions and conditions name
+    own_env: Mapping[str, str] = EMPTY_MAPPING  #: the variables of the task alone
     dotenv: tuple[EnvFile, ...] = ()
-    secrets: tuple[str, ...] = ()  # those that are in its environment
-    control_flow: ControlFlow | None = None  # None: nothing but what it waits for
-    fan: MappingSpec | None = None  # what it is mapped over
-    order: QueueOptions = DEFAULT_QUEUE
+    secrets: tuple[str, ...] = ()  #: the secrets in its environment
+    control_flow: ControlFlow | None = None
+    mapping: MappingSpec | None = None
+    queue: QueueOptions = DEFAULT_QUEUE
 
 
-class WorkflowSpec(NamedTuple):
-    """One workflow file. `path` and `plugins` are absolute; `digest` covers the name and every task's digest."""
+class WorkflowSpec(Record):
+    """One workflow file."""
 
     name: str
     tasks: dict[str, TaskSpec]
     settings: Settings
-    path: str
+    path: str  #: absolute
     description: str = ""
-    env: Mapping[str, str] = {}
-    plugins: tuple[str, ...] = ()
-    digest: str = ""
-    params: Mapping[str, Param] = {}
+    env: Mapping[str, str] = EMPTY_MAPPING
+    plugins: tuple[str, ...] = ()  #: absolute paths
+    digest: str = ""  #: of the name and of every task
+    params: Mapping[str, Param] = EMPTY_MAPPING
     dotenv: tuple[EnvFile, ...] = ()
-    secrets: Mapping[str, SecretSpec] = {}
-    hooks: Mapping[str, TaskSpec] = {}  # the run's own, by event
+    secrets: Mapping[str, SecretSpec] = EMPTY_MAPPING
+    hooks: Mapping[str, TaskSpec] = EMPTY_MAPPING  #: of the run, by event
     limits: Limits = Limits()
 
 
@@ -251,5 +235,5 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=F
 
 
 def digest_of(value: object) -> str:
-    """SHA-256, in hex, of `value` as canonical JSON."""
+    """Return the SHA-256, in hex, of `value` as canonical JSON."""
     return sha256_hex(_encode(value).encode("utf-8", "surrogatepass"))

@@ -132,11 +132,15 @@ class Plan:
             self.running.add(node)
         return node
 
+    def requeue_retries(self, now: float) -> None:
+        """Queue the tasks whose back-off is over, so that only later retries count for `next_retry_at`."""
+        self._starts.requeue(now)
+
     def put_back(self, node: int) -> None:
         """Undo `take` for a task that has not started, because it did not get its slots; it is the next to start."""
         self.running.discard(node)
         self.table.attempts[node] -= 1
-        self.table.status[node] = "QUEUED"
+        self.table.status[node] = "UP_FOR_RETRY" if self.is_retry(node) else "QUEUED"
         self._starts.put_back(node)
 
     def is_retry(self, node: int) -> bool:
@@ -196,6 +200,8 @@ class Plan:
         have not ended run. `note` is added to the reason.
         """
         transitions: list[Transition] = []
+        if self.table.status[node] != "QUEUED":
+            return transitions  # it was cancelled
         count = len(indexes)
         if not count:
             self._end(node, "SKIPPED", transitions, "the list that it is mapped over is empty")
@@ -210,7 +216,8 @@ class Plan:
     def reject_list(self, node: int, reason: str) -> list[Transition]:
         """Fail a task that cannot be mapped over its list."""
         transitions: list[Transition] = []
-        self._end(node, "FAILED", transitions, reason)
+        if self.table.status[node] == "QUEUED":  # else it was cancelled
+            self._end(node, "FAILED", transitions, reason)
         return transitions
 
     def _add_instances(
@@ -523,8 +530,10 @@ class Plan:
         """Return the state of a finished run: that of the stop, if it cut the run short; else that of its tasks."""
         table, stop = self.table, self._stop
         if stop is not None:
-            tasks = [status for node, status in enumerate(table.status) if node not in table.hooks]
-            cut_short = any(status == "CANCELLED" or status not in TASK_ENDED for status in tasks)
+            cut_short = any(
+                status not in TASK_ENDED or (status == "CANCELLED" and node not in table.hooks)
+                for node, status in enumerate(table.status)
+            )
             if cut_short or stop.result == "FAILED":
                 return stop.result
         return run_status(table, self._options.control)

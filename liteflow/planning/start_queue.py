@@ -52,8 +52,8 @@ class StartQueue:
 
     # -- taking --------------------------------------------------------------------------------------------
 
-    def pop(self, now: float) -> int | None:
-        """Return the next task to start, or None."""
+    def requeue(self, now: float) -> None:
+        """Queue the instances whose back-off is over."""
         status = self._status
         while self._retries and self._retries[0][0] <= now:
             due = heapq.heappop(self._retries)[1]
@@ -63,6 +63,11 @@ class StartQueue:
                 self._blocking_is_ready = True
             else:
                 self.ready.push(due)
+
+    def pop(self, now: float) -> int | None:
+        """Return the next task to start, or None."""
+        self.requeue(now)
+        status = self._status
         if self._blocking is not None:
             node, self._blocking_is_ready = self._blocking if self._blocking_is_ready else None, False
             return node

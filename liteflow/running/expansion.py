@@ -41,7 +41,8 @@ class Expansion:
         """Expand the mapped tasks whose list is wanted. Return whether there were any."""
         due = self._plan.due_lists()
         for node in due:
-            self._recorder.record(self._expand(node, now), now)
+            if self._plan.table.status[node] == "QUEUED":  # else the failure of another one has stopped the run
+                self._recorder.record(self._expand(node, now), now)
         return bool(due)
 
     def _expand(self, node: int, now: float) -> list[Transition]:

@@ -210,7 +210,7 @@ class Hooks:
 
     def _start(self, node: int, now: float, *, blocking: bool = False) -> None:
         table = self._plan.table
-        if table.attempts[node]:  # its row has the state in which it ended the last time
+        if table.attempts[node] or table.status[node] == "CANCELLED":  # its row has the state in which it ended last
             index, attempts = table.map_indexes[node], table.attempts[node]
             self._batch.retrigger_hook(self._specs[node].task_id, index, attempts, table.status[node], now)
         self._plan.trigger(node, blocking=blocking)

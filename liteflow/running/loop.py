@@ -109,8 +109,13 @@ class Loop:
         parts.hooks.end_run(plan.result(), plan.stopped and plan.stopped.reason, self._clock.time())
         return True
 
+    @property
+    def _may_start(self) -> bool:
+        """Whether tasks may start. A stopped run starts only teardowns and hooks, which wait for no limit."""
+        return self._parts.limits.may_start or self._plan.stopped is not None
+
     def _take(self) -> list[Start]:
-        if not self._parts.limits.may_start:
+        if not self._may_start:
             return []
         return self._parts.starter.take(self._clock.monotonic(), self._clock.time())
 
@@ -124,7 +129,7 @@ class Loop:
     def _prepare(self) -> bool:
         """Evaluate start checks and expand mapped tasks. Return whether there was anything to do."""
         parts = self._parts
-        if not parts.limits.may_start:
+        if not self._may_start:
             return False
         now = self._clock.time()
         evaluated, transitions = parts.checks.evaluate(now)

@@ -1,4 +1,4 @@
-"""How a run is to be done, and who is told how it goes."""
+"""Observers: objects that are called when a run starts, when its tasks change their status, and when it ends."""
 
 from __future__ import annotations
 
@@ -6,38 +6,10 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from liteflow.definition.compiled import CompiledDag
-from liteflow.executors.protocol import BackendFactory
-from liteflow.limits import Concurrency
-from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.processes.forks import ending_forks
 from liteflow.record import Record
 from liteflow.states import RunStatus, TaskStatus
-from liteflow.values.secrets import Secrets
 from liteflow.work import Outcome
-
-
-class RunConfig(NamedTuple):
-    """How to run it. `db_path` and `log_dir` are absolute; `log_dir` None leaves output on the terminal."""
-
-    db_path: str
-    run_id: str
-    mode: str = "process"
-    max_workers: int = 4
-    log_dir: str | None = None
-    durability: str = "process"
-    fail_fast: bool = False
-    grace_s: float = 10.0
-    params: Mapping[str, Any] = {}
-    logical_date: float | None = None
-    observers: Sequence[Observer] = ()
-    claim_children: bool = False
-    done: Mapping[str, float] = {}  # for a new run: tasks that succeeded elsewhere, with the seconds they took
-    secrets: Secrets | None = None  # never stored: a resumed run is given them anew
-    timeout_s: float | None = None
-    retry: RetryPolicy = NEVER  # of the run as a whole
-    place: Concurrency | None = None  # its group is named
-    backends: Mapping[str, BackendFactory] = {}  # modes that the engine does not have
 
 
 class RunStart(Record):
@@ -53,23 +25,6 @@ class RunStart(Record):
     mapped_tasks: frozenset[str]  #: the tasks that have an instance for each item of a list
     has_hooks: bool  #: whether the run or one of its tasks has hooks
     finished: Mapping[str, TaskStatus]  #: tasks that ended in an earlier part of the run, with their status
-
-
-def run_start(program: CompiledDag, options: RunConfig, finished: Mapping[int, TaskStatus]) -> RunStart:
-    """Return what observers learn when a run starts. `finished` has the tasks by number."""
-    ids = program.graph.ids
-    return RunStart(
-        run_id=options.run_id,
-        dag_id=program.dag_id,
-        db_path=options.db_path,
-        log_dir=options.log_dir,
-        mode=options.mode,
-        max_workers=options.max_workers,
-        task_ids=ids,
-        mapped_tasks=frozenset(ids[node] for node in program.mapped()),
-        has_hooks=program.has_hooks(),
-        finished={ids[node]: status for node, status in finished.items()},
-    )
 
 
 class Change(NamedTuple):

@@ -16,7 +16,7 @@ from liteflow.planning.ready_queue import DEFAULT_QUEUE
 from liteflow.planning.retry import NEVER
 from liteflow.planning.setup_teardown import to_set_up_again
 from liteflow.processes.tree import sweep_session
-from liteflow.running.observers import RunConfig
+from liteflow.running.config import RunConfig
 from liteflow.running.ports import RunStore
 from liteflow.state.records import NewInstance, NewRun, PreviousInstance, PreviousState, SharedLimits, TaskEvent
 from liteflow.states import TaskStatus

@@ -11,13 +11,14 @@ from liteflow.executors import Executor, open_executor
 from liteflow.outputs import create_folder, outputs_dir, remove_folder
 from liteflow.planning.ready_queue import DEFAULT_QUEUE
 from liteflow.record import Record
+from liteflow.running.config import RunConfig, run_start
 from liteflow.running.decisions import earlier_decisions
 from liteflow.running.expansion import Expansion
 from liteflow.running.hooks import Hooks
 from liteflow.running.host_signals import Gate
 from liteflow.running.inputs import Inputs
 from liteflow.running.loop import Loop, Parts
-from liteflow.running.observers import Observers, RunConfig, run_start
+from liteflow.running.observers import Observers
 from liteflow.running.outcomes import OutcomeHandler
 from liteflow.running.ports import Clock, RunStore, SystemClock
 from liteflow.running.prefetch import Prefetch

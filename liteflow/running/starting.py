@@ -9,9 +9,9 @@ from typing import NamedTuple
 from liteflow.definition.compiled import CompiledDag
 from liteflow.planning.plan import Plan
 from liteflow.planning.ready_queue import DEFAULT_QUEUE
+from liteflow.running.config import RunConfig
 from liteflow.running.hooks import Hooks
 from liteflow.running.inputs import Inputs
-from liteflow.running.observers import RunConfig
 from liteflow.running.prefetch import Prefetch
 from liteflow.running.recorder import Recorder
 from liteflow.running.run_limits import RunLimits
@@ -54,6 +54,7 @@ class Starter:
         plan, recorder, prefetch, starts = self._plan, self._recorder, self._prefetch, list[Start]()
         for queued, log_path in prefetch.promote(len(plan.running)):
             recorder.start(queued, "QUEUED", log_path, now)
+        plan.requeue_retries(monotonic)  # even if there is no free worker: else the loop would not wait for one
         for _ in range(prefetch.room(len(plan.running))):
             node = plan.take(monotonic)
             if node is None:

@@ -340,9 +340,15 @@ class History:
 
     # -- what belongs to a run -------------------------------------------------------------------------------
 
-    def instances(self, run_id: str) -> list[InstanceRecord]:
-        """All task instances of a run, by task id."""
-        rows = self._rows(f"{_INSTANCE} AND kind='task' ORDER BY task_id, map_index", (run_id,), _INSTANCE_KINDS)
+    def instances(
+        self, run_id: str, *, after: tuple[str, int] | None = None, limit: int | None = None
+    ) -> list[InstanceRecord]:
+        """Return the task instances of a run by task id and map index: all, or the next ones after an instance."""
+        where, parameters = "kind='task'", list[object]([run_id])
+        if after is not None:
+            where, parameters = f"{where} AND (task_id, map_index) > (?, ?)", [run_id, *after]
+        sql = f"{_INSTANCE} AND {where} ORDER BY task_id, map_index LIMIT ?"
+        rows = self._rows(sql, [*parameters, -1 if limit is None else limit], _INSTANCE_KINDS)
         return [_instance(row) for row in rows]
 
     def hooks(self, run_id: str) -> list[InstanceRecord]:
@@ -373,21 +379,37 @@ class History:
         """How many tasks are in each state; a mapped one counts once."""
         return self.tally(run_id)[0]
 
-    def attempts(self, run_id: str, task_id: str | None = None, map_index: int | None = None) -> list[AttemptRecord]:
-        """All attempts of a run, of one of its tasks, or of an instance of that, oldest first."""
+    def attempts(
+        self,
+        run_id: str,
+        task_id: str | None = None,
+        map_index: int | None = None,
+        *,
+        after: tuple[str, int, int] | None = None,
+        limit: int | None = None,
+    ) -> list[AttemptRecord]:
+        """Return the attempts of a run, of one of its tasks, or of an instance, by task id, map index and attempt.
+
+        `after` the task id, the map index and the attempt of the last one returns the next `limit` attempts.
+        """
         where, parameters = "run_id=?", list[object]([run_id])
         if task_id is not None:
             where, parameters = f"{where} AND task_id=?", [*parameters, task_id]
         if map_index is not None:
             where, parameters = f"{where} AND map_index=?", [*parameters, map_index]
+        ended = running = where
+        if after is not None:
+            ended = f"{where} AND (task_id, map_index, attempt) > (?, ?, ?)"
+            running = f"{where} AND (task_id, map_index, try_number) > (?, ?, ?)"
+            parameters += after
         rows = self._rows(
             "SELECT task_id, map_index, attempt, status, started_at, ended_at, exit_code, error, log_path, trace, "
             "log_lost "
-            f"FROM liteflow_attempts WHERE {where} UNION ALL "
+            f"FROM liteflow_attempts WHERE {ended} UNION ALL "
             "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path, NULL, NULL "
-            f"FROM liteflow_task_instances WHERE {where} AND status='RUNNING' AND try_number > 0 "
-            "ORDER BY 1, 2, 3",
-            parameters * 2,
+            f"FROM liteflow_task_instances WHERE {running} AND status='RUNNING' AND try_number > 0 "
+            "ORDER BY 1, 2, 3 LIMIT ?",
+            [*parameters * 2, -1 if limit is None else limit],
             _ATTEMPT_KINDS,
         )
         records = map(AttemptRecord._make, rows)

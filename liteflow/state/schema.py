@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from liteflow.errors import CorruptDatabase, NotOurs, SchemaTooNew, StoreError
+from liteflow.errors import CorruptDatabase, ForeignDatabase, SchemaTooNew, StoreError
 
 APPLICATION_ID: Final = 0x4C466C77  # "LFlw"
 _SWITCH_S: Final = 5.0
@@ -315,7 +315,7 @@ def check_schema(connection: sqlite3.Connection, path: str) -> int:
     """The schema's number in an open database; 0 for one without tables.
 
     Raises:
-        NotOurs: the database holds another program's tables.
+        ForeignDatabase: the database holds another program's tables.
         CorruptDatabase: it is ours, and its number cannot be right, or its tables are not.
         SchemaTooNew: a newer version of this program wrote it.
     """
@@ -327,7 +327,9 @@ def check_schema(connection: sqlite3.Connection, path: str) -> int:
     application, version, kind, *_ = rows[0]
     if application != APPLICATION_ID:
         if application or version or kind is not None:
-            raise NotOurs(f"{path}: this SQLite database belongs to another program; choose another file with --db")
+            raise ForeignDatabase(
+                f"{path}: this SQLite database belongs to another program; choose another file with --db"
+            )
         return 0
     if version < 1:  # it is written together with what marks the file as ours
         raise CorruptDatabase(
@@ -436,7 +438,7 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
     """Bring an open, writable database to the newest schema; a no-op when it is there already.
 
     Raises:
-        NotOurs, SchemaTooNew: see `check_schema`.
+        ForeignDatabase, SchemaTooNew: see `check_schema`.
         sqlite3.Error: SQLite refused; the old schema stands.
     """
     version = check_schema(connection, path)

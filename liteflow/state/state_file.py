@@ -16,8 +16,8 @@ from typing import Any, Final
 from liteflow.errors import (
     CorruptDatabase,
     DefinitionError,
+    ForeignDatabase,
     LiteflowError,
-    NotOurs,
     ResourceError,
     RunNotFound,
     StoreError,
@@ -200,7 +200,7 @@ def explain(error: sqlite3.Error | UnicodeDecodeError, path: str) -> LiteflowErr
     if name.startswith("SQLITE_IOERR"):
         return ResourceError(f"{path}: the disk reported an error ({name}); nothing false was stored")
     if name == "SQLITE_NOTADB":
-        return NotOurs(f"{path}: is not a SQLite database; choose another file with --db")
+        return ForeignDatabase(f"{path}: is not a SQLite database; choose another file with --db")
     if name.startswith("SQLITE_CORRUPT") or "malformed" in str(error):
         return CorruptDatabase(f"{path}: is damaged ({error}) and was left as it is; keep a copy, use another --db")
     if name.startswith("SQLITE_READONLY"):

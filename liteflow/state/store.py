@@ -174,7 +174,7 @@ class Store:
             )
             key = RunKey(run_no, run_id)
             self._own(key, epoch + 1, session)
-            self._slots.clear(place=True)
+            self._slots.clear(group=True)
             self._share(limits, now)
             if status not in RUN_ENDED:
                 transitions.change_run(self._connection, key, status, "INTERRUPTED", now, reason="its owner died")
@@ -206,10 +206,11 @@ class Store:
     def _share(self, limits: SharedLimits, now: float) -> None:
         """Declare the pools, and request a slot of the group: without one the run has to wait."""
         self._slots.declare(limits.pools, limits.needs, now)
-        self.queue_reason = None if limits.concurrency is None else self._slots.come(limits.concurrency, now)
+        group = limits.concurrency
+        self.queue_reason = None if group is None else self._slots.request_group_slot(group, now)
 
     def _begin(self, previous: str | None, note: str | None, now: float) -> None:
-        """The run is RUNNING, or PENDING while it waits for its group."""
+        """Make the run RUNNING, or PENDING while it is queued for its group."""
         status = "RUNNING" if self.queue_reason is None else "PENDING"
         transitions.change_run(self._connection, self._run, previous, status, now, reason=self.queue_reason, note=note)
         self.batch.transitions.run_status = status
@@ -218,7 +219,7 @@ class Store:
         """Request a slot of the group again. Returns whether the run, which waited for it, is RUNNING now."""
         now = time.time()
         with translated_errors(self.path), Transaction(self._connection, self._locks):
-            if not self._slots.take_place():
+            if not self._slots.take_group_slot():
                 return False
             self.queue_reason = None
             self._begin("PENDING", None, now)
@@ -246,7 +247,7 @@ class Store:
         now = time.time()
         with translated_errors(self.path), gc_paused(), Transaction(self._connection, self._locks):
             self._change_run("UP_FOR_RETRY", now, reason=reason)
-            self._slots.clear(place=False)
+            self._slots.clear(group=False)
             return self._reset("the run is retried", now, choose)
 
     def end_backoff(self) -> None:

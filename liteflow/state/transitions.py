@@ -67,7 +67,6 @@ class Transitions:
 
     def __init__(self, run: RunKey) -> None:
         self._run = run
-        self._run_id = run.run_id
         self._hooks = BulkInsert(
             "INSERT INTO liteflow_task_instances",
             "run_id, task_id, map_index, status, kind, dependencies, hook_events, updated_at",
@@ -101,7 +100,7 @@ class Transitions:
 
         It is the last change of an instance in a turn: the attempt starts once the turn is committed.
         """
-        run_id = self._run_id
+        run_id = self._run.run_id
         attempt, previous, status, _, now = event
         started_at = now if status == "RUNNING" else None
         self._starts.values += (run_id, task_id, map_index, status, attempt, started_at, log_path, now)
@@ -109,7 +108,7 @@ class Transitions:
 
     def note_start(self, task_id: str, map_index: int, attempt: int, started_at: float) -> None:
         """Record that a QUEUED attempt was RUNNING: a `change`, with the end of the attempt, writes its row."""
-        self._events.values += (self._run_id, task_id, map_index, attempt, "QUEUED", "RUNNING", None, started_at)
+        self._events.values += (self._run.run_id, task_id, map_index, attempt, "QUEUED", "RUNNING", None, started_at)
 
     def change(
         self,
@@ -121,7 +120,7 @@ class Transitions:
         log_path: str | None = None,
     ) -> None:
         """Record another change of status; `error`, `started_at` and `log_path` are those of the attempt it ends."""
-        run_id = self._run_id
+        run_id = self._run.run_id
         attempt, previous, status, reason, now = event
         self._instances.values += (
             run_id, task_id, map_index, status, attempt, error, reason, started_at, now, log_path, now,
@@ -130,11 +129,11 @@ class Transitions:
 
     def tolerate(self, task_id: str, map_index: int) -> None:
         """Record that an instance, which FAILED, counts as a success."""
-        self._tolerated.append((self._run_id, task_id, map_index))
+        self._tolerated.append((self._run.run_id, task_id, map_index))
 
     def reset(self, task_id: str, map_index: int, event: InstanceEvent) -> None:
         """Record that an instance has yet to run: it has no times, no error and no log."""
-        run_id = self._run_id
+        run_id = self._run.run_id
         attempt, previous, status, reason, now = event
         self._instances.values += (
             run_id, task_id, map_index, status, attempt, None, None, None, None, None, now,
@@ -148,26 +147,26 @@ class Transitions:
 
         An instance of an earlier part of the run keeps its status.
         """
-        run_id = self._run_id
+        run_id = self._run.run_id
         for position, (index, label, item) in enumerate(instances):
             self._mapped.values += (run_id, task_id, index, label, item, position, "PENDING", timeout_s, now)
 
     def remove(self, task_id: str, map_index: int, event: InstanceEvent) -> None:
         """Record that an instance of a mapped task no longer exists: its attempts and events stay, its row does not."""
         attempt, previous, _, reason, now = event
-        self._events.values += (self._run_id, task_id, map_index, attempt, previous, "REMOVED", reason, now)
-        self._removed.append((self._run_id, task_id, map_index))
+        self._events.values += (self._run.run_id, task_id, map_index, attempt, previous, "REMOVED", reason, now)
+        self._removed.append((self._run.run_id, task_id, map_index))
 
     def trigger_hook(self, task_id: str, map_index: int, kind: str, owner: str, events: str, now: float) -> None:
         """Store what a hook is triggered by (JSON); its row is made, PENDING, when it has none. `owner`: its task."""
         dependencies = json.dumps([owner] if owner else [])
-        self._hooks.values += (self._run_id, task_id, map_index, "PENDING", kind, dependencies, events, now)
+        self._hooks.values += (self._run.run_id, task_id, map_index, "PENDING", kind, dependencies, events, now)
 
     def retrigger_hook(self, task_id: str, map_index: int, attempt: int, previous: str, now: float) -> None:
         """Record that a hook which has ended was triggered once more."""
         self.reset(task_id, map_index, InstanceEvent(attempt, previous, "PENDING", "triggered again", now))
         if previous == "SUCCESS":
-            self._next_round.append((self._run_id, task_id, map_index))
+            self._next_round.append((self._run.run_id, task_id, map_index))
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Write all of it but the verdict, within the caller's transaction; it can be repeated after a rollback."""

@@ -186,7 +186,7 @@ class WriteBatch:
             self._admit(connection, slots)
         verdict = transitions.verdict
         if verdict is not None:
-            slots.clear(place=True)
+            slots.clear(group=True)
             transitions.write_verdict(connection, verdict)
             connection.execute(
                 "UPDATE liteflow_requests SET handled_at=? WHERE run_id=? AND handled_at IS NULL",

@@ -49,15 +49,15 @@ class Run:
 
     def come(self, place: Concurrency) -> str | None:
         with Transaction(self.connection, self.locks):
-            return self.slots.come(place, 1.0)
+            return self.slots.request_group_slot(place, 1.0)
 
     def enter(self) -> bool:
         with Transaction(self.connection, self.locks):
-            return self.slots.take_place()
+            return self.slots.take_group_slot()
 
     def leave(self) -> None:
         with Transaction(self.connection, self.locks):
-            self.slots.clear(place=True)
+            self.slots.clear(group=True)
 
     def die(self) -> None:
         """What the kernel does when the last process of a run is gone."""
@@ -204,7 +204,7 @@ def test_the_last_declaration_counts_unless_the_size_was_set_by_hand(runs: Runs,
 def test_places_in_a_group(runs: Runs, db: str) -> None:
     one, two, three, four = runs(4)
     assert one.come(Concurrency("g")) is None
-    assert two.come(Concurrency("g")) == "waits for its turn in group 'g': run r1 is before it"
+    assert two.come(Concurrency("g")) == "queued in group 'g' behind run r1"
     assert three.come(Concurrency("g")) is not None
     assert four.come(Concurrency("other")) is None
     assert not two.enter()
@@ -219,7 +219,7 @@ def test_places_in_a_group(runs: Runs, db: str) -> None:
 def test_a_run_that_shall_not_wait_leaves_no_row(runs: Runs, db: str, rule: str, error: type[Exception]) -> None:
     one, two = runs(2)
     assert one.come(Concurrency("g")) is None
-    with pytest.raises(error, match="run r1 is at work in group 'g'"):
+    with pytest.raises(error, match="run r1 is running in group 'g'"):
         two.come(Concurrency("g", 1, rule))  # type: ignore[arg-type]
     assert rows(db, "SELECT run_id FROM liteflow_slots") == [("r1",)]
     one.die()

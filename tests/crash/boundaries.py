@@ -28,7 +28,7 @@ from boundary_run import AROUND, GRAPH, RUN
 from crashkit import Oracle, as_harness, await_none, descendants, fork, lines, read_state, report, wait_for
 from kill import CONTROLS
 
-from liteflow.errors import NotOurs, RunNotFound
+from liteflow.errors import ForeignDatabase, RunNotFound
 from liteflow.state.history import History
 
 CALLS = "pwrite64,fdatasync,fsync,ftruncate,rename,unlink"
@@ -158,7 +158,7 @@ def strike(
 
     def look() -> None:
         """What `lightflow run` and `status` do first."""
-        with contextlib.suppress(NotOurs, RunNotFound), History(f"{folder}/state.db") as history:
+        with contextlib.suppress(ForeignDatabase, RunNotFound), History(f"{folder}/state.db") as history:
             found = {one.task_id for one in history.instances(history.run(RUN).run_id)}
             assert found >= GRAPH.keys()
 

@@ -112,8 +112,8 @@ def test_the_state_of_a_task_whose_failure_is_tolerated(tmp_path: Path) -> None:
         ("branch: yes", "tasks.b.branch: must be true or false"),
         ("short_circuit: sometimes", "must be true, false or direct"),
         ("teardown_of: aa", 'no task "aa", did you mean "a"'),
-        ("teardown_of: b", "the task takes itself down"),
-        ("teardown_of: a\n    trigger_rule: all_done", '"trigger_rule" has no meaning beside "teardown_of"'),
+        ("teardown_of: b", "the task tears itself down"),
+        ("teardown_of: a\n    trigger_rule: all_done", '"trigger_rule" has no meaning in a task with "teardown_of"'),
         ("on_failure_fail_run: true", 'is for tasks with "teardown_of"'),
         ("continue_on_error: {exit_code: [1]}", 'unknown key "exit_code", did you mean "exit_codes"'),
         ("allow_failure: sometimes", "tasks.b.continue_on_error: must be true, false, or a mapping"),
@@ -138,9 +138,9 @@ def test_mistakes(keys: str, message: str) -> None:
 
 
 def test_ids_that_hooks_take() -> None:
-    with pytest.raises(WorkflowError, match="what the hook of that name is called"):
+    with pytest.raises(WorkflowError, match="is the name of a hook"):
         loads_workflow("tasks:\n  a: {run: x, on_exit: y}\n  a.on_exit: {run: z}\n")
-    with pytest.raises(WorkflowError, match="what the hook of that name is called"):
+    with pytest.raises(WorkflowError, match="is the name of a hook"):
         loads_workflow("on_exit: y\ntasks:\n  on_exit: {run: z}\n")
 
 

@@ -26,7 +26,7 @@ from liteflow.state.admin import cancel_interrupted, exclude_from_resume, reques
 from liteflow.state.deletion import delete_runs
 from liteflow.state.history import History
 from liteflow.state.locks import LockFile
-from liteflow.state.records import NewInstance, NewRun
+from liteflow.state.records import NewInstance, NewRun, RunVerdict
 from liteflow.state.store import Store
 
 TASKS = [f"t{number:02}" for number in range(20)]
@@ -113,7 +113,7 @@ def start(db: str) -> None:
             )
         )
         assert store.requests() == []
-        store.turn.verdict = ("FAILED", None, 1.0)
+        store.batch.transitions.verdict = RunVerdict("FAILED", None, 1.0)
         store.commit()
     finally:
         store.close()
@@ -124,7 +124,7 @@ def go_on(db: str) -> None:
     store = Store(db, LockFile(db))
     try:
         store.claim(RUN, [], ("graph", "{}"))
-        store.turn.verdict = ("FAILED", None, 1.0)
+        store.batch.transitions.verdict = RunVerdict("FAILED", None, 1.0)
         store.commit()
     finally:
         store.close()
@@ -139,27 +139,27 @@ def events(db: str) -> None:
 
 def missing(db: str) -> None:
     with pytest.raises(RunNotFound, match="no run has a task 'nosuch'"):
-        queries.run_of_task(db, "nosuch")
+        queries.latest_run_id(db, "nosuch")
 
 
 def unknown(db: str) -> None:
     with pytest.raises(RunNotFound, match="there is no run 'r9'"):
-        queries.status(db, "r9")
+        queries.run_view(db, "r9")
 
 
 LOOKS: dict[str, Callable[[str], object]] = {
-    "status": lambda db: queries.status(db),
-    "status of a run": lambda db: queries.status(db, RUN),
-    "status by the beginning of an id": lambda db: queries.status(db, RUN[:-1]),
+    "status": lambda db: queries.run_view(db),
+    "status of a run": lambda db: queries.run_view(db, RUN),
+    "status by the beginning of an id": lambda db: queries.run_view(db, RUN[:-1]),
     "an id that begins no run": unknown,
-    "the newest": lambda db: queries.newest(db, "often", 5),
-    "list": lambda db: queries.workflows(db),
-    "list of some": lambda db: queries.workflows(db, 3, counted=True),
+    "the newest": lambda db: queries.newest_runs(db, "often", 5),
+    "list": lambda db: queries.list_workflows(db),
+    "list of some": lambda db: queries.list_workflows(db, 3, counted=True),
     "why": lambda db: explanations.why(db, RUN, "t05"),
     "why in the latest": lambda db: explanations.why(db, None, "t05"),
     "a task there is none of": missing,
-    "logs": lambda db: queries.attempts_of(db, "t05", queries.run_of_task(db, "t05")),
-    "picture": lambda db: queries.picture(db),
+    "logs": lambda db: queries.task_attempts(db, "t05", queries.latest_run_id(db, "t05")),
+    "picture": lambda db: queries.run_picture(db),
     "events and values": events,
     "dags": lambda db: Dag.all_dags(db),
     "runs of a dag": lambda db: Dag("often", db).runs(),
@@ -199,11 +199,11 @@ def test_a_list_of_runs_counts_the_others_and_reads_none_of_them(
     cost = []
     for db in histories:
         with steps(monkeypatch) as counted:
-            page = queries.runs(db, "often", 20)
+            page = queries.list_runs(db, "often", 20)
         cost.append(counted[0])
-        assert len(page.found) == 20
+        assert len(page.items) == 20
         with History(db) as history:
-            assert page.more == history.run_count("often") - 20 > 30
+            assert page.remaining == history.run_count("often") - 20 > 30
     assert cost[1] - cost[0] <= 3 * (LONG - SHORT) / 2, cost  # a step or two for each entry of an index
 
 
@@ -215,7 +215,7 @@ def test_a_dag_with_many_runs_is_forgotten_and_deleted(tmp_path: Path, monkeypat
     with steps(monkeypatch) as counted:
         assert Dag.delete_dag(db, "rare0") == 19
     assert counted[0] < 19 * len(TASKS) * 200
-    assert queries.workflows(db, 3).more == 5
+    assert queries.list_workflows(db, 3).remaining == 5
     with History(db) as history:
         assert history.graph("graph"), "other runs have it still"
     for dag in ["often", *(f"rare{number}" for number in range(1, 8))]:
@@ -232,15 +232,15 @@ def test_the_latest_run_of_a_workflow_is_found_behind_many_of_others(tmp_path: P
     connection.execute("INSERT INTO liteflow_dags VALUES ('once','',NULL,0.0,0.0)")
     connection.commit()
     connection.close()
-    assert queries.run_of_task(db, "only") == "r00007x"
-    assert queries.run_of_task(db, "t03") == "r00299x"
+    assert queries.latest_run_id(db, "only") == "r00007x"
+    assert queries.latest_run_id(db, "t03") == "r00299x"
     with pytest.raises(RunNotFound, match="an older run is asked by its id"):
-        queries.run_of_task(db, "nosuch")
+        queries.latest_run_id(db, "nosuch")
 
 
 def test_a_run_is_named_by_the_beginning_of_its_id(histories: tuple[str, str]) -> None:
     db, _ = histories
-    assert queries.status(db, "r00099").run.run_id == "r00099x"
+    assert queries.run_view(db, "r00099").run.run_id == "r00099x"
     with History(db) as history:
         with pytest.raises(RunNotFound, match="more than one run begins with 'r0009'"):
             history.run("r0009")
@@ -262,14 +262,14 @@ def test_checkpoints_of_long_ago_are_not_read(tmp_path: Path, monkeypatch: pytes
         return really(path)
 
     monkeypatch.setattr(checkpoint, "read", noted)
-    page = queries.checkpoints(str(tmp_path), None, 4)
-    assert [one.timestamp[-2:] for one in page.found] == ["29", "28", "27", "26"]
-    assert (page.more, len(read)) == (26, 4)
-    page = queries.checkpoints(str(tmp_path), "rare", 2)
-    assert ([one.timestamp[-2:] for one in page.found], page.more, len(read)) == (["28", "26"], 13, 6)
-    assert len(queries.checkpoints(str(tmp_path)).found) == 30
+    page = queries.list_checkpoints(str(tmp_path), None, 4)
+    assert [one.timestamp[-2:] for one in page.items] == ["29", "28", "27", "26"]
+    assert (page.remaining, len(read)) == (26, 4)
+    page = queries.list_checkpoints(str(tmp_path), "rare", 2)
+    assert ([one.timestamp[-2:] for one in page.items], page.remaining, len(read)) == (["28", "26"], 13, 6)
+    assert len(queries.list_checkpoints(str(tmp_path)).items) == 30
     assert runs.clear(str(tmp_path / "none.db"), "rare", str(tmp_path)) == (15, 0)
-    assert len(queries.checkpoints(str(tmp_path)).found) == 15
+    assert len(queries.list_checkpoints(str(tmp_path)).items) == 15
 
 
 def test_lists_end_and_say_so(histories: tuple[str, str], capfd: pytest.CaptureFixture[str]) -> None:

@@ -153,7 +153,7 @@ def test_a_pool_set_by_hand_pauses_and_goes_on(folder: Folder) -> None:
     ("words", "message"),
     [
         (("set", "gpu", "-1"), "-1"),
-        (("set", "gpu", "x"), "'x' is no number of slots"),
+        (("set", "gpu", "x"), "'x' is not a valid number of slots"),
         (("set", "g u", "1"), "pool 'g u' is not allowed"),
         (("delete", "gpux"), "there is no pool 'gpux'; did you mean 'gpu'?"),
         (("raise", "gpu"), "give nothing, or: set NAME SLOTS"),
@@ -267,7 +267,7 @@ def test_a_second_run_waits_its_turn(folder: Folder) -> None:
     assert folder.json("status", "two")["started_at"] is None
     said = folder("why", "two", "a").stdout
     assert "the run has not begun" in said
-    assert "the run is PENDING: waits for its turn in group 'flow': run one is before it" in said
+    assert "the run is PENDING: queued in group 'flow' behind run one" in said
     started[0].kill()  # its place is free, too
     folder.until("SELECT run_id FROM liteflow_dag_runs WHERE status='PENDING'", [("three",)])
     folder.go()
@@ -310,7 +310,7 @@ def test_a_run_that_is_one_too_many_is_skipped(folder: Folder) -> None:
     folder.start("run", flow, "--run-id", "one")
     folder.until_running()
     done = folder("run", flow)
-    assert (done.returncode, done.stdout) == (0, "» skipped  flow: run one is at work in group 'flow'\n")
+    assert (done.returncode, done.stdout) == (0, "» skipped  flow: run one is running in group 'flow'\n")
     told = folder.json("run", flow)
     assert (told["run_id"], told["status"], told["tasks"]) == (None, "SKIPPED", [])
     assert len(folder.json("runs")) == 1
@@ -335,7 +335,7 @@ def test_a_run_that_is_one_too_many_fails(folder: Folder) -> None:
     folder.until_running()
     done = folder("run", flow)
     assert (done.returncode, done.stdout) == (4, "")
-    assert done.stderr == "error: run one is at work in group 'flow', and on_conflict is fail: nothing was run\n"
+    assert done.stderr == "error: run one is running in group 'flow', and on_conflict is fail: nothing was run\n"
     assert len(folder.json("runs")) == 1
 
 
@@ -346,7 +346,7 @@ def test_a_new_run_takes_the_place_of_the_one_before(folder: Folder) -> None:
     two = folder.start("run", flow, "--run-id", "two")
     assert one.wait(30) == 1
     told = folder.json("status", "one")
-    assert (told["status"], told["reason"]) == ("CANCELLED", "run two takes its place in group 'flow'")
+    assert (told["status"], told["reason"]) == ("CANCELLED", "run two replaces it in group 'flow'")
     folder.until("SELECT run_id FROM liteflow_task_instances WHERE status='RUNNING'", [("two",)])
     folder.go()
     assert two.wait(30) == 0

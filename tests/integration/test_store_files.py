@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from liteflow import Dag, LiteflowError, StoreError, XCom, init_schema
-from liteflow.errors import CorruptDatabase, NotOurs, SchemaTooNew
+from liteflow.errors import CorruptDatabase, ForeignDatabase, SchemaTooNew
 from liteflow.state import schema
 from liteflow.state.history import History
 
@@ -53,22 +53,22 @@ def damage(path: str, kind: str) -> type[LiteflowError]:
             connection.execute("CREATE TABLE theirs (x)")
             connection.commit()
             connection.close()
-            return NotOurs
+            return ForeignDatabase
         case "foreign application id":
             connection = sqlite3.connect(path)
             connection.execute("PRAGMA application_id=1234")
             connection.commit()
             connection.close()
-            return NotOurs
+            return ForeignDatabase
         case "text":
             Path(path).write_text("workflow_name: this is no database\n" * 50)
-            return NotOurs
+            return ForeignDatabase
         case "short text":
             Path(path).write_text("hello")
-            return NotOurs
+            return ForeignDatabase
         case "zeros":
             Path(path).write_bytes(bytes(8192))
-            return NotOurs
+            return ForeignDatabase
         case "newer schema" | "schema 0" | "schema below 0":
             make(path)
             number = {"newer schema": schema.SCHEMA_VERSION + 1, "schema 0": 0, "schema below 0": -2147483647}[kind]

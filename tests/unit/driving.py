@@ -12,8 +12,8 @@ from fakes import Crashed, Ends, FakeClock, FakeExecutor, FakeFile, FakeStore, S
 from liteflow import Change, Dag, Observer
 from liteflow.definition.compiled import CompiledDag
 from liteflow.planning.trigger_rules import UpstreamCounts, decide
+from liteflow.running.config import RunConfig
 from liteflow.running.host_signals import Gate
-from liteflow.running.observers import RunConfig
 from liteflow.running.run import Result, Runner
 from liteflow.running.stopping import StopSignals
 from liteflow.states import TASK_ENDED
@@ -49,17 +49,24 @@ class Drive(Observer):
     clock: FakeClock = field(default_factory=FakeClock)
     actions: Sequence[tuple[float, Callable[[Drive], None]]] = ()
     queues: bool = False
+    waits_for: str | None = None  # why the run has no place in its group yet
     submitted: list[tuple[str, int, int]] = field(default_factory=list)
     starts: list[tuple[float, str]] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     told: list[tuple[str, Any]] = field(default_factory=list)
+    acted: set[int] = field(default_factory=set)
+    stopping_since: int | None = None  # how many attempts had been submitted when the run was stopped
+    failed: Counter[tuple[str, int]] = field(default_factory=Counter)  # attempts since the run was started or resumed
+    due: dict[tuple[str, int], float] = field(default_factory=dict)  # when the back-off of an instance is over
 
     def __post_init__(self) -> None:
         self.program: CompiledDag = self.dag.compile()
         self.file.pools.update({name: pool.slots or 1 for name, pool in self.program.pools.items()})
         self.executor: FakeExecutor
         self.signals: StopSignals
+        ids = self.program.graph.ids
         self._hook_ids = {hook.task_id for hook in self.program.hooks()}
+        self._teardowns = {ids[node] for node in self.program.control.teardowns}
 
     # -- running -------------------------------------------------------------------------------------------
 
@@ -74,11 +81,11 @@ class Drive(Observer):
     def _run(self, *, resume: bool, crash_at: int | None, after: bool) -> Result:
         config = RunConfig("/nowhere/state.db", "r", max_workers=self.workers, observers=[self], **self.config)
         self.store = FakeStore(self.file, crash_at=crash_at, after=after)
+        self.store.queue_reason = None if resume else self.waits_for
         self.executor = FakeExecutor(self.clock, self.script, self.workers, self._submitted, queues=self.queues)
         self.signals = StopSignals(self.executor.wake)
-        for seconds, action in self.actions:
-            if seconds >= self.clock.seconds:
-                self.executor.at(seconds, lambda action=action: action(self))  # type: ignore[misc]
+        for number, (seconds, action) in enumerate(self.actions):
+            self.executor.at(seconds, lambda number=number, action=action: self._act(number, action))  # type: ignore[misc]
         runner = Runner(
             program=self.program,
             config=config,
@@ -95,6 +102,12 @@ class Drive(Observer):
             raise
         finally:
             self.check_story()
+
+    def _act(self, number: int, action: Callable[[Drive], None]) -> None:
+        """Perform an action, once."""
+        if number not in self.acted:
+            self.acted.add(number)
+            action(self)
 
     def cancel(self, reason: str = "cancelled by a test") -> None:
         """Request a cancel, as another process does."""
@@ -116,8 +129,10 @@ class Drive(Observer):
         assert row.attempt == work.attempt, f"{key}: attempt {work.attempt} is submitted, {row.attempt} is stored"
         assert (*key, work.attempt) not in self.submitted, f"{key}: attempt {work.attempt} is submitted twice"
         self.submitted.append((*key, work.attempt))
-        self.starts.append((self.clock.seconds, work.task_id))
+        self.starts.append((round(self.clock.seconds, 6), work.task_id))
         if work.task_id not in self._hook_ids:
+            assert self.stopping_since is None or work.task_id in self._teardowns, f"{key} starts in a stopped run"
+            assert self.clock.time() >= self.due.get(key, 0.0), f"{key} starts before its back-off is over"
             self._check_upstream(work.task_id)
             self._check_limits(work)
 
@@ -135,8 +150,9 @@ class Drive(Observer):
         mapped = [row for (name, index), row in self.file.rows.items() if name == task_id and index >= 0]
         rows = mapped or [self.file.rows[task_id, -1]]
         node = self.program.graph.index[task_id]
-        tolerated = node in self.program.control.tolerant
-        return ["SUCCESS" if tolerated and row.status == "FAILED" else row.status for row in rows]
+        tolerant = node in self.program.control.tolerant
+        tolerated = [tolerant and (row.reason or "").endswith("(continue_on_error)") for row in rows]
+        return ["SUCCESS" if counts else row.status for row, counts in zip(rows, tolerated, strict=True)]
 
     def _check_limits(self, work: Work) -> None:
         settings = self.program.tasks[self.program.graph.index[work.task_id]].settings
@@ -149,8 +165,8 @@ class Drive(Observer):
             assert same < limit, f"{same + 1} instances of {work.task_id} run"
         for pool, size in self.file.pools.items():
             assert self.file.held(pool) <= size, f"pool {pool} has {size} slots"
-        if settings.queue.needs:
-            assert self.file.holders[work.task_id, work.map_index] == settings.queue.needs
+        holds = self.file.holders.get((work.task_id, work.map_index), ())
+        assert holds == settings.queue.needs, f"{work.task_id} holds {holds}"
 
     def check_story(self) -> None:
         """Check that each event follows from the one before, and that the last ones are the rows."""
@@ -172,8 +188,25 @@ class Drive(Observer):
         assert not self.file.holders, "slots are held after the end"
         assert not self.executor.running
         if result.status != "INTERRUPTED":
-            still = {key: row.status for key, row in self.file.rows.items() if row.status not in TASK_ENDED}
+            still = {
+                key: row.status
+                for key, row in self.file.rows.items()
+                # A hook that was halted with a run that did not succeed is left to a resume.
+                if row.status not in TASK_ENDED and (row.hook_events is None or result.status == "SUCCESS")
+            }
             assert not still, f"{still} in a run that is {result.status}"
+            self._check_teardowns()
+
+    def _check_teardowns(self) -> None:
+        """Check that what was set up is torn down, unless the run may have been stopped twice."""
+        ids, config = self.program.graph.ids, self.config
+        stops = len(self.file.requests) + bool(config.get("fail_fast")) + ("timeout_s" in config)
+        if stops > 1 or self.signals.numbers:
+            return
+        for node, teardown in self.program.control.teardowns.items():
+            if any(self.file.rows[ids[setup], -1].status == "SUCCESS" for setup in teardown.setups):
+                status = self.file.rows[ids[node], -1].status
+                assert status in ("SUCCESS", "FAILED", "SKIPPED"), f"{ids[node]} is {status}: it is not torn down"
 
     # -- queries -------------------------------------------------------------------------------------------
 
@@ -189,13 +222,32 @@ class Drive(Observer):
         for change in changes:
             key = (change.task_id, change.map_index, change.attempt, change.previous, change.status, change.reason)
             assert key in self.file.events, f"{change} is shown and not stored"
+            if change.status in ("UP_FOR_RETRY", "FAILED") and change.outcome is not None and not change.hook:
+                self._count_failure(change)
         self.changes += changes
+
+    def _count_failure(self, change: Change) -> None:
+        """Count a failed attempt, and compute when the next one may start."""
+        outcome, key = change.outcome, (change.task_id, change.map_index)
+        if outcome is None or outcome.verdict == "LOST":
+            return
+        policy = self.program.tasks[self.program.graph.index[change.task_id]].settings.retry
+        self.failed[key] += 1
+        if change.status == "UP_FOR_RETRY":
+            assert self.failed[key] <= policy.retries, f"{key} has more retries than {policy.retries}"
+            self.due[key] = outcome.ended_at + policy.wait_s(self.failed[key], "")
+
+    def run_began(self, run: object) -> None:
+        self.failed.clear()
+        self.due.clear()
+        self.stopping_since = None
 
     def waiting(self, reason: str) -> None:
         self.told.append(("waiting", reason))
 
     def stopping(self, reason: str) -> None:
         self.told.append(("stopping", reason))
+        self.stopping_since = len(self.submitted)
 
     def list_changed(self, task_id: str, change: object) -> None:
         self.told.append(("list_changed", (task_id, str(change))))

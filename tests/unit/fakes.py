@@ -7,6 +7,7 @@ keeps rows and events as the real one does, and refuses what the real one refuse
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ from liteflow.work import ErrorInfo, Outcome, Work
 
 Key = tuple[str, int]  # task id, map index
 _EPOCH_S = 1_700_000_000.0
+_LIMIT_S = 10_000.0
 
 
 class Crashed(BaseException):
@@ -93,6 +95,7 @@ class FakeExecutor:
         self._actions: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
         self._woken = False
+        self.waits = 0  # how often the loop has waited
 
     def at(self, seconds: float, action: Callable[[], None]) -> None:
         """Call a function when the clock reaches this time."""
@@ -118,7 +121,11 @@ class FakeExecutor:
 
     def wait(self, timeout_s: float | None = None) -> list[Outcome]:
         assert timeout_s is not None
+        self.waits += 1
+        assert self._clock.seconds < _LIMIT_S, "the run does not end"
         give_up = self._clock.seconds + timeout_s
+        if timeout_s > 0:  # time goes on, however short the wait
+            give_up = max(give_up, math.nextafter(self._clock.seconds, math.inf))
         outcomes: list[Outcome] = []
         while not outcomes and not self._woken:
             next_at = min(self._ends[0][0] if self._ends else give_up, give_up)
@@ -321,7 +328,7 @@ class FakeStore:
         self.turn_batch = FakeBatch(file)
         self.queue_reason: str | None = None
         self.commits = 0
-        self.waits_for_slots = False
+        self.group_is_free = False
         self._crash_at = crash_at
         self._crash_after = after
 
@@ -423,8 +430,9 @@ class FakeStore:
         return True
 
     def enter_group(self) -> bool:
-        self.queue_reason = None
-        return True
+        if self.group_is_free:
+            self.queue_reason = None
+        return self.group_is_free
 
     def retry_count(self) -> int:
         return sum(event.status == "UP_FOR_RETRY" for event in self.file.events if not event.task_id)

@@ -38,6 +38,7 @@ LAYERS: list[set[str]] = [
     {"liteflow.__main__"},
     {"lightflow", "lightflow.text"},
     {"lightflow.errors"},
+    {"lightflow.spelling"},
     {"lightflow.other_tools", "lightflow.bash_hints"},
     {"lightflow.spec", "lightflow.visuals", "lightflow.import_path"},
     {"lightflow.plugins", "lightflow.expressions"},

@@ -22,7 +22,7 @@ TREE: list[tuple[type[errors.LiteflowError], tuple[type, ...], int]] = [
     (errors.PayloadError, (errors.LiteflowError,), 1),
     (errors.InputError, (errors.LiteflowError,), 1),
     (errors.StoreError, (errors.LiteflowError,), 3),
-    (errors.NotOurs, (errors.StoreError,), 3),
+    (errors.ForeignDatabase, (errors.StoreError,), 3),
     (errors.SchemaTooNew, (errors.StoreError,), 3),
     (errors.CorruptDatabase, (errors.StoreError,), 3),
     (errors.RunNotFound, (errors.StoreError,), 3),

@@ -1,4 +1,4 @@
-"""What `validate` warns of: it is valid, and probably not meant. No warning about what is ordinary."""
+"""The warnings of `validate` about what is valid and probably not meant; ordinary files have none."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lightflow.parser.shell_syntax import complaint_of
+from lightflow.parser.shell_syntax import syntax_error_of
 from lightflow.parser.workflow_loader import load_with_hints
 
 BASH = ["[[ -f x ]]", "source x", "set -euo pipefail", "a=(1 2)", "cat <(ls)", "echo ${a[0]}", "cat <<< x"]
@@ -151,7 +151,7 @@ def test_a_parameter_that_is_text() -> None:
 
 def test_a_result_that_is_taken_for_a_state() -> None:
     [said] = warned("tasks:\n  a: {run: echo}\n  b: {run: echo, if: needs.a.result == 'success'}\n")
-    assert said.endswith("needs.a.result is the value that the task returned; how it ended is needs.a.status")
+    assert said.endswith("needs.a.result is the value that the task returned; its state is needs.a.status")
 
 
 # -- failures that nothing tells of -----------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ def test_a_result_that_is_taken_for_a_state() -> None:
 )
 def test_an_end_that_goes_on_after_a_failure(last: str, hook: str) -> None:
     [said] = warned(f"tasks:\n  load: {{run: echo}}\n  cleanup: {{run: echo, depends_on: [load], {last}}}\n")
-    assert 'the task goes on when "load" fails, and the run is SUCCESS then, as nothing else ends it' in said
+    assert 'the task runs when "load" fails, and the run is SUCCESS then, as nothing else ends it' in said
     assert f"(`{hook}`)" in said
 
 
@@ -286,7 +286,7 @@ def test_a_file_that_is_not_executable() -> None:
 
 
 def test_shells_are_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert complaint_of("if", "sh", 0) is None
+    assert syntax_error_of("if", "sh", 0) is None
     text = "tasks:\n" + "".join(f"  t{n}: {{run: 'if true; then echo {n}'}}\n" for n in range(10))
     assert len(warned(text)) == 10
     monkeypatch.setattr("lightflow.parser.hints._SECONDS", 0.0)

@@ -58,6 +58,16 @@ def test_a_retry_waits_for_its_back_off() -> None:
     assert list(drive.file.attempts.values()) == ["FAILED", "TIMED_OUT", "SUCCESS"]
 
 
+def test_a_retry_that_is_due_waits_for_a_worker_without_spinning() -> None:
+    flow = flow_of()
+    flow.task(nothing, "a", retries=1, retry_delay=1)
+    flow.task(nothing, "long")
+    drive = Drive(flow, workers=1, script=scripted({"a": [FAILS, Ends()], "long": Ends(after_s=100.0)}))
+    drive.check_end(drive.run())
+    assert drive.starts == [(0.0, "a"), (1.0, "long"), (101.0, "a")]
+    assert drive.executor.waits < 500, "a turn each quarter of a second, for requests"
+
+
 def test_a_lost_worker_costs_no_retry() -> None:
     flow = flow_of()
     flow.task(nothing, "a")
@@ -172,6 +182,15 @@ def test_a_run_that_was_cancelled_is_not_tried_again_though_all_its_tasks_had_en
     assert result.status == "FAILED"
 
 
+def test_a_run_that_is_interrupted_in_its_last_hook_is_resumed_with_it() -> None:
+    flow = chain("a", on_success=hook)
+    drive = Drive(flow, script=scripted({"on_success": [Ends(after_s=9.0), Ends()]}), actions=[(3.0, Drive.interrupt)])
+    assert drive.run().status == "INTERRUPTED"
+    drive.check_end(drive.resume())
+    assert drive.states() == {"a": "SUCCESS", "on_success": "SUCCESS"}
+    assert [name for _, name in drive.starts] == ["a", "on_success", "on_success"]
+
+
 # -- limits ----------------------------------------------------------------------------------------------------------
 
 
@@ -195,6 +214,45 @@ def test_slots_that_another_run_frees_are_seen() -> None:
     drive.file.taken_elsewhere["gpu"] = 1
     drive.check_end(drive.run())
     assert 7.0 <= drive.starts[0][0] <= 7.5
+
+
+def test_a_retry_that_is_refused_slots_is_still_up_for_retry() -> None:
+    def take(drive: Drive) -> None:
+        drive.file.taken_elsewhere["gpu"] = 1
+
+    flow = flow_of(pools={"gpu": 1})
+    flow.task(nothing, "a", pool="gpu", retries=1, retry_delay=3)
+    drive = Drive(flow, script=scripted({"a": FAILS}), actions=[(2.0, take), (9.0, Drive.cancel)])
+    drive.check_end(drive.run())
+    assert [event.previous for event in drive.file.events if event.status == "CANCELLED" and event.task_id] == [
+        "UP_FOR_RETRY"
+    ]
+
+
+def test_a_run_that_is_cancelled_while_it_waits_in_its_group_ends_with_its_hooks() -> None:
+    drive = Drive(chain("a", on_exit=hook), actions=[(3.0, Drive.cancel)], waits_for="it waits for another run")
+    drive.check_end(drive.run())
+    assert drive.states() == {"a": "CANCELLED", "on_exit": "SUCCESS"}
+
+
+def test_a_run_that_times_out_in_its_back_off_ends_with_its_hooks() -> None:
+    config = {"retry": RetryPolicy(5, delay_s=60.0), "timeout_s": 30.0}
+    flow = chain("a", on_failure=hook)
+    drive = Drive(flow, script=scripted({"a": FAILS}), config=config)
+    result = drive.run()
+    drive.check_end(result)
+    assert (result.timed_out, drive.states()) == (True, {"a": "CANCELLED", "on_failure": "SUCCESS"})
+    assert drive.clock.seconds < 32.0
+
+
+def test_a_run_waits_for_its_place_in_its_group() -> None:
+    def free(drive: Drive) -> None:
+        drive.store.group_is_free = True
+
+    drive = Drive(chain("a"), actions=[(3.0, free)], waits_for="it waits for another run", config={"timeout_s": 5.0})
+    drive.check_end(drive.run())
+    assert 3.0 <= drive.starts[0][0] <= 3.5
+    assert drive.told == [("waiting", "it waits for another run")]
 
 
 def test_a_higher_priority_starts_first() -> None:
@@ -239,6 +297,16 @@ def test_the_hook_on_start_of_a_task_runs_once_before_its_attempts() -> None:
     drive = Drive(flow, script=scripted({"a": [FAILS, Ends()]}))
     drive.check_end(drive.run())
     assert [name for _, name in drive.starts] == ["a.on_start", "a", "a"]
+
+
+def test_a_hook_that_never_ran_and_is_triggered_again_by_a_resume_has_a_whole_story() -> None:
+    flow = flow_of()
+    flow.task(nothing, "a", on_start=hook)
+    drive = Drive(flow)
+    with pytest.raises(Crashed):
+        drive.run(crash_at=2, after=False)
+    drive.check_end(drive.resume())
+    assert drive.states() == {"a": "SUCCESS", "a.on_start": "SUCCESS"}
 
 
 # -- mapped tasks, branches, setups ----------------------------------------------------------------------------------
@@ -286,6 +354,26 @@ def test_the_first_failed_instance_ends_the_others() -> None:
     states = drive.states()
     assert [states[f"each[{index}]"] for index in range(3)] == ["FAILED", "CANCELLED", "CANCELLED"]
     assert (states["each"], states["after"]) == ("FAILED", "UPSTREAM_FAILED")
+
+
+def test_a_list_that_fails_the_run_cancels_another_that_is_read_in_the_same_turn() -> None:
+    flow = flow_of()
+    source = flow.task(nothing, "source")
+
+    @task(task_id="first")
+    def first(item: int) -> None:
+        pass
+
+    @task(task_id="second")
+    def second(item: int) -> None:
+        pass
+
+    with flow:
+        first.expand(item=source)
+        second.expand(item=source)
+    drive = Drive(flow, script=scripted({"source": Ends(value=7)}), config={"fail_fast": True})
+    drive.check_end(drive.run())
+    assert drive.states() == {"source": "SUCCESS", "first": "FAILED", "second": "CANCELLED"}
 
 
 def test_a_branch_skips_what_it_did_not_choose() -> None:

@@ -23,7 +23,7 @@ def task(text: str, name: str = "a") -> TaskSpec:
 
 
 def fan(text: str) -> MappingSpec:
-    found = task("params: {n: 3}\n" + LIST + f"  a: {{{text}, run: echo}}\n").fan
+    found = task("params: {n: 3}\n" + LIST + f"  a: {{{text}, run: echo}}\n").mapping
     assert found is not None
     return found
 
@@ -38,15 +38,15 @@ def fan(text: str) -> MappingSpec:
     ],
 )
 def test_the_ways_to_write_a_matrix(written: str) -> None:
-    assert fan(written) == MappingSpec("matrix", axes={"os": ["a", "b"]}, max_parallel=2, fail_fast=True)
+    assert fan(written) == MappingSpec(name="matrix", axes={"os": ["a", "b"]}, max_parallel=2, fail_fast=True)
 
 
 @pytest.mark.parametrize("key", ["foreach", "with_items"])
 def test_the_ways_to_write_foreach(key: str) -> None:
-    assert fan(f"{key}: [1, 2]") == MappingSpec("item", [1, 2])
-    assert fan(f"{key}: {{items: [1, 2]}}") == MappingSpec("item", [1, 2])
+    assert fan(f"{key}: [1, 2]") == MappingSpec(name="item", items=[1, 2])
+    assert fan(f"{key}: {{items: [1, 2]}}") == MappingSpec(name="item", items=[1, 2])
     block = f'{key}: {{items: {{x: 1}}, as: file, key: "k", max_concurrent: 2, fail-fast: true}}'
-    assert fan(block) == MappingSpec("file", {"x": 1}, key="k", max_parallel=2, fail_fast=True)
+    assert fan(block) == MappingSpec(name="file", items={"x": 1}, key="k", max_parallel=2, fail_fast=True)
 
 
 def test_what_a_task_is_mapped_over_makes_it_wait() -> None:

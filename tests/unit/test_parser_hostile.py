@@ -89,7 +89,7 @@ def test_merge_bomb(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["a: &a [*a]", "a: &a {b: *a}", "a: &a {<<: *a}"])
 def test_recursive_anchor(text: str, tmp_path: Path) -> None:
-    assert problem_of(text, tmp_path).endswith("alias *a stands inside its own anchor")
+    assert problem_of(text, tmp_path).endswith("alias *a is inside its own anchor")
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ tasks:
         RetryPolicy(2, 10.0, 2.0, 60.0, 0.1),
         Concurrency("deploy", 2, "skip"),
     )
-    assert [task.order for task in spec.tasks.values()] == [
+    assert [task.queue for task in spec.tasks.values()] == [
         QueueOptions(7, None, (("gpu", 1),)),
         QueueOptions(0, 3, (("db", 2), ("shared", 2))),
         QueueOptions(0, None, (("db", 4), ("gpu", 1))),
@@ -62,7 +62,7 @@ def test_other_names() -> None:
         "timeout_seconds: 5\nretry_policy: {max: 1}\ntasks: {a: {run: 'true', priority_weight: 2, max_active: 4}}"
     )
     assert (spec.limits.timeout_s, spec.limits.retry.retries) == (5.0, 1)
-    assert spec.tasks["a"].order == QueueOptions(2, 4)
+    assert spec.tasks["a"].queue == QueueOptions(2, 4)
 
 
 def test_what_bounds_a_task_does_not_change_its_digest() -> None:
@@ -109,7 +109,7 @@ def test_mistakes_at_the_top(text: str, problem: str) -> None:
             "pool: gpu, pool_slots: 3",
             'tasks.a.pool_slots: 3 slots of pool "gpu", which has 2: the task could',
         ),
-        ("pool_slots: 2", "says how many slots of `pool`, and there is no `pool`"),
+        ("pool_slots: 2", "is the number of slots of `pool`, and the task has no `pool`"),
         ("pool: 5", "tasks.a.pool: must be the name of a pool, or a list of names, not 5"),
         ("resources: {gpus: 1}", '3:32: tasks.a.resources: no pool "gpus", did you mean "gpu"?'),
         ("resources: {gpu: 5}", '3:37: tasks.a.resources.gpu: 5 slots of pool "gpu", which has 2'),
@@ -129,4 +129,4 @@ def test_mistakes_in_a_task(task: str, problem: str) -> None:
 
 def test_a_pool_without_a_size_takes_any_need() -> None:
     spec = loads_workflow("pools: {any: {}}\ntasks: {a: {run: 'true', resources: {any: 9}}}")
-    assert spec.tasks["a"].order.needs == (("any", 9),)
+    assert spec.tasks["a"].queue.needs == (("any", 9),)

@@ -52,7 +52,15 @@ def test_every_key_arrives(tmp_path: Path) -> None:
     spec = load_workflow(path)
     assert (spec.name, spec.description, spec.path, spec.plugins) == ("nightly", "All of it", str(path), ())
     assert spec.env == {"STAGE": "production", "PORT": "08080", "DEBUG": "true", "EMPTY": "", "HALF": "1.50"}
-    assert spec.settings == Settings(8, 1, "out", "async", True, "auto", "c")
+    assert spec.settings == Settings(
+        max_parallel_tasks=8,
+        retries=1,
+        log_dir="out",
+        mode="async",
+        fail_fast=True,
+        resume="auto",
+        checkpoint_dir="c",
+    )
     fetch, train, report = spec.tasks.values()
     assert (fetch.id, fetch.type, fetch.config) == ("fetch", "shell", {"run": "curl example.org"})
     assert (fetch.cwd, fetch.timeout_s, fetch.grace_s, fetch.description) == ("data", 5400, 1.5, "Get it")

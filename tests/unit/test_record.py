@@ -100,6 +100,12 @@ def test_it_takes_no_positions() -> None:
         Point(1, "a")  # type: ignore[call-arg,misc]
 
 
+@pytest.mark.parametrize("default", [{}, [], {1}, {"a": 1}])
+def test_a_default_that_could_be_changed_is_refused(default: object) -> None:
+    with pytest.raises(TypeError, match=r"Bad\.values: the default is shared"):
+        type(Record)("Bad", (Record,), {"__annotations__": {"values": "object"}, "values": default})
+
+
 def test_replace_gives_a_copy() -> None:
     record = Labelled(x=1, label="a", note="n")
     assert replace(record, y=5) == Labelled(x=1, label="a", y=5, note="n")

@@ -13,14 +13,17 @@ import jsonschema_rs
 import pytest
 
 from lightflow.errors import WorkflowError
-from lightflow.parser.canonical import canonical
-from lightflow.parser.schema import COMMON, RETRY, SETTINGS, canonical_schema
+from lightflow.parser.normalize import normalize
+from lightflow.parser.schema import normalized_schema
 from lightflow.parser.schema_validator import InvalidSchema, Validator, check_schema
 from lightflow.parser.source import parse_text, read_source
+from lightflow.parser.subjects.retries import RETRY
+from lightflow.parser.subjects.settings import SETTINGS
+from lightflow.parser.subjects.tasks import COMMON
 from lightflow.plugins.registry import Registry
 
 ROOT = Path(__file__).resolve().parents[2]
-SCHEMA = canonical_schema(Registry().known())
+SCHEMA = normalized_schema(Registry().known())
 VALIDATOR = Validator(SCHEMA)
 ORACLE = jsonschema_rs.validator_for(SCHEMA)
 DOCUMENTS = 4_000
@@ -129,7 +132,7 @@ def test_both_refuse_the_same_places_of_random_documents(
 
 
 def test_both_agree_about_every_workflow_of_the_examples_the_documentation_and_the_tests() -> None:
-    answers = Counter(agrees(canonical(source, Registry()).root) for source in workflows())
+    answers = Counter(agrees(normalize(source, SCHEMA, Registry()).root) for source in workflows())
     assert answers[True] >= 80, answers
     assert answers[False] >= 60, answers
 

@@ -10,19 +10,24 @@ import pytest
 from lightflow import other_tools
 from lightflow.errors import WorkflowError
 from lightflow.expressions.filters import FILTERS
-from lightflow.other_tools import KEYS, NAMES, TYPES, VALUES, close, key_answer, shown
-from lightflow.parser.schema import COMMON, PARAM, RETRY, SETTINGS, aliases_of, canonical_schema
-from lightflow.parser.schema_env import SECRET
-from lightflow.parser.schema_fan import FOREACH, MATRIX, STRATEGY
-from lightflow.parser.schema_flow import PRECONDITION
-from lightflow.parser.schema_limits import CONCURRENCY, RUN_RETRY
+from lightflow.other_tools import KEYS, NAMES, TYPES, VALUES, key_answer, with_examples
+from lightflow.parser.schema import TOP, aliases_of
+from lightflow.parser.subjects.control_flow import PRECONDITION
+from lightflow.parser.subjects.environment import SECRET
+from lightflow.parser.subjects.fan_out import FOREACH, MATRIX, STRATEGY
+from lightflow.parser.subjects.limits import CONCURRENCY
+from lightflow.parser.subjects.params import PARAM
+from lightflow.parser.subjects.retries import RETRY, RUN_RETRY
+from lightflow.parser.subjects.settings import SETTINGS
+from lightflow.parser.subjects.tasks import COMMON
 from lightflow.parser.workflow_loader import loads_workflow
 from lightflow.plugins.registry import Registry
+from lightflow.spelling import typo_hint
 
 _OWN = {key: part for info in Registry().known() for key, part in (info.schema or {}).get("properties", {}).items()}
 #: What is a key at each level.
 KNOWN: dict[str, dict[str, Any]] = {
-    "top": canonical_schema(())["properties"],
+    "top": TOP,
     "task": {**COMMON, **_OWN},
     "hook": _OWN,
     "precondition": PRECONDITION["properties"],
@@ -60,7 +65,7 @@ def test_what_is_a_key_is_no_word_of_another_tool(level: str) -> None:
 
 def test_answers_name_keys_that_there_are() -> None:
     for one in (*KEYS, *TYPES):
-        for key in re.findall(r"[`{]([a-z_]+): ", shown(one.answer)):
+        for key in re.findall(r"[`{]([a-z_]+): ", with_examples(one.answer)):
             assert key in {*ALL_KEYS, "title", "cpu", "os", "gpu", "name"} or key.isupper() or "http" in key, one
 
 
@@ -123,7 +128,7 @@ def test_an_answer_says_what_was_written(word: str, value: object, told: str) ->
 
 @pytest.mark.parametrize("word", ["container", "services", "tags", "stdout", "depends_on_past", "steps", "limit", "on"])
 def test_resemblance_is_no_hint(word: str) -> None:
-    assert close(word, [*COMMON, *_OWN]) == ""
+    assert typo_hint(word, [*COMMON, *_OWN]) == ""
 
 
 @pytest.mark.parametrize(
@@ -131,7 +136,7 @@ def test_resemblance_is_no_hint(word: str) -> None:
     ["retry_delay_ms", "retry-delay-min", "retryDelayMs", "kill_grace_ms", "max_retry_delay_h", "kill_grace_min"],
 )
 def test_another_unit_of_time_is_no_slip(word: str) -> None:
-    assert close(word, [*COMMON, *_OWN]) == ""
+    assert typo_hint(word, [*COMMON, *_OWN]) == ""
 
 
 @pytest.mark.parametrize(
@@ -146,7 +151,7 @@ def test_another_unit_of_time_is_no_slip(word: str) -> None:
     ],
 )
 def test_a_slip_is_a_hint(word: str, meant: str) -> None:
-    assert close(word, [*COMMON, *_OWN]) == f', did you mean "{meant}"?'
+    assert typo_hint(word, [*COMMON, *_OWN]) == f', did you mean "{meant}"?'
 
 
 def test_a_slip_of_a_word_of_another_tool_has_its_answer() -> None:

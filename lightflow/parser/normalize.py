@@ -1,0 +1,279 @@
+"""Normalize a tree: one name for each key, and one form for each value.
+
+The schema says what is to be done: `x-aliases`, `x-list`, `x-lines`, `x-shorthand`, `x-default` and `x-as-written` (see
+`schema_pieces`). Only `tasks` and `strategy` have code of their own, because their values move to another place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Final
+
+from lightflow.parser.positions import Key, Source, problem_at
+from lightflow.parser.schema import aliases_of
+from lightflow.parser.schema_pieces import Schema
+from lightflow.parser.schema_validator import referenced
+from lightflow.parser.subjects.fan_out import replace_strategy
+from lightflow.parser.subjects.tasks import DEFAULT_TYPE
+from lightflow.parser.tree import Tree
+from lightflow.plugins.registry import Registry
+from lightflow.text import did_you_mean, quoted
+
+_FORMS: Final = frozenset(["x-list", "x-lines", "x-shorthand", "x-as-written"])
+#: Keywords of schemas whose values may have a form to normalize.
+_RELEVANT: Final = frozenset(["$ref", "properties", "patternProperties", "then", *_FORMS])
+_CLASSES: Final[Mapping[str, type]] = {"string": str, "object": dict}
+
+
+def normalize(source: Source, schema: Schema, registry: Registry) -> Tree:
+    """Return the normalized tree of a source; its `problems` are those that appear on the way.
+
+    `schema` is the normalized schema with the task types of the file.
+    """
+    return _Normalizer(Tree(source), registry).run(_Shape([schema], schema))
+
+
+class _Shape:
+    """The forms of the values at one place of the file, from the schemas that apply there."""
+
+    def __init__(self, schemas: Sequence[Schema], root: Schema) -> None:
+        self._root = root
+        self._schemas = [part for schema in schemas for part in _applied(schema, root)]
+        self._children: dict[str, _Shape | None] = {}
+        self._variants: dict[str, _Shape] = {}
+        self.properties: dict[str, Any] = {}
+        self.forms: dict[str, Any] = {}
+        for part in self._schemas:
+            self.properties |= {key: inner for key, inner in part.get("properties", {}).items() if inner is not True}
+            self.forms |= {key: value for key, value in part.items() if key in _FORMS}
+        self.aliases = aliases_of(self.properties)
+        self.has_free_keys = any("^x-" in part.get("patternProperties", ()) for part in self._schemas)
+
+    @cached_property
+    def defaults(self) -> dict[str, Any]:
+        """The values of missing keys."""
+        return {key: part["x-default"] for key, part in self.properties.items() if "x-default" in part}
+
+    @cached_property
+    def single(self) -> tuple[type, ...]:
+        """The classes of single values that mean a list."""
+        kinds = self._schemas[0].get("type", ()) if "x-list" in self.forms else ()
+        return tuple(_CLASSES[kind] for kind in kinds if kind in _CLASSES)
+
+    @cached_property
+    def has_variants(self) -> bool:
+        """Whether the keys depend on a task type."""
+        return any("allOf" in part for part in self._schemas)
+
+    @cached_property
+    def item(self) -> _Shape | None:
+        """The shape of the items of a list."""
+        return self._inner("items")
+
+    @cached_property
+    def _other(self) -> _Shape | None:
+        """The shape of the values of keys that have no schema of their own."""
+        return self._inner("additionalProperties")
+
+    def child(self, key: str) -> _Shape | None:
+        """Return the shape of the value of a key; None where nothing is to be done."""
+        if key not in self.properties:
+            return self._other
+        if key not in self._children:
+            schema = self.properties[key]
+            self._children[key] = _Shape([schema], self._root) if _is_relevant(schema) else None
+        return self._children[key]
+
+    def variant(self, task_type: str) -> _Shape:
+        """Return the shape of a task or hook of a type, with the keys of that type."""
+        if task_type not in self._variants:
+            branches = [
+                branch["then"]
+                for part in self._schemas
+                for branch in part.get("allOf", ())
+                if branch["if"]["properties"]["type"]["const"] == task_type
+            ]
+            self._variants[task_type] = _Shape([*self._schemas, *branches], self._root)
+        return self._variants[task_type]
+
+    def _inner(self, keyword: str) -> _Shape | None:
+        schemas = [part[keyword] for part in self._schemas if _is_relevant(part.get(keyword))]
+        return _Shape(schemas, self._root) if schemas else None
+
+
+def _applied(schema: Schema, root: Schema) -> Iterator[Schema]:
+    """Return the schema and those that it applies to a mapping: its `$ref`, and `then` of `if: {type: object}`."""
+    yield schema
+    for part in (schema, schema.get("then", {})):
+        if "$ref" in part:
+            yield from _applied(referenced(root, part["$ref"]), root)
+
+
+def _is_relevant(schema: Any) -> bool:
+    """Return whether a schema says something about forms."""
+    if not isinstance(schema, dict):
+        return False
+    inner = (schema.get("items"), schema.get("additionalProperties"))
+    return not _RELEVANT.isdisjoint(schema) or any(map(_is_relevant, inner))
+
+
+class _Normalizer:
+    def __init__(self, tree: Tree, registry: Registry) -> None:
+        self._tree = tree
+        self._registry = registry
+        self._described = {info.name for info in registry.known()}
+
+    def run(self, shape: _Shape) -> Tree:
+        """Fill the tree."""
+        tree, raw = self._tree, self._tree.source.tree
+        is_jobs = "jobs" in raw and "tasks" not in raw and "steps" not in raw
+        if is_jobs:  # report the mistakes in them too
+            shape.aliases["jobs"] = "tasks"
+        tree.root = self._mapping(shape, raw, ())
+        if is_jobs:
+            tree.problems.append(tree.problem(["tasks"], 'unknown key "jobs"; `jobs` are `tasks` here', key=True))
+        return tree
+
+    def _value(self, shape: _Shape | None, raw: Any, path: tuple[Key, ...]) -> Any:
+        """Return the normalized form of a value."""
+        if shape is None:
+            return raw
+        if "x-lines" in shape.forms:
+            is_text = isinstance(raw, list) and raw and all(isinstance(line, str) for line in raw)
+            return "\n".join(raw) if is_text else raw  # the schema refuses other lists
+        if "x-shorthand" in shape.forms and isinstance(raw, str | list):
+            raw = {shape.forms["x-shorthand"]: raw}
+        if isinstance(raw, shape.single):
+            return [self._value(shape.item, raw, path)]
+        if isinstance(raw, dict):
+            return self._as_written(raw) if "x-as-written" in shape.forms else self._mapping(shape, raw, path)
+        if isinstance(raw, list) and shape.item is not None:
+            items = [self._value(shape.item, item, path) for item in raw]
+            self._tree.raw_containers[id(items)] = raw
+            return items
+        return raw
+
+    def _mapping(self, shape: _Shape, raw: dict[str, Any], path: tuple[Key, ...]) -> dict[str, Any]:
+        """Return a copy of a mapping with the names of keys and without free keys, its values normalized."""
+        task_type, assumed = raw.get("type", DEFAULT_TYPE), ""
+        if shape.has_variants and isinstance(task_type, str):
+            assumed = self._assumed_type(task_type)
+            shape = shape.variant(assumed or task_type)
+        result = self._renamed(shape, raw, path)
+        for key, default in shape.defaults.items():
+            result.setdefault(key, default)
+        if assumed:
+            result["type"] = assumed
+            self._tree.unknown_types[id(result)] = task_type
+        for key in result:
+            value = result[key]
+            if not path and key == "tasks" and isinstance(value, list):
+                value = self._by_id(value)
+            inner = shape.child(key)
+            if inner is not None:
+                result[key] = self._value(inner, value, (*path, key))
+        if len(path) == 2 and path[0] == "tasks":
+            self._finish_task(result, path)
+        return result
+
+    def _renamed(self, shape: _Shape, raw: dict[str, Any], path: tuple[Key, ...]) -> dict[str, Any]:
+        tree, aliases = self._tree, shape.aliases
+        result: dict[str, Any] = {}
+        for name, value in raw.items():
+            key = aliases.get(name, name)
+            if key in result or (key is not name and key in raw):
+                other = tree.aliases.get((id(result), key), key)
+                message = f'"{name}" and "{other}" mean the same; keep one of them'
+                tree.problems.append(tree.key_problem(raw, name, path, message))
+                continue
+            if shape.has_free_keys and name.startswith("x-"):
+                continue
+            if key is not name:
+                tree.aliases[id(result), key] = name
+            result[key] = value
+        tree.raw_containers[id(result)] = tree.raw_containers.pop(id(raw), raw)
+        return result
+
+    def _as_written(self, raw: dict[str, Any]) -> dict[str, Any]:
+        """Return a mapping with the text of its values: what looked like a wrong number is text."""
+        positions = self._tree.source.positions
+        result = {}
+        for name, value in raw.items():
+            if isinstance(value, str):
+                result[name] = value
+            else:
+                result[name] = positions.texts.get((id(raw), name), value)
+                positions.doubts.pop((id(raw), name), None)
+        self._tree.raw_containers[id(result)] = raw
+        return result
+
+    # -- tasks --------------------------------------------------------------------------------------------------------
+
+    def _assumed_type(self, task_type: str) -> str:
+        """Return the type that an unknown one certainly stands for, so that the other mistakes are reported too."""
+        if task_type in self._described or self._registry.find(task_type) is not None:
+            return ""
+        from lightflow.other_tools import assumed_type  # only for files with errors
+
+        assumed = assumed_type(task_type, list(self._described))
+        return assumed if assumed in self._described else ""
+
+    def _finish_task(self, task: dict[str, Any], path: tuple[Key, ...]) -> None:
+        if self._tree.list_indexes:
+            task.pop("id", None)
+            if not self._has_name(task):
+                task.pop("name", None)
+        replace_strategy(self._tree, task, path)
+
+    def _has_name(self, task: Mapping[str, Any]) -> bool:
+        """Return whether the type of a task may have a key `name`, which then is not the id of a task in a list."""
+        task_type = task.get("type", DEFAULT_TYPE)
+        infos = [info for info in self._registry.known() if info.name == task_type]
+        return any(info.schema is None or "name" in info.schema.get("properties", ()) for info in infos)
+
+    def _by_id(self, raw: list[Any]) -> dict[str, Any]:
+        """Return the tasks of a list by their `id`, or by their `name` where their type has no such key."""
+        tree = self._tree
+        tasks: dict[str, Any] = {}
+        tree.raw_containers[id(tasks)] = raw
+        for index, item in enumerate(raw):
+            task_id = self._item_id(raw, index, tasks)
+            if task_id is not None:
+                tasks[task_id] = item
+                tree.list_indexes[task_id] = index
+        return tasks
+
+    def _item_id(self, raw: list[Any], index: int, tasks: Mapping[str, Any]) -> str | None:
+        """Return the id of a task in a list, or an id in place of a missing one; None for a task that is left out."""
+        item, positions = raw[index], self._tree.source.positions
+        mark = positions.value(raw, index)
+        if not isinstance(item, dict):
+            self._item_problem(index, mark, "must be a mapping with an `id`, such as {id: build, run: make}")
+            return None
+        is_named = "name" in item and not self._has_name(item)
+        key = "name" if is_named and "id" not in item else "id"
+        task_id, mark = item.get(key), positions.value(item, key) or mark
+        if is_named and key == "id":
+            message = '"name" and "id" mean the same; keep "id", and put words for people under "description"'
+            self._item_problem(index, positions.key(item, "name"), message)
+        if not isinstance(task_id, str):
+            message = "the id must be text; put it in quotes" if key in item else "needs an `id`"
+            hint = "" if key in item else did_you_mean("id", map(str, item))
+            self._item_problem(index, mark, message + hint)
+            stand_in = f"item_{index + 1}"  # so that the other mistakes are reported too
+            return stand_in if stand_in not in tasks else None
+        if task_id.startswith("x-"):
+            message = f"the id {quoted(task_id)} begins with x-, which is reserved for anchors and notes"
+            self._item_problem(index, mark, message)
+            return None
+        if task_id in tasks:
+            first = raw[self._tree.list_indexes[task_id]]
+            place = positions.value(first, "id") or positions.value(first, "name")
+            line = place.line + 1 if place else "?"
+            self._item_problem(index, mark, f"the id {quoted(task_id)} is given twice; the first is on line {line}")
+            return None
+        return task_id
+
+    def _item_problem(self, index: int, mark: Any, message: str) -> None:
+        self._tree.problems.append(problem_at(self._tree.source.file, mark, f"tasks.{index}", message))

@@ -1,0 +1,70 @@
+"""How the whole workflow runs: the keys `settings` and `shell`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from lightflow.errors import Problem
+from lightflow.parser.schema_pieces import Schema, block, flag, integer
+from lightflow.parser.subjects.retries import RETRIES
+from lightflow.parser.tree import Tree
+from lightflow.plugins.scripts import SHELL, shell_problem
+from lightflow.spec.model import Settings
+
+MODE: Final[Schema] = {
+    "description": "Where Python code runs. Commands are separate processes in every mode.",
+    "enum": ["thread", "process", "async"],
+}
+
+
+def _folder(description: str, default: str, **keywords: Any) -> Schema:
+    return {"description": description, "type": "string", "minLength": 1, "default": default, **keywords}
+
+
+SETTINGS: Final = block(
+    "Settings",
+    "How the whole workflow runs.",
+    {
+        "max_parallel_tasks": integer(
+            "Maximum concurrent tasks.",
+            1,
+            100_000,
+            default=4,
+            examples=[8],
+            **{"x-aliases": ["max_active_tasks", "max_workers"]},
+        ),
+        "retries": RETRIES | {"description": "Number of retry attempts of tasks without a number of their own."},
+        "log_dir": _folder("Directory for log files.", "logs/", examples=["logs/"]),
+        "mode": MODE | {"default": "thread"},
+        "fail_fast": flag("Stop the run at the first failure; otherwise independent branches continue."),
+        "resume": {
+            "description": "`auto`: `run` continues an unfinished run; `manual`: it says how to continue it.",
+            "enum": ["auto", "manual"],
+            "default": "manual",
+        },
+        "shell": {**SHELL, "description": "Another place for the key `shell` of the workflow."},
+        "checkpoint_dir": _folder("Directory for checkpoint files.", ".lightflow-checkpoints"),
+    },
+)
+
+
+def check_shells(tree: Tree) -> Iterator[Problem]:
+    """Report a shell that cannot take a script, and two shells of the workflow."""
+    settings = tree.root.get("settings")
+    inner = settings.get("shell") if isinstance(settings, dict) else None
+    if inner is not None and "shell" in tree.root:
+        message = '"shell" and "settings.shell" mean the same; keep one of them'
+        yield tree.problem(["settings", "shell"], message, key=True)
+    for path, shell in ((["shell"], tree.root.get("shell")), (["settings", "shell"], inner)):
+        if problem := shell_problem(shell):
+            yield tree.problem(path, problem)
+
+
+def build_settings(root: Mapping[str, Any]) -> Settings:
+    """Return the settings of a file."""
+    values: dict[str, Any] = {  # 4.0 is a whole number for the schema
+        key: int(value) if isinstance(value, float) else value for key, value in root.get("settings", {}).items()
+    }
+    values.pop("shell", None)
+    return Settings(**values)

@@ -1,0 +1,392 @@
+"""Tasks: their ids, types, dependencies, folders and times, and the record that is built from all their keys."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from lightflow.errors import Problem
+from lightflow.parser.schema_pieces import (
+    FREE,
+    ID_PATTERN,
+    ID_WORDS,
+    Schema,
+    duration,
+    ids,
+    is_expression,
+    or_expression,
+)
+from lightflow.parser.subjects import control_flow, environment, fan_out, limits, retries
+from lightflow.parser.subjects.durations import check_duration
+from lightflow.parser.subjects.settings import MODE
+from lightflow.parser.tree import TaskNode, Tree, list_or_empty, preconditions
+from lightflow.plugins.registry import Registry
+from lightflow.spec.durations import seconds
+from lightflow.spec.model import ConditionSpec, ControlFlow, Expressions, TaskSpec, digest_of
+from lightflow.text import did_you_mean, quoted
+from liteflow import CycleError
+from liteflow.api import DEFAULT_QUEUE, Graph, replace
+
+DEFAULT_TYPE: Final = "shell"
+
+
+def cwd(description: str) -> Schema:
+    """Return the schema of a working directory."""
+    return {
+        "description": f"{description} A relative path starts from the folder in which the run is started; "
+        "`${{ workflow.dir }}` is the folder of the file.",
+        "type": "string",
+        "minLength": 1,
+        "examples": ["/srv/data", "reports", "${{ workflow.dir }}"],
+        "x-aliases": ["working_dir", "working-directory", "dir"],
+    }
+
+
+#: The keys of every task, whatever its type.
+COMMON: Final[dict[str, Schema]] = {
+    "type": {
+        "description": "The kind of task: `shell`, `python`, or a type from a plugin.",
+        "type": "string",
+        "default": DEFAULT_TYPE,
+        "examples": ["shell", "python"],
+        "x-default": DEFAULT_TYPE,
+    },
+    "description": {
+        "description": "The purpose of the task.",
+        "type": "string",
+        "examples": ["Fetch the day's orders"],
+    },
+    "depends_on": ids(
+        "The upstream tasks: a list of ids, or a single id.",
+        default=[],
+        examples=[["fetch", "clean"], "fetch"],
+        item="the id of a task (text; put a number in quotes)",
+        **{"x-expects": "a list of task ids, or one task id", "x-aliases": ["needs", "depends", "deps"]},
+    ),
+    "cwd": cwd("The working directory. It replaces the workflow's `cwd`."),
+    "env": environment.env("Environment variables; they override those of the workflow."),
+    "dotenv": environment.dotenv(
+        "Files with environment variables; they override those of the workflow, and `env` overrides them."
+    ),
+    "secrets": environment.TASK_SECRETS,
+    "timeout": or_expression(
+        duration(
+            "The longest duration of one attempt.",
+            zero=False,
+            examples=[30, "5m"],
+            **{"x-aliases": ["timeout_seconds"]},
+        )
+    ),
+    "kill_grace": duration(
+        "The time between SIGTERM and SIGKILL when a task is stopped.", zero=True, default=10, examples=["30s"]
+    ),
+    **retries.TASK_KEYS,
+    "trigger_rule": control_flow.TRIGGER_RULE,
+    "mode": MODE,
+    **control_flow.TASK_KEYS,
+    **control_flow.hook_keys(of_run=False),
+    **fan_out.TASK_KEYS,
+    **limits.TASK_KEYS,
+}
+
+#: The key that a task in a list has in addition.
+ITEM_ID: Final[Schema] = {
+    "description": "The id of the task.",
+    "type": "string",
+    "pattern": ID_PATTERN,
+    "examples": ["fetch"],
+    "x-expects": f"an id of {ID_WORDS}",
+    "x-aliases": ["name"],
+}
+
+TASKS: Final[Schema] = {
+    "description": "The tasks by id: a mapping, or a list whose items have an `id`.",
+    "type": ["object", "array"],
+    "minProperties": 1,
+    "minItems": 1,
+    "propertyNames": {"pattern": ID_PATTERN},
+    "patternProperties": FREE,
+    "additionalProperties": {"$ref": "#/$defs/task"},
+    "items": {"type": "object", "required": ["id"]},
+    "examples": [{"hello": {"run": "echo hello"}}],
+    "x-expects": "a mapping of task ids to tasks, or a list of tasks with an `id`",
+    "x-aliases": ["steps"],
+}
+
+_TIMES: Final = frozenset(["timeout", "kill_grace", "retry_delay", "max_retry_delay"])
+#: Letters that have no decomposition, or whose usual spelling is another.
+_TRANSLITERATIONS: Final = dict(zip("äöüßøæåłđ", ("ae", "oe", "ue", "ss", "o", "ae", "a", "l", "d"), strict=True))
+
+
+# -- checks -------------------------------------------------------------------------------------------------------
+
+
+def check_ids(tree: Tree) -> Iterator[Problem]:
+    """Report ids that are not allowed, or differ only in case."""
+    folded: dict[str, str] = {}
+    for task_id in tree.task_ids:
+        if not re.fullmatch(ID_PATTERN, task_id):
+            offer = id_like(task_id, tree.task_ids)
+            hint = f"; for example {offer}" if offer else ""
+            message = f"{quoted(task_id)} cannot be a task id: use {ID_WORDS}{hint}"
+            yield tree.problem(["tasks", task_id], message, key=True)
+            continue
+        other = folded.setdefault(task_id.casefold(), task_id)
+        if other is not task_id:
+            line = tree.locate(["tasks", other], key=True).line + 1
+            message = f'"{task_id}" and "{other}" (line {line}) differ only in case, and so would their log files'
+            yield tree.problem(["tasks", task_id], message, key=True)
+
+
+def id_like(text: str, taken: Container[str]) -> str:
+    """Return an id that resembles the text and is not taken; empty where there is none."""
+    import unicodedata
+
+    for letter, letters in _TRANSLITERATIONS.items():
+        text = text.replace(letter, letters).replace(letter.upper(), letters.capitalize())
+    plain = "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
+    offer = re.sub(r"[^A-Za-z0-9_.-]+", "_", plain.lower() if " " in text else plain).strip("_.-")[:128]
+    if not re.fullmatch(ID_PATTERN, offer):
+        return ""
+    number = 2
+    while offer in taken:
+        offer, number = f"{offer.rstrip('0123456789').rstrip('_')[:120]}_{number}", number + 1
+    return offer
+
+
+def check_types(tree: Tree, registry: Registry) -> Iterator[Problem]:
+    """Report task types that do not exist."""
+    described = {info.name for info in registry.known()}
+    for node in tree.task_nodes:
+        name = tree.unknown_types.get(id(node.keys), node.keys["type"])
+        if not isinstance(name, str) or name in described or registry.find(name) is not None:
+            continue
+        from lightflow.other_tools import key_answer, type_answer  # only for files with errors
+        from lightflow.spelling import typo_hint
+
+        answer = type_answer(name)
+        hint = f"; {answer}" if answer else typo_hint(name, registry.names())
+        hint = hint or "; a type of your own needs its file in `plugins:`"
+        yield tree.problem([*node.path, "type"], f"no task type {quoted(name)}{hint}")
+        if id(node.keys) in tree.unknown_types:
+            continue  # the schema of the assumed type applies
+        for key in node.keys:
+            if key not in COMMON and (answer := key_answer(key, node.path, node.keys[key])):
+                yield tree.problem([*node.path, key], f"unknown key {quoted(key)}; {answer}", key=True)
+
+
+def check_times(tree: Tree) -> Iterator[Problem]:
+    """Report durations out of range."""
+    for node in tree.task_nodes:
+        for key in _TIMES & node.keys.keys():
+            yield from check_duration(tree, [*node.path, key], node.keys[key], zero=key != "timeout")
+
+
+def check_dependencies(
+    tree: Tree, expressions: Mapping[str, Expressions], conditions: Mapping[str, ConditionSpec]
+) -> Iterator[Problem]:
+    """Report upstream tasks that do not exist, and cycles."""
+    upstreams: dict[str, list[str]] = {task_id: [] for task_id in tree.task_ids}
+    is_complete = True
+    for task_id, task in tree.tasks.items():
+        upstreams[task_id] += implied_upstreams(task_id, task, expressions, conditions)
+        for key in ("depends_on", "teardown_of"):
+            for index, other in enumerate(list_or_empty(task.get(key))):
+                if not isinstance(other, str):
+                    continue
+                message = _dependency_problem(task_id, other, key, upstreams)
+                if message:
+                    is_complete = False
+                    yield tree.problem(["tasks", task_id, key, index], message)
+                else:
+                    upstreams[task_id].append(other)
+    try:
+        Graph(upstreams)
+    except CycleError as error:
+        yield tree.problem(["tasks", error.path[0], "depends_on"], str(error))
+    except ValueError as error:
+        if is_complete:
+            yield tree.problem(["tasks"], str(error))
+
+
+def _dependency_problem(task_id: str, other: str, key: str, tasks: Mapping[str, object]) -> str:
+    if other == task_id:
+        return "the task depends on itself" if key == "depends_on" else "the task tears itself down"
+    if other in tasks:
+        return ""
+    several = [part for part in re.split(r"[\s,;&|+]+|\band\b", other) if part]
+    if other.startswith("x-"):
+        hint = "; keys that begin with x- are not tasks"
+    elif len(several) > 1 and any(part in tasks for part in several):
+        hint = f"; several tasks are a list: [{', '.join(several)}]"
+    else:
+        hint = did_you_mean(other, tasks)
+    return f"no task {quoted(other)}{hint}"
+
+
+def implied_upstreams(
+    task_id: str,
+    task: Mapping[str, Any],
+    expressions: Mapping[str, Expressions],
+    conditions: Mapping[str, ConditionSpec],
+) -> list[str]:
+    """Return the upstream tasks that the expressions and conditions of a task name."""
+    if not expressions and not conditions:
+        return []
+    names = [task_id, *(f"{task_id}.precondition_{index + 1}" for index, _ in preconditions(task))]
+    upstreams: list[str] = []
+    for name in names:
+        for readers in (conditions, expressions) if name != task_id else (expressions, conditions):
+            if name in readers:
+                upstreams += readers[name].upstreams
+    return [upstream for upstream in dict.fromkeys(upstreams) if upstream != task_id]
+
+
+def check_own_keys(tree: Tree, registry: Registry) -> Iterator[Problem]:
+    """Report what the built-in types find in the keys of their tasks, such as Python code that does not compile."""
+    types = {info.name: registry.built_in(info.name) for info in registry.known()}
+    for node in tree.task_nodes:
+        name = tree.unknown_types.get(id(node.keys), node.keys["type"])
+        task_type = types.get(name) if isinstance(name, str) else None
+        for error in task_type.check(node.keys) if task_type else ():
+            path = [*node.path, error.key]
+            problem = tree.problem(path, error.message)
+            if error.line and tree.is_literal_block(node.keys, error.key):
+                line = tree.locate(path).line + 1 + error.line
+                column = _column(tree, line, node.keys[error.key], error.line, error.column)
+                problem = problem._replace(line=line, column=column)
+            elif error.line > 1:
+                problem = problem._replace(message=f"{error.message} (line {error.line} of the code)")
+            yield problem
+
+
+def _column(tree: Tree, line: int, code: str, code_line: int, column: int) -> int:
+    """Return the column in the file of a column of the code: the code does not have the indentation of its block."""
+    lines, code_lines = tree.source.text.splitlines(), code.splitlines()
+    if line > len(lines) or code_line > len(code_lines):
+        return 1
+    return max(lines[line - 1].find(code_lines[code_line - 1]), 0) + max(column, 1)
+
+
+# -- building -----------------------------------------------------------------------------------------------------
+
+
+class TaskBuilder:
+    """Builds the records of the tasks and hooks of one file."""
+
+    def __init__(
+        self,
+        tree: Tree,
+        expressions: Mapping[str, Expressions],
+        conditions: Mapping[str, ConditionSpec],
+        *,
+        path: str,
+        default_retries: int,
+    ) -> None:
+        self._tree = tree
+        self._expressions = expressions
+        self._conditions = conditions
+        self._path = path
+        self._default_retries = default_retries
+        self.env: dict[str, str] = tree.root.get("env", {})
+        self.env_files = environment.build_env_files(tree, ["dotenv"], tree.root)
+        self._setups = {setup for task in tree.tasks.values() for setup in task.get("teardown_of", ())}
+
+    def build(self, node: TaskNode) -> TaskSpec:
+        """Return the record of a task or hook that has been checked."""
+        task, tree = node.keys, self._tree
+        flow = None if node.is_hook else self._control_flow(node)
+        config = self._config(task, is_branch=flow is not None and flow.branch)
+        env, own_env = self._env(node)
+        depends_on, implied = self._upstreams(node)
+        own_files = environment.build_env_files(tree, [*node.path, "dotenv"], task)
+        mapping = None if node.is_hook else fan_out.build_mapping(task)
+        timeout, folder = task.get("timeout"), task.get("cwd", node.cwd)
+        spec = TaskSpec(
+            id=node.id,
+            type=task["type"],
+            config=config,
+            depends_on=depends_on,
+            cwd=folder,
+            env=env,
+            timeout_s=None if timeout is None or is_expression(timeout) else seconds(timeout),
+            grace_s=seconds(task.get("kill_grace", 10)),
+            retry=retries.build_retry(task, 0 if node.is_hook else self._default_retries),
+            trigger_rule=control_flow.build_trigger_rule(task, flow),
+            mode=task.get("mode"),
+            description=task.get("description", ""),
+            file=self._path,
+            line=tree.locate(node.path, key=True).line + 1,
+            lines={key: self._first_line(node, key) for key in config},
+            expressions=self._expressions.get(node.id),
+            implied=implied,
+            own_env=own_env,
+            dotenv=own_files,
+            secrets=tuple(dict.fromkeys(task.get("secrets", ()))),
+            control_flow=flow,
+            mapping=mapping,
+            queue=DEFAULT_QUEUE if limits.TASK_KEYS.keys().isdisjoint(task) else limits.build_queue_options(task),
+        )
+        return replace(spec, digest=self._digest(spec, task.get("secrets", ())))
+
+    def _control_flow(self, node: TaskNode) -> ControlFlow | None:
+        workflow_cwd = self._tree.root.get("cwd")
+        flow = control_flow.build_control_flow(node.id, node.keys, self._conditions, workflow_cwd, self.build)
+        if node.id not in self._setups:
+            return flow
+        return replace(flow or ControlFlow(), setup=True)
+
+    def _config(self, task: Mapping[str, Any], *, is_branch: bool) -> dict[str, Any]:
+        """Return the keys of the task's own type."""
+        config = {key: value for key, value in task.items() if key not in COMMON}
+        if task["type"] == "shell" and self._tree.shell is not None:
+            config.setdefault("shell", self._tree.shell)
+        if task["type"] == "shell" and is_branch:
+            config.setdefault("output", "last_line")
+        return config
+
+    def _env(self, node: TaskNode) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the variables of a task with those of the workflow, and without them."""
+        outer: Mapping[str, str] = node.outer_env
+        expressions = self._expressions.get(node.id)
+        env: dict[str, str] = node.keys.get("env", {})
+        own = {**outer, **env}
+        if node.runs_before_mapping and expressions is not None:  # without variables that name an item
+            outer = {name: text for name, text in outer.items() if name in expressions.enclosing_env}
+        return ({**self.env, **outer, **env} if outer or env else self.env), own
+
+    def _upstreams(self, node: TaskNode) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return all upstream tasks, and those of them that only expressions name."""
+        named = dict.fromkeys([*node.keys.get("depends_on", ()), *node.keys.get("teardown_of", ())])
+        if node.is_hook:
+            return tuple(named), ()
+        upstreams = implied_upstreams(node.id, node.keys, self._expressions, self._conditions)
+        implied = tuple(upstream for upstream in upstreams if upstream not in named)
+        return (*named, *implied), implied
+
+    def _first_line(self, node: TaskNode, key: str) -> int:
+        """Return the line of the file on which the text of a key begins."""
+        line = self._tree.locate([*node.path, key]).line
+        return line + (2 if self._tree.is_literal_block(node.keys, key) else 1)
+
+    def _digest(self, spec: TaskSpec, secrets: Sequence[str]) -> str:
+        """Return the digest of what the task does: a comment, a timeout or a retry does not change it."""
+        definition: dict[str, Any] = {
+            "type": spec.type,
+            "config": spec.config,
+            "depends_on": sorted(spec.depends_on),
+            "cwd": spec.cwd,
+            "env": spec.env,
+        }
+        if self.env_files or spec.dotenv:
+            definition["dotenv"] = [file.written for file in (*self.env_files, *spec.dotenv)]
+        if secrets:
+            definition["secrets"] = sorted(secrets)
+        if spec.mapping is not None:
+            mapping = spec.mapping
+            definition["over"] = [mapping.name, mapping.items, mapping.axes, mapping.include, mapping.exclude]
+        flow = spec.control_flow
+        if flow is not None and (flow.branch or flow.short_circuit):
+            definition["decides"] = [flow.branch, flow.short_circuit, flow.direct]
+        return digest_of(definition)

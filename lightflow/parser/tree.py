@@ -1,0 +1,215 @@
+"""The normalized tree of a workflow file, and the way from a path in it back to a line of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Final, NamedTuple
+
+from lightflow.errors import Location, Problem
+from lightflow.parser.positions import START, Key, Mark, Source, location_at, problem_at
+from lightflow.spec.model import ConditionSpec, Expressions
+from liteflow.api import HOOK_EVENTS
+
+_HOOKS: Final = frozenset([*HOOK_EVENTS, "preconditions"])
+
+
+class TaskNode(NamedTuple):
+    """A task, a hook, or a command of a precondition.
+
+    For a hook or precondition, `outer_env` are the variables of its task and `owner` is the path of its task. `cwd` is
+    the folder where `keys` name none: that of its task, or of the workflow.
+    """
+
+    id: str
+    path: list[Key]
+    keys: dict[str, Any]
+    is_hook: bool = False
+    outer_env: Mapping[str, Any] = {}
+    owner: tuple[Key, ...] = ()
+    cwd: Any = None
+
+    @property
+    def runs_before_mapping(self) -> bool:
+        """Whether it runs once, before the instances of a mapped task exist."""
+        return self.is_hook and self.path[2:3] in (["on_start"], ["preconditions"])
+
+
+class ConditionNode(NamedTuple):
+    """An `if` of a task or of one of its preconditions."""
+
+    task_id: str
+    path: list[Key]
+    text: Any
+
+    @property
+    def id(self) -> str:
+        """`TASK`, or `TASK.precondition_N`, where N begins with 1."""
+        return precondition_id(self.task_id, self.path)
+
+
+class ExpressionIndex(NamedTuple):
+    """The expressions and conditions of a file, by the id of their task, hook or precondition, and their problems."""
+
+    tasks: Mapping[str, Expressions] = {}
+    conditions: Mapping[str, ConditionSpec] = {}
+    problems: Sequence[Problem] = ()
+
+
+class Tree:
+    """The normalized tree of a source: one name for each key, one form for each value.
+
+    The raw tree of the source is not changed, because anchors share parts of it. `raw_containers[id(container)]` is the
+    raw container from which a normalized one was made.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.root: dict[str, Any] = {}
+        self.problems: list[Problem] = []
+        self.raw_containers: dict[int, Any] = {}
+        self.aliases: dict[tuple[int, str], str] = {}  # (normalized container, key) -> the name in the file
+        self.list_indexes: dict[str, int] = {}  # of a list of tasks: id -> index
+        self.unknown_keys: set[str] = set()  # dotted paths of keys that the schema does not have
+        self.unknown_types: dict[int, str] = {}  # normalized container -> the type in the file, for an assumed type
+
+    @cached_property
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        """The tasks that are mappings; the schema refuses the others."""
+        tasks = self.root.get("tasks")
+        return {id_: task for id_, task in tasks.items() if isinstance(task, dict)} if isinstance(tasks, dict) else {}
+
+    @cached_property
+    def task_ids(self) -> list[str]:
+        """The ids of all tasks."""
+        tasks = self.root.get("tasks")
+        return list(tasks) if isinstance(tasks, dict) else []
+
+    @cached_property
+    def task_nodes(self) -> list[TaskNode]:
+        """All tasks, hooks and commands of preconditions."""
+        nodes = []
+        for task_id, task in self.tasks.items():
+            nodes.append(TaskNode(task_id, ["tasks", task_id], task, cwd=self.root.get("cwd")))
+            if not _HOOKS.isdisjoint(task):
+                nodes += hook_nodes(task_id, task, self.root.get("cwd"))
+                nodes += precondition_nodes(task_id, task, self.root.get("cwd"))
+        nodes += hook_nodes("", self.root, self.root.get("cwd"))
+        return nodes
+
+    @cached_property
+    def conditions(self) -> list[ConditionNode]:
+        """All conditions of tasks and preconditions."""
+        nodes = []
+        for task_id, task in self.tasks.items():
+            if "if" in task:
+                nodes.append(ConditionNode(task_id, ["tasks", task_id, "if"], task["if"]))
+            for index, precondition in preconditions(task):
+                if "if" in precondition:
+                    path: list[Key] = ["tasks", task_id, "preconditions", index, "if"]
+                    nodes.append(ConditionNode(task_id, path, precondition["if"]))
+        return nodes
+
+    @cached_property
+    def shell(self) -> Any:
+        """The shell of the workflow's scripts, or None."""
+        settings = self.root.get("settings")
+        return self.root.get("shell", settings.get("shell") if isinstance(settings, dict) else None)
+
+    def locate(self, path: Sequence[Key], *, key: bool = False) -> Mark:
+        """Return where the value at `path` (or its key) begins, or else the nearest container that has a position."""
+        positions = self.source.positions
+        node: Any = self.root
+        mark: Mark = START
+        for depth, name in enumerate(path):
+            raw = self.raw_containers.get(id(node), node)
+            written: Any = self.aliases.get((id(node), str(name)), name)
+            if isinstance(raw, list) and name in self.list_indexes:
+                written = self.list_indexes[str(name)]
+            last = depth == len(path) - 1
+            place = positions.key(raw, written) if last and key else positions.value(raw, written)
+            if place is None:
+                break
+            if not last and isinstance(raw, dict):
+                mark = positions.key(raw, written) or place
+            else:
+                mark = place
+            node = _child(node, name)
+        return mark
+
+    def location(self, path: Sequence[Key], *, key: bool = False) -> Location:
+        """Return the place of the value at `path`, or of its key."""
+        return location_at(self.source.file, self.locate(path, key=key), dotted(path[:-1] if key else path))
+
+    def problem(self, path: Sequence[Key], message: str, *, key: bool = False) -> Problem:
+        """Return a problem of the value at `path`, or of its key."""
+        return self.location(path, key=key).problem(message)
+
+    def key_problem(self, keys: Mapping[str, Any], key: str, path: Sequence[Key], message: str) -> Problem:
+        """Return a problem of a key in the mapping at `path`, which need not be part of the root yet."""
+        raw = self.raw_containers.get(id(keys), keys)
+        mark = self.source.positions.key(raw, self.aliases.get((id(keys), key), key))
+        return problem_at(self.source.file, mark, dotted(path), message)
+
+    def is_literal_block(self, keys: Mapping[str, Any], key: str) -> bool:
+        """Return whether the value is a literal block (`|`), whose text begins on the next line."""
+        raw = self.raw_containers.get(id(keys), keys)
+        return (id(raw), self.aliases.get((id(keys), key), key)) in self.source.positions.blocks
+
+
+def hook_nodes(task_id: str, keys: Mapping[str, Any], workflow_cwd: Any) -> Iterator[TaskNode]:
+    """Return the hooks of a task, or of the run where `task_id` is empty."""
+    owner: tuple[Key, ...] = ("tasks", task_id) if task_id else ()
+    prefix, cwd = (f"{task_id}.", keys.get("cwd", workflow_cwd)) if task_id else ("", workflow_cwd)
+    for event in HOOK_EVENTS:
+        hook = keys.get(event)
+        if isinstance(hook, dict):
+            env = mapping_or_empty(keys.get("env")) if owner else {}  # the variables of the workflow apply anyway
+            yield TaskNode(f"{prefix}{event}", [*owner, event], hook, True, env, owner, cwd)
+
+
+def precondition_nodes(task_id: str, task: Mapping[str, Any], workflow_cwd: Any) -> Iterator[TaskNode]:
+    """Return the preconditions of a task that are commands."""
+    for index, precondition in preconditions(task):
+        if isinstance(precondition.get("run"), str):
+            path: list[Key] = ["tasks", task_id, "preconditions", index]
+            keys = {"type": "shell", "run": precondition["run"]}
+            cwd, env = task.get("cwd", workflow_cwd), mapping_or_empty(task.get("env"))
+            yield TaskNode(precondition_id(task_id, path), path, keys, True, env, ("tasks", task_id), cwd)
+
+
+def preconditions(task: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Return the preconditions of a task that are mappings, with their indexes."""
+    listed = task.get("preconditions")
+    for index, precondition in enumerate(listed if isinstance(listed, list) else ()):
+        if isinstance(precondition, dict):
+            yield index, precondition
+
+
+def precondition_id(task_id: str, path: Sequence[Key]) -> str:
+    """Return the id of the task or precondition at `path`."""
+    return f"{task_id}.precondition_{int(path[3]) + 1}" if "preconditions" in path[2:3] else task_id
+
+
+def dotted(path: Sequence[Key]) -> str:
+    """Return a path such as `tasks.train.depends_on`, without the index of an item, which line and column tell."""
+    end = len(path)
+    while end and isinstance(path[end - 1], int):
+        end -= 1
+    return ".".join(str(name) for name in path[:end])
+
+
+def mapping_or_empty(value: Any) -> Mapping[str, Any]:
+    """Return a value where it is a mapping, else an empty mapping."""
+    return value if isinstance(value, dict) else {}
+
+
+def list_or_empty(value: Any) -> Sequence[Any]:
+    """Return a value where it is a list, else an empty sequence."""
+    return value if isinstance(value, list) else ()
+
+
+def _child(node: Any, name: Key) -> Any:
+    if isinstance(node, dict):
+        return node.get(name)
+    return node[name] if isinstance(node, list) and isinstance(name, int) and 0 <= name < len(node) else None

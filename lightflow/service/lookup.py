@@ -1,0 +1,84 @@
+"""Find a run or a task by what a user typed, and suggest names if there is none."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lightflow.service.mapped_instances import combined_hooks, split_name
+from liteflow import RunNotFound
+from liteflow.api import History, InstanceRecord, RunRecord
+
+_MAX_NAMED: Final = 20  # tasks that an error names
+
+
+def find_run(history: History, run_id: str) -> RunRecord:
+    """Return a run by its id, or by the beginning of its id.
+
+    Raises:
+        RunNotFound: there is none; the message says so if the name is that of a workflow or a task.
+    """
+    try:
+        return history.run(run_id)
+    except RunNotFound as error:
+        if history.dag(run_id) is not None:
+            latest = history.latest(run_id).run_id
+            raise RunNotFound(f"{error}; it is a workflow, whose latest run is {latest}") from None
+        if history.latest_with(split_name(run_id)[0]) is not None:
+            raise RunNotFound(f"{error}; it is a task: `lightflow status --task {run_id}`") from None
+        raise
+
+
+def find_instance(history: History, run: RunRecord, name: str) -> InstanceRecord:
+    """Return a task of a run, or an instance of it such as `fetch[3]`.
+
+    Raises:
+        RunNotFound: there is none.
+    """
+    task_id, index = split_name(name)
+    instance = history.instance(run.run_id, task_id, index)
+    if instance is not None:
+        return instance
+    hooks = history.hooks(run.run_id)
+    same_name = [hook for hook in hooks if hook.task_id == task_id]
+    if same_name and index < 0:
+        return combined_hooks(same_name)  # each instance of a mapped task has a hook of this name
+    statuses = history.statuses(run.run_id)
+    if index >= 0 and history.instance(run.run_id, task_id) is not None:
+        count = sum(task == task_id and map_index >= 0 for task, map_index, _ in statuses)
+        has = f"{count:,} instances: {task_id}[0] to {task_id}[{count - 1}]" if count else "no instances"
+        raise RunNotFound(f"run {run.run_id} has no {name!r}; the task has {has}")
+    names = [task for task, map_index, _ in statuses if map_index < 0]
+    names += dict.fromkeys(hook.task_id for hook in hooks)
+    raise RunNotFound(f"run {run.run_id} has no task {task_id!r}{_similar(task_id, names)}{_listed(names)}")
+
+
+def latest_run_with(history: History, name: str) -> RunRecord:
+    """Return the latest run that has this task: see `History.latest_with`.
+
+    Raises:
+        RunNotFound: there is none.
+    """
+    task_id, _ = split_name(name)
+    run = history.latest_with(task_id)
+    if run is not None:
+        return run
+    newest = [history.statuses(run.run_id) for run in history.runs(limit=3)]
+    names = list(dict.fromkeys(task for statuses in newest for task, _, _ in statuses))
+    latest_names = list(dict.fromkeys(task for statuses in newest[:1] for task, _, _ in statuses))
+    older = "; an older run is asked by its id" if history.run_count() > 100 else ""
+    hint = _similar(task_id, names) or older
+    raise RunNotFound(f"no run has a task {task_id!r}{hint}{_listed(latest_names, 'the latest run')}")
+
+
+def _similar(word: str, names: list[str]) -> str:
+    import difflib
+
+    matches = difflib.get_close_matches(word, names[:5000], n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def _listed(names: list[str], owner: str = "it") -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - _MAX_NAMED:,} more" if len(names) > _MAX_NAMED else ""
+    return f"\n{owner} has {', '.join(names[:_MAX_NAMED])}{more}"

@@ -1,0 +1,135 @@
+"""Random dags with random schedules for the loop: all that options can say, and ends of all kinds."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from driving import Drive
+from fakes import Crashed, Ends
+
+from liteflow import Dag, RetryPolicy, task
+from liteflow.planning.trigger_rules import TRIGGER_RULES
+from liteflow.states import Verdict
+from liteflow.work import Work
+
+_VERDICTS: tuple[Verdict, ...] = ("SUCCESS", "FAILED", "SKIPPED", "TIMED_OUT", "LOST")
+_HOOKS = ("on_start", "on_success", "on_failure", "on_retry", "on_cancel", "on_exit")
+_RUN_HOOKS = tuple(event for event in _HOOKS if event != "on_retry")
+
+
+def nothing(*_: object, **__: object) -> None:
+    """The body of a task or a hook; it never runs."""
+
+
+def each(item: int) -> None:
+    """The body of a mapped task; it never runs."""
+
+
+def random_dag(picks: random.Random) -> Dag:
+    """Make a dag of up to nine tasks."""
+    dag = Dag("flow", "never-made.db", pools={"p": 2, "q": 1}, **_hooks(picks, 0.1, _RUN_HOOKS))
+    size, density = picks.randint(1, 9), picks.random()
+    made: list[Any] = []
+    for number in range(size):
+        options = _options(picks)
+        if made and picks.random() < 0.15 and "short_circuit" not in options:
+            instances = picks.choice(made)
+            if instances.expansion is None:
+                fan = task(task_id=f"t{number}", max_parallel=picks.choice([None, 1, 2]), **options)(each)
+                with dag:
+                    made.append(fan.expand(item=instances))
+                continue
+        made.append(dag.task(nothing, f"t{number}", **options))
+        for above in made[:-1]:
+            if picks.random() < density:
+                above >> made[-1]
+    _tear_down(picks, dag, made)
+    return dag
+
+
+def _options(picks: random.Random) -> dict[str, Any]:
+    options: dict[str, Any] = _hooks(picks, 0.06, _HOOKS)
+    if picks.random() < 0.3:
+        options["trigger_rule"] = picks.choice([rule for rule in TRIGGER_RULES if rule != "all_done_setup_success"])
+    if picks.random() < 0.4:
+        options |= {"retries": picks.randint(1, 2), "retry_delay": picks.choice([0, 0, 3]), "retry_backoff": 2}
+    if picks.random() < 0.3:
+        options |= {"pool": picks.choice(["p", "q"])}
+    if picks.random() < 0.2:
+        options["priority"] = picks.randint(-1, 2)
+    if picks.random() < 0.15:
+        options["continue_on_error"] = True
+    if picks.random() < 0.1:
+        options["short_circuit"] = True
+    return options
+
+
+def _hooks(picks: random.Random, chance: float, events: Sequence[str]) -> dict[str, Any]:
+    return {event: nothing for event in events if picks.random() < chance}
+
+
+def _tear_down(picks: random.Random, dag: Dag, made: list[Any]) -> None:
+    """Add a setup before some tasks, and its teardown after them."""
+    plain = [each for each in made if each.expansion is None]
+    if picks.random() < 0.3 and plain:
+        up, down = dag.task(nothing, "up", setup=True), dag.task(nothing, "down")
+        for scoped in picks.sample(plain, min(len(plain), 2)):
+            up >> scoped >> down
+        down.as_teardown([up])
+
+
+class RandomRun:
+    """A random dag, and how its attempts end: the same for the same seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._picks = picks = random.Random(seed)
+        self._weights = [picks.random() ** 3 + 0.01 for _ in _VERDICTS]
+        self._weights[0] += 0.5
+        config: dict[str, Any] = {"fail_fast": picks.random() < 0.15}
+        if picks.random() < 0.2:
+            config["retry"] = RetryPolicy(picks.randint(1, 2), delay_s=picks.choice([0.0, 2.0]))
+        if picks.random() < 0.15:
+            config["timeout_s"] = float(picks.randint(1, 12))
+        self.drive = Drive(
+            random_dag(picks),
+            workers=picks.randint(1, 4),
+            script=self._script,
+            config=config,
+            actions=self._actions(picks),
+            queues=picks.random() < 0.3,
+        )
+        self._crashes = [picks.randint(1, 12) for _ in range(picks.choice([0, 0, 0, 1, 1, 2]))]
+
+    def _actions(self, picks: random.Random) -> list[Any]:
+        actions: list[Any] = []
+        if picks.random() < 0.15:
+            actions.append((picks.random() * 8, Drive.cancel))
+        elif picks.random() < 0.15:
+            actions.append((picks.random() * 8, Drive.interrupt))
+        return actions
+
+    def _script(self, work: Work) -> Ends:
+        picks = random.Random(f"{self._seed} {work.task_id} {work.map_index} {work.attempt}")
+        verdict = picks.choices(_VERDICTS, self._weights)[0]
+        value = list(range(picks.randint(0, 3))) if picks.random() < 0.8 else None
+        after_s = 0.0001 if self.drive.queues else picks.choice([0.0, 0.5, 1.0, 2.0])
+        return Ends(verdict=verdict, after_s=after_s, value=value, ignores_cancel=picks.random() < 0.2)
+
+    def run(self) -> None:
+        """Run the dag, through crashes and interruptions, to its end, and check it."""
+        drive, crashes, resumed = self.drive, list(self._crashes), False
+        for _ in range(10):
+            crash = {"crash_at": crashes.pop(), "after": self._picks.random() < 0.5} if crashes else {}
+            try:
+                result = drive.resume(**crash) if resumed else drive.run(**crash)  # type: ignore[arg-type]
+            except Crashed:
+                resumed = True
+                continue
+            drive.check_end(result)
+            if result.status != "INTERRUPTED":
+                return
+            resumed = True
+        raise AssertionError("the run is interrupted again and again")

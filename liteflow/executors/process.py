@@ -114,8 +114,8 @@ class ProcessBackend(Backend):
         submission.started_at = time.time()
         work = submission.work
         if work.timeout_s is not None:
-            late = partial(self._stop, submission, "TIMED_OUT", timeout_message(work), work.grace_s)
-            submission.timer = self._outcomes.at(time.monotonic() + work.timeout_s, late)
+            on_timeout = partial(self._stop, submission, "TIMED_OUT", timeout_message(work), work.grace_s)
+            submission.timer = self._outcomes.at(time.monotonic() + work.timeout_s, on_timeout)
 
     def _new_worker(self) -> _Worker:
         socket = WorkerSocket()

@@ -45,7 +45,7 @@ class Bench:
     def submit(self, task_id: str = "t", **fields: Any) -> int:
         self.node += 1
         log_path = str(self.logs / f"{task_id}-{self.node}.log")
-        self.executor.submit(Work(self.node, task_id, -1, 1, fields.pop("inputs", None), log_path=log_path, **fields))
+        self.executor.submit(Work(node=self.node, task_id=task_id, attempt=1, log_path=log_path, **fields))
         return self.node
 
     def collect(self, count: int = 1) -> list[Outcome]:
@@ -892,9 +892,10 @@ def test_a_killed_guardian_costs_what_ran_and_not_what_is_queued(bench: Open, tm
     opened, gate, started = _with_a_queue(bench, "process", tmp_path)
     nodes = [opened.submit("long") for _ in range(6)]
     _until(opened.executor, lambda: started.exists() and started.read_text() == "xx")
-    gate.touch()
     os.kill(opened.executor.guardian_pid, signal.SIGKILL)  # type: ignore[attr-defined]
-    outcomes = opened.collect(6)
+    lost = opened.collect(2)  # so that no queued attempt runs before the guardian is dead
+    gate.touch()
+    outcomes = lost + opened.collect(4)
     assert sorted(outcome.node for outcome in outcomes) == nodes
     assert {outcome.verdict for outcome in outcomes if outcome.node in nodes[2:]} == {"SUCCESS"}
 

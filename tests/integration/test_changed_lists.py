@@ -114,7 +114,7 @@ def test_what_an_item_did_that_is_gone_stays_in_the_history(db: str) -> None:
         attempts = history.attempts(run.run_id, "read", 0)
         events = [one for one in history.events(run.run_id) if (one.task_id, one.map_index) == ("read", 0)]
     assert [(one.attempt, one.status) for one in attempts] == [(1, "FAILED")]
-    assert (events[-1].status, events[-1].reason) == ("REMOVED", "its item is not in the list any more")
+    assert (events[-1].status, events[-1].reason) == ("REMOVED", "its item is no longer in the list")
 
 
 def test_an_index_never_stands_for_another_item(db: str) -> None:

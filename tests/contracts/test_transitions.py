@@ -229,8 +229,8 @@ def test_cancelling_an_interrupted_run_loses_no_history(opened: Open, db: str) -
     with History(db) as history:
         run = history.run("r1")
         assert (run.status, run.reason) == ("CANCELLED", "not wanted")
-        found = {each.task_id: (each.status, each.reason) for each in history.instances("r1")}
-        assert found == {
+        states = {each.task_id: (each.status, each.reason) for each in history.instances("r1")}
+        assert states == {
             "a": ("SUCCESS", None),
             "b": ("FAILED", None),
             "c": ("CANCELLED", "not wanted"),

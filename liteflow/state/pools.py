@@ -133,9 +133,7 @@ class SlotAllocator:
         self._count_overtakes(key, needs, in_front)
         return True
 
-    def _may_start(
-        self, needs: dict[str, int], free: dict[str, int], in_front: Sequence[_Queued], own_key: _Key
-    ) -> bool:
+    def _may_start(self, needs: dict[str, int], free: dict[str, int], in_front: Sequence[_Queued], key: _Key) -> bool:
         """Return whether a request may have its slots now, although these are in front of it."""
         if not _fits(needs, free):
             return False

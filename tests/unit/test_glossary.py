@@ -53,7 +53,7 @@ ORDINARY_WORDS = frozenset(
     sandbox schema scope screen script seconds seen selection sha shared shell signal site size slice snapshot
     socket source spawn spawner special sqlite stale start started starter static status step stop stopped
     stopping stored stream style submission success summary sweep swept switch syntax system
-    table tagger tail taken term terminated text thread time timer too traced tracker tree type
+    table tagger tail taken template term terminated text thread time timer too traced tracker tree type
     unclosed unknown unparsable unreadable unsafe updated usage use used
     validator version view visual
     waiting wake watermark why word work writer written wrong

@@ -228,7 +228,11 @@ def list_note(task_id: str, change: ListChange) -> str:
     """Return in one sentence how the list of a mapped task has changed."""
     parts = [f"new: {_named(change.new)}"] if change.new else []
     parts += [f"gone: {_named(change.gone)}"] if change.gone else []
-    then = "it had succeeded and is kept as it was" if change.kept else "what succeeded and is still in it is kept"
+    then = (
+        "it had succeeded and does not run again"
+        if change.kept
+        else "items that succeeded and are still in it keep their results"
+    )
     return f"{task_id}: its list has changed ({'; '.join(parts)}); {then}"
 
 

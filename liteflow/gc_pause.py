@@ -10,14 +10,14 @@ from contextlib import contextmanager
 
 _lock = threading.Lock()
 _users = 0  # threads in `gc_paused`
-_was_on = False  # whether to turn the collector on behind the last of them
+_was_on = False  # whether to enable the collector after the last of them
 
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Building something large makes no garbage, yet would be searched for it again and again (half of the time).
+    """Pause the collector while something large is built: its searches would take half of the time and find nothing.
 
-    It is a switch of the whole process: the last of several uses turns it on again, and so does a fork, in the child.
+    The collector belongs to the whole process: the last of several users enables it again, and a fork in the child.
     """
     global _users, _was_on
     with _lock:
@@ -29,7 +29,7 @@ def gc_paused() -> Iterator[None]:
         yield
     finally:
         with _lock:
-            _users = max(0, _users - 1)  # 0 already in a fork that was made in here
+            _users = max(0, _users - 1)  # already 0 in a fork that was made in this context
             if _users == 0 and _was_on:
                 gc.enable()
 

@@ -1,7 +1,7 @@
-"""Masking: secret values, in the forms in which programs print them, become `***` before anything is written.
+"""Masking: secret values, in the forms in which programs print them, become `***` before output is written.
 
-`Masker` knows the forms of all secrets of a run. `Stream` masks what arrives in pieces: what may be the beginning of a
-secret is held back until more has come, so that no border between two pieces hides one.
+`Masker` knows the forms of all secrets of a run. `Stream` masks output that arrives in pieces: the end of a piece that
+may be the start of a secret is held back until the next piece, so that a secret is found across pieces.
 
 `bytes.find` for each form is 10 times faster than one regular expression of all of them (docs/adr/0020).
 """
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 MASK: Final = b"***"
-#: Shorter values, and shorter lines of a value, are not masked: they stand everywhere.
+#: Shorter values, and shorter lines of a value, are not masked, because they occur everywhere.
 SHORTEST: Final = 4
 _OF_ECHO: Final = dict(zip("abfnrtv\\", "\a\b\f\n\r\t\v\\", strict=True))
 _LINES_OF_BASE64: Final = (76, 64)  # as `base64`, mail and PEM break them
@@ -24,7 +24,7 @@ class Masker:
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = dict(values)
-        self._names: dict[bytes, str] = {}  # form -> whose it is
+        self._names: dict[bytes, str] = {}  # of secrets, by form
         for name, value in values.items():
             for form in forms(value):
                 self._names.setdefault(form, name)
@@ -45,40 +45,40 @@ class Masker:
         return f"<Masker of {len(self._values)} secrets>"
 
     def stream(self) -> Stream:
-        """For what arrives in pieces."""
+        """Return a stream that masks bytes that arrive in pieces."""
         return Stream(self)
 
     def data(self, data: bytes) -> bytes:
-        """Bytes that are complete, masked."""
+        """Return complete bytes, masked."""
         stream = Stream(self)
         return stream.feed(data) + stream.end()
 
     def text(self, text: str) -> str:
-        """A text that is complete, masked."""
+        """Return a complete text, masked."""
         raw = text.encode("utf-8", "surrogatepass")
         masked = self.data(raw)
         return text if masked == raw else masked.decode("utf-8", "surrogatepass")
 
     def found(self, data: bytes) -> str | None:
-        """The name of a secret that the bytes hold in any of its forms."""
+        """Return the name of a secret that the bytes contain in any of its forms; None when there is none."""
         return next((name for form, name in self._names.items() if form in data), None)
 
     def owner(self, data: bytes) -> str:
-        """The name of the secret that masked bytes are, or are the beginning of."""
+        """Return the name of the secret that the masked bytes contain, or with which they start."""
         return next(name for form, name in self._names.items() if form in data or form.startswith(data))
 
     def spans(self, data: bytes) -> list[tuple[int, int]]:
-        """Where the forms stand, those that overlap as one, in order."""
-        found: list[tuple[int, int]] = []
+        """Return the places of all forms in order; places that overlap are one."""
+        spans: list[tuple[int, int]] = []
         for form, period in self._periods:
             place = data.find(form)
             while place >= 0:
-                found.append((place, place + len(form)))
+                spans.append((place, place + len(form)))
                 place = data.find(form, place + period)
-        return merged(found) if len(found) > 1 else found
+        return merged(spans) if len(spans) > 1 else spans
 
     def beginnings(self, data: bytes) -> Iterator[tuple[int, int]]:
-        """Where, in order, the end of the bytes may be the beginning of a form, and how long that form is."""
+        """Yield, in order, where the end of the bytes may be the start of a form, and the length of that form."""
         start = max(0, len(data) - self._longest + 1)
         if self._lines_only:
             start = max(start, data.rfind(b"\n", start) + 1)
@@ -95,23 +95,23 @@ class Masker:
 
 
 class Stream:
-    """Masks bytes that arrive in pieces; `masked` holds the names of the secrets that were masked."""
+    """Masks bytes that arrive in pieces; `masked` has the names of the secrets that were masked."""
 
     def __init__(self, masker: Masker) -> None:
         self._masker = masker
         self._held = b""
-        self._covered = 0  # so much of what is held belongs to a secret whose mask is written
+        self._covered = 0  # this many of the held bytes belong to a secret whose mask is written
         self.masked: set[str] = set()
 
     def feed(self, data: bytes) -> bytes:
-        """What can be written now."""
+        """Return the bytes that can be written now."""
         data = self._held + data if self._held else data
         spans = self._masker.spans(data)
         hold = next(self._masker.beginnings(data), (len(data), 0))[0]
         return self._take(data, hold, spans)
 
     def end(self) -> bytes:
-        """The rest; of a secret that is broken off, half is enough to be masked."""
+        """Return the rest; half of a secret at its end is enough to be masked."""
         data, spans = self._held, self._masker.spans(self._held)
         for place, length in self._masker.beginnings(data):
             if len(data) - place >= max(SHORTEST, (length + 1) // 2):
@@ -119,7 +119,7 @@ class Stream:
         return self._take(data, len(data), spans)
 
     def _take(self, data: bytes, hold: int, spans: list[tuple[int, int]]) -> bytes:
-        """The bytes up to `hold`, masked; the others are held back."""
+        """Return the bytes up to `hold`, masked; hold the others back."""
         place, written = self._covered, list[bytes]()
         for start, end in spans:
             if start >= hold:
@@ -135,7 +135,7 @@ class Stream:
 
 
 def merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Spans in order; those that overlap are one."""
+    """Return the spans in order; spans that overlap become one."""
     joined: list[tuple[int, int]] = []
     for start, end in sorted(spans):
         if joined and start < joined[-1][1]:
@@ -146,7 +146,7 @@ def merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _period(form: bytes) -> int:
-    """How far behind an occurrence the next one can begin: less than its length where it overlaps with itself."""
+    """Return the least distance of two occurrences: less than the length of a form that overlaps with itself."""
     table = [0] * len(form)
     for place in range(1, len(form)):
         length = table[place - 1]
@@ -160,23 +160,23 @@ def _period(form: bytes) -> int:
 
 
 def forms(value: str) -> set[bytes]:
-    """What is looked for: the value, each of its lines, and both as they are commonly written.
+    """Return the forms of a value that are masked: the value, each of its lines, and their usual encodings.
 
-    A form that holds the value itself is left out, because that is found anyway.
+    A form that contains the value itself is left out, because the value is found anyway.
     """
     texts = dict.fromkeys([value, value.strip(), *(line.strip() for line in value.splitlines())])
     pieces = [text for text in texts if len(text) >= SHORTEST]
-    found = {piece.encode() for piece in pieces}
+    encoded = {piece.encode() for piece in pieces}
     for piece in pieces:
-        found |= {form.encode() for form in _escaped(piece) if piece not in form}
+        encoded |= {form.encode() for form in _escaped(piece) if piece not in form}
     if len(value) >= SHORTEST:
         raw = value.encode()
-        found |= {raw.hex().encode(), raw.hex().upper().encode(), *_base64(raw)}
-    return {form for form in found if len(form) >= SHORTEST}
+        encoded |= {raw.hex().encode(), raw.hex().upper().encode(), *_base64(raw)}
+    return {form for form in encoded if len(form) >= SHORTEST}
 
 
 def _escaped(text: str) -> Iterator[str]:
-    """As JSON, URLs, Python and shells write it."""
+    """Yield a text as JSON, URLs, Python and shells write it."""
     import json
     import shlex
     from urllib.parse import quote, quote_plus
@@ -195,15 +195,15 @@ def _escaped(text: str) -> Iterator[str]:
 
 
 def _base64(raw: bytes) -> Iterable[bytes]:
-    """What of it is the same whatever stands before and behind it, in each of the three places it can have."""
+    """Yield the base64 of bytes that does not depend on the bytes around them, for each of their three offsets."""
     import base64
 
     for before in range(3):
         text = base64.b64encode(bytes(before) + raw)
-        sure = text[-(-8 * before // 6) : 8 * (before + len(raw)) // 6]
-        pieces = [sure]
+        fixed = text[-(-8 * before // 6) : 8 * (before + len(raw)) // 6]
+        pieces = [fixed]
         if not before:
-            pieces += [sure[at : at + width] for width in _LINES_OF_BASE64 for at in range(0, len(sure), width)]
+            pieces += [fixed[at : at + width] for width in _LINES_OF_BASE64 for at in range(0, len(fixed), width)]
         for piece in pieces:
-            if len(piece) >= 2 * SHORTEST or piece is sure:
+            if len(piece) >= 2 * SHORTEST or piece is fixed:
                 yield from (piece, piece.translate(bytes.maketrans(b"+/", b"-_")))

@@ -1,7 +1,7 @@
-"""The words of a command that gives a script to a shell.
+"""The arguments of a command that runs a script with a shell.
 
-A script stops at its first line that fails: `/bin/sh -e` where no shell is named, `bash -eo pipefail` where bash is.
-A shell that is a list of words is taken as written.
+A script stops at its first line that fails: by default the shell is `/bin/sh -e`, and bash is `bash -eo pipefail`. A
+shell that is a list of arguments is used as written.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Final
 
 DEFAULT_SHELL: Final = "/bin/sh"
-#: What makes a shell stop at the first line that fails, by the shell's name without its version. Of those that also
-#: have `pipefail`, a pipeline fails with any of its commands. Programs that are not here know neither option.
+#: The options that make a shell stop at the first line that fails, by the shell's name without its version. With
+#: `pipefail` a pipeline fails with any of its commands. Other programs have neither option.
 _STOPS: Final[Sequence[tuple[re.Pattern[str], tuple[str, ...]]]] = (
     (re.compile(r"(bash|rbash|zsh|ksh|mksh|oksh|yash)[-.\d]*"), ("-eo", "pipefail")),
     (re.compile(r"(sh|dash|ash|posh|csh|tcsh)[-.\d]*"), ("-e",)),
@@ -21,22 +21,22 @@ _STOPS: Final[Sequence[tuple[re.Pattern[str], tuple[str, ...]]]] = (
 
 
 def shell_prefix(shell: str | Sequence[str] | None = None) -> tuple[str, ...]:
-    """Return the words that come before the script.
+    """Return the arguments before the script.
 
-    A bare name is looked up on PATH now, so that the environment of a task cannot change which program it is.
+    A bare name is looked up on PATH now, so that the environment of a task cannot change the program.
     """
     if shell is None:
         shell = DEFAULT_SHELL
     program, *rest = [shell, *_options(shell), "-c"] if isinstance(shell, str) else shell
     if os.sep in program:
         return (program, *rest)
-    import shutil  # with its compression formats, 10 ms that a workflow without `shell` need not pay
+    import shutil  # 10 ms with its compression formats, which a workflow without `shell` does not need
 
     return (shutil.which(program) or program, *rest)
 
 
 def shell_words(shell: str | Sequence[str] | None, script: str) -> tuple[str, ...]:
-    """Return the words of the command that runs the script: `Command.argv`."""
+    """Return the arguments of the command that runs the script: `Command.argv`."""
     return (*shell_prefix(shell), script)
 
 

@@ -1,7 +1,7 @@
-"""Where in the user's own code an exception came from: plain data, small enough to be stored beside the message.
+"""The places in user code from which an exception came, as plain data that is stored with its message.
 
-The full traceback is a text for people. What tells its frames apart is known when the exception is at hand, and only
-then: which of them are the user's, from which file the lines of inline code come, which exception caused which.
+The full traceback is text. Only the exception itself tells which frames are user code, from which file the lines of
+inline code come, and which exception caused which.
 """
 
 from __future__ import annotations
@@ -17,108 +17,111 @@ _FIRST, _LAST = 3, 5  # frames of an exception
 _TEXT: Final = 500  # characters of a message, a line of code, a note
 _PATH: Final = 4096
 _NOTES: Final = 5
-_OURS: Final = ("liteflow", "lightflow", "importlib")  # packages that no task is written in
+_ENGINE: Final = ("liteflow", "lightflow", "importlib")  # packages that contain no user code
 
 
 class Frame(NamedTuple):
-    """A place in the user's code. `function` is empty at the top level, `source` where the line cannot be read."""
+    """A place in user code. `function` is empty at the top level, `source` if the line cannot be read."""
 
     file: str
     line: int
     function: str
     source: str
-    repeats: int = 0  # how often it follows itself: recursion
+    repeats: int = 0  # how often the frame follows itself in a recursion
 
 
 class TracedException(NamedTuple):
-    """An exception. `relation` is how it belongs to the one before it: it is its `cause`, its `context` (that was being
-    handled), or one of the `members` of a group; empty: it is the first.
+    """An exception. `relation` is its relation to the previous exception: its `cause`, its `context` (that was being
+    handled) or a `member` of the group; it is empty for the first exception.
     """
 
     error: str
     relation: str = ""
     frames: Sequence[Frame] = ()
-    left_out: int = 0  # frames behind the first three
+    left_out: int = 0  # frames after the first three
     notes: Sequence[str] = ()
 
 
 def to_json(trace: Sequence[TracedException]) -> str:
-    """The stored form."""
-    shapes = [[*one[:2], [list(frame) for frame in one.frames], one.left_out, list(one.notes)] for one in trace]
+    """Return the stored form."""
+    shapes = [
+        [*raised[:2], [list(frame) for frame in raised.frames], raised.left_out, list(raised.notes)] for raised in trace
+    ]
     return json.dumps(shapes, separators=(",", ":"))
 
 
 def from_json(text: str | None) -> list[TracedException]:
-    """What was stored; of an altered file what makes sense of it."""
+    """Return the stored exceptions; entries of an altered file that are not valid are left out."""
     try:
         shapes = json.loads(text) if text else []
     except (ValueError, RecursionError):
         return []
-    return [_raised(one) for one in shapes if _is_raised(one)] if isinstance(shapes, list) else []
+    return [_raised(shape) for shape in shapes if _is_raised(shape)] if isinstance(shapes, list) else []
 
 
 def _raised(shape: list[Any]) -> TracedException:
     error, relation, frames, left_out, notes = shape
     return TracedException(
-        error, relation, tuple(Frame(*one) for one in frames if _is_frame(one)), left_out, tuple(notes)
+        error, relation, tuple(Frame(*frame) for frame in frames if _is_frame(frame)), left_out, tuple(notes)
     )
 
 
-def _is_raised(one: object) -> bool:
+def _is_raised(shape: object) -> bool:
     return (
-        isinstance(one, list)
-        and [*map(type, one)] == [str, str, list, int, list]
-        and all(isinstance(note, str) for note in one[4])
+        isinstance(shape, list)
+        and [*map(type, shape)] == [str, str, list, int, list]
+        and all(isinstance(note, str) for note in shape[4])
     )
 
 
-def _is_frame(one: object) -> bool:
-    return isinstance(one, list) and [*map(type, one)] == [str, int, str, str, int]
+def _is_frame(shape: object) -> bool:
+    return isinstance(shape, list) and [*map(type, shape)] == [str, int, str, str, int]
 
 
-# -- making one ----------------------------------------------------------------------------------------------------
+# -- tracing -------------------------------------------------------------------------------------------------------
 
 
 def trace_of(
     error: BaseException, masked: Callable[[str], str], words: Callable[[BaseException], str]
 ) -> list[TracedException]:
-    """The exception and those that it came from, the last one first. Never raises, whatever their methods do.
+    """Return the exception and the exceptions that it came from, the last one first.
 
-    `masked` takes secrets out of a text, `words` says what an exception says of itself, without secrets.
+    It never raises, whatever their methods do. `masked` removes secrets from a text; `words` returns the message of an
+    exception without secrets.
     """
-    found: list[TracedException] = []
+    trace: list[TracedException] = []
     try:
-        for one, relation in _family(error):
-            if len(found) == _EXCEPTIONS:
+        for related, relation in _related(error):
+            if len(trace) == _EXCEPTIONS:
                 break
-            found.append(_one(one, relation, masked, words))
-    except BaseException:  # noqa: BLE001 - attributes of an exception may be the user's code
-        return found
-    return found
+            trace.append(_traced(related, relation, masked, words))
+    except BaseException:  # noqa: BLE001 - attributes of an exception may be user code
+        return trace
+    return trace
 
 
-def _family(error: BaseException) -> Iterator[tuple[BaseException, str]]:
-    """An exception, the members of a group, and what caused it or was handled meanwhile; each once."""
+def _related(error: BaseException) -> Iterator[tuple[BaseException, str]]:
+    """Yield an exception, the members of a group, and their causes and contexts; each once."""
     seen: set[int] = set()
     stack = [(error, "")]
     while stack:
-        one, relation = stack.pop()
-        if id(one) in seen:
+        related, relation = stack.pop()
+        if id(related) in seen:
             continue
-        seen.add(id(one))
-        yield one, relation
-        if one.__cause__ is not None:
-            stack.append((one.__cause__, "cause"))
-        elif one.__context__ is not None and not one.__suppress_context__:
-            stack.append((one.__context__, "context"))
-        if isinstance(one, BaseExceptionGroup):
-            stack += [(member, "member") for member in reversed(one.exceptions[:_EXCEPTIONS])]
+        seen.add(id(related))
+        yield related, relation
+        if related.__cause__ is not None:
+            stack.append((related.__cause__, "cause"))
+        elif related.__context__ is not None and not related.__suppress_context__:
+            stack.append((related.__context__, "context"))
+        if isinstance(related, BaseExceptionGroup):
+            stack += [(member, "member") for member in reversed(related.exceptions[:_EXCEPTIONS])]
 
 
-def _one(
+def _traced(
     error: BaseException, relation: str, masked: Callable[[str], str], words: Callable[[BaseException], str]
 ) -> TracedException:
-    frames = _folded(_users(error.__traceback__), masked)
+    frames = _frames(_user_frames(error.__traceback__), masked)
     if isinstance(error, SyntaxError) and isinstance(error.filename, str):
         source = error.text.strip() if isinstance(error.text, str) else _source(error.filename, error.lineno or 0, None)
         frames.append(Frame(_cut(masked(_file(error.filename)), _PATH), error.lineno or 0, "", _cut(masked(source))))
@@ -130,20 +133,20 @@ def _one(
     return TracedException(_cut(words(error)), relation, tuple(frames), left_out, tuple(shown))
 
 
-def _users(trace: TracebackType | None) -> list[tuple[FrameType, int]]:
-    """The frames of the user's own code; where there are none, those of libraries."""
+def _user_frames(trace: TracebackType | None) -> list[tuple[FrameType, int]]:
+    """Return the frames of user code; where there are none, those of libraries."""
     frames = []
     while trace is not None:
         frames.append((trace.tb_frame, trace.tb_lineno))
         trace = trace.tb_next
-    theirs = [one for one in frames if not is_ours(one[0])]
-    return [one for one in theirs if not _is_library(one[0].f_code.co_filename)] or theirs
+    foreign = [place for place in frames if not is_engine_frame(place[0])]
+    return [place for place in foreign if not _is_library(place[0].f_code.co_filename)] or foreign
 
 
-def is_ours(frame: FrameType) -> bool:
-    """Whether it is one of the engine or of the application, or of what imports a module for them."""
+def is_engine_frame(frame: FrameType) -> bool:
+    """Return whether a frame belongs to the engine, the application, or the import of a module for them."""
     name = frame.f_globals.get("__name__")
-    return isinstance(name, str) and name.partition(".")[0] in _OURS
+    return isinstance(name, str) and name.partition(".")[0] in _ENGINE
 
 
 def _is_library(path: str) -> bool:
@@ -152,28 +155,28 @@ def _is_library(path: str) -> bool:
     return "site-packages" in parts or "dist-packages" in parts or bool(home and path.startswith(home + os.sep))
 
 
-def _folded(frames: Sequence[tuple[FrameType, int]], masked: Callable[[str], str]) -> list[Frame]:
-    """The frames; what calls itself is there once, and what lies in the middle of many is not looked up."""
+def _frames(frames: Sequence[tuple[FrameType, int]], masked: Callable[[str], str]) -> list[Frame]:
+    """Return the frames: a recursion as one frame, and of many frames the middle ones without their source."""
     places = [(frame, line, frame.f_code.co_filename, frame.f_code.co_name) for frame, line in frames]
-    kept: list[tuple[int, int]] = []  # number of the frame, how often it follows itself
+    distinct: list[tuple[int, int]] = []  # number of the frame, how often it follows itself
     for number, (_, *place) in enumerate(places):
-        if kept and places[kept[-1][0]][1:] == tuple(place):
-            kept[-1] = (kept[-1][0], kept[-1][1] + 1)
+        if distinct and places[distinct[-1][0]][1:] == tuple(place):
+            distinct[-1] = (distinct[-1][0], distinct[-1][1] + 1)
         else:
-            kept.append((number, 0))
-    found = []
-    for count, (number, repeats) in enumerate(kept):
+            distinct.append((number, 0))
+    traced = []
+    for count, (number, repeats) in enumerate(distinct):
         frame, line, file, function = places[number]
-        shown = count < _FIRST or count >= len(kept) - _LAST
-        source = _source(file, line, frame) if shown else ""
+        is_shown = count < _FIRST or count >= len(distinct) - _LAST
+        source = _source(file, line, frame) if is_shown else ""
         name = "" if function == "<module>" else function
-        path = _cut(masked(_file(file)), _PATH) if shown else ""
-        found.append(Frame(path, line, _cut(masked(name)), _cut(masked(source)), repeats))
-    return found
+        path = _cut(masked(_file(file)), _PATH) if is_shown else ""
+        traced.append(Frame(path, line, _cut(masked(name)), _cut(masked(source)), repeats))
+    return traced
 
 
 def _file(name: str) -> str:
-    """The file that the lines of a code object come from: inline code has put its own there."""
+    """Return the file of a code object's lines; inline code has registered its file with `linecache`."""
     import linecache
 
     entry = linecache.cache.get(name)

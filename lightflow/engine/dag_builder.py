@@ -19,7 +19,7 @@ from lightflow.spec.model import ConditionSpec, ControlFlow, Expression, Mapping
 from liteflow import Command, Dag, InputError, Task
 from liteflow.api import Body, Expansion, Record, gc_paused, replace
 from liteflow.definition.options import DEFAULT_FLOW, FlowOptions, TaskOptions, tolerance_of, with_keywords
-from liteflow.definition.tasks import NO_HOOKS, Precondition, TaskHooks
+from liteflow.definition.task import NO_HOOKS, Precondition, TaskHooks
 from liteflow.hooks import Condition as EngineCondition
 
 
@@ -96,7 +96,7 @@ class _TaskBuilder(Record):
             dependencies=task.depends_on,
             options=self.shared_options.setdefault(options, options),
             meta={"kind": task.type, "digest": task.digest[:16]},
-            around=self._hooks(task),
+            task_hooks=self._hooks(task),
             expansion=expansion,
         )
 

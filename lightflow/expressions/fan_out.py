@@ -18,19 +18,17 @@ from lightflow.text import did_you_mean
 from liteflow import InputError
 from liteflow.api import (
     MAX_INSTANCES,
-    Item,
     MappedRow,
     Payload,
     Ref,
     RunInfo,
     encode_value,
-    input_name,
     instance_label,
     items_of_value,
     shorten_label,
 )
 
-ITEM: Final = input_name(Item("item"))
+ITEM: Final = "item"
 
 
 class StaticExpansion(NamedTuple):

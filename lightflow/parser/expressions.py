@@ -41,7 +41,7 @@ _SEPARATE: Final = frozenset(["if", "preconditions", *HOOK_EVENTS])
 _PROSE: Final = ("description", "workflow_name", "params", "depends_on", "type", "trigger_rule", "mode", "plugins")
 #: Keys of every task in which an expression is refused.
 _REFUSED: Final = [key for key in COMMON if key not in {*_PROSE, *_OPTIONS, *_MAPPINGS, *_SEPARATE, "env", "cwd"}]
-_CANNOT_STAND: Final = "an expression cannot stand here"
+_NOT_ALLOWED: Final = "an expression is not allowed here"
 _NOT_CLOSED: Final = "the expression is not closed: }} is missing"
 _VARIABLE: Final = "LIGHTFLOW_EXPR_"
 #: Words between two values of an expression.
@@ -152,7 +152,7 @@ class _ScriptReader:
         shell = _shell_name(task.get("shell", self._workflow_shell))
         if shell is None:
             message = (
-                "expressions can stand in scripts of sh, dash, ash and bash; for another shell put the expression "
+                "expressions are allowed in scripts of sh, dash, ash and bash; for another shell put the expression "
                 "under `env`, and name the variable in the script as that shell does"
             )
             self._templates.report(path, text, text.index(OPEN), message)
@@ -171,7 +171,7 @@ class _ScriptReader:
     def _sites(
         self, template: Template, text: str, env: Mapping[str, Any]
     ) -> tuple[dict[str, Template], list[Template], list[Site]]:
-        """Return the variables of a script, its pasted values, and what stands in place of each expression."""
+        """Return the variables of a script, its pasted values, and the replacement of each expression."""
         words, pasted, sites = dict[str, Template](), list[Template](), list[Site]()
         variables: dict[str, str] = {}  # by the source of the expression
         number = 0
@@ -325,7 +325,7 @@ class _Reader:
             elif use.values is None or key in use.values:
                 config |= self.templates.read_all(path, value, scope)
             else:
-                self.templates.report(path, value, 0, use.refusals.get(key, _CANNOT_STAND))
+                self.templates.report(path, value, 0, use.refusals.get(key, _NOT_ALLOWED))
         return script, config
 
     def _mapping(self, task_id: str, task: Mapping[str, Any], instance_names: NameScope) -> dict[str, Template]:
@@ -442,7 +442,7 @@ class _Reader:
         for path, value in places:
             for inner_path, text in _texts_in(path, value):
                 if OPEN in text:
-                    self.templates.report(inner_path, text, text.index(OPEN), _CANNOT_STAND)
+                    self.templates.report(inner_path, text, text.index(OPEN), _NOT_ALLOWED)
 
 
 def looks_like_a_command(text: str) -> bool:
@@ -495,7 +495,7 @@ def _is_valid(template: str | Template, scope: NameScope) -> bool:
 
 
 def _shell_name(shell: Any) -> str | None:
-    """Return the name of a task's shell, or None where expressions cannot stand in its scripts."""
+    """Return the name of a task's shell, or None where its scripts cannot have expressions."""
     words = [shell] if isinstance(shell, str) else [DEFAULT_SHELL] if shell is None else shell
     words = [word for word in words if isinstance(word, str)]
     if words and os.path.basename(words[0]) == "env":

@@ -58,9 +58,8 @@ def _read_file(
     file: str, declared: Mapping[str, Param], overridden: Sequence[str], day: float
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Return the values of a file without the overridden ones, and all mistakes in them."""
-    from lightflow.parser.files import PARAMS_FILE
-    from lightflow.parser.positions import problem_at
-    from lightflow.parser.source import read_source
+    from lightflow.parser.files import read_source
+    from lightflow.parser.positions import PARAMS_FILE, problem_at
 
     values: dict[str, Any] = {}
     source = read_source(file, PARAMS_FILE)

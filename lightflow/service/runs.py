@@ -24,13 +24,10 @@ from liteflow.api import (
     History,
     Record,
     RunRecord,
-    cancel_interrupted,
     current_day,
     day_text,
-    exclude_from_resume,
     gc_paused,
     replace,
-    request,
 )
 from liteflow.executors import stdout_capture
 from liteflow.processes import capabilities
@@ -365,6 +362,8 @@ def cancel(db: str, run_id: str, *, wait_s: float = 30.0) -> RunRecord:
         RunNotFound: there is no such run.
         DefinitionError: it has ended already.
     """
+    from liteflow.api import cancel_interrupted, request
+
     with History(db) as history:
         record = history.run(run_id)
         if record.status == Status.INTERRUPTED:
@@ -389,4 +388,6 @@ def clear(db: str, name: str, checkpoint_dir: str) -> tuple[int, int]:
     checkpoints, _ = checkpoint.find(checkpoint_dir, name)
     for each in checkpoints:
         os.unlink(each.path)
+    from liteflow.api import exclude_from_resume
+
     return len(checkpoints), exclude_from_resume(db, name) if os.path.exists(db) else 0

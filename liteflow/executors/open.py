@@ -224,9 +224,8 @@ def open_executor(
     bodies: Mapping[str, Body],
     info: RunInfo,
     *,
-    mode: str = "process",
+    mode: str | Mapping[str, str] = "process",
     slots: int = 4,
-    task_modes: Mapping[str, str] | None = None,
     timeouts: Collection[str] = (),
     close_in_workers: Sequence[int] = (),
     claim_children: bool = False,
@@ -240,9 +239,8 @@ def open_executor(
     Args:
         bodies: the body of each task, by task id.
         info: what is the same for all tasks of the run.
-        mode: where Python functions run: a name in `BACKENDS` or `backends`.
+        mode: where Python functions run: a name in `BACKENDS` or `backends`, or one for each task id.
         slots: how many attempts run at once.
-        task_modes: the modes of tasks that differ, by task id.
         timeouts: ids of tasks that have a timeout: in a thread they could not be ended, so they get a process.
         close_in_workers: descriptors that the guardian holds and tasks do not, such as the run's lock.
         claim_children: this process belongs to the run alone, so all that it starts, also from threads, ends with it.
@@ -253,9 +251,9 @@ def open_executor(
         ResourceError: no more processes or files are allowed.
     """
     factories = {**BACKENDS, **backends} if backends else BACKENDS
-    modes = task_modes or {}
+    modes = dict.fromkeys(bodies, mode) if isinstance(mode, str) else mode
     names = {
-        task_id: backend_name(body, modes.get(task_id, mode), has_timeout=task_id in timeouts, backends=factories)
+        task_id: backend_name(body, modes[task_id], has_timeout=task_id in timeouts, backends=factories)
         for task_id, body in bodies.items()
     }
     _check_descriptors()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import locale
 import os
@@ -10,18 +11,16 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from types import ModuleType
 from typing import Any, Final
 
 from liteflow.processes import tree
 from liteflow.processes.spawn import encoded
 
-#: The signals that programs handle; `getsignal` takes a microsecond for each, so the others are not compared.
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGHUP, signal.SIGQUIT,
-                   signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP, signal.SIGWINCH,
-                   signal.SIGXCPU)  # fmt: skip
+_SIGNALS: Final = range(1, 32)  # without those for real time
 _TIMERS: Final = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
-#: The limits that programs set for themselves; one takes half a microsecond.
+#: The limits that programs set for themselves.
 _LIMITS: Final = (resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_DATA, resource.RLIMIT_STACK,
                   resource.RLIMIT_CORE, resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE, resource.RLIMIT_MEMLOCK,
                   resource.RLIMIT_AS)  # fmt: skip
@@ -32,7 +31,7 @@ def _zone() -> tuple[object, ...]:
 
 
 def _irreversible() -> list[object]:
-    """Return the state that is compared after a task: a worker that finds it changed retires.
+    """Return the state that is compared after each task: a worker that finds it changed retires.
 
     Changes that importing a module makes are not part of it (the module path, filters of warnings, exception hooks):
     the module stays imported, and may need them.
@@ -40,9 +39,7 @@ def _irreversible() -> list[object]:
     stdin = sys.stdin
     return [
         _zone(),
-        list(map(signal.getsignal, _SIGNALS)),
         signal.pthread_sigmask(signal.SIG_BLOCK, ()),
-        list(map(resource.getrlimit, _LIMITS)),
         os.getpriority(os.PRIO_PROCESS, 0),
         os.sched_getaffinity(0),
         os.getresuid(),
@@ -59,13 +56,42 @@ def _irreversible() -> list[object]:
     ]
 
 
+def _handlers_and_limits() -> list[object]:
+    """Return the state that is compared only after a task that may have changed it, because reading it takes 40 µs."""
+    return [list(map(signal.getsignal, _SIGNALS)), list(map(resource.getrlimit, _LIMITS))]
+
+
+class _NotedCalls:
+    """Replaces functions by ones that note their call; `noted` is true if one may have been called since `forget`."""
+
+    def __init__(self, *functions: tuple[ModuleType, str]) -> None:
+        originals = {id(getattr(module, name)) for module, name in functions}
+        for module, name in functions:
+            setattr(module, name, self._noting(getattr(module, name)))
+        # A module with a reference of its own (`from signal import signal`) calls the original function.
+        modules = [module for module in list(sys.modules.values()) if isinstance(module, ModuleType)]
+        self._is_unsure = any(not originals.isdisjoint(map(id, list(vars(module).values()))) for module in modules)
+        self.forget()
+
+    def _noting(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def note_and_call(*args: Any, **kwargs: Any) -> Any:
+            self.noted = True
+            return function(*args, **kwargs)
+
+        return note_and_call
+
+    def forget(self) -> None:
+        self.noted = self._is_unsure
+
+
 def set_variables(variables: Mapping[str, str]) -> None:
     """Set environment variables in the encoding that programs get."""
     os.environb.update((encoded(name), encoded(value)) for name, value in variables.items())
 
 
 class _Environment:
-    """The environment variables of the process, and which of them were set or deleted since `forget`.
+    """The environment variables of the process, and which of them a task has changed.
 
     To compare all variables takes 30 µs, so `os.environ` and `os.environb` note the names.
     """
@@ -74,6 +100,7 @@ class _Environment:
         self._before = dict(os.environb)
         self._changed = changed = set[bytes]()
         kind: Any = type(os.environ)
+        self._set_unnoted = kind.__setitem__
 
         class Noting(kind):  # type: ignore[misc]
             def __setitem__(self, name: Any, value: Any) -> None:
@@ -86,9 +113,11 @@ class _Environment:
 
         os.environ.__class__ = os.environb.__class__ = Noting
 
-    def forget(self) -> None:
-        """Take the present variables for unchanged."""
-        self._changed.clear()
+    def set(self, variables: Mapping[str, str]) -> None:
+        """Set variables for a task, which are not noted as changes of the task."""
+        set_variable, environ = self._set_unnoted, os.environb
+        for name, value in variables.items():
+            set_variable(environ, encoded(name), encoded(value))
 
     def restore(self, names: Iterable[bytes]) -> bool:
         """Give these variables, and those that were changed, their first values; return whether there were any."""
@@ -117,6 +146,8 @@ class ProcessState:
         self._pid = os.getpid()
         self._tag = tree.tag_of(self._pid)
         self._before = _irreversible()
+        self._handlers_and_limits = _handlers_and_limits()
+        self._calls = _NotedCalls((signal, "signal"), (resource, "setrlimit"), (resource, "prlimit"))
 
     def prepare(self, cwd: str | None, own: Mapping[str, str], of_every_task: Mapping[str, str]) -> None:
         """Set the folder and the environment for a task: its own variables, and those that every task has.
@@ -128,11 +159,10 @@ class ProcessState:
         self._of_every_task = set(of_every_task)
         self._own = [encoded(name) for name in own]
         if own:
-            set_variables(own)
+            self._environment.set(own)
             if "TZ" in own:
                 time.tzset()
-        set_variables(of_every_task)
-        self._environment.forget()
+        self._environment.set(of_every_task)
         if cwd is not None:
             os.chdir(cwd)
 
@@ -147,8 +177,11 @@ class ProcessState:
         sys.argv = self._argv
         if sys.argv != self._argv_values:
             sys.argv[:] = self._argv_values
-        is_clean = self._end_children()
-        return is_clean and _irreversible() == self._before
+        is_clean = self._end_children() and _irreversible() == self._before
+        if self._calls.noted:
+            is_clean = is_clean and _handlers_and_limits() == self._handlers_and_limits
+            self._calls.forget()
+        return is_clean
 
     def _end_children(self) -> bool:
         """Kill what the task left running; return whether there was nothing. This process is a subreaper."""

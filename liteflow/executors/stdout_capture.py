@@ -1,8 +1,8 @@
-"""What Python tasks in threads print: sys.stdout and sys.stderr, routed to the log of the attempt that writes.
+"""Capture of sys.stdout and sys.stderr: the output of a Python task in a thread goes to the log of its attempt.
 
-While a run is open the two streams are proxies. What is written outside a task, or by a thread that a task has
-started, goes to the real stream, without the secrets of the runs that are open. Several runs in one process share the
-proxies; the last one to close puts the real streams back.
+While a run is open the two streams are proxies. Output from outside tasks, or from threads that a task has started,
+goes to the real stream, without the secrets of the open runs. Several runs in one process share the proxies; the last
+run restores the real streams.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PENDING_CHARACTERS = 8192
 
 
 class AttemptOutput:
-    """The output of one attempt: whole lines as they come, the rest at the end. Any thread may write."""
+    """The output of an attempt: each line when it is complete, the rest at the end. Any thread may write."""
 
     def __init__(self, path: str, masker: Masker | None = None) -> None:
         self._log = LogFile(path, masker=masker)
@@ -32,7 +32,7 @@ class AttemptOutput:
         self._closed = False
 
     def write(self, text: str, *, at_once: bool) -> None:
-        """Add text; it reaches the file with its line's end, or `at_once`."""
+        """Add text, which is written at the end of its line, or `at_once`."""
         with self._lock:
             self._pending.append(text)
             self._pending_size += len(text)
@@ -51,19 +51,23 @@ class AttemptOutput:
 
     def _flush(self) -> None:
         if self._pending:
-            pending, self._pending, self._pending_size = self._pending, [], 0  # first: a handler may print from here on
+            pending, self._pending, self._pending_size = (
+                self._pending,
+                [],
+                0,
+            )  # first: a signal handler may print here
             data = "".join(pending).encode("utf-8", "backslashreplace")
-            if data and not self._closed:  # a thread that outlives its attempt writes to nowhere
+            if data and not self._closed:  # output of a thread that outlives its attempt is dropped
                 self._log.write(data)
 
     def forked(self) -> None:
-        """In a fork of the task: what was pending is the parent's to write, and the lock may be held for ever."""
+        """Reset the output in a fork of the task: the parent writes pending text, and the lock may be held for ever."""
         self._lock = threading.RLock()
         self._pending.clear()
         self._pending_size = 0
 
     def close(self, outcome: Outcome) -> Outcome:
-        """End the output. Returns the outcome of its attempt with what became of it."""
+        """Close the output; return the outcome of its attempt with its log."""
         with self._lock:
             self._flush()
             self._closed = True
@@ -74,7 +78,7 @@ class AttemptOutput:
         return outcome._replace(log_path=self._log.path if written else None, log_lost=lost)
 
 
-#: Where the running attempt writes; None sends it to the real streams.
+#: The output of the running attempt; None: the real streams.
 destination: ContextVar[AttemptOutput | None] = ContextVar("liteflow_output", default=None)
 
 
@@ -94,10 +98,10 @@ class _Bytes(io.RawIOBase):
 
 
 class _Outlet(io.RawIOBase):
-    """The way to a real stream, without the secrets of the runs that are open.
+    """A real stream without the secrets of the open runs.
 
-    What a thread writes in pieces is put together: the end of a piece that may be the beginning of a secret waits for
-    the next one, or for the end of a run.
+    The output of a thread is masked across its pieces: the end of a piece that may be the start of a secret waits for
+    the next piece, or for the end of a run.
     """
 
     def __init__(self, real: TextIO) -> None:
@@ -136,7 +140,7 @@ class _Outlet(io.RawIOBase):
             self._real.write(data.decode("utf-8", "surrogatepass"))
 
     def end(self) -> None:
-        """Write what was held back; the secrets are to become others."""
+        """Write the text that is held back, before the set of secrets changes."""
         while self._streams:
             _, streams = self._streams.popitem()
             data = b""
@@ -146,7 +150,7 @@ class _Outlet(io.RawIOBase):
 
 
 class _Proxy(io.TextIOBase):
-    """Stands in for sys.stdout or sys.stderr."""
+    """Replaces sys.stdout or sys.stderr."""
 
     def __init__(self, real: TextIO, *, at_once: bool) -> None:
         self.real = real
@@ -194,10 +198,10 @@ class _Proxy(io.TextIOBase):
         return True
 
     def close(self) -> None:
-        """Stays open: it is not the task's to close."""
+        """Do nothing: the stream belongs to the program, not to the task."""
 
     def __del__(self) -> None:
-        """Nothing to do; the base class would close."""
+        """Do nothing, because the base class would close the stream."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)
@@ -221,7 +225,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def install(masker: Masker | None = None) -> None:
-    """Route the streams; every call needs one `uninstall`."""
+    """Replace the streams by proxies; every call needs one `uninstall`."""
     global _users, _installed
     with _lock:
         if masker is not None:
@@ -240,7 +244,7 @@ def _end_outlets() -> None:
 
 
 def uninstall(masker: Masker | None = None) -> None:
-    """Put the real streams back when nobody routes any more, unless someone else has replaced them since."""
+    """Restore the real streams with the last run, except where other code has replaced them since."""
     global _users, _installed
     with _lock:
         if masker is not None:

@@ -1,6 +1,7 @@
-"""What the system lets the guardian do, so that nothing is left running. For each there is a way round that does less.
+"""The capabilities of the system that the guardian uses, so that no process is left running.
 
-For programs that are ours alone, such as the command line: to look changes the process for a moment.
+For each capability that is missing there is a fallback that does less. The checks change this process for a moment, so
+they are for programs that belong to the application alone, such as the command line.
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ from liteflow.processes import tree
 
 
 def missing_capabilities() -> list[str]:
-    """The abilities that this process does not have, by name."""
-    abilities: dict[str, Callable[[], bool]] = {
+    """Return the names of the capabilities that this process does not have."""
+    capabilities: dict[str, Callable[[], bool]] = {
         "child subreapers (prctl)": _may_be_subreaper,
         "process handles (pidfd)": _has_handles,
         "the process table in /proc": tree.has_table,
         "the list of children in /proc": lambda: tree.children() is not None,
         "tags on processes (RLIMIT_RTTIME)": _has_tags,
     }
-    return [name for name, has in abilities.items() if not has()]
+    return [name for name, has_capability in capabilities.items() if not has_capability()]
 
 
 def _may_be_subreaper() -> bool:
-    """Whether prctl allows it: to ask for the present state tells nothing. Tried, and put back."""
+    """Return whether prctl allows to become a subreaper, by trying it and undoing it."""
     return tree.set_subreaper(on=True) and tree.set_subreaper(on=False)
 
 

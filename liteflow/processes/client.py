@@ -22,6 +22,7 @@ from liteflow.processes import tree
 from liteflow.processes.forks import close_in_forks, keep_open_in_forks, passing_to_forks
 from liteflow.processes.frames import Channel, close_quietly
 from liteflow.processes.guardian import WorkerMain, serve
+from liteflow.record import Record
 
 _THREAD_EXIT_S = 0.02
 _CHECK_EVERY_S = 0.25  # for a guardian that was stopped by a signal
@@ -35,8 +36,8 @@ class Started(NamedTuple):
     pid: int
 
 
-class Exited(NamedTuple):
-    """The main process of a job has ended, and its tree with it. It is made of keyword arguments only."""
+class Exited(Record):
+    """The main process of a job has ended, and its tree with it."""
 
     job: int
     code: int  # -N: signal N

@@ -1,13 +1,13 @@
-"""What a process that is forked from this one keeps, and what it lets go of.
+"""Descriptors and signal handlers in processes that are forked from this one.
 
 Tasks, and the program that embeds the engine, fork at any time: `os.fork`, `pty.fork`, `multiprocessing`. Such a child
-is none of our processes. It closes what would hide our death or hold our lock, and it treats signals as if there were
-no run.
+is not a process of the engine. It closes the descriptors that would hide the death of this process or hold its lock,
+and it handles signals as if there were no run.
 """
 
 from __future__ import annotations
 
-import _frozen_importlib
+import _frozen_importlib  # there is no public way to the locks of imports, see `_forget_imports`
 import os
 import signal
 import sys
@@ -22,21 +22,21 @@ Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
 class Owner(Protocol):
-    """Something that owns a descriptor, such as a socket."""
+    """An owner of a descriptor, such as a socket."""
 
     def fileno(self) -> int:
-        """The descriptor, or -1."""
+        """Return the descriptor, or -1."""
 
     def detach(self) -> int:
         """Forget the descriptor without closing it, and return it."""
 
 
 class _Local(threading.local):
-    """What the forks of one thread need."""
+    """The state of a thread that forks."""
 
     def __init__(self) -> None:
-        self.masks: list[Iterable[int]] = []  # signal masks to put back; more than one if a handler forks meanwhile
-        self.handed: frozenset[int] = frozenset()  # descriptors that the child being made shall have
+        self.masks: list[Iterable[int]] = []  # signal masks to restore; more than one if a handler forks meanwhile
+        self.passed: frozenset[int] = frozenset()  # descriptors that the new child keeps open
 
 
 _local = _Local()
@@ -45,31 +45,31 @@ _handlers: dict[int, Handler] = {}
 
 
 def close_in_forks(owner: Owner) -> None:
-    """Have the descriptor closed in every fork of this process. `keep_open_in_forks` before closing it here."""
+    """Have the descriptor closed in every fork of this process. Call `keep_open_in_forks` before closing it here."""
     _owners.add(owner)
 
 
 def keep_open_in_forks(owner: Owner) -> None:
-    """Forget an owner."""
+    """Undo `close_in_forks`."""
     _owners.discard(owner)
 
 
 @contextmanager
 def passing_to_forks(descriptors: Iterable[int]) -> Iterator[None]:
-    """Let what this thread forks in here have these descriptors, although they are kept to ourselves."""
-    before, _local.handed = _local.handed, frozenset(descriptors)
+    """Keep these descriptors open in processes that this thread forks within this context."""
+    before, _local.passed = _local.passed, frozenset(descriptors)
     try:
         yield
     finally:
-        _local.handed = before
+        _local.passed = before
 
 
 def use_handlers_in_forks(handlers: Mapping[int, Handler]) -> list[int]:
-    """Have forks begin with these signal handlers instead of ours.
+    """Have forks start with these signal handlers; return the signals that were added.
 
-    Python drops a signal that reaches a fork before its first bytecode, unless the handler is the system's. So these
-    signals are blocked around each fork. Returns the signals that were added, for `forget_handlers_in_forks`:
-    where runs are nested, the handlers of the outermost run hold.
+    Python drops a signal that reaches a fork before its first bytecode, unless the system handles it. So these signals
+    are blocked around each fork. Where runs are nested, the handlers of the outermost run hold. Undo with
+    `forget_handlers_in_forks`.
     """
     added = [number for number in handlers if number not in _handlers]
     _handlers.update((number, handlers[number]) for number in added)
@@ -77,32 +77,32 @@ def use_handlers_in_forks(handlers: Mapping[int, Handler]) -> list[int]:
 
 
 def forget_handlers_in_forks(numbers: Iterable[int]) -> None:
-    """Forget what `use_handlers_in_forks` has added."""
+    """Remove handlers that `use_handlers_in_forks` has added."""
     for number in numbers:
         _handlers.pop(number, None)
 
 
 def forking() -> bool:
-    """Whether this thread is about to fork, or has just done so. An exception that is raised now would be lost."""
+    """Return whether this thread is about to fork, or has just forked: an exception raised now would be lost."""
     return bool(_local.masks)
 
 
 @contextmanager
 def ending_forks() -> Iterator[None]:
-    """End a process that is forked in here and comes out of here: the rest of the stack is not its own."""
-    me = os.getpid()
+    """End a process that is forked within this context and leaves it: the rest of the stack is its parent's."""
+    pid = os.getpid()
     try:
         yield
     except BaseException as error:
-        if os.getpid() != me:
+        if os.getpid() != pid:
             end_fork(error)
         raise
-    if os.getpid() != me:
+    if os.getpid() != pid:
         end_fork(None)
 
 
 def end_fork(error: BaseException | None) -> NoReturn:
-    """End this process as the interpreter does at the end of a script, or behind an error that nobody handles."""
+    """End this process as the interpreter does at the end of a script, or after an unhandled error."""
     code = 0
     try:
         if isinstance(error, SystemExit):
@@ -119,7 +119,7 @@ def end_fork(error: BaseException | None) -> NoReturn:
 
 
 def exit_code(error: SystemExit) -> int:
-    """The code with which a process ends that calls `sys.exit`."""
+    """Return the exit code of a process that calls `sys.exit`."""
     if error.code is None:
         return 0
     return error.code & 0xFF if isinstance(error.code, int) else 1
@@ -131,21 +131,21 @@ def _before() -> None:
 
 def _in_parent() -> None:
     try:
-        signal.pthread_sigmask(signal.SIG_SETMASK, _local.masks[-1])  # handlers run in here
+        signal.pthread_sigmask(signal.SIG_SETMASK, _local.masks[-1])  # handlers of pending signals run in here
     finally:
         _local.masks.pop()
 
 
 def _forget_imports() -> None:
-    """Forget the modules that other threads were importing: they are not here to end that.
+    """Forget the modules that other threads were importing: those threads do not exist in the fork.
 
-    Whoever needs such a module would wait for its lock for ever; now it is imported anew.
+    An import of such a module would wait for its lock for ever; now it is imported again.
     """
     locks = getattr(_frozen_importlib, "_module_locks", {})
-    me = threading.get_ident()
+    thread = threading.get_ident()
     for name, reference in list(locks.items()):
         lock = reference()
-        if getattr(lock, "owner", me) not in (me, None):
+        if getattr(lock, "owner", thread) not in (thread, None):
             locks.pop(name)
             sys.modules.pop(name, None)
 
@@ -153,7 +153,7 @@ def _forget_imports() -> None:
 def _in_child() -> None:
     _forget_imports()
     for owner in tuple(_owners):
-        if owner.fileno() not in _local.handed:
+        if owner.fileno() not in _local.passed:
             _close(owner.detach())
             _owners.discard(owner)
     try:

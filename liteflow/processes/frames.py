@@ -1,6 +1,6 @@
-"""Frames: plain values over a stream socket, marshalled, behind a mark and a length.
+"""Frames: plain values over a stream socket, marshalled, each after a mark and its length.
 
-Marshal carries numbers, text, bytes, tuples, lists and dicts, and nothing that runs code when it is read.
+Marshal has numbers, text, bytes, tuples, lists and dicts, and no type that runs code when it is read.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from collections.abc import Callable
 from typing import Any
 
 _HEADER = struct.Struct("<4sQ")
-_MARK = b"\xf1lf\x02"  # what does not begin with it was written by somebody who has no business here
-_LONGEST = 1 << 40  # no frame is
+_MARK = b"\xf1lf\x02"  # other data was written by a task into a socket of the engine
+_LONGEST = 1 << 40  # longer than any frame
 _CHUNK = 256 * 1024
 _MOST_LISTED = 4096  # descriptors, where the system does not list them
 
 
 def pack(value: Any) -> bytes:
-    """Marshal a value into a frame. Raises ValueError for a value that marshal cannot carry."""
+    """Marshal a value into a frame. Raises ValueError for a type that marshal does not have."""
     body = marshal.dumps(value)
     return _HEADER.pack(_MARK, len(body)) + body
 
 
 class Channel:
-    """One end of a stream socket that never blocks: what cannot be sent now is kept for `flush`.
+    """One end of a stream socket that never blocks: data that cannot be sent now is kept for `flush`.
 
-    `eof` becomes true when the other side is gone, or what arrives is no frame; sending then does nothing.
+    `eof` becomes true when the other side is closed, or sends other data than frames; sending then does nothing.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -45,7 +45,7 @@ class Channel:
 
     @property
     def backlog(self) -> bool:
-        """Is there something that could not be sent yet?"""
+        """Whether there is data that could not be sent yet."""
         return bool(self._outgoing)
 
     def put(self, value: Any) -> None:
@@ -72,7 +72,7 @@ class Channel:
     def send_descriptors(self, value: Any, descriptors: list[int], wait: Callable[[], None]) -> None:
         """Send a value together with file descriptors; `wait` is called while the socket takes no more."""
         self._outgoing += pack(value)
-        while not self.eof and len(self._outgoing) > 1:  # the descriptors travel with the frame's last byte
+        while not self.eof and len(self._outgoing) > 1:  # the descriptors are sent with the last byte of the frame
             self._flush_all_but(1)
             if len(self._outgoing) > 1:
                 wait()
@@ -86,14 +86,14 @@ class Channel:
                 self.eof = True
 
     def flush(self) -> None:
-        """Send what was kept, as far as the socket takes it."""
+        """Send the data that was kept, as much as the socket takes."""
         self._flush_all_but(0)
 
-    def _flush_all_but(self, kept: int) -> None:
-        while len(self._outgoing) > kept and not self.eof:
+    def _flush_all_but(self, rest: int) -> None:
+        while len(self._outgoing) > rest and not self.eof:
             with memoryview(self._outgoing) as view:
                 try:
-                    sent = self._sock.send(view[: min(_CHUNK, len(view) - kept)])
+                    sent = self._sock.send(view[: min(_CHUNK, len(view) - rest)])
                 except BlockingIOError:
                     return
                 except OSError:
@@ -102,7 +102,7 @@ class Channel:
             del self._outgoing[:sent]
 
     def take(self) -> list[Any]:
-        """Read what has arrived (a bounded amount) and return the values that are complete."""
+        """Read the data that has arrived (a bounded amount) and return the complete values."""
         for _ in range(16):
             try:
                 data = self._sock.recv(_CHUNK)
@@ -119,7 +119,7 @@ class Channel:
         return self._complete()
 
     def take_with_descriptors(self) -> list[Any]:
-        """Like `take`; descriptors that came along are appended to `descriptors`, in order, -1 for one that is lost."""
+        """Like `take`; append descriptors that were sent along to `descriptors`, in order, -1 for a lost one."""
         try:
             data, descriptors, flags, _ = socket.recv_fds(self._sock, _CHUNK, 64, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
@@ -127,7 +127,7 @@ class Channel:
         except OSError:
             data, descriptors, flags = b"", [], 0
         self.descriptors += descriptors
-        if flags & socket.MSG_CTRUNC:  # this process may have no more files
+        if flags & socket.MSG_CTRUNC:  # this process may open no more files
             self.descriptors.append(-1)
         if not data:
             self.eof = True
@@ -147,7 +147,7 @@ class Channel:
                     break
                 try:
                     values.append(marshal.loads(view[start + size : start + size + length]))
-                except (EOFError, TypeError, ValueError):  # bytes are missing, or somebody has written between them
+                except (EOFError, TypeError, ValueError):  # bytes are missing, or other data is between them
                     self.eof = True
                     break
                 start += size + length
@@ -163,15 +163,15 @@ class Channel:
 
 
 def inherited() -> list[int]:
-    """Descriptors of this process above standard error, as far as they can be listed."""
+    """Return the descriptors of this process above standard error, as far as they can be listed."""
     try:
         return [fd for name in os.listdir("/proc/self/fd") if (fd := int(name)) > 2]
-    except OSError:  # there is no /proc, or no descriptor left to look into it
+    except OSError:  # there is no /proc, or no descriptor left to read it
         return list(range(3, min(os.sysconf("SC_OPEN_MAX"), _MOST_LISTED)))
 
 
 def close_quietly(fd: int) -> None:
-    """Close a descriptor that may be closed already."""
+    """Close a descriptor that may already be closed."""
     try:
         os.close(fd)
     except OSError:

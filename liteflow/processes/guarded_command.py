@@ -1,7 +1,7 @@
-"""A command whose output is wanted while there is no guardian: kept by a small process of its own.
+"""Running a command for its output where there is no guardian: a small process, the keeper, guards it.
 
-The keeper is a fork that does nothing but wait for the command, or for our end: if we are killed it kills everything
-that the command has started, as a guardian would.
+The keeper is a fork that waits for the end of the command or of this process: if this process is killed, the keeper
+kills everything that the command has started, as a guardian would.
 """
 
 from __future__ import annotations
@@ -22,23 +22,24 @@ from liteflow.processes.frames import close_quietly
 from liteflow.processes.spawn import TO_DEFAULT
 
 _PIPE_BYTES = 1 << 20
-_LOOK_EVERY_MS = 10  # where the kernel gives no descriptor of a process
+_CHECK_EVERY_MS = 10  # where the kernel has no process descriptors
 
 
 class CommandNotStarted(Exception):
-    """A command could not be started; the message says why."""
+    """A command could not be started; the message is the reason."""
 
 
 def run_guarded(argv: Sequence[str], cwd: str | None, timeout_s: float, *, quiet: bool = False) -> tuple[int, bytes]:
-    """Run a program (its path is the first word) and return its exit code, -N for signal N, and what it printed.
+    """Run a program (its path is the first argument) and return its exit code, -N for signal N, and its output.
 
-    It has the null device as its input; its complaints go where ours go, or with `quiet` nowhere. When it is late, or
-    we are interrupted or killed, all that it started is killed; what it leaves behind when it ends by itself lives on.
+    Its input is the null device; its stderr is that of this process, or with `quiet` the null device. When it takes too
+    long, or this process is interrupted or killed, everything that it started is killed. When it ends by itself,
+    processes that it leaves behind live on.
 
     Raises:
-        CommandNotStarted: see there.
+        CommandNotStarted: the command could not be started.
         TimeoutError: it took longer than `timeout_s`.
-        OSError: there are no more processes or files.
+        OSError: no more processes or files are allowed.
     """
     ours, theirs = socket.socketpair()
     close_in_forks(ours)
@@ -46,7 +47,7 @@ def run_guarded(argv: Sequence[str], cwd: str | None, timeout_s: float, *, quiet
     pid = 0
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # about threads: the keeper uses nothing of theirs
+            warnings.simplefilter("ignore", DeprecationWarning)  # about threads: the keeper does not need them
             pid = os.fork()
         if pid == 0:
             _keep(argv, cwd, write, quiet, theirs)
@@ -56,51 +57,51 @@ def run_guarded(argv: Sequence[str], cwd: str | None, timeout_s: float, *, quiet
         return _listen(ours, read, time.monotonic() + timeout_s)
     finally:
         keep_open_in_forks(ours)
-        ours.close()  # whatever still runs is killed now
+        ours.close()  # the keeper kills what still runs
         theirs.close()
         for handle in (read, write):
             if handle >= 0:
                 os.close(handle)
         if pid:
-            with contextlib.suppress(ChildProcessError):  # the program ignores SIGCHLD, or has reaped it itself
+            with contextlib.suppress(ChildProcessError):  # the program ignores SIGCHLD, or has reaped the keeper
                 os.waitpid(pid, 0)
 
 
-def _listen(ours: socket.socket, read: int, give_up: float) -> tuple[int, bytes]:
-    """Collect what the command prints until the keeper says that it has ended."""
+def _listen(ours: socket.socket, read: int, end: float) -> tuple[int, bytes]:
+    """Collect the output of the command until the keeper reports its end."""
     os.set_blocking(read, False)
     poll = select.poll()
     for handle in (ours.fileno(), read):
         poll.register(handle, select.POLLIN)
-    said, open_, over = bytearray(), True, False
+    output, open_, over = bytearray(), True, False
     while not over:
-        pause = give_up - time.monotonic()
+        pause = end - time.monotonic()
         ready = {handle for handle, _ in poll.poll(pause * 1000)} if pause > 0 else set()
         if not ready:
             raise TimeoutError
         over = ours.fileno() in ready
         with contextlib.suppress(BlockingIOError):
-            # Once, and all that a pipe holds: what it printed is there by its end, and who prints later is another.
+            # Once, and all that a pipe holds: by its end all its output is there, and other processes may print later.
             data = os.read(read, _PIPE_BYTES) if open_ else b""
-            said += data
-            if not data and open_:  # it has closed its output, and perhaps goes on
+            output += data
+            if not data and open_:  # the command has closed its output, and may still run
                 open_ = False
                 poll.unregister(read)
     answer = ours.recv(4096).decode()
     if answer.startswith("!"):
         raise CommandNotStarted(answer[1:])
-    return int(answer or -signal.SIGKILL), bytes(said)
+    return int(answer or -signal.SIGKILL), bytes(output)
 
 
 def _keep(argv: Sequence[str], cwd: str | None, write: int, quiet: bool, theirs: socket.socket) -> NoReturn:
-    """Be the keeper, in the fresh fork."""
+    """Be the keeper, in the fork."""
     try:
         os.setsid()
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         tree.set_subreaper(on=True)
-        for name in os.listdir("/proc/self/fd"):  # what the program has open is not ours to hold
+        for name in os.listdir("/proc/self/fd"):  # the keeper must not hold files of the program open
             if int(name) > 2 and int(name) not in (write, theirs.fileno()):
                 close_quietly(int(name))
         try:
@@ -128,15 +129,15 @@ def _keep(argv: Sequence[str], cwd: str | None, write: int, quiet: bool, theirs:
 
 
 def _await(child: int, theirs: socket.socket) -> int | None:
-    """Wait for the end of the command and return its exit code; None: the program that wanted it is gone."""
-    ended = tree.open_pidfd(child)
+    """Wait for the end of the command and return its exit code; None: the program that runs it is dead."""
+    pidfd = tree.open_pidfd(child)
     poll = select.poll()
     poll.register(theirs, select.POLLIN)
-    if ended >= 0:
-        poll.register(ended, select.POLLIN)
+    if pidfd >= 0:
+        poll.register(pidfd, select.POLLIN)
     while True:
-        ready = {fd for fd, _ in poll.poll(None if ended >= 0 else _LOOK_EVERY_MS)}
-        if ended in ready or ended < 0:
+        ready = {fd for fd, _ in poll.poll(None if pidfd >= 0 else _CHECK_EVERY_MS)}
+        if pidfd in ready or pidfd < 0:
             pid, status = os.waitpid(child, os.WNOHANG)
             if pid:
                 return os.waitstatus_to_exitcode(status)

@@ -1,6 +1,6 @@
-"""Output files: made when the first byte arrives, bounded, and kept in order.
+"""Log files: created with the first byte, and bounded.
 
-Of a long output the beginning and the end are kept, with a line between them that says how much is missing.
+A long output is cut in the middle: a line between its start and its end says how many bytes are missing.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from liteflow.masking import Masker
 
 HEAD_BYTES = 48 * 1024 * 1024
 TAIL_BYTES = 16 * 1024 * 1024
-_SLACK_BYTES = 32 * 1024 * 1024  # a long output is cut this much at a time: rewriting the tail costs
+_SLACK_BYTES = 32 * 1024 * 1024  # an output grows by this much before it is cut again, because cutting copies its end
 _COPY_BYTES = 1024 * 1024
 
 
 def open_log(path: str) -> int:
-    """Create or continue a log file, readable by its owner alone; its missing folder is made again.
+    """Create a log file, readable by its owner only, or open it for appending; create its folder if it is missing.
 
     Raises:
-        OSError: it cannot be made; a symbolic link is never followed, and a pipe never waited for.
+        OSError: the file cannot be created. A symbolic link is never followed, and a pipe never waited for.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
@@ -39,10 +39,10 @@ def open_log(path: str) -> int:
 
 
 def open_regular(path: str) -> BinaryIO:
-    """Open a file for reading whose name came out of another file: never a pipe that waits, or a device without end.
+    """Open a file for reading whose name was read from another file; refuse pipes and devices.
 
     Raises:
-        OSError: it cannot be opened, or is not a regular file.
+        OSError: the file cannot be opened, or is not a regular file.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
@@ -55,10 +55,10 @@ def open_regular(path: str) -> BinaryIO:
 
 
 def open_log_for_reading(path: str) -> BinaryIO:
-    """Open a log file for reading whose path came out of a state file, which somebody else may have written.
+    """Open a log file for reading whose path was read from a state file, which may be another user's.
 
     Raises:
-        OSError: it cannot be opened, or is no log: another kind of file, a link, or one that is not named like a log.
+        OSError: the file cannot be opened, is not a regular file, or does not have the name of a log.
     """
     if not LOG_NAME_PATTERN.match(os.path.basename(path)) or os.path.islink(path):
         raise FileNotFoundError(errno.ENOENT, "not a log file", path)
@@ -66,25 +66,25 @@ def open_log_for_reading(path: str) -> BinaryIO:
 
 
 class LogBounds:
-    """Keeps an open file that nobody else appends to within `head` + `tail` bytes (and, while it grows, some slack)."""
+    """Keeps an open file within `head` + `tail` bytes, and some slack while it grows; it must be its only writer."""
 
     def __init__(self, fd: int, head: int = HEAD_BYTES, tail: int = TAIL_BYTES) -> None:
         self._fd = fd
         self._head = head
         self._tail = tail
         self._slack = min(_SLACK_BYTES, 2 * tail)
-        self._marker = 0  # bytes of the marker line that stands behind the head
+        self._marker = 0  # bytes of the line after the head that marks the cut
         self._dropped = 0
 
     def exceeded(self, size: int) -> bool:
-        """Is a file of `size` bytes to be cut now, while it still grows?"""
+        """Return whether a file of `size` bytes has to be cut now, while it still grows."""
         return size > self._head + self._marker + self._tail + self._slack
 
     def cut(self) -> int:
-        """Cut the middle out where the file is too long; return its new size.
+        """Cut the middle out if the file is too long; return its new size.
 
         Raises:
-            OSError: reading or writing failed; the file may then hold some bytes twice.
+            OSError: reading or writing failed; the file may then contain some bytes twice.
         """
         size = os.fstat(self._fd).st_size
         excess = size - self._head - self._marker - self._tail
@@ -94,7 +94,7 @@ class LogBounds:
         if self._marker + excess <= len(marker):  # not worth a marker
             return size
         flags = fcntl.fcntl(self._fd, fcntl.F_GETFL)
-        fcntl.fcntl(self._fd, fcntl.F_SETFL, flags & ~os.O_APPEND)  # or it would append wherever it is told to write
+        fcntl.fcntl(self._fd, fcntl.F_SETFL, flags & ~os.O_APPEND)  # with it, pwrite would append
         try:
             os.pwrite(self._fd, marker, self._head)
             source, target = size - self._tail, self._head + len(marker)
@@ -111,9 +111,9 @@ class LogBounds:
 
 
 class LogFile:
-    """An output file that exists once something was written. A disk that takes no more loses output, not the task.
+    """A log file, which is created with its first byte. On a full disk output is lost, and the task continues.
 
-    With a masker nothing reaches the file that may be a secret or the beginning of one.
+    With a masker no secret and no start of one reaches the file.
     """
 
     def __init__(
@@ -127,12 +127,12 @@ class LogFile:
         self._fd = -1
         self._size = 0
         self._bounds: LogBounds | None = None
-        self._unsaid = 0  # bytes lost since the last note of that in the file
-        #: why not all that was written is in the file; None: it is, as far as the bounds allow
+        self._unreported = 0  # bytes lost since the last note about that in the file
+        #: why the file does not contain all output; None: it does, within the bounds
         self.lost: str | None = None
 
     def write(self, data: bytes) -> None:
-        """Append bytes. Never raises: what the disk refuses is counted and noted in the file later."""
+        """Append bytes. Never raises: bytes that the disk refuses are counted, and a note is written later."""
         if self._mask is None:
             self._append(data)
         elif ready := self._mask.feed(data):
@@ -140,7 +140,7 @@ class LogFile:
 
     @property
     def masked(self) -> tuple[str, ...]:
-        """The names of the secrets that were in what was written."""
+        """The names of the secrets that were in the output."""
         return () if self._mask is None else tuple(sorted(self._mask.masked))
 
     def _append(self, data: bytes) -> None:
@@ -148,9 +148,9 @@ class LogFile:
         try:
             if self._bounds is None:
                 self._fd = open_log(self.path)
-                self._size = os.fstat(self._fd).st_size  # another part of the same output may be there
+                self._size = os.fstat(self._fd).st_size  # another part of the same output may already be in the file
                 self._bounds = LogBounds(self._fd, self._head, self._tail)
-            if self._unsaid:
+            if self._unreported:
                 self._note_loss()
             while rest:
                 sent = os.write(self._fd, rest)
@@ -160,25 +160,25 @@ class LogFile:
                 if self._bounds.exceeded(self._size):
                     self._size = self._bounds.cut()
         except OSError as error:
-            self._unsaid += len(rest)
+            self._unreported += len(rest)
             self.lost = error.strerror or str(error)
 
     def _note_loss(self) -> None:
-        note = f"\n… {self._unsaid:,} bytes lost: {self.lost} …\n".encode()
+        note = f"\n… {self._unreported:,} bytes lost: {self.lost} …\n".encode()
         self._size += os.write(self._fd, note)
-        self._unsaid = 0
+        self._unreported = 0
 
     def close(self) -> None:
-        """Cut the file to its bounds and let go of it."""
+        """Cut the file to its bounds and close it."""
         if self._mask is not None and (rest := self._mask.end()):
             self._append(rest)
         if self._bounds is None:
             return
         try:
-            if self._unsaid:
+            if self._unreported:
                 self._note_loss()
             self._bounds.cut()
-        except OSError as error:  # the disk still takes nothing: the note is lost too
+        except OSError as error:  # the disk is still full: the note is lost, too
             self.lost = self.lost or error.strerror or str(error)
         os.close(self._fd)
         self._fd = -1

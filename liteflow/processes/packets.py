@@ -1,6 +1,6 @@
 """Packets: plain values over a socket that preserves message boundaries.
 
-Each value is one message, marshalled (see `frames`). A large one travels as a descriptor of a file in memory, so that
+Each value is one message, marshalled (see `frames`). A large value is sent as a descriptor of a file in memory, so that
 a message always fits into the socket's buffer.
 """
 
@@ -15,27 +15,25 @@ from typing import Any, Final
 from liteflow.errors import ResourceError
 
 _LARGE: Final = 32 * 1024
-_MARK: Final = (
-    b"\xf1lf\x01"  # how each packet begins; what else arrives was written by a task that has no business here
-)
-_IN_A_FILE: Final = _MARK + b"\0"  # no value's marshalled form
+_MARK: Final = b"\xf1lf\x01"  # the start of each packet; other data was written by a task into a socket of the engine
+_IN_A_FILE: Final = _MARK + b"\0"  # not the marshalled form of a value
 _ONE_DESCRIPTOR: Final = socket.CMSG_SPACE(4)
-# Plain numbers: to combine the flags of `socket` costs more than the call.
+# Plain numbers: combining the enum flags of `socket` costs more than the call.
 _CLOSE_ON_EXEC: Final = int(socket.MSG_CMSG_CLOEXEC)
 _NOW: Final = int(socket.MSG_DONTWAIT)
 
 
 def pack(value: Any) -> bytes:
-    """Marshal a value. Raises ValueError for one that marshal cannot carry."""
+    """Marshal a value. Raises ValueError for a type that marshal does not have."""
     return _MARK + marshal.dumps(value)
 
 
 class Garbled(Exception):
-    """What arrived is no packet."""
+    """The data that arrived is not a packet."""
 
 
 def send(sock: socket.socket, packet: bytes, flags: int = 0) -> None:
-    """Send one packet. Raises OSError: nobody listens, or (BlockingIOError) the buffer is full."""
+    """Send a packet. Raises OSError: the other side is closed, or (BlockingIOError) the buffer is full."""
     if len(packet) <= _LARGE:
         sock.send(packet, flags)
         return
@@ -49,13 +47,13 @@ def send(sock: socket.socket, packet: bytes, flags: int = 0) -> None:
 
 
 def receive(sock: socket.socket, flags: int = 0) -> Any:
-    """The next value.
+    """Return the next value.
 
     Raises:
-        EOFError: the other side is gone.
-        BlockingIOError: there is none, and the flags say not to wait.
-        Garbled: something else was written into the socket.
-        OSError: a large one is lost, because this process may have no more files.
+        EOFError: the other side is closed.
+        BlockingIOError: there is no value, and the flags say not to wait.
+        Garbled: other data was written into the socket.
+        OSError: a large value is lost, because this process may open no more files.
     """
     packet, ancillary, _, _ = sock.recvmsg(_LARGE, _ONE_DESCRIPTOR, _CLOSE_ON_EXEC | flags)
     if not packet:
@@ -70,7 +68,7 @@ def receive(sock: socket.socket, flags: int = 0) -> Any:
         raise Garbled
     try:
         return marshal.loads(memoryview(packet)[len(_MARK) :])
-    except (EOFError, TypeError, ValueError) as error:  # cut off, or altered
+    except (EOFError, TypeError, ValueError) as error:  # cut off, or changed
         raise Garbled from error
 
 
@@ -81,8 +79,8 @@ class WorkerSocket:
     """
 
     def __init__(self) -> None:
-        """Raises ResourceError when there may be no more files."""
-        self.problem: str | None = None  # why something that the worker has sent is lost
+        """Raises ResourceError when no more files are allowed."""
+        self.problem: str | None = None  # why a value that the worker has sent is lost
         try:
             self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except OSError as error:

@@ -1,6 +1,6 @@
-"""Starting a command: its own session, the null device as input, one pipe for what it says.
+"""Starting a command: in a session of its own, with the null device as input and a pipe for its output.
 
-`posix_spawn` costs the same however large the caller is, and needs no `subprocess` (18 ms to import).
+`posix_spawn` takes the same time for a large caller, and needs no `subprocess`, whose import takes 18 ms.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import signal
 import stat
 from collections.abc import Mapping, Sequence
 
-#: Signals that Python or the guardian ignores or handles; a command starts with the system's defaults.
+#: Signals that Python or the guardian ignores or handles; a command starts with the defaults of the system.
 TO_DEFAULT = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
-_LONGEST_WORD = 32 * os.sysconf("SC_PAGE_SIZE")  # bytes of an argument, or of a variable, with the zero at its end
+_LONGEST_WORD = 32 * os.sysconf("SC_PAGE_SIZE")  # bytes of an argument or a variable, with the NUL at its end
 _SHELLS = ("sh", "bash", "dash", "ash", "ksh", "mksh", "zsh")
-_SCRIPT = 9  # the descriptor of a script that is too long to be an argument; the highest that every shell can close
-#: zsh would give a file that it reads the file's name as `$0`; what comes before reading it, and at its beginning.
-_KEEPING_THE_NAME = ("unsetopt function_argzero; ", "setopt function_argzero; ")
-#: Beginnings of the variables that not every task has; of those that every task has, each gets its own value.
+_SCRIPT = 9  # the descriptor of a script that is too long for an argument; the highest that every shell can close
+#: Without these options zsh would change `$0` to the name of the file that it reads: before reading, and in the file.
+_ZSH_NAME_OPTIONS = ("unsetopt function_argzero; ", "setopt function_argzero; ")
+#: Prefixes of the variables that only some tasks have; those that every task has are overridden anyway.
 _OF_ONE_TASK = ("LIGHTFLOW_MAP_INDEX", "LIGHTFLOW_HOOK", "LIGHTFLOW_EXPR_")
 _DEFAULT_PATH = b"/usr/local/bin:/usr/bin:/bin"
 
 
 class SpawnError(Exception):
-    """A command could not be started. `exit_code` is 127 when it was not found, 126 otherwise, as in a shell."""
+    """A command could not be started. `exit_code` is 127 if it was not found, otherwise 126, as in a shell."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
@@ -32,10 +32,10 @@ class SpawnError(Exception):
 
 
 def encoded(text: str) -> bytes:
-    """Text as programs get it: in the encoding of the locale, or in UTF-8 where that lacks a character.
+    """Return a text in the encoding that programs get: that of the locale, or UTF-8 for other characters.
 
     Raises:
-        UnicodeEncodeError: half of a character (a lone surrogate) that stands for no byte.
+        UnicodeEncodeError: the text has a lone surrogate that represents no byte.
     """
     try:
         return os.fsencode(text)
@@ -44,7 +44,7 @@ def encoded(text: str) -> bytes:
 
 
 def sayable(text: str) -> str:
-    """A text about something, such as an error, in which what no program can be given is an escape."""
+    """Return a text, such as an error, with escapes for characters that cannot be passed to a program."""
     try:
         encoded(text)
     except UnicodeEncodeError:
@@ -53,24 +53,24 @@ def sayable(text: str) -> str:
 
 
 def forget_own_task() -> None:
-    """Take what this program has been told as a task of another run out of the environment: it is not for our tasks."""
+    """Remove the variables that this program has as a task of another run; they are not for the tasks of this run."""
     for name in list(os.environ):
         if name.startswith(_OF_ONE_TASK):
             del os.environ[name]
 
 
 class Spawner:
-    """Starts commands from a single-threaded process: it changes its own folder for the moment of the start."""
+    """Starts commands from a single-threaded process, whose current folder changes for the moment of the start."""
 
     def __init__(self) -> None:
         self._environ = dict(os.environb)
         self._home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def spawn(self, argv: Sequence[str], cwd: str | None, environ: Mapping[str, str], output: int | None) -> int:
-        """Start a command and return its pid; `output` becomes its stdout and stderr (None: ours).
+        """Start a command and return its pid; `output` becomes its stdout and stderr (None: those of this process).
 
         Raises:
-            SpawnError: it cannot be started; the message is one line.
+            SpawnError: the command cannot be started; the message is one line.
         """
         if cwd is None:
             return self._spawn(argv, environ, output)
@@ -97,7 +97,7 @@ class Spawner:
             program = find_program(encoded(argv[0]), full.get(b"PATH", _DEFAULT_PATH))
             place = _long_script(argv)
             if place:
-                before, after = _KEEPING_THE_NAME if os.path.basename(argv[0]) == "zsh" else ("", "")
+                before, after = _ZSH_NAME_OPTIONS if os.path.basename(argv[0]) == "zsh" else ("", "")
                 script = _in_memory(after + argv[place])
                 actions.append((os.POSIX_SPAWN_DUP2, script, _SCRIPT))
                 argv = [*argv[:place], f"{before}. /dev/fd/{_SCRIPT}", *(argv[place + 1 :] or argv[:1])]
@@ -122,7 +122,7 @@ class Spawner:
 
 
 def _long_script(argv: Sequence[str]) -> int:
-    """The place of the script in the words of a shell, if it is longer than the system allows a word to be; or 0."""
+    """Return the index of a shell's script that is longer than the system allows for an argument; 0 otherwise."""
     if len(max(argv, key=len, default="")) * 4 < _LONGEST_WORD or os.path.basename(argv[0]) not in _SHELLS:
         return 0
     for place in range(2, len(argv)):
@@ -132,7 +132,7 @@ def _long_script(argv: Sequence[str]) -> int:
 
 
 def _in_memory(script: str) -> int:
-    """A descriptor of a file in memory that holds a script, which closes that descriptor first."""
+    """Return a descriptor of a file in memory that contains a script, which closes that descriptor first."""
     fd = os.memfd_create("script")
     try:
         with open(fd, "wb", closefd=False) as file:
@@ -144,13 +144,13 @@ def _in_memory(script: str) -> int:
 
 
 def _what_is_too_long(argv: Sequence[str], environ: Mapping[bytes, bytes]) -> str:
-    """Why the system says that the words of a command are too long."""
+    """Return why the system refuses the arguments of a command as too long."""
     for name, value in environ.items():
         if len(name) + len(value) + 1 >= _LONGEST_WORD:
             shown = os.fsdecode(name)
             return (
                 f"the environment variable {shown} has {len(value):,} bytes; the system allows {_LONGEST_WORD:,} for "
-                "its name and value: hand on large values in a file"
+                "its name and value: pass large values in a file"
             )
     for number, word in enumerate(argv):
         size = len(encoded(word))
@@ -160,7 +160,7 @@ def _what_is_too_long(argv: Sequence[str], environ: Mapping[bytes, bytes]) -> st
 
 
 def find_program(name: bytes, path: bytes) -> bytes:
-    """Where a shell would find the program; raises OSError like an exec that fails."""
+    """Return the path at which a shell would find the program; raises OSError like an exec that fails."""
     if b"/" in name:
         return name
     refused = False
@@ -178,7 +178,7 @@ def find_program(name: bytes, path: bytes) -> bytes:
 
 
 def _explain(error: OSError, name: str, program: bytes) -> SpawnError:
-    """The error of an exec as one line for the user."""
+    """Return the error of an exec as one line for the user."""
     code = error.errno
     if code == errno.ENOENT and program and os.path.lexists(program):
         reason = "the interpreter named in its first line, or its loader, does not exist"

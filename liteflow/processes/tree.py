@@ -1,13 +1,13 @@
-"""Process trees: which processes belong to a task, and how all of them are ended.
+"""Process trees: which processes belong to a job, and how all of them are ended.
 
-Every process of a task carries a *tag*: a unique, harmless soft limit (`RLIMIT_RTTIME`, a number of microseconds
-that nobody reaches) that it inherits through fork, exec, setsid, double forks and an emptied environment.
-A process belongs to a task when it has the task's tag, or is a descendant of one that has it.
+Every process of a job has a *tag*: a unique, harmless soft limit (`RLIMIT_RTTIME`, a number of microseconds that no
+process reaches), which is inherited through fork, exec, setsid, double forks and an emptied environment. A process
+belongs to a job when it has the tag of the job, or is a descendant of a process that has it.
 
-A program that sets all limits anew (`su`) takes the tag off. For such processes the tag stands in the environment,
-too; and the caller of `members` names those that it knows by other means.
+A program that sets all limits anew (`su`) removes the tag. For such processes the tag is in the environment, too, and
+the caller of `members` names the processes that it knows by other means.
 
-Where /proc is missing, or is that of another PID namespace, processes are found by their tags alone.
+Where /proc is missing, or belongs to another PID namespace, processes are found by their tags alone.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ _SEQUENCE_BITS = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _SEQUENCE_MASK = (1 << _SEQUENCE_BITS) - 1
 _SESSION_MASK = (1 << 36) - 1
-OWNER = 0  # the sequence of the orchestrator itself, where its own children are claimed; tickets count from 1
+OWNER = 0  # the number of the orchestrator itself, where its own children are claimed; jobs count from 1
 _WALL = 0x40000000  # children of every kind, as in wait(2)
 _GIVE_UP_S = 10.0  # a process in uninterruptible sleep, or in a frozen group, dies only when that ends
-_LOOK_AGAIN_S = 0.5
+_SWEEP_AGAIN_S = 0.5
 _UNWATCHED_PAUSE_S = 0.005
-_PROBED_ABOVE = 1 << 15  # process numbers above ours, where no table tells which there are
+_PROBED_ABOVE = 1 << 15  # process numbers above this process's, where there is no table of processes
 
 #: The variable that repeats the tag in the environment of commands.
 TAG_VARIABLE = "LIGHTFLOW_PROCESS_TAG"
 
 
 class Process(NamedTuple):
-    """One row of the process table. `started` (clock ticks since boot) tells a pid from its next user.
+    """A row of the process table. `started` (clock ticks since boot) distinguishes processes that had the same pid.
 
     Where there is no table, `parent` and `started` are 0.
     """
@@ -49,24 +49,24 @@ class Process(NamedTuple):
 
 
 def new_session() -> int:
-    """A number for one guardian: 36 random bits."""
+    """Return a number for a guardian: 36 random bits."""
     return int.from_bytes(os.urandom(8), "little") & _SESSION_MASK or 1
 
 
 def make_tag(session: int, sequence: int) -> int:
-    """The tag of one command or worker of a session."""
+    """Return the tag of a job of a session."""
     return _MARK | (session & _SESSION_MASK) << _SEQUENCE_BITS | (sequence & _SEQUENCE_MASK)
 
 
 def session_of(tag: int) -> int | None:
-    """Which session a tag names; None when the number is not a tag."""
+    """Return the session of a tag; None when the number is not a tag."""
     if tag < _MARK or tag >= _MARK << 1:
         return None
     return tag >> _SEQUENCE_BITS & _SESSION_MASK
 
 
 class Swept(NamedTuple):
-    """What a sweep has done: how many processes it killed, and which live on: nobody can end them, or we may not."""
+    """The result of a sweep: the number of processes that it killed, and those that live on, which it cannot end."""
 
     killed: int
     left: tuple[int, ...] = ()
@@ -76,15 +76,15 @@ class Tagger:
     """Gives this process a tag for the moment in which it starts a child."""
 
     def __init__(self) -> None:
-        self._own, self._hard = resource.getrlimit(resource.RLIMIT_RTTIME)
+        self._before, self._hard = resource.getrlimit(resource.RLIMIT_RTTIME)
 
     def put_on(self, tag: int) -> None:
-        """From now on children inherit the tag. Does nothing where a hard limit forbids it: lineage must do."""
+        """Let children inherit the tag from now on; do nothing where a hard limit forbids it, and lineage has to do."""
         if self._hard == resource.RLIM_INFINITY or tag <= self._hard:
             resource.setrlimit(resource.RLIMIT_RTTIME, (tag, self._hard))
 
     def take_off(self) -> None:
-        resource.setrlimit(resource.RLIMIT_RTTIME, (self._own, self._hard))
+        resource.setrlimit(resource.RLIMIT_RTTIME, (self._before, self._hard))
 
 
 def set_subreaper(*, on: bool) -> bool:
@@ -95,10 +95,10 @@ def set_subreaper(*, on: bool) -> bool:
 
 
 def tag_of(pid: int) -> int:
-    """The process's RLIMIT_RTTIME; 0 when the process is gone or does not tell."""
+    """Return the process's RLIMIT_RTTIME; 0 when the process has ended or its limit cannot be read."""
     try:
         return resource.prlimit(pid, resource.RLIMIT_RTTIME)[0]
-    except PermissionError:  # other uids (a set-user-id program): the file is readable where the call is not
+    except PermissionError:  # another uid (a set-user-id program): the file is readable, the call is refused
         return _tag_from_file(pid)
     except OSError:
         return 0
@@ -117,7 +117,7 @@ def _tag_from_file(pid: int) -> int:
 
 
 def environment_tag_of(pid: int) -> int:
-    """The tag in the environment with which the process's program was started; 0 when it has none."""
+    """Return the tag in the environment with which the process's program was started; 0 when it has none."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             for entry in file.read().split(b"\0"):
@@ -130,7 +130,7 @@ def environment_tag_of(pid: int) -> int:
 
 
 def has_table() -> bool:
-    """Whether /proc is there, and shows the process numbers that this process uses."""
+    """Return whether /proc exists and shows the process numbers that this process uses."""
     try:
         return os.readlink("/proc/self") == str(os.getpid())
     except OSError:
@@ -138,18 +138,18 @@ def has_table() -> bool:
 
 
 def process(pid: int) -> Process | None:
-    """One row of the process table, or None when there is no such process."""
+    """Return a row of the process table, or None when there is no such process."""
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             text = file.read(4096)
     except OSError:
         return None
-    fields = text[text.rfind(b")") + 2 :].split()  # the name before it may hold blanks and brackets
+    fields = text[text.rfind(b")") + 2 :].split()  # the name before it may contain blanks and brackets
     return Process(pid, int(fields[1]), fields[0].decode(), int(fields[19]))
 
 
 def processes() -> dict[int, Process]:
-    """The process table, as far as /proc shows it; without /proc, the processes that have any tag."""
+    """Return the process table, as far as /proc shows it; without /proc, the processes that have any tag."""
     if not has_table():
         return {pid: Process(pid, 0, "R", 0) for pid in _probed() if session_of(tag_of(pid)) is not None}
     table: dict[int, Process] = {}
@@ -160,12 +160,12 @@ def processes() -> dict[int, Process]:
 
 
 def _probed() -> Iterator[int]:
-    """Process numbers that may be in use; a process whose number is far above ours is missed."""
+    """Return process numbers that may be in use; a process with a number far above this process's is missed."""
     return iter(range(1, os.getpid() + _PROBED_ABOVE))
 
 
 def children() -> list[int] | None:
-    """Direct children of this process, zombies included; None when the kernel does not tell."""
+    """Return the direct children of this process, including zombies; None when the kernel does not list them."""
     if not has_table():
         return None
     try:
@@ -178,13 +178,13 @@ def children() -> list[int] | None:
 
 
 def is_childless() -> bool:
-    """Has this process no child, alive or dead? One system call, where `children` takes many."""
+    """Return whether this process has no child, alive or dead; a single system call, unlike `children`."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT | _WALL)
     except ChildProcessError:
         return True
     except OSError:
-        return False  # not known
+        return False  # unknown
     return False
 
 
@@ -201,7 +201,7 @@ def _children_of_thread(thread: str) -> list[int]:
 
 
 def own_root() -> dict[int, int]:
-    """This process as the root of `members`."""
+    """Return this process as the root of `members`."""
     row = process(os.getpid())
     return {} if row is None or not has_table() else {row.pid: row.started}
 
@@ -209,9 +209,9 @@ def own_root() -> dict[int, int]:
 def members(
     belongs: Callable[[int], bool], *, roots: Mapping[int, int] | None = None, spare: Collection[int] = ()
 ) -> dict[int, Process]:
-    """Living processes whose tag `belongs`, those of `roots` (`started` by pid), and the descendants of both.
+    """Return the living processes whose tag `belongs`, those of `roots` (`started` by pid), and all their descendants.
 
-    Those in `spare` are left out, and their descendants are not.
+    Processes in `spare` are left out; their descendants are not.
     """
     table = processes()
     below: dict[int, list[int]] = {}
@@ -235,10 +235,10 @@ def members(
 
 
 class Handle:
-    """A process that is held, so that no signal hits the next user of its number.
+    """A process that is held, so that no signal hits another process with the same number.
 
-    The kernel holds it by a descriptor. Where it refuses one (old kernels, sandboxes, no more files) the time at
-    which the process started is compared before each signal.
+    The kernel holds it by a descriptor. Where the kernel refuses one (old kernels, sandboxes, no more files) the start
+    of the process is compared before each signal.
     """
 
     __slots__ = ("_started", "fd", "pid")
@@ -269,10 +269,10 @@ class Handle:
         return True
 
     def is_over(self) -> bool:
-        """Whether the process has ended; perhaps nobody has reaped it yet."""
+        """Return whether the process has ended; it may not be reaped yet."""
         if self._started == 0:  # there is no table
             return is_dead_child(self.pid) or session_of(tag_of(self.pid)) is None
-        return not _goes_on(Process(self.pid, 0, "", self._started))
+        return not _is_running(Process(self.pid, 0, "", self._started))
 
     def close(self) -> None:
         if self.fd >= 0:
@@ -281,7 +281,7 @@ class Handle:
 
 
 def open_pidfd(pid: int) -> int:
-    """A descriptor of the process that becomes readable at its end; -1 where the system has none to give.
+    """Return a descriptor of the process that becomes readable at its end; -1 where the system has no descriptor.
 
     Raises:
         ProcessLookupError: there is no such process.
@@ -295,7 +295,7 @@ def open_pidfd(pid: int) -> int:
 
 
 def is_dead_child(pid: int) -> bool:
-    """Whether this is a child of ours that has ended and waits to be reaped."""
+    """Return whether a process is a child of this one that has ended and is not reaped yet."""
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT | _WALL) is not None
     except OSError:
@@ -309,13 +309,13 @@ def sweep(
     spare: Collection[int] = (),
     first: Mapping[int, Process] | None = None,
 ) -> Swept:
-    """Kill every process that `members` finds (`first`: has found just now).
+    """Kill every process that `members` finds (`first`: has just found).
 
-    They are stopped first, until no new one appears, so that none can fork its way out; then killed; then looked
-    for again. Zombies count as gone: their parent reaps them. Processes that we may not signal are left, and
-    those that do not end within ten seconds of the beginning.
+    The processes are stopped first, until no new one appears, so that none escapes by forking; then they are killed;
+    then the search is repeated. Zombies count as ended: their parent reaps them. Processes live on that this process
+    may not signal, or that do not end within ten seconds.
     """
-    give_up = time.monotonic() + _GIVE_UP_S
+    deadline = time.monotonic() + _GIVE_UP_S
     killed = 0
     refused = dict[int, Process]()
     dying: list[Handle] = []
@@ -341,14 +341,14 @@ def sweep(
         if not dying:
             break
         awaited = {handle.pid for handle in dying}
-        dying = _await_end(dying, min(give_up, time.monotonic() + _LOOK_AGAIN_S))
-        if not has_table():  # whoever is dead has a tag until it is reaped
+        dying = _await_end(dying, min(deadline, time.monotonic() + _SWEEP_AGAIN_S))
+        if not has_table():  # a dead process has its tag until it is reaped
             out_of_reach |= awaited - {handle.pid for handle in dying}
-        if time.monotonic() >= give_up:
+        if time.monotonic() >= deadline:
             break
     for handle in dying:
         handle.close()
-    left = [handle.pid for handle in dying] + [pid for pid, row in refused.items() if _goes_on(row)]
+    left = [handle.pid for handle in dying] + [pid for pid, row in refused.items() if _is_running(row)]
     return Swept(killed, tuple(left))
 
 
@@ -368,7 +368,7 @@ def _hold(
             handle = Handle(row)
         except ProcessLookupError:
             continue
-        if not belongs(tag_of(pid)):  # found by lineage: is the pid still the same process's?
+        if not belongs(tag_of(pid)):  # found by lineage: check that the pid is still that of the same process
             now = process(pid)
             if now is None or now.started != row.started:
                 handle.close()
@@ -382,13 +382,13 @@ def _hold(
     return new
 
 
-def _goes_on(row: Process) -> bool:
+def _is_running(row: Process) -> bool:
     now = process(row.pid)
     return now is not None and now.started == row.started and now.state not in "ZX"
 
 
-def _await_end(handles: Collection[Handle], give_up: float) -> list[Handle]:
-    """Wait for the end of these processes, and return those that have not ended by then."""
+def _await_end(handles: Collection[Handle], deadline: float) -> list[Handle]:
+    """Wait for the end of these processes, and return those that have not ended by the deadline."""
     poll, watched, unwatched = select.poll(), dict[int, Handle](), list[Handle]()
     for handle in handles:
         if handle.fd >= 0:
@@ -396,7 +396,7 @@ def _await_end(handles: Collection[Handle], give_up: float) -> list[Handle]:
             poll.register(handle.fd, select.POLLIN)
         else:
             unwatched.append(handle)
-    while (watched or unwatched) and (pause := give_up - time.monotonic()) > 0:
+    while (watched or unwatched) and (pause := deadline - time.monotonic()) > 0:
         for fd, _ in poll.poll((min(pause, _UNWATCHED_PAUSE_S) if unwatched else pause) * 1000):
             poll.unregister(fd)
             watched.pop(fd).close()
@@ -405,13 +405,13 @@ def _await_end(handles: Collection[Handle], give_up: float) -> list[Handle]:
 
 
 def sweep_session(session: int) -> int:
-    """Kill what is left of a guardian's session, whoever its parent is by now. Returns how many it killed.
+    """Kill the processes that are left of a guardian's session; return how many were killed.
 
-    For a later start whose predecessor and its guardian were both killed.
+    It is for a resume after the orchestrator and its guardian were both killed.
     """
     return sweep(lambda tag: session_of(tag) == session).killed
 
 
 def find_survivors(session: int) -> list[int]:
-    """The pids that `sweep_session` would kill."""
+    """Return the pids that `sweep_session` would kill."""
     return sorted(members(lambda tag: session_of(tag) == session, spare=(os.getpid(),)))

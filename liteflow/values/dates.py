@@ -1,7 +1,7 @@
-"""The day that a run is for, and the words for days.
+"""The logical date of a run, and the words for days.
 
-A day is kept as its midnight in UTC, in epoch seconds: read back in any time zone it is the same day. Which day it is
-when a run starts is told by the local time zone, as in cron.
+A day is stored as its midnight in UTC, in epoch seconds, so it is the same day in every time zone. The current day is
+that of the local time zone, as in cron.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ from typing import Any, Final, Protocol
 
 DAY_S: Final = 86_400
 _LATEST: Final = 253_402_300_800  # the end of the year 9999
-#: Words for a day, and how many days behind the day of the run that is.
+#: Words for a day, and the number of days before the logical date of the run.
 WORDS: Final = {"today": 0, "yesterday": 1}
 WANTED: Final = "a date such as 2026-01-31"
 
 
 def current_day() -> float:
-    """Return the day that it is now, in the local time zone."""
+    """Return the current day in the local time zone."""
     now = time.time()
     local = now + time.localtime(now).tm_gmtoff
     return local - local % DAY_S
 
 
 def parse_day(text: str) -> float:
-    """Return the day that a text such as `2026-01-31` or `yesterday` names, as seen from now.
+    """Return the day of a text such as `2026-01-31` or `yesterday`, relative to the current day.
 
     Raises:
-        ValueError: it names none; says what it must be.
+        ValueError: the text is not a date; the message says what it must be.
     """
-    found = date_of(text, current_day())
-    if found is None:
+    date = date_of(text, current_day())
+    if date is None:
         raise ValueError(f'must be {WANTED}, or today or yesterday, not "{text}"')
-    return epoch_of(found)
+    return epoch_of(date)
 
 
 def date_of(value: Any, day: float) -> Any:
-    """Return the date that a value stands for, seen from the `day` of the run; None: it stands for none."""
-    import datetime  # few workflows have dates
+    """Return the date of a value, relative to the `day` of the run; None if the value is not a date."""
+    import datetime  # imported here, because few workflows have dates
 
     if isinstance(value, datetime.date):
         return None if isinstance(value, datetime.datetime) else value
@@ -56,7 +56,7 @@ def date_of(value: Any, day: float) -> Any:
 
 
 class Day(Protocol):
-    """A `datetime.date`, or a `datetime.datetime`: importing that module is left to those who have one."""
+    """A `datetime.date` or `datetime.datetime`, for modules that do not import `datetime`."""
 
     @property
     def year(self) -> int: ...
@@ -67,10 +67,10 @@ class Day(Protocol):
 
 
 def epoch_of(moment: float | Day) -> float:
-    """Return a date, a time or a number of epoch seconds in epoch seconds.
+    """Return the epoch seconds of a date, a time, or a number of epoch seconds.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the value is none of these.
     """
     if isinstance(moment, int | float) and not isinstance(moment, bool) and math.isfinite(moment):
         return float(moment)
@@ -84,10 +84,10 @@ def epoch_of(moment: float | Day) -> float:
 
 
 def moment_from_epoch(epoch: float | None) -> Any:
-    """Return what a stored moment stands for: a date, or a time in UTC where it is not midnight; None for nothing.
+    """Return a stored moment as a date, or as a time in UTC if it is not midnight; None for None.
 
     Raises:
-        ValueError: it is out of range; a damaged file can hold that.
+        ValueError: the moment is out of range, as in a corrupt file.
     """
     if epoch is None:
         return None
@@ -104,21 +104,21 @@ def _utc(epoch: float) -> Any:
 
 
 def checked(epoch: float | None) -> float | None:
-    """Return a moment itself. Raises ValueError: it is out of range."""
+    """Return a moment itself. Raises ValueError when it is out of range."""
     if epoch is not None and shown(epoch) == "?":
         raise ValueError(_out_of_range(epoch))
     return epoch
 
 
 def _out_of_range(epoch: float) -> str:
-    return f"{epoch:g} is no moment between the years 1 and 9999"
+    return f"{epoch:g} is not between the years 1 and 9999"
 
 
 def shown(epoch: float) -> str:
-    """Return a stored moment as text: `2026-01-31`, or with the time of day; `?` for what a damaged file holds."""
+    """Return a stored moment as text: `2026-01-31`, or with the time of day; `?` when it is out of range."""
     try:
         if epoch % DAY_S == 0 and 0 <= epoch < _LATEST:
-            return time.strftime("%Y-%m-%d", time.gmtime(epoch))  # most days, without a module to import
+            return time.strftime("%Y-%m-%d", time.gmtime(epoch))  # the usual case, without importing `datetime`
         return str(moment_from_epoch(epoch))
     except ValueError:
         return "?"

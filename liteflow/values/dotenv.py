@@ -1,13 +1,13 @@
-"""Dotenv files: `NAME=value` lines, read strictly, so that a mistake is told with its line.
+"""Dotenv files: `NAME=value` lines, parsed strictly, so that an error is reported with its line.
 
     # a comment
-    NAME=value                       up to a ` #`, without the blanks around it
+    NAME=value                       up to a ` #`, without leading and trailing blanks
     export NAME=value                the same, for files that shells read too
-    NAME='as it "stands", $HOME'     anything but ', over several lines if need be
-    NAME="with \\n, \\t, \\", \\\\, \\$"    escapes, over several lines if need be
+    NAME='as it "is", $HOME'         anything but ', also over several lines
+    NAME="with \\n, \\t, \\", \\\\, \\$"    escapes, also over several lines
 
-Nothing is put in for `$NAME`: it stays as it is. `${NAME}` outside single quotes is a mistake, because other readers
-of such files disagree about it.
+`$NAME` is not expanded. `${NAME}` outside single quotes is an error, because other parsers of such files disagree
+about it.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from typing import Final
 
 from liteflow.errors import DotenvError
 
-#: The names that every shell takes over: dash drops variables of other names.
+#: The names that every shell accepts: dash drops variables with other names.
 NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
 NAME_WORDS: Final = "letters a to z, digits and _, and no digit first"
 _LARGEST: Final = 1024 * 1024
 _START: Final = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*=[ \t]*")
 _SINGLE: Final = re.compile(r"'([^']*)'")
 _DOUBLE: Final = re.compile(r'"((?:\\.|[^"\\])*)"', re.S)
-_BEHIND: Final = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
+_REST_OF_LINE: Final = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
 _ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$", "\n": ""}
 
 
 def read_dotenv(path: str) -> dict[str, str]:
-    """The variables of a dotenv file.
+    """Return the variables of a dotenv file.
 
     Raises:
-        DotenvError: everything that is wrong with it; no value is shown.
+        DotenvError: all errors in the file; the message contains no value.
     """
     try:
         with open(path, "rb") as file:
@@ -53,7 +53,7 @@ def read_dotenv(path: str) -> dict[str, str]:
 
 
 def parse_dotenv(text: str) -> tuple[dict[str, str], list[tuple[int, str]]]:
-    """The variables in a text, of one that comes twice the last; and what is wrong, each with its line."""
+    """Return the variables of a text, the last value of a name that comes twice; and the errors, with their lines."""
     text = text.replace("\r\n", "\n")
     values: dict[str, str] = {}
     problems: list[tuple[int, str]] = []
@@ -76,33 +76,31 @@ def parse_dotenv(text: str) -> tuple[dict[str, str], list[tuple[int, str]]]:
             quote = text[start.end()]
             if not (_SINGLE if quote == "'" else _DOUBLE).match(text, start.end()):
                 problems.append((number, f"the {quote} is not closed"))
-                break  # whatever comes may be part of the value
-            problems.append((number, f"something stands behind the closing {quote}"))
+                break  # the rest may be part of the value
+            problems.append((number, f"there is text after the closing {quote}"))
         elif "\0" in value:
             problems.append((number, "holds a NUL character, which no program can be given"))
         elif text[start.end() : start.end() + 1] != "'" and re.search(r"(?<!\\)\$\{", text[start.end() : place]):
-            problems.append(
-                (number, "nothing is put in for ${…}; put the value into single quotes if it stands for itself")
-            )
-        elif not re.fullmatch(NAME, start[1]):  # which is not shown: it may be a piece of a value that was broken
-            problems.append((number, f"the name is no name of a variable: use {NAME_WORDS}"))
+            problems.append((number, "${…} is not expanded; put the value into single quotes if it is meant literally"))
+        elif not re.fullmatch(NAME, start[1]):  # the name is not shown, because it may be a part of a value
+            problems.append((number, f"the name is not a valid variable name: use {NAME_WORDS}"))
         else:
             values[start[1]] = value
     return values, problems
 
 
 def _value(text: str, place: int, stop: int) -> tuple[str | None, int]:
-    """The value that begins at `place`, and where the next line does; None: its quotes are wrong."""
+    """Return the value that starts at `place`, None if its quotes are wrong, and the start of the next line."""
     quote = text[place : place + 1]
     if quote not in ("'", '"'):
         comment = re.search(r"(?:^|[ \t])#", text[place:stop])
         end = stop if comment is None else place + comment.start()
         return text[place:end].strip(), stop + 1
-    found = (_SINGLE if quote == "'" else _DOUBLE).match(text, place)
-    behind = _BEHIND.match(text, found.end()) if found is not None else None
-    if found is None or behind is None:
+    quoted = (_SINGLE if quote == "'" else _DOUBLE).match(text, place)
+    rest = _REST_OF_LINE.match(text, quoted.end()) if quoted is not None else None
+    if quoted is None or rest is None:
         return None, stop + 1
-    inside = found[1]
+    inside = quoted[1]
     if quote == '"':
         inside = re.sub(r"\\(.)", lambda match: _ESCAPES.get(match[1], match[0]), inside, flags=re.S)
-    return inside, behind.end()
+    return inside, rest.end()

@@ -1,4 +1,4 @@
-"""What tells the item of a mapped task from other items: a digest that is the same in every process."""
+"""Digests of the items of a mapped task, by which an instance belongs to its item; the same in every process."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ _UNORDERED: Final = ("set", "frozenset", "dict")  # tags of `payload` whose valu
 
 
 def item_digest(items: Mapping[str, Payload], place: int, masker: Masker | None = None) -> str:
-    """Return the digest of what one instance gets, by the name of the argument.
+    """Return the digest of the values of one instance, by the name of the argument.
 
-    The name of a single argument does not count: it may be changed. Of an item that holds a secret nothing can be
-    stored that depends on the secret, so the rest of its text and its place in the list stand for it. An object that
-    has to be pickled is the same item if its pickle is the same.
+    The name of a single argument does not count, because it may change. A digest must not depend on a secret: for an
+    item that contains one it is made of the rest of the text and of the place in the list. An object that is pickled
+    is the same item if its pickle is the same.
     """
-    texts = [_text(payload, place, masker) for _, payload in sorted(items.items())]
-    whole = texts[0] if len(items) == 1 else repr(list(zip(sorted(items), texts, strict=True))).encode()
+    named = sorted((f"[{name}]", payload) for name, payload in items.items())  # the form of names in stored digests
+    texts = [(name, _text(payload, place, masker)) for name, payload in named]
+    whole = texts[0][1] if len(texts) == 1 else repr(texts).encode()
     return sha256_hex(whole)[:_LENGTH]
 
 
 def _text(payload: Payload, place: int, masker: Masker | None) -> bytes:
     encoding, data = payload.encoding, payload.data
     if encoding == "list":
-        return repr([_text(one, place, masker) for one in parts(payload)]).encode()
+        return repr([_text(part, place, masker) for part in parts(payload)]).encode()
     if payload.file is not None:
         return f"{encoding}:{payload.sha256}".encode()
     if isinstance(data, str):
@@ -44,7 +45,7 @@ def _text(payload: Payload, place: int, masker: Masker | None) -> bytes:
 
 
 def _canonical(text: str) -> str:
-    """Return a JSON text with the members of mappings and sets in one order; scalars are as they are."""
+    """Return a JSON text with the members of mappings and sets in a fixed order; other texts as they are."""
     if text[:1] not in ("[", "{"):
         return text
     try:
@@ -55,10 +56,10 @@ def _canonical(text: str) -> str:
 
 def _ordered(node: Any) -> Any:
     if isinstance(node, list):
-        return [_ordered(one) for one in node]
+        return [_ordered(item) for item in node]
     if not isinstance(node, dict):
         return node
-    ordered = {name: _ordered(one) for name, one in node.items()}
+    ordered = {name: _ordered(member) for name, member in node.items()}
     if ordered.get("$type") in _UNORDERED and isinstance(ordered.get("value"), list):
-        ordered["value"] = sorted(ordered["value"], key=lambda one: json.dumps(one, sort_keys=True))
+        ordered["value"] = sorted(ordered["value"], key=lambda member: json.dumps(member, sort_keys=True))
     return ordered

@@ -1,9 +1,9 @@
-"""The parameters of a run: what a workflow declares, and the values it is started with.
+"""The parameters of a run: their declarations in a workflow, and their values.
 
     Dag("report", params={"day": Param("date"), "rows": 100})
 
-A plain value is a default whose type is taken over; `Param` says more. Values are checked before anything runs, all of
-them at once. What is stored with a run is JSON, and a resumed run gets the same values back.
+A plain value is a default, and its type is the parameter's; `Param` has more options. All values are checked before a
+task runs. They are stored with the run as JSON, and a resumed run has the same values.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from liteflow.values.dates import current_day, date_of
 TYPES: Final = ("string", "integer", "number", "boolean", "date", "enum", "list", "object", "path")
 NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
 
-#: The zero that Python writes in `1e-05`.
+#: The leading zero of an exponent, as in `1e-05`.
 _SHORT_EXPONENT: Final = re.compile(r"(?<=e[-+])0(?=[0-9]$)")
 _NUMBERS: Final = ("integer", "number")
 _SIZED: Final = ("string", "path", "list")
@@ -49,7 +49,7 @@ _WANTED: Final = {
 
 
 class _Absent:
-    """Stands for "no default"; one for all processes, so that it survives pickling."""
+    """The type of REQUIRED, which stays the same object when it is pickled."""
 
     def __repr__(self) -> str:
         return "REQUIRED"
@@ -62,13 +62,13 @@ REQUIRED: Final = _Absent()
 
 
 class Param(NamedTuple):
-    """One parameter.
+    """The declaration of a parameter.
 
-    `type` is one of `TYPES`. Without a `default` a value must be given for each run; a default of None means that the
-    value may be missing, and is None then. `values` are those of an `enum`. `minimum` and `maximum` limit integers,
-    numbers and dates, `min_length` and `max_length` text, paths and lists, `pattern` (a regular expression that must
-    match all of it) text and paths. A relative path starts from the folder the run is started in. A date may be the
-    word `today` or `yesterday`, also as a limit: the day that the run is for, or the day before.
+    `type` is one of `TYPES`. Without a `default` each run needs a value; with the default None the value may be
+    missing, and is then None. `values` are those of an `enum`. `minimum` and `maximum` limit integers, numbers and
+    dates, `min_length` and `max_length` text, paths and lists. A `pattern` is a regular expression that must match the
+    whole of a text or path. A relative path is relative to the folder in which the run is started. A date, also as a
+    limit, may be the word `today` or `yesterday`: the logical date of the run, or the day before.
     """
 
     type: str = "string"
@@ -83,11 +83,11 @@ class Param(NamedTuple):
 
     @property
     def required(self) -> bool:
-        """Must a value be given for each run?"""
+        """Whether each run needs a value."""
         return self.default is REQUIRED
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """What is wrong with the declaration itself: the option, and a sentence."""
+        """Yield the errors of the declaration: the option, and a sentence."""
         if self.type not in TYPES:
             yield "type", f"must be one of {', '.join(TYPES)}, not {_shown(self.type)}"
             return
@@ -99,41 +99,41 @@ class Param(NamedTuple):
             "max_length": _SIZED,
             "pattern": ("string", "path"),
         }
-        wrong = False
+        has_errors = False
         for option, types in takes.items():
             if getattr(self, option) not in (None, ()) and self.type not in types:
-                wrong = True
+                has_errors = True
                 yield option, f"a parameter of type {self.type} takes no {option}"
         if self.type == "enum" and not self.values:
-            wrong = True
+            has_errors = True
             yield "values", "a parameter of type enum needs its values"
         for option in ("minimum", "maximum"):
             try:
-                if not wrong:
+                if not has_errors:
                     self._limit(option)
             except ValueError as error:
-                wrong = True
+                has_errors = True
                 yield option, str(error)
         if self.pattern is not None:
             try:
                 re.compile(self.pattern)
             except re.error as error:
-                wrong = True
+                has_errors = True
                 yield "pattern", f"is not a regular expression: {error}"
         if self.default is not REQUIRED and not (self.type == "enum" and not self.values):
             try:
-                if not wrong:
+                if not has_errors:
                     self.value(self.default)
                 elif self.default is not None:
-                    self._typed(self.default, current_day())  # limits that are wrong themselves say nothing about it
+                    self._typed(self.default, current_day())  # limits with errors are not checked
             except ValueError as error:
                 yield "default", str(error)
 
     def parse(self, text: str, day: float | None = None) -> Any:
-        """The value of a text, as typed on a command line. `day` is the one that the run is for.
+        """Return the value of a text, as typed on a command line. `day` is the logical date of the run.
 
         Raises:
-            ValueError: it is none; says what it must be.
+            ValueError: the text is not valid; the message says what it must be.
         """
         kind = self.type
         value: Any = text
@@ -150,10 +150,10 @@ class Param(NamedTuple):
         return self.value(value, day)
 
     def value(self, value: Any, day: float | None = None) -> Any:
-        """The value in the parameter's type, from what JSON or Python has for it. `day` is the one that the run is for.
+        """Return a value from JSON or Python in the type of the parameter. `day` is the logical date of the run.
 
         Raises:
-            ValueError: it is none, or outside of the limits; says what it must be.
+            ValueError: the value is not valid, or outside the limits; the message says what it must be.
         """
         if value is None:
             if self.default is None:
@@ -165,33 +165,33 @@ class Param(NamedTuple):
         return checked
 
     def _typed(self, value: Any, day: float | None) -> Any:
-        kind, good = self.type, False
+        kind, is_valid = self.type, False
         if kind in ("string", "path"):
-            good = isinstance(value, str) or (kind == "path" and isinstance(value, os.PathLike))
-            if good and kind == "path":
+            is_valid = isinstance(value, str) or (kind == "path" and isinstance(value, os.PathLike))
+            if is_valid and kind == "path":
                 text = os.fspath(value)
                 if isinstance(text, str) and text:
                     return os.path.abspath(os.path.expanduser(text))
-                good = False
+                is_valid = False
         elif kind == "integer":
-            good = isinstance(value, int) and not isinstance(value, bool)
+            is_valid = isinstance(value, int) and not isinstance(value, bool)
             if isinstance(value, float) and value.is_integer():
                 return int(value)
         elif kind == "number":
-            good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            is_valid = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         elif kind == "boolean":
-            good = isinstance(value, bool)
+            is_valid = isinstance(value, bool)
         elif kind == "enum":
-            good = any(type(one) is type(value) and one == value for one in self.values)
+            is_valid = any(type(one) is type(value) and one == value for one in self.values)
         elif kind == "list":
             if isinstance(value, tuple):
                 return list(value)
-            good = isinstance(value, list)
+            is_valid = isinstance(value, list)
         elif kind == "object":
-            good = isinstance(value, dict) and all(isinstance(name, str) for name in value)
+            is_valid = isinstance(value, dict) and all(isinstance(name, str) for name in value)
         elif kind == "date":
             return _date(value, day)
-        if not good:
+        if not is_valid:
             raise ValueError(f"must be {self.wanted}, not {_shown(value)}")
         return value
 
@@ -222,42 +222,42 @@ class Param(NamedTuple):
 
     @property
     def wanted(self) -> str:
-        """What a value must be, in words."""
+        """Return what a value must be, in words."""
         if self.type == "enum":
             return f"one of {', '.join(as_text(one) for one in self.values)}"
         return _WANTED[self.type]
 
 
 def declared(params: Mapping[str, Any]) -> dict[str, Param]:
-    """Declarations from what a program gives: `Param`s, and plain values that are defaults.
+    """Return the declarations of a program, in which plain values are defaults, as `Param`s.
 
     Raises:
-        ParamError: everything that is wrong with them.
+        ParamError: all errors in the declarations.
     """
-    found, problems = {}, {}
-    for name, given in params.items():
+    declarations, problems = {}, {}
+    for name, declaration in params.items():
         if not isinstance(name, str) or not re.fullmatch(NAME, name):
-            problems[str(name)] = "is no name for a parameter: use letters, digits and '_', not beginning with a digit"
+            problems[str(name)] = "is not a valid parameter name: use letters, digits and '_', and no digit first"
             continue
         try:
-            param = given if isinstance(given, Param) else of_default(given)
+            param = declaration if isinstance(declaration, Param) else of_default(declaration)
         except ValueError as error:
             problems[name] = str(error)
             continue
-        found[name] = param
-        wrong = next(param.problems(), None)
-        if wrong is not None:
-            problems[name] = f"{wrong[0]}: {wrong[1]}"
+        declarations[name] = param
+        problem = next(param.problems(), None)
+        if problem is not None:
+            problems[name] = f"{problem[0]}: {problem[1]}"
     if problems:
         raise ParamError(problems)
-    return found
+    return declarations
 
 
 def of_default(value: Any) -> Param:
-    """The parameter whose default is a plain value: its type is the value's.
+    """Return the parameter that has a plain value as its default, and the type of the value.
 
     Raises:
-        ValueError: no parameter can have it.
+        ValueError: no type of parameters has such values.
     """
     if value is None or isinstance(value, str):
         return Param("string", value)
@@ -266,15 +266,15 @@ def of_default(value: Any) -> Param:
     if kind is None:
         kind = "path" if isinstance(value, os.PathLike) else "date" if hasattr(value, "isoformat") else None
     if kind is None:
-        raise ValueError(f"a default is text, a number, a list and so on, not {type(value).__name__}")
+        raise ValueError(f"the default must be text, a number, a list or the like, not {type(value).__name__}")
     return Param(kind, value)
 
 
 def resolve(params: Mapping[str, Param], given: Mapping[str, Any], day: float | None = None) -> dict[str, Any]:
-    """The values of a run: what is given, and defaults for the rest. `day` is the one that the run is for.
+    """Return the values of a run: those that are given, and defaults for the others. `day` is its logical date.
 
     Raises:
-        ParamError: a name nobody declared, a value that does not fit, or none where one is needed; all of them.
+        ParamError: names that are not declared, values that are not valid, values that are missing; all of them.
     """
     problems = {name: unknown(name, params) for name in given if name not in params}
     values: dict[str, Any] = {}
@@ -292,7 +292,7 @@ def resolve(params: Mapping[str, Param], given: Mapping[str, Any], day: float | 
 
 
 def unknown(name: str, params: Mapping[str, Param]) -> str:
-    """What to say of a parameter that nobody declared."""
+    """Return the message for a parameter that is not declared."""
     import difflib
 
     near = difflib.get_close_matches(name, params, n=1)
@@ -303,7 +303,7 @@ def unknown(name: str, params: Mapping[str, Param]) -> str:
 
 
 def described(params: Mapping[str, Param]) -> dict[str, dict[str, Any]]:
-    """The declarations as JSON has them."""
+    """Return the declarations in JSON types."""
     return {
         name: stored({key: value for key, value in param._asdict().items() if value is not REQUIRED})
         for name, param in params.items()
@@ -311,22 +311,22 @@ def described(params: Mapping[str, Param]) -> dict[str, dict[str, Any]]:
 
 
 def restored(params: Mapping[str, Param], stored: Mapping[str, Any], day: float | None = None) -> dict[str, Any]:
-    """The values of a run that is gone on with: those stored with it, in their types; what is new has its default.
+    """Return the values of a resumed run: the stored ones, in their types, and defaults of new parameters.
 
     Raises:
-        ParamError: the run lacks a value that is needed now, or has one that no longer fits.
+        ParamError: a required value is missing, or a stored value does not match the current declaration.
     """
     return {**stored, **resolve(params, {name: value for name, value in stored.items() if name in params}, day)}
 
 
 def stored(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values as JSON has them, for the state file and for people's programs."""
+    """Return the values in JSON types, for the state file and for other programs."""
     plain: dict[str, Any] = json.loads(json.dumps(dict(values), default=str))
     return plain
 
 
 def as_text(value: Any) -> str:
-    """A value as it is typed: `true`, `3`, `1e-5`, `[1,2]`, `2026-01-31`; nothing is the empty text."""
+    """Return a value as it is typed: `true`, `3`, `1e-5`, `[1,2]`, `2026-01-31`; None is the empty text."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -351,10 +351,10 @@ def _from_json(text: str, kind: str) -> Any:
 
 
 def _date(value: Any, day: float | None) -> Any:
-    found = date_of(value, current_day() if day is None else day)
-    if found is None:
+    date = date_of(value, current_day() if day is None else day)
+    if date is None:
         raise ValueError(f"must be {WANTED_DATE}, not {_shown(value)}")
-    return found
+    return date
 
 
 def _shown(value: Any) -> str:

@@ -1,11 +1,11 @@
-"""Values as they are stored: JSON first, exact types tagged, pickle last, large ones in a file.
+"""Stored values: as JSON, as JSON with tagged types, or as a pickle; large values in a file.
 
-`encode` is called by whoever made the value (so a value that cannot be stored fails *that* task), `decode`
-only by a worker that consumes it, never by a viewer: decoding a pickle runs code.
+`encode` is called where the value is made, so a value that cannot be stored fails the task that returns it. `decode` is
+called only where a task reads the value, never where it is displayed: decoding a pickle runs code.
 
 Encodings: `json` is plain JSON text that SQL can read; `tagged` is JSON in which `{"$type": name, "value": …}`
-stands for a type JSON lacks; `pickle` is bytes. `list` is never stored: it is several stored values, in order, on their
-way to a task that takes them as one.
+represents a type that JSON does not have; `pickle` is bytes. `list` is never stored: it is a sequence of stored values
+for a task that reads them as one value.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from liteflow.masking import Masker
 
 Encoding = Literal["json", "tagged", "pickle", "list"]
 
-#: Above this many bytes a value goes to a file of its own.
+#: A value with more bytes is stored in a file of its own.
 SPILL_BYTES = 10 * 1024 * 1024
 
 
 class Payload(NamedTuple):
-    """An encoded value. Exactly one of `data` and `file` is set; `size` and `sha256` are of the encoded bytes.
+    """An encoded value. Exactly one of `data` and `file` is set; `size` and `sha256` are those of the encoded bytes.
 
-    Of a `list`, `data` is the fields of each payload.
+    The `data` of a `list` is the fields of each payload.
     """
 
     encoding: Encoding
@@ -43,18 +43,18 @@ class Payload(NamedTuple):
     sha256: str | None = None  # set when `file` is
 
 
-#: Makes modules importable while a value is unpickled; set by whoever knows where the code of the tasks is.
+#: Makes modules importable while a value is unpickled; set where the folder of the tasks' code is known.
 unpickling: ContextVar[Callable[[], AbstractContextManager[None]]] = ContextVar("unpickling", default=nullcontext)
 
 _scan: Callable[[str, int], tuple[Any, int]] = vars(json.JSONDecoder())["scan_once"]  # json.loads without its checks
 _INT64 = 2**63
 _SPILLED = re.compile(r"([0-9a-f]{64}\.(json|tagged|pickle)|\.writing-\w+)\Z")
 _MAX_DEPTH = 500
-_MAX_TAGGED_DEPTH = 200  # reading a tagged value back takes three frames a level, of Python's 1,000; deeper is pickled
+_MAX_TAGGED_DEPTH = 200  # decoding takes three of Python's 1,000 frames a level; deeper values are pickled
 
 
 def _is_plain(value: Any, depth: int = 0) -> bool:
-    """Is the value made of JSON types only, exactly (no subclass, no NaN, string keys)?"""
+    """Return whether the value consists of JSON types only (no subclasses, no NaN, text as keys)."""
     kind = type(value)
     if kind is str or kind is int or kind is bool or value is None:
         return True
@@ -72,11 +72,11 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
 
 
 class _NotTaggable(Exception):
-    pass
+    """A type has no tag."""
 
 
 def _tag(value: Any, depth: int = 0) -> Any:
-    """Rewrite a value into JSON types, with tags; raise _NotTaggable for a type that has no tag."""
+    """Return a value in JSON types, with tags. Raises _NotTaggable."""
     import datetime
     import decimal
     import pathlib
@@ -108,7 +108,7 @@ def _tag(value: Any, depth: int = 0) -> Any:
             name, text = zone.tzname(None), value.isoformat()
             plain = name == datetime.timezone(zone.utcoffset(None)).tzname(None)
             return {"$type": kind.__name__, "value": text if plain else [text, name]}
-        raise _NotTaggable  # a named zone: isoformat would keep the offset and lose the name
+        raise _NotTaggable  # a named zone: isoformat would lose the name
     if kind is datetime.timedelta:
         return {"$type": "timedelta", "value": [value.days, value.seconds, value.microseconds]}
     if kind is decimal.Decimal or kind is uuid.UUID:
@@ -158,7 +158,7 @@ def _makers() -> dict[str, Callable[[Any], Any]]:
 
 
 def _moment(kind: Any, value: Any) -> Any:
-    """A time from its text, or from its text and the name of its fixed offset from UTC."""
+    """Return a time from its text, or from its text and the name of its fixed offset from UTC."""
     if isinstance(value, str):
         return kind.fromisoformat(value)
     import datetime
@@ -178,19 +178,19 @@ def _dump(value: Any) -> str:
 
 
 def encode(value: Any, spill_dir: str | None = None, masker: Masker | None = None) -> Payload:
-    """Turn a value into what is stored.
+    """Encode a value for storage.
 
-    `spill_dir` is where a value of more than 10 MB is written as a file (by rename, so never half);
-    without it every value stays in memory. `masker` knows the secrets that no value may hold.
+    A value of more than 10 MB is written into a file in `spill_dir`, atomically by rename; without `spill_dir` every
+    value stays in memory. `masker` knows the secrets that no value may contain.
 
     Raises:
-        PayloadError: the value can neither be written as JSON nor pickled; it holds a secret; or the file could not
-            be written.
+        PayloadError: the value can neither be written as JSON nor pickled; it contains a secret; or the file cannot be
+            written.
     """
     if masker is not None:
         return _without_secrets(value, spill_dir, masker)
     kind = type(value)
-    if kind is int and -_INT64 <= value < _INT64:  # the common cases, without a walk
+    if kind is int and -_INT64 <= value < _INT64:  # shortcuts for the most frequent types
         text = repr(value)
         return Payload("json", text, len(text))
     if kind is str and value.isascii():
@@ -205,13 +205,13 @@ def encode(value: Any, spill_dir: str | None = None, masker: Masker | None = Non
         else:
             encoding, data = "tagged", _dump(_tag(value))
     except (_NotTaggable, RecursionError, ValueError):  # ValueError: an int of more than 4,300 digits
-        import pickle  # few values need it
+        import pickle  # imported here, because few values need it
 
         encoding = "pickle"
         try:
             data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - __reduce__ and __getstate__ are the user's code
-            _pass_on_the_end(error)
+            _reraise_worker_end(error)
             raise PayloadError(
                 f"a value of type {kind.__qualname__} cannot be stored ({type(error).__name__}: {error}); "
                 "return data (numbers, text, lists, dicts, paths, dates) or something that pickle can write"
@@ -234,10 +234,10 @@ def _without_secrets(value: Any, spill_dir: str | None, masker: Masker) -> Paylo
 
 
 def holds(secret: str, what: str) -> str:
-    """Why something that holds a secret is not stored."""
+    """Return the message for a value that contains a secret."""
     return (
-        f"{what} holds the secret {secret}, and values are stored; "
-        "hand on where the secret is to be found, and let the tasks that need it ask for it"
+        f"{what} contains the secret {secret}, and values are stored; "
+        "pass the name of the secret instead, and let the tasks that need it read it"
     )
 
 
@@ -263,10 +263,10 @@ def _spill(encoding: Encoding, raw: bytes, spill_dir: str) -> Payload:
 
 
 def decode(payload: Payload) -> Any:
-    """Turn a stored value back. Runs the pickled object's code where the encoding is `pickle`.
+    """Decode a stored value. A pickle runs code of the pickled object.
 
     Raises:
-        PayloadError: its file is missing or altered, or the bytes do not decode.
+        PayloadError: the file is missing or changed, or the bytes cannot be decoded.
     """
     if payload.encoding == "list":
         return [decode(one) for one in parts(payload)]
@@ -279,7 +279,7 @@ def decode(payload: Payload) -> Any:
                 if end == len(data):
                     return value
             except StopIteration:
-                pass  # no JSON: json.loads says so better
+                pass  # not valid JSON: json.loads has the better message
         if payload.encoding == "pickle":
             import pickle
 
@@ -291,29 +291,29 @@ def decode(payload: Payload) -> Any:
     except PayloadError:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - unpickling runs the user's code
-        _pass_on_the_end(error)
+        _reraise_worker_end(error)
         raise PayloadError(f"a stored value does not decode ({type(error).__name__}: {error})") from None
 
 
-def _pass_on_the_end(error: BaseException) -> None:
-    """Raise what ends a worker. `sys.exit` in the code of a value is an error: it cannot mean that the task is done."""
+def _reraise_worker_end(error: BaseException) -> None:
+    """Raise the exception that ends a worker again. `sys.exit` in the code of a value is an error of the value."""
     if isinstance(error, SystemExit) and type(error) is not SystemExit:
         raise error
 
 
 def together(payloads: Sequence[Payload]) -> Payload:
-    """Several values as one: a list of them."""
+    """Return several values as one, a list."""
     return Payload("list", tuple(map(tuple, payloads)), sum(one.size for one in payloads))
 
 
 def parts(payload: Payload) -> list[Payload]:
-    """The values of which a `list` consists."""
+    """Return the values in a `list`."""
     assert isinstance(payload.data, tuple)
     return [Payload._make(one) for one in payload.data]
 
 
 def is_pickled(payload: Payload) -> bool:
-    """Would decoding it run code?"""
+    """Return whether decoding the value runs code."""
     if payload.encoding == "list":
         return any(is_pickled(one) for one in parts(payload))
     return payload.encoding == "pickle"
@@ -329,28 +329,28 @@ def _read_file(payload: Payload) -> bytes:
     except OSError as error:
         raise PayloadError(f"{payload.file}: the stored value cannot be read: {error.strerror}") from None
     if hashlib.sha256(raw).hexdigest() != payload.sha256:
-        raise PayloadError(f"{payload.file}: the stored value was altered (its SHA-256 differs); run its task again")
+        raise PayloadError(f"{payload.file}: the stored value has changed (its SHA-256 differs); run its task again")
     return raw
 
 
 def spill_root(path: str) -> str:
-    """The folder beside a state file that holds its large values."""
+    """Return the folder next to a state file that holds its large values."""
     return f"{path}_xcom"
 
 
 def spill_dir(path: str, run_id: str) -> str:
-    """The folder for one run's large values.
+    """Return the folder of a run's large values.
 
     Raises:
-        StoreError: the run id is none, and could lead elsewhere.
+        StoreError: the run id is not valid, and could name another folder.
     """
     return os.path.join(spill_root(path), checked(run_id))
 
 
 def remove_values(path: str, run_id: str) -> None:
-    """Remove the folder of a run's large values with what is in it, and nothing that is no such value.
+    """Remove the folder of a run's large values with the values in it, and no other file.
 
-    That holds also where a folder on the way has become a link to one of the user's.
+    This holds even if a folder of the path was replaced by a link to a folder of the user.
     """
     folder = spill_dir(path, run_id)
     try:
@@ -359,11 +359,11 @@ def remove_values(path: str, run_id: str) -> None:
                 os.unlink(os.path.join(folder, name))
         os.rmdir(folder)
     except OSError:
-        return  # there is none; or something else is in it
+        return  # the folder does not exist, or another file is in it
 
 
 def payload_from_row(path: str, row: Sequence[Any]) -> Payload:
-    """A Payload from the columns encoding, value, size, file, sha256."""
+    """Return the Payload of a row with the columns encoding, value, size, file, sha256."""
     encoding, data, size, file, sha256 = row
     if file is not None:
         file = os.path.join(spill_root(path), file)

@@ -1,8 +1,8 @@
-"""The secrets of a run: declared by name, fetched when the run starts, and stored nowhere.
+"""The secrets of a run: declared by name, read when the run starts, and never stored.
 
     Dag("sync", secrets=["API_TOKEN", Secret("DB_PASSWORD", file="~/.secrets/db"), Secret("PIN", command="pass pin")])
 
-`Secrets` holds the values while the run goes on. It shows names only, also where a program prints it.
+`Secrets` has the values during the run. Where a program prints it, it shows names only.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _COMMAND_S: Final = 60.0
 
 
 class Secret(NamedTuple):
-    """A secret and where its value comes from: the environment variable of its name, unless one of these is given.
+    """A secret and the source of its value: the environment variable of its name, unless another source is given.
 
-    `env` names another variable; `file` holds the value, without the line break at its end; `command` is a shell
-    command that prints the value, again without the last line break. Relative paths, and the command, start from
-    `folder`, or else the current one. `shell` is the command's, in the sense of `liteflow.shell`.
+    `env` names another variable; `file` contains the value, and `command` is a shell command that prints the value; a
+    line break at the end is removed. Relative paths are relative to `folder`, by default the current folder; the
+    command runs there. `shell` is the shell of the command (see `liteflow.shell`).
     """
 
     name: str
@@ -38,15 +38,15 @@ class Secret(NamedTuple):
     shell: str | tuple[str, ...] | None = None
 
     def problem(self) -> str | None:
-        """What is wrong with the declaration."""
+        """Return the error in the declaration; None when there is none."""
         if not isinstance(self.name, str) or not re.fullmatch(NAME, self.name):
-            return "is no name for a secret: use letters, digits and '_', not beginning with a digit"
-        if sum(one is not None for one in (self.env, self.file, self.command)) > 1:
-            return "comes from one place: give one of env, file and command"
+            return "is not a valid secret name: use letters, digits and '_', and no digit first"
+        if sum(source is not None for source in (self.env, self.file, self.command)) > 1:
+            return "has one source: give only one of env, file and command"
         return None
 
     def fetch(self, environ: Mapping[str, str]) -> str:
-        """Its value. Raises ValueError; the message never shows the value."""
+        """Return the value. Raises ValueError; the message never contains the value."""
         if self.file is not None:
             value = _from_file(os.path.join(self.folder or "", os.path.expanduser(self.file)))
         elif self.command is not None:
@@ -68,7 +68,7 @@ class Secrets(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         if name not in self._values:
-            raise KeyError(unknown(name, self._values))
+            raise KeyError(unknown_secret_message(name, self._values))
         return self._values[name]
 
     def __contains__(self, name: object) -> bool:
@@ -87,21 +87,21 @@ class Secrets(Mapping[str, str]):
         return type(self), (self._values,)
 
     def select(self, names: Sequence[str]) -> dict[str, str]:
-        """Some of them, as environment variables."""
+        """Return some of the secrets, as environment variables."""
         return {name: self._values[name] for name in names}
 
 
-def unknown(name: str, known: Mapping[str, object]) -> str:
-    """What to say of a name that is not there."""
+def unknown_secret_message(name: str, declared: Mapping[str, object]) -> str:
+    """Return the message for a secret that is not declared."""
     import difflib
 
-    near = difflib.get_close_matches(name, known, n=1)
-    there = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}" if known else ""
-    return f"there is no secret {name!r}{there or ': none are declared'}"
+    near = difflib.get_close_matches(name, declared, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(declared)}" if declared else ""
+    return f"there is no secret {name!r}{hint or ': none are declared'}"
 
 
 def checked(value: object) -> str:
-    """A value itself, if it can be a secret's. Raises ValueError; the message does not show the value."""
+    """Return a value itself, if it can be that of a secret. Raises ValueError, without the value in its message."""
     if not isinstance(value, str):
         raise ValueError(f"must be text, not {type(value).__name__}")
     if not value:
@@ -111,42 +111,42 @@ def checked(value: object) -> str:
     try:
         size = len(value.encode())
     except UnicodeEncodeError:
-        raise ValueError("is not UTF-8 text; keep it in base64") from None
+        raise ValueError("is not UTF-8 text; store it in base64") from None
     if size > LARGEST:
         raise ValueError(f"has {size:,} bytes; {LARGEST:,} are the most")
     return value
 
 
 def declared_secrets(given: Sequence[str | Secret]) -> dict[str, Secret]:
-    """Declarations by name, from what a program gives.
+    """Return the declarations of a program by name.
 
     Raises:
-        SecretError: everything that is wrong with them.
+        SecretError: all errors in the declarations.
     """
-    found: dict[str, Secret] = {}
+    declared: dict[str, Secret] = {}
     problems: dict[str, str] = {}
-    for one in [given] if isinstance(given, str) else given:
-        secret = one if isinstance(one, Secret) else Secret(one)
-        wrong = secret.problem() or ("is declared twice" if secret.name in found else None)
-        if wrong is not None:
-            problems[str(secret.name)] = wrong
-        found[str(secret.name)] = secret
+    for declaration in [given] if isinstance(given, str) else given:
+        secret = declaration if isinstance(declaration, Secret) else Secret(declaration)
+        problem = secret.problem() or ("is declared twice" if secret.name in declared else None)
+        if problem is not None:
+            problems[str(secret.name)] = problem
+        declared[str(secret.name)] = secret
     if problems:
         raise SecretError(problems)
-    return found
+    return declared
 
 
 def fetch(
     declared: Mapping[str, Secret], given: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None
 ) -> Secrets | None:
-    """The values of secrets, where they are not `given`; None: there are none to have.
+    """Return the secrets, reading those that are not `given`; None when none are declared.
 
     Raises:
-        SecretError: everything that is wrong or missing; no value is shown.
+        SecretError: all errors and missing values; the message contains no value.
     """
     given = given or {}
     environ = os.environ if environ is None else environ
-    problems = {name: unknown(name, declared) for name in given if name not in declared}
+    problems = {name: unknown_secret_message(name, declared) for name in given if name not in declared}
     values: dict[str, str] = {}
     for name, secret in declared.items():
         try:
@@ -168,23 +168,23 @@ def fetch(
 def resolve_secrets(
     declared: Mapping[str, Secret], given: Mapping[str, str] | None, params: Mapping[str, Any]
 ) -> Secrets | None:
-    """The secrets of a run with these parameters: those that are `given`, and the others fetched.
+    """Return the secrets of a run with these parameters: those that are `given`; the others are read.
 
     Raises:
         SecretError: see `fetch`.
-        ParamError: see `refuse_in`.
+        ParamError: see `reject_secrets_in`.
     """
-    found = given if isinstance(given, Secrets) else fetch(declared, given)
-    if found is not None:
-        refuse_in(params, found)
-    return found
+    secrets = given if isinstance(given, Secrets) else fetch(declared, given)
+    if secrets is not None:
+        reject_secrets_in(params, secrets)
+    return secrets
 
 
-def refuse_in(params: Mapping[str, Any], secrets: Secrets) -> None:
-    """Refuse parameters that hold a secret: they are stored with the run.
+def reject_secrets_in(params: Mapping[str, Any], secrets: Secrets) -> None:
+    """Reject parameters that contain a secret, because parameters are stored with the run.
 
     Raises:
-        ParamError: names them, and shows no value.
+        ParamError: the message names the parameters, and contains no value.
     """
     import json
 
@@ -192,7 +192,7 @@ def refuse_in(params: Mapping[str, Any], secrets: Secrets) -> None:
     for name, value in params.items():
         secret = secrets.masker.found(json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "replace"))
         if secret is not None:
-            problems[name] = f"holds the secret {secret}, and parameters are stored; use the secret itself instead"
+            problems[name] = f"contains the secret {secret}, and parameters are stored; use the secret itself instead"
     if problems:
         raise ParamError(problems)
 
@@ -208,7 +208,7 @@ def _from_file(path: str) -> str:
 
 
 def _from_command(words: Sequence[str], folder: str | None) -> str:
-    """What a command prints; its complaints go where ours go."""
+    """Return the output of a command, whose stderr is that of this process."""
     from liteflow.processes.guarded_command import CommandNotStarted, run_guarded
 
     try:
@@ -227,5 +227,5 @@ def _text(raw: bytes) -> str:
     try:
         text = raw.decode()
     except UnicodeDecodeError:
-        raise ValueError("is not UTF-8 text; keep it in base64") from None
+        raise ValueError("is not UTF-8 text; store it in base64") from None
     return text.removesuffix("\n").removesuffix("\r")

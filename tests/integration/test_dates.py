@@ -189,7 +189,7 @@ def test_a_program_gives_the_day_as_a_date_or_in_seconds(db: str, given: Any) ->
 def test_a_program_that_gives_something_else_is_told(db: str, given: Any) -> None:
     with Dag("d", db) as dag:
         dag.task(print, task_id="t")
-    with pytest.raises(DefinitionError, match=r"logical_date (must be a date, a time or epoch seconds|1e\+300 is no)"):
+    with pytest.raises(DefinitionError, match=r"logical_date (must be a date, a time or epoch seconds|1e\+300 is not)"):
         dag.run(mode="inline", logical_date=given)
 
 

@@ -204,7 +204,7 @@ def test_a_dotenv_file_has_the_same_names_as_env(tmp_path: Path) -> None:
     write(tmp_path, "dotenv: flow.env\ntasks: {t: {run: echo}}\n")
     done = lightflow(tmp_path, "run", "flow.yaml")
     assert done.returncode == 2
-    assert "flow.env:2:1: the name is no name of a variable: use letters a to z, digits and _" in done.stderr
+    assert "flow.env:2:1: the name is not a valid variable name: use letters a to z, digits and _" in done.stderr
 
 
 def test_a_variable_that_only_a_task_has_is_pointed_at() -> None:

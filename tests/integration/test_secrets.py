@@ -217,8 +217,8 @@ def test_a_byte_search_finds_no_secret(tmp_path: Path, lightflow: Lightflow, mod
     assert reasons["skipped"] == "no use for ***"
     assert reasons["no_number"].endswith(": tasks.no_number.run: int: '***' is not a whole number")
     for task, name in [("output", "TOKEN"), ("returned", "TOKEN"), ("pushed", "TOKEN"), ("output_json", "PASSWORD")]:
-        assert f"holds the secret {name}, and values are stored" in reasons[task]
-    assert reasons["printed"] == "output: what was printed holds the secret PASSWORD, and values are stored"
+        assert f"contains the secret {name}, and values are stored" in reasons[task]
+    assert reasons["printed"] == "output: the printed text contains the secret PASSWORD, and values are stored"
     logs = "".join(path.read_text() for path in (tmp_path / "logs").glob("task_*.log"))
     assert logs.count("***") > 20
     assert "Bearer ***" in logs
@@ -271,7 +271,7 @@ def test_a_secret_given_as_a_parameter_is_refused(tmp_path: Path, lightflow: Lig
     (tmp_path / "flow.yaml").write_text("params: {login: x}\nsecrets: [TOKEN]\ntasks: {a: {run: 'true'}}")
     done = lightflow("run", "flow.yaml", "-p", f"login=me:{TOKEN}")
     assert done.returncode == 2
-    assert "parameter 'login': holds the secret TOKEN, and parameters are stored" in done.stderr
+    assert "parameter 'login': contains the secret TOKEN, and parameters are stored" in done.stderr
     assert leaks(done.stderr.encode()) == []
 
 
@@ -529,8 +529,8 @@ def test_wrong_declarations(db: str) -> None:
         Dag("py", db, secrets=["A", "A", "b-c", Secret("D", env="X", file="y")])
     assert caught.value.problems == {
         "A": "is declared twice",
-        "b-c": "is no name for a secret: use letters, digits and '_', not beginning with a digit",
-        "D": "comes from one place: give one of env, file and command",
+        "b-c": "is not a valid secret name: use letters, digits and '_', and no digit first",
+        "D": "has one source: give only one of env, file and command",
     }
     dag = Dag("py", db, secrets=["NOT_SET", "B"])
     dag.task(tell)
@@ -540,7 +540,7 @@ def test_wrong_declarations(db: str) -> None:
         dag.run(secrets={"B": "given", "C": "x", "NOT_SET": "x"})
     with pytest.raises(DefinitionError, match="a run with secrets needs a log_dir"):
         dag.run(secrets={"B": "given", "NOT_SET": "given"})
-    with pytest.raises(ParamError, match="parameter 'x': holds the secret B"):
+    with pytest.raises(ParamError, match="parameter 'x': contains the secret B"):
         dag.run(secrets={"B": "given", "NOT_SET": "other"}, params={"x": ["a given one"]})
     dag.task(tell, "asks", secrets=["BB"])
     with pytest.raises(DefinitionError, match="task 'asks': there is no secret 'BB'; did you mean 'B'"):
@@ -578,7 +578,7 @@ def test_a_thread_of_a_task_and_a_large_value(
     dag.task(large)
     run = dag.run(mode="thread", log_dir=str(tmp_path / "logs"))
     assert capsys.readouterr().out == "beside ***\n"
-    assert "holds the secret TOKEN" in states(run, db)["large"]
+    assert "contains the secret TOKEN" in states(run, db)["large"]
     search(tmp_path)
     print(TOKEN)
     assert capsys.readouterr().out == f"{TOKEN}\n"  # the run is over

@@ -37,10 +37,10 @@ def test_read(text: str, values: dict[str, str]) -> None:
         ("A\nB=1\n1C=2", [(1, "expected NAME=value"), (3, "expected NAME=value")]),
         ("A='x\nB=1", [(1, "the ' is not closed")]),
         ('X=1\nA="x', [(2, 'the " is not closed')]),
-        ("A='x'y\nB", [(1, "something stands behind the closing '"), (2, "expected NAME=value")]),
+        ("A='x'y\nB", [(1, "there is text after the closing '"), (2, "expected NAME=value")]),
         (
             "A=${HOME}/x",
-            [(1, "nothing is put in for ${…}; put the value into single quotes if it stands for itself")],
+            [(1, "${…} is not expanded; put the value into single quotes if it is meant literally")],
         ),
         ("A=x\0y", [(1, "holds a NUL character, which no program can be given")]),
     ],

@@ -106,7 +106,7 @@ def test_plain_values_are_defaults() -> None:
     assert of_default(3) == Param("integer", 3)
     assert of_default(None) == Param("string", None)
     assert of_default(DAY).type == "date"
-    with pytest.raises(ParamError, match="default is text"):
+    with pytest.raises(ParamError, match="default must be text"):
         declared({"x": object()})
 
 

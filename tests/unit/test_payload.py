@@ -291,7 +291,7 @@ def test_an_altered_file_is_noticed(spilled: Payload) -> None:
     with open(spilled.file, "r+b") as file:
         file.seek(100)
         file.write(b"!")
-    with pytest.raises(PayloadError, match="was altered") as caught:
+    with pytest.raises(PayloadError, match="has changed") as caught:
         decode(spilled)
     assert spilled.file in str(caught.value)
 
@@ -299,7 +299,7 @@ def test_an_altered_file_is_noticed(spilled: Payload) -> None:
 def test_a_truncated_file_is_noticed(spilled: Payload) -> None:
     assert spilled.file is not None
     os.truncate(spilled.file, 1000)
-    with pytest.raises(PayloadError, match="was altered"):
+    with pytest.raises(PayloadError, match="has changed"):
         decode(spilled)
 
 

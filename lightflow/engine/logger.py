@@ -17,8 +17,7 @@ from lightflow.engine.formatting import display_name, format_duration
 from lightflow.engine.task_output import OutputFollower, OutputMode
 from lightflow.text import escape_controls, printable
 from liteflow import Change, ListChange, Observer, RunStart
-from liteflow.api import TASK_ENDED, tally_text
-from liteflow.record import replace
+from liteflow.api import TASK_ENDED, replace, tally_text
 
 _MAX_NAMED: Final = 5  # named items of a changed list
 _MANY_INSTANCES: Final = 100  # of a task with more instances, a successful instance has no line

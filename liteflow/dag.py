@@ -47,7 +47,6 @@ from liteflow.running.config import RunConfig
 from liteflow.running.host_signals import deferred_host_signals
 from liteflow.running.observers import Observer
 from liteflow.running.run import run as run_compiled
-from liteflow.state.deletion import delete_runs
 from liteflow.state.history import DagRecord, History, RunRecord
 from liteflow.state.state_file import connect, current_folder, real_path
 from liteflow.states import Status
@@ -588,6 +587,8 @@ class Dag(CurrentDag):
             run_ids = list(history.run_ids(dag_id))
             if history.dag(dag_id) is None and not run_ids:
                 raise RunNotFound(f"{db_path}: there is no dag {dag_id!r}")
+        from liteflow.state.deletion import delete_runs  # here, because a run does not need it
+
         delete_runs(db_path, run_ids, dag_id)
         return len(run_ids)
 

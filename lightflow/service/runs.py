@@ -24,13 +24,10 @@ from liteflow.api import (
     History,
     Record,
     RunRecord,
-    cancel_interrupted,
     current_day,
     day_text,
-    exclude_from_resume,
     gc_paused,
     replace,
-    request,
 )
 from liteflow.executors import stdout_capture
 from liteflow.processes import capabilities
@@ -266,7 +263,7 @@ def _resume(loaded: LoadedWorkflow, last: RunRecord, options: RunOptions, notify
     dag = loaded.build(values, inputs)
     if changed := _changed_since_success(dag, last, options.db):
         names = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
-        notify(f"changed since they succeeded, and kept as they were: {names}")
+        notify(f"changed since they succeeded, and not run again: {names}")
     if last.source is not None and os.path.realpath(last.source) != os.path.realpath(loaded.path):
         notify(
             f"run {last.run_id} was started from another file, {last.source}; "
@@ -365,6 +362,8 @@ def cancel(db: str, run_id: str, *, wait_s: float = 30.0) -> RunRecord:
         RunNotFound: there is no such run.
         DefinitionError: it has ended already.
     """
+    from liteflow.api import cancel_interrupted, request
+
     with History(db) as history:
         record = history.run(run_id)
         if record.status == Status.INTERRUPTED:
@@ -389,4 +388,6 @@ def clear(db: str, name: str, checkpoint_dir: str) -> tuple[int, int]:
     checkpoints, _ = checkpoint.find(checkpoint_dir, name)
     for each in checkpoints:
         os.unlink(each.path)
+    from liteflow.api import exclude_from_resume
+
     return len(checkpoints), exclude_from_resume(db, name) if os.path.exists(db) else 0

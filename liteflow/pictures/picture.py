@@ -69,7 +69,7 @@ class Colours(NamedTuple):
     ink: str
 
 
-class StatusStyle(NamedTuple):
+class StatusStyle(Record):
     """The style of a state in all formats: a css class, a sign and a word, and colours for light and dark paper."""
 
     name: str
@@ -84,50 +84,78 @@ class StatusStyle(NamedTuple):
 # grey printout, too. States in which nothing ran have a dashed border.
 STATUS_STYLES: Final[Mapping[str, StatusStyle]] = {
     "PENDING": StatusStyle(
-        "pending", "○", "pending", Colours("#ffffff", "#848d97", "#24292f"), Colours("#1c2128", "#7d8590", "#d7dde3")
+        name="pending",
+        sign="○",
+        word="pending",
+        light=Colours("#ffffff", "#848d97", "#24292f"),
+        dark=Colours("#1c2128", "#7d8590", "#d7dde3"),
     ),
     "QUEUED": StatusStyle(
-        "queued", "◔", "queued", Colours("#eee9fb", "#7a5cc9", "#33206e"), Colours("#2a2344", "#a58df0", "#e3dbff")
+        name="queued",
+        sign="◔",
+        word="queued",
+        light=Colours("#eee9fb", "#7a5cc9", "#33206e"),
+        dark=Colours("#2a2344", "#a58df0", "#e3dbff"),
     ),
     "RUNNING": StatusStyle(
-        "running", "▶", "running", Colours("#d8ecfb", "#0072b2", "#06395c"), Colours("#0b314d", "#56b4e9", "#d3ecfb")
+        name="running",
+        sign="▶",
+        word="running",
+        light=Colours("#d8ecfb", "#0072b2", "#06395c"),
+        dark=Colours("#0b314d", "#56b4e9", "#d3ecfb"),
     ),
     "SUCCESS": StatusStyle(
-        "success", "✓", "success", Colours("#d6f2e7", "#00845f", "#05412f"), Colours("#0b3a2d", "#2bbd92", "#cdf3e5")
+        name="success",
+        sign="✓",
+        word="success",
+        light=Colours("#d6f2e7", "#00845f", "#05412f"),
+        dark=Colours("#0b3a2d", "#2bbd92", "#cdf3e5"),
     ),
     "FAILED": StatusStyle(
-        "failed", "✗", "failed", Colours("#b3261e", "#7d1510", "#ffffff"), Colours("#b3261e", "#ff8a80", "#ffffff")
+        name="failed",
+        sign="✗",
+        word="failed",
+        light=Colours("#b3261e", "#7d1510", "#ffffff"),
+        dark=Colours("#b3261e", "#ff8a80", "#ffffff"),
     ),
     "UP_FOR_RETRY": StatusStyle(
-        "retry", "↻", "retrying", Colours("#ffefbf", "#a66f00", "#4d3300"), Colours("#453407", "#e6a91e", "#ffebb5")
+        name="retry",
+        sign="↻",
+        word="retrying",
+        light=Colours("#ffefbf", "#a66f00", "#4d3300"),
+        dark=Colours("#453407", "#e6a91e", "#ffebb5"),
     ),
     "SKIPPED": StatusStyle(
-        "skipped",
-        "»",
-        "skipped",
-        Colours("#eceef1", "#7d858e", "#474e57"),
-        Colours("#272c33", "#848d97", "#bcc4cd"),
+        name="skipped",
+        sign="»",
+        word="skipped",
+        light=Colours("#eceef1", "#7d858e", "#474e57"),
+        dark=Colours("#272c33", "#848d97", "#bcc4cd"),
         dashed=True,
     ),
     "UPSTREAM_FAILED": StatusStyle(
-        "upstream",
-        "⊘",
-        "upstream failed",
-        Colours("#fbe4de", "#b3261e", "#6b1712"),
-        Colours("#42201c", "#ff8a80", "#ffd9d3"),
+        name="upstream",
+        sign="⊘",
+        word="upstream failed",
+        light=Colours("#fbe4de", "#b3261e", "#6b1712"),
+        dark=Colours("#42201c", "#ff8a80", "#ffd9d3"),
         dashed=True,
     ),
     "CANCELLED": StatusStyle(
-        "cancelled",
-        "■",
-        "cancelled",
-        Colours("#dcd7e0", "#5d5068", "#2f2737"),
-        Colours("#38323e", "#b3a6bf", "#e9e2ef"),
+        name="cancelled",
+        sign="■",
+        word="cancelled",
+        light=Colours("#dcd7e0", "#5d5068", "#2f2737"),
+        dark=Colours("#38323e", "#b3a6bf", "#e9e2ef"),
     ),
 }
 #: The style of a task without a state: a definition instead of a run.
 PLAIN_STYLE: Final = StatusStyle(
-    "plain", "", "", Colours("#f3f6fa", "#5f7186", "#1f2933"), Colours("#222a33", "#8296ab", "#dfe6ee")
+    name="plain",
+    sign="",
+    word="",
+    light=Colours("#f3f6fa", "#5f7186", "#1f2933"),
+    dark=Colours("#222a33", "#8296ab", "#dfe6ee"),
 )
 
 
@@ -137,7 +165,13 @@ def status_style(status: str | None) -> StatusStyle:
         return PLAIN_STYLE
     if (style := STATUS_STYLES.get(status)) is not None:
         return style
-    return StatusStyle("plain", "?", clean(status).lower().replace("_", " "), PLAIN_STYLE.light, PLAIN_STYLE.dark)
+    return StatusStyle(
+        name="plain",
+        sign="?",
+        word=clean(status).lower().replace("_", " "),
+        light=PLAIN_STYLE.light,
+        dark=PLAIN_STYLE.dark,
+    )
 
 
 def clean(text: str) -> str:

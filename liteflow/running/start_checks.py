@@ -27,7 +27,7 @@ class StartChecks:
         self._hooks = hooks
         self._info = info
         self._waiting: dict[int, tuple[int, int]] = {}  # by hook: the waiting task and its check
-        self._next: list[tuple[int, int]] = []  # tasks to go on with, each with the number of the check
+        self._next: list[tuple[int, int]] = []  # tasks to continue with, each with the number of the check
 
     def evaluate(self, now: float) -> tuple[bool, list[Transition]]:
         """Evaluate the checks that are due. Return whether there were any, and the transitions that follow."""
@@ -40,7 +40,7 @@ class StartChecks:
         return bool(due), transitions
 
     def hook_ended(self, hook: int, outcome: Outcome) -> list[Transition]:
-        """Go on with the task that waits for this hook, if there is one. Return the transitions that follow."""
+        """Continue with the task that waits for this hook, if there is one. Return the transitions that follow."""
         status = self._plan.table.status[hook]
         if hook not in self._waiting or status not in TASK_ENDED:
             return []

@@ -260,7 +260,9 @@ def test_skip_and_exit(bench: Open, mode: str) -> None:
 
 def test_unknown_mode() -> None:
     with pytest.raises(DefinitionError, match="inline"):
-        open_executor({"t": Call(print)}, RunInfo(run_id="r", dag_id="d", db_path="/nowhere"), mode="magic")
+        open_executor(
+            {"t": Call(print)}, RunInfo(run_id="r", dag_id="d", db_path="/nowhere", log_dir=None), mode="magic"
+        )
 
 
 # Output
@@ -657,7 +659,7 @@ def test_a_command_that_prints_no_json_fails(bench: Open) -> None:
 
 
 def test_a_printed_value_needs_a_log(tmp_path: Path) -> None:
-    info = RunInfo(run_id="r", dag_id="d", db_path=str(tmp_path / "db"))
+    info = RunInfo(run_id="r", dag_id="d", db_path=str(tmp_path / "db"), log_dir=None)
     with pytest.raises(DefinitionError, match="the value of task 't' is its printed output"):
         open_executor({"t": sh("true", output="json")}, info)
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 GLOSSARY = ROOT / "docs" / "reference" / "glossary.md"
 
 #: Words of the dialect in the sources at most (`python tools/dialect.py` lists them). Lower it; never raise it.
-DIALECT_LIMIT = 1302
+DIALECT_LIMIT = 600
 
 #: Words that need no entry in the glossary: those of SQL, files, processes and programs in general.
 ORDINARY_WORDS = frozenset(
@@ -53,7 +53,7 @@ ORDINARY_WORDS = frozenset(
     sandbox schema scope screen script seconds seen selection sha shared shell signal site size slice snapshot
     socket source spawn spawner special sqlite stale start started starter static status step stop stopped
     stopping stored stream style submission success summary sweep swept switch syntax system
-    table tagger tail taken term terminated text thread time timer too traced tracker tree type
+    table tagger tail taken template term terminated text thread time timer too traced tracker tree type
     unclosed unknown unparsable unreadable unsafe updated usage use used
     validator version view visual
     waiting wake watermark why word work writer written wrong

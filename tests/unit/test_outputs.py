@@ -19,7 +19,7 @@ from liteflow.record import replace
 from liteflow.values.payload import decode
 from liteflow.work import RunInfo
 
-INFO = RunInfo(run_id="r", dag_id="d", db_path="/nowhere/state.db")
+INFO = RunInfo(run_id="r", dag_id="d", db_path="/nowhere/state.db", log_dir=None)
 
 
 @pytest.mark.parametrize(

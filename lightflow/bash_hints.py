@@ -27,7 +27,7 @@ _IN_SCRIPT: Final = (
 _EXPRESSION: Final = r"\$\{(?:params|tasks|needs|secrets|matrix|item|workflow|inputs)\."
 
 
-#: Quoted text, escapes, comments and here-documents: what stands in them is no word of the script's own shell.
+#: Quoted text, escapes, comments and here-documents: their content is not read by the shell of the script.
 _QUOTED: Final = re.compile(
     r"""\$'(?:[^'\\]|\\.)*' | '[^']*' | "(?:[^"\\]|\\.)*" | \\. | (?:^|(?<=\s))\#[^\n]*
     | <<-?[ \t]*(["']?)(?P<end>\w+)\1[^\n]*\n(?:.*\n)*?[ \t]*(?P=end)$""",
@@ -41,15 +41,15 @@ def bash_only(script: str) -> str:
         return ""
     bare = _QUOTED.sub(_unquoted, script)
     for pattern, name in _IN_SCRIPT:
-        found = re.search(pattern, bare, re.MULTILINE)
-        if found:
-            return name or found[0].strip(" ;&|\n")
+        match = re.search(pattern, bare, re.MULTILINE)
+        if match:
+            return name or match[0].strip(" ;&|\n")
     return ""
 
 
-def _unquoted(found: re.Match[str]) -> str:
+def _unquoted(match: re.Match[str]) -> str:
     """What the shell itself reads of a quoted text: the substitutions between double quotes."""
-    text = found[0]
+    text = match[0]
     if text.startswith('"'):
         return " ".join(["_", *re.findall(r"\$\{[^}]*\}", text)])
     return text[:2] if text.startswith("$'") else "_" if text[0] in "'\\" else ""

@@ -1,4 +1,4 @@
-"""Modules that lie beside a workflow file: its folder is on the module path while they are imported."""
+"""Import modules from the folder of a workflow file, which is on the module path meanwhile."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ from liteflow.api import unpickling
 
 _importing = threading.RLock()  # `sys.path` belongs to the whole process
 _counting = threading.Lock()
-_needed: Counter[str] = Counter()  # how many tasks need a folder at the end of `sys.path`
+_needed: Counter[str] = Counter()  # how many tasks need each folder at the end of `sys.path`
 
 
 def import_from_folders(name: str, *folders: str) -> ModuleType:
-    """Import a module, from one of these folders if it lies there.
+    """Import a module, from one of these folders if it is there.
 
     Raises:
-        ImportError: another module of that name is loaded already; or the module calls `sys.exit`.
+        ImportError: another module of that name is loaded already, or the module calls `sys.exit`.
     """
     with importing_from(*folders):
         try:
             module = importlib.import_module(name)
         except SystemExit as error:
-            if type(error) is not SystemExit:  # it ends a worker
+            if type(error) is not SystemExit:  # an exception that ends a worker
                 raise
             raise ImportError(f"module {name!r} calls sys.exit({error.code!r}) while it is imported") from None
-        _check_is_beside(name.partition(".")[0], folders)
+        _check_origin(name.partition(".")[0], folders)
     return module
 
 
-def _check_is_beside(name: str, folders: Sequence[str]) -> None:
+def _check_origin(name: str, folders: Sequence[str]) -> None:
     spec, loaded = PathFinder.find_spec(name, folders), sys.modules.get(name)
-    beside = None if spec is None else spec.origin
-    if beside is None or loaded is None or not os.path.isfile(beside):
+    path = None if spec is None else spec.origin
+    if path is None or loaded is None or not os.path.isfile(path):
         return
     origin = getattr(loaded, "__file__", None)
-    if origin is None or os.path.realpath(origin) != os.path.realpath(beside):
+    if origin is None or os.path.realpath(origin) != os.path.realpath(path):
         where = f"from {origin}" if origin else "as a part of Python"
-        raise ImportError(f"{beside}: a module named {name!r} is loaded already, {where}; give the file another name")
+        raise ImportError(f"{path}: a module named {name!r} is loaded already, {where}; give the file another name")
 
 
 @contextmanager
 def unpickling_from(*folders: str) -> Iterator[None]:
-    """Let the classes of pickled values be found in these folders.
+    """Find the classes of pickled values in these folders.
 
     The folders are also at the end of `sys.path`: a process that the task starts with the method "spawn" gets a copy of
     it, and a Pool whose processes cannot import a function waits for ever.
@@ -65,7 +65,7 @@ def unpickling_from(*folders: str) -> Iterator[None]:
 
 
 def _change_path(by: int, folders: Sequence[str]) -> None:
-    """Count who needs folders at the end of `sys.path`; they are there as long as somebody does."""
+    """Change how many tasks need the folders; a needed folder is at the end of `sys.path`."""
     with _counting:
         path = list(sys.path)  # never changed in place, see `importing_from`
         for folder in dict.fromkeys(folders):
@@ -77,13 +77,13 @@ def _change_path(by: int, folders: Sequence[str]) -> None:
                 del _needed[folder]
                 path.reverse()
                 if folder in path:
-                    path.remove(folder)  # the last of them is ours
+                    path.remove(folder)  # the last entry is ours
                 path.reverse()
         sys.path = path
 
 
 def _after_fork() -> None:
-    """Nobody else imports in a fork: the locks may be held by threads that are not there."""
+    """Replace the locks in a fork: threads that do not exist there may hold them."""
     global _importing, _counting
     _importing, _counting = threading.RLock(), threading.Lock()
 
@@ -96,7 +96,7 @@ def importing_from(*folders: str) -> Iterator[None]:
     """Put folders at the front of `sys.path`; one importer at a time."""
     with _importing:
         added = list(dict.fromkeys(folders))
-        # Never changed in place: a thread that imports something meanwhile walks along the list.
+        # Never changed in place: another thread may iterate over the list in an import.
         sys.path = [*added, *sys.path]
         importlib.invalidate_caches()
         try:

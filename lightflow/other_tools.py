@@ -89,8 +89,8 @@ KEYS: Final[tuple[ForeignTerm, ...]] = (
     ForeignTerm("user become privileged sudo", "top task", "tasks run as the user who starts the run; another one is `run: sudo -n -u {value|USER} COMMAND`", "docker compose"),
     ForeignTerm("stdin input_file", "task", "write `run: COMMAND < {value|FILE}`", "Dagu"),
     ForeignTerm("stdout stderr log_file output_file", "task", "what a task prints is in its log (`lightflow logs TASK`); `run: COMMAND > {value|FILE}` writes it into a file instead", "Dagu, Snakemake"),
-    ForeignTerm("artifacts publish_dir upload cache outputs_dir", "top task", "files stay where tasks write them; pass their paths through `$LIGHTFLOW_OUTPUT` (see docs/howto/hand-on-values.md)", "GitLab CI, Argo, Nextflow"),
-    ForeignTerm("outputs register do_xcom_push xcom_push", "task", "values are not declared: the script writes `name=value` lines into `$LIGHTFLOW_OUTPUT` (see docs/howto/hand-on-values.md)", "GitHub Actions, Argo, Airflow"),
+    ForeignTerm("artifacts publish_dir upload cache outputs_dir", "top task", "files stay where tasks write them; pass their paths through `$LIGHTFLOW_OUTPUT` (see docs/howto/pass-values.md)", "GitLab CI, Argo, Nextflow"),
+    ForeignTerm("outputs register do_xcom_push xcom_push", "task", "values are not declared: the script writes `name=value` lines into `$LIGHTFLOW_OUTPUT` (see docs/howto/pass-values.md)", "GitHub Actions, Argo, Airflow"),
     ForeignTerm("sources generates file_dep targets creates status input inputs uptodate checksum", "task", _BY_FILES, "Task, doit, Snakemake, make"),
     ForeignTerm("workdir work_dir working_dir working_directory directory chdir workspace", "top task hook", "the folder is `cwd: {value|FOLDER}`", "Dagu, GitHub Actions, docker compose"),
     ForeignTerm("desc doc doc_md summary help title display_name label", "top task param", "write `description`", "Task, Airflow"),
@@ -341,13 +341,13 @@ def type_answer(name: str) -> str:
 
 
 def assumed_type(name: str, names: Collection[str]) -> str:
-    """Return the task type that an unknown type certainly stands for: a word of another tool, or a typing error."""
+    """Return the task type that an unknown type certainly means: a word of another tool, or a typing error."""
     term = _type(name)
     return (term.levels if term else "") or nearest(name, names)
 
 
 def assumed_param_type(name: str, names: Collection[str]) -> str:
-    """Return the type of a parameter that an unknown type certainly stands for."""
+    """Return the type of a parameter that an unknown type certainly means."""
     return PARAM_TYPES.get(name, "") or nearest(name, names)
 
 

@@ -37,9 +37,9 @@ def quoted(value: object, limit: int = 60) -> str:
     return f'"{text}"'
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: str, words: Iterable[str]) -> str:
     """Return `, did you mean "…"?` with the most similar known word, or empty text."""
-    names: Sequence[str] = list(known)[:5000]  # comparing is slow; the first 5,000 are enough
+    names: Sequence[str] = list(words)[:5000]  # comparing is slow; the first 5,000 are enough
     if len(word) > 200:
         return ""
     import difflib  # only needed after a typing mistake

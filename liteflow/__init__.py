@@ -37,7 +37,7 @@ _HOMES = {
     "SkipTask": "errors",
     "Status": "states",
     "StoreError": "errors",
-    "Task": "definition.tasks",
+    "Task": "definition.task",
     "TaskContext": "context",
     "UnknownDependency": "errors",
     "XCom": "xcom",
@@ -45,9 +45,9 @@ _HOMES = {
     "current_context": "context",
     "init_schema": "dag",
     "read_dotenv": "values.dotenv",
-    "setup": "definition.tasks",
-    "task": "definition.tasks",
-    "teardown": "definition.tasks",
+    "setup": "definition.decorators",
+    "task": "definition.decorators",
+    "teardown": "definition.decorators",
 }
 
 __all__ = [

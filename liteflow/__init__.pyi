@@ -5,10 +5,10 @@ from liteflow.context import current_context as current_context
 from liteflow.dag import Dag as Dag
 from liteflow.dag import init_schema as init_schema
 from liteflow.dagrun import DagRun as DagRun
-from liteflow.definition.tasks import Task as Task
-from liteflow.definition.tasks import setup as setup
-from liteflow.definition.tasks import task as task
-from liteflow.definition.tasks import teardown as teardown
+from liteflow.definition.decorators import setup as setup
+from liteflow.definition.decorators import task as task
+from liteflow.definition.decorators import teardown as teardown
+from liteflow.definition.task import Task as Task
 from liteflow.errors import CycleError as CycleError
 from liteflow.errors import DefinitionError as DefinitionError
 from liteflow.errors import DotenvError as DotenvError

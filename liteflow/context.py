@@ -4,30 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any
 
 from liteflow.outputs import output_path
 from liteflow.state.history import History
 from liteflow.values.payload import Payload, decode
 from liteflow.values.secrets import Secrets
-from liteflow.work import RunInfo, Work
+from liteflow.work import HookEvent, RunInfo, Work
 
 
 def idempotency_key(run_id: str, task_id: str, map_index: int) -> str:
     """The same for every attempt of a task instance, so that an outside system can tell a repetition."""
     return f"{run_id}:{task_id}" if map_index < 0 else f"{run_id}:{task_id}:{map_index}"
-
-
-class HookInfo(NamedTuple):
-    """What a hook is about: a task, or with an empty `task_id` the run, and how that ended."""
-
-    event: str
-    task_id: str
-    map_index: int
-    status: str
-    attempt: int
-    error: str  # one line; empty after a success
-    log_path: str | None  # of the attempt that ended, if it printed something
 
 
 class TaskContext:
@@ -64,11 +52,12 @@ class TaskContext:
         Raises:
             PayloadError: it does not decode.
         """
-        inputs = self._work.inputs or {}
-        items = {name[1:-1]: payload for name, payload in inputs.items() if name[0] == "["}
+        items = self._work.items
         if not items:
             return None
-        return decode(items["item"]) if items.keys() == {"item"} else {one: decode(it) for one, it in items.items()}
+        if items.keys() == {"item"}:
+            return decode(items["item"])
+        return {name: decode(payload) for name, payload in items.items()}
 
     @property
     def attempt(self) -> int:
@@ -76,20 +65,9 @@ class TaskContext:
         return self._work.attempt
 
     @property
-    def hook(self) -> HookInfo | None:
-        """What a hook is about; None in a task."""
-        if not self._work.told:
-            return None
-        told = {name.removeprefix("LIGHTFLOW_HOOK").lower(): value for name, value in self._work.told}
-        return HookInfo(
-            told[""],
-            told.get("_task", ""),
-            int(told.get("_map_index", -1)),
-            told["_status"],
-            int(told.get("_attempt", 0)),
-            told.get("_error", ""),
-            told.get("_log"),
-        )
+    def hook(self) -> HookEvent | None:
+        """The event that a hook handles; None in a task."""
+        return self._work.hook
 
     @property
     def params(self) -> Mapping[str, Any]:

@@ -21,21 +21,13 @@ from liteflow.dagrun import DagRun
 from liteflow.definition.commands import shell_command
 from liteflow.definition.compile import compile_dag
 from liteflow.definition.compiled import CompiledDag
+from liteflow.definition.decorators import Partial, TaskFunction, current_dag
 from liteflow.definition.discovery import ScriptStopped, discovered_dags, this_script
+from liteflow.definition.expand import expand_over
 from liteflow.definition.graph_json import restore_task
 from liteflow.definition.options import OPTION_NAMES, TaskOptions, make_options
 from liteflow.definition.stored_tasks import StoredTasks
-from liteflow.definition.tasks import (
-    CurrentDag,
-    Partial,
-    Task,
-    TaskFunction,
-    check_id,
-    check_param,
-    current_dag,
-    hook_tasks,
-    mapped,
-)
+from liteflow.definition.task import CurrentDag, Task, check_id, check_param, hook_tasks
 from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound, RunSkipped
 from liteflow.executors import BackendFactory
 from liteflow.gc_pause import gc_paused
@@ -52,10 +44,9 @@ from liteflow.modes import DEFAULT_SLOTS, MODES
 from liteflow.planning.graph import Graph
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.running.config import RunConfig
-from liteflow.running.host_signals import deferring
+from liteflow.running.host_signals import deferred_host_signals
 from liteflow.running.observers import Observer
 from liteflow.running.run import run as run_compiled
-from liteflow.state.deletion import delete_runs
 from liteflow.state.history import DagRecord, History, RunRecord
 from liteflow.state.state_file import connect, current_folder, real_path
 from liteflow.states import Status
@@ -208,7 +199,7 @@ class Dag(CurrentDag):
         if expand is not None:
             if twice := expand.keys() & variables.keys():
                 raise DefinitionError(f"task {name!r}: variable {min(twice)!r} is given by env and by expand")
-            expansion, variables = mapped(expand, variables, task_options.map_key, name)
+            expansion, variables = expand_over(expand, variables, task_options.map_key, name)
         command = shell_command(
             script, name, env=variables, cwd=cwd, shell=shell, output=output, skip_on_exit_codes=skip_on_exit_codes
         )
@@ -260,7 +251,7 @@ class Dag(CurrentDag):
     ) -> Task:
         expansion = None
         if lists is not None:
-            expansion, arguments = mapped(lists, arguments, options.map_key, name)
+            expansion, arguments = expand_over(lists, arguments, options.map_key, name)
         task = Task(name, func, bound_args=arguments, options=options, expansion=expansion)
         parameters = task.parameters
         unknown = [key for key in arguments if key != KEYWORDS and key not in parameters.names]
@@ -499,15 +490,15 @@ class Dag(CurrentDag):
     ) -> dict[str, Any]:
         """Return the limits of a run as fields of `RunConfig`: those that are given override those of the dag."""
         limits = self.limits
-        place = limits.concurrency if concurrency is None else normalize_concurrency(concurrency)
+        own_limit = limits.concurrency if concurrency is None else normalize_concurrency(concurrency)
         return {
             "timeout_s": limits.timeout_s if timeout is None else checked_timeout(timeout),
             "retry": limits.retry if retry is None else normalize_retry(retry),
-            "place": None if place is None else place._replace(group=place.group or self.dag_id),
+            "concurrency": None if own_limit is None else own_limit._replace(group=own_limit.group or self.dag_id),
         }
 
     def _execute(self, compiled: CompiledDag, config: RunConfig, *, resume: bool, raise_signals: bool) -> DagRun:
-        with deferring() as gate:
+        with deferred_host_signals() as gate:
             token = current_dag.set(None)  # within a task, a decorated function is just a function
             try:
                 result = run_compiled(compiled, config, resume=resume, gate=gate)
@@ -587,6 +578,8 @@ class Dag(CurrentDag):
             run_ids = list(history.run_ids(dag_id))
             if history.dag(dag_id) is None and not run_ids:
                 raise RunNotFound(f"{db_path}: there is no dag {dag_id!r}")
+        from liteflow.state.deletion import delete_runs  # here, because a run does not need it
+
         delete_runs(db_path, run_ids, dag_id)
         return len(run_ids)
 

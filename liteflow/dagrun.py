@@ -6,7 +6,6 @@ from typing import Any
 
 from liteflow.errors import RunFailed
 from liteflow.planning.task_table import instance_name
-from liteflow.state.deletion import delete_runs
 from liteflow.state.history import History, RunRecord
 from liteflow.state.state_file import real_path
 from liteflow.states import Status
@@ -108,4 +107,6 @@ class DagRun:
         Raises:
             RunOwned: it is at work.
         """
+        from liteflow.state.deletion import delete_runs  # here, because a run does not need it
+
         delete_runs(db_path or self.db_path, [self.run_id])

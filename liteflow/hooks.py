@@ -38,31 +38,6 @@ class HookDef(Record):
     reads: Sequence[tuple[int, Ref]] = ()
 
 
-class HookEvent(NamedTuple):
-    """What a hook is told. `task_id` is empty for the run's own, whose `status` is the run's."""
-
-    event: str
-    task_id: str
-    map_index: int
-    status: str
-    attempt: int
-    error: str
-    log_path: str
-
-    def variables(self) -> tuple[tuple[str, str], ...]:
-        """As environment variables."""
-        named = {
-            "LIGHTFLOW_HOOK": self.event,
-            "LIGHTFLOW_HOOK_TASK": self.task_id,
-            "LIGHTFLOW_HOOK_STATUS": self.status,
-            "LIGHTFLOW_HOOK_ATTEMPT": str(self.attempt) if self.attempt else "",
-            "LIGHTFLOW_HOOK_ERROR": self.error,
-            "LIGHTFLOW_HOOK_LOG": self.log_path,
-            "LIGHTFLOW_HOOK_MAP_INDEX": str(self.map_index) if self.map_index >= 0 else "",
-        }
-        return tuple((name, value.replace("\0", "\ufffd")) for name, value in named.items() if value)
-
-
 class ConditionInputs(NamedTuple):
     """What a condition may look at."""
 

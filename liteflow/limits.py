@@ -1,4 +1,4 @@
-"""What bounds runs: pools of slots that all runs of a state file share, and how many runs go on side by side."""
+"""Limits that runs share: pools of slots, and the number of runs of a group that run at the same time."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ MAX_PRIORITY: Final = 1_000_000
 
 
 class Pool(NamedTuple):
-    """A number of slots under a name. `slots` None: as many as the state file says, or one."""
+    """A pool of slots. `slots` None: the size in the state file, or 1."""
 
     slots: int | None = None
     description: str = ""
 
 
 class Concurrency(NamedTuple):
-    """How many runs of a group go on at once, and what a run does that comes when there is no place.
+    """The number of runs of a group that run at the same time, and what a further run does.
 
-    `group` None is the dag's own id. A run that is in the way makes the new one wait (`queue`), end without running
-    anything (`skip`) or fail (`fail`), or is cancelled by it (`cancel`).
+    `group` None is the id of the dag. A further run waits (`queue`), ends without running anything (`skip`), fails
+    (`fail`), or cancels the run before it (`cancel`).
     """
 
     group: str | None = None
@@ -43,64 +43,66 @@ class DagLimits(NamedTuple):
     concurrency: Concurrency | None = None
 
 
-def normalize_pools(given: Mapping[str, Any]) -> dict[str, Pool]:
-    """Pools from sizes, or from `Pool`s.
+def normalize_pools(pools_or_sizes: Mapping[str, Any]) -> dict[str, Pool]:
+    """Return pools by name, from sizes or from `Pool`s.
 
     Raises:
-        DefinitionError: a name or a size that cannot be one.
+        DefinitionError: a name or a size is not valid.
     """
     pools = {}
-    for name, value in given.items():
+    for name, value in pools_or_sizes.items():
         pool = value if isinstance(value, Pool) else Pool(value)
         if not isinstance(name, str) or not NEW_ID_PATTERN.match(name):
             raise DefinitionError(f"pool {name!r}: use letters, digits, '_', '.' and '-', at most 128 of them")
         if pool.slots is not None and not _whole(pool.slots, 1, MAX_SLOTS):
-            raise DefinitionError(f"pool {name!r}: its slots are a whole number, 1 or more, not {pool.slots!r}")
+            raise DefinitionError(f"pool {name!r}: its slots must be a whole number, 1 or more, not {pool.slots!r}")
         pools[name] = pool
     return pools
 
 
-def normalize_concurrency(given: Concurrency | int | str | None) -> Concurrency | None:
-    """`Concurrency`, or short: a number is the limit, text the group.
+def normalize_concurrency(value: Concurrency | int | str | None) -> Concurrency | None:
+    """Return a `Concurrency`; of the short forms a number is the limit, a text the group.
 
     Raises:
-        DefinitionError: it makes no sense.
+        DefinitionError: it is not valid.
     """
-    if given is None:
+    if value is None:
         return None
-    if not isinstance(given, Concurrency):
-        given = Concurrency(limit=given) if type(given) is int else Concurrency(group=str(given))
-    if given.group is not None and not NEW_ID_PATTERN.match(given.group):
-        raise DefinitionError(f"concurrency: group {given.group!r}: use letters, digits, '_', '.' and '-'")
-    if not _whole(given.limit, 1, MAX_SLOTS):
-        raise DefinitionError(f"concurrency: the limit is a whole number, 1 or more, not {given.limit!r}")
-    if given.on_conflict not in ON_CONFLICT:
-        raise DefinitionError(f"concurrency: on_conflict={given.on_conflict!r} must be one of {', '.join(ON_CONFLICT)}")
-    return given
+    if not isinstance(value, Concurrency):
+        value = Concurrency(limit=value) if type(value) is int else Concurrency(group=str(value))
+    group, limit, on_conflict = value
+    if group is not None and not NEW_ID_PATTERN.match(group):
+        raise DefinitionError(f"concurrency: group {group!r}: use letters, digits, '_', '.' and '-'")
+    if not _whole(limit, 1, MAX_SLOTS):
+        raise DefinitionError(f"concurrency: the limit must be a whole number, 1 or more, not {limit!r}")
+    if on_conflict not in ON_CONFLICT:
+        raise DefinitionError(f"concurrency: on_conflict={on_conflict!r} must be one of {', '.join(ON_CONFLICT)}")
+    return value
 
 
-def checked_timeout(given: float | None) -> float | None:
-    """Seconds a run may take. Raises DefinitionError."""
-    if given is not None and (isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < 1e9):
-        raise DefinitionError(f"timeout={given!r} must be a number of seconds above 0, or None")
-    return given
+def checked_timeout(seconds: float | None) -> float | None:
+    """Return the timeout of a run in seconds. Raises DefinitionError."""
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if seconds is not None and not (is_number and 0 < seconds < 1e9):
+        raise DefinitionError(f"timeout={seconds!r} must be a number of seconds above 0, or None")
+    return seconds
 
 
-def normalize_retry(given: RetryPolicy | int) -> RetryPolicy:
-    """How often a run is tried again; a number alone is how often. Raises DefinitionError."""
-    policy = RetryPolicy(given) if type(given) is int else given
+def normalize_retry(retry: RetryPolicy | int) -> RetryPolicy:
+    """Return how a run is retried; a number is the number of retries. Raises DefinitionError."""
+    policy = RetryPolicy(retry) if type(retry) is int else retry
     if not isinstance(policy, RetryPolicy) or type(policy.retries) is not int or policy.retries < 0:
-        raise DefinitionError(f"retry={given!r} must be a RetryPolicy, or a whole number of tries after the first")
+        raise DefinitionError(f"retry={retry!r} must be a RetryPolicy, or a whole number of retries")
     if policy.on_exceptions or policy.on_exit_codes:
-        raise DefinitionError("retry: a run is tried again whatever has failed; on_… is for retries of tasks")
+        raise DefinitionError("retry: a run is retried after any failure; on_… is for retries of tasks")
     return policy
 
 
 def slot_needs(task_id: str, pool: object, pool_slots: object, resources: object) -> tuple[tuple[str, int], ...]:
-    """The slots a task needs, by pool: `pool_slots` of each named by `pool`, and `resources` as they stand.
+    """Return the slots that a task needs, by pool: `pool_slots` of each pool in `pool`, and those in `resources`.
 
     Raises:
-        DefinitionError: names the task and the option.
+        DefinitionError: an option is not valid; the message names the task and the option.
     """
     names = [pool] if isinstance(pool, str) else pool or ()
     if not isinstance(names, Sequence | set | frozenset) or not all(isinstance(name, str) for name in names):
@@ -115,19 +117,19 @@ def slot_needs(task_id: str, pool: object, pool_slots: object, resources: object
         raise DefinitionError(f"task {task_id!r}: resources={resources!r} must map names of pools to slots")
     for name in names:
         if name in needs:
-            raise DefinitionError(f"task {task_id!r}: pool {name!r} is named by `pool` and by `resources`; keep one")
+            raise DefinitionError(f"task {task_id!r}: pool {name!r} is in `pool` and in `resources`; keep one")
         needs[name] = pool_slots
     return tuple(sorted(needs.items()))
 
 
 def check_slot_needs(needs: Mapping[str, Sequence[tuple[str, int]]], pools: Mapping[str, int | None]) -> None:
-    """Could each of these tasks (by id) ever start? A size of None says nothing, one of 0 is a pool that is paused.
+    """Check that each task (by id) can start. The size of a pool is None if it is unknown, and 0 if it is paused.
 
     Raises:
-        DefinitionError: a pool that is not there, or is too small.
+        DefinitionError: a pool does not exist, or is too small.
     """
-    for task_id, wanted in needs.items():
-        for name, slots in wanted:
+    for task_id, task_needs in needs.items():
+        for name, slots in task_needs:
             if name not in pools:
                 import difflib
 

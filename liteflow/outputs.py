@@ -1,16 +1,16 @@
-"""The file in which a task hands on values, `$LIGHTFLOW_OUTPUT`, and what is read out of a task's printed output.
+"""The file into which a task writes values, `$LIGHTFLOW_OUTPUT`, and values that are read from its printed output.
 
-The file is UTF-8 text. Each line, by what it begins with, is one of these; blank lines are passed over:
+The file is UTF-8 text. Each line is one of these, by its beginning; blank lines are skipped:
 
     name=value          text, up to the line's end
     name<<WORD          text: the lines from the next one to the one that is WORD alone
-    {"name": value, …}  JSON, which may take several lines: numbers, lists and so on stay what they are
+    {"name": value, …}  JSON, which may take several lines: numbers, lists and so on keep their types
 
-A name is letters, digits, `_` and `-` and does not begin with a digit or `-`, so no line can be read in two ways. Of
-a name that comes twice the last one counts.
+A name is letters, digits, `_` and `-` and does not begin with a digit or `-`, so no line is ambiguous. If a name occurs
+twice, the last value counts.
 
-The files of a run lie in a folder of their own beside the state file, so that whoever owns the run next finds what one
-that was killed has left. Nothing here trusts a file: it may have become a link, a pipe or a terabyte.
+The files of a run are in a folder of their own next to the state file, so that the next owner of the run finds those
+that a killed owner has left. No file is trusted: it may have become a link, a pipe or a terabyte.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from liteflow.values.payload import Payload
 from liteflow.work import RunInfo, Work
 
 NAME: Final = r"[A-Za-z_][A-Za-z0-9_-]*"
-#: of a file, and of printed JSON
+#: the largest file, and the longest printed JSON
 LIMIT_BYTES: Final = 64 * 1024 * 1024
-#: of the last line that a task printed
+#: the longest last line of printed output
 LINE_BYTES: Final = 1024 * 1024
-MOST_NAMES: Final = 10_000
-_LONGEST_NAME: Final = 128
+MAX_NAMES: Final = 10_000
+_MAX_NAME_LENGTH: Final = 128
 _OPEN: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
 _FILE: Final = "$LIGHTFLOW_OUTPUT"
 
@@ -44,21 +44,21 @@ _FILE: Final = "$LIGHTFLOW_OUTPUT"
 
 
 def outputs_dir(db_path: str, run_id: str) -> str:
-    """The folder of a run's output files.
+    """Return the folder of the output files of a run.
 
     Raises:
-        StoreError: the run id is none, and could lead elsewhere.
+        StoreError: the run id is not valid, and could lead to another folder.
     """
     return f"{db_path}_out-{checked(run_id)}"
 
 
 def create_folder(path: str) -> None:
-    """Make a run's folder, empty; only the owner of the run may. One that a killed owner has left goes first.
+    """Create the folder of a run, empty; it removes one that a killed owner has left. For the owner of the run.
 
-    A disk that is full or read-only costs only the tasks that want to write there.
+    On a disk that is full or read-only only the tasks that write there fail.
 
     Raises:
-        ResourceError: something else stands in its place.
+        ResourceError: something else has the path and cannot be removed.
     """
     try:
         os.mkdir(path, 0o700)
@@ -75,24 +75,24 @@ def create_folder(path: str) -> None:
 
 
 def remove_folder(path: str) -> None:
-    """Remove a run's folder with what is left in it."""
+    """Remove the folder of a run with its contents."""
     try:
         os.rmdir(path)
     except FileNotFoundError:
         return
     except OSError:
-        import shutil  # with its compression formats; hardly any run leaves something
+        import shutil  # it imports compression formats, and few runs leave files
 
         shutil.rmtree(path, ignore_errors=True)
 
 
 def output_path(info: RunInfo, work: Work) -> str | None:
-    """The file of an attempt; no other attempt ever has the same, so that what is written late reaches nobody."""
+    """Return the file of an attempt. No other attempt has the same, so that nothing reads what is written late."""
     return None if info.outputs_dir is None else f"{info.outputs_dir}/{work.node}-{work.attempt}"
 
 
 def exists(path: str) -> bool:
-    """Has the task made its file? Most do not, and this takes a microsecond."""
+    """Return whether the task has created its file. It takes a microsecond, and most tasks have not."""
     return os.access(path, os.F_OK, follow_symlinks=False)
 
 
@@ -101,14 +101,14 @@ def discard(path: str) -> None:
     try:
         os.unlink(path)
     except OSError:
-        return  # it is not there; what else may stand there goes with the folder
+        return  # it does not exist, or is a folder, which is removed with the folder of the run
 
 
 def take(path: str, info: RunInfo) -> dict[str, Payload]:
-    """The values in the file of an attempt, by name; the file is gone then.
+    """Return the values in the file of an attempt, by name, and remove the file.
 
     Raises:
-        PayloadError: it cannot be understood; the message is one line.
+        PayloadError: the file is not valid; the message is one line.
     """
     try:
         raw = _read(path)
@@ -150,25 +150,25 @@ def _read(path: str) -> bytes:
     with os.fdopen(fd, "rb") as file:
         if status.st_size > LIMIT_BYTES:
             raise PayloadError(
-                f"{_FILE} holds {status.st_size:,} bytes; {LIMIT_BYTES:,} are the most: hand on large data in a file, "
+                f"{_FILE} holds {status.st_size:,} bytes; the limit is {LIMIT_BYTES:,}: pass large data in a file, "
                 "and its path as the value"
             )
         return file.read(status.st_size)
 
 
-# -- what is in one ---------------------------------------------------------------------------------------------
+# -- the syntax --------------------------------------------------------------------------------------------------
 
 
 def parse(text: str) -> dict[str, Any]:
-    """The values in the text of an output file.
+    """Return the values in the text of an output file.
 
     Raises:
-        PayloadError: tells the line, and what was expected there. It shows nothing of the line: that may be
-            a piece of a secret whose writer forgot that it has several lines.
+        PayloadError: the message names the line and what was expected. It does not quote the line, which may be a part
+            of a secret of several lines.
     """
 
     plain = re.compile(rf"({NAME})(=|<<)(.*)", re.DOTALL)
-    found: dict[str, Any] = {}
+    outputs: dict[str, Any] = {}
     place = 0
     while place < len(text):
         stop = _line_end(text, place)
@@ -177,7 +177,9 @@ def parse(text: str) -> dict[str, Any]:
             values, stop = _json_object(text, text.index("{", place))
             for name in values:
                 if not re.fullmatch(NAME, name):
-                    _refuse(_number(text, place), f"{_short(name)} is no name; names are letters, digits, _ and -")
+                    _refuse(
+                        _number(text, place), f"{_short(name)} is not a valid name; names are letters, digits, _ and -"
+                    )
         elif match := plain.fullmatch(line):
             name, sign, value = match.groups()
             if sign == "<<":
@@ -191,13 +193,13 @@ def parse(text: str) -> dict[str, Any]:
         else:
             values = {}
         for name in values:
-            if len(name) > _LONGEST_NAME:
-                _refuse(_number(text, place), f"the name has {len(name):,} characters; {_LONGEST_NAME} are the most")
-        found.update(values)
-        if len(found) > MOST_NAMES:
-            _refuse(_number(text, place), f"more than {MOST_NAMES:,} names; put them into one JSON value")
+            if len(name) > _MAX_NAME_LENGTH:
+                _refuse(_number(text, place), f"the name has {len(name):,} characters; the limit is {_MAX_NAME_LENGTH}")
+        outputs.update(values)
+        if len(outputs) > MAX_NAMES:
+            _refuse(_number(text, place), f"more than {MAX_NAMES:,} names; put them into one JSON value")
         place = stop + 1
-    return found
+    return outputs
 
 
 def _line_end(text: str, place: int) -> int:
@@ -206,18 +208,18 @@ def _line_end(text: str, place: int) -> int:
 
 
 def _lines_until(word_alone: Any, word: str, text: str, place: int, stop: int) -> tuple[str, int]:
-    """The lines behind the one at `place`, which ends at `stop`, and where the one that is `word` alone ends."""
+    """Return the lines after the one that ends at `stop`, and the end of the line that is `word` alone."""
     if not word.strip():
-        _refuse(_number(text, place), "expected a word behind <<, such as name<<END")
+        _refuse(_number(text, place), "expected a word after <<, such as name<<END")
     begin = min(stop + 1, len(text))
     end = word_alone.search(text, begin)
     if end is None:
-        _refuse(_number(text, place), f"no later line is {_short(word)} alone, so the value has no end")
+        _refuse(_number(text, place), f"no later line is {_short(word)} alone, so the value does not end")
     return text[begin : end.start()].removesuffix("\n").removesuffix("\r"), _line_end(text, end.start())
 
 
 def _json_object(text: str, place: int) -> tuple[dict[str, Any], int]:
-    """The object that begins at `place`, and where its last line ends."""
+    """Return the object that begins at `place`, and the end of its last line."""
     try:
         value, end = json.JSONDecoder(parse_constant=_no_number).raw_decode(text, place)
     except json.JSONDecodeError as error:
@@ -226,13 +228,13 @@ def _json_object(text: str, place: int) -> tuple[dict[str, Any], int]:
         _refuse(_number(text, place), f"not valid JSON: {_reason(error)}")
     stop = _line_end(text, end)
     if text[end:stop].strip():
-        _refuse(_number(text, end), "something stands behind the JSON object; it belongs on a line of its own")
+        _refuse(_number(text, end), "there is text after the JSON object; write it on a line of its own")
     assert isinstance(value, dict)
     return value, stop
 
 
 def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number in JSON")
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 def _reason(error: Exception) -> str:
@@ -251,24 +253,24 @@ def _refuse(line: int, problem: str) -> NoReturn:
     raise PayloadError(f"{_FILE}, line {line}: {problem}")
 
 
-# -- what a task has printed -------------------------------------------------------------------------------------
+# -- printed output ----------------------------------------------------------------------------------------------
 
 
 def printed(
     how: str, log_path: str | None, info: RunInfo, *, masked: Sequence[str] = (), size_bytes: int = 0
 ) -> Payload | None:
-    """The value that a task has printed: its `last_line` as text, or all of it as `json`. None: it printed no line.
+    """Return the value that a task has printed: its `last_line` as text, or all of it as `json`; None: no line.
 
-    `masked` names the secrets that were masked in it: a mask in the value then stands for one. `size_bytes` is how much
-    was printed, where that is known: of a long output not all is in the log.
+    `masked` are the names of the secrets that were masked in the output, so that a mask in the value is one of them.
+    `size_bytes` is the size of the output, if known: the log of a long output is not complete.
 
     Raises:
-        PayloadError: the output is something else; the message is one line.
+        PayloadError: the output is not valid; the message is one line.
     """
     most = LIMIT_BYTES if how == "json" else LINE_BYTES
     if how == "json" and size_bytes > LIMIT_BYTES:
         raise PayloadError(
-            f"output: {size_bytes:,} bytes were printed; {LIMIT_BYTES:,} are the most for JSON: hand on large data in "
+            f"output: {size_bytes:,} bytes were printed; the limit for JSON is {LIMIT_BYTES:,}: pass large data in "
             "a file, and its path as the value"
         )
     raw = b"" if log_path is None else _printed(log_path, most)
@@ -276,17 +278,17 @@ def printed(
         text = raw if how == "json" else _last_line(raw)
         if masked and MASK in text:
             secrets = f"the secret {masked[0]}" if len(masked) == 1 else f"one of the secrets {', '.join(masked)}"
-            raise PayloadError(f"output: what was printed holds {secrets}, and values are stored")
+            raise PayloadError(f"output: the printed text contains {secrets}, and values are stored")
         if how == "json":
             return info.encode(json.loads(text.decode(), parse_constant=_no_number))
         return info.encode(text.decode()) if text else None
     except UnicodeDecodeError:
-        raise PayloadError("output: what was printed is not UTF-8 text") from None
+        raise PayloadError("output: the printed text is not UTF-8") from None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}: {error.msg}" if raw.strip() else "nothing was printed"
-        raise PayloadError(f"output: what was printed is not JSON: {where}") from None
+        raise PayloadError(f"output: the printed text is not JSON: {where}") from None
     except (ValueError, RecursionError) as error:
-        raise PayloadError(f"output: what was printed is not JSON: {_reason(error)}") from None
+        raise PayloadError(f"output: the printed text is not JSON: {_reason(error)}") from None
 
 
 #: Control sequences of a terminal.
@@ -294,9 +296,9 @@ _ESCAPES: Final = rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@
 
 
 def _last_line(raw: bytes) -> bytes:
-    """The last line that is not blank, as a terminal would show it; the blanks at its end are part of it.
+    """Return the last line that is not blank, as a terminal shows it, with the blanks at its end.
 
-    So of what a progress bar draws it is what stands behind the last carriage return, without colors.
+    Of a progress bar it is the text after the last carriage return, without colors.
     """
 
     escapes = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-Z\\^-~])")
@@ -315,7 +317,7 @@ def _last_line(raw: bytes) -> bytes:
 
 
 def _printed(log_path: str, most: int) -> bytes:
-    """The end of a log, at most so many bytes."""
+    """Return the end of a log, at most `most` bytes."""
     try:
         with os.fdopen(os.open(log_path, _OPEN), "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - most))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from liteflow.definition.tasks import check_id
+from liteflow.definition.task import check_id
 
 DEFAULT_ID: Final = "my_workflow"
 

@@ -1,7 +1,6 @@
-"""The words of the state machine, as plain strings so that SQL, JSON and Python read the same.
+"""The statuses of runs and task instances and the verdicts of attempts, as plain strings in SQL, JSON and Python.
 
-`Status` holds what a run or a task instance can be; `Verdict` what an attempt ended as.
-Both are open sets: the database has no CHECK on them, a later version may add words.
+Both are open sets: the database has no CHECK on them, and a later version may add words.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from typing import Final, Literal
 
 
 class Status:
-    """States of runs and task instances, and verdicts of attempts."""
+    """Statuses of runs and task instances, and verdicts of attempts."""
 
     PENDING: Final = "PENDING"
     QUEUED: Final = "QUEUED"

@@ -1,10 +1,10 @@
-"""What crosses the border between the loop and the executors: small, plain, no live objects.
+"""The records that cross between the loop and the executors: small and plain, without live objects.
 
     loop ──Work──▶ executor ──▶ thread | worker process | command
     loop ◀─Outcome─ executor
 
-A task's *body* is what runs: a `Call` of a Python function, or a `Command`. Executors are given
-the table of bodies once (a forked worker simply inherits it); afterwards only `Work` and `Outcome` travel.
+The *body* of a task is what an executor runs: a `Call` of a Python function, or a `Command`. Executors get all bodies
+once (a forked worker inherits them); after that only `Work` and `Outcome` travel.
 """
 
 from __future__ import annotations
@@ -14,68 +14,73 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
 
 from liteflow.errors import PayloadError
 from liteflow.masking import Masker
+from liteflow.record import EMPTY_MAPPING, Record
 from liteflow.states import Verdict
 from liteflow.values.payload import Payload, encode, holds
 from liteflow.values.secrets import Secrets
 
 
 class Command(NamedTuple):
-    """A task that is a program of its own.
+    """A task that is a program.
 
-    `argv` is executed as it stands (a shell is `("/bin/sh", "-c", script)`); its standard input is the null
-    device. `cwd` is absolute, or None for the folder the run was started in. `env` is added to the environment
-    of the orchestrator. Exit code 0 is success; one in `skip_on_exit_codes` makes the task SKIPPED. `late` completes
-    the command for each attempt. `secrets` names those of the run that it finds in its environment.
-
-    What it writes into the file `$LIGHTFLOW_OUTPUT` becomes its values (see `outputs`). With `output` its return value
-    is what it prints: the last line that is not blank, or all of it as JSON.
+    Exit code 0 is success. The standard input is the null device. Names and values that the program writes into the
+    file `$LIGHTFLOW_OUTPUT` become values of the task (see `outputs`).
     """
 
+    #: the command line; a shell is `("/bin/sh", "-c", script)`
     argv: tuple[str, ...]
+    #: the working directory, absolute; None: the folder in which the run was started
     cwd: str | None = None
-    env: Mapping[str, str] = {}
+    #: variables added to the environment of the orchestrator
+    env: Mapping[str, str] = EMPTY_MAPPING
+    #: exit codes that make the task SKIPPED
     skip_on_exit_codes: tuple[int, ...] = ()
+    #: the return value is what the program prints: its last line that is not blank, or all of it as JSON
     output: Literal["last_line", "json"] | None = None
+    #: completes the command for each attempt
     late: DeferredBody | None = None
+    #: the names of the secrets of the run in its environment
     secrets: tuple[str, ...] = ()
 
 
 class Ref(NamedTuple):
-    """Stands in an argument for the value that an upstream task will have stored under `key`."""
+    """A placeholder in an argument for the value that an upstream task stores under `key`."""
 
     task_id: str
     key: str = "return_value"
 
 
 class Item(NamedTuple):
-    """Stands in an argument of a mapped task for what an instance gets of the list called `name`.
+    """A placeholder in an argument of a mapped task for the item of an instance in the list called `name`.
 
-    The functions in `maps` are called with it one after the other, beside the task's own.
+    The functions in `maps` are applied to the item one after the other, in the process that runs the task.
     """
 
     name: str
     maps: tuple[Callable[[Any], Any], ...] = ()
 
 
-#: The argument that stands for any number of them: its value is a mapping of names to values.
+#: The name of an argument whose value is a mapping of further arguments.
 KEYWORDS: Final = "**"
 
 
 class Call(NamedTuple):
-    """A Python function and its arguments; a `Ref` at any depth is replaced by the upstream's value.
+    """A task that is a call of a Python function.
 
-    An `Item` is replaced by the instance's own. The mapping called `**` among the arguments stands for its entries.
-
-    `cwd`, `env` and `secrets` (names) are the working directory and added environment of the call: a call that
-    has any of them runs in a worker process, because a thread cannot have its own. `late` completes the call for each
-    attempt.
+    A call with a working directory, variables or secrets runs in a worker process, because a thread has none of its
+    own.
     """
 
     func: Callable[..., Any]
-    kwargs: Mapping[str, Any] = {}
+    #: the arguments; at any depth a `Ref` means the value of an upstream, an `Item` the item of the instance
+    kwargs: Mapping[str, Any] = EMPTY_MAPPING
+    #: the working directory, absolute
     cwd: str | None = None
-    env: Mapping[str, str] = {}
+    #: variables added to the environment
+    env: Mapping[str, str] = EMPTY_MAPPING
+    #: completes the call for each attempt
     late: DeferredBody | None = None
+    #: the names of the secrets of the run in its environment
     secrets: tuple[str, ...] = ()
 
 
@@ -84,120 +89,141 @@ _B = TypeVar("_B", Call, Command)
 
 
 class DeferredBody(Protocol):
-    """The part of a body that is only known when an attempt starts.
-
-    It is asked for every attempt, in the process that starts it: for a command that is the orchestrator, which never
-    unpickles. It must be picklable, like the rest of a body.
-    """
+    """The part of a body that is known only when an attempt starts. It must be picklable, like the rest of a body."""
 
     @property
     def reads(self) -> Sequence[Ref]:
-        """The values of upstreams that it takes; those that are stored are found in `Work.inputs`."""
+        """The values of upstream tasks that it takes. Those that are stored are in `Work.inputs`."""
 
     def complete(self, body: _B, info: RunInfo, work: Work) -> _B:
-        """The body with nothing left open: its `late` is None. Raises InputError."""
+        """Return the complete body, whose `late` is None. Raises InputError.
+
+        It is called for each attempt in the process that starts it. For a command that is the orchestrator, which
+        never unpickles.
+        """
 
 
 def complete_body(body: _B, info: RunInfo, work: Work) -> _B:
-    """The body that an attempt runs. Raises InputError."""
+    """Return the body that an attempt runs. Raises InputError."""
     return body if body.late is None else body.late.complete(body, info, work)
 
 
-def input_name(ref: Ref | Item) -> str:
-    """The name of an upstream's value, or of an item, in `Work.inputs`."""
-    if isinstance(ref, Item):
-        return f"[{ref.name}]"
+def input_name(ref: Ref) -> str:
+    """Return the name of the value of an upstream task in `Work.inputs`."""
     return ref.task_id if ref.key == "return_value" else f"{ref.task_id}:{ref.key}"
 
 
 class MappedRow(NamedTuple):
-    """What one instance of a mapped task gets: items by their `input_name`. `label` tells people which one it is."""
+    """The items of one instance of a mapped task, by the name of the list, and a label for people."""
 
     items: Mapping[str, Payload]
     label: str | None = None
 
 
 class Expansion(Protocol):
-    """What a task is mapped over. It is asked once, when the task may start, in the orchestrator: never unpickles."""
+    """The lists that a task is mapped over. The orchestrator reads them once, when the task may start."""
 
     @property
     def reads(self) -> Sequence[Ref]:
-        """The values of upstreams that it takes."""
+        """The values of upstream tasks that it takes."""
 
     def rows(self, inputs: Mapping[str, Payload], info: RunInfo) -> Sequence[MappedRow]:
-        """A row for each instance, in order; there may be none. Raises InputError."""
+        """Return a row for each instance, in order; the list may be empty. Never unpickles. Raises InputError."""
 
 
 class RunInfo(NamedTuple):
-    """What is the same for all work of one run; given to executors when they are opened."""
+    """The facts that all work of one run shares; executors get them when they are opened."""
 
     run_id: str
     dag_id: str
     db_path: str  # absolute
-    log_dir: str | None  # absolute; None: output goes where the program's goes
-    params: Mapping[str, Any] = {}
-    values_dir: str | None = None  # where values too large for the state file go; None: there is no limit
-    outputs_dir: str | None = None  # where attempts have their output files; None: they have none
+    log_dir: str | None  # absolute; None: the output of tasks goes where the output of the program goes
+    params: Mapping[str, Any] = EMPTY_MAPPING
+    values_dir: str | None = None  # the folder of values that are too large for the state file; None: no size limit
+    outputs_dir: str | None = None  # the folder of the output files of attempts; None: attempts have none
     logical_date: float | None = None
-    secrets: Secrets | None = None  # None: there are none, and nothing is masked
+    secrets: Secrets | None = None  # None: nothing is masked
 
     @property
     def masker(self) -> Masker | None:
-        """Masks what is written; None: it is written as it is."""
+        """What masks secrets in output; None: nothing is masked."""
         return None if self.secrets is None else self.secrets.masker
 
     def masked(self, text: str) -> str:
-        """A text that may hold secrets, as it can be shown and stored."""
+        """Return a text with its secrets masked."""
         return text if self.secrets is None else self.secrets.masker.text(text)
 
     def encode(self, value: Any) -> Payload:
-        """A value as it is stored. Raises PayloadError: it cannot be stored, or holds a secret."""
+        """Return a value in its stored form. Raises PayloadError: it cannot be stored, or holds a secret."""
         return encode(value, self.values_dir, self.masker)
 
     def stored_name(self, name: str) -> str:
-        """The name of a value. Raises PayloadError: it holds a secret."""
+        """Return the name of a value. Raises PayloadError: it holds a secret."""
         secret = None if self.secrets is None else self.secrets.masker.found(name.encode("utf-8", "surrogatepass"))
         if secret is not None:
             raise PayloadError(holds(secret, "the name of a value"))
         return name
 
     def environment(self, body: Body) -> Mapping[str, str]:
-        """The variables that a body brings along, the secrets it asks for among them."""
+        """Return the environment variables that a body adds, including its secrets."""
         return {**body.env, **self.secrets.select(body.secrets)} if self.secrets and body.secrets else body.env
 
 
-class Work(NamedTuple):
-    """One attempt to start. `node` is the plan's number for the task instance and comes back in the Outcome."""
+class HookEvent(NamedTuple):
+    """The event that a hook handles: a task or the run changed its state. It is stored as a list in this order."""
 
-    node: int
+    event: str  # such as "on_failure", or "precondition"
+    task_id: str  # empty: the event of a run
+    map_index: int  # -1: not of an instance of a mapped task
+    status: str  # of the task, or of the run
+    attempt: int  # 0: none has started
+    error: str  # one line; empty after a success
+    log_path: str | None  # the log of the attempt that ended, if it printed something
+
+    def variables(self) -> dict[str, str]:
+        """Return the event as environment variables; those without a value are left out."""
+        variables = {
+            "LIGHTFLOW_HOOK": self.event,
+            "LIGHTFLOW_HOOK_TASK": self.task_id,
+            "LIGHTFLOW_HOOK_STATUS": self.status,
+            "LIGHTFLOW_HOOK_ATTEMPT": str(self.attempt) if self.attempt else "",
+            "LIGHTFLOW_HOOK_ERROR": self.error,
+            "LIGHTFLOW_HOOK_LOG": self.log_path or "",
+            "LIGHTFLOW_HOOK_MAP_INDEX": str(self.map_index) if self.map_index >= 0 else "",
+        }
+        return {name: value.replace("\0", "\ufffd") for name, value in variables.items() if value}
+
+
+class Work(Record):
+    """One attempt to start."""
+
+    node: int  #: the number of the task instance in the plan; it comes back in the Outcome
     task_id: str
-    map_index: int  # -1: not mapped
-    attempt: int  # 1 is the first
-    inputs: Mapping[str, Payload] | None  # what its Refs and Items stand for, by `input_name`
+    map_index: int = -1  #: -1: not an instance of a mapped task
+    attempt: int  #: 1 is the first
+    inputs: Mapping[str, Payload] | None = None  #: the values of its Refs, by `input_name`
+    items: Mapping[str, Payload] | None = None  #: the values of its Items, by name; None: it is not mapped
     timeout_s: float | None = None
-    grace_s: float = 10.0  # between the polite and the hard signal
-    log_path: str | None = None  # where output goes, made when its first byte arrives
-    told: Sequence[tuple[str, str]] = ()  # of a hook: more variables, which say what it is about
+    grace_s: float = 10.0  #: seconds between the polite and the hard signal
+    log_path: str | None = None  #: the file of its output, created with the first byte
+    hook: HookEvent | None = None  #: the event that a hook handles; None: a task
 
 
 class ErrorInfo(NamedTuple):
-    """Why an attempt failed, in strings only. `types` are the exception's class names, nearest class first.
-
-    `trace` says where in the user's code it came from (JSON, see `traces`); it has no secrets from the beginning.
-    """
+    """The reason of a failed attempt, as text."""
 
     message: str  # one line
     traceback: str = ""
-    types: tuple[str, ...] = ()
-    trace: str = ""
+    types: tuple[str, ...] = ()  # the class names of the exception, the nearest class first
+    trace: str = ""  # the frames of the user's code as JSON (see `traces`); secrets never enter it
 
     def masked(self, masker: Masker) -> ErrorInfo:
-        """Without the secrets in it."""
+        """Return it with its secrets masked."""
         return self._replace(message=masker.text(self.message), traceback=masker.text(self.traceback))
 
 
 class Outcome(NamedTuple):
-    """How an attempt ended. Times are epoch seconds, UTC; `log_path` is None when there is no output in a log."""
+    """The end of an attempt. Times are epoch seconds, UTC."""
 
     node: int
     attempt: int
@@ -208,5 +234,5 @@ class Outcome(NamedTuple):
     exit_code: int | None  # of a command: 0-255, or -N for signal N
     started_at: float | None  # None: it was cancelled before it started
     ended_at: float
-    log_path: str | None
-    log_lost: str | None = None  # why not all of its output is in its log
+    log_path: str | None  # None: no log has output of the attempt
+    log_lost: str | None = None  # why the log lacks a part of the output

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from lightflow.cli.commands import COMMANDS, SECTIONS, load
@@ -65,8 +67,17 @@ cli.params.append(directory_option())
 
 
 def invoke(arguments: list[str]) -> int:
-    """Run one command and return its exit code. Errors are raised for `error_boundary.guard`."""
-    code = cli.main(_as_options(arguments), prog_name="lightflow", standalone_mode=False)
+    """Run one command and return its exit code. Errors are raised for `error_boundary.guard`.
+
+    Not by `cli.main`, which ends the process itself when the reader of a pipe is gone.
+    """
+    if "_LIGHTFLOW_COMPLETE" in os.environ:
+        cli.main(prog_name="lightflow")  # prints completions and ends the process
+    try:
+        with cli.make_context("lightflow", _as_options(arguments)) as ctx:
+            code = cli.invoke(ctx)
+    except click.exceptions.Exit as end:  # of `--help` and `--version`
+        return end.exit_code
     return code if isinstance(code, int) else 0
 
 

@@ -37,9 +37,9 @@ def doctor(db: str, as_json: bool) -> int:
     Checks SQLite, locks, the file system, how all processes of a task are ended, free space, the integrity of the state
     file, and runs whose owner has died. Nothing is changed or repaired.
     """
-    from lightflow.service.doctor import examine, exit_code
+    from lightflow.service.doctor import exit_code, run_checks
 
-    findings = examine(db)
+    findings = run_checks(db)
     code = exit_code(findings)
     if as_json:
         from lightflow.service.json_shapes import finding_shape
@@ -48,7 +48,7 @@ def doctor(db: str, as_json: bool) -> int:
         return code
     width = max(len(finding.check) for finding in findings)
     for finding in findings:
-        sign, style = _SIGNS[finding.verdict]
+        sign, style = _SIGNS[finding.severity]
         say(f"{paint(sign, style)} {finding.check.ljust(width)}  {printable(finding.message)}")
         if finding.hint is not None:
             say(f"  {' ' * width}  {paint(f'→ {printable(finding.hint)}', 'dim')}")

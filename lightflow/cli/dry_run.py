@@ -9,7 +9,7 @@ from lightflow.cli.output import many, paint, say, say_json, table
 from lightflow.cli.run_arguments import RunArguments
 from lightflow.service import parameters, queries, runs, workflows
 from lightflow.service.mapped_instances import MAX_LISTED
-from lightflow.service.parameters import ParamArguments, shown
+from lightflow.service.parameters import ParamArguments, values_text
 from lightflow.service.queries import RunView
 from lightflow.service.workflows import TaskOutline, WorkflowOutline
 from lightflow.text import printable
@@ -30,10 +30,10 @@ def show_plan(target: str, arguments: RunArguments, *, resume: bool) -> int:
     param_arguments = ParamArguments(arguments.params, arguments.params_file)
     done = frozenset[str]()
     if view is None:
-        values = parameters.complete(outline.params, param_arguments, file, day or current_day())
+        values = parameters.new_run_values(outline.params, param_arguments, file, day or current_day())
     else:
         day = runs.resumed_date(day, view.run)
-        values = parameters.kept(outline.params, param_arguments, view.run.run_id, view.run.params, day)
+        values = parameters.resumed_values(outline.params, param_arguments, view.run.run_id, view.run.params, day)
         done = frozenset(task.task_id for task in view.tasks if task.status in ("SUCCESS", "SKIPPED"))
     outline = outline.for_run(values)
     max_workers = arguments.max_workers or outline.settings.max_parallel_tasks
@@ -64,7 +64,7 @@ def _print_plan(outline: WorkflowOutline, done: frozenset[str], max_workers: int
     if outline.description:
         say(printable(outline.description))
     if outline.values:
-        say(f"with {printable(shown(outline.values))}")
+        say(f"with {printable(values_text(outline.values))}")
     if outline.secrets:
         say(f"secrets, read when a run starts: {', '.join(outline.secrets)}")
     for line in _limits(outline):

@@ -71,7 +71,11 @@ def execution_options(function: Function) -> Function:
             metavar="DAY",
             help="The day that the run is for: 2026-01-31, today or yesterday; by default the day on which it starts.",
         ),
-        click.option("--mode", type=click.Choice(["thread", "process", "async"]), help="How Python tasks run."),
+        click.option(
+            "--mode",
+            type=click.Choice(["thread", "process", "async"]),
+            help="Run Python tasks in threads, worker processes or an event loop.",
+        ),
         click.option("-j", "--max-workers", type=COUNT, metavar="N", help="Run at most so many tasks at once."),
         click.option("-n", "--dry-run", is_flag=True, help="Show what would run, and in which order; run nothing."),
         click.option("--fail-fast/--no-fail-fast", default=None, help="Stop the run at the first failure, or do not."),

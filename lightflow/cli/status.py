@@ -53,7 +53,7 @@ def status(run: str | None, task: str | None, db: str, as_json: bool) -> None:
 def _facts(view: RunView, db: str) -> list[tuple[str, str | None]]:
     """Return the facts about a run, without its tasks."""
     from lightflow.service import queries
-    from lightflow.service.parameters import shown
+    from lightflow.service.parameters import values_text
     from lightflow.service.tolerated_failures import summary_text
 
     run = view.run
@@ -64,7 +64,7 @@ def _facts(view: RunView, db: str) -> list[tuple[str, str | None]]:
         ("started", moment(run.created_at)),
         ("duration", format_duration(queries.elapsed_s(run)) or "-"),
         ("date", None if run.logical_date is None else day_text(run.logical_date)),
-        ("params", printable(shown(run.params))),
+        ("params", printable(values_text(run.params))),
         ("reason", printable(run.reason or "")),
         ("success", summary_text(view.overlooked)),
         ("file", near_path(run.source) if run.source else None),

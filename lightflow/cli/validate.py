@@ -42,7 +42,7 @@ def validate(files: tuple[str, ...], as_json: bool) -> int:
         problems: list[Problem] = []
         warnings: list[Problem] = []
         try:
-            outlines, warnings = workflows.examine(file)
+            outlines, warnings = workflows.outline_all(file)
         except WorkflowError as error:
             problems = error.problems
             invalid += 1

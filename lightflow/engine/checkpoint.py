@@ -12,11 +12,11 @@ import datetime
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from lightflow.errors import CheckpointError
 from liteflow import LiteflowError, Observer, RunStart
-from liteflow.api import AttemptRecord, History, RunRecord, RunStatus, gc_paused, instance_name, open_log
+from liteflow.api import AttemptRecord, History, Record, RunRecord, RunStatus, gc_paused, instance_name, open_log
 from liteflow.identifiers import CHECKPOINT_SUFFIX, checkpoint_name
 from liteflow.processes.log_file import open_regular
 
@@ -27,7 +27,7 @@ _MAX_BYTES: Final = 256 * 1024 * 1024
 _Key = tuple[str, int]  # a task id, and the index of an instance or -1
 
 
-class Checkpoint(NamedTuple):
+class Checkpoint(Record):
     """A checkpoint file. `completed` maps a task to `{"success", "output", "duration", "exit_code"}`."""
 
     path: str
@@ -123,12 +123,12 @@ def _entries(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the name and the entry of each task and instance that has ended."""
     mapped: dict[str, list[AttemptRecord]] = {}
-    for attempt in last.values():
-        if attempt.map_index >= 0:
-            mapped.setdefault(attempt.task_id, []).append(attempt)
+    for record in last.values():
+        if record.map_index >= 0:
+            mapped.setdefault(record.task_id, []).append(record)
     for task_id, map_index, status in statuses:
-        own = last.get((task_id, map_index))
-        entry = None if own is None else _entry(own, status)
+        attempt = last.get((task_id, map_index))
+        entry = None if attempt is None else _entry(attempt, status)
         if map_index < 0 and task_id in mapped:
             entry = _mapped_entry(mapped[task_id], status)
         if entry is not None:

@@ -19,7 +19,7 @@ from lightflow.spec.model import ConditionSpec, ControlFlow, Expression, Mapping
 from liteflow import Command, Dag, InputError, Task
 from liteflow.api import Body, Expansion, Record, gc_paused, replace
 from liteflow.definition.options import DEFAULT_FLOW, FlowOptions, TaskOptions, tolerance_of, with_keywords
-from liteflow.definition.tasks import NO_HOOKS, Precondition, TaskHooks
+from liteflow.definition.task import NO_HOOKS, Precondition, TaskHooks
 from liteflow.hooks import Condition as EngineCondition
 
 
@@ -40,7 +40,9 @@ def build_dag(
     Raises:
         WorkflowError: the code of a plugin cannot be imported, or an expression cannot be evaluated.
     """
-    dag = Dag(spec.name, db_path, spec.description, spec.params, [one.secret for one in spec.secrets.values()])
+    dag = Dag(
+        spec.name, db_path, spec.description, spec.params, [declared.secret for declared in spec.secrets.values()]
+    )
     dag.limits = spec.limits  # checked by the parser
     dag.source = spec.path
     builder = _TaskBuilder(
@@ -94,19 +96,22 @@ class _TaskBuilder(Record):
             dependencies=task.depends_on,
             options=self.shared_options.setdefault(options, options),
             meta={"kind": task.type, "digest": task.digest[:16]},
-            around=self._hooks(task),
+            task_hooks=self._hooks(task),
             expansion=expansion,
         )
 
     def _with_dotenv(self, task: TaskSpec, owner: str) -> TaskSpec:
         """Return the task with the variables of the dotenv files; a hook has the variables of its owner."""
-        shared, own = self.inputs.dotenv, self.inputs.task_dotenv.get(owner, {})
+        dotenv, task_dotenv = self.inputs.dotenv, self.inputs.task_dotenv.get(owner, {})
         expressions = task.expressions
         if expressions is not None:
-            expressions = replace(expressions, dotenv=shared, own_dotenv=own)
-        env = {**shared, **self.spec.env, **own, **task.own_env}
+            expressions = replace(expressions, dotenv=dotenv, own_dotenv=task_dotenv)
+        env = {**dotenv, **self.spec.env, **task_dotenv, **task.own_env}
         return replace(
-            task, env=env, expressions=expressions, control_flow=_flow_with_dotenv(task.control_flow, shared, own)
+            task,
+            env=env,
+            expressions=expressions,
+            control_flow=_flow_with_dotenv(task.control_flow, dotenv, task_dotenv),
         )
 
     def _body(self, task: TaskSpec) -> Body:
@@ -237,7 +242,7 @@ def _place_of(template: Template) -> Location:
 
 
 def _flow_with_dotenv(
-    control_flow: ControlFlow | None, dotenv: Mapping[str, str], own: Mapping[str, str]
+    control_flow: ControlFlow | None, dotenv: Mapping[str, str], task_dotenv: Mapping[str, str]
 ) -> ControlFlow | None:
     """Return the control flow with the variables of dotenv files in its conditions."""
     if control_flow is None:
@@ -246,7 +251,7 @@ def _flow_with_dotenv(
     def with_dotenv(condition: ConditionSpec | None) -> ConditionSpec | None:
         if condition is None or condition.scope is None:
             return condition
-        return condition._replace(scope=replace(condition.scope, dotenv=dotenv, own_dotenv=own))
+        return condition._replace(scope=replace(condition.scope, dotenv=dotenv, own_dotenv=task_dotenv))
 
     preconditions = tuple(each._replace(condition=with_dotenv(each.condition)) for each in control_flow.preconditions)
     return replace(control_flow, condition=with_dotenv(control_flow.condition), preconditions=preconditions)

@@ -45,7 +45,9 @@ def load_external_inputs(spec: WorkflowSpec) -> ExternalInputs:
     if problems:  # before a command of a secret runs without the variables of a missing file
         raise WorkflowError(list(dict.fromkeys(problems)))
     try:
-        secrets = fetch({name: one.secret for name, one in spec.secrets.items()}, None, {**os.environ, **dotenv})
+        secrets = fetch(
+            {name: declared.secret for name, declared in spec.secrets.items()}, None, {**os.environ, **dotenv}
+        )
     except SecretError as error:
         raise WorkflowError(
             [spec.secrets[name].location.problem(message) for name, message in error.problems.items()]

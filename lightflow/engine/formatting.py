@@ -1,24 +1,24 @@
-"""How people call what runs, and how long it took: one spelling for views, lists and headings."""
+"""Names and durations for people, the same in displays, tables and headings."""
 
 from __future__ import annotations
 
 from lightflow.text import printable
 from liteflow.api import duration_text, instance_name
 
-_KEY = 60  # characters of a key
+_KEY_CHARACTERS = 60  # longer keys are cut
 
 
 def display_name(task_id: str, map_index: int, map_key: str | None = None) -> str:
-    """`fetch`, or `fetch[3] gamma` where it is one of several that have keys; harmless to a terminal."""
+    """Return `fetch`, or `fetch[3] gamma` for an instance with a key, without control characters."""
     name = printable(instance_name(task_id, map_index))
     if map_key is None:
         return name
     key = printable(map_key)
-    return f"{name} {key if len(key) <= _KEY else key[: _KEY - 1] + '…'}"
+    return f"{name} {key if len(key) <= _KEY_CHARACTERS else key[: _KEY_CHARACTERS - 1] + '…'}"
 
 
 def format_duration(seconds: float | None) -> str:
-    """How long something took; below a second in milliseconds, which tell short tasks apart."""
+    """Return a duration as text; below a second in milliseconds."""
     if seconds is not None and -1 < seconds < 0.9995:
         return f"{max(0.0, seconds) * 1000:.0f} ms"
     return duration_text(seconds)

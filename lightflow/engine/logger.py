@@ -18,6 +18,7 @@ from lightflow.engine.task_output import OutputFollower, OutputMode
 from lightflow.text import escape_controls, printable
 from liteflow import Change, ListChange, Observer, RunStart
 from liteflow.api import TASK_ENDED, tally_text
+from liteflow.record import replace
 
 _MAX_NAMED: Final = 5  # named items of a changed list
 _MANY_INSTANCES: Final = 100  # of a task with more instances, a successful instance has no line
@@ -209,7 +210,7 @@ def without_values(change: Change) -> Change:
     outcome = change.outcome
     if outcome is None or (outcome.value is None and outcome.pushed is None):
         return change
-    return change._replace(outcome=outcome._replace(value=None, pushed=None))
+    return replace(change, outcome=outcome._replace(value=None, pushed=None))
 
 
 def batches(lines: Iterable[str]) -> Iterator[str]:

@@ -18,7 +18,6 @@ from lightflow.import_path import unpickling_from
 from lightflow.spec.model import Expression, Expressions, Template
 from liteflow import Call, Command, InputError, LiteflowError
 from liteflow.api import (
-    Item,
     Payload,
     Ref,
     RunInfo,
@@ -37,12 +36,12 @@ Values = Mapping[str, Any]  #: what expressions can name, by the name
 
 #: The bytes that the kernel allows for one variable, with its name and the final NUL.
 MAX_VARIABLE_BYTES: Final = 128 * 1024
-_ITEM: Final = input_name(Item("item"))
+_ITEM: Final = "item"
 _PASTED: Final = re.compile("\0([0-9]+)\0")
 
 
 class DeferredTaskBody(NamedTuple):
-    """The deferred part of a task's body: its expressions (see `liteflow.work.Late`)."""
+    """The deferred part of a task's body: its expressions (see `liteflow.work.DeferredBody`)."""
 
     expressions: Expressions
     folder: str  #: from which relative paths start
@@ -63,8 +62,8 @@ class DeferredTaskBody(NamedTuple):
         # Nothing in the orchestrator unpickles, and the orchestrator evaluates the expressions of commands.
         read = decode_plain if isinstance(body, Command) else decode_value
         values = attempt_values(expressions, info, work.task_id, work.map_index, work.attempt, inputs, read)
-        if expressions.item and _ITEM in inputs:  # a hook of a mapped task as a whole has no item
-            values[expressions.item] = read(inputs[_ITEM])
+        if expressions.item and work.items:  # a hook of a mapped task as a whole has no item
+            values[expressions.item] = read(work.items[_ITEM])
         environment = values["env"] = Environment(expressions.layers, values)
         env = environment.values()
         words = {name: process_text(word, values, name) for name, word in expressions.words.items()}
@@ -130,11 +129,6 @@ def early_values(expressions: Expressions, params: Values) -> dict[str, Any]:
     values: dict[str, Any] = {"params": params, "workflow": expressions.workflow}
     values["env"] = Environment(expressions.layers, values, before_run=True)
     return values
-
-
-def uses_environment(expression: Expression) -> bool:
-    """Return whether the expression may name a variable of the environment."""
-    return "env" in expression.source
 
 
 class ValueNotKnown(InputError):

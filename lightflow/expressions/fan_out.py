@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Problem
-from lightflow.expressions.evaluate import LocatedError, Values, expansion_values, fill, uses_environment, value_of
+from lightflow.expressions.evaluate import LocatedError, Values, expansion_values, fill, value_of
 from lightflow.expressions.language import text_for
 from lightflow.expressions.matrix import combinations
 from lightflow.spec.model import Expression, Expressions, MappingSpec, TaskSpec, Template
@@ -18,19 +18,17 @@ from lightflow.text import did_you_mean
 from liteflow import InputError
 from liteflow.api import (
     MAX_INSTANCES,
-    Item,
     MappedRow,
     Payload,
     Ref,
     RunInfo,
     encode_value,
-    input_name,
     instance_label,
     items_of_value,
     shorten_label,
 )
 
-ITEM: Final = input_name(Item("item"))
+ITEM: Final = "item"
 
 
 class StaticExpansion(NamedTuple):
@@ -62,7 +60,7 @@ class DynamicExpansion(NamedTuple):
         if self.expressions is None:
             return True
         parts = _parts(self.expressions.mapping.values())
-        if any(uses_environment(part) for part in parts):
+        if any(part.reads_environment for part in parts):
             parts += _parts(entry for entry in self.expressions.shared_env.values() if not isinstance(entry, str))
         return all(part.early or part.instance_only for part in parts)
 

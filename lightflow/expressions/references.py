@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from jinja2 import nodes
 
 from lightflow.expressions.language import METHODS, ExpressionError, parse
 from lightflow.expressions.value_kinds import mistaken_comparison
 from lightflow.text import did_you_mean
-from liteflow.api import Ref
+from liteflow.api import Record, Ref
 
 #: Names that exist everywhere, with their attributes; None: any attribute.
 SCOPES: Final[Mapping[str, tuple[str, ...] | None]] = {
@@ -35,7 +35,7 @@ _LENIENT: Final = ("default", "d", "defined", "undefined")
 STATUS_FUNCTIONS: Final = ("success", "failure", "always", "cancelled")
 
 
-class References(NamedTuple):
+class References(Record):
     """What one expression refers to."""
 
     source: str  #: without `raw(…)`
@@ -51,7 +51,7 @@ class References(NamedTuple):
     number: bool = False  #: whether its value is an integer
 
 
-class NameScope(NamedTuple):
+class NameScope(Record):
     """What expressions in one place of a workflow file may name."""
 
     params: Collection[str]  #: the parameters of the workflow
@@ -174,8 +174,8 @@ def _used_by(tree: nodes.Expr, source: str, scope: NameScope) -> References:
 
 def _needs_instance(names: set[str], scope: NameScope) -> bool:
     """Return whether these names need an instance, and otherwise only values that are known before the run."""
-    own = {scope.item, "task"} if scope.item else set[str]()
-    return not own.isdisjoint(names) and names - own <= EARLY
+    of_instance = {scope.item, "task"} if scope.item else set[str]()
+    return not of_instance.isdisjoint(names) and names - of_instance <= EARLY
 
 
 def _chains(tree: nodes.Node) -> Iterator[tuple[str, list[Any]]]:

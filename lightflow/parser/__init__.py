@@ -2,7 +2,7 @@
 
 `workflow_loader` runs the stages in order:
 
-1. `source` reads the file into a raw tree with positions (`yaml_source`, `json_source`).
+1. `files` reads the file into a raw tree with positions (`yaml_source`, `json_source`).
 2. `normalize` gives each key one name and each value one form, as the schema says (`schema`).
 3. `validate` runs the schema (`schema_validator`, `messages`), the checks of each subject (`subjects`) and the reader
    of expressions (`expressions`), and collects every problem.

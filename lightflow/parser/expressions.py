@@ -27,7 +27,7 @@ from lightflow.plugins.base import TaskType
 from lightflow.plugins.registry import Registry
 from lightflow.spec.model import ConditionSpec, Expression, Expressions, Template
 from liteflow import CycleError
-from liteflow.api import DEFAULT_SHELL, HOOK_EVENTS, Graph, shell_prefix
+from liteflow.api import DEFAULT_SHELL, HOOK_EVENTS, Graph, replace, shell_prefix
 
 Path = list[Key]
 _Layer = dict[str, str | Template]  # the variables of one `env`
@@ -41,7 +41,7 @@ _SEPARATE: Final = frozenset(["if", "preconditions", *HOOK_EVENTS])
 _PROSE: Final = ("description", "workflow_name", "params", "depends_on", "type", "trigger_rule", "mode", "plugins")
 #: Keys of every task in which an expression is refused.
 _REFUSED: Final = [key for key in COMMON if key not in {*_PROSE, *_OPTIONS, *_MAPPINGS, *_SEPARATE, "env", "cwd"}]
-_CANNOT_STAND: Final = "an expression cannot stand here"
+_NOT_ALLOWED: Final = "an expression is not allowed here"
 _NOT_CLOSED: Final = "the expression is not closed: }} is missing"
 _VARIABLE: Final = "LIGHTFLOW_EXPR_"
 #: Words between two values of an expression.
@@ -120,6 +120,7 @@ def _expression(references: References, location: Location) -> Expression:
         quoted=references.quoted,
         instance_only=references.instance_only,
         env=references.env,
+        reads_environment="env" in references.names,
         number=references.number,
     )
 
@@ -151,7 +152,7 @@ class _ScriptReader:
         shell = _shell_name(task.get("shell", self._workflow_shell))
         if shell is None:
             message = (
-                "expressions can stand in scripts of sh, dash, ash and bash; for another shell put the expression "
+                "expressions are allowed in scripts of sh, dash, ash and bash; for another shell put the expression "
                 "under `env`, and name the variable in the script as that shell does"
             )
             self._templates.report(path, text, text.index(OPEN), message)
@@ -170,7 +171,7 @@ class _ScriptReader:
     def _sites(
         self, template: Template, text: str, env: Mapping[str, Any]
     ) -> tuple[dict[str, Template], list[Template], list[Site]]:
-        """Return the variables of a script, its pasted values, and what stands in place of each expression."""
+        """Return the variables of a script, its pasted values, and the replacement of each expression."""
         words, pasted, sites = dict[str, Template](), list[Template](), list[Site]()
         variables: dict[str, str] = {}  # by the source of the expression
         number = 0
@@ -221,7 +222,7 @@ class _Reader:
         self._scripts = _ScriptReader(tree, self.templates, self._params, script_keys)
         self._refuse_elsewhere()
         names = ("params", "env", "run", "workflow", "task")
-        scope = NameScope(self._params, tree.task_ids, names, secrets=self._secrets)
+        scope = NameScope(params=self._params, tasks=tree.task_ids, scopes=names, secrets=self._secrets)
         self._shared_env = self._variables(["env"], mapping_or_empty(tree.root.get("env")), scope, self._env_names({}))
         self.tasks = dict(self._read_tasks())
         self.conditions = dict(self._read_conditions())
@@ -245,14 +246,18 @@ class _Reader:
         task_id = "" if node.is_hook else node.id
         scope = self._task_scope(node)
         early = NameScope(
-            self._params, self._tree.task_ids, ("params", "workflow", "env"), task_id, env=scope.names.env
+            params=self._params,
+            tasks=self._tree.task_ids,
+            scopes=("params", "workflow", "env"),
+            task=task_id,
+            env=scope.names.env,
         )
         options = {
             key: template
             for key in _OPTIONS
             if isinstance(template := self.templates.read([*node.path, key], node.keys.get(key), early), tuple)
         }
-        cwd = self._cwd(node, scope.names._replace(secrets=None))
+        cwd = self._cwd(node, replace(scope.names, secrets=None))
         script, config = self._own_keys(node, task_type, scope.names)
         env = [text for layer in (scope.enclosing_env, scope.own_env) for text in layer.values()]
         reading = [*env, *([cwd] if cwd else []), *options.values()]
@@ -280,14 +285,19 @@ class _Reader:
         item = "" if node.is_hook and not node.owner else item_name(owner)
         fields = matrix_fields(owner)
         names = NameScope(
-            self._params, self._tree.task_ids, task=task_id, secrets=self._secrets, item=item, fields=fields
+            params=self._params,
+            tasks=self._tree.task_ids,
+            task=task_id,
+            secrets=self._secrets,
+            item=item,
+            fields=fields,
         )
         below = self._env_names(owner, self._shared_env)
         enclosing = self._variables([*node.owner, "env"], node.outer_env, names, below)
-        names = names._replace(env=self._env_names(owner, self._shared_env, enclosing, own_env))
+        names = replace(names, env=self._env_names(owner, self._shared_env, enclosing, own_env))
         below = self._env_names(owner, self._shared_env, enclosing)
         if item and node.runs_before_mapping:
-            names, item = names._replace(item="", fields=None, unavailable=item), ""
+            names, item = replace(names, item="", fields=None, unavailable=item), ""
             enclosing = {name: text for name, text in enclosing.items() if _is_valid(text, names)}
         return _TaskScope(names, item, enclosing, self._variables([*node.path, "env"], own_env, names, below))
 
@@ -315,14 +325,14 @@ class _Reader:
             elif use.values is None or key in use.values:
                 config |= self.templates.read_all(path, value, scope)
             else:
-                self.templates.report(path, value, 0, use.refusals.get(key, _CANNOT_STAND))
+                self.templates.report(path, value, 0, use.refusals.get(key, _NOT_ALLOWED))
         return script, config
 
     def _mapping(self, task_id: str, task: Mapping[str, Any], instance_names: NameScope) -> dict[str, Template]:
         """Return the templates in `matrix` or `foreach`. They are evaluated before instances exist, save the `key`."""
         env = self._env_names(task, self._shared_env)
         names = ("params", "env", "run", "workflow", "tasks")
-        scope = NameScope(self._params, self._tree.task_ids, names, task_id, env=env)
+        scope = NameScope(params=self._params, tasks=self._tree.task_ids, scopes=names, task=task_id, env=env)
         templates: dict[str, Template] = {}
         for name in _MAPPINGS:
             value = task.get(name)
@@ -351,7 +361,7 @@ class _Reader:
         layer: _Layer = {}
         for name, text in env.items():
             names = None if below is None else (below | env.keys()) - ({name} - below)
-            layer[name] = self.templates.read([*path, name], text, scope._replace(env=names))
+            layer[name] = self.templates.read([*path, name], text, replace(scope, env=names))
         graph = {
             name: [other for other in _variables_in(text) if other in layer and other != name]
             for name, text in layer.items()
@@ -373,8 +383,8 @@ class _Reader:
             return None  # the schema reports it
         task = self._tree.tasks[node.task_id]
         scope = NameScope(
-            self._params,
-            self._tree.task_ids,
+            params=self._params,
+            tasks=self._tree.task_ids,
             task=node.task_id,
             condition=True,
             unavailable=item_name(task),
@@ -432,7 +442,7 @@ class _Reader:
         for path, value in places:
             for inner_path, text in _texts_in(path, value):
                 if OPEN in text:
-                    self.templates.report(inner_path, text, text.index(OPEN), _CANNOT_STAND)
+                    self.templates.report(inner_path, text, text.index(OPEN), _NOT_ALLOWED)
 
 
 def looks_like_a_command(text: str) -> bool:
@@ -485,7 +495,7 @@ def _is_valid(template: str | Template, scope: NameScope) -> bool:
 
 
 def _shell_name(shell: Any) -> str | None:
-    """Return the name of a task's shell, or None where expressions cannot stand in its scripts."""
+    """Return the name of a task's shell, or None where its scripts cannot have expressions."""
     words = [shell] if isinstance(shell, str) else [DEFAULT_SHELL] if shell is None else shell
     words = [word for word in words if isinstance(word, str)]
     if words and os.path.basename(words[0]) == "env":

@@ -1,4 +1,4 @@
-"""Read the text of one regular file; everything else that a path may name is an error."""
+"""Read a YAML or JSON file into a raw tree with positions. Everything but a regular file of text is an error."""
 
 from __future__ import annotations
 
@@ -6,28 +6,54 @@ import codecs
 import os
 import re
 import stat
-from typing import Final, NamedTuple
 
-from lightflow.parser.positions import Position, UnreadableFile
-
-
-class FileKind(NamedTuple):
-    """The purpose of a file, for messages."""
-
-    name: str
-    content: str
-
-
-WORKFLOW_FILE: Final = FileKind("workflow file", "keys such as `workflow_name:` and `tasks:`")
-PARAMS_FILE: Final = FileKind("file of parameters", "names of parameters and their values, such as `rows: 100`")
+from lightflow.errors import WorkflowError
+from lightflow.parser.positions import (
+    WORKFLOW_FILE,
+    FileKind,
+    Position,
+    Source,
+    UnreadableFile,
+    position_after,
+    problem_at,
+)
+from liteflow.api import gc_paused
 
 MAX_BYTES = 16 * 1024 * 1024
-#: Levels of lists and mappings in a file.
-MAX_DEPTH: Final = 32
 
-_LINE_END = re.compile(r"\r\n|\r|\n")
 # Everything that YAML does not count as printable, plus the characters that YAML 1.1 takes for line ends.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+
+
+def read_source(path: str | os.PathLike[str], kind: FileKind = WORKFLOW_FILE) -> Source:
+    """Return the tree of a file. A name that ends with `.json` means JSON, every other name YAML.
+
+    Raises:
+        WorkflowError: the file cannot be read, or has no tree.
+    """
+    file = os.fspath(path)
+    try:
+        text = read_text(file, kind)
+        return parse_text(file, text, kind)
+    except UnreadableFile as error:
+        raise WorkflowError([problem_at(file, error.mark, error.path, error.message)]) from None
+
+
+def parse_text(file: str, text: str, kind: FileKind = WORKFLOW_FILE) -> Source:
+    """Return the tree of a text; `file` is its name in messages.
+
+    Raises:
+        UnreadableFile: the text has no tree.
+    """
+    check_characters(text)
+    with gc_paused():
+        if file.lower().endswith(".json"):
+            from lightflow.parser.json_source import read_json
+
+            return read_json(file, text, kind)
+        from lightflow.parser.yaml_source import read_yaml  # imports PyYAML: 15 ms
+
+        return read_yaml(file, text, kind)
 
 
 def read_text(path: str, kind: FileKind) -> str:
@@ -90,14 +116,6 @@ def check_characters(text: str) -> None:
             f"character U+{ord(match[0]):04X} is not allowed; remove it, or write it as an escape in double quotes",
             position_after(text[: match.start()]),
         )
-
-
-def position_after(before: str) -> Position:
-    """Return the position after the text `before`."""
-    line, start = 0, 0
-    for end in _LINE_END.finditer(before):
-        line, start = line + 1, end.end()
-    return Position(line, len(before) - start)
 
 
 def _similar(path: str) -> str:

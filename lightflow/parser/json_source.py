@@ -8,8 +8,19 @@ from json.decoder import scanstring  # type: ignore[attr-defined]  # public in f
 from typing import Any, Final
 
 from lightflow.errors import Problem
-from lightflow.parser.files import MAX_DEPTH, WORKFLOW_FILE, FileKind, position_after
-from lightflow.parser.positions import Key, Mark, Position, Positions, Source, UnreadableFile, problem_at
+from lightflow.parser.positions import (
+    MAX_DEPTH,
+    WORKFLOW_FILE,
+    FileKind,
+    Key,
+    Mark,
+    Position,
+    Positions,
+    Source,
+    UnreadableFile,
+    position_after,
+    problem_at,
+)
 from lightflow.parser.scalars import NotANumber, resolve
 from lightflow.text import quoted
 

@@ -51,7 +51,7 @@ _VARIABLES = ("env", "params", "secrets", "matrix")
 def problems_of(
     error: SchemaError, tree: Tree, types: Mapping[str, TypeInfo], damaged: Container[str] = ()
 ) -> Iterator[Problem]:
-    """Return the problems that one error of the validator stands for.
+    """Return the problems of one error of the validator.
 
     A list or mapping at one of the `damaged` paths has been read in part, so its size and type are not reported.
     """
@@ -185,7 +185,8 @@ def _message(error: SchemaError, path: list[Key]) -> str:
     if keyword in ("enum", "const"):
         return _not_an_option(error, path)
     if keyword in ("oneOf", "anyOf"):
-        return str(error.schema.get("x-message") or expects or "has a shape that is not allowed")
+        words = f"must be {expects}, not {shown}" if expects else "has a shape that is not allowed"
+        return str(error.schema.get("x-message", words))
     if keyword in ("pattern", "minLength") and expects:
         return f"must be {expects}, not {shown}"
     if keyword in ("minItems", "minProperties") and limit != 1:

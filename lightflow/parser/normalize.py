@@ -122,7 +122,7 @@ class _Normalizer:
     def __init__(self, tree: Tree, registry: Registry) -> None:
         self._tree = tree
         self._registry = registry
-        self._described = {info.name for info in registry.known()}
+        self._described = {info.name for info in registry.described()}
 
     def run(self, shape: _Shape) -> Tree:
         """Fill the tree."""
@@ -211,7 +211,7 @@ class _Normalizer:
     # -- tasks --------------------------------------------------------------------------------------------------------
 
     def _assumed_type(self, task_type: str) -> str:
-        """Return the type that an unknown one certainly stands for, so that the other mistakes are reported too."""
+        """Return the type that an unknown type certainly means, so that the other mistakes are reported too."""
         if task_type in self._described or self._registry.find(task_type) is not None:
             return ""
         from lightflow.other_tools import assumed_type  # only for files with errors
@@ -229,7 +229,7 @@ class _Normalizer:
     def _has_name(self, task: Mapping[str, Any]) -> bool:
         """Return whether the type of a task may have a key `name`, which then is not the id of a task in a list."""
         task_type = task.get("type", DEFAULT_TYPE)
-        infos = [info for info in self._registry.known() if info.name == task_type]
+        infos = [info for info in self._registry.described() if info.name == task_type]
         return any(info.schema is None or "name" in info.schema.get("properties", ()) for info in infos)
 
     def _by_id(self, raw: list[Any]) -> dict[str, Any]:

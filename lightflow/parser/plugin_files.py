@@ -50,7 +50,7 @@ def _python_files(folder: str) -> list[str]:
 
 
 def _schema_problems(registry: Registry, path: str, shown: str) -> Iterator[Problem]:
-    for info in registry.known():
+    for info in registry.described():
         if info.ref.path != path or info.schema is None:
             continue
         reason = schema_fragment_problem(info.schema, COMMON)

@@ -7,7 +7,8 @@ messages. It identifies containers by `id`, so it must not outlive the tree.
 from __future__ import annotations
 
 import bisect
-from typing import Any, NamedTuple, Protocol
+import re
+from typing import Any, Final, NamedTuple, Protocol
 
 from lightflow.errors import Location, Problem
 
@@ -31,6 +32,15 @@ class Position(NamedTuple):
 
 
 START = Position(0, 0)
+_LINE_END = re.compile(r"\r\n|\r|\n")
+
+
+def position_after(before: str) -> Position:
+    """Return the position after the text `before`."""
+    line, start = 0, 0
+    for end in _LINE_END.finditer(before):
+        line, start = line + 1, end.end()
+    return Position(line, len(before) - start)
 
 
 class Positions:
@@ -90,6 +100,20 @@ class Lines:
         return mark_line, offset - self._starts[mark_line - 1] + 1
 
 
+class FileKind(NamedTuple):
+    """The purpose of a file, for messages."""
+
+    name: str
+    content: str
+
+
+WORKFLOW_FILE: Final = FileKind("workflow file", "keys such as `workflow_name:` and `tasks:`")
+PARAMS_FILE: Final = FileKind("file of parameters", "names of parameters and their values, such as `rows: 100`")
+
+#: Levels of lists and mappings in a file.
+MAX_DEPTH: Final = 32
+
+
 class Source(NamedTuple):
     """A file that has been read: its raw tree, the positions in it, and the problems so far."""
 
@@ -111,7 +135,7 @@ class UnreadableFile(Exception):
 
 
 def location_at(file: str, mark: Mark | None, path: str) -> Location:
-    """Return the place of a mark; None stands for the whole file."""
+    """Return the place of a mark; None means the whole file."""
     if mark is None:
         return Location(file, 0, 0, path)
     return Location(file, mark.line + 1, mark.column + 1, path)

@@ -90,7 +90,7 @@ def normalized_schema(types: Iterable[TypeInfo]) -> Schema:
 
 def workflow_schema(registry: Registry | None = None) -> Schema:
     """Return the schema of a file as it may be written, with every alias: for editors and the reference page."""
-    infos = (registry or Registry()).known()
+    infos = (registry or Registry()).described()
     schema = normalized_schema(infos)
     described = {info.name: info.schema for info in infos if info.schema is not None}
     tasks = {**TASKS, "items": {"$ref": "#/$defs/item"}}

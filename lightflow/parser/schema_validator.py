@@ -64,7 +64,7 @@ class Validator:
         return not self.errors(value)
 
     def _compiled(self, schema: Any) -> _Check:
-        """Return the check for one schema; its parts are compiled when a value first reaches them."""
+        """Return the check for one schema; properties and references are compiled when a value first reaches them."""
         if isinstance(schema, bool):
             return _accept if schema else _refuse
         checks = [self._keyword(keyword, schema) for keyword in schema if keyword in _KEYWORDS]
@@ -84,19 +84,8 @@ class Validator:
     def _keyword(self, keyword: str, schema: Schema) -> _Check:
         return _KEYWORDS[keyword](self, schema[keyword], schema)
 
-    def _later(self, schema: Any) -> _Check:
-        """Return a check that compiles `schema` on its first use."""
-        compiled: list[_Check] = []
-
-        def check(value: Any, path: _Path, errors: list[SchemaError]) -> None:
-            if not compiled:
-                compiled.append(self._compiled(schema))
-            compiled[0](value, path, errors)
-
-        return check
-
     def _holds(self, schema: Any) -> Callable[[Any], bool]:
-        check = self._later(schema)
+        check = self._compiled(schema)
 
         def holds(value: Any) -> bool:
             errors: list[SchemaError] = []
@@ -106,16 +95,23 @@ class Validator:
         return holds
 
     def _reference(self, name: str) -> _Check:
-        if name not in self._references:
-            self._references[name] = self._later(referenced(self._schema, name))
-        return self._references[name]
+        """Return the check of a `$ref`, which is compiled on its first use: a schema may refer to itself."""
+
+        def check(value: Any, path: _Path, errors: list[SchemaError]) -> None:
+            if name not in self._references:
+                self._references[name] = self._compiled(referenced(self._schema, name))
+            self._references[name](value, path, errors)
+
+        return check
 
     def _members(self, schema: Schema) -> _Check:
         """Return the check of `properties`, `patternProperties` and `additionalProperties` together."""
         properties = schema.get("properties", {})
-        patterns = [(_pattern(text), self._later(part)) for text, part in schema.get("patternProperties", {}).items()]
-        others = schema.get("additionalProperties", True)
-        other_checks = [] if others is True else [_refuse if others is False else self._later(others)]
+        patterns = [
+            (_pattern(text), self._compiled(part)) for text, part in schema.get("patternProperties", {}).items()
+        ]
+        other_names = schema.get("additionalProperties", True)
+        other_checks = [] if other_names is True else [_refuse if other_names is False else self._compiled(other_names)]
         compiled: dict[str, list[_Check]] = {}  # of the names in `properties`
 
         def checks_of(name: str) -> list[_Check]:
@@ -134,7 +130,7 @@ class Validator:
                 checks = compiled.get(name)
                 if checks is None:
                     checks = checks_of(name)
-                if checks is other_checks and others is False:
+                if checks is other_checks and other_names is False:
                     unexpected.append(name)
                     continue
                 for part in checks:
@@ -308,7 +304,7 @@ def _dependent_required(validator: Validator, rule: Mapping[str, Sequence[str]],
 
 
 def _dependent_schemas(validator: Validator, rule: Mapping[str, Any], schema: Schema) -> _Check:
-    checks = {name: validator._later(part) for name, part in rule.items()}
+    checks = {name: validator._compiled(part) for name, part in rule.items()}
 
     def check(value: Any, path: _Path, errors: list[SchemaError]) -> None:
         for name, part in checks.items() if isinstance(value, dict) else ():
@@ -329,7 +325,7 @@ def _property_names(validator: Validator, rule: Any, schema: Schema) -> _Check:
 
 
 def _items(validator: Validator, rule: Any, schema: Schema) -> _Check:
-    part, first = validator._later(rule), len(schema.get("prefixItems", ()))
+    part, first = validator._compiled(rule), len(schema.get("prefixItems", ()))
 
     def check(value: Any, path: _Path, errors: list[SchemaError]) -> None:
         if isinstance(value, list):
@@ -340,7 +336,7 @@ def _items(validator: Validator, rule: Any, schema: Schema) -> _Check:
 
 
 def _prefix_items(validator: Validator, rule: Sequence[Any], schema: Schema) -> _Check:
-    parts = [validator._later(part) for part in rule]
+    parts = [validator._compiled(part) for part in rule]
 
     def check(value: Any, path: _Path, errors: list[SchemaError]) -> None:
         if isinstance(value, list):
@@ -378,7 +374,7 @@ def _count(keyword: str, enough: Callable[[int], bool]) -> _Keyword:
 
 
 def _all_of(validator: Validator, rule: Sequence[Any], schema: Schema) -> _Check:
-    parts = [validator._later(part) for part in rule]
+    parts = [validator._compiled(part) for part in rule]
 
     def check(value: Any, path: _Path, errors: list[SchemaError]) -> None:
         for part in parts:
@@ -389,7 +385,7 @@ def _all_of(validator: Validator, rule: Sequence[Any], schema: Schema) -> _Check
 
 def _if(validator: Validator, rule: Any, schema: Schema) -> _Check:
     holds = validator._holds(rule)
-    then, otherwise = validator._later(schema.get("then", True)), validator._later(schema.get("else", True))
+    then, otherwise = validator._compiled(schema.get("then", True)), validator._compiled(schema.get("else", True))
 
     def check(value: Any, path: _Path, errors: list[SchemaError]) -> None:
         (then if holds(value) else otherwise)(value, path, errors)

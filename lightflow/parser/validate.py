@@ -68,7 +68,7 @@ def _schema_problems(tree: Tree, schema: Schema, registry: Registry) -> Iterator
         return
     from lightflow.parser.messages import problems_of  # only for files with errors
 
-    infos = {info.name: info for info in registry.known()}
+    infos = {info.name: info for info in registry.described()}
     damaged = {problem.path for problem in tree.source.problems}
     damaged |= {problem.path.rpartition(".")[0] for problem in tree.problems}
     for error in errors:

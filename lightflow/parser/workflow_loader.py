@@ -6,12 +6,12 @@ import os
 import re
 
 from lightflow.errors import Problem, WorkflowError
+from lightflow.parser.files import parse_text, read_source
 from lightflow.parser.normalize import normalize
 from lightflow.parser.plugin_files import declare_plugins
 from lightflow.parser.positions import Source, UnreadableFile, problem_at
 from lightflow.parser.schema import normalized_schema
 from lightflow.parser.schema_pieces import ID_PATTERN
-from lightflow.parser.source import parse_text, read_source
 from lightflow.parser.subjects.control_flow import build_hooks
 from lightflow.parser.subjects.limits import build_limits
 from lightflow.parser.subjects.settings import build_settings
@@ -68,14 +68,14 @@ def _load(source: Source, registry: Registry | None) -> tuple[WorkflowSpec, Tree
     """Take a source through the stages: declare its task types, normalize it, check it, build the specification."""
     types = registry.copy() if registry else Registry()
     plugins, plugin_problems = declare_plugins(source, types)
-    schema = normalized_schema(types.known())
+    schema = normalized_schema(types.described())
     tree = normalize(source, schema, types)
     checked = validate(tree, schema, types)
     name, name_problems = _name(tree)
     problems = [*plugin_problems, *checked.problems, *name_problems]
     if problems:
         raise WorkflowError(problems)
-    return _build(checked, name, plugins), tree
+    return _build(checked, name, plugins, types), tree
 
 
 def _name(tree: Tree) -> tuple[str, list[Problem]]:
@@ -89,12 +89,19 @@ def _name(tree: Tree) -> tuple[str, list[Problem]]:
     return name, [problem_at(tree.source.file, None, "", 'needs "workflow_name": the file\'s name cannot be one')]
 
 
-def _build(checked: Checked, name: str, plugins: list[str]) -> WorkflowSpec:
+def _build(checked: Checked, name: str, plugins: list[str], types: Registry) -> WorkflowSpec:
     """Return the specification of a file without problems."""
     tree, root = checked.tree, checked.tree.root
     path = os.path.abspath(tree.source.file)
     settings = build_settings(root)
-    builder = TaskBuilder(tree, checked.expressions, checked.conditions, path=path, default_retries=settings.retries)
+    builder = TaskBuilder(
+        tree,
+        checked.expressions,
+        checked.conditions,
+        registry=types,
+        path=path,
+        default_retries=settings.retries,
+    )
     tasks = {node.id: builder.build(node) for node in tree.task_nodes if not node.is_hook}
     return WorkflowSpec(
         name=name,

@@ -13,8 +13,7 @@ from typing import Any, Final, NamedTuple
 import yaml
 from yaml.events import MappingEndEvent, MappingStartEvent, SequenceEndEvent, SequenceStartEvent
 
-from lightflow.parser.files import position_after
-from lightflow.parser.positions import Position, UnreadableFile
+from lightflow.parser.positions import Position, UnreadableFile, position_after
 
 #: A quoted text, a comment, a bracket, or the beginning of a plain text: all that occurs between two events.
 _TOKEN: Final = r'"(?:[^"\\]|\\.)*"?|\'(?:[^\']|\'\')*\'?|#[^\n]*|[\[\]{}]|[^\s"\'#\[\]{},][^\s\[\]{},]*'
@@ -123,13 +122,13 @@ class _Spot:
             if self.index >= len(self.text.rstrip()):
                 yield f"the quote that opens here is not closed: {opens} is missing", start
             elif opens == '"' and (
-                found := re.compile(r"\\(u[dD][89a-fA-F]|.)").search(self.text, max(self.index - 2, 0))
+                match := re.compile(r"\\(u[dD][89a-fA-F]|.)").search(self.text, max(self.index - 2, 0))
             ):
-                place = position_after(self.text[: found.start()])
-                if len(found[1]) > 1:
+                place = position_after(self.text[: match.start()])
+                if len(match[1]) > 1:
                     words = "is half of a surrogate pair; write the character itself (YAML has no surrogate pairs)"
-                    yield f"{found[0]}… {words}", place
-                yield f"{found[0]} is not an escape between double quotes; write '…' around it, or \\{found[0]}", place
+                    yield f"{match[0]}… {words}", place
+                yield f"{match[0]} is not an escape between double quotes; write '…' around it, or \\{match[0]}", place
 
     def _between_braces(self, inner: _Open) -> Iterator[tuple[str, Position]]:
         """Return mistakes inside `{…}` or `[…]`, where a brace ends a text without quotes."""

@@ -21,8 +21,17 @@ from yaml.events import (
 )
 
 from lightflow.errors import Problem
-from lightflow.parser.files import MAX_DEPTH, WORKFLOW_FILE, FileKind
-from lightflow.parser.positions import Key, Mark, Positions, Source, UnreadableFile, problem_at
+from lightflow.parser.positions import (
+    MAX_DEPTH,
+    WORKFLOW_FILE,
+    FileKind,
+    Key,
+    Mark,
+    Positions,
+    Source,
+    UnreadableFile,
+    problem_at,
+)
 from lightflow.parser.scalars import FIRST, NotANumber, Scalar, resolve
 from lightflow.text import quoted
 

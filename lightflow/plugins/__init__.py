@@ -1,1 +1,1 @@
-"""Task types: the two that are built in, and those of other people."""
+"""Task types: the two built-in types, and those of plugin files and packages."""

@@ -1,4 +1,4 @@
-"""What a task type is: a name, the keys it takes, and what it does with them.
+"""The base class of task types: a name, the schema of the keys, and the work.
 
     class CsvFilter(TaskType):
         name = "csv_filter"
@@ -8,7 +8,7 @@
             ...
             return {"rows": 3}
 
-`validate` reads `name` and `schema` without importing the file, so both are written out as literals.
+`validate` reads `name` and `schema` without importing the file, so both must be literals.
 """
 
 from __future__ import annotations
@@ -26,50 +26,49 @@ from liteflow.api import Body, sha256_hex
 
 
 class ConfigProblem(NamedTuple):
-    """A mistake in the value of `key`; `line` and `column` are inside its text, from 1, or 0."""
+    """A mistake in the value of a key."""
 
     key: str
     message: str
-    line: int = 0
-    column: int = 0
+    line: int = 0  #: in the text of the value, from 1; 0: the whole value
+    column: int = 0  #: from 1
 
 
 class PluginContext(NamedTuple):
-    """What a task type is told about the task it runs. `folder` is the workflow file's.
+    """The task that a task type runs.
 
-    For the run, the attempt and values of other tasks there is `liteflow.current_context()`.
+    `liteflow.current_context()` has the run, the attempt and the values of other tasks.
     """
 
     task_id: str
-    folder: str
+    folder: str  #: of the workflow file
 
 
 class TypeRef(NamedTuple):
-    """Where a task type's class is found again, in any process: in a module, or in a plugin file."""
+    """A reference to the class of a task type, in a module or in a plugin file, for any process."""
 
     attribute: str
     module: str = ""
-    path: str = ""  # absolute
+    path: str = ""  #: absolute
 
     def load(self) -> TaskType:
         """Import the class and make the task type. This runs the code of the module or file."""
-        module = import_file(self.path) if self.path else importlib.import_module(self.module)
-        found: Any = module
+        value: Any = import_file(self.path) if self.path else importlib.import_module(self.module)
         for name in self.attribute.split("."):
-            found = getattr(found, name)
-        if not (isinstance(found, type) and issubclass(found, TaskType)):
-            where = self.path or self.module
-            raise TypeError(f"{where}: {self.attribute} is not a subclass of lightflow.plugins.base.TaskType")
-        return found()
+            value = getattr(value, name)
+        if not (isinstance(value, type) and issubclass(value, TaskType)):
+            home = self.path or self.module
+            raise TypeError(f"{home}: {self.attribute} is not a subclass of lightflow.plugins.base.TaskType")
+        return value()
 
 
 class TypeInfo(NamedTuple):
-    """What is known of a task type before its code is loaded. `schema` None: any keys (it was not read)."""
+    """A task type whose code is not loaded."""
 
     name: str
-    schema: Mapping[str, Any] | None
+    schema: Mapping[str, Any] | None  #: None: it is not known, and all keys are accepted
     ref: TypeRef
-    origin: str  # for messages: "built in", a file, a package
+    origin: str  #: for messages: "built in", a file, a package
     line: int = 0
 
 
@@ -91,11 +90,18 @@ class TaskType:
     expressions: ClassVar[ExpressionUse] = ExpressionUse()
 
     def check(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
-        """What the schema cannot say. Executes nothing of the user's; `config` may still be wrong."""
+        """Return the mistakes that the schema cannot express. It executes nothing of the user's.
+
+        The schema may refuse parts of `config` too, which can have any type.
+        """
         return ()
 
+    def completed(self, config: dict[str, Any], *, workflow_shell: Any, is_branch: bool) -> dict[str, Any]:
+        """Return the keys of a task with those that follow from the workflow and from its control flow."""
+        return config
+
     def build(self, task: TaskSpec) -> Body:
-        """What the engine runs for `task`: here, a call of `run` in a worker. It must be picklable."""
+        """Return what the engine runs for `task`: here, a call of `run` in a worker. It must be picklable."""
         return Call(
             run_task_type,
             {
@@ -108,28 +114,29 @@ class TaskType:
         )
 
     def run(self, config: Mapping[str, Any], context: PluginContext) -> Any:
-        """Do the work, in the worker; the value returned is the task's. An exception fails the attempt."""
+        """Do the work, in the worker, and return the value of the task. An exception fails the attempt."""
         raise NotImplementedError(f"{type(self).__name__} has neither a run() nor a build() of its own")
 
     def reference(self) -> TypeRef:
+        """Return the reference to the class of this type."""
         kind = type(self)
         path = getattr(sys.modules[kind.__module__], "__lightflow_plugin__", "")
         return TypeRef(kind.__qualname__, "" if path else kind.__module__, path)
 
 
 def run_task_type(type_ref: TypeRef, config: Mapping[str, Any], context: PluginContext) -> Any:
-    """The body of a task of a plugin's type; top-level, so that a fresh worker can find it."""
+    """Run a task of a plugin's type; at the top level, so that a new worker can import it."""
     with unpickling_from(context.folder, os.getcwd()):
         return type_ref.load().run(config, context)
 
 
 def absolute(folder: str | None) -> str | None:
-    """`folder` from the current folder on, with `~` for the home."""
+    """Return the absolute path of a folder, with `~` for the home."""
     return None if folder is None else os.path.abspath(os.path.expanduser(folder))
 
 
 def import_file(path: str) -> Any:
-    """The module of a plugin file, imported once in a process; its folder is on `sys.path` meanwhile."""
+    """Return the module of a plugin file, imported once in each process, with its folder on `sys.path`."""
     import importlib.util
 
     stem = os.path.splitext(os.path.basename(path))[0]

@@ -20,26 +20,26 @@ MAX_BYTES: Final = 4 * 1024 * 1024
 
 
 def read_declarations(path: str, shown: str) -> tuple[list[TypeInfo], list[Problem]]:
-    """The task types of the file at `path` (absolute), called `shown` in messages, and what is wrong with them."""
+    """Return the task types of the file at `path` (absolute), and its problems; `shown` is its name in messages."""
     tree, problem = _parse(path, shown)
     if tree is None:
         return [], [problem] if problem else []
-    found: dict[str, TypeInfo] = {}  # by class
+    types: dict[str, TypeInfo] = {}  # by class
     problems: list[Problem] = []
     for node in tree.body:
         if not isinstance(node, ast.ClassDef):
             continue
         bases = [base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "") for base in node.bases]
-        parents = [found[base] for base in bases if base in found]
+        parents = [types[base] for base in bases if base in types]
         if "TaskType" not in bases and not parents:
             continue
         inherited = parents[0].schema if parents else {}
         info = _declaration(node, path, shown, inherited or {}, problems)
         if info is not None:
-            found[node.name] = info
-    if not found and not problems:
+            types[node.name] = info
+    if not types and not problems:
         problems.append(Problem(shown, 1, 1, "", "declares no task type: no class here derives from TaskType"))
-    return list(found.values()), problems
+    return list(types.values()), problems
 
 
 def _declaration(
@@ -63,7 +63,7 @@ def _declaration(
         if target == "name":
             name = literal
         else:
-            schema = literal  # type: ignore[assignment]  # a dict: `kind` has just said so
+            schema = literal  # type: ignore[assignment]  # `kind` is dict here
     if name is None:
         message = f'class {node.name} has no `name`; write `name = "…"` in it'
         problems.append(Problem(shown, node.lineno, node.col_offset + 1, "", message))
@@ -93,7 +93,7 @@ def _parse(path: str, shown: str) -> tuple[ast.Module | None, Problem | None]:
         return None, Problem(shown, 0, 0, "", f"is not a Python file of at most {MAX_BYTES // 1024 // 1024} MiB")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its author hears of them when the file is imported
+            warnings.simplefilter("ignore")  # they appear when the file is imported
             return ast.parse(data, filename=shown), None
     except SyntaxError as error:
         return None, Problem(shown, error.lineno or 0, error.offset or 1, "", f"not valid Python: {error.msg}")

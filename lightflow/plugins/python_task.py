@@ -1,9 +1,9 @@
-"""Tasks in Python: code written in the file (`run`), or a function of a module (`call`).
+"""Tasks in Python: code in the file (`run`), or a function of a module (`call`).
 
-Inline code runs as a script does: `__name__` is `"__main__"`, in a module of its own that lives for one
-attempt. In the main thread, as in a worker process, that module also stands in `sys.modules`, so that pickle,
-`multiprocessing` and dataclasses find what the code defines; threads share that table, so there it does not.
-Tracebacks name `<flow.yaml:task>` and the line in the workflow file.
+Inline code runs as a script does: `__name__` is `"__main__"`, in a module of its own that exists for one attempt. In
+the main thread, as in a worker process, that module is also in `sys.modules`, so that pickle, `multiprocessing` and
+dataclasses find what the code defines; threads share that table, so there it is not. Tracebacks name
+`<flow.yaml:task>` and the line in the workflow file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TARGET: Final = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$
 
 
 _IN_CODE: Final = (
-    "an expression cannot stand in Python code, where its value would become code; write "
+    "an expression is not allowed in Python code, where its value would become code; write "
     "`from liteflow import current_context` and take current_context().params[…] or .secrets[…], "
     "or use `call` with the expression in its `args`"
 )
@@ -49,8 +49,8 @@ class PythonTask(TaskType):
                 "x-aliases": ["script"],
             },
             "call": {
-                "description": "The function to call; what it returns is the task's value. The workflow file's folder "
-                "and the current one are on the module path while it is imported.",
+                "description": "The function to call; its return value is the task's value. The folder of the workflow "
+                "file and the current folder are on the module path while it is imported.",
                 "type": "string",
                 "pattern": _TARGET,
                 "examples": ["my_module:my_function"],
@@ -73,7 +73,7 @@ class PythonTask(TaskType):
     def check(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
         code = config.get("run")
         if not isinstance(code, str) or not code.strip() or "${{" in code:
-            return  # of an expression in it the parser tells
+            return  # the parser reports an expression in it
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -97,8 +97,8 @@ class PythonTask(TaskType):
 
 
 def run_inline(code: str, name: str, first_line: int = 1, file: str | None = None) -> None:
-    """Run the code of a task; it begins on `first_line` of `file`."""
-    import linecache  # with tokenize: commands need neither
+    """Run the code of a task, which begins on `first_line` of `file`."""
+    import linecache  # imports tokenize
 
     lines = _ShiftedLines(code.splitlines(True), first_line - 1)
     linecache.cache[name] = (len(code), None, lines, file or name)  # traces name the file
@@ -112,7 +112,7 @@ def run_inline(code: str, name: str, first_line: int = 1, file: str | None = Non
         with unpickling_from(os.path.dirname(file or ""), os.getcwd()):
             exec(program, module.__dict__)
     except Exception as error:
-        import pickle  # here, because it is wanted behind an error only
+        import pickle  # only for errors
 
         if isinstance(error, pickle.PicklingError) and not alone:
             error.args = (f"{error}. {_PICKLING}",)
@@ -131,11 +131,11 @@ def run_call(target: str, args: Mapping[str, Any] | Sequence[Any], folder: str, 
     """
     module_name, _, attribute = target.partition(":")
     folders = (folder, os.getcwd(), start or folder)
-    found: Any = import_from_folders(module_name, *folders)
+    function: Any = import_from_folders(module_name, *folders)
     for part in attribute.split("."):
-        found = getattr(found, part)
+        function = getattr(function, part)
     with unpickling_from(*folders):
-        value = found(**args) if isinstance(args, Mapping) else found(*args)
+        value = function(**args) if isinstance(args, Mapping) else function(*args)
     return _awaited(value, folders) if isinstance(value, Coroutine) else value
 
 
@@ -155,7 +155,7 @@ def _compile(code: str, name: str, shift: int) -> CodeType:
 
 
 def _shifted(program: CodeType, shift: int) -> CodeType:
-    """Line tables are relative to the first line, so moving that moves every line of the code, and of what is in it."""
+    """Return code with other line numbers: line tables are relative to the first line of each code object."""
     constants = tuple(
         _shifted(constant, shift) if isinstance(constant, CodeType) else constant for constant in program.co_consts
     )
@@ -163,7 +163,7 @@ def _shifted(program: CodeType, shift: int) -> CodeType:
 
 
 class _ShiftedLines(list[str]):
-    """Source lines whose numbers begin after `shift`, without storing that many empty ones."""
+    """Source lines whose numbers begin after `shift`, without as many empty lines in memory."""
 
     def __init__(self, lines: list[str], shift: int) -> None:
         super().__init__(lines)

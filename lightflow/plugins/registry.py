@@ -1,4 +1,4 @@
-"""Which task types there are: built in, from plugin files, from installed packages."""
+"""The registry of task types: built-in types, and those of plugin files and installed packages."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ BUILT_IN: Final[tuple[type[TaskType], ...]] = (ShellTask, PythonTask)
 class Registry:
     """Task types by name.
 
-    Plugin files are read, not run, until `load`. Installed packages are asked for only when a name is met that
-    nobody else knows (it takes some 50 ms), and imported only by `load`; until then their keys are not checked.
+    Plugin files are read, not run, until `load`. Installed packages are searched, which takes 50 ms, only for a name
+    that is neither built in nor in a plugin file, and imported only by `load`; their keys are not checked before.
     """
 
     def __init__(self, built_in: Iterable[type[TaskType]] = BUILT_IN) -> None:
         self._classes = {kind.name: kind for kind in built_in}
-        self._known: dict[str, TypeInfo] = {
+        self._types: dict[str, TypeInfo] = {
             name: TypeInfo(name, kind.schema, TypeRef(kind.__qualname__, kind.__module__), BUILT_IN_ORIGIN)
             for name, kind in self._classes.items()
         }
         self._installed: dict[str, TypeInfo] | None = None
 
     def with_files(self, paths: Iterable[str]) -> Registry:
-        """A registry that also knows the types of these plugin files (absolute paths).
+        """Return a registry with the types of these plugin files (absolute paths) too.
 
         Raises:
             WorkflowError: a file cannot be read, or declares nothing usable.
@@ -45,54 +45,54 @@ class Registry:
 
     def copy(self) -> Registry:
         registry = Registry(self._classes.values())
-        registry._known = dict(self._known)
+        registry._types = dict(self._types)
         registry._installed = self._installed
         return registry
 
     def declare(self, path: str, shown: str) -> list[Problem]:
-        """Add the types that the plugin file at `path` declares; returns what is wrong with it."""
+        """Add the types that the plugin file at `path` declares, and return the problems of the file."""
         from lightflow.plugins.declarations import read_declarations  # with `ast`: few workflows have plugins
 
         infos, problems = read_declarations(path, shown)
         for info in infos:
-            other = self._known.get(info.name)
+            other = self._types.get(info.name)
             if other is None or other.ref == info.ref:
-                self._known[info.name] = info
+                self._types[info.name] = info
             else:
                 message = f'task type "{info.name}" exists already ({other.origin}); give yours another `name`'
                 problems.append(Problem(shown, info.line, 1, "", message))
         return problems
 
     def forget(self, name: str) -> None:
-        """Take a type's keys for unchecked, because its schema is unusable (and reported)."""
-        info = self._known[name]
-        self._known[name] = TypeInfo(info.name, None, info.ref, info.origin, info.line)
+        """Accept all keys of a type, because its schema cannot be used (which is reported)."""
+        info = self._types[name]
+        self._types[name] = TypeInfo(info.name, None, info.ref, info.origin, info.line)
 
-    def known(self) -> list[TypeInfo]:
-        """The types known without asking the installed packages."""
-        return list(self._known.values())
+    def described(self) -> list[TypeInfo]:
+        """Return the built-in types and those of plugin files."""
+        return list(self._types.values())
 
     def names(self) -> list[str]:
-        """All names there are, installed packages included."""
-        return sorted({*self._known, *self._from_packages()})
+        """Return the names of all types, installed packages included."""
+        return sorted({*self._types, *self._from_packages()})
 
     def find(self, name: str) -> TypeInfo | None:
-        return self._known.get(name) or self._from_packages().get(name)
+        return self._types.get(name) or self._from_packages().get(name)
 
     def built_in(self, name: str) -> TaskType | None:
-        """A built-in type; its code is ours, so that `validate` may use its `check`."""
+        """Return a built-in type; `validate` may use its code, which is not the user's."""
         kind = self._classes.get(name)
         return kind() if kind else None
 
     def load(self, name: str) -> TaskType:
-        """The task type, imported. This runs the code of a plugin file or package: never for a mere look.
+        """Return the task type. This runs the code of a plugin file or package, so only a run may call it.
 
         Raises:
             WorkflowError: there is no such type, or its code cannot be imported.
         """
-        ours = self.built_in(name)
-        if ours is not None:
-            return ours
+        built_in = self.built_in(name)
+        if built_in is not None:
+            return built_in
         info = self.find(name)
         if info is None:
             raise WorkflowError([Problem("plugins", 0, 0, "", f'no task type "{name}"')])
@@ -109,7 +109,7 @@ class Registry:
 
     def _from_packages(self) -> Mapping[str, TypeInfo]:
         if self._installed is None:
-            from importlib import metadata  # here, because it takes 50 ms that most runs need not spend
+            from importlib import metadata  # 50 ms, which most runs do not need
 
             self._installed = {}
             for point in metadata.entry_points(group=ENTRY_POINTS):
@@ -120,7 +120,7 @@ class Registry:
 
 
 def schema_fragment_problem(schema: Mapping[str, Any], taken: Iterable[str]) -> str | None:
-    """Why the schema of a task type cannot be used, apart from JSON Schema's own rules."""
+    """Return why the schema of a task type cannot be used, in addition to the rules of JSON Schema; None if it can."""
     properties = schema.get("properties", {})
     if not isinstance(properties, dict) or not all(isinstance(key, str) for key in properties):
         return '"properties" must be a dict of keys'

@@ -1,4 +1,4 @@
-"""The parts of the schema that are about scripts: lines of text, and the shell that reads them."""
+"""The parts of the schema about scripts: their text, and the shell that runs them."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ def lines(description: str) -> dict[str, Any]:
     return {"description": description, **LINES, "x-lines": True}
 
 
-#: The option of a shell behind which the script comes, alone or with others: `-c`, `-euc`.
+#: The option of a shell before the script, alone or with others: `-c`, `-euc`.
 _SCRIPT_OPTION: Final = re.compile(r"-[A-Za-z]*c[A-Za-z]*")
 _SHELLS: Final = re.compile(r"(ba|da|a|z|k|mk|ok|ya|po|c|tc)?sh")
 
 
 def shell_problem(shell: Any) -> str:
-    """Return what is wrong with the words before a script; empty: nothing, or the schema says it."""
+    """Return the problem of the words before a script; empty where there is none, or the schema reports it."""
     if not isinstance(shell, list) or not all(isinstance(word, str) and word for word in shell):
         return ""
     if any("{0}" in word for word in shell):
-        return 'the script comes behind the words, with no {0}: write ["bash", "-e", "-c"]'
+        return 'the script comes after the words, without {0}: write ["bash", "-e", "-c"]'
     program, *rest = [word for word in shell if os.path.basename(word) != "env"] or [""]
     is_shell = _SHELLS.fullmatch(os.path.basename(program).rstrip("-.0123456789"))
     if is_shell and not any(_SCRIPT_OPTION.fullmatch(word) for word in rest):
-        return f'the script comes behind the words, so they end with "-c": write {json.dumps([*shell, "-c"])}'
+        return f'the script comes after the words, so they end with "-c": write {json.dumps([*shell, "-c"])}'
     return ""
 
 
 SHELL: Final[dict[str, Any]] = {
     "description": "The shell of scripts. A name or path is started with the options that make it stop at the first "
-    "line that fails: `sh -e`, `bash -eo pipefail`. A list of words is taken as written, and the script comes behind "
+    "line that fails: `sh -e`, `bash -eo pipefail`. A list of words is used as written, and the script comes after "
     "it.",
     "type": ["string", "array"],
     "pattern": r"^\S+$",

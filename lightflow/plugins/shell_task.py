@@ -13,7 +13,7 @@ from liteflow.api import shell_words
 
 
 class ShellTask(TaskType):
-    """Gives the script to a shell as one argument. It ends at the first line that fails (see `liteflow.shell`)."""
+    """Gives the script to a shell as one argument. The script ends at the first line that fails."""
 
     name = "shell"
     schema: ClassVar[Mapping[str, Any]] = {
@@ -27,10 +27,10 @@ class ShellTask(TaskType):
             },
             "shell": {**SHELL, "description": f"{SHELL['description']} It replaces the workflow's `shell`."},
             "output": {
-                "description": "Take the task's value (`return_value`) from what it prints: `last_line`, the last line "
-                "that is not blank, as a terminal shows it (of a progress bar what stands behind the last carriage "
-                "return, no colors); `json`, all of it. What it writes to standard error is part of that. "
-                "Values with names go into the file `$LIGHTFLOW_OUTPUT`, with or without this.",
+                "description": "Take the task's value (`return_value`) from its output: `last_line`, the last line "
+                "that is not blank, as a terminal shows it (of a progress bar the text after the last carriage return, "
+                "without colors); `json`, all of it. Standard error is part of the output. Values with names go into "
+                "the file `$LIGHTFLOW_OUTPUT`, with or without this key.",
                 "enum": ["last_line", "json"],
                 "examples": ["last_line"],
             },
@@ -43,6 +43,13 @@ class ShellTask(TaskType):
     def check(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
         if problem := shell_problem(config.get("shell")):
             yield ConfigProblem("shell", problem)
+
+    def completed(self, config: dict[str, Any], *, workflow_shell: Any, is_branch: bool) -> dict[str, Any]:
+        if workflow_shell is not None:
+            config.setdefault("shell", workflow_shell)
+        if is_branch:
+            config.setdefault("output", "last_line")
+        return config
 
     def build(self, task: TaskSpec) -> Command:
         config = task.config

@@ -1,4 +1,8 @@
-"""The use cases, as functions. Command line, dashboard and schedules call these, never the engine.
+"""The use cases of the application, as functions. The command line calls these, never the engine; they print nothing.
 
-`workflows` looks at files, `running` executes, `inspecting` reads the state file. They print nothing.
+workflows, workflow_template    describe workflow files; write a new one
+runs, parameters                start, resume and cancel runs
+queries, pages, explanations    read the state file: lists, runs, reasons
+pools, doctor, failure_hints    pools of slots; checks of the machine; hints after failures
+json_shapes, file_shapes        what `--json` prints
 """

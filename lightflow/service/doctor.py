@@ -1,4 +1,4 @@
-"""Is this machine, and this state file, fit to run workflows? Changes and executes nothing, and survives any file."""
+"""Check whether this machine and a state file are fit to run workflows. Nothing is changed or executed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from liteflow.state.locks import LockFile, other_owner
 from liteflow.state.schema import SCHEMA_VERSION
 from liteflow.state.state_file import connect_read_only, translated_errors
 
-#: `fine`; `note`: good to know; `warning`: works, with a risk; `missing`: an ability that runs need; `problem`: the
-#: state file.
-Verdict = Literal["fine", "note", "warning", "missing", "problem"]
+#: `warning`: it works, with a risk; `missing`: runs need something that is missing; `problem`: the state file has one.
+Severity = Literal["fine", "note", "warning", "missing", "problem"]
 
 _NETWORK: Final = {
     "nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "9p", "afs", "ceph", "coda", "glusterfs", "fuse.glusterfs",
@@ -27,29 +26,29 @@ _NETWORK: Final = {
     "vboxsf",
 }  # fmt: skip
 _STRICT_TABLES: Final = (3, 37, 0)
-_WAL_RESET: Final = ((3, 7, 0), (3, 51, 2))  # the versions that have it, first and last
-_LITTLE_BYTES: Final = 100 * 1024 * 1024
-_LONG_LOG_BYTES: Final = 256 * 1024 * 1024
-_RUNS: Final = 200  # the newest, looked at for dead owners
+_WAL_RESET: Final = ((3, 7, 0), (3, 51, 2))  # the first and the last version with the bug
+_LOW_DISK_BYTES: Final = 100 * 1024 * 1024
+_LARGE_WAL_BYTES: Final = 256 * 1024 * 1024
+_RUNS: Final = 200  # the newest runs, which are checked for dead owners
 
-#: what it means that the guardian lacks an ability, and what to do
-WITHOUT_ABILITIES: Final = (
+#: The consequence of a missing capability, and what to do.
+WITHOUT_CAPABILITIES: Final = (
     "a task that hides from its process group could run on until the run ends, or longer; use a kernel of 5.3 or "
     "newer, with the /proc of its own PID namespace and without a sandbox that refuses these calls"
 )
 
 
 class Finding(NamedTuple):
-    """What one check found; `hint` is what to do about it."""
+    """The result of a check."""
 
     check: str
-    verdict: Verdict
+    severity: Severity
     message: str
-    hint: str | None = None
+    hint: str | None = None  #: what to do
 
 
-def examine(db: str) -> list[Finding]:
-    """All checks, in the order in which one would want to know. Raises nothing."""
+def run_checks(db: str) -> list[Finding]:
+    """Run all checks and return their results, the basic ones first. Raises nothing."""
     checks: dict[str, Callable[[str], Iterator[Finding]]] = {
         "python": _python,
         "sqlite": _sqlite,
@@ -61,36 +60,36 @@ def examine(db: str) -> list[Finding]:
         "owner": _owner,
         "runs": _runs,
     }
-    found: list[Finding] = []
+    findings: list[Finding] = []
     try:
         os.path.abspath(db)
     except FileNotFoundError:
-        return [Finding("folder", "missing", "the current folder does not exist any more", "change to one that does")]
+        return [Finding("folder", "missing", "the current folder does not exist any more", "change to another folder")]
     broken = False
     for name, check in checks.items():
         if broken and name == "runs":
             continue
         try:
-            found += check(db)
+            findings += check(db)
         except LiteflowError as error:
-            found.append(Finding(name, "problem", str(error)))
+            findings.append(Finding(name, "problem", str(error)))
         except (OSError, ValueError, ArithmeticError, sqlite3.Error) as error:
-            verdict: Verdict = "problem" if name in ("state file", "runs") else "missing"
-            found.append(Finding(name, verdict, f"cannot be told ({type(error).__name__}: {error})"))
-        broken = broken or any(one.verdict == "problem" for one in found)
-    return found
+            severity: Severity = "problem" if name in ("state file", "runs") else "missing"
+            findings.append(Finding(name, severity, f"cannot be checked ({type(error).__name__}: {error})"))
+        broken = broken or any(finding.severity == "problem" for finding in findings)
+    return findings
 
 
 def exit_code(findings: list[Finding]) -> int:
-    """3 when the state file has a problem, 1 when an ability is missing, else 0."""
-    verdicts = {one.verdict for one in findings}
-    return 3 if "problem" in verdicts else 1 if "missing" in verdicts else 0
+    """Return 3 if the state file has a problem, 1 if something that runs need is missing, otherwise 0."""
+    severities = {finding.severity for finding in findings}
+    return 3 if "problem" in severities else 1 if "missing" in severities else 0
 
 
 def _python(db: str) -> Iterator[Finding]:
     version = ".".join(str(part) for part in sys.version_info[:3])
     if not sys.platform.startswith("linux"):
-        yield Finding("python", "missing", f"Python {version} on {sys.platform}", "Lightflow is proved on Linux only")
+        yield Finding("python", "missing", f"Python {version} on {sys.platform}", "Lightflow is tested on Linux only")
     else:
         yield Finding("python", "fine", f"Python {version}")
 
@@ -104,35 +103,35 @@ def _sqlite(db: str) -> Iterator[Finding]:
         yield Finding(
             "sqlite",
             "note",
-            f"{text} has the WAL-reset fault of 3.7.0 to 3.51.2, which can damage a file when two programs write and "
-            "checkpoint at the same instant. Lightflow checkpoints only while nobody writes, under a lock that its "
-            "writers share, so its own programs cannot meet it",
-            "do not write to the state file with other programs while a run goes on; reading is safe",
+            f"{text} has the WAL-reset bug of 3.7.0 to 3.51.2, which can corrupt a file when two programs write and "
+            "checkpoint at the same instant. Lightflow checkpoints only while no other program writes, under a lock "
+            "that its writers share, so its own programs are not affected",
+            "do not write to the state file with other programs during a run; reading is safe",
         )
     else:
-        yield Finding("sqlite", "fine", f"{text} (the WAL-reset fault was mended in 3.51.3)")
+        yield Finding("sqlite", "fine", f"{text} (the WAL-reset bug was fixed in 3.51.3)")
 
 
 def _processes(db: str) -> Iterator[Finding]:
-    """What the guardian needs so that nothing is left running."""
+    """Check what the guardian needs to end every process of a task."""
     missing = missing_capabilities()
     if missing:
-        yield Finding("processes", "missing", f"not available here: {', '.join(missing)}", WITHOUT_ABILITIES)
+        yield Finding("processes", "missing", f"not available here: {', '.join(missing)}", WITHOUT_CAPABILITIES)
     else:
-        yield Finding("processes", "fine", "whatever a task starts can be found and ended")
+        yield Finding("processes", "fine", "every process that a task starts can be found and ended")
 
 
 def _folder(db: str) -> Iterator[Finding]:
     folder = _folder_of(db)
     if not os.path.isdir(folder):
-        yield Finding("folder", "missing", f"{folder}: no such folder", "make it, or name another file with --db")
+        yield Finding("folder", "missing", f"{folder}: no such folder", "create it, or name another file with --db")
         return
     if not os.access(folder, os.W_OK | os.X_OK):
-        yield Finding("folder", "warning", f"{folder}: cannot be written to", "runs can be looked at, and not started")
+        yield Finding("folder", "warning", f"{folder}: cannot be written to", "runs can be shown, but not started")
     free = shutil.disk_usage(folder).free
     size = f"{free / 1024**3:,.1f} GiB free in {folder}"
-    if free < _LITTLE_BYTES:
-        yield Finding("disk", "warning", size, "make room before the next run")
+    if free < _LOW_DISK_BYTES:
+        yield Finding("disk", "warning", size, "free some space before the next run")
     else:
         yield Finding("disk", "fine", size)
 
@@ -140,22 +139,22 @@ def _folder(db: str) -> Iterator[Finding]:
 def _file_system(db: str) -> Iterator[Finding]:
     kind = file_system_of(os.path.realpath(_folder_of(db)))
     if kind is None:
-        yield Finding("file system", "note", "its kind is not known")
+        yield Finding("file system", "note", "its type is not known")
     elif kind in _NETWORK:
         yield Finding(
             "file system",
             "warning",
-            f"{kind} is a network file system: locks and syncs cannot be relied on there",
+            f"{kind} is a network file system: locks and syncs are not reliable there",
             "keep the state file on a local disk",
         )
     elif kind in ("tmpfs", "ramfs"):
-        yield Finding("file system", "note", f"{kind} lies in memory: the state file is gone after a restart")
+        yield Finding("file system", "note", f"{kind} is in memory: the state file does not survive a restart")
     else:
         yield Finding("file system", "fine", kind)
 
 
 def file_system_of(path: str, table: str = "/proc/self/mountinfo") -> str | None:
-    """The type of the file system that holds an absolute path; None where the kernel does not tell."""
+    """Return the type of the file system of an absolute path; None if it is not known."""
     try:
         with open(table, encoding="utf-8", errors="surrogateescape") as file:
             rows = file.read().splitlines()
@@ -164,13 +163,13 @@ def file_system_of(path: str, table: str = "/proc/self/mountinfo") -> str | None
     best, kind = -1, None
     for row in rows:
         before, _, after = row.partition(" - ")
-        fields, rest = before.split(" "), after.split(" ")
-        if len(fields) < 5 or not rest[0]:
+        fields, types = before.split(" "), after.split(" ")
+        if len(fields) < 5 or not types[0]:
             continue
         point = _unescaped(fields[4])
         inside = path == point or path.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= best:  # of two on one point the later one hides the other
-            best, kind = len(point), rest[0]
+        if inside and len(point) >= best:  # of two on one mount point the later one hides the other
+            best, kind = len(point), types[0]
     return kind
 
 
@@ -181,10 +180,10 @@ def _unescaped(point: str) -> str:
 
 
 def _locks(db: str) -> Iterator[Finding]:
-    """Take and test a lock as a run does, in a scratch file beside the state file."""
+    """Acquire and test a lock as a run does, in a temporary file next to the state file."""
     folder = _folder_of(db)
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
-        yield Finding("locks", "note", "not tested: nothing can be written beside the state file")
+        yield Finding("locks", "note", "not tested: the folder of the state file is not writable")
         return
     scratch = os.path.join(folder, f".lightflow-doctor-{os.getpid()}")
     owner = other = None
@@ -199,13 +198,13 @@ def _locks(db: str) -> Iterator[Finding]:
     except LiteflowError:
         works = False
     finally:
-        for one in (owner, other):
-            if one is not None:
-                one.close()
+        for lock in (owner, other):
+            if lock is not None:
+                lock.close()
         if os.path.lexists(f"{scratch}.lock"):
             os.unlink(f"{scratch}.lock")
     if works:
-        yield Finding("locks", "fine", "a run has one owner, and a dead owner is noticed at once")
+        yield Finding("locks", "fine", "a run has one owner, and a dead owner is detected at once")
     else:
         hint = "two programs could run the same run: keep the state file on a local disk"
         yield Finding("locks", "missing", "locks of open files do not work here", hint)
@@ -213,60 +212,62 @@ def _locks(db: str) -> Iterator[Finding]:
 
 def _state_file(db: str) -> Iterator[Finding]:
     if not os.path.lexists(db):
-        yield Finding("state file", "fine", f"{db}: there is none yet; the first run makes it")
+        yield Finding("state file", "fine", f"{db}: does not exist yet; the first run creates it")
         return
     if os.path.isfile(db) and not os.path.getsize(db):
-        yield Finding("state file", "note", f"{db}: is empty; the next run makes the tables")
+        yield Finding("state file", "note", f"{db}: is empty; the next run creates the tables")
         return
     connection = connect_read_only(os.path.abspath(db))
     try:
         with translated_errors(db):
             version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-            said = [line for table in _to_check(connection) for line in _complaints(connection, table)]
+            errors = [line for table in _tables_to_check(connection) for line in _integrity_errors(connection, table)]
     finally:
         connection.close()
-    if said:
-        hint = "keep a copy of it and its -wal file, and go on with another --db; `sqlite3 FILE .recover` may save much"
-        yield Finding("state file", "problem", f"{db}: is damaged: {'; '.join(said)[:300]}", hint)
+    if errors:
+        hint = "keep a copy of it and of its -wal file, and use another --db; `sqlite3 FILE .recover` may recover most"
+        yield Finding("state file", "problem", f"{db}: is corrupt: {'; '.join(errors)[:300]}", hint)
         return
     size = os.path.getsize(db)
-    yield Finding("state file", "fine", f"{db}: whole, {size / 1024**2:,.1f} MiB, schema {version} of {SCHEMA_VERSION}")
+    yield Finding(
+        "state file", "fine", f"{db}: intact, {size / 1024**2:,.1f} MiB, schema {version} of {SCHEMA_VERSION}"
+    )
     log = f"{db}-wal"
-    if os.path.exists(log) and os.path.getsize(log) > _LONG_LOG_BYTES:
-        hint = "another program may be reading it without end: end that program"
+    if os.path.exists(log) and os.path.getsize(log) > _LARGE_WAL_BYTES:
+        hint = "a program may have read it for a long time: end that program"
         yield Finding("state file", "warning", f"{log}: has grown to {os.path.getsize(log) / 1024**2:,.0f} MiB", hint)
 
 
 def _owner(db: str) -> Iterator[Finding]:
-    """Whose the state file is: tasks decode values out of it, and that may run code."""
+    """Check that the state file is the user's own: tasks decode values from it, which may execute code."""
     name = other_owner(db)
     if name is not None:
         yield Finding("owner", "warning", f"{db}: belongs to {name}", "run workflows on it only if you trust that user")
 
 
-def _to_check(connection: sqlite3.Connection) -> list[str]:
-    """What a check of the file is asked for: all of it or, with tables that are not ours, each table of ours.
+def _tables_to_check(connection: sqlite3.Connection) -> list[str]:
+    """Return the arguments of the integrity checks: one for the whole file, or each table of ours if there are others.
 
-    The constraints of a foreign table may compute without end.
+    The constraints of a table of another program may compute without end.
     """
     names = [str(row[0]) for row in connection.execute("SELECT name FROM main.sqlite_schema WHERE type='table'")]
     ours = [name for name in names if name.startswith("liteflow_")]
     return ["3"] if all(name.startswith("sqlite_") for name in set(names) - set(ours)) else ours
 
 
-def _complaints(connection: sqlite3.Connection, what: str) -> list[str]:
+def _integrity_errors(connection: sqlite3.Connection, what: str) -> list[str]:
     lines = [str(row[0]) for row in connection.execute(f"PRAGMA main.quick_check({what})")]
     return [] if lines == ["ok"] else lines[:3]
 
 
 def _runs(db: str) -> Iterator[Finding]:
-    """Runs whose owner died, what is left of them, and whether their output has a place."""
+    """Check for runs whose owner died, for processes that they left behind, and whether logs can be written."""
     if not os.path.isfile(db) or not os.path.getsize(db):
         return
     with History(db) as history:
         runs, unknown = history.runs(limit=_RUNS), history.unknown
     if unknown is not None and any(run.status in ("RUNNING", "PENDING") for run in runs):
-        yield Finding("runs", "note", f"of a run that is at work, {unknown}", "ask as the user who runs it")
+        yield Finding("runs", "note", f"of a run that is running, {unknown}", "check as the user who runs it")
         return
     dead = [run for run in runs if run.status == "INTERRUPTED" and run.ended_at is None]
     for run in dead:
@@ -274,13 +275,14 @@ def _runs(db: str) -> Iterator[Finding]:
     if not dead:
         yield Finding("runs", "fine", "no run has lost its owner" if runs else "no run yet")
     folder = runs[0].settings.get("log_dir") if runs else None
-    if isinstance(folder, str) and not _could_write(folder):
-        yield Finding("output", "warning", f"{folder}: cannot be written to", "tasks run, and what they print is lost")
+    if isinstance(folder, str) and not _is_writable(folder):
+        yield Finding("output", "warning", f"{folder}: cannot be written to", "tasks run, and their output is lost")
 
 
 def _dead(run: RunRecord) -> Finding:
-    left = tree.find_survivors(run.owner_session) if run.owner_session is not None else []
-    alive = f"; {len(left)} processes of its tasks are still alive: {', '.join(map(str, left[:10]))}" if left else ""
+    survivors = tree.find_survivors(run.owner_session) if run.owner_session is not None else []
+    pids = ", ".join(map(str, survivors[:10]))
+    alive = f"; {len(survivors)} processes of its tasks are still alive: {pids}" if survivors else ""
     return Finding(
         "runs",
         "warning",
@@ -289,8 +291,8 @@ def _dead(run: RunRecord) -> Finding:
     )
 
 
-def _could_write(folder: str) -> bool:
-    """Could files be made in a folder, or the folder itself?"""
+def _is_writable(folder: str) -> bool:
+    """Return whether files can be created in a folder, or the folder itself."""
     while not os.path.lexists(folder) and os.path.dirname(folder) != folder:
         folder = os.path.dirname(folder)
     return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)

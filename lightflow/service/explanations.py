@@ -12,7 +12,7 @@ from lightflow.service.pools import queue_reasons
 from lightflow.service.tolerated_failures import reason_text
 from liteflow import Status
 from liteflow.api import RUN_ENDED, TASK_ENDED, AttemptRecord, History, InstanceRecord, RunRecord, TriggerRule
-from liteflow.planning.control import status_for_downstream
+from liteflow.planning.control_flow import status_for_downstream
 from liteflow.planning.trigger_rules import count_upstreams, decide, explain
 
 _MAX_NAMED: Final = 5  # failed instances that a sentence names

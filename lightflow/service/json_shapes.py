@@ -252,4 +252,4 @@ def checkpoint_shape(checkpoint: Checkpoint) -> Shape:
 
 def finding_shape(finding: Finding) -> Shape:
     """Return what a check of `doctor` found."""
-    return {"check": finding.check, "verdict": finding.verdict, "message": finding.message, "hint": finding.hint}
+    return {"check": finding.check, "verdict": finding.severity, "message": finding.message, "hint": finding.hint}

@@ -1,4 +1,4 @@
-"""The parameters of a run: from the command line and files to checked values."""
+"""The parameters of a run: from arguments and files to checked values."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from liteflow.values.params import resolve, restored, stored, unknown
 
 
 class ParamArguments(NamedTuple):
-    """Parameters as a user gives them: `name=value` words, and a file whose values are taken where no word is."""
+    """Parameters as a user types them."""
 
-    words: Sequence[str] = ()
-    file: str | None = None
+    words: Sequence[str] = ()  #: `name=value`
+    file: str | None = None  #: a YAML or JSON file; words override its values
 
 
 NO_ARGUMENTS: Final = ParamArguments()
 
 
-def read(params: Mapping[str, Param] | None, given: ParamArguments, day: float) -> dict[str, Any]:
-    """The values that are given, each in its type. `day` is the one that the run is for.
+def parse_arguments(params: Mapping[str, Param] | None, arguments: ParamArguments, day: float) -> dict[str, Any]:
+    """Return the typed values, each in the type of its parameter. `day` is the logical date of the run.
 
     Raises:
-        WorkflowError: everything that is wrong with them.
+        WorkflowError: with all mistakes.
     """
-    known = params or {}
+    declared = params or {}
     values: dict[str, Any] = {}
     problems: list[Problem] = []
-    words = [word.partition("=") for word in given.words]
-    named = {name for name, _, _ in words}
-    if given.file is not None:
-        _read_file(given.file, known, named, values, problems, day)
+    words = [word.partition("=") for word in arguments.words]
+    names = [name for name, _, _ in words]
+    if arguments.file is not None:
+        values, problems = _read_file(arguments.file, declared, names, day)
     for name, sign, text in words:
         message = None
         if not sign:
             message = "write -p name=value"
-        elif name not in known:
-            message = unknown(name, known)
-        elif sum(other == name for other, _, _ in words) > 1:
+        elif name not in declared:
+            message = unknown(name, declared)
+        elif names.count(name) > 1:
             message = "is given twice"
         else:
             try:
-                values[name] = known[name].parse(text, day)
+                values[name] = declared[name].parse(text, day)
             except ValueError as error:
                 message = str(error)
         if message is not None:
@@ -55,48 +55,48 @@ def read(params: Mapping[str, Param] | None, given: ParamArguments, day: float) 
 
 
 def _read_file(
-    file: str,
-    known: Mapping[str, Param],
-    named: set[str],
-    values: dict[str, Any],
-    problems: list[Problem],
-    day: float,
-) -> None:
-    from lightflow.parser.files import PARAMS_FILE
-    from lightflow.parser.positions import problem_at
-    from lightflow.parser.source import read_source
+    file: str, declared: Mapping[str, Param], overridden: Sequence[str], day: float
+) -> tuple[dict[str, Any], list[Problem]]:
+    """Return the values of a file without the overridden ones, and all mistakes in them."""
+    from lightflow.parser.files import read_source
+    from lightflow.parser.positions import PARAMS_FILE, problem_at
 
+    values: dict[str, Any] = {}
     source = read_source(file, PARAMS_FILE)
-    problems += [*source.problems, *source.positions.doubts.values()]
+    problems = [*source.problems, *source.positions.doubts.values()]
     for name, value in source.tree.items():
-        if name in named:
+        if name in overridden:
             continue
-        message = unknown(name, known) if name not in known else None
+        message = unknown(name, declared) if name not in declared else None
         mark = source.positions.key(source.tree, name) if message else source.positions.value(source.tree, name)
         if message is None:
             try:
-                values[name] = known[name].value(value, day)
+                values[name] = declared[name].value(value, day)
             except ValueError as error:
                 message = str(error)
         if message is not None:
             problems.append(problem_at(file, mark, name, message))
+    return values, problems
 
 
-def complete(params: Mapping[str, Param] | None, given: ParamArguments, path: str, day: float) -> dict[str, Any]:
-    """All values of a new run, which is for that day.
+def new_run_values(
+    params: Mapping[str, Param] | None, arguments: ParamArguments, path: str, day: float
+) -> dict[str, Any]:
+    """Return all values of a new run with this logical date.
 
     Raises:
-        WorkflowError: everything that is wrong with them, or missing.
+        WorkflowError: with all mistakes and all missing values.
     """
     problems: list[Problem] = []
     values: dict[str, Any] = {}
     try:
-        values = read(params, given, day)
+        values = parse_arguments(params, arguments, day)
     except WorkflowError as error:
         problems = error.problems
-    tried = {word.partition("=")[0] for word in given.words} if problems else set()
+    invalid = {problem.path for problem in problems}  # of a file
+    invalid |= {word.partition("=")[0] for word in arguments.words} if problems else set()
     for name, param in (params or {}).items():
-        if param.required and name not in values and name not in tried and not _in_file(name, problems):
+        if param.required and name not in values and name not in invalid:
             message = f"needs a value: {param.wanted}; give it with -p {name}=…"
             problems.append(Problem(path, 0, 0, f"params.{name}", message))
     if problems:
@@ -104,27 +104,23 @@ def complete(params: Mapping[str, Param] | None, given: ParamArguments, path: st
     return resolve(params or {}, values, day)
 
 
-def _in_file(name: str, problems: Sequence[Problem]) -> bool:
-    return any(problem.path == name for problem in problems)
-
-
-def kept(
-    params: Mapping[str, Param] | None, given: ParamArguments, run_id: str, before: Mapping[str, Any], day: float
+def resumed_values(
+    params: Mapping[str, Param] | None, arguments: ParamArguments, run_id: str, before: Mapping[str, Any], day: float
 ) -> dict[str, Any]:
-    """The values of a run that is gone on with: those it was started with. `day` is the one that it is for.
+    """Return the values of a run that is resumed: those with which it was started. `day` is its logical date.
 
     Raises:
-        WorkflowError: what is given cannot be understood.
-        DefinitionError: it is not what the run was started with, or that no longer fits the declarations.
+        WorkflowError: a typed value is not valid.
+        DefinitionError: a typed value differs, or the stored values do not match the declarations any more.
     """
-    wanted = stored(read(params, given, day))
-    other = [name for name, value in wanted.items() if name not in before or before[name] != value]
-    if other:
-        name = other[0]
+    typed = stored(parse_arguments(params, arguments, day))
+    different = [name for name, value in typed.items() if name not in before or before[name] != value]
+    if different:
+        name = different[0]
         began = f"{name}={value_text(before[name])}" if name in before else f"no {name}"
         raise DefinitionError(
-            f"run {run_id} was started with {began}, not {name}={value_text(wanted[name])}, and a run keeps its "
-            "parameters; leave it out to go on with the run, or start a new one"
+            f"run {run_id} was started with {began}, not {name}={value_text(typed[name])}, and a run keeps its "
+            "parameters; leave it out to resume the run, or start a new one"
         )
     if params is None:
         return dict(before)
@@ -132,11 +128,11 @@ def kept(
         return restored(params, before, day)
     except ParamError as error:
         raise DefinitionError(
-            f"run {run_id} cannot go on, because what it was started with does not fit the parameters of now: {error}"
+            f"run {run_id} cannot be resumed: its stored parameters do not match the current declarations: {error}"
         ) from None
 
 
-def shown(values: Mapping[str, Any]) -> str:
-    """`day=2026-01-31, rows=100`, short enough for a line."""
+def values_text(values: Mapping[str, Any]) -> str:
+    """Return `day=2026-01-31, rows=100`, short enough for a line."""
     texts = (f"{name}={value_text(value)}" for name, value in values.items())
     return ", ".join(text if len(text) <= 60 else text[:59] + "…" for text in texts)

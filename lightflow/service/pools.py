@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from liteflow import DefinitionError, RunNotFound
 from liteflow.api import MAX_SLOTS, History, PoolRecord, SlotRecord, delete_pool, instance_name, set_pool
-from liteflow.definition.tasks import check_id
+from liteflow.definition.task import check_id
 
 
 class PoolView(NamedTuple):

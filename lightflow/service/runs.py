@@ -15,7 +15,7 @@ from lightflow.engine.external_inputs import NO_INPUTS, ExternalInputs, load_ext
 from lightflow.errors import CheckpointError, WorkflowError
 from lightflow.parser.workflow_loader import load_workflow
 from lightflow.plugins.registry import Registry
-from lightflow.service.parameters import NO_ARGUMENTS, ParamArguments, complete, kept
+from lightflow.service.parameters import NO_ARGUMENTS, ParamArguments, new_run_values, resumed_values
 from lightflow.service.python_files import is_script, script_errors
 from lightflow.spec.model import Settings, WorkflowSpec
 from liteflow import Dag, DagRun, DefinitionError, Observer, Param, RunNotFound, Status
@@ -24,13 +24,10 @@ from liteflow.api import (
     History,
     Record,
     RunRecord,
-    cancel_interrupted,
     current_day,
     day_text,
-    exclude_from_resume,
     gc_paused,
     replace,
-    request,
 )
 from liteflow.executors import stdout_capture
 from liteflow.processes import capabilities
@@ -158,7 +155,7 @@ def run(path: str, options: RunOptions, *, resume: bool = False, notify: Notify)
         if resume and last is not None and last.status == Status.SUCCESS:
             return _nothing_to_resume(last, options, notify)
     elif last is not None and last.resumable and last.status in (Status.FAILED, Status.INTERRUPTED):
-        notify(f"the last run, {last.run_id}, is {last.status}; to go on with it: {options.resume_hint()}")
+        notify(f"the last run, {last.run_id}, is {last.status}; to resume it: {options.resume_hint()}")
     return _start(loaded, options)
 
 
@@ -207,7 +204,7 @@ def _nothing_to_resume(last: RunRecord, options: RunOptions, notify: Notify) -> 
 def _differs(loaded: LoadedWorkflow, last: RunRecord, options: RunOptions) -> bool:
     """Return whether the options have parameters, or a date, that the last run does not have."""
     try:
-        kept(loaded.params, options.params, last.run_id, last.params, _day(options))
+        resumed_values(loaded.params, options.params, last.run_id, last.params, _day(options))
         resumed_date(options.date, last)
     except DefinitionError:
         return True
@@ -218,19 +215,19 @@ def _day(options: RunOptions) -> float:
     return current_day() if options.date is None else options.date
 
 
-def resumed_date(given: float | None, run: RunRecord) -> float:
+def resumed_date(requested: float | None, run: RunRecord) -> float:
     """Return the logical date of a run that is resumed.
 
     Raises:
-        DefinitionError: another date is given.
+        DefinitionError: another date is requested.
     """
     day = current_day() if run.logical_date is None else run.logical_date
     if day_text(day) == "?":
-        raise DefinitionError(f"run {run.run_id} cannot go on: the day that it is for is damaged in the state file")
-    if given is not None and given != day:
+        raise DefinitionError(f"run {run.run_id} cannot be resumed: its logical date in the state file is corrupt")
+    if requested is not None and requested != day:
         raise DefinitionError(
-            f"run {run.run_id} is for {day_text(day)}, not for {day_text(given)}, and a run keeps its day; "
-            "leave --date out to go on with the run, or start a new one"
+            f"run {run.run_id} is for {day_text(day)}, not for {day_text(requested)}, and a run keeps its day; "
+            "leave --date out to resume the run, or start a new one"
         )
     return day
 
@@ -245,7 +242,7 @@ def _start(
     """Execute a new run. `done`, `values` and `inputs` are given where they come from a checkpoint."""
     day = _day(options)  # read once, so that it does not change at midnight
     if values is None:
-        values = complete(loaded.params, options.params, loaded.path, day)
+        values = new_run_values(loaded.params, options.params, loaded.path, day)
     if inputs is None:
         inputs = loaded.load_inputs()
     return executor.execute(
@@ -261,7 +258,7 @@ def _start(
 
 def _resume(loaded: LoadedWorkflow, last: RunRecord, options: RunOptions, notify: Notify) -> DagRun:
     """Execute what is left of a run, and report what differs from when it was started."""
-    values = kept(loaded.params, options.params, last.run_id, last.params, resumed_date(options.date, last))
+    values = resumed_values(loaded.params, options.params, last.run_id, last.params, resumed_date(options.date, last))
     inputs = loaded.load_inputs()
     dag = loaded.build(values, inputs)
     if changed := _changed_since_success(dag, last, options.db):
@@ -298,9 +295,9 @@ def _import(loaded: LoadedWorkflow, saved: checkpoint.Checkpoint, options: RunOp
     day = _day(options)
     options = replace(options, date=day)
     if saved.params is None:
-        values = complete(loaded.params, options.params, loaded.path, day)
+        values = new_run_values(loaded.params, options.params, loaded.path, day)
     else:
-        values = kept(loaded.params, options.params, saved.run_id, saved.params, day)
+        values = resumed_values(loaded.params, options.params, saved.run_id, saved.params, day)
     inputs = loaded.load_inputs()
     tasks = loaded.build(values, inputs).tasks
     done = {name: seconds for name, seconds in saved.succeeded.items() if name in tasks}
@@ -335,7 +332,7 @@ def _warn_of_foreign_owner(db: str, notify: Notify) -> None:
     """Report a state file of another user: tasks decode values from it, which may execute code."""
     name = other_owner(db)
     if name is not None:
-        notify(f"{db} belongs to {name}: go on with it only if you trust that user")
+        notify(f"{db} belongs to {name}: use it only if you trust that user")
 
 
 def _is_missing(db: str) -> bool:
@@ -365,6 +362,8 @@ def cancel(db: str, run_id: str, *, wait_s: float = 30.0) -> RunRecord:
         RunNotFound: there is no such run.
         DefinitionError: it has ended already.
     """
+    from liteflow.api import cancel_interrupted, request
+
     with History(db) as history:
         record = history.run(run_id)
         if record.status == Status.INTERRUPTED:
@@ -389,4 +388,6 @@ def clear(db: str, name: str, checkpoint_dir: str) -> tuple[int, int]:
     checkpoints, _ = checkpoint.find(checkpoint_dir, name)
     for each in checkpoints:
         os.unlink(each.path)
+    from liteflow.api import exclude_from_resume
+
     return len(checkpoints), exclude_from_resume(db, name) if os.path.exists(db) else 0

@@ -149,7 +149,7 @@ def outline(path: str, dag: str | None = None) -> WorkflowOutline:
         return _script_outline(path, dags[choose_dag(path, [each["dag_id"] for each in dags], dag)])
 
 
-def examine(path: str) -> tuple[list[WorkflowOutline], list[Problem]]:
+def outline_all(path: str) -> tuple[list[WorkflowOutline], list[Problem]]:
     """Check and describe all workflows of a file; a Python script may define several.
 
     Returns:

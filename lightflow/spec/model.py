@@ -72,7 +72,8 @@ class Expression(Record):
     raw: bool = False  #: whether its value is pasted into a script
     quoted: bool = False  #: whether its value is one word of shell text
     instance_only: bool = False  #: whether it reads an instance, and else only what is known before a run starts
-    env: tuple[str, ...] = ()  #: the environment variables
+    env: tuple[str, ...] = ()  #: the environment variables with constant names
+    reads_environment: bool = False  #: whether it reads any environment variable
     number: bool = False  #: whether its value is an integer
 
 

@@ -1,7 +1,7 @@
 """Write a picture to a file; the suffix says what kind of file.
 
-.dot .mmd and .html are made here, with nothing but the standard library. .svg .png and .pdf are laid out by
-Graphviz in a child process (see render.py): a crash or a hang over there is one sentence over here.
+.dot, .mmd and .html are written with the standard library alone. .svg, .png and .pdf are laid out by Graphviz in a
+child process (see render.py): a crash or a hang of the child becomes one sentence.
 """
 
 from __future__ import annotations
@@ -21,15 +21,19 @@ from lightflow.visuals.svg import finish
 from liteflow.api import Picture, to_html, to_mermaid
 
 FORMATS: Final = ("svg", "png", "pdf", "html", "mmd", "dot")
-#: 2,000 tasks take 2 s as .svg and 7 s as .png, 5,000 take 8 s and 27 s, 10,000 more than half a minute, and
-#: nobody can read them: above this another kind of file serves better.
+#: 2,000 tasks take 2 s as .svg and 7 s as .png, 5,000 take 8 s and 27 s, 10,000 more than half a minute. Larger
+#: pictures are not readable: another format is better.
 MOST_NODES: Final = 5_000
 MOST_EDGES: Final = 20_000
 TIMEOUT_S: Final = 120
 
 
 def write_picture(picture: Picture, output: Path, format: str | None = None) -> None:  # noqa: A002 - its name
-    """Draw into `output`, whole or not at all. `format` overrules the suffix."""
+    """Draw into a file, completely or not at all. `format` overrides the suffix of `output`.
+
+    Raises:
+        VisualError: the picture cannot be drawn or written.
+    """
     chosen = _format(output, format)
     if not output.parent.is_dir():
         raise VisualError(f"cannot write {output}: there is no folder {output.parent}")
@@ -43,7 +47,7 @@ def write_picture(picture: Picture, output: Path, format: str | None = None) -> 
 
 
 def draw(picture: Picture, kind: str, timeout_s: int = TIMEOUT_S) -> bytes:
-    """The content of a file of one of `FORMATS`."""
+    """Return the content of a file in one of `FORMATS`. Raises VisualError."""
     if kind == "dot":
         return to_dot(picture).encode()
     if kind == "mmd":
@@ -71,10 +75,10 @@ def _format(output: Path, wanted: str | None) -> str:
 
 
 def _unknown(chosen: str, output: Path | None = None) -> str:
-    known = ", ".join(f".{name}" for name in FORMATS)
+    formats = ", ".join(f".{name}" for name in FORMATS)
     if not chosen:
-        return f"cannot tell what to draw into {output}: give the file one of these suffixes: {known}"
-    return f"cannot draw a .{chosen} file; the formats are {known}"
+        return f"the format of {output} is not known: give the file one of these suffixes: {formats}"
+    return f"cannot draw a .{chosen} file; the formats are {formats}"
 
 
 def _graphviz(dot: str, kind: str, timeout_s: int, dpi: str) -> bytes:
@@ -88,8 +92,8 @@ def _graphviz(dot: str, kind: str, timeout_s: int, dpi: str) -> bytes:
         ) from None
     except OSError as error:
         raise VisualError(f"cannot start {sys.executable} to draw: {error.strerror or error}") from error
-    # The warnings of fontconfig and Graphviz arrive here and stay here: they are about looks, not about success.
-    said = done.stderr.decode(errors="replace").strip().splitlines()
+    # Warnings of fontconfig and Graphviz are not shown: they are about looks, not about success.
+    errors = done.stderr.decode(errors="replace").strip().splitlines()
     if done.returncode == render.NOT_INSTALLED:
         raise VisualError(
             f".{kind} pictures need pygraphviz: install it with `pip install 'lightflow-workflows[pictures]'`; "
@@ -100,14 +104,14 @@ def _graphviz(dot: str, kind: str, timeout_s: int, dpi: str) -> bytes:
             f"Graphviz was stopped by signal {-done.returncode} while drawing; write .html, .mmd or .dot instead"
         )
     if done.returncode != 0 or not done.stdout:
-        reason = said[-1][:300] if said else f"exit code {done.returncode}"
+        reason = errors[-1][:300] if errors else f"exit code {done.returncode}"
         raise VisualError(f"Graphviz could not draw the .{kind} picture ({reason}); write .html, .mmd or .dot instead")
     return done.stdout
 
 
 def _replace(output: Path, content: bytes) -> None:
-    """Write beside the target and rename, so that a reader never sees half a picture."""
-    target = output.resolve()  # a link stays a link
+    """Write a temporary file next to the target and rename it, so that a reader never sees half a picture."""
+    target = output.resolve()  # a symbolic link stays one
     if target.exists() and not stat.S_ISREG(target.stat().st_mode):
         with target.open("wb") as device:  # /dev/stdout and pipes cannot be replaced
             device.write(content)

@@ -1,4 +1,4 @@
-"""A picture as DOT text: the input of every Graphviz, and an export of its own.
+"""Write a picture as DOT text, the input of Graphviz, which is also a format of its own.
 
 Every node carries `id="task-…"` and `class="task state-…"`, which Graphviz copies to the SVG group, so that a
 page can find a task and change its state while it runs. No URLs: a label must never become a link.
@@ -13,19 +13,19 @@ from typing import Final
 
 from liteflow.api import Picture, PictureNode, clean_text, node_caption, prefers_left_to_right, shorten, status_style
 
-#: Graphviz measures with the first of these that is installed; a viewer of the SVG shows the first it has.
+#: Graphviz measures with the first installed font; a viewer of the SVG shows the first that it has.
 FONT: Final = "Helvetica,Arial,DejaVu Sans,sans-serif"
 _SAFE_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _LABEL_LIMIT: Final = 44
-#: A thin empty line: Graphviz sets lines so tight that the tail of a `p` or `_` touches the next one.
+#: A thin empty line: Graphviz sets lines so tightly that the descender of a `p` or `_` touches the next line.
 _GAP: Final = '<FONT POINT-SIZE="3"> </FONT>'
 _INK, _QUIET, _LINE = "#1f2933", "#5b6673", "#8b96a3"
-#: From here on straight lines: routing curves round boxes takes most of the time of a large layout.
+#: Above this number of tasks edges are straight: routing curves takes most of the time of a large layout.
 _CURVES_UP_TO: Final = 400
 
 
 def to_dot(picture: Picture) -> str:
-    """DOT text, the same for the same picture."""
+    """Return DOT text, the same for the same picture."""
     names = node_ids(picture)
     large = len(picture.nodes) > _CURVES_UP_TO
     right = prefers_left_to_right(picture)
@@ -43,7 +43,7 @@ def to_dot(picture: Picture) -> str:
 
 
 def node_ids(picture: Picture) -> dict[str, str]:
-    """The DOM id of every task. An id that breaks our own rule (a damaged file) is numbered instead of copied."""
+    """Return the DOM id of each task. An invalid task id (of a corrupt file) is replaced by a number."""
     return {
         node.task_id: f"task-{node.task_id}" if _SAFE_ID.fullmatch(node.task_id) else f"task~{number}"
         for number, node in enumerate(picture.nodes)
@@ -66,7 +66,7 @@ def _graph_attributes(picture: Picture, *, right: bool, large: bool) -> str:
         "tooltip": " ",
     }
     if large:
-        # Without these bounds the search for the shortest edges takes minutes on a few thousand nodes.
+        # Without these limits the search for short edges takes minutes for a few thousand nodes.
         attributes |= {"nslimit": "2", "nslimit1": "2", "mclimit": "0.4"}
     label = f'<FONT POINT-SIZE="17"><B>{_html(clean_text(picture.title)) or "workflow"}</B></FONT><BR ALIGN="LEFT"/>'
     if picture.subtitle:
@@ -93,13 +93,15 @@ def _node(node: PictureNode, name: str) -> str:
 
 
 def _html(text: str) -> str:
-    """Text for an HTML-like label. Backslashes too: Graphviz replaces \\N and \\G even there."""
+    """Return text for an HTML-like label. Backslashes are escaped too: Graphviz replaces \\N and \\G even there."""
     return html_escape(text, quote=True).replace("&#x27;", "&#39;").replace("\\", "&#92;")
 
 
 def _inches(text: str, size: float) -> float:
-    """An upper estimate of the width of text. The box must hold it in a wider font than the one measured here:
-    an SVG is looked at on machines with other fonts, and without fontconfig Graphviz only guesses.
+    """Return an upper estimate of the width of text.
+
+    The text must fit in the box with wider fonts too: an SVG is viewed on machines with other fonts, and without
+    fontconfig Graphviz only guesses the width.
     """
     em = 0.0
     for char in text:

@@ -1,7 +1,7 @@
-"""The child process that draws: DOT on stdin, a file of the wanted format on stdout.
+"""Draw in a child process: read DOT from stdin, write a file in the requested format to stdout.
 
-Run by path with `python -P`, so that no module in the current folder (a user's pygraphviz.py) is imported, and
-alone in a process because a fatal error in Graphviz ends the process it happens in (`exit(1)`, or a signal).
+It is run by its path with `python -P`, so that no module in the current folder (a pygraphviz.py of the user) is
+imported. A fatal error in Graphviz ends its process (`exit(1)`, or a signal), therefore it has one of its own.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import resource
 import signal
 import sys
 
-#: What the parent tells apart; everything else is a crash.
+#: The exit codes that the parent distinguishes; every other code is a crash.
 NOT_INSTALLED, REFUSED = 3, 4
 
 
 def main(arguments: list[str]) -> int:
     output_format, seconds, dpi = arguments[0], int(arguments[1]), arguments[2]
-    signal.alarm(seconds)  # a parent that was killed cannot stop us any more
+    signal.alarm(seconds)  # a parent that was killed cannot stop this process
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # Keep the pipe to ourselves: anything the C library prints to stdout would spoil the picture.
-    answer = os.fdopen(os.dup(1), "wb")
+    # Output of the C library on stdout would corrupt the picture, so stdout becomes stderr.
+    result = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     try:
         import pygraphviz
@@ -32,11 +32,11 @@ def main(arguments: list[str]) -> int:
         if output_format == "png":
             graph.graph_attr["dpi"] = dpi
         drawn = graph.draw(format=output_format, prog="dot")
-    except Exception as error:  # noqa: BLE001 - whatever the library raises, the parent says it in one sentence
+    except Exception as error:  # noqa: BLE001 - the parent reports any error in one sentence
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return REFUSED
-    with answer:
-        answer.write(drawn)
+    with result:
+        result.write(drawn)
     return 0
 
 
@@ -44,4 +44,4 @@ if __name__ == "__main__":
     sys.stdout.flush()
     code = main(sys.argv[1:])
     sys.stderr.flush()
-    os._exit(code)  # freeing a large graph node by node takes as long as a second layout
+    os._exit(code)  # to free a large graph takes as long as another layout

@@ -1,4 +1,4 @@
-"""What Graphviz's SVG lacks: a title, a role, readable tooltips, fonts that exist elsewhere, no reference outside."""
+"""Complete the SVG of Graphviz: a title, a role, readable tooltips, common fonts, no references to other files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FONTS: Final = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 
 
 def finish(drawn: bytes, picture: Picture) -> bytes:
-    """Graphviz's SVG as a file that stands on its own. The DOCTYPE goes: it names a DTD on another machine."""
+    """Return the SVG of Graphviz as a self-contained file, without DOCTYPE, which names a file on another machine."""
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _XLINK)
     root = ElementTree.fromstring(re.sub(rb"<!DOCTYPE[^>]*>", b"", drawn, count=1))
@@ -33,25 +33,25 @@ def finish(drawn: bytes, picture: Picture) -> bytes:
         for edge in picture.edges
     }
     for group in root.iter(f"{{{_SVG}}}g"):
-        found = group.find(f"{{{_SVG}}}title")
-        if found is None:
+        group_title = group.find(f"{{{_SVG}}}title")
+        if group_title is None:
             continue
         kind = group.get("class", "")
         if kind == "graph":
-            group.remove(found)  # the one above says it already
+            group.remove(group_title)  # the title of the root is enough
         elif kind == "edge":
-            found.text = arrows.get(found.text or "", found.text)
+            group_title.text = arrows.get(group_title.text or "", group_title.text)
         else:
-            found.text = tips.get(group.get("id", ""), found.text)
+            group_title.text = tips.get(group.get("id", ""), group_title.text)
         _unwrap(group)
     for text in root.iter(f"{{{_SVG}}}text"):
-        text.attrib.pop("font-family", None)  # inherited from the root: a third less to load
+        text.attrib.pop("font-family", None)  # inherited from the root: the file is a third smaller
     whole: str = ElementTree.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{whole}\n'.encode()
 
 
 def _unwrap(group: ElementTree.Element) -> None:
-    """Take the shapes out of the `<g><a>` that Graphviz wraps round whatever has a tooltip: there are no links."""
+    """Remove the `<g><a>` that Graphviz puts around shapes with a tooltip: there are no links."""
     for position, child in reversed(list(enumerate(group))):
         if child.tag == f"{{{_SVG}}}g" and len(child) == 1 and child[0].tag == f"{{{_SVG}}}a":
             group.remove(child)

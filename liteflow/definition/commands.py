@@ -1,4 +1,4 @@
-"""Commands in Python: shell scripts, and the values of other tasks among their arguments and variables."""
+"""Commands that are written in Python: shell scripts, and values of other tasks as arguments and variables."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from liteflow.errors import DefinitionError, InputError, LiteflowError
 from liteflow.processes.spawn import encoded
 from liteflow.shell import shell_words
 from liteflow.values.params import as_text
-from liteflow.values.payload import Payload, decode, is_pickled
+from liteflow.values.payload import decode, is_pickled
 from liteflow.work import Command, Item, Ref, RunInfo, Work, input_name
 
-#: What the kernel takes for one argument or variable, with the NUL behind it.
-_LARGEST: Final = 128 * 1024
+#: The kernel's limit for one argument or variable, including the NUL at its end.
+_MAX_BYTES: Final = 128 * 1024
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _TASK: Final = re.compile(r"<Task '[^']*'>|Ref\(task_id='[^']*', key='[^']*'\)")
 
 _Word = str | Ref | Item
 
 
-class Filled(NamedTuple):
-    """Completes a command with values of other tasks (see `liteflow.work.Late`).
+class CommandTemplate(NamedTuple):
+    """The deferred part of a command that takes values of other tasks (see `liteflow.work.DeferredBody`).
 
-    A value is one argument, or one variable: no program takes it apart, and no shell reads it as text of the script.
+    A value is one whole argument or one variable: no shell splits it or reads it as text of the script.
     """
 
     argv: tuple[_Word, ...]
@@ -35,30 +35,30 @@ class Filled(NamedTuple):
     @property
     def reads(self) -> Sequence[Ref]:
         """The values of other tasks that it takes."""
-        return tuple({one: None for one in (*self.argv, *self.env.values()) if isinstance(one, Ref)})
+        return tuple({word: None for word in (*self.argv, *self.env.values()) if isinstance(word, Ref)})
 
     def complete(self, body: Any, info: RunInfo, work: Work) -> Any:
-        """The command of an attempt. Raises InputError."""
-        stored = work.inputs or {}
-        argv = tuple(_text(one, stored, f"argument {number}") for number, one in enumerate(self.argv))
-        env = {name: _text(one, stored, f"variable {name}", len(name) + 1) for name, one in self.env.items()}
+        """Return the command of an attempt. Raises InputError."""
+        argv = tuple(_text(word, work, f"argument {number}") for number, word in enumerate(self.argv))
+        env = {name: _text(word, work, f"variable {name}", len(name) + 1) for name, word in self.env.items()}
         return body._replace(argv=argv, env=env, late=None)
 
 
 def with_values(command: Command, task_id: str) -> Command:
-    """The command; where outputs of tasks stand among its words or variables, with what replaces them later.
+    """Return the command with its words and variables as text, and with values of tasks as its deferred part.
 
     Raises:
-        DefinitionError: something else stands there.
+        DefinitionError: a word or a variable is neither text, a number, a path nor a value of a task.
     """
-    argv = tuple(_word(one, f"task {task_id!r}: argument {number}") for number, one in enumerate(command.argv))
-    env = {name: _word(one, f"task {task_id!r}: variable {name!r}") for name, one in command.env.items()}
-    if all(isinstance(one, str) for one in (*argv, *env.values())):
+    argv = tuple(_word(word, f"task {task_id!r}: argument {number}") for number, word in enumerate(command.argv))
+    env = {name: _word(word, f"task {task_id!r}: variable {name!r}") for name, word in command.env.items()}
+    if all(isinstance(word, str) for word in (*argv, *env.values())):
         return command._replace(argv=argv, env=env)  # type: ignore[arg-type]
     if command.late is not None:
         raise DefinitionError(f"task {task_id!r}: a command with a `late` of its own cannot take values of tasks")
-    shown = {name: _shown(one) for name, one in env.items()}
-    return command._replace(argv=tuple(map(_shown, argv)), env=shown, late=Filled(argv, env))
+    placeholders = {name: _placeholder(word) for name, word in env.items()}
+    late = CommandTemplate(argv, env)
+    return command._replace(argv=tuple(map(_placeholder, argv)), env=placeholders, late=late)
 
 
 def shell_command(
@@ -71,14 +71,14 @@ def shell_command(
     output: str | None,
     skip_on_exit_codes: Sequence[int],
 ) -> Command:
-    """The command that runs a script.
+    """Return the command that runs a script.
 
     Raises:
-        DefinitionError: an argument makes no sense; names the task.
+        DefinitionError: an invalid argument; names the task.
     """
 
-    def wrong(what: str) -> DefinitionError:
-        return DefinitionError(f"task {task_id!r}: {what}")
+    def wrong(problem: str) -> DefinitionError:
+        return DefinitionError(f"task {task_id!r}: {problem}")
 
     if not isinstance(script, str) or not script.strip():
         raise wrong("a shell task needs a script, as text")
@@ -92,7 +92,9 @@ def shell_command(
     for name in env:
         if not isinstance(name, str) or not _NAME.match(name):
             raise wrong(f"{name!r} cannot be the name of an environment variable: use letters, digits and '_'")
-    if shell is not None and (not shell or not (isinstance(shell, str) or all(isinstance(one, str) for one in shell))):
+    if shell is not None and (
+        not shell or not (isinstance(shell, str) or all(isinstance(word, str) for word in shell))
+    ):
         raise wrong(f"shell={shell!r} must be the name of a shell, or a list of the words before the script")
     if output not in (None, "last_line", "json"):
         raise wrong(f"output={output!r} must be 'last_line', 'json' or None")
@@ -115,8 +117,8 @@ def _word(value: Any, where: str) -> _Word:
     raise DefinitionError(f"{where} must be text, a number, a path, a task or an output of a task, not {value!r}")
 
 
-def _shown(word: _Word) -> str:
-    """What stands for a value until it is there, and in the digest of the task."""
+def _placeholder(word: _Word) -> str:
+    """Return the text in place of a value before a run, and in the digest of the task."""
     match word:
         case Ref(task_id, key):
             return f"<{task_id}.{key}>"
@@ -125,11 +127,14 @@ def _shown(word: _Word) -> str:
     return word
 
 
-def _text(word: _Word, stored: Mapping[str, Payload], what: str, more: int = 0) -> str:
+def _text(word: _Word, work: Work, what: str, name_bytes: int = 0) -> str:
+    """Return a word of the command of an attempt as text. Raises InputError."""
     if isinstance(word, str):
         return word
-    source = f"the item {word.name!r}" if isinstance(word, Item) else f"{_named(word)} of task {word.task_id!r}"
-    payload = stored.get(input_name(word))
+    if isinstance(word, Item):
+        source, payload = f"the item {word.name!r}", (work.items or {}).get(word.name)
+    else:
+        source, payload = f"{_value_name(word)} of task {word.task_id!r}", (work.inputs or {}).get(input_name(word))
     if payload is None:
         raise InputError(f"{what}: there is no {source.removeprefix('the ')}")
     if is_pickled(payload):
@@ -148,12 +153,12 @@ def _text(word: _Word, stored: Mapping[str, Payload], what: str, more: int = 0) 
         raise InputError(f"{what}: {source}: {error}") from None
     if "\0" in text:
         raise InputError(f"{what}: {source} holds a NUL character, which no program can be given")
-    if size + more + 1 > _LARGEST:
+    if size + name_bytes + 1 > _MAX_BYTES:
         raise InputError(
             f"{what}: {source} is {size:,} bytes long; a program can be given 128 KiB, so hand it over in a file"
         )
     return text
 
 
-def _named(ref: Ref) -> str:
+def _value_name(ref: Ref) -> str:
     return "the value" if ref.key == "return_value" else f"the output {ref.key!r}"

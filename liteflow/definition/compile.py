@@ -8,14 +8,16 @@ from typing import Literal
 from liteflow.definition.compiled import DEFAULT_SETTINGS, CompiledDag, TaskDef, TaskSettings
 from liteflow.definition.graph_json import graph_json
 from liteflow.definition.options import NO_OPTIONS, FlowOptions, TaskOptions
-from liteflow.definition.tasks import NO_HOOKS, Task
+from liteflow.definition.task import NO_HOOKS, Task
 from liteflow.errors import DefinitionError, DuplicateTask
 from liteflow.hooks import RUN_OWNER, HookDef, StartCheck
 from liteflow.limits import Pool, check_slot_needs
-from liteflow.planning.control import Branching, ControlFlow, Teardown, Tolerance, between, needed_setups
+from liteflow.planning.branching import Branching
+from liteflow.planning.control_flow import ControlFlow, Tolerance
 from liteflow.planning.graph import Graph
 from liteflow.planning.ready_queue import DEFAULT_QUEUE
 from liteflow.planning.retry import NEVER, RetryPolicy
+from liteflow.planning.setup_teardown import Teardown, between, needed_setups
 from liteflow.values.secrets import Secret, unknown_secret_message
 from liteflow.work import Body, Ref
 
@@ -91,7 +93,7 @@ class _Compiler:
             index = self._graph.index
             inputs = tuple(index[ref.task_id] for ref in wanted if ref.key == "return_value")
             reads += tuple((index[ref.task_id], ref) for ref in wanted if ref.key != "return_value")
-        if options is NO_OPTIONS and task.around is NO_HOOKS and task.expansion is None and not reads:
+        if options is NO_OPTIONS and task.task_hooks is NO_HOOKS and task.expansion is None and not reads:
             return TaskDef(body, inputs)
         return TaskDef(body, inputs, self._settings(node, task, reads))
 
@@ -104,7 +106,7 @@ class _Compiler:
     def _settings(self, node: int, task: Task, reads: Sequence[tuple[int, Ref]]) -> TaskSettings:
         options, flow = task.options, task.options.flow
         self._note(node, flow)
-        special = bool(reads or options.hooks or task.around is not NO_HOOKS or task.expansion is not None)
+        special = bool(reads or options.hooks or task.task_hooks is not NO_HOOKS or task.expansion is not None)
         if not special and (shared := self._shared.get(id(options))) is not None:
             return shared
         hooks = {event: self.hook(hook, event, node) for event, hook in task.hooks().items()}
@@ -142,12 +144,12 @@ class _Compiler:
 
     def _start_checks(self, node: int, task: Task, on_start: HookDef | None) -> tuple[StartCheck, ...]:
         checks = []
-        around = task.around
-        if around.condition is not None:
-            if around.condition.reads_status:
+        task_hooks = task.task_hooks
+        if task_hooks.condition is not None:
+            if task_hooks.condition.reads_status:
                 self._status_readers.add(node)
-            checks.append(StartCheck(around.condition, message=f"if: {around.condition.text} is false"))
-        for precondition in around.preconditions:
+            checks.append(StartCheck(task_hooks.condition, message=f"if: {task_hooks.condition.text} is false"))
+        for precondition in task_hooks.preconditions:
             condition = precondition.condition
             hook = None if precondition.task is None else self.hook(precondition.task, "precondition", node)
             text = "" if condition is None else f"precondition: {condition.text} is false"
@@ -191,12 +193,12 @@ class _Compiler:
         }
         needs = needed_setups(self._setups, teardowns, upstream, downstream) if self._setups else {}
         return ControlFlow(
-            frozenset(self._checked),
-            self._tolerances,
-            teardowns,
-            needs,
-            frozenset(self._status_readers),
-            frozenset(self._setups),
+            checked=frozenset(self._checked),
+            tolerances=self._tolerances,
+            setups=frozenset(self._setups),
+            teardowns=teardowns,
+            needed_setups=needs,
+            status_readers=frozenset(self._status_readers),
         )
 
     def full_graph(self, control: ControlFlow) -> Graph:

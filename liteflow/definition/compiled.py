@@ -7,7 +7,8 @@ from typing import Final, NamedTuple
 
 from liteflow.hooks import HookDef, StartCheck
 from liteflow.limits import Pool
-from liteflow.planning.control import NO_CONTROL_FLOW, Branching, ControlFlow
+from liteflow.planning.branching import Branching
+from liteflow.planning.control_flow import NO_CONTROL_FLOW, ControlFlow
 from liteflow.planning.graph import Graph
 from liteflow.planning.ready_queue import DEFAULT_QUEUE, QueueOptions
 from liteflow.planning.retry import NEVER, RetryPolicy

@@ -10,9 +10,9 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from liteflow.definition.around import Guarded, HookCall
 from liteflow.definition.options import NO_OPTIONS, keywords_of, make_options
-from liteflow.definition.tasks import NO_HOOKS, Task
+from liteflow.definition.task import NO_HOOKS, Task
+from liteflow.definition.wrappers import HookFunction, RunIfFunction
 from liteflow.digest import sha256, sha256_hex
 from liteflow.errors import DefinitionError
 from liteflow.hooks import HOOK_EVENTS
@@ -48,7 +48,7 @@ def _rows(tasks: Mapping[str, Task], graph: Graph, bodies: Iterable[Body]) -> It
         if above:
             row["depends_on"] = [ids[number] for number in above]
         data: dict[str, Any] = {}
-        if task.options is not NO_OPTIONS or task.around is not NO_HOOKS:
+        if task.options is not NO_OPTIONS or task.task_hooks is not NO_HOOKS:
             data = keywords.get(id(task.options)) or keywords.setdefault(id(task.options), keywords_of(task.options))
             row |= _marks(task, data)
         if task.expansion is not None:
@@ -64,13 +64,13 @@ def _rows(tasks: Mapping[str, Task], graph: Graph, bodies: Iterable[Body]) -> It
 
 def _marks(task: Task, data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that have a key of their own, and the marks that drawings show."""
-    flow, around = task.options.flow, task.around
+    flow, task_hooks = task.options.flow, task.task_hooks
     marks: dict[str, Any] = {
         "rule": "all_done_setup_success" if flow.teardown else data.get("trigger_rule"),
         "timeout": data.get("timeout"),
         "retries": data.get("retries"),
-        "if": around.condition.text if around.condition is not None else None,
-        "preconditions": len(around.preconditions),
+        "if": task_hooks.condition.text if task_hooks.condition is not None else None,
+        "preconditions": len(task_hooks.preconditions),
         "decides": "branch" if flow.branch else "short_circuit" if flow.short_circuit else None,
         "setup": flow.setup,
         "teardown": flow.teardown,
@@ -180,7 +180,7 @@ def _hash(parts: list[object]) -> str:
 
 
 def _code_parts(func: Callable[..., Any]) -> list[object]:
-    if isinstance(func, Guarded | HookCall):
+    if isinstance(func, RunIfFunction | HookFunction):
         return [part for function in func.parts for part in _code_parts(function)]
     code = getattr(func, "__code__", None)
     name = getattr(func, "__qualname__", type(func).__qualname__)

@@ -14,7 +14,7 @@ from liteflow.errors import DefinitionError
 from liteflow.hooks import HOOK_EVENTS
 from liteflow.limits import MAX_PRIORITY, slot_needs
 from liteflow.modes import MODES
-from liteflow.planning.control import Tolerance
+from liteflow.planning.control_flow import Tolerance
 from liteflow.planning.ready_queue import DEFAULT_QUEUE, QueueOptions
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.planning.trigger_rules import TRIGGER_RULES, TriggerRule

@@ -1,4 +1,4 @@
-"""What a function can be called with, read from the function itself."""
+"""The parameters of functions."""
 
 from __future__ import annotations
 
@@ -11,42 +11,47 @@ from liteflow.errors import DefinitionError
 
 
 class Parameters(NamedTuple):
-    """What a function can be called with, by name."""
+    """The parameters of a function that can be given by name."""
 
     names: tuple[str, ...]
-    required: frozenset[str]
-    any_name: bool  # it has **kwargs
+    required: frozenset[str]  # those without a default
+    any_name: bool  # whether it takes any other name, by **kwargs
 
 
+_CO_VARKEYWORDS: Final = 0x08
 NO_PARAMETERS: Final = Parameters((), frozenset(), False)
-#: of plain functions: thousands of tasks may call the same one
-_KNOWN: Final[WeakKeyDictionary[FunctionType, Parameters]] = WeakKeyDictionary()
+#: The parameters of plain functions: thousands of tasks may call the same function.
+_CACHE: Final[WeakKeyDictionary[FunctionType, Parameters]] = WeakKeyDictionary()
 
 
 def parameters_of(func: Callable[..., Any]) -> Parameters:
-    """The parameters of a function; plain functions are read without importing `inspect`, which costs 10 ms."""
+    """Return the parameters of a function. Plain functions are read without `inspect`, whose import takes 10 ms.
+
+    Raises:
+        DefinitionError: a parameter without a default can only be given by position.
+    """
     if type(func) is FunctionType and not hasattr(func, "__wrapped__") and not func.__code__.co_posonlyargcount:
-        known = _KNOWN.get(func)
-        if known is not None:
-            return known
+        if (cached := _CACHE.get(func)) is not None:
+            return cached
         code = func.__code__
         count = code.co_argcount
         names = code.co_varnames[: count + code.co_kwonlyargcount]
         optional = set(names[count - len(func.__defaults__ or ()) : count]) | set(func.__kwdefaults__ or ())
-        known = _KNOWN[func] = Parameters(names, frozenset(names) - optional, bool(code.co_flags & 0x08))
-        return known
+        any_name = bool(code.co_flags & _CO_VARKEYWORDS)
+        parameters = _CACHE[func] = Parameters(names, frozenset(names) - optional, any_name)
+        return parameters
     import inspect
 
     try:
         signature = inspect.signature(func)
     except (TypeError, ValueError):
         return Parameters((), frozenset(), True)
-    found, required, any_name = [], set(), False
+    by_name, required, any_name = list[str](), set[str](), False
     for parameter in signature.parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD:
             any_name = True
         elif parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            found.append(parameter.name)
+            by_name.append(parameter.name)
             if parameter.default is parameter.empty:
                 required.add(parameter.name)
         elif parameter.kind is parameter.POSITIONAL_ONLY and parameter.default is parameter.empty:
@@ -54,4 +59,4 @@ def parameters_of(func: Callable[..., Any]) -> Parameters:
                 f"{getattr(func, '__name__', func)!s}: parameter {parameter.name!r} can only be given by position; "
                 "wrap the function in one whose parameters have names"
             )
-    return Parameters(tuple(found), frozenset(required), any_name)
+    return Parameters(tuple(by_name), frozenset(required), any_name)

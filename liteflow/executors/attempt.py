@@ -35,26 +35,30 @@ class Terminated(SystemExit):
     """SIGTERM has arrived in a worker: the `finally` blocks of the task run, then the worker ends."""
 
 
-def fill(value: Any, inputs: Mapping[str, Any]) -> Any:
+def fill(value: Any, inputs: Mapping[str, Any], items: Mapping[str, Any]) -> Any:
     """Return the value with every Ref and Item replaced, at any depth of lists, tuples and dicts, which are copied."""
     kind = type(value)
     if kind is Ref:  # without an input the upstream returned None, which is not stored, or was skipped
         return inputs.get(input_name(value))
     if kind is Item:
-        item = inputs[input_name(value)]
+        item = items[value.name]
         for function in value.maps:
             item = function(item)
         return item
     if kind is list:
-        return [fill(item, inputs) for item in value]
+        return [fill(item, inputs, items) for item in value]
     if kind is dict:
-        return {key: fill(item, inputs) for key, item in value.items()}
+        return {key: fill(item, inputs, items) for key, item in value.items()}
     if isinstance(value, tuple):
         if kind is tuple:
-            return tuple([fill(item, inputs) for item in value])
+            return tuple([fill(item, inputs, items) for item in value])
         if hasattr(kind, "_fields"):
-            return kind(*[fill(item, inputs) for item in value])
+            return kind(*[fill(item, inputs, items) for item in value])
     return value
+
+
+def _decoded(payloads: Mapping[str, Payload] | None) -> dict[str, Any]:
+    return {name: decode(payload) for name, payload in payloads.items()} if payloads else {}
 
 
 def _with_keywords(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -140,9 +144,8 @@ class Attempt:
         """Return the keyword arguments, with upstream values in place of Refs. Raises PayloadError."""
         if not body.kwargs:
             return {}
-        inputs = self._work.inputs
-        values = {name: decode(payload) for name, payload in inputs.items()} if inputs else {}
-        arguments = {name: fill(value, values) for name, value in body.kwargs.items()}
+        inputs, items = _decoded(self._work.inputs), _decoded(self._work.items)
+        arguments = {name: fill(value, inputs, items) for name, value in body.kwargs.items()}
         return arguments if KEYWORDS not in arguments else _with_keywords(arguments)
 
     def returned(self, value: Any) -> Outcome:

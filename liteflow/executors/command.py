@@ -38,7 +38,8 @@ def task_environment(info: RunInfo, work: Work) -> dict[str, str]:
         "LIGHTFLOW_ATTEMPT": str(work.attempt),
         "LIGHTFLOW_IDEMPOTENCY_KEY": idempotency_key(info.run_id, work.task_id, work.map_index),
     }
-    variables.update((name, sayable(text)) for name, text in work.told)
+    if work.hook is not None:
+        variables.update((name, sayable(text)) for name, text in work.hook.variables().items())
     if work.map_index >= 0:
         variables["LIGHTFLOW_MAP_INDEX"] = str(work.map_index)
     path = output_path(info, work)

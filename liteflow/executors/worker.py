@@ -26,7 +26,7 @@ from liteflow.processes.forks import close_in_forks, forking, use_handlers_in_fo
 from liteflow.processes.log_switch import LogSwitch
 from liteflow.processes.packets import pack, receive, send
 from liteflow.values.payload import Payload
-from liteflow.work import Call, ErrorInfo, Outcome, RunInfo, Work
+from liteflow.work import Call, ErrorInfo, HookEvent, Outcome, RunInfo, Work
 
 #: The calls of a run's tasks by task id, and what is the same for all of them.
 RunCalls = tuple[Mapping[str, Call], RunInfo]
@@ -34,11 +34,29 @@ RunCalls = tuple[Mapping[str, Call], RunInfo]
 
 def work_to_wire(work: Work) -> tuple[Any, ...]:
     """Return a Work as plain values."""
-    return (*work[:4], _to_tuples(work.inputs), *work[5:])
+    return (
+        (work.node, work.task_id, work.map_index, work.attempt),
+        _to_tuples(work.inputs),
+        _to_tuples(work.items),
+        (work.timeout_s, work.grace_s, work.log_path),
+        None if work.hook is None else tuple(work.hook),
+    )
 
 
 def work_from_wire(wire: tuple[Any, ...]) -> Work:
-    return Work._make((*wire[:4], _to_payloads(wire[4]), *wire[5:]))
+    (node, task_id, map_index, attempt), inputs, items, (timeout_s, grace_s, log_path), hook = wire
+    return Work(
+        node=node,
+        task_id=task_id,
+        map_index=map_index,
+        attempt=attempt,
+        inputs=_to_payloads(inputs),
+        items=_to_payloads(items),
+        timeout_s=timeout_s,
+        grace_s=grace_s,
+        log_path=log_path,
+        hook=None if hook is None else HookEvent._make(hook),
+    )
 
 
 def outcome_to_wire(outcome: Outcome) -> tuple[Any, ...]:

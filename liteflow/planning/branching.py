@@ -12,7 +12,8 @@ class Branching(NamedTuple):
     """A task whose value decides which of its downstream tasks are skipped."""
 
     kind: Literal["branch", "short_circuit"]
-    every: bool = True  # of a short circuit: skip all downstream tasks whatever their rule; False: only the direct ones
+    #: of a short circuit: whether it skips all downstream tasks whatever their rule, or only the direct ones
+    skips_all: bool = True
 
 
 class WrongDecision(ValueError):
@@ -35,7 +36,7 @@ def chosen_names(value: Any) -> list[str]:
 
 
 def skipped_by(
-    decider: Branching,
+    branching: Branching,
     node: int,
     value: Any,
     ids: Sequence[str],
@@ -50,10 +51,10 @@ def skipped_by(
         WrongDecision: a branch names a task that is not directly downstream.
     """
     direct = downstream[node]
-    if decider.kind == "short_circuit":
+    if branching.kind == "short_circuit":
         if value:
             return {}
-        tasks = reachable(direct, downstream) if decider.every else dict.fromkeys(direct)
+        tasks = reachable(direct, downstream) if branching.skips_all else dict.fromkeys(direct)
         reason = f"short circuit: {ids[node]} returned {value!r}"
         return {task: reason for task in tasks if task not in never_skipped}
     names = chosen_names(value)
@@ -64,7 +65,7 @@ def skipped_by(
 
             near = difflib.get_close_matches(name, by_name, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(by_name) or 'none'}"
-            raise WrongDecision(f"the branch chose {name!r}, which is not a task directly below it{hint}")
+            raise WrongDecision(f"the branch chose {name!r}, which is not a direct downstream task{hint}")
     followed = reachable([by_name[name] for name in names], downstream)
     reason = f"branch {ids[node]} chose {', '.join(names) if names else 'nothing'}"
     return {task: reason for task in direct if task not in followed and task not in never_skipped}

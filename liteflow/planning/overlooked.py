@@ -1,4 +1,4 @@
-"""Failures that do not make a run FAILED: which tasks failed, and why that does not count. Pure."""
+"""Failures that do not make a run FAILED: which tasks failed, and why their failure does not count. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _BAD: Final = ("FAILED", "UPSTREAM_FAILED")
 
 
 class Follower(NamedTuple):
-    """A task that went on, or was skipped, although something above it had failed."""
+    """A task that ran, or was skipped, although an upstream task had failed."""
 
     task_id: str
     rule: str  # its trigger rule
@@ -18,8 +18,8 @@ class Follower(NamedTuple):
 class OverlookedFailure(NamedTuple):
     """A task that failed in a run that is SUCCESS.
 
-    `cause` tells why the failure does not count: others take it for a success (`continue_on_error`), it takes something
-    down (`teardown`), or only tasks that go on after a failure follow it (`followed`): `by` names the nearest of them.
+    `cause` says why the failure does not count: it is tolerated (`continue_on_error`), the task is a teardown
+    (`teardown`), or all its downstream tasks run in spite of a failure (`followed`): `by` names the nearest of them.
     """
 
     task_id: str
@@ -39,18 +39,18 @@ def overlooked(tasks: Sequence[Mapping[str, Any]], ended: Mapping[str, tuple[str
     for task_id, row in rows.items():
         for above in row.get("depends_on", ()):
             below.setdefault(above, []).append(task_id)
-    found = []
+    failures = []
     for task_id, row in rows.items():
         status, tolerated = ended.get(task_id, ("", False))
         if status != "FAILED":
             continue
         if tolerated:
-            found.append(OverlookedFailure(task_id, "continue_on_error"))
+            failures.append(OverlookedFailure(task_id, "continue_on_error"))
         elif row.get("teardown") is True:
-            found.append(OverlookedFailure(task_id, "teardown"))
+            failures.append(OverlookedFailure(task_id, "teardown"))
         else:
-            found.append(OverlookedFailure(task_id, "followed", _followers(task_id, rows, below, ended)))
-    return found
+            failures.append(OverlookedFailure(task_id, "followed", _followers(task_id, rows, below, ended)))
+    return failures
 
 
 def _followers(
@@ -59,12 +59,12 @@ def _followers(
     below: Mapping[str, Sequence[str]],
     ended: Mapping[str, tuple[str, bool]],
 ) -> tuple[Follower, ...]:
-    """Return the nearest tasks below that did not fail with it; a failure passes through those that did.
+    """Return the nearest downstream tasks that did not fail with the task; a failure passes through those that did.
 
-    Teardowns are left out: they do not decide the state of a run.
+    Teardowns are left out, because they do not decide the state of a run.
     """
     followers, waiting, seen = list[Follower](), [task_id], {task_id}
-    for above in waiting:  # grows meanwhile
+    for above in waiting:  # grows while it is walked
         for task in below.get(above, ()):
             if task in seen or rows[task].get("teardown") is True:
                 continue

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
-from liteflow.planning.control import FORGIVEN, NO_CONTROL_FLOW, ControlFlow
+from liteflow.planning.control_flow import NO_CONTROL_FLOW, TOLERATED, ControlFlow
 from liteflow.planning.graph import Graph
 from liteflow.planning.ready_queue import QueueOptions, SlotNeeds
 from liteflow.planning.retry import MAX_LOST, NEVER, RetryPolicy, RetryTracker
@@ -253,7 +253,7 @@ class Plan:
             reason = instances.reason
             if failed and table.tolerated.issuperset(failed):
                 table.tolerated.add(owner)
-                reason = f"{reason}; {FORGIVEN}" if reason else FORGIVEN
+                reason = f"{reason}; {TOLERATED}" if reason else TOLERATED
             self._change(owner, instances.status, transitions, reason)
             self._remaining -= 1
         elif status == "FAILED" and instances.fail_fast and node not in table.tolerated:
@@ -336,7 +336,7 @@ class Plan:
         if self._stop is not None and node not in self._runs_after_stop:
             self._end(node, "CANCELLED", transitions, reason)
         elif (lost := self._retries.after_loss(node)) > MAX_LOST:
-            self._end(node, "FAILED", transitions, f"lost {lost} times: {reason or 'a process died under it'}")
+            self._end(node, "FAILED", transitions, f"lost {lost} times: {reason or 'its process died'}")
         else:
             self._retry(node, now, transitions, reason)
 
@@ -356,10 +356,10 @@ class Plan:
             again = f"attempt {table.attempts[node] + 1} in {wait:.3g} s" if wait else "tried again at once"
             self._retry(node, now + wait, transitions, f"{reason}; {again}" if reason else again)
             return
-        tolerance = self._options.control.tolerant.get(task)
+        tolerance = self._options.control.tolerances.get(task)
         if tolerance is not None and tolerance.covers(error_types, exit_code):
             table.tolerated.add(node)
-            reason = f"{reason}; {FORGIVEN}" if reason else FORGIVEN
+            reason = f"{reason}; {TOLERATED}" if reason else TOLERATED
         self._end(node, "FAILED", transitions, reason)
 
     def _retry(self, node: int, due: float, transitions: list[Transition], reason: str | None) -> None:
@@ -434,7 +434,7 @@ class Plan:
         """Apply the trigger rule of a PENDING task, and its setups. Return whether the task has ended by them."""
         control = self._options.control
         decision, reason = self._upstreams.decide(node), ""
-        if decision == "run" and (node in control.needs or node in control.teardowns):
+        if decision == "run" and (node in control.needed_setups or node in control.teardowns):
             decision, reason = self._upstreams.check_setups(node)
         if decision == "wait":
             return False
@@ -443,7 +443,7 @@ class Plan:
             status, reason = "CANCELLED", "nothing that it tears down had started"
         if status is None:
             self.table.status[node] = "QUEUED"
-            self._starts.add(node, checked=node not in control.gated)
+            self._starts.add(node, checked=node not in control.checked)
             return False
         self._change(node, status, transitions, reason or self._upstreams.explain(node))
         self._remaining -= 1

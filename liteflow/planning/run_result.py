@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from liteflow.planning.control import ControlFlow
+from liteflow.planning.control_flow import ControlFlow
 from liteflow.planning.task_table import TaskTable
 from liteflow.states import RunStatus
 
@@ -27,13 +27,13 @@ def counting_failures(table: TaskTable, control: ControlFlow) -> list[str]:
 def failure_counts(table: TaskTable, control: ControlFlow, node: int) -> bool:
     """Return whether a failure of the instance can fail the run: it is not tolerated, and no quiet teardown's."""
     teardown = control.teardowns.get(table.owner(node))
-    return node not in table.tolerated and (teardown is None or teardown.counts)
+    return node not in table.tolerated and (teardown is None or teardown.fails_run)
 
 
 def _deciding_tasks(table: TaskTable, control: ControlFlow) -> list[int]:
     """Return the tasks whose downstream tasks are all status watchers or teardowns whose failure does not count."""
-    quiet = {node for node, teardown in control.teardowns.items() if not teardown.counts}
-    if not quiet and not control.watchers:
+    quiet = {node for node, teardown in control.teardowns.items() if not teardown.fails_run}
+    if not quiet and not control.status_readers:
         return table.graph.leaves()
-    ignored, downstream = quiet | control.watchers, enumerate(table.graph.downstream)
+    ignored, downstream = quiet | control.status_readers, enumerate(table.graph.downstream)
     return [node for node, below in downstream if node not in quiet and ignored.issuperset(below)]

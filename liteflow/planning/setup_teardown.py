@@ -14,7 +14,7 @@ class Teardown(NamedTuple):
     """A task that tears down what `setups` have set up."""
 
     setups: tuple[int, ...] = ()
-    counts: bool = False  # whether its failure fails the run
+    fails_run: bool = False  # whether its failure fails the run
 
 
 def between(setups: Sequence[int], teardown: int, upstream: _Edges, downstream: _Edges) -> list[int]:

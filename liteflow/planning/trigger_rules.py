@@ -63,14 +63,22 @@ class UpstreamCounts(NamedTuple):
     failed: int = 0
     skipped: int = 0
     upstream_failed: int = 0
-    setups: int = 0  # of a teardown: how many of its setups there are, and how many succeeded or were skipped
-    setups_done: int = 0
-    setups_skipped: int = 0
 
 
-def decide(rule: TriggerRule, counts: UpstreamCounts) -> Decision:
+class SetupCounts(NamedTuple):
+    """The states of the setups of a teardown, counted."""
+
+    total: int
+    success: int = 0
+    skipped: int = 0
+
+
+NO_SETUPS: Final = SetupCounts(0)
+
+
+def decide(rule: TriggerRule, counts: UpstreamCounts, setups: SetupCounts = NO_SETUPS) -> Decision:
     """Return whether a task waits, runs, is skipped, or fails by its upstream; call it as each upstream ends."""
-    total, success, failed, skipped, upstream_failed, setups, setups_done, setups_skipped = counts
+    total, success, failed, skipped, upstream_failed = counts
     bad = failed + upstream_failed
     if total == 0 or rule == "always":
         return "run"
@@ -90,7 +98,9 @@ def decide(rule: TriggerRule, counts: UpstreamCounts) -> Decision:
         case "all_done":
             return "run"
         case "all_done_setup_success":  # of a teardown: it runs if there is anything to tear down
-            return "run" if setups_done or not setups else "skip" if setups_skipped == setups else "upstream_failed"
+            if setups.success or not setups.total:
+                return "run"
+            return "skip" if setups.skipped == setups.total else "upstream_failed"
         case "all_done_min_one_success":
             return "skip" if skipped else "run" if success else "upstream_failed"
         case "all_skipped":
@@ -117,17 +127,15 @@ def count_upstreams(states: Sequence[str]) -> UpstreamCounts:
     return UpstreamCounts(len(states), *tally)
 
 
-def with_setups(counts: UpstreamCounts, setups: Sequence[str]) -> UpstreamCounts:
-    """Return the counts of a teardown whose setups are in these states."""
-    return counts._replace(
-        setups=len(setups), setups_done=setups.count("SUCCESS"), setups_skipped=setups.count("SKIPPED")
-    )
+def count_setups(states: Sequence[str]) -> SetupCounts:
+    """Count the setups of a teardown by their states."""
+    return SetupCounts(len(states), states.count("SUCCESS"), states.count("SKIPPED"))
 
 
 def explain(rule: TriggerRule, upstream: Mapping[str, str], setups: Sequence[str] = ()) -> str:
     """Explain what a trigger rule decides for these upstream states, in one sentence."""
-    counts = with_setups(count_upstreams(list(upstream.values())), [upstream.get(name, "") for name in setups])
-    decision = decide(rule, counts)
+    counts = count_upstreams(list(upstream.values()))
+    decision = decide(rule, counts, count_setups([upstream.get(name, "") for name in setups]))
     if decision == "wait":
         return f"waits for {_names(upstream, lambda state: state not in TASK_ENDED)} (rule {rule})"
     if decision == "upstream_failed":

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from liteflow.planning.control import ControlFlow
+from liteflow.planning.control_flow import ControlFlow
 from liteflow.planning.task_table import TaskTable
 from liteflow.planning.trigger_rules import (
+    NO_SETUPS,
     STATE_POSITION,
     Decision,
+    SetupCounts,
     TriggerRule,
     UpstreamCounts,
+    count_setups,
     count_upstreams,
     decide,
     explain,
-    with_setups,
 )
 from liteflow.states import TASK_ENDED, TaskStatus
 
@@ -64,12 +66,12 @@ class UpstreamTracker:
             return "wait"  # these rules wait for every upstream, so the states need not be counted
         if rule == "all_success" and node not in self._not_successful:
             return "run"
-        return decide(rule, self.counts(node))
+        return decide(rule, self.counts(node), self._setup_counts(node))
 
     def check_setups(self, node: int) -> tuple[Decision, str]:
         """Return whether the setups that the task needs let it run; otherwise its end, and the reason."""
         table = self._table
-        for setup in self._control.needs.get(node, ()):
+        for setup in self._control.needed_setups.get(node, ()):
             status, name = table.status[setup], table.task_ids[setup]
             if status not in TASK_ENDED:  # it is repeated, or no task between them waited for it
                 self._waiting_for_setup.setdefault(setup, []).append(node)
@@ -88,15 +90,17 @@ class UpstreamTracker:
 
     def counts(self, node: int) -> UpstreamCounts:
         """Return the states of the direct upstream tasks so far, counted."""
-        table, teardowns = self._table, self._control.teardowns
         if node in self._tally:
-            above = table.graph.upstream[node]
+            above = self._table.graph.upstream[node]
             return UpstreamCounts(len(above) + self._added.get(node, 0), *self._tally[node])
-        counts = count_upstreams(self.states(node))
-        if node in teardowns:
-            setups = table.instances(teardowns[node].setups)
-            counts = with_setups(counts, [table.downstream_status(setup) for setup in setups])
-        return counts
+        return count_upstreams(self.states(node))
+
+    def _setup_counts(self, node: int) -> SetupCounts:
+        """Return the states of the setups of a teardown, counted."""
+        table, teardowns = self._table, self._control.teardowns
+        if node not in teardowns:
+            return NO_SETUPS
+        return count_setups([table.downstream_status(setup) for setup in table.instances(teardowns[node].setups)])
 
     def states(self, node: int) -> list[TaskStatus]:
         """Return the states of the upstream tasks, as the trigger rule sees them."""

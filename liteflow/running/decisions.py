@@ -53,7 +53,7 @@ def earlier_decisions(
 
 def _skips(program: CompiledDag, node: int, decider: Branching, payload: Payload | None) -> dict[int, str]:
     if payload is not None and is_pickled(payload):
-        raise WrongDecision("what it returned is a Python object (it was pickled), which is no decision")
+        raise WrongDecision("what it returned is a Python object (it was pickled), which is not a valid decision")
     value: Any = None if payload is None else decode(payload)
     graph = program.graph
     if decider.kind == "branch" and isinstance(value, str) and isinstance(program.tasks[node].body, Command):

@@ -59,7 +59,7 @@ class Expansion:
         if matched.new or matched.gone:
             change = self._list_change(task_id, matched)
             note = f"its list has changed: {change}"
-            self._observers.tell("list_changed", task_id, change)
+            self._observers.notify("list_changed", task_id, change)
         before = {
             index: (cast(TaskStatus, instance.status), instance.attempts)
             for index, instance in previous.items()
@@ -81,7 +81,7 @@ class Expansion:
                 continue
             if matched.new or matched.gone:
                 change = self._list_change(task_id, matched)._replace(kept=True)
-                self._observers.tell("list_changed", task_id, change)
+                self._observers.notify("list_changed", task_id, change)
 
     def _without_list(self, node: int) -> str:
         """Return, for the end of a message, the tasks that did not make the list, and their states."""

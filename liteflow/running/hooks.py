@@ -13,18 +13,20 @@ from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
 from liteflow.definition.compiled import CompiledDag
-from liteflow.hooks import RUN_OWNER, HookDef, HookEvent
+from liteflow.hooks import RUN_OWNER, HookDef
 from liteflow.planning.plan import Plan
 from liteflow.planning.task_table import Transition
 from liteflow.running.inputs import Inputs
 from liteflow.running.ports import Batch
 from liteflow.state.records import PreviousHook
 from liteflow.states import TASK_ENDED, TaskStatus
-from liteflow.work import Outcome, Work
+from liteflow.work import HookEvent, Outcome, Work
 
 _AFTER: Final[Mapping[str, str]] = {"SUCCESS": "on_success", "FAILED": "on_failure", "CANCELLED": "on_cancel"}
 #: Hooks that follow a change: they run in a stopped run, too, and a resume runs those that an interruption has left.
 _FOLLOWING: Final = frozenset(["on_success", "on_failure", "on_retry", "on_cancel", "on_exit"])
+#: The types of the fields of a stored event, in which no log is an empty text.
+_EVENT_TYPES: Final = [str, str, int, str, int, str, str]
 _LONGEST_ERROR: Final = 4096  # characters; the error goes into an environment variable
 
 
@@ -61,11 +63,11 @@ class Hooks:
                 if resumes:
                     self._plan.trigger(node)
             if status == "PENDING" and not resumes:  # a check of a task or the end of the run will trigger it again
-                reason = "it is done again when its time has come" if spec is not None else "it is not defined any more"
+                reason = "it will be triggered again" if spec is not None else "it is no longer defined"
                 self._batch.change_status(task_id, map_index, attempts, "PENDING", "CANCELLED", reason, now)
         first = self._program.run_hooks.get("on_start")
         if first is not None and not self.has_run(first, -1):
-            self.trigger(first, HookEvent("on_start", "", -1, "RUNNING", 0, "", ""), now, blocking=True)
+            self.trigger(first, HookEvent("on_start", "", -1, "RUNNING", 0, "", None), now, blocking=True)
 
     def end_run(self, verdict: str, reason: str | None, now: float) -> bool:
         """Trigger the hooks of the run, once, when all tasks have ended. Return whether there is one.
@@ -79,7 +81,7 @@ class Hooks:
         failed = self._plan.failures() if verdict == "FAILED" else []
         if failed and reason is None:
             reason = f"failed: {', '.join(failed[:5])}" + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
-        event = HookEvent(_AFTER.get(verdict, ""), "", -1, verdict, 0, (reason or "")[:_LONGEST_ERROR], "")
+        event = HookEvent(_AFTER.get(verdict, ""), "", -1, verdict, 0, (reason or "")[:_LONGEST_ERROR], None)
         if not self._has_run_tasks:
             if self._has_handled(hooks.get("on_exit"), verdict):
                 return False
@@ -106,7 +108,7 @@ class Hooks:
                 event = _AFTER.get(status, "")
             if event:
                 error = (reason or "")[:_LONGEST_ERROR] if status != "SUCCESS" else ""
-                log_path = "" if ended is None else ended.log_path or ""
+                log_path = None if ended is None else ended.log_path
                 task_id, index = table.task_ids[node], table.map_indexes[node]
                 self._trigger_first(hooks, HookEvent(event, task_id, index, status, attempt, error, log_path), now)
 
@@ -150,17 +152,17 @@ class Hooks:
         """Build the work of an attempt of a hook."""
         spec, table = self._specs[node], self._plan.table
         index = table.map_indexes[node]
-        items = inputs.items(spec.owner, index) if index >= 0 else {}
         return Work(
-            node,
-            spec.task_id,
-            index,
-            table.attempts[node],
-            {**inputs.named(spec.reads), **items} or None,
-            spec.timeout_s,
-            grace_s if spec.grace_s is None else spec.grace_s,
-            log_path,
-            self._events[node][0].variables(),
+            node=node,
+            task_id=spec.task_id,
+            map_index=index,
+            attempt=table.attempts[node],
+            inputs=inputs.named(spec.reads) or None,
+            items=inputs.items(spec.owner, index) if index >= 0 else None,
+            timeout_s=spec.timeout_s,
+            grace_s=grace_s if spec.grace_s is None else spec.grace_s,
+            log_path=log_path,
+            hook=self._events[node][0],
         )
 
     # -- queries and rows ----------------------------------------------------------------------------------
@@ -204,7 +206,7 @@ class Hooks:
         """Write the events of a hook; the first write makes its row."""
         spec, table = self._specs[node], self._plan.table
         owner = table.task_ids[spec.owner] if spec.owner != RUN_OWNER else ""
-        events = json.dumps([list(event) for event in self._events[node]], separators=(",", ":"))
+        events = json.dumps([[*event[:6], event.log_path or ""] for event in self._events[node]], separators=(",", ":"))
         kind = "precondition" if spec.event == "precondition" else "hook"
         self._batch.trigger_hook(spec.task_id, table.map_indexes[node], owner, events, now, kind)
 
@@ -220,6 +222,6 @@ def _restored(text: str) -> list[HookEvent]:
     """Return the events of a stored row; a row that was altered has none."""
     try:
         rows = json.loads(text)
-        return [HookEvent(*row) for row in rows if [*map(type, row)] == [str, str, int, str, int, str, str]]
+        return [HookEvent._make([*row[:6], row[6] or None]) for row in rows if [*map(type, row)] == _EVENT_TYPES]
     except (ValueError, TypeError, RecursionError):
         return []

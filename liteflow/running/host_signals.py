@@ -1,9 +1,9 @@
-"""The signal handlers of a host program, while a run of ours is at work in its main thread.
+"""The signal handlers of the host program while a run is active in its main thread.
 
-A handler may raise, between any two instructions: the soft time limit of a task queue, an alarm. An exception that
-strikes the engine while it starts or ends processes would leave something that nobody ends. So the handlers are called
-only while the loop waits; at other times a signal is noted, and its handler is called at the next wait, or when all is
-over.
+A handler may raise between any two instructions: the soft time limit of a task queue, an alarm. An exception that
+strikes the engine while it starts or ends processes would leave processes that nothing ends. So handlers are called
+only while the loop waits; at other times a signal is noted, and its handler is called at the next wait or after the
+run.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from typing import Any, Final
 _NUMBERS: Final = tuple(number for number in signal.valid_signals() if number not in (signal.SIGKILL, signal.SIGSTOP))
 
 
-class Gate:
-    """Whether handlers of the program may be called just now."""
+class SignalGate:
+    """Whether handlers of the host program may be called now."""
 
     def __init__(self) -> None:
         self._pid = os.getpid()
         self._open = False
         self._noted: list[int] = []
-        self._before: dict[int, Any] = {}  # the program's own handlers, by signal
+        self._handlers: dict[int, Any] = {}  # of the host program, by signal
 
     def __enter__(self) -> None:
-        """Let handlers be called from now on, those of noted signals first."""
+        """Let handlers be called from now on, first those of noted signals."""
         self._open = True
         while self._noted and self._open:
             signal.raise_signal(self._noted.pop(0))
@@ -39,25 +39,25 @@ class Gate:
         self._open = False
 
     def install(self) -> None:
-        """Take the place of all handlers that are Python functions."""
+        """Replace all handlers that are Python functions."""
         for number in _NUMBERS:
             handler = signal.getsignal(number)
             if callable(handler):
-                self._before[number] = handler
+                self._handlers[number] = handler
                 signal.signal(number, self._on_signal)
 
     def remove(self) -> None:
-        """Put the handlers back, whatever they raise meanwhile, and call those of noted signals.
+        """Restore the handlers, whatever they raise meanwhile, and call those of noted signals.
 
-        Raises what the first of them raises, when all are back.
+        Raises the first exception that one of them raises, when all are restored.
         """
         raised: BaseException | None = None
-        while self._before or self._noted:
+        while self._handlers or self._noted:
             try:
-                while self._before:
-                    number, handler = next(iter(self._before.items()))
+                while self._handlers:
+                    number, handler = next(iter(self._handlers.items()))
                     signal.signal(number, handler)
-                    self._before.pop(number, None)
+                    self._handlers.pop(number, None)
                 if self._noted:
                     signal.raise_signal(self._noted.pop(0))
             except BaseException as error:  # noqa: BLE001 - a handler of the program; it is raised again
@@ -66,13 +66,13 @@ class Gate:
             raise raised
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        handler = self._before.get(number)
+        handler = self._handlers.get(number)
         if handler is None:
-            return  # it has just been put back, and is called with the signals that follow
+            return  # it was restored in this moment, and is called with the signals that follow
         if os.getpid() != self._pid:
-            handler(number, frame)  # in a fork of this process there is nothing of ours to end
+            handler(number, frame)  # a fork of this process has no processes of the engine to end
         elif self._open:
-            self._open = False  # where it raises, it stays so until all is ended
+            self._open = False  # if the handler raises, the gate stays closed until all processes are ended
             handler(number, frame)
             self._open = True
         else:
@@ -80,12 +80,12 @@ class Gate:
 
 
 @contextlib.contextmanager
-def deferring() -> Iterator[Gate]:
-    """Keep exceptions of the program's signal handlers away, save while the gate is open.
+def deferred_host_signals() -> Iterator[SignalGate]:
+    """Defer the signal handlers of the host program, except while the gate is open.
 
-    Python calls handlers in the main thread alone: in others there is nothing to do.
+    Python calls handlers in the main thread alone: in other threads there is nothing to do.
     """
-    gate = Gate()
+    gate = SignalGate()
     if threading.current_thread() is not threading.main_thread():
         yield gate
         return

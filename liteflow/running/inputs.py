@@ -24,7 +24,7 @@ _CACHED_VALUE_BYTES: Final = 65536  # each consumer reads a larger value from th
 _WITHOUT_VALUE: Final[Mapping[str, str]] = {
     "SKIPPED": "was skipped",
     "FAILED": "failed",
-    "UPSTREAM_FAILED": "did not run, because a task before it failed",
+    "UPSTREAM_FAILED": "did not run, because an upstream task failed",
     "CANCELLED": "was cancelled",
 }
 _NULL: Final = Payload("json", "null", 4)
@@ -58,16 +58,13 @@ class Inputs:
     def of(self, node: int) -> dict[str, Payload] | None:
         """Return the inputs of an attempt of the task instance, by `work.input_name`."""
         table, cache = self._table, self._cache
-        index, task = table.map_indexes[node], table.owner(node)
-        task_def = self._program.tasks[task]
+        task_def = self._program.tasks[table.owner(node)]
         inputs = None
         if task_def.inputs:
             ids = table.task_ids
             inputs = {ids[above]: cache.get(above) or self._return_value(above) for above in task_def.inputs}
         if reads := task_def.settings.reads:
             inputs = {**(inputs or {}), **self.named(reads)}
-        if index >= 0:
-            inputs = {**(inputs or {}), **self._rows[task][index].items}
         return inputs
 
     def read_list(self, node: int) -> MatchedList:

@@ -15,7 +15,7 @@ from liteflow.planning.plan import Plan
 from liteflow.record import Record
 from liteflow.running.expansion import Expansion
 from liteflow.running.hooks import Hooks
-from liteflow.running.host_signals import Gate
+from liteflow.running.host_signals import SignalGate
 from liteflow.running.inputs import Inputs
 from liteflow.running.outcomes import OutcomeHandler
 from liteflow.running.ports import Clock, RunStore
@@ -54,7 +54,7 @@ class Loop:
         store: RunStore,
         executor: Executor,
         clock: Clock,
-        gate: Gate,
+        gate: SignalGate,
         inline_tasks: frozenset[str],
         outputs_dir: str,
     ) -> None:

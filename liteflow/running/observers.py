@@ -1,4 +1,4 @@
-"""Observers: objects that are called when a run starts, when its tasks change their status, and when it ends."""
+"""Observers: objects that are called when a run starts, when its tasks change their state, and when it ends."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ class RunStart(Record):
     finished: Mapping[str, TaskStatus]  #: tasks that ended in an earlier part of the run, with their status
 
 
-class Change(NamedTuple):
-    """A task instance changed its state, and that is committed. `outcome` is there when an attempt ended."""
+class Change(Record):
+    """A committed change of the state of a task instance."""
 
     task_id: str
-    map_index: int
+    map_index: int  #: -1: the task itself
     attempt: int
     previous: TaskStatus
     status: TaskStatus
-    reason: str | None
-    at: float  # epoch seconds
+    reason: str | None = None
+    at: float  #: epoch seconds
     log_path: str | None = None
-    outcome: Outcome | None = None
-    instances: tuple[int, int] | None = None  # of a mapped task that begins: how many, and how many have not ended
-    hook: str = ""  # of a hook the event that triggers it, or "precondition"; empty: it is a task
-    map_key: str | None = None  # what people can tell an instance of a mapped task by
+    outcome: Outcome | None = None  #: if an attempt ended
+    instances: tuple[int, int] | None = None  #: of a mapped task that starts: how many, and how many have not ended
+    hook: str = ""  #: of a hook the event that triggers it, or "precondition"; empty: it is a task
+    map_key: str | None = None  #: the label of an instance of a mapped task
 
 
 class ListChange(NamedTuple):
-    """What is new in the list of a mapped task, and what is gone, since an earlier part of the run: names of items.
+    """The change of the list of a mapped task since an earlier part of the run, in names of items.
 
-    What is in both lists keeps what it has done. With `kept` the task had succeeded: it stays as it is, and no new item
-    is run.
+    Items in both lists keep their results. With `kept` the task had succeeded: it keeps its state, and new items do not
+    run.
     """
 
     new: tuple[str, ...]
@@ -61,9 +61,9 @@ class ListChange(NamedTuple):
 
 
 class Observer:
-    """Is told what happens, after it was stored, in the loop's thread: override what is of interest.
+    """Base class of observers: override the methods of interest. They are called in the thread of the loop.
 
-    An observer that raises is dropped; it cannot fail a run. `settings` are stored with those of a new run.
+    An observer that raises is no longer called; it never fails a run. `settings` are stored with those of a new run.
     """
 
     settings: Mapping[str, Any] = MappingProxyType({})
@@ -72,23 +72,23 @@ class Observer:
         """Handle the start of the run, which is stored; a run that is retried as a whole starts again."""
 
     def changed(self, changes: Sequence[Change]) -> None:
-        """Task instances have changed their states."""
+        """Handle changes of the states of task instances."""
 
     def list_changed(self, task_id: str, change: ListChange) -> None:
-        """The run goes on, and the list of a mapped task is not what it was."""
+        """Handle the list of a mapped task that has changed since an earlier part of the run."""
 
     def waiting(self, reason: str) -> None:
-        """The run starts nothing for now: it waits for its turn in a group, or rests before another try."""
+        """Handle a run that starts nothing for now: it is queued in its group, or in back-off before a retry."""
 
     def stopping(self, reason: str) -> None:
-        """Nothing more starts, and what runs is being ended."""
+        """Handle a run that is stopped: no further tasks start, and running tasks are ended."""
 
     def run_ended(self, status: RunStatus, reason: str | None) -> None:
-        """The run's verdict is stored."""
+        """Handle the end of the run, whose status is stored."""
 
 
 class Observers:
-    """All who are told. `changes` are collected until `publish`, since nobody is told before the commit."""
+    """The observers of a run. Changes are collected until `publish`, which is called after the commit."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = list(observers)
@@ -96,22 +96,22 @@ class Observers:
         self.changes: list[Change] = []
 
     def publish(self) -> None:
-        """Tell of what has changed."""
+        """Show the collected changes."""
         if self.changes:
             changes, self.changes = self.changes, []
-            self.tell("changed", changes)
+            self.notify("changed", changes)
 
-    def tell(self, what: str, *arguments: object) -> None:
-        """Call a method of each observer that has it; an observer that raises is told nothing more."""
+    def notify(self, method_name: str, *arguments: object) -> None:
+        """Call a method of each observer that has it; do not call an observer again that raises."""
         for observer in list(self._observers):
             try:
-                if (method := getattr(observer, what, None)) is not None:
+                if (method := getattr(observer, method_name, None)) is not None:
                     with ending_forks():
                         method(*arguments)
             except Exception as error:
                 import logging  # 18 ms that a run without a fault need not pay
 
                 log = logging.getLogger(__name__)
-                log.warning("%s failed and is told nothing more: %s", type(observer).__name__, error)
-                log.debug("this is how it failed", exc_info=True)
+                log.warning("%s failed and is no longer called: %s", type(observer).__name__, error)
+                log.debug("the traceback", exc_info=True)
                 self._observers.remove(observer)

@@ -129,7 +129,7 @@ class Recorder:
         task_id = self._table.task_ids[node]
         self._batch.add_instances(task_id, instances, timeout_s, now)
         if removed:
-            self._batch.remove_instances(task_id, removed, "its item is not in the list any more", now)
+            self._batch.remove_instances(task_id, removed, "its item is no longer in the list", now)
             instances_left = self._previous[task_id].items() - removed.items()
             self._previous[task_id] = dict(instances_left)
 
@@ -214,17 +214,17 @@ class Recorder:
             instances = (mapped.count, mapped.remaining)
         self._observers.changes.append(
             Change(
-                table.task_ids[node],
-                table.map_indexes[node],
-                attempt,
-                previous,
-                status,
-                reason,
-                now,
-                log_path if outcome is None else outcome.log_path,
-                outcome,
-                instances,
-                self._hooks.event(node) if self._hooks is not None and node in table.hooks else "",
-                self._labels.get(node),
+                task_id=table.task_ids[node],
+                map_index=table.map_indexes[node],
+                attempt=attempt,
+                previous=previous,
+                status=status,
+                reason=reason,
+                at=now,
+                log_path=log_path if outcome is None else outcome.log_path,
+                outcome=outcome,
+                instances=instances,
+                hook=self._hooks.event(node) if self._hooks is not None and node in table.hooks else "",
+                map_key=self._labels.get(node),
             )
         )

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from liteflow.definition.compiled import CompiledDag
 from liteflow.errors import OwnerDied
-from liteflow.planning.control import ControlFlow
+from liteflow.planning.control_flow import ControlFlow
 from liteflow.planning.graph import Graph
 from liteflow.planning.plan import EarlierPart, Plan, PlanOptions
 from liteflow.planning.ready_queue import DEFAULT_QUEUE
@@ -104,7 +104,7 @@ def torn_down_to_repeat(
     done = PreviousRun(tasks, instances).done(graph)
     checked = {
         node
-        for node in control.gated
+        for node in control.checked
         if any(check.hook and check.status_if_failed for check in program.tasks[node].settings.start_checks)
     }
     to_do = {  # a skipped task will be skipped again, unless a precondition skipped it, which may hold now
@@ -141,9 +141,9 @@ def _history(control: ControlFlow, ids: Sequence[str], events: Iterable[TaskEven
 
 def _repeat_reason(node: int, control: ControlFlow, ids: Sequence[str], torn_down: Sequence[int]) -> str:
     if node in control.teardowns:
-        return "what it takes down is set up again"
+        return "a setup that it tears down runs again"
     by = next((ids[teardown] for teardown in torn_down if node in control.teardowns[teardown].setups), None)
-    return "what it stands on is set up again" if by is None else f"{by} has taken it down, and it is needed again"
+    return "a setup that it needs runs again" if by is None else f"{by} has torn it down, and a task needs it again"
 
 
 def make_plan(
@@ -200,4 +200,4 @@ def _instances(program: CompiledDag) -> Iterator[NewInstance]:
 def _shared_limits(program: CompiledDag, config: RunConfig) -> SharedLimits:
     ids = program.graph.ids
     needs = {ids[node]: settings.queue.needs for node, settings in program.special() if settings.queue.needs}
-    return SharedLimits(program.pools, needs, config.place)
+    return SharedLimits(program.pools, needs, config.concurrency)

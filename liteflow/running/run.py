@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
 from liteflow.definition.compiled import CompiledDag
 from liteflow.executors import Executor, open_executor
 from liteflow.outputs import create_folder, outputs_dir, remove_folder
+from liteflow.planning.plan import Plan
 from liteflow.planning.ready_queue import DEFAULT_QUEUE
 from liteflow.record import Record
-from liteflow.running.config import RunConfig, run_start
+from liteflow.running.config import RunConfig
 from liteflow.running.decisions import earlier_decisions
 from liteflow.running.expansion import Expansion
 from liteflow.running.hooks import Hooks
-from liteflow.running.host_signals import Gate
+from liteflow.running.host_signals import SignalGate
 from liteflow.running.inputs import Inputs
 from liteflow.running.loop import Loop, Parts
-from liteflow.running.observers import Observers
+from liteflow.running.observers import Observers, RunStart
 from liteflow.running.outcomes import OutcomeHandler
 from liteflow.running.ports import Clock, RunStore, SystemClock
 from liteflow.running.prefetch import Prefetch
@@ -29,8 +31,9 @@ from liteflow.running.start_checks import StartChecks
 from liteflow.running.starting import Starter
 from liteflow.running.stopping import Stopping, StopSignals, stop_signals_handled
 from liteflow.state.locks import LockFile
+from liteflow.state.records import PreviousInstance
 from liteflow.state.store import Store
-from liteflow.states import RunStatus
+from liteflow.states import RunStatus, TaskStatus
 from liteflow.values.payload import spill_dir
 from liteflow.work import RunInfo
 
@@ -44,7 +47,7 @@ class Result(NamedTuple):
     timed_out: bool = False
 
 
-def run(program: CompiledDag, config: RunConfig, *, resume: bool = False, gate: Gate | None = None) -> Result:
+def run(program: CompiledDag, config: RunConfig, *, resume: bool = False, gate: SignalGate | None = None) -> Result:
     """Run a program to its end, or with `resume` resume the run `config.run_id`.
 
     The `gate` is opened while the loop waits, so that signal handlers of the program are called only then.
@@ -92,7 +95,7 @@ def run(program: CompiledDag, config: RunConfig, *, resume: bool = False, gate: 
             executor=executor,
             clock=SystemClock(),
             signals=signals,
-            gate=gate or Gate(),
+            gate=gate or SignalGate(),
         )
         try:
             previous = runner.own(resume=resume)
@@ -114,7 +117,7 @@ class Runner(Record):
     executor: Executor
     clock: Clock
     signals: StopSignals
-    gate: Gate
+    gate: SignalGate
 
     def own(self, *, resume: bool) -> PreviousRun:
         """Create the run, or take it over. Return what it has already done."""
@@ -133,18 +136,18 @@ class Runner(Record):
         while True:
             parts = self._parts(previous, limits, observers, resumed=resumed)
             if queue_reason is not None:
-                observers.tell("waiting", queue_reason)
+                observers.notify("waiting", queue_reason)
                 queue_reason = None
             if self._loop(parts).run():
                 break
             number = limits.retries_left(parts.plan)
             reason = limits.retry_reason(number)
             previous, resumed = PreviousRun(*store.retry_run(reason, partial(torn_down_to_repeat, self.program))), True
-            observers.tell("waiting", reason)
+            observers.notify("waiting", reason)
             limits.back_off(number, clock.monotonic())
         status = parts.plan.result()
         stop_reason, cause = parts.plan.stopped or (None, None)
-        observers.tell("run_ended", status, stop_reason)
+        observers.notify("run_ended", status, stop_reason)
         return Result(status, stop_reason, self.signals.first, cause == "timed_out")
 
     def _loop(self, parts: Parts) -> Loop:
@@ -162,21 +165,32 @@ class Runner(Record):
 
     def _parts(self, previous: PreviousRun, limits: RunLimits, observers: Observers, *, resumed: bool) -> Parts:
         """Plan what is left to do, and make the parts of a loop for the plan."""
-        program, config, store, now = self.program, self.config, self.store, self.clock.time()
+        program, store, now = self.program, self.store, self.clock.time()
         done = previous.done(program.graph)
         skips = earlier_decisions(program, done, store.value) if resumed else {}
-        plan = make_plan(program, config, previous, done, skips)
-        masker = self.info.masker
+        plan = make_plan(program, self.config, previous, done, skips)
+        parts = self._assemble(plan, previous.instances, limits, observers)
+        observers.notify("run_began", self._run_start(done))
+        if resumed and observers.any:
+            parts.expansion.report_changed_lists(done)
+        parts.hooks.open(store.hooks() if resumed else (), now)
+        parts.recorder.record(plan.opening, now)
+        return parts
+
+    def _assemble(
+        self,
+        plan: Plan,
+        previous: Mapping[str, Mapping[int, PreviousInstance]],
+        limits: RunLimits,
+        observers: Observers,
+    ) -> Parts:
+        """Make the parts of a loop; `previous` are the instances of mapped tasks of an earlier part of the run."""
+        program, config, store, table = self.program, self.config, self.store, plan.table
         hooks = Hooks(program, plan, store.batch)
         recorder = Recorder(
-            table=plan.table,
-            store=store,
-            observers=observers,
-            hooks=hooks,
-            masker=masker,
-            previous=previous.instances,
+            table=table, store=store, observers=observers, hooks=hooks, masker=self.info.masker, previous=previous
         )
-        inputs = Inputs(program=program, table=plan.table, store=store, info=self.info, previous=previous.instances)
+        inputs = Inputs(program=program, table=table, store=store, info=self.info, previous=previous)
         checks = StartChecks(program=program, plan=plan, inputs=inputs, hooks=hooks, info=self.info)
         stopping = Stopping(
             program=program,
@@ -189,42 +203,50 @@ class Runner(Record):
             clock=self.clock,
         )
         prefetch = self._prefetch()
-        parts = Parts(
+        starter = Starter(
+            program=program, config=config, plan=plan, recorder=recorder, limits=limits, prefetch=prefetch
+        )
+        expansion = Expansion(
+            program=program, plan=plan, inputs=inputs, recorder=recorder, observers=observers, previous=previous
+        )
+        outcomes = OutcomeHandler(
+            program=program,
             plan=plan,
             recorder=recorder,
-            starter=Starter(
-                program=program, config=config, plan=plan, recorder=recorder, limits=limits, prefetch=prefetch
-            ),
+            inputs=inputs,
+            checks=checks,
+            stopping=stopping,
+            hooks=hooks,
+            prefetch=prefetch,
+        )
+        return Parts(
+            plan=plan,
+            recorder=recorder,
+            starter=starter,
             inputs=inputs,
             hooks=hooks,
             checks=checks,
-            expansion=Expansion(
-                program=program,
-                plan=plan,
-                inputs=inputs,
-                recorder=recorder,
-                observers=observers,
-                previous=previous.instances,
-            ),
-            outcomes=OutcomeHandler(
-                program=program,
-                plan=plan,
-                recorder=recorder,
-                inputs=inputs,
-                checks=checks,
-                stopping=stopping,
-                hooks=hooks,
-                prefetch=prefetch,
-            ),
+            expansion=expansion,
+            outcomes=outcomes,
             limits=limits,
             stopping=stopping,
         )
-        observers.tell("run_began", run_start(program, config, done))
-        if resumed and observers.any:
-            parts.expansion.report_changed_lists(done)
-        hooks.open(store.hooks() if resumed else (), now)
-        recorder.record(plan.opening, now)
-        return parts
+
+    def _run_start(self, done: Mapping[int, TaskStatus]) -> RunStart:
+        """Return what observers learn when the run starts."""
+        program, config, ids = self.program, self.config, self.program.graph.ids
+        return RunStart(
+            run_id=config.run_id,
+            dag_id=program.dag_id,
+            db_path=config.db_path,
+            log_dir=config.log_dir,
+            mode=config.mode,
+            max_workers=config.max_workers,
+            task_ids=ids,
+            mapped_tasks=frozenset(ids[node] for node in program.mapped()),
+            has_hooks=program.has_hooks(),
+            finished={ids[node]: status for node, status in done.items()},
+        )
 
     def _prefetch(self) -> Prefetch:
         # No task with a priority or a pool waits behind queued attempts; with fail_fast none starts after a failure.

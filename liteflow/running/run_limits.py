@@ -110,7 +110,7 @@ class RunLimits:
     def retry_reason(self, number: int) -> str:
         """Return the reason for a retry of the run, with its back-off."""
         wait_s = self._retry.wait_s(number, self._seed)
-        return f"it failed; try {number + 1} of {self._retry.retries + 1} begins in {wait_s:.3g} s"
+        return f"it failed; try {number + 1} of {self._retry.retries + 1} starts in {wait_s:.3g} s"
 
     def back_off(self, number: int, now: float) -> None:
         """Start nothing for the back-off before a retry of the run."""

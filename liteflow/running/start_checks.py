@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from liteflow.definition.compiled import CompiledDag
 from liteflow.errors import LiteflowError
-from liteflow.hooks import Condition, ConditionInputs, HookEvent
+from liteflow.hooks import Condition, ConditionInputs
 from liteflow.planning.plan import Plan
 from liteflow.planning.task_table import Transition
 from liteflow.running.hooks import Hooks
 from liteflow.running.inputs import Inputs
 from liteflow.states import TASK_ENDED
-from liteflow.work import Outcome, RunInfo
+from liteflow.work import HookEvent, Outcome, RunInfo
 
 
 class StartChecks:
@@ -64,7 +64,7 @@ class StartChecks:
                     check.hook, index
                 )  # `on_start` runs once
                 if plan.table.status[node] == "QUEUED" and not has_run:
-                    event = HookEvent(check.hook.event, plan.table.task_ids[node], index, "PENDING", 0, "", "")
+                    event = HookEvent(check.hook.event, plan.table.task_ids[node], index, "PENDING", 0, "", None)
                     self._waiting[self._hooks.trigger(check.hook, event, now)] = (node, place)
                     return []
             elif check.condition is not None:

@@ -91,16 +91,18 @@ class Starter:
         node, table, config = start.node, self._plan.table, self._config
         if node in table.hooks:
             return hooks.work(node, start.log_path, inputs, config.grace_s)
-        settings = self._program.tasks[table.owner(node)].settings
+        task, index = table.owner(node), table.map_indexes[node]
+        settings = self._program.tasks[task].settings
         return Work(
-            node,
-            table.task_ids[node],
-            table.map_indexes[node],
-            table.attempts[node],
-            inputs.of(node),
-            settings.timeout_s,
-            config.grace_s if settings.grace_s is None else settings.grace_s,
-            start.log_path,
+            node=node,
+            task_id=table.task_ids[node],
+            map_index=index,
+            attempt=table.attempts[node],
+            inputs=inputs.of(node),
+            items=inputs.items(task, index) if index >= 0 else None,
+            timeout_s=settings.timeout_s,
+            grace_s=config.grace_s if settings.grace_s is None else settings.grace_s,
+            log_path=start.log_path,
         )
 
     def _stored_status(self, node: int) -> TaskStatus:

@@ -99,7 +99,7 @@ class Stopping:
             return
         if not self._announced:
             self._announced = True
-            self._observers.tell("stopping", plan.stopped.reason)
+            self._observers.notify("stopping", plan.stopped.reason)
         for node in plan.running:
             if not plan.goes_on(node):
                 self.end(node, grace_s)

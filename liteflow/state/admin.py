@@ -1,4 +1,4 @@
-"""Writes by processes that own no run: requests to an owner, values saved by hand, pools.
+"""Writes of processes that own no run: requests, values, pools, and cancelling a run whose owner is dead.
 
 Each is one short transaction on a connection of its own.
 """
@@ -20,7 +20,7 @@ from liteflow.values.payload import Payload, spill_root
 
 
 def request(path: str, run_id: str, action: str, detail: str | None = None) -> None:
-    """Ask the owner of a run for something; it sees the request within a quarter of a second."""
+    """Send a request to the owner of a run, which sees it within a quarter of a second."""
     with _Writer(path) as connection:
         connection.execute(
             "INSERT INTO liteflow_requests (run_id, action, detail, created_at) VALUES (?,?,?,?)",
@@ -48,7 +48,7 @@ def save_dag(path: str, dag_id: str, description: str, source: str | None) -> No
 
 
 def cancel_interrupted(path: str, run_id: str, reason: str) -> None:
-    """Mark a run whose owner is dead, and which nobody wants to resume, as CANCELLED.
+    """Cancel a run whose owner is dead: its attempts are LOST, and its tasks that have not ended are CANCELLED.
 
     Raises:
         RunNotFound, RunOwned: see `Store.claim`.
@@ -66,13 +66,13 @@ def cancel_interrupted(path: str, run_id: str, reason: str) -> None:
         connection.execute(
             "UPDATE liteflow_requests SET handled_at=? WHERE run_id=? AND handled_at IS NULL", (now, run_id)
         )
-        remove_folder(outputs_dir(os.path.realpath(path), run_id))  # in here: nobody can take the run over meanwhile
+        remove_folder(outputs_dir(os.path.realpath(path), run_id))  # in the transaction: the run stays without owner
 
 
 def exclude_from_resume(path: str, dag_id: str) -> int:
-    """Make "resume the latest run" pass over what a dag has left unfinished. Returns how many runs that were.
+    """Exclude the unfinished runs of a dag from "resume the latest run". Returns how many there were.
 
-    The runs stay in the history, and can still be resumed by their id.
+    The runs stay in the history, and can be resumed by their id.
     """
     with _Writer(path) as connection:
         return connection.execute(
@@ -81,7 +81,7 @@ def exclude_from_resume(path: str, dag_id: str) -> int:
 
 
 def set_pool(path: str, name: str, slots: int, description: str | None = None) -> None:
-    """Make a pool, or change its size; what workflows declare changes it no more. With 0 slots it is paused."""
+    """Create a pool or set its size, which workflows then do not change any more; 0 slots: it is paused."""
     with _Writer(path) as connection:
         connection.execute(
             "INSERT INTO liteflow_pools VALUES (?,?,coalesce(?,''),1,?) ON CONFLICT DO UPDATE SET "
@@ -91,10 +91,10 @@ def set_pool(path: str, name: str, slots: int, description: str | None = None) -
 
 
 def delete_pool(path: str, name: str) -> bool:
-    """Forget a pool and its size; the next run that declares it makes it anew. Returns whether there was one.
+    """Delete a pool; the next run that declares it creates it again. Returns whether there was one.
 
     Raises:
-        RunOwned: tasks hold slots of it, or wait for some.
+        RunOwned: tasks hold slots of it, or are queued for some.
     """
     with _Writer(path) as connection:
         rows = connection.execute("SELECT DISTINCT run_no, run_id FROM liteflow_slots WHERE pool=?", (name,)).fetchall()
@@ -119,7 +119,7 @@ def _lock_out(connection: sqlite3.Connection, path: str, run_id: str) -> tuple[R
     locks = LockFile(path, read_only=True)
     try:
         if locks.is_held(run_no):
-            raise RunOwned(f"run {run_id} is owned by process {pid} on {host}, which is still at work; cancel it first")
+            raise RunOwned(f"run {run_id} is owned by process {pid} on {host}, which is still running; cancel it first")
     finally:
         locks.close()
     return RunKey(run_no, run_id), str(status), int(epoch)

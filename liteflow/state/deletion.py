@@ -1,9 +1,9 @@
-"""Deleting runs, with all files that belong to them: logs, large values, output files, checkpoint files.
+"""Deletes runs, with all files that belong to them: logs, large values, output files, checkpoint files.
 
-While a run is deleted its lock is held, so nobody can take it over. Its files go first and its own row last: a deletion
-that is cut off can be repeated. It is done in transactions that each end soon, with a pause between them, so that runs
-which are at work are not kept waiting; and what the file then has too many of is given back in the same way, if the
-file was made for that (`auto_vacuum=INCREMENTAL`).
+While a run is deleted its lock is held, so no process can take it over. The event DELETED comes first and stays. The
+files go before the rows, and the run's own row last: a deletion that was cut off can be repeated. It takes short
+transactions with pauses between them, so that running runs do not wait. The free pages are given back to the disk in
+the same way, if the file was created for that (`auto_vacuum=INCREMENTAL`).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from liteflow.state.state_file import Transaction, checkpoint_wal, connect, real
 from liteflow.state.transitions import RunKey, mark_deleted
 from liteflow.values.payload import remove_values
 
-_TRANSACTION_S: Final = 0.1  # after so long a transaction ends
-_PAUSE_S: Final = 0.03  # longer than a writer that waits for the lock sleeps
+_TRANSACTION_S: Final = 0.1  # how long a transaction may take
+_PAUSE_S: Final = 0.03  # longer than the sleep of a writer that waits for the lock
 _ROWS: Final = 1000  # rows at a time
 _BYTES: Final = 8 * 1024 * 1024  # of values at a time
-_PAGES: Final = 500  # given back at a time
+_PAGES: Final = 500  # to give back at a time
 
 #: A run's rows in tables that its status does not depend on: table, key, and what stays.
 _HISTORY: Final = (
@@ -42,7 +42,7 @@ def delete_runs(path: str, run_ids: Iterable[str], dag_id: str | None = None) ->
 
     Raises:
         RunNotFound: one of them does not exist; nothing was deleted.
-        RunOwned: one of them is still at work; nothing was deleted.
+        RunOwned: one of them is still running; nothing was deleted.
     """
     path = real_path(path)
     locks = LockFile(path)
@@ -90,11 +90,11 @@ class _Deletion:
         checked(run_id)
         run_no, status, pid, host = row
         if run_no > 0 and not self._locks.acquire(run_no):
-            raise RunOwned(f"run {run_id} is owned by process {pid} on {host}, which is still at work; cancel it first")
+            raise RunOwned(f"run {run_id} is owned by process {pid} on {host}, which is still running; cancel it first")
         return RunKey(run_no, run_id), str(status)
 
     def _in_transactions(self, steps: Iterator[None]) -> None:
-        """Do the steps, as many in a transaction as its time allows."""
+        """Do the steps, as many in each transaction as its time allows."""
         over = False
         while not over:
             ends = time.monotonic() + _TRANSACTION_S
@@ -130,7 +130,7 @@ class _Deletion:
             execute("DELETE FROM liteflow_dags WHERE dag_id=?", (dag_id,))
 
     def _values(self, run_id: str) -> Iterator[None]:
-        """Delete the values: few large ones or many small ones at a time."""
+        """Delete the values, a few large or many small ones at a time."""
         execute = self._connection.execute
         while rows := execute(
             f"SELECT task_id, map_index, key, size FROM liteflow_xcom WHERE run_id=? LIMIT {_ROWS}", (run_id,)
@@ -147,14 +147,14 @@ class _Deletion:
             yield
 
     def _give_back(self) -> Iterator[None]:
-        """Make the file smaller by its free pages. A file of an earlier version keeps them for what is stored next."""
+        """Give the free pages of the file back to the disk. A file of an earlier version keeps them for later rows."""
         execute = self._connection.execute
         if execute("PRAGMA auto_vacuum").fetchone() != (2,):
             return
         left = execute("PRAGMA freelist_count").fetchone()[0]
         while left > 0:
             for _ in range(min(left, _PAGES)):
-                execute("PRAGMA incremental_vacuum(1)")  # of more, `sqlite3` would take the first step alone
+                execute("PRAGMA incremental_vacuum(1)")  # of a larger number, `sqlite3` does the first step only
             before, left = left, execute("PRAGMA freelist_count").fetchone()[0]
             if left >= before:
                 return
@@ -162,12 +162,12 @@ class _Deletion:
 
 
 def pause() -> None:
-    """Let others write."""
+    """Let other processes write."""
     time.sleep(_PAUSE_S)
 
 
 def remove_files(path: str, run_id: str, connection: sqlite3.Connection) -> None:
-    """Remove the files of a run: of its folders and its logs only what is named as Lightflow names it."""
+    """Remove the files of a run; of its logs and folders only those with names that Lightflow gives."""
     dag_id, cwd, text = connection.execute(
         "SELECT dag_id, cwd, settings FROM liteflow_dag_runs WHERE run_id=?", (run_id,)
     ).fetchone()
@@ -187,7 +187,7 @@ def remove_files(path: str, run_id: str, connection: sqlite3.Connection) -> None
 
 
 def _checkpoint_folders(cwd: str | None, settings: str) -> set[str]:
-    """Where a run has written its checkpoint file; earlier versions did not store it."""
+    """Return the folders in which the run may have a checkpoint file; earlier versions did not store the folder."""
     try:
         stored: Any = json.loads(settings).get("checkpoint_dir")
     except (ValueError, AttributeError, RecursionError):
@@ -201,4 +201,4 @@ def _remove(path: str) -> None:
     try:
         os.unlink(path)
     except (OSError, ValueError):
-        return  # gone, or never there
+        return  # it does not exist

@@ -1,7 +1,7 @@
-"""Reading what the state file tells: runs, tasks, attempts, events. Changes nothing, decodes no value.
+"""Reads the state file: runs, tasks, attempts, events. Changes nothing and decodes no value.
 
-Whether a run that says RUNNING really runs is asked of the kernel (its lock), not of a clock: a run whose
-owner died reads as INTERRUPTED at once.
+The kernel (the lock of the run), not a clock, decides whether a run that is stored as RUNNING has an owner: a run whose
+owner died is INTERRUPTED at once.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from liteflow.errors import CorruptDatabase, RunNotFound
 from liteflow.identifiers import STATE_PATTERN, STORED_ID_PATTERN
 from liteflow.planning.overlooked import OverlookedFailure, overlooked
 from liteflow.state.locks import LockFile
-from liteflow.state.schema import VALUES_OF_INSTANCES
+from liteflow.state.schema import INSTANCE_VALUES_SQL
 from liteflow.state.state_file import connect_read_only, real_path, translated_errors
 from liteflow.states import Status
 from liteflow.values.payload import Payload, payload_from_row, together
 
 
 class RunRecord(NamedTuple):
-    """A run. Times are epoch seconds, UTC. `status` is INTERRUPTED when the stored RUNNING has no live owner."""
+    """A run. Times are epoch seconds, UTC. `status` is INTERRUPTED when it is stored as RUNNING and has no owner."""
 
     run_no: int
     run_id: str
@@ -49,7 +49,7 @@ class RunRecord(NamedTuple):
 
 
 class InstanceRecord(NamedTuple):
-    """The current view of a task instance, or of a hook that was triggered."""
+    """The current state of a task instance, or of a hook that was triggered."""
 
     task_id: str
     map_index: int
@@ -62,8 +62,8 @@ class InstanceRecord(NamedTuple):
     started_at: float | None
     ended_at: float | None
     updated_at: float
-    map_key: str | None = None  # what people can tell an instance of a mapped task by
-    event: str = ""  # of a hook what triggered it, or "precondition"; empty: it is a task
+    map_key: str | None = None  # the label of an instance of a mapped task
+    event: str = ""  # of a hook the event that triggered it, or "precondition"; empty for a task
     kind: str = "task"  # or "hook", "precondition"
     tolerated: bool = False  # it FAILED and counts as a success
 
@@ -80,12 +80,12 @@ class AttemptRecord(NamedTuple):
     exit_code: int | None
     error: str | None
     log_path: str | None
-    trace: str | None = None  # of a Python exception: where in the user's code it arose (JSON, see `traces`)
-    log_lost: str | None = None  # why not all of its output is in its log
+    trace: str | None = None  # of a Python exception: where in the user's code it was raised (JSON, see `traces`)
+    log_lost: str | None = None  # why a part of its output is not in its log
 
 
 class EventRecord(NamedTuple):
-    """One change of state; `task_id` is None when it is the run's."""
+    """A change of status, of a run when `task_id` is None."""
 
     seq: int
     run_id: str
@@ -99,7 +99,7 @@ class EventRecord(NamedTuple):
 
 
 class ValueRecord(NamedTuple):
-    """What is known of a stored value without decoding it."""
+    """A stored value, not decoded."""
 
     task_id: str
     map_index: int
@@ -110,7 +110,7 @@ class ValueRecord(NamedTuple):
 
 
 class SlotRecord(NamedTuple):
-    """Slots of a pool that a live run holds, or waits for: then `taken_at` is None. An empty task is the run itself."""
+    """Slots of a pool that a task of a live run, or the run itself (task id empty), holds or is queued for."""
 
     pool: str
     run_id: str
@@ -123,7 +123,7 @@ class SlotRecord(NamedTuple):
 
 
 class PoolRecord(NamedTuple):
-    """A pool; `by_hand`: its size was set by a command."""
+    """A pool; `by_hand`: a command has set its size."""
 
     name: str
     slots: int
@@ -133,7 +133,7 @@ class PoolRecord(NamedTuple):
 
 
 class DagRecord(NamedTuple):
-    """A dag's metadata."""
+    """The metadata of a dag."""
 
     dag_id: str
     description: str
@@ -143,13 +143,13 @@ class DagRecord(NamedTuple):
 
 
 class _Id(str):
-    """Marks a column of ids. They become file names and parts of them, and are printed."""
+    """Marks a column of ids, which become parts of file names and are printed."""
 
     __slots__ = ()
 
 
 class _State(str):
-    """Marks a column of states."""
+    """Marks a column of statuses."""
 
     __slots__ = ()
 
@@ -168,8 +168,8 @@ _RUN_NO = _Kind({int, _Positive})
 _INT, _INT_OR_NOT = _Kind({int}), _Kind({int, type(None)})
 _REAL, _REAL_OR_NOT = _Kind({float}), _Kind({float, type(None)})
 
-#: What each column may hold, by query. SQLite promises the types, and a damaged file may break its word; what the words
-#: are was checked when they were written, and somebody else may have written this file.
+#: The types and words that each column may hold, by query. SQLite ensures the types, except in a damaged file. Words
+#: were checked when they were written, but another program may have written this file.
 _RUN_KINDS = (
     _RUN_NO, _ID, _ID, _STATE, _REAL, _REAL_OR_NOT, _REAL_OR_NOT, _REAL_OR_NOT, _ID_OR_NOT, _TEXT, _TEXT,
     _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT, _INT_OR_NOT, _TEXT_OR_NOT, _INT_OR_NOT, _INT, _TEXT_OR_NOT, _INT,
@@ -189,8 +189,8 @@ _PAYLOAD_KINDS = (_TEXT, _Kind({str, bytes, int, float, type(None)}), _INT, _TEX
 _DAG_KINDS = (_ID, _TEXT, _TEXT_OR_NOT, _REAL, _REAL)
 
 _decode = json.JSONDecoder().decode
-_ESCAPED = re.compile(r"\\u(dc[89a-f][0-9a-f])")  # how `storable` writes a byte that is no UTF-8
-_LAST_LETTER = "\U0010ffff"  # in SQLite's order of text, which is that of its bytes
+_ESCAPED = re.compile(r"\\u(dc[89a-f][0-9a-f])")  # how `storable` escapes a byte that is not UTF-8
+_LAST_LETTER = "\U0010ffff"  # in the order of SQLite, which compares bytes
 
 _RUN = (
     "SELECT run_no, run_id, dag_id, status, created_at, started_at, ended_at, logical_date, parent_run_id, params, "
@@ -230,7 +230,7 @@ class History:
             rows = self._connection.execute(sql, parameters).fetchall()
         if kinds is not None and not all(map(_holds, zip(*rows, strict=True), kinds)):
             raise CorruptDatabase(
-                f"{self.path}: is damaged (a row holds what it cannot) and was left as it is; "
+                f"{self.path}: is damaged (a column holds a value of the wrong type) and was left as it is; "
                 "keep a copy, use another --db"
             )
         return rows
@@ -238,7 +238,7 @@ class History:
     # -- runs ----------------------------------------------------------------------------------------------
 
     def runs(self, dag_id: str | None = None, *, limit: int = 20, before: int | None = None) -> list[RunRecord]:
-        """The newest runs first; `before` a `run_no` gives the next page."""
+        """Return runs, the newest first; `before`, a `run_no`, selects the next page."""
         where, parameters = ["1"], list[object]()
         if dag_id is not None:
             where.append("dag_id=?")
@@ -250,23 +250,23 @@ class History:
         return [self._run(row) for row in self._rows(sql, [*parameters, limit], _RUN_KINDS)]
 
     def run(self, run_id: str) -> RunRecord:
-        """A run by its id, or by the beginning of its id where that is enough.
+        """Return a run by its id, or by a prefix of its id that no other run has.
 
         Raises:
             RunNotFound: none or several match.
         """
         rows = self._rows(f"{_RUN} WHERE run_id=?", (run_id,), _RUN_KINDS)
-        if not rows and run_id:  # as a range, which the index on run ids answers; what begins with it lies therein
+        if not rows and run_id:  # a range of ids, which the index answers
             within = (run_id, run_id + _LAST_LETTER)
             rows = self._rows(f"{_RUN} WHERE run_id>=? AND run_id<? LIMIT 3", within, _RUN_KINDS)
         if not rows:
             raise RunNotFound(f"{self.path}: there is no run {run_id!r}")
         if len(rows) > 1:
-            raise RunNotFound(f"{self.path}: more than one run begins with {run_id!r}; give more of its id")
+            raise RunNotFound(f"{self.path}: more than one run begins with {run_id!r}; give more of it")
         return self._run(rows[0])
 
     def latest(self, dag_id: str | None = None) -> RunRecord:
-        """The newest run, of one dag or of all.
+        """Return the newest run, of one dag or of all.
 
         Raises:
             RunNotFound: there is none.
@@ -278,7 +278,7 @@ class History:
         return runs[0]
 
     def last_active(self) -> RunRecord:
-        """The run that was started or resumed last.
+        """Return the run that was started or resumed last.
 
         Raises:
             RunNotFound: there is none.
@@ -289,9 +289,9 @@ class History:
         return self._run(rows[0])
 
     def latest_with(self, task_id: str) -> RunRecord | None:
-        """The run that was at work last of those that have a task, among the last hundred and the newest of each dag.
+        """Return the run with a task that was active last, among the last hundred runs and the newest of each dag.
 
-        To ask all runs would take the longer the more there are, just where the name is mistyped.
+        A search of all runs would take longest when the name is mistyped.
         """
         sql = (
             "WITH asked AS (SELECT run_no FROM "
@@ -303,7 +303,7 @@ class History:
         return next((self._run(row) for row in self._rows(sql, (task_id,), _RUN_KINDS)), None)
 
     def run_count(self, dag_id: str | None = None) -> int:
-        """How many runs there are, of one dag or of all; it counts entries of an index, not runs."""
+        """Return the number of runs, of one dag or of all. It counts the entries of an index."""
         where, parameters = ("", ()) if dag_id is None else (" WHERE dag_id=?", (dag_id,))
         return int(self._rows(f"SELECT count(*) FROM liteflow_dag_runs{where}", parameters, (_INT,))[0][0])
 
@@ -318,7 +318,7 @@ class History:
             values[3] = "RUNNING"  # it backs off before another try, as its reason says
         record = RunRecord(*values)
         if record.status in ("RUNNING", "PENDING") and not self._locks.is_held(record.run_no):
-            # The owner may have ended the run between our two looks: look again before calling it dead.
+            # The owner may have ended the run since it was read: read it again before calling it dead.
             again = self._rows(
                 "SELECT status, reason, ended_at FROM liteflow_dag_runs WHERE run_no=?",
                 (record.run_no,),
@@ -334,9 +334,9 @@ class History:
 
     @property
     def unknown(self) -> str | None:
-        """Why it cannot be told which runs are alive; None where it can."""
+        """Why it is unknown which runs have an owner; None when it is known."""
         refused = self._locks.refused
-        return None if refused is None else f"whether it is alive cannot be told: {self._locks.path}: {refused}"
+        return None if refused is None else f"whether its owner is alive is unknown: {self._locks.path}: {refused}"
 
     # -- what belongs to a run -------------------------------------------------------------------------------
 
@@ -352,7 +352,7 @@ class History:
         return [_instance(row) for row in rows]
 
     def hooks(self, run_id: str) -> list[InstanceRecord]:
-        """The hooks that were triggered in a run, by id; each depends on its task, those of the run on nothing."""
+        """Return the hooks that were triggered in a run, by id; each depends on its task, those of the run on none."""
         sql = f"{_INSTANCE} AND kind<>'task' ORDER BY task_id, map_index"
         return [_instance(row) for row in self._rows(sql, (run_id,), _INSTANCE_KINDS)]
 
@@ -361,12 +361,12 @@ class History:
         return _instance(rows[0]) if rows else None
 
     def statuses(self, run_id: str) -> list[tuple[str, int, str]]:
-        """Task id, map index and state of all task instances of a run, by task id."""
+        """Return task id, map index and status of the task instances of a run, ordered by task id."""
         sql = "SELECT task_id, map_index, status FROM liteflow_task_instances WHERE run_id=? AND kind='task'"
         return self._rows(f"{sql} ORDER BY 1, 2", (run_id,), (_ID, _INT, _STATE))
 
     def tally(self, run_id: str) -> tuple[dict[str, int], dict[str, int]]:
-        """How many tasks are in each state, and how many instances of mapped ones."""
+        """Return the number of tasks by status, and that of the instances of mapped tasks."""
         sql = (
             "SELECT map_index >= 0, status, count(*) FROM liteflow_task_instances WHERE run_id=? AND kind='task' "
             "GROUP BY 2, 1"
@@ -376,7 +376,7 @@ class History:
         return tasks, {status: count for of_mapped, status, count in rows if of_mapped}
 
     def counts(self, run_id: str) -> dict[str, int]:
-        """How many tasks are in each state; a mapped one counts once."""
+        """Return the number of tasks by status; a mapped task counts once."""
         return self.tally(run_id)[0]
 
     def attempts(
@@ -413,10 +413,10 @@ class History:
             _ATTEMPT_KINDS,
         )
         records = map(AttemptRecord._make, rows)
-        return [one._replace(log_path=_as_named(one.log_path)) if one.log_path else one for one in records]
+        return [each._replace(log_path=_as_named(each.log_path)) if each.log_path else each for each in records]
 
     def events(self, run_id: str | None = None, *, after: int = 0, limit: int = 1000) -> list[EventRecord]:
-        """Events with a `seq` above `after`, oldest first."""
+        """Return the events with a `seq` above `after`, the oldest first."""
         sql = "SELECT seq, run_id, task_id, map_index, attempt, previous, status, reason, at FROM liteflow_events "
         if run_id is None:
             rows = self._rows(f"{sql} WHERE seq>? ORDER BY seq LIMIT ?", (after, limit), _EVENT_KINDS)
@@ -426,27 +426,27 @@ class History:
         return [EventRecord(*row) for row in rows]
 
     def values(self, run_id: str, task_id: str | None = None) -> list[ValueRecord]:
-        """What values a run, or one of its tasks, has stored."""
+        """Return the values that a run, or one of its tasks, has stored."""
         sql = "SELECT task_id, map_index, key, encoding, size, created_at FROM liteflow_xcom WHERE run_id=?"
         where, parameters = ("", (run_id,)) if task_id is None else (" AND task_id=?", (run_id, task_id))
         rows = self._rows(f"{sql}{where} ORDER BY task_id, map_index, key", parameters, _VALUE_KINDS)
         return [ValueRecord(*row) for row in rows]
 
     def value(self, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Payload | None:
-        """A stored value, still encoded. Without an index a mapped task's is the list of what its instances have."""
+        """Return a stored value, encoded; of a mapped task without an index the list of its instances' values."""
         select = "SELECT encoding, value, size, file, sha256 FROM liteflow_xcom WHERE run_id=? AND task_id=? AND key=? "
         asked = (run_id, task_id, key)
         rows = self._rows(f"{select} AND map_index=?", (*asked, map_index), _PAYLOAD_KINDS)
         if rows:
             return payload_from_row(self.path, rows[0])
         if map_index < 0:
-            rows = self._rows(VALUES_OF_INSTANCES, asked, _PAYLOAD_KINDS)
+            rows = self._rows(INSTANCE_VALUES_SQL, asked, _PAYLOAD_KINDS)
         return together([payload_from_row(self.path, row) for row in rows]) if rows else None
 
     def graph(self, digest: str) -> dict[str, Any]:
-        """The snapshot of a definition: `{"tasks": [{"id", "kind", "depends_on", …}]}`.
+        """Return the snapshot of a definition: `{"tasks": [{"id", "kind", "depends_on", …}]}`.
 
-        What an altered file has among the tasks that is no task is left out.
+        An element of the tasks that is not a valid task, as in an altered file, is left out.
         """
         rows = self._rows("SELECT snapshot FROM liteflow_graphs WHERE digest=?", (digest,))
         snapshot: dict[str, Any] = _json(rows[0][0], {}) if rows else {}
@@ -456,12 +456,12 @@ class History:
         return {**snapshot, "tasks": [row for row in tasks if _is_task(row)] if isinstance(tasks, list) else []}
 
     def graph_tasks(self, digest: str) -> list[dict[str, Any]]:
-        """The tasks of a snapshot."""
+        """Return the tasks of a snapshot."""
         tasks: list[dict[str, Any]] = self.graph(digest).get("tasks", [])
         return tasks
 
     def overlooked(self, run: RunRecord) -> list[OverlookedFailure]:
-        """The failures of a run that is SUCCESS in spite of them, each with why it does not count."""
+        """Return the failures of a run that is SUCCESS, each with the reason why it does not count."""
         if run.status != Status.SUCCESS:
             return []
         columns = "task_id, status, tolerated"
@@ -478,7 +478,7 @@ class History:
     # -- pools -----------------------------------------------------------------------------------------------
 
     def pools(self) -> list[PoolRecord]:
-        """All pools, by name."""
+        """Return the pools, ordered by name."""
         if not self._has_pools():
             return []
         sql = "SELECT name, slots, description, by_hand, updated_at FROM liteflow_pools ORDER BY name"
@@ -486,7 +486,7 @@ class History:
         return [PoolRecord(name, slots, about, bool(by_hand), at) for name, slots, about, by_hand, at in rows]
 
     def slots(self) -> list[SlotRecord]:
-        """Who holds slots, and who waits for some, in the order of their coming; live runs only."""
+        """Return the slots that live runs hold, then those they are queued for, in the order of arrival."""
         if not self._has_pools():
             return []
         rows = self._rows(
@@ -499,13 +499,13 @@ class History:
         return [SlotRecord(*row) for row in rows if alive[row[-1]]]
 
     def _has_pools(self) -> bool:
-        """A file of an older version, which a reader does not bring up to date, has none."""
+        """Whether the file has pools: a reader does not upgrade a file of an older version."""
         return bool(self._rows("SELECT 1 FROM sqlite_schema WHERE name='liteflow_slots'"))
 
     # -- dags ------------------------------------------------------------------------------------------------
 
     def dags(self, limit: int | None = None) -> list[DagRecord]:
-        """All dags, or those that were begun last, by id."""
+        """Return all dags, or those that were started last, ordered by id."""
         sql = (
             "SELECT * FROM (SELECT dag_id, description, source, created_at, updated_at FROM liteflow_dags "
             "ORDER BY updated_at DESC, dag_id LIMIT ?) ORDER BY dag_id"
@@ -513,7 +513,7 @@ class History:
         return [_dag(row) for row in self._rows(sql, (-1 if limit is None else limit,), _DAG_KINDS)]
 
     def dag_count(self) -> int:
-        """How many dags there are."""
+        """Return the number of dags."""
         return int(self._rows("SELECT count(*) FROM liteflow_dags", (), (_INT,))[0][0])
 
     def dag(self, dag_id: str) -> DagRecord | None:
@@ -521,34 +521,34 @@ class History:
         return next((_dag(row) for row in self._rows(sql, (dag_id,), _DAG_KINDS)), None)
 
     def run_ids(self, dag_id: str) -> Iterator[str]:
-        """The ids of all runs of a dag."""
+        """Return the ids of the runs of a dag."""
         sql = "SELECT run_id FROM liteflow_dag_runs WHERE dag_id=?"
         return (row[0] for row in self._rows(sql, (dag_id,), (_ID,)))
 
 
 def _holds(column: Sequence[object], kind: _Kind) -> bool:
-    """Does a column hold only what it may? Asked by column: a large run has a million values."""
-    known = set(map(type, column))
-    if not known <= kind:
+    """Return whether all values of a column are valid. Checked by column: a large run has a million values."""
+    types = set(map(type, column))
+    if not types <= kind:
         return False
     words = STORED_ID_PATTERN if _Id in kind else STATE_PATTERN if _State in kind else None
     if words is not None:
-        return all(words.match(one) for one in set(column) if isinstance(one, str))
+        return all(words.match(value) for value in set(column) if isinstance(value, str))
     if _Positive in kind:
-        return all(isinstance(one, int) and one > 0 for one in column)
-    return float not in known or all(isfinite(one) for one in column if type(one) is float)
+        return all(isinstance(value, int) and value > 0 for value in column)
+    return float not in types or all(isfinite(value) for value in column if type(value) is float)
 
 
 def _instance(row: Sequence[Any]) -> InstanceRecord:
     values = list(row)
-    values[3] = [] if values[3] == "[]" else [one for one in _json(values[3], []) if _is_id(one)]
+    values[3] = [] if values[3] == "[]" else [each for each in _json(values[3], []) if _is_id(each)]
     values[12] = "" if values[12] is None else _event(values[12])
     values[14] = bool(values[14])
     return InstanceRecord(*values)
 
 
 def _event(told: str) -> str:
-    """What triggered a hook; the text may have been altered."""
+    """Return the event that triggered a hook; the text may have been altered."""
     first = next(iter(_json(told, [])), None)
     event = first[0] if isinstance(first, list) and first else None
     return event if isinstance(event, str) else ""
@@ -560,7 +560,7 @@ def _dag(row: Sequence[Any]) -> DagRecord:
 
 
 def _as_named(path: str | None) -> str | None:
-    """A stored path as the file system has it: letters that are no UTF-8 were escaped (see `database.storable`)."""
+    """Return a stored path as the file system has it: bytes that are not UTF-8 are escaped (see `storable`)."""
     if path is None or "\\udc" not in path or os.path.lexists(path):
         return path
     return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), path)
@@ -571,19 +571,19 @@ def _is_id(value: object) -> bool:
 
 
 def _is_task(row: object) -> bool:
-    """Is this a task of a snapshot, as the engine writes them?"""
+    """Return whether a value is a task of a snapshot, as the engine writes it."""
     if not isinstance(row, dict) or not _is_id(row.get("id")):
         return False
     above = row.get("depends_on", [])
     words = (row.get("kind", ""), row.get("rule", ""))
-    return isinstance(above, list) and all(map(_is_id, above)) and all(isinstance(one, str) for one in words)
+    return isinstance(above, list) and all(map(_is_id, above)) and all(isinstance(word, str) for word in words)
 
 
 def _json(text: object, default: Any) -> Any:
     try:
         value = _decode(text) if isinstance(text, str) else default
     except (ValueError, RecursionError):
-        return default  # an altered file: show what can be shown
+        return default  # the file was altered: the rest can be shown
     return value if isinstance(value, type(default)) else default
 
 

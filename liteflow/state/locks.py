@@ -1,11 +1,10 @@
-"""Who owns a run: a lock that the kernel frees the moment its last holder is gone.
+"""Ownership of runs: locks that the kernel frees when their last holder has ended.
 
-All locks of a database are bytes of one file beside it, `<db>.lock`: byte 0 is for writing, byte n for the run
-with `run_no` n. They are *open file description* locks: the guardian holds them too, so a run stays owned until its
-last process has been swept, and closing another descriptor of the file does not drop them (a POSIX lock would). Other
-forks of the orchestrator close the file at once. Testing a lock takes nothing, so readers can tell a live owner from a
-dead one without a race.
-See docs/adr/0003.
+All locks of a database are bytes of one file next to it, `<db>.lock`: byte 0 is for writing, byte n for the run with
+`run_no` n. They are *open file description* locks: the guardian holds them too, so a run stays owned until its last
+process has been ended, and closing another descriptor of the file does not drop them, as it would a POSIX lock. Other
+forks of the orchestrator close the file at once. Testing a lock does not take it, so readers distinguish a live owner
+from a dead one without a race. See docs/adr/0003.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ _LONGEST_PAUSE_S: Final = 0.02
 
 
 def lock_request(kind: int, start: int, length: int) -> bytes:
-    """What `fcntl` takes for a lock of some bytes."""
+    """Return the structure that `fcntl` takes for a lock of some bytes."""
     return _FLOCK.pack(kind, os.SEEK_SET, start, length, 0)
 
 
-def whose(path: str) -> str:
-    """What to do about a file of another user, as the end of a message; empty where it is our own."""
+def ownership_hint(path: str) -> str:
+    """Return what to do about a file of another user, as the end of a message; empty for a file of this user."""
     name = other_owner(path)
     if name is None:
         return ""
@@ -39,7 +38,7 @@ def whose(path: str) -> str:
 
 
 def other_owner(path: str) -> str | None:
-    """The user whom a file belongs to, if that is somebody else; None where there is no file."""
+    """Return the owner of a file when that is another user; None also when there is no file."""
     try:
         owner = os.stat(path).st_uid
     except OSError:
@@ -48,7 +47,7 @@ def other_owner(path: str) -> str | None:
 
 
 def user_name(number: int) -> str:
-    """The name of a user, or the number of one who has none."""
+    """Return the name of a user, or the number when there is no name."""
     import pwd
 
     try:
@@ -58,30 +57,31 @@ def user_name(number: int) -> str:
 
 
 class LockFile:
-    """One open description of a database's lock file. Not for sharing between threads."""
+    """One open file description of the lock file of a database. For use from one thread."""
 
     def __init__(self, db_path: str, *, read_only: bool = False) -> None:
-        """Open (and make) the lock file.
+        """Open the lock file; create it unless `read_only`.
 
         Raises:
             StoreError: the folder cannot be written to.
         """
-        # Of the file itself: a symbolic link to it must lead to the same lock.
+        # Next to the file itself: a symbolic link to it must lead to the same lock.
         self.path = f"{os.path.realpath(db_path)}.lock"
         self.fd = -1
         self._held: set[int] = set()  # bytes
-        self.refused: str | None = (
-            None  # why a lock file that is there cannot be opened: then nothing is known of locks
-        )
+        #: why the lock file, which exists, cannot be opened: then nothing is known about the locks
+        self.refused: str | None = None
         try:
             flags = os.O_RDONLY if read_only else os.O_RDWR | os.O_CREAT
             self.fd = os.open(self.path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except FileNotFoundError:
             if not read_only:
-                raise StoreError(f"{os.path.dirname(db_path)}: no such folder; make it first") from None
+                raise StoreError(f"{os.path.dirname(db_path)}: no such folder; create it first") from None
         except OSError as error:
             if not read_only:
-                raise StoreError(f"{self.path}: cannot be opened: {error.strerror}{whose(self.path)}") from None
+                raise StoreError(
+                    f"{self.path}: cannot be opened: {error.strerror}{ownership_hint(self.path)}"
+                ) from None
             self.refused = error.strerror
         if self.fd >= 0:
             close_in_forks(self)
@@ -96,14 +96,14 @@ class LockFile:
         return True
 
     def acquire(self, byte: int) -> bool:
-        """Take the lock of a byte for this description; False if another one has it."""
+        """Take the lock of a byte. Returns False when another description holds it."""
         acquired = self._set(fcntl.F_WRLCK, byte)
         if acquired:
             self._held.add(byte)
         return acquired
 
     def acquire_within(self, byte: int, seconds: float) -> bool:
-        """Take the lock of a byte, waiting for it; False if another description has it all the time."""
+        """Wait for the lock of a byte and take it. Returns False when another description held it all the time."""
         give_up = time.monotonic() + seconds
         pause = _FIRST_PAUSE_S
         while not self.acquire(byte):
@@ -119,12 +119,12 @@ class LockFile:
         self._held.discard(byte)
 
     def renew(self) -> bool:
-        """Make the lock file again where somebody has deleted or replaced it, and take the locks in the new one.
+        """Create the lock file again when it was deleted or replaced, and take the locks in the new one.
 
-        Returns whether it has them all; else another process has been faster.
+        Returns whether it holds them all; otherwise another process was faster.
 
         Raises:
-            StoreError: it cannot be made.
+            StoreError: it cannot be created.
         """
         try:
             there, ours = os.stat(self.path, follow_symlinks=False), os.fstat(self.fd)
@@ -133,14 +133,14 @@ class LockFile:
         except FileNotFoundError:
             pass
         with contextlib.closing(LockFile(self.path.removesuffix(".lock"))) as new:
-            os.dup2(new.fd, self.fd, inheritable=False)  # the number stays: others were told to close it
+            os.dup2(new.fd, self.fd, inheritable=False)  # forks close the descriptor of this number
         return all(self.acquire(byte) for byte in list(self._held))
 
     def is_held(self, byte: int) -> bool:
-        """Return whether another description holds this byte, which takes nothing.
+        """Return whether another description holds this byte, without taking it.
 
-        False where there is no lock file, and for a number that no run has. True where the file may not be opened:
-        a run of which nothing is known is not called dead.
+        False when there is no lock file, and for a number that no run has. True when the file may not be opened: a run
+        is not called dead when nothing is known about it.
         """
         if self.refused is not None:
             return True
@@ -153,15 +153,15 @@ class LockFile:
         return self.fd
 
     def detach(self) -> int:
-        """Forget the descriptor, in a fork of this process: the locks are not its own."""
+        """Return the descriptor and forget it, in a fork of this process, which does not own the locks."""
         fd, self.fd = self.fd, -1
         return fd
 
     def close(self) -> None:
         """Release all locks and close the file.
 
-        A lock belongs to the description of the open file, not to a descriptor of it: were there a copy in another
-        process, closing this one would not release it.
+        They are released explicitly: a lock belongs to the open file description, so closing this descriptor would not
+        release it while another process has a copy.
         """
         keep_open_in_forks(self)
         if self.fd >= 0:

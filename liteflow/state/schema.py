@@ -1,8 +1,8 @@
-"""The tables of the state file, as numbered migrations. Only DDL and its application live here.
+"""The tables of the state file, as numbered migrations.
 
-Migrations go forward only; each is applied in one transaction together with the version number, so a crash leaves
-the old schema or the new one. `application_id` marks the file as ours, `user_version` is the schema's number.
-Statuses have no CHECK: the set of words may grow without a migration.
+Migrations go forward only; an upgrade is one transaction together with the version number, so a crash leaves the old
+schema or the new one. `application_id` marks the file as Lightflow's, `user_version` is the number of the schema.
+Statuses have no CHECK: new words need no migration.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from liteflow.errors import CorruptDatabase, ForeignDatabase, SchemaTooNew, Stor
 
 APPLICATION_ID: Final = 0x4C466C77  # "LFlw"
 _SWITCH_S: Final = 5.0
-_PREFIX: Final = "liteflow_"  # of all names of ours
+_PREFIX: Final = "liteflow_"  # of the names of all tables, indexes and triggers
 
 _V1: Final = """
 CREATE TABLE liteflow_dags (
@@ -299,8 +299,8 @@ CREATE TEMP VIEW liteflow_task_instances AS
   0 AS round FROM main.liteflow_task_instances;
 {_NEW_TABLES}"""
 
-#: The values of a mapped task's instances under one key, in the order of its list.
-VALUES_OF_INSTANCES: Final = (
+#: Selects the values of the instances of a mapped task under one key, in the order of its list.
+INSTANCE_VALUES_SQL: Final = (
     "SELECT x.encoding, x.value, x.size, x.file, x.sha256 FROM liteflow_xcom AS x "
     "LEFT JOIN liteflow_task_instances AS i USING (run_id, task_id, map_index) "
     "WHERE x.run_id=? AND x.task_id=? AND x.map_index>=0 AND x.key=? ORDER BY coalesce(i.position, x.map_index)"
@@ -312,14 +312,14 @@ SCHEMA_VERSION: Final = len(MIGRATIONS)
 
 
 def check_schema(connection: sqlite3.Connection, path: str) -> int:
-    """The schema's number in an open database; 0 for one without tables.
+    """Return the number of the schema of an open database; 0 when it has no tables.
 
     Raises:
-        ForeignDatabase: the database holds another program's tables.
-        CorruptDatabase: it is ours, and its number cannot be right, or its tables are not.
-        SchemaTooNew: a newer version of this program wrote it.
+        ForeignDatabase: the database holds the tables of another program.
+        CorruptDatabase: it is marked as Lightflow's, and its number or its tables are wrong.
+        SchemaTooNew: a newer version wrote it.
     """
-    # One statement sees one state: another process may be making the tables at this moment.
+    # One statement, so that it sees one state: another process may be creating the tables.
     rows = connection.execute(
         "SELECT application_id, user_version, type, name, tbl_name, sql "
         "FROM pragma_application_id, pragma_user_version LEFT JOIN sqlite_schema ON true"
@@ -331,7 +331,7 @@ def check_schema(connection: sqlite3.Connection, path: str) -> int:
                 f"{path}: this SQLite database belongs to another program; choose another file with --db"
             )
         return 0
-    if version < 1:  # it is written together with what marks the file as ours
+    if version < 1:  # it is written in the transaction that marks the file as Lightflow's
         raise CorruptDatabase(
             f"{path}: is damaged (its schema cannot be {version}) and was left as it is; keep a copy, use another --db"
         )
@@ -340,19 +340,19 @@ def check_schema(connection: sqlite3.Connection, path: str) -> int:
             f"{path}: written by a newer version (its schema is {version}, this version knows {SCHEMA_VERSION}); "
             "upgrade lightflow, or choose another file with --db"
         )
-    other = difference(version, [row[2:] for row in rows])
-    if other is not None:
+    name = difference(version, [row[2:] for row in rows])
+    if name is not None:
         raise CorruptDatabase(
-            f"{path}: its tables are not those of Lightflow ({other}), and it was left as it is; use another --db"
+            f"{path}: its tables are not those of Lightflow ({name}), and it was left as it is; use another --db"
         )
     return int(version)
 
 
 def difference(version: int, rows: Sequence[Sequence[str | None]]) -> str | None:
-    """The name of something in `sqlite_schema` (type, name, tbl_name, sql) that should not be there, or is missing.
+    """Return the name of an unexpected or missing entry of `sqlite_schema` (type, name, tbl_name, sql), or None.
 
-    A view or a trigger in the place of a table could compute without end, or change what is written. What people add
-    beside our tables, and indexes, which can do neither, are no matter; nor is a trigger or an index that is missing.
+    A view or trigger in place of a table could compute without end, or change what is written. Tables and views that
+    users have added, their indexes, and a trigger or index that is missing are ignored.
     """
     expected = dict(_shape(version))
     for kind, name, table, sql in rows:
@@ -410,14 +410,14 @@ def _without_comments(sql: str) -> str:
 
 
 def read_as_newest(connection: sqlite3.Connection, version: int) -> None:
-    """Let an open database of an older schema be read as one of the newest, without changing it."""
+    """Make an open database of an older schema read like one of the newest, without changing it."""
     for script in _AS_NEWEST[version - 1 : version]:
         for statement in _statements(script):
             connection.execute(statement)
 
 
 def use_wal(connection: sqlite3.Connection) -> None:
-    """Switch to a write-ahead log. Where two processes do so at the same instant, SQLite refuses one without waiting.
+    """Switch to a write-ahead log. When two processes do so at the same moment, SQLite refuses one without waiting.
 
     Raises:
         sqlite3.OperationalError: another program keeps the file locked.
@@ -435,11 +435,11 @@ def use_wal(connection: sqlite3.Connection) -> None:
 
 
 def migrate(connection: sqlite3.Connection, path: str) -> None:
-    """Bring an open, writable database to the newest schema; a no-op when it is there already.
+    """Upgrade an open, writable database to the newest schema, if it has an older one or none.
 
     Raises:
         ForeignDatabase, SchemaTooNew: see `check_schema`.
-        sqlite3.Error: SQLite refused; the old schema stands.
+        sqlite3.Error: SQLite refused; the old schema stays.
     """
     version = check_schema(connection, path)
     if version == SCHEMA_VERSION:
@@ -449,7 +449,7 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
     use_wal(connection)
     connection.execute("BEGIN IMMEDIATE")
     try:
-        version = check_schema(connection, path)  # again, now that nobody else can be at it
+        version = check_schema(connection, path)  # again, now that no other process can change it
         if 0 < version < SCHEMA_VERSION:
             _back_up(path, version)
         _apply(connection, version)
@@ -470,16 +470,16 @@ def _apply(connection: sqlite3.Connection, version: int) -> None:
 
 
 def new_file() -> bytes:
-    """The bytes of a state file without runs, in write-ahead mode.
+    """Return the bytes of a state file without runs, in write-ahead mode.
 
-    Written in one piece, such a file costs one sync; SQLite takes six to make it step by step.
+    A file that is written in one piece needs one sync; SQLite would need six.
 
     Raises:
-        AttributeError: this SQLite cannot tell.
+        AttributeError: this SQLite cannot serialize.
     """
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
-        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # what is deleted can be given back to the disk
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # the pages of deleted rows can be given back to the disk
         connection.execute("BEGIN")
         _apply(connection, 0)
         connection.execute("COMMIT")
@@ -491,7 +491,7 @@ def new_file() -> bytes:
 
 
 def _back_up(path: str, version: int) -> None:
-    """Copy the database as it was before a migration, beside it, by SQLite itself (never by copying the file)."""
+    """Copy the database before a migration to a file next to it, by SQLite itself (never by copying the file)."""
     target = f"{path}.v{version}.bak"
     if os.path.lexists(target):
         raise StoreError(f"{target}: is in the way of the backup made before an upgrade; move it elsewhere")
@@ -503,7 +503,7 @@ def _back_up(path: str, version: int) -> None:
 
 
 def _statements(script: str) -> list[str]:
-    """Split a script where SQLite says a statement is complete (a trigger holds semicolons of its own)."""
+    """Split a script into statements where SQLite calls them complete: a trigger contains semicolons."""
     statements, current = [], ""
     for line in script.splitlines(keepends=True):
         current += line
@@ -514,7 +514,7 @@ def _statements(script: str) -> list[str]:
 
 
 def quote_path(path: str) -> str:
-    """A path as part of a SQLite URI (`urllib.parse`, which does more, takes 5 ms to import)."""
+    """Return a path as part of a SQLite URI (`urllib.parse` takes 5 ms to import)."""
     path = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     if path.isascii():
         return path

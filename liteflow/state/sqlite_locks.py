@@ -1,13 +1,13 @@
-"""The locks that SQLite holds for as long as a database is open, kept safe from all other code of the process.
+"""The locks that SQLite holds while a database is open, protected from other code of the process.
 
-SQLite uses POSIX locks. The kernel drops those of a process when it closes *any* descriptor of the file: a task in a
-thread that copies the state file, or a second copy of the SQLite library, is enough. The next client then believes
-that it is the last, and deletes the write-ahead log under a run that goes on writing into it.
+SQLite uses POSIX locks. The kernel drops the locks of a process when the process closes *any* descriptor of the file: a
+task in a thread that copies the state file, or a second copy of the SQLite library, is enough. The next client then
+believes that it is the last, and deletes the write-ahead log while a run still writes to it.
 
 So each of these locks is held a second time, as an open file description lock on SQLite's own descriptor, which no
-other descriptor can drop: the shared lock of the database file (nobody can be the last while it is there) and that of
-the index of the write-ahead log (nobody can take the index for one that a crash has left). Those that SQLite takes for
-one transaction are not held so; `database.Transaction` keeps our own writers apart. See docs/adr/0025.
+other descriptor can drop: the shared lock of the database file (no client is the last while it is held) and that of the
+index of the write-ahead log (no client takes the index for the remains of a crash). The locks that SQLite takes for
+one transaction are not protected; `state_file.Transaction` keeps writers apart. See docs/adr/0025.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from typing import Final
 
 from liteflow.state.locks import lock_request
 
-#: What SQLite locks shared while a database in write-ahead mode is open: end of the file's name, first byte, length.
+#: The shared locks of SQLite while a database in write-ahead mode is open: suffix of the file, first byte, length.
 #: https://www.sqlite.org/fileformat2.html#the_lock_byte_page; the other is UNIX_SHM_DMS in its os_unix.c, since 3.7.0.
 _LOCKS: Final = (("", 0x40000002, 510), ("-shm", 128, 1))
 
 Identity = tuple[int, int]
 
 _mutex = threading.Lock()
-_uses: dict[Identity, int] = {}  # by database file: how often it is held in this process
-_locked: set[int] = set()  # descriptors that have our locks
-_inherited: set[int] = set()  # descriptors of the process that this one was forked from: their locks are its own
+_uses: dict[Identity, int] = {}  # how often this process holds the locks, by database file
+_locked: set[int] = set()  # descriptors with these locks
+_inherited: set[int] = set()  # descriptors that belong to the parent of this fork, as do their locks
 
 
 def _after_fork() -> None:
@@ -45,7 +45,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def identity(path: str) -> Identity | None:
-    """Which file a path names; by `stat`, never by opening it. None where there is none."""
+    """Return the device and inode of a file, without opening it; None when there is none."""
     try:
         status = os.stat(path)
     except OSError:
@@ -54,7 +54,7 @@ def identity(path: str) -> Identity | None:
 
 
 class SqliteLocks:
-    """The second hold on the locks of a database that SQLite has open in this process, until `release`."""
+    """Holds the locks of a database that SQLite has open in this process a second time, until `release`."""
 
     def __init__(self, path: str) -> None:
         self._database = identity(path)
@@ -65,14 +65,14 @@ class SqliteLocks:
             _uses[self._database] = _uses.get(self._database, 0) + 1
             self._restore()
             for fd, start, length in self._descriptors():
-                with contextlib.suppress(OSError):  # a file system without these locks: `Store.check_file` is left
+                with contextlib.suppress(OSError):  # a file system without these locks: `Store.check_file` remains
                     fcntl.fcntl(fd, fcntl.F_OFD_SETLK, lock_request(fcntl.F_RDLCK, start, length))
                     _locked.add(fd)
 
     def release(self, *, fold: bool = True) -> None:
-        """Let go, right before the connection is closed; with `fold` the last client folds up the log as ever.
+        """Release the locks, right before the connection is closed; with `fold` the last client checkpoints the log.
 
-        Without `fold` the locks end with the descriptors, so that SQLite leaves the log alone when it closes.
+        Without `fold` the locks end with the descriptors, so that SQLite does not touch the log when it closes.
         """
         if self._database is None:
             return
@@ -83,21 +83,21 @@ class SqliteLocks:
             elif fold:
                 self._restore()
                 for fd, start, length in self._descriptors():
-                    with contextlib.suppress(OSError):  # said, not left to the closing: forks have the descriptor, too
+                    with contextlib.suppress(OSError):  # explicitly: forks have copies of the descriptor
                         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, lock_request(fcntl.F_UNLCK, start, length))
                     _locked.discard(fd)
         self._database = None
 
     def _restore(self) -> None:
-        """Take the POSIX locks that SQLite believes to have, should they have been dropped; else nothing happens."""
+        """Take again the POSIX locks that SQLite relies on, if they were dropped."""
         for fd, start, length in self._descriptors():
             with contextlib.suppress(OSError):
                 fcntl.fcntl(fd, fcntl.F_SETLK, lock_request(fcntl.F_RDLCK, start, length))
 
     def _descriptors(self) -> Iterator[tuple[int, int, int]]:
-        """The descriptors of this process on the two files, with what is locked in each.
+        """Yield the descriptors of this process on the two files, with the range to lock in each.
 
-        SQLite closes none of its own while it holds a lock on the file; another program's may be among them.
+        SQLite closes no descriptor of its own while it holds a lock on the file; those of other code may be among them.
         """
         try:
             names = os.listdir("/proc/self/fd")
@@ -106,7 +106,7 @@ class SqliteLocks:
         for name in names:
             try:
                 status = os.fstat(int(name))
-            except OSError:  # closed meanwhile
+            except OSError:  # closed by another thread
                 continue
             for file, start, length in self._files:
                 if file == (status.st_dev, status.st_ino) and int(name) not in _inherited:

@@ -1,7 +1,7 @@
-"""Opening the state file, and saying in plain words what SQLite refused.
+"""Opens the state file, and translates the errors of SQLite.
 
-Never `open()` the database, its -wal or its -shm file by hand in a process that has it open in SQLite: closing that
-descriptor would drop SQLite's locks.
+Never `open()` the database, its -wal or its -shm file in a process that has it open in SQLite: closing that descriptor
+would drop SQLite's locks.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from liteflow.errors import (
     RunNotFound,
     StoreError,
 )
-from liteflow.state.locks import LockFile, whose
+from liteflow.state.locks import LockFile, ownership_hint
 from liteflow.state.schema import check_schema, migrate, new_file, quote_path, read_as_newest, use_wal
 from liteflow.state.sqlite_locks import Identity, identity
 
 _BUSY_MS: Final = 5000
-_CACHE_KIB: Final = 16384  # pages that are not in here are read again from the file, by every commit of a large run
-_FOLD_BYTES: Final = 4 * 1024 * 1024  # of write-ahead log
+_CACHE_KIB: Final = 16384  # every commit of a large run reads the pages that are not in the cache from the file
+_CHECKPOINT_BYTES: Final = 4 * 1024 * 1024  # of write-ahead log
 _LONGEST_PATH: Final = 511  # bytes
-_ONE_PAGE: Final = 65536  # the largest page there is: a file of ours has one before it has a write-ahead log
-#: Held while a file is made and while a reader opens one: in the process that has them, closing any descriptor of a
-#: database drops all of SQLite's locks on it.
+_ONE_PAGE: Final = 65536  # the largest page of SQLite: a state file has one before it has a write-ahead log
+#: Held while a file is created and while a reader opens one: closing any descriptor of a database drops all locks that
+#: SQLite has on it in this process.
 _opening = threading.RLock()
-#: the byte of the lock file that whoever writes or checkpoints holds; bytes from 1 are runs
+#: the byte of the lock file that is held to write or to checkpoint; bytes from 1 are runs
 WRITE_LOCK: Final = 0
-#: the ends of the names of the files that are the state file together, while it is open
+#: the suffixes of the files that make up the state file while it is open
 ENDS: Final = ("", "-wal", "-shm")
 
 
@@ -49,10 +49,10 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def connect(path: str) -> sqlite3.Connection:
-    """Open (and make, or bring up to date) the state file for writing. Autocommit; writes say BEGIN IMMEDIATE.
+    """Open the state file for writing; create or upgrade it first. In autocommit mode: see `Transaction`.
 
     Raises:
-        StoreError: it cannot be opened, is not ours, is damaged, or is newer than this version.
+        StoreError: it cannot be opened, belongs to another program, is damaged, or is newer than this version.
     """
     if os.path.isdir(path):
         raise StoreError(f"{path}: is a folder, not a state file; name a file with --db")
@@ -78,11 +78,11 @@ def connect(path: str) -> sqlite3.Connection:
 
 
 def _make(path: str) -> None:
-    """Put a state file without runs in its place: the whole of it or, after a crash, nothing; never over another.
+    """Create a state file without runs: after a crash it is complete or absent, and no other file is replaced.
 
-    It is for its owner alone, as it holds parameters and values; SQLite gives its -wal and -shm the same mode. Where
-    the file system knows no nameless files, an empty file is all there is, and SQLite does the rest. Why none can be
-    made at all, SQLite says when it opens it.
+    Only its owner may read it, because it holds parameters and values; SQLite gives its -wal and -shm the same mode. On
+    a file system without unnamed files an empty file is created, which SQLite fills. If no file can be created, SQLite
+    reports the reason when it opens it.
     """
     try:
         handle = os.open(os.path.dirname(path) or ".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -90,7 +90,7 @@ def _make(path: str) -> None:
             with open(handle, "wb", closefd=False) as file:
                 file.write(new_file())
             os.fsync(handle)
-            os.link(f"/proc/self/fd/{handle}", path, src_dir_fd=handle)  # given one, it follows that link
+            os.link(f"/proc/self/fd/{handle}", path, src_dir_fd=handle)  # it follows that link because of src_dir_fd
         finally:
             os.close(handle)
     except (OSError, AttributeError):
@@ -98,24 +98,24 @@ def _make(path: str) -> None:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
 
-#: The state files that the two programs take where none is named.
-_BY_DEFAULT = {"liteflow.db": "Python scripts", "lightflow.db": "`lightflow run`"}
+#: The default names of the state file, and what writes them.
+_DEFAULT_NAMES = {"liteflow.db": "Python scripts", "lightflow.db": "`lightflow run`"}
 
 
 def other_state_file_hint(path: str) -> str:
-    """What to say of the other program's state file, where it lies beside the one that is missing."""
+    """Return a hint that the default state file of the other interface exists next to the missing one; else ''."""
     folder, name = os.path.split(path)
-    for other, writer in _BY_DEFAULT.items():
-        if name in _BY_DEFAULT and name != other and os.path.isfile(os.path.join(folder, other)):
-            return f"{other}, where {writer} keeps its runs, is there: --db {os.path.join(folder, other)}"
+    for other, writer in _DEFAULT_NAMES.items():
+        if name in _DEFAULT_NAMES and name != other and os.path.isfile(os.path.join(folder, other)):
+            return f"{other} exists, with the runs of {writer}: --db {os.path.join(folder, other)}"
     return ""
 
 
 def connect_read_only(path: str) -> sqlite3.Connection:
-    """Open the state file for reading; changes nothing, not even where it lies on a read-only disk.
+    """Open the state file for reading. Nothing is changed, so it works on a read-only disk.
 
     Raises:
-        StoreError: there is none, or it cannot be read.
+        StoreError: it does not exist, or cannot be read.
     """
     if not os.path.isfile(path):
         kind = "is not a file" if os.path.exists(path) else "no such state file"
@@ -131,11 +131,11 @@ def connect_read_only(path: str) -> sqlite3.Connection:
             except sqlite3.OperationalError as error:
                 name = getattr(error, "sqlite_errorname", "")
                 if name == "SQLITE_READONLY_ROLLBACK" and os.path.getsize(path) <= _ONE_PAGE:
-                    # Whoever made the file was killed at it: SQLite undoes that, but only for one who may write.
+                    # The process that created the file was killed. SQLite needs a writable connection to roll it back.
                     connection.close()
                     _roll_back(path)
                     return connect_read_only(path)
-                # A write-ahead log cannot be set up on a read-only disk; without one the file is complete.
+                # SQLite cannot create a write-ahead log on a read-only disk; a file without one is complete.
                 folder = os.path.dirname(os.path.abspath(path))
                 if os.access(folder, os.W_OK, effective_ids=True) or os.path.exists(f"{path}-wal"):
                     raise
@@ -153,7 +153,7 @@ def connect_read_only(path: str) -> sqlite3.Connection:
 
 
 def _roll_back(path: str) -> None:
-    """Have SQLite undo a transaction whose writer was killed before the file had a write-ahead log."""
+    """Roll back a transaction whose writer was killed before the file had a write-ahead log."""
     connection = sqlite3.connect(path, timeout=_BUSY_MS / 1000, isolation_level=None)
     try:
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -176,12 +176,12 @@ def _settings(connection: sqlite3.Connection) -> None:
 
 
 def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "replace")  # a damaged file must not raise from inside a fetch
+    return raw.decode("utf-8", "replace")  # a damaged file must not raise within a fetch
 
 
 @contextlib.contextmanager
 def translated_errors(path: str) -> Iterator[None]:
-    """Turn SQLite's errors into ours, with the file's name and the next step."""
+    """Raise errors of SQLite as Lightflow's, with the name of the file and what to do."""
     try:
         yield
     except (sqlite3.Error, UnicodeDecodeError) as error:
@@ -189,8 +189,8 @@ def translated_errors(path: str) -> Iterator[None]:
 
 
 def explain(error: sqlite3.Error | UnicodeDecodeError, path: str) -> LiteflowError:
-    """The error of ours that says what SQLite's error means to a user."""
-    if isinstance(error, UnicodeDecodeError):  # the name of a column, or SQLite's message about one: not asked `_text`
+    """Return the error that says what an error of SQLite means to a user."""
+    if isinstance(error, UnicodeDecodeError):  # the name of a column, or a message of SQLite: not decoded by `_text`
         return CorruptDatabase(f"{path}: is damaged and was left as it is; keep a copy, use another --db")
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
@@ -204,7 +204,7 @@ def explain(error: sqlite3.Error | UnicodeDecodeError, path: str) -> LiteflowErr
     if name.startswith("SQLITE_CORRUPT") or "malformed" in str(error):
         return CorruptDatabase(f"{path}: is damaged ({error}) and was left as it is; keep a copy, use another --db")
     if name.startswith("SQLITE_READONLY"):
-        return StoreError(f"{path}: cannot be written to (read-only file or folder){whose(path)}")
+        return StoreError(f"{path}: cannot be written to (read-only file or folder){ownership_hint(path)}")
     if name.startswith("SQLITE_CANTOPEN"):
         length = len(os.fsencode(os.path.realpath(path)))
         if length > _LONGEST_PATH:
@@ -212,7 +212,7 @@ def explain(error: sqlite3.Error | UnicodeDecodeError, path: str) -> LiteflowErr
                 f"{path}: is {length} bytes long, and SQLite takes {_LONGEST_PATH}; "
                 "name a file with a shorter path with --db (db_path in Python)"
             )
-        reason = whose(path) or "; does its folder exist, and may you write there?"
+        reason = ownership_hint(path) or "; does its folder exist, and may you write there?"
         return StoreError(f"{path}: cannot be opened{reason}")
     if type(error) is sqlite3.DatabaseError:
         return CorruptDatabase(f"{path}: cannot be read ({error})")
@@ -233,46 +233,49 @@ def real_path(path: str) -> str:
 
 
 def files_of(path: str) -> tuple[Identity | None, ...]:
-    """Which files a state file, its write-ahead log and the index of that are; never by opening them (see above)."""
+    """Return the identities of a state file, its write-ahead log and the index of that, without opening them."""
     return tuple(identity(f"{path}{end}") for end in ENDS)
 
 
 def checkpoint_wal(connection: sqlite3.Connection, path: str, locks: LockFile) -> None:
-    """Fold the write-ahead log into the database when it has grown, if nobody is writing; between transactions."""
+    """Copy the write-ahead log into the database when it has grown, unless another process writes.
+
+    To be called between transactions.
+    """
     try:
-        if os.stat(f"{path}-wal").st_size < _FOLD_BYTES or not locks.acquire(WRITE_LOCK):
+        if os.stat(f"{path}-wal").st_size < _CHECKPOINT_BYTES or not locks.acquire(WRITE_LOCK):
             return
     except OSError:
         return
     try:
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
     except sqlite3.Error:
-        pass  # the log only grows a little further
+        pass  # the log grows until the next call
     finally:
         locks.release(WRITE_LOCK)
 
 
 class _Connection(sqlite3.Connection):
-    """Binds any text: letters that UTF-8 cannot express (of old file names, or halves of pairs) are escaped."""
+    """A connection that binds any text: characters that UTF-8 cannot express, as in old file names, are escaped."""
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
         try:
             return super().execute(sql, parameters)
         except UnicodeEncodeError:  # nothing was done yet
-            return super().execute(sql, [storable(one) if isinstance(one, str) else one for one in parameters])
+            return super().execute(sql, [storable(value) if isinstance(value, str) else value for value in parameters])
 
 
 def storable(text: str) -> str:
-    """A text as it is stored; see `History` for paths, which have to be found again."""
+    """Return a text as it is stored; `History` restores paths."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 class Transaction:
-    """BEGIN IMMEDIATE … COMMIT under the write lock; rolls back whatever is raised inside.
+    """BEGIN IMMEDIATE … COMMIT under the write lock; an exception rolls back.
 
-    SQLite's own lock of a writer is dropped when other code of this process closes a descriptor of the file in the
-    midst of a transaction; and before SQLite 3.51.3 two connections that write and checkpoint at the same instant can
-    damage a file. This lock of ours keeps writers and checkpoints apart in any case.
+    SQLite's own lock is dropped when other code of this process closes a descriptor of the file during a transaction,
+    and before SQLite 3.51.3 two connections that write and checkpoint at the same moment can damage a file. The write
+    lock keeps writers and checkpoints apart in both cases.
     """
 
     __slots__ = ("_connection", "_locks")

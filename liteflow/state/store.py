@@ -21,8 +21,8 @@ from liteflow.errors import OwnerDied, RunNotFound, RunOwned, StaleRun, StoreErr
 from liteflow.gc_pause import gc_paused
 from liteflow.state import transitions
 from liteflow.state.locks import LockFile
-from liteflow.state.owner import boot_id, start_ticks
 from liteflow.state.pools import SlotAllocator
+from liteflow.state.process_identity import boot_id, start_ticks
 from liteflow.state.records import (
     NO_SHARED_LIMITS,
     ChooseResets,
@@ -36,7 +36,7 @@ from liteflow.state.records import (
     SharedLimits,
     TaskEvent,
 )
-from liteflow.state.schema import VALUES_OF_INSTANCES
+from liteflow.state.schema import INSTANCE_VALUES_SQL
 from liteflow.state.sqlite_locks import Identity, SqliteLocks
 from liteflow.state.state_file import (
     ENDS,
@@ -162,7 +162,7 @@ class Store:
             if not self._locks.acquire(run_no):
                 if (host, boot) == (os.uname().nodename, boot_id()) and start_ticks(pid) != start:
                     raise OwnerDied(f"run {run_id}: its owner, process {pid}, is dead, but its tasks still end")
-                raise RunOwned(f"run {run_id} is owned by process {pid} on {host}, which is still at work")
+                raise RunOwned(f"run {run_id} is owned by process {pid} on {host}, which is still running")
             if status == "DELETED":
                 self._locks.release(run_no)
                 raise RunNotFound(f"{self.path}: run {run_id!r} is deleted; delete it again to remove what is left")
@@ -191,7 +191,7 @@ class Store:
 
     def _own(self, run: RunKey, epoch: int, session: int | None) -> None:
         if not self._locks.acquire(run.run_no):
-            raise RunOwned(f"run {run.run_id} is owned by another process, which is still at work")
+            raise RunOwned(f"run {run.run_id} is owned by another process, which is still running")
         self.run_id, self._run, self._epoch = run.run_id, run, epoch
         self.batch = WriteBatch(self.path, run, epoch)
         self._slots = SlotAllocator(self._connection, self._locks, run.run_no, run.run_id)
@@ -390,7 +390,7 @@ class Store:
     def values(self, task_id: str, key: str) -> list[Payload]:
         """Return what the instances of a mapped task have stored, in the order of its list, encoded."""
         with translated_errors(self.path):
-            rows = self._connection.execute(VALUES_OF_INSTANCES, (self.run_id, task_id, key)).fetchall()
+            rows = self._connection.execute(INSTANCE_VALUES_SQL, (self.run_id, task_id, key)).fetchall()
         return [payload_from_row(self.path, row) for row in rows]
 
     def hooks(self) -> list[PreviousHook]:

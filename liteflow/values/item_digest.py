@@ -21,8 +21,9 @@ def item_digest(items: Mapping[str, Payload], place: int, masker: Masker | None 
     item that contains one it is made of the rest of the text and of the place in the list. An object that is pickled
     is the same item if its pickle is the same.
     """
-    texts = [_text(payload, place, masker) for _, payload in sorted(items.items())]
-    whole = texts[0] if len(items) == 1 else repr(list(zip(sorted(items), texts, strict=True))).encode()
+    named = sorted((f"[{name}]", payload) for name, payload in items.items())  # the form of names in stored digests
+    texts = [(name, _text(payload, place, masker)) for name, payload in named]
+    whole = texts[0][1] if len(texts) == 1 else repr(texts).encode()
     return sha256_hex(whole)[:_LENGTH]
 
 

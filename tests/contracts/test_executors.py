@@ -45,7 +45,7 @@ class Bench:
     def submit(self, task_id: str = "t", **fields: Any) -> int:
         self.node += 1
         log_path = str(self.logs / f"{task_id}-{self.node}.log")
-        self.executor.submit(Work(self.node, task_id, -1, 1, fields.pop("inputs", None), log_path=log_path, **fields))
+        self.executor.submit(Work(node=self.node, task_id=task_id, attempt=1, log_path=log_path, **fields))
         return self.node
 
     def collect(self, count: int = 1) -> list[Outcome]:
@@ -606,7 +606,7 @@ def test_what_a_command_writes_are_its_values(bench: Open, tmp_path: Path, scrip
         ('ln -s /dev/zero "$LIGHTFLOW_OUTPUT"', "has become a symbolic link"),
         ('ln -s /nowhere "$LIGHTFLOW_OUTPUT"', "has become a symbolic link"),
         ('mkfifo "$LIGHTFLOW_OUTPUT"', "is not a regular file any more"),
-        ('truncate -s 65M "$LIGHTFLOW_OUTPUT"', "hand on large data in a file"),
+        ('truncate -s 65M "$LIGHTFLOW_OUTPUT"', "pass large data in a file"),
         ('printf "a=1\\nb=\\0" > "$LIGHTFLOW_OUTPUT"', "line 2: holds a NUL byte"),
     ],
 )
@@ -648,7 +648,7 @@ def test_a_command_may_print_its_value(bench: Open, output: Any, script: str, va
 def test_a_command_that_prints_no_json_fails(bench: Open) -> None:
     outcome = bench("thread", sh("echo oops", output="json")).run()
     assert (outcome.verdict, outcome.exit_code) == ("FAILED", 0)
-    assert message_of(outcome).startswith("output: what was printed is not JSON: line 1")
+    assert message_of(outcome).startswith("output: the printed text is not JSON: line 1")
 
 
 def test_a_printed_value_needs_a_log(tmp_path: Path) -> None:

@@ -254,7 +254,7 @@ def test_durability(opened: Open, db: str, durability: str) -> None:
 
 def test_a_run_has_one_owner(opened: Open) -> None:
     opened().create(new_run())
-    with pytest.raises(RunOwned, match=r"run r1 is owned by process \d+ on \S+, which is still at work"):
+    with pytest.raises(RunOwned, match=r"run r1 is owned by process \d+ on \S+, which is still running"):
         opened().claim("r1", [], ("digest", "{}"))
 
 

@@ -45,7 +45,7 @@ def execute(folder: str, what: str, mode: str, variant: str) -> str:
     """
     changes = [(liteflow.values.payload, "SPILL_BYTES", 1000)]
     if variant == "checkpoints":
-        changes += [(liteflow.state.state_file, "_FOLD_BYTES", 16384), (liteflow.state.store, "_SYNC_EVERY_S", 0)]
+        changes += [(liteflow.state.state_file, "_CHECKPOINT_BYTES", 16384), (liteflow.state.store, "_SYNC_EVERY_S", 0)]
     for module, name, value in changes:
         assert hasattr(module, name), f"{name} has gone: this tests nothing"
         setattr(module, name, value)

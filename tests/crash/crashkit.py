@@ -34,6 +34,9 @@ from liteflow.planning.task_table import instance_name
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent))  # a harness is a program of its own
+import event_fold  # noqa: E402
+
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -485,11 +488,12 @@ class Oracle(Faults):
     order     started, by the events or in fact, before the success of an upstream was durable
     torn      the run's row, instances, attempts and events do not tell the same story
     hook      triggered and not stored with what triggered it, or not run once for each time that it was triggered
+    events    the events, folded, differ from the rows
     tries     an attempt is missing among those of a task, or has failed, or not, unlike it had to
     corrupt   SQLite finds the file damaged
     """
 
-    KINDS = ("lost", "dup", "rerun", "ghost", "false", "order", "torn", "hook", "tries", "corrupt")
+    KINDS = ("lost", "dup", "rerun", "ghost", "false", "order", "torn", "hook", "tries", "events", "corrupt")
 
     def __init__(
         self, db: str, run_id: str, effects: str, upstream: Mapping[str, Sequence[str]], around: TaskHooks | None = None
@@ -515,6 +519,8 @@ class Oracle(Faults):
         state = read_state(self._db, self._run_id)
         for problem in state.problems:
             self.fault("corrupt", problem)
+        for text in event_fold.differences(self._db) if state.found else ():
+            self.fault("events", text)
         effects = [(task, int(attempt)) for task, attempt in (line.split() for line in lines(self._effects))]
         self._check_against_effects(state, effects)
         for told in self._acknowledged:

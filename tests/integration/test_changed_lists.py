@@ -114,7 +114,7 @@ def test_what_an_item_did_that_is_gone_stays_in_the_history(db: str) -> None:
         attempts = history.attempts(run.run_id, "read", 0)
         events = [one for one in history.events(run.run_id) if (one.task_id, one.map_index) == ("read", 0)]
     assert [(one.attempt, one.status) for one in attempts] == [(1, "FAILED")]
-    assert (events[-1].status, events[-1].reason) == ("SKIPPED", "its item is not in the list any more")
+    assert (events[-1].status, events[-1].reason) == ("REMOVED", "its item is no longer in the list")
 
 
 def test_an_index_never_stands_for_another_item(db: str) -> None:
@@ -284,6 +284,7 @@ def test_a_hook_is_told_of_the_item_of_its_own_instance(db: str) -> None:
     assert told == [(0, "a"), (1, "b"), (2, "c"), (1, "b")]
 
 
+@pytest.mark.alters_rows("it takes a hook back")
 def test_a_hook_that_was_not_done_is_done_for_the_item_it_was_about(db: str) -> None:
     told: list[tuple[int, Any]] = []
 
@@ -335,6 +336,7 @@ def test_a_mapped_setup_is_taken_down_and_set_up_again_over_another_list(db: str
     assert [item for _, item in up.read] == ["a", "b", "c", "b"]
 
 
+@pytest.mark.alters_rows("it writes rows without events")
 def test_a_state_file_of_an_older_version_goes_by_label_and_place(db: str) -> None:
     with pytest.MonkeyPatch.context() as older:
         older.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:2])

@@ -256,7 +256,7 @@ def test_a_hook_that_fails_changes_nothing(db: str) -> None:
 
 def test_a_hook_before_everything_may_have_retries(db: str, trail: Any) -> None:
     """While it waits for its next attempt nothing else starts."""
-    from liteflow.definition.tasks import hook_tasks
+    from liteflow.definition.task import hook_tasks
 
     def begin() -> None:
         with open(trail.path, "a", encoding="utf-8") as file:
@@ -352,7 +352,7 @@ def define(dag: Dag, options: dict[str, Any]) -> None:
         ({"continue_on_error": []}, "continue_on_error"),
         ({"continue_on_error": "yes"}, "continue_on_error"),
         ({"on_failure": 3}, "on_failure"),
-        ({"on_failure": lambda a, b: None}, "a hook is called with nothing"),
+        ({"on_failure": lambda a, b: None}, "a hook is called with no argument"),
         ({"run_if": True}, "run_if"),
         ({"teardown": True, "trigger_rule": "all_failed"}, "trigger_rule"),
         ({"setup": 1}, "setup"),

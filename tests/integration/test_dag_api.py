@@ -361,5 +361,5 @@ def test_a_broken_observer_is_dropped_and_logged(db: str, breaks_at: str, caplog
     assert [each[0] for each in broken.told].count(breaks_at) == 1
     assert broken.told[-1][0] == breaks_at  # type: ignore[index]
     assert good.told[-1] == ("run_ended", "SUCCESS", None)
-    assert "Watcher failed and is told nothing more" in caplog.text
+    assert "Watcher failed and is no longer called" in caplog.text
     assert "the observer is broken" in caplog.text

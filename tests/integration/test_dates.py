@@ -155,7 +155,7 @@ def test_a_damaged_day_of_a_run_is_shown_as_a_question_mark(folder: Path) -> Non
         assert status(folder)["logical_date"] == "?"
         assert lightflow(folder, "runs").returncode == 0
         again = lightflow(folder, "resume", "flow.yaml")
-        assert (again.returncode, "the day that it is for is damaged" in again.stderr) == (2, True)
+        assert (again.returncode, "its logical date in the state file is corrupt" in again.stderr) == (2, True)
 
 
 def test_a_python_script_has_the_same_words_and_the_same_day(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lightflow.service import doctor
-from lightflow.service.doctor import Finding, examine, exit_code, file_system_of
+from lightflow.service.doctor import Finding, exit_code, file_system_of, run_checks
 from liteflow import Dag
 from liteflow.processes import tree
 from liteflow.state.locks import LockFile
@@ -28,7 +28,7 @@ ENV = {
 
 
 def said(db: str) -> dict[str, Finding]:
-    return {one.check: one for one in examine(db)}
+    return {one.check: one for one in run_checks(db)}
 
 
 def ran(db: str) -> None:
@@ -63,7 +63,7 @@ def test_as_text(tmp_path: Path) -> None:
     ran(str(tmp_path / "state.db"))
     done = command("--db", "state.db", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "whole" in done.stdout
+    assert "intact" in done.stdout
     assert "no run has lost its owner" in done.stdout
     assert f"SQLite {sqlite3.sqlite_version}" in done.stdout
     assert "\x1b" not in done.stdout
@@ -72,14 +72,14 @@ def test_as_text(tmp_path: Path) -> None:
 def test_the_hazards_of_sqlite_are_told(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for version, verdict in [((3, 36, 0), "missing"), ((3, 40, 1), "note"), ((3, 51, 2), "note"), ((3, 51, 3), "fine")]:
         monkeypatch.setattr(sqlite3, "sqlite_version_info", version)
-        assert said(db)["sqlite"].verdict == verdict
+        assert said(db)["sqlite"].severity == verdict
 
 
 def test_a_sound_file_is_left_as_it_is(db: str) -> None:
     ran(db)
     before = Path(db).read_bytes()
     found = said(db)
-    assert found["state file"].verdict == "fine"
+    assert found["state file"].severity == "fine"
     assert f"schema {SCHEMA_VERSION} of {SCHEMA_VERSION}" in found["state file"].message
     assert Path(db).read_bytes() == before
     assert not [name for name in os.listdir(os.path.dirname(db)) if "doctor" in name]
@@ -117,17 +117,17 @@ def test_a_file_with_a_problem(db: str, kind: str) -> None:
             for page in range(3, len(data) // 4096):
                 data[page * 4096 : page * 4096 + 8] = b"\xff" * 8
             path.write_bytes(data)
-    findings = examine(db)
+    findings = run_checks(db)
     assert exit_code(findings) == 3
-    assert [one for one in findings if one.verdict == "problem"]
-    assert db in next(one.message for one in findings if one.verdict == "problem")
+    assert [one for one in findings if one.severity == "problem"]
+    assert db in next(one.message for one in findings if one.severity == "problem")
 
 
 def test_an_empty_file_is_no_problem(db: str) -> None:
     Path(db).touch()
-    findings = examine(db)
+    findings = run_checks(db)
     assert exit_code(findings) == 0
-    assert said(db)["state file"].verdict == "note"
+    assert said(db)["state file"].severity == "note"
 
 
 def test_a_run_whose_owner_died_and_what_is_left_of_it(db: str, tmp_path: Path) -> None:
@@ -157,21 +157,21 @@ def test_a_run_whose_owner_died_and_what_is_left_of_it(db: str, tmp_path: Path) 
                 if session is not None and tree.find_survivors(session):
                     break
             time.sleep(0.01)
-        assert said(db)["runs"].verdict == "fine"  # its owner lives
+        assert said(db)["runs"].severity == "fine"  # its owner lives
         for pid in (int(guardians[0]), process.pid):
             os.kill(pid, signal.SIGSTOP)
         for pid in (int(guardians[0]), process.pid):
             os.kill(pid, signal.SIGKILL)
         process.wait(10)
         give_up = time.monotonic() + 10
-        while said(db)["runs"].verdict != "warning":
+        while said(db)["runs"].severity != "warning":
             assert time.monotonic() < give_up, said(db)["runs"]
             time.sleep(0.02)
         found = said(db)["runs"]
         assert "orphaned" in found.message
         assert "still alive" in found.message
         assert "lightflow resume orphaned" in (found.hint or "")
-        assert exit_code(examine(db)) == 0
+        assert exit_code(run_checks(db)) == 0
     finally:
         if process.poll() is None:
             process.kill()
@@ -183,10 +183,10 @@ def test_a_run_whose_owner_died_and_what_is_left_of_it(db: str, tmp_path: Path) 
 def test_abilities_that_are_missing(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tree, "children", lambda: None)
     monkeypatch.setattr(LockFile, "is_held", lambda self, byte: False)
-    findings = examine(db)
-    assert {one.check for one in findings if one.verdict == "missing"} == {"processes", "locks"}
+    findings = run_checks(db)
+    assert {one.check for one in findings if one.severity == "missing"} == {"processes", "locks"}
     assert exit_code(findings) == 1
-    assert exit_code(examine("/no/such/folder/state.db")) == 1
+    assert exit_code(run_checks("/no/such/folder/state.db")) == 1
 
 
 def test_file_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,5 +205,5 @@ def test_file_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert file_system_of("/", str(tmp_path / "nothing")) is None
     monkeypatch.setattr(doctor, "file_system_of", lambda path: "nfs4")
     found = said(str(tmp_path / "state.db"))["file system"]
-    assert found.verdict == "warning"
+    assert found.severity == "warning"
     assert "network" in found.message

@@ -74,8 +74,8 @@ def test_what_was_taken_down_is_set_up_again_for_what_has_still_to_run(tmp_path:
         ).fetchall()
     assert dict(reasons) == {
         "up": "down has taken it down, and it is needed again",
-        "tables": "what it stands on is set up again",
-        "down": "what it takes down is set up again",
+        "tables": "a setup that it needs runs again",
+        "down": "a setup that it tears down runs again",
     }
 
 

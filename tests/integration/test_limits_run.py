@@ -458,9 +458,9 @@ def test_a_failed_run_goes_on_by_itself(db: str, trail: Any, mode: str) -> None:
         assert [one.attempt for one in history.attempts(run.run_id, "flaky")] == [1, 2, 3]
     assert told == [
         (None, "RUNNING", None),
-        ("RUNNING", "UP_FOR_RETRY", "it failed; try 2 of 3 begins in 0.05 s"),
+        ("RUNNING", "UP_FOR_RETRY", "it failed; try 2 of 3 starts in 0.05 s"),
         ("UP_FOR_RETRY", "RUNNING", "tried again"),
-        ("RUNNING", "UP_FOR_RETRY", "it failed; try 3 of 3 begins in 0.05 s"),
+        ("RUNNING", "UP_FOR_RETRY", "it failed; try 3 of 3 starts in 0.05 s"),
         ("UP_FOR_RETRY", "RUNNING", "tried again"),
         ("RUNNING", "SUCCESS", None),
     ]
@@ -505,14 +505,14 @@ def test_killed_while_it_rests_it_goes_on_with_the_tries_that_are_left(folder: F
         "flow.yaml",
         "retry: {max: 2, delay: 1000s}\ntasks: {ok: {run: echo ok >> trail}, a: {run: 'echo a >> trail; false'}}",
     )
-    resting = [("UP_FOR_RETRY", "it failed; try 2 of 3 begins in 1e+03 s")]
+    resting = [("UP_FOR_RETRY", "it failed; try 2 of 3 starts in 1e+03 s")]
     run = folder.start("run", flow, "--run-id", "one")
     folder.until("SELECT status, reason FROM liteflow_dag_runs", resting)
     assert "the run is RUNNING: it failed; try 2 of 3" in folder("why", "one", "a").stdout
     run.kill()
     run.wait(30)
     again = folder.start("resume", "one")
-    folder.until("SELECT reason FROM liteflow_dag_runs", [("it failed; try 3 of 3 begins in 1e+03 s",)])
+    folder.until("SELECT reason FROM liteflow_dag_runs", [("it failed; try 3 of 3 starts in 1e+03 s",)])
     again.send_signal(signal.SIGINT)
     assert again.wait(30) == 130
     assert folder("resume", "one").returncode == 1  # no try is left

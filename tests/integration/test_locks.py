@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lightflow.service.doctor import examine
+from lightflow.service.doctor import run_checks
 from liteflow import Dag, DagRun
 from liteflow.errors import RunOwned, StoreError
 from liteflow.processes.forks import passing_to_forks
@@ -246,8 +246,8 @@ def test_a_run_is_not_called_dead_where_the_lock_file_cannot_be_opened(start: St
     assert (run.status, "cannot be told" in str(run.reason)) == ("RUNNING", True)
     with pytest.raises(StoreError, match=r"state\.db\.lock: cannot be opened"):
         delete_runs(db, ["r1"])
-    findings = {one.check: one for one in examine(db)}
-    assert findings["runs"].verdict == "note"
+    findings = {one.check: one for one in run_checks(db)}
+    assert findings["runs"].severity == "note"
     assert "cannot be told" in findings["runs"].message
     process.kill()
 

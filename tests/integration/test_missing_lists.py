@@ -29,7 +29,7 @@ def each(folder: Path) -> str:
     ("how", "state"),
     [
         ("if: false", "task 'list' was skipped"),
-        ("depends_on: bad", "task 'list' did not run, because a task before it failed"),
+        ("depends_on: bad", "task 'list' did not run, because an upstream task failed"),
         ("cwd: nowhere", "task 'list' failed"),
         ("continue_on_error: true, cwd: nowhere", "task 'list' failed"),
     ],

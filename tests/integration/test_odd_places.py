@@ -11,7 +11,7 @@ import flow_folder
 import pytest
 
 from lightflow.cli.error_boundary import report
-from lightflow.service.doctor import examine
+from lightflow.service.doctor import run_checks
 from liteflow import Dag
 from liteflow.errors import LiteflowError, StoreError
 
@@ -76,8 +76,8 @@ def test_a_state_file_of_another_user_is_told(tmp_path: Path) -> None:
     flow_folder.write(tmp_path, FLOW)
     assert "belongs to" not in flow_folder.lightflow(tmp_path, "run", "flow.yaml").stderr
     os.chown(tmp_path / "lightflow.db", 65534, 65534)
-    finding = next(one for one in examine(str(tmp_path / "lightflow.db")) if one.check == "owner")
-    assert (finding.verdict, "65534" in finding.message or "nobody" in finding.message) == ("warning", True)
+    finding = next(one for one in run_checks(str(tmp_path / "lightflow.db")) if one.check == "owner")
+    assert (finding.severity, "65534" in finding.message or "nobody" in finding.message) == ("warning", True)
     done = flow_folder.lightflow(tmp_path, "run", "flow.yaml")
     assert done.returncode == 0
     assert "lightflow.db belongs to nobody" in done.stderr

@@ -60,7 +60,7 @@ def test_a_command_changes_to_the_folder_of_its_option_first(tmp_path: Path) -> 
     again = lightflow(tmp_path, "-C", "a b", "run", "flow.yaml", "--params-file", "params.yaml", "--db", "../x.db")
     assert "lightflow resume flow.yaml -C 'a b' --db ../x.db" in again.stdout
     note = lightflow(tmp_path, "run", "-C", "a b", "flow.yaml", "--params-file", "params.yaml")
-    assert "to go on with it: lightflow resume flow.yaml -C 'a b'" in note.stderr
+    assert "to resume it: lightflow resume flow.yaml -C 'a b'" in note.stderr
     assert not (tmp_path / "lightflow.db").exists()
     assert lightflow(tmp_path, "logs", "-C", "a b", "t").stdout.strip() == str(tmp_path / "a b")
     (tmp_path / "a b" / "ok").touch()

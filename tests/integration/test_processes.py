@@ -227,8 +227,8 @@ sleep 1000
 bodies = {"w": Call(hostile), "c": Command(("/bin/sh", "-c", script, str(folder / marker)))}
 info = RunInfo("r", "d", str(folder / "db"), str(folder / "logs"))
 executor = open_executor(bodies, info, mode="process")
-executor.submit(Work(0, "w", -1, 1, None, log_path=str(folder / "logs" / "w")))
-executor.submit(Work(1, "c", -1, 1, None, log_path=str(folder / "logs" / "c")))
+executor.submit(Work(node=0, task_id="w", attempt=1, log_path=str(folder / "logs" / "w")))
+executor.submit(Work(node=1, task_id="c", attempt=1, log_path=str(folder / "logs" / "c")))
 while len(list(folder.glob(marker + ".*"))) < 6:
     executor.wait(0.01)
 print(executor.session, executor.guardian_pid, flush=True)

@@ -138,7 +138,7 @@ def test_expressions_are_quoted_for_the_shell_of_the_workflow(tmp_path: Path) ->
     )
     assert found == {"t": "SUCCESS"}
     text = "shell: fish\nparams: {v: 1}\ntasks: {t: {run: 'echo ${{ params.v }}'}}"
-    assert "expressions can stand in scripts of sh" in problems(text)
+    assert "expressions are allowed in scripts of sh" in problems(text)
 
 
 def test_what_a_script_wrote_before_it_failed_is_not_handed_on(tmp_path: Path) -> None:
@@ -177,9 +177,9 @@ def test_expressions_in_a_list_of_lines_are_told_with_their_place() -> None:
         ("tasks: {t: {run: {a: b}}}", "must be a command (text), or a list of lines, not a mapping"),
         ("tasks: {t: {run: [' ', '']}}", "must be a command (text), or a list of lines"),
         ("shell: [bash, -e]\ntasks: {t: {run: echo}}", 'end with "-c": write ["bash", "-e", "-c"]'),
-        ("settings: {shell: [/bin/sh]}\ntasks: {t: {run: echo}}", "settings.shell: the script comes behind the words"),
+        ("settings: {shell: [/bin/sh]}\ntasks: {t: {run: echo}}", "settings.shell: the script comes after the words"),
         ("tasks: {t: {run: echo, shell: [/usr/bin/env, bash]}}", 'write ["/usr/bin/env", "bash", "-c"]'),
-        ("tasks: {t: {run: echo, shell: [bash, -e, '{0}']}}", "with no {0}: write"),
+        ("tasks: {t: {run: echo, shell: [bash, -e, '{0}']}}", "without {0}: write"),
         ("shell: bash -e\ntasks: {t: {run: echo}}", "must be the name of a shell such as bash, or a list of words"),
         ("tasks: {t: {run: echo, on_exit: [{run: a}]}}", "must be a line of text"),
         ("shell: bash\nsettings: {shell: sh}\ntasks: {t: {run: echo}}", '"settings.shell" mean the same; keep one'),

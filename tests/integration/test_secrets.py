@@ -218,7 +218,7 @@ def test_a_byte_search_finds_no_secret(tmp_path: Path, lightflow: Lightflow, mod
     assert reasons["no_number"].endswith(": tasks.no_number.run: int: '***' is not a whole number")
     for task, name in [("output", "TOKEN"), ("returned", "TOKEN"), ("pushed", "TOKEN"), ("output_json", "PASSWORD")]:
         assert f"contains the secret {name}, and values are stored" in reasons[task]
-    assert reasons["printed"] == "output: what was printed holds the secret PASSWORD, and values are stored"
+    assert reasons["printed"] == "output: the printed text contains the secret PASSWORD, and values are stored"
     logs = "".join(path.read_text() for path in (tmp_path / "logs").glob("task_*.log"))
     assert logs.count("***") > 20
     assert "Bearer ***" in logs

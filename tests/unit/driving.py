@@ -13,9 +13,11 @@ from liteflow import Change, Dag, Observer
 from liteflow.definition.compiled import CompiledDag
 from liteflow.planning.trigger_rules import UpstreamCounts, decide
 from liteflow.running.config import RunConfig
-from liteflow.running.host_signals import Gate
+from liteflow.running.host_signals import SignalGate
+from liteflow.running.ports import RunStore
 from liteflow.running.run import Result, Runner
 from liteflow.running.stopping import StopSignals
+from liteflow.state.records import Request
 from liteflow.states import TASK_ENDED
 from liteflow.work import RunInfo, Work
 
@@ -49,11 +51,13 @@ class Drive(Observer):
     clock: FakeClock = field(default_factory=FakeClock)
     actions: Sequence[tuple[float, Callable[[Drive], None]]] = ()
     queues: bool = False
+    path: str = "/nowhere/state.db"
     waits_for: str | None = None  # why the run has no place in its group yet
     submitted: list[tuple[str, int, int]] = field(default_factory=list)
     starts: list[tuple[float, str]] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     told: list[tuple[str, Any]] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
     acted: set[int] = field(default_factory=set)
     stopping_since: int | None = None  # how many attempts had been submitted when the run was stopped
     failed: Counter[tuple[str, int]] = field(default_factory=Counter)  # attempts since the run was started or resumed
@@ -79,10 +83,9 @@ class Drive(Observer):
         return self._run(resume=True, crash_at=crash_at, after=after)
 
     def _run(self, *, resume: bool, crash_at: int | None, after: bool) -> Result:
-        config = RunConfig("/nowhere/state.db", "r", max_workers=self.workers, observers=[self], **self.config)
-        self.store = FakeStore(self.file, crash_at=crash_at, after=after)
-        self.store.queue_reason = None if resume else self.waits_for
-        self.executor = FakeExecutor(self.clock, self.script, self.workers, self._submitted, queues=self.queues)
+        config = RunConfig(db_path=self.path, run_id="r", max_workers=self.workers, observers=[self], **self.config)
+        store = self.open_store(resume=resume, crash_at=crash_at, after=after)
+        self.executor = FakeExecutor(self.clock, self.script, self.workers, self.check_start, queues=self.queues)
         self.signals = StopSignals(self.executor.wake)
         for number, (seconds, action) in enumerate(self.actions):
             self.executor.at(seconds, lambda number=number, action=action: self._act(number, action))  # type: ignore[misc]
@@ -90,18 +93,25 @@ class Drive(Observer):
             program=self.program,
             config=config,
             info=RunInfo("r", self.program.dag_id, config.db_path, None),
-            store=self.store,
+            store=store,
             executor=self.executor,
             clock=self.clock,
             signals=self.signals,
-            gate=Gate(),
+            gate=SignalGate(),
         )
         try:
-            return runner.run(runner.own(resume=resume), resumed=resume)
+            result = runner.run(runner.own(resume=resume), resumed=resume)
         except Crashed:
-            raise
-        finally:
             self.check_story()
+            raise
+        self.check_story()
+        return result
+
+    def open_store(self, *, resume: bool, crash_at: int | None, after: bool) -> RunStore:
+        """Open the store of the run."""
+        self.store = FakeStore(self.file, crash_at=crash_at, after=after)
+        self.store.queue_reason = None if resume else self.waits_for
+        return self.store
 
     def _act(self, number: int, action: Callable[[Drive], None]) -> None:
         """Perform an action, once."""
@@ -111,8 +121,6 @@ class Drive(Observer):
 
     def cancel(self, reason: str = "cancelled by a test") -> None:
         """Request a cancel, as another process does."""
-        from liteflow.state.records import Request
-
         self.file.requests.append(Request(len(self.file.requests) + 1, "cancel", reason))
 
     def interrupt(self, number: int = 2) -> None:
@@ -121,9 +129,10 @@ class Drive(Observer):
 
     # -- what must always hold -------------------------------------------------------------------------------
 
-    def _submitted(self, work: Work) -> None:
+    def check_start(self, work: Work) -> None:
         """Check an attempt that is handed to the executor."""
         key = (work.task_id, work.map_index)
+        assert key in self.file.rows, f"{key} is submitted, and has no row"
         row = self.file.rows[key]
         assert row.status in ("RUNNING", "QUEUED"), f"{key} is submitted, and stored as {row.status}"
         assert row.attempt == work.attempt, f"{key}: attempt {work.attempt} is submitted, {row.attempt} is stored"
@@ -150,7 +159,7 @@ class Drive(Observer):
         mapped = [row for (name, index), row in self.file.rows.items() if name == task_id and index >= 0]
         rows = mapped or [self.file.rows[task_id, -1]]
         node = self.program.graph.index[task_id]
-        tolerant = node in self.program.control.tolerant
+        tolerant = node in self.program.control.tolerances
         tolerated = [tolerant and (row.reason or "").endswith("(continue_on_error)") for row in rows]
         return ["SUCCESS" if counts else row.status for row, counts in zip(rows, tolerated, strict=True)]
 
@@ -170,6 +179,7 @@ class Drive(Observer):
 
     def check_story(self) -> None:
         """Check that each event follows from the one before, and that the last ones are the rows."""
+        assert not self.failures, self.failures[0]
         folded: dict[tuple[str, int], str] = {}
         for event in self.file.events:
             key = (event.task_id, event.map_index)
@@ -187,6 +197,8 @@ class Drive(Observer):
         assert self.file.run_status == result.status
         assert not self.file.holders, "slots are held after the end"
         assert not self.executor.running
+        if self.file.requests and result.status != "FAILED":
+            assert any(word == "stopping" for word, _ in self.told), "the run was asked to end, and did not"
         if result.status != "INTERRUPTED":
             still = {
                 key: row.status
@@ -218,7 +230,13 @@ class Drive(Observer):
         }
 
     def changed(self, changes: Sequence[Change]) -> None:
-        """Check that observers are shown only what is stored."""
+        """Check that observers are shown only what is stored. The engine drops an observer that raises: see below."""
+        try:
+            self._check_changes(changes)
+        except AssertionError as failure:
+            self.failures.append(str(failure))
+
+    def _check_changes(self, changes: Sequence[Change]) -> None:
         for change in changes:
             key = (change.task_id, change.map_index, change.attempt, change.previous, change.status, change.reason)
             assert key in self.file.events, f"{change} is shown and not stored"

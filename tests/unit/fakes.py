@@ -96,6 +96,7 @@ class FakeExecutor:
         self._order = 0
         self._woken = False
         self.waits = 0  # how often the loop has waited
+        self._idle_waits = 0  # … in succession without letting time pass
 
     def at(self, seconds: float, action: Callable[[], None]) -> None:
         """Call a function when the clock reaches this time."""
@@ -122,6 +123,8 @@ class FakeExecutor:
     def wait(self, timeout_s: float | None = None) -> list[Outcome]:
         assert timeout_s is not None
         self.waits += 1
+        self._idle_waits = 0 if timeout_s else self._idle_waits + 1
+        assert self._idle_waits < 500, "the loop is busy and does nothing"
         assert self._clock.seconds < _LIMIT_S, "the run does not end"
         give_up = self._clock.seconds + timeout_s
         if timeout_s > 0:  # time goes on, however short the wait

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from driving import Drive
@@ -83,7 +83,7 @@ def _tear_down(picks: random.Random, dag: Dag, made: list[Any]) -> None:
 class RandomRun:
     """A random dag, and how its attempts end: the same for the same seed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, drive: Callable[..., Drive] = Drive) -> None:
         self._seed = seed
         self._picks = picks = random.Random(seed)
         self._weights = [picks.random() ** 3 + 0.01 for _ in _VERDICTS]
@@ -93,7 +93,7 @@ class RandomRun:
             config["retry"] = RetryPolicy(picks.randint(1, 2), delay_s=picks.choice([0.0, 2.0]))
         if picks.random() < 0.15:
             config["timeout_s"] = float(picks.randint(1, 12))
-        self.drive = Drive(
+        self.drive = drive(
             random_dag(picks),
             workers=picks.randint(1, 4),
             script=self._script,
@@ -106,7 +106,7 @@ class RandomRun:
     def _actions(self, picks: random.Random) -> list[Any]:
         actions: list[Any] = []
         if picks.random() < 0.15:
-            actions.append((picks.random() * 8, Drive.cancel))
+            actions.append((picks.random() * 8, lambda drive: drive.cancel()))
         elif picks.random() < 0.15:
             actions.append((picks.random() * 8, Drive.interrupt))
         return actions

@@ -158,6 +158,27 @@ def test_the_engine_loads_only_the_standard_library() -> None:
     assert done.stdout.split() == []
 
 
+#: The project structure of the first README, each with a name that the file must define.
+FIRST_STRUCTURE = {
+    "lightflow.engine.executor": "execute",
+    "lightflow.engine.dag_builder": "build_dag",
+    "lightflow.engine.checkpoint": "read",
+    "lightflow.engine.logger": "LogDisplay",
+    "lightflow.parser.workflow_loader": "load_workflow",
+    "lightflow.cli.main": "main",
+    "lightflow.plugins.shell_task": "ShellTask",
+    "lightflow.plugins.python_task": "PythonTask",
+    "lightflow.visuals.dag_viewer": "write_picture",
+}
+
+
+@pytest.mark.parametrize("module", FIRST_STRUCTURE)
+def test_the_files_of_the_first_project_structure_exist(module: str) -> None:
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    assert FIRST_STRUCTURE[module] in defined
+
+
 def test_requirements_are_those_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from lightflow.cli.progress import Progress, ProgressDisplay, render
 from lightflow.engine.logger import LogDisplay
+from liteflow.record import replace
 from liteflow.running.observers import Change, RunStart
 from liteflow.work import Outcome
 
@@ -33,12 +34,21 @@ def begin(view: Any, tasks: int = 3) -> Any:
 
 
 def started(name: str, at: float = 100.0) -> Change:
-    return Change(name, -1, 1, "PENDING", "RUNNING", None, at)
+    return Change(task_id=name, map_index=-1, attempt=1, previous="PENDING", status="RUNNING", at=at)
 
 
 def ended(name: str, status: Any = "SUCCESS", reason: str | None = None) -> Change:
     outcome = Outcome(0, 1, "SUCCESS", None, None, None, 0, 100.0, 103.2, None)
-    return Change(name, -1, 1, "RUNNING", status, reason, 103.2, None, outcome)
+    return Change(
+        task_id=name,
+        map_index=-1,
+        attempt=1,
+        previous="RUNNING",
+        status=status,
+        reason=reason,
+        at=103.2,
+        outcome=outcome,
+    )
 
 
 def frame(progress: Progress, width: int, height: int) -> list[str]:
@@ -64,11 +74,23 @@ def test_a_frame_tells_how_far_the_run_is() -> None:
 
 
 def unfolded(name: str, count: int, waiting: int) -> Change:
-    return Change(name, -1, 0, "PENDING", "RUNNING", None, 100.0, instances=(count, waiting))
+    return Change(
+        task_id=name,
+        map_index=-1,
+        attempt=0,
+        previous="PENDING",
+        status="RUNNING",
+        at=100.0,
+        instances=(count, waiting),
+    )
+
+
+def failed_as_a_whole(name: str, reason: str) -> Change:
+    return Change(task_id=name, map_index=-1, attempt=0, previous="RUNNING", status="FAILED", reason=reason, at=110.0)
 
 
 def of_instance(change: Change, index: int) -> Change:
-    return change._replace(map_index=index)
+    return replace(change, map_index=index)
 
 
 def test_a_frame_counts_instances_and_their_task_once() -> None:
@@ -88,7 +110,7 @@ def test_a_frame_counts_instances_and_their_task_once() -> None:
     ]
     progress.apply([of_instance(started("t1"), index) for index in range(13, 50)])
     progress.apply([of_instance(ended("t1"), index) for index in range(12, 50)])
-    progress.apply([Change("t1", -1, 0, "RUNNING", "FAILED", "1 of 50 instances failed", 110.0)])
+    progress.apply([failed_as_a_whole("t1", "1 of 50 instances failed")])
     assert progress.words == "2/3 tasks, 50/50 instances"
     assert progress.ended == sum(progress.counts.values()) - 1
     assert [name for _, name, _ in progress.events] == ["t1[11]"]
@@ -102,7 +124,7 @@ def test_of_many_instances_only_what_went_wrong_has_a_line() -> None:
         wrong = index in (70, 500)
         view.changed([of_instance(started("t1"), index)])
         view.changed([of_instance(ended("t1", "FAILED" if wrong else "SUCCESS", "no" if wrong else None), index)])
-    view.changed([Change("t1", -1, 0, "RUNNING", "FAILED", "2 of 1,000 instances failed", 110.0)])
+    view.changed([failed_as_a_whole("t1", "2 of 1,000 instances failed")])
     lines = [line.partition(" ")[2] for line in stream.getvalue().splitlines()]
     assert lines == [
         "t1 has 1,000 instances",

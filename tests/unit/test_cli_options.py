@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -120,3 +121,14 @@ def test_completion_reads_the_state_file_of_the_folder(tmp_path: Path, words: st
     assert lightflow(tmp_path, "-C", "a", "run", "one.yaml", "--run-id", "mine", "--quiet").returncode == 0
     env = {"_LIGHTFLOW_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(index)}
     assert lightflow(tmp_path, **env).stdout == "plain,mine\n"
+
+
+def test_a_reader_of_bytes_that_leaves_is_no_failure(tmp_path: Path) -> None:
+    """`lightflow logs big | head -c 1` with `set -o pipefail`: click would end with 1."""
+    task = "python3 -c \"print('x' * 5_000_000)\""
+    (tmp_path / "one.yaml").write_text(f"workflow_name: one\ntasks: {{t: {{run: {json.dumps(task)}}}}}\n", "utf-8")
+    assert lightflow(tmp_path, "run", "one.yaml", "--quiet").returncode == 0
+    line = f"{sys.executable} -m lightflow logs t | head -c 1; echo ${{PIPESTATUS[0]}}"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("x0\n", "")

@@ -1,4 +1,4 @@
-"""Control flow in the plan, without clock or files: gates, decisions, setups, tolerated failures, extras."""
+"""Control flow in the plan, without clock or files: start checks, decisions, setups, tolerated failures, hooks."""
 
 from __future__ import annotations
 
@@ -7,21 +7,12 @@ from collections.abc import Sequence
 import pytest
 from plans import make_plan
 
-from liteflow.planning.control import (
-    Branching,
-    ControlFlow,
-    Teardown,
-    Tolerance,
-    WrongDecision,
-    between,
-    chosen_names,
-    needed_setups,
-    skipped_by,
-    status_for_downstream,
-)
+from liteflow.planning.branching import Branching, WrongDecision, chosen_names, skipped_by
+from liteflow.planning.control_flow import ControlFlow, Tolerance, status_for_downstream
 from liteflow.planning.graph import Graph
+from liteflow.planning.setup_teardown import Teardown, between, needed_setups
 from liteflow.planning.task_table import Transition
-from liteflow.planning.trigger_rules import UpstreamCounts, decide, explain
+from liteflow.planning.trigger_rules import SetupCounts, UpstreamCounts, decide, explain
 
 
 def skipped(graph: Graph, node: str, value: object, decider: Branching, kept: Sequence[str] = ()) -> set[str]:
@@ -38,7 +29,7 @@ DIAMOND = Graph({"b": [], "x": ["b"], "y": ["b"], "join": ["b", "x", "y"], "end"
 @pytest.mark.parametrize(
     ("value", "wanted"),
     [
-        ("x", {"y"}),  # the join is reachable from x: it is not skipped (airflow.md 2.2)
+        ("x", {"y"}),  # the join is reachable from x: it is not skipped (as in Airflow)
         (["x", "y"], set()),
         (None, {"x", "y", "join"}),
         ([], {"x", "y", "join"}),
@@ -50,8 +41,8 @@ def test_a_branch_skips_what_it_did_not_choose(value: object, wanted: set[str]) 
 
 
 @pytest.mark.parametrize("value", ["z", "end", ["x", "b"]])
-def test_a_branch_chooses_only_what_is_directly_below(value: object) -> None:
-    with pytest.raises(WrongDecision, match="not a task directly below"):
+def test_a_branch_chooses_only_direct_downstream_tasks(value: object) -> None:
+    with pytest.raises(WrongDecision, match="not a direct downstream task"):
         skipped(DIAMOND, "b", value, BRANCH)
 
 
@@ -61,10 +52,10 @@ def test_a_branch_returns_names(value: object) -> None:
         chosen_names(value)
 
 
-def test_a_short_circuit_skips_all_that_follows_or_what_is_next() -> None:
+def test_a_short_circuit_skips_all_downstream_tasks_or_the_direct_ones() -> None:
     graph = Graph({"s": [], "a": ["s"], "b": ["a"], "down": ["b", "s"]})
     assert skipped(graph, "s", 0, Branching("short_circuit"), ["down"]) == {"a", "b"}
-    assert skipped(graph, "s", "", Branching("short_circuit", every=False), ["down"]) == {"a"}
+    assert skipped(graph, "s", "", Branching("short_circuit", skips_all=False), ["down"]) == {"a"}
     assert skipped(graph, "s", "no", Branching("short_circuit")) == set(), "text is true, whatever it says"
 
 
@@ -73,25 +64,20 @@ def test_all_done_setup_success_has_its_exact_meaning() -> None:
         states = setups + others
         return decide(
             "all_done_setup_success",
-            UpstreamCounts(
-                len(states),
-                *[states.count(kind) for kind in "SFKU"],
-                setups=len(setups),
-                setups_done=setups.count("S"),
-                setups_skipped=setups.count("K"),
-            ),
+            UpstreamCounts(len(states), *[states.count(kind) for kind in "SFKU"]),
+            SetupCounts(len(setups), setups.count("S"), setups.count("K")),
         )
 
     assert of("") == "run"
     assert of("S") == of("SF") == of("SK") == "run"
     assert of("K") == of("KK") == "skip"
     assert of("F") == of("FK") == of("U") == "upstream_failed"
-    assert decide("all_done_setup_success", UpstreamCounts(2, 1, setups=1, setups_done=1)) == "wait"
+    assert decide("all_done_setup_success", UpstreamCounts(2, 1), SetupCounts(1, 1)) == "wait"
     words = explain("all_done_setup_success", {"s": "FAILED", "w": "SUCCESS"}, ["s"])
     assert words == "'s' did not succeed (rule all_done_setup_success)"
 
 
-def test_a_teardown_waits_for_all_between_and_work_needs_its_setups() -> None:
+def test_a_teardown_waits_for_its_scope_and_work_needs_its_setups() -> None:
     graph = Graph({"s": [], "a": ["s"], "b": ["a"], "side": ["a"], "t": ["s", "b"], "after": ["t"]})
     index = graph.index
     assert between([index["s"]], index["t"], graph.upstream, graph.downstream) == [index[x] for x in ("s", "a", "b")]
@@ -114,18 +100,18 @@ class Run:
 
     def end(self, name: str, verdict: str = "SUCCESS", **more: object) -> dict[str, str]:
         node = self.plan.table.task_ids.index(name)
-        moves: list[Transition] = self.plan.finish(node, verdict, 0.0, **more)  # type: ignore[arg-type]
-        return {self.plan.table.task_ids[move.node]: move.status for move in moves}
+        transitions: list[Transition] = self.plan.finish(node, verdict, 0.0, **more)  # type: ignore[arg-type]
+        return {self.plan.table.task_ids[transition.node]: transition.status for transition in transitions}
 
 
-def test_a_task_with_a_gate_asks_when_its_rule_lets_it_run() -> None:
-    run = Run({"a": [], "b": ["a"], "c": ["b"]}, ControlFlow(gated=frozenset([1])))
+def test_start_checks_are_due_when_the_trigger_rule_lets_the_task_run() -> None:
+    run = Run({"a": [], "b": ["a"], "c": ["b"]}, ControlFlow(checked=frozenset([1])))
     assert run.plan.due_checks() == []
     assert run.take() == "a"
     run.end("a")
     assert run.take() is None
     assert run.plan.due_checks() == [1]
-    assert run.plan.due_checks() == [], "it is asked for once"
+    assert run.plan.due_checks() == [], "they are due once"
     assert not run.plan.finished
     assert run.plan.end_unstarted(1, "SKIPPED", "because") == [
         Transition(1, "PENDING", "SKIPPED", 0, "because"),
@@ -134,40 +120,40 @@ def test_a_task_with_a_gate_asks_when_its_rule_lets_it_run() -> None:
     assert run.plan.finished
 
 
-def test_an_answer_that_comes_after_a_cancel_changes_nothing() -> None:
-    run = Run({"a": []}, ControlFlow(gated=frozenset([0])))
+def test_the_result_of_start_checks_after_a_cancel_changes_nothing() -> None:
+    run = Run({"a": []}, ControlFlow(checked=frozenset([0])))
     assert run.plan.due_checks() == [0]
-    assert [move.status for move in run.plan.stop("cancelled")] == ["CANCELLED"]
+    assert [transition.status for transition in run.plan.stop("cancelled")] == ["CANCELLED"]
     run.plan.pass_checks(0)
     assert run.plan.end_unstarted(0, "SKIPPED", "because") == []
     assert run.take() is None
     assert run.plan.finished
 
 
-def test_a_tolerated_failure_is_a_success_for_others_only() -> None:
-    run = Run({"a": [], "b": ["a"]}, ControlFlow(tolerant={0: Tolerance((3,))}), fail_fast=True)
+def test_a_tolerated_failure_is_a_success_for_other_tasks_only() -> None:
+    run = Run({"a": [], "b": ["a"]}, ControlFlow(tolerances={0: Tolerance((3,))}), fail_fast=True)
     run.take()
     assert run.end("a", "FAILED", exit_code=3, reason="exit code 3") == {"a": "FAILED"}
     assert run.plan.stopped is None
     assert run.take() == "b"
     run.end("b")
     assert run.plan.result() == "SUCCESS"
-    run = Run({"a": [], "b": ["a"]}, ControlFlow(tolerant={0: Tolerance((3,))}))
+    run = Run({"a": [], "b": ["a"]}, ControlFlow(tolerances={0: Tolerance((3,))}))
     run.take()
     assert run.end("a", "FAILED", exit_code=4) == {"a": "FAILED", "b": "UPSTREAM_FAILED"}
     assert run.plan.result() == "FAILED"
     assert status_for_downstream("FAILED", False) == "FAILED"
 
 
-def test_who_was_asked_how_others_have_ended_hides_no_failure() -> None:
+def test_a_task_that_reads_the_status_of_others_hides_no_failure() -> None:
     for watchers, result in ((frozenset[int](), "SUCCESS"), (frozenset([1]), "FAILED")):
-        run = Run({"a": [], "told": ["a"]}, ControlFlow(watchers=watchers), rules={1: "all_done"})
+        run = Run({"a": [], "told": ["a"]}, ControlFlow(status_readers=watchers), rules={1: "all_done"})
         run.take()
         run.end("a", "FAILED")
         assert run.take() == "told"
         run.end("told")
         assert run.plan.result() == result
-    run = Run({"a": [], "told": ["a"]}, ControlFlow(watchers=frozenset([1])), rules={1: "all_done"})
+    run = Run({"a": [], "told": ["a"]}, ControlFlow(status_readers=frozenset([1])), rules={1: "all_done"})
     run.take()
     run.end("a")
     run.take()
@@ -175,9 +161,9 @@ def test_who_was_asked_how_others_have_ended_hides_no_failure() -> None:
     assert run.plan.result() == "FAILED", "its own failure counts"
 
 
-def test_a_failure_that_is_made_good_is_hidden_by_who_goes_on() -> None:
+def test_a_failure_is_hidden_by_tasks_that_run_in_spite_of_it() -> None:
     rules = {1: "all_done", 2: "one_success"}
-    run = Run({"a": [], "other": ["a"], "use": ["a", "other"]}, ControlFlow(watchers=frozenset([1])), rules=rules)
+    run = Run({"a": [], "other": ["a"], "use": ["a", "other"]}, ControlFlow(status_readers=frozenset([1])), rules=rules)
     run.take()
     run.end("a", "FAILED")
     for name in ("other", "use"):
@@ -190,14 +176,14 @@ SETUP = {"s": [], "w": ["s"], "x": ["w"], "t": ["s", "w", "x"]}
 
 
 def teardown(*, counts: bool = False) -> ControlFlow:
-    return ControlFlow(teardowns={3: Teardown((0,), counts)}, needs={2: [0]})
+    return ControlFlow(teardowns={3: Teardown((0,), counts)}, needed_setups={2: [0]})
 
 
 def rules() -> dict[int, str]:
     return {3: "all_done_setup_success"}
 
 
-def test_what_was_set_up_is_torn_down_in_a_stopped_run() -> None:
+def test_a_stopped_run_tears_down_what_was_set_up() -> None:
     run = Run(SETUP, teardown(), rules=rules(), fail_fast=True)
     run.take()
     run.end("s")
@@ -216,7 +202,7 @@ def test_a_second_stop_ends_the_teardown_too() -> None:
     run.take()
     run.end("s")
     run.take()
-    assert {run.plan.table.task_ids[move.node] for move in run.plan.stop("cancelled")} == {"x"}
+    assert {run.plan.table.task_ids[transition.node] for transition in run.plan.stop("cancelled")} == {"x"}
     run.plan.halt("again")
     assert run.end("w", "CANCELLED")["w"] == "CANCELLED"
     assert run.take() is None
@@ -226,7 +212,9 @@ def test_a_second_stop_ends_the_teardown_too() -> None:
 
 def test_nothing_is_torn_down_that_was_not_set_up() -> None:
     run = Run(SETUP, teardown(), rules=rules())
-    assert {run.plan.table.task_ids[move.node]: move.status for move in run.plan.stop("cancelled")} == {
+    assert {
+        run.plan.table.task_ids[transition.node]: transition.status for transition in run.plan.stop("cancelled")
+    } == {
         "s": "CANCELLED",
         "w": "CANCELLED",
         "x": "CANCELLED",
@@ -267,13 +255,13 @@ def test_work_whose_setup_failed_does_not_run_even_by_another_rule() -> None:
     assert run.plan.result() == "FAILED"
 
 
-def test_decisions_of_an_earlier_part_are_kept() -> None:
+def test_decisions_of_an_earlier_part_are_preserved() -> None:
     plan = make_plan(Graph({"b": [], "x": ["b"], "y": ["b"]}), done={0: "SUCCESS"}, skips={0: {1: "branch b chose y"}})
     assert plan.opening == [Transition(1, "PENDING", "SKIPPED", 0, "branch b chose y")]
     assert plan.take(0.0) == 2
 
 
-def test_an_extra_is_no_task() -> None:
+def test_a_hook_is_not_a_task() -> None:
     run = Run({"a": []})
     first = run.plan.add_hook("on_start")
     run.plan.trigger(first, blocking=True)
@@ -291,7 +279,7 @@ def test_an_extra_is_no_task() -> None:
     assert run.plan.result() == "SUCCESS"
 
 
-def test_a_lost_extra_is_done_again_in_a_stopped_run() -> None:
+def test_a_lost_hook_runs_again_in_a_stopped_run() -> None:
     run = Run({"a": []})
     run.plan.trigger(run.plan.add_hook("a.on_cancel", runs_after_stop=True))
     run.plan.stop("cancelled")
@@ -302,7 +290,7 @@ def test_a_lost_extra_is_done_again_in_a_stopped_run() -> None:
     assert run.plan.finished
 
 
-def test_a_stopped_run_takes_down_what_an_earlier_part_has_set_up_as_a_mapped_task() -> None:
+def test_a_stopped_run_tears_down_a_mapped_setup_of_an_earlier_part() -> None:
     graph = Graph({"up": [], "work": ["up"], "down": ["up", "work"]})
     control = ControlFlow(teardowns={2: Teardown((0,))}, setups=frozenset([0]))
     plan = make_plan(

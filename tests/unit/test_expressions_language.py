@@ -31,7 +31,7 @@ PARAMS: dict[str, Any] = {
 
 
 def value(source: str) -> Any:
-    find_references(source, NameScope([*PARAMS, "missing", "tex"], []))
+    find_references(source, NameScope(params=[*PARAMS, "missing", "tex"], tasks=[]))
     return evaluate(source, {"params": PARAMS})
 
 
@@ -171,7 +171,7 @@ def test_any_text_is_an_expression_or_a_mistake(source: str) -> None:
         assert str(error)  # noqa: PT017 - either is right
 
 
-KNOWN = NameScope(["day", "rows"], ["fetch", "fetch-data", "a.b"], task="here")
+KNOWN = NameScope(params=["day", "rows"], tasks=["fetch", "fetch-data", "a.b"], task="here")
 
 
 def test_what_is_used_is_found() -> None:

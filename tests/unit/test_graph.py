@@ -105,13 +105,13 @@ def test_a_sparse_cyclic_graph_has_its_shortest_cycle_found() -> None:
         assert len(caught.value.path) - 1 == shortest_cycle(wanted)
 
 
-def test_a_task_that_waits_for_itself() -> None:
+def test_a_task_that_depends_on_itself() -> None:
     with pytest.raises(CycleError) as caught:
         Graph({"a": [], "b": ["b"]})
     assert caught.value.path == ["b", "b"]
 
 
-def test_a_cycle_can_be_caught_as_what_python_calls_it() -> None:
+def test_a_cycle_is_a_graphlib_cycle_error() -> None:
     for kind in (graphlib.CycleError, ValueError):
         with pytest.raises(kind, match="cycle"):
             Graph({"a": ["b"], "b": ["a"]})
@@ -131,7 +131,7 @@ def test_a_huge_cycle_makes_no_huge_message() -> None:
     assert len(str(caught.value)) < 400
 
 
-def test_a_dense_tangle_does_not_take_for_ever() -> None:
+def test_a_dense_graph_of_cycles_is_checked_quickly() -> None:
     size = 400
     with pytest.raises(CycleError) as caught:
         Graph({f"t{n}": [f"t{m}" for m in range(size) if m != n] for n in range(size)})

@@ -43,7 +43,7 @@ def of_task(keys: str, head: str = "") -> list[str]:
     ],
 )
 @pytest.mark.parametrize("level", ["top", "task", "hook"])
-def test_what_no_shell_reads_in_env(value: str, told: str, level: str) -> None:
+def test_text_in_env_that_no_shell_reads(value: str, told: str, level: str) -> None:
     params = "params: {day: x}\n"
     env = f"env: {{A: {value}}}"
     if level == "top":
@@ -56,7 +56,7 @@ def test_what_no_shell_reads_in_env(value: str, told: str, level: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["5$", "'a$'", r"'\$HOME'", "'$$'", "'US$ 5'", "${{ params.day }}", "'100 %'"])
-def test_dollars_that_are_no_variables(value: str) -> None:
+def test_dollars_that_are_not_variables(value: str) -> None:
     assert (
         of_task(
             f'run: echo, env: {{A: "{value}"}}' if "{{" in value else f"run: echo, env: {{A: {value}}}",
@@ -121,7 +121,7 @@ def test_templates_in_python_code() -> None:
     "condition", ["env.FLAG", "${{ env.FLAG }}", "not env.FLAG", "env['FLAG'] and params.a", "params.a or env.FLAG"]
 )
 @pytest.mark.parametrize("value", ["'false'", "false", "'0'", "off", "'No'"])
-def test_text_that_is_taken_for_a_truth(condition: str, value: str) -> None:
+def test_text_that_counts_as_true(condition: str, value: str) -> None:
     text = f'params: {{a: true}}\nenv: {{FLAG: {value}}}\ntasks:\n  a:\n    run: echo\n    if: "{condition}"\n'
     [said] = warned(text)
     assert said.startswith("6:9: tasks.a.if: env.FLAG is ")
@@ -138,7 +138,7 @@ def test_conditions_that_compare(condition: str) -> None:
     assert warned(text) == []
 
 
-def test_a_variable_that_the_file_does_not_say() -> None:
+def test_a_variable_without_a_value_in_the_file() -> None:
     [said] = of_task("run: echo, if: env.HOME")
     assert said.endswith("env.HOME is text, which is true unless it is empty; compare it: env.HOME == 'true'")
 
@@ -149,7 +149,7 @@ def test_a_parameter_that_is_text() -> None:
     assert of_task("run: echo, if: params.full", "params: {full: false}\n") == []
 
 
-def test_a_result_that_is_taken_for_a_state() -> None:
+def test_a_result_that_is_compared_with_a_state() -> None:
     [said] = warned("tasks:\n  a: {run: echo}\n  b: {run: echo, if: needs.a.result == 'success'}\n")
     assert said.endswith("needs.a.result is the value that the task returned; its state is needs.a.status")
 
@@ -168,13 +168,13 @@ def test_a_result_that_is_taken_for_a_state() -> None:
         ("if: success() or failure()", "on_failure"),
     ],
 )
-def test_an_end_that_goes_on_after_a_failure(last: str, hook: str) -> None:
+def test_a_last_task_that_runs_after_a_failure(last: str, hook: str) -> None:
     [said] = warned(f"tasks:\n  load: {{run: echo}}\n  cleanup: {{run: echo, depends_on: [load], {last}}}\n")
     assert 'the task runs when "load" fails, and the run is SUCCESS then, as nothing else ends it' in said
     assert f"(`{hook}`)" in said
 
 
-def test_all_that_lead_only_there_are_meant() -> None:
+def test_all_upstream_tasks_of_such_a_task_are_named() -> None:
     text = """\
 tasks:
   extract: {run: echo}
@@ -198,21 +198,21 @@ tasks:
         "trigger_rule: all_done",
     ],
 )
-def test_ends_that_tell_of_failures(last: str) -> None:
+def test_last_tasks_that_report_failures(last: str) -> None:
     text = (
         f"tasks:\n  a: {{run: echo, setup: true}}\n  b: {{run: echo, depends_on: [a]}}\n  last: {{run: echo, {last}}}\n"
     )
     assert warned(text) == []
 
 
-def test_what_may_fail_is_no_warning() -> None:
+def test_a_tolerated_failure_is_not_a_warning() -> None:
     text = (
         "tasks:\n  a: {run: echo, continue_on_error: true}\n  b: {run: echo, depends_on: [a], trigger_rule: all_done}\n"
     )
     assert warned(text) == []
 
 
-def test_each_task_that_goes_on_is_named_in_a_large_graph() -> None:
+def test_each_such_task_is_named_in_a_large_graph() -> None:
     above = ["", *(f"t{n}" for n in range(3_000))]
     rows = (f"  t{n}: {{run: echo, depends_on: [{above[n]}], trigger_rule: all_done}}\n" for n in range(3_000))
     assert len(warned("tasks:\n" + "".join(rows))) == 2_999
@@ -236,12 +236,12 @@ def test_hooks_and_preconditions_are_read_too() -> None:
     assert len(warned(text)) == 4
 
 
-def test_an_expression_is_no_mistake_of_a_script() -> None:
+def test_an_expression_is_not_a_syntax_error() -> None:
     text = 'params: {x: a}\ntasks:\n  a:\n    run: |\n      for f in ${{ params.x }}; do echo "${{ params.x }}"; done\n'
     assert warned(text) == []
 
 
-def test_a_list_of_words_and_other_shells_are_left_alone() -> None:
+def test_lists_of_words_and_other_shells_are_not_checked() -> None:
     assert of_task('run: "echo (", shell: [sh, -c]') == []
     assert of_task('run: "echo (", shell: fish') == []
     Path("sh").write_text("#!/bin/sh\ntouch ran\n")
@@ -259,7 +259,7 @@ def test_nothing_is_executed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not Path("ran").exists()
 
 
-def test_the_workflows_shell_counts() -> None:
+def test_the_shell_of_the_workflow_is_used() -> None:
     assert warned("shell: bash\ntasks:\n  a: {run: 'a=(1 2); [[ -f x ]]'}\n") == []
     assert len(warned("tasks:\n  a: {run: 'a=(1 2); [[ -f x ]]'}\n")) == 1
 
@@ -285,7 +285,7 @@ def test_a_file_that_is_not_executable() -> None:
     assert of_task("run: ./go.sh") == []
 
 
-def test_shells_are_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shells_have_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert syntax_error_of("if", "sh", 0) is None
     text = "tasks:\n" + "".join(f"  t{n}: {{run: 'if true; then echo {n}'}}\n" for n in range(10))
     assert len(warned(text)) == 10

@@ -26,7 +26,7 @@ def nothing() -> None:
         ({"pool": "gpu", "pool_slots": 0}, "pool_slots=0 must be a whole number, 1 or more"),
         ({"resources": {"gpu": True}}, "must map names of pools to slots"),
         ({"resources": 7}, "must map names of pools to slots"),
-        ({"pool": "gpu", "resources": {"gpu": 1}}, "named by `pool` and by `resources`"),
+        ({"pool": "gpu", "resources": {"gpu": 1}}, "is in `pool` and in `resources`"),
     ],
 )
 def test_options_that_make_no_sense_name_the_task(options: dict[str, Any], words: str) -> None:

@@ -99,8 +99,8 @@ def test_a_run_is_tried_again_after_a_back_off() -> None:
     drive.check_end(drive.run())
     assert drive.starts == [(0.0, "a"), (1.0, "b"), (62.0, "b"), (123.0, "b")], "a keeps its success"
     assert [reason for word, reason in drive.told if word == "waiting"] == [
-        "it failed; try 2 of 3 begins in 60 s",
-        "it failed; try 3 of 3 begins in 60 s",
+        "it failed; try 2 of 3 starts in 60 s",
+        "it failed; try 3 of 3 starts in 60 s",
     ]
 
 
@@ -392,7 +392,7 @@ def test_a_branch_that_chose_a_task_that_does_not_exist_has_failed() -> None:
     drive = Drive(flow, script=scripted({"choose": Ends(value="elsewhere")}))
     drive.check_end(drive.run())
     assert drive.states() == {"choose": "FAILED", "a": "UPSTREAM_FAILED"}
-    assert "which is not a task directly below it" in str(drive.file.rows["choose", -1].reason)
+    assert "which is not a direct downstream task" in str(drive.file.rows["choose", -1].reason)
 
 
 def test_a_resume_repeats_a_setup_that_was_torn_down() -> None:

@@ -24,7 +24,7 @@ from lightflow.parser.workflow_loader import loads_workflow
 from lightflow.plugins.registry import Registry
 from lightflow.spelling import typo_hint
 
-_OWN = {key: part for info in Registry().known() for key, part in (info.schema or {}).get("properties", {}).items()}
+_OWN = {key: part for info in Registry().described() for key, part in (info.schema or {}).get("properties", {}).items()}
 #: What is a key at each level.
 KNOWN: dict[str, dict[str, Any]] = {
     "top": TOP,
@@ -54,22 +54,22 @@ def test_there_are_many_words() -> None:
     assert len(EVERY) > 150
 
 
-def test_no_word_is_answered_twice_at_one_level() -> None:
+def test_each_word_has_one_answer_at_each_level() -> None:
     assert len(set(EVERY)) == len(EVERY)
 
 
 @pytest.mark.parametrize("level", KNOWN)
-def test_what_is_a_key_is_no_word_of_another_tool(level: str) -> None:
+def test_our_keys_are_not_words_of_other_tools(level: str) -> None:
     assert {word for at, word in EVERY if at == level} & set(KNOWN[level]) == set()
 
 
-def test_answers_name_keys_that_there_are() -> None:
+def test_answers_name_keys_that_exist() -> None:
     for one in (*KEYS, *TYPES):
         for key in re.findall(r"[`{]([a-z_]+): ", with_examples(one.answer)):
             assert key in {*ALL_KEYS, "title", "cpu", "os", "gpu", "name"} or key.isupper() or "http" in key, one
 
 
-def test_values_are_replaced_by_values_that_there_are() -> None:
+def test_values_are_replaced_by_values_that_exist() -> None:
     options = {
         "trigger_rule": COMMON["trigger_rule"]["enum"],
         "mode": COMMON["mode"]["enum"],
@@ -85,7 +85,7 @@ def test_values_are_replaced_by_values_that_there_are() -> None:
         assert not set(words) & set(options[key])
 
 
-def test_functions_are_replaced_by_filters_that_there_are() -> None:
+def test_functions_are_replaced_by_filters_that_exist() -> None:
     for one in other_tools.FUNCTIONS:
         for name in one.words.split() if "{name}" in one.answer else re.findall(r"\| (\w+)", one.answer):
             assert name in FILTERS, name
@@ -122,12 +122,12 @@ def test_spellings_of_a_word_have_one_answer(word: str) -> None:
         ("stdout", "out.log", "COMMAND > out.log"),
     ],
 )
-def test_an_answer_says_what_was_written(word: str, value: object, told: str) -> None:
+def test_an_answer_has_the_value_of_the_file(word: str, value: object, told: str) -> None:
     assert told in key_answer(word, ["tasks", "a"], value)
 
 
 @pytest.mark.parametrize("word", ["container", "services", "tags", "stdout", "depends_on_past", "steps", "limit", "on"])
-def test_resemblance_is_no_hint(word: str) -> None:
+def test_words_that_only_resemble_have_no_hint(word: str) -> None:
     assert typo_hint(word, [*COMMON, *_OWN]) == ""
 
 
@@ -135,7 +135,7 @@ def test_resemblance_is_no_hint(word: str) -> None:
     "word",
     ["retry_delay_ms", "retry-delay-min", "retryDelayMs", "kill_grace_ms", "max_retry_delay_h", "kill_grace_min"],
 )
-def test_another_unit_of_time_is_no_slip(word: str) -> None:
+def test_another_unit_of_time_is_not_a_typing_error(word: str) -> None:
     assert typo_hint(word, [*COMMON, *_OWN]) == ""
 
 
@@ -150,11 +150,11 @@ def test_another_unit_of_time_is_no_slip(word: str) -> None:
         ("contiue_on_error", "continue_on_error"),
     ],
 )
-def test_a_slip_is_a_hint(word: str, meant: str) -> None:
+def test_a_typing_error_has_a_hint(word: str, meant: str) -> None:
     assert typo_hint(word, [*COMMON, *_OWN]) == f', did you mean "{meant}"?'
 
 
-def test_a_slip_of_a_word_of_another_tool_has_its_answer() -> None:
+def test_a_typing_error_in_a_word_of_another_tool_has_its_answer() -> None:
     with pytest.raises(WorkflowError, match="there are no schedules"):
         loads_workflow("shcedule: x\ntasks: {a: {run: echo}}")
 
@@ -197,5 +197,5 @@ def test_methods_of_other_languages(condition: str, told: str) -> None:
 
 
 @pytest.mark.parametrize("condition", ["params.a.startswith('b')", "params.a.upper() == 'B'", "params.m.get('x') == 1"])
-def test_methods_that_there_are(condition: str) -> None:
+def test_methods_that_exist(condition: str) -> None:
     loads_workflow('params: {a: b, m: {default: {x: 1}}}\ntasks: {a: {run: x, if: "' + condition + '"}}')

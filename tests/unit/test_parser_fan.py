@@ -49,7 +49,7 @@ def test_the_ways_to_write_foreach(key: str) -> None:
     assert fan(block) == MappingSpec(name="file", items={"x": 1}, key="k", max_parallel=2, fail_fast=True)
 
 
-def test_what_a_task_is_mapped_over_makes_it_wait() -> None:
+def test_a_task_depends_on_the_tasks_that_give_its_items() -> None:
     found = task(LIST + '  a: {foreach: "${{ tasks.list.result }}", run: echo}\n')
     assert found.depends_on == found.implied == ("list",)
     assert found.expressions is not None
@@ -61,7 +61,7 @@ def test_a_matrix_may_come_from_a_task() -> None:
     assert found.depends_on == ("list",)
 
 
-def test_the_digest_is_about_what_is_mapped_over() -> None:
+def test_the_digest_covers_the_mapping() -> None:
     def digest(more: str) -> str:
         return task(LIST + f"  a: {{run: echo{more}}}\n").digest
 
@@ -73,7 +73,7 @@ def test_the_digest_is_about_what_is_mapped_over() -> None:
     assert base == digest(', foreach: {items: [1, 2], max_parallel: 1, fail_fast: true, key: "x"}')
 
 
-def test_a_mistake_in_strategy_is_found_where_it_stands() -> None:
+def test_a_mistake_in_strategy_has_its_place() -> None:
     text = "tasks:\n  a:\n    strategy:\n      matrix:\n        os: 3\n    run: echo\n"
     with pytest.raises(WorkflowError) as caught:
         loads_workflow(text, "w.yaml")
@@ -81,7 +81,7 @@ def test_a_mistake_in_strategy_is_found_where_it_stands() -> None:
     assert (problem.line, problem.column, problem.path) == (5, 13, "tasks.a.matrix.os")
 
 
-def test_a_version_that_is_read_as_a_shorter_number_is_told() -> None:
+def test_a_version_that_is_read_as_a_shorter_number_is_reported() -> None:
     with pytest.raises(WorkflowError) as caught:
         fan('matrix: {python: [3.9, 3.10, "3.10", 1.0, 1e10, 10, 0.5]}')
     assert [str(problem) for problem in caught.value.problems] == [
@@ -142,7 +142,7 @@ def known_before(fan_of_a: str, env: str = "{HOST: h}") -> bool:
     return isinstance(expansion_of(task(text), {"l": ["x"]}, []), StaticExpansion)
 
 
-def test_what_is_known_before_the_run_is_made_before_it() -> None:
+def test_items_that_are_known_before_the_run_are_expanded_before_it() -> None:
     assert known_before("foreach: [1]")
     assert known_before(
         'foreach: {items: "${{ params.l }}", key: "${{ item ~ params.l }} ${{ task.index }} ${{ env.HOST }}"}'
@@ -155,7 +155,7 @@ def test_what_is_known_before_the_run_is_made_before_it() -> None:
     assert not known_before('foreach: ["${{ env.RUN }}"]', '{RUN: "${{ run.id }}"}')
 
 
-def test_an_environment_that_only_an_attempt_has_is_not_asked() -> None:
+def test_items_do_not_read_the_environment_of_an_attempt() -> None:
     text = 'env: {A: "${{ task.attempt }}"}\ntasks:\n  a: {foreach: ["${{ 1 + 1 }}"], run: echo}\n'
     problems: list[Any] = []
     assert isinstance(expansion_of(task(text), {}, problems), StaticExpansion)
@@ -170,13 +170,13 @@ def test_a_mapping_gives_its_pairs() -> None:
     ("value", "words"),
     [("text", "is text and no list"), (3, "is a number and no list"), (True, "is a boolean and no list")],
 )
-def test_what_is_no_list_is_told_with_its_place(value: Any, words: str) -> None:
+def test_a_value_that_is_not_a_list_is_reported_with_its_place(value: Any, words: str) -> None:
     with pytest.raises(InputError) as caught:
         instances('foreach: "${{ tasks.list.result }}"', list=encode(value))
     assert str(caught.value) == f"w.yaml:5:17: tasks.a.foreach: the value {words}"
 
 
-def test_a_missing_list_and_a_pickled_one_are_told() -> None:
+def test_a_missing_and_a_pickled_list_are_reported() -> None:
     with pytest.raises(InputError, match="task 'list' has no result"):
         instances('foreach: "${{ tasks.list.result }}"')
     pickled = encode(type)
@@ -207,7 +207,7 @@ def test_a_matrix_of_expressions() -> None:
         ("foreach: {items: text}", "must be a list, or an expression that gives one"),
     ],
 )
-def test_a_wrong_list_is_told_before_the_run(written: str, message: str) -> None:
+def test_a_wrong_list_is_reported_before_the_run(written: str, message: str) -> None:
     with pytest.raises((InputError, WorkflowError)) as caught:
         instances(written)
     assert message in str(caught.value)

@@ -62,7 +62,7 @@ def test_nesting_inside_a_workflow(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "before", ["", "it's: 1\n", '"{[": 2\n', "b:\n  - c: don't\n    d: [x]\n", "e: {f: [1, 2], g: [3]}\n"]
 )
-def test_nesting_is_reported_in_our_words_before_the_library_gives_up(piece: str, before: str, tmp_path: Path) -> None:
+def test_nesting_is_reported_before_the_limit_of_the_library(piece: str, before: str, tmp_path: Path) -> None:
     said = problem_of(f"{before}tasks:\n  a: {piece * 2_000}", tmp_path)
     assert said.endswith(": nested more than 32 levels deep")
     line = before.count("\n") + 2
@@ -110,7 +110,7 @@ def test_recursive_anchor(text: str, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_bytes_that_are_not_a_text(data: bytes, message: str, tmp_path: Path) -> None:
+def test_bytes_that_are_not_text(data: bytes, message: str, tmp_path: Path) -> None:
     assert problem_of(data, tmp_path) == message
 
 

@@ -39,7 +39,7 @@ tasks:
     ]
 
 
-def test_nothing_said_is_no_limit() -> None:
+def test_there_are_no_limits_by_default() -> None:
     assert loads_workflow("tasks: {a: {run: 'true'}}").limits == ({}, None, NEVER, None)
 
 
@@ -65,7 +65,7 @@ def test_other_names() -> None:
     assert spec.tasks["a"].queue == QueueOptions(2, 4)
 
 
-def test_what_bounds_a_task_does_not_change_its_digest() -> None:
+def test_limits_do_not_change_the_digest() -> None:
     plain = loads_workflow("pools: {p: 1}\ntasks: {a: {run: 'true'}}")
     bound = loads_workflow("pools: {p: 1}\ntimeout: 5\ntasks: {a: {run: 'true', pool: p, priority: 3}}")
     assert plain.tasks["a"].digest == bound.tasks["a"].digest

@@ -11,9 +11,19 @@ from pathlib import Path
 import pytest
 
 from lightflow.errors import SHOWN, Problem, WorkflowError
+from lightflow.parser.files import read_source
+from lightflow.parser.normalize import normalize
+from lightflow.parser.schema import normalized_schema
+from lightflow.parser.schema_validator import Validator
 from lightflow.parser.workflow_loader import load_workflow, loads_workflow
+from lightflow.plugins.registry import Registry
 
 BAD = Path(__file__).parents[1] / "data" / "bad"
+#: The keywords of the schema that can refuse a value.
+KEYWORDS = {
+    *("type", "enum", "pattern", "minLength", "minItems", "minProperties", "minimum", "exclusiveMinimum", "maximum"),
+    *("required", "dependentRequired", "additionalProperties", "propertyNames", "oneOf"),
+}
 FILES = sorted(path.name for path in BAD.iterdir() if path.suffix in (".yaml", ".json"))
 
 
@@ -32,8 +42,17 @@ def test_mistaken_file(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.exit_code == 2
 
 
-def test_there_are_enough_kinds() -> None:
-    assert len(FILES) >= 50
+def test_there_is_a_file_for_every_keyword_of_the_schema() -> None:
+    """Each keyword has messages of its own, so a file must show them."""
+    schema = normalized_schema(Registry().described())
+    shown: set[str] = set()
+    for name in FILES:
+        try:
+            tree = normalize(read_source(BAD / name), schema, Registry())
+        except WorkflowError:
+            continue  # not YAML
+        shown |= {error.keyword for error in Validator(schema).errors(tree.root)}
+    assert shown == KEYWORDS
 
 
 def test_at_most_fifty_are_shown() -> None:
@@ -54,7 +73,7 @@ def test_a_merged_key_is_reported_where_it_was_written() -> None:
     ]
 
 
-def test_a_mistake_in_a_list_of_tasks_is_found_in_its_item() -> None:
+def test_a_mistake_in_a_list_of_tasks_has_the_place_of_its_item() -> None:
     with pytest.raises(WorkflowError) as caught:
         loads_workflow("steps:\n  - id: a\n    cmd: x\n    timeout_seconds: -1\n    colour: red\n", "w.yaml")
     assert str(caught.value).splitlines() == [

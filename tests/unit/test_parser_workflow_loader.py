@@ -46,7 +46,7 @@ def task_digests(spec: WorkflowSpec) -> dict[str, str]:
     return {task_id: task.digest for task_id, task in spec.tasks.items()}
 
 
-def test_every_key_arrives(tmp_path: Path) -> None:
+def test_every_key_is_in_the_specification(tmp_path: Path) -> None:
     path = tmp_path / "any.yaml"
     path.write_text(FULL)
     spec = load_workflow(path)
@@ -82,7 +82,7 @@ def test_defaults() -> None:
     assert (task.grace_s, task.retry, task.trigger_rule, task.mode) == (10.0, RetrySpec(), "all_success", None)
 
 
-def test_json_yaml_map_and_list_say_the_same() -> None:
+def test_json_yaml_mappings_and_lists_are_equal() -> None:
     tree = {"workflow_name": "w", "tasks": {"a": {"run": "x\ty"}, "b": {"run": "é😀", "depends_on": ["a"]}}}
     items = [{"id": task_id, **task} for task_id, task in tree["tasks"].items()]  # type: ignore[attr-defined]
     texts = [
@@ -95,7 +95,7 @@ def test_json_yaml_map_and_list_say_the_same() -> None:
     assert len(digests) == 1
 
 
-def test_the_words_of_yaml_1_1_stay_text() -> None:
+def test_words_of_yaml_1_1_are_text() -> None:
     spec = loads_workflow(
         "tasks:\n  on: {run: yes}\n  no: {run: 12:30:45, depends_on: [on]}\n  off: {run: 2024-01-01}\n"
     )
@@ -106,7 +106,7 @@ def test_the_words_of_yaml_1_1_stay_text() -> None:
     }
 
 
-def test_the_digest_follows_what_a_task_does_and_nothing_else() -> None:
+def test_the_digest_covers_only_what_a_task_does() -> None:
     before = task_digests(loads_workflow(FULL))
     same = re.sub(r"kill_grace: 1.5|description: Get it|retry_delay: 5s, ", "", "# comment\n\n" + FULL)
     assert task_digests(loads_workflow(same.replace("max_workers: 8", "max_workers: 9"))) == before
@@ -133,7 +133,7 @@ def test_one_name_may_be_shared_by_env_and_args() -> None:
     assert (task.env, task.config["args"]) == ({"N": "010", "M": "1.50"}, {"N": "010", "M": 1.5})
 
 
-def test_a_value_that_is_no_number_is_fine_as_text_in_env() -> None:
+def test_a_wrong_number_is_text_in_env() -> None:
     assert loads_workflow("tasks: {a: {run: x, env: {A: .inf, B: 1e999}}}").tasks["a"].env == {
         "A": ".inf",
         "B": "1e999",
@@ -177,7 +177,7 @@ def test_a_list_of_tasks_may_call_the_id_name() -> None:
     assert (spec.tasks["fetch"].line, spec.tasks["load"].line) == (2, 4)
 
 
-def test_an_id_and_a_name_in_a_list_are_one_too_many() -> None:
+def test_a_task_in_a_list_has_an_id_or_a_name() -> None:
     with pytest.raises(WorkflowError) as caught:
         loads_workflow("steps:\n  - id: fetch\n    name: Fetch data\n    run: echo\n", "w.yaml")
     assert str(caught.value) == (
@@ -185,7 +185,7 @@ def test_an_id_and_a_name_in_a_list_are_one_too_many() -> None:
     )
 
 
-def test_retries_may_be_written_in_dagus_words() -> None:
+def test_retries_may_have_the_names_of_dagu() -> None:
     text = "{where}retry_policy: {{limit: 3, interval_sec: 5, backoff: 2, max_interval_sec: 60{codes}}}\n"
     spec = loads_workflow(
         text.format(where="", codes="")

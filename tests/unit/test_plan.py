@@ -1,4 +1,4 @@
-"""The state machine of a run against a naive oracle, with a clock that only moves when told to."""
+"""The state machine of a run against a naive oracle, with a clock that only transitions when told to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from liteflow.planning.trigger_rules import TRIGGER_RULES, TriggerRule, Upstream
 from liteflow.states import TASK_ENDED, TASK_STATUSES, Verdict
 
 VERDICTS: tuple[Verdict, ...] = ("SUCCESS", "FAILED", "SKIPPED", "TIMED_OUT", "LOST", "CANCELLED")
-#: what may follow what; a task that starts is not a Transition (`take` says so), hence RUNNING after PENDING and QUEUED
+#: the states that may follow each state; a start is no transition (`take` returns it)
 LEGAL = {
     "PENDING": {"SKIPPED", "UPSTREAM_FAILED", "CANCELLED"},
     "QUEUED": {"CANCELLED"},
@@ -39,7 +39,7 @@ class Case:
             name: [other for other in names[:number] if picks.random() < chance] for number, name in enumerate(names)
         }
         order = names[:]
-        picks.shuffle(order)  # tasks may be defined before what they wait for
+        picks.shuffle(order)  # tasks may be defined before their upstream tasks
         self.graph = Graph({name: dependencies[name] for name in order})
         self.rules: dict[int, TriggerRule] = {
             node: picks.choice(TRIGGER_RULES) for node in range(self.size) if picks.random() < 0.5
@@ -62,7 +62,7 @@ class Case:
 
 
 class Observed:
-    """Follows a plan by its moves alone and checks each one; knows nothing of how the plan works."""
+    """Follows a plan by its transitions alone and checks each of them."""
 
     def __init__(self, case: Case, plan: Plan, done: dict[int, str] | None = None) -> None:
         self.case, self.plan = case, plan
@@ -86,10 +86,10 @@ class Observed:
                 tally[kinds[self.status[other]]] += 1
         return decide(self.case.rules.get(node, "all_success"), UpstreamCounts(len(above), *tally))
 
-    def apply(self, moves: list[Transition]) -> None:
-        for node, previous, status, attempt, *_ in moves:
+    def apply(self, transitions: list[Transition]) -> None:
+        for node, previous, status, attempt, *_ in transitions:
             here = self.status[node]
-            # QUEUED is the plan's own word for a PENDING task that may start
+            # QUEUED is a state of the plan: a PENDING task that may start
             assert previous == here or (previous, here) == ("QUEUED", "PENDING"), (node, previous, here)
             assert status in LEGAL[previous]
             assert node not in self.ended, "a task ends once"
@@ -115,9 +115,9 @@ class Observed:
 
     def finish(self, node: int, verdict: Verdict, now: float) -> None:
         stopped = self.plan.stopped is not None
-        moves = self.plan.finish(node, verdict, now, reason="because")
-        assert (moves[0].node, moves[0].previous) == (node, "RUNNING")
-        first = moves[0].status
+        transitions = self.plan.finish(node, verdict, now, reason="because")
+        assert (transitions[0].node, transitions[0].previous) == (node, "RUNNING")
+        first = transitions[0].status
         if verdict in ("FAILED", "TIMED_OUT"):
             self.failed_attempts[node] += 1
             policy = self.case.retries.get(node, RetryPolicy())
@@ -131,7 +131,7 @@ class Observed:
         else:
             assert first == verdict
         self.running.discard(node)
-        self.apply(moves)
+        self.apply(transitions)
 
     def check_over(self) -> None:
         plan = self.plan
@@ -168,7 +168,7 @@ def drive(case: Case, watched: Observed, now: float = 0.0) -> float:
 
 
 @given(st.integers(0, 2**32))
-def test_any_dag_ends_and_every_move_is_legal(seed: int) -> None:
+def test_any_dag_ends_and_every_transition_is_legal(seed: int) -> None:
     case = Case(random.Random(seed))
     watched = Observed(case, case.plan())
     drive(case, watched)
@@ -183,8 +183,8 @@ def test_two_thousand_more_dags() -> None:
         watched.check_over()
 
 
-def test_a_resumed_plan_keeps_what_is_done_and_ends() -> None:
-    """What a run of half its life left behind is a good beginning for a second plan."""
+def test_a_resumed_plan_preserves_ended_tasks_and_ends() -> None:
+    """A second plan can start from any state that a first one has left."""
     for seed in range(500):
         case = Case(random.Random(f"resume {seed}"))
         case.fail_fast = False
@@ -210,7 +210,7 @@ def test_a_resumed_plan_keeps_what_is_done_and_ends() -> None:
             assert second.table.attempts[node] == attempts[node]
 
 
-def test_a_stopped_plan_ends_what_has_not_started() -> None:
+def test_a_stopped_plan_cancels_tasks_that_have_not_started() -> None:
     for seed in range(300):
         case = Case(random.Random(f"stop {seed}"))
         plan = case.plan()
@@ -230,7 +230,7 @@ def test_a_stopped_plan_ends_what_has_not_started() -> None:
         assert plan.next_retry_at() is None
 
 
-def test_a_paused_plan_leaves_the_rest_for_later() -> None:
+def test_a_paused_plan_leaves_open_tasks_to_a_resume() -> None:
     plan = make_plan(Graph({"a": [], "b": [], "c": ["a"]}))
     assert plan.take(0.0) == 0
     plan.pause("interrupted by SIGINT")
@@ -251,7 +251,7 @@ def test_a_pause_that_came_too_late_changes_nothing() -> None:
     assert plan.result() == "SUCCESS"
 
 
-def test_the_first_reason_to_stop_stands() -> None:
+def test_the_first_reason_to_stop_is_preserved() -> None:
     plan = make_plan(Graph({"a": [], "b": []}))
     plan.pause("first")
     plan.stop("second")
@@ -262,10 +262,10 @@ def test_the_first_reason_to_stop_stands() -> None:
 # -- retries -----------------------------------------------------------------------------------------------
 
 
-def test_retries_wait_their_time_by_the_fake_clock() -> None:
+def test_retries_wait_for_their_back_off() -> None:
     plan = make_plan(Graph({"a": []}), retries={0: RetryPolicy(retries=2, delay_s=10.0, backoff=3.0)})
     assert plan.take(100.0) == 0
-    assert [move.status for move in plan.finish(0, "FAILED", 105.0, reason="boom")] == ["UP_FOR_RETRY"]
+    assert [transition.status for transition in plan.finish(0, "FAILED", 105.0, reason="boom")] == ["UP_FOR_RETRY"]
     assert plan.next_retry_at() == 115.0
     assert plan.take(114.999) is None
     assert plan.take(115.0) == 0
@@ -273,22 +273,22 @@ def test_retries_wait_their_time_by_the_fake_clock() -> None:
     plan.finish(0, "TIMED_OUT", 120.0)
     assert plan.next_retry_at() == 150.0
     assert plan.take(150.0) == 0
-    assert [move.status for move in plan.finish(0, "FAILED", 151.0)] == ["FAILED"]
+    assert [transition.status for transition in plan.finish(0, "FAILED", 151.0)] == ["FAILED"]
     assert (plan.finished, plan.result(), plan.table.attempts[0]) == (True, "FAILED", 3)
 
 
-def test_a_retry_does_not_hold_up_others() -> None:
+def test_a_retry_does_not_hold_up_other_tasks() -> None:
     plan = make_plan(Graph({"a": [], "b": []}), retries={0: RetryPolicy(1, 1000.0)})
     assert plan.take(0.0) == 0
     plan.finish(0, "FAILED", 0.0)
     assert plan.take(0.0) == 1
 
 
-def test_the_reason_of_a_retry_says_when() -> None:
+def test_the_reason_of_a_retry_says_when_it_starts() -> None:
     plan = make_plan(Graph({"a": []}), retries={0: RetryPolicy(1, 2.5)})
     plan.take(0.0)
-    (move,) = plan.finish(0, "FAILED", 0.0, reason="ValueError: boom")
-    assert move.reason == "ValueError: boom; attempt 2 in 2.5 s"
+    (transition,) = plan.finish(0, "FAILED", 0.0, reason="ValueError: boom")
+    assert transition.reason == "ValueError: boom; attempt 2 in 2.5 s"
 
 
 def test_only_covered_failures_are_retried() -> None:
@@ -299,7 +299,7 @@ def test_only_covered_failures_are_retried() -> None:
     assert plan.finish(1, "FAILED", 0.0, error_types=("ValueError",))[0].status == "FAILED"
 
 
-def test_attempts_number_on_but_retries_begin_anew_after_a_resume() -> None:
+def test_after_a_resume_attempts_are_counted_on_and_retries_from_zero() -> None:
     plan = make_plan(Graph({"a": []}), retries={0: RetryPolicy(1)}, attempts={0: 7})
     plan.take(0.0)
     assert plan.table.attempts[0] == 8
@@ -308,18 +308,18 @@ def test_attempts_number_on_but_retries_begin_anew_after_a_resume() -> None:
     assert plan.finish(0, "FAILED", 0.0)[0].status == "FAILED"
 
 
-def test_a_lost_attempt_costs_no_retry_but_not_for_ever() -> None:
+def test_a_lost_attempt_costs_no_retry_up_to_a_limit() -> None:
     plan = make_plan(Graph({"a": []}), retries={0: RetryPolicy(1)})
     for _ in range(MAX_LOST):
         assert plan.take(0.0) == 0
         assert plan.finish(0, "LOST", 0.0)[0].status == "UP_FOR_RETRY"
     plan.take(0.0)
-    assert plan.finish(0, "FAILED", 0.0)[0].status == "UP_FOR_RETRY"  # its one retry is still there
+    assert plan.finish(0, "FAILED", 0.0)[0].status == "UP_FOR_RETRY"  # its retry is not used up
     plan.take(0.0)
-    (move,) = plan.finish(0, "LOST", 0.0, reason="killed by SIGKILL")
-    assert move.status == "FAILED"
-    assert "lost 4 times" in (move.reason or "")
-    assert "SIGKILL" in (move.reason or "")
+    (transition,) = plan.finish(0, "LOST", 0.0, reason="killed by SIGKILL")
+    assert transition.status == "FAILED"
+    assert "lost 4 times" in (transition.reason or "")
+    assert "SIGKILL" in (transition.reason or "")
 
 
 def test_a_lost_attempt_of_a_stopped_run_is_not_started_again() -> None:
@@ -332,7 +332,7 @@ def test_a_lost_attempt_of_a_stopped_run_is_not_started_again() -> None:
     assert plan.result() == "CANCELLED"
 
 
-# -- how failure spreads, and what the run is then --------------------------------------------------------
+# -- how failure spreads, and the state of the run --------------------------------------------------------
 
 
 def finish_all(plan: Plan, verdicts: dict[str, Verdict]) -> dict[str, str]:
@@ -364,7 +364,7 @@ def test_result(rules: dict[str, TriggerRule], verdicts: dict[str, Verdict], wan
     assert plan.result() == wanted
 
 
-def test_failure_spreads_and_independent_branches_go_on() -> None:
+def test_failure_spreads_and_independent_branches_run() -> None:
     plan = make_plan(Graph({"a": [], "b": ["a"], "c": ["b"], "x": [], "y": ["x"], "both": ["c", "y"]}))
     assert finish_all(plan, {"a": "FAILED"}) == {
         "a": "FAILED",
@@ -376,18 +376,20 @@ def test_failure_spreads_and_independent_branches_go_on() -> None:
     }
 
 
-def test_a_reason_names_the_culprit() -> None:
+def test_a_reason_names_the_failed_upstream() -> None:
     plan = make_plan(Graph({"fetch": [], "train": ["fetch"]}))
     plan.take(0.0)
-    moves = plan.finish(0, "FAILED", 0.0, reason="boom")
-    assert moves[1] == Transition(1, "PENDING", "UPSTREAM_FAILED", 0, "'fetch' did not succeed (rule all_success)")
+    transitions = plan.finish(0, "FAILED", 0.0, reason="boom")
+    assert transitions[1] == Transition(
+        1, "PENDING", "UPSTREAM_FAILED", 0, "'fetch' did not succeed (rule all_success)"
+    )
 
 
 def test_fail_fast_cancels_what_has_not_started() -> None:
     plan = make_plan(Graph({"a": [], "b": [], "c": ["b"]}), fail_fast=True)
     assert [plan.take(0.0), plan.take(0.0)] == [0, 1]
-    moves = plan.finish(0, "FAILED", 0.0)
-    assert [(move.node, move.status) for move in moves] == [(0, "FAILED"), (2, "CANCELLED")]
+    transitions = plan.finish(0, "FAILED", 0.0)
+    assert [(transition.node, transition.status) for transition in transitions] == [(0, "FAILED"), (2, "CANCELLED")]
     assert not plan.finished
     plan.finish(1, "CANCELLED", 0.0)
     assert plan.finished
@@ -414,16 +416,16 @@ def test_early_rules_fire_while_others_run() -> None:
     assert plan.finished
 
 
-def test_always_starts_before_what_it_stands_below() -> None:
+def test_always_starts_before_its_upstream_tasks() -> None:
     plan = make_plan(Graph({"a": [], "b": ["a"]}), rules={1: "always"})
     assert {plan.take(0.0), plan.take(0.0)} == {0, 1}
 
 
-def test_what_is_done_decides_what_follows_at_once() -> None:
-    """After a resume, rules that are settled by kept tasks are settled before anything starts."""
+def test_preserved_tasks_decide_downstream_tasks_at_once() -> None:
+    """After a resume, rules that preserved tasks decide are decided before anything starts."""
     graph = Graph({"a": [], "b": ["a"], "c": ["b"]})
     plan = make_plan(graph, done={0: "SKIPPED"})
-    assert [(move.node, move.status) for move in plan.opening] == [(1, "SKIPPED"), (2, "SKIPPED")]
+    assert [(transition.node, transition.status) for transition in plan.opening] == [(1, "SKIPPED"), (2, "SKIPPED")]
     assert plan.finished
     assert plan.result() == "SUCCESS"
 
@@ -434,7 +436,7 @@ def test_an_empty_plan_is_over() -> None:
     assert plan.result() == "SUCCESS"
 
 
-def test_statuses_are_known_words() -> None:
+def test_the_table_of_transitions_has_all_states() -> None:
     assert set(LEGAL) | TASK_ENDED == set(TASK_STATUSES)
 
 

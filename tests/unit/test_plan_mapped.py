@@ -1,4 +1,4 @@
-"""Mapped tasks in the plan: instances that appear while the run goes on, and what those below make of them."""
+"""Mapped tasks in the plan: instances that are added during the run, and their downstream tasks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FAN: dict[str, list[str]] = {"list": [], "each": ["list"], "sum": ["each"]}
 
 
 def fan(**more: object) -> Plan:
-    """list -> each (mapped) -> sum, with the list made already."""
+    """list -> each (mapped) -> sum, with the list already made."""
     return make_plan(Graph(FAN), mapped={1: False}, done={0: "SUCCESS"}, **more)  # type: ignore[arg-type]
 
 
@@ -34,13 +34,13 @@ def states(plan: Plan) -> dict[str, str]:
 
 
 def run_all(plan: Plan, verdicts: dict[str, Verdict] | None = None) -> None:
-    """Start and end what may start, in order; instances end as `verdicts` says, else as successes."""
+    """Start and end all tasks that may start, in order; they succeed unless `verdicts` says otherwise."""
     while (node := plan.take(0.0)) is not None:
         name = instance_name(plan.table.task_ids[node], plan.table.map_indexes[node])
         plan.finish(node, (verdicts or {}).get(name, "SUCCESS"), 0.0)
 
 
-def test_a_mapped_task_asks_for_its_list_once_and_only_when_it_may_start() -> None:
+def test_the_list_of_a_mapped_task_is_due_once_and_only_when_it_may_start() -> None:
     plan = make_plan(Graph(FAN), mapped={1: False})
     assert plan.due_lists() == []
     plan.finish(cast(int, plan.take(0.0)), "SUCCESS", 0.0)
@@ -49,7 +49,7 @@ def test_a_mapped_task_asks_for_its_list_once_and_only_when_it_may_start() -> No
     assert plan.take(0.0) is None, "nothing starts before the list is known"
 
 
-def test_those_below_wait_for_every_instance() -> None:
+def test_downstream_tasks_wait_for_every_instance() -> None:
     plan = fan()
     assert plan.due_lists() == [1]
     assert plan.expand(1, range(3)) == [Transition(1, "QUEUED", "RUNNING", 0, "3 instances")]
@@ -57,14 +57,17 @@ def test_those_below_wait_for_every_instance() -> None:
     assert [plan.table.map_indexes[cast(int, node)] for node in nodes] == [0, 1, 2]
     assert [plan.table.owner(cast(int, node)) for node in nodes] == [1, 1, 1]
     for node in nodes[:2]:
-        assert [move.node for move in plan.finish(cast(int, node), "SUCCESS", 0.0)] == [node]
+        assert [transition.node for transition in plan.finish(cast(int, node), "SUCCESS", 0.0)] == [node]
     assert plan.take(0.0) is None
-    moves = plan.finish(cast(int, nodes[2]), "SUCCESS", 0.0)
-    assert [(move.node, move.status) for move in moves] == [(nodes[2], "SUCCESS"), (1, "SUCCESS")]
+    transitions = plan.finish(cast(int, nodes[2]), "SUCCESS", 0.0)
+    assert [(transition.node, transition.status) for transition in transitions] == [
+        (nodes[2], "SUCCESS"),
+        (1, "SUCCESS"),
+    ]
     assert plan.take(0.0) == 2
 
 
-def test_an_empty_list_is_skipped_and_so_is_who_needs_it() -> None:
+def test_a_task_with_an_empty_list_is_skipped_with_its_downstream_tasks() -> None:
     plan = fan()
     plan.due_lists()
     plan.expand(1, range(0))
@@ -73,7 +76,7 @@ def test_an_empty_list_is_skipped_and_so_is_who_needs_it() -> None:
     assert plan.result() == "SUCCESS"
 
 
-def test_a_list_that_is_none_fails_the_task() -> None:
+def test_a_list_that_is_not_a_list_fails_the_task() -> None:
     plan = fan()
     plan.due_lists()
     plan.reject_list(1, "is a number")
@@ -81,7 +84,7 @@ def test_a_list_that_is_none_fails_the_task() -> None:
     assert plan.result() == "FAILED"
 
 
-#: what the instances of a task end as -> what the task is
+#: the verdicts of the instances, and the state of the task
 WHOLE: list[tuple[list[Verdict], str]] = [
     (["SUCCESS", "SUCCESS"], "SUCCESS"),
     (["SUCCESS", "SKIPPED"], "SUCCESS"),
@@ -134,10 +137,14 @@ def test_each_instance_has_retries_of_its_own() -> None:
     assert plan.finish(two, "FAILED", 0.0)[0].status == "UP_FOR_RETRY"
     assert [plan.take(1.0), plan.take(1.0)] == [one, two]
     assert plan.finish(one, "SUCCESS", 1.0)[0].status == "SUCCESS"
-    assert [move.status for move in plan.finish(two, "FAILED", 1.0)] == ["FAILED", "FAILED", "UPSTREAM_FAILED"]
+    assert [transition.status for transition in plan.finish(two, "FAILED", 1.0)] == [
+        "FAILED",
+        "FAILED",
+        "UPSTREAM_FAILED",
+    ]
 
 
-def test_fail_fast_ends_the_other_instances_and_nothing_else() -> None:
+def test_fail_fast_ends_the_other_instances_and_no_other_task() -> None:
     plan = make_plan(Graph({**FAN, "other": []}), mapped={1: True}, done={0: "SUCCESS"})
     plan.due_lists()
     plan.expand(1, range(4))
@@ -192,14 +199,16 @@ def test_an_interruption_leaves_the_task_to_be_resumed() -> None:
     assert again.result() == "SUCCESS"
 
 
-def test_instances_of_a_task_that_is_done_still_count_below() -> None:
+def test_instances_of_a_preserved_task_still_count_for_downstream_tasks() -> None:
     plan = make_plan(
         Graph(FAN),
         mapped={1: False},
         done={0: "SUCCESS", 1: "SUCCESS"},
         instances={1: {0: "SUCCESS", 1: "SKIPPED", 2: "SUCCESS"}},
     )
-    assert [(plan.table.task_ids[move.node], move.status) for move in plan.opening] == [("sum", "SKIPPED")]
+    assert [(plan.table.task_ids[transition.node], transition.status) for transition in plan.opening] == [
+        ("sum", "SKIPPED")
+    ]
     assert "each[1]" in str(plan.opening[0].reason)
 
 
@@ -227,8 +236,8 @@ def test_random_graphs_with_mapped_tasks_end_and_keep_their_promises(seed: int) 
     running: list[int] = []
     to_cancel = set[int]()
 
-    def follow(moves: list[Transition]) -> None:
-        for node, before, after, *_ in moves:
+    def follow(transitions: list[Transition]) -> None:
+        for node, before, after, *_ in transitions:
             known = status.get(node, "PENDING")
             assert known == before or (known, before) == ("PENDING", "QUEUED")
             assert known not in TASK_ENDED, "what has ended stays as it is"

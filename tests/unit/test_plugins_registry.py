@@ -62,10 +62,10 @@ def test_checking_a_file_does_not_run_its_plugins(flow: Path, capsys: pytest.Cap
     assert capsys.readouterr().out == ""
 
 
-def test_the_registry_that_was_given_is_not_changed(flow: Path) -> None:
+def test_the_registry_of_the_caller_is_not_changed(flow: Path) -> None:
     registry = Registry()
     load_workflow(flow, registry)
-    assert [info.name for info in registry.known()] == ["shell", "python"]
+    assert [info.name for info in registry.described()] == ["shell", "python"]
 
 
 def test_a_plugin_task_runs_here_and_in_a_fresh_interpreter(flow: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_plugin_task_runs_here_and_in_a_fresh_interpreter(flow: Path) -> None:
     assert done.stdout == b"imported\n12\n"
 
 
-def test_a_plugin_that_fails_to_import_is_one_line(tmp_path: Path) -> None:
+def test_a_plugin_that_fails_to_import_is_reported_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "broken.py"
     path.write_text(
         "from lightflow.plugins.base import TaskType\nclass A(TaskType):\n    name = 'a'\n\nraise ValueError('no')\n"
@@ -115,7 +115,7 @@ def test_two_files_cannot_declare_the_same_type(flow: Path) -> None:
         Registry().with_files([str(flow.parent / "types.py"), str(other)])
 
 
-def test_installed_packages_are_asked_only_for_unknown_names() -> None:
+def test_installed_packages_are_searched_only_for_unknown_names() -> None:
     program = """
 import sys
 from lightflow.parser.workflow_loader import loads_workflow
@@ -170,8 +170,56 @@ def test_the_example_package_declares_what_the_test_installs() -> None:
     assert '[project.entry-points."lightflow.task_types"]\nword_count = "lightflow_wordcount:WordCount"' in recipe
 
 
-def test_a_type_nobody_knows() -> None:
+def test_an_unknown_type() -> None:
     with pytest.raises(WorkflowError, match='no task type "nope"'):
         Registry().load("nope")
     with pytest.raises(WorkflowError, match='no task type "nope"'):
         loads_workflow("tasks: {a: {type: nope}}")
+
+
+def test_the_schema_of_a_plugin_may_use_the_keywords_of_json_schema(tmp_path: Path) -> None:
+    schema = {
+        "properties": {
+            "size": {"type": "integer", "multipleOf": 4},
+            "names": {"type": "array", "items": {"type": "string"}, "uniqueItems": True, "maxItems": 3},
+            "speed": {"anyOf": [{"const": "fast"}, {"type": "integer"}], "x-expects": "fast, or a number"},
+        },
+        "required": ["size"],
+    }
+    (tmp_path / "types.py").write_text(
+        f"from lightflow.plugins import base\nclass T(base.TaskType):\n    name = 't'\n    schema = {schema!r}\n"
+    )
+    path = tmp_path / "w.yaml"
+    text = "plugins: [types.py]\ntasks:\n"
+    path.write_text(text + "  a: {type: t, size: 8, names: [a, b], speed: fast}\n")
+    assert load_workflow(path).tasks["a"].config["size"] == 8
+    path.write_text(text + "  a: {type: t, size: 7, names: [a, a], speed: slow}\n  b: {type: t}\n")
+    with pytest.raises(WorkflowError) as caught:
+        load_workflow(path)
+    assert [(problem.path, problem.message) for problem in caught.value.problems] == [
+        ("tasks.a.size", "must be a multiple of 4, not 7"),
+        ("tasks.a.names", "has the same value twice"),
+        ("tasks.a.speed", 'must be fast, or a number, not "slow"'),
+        ("tasks.b", 'needs "size"'),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [
+        ({"unevaluatedProperties": False}, 'the keyword "unevaluatedProperties" is not supported'),
+        ({"properties": {"a": {"pattern": "("}}}, "the pattern '(' is not a regular expression"),
+        ({"properties": {"a": {"$ref": "#/$defs/none"}}}, "$ref '#/$defs/none' names no part of the schema"),
+    ],
+)
+def test_a_schema_that_cannot_be_used_is_reported_with_its_line(
+    schema: dict[str, object], reason: str, tmp_path: Path
+) -> None:
+    (tmp_path / "types.py").write_text(
+        f"from lightflow.plugins import base\nclass T(base.TaskType):\n    name = 't'\n    schema = {schema!r}\n"
+    )
+    (tmp_path / "w.yaml").write_text("plugins: [types.py]\ntasks: {a: {type: t, any: 1}}\n")
+    with pytest.raises(WorkflowError) as caught:
+        load_workflow(tmp_path / "w.yaml")
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.message.partition("not JSON Schema: ")[2].startswith(reason)) == (2, True)

@@ -1,4 +1,4 @@
-"""The queue of tasks that may start: priorities, instances at once, and tasks that have to ask for slots."""
+"""The queue of tasks that may start: priorities, limits of parallel instances, and tasks that need slots."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def drain(ready: ReadyQueue) -> list[int]:
     return found
 
 
-def test_without_orders_it_is_a_queue() -> None:
+def test_without_options_it_is_a_queue() -> None:
     ready = ReadyQueue()
     for node in (3, 1, 2):
         ready.push(node)
@@ -27,14 +27,14 @@ def test_without_orders_it_is_a_queue() -> None:
     assert ready.pop() is None
 
 
-def test_a_higher_priority_goes_first_and_equals_in_the_order_of_their_coming() -> None:
+def test_a_higher_priority_goes_first_and_equals_in_order_of_arrival() -> None:
     ready = ReadyQueue({1: QueueOptions(5), 4: QueueOptions(5), 2: QueueOptions(-1)})
     for node in range(6):
         ready.push(node)
     assert drain(ready) == [1, 4, 0, 3, 5, 2]
 
 
-def test_what_is_put_back_is_the_next_of_its_priority() -> None:
+def test_a_task_that_is_put_back_is_the_next_of_its_priority() -> None:
     ready = ReadyQueue({9: QueueOptions(1)})
     for node in (0, 1, 2):
         ready.push(node)
@@ -46,7 +46,7 @@ def test_what_is_put_back_is_the_next_of_its_priority() -> None:
     assert drain(ready) == [9, 0, 1, 2]
 
 
-def test_instances_of_a_task_run_so_many_at_once_and_hold_up_nobody_else() -> None:
+def test_max_parallel_limits_instances_and_holds_up_no_other_task() -> None:
     ready = ReadyQueue({100: QueueOptions(max_parallel=2)}, owner=lambda node: 100 if node < 10 else node)
     for node in range(12):
         ready.push(node)
@@ -60,7 +60,7 @@ def test_instances_of_a_task_run_so_many_at_once_and_hold_up_nobody_else() -> No
     assert drain(ready) == [3, 4]
 
 
-def test_tasks_with_needs_are_given_out_one_at_a_time() -> None:
+def test_tasks_with_needs_are_handed_out_one_at_a_time() -> None:
     gpu, both = (("gpu", 1),), (("db", 2), ("gpu", 1))
     ready = ReadyQueue(
         {
@@ -72,7 +72,7 @@ def test_tasks_with_needs_are_given_out_one_at_a_time() -> None:
     )
     for node in range(5):
         ready.push(node)
-    assert drain(ready) == [0, 2, 4]  # one of each kind of need asks
+    assert drain(ready) == [0, 2, 4]  # one candidate for each set of needs
     assert [ready.needs(2), ready.needs(4)] == [both, ()]
     ready.admitted(0)
     assert drain(ready) == [1]
@@ -83,7 +83,7 @@ def test_tasks_with_needs_are_given_out_one_at_a_time() -> None:
     assert drain(ready) == [2, 1]
 
 
-def test_a_task_with_needs_and_a_limit_of_instances_minds_both() -> None:
+def test_needs_and_max_parallel_both_apply() -> None:
     ready = ReadyQueue({0: QueueOptions(max_parallel=1, needs=(("gpu", 1),))}, owner=lambda node: 0)
     ready.push(1)
     ready.push(2)
@@ -96,7 +96,7 @@ def test_a_task_with_needs_and_a_limit_of_instances_minds_both() -> None:
     assert drain(ready) == [2]
 
 
-def test_whatever_happens_nothing_is_lost_or_given_out_twice() -> None:
+def test_no_task_is_lost_or_handed_out_twice() -> None:
     picks = random.Random(7)
     for _ in range(200):
         size = picks.randint(1, 30)
@@ -134,7 +134,7 @@ def test_whatever_happens_nothing_is_lost_or_given_out_twice() -> None:
         assert len(done) == size
 
 
-def test_the_plan_takes_by_priority_and_frees_what_has_ended() -> None:
+def test_the_plan_takes_tasks_by_priority() -> None:
     plan = make_plan(
         Graph({"a": [], "b": [], "c": [], "d": ["c"]}),
         queue={1: QueueOptions(1), 2: QueueOptions(2), 3: QueueOptions(3)},

@@ -1,4 +1,4 @@
-"""When a failed attempt is tried again, and how long to wait."""
+"""Retries: whether a failed attempt is tried again, and after which delay."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from liteflow.planning.retry import NEVER, RetryPolicy
 
 
-def test_waits_grow_by_the_backoff() -> None:
+def test_delays_grow_by_the_back_off() -> None:
     policy = RetryPolicy(retries=4, delay_s=2.0, backoff=3.0)
     assert [policy.wait_s(number, "seed") for number in (1, 2, 3, 4)] == [2.0, 6.0, 18.0, 54.0]
 

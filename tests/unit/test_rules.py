@@ -87,7 +87,7 @@ def test_truth_table_through_a_plan_whatever_the_order(rule: TriggerRule, states
 
 
 @pytest.mark.parametrize("rule", TRIGGER_RULES)
-def test_a_task_that_waits_for_nothing_runs_under_every_rule(rule: TriggerRule) -> None:
+def test_a_task_without_upstream_runs_under_every_rule(rule: TriggerRule) -> None:
     assert decide(rule, UpstreamCounts(0)) == "run"
     assert make_plan(Graph({"a": ()}), rules={0: rule}).take(0.0) == 0
 
@@ -109,13 +109,13 @@ def test_a_task_that_waits_for_nothing_runs_under_every_rule(rule: TriggerRule) 
         ("one_done", "U", "wait"),
     ],
 )
-def test_one_rules_fire_before_the_others_have_ended(rule: TriggerRule, state: str, wanted: str) -> None:
+def test_one_rules_decide_before_all_upstream_tasks_have_ended(rule: TriggerRule, state: str, wanted: str) -> None:
     assert decide(rule, counts_of(state, total=5)) == wanted
 
 
 @pytest.mark.parametrize("rule", [rule for rule in TRIGGER_RULES if rule.startswith(("all", "none"))])
 @pytest.mark.parametrize("states", ["", "S", "F", "K", "U", "SFK"])
-def test_all_and_none_rules_wait_for_the_last_one(rule: TriggerRule, states: str) -> None:
+def test_all_and_none_rules_wait_for_the_last_upstream(rule: TriggerRule, states: str) -> None:
     assert decide(rule, counts_of(states, total=len(states) + 1)) == "wait"
 
 
@@ -125,7 +125,7 @@ def test_always_starts_at_once() -> None:
 
 @given(st.sampled_from(TRIGGER_RULES), st.text("SFKU", max_size=6), st.integers(0, 3))
 def test_a_decision_never_changes_by_what_ends_later(rule: TriggerRule, states: str, open_ones: int) -> None:
-    """A task that may run, may run for ever: rules are asked again at every event."""
+    """A decision to run is final, because the rule is applied again as each upstream ends."""
     total = len(states) + open_ones
     decision = decide(rule, counts_of(states, total))
     if open_ones == 0:
@@ -148,7 +148,7 @@ def test_explain_says_what_was_decided(rule: TriggerRule, states: str, wanted: s
     assert told in text
 
 
-def test_explain_names_who_is_waited_for_and_stays_short() -> None:
+def test_explain_names_open_upstream_tasks_and_is_short() -> None:
     text = explain("all_success", {f"task_{number}": "RUNNING" for number in range(1000)})
     assert "'task_0'" in text
     assert "997 more" in text

@@ -20,17 +20,17 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from lightflow.errors import WorkflowError
+from lightflow.parser.files import parse_text, read_source
 from lightflow.parser.normalize import normalize
 from lightflow.parser.positions import Source, UnreadableFile
 from lightflow.parser.schema import normalized_schema, workflow_schema
 from lightflow.parser.schema_validator import Validator
-from lightflow.parser.source import parse_text, read_source
 from lightflow.plugins.registry import Registry
 
 ROOT = Path(__file__).resolve().parents[2]
 EDITOR = Draft202012Validator(workflow_schema())
 FAST_EDITOR = jsonschema_rs.validator_for(workflow_schema())
-SCHEMA = normalized_schema(Registry().known())
+SCHEMA = normalized_schema(Registry().described())
 LOADER = Validator(SCHEMA)
 _BLOCK = re.compile(r"^```ya?ml[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _EVENTS = ("on_start", "on_success", "on_failure", "on_retry", "on_cancel", "on_exit")

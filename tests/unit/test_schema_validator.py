@@ -13,17 +13,17 @@ import jsonschema_rs
 import pytest
 
 from lightflow.errors import WorkflowError
+from lightflow.parser.files import parse_text, read_source
 from lightflow.parser.normalize import normalize
 from lightflow.parser.schema import normalized_schema
 from lightflow.parser.schema_validator import InvalidSchema, Validator, check_schema
-from lightflow.parser.source import parse_text, read_source
 from lightflow.parser.subjects.retries import RETRY
 from lightflow.parser.subjects.settings import SETTINGS
 from lightflow.parser.subjects.tasks import COMMON
 from lightflow.plugins.registry import Registry
 
 ROOT = Path(__file__).resolve().parents[2]
-SCHEMA = normalized_schema(Registry().known())
+SCHEMA = normalized_schema(Registry().described())
 VALIDATOR = Validator(SCHEMA)
 ORACLE = jsonschema_rs.validator_for(SCHEMA)
 DOCUMENTS = 4_000

@@ -373,11 +373,12 @@ class _Command:
             place += 1
         if place >= len(words):
             return Study({})
-        own = _Command(words, self.functions).study(place)
+        without_input = _Command(words, self.functions).study(place)
         behind = [] if replaced else [UNKNOWN]
         with_input = _Command([*words, *behind], self.functions).study(place)
         filled = [n for n in range(place, len(words)) if replaced and replaced in words[n]] or [len(words)]
-        return Study(own.evaluated, any(item in with_input.evaluated for item in filled), own.sources)
+        reads = any(item in with_input.evaluated for item in filled)
+        return Study(without_input.evaluated, reads, without_input.sources)
 
     def _env(self, start: int) -> Study:
         words, evaluated = self.words, dict[int, Reason]()

@@ -8,8 +8,7 @@ from typing import Any, Final, NamedTuple
 from lightflow.errors import Problem
 from lightflow.parser.positions import Key
 from lightflow.parser.schema_pieces import FREE, ID_PATTERN, ID_WORDS, Schema, block, block_at, duration, integer
-from lightflow.parser.subjects.durations import check_duration
-from lightflow.parser.subjects.retries import build_run_retry
+from lightflow.parser.subjects.retries import build_run_retry, check_duration
 from lightflow.parser.tree import Tree
 from lightflow.spec.durations import seconds
 from lightflow.spec.model import Limits

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from lightflow.errors import Problem
+from lightflow.parser.positions import Key
 from lightflow.parser.schema_pieces import (
     EXCEPTIONS,
     EXIT_CODES,
@@ -16,10 +18,10 @@ from lightflow.parser.schema_pieces import (
     is_expression,
     or_expression,
 )
-from lightflow.parser.subjects.durations import check_duration
 from lightflow.parser.tree import Tree
-from lightflow.spec.durations import seconds
+from lightflow.spec.durations import LONGEST_S, PATTERN, seconds
 from lightflow.spec.model import RetrySpec
+from lightflow.text import quoted
 
 RETRIES: Final = integer("Extra attempts after a failure.", 0, 1000, default=0, examples=[2])
 _BACKOFF: Final[Schema] = {
@@ -108,6 +110,17 @@ _BLOCK_KEYS: Final = {
     "max_retry_delay": "max_delay",
     "retry_jitter": "jitter",
 }
+
+
+def check_duration(tree: Tree, path: Sequence[Key], value: Any, *, zero: bool) -> Iterator[Problem]:
+    """Report text whose duration is out of range; the schema can only match its pattern."""
+    if not isinstance(value, str) or not value or not re.fullmatch(PATTERN, value):
+        return  # the schema reports it
+    length = seconds(value)
+    if length > LONGEST_S:
+        yield tree.problem(path, f"must be at most 10 years, not {quoted(value)}")
+    elif not length and not zero:
+        yield tree.problem(path, f"must be more than 0, not {quoted(value)}")
 
 
 def check_retries(tree: Tree) -> Iterator[Problem]:

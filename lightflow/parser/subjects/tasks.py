@@ -18,7 +18,7 @@ from lightflow.parser.schema_pieces import (
     or_expression,
 )
 from lightflow.parser.subjects import control_flow, environment, fan_out, limits, retries
-from lightflow.parser.subjects.durations import check_duration
+from lightflow.parser.subjects.retries import check_duration
 from lightflow.parser.subjects.settings import MODE
 from lightflow.parser.tree import TaskNode, Tree, list_or_empty, preconditions
 from lightflow.plugins.registry import Registry
@@ -157,7 +157,7 @@ def id_like(text: str, taken: Container[str]) -> str:
 
 def check_types(tree: Tree, registry: Registry) -> Iterator[Problem]:
     """Report task types that do not exist."""
-    described = {info.name for info in registry.known()}
+    described = {info.name for info in registry.described()}
     for node in tree.task_nodes:
         name = tree.unknown_types.get(id(node.keys), node.keys["type"])
         if not isinstance(name, str) or name in described or registry.find(name) is not None:
@@ -245,7 +245,7 @@ def implied_upstreams(
 
 def check_own_keys(tree: Tree, registry: Registry) -> Iterator[Problem]:
     """Report what the built-in types find in the keys of their tasks, such as Python code that does not compile."""
-    types = {info.name: registry.built_in(info.name) for info in registry.known()}
+    types = {info.name: registry.built_in(info.name) for info in registry.described()}
     for node in tree.task_nodes:
         name = tree.unknown_types.get(id(node.keys), node.keys["type"])
         task_type = types.get(name) if isinstance(name, str) else None
@@ -281,10 +281,12 @@ class TaskBuilder:
         expressions: Mapping[str, Expressions],
         conditions: Mapping[str, ConditionSpec],
         *,
+        registry: Registry,
         path: str,
         default_retries: int,
     ) -> None:
         self._tree = tree
+        self._registry = registry
         self._expressions = expressions
         self._conditions = conditions
         self._path = path
@@ -296,8 +298,8 @@ class TaskBuilder:
     def build(self, node: TaskNode) -> TaskSpec:
         """Return the record of a task or hook that has been checked."""
         task, tree = node.keys, self._tree
-        flow = None if node.is_hook else self._control_flow(node)
-        config = self._config(task, is_branch=flow is not None and flow.branch)
+        flow_spec = None if node.is_hook else self._control_flow(node)
+        config = self._config(task, is_branch=flow_spec is not None and flow_spec.branch)
         env, own_env = self._env(node)
         depends_on, implied = self._upstreams(node)
         own_files = environment.build_env_files(tree, [*node.path, "dotenv"], task)
@@ -313,7 +315,7 @@ class TaskBuilder:
             timeout_s=None if timeout is None or is_expression(timeout) else seconds(timeout),
             grace_s=seconds(task.get("kill_grace", 10)),
             retry=retries.build_retry(task, 0 if node.is_hook else self._default_retries),
-            trigger_rule=control_flow.build_trigger_rule(task, flow),
+            trigger_rule=control_flow.build_trigger_rule(task, flow_spec),
             mode=task.get("mode"),
             description=task.get("description", ""),
             file=self._path,
@@ -324,7 +326,7 @@ class TaskBuilder:
             own_env=own_env,
             dotenv=own_files,
             secrets=tuple(dict.fromkeys(task.get("secrets", ()))),
-            control_flow=flow,
+            control_flow=flow_spec,
             mapping=mapping,
             queue=DEFAULT_QUEUE if limits.TASK_KEYS.keys().isdisjoint(task) else limits.build_queue_options(task),
         )
@@ -332,19 +334,18 @@ class TaskBuilder:
 
     def _control_flow(self, node: TaskNode) -> ControlFlow | None:
         workflow_cwd = self._tree.root.get("cwd")
-        flow = control_flow.build_control_flow(node.id, node.keys, self._conditions, workflow_cwd, self.build)
+        flow_spec = control_flow.build_control_flow(node.id, node.keys, self._conditions, workflow_cwd, self.build)
         if node.id not in self._setups:
-            return flow
-        return replace(flow or ControlFlow(), setup=True)
+            return flow_spec
+        return replace(flow_spec or ControlFlow(), setup=True)
 
     def _config(self, task: Mapping[str, Any], *, is_branch: bool) -> dict[str, Any]:
         """Return the keys of the task's own type."""
         config = {key: value for key, value in task.items() if key not in COMMON}
-        if task["type"] == "shell" and self._tree.shell is not None:
-            config.setdefault("shell", self._tree.shell)
-        if task["type"] == "shell" and is_branch:
-            config.setdefault("output", "last_line")
-        return config
+        task_type = self._registry.built_in(task["type"])
+        if task_type is None:
+            return config
+        return task_type.completed(config, workflow_shell=self._tree.shell, is_branch=is_branch)
 
     def _env(self, node: TaskNode) -> tuple[dict[str, str], dict[str, str]]:
         """Return the variables of a task with those of the workflow, and without them."""
@@ -386,7 +387,7 @@ class TaskBuilder:
         if spec.mapping is not None:
             mapping = spec.mapping
             definition["over"] = [mapping.name, mapping.items, mapping.axes, mapping.include, mapping.exclude]
-        flow = spec.control_flow
-        if flow is not None and (flow.branch or flow.short_circuit):
-            definition["decides"] = [flow.branch, flow.short_circuit, flow.direct]
+        flow_spec = spec.control_flow
+        if flow_spec is not None and (flow_spec.branch or flow_spec.short_circuit):
+            definition["decides"] = [flow_spec.branch, flow_spec.short_circuit, flow_spec.direct]
         return digest_of(definition)

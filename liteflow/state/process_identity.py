@@ -1,10 +1,13 @@
-"""Who a process is, for ever: its pid together with when it was started, and in which boot of the machine."""
+"""The identity of a process: its pid with the time at which it started, and the boot of the machine.
+
+A pid alone is reused; the three together name one process for ever.
+"""
 
 from __future__ import annotations
 
 
 def start_ticks(pid: int | str = "self") -> int | None:
-    """When a process was started, in kernel ticks since boot (names it for ever); None when it has ended."""
+    """Return when a process was started, in kernel ticks since boot; None when it has ended."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
@@ -14,6 +17,7 @@ def start_ticks(pid: int | str = "self") -> int | None:
 
 
 def boot_id() -> str | None:
+    """Return the id of this boot of the machine; None where the kernel has none."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
             return file.read().strip()

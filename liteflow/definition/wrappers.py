@@ -1,4 +1,4 @@
-"""Functions around a task's own: predicates and hooks; and what makes no sense among the options of control flow."""
+"""Wrappers of the functions that users write: a predicate before a task, and the call of a hook."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from liteflow.definition.signature import parameters_of
 from liteflow.errors import DefinitionError, SkipTask
 
 
-class Guarded:
-    """A function that runs only if a predicate says so; else the task skips itself."""
+class RunIfFunction:
+    """A function that runs only if a predicate returns true; otherwise the task is SKIPPED."""
 
     def __init__(self, func: Callable[..., Any], predicate: Callable[[Any], Any]) -> None:
-        self.__func__ = func  # where it is looked for to tell whether the function is a coroutine function
+        self.__func__ = func  # executors look here for a coroutine function
         self._predicate = predicate
 
     @property
     def parts(self) -> tuple[Callable[..., Any], ...]:
-        """The functions that decide what it does."""
+        """The functions that the digest of the task covers."""
         return (self.__func__, self._predicate)
 
     def __call__(self, **arguments: Any) -> Any:
@@ -28,23 +28,23 @@ class Guarded:
         return self.__func__(**arguments)
 
 
-class HookCall:
-    """A function as a hook: it is given the context if it takes an argument."""
+class HookFunction:
+    """A function as a hook: it gets the context if it has a parameter without a default."""
 
     def __init__(self, func: Callable[..., Any]) -> None:
         self.__func__ = func
         required = parameters_of(func).required
         if len(required) > 1:
             raise DefinitionError(
-                f"{getattr(func, '__name__', func)!s}: a hook is called with nothing, or with the context; "
-                f"this one needs {', '.join(sorted(required))}"
+                f"{getattr(func, '__name__', func)!s}: a hook is called with no argument or with the context; "
+                f"this function needs {', '.join(sorted(required))}"
             )
-        self._name = next(iter(required), None)
+        self._parameter = next(iter(required), None)
 
     @property
     def parts(self) -> tuple[Callable[..., Any], ...]:
-        """The functions that decide what it does."""
+        """The functions that the digest of the hook covers."""
         return (self.__func__,)
 
     def __call__(self) -> Any:
-        return self.__func__() if self._name is None else self.__func__(**{self._name: current_context()})
+        return self.__func__() if self._parameter is None else self.__func__(**{self._parameter: current_context()})

@@ -27,24 +27,22 @@ class OneThreadEach(Backend):
     def __init__(self, context: BackendContext) -> None:
         self.context = context
         self.tasks: list[str] = []
-        self.running: set[int] = set()
+        self.running: dict[int, Work] = {}  # by node
         self.closed = False
 
     def submit(self, work: Work) -> None:
         self.tasks.append(work.task_id)
-        self.running.add(work.node)
+        self.running[work.node] = work
         threading.Thread(target=self._run, args=(work,), daemon=True).start()
 
     def _run(self, work: Work) -> None:
         outcome = run_attempt(cast("Call", self.context.bodies[work.task_id]), work, self.context.info)
-        if work.node in self.running:
-            self.running.discard(work.node)
+        if self.running.pop(work.node, None) is not None:
             self.context.outcomes.post(outcome)
 
     def cancel(self, node: int, grace_s: float) -> None:
-        if node in self.running:
-            self.running.discard(node)
-            self.context.outcomes.post(failure(Work(node, "", -1, 1, None), "CANCELLED", "cancelled"))
+        if (work := self.running.pop(node, None)) is not None:
+            self.context.outcomes.post(failure(work, "CANCELLED", "cancelled"))
 
     def close(self, grace_s: float) -> None:
         self.closed = True

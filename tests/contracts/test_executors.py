@@ -595,9 +595,7 @@ def sh(script: str, **fields: Any) -> Command:
         ('echo a=1 > "$LIGHTFLOW_OUTPUT"; (setsid sh -c \'sleep 0.3; echo b=2 >> "$LIGHTFLOW_OUTPUT"\' &)', {"a": "1"}),
     ],
 )  # fmt: skip
-def test_the_output_file_of_a_command_has_its_values(
-    bench: Open, tmp_path: Path, script: str, values: dict[str, Any]
-) -> None:
+def test_a_command_writes_its_values(bench: Open, tmp_path: Path, script: str, values: dict[str, Any]) -> None:
     assert outputs_of(bench("thread", sh(script, cwd=str(tmp_path))).run()) == values
 
 

@@ -21,7 +21,7 @@ from json.encoder import encode_basestring_ascii
 from typing import Any, Literal, NamedTuple
 
 from liteflow.errors import PayloadError, StoreError
-from liteflow.identifiers import checked
+from liteflow.identifiers import check_run_id
 from liteflow.masking import Masker
 
 Encoding = Literal["json", "tagged", "pickle", "list"]
@@ -344,7 +344,7 @@ def spill_dir(path: str, run_id: str) -> str:
     Raises:
         StoreError: the run id is not valid, and could name another folder.
     """
-    return os.path.join(spill_root(path), checked(run_id))
+    return os.path.join(spill_root(path), check_run_id(run_id))
 
 
 def remove_values(path: str, run_id: str) -> None:

@@ -54,7 +54,7 @@ def measure() -> tuple[float, dict[str, float]]:
     parts.time(dag.Dag, "task", "building the dag")
     parts.time(dagrun.DagRun, "value", "reading the last values back")
     parts.time(dag.Dag, "compile", "the graph as the loop runs it, with digests")
-    parts.time(run.Runner, "own", "storing the run and its tasks")
+    parts.time(run.Runner, "acquire", "storing the run and its tasks")
     parts.time(store.Store, "__init__", "opening and closing the state file")
     parts.time(store.Store, "close", "opening and closing the state file")
     parts.time(outcome_queue.OutcomeQueue, "wait", "waiting for outcomes")

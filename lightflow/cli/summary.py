@@ -54,7 +54,7 @@ def show(report: Report, stream: TextIO, *, table: bool, brief: bool) -> None:
     if table:
         say(tasks_table(view, stream), stream)
     failed = _failed_instances(view)
-    failed_hooks = [hook for hook in view.hooks if hook.status == "FAILED" and hook.event != "precondition"]
+    failed_hooks = [hook for hook in view.hooks if hook.status == "FAILED" and hook.kind == "hook"]
     last_attempts = {(attempt.task_id, attempt.map_index): attempt for attempt in view.attempts}
     for record in failed[:_MAX_FAILURES]:
         _show_failure(record, last_attempts.get((record.task_id, record.map_index)), stream)

@@ -1,1 +1,1 @@
-"""What a run does next, decided without a clock, a file or a thread."""
+"""Decides what a run does next, without a clock, a file or a thread."""

@@ -12,7 +12,7 @@ class Branching(NamedTuple):
     """A task whose value decides which of its downstream tasks are skipped."""
 
     kind: Literal["branch", "short_circuit"]
-    #: of a short circuit: whether it skips all downstream tasks whatever their rule, or only the direct ones
+    #: of a short circuit: whether it skips all downstream tasks, under any trigger rule, or only the direct ones
     skips_all: bool = True
 
 

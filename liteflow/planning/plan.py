@@ -3,8 +3,8 @@
 `Plan` is pure. It has no clock, file or thread: `now` is a monotonic reading in seconds that the caller passes. It
 answers three questions: which task may start (`take`), what changes when an attempt ends (`finish`), and whether the
 run is over (`finished`, `result`). Retries, skips, failures that spread downstream, and the handling of lost workers
-are decided here. What depends on the world outside is asked of the caller: `due_checks` and `due_lists` return the
-tasks whose start checks or lists are wanted, and the caller answers with `pass_checks`, `end_unstarted`, `expand` or
+are decided here. The caller supplies facts of the world outside: `due_checks` and `due_lists` return the tasks whose
+start checks or lists are wanted, and the caller answers with `pass_checks`, `end_unstarted`, `expand` or
 `reject_list`.
 
 Tasks are numbers (see `TaskTable`). Every change of a state is returned as a `Transition`, in the order it happened.
@@ -64,7 +64,7 @@ class PlanOptions(Record):
 
 
 class EarlierPart(Record):
-    """What an earlier part of the run has done, by task number."""
+    """The results of an earlier part of the run, by task number."""
 
     done: _States = EMPTY_MAPPING  # tasks that ended and keep their state
     attempts: Mapping[int, int] = EMPTY_MAPPING  # further attempts continue the count
@@ -93,7 +93,7 @@ class Plan:
         self._starts = StartQueue(self.table, options.queue, options.mapped)
         self._retries = RetryTracker(options.retries, options.seed)
         self._stop: Stop | None = None
-        self._halted = False  # whether not even teardowns and hooks start any more
+        self._halted = False  # whether even teardowns and hooks no longer start
         self._runs_after_stop: set[int] = set(options.control.teardowns)
         self._remaining = len(graph)  # how many tasks, instances and triggered hooks have not ended
         self._to_cancel: list[int] = []
@@ -150,6 +150,11 @@ class Plan:
     def next_retry_at(self) -> float | None:
         """Return the monotonic second at which the next retry is due, if one is waiting."""
         return None if self._halted else self._starts.next_retry_at()
+
+    @property
+    def has_queue_options(self) -> bool:
+        """Whether a task has a priority, a limit of parallel instances, or needs slots."""
+        return bool(self._options.queue)
 
     def slot_needs(self, node: int) -> SlotNeeds:
         """Return the slots of pools that the task needs to run."""
@@ -265,8 +270,10 @@ class Plan:
                 elif table.status[other] == "RUNNING":
                     self._to_cancel.append(other)
 
-    def to_cancel(self) -> list[int]:
+    def to_cancel(self) -> Sequence[int]:
         """Return, once, the running instances that the caller is to cancel, because another instance failed."""
+        if not self._to_cancel:
+            return ()
         nodes, self._to_cancel = self._to_cancel, []
         return nodes
 
@@ -352,7 +359,7 @@ class Plan:
         """End an attempt that failed: there is a retry, or the task is FAILED."""
         table, task = self.table, self.table.owner(node)
         wait = self._retries.after_failure(node, task, table.name(node), error_types, exit_code)
-        if wait is not None and (self._stop is None or self.goes_on(node)):
+        if wait is not None and (self._stop is None or self.survives_stop(node)):
             again = f"attempt {table.attempts[node] + 1} in {wait:.3g} s" if wait else "tried again at once"
             self._retry(node, now + wait, transitions, f"{reason}; {again}" if reason else again)
             return
@@ -382,7 +389,7 @@ class Plan:
     ) -> None:
         """End a task for good, and what ends because of it.
 
-        A task that an interruption has ended will be run again by a resume, so its downstream tasks go on waiting.
+        A task that an interruption has ended will be run again by a resume, so its downstream tasks still wait.
         """
         self._change(node, status, transitions, reason)
         self._remaining -= 1
@@ -404,7 +411,7 @@ class Plan:
         return failure_counts(self.table, self._options.control, node)
 
     def _skip(self, skips: Mapping[int, str], transitions: list[Transition]) -> None:
-        """Skip tasks that have not started, whatever their rules."""
+        """Skip tasks that have not started, under any trigger rule."""
         ended = [node for node in skips if self.table.status[node] == "PENDING"]
         for node in ended:  # all of them first: the end of one must not let another run
             self._change(node, "SKIPPED", transitions, skips[node])
@@ -463,7 +470,7 @@ class Plan:
     def stop(self, reason: str, cause: StopCause = "cancelled") -> list[Transition]:
         """Start nothing more and cancel what has not started, except teardowns and hooks.
 
-        The caller ends the running tasks that do not go on (see `goes_on`).
+        The caller ends the running tasks that do not run to their end (see `survives_stop`).
         """
         transitions: list[Transition] = []
         self._stop_tasks(Stop(reason, cause), transitions)
@@ -512,10 +519,10 @@ class Plan:
 
     @property
     def halted(self) -> bool:
-        """Whether nothing at all starts any more."""
+        """Whether nothing at all can start."""
         return self._halted
 
-    def goes_on(self, node: int) -> bool:
+    def survives_stop(self, node: int) -> bool:
         """Return whether the task runs to its end although the run was stopped."""
         return node in self._runs_after_stop and not self._halted
 

@@ -2,7 +2,7 @@
 
 The number of a task is its number in the graph. A task that is mapped over a list gets a further number for each of its
 instances once the list is known; its own number then stands for all of them. Hooks have numbers, too: they are added
-while the run goes on, and no task waits for them. Only the plan changes a table.
+during the run, and no task waits for them. Only the plan changes a table.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class MappedInstances:
 
 
 class TaskTable:
-    """What is recorded of each number. The plan writes it; the loop and its helpers read it."""
+    """The records of all numbers. The plan writes them; the loop and its helpers read them."""
 
     def __init__(self, graph: Graph) -> None:
         size = len(graph)

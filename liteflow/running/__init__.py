@@ -1,1 +1,1 @@
-"""The loop, and what it asks and tells while a run goes on."""
+"""Runs plans: the loop and its parts."""

@@ -29,7 +29,7 @@ class RunConfig(Record):
     observers: Sequence[Observer] = ()
     claim_children: bool = False
     done: Mapping[str, float] = EMPTY_MAPPING  #: for a new run: tasks that succeeded elsewhere, with their seconds
-    secrets: Secrets | None = None  #: never stored: a resumed run gets them anew
+    secrets: Secrets | None = None  #: never stored: a resumed run gets them again
     timeout_s: float | None = None
     retry: RetryPolicy = NEVER  #: of the run as a whole
     concurrency: Concurrency | None = None  #: its group is named

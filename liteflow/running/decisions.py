@@ -1,4 +1,4 @@
-"""What the value of a branch or a short circuit decides: the tasks that it skips."""
+"""Decisions: the tasks that the value of a branch or a short circuit skips."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from liteflow.work import Command, ErrorInfo, Outcome
 def decided(program: CompiledDag, decider: Branching, outcome: Outcome) -> tuple[Outcome, dict[int, str]]:
     """Return the outcome of a task that decides, and the tasks that it skips, each with the reason.
 
-    A value that is no decision fails the attempt. A command that is a short circuit answers like a condition of a
+    An invalid value fails the attempt. A command that is a short circuit answers like a condition of a
     shell: exit code 0 is true, 1 is false, and any other is a failure.
     """
     node = outcome.node
@@ -39,7 +39,7 @@ def earlier_decisions(
 ) -> dict[int, dict[int, str]]:
     """Return the tasks that the decisions of an earlier part of a run skip, by the number of the deciding task.
 
-    A task whose decision is not valid any more, because the graph has changed, is removed from `done`: it decides anew.
+    A task whose decision is no longer valid, because the graph has changed, is removed from `done`: it decides again.
     """
     skips = {}
     for node, decider in program.deciders().items():

@@ -53,10 +53,10 @@ class Expansion:
             return plan.reject_list(node, f"{error}{self._without_list(node)}")
         previous, note = self._previous.get(task_id, {}), ""
         labels = [recorder.mask(row.label) for row in matched.rows]
-        removed = {index: previous[index] for index in matched.gone}
+        removed = {index: previous[index] for index in matched.removed}
         instances = zip(matched.indexes, labels, matched.digests, strict=True)
         recorder.add_instances(node, instances, self._program.tasks[node].settings.timeout_s, removed, now)
-        if matched.new or matched.gone:
+        if matched.added or matched.removed:
             change = self._list_change(task_id, matched)
             note = f"its list has changed: {change}"
             self._observers.notify("list_changed", task_id, change)
@@ -79,7 +79,7 @@ class Expansion:
                 matched = self._inputs.read_list(node)
             except InputError:
                 continue
-            if matched.new or matched.gone:
+            if matched.added or matched.removed:
                 change = self._list_change(task_id, matched)._replace(kept=True)
                 self._observers.notify("list_changed", task_id, change)
 
@@ -93,7 +93,7 @@ class Expansion:
 
     def _list_change(self, task_id: str, matched: MatchedList) -> ListChange:
         """Return what has changed in the list of a mapped task since an earlier part of the run, in names of items."""
-        labels = [matched.rows[position].label or f"item {position}" for position in matched.new]
+        labels = [matched.rows[position].label or f"item {position}" for position in matched.added]
         previous = self._previous[task_id]
-        gone = [previous[index].label or instance_name(task_id, index) for index in matched.gone]
-        return ListChange(tuple(str(self._recorder.mask(label)) for label in labels), tuple(gone))
+        labels_removed = [previous[index].label or instance_name(task_id, index) for index in matched.removed]
+        return ListChange(tuple(str(self._recorder.mask(label)) for label in labels), tuple(labels_removed))

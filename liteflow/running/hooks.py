@@ -89,7 +89,7 @@ class Hooks:
                 event = event._replace(event="")
         return self._trigger_first(hooks, event, now)
 
-    # -- while the run goes on -----------------------------------------------------------------------------
+    # -- during the run ------------------------------------------------------------------------------------
 
     def follow(self, transitions: Sequence[Transition], now: float, outcome: Outcome | None = None) -> None:
         """Trigger the hooks that follow these transitions."""

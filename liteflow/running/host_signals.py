@@ -47,7 +47,7 @@ class SignalGate:
                 signal.signal(number, self._on_signal)
 
     def remove(self) -> None:
-        """Restore the handlers, whatever they raise meanwhile, and call those of noted signals.
+        """Restore the handlers, even if they raise meanwhile, and call those of noted signals.
 
         Raises the first exception that one of them raises, when all are restored.
         """

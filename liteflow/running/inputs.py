@@ -104,7 +104,7 @@ class Inputs:
             self._cache[node] = value
 
     def release(self, transitions: Sequence[Transition]) -> None:
-        """Drop what no task will read any more, now that some have ended."""
+        """Drop values that no open task will read, now that some tasks have ended."""
         tasks, readers, rows = self._program.tasks, self._readers, self._rows
         for transition in transitions:
             node = transition.node

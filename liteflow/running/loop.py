@@ -30,7 +30,7 @@ _CLOSED: Final = contextlib.nullcontext()  # signal handlers of the program are 
 
 
 class Parts(Record):
-    """What a loop is made of; each part belongs to one plan."""
+    """The parts of a loop; each belongs to one plan."""
 
     plan: Plan
     recorder: Recorder
@@ -66,7 +66,7 @@ class Loop:
         self._gate = gate  # open while the loop waits: then signal handlers of the program are called
         self._inline_tasks = inline_tasks  # the tasks that run in this thread, within `submit`
         self._outputs_dir = outputs_dir
-        self._looked_at = 0.0  # when the store was asked for requests
+        self._looked_at = 0.0  # when requests were last read
 
     def run(self) -> bool:
         """Run the plan. Return whether the run has ended; else it is to be tried again."""

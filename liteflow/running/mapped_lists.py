@@ -2,7 +2,7 @@
 
 An instance belongs to its item: it keeps its index, its attempts and its value wherever the item is in a list that has
 changed between two parts of a run. An index is never used for a second item, so the idempotency key of an instance
-never stands for two. An item that is not in the list any more has only its history.
+never stands for two. An item that is no longer in the list has only its history.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class MatchedList(NamedTuple):
     rows: Sequence[MappedRow]
     indexes: Sequence[int]
     digests: Sequence[str]
-    new: Sequence[int] = ()  # the positions of items that have no instance yet, though others have
-    gone: Sequence[int] = ()  # the indexes of instances whose items are not in the list
+    added: Sequence[int] = ()  # the positions of items that have no instance yet, though others have
+    removed: Sequence[int] = ()  # the indexes of instances whose items are not in the list
 
 
 def match_list(
@@ -43,10 +43,10 @@ def match_list(
         if not matches and not previous:
             return MatchedList(rows, range(first, first + len(rows)), digests)
         matches |= {position: index for index, position in enumerate(new, start=first)}
-    taken = set(matches.values())
-    gone = [index for index in previous if index not in taken]
+    present = set(matches.values())
+    removed = [index for index in previous if index not in present]
     indexes = [matches[position] for position in range(len(rows))]
-    return MatchedList(rows, indexes, digests, new if previous else (), gone)
+    return MatchedList(rows, indexes, digests, new if previous else (), removed)
 
 
 def _matches(

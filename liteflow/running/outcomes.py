@@ -45,6 +45,7 @@ class OutcomeHandler:
         self._prefetch = prefetch
         self._repeats = set(program.control.setups) | set(program.control.teardowns)  # may succeed more than once
         self._deciders = program.deciders()
+        self._ordered = plan.has_queue_options
 
     def finish(self, outcome: Outcome, monotonic: float) -> None:
         """Handle the end of an attempt."""
@@ -71,7 +72,7 @@ class OutcomeHandler:
             exit_code=outcome.exit_code,
             skips=skips,
         )
-        if plan.slot_needs(node):  # after the plan no longer counts the instance as running
+        if self._ordered and plan.slot_needs(node):  # after the plan no longer counts the instance as running
             recorder.free_slots(node)
             plan.slots_freed()
         recorder.record(transitions, outcome.ended_at, outcome, previous=previous)
@@ -82,7 +83,8 @@ class OutcomeHandler:
             self._inputs.release(transitions)
         for instance in plan.to_cancel():
             self._stopping.end(instance)
-        self._stopping.end_running()
+        if plan.stopped is not None:
+            self._stopping.end_running()
 
     def _stored_status(self, outcome: Outcome) -> TaskStatus:
         """Return the stored state of the attempt. Record the start of an attempt that is stored as QUEUED."""

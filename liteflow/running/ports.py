@@ -1,4 +1,4 @@
-"""What the loop needs from its surroundings: a store and a clock. (Executors: see `executors`.)
+"""Interfaces of the loop to its surroundings: a store and a clock. (Executors: see `executors`.)
 
 The store of a run is `state.store.Store`; tests drive the loop with a store in memory and with a clock that they set.
 """
@@ -47,7 +47,7 @@ class SystemClock:
 
 
 class Batch(Protocol):
-    """What happened in a turn of the loop, until the store writes it. See `state.write_batch.WriteBatch`."""
+    """The changes of a turn of the loop, until the store writes them. See `state.write_batch.WriteBatch`."""
 
     slot_requests: list[SlotRequest]
     granted_slots: list[bool]
@@ -86,7 +86,9 @@ class Batch(Protocol):
         self, task_id: str, instances: Iterable[tuple[int, str | None, str]], timeout_s: float | None, now: float
     ) -> None: ...
 
-    def remove_instances(self, task_id: str, gone: Mapping[int, PreviousInstance], reason: str, now: float) -> None: ...
+    def remove_instances(
+        self, task_id: str, removed: Mapping[int, PreviousInstance], reason: str, now: float
+    ) -> None: ...
 
     def trigger_hook(
         self, task_id: str, map_index: int, owner: str, events: str, now: float, kind: str = "hook"

@@ -1,6 +1,6 @@
 """Records what happens in a run: each change goes into the write batch, and to the observers once it is committed.
 
-What is stored and shown of tasks holds no secret. A change may trigger hooks: they are recorded in the same batch.
+Stored and shown texts hold no secret. A change may trigger hooks: they are recorded in the same batch.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Recorder:
         self._hooks = hooks if hooks.any else None
         self._masker = masker
         self._previous = dict(previous)  # instances of mapped tasks of an earlier part of the run, by index
-        self._labels: dict[int, str] = {}  # for observers: what people can tell an instance by
+        self._labels: dict[int, str] = {}  # for observers: the labels of instances
 
     # -- attempts ------------------------------------------------------------------------------------------
 

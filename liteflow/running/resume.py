@@ -25,7 +25,7 @@ _SWEEP_S: Final = 25.0  # how long the guardian of a dead owner may take to end 
 
 
 class PreviousRun(NamedTuple):
-    """What a run has already done: its tasks by id, and the instances of mapped tasks by index."""
+    """The earlier results of a run: its tasks by id, and the instances of mapped tasks by index."""
 
     tasks: Mapping[str, PreviousState]
     instances: Mapping[str, Mapping[int, PreviousInstance]] = {}

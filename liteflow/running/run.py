@@ -11,7 +11,6 @@ from liteflow.definition.compiled import CompiledDag
 from liteflow.executors import Executor, open_executor
 from liteflow.outputs import create_folder, outputs_dir, remove_folder
 from liteflow.planning.plan import Plan
-from liteflow.planning.ready_queue import DEFAULT_QUEUE
 from liteflow.record import Record
 from liteflow.running.config import RunConfig
 from liteflow.running.decisions import earlier_decisions
@@ -58,12 +57,12 @@ def run(program: CompiledDag, config: RunConfig, *, resume: bool = False, gate: 
         StoreError, ResourceError: the state file failed; what ran was ended, and what was stored is true.
     """
     info = RunInfo(
-        config.run_id,
-        program.dag_id,
-        config.db_path,
-        config.log_dir,
-        config.params,
-        spill_dir(config.db_path, config.run_id),
+        run_id=config.run_id,
+        dag_id=program.dag_id,
+        db_path=config.db_path,
+        log_dir=config.log_dir,
+        params=config.params,
+        values_dir=spill_dir(config.db_path, config.run_id),
         outputs_dir=outputs_dir(config.db_path, config.run_id),
         logical_date=config.logical_date,
         secrets=config.secrets,
@@ -98,11 +97,11 @@ def run(program: CompiledDag, config: RunConfig, *, resume: bool = False, gate: 
             gate=gate or SignalGate(),
         )
         try:
-            previous = runner.own(resume=resume)
+            previous = runner.acquire(resume=resume)
             with stop_signals_handled(signals.receive):
                 return runner.run(previous, resumed=resume)
         except BaseException:
-            executor.close(0.0)  # so that no task writes into the folder any more
+            executor.close(0.0)  # so that no task writes into the folder
             remove_folder(info.outputs_dir or "")
             raise
 
@@ -119,7 +118,7 @@ class Runner(Record):
     signals: StopSignals
     gate: SignalGate
 
-    def own(self, *, resume: bool) -> PreviousRun:
+    def acquire(self, *, resume: bool) -> PreviousRun:
         """Create the run, or take it over. Return what it has already done."""
         take = claim_run if resume else create_run
         previous = take(self.program, self.config, self.store, self.executor.session)
@@ -202,7 +201,9 @@ class Runner(Record):
             signals=self.signals,
             clock=self.clock,
         )
-        prefetch = self._prefetch()
+        # No task with a priority or a pool waits behind queued attempts; with fail_fast none starts after a failure.
+        prefetches = self.executor.queues and not plan.has_queue_options and not config.fail_fast
+        prefetch = Prefetch(config.max_workers, enabled=prefetches)
         starter = Starter(
             program=program, config=config, plan=plan, recorder=recorder, limits=limits, prefetch=prefetch
         )
@@ -247,9 +248,3 @@ class Runner(Record):
             has_hooks=program.has_hooks(),
             finished={ids[node]: status for node, status in done.items()},
         )
-
-    def _prefetch(self) -> Prefetch:
-        # No task with a priority or a pool waits behind queued attempts; with fail_fast none starts after a failure.
-        ordered = any(settings.queue is not DEFAULT_QUEUE for _, settings in self.program.special())
-        enabled = self.executor.queues and not ordered and not self.config.fail_fast
-        return Prefetch(self.config.max_workers, enabled=enabled)

@@ -43,7 +43,7 @@ class RunClock:
 
 
 class RunLimits:
-    """What the state file and the clock allow a run."""
+    """The limits that the state file and the clock set to a run."""
 
     def __init__(self, store: RunStore, retry: RetryPolicy, timeout_s: float | None, seed: str) -> None:
         self._store = store

@@ -27,7 +27,7 @@ class StartChecks:
         self._hooks = hooks
         self._info = info
         self._waiting: dict[int, tuple[int, int]] = {}  # by hook: the waiting task and its check
-        self._next: list[tuple[int, int]] = []  # tasks to go on with, each with the number of the check
+        self._next: list[tuple[int, int]] = []  # tasks to continue with, each with the number of the check
 
     def evaluate(self, now: float) -> tuple[bool, list[Transition]]:
         """Evaluate the checks that are due. Return whether there were any, and the transitions that follow."""
@@ -40,7 +40,7 @@ class StartChecks:
         return bool(due), transitions
 
     def hook_ended(self, hook: int, outcome: Outcome) -> list[Transition]:
-        """Go on with the task that waits for this hook, if there is one. Return the transitions that follow."""
+        """Continue with the task that waits for this hook, if there is one. Return the transitions that follow."""
         status = self._plan.table.status[hook]
         if hook not in self._waiting or status not in TASK_ENDED:
             return []
@@ -82,11 +82,11 @@ class StartChecks:
         index = table.graph.index
         inputs = self._inputs.named([(index[ref.task_id], ref) for ref in condition.reads])
         return ConditionInputs(
-            self._info,
-            table.task_ids[node],
-            table.map_indexes[node],
-            inputs,
-            {name: table.status[index[name]] for name in condition.states if name in index},
-            plan.upstream_states(node),
-            plan.stopped is not None,
+            info=self._info,
+            task_id=table.task_ids[node],
+            map_index=table.map_indexes[node],
+            inputs=inputs,
+            states={name: table.status[index[name]] for name in condition.states if name in index},
+            upstream=plan.upstream_states(node),
+            stopping=plan.stopped is not None,
         )

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from liteflow.definition.compiled import CompiledDag
 from liteflow.planning.plan import Plan
-from liteflow.planning.ready_queue import DEFAULT_QUEUE
 from liteflow.running.config import RunConfig
 from liteflow.running.hooks import Hooks
 from liteflow.running.inputs import Inputs
@@ -45,7 +44,7 @@ class Starter:
         self._recorder = recorder
         self._limits = limits
         self._prefetch = prefetch
-        self._ordered = any(settings.queue is not DEFAULT_QUEUE for _, settings in program.special())
+        self._ordered = plan.has_queue_options
         self._candidates: list[Start] = []  # attempts that start if the store grants their slots
         self._stamp = (0, "")  # a second, and how the names of log files write it
 

@@ -64,7 +64,7 @@ class Stopping:
         self._signals_seen = 0
         self._request_seen = 0
         self._announced = False
-        self._ending: set[int] = set()  # running tasks that were told to end
+        self._ending: set[int] = set()  # running tasks that are being ended
 
     def check_signals(self) -> None:
         """Act on new signals: the first ends tasks gracefully and leaves the run to a resume, the second at once."""
@@ -93,7 +93,7 @@ class Stopping:
         self.end_running()
 
     def end_running(self, grace_s: float | None = None) -> None:
-        """End the running tasks that do not go on: each after its own grace, or all after `grace_s`."""
+        """End the running tasks that a stop ends: each after its own grace, or all after `grace_s`."""
         plan = self._plan
         if plan.stopped is None:
             return
@@ -101,7 +101,7 @@ class Stopping:
             self._announced = True
             self._observers.notify("stopping", plan.stopped.reason)
         for node in plan.running:
-            if not plan.goes_on(node):
+            if not plan.survives_stop(node):
                 self.end(node, grace_s)
 
     def end(self, node: int, grace_s: float | None = None) -> None:

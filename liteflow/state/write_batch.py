@@ -1,4 +1,4 @@
-"""What one turn of the loop writes, collected until it is committed as one transaction.
+"""The changes of one turn of the loop, collected until they are committed as one transaction.
 
 The row of an attempt is written once, with its verdict, and never changes. An attempt that is about to start is the new
 status of its task instance: a resume after a crash finds it there, and records the attempt as LOST.
@@ -89,9 +89,9 @@ class WriteBatch:
         """Add the instances of a mapped task (index, label, digest of the item), in the order of its list."""
         self.transitions.add_instances(task_id, instances, timeout_s, now)
 
-    def remove_instances(self, task_id: str, gone: Mapping[int, PreviousInstance], reason: str, now: float) -> None:
+    def remove_instances(self, task_id: str, removed: Mapping[int, PreviousInstance], reason: str, now: float) -> None:
         """Remove instances whose items are no longer in the list of their task: only their history stays."""
-        for index, instance in gone.items():
+        for index, instance in removed.items():
             event = InstanceEvent(instance.attempts, instance.status, "REMOVED", reason, now)
             self.transitions.remove(task_id, index, event)
 

@@ -40,43 +40,76 @@ def why(folder: Path, task: str) -> str:
 # -- conditions --------------------------------------------------------------------------------------------------------
 
 
-def test_conditions(tmp_path: Path) -> None:
-    found = run(
-        tmp_path,
-        """\
-        params: {full: false}
-        env: {STAGE: production}
-        tasks:
-          count: {run: 'echo "{\\"rows\\": 3}" >> $LIGHTFLOW_OUTPUT'}
-          bad: {run: exit 1}
-          known: {if: params.full, run: echo}
-          braces: {if: "${{ params.full == false }}", run: echo}
-          plain: {if: false, run: echo}
-          variable: {if: env.STAGE == "production" and env.MORE == "yes", env: {MORE: "yes"}, run: echo}
-          value: {if: tasks.count.outputs.rows > 2, run: echo}
-          missing: {if: tasks.count.outputs.cols > 2, run: echo, retries: 3}
-          guarded: {if: "tasks.count.outputs.cols | default(0) > 2", run: echo}
-          after_bad: {needs: bad, if: params.full == false, run: echo}
-          failed: {needs: [bad, count], if: failure(), run: echo}
-          indirect: {needs: after_bad, if: failure(), run: echo}
-          all_well: {needs: [bad, count], if: success(), run: echo}
-          state: {if: "tasks.bad.status == 'FAILED' and tasks.bad.status in ['failed', 'skipped']", run: echo}
-          github: {when: tasks.bad.status == 'failure' and tasks.count.status != 'failure', run: echo}
-          anyhow: {needs: bad, if: always(), run: echo}
-          ruled: {needs: [bad, count], if: failure(), trigger_rule: all_success, run: echo}
-        """,
-    )
-    ran = {"count", "braces", "variable", "value", "failed", "indirect", "anyhow", "state", "github"}
-    assert {name for name, state in found.items() if state == "SUCCESS"} == ran - {"state", "github"}
-    assert {name for name, state in found.items() if state == "SKIPPED"} == {"known", "plain", "guarded", "all_well"}
-    assert {name for name, state in found.items() if state == "UPSTREAM_FAILED"} == {
-        *("after_bad", "state", "github", "ruled"),
-    }, "without a status function the trigger rule comes first"
-    assert found["missing"] == "FAILED"
-    assert "flow.yaml:11:17: tasks.missing.if: task 'count' has no output 'cols'" in why(tmp_path, "missing")
-    assert "if: params.full is false" in why(tmp_path, "known")
-    attempts = {one["task"]: len(one["attempts"]) for one in status(tmp_path)["tasks"]}
-    assert attempts["missing"] == attempts["known"] == 0
+CONDITIONS = """\
+    params: {full: false}
+    env: {STAGE: production}
+    tasks:
+      count: {run: 'echo "{\\"rows\\": 3}" >> $LIGHTFLOW_OUTPUT'}
+      bad: {run: exit 1}
+      param: {if: params.full, run: echo}
+      braces: {if: "${{ params.full == false }}", run: echo}
+      constant: {if: false, run: echo}
+      variable: {if: env.STAGE == "production" and env.MORE == "yes", env: {MORE: "yes"}, run: echo}
+      value: {if: tasks.count.outputs.rows > 2, run: echo}
+      missing: {if: tasks.count.outputs.cols > 2, run: echo, retries: 3}
+      default: {if: "tasks.count.outputs.cols | default(0) > 2", run: echo}
+      after_bad: {needs: bad, if: params.full == false, run: echo}
+      failed: {needs: [bad, count], if: failure(), run: echo}
+      indirect: {needs: after_bad, if: failure(), run: echo}
+      all_well: {needs: [bad, count], if: success(), run: echo}
+      state: {if: "tasks.bad.status == 'FAILED' and tasks.bad.status in ['failed', 'skipped']", run: echo}
+      github: {when: tasks.bad.status == 'failure' and tasks.count.status != 'failure', run: echo}
+      anyhow: {needs: bad, if: always(), run: echo}
+      ruled: {needs: [bad, count], if: failure(), trigger_rule: all_success, run: echo}
+    """
+
+
+@pytest.fixture(scope="module")
+def conditions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run the tasks of CONDITIONS, and return the folder."""
+    folder = tmp_path_factory.mktemp("conditions")
+    run(folder, CONDITIONS)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("task", "state"),
+    [
+        ("param", "SKIPPED"),
+        ("braces", "SUCCESS"),
+        ("constant", "SKIPPED"),
+        ("variable", "SUCCESS"),
+        ("value", "SUCCESS"),
+        ("default", "SKIPPED"),
+    ],
+)
+def test_a_condition_reads_params_variables_and_values(conditions: Path, task: str, state: str) -> None:
+    assert states(conditions)[task] == state
+
+
+@pytest.mark.parametrize("task", ["after_bad", "state", "github", "ruled"])
+def test_without_a_status_function_the_trigger_rule_comes_first(conditions: Path, task: str) -> None:
+    assert states(conditions)[task] == "UPSTREAM_FAILED"
+
+
+@pytest.mark.parametrize(
+    ("task", "state"),
+    [("failed", "SUCCESS"), ("indirect", "SUCCESS"), ("anyhow", "SUCCESS"), ("all_well", "SKIPPED")],
+)
+def test_a_status_function_replaces_the_trigger_rule(conditions: Path, task: str, state: str) -> None:
+    assert states(conditions)[task] == state
+
+
+def test_a_condition_that_reads_a_missing_value_fails_its_task_without_an_attempt(conditions: Path) -> None:
+    assert states(conditions)["missing"] == "FAILED"
+    reason = why(conditions, "missing")
+    assert "flow.yaml:11:17: tasks.missing.if: task 'count' has no output 'cols'" in reason
+    attempts = {row["task"]: len(row["attempts"]) for row in status(conditions)["tasks"]}
+    assert attempts["missing"] == attempts["param"] == 0
+
+
+def test_why_quotes_a_condition_that_is_false(conditions: Path) -> None:
+    assert "if: params.full is false" in why(conditions, "param")
 
 
 def test_the_state_of_a_task_whose_failure_is_tolerated(tmp_path: Path) -> None:
@@ -106,8 +139,8 @@ def test_the_state_of_a_task_whose_failure_is_tolerated(tmp_path: Path) -> None:
         ("if: tasks.b.status == 'x'", "cannot take a value of itself"),
         ("if: 3", "tasks.b.if: must be a condition such as params.full, or true or false, not 3"),
         ("if: params.full +", "not an expression"),
-        ("env: {X: '${{ success() }}'}", "success() can only be asked in `if`"),
-        ("env: {X: '${{ tasks.a.status }}'}", "tasks.a.status can only be asked in `if`"),
+        ("env: {X: '${{ success() }}'}", "success() is only known in `if`"),
+        ("env: {X: '${{ tasks.a.status }}'}", "tasks.a.status is only known in `if`"),
         ("branch: true\n    short_circuit: true", "exclude each other"),
         ("branch: yes", "tasks.b.branch: must be true or false"),
         ("short_circuit: sometimes", "must be true, false or direct"),

@@ -200,28 +200,75 @@ def test_what_is_set_up_again(to_do: list[str], down: list[str], wanted: str) ->
 # -- hooks of mapped tasks ---------------------------------------------------------------------------------------------
 
 
-def test_hooks_of_instances_know_the_item(tmp_path: Path) -> None:
-    (tmp_path / "sub").mkdir()
+HOOKED = """\
+    workflow_name: hooked
+    params: {folder: sub}
+    pools: {slots: 1}
+    tasks:
+      list: {output: json, run: 'echo "[\\"a\\", \\"b c\\"]"'}
+      each:
+        foreach: {items: "${{ tasks.list.result }}", as: file, max_parallel: 1}
+        pool: slots  # a limit of instances, and a pool
+        env: {NAME: "<${{ file }}>", FOLDER: "${{ params.folder }}"}
+        cwd: ${{ params.folder }}
+        preconditions: ["echo asked $NAME $FOLDER ${PWD##*/} >> ../trail"]
+        run: exit 3
+        retries: 1
+        continue_on_error: {exit_codes: [3]}
+        on_retry: echo retry ${{ file }} ${{ task.index }} >> ../trail
+        on_failure: echo failed $NAME $LIGHTFLOW_HOOK_MAP_INDEX ${PWD##*/} >> ../trail
+    """
+
+
+@pytest.fixture(scope="module")
+def hooked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run a mapped task with hooks, whose tolerated failures use up its retry, and return the folder."""
+    folder = tmp_path_factory.mktemp("hooked")
+    (folder / "sub").mkdir()
+    write(folder, HOOKED)
+    assert lightflow(folder, "run", "flow.yaml").returncode == 0
+    return folder
+
+
+def test_a_precondition_of_a_mapped_task_runs_once_with_its_variables_and_folder(hooked: Path) -> None:
+    assert [line for line in trail(hooked) if line.startswith("asked")] == ["asked sub sub"]
+
+
+def test_hooks_of_instances_know_the_item(hooked: Path) -> None:
+    lines = [line for line in trail(hooked) if not line.startswith("asked")]
+    assert sorted(lines) == ["failed <a> 0 sub", "failed <b c> 1 sub", "retry a 0", "retry b c 1"]
+
+
+def test_instances_whose_failures_are_tolerated_have_failed(hooked: Path) -> None:
+    found = states(hooked)
+    assert {found[name] for name in ("each", "each[0]", "each[1]")} == {"FAILED"}
+    assert all(state == "SUCCESS" for name, state in found.items() if not name.startswith("each"))
+
+
+def test_a_hook_of_an_instance_has_a_secret_that_is_nowhere_stored(tmp_path: Path) -> None:
     write(
         tmp_path,
         """\
-        workflow_name: hooked
         secrets: [TOKEN]
-        params: {folder: sub}
-        pools: {slots: 1}
         tasks:
-          list: {output: json, run: 'echo "[\\"a\\", \\"b c\\"]"'}
           each:
-            foreach: {items: "${{ tasks.list.result }}", as: file, max_parallel: 1}
-            pool: slots  # both bounds at once
-            env: {NAME: "<${{ file }}>", FOLDER: "${{ params.folder }}"}
-            cwd: ${{ params.folder }}
-            preconditions: ["echo asked $NAME $FOLDER ${PWD##*/} >> ../trail"]
+            foreach: [a]
             run: exit 3
-            retries: 1
-            continue_on_error: {exit_codes: [3]}
-            on_retry: echo retry ${{ file }} ${{ task.index }} >> ../trail
-            on_failure: echo failed $NAME $LIGHTFLOW_HOOK_MAP_INDEX ${{ secrets.TOKEN }} ${PWD##*/} | tee -a ../trail
+            on_failure: echo failed ${{ item }} ${{ secrets.TOKEN }} | tee -a trail
+        """,
+    )
+    assert lightflow(tmp_path, "run", "flow.yaml").returncode == 1
+    assert trail(tmp_path) == ["failed a tok-4711-abcd"]
+    (tmp_path / "trail").unlink()
+    for path in [path for path in tmp_path.rglob("*") if path.is_file()]:
+        assert b"tok-4711" not in path.read_bytes(), path
+
+
+def test_a_hook_in_python_has_the_values_of_a_matrix_as_its_item(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        """\
+        tasks:
           cube:
             matrix: {os: [linux], version: ["3.11"]}
             run: echo
@@ -231,35 +278,30 @@ def test_hooks_of_instances_know_the_item(tmp_path: Path) -> None:
                 from liteflow import current_context
                 with open("trail", "a") as file:
                     print(current_context().item, file=file)
+        """,
+    )
+    assert lightflow(tmp_path, "run", "flow.yaml").returncode == 0
+    assert trail(tmp_path) == ["{'os': 'linux', 'version': '3.11'}"]
+
+
+def test_a_hook_of_a_mapped_task_without_a_list_has_no_item(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        """\
+        tasks:
+          number: {output: json, run: echo 3}
           none:
             foreach: ${{ tasks.number.result }}
             run: echo
             on_failure: echo none of ${{ item | default('all') }} >> trail
-          number: {output: json, run: echo 3}
         """,
     )
     assert lightflow(tmp_path, "run", "flow.yaml").returncode == 1
-    assert sorted(trail(tmp_path)) == sorted(
-        [
-            "asked sub sub",
-            "retry a 0",
-            "failed <a> 0 tok-4711-abcd sub",
-            "retry b c 1",
-            "failed <b c> 1 tok-4711-abcd sub",
-            "{'os': 'linux', 'version': '3.11'}",
-            "none of all",
-        ]
-    )
-    found = states(tmp_path)
-    assert found.pop("none") == "FAILED"
-    assert {found[one] for one in ("each", "each[0]", "each[1]")} == {"FAILED"}
-    assert all(status == "SUCCESS" for name, status in found.items() if not name.startswith(("each", "none")))
-    (tmp_path / "trail").unlink()
-    for path in [one for one in tmp_path.rglob("*") if one.is_file()]:
-        assert b"tok-4711" not in path.read_bytes(), path
+    assert trail(tmp_path) == ["none of all"]
+    assert states(tmp_path)["none"] == "FAILED"
 
 
-def test_a_hook_that_is_run_by_who_resumes_knows_the_item(tmp_path: Path) -> None:
+def test_a_hook_that_a_resume_runs_knows_the_item(tmp_path: Path) -> None:
     text = """\
         workflow_name: killed
         tasks:

@@ -291,8 +291,8 @@ class FakeBatch:
         row = self._file.rows.setdefault((task_id, index), Row())
         row.label, row.item, row.position = label, item, position
 
-    def remove_instances(self, task_id: str, gone: Mapping[int, PreviousInstance], reason: str, now: float) -> None:
-        for index in gone:
+    def remove_instances(self, task_id: str, removed: Mapping[int, PreviousInstance], reason: str, now: float) -> None:
+        for index in removed:
             self.pending.append(lambda index=index: self._remove(task_id, index))  # type: ignore[misc]
 
     def _remove(self, task_id: str, index: int) -> None:

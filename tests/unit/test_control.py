@@ -191,7 +191,7 @@ def test_a_stopped_run_tears_down_what_was_set_up() -> None:
     assert run.end("w", "FAILED") == {"w": "FAILED", "x": "CANCELLED"}
     assert not run.plan.finished
     assert run.take() == "t"
-    assert run.plan.goes_on(3)
+    assert run.plan.survives_stop(3)
     run.end("t")
     assert run.plan.finished
     assert run.plan.result() == "FAILED"

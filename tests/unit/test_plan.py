@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -486,3 +488,22 @@ def test_a_join_under_a_rule_is_not_counted_again_at_every_event(rule: TriggerRu
         plan.finish(node, "SUCCESS", 0.0)
     assert plan.finished
     assert plan.table.status[SIZE] == ("SKIPPED" if rule == "one_failed" else "SUCCESS")
+
+
+# -- one writer ---------------------------------------------------------------------------------------------
+
+
+def test_only_the_plan_writes_its_table() -> None:
+    """Nothing outside `planning` assigns an entry of a `TaskTable`, or reaches through the plan for its parts."""
+    engine = Path(__file__).resolve().parents[2] / "liteflow"
+    fields = {"status", "attempts", "task_ids", "map_indexes", "owners", "mapped", "hooks", "tolerated"}
+    files = [path for path in engine.rglob("*.py") if path.parent.name != "planning"]
+    assert len(files) > 50
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
+                owner = node.value
+                is_table = isinstance(owner, ast.Attribute) and owner.attr in fields and "table" in ast.unparse(owner)
+                assert not is_table, f"{path.name}:{node.lineno} writes {ast.unparse(node)}"
+            if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+                assert "plan" not in ast.unparse(node.value).split("."), f"{path.name}:{node.lineno}"

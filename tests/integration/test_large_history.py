@@ -284,8 +284,8 @@ def test_lists_end_and_say_so(histories: tuple[str, str], capfd: pytest.CaptureF
 
     with History(db) as history:
         runs = history.run_count()
-    assert lines("runs")[21:] == [f"… and {runs - 20:,} more runs; --limit says how many are listed"]
-    assert lines("runs", "rare2", "--limit", "5")[6:] == ["… and 64 more runs; --limit says how many are listed"]
+    assert lines("runs")[21:] == [f"… and {runs - 20:,} more runs; --limit sets how many are listed"]
+    assert lines("runs", "rare2", "--limit", "5")[6:] == ["… and 64 more runs; --limit sets how many are listed"]
     assert len(lines("list")) == 1 + 9
-    assert lines("list", "--limit", "8")[9:] == ["… and 1 more workflow; --limit says how many are listed"]
+    assert lines("list", "--limit", "8")[9:] == ["… and 1 more workflow; --limit sets how many are listed"]
     assert lines("list", "--limit", "1")[1].startswith("often "), "the one that was started last"

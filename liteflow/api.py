@@ -74,8 +74,8 @@ _HOMES: Final[dict[str, tuple[str, str]]] = {
     "QueueOptions": ("liteflow.planning.ready_queue", "QueueOptions"),
     "DEFAULT_QUEUE": ("liteflow.planning.ready_queue", "DEFAULT_QUEUE"),
     "SlotNeeds": ("liteflow.planning.ready_queue", "SlotNeeds"),
-    "DagLimits": ("liteflow.limits", "DagLimits"),
     "ON_CONFLICT": ("liteflow.limits", "ON_CONFLICT"),
+    "DagLimits": ("liteflow.limits", "DagLimits"),
     "MAX_PRIORITY": ("liteflow.limits", "MAX_PRIORITY"),
     "MAX_SLOTS": ("liteflow.limits", "MAX_SLOTS"),
     "MAX_INSTANCES": ("liteflow.definition.mapping", "MAX_INSTANCES"),
@@ -85,6 +85,10 @@ _HOMES: Final[dict[str, tuple[str, str]]] = {
     "DEFAULT_SHELL": ("liteflow.shell", "DEFAULT_SHELL"),
     "shell_prefix": ("liteflow.shell", "shell_prefix"),
     "shell_words": ("liteflow.shell", "shell_words"),
+    # Backends: where Python tasks run
+    "Backend": ("liteflow.executors.protocol", "Backend"),
+    "BackendContext": ("liteflow.executors.protocol", "BackendContext"),
+    "BackendFactory": ("liteflow.executors.protocol", "BackendFactory"),
     # Values, parameters and days
     "Payload": ("liteflow.values.payload", "Payload"),
     "encode_value": ("liteflow.values.payload", "encode"),

@@ -6,6 +6,9 @@ from liteflow.definition.mapping import instance_label as instance_label
 from liteflow.definition.mapping import items_of_value as items_of_value
 from liteflow.definition.mapping import shorten_label as shorten_label
 from liteflow.digest import sha256_hex as sha256_hex
+from liteflow.executors.protocol import Backend as Backend
+from liteflow.executors.protocol import BackendContext as BackendContext
+from liteflow.executors.protocol import BackendFactory as BackendFactory
 from liteflow.gc_pause import gc_paused as gc_paused
 from liteflow.hooks import HOOK_EVENTS as HOOK_EVENTS
 from liteflow.hooks import ConditionInputs as ConditionInputs
@@ -113,6 +116,9 @@ __all__ = [
     "VARIABLE_NAME",
     "VARIABLE_NAME_RULE",
     "AttemptRecord",
+    "Backend",
+    "BackendContext",
+    "BackendFactory",
     "Body",
     "ConditionInputs",
     "DagLimits",

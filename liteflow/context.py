@@ -1,4 +1,4 @@
-"""What a running task can ask about itself, and the values it exchanges beside its arguments."""
+"""The context of a running task: its run, its attempt, and values besides its arguments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from liteflow.work import HookEvent, RunInfo, Work
 
 
 def idempotency_key(run_id: str, task_id: str, map_index: int) -> str:
-    """The same for every attempt of a task instance, so that an outside system can tell a repetition."""
+    """Return a key that all attempts of a task instance share, so that an outside system can detect a repetition."""
     return f"{run_id}:{task_id}" if map_index < 0 else f"{run_id}:{task_id}:{map_index}"
 
 
@@ -25,7 +25,7 @@ class TaskContext:
         self._work = work
         self._info = info
         self.pushed: dict[str, Payload] = {}
-        self.requested_output: str | None = None  # the output file, once somebody has been told of it
+        self.requested_output: str | None = None  # the output file, once the task has read its path
 
     @property
     def run_id(self) -> str:
@@ -41,16 +41,18 @@ class TaskContext:
 
     @property
     def map_index(self) -> int:
-        """Which one of a task that is mapped over a list; -1: it is not."""
+        """The index of this instance of a mapped task; -1: the task is not mapped."""
         return self._work.map_index
 
     @property
     def item(self) -> Any:
-        """What this instance of a mapped task got: of a workflow file the item of `foreach`, or a mapping of the values
-        of `matrix`; else the mapped arguments by name. None where the task is not mapped.
+        """The item of this instance of a mapped task; None where the task is not mapped.
+
+        In a workflow file it is the item of `foreach`, or a mapping of the values of `matrix`; in Python the mapped
+        arguments by name.
 
         Raises:
-            PayloadError: it does not decode.
+            PayloadError: the item cannot be decoded.
         """
         items = self._work.items
         if not items:
@@ -61,7 +63,7 @@ class TaskContext:
 
     @property
     def attempt(self) -> int:
-        """1 is the first."""
+        """The number of this attempt; 1 is the first."""
         return self._work.attempt
 
     @property
@@ -76,12 +78,12 @@ class TaskContext:
 
     @property
     def secrets(self) -> Mapping[str, str]:
-        """The secrets of the run by name. They are masked in what the task prints, and refused in what it returns."""
+        """The secrets of the run by name. They are masked in the output of the task, and refused in its values."""
         return self._info.secrets or Secrets({})
 
     @property
     def logical_date(self) -> float | None:
-        """The moment that the run is for, in epoch seconds, where it is for one."""
+        """The moment that the run is for, in epoch seconds; None: no particular moment."""
         return self._info.logical_date
 
     @property
@@ -91,21 +93,21 @@ class TaskContext:
 
     @property
     def idempotency_key(self) -> str:
-        """Stable over the attempts of this task instance."""
+        """A key that all attempts of this task instance share."""
         return idempotency_key(self.run_id, self.task_id, self.map_index)
 
     @property
     def output_path(self) -> str | None:
-        """The file that is `$LIGHTFLOW_OUTPUT` in a process, made by whoever writes to it.
+        """The path of the file `$LIGHTFLOW_OUTPUT` of this attempt; the first writer creates the file.
 
-        For programs that a task in a thread starts: they do not find it in their environment. A task itself is better
-        off with `xcom_push`. None where work is run without a dag.
+        It is for programs that a task in a thread starts, which do not have the variable. The task itself uses
+        `xcom_push`. None where work runs without a dag.
         """
         self.requested_output = output_path(self._info, self._work)
         return self.requested_output
 
     def xcom_push(self, key: str, value: Any) -> None:
-        """Store a value under `key`; other tasks see it when this task has succeeded.
+        """Store a value under `key`. Other tasks see it when this task has succeeded.
 
         Raises:
             PayloadError: the value cannot be stored.
@@ -116,9 +118,9 @@ class TaskContext:
         self.pushed[self._info.stored_name(str.__str__(key))] = self._info.encode(value)
 
     def xcom_pull(self, task_id: str, key: str = "return_value", map_index: int = -1, default: Any = None) -> Any:
-        """A value that another task of this run has stored, or `default`.
+        """Return a value that another task of this run has stored, or `default`.
 
-        Without an index, that of a mapped task is the list of its instances' values (see `XCom.load`).
+        Without an index, the value of a mapped task is the list of the values of its instances (see `XCom.load`).
 
         Raises:
             PayloadError: the stored value cannot be read back.
@@ -133,7 +135,7 @@ active_context: ContextVar[TaskContext] = ContextVar("liteflow_task")
 
 
 def current_context() -> TaskContext:
-    """The context of the task that calls this.
+    """Return the context of the calling task.
 
     Raises:
         RuntimeError: no task is running here (a thread that a task started does not inherit it before Python 3.14;

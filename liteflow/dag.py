@@ -349,27 +349,36 @@ class Dag(CurrentDag):
         claim_children: bool = False,
         backends: Mapping[str, BackendFactory] = MappingProxyType({}),
     ) -> DagRun:
-        """Run all tasks and return the run, whatever its state; `raise_for_failure()` raises.
+        """Run all tasks and return the run in any state; `raise_for_failure()` raises.
 
         Args:
             max_workers: how many tasks run at once (default 4; 1000 in mode "async").
-            mode: "process", "thread", "async", "inline" (one by one in the calling thread, for debugging), or a name in
-                `backends`.
-            params: values for the context of the tasks, checked and completed by the parameters of the dag.
+            mode: "process", "thread", "async", "inline" (one by one in this thread, to debug), or one of `backends`.
+            run_id: the id of the run; by default a new unique id.
+            params: values for the context of the tasks. If the dag declares parameters, the values are checked and
+                completed with its defaults.
             secrets: values of declared secrets; the other secrets are fetched.
-            logical_date: the day or moment that the run is for: a date, or epoch seconds.
+            logical_date: the day or moment that the run is for, as a date or in epoch seconds. Tasks find it in their
+                context, and the words `today` and `yesterday` in parameters start from it.
             log_dir: the folder of the logs, one file an attempt; None: output goes to the terminal.
-            fail_fast: stop after the first failure.
-            durability: "process" (survives any crash of a program) or "power" (also a power cut, slower).
-            done: tasks that succeeded elsewhere and do not run, with the seconds they took.
+            fail_fast: the first task that fails for good ends the run.
+            durability: "process" survives the crash of any process; "power" also a power cut, with a disk sync each
+                step.
+            observers: objects that are called with the events of the run (see `Observer`).
+            done: tasks that count as succeeded, with the seconds they took; they do not run and have no value.
             timeout, retry, concurrency: override those of the dag.
-            raise_signals: raise the signal that stopped the run again once it is stored.
-            claim_children: end all processes that this program has started when the run ends.
+            raise_signals: whether a signal that interrupted the run is raised again once the run is stored; otherwise
+                only the `signal` of the run shows it.
+            claim_children: this program exists only for the run, so the end of the run ends all processes that the
+                program has started, also from tasks in threads, and also if the program is killed. Processes that
+                worker processes and commands start are always ended.
             backends: more modes by name, each with a function that opens a `liteflow.executors.Backend`.
 
         Raises:
-            DefinitionError, ParamError, SecretError: nothing ran. RunOwned: a process already runs it.
-            StoreError, ResourceError: the state file, or the machine. KeyboardInterrupt: by Ctrl-C, once stored.
+            DefinitionError: the graph or an argument is not valid; nothing ran. ParamError: a parameter. SecretError: a
+                secret cannot be fetched.
+            StoreError, ResourceError: the state file.
+            KeyboardInterrupt: by Ctrl-C, once the tasks are stopped and the run is stored as INTERRUPTED.
         """
         compiled, moment = self._compile_for_run(), _moment(logical_date)
         values = self._checked_params(params or {}, moment)

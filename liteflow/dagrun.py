@@ -1,4 +1,4 @@
-"""What came of running a dag: `DagRun`, a view of one run in the state file."""
+"""`DagRun`: the result of a run, read from the state file."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from liteflow.values.payload import decode
 class DagRun:
     """One run: `run_id`, `dag_id`, `status`, `created_at` (epoch seconds), `started_at`, `ended_at`, `reason`.
 
-    `signal` is the number of the signal that interrupted it, `timed_out` whether it took longer than its timeout; both
-    in the process that ran it.
+    `signal` is the number of the signal that interrupted it, `timed_out` whether it exceeded its timeout. Both are
+    known only in the process that ran it.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class DagRun:
 
     @classmethod
     def load(cls, db_path: str, run_id: str) -> DagRun:
-        """A run from the state file, by its id or the beginning of it.
+        """Return a run from the state file, by its id or the beginning of its id.
 
         Raises:
-            RunNotFound: none or several match.
+            RunNotFound: no run matches, or several do.
         """
         with History(db_path) as history:
             return cls.from_record(real_path(db_path), history.run(run_id))
@@ -68,44 +68,47 @@ class DagRun:
         return f"<DagRun {self.run_id!r} of {self.dag_id!r}: {self.status}>"
 
     def statuses(self) -> dict[str, str]:
-        """Each task's state, by task id; of a mapped one that of the task as a whole."""
+        """Return the state of each task by its id; of a mapped task the state of the task as a whole."""
         with History(self.db_path) as history:
             return {task_id: status for task_id, index, status in history.statuses(self.run_id) if index < 0}
 
     def value(self, task_id: str, key: str = "return_value", default: Any = None) -> Any:
-        """A value that a task returned or pushed, of a mapped one the list of its instances'; see `XCom.load`."""
+        """Return a stored value of a task; of a mapped task the list of its values. See `XCom.load`."""
         with History(self.db_path) as history:
             payload = history.value(self.run_id, task_id, key)
         return default if payload is None else decode(payload)
 
     def failures(self) -> dict[str, str]:
-        """The failed tasks, each with the reason in one line; of mapped ones the failed instances: `fetch[3]`."""
+        """Return the failed tasks with their reasons, a line each; of mapped tasks the failed instances: `fetch[3]`."""
         with History(self.db_path) as history:
-            failed = [one for one in history.instances(self.run_id) if one.status == Status.FAILED]
-        mapped = {one.task_id for one in failed if one.map_index >= 0}
-        failed = [one for one in failed if one.map_index >= 0 or one.task_id not in mapped]
-        return {instance_name(one.task_id, one.map_index): one.reason or "failed" for one in failed}
+            failed = [instance for instance in history.instances(self.run_id) if instance.status == Status.FAILED]
+        mapped = {instance.task_id for instance in failed if instance.map_index >= 0}
+        return {
+            instance_name(instance.task_id, instance.map_index): instance.reason or "failed"
+            for instance in failed
+            if instance.map_index >= 0 or instance.task_id not in mapped
+        }
 
     def raise_for_failure(self) -> DagRun:
-        """The run itself if it succeeded, or was skipped because of other runs of its group.
+        """Return the run, if it succeeded or was skipped because of another run of its group.
 
         Raises:
-            RunFailed: it did not; names the failed tasks.
+            RunFailed: the run did not succeed; names the failed tasks.
         """
         if self.status in (Status.SUCCESS, Status.SKIPPED):
             return self
         failures = self.failures()
         first = "; ".join(f"{task_id}: {why}" for task_id, why in list(failures.items())[:3])
-        more = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
+        hidden = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
         raise RunFailed(
-            f"run {self.run_id} of {self.dag_id!r} is {self.status}: {first or self.reason}{more}", failures
+            f"run {self.run_id} of {self.dag_id!r} is {self.status}: {first or self.reason}{hidden}", failures
         )
 
     def delete(self, db_path: str | None = None) -> None:
         """Delete the run with its tasks, attempts, values and events.
 
         Raises:
-            RunOwned: it is at work.
+            RunOwned: it is running.
         """
         from liteflow.state.deletion import delete_runs  # here, because a run does not need it
 

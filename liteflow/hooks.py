@@ -1,7 +1,4 @@
-"""What is asked before a task starts, and what is done because something happened to it: the words for it, no more.
-
-`gates` asks, `hooks` does.
-"""
+"""The records of hooks and start checks. `running.start_checks` and `running.hooks` act on them."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from liteflow.work import Body, Ref, RunInfo
 
 Event = Literal["on_start", "on_success", "on_failure", "on_retry", "on_cancel", "on_exit"]
 HOOK_EVENTS: Final[tuple[Event, ...]] = ("on_start", "on_success", "on_failure", "on_retry", "on_cancel", "on_exit")
-#: the number that stands for the run where those of tasks stand
+#: The owner of the hooks of the run, in place of the number of a task.
 RUN_OWNER: Final = -1
 
 
@@ -24,7 +21,7 @@ class HookDef(Record):
 
     #: the id of the task instance that it becomes
     task_id: str
-    #: one of EVENTS, or "precondition"
+    #: one of HOOK_EVENTS, or "precondition"
     event: str
     #: the number of its task, or `RUN_OWNER`
     owner: int
@@ -38,45 +35,51 @@ class HookDef(Record):
     reads: Sequence[tuple[int, Ref]] = ()
 
 
-class ConditionInputs(NamedTuple):
-    """What a condition may look at."""
+class ConditionInputs(Record):
+    """The values that a condition may use."""
 
     info: RunInfo
     task_id: str
     map_index: int
-    inputs: Mapping[str, Payload]  # stored values, by `work.input_name`
-    states: Mapping[str, str]  # of the tasks whose state it asks for
-    upstream: Sequence[str]  # the states of what the task waits for, as its trigger rule sees them
-    stopping: bool  # the run is being stopped
+    #: stored values of upstream tasks, by `work.input_name`
+    inputs: Mapping[str, Payload]
+    #: the states of the tasks in `Condition.states`
+    states: Mapping[str, str]
+    #: the states of the upstream tasks, as the trigger rule sees them
+    upstream: Sequence[str]
+    #: whether the run is being stopped
+    stopping: bool
 
 
 class Condition(Protocol):
-    """A question to which the answer is yes or no, found out in the loop: it must neither wait nor run user code."""
+    """A condition that the loop evaluates: it must neither wait nor run user code."""
 
     @property
     def text(self) -> str:
-        """As it was written."""
+        """The condition as it was written."""
 
     @property
     def reads_status(self) -> bool:
-        """Does it ask how the tasks above have ended? Then what it lets run hides no failure of theirs."""
+        """Whether it depends on the states of upstream tasks. Then the task does not hide their failures."""
 
     @property
     def reads(self) -> Sequence[Ref]:
-        """The values of tasks that it takes."""
+        """The values of upstream tasks that it takes."""
 
     @property
     def states(self) -> Sequence[str]:
-        """The tasks whose state it asks for."""
+        """The ids of the tasks whose states it takes."""
 
     def holds(self, facts: ConditionInputs) -> bool:
-        """The answer. Raises InputError: there is none; the message says why, and where."""
+        """Return whether the condition holds. Raises InputError with the reason and the place of the error."""
 
 
 class StartCheck(NamedTuple):
-    """A step of a gate: a condition, or a hook. If it fails, the task ends as `status_if_failed`; None: it goes on."""
+    """A step between a satisfied trigger rule and the start of a task: a condition, or a hook."""
 
     condition: Condition | None = None
     hook: HookDef | None = None
+    #: the state of the task where the check fails; None: the task starts anyway
     status_if_failed: Literal["SKIPPED", "FAILED"] | None = "SKIPPED"
-    message: str = ""  # why, where it is more than what was asked
+    #: the reason of that state
+    message: str = ""

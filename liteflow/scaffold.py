@@ -1,4 +1,4 @@
-"""The template that `python3 -m liteflow scaffold` prints: a workflow that runs as it is and asks to be changed."""
+"""The template that `python3 -m liteflow scaffold` prints: a workflow that runs as it is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from liteflow.definition.task import check_id
 
 DEFAULT_ID: Final = "my_workflow"
 
-#: Plain ASCII, so that it survives any terminal's encoding. `@DAG_ID@` is all that is filled in.
+#: Plain ASCII, so that it survives the encoding of any terminal. Only `@DAG_ID@` is replaced.
 _TEMPLATE: Final = '''\
 """A workflow of four tasks. Run this file with python3; change it while it works.
 
@@ -22,14 +22,14 @@ from liteflow import Dag, current_context
 
 
 def extract():
-    """A task is a plain function. What it returns is stored, and handed to the tasks that ask for it."""
+    """A task is a plain function. Its return value is stored, and passed to the tasks that take it."""
     orders = [{"id": number, "usd": 10.0 * number} for number in range(1, 6)]
     print(f"extract: read {len(orders)} orders")
     return orders
 
 
 def fetch_rate():
-    """Plays a service that does not answer at first: the error makes the task run again, see `retries` below."""
+    """Simulates a service that fails at first: the error makes the task run again, see `retries` below."""
     attempt = current_context().attempt
     if attempt == 1:
         raise ConnectionError("the rate service did not answer")
@@ -43,7 +43,7 @@ def convert(extract, fetch_rate, digits=2):
 
 
 def report(orders):
-    """What a task prints goes to the terminal; what it returns can be read later with `run.value()`."""
+    """The output of a task goes to the terminal; its return value can be read later with `run.value()`."""
     total = sum(order["eur"] for order in orders)
     print(f"report: {len(orders)} orders, {total:.2f} EUR")
     return total
@@ -51,7 +51,7 @@ def report(orders):
 
 with Dag("@DAG_ID@", db_path="liteflow.db", description="Orders in dollars, a report in euros") as dag:
     dag.task(extract)
-    dag.task(fetch_rate, retries=3, retry_delay=0.2, timeout=30)  # options stand beside the arguments
+    dag.task(fetch_rate, retries=3, retry_delay=0.2, timeout=30)  # options are keywords like the arguments
     converted = dag.task(convert, digits=2)
     dag.task(report, orders=converted)  # a task as an argument: wait for it, and take its value
     # Order without a value, where you need it:  first >> second >> [third, fourth]
@@ -71,9 +71,9 @@ if __name__ == "__main__":
 
 
 def scaffold(dag_id: str = DEFAULT_ID) -> str:
-    """The text of a runnable workflow.
+    """Return the text of a runnable workflow.
 
     Raises:
-        DefinitionError: the name cannot be a dag id.
+        DefinitionError: the name is not a valid dag id.
     """
     return _TEMPLATE.replace("@DAG_ID@", check_id(dag_id, "dag id"))

@@ -1,7 +1,7 @@
-"""Python files that define dags: loaded to be run, or looked at in a process of their own.
+"""Python files that define dags: loaded to run them, or described by a child process.
 
-A script is a program of its author's and may do anything, so commands that must execute nothing themselves let a child
-process load it, with a time limit, and get a description back. Where a script comes to running a dag, it is stopped.
+A script may do anything. A command that must not execute user code lets a child process load the script, with a time
+limit, and gets a description back. The script is stopped where it would run a dag.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _CHILD: Final = (
 
 
 def load_dags(path: str) -> list[Dag]:
-    """Execute a script in this process and return the dags it defines.
+    """Execute a script in this process and return the dags that it defines.
 
-    They are looked for at the top of the module first; if there is none, in what the script does as a program.
+    The script is imported as a module first. If that defines no dag, it is executed as a program.
 
     Raises:
         ScriptError: the script fails.
     """
-    arguments, sys.argv = sys.argv, [path]  # ours are not the script's
+    arguments, sys.argv = sys.argv, [path]  # the script does not get the arguments of this program
     folder = os.path.dirname(os.path.abspath(path))
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -45,35 +45,35 @@ def load_dags(path: str) -> list[Dag]:
 
 
 def _collect(path: str, load: Any) -> list[Dag]:
-    """The dags that a script defines until it ends, or exits.
+    """Return the dags that a script defines until it ends or exits.
 
     Raises:
-        ScriptError: it exits before it has defined any, and would do so again.
+        ScriptError: it exits before it has defined a dag.
     """
     exits: list[SystemExit] = []
 
     def until_exit() -> None:
         try:
             load()
-        except SystemExit as error:  # what it has defined until then counts
+        except SystemExit as error:  # the dags that it has defined until then count
             exits.append(error)
 
-    found = [dag for dag in discover_dags(until_exit) if dag.tasks]
-    if exits and not found:
+    dags = [dag for dag in discover_dags(until_exit) if dag.tasks]
+    if exits and not dags:
         code = exits[0].code
         shown = "" if code is None else repr(code) if isinstance(code, int | str) else type(code).__name__
         raise ScriptError(path, _line_in(path, exits[0]), f"called sys.exit({shown}) before it defined a dag")
-    return found
+    return dags
 
 
 def _execute(path: str) -> None:
-    import runpy  # scripts are the rarer kind of workflow: most commands need neither this nor importlib.util
+    import runpy  # here, because most commands need neither this nor importlib.util
 
     runpy.run_path(path, run_name="__main__")
 
 
 def _import(path: str) -> None:
-    """Import the script under a name where pickle and dataclasses find what it defines."""
+    """Import the script under a module name, so that pickle and dataclasses find its classes."""
     import importlib.util
 
     name = os.path.splitext(os.path.basename(path))[0]
@@ -88,10 +88,10 @@ def _import(path: str) -> None:
 
 
 def choose_dag(path: str, names: Sequence[str], wanted: str | None) -> int:
-    """Which of a script's dags is meant.
+    """Return the index of the dag to use among the dags of a script.
 
     Raises:
-        ScriptError: it defines none, several and none is named, or not the one that is named.
+        ScriptError: the script has no dag, has several and none is named, or lacks the named dag.
     """
     if not names:
         raise ScriptError(path, 0, "defines no dag; one is made with `with Dag('name') as dag:`")
@@ -99,23 +99,23 @@ def choose_dag(path: str, names: Sequence[str], wanted: str | None) -> int:
         return 0
     if wanted is not None and wanted in names:
         return list(names).index(wanted)
-    known = ", ".join(names)
+    choices = ", ".join(names)
     if wanted is None:
-        raise ScriptError(path, 0, f"defines several dags; choose one with --dag: {known}")
-    raise ScriptError(path, 0, f"defines no dag {wanted!r}, but {known}")
+        raise ScriptError(path, 0, f"defines several dags; choose one with --dag: {choices}")
+    raise ScriptError(path, 0, f"defines no dag {wanted!r}, but {choices}")
 
 
 def describe_dags(path: str) -> list[dict[str, Any]]:
-    """What dags a script defines, found out in a child process with a time limit.
+    """Return descriptions of the dags that a script defines, made by a child process with a time limit.
 
-    Returns for each `{"dag_id", "description", "tasks": [{"id", "kind", "depends_on"?, "rule"?, …}]}`.
+    A description is `{"dag_id", "description", "tasks": [{"id", "kind", "depends_on"?, "rule"?, …}]}`.
 
     Raises:
         ScriptError: the script fails or takes more than 30 seconds.
     """
     from liteflow.processes.guarded_command import CommandNotStarted, run_guarded
 
-    # -P: neither the current folder nor the script's may stand in for the standard library or for this package.
+    # -P: modules in the current folder or in the folder of the script must not shadow the standard library or liteflow.
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     command = [sys.executable, "-P", "-c", _CHILD, home, os.path.abspath(path)]
     try:
@@ -136,8 +136,8 @@ def describe_dags(path: str) -> list[dict[str, Any]]:
 
 
 def describe(path: str) -> None:
-    """The child's part: load the script and print its dags as JSON."""
-    answer_to = os.dup(1)  # the script's own prints must not get into the answer
+    """Load the script and print its dags as JSON; this is the main function of the child process."""
+    answer_to = os.dup(1)  # what the script prints must not get into the answer
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.path[0] = os.path.dirname(path)  # as `python3 script.py` has it
     try:
@@ -160,7 +160,7 @@ def describe(path: str) -> None:
         }
     except ScriptError as error:
         answer = {"problem": error.problem, "line": error.line}
-    except BaseException as error:  # noqa: BLE001 - a border: the script is somebody else's code
+    except BaseException as error:  # noqa: BLE001 - a boundary: the script is user code
         failed = _script_error(error, path)
         answer = {"problem": failed.problem, "line": failed.line}
     with open(answer_to, "w", encoding="utf-8") as pipe:
@@ -168,7 +168,7 @@ def describe(path: str) -> None:
 
 
 def _line_in(path: str, error: BaseException) -> int:
-    """The line of the script at which an exception arose; 0 where it is none of the script's."""
+    """Return the line of the script that raised an exception; 0 where no line of the script did."""
     line, paths = 0, (path, os.path.abspath(path))
     if isinstance(error, SyntaxError) and error.filename in paths:
         line = error.lineno or 0
@@ -181,7 +181,7 @@ def _line_in(path: str, error: BaseException) -> int:
 
 
 def _script_error(error: BaseException, path: str) -> ScriptError:
-    """What a script raised, in one line, with the line of the script at which it arose."""
+    """Return an exception of a script as an error, with its text on one line and the line of the script."""
     if isinstance(error, ScriptError):
         return error
     line = _line_in(path, error)

@@ -61,5 +61,6 @@ RUN_STATUSES: Final[tuple[RunStatus, ...]] = (
 
 #: A task instance in one of these will not change again in this run, unless it is run again on purpose.
 TASK_ENDED: Final[frozenset[str]] = frozenset({"SUCCESS", "FAILED", "SKIPPED", "UPSTREAM_FAILED", "CANCELLED"})
-#: A run in one of these has no owner; INTERRUPTED, FAILED and CANCELLED runs can be resumed.
-RUN_ENDED: Final[frozenset[str]] = frozenset({"SUCCESS", "FAILED", "CANCELLED", "INTERRUPTED"})
+#: A run in one of these has no owner; INTERRUPTED, FAILED and CANCELLED runs can be resumed. The deletion of a DELETED
+#: run was cut off.
+RUN_ENDED: Final[frozenset[str]] = frozenset({"SUCCESS", "FAILED", "CANCELLED", "INTERRUPTED", "DELETED"})

@@ -131,7 +131,7 @@ class Expansion(Protocol):
         """Return a row for each instance, in order; the list may be empty. Never unpickles. Raises InputError."""
 
 
-class RunInfo(NamedTuple):
+class RunInfo(Record):
     """The facts that all work of one run shares; executors get them when they are opened."""
 
     run_id: str
@@ -146,7 +146,7 @@ class RunInfo(NamedTuple):
 
     @property
     def masker(self) -> Masker | None:
-        """What masks secrets in output; None: nothing is masked."""
+        """The masker of the secrets; None: nothing is masked."""
         return None if self.secrets is None else self.secrets.masker
 
     def masked(self, text: str) -> str:

@@ -1,4 +1,4 @@
-"""Values that tasks hand on: written by whoever made them, decoded only where they are used."""
+"""Values that tasks exchange. They are encoded where they are made and decoded only where they are used."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from liteflow.values.payload import decode, encode, spill_dir
 
 
 class XCom:
-    """Stored values, addressed by run, task and key. A task's return value has the key `return_value`."""
+    """Access to stored values by run, task and key. The return value of a task has the key `return_value`."""
 
     @staticmethod
     def load(
         db_path: str, run_id: str, task_id: str, key: str = "return_value", *, map_index: int = -1, default: Any = None
     ) -> Any:
-        """A stored value, or `default` where there is none. Without an index, that of a mapped task is the list of its
-        instances' values, in the order of what it is mapped over; those that have none are left out.
+        """Return a stored value, or `default` where there is none.
 
-        A value that is not made of plain data was pickled: loading it runs its code, so load only from
-        state files that you trust.
+        Without an index, the value of a mapped task is the list of the values that its instances have, in the order of
+        the list that it is mapped over. A value that is not plain data was pickled. Loading it runs its code, so load
+        only from state files that you trust.
 
         Raises:
-            PayloadError: it does not decode, or its file is missing or altered.
+            PayloadError: the value cannot be decoded, or its file is missing or altered.
             StoreError: the state file cannot be read.
         """
         with History(db_path) as history:
@@ -33,10 +33,10 @@ class XCom:
 
     @staticmethod
     def save(db_path: str, run_id: str, task_id: str, key: str, value: Any, *, map_index: int = -1) -> None:
-        """Store a value by hand, in a transaction of its own. In a task, prefer `current_context().xcom_push`.
+        """Store a value from outside a run, in its own transaction. A task uses `current_context().xcom_push`.
 
         Raises:
-            PayloadError: it cannot be stored.
+            PayloadError: the value cannot be stored.
             StoreError: the state file cannot be written.
         """
         path = real_path(db_path)

@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
-from typing import Final, NamedTuple, TextIO
+from typing import Final, TextIO
 
 from lightflow.cli.error_boundary import complain
 from lightflow.cli.options import with_db
@@ -19,7 +19,7 @@ from lightflow.service.mapped_instances import MAX_LISTED, display_name_of, inst
 from lightflow.service.queries import RunView
 from lightflow.service.tolerated_failures import summary_text
 from lightflow.text import plain_text, printable
-from liteflow.api import AttemptRecord, InstanceRecord, instance_name, open_log, shorten
+from liteflow.api import AttemptRecord, InstanceRecord, Record, instance_name, open_log, shorten
 
 MAX_ROWS: Final = 40  # of a larger run only the failed, running and slowest tasks are listed
 _SLOWEST: Final = 10
@@ -32,7 +32,7 @@ _TAIL_LINES: Final = 10
 _TAIL_BYTES: Final = 16_384
 
 
-class Report(NamedTuple):
+class Report(Record):
     """A run that has ended in this process."""
 
     view: RunView
@@ -44,7 +44,8 @@ class Report(NamedTuple):
 
 def read_report(db: str, run_id: str, since: float, resume: str) -> Report:
     """Read the run from the state file."""
-    return Report(queries.run_view(db, run_id), db, since, time.time(), resume)
+    view = queries.run_view(db, run_id)
+    return Report(view=view, db=db, since=since, until=time.time(), resume=resume)
 
 
 def show(report: Report, stream: TextIO, *, table: bool, brief: bool) -> None:
@@ -53,7 +54,7 @@ def show(report: Report, stream: TextIO, *, table: bool, brief: bool) -> None:
     if table:
         say(tasks_table(view, stream), stream)
     failed = _failed_instances(view)
-    failed_hooks = [hook for hook in view.hooks if hook.status == "FAILED" and hook.event != "precondition"]
+    failed_hooks = [hook for hook in view.hooks if hook.status == "FAILED" and hook.kind == "hook"]
     last_attempts = {(attempt.task_id, attempt.map_index): attempt for attempt in view.attempts}
     for record in failed[:_MAX_FAILURES]:
         _show_failure(record, last_attempts.get((record.task_id, record.map_index)), stream)

@@ -11,17 +11,18 @@ from typing import Any
 
 from lightflow.spec.model import Settings
 from liteflow import Dag, DagRun, Observer
-from liteflow.api import Record
+from liteflow.api import EMPTY_MAPPING, BackendFactory, Record
 
 
 class ExecutionOptions(Record):
     """How the tasks of a dag are executed."""
 
-    mode: str  #: where Python tasks run: "thread", "process" or "async"; a task may override it
+    mode: str  #: where Python tasks run: "thread", "process", "async" or one of `backends`; a task may override it
     max_workers: int  #: the maximum number of tasks that run at once
     log_dir: str | None = None  #: the folder for the output of tasks
     fail_fast: bool = False  #: whether the first task that fails ends the run
     observers: Sequence[Observer] = ()
+    backends: Mapping[str, BackendFactory] = EMPTY_MAPPING  #: further modes by name
     #: whether every process that this program starts ends with the run: only for a program that exists for one run
     claim_children: bool = False
 
@@ -72,6 +73,7 @@ def execute(
         log_dir=options.log_dir,
         fail_fast=options.fail_fast,
         observers=options.observers,
+        backends=options.backends,
         done=done,
         raise_signals=False,
         claim_children=options.claim_children,
@@ -88,6 +90,7 @@ def resume(dag: Dag, run_id: str, options: ExecutionOptions, *, secrets: Mapping
         log_dir=options.log_dir,
         fail_fast=options.fail_fast,
         observers=options.observers,
+        backends=options.backends,
         raise_signals=False,
         claim_children=options.claim_children,
     )

@@ -17,8 +17,7 @@ from lightflow.engine.formatting import display_name, format_duration
 from lightflow.engine.task_output import OutputFollower, OutputMode
 from lightflow.text import escape_controls, printable
 from liteflow import Change, ListChange, Observer, RunStart
-from liteflow.api import TASK_ENDED, tally_text
-from liteflow.record import replace
+from liteflow.api import TASK_ENDED, replace, tally_text
 
 _MAX_NAMED: Final = 5  # named items of a changed list
 _MANY_INSTANCES: Final = 100  # of a task with more instances, a successful instance has no line
@@ -229,7 +228,11 @@ def list_note(task_id: str, change: ListChange) -> str:
     """Return in one sentence how the list of a mapped task has changed."""
     parts = [f"new: {_named(change.new)}"] if change.new else []
     parts += [f"gone: {_named(change.gone)}"] if change.gone else []
-    then = "it had succeeded and is kept as it was" if change.kept else "what succeeded and is still in it is kept"
+    then = (
+        "it had succeeded and does not run again"
+        if change.kept
+        else "items that succeeded and are still in it keep their results"
+    )
     return f"{task_id}: its list has changed ({'; '.join(parts)}); {then}"
 
 

@@ -136,7 +136,9 @@ def expansion_of(
     expansion = DynamicExpansion(task.id, task.mapping, task.expressions)
     if expansion.early:
         try:
-            return StaticExpansion(expansion.rows({}, RunInfo("", "", "", None, params)))
+            return StaticExpansion(
+                expansion.rows({}, RunInfo(run_id="", dag_id="", db_path="", log_dir=None, params=params))
+            )
         except LocatedError as error:
             problems.append(error.problem)
         except InputError as error:

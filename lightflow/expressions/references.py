@@ -139,7 +139,7 @@ def _used_by(tree: nodes.Expr, source: str, scope: NameScope) -> References:
         if name.endswith("()"):
             status = True
             if not scope.condition:
-                raise ExpressionError(f"{name} can only be asked in `if`")
+                raise ExpressionError(f"{name} is only known in `if`")
             continue
         names.add("tasks" if name == "needs" else name)
         _check(name, keys, scope)
@@ -265,7 +265,7 @@ def _check(name: str, keys: list[Any], scope: NameScope) -> None:
 def _check_secret(keys: list[Any], scope: NameScope) -> None:
     if scope.secrets is None:
         raise ExpressionError(
-            "a secret cannot stand here; it can in what a process or a function is given: run, env, args"
+            "a secret is not allowed here, only in values that a process or a function receives: run, env, args"
         )
     first = keys[0] if keys else None
     if not isinstance(first, str):
@@ -342,7 +342,7 @@ def _check_task(keys: list[Any], scope: NameScope) -> None:
     if kind == "status" and scope.condition:
         return
     if kind == "status":
-        raise ExpressionError(f"tasks.{task_id}.status can only be asked in `if`")
+        raise ExpressionError(f"tasks.{task_id}.status is only known in `if`")
     if kind != "result":
         shown = f"tasks.{task_id} has no {kind!r}" if kind is not None else f"tasks.{task_id} is not a value by itself"
         raise ExpressionError(f"{shown}; there are tasks.{task_id}.outputs.NAME and tasks.{task_id}.result")

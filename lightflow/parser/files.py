@@ -126,5 +126,6 @@ def _similar(path: str) -> str:
         names = os.listdir(folder or ".")[:10_000]
     except (OSError, ValueError):
         return ""
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
+    complete = [name + suffix for suffix in (".yaml", ".yml", ".json", ".py") if name + suffix in names]
+    near = complete or difflib.get_close_matches(name, names, n=1, cutoff=0.7)
     return f', did you mean "{os.path.join(folder, near[0])}"?' if near else ""

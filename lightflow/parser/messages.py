@@ -184,7 +184,7 @@ def _message(error: SchemaError, path: list[Key]) -> str:
         return f"must be {expects or ' or '.join(_TYPES[name] for name in names)}, not {shown}"
     if keyword in ("enum", "const"):
         return _not_an_option(error, path)
-    if keyword in ("oneOf", "anyOf"):
+    if keyword in ("oneOf", "anyOf", "not"):
         words = f"must be {expects}, not {shown}" if expects else "has a shape that is not allowed"
         return str(error.schema.get("x-message", words))
     if keyword in ("pattern", "minLength") and expects:

@@ -9,12 +9,12 @@ from typing import Any, Final, NamedTuple
 from lightflow.errors import Location, Problem
 from lightflow.parser.positions import START, Key, Mark, Source, location_at, problem_at
 from lightflow.spec.model import ConditionSpec, Expressions
-from liteflow.api import HOOK_EVENTS
+from liteflow.api import EMPTY_MAPPING, HOOK_EVENTS, Record
 
 _HOOKS: Final = frozenset([*HOOK_EVENTS, "preconditions"])
 
 
-class TaskNode(NamedTuple):
+class TaskNode(Record):
     """A task, a hook, or a command of a precondition.
 
     For a hook or precondition, `outer_env` are the variables of its task and `owner` is the path of its task. `cwd` is
@@ -25,7 +25,7 @@ class TaskNode(NamedTuple):
     path: list[Key]
     keys: dict[str, Any]
     is_hook: bool = False
-    outer_env: Mapping[str, Any] = {}
+    outer_env: Mapping[str, Any] = EMPTY_MAPPING
     owner: tuple[Key, ...] = ()
     cwd: Any = None
 
@@ -90,7 +90,7 @@ class Tree:
         """All tasks, hooks and commands of preconditions."""
         nodes = []
         for task_id, task in self.tasks.items():
-            nodes.append(TaskNode(task_id, ["tasks", task_id], task, cwd=self.root.get("cwd")))
+            nodes.append(TaskNode(id=task_id, path=["tasks", task_id], keys=task, cwd=self.root.get("cwd")))
             if not _HOOKS.isdisjoint(task):
                 nodes += hook_nodes(task_id, task, self.root.get("cwd"))
                 nodes += precondition_nodes(task_id, task, self.root.get("cwd"))
@@ -165,7 +165,15 @@ def hook_nodes(task_id: str, keys: Mapping[str, Any], workflow_cwd: Any) -> Iter
         hook = keys.get(event)
         if isinstance(hook, dict):
             env = mapping_or_empty(keys.get("env")) if owner else {}  # the variables of the workflow apply anyway
-            yield TaskNode(f"{prefix}{event}", [*owner, event], hook, True, env, owner, cwd)
+            yield TaskNode(
+                id=f"{prefix}{event}",
+                path=[*owner, event],
+                keys=hook,
+                is_hook=True,
+                outer_env=env,
+                owner=owner,
+                cwd=cwd,
+            )
 
 
 def precondition_nodes(task_id: str, task: Mapping[str, Any], workflow_cwd: Any) -> Iterator[TaskNode]:
@@ -175,7 +183,15 @@ def precondition_nodes(task_id: str, task: Mapping[str, Any], workflow_cwd: Any)
             path: list[Key] = ["tasks", task_id, "preconditions", index]
             keys = {"type": "shell", "run": precondition["run"]}
             cwd, env = task.get("cwd", workflow_cwd), mapping_or_empty(task.get("env"))
-            yield TaskNode(precondition_id(task_id, path), path, keys, True, env, ("tasks", task_id), cwd)
+            yield TaskNode(
+                id=precondition_id(task_id, path),
+                path=path,
+                keys=keys,
+                is_hook=True,
+                outer_env=env,
+                owner=("tasks", task_id),
+                cwd=cwd,
+            )
 
 
 def preconditions(task: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:

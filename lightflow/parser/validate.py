@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final
 
 from lightflow.errors import Problem
 from lightflow.parser.schema_pieces import Schema
@@ -14,11 +14,12 @@ from lightflow.parser.tree import ExpressionIndex, Tree
 from lightflow.plugins.registry import Registry
 from lightflow.spec.model import ConditionSpec, Expressions, SecretSpec
 from liteflow import Param
+from liteflow.api import EMPTY_MAPPING, Record
 
 MAX_PROBLEMS: Final = 1_000  # of each check; a file with more has one mistake many times
 
 
-class Checked(NamedTuple):
+class Checked(Record):
     """A tree with the results of its checks."""
 
     tree: Tree
@@ -26,7 +27,7 @@ class Checked(NamedTuple):
     params: Mapping[str, Param]
     secrets: Mapping[str, SecretSpec]
     expressions: Mapping[str, Expressions]  # by task
-    conditions: Mapping[str, ConditionSpec] = {}
+    conditions: Mapping[str, ConditionSpec] = EMPTY_MAPPING
 
 
 def validate(tree: Tree, schema: Schema, registry: Registry) -> Checked:
@@ -59,7 +60,14 @@ def validate(tree: Tree, schema: Schema, registry: Registry) -> Checked:
         tasks.check_own_keys(tree, registry),
     ):
         problems += islice(checks, MAX_PROBLEMS)
-    return Checked(tree, _one_for_each_place(problems), declared, secrets, index.tasks, index.conditions)
+    return Checked(
+        tree=tree,
+        problems=_one_for_each_place(problems),
+        params=declared,
+        secrets=secrets,
+        expressions=index.tasks,
+        conditions=index.conditions,
+    )
 
 
 def _schema_problems(tree: Tree, schema: Schema, registry: Registry) -> Iterator[Problem]:

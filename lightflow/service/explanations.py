@@ -178,7 +178,7 @@ class _Explainer:
             if self._run.status in RUN_ENDED:
                 return "the run stopped before it could start"
             if self._run.status == Status.PENDING:
-                return "the run has not begun"
+                return "the run has not started"
         queued = queue_reasons(self._history, self._run.run_id).get((instance.task_id, instance.map_index))
         if queued is not None:
             return queued

@@ -65,7 +65,7 @@ def latest_run_with(history: History, name: str) -> RunRecord:
     newest = [history.statuses(run.run_id) for run in history.runs(limit=3)]
     names = list(dict.fromkeys(task for statuses in newest for task, _, _ in statuses))
     latest_names = list(dict.fromkeys(task for statuses in newest[:1] for task, _, _ in statuses))
-    older = "; an older run is asked by its id" if history.run_count() > 100 else ""
+    older = "; name an older run by its id" if history.run_count() > 100 else ""
     hint = _similar(task_id, names) or older
     raise RunNotFound(f"no run has a task {task_id!r}{hint}{_listed(latest_names, 'the latest run')}")
 

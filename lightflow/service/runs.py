@@ -263,7 +263,7 @@ def _resume(loaded: LoadedWorkflow, last: RunRecord, options: RunOptions, notify
     dag = loaded.build(values, inputs)
     if changed := _changed_since_success(dag, last, options.db):
         names = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
-        notify(f"changed since they succeeded, and kept as they were: {names}")
+        notify(f"changed since they succeeded, and not run again: {names}")
     if last.source is not None and os.path.realpath(last.source) != os.path.realpath(loaded.path):
         notify(
             f"run {last.run_id} was started from another file, {last.source}; "

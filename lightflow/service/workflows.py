@@ -312,9 +312,9 @@ def picture(workflow: WorkflowOutline) -> Picture:
     """Return the workflow as a picture without statuses."""
     nodes = tuple(
         PictureNode(
-            task.id,
-            _label(workflow, task),
-            ", ".join(
+            task_id=task.id,
+            label=_label(workflow, task),
+            kind=", ".join(
                 [task.kind, *(word for word in task.special if word in _DRAWN), *(["if"] if task.condition else [])]
             ),
         )
@@ -324,7 +324,7 @@ def picture(workflow: WorkflowOutline) -> Picture:
     implied = [f"{task.id} reads {above}" for task in workflow.tasks for above in task.implied]
     more = f" and {len(implied) - 3} more" if len(implied) > 3 else ""
     facts = ((FROM_EXPRESSIONS, ", ".join(implied[:3]) + more),) if implied else ()
-    return Picture(workflow.name, nodes, edges, workflow.description or None, facts=facts)
+    return Picture(title=workflow.name, nodes=nodes, edges=edges, subtitle=workflow.description or None, facts=facts)
 
 
 def _label(workflow: WorkflowOutline, task: TaskOutline) -> str:

@@ -1,7 +1,7 @@
-"""`python3 -m liteflow`: print a template, list what ran, draw it, delete it.
+"""`python3 -m liteflow`: print a template, and list, draw and delete runs.
 
-Reads the state file as data: executes nothing of the user's and decodes no value. The one exception is asked for by
-name: `visualize my_workflow.py` lets a child process load the script. What the file says is printed through `clean`.
+The commands read the state file as data: they execute no user code and decode no value. The exception is
+`visualize my_workflow.py`, which lets a child process load the script. All text of the file is printed through `clean`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
-from liteflow.cli.drawing import find_picture
 from liteflow.cli.output import UsageError, has_browser, save, write, write_json, write_table
+from liteflow.cli.pictures import find_picture
 from liteflow.errors import LiteflowError, ResourceError, RunNotFound
-from liteflow.pictures.drawing import moment, took
+from liteflow.pictures.drawing import run_duration, time_text
 from liteflow.pictures.picture import clean, status_style
 from liteflow.scaffold import DEFAULT_ID, scaffold
 from liteflow.state.deletion import delete_runs
@@ -28,14 +28,14 @@ from liteflow.state.state_file import other_state_file_hint
 from liteflow.version import __version__
 
 _COMMANDS: Final = ("scaffold", "list", "visualize", "delete")
-#: Words for a command that other tools have, and those of `lightflow` for the same.
+#: The names of the commands in other tools and in `lightflow`.
 _SYNONYMS: Final = {
     **dict.fromkeys(("init", "new", "create", "template"), "scaffold"),
     **dict.fromkeys(("ls", "ps", "show", "history", "dags"), "list"),
     **dict.fromkeys(("draw", "graph", "plot", "render", "dag", "picture"), "visualize"),
     **dict.fromkeys(("rm", "remove", "del", "prune", "purge"), "delete"),
 }
-#: Commands that only `lightflow` has.
+#: The commands of `lightflow` that liteflow does not have.
 _OF_THE_APPLICATION: Final = (
     *("run", "resume", "cancel", "status", "logs", "outputs", "why", "runs", "pools", "validate", "schema"),
     *("list-checkpoints", "clear", "doctor", "completion"),
@@ -49,37 +49,41 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = _Parser(prog=prog, description="Workflows in Python, run on one machine, kept in one SQLite file.")
+    parser = _Parser(prog=prog, description="Workflows in Python, run on one machine, stored in one SQLite file.")
     parser.add_argument("--version", action="version", version=f"liteflow {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND")
 
-    def command(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        made.set_defaults(run=run)
-        return made
+    def add_command(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        command.set_defaults(run=run)
+        return command
 
-    one = command("scaffold", _scaffold, "print a workflow to start from: scaffold > my_workflow.py")
-    one.add_argument("name", nargs="?", default=DEFAULT_ID, metavar="NAME", help=f"its dag id (default {DEFAULT_ID})")
+    command = add_command("scaffold", _scaffold, "print a workflow to start from: scaffold > my_workflow.py")
+    command.add_argument(
+        "name", nargs="?", default=DEFAULT_ID, metavar="NAME", help=f"its dag id (default {DEFAULT_ID})"
+    )
 
-    one = command("list", _list, "list the dags of a state file, or the runs of one dag")
-    one.add_argument("dag_id", nargs="?", metavar="DAG_ID", help="list the runs of this dag")
-    one.add_argument("--json", action="store_true", help="print JSON")
-    one.add_argument("--limit", type=_count, default=20, metavar="N", help="list the newest N runs (default 20)")
-    _add_db(one)
+    command = add_command("list", _list, "list the dags of a state file, or the runs of one dag")
+    command.add_argument("dag_id", nargs="?", metavar="DAG_ID", help="list the runs of this dag")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--limit", type=_count, default=20, metavar="N", help="list the newest N runs (default 20)")
+    _add_db(command)
 
-    one = command("visualize", _visualize, "draw a run as a page or as Mermaid text")
-    one.add_argument("id", metavar="ID", help="a dag (its latest run), a run or the beginning of its id, or a script")
-    one.add_argument("--format", choices=("html", "mermaid"), help="default: what the suffix of -o says, else html")
-    one.add_argument("-o", "--output", metavar="FILE", help="a .html or .mmd file; - for stdout (default: ID.html)")
-    one.add_argument("--dag", metavar="DAG_ID", help="which dag of a script that defines several")
-    one.add_argument("--no-open", action="store_true", help="do not show the page in a browser")
-    _add_db(one)
+    command = add_command("visualize", _visualize, "draw a run as a page or as Mermaid text")
+    command.add_argument(
+        "id", metavar="ID", help="a dag (its latest run), a run or the beginning of its id, or a script"
+    )
+    command.add_argument("--format", choices=("html", "mermaid"), help="default: by the suffix of -o, else html")
+    command.add_argument("-o", "--output", metavar="FILE", help="a .html or .mmd file; - for stdout (default: ID.html)")
+    command.add_argument("--dag", metavar="DAG_ID", help="the dag to draw, of a script that defines several")
+    command.add_argument("--no-open", action="store_true", help="do not show the page in a browser")
+    _add_db(command)
 
-    one = command("delete", _delete, "delete a dag with all its runs, or one run")
-    one.add_argument("dag_id", nargs="?", metavar="DAG_ID", help="the dag to delete")
-    one.add_argument("--run", dest="run_id", metavar="RUN_ID", help="delete this run alone")
-    one.add_argument("--yes", action="store_true", help="do not ask")
-    _add_db(one)
+    command = add_command("delete", _delete, "delete a dag with all its runs, or one run")
+    command.add_argument("dag_id", nargs="?", metavar="DAG_ID", help="the dag to delete")
+    command.add_argument("--run", dest="run_id", metavar="RUN_ID", help="delete only this run")
+    command.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+    _add_db(command)
     return parser
 
 
@@ -129,13 +133,13 @@ def _run_json(history: History, run: RunRecord) -> dict[str, Any]:
 def _run_cells(history: History, run: RunRecord) -> list[str]:
     counts = sorted(history.counts(run.run_id).items())
     tasks = ", ".join(f"{count} {status_style(status).word}" for status, count in counts)
-    return [run.run_id, run.status, moment(run.started_at or run.created_at), took(run), tasks or "none"]
+    return [run.run_id, run.status, time_text(run.started_at or run.created_at), run_duration(run), tasks or "none"]
 
 
 def _visualize(args: argparse.Namespace) -> None:
     kind = _kind(args.output, args.format)
     picture, name = find_picture(args.db, args.id, args.dag)
-    # Here and not above: what draws is a fifth of the start-up time, and no other command needs it.
+    # Imported here: drawing is a fifth of the start time, and no other command needs it.
     if kind == "mermaid":
         from liteflow.pictures.mermaid import to_mermaid
 
@@ -147,7 +151,7 @@ def _visualize(args: argparse.Namespace) -> None:
     if args.output == "-" or (args.output is None and kind == "mermaid"):
         write(text)
         return
-    # An id out of a file that somebody else wrote must not choose the folder, nor hide the page.
+    # An id from an untrusted file must not choose the folder, nor make a hidden file.
     path = args.output or (re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip(".")[:128] or "dag") + ".html"
     save(path, text)
     write(f"{clean(path)}\n")
@@ -173,7 +177,7 @@ def _delete(args: argparse.Namespace) -> None:
             what = f"dag {args.dag_id!r} with {len(run_ids)} run{'' if len(run_ids) == 1 else 's'}"
     if not args.yes:
         if sys.stdin is None or not sys.stdin.isatty():
-            raise UsageError(f"this would delete {what} from {args.db}; say --yes where nobody can be asked")
+            raise UsageError(f"this would delete {what} from {args.db}; add --yes, because stdin is not a terminal")
         print(clean(f"Delete {what} from {args.db}? [y/N]"), end=" ", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             write("nothing was deleted\n")
@@ -186,41 +190,41 @@ def _delete(args: argparse.Namespace) -> None:
 
 
 def _kind(output: str | None, wanted: str | None) -> str:
-    """The format: what was asked for, else what the file's suffix says."""
+    """Return the format: the requested one, else by the suffix of the file."""
     if wanted is not None or output is None:
         return wanted or "html"
     if output == "-":
         return "mermaid"
     suffix = os.path.splitext(output)[1].lower()
     if suffix not in _SUFFIXES:
-        raise UsageError(f"{output!r} does not say what to draw: end it with .html or .mmd, or give --format")
+        raise UsageError(f"{output!r} has no known suffix: end it with .html or .mmd, or add --format")
     return _SUFFIXES[suffix]
 
 
-# -- the way in and out ----------------------------------------------------------------------------------------
+# -- entry and errors -------------------------------------------------------------------------------------------
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "liteflow") -> int:
-    """Run a command line and return its exit code. No traceback gets out, whatever happens."""
+    """Run a command line and return its exit code. Errors are printed in one line, never as a traceback."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that cannot show a sign must not end the command
+            stream.reconfigure(errors="replace")  # a terminal without some character must not end the command
     try:
         exit_code = _run(_parser(prog), argv)
         if sys.stdout is not None:
-            sys.stdout.flush()  # here, where a closed pipe or a full disk can still be answered
+            sys.stdout.flush()  # here, where an error of a closed pipe or a full disk can be handled
         return exit_code
     except LiteflowError as error:
         return _failed(prog, str(error), error.exit_code)
     except BrokenPipeError:
         _forget_stdout()
-        return 128 + signal.SIGPIPE  # as any program whose reader has gone, `… | head -1`
+        return 128 + signal.SIGPIPE  # as any program whose reader has closed the pipe, such as `… | head -1`
     except OSError as error:
         _forget_stdout()
-        return _failed(prog, f"cannot go on: {error.strerror or error}", ResourceError.exit_code)
+        return _failed(prog, f"cannot continue: {error.strerror or error}", ResourceError.exit_code)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except Exception as error:  # the last border: a user never sees a traceback
+    except Exception as error:  # the last boundary: a user never sees a traceback
         if os.environ.get("LITEFLOW_DEBUG"):
             raise
         why = f"{type(error).__name__}: {error}"
@@ -232,7 +236,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "liteflow") -> int:
 def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     try:
         args = parser.parse_args(_as_options(list(sys.argv[1:] if argv is None else argv), parser.prog))
-    except SystemExit as end:  # --help and --version; what they printed still has to be flushed
+    except SystemExit as end:  # --help and --version; their output still has to be flushed
         return int(end.code or 0)
     if "run" not in args:
         parser.print_help()
@@ -242,16 +246,16 @@ def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
 
 
 def _elsewhere(db: str) -> str:
-    """Where else the runs may be that are asked for."""
+    """Return a hint where the runs may be instead."""
     hint = other_state_file_hint(db)
     return f"; {hint}" if hint else ""
 
 
 def _as_options(words: list[str], prog: str) -> list[str]:
-    """The command line with the words `help` and `version` as the options that they mean.
+    """Return the command line with the words `help` and `version` as the options that they mean.
 
     Raises:
-        UsageError: there is no such command; the message says what there is instead.
+        UsageError: there is no such command; the message names the commands.
     """
     if words[:1] == ["help"]:
         return [*words[1:2], "--help"]
@@ -275,7 +279,7 @@ def _failed(prog: str, message: str, exit_code: int) -> int:
 
 
 def _forget_stdout() -> None:
-    """What is still buffered has nowhere to go; Python would complain about it when it ends."""
+    """Send buffered output to the null device: its reader is gone, and Python would print an error at exit."""
     if sys.stdout is not None:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Where the command line's words go: a terminal, a pipe that may close, a file that is whole or not there."""
+"""Output of the command line: text, JSON and tables on stdout, and files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from liteflow.pictures.picture import clean
 
 
 class UsageError(LiteflowError):
-    """The command line asks for something that cannot be done."""
+    """The command line is not valid."""
 
     exit_code = 2
 
 
 def write(text: str) -> None:
-    """Text of our own making, or already cleaned, to stdout."""
-    print(text, end="")  # not sys.stdout.write: a program started with stdout closed has none
+    """Print text to stdout. The text is from this program, or already cleaned."""
+    print(text, end="")  # not sys.stdout.write: sys.stdout is None if stdout was closed at the start
 
 
 def write_json(value: Any) -> None:
-    """JSON in ASCII: no control character of a stored name can reach the terminal."""
+    """Print JSON in ASCII, so that no control character of a stored name reaches the terminal."""
     write(json.dumps(value, indent=2) + "\n")
 
 
 def write_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Columns as wide as their widest cell; what stands in a cell is cleaned here."""
+    """Print columns as wide as their widest cells; the text of the cells is cleaned here."""
     lines = [list(headings), *([clean(cell) for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
     for line in lines:
@@ -40,10 +40,10 @@ def write_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def save(path: str, text: str) -> None:
-    """Write a file, whole or not at all.
+    """Write a file completely or not at all.
 
     Raises:
-        UsageError: there is no such folder, or it may not be written to.
+        UsageError: the folder does not exist, or is not writable.
         ResourceError: the disk is full.
     """
     target = os.path.realpath(path)  # a link stays a link
@@ -67,7 +67,7 @@ def save(path: str, text: str) -> None:
 
 
 def has_browser() -> bool:
-    """Is somebody sitting in front of this who would see a browser open?"""
+    """Return whether a user would see a browser window open."""
     if os.environ.get("CI") or sys.stdout is None or not sys.stdout.isatty():
         return False
     # Without a display `webbrowser` would start a text browser over the shell that called us.

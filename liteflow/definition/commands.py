@@ -23,7 +23,7 @@ _TASK: Final = re.compile(r"<Task '[^']*'>|Ref\(task_id='[^']*', key='[^']*'\)")
 _Word = str | Ref | Item
 
 
-class CommandTemplate(NamedTuple):
+class CommandInputs(NamedTuple):
     """The deferred part of a command that takes values of other tasks (see `liteflow.work.DeferredBody`).
 
     A value is one whole argument or one variable: no shell splits it or reads it as text of the script.
@@ -57,7 +57,7 @@ def with_values(command: Command, task_id: str) -> Command:
     if command.late is not None:
         raise DefinitionError(f"task {task_id!r}: a command with a `late` of its own cannot take values of tasks")
     placeholders = {name: _placeholder(word) for name, word in env.items()}
-    late = CommandTemplate(argv, env)
+    late = CommandInputs(argv, env)
     return command._replace(argv=tuple(map(_placeholder, argv)), env=placeholders, late=late)
 
 

@@ -169,7 +169,7 @@ class _Compiler:
         self._hook_ids.add(hook_id)
         for ref in body.late.reads if body.late is not None else ():
             if ref.task_id not in self._graph.index:
-                raise DefinitionError(f"hook {hook_id!r} reads a value of {ref.task_id!r}, which is no task")
+                raise DefinitionError(f"hook {hook_id!r} reads a value of {ref.task_id!r}, which is not a task")
         return HookDef(
             task_id=hook_id,
             event=event,

@@ -1,4 +1,4 @@
-"""The stored form of a graph, as JSON: enough to draw it, to tell whether a task has changed, and to attach code to it.
+"""The stored form of a graph, as JSON: enough to draw it, to detect that a task has changed, and to attach code to it.
 
 `graph_json` writes it when a dag is compiled, `restore_task` reads it when a dag was loaded from the state file.
 """
@@ -21,7 +21,7 @@ from liteflow.work import Body, Command, Ref
 
 #: Options that have a key of their own in the row of a task.
 _TOP_KEYS: Final = ("retries", "timeout", "priority", "max_parallel", "setup", "teardown", "resources")
-#: Options that the row of a task tells in another way, or that are code.
+#: Options that the row of a task has in another form, or that are code.
 _MARKED: Final = frozenset([*_TOP_KEYS, "trigger_rule", "branch", "short_circuit", "run_if", *HOOK_EVENTS])
 _ROWS_AT_ONCE: Final = 1000
 
@@ -128,9 +128,11 @@ def _check_code(task: Task, row: Mapping[str, Any]) -> None:
     for name in ("if", "preconditions"):
         if row.get(name):
             raise DefinitionError(f"task {task_id!r} had {name}, which only the workflow file can hold: run that")
-    hooks, given = row.get("hooks"), dict(options.hooks)
+    hooks, new_hooks = row.get("hooks"), dict(options.hooks)
     names = ["run_if"] if row.get("run_if") is True and options.run_if is None else []
-    names += [name for name in hooks if name in HOOK_EVENTS and name not in given] if isinstance(hooks, list) else []
+    names += (
+        [name for name in hooks if name in HOOK_EVENTS and name not in new_hooks] if isinstance(hooks, list) else []
+    )
     if names:
         raise DefinitionError(
             f"task {task_id!r} had {names[0]}, which is code and not in the state file; "

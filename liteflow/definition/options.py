@@ -29,7 +29,7 @@ class FlowOptions(Record):
     branch: bool = False
     #: whether it returns if the tasks that follow run
     short_circuit: bool = False
-    #: whether a short circuit skips all tasks that follow, whatever their trigger rules; else only the next
+    #: whether a short circuit skips all tasks that follow, regardless of their trigger rules; else only the next
     ignore_downstream_trigger_rules: bool = True
     #: which failures count as a success for downstream tasks and for the run; None: no failure
     tolerance: Tolerance | None = None

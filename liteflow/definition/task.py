@@ -102,8 +102,8 @@ class Task:
             raise DefinitionError(f"task {task_id!r}: {func!r} cannot be called")
         if body is not None and options.run_if is not None:
             raise DefinitionError(
-                f"task {task_id!r}: run_if asks a function before it calls another; "
-                "for a command make the check a task of its own: dag.short_circuit(…)"
+                f"task {task_id!r}: run_if is for Python functions; "
+                "for a command make the check a separate task: dag.short_circuit(…)"
             )
         self.func = func
         self.fixed_body = body
@@ -210,7 +210,7 @@ class Task:
         """Make it a setup: the teardown that follows removes what it creates. Returns the task."""
         return self._with_flow(setup=True)
 
-    def as_teardown(self, setups: _Others = (), *, on_failure_fail_run: bool | None = None) -> Task:
+    def as_teardown(self, setups: _TaskOrTasks = (), *, on_failure_fail_run: bool | None = None) -> Task:
         """Make it the teardown of `setups`, which it then waits for, and of all setups that it waits for directly.
 
         It runs when one of the setups has succeeded and all tasks that follow the setups have ended, in any state, also
@@ -248,13 +248,13 @@ class Task:
 
     # -- operators -------------------------------------------------------------------------------------------
 
-    def __rshift__(self, other: _Others) -> _Others:
+    def __rshift__(self, other: _TaskOrTasks) -> _TaskOrTasks:
         """`a >> b`, `a >> [b, c]`: the other side waits for this task."""
         for task in _tasks(other):
             task.dependencies.add(self.task_id)
         return other
 
-    def __lshift__(self, other: _Others) -> _Others:
+    def __lshift__(self, other: _TaskOrTasks) -> _TaskOrTasks:
         """`a << b`, `a << [b, c]`: this task waits for the other side."""
         for task in _tasks(other):
             self.dependencies.add(task.task_id)
@@ -282,7 +282,9 @@ class Task:
         )
 
 
-_Others = Any  # a Task, or a sequence of them; Python's typing cannot say "the type of the argument" in fewer words
+_TaskOrTasks = (
+    Any  # a Task, or a sequence of them; Python's typing cannot say "the type of the argument" in fewer words
+)
 
 
 class NotCalled:
@@ -330,7 +332,7 @@ def with_refs(value: Any, upstream: set[str]) -> Any:
     """Return a value with a Ref in place of every Task, at any depth. The ids of these tasks are added to `upstream`.
 
     Raises:
-        DefinitionError: something inside is no value, such as a decorated function that was not called.
+        DefinitionError: something inside is not a value, such as a decorated function that was not called.
     """
     if isinstance(value, Task):
         value = value.output()
@@ -367,7 +369,7 @@ def check_param(name: str, value: Any) -> None:
 
 
 def check_value(value: Any) -> None:
-    """Raise DefinitionError for an object that is no value: what would have to be called, a class, a dag, a method."""
+    """Raise DefinitionError for an object that is not a value, such as a decorated function that was not called."""
     if isinstance(value, NotCalled):
         raise DefinitionError(value.misused)
     if isinstance(value, type) and issubclass(value, Task | NotCalled):

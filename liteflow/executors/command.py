@@ -94,8 +94,8 @@ class CommandBackend(Backend):
             self._outcomes.post(failure(work, "FAILED", message))
             return
         if work.timeout_s is not None:
-            late = partial(self._stop, submission, "TIMED_OUT", timeout_message(work), work.grace_s)
-            submission.timer = self._outcomes.at(time.monotonic() + work.timeout_s, late)
+            on_timeout = partial(self._stop, submission, "TIMED_OUT", timeout_message(work), work.grace_s)
+            submission.timer = self._outcomes.at(time.monotonic() + work.timeout_s, on_timeout)
 
     def _stop(self, submission: _Submission, verdict: Verdict, message: str, grace_s: float) -> None:
         if submission.stopped is None:

@@ -131,8 +131,8 @@ class GuardianClient:
             self._guardian.stop(handle.number, grace_s)
             self._handle_pending()
             if self._outcomes is not None:
-                late = partial(self._ping, self._guardian, handle)
-                self._outcomes.at(time.monotonic() + grace_s + _ANSWER_S, late)
+                ping = partial(self._ping, self._guardian, handle)
+                self._outcomes.at(time.monotonic() + grace_s + _ANSWER_S, ping)
 
     def _ping(self, guardian: GuardianConnection, handle: ProcessHandle) -> None:
         """Ask the guardian for an answer if a process that should have ended has not."""
@@ -140,8 +140,8 @@ class GuardianClient:
             guardian.ping()
             self._handle_pending()
             if self._outcomes is not None:
-                late = partial(self._kill_silent, guardian, guardian.message_count)
-                self._outcomes.at(time.monotonic() + _ANSWER_S, late)
+                kill = partial(self._kill_silent, guardian, guardian.message_count)
+                self._outcomes.at(time.monotonic() + _ANSWER_S, kill)
 
     def _kill_silent(self, guardian: GuardianConnection, message_count: int) -> None:
         """Kill a guardian that has not answered; its end is then handled like any other."""

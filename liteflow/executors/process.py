@@ -114,8 +114,8 @@ class ProcessBackend(Backend):
         submission.started_at = time.time()
         work = submission.work
         if work.timeout_s is not None:
-            late = partial(self._stop, submission, "TIMED_OUT", timeout_message(work), work.grace_s)
-            submission.timer = self._outcomes.at(time.monotonic() + work.timeout_s, late)
+            on_timeout = partial(self._stop, submission, "TIMED_OUT", timeout_message(work), work.grace_s)
+            submission.timer = self._outcomes.at(time.monotonic() + work.timeout_s, on_timeout)
 
     def _new_worker(self) -> _Worker:
         socket = WorkerSocket()
@@ -141,19 +141,21 @@ class ProcessBackend(Backend):
             submission.timer.cancel()
 
     def _read(self, worker: _Worker) -> None:
-        for clean, wire in worker.socket.take():
+        """Read the outcome of a worker's attempt, if it has arrived; give the worker the next attempt."""
+        message = worker.socket.take()
+        if message is not None:
+            clean, wire = message
             worker.retired = worker.retired or not clean
             submission = worker.attempt
-            if submission is None or submission.stopped is not None:
-                continue  # it is being killed: its Outcome comes when its worker has ended
-            worker.attempt = None
-            self._remove(submission)
-            if not worker.retired:
-                self._idle.append(worker)
-            self._gathered.append(outcome_from_wire(wire))
-            self._start_queued()
-        if self._gathered and self._gathering is None:
-            self._gathering = self._outcomes.at(time.monotonic() + _GATHER_S, self._post_gathered)
+            if submission is not None and submission.stopped is None:  # else it is being killed
+                worker.attempt = None
+                self._remove(submission)
+                if not worker.retired:
+                    self._idle.append(worker)
+                self._gathered.append(outcome_from_wire(wire))
+                self._start_queued()
+                if self._gathered and self._gathering is None:
+                    self._gathering = self._outcomes.at(time.monotonic() + _GATHER_S, self._post_gathered)
         if worker.socket.problem is not None and not worker.retired:
             worker.retired = True
             self._guardian.stop(worker.handle, 0.0)

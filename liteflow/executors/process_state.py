@@ -141,7 +141,7 @@ class ProcessState:
         os.umask(self._umask)
         self._argv, self._argv_values = sys.argv, list(sys.argv)
         self._environment = _Environment()
-        self._own: list[bytes] = []  # names of the variables that only the present task has
+        self._task_variables: list[bytes] = []  # names of the variables that only the present task has
         self._of_every_task: set[str] = set()  # names of those that every task has, with other values
         self._pid = os.getpid()
         self._tag = tree.tag_of(self._pid)
@@ -149,7 +149,7 @@ class ProcessState:
         self._handlers_and_limits = _handlers_and_limits()
         self._calls = _NotedCalls((signal, "signal"), (resource, "setrlimit"), (resource, "prlimit"))
 
-    def prepare(self, cwd: str | None, own: Mapping[str, str], of_every_task: Mapping[str, str]) -> None:
+    def prepare(self, cwd: str | None, variables: Mapping[str, str], of_every_task: Mapping[str, str]) -> None:
         """Set the folder and the environment for a task: its own variables, and those that every task has.
 
         Raises OSError when the folder does not exist.
@@ -157,10 +157,10 @@ class ProcessState:
         if absent := self._of_every_task.difference(of_every_task):
             self._environment.restore(map(encoded, absent))
         self._of_every_task = set(of_every_task)
-        self._own = [encoded(name) for name in own]
-        if own:
-            self._environment.set(own)
-            if "TZ" in own:
+        self._task_variables = [encoded(name) for name in variables]
+        if variables:
+            self._environment.set(variables)
+            if "TZ" in variables:
                 time.tzset()
         self._environment.set(of_every_task)
         if cwd is not None:
@@ -172,7 +172,7 @@ class ProcessState:
             signal.setitimer(which, 0)
         os.fchdir(self._home)
         os.umask(self._umask)
-        if self._environment.restore(self._own) and ("TZ" in os.environ or _zone() != self._before[0]):
+        if self._environment.restore(self._task_variables) and ("TZ" in os.environ or _zone() != self._before[0]):
             time.tzset()
         sys.argv = self._argv
         if sys.argv != self._argv_values:

@@ -1,4 +1,4 @@
-"""What an executor and its backends have to do.
+"""The interfaces of an executor and its backends.
 
 The loop knows one `Executor`. Behind it each mode has a `Backend`, which runs the attempts of some tasks and posts
 their outcomes into a queue that all backends of a run share.
@@ -68,7 +68,7 @@ class Backend:
         raise NotImplementedError
 
     def close(self, grace_s: float) -> None:
-        """End what runs, without outcomes."""
+        """End everything that runs, without outcomes."""
 
     @property
     def is_busy(self) -> bool:
@@ -80,7 +80,7 @@ class Backend:
 
 
 class BackendContext(NamedTuple):
-    """What a backend gets when a run opens it."""
+    """The facts that a backend gets when a run opens it."""
 
     outcomes: OutcomeQueue
     bodies: Mapping[str, Body]  # of the tasks that this backend runs, by task id

@@ -52,8 +52,8 @@ class Abandonable:
     def add(self, work: Work) -> Submission:
         submission = self._submissions[work.node] = Submission(work)
         if work.timeout_s is not None:
-            late = partial(self.abandon, work.node, submission, "TIMED_OUT", timeout_message(work))
-            submission.timer = self._outcomes.at(time.monotonic() + work.timeout_s, late)
+            on_timeout = partial(self.abandon, work.node, submission, "TIMED_OUT", timeout_message(work))
+            submission.timer = self._outcomes.at(time.monotonic() + work.timeout_s, on_timeout)
         return submission
 
     def claim(self, submission: Submission) -> bool:

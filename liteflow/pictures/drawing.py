@@ -1,72 +1,69 @@
-"""Pictures of runs, as the state file tells of them, and of graphs that have not run yet."""
+"""Pictures of stored runs, and of graphs that have not run yet."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from liteflow.pictures.picture import Picture, duration_text, from_dependencies, tally_text
+from liteflow.pictures.picture import Node, Picture, duration_text, make_picture, tally_text
 from liteflow.state.history import History, InstanceRecord, RunRecord
 
 
 def picture_of_run(history: History, run: RunRecord) -> Picture:
-    """A run as it went, on the graph it had, whatever has become of its definition."""
+    """Return the picture of a run on its own graph, also if the definition of the dag has changed since."""
     dependencies, kinds = _graph(history.graph(run.graph_digest))
-    found: dict[str, list[InstanceRecord]] = {}
-    tallies: dict[str, Counter[str]] = {}
-    for one in history.instances(run.run_id):
-        found.setdefault(one.task_id, []).append(one)
-        if one.map_index >= 0:
-            tallies.setdefault(one.task_id, Counter())[one.status] += 1
-        if one.task_id not in dependencies:  # the snapshot is missing or damaged
-            dependencies[one.task_id] = _texts(one.dependencies)
-    statuses, details, durations, labels = {}, {}, {}, {}
-    status_text: dict[str, str] = {}
-    for task_id, instances in found.items():
-        whole = instances[0]  # of a mapped task it stands for all
-        statuses[task_id] = whole.status
-        dead = run.status == "INTERRUPTED" and whole.status == "RUNNING"
-        details[task_id] = "was running when its process died" if dead else whole.reason or ""
-        times = [(one.started_at, one.ended_at) for one in instances]
-        spans = [(start, end) for start, end in times if start is not None and end is not None]
-        if spans:
-            durations[task_id] = max(end for _, end in spans) - min(start for start, _ in spans)
-        if task_id in tallies:
-            labels[task_id] = f"{task_id} ×{tallies[task_id].total():,}"
-            details[task_id] = tally_text(tallies[task_id])
-            if whole.status == "FAILED":
-                tally = tallies[task_id]
-                status_text[task_id] = f"{tally['FAILED']:,} of {tally.total():,} failed"
+    by_task: dict[str, list[InstanceRecord]] = {task_id: [] for task_id in dependencies}
+    for instance in history.instances(run.run_id):
+        if instance.task_id not in dependencies:  # the stored graph is missing or damaged
+            dependencies[instance.task_id] = _texts(instance.dependencies)
+        by_task.setdefault(instance.task_id, []).append(instance)
+    nodes = [_node_of(task_id, kinds.get(task_id, ""), instances, run) for task_id, instances in by_task.items()]
     dag = history.dag(run.dag_id)
-    facts = [("Run", run.run_id), ("Started", moment(run.started_at or run.created_at)), ("Duration", took(run))]
-    return from_dependencies(
-        run.dag_id,
-        dependencies,
-        statuses=statuses,
-        labels=labels,
-        kinds=kinds,
-        details=details,
-        durations=durations,
-        status_text=status_text,
-        subtitle=(dag.description if dag else "") or None,
-        status=run.status,
-        facts=facts,
+    started_at = run.started_at or run.created_at
+    facts = [("Run", run.run_id), ("Started", time_text(started_at)), ("Duration", run_duration(run))]
+    subtitle = (dag.description if dag else "") or None
+    return make_picture(run.dag_id, nodes, dependencies, subtitle=subtitle, status=run.status, facts=facts)
+
+
+def _node_of(task_id: str, kind: str, instances: Sequence[InstanceRecord], run: RunRecord) -> Node:
+    """Return the node of a task; its instances are the task itself and those over a list."""
+    if not instances:
+        return Node(task_id=task_id, label=task_id, kind=kind)
+    task = instances[0]  # the task as a whole is first
+    tally = Counter(instance.status for instance in instances if instance.map_index >= 0)
+    died = run.status == "INTERRUPTED" and task.status == "RUNNING"
+    detail = "was running when its process died" if died else task.reason or ""
+    times = [(instance.started_at, instance.ended_at) for instance in instances]
+    spans = [(start, end) for start, end in times if start is not None and end is not None]
+    failed = f"{tally['FAILED']:,} of {tally.total():,} failed" if tally and task.status == "FAILED" else None
+    return Node(
+        task_id=task_id,
+        label=f"{task_id} ×{tally.total():,}" if tally else task_id,
+        kind=kind,
+        status=task.status,
+        detail=tally_text(tally) if tally else detail,
+        duration_s=max(end for _, end in spans) - min(start for start, _ in spans) if spans else None,
+        status_text=failed,
     )
 
 
 def picture_of_graph(title: str, snapshot: dict[str, Any], description: str = "") -> Picture:
-    """A definition, as it is stored with a run, without states."""
+    """Return the picture of a stored graph, without states."""
     dependencies, kinds = _graph(snapshot)
     rows = snapshot.get("tasks")
-    mapped = [row for row in rows if isinstance(row, dict) and row.get("mapped")] if isinstance(rows, list) else []
-    labels = {row["id"]: f"{row['id']} ×n" for row in mapped if isinstance(row.get("id"), str)}
-    return from_dependencies(title, dependencies, labels=labels, kinds=kinds, subtitle=description or None)
+    rows = rows if isinstance(rows, list) else []
+    mapped = [row.get("id") for row in rows if isinstance(row, dict) and row.get("mapped")]
+    nodes = [
+        Node(task_id=task_id, label=f"{task_id} ×n" if task_id in mapped else task_id, kind=kinds[task_id])
+        for task_id in dependencies
+    ]
+    return make_picture(title, nodes, dependencies, subtitle=description or None)
 
 
 def _graph(snapshot: dict[str, Any]) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """Dependencies and kinds out of a stored graph, which may have been altered: what makes no sense is left out."""
+    """Return dependencies and kinds of a stored graph. Invalid entries of an altered graph are left out."""
     tasks = snapshot.get("tasks")
     rows = [row for row in tasks if isinstance(row, dict)] if isinstance(tasks, list) else []
     rows = [row for row in rows if isinstance(row.get("id"), str)]
@@ -75,7 +72,7 @@ def _graph(snapshot: dict[str, Any]) -> tuple[dict[str, list[str]], dict[str, st
 
 
 def kind_of(row: Mapping[str, Any]) -> str:
-    """What a box says of its task beside its name: the type, and what is special in the flow."""
+    """Return the text about a task besides its name: its type, and its role in the control flow."""
     kind = str(row.get("kind", ""))
     decides = row.get("decides")
     marks = [
@@ -89,19 +86,19 @@ def kind_of(row: Mapping[str, Any]) -> str:
 
 
 def _texts(value: object) -> list[str]:
-    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
 
 
-def moment(at: float | None) -> str:
-    """A time for people, in their own time zone."""
+def time_text(at: float | None) -> str:
+    """Return a time for people, in the local time zone."""
     try:
         return "-" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
     except (OverflowError, ValueError, OSError):
         return "?"  # an altered file
 
 
-def took(run: RunRecord) -> str:
-    """How long a run took; "-" while that is not known."""
+def run_duration(run: RunRecord) -> str:
+    """Return the duration of a run; "-" while it is not known."""
     if run.started_at is None or run.ended_at is None:
         return "-"
     return duration_text(run.ended_at - run.started_at)

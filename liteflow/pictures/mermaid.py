@@ -1,8 +1,8 @@
-"""A picture as Mermaid text: what GitHub, GitLab and most note-taking programs draw.
+"""A picture as Mermaid text, which GitHub, GitLab and most note-taking programs draw.
 
-Any task id and any label is safe. Node names are made here, not taken over (`end`, `x--y` and `o` mean
-something to Mermaid), and in a label every sign that could mean something becomes an
-entity, so quotes, brackets, directives, markdown, HTML and icons stay text.
+Any task id and any label is safe. Nodes get new names, because ids such as `end`, `x--y` and `o` are Mermaid syntax. In
+a label every character that could be syntax becomes an entity, so quotes, brackets, directives, markdown, HTML and
+icons stay text.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from liteflow.pictures.picture import (
 
 _LABEL_LIMIT: Final = 80
 _LATE: Final = re.compile(r"(fa\w*:)(?=fa-)|(\\)(?=n)|(\$)(?=\$)|(\ufb02)(?=\u00b0)|(\u00b6)(?=\u00df)", re.IGNORECASE)
-#: All ASCII signs but `_ , ( )` and a dot inside a word or number.
+#: All ASCII punctuation except `_ , ( )` and a dot inside a word or number.
 _UNSAFE: Final = re.compile(r"(?<!\w)\.|\.(?!\w)|[\x00-\x1f!-'*+\-/:-@\[-^`{-\x7f]")
-#: Beyond this a line of `class` statements gets hard to read in a diff.
+#: A longer line of `class` statements is hard to read in a diff.
 _NAMES_PER_LINE: Final = 12
 
 
 def to_mermaid(picture: Picture, *, styled: bool = True) -> str:
-    """Flowchart text, the same for the same picture. `styled=False` leaves the colours to a stylesheet."""
+    """Return flowchart text, the same for the same picture. `styled=False` leaves the colours to a stylesheet."""
     names = node_names(picture)
     lines = ["---", f"title: {_yaml(clean(picture.title))}", "---"]
     lines.append("flowchart LR" if prefers_left_to_right(picture) else "flowchart TD")
@@ -46,21 +46,21 @@ def to_mermaid(picture: Picture, *, styled: bool = True) -> str:
     for node in picture.nodes:
         members.setdefault(status_style(node.status).name, []).append(names[node.task_id])
     for look in [*STATUS_STYLES.values(), PLAIN_STYLE]:
-        found = members.get(look.name, [])
-        if not found:
+        nodes = members.get(look.name, [])
+        if not nodes:
             continue
         if styled:
             lines.append(f"    classDef {look.name} {_style(look)}")
-        for start in range(0, len(found), _NAMES_PER_LINE):
-            lines.append(f"    class {','.join(found[start : start + _NAMES_PER_LINE])} {look.name}")
+        for start in range(0, len(nodes), _NAMES_PER_LINE):
+            lines.append(f"    class {','.join(nodes[start : start + _NAMES_PER_LINE])} {look.name}")
     return "\n".join(lines) + "\n"
 
 
 def node_names(picture: Picture) -> dict[str, str]:
-    """A name per task that Mermaid cannot misread: readable, starting with `t_`, unique."""
+    """Return a name for each task that is not Mermaid syntax: readable, starting with `t_`, unique."""
     names: dict[str, str] = {}
     used: set[str] = set()
-    numbers: dict[str, int] = {}  # where to go on counting: thousands of equal names must not cost a square
+    numbers: dict[str, int] = {}  # the last suffix of each base name, so that thousands of equal names are fast
     for node in picture.nodes:
         base = "t_" + re.sub(r"[^A-Za-z0-9]+", "_", node.task_id)[:128]
         name = base
@@ -73,15 +73,15 @@ def node_names(picture: Picture) -> dict[str, str]:
 
 
 def escape(text: str) -> str:
-    """Text for the inside of a quoted label. Mermaid writes a character as #NUMBER; in decimal."""
-    # Mermaid looks for icons, \n, $$formulas$$ and its own stand-ins for entities after it has put the characters
-    # back: an invisible joiner between the two halves is what keeps these as they are.
+    """Return text for the inside of a quoted label, with special characters as entities such as #59;."""
+    # Mermaid replaces icons, \n, $$formulas$$ and its own placeholders after it has decoded the entities. An invisible
+    # joiner in the middle of such a sequence prevents that.
     text = _LATE.sub("\\g<0>\u2060", text)
     return _UNSAFE.sub(lambda match: f"#{ord(match[0])};", text)
 
 
 def _yaml(text: str) -> str:
-    """A double-quoted YAML scalar. Mermaid looks for %%{directives}%% before it parses, so none may show."""
+    """Return a double-quoted YAML scalar. Mermaid searches the text for %%{directives}%% before it parses it."""
     return re.sub(r"[%{}<>&#`]", lambda match: f"\\u{ord(match[0]):04x}", json.dumps(text, ensure_ascii=False))
 
 

@@ -1,9 +1,8 @@
-"""A picture as one HTML file that needs nothing else: no network, no server, no second file.
+"""A picture as one HTML file that works without a network, a server or a second file.
 
-The Mermaid library is inlined, and a content security policy shuts everything out that this module did not put
-in: scripts run by their hash, nothing can be fetched, no form can be sent. All task text goes through `_text`.
-The table below the drawing is the whole truth in words: it is there without scripts, on paper, for a screen
-reader, and for graphs too large to draw.
+The Mermaid library is inlined. A content security policy allows only the scripts of this module, by their hashes;
+nothing can be fetched and no form can be sent. All text of tasks goes through `_text`. The table below the drawing has
+all facts as text: without scripts, on paper, for a screen reader, and for graphs that are too large to draw.
 """
 
 from __future__ import annotations
@@ -29,15 +28,15 @@ from liteflow.pictures.picture import (
     status_style,
 )
 
-#: Above these a browser needs too long for the layout (30 s for 1,000 tasks; page.js asks before it starts on more
-#: than 300): the page has the table alone, and is small.
+#: For larger graphs the layout takes a browser too long (30 s for 1,000 tasks), so the page has only the table.
+#: page.js asks for confirmation before it draws more than 300 tasks.
 DRAWN_NODES: Final = 1_500
 DRAWN_EDGES: Final = 4_000
 _NEEDS_SHOWN: Final = 12
 
 
 def to_html(picture: Picture) -> str:
-    """The page, the same for the same picture."""
+    """Return the page, the same for the same picture."""
     drawn = 0 < len(picture.nodes) <= DRAWN_NODES and len(picture.edges) <= DRAWN_EDGES
     scripts = [_script("page.js")]
     if drawn:
@@ -128,7 +127,7 @@ def _notice(picture: Picture) -> str:
         return '<p class="notice">This workflow has no tasks.</p>'
     return (
         f'<p class="notice">{len(picture.nodes):,} tasks with {len(picture.edges):,} dependencies are too many for a '
-        "browser to draw, so here is the table alone; <code>lightflow dag --output graph.svg</code> "
+        "browser to draw, so this page has only the table; <code>lightflow dag --output graph.svg</code> "
         "draws up to 5,000 tasks.</p>"
     )
 
@@ -164,14 +163,14 @@ def _table(picture: Picture) -> str:
 
 
 def _label(node: Node) -> str:
-    """The label below the id, where it says something else."""
+    """Return the label below the id, where it differs from the id."""
     return f"<br>{_text(node.label)}" if node.label != node.task_id else ""
 
 
 def _needs(sources: list[str]) -> str:
     shown = ", ".join(_text(source) for source in sources[:_NEEDS_SHOWN])
-    more = len(sources) - _NEEDS_SHOWN
-    return f"{shown} and {more:,} more" if more > 0 else shown
+    hidden = len(sources) - _NEEDS_SHOWN
+    return f"{shown} and {hidden:,} more" if hidden > 0 else shown
 
 
 def _tip(node: Node) -> str:
@@ -188,7 +187,7 @@ def _text(text: str) -> str:
 
 
 def _palette() -> str:
-    """The colours of `picture.py` as custom properties, for badges and for boxes of the drawing alike."""
+    """Return the colours of `picture.py` as custom properties, for badges and for the boxes of the drawing."""
 
     def rules(dark: bool) -> str:
         lines = []
@@ -203,8 +202,10 @@ def _palette() -> str:
 
 
 def _policy(scripts: list[str]) -> str:
-    """Scripts by hash. Styles cannot be: Mermaid writes style elements and attributes into the drawing it makes,
-    and without any source to load from a style can do no more than look odd.
+    """Return the content security policy, which allows scripts by hash.
+
+    Styles cannot have hashes, because Mermaid writes style elements and attributes into the drawing. A style cannot
+    load anything, so at worst the page looks odd.
     """
     hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
     return (
@@ -220,7 +221,7 @@ def _digest(script: str) -> str:
 
 @cache
 def _script(name: str) -> str:
-    """A script that can stand in a page: no text in it may end the element, or open one in the parser's eyes."""
+    """Return a script that is safe in a page: no text in it ends the script element or opens another."""
     return re.sub(r"<(?=/script|script|!--)", r"\\x3c", _asset(name), flags=re.IGNORECASE)
 
 

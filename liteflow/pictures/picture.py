@@ -1,8 +1,8 @@
-"""The neutral model every drawing is made from: what to draw, not how.
+"""The model of all drawings: what to draw, independent of the format.
 
-A `Picture` is plain data. Mermaid text, the HTML page, DOT, SVG, PNG and PDF are all functions of it, so one
-test of the model speaks for all of them, and a run from last year draws the same way as a file just read.
-State is never told by colour alone: each look carries a sign and a word as well.
+A `Picture` is plain data. Mermaid text, the HTML page, DOT, SVG, PNG and PDF are functions of it, so a test of the
+model covers all formats, and a stored run is drawn as a file that was just read. Colour is never the only sign of a
+state: each style has a sign and a word, too.
 """
 
 from __future__ import annotations
@@ -12,21 +12,22 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from liteflow.record import Record
 from liteflow.states import TASK_ENDED
 
 _CONTROL: Final = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 
 
-class Node(NamedTuple):
-    """One task. `detail` is one line more, such as the reason of a failure; `kind` is its type, such as shell."""
+class Node(Record):
+    """A task in a picture."""
 
     task_id: str
     label: str
-    kind: str = ""
+    kind: str = ""  #: its type, such as shell
     status: str | None = None
-    detail: str | None = None
+    detail: str | None = None  #: a further line, such as the reason of a failure
     duration_s: float | None = None
-    status_text: str | None = None  # in place of the state's word: `1 of 6 failed`
+    status_text: str | None = None  #: replaces the word of the state: `1 of 6 failed`
 
 
 class Edge(NamedTuple):
@@ -36,40 +37,40 @@ class Edge(NamedTuple):
     target: str
 
 
-class Picture(NamedTuple):
-    """A graph with a heading. `facts` are further lines of the heading, such as ("Run", "20260102-…")."""
+class Picture(Record):
+    """A graph with a heading."""
 
     title: str
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
     subtitle: str | None = None
     status: str | None = None
-    facts: tuple[tuple[str, str], ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()  #: further lines of the heading, such as ("Run", "20260102-…")
 
     def upstream(self) -> dict[str, list[str]]:
-        """The direct dependencies of every task, in the order of the edges."""
-        found: dict[str, list[str]] = {node.task_id: [] for node in self.nodes}
+        """Return the direct dependencies of each task, in the order of the edges."""
+        upstream: dict[str, list[str]] = {node.task_id: [] for node in self.nodes}
         for edge in self.edges:
-            found[edge.target].append(edge.source)
-        return found
+            upstream[edge.target].append(edge.source)
+        return upstream
 
     def counts(self) -> dict[str, int]:
-        """How many tasks stand in each state, in the order of the palette; tasks without a state do not count."""
+        """Return the number of tasks by state, in the order of the palette; tasks without a state do not count."""
         counted = Counter(node.status for node in self.nodes if node.status is not None)
-        known = [state for state in STATUS_STYLES if state in counted]
-        return {state: counted[state] for state in [*known, *sorted(set(counted) - set(known))]}
+        styled = [state for state in STATUS_STYLES if state in counted]
+        return {state: counted[state] for state in [*styled, *sorted(set(counted) - set(styled))]}
 
 
 class Colours(NamedTuple):
-    """The three colours of a box. Tests hold `ink` on `fill` to a contrast of at least 4.5."""
+    """The three colours of a box. The contrast of `ink` on `fill` is at least 4.5, which tests check."""
 
     fill: str
     stroke: str
     ink: str
 
 
-class StatusStyle(NamedTuple):
-    """How a state looks everywhere: a css class, a sign and a word, and colours on light and on dark paper."""
+class StatusStyle(Record):
+    """The style of a state in all formats: a css class, a sign and a word, and colours for light and dark paper."""
 
     name: str
     sign: str
@@ -79,74 +80,107 @@ class StatusStyle(NamedTuple):
     dashed: bool = False
 
 
-# Hues after Okabe and Ito, who chose them for colour-blind readers. FAILED alone is a dark box, so that it is
-# found at a glance on a grey printout too; states in which nothing ran have a dashed border.
+# The hues are those of Okabe and Ito, for colour-blind readers. Only FAILED is a dark box, so that it is visible on a
+# grey printout, too. States in which nothing ran have a dashed border.
 STATUS_STYLES: Final[Mapping[str, StatusStyle]] = {
     "PENDING": StatusStyle(
-        "pending", "○", "pending", Colours("#ffffff", "#848d97", "#24292f"), Colours("#1c2128", "#7d8590", "#d7dde3")
+        name="pending",
+        sign="○",
+        word="pending",
+        light=Colours("#ffffff", "#848d97", "#24292f"),
+        dark=Colours("#1c2128", "#7d8590", "#d7dde3"),
     ),
     "QUEUED": StatusStyle(
-        "queued", "◔", "queued", Colours("#eee9fb", "#7a5cc9", "#33206e"), Colours("#2a2344", "#a58df0", "#e3dbff")
+        name="queued",
+        sign="◔",
+        word="queued",
+        light=Colours("#eee9fb", "#7a5cc9", "#33206e"),
+        dark=Colours("#2a2344", "#a58df0", "#e3dbff"),
     ),
     "RUNNING": StatusStyle(
-        "running", "▶", "running", Colours("#d8ecfb", "#0072b2", "#06395c"), Colours("#0b314d", "#56b4e9", "#d3ecfb")
+        name="running",
+        sign="▶",
+        word="running",
+        light=Colours("#d8ecfb", "#0072b2", "#06395c"),
+        dark=Colours("#0b314d", "#56b4e9", "#d3ecfb"),
     ),
     "SUCCESS": StatusStyle(
-        "success", "✓", "success", Colours("#d6f2e7", "#00845f", "#05412f"), Colours("#0b3a2d", "#2bbd92", "#cdf3e5")
+        name="success",
+        sign="✓",
+        word="success",
+        light=Colours("#d6f2e7", "#00845f", "#05412f"),
+        dark=Colours("#0b3a2d", "#2bbd92", "#cdf3e5"),
     ),
     "FAILED": StatusStyle(
-        "failed", "✗", "failed", Colours("#b3261e", "#7d1510", "#ffffff"), Colours("#b3261e", "#ff8a80", "#ffffff")
+        name="failed",
+        sign="✗",
+        word="failed",
+        light=Colours("#b3261e", "#7d1510", "#ffffff"),
+        dark=Colours("#b3261e", "#ff8a80", "#ffffff"),
     ),
     "UP_FOR_RETRY": StatusStyle(
-        "retry", "↻", "retrying", Colours("#ffefbf", "#a66f00", "#4d3300"), Colours("#453407", "#e6a91e", "#ffebb5")
+        name="retry",
+        sign="↻",
+        word="retrying",
+        light=Colours("#ffefbf", "#a66f00", "#4d3300"),
+        dark=Colours("#453407", "#e6a91e", "#ffebb5"),
     ),
     "SKIPPED": StatusStyle(
-        "skipped",
-        "»",
-        "skipped",
-        Colours("#eceef1", "#7d858e", "#474e57"),
-        Colours("#272c33", "#848d97", "#bcc4cd"),
+        name="skipped",
+        sign="»",
+        word="skipped",
+        light=Colours("#eceef1", "#7d858e", "#474e57"),
+        dark=Colours("#272c33", "#848d97", "#bcc4cd"),
         dashed=True,
     ),
     "UPSTREAM_FAILED": StatusStyle(
-        "upstream",
-        "⊘",
-        "upstream failed",
-        Colours("#fbe4de", "#b3261e", "#6b1712"),
-        Colours("#42201c", "#ff8a80", "#ffd9d3"),
+        name="upstream",
+        sign="⊘",
+        word="upstream failed",
+        light=Colours("#fbe4de", "#b3261e", "#6b1712"),
+        dark=Colours("#42201c", "#ff8a80", "#ffd9d3"),
         dashed=True,
     ),
     "CANCELLED": StatusStyle(
-        "cancelled",
-        "■",
-        "cancelled",
-        Colours("#dcd7e0", "#5d5068", "#2f2737"),
-        Colours("#38323e", "#b3a6bf", "#e9e2ef"),
+        name="cancelled",
+        sign="■",
+        word="cancelled",
+        light=Colours("#dcd7e0", "#5d5068", "#2f2737"),
+        dark=Colours("#38323e", "#b3a6bf", "#e9e2ef"),
     ),
 }
-#: A task whose state is not known or not asked for: a plan rather than a run.
+#: The style of a task without a state: a definition instead of a run.
 PLAIN_STYLE: Final = StatusStyle(
-    "plain", "", "", Colours("#f3f6fa", "#5f7186", "#1f2933"), Colours("#222a33", "#8296ab", "#dfe6ee")
+    name="plain",
+    sign="",
+    word="",
+    light=Colours("#f3f6fa", "#5f7186", "#1f2933"),
+    dark=Colours("#222a33", "#8296ab", "#dfe6ee"),
 )
 
 
 def status_style(status: str | None) -> StatusStyle:
-    """The look of a state. A word from a later version gets the plain look and keeps its word."""
+    """Return the style of a state. An unknown state, of a later version, gets the plain style with its own word."""
     if status is None:
         return PLAIN_STYLE
-    known = STATUS_STYLES.get(status)
-    if known is not None:
-        return known
-    return StatusStyle("plain", "?", clean(status).lower().replace("_", " "), PLAIN_STYLE.light, PLAIN_STYLE.dark)
+    if (style := STATUS_STYLES.get(status)) is not None:
+        return style
+    return StatusStyle(
+        name="plain",
+        sign="?",
+        word=clean(status).lower().replace("_", " "),
+        light=PLAIN_STYLE.light,
+        dark=PLAIN_STYLE.dark,
+    )
 
 
 def clean(text: str) -> str:
-    """Text on one line, without control characters and direction overrides: no output format can carry them safely."""
+    """Return text on one line, without control characters and direction overrides, which are unsafe in all formats."""
     return " ".join(re.sub(_CONTROL, "\ufffd", text).split())
 
 
 def shorten(text: str, limit: int) -> str:
-    """Cut long text in the middle: the ends of names are what tells them apart."""
+    """Shorten long text in the middle, because names often differ at their ends."""
     if len(text) <= limit:
         return text
     tail = (limit - 1) // 2
@@ -154,7 +188,7 @@ def shorten(text: str, limit: int) -> str:
 
 
 def duration_text(seconds: float | None) -> str:
-    """A duration for people: 0.42 s, 12.3 s, 3 min 20 s, 2 h 05 min, 3 d 04 h."""
+    """Return a duration for people: 0.42 s, 12.3 s, 3 min 20 s, 2 h 05 min, 3 d 04 h."""
     if seconds is None or seconds != seconds or seconds in (float("inf"), float("-inf")):
         return ""
     seconds = max(0.0, seconds)
@@ -171,62 +205,44 @@ def duration_text(seconds: float | None) -> str:
 
 
 def tally_text(counts: Mapping[str, int]) -> str:
-    """How far the instances of a mapped task are: `23/10,000 done, 2 failed, 4 running`; then `10,000 instances`."""
+    """Return the progress of a mapped task: `23/10,000 done, 2 failed, 4 running`; at its end `10,000 instances`."""
     total = sum(counts.values())
     done = sum(number for status, number in counts.items() if status in TASK_ENDED)
     head = f"{done:,}/{total:,} done" if done < total else f"{total:,} instance{'' if total == 1 else 's'}"
-    told = [status for status in STATUS_STYLES if counts.get(status) and status not in ("SUCCESS", "PENDING")]
-    return ", ".join([head, *(f"{counts[status]:,} {status_style(status).word}" for status in told)])
+    shown = [status for status in STATUS_STYLES if counts.get(status) and status not in ("SUCCESS", "PENDING")]
+    return ", ".join([head, *(f"{counts[status]:,} {status_style(status).word}" for status in shown)])
 
 
 def caption(node: Node) -> str:
-    """The second line of a box: type, sign and word of the state, duration; what is not known is left out."""
+    """Return the second line of a box: type, sign and word of the state, and duration, as far as they are known."""
     look = status_style(node.status)
     state = f"{look.sign} {node.status_text or look.word}".strip()
     return " · ".join(part for part in (clean(node.kind), state, duration_text(node.duration_s)) if part)
 
 
-def from_dependencies(
+def make_picture(
     title: str,
+    nodes: Iterable[Node],
     dependencies: Mapping[str, Iterable[str]],
     *,
-    statuses: Mapping[str, str] | None = None,
-    labels: Mapping[str, str] | None = None,
-    kinds: Mapping[str, str] | None = None,
-    details: Mapping[str, str] | None = None,
-    durations: Mapping[str, float] | None = None,
-    status_text: Mapping[str, str] | None = None,
     subtitle: str | None = None,
     status: str | None = None,
     facts: Sequence[tuple[str, str]] = (),
 ) -> Picture:
-    """Build a picture from `{task_id: [dependencies]}`. Tasks keep their order; edges are sorted and appear once.
+    """Return a picture of these nodes, with an edge for each dependency; edges are sorted and appear once.
 
-    A dependency that is no task itself (a damaged history) becomes a node that says so rather than an error.
+    A dependency without a task of its own (a damaged history) becomes a node with that remark.
     """
-    statuses, labels, kinds = statuses or {}, labels or {}, kinds or {}
-    details, durations, status_text = details or {}, durations or {}, status_text or {}
+    shown = list(nodes)
     pairs = {(source, task_id) for task_id, sources in dependencies.items() for source in sources}
-    missing = sorted({source for source, _ in pairs} - dependencies.keys())
-    nodes = [
-        Node(
-            task_id,
-            labels.get(task_id, task_id),
-            kinds.get(task_id, ""),
-            statuses.get(task_id),
-            details.get(task_id),
-            durations.get(task_id),
-            status_text.get(task_id),
-        )
-        for task_id in dependencies
-    ]
-    nodes += [Node(task_id, labels.get(task_id, task_id), "not in this run") for task_id in missing]
+    missing = {source for source, _ in pairs} - {node.task_id for node in shown}
+    shown += [Node(task_id=task_id, label=task_id, kind="not in this run") for task_id in sorted(missing)]
     edges = tuple(Edge(source, target) for source, target in sorted(pairs))
-    return Picture(title, tuple(nodes), edges, subtitle, status, tuple(facts))
+    return Picture(title=title, nodes=tuple(shown), edges=edges, subtitle=subtitle, status=status, facts=tuple(facts))
 
 
 def layer_sizes(picture: Picture) -> list[int]:
-    """How many tasks stand at each distance from the start (longest path). Tasks of a cycle are left out."""
+    """Return the number of tasks at each distance from the start (longest path), without the tasks of a cycle."""
     downstream: dict[str, list[str]] = {node.task_id: [] for node in picture.nodes}
     waiting = dict.fromkeys(downstream, 0)
     for edge in picture.edges:
@@ -246,13 +262,13 @@ def layer_sizes(picture: Picture) -> list[int]:
 
 
 def prefers_left_to_right(picture: Picture) -> bool:
-    """Whether left-to-right fits a screen better than top-down: boxes are wide, screens are too."""
+    """Return whether left-to-right fits a screen better than top-down. Boxes and screens are both wide."""
     sizes = layer_sizes(picture)
     if not sizes:
         return True
     depth, breadth = len(sizes), max(sizes)
     if breadth <= depth <= 6:
-        return True  # a pipeline that fits one screen reads like a line of text
+        return True  # a pipeline on one screen reads like a line of text
     box, gap_along, gap_across, line = 170, 45, 25, 45
     right = (depth * (box + gap_along)) / (breadth * (line + gap_across))
     down = (breadth * (box + gap_across)) / (depth * (line + gap_along))
@@ -260,5 +276,5 @@ def prefers_left_to_right(picture: Picture) -> bool:
 
 
 def _awkward(ratio: float, ideal: float = 1.6) -> float:
-    """How far a width-to-height ratio is from that of a screen, the same for too wide and too tall."""
+    """Return the distance of a width-to-height ratio from that of a screen, the same for too wide and too tall."""
     return max(ratio / ideal, ideal / ratio)

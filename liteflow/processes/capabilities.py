@@ -46,12 +46,12 @@ def _has_handles() -> bool:
 def _has_tags() -> bool:
     tag = tree.make_tag(tree.new_session(), 1)
     tagger = tree.Tagger()
-    own = tree.tag_of(os.getpid())
+    tag_before = tree.tag_of(os.getpid())
     try:
         tagger.put_on(tag)
         return tree.tag_of(os.getpid()) == tag
     except (OSError, ValueError):
         return False
     finally:
-        if tree.tag_of(os.getpid()) != own:
+        if tree.tag_of(os.getpid()) != tag_before:
             tagger.take_off()

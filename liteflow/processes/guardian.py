@@ -179,7 +179,7 @@ class Guardian:
 
     def _pause(self) -> float | None:
         deadlines = [self._jobs.next_deadline(), self._reports.next_deadline()]
-        deadline = min((one for one in deadlines if one is not None), default=None)
+        deadline = min((due for due in deadlines if due is not None), default=None)
         return None if deadline is None else max(0.0, deadline - time.monotonic())
 
     # -- messages ------------------------------------------------------------------------------------------

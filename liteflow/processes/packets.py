@@ -97,19 +97,18 @@ class WorkerSocket:
             return False
         return True
 
-    def take(self) -> list[Any]:
-        """Return the values that the worker has sent since the last call."""
-        values: list[Any] = []
+    def take(self) -> Any:
+        """Return the next value that the worker has sent; None when there is none."""
         while True:
             try:
-                values.append(receive(self.ours, _NOW))
+                return receive(self.ours, _NOW)
             except (BlockingIOError, EOFError):
-                return values
+                return None
             except Garbled:
                 self.problem = "the task has written into a descriptor that is not its own: the socket of its worker"
             except OSError as error:
                 if error.errno != errno.EMFILE:  # closed
-                    return values
+                    return None
                 self.problem = "its value is lost: this process may have no more files (ulimit -n)"
 
     def close(self) -> None:

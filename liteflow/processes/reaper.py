@@ -105,9 +105,9 @@ class Reaper:
         children = tree.children()
         if children is None:  # the kernel does not list them: look for tags
             return {}
-        known = self._unkillable | self._jobs.running.keys() | self._sweeps.keys()
-        known.update(pid for sweep in self._sweeps.values() for pid in sweep.roots)
-        orphans = [pid for pid in children if pid not in known]
+        accounted = self._unkillable | self._jobs.running.keys() | self._sweeps.keys()
+        accounted.update(pid for sweep in self._sweeps.values() for pid in sweep.roots)
+        orphans = [pid for pid in children if pid not in accounted]
         if not orphans:
             return None
         alive = {tree.OWNER, *(job.number for job in self._jobs.running.values())}

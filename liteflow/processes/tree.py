@@ -221,17 +221,17 @@ def members(
     for pid, started in (roots or {}).items():
         if pid in table and table[pid].started == started:
             stack.append(pid)
-    found: dict[int, Process] = {}
+    selected: dict[int, Process] = {}
     while stack:
         pid = stack.pop()
-        if pid not in found:
-            found[pid] = table[pid]
+        if pid not in selected:
+            selected[pid] = table[pid]
             if pid:  # without a table every process has the parent 0
                 stack += below.get(pid, ())
-    dead = [pid for pid, row in found.items() if row.state in "ZX" or pid in spare]
+    dead = [pid for pid, row in selected.items() if row.state in "ZX" or pid in spare]
     for pid in dead:
-        del found[pid]
-    return found
+        del selected[pid]
+    return selected
 
 
 class Handle:
@@ -325,9 +325,9 @@ def sweep(
         try:
             while True:
                 passed = out_of_reach | {handle.pid for handle in dying}
-                found = members(belongs, roots=roots, spare=passed) if first is None else first
+                living = members(belongs, roots=roots, spare=passed) if first is None else first
                 first = None
-                new = _hold(found, held, belongs, out_of_reach, refused)
+                new = _hold(living, held, belongs, out_of_reach, refused)
                 if not new:
                     break
                 held |= new
@@ -353,7 +353,7 @@ def sweep(
 
 
 def _hold(
-    found: Mapping[int, Process],
+    living: Mapping[int, Process],
     held: Mapping[int, Handle],
     belongs: Callable[[int], bool],
     out_of_reach: set[int],
@@ -361,7 +361,7 @@ def _hold(
 ) -> dict[int, Handle]:
     """Stop the processes that are not held yet; return handles on them by pid."""
     new: dict[int, Handle] = {}
-    for pid, row in found.items():
+    for pid, row in living.items():
         if pid in held or pid in out_of_reach:
             continue
         try:

@@ -57,12 +57,12 @@ def run(program: CompiledDag, config: RunConfig, *, resume: bool = False, gate: 
         StoreError, ResourceError: the state file failed; what ran was ended, and what was stored is true.
     """
     info = RunInfo(
-        config.run_id,
-        program.dag_id,
-        config.db_path,
-        config.log_dir,
-        config.params,
-        spill_dir(config.db_path, config.run_id),
+        run_id=config.run_id,
+        dag_id=program.dag_id,
+        db_path=config.db_path,
+        log_dir=config.log_dir,
+        params=config.params,
+        values_dir=spill_dir(config.db_path, config.run_id),
         outputs_dir=outputs_dir(config.db_path, config.run_id),
         logical_date=config.logical_date,
         secrets=config.secrets,

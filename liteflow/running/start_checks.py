@@ -82,11 +82,11 @@ class StartChecks:
         index = table.graph.index
         inputs = self._inputs.named([(index[ref.task_id], ref) for ref in condition.reads])
         return ConditionInputs(
-            self._info,
-            table.task_ids[node],
-            table.map_indexes[node],
-            inputs,
-            {name: table.status[index[name]] for name in condition.states if name in index},
-            plan.upstream_states(node),
-            plan.stopped is not None,
+            info=self._info,
+            task_id=table.task_ids[node],
+            map_index=table.map_indexes[node],
+            inputs=inputs,
+            states={name: table.status[index[name]] for name in condition.states if name in index},
+            upstream=plan.upstream_states(node),
+            stopping=plan.stopped is not None,
         )

@@ -116,6 +116,8 @@ def _lock_out(connection: sqlite3.Connection, path: str, run_id: str) -> tuple[R
     if row is None:
         raise RunNotFound(f"{path}: there is no run {run_id!r}")
     run_no, status, epoch, pid, host = row
+    if status == "DELETED":
+        raise RunNotFound(f"{path}: run {run_id!r} is deleted; delete it again to remove what is left")
     locks = LockFile(path, read_only=True)
     try:
         if locks.is_held(run_no):

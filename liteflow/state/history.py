@@ -435,12 +435,12 @@ class History:
     def value(self, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Payload | None:
         """Return a stored value, encoded; of a mapped task without an index the list of its instances' values."""
         select = "SELECT encoding, value, size, file, sha256 FROM liteflow_xcom WHERE run_id=? AND task_id=? AND key=? "
-        asked = (run_id, task_id, key)
-        rows = self._rows(f"{select} AND map_index=?", (*asked, map_index), _PAYLOAD_KINDS)
+        parameters = (run_id, task_id, key)
+        rows = self._rows(f"{select} AND map_index=?", (*parameters, map_index), _PAYLOAD_KINDS)
         if rows:
             return payload_from_row(self.path, rows[0])
         if map_index < 0:
-            rows = self._rows(INSTANCE_VALUES_SQL, asked, _PAYLOAD_KINDS)
+            rows = self._rows(INSTANCE_VALUES_SQL, parameters, _PAYLOAD_KINDS)
         return together([payload_from_row(self.path, row) for row in rows]) if rows else None
 
     def graph(self, digest: str) -> dict[str, Any]:
@@ -547,9 +547,9 @@ def _instance(row: Sequence[Any]) -> InstanceRecord:
     return InstanceRecord(*values)
 
 
-def _event(told: str) -> str:
+def _event(events: str) -> str:
     """Return the event that triggered a hook; the text may have been altered."""
-    first = next(iter(_json(told, [])), None)
+    first = next(iter(_json(events, [])), None)
     event = first[0] if isinstance(first, list) and first else None
     return event if isinstance(event, str) else ""
 

@@ -127,8 +127,8 @@ class LockFile:
             StoreError: it cannot be created.
         """
         try:
-            there, ours = os.stat(self.path, follow_symlinks=False), os.fstat(self.fd)
-            if (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino):
+            current, opened = os.stat(self.path, follow_symlinks=False), os.fstat(self.fd)
+            if (current.st_dev, current.st_ino) == (opened.st_dev, opened.st_ino):
                 return True
         except FileNotFoundError:
             pass

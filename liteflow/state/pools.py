@@ -133,13 +133,13 @@ class SlotAllocator:
         self._count_overtakes(key, needs, in_front)
         return True
 
-    def _may_start(self, needs: dict[str, int], free: dict[str, int], in_front: Sequence[_Queued], own: _Key) -> bool:
+    def _may_start(self, needs: dict[str, int], free: dict[str, int], in_front: Sequence[_Queued], key: _Key) -> bool:
         """Return whether a request may have its slots now, although these are in front of it."""
         if not _fits(needs, free):
             return False
         left, first = dict(free), list[_Queued]()
         for other in in_front:
-            if other.key == own or needs.keys().isdisjoint(other.needs):
+            if other.key == key or needs.keys().isdisjoint(other.needs):
                 continue
             if not _fits(other.needs, left):
                 if other.overtaken >= _MOST_OVERTAKES:

@@ -1,4 +1,4 @@
-"""What the store is given to write of a run, and what it gives back of one."""
+"""Records that the store takes to create a run, and those that it returns when a run is resumed."""
 
 from __future__ import annotations
 
@@ -54,24 +54,24 @@ class SharedLimits(NamedTuple):
 
 
 class PreviousState(NamedTuple):
-    """What an interrupted run has of a task when it is resumed."""
+    """The state of a task when its run is resumed."""
 
     status: str
     attempts: int
 
 
 class PreviousInstance(NamedTuple):
-    """What an interrupted run has of an instance of a mapped task."""
+    """The state of an instance of a mapped task when its run is resumed."""
 
     status: str
     attempts: int
     item: str | None  # the digest of its item; None: stored by an older version
-    label: str | None  # what people can tell it by
+    label: str | None
     position: int | None  # the place of its item in the list; None as above
 
 
 class PreviousHook(NamedTuple):
-    """What an interrupted run has of a hook."""
+    """The state of a hook when its run is resumed."""
 
     task_id: str
     map_index: int
@@ -99,7 +99,7 @@ ChooseResets = Callable[
 
 
 class Request(NamedTuple):
-    """Something another process asks the owner of the run for."""
+    """A request of another process to the owner of a run."""
 
     request_no: int
     action: str

@@ -141,7 +141,7 @@ CREATE TABLE liteflow_pools (                -- slots that all runs of this file
   name        TEXT NOT NULL PRIMARY KEY,
   slots       INTEGER NOT NULL,
   description TEXT NOT NULL DEFAULT '',
-  by_hand     INTEGER NOT NULL DEFAULT 0,    -- 1: set by a command, so what workflows declare does not change it
+  by_hand     INTEGER NOT NULL DEFAULT 0,    -- 1: set by a command; declarations of workflows do not change it
   updated_at  REAL NOT NULL
 ) STRICT;
 
@@ -273,8 +273,8 @@ CREATE TABLE liteflow_backfills (            -- runs for past dates that were as
 ) STRICT;
 """
 
-#: What an older file lacks, for a process that may not change it: views and empty tables that make it read like one of
-#: the newest version. The wording of a reason is all that an older file has of a tolerated failure.
+#: Views and empty tables through which a file of an older version, which a reader may not change, reads like one of the
+#: newest version. The wording of a reason is all that an older file has of a tolerated failure.
 _KIND: Final = (
     "CASE WHEN told IS NULL THEN 'task' WHEN substr(told, 1, 15)='[[\"precondition' THEN 'precondition' ELSE 'hook' END"
 )
@@ -374,7 +374,7 @@ def _shape(version: int) -> dict[str, tuple[str, str]]:
 def _definitions(version: int) -> dict[str, tuple[str, str]]:
     """Return the tables, indexes and triggers of a version, each as one statement that creates it: type and SQL.
 
-    What SQLite stores of a table after its columns were added one by one is the same but for blanks and comments.
+    SQLite stores the same definition of a table when its columns were added one by one, apart from blanks and comments.
     """
     definitions: dict[str, tuple[str, str]] = {}
     for statement in (statement for script in MIGRATIONS[:version] for statement in _statements(script)):

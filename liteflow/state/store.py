@@ -489,12 +489,12 @@ class _OpenFile:
         if self._fold and self._locks.acquire_within(WRITE_LOCK, 1.0):
             try:
                 self._connection.execute("PRAGMA wal_checkpoint(FULL)")
-                raise StoreError(f"{what}What it held is in {self._path} now; resume the run")
+                raise StoreError(f"{what}Its content is in {self._path} now; resume the run")
             except sqlite3.Error:
                 pass
             finally:
                 self._locks.release(WRITE_LOCK)
-        raise StoreError(f"{what}What was stored last may be missing; resume the run")
+        raise StoreError(f"{what}The last changes may be missing; resume the run")
 
     def release(self) -> None:
         """Release SQLite's locks, before the connection is closed."""

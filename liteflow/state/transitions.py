@@ -283,18 +283,18 @@ def record_checkpoint(
     connection: sqlite3.Connection, run_id: str, epoch: int, durations: Mapping[str, float], now: float
 ) -> None:
     """Record tasks, with the seconds they took, as succeeded before this state file had the run."""
-    many, reason = connection.executemany, "from a checkpoint"
-    many(
+    execute_many, reason = connection.executemany, "from a checkpoint"
+    execute_many(
         "INSERT INTO liteflow_attempts (run_id, task_id, attempt, status, epoch, started_at, ended_at) "
         "VALUES (?,?,1,'SUCCESS',?,?,?)",
         ((run_id, task_id, epoch, now - seconds, now) for task_id, seconds in durations.items()),
     )
-    many(
+    execute_many(
         "UPDATE liteflow_task_instances SET status='SUCCESS', try_number=1, reason=?, "
         "started_at=?, ended_at=?, updated_at=? WHERE run_id=? AND task_id=?",
         ((reason, now - seconds, now, now, run_id, task_id) for task_id, seconds in durations.items()),
     )
-    many(
+    execute_many(
         f"INSERT INTO liteflow_events ({_EVENT}) VALUES (?,?,-1,1,'PENDING','SUCCESS',?,?)",
         ((run_id, task_id, reason, now) for task_id in durations),
     )
@@ -331,7 +331,7 @@ def reset_tasks(connection: sqlite3.Connection, run_id: str, reasons: Mapping[st
 
 
 def cancel(connection: sqlite3.Connection, run_id: str, reason: str, now: float) -> None:
-    """Cancel the tasks of a run that has no owner, after `record_lost`. What has ended stays as it is.
+    """Cancel the tasks of a run that has no owner, after `record_lost`. Tasks that have ended do not change.
 
     A hook that was triggered and has not ended is PENDING, so that a resume runs it.
     """

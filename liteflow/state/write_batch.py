@@ -1,4 +1,4 @@
-"""What one turn of the loop writes, collected until it is committed as one transaction.
+"""The changes of one turn of the loop, collected until they are committed as one transaction.
 
 The row of an attempt is written once, with its verdict, and never changes. An attempt that is about to start is the new
 status of its task instance: a resume after a crash finds it there, and records the attempt as LOST.

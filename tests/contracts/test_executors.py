@@ -37,7 +37,12 @@ class Bench:
         outs = folder / "outs"
         outs.mkdir(exist_ok=True)
         self.info = RunInfo(
-            "run-1", "flow", str(folder / "state.db"), str(self.logs), {"day": 3}, outputs_dir=str(outs)
+            run_id="run-1",
+            dag_id="flow",
+            db_path=str(folder / "state.db"),
+            log_dir=str(self.logs),
+            params={"day": 3},
+            outputs_dir=str(outs),
         )
         self.executor: Executor = open_executor(bodies, self.info, mode=mode, **options)
         self.node = 0
@@ -255,7 +260,9 @@ def test_skip_and_exit(bench: Open, mode: str) -> None:
 
 def test_unknown_mode() -> None:
     with pytest.raises(DefinitionError, match="inline"):
-        open_executor({"t": Call(print)}, RunInfo("r", "d", "/nowhere", None), mode="magic")
+        open_executor(
+            {"t": Call(print)}, RunInfo(run_id="r", dag_id="d", db_path="/nowhere", log_dir=None), mode="magic"
+        )
 
 
 # Output
@@ -652,7 +659,7 @@ def test_a_command_that_prints_no_json_fails(bench: Open) -> None:
 
 
 def test_a_printed_value_needs_a_log(tmp_path: Path) -> None:
-    info = RunInfo("r", "d", str(tmp_path / "db"), None)
+    info = RunInfo(run_id="r", dag_id="d", db_path=str(tmp_path / "db"), log_dir=None)
     with pytest.raises(DefinitionError, match="the value of task 't' is its printed output"):
         open_executor({"t": sh("true", output="json")}, info)
 

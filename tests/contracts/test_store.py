@@ -48,7 +48,7 @@ def leave(store: Store) -> None:
     store._locks.close()
 
 
-def new_run(run_id: str = "r1", tasks: tuple[str, ...] = ("a", "b"), **more: Any) -> NewRun:
+def new_run(run_id: str = "r1", tasks: tuple[str, ...] = ("a", "b"), **fields: Any) -> NewRun:
     instances = [NewInstance(task_id, list(tasks[:number]), 30.0) for number, task_id in enumerate(tasks)]
     return NewRun(
         run_id=run_id,
@@ -57,13 +57,13 @@ def new_run(run_id: str = "r1", tasks: tuple[str, ...] = ("a", "b"), **more: Any
         graph_digest="digest",
         graph_snapshot='{"tasks": []}',
         instances=instances,
-        **more,
+        **fields,
     )
 
 
-def outcome(verdict: Verdict, value: object = None, attempt: int = 1, **more: Any) -> Outcome:
+def outcome(verdict: Verdict, value: object = None, attempt: int = 1, **fields: Any) -> Outcome:
     payload = None if value is None else encode(value)
-    fields = {"pushed": None, "error": None, "exit_code": None, "log_path": None, **more}
+    fields = {"pushed": None, "error": None, "exit_code": None, "log_path": None, **fields}
     return Outcome(0, attempt, verdict, payload, started_at=10.0, ended_at=20.0, **fields)
 
 
@@ -92,7 +92,7 @@ def test_a_new_run_is_running_and_its_tasks_pending(opened: Open, db: str) -> No
         run = history.run("r1")
         assert (run.status, run.params, run.logical_date, run.source) == ("RUNNING", {"day": 3}, 5.0, "/x/flow.py")
         assert run.owner_session == 77
-        assert [(one.task_id, one.status, one.dependencies, one.timeout) for one in history.instances("r1")] == [
+        assert [(each.task_id, each.status, each.dependencies, each.timeout) for each in history.instances("r1")] == [
             ("a", "PENDING", [], 30.0),
             ("b", "PENDING", ["a"], 30.0),
         ]
@@ -111,7 +111,7 @@ def test_nothing_is_seen_before_the_commit(opened: Open, db: str) -> None:
         store.commit()
         assert not store.batch
         assert history.instance("r1", "a").status == "RUNNING"  # type: ignore[union-attr]
-        assert [one.log_path for one in history.attempts("r1")] == ["/logs/a"]
+        assert [each.log_path for each in history.attempts("r1")] == ["/logs/a"]
 
 
 def test_a_queued_attempt_is_running_only_when_it_has_started(opened: Open, db: str) -> None:
@@ -169,12 +169,14 @@ def test_turns_of_any_size_are_written_whole(opened: Open, db: str, count: int) 
         store.batch.change_status(task_id, -1, 1, "RUNNING", "SUCCESS", None, 2.0)
     store.commit()
     with History(db) as history:
-        assert [(one.task_id, one.status) for one in history.instances("r1")] == [(one, "SUCCESS") for one in tasks]
-        assert [(one.task_id, one.attempt) for one in history.attempts("r1")] == [(one, 1) for one in tasks]
-        events = [one for one in history.events("r1") if one.task_id is not None]
-        assert [(one.task_id, one.status) for one in events] == [
-            *((one, "RUNNING") for one in tasks),
-            *((one, "SUCCESS") for one in tasks),
+        assert [(each.task_id, each.status) for each in history.instances("r1")] == [
+            (each, "SUCCESS") for each in tasks
+        ]
+        assert [(each.task_id, each.attempt) for each in history.attempts("r1")] == [(name, 1) for name in tasks]
+        events = [each for each in history.events("r1") if each.task_id is not None]
+        assert [(each.task_id, each.status) for each in events] == [
+            *((each, "RUNNING") for each in tasks),
+            *((each, "SUCCESS") for each in tasks),
         ]
     assert rows(db, "SELECT task_id, value FROM liteflow_xcom ORDER BY 1") == [
         (task_id, str(number)) for number, task_id in enumerate(tasks)
@@ -192,7 +194,7 @@ def test_a_verdict_its_value_and_the_runs_end_are_one_transaction(opened: Open, 
     with History(db) as history:
         assert (history.values("r1"), history.run("r1").status) == ([], "RUNNING")
         store.commit()
-        assert [(one.key, one.encoding) for one in history.values("r1")] == [("k", "json"), ("return_value", "json")]
+        assert [(each.key, each.encoding) for each in history.values("r1")] == [("k", "json"), ("return_value", "json")]
         assert (history.run("r1").status, history.run("r1").ended_at) == ("SUCCESS", 3.0)
     assert rows(db, "SELECT value FROM liteflow_xcom WHERE key='return_value'") == [("[1]",)]  # SQL can read it
 
@@ -279,16 +281,16 @@ def test_a_dead_owners_run_can_be_claimed_at_once(opened: Open, db: str) -> None
         assert history.run("r1").status == "INTERRUPTED"
         assert "its owner died" in str(history.run("r1").reason)
     second = opened()
-    kept, _, session = second.claim("r1", new_run(tasks=("a", "b", "c")).instances, ("digest", "{}"))
+    tasks_left, _, session = second.claim("r1", new_run(tasks=("a", "b", "c")).instances, ("digest", "{}"))
     assert session == 77, "so that what the dead owner left behind can be swept"
-    assert {task_id: tuple(one) for task_id, one in kept.items()} == {
+    assert {task_id: tuple(each) for task_id, each in tasks_left.items()} == {
         "a": ("SUCCESS", 1),
         "b": ("PENDING", 1),
         "c": ("PENDING", 0),
     }
     with History(db) as history:
         assert history.run("r1").status == "RUNNING"
-        assert [(one.task_id, one.status, one.error) for one in history.attempts("r1")] == [
+        assert [(each.task_id, each.status, each.error) for each in history.attempts("r1")] == [
             ("a", "SUCCESS", None),
             ("b", "LOST", "its owner died"),
         ]
@@ -317,8 +319,8 @@ def test_a_claim_of_an_unchanged_definition_does_not_walk_it(opened: Open, db: s
         pytest.fail("the definition is the same")
         yield
 
-    kept, _, _ = opened().claim("r1", walked(), ("digest", '{"tasks": []}'))
-    assert kept == {"a": ("SUCCESS", 1), "b": ("PENDING", 0)}
+    tasks_left, _, _ = opened().claim("r1", walked(), ("digest", '{"tasks": []}'))
+    assert tasks_left == {"a": ("SUCCESS", 1), "b": ("PENDING", 0)}
 
 
 def test_a_claim_keeps_what_is_known_of_a_task_whose_definition_changed(opened: Open, db: str) -> None:
@@ -328,7 +330,7 @@ def test_a_claim_keeps_what_is_known_of_a_task_whose_definition_changed(opened: 
     leave(store)
     opened().claim("r1", iter([NewInstance("a", ["b"], 7.0), NewInstance("b", [])]), ("digest2", "{}"))
     with History(db) as history:
-        found = [(one.status, one.try_number, one.dependencies, one.timeout) for one in history.instances("r1")]
+        found = [(each.status, each.try_number, each.dependencies, each.timeout) for each in history.instances("r1")]
     assert found == [("SUCCESS", 1, ["b"], 7.0), ("PENDING", 0, [], None)]
 
 
@@ -348,7 +350,7 @@ def test_an_owner_that_was_replaced_cannot_write(opened: Open, db: str) -> None:
         store.commit()
     with History(db) as history:
         assert history.values("r1") == []
-        assert [one.status for one in history.attempts("r1")] == ["LOST"]
+        assert [each.status for each in history.attempts("r1")] == ["LOST"]
     succeed(successor, "a", attempt=2)
 
 
@@ -465,12 +467,12 @@ def test_the_file_says_whose_it_is(raw: sqlite3.Connection) -> None:
 
 
 def test_requests_reach_their_owner_only(opened: Open, db: str) -> None:
-    one, two = opened(), opened()
-    one.create(new_run("r1"))
+    each, two = opened(), opened()
+    each.create(new_run("r1"))
     two.create(new_run("r2"))
-    assert one.requests() == []
+    assert each.requests() == []
     request(db, "r1", "cancel", "enough")
-    assert [(each.action, each.detail) for each in one.requests()] == [("cancel", "enough")]
+    assert [(each.action, each.detail) for each in each.requests()] == [("cancel", "enough")]
     assert two.requests() == []
 
 

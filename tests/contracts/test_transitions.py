@@ -12,13 +12,15 @@ import event_fold
 import pytest
 
 from liteflow import Dag, RetryPolicy
-from liteflow.errors import RunOwned
+from liteflow.errors import RunNotFound, RunOwned
 from liteflow.state.admin import cancel_interrupted, request
 from liteflow.state.deletion import delete_runs
 from liteflow.state.history import History
 from liteflow.state.locks import LockFile
 from liteflow.state.records import NewInstance, NewRun, PreviousState
+from liteflow.state.state_file import Transaction, connect
 from liteflow.state.store import Store
+from liteflow.state.transitions import RunKey, mark_deleted
 from liteflow.states import Verdict
 from liteflow.values.payload import encode
 from liteflow.work import Outcome
@@ -227,8 +229,8 @@ def test_cancelling_an_interrupted_run_loses_no_history(opened: Open, db: str) -
     with History(db) as history:
         run = history.run("r1")
         assert (run.status, run.reason) == ("CANCELLED", "not wanted")
-        found = {each.task_id: (each.status, each.reason) for each in history.instances("r1")}
-        assert found == {
+        states = {each.task_id: (each.status, each.reason) for each in history.instances("r1")}
+        assert states == {
             "a": ("SUCCESS", None),
             "b": ("FAILED", None),
             "c": ("CANCELLED", "not wanted"),
@@ -312,6 +314,28 @@ def test_the_number_of_an_event_is_never_used_again(opened: Open, db: str) -> No
         assert [each.run_id for each in history.events(after=last)] == ["newest", "next"]
     create(opened(), "newest")
     assert story(db, None, "newest") == [("RUNNING", "DELETED"), (None, "RUNNING")], "its id may be used again"
+
+
+def test_a_run_whose_deletion_was_cut_off_can_only_be_deleted_again(opened: Open, db: str) -> None:
+    store = opened()
+    create(store)
+    start(store, "a")
+    die(store)
+    connection, locks = connect(db), LockFile(db)
+    with Transaction(connection, locks):  # the first step of a deletion
+        mark_deleted(connection, RunKey(1, "r1"), "RUNNING", 9.0)
+    connection.close()
+    locks.close()
+    with History(db) as history:
+        assert history.run("r1").status == "DELETED"
+    with pytest.raises(RunNotFound, match="run 'r1' is deleted; delete it again"):
+        opened().claim("r1", [], ("d", "{}"))
+    with pytest.raises(RunNotFound, match="run 'r1' is deleted; delete it again"):
+        cancel_interrupted(db, "r1", "not wanted")
+    delete_runs(db, ["r1"])
+    with History(db) as history:
+        assert history.runs() == []
+        assert [(each.previous, each.status) for each in history.events()] == [("RUNNING", "DELETED")]
 
 
 # -- the check of all tests ----------------------------------------------------------------------------------------

@@ -34,18 +34,20 @@ _NAMELESS: Final = "#"  # how the kernel shows a file that is made before it get
 #: Checkpoints come at 60 kB of log instead of 4 MiB, so that a short run has many.
 _PROGRAM: Final = """\
 import os, sys, time
-import liteflow.state.state_file as database
+import liteflow.state.state_file as state_file
 import liteflow.state.store as store
 from liteflow import Dag, Observer
 
 folder, durability, sync, tasks, pause, idle = sys.argv[1:]
 if not float(idle):  # a checkpoint would sync what a rest has to
-    database._FOLD_BYTES = 60_000
+    assert hasattr(state_file, '_CHECKPOINT_BYTES')
+    state_file._CHECKPOINT_BYTES = 60_000
 if sync == "off":
-    def never(self, now):
+    def never(self, now, *, verdict):
         self._connection.execute("PRAGMA synchronous=OFF")
-        database.checkpoint_wal(self._connection, self.path, self._locks)
-    store.Store._choose_sync = never
+        state_file.checkpoint_wal(self._connection, self._path, self._locks)
+    assert hasattr(store._Syncing, 'choose')
+    store._Syncing.choose = never
 ack = os.open(f"{folder}/ack", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
 class Acknowledge(Observer):

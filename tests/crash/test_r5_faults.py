@@ -92,13 +92,13 @@ def test_control_a_verdict_before_its_commit_is_caught(tmp_path: Path, request: 
             "import liteflow.state.store as store\n"
             "def commit(self):\n"
             "    import sqlite3\n"
-            "    self._choose_sync(0.0)\n"
+            "    self._sync.choose(0.0, verdict=False)\n"
             "    try:\n"
             "        with store.Transaction(self._connection, self._locks):\n"
             "            self._write()\n"
             "    except sqlite3.Error:\n"
             "        pass\n"
-            "    self._clear()\n"
+            "    self.batch.clear()\n"
             "store.Store.commit = commit\n" + program.read_text()
         )
         fault = Fault("pwrite64", "EIO", f"{at}+")

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from picture_kit import from_dependencies
 
 from liteflow.pictures.mermaid import node_names
 from liteflow.pictures.page import to_html
-from liteflow.pictures.picture import STATUS_STYLES, Picture, clean, from_dependencies
+from liteflow.pictures.picture import STATUS_STYLES, Picture, clean
 
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",

@@ -206,7 +206,7 @@ def plain() -> int:
         ({"shell": []}, "shell=[]"),
         ({"output": "lines"}, "output='lines' must be 'last_line', 'json' or None"),
         ({"retry": 3}, "there is no option 'retry'; did you mean"),
-        ({"run_if": lambda context: True}, "run_if asks a function"),
+        ({"run_if": lambda context: True}, "run_if is for Python functions"),
         ({"depends_on": "other"}, "only tasks and lists of tasks can be connected"),
         ({"expand": {"X": "text"}}, "takes a list"),
         ({"expand": {"X": [1]}, "env": {"X": "a"}}, "variable 'X' is given by env and by expand"),
@@ -239,5 +239,5 @@ def test_functions_of_map_do_not_run_in_a_command(db: str) -> None:
 def test_a_body_has_no_function_that_run_if_could_guard() -> None:
     from liteflow.definition.options import make_options
 
-    with pytest.raises(DefinitionError, match="run_if asks a function"):
+    with pytest.raises(DefinitionError, match="run_if is for Python functions"):
         Task("x", body=Command(("true",)), options=make_options({"run_if": lambda context: True}, "x"))

@@ -224,6 +224,7 @@ def test_a_dag_with_many_runs_is_forgotten_and_deleted(tmp_path: Path, monkeypat
         assert history.graph("graph") == {}
 
 
+@pytest.mark.alters_rows("its rows are made by SQL")
 def test_the_latest_run_of_a_workflow_is_found_behind_many_of_others(tmp_path: Path) -> None:
     db = fill(tmp_path / "own.db", 300)
     connection = sqlite3.connect(db)
@@ -234,7 +235,7 @@ def test_the_latest_run_of_a_workflow_is_found_behind_many_of_others(tmp_path: P
     connection.close()
     assert queries.latest_run_id(db, "only") == "r00007x"
     assert queries.latest_run_id(db, "t03") == "r00299x"
-    with pytest.raises(RunNotFound, match="an older run is asked by its id"):
+    with pytest.raises(RunNotFound, match="name an older run by its id"):
         queries.latest_run_id(db, "nosuch")
 
 

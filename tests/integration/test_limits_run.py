@@ -266,7 +266,7 @@ def test_a_second_run_waits_its_turn(folder: Folder) -> None:
     ]
     assert folder.json("status", "two")["started_at"] is None
     said = folder("why", "two", "a").stdout
-    assert "the run has not begun" in said
+    assert "the run has not started" in said
     assert "the run is PENDING: queued in group 'flow' behind run one" in said
     started[0].kill()  # its place is free, too
     folder.until("SELECT run_id FROM liteflow_dag_runs WHERE status='PENDING'", [("three",)])

@@ -298,6 +298,7 @@ def test_the_state_file_of_the_other_program_is_named(tmp_path: Path, wanted: st
     refused(cli("delete", "etl", "--yes", "--db", wanted, cwd=tmp_path), 3, "--db", f"/{other}")
 
 
+@pytest.mark.alters_rows("it puts control characters into names")
 def test_names_in_the_file_cannot_reach_the_terminal(db: Path) -> None:
     evil = "../x\x1b]0;owned\x07\x9b31m\u202e\ny"
     connection = sqlite3.connect(db)

@@ -243,12 +243,12 @@ def test_a_run_is_not_called_dead_where_the_lock_file_cannot_be_opened(start: St
     os.symlink(f"{db}.elsewhere", f"{db}.lock")
     with History(db) as history:
         run = history.run("r1")
-    assert (run.status, "cannot be told" in str(run.reason)) == ("RUNNING", True)
+    assert (run.status, "is unknown" in str(run.reason)) == ("RUNNING", True)
     with pytest.raises(StoreError, match=r"state\.db\.lock: cannot be opened"):
         delete_runs(db, ["r1"])
     findings = {one.check: one for one in run_checks(db)}
     assert findings["runs"].severity == "note"
-    assert "cannot be told" in findings["runs"].message
+    assert "is unknown" in findings["runs"].message
     process.kill()
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from picture_kit import from_dependencies
 
 from lightflow.visuals.dag_viewer import write_picture
 from liteflow.pictures.page import DRAWN_NODES, to_html
-from liteflow.pictures.picture import STATUS_STYLES, Picture, from_dependencies
+from liteflow.pictures.picture import STATUS_STYLES, Picture
 
 SVG = "{http://www.w3.org/2000/svg}"
 MERMAID_11_17_2 = "581ed7d74bd9048d0e3a91363927d72ef22942d7722546b27f7cc29e35390eb8"

@@ -175,6 +175,33 @@ def test_fail_fast_queues_nothing(db: str, tmp_path: Path, mode: str) -> None:
     (tmp_path / "gate").touch()  # abandoned threads end
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_queued_attempts_of_a_stopped_run_never_start(db: str, tmp_path: Path, mode: str) -> None:
+    gate = tmp_path / "gate"
+
+    class StopsInTheQueue(Observer):
+        def changed(self, changes: Sequence[Change]) -> None:
+            if [change.status for change in changes].count("QUEUED") > 10 and changes[-1].task_id.startswith("long"):
+                signal.raise_signal(signal.SIGINT)
+
+    dag = Dag("stopped", db)
+    short = [dag.task(nothing, f"short_{number}") for number in range(SHORT)]
+    join = dag.task(nothing, "join")
+    join << short
+    for number in range(LONG):
+        join >> dag.task(long_task(tmp_path), f"long_{number}", kill_grace=0.1)
+    run = dag.run(TWO, mode, run_id="r", observers=[StopsInTheQueue()], raise_signals=False)
+    gate.touch()
+    assert run.status == "INTERRUPTED"
+    ends = Counter((previous, status) for task_id, previous, status in changes(db, "r") if status == "CANCELLED")
+    assert ends[("QUEUED", "CANCELLED")] >= LONG - 2 * TWO
+    with History(db) as history:
+        attempts = [attempt for attempt in history.attempts("r") if attempt.status == "CANCELLED"]
+        assert {attempt.ended_at - attempt.started_at for attempt in attempts if attempt.error} >= {0.0}
+    assert dag.resume("r", TWO, mode).status == "SUCCESS"
+    assert len((tmp_path / "started").read_text()) <= LONG + TWO
+
+
 SCRIPT = """
 import os, signal, sys, time
 from liteflow import Dag

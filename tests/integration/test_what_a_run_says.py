@@ -10,7 +10,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from lightflow.cli.output import tame
+from lightflow.text import plain_text
 from tests.integration.flow_folder import COMMAND, environment, lightflow, write
 
 SPITE = """\
@@ -154,7 +154,7 @@ def test_the_end_of_a_run_on_a_terminal(tmp_path: Path) -> None:
             env=environment({"TERM": "xterm", "COLUMNS": str(columns)}),
             encoding="utf-8",
         )
-        text = tame(shown)
+        text = plain_text(shown)
         assert "TASK" in text
         assert "lightflow logs" not in text
         if columns == 40:

@@ -92,7 +92,7 @@ class Drive(Observer):
         runner = Runner(
             program=self.program,
             config=config,
-            info=RunInfo("r", self.program.dag_id, config.db_path, None),
+            info=RunInfo(run_id="r", dag_id=self.program.dag_id, db_path=config.db_path, log_dir=None),
             store=store,
             executor=self.executor,
             clock=self.clock,

@@ -123,6 +123,12 @@ def test_completion_reads_the_state_file_of_the_folder(tmp_path: Path, words: st
     assert lightflow(tmp_path, **env).stdout == "plain,mine\n"
 
 
+def test_a_file_without_its_suffix_is_named(tmp_path: Path) -> None:
+    (tmp_path / "etl.yaml").write_text("workflow_name: etl\ntasks: {t: {run: 'true'}}\n", "utf-8")
+    done = lightflow(tmp_path, "run", "etl")
+    assert (done.returncode, done.stderr) == (2, 'etl: no such file, did you mean "etl.yaml"?\n')
+
+
 def test_a_reader_of_bytes_that_leaves_is_no_failure(tmp_path: Path) -> None:
     """`lightflow logs big | head -c 1` with `set -o pipefail`: click would end with 1."""
     task = "python3 -c \"print('x' * 5_000_000)\""

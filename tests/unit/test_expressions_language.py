@@ -156,7 +156,7 @@ def test_an_error_of_python_names_its_kind(source: str, kind: str) -> None:
         "params.text.upper.__self__",
     ],
 )
-def test_no_way_out_and_no_endless_work(source: str) -> None:
+def test_expressions_cannot_escape_or_work_without_end(source: str) -> None:
     began = time.process_time()
     with pytest.raises((InputError, ExpressionError)):
         value(source)
@@ -174,7 +174,7 @@ def test_any_text_is_an_expression_or_a_mistake(source: str) -> None:
 KNOWN = NameScope(params=["day", "rows"], tasks=["fetch", "fetch-data", "a.b"], task="here")
 
 
-def test_what_is_used_is_found() -> None:
+def test_references_are_found() -> None:
     found = find_references(
         "tasks.fetch.outputs.n ~ tasks['a.b'].result ~ params.rows ~ needs.fetch.outputs['m']", KNOWN
     )
@@ -216,7 +216,7 @@ def test_what_is_used_is_found() -> None:
         ("workflow.path", "workflow has no 'path'"),
     ],
 )
-def test_wrong_names_are_told(source: str, message: str) -> None:
+def test_wrong_names_are_reported(source: str, message: str) -> None:
     with pytest.raises(ExpressionError) as caught:
         find_references(source, KNOWN)
     assert str(caught.value).startswith(message)
@@ -248,7 +248,7 @@ def test_values_as_text() -> None:
     ]  # fmt: skip
 
 
-def test_a_late_part_crosses_to_a_fresh_interpreter() -> None:
+def test_a_deferred_body_is_pickled_to_a_new_interpreter() -> None:
     import pickle
 
     from lightflow.expressions.evaluate import DeferredTaskBody

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
+from picture_kit import from_dependencies
 
 from liteflow.pictures.mermaid import node_names, to_mermaid
-from liteflow.pictures.picture import from_dependencies
 
 HOSTILE = [
     'say "hi"', "a] --> b", "end", '%%{init: {"theme":"dark"}}%%', "<script>alert(1)</script>", "`**bold**`",

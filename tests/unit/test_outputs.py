@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from liteflow import outputs
 from liteflow.errors import PayloadError, ResourceError
 from liteflow.outputs import create_folder, parse, printed, remove_folder, take
+from liteflow.record import replace
 from liteflow.values.payload import decode
 from liteflow.work import RunInfo
 
-INFO = RunInfo("r", "d", "/nowhere/state.db", None)
+INFO = RunInfo(run_id="r", dag_id="d", db_path="/nowhere/state.db", log_dir=None)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +184,7 @@ def test_a_file_that_is_none(tmp_path: Path, make: Any, words: str) -> None:
 def test_large_values_go_to_files(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_text(f"a={'x' * 11_000_000}\n")
-    payload = take(str(path), INFO._replace(values_dir=str(tmp_path / "values")))["a"]
+    payload = take(str(path), replace(INFO, values_dir=str(tmp_path / "values")))["a"]
     assert payload.file is not None
     assert len(decode(payload)) == 11_000_000
 

@@ -100,7 +100,9 @@ def instances(written: str, params: dict[str, Any] | None = None, **stored: Payl
     found = expansion_of(spec, values, problems)
     if problems:
         raise InputError(str(problems[0]))
-    rows = found.rows(stored, RunInfo("run-1", "w", "", None, values, logical_date=5.0))
+    rows = found.rows(
+        stored, RunInfo(run_id="run-1", dag_id="w", db_path="", log_dir=None, params=values, logical_date=5.0)
+    )
     return [(decode(row.items[ITEM]), row.label) for row in rows]
 
 

@@ -22,7 +22,7 @@ BAD = Path(__file__).parents[1] / "data" / "bad"
 #: The keywords of the schema that can refuse a value.
 KEYWORDS = {
     *("type", "enum", "pattern", "minLength", "minItems", "minProperties", "minimum", "exclusiveMinimum", "maximum"),
-    *("required", "dependentRequired", "additionalProperties", "propertyNames", "oneOf"),
+    *("required", "dependentRequired", "additionalProperties", "propertyNames", "oneOf", "not"),
 }
 FILES = sorted(path.name for path in BAD.iterdir() if path.suffix in (".yaml", ".json"))
 

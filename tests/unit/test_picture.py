@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from picture_kit import from_dependencies
 
 from liteflow.pictures.picture import (
     PLAIN_STYLE,
@@ -15,7 +16,6 @@ from liteflow.pictures.picture import (
     caption,
     clean,
     duration_text,
-    from_dependencies,
     layer_sizes,
     prefers_left_to_right,
     shorten,
@@ -72,7 +72,7 @@ def test_from_dependencies_keeps_task_order_and_sorts_edges() -> None:
     )
     assert [node.task_id for node in picture.nodes] == ["b", "a", "c"]
     assert [(edge.source, edge.target) for edge in picture.edges] == [("a", "c"), ("b", "a"), ("b", "c")]
-    assert picture.nodes[1] == Node("a", "a", status="FAILED", duration_s=2.5)
+    assert picture.nodes[1] == Node(task_id="a", label="a", status="FAILED", duration_s=2.5)
     assert picture.upstream() == {"b": [], "a": ["b"], "c": ["a", "b"]}
 
 

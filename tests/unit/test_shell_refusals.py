@@ -26,7 +26,7 @@ def script(folder: Path, line: str, *, params: str = "{v: text, n: 3, x: 1.5}", 
     return problems(folder, f"params: {params}\ntasks:\n  t:\n    shell: {shell}\n    run: |\n      {line}\n")
 
 
-def test_each_expression_is_judged_and_placed(tmp_path: Path) -> None:
+def test_each_refused_expression_is_reported_with_its_place(tmp_path: Path) -> None:
     text = (
         "params: {v: text}\n"
         "tasks:\n"
@@ -58,12 +58,12 @@ def test_a_mistake_in_the_syntax_is_named_with_its_line(tmp_path: Path) -> None:
      "declare -i n=${{ params.v | int }}",
      'echo "${a[${{ params.v | int }}]}" ${b:${{ params.v | int }}:1}', "n=${{ params.v | int }}; let n++; eval $n"],
 )  # fmt: skip
-def test_a_whole_number_may_stand_in_arithmetic(tmp_path: Path, line: str) -> None:
+def test_a_whole_number_is_allowed_in_arithmetic(tmp_path: Path, line: str) -> None:
     assert script(tmp_path, line) == []
 
 
 @pytest.mark.parametrize("line", ["echo $((${{ params.v | int('x') }}))", "echo $((${{ params.v | float }}))"])
-def test_what_may_be_no_whole_number_may_not(tmp_path: Path, line: str) -> None:
+def test_other_values_are_refused_in_arithmetic(tmp_path: Path, line: str) -> None:
     assert "arithmetic" in script(tmp_path, line)[0]
 
 
@@ -120,7 +120,7 @@ def test_a_script_that_no_shell_can_be_given_is_refused(tmp_path: Path) -> None:
     assert "nested too deeply" in problem
 
 
-def test_scripts_are_parsed_together_and_a_broken_one_spoils_no_other(tmp_path: Path) -> None:
+def test_an_invalid_script_does_not_affect_scripts_parsed_with_it(tmp_path: Path) -> None:
     tasks = "".join(f"  t{n}:\n    run: 'echo {n} ${{{{ params.v }}}}'\n" for n in range(40))
     broken = "".join(
         f"  b{n}:\n    run: |\n      {line}\n"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
+from picture_kit import from_dependencies
 
 from lightflow.visuals.dot import node_ids, to_dot
-from liteflow.pictures.picture import Picture, from_dependencies
+from liteflow.pictures.picture import Picture
 
 pygraphviz = pytest.importorskip("pygraphviz")
 

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from picture_kit import from_dependencies
 
 from lightflow.errors import VisualError
 from lightflow.visuals import render
 from lightflow.visuals.dag_viewer import draw, write_picture
-from liteflow.pictures.picture import from_dependencies
 
 PICTURE = from_dependencies("etl", {"get": [], "put": ["get"]}, statuses={"get": "SUCCESS"})
 

@@ -56,20 +56,20 @@ QUOTED_DOCUMENT: Final = Reason(
 DOCUMENT_WORD: Final = Reason(Kind.DOCUMENT, "the word that ends a here-document cannot come from an expression")
 DOCUMENT_BRACKET: Final = Reason(Kind.DOCUMENT, "a here-document must end before the bracket around it")
 DOCUMENT_PATTERN: Final = Reason(
-    Kind.DOCUMENT, "an expression cannot stand in a pattern inside a here-document; use a variable"
+    Kind.DOCUMENT, "an expression is not allowed in a pattern inside a here-document; use a variable"
 )
 ANSI: Final = Reason(
     Kind.QUOTES, "shells read $'…' differently, so the place of the expression is unclear; use other quotes"
 )
 INNER_QUOTES: Final = Reason(Kind.QUOTES, 'shells read quotes inside "${…}" differently; leave the inner quotes out')
 EXTENDED_PATTERN: Final = Reason(
-    Kind.QUOTES, "an expression cannot stand beside quotes in a pattern such as @(…); use a variable"
+    Kind.QUOTES, "an expression is not allowed next to quotes in a pattern such as @(…); use a variable"
 )
 SPLIT: Final = Reason(
     Kind.PARAMETER, "the shell would split what this ${…} gives; put the whole of it in double quotes"
 )
 PARAMETER: Final = Reason(
-    Kind.PARAMETER, "an expression cannot stand in this kind of ${…}; put it into a variable first"
+    Kind.PARAMETER, "an expression is not allowed in this kind of ${…}; put it into a variable first"
 )
 BRACES: Final = Reason(
     Kind.BRACES, "no shell expands {1..N} where an end is a value, so it would stay as it is; use $(seq 1 N)"
@@ -128,7 +128,7 @@ def variable(name: str, reason: Reason) -> Reason:
     """Return the reason for a value that goes into a variable which is evaluated elsewhere in the script."""
     text = f"what the variable {name} holds is evaluated in this script: {reason.message}"
     if reason.numeric:
-        text = f"the variable {name} stands where the shell would evaluate the value as a name or a formula; {_NUMBER}"
+        text = f"the variable {name} is where the shell would evaluate the value as a name or a formula; {_NUMBER}"
     return reason if reason.kind is Kind.FORWARDED else reason._replace(kind=Kind.FORWARDED, message=text)
 
 

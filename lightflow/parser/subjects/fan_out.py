@@ -35,6 +35,14 @@ _FAIL_FAST: Final = flag(
 )
 
 
+#: The keys of a matrix that make no instance without an axis.
+_WITHOUT_AXIS: Final = [
+    *("exclude", "key", "max_parallel", "fail_fast"),
+    *_MAX_PARALLEL["x-aliases"],
+    *_FAIL_FAST["x-aliases"],
+]
+
+
 def _combinations(name: str, description: str, example: dict[str, str]) -> Schema:
     return {
         "description": description,
@@ -53,7 +61,7 @@ MATRIX: Final[Schema] = {
     "one. Expressions in the task name a value as `${{ matrix.os }}`. If an axis has no values, the task is skipped.",
     "type": "object",
     "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_-]*$"},
-    "minProperties": 1,
+    "not": {"propertyNames": {"anyOf": [{"enum": _WITHOUT_AXIS}, {"pattern": "^x-"}]}},
     "properties": {
         "include": _combinations(
             "include",
@@ -85,6 +93,7 @@ MATRIX: Final[Schema] = {
     },
     "examples": [{"os": ["linux", "mac"], "python": ["3.11", "3.12"]}],
     "x-expects": "a mapping of names to lists of values",
+    "x-message": "needs an axis, such as `os: [linux, mac]`, or `include`",
 }
 
 STRATEGY: Final = {
@@ -93,7 +102,7 @@ STRATEGY: Final = {
         "`matrix` as GitHub Actions writes it: with `matrix`, `max-parallel` and `fail-fast` inside. `fail-fast` is "
         "false by default.",
         {
-            "matrix": {**MATRIX, "description": "See `matrix`.", "minProperties": 0},
+            "matrix": {**MATRIX, "description": "See `matrix`."},
             "max_parallel": _MAX_PARALLEL,
             "fail_fast": _FAIL_FAST,
         },
@@ -164,6 +173,7 @@ def replace_strategy(tree: Tree, task: dict[str, Any], path: Sequence[Key]) -> N
         task["matrix"] = matrix
         tree.aliases[id(task), "matrix"] = "strategy"
     del task["strategy"]
+    tree.raw_containers.pop(id(block), None)  # its `id` may be used again
 
 
 def item_name(task: Mapping[str, Any]) -> str:
@@ -242,8 +252,6 @@ def check_mappings(tree: Tree) -> Iterator[Problem]:
 
 def _check_matrix(tree: Tree, path: list[Key], matrix: Mapping[str, Any]) -> Iterator[Problem]:
     axes = _axes(matrix)
-    if not axes and "include" not in matrix and matrix:
-        yield tree.problem(path, "needs an axis, such as `os: [linux, mac]`, or `include`", key=True)
     for name, values in axes.items():
         for index, value in enumerate(list_or_empty(values)):
             text = tree.source.positions.texts.get((id(values), index), "")

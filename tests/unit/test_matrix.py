@@ -9,7 +9,7 @@ import pytest
 from lightflow.expressions.matrix import combinations
 
 
-def test_each_value_with_each_the_last_axis_fastest() -> None:
+def test_all_values_are_combined_with_the_last_axis_fastest() -> None:
     assert combinations({"os": ["a", "b"], "version": [1, 2]}, [], []) == [
         {"os": "a", "version": 1},
         {"os": "a", "version": 2},
@@ -55,7 +55,7 @@ def test_includes_alone_are_the_combinations() -> None:
     ]
 
 
-def test_an_exclude_leaves_out_all_that_have_its_values() -> None:
+def test_an_exclude_removes_all_combinations_with_its_values() -> None:
     axes = {"os": ["macos", "windows"], "version": [12, 14, 16], "environment": ["staging", "production"]}
     exclude: list[dict[str, Any]] = [
         {"os": "macos", "version": 12, "environment": "production"},
@@ -67,7 +67,7 @@ def test_an_exclude_leaves_out_all_that_have_its_values() -> None:
     assert not [one for one in found if one["os"] == "windows" and one["version"] == 16]
 
 
-def test_includes_come_after_excludes() -> None:
+def test_includes_are_added_after_excludes() -> None:
     found = combinations({"os": ["a", "b"]}, [{"os": "a", "again": True}], [{"os": "a"}])
     assert found == [{"os": "b"}, {"os": "a", "again": True}]
 
@@ -90,11 +90,11 @@ def test_values_are_compared_as_they_are_written(value: Any, excluded: Any, out:
     assert combinations({"axis": [value]}, [], [{"axis": excluded}]) == ([] if out else [{"axis": value}])
 
 
-def test_an_axis_without_values_makes_none() -> None:
+def test_an_axis_without_values_gives_no_combinations() -> None:
     assert combinations({"os": ["a"], "version": []}, [], []) == []
 
 
-def test_what_is_included_does_not_change_what_was_given() -> None:
+def test_the_arguments_are_not_changed() -> None:
     include = [{"os": "c"}]
     first = combinations({"os": ["a"]}, include, [])
     first[-1]["more"] = 1

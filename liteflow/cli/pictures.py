@@ -1,4 +1,4 @@
-"""What `visualize` draws: a dag's latest run, one run, or a script that has not run yet."""
+"""The picture for `visualize`: the latest run of a dag, a run, or a script that has not run yet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from liteflow.state.history import History
 
 
 def find_picture(db: str, name: str, dag_id: str | None) -> tuple[Picture, str]:
-    """What to draw, and the id its file is named for."""
+    """Return the picture, and the id for the name of its file."""
     if name.endswith(".py") and os.path.isfile(name):
         return _picture_of_script(name, dag_id)
     with History(db) as history:
@@ -24,13 +24,13 @@ def find_picture(db: str, name: str, dag_id: str | None) -> tuple[Picture, str]:
         except RunNotFound:
             raise RunNotFound(
                 f"{db}: {name!r} is neither a dag that has run, nor the beginning of exactly one run's id, "
-                "nor a script; the command `list` shows what there is"
+                "nor a script; the command `list` shows the dags and runs"
             ) from None
         return picture_of_run(history, run), run.run_id
 
 
 def _picture_of_script(path: str, wanted: str | None) -> tuple[Picture, str]:
-    """The dag that a script defines, as a plan without states."""
+    """Return the picture of a dag that a script defines, without states."""
     dags = describe_dags(path)
-    dag = dags[choose_dag(path, [str(one["dag_id"]) for one in dags], wanted)]
+    dag = dags[choose_dag(path, [str(each["dag_id"]) for each in dags], wanted)]
     return picture_of_graph(str(dag["dag_id"]), dag, str(dag.get("description", ""))), str(dag["dag_id"])

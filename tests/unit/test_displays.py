@@ -58,7 +58,7 @@ def frame(progress: Progress, width: int, height: int) -> list[str]:
     return capture.get().splitlines()
 
 
-def test_a_frame_tells_how_far_the_run_is() -> None:
+def test_a_frame_shows_the_progress_of_the_run() -> None:
     progress = Progress()
     begin(progress.begin)
     progress.began_at = 100.0
@@ -116,7 +116,7 @@ def test_a_frame_counts_instances_and_their_task_once() -> None:
     assert [name for _, name, _ in progress.events] == ["t1[11]"]
 
 
-def test_of_many_instances_only_what_went_wrong_has_a_line() -> None:
+def test_of_many_instances_only_failures_have_lines() -> None:
     stream = io.StringIO()
     view = LogDisplay(stream)
     view.changed([unfolded("t1", 1000, 950)])

@@ -94,7 +94,7 @@ tasks: {{a: {{run: echo}}, t: {{run: 'echo ${{{{ {where} }}}}', if: "{condition}
         "env.NUM | trim == 10",
     ],
 )
-def test_what_the_file_tells_is_found_by_validate(condition: str) -> None:
+def test_validate_finds_comparisons_that_are_wrong_in_the_file(condition: str) -> None:
     for text in (FILE.format(where="1", condition=condition), FILE.format(where=condition, condition="true")):
         with pytest.raises(WorkflowError, match="text is compared with"):
             loads_workflow(text.replace("'echo ${{ ", '"echo ${{ ').replace(" }}', if", ' }}", if'))
@@ -104,5 +104,5 @@ def test_what_the_file_tells_is_found_by_validate(condition: str) -> None:
     "condition",
     ["env.NUM | int == 10", "env.FLAG == 'false'", "params.v == '3.10'", "params.o == 'x'", "tasks.a.result == 1"],
 )
-def test_what_may_be_equal_is_left_to_the_run(condition: str) -> None:
+def test_comparisons_of_unknown_kinds_are_valid(condition: str) -> None:
     loads_workflow(FILE.format(where="1", condition=condition))

@@ -1,4 +1,4 @@
-"""The log of an attempt, read while it grows; and the screen below which a picture is painted."""
+"""Follow the log of an attempt while it grows, and keep lines above the painted frame."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def append(log: Path, data: bytes) -> None:
         file.write(data)
 
 
-def test_a_line_is_given_when_it_is_whole(log: Path) -> None:
+def test_a_line_is_yielded_when_it_is_complete(log: Path) -> None:
     tail = LogTail(str(log), 0.0)
     assert list(tail.new_lines(0.0, ended=False)) == []
     assert not tail.has_output
@@ -36,7 +36,7 @@ def test_a_line_is_given_when_it_is_whole(log: Path) -> None:
     assert tail.has_output
 
 
-def test_a_progress_bar_is_given_now_and_then_and_as_it_was_left(log: Path) -> None:
+def test_a_progress_bar_is_yielded_at_intervals_and_in_its_last_state(log: Path) -> None:
     tail = LogTail(str(log), 0.0)
     append(log, b"\r 1%\r 2%")
     assert list(tail.new_lines(0.5, ended=False)) == []
@@ -47,7 +47,7 @@ def test_a_progress_bar_is_given_now_and_then_and_as_it_was_left(log: Path) -> N
     assert list(tail.new_lines(3.5, ended=False)) == ["100%", "done"]
 
 
-def test_of_a_flood_lines_are_left_out_until_it_is_over(log: Path) -> None:
+def test_very_much_output_is_shown_in_part_until_it_slows_down(log: Path) -> None:
     tail = LogTail(str(log), 0.0)
     append(log, b"".join(b"%d\n" % number for number in range(MOST_LINES + 500)))
     assert list(tail.new_lines(0.0, ended=False)) == [str(number) for number in range(MOST_LINES)]
@@ -60,7 +60,7 @@ def test_of_a_flood_lines_are_left_out_until_it_is_over(log: Path) -> None:
     assert list(tail.new_lines(21.0, ended=True)) == []
 
 
-def test_the_last_lines_of_a_flood_follow_at_its_end(log: Path) -> None:
+def test_the_last_lines_of_very_much_output_are_shown_at_the_end(log: Path) -> None:
     tail = LogTail(str(log), 0.0)
     append(log, b"x\n" * MOST_LINES + b"".join(b"%d\n" % number for number in range(300)) + b"end")
     assert len(list(tail.new_lines(0.0, ended=False))) == MOST_LINES
@@ -69,7 +69,7 @@ def test_the_last_lines_of_a_flood_follow_at_its_end(log: Path) -> None:
     assert last == [*(str(number) for number in range(300 - LAST_LINES + 1, 300)), "end"]
 
 
-def test_a_log_that_is_removed_or_cut_ends_nothing(log: Path) -> None:
+def test_a_removed_or_truncated_log_is_no_error(log: Path) -> None:
     tail = LogTail(str(log), 0.0)
     append(log, b"one\n")
     assert list(tail.new_lines(0.0, ended=False)) == ["one"]
@@ -79,7 +79,7 @@ def test_a_log_that_is_removed_or_cut_ends_nothing(log: Path) -> None:
     assert list(tail.new_lines(0.2, ended=True)) == []
 
 
-def test_nothing_above_a_picture_is_erased() -> None:
+def test_lines_above_the_frame_are_never_erased() -> None:
     stream = io.StringIO()
     screen = Screen(stream)
     screen.write("above\n")
@@ -115,7 +115,7 @@ def test_short_times_are_milliseconds(seconds: float | None, text: str) -> None:
     assert format_duration(seconds) == text
 
 
-def test_an_instance_is_called_by_its_key() -> None:
+def test_the_display_name_of_an_instance_has_its_key() -> None:
     assert display_name("fetch", -1) == "fetch"
     assert display_name("fetch", 3) == "fetch[3]"
     assert display_name("fetch", 3, "gam\x1bma\n") == "fetch[3] gam\\x1bma\\n"

@@ -64,7 +64,7 @@ def differences(path: str | Path) -> list[str]:
     try:
         connection = sqlite3.connect(f"file:{_quoted(str(path))}?mode=ro", uri=True, timeout=10, isolation_level=None)
     except sqlite3.OperationalError:
-        return []  # a path that SQLite does not take
+        return []  # a path that is too long for SQLite
     try:
         connection.execute("BEGIN")
         application, version = (connection.execute(f"PRAGMA {name}").fetchone() for name in _PRAGMAS)

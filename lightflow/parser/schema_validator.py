@@ -41,6 +41,10 @@ _Path = tuple[Any, ...]
 _Check = Callable[[Any, _Path, list[SchemaError]], None]
 
 
+#: Names of keys whose checks are remembered for each schema, in addition to those of `properties`.
+_MAX_CACHED_NAMES: Final = 1_000
+
+
 class InvalidSchema(ValueError):
     """The schema itself is not valid, or uses a keyword that is not supported."""
 
@@ -112,15 +116,18 @@ class Validator:
         ]
         other_names = schema.get("additionalProperties", True)
         other_checks = [] if other_names is True else [_refuse if other_names is False else self._compiled(other_names)]
-        compiled: dict[str, list[_Check]] = {}  # of the names in `properties`
+        compiled: dict[str, list[_Check]] = {}
 
         def checks_of(name: str) -> list[_Check]:
-            matching = [part for matches, part in patterns if matches(name)]
-            if name not in properties:
-                return matching or other_checks
-            schema = properties[name]
-            compiled[name] = matching if schema is True else [self._compiled(schema), *matching]
-            return compiled[name]
+            checks = [part for matches, part in patterns if matches(name)]
+            if name in properties:
+                if properties[name] is not True:
+                    checks.insert(0, self._compiled(properties[name]))
+            elif not checks:
+                checks = other_checks
+            if name in properties or len(compiled) < _MAX_CACHED_NAMES:
+                compiled[name] = checks
+            return checks
 
         def check(value: Any, path: _Path, errors: list[SchemaError]) -> None:
             if not isinstance(value, dict):

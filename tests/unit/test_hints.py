@@ -32,7 +32,7 @@ def of_task(keys: str, head: str = "") -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "message"),
     [
         ('"/opt/x:${PATH}"', "${PATH} stays as it is: no shell reads `env`; write ${{ env.PATH }}"),
         ("$HOME/data", "$HOME stays as it is: no shell reads `env`; write ${{ env.HOME }}"),
@@ -43,7 +43,7 @@ def of_task(keys: str, head: str = "") -> list[str]:
     ],
 )
 @pytest.mark.parametrize("level", ["top", "task", "hook"])
-def test_text_in_env_that_no_shell_reads(value: str, told: str, level: str) -> None:
+def test_text_in_env_that_no_shell_reads(value: str, message: str, level: str) -> None:
     params = "params: {day: x}\n"
     env = f"env: {{A: {value}}}"
     if level == "top":
@@ -52,7 +52,7 @@ def test_text_in_env_that_no_shell_reads(value: str, told: str, level: str) -> N
         [said] = of_task(f"run: echo, {env}", params)
     else:
         [said] = of_task(f"run: echo, on_failure: {{run: echo, {env}}}", params)
-    assert said.endswith(f".A: {told}")
+    assert said.endswith(f".A: {message}")
 
 
 @pytest.mark.parametrize("value", ["5$", "'a$'", r"'\$HOME'", "'$$'", "'US$ 5'", "${{ params.day }}", "'100 %'"])
@@ -67,7 +67,7 @@ def test_dollars_that_are_not_variables(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "told"),
+    ("script", "message"),
     [
         (
             "echo {{ params.day }}",
@@ -85,8 +85,8 @@ def test_dollars_that_are_not_variables(value: str) -> None:
         ),
     ],
 )
-def test_expressions_in_other_braces(script: str, told: str) -> None:
-    assert told in warned(f"tasks:\n  a:\n    run: {script}\n")
+def test_expressions_in_other_braces(script: str, message: str) -> None:
+    assert message in warned(f"tasks:\n  a:\n    run: {script}\n")
 
 
 @pytest.mark.parametrize(

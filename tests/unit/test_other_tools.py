@@ -1,4 +1,4 @@
-"""Words of other tools: each has an answer, which names what is there, and no resemblance stands in for one."""
+"""Words of other tools: each has an answer with keys that exist, and only typing errors have a suggestion."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_spellings_of_a_word_have_one_answer(word: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "value", "told"),
+    ("word", "value", "expected_message"),
     [
         ("timeout-minutes", 5, "timeout: 5m"),
         ("timeout-minutes", "${{ params.x }}", "timeout: 5m"),
@@ -122,8 +122,8 @@ def test_spellings_of_a_word_have_one_answer(word: str) -> None:
         ("stdout", "out.log", "COMMAND > out.log"),
     ],
 )
-def test_an_answer_has_the_value_of_the_file(word: str, value: object, told: str) -> None:
-    assert told in key_answer(word, ["tasks", "a"], value)
+def test_an_answer_has_the_value_of_the_file(word: str, value: object, expected_message: str) -> None:
+    assert expected_message in key_answer(word, ["tasks", "a"], value)
 
 
 @pytest.mark.parametrize("word", ["container", "services", "tags", "stdout", "depends_on_past", "steps", "limit", "on"])
@@ -181,7 +181,7 @@ def test_each_sign_in_an_expression_has_its_answer(sign: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("condition", "told"),
+    ("condition", "expected_message"),
     [
         ("params.a.contains('x')", "values have no method 'contains'; write 'x' in the value"),
         ("params.a.toLowerCase() == 'x'", "values have no method 'toLowerCase'; write | lower"),
@@ -190,10 +190,10 @@ def test_each_sign_in_an_expression_has_its_answer(sign: str) -> None:
         ("params.a.foobar()", "values have no method 'foobar'"),
     ],
 )
-def test_methods_of_other_languages(condition: str, told: str) -> None:
+def test_methods_of_other_languages(condition: str, expected_message: str) -> None:
     with pytest.raises(WorkflowError) as caught:
         loads_workflow('params: {a: b}\ntasks: {a: {run: x, if: "' + condition + '"}}')
-    assert str(caught.value).endswith(told)
+    assert str(caught.value).endswith(expected_message)
 
 
 @pytest.mark.parametrize("condition", ["params.a.startswith('b')", "params.a.upper() == 'B'", "params.m.get('x') == 1"])

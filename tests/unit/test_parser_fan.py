@@ -1,4 +1,4 @@
-"""`matrix` and `foreach` in a file: the ways to write them, and what they are to the rest of the program."""
+"""`matrix` and `foreach` in a file: every form, and the specification of the task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are broken, enormous or meant to do harm: one clear line, quickly, and never anything else."""
+"""Broken, enormous and hostile files: each has one clear line, quickly."""
 
 from __future__ import annotations
 

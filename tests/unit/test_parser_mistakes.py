@@ -1,4 +1,4 @@
-"""Every kind of mistaken file has its exact message: `tests/data/bad/<file>` and, beside it, `<file>.txt`.
+"""Every kind of mistaken file has its exact message: `tests/data/bad/<file>` and, next to it, `<file>.txt`.
 
 `⟨…⟩` in a message stands for words of Python or of a library, which differ from version to version.
 """

@@ -1,4 +1,4 @@
-"""The schema that editors get accepts what the loader accepts, and says something about every key."""
+"""The published schema describes every key, and accepts the documented workflows."""
 
 from __future__ import annotations
 

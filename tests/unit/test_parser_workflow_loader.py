@@ -1,4 +1,4 @@
-"""What a good file becomes."""
+"""The specification of a valid file."""
 
 from __future__ import annotations
 

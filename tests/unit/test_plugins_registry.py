@@ -1,4 +1,4 @@
-"""Task types of other people: read without running, loaded only to run."""
+"""Task types of plugins: read without running, loaded only for a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The built-in task types: what they hand to the engine, and what runs in the worker."""
+"""The built-in task types: the body for the engine, and the work in the worker."""
 
 from __future__ import annotations
 

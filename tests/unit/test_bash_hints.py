@@ -1,4 +1,4 @@
-"""Bash in scripts of sh: seen in the script, and in what sh prints when it fails."""
+"""Bash syntax in scripts of sh."""
 
 from __future__ import annotations
 

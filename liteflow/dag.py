@@ -50,7 +50,7 @@ from liteflow.running.run import run as run_compiled
 from liteflow.state.history import DagRecord, History, RunRecord
 from liteflow.state.state_file import connect, current_folder, real_path
 from liteflow.states import Status
-from liteflow.values.dates import Day, checked, epoch_of
+from liteflow.values.dates import Day, check_moment, epoch_of
 from liteflow.values.params import declared, resolve, restored
 from liteflow.values.secrets import Secret, Secrets, declared_secrets, resolve_secrets
 from liteflow.work import KEYWORDS, Body, Call, Command
@@ -481,7 +481,7 @@ class Dag(CurrentDag):
         if previous.dag_id != self.dag_id:
             raise RunNotFound(f"run {previous.run_id} is of dag {previous.dag_id!r}, not of {self.dag_id!r}")
         try:
-            checked(previous.logical_date)
+            check_moment(previous.logical_date)
         except ValueError as error:
             raise DefinitionError(f"run {previous.run_id} cannot be resumed: its logical_date {error}") from None
         return previous
@@ -624,7 +624,7 @@ def _named(
 def _moment(logical_date: float | Day | None) -> float | None:
     """Return the epoch seconds of a logical date. Raises DefinitionError."""
     try:
-        return None if logical_date is None else checked(epoch_of(logical_date))
+        return None if logical_date is None else check_moment(epoch_of(logical_date))
     except ValueError as error:
         raise DefinitionError(f"logical_date {error}") from None
 

@@ -26,7 +26,7 @@ def checkpoint_name(dag_id: str, run_id: str) -> str:
     return f"{dag_id}.{run_id}{CHECKPOINT_SUFFIX}"
 
 
-def checked(run_id: str) -> str:
+def check_run_id(run_id: str) -> str:
     """Return a run id itself, which is to become part of a path.
 
     Raises:

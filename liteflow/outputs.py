@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 from liteflow.errors import PayloadError, ResourceError
-from liteflow.identifiers import checked
+from liteflow.identifiers import check_run_id
 from liteflow.masking import MASK
 from liteflow.values.payload import Payload
 from liteflow.work import RunInfo, Work
@@ -49,7 +49,7 @@ def outputs_dir(db_path: str, run_id: str) -> str:
     Raises:
         StoreError: the run id is not valid, and could lead to another folder.
     """
-    return f"{db_path}_out-{checked(run_id)}"
+    return f"{db_path}_out-{check_run_id(run_id)}"
 
 
 def create_folder(path: str) -> None:

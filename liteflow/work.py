@@ -136,13 +136,13 @@ class RunInfo(Record):
 
     run_id: str
     dag_id: str
-    db_path: str  # absolute
-    log_dir: str | None  # absolute; None: the output of tasks goes where the output of the program goes
+    db_path: str  #: absolute
+    log_dir: str | None = None  #: absolute; None: the output of tasks goes where the output of the program goes
     params: Mapping[str, Any] = EMPTY_MAPPING
-    values_dir: str | None = None  # the folder of values that are too large for the state file; None: no size limit
-    outputs_dir: str | None = None  # the folder of the output files of attempts; None: attempts have none
+    values_dir: str | None = None  #: the folder of values that are too large for the state file; None: no size limit
+    outputs_dir: str | None = None  #: the folder of the output files of attempts; None: attempts have none
     logical_date: float | None = None
-    secrets: Secrets | None = None  # None: nothing is masked
+    secrets: Secrets | None = None  #: None: nothing is masked
 
     @property
     def masker(self) -> Masker | None:
@@ -223,7 +223,7 @@ class ErrorInfo(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The end of an attempt. Times are epoch seconds, UTC."""
+    """The end of an attempt: a row, because each one crosses processes as a tuple. Times are epoch seconds, UTC."""
 
     node: int
     attempt: int

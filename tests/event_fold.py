@@ -61,7 +61,10 @@ _CHAIN = f"""
 
 def differences(path: str | Path) -> list[str]:
     """Return where the events of a state file and its rows differ; nothing for what is no readable state file."""
-    connection = sqlite3.connect(f"file:{_quoted(str(path))}?mode=ro", uri=True, timeout=10, isolation_level=None)
+    try:
+        connection = sqlite3.connect(f"file:{_quoted(str(path))}?mode=ro", uri=True, timeout=10, isolation_level=None)
+    except sqlite3.OperationalError:
+        return []  # a path that is too long for SQLite
     try:
         connection.execute("BEGIN")
         application, version = (connection.execute(f"PRAGMA {name}").fetchone() for name in _PRAGMAS)

@@ -213,6 +213,20 @@ def _chains(tree: nodes.Node) -> Iterator[tuple[str, list[Any]]]:
             yield from _chains(child)
 
 
+def _unknown_name(name: str, keys: list[Any], scope: NameScope) -> ExpressionError:
+    """Return the error for a name that no expression knows, with the name that was probably meant."""
+    hint = ""
+    if name in scope.params or name in scope.tasks:
+        hint = f", did you mean {'params' if name in scope.params else 'tasks'}.{name}?"
+    if not hint:
+        from lightflow.other_tools import name_answer
+
+        rest = keys[0] if keys and isinstance(keys[0], str) else ""
+        hint = f"; {answer}" if (answer := name_answer(name, rest)) else ""
+    hint = hint or did_you_mean(name, [*SCOPES, scope.item] if scope.item else SCOPES)
+    return ExpressionError(f"there is no name {name!r}{hint or '; there are ' + ', '.join(SCOPES)}")
+
+
 def _check(name: str, keys: list[Any], scope: NameScope) -> None:
     if name == scope.item:
         _check_item(keys, scope)
@@ -229,16 +243,7 @@ def _check(name: str, keys: list[Any], scope: NameScope) -> None:
     if name in STATUS_FUNCTIONS and scope.condition:
         raise ExpressionError(f"{name} is a function: write {name}()")
     if name not in SCOPES and name not in _OF_INSTANCES:
-        hint = ""
-        if name in scope.params or name in scope.tasks:
-            hint = f", did you mean {'params' if name in scope.params else 'tasks'}.{name}?"
-        if not hint:
-            from lightflow.other_tools import name_answer
-
-            rest = keys[0] if keys and isinstance(keys[0], str) else ""
-            hint = f"; {answer}" if (answer := name_answer(name, rest)) else ""
-        hint = hint or did_you_mean(name, [*SCOPES, scope.item] if scope.item else SCOPES)
-        raise ExpressionError(f"there is no name {name!r}{hint or '; there are ' + ', '.join(SCOPES)}")
+        raise _unknown_name(name, keys, scope)
     if name == "secrets":
         _check_secret(keys, scope)
         return

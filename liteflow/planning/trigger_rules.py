@@ -82,11 +82,8 @@ def decide(rule: TriggerRule, counts: UpstreamCounts, setups: SetupCounts = NO_S
     bad = failed + upstream_failed
     if total == 0 or rule == "always":
         return "run"
-    if rule == "one_success" and success:
-        return "run"
-    if rule == "one_failed" and bad:
-        return "run"
-    if rule == "one_done" and success + failed:
+    enough = {"one_success": success, "one_failed": bad, "one_done": success + failed}
+    if enough.get(rule):
         return "run"
     if success + bad + skipped < total:
         return "wait"

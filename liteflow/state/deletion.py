@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from liteflow.errors import RunNotFound, RunOwned
-from liteflow.identifiers import CHECKPOINT_DIR, LOG_NAME_PATTERN, STORED_ID_PATTERN, checked, checkpoint_name
+from liteflow.identifiers import CHECKPOINT_DIR, LOG_NAME_PATTERN, STORED_ID_PATTERN, check_run_id, checkpoint_name
 from liteflow.outputs import outputs_dir, remove_folder
 from liteflow.state.locks import LockFile
 from liteflow.state.state_file import Transaction, checkpoint_wal, connect, real_path, translated_errors
@@ -87,7 +87,7 @@ class _Deletion:
         row = self._connection.execute(sql, (run_id,)).fetchone()
         if row is None:
             raise RunNotFound(f"{self._path}: there is no run {run_id!r}")
-        checked(run_id)
+        check_run_id(run_id)
         run_no, status, pid, host = row
         if run_no > 0 and not self._locks.acquire(run_no):
             raise RunOwned(f"run {run_id} is owned by process {pid} on {host}, which is still running; cancel it first")

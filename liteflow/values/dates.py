@@ -103,7 +103,7 @@ def _utc(epoch: float) -> Any:
         raise ValueError(_out_of_range(epoch)) from None
 
 
-def checked(epoch: float | None) -> float | None:
+def check_moment(epoch: float | None) -> float | None:
     """Return a moment itself. Raises ValueError when it is out of range."""
     if epoch is not None and shown(epoch) == "?":
         raise ValueError(_out_of_range(epoch))

@@ -144,7 +144,7 @@ class Param(NamedTuple):
         elif kind == "boolean":
             value = _WORDS.get(text.lower(), text)
         elif kind == "enum":
-            value = next((one for one in self.values if as_text(one) == text), text)
+            value = next((choice for choice in self.values if as_text(choice) == text), text)
         elif kind in ("list", "object"):
             value = _from_json(text, kind)
         return self.value(value, day)
@@ -182,7 +182,7 @@ class Param(NamedTuple):
         elif kind == "boolean":
             is_valid = isinstance(value, bool)
         elif kind == "enum":
-            is_valid = any(type(one) is type(value) and one == value for one in self.values)
+            is_valid = any(type(choice) is type(value) and choice == value for choice in self.values)
         elif kind == "list":
             if isinstance(value, tuple):
                 return list(value)
@@ -224,7 +224,7 @@ class Param(NamedTuple):
     def wanted(self) -> str:
         """Return what a value must be, in words."""
         if self.type == "enum":
-            return f"one of {', '.join(as_text(one) for one in self.values)}"
+            return f"one of {', '.join(as_text(choice) for choice in self.values)}"
         return _WANTED[self.type]
 
 
@@ -298,8 +298,8 @@ def unknown(name: str, params: Mapping[str, Param]) -> str:
     near = difflib.get_close_matches(name, params, n=1)
     if near:
         return f"there is no such parameter, did you mean {near[0]!r}?"
-    known = ", ".join(params)
-    return f"there is no such parameter; there are {known}" if known else "the workflow declares no parameters"
+    names = ", ".join(params)
+    return f"there is no such parameter; there are {names}" if names else "the workflow declares no parameters"
 
 
 def described(params: Mapping[str, Param]) -> dict[str, dict[str, Any]]:

@@ -21,7 +21,7 @@ from json.encoder import encode_basestring_ascii
 from typing import Any, Literal, NamedTuple
 
 from liteflow.errors import PayloadError, StoreError
-from liteflow.identifiers import checked
+from liteflow.identifiers import check_run_id
 from liteflow.masking import Masker
 
 Encoding = Literal["json", "tagged", "pickle", "list"]
@@ -269,7 +269,7 @@ def decode(payload: Payload) -> Any:
         PayloadError: the file is missing or changed, or the bytes cannot be decoded.
     """
     if payload.encoding == "list":
-        return [decode(one) for one in parts(payload)]
+        return [decode(part) for part in parts(payload)]
     data = payload.data if payload.file is None else _read_file(payload)
     assert not isinstance(data, tuple)
     try:
@@ -303,19 +303,19 @@ def _reraise_worker_end(error: BaseException) -> None:
 
 def together(payloads: Sequence[Payload]) -> Payload:
     """Return several values as one, a list."""
-    return Payload("list", tuple(map(tuple, payloads)), sum(one.size for one in payloads))
+    return Payload("list", tuple(map(tuple, payloads)), sum(payload.size for payload in payloads))
 
 
 def parts(payload: Payload) -> list[Payload]:
     """Return the values in a `list`."""
     assert isinstance(payload.data, tuple)
-    return [Payload._make(one) for one in payload.data]
+    return [Payload._make(fields) for fields in payload.data]
 
 
 def is_pickled(payload: Payload) -> bool:
     """Return whether decoding the value runs code."""
     if payload.encoding == "list":
-        return any(is_pickled(one) for one in parts(payload))
+        return any(is_pickled(part) for part in parts(payload))
     return payload.encoding == "pickle"
 
 
@@ -344,7 +344,7 @@ def spill_dir(path: str, run_id: str) -> str:
     Raises:
         StoreError: the run id is not valid, and could name another folder.
     """
-    return os.path.join(spill_root(path), checked(run_id))
+    return os.path.join(spill_root(path), check_run_id(run_id))
 
 
 def remove_values(path: str, run_id: str) -> None:

@@ -56,7 +56,7 @@ class Secret(NamedTuple):
             if variable not in environ:
                 raise ValueError(f"the environment variable {variable} is not set")
             value = environ[variable]
-        return checked(value)
+        return check_secret(value)
 
 
 class Secrets(Mapping[str, str]):
@@ -100,7 +100,7 @@ def unknown_secret_message(name: str, declared: Mapping[str, object]) -> str:
     return f"there is no secret {name!r}{hint or ': none are declared'}"
 
 
-def checked(value: object) -> str:
+def check_secret(value: object) -> str:
     """Return a value itself, if it can be that of a secret. Raises ValueError, without the value in its message."""
     if not isinstance(value, str):
         raise ValueError(f"must be text, not {type(value).__name__}")
@@ -150,7 +150,7 @@ def fetch(
     values: dict[str, str] = {}
     for name, secret in declared.items():
         try:
-            values[name] = checked(given[name]) if name in given else secret.fetch(environ)
+            values[name] = check_secret(given[name]) if name in given else secret.fetch(environ)
         except ValueError as error:
             problems[name] = str(error)
     if problems:

@@ -27,24 +27,22 @@ class OneThreadEach(Backend):
     def __init__(self, context: BackendContext) -> None:
         self.context = context
         self.tasks: list[str] = []
-        self.running: set[int] = set()
+        self.running: dict[int, Work] = {}  # by node
         self.closed = False
 
     def submit(self, work: Work) -> None:
         self.tasks.append(work.task_id)
-        self.running.add(work.node)
+        self.running[work.node] = work
         threading.Thread(target=self._run, args=(work,), daemon=True).start()
 
     def _run(self, work: Work) -> None:
         outcome = run_attempt(cast("Call", self.context.bodies[work.task_id]), work, self.context.info)
-        if work.node in self.running:
-            self.running.discard(work.node)
+        if self.running.pop(work.node, None) is not None:
             self.context.outcomes.post(outcome)
 
     def cancel(self, node: int, grace_s: float) -> None:
-        if node in self.running:
-            self.running.discard(node)
-            self.context.outcomes.post(failure(Work(node=node, task_id="", attempt=1), "CANCELLED", "cancelled"))
+        if (work := self.running.pop(node, None)) is not None:
+            self.context.outcomes.post(failure(work, "CANCELLED", "cancelled"))
 
     def close(self, grace_s: float) -> None:
         self.closed = True
@@ -133,7 +131,7 @@ def test_a_backend_that_cannot_be_opened_leaves_nothing_open(tmp_path: Path) -> 
     def refuse(context: BackendContext) -> Backend:
         raise ConnectionError("no cluster")
 
-    info = RunInfo(run_id="r", dag_id="d", db_path=str(tmp_path / "db"), log_dir=str(tmp_path), params={})
+    info = RunInfo("r", "d", str(tmp_path / "db"), str(tmp_path), {})
     bodies = {"a": Call(int), "b": Command(("true",))}
     with pytest.raises(ConnectionError, match="no cluster"):
         open_executor(bodies, info, mode="own", backends={"own": refuse})

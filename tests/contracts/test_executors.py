@@ -1,4 +1,4 @@
-"""What every executor promises, for every lane."""
+"""The contract of all executors, for every backend."""
 
 from __future__ import annotations
 
@@ -378,7 +378,7 @@ def test_cancel_kills_the_whole_tree(bench: Open, tmp_path: Path, kind: str) -> 
 
 
 @pytest.mark.parametrize("kind", ["process", "command"])
-def test_what_a_task_leaves_running_dies_with_it(bench: Open, tmp_path: Path, kind: str) -> None:
+def test_processes_that_a_task_leaves_running_are_killed(bench: Open, tmp_path: Path, kind: str) -> None:
     command = Command(("/bin/sh", "-c", 'setsid sleep 1000 & echo $! > "$0/daemon"', str(tmp_path)))
     made = bench("process", command if kind == "command" else Call(daemonize, {"folder": tmp_path}))
     assert made.run().verdict == "SUCCESS"
@@ -602,7 +602,7 @@ def sh(script: str, **fields: Any) -> Command:
         ('echo a=1 > "$LIGHTFLOW_OUTPUT"; (setsid sh -c \'sleep 0.3; echo b=2 >> "$LIGHTFLOW_OUTPUT"\' &)', {"a": "1"}),
     ],
 )  # fmt: skip
-def test_what_a_command_writes_are_its_values(bench: Open, tmp_path: Path, script: str, values: dict[str, Any]) -> None:
+def test_a_command_writes_its_values(bench: Open, tmp_path: Path, script: str, values: dict[str, Any]) -> None:
     assert outputs_of(bench("thread", sh(script, cwd=str(tmp_path))).run()) == values
 
 
@@ -1068,6 +1068,6 @@ def note(number: int) -> int:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_what_a_task_sets_in_its_context_is_not_there_for_the_next(bench: Open, mode: str) -> None:
+def test_context_variables_of_a_task_do_not_reach_the_next_task(bench: Open, mode: str) -> None:
     opened = bench(mode, {"sets": Call(note, {"number": 3}), "asks": Call(note, {"number": 0})}, slots=1)
     assert [value_of(opened.run(task_id)) for task_id in ("sets", "asks")] == [3, 0]

@@ -1,4 +1,4 @@
-"""How the guardian ends what tasks leave behind, where that is difficult."""
+"""The guardian ends processes that tasks leave behind, in difficult cases."""
 
 from __future__ import annotations
 
@@ -160,9 +160,7 @@ def test_a_daemon_that_kept_its_environment_ends_although_another_task_goes_on(
 
 
 @needs_prlimit
-def test_what_a_running_task_has_started_outlives_the_end_of_others(
-    guardian: GuardianConnection, tmp_path: Path
-) -> None:
+def test_children_of_a_running_task_outlive_the_end_of_others(guardian: GuardianConnection, tmp_path: Path) -> None:
     heard = Heard(guardian)
     foreign = subprocess.Popen(["sleep", "300"])
     try:

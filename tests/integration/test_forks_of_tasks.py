@@ -1,4 +1,4 @@
-"""A process that a task forks is the task's, and behaves as in a script: signals end it, it answers for nobody else."""
+"""A process that a task forks belongs to the task, and behaves as in a script: signals end it."""
 
 from __future__ import annotations
 

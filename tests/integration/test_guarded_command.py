@@ -1,4 +1,4 @@
-"""A command that is kept: its output and its end are had, and in every other case nothing of it lives on."""
+"""Commands whose output is read where there is no guardian: they end, or are killed, with this process."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def is_alive(pid: int) -> bool:
         ("trap", (0, b"")),
     ],
 )
-def test_what_it_prints_and_how_it_ends(script: str, found: tuple[int, bytes]) -> None:
+def test_output_and_exit_code(script: str, found: tuple[int, bytes]) -> None:
     assert sh(script) == found
 
 
@@ -53,7 +53,7 @@ def test_its_complaints(quiet: bool, capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().err == ("" if quiet else "dear\n")
 
 
-def test_what_it_leaves_behind_is_not_waited_for_and_lives(tmp_path: Path) -> None:
+def test_processes_that_it_leaves_behind_live_on(tmp_path: Path) -> None:
     code, said = sh("sleep 1000 & echo $!")  # it holds the output open
     pid = int(said)
     try:
@@ -63,7 +63,7 @@ def test_what_it_leaves_behind_is_not_waited_for_and_lives(tmp_path: Path) -> No
         os.kill(pid, signal.SIGKILL)
 
 
-def test_what_it_leaves_behind_may_go_on_printing() -> None:
+def test_processes_that_it_leaves_behind_may_print() -> None:
     code, said = sh("yes & echo $!")
     os.kill(int(next(line for line in said.split() if line.isdigit())), signal.SIGKILL)
     assert code == 0
@@ -76,7 +76,7 @@ def test_when_it_is_late_nothing_of_it_lives(tmp_path: Path) -> None:
     assert not [name for name in ("one", "two") if is_alive(int((tmp_path / name).read_text()))]
 
 
-def test_what_cannot_be_started_says_why(tmp_path: Path) -> None:
+def test_a_command_that_cannot_be_started_gives_the_reason(tmp_path: Path) -> None:
     with pytest.raises(CommandNotStarted, match="No such file or directory"):
         run_guarded([str(tmp_path / "no-such-program")], None, 30.0)
     with pytest.raises(CommandNotStarted, match="No such file or directory"):

@@ -200,6 +200,7 @@ def test_a_log_is_only_what_is_named_like_one(handed: Path, say: Say, what: str)
         assert "the-secret" not in file.read_text()
 
 
+@pytest.mark.alters_rows("it makes a row that cannot be")
 @pytest.mark.parametrize("number", [-5, 0, -(2**63)])
 def test_a_run_number_that_cannot_be_names_the_file(handed: Path, say: Say, number: int) -> None:
     connection = sqlite3.connect("lightflow.db")

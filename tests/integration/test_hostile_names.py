@@ -16,6 +16,8 @@ import pytest
 from lightflow.cli.main import main
 from tests.integration.flow_folder import COMMAND, environment, lightflow, write
 
+pytestmark = pytest.mark.alters_rows("it puts hostile names into the tables")
+
 FLOW = """\
 workflow_name: w
 description: about it

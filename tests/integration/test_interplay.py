@@ -73,7 +73,7 @@ def test_what_was_taken_down_is_set_up_again_for_what_has_still_to_run(tmp_path:
             "SELECT task_id, reason FROM liteflow_events WHERE previous='SUCCESS' AND status='PENDING' ORDER BY seq"
         ).fetchall()
     assert dict(reasons) == {
-        "up": "down has taken it down, and it is needed again",
+        "up": "down has torn it down, and a task needs it again",
         "tables": "a setup that it needs runs again",
         "down": "a setup that it tears down runs again",
     }

@@ -1,4 +1,4 @@
-"""What a task leaves behind in a worker does not reach the next task there."""
+"""Changes that a task makes to its worker process do not reach the next task."""
 
 from __future__ import annotations
 

@@ -16,7 +16,6 @@ PUBLIC_PARAMETERS = {
     "liteflow.dag.Dag.run",
     "liteflow.dag.Dag.resume",
     "liteflow.dag.Dag.shell",
-    "liteflow.pictures.picture.from_dependencies",
 }
 #: `Dag` and the decorators make tasks, with one keyword for each part of a task.
 TASK_PARTS = {"liteflow.definition.task.Task.__init__"}

@@ -1,15 +1,13 @@
-"""Limits as Python writes them: what is refused before anything runs, and the clock of a run."""
+"""Limits as Python writes them: what is refused before anything runs."""
 
 from __future__ import annotations
 
-from math import inf
 from typing import Any
 
 import pytest
 
 from liteflow import Concurrency, Dag, DefinitionError, Pool, RetryPolicy
 from liteflow.limits import normalize_concurrency, normalize_pools
-from liteflow.running.run_limits import RunClock
 
 
 def nothing() -> None:
@@ -98,24 +96,3 @@ def test_the_options_of_a_task_can_be_compared_and_hashed() -> None:
     task = Dag("d").task(nothing, "t", resources={"b": 1, "a": 2}, pool=("c", "d"), pool_slots=3)
     assert hash(task.options)
     assert task.options.queue.needs == (("a", 2), ("b", 1), ("c", 3), ("d", 3))
-
-
-def test_a_run_has_all_of_its_time_from_when_it_begins() -> None:
-    clock = RunClock(10.0)
-    assert (clock.may_start, clock.due) == (False, inf)
-    clock.begin(100.0)
-    assert (clock.may_start, clock.due) == (True, 110.0)
-    clock.back_off(101.0, 5.0)
-    assert (clock.may_start, clock.due) == (False, 106.0)
-    assert clock.timed_out(106.0) is None
-    assert (clock.may_start, clock.due) == (True, 110.0)
-    clock.back_off(107.0, 50.0)  # the back-off counts: the run's time is over before it
-    assert clock.due == 110.0
-    assert clock.timed_out(110.5) == "timed out after 10.0 s"
-    assert clock.due == inf
-
-
-def test_without_a_timeout_nothing_is_ever_due() -> None:
-    clock = RunClock(None)
-    clock.begin(1.0)
-    assert (clock.may_start, clock.due) == (True, inf)

@@ -249,8 +249,10 @@ def test_a_run_waits_for_its_place_in_its_group() -> None:
     def free(drive: Drive) -> None:
         drive.store.group_is_free = True
 
-    drive = Drive(chain("a"), actions=[(3.0, free)], waits_for="it waits for another run", config={"timeout_s": 5.0})
-    drive.check_end(drive.run())
+    drive = Drive(chain("a"), actions=[(3.0, free)], waits_for="it waits for another run", config={"timeout_s": 2.0})
+    result = drive.run()
+    drive.check_end(result)
+    assert not result.timed_out, "its time counts from its start"
     assert 3.0 <= drive.starts[0][0] <= 3.5
     assert drive.told == [("waiting", "it waits for another run")]
 

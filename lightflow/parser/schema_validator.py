@@ -260,7 +260,7 @@ def _test(keyword: str, kind: type | tuple[type, ...], holds: Callable[[Any], Ca
         test = holds(rule)
 
         def check(value: Any, path: _Path, errors: list[SchemaError]) -> None:
-            if isinstance(value, kind) and not isinstance(value, bool) and not test(value):
+            if isinstance(value, kind) and not test(value) and not isinstance(value, bool):
                 errors.append(SchemaError(keyword, path, value, schema))
 
         return check

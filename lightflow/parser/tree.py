@@ -137,6 +137,12 @@ class Tree:
             node = _child(node, name)
         return mark
 
+    def locate_value(self, keys: Mapping[str, Any], key: str, path: Sequence[Key]) -> Mark:
+        """Return where a value of the mapping at `path` begins, as `locate` does, without a walk from the root."""
+        raw = self.raw_containers.get(id(keys), keys)
+        mark = self.source.positions.value(raw, self.aliases.get((id(keys), key), key))
+        return mark or self.locate([*path, key])
+
     def location(self, path: Sequence[Key], *, key: bool = False) -> Location:
         """Return the place of the value at `path`, or of its key."""
         return location_at(self.source.file, self.locate(path, key=key), dotted(path[:-1] if key else path))

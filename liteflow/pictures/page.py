@@ -29,7 +29,7 @@ from liteflow.pictures.picture import (
 )
 
 #: For larger graphs the layout takes a browser too long (30 s for 1,000 tasks), so the page has only the table.
-#: page.js asks for confirmation before it draws more than 300 tasks.
+#: page.js shows a button before it draws more than 300 tasks.
 DRAWN_NODES: Final = 1_500
 DRAWN_EDGES: Final = 4_000
 _NEEDS_SHOWN: Final = 12

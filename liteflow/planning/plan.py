@@ -427,11 +427,12 @@ class Plan:
         for above in ended:  # grows while it is walked
             seen = table.downstream_status(above)
             task = owners.get(above, above)
-            ended += [
-                below
-                for below in upstreams.released_by(task)
-                if status[below] == "PENDING" and self._decide(below, transitions)
-            ]
+            if upstreams.waiting_for_setup:
+                ended += [
+                    below
+                    for below in upstreams.released_by(task)
+                    if status[below] == "PENDING" and self._decide(below, transitions)
+                ]
             for below in downstream[task]:
                 upstreams.count(below, seen)
                 if status[below] == "PENDING" and self._decide(below, transitions):

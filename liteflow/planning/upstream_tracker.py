@@ -38,7 +38,7 @@ class UpstreamTracker:
         self._tally: dict[int, list[int]] = {  # ended upstreams by state, for the rules that may decide early
             node: [0, 0, 0, 0] for node, rule in rules.items() if rule.startswith("one_")
         }
-        self._waiting_for_setup: dict[int, list[int]] = {}  # by setup: tasks that only wait for its end
+        self.waiting_for_setup: dict[int, list[int]] = {}  # by setup: tasks that only wait for its end
 
     def count(self, node: int, status: TaskStatus) -> None:
         """Count an upstream of the task that has ended."""
@@ -74,7 +74,7 @@ class UpstreamTracker:
         for setup in self._control.needed_setups.get(node, ()):
             status, name = table.status[setup], table.task_ids[setup]
             if status not in TASK_ENDED:  # it is repeated, or no task between them waited for it
-                self._waiting_for_setup.setdefault(setup, []).append(node)
+                self.waiting_for_setup.setdefault(setup, []).append(node)
                 return "wait", ""
             if status in ("FAILED", "CANCELLED", "UPSTREAM_FAILED") and setup not in table.tolerated:
                 return "upstream_failed", f"its setup {name!r} did not succeed"
@@ -84,9 +84,9 @@ class UpstreamTracker:
 
     def released_by(self, setup: int) -> list[int]:
         """Return, once, the tasks that waited only for the end of this setup."""
-        if not self._waiting_for_setup or self._table.status[setup] not in TASK_ENDED:
+        if self._table.status[setup] not in TASK_ENDED:
             return []
-        return self._waiting_for_setup.pop(setup, [])
+        return self.waiting_for_setup.pop(setup, [])
 
     def counts(self, node: int) -> UpstreamCounts:
         """Return the states of the direct upstream tasks so far, counted."""

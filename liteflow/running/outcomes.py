@@ -58,9 +58,10 @@ class OutcomeHandler:
         error = outcome.error or _NO_ERROR
         self._stopping.ended(node)
         self._prefetch.observe(outcome)
-        previous = self._stored_status(outcome)
+        previous: TaskStatus = "RUNNING" if node not in self._prefetch.queued else self._dequeue(outcome)
         is_hook = node in plan.table.hooks
-        recorder.end(outcome, repeats=is_hook or plan.table.owner(node) in self._repeats)
+        repeats = is_hook or (bool(self._repeats) and plan.table.owner(node) in self._repeats)
+        recorder.end(outcome, repeats=repeats)
         if self._inputs is not None:
             self._inputs.cache(outcome)
         transitions = plan.finish(
@@ -86,10 +87,8 @@ class OutcomeHandler:
         if plan.stopped is not None:
             self._stopping.end_running()
 
-    def _stored_status(self, outcome: Outcome) -> TaskStatus:
-        """Return the stored state of the attempt. Record the start of an attempt that is stored as QUEUED."""
-        if outcome.node not in self._prefetch.queued:
-            return "RUNNING"
+    def _dequeue(self, outcome: Outcome) -> TaskStatus:
+        """Record the start of an attempt that is stored as QUEUED, if it has started. Return its stored state."""
         log_path = self._prefetch.queued.pop(outcome.node)
         if outcome.started_at is None:
             return "QUEUED"

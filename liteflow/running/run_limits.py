@@ -12,7 +12,7 @@ from liteflow.planning.retry import RetryPolicy
 from liteflow.running.ports import RunStore
 
 
-class RunClock:
+class _RunClock:
     """When a run may start tasks, and when it has to be over."""
 
     def __init__(self, timeout_s: float | None) -> None:
@@ -49,7 +49,7 @@ class RunLimits:
         self._store = store
         self._retry = retry
         self._seed = seed
-        self._clock = RunClock(timeout_s)
+        self._clock = _RunClock(timeout_s)
         self._refused = False  # whether slots, or the place in the group, were refused
         self._granted = False  # whether the last commit granted slots: another task may ask at once
 

@@ -131,7 +131,7 @@ def test_a_backend_that_cannot_be_opened_leaves_nothing_open(tmp_path: Path) -> 
     def refuse(context: BackendContext) -> Backend:
         raise ConnectionError("no cluster")
 
-    info = RunInfo("r", "d", str(tmp_path / "db"), str(tmp_path), {})
+    info = RunInfo(run_id="r", dag_id="d", db_path=str(tmp_path / "db"), log_dir=str(tmp_path), params={})
     bodies = {"a": Call(int), "b": Command(("true",))}
     with pytest.raises(ConnectionError, match="no cluster"):
         open_executor(bodies, info, mode="own", backends={"own": refuse})

@@ -127,10 +127,12 @@ def test_long_tasks_are_queued_until_they_run(db: str, tmp_path: Path, mode: str
     try:
         give_up = time.monotonic() + LIMIT_S
         counts: dict[str, int] = {}
-        while counts != {"SUCCESS": SHORT + 1, "RUNNING": TWO, "QUEUED": LONG - TWO}:
-            assert time.monotonic() < give_up, counts
+        started = ""
+        while counts != {"SUCCESS": SHORT + 1, "RUNNING": TWO, "QUEUED": LONG - TWO} or len(started) < TWO:
+            assert time.monotonic() < give_up, (counts, started)
             time.sleep(0.01)
             if Path(db).exists() and (tmp_path / "started").exists():
+                started = (tmp_path / "started").read_text()
                 with History(db) as history:
                     counts = history.counts("r")
         assert watcher.now == TWO

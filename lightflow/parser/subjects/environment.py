@@ -219,9 +219,11 @@ def check_task_secrets(tree: Tree) -> Iterator[Problem]:
 
 def build_env_files(tree: Tree, path: list[Key], keys: Mapping[str, Any]) -> tuple[EnvFile, ...]:
     """Return the dotenv files of the workflow or of a task; `path` is that of `dotenv`."""
+    if not keys.get("dotenv"):
+        return ()
     folder = os.path.dirname(os.path.abspath(tree.source.file))
     files = []
-    for index, item in enumerate(keys.get("dotenv") or ()):
+    for index, item in enumerate(keys["dotenv"]):
         options = item if isinstance(item, dict) else {"path": item}
         absolute = os.path.normpath(os.path.join(folder, os.path.expanduser(options["path"])))
         location = tree.location([*path, index])

@@ -147,11 +147,13 @@ def build_retry(task: Mapping[str, Any], default_retries: int) -> RetrySpec:
     retry: Mapping[str, Any] = task.get("retry", {})
     if not retry and _BLOCK_KEYS.keys().isdisjoint(task):
         return RetrySpec(default_retries)
-    values = {key: task.get(flat, retry.get(key)) for flat, key in _BLOCK_KEYS.items()}
-    values = {key: value for key, value in values.items() if value is not None}
-    values.setdefault("max", default_retries)
+    values: dict[str, Any] = {"max": default_retries}
+    for flat, key in _BLOCK_KEYS.items():
+        value = task.get(flat, retry.get(key))
+        if value is not None:
+            values[key] = 0 if is_expression(value) else value
     return RetrySpec(
-        **_waits({key: value for key, value in values.items() if not is_expression(value)}),
+        **_waits(values),
         on_exit_codes=tuple(int(code) for code in retry.get("on_exit_codes", ())),
         on_exceptions=tuple(retry.get("on_exceptions", ())),
     )

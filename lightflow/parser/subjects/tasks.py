@@ -23,7 +23,7 @@ from lightflow.parser.subjects.settings import MODE
 from lightflow.parser.tree import TaskNode, Tree, list_or_empty, preconditions
 from lightflow.plugins.registry import Registry
 from lightflow.spec.durations import seconds
-from lightflow.spec.model import ConditionSpec, ControlFlow, Expressions, TaskSpec, digest_of
+from lightflow.spec.model import ConditionSpec, ControlFlow, Expressions, MappingSpec, TaskSpec, digest_of
 from lightflow.text import did_you_mean, quoted
 from liteflow import CycleError
 from liteflow.api import DEFAULT_QUEUE, Graph, replace
@@ -302,16 +302,21 @@ class TaskBuilder:
         config = self._config(task, is_branch=flow_spec is not None and flow_spec.branch)
         env, own_env = self._env(node)
         depends_on, implied = self._upstreams(node)
-        own_files = environment.build_env_files(tree, [*node.path, "dotenv"], task)
-        mapping = None if node.is_hook else fan_out.build_mapping(task)
-        timeout, folder = task.get("timeout"), task.get("cwd", node.cwd)
-        spec = TaskSpec(
+        work: dict[str, Any] = {  # what the digest covers
+            "type": task["type"],
+            "config": config,
+            "depends_on": depends_on,
+            "cwd": task.get("cwd", node.cwd),
+            "env": env,
+            "dotenv": environment.build_env_files(tree, [*node.path, "dotenv"], task),
+            "mapping": None if node.is_hook else fan_out.build_mapping(task),
+            "control_flow": flow_spec,
+        }
+        timeout = task.get("timeout")
+        return TaskSpec(
             id=node.id,
-            type=task["type"],
-            config=config,
-            depends_on=depends_on,
-            cwd=folder,
-            env=env,
+            **work,
+            digest=self._digest(work, task.get("secrets", ())),
             timeout_s=None if timeout is None or is_expression(timeout) else seconds(timeout),
             grace_s=seconds(task.get("kill_grace", 10)),
             retry=retries.build_retry(task, 0 if node.is_hook else self._default_retries),
@@ -324,13 +329,9 @@ class TaskBuilder:
             expressions=self._expressions.get(node.id),
             implied=implied,
             own_env=own_env,
-            dotenv=own_files,
             secrets=tuple(dict.fromkeys(task.get("secrets", ()))),
-            control_flow=flow_spec,
-            mapping=mapping,
             queue=DEFAULT_QUEUE if limits.TASK_KEYS.keys().isdisjoint(task) else limits.build_queue_options(task),
         )
-        return replace(spec, digest=self._digest(spec, task.get("secrets", ())))
 
     def _control_flow(self, node: TaskNode) -> ControlFlow | None:
         workflow_cwd = self._tree.root.get("cwd")
@@ -368,26 +369,21 @@ class TaskBuilder:
 
     def _first_line(self, node: TaskNode, key: str) -> int:
         """Return the line of the file on which the text of a key begins."""
-        line = self._tree.locate([*node.path, key]).line
+        line = self._tree.locate_value(node.keys, key, node.path).line
         return line + (2 if self._tree.is_literal_block(node.keys, key) else 1)
 
-    def _digest(self, spec: TaskSpec, secrets: Sequence[str]) -> str:
+    def _digest(self, work: Mapping[str, Any], secrets: Sequence[str]) -> str:
         """Return the digest of what the task does: a comment, a timeout or a retry does not change it."""
-        definition: dict[str, Any] = {
-            "type": spec.type,
-            "config": spec.config,
-            "depends_on": sorted(spec.depends_on),
-            "cwd": spec.cwd,
-            "env": spec.env,
-        }
-        if self.env_files or spec.dotenv:
-            definition["dotenv"] = [file.written for file in (*self.env_files, *spec.dotenv)]
+        definition = {key: work[key] for key in ("type", "config", "cwd", "env")}
+        definition["depends_on"] = sorted(work["depends_on"])
+        if self.env_files or work["dotenv"]:
+            definition["dotenv"] = [file.written for file in (*self.env_files, *work["dotenv"])]
         if secrets:
             definition["secrets"] = sorted(secrets)
-        if spec.mapping is not None:
-            mapping = spec.mapping
+        mapping: MappingSpec | None = work["mapping"]
+        if mapping is not None:
             definition["over"] = [mapping.name, mapping.items, mapping.axes, mapping.include, mapping.exclude]
-        flow_spec = spec.control_flow
+        flow_spec: ControlFlow | None = work["control_flow"]
         if flow_spec is not None and (flow_spec.branch or flow_spec.short_circuit):
             definition["decides"] = [flow_spec.branch, flow_spec.short_circuit, flow_spec.direct]
         return digest_of(definition)

@@ -37,9 +37,8 @@ settings: {mode: MODE}
     ("mode", "module"),
     [
         ("thread", "liteflow.executors.thread"),
-        ("async", "liteflow.executors.aio"),
         ("thread", "liteflow.executors.stdout_capture"),
-        ("thread", "liteflow.executors.host"),
+        ("thread", "liteflow.executors.host_guards"),
     ],
 )
 def test_a_module_that_cannot_be_read_ends_the_run_with_its_error(tmp_path: Path, mode: str, module: str) -> None:

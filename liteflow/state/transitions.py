@@ -246,7 +246,8 @@ def change_run(
     started = "started_at=coalesce(started_at, :now), " if status == "RUNNING" else ""
     ended_at = now if status in RUN_ENDED else None
     connection.execute(
-        f"UPDATE liteflow_dag_runs SET {started}status=:status, reason=:reason, ended_at=:ended_at WHERE run_no=:run_no",
+        f"UPDATE liteflow_dag_runs SET {started}status=:status, reason=:reason, ended_at=:ended_at "
+        "WHERE run_no=:run_no",
         {"status": status, "reason": reason, "ended_at": ended_at, "now": now, "run_no": run.run_no},
     )
     connection.execute(

@@ -120,7 +120,7 @@ def run_inline(code: str, name: str, first_line: int = 1, file: str | None = Non
     finally:
         if alone and before is not None:
             sys.modules["__main__"] = before
-    del linecache.cache[name]  # kept behind an exception: the traceback is written later
+    del linecache.cache[name]  # not after an exception: the traceback is written later
 
 
 def run_call(target: str, args: Mapping[str, Any] | Sequence[Any], folder: str, start: str = "") -> Any:

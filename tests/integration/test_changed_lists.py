@@ -1,4 +1,4 @@
-"""The list of a mapped task is another one when its run is resumed."""
+"""The list of a mapped task changes before its run is resumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""State files in odd places: paths that are too long, folders that are gone, files of other users, odd clocks."""
+"""State files in unusual places: long paths, deleted folders, files of other users, invalid clocks."""
 
 from __future__ import annotations
 

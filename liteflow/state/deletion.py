@@ -1,9 +1,9 @@
 """Deletes runs, with all files that belong to them: logs, large values, output files, checkpoint files.
 
 While a run is deleted its lock is held, so no process can take it over. The event DELETED comes first and stays. The
-files go before the rows, and the run's own row last: a deletion that was cut off can be repeated. It takes short
-transactions with pauses between them, so that running runs do not wait. The free pages are given back to the disk in
-the same way, if the file was created for that (`auto_vacuum=INCREMENTAL`).
+files are deleted first, then the rows, and the row of the run last: a deletion that was cut off can be repeated. It
+uses short transactions with pauses between them, so that running runs do not wait. The free pages are given back to the
+disk in the same way, if the file was created for that (`auto_vacuum=INCREMENTAL`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Changes of status, of runs and of task instances: the only module that writes a status, and each with its event.
 
 An event is written in the transaction of the change that it describes, and its `previous` is the status of the event
-before it. Whoever folds the events of a run therefore gets the statuses in its rows. `Transitions` buffers what happens
+before it. A fold of the events of a run therefore gives the statuses in its rows. `Transitions` buffers what happens
 in one turn of the loop; the functions write at once, within the caller's transaction, when a process creates a run,
 takes it over, or cancels one that has no owner.
 

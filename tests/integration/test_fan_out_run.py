@@ -1,4 +1,4 @@
-"""`matrix` and `foreach` in runs, and what every command shows of them."""
+"""`matrix` and `foreach` in runs, and how commands show their instances."""
 
 from __future__ import annotations
 

@@ -360,7 +360,7 @@ class Dag(CurrentDag):
             secrets: values of declared secrets; the other secrets are fetched.
             logical_date: the day or moment that the run is for, as a date or in epoch seconds. Tasks find it in their
                 context, and the words `today` and `yesterday` in parameters start from it.
-            log_dir: the folder of the logs, one file an attempt; None: output goes to the terminal.
+            log_dir: the folder of the logs, one file per attempt; None: output goes to the terminal.
             fail_fast: the first task that fails for good ends the run.
             durability: "process" survives the crash of any process; "power" also a power cut, with a disk sync each
                 step.
@@ -507,10 +507,10 @@ class Dag(CurrentDag):
         }
 
     def _execute(self, compiled: CompiledDag, config: RunConfig, *, resume: bool, raise_signals: bool) -> DagRun:
-        with deferred_host_signals() as gate:
+        with deferred_host_signals() as signal_gate:
             token = current_dag.set(None)  # within a task, a decorated function is just a function
             try:
-                result = run_compiled(compiled, config, resume=resume, gate=gate)
+                result = run_compiled(compiled, config, resume=resume, signal_gate=signal_gate)
             except RunSkipped as error:
                 return DagRun(config.db_path, config.run_id, self.dag_id, "SKIPPED", time.time(), reason=str(error))
             finally:
@@ -519,7 +519,7 @@ class Dag(CurrentDag):
                 run = DagRun.from_record(config.db_path, history.run(config.run_id))
         run.signal, run.timed_out = result.signal, result.timed_out
         if result.status == Status.INTERRUPTED and result.signal is not None and raise_signals:
-            # The handlers of the program were not called while the run was being stopped: now they are.
+            # The handlers of the host program were not called while the run was being stopped: now they are.
             signal.raise_signal(result.signal)
         return run
 

@@ -145,7 +145,7 @@ class Transitions:
     ) -> None:
         """Add the instances of a mapped task (index, label, digest of the item), in the order of its list.
 
-        An instance of an earlier part of the run keeps its status.
+        An instance of the previous part of the run keeps its status.
         """
         run_id = self._run.run_id
         for position, (index, label, item) in enumerate(instances):

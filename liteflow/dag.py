@@ -40,7 +40,7 @@ from liteflow.limits import (
     normalize_pools,
     normalize_retry,
 )
-from liteflow.modes import DEFAULT_SLOTS, MODES
+from liteflow.modes import DEFAULT_SLOTS, DEFAULT_WORKERS, MODES
 from liteflow.planning.graph import Graph
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.running.config import RunConfig
@@ -352,7 +352,7 @@ class Dag(CurrentDag):
         """Run all tasks and return the run in any state; `raise_for_failure()` raises.
 
         Args:
-            max_workers: how many tasks run at once (default 4; 1000 in mode "async").
+            max_workers: how many tasks run at once; the default depends on the mode (`liteflow.modes.DEFAULT_SLOTS`).
             mode: "process", "thread", "async", "inline" (one by one in this thread, to debug), or one of `backends`.
             run_id: the id of the run; by default a new unique id.
             params: values for the context of the tasks. If the dag declares parameters, the values are checked and
@@ -634,7 +634,7 @@ def _worker_count(count: object, mode: str, backends: Mapping[str, BackendFactor
     modes = dict.fromkeys([*MODES, *backends])
     if mode not in modes:
         raise DefinitionError(f"mode {mode!r} must be one of {', '.join(modes)}")
-    workers = DEFAULT_SLOTS.get(mode, DEFAULT_SLOTS["process"]) if count is None else count
+    workers = DEFAULT_SLOTS.get(mode, DEFAULT_WORKERS) if count is None else count
     if type(workers) is not int or workers < 1:
         raise DefinitionError(f"max_workers={workers!r} must be a whole number, 1 or more")
     return workers

@@ -32,9 +32,8 @@ class UpstreamTracker:
         self._table = table
         self._rules = rules
         self._control = control
-        self._remaining: list[int] = [
-            len(upstream) for upstream in table.graph.upstream
-        ]  # upstreams that have not ended
+        #: how many upstreams of each task have not ended
+        self._remaining: list[int] = [len(upstream) for upstream in table.graph.upstream]
         self._not_successful: set[int] = set()  # tasks with an upstream that ended in another state than SUCCESS
         self._added: dict[int, int] = {}  # how many more upstreams a task has than the graph says: mapped instances
         self._tally: dict[int, list[int]] = {  # ended upstreams by state, for the rules that may decide early

@@ -18,8 +18,8 @@ class RunConfig(Record):
 
     db_path: str  #: absolute
     run_id: str
+    max_workers: int
     mode: str = "process"
-    max_workers: int = 4
     log_dir: str | None = None  #: absolute; None: the output of tasks goes where the output of the host program goes
     durability: str = "process"
     fail_fast: bool = False

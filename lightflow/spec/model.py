@@ -9,7 +9,17 @@ from typing import Any, Literal, NamedTuple
 from lightflow.errors import Location
 from liteflow import Param, Secret
 from liteflow import RetryPolicy as RetrySpec
-from liteflow.api import DEFAULT_QUEUE, EMPTY_MAPPING, NO_RETRY, QueueOptions, Record, Ref, TriggerRule, sha256_hex
+from liteflow.api import (
+    DEFAULT_QUEUE,
+    DEFAULT_WORKERS,
+    EMPTY_MAPPING,
+    NO_RETRY,
+    QueueOptions,
+    Record,
+    Ref,
+    TriggerRule,
+    sha256_hex,
+)
 from liteflow.api import DagLimits as Limits
 
 __all__ = [
@@ -37,7 +47,7 @@ Mode = Literal["thread", "process", "async"]
 class Settings(Record):
     """The `settings` of a file, with every default. Folders are as written."""
 
-    max_parallel_tasks: int = 4
+    max_parallel_tasks: int = DEFAULT_WORKERS  #: in every mode
     retries: int = 0
     log_dir: str = "logs/"
     mode: Mode = "thread"

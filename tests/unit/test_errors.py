@@ -47,11 +47,11 @@ def test_no_error_is_missing_from_the_table_above() -> None:
     assert found == {kind for kind, _, _ in TREE}
 
 
-def test_skip_task_is_not_an_error_of_ours() -> None:
+def test_skip_task_is_not_an_error_of_the_engine() -> None:
     assert not issubclass(errors.SkipTask, errors.LiteflowError)
 
 
-def test_a_cycle_says_who_waits_for_whom() -> None:
+def test_a_cycle_names_the_tasks() -> None:
     error = errors.CycleError(["a", "b", "a"])
     assert error.path == ["a", "b", "a"]
     assert "'a' -> 'b' -> 'a'" in str(error)

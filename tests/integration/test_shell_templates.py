@@ -62,7 +62,7 @@ AROUND = [
 ]  # fmt: skip
 
 
-def test_what_stands_around_a_script_changes_nothing() -> None:
+def test_text_around_a_script_changes_nothing() -> None:
     scripts_around = [
         (around.replace("…", template.text), template)
         for number, around in enumerate(AROUND)

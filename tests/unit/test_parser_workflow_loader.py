@@ -50,7 +50,7 @@ def task_digests(spec: WorkflowSpec) -> dict[str, str]:
 
 @pytest.mark.parametrize("mode", ["thread", "process", "async"])
 def test_a_workflow_file_has_the_same_number_of_workers_in_every_mode(mode: str) -> None:
-    settings = loads_workflow(f"{{workflow_name: w, tasks: {{a: {{run: true}}}}, settings: {{mode: {mode}}}}}").settings
+    settings = loads_workflow(f"{{workflow_name: w, tasks: {{a: {{run: echo}}}}, settings: {{mode: {mode}}}}}").settings
     assert settings.max_parallel_tasks == DEFAULT_WORKERS == 4
     assert options_for(settings).max_workers == 4
     assert options_for(settings, mode="async").max_workers == 4

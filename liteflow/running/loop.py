@@ -13,7 +13,7 @@ from liteflow.executors import Executor
 from liteflow.outputs import remove_folder
 from liteflow.planning.plan import Plan
 from liteflow.record import Record
-from liteflow.running.expansion import ListExpander
+from liteflow.running.expansion import ListExpansion
 from liteflow.running.hooks import Hooks
 from liteflow.running.host_signals import SignalGate
 from liteflow.running.inputs import Inputs
@@ -38,7 +38,7 @@ class Parts(Record):
     inputs: Inputs
     hooks: Hooks
     checks: StartChecks
-    expander: ListExpander
+    expansion: ListExpansion
     outcomes: OutcomeHandler
     limits: RunLimits
     stopping: Stopping
@@ -136,7 +136,7 @@ class Loop:
         if transitions:
             parts.recorder.record(transitions, now)
             parts.stopping.end_running()
-        return parts.expander.expand_due(now) or evaluated
+        return parts.expansion.expand_due(now) or evaluated
 
     def _pause_s(self) -> float:
         return self._parts.limits.pause_s(self._clock.monotonic(), self._plan.next_retry_at(), _REQUEST_POLL_S)

@@ -14,7 +14,7 @@ from liteflow.planning.plan import Plan
 from liteflow.record import Record
 from liteflow.running.config import RunConfig
 from liteflow.running.decisions import previous_decisions
-from liteflow.running.expansion import ListExpander
+from liteflow.running.expansion import ListExpansion
 from liteflow.running.hooks import Hooks
 from liteflow.running.host_signals import SignalGate
 from liteflow.running.inputs import Inputs
@@ -174,7 +174,7 @@ class Runner(Record):
         parts = self._assemble(plan, previous.instances, limits, observers)
         observers.notify("run_began", self._run_start(done))
         if resumed and observers.any:
-            parts.expander.report_changed_lists(done)
+            parts.expansion.report_changed_lists(done)
         parts.hooks.open(store.hooks() if resumed else (), now)
         parts.recorder.record(plan.initial_transitions, now)
         return parts
@@ -210,7 +210,7 @@ class Runner(Record):
         starter = Starter(
             compiled=compiled, config=config, plan=plan, recorder=recorder, limits=limits, prefetch=prefetch
         )
-        expander = ListExpander(
+        expansion = ListExpansion(
             compiled=compiled, plan=plan, inputs=inputs, recorder=recorder, observers=observers, previous=previous
         )
         outcomes = OutcomeHandler(
@@ -230,7 +230,7 @@ class Runner(Record):
             inputs=inputs,
             hooks=hooks,
             checks=checks,
-            expander=expander,
+            expansion=expansion,
             outcomes=outcomes,
             limits=limits,
             stopping=stopping,

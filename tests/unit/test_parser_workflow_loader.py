@@ -151,7 +151,7 @@ def test_a_wrong_number_is_text_in_env() -> None:
 
 
 def test_a_file_name_that_cannot_be_a_name() -> None:
-    with pytest.raises(WorkflowError, match='needs "workflow_name"'):
+    with pytest.raises(WorkflowError, match='the file name is not a valid workflow name; add "workflow_name"'):
         loads_workflow("tasks: {a: {run: x}}", "-.yaml")
 
 

@@ -112,7 +112,7 @@ def run_inline(code: str, name: str, first_line: int = 1, file: str | None = Non
     try:
         with unpickling_from(os.path.dirname(file or ""), os.getcwd()):
             exec(program, module.__dict__)
-    except Exception as error:
+    except Exception as error:  # the code of the task; it is raised again
         import pickle  # only for errors
 
         if isinstance(error, pickle.PicklingError) and not alone:

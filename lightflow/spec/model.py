@@ -24,7 +24,7 @@ from liteflow.api import DagLimits as Limits
 
 __all__ = [
     "ConditionSpec",
-    "ControlFlow",
+    "ControlFlowSpec",
     "EnvFile",
     "Expression",
     "Expressions",
@@ -176,7 +176,7 @@ class PreconditionSpec(NamedTuple):
     fails: bool = False  #: whether the task is FAILED, not SKIPPED, where it does not hold
 
 
-class ControlFlow(Record):
+class ControlFlowSpec(Record):
     """The control flow of a task beyond its dependencies and its trigger rule."""
 
     condition: ConditionSpec | None = None
@@ -219,7 +219,7 @@ class TaskSpec(Record):
     own_env: Mapping[str, str] = EMPTY_MAPPING  #: the variables of the task alone
     dotenv: tuple[EnvFile, ...] = ()
     secrets: tuple[str, ...] = ()  #: the secrets in its environment
-    control_flow: ControlFlow | None = None
+    control_flow: ControlFlowSpec | None = None
     mapping: MappingSpec | None = None
     queue: QueueOptions = DEFAULT_QUEUE
 

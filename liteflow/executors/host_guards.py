@@ -55,16 +55,16 @@ class _Input(io.TextIOBase):
     def read(self, size: int | None = -1, /) -> str:
         return self._current().read(-1 if size is None else size)
 
-    def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
+    def readline(self, size: int = -1, /) -> str:  # type: ignore[override]  # text, not bytes
         return self._current().readline(size)
 
-    def readlines(self, hint: int = -1, /) -> list[str]:  # type: ignore[override]
+    def readlines(self, hint: int = -1, /) -> list[str]:  # type: ignore[override]  # text, not bytes
         return self._current().readlines(hint)
 
-    def __iter__(self) -> Iterator[str]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[str]:  # type: ignore[override]  # text, not bytes
         return iter(self._current())
 
-    def __next__(self) -> str:  # type: ignore[override]
+    def __next__(self) -> str:  # type: ignore[override]  # text, not bytes
         return next(self._current())
 
     def readable(self) -> bool:
@@ -81,11 +81,11 @@ class _Input(io.TextIOBase):
         return io.BytesIO() if without_input.get() else self._real.buffer
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]
+    def encoding(self) -> str:  # type: ignore[override]  # read-only here
         return self._real.encoding
 
     @property
-    def errors(self) -> str | None:  # type: ignore[override]
+    def errors(self) -> str | None:  # type: ignore[override]  # read-only here
         return self._real.errors
 
     def close(self) -> None:

@@ -108,7 +108,7 @@ class Observers:
                 if (method := getattr(observer, method_name, None)) is not None:
                     with ending_forks():
                         method(*arguments)
-            except Exception as error:
+            except Exception as error:  # an observer is code of others and must not end the run
                 import logging  # 18 ms that a run without a fault need not pay
 
                 log = logging.getLogger(__name__)

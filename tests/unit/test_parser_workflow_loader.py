@@ -50,7 +50,7 @@ def task_digests(spec: WorkflowSpec) -> dict[str, str]:
 
 @pytest.mark.parametrize("mode", ["thread", "process", "async"])
 def test_a_workflow_file_has_the_same_number_of_workers_in_every_mode(mode: str) -> None:
-    settings = loads_workflow(f"{{workflow_name: w, tasks: {{a: {{run: true}}}}, settings: {{mode: {mode}}}}}").settings
+    settings = loads_workflow(f"{{workflow_name: w, tasks: {{a: {{run: echo}}}}, settings: {{mode: {mode}}}}}").settings
     assert settings.max_parallel_tasks == DEFAULT_WORKERS == 4
     assert options_for(settings).max_workers == 4
     assert options_for(settings, mode="async").max_workers == 4
@@ -151,7 +151,7 @@ def test_a_wrong_number_is_text_in_env() -> None:
 
 
 def test_a_file_name_that_cannot_be_a_name() -> None:
-    with pytest.raises(WorkflowError, match='needs "workflow_name"'):
+    with pytest.raises(WorkflowError, match='the file name is not a valid workflow name; add "workflow_name"'):
         loads_workflow("tasks: {a: {run: x}}", "-.yaml")
 
 

@@ -71,7 +71,13 @@ def claim_run(program: CompiledDag, config: RunConfig, store: RunStore, session:
     while True:
         try:
             tasks, instances, before = store.claim(
-                config.run_id, _instances(program), graph, session, limits, partial(torn_down_to_repeat, program)
+                config.run_id,
+                _instances(program),
+                graph,
+                session,
+                limits,
+                choose=partial(torn_down_to_repeat, program),
+                settings={"mode": config.mode, "max_workers": config.max_workers},
             )
             break
         except OwnerDied:

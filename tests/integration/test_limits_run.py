@@ -71,11 +71,11 @@ class Folder:
     def until(self, text: str, expected: list[tuple[Any, ...]]) -> None:
         """Wait for the answer to a question to the state file."""
         give_up = time.monotonic() + 30
-        found: object = None
-        while found != expected:
-            assert time.monotonic() < give_up, f"{text}: {found}"
+        result: object = None
+        while result != expected:
+            assert time.monotonic() < give_up, f"{text}: {result}"
             with contextlib.suppress(sqlite3.OperationalError):
-                found = self.sql(text)
+                result = self.sql(text)
             time.sleep(0.02)
 
     def until_waiting(self, count: int = 1) -> None:
@@ -104,7 +104,7 @@ def folder(tmp_path: Path) -> Iterator[Folder]:
 
 def test_a_task_waits_for_another_runs_slot_and_reports_it(folder: Folder) -> None:
     flow = folder.write("hold.yaml", HOLD)
-    one = folder.start("run", flow, "--run-id", "one")
+    entry = folder.start("run", flow, "--run-id", "one")
     folder.until_running()
     two = folder.start("run", flow, "--run-id", "two")
     folder.until_waiting()
@@ -113,28 +113,28 @@ def test_a_task_waits_for_another_runs_slot_and_reports_it(folder: Folder) -> No
     assert folder.json("status", "two")["tasks"][0]["reason"] == words
     (pool,) = folder.json("pools")
     assert (pool["pool"], pool["slots"], pool["used"], pool["set_by_hand"]) == ("gpu", 1, 1, False)
-    assert [(one["run_id"], one["task"]) for one in pool["holders"]] == [("one", "a")]
-    assert [(one["run_id"], one["task"]) for one in pool["waiting"]] == [("two", "a")]
+    assert [(entry["run_id"], entry["task"]) for entry in pool["holders"]] == [("one", "a")]
+    assert [(entry["run_id"], entry["task"]) for entry in pool["waiting"]] == [("two", "a")]
     assert "pool 'gpu' is in use by run one" in folder("pools", "delete", "gpu").stderr
     folder.go()
-    assert [one.wait(30), two.wait(30)] == [0, 0]
+    assert [entry.wait(30), two.wait(30)] == [0, 0]
     assert folder.sql("SELECT count(*) FROM liteflow_slots") == [(0,)]
     assert folder("pools", "delete", "gpu").stdout.startswith("no pools yet")
 
 
 def test_a_killed_owners_slots_are_free_at_once(folder: Folder) -> None:
     flow = folder.write("hold.yaml", HOLD)
-    one = folder.start("run", flow, "--run-id", "one")
+    entry = folder.start("run", flow, "--run-id", "one")
     folder.until_running()
     two = folder.start("run", flow, "--run-id", "two")
     folder.until_waiting()
-    one.kill()
+    entry.kill()
     folder.until("SELECT status FROM liteflow_task_instances WHERE run_id='two'", [("RUNNING",)])
     again = folder.start("resume", "one")
     folder.until("SELECT run_id FROM liteflow_slots WHERE taken_at IS NULL", [("one",)])
     folder.go()
     assert [two.wait(30), again.wait(30)] == [0, 0]
-    assert [one["status"] for one in folder.json("status", "one")["tasks"][0]["attempts"]] == ["LOST", "SUCCESS"]
+    assert [entry["status"] for entry in folder.json("status", "one")["tasks"][0]["attempts"]] == ["LOST", "SUCCESS"]
 
 
 def test_a_pool_set_by_hand_pauses_and_continues(folder: Folder) -> None:
@@ -187,7 +187,7 @@ def test_within_a_run_tasks_share_a_pool_in_the_order_of_their_priority(db: str,
         dag.task(work, f"t{number}", word=str(number), pool="p", priority=number % 3)
     assert dag.run(4, mode).status == "SUCCESS"
     order = ["2", "5", "1", "4", "0", "3"]
-    assert trail.words() == [f"{word}-{one}" for one in order for word in ("begin", "end")]
+    assert trail.words() == [f"{word}-{entry}" for entry in order for word in ("begin", "end")]
 
 
 def test_a_task_that_fails_gives_its_slot_back_while_it_waits_for_its_retry(db: str, trail: Any) -> None:
@@ -215,8 +215,8 @@ class Most(Observer):
         self.running, self.most = 0, 0
 
     def changed(self, changes: Sequence[Change]) -> None:
-        at_work = [one for one in changes if one.map_index >= 0 or one.attempt]
-        self.running += sum((one.status == "RUNNING") - (one.previous == "RUNNING") for one in at_work)
+        at_work = [entry for entry in changes if entry.map_index >= 0 or entry.attempt]
+        self.running += sum((entry.status == "RUNNING") - (entry.previous == "RUNNING") for entry in at_work)
         self.most = max(self.most, self.running)
 
 
@@ -259,15 +259,15 @@ def test_a_second_run_waits_its_turn(folder: Folder) -> None:
     for number, name in enumerate(("two", "three"), start=1):
         started.append(folder.start("run", flow, "--run-id", name))
         folder.until_waiting(number)
-    assert [(one["run_id"], one["status"]) for one in folder.json("runs")] == [
+    assert [(entry["run_id"], entry["status"]) for entry in folder.json("runs")] == [
         ("three", "PENDING"),
         ("two", "PENDING"),
         ("one", "RUNNING"),
     ]
     assert folder.json("status", "two")["started_at"] is None
-    said = folder("why", "two", "a").stdout
-    assert "the run has not started" in said
-    assert "the run is PENDING: queued in group 'flow' behind run one" in said
+    shown = folder("why", "two", "a").stdout
+    assert "the run has not started" in shown
+    assert "the run is PENDING: queued in group 'flow' behind run one" in shown
     started[0].kill()  # its place is free, too
     folder.until("SELECT run_id FROM liteflow_dag_runs WHERE status='PENDING'", [("three",)])
     folder.go()
@@ -311,8 +311,8 @@ def test_a_run_that_is_one_too_many_is_skipped(folder: Folder) -> None:
     folder.until_running()
     done = folder("run", flow)
     assert (done.returncode, done.stdout) == (0, "» skipped  flow: run one is running in group 'flow'\n")
-    told = folder.json("run", flow)
-    assert (told["run_id"], told["status"], told["tasks"]) == (None, "SKIPPED", [])
+    reported = folder.json("run", flow)
+    assert (reported["run_id"], reported["status"], reported["tasks"]) == (None, "SKIPPED", [])
     assert len(folder.json("runs")) == 1
     folder.go()
     assert folder("run", flow).returncode == 0 or folder("run", flow).returncode == 0
@@ -320,11 +320,11 @@ def test_a_run_that_is_one_too_many_is_skipped(folder: Folder) -> None:
 
 def test_a_run_that_would_retry_by_itself_respects_the_running_one(folder: Folder) -> None:
     flow = folder.write("flow.yaml", grouped("skip") + "settings: {resume: auto}\n")
-    one = folder.start("run", flow, "--run-id", "one")
+    entry = folder.start("run", flow, "--run-id", "one")
     folder.until_running()
     assert folder.json("run", flow)["status"] == "SKIPPED"
-    one.kill()
-    one.wait(30)
+    entry.kill()
+    entry.wait(30)
     folder.go()
     assert folder.json("run", flow)["run_id"] == "one"
 
@@ -341,12 +341,12 @@ def test_a_run_that_is_one_too_many_fails(folder: Folder) -> None:
 
 def test_a_new_run_takes_the_place_of_the_one_before(folder: Folder) -> None:
     flow = folder.write("flow.yaml", grouped("cancel"))
-    one = folder.start("run", flow, "--run-id", "one")
+    entry = folder.start("run", flow, "--run-id", "one")
     folder.until_running()
     two = folder.start("run", flow, "--run-id", "two")
-    assert one.wait(30) == 1
-    told = folder.json("status", "one")
-    assert (told["status"], told["reason"]) == ("CANCELLED", "run two replaces it in group 'flow'")
+    assert entry.wait(30) == 1
+    reported = folder.json("status", "one")
+    assert (reported["status"], reported["reason"]) == ("CANCELLED", "run two replaces it in group 'flow'")
     folder.until("SELECT run_id FROM liteflow_task_instances WHERE status='RUNNING'", [("two",)])
     folder.go()
     assert two.wait(30) == 0
@@ -387,9 +387,9 @@ def test_a_run_that_takes_too_long_is_ended_with_all_that_runs(folder: Folder) -
     )
     done = folder("run", flow)
     assert done.returncode == 124
-    told = folder.json("status")
-    assert (told["status"], told["reason"]) == ("FAILED", "timed out after 0.50 s")
-    assert {one["task"]: one["status"] for one in told["tasks"]} == {
+    reported = folder.json("status")
+    assert (reported["status"], reported["reason"]) == ("FAILED", "timed out after 0.50 s")
+    assert {entry["task"]: entry["status"] for entry in reported["tasks"]} == {
         "a": "CANCELLED",
         "b": "CANCELLED",
         "quick": "SUCCESS",
@@ -454,9 +454,13 @@ def test_a_failed_run_retries_by_itself(db: str, trail: Any, mode: str) -> None:
     assert run.status == "SUCCESS"
     assert trail.words() == ["first", "flaky", "flaky", "flaky", "last-42"]
     with History(db) as history:
-        told = [(one.previous, one.status, one.reason) for one in history.events(run.run_id) if one.task_id is None]
-        assert [one.attempt for one in history.attempts(run.run_id, "flaky")] == [1, 2, 3]
-    assert told == [
+        reported = [
+            (entry.previous, entry.status, entry.reason)
+            for entry in history.events(run.run_id)
+            if entry.task_id is None
+        ]
+        assert [entry.attempt for entry in history.attempts(run.run_id, "flaky")] == [1, 2, 3]
+    assert reported == [
         (None, "RUNNING", None),
         ("RUNNING", "UP_FOR_RETRY", "it failed; try 2 of 3 starts in 0.05 s"),
         ("UP_FOR_RETRY", "RUNNING", "tried again"),
@@ -522,8 +526,8 @@ def test_killed_during_its_back_off_it_continues_with_the_tries_that_are_left(fo
 
 @pytest.mark.parametrize("how", ["cancel", "timeout"])
 def test_a_run_that_rests_can_be_ended(folder: Folder, how: str) -> None:
-    more = "timeout: 1s\n" if how == "timeout" else ""
-    flow = folder.write("flow.yaml", f"{more}retry: {{max: 2, delay: 1000s}}\ntasks: {{a: {{run: 'false'}}}}")
+    extra = "timeout: 1s\n" if how == "timeout" else ""
+    flow = folder.write("flow.yaml", f"{extra}retry: {{max: 2, delay: 1000s}}\ntasks: {{a: {{run: 'false'}}}}")
     run = folder.start("run", flow, "--run-id", "one")
     if how == "cancel":
         folder.until("SELECT count(*) FROM liteflow_events WHERE status='UP_FOR_RETRY'", [(1,)])
@@ -550,11 +554,11 @@ def test_dry_run_reports_limits_of_files_and_scripts(folder: Folder) -> None:
         "dag.task(a, pool='gpu', priority=4, max_parallel=2)\n",
     )
     for file in (yaml, script):
-        told = folder.json("run", file, "--dry-run")
-        assert told["pools"] == {"gpu": 2}
-        assert (told["timeout_s"], told["retries"]) == (60.0, 1)
-        assert told["concurrency"] == {"group": "flow", "limit": 3, "on_conflict": "skip"}
-        (((task,),),) = [told["levels"]]
+        reported = folder.json("run", file, "--dry-run")
+        assert reported["pools"] == {"gpu": 2}
+        assert (reported["timeout_s"], reported["retries"]) == (60.0, 1)
+        assert reported["concurrency"] == {"group": "flow", "limit": 3, "on_conflict": "skip"}
+        (((task,),),) = [reported["levels"]]
         assert (task["priority"], task["max_parallel"], task["resources"]) == (4, 2, {"gpu": 1})
         words = folder("run", file, "--dry-run").stdout
         assert "pools: gpu 2" in words

@@ -76,7 +76,7 @@ def test_what_a_large_dag_keeps_for_a_task(db: str) -> None:
                 above = row
         program = dag.compile()
         instances = (
-            NewInstance(task_id, [program.graph.ids[one] for one in program.graph.upstream[node]])
+            NewInstance(task_id, [program.graph.ids[entry] for entry in program.graph.upstream[node]])
             for node, task_id in enumerate(program.graph.ids)
         )
         store = Store(db, LockFile(db))

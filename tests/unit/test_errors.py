@@ -43,8 +43,10 @@ def test_tree(kind: type[errors.LiteflowError], parents: tuple[type, ...], exit_
 
 
 def test_no_error_is_missing_from_the_table_above() -> None:
-    found = {one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.LiteflowError)}
-    assert found == {kind for kind, _, _ in TREE}
+    result = {
+        entry for entry in vars(errors).values() if isinstance(entry, type) and issubclass(entry, errors.LiteflowError)
+    }
+    assert result == {kind for kind, _, _ in TREE}
 
 
 def test_skip_task_is_not_an_error_of_the_engine() -> None:

@@ -58,7 +58,7 @@ def execute(
     logical_date: float | None = None,
     done: Mapping[str, float] | None = None,
 ) -> DagRun:
-    """Execute a new run of the dag and return it when it has ended, whatever its status.
+    """Execute a new run of the dag and return it when it has ended, with any status.
 
     `done` has tasks that count as successful, with the seconds they took. A signal that interrupts the run is not
     raised; the run has it as `signal`.

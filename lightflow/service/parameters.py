@@ -111,7 +111,7 @@ def resumed_values(
 
     Raises:
         WorkflowError: a typed value is not valid.
-        DefinitionError: a typed value differs, or the stored values do not match the declarations any more.
+        DefinitionError: a typed value differs, or the stored values no longer match the declarations.
     """
     typed = stored(parse_arguments(params, arguments, day))
     different = [name for name, value in typed.items() if name not in before or before[name] != value]

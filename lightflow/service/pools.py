@@ -55,9 +55,9 @@ def _in_words(view: PoolView, slot: SlotRecord) -> str:
         return f"pool {view.pool.name!r}, which is paused (it has 0 slots)"
     wanted = f"{slot.slots} slot{'' if slot.slots == 1 else 's'} of pool {view.pool.name!r}"
     holders = [f"run {holder.run_id} holds {holder.slots} (task {slot_owner(holder)})" for holder in view.holders[:3]]
-    more = f" and {len(view.holders) - 3} more" if len(view.holders) > 3 else ""
+    rest = f" and {len(view.holders) - 3} more" if len(view.holders) > 3 else ""
     used = f"{view.used} of {view.pool.slots} in use"
-    return f"{wanted} ({used}: {', '.join(holders)}{more})" if holders else f"{wanted} ({used})"
+    return f"{wanted} ({used}: {', '.join(holders)}{rest})" if holders else f"{wanted} ({used})"
 
 
 def slot_owner(slot: SlotRecord) -> str:

@@ -60,7 +60,7 @@ class LoadedWorkflow(Record):
     path: str
     settings: Settings
     params: Mapping[str, Param] | None  #: None: it declares no parameters, and accepts any
-    has_concurrency: bool  #: whether it limits how many of its runs go on at once
+    has_concurrency: bool  #: whether it limits how many of its runs execute at once
     build: Callable[[Mapping[str, Any], ExternalInputs], Dag]  #: builds the dag for a run with these parameters
     load_inputs: Callable[[], ExternalInputs]  #: loads the dotenv files and the secrets; called once for each run
 
@@ -162,7 +162,7 @@ def run(path: str, options: RunOptions, *, resume: bool = False, notify: Notify)
 def resume(target: str, options: RunOptions, *, from_checkpoint: str | None = None, notify: Notify) -> DagRun:
     """Continue the latest run of a workflow file, or the run with this id.
 
-    `from_checkpoint` names a checkpoint file to start from instead, where the state file does not exist any more.
+    `from_checkpoint` names a checkpoint file to start from instead, where the state file no longer exists.
 
     Raises:
         RunNotFound: there is no such run.
@@ -186,7 +186,7 @@ def resume(target: str, options: RunOptions, *, from_checkpoint: str | None = No
             last = history.run(target)
         if last.source is None or not os.path.isfile(last.source):
             raise RunNotFound(
-                f"run {last.run_id} came from {last.source or 'a program'}, which is not there any more; "
+                f"run {last.run_id} came from {last.source or 'a program'}, which no longer exists; "
                 "resume it with its file: lightflow resume FILE"
             )
         _warn_of_foreign_owner(options.db, notify)

@@ -39,7 +39,7 @@ _DRAWN: Final = ("branch", "short circuit", "setup", "teardown")
 
 
 class TaskOutline(Record):
-    """What is known of a task before a run."""
+    """The description of a task before a run."""
 
     id: str
     kind: str  #: the task type
@@ -67,7 +67,7 @@ class InstanceOutline(NamedTuple):
 
 
 class WorkflowOutline(Record):
-    """What is known of a workflow before a run."""
+    """The description of a workflow before a run."""
 
     name: str
     description: str
@@ -322,8 +322,8 @@ def picture(workflow: WorkflowOutline) -> Picture:
     )
     edges = tuple(PictureEdge(above, task.id) for task in workflow.tasks for above in task.depends_on)
     implied = [f"{task.id} reads {above}" for task in workflow.tasks for above in task.implied]
-    more = f" and {len(implied) - 3} more" if len(implied) > 3 else ""
-    facts = ((FROM_EXPRESSIONS, ", ".join(implied[:3]) + more),) if implied else ()
+    rest = f" and {len(implied) - 3} more" if len(implied) > 3 else ""
+    facts = ((FROM_EXPRESSIONS, ", ".join(implied[:3]) + rest),) if implied else ()
     return Picture(title=workflow.name, nodes=nodes, edges=edges, subtitle=workflow.description or None, facts=facts)
 
 

@@ -111,7 +111,7 @@ class Expressions(Record):
     """The expressions of one task.
 
     `script` is a shell script with a variable of `words` in place of each expression; the number of a `pasted` value
-    stands between two NUL characters.
+    is between two NUL characters.
     """
 
     workflow: Mapping[str, str]

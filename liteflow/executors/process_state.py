@@ -133,7 +133,7 @@ class _Environment:
 
 
 class ProcessState:
-    """What a task may change in its process, and how it is restored."""
+    """The state of a process that a task may change, saved and restored."""
 
     def __init__(self) -> None:
         self._home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

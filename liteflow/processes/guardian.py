@@ -51,7 +51,7 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class Events:
-    """What the guardian waits for: its control socket, the end of a child, and output of jobs."""
+    """The events that the guardian waits for: messages from its control socket, ends of children, output of jobs."""
 
     def __init__(self, control: Channel) -> None:
         self._control = control
@@ -66,7 +66,7 @@ class Events:
     def wait(self, pause_s: float | None) -> tuple[bool, bool, list[int]]:
         """Return whether there are messages, whether a child has ended, and the other descriptors that are ready."""
         has_messages = child_ended = False
-        others: list[int] = []
+        output_descriptors: list[int] = []
         for fd, _ in self.epoll.poll(pause_s):
             if fd == self._control.fileno():
                 has_messages = True
@@ -74,8 +74,8 @@ class Events:
                 os.read(fd, 4096)
                 child_ended = True
             else:
-                others.append(fd)
-        return has_messages, child_ended, others
+                output_descriptors.append(fd)
+        return has_messages, child_ended, output_descriptors
 
     def flush(self) -> None:
         """Send messages, and wait for the control socket to take more while there are any left."""
@@ -165,11 +165,11 @@ class Guardian:
             self._reaper.sweep_all()
 
     def _turn(self) -> None:
-        has_messages, child_ended, others = self._events.wait(self._pause())
+        has_messages, child_ended, output_descriptors = self._events.wait(self._pause())
         if has_messages:
             self._control.flush()
             self._serve()
-        for fd in others:
+        for fd in output_descriptors:
             self._output.handle(fd)
         if child_ended:
             self._reaper.reap()

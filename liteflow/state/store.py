@@ -94,7 +94,7 @@ class Store:
         now = time.time()
         with translated_errors(self.path), gc_paused(), Transaction(self._connection, self._locks):
             key = self._insert_run(run, now)
-            self._own(key, 1, session)
+            self._set_owner(key, 1, session)
             self._declare_shared_limits(limits, now)
             self._begin(None, None, now)
             transitions.add_tasks(self._connection, run.run_id, run.instances, now)
@@ -173,7 +173,7 @@ class Store:
                 (epoch + 1, graph[0], run_no),
             )
             key = RunKey(run_no, run_id)
-            self._own(key, epoch + 1, session)
+            self._set_owner(key, epoch + 1, session)
             self._slots.clear(group=True)
             self._declare_shared_limits(limits, now)
             if status not in RUN_ENDED:
@@ -189,7 +189,7 @@ class Store:
     def _insert_graph(self, digest: str, snapshot: str) -> None:
         self._connection.execute("INSERT OR IGNORE INTO liteflow_graphs VALUES (?,?)", (digest, snapshot))
 
-    def _own(self, run: RunKey, epoch: int, session: int | None) -> None:
+    def _set_owner(self, run: RunKey, epoch: int, session: int | None) -> None:
         if not self._locks.acquire(run.run_no):
             raise RunOwned(f"run {run.run_id} is owned by another process, which is still running")
         self.run_id, self._run, self._epoch = run.run_id, run, epoch

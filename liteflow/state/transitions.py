@@ -243,10 +243,12 @@ def change_run(
     note: str | None = None,
 ) -> None:
     """Change the status of a run; `note` is the reason in the event where the row has none."""
-    started = "started_at=coalesce(started_at, ?4), " if status == "RUNNING" else ""
+    started = "started_at=coalesce(started_at, :now), " if status == "RUNNING" else ""
+    ended_at = now if status in RUN_ENDED else None
     connection.execute(
-        f"UPDATE liteflow_dag_runs SET {started}status=?1, reason=?2, ended_at=?3 WHERE run_no=?5",
-        (status, reason, now if status in RUN_ENDED else None, now, run.run_no),
+        f"UPDATE liteflow_dag_runs SET {started}status=:status, reason=:reason, ended_at=:ended_at "
+        "WHERE run_no=:run_no",
+        {"status": status, "reason": reason, "ended_at": ended_at, "now": now, "run_no": run.run_no},
     )
     connection.execute(
         "INSERT INTO liteflow_events (run_id, previous, status, reason, at) VALUES (?,?,?,?,?)",

@@ -612,7 +612,7 @@ def test_a_command_writes_its_values(bench: Open, tmp_path: Path, script: str, v
         ('echo "no value" > "$LIGHTFLOW_OUTPUT"', "line 1: expected name=value"),
         ('ln -s /dev/zero "$LIGHTFLOW_OUTPUT"', "has become a symbolic link"),
         ('ln -s /nowhere "$LIGHTFLOW_OUTPUT"', "has become a symbolic link"),
-        ('mkfifo "$LIGHTFLOW_OUTPUT"', "is not a regular file any more"),
+        ('mkfifo "$LIGHTFLOW_OUTPUT"', "is no longer a regular file"),
         ('truncate -s 65M "$LIGHTFLOW_OUTPUT"', "pass large data in a file"),
         ('printf "a=1\\nb=\\0" > "$LIGHTFLOW_OUTPUT"', "line 2: holds a NUL byte"),
     ],

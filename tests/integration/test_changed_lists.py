@@ -1,4 +1,4 @@
-"""The list of a mapped task is another one when its run is resumed."""
+"""The list of a mapped task changes before its run is resumed."""
 
 from __future__ import annotations
 
@@ -443,7 +443,7 @@ def test_a_workflow_file_that_was_edited_or_reads_other_variables(
     flow(tmp_path, after, shown)
     said = lightflow(tmp_path, "resume", "flow.yaml", "-j", "1", OUTER="new,b,a")
     assert "note: read: its list has changed (new: " in said
-    assert "; gone: " in said
+    assert "; removed: " in said
     assert (tmp_path / "begun").read_text().split() == ["a", "b", "c", "new", "b"]
     assert (tmp_path / "report").read_text() == "new b a\n"
     assert (tmp_path / "hooks").read_text() == "hook b\n"

@@ -301,9 +301,9 @@ def test_a_worker_socket_passes_values_of_any_size() -> None:
     large = ("large", b"x" * 3_000_000)
     for value in (("a", 1), large, ("c", [2.5, None])):
         assert box.post(pack(value))
-    assert [receive(box.theirs) for _ in range(3)] == [("a", 1), large, ("c", [2.5, None])]
-    send(box.theirs, pack(large))
-    send(box.theirs, pack("last"))
+    assert [receive(box.worker_end) for _ in range(3)] == [("a", 1), large, ("c", [2.5, None])]
+    send(box.worker_end, pack(large))
+    send(box.worker_end, pack("last"))
     assert (box.take(), box.take(), box.take()) == (large, "last", None)
     assert box.problem is None
     box.close()
@@ -322,8 +322,8 @@ def test_a_full_worker_socket_takes_no_more() -> None:
 
 def test_a_value_that_is_lost_for_want_of_descriptors_is_noticed() -> None:
     box = WorkerSocket()
-    send(box.theirs, pack(b"x" * 100_000))
-    send(box.theirs, pack("small"))
+    send(box.worker_end, pack(b"x" * 100_000))
+    send(box.worker_end, pack("small"))
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (1, limits[1]))
     try:

@@ -135,8 +135,8 @@ def test_a_masker_survives_pickling_and_shows_nothing() -> None:
     masker = pickle.loads(pickle.dumps(Masker({"S": "hunter2!"})))
     assert masker.text("hunter2!") == "***"
     assert "hunter" not in repr(masker)
-    assert masker.found(b"x hunter2!") == "S"
-    assert masker.found(b"x") is None
+    assert masker.secret_in(b"x hunter2!") == "S"
+    assert masker.secret_in(b"x") is None
 
 
 def test_text_that_is_not_unicode_is_kept() -> None:

@@ -46,7 +46,7 @@ def test_each_refused_expression_is_reported_with_its_place(tmp_path: Path) -> N
 def test_a_mistake_in_the_syntax_is_named_with_its_line(tmp_path: Path) -> None:
     lines = "      echo ${{ params.v }}\n      if true; then\n      echo ${{ params.v }}\n"
     (problem,) = problems(tmp_path, f"params: {{v: a}}\ntasks:\n  t:\n    run: |\n{lines}")
-    assert problem.startswith("7:12: tasks.t.run: line 2 of the script is no shell syntax")
+    assert problem.startswith("7:12: tasks.t.run: line 2 of the script is not valid shell syntax")
     assert "`if` statement must end with `fi`" in problem
     assert "env" in problem
 

@@ -352,7 +352,7 @@ def _unparsable(text: str, error: Unparsable) -> UnsafeExpression:
         line = text_to_parse(text).encode("utf-8", "surrogatepass").count(b"\n", 0, error.offset) + 1
         shown = str(error).replace(_REFERENCE, "${{ … }}")
         message = (
-            f"line {line} of the script is no shell syntax, so the place of the expression is unclear: {shown}; "
+            f"line {line} of the script is not valid shell syntax, so the place of the expression is unclear: {shown}; "
             "fix it, or put the expression under `env`"
         )
     return UnsafeExpression({number: Reason(Kind.SYNTAX, message)})

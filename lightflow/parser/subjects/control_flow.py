@@ -86,14 +86,14 @@ TASK_KEYS: Final[dict[str, Schema]] = {
     },
     "branch": flag(
         "The value of the task selects the direct downstream tasks that run: an id, a list of ids, or nothing. The "
-        "others are skipped, whatever their trigger rule, unless a selected task leads to them. The value of a shell "
-        "task is the last line that it prints (words between spaces or commas), unless `output` says otherwise."
+        "others are skipped, even if their trigger rule is met, unless a selected task leads to them. The value of a "
+        "shell task is the last line that it prints (words between spaces or commas), unless `output` says otherwise."
     ),
     "short_circuit": {
         "description": "The value of the task decides whether downstream tasks run. If it is false (0, empty, "
-        "nothing), all downstream tasks are skipped, whatever their trigger rule; with `direct` only the direct ones. "
-        "A shell task answers by its exit code: 0 is true, 1 is false, any other is a failure. Teardowns are never "
-        "skipped.",
+        "nothing), all downstream tasks are skipped, even if their trigger rule is met; with `direct` only the direct "
+        "ones. The exit code of a shell task is its value: 0 is true, 1 is false, any other is a failure. Teardowns "
+        "are never skipped.",
         "enum": [True, False, "direct"],
         "default": False,
         "x-expects": "true, false or direct",
@@ -123,7 +123,7 @@ TASK_KEYS: Final[dict[str, Schema]] = {
     ),
     "teardown_of": ids(
         "The setups that this task tears down: an id, or a list of ids. It waits for them and for all tasks between "
-        "them and itself, and runs when one of the setups has succeeded, in whatever state the others ended, also when "
+        "them and itself, and runs when one of the setups has succeeded, in any state of the others, also when "
         "the run is stopped. Its own failure does not fail the run.",
         minItems=1,
         examples=["database", ["database", "cluster"]],

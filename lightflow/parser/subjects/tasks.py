@@ -43,7 +43,7 @@ def cwd(description: str) -> Schema:
     }
 
 
-#: The keys of every task, whatever its type.
+#: The keys of tasks of every type.
 COMMON: Final[dict[str, Schema]] = {
     "type": {
         "description": "The kind of task: `shell`, `python`, or a type from a plugin.",
@@ -139,8 +139,8 @@ def check_ids(tree: Tree) -> Iterator[Problem]:
             yield tree.problem(["tasks", task_id], message, key=True)
 
 
-def id_like(text: str, taken: Container[str]) -> str:
-    """Return an id that resembles the text and is not taken; empty where there is none."""
+def id_like(text: str, task_ids: Container[str]) -> str:
+    """Return an id that resembles the text and is not in use; empty where there is none."""
     import unicodedata
 
     for letter, letters in _TRANSLITERATIONS.items():
@@ -150,7 +150,7 @@ def id_like(text: str, taken: Container[str]) -> str:
     if not re.fullmatch(ID_PATTERN, offer):
         return ""
     number = 2
-    while offer in taken:
+    while offer in task_ids:
         offer, number = f"{offer.rstrip('0123456789').rstrip('_')[:120]}_{number}", number + 1
     return offer
 
@@ -353,10 +353,10 @@ class TaskBuilder:
         outer: Mapping[str, str] = node.outer_env
         expressions = self._expressions.get(node.id)
         env: dict[str, str] = node.keys.get("env", {})
-        own = {**outer, **env}
+        own_env = {**outer, **env}
         if node.runs_before_mapping and expressions is not None:  # without variables that name an item
             outer = {name: text for name, text in outer.items() if name in expressions.enclosing_env}
-        return ({**self.env, **outer, **env} if outer or env else self.env), own
+        return ({**self.env, **outer, **env} if outer or env else self.env), own_env
 
     def _upstreams(self, node: TaskNode) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return all upstream tasks, and those of them that only expressions name."""

@@ -1,4 +1,4 @@
-"""Values of classes that the user's own modules define, beside the workflow file, in every mode and after a resume."""
+"""Values of classes from the user's modules next to the workflow file, in every mode and after a resume."""
 
 from __future__ import annotations
 

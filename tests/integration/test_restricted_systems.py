@@ -1,4 +1,4 @@
-"""Systems that lack what the guardian would like to have: a run does what can be done, and says what cannot."""
+"""Systems without features that the guardian uses: a run works as well as possible and reports what is missing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ tasks:
 RUN = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
-from test_poor_systems import refuse_subreapers
+from test_restricted_systems import refuse_subreapers
 if sys.argv[2] == "subreapers":
     refuse_subreapers()
 elif sys.argv[2] == "tags":

@@ -1,4 +1,4 @@
-"""Tasks that are mapped over the value of a task that has none, and what their instances are called."""
+"""Mapped tasks whose upstream task has no value, and the names of instances."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""State files in odd places: paths that are too long, folders that are gone, files of other users, odd clocks."""
+"""State files in unusual places: long paths, deleted folders, files of other users, invalid clocks."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_current_folder_that_was_removed_says_so(tmp_path: Path) -> None:
         )  # fmt: skip
         gone.mkdir()
         assert done.returncode in (1, 2, 3), (words, done.stdout, done.stderr)
-        assert "the current folder does not exist any more" in done.stdout + done.stderr, words
+        assert "the current folder no longer exists" in done.stdout + done.stderr, words
 
 
 def test_a_current_folder_that_was_removed_is_an_error_of_ours_in_python(start, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -62,7 +62,7 @@ for call in (dag.run, dag.resume, lambda: Dag.all_dags("x.db"), dag.runs, lambda
         print(error)
 """
     out, err = start(source).communicate(timeout=60)
-    assert (out.count("the current folder does not exist any more"), err) == (5, "")
+    assert (out.count("the current folder no longer exists"), err) == (5, "")
 
 
 def test_a_clock_that_python_cannot_read_says_so(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""What a run says at its end and afterwards: quiet runs, successes in spite of failures, hooks, the live view."""
+"""The summary of a run, during the run and afterwards: quiet runs, tolerated failures, hooks, the live view."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands that look: at runs, at logs, at files. They change nothing and survive whatever they are shown."""
+"""The commands that read runs, logs and files: they change nothing and accept any content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one task is told by environment variables, no other task is told."""
+"""Environment variables of one task do not reach another task."""
 
 from __future__ import annotations
 

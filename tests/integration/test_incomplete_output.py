@@ -88,7 +88,7 @@ def test_a_value_out_of_a_log_that_cannot_be_made_fails_its_task(tmp_path: Path)
     )
     done = lightflow(tmp_path, "run", "f.yaml")
     assert done.returncode == 1
-    assert done.stdout.count("not all printed output could be kept") >= 2
+    assert done.stdout.count("not all printed output could be stored") >= 2
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root, for a small disk")

@@ -1,4 +1,4 @@
-"""What is said of files that are not what they are taken for: parameters, modules, dags, other workflows."""
+"""Messages about files of the wrong kind: parameters, modules, dags, other workflows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fan-out, control flow, limits and resuming together, from files on the command line and from Python."""
+"""Fan-out, control flow, limits and resume in combination, from the command line and from Python."""
 
 from __future__ import annotations
 

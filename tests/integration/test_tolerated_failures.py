@@ -1,4 +1,4 @@
-"""A run that is SUCCESS although something failed tells what, and why it does not count."""
+"""A run that is SUCCESS in spite of failures reports them, and why they do not count."""
 
 from __future__ import annotations
 

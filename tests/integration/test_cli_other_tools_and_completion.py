@@ -1,4 +1,4 @@
-"""What a person types who knows other tools, and what the completion of a shell offers."""
+"""Commands that users of other tools type, and shell completion."""
 
 from __future__ import annotations
 

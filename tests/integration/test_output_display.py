@@ -1,4 +1,4 @@
-"""What tasks print, as `run` shows it: while it comes, in order, whole, bounded, masked, and harmless to a terminal."""
+"""The display of task output by `run`: immediate, in order, complete, bounded, masked and safe for terminals."""
 
 from __future__ import annotations
 

@@ -137,20 +137,23 @@ def _folder(db: str) -> Iterator[Finding]:
 
 
 def _file_system(db: str) -> Iterator[Finding]:
-    kind = file_system_of(os.path.realpath(_folder_of(db)))
+    yield file_system_finding(file_system_of(os.path.realpath(_folder_of(db))))
+
+
+def file_system_finding(kind: str | None) -> Finding:
+    """Return what a type of file system means for a state file on it."""
     if kind is None:
-        yield Finding("file system", "note", "its type is not known")
-    elif kind in _NETWORK:
-        yield Finding(
+        return Finding("file system", "note", "its type is not known")
+    if kind in _NETWORK:
+        return Finding(
             "file system",
             "warning",
             f"{kind} is a network file system: locks and syncs are not reliable there",
             "keep the state file on a local disk",
         )
-    elif kind in ("tmpfs", "ramfs"):
-        yield Finding("file system", "note", f"{kind} is in memory: the state file does not survive a restart")
-    else:
-        yield Finding("file system", "fine", kind)
+    if kind in ("tmpfs", "ramfs"):
+        return Finding("file system", "note", f"{kind} is in memory: the state file does not survive a restart")
+    return Finding("file system", "fine", kind)
 
 
 def file_system_of(path: str, table: str = "/proc/self/mountinfo") -> str | None:

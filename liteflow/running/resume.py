@@ -200,4 +200,4 @@ def _instances(program: CompiledDag) -> Iterator[NewInstance]:
 def _shared_limits(program: CompiledDag, config: RunConfig) -> SharedLimits:
     ids = program.graph.ids
     needs = {ids[node]: settings.queue.needs for node, settings in program.special() if settings.queue.needs}
-    return SharedLimits(program.pools, needs, config.concurrency)
+    return SharedLimits(pools=program.pools, needs=needs, concurrency=config.concurrency)

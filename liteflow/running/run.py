@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from functools import partial
-from typing import NamedTuple
 
 from liteflow.definition.compiled import CompiledDag
 from liteflow.executors import Executor, open_executor
@@ -37,7 +36,7 @@ from liteflow.values.payload import spill_dir
 from liteflow.work import RunInfo
 
 
-class Result(NamedTuple):
+class Result(Record):
     """How a run ended; `signal` is the number of the signal that interrupted it."""
 
     status: RunStatus
@@ -150,7 +149,7 @@ class Runner(Record):
         status = parts.plan.result()
         stop_reason, cause = parts.plan.stopped or (None, None)
         observers.notify("run_ended", status, stop_reason)
-        return Result(status, stop_reason, self.signals.first, cause == "timed_out")
+        return Result(status=status, reason=stop_reason, signal=self.signals.first, timed_out=cause == "timed_out")
 
     def _loop(self, parts: Parts) -> Loop:
         config, modes = self.config, self.compiled.modes()

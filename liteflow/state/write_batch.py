@@ -169,7 +169,7 @@ class WriteBatch:
 
     def end_run(self, status: RunStatus, reason: str | None, now: float, *, timed_out: bool = False) -> None:
         """Add the verdict of the run; `timed_out`: it exceeded its timeout."""
-        self.transitions.verdict = RunVerdict(status, reason, now, timed_out)
+        self.transitions.verdict = RunVerdict(status=status, reason=reason, at=now, timed_out=timed_out)
 
     # -- what the store does with it -----------------------------------------------------------------------
 

@@ -102,7 +102,7 @@ def begin(db: str, form: str, fault: str, mark: str, ready: str, control: str | 
 
     def child() -> None:
         if control is not None:
-            tree.sweep = lambda *_, **__: tree.Swept(0)
+            tree.sweep = lambda *_, **__: tree.Swept(killed=0)
         if form == "thread":
             os.environ["HOSTILE"] = " ".join((db, form, fault, mark, ready))
             null = os.open(os.devnull, os.O_RDWR)

@@ -111,7 +111,7 @@ def start(db: str) -> None:
             )
         )
         assert store.requests() == []
-        store.batch.transitions.verdict = RunVerdict("FAILED", None, 1.0)
+        store.batch.transitions.verdict = RunVerdict(status="FAILED", reason=None, at=1.0)
         store.commit()
     finally:
         store.close()
@@ -122,7 +122,7 @@ def go_on(db: str) -> None:
     store = Store(db, LockFile(db))
     try:
         store.claim(RUN, [], ("graph", "{}"))
-        store.batch.transitions.verdict = RunVerdict("FAILED", None, 1.0)
+        store.batch.transitions.verdict = RunVerdict(status="FAILED", reason=None, at=1.0)
         store.commit()
     finally:
         store.close()

@@ -334,8 +334,11 @@ def test_a_mapped_task_waits_until_its_list_is_read(held: Held) -> None:
         up.set()
         gate.wait(LIMIT_S)
 
+    def length(text: str) -> int:
+        return len(text)
+
     dag.task(hold, "first")
-    dag.partial(len, "lengths").expand(obj=["a", "bb"])
+    dag.partial(length, "lengths").expand(text=["a", "bb"])
     run = threading.Thread(target=lambda: dag.run(1, "inline", run_id="r"))
     run.start()
     try:
@@ -410,7 +413,7 @@ def test_a_task_behind_one_that_an_interruption_has_ended(held: Held) -> None:
         """\
         tasks:
           a: {run: "HOLD"}
-          slow: {run: "trap 'echo up > up' TERM INT; HOLD; read x < gate", kill_grace: 60}
+          slow: {run: "trap '' TERM INT; HOLD", kill_grace: 60}
           b: {run: "true", depends_on: [a]}
         """,
         tasks_up=2,

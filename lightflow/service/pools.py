@@ -70,7 +70,11 @@ def _in_words(view: PoolView, slot: SlotRecord) -> str:
     holders = [f"run {holder.run_id} holds {holder.slots} (task {slot_owner(holder)})" for holder in view.holders[:3]]
     more = f" and {len(view.holders) - 3} more" if len(view.holders) > 3 else ""
     used = f"{view.used} of {view.pool.slots} in use"
-    return f"{wanted} ({used}: {', '.join(holders)}{more})" if holders else f"{wanted} ({used})"
+    position = view.waiting.index(slot)
+    if position and view.used + slot.slots <= view.pool.slots:  # else the slots in use are reason enough
+        first = view.waiting[0]
+        more = f"{more}; run {first.run_id} is before it in the queue, for {first.slots} (task {slot_owner(first)})"
+    return f"{wanted} ({used}: {', '.join(holders)}{more})" if holders else f"{wanted} ({used}{more})"
 
 
 def slot_owner(slot: SlotRecord) -> str:

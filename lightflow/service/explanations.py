@@ -194,8 +194,8 @@ class _Explainer:
         """Return why a mapped task has its status: the tally of its instances, and the failed ones."""
         failed = [each.map_index for each in self._tasks.instances[instance.task_id] if each.status == Status.FAILED]
         names = ", ".join(f"{instance.task_id}[{index}]" for index in failed[:_MAX_NAMED])
-        more = f" and {len(failed) - _MAX_NAMED:,} more" if len(failed) > _MAX_NAMED else ""
-        return tally_text(self._tallies[instance.task_id]) + (f": {names}{more}" if failed else "")
+        rest = f" and {len(failed) - _MAX_NAMED:,} more" if len(failed) > _MAX_NAMED else ""
+        return tally_text(self._tallies[instance.task_id]) + (f": {names}{rest}" if failed else "")
 
     def _rule_result(self, instance: InstanceRecord) -> str:
         """Return what the trigger rule decides."""

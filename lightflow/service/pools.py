@@ -68,13 +68,13 @@ def _in_words(view: PoolView, slot: SlotRecord) -> str:
         return f"pool {view.pool.name!r}, which is paused (it has 0 slots)"
     wanted = f"{slot.slots} slot{'' if slot.slots == 1 else 's'} of pool {view.pool.name!r}"
     holders = [f"run {holder.run_id} holds {holder.slots} (task {slot_owner(holder)})" for holder in view.holders[:3]]
-    more = f" and {len(view.holders) - 3} more" if len(view.holders) > 3 else ""
+    rest = f" and {len(view.holders) - 3} more" if len(view.holders) > 3 else ""
     used = f"{view.used} of {view.pool.slots} in use"
     position = view.waiting.index(slot)
     if position and view.used + slot.slots <= view.pool.slots:  # else the slots in use are reason enough
         first = view.waiting[0]
-        more = f"{more}; run {first.run_id} is before it in the queue, for {first.slots} (task {slot_owner(first)})"
-    return f"{wanted} ({used}: {', '.join(holders)}{more})" if holders else f"{wanted} ({used}{more})"
+        rest = f"{rest}; run {first.run_id} is before it in the queue, for {first.slots} (task {slot_owner(first)})"
+    return f"{wanted} ({used}: {', '.join(holders)}{rest})" if holders else f"{wanted} ({used}{rest})"
 
 
 def slot_owner(slot: SlotRecord) -> str:

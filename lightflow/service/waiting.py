@@ -1,7 +1,7 @@
-"""What a task waits for before it starts, from what the state file holds.
+"""The reasons why a task has not started, from the state file.
 
 The order of the reasons is that of the engine: the run as a whole, the trigger rule, setups, start checks, slots of
-pools, `max_parallel`, a free worker. Where the file does not tell two reasons apart, the sentence says both.
+pools, `max_parallel`, a free worker. Where the file cannot distinguish two reasons, the sentence names both.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ WAITING: Final = (Status.PENDING, Status.UP_FOR_RETRY, Status.QUEUED)
 _MAX_NAMED: Final = 3  # tasks that a sentence names
 
 
-class Wait(NamedTuple):
-    """What a task waits for, and the task or hook whose own reason explains it further."""
+class WaitReason(NamedTuple):
+    """The reason why a task waits, and the task or hook whose reason explains it further."""
 
     reason: str
     cause: InstanceRecord | None = None
 
 
 class Waiting:
-    """What the tasks of one run wait for."""
+    """The reasons why the tasks of one run wait."""
 
     def __init__(self, history: History, run: RunRecord, tasks: RunTasks) -> None:
         self._history = history
         self._run = run
         self._tasks = tasks
 
-    def reason(self, instance: InstanceRecord) -> Wait:
+    def reason(self, instance: InstanceRecord) -> WaitReason:
         """Return what a task, an instance or a hook waits for."""
         held = self._held_by_run(instance)
         if held is not None:
-            return Wait(held)
+            return WaitReason(held)
         if instance.status == Status.QUEUED:
             text = f"attempt {instance.try_number} has a place in its executor, and waits for a free worker"
-            return Wait(f"{text} ({_names(self._busy)})" if self._busy else text)
+            return WaitReason(f"{text} ({_names(self._busy)})" if self._busy else text)
         slots = self.slots_reason(instance)
         if slots is not None:
-            return Wait(slots)
+            return WaitReason(slots)
         if instance.status == Status.UP_FOR_RETRY:
             since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(instance.updated_at))
-            return Wait(f"waits for its next attempt, since {since}: {instance.reason or 'no reason is known'}")
-        return self._held(instance) or Wait(self._last_step(instance))
+            return WaitReason(f"waits for its next attempt, since {since}: {instance.reason or 'no reason is known'}")
+        return self._held(instance) or WaitReason(self._last_step(instance))
 
     def slots_reason(self, instance: InstanceRecord) -> str | None:
         """Return which slots of pools an instance waits for, or None.
@@ -95,7 +95,7 @@ class Waiting:
 
     # -- what a task waits for -------------------------------------------------------------------------------
 
-    def _held(self, instance: InstanceRecord) -> Wait | None:
+    def _held(self, instance: InstanceRecord) -> WaitReason | None:
         """Return what keeps an instance of a live run from starting, apart from other tasks that use the workers."""
         wait = self._before_checks(instance)
         if wait is None and instance.kind == "task" and instance.map_index < 0:
@@ -103,29 +103,31 @@ class Waiting:
         if wait is None:
             wait = self._hook_of_run(instance)
         if wait is None and (at_limit := self._at_max_parallel(instance)) is not None:
-            wait = Wait(at_limit)
+            wait = WaitReason(at_limit)
         return wait
 
-    def _before_checks(self, instance: InstanceRecord) -> Wait | None:
+    def _before_checks(self, instance: InstanceRecord) -> WaitReason | None:
         """Return the wait for upstream tasks and setups, or of an instance for its task."""
         if instance.kind != "task":
             return None
         if instance.map_index >= 0:
             task = self._tasks.tasks.get(instance.task_id)
             waits = task is not None and task.status == Status.PENDING
-            return Wait(f"waits until the list of {instance.task_id} is read again", task) if waits else None
+            return WaitReason(f"waits until the list of {instance.task_id} is read again", task) if waits else None
         rule, upstream = self._tasks.rule(instance)
         decision = decide(rule, count_upstreams(list(upstream.values())))
         if decision == "wait":
             above = self._tasks.upstream(instance)
-            return Wait(explain(rule, upstream), next((each for each in above if each.status not in TASK_ENDED), None))
+            return WaitReason(
+                explain(rule, upstream), next((each for each in above if each.status not in TASK_ENDED), None)
+            )
         cut_short = self._cut_short_upstream(instance)
         if decision != "run" or cut_short is not None:  # only an interruption leaves a task PENDING then
             text = explain(rule, upstream) if cut_short is None else f"{cut_short!r} was cancelled"
-            return Wait(f"the run is being interrupted: {text}; `lightflow resume {self._run.run_id}` runs it")
+            return WaitReason(f"the run is being interrupted: {text}; `lightflow resume {self._run.run_id}` runs it")
         for setup in self._tasks.needed_setups(instance.task_id):
             if setup.status not in TASK_ENDED:
-                return Wait(f"waits for {setup.task_id!r}, a setup that it needs", setup)
+                return WaitReason(f"waits for {setup.task_id!r}, a setup that it needs", setup)
         return None
 
     def _cut_short_upstream(self, instance: InstanceRecord) -> str | None:
@@ -135,20 +137,20 @@ class Waiting:
         above = (each for each in self._tasks.upstream(instance) if each.map_index < 0)
         return next((each.task_id for each in above if each.status == Status.CANCELLED), None)
 
-    def _start_check(self, instance: InstanceRecord) -> Wait | None:
+    def _start_check(self, instance: InstanceRecord) -> WaitReason | None:
         """Return the wait for a precondition or the hook `on_start` of a task."""
         for hook in self._checks_of(instance.task_id):
             if hook.status not in TASK_ENDED:
                 what = "precondition" if hook.kind == "precondition" else "hook"
-                return Wait(f"waits for its {what} {hook.task_id}", hook)
+                return WaitReason(f"waits for its {what} {hook.task_id}", hook)
         return None
 
-    def _hook_of_run(self, instance: InstanceRecord) -> Wait | None:
+    def _hook_of_run(self, instance: InstanceRecord) -> WaitReason | None:
         """Return the wait for the hook `on_start` of the run, before whose end nothing else starts."""
         for hook in self._hooks:
             blocks = not hook.dependencies and hook.event == "on_start" and hook.status not in TASK_ENDED
             if blocks and (instance.kind == "task" or instance.task_id != hook.task_id):
-                return Wait(f"waits for the hook {hook.task_id} of the run", hook)
+                return WaitReason(f"waits for the hook {hook.task_id} of the run", hook)
         return None
 
     def _at_max_parallel(self, instance: InstanceRecord) -> str | None:
@@ -177,7 +179,7 @@ class Waiting:
                 text += f"; tasks of higher priority start before it: {first}"
         if checks:
             verb = "is" if len(checks) == 1 and checks != ["its preconditions"] else "are"
-            text += f", unless {' and '.join(checks)} {verb} still to be evaluated: the state file does not tell"
+            text += f", unless {' and '.join(checks)} {verb} still to be evaluated: the state file does not show it"
         return text
 
     def _if_that_lasts(self) -> str:
@@ -196,11 +198,11 @@ class Waiting:
 
     def _higher_priorities(self, instance: InstanceRecord) -> str:
         """Return the tasks of higher priority that wait for a worker, too."""
-        own = self._priority(instance)
+        priority = self._priority(instance)
         names = [
             f"{instance_name_of(each)} ({self._priority(each)})"
             for each in self._prioritized
-            if self._priority(each) > own and self._held(each) is None and self.slots_reason(each) is None
+            if self._priority(each) > priority and self._held(each) is None and self.slots_reason(each) is None
         ]
         return _listed(names)
 
@@ -270,5 +272,5 @@ def _names(records: Sequence[InstanceRecord]) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MAX_NAMED:,} more" if len(names) > _MAX_NAMED else ""
-    return ", ".join(names[:_MAX_NAMED]) + more
+    rest = f" and {len(names) - _MAX_NAMED:,} more" if len(names) > _MAX_NAMED else ""
+    return ", ".join(names[:_MAX_NAMED]) + rest

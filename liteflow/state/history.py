@@ -295,10 +295,10 @@ class History:
         A search of all runs would take longest when the name is mistyped.
         """
         sql = (
-            "WITH asked AS (SELECT run_no FROM "
+            "WITH recent AS (SELECT run_no FROM "
             "(SELECT run_no FROM liteflow_dag_runs ORDER BY start_no DESC, run_no DESC LIMIT 100) "
             "UNION SELECT (SELECT max(run_no) FROM liteflow_dag_runs r WHERE r.dag_id=d.dag_id) FROM liteflow_dags d) "
-            f"{_RUN} JOIN asked USING (run_no) WHERE EXISTS (SELECT 1 FROM liteflow_task_instances i "
+            f"{_RUN} JOIN recent USING (run_no) WHERE EXISTS (SELECT 1 FROM liteflow_task_instances i "
             "WHERE i.run_id=liteflow_dag_runs.run_id AND i.task_id=?) ORDER BY start_no DESC, run_no DESC LIMIT 1"
         )
         return next((self._run(row) for row in self._rows(sql, (task_id,), _RUN_KINDS)), None)

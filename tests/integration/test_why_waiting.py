@@ -155,7 +155,7 @@ def test_a_condition_is_evaluated_or_has_passed(held: Held) -> None:
     (reason,) = held.why("b")
     assert reason == (
         "b is PENDING: waits for a free worker (1 of 1 is in use: a), unless its condition (if: not failure()) "
-        "is still to be evaluated: the state file does not tell"
+        "is still to be evaluated: the state file does not show it"
     )
 
 

@@ -264,10 +264,10 @@ def test_checkpoints_of_long_ago_are_not_read(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(checkpoint, "read", noted)
     page = queries.list_checkpoints(str(tmp_path), None, 4)
-    assert [one.timestamp[-2:] for one in page.items] == ["29", "28", "27", "26"]
+    assert [entry.timestamp[-2:] for entry in page.items] == ["29", "28", "27", "26"]
     assert (page.remaining, len(read)) == (26, 4)
     page = queries.list_checkpoints(str(tmp_path), "rare", 2)
-    assert ([one.timestamp[-2:] for one in page.items], page.remaining, len(read)) == (["28", "26"], 13, 6)
+    assert ([entry.timestamp[-2:] for entry in page.items], page.remaining, len(read)) == (["28", "26"], 13, 6)
     assert len(queries.list_checkpoints(str(tmp_path)).items) == 30
     assert runs.clear(str(tmp_path / "none.db"), "rare", str(tmp_path)) == (15, 0)
     assert len(queries.list_checkpoints(str(tmp_path)).items) == 15

@@ -68,7 +68,11 @@ def _in_words(view: PoolView, slot: SlotRecord) -> str:
     holders = [f"run {holder.run_id} holds {holder.slots} (task {slot_owner(holder)})" for holder in view.holders[:3]]
     rest = f" and {len(view.holders) - 3} more" if len(view.holders) > 3 else ""
     used = f"{view.used} of {view.pool.slots} in use"
-    return f"{wanted} ({used}: {', '.join(holders)}{rest})" if holders else f"{wanted} ({used})"
+    position = view.waiting.index(slot)
+    if position and view.used + slot.slots <= view.pool.slots:  # else the slots in use are reason enough
+        first = view.waiting[0]
+        rest = f"{rest}; run {first.run_id} is before it in the queue, for {first.slots} (task {slot_owner(first)})"
+    return f"{wanted} ({used}: {', '.join(holders)}{rest})" if holders else f"{wanted} ({used}{rest})"
 
 
 def slot_owner(slot: SlotRecord) -> str:

@@ -1,6 +1,6 @@
 """Execute a dag: its tasks run in threads, in processes or on an event loop, as many at once as there are workers.
 
-The engine has a runner for each mode and uses those that the tasks of the dag need; commands always run as
+The engine has a backend for each mode and uses those that the tasks of the dag need; commands always run as
 processes. The caller decides whether everything that this program starts ends with the run (`claim_children`).
 """
 

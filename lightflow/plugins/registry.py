@@ -98,7 +98,7 @@ class Registry:
             raise WorkflowError([Problem("plugins", 0, 0, "", f'no task type "{name}"')])
         try:
             return info.ref.load()
-        except Exception as error:
+        except Exception as error:  # the code of a plugin may raise anything
             import traceback
 
             frames = traceback.extract_tb(error.__traceback__)

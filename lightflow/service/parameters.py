@@ -63,7 +63,7 @@ def _read_file(
 
     values: dict[str, Any] = {}
     source = read_source(file, PARAMS_FILE)
-    problems = [*source.problems, *source.positions.doubts.values()]
+    problems = [*source.problems, *source.positions.number_problems.values()]
     for name, value in source.tree.items():
         if name in overridden:
             continue

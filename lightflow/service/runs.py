@@ -142,7 +142,7 @@ def run(path: str, options: RunOptions, *, resume: bool = False, notify: Notify)
     last = _latest(options.db, loaded.name)
     continues = resume or loaded.settings.resume == "auto"
     if continues and not resume and last is not None:
-        if _differs(loaded, last, options):
+        if _options_differ(loaded, last, options):
             notify(f"the last run, {last.run_id}, had other parameters: this is a new run")
             continues = False
         elif loaded.has_concurrency and last.status not in RUN_ENDED:
@@ -201,7 +201,7 @@ def _nothing_to_resume(last: RunRecord, options: RunOptions, notify: Notify) -> 
     return DagRun.from_record(os.path.realpath(options.db), last)
 
 
-def _differs(loaded: LoadedWorkflow, last: RunRecord, options: RunOptions) -> bool:
+def _options_differ(loaded: LoadedWorkflow, last: RunRecord, options: RunOptions) -> bool:
     """Return whether the options have parameters, or a date, that the last run does not have."""
     try:
         resumed_values(loaded.params, options.params, last.run_id, last.params, _day(options))

@@ -11,7 +11,7 @@ from lightflow.parser.workflow_loader import load_with_hints, load_workflow
 from lightflow.service.python_files import is_script, script_errors
 from lightflow.spec.model import (
     ConditionSpec,
-    ControlFlow,
+    ControlFlowSpec,
     Expressions,
     Limits,
     MappingSpec,
@@ -211,7 +211,7 @@ def _file_task(task: TaskSpec) -> TaskOutline:
     )
 
 
-def _special(control_flow: ControlFlow | None) -> tuple[str, ...]:
+def _special(control_flow: ControlFlowSpec | None) -> tuple[str, ...]:
     """Return the control flow of a task, in few words."""
     if control_flow is None:
         return ()

@@ -102,7 +102,7 @@ class _Environment:
         kind: Any = type(os.environ)
         self._set_unnoted = kind.__setitem__
 
-        class Noting(kind):  # type: ignore[misc]
+        class Noting(kind):  # type: ignore[misc]  # the base class is known at run time only
             def __setitem__(self, name: Any, value: Any) -> None:
                 super().__setitem__(name, value)
                 changed.add(os.fsencode(name))

@@ -22,7 +22,18 @@ _MOST_READS = 64  # of a pipe whose job has ended: it holds at most 1 MiB, unles
 class Job:
     """A command or a worker."""
 
-    __slots__ = ("born", "deadline", "log", "number", "pid", "pipe", "started_at", "stopped", "switch", "task_number")
+    __slots__ = (
+        "deadline",
+        "log",
+        "number",
+        "pid",
+        "pipe",
+        "started_at",
+        "started_ticks",
+        "stopped",
+        "switch",
+        "task_number",
+    )
 
     def __init__(
         self,
@@ -33,7 +44,7 @@ class Job:
         pipe: int = -1,
         log: LogFile | None = None,
         switch: LogSwitch | None = None,
-        born: int = 0,
+        started_ticks: int = 0,
     ) -> None:
         self.number = number
         self.pid = pid  # of its main process
@@ -42,7 +53,7 @@ class Job:
         self.log = log
         self.switch = switch  # of a worker, which has a log for each task
         self.task_number = 0  # of the task to which the log of a worker belongs
-        self.born = born  # of a command, in clock ticks since boot: it starts no process that is older
+        self.started_ticks = started_ticks  # of a command, since boot: it starts no process that is older
         self.stopped = False  # its stop was requested while it ran
         self.deadline: float | None = None  # monotonic; when a job whose stop was requested is killed
 

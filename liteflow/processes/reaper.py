@@ -136,8 +136,8 @@ class Reaper:
         if leader in self._jobs.running or leader in ended_pids:
             return leader in ended_pids
         row = tree.process(pid)
-        commands = [job for job in self._jobs.running.values() if job.born]
-        return row is not None and not any(job.born <= row.started for job in commands)
+        commands = [job for job in self._jobs.running.values() if job.started_ticks]
+        return row is not None and not any(job.started_ticks <= row.started for job in commands)
 
     # -- sweeps --------------------------------------------------------------------------------------------
 

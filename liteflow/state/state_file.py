@@ -10,7 +10,7 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from liteflow.errors import (
@@ -262,7 +262,13 @@ class _Connection(sqlite3.Connection):
         try:
             return super().execute(sql, parameters)
         except UnicodeEncodeError:  # nothing was done yet
-            return super().execute(sql, [storable(value) if isinstance(value, str) else value for value in parameters])
+            if isinstance(parameters, Mapping):
+                return super().execute(sql, {name: _storable(value) for name, value in parameters.items()})
+            return super().execute(sql, [_storable(value) for value in parameters])
+
+
+def _storable(value: Any) -> Any:
+    return storable(value) if isinstance(value, str) else value
 
 
 def storable(text: str) -> str:

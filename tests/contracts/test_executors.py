@@ -44,7 +44,7 @@ class Bench:
             params={"day": 3},
             outputs_dir=str(outs),
         )
-        self.executor: Executor = open_executor(bodies, self.info, mode=mode, **options)
+        self.executor: Executor = open_executor(bodies, self.info, mode=mode, **{"slots": 4, **options})
         self.node = 0
 
     def submit(self, task_id: str = "t", **fields: Any) -> int:
@@ -261,7 +261,7 @@ def test_skip_and_exit(bench: Open, mode: str) -> None:
 def test_unknown_mode() -> None:
     with pytest.raises(DefinitionError, match="inline"):
         open_executor(
-            {"t": Call(print)}, RunInfo(run_id="r", dag_id="d", db_path="/nowhere", log_dir=None), mode="magic"
+            {"t": Call(print)}, RunInfo(run_id="r", dag_id="d", db_path="/nowhere", log_dir=None), slots=1, mode="magic"
         )
 
 
@@ -661,7 +661,7 @@ def test_a_command_that_prints_no_json_fails(bench: Open) -> None:
 def test_a_printed_value_needs_a_log(tmp_path: Path) -> None:
     info = RunInfo(run_id="r", dag_id="d", db_path=str(tmp_path / "db"), log_dir=None)
     with pytest.raises(DefinitionError, match="the value of task 't' is its printed output"):
-        open_executor({"t": sh("true", output="json")}, info)
+        open_executor({"t": sh("true", output="json")}, info, slots=1)
 
 
 # A worker is clean for each task

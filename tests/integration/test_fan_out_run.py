@@ -147,6 +147,26 @@ def test_every_way_to_fan_out(lightflow: Lightflow, tmp_path: Path, mode: str) -
     assert rows(tmp_path, "SELECT status FROM liteflow_task_instances WHERE task_id='nothing'") == [("SKIPPED",)]
 
 
+def test_instances_of_inline_code_end_at_the_same_time_in_threads(lightflow: Lightflow, tmp_path: Path) -> None:
+    """They share the source lines that tracebacks show: none takes them away from another one."""
+    (tmp_path / "meeting.py").write_text("import threading\nboth = threading.Barrier(2, timeout=60)\n", "utf-8")
+    flow = """\
+        workflow_name: meet
+        tasks:
+          meet:
+            foreach: [1, 2]
+            type: python
+            run: |
+              import sys
+              sys.path.insert(0, ".")
+              import meeting
+              meeting.both.wait()
+        """
+    write(tmp_path, textwrap.dedent(flow))
+    lightflow("run", "flow.yaml", "--mode", "thread")
+    assert rows(tmp_path, "SELECT status FROM liteflow_task_instances") == [("SUCCESS",)] * 3
+
+
 def test_a_task_that_is_not_mapped_has_no_index(lightflow: Lightflow, tmp_path: Path) -> None:
     write(tmp_path, "tasks:\n  a: {run: 'echo \"index=${LIGHTFLOW_MAP_INDEX-none}\"'}\n")
     lightflow("run", "flow.yaml")

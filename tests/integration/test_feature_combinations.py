@@ -400,7 +400,7 @@ def test_everything_at_once_from_python(tmp_path: Path, mode: str) -> None:
     assert sorted(trail.read_text().splitlines()) == wanted
 
 
-# -- instances that an earlier part of the run has left ----------------------------------------------------------------
+# -- instances that the previous part of the run has left ------------------------------------------------------------
 
 
 def test_instances_end_with_a_task_that_is_not_expanded_again(tmp_path: Path) -> None:

@@ -208,37 +208,41 @@ def test_a_task_that_fails_gives_its_slot_back_while_it_waits_for_its_retry(db: 
     assert trail.words() == ["flaky", "other", "flaky"]
 
 
-class Most(Observer):
-    """How many were stored as running at once, at most."""
+class MostRunning(Observer):
+    """Counts the instances that are stored as running at the same time."""
 
     def __init__(self) -> None:
         self.running, self.most = 0, 0
 
     def changed(self, changes: Sequence[Change]) -> None:
-        at_work = [entry for entry in changes if entry.map_index >= 0 or entry.attempt]
-        self.running += sum((entry.status == "RUNNING") - (entry.previous == "RUNNING") for entry in at_work)
+        instances = [change for change in changes if change.map_index >= 0]
+        self.running += sum((change.status == "RUNNING") - (change.previous == "RUNNING") for change in instances)
         self.most = max(self.most, self.running)
 
 
 @pytest.mark.parametrize("mode", ["thread", "process"])
 @pytest.mark.parametrize(("limits", "most"), [({"pool": "p"}, 3), ({"max_parallel": 2}, 2), ({}, 8)])
-def test_instances_of_a_mapped_task_mind_the_limits(db: str, mode: str, limits: dict[str, Any], most: int) -> None:
+def test_instances_of_a_mapped_task_use_all_of_their_limits_and_not_more_often(
+    db: str, mode: str, limits: dict[str, Any], most: int, trail: Any
+) -> None:
+    """The first instances wait until as many run as may, so fewer at once fail by the time limit of the trail."""
+
     def work(number: int) -> int:
-        time.sleep(0.01)
+        with open(trail.path, "a", encoding="utf-8") as file:
+            file.write("begin\n")
+        trail.wait_for("begin", most)
         return number
 
     def add(numbers: list[int]) -> int:
         return sum(numbers)
 
-    watch = Most()
+    count = MostRunning()
     dag = Dag("d", db, pools={"p": 3})
     mapped = dag.partial(work, **limits).expand(number=list(range(24)))
     dag.task(add, numbers=mapped)
-    run = dag.run(8, mode, observers=[watch])
+    run = dag.run(8, mode, observers=[count])
     assert (run.status, run.value("add")) == ("SUCCESS", sum(range(24)))
-    assert watch.most <= most
-    if limits:
-        assert watch.most == most
+    assert (count.most, count.running) == (most, 0)
     with History(db) as history:
         assert history._rows("SELECT count(*) FROM liteflow_slots") == [(0,)]
 
@@ -307,7 +311,7 @@ def test_a_run_that_waits_can_be_ended(folder: Folder, how: str) -> None:
 
 def test_a_run_that_is_one_too_many_is_skipped(folder: Folder) -> None:
     flow = folder.write("flow.yaml", grouped("skip"))
-    folder.start("run", flow, "--run-id", "one")
+    first = folder.start("run", flow, "--run-id", "one")
     folder.until_running()
     done = folder("run", flow)
     assert (done.returncode, done.stdout) == (0, "» skipped  flow: run one is running in group 'flow'\n")
@@ -315,7 +319,9 @@ def test_a_run_that_is_one_too_many_is_skipped(folder: Folder) -> None:
     assert (reported["run_id"], reported["status"], reported["tasks"]) == (None, "SKIPPED", [])
     assert len(folder.json("runs")) == 1
     folder.go()
-    assert folder("run", flow).returncode == 0 or folder("run", flow).returncode == 0
+    assert first.wait(30) == 0
+    assert folder.json("run", flow)["status"] == "SUCCESS"
+    assert len(folder.json("runs")) == 2
 
 
 def test_a_run_that_would_retry_by_itself_respects_the_running_one(folder: Folder) -> None:
@@ -352,27 +358,41 @@ def test_a_new_run_takes_the_place_of_the_one_before(folder: Folder) -> None:
     assert two.wait(30) == 0
 
 
-def test_two_that_start_at_the_same_instant_are_not_both_let_in(db: str, trail: Any, start: Any) -> None:
+def test_runs_that_start_at_the_same_instant_run_one_after_another(db: str, trail: Any, start: Any) -> None:
+    """The first to run waits until all are stored: those let in with it would by then be stored as running, too."""
     script = """
-import os, sys, time
+import os, sqlite3, sys, time
 from liteflow import Concurrency, Dag
-db, trail, go = sys.argv[1:]
-def work():
+db, trail, go, runs = sys.argv[1:]
+def say(word):
     with open(trail, "a") as file:
-        file.write("begin\\n"); file.flush(); time.sleep(0.05); file.write("end\\n")
-while not os.path.exists(go):
-    time.sleep(0.001)
+        file.write(f"{word}\\n")
+def work():
+    say("begin")
+    connection = sqlite3.connect(db)
+    while connection.execute("SELECT count(*) FROM liteflow_dag_runs").fetchone() != (int(runs),):
+        time.sleep(0.005)
+    connection.close()
+    say("end")
 dag = Dag("d", db, concurrency=Concurrency("g", 1, "queue"))
 dag.task(work)
+say("ready")
+while not os.path.exists(go):
+    time.sleep(0.001)
 assert dag.run(mode="thread").status == "SUCCESS"
 """
+    runs = 5
     go = f"{trail.path}.go"
-    processes = [start(script, db, trail.path, go) for _ in range(5)]
+    processes = [start(script, db, trail.path, go, str(runs)) for _ in range(runs)]
+    trail.wait_for("ready", runs)
     Path(go).touch()
     for process in processes:
         _, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
-    assert trail.words() == ["begin", "end"] * 5
+    assert trail.words() == ["ready"] * runs + ["begin", "end"] * runs
+    with History(db) as history:
+        changes = history._rows("SELECT status FROM liteflow_events WHERE task_id IS NULL ORDER BY seq")
+    assert [status for (status,) in changes if status != "PENDING"] == ["RUNNING", "SUCCESS"] * runs
 
 
 # -- the run's time --------------------------------------------------------------------------------------------------
@@ -381,20 +401,20 @@ assert dag.run(mode="thread").status == "SUCCESS"
 def test_a_run_that_takes_too_long_is_ended_with_all_that_runs(folder: Folder) -> None:
     flow = folder.write(
         "slow.yaml",
-        "timeout: 0.5s\nretry: {max: 3}\ntasks:\n"
+        "timeout: 2s\nretry: {max: 3}\ntasks:\n"
         "  a: {run: 'trap \"\" TERM; sleep 1000 & wait', kill_grace: 0.2}\n  b: {run: 'true', depends_on: [a]}\n"
         "  quick: {run: 'true'}\n",
     )
     done = folder("run", flow)
     assert done.returncode == 124
     reported = folder.json("status")
-    assert (reported["status"], reported["reason"]) == ("FAILED", "timed out after 0.50 s")
+    assert (reported["status"], reported["reason"]) == ("FAILED", "timed out after 2.00 s")
     assert {entry["task"]: entry["status"] for entry in reported["tasks"]} == {
         "a": "CANCELLED",
         "b": "CANCELLED",
         "quick": "SUCCESS",
     }
-    assert "timed out after 0.50 s" in folder("why", "b").stdout
+    assert "timed out after 2.00 s" in folder("why", "b").stdout
 
 
 @pytest.mark.parametrize("mode", ["thread", "process", "async"])

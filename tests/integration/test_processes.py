@@ -226,7 +226,7 @@ sleep 1000
 ''' % (for_each, for_each, for_each)
 bodies = {"w": Call(hostile), "c": Command(("/bin/sh", "-c", script, str(folder / marker)))}
 info = RunInfo(run_id="r", dag_id="d", db_path=str(folder / "db"), log_dir=str(folder / "logs"))
-executor = open_executor(bodies, info, mode="process")
+executor = open_executor(bodies, info, slots=2, mode="process")
 executor.submit(Work(node=0, task_id="w", attempt=1, log_path=str(folder / "logs" / "w")))
 executor.submit(Work(node=1, task_id="c", attempt=1, log_path=str(folder / "logs" / "c")))
 while len(list(folder.glob(marker + ".*"))) < 6:

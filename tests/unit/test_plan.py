@@ -77,7 +77,7 @@ class Observed:
         for node, status in (done or {}).items():
             self.status[node] = status
             self.ended.add(node)
-        self.apply(plan.opening)
+        self.apply(plan.initial_transitions)
 
     def decision(self, node: int) -> str:
         kinds = {"SUCCESS": 0, "FAILED": 1, "CANCELLED": 1, "SKIPPED": 2, "UPSTREAM_FAILED": 3}
@@ -427,7 +427,10 @@ def test_preserved_tasks_decide_downstream_tasks_at_once() -> None:
     """After a resume, rules that preserved tasks decide are decided before anything starts."""
     graph = Graph({"a": [], "b": ["a"], "c": ["b"]})
     plan = make_plan(graph, done={0: "SKIPPED"})
-    assert [(transition.node, transition.status) for transition in plan.opening] == [(1, "SKIPPED"), (2, "SKIPPED")]
+    assert [(transition.node, transition.status) for transition in plan.initial_transitions] == [
+        (1, "SKIPPED"),
+        (2, "SKIPPED"),
+    ]
     assert plan.finished
     assert plan.result() == "SUCCESS"
 

@@ -10,7 +10,7 @@ from lightflow.parser.positions import Key
 from lightflow.parser.schema_pieces import EXCEPTIONS, EXIT_CODES, FREE, Schema, block, block_at, flag, ids
 from lightflow.parser.tree import TaskNode, Tree, hook_nodes, precondition_nodes
 from lightflow.plugins.scripts import LINES, lines
-from lightflow.spec.model import ConditionSpec, ControlFlow, PreconditionSpec, TaskSpec
+from lightflow.spec.model import ConditionSpec, ControlFlowSpec, PreconditionSpec, TaskSpec
 from lightflow.text import quoted
 from liteflow.api import HOOK_EVENTS, TRIGGER_RULES, TriggerRule
 
@@ -219,7 +219,7 @@ def build_control_flow(
     conditions: Mapping[str, ConditionSpec],
     workflow_cwd: Any,
     build_task: Callable[[TaskNode], TaskSpec],
-) -> ControlFlow | None:
+) -> ControlFlowSpec | None:
     """Return the control flow of a task; None where no key says anything about it. `build_task` builds the hooks."""
     if TASK_KEYS.keys().isdisjoint(task) and _TASK_EVENTS.keys().isdisjoint(task):
         return None
@@ -235,7 +235,7 @@ def build_control_flow(
                 fails=keys.get("on_fail") == "fail",
             )
         )
-    return ControlFlow(
+    return ControlFlowSpec(
         condition=conditions.get(task_id) if "if" in task else None,
         preconditions=tuple(preconditions),
         branch=bool(task.get("branch")),
@@ -254,7 +254,7 @@ def build_hooks(nodes: Iterator[TaskNode], build_task: Callable[[TaskNode], Task
     return {str(node.path[-1]): build_task(node) for node in nodes}
 
 
-def build_trigger_rule(task: Mapping[str, Any], control_flow: ControlFlow | None) -> TriggerRule:
+def build_trigger_rule(task: Mapping[str, Any], control_flow: ControlFlowSpec | None) -> TriggerRule:
     """Return the trigger rule: a condition with a status function is evaluated after upstream tasks in any state."""
     if "teardown_of" in task:
         return "all_done_setup_success"

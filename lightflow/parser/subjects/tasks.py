@@ -23,7 +23,7 @@ from lightflow.parser.subjects.settings import MODE
 from lightflow.parser.tree import TaskNode, Tree, list_or_empty, preconditions
 from lightflow.plugins.registry import Registry
 from lightflow.spec.durations import seconds
-from lightflow.spec.model import ConditionSpec, ControlFlow, Expressions, MappingSpec, TaskSpec, digest_of
+from lightflow.spec.model import ConditionSpec, ControlFlowSpec, Expressions, MappingSpec, TaskSpec, digest_of
 from lightflow.text import did_you_mean, quoted
 from liteflow import CycleError
 from liteflow.api import DEFAULT_QUEUE, Graph, replace
@@ -333,12 +333,12 @@ class TaskBuilder:
             queue=DEFAULT_QUEUE if limits.TASK_KEYS.keys().isdisjoint(task) else limits.build_queue_options(task),
         )
 
-    def _control_flow(self, node: TaskNode) -> ControlFlow | None:
+    def _control_flow(self, node: TaskNode) -> ControlFlowSpec | None:
         workflow_cwd = self._tree.root.get("cwd")
         flow_spec = control_flow.build_control_flow(node.id, node.keys, self._conditions, workflow_cwd, self.build)
         if node.id not in self._setups:
             return flow_spec
-        return replace(flow_spec or ControlFlow(), setup=True)
+        return replace(flow_spec or ControlFlowSpec(), setup=True)
 
     def _config(self, task: Mapping[str, Any], *, is_branch: bool) -> dict[str, Any]:
         """Return the keys of the task's own type."""
@@ -383,7 +383,7 @@ class TaskBuilder:
         mapping: MappingSpec | None = work["mapping"]
         if mapping is not None:
             definition["over"] = [mapping.name, mapping.items, mapping.axes, mapping.include, mapping.exclude]
-        flow_spec: ControlFlow | None = work["control_flow"]
+        flow_spec: ControlFlowSpec | None = work["control_flow"]
         if flow_spec is not None and (flow_spec.branch or flow_spec.short_circuit):
             definition["decides"] = [flow_spec.branch, flow_spec.short_circuit, flow_spec.direct]
         return digest_of(definition)

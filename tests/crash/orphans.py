@@ -125,10 +125,10 @@ def await_ready(ready: str, limit_s: float) -> dict[str, int]:
     """Wait until every process has taken its place. Returns the main process of each kind."""
     give_up = time.monotonic() + limit_s
     while True:
-        message = [line.split() for line in lines(ready)]
-        leaves = Counter(kind for what, kind, _ in message if what == "leaf")
+        shown_lines = [line.split() for line in lines(ready)]
+        leaves = Counter(kind for what, kind, _ in shown_lines if what == "leaf")
         if all(leaves[kind] >= count for kind, count in escapees.KINDS.items()) or time.monotonic() > give_up:
-            return {kind: int(pid) for what, kind, pid in message if what == "main"}
+            return {kind: int(pid) for what, kind, pid in shown_lines if what == "main"}
         time.sleep(0.005)
 
 

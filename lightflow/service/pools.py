@@ -7,6 +7,7 @@ from typing import NamedTuple
 from liteflow import DefinitionError, RunNotFound
 from liteflow.api import MAX_SLOTS, History, PoolRecord, SlotRecord, delete_pool, instance_name, set_pool
 from liteflow.definition.task import check_id
+from liteflow.state.pools import group_pool
 
 
 class PoolView(NamedTuple):
@@ -48,6 +49,18 @@ def queue_reasons(history: History, run_id: str) -> dict[tuple[str, int], str]:
             if slot.run_id == run_id:
                 missing.setdefault((slot.task_id, slot.map_index), []).append(_in_words(view, slot))
     return {key: f"waits for {' and '.join(words)}" for key, words in missing.items()}
+
+
+def group_reason(history: History, run_id: str) -> str | None:
+    """Return how a run that waits for its group is queued now, in the words of its reason; None if it is not queued."""
+    slots = history.slots()
+    queued = next(
+        (slot for slot in slots if slot.run_id == run_id and not slot.task_id and slot.taken_at is None), None
+    )
+    if queued is None:
+        return None
+    first = next((slot.run_id for slot in slots if slot.pool == queued.pool and slot.run_id != run_id), "?")
+    return f"queued in group {queued.pool.removeprefix(group_pool(''))!r} behind run {first}"
 
 
 def _in_words(view: PoolView, slot: SlotRecord) -> str:

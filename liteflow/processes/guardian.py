@@ -13,7 +13,7 @@ The guardian never waits for a process: a sweep, which may have to, is done by a
 killed delays its own job only, and a guardian that is killed during a sweep leaves no process stopped.
 
 Output of commands, and of programs that workers start, passes through the guardian, is bounded, and in a run with
-secrets is masked. A worker itself writes the output of Python into the log (`executors.worker_output`).
+secrets is masked. The worker writes the output of its Python tasks to the log (`executors.worker_output`).
 """
 
 from __future__ import annotations

@@ -71,7 +71,13 @@ def claim_run(compiled: CompiledDag, config: RunConfig, store: RunStore, session
     while True:
         try:
             tasks, instances, previous_session = store.claim(
-                config.run_id, _instances(compiled), graph, session, limits, partial(torn_down_to_repeat, compiled)
+                config.run_id,
+                _instances(compiled),
+                graph,
+                session,
+                limits,
+                choose=partial(torn_down_to_repeat, compiled),
+                settings={"mode": config.mode, "max_workers": config.max_workers},
             )
             break
         except OwnerDied:

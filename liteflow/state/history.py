@@ -46,6 +46,7 @@ class RunRecord(NamedTuple):
     resumable: bool
     reason: str | None
     timed_out: bool = False  # it exceeded its timeout
+    in_backoff: bool = False  # it failed and starts nothing before its next try
 
 
 class InstanceRecord(NamedTuple):
@@ -314,8 +315,9 @@ class History:
         values[11], values[12] = _as_named(values[11]), _as_named(values[12])
         if not isinstance(values[13].get("log_dir"), str | None):
             del values[13]["log_dir"]
+        values.append(values[3] == "UP_FOR_RETRY")  # `in_backoff`
         if values[3] == "UP_FOR_RETRY":
-            values[3] = "RUNNING"  # it backs off before another try, as its reason says
+            values[3] = "RUNNING"
         record = RunRecord(*values)
         if record.status in ("RUNNING", "PENDING") and not self._locks.is_held(record.run_no):
             # The owner may have ended the run since it was read: read it again before calling it dead.

@@ -14,11 +14,12 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, NoReturn
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NoReturn
 
 from liteflow.errors import OwnerDied, RunNotFound, RunOwned, StaleRun, StoreError
 from liteflow.gc_pause import gc_paused
+from liteflow.record import EMPTY_MAPPING
 from liteflow.state import transitions
 from liteflow.state.locks import LockFile
 from liteflow.state.pools import SlotAllocator
@@ -134,12 +135,14 @@ class Store:
         session: int | None = None,
         limits: SharedLimits = NO_SHARED_LIMITS,
         choose: ChooseResets | None = None,
+        settings: Mapping[str, Any] = EMPTY_MAPPING,
     ) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]], int | None]:
         """Become the owner of a run that has ended or whose owner is dead, to resume it.
 
         An attempt that was RUNNING or QUEUED is recorded as LOST. A success, and a task that skipped itself, stays
         unless `choose` names it; all else goes back to PENDING. `instances` and `graph` (digest, snapshot) are those of
-        the current definition; the first are iterated only when the second has changed.
+        the current definition; the first are iterated only when the second has changed. `settings` override those that
+        the run has.
         Returns what the run has of each task and of the instances of mapped tasks by index, and the session of the last
         owner (see `processes.tree`).
 
@@ -153,12 +156,12 @@ class Store:
             execute = self._connection.execute
             row = execute(
                 "SELECT run_no, epoch, status, owner_pid, owner_host, graph_digest, owner_session, owner_start, "
-                "owner_boot FROM liteflow_dag_runs WHERE run_id=?",
+                "owner_boot, settings FROM liteflow_dag_runs WHERE run_id=?",
                 (run_id,),
             ).fetchone()
             if row is None:
                 raise RunNotFound(f"{self.path}: there is no run {run_id!r}")
-            run_no, epoch, status, pid, host, old_graph, last_session, start, boot = row
+            run_no, epoch, status, pid, host, old_graph, last_session, start, boot, old_settings = row
             if not self._locks.acquire(run_no):
                 if (host, boot) == (os.uname().nodename, boot_id()) and start_ticks(pid) != start:
                     raise OwnerDied(f"run {run_id}: its owner, process {pid}, is dead, but its tasks still end")
@@ -168,9 +171,9 @@ class Store:
                 raise RunNotFound(f"{self.path}: run {run_id!r} is deleted; delete it again to remove what is left")
             self._insert_graph(*graph)
             execute(
-                f"UPDATE liteflow_dag_runs SET epoch=?, graph_digest=?, start_no={_NEXT_START}, timed_out=0 "
-                "WHERE run_no=?",
-                (epoch + 1, graph[0], run_no),
+                f"UPDATE liteflow_dag_runs SET epoch=?, graph_digest=?, settings=?, start_no={_NEXT_START}, "
+                "timed_out=0 WHERE run_no=?",
+                (epoch + 1, graph[0], _merged(old_settings, settings), run_no),
             )
             key = RunKey(run_no, run_id)
             self._set_owner(key, epoch + 1, session)
@@ -501,3 +504,14 @@ class _OpenFile:
     def release(self) -> None:
         """Release SQLite's locks, before the connection is closed."""
         self._sqlite_locks.release(may_checkpoint=self._may_checkpoint_on_close)
+
+
+def _merged(stored: str, changed: Mapping[str, Any]) -> str:
+    """Return stored settings (JSON) with changes; settings that were altered and cannot be read are replaced."""
+    if not changed:
+        return stored
+    try:
+        settings = json.loads(stored)
+    except (ValueError, RecursionError):
+        settings = {}
+    return json.dumps({**(settings if isinstance(settings, dict) else {}), **changed})

@@ -976,7 +976,7 @@ def takes(value: Any) -> Any:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("call", [Call(returns_odd), Call(pushes_odd), Call(takes, {"value": Ref("up")})])
-def test_sys_exit_in_the_code_of_a_value_is_no_success(bench: Open, mode: str, call: Call) -> None:
+def test_sys_exit_in_the_code_of_a_value_is_not_a_success(bench: Open, mode: str, call: Call) -> None:
     outcome = bench(mode, call).run(inputs={"up": encode(ExitsWhenUnpickled())})
     assert outcome.verdict == "FAILED"
     assert "SystemExit" in message_of(outcome)
@@ -1036,7 +1036,7 @@ async def cancels(how: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("how", ["raises", "itself", "another"])
-def test_a_coroutine_that_nobody_has_cancelled_is_no_cancelled_task(bench: Open, mode: str, how: str) -> None:
+def test_a_coroutine_that_was_not_cancelled_is_not_a_cancelled_task(bench: Open, mode: str, how: str) -> None:
     outcome = bench(mode, Call(cancels, {"how": how})).run()
     assert (outcome.verdict, message_of(outcome)) == ("FAILED", "CancelledError")
 

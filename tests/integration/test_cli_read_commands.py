@@ -245,7 +245,7 @@ def test_a_reader_that_has_seen_enough(ran: Path) -> None:
     assert (done.stdout, done.stderr) == ("{\none\n", "")
 
 
-def test_a_full_disk_behind_stdout_is_told(ran: Path) -> None:
+def test_a_full_disk_behind_stdout_is_reported(ran: Path) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run([*COMMAND, "status"], cwd=ran, env=ENV, stdout=full, stderr=subprocess.PIPE, check=False)
     assert (done.returncode, done.stderr) == (5, b"error: No space left on device\n")

@@ -310,7 +310,7 @@ def test_a_worker_socket_passes_values_of_any_size() -> None:
     assert box.take() is None
 
 
-def test_a_full_worker_socket_takes_no_more() -> None:
+def test_a_full_worker_socket_accepts_nothing() -> None:
     box = WorkerSocket()
     packet, count = pack(b"x" * 20_000), 0
     while box.post(packet):

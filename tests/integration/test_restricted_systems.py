@@ -98,7 +98,7 @@ def test_without_a_process_table_of_its_own_a_run_ends_everything(how: str, flow
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the filter is for x86-64")
 @pytest.mark.parametrize("lacks", ["subreapers", "tags"])
-def test_without_subreapers_or_tags_a_run_ends_everything_and_says_so(lacks: str, flow: Path) -> None:
+def test_without_subreapers_or_tags_a_run_ends_everything_and_reports_it(lacks: str, flow: Path) -> None:
     here = str(Path(__file__).parent)
     done = run(flow, sys.executable, "-c", RUN, here, lacks, "run", "f.yaml")
     assert done.returncode == 1, done.stdout + done.stderr

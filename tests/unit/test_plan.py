@@ -286,7 +286,7 @@ def test_a_retry_does_not_hold_up_other_tasks() -> None:
     assert plan.take(0.0) == 1
 
 
-def test_the_reason_of_a_retry_says_when_it_starts() -> None:
+def test_the_reason_of_a_retry_explains_when_it_starts() -> None:
     plan = make_plan(Graph({"a": []}), retries={0: RetryPolicy(1, 2.5)})
     plan.take(0.0)
     (transition,) = plan.finish(0, "FAILED", 0.0, reason="ValueError: boom")

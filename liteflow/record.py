@@ -42,13 +42,13 @@ class _RecordType(type):
         cls._fields = (*(field for parent in parents for field in parent._fields), *own_fields)
         cls._defaults = {field: value for parent in parents for field, value in parent._defaults.items()} | own_defaults
         if "__init__" not in namespace:
-            cls.__init__ = _compile_at_first_call(cls)  # type: ignore[misc]
+            cls.__init__ = _compile_at_first_call(cls)  # type: ignore[misc]  # made at run time
         return cls
 
 
 def _compile_at_first_call(cls: _RecordType) -> Any:
     def __init__(self: object, **values: Any) -> None:  # noqa: N807 - it is the method of that name
-        cls.__init__ = compiled = _compile_init(cls)  # type: ignore[misc]
+        cls.__init__ = compiled = _compile_init(cls)  # type: ignore[misc]  # made at run time
         compiled(self, **values)
 
     return __init__

@@ -1,4 +1,7 @@
-"""The use cases of the application, as functions. The command line calls these, never the engine; they print nothing.
+"""The use cases of the application, as functions that print nothing.
+
+The command line calls these. For the display of a run it also uses `lightflow.engine`, and for pictures
+`lightflow.visuals`.
 
 workflows, workflow_template    describe workflow files; write a new one
 runs, parameters                start, resume and cancel runs

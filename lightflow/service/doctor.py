@@ -64,7 +64,7 @@ def run_checks(db: str) -> list[Finding]:
     try:
         os.path.abspath(db)
     except FileNotFoundError:
-        return [Finding("folder", "missing", "the current folder does not exist any more", "change to another folder")]
+        return [Finding("folder", "missing", "the current folder no longer exists", "change to another folder")]
     broken = False
     for name, check in checks.items():
         if broken and name == "runs":
@@ -249,13 +249,13 @@ def _owner(db: str) -> Iterator[Finding]:
 
 
 def _tables_to_check(connection: sqlite3.Connection) -> list[str]:
-    """Return the arguments of the integrity checks: one for the whole file, or each table of ours if there are others.
+    """Return the arguments of the integrity checks: the whole file, or each table of liteflow if others exist.
 
     The constraints of a table of another program may compute without end.
     """
     names = [str(row[0]) for row in connection.execute("SELECT name FROM main.sqlite_schema WHERE type='table'")]
-    ours = [name for name in names if name.startswith("liteflow_")]
-    return ["3"] if all(name.startswith("sqlite_") for name in set(names) - set(ours)) else ours
+    liteflow_tables = [name for name in names if name.startswith("liteflow_")]
+    return ["3"] if all(name.startswith("sqlite_") for name in set(names) - set(liteflow_tables)) else liteflow_tables
 
 
 def _integrity_errors(connection: sqlite3.Connection, what: str) -> list[str]:

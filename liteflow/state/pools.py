@@ -256,15 +256,15 @@ class SlotAllocator:
         self.sizes[pool] = concurrency.limit
         if self.take_group_slot():
             return None
-        others = self._others(pool)
-        first = others[0][0] if others else "?"
+        other_runs = self._other_runs(pool)
+        first = other_runs[0][0] if other_runs else "?"
         if concurrency.on_conflict == "skip":
             raise RunSkipped(f"run {first} is running in group {group!r}")
         if concurrency.on_conflict == "fail":
             raise GroupBusy(f"run {first} is running in group {group!r}, and on_conflict is fail: nothing was run")
         if concurrency.on_conflict == "cancel":
-            holders = [run_id for run_id, holds in others if holds]
-            queued = [run_id for run_id, holds in others if not holds]
+            holders = [run_id for run_id, holds in other_runs if holds]
+            queued = [run_id for run_id, holds in other_runs if not holds]
             self._connection.executemany(
                 "INSERT INTO liteflow_requests (run_id, action, detail, created_at) VALUES (?,'cancel',?,?)",
                 [
@@ -278,7 +278,7 @@ class SlotAllocator:
         """Take a slot of the run's group, or queue for one. Returns whether the run has it."""
         return self.grant([self._group_request])[0]
 
-    def _others(self, pool: str) -> list[tuple[str, bool]]:
+    def _other_runs(self, pool: str) -> list[tuple[str, bool]]:
         """Return the other live runs that hold slots of a pool (True) or are queued, in the order of arrival."""
         rows = self._connection.execute(
             "SELECT run_id, taken_at IS NOT NULL, run_no FROM liteflow_slots WHERE pool=? AND run_no<>? "

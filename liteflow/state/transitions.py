@@ -1,7 +1,7 @@
 """Changes of status, of runs and of task instances: the only module that writes a status, and each with its event.
 
 An event is written in the transaction of the change that it describes, and its `previous` is the status of the event
-before it. Whoever folds the events of a run therefore gets the statuses in its rows. `Transitions` buffers what happens
+before it. Replaying the events of a run gives the statuses in its rows. `Transitions` buffers what happens
 in one turn of the loop; the functions write at once, within the caller's transaction, when a process creates a run,
 takes it over, or cancels one that has no owner.
 
@@ -145,7 +145,7 @@ class Transitions:
     ) -> None:
         """Add the instances of a mapped task (index, label, digest of the item), in the order of its list.
 
-        An instance of an earlier part of the run keeps its status.
+        An instance of the previous part of the run keeps its status.
         """
         run_id = self._run.run_id
         for position, (index, label, item) in enumerate(instances):
@@ -243,10 +243,12 @@ def change_run(
     note: str | None = None,
 ) -> None:
     """Change the status of a run; `note` is the reason in the event where the row has none."""
-    started = "started_at=coalesce(started_at, ?4), " if status == "RUNNING" else ""
+    started = "started_at=coalesce(started_at, :now), " if status == "RUNNING" else ""
+    ended_at = now if status in RUN_ENDED else None
     connection.execute(
-        f"UPDATE liteflow_dag_runs SET {started}status=?1, reason=?2, ended_at=?3 WHERE run_no=?5",
-        (status, reason, now if status in RUN_ENDED else None, now, run.run_no),
+        f"UPDATE liteflow_dag_runs SET {started}status=:status, reason=:reason, ended_at=:ended_at "
+        "WHERE run_no=:run_no",
+        {"status": status, "reason": reason, "ended_at": ended_at, "now": now, "run_no": run.run_no},
     )
     connection.execute(
         "INSERT INTO liteflow_events (run_id, previous, status, reason, at) VALUES (?,?,?,?,?)",
@@ -319,14 +321,14 @@ def record_lost(connection: sqlite3.Connection, run_id: str, epoch: int, now: fl
 
 def reset(connection: sqlite3.Connection, run_id: str, reason: str, now: float) -> None:
     """Set all that is to run again (`RESETS`) back to PENDING, after `record_lost`."""
-    _move(connection, "PENDING", f"run_id=? AND {RESETS}", (run_id,), reason, now)
+    _change_status_where(connection, "PENDING", f"run_id=? AND {RESETS}", (run_id,), reason, now)
 
 
 def reset_tasks(connection: sqlite3.Connection, run_id: str, reasons: Mapping[str, str], now: float) -> None:
     """Set tasks that had succeeded or were skipped back to PENDING, with their instances; their values are deleted."""
     for task_id, reason in reasons.items():
-        which = "run_id=? AND task_id=? AND instance.status IN ('SUCCESS', 'SKIPPED')"
-        _move(connection, "PENDING", which, (run_id, task_id), reason, now)
+        condition = "run_id=? AND task_id=? AND instance.status IN ('SUCCESS', 'SKIPPED')"
+        _change_status_where(connection, "PENDING", condition, (run_id, task_id), reason, now)
         connection.execute("DELETE FROM liteflow_xcom WHERE run_id=? AND task_id=?", (run_id, task_id))
 
 
@@ -337,23 +339,23 @@ def cancel(connection: sqlite3.Connection, run_id: str, reason: str, now: float)
     """
     ended = "('SUCCESS', 'FAILED', 'SKIPPED', 'UPSTREAM_FAILED', 'CANCELLED')"
     of_task = f"run_id=? AND instance.kind='task' AND instance.status NOT IN {ended}"
-    _move(connection, "CANCELLED", of_task, (run_id,), reason, now)
+    _change_status_where(connection, "CANCELLED", of_task, (run_id,), reason, now)
     of_hook = f"run_id=? AND instance.kind<>'task' AND instance.status NOT IN {ended} AND instance.status<>'PENDING'"
-    _move(connection, "PENDING", of_hook, (run_id,), reason, now)
+    _change_status_where(connection, "PENDING", of_hook, (run_id,), reason, now)
 
 
-def _move(
-    connection: sqlite3.Connection, status: str, which: str, parameters: Sequence[str], reason: str, now: float
+def _change_status_where(
+    connection: sqlite3.Connection, status: str, condition: str, parameters: Sequence[str], reason: str, now: float
 ) -> None:
     """Change the status of all instances that a condition selects."""
     connection.execute(
         f"INSERT INTO liteflow_events ({_EVENT}) SELECT run_id, task_id, map_index, try_number, {_AFTER_LOST}, ?, ?, ? "
-        f"FROM liteflow_task_instances AS instance WHERE {which}",
+        f"FROM liteflow_task_instances AS instance WHERE {condition}",
         (status, reason, now, *parameters),
     )
     pending = status == "PENDING"
     connection.execute(
         "UPDATE liteflow_task_instances AS instance SET status=?, reason=?, ended_at=?, updated_at=?, tolerated=0, "
-        f"round=round+(status='SUCCESS'){', error_log=NULL' if pending else ''} WHERE {which}",
+        f"round=round+(status='SUCCESS'){', error_log=NULL' if pending else ''} WHERE {condition}",
         (status, None if pending else reason, None if pending else now, now, *parameters),
     )

@@ -110,7 +110,7 @@ def test_all_pools_or_none(runs: Runs) -> None:
     assert two.ask("both", a=1, b=1)
 
 
-def test_a_dead_owner_holds_nothing_and_stands_in_nobodys_way(runs: Runs) -> None:
+def test_a_dead_owner_holds_nothing_and_blocks_no_other(runs: Runs) -> None:
     one, two, three = runs(3)
     one.declare(gpu=1)
     assert one.ask("a", gpu=1)
@@ -125,7 +125,7 @@ def test_a_dead_owner_holds_nothing_and_stands_in_nobodys_way(runs: Runs) -> Non
     assert three.ask("c", gpu=1)
 
 
-def test_who_came_first_is_served_first(runs: Runs) -> None:
+def test_the_first_in_the_queue_is_served_first(runs: Runs) -> None:
     one, two, three = runs(3)
     one.declare(gpu=1)
     assert one.ask("a", gpu=1)
@@ -165,7 +165,7 @@ def test_a_process_that_was_stopped_does_not_stop_the_others(runs: Runs) -> None
     assert three.ask("c", gpu=1)
 
 
-def test_one_that_needs_many_is_overtaken_ten_times_and_no_more(runs: Runs) -> None:
+def test_one_that_needs_many_is_overtaken_ten_times_and_not_more_often(runs: Runs) -> None:
     one, two, three = runs(3)
     one.declare(gpu=2)
     assert one.ask("long", gpu=1)
@@ -229,7 +229,7 @@ def test_a_run_that_shall_not_wait_leaves_no_row(runs: Runs, db: str, rule: str,
     assert two.come(Concurrency("g", 1, rule)) is None  # type: ignore[arg-type]
 
 
-def test_a_run_that_takes_the_place_asks_as_many_to_end_as_it_must(runs: Runs, db: str) -> None:
+def test_a_run_that_takes_the_place_stops_as_many_as_needed(runs: Runs, db: str) -> None:
     one, two, three, four = runs(4)
     assert one.come(Concurrency("g", 2)) is None
     assert two.come(Concurrency("g", 2)) is None

@@ -456,7 +456,7 @@ def test_the_seeds_tables_have_the_seeds_columns(raw: sqlite3.Connection) -> Non
     assert json.loads(dependencies) == ["a"]
 
 
-def test_the_file_says_whose_it_is(raw: sqlite3.Connection) -> None:
+def test_the_file_names_its_owner(raw: sqlite3.Connection) -> None:
     assert raw.execute("PRAGMA application_id").fetchone() == (0x4C466C77,)
     assert raw.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
     assert raw.execute("PRAGMA journal_mode").fetchone() == ("wal",)

@@ -30,7 +30,7 @@ UPSTREAM: Final = {"a": "", "b": "a", "c": "a", "d": "bc", "e": "d"}
 _PROGRAM: Final = """\
 import sys
 import liteflow.state.store
-liteflow.state.store._PATIENCE_S = 0.3
+liteflow.state.store._COMMIT_RETRY_S = 0.3
 from lightflow.cli.main import main
 main(sys.argv[1:])
 """

@@ -36,7 +36,7 @@ def test_a_run_that_times_out_leaves_nothing_alive(harness: Harness, figure: Cal
     assert (found["states"]["d"], found["states"]["d.on_success"]) == ("SUCCESS", "FAILED"), found
 
 
-def test_a_script_that_is_read_does_not_outlive_who_reads_it(
+def test_a_script_that_is_read_does_not_outlive_its_reader(
     harness: Harness, figure: Callable[..., str], seed: int
 ) -> None:
     found = harness.run("moments", "--case", "script", seed=seed)

@@ -182,7 +182,7 @@ def _resume(folder: Path, figure: Figure, again: str) -> None:
         figure.add("resumes", one.arguments[0] == "resume")
 
 
-def test_readers_raise_errors_of_ours_only(made: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_readers_raise_errors_of_the_engine_only(made: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Every method of `History`, on damaged files; in one process, as a dashboard would."""
     config = request.config
     chance, figure = random.Random(seed(config)), Figure("R6-history", request)

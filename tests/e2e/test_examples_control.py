@@ -42,7 +42,7 @@ def test_the_example_of_control_flow(tmp_path: Path, rows: str, way: str, other:
     assert told[0] == "the run begins"
     assert sorted(told[1:-2]) == [
         f"{rows} rows",
-        "spelling failed (exit code 3; the run goes on as if it had succeeded (continue_on_error))",
+        "spelling failed (exit code 3; the run continues as if it had succeeded (continue_on_error))",
     ]
     assert told[-2:] == ["the run succeeded", "the run ended as SUCCESS"]
     assert not (tmp_path / "control-workspace").exists()

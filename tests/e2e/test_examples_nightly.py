@@ -64,7 +64,7 @@ def test_a_night(place: Path) -> None:
             assert key not in path.read_bytes(), path
 
 
-def test_a_night_with_everything_anew_and_one_that_goes_wrong(place: Path) -> None:
+def test_a_night_with_everything_new_and_one_that_goes_wrong(place: Path) -> None:
     path = COMMAND.split()[2]
     execute(place, "run", path, "-p", "orders=60", "-p", "full=true", "-p", "day=2026-02-01")
     tasks = tasks_of(place)

@@ -91,7 +91,7 @@ def test_other_ways_to_add_tasks(stored: str, tmp_path: Path) -> None:
     assert dag.tasks["more"].dependencies == set()
 
 
-def test_without_functions_it_says_what_is_missing(stored: str) -> None:
+def test_without_functions_it_names_what_is_missing(stored: str) -> None:
     dag = Dag.load(stored, "etl")
     with pytest.raises(DefinitionError, match=r"no code: run the script .*, or attach .*extract, transform, load"):
         dag.run()

@@ -1,4 +1,4 @@
-"""The list of a mapped task is another one when its run is resumed."""
+"""The list of a mapped task changes before its run is resumed."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_what_an_item_did_that_is_gone_stays_in_the_history(db: str) -> None:
     assert (events[-1].status, events[-1].reason) == ("REMOVED", "its item is no longer in the list")
 
 
-def test_an_index_never_stands_for_another_item(db: str) -> None:
+def test_an_index_never_denotes_another_item(db: str) -> None:
     reader = Reader([0, 1])
     define(db, ["a", "b"], reader).run(mode="inline")
     define(db, ["c", "b"], Reader([2, 1])).resume(mode="inline")  # a is gone
@@ -147,7 +147,7 @@ def test_a_list_that_was_empty_for_a_while(db: str) -> None:
     assert instances(run) == {1: ("b", "SUCCESS")}
 
 
-def test_the_list_has_changed_and_the_run_says_so(db: str) -> None:
+def test_the_list_has_changed_and_the_run_reports_it(db: str) -> None:
     _, run = run_and_resume(db, ["a", "b"], [0], ["b", "c", "d"])
     with History(db) as history:
         reasons = [one.reason for one in history.events(run.run_id) if (one.task_id, one.map_index) == ("read", -1)]
@@ -169,14 +169,14 @@ class Seen:
         self.lists.append((task_id, list(change.new), list(change.gone), change.kept))
 
 
-def test_observers_are_told_which_items_are_new_and_which_are_gone(db: str) -> None:
+def test_observers_receive_which_items_are_new_and_which_are_gone(db: str) -> None:
     define(db, ["a", "b"], Reader([1])).run(mode="inline")
     seen = Seen()
     define(db, ["c", "a"], Reader()).resume(mode="inline", observers=[seen])  # type: ignore[list-item]
     assert seen.lists == [("read", ["c"], ["b"], False)]
 
 
-def test_a_task_that_succeeded_keeps_the_list_it_had_and_observers_are_told(db: str) -> None:
+def test_a_task_that_succeeded_keeps_the_list_it_had_and_observers_are_notified(db: str) -> None:
     def dag(items: list[str], report: Callable[[list[str]], list[str]]) -> Dag:
         with Dag("done", db) as dag:
             read = dag.partial(Reader(), task_id="read").expand(item=items)
@@ -273,7 +273,7 @@ def test_a_large_item(db: str) -> None:
     assert [item[:1] for item in run.value("reduce")] == ["c", "x", "b"]
 
 
-def test_a_hook_is_told_of_the_item_of_its_own_instance(db: str) -> None:
+def test_a_hook_receives_the_item_of_its_instance(db: str) -> None:
     told: list[tuple[int, Any]] = []
 
     def hook(context: Any) -> None:
@@ -315,7 +315,7 @@ def test_retries_that_are_left_count_for_the_item(db: str) -> None:
     assert attempts == {0: 4, 1: 1, 2: 1}
 
 
-def test_a_mapped_setup_is_taken_down_and_set_up_again_over_another_list(db: str) -> None:
+def test_a_mapped_setup_is_torn_down_and_set_up_again_over_another_list(db: str) -> None:
     up, down = Reader(), []
 
     def dag(items: list[str], work: Callable[[], None]) -> Dag:
@@ -443,7 +443,7 @@ def test_a_workflow_file_that_was_edited_or_reads_other_variables(
     flow(tmp_path, after, shown)
     said = lightflow(tmp_path, "resume", "flow.yaml", "-j", "1", OUTER="new,b,a")
     assert "note: read: its list has changed (new: " in said
-    assert "; gone: " in said
+    assert "; removed: " in said
     assert (tmp_path / "begun").read_text().split() == ["a", "b", "c", "new", "b"]
     assert (tmp_path / "report").read_text() == "new b a\n"
     assert (tmp_path / "hooks").read_text() == "hook b\n"
@@ -484,7 +484,7 @@ def test_the_owner_is_killed_and_the_list_has_changed(tmp_path: Path) -> None:
     assert [(one.task_id, one.map_index) for one in lost] == [("read", 1)]
 
 
-def test_a_resume_with_another_file_of_the_same_name_says_so(tmp_path: Path) -> None:
+def test_a_resume_with_another_file_of_the_same_name_reports_it(tmp_path: Path) -> None:
     for folder, script in {"a": "exit 1", "b": "true"}.items():
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "flow.yaml").write_text(f"workflow_name: same\ntasks: {{x: {{run: '{script}'}}}}\n")

@@ -45,14 +45,14 @@ def test_a_link_at_the_temporary_name_is_not_followed(db: str, tmp_path: Path) -
     assert checkpoint.read(str(path)).succeeded.keys() == {"a"}
 
 
-def test_what_a_killed_writer_has_left_is_no_obstacle(db: str, tmp_path: Path) -> None:
+def test_what_a_killed_writer_has_left_is_not_an_obstacle(db: str, tmp_path: Path) -> None:
     (tmp_path / ".writing-nightly").write_text("half of it")
     ran(db, tmp_path)
     assert checkpoint.read(str(tmp_path / "flow.nightly.lightflow-checkpoint.json")).status == "SUCCESS"
     assert not (tmp_path / ".writing-nightly").exists()
 
 
-def test_the_newest_is_the_one_written_last_in_whatever_zone(tmp_path: Path) -> None:
+def test_the_newest_is_the_one_written_last_in_any_time_zone(tmp_path: Path) -> None:
     flow_folder.write(tmp_path, FLOW)
     flow_folder.lightflow(tmp_path, "run", "flow.yaml", "-q", "--run-id", "first", more={"TZ": "Asia/Kolkata"})
     (tmp_path / "step2").touch()

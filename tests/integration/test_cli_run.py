@@ -162,7 +162,7 @@ def test_a_wrong_option_or_argument_is_named(folder: Path, arguments: list[str],
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_tasks_and_is_told_by_the_code(folder: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_tasks_and_is_reported_by_the_code(folder: Path, number: signal.Signals) -> None:
     process = subprocess.Popen(
         [*COMMAND, "run", "stuck.yaml"], cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -230,7 +230,7 @@ def test_without_any_standard_stream(folder: Path) -> None:
     assert json.loads(lightflow(folder, "status", "--json").stdout)["counts"] == {"SUCCESS": 2}
 
 
-def test_debug_tells_every_step(folder: Path) -> None:
+def test_debug_reports_every_step(folder: Path) -> None:
     done = lightflow(folder, "run", "good.yaml", "--debug")
     assert "a RUNNING (attempt 1)" in done.stdout
     assert f"state in {folder}/lightflow.db" in done.stdout

@@ -39,7 +39,7 @@ def reason(db: str, run_id: str, task_id: str) -> str:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_branch_goes_on_where_it_says(db: str, mode: str) -> None:
+def test_a_branch_continues_where_its_value_points(db: str, mode: str) -> None:
     with Dag("branch", db) as dag:
 
         @task.branch
@@ -69,7 +69,7 @@ def test_a_branch_that_names_what_is_not_below_it_fails(db: str) -> None:
         assert [one.status for one in history.attempts(run.run_id, "choose")] == ["FAILED", "FAILED"]
 
 
-def test_a_decision_is_kept_by_a_resume(db: str, trail: Any, tmp_path: Path) -> None:
+def test_a_decision_is_preserved_by_a_resume(db: str, trail: Any, tmp_path: Path) -> None:
     """The decider is not asked again, and what it skipped stays skipped."""
     ready = tmp_path / "ready"
 
@@ -137,7 +137,7 @@ def test_failures_that_do_not_count(db: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_predicate_is_asked_in_the_attempt(db: str, mode: str) -> None:
+def test_a_predicate_is_evaluated_in_the_attempt(db: str, mode: str) -> None:
     async def later() -> str:
         await asyncio.sleep(0)
         return current_context().task_id
@@ -205,7 +205,7 @@ def test_a_teardown_waits_for_what_it_is_not_wired_to(db: str, trail: Any) -> No
     assert sorted(trail.words()) == ["early", "gone", "late", "made"]
 
 
-def test_a_teardown_that_fails_fails_the_run_only_if_told_so(db: str) -> None:
+def test_a_teardown_that_fails_fails_the_run_only_if_configured_so(db: str) -> None:
     for fails, status in ((False, "SUCCESS"), (True, "FAILED")):
         with Dag("around", db) as dag:
             dag.task(boom, "gone").as_teardown(setups=dag.task(nothing, "made"), on_failure_fail_run=fails)
@@ -272,7 +272,7 @@ def test_a_hook_before_everything_may_have_retries(db: str, trail: Any) -> None:
     assert (run.status, trail.words()) == ("SUCCESS", ["begin", "begin", "a.on_start:a:PENDING:0"])
 
 
-def test_a_hook_of_the_run_is_told_what_failed(db: str, trail: Any) -> None:
+def test_a_hook_of_the_run_receives_the_failed_tasks(db: str, trail: Any) -> None:
     def hook(context: Any) -> None:
         with open(trail.path, "a", encoding="utf-8") as file:
             file.write(context.hook.error.replace(" ", "_") + "\n")
@@ -400,7 +400,7 @@ def test_instances_have_hooks_and_tolerance_of_their_own(db: str, trail: Any, li
     assert sorted(trail.words()) == sorted([*found, *(["on_failure:picky[1]:FAILED"] if listed else [])])
 
 
-def test_a_mapped_task_behind_a_gate_is_asked_before_its_list_is_read(db: str, trail: Any) -> None:
+def test_a_mapped_task_behind_a_gate_is_evaluated_before_its_list_is_read(db: str, trail: Any) -> None:
     with Dag("mapped", db) as dag:
         numbers = dag.task(lambda: [1, 3], "numbers")
         mapped_task = dag.partial(picky, on_start=notes(trail.path)).expand(number=numbers)

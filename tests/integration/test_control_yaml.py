@@ -257,7 +257,7 @@ def test_hooks_have_the_folder_environment_and_expressions_of_their_task(tmp_pat
     assert "SUCCESS" in lightflow(tmp_path, "logs", "on_exit").stdout
 
 
-def test_a_hook_that_fails_is_told_at_the_end(tmp_path: Path) -> None:
+def test_a_hook_that_fails_is_reported_at_the_end(tmp_path: Path) -> None:
     write(tmp_path, "tasks:\n  a: {run: echo, on_success: 'echo oh; exit 4'}\n")
     done = lightflow(tmp_path, "run", "flow.yaml")
     assert done.returncode == 0
@@ -313,7 +313,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_cancelled_run_takes_down_what_it_has_set_up(folder: Path) -> None:
+def test_a_cancelled_run_tears_down_what_it_has_set_up(folder: Path) -> None:
     write(folder, AROUND)
     with start(folder, "run", "flow.yaml") as process:
         wait_for_fifo(folder)
@@ -372,7 +372,7 @@ def test_a_second_cancel_ends_the_teardown(folder: Path) -> None:
     assert status(folder)["status"] == "CANCELLED"
 
 
-def test_an_interrupted_run_stands_on_its_setup_when_it_is_resumed(folder: Path) -> None:
+def test_an_interrupted_run_uses_its_setup_when_it_is_resumed(folder: Path) -> None:
     write(folder, AROUND)
     with start(folder, "run", "flow.yaml") as process:
         wait_for_fifo(folder)

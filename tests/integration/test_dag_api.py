@@ -337,7 +337,7 @@ class Watcher(Observer):
         self._note("run_ended", status, reason)
 
 
-def test_observers_are_told_what_was_stored(db: str) -> None:
+def test_observers_receive_the_stored_state(db: str) -> None:
     watcher = Watcher(db)
     with Dag("flow", db) as dag:
         dag.task(fail) >> dag.task(extract)

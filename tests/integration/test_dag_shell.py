@@ -212,7 +212,7 @@ def plain() -> int:
         ({"expand": {"X": [1]}, "env": {"X": "a"}}, "variable 'X' is given by env and by expand"),
     ],
 )
-def test_a_mistake_is_told_at_definition(db: str, arguments: dict[str, Any], message: str) -> None:
+def test_a_mistake_is_reported_at_definition(db: str, arguments: dict[str, Any], message: str) -> None:
     dag = Dag("wrong", db)
     with pytest.raises(DefinitionError) as caught:
         dag.shell(**{"script": "true", "task_id": "x", **arguments})
@@ -221,7 +221,7 @@ def test_a_mistake_is_told_at_definition(db: str, arguments: dict[str, Any], mes
     assert not dag.tasks, "nothing was added"
 
 
-def test_a_value_in_the_text_of_the_script_is_told_at_definition(db: str) -> None:
+def test_a_value_in_the_text_of_the_script_is_reported_at_definition(db: str) -> None:
     with Dag("pasted", db) as dag:
         made = dag.task(lambda: 1, task_id="made")
         for script in (f"echo {made}", f"echo {made.output('rows')}"):

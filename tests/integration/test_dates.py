@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_run_is_for_the_day_that_is_asked_for_and_a_resumed_one_keeps_it(folder: Path) -> None:
+def test_a_run_is_for_the_requested_day_and_a_resumed_one_keeps_it(folder: Path) -> None:
     lightflow(folder, "run", "flow.yaml", "--date", "2026-03-01")
     assert lightflow(folder, "logs", "t").stdout == "2026-02-28 2026-03-01 2026-03-01 2026-03-01\n"
     view = status(folder)
@@ -113,13 +113,13 @@ def test_instances_for_each_day_are_known_before_a_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("date", ["tomorrow", "31.01.2026", "2026-02-30", "20260131", ""])
-def test_what_is_no_day_is_refused(folder: Path, date: str) -> None:
+def test_what_is_not_a_day_is_refused(folder: Path, date: str) -> None:
     done = lightflow(folder, "run", "flow.yaml", f"--date={date}")
     assert done.returncode == 2
     assert f'--date must be a date such as 2026-01-31, or today or yesterday, not "{date}"' in done.stderr
 
 
-def test_a_run_that_goes_on_by_itself_is_left_for_a_new_one_on_another_day(folder: Path) -> None:
+def test_a_run_that_retries_by_itself_is_left_for_a_new_one_on_another_day(folder: Path) -> None:
     write(folder, FLOW + "settings: {resume: auto}\n")
     lightflow(folder, "run", "flow.yaml", "--date", "2026-03-01")
     first = status(folder)["run_id"]
@@ -181,7 +181,7 @@ def test_a_program_gives_the_day_as_a_date_or_in_seconds(db: str, given: Any) ->
 
 
 @pytest.mark.parametrize("given", ["2026-03-01", True, float("nan"), [2026], 1e300])
-def test_a_program_that_gives_something_else_is_told(db: str, given: Any) -> None:
+def test_a_program_that_gives_something_else_is_reported(db: str, given: Any) -> None:
     with Dag("d", db) as dag:
         dag.task(print, task_id="t")
     with pytest.raises(DefinitionError, match=r"logical_date (must be a date, a time or epoch seconds|1e\+300 is not)"):
@@ -241,7 +241,7 @@ def test_dates_are_moved(expression: str, text: str) -> None:
         ("1e300 | date", "is not a date"),
     ],
 )
-def test_what_cannot_be_moved_is_told(expression: str, said: str) -> None:
+def test_what_cannot_be_moved_is_reported(expression: str, said: str) -> None:
     with pytest.raises(InputError) as caught:
         evaluate(expression, {"d": datetime.date(2024, 1, 31)})
     assert said in str(caught.value)

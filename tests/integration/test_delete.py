@@ -162,7 +162,7 @@ def test_a_file_that_was_not_made_for_it_uses_the_space_again(db: str) -> None:
     assert fill(db, 1, 100, 1_000) == ["r0"]
 
 
-def test_nothing_is_deleted_where_one_run_is_at_work(db: str) -> None:
+def test_nothing_is_deleted_during_a_run(db: str) -> None:
     ids = fill(db, 2, 10, 10)
     locks = LockFile(db)
     assert locks.acquire(2)
@@ -177,7 +177,7 @@ def test_nothing_is_deleted_where_one_run_is_at_work(db: str) -> None:
     deletion.delete_runs(db, ids, "big")
 
 
-def test_nobody_takes_a_run_over_while_it_is_deleted(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_process_takes_a_run_over_while_it_is_deleted(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(db, 1, 3_000, 10)
     connection = sqlite3.connect(db)
     connection.execute("UPDATE liteflow_dag_runs SET status='FAILED'")

@@ -67,7 +67,7 @@ def test_as_text(tmp_path: Path) -> None:
     assert "\x1b" not in done.stdout
 
 
-def test_the_hazards_of_sqlite_are_told(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hazards_of_sqlite_are_reported(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for version, verdict in [((3, 36, 0), "missing"), ((3, 40, 1), "note"), ((3, 51, 2), "note"), ((3, 51, 3), "fine")]:
         monkeypatch.setattr(sqlite3, "sqlite_version_info", version)
         assert said(db)["sqlite"].severity == verdict
@@ -121,7 +121,7 @@ def test_a_file_with_a_problem(db: str, kind: str) -> None:
     assert db in next(one.message for one in findings if one.severity == "problem")
 
 
-def test_an_empty_file_is_no_problem(db: str) -> None:
+def test_an_empty_file_is_not_a_problem(db: str) -> None:
     Path(db).touch()
     findings = run_checks(db)
     assert exit_code(findings) == 0

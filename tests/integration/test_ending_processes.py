@@ -142,7 +142,7 @@ def test_a_daemon_without_mark_and_environment_ends_with_its_task(guardian: Guar
 
 
 @needs_prlimit
-def test_a_daemon_that_kept_its_environment_ends_although_another_task_goes_on(
+def test_a_daemon_with_the_same_environment_ends_although_another_task_continues(
     guardian: GuardianConnection, tmp_path: Path
 ) -> None:
     heard = Heard(guardian)
@@ -194,7 +194,7 @@ def test_a_nested_run_in_the_background_ends_with_its_task(tmp_path: Path) -> No
 # -- who was told -------------------------------------------------------------------------------------------------
 
 
-def test_a_command_that_ended_by_itself_was_not_told_to(guardian: GuardianConnection, tmp_path: Path) -> None:
+def test_a_command_that_ended_by_itself_was_not_stopped(guardian: GuardianConnection, tmp_path: Path) -> None:
     heard = Heard(guardian)
     shell(guardian, 1, "exit 0", tmp_path)
     pid = heard.started(1).pid
@@ -282,7 +282,7 @@ main()
 @pytest.mark.parametrize(
     ("call", "code"), [("pidfd_open", 38), ("pidfd_open", 1), ("pidfd_send_signal", 1), ("absent", 0)]
 )
-def test_without_process_handles_everything_is_ended_all_the_same_and_the_run_says_so(
+def test_without_process_handles_everything_is_ended_all_the_same_and_the_run_reports_it(
     call: str, code: int, tmp_path: Path
 ) -> None:
     (tmp_path / "f.yaml").write_text(

@@ -136,7 +136,7 @@ def test_what_cannot_be_is_found_by_validate_with_its_place(text: str, said: str
         "env['NOT_SET' ~ '_HERE'] | default('x')",
     ],
 )
-def test_a_variable_that_may_be_missing_is_no_mistake(tmp_path: Path, expression: str) -> None:
+def test_a_variable_that_may_be_missing_is_not_a_mistake(tmp_path: Path, expression: str) -> None:
     text = f'params: {{remote: false}}\ntasks: {{t: {{run: \'echo "$V"\', env: {{V: "${{{{ {expression} }}}}"}}}}}}\n'
     assert printed(tmp_path, text) == ["x"]
 

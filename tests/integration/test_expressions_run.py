@@ -116,7 +116,7 @@ PLAIN = """\
 """
 
 
-def test_all_mistakes_are_told_before_anything_runs(lightflow: Lightflow, tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_before_anything_runs(lightflow: Lightflow, tmp_path: Path) -> None:
     write(tmp_path, PLAIN)
     write(tmp_path, "rows: many\nstage: live\nnothing: 1\n", "values.yaml")
     line = ["run", "flow.yaml", "-p", "rowz=1", "-p", "stage=live", "-p", "stage=test", "-p", "x"]
@@ -175,7 +175,7 @@ def test_a_checkpoint_keeps_the_parameters(lightflow: Lightflow, tmp_path: Path)
     assert "day 2026-01-31 rows 7" in logged(lightflow, "a")
 
 
-def test_a_killed_run_goes_on_with_its_parameters(lightflow: Lightflow, tmp_path: Path) -> None:
+def test_a_killed_run_continues_with_its_parameters(lightflow: Lightflow, tmp_path: Path) -> None:
     write(
         tmp_path,
         """\
@@ -220,7 +220,7 @@ def test_a_dry_run_shows_what_is_known(lightflow: Lightflow, tmp_path: Path) -> 
     assert not (tmp_path / "lightflow.db").exists()
 
 
-def test_a_reference_is_an_edge_and_the_picture_says_so(lightflow: Lightflow, tmp_path: Path) -> None:
+def test_a_reference_is_an_edge_in_the_picture(lightflow: Lightflow, tmp_path: Path) -> None:
     write(tmp_path, "tasks:\n  a: {run: 'true'}\n  b: {run: 'echo ${{ tasks.a.outputs.n }}'}\n")
     drawn = lightflow("dag", "flow.yaml", "--format", "mmd").stdout
     assert "t_a --> t_b" in drawn

@@ -235,7 +235,7 @@ PIECES = st.sampled_from(
 
 @settings(max_examples=400)
 @given(st.lists(PIECES, min_size=2, max_size=12).map("".join), st.sampled_from(["sh", "bash"]))
-def test_whatever_the_script_no_value_is_executed(tmp_path: Path, script: str, shell: str) -> None:
+def test_no_value_is_executed_in_any_script(tmp_path: Path, script: str, shell: str) -> None:
     """Any script that is taken at all, well-formed or not: a value that would do harm as shell text does none."""
     if "${{ x }}" not in script:
         script += " ${{ x }}"

@@ -42,7 +42,7 @@ def test_output_and_exit_code(script: str, found: tuple[int, bytes]) -> None:
     assert sh(script) == found
 
 
-def test_it_runs_in_the_folder_with_our_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_runs_in_the_folder_with_the_environment_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEPT", "yes")
     assert sh("pwd; echo $KEPT", tmp_path) == (0, f"{tmp_path}\nyes\n".encode())
 

@@ -243,7 +243,7 @@ def test_a_dag_keeps_its_state_file_when_a_task_changes_the_folder(start: Start,
     assert (out, err) == ("{'moves': 'FAILED'} SUCCESS 1\n", "")
 
 
-def test_a_log_that_is_not_there_says_where_the_output_of_children_is(tmp_path: Path) -> None:
+def test_a_log_that_is_not_there_names_where_the_output_of_children_is(tmp_path: Path) -> None:
     (tmp_path / "flow.yaml").write_text(
         """
 workflow_name: w

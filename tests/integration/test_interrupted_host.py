@@ -169,6 +169,4 @@ for act in (dag.run, dag.resume):
 """
     for db in ("x.db", str(tmp_path / "x.db")):
         done = subprocess.run([sys.executable, "-c", program, db], cwd=tmp_path, capture_output=True, text=True)
-        assert done.stdout.count("the current folder does not exist any more: change to one that does") == 2, (
-            done.stderr
-        )
+        assert done.stdout.count("the current folder no longer exists: change to one that does") == 2, done.stderr

@@ -274,7 +274,7 @@ def test_checkpoints_of_long_ago_are_not_read(tmp_path: Path) -> None:
     assert len(queries.list_checkpoints(str(tmp_path)).items) == 15
 
 
-def test_lists_end_and_say_so(histories: tuple[str, str], capfd: pytest.CaptureFixture[str]) -> None:
+def test_long_lists_end_with_a_note(histories: tuple[str, str], capfd: pytest.CaptureFixture[str]) -> None:
     _, db = histories
 
     def lines(*arguments: str) -> list[str]:

@@ -102,7 +102,7 @@ def folder(tmp_path: Path) -> Iterator[Folder]:
 # -- pools ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_task_waits_for_another_runs_slot_and_says_so(folder: Folder) -> None:
+def test_a_task_waits_for_another_runs_slot_and_reports_it(folder: Folder) -> None:
     flow = folder.write("hold.yaml", HOLD)
     one = folder.start("run", flow, "--run-id", "one")
     folder.until_running()
@@ -137,7 +137,7 @@ def test_a_killed_owners_slots_are_free_at_once(folder: Folder) -> None:
     assert [one["status"] for one in folder.json("status", "one")["tasks"][0]["attempts"]] == ["LOST", "SUCCESS"]
 
 
-def test_a_pool_set_by_hand_pauses_and_goes_on(folder: Folder) -> None:
+def test_a_pool_set_by_hand_pauses_and_continues(folder: Folder) -> None:
     flow = folder.write("hold.yaml", HOLD)
     folder.go()
     assert folder("pools", "set", "gpu", "0").returncode == 0
@@ -166,7 +166,7 @@ def test_pools_complains_in_one_line(folder: Folder, words: tuple[str, ...], mes
     assert message in done.stderr
 
 
-def test_a_need_above_the_size_set_by_hand_is_told_before_anything_runs(folder: Folder) -> None:
+def test_a_need_above_the_size_set_by_hand_is_reported_before_anything_runs(folder: Folder) -> None:
     flow = folder.write("big.yaml", "pools: {gpu: 4}\ntasks: {a: {run: 'true', resources: {gpu: 3}}}")
     folder("pools", "set", "gpu", "2")
     done = folder("run", flow)
@@ -324,7 +324,7 @@ def test_a_run_that_is_one_too_many_is_skipped(folder: Folder) -> None:
     assert len(folder.json("runs")) == 2
 
 
-def test_a_run_that_would_go_on_by_itself_minds_the_one_at_work(folder: Folder) -> None:
+def test_a_run_that_would_retry_by_itself_respects_the_running_one(folder: Folder) -> None:
     flow = folder.write("flow.yaml", grouped("skip") + "settings: {resume: auto}\n")
     one = folder.start("run", flow, "--run-id", "one")
     folder.until_running()
@@ -469,7 +469,7 @@ def flaky_dag(db: str, trail: Any, good_from: int, **limits: Any) -> Dag:
 
 
 @pytest.mark.parametrize("mode", ["thread", "process", "async", "inline"])
-def test_a_failed_run_goes_on_by_itself(db: str, trail: Any, mode: str) -> None:
+def test_a_failed_run_retries_by_itself(db: str, trail: Any, mode: str) -> None:
     run = flaky_dag(db, trail, 3, retry=RetryPolicy(2, 0.05)).run(mode=mode)
     assert run.status == "SUCCESS"
     assert trail.words() == ["first", "flaky", "flaky", "flaky", "last-42"]
@@ -486,7 +486,7 @@ def test_a_failed_run_goes_on_by_itself(db: str, trail: Any, mode: str) -> None:
     ]
 
 
-def test_a_run_is_tried_so_often_and_no_more(db: str, trail: Any) -> None:
+def test_a_run_is_tried_so_often_and_not_more_often(db: str, trail: Any) -> None:
     dag = flaky_dag(db, trail, 99, retry=RetryPolicy(2))
     run = dag.run(mode="inline", fail_fast=True)
     assert run.status == "FAILED"
@@ -520,7 +520,7 @@ def test_of_a_mapped_task_only_the_instances_that_failed_run_again(db: str, trai
     assert sorted(trail.words()) == ["n0", "n1", "n2", "n2", "n3"]
 
 
-def test_killed_while_it_rests_it_goes_on_with_the_tries_that_are_left(folder: Folder) -> None:
+def test_killed_during_its_back_off_it_continues_with_the_tries_that_are_left(folder: Folder) -> None:
     flow = folder.write(
         "flow.yaml",
         "retry: {max: 2, delay: 1000s}\ntasks: {ok: {run: echo ok >> trail}, a: {run: 'echo a >> trail; false'}}",
@@ -555,7 +555,7 @@ def test_a_run_that_rests_can_be_ended(folder: Folder, how: str) -> None:
 # -- what is told before ---------------------------------------------------------------------------------------------
 
 
-def test_dry_run_tells_of_limits_of_files_and_scripts(folder: Folder) -> None:
+def test_dry_run_reports_limits_of_files_and_scripts(folder: Folder) -> None:
     yaml = folder.write(
         "flow.yaml",
         "workflow_name: flow\npools: {gpu: 2}\ntimeout: 1m\nretry: {max: 1}\n"

@@ -224,7 +224,7 @@ def test_a_link_to_the_state_file_leads_to_the_same_lock(tmp_path: Path) -> None
         other.close()
 
 
-def test_a_run_through_a_link_keeps_all_its_files_beside_the_state_file(tmp_path: Path) -> None:
+def test_a_run_through_a_link_keeps_all_its_files_next_to_the_state_file(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     (tmp_path / "link.db").symlink_to(tmp_path / "state" / "real.db")
     dag = Dag("linked", str(tmp_path / "link.db"))
@@ -274,7 +274,7 @@ def test_a_lock_file_that_is_deleted_is_made_again(start: Start, db: str, trail:
     assert dag.resume("r1", mode="inline").status == "SUCCESS"
 
 
-def test_who_lost_a_lock_with_its_file_is_told(db: str) -> None:
+def test_a_process_whose_lock_file_was_deleted_is_reported(db: str) -> None:
     owner, other = LockFile(db), None
     assert owner.acquire(3)
     assert owner.renew()

@@ -154,7 +154,7 @@ class Thing:
         ([Thing()], "is a Python object (it was pickled); return a list of numbers, text, mappings, dates or paths"),
     ],
 )
-def test_what_is_no_list_fails_the_task_that_is_mapped(db: str, value: Any, wanted: str) -> None:
+def test_what_is_not_a_list_fails_the_task_that_is_mapped(db: str, value: Any, wanted: str) -> None:
     with Dag("wrong", db) as dag:
         source = dag.task(lambda: value, task_id="source")
         dag.partial(double).expand(x=source)
@@ -236,7 +236,7 @@ def test_fail_fast_of_one_task_leaves_the_others_alone(db: str, tmp_path: Path) 
     assert run.value("other") == "fine"
 
 
-def test_labels_tell_instances_apart(db: str) -> None:
+def test_labels_distinguish_instances(db: str) -> None:
     def visit(place: dict[str, str], times: int) -> None:
         pass
 
@@ -269,7 +269,7 @@ def test_labels_tell_instances_apart(db: str) -> None:
         (lambda dag: task(double).expand(x=[1]), r"call it in a `with Dag"),
     ],
 )
-def test_mistakes_are_told_when_they_are_made(db: str, define: Callable[[Dag], Task], wanted: str) -> None:
+def test_mistakes_are_reported_when_they_are_made(db: str, define: Callable[[Dag], Task], wanted: str) -> None:
     with pytest.raises(DefinitionError, match=wanted):
         define(Dag("mistakes", db))
 

@@ -114,7 +114,7 @@ def test_the_definition_may_change(db: str, trail: Any, switch: Path) -> None:
         assert history.instance(run.run_id, "new").dependencies == ["b"]  # type: ignore[union-attr]
 
 
-def test_a_kept_skip_spreads_again(db: str, trail: Any, switch: Path) -> None:
+def test_a_preserved_skip_spreads_again(db: str, trail: Any, switch: Path) -> None:
     """Once this ended in a run that waited for ever: what hung below a kept skip was not told."""
     with Dag("flow", db) as dag:
         skipped = dag.task(give_up)

@@ -134,7 +134,7 @@ def test_expressions_are_quoted_for_the_shell_of_the_workflow(tmp_path: Path) ->
     assert "expressions are allowed in scripts of sh" in problems(text)
 
 
-def test_what_a_script_wrote_before_it_failed_is_not_handed_on(tmp_path: Path) -> None:
+def test_what_a_script_wrote_before_it_failed_is_not_passed(tmp_path: Path) -> None:
     found = run(tmp_path, "tasks: {t: {run: ['echo a=1 >> \"$LIGHTFLOW_OUTPUT\"', 'false', 'echo b=2']}}")
     assert found == {"t": "FAILED"}
     assert "exit code 1" in lightflow(tmp_path, "why", "t").stdout
@@ -157,7 +157,7 @@ def test_a_script_may_be_a_list_of_lines(tmp_path: Path, task: str) -> None:
     assert lightflow(tmp_path, "logs", "t").stdout.split() == ["one", "two"]
 
 
-def test_expressions_in_a_list_of_lines_are_told_with_their_place() -> None:
+def test_expressions_in_a_list_of_lines_are_reported_with_their_place() -> None:
     text = "params: {a: 1}\ntasks:\n  t:\n    run:\n      - echo ${{ params.a }}\n      - echo ${{ params.b }}\n"
     assert problems(text).startswith("w.yaml:6:14: tasks.t.run: there is no parameter 'b'")
 
@@ -179,14 +179,14 @@ def test_expressions_in_a_list_of_lines_are_told_with_their_place() -> None:
         ("shell: ${{ params.a }}\nparams: {a: sh}\ntasks: {t: {run: echo}}", "must be the name of a shell"),
     ],
 )
-def test_what_is_no_script_and_no_shell_is_told(text: str, said: str) -> None:
+def test_what_is_no_script_and_no_shell_is_reported(text: str, said: str) -> None:
     assert said in problems(text)
 
 
 @pytest.mark.parametrize(
     "shell", ["[bash, -euc]", "[env, A=b, dash, -ec]", "[python3, -c]", "[nice, bash, -c]", "[perl, -e]"]
 )
-def test_a_list_that_can_take_a_script_is_no_mistake(shell: str) -> None:
+def test_a_list_that_can_take_a_script_is_not_a_mistake(shell: str) -> None:
     loads_workflow(f"shell: {shell}\ntasks: {{t: {{run: echo}}}}")
 
 

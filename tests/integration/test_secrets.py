@@ -247,7 +247,7 @@ def test_a_preview_shows_no_secret_of_the_environment(tmp_path: Path, lightflow:
     assert "echo *** *** ***" in done.stdout
 
 
-def test_missing_secrets_are_told_all_at_once_and_nothing_runs(tmp_path: Path, lightflow: Lightflow) -> None:
+def test_missing_secrets_are_reported_all_at_once_and_nothing_runs(tmp_path: Path, lightflow: Lightflow) -> None:
     (tmp_path / "flow.yaml").write_text(
         "secrets:\n  - NOT_SET\n  - {name: A, path: none.txt}\n  - {name: B, run: echo SHOWN; exit 3}\n"
         "  - {name: C, run: kill -9 $$}\n  - {name: D, run: 'true'}\n  - {name: E, key: OTHER}\n"
@@ -282,7 +282,7 @@ def test_short_secrets_are_warned_of(tmp_path: Path, lightflow: Lightflow) -> No
     assert "secret TOKEN: shorter than 4 characters, so it is not masked in logs" in done.stderr
 
 
-def test_a_value_pasted_into_a_script_is_no_secret(tmp_path: Path, lightflow: Lightflow) -> None:
+def test_a_value_pasted_into_a_script_is_not_a_secret(tmp_path: Path, lightflow: Lightflow) -> None:
     (tmp_path / "flow.yaml").write_text(
         "secrets: [TOKEN]\ntasks: {a: {run: 'echo ${{ raw(env.X) }}', env: {X: '${{ secrets.TOKEN }}'}}}"
     )
@@ -301,7 +301,7 @@ def test_early_mistakes_are_masked_too(tmp_path: Path, lightflow: Lightflow) -> 
     assert leaks(done.stderr.encode()) == []
 
 
-def test_dotenv_files_and_who_goes_before_whom(tmp_path: Path, lightflow: Lightflow) -> None:
+def test_dotenv_files_and_their_precedence(tmp_path: Path, lightflow: Lightflow) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "flow.yaml").write_text(
         textwrap.dedent("""\

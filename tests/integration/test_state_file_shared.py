@@ -247,7 +247,7 @@ except StoreError as error:
 # -- who writes ----------------------------------------------------------------------------------------------------
 
 
-def test_who_writes_waits_for_another_writer_and_gives_up_in_time(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_waits_for_another_writer_and_gives_up_in_time(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from liteflow.state import state_file
 
     with Dag("flow", db) as dag:

@@ -109,7 +109,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_a_file_that_is_not_ours_is_refused_and_left_alone(db: str, kind: str) -> None:
+def test_a_file_of_another_program_is_refused_and_left_alone(db: str, kind: str) -> None:
     wanted = damage(db, kind)
     before = digest(db)
     with Dag("flow", db) as dag:

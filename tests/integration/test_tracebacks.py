@@ -187,7 +187,7 @@ def test_a_module_that_cannot_be_read_or_is_not_there(folder: Path) -> None:
     assert said == ["✗ a failed: ModuleNotFoundError: No module named 'nothing_of_this_name'", "  it printed nothing"]
 
 
-def test_frames_of_libraries_are_left_out_beside_the_users_own(folder: Path) -> None:
+def test_frames_of_libraries_are_left_out_next_to_the_users_own(folder: Path) -> None:
     library = folder / "site-packages"
     library.mkdir()
     (library / "somebodys.py").write_text("def deep():\n    raise OSError('down')\n")

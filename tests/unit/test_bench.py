@@ -44,7 +44,7 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios() -> None:
     assert ratio_of_rounds([2, 4], [1]) == 2  # of the rounds that both have
 
 
-def test_a_result_has_medians_ratios_and_who_did_not_run() -> None:
+def test_a_result_has_medians_ratios_and_programs_that_did_not_run() -> None:
     found = measured([0.3, 0.2, 0.9], [0.1, 0.2, 0.1])
     base, ours, peer = found["entries"]
     assert (base["name"], base["median"], base["ratio"]) == ("bare", 0.1, 1.0)
@@ -131,7 +131,7 @@ def test_goals_are_shown_with_what_was_measured() -> None:
     assert "| fast | 2 × | **3.00** × |" in shown
 
 
-def test_it_is_said_when_the_machine_was_busy() -> None:
+def test_it_is_reported_when_the_machine_was_busy() -> None:
     found = measured([0.3], [0.1])
     results = {"machine": {**dict.fromkeys(("lightflow", "python", "sqlite", "linux", "cores"), "1")}}
     assert "Other programs" not in table.conditions({**results, "workloads": {"wide": {**found, "others": 0.05}}})
@@ -150,7 +150,7 @@ def test_pages_keep_what_is_outside_the_markers(tmp_path: Path, monkeypatch: pyt
         table.write({"x": "new"})
 
 
-def test_results_are_kept(tmp_path: Path) -> None:
+def test_results_are_preserved(tmp_path: Path) -> None:
     results = {"machine": {}, "workloads": {"wide": measured([0.3], [0.1])}}
     save(results, tmp_path / "results.json")
     assert load(tmp_path / "results.json") == results

@@ -151,7 +151,7 @@ def test_an_error_is_a_line_and_a_code(
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("division by zero"), LiteflowError("should not be")])
-def test_a_fault_of_ours_is_saved(
+def test_a_fault_of_the_engine_is_saved(
     error: Exception, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

@@ -257,7 +257,7 @@ def test_work_whose_setup_failed_does_not_run_even_by_another_rule() -> None:
 
 def test_decisions_of_an_earlier_part_are_preserved() -> None:
     plan = make_plan(Graph({"b": [], "x": ["b"], "y": ["b"]}), done={0: "SUCCESS"}, skips={0: {1: "branch b chose y"}})
-    assert plan.opening == [Transition(1, "PENDING", "SKIPPED", 0, "branch b chose y")]
+    assert plan.initial_transitions == [Transition(1, "PENDING", "SKIPPED", 0, "branch b chose y")]
     assert plan.take(0.0) == 2
 
 

@@ -101,11 +101,11 @@ def test_an_error_survives_pickling(kind: type[Exception]) -> None:
     assert (again.args, vars(again)) == (error.args, vars(error))
 
 
-def test_skip_task_is_not_an_error_of_ours() -> None:
+def test_skip_task_is_not_an_error_of_the_engine() -> None:
     assert not issubclass(errors.SkipTask, errors.LiteflowError)
 
 
-def test_a_cycle_says_who_waits_for_whom() -> None:
+def test_a_cycle_names_the_tasks() -> None:
     error = errors.CycleError(["a", "b", "a"])
     assert error.path == ["a", "b", "a"]
     assert "'a' -> 'b' -> 'a'" in str(error)

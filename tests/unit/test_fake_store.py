@@ -90,7 +90,7 @@ def story(path: Path) -> dict[str, list[tuple[Any, ...]]]:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_both_stores_tell_the_same_story(seed: int, tmp_path: Path) -> None:
+def test_both_stores_give_the_same_events(seed: int, tmp_path: Path) -> None:
     fake = RandomRun(seed)
     fake.run()
     real = RandomRun(seed, partial(RealDrive, path=str(tmp_path / "state.db")))

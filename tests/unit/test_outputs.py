@@ -189,7 +189,7 @@ def test_large_values_go_to_files(tmp_path: Path) -> None:
     assert len(decode(payload)) == 11_000_000
 
 
-def test_the_folder_is_private_and_made_anew(tmp_path: Path) -> None:
+def test_the_folder_is_private_and_created_again(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     create_folder(str(folder))
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700

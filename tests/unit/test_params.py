@@ -110,7 +110,7 @@ def test_plain_values_are_defaults() -> None:
         declared({"x": object()})
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     params = declared({"rows": 100, "day": Param("date"), "name": "a"})
     with pytest.raises(ParamError) as caught:
         resolve(params, {"row": 1, "rows": "x"})

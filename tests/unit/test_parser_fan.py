@@ -205,7 +205,10 @@ def test_a_matrix_of_expressions() -> None:
         ('matrix: {os: "${{ params.n }}"}', "w.yaml:5:21: tasks.a.matrix.os: the value is a number and no list"),
         ('matrix: {os: [a], include: ["${{ params.n }}"]}', "must be a mapping of names to values"),
         ('matrix: {os: [a], include: "${{ params.l }}"}', "matrix.include must be a list of mappings"),
-        ("matrix: {os: [a], exclude: \"${{ [{'oss': 1}] }}\"}", "'oss' is no axis of the matrix, did you mean \"os\"?"),
+        (
+            "matrix: {os: [a], exclude: \"${{ [{'oss': 1}] }}\"}",
+            "'oss' is not an axis of the matrix, did you mean \"os\"?",
+        ),
         ("foreach: {items: text}", "must be a list, or an expression that gives one"),
     ],
 )

@@ -206,10 +206,10 @@ def test_instances_of_a_preserved_task_still_count_for_downstream_tasks() -> Non
         done={0: "SUCCESS", 1: "SUCCESS"},
         instances={1: {0: "SUCCESS", 1: "SKIPPED", 2: "SUCCESS"}},
     )
-    assert [(plan.table.task_ids[transition.node], transition.status) for transition in plan.opening] == [
+    assert [(plan.table.task_ids[transition.node], transition.status) for transition in plan.initial_transitions] == [
         ("sum", "SKIPPED")
     ]
-    assert "each[1]" in str(plan.opening[0].reason)
+    assert "each[1]" in str(plan.initial_transitions[0].reason)
 
 
 def test_the_reason_names_the_instance() -> None:
@@ -243,7 +243,7 @@ def test_random_graphs_with_mapped_tasks_end_and_keep_their_promises(seed: int) 
             assert known not in TASK_ENDED, "what has ended stays as it is"
             status[node] = after
 
-    follow(plan.opening)
+    follow(plan.initial_transitions)
     for _ in range(10_000):
         while asking := plan.due_lists():  # an empty list may let the next one ask
             for node in asking:

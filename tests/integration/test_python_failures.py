@@ -1,4 +1,4 @@
-"""What the Python API says of a failure is the line that the commands show."""
+"""The Python API describes a failure with the same line as the commands."""
 
 from __future__ import annotations
 

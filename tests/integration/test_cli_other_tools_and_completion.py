@@ -1,4 +1,4 @@
-"""What a person types who knows other tools, and what the completion of a shell offers."""
+"""Commands that users of other tools type, and shell completion."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_what_resembles_nothing_gets_no_hint(tmp_path: Path) -> None:
     assert lightflow(tmp_path, "xyzzy").stderr.splitlines()[0] == "error: there is no command 'xyzzy'"
 
 
-def test_no_word_of_another_tool_is_a_command_or_stands_twice() -> None:
+def test_no_word_of_another_tool_is_a_command_or_occurs_twice() -> None:
     words = [word for words in ANSWERS for word in words.split()]
     assert len(words) == len(set(words))
     assert not set(words) & set(COMMANDS)
@@ -162,7 +162,7 @@ def test_warnings_in_json(tmp_path: Path) -> None:
     ]
 
 
-def test_a_run_tells_no_warnings_and_has_a_hint_when_it_fails(tmp_path: Path) -> None:
+def test_a_run_prints_no_warnings_and_has_a_hint_when_it_fails(tmp_path: Path) -> None:
     (tmp_path / "flow.yaml").write_text("env: {A: '$HOME/x'}\ntasks:\n  a: {run: source x}\n")
     done = lightflow(tmp_path, "run", "flow.yaml")
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""What tasks print, as `run` shows it: while it comes, in order, whole, bounded, masked, and harmless to a terminal."""
+"""The display of task output by `run`: immediate, in order, complete, bounded, masked and safe for terminals."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def shown(text: str) -> list[str]:
     return [re.sub(r"SUCCESS \d+ ms$", "SUCCESS", line) for line in lines]
 
 
-def test_hello_says_hello(folder: Path) -> None:
+def test_hello_prints_hello(folder: Path) -> None:
     write(folder, "tasks: {hello: {run: echo hello}}")
     lines = shown(lightflow(folder, "run", "flow.yaml").stdout)
     assert lines[0].endswith(", 1 task, 4 at once, mode thread")
     assert lines[1:3] == ["hello", "hello SUCCESS"]
 
 
-def test_each_line_stands_behind_its_task(folder: Path) -> None:
+def test_each_line_follows_the_name_of_its_task(folder: Path) -> None:
     write(folder, TWO)
     lines = shown(lightflow(folder, "run", "flow.yaml").stdout)
     assert lines[1:6] == ["a | one", "a | two", "a SUCCESS", "b | no end", "b SUCCESS"]
@@ -51,7 +51,7 @@ def test_a_group_is_printed_when_its_task_ends(folder: Path) -> None:
     assert lines[1:7] == ["==> a <==", "one", "two", "a SUCCESS", "==> b <==", "no end"]
 
 
-def test_on_github_groups_fold_and_what_tasks_print_is_no_command(folder: Path) -> None:
+def test_on_github_groups_fold_and_what_tasks_print_is_not_a_command(folder: Path) -> None:
     write(folder, "tasks: {a: {run: 'echo ::set-output::x'}}")
     done = lightflow(folder, "run", "flow.yaml", more={"GITHUB_ACTIONS": "true"})
     group, stop, said, go_on, end = done.stdout.splitlines()[1:6]
@@ -68,7 +68,7 @@ def test_quiet_shows_nothing_of_what_tasks_print(folder: Path, more: list[str]) 
     assert "no end" not in done.stdout + done.stderr
 
 
-def test_beside_json_what_tasks_print_goes_to_stderr_if_asked_for(folder: Path) -> None:
+def test_with_json_task_output_goes_to_stderr_on_request(folder: Path) -> None:
     write(folder, TWO)
     done = lightflow(folder, "run", "flow.yaml", "--json", "--output", "prefix")
     assert done.stdout.startswith("{")
@@ -148,7 +148,7 @@ def test_a_program_that_a_python_task_starts_is_seen_while_it_runs(folder: Path)
     assert "printed nothing: it is SUCCESS" in lightflow(folder, "logs", "silent").stderr
 
 
-def test_instances_and_retries_are_told_apart(folder: Path) -> None:
+def test_instances_and_retries_are_distinguished(folder: Path) -> None:
     write(
         folder,
         """\
@@ -256,7 +256,7 @@ def test_a_hundred_quick_tasks_lose_no_line(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("more", [[], ["--output", "group"]])
-def test_on_a_terminal_lines_stand_above_the_picture(folder: Path, more: list[str]) -> None:
+def test_on_a_terminal_lines_are_above_the_picture(folder: Path, more: list[str]) -> None:
     os.mkfifo(folder / "go")
     write(folder, 'tasks: {a: {run: "echo early; read line < go; echo late"}, b: {run: echo other}}')
     child = pexpect.spawn(
@@ -279,7 +279,7 @@ def test_on_a_terminal_lines_stand_above_the_picture(folder: Path, more: list[st
         child.close(force=True)
 
 
-def test_hello_on_a_terminal_says_hello(folder: Path) -> None:
+def test_hello_on_a_terminal_prints_hello(folder: Path) -> None:
     write(folder, "tasks: {hello: {run: echo hello}}")
     command = " ".join([*COMMAND, "run", "flow.yaml"])
     shown = pexpect.run(command, cwd=str(folder), env=environment({"TERM": "xterm"}), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Fan-out, control flow, limits and resuming together, from files on the command line and from Python."""
+"""Fan-out, control flow, limits and resume in combination, from the command line and from Python."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ AROUND = """\
     """
 
 
-def test_what_was_taken_down_is_set_up_again_for_what_has_still_to_run(tmp_path: Path) -> None:
+def test_what_was_torn_down_is_set_up_again_for_what_has_still_to_run(tmp_path: Path) -> None:
     write(tmp_path, AROUND)
     assert lightflow(tmp_path, "run", "flow.yaml").returncode == 1
     (tmp_path / "fixed").touch()
@@ -79,7 +79,7 @@ def test_what_was_taken_down_is_set_up_again_for_what_has_still_to_run(tmp_path:
     }
 
 
-def test_a_run_that_is_tried_again_and_killed_in_its_rest(tmp_path: Path) -> None:
+def test_a_run_that_is_tried_again_and_killed_in_its_back_off(tmp_path: Path) -> None:
     write(tmp_path, AROUND.replace("tasks:", "retry: {max: 1, delay: 60s}\n    tasks:", 1))
     process = subprocess.Popen(
         [*COMMAND, "run", "flow.yaml"], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True
@@ -400,7 +400,7 @@ def test_everything_at_once_from_python(tmp_path: Path, mode: str) -> None:
     assert sorted(trail.read_text().splitlines()) == wanted
 
 
-# -- instances that an earlier part of the run has left ----------------------------------------------------------------
+# -- instances that the previous part of the run has left ------------------------------------------------------------
 
 
 def test_instances_end_with_a_task_that_is_not_expanded_again(tmp_path: Path) -> None:
@@ -423,7 +423,7 @@ def test_instances_end_with_a_task_that_is_not_expanded_again(tmp_path: Path) ->
     assert instances(tmp_path, "each") == [(0, "SUCCESS", 1), (1, "SUCCESS", 2)], "it did not skip itself"
 
 
-def test_a_task_that_a_resume_skipped_is_asked_again_by_the_next(tmp_path: Path) -> None:
+def test_a_task_that_a_resume_skipped_is_evaluated_again_by_the_next(tmp_path: Path) -> None:
     text = "tasks:\n  a: {preconditions: [test ! -e no], run: test -e fixed}\n  b: {run: test -e fixed}\n"
     (tmp_path / "flow.yaml").write_text(text)
     lightflow(tmp_path, "run", "flow.yaml")

@@ -1,4 +1,4 @@
-"""Tasks that are mapped over the value of a task that has none, and what their instances are called."""
+"""Mapped tasks whose upstream task has no value, and the names of instances."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def each(folder: Path) -> str:
         ("continue_on_error: true, cwd: nowhere", "task 'list' failed"),
     ],
 )
-def test_a_list_that_is_not_there_is_told_with_its_reason_and_the_cure(
+def test_a_list_that_is_not_there_is_reported_with_its_reason_and_the_fix(
     tmp_path: Path, how: str, state: str, rule: str
 ) -> None:
     write(tmp_path, FLOW % (how, "", rule))
@@ -57,7 +57,7 @@ def test_a_default_makes_it_an_empty_list(tmp_path: Path, how: str) -> None:
     assert lightflow(tmp_path, "logs", "each[0]").stdout == "x\n"
 
 
-def test_a_matrix_says_what_its_instances_are_called(tmp_path: Path) -> None:
+def test_a_matrix_shows_the_names_of_its_instances(tmp_path: Path) -> None:
     write(
         tmp_path,
         """\

@@ -1,4 +1,4 @@
-"""The commands that look: at runs, at logs, at files. They change nothing and survive whatever they are shown."""
+"""The commands that read runs, logs and files: they change nothing and accept any content."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ def test_a_reader_that_has_seen_enough(ran: Path) -> None:
     assert (done.stdout, done.stderr) == ("{\none\n", "")
 
 
-def test_a_full_disk_behind_stdout_is_told(ran: Path) -> None:
+def test_a_full_disk_behind_stdout_is_reported(ran: Path) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run([*COMMAND, "status"], cwd=ran, env=ENV, stdout=full, stderr=subprocess.PIPE, check=False)
     assert (done.returncode, done.stderr) == (5, b"error: No space left on device\n")

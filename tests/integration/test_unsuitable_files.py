@@ -1,4 +1,4 @@
-"""What is said of files that are not what they are taken for: parameters, modules, dags, other workflows."""
+"""Messages about files of the wrong kind: parameters, modules, dags, other workflows."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_file_of_parameters_is_called_that(tmp_path: Path, name: str, text: st
 
 @pytest.mark.parametrize("code", ["3", "", "'no'", "0"])
 @pytest.mark.parametrize("command", ["validate", "run"])
-def test_a_script_that_exits_is_read_once_and_said_to_exit(tmp_path: Path, code: str, command: str) -> None:
+def test_a_script_that_exits_is_read_once_and_reported_to_exit(tmp_path: Path, code: str, command: str) -> None:
     script = "open('ran', 'a').write('x')\nimport sys\nsys.exit({})\n"
     (tmp_path / "flow.py").write_text(script.format(code))
     done = lightflow(tmp_path, command, "flow.py")
@@ -74,7 +74,7 @@ def test_a_file_with_the_name_of_a_loaded_module(tmp_path: Path) -> None:
     assert "give the file another name" not in lightflow(tmp_path, "run", "flow.yaml").stdout
 
 
-def test_a_run_of_another_file_of_the_same_name_is_told(tmp_path: Path) -> None:
+def test_a_run_of_another_file_of_the_same_name_is_reported(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         text = "name: flow\ntasks: {one: {run: 'true'}, two: {run: 'false', depends_on: one}}\n"

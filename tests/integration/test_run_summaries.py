@@ -1,4 +1,4 @@
-"""What a run says at its end and afterwards: quiet runs, successes in spite of failures, hooks, the live view."""
+"""The summary of a run, during the run and afterwards: quiet runs, tolerated failures, hooks, the live view."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ tasks:
 """
 
 
-def test_a_success_in_spite_of_failures_says_why(tmp_path: Path) -> None:
+def test_a_success_in_spite_of_failures_gives_the_reason(tmp_path: Path) -> None:
     write(tmp_path, SPITE)
     done = lightflow(tmp_path, "run", "flow.yaml")
     although = (
@@ -89,7 +89,7 @@ def test_a_good_quiet_run_writes_nothing_to_stderr(tmp_path: Path) -> None:
     assert "the last run" not in lightflow(tmp_path, "run", "flow.yaml").stderr
 
 
-def test_a_precondition_that_says_no_is_no_failure(tmp_path: Path) -> None:
+def test_a_precondition_that_is_not_met_is_not_a_failure(tmp_path: Path) -> None:
     write(tmp_path, "tasks: {a: {run: echo, preconditions: [{run: exit 1}]}, b: {run: echo, on_success: exit 3}}")
     said = lightflow(tmp_path, "run", "flow.yaml").stdout
     assert "precondition_1 FAILED" not in said
@@ -193,7 +193,7 @@ def test_a_retry_that_is_over_leaves_the_live_view(tmp_path: Path) -> None:
         child.close(force=True)
 
 
-def test_a_picture_says_how_many_instances_failed(tmp_path: Path) -> None:
+def test_a_picture_shows_how_many_instances_failed(tmp_path: Path) -> None:
     write(tmp_path, "tasks: {fetch: {run: 'test ${{ item }} != 2', foreach: [1, 2, 3]}, other: {run: exit 1}}")
     lightflow(tmp_path, "run", "flow.yaml")
     drawn = lightflow(tmp_path, "dag", "--run", "latest", "--format", "mmd").stdout

@@ -1,4 +1,4 @@
-"""`matrix` and `foreach` in runs, and what every command shows of them."""
+"""`matrix` and `foreach` in runs, and how commands show their instances."""
 
 from __future__ import annotations
 
@@ -141,6 +141,26 @@ def test_every_way_to_fan_out(lightflow: Lightflow, tmp_path: Path, mode: str) -
     labels = rows(tmp_path, "SELECT map_key FROM liteflow_task_instances WHERE task_id='call' AND map_index >= 0")
     assert [one for (one,) in labels] == ["number 1", "number 2", "number 3"]
     assert rows(tmp_path, "SELECT status FROM liteflow_task_instances WHERE task_id='nothing'") == [("SKIPPED",)]
+
+
+def test_instances_of_inline_code_end_at_the_same_time_in_threads(lightflow: Lightflow, tmp_path: Path) -> None:
+    """They share the source lines that tracebacks show: none takes them away from another one."""
+    (tmp_path / "meeting.py").write_text("import threading\nboth = threading.Barrier(2, timeout=60)\n", "utf-8")
+    flow = """\
+        workflow_name: meet
+        tasks:
+          meet:
+            foreach: [1, 2]
+            type: python
+            run: |
+              import sys
+              sys.path.insert(0, ".")
+              import meeting
+              meeting.both.wait()
+        """
+    write(tmp_path, textwrap.dedent(flow))
+    lightflow("run", "flow.yaml", "--mode", "thread")
+    assert rows(tmp_path, "SELECT status FROM liteflow_task_instances") == [("SUCCESS",)] * 3
 
 
 def test_a_task_that_is_not_mapped_has_no_index(lightflow: Lightflow, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Text that is not valid Unicode, such as an old file name in a message: it is stored with its odd letters escaped."""
+"""Text that is not valid Unicode, such as an old file name in a message, is stored with escapes."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def below_a_file(path: Path) -> None:
 
 
 @pytest.mark.parametrize("obstacle", [in_place_of_a_folder, pipe, below_a_file])
-def test_logs_that_cannot_be_made_are_told_of(obstacle: Callable[[Path], None], tmp_path: Path) -> None:
+def test_logs_that_cannot_be_made_are_reported(obstacle: Callable[[Path], None], tmp_path: Path) -> None:
     (tmp_path / "tasks.py").write_text(TASKS)
     obstacle(tmp_path / "logs")
     tasks = "".join(f"  {kind}:\n    {body}\n" for kind, body in KINDS.items())
@@ -88,7 +88,7 @@ def test_a_value_out_of_a_log_that_cannot_be_made_fails_its_task(tmp_path: Path)
     )
     done = lightflow(tmp_path, "run", "f.yaml")
     assert done.returncode == 1
-    assert done.stdout.count("not all printed output could be kept") >= 2
+    assert done.stdout.count("not all printed output could be stored") >= 2
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root, for a small disk")
@@ -146,7 +146,7 @@ LOUD = {
 
 
 @pytest.mark.parametrize("who", LOUD)
-def test_the_log_of_a_worker_is_bounded_whoever_writes(who: str, tmp_path: Path) -> None:
+def test_the_log_of_a_worker_is_bounded_for_every_writer(who: str, tmp_path: Path) -> None:
     log, largest = run_python(tmp_path, f"print('first')\n{LOUD[who]}\nprint('last', flush=True)\n")
     assert log.startswith(b"first\n")
     assert log.endswith(b"last\n")

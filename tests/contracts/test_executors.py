@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from process_kit import is_alive
 
 from liteflow.context import current_context
 from liteflow.errors import DefinitionError, SkipTask
@@ -114,14 +115,6 @@ def await_file(path: Path) -> str:
         assert time.monotonic() < give_up, path
         time.sleep(0.005)
     return path.read_text()
-
-
-def is_alive(pid: int) -> bool:
-    row = tree.process(pid)
-    return row is not None and row.state not in "ZX"
-
-
-# Values
 
 
 @pytest.mark.parametrize("mode", MODES)

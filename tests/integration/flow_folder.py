@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightflow.errors import WorkflowError
+from lightflow.parser.workflow_loader import loads_workflow
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "lightflow"]
@@ -37,6 +44,19 @@ def lightflow(
     return done
 
 
-def write(folder: Path, text: str) -> None:
+def write(folder: Path, text: str, name: str = "flow.yaml") -> None:
     """Put the workflow there."""
-    (folder / "flow.yaml").write_text(textwrap.dedent(text))
+    (folder / name).write_text(textwrap.dedent(text), encoding="utf-8")
+
+
+def status(folder: Path) -> dict[str, Any]:
+    """Return what `lightflow status --json` prints of the latest run."""
+    view: dict[str, Any] = json.loads(lightflow(folder, "status", "--json").stdout)
+    return view
+
+
+def problems(text: str) -> str:
+    """Return the message of a workflow file that cannot be used."""
+    with pytest.raises(WorkflowError) as caught:
+        loads_workflow(text, "w.yaml")
+    return str(caught.value)

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sqlite3
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
-from flow_folder import COMMAND, environment, lightflow, write
+from flow_folder import COMMAND, environment, lightflow, status, write
 
 from lightflow.errors import WorkflowError
 from lightflow.parser.workflow_loader import loads_workflow
-
-
-def status(folder: Path) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads(lightflow(folder, "status", "--json").stdout)
-    return result
 
 
 def states(folder: Path) -> dict[str, str]:

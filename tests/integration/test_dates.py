@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flow_folder import lightflow, write
+from flow_folder import lightflow, status, write
 
 from lightflow.expressions.language import evaluate
 from liteflow import Dag, DefinitionError, Param, ParamError, current_context
@@ -32,11 +32,6 @@ tasks:
     depends_on: gate
     run: echo ${{ params.day }} ${{ run.logical_date | date_add(days=-1) }} ${{ run.logical_date | date('%d.%m.%Y') }}
 """
-
-
-def status(folder: Path) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads(lightflow(folder, "status", "--json").stdout)
-    return result
 
 
 def day_in(zone: str) -> str:

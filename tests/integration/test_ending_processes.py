@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from process_kit import is_alive
 
 from liteflow.processes import tree
 from liteflow.processes.client import Exited, GuardianConnection, Started
@@ -75,11 +76,6 @@ def await_true(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < give_up
         time.sleep(0.005)
-
-
-def is_alive(pid: int) -> bool:
-    row = tree.process(pid)
-    return row is not None and row.state not in "ZX"
 
 
 def pid_in(path: Path) -> int:

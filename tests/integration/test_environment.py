@@ -7,16 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flow_folder import lightflow, write
-
-from lightflow.errors import WorkflowError
-from lightflow.parser.workflow_loader import loads_workflow
-
-
-def problems(text: str) -> str:
-    with pytest.raises(WorkflowError) as caught:
-        loads_workflow(text, "w.yaml")
-    return str(caught.value)
+from flow_folder import lightflow, problems, write
 
 
 def printed(folder: Path, text: str, task: str = "t", extra_env: dict[str, str] | None = None) -> list[str]:

@@ -9,12 +9,12 @@ import os
 import sqlite3
 import subprocess
 import sys
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from flow_folder import write
 
 ROOT = Path(__file__).resolve().parents[2]
 Lightflow = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -76,10 +76,6 @@ def lightflow(tmp_path: Path) -> Lightflow:
         )
 
     return call
-
-
-def write(folder: Path, text: str, name: str = "flow.yaml") -> None:
-    (folder / name).write_text(textwrap.dedent(text), "utf-8")
 
 
 def logged(lightflow: Lightflow, task: str) -> str:

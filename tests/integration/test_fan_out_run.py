@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flow_folder import write
 
 ROOT = Path(__file__).resolve().parents[2]
 Lightflow = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -64,10 +65,6 @@ def lightflow(tmp_path: Path) -> Lightflow:
         return done
 
     return call
-
-
-def write(folder: Path, text: str, name: str = "flow.yaml") -> None:
-    (folder / name).write_text(textwrap.dedent(text), "utf-8")
 
 
 def rows(folder: Path, sql: str) -> list[Any]:

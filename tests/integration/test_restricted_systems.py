@@ -1,4 +1,4 @@
-"""Systems that lack what the guardian would like to have: a run does what can be done, and says what cannot."""
+"""Systems without features that the guardian uses: a run works as well as possible and reports what is missing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ tasks:
 RUN = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
-from test_poor_systems import refuse_locks, refuse_subreapers
+from test_restricted_systems import refuse_locks, refuse_subreapers
 if sys.argv[2] == "subreapers":
     refuse_subreapers()
 elif sys.argv[2] in ("locks", "effective locks"):
@@ -112,7 +112,7 @@ def test_without_a_process_table_of_its_own_a_run_ends_everything(how: str, flow
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the filter is for x86-64")
 @pytest.mark.parametrize("lacks", ["subreapers", "tags"])
-def test_without_subreapers_or_tags_a_run_ends_everything_and_says_so(lacks: str, flow: Path) -> None:
+def test_without_subreapers_or_tags_a_run_ends_everything_and_reports_it(lacks: str, flow: Path) -> None:
     here = str(Path(__file__).parent)
     done = run(flow, sys.executable, "-c", RUN, here, lacks, "run", "f.yaml")
     assert done.returncode == 1, done.stdout + done.stderr

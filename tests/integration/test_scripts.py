@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flow_folder import lightflow, write
+from flow_folder import lightflow, problems, write
 
-from lightflow.errors import WorkflowError
 from lightflow.parser.workflow_loader import loads_workflow
 
 
@@ -23,12 +22,6 @@ def run(folder: Path, text: str, *arguments: str) -> dict[str, str]:
     done = lightflow(folder, "run", "flow.yaml", *arguments)
     assert done.returncode in (0, 1), done.stderr
     return states(folder)
-
-
-def problems(text: str) -> str:
-    with pytest.raises(WorkflowError) as caught:
-        loads_workflow(text, "w.yaml")
-    return str(caught.value)
 
 
 SHELLS = [

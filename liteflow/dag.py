@@ -421,8 +421,9 @@ class Dag(CurrentDag):
     ) -> DagRun:
         """Resume a run that failed, was cancelled or interrupted, or whose process died: by default the latest.
 
-        Tasks that succeeded keep their results, all others run, with their full time and all their retries. A run that
-        succeeded is returned as it is. Secrets are fetched again. The arguments are those of `run`; the mode, the
+        Tasks that succeeded, and tasks that skipped themselves, keep their results. All others run, with their full
+        time and all their retries; so does a setup that was torn down and that one of them needs. A run that succeeded
+        is returned as it is. Secrets are fetched again. The arguments are those of `run`; the mode, the
         number of workers and the log folder are those of the run unless they are given.
 
         Raises:

@@ -81,7 +81,7 @@ def execute(
 
 
 def resume(dag: Dag, run_id: str, options: ExecutionOptions, *, secrets: Mapping[str, str] | None = None) -> DagRun:
-    """Continue a run of the dag and return it when it has ended. Successful tasks do not run again."""
+    """Resume a run of the dag and return it when it has ended (see `Dag.resume`)."""
     return dag.resume(
         run_id,
         options.max_workers,

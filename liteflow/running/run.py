@@ -14,7 +14,7 @@ from liteflow.planning.plan import Plan
 from liteflow.record import Record
 from liteflow.running.config import RunConfig
 from liteflow.running.decisions import previous_decisions
-from liteflow.running.expansion import TaskExpander
+from liteflow.running.expansion import MappedTasks
 from liteflow.running.hooks import Hooks
 from liteflow.running.host_signals import SignalGate
 from liteflow.running.inputs import Inputs
@@ -210,7 +210,7 @@ class Runner(Record):
         starter = Starter(
             compiled=compiled, config=config, plan=plan, recorder=recorder, limits=limits, prefetch=prefetch
         )
-        expansion = TaskExpander(
+        expansion = MappedTasks(
             compiled=compiled, plan=plan, inputs=inputs, recorder=recorder, observers=observers, previous=previous
         )
         outcomes = OutcomeHandler(

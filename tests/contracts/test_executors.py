@@ -180,7 +180,7 @@ def test_many_tasks_each_have_one_outcome(bench: Open, mode: str) -> None:
 
 
 class Hostile(Exception):
-    def __init__(self, one: int, two: int) -> None:
+    def __init__(self, entry: int, two: int) -> None:
         super().__init__("line one\nline two")
         self.lock = threading.Lock()
 
@@ -877,10 +877,10 @@ def test_a_dying_worker_costs_its_own_task_and_no_queued_one(bench: Open, tmp_pa
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    one = bench("process", {"note": Call(note), "die": Call(die)}, slots=2)
+    entry = bench("process", {"note": Call(note), "die": Call(die)}, slots=2)
     words = ["note", "die", "note", "note", "die", "note", "note", "note", "note", "note"]
-    nodes = {one.submit(word): word for word in words}
-    outcomes = {outcome.node: outcome for outcome in one.collect(len(nodes))}
+    nodes = {entry.submit(word): word for word in words}
+    outcomes = {outcome.node: outcome for outcome in entry.collect(len(nodes))}
     assert {node: outcome.verdict for node, outcome in outcomes.items()} == {
         node: "FAILED" if word == "die" else "SUCCESS" for node, word in nodes.items()
     }

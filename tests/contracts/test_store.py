@@ -330,8 +330,8 @@ def test_a_claim_keeps_what_is_known_of_a_task_whose_definition_changed(opened: 
     leave(store)
     opened().claim("r1", iter([NewInstance("a", ["b"], 7.0), NewInstance("b", [])]), ("digest2", "{}"))
     with History(db) as history:
-        found = [(each.status, each.try_number, each.dependencies, each.timeout) for each in history.instances("r1")]
-    assert found == [("SUCCESS", 1, ["b"], 7.0), ("PENDING", 0, [], None)]
+        result = [(each.status, each.try_number, each.dependencies, each.timeout) for each in history.instances("r1")]
+    assert result == [("SUCCESS", 1, ["b"], 7.0), ("PENDING", 0, [], None)]
 
 
 def test_an_owner_that_was_replaced_cannot_write(opened: Open, db: str) -> None:

@@ -20,18 +20,20 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "lightflow"]
 
 
-def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+def environment(extra_env: Mapping[str, str] | None = None) -> dict[str, str]:
     """That of these tests, without what would change how the program behaves."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTFLOW_")}
-    return {**plain, "PYTHONPATH": str(ROOT), **(more or {})}
+    return {**plain, "PYTHONPATH": str(ROOT), **(extra_env or {})}
 
 
-def lightflow(folder: Path, *arguments: str, more: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def lightflow(
+    folder: Path, *arguments: str, extra_env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run the program there; it may fail, but not by a fault of ours."""
     done = subprocess.run(
         [*COMMAND, *arguments],
         cwd=folder,
-        env=environment(more),
+        env=environment(extra_env),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -35,9 +35,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def environment(**more: str) -> dict[str, str]:
+def environment(**extra: str) -> dict[str, str]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTFLOW_")}
-    return {**plain, "PYTHONPATH": str(ROOT), **more}
+    return {**plain, "PYTHONPATH": str(ROOT), **extra}
 
 
 def lightflow(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -118,17 +118,17 @@ def test_json_is_all_that_is_on_stdout(folder: Path) -> None:
     assert "✗ b failed" in done.stderr
 
 
-@pytest.mark.parametrize("more", [[], ["--json"]])
-def test_a_dry_run_leaves_nothing(folder: Path, more: list[str]) -> None:
+@pytest.mark.parametrize("extra", [[], ["--json"]])
+def test_a_dry_run_leaves_nothing(folder: Path, extra: list[str]) -> None:
     before = sorted(folder.iterdir())
-    done = lightflow(folder, "run", "good.yaml", "--dry-run", *more)
+    done = lightflow(folder, "run", "good.yaml", "--dry-run", *extra)
     assert done.returncode == 0
     assert "echo two" in done.stdout
     assert sorted(folder.iterdir()) == before
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["run", "none.yaml"], 2, "none.yaml: no such file"),
         (["run", "good.yaml", "--mode", "warp"], 2, "error: "),
@@ -141,10 +141,10 @@ def test_a_dry_run_leaves_nothing(folder: Path, more: list[str]) -> None:
         (["run", "good.yaml", "--db", "no/such/folder/x.db"], 3, "error: "),
     ],
 )
-def test_bad_input_is_a_line_and_a_code(folder: Path, arguments: list[str], code: int, said: str) -> None:
+def test_bad_input_is_a_line_and_a_code(folder: Path, arguments: list[str], code: int, message: str) -> None:
     done = lightflow(folder, *arguments)
     assert done.returncode == code, done.stderr
-    assert done.stderr.startswith(said)
+    assert done.stderr.startswith(message)
     assert done.stdout == ""
 
 

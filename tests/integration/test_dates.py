@@ -75,11 +75,11 @@ def test_without_a_date_a_run_is_for_the_day_on_which_it_starts(folder: Path) ->
 def test_the_day_is_that_of_the_local_time_zone_and_stays_it_in_another(folder: Path, zone: str) -> None:
     (folder / "open").touch()
     before = day_in(zone)
-    assert lightflow(folder, "run", "flow.yaml", more={"TZ": zone}).returncode == 0
+    assert lightflow(folder, "run", "flow.yaml", extra_env={"TZ": zone}).returncode == 0
     assert lightflow(folder, "logs", "t").stdout.split()[1] in (before, day_in(zone))
     stored = status(folder)["logical_date"]
     for other in ("Pacific/Kiritimati", "UTC", "Pacific/Pago_Pago"):
-        view = json.loads(lightflow(folder, "status", "--json", more={"TZ": other}).stdout)
+        view = json.loads(lightflow(folder, "status", "--json", extra_env={"TZ": other}).stdout)
         assert view["logical_date"] == stored
 
 
@@ -226,7 +226,7 @@ def test_dates_are_moved(expression: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("expression", "said"),
+    ("expression", "message"),
     [
         ("d | date_add(hours=1)", "date_add: a date has no hours; use days"),
         ("d | date_add(days='1')", "date_add: days must be a whole number, not '1'"),
@@ -241,10 +241,10 @@ def test_dates_are_moved(expression: str, text: str) -> None:
         ("1e300 | date", "is not a date"),
     ],
 )
-def test_what_cannot_be_moved_is_reported(expression: str, said: str) -> None:
+def test_what_cannot_be_moved_is_reported(expression: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         evaluate(expression, {"d": datetime.date(2024, 1, 31)})
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_the_midnight_of_a_day_is_no_moment_of_another(monkeypatch: pytest.MonkeyPatch) -> None:

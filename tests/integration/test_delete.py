@@ -31,8 +31,8 @@ SHORT = "workflow_name: w\ntasks:\n  a: {run: echo a >> trail}\n  b: {depends_on
 
 
 def left(folder: Path) -> list[str]:
-    found = [path for name in ("logs", ".lightflow-checkpoints") for path in (folder / name).iterdir()]
-    return sorted(path.name for path in found)
+    result = [path for name in ("logs", ".lightflow-checkpoints") for path in (folder / name).iterdir()]
+    return sorted(path.name for path in result)
 
 
 @pytest.mark.parametrize("how", ["command", "one run", "python"])
@@ -63,9 +63,11 @@ def test_only_its_own_files_go(tmp_path: Path) -> None:
         flow_folder.lightflow(tmp_path, "run", "flow.yaml", "-q", "--run-id", run_id)
     db = str(tmp_path / "lightflow.db")
     with History(db) as history:
-        kept = [one.log_path for one in history.attempts("r2") if one.log_path is not None]
+        preserved = [entry.log_path for entry in history.attempts("r2") if entry.log_path is not None]
     DagRun.load(db, "r1").delete()
-    assert left(tmp_path) == sorted(["w.r2.lightflow-checkpoint.json", *(os.path.basename(str(one)) for one in kept)])
+    assert left(tmp_path) == sorted(
+        ["w.r2.lightflow-checkpoint.json", *(os.path.basename(str(entry)) for entry in preserved)]
+    )
 
 
 def test_a_later_resume_does_not_begin_from_a_checkpoint_of_a_deleted_run(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import pytest
 from flow_folder import lightflow, problems, write
 
 
-def printed(folder: Path, text: str, task: str = "t", more: dict[str, str] | None = None) -> list[str]:
+def printed(folder: Path, text: str, task: str = "t", extra_env: dict[str, str] | None = None) -> list[str]:
     write(folder, text)
-    done = lightflow(folder, "run", "flow.yaml", more=more)
+    done = lightflow(folder, "run", "flow.yaml", extra_env=extra_env)
     assert done.returncode == 0, done.stdout + done.stderr
     return lightflow(folder, "logs", task).stdout.splitlines()
 
@@ -76,7 +76,7 @@ def test_a_variable_that_a_task_replaces_is_not_worked_out(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (
             'env:\n  A: "${{ env.B }}"\n  B: "${{ env.C }}"\n  C: "${{ env.A }}"\ntasks: {t: {run: echo}}',
@@ -121,8 +121,8 @@ def test_a_variable_that_a_task_replaces_is_not_worked_out(tmp_path: Path) -> No
         ("env: {Größe: a}\ntasks: {t: {run: echo}}", '"Größe" is not allowed as a name here'),
     ],
 )
-def test_what_cannot_be_is_found_by_validate_with_its_place(text: str, said: str) -> None:
-    assert said in problems(text)
+def test_what_cannot_be_is_found_by_validate_with_its_place(text: str, message: str) -> None:
+    assert message in problems(text)
 
 
 @pytest.mark.parametrize(
@@ -199,5 +199,5 @@ def test_a_dotenv_file_has_the_same_names_as_env(tmp_path: Path) -> None:
 
 
 def test_a_variable_that_only_a_task_has_is_pointed_at() -> None:
-    said = problems("env: {A: '${{ env.LIGHTFLOW_TASK }}'}\ntasks: {t: {run: echo}}")
-    assert "a task finds it in its own environment: write $LIGHTFLOW_TASK in the script" in said
+    message = problems("env: {A: '${{ env.LIGHTFLOW_TASK }}'}\ntasks: {t: {run: echo}}")
+    assert "a task finds it in its own environment: write $LIGHTFLOW_TASK in the script" in message

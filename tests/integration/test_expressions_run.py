@@ -266,9 +266,9 @@ def test_what_is_missing_fails_the_task_with_one_line(
     why = lightflow("why", "b").stdout
     assert f"flow.yaml:7:18: tasks.b.run: {message}" in why, why
     [attempts] = [
-        one["attempts"] for one in json.loads(lightflow("status", "--json").stdout)["tasks"] if one["task"] == "b"
+        entry["attempts"] for entry in json.loads(lightflow("status", "--json").stdout)["tasks"] if entry["task"] == "b"
     ]
-    assert [one["status"] for one in attempts] == ["FAILED", "FAILED"]
+    assert [entry["status"] for entry in attempts] == ["FAILED", "FAILED"]
 
 
 @pytest.mark.parametrize("mode", ["thread", "process", "async"])
@@ -325,8 +325,8 @@ def test_options_and_folders(lightflow: Lightflow, tmp_path: Path) -> None:
     )
     (tmp_path / "sub" / "here").mkdir(parents=True)
     assert lightflow("run", "flow.yaml").returncode == 1
-    tasks = {one["task"]: one for one in json.loads(lightflow("status", "--json").stdout)["tasks"]}
-    assert [one["status"] for one in tasks["slow"]["attempts"]] == ["TIMED_OUT"] * 3
+    tasks = {entry["task"]: entry for entry in json.loads(lightflow("status", "--json").stdout)["tasks"]}
+    assert [entry["status"] for entry in tasks["slow"]["attempts"]] == ["TIMED_OUT"] * 3
     assert f"{tmp_path}/sub/here\n" in logged(lightflow, "here")
     assert f"{tmp_path}/sub 2\n" in logged(lightflow, "py")
 

@@ -186,17 +186,17 @@ def mistakes(shell: str, template: Template, values: Sequence[str], folder: Path
     assert not (folder / "pwned").exists(), f"{shell}: {template.text!r}: a value was executed"
     assert done.stderr == b"", f"{shell}: {template.text!r}: {done.stderr[:500]!r}"
     calls = arguments(done.stdout)
-    found = []
+    result = []
     for value in values:
         assert calls.pop(0) == [b"begin"], f"{shell}: {template.text!r}: lost its place before {value!r}"
         wanted = [[os.fsencode(word) for word in call] for call in template.expected(value)]
         got = [calls.pop(0) for _ in wanted if calls]
         if got != wanted:
-            found.append(f"{shell}: {template.text!r} with {value!r}: {got!r} instead of {wanted!r}")
+            result.append(f"{shell}: {template.text!r} with {value!r}: {got!r} instead of {wanted!r}")
             while calls and calls[0] != [b"begin"]:
                 calls.pop(0)
     assert not calls
-    return found
+    return result
 
 
 @pytest.mark.parametrize("shell", SHELLS)

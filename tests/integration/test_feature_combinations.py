@@ -21,7 +21,7 @@ from liteflow.planning.setup_teardown import Teardown, to_set_up_again
 
 MODES = ["inline", "thread", "process", "async"]
 TOKEN = {"TOKEN": "tok-4711-abcd"}
-lightflow = partial(flow_folder.lightflow, more=TOKEN)
+lightflow = partial(flow_folder.lightflow, extra_env=TOKEN)
 environment = partial(flow_folder.environment, TOKEN)
 
 
@@ -240,9 +240,9 @@ def test_hooks_of_instances_know_the_item(hooked: Path) -> None:
 
 
 def test_instances_whose_failures_are_tolerated_have_failed(hooked: Path) -> None:
-    found = states(hooked)
-    assert {found[name] for name in ("each", "each[0]", "each[1]")} == {"FAILED"}
-    assert all(state == "SUCCESS" for name, state in found.items() if not name.startswith("each"))
+    result = states(hooked)
+    assert {result[name] for name in ("each", "each[0]", "each[1]")} == {"FAILED"}
+    assert all(state == "SUCCESS" for name, state in result.items() if not name.startswith("each"))
 
 
 def test_a_hook_of_an_instance_has_a_secret_that_is_nowhere_stored(tmp_path: Path) -> None:

@@ -58,8 +58,8 @@ def test_os_exit_fails_the_task_and_not_the_run(start: Start, mode: str, code: i
     )
     statuses = {"exits": "FAILED", "forks": "SUCCESS"}
     assert (process.returncode, err) == (5, ""), "behind the run os._exit is what it was"
-    said, failures, value = out.splitlines()
-    assert (said, value) == (str(statuses), "7")
+    message, failures, value = out.splitlines()
+    assert (message, value) == (str(statuses), "7")
     assert words in failures
 
 

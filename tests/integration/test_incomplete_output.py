@@ -114,9 +114,9 @@ def test_a_value_out_of_a_log_on_a_full_disk_fails_its_task(kind: str, tmp_path:
 def run_python(folder: Path, code: str, *, secrets: bool = False) -> tuple[bytes, int]:
     """Run code in a worker; its log, and the largest size that it has had meanwhile."""
     lines = "".join(f"      {line}\n" for line in code.splitlines())
-    more = "secrets: [TOKEN]\n" if secrets else ""
+    extra = "secrets: [TOKEN]\n" if secrets else ""
     (folder / "f.yaml").write_text(
-        f"workflow_name: w\nsettings: {{mode: process}}\n{more}tasks:\n  a:\n    type: python\n    run: |\n{lines}"
+        f"workflow_name: w\nsettings: {{mode: process}}\n{extra}tasks:\n  a:\n    type: python\n    run: |\n{lines}"
     )
     words = [sys.executable, "-m", "lightflow", "run", "f.yaml", "-q"]
     environment = {**os.environ, "TOKEN": "swordfish-swordfish"}
@@ -126,8 +126,8 @@ def run_python(folder: Path, code: str, *, secrets: bool = False) -> tuple[bytes
         for path in (folder / "logs").glob("*") if (folder / "logs").exists() else ():
             largest = max(largest, path.stat().st_size)
         time.sleep(0.005)
-    said = process.communicate()[0]
-    assert process.returncode == 0, said
+    message = process.communicate()[0]
+    assert process.returncode == 0, message
     connection = sqlite3.connect(folder / "lightflow.db")
     (path,) = connection.execute("SELECT log_path FROM liteflow_attempts").fetchone()
     connection.close()

@@ -102,8 +102,8 @@ def test_what_fail_fast_has_cancelled_is_not_taken_down_but_the_rest_is(db: str)
     run = tool.dag(db, [1, 2, 3], fail_fast=True).run(mode="inline")
     assert tool.trail == ["open 1", "close [1]"]
     with History(db) as history:
-        found = {one.map_index: one.status for one in history.instances(run.run_id) if one.task_id == "made"}
-    assert found == {-1: "FAILED", 0: "SUCCESS", 1: "FAILED", 2: "CANCELLED"}
+        result = {entry.map_index: entry.status for entry in history.instances(run.run_id) if entry.task_id == "made"}
+    assert result == {-1: "FAILED", 0: "SUCCESS", 1: "FAILED", 2: "CANCELLED"}
 
 
 def test_of_two_setups_one_is_mapped_and_partly_set_up(db: str) -> None:
@@ -170,7 +170,7 @@ def test_an_instance_that_is_set_up_when_the_owner_dies_is_preserved(db: str) ->
 
     class Stopper:
         def changed(self, changes: Any) -> None:
-            if any((one.task_id, one.map_index, one.status) == ("made", 0, "SUCCESS") for one in changes):
+            if any((entry.task_id, entry.map_index, entry.status) == ("made", 0, "SUCCESS") for entry in changes):
                 raise Stop
 
     with pytest.raises(Stop):

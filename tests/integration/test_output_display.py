@@ -53,18 +53,18 @@ def test_a_group_is_printed_when_its_task_ends(folder: Path) -> None:
 
 def test_on_github_groups_fold_and_what_tasks_print_is_not_a_command(folder: Path) -> None:
     write(folder, "tasks: {a: {run: 'echo ::set-output::x'}}")
-    done = lightflow(folder, "run", "flow.yaml", more={"GITHUB_ACTIONS": "true"})
-    group, stop, said, go_on, end = done.stdout.splitlines()[1:6]
-    assert (group, said, end) == ("::group::a", "::set-output::x", "::endgroup::")
+    done = lightflow(folder, "run", "flow.yaml", extra_env={"GITHUB_ACTIONS": "true"})
+    group, stop, message, go_on, end = done.stdout.splitlines()[1:6]
+    assert (group, message, end) == ("::group::a", "::set-output::x", "::endgroup::")
     token = stop.removeprefix("::stop-commands::")
     assert len(token) >= 16
     assert go_on == f"::{token}::"
 
 
-@pytest.mark.parametrize("more", [["--output", "quiet"], ["--quiet"], ["--json"]])
-def test_quiet_shows_nothing_of_what_tasks_print(folder: Path, more: list[str]) -> None:
+@pytest.mark.parametrize("options", [["--output", "quiet"], ["--quiet"], ["--json"]])
+def test_quiet_shows_nothing_of_what_tasks_print(folder: Path, options: list[str]) -> None:
     write(folder, TWO)
-    done = lightflow(folder, "run", "flow.yaml", *more)
+    done = lightflow(folder, "run", "flow.yaml", *options)
     assert "no end" not in done.stdout + done.stderr
 
 
@@ -161,8 +161,8 @@ def test_instances_and_retries_are_distinguished(folder: Path) -> None:
     )
     done = lightflow(folder, "run", "flow.yaml")
     assert done.returncode == 0
-    said = [line for line in done.stdout.splitlines() if " | " in line]
-    assert sorted(said) == [
+    message = [line for line in done.stdout.splitlines() if " | " in line]
+    assert sorted(message) == [
         "load[0] alpha | alpha 1",
         "load[0] alpha | alpha 2",
         "load[1] beta | beta 1",
@@ -204,7 +204,7 @@ def test_a_line_without_end_is_cut(folder: Path) -> None:
 
 def test_a_secret_is_masked(folder: Path) -> None:
     write(folder, "secrets: [TOKEN]\ntasks: {a: {run: 'echo $TOKEN; echo ok', secrets: [TOKEN]}}")
-    done = lightflow(folder, "run", "flow.yaml", more={"TOKEN": "Sup3rS3cret"})
+    done = lightflow(folder, "run", "flow.yaml", extra_env={"TOKEN": "Sup3rS3cret"})
     assert "Sup3rS3cret" not in done.stdout + done.stderr
     assert shown(done.stdout)[1:3] == ["***", "ok"]
 
@@ -248,20 +248,20 @@ def test_a_hundred_quick_tasks_lose_no_line(folder: Path) -> None:
     tasks = "\n".join(f"  t{number}: {{run: echo line {number}}}" for number in range(100))
     write(folder, f"settings: {{max_parallel_tasks: 8}}\ntasks:\n{tasks}\n")
     lines = lightflow(folder, "run", "flow.yaml").stdout.splitlines()
-    said = [line for line in lines if " | " in line]
-    assert sorted(said) == sorted(f"t{number} | line {number}" for number in range(100))
+    message = [line for line in lines if " | " in line]
+    assert sorted(message) == sorted(f"t{number} | line {number}" for number in range(100))
     for number in range(100):  # the word about the end of a task comes behind what it has printed
         end = next(place for place, line in enumerate(lines) if f" t{number} SUCCESS " in line)
         assert lines.index(f"t{number} | line {number}") < end
 
 
-@pytest.mark.parametrize("more", [[], ["--output", "group"]])
-def test_on_a_terminal_lines_are_above_the_picture(folder: Path, more: list[str]) -> None:
+@pytest.mark.parametrize("options", [[], ["--output", "group"]])
+def test_on_a_terminal_lines_are_above_the_picture(folder: Path, options: list[str]) -> None:
     os.mkfifo(folder / "go")
     write(folder, 'tasks: {a: {run: "echo early; read line < go; echo late"}, b: {run: echo other}}')
     child = pexpect.spawn(
         COMMAND[0],
-        [*COMMAND[1:], "run", "flow.yaml", *more],
+        [*COMMAND[1:], "run", "flow.yaml", *options],
         cwd=str(folder),
         env=environment({"TERM": "xterm-256color", "NO_COLOR": "1"}),
         dimensions=(24, 80),
@@ -269,10 +269,10 @@ def test_on_a_terminal_lines_are_above_the_picture(folder: Path, more: list[str]
         timeout=60,
     )
     try:
-        child.expect_exact("a | early\r\n" if not more else "==> b <==\r\nother\r\n")
+        child.expect_exact("a | early\r\n" if not options else "==> b <==\r\nother\r\n")
         child.expect_exact("1 running")
         (folder / "go").write_text("go\n")
-        child.expect_exact("a | late\r\n" if not more else "==> a <==\r\nearly\r\nlate\r\n")
+        child.expect_exact("a | late\r\n" if not options else "==> a <==\r\nearly\r\nlate\r\n")
         child.expect_exact("TASK")
         child.expect(pexpect.EOF)
     finally:

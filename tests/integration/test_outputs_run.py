@@ -87,7 +87,7 @@ def test_each_attempt_starts_without_outputs(db: str, tmp_path: Path) -> None:
     dag.add_task(sh("a", f'{script}; test "$LIGHTFLOW_ATTEMPT" = 3', options=make(retries=2)))
     run = dag.run().raise_for_failure()
     with History(db) as history:
-        assert [one.key for one in history.values(run.run_id)] == ["a3"]
+        assert [entry.key for entry in history.values(run.run_id)] == ["a3"]
     assert not left(tmp_path)
 
 
@@ -144,12 +144,12 @@ def test_kill_9_loses_only_what_was_not_committed(
     second = start(KILLED, trail.path, "resume", db)
     assert second.wait(60) == 0
     with History(db) as history:
-        assert [(one.task_id, one.key) for one in history.values("r")] == [
+        assert [(entry.task_id, entry.key) for entry in history.values("r")] == [
             ("first", "kept"),
             ("second", "n2"),
             ("third", "typed"),
         ]
-        assert [(one.task_id, one.status) for one in history.attempts("r")] == [
+        assert [(entry.task_id, entry.status) for entry in history.attempts("r")] == [
             ("first", "SUCCESS"),
             ("second", "LOST"),
             ("second", "SUCCESS"),

@@ -32,7 +32,7 @@ def test_the_folder_of_a_workflow_is_that_of_all_that_names_no_other(tmp_path: P
     for name in ("work", "other"):
         (tmp_path / name).mkdir()
     put(tmp_path / "flows", CWD % written)
-    done = lightflow(tmp_path, "run", "flows/flow.yaml", more={"PWD": str(tmp_path)})
+    done = lightflow(tmp_path, "run", "flows/flow.yaml", extra_env={"PWD": str(tmp_path)})
     assert done.returncode == 0, done.stderr
     where = {
         "work": ["plain", "plain.on_success", "python", "on_success"],

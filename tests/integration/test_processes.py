@@ -171,14 +171,14 @@ def test_log_keeps_head_and_tail(tmp_path: Path, sizes: list[int]) -> None:
         log.write(data[position : position + size])
         position += size
     log.close()
-    kept = (tmp_path / "log").read_bytes()
+    preserved = (tmp_path / "log").read_bytes()
     assert log.written == len(data)
     if len(data) <= 150:
-        assert kept == data
-    elif kept != data:  # a little too long is not worth a marker
-        assert kept[:100] == data[:100]
-        assert kept[-50:] == data[-50:]
-        assert kept[100:-50] == f"\n… {len(data) - 150:,} bytes dropped …\n".encode()
+        assert preserved == data
+    elif preserved != data:  # a little too long is not worth a marker
+        assert preserved[:100] == data[:100]
+        assert preserved[-50:] == data[-50:]
+        assert preserved[100:-50] == f"\n… {len(data) - 150:,} bytes dropped …\n".encode()
     else:
         assert len(data) < 200
 
@@ -237,7 +237,7 @@ executor.wait(None)
 
 
 def running_with(marker: str) -> list[int]:
-    found = []
+    result = []
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) != os.getpid():
             try:
@@ -245,8 +245,8 @@ def running_with(marker: str) -> list[int]:
             except OSError:
                 continue
             if marker.encode() in text:
-                found.append(int(name))
-    return found
+                result.append(int(name))
+    return result
 
 
 @pytest.mark.parametrize("victims", ["orchestrator", "guardian first"])

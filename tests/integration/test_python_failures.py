@@ -71,7 +71,7 @@ def test_failures_are_the_lines_that_the_commands_show(db: str, mode: str) -> No
     assert failures["lines"].startswith("ValueError: 3 validation errors")
     assert failures["cause"] == "RuntimeError: the import failed"
     assert failures["nameless"] == "LookupError"
-    assert all("\n" not in one for one in failures.values())
+    assert all("\n" not in entry for entry in failures.values())
 
 
 def test_the_error_that_is_raised_names_the_first_tasks_with_the_same_lines(db: str) -> None:

@@ -35,11 +35,11 @@ def test_a_script_is_refused_for_the_reason_that_is_written_and_for_no_other(she
             try:
                 rewritten(template.text, shell, scripts())
             except UnsafeExpression as error:
-                said = str(error.objections[error.site].kind)
+                message = str(error.objections[error.site].kind)
             else:
-                said = ""
-            if said != template.reason:
-                what = f"{said or 'accepted'}, not {template.reason or 'accepted'}"
+                message = ""
+            if message != template.reason:
+                what = f"{message or 'accepted'}, not {template.reason or 'accepted'}"
                 wrong.append(f"{template.where}: {what}: {template.text.replace(SITE, '§')!r}")
     assert not wrong, "\n".join(wrong)
 

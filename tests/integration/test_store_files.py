@@ -338,9 +338,9 @@ def test_init_schema_may_be_repeated(db: str) -> None:
         init_schema(db)
     assert tables(db) == before
     make(db)
-    kept = digest(db)
+    preserved = digest(db)
     init_schema(db)
-    assert digest(db) == kept
+    assert digest(db) == preserved
 
 
 @pytest.mark.parametrize("name", ["with space.db", "ünï.db", "a?b#c%20.db", "-x.db", "';--.db"])

@@ -76,7 +76,7 @@ def test_a_state_file_of_another_user_is_reported(tmp_path: Path) -> None:
     flow_folder.write(tmp_path, FLOW)
     assert "belongs to" not in flow_folder.lightflow(tmp_path, "run", "flow.yaml").stderr
     os.chown(tmp_path / "lightflow.db", 65534, 65534)
-    finding = next(one for one in run_checks(str(tmp_path / "lightflow.db")) if one.check == "owner")
+    finding = next(entry for entry in run_checks(str(tmp_path / "lightflow.db")) if entry.check == "owner")
     assert (finding.severity, "65534" in finding.message or "nobody" in finding.message) == ("warning", True)
     done = flow_folder.lightflow(tmp_path, "run", "flow.yaml")
     assert done.returncode == 0
@@ -92,7 +92,7 @@ def test_the_second_user_gets_instructions(tmp_path: Path) -> None:
     for parent in tmp_path.parents:
         if parent != Path("/tmp") and parent != Path("/"):
             parent.chmod(0o755)
-    said = []
+    shown = []
     for closed in (["x.db.lock"], ["x.db"]):
         for name in ("x.db", "x.db.lock", "x.db-wal", "x.db-shm"):
             if (tmp_path / name).exists():
@@ -111,6 +111,8 @@ def test_the_second_user_gets_instructions(tmp_path: Path) -> None:
             os._exit(0)
         os.close(write)
         os.waitpid(pid, 0)
-        said.append(os.read(read, 4096).decode())
+        shown.append(os.read(read, 4096).decode())
         os.close(read)
-    assert all(one.startswith("True") and "belongs to user root" in one and "chmod g+rw" in one for one in said), said
+    assert all(
+        entry.startswith("True") and "belongs to user root" in entry and "chmod g+rw" in entry for entry in shown
+    ), shown

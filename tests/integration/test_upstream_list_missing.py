@@ -21,7 +21,7 @@ tasks:
 
 def each(folder: Path) -> str:
     view = json.loads(lightflow(folder, "status", "--json").stdout)
-    return str(next(one["status"] for one in view["tasks"] if one["task"] == "each"))
+    return str(next(entry["status"] for entry in view["tasks"] if entry["task"] == "each"))
 
 
 @pytest.mark.parametrize("rule", ["none_failed", "all_done"])
@@ -73,7 +73,7 @@ def test_a_matrix_shows_the_names_of_its_instances(tmp_path: Path) -> None:
     )
     assert lightflow(tmp_path, "run", "flow.yaml").returncode == 0
     view = json.loads(lightflow(tmp_path, "status", "--json").stdout)
-    keys = [one["map_key"] for one in view["tasks"][0]["instances"]]
+    keys = [entry["map_key"] for entry in view["tasks"][0]["instances"]]
     assert keys == ["north/linux 0", "north/mac 1"]
     text = "tasks: {t: {matrix: {os: [a], key: [1]}, run: echo}}"
     with pytest.raises(WorkflowError, match="an axis cannot be called key"):

@@ -56,12 +56,12 @@ LONG: dict[str, str] = {}
 
 
 def modules() -> dict[str, Path]:
-    found = {}
+    result = {}
     for package in ("liteflow", "lightflow"):
         for path in sorted((ROOT / package).rglob("*.py")):
             parts = path.relative_to(ROOT).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+            result[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return result
 
 
 MODULES = modules()
@@ -84,16 +84,16 @@ def rank(module: str) -> int:
 
 def imports(path: Path) -> set[str]:
     """The modules of ours that a file imports, anywhere in it."""
-    found = set()
+    result = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            result |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, f"{path}: relative import"
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                found.add(inner if inner in MODULES else node.module)
-    return {name for name in found if name.partition(".")[0] in ("liteflow", "lightflow")}
+                result.add(inner if inner in MODULES else node.module)
+    return {name for name in result if name.partition(".")[0] in ("liteflow", "lightflow")}
 
 
 @pytest.mark.parametrize("module", MODULES)

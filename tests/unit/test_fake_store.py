@@ -78,7 +78,7 @@ class RealDrive(Drive):
 def story(path: Path) -> dict[str, list[tuple[Any, ...]]]:
     """Read the events, rows and attempts of the run."""
     connection = sqlite3.connect(path)
-    found = {
+    outcome = {
         "events": connection.execute(f"SELECT {EVENT} FROM liteflow_events ORDER BY seq").fetchall(),
         "rows": connection.execute(
             "SELECT task_id, map_index, status, try_number FROM liteflow_task_instances"
@@ -86,7 +86,7 @@ def story(path: Path) -> dict[str, list[tuple[Any, ...]]]:
         "attempts": connection.execute("SELECT task_id, map_index, attempt, status FROM liteflow_attempts").fetchall(),
     }
     connection.close()
-    return found
+    return outcome
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -57,8 +57,8 @@ def test_base64_is_masked_wherever_the_secret_is(before: int, behind: int, encod
     text = encode(b"u" * before + secret.encode() + b"x" * behind)  # type: ignore[operator]
     masked = Masker({"S": secret}).data(text)
     assert b"***" in masked
-    kept = masked.replace(b"***", b"").replace(b"\n", b"")
-    assert len(kept) <= len(base64.b64encode(b"u" * (before + behind + 4))) + 8
+    preserved = masked.replace(b"***", b"").replace(b"\n", b"")
+    assert len(preserved) <= len(base64.b64encode(b"u" * (before + behind + 4))) + 8
 
 
 @pytest.mark.parametrize(

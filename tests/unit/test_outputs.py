@@ -122,10 +122,10 @@ def test_what_is_written_is_read(pairs: list[tuple[str, Any]]) -> None:
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
-        found = parse(text)
+        result = parse(text)
     except PayloadError:
         return
-    assert all(isinstance(name, str) for name in found)
+    assert all(isinstance(name, str) for name in result)
 
 
 # -- the file ---------------------------------------------------------------------------------------------------

@@ -30,8 +30,8 @@ def luminance(colour: str) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def contrast(one: str, other: str) -> float:
-    dark, light = sorted((luminance(one), luminance(other)))
+def contrast(entry: str, other: str) -> float:
+    dark, light = sorted((luminance(entry), luminance(other)))
     return (light + 0.05) / (dark + 0.05)
 
 

@@ -56,8 +56,8 @@ class Case:
         #: weights of the verdicts, so that some cases are nearly all of one kind
         self.weights = [picks.random() ** 2 + 0.01 for _ in VERDICTS]
 
-    def plan(self, **more: Any) -> Plan:
-        return make_plan(self.graph, retries=self.retries, rules=self.rules, fail_fast=self.fail_fast, **more)
+    def plan(self, **extra: Any) -> Plan:
+        return make_plan(self.graph, retries=self.retries, rules=self.rules, fail_fast=self.fail_fast, **extra)
 
     def verdict(self) -> Verdict:
         return self.picks.choices(VERDICTS, self.weights)[0]

@@ -130,8 +130,8 @@ def test_a_decision_never_changes_by_what_ends_later(rule: TriggerRule, states: 
     decision = decide(rule, counts_of(states, total))
     if open_ones == 0:
         assert decision != "wait"
-    for more in "SFKU" if open_ones else "":
-        later = decide(rule, counts_of(states + more, total))
+    for extra in "SFKU" if open_ones else "":
+        later = decide(rule, counts_of(states + extra, total))
         assert decision == "wait" or later == decision
 
 
@@ -144,8 +144,8 @@ def test_explain_gives_the_decision(rule: TriggerRule, states: str, wanted: str)
     words = {"S": "SUCCESS", "F": "FAILED", "K": "SKIPPED", "U": "UPSTREAM_FAILED"}
     text = explain(rule, {f"u{number}": words[state] for number, state in enumerate(states)})
     assert rule in text
-    told = {"run": "may run", "skip": "skipped", "upstream_failed": "did not succeed"}[wanted]
-    assert told in text
+    reported = {"run": "may run", "skip": "skipped", "upstream_failed": "did not succeed"}[wanted]
+    assert reported in text
 
 
 def test_explain_names_open_upstream_tasks_and_is_short() -> None:

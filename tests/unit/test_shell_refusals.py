@@ -133,5 +133,5 @@ def test_an_invalid_script_does_not_affect_scripts_parsed_with_it(tmp_path: Path
             ]
         )
     )
-    found = problems(tmp_path, f"params: {{v: text}}\ntasks:\n{tasks}{broken}{tasks.replace('  t', '  u')}")
-    assert [line.split(":")[0] for line in found] == ["85", "91", "94"]
+    result = problems(tmp_path, f"params: {{v: text}}\ntasks:\n{tasks}{broken}{tasks.replace('  t', '  u')}")
+    assert [line.split(":")[0] for line in result] == ["85", "91", "94"]

@@ -153,10 +153,10 @@ def test_a_task_that_returns_a_function_fails_with_what_to_write(db: str) -> Non
 
 def test_a_parameter_of_a_run_is_not_a_task(db: str) -> None:
     with Dag("params", db) as dag:
-        one = b()
+        entry = b()
     for value, message in (
-        (one, "is not there before the run begins"),
-        ([one.output("k")], "is not there"),
+        (entry, "is not there before the run begins"),
+        ([entry.output("k")], "is not there"),
         (a, "call it"),
     ):
         with pytest.raises(DefinitionError, match=message):

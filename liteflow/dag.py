@@ -43,6 +43,7 @@ from liteflow.limits import (
 from liteflow.modes import DEFAULT_SLOTS, DEFAULT_WORKERS, MODES
 from liteflow.planning.graph import Graph
 from liteflow.planning.retry import NEVER, RetryPolicy
+from liteflow.record import replace
 from liteflow.running.config import RunConfig
 from liteflow.running.host_signals import deferred_host_signals
 from liteflow.running.observers import Observer
@@ -117,10 +118,10 @@ class Dag(CurrentDag):
         self.params = None if params is None else declared(params)
         self.secrets = declared_secrets(secrets)
         self.limits = DagLimits(
-            normalize_pools(pools or {}),
-            checked_timeout(timeout),
-            normalize_retry(retry),
-            normalize_concurrency(concurrency),
+            pools=normalize_pools(pools or {}),
+            timeout_s=checked_timeout(timeout),
+            retry=normalize_retry(retry),
+            concurrency=normalize_concurrency(concurrency),
         )
         self.tasks: dict[str, Task] = {}
         #: the file that defines the dag; None: the program that runs
@@ -314,7 +315,7 @@ class Dag(CurrentDag):
         """
         limits = self.limits
         if self._stored is not None:
-            limits = limits._replace(pools={**self._stored.pools(), **limits.pools})
+            limits = replace(limits, pools={**self._stored.pools(), **limits.pools})
         return compile_dag(
             self.dag_id,
             self.tasks,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final, Literal, Protocol
 
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.record import Record
@@ -74,7 +74,7 @@ class Condition(Protocol):
         """Return whether the condition holds. Raises InputError with the reason and the place of the error."""
 
 
-class StartCheck(NamedTuple):
+class StartCheck(Record):
     """A step between a satisfied trigger rule and the start of a task: a condition, or a hook."""
 
     condition: Condition | None = None

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 from liteflow.errors import DefinitionError
 from liteflow.identifiers import NEW_ID_PATTERN
 from liteflow.planning.retry import NEVER, RetryPolicy
+from liteflow.record import EMPTY_MAPPING, Record
 
 OnConflict = Literal["queue", "skip", "cancel", "fail"]
 ON_CONFLICT: Final[tuple[str, ...]] = get_args(OnConflict)
@@ -34,10 +35,10 @@ class Concurrency(NamedTuple):
     on_conflict: OnConflict = "queue"
 
 
-class DagLimits(NamedTuple):
+class DagLimits(Record):
     """The limits that a dag declares; the retry is that of a run as a whole."""
 
-    pools: Mapping[str, Pool] = {}
+    pools: Mapping[str, Pool] = EMPTY_MAPPING
     timeout_s: float | None = None
     retry: RetryPolicy = NEVER
     concurrency: Concurrency | None = None

@@ -7,7 +7,7 @@
 A record behaves as a class under `@dataclass(frozen=True, slots=True, kw_only=True)`, and type checkers treat it as
 such. It exists for the start of a program: `dataclass` takes 0.6 ms to make a class of eight fields and 7 ms to import,
 which is half of the start of `lightflow run` for the records that a run needs (docs/adr/0035). A record class takes
-0.01 ms; its `__init__` is compiled when the first record is made.
+0.01 ms; its `__init__` is compiled when more than a few records are made: most classes have one or two in a small run.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any, Final, TypeVar, dataclass_transform
 
 #: The default of fields that are mappings.
 EMPTY_MAPPING: Final[Mapping[Any, Any]] = {}
+#: Records of a class that are made before its `__init__` is compiled.
+_UNCOMPILED: Final = 3
 _R = TypeVar("_R", bound="Record")
 
 
@@ -42,14 +44,24 @@ class _RecordType(type):
         cls._fields = (*(field for parent in parents for field in parent._fields), *own_fields)
         cls._defaults = {field: value for parent in parents for field, value in parent._defaults.items()} | own_defaults
         if "__init__" not in namespace:
-            cls.__init__ = _compile_at_first_call(cls)  # type: ignore[misc]  # made at run time
+            cls.__init__ = _first_init(cls)  # type: ignore[misc]
         return cls
 
 
-def _compile_at_first_call(cls: _RecordType) -> Any:
+def _first_init(cls: _RecordType) -> Any:
+    """Return the `__init__` of the first records: compiling another costs as much as a hundred records made by it."""
+    count = 0
+
     def __init__(self: object, **values: Any) -> None:  # noqa: N807 - it is the method of that name
-        cls.__init__ = compiled = _compile_init(cls)  # type: ignore[misc]  # made at run time
-        compiled(self, **values)
+        nonlocal count
+        count += 1
+        complete = cls._defaults | values if len(values) < len(cls._fields) else values
+        if count > _UNCOMPILED or complete.keys() != set(cls._fields):
+            cls.__init__ = compiled = _compile_init(cls)  # type: ignore[misc]
+            compiled(self, **values)  # raises the TypeError for a missing or unknown field
+            return
+        for name, value in complete.items():
+            object.__setattr__(self, name, value)
 
     return __init__
 

@@ -50,7 +50,7 @@ class Ref(NamedTuple):
     key: str = "return_value"
 
 
-class Item(NamedTuple):
+class Item(Record):
     """A placeholder in an argument of a mapped task for the item of an instance in the list called `name`.
 
     The functions in `maps` are applied to the item one after the other, in the process that runs the task.

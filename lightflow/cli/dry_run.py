@@ -27,7 +27,7 @@ def show_plan(target: str, arguments: RunArguments, *, resume: bool) -> int:
     outline = workflows.outline(file, arguments.dag)
     if resume and view is None:
         view = _unfinished_run(arguments.db, outline.name)
-    param_arguments = ParamArguments(arguments.params, arguments.params_file)
+    param_arguments = ParamArguments(words=arguments.params, file=arguments.params_file)
     done = frozenset[str]()
     if view is None:
         values = parameters.new_run_values(outline.params, param_arguments, file, day or current_day())

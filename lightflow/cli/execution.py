@@ -40,7 +40,7 @@ def execute(target: str, arguments: RunArguments, start: Start) -> int:
         fail_fast=arguments.fail_fast,
         dag=arguments.dag,
         observers=(view,),
-        params=ParamArguments(arguments.params, arguments.params_file),
+        params=ParamArguments(words=arguments.params, file=arguments.params_file),
         date=arguments.day(),
         resume_hint=lambda: _resume_line(target, arguments.db),
         claim_children=True,  # this program exists for the run alone

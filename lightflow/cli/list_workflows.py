@@ -35,7 +35,8 @@ def list_workflows(limit: int | None, db: str, as_json: bool) -> None:
         say_json([workflow_shape(summary) for summary in summaries])
         return
     rows = []
-    for dag, latest in summaries:
+    for summary in summaries:
+        dag, latest = summary.dag, summary.latest
         run = (state(latest.run.status), moment(latest.run.created_at)) if latest else ("-", "-")
         rows.append((printable(dag.dag_id), *run, near_path(dag.source) if dag.source else "-"))
     say(table(("WORKFLOW", "STATE", "STARTED", "FILE"), rows) if rows else "no workflow has run yet")

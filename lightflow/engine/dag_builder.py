@@ -168,17 +168,17 @@ class _TaskBuilder(Record):
             return NO_HOOKS
         preconditions = [
             Precondition(
-                None if each.condition is None else self._condition(each.condition),
-                None if each.command is None else self.build(each.command, task.id),
-                each.message,
-                each.fails,
+                condition=None if each.condition is None else self._condition(each.condition),
+                task=None if each.command is None else self.build(each.command, task.id),
+                message=each.message,
+                fails=each.fails,
             )
             for each in control_flow.preconditions
         ]
         return TaskHooks(
-            None if control_flow.condition is None else self._condition(control_flow.condition),
-            tuple(preconditions),
-            {event: self.build(hook, task.id) for event, hook in control_flow.hooks.items()},
+            condition=None if control_flow.condition is None else self._condition(control_flow.condition),
+            preconditions=tuple(preconditions),
+            hooks={event: self.build(hook, task.id) for event, hook in control_flow.hooks.items()},
         )
 
     def _condition(self, condition: ConditionSpec) -> EngineCondition:
@@ -259,7 +259,7 @@ def _flow_with_dotenv(
     def with_dotenv(condition: ConditionSpec | None) -> ConditionSpec | None:
         if condition is None or condition.scope is None:
             return condition
-        return condition._replace(scope=replace(condition.scope, dotenv=dotenv, own_dotenv=task_dotenv))
+        return replace(condition, scope=replace(condition.scope, dotenv=dotenv, own_dotenv=task_dotenv))
 
-    preconditions = tuple(each._replace(condition=with_dotenv(each.condition)) for each in control_flow.preconditions)
+    preconditions = tuple(replace(each, condition=with_dotenv(each.condition)) for each in control_flow.preconditions)
     return replace(control_flow, condition=with_dotenv(control_flow.condition), preconditions=preconditions)

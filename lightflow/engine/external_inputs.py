@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from lightflow.errors import Problem, WorkflowError
 from lightflow.spec.model import EnvFile, WorkflowSpec
 from liteflow import DotenvError, SecretError
+from liteflow.api import EMPTY_MAPPING, Record
 from liteflow.values.secrets import Secrets, fetch
 
 
-class ExternalInputs(NamedTuple):
+class ExternalInputs(Record):
     """The variables of dotenv files, and the secrets, of one run."""
 
-    dotenv: Mapping[str, str] = {}  #: of the workflow's dotenv files
-    task_dotenv: Mapping[str, Mapping[str, str]] = {}  #: of the tasks' own dotenv files, by task
+    dotenv: Mapping[str, str] = EMPTY_MAPPING  #: of the workflow's dotenv files
+    task_dotenv: Mapping[str, Mapping[str, str]] = EMPTY_MAPPING  #: of the tasks' own dotenv files, by task
     secrets: Secrets | None = None
 
     def masked(self, error: WorkflowError) -> WorkflowError:
@@ -52,7 +52,7 @@ def load_external_inputs(spec: WorkflowSpec) -> ExternalInputs:
         raise WorkflowError(
             [spec.secrets[name].location.problem(message) for name, message in error.problems.items()]
         ) from None
-    return ExternalInputs(dotenv, task_dotenv, secrets)
+    return ExternalInputs(dotenv=dotenv, task_dotenv=task_dotenv, secrets=secrets)
 
 
 def _variables(files: Sequence[EnvFile], read: dict[str, dict[str, str]], problems: list[Problem]) -> dict[str, str]:

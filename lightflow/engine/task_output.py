@@ -13,11 +13,12 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 from lightflow.engine.formatting import display_name
 from lightflow.text import plain_text, printable
 from liteflow import Change, RunStart
+from liteflow.api import Record
 from liteflow.processes.log_file import HEAD_BYTES, TAIL_BYTES, open_regular
 
 OutputMode = Literal["prefix", "group", "quiet"]
@@ -154,7 +155,7 @@ def _short_path(path: str) -> str:
     return path if relative.startswith("..") else relative
 
 
-class _FollowedAttempt(NamedTuple):
+class _FollowedAttempt(Record):
     log: LogTail
     name: str
     attempt: int
@@ -183,7 +184,9 @@ class OutputFollower:
         key = (change.task_id, change.map_index)
         if change.status == "RUNNING" and change.log_path is not None and change.instances is None:
             name = display_name(change.task_id, change.map_index, change.map_key)
-            self._followed[key] = _FollowedAttempt(LogTail(change.log_path, time.monotonic()), name, change.attempt)
+            self._followed[key] = _FollowedAttempt(
+                log=LogTail(change.log_path, time.monotonic()), name=name, attempt=change.attempt
+            )
         elif change.previous == "RUNNING":
             followed = self._followed.pop(key, None)
             if followed is not None and (change.log_path is not None or followed.log.has_output):

@@ -51,7 +51,7 @@ _OPERATOR_WORDS: Final = ("and", "or", "is", "in", "not", "if", "else")
 def read_expressions(tree: Tree, registry: Registry) -> ExpressionIndex:
     """Return all expressions of a tree, and the problems in them."""
     reader = _Reader(tree, registry)
-    return ExpressionIndex(reader.tasks, reader.conditions, reader.templates.problems)
+    return ExpressionIndex(tasks=reader.tasks, conditions=reader.conditions, problems=reader.templates.problems)
 
 
 class _Templates:

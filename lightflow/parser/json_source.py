@@ -43,7 +43,7 @@ def read_json(file: str, text: str, kind: FileKind = WORKFLOW_FILE) -> Source:
     end = reader.space(end)
     if end != len(text):
         raise UnreadableFile("not valid JSON: nothing may follow the closing brace", reader.at(end))
-    return Source(file, text, tree, reader.positions, reader.problems)
+    return Source(file=file, text=text, tree=tree, positions=reader.positions, problems=reader.problems)
 
 
 class _Reader:

@@ -11,6 +11,7 @@ import re
 from typing import Any, Final, NamedTuple, Protocol
 
 from lightflow.errors import Location, Problem
+from liteflow.api import Record
 
 Key = str | int  # of a mapping, or the index in a list
 
@@ -100,21 +101,23 @@ class Lines:
         return mark_line, offset - self._starts[mark_line - 1] + 1
 
 
-class FileKind(NamedTuple):
+class FileKind(Record):
     """The purpose of a file, for messages."""
 
     name: str
     content: str
 
 
-WORKFLOW_FILE: Final = FileKind("workflow file", "keys such as `workflow_name:` and `tasks:`")
-PARAMS_FILE: Final = FileKind("file of parameters", "names of parameters and their values, such as `rows: 100`")
+WORKFLOW_FILE: Final = FileKind(name="workflow file", content="keys such as `workflow_name:` and `tasks:`")
+PARAMS_FILE: Final = FileKind(
+    name="file of parameters", content="names of parameters and their values, such as `rows: 100`"
+)
 
 #: Levels of lists and mappings in a file.
 MAX_DEPTH: Final = 32
 
 
-class Source(NamedTuple):
+class Source(Record):
     """A file that has been read: its raw tree, the positions in it, and the problems so far."""
 
     file: str  #: the path that the user named, for messages

@@ -10,14 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from lightflow.parser.positions import Key
+from liteflow.api import Record, replace
 
 Schema = Mapping[str, Any]
 
 
-class SchemaError(NamedTuple):
+class SchemaError(Record):
     """One violation: `value` at `path` breaks the rule of `keyword` in `schema`.
 
     `names` are the keys that are not allowed (`additionalProperties`), the key that is missing (`required`,
@@ -61,7 +62,7 @@ class Validator:
         """Return every violation in `value`."""
         errors: list[SchemaError] = []
         self._check(value, (), errors)
-        return [error._replace(path=_flat(error.path)) for error in errors]
+        return [replace(error, path=_flat(error.path)) for error in errors]
 
     def is_valid(self, value: Any) -> bool:
         """Return whether `value` has no violation."""
@@ -143,7 +144,11 @@ class Validator:
                 for part in checks:
                     part(item, (path, name), errors)
             if unexpected:
-                errors.append(SchemaError("additionalProperties", path, value, schema, tuple(unexpected)))
+                errors.append(
+                    SchemaError(
+                        keyword="additionalProperties", path=path, value=value, schema=schema, names=tuple(unexpected)
+                    )
+                )
 
         return check
 
@@ -178,7 +183,7 @@ def _accept(value: Any, path: _Path, errors: list[SchemaError]) -> None:
 
 
 def _refuse(value: Any, path: _Path, errors: list[SchemaError]) -> None:
-    errors.append(SchemaError("not", path, value, {"not": {}}))
+    errors.append(SchemaError(keyword="not", path=path, value=value, schema={"not": {}}))
 
 
 # -- values -------------------------------------------------------------------------------------------------------
@@ -248,7 +253,7 @@ def _type(validator: Validator, rule: str | Sequence[str], schema: Schema) -> _C
 
     def check(value: Any, path: _Path, errors: list[SchemaError]) -> None:
         if not isinstance(value, classes) and not any(test(value) for test in tests):
-            errors.append(SchemaError("type", path, value, schema))
+            errors.append(SchemaError(keyword="type", path=path, value=value, schema=schema))
 
     return check
 
@@ -261,7 +266,7 @@ def _test(keyword: str, kind: type | tuple[type, ...], holds: Callable[[Any], Ca
 
         def check(value: Any, path: _Path, errors: list[SchemaError]) -> None:
             if isinstance(value, kind) and not test(value) and not isinstance(value, bool):
-                errors.append(SchemaError(keyword, path, value, schema))
+                errors.append(SchemaError(keyword=keyword, path=path, value=value, schema=schema))
 
         return check
 
@@ -286,7 +291,7 @@ def _options(keyword: str) -> _Keyword:
 
         def check(value: Any, path: _Path, errors: list[SchemaError]) -> None:
             if not any(_equal(value, option) for option in options):
-                errors.append(SchemaError(keyword, path, value, schema))
+                errors.append(SchemaError(keyword=keyword, path=path, value=value, schema=schema))
 
         return check
 
@@ -296,7 +301,11 @@ def _options(keyword: str) -> _Keyword:
 def _required(validator: Validator, rule: Sequence[str], schema: Schema) -> _Check:
     def check(value: Any, path: _Path, errors: list[SchemaError]) -> None:
         if isinstance(value, dict):
-            errors += [SchemaError("required", path, value, schema, (name,)) for name in rule if name not in value]
+            errors += [
+                SchemaError(keyword="required", path=path, value=value, schema=schema, names=(name,))
+                for name in rule
+                if name not in value
+            ]
 
     return check
 
@@ -305,7 +314,10 @@ def _dependent_required(validator: Validator, rule: Mapping[str, Sequence[str]],
     def check(value: Any, path: _Path, errors: list[SchemaError]) -> None:
         for name, needed in rule.items() if isinstance(value, dict) else ():
             missing = [other for other in needed if other not in value] if name in value else ()
-            errors += [SchemaError("dependentRequired", path, value, schema, (other,)) for other in missing]
+            errors += [
+                SchemaError(keyword="dependentRequired", path=path, value=value, schema=schema, names=(other,))
+                for other in missing
+            ]
 
     return check
 
@@ -326,7 +338,9 @@ def _property_names(validator: Validator, rule: Any, schema: Schema) -> _Check:
 
     def check(value: Any, path: _Path, errors: list[SchemaError]) -> None:
         wrong = [name for name in value if not holds(name)] if isinstance(value, dict) else ()
-        errors += [SchemaError("propertyNames", path, value, schema, (name,)) for name in wrong]
+        errors += [
+            SchemaError(keyword="propertyNames", path=path, value=value, schema=schema, names=(name,)) for name in wrong
+        ]
 
     return check
 
@@ -360,7 +374,7 @@ def _contains(validator: Validator, rule: Any, schema: Schema) -> _Check:
         if isinstance(value, list):
             number = sum(map(holds, value))
             if number < least or (most is not None and number > most):
-                errors.append(SchemaError("contains", path, value, schema))
+                errors.append(SchemaError(keyword="contains", path=path, value=value, schema=schema))
 
     return check
 
@@ -373,7 +387,7 @@ def _count(keyword: str, enough: Callable[[int], bool]) -> _Keyword:
 
         def check(value: Any, path: _Path, errors: list[SchemaError]) -> None:
             if not enough(sum(holds(value) for holds in parts)):
-                errors.append(SchemaError(keyword, path, value, schema))
+                errors.append(SchemaError(keyword=keyword, path=path, value=value, schema=schema))
 
         return check
 

@@ -48,11 +48,11 @@ class ConditionNode(NamedTuple):
         return precondition_id(self.task_id, self.path)
 
 
-class ExpressionIndex(NamedTuple):
+class ExpressionIndex(Record):
     """The expressions and conditions of a file, by the id of their task, hook or precondition, and their problems."""
 
-    tasks: Mapping[str, Expressions] = {}
-    conditions: Mapping[str, ConditionSpec] = {}
+    tasks: Mapping[str, Expressions] = EMPTY_MAPPING
+    conditions: Mapping[str, ConditionSpec] = EMPTY_MAPPING
     problems: Sequence[Problem] = ()
 
 

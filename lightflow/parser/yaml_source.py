@@ -6,7 +6,7 @@ event stream does not recurse, so every limit is checked here before values are 
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import yaml
 from yaml.events import (
@@ -34,6 +34,7 @@ from lightflow.parser.positions import (
 )
 from lightflow.parser.scalars import FIRST, NotANumber, Scalar, resolve
 from lightflow.text import quoted
+from liteflow.api import Record
 
 MAX_ALIASES: Final = 100_000  # ten thousand tasks with one `<<: *defaults` each are an ordinary file
 MAX_EXPANDED: Final = 1_000_000  # nodes that all aliases together stand for
@@ -48,13 +49,13 @@ _SCALAR_TAGS: Final[dict[str, tuple[type, ...]]] = {
 _PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class _Anchor(NamedTuple):
+class _Anchor(Record):
     value: Any
     size: int  #: number of nodes
     text: str | None  #: what was written, for a value that is not text
 
 
-_UNFINISHED = _Anchor(None, -1, None)
+_UNFINISHED = _Anchor(value=None, size=-1, text=None)
 
 
 def read_yaml(file: str, text: str, kind: FileKind = WORKFLOW_FILE) -> Source:
@@ -72,7 +73,7 @@ def read_yaml(file: str, text: str, kind: FileKind = WORKFLOW_FILE) -> Source:
         raise explain(error, text, _PARSER, MAX_DEPTH) from None
     except yaml.YAMLError as error:
         raise UnreadableFile(f"not valid YAML: {error}".splitlines()[0]) from None
-    return Source(file, text, tree, reader.positions, reader.problems)
+    return Source(file=file, text=text, tree=tree, positions=reader.positions, problems=reader.problems)
 
 
 class _Reader:
@@ -116,7 +117,9 @@ class _Reader:
         if kind is ScalarEvent:
             plain = self.scalar(event, container, key)
             if event.anchor is not None:
-                self.anchors[event.anchor] = _Anchor(plain, 1, self.positions.texts.get((id(container), key)))
+                self.anchors[event.anchor] = _Anchor(
+                    value=plain, size=1, text=self.positions.texts.get((id(container), key))
+                )
             return plain
         if kind is AliasEvent:
             return self.alias(event, container, key)
@@ -128,7 +131,7 @@ class _Reader:
             self.anchors[event.anchor] = _UNFINISHED
         value: Any = self.mapping(event) if kind is MappingStartEvent else self.sequence(event)
         if event.anchor is not None:
-            self.anchors[event.anchor] = _Anchor(value, self.nodes - before + 1, None)
+            self.anchors[event.anchor] = _Anchor(value=value, size=self.nodes - before + 1, text=None)
         self.path.pop()
         return value
 
@@ -196,7 +199,7 @@ class _Reader:
         if kind is ScalarEvent:
             text: str = event.value
             if event.anchor is not None:
-                self.anchors[event.anchor] = _Anchor(text, 1, None)
+                self.anchors[event.anchor] = _Anchor(value=text, size=1, text=None)
             if event.tag is not None and event.tag != "!":
                 self.check_tag(event, (_TAG + "str",))
                 return text

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, NamedTuple
 from lightflow.import_path import importing_from, unpickling_from
 from lightflow.spec.model import TaskSpec
 from liteflow import Call
-from liteflow.api import Body, sha256_hex
+from liteflow.api import EMPTY_MAPPING, Body, Record, sha256_hex
 
 
 class ConfigProblem(NamedTuple):
@@ -34,7 +34,7 @@ class ConfigProblem(NamedTuple):
     column: int = 0  #: from 1
 
 
-class PluginContext(NamedTuple):
+class PluginContext(Record):
     """The task that a task type runs.
 
     `liteflow.current_context()` has the run, the attempt and the values of other tasks.
@@ -44,7 +44,7 @@ class PluginContext(NamedTuple):
     folder: str  #: of the workflow file
 
 
-class TypeRef(NamedTuple):
+class TypeRef(Record):
     """A reference to the class of a task type, in a module or in a plugin file, for any process."""
 
     attribute: str
@@ -62,7 +62,7 @@ class TypeRef(NamedTuple):
         return value()
 
 
-class TypeInfo(NamedTuple):
+class TypeInfo(Record):
     """A task type whose code is not loaded."""
 
     name: str
@@ -72,12 +72,12 @@ class TypeInfo(NamedTuple):
     line: int = 0
 
 
-class ExpressionUse(NamedTuple):
+class ExpressionUse(Record):
     """How the keys of a task type take expressions."""
 
     script: str = ""  #: the key with a shell script, in which variables replace expressions
     values: frozenset[str] | None = None  #: the keys whose texts are evaluated; None: all keys
-    refusals: Mapping[str, str] = {}  #: the messages about other keys
+    refusals: Mapping[str, str] = EMPTY_MAPPING  #: the messages about other keys
 
 
 class TaskType:
@@ -107,7 +107,7 @@ class TaskType:
             {
                 "type_ref": self.reference(),
                 "config": dict(task.config),
-                "context": PluginContext(task.id, os.path.dirname(task.file)),
+                "context": PluginContext(task_id=task.id, folder=os.path.dirname(task.file)),
             },
             cwd=absolute(task.cwd),
             env=task.env,
@@ -121,7 +121,7 @@ class TaskType:
         """Return the reference to the class of this type."""
         kind = type(self)
         path = getattr(sys.modules[kind.__module__], "__lightflow_plugin__", "")
-        return TypeRef(kind.__qualname__, "" if path else kind.__module__, path)
+        return TypeRef(attribute=kind.__qualname__, module="" if path else kind.__module__, path=path)
 
 
 def run_task_type(type_ref: TypeRef, config: Mapping[str, Any], context: PluginContext) -> Any:

@@ -68,7 +68,9 @@ def _declaration(
         message = f'class {node.name} has no `name`; write `name = "…"` in it'
         problems.append(Problem(shown, node.lineno, node.col_offset + 1, "", message))
         return None
-    return TypeInfo(name, schema, TypeRef(node.name, path=path), shown, node.lineno)
+    return TypeInfo(
+        name=name, schema=schema, ref=TypeRef(attribute=node.name, path=path), origin=shown, line=node.lineno
+    )
 
 
 def _assignment(statement: ast.stmt) -> tuple[str, ast.expr | None]:

@@ -26,7 +26,12 @@ class Registry:
     def __init__(self, built_in: Iterable[type[TaskType]] = BUILT_IN) -> None:
         self._classes = {kind.name: kind for kind in built_in}
         self._types: dict[str, TypeInfo] = {
-            name: TypeInfo(name, kind.schema, TypeRef(kind.__qualname__, kind.__module__), BUILT_IN_ORIGIN)
+            name: TypeInfo(
+                name=name,
+                schema=kind.schema,
+                ref=TypeRef(attribute=kind.__qualname__, module=kind.__module__),
+                origin=BUILT_IN_ORIGIN,
+            )
             for name, kind in self._classes.items()
         }
         self._installed: dict[str, TypeInfo] | None = None
@@ -66,7 +71,7 @@ class Registry:
     def forget(self, name: str) -> None:
         """Accept all keys of a type, because its schema cannot be used (which is reported)."""
         info = self._types[name]
-        self._types[name] = TypeInfo(info.name, None, info.ref, info.origin, info.line)
+        self._types[name] = TypeInfo(name=info.name, schema=None, ref=info.ref, origin=info.origin, line=info.line)
 
     def described(self) -> list[TypeInfo]:
         """Return the built-in types and those of plugin files."""
@@ -114,8 +119,10 @@ class Registry:
             self._installed = {}
             for point in metadata.entry_points(group=ENTRY_POINTS):
                 package = point.dist.name if point.dist else point.module
-                ref = TypeRef(point.attr, point.module)
-                self._installed.setdefault(point.name, TypeInfo(point.name, None, ref, f"package {package}"))
+                ref = TypeRef(attribute=point.attr, module=point.module)
+                self._installed.setdefault(
+                    point.name, TypeInfo(name=point.name, schema=None, ref=ref, origin=f"package {package}")
+                )
         return self._installed
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from lightflow.errors import Problem, WorkflowError
 from liteflow import DefinitionError, Param, ParamError
-from liteflow.api import value_text
+from liteflow.api import Record, value_text
 from liteflow.values.params import resolve, restored, stored, unknown
 
 
-class ParamArguments(NamedTuple):
+class ParamArguments(Record):
     """Parameters as a user types them."""
 
     words: Sequence[str] = ()  #: `name=value`

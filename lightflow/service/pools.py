@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from liteflow import DefinitionError, RunNotFound
-from liteflow.api import MAX_SLOTS, History, PoolRecord, SlotRecord, delete_pool, instance_name, set_pool
+from liteflow.api import MAX_SLOTS, History, PoolRecord, Record, SlotRecord, delete_pool, instance_name, set_pool
 from liteflow.definition.task import check_id
 from liteflow.state.pools import group_pool
 
 
-class PoolView(NamedTuple):
+class PoolView(Record):
     """A pool with its holders and its queue, in the order of arrival."""
 
     pool: PoolRecord
@@ -33,9 +31,9 @@ def _views(history: History) -> list[PoolView]:
     slots = history.slots()
     return [
         PoolView(
-            pool,
-            [slot for slot in slots if slot.pool == pool.name and slot.taken_at is not None],
-            [slot for slot in slots if slot.pool == pool.name and slot.taken_at is None],
+            pool=pool,
+            holders=[slot for slot in slots if slot.pool == pool.name and slot.taken_at is not None],
+            waiting=[slot for slot in slots if slot.pool == pool.name and slot.taken_at is None],
         )
         for pool in history.pools()
     ]
@@ -70,7 +68,11 @@ def _in_words(view: PoolView, slot: SlotRecord) -> str:
     holders = [f"run {holder.run_id} holds {holder.slots} (task {slot_owner(holder)})" for holder in view.holders[:3]]
     rest = f" and {len(view.holders) - 3} more" if len(view.holders) > 3 else ""
     used = f"{view.used} of {view.pool.slots} in use"
-    return f"{wanted} ({used}: {', '.join(holders)}{rest})" if holders else f"{wanted} ({used})"
+    position = view.waiting.index(slot)
+    if position and view.used + slot.slots <= view.pool.slots:  # else the slots in use are reason enough
+        first = view.waiting[0]
+        rest = f"{rest}; run {first.run_id} is before it in the queue, for {first.slots} (task {slot_owner(first)})"
+    return f"{wanted} ({used}: {', '.join(holders)}{rest})" if holders else f"{wanted} ({used}{rest})"
 
 
 def slot_owner(slot: SlotRecord) -> str:

@@ -51,7 +51,7 @@ class RunSummary(NamedTuple):
     instances: dict[str, int]
 
 
-class WorkflowSummary(NamedTuple):
+class WorkflowSummary(Record):
     """A workflow and its latest run."""
 
     dag: DagRecord
@@ -79,14 +79,14 @@ class RunView(Record):
         return tasks, Counter(instance.status for instance in self.instances if instance.map_index >= 0)
 
 
-class Output(NamedTuple):
+class Output(Record):
     """A stored value."""
 
     record: ValueRecord
     payload: Payload | None  #: the encoded value; None if it was not read
 
 
-class Outputs(NamedTuple):
+class Outputs(Record):
     """The values of a run, or of one of its tasks, by task and key."""
 
     run_id: str
@@ -108,7 +108,7 @@ def list_workflows(db: str, limit: int | None = None, *, counted: bool = False) 
             runs = history.runs(dag.dag_id, limit=1)
             tally = history.tally(runs[0].run_id) if runs and counted else ({}, {})
             latest = RunSummary(runs[0], *tally) if runs else None
-            summaries.append(WorkflowSummary(dag, latest))
+            summaries.append(WorkflowSummary(dag=dag, latest=latest))
         return Page(summaries, history.dag_count() - len(summaries) if len(summaries) == limit else 0)
 
 
@@ -312,8 +312,8 @@ def outputs(db: str, run_id: str | None, name: str | None, largest: int | None =
             if index in (-1, record.map_index):
                 is_read = largest is None or record.size <= largest
                 key = (record.task_id, record.key, record.map_index)
-                values.append(Output(record, history.value(run.run_id, *key) if is_read else None))
-    return Outputs(run.run_id, status, values)
+                values.append(Output(record=record, payload=history.value(run.run_id, *key) if is_read else None))
+    return Outputs(run_id=run.run_id, status=status, values=values)
 
 
 def output(db: str, run_id: str | None, name: str, key: str) -> object:

@@ -78,6 +78,8 @@ class Waiting:
         run, rows = self._run, self._tasks.rows
         if instance.kind == "task" and rows and instance.task_id not in rows:
             return "the workflow no longer has it, so the run does not run it"
+        if run.status in (Status.SUCCESS, "DELETED"):
+            return f"the run is {run.status}"
         if run.status in RUN_ENDED:
             text = f"the run is {run.status}: `lightflow resume {run.run_id}` runs it"
             if instance.status == Status.QUEUED:
@@ -119,13 +121,21 @@ class Waiting:
             return WaitReason(
                 explain(rule, upstream), next((each for each in above if each.status not in TASK_ENDED), None)
             )
-        if decision != "run":  # otherwise the end of the upstream task would have ended this one with it
-            text = f"the run is being stopped: {explain(rule, upstream)}"
-            return WaitReason(f"{text}; `lightflow resume {self._run.run_id}` runs both")
+        cut_short = self._cut_short_upstream(instance)
+        if decision != "run" or cut_short is not None:  # only an interruption leaves a task PENDING then
+            text = explain(rule, upstream) if cut_short is None else f"{cut_short!r} was cancelled"
+            return WaitReason(f"the run is being interrupted: {text}; `lightflow resume {self._run.run_id}` runs it")
         for setup in self._tasks.needed_setups(instance.task_id):
             if setup.status not in TASK_ENDED:
                 return WaitReason(f"waits for {setup.task_id!r}, a setup that it needs", setup)
         return None
+
+    def _cut_short_upstream(self, instance: InstanceRecord) -> str | None:
+        """Return an upstream task that was cancelled; a cancel of the run would leave only teardowns PENDING."""
+        if self._row(instance).get("teardown") is True:
+            return None
+        above = (each for each in self._tasks.upstream(instance) if each.map_index < 0)
+        return next((each.task_id for each in above if each.status == Status.CANCELLED), None)
 
     def _start_check(self, instance: InstanceRecord) -> WaitReason | None:
         """Return the wait for a precondition or the hook `on_start` of a task."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from lightflow.errors import Location
 from liteflow import Param, Secret
@@ -56,7 +56,7 @@ class Settings(Record):
     checkpoint_dir: str = ".lightflow-checkpoints"
 
 
-class EnvFile(NamedTuple):
+class EnvFile(Record):
     """A dotenv file, and the place of the workflow file that names it."""
 
     path: str  #: absolute
@@ -65,7 +65,7 @@ class EnvFile(NamedTuple):
     location: Location
 
 
-class SecretSpec(NamedTuple):
+class SecretSpec(Record):
     """A secret, and the place of its declaration."""
 
     secret: Secret
@@ -147,7 +147,7 @@ class Expressions(Record):
         return tuple(dict.fromkeys(ref for part in parts for ref in part.reads))
 
 
-class ConditionSpec(NamedTuple):
+class ConditionSpec(Record):
     """An `if`."""
 
     text: str  #: as written
@@ -167,7 +167,7 @@ class ConditionSpec(NamedTuple):
         return tuple(dict.fromkeys([*(ref.task_id for ref in self.reads), *self.states]))
 
 
-class PreconditionSpec(NamedTuple):
+class PreconditionSpec(Record):
     """A requirement for the start of a task: a condition, or a command that must succeed."""
 
     condition: ConditionSpec | None = None

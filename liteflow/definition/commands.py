@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from liteflow.definition.mapping import MapRef
 from liteflow.errors import DefinitionError, InputError, LiteflowError
 from liteflow.processes.spawn import encoded
+from liteflow.record import Record
 from liteflow.shell import shell_words
 from liteflow.values.params import as_text
 from liteflow.values.payload import decode, is_pickled
@@ -23,7 +24,7 @@ _TASK: Final = re.compile(r"<Task '[^']*'>|Ref\(task_id='[^']*', key='[^']*'\)")
 _Word = str | Ref | Item
 
 
-class CommandInputs(NamedTuple):
+class CommandInputs(Record):
     """The deferred part of a command that takes values of other tasks (see `liteflow.work.DeferredBody`).
 
     A value is one whole argument or one variable: no shell splits it or reads it as text of the script.
@@ -57,7 +58,7 @@ def with_values(command: Command, task_id: str) -> Command:
     if command.late is not None:
         raise DefinitionError(f"task {task_id!r}: a command with a `late` of its own cannot take values of tasks")
     placeholders = {name: _placeholder(word) for name, word in env.items()}
-    late = CommandInputs(argv, env)
+    late = CommandInputs(argv=argv, env=env)
     return command._replace(argv=tuple(map(_placeholder, argv)), env=placeholders, late=late)
 
 
@@ -122,7 +123,7 @@ def _placeholder(word: _Word) -> str:
     match word:
         case Ref(task_id, key):
             return f"<{task_id}.{key}>"
-        case Item(name):
+        case Item(name=name):
             return f"<item {name}>"
     return word
 

@@ -94,8 +94,8 @@ class _Compiler:
             inputs = tuple(index[ref.task_id] for ref in wanted if ref.key == "return_value")
             reads += tuple((index[ref.task_id], ref) for ref in wanted if ref.key != "return_value")
         if options is NO_OPTIONS and task.task_hooks is NO_HOOKS and task.expansion is None and not reads:
-            return TaskDef(body, inputs)
-        return TaskDef(body, inputs, self._settings(node, task, reads))
+            return TaskDef(body=body, inputs=inputs)
+        return TaskDef(body=body, inputs=inputs, settings=self._settings(node, task, reads))
 
     def _reads_of(self, body: Body) -> tuple[tuple[int, Ref], ...]:
         """Return the values of tasks that a deferred body takes, each with the number of the task."""
@@ -148,13 +148,19 @@ class _Compiler:
         if task_hooks.condition is not None:
             if task_hooks.condition.reads_status:
                 self._status_readers.add(node)
-            checks.append(StartCheck(task_hooks.condition, message=f"if: {task_hooks.condition.text} is false"))
+            checks.append(
+                StartCheck(condition=task_hooks.condition, message=f"if: {task_hooks.condition.text} is false")
+            )
         for precondition in task_hooks.preconditions:
             condition = precondition.condition
             hook = None if precondition.task is None else self.hook(precondition.task, "precondition", node)
             text = "" if condition is None else f"precondition: {condition.text} is false"
             status: Literal["FAILED", "SKIPPED"] = "FAILED" if precondition.fails else "SKIPPED"
-            checks.append(StartCheck(condition, hook, status, precondition.message or text))
+            checks.append(
+                StartCheck(
+                    condition=condition, hook=hook, status_if_failed=status, message=precondition.message or text
+                )
+            )
         if on_start is not None:
             checks.append(StartCheck(hook=on_start, status_if_failed=None))
         return tuple(checks)
@@ -235,4 +241,4 @@ def _decider(task: Task) -> Branching | None:
         raise DefinitionError(f"task {task.task_id!r} is mapped over a list, so it cannot be {what}")
     if not decides:
         return None
-    return Branching("branch" if flow.branch else "short_circuit", flow.ignore_downstream_trigger_rules)
+    return Branching(kind="branch" if flow.branch else "short_circuit", skips_all=flow.ignore_downstream_trigger_rules)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from liteflow.hooks import HookDef, StartCheck
 from liteflow.limits import Pool
@@ -47,7 +47,7 @@ class TaskSettings(Record):
 DEFAULT_SETTINGS: Final = TaskSettings()
 
 
-class TaskDef(NamedTuple):
+class TaskDef(Record):
     """One task of a compiled dag, which may have 100,000 of them."""
 
     #: what executors run

@@ -28,9 +28,9 @@ def expand_over(
         maps: tuple[Callable[[Any], Any], ...] = ()
         if isinstance(source, MapRef):
             maps, source = source.maps, source.ref
-        items[name] = Item(name, maps)
+        items[name] = Item(name=name, maps=maps)
         sources[name] = _source(name, source, task_id)
-    return ListExpansion(sources, label), {**arguments, **items}
+    return ListExpansion(lists=sources, label=label), {**arguments, **items}
 
 
 def _source(name: str, source: Any, task_id: str) -> Ref | Sequence[Payload | Ref]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from liteflow.errors import DefinitionError, InputError, PayloadError
+from liteflow.record import Record
 from liteflow.values.payload import Payload, decode, encode, is_pickled, parts
 from liteflow.work import KEYWORDS, MappedRow, Ref, RunInfo, input_name
 
@@ -49,7 +50,7 @@ def checked_function(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return function
 
 
-class ListExpansion(NamedTuple):
+class ListExpansion(Record):
     """Lists by the name of the argument that takes the items. Several lists are combined, the last varies fastest.
 
     A list is written out (encoded values, and Refs that each mean one item), or a Ref to the task that returns it.

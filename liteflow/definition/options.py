@@ -125,7 +125,7 @@ def tolerance_of(failures: bool | Sequence[int | str | type[BaseException]]) -> 
     if isinstance(failures, bool):
         return Tolerance() if failures else None
     codes = tuple(failure for failure in failures if isinstance(failure, int))
-    return Tolerance(codes, _names([failure for failure in failures if not isinstance(failure, int)]))
+    return Tolerance(exit_codes=codes, errors=_names([failure for failure in failures if not isinstance(failure, int)]))
 
 
 _HOOK: Final = "hooks"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from liteflow.errors import DefinitionError
+from liteflow.record import Record
 
 
-class Parameters(NamedTuple):
+class Parameters(Record):
     """The parameters of a function that can be given by name."""
 
     names: tuple[str, ...]
@@ -19,7 +20,7 @@ class Parameters(NamedTuple):
 
 
 _CO_VARKEYWORDS: Final = 0x08
-NO_PARAMETERS: Final = Parameters((), frozenset(), False)
+NO_PARAMETERS: Final = Parameters(names=(), required=frozenset(), any_name=False)
 #: The parameters of plain functions: thousands of tasks may call the same function.
 _CACHE: Final[WeakKeyDictionary[FunctionType, Parameters]] = WeakKeyDictionary()
 
@@ -38,14 +39,14 @@ def parameters_of(func: Callable[..., Any]) -> Parameters:
         names = code.co_varnames[: count + code.co_kwonlyargcount]
         optional = set(names[count - len(func.__defaults__ or ()) : count]) | set(func.__kwdefaults__ or ())
         any_name = bool(code.co_flags & _CO_VARKEYWORDS)
-        parameters = _CACHE[func] = Parameters(names, frozenset(names) - optional, any_name)
+        parameters = _CACHE[func] = Parameters(names=names, required=frozenset(names) - optional, any_name=any_name)
         return parameters
     import inspect
 
     try:
         signature = inspect.signature(func)
     except (TypeError, ValueError):
-        return Parameters((), frozenset(), True)
+        return Parameters(names=(), required=frozenset(), any_name=True)
     by_name, required, any_name = list[str](), set[str](), False
     for parameter in signature.parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD:
@@ -59,4 +60,4 @@ def parameters_of(func: Callable[..., Any]) -> Parameters:
                 f"{getattr(func, '__name__', func)!s}: parameter {parameter.name!r} can only be given by position; "
                 "wrap the function in one whose parameters have names"
             )
-    return Parameters(tuple(by_name), frozenset(required), any_name)
+    return Parameters(names=tuple(by_name), required=frozenset(required), any_name=any_name)

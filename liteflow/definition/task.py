@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType, MethodType
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 from liteflow.definition.commands import with_values
 from liteflow.definition.mapping import MapRef, checked_function
@@ -18,7 +18,7 @@ from liteflow.errors import DefinitionError
 from liteflow.hooks import Condition
 from liteflow.identifiers import NEW_ID_PATTERN
 from liteflow.planning.trigger_rules import TriggerRule
-from liteflow.record import replace
+from liteflow.record import Record, replace
 from liteflow.work import Body, Call, Command, Expansion, Ref
 
 #: Shared by tasks without arguments: two dicts a task would be a tenth of its memory.
@@ -39,7 +39,7 @@ def check_id(name: object, what: str) -> str:
     )
 
 
-class Precondition(NamedTuple):
+class Precondition(Record):
     """A requirement before a task starts: a condition that holds, or a task that succeeds."""
 
     condition: Condition | None = None
@@ -50,7 +50,7 @@ class Precondition(NamedTuple):
     fails: bool = False
 
 
-class TaskHooks(NamedTuple):
+class TaskHooks(Record):
     """The condition, the preconditions and the hooks of a task. The ids of the tasks in here begin with its id."""
 
     condition: Condition | None = None

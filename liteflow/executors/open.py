@@ -119,7 +119,9 @@ class _Executor:
         for task_id, name in self._names.items():
             by_name.setdefault(name, {})[task_id] = bodies[task_id]
         for name, of_backend in by_name.items():
-            context = BackendContext(self._outcomes, of_backend, info, slots, self._guardian)
+            context = BackendContext(
+                outcomes=self._outcomes, bodies=of_backend, info=info, slots=slots, guardian=self._guardian
+            )
             self._backends[name] = backends[name](context)
         # Each backend counts its own slots: where several backends share them, the caller has to count.
         self.queues = len(self._backends) == 1 and next(iter(self._backends.values())).queues

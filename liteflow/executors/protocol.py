@@ -7,10 +7,11 @@ their outcomes into a queue that all backends of a run share.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from liteflow.executors.guardian_client import GuardianClient
 from liteflow.executors.outcome_queue import OutcomeQueue
+from liteflow.record import Record
 from liteflow.work import Body, Outcome, RunInfo, Work
 
 
@@ -79,7 +80,7 @@ class Backend:
         """Close descriptors, once no process of the run is left."""
 
 
-class BackendContext(NamedTuple):
+class BackendContext(Record):
     """The facts that a backend gets when a run opens it."""
 
     outcomes: OutcomeQueue

@@ -61,7 +61,7 @@ class Picture(Record):
         return {state: counted[state] for state in [*styled, *sorted(set(counted) - set(styled))]}
 
 
-class Colours(NamedTuple):
+class Colours(Record):
     """The three colours of a box. The contrast of `ink` on `fill` is at least 4.5, which tests check."""
 
     fill: str
@@ -87,66 +87,66 @@ STATUS_STYLES: Final[Mapping[str, StatusStyle]] = {
         name="pending",
         sign="○",
         word="pending",
-        light=Colours("#ffffff", "#848d97", "#24292f"),
-        dark=Colours("#1c2128", "#7d8590", "#d7dde3"),
+        light=Colours(fill="#ffffff", stroke="#848d97", ink="#24292f"),
+        dark=Colours(fill="#1c2128", stroke="#7d8590", ink="#d7dde3"),
     ),
     "QUEUED": StatusStyle(
         name="queued",
         sign="◔",
         word="queued",
-        light=Colours("#eee9fb", "#7a5cc9", "#33206e"),
-        dark=Colours("#2a2344", "#a58df0", "#e3dbff"),
+        light=Colours(fill="#eee9fb", stroke="#7a5cc9", ink="#33206e"),
+        dark=Colours(fill="#2a2344", stroke="#a58df0", ink="#e3dbff"),
     ),
     "RUNNING": StatusStyle(
         name="running",
         sign="▶",
         word="running",
-        light=Colours("#d8ecfb", "#0072b2", "#06395c"),
-        dark=Colours("#0b314d", "#56b4e9", "#d3ecfb"),
+        light=Colours(fill="#d8ecfb", stroke="#0072b2", ink="#06395c"),
+        dark=Colours(fill="#0b314d", stroke="#56b4e9", ink="#d3ecfb"),
     ),
     "SUCCESS": StatusStyle(
         name="success",
         sign="✓",
         word="success",
-        light=Colours("#d6f2e7", "#00845f", "#05412f"),
-        dark=Colours("#0b3a2d", "#2bbd92", "#cdf3e5"),
+        light=Colours(fill="#d6f2e7", stroke="#00845f", ink="#05412f"),
+        dark=Colours(fill="#0b3a2d", stroke="#2bbd92", ink="#cdf3e5"),
     ),
     "FAILED": StatusStyle(
         name="failed",
         sign="✗",
         word="failed",
-        light=Colours("#b3261e", "#7d1510", "#ffffff"),
-        dark=Colours("#b3261e", "#ff8a80", "#ffffff"),
+        light=Colours(fill="#b3261e", stroke="#7d1510", ink="#ffffff"),
+        dark=Colours(fill="#b3261e", stroke="#ff8a80", ink="#ffffff"),
     ),
     "UP_FOR_RETRY": StatusStyle(
         name="retry",
         sign="↻",
         word="retrying",
-        light=Colours("#ffefbf", "#a66f00", "#4d3300"),
-        dark=Colours("#453407", "#e6a91e", "#ffebb5"),
+        light=Colours(fill="#ffefbf", stroke="#a66f00", ink="#4d3300"),
+        dark=Colours(fill="#453407", stroke="#e6a91e", ink="#ffebb5"),
     ),
     "SKIPPED": StatusStyle(
         name="skipped",
         sign="»",
         word="skipped",
-        light=Colours("#eceef1", "#7d858e", "#474e57"),
-        dark=Colours("#272c33", "#848d97", "#bcc4cd"),
+        light=Colours(fill="#eceef1", stroke="#7d858e", ink="#474e57"),
+        dark=Colours(fill="#272c33", stroke="#848d97", ink="#bcc4cd"),
         dashed=True,
     ),
     "UPSTREAM_FAILED": StatusStyle(
         name="upstream",
         sign="⊘",
         word="upstream failed",
-        light=Colours("#fbe4de", "#b3261e", "#6b1712"),
-        dark=Colours("#42201c", "#ff8a80", "#ffd9d3"),
+        light=Colours(fill="#fbe4de", stroke="#b3261e", ink="#6b1712"),
+        dark=Colours(fill="#42201c", stroke="#ff8a80", ink="#ffd9d3"),
         dashed=True,
     ),
     "CANCELLED": StatusStyle(
         name="cancelled",
         sign="■",
         word="cancelled",
-        light=Colours("#dcd7e0", "#5d5068", "#2f2737"),
-        dark=Colours("#38323e", "#b3a6bf", "#e9e2ef"),
+        light=Colours(fill="#dcd7e0", stroke="#5d5068", ink="#2f2737"),
+        dark=Colours(fill="#38323e", stroke="#b3a6bf", ink="#e9e2ef"),
     ),
 }
 #: The style of a task without a state: a definition instead of a run.
@@ -154,8 +154,8 @@ PLAIN_STYLE: Final = StatusStyle(
     name="plain",
     sign="",
     word="",
-    light=Colours("#f3f6fa", "#5f7186", "#1f2933"),
-    dark=Colours("#222a33", "#8296ab", "#dfe6ee"),
+    light=Colours(fill="#f3f6fa", stroke="#5f7186", ink="#1f2933"),
+    dark=Colours(fill="#222a33", stroke="#8296ab", ink="#dfe6ee"),
 )
 
 

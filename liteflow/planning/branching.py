@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from liteflow.planning.graph import reachable
+from liteflow.record import Record
 
 
-class Branching(NamedTuple):
+class Branching(Record):
     """A task whose value decides which of its downstream tasks are skipped."""
 
     kind: Literal["branch", "short_circuit"]

@@ -7,7 +7,7 @@ rules are in `branching` and `setup_teardown`; the loop evaluates hooks and cond
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from liteflow.planning.setup_teardown import Teardown
 from liteflow.record import EMPTY_MAPPING, Record
@@ -16,7 +16,7 @@ from liteflow.record import EMPTY_MAPPING, Record
 TOLERATED: Final = "the run continues as if it had succeeded (continue_on_error)"
 
 
-class Tolerance(NamedTuple):
+class Tolerance(Record):
     """The failures of a task that count as a success for other tasks; with neither list, any failure."""
 
     exit_codes: tuple[int, ...] = ()

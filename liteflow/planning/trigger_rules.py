@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
+from liteflow.record import Record
 from liteflow.states import TASK_ENDED
 
 TriggerRule = Literal[
@@ -65,7 +66,7 @@ class UpstreamCounts(NamedTuple):
     upstream_failed: int = 0
 
 
-class SetupCounts(NamedTuple):
+class SetupCounts(Record):
     """The states of the setups of a teardown, counted."""
 
     total: int
@@ -73,7 +74,7 @@ class SetupCounts(NamedTuple):
     skipped: int = 0
 
 
-NO_SETUPS: Final = SetupCounts(0)
+NO_SETUPS: Final = SetupCounts(total=0)
 
 
 def decide(rule: TriggerRule, counts: UpstreamCounts, setups: SetupCounts = NO_SETUPS) -> Decision:
@@ -126,7 +127,7 @@ def count_upstreams(states: Sequence[str]) -> UpstreamCounts:
 
 def count_setups(states: Sequence[str]) -> SetupCounts:
     """Count the setups of a teardown by their states."""
-    return SetupCounts(len(states), states.count("SUCCESS"), states.count("SKIPPED"))
+    return SetupCounts(total=len(states), success=states.count("SUCCESS"), skipped=states.count("SKIPPED"))
 
 
 def explain(rule: TriggerRule, upstream: Mapping[str, str], setups: Sequence[str] = ()) -> str:

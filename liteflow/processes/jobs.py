@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import select
 import time
-from typing import NamedTuple
 
 from liteflow.masking import Masker
 from liteflow.processes.frames import close_quietly
 from liteflow.processes.log_file import LogFile
 from liteflow.processes.log_switch import LogSwitch, Written
+from liteflow.record import Record
 
 _READ_BYTES = 256 * 1024
 _MOST_READS = 64  # of a pipe whose job has ended: it holds at most 1 MiB, unless another process still writes
@@ -58,7 +58,7 @@ class Job:
         self.deadline: float | None = None  # monotonic; when a job whose stop was requested is killed
 
 
-class EndedJob(NamedTuple):
+class EndedJob(Record):
     """A job whose main process was reaped."""
 
     job: Job

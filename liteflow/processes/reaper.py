@@ -89,7 +89,7 @@ class Reaper:
             job = self._jobs.take_reaped(pid)  # None: an orphan that a job has left behind
             if job is None:
                 continue
-            ended_job = EndedJob(job, status, time.time())
+            ended_job = EndedJob(job=job, status=status, ended_at=time.time())
             sweeps = [*self._sweeps.values(), *(sweep for sweep, _ in swept)]
             of_sweep = next((sweep for sweep in sweeps if job.number in sweep.numbers), None)
             (ended if of_sweep is None else of_sweep.ended).append(ended_job)
@@ -205,7 +205,7 @@ class Reaper:
             del self._jobs.running[job.pid]
             self._unkillable.add(job.pid)
             survivors = (*survivors, job.pid) if job.pid not in survivors else survivors
-            sweep.ended.append(EndedJob(job, int(signal.SIGKILL), time.time()))
+            sweep.ended.append(EndedJob(job=job, status=int(signal.SIGKILL), ended_at=time.time()))
         for ended_job in sweep.ended:
             self._report(ended_job, survivors)
 

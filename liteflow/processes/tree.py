@@ -20,6 +20,8 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import NamedTuple
 
+from liteflow.record import Record
+
 _MARK = 1 << 61
 _SEQUENCE_BITS = 24
 _PR_SET_CHILD_SUBREAPER = 36
@@ -65,7 +67,7 @@ def session_of(tag: int) -> int | None:
     return tag >> _SEQUENCE_BITS & _SESSION_MASK
 
 
-class Swept(NamedTuple):
+class Swept(Record):
     """The result of a sweep: the number of processes that it killed, and those that live on, which it cannot end."""
 
     killed: int
@@ -349,7 +351,7 @@ def sweep(
     for handle in dying:
         handle.close()
     left = [handle.pid for handle in dying] + [pid for pid, row in refused.items() if _is_running(row)]
-    return Swept(killed, tuple(left))
+    return Swept(killed=killed, left=tuple(left))
 
 
 def _hold(

@@ -17,7 +17,7 @@ from liteflow.state.records import PreviousInstance
 from liteflow.states import TaskStatus
 
 
-class MappedTasks:
+class TaskExpander:
     """Expands the mapped tasks of one plan."""
 
     def __init__(

@@ -69,7 +69,7 @@ class Hooks:
         if first is not None and not self.has_run(first, -1):
             self.trigger(first, HookEvent("on_start", "", -1, "RUNNING", 0, "", None), now, blocking=True)
 
-    def end_run(self, verdict: str, reason: str | None, now: float) -> bool:
+    def end_run(self, status: str, reason: str | None, now: float) -> bool:
         """Trigger the hooks of the run, once, when all tasks have ended. Return whether there is one.
 
         A run that was resumed with nothing left to do does not repeat them.
@@ -78,14 +78,14 @@ class Hooks:
         if self._run_ended or not hooks:
             return False
         self._run_ended = True
-        failed = self._plan.failures() if verdict == "FAILED" else []
+        failed = self._plan.failures() if status == "FAILED" else []
         if failed and reason is None:
             reason = f"failed: {', '.join(failed[:5])}" + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
-        event = HookEvent(_AFTER.get(verdict, ""), "", -1, verdict, 0, (reason or "")[:_LONGEST_ERROR], None)
+        event = HookEvent(_AFTER.get(status, ""), "", -1, status, 0, (reason or "")[:_LONGEST_ERROR], None)
         if not self._has_run_tasks:
-            if self._has_handled(hooks.get("on_exit"), verdict):
+            if self._has_handled(hooks.get("on_exit"), status):
                 return False
-            if self._has_handled(hooks.get(event.event), verdict):
+            if self._has_handled(hooks.get(event.event), status):
                 event = event._replace(event="")
         return self._trigger_first(hooks, event, now)
 
@@ -182,12 +182,12 @@ class Hooks:
             return self._compiled.run_hooks
         return self._compiled.tasks[owner].settings.hooks if owner < len(self._compiled.tasks) else {}
 
-    def _has_handled(self, spec: HookDef | None, verdict: str) -> bool:
-        """Return whether a hook of the run has run for this verdict."""
+    def _has_handled(self, spec: HookDef | None, status: str) -> bool:
+        """Return whether a hook of the run has run for this status of the run."""
         if spec is None or not self.has_run(spec, -1):
             return False
         events = self._events[self._nodes[spec.task_id, -1]]
-        return bool(events) and events[0].status == verdict
+        return bool(events) and events[0].status == status
 
     def _add(self, spec: HookDef, map_index: int, attempts: int, status: str) -> int:
         node = self._plan.add_hook(

@@ -13,7 +13,7 @@ from liteflow.executors import Executor
 from liteflow.outputs import remove_folder
 from liteflow.planning.plan import Plan
 from liteflow.record import Record
-from liteflow.running.expansion import MappedTasks
+from liteflow.running.expansion import TaskExpander
 from liteflow.running.hooks import Hooks
 from liteflow.running.host_signals import SignalGate
 from liteflow.running.inputs import Inputs
@@ -38,7 +38,7 @@ class Parts(Record):
     inputs: Inputs
     hooks: Hooks
     checks: StartChecks
-    expansion: MappedTasks
+    expansion: TaskExpander
     outcomes: OutcomeHandler
     limits: RunLimits
     stopping: Stopping

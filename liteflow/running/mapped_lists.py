@@ -8,15 +8,15 @@ never stands for two. An item that is no longer in the list has only its history
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 from liteflow.masking import Masker
+from liteflow.record import Record
 from liteflow.state.records import PreviousInstance
 from liteflow.values.item_digest import item_digest
 from liteflow.work import MappedRow
 
 
-class MatchedList(NamedTuple):
+class MatchedList(Record):
     """The rows of a mapped task in the order of its list, with the index and the digest of each."""
 
     rows: Sequence[MappedRow]
@@ -36,17 +36,17 @@ def match_list(
     digests = [item_digest(row.items, position, masker) for position, row in enumerate(rows)]
     matches = _matches(rows, digests, previous)
     if len(matches) == len(rows) == len(previous) and all(index == position for position, index in matches.items()):
-        return MatchedList(rows, range(len(rows)), digests)
+        return MatchedList(rows=rows, indexes=range(len(rows)), digests=digests)
     new = [position for position in range(len(rows)) if position not in matches]
     if new:
         first = max(first_free(), max(previous, default=-1) + 1)
         if not matches and not previous:
-            return MatchedList(rows, range(first, first + len(rows)), digests)
+            return MatchedList(rows=rows, indexes=range(first, first + len(rows)), digests=digests)
         matches |= {position: index for index, position in enumerate(new, start=first)}
     present = set(matches.values())
     removed = [index for index in previous if index not in present]
     indexes = [matches[position] for position in range(len(rows))]
-    return MatchedList(rows, indexes, digests, new if previous else (), removed)
+    return MatchedList(rows=rows, indexes=indexes, digests=digests, added=new if previous else (), removed=removed)
 
 
 def _matches(

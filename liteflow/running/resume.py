@@ -206,4 +206,4 @@ def _instances(compiled: CompiledDag) -> Iterator[NewInstance]:
 def _shared_limits(compiled: CompiledDag, config: RunConfig) -> SharedLimits:
     ids = compiled.graph.ids
     needs = {ids[node]: settings.queue.needs for node, settings in compiled.special() if settings.queue.needs}
-    return SharedLimits(compiled.pools, needs, config.concurrency)
+    return SharedLimits(pools=compiled.pools, needs=needs, concurrency=config.concurrency)

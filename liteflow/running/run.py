@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from functools import partial
-from typing import NamedTuple
 
 from liteflow.definition.compiled import CompiledDag
 from liteflow.executors import Executor, open_executor
@@ -14,7 +13,7 @@ from liteflow.planning.plan import Plan
 from liteflow.record import Record
 from liteflow.running.config import RunConfig
 from liteflow.running.decisions import previous_decisions
-from liteflow.running.expansion import MappedTasks
+from liteflow.running.expansion import TaskExpander
 from liteflow.running.hooks import Hooks
 from liteflow.running.host_signals import SignalGate
 from liteflow.running.inputs import Inputs
@@ -37,7 +36,7 @@ from liteflow.values.payload import spill_dir
 from liteflow.work import RunInfo
 
 
-class Result(NamedTuple):
+class Result(Record):
     """How a run ended; `signal` is the number of the signal that interrupted it."""
 
     status: RunStatus
@@ -150,7 +149,7 @@ class Runner(Record):
         status = parts.plan.result()
         stop_reason, cause = parts.plan.stopped or (None, None)
         observers.notify("run_ended", status, stop_reason)
-        return Result(status, stop_reason, self.signals.first, cause == "timed_out")
+        return Result(status=status, reason=stop_reason, signal=self.signals.first, timed_out=cause == "timed_out")
 
     def _loop(self, parts: Parts) -> Loop:
         config, modes = self.config, self.compiled.modes()
@@ -210,7 +209,7 @@ class Runner(Record):
         starter = Starter(
             compiled=compiled, config=config, plan=plan, recorder=recorder, limits=limits, prefetch=prefetch
         )
-        expansion = MappedTasks(
+        expansion = TaskExpander(
             compiled=compiled, plan=plan, inputs=inputs, recorder=recorder, observers=observers, previous=previous
         )
         outcomes = OutcomeHandler(

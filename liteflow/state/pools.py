@@ -39,7 +39,7 @@ class NeedsSlots(Protocol):
     def needs(self) -> SlotNeeds: ...
 
 
-class _GroupRequest(NamedTuple):
+class _GroupRequest(Record):
     """A request of the run itself for a slot of its group."""
 
     needs: SlotNeeds
@@ -69,7 +69,7 @@ class _Queued(Record):
         return self.since, self.key.run_no
 
 
-class _Snapshot(NamedTuple):
+class _Snapshot(Record):
     """The slots of all live runs, as one transaction sees them."""
 
     free: dict[str, int]  # by pool
@@ -220,7 +220,7 @@ class SlotAllocator:
 
     def _snapshot(self) -> _Snapshot:
         execute = self._connection.execute
-        slots = _Snapshot({**self.sizes, **dict(self._stored_sizes())}, {}, [])
+        slots = _Snapshot(free={**self.sizes, **dict(self._stored_sizes())}, holders={}, queue=[])
         for pool, run_no, held in execute(
             "SELECT pool, run_no, sum(slots) FROM liteflow_slots WHERE taken_at IS NOT NULL GROUP BY 1, 2"
         ).fetchall():
@@ -252,7 +252,7 @@ class SlotAllocator:
             GroupBusy, RunSkipped: the run does not wait.
         """
         pool, group = group_pool(str(concurrency.group)), concurrency.group
-        self._group_request = _GroupRequest(((pool, 1),))
+        self._group_request = _GroupRequest(needs=((pool, 1),))
         self.sizes[pool] = concurrency.limit
         if self.take_group_slot():
             return None

@@ -36,7 +36,7 @@ class NewRun(Record):
     done: Mapping[str, float] = EMPTY_MAPPING  # tasks that succeeded elsewhere: seconds by id
 
 
-class RunVerdict(NamedTuple):
+class RunEnd(Record):
     """How a run ended."""
 
     status: RunStatus
@@ -45,11 +45,11 @@ class RunVerdict(NamedTuple):
     timed_out: bool = False  # it exceeded its timeout
 
 
-class SharedLimits(NamedTuple):
+class SharedLimits(Record):
     """The limits of a run that it shares with others: `needs` are slots by task id."""
 
-    pools: Mapping[str, Pool] = {}
-    needs: Mapping[str, SlotNeeds] = {}
+    pools: Mapping[str, Pool] = EMPTY_MAPPING
+    needs: Mapping[str, SlotNeeds] = EMPTY_MAPPING
     concurrency: Concurrency | None = None  # with the name of its group; None: it is in none
 
 

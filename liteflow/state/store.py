@@ -312,7 +312,7 @@ class Store:
         pause = 0.05
         while True:
             try:
-                self._sync.choose(time.monotonic(), verdict=self.batch.transitions.verdict is not None)
+                self._sync.choose(time.monotonic(), ends_run=self.batch.transitions.run_end is not None)
                 with Transaction(self._connection, self._locks):
                     self._write()
                 break
@@ -431,7 +431,7 @@ class Store:
 
 
 class _Syncing:
-    """Which commits are synced to the disk: always that of the run's verdict, else one in each second."""
+    """Which commits are synced to the disk: always that of the run's end, else one in each second."""
 
     def __init__(self, connection: sqlite3.Connection, path: str, locks: LockFile, *, always: bool) -> None:
         self._connection, self._path, self._locks = connection, path, locks
@@ -440,9 +440,9 @@ class _Syncing:
         self._syncing = False  # whether the connection syncs its commits
         self._unsynced = False  # whether anything was committed since the last sync
 
-    def choose(self, now: float, *, verdict: bool) -> None:
+    def choose(self, now: float, *, ends_run: bool) -> None:
         """Decide whether the next commit is synced."""
-        sync = self._always or verdict or now - self._synced_at >= _SYNC_EVERY_S
+        sync = self._always or ends_run or now - self._synced_at >= _SYNC_EVERY_S
         if sync != self._syncing:
             self._connection.execute(f"PRAGMA synchronous={'FULL' if sync else 'NORMAL'}")
             self._syncing = sync
@@ -459,7 +459,7 @@ class _Syncing:
         now = time.monotonic()
         if not self._unsynced or now - self._synced_at < _SYNC_EVERY_S:
             return
-        self.choose(now, verdict=False)
+        self.choose(now, ends_run=False)
         # Only a commit that writes syncs the log. SQLite does not write an UPDATE that changes nothing, so raise the
         # epoch and lower it again.
         with Transaction(self._connection, self._locks):

@@ -18,7 +18,7 @@ from json.encoder import encode_basestring_ascii as _quoted
 from typing import Final, NamedTuple
 
 from liteflow.state.bulk_insert import BulkInsert
-from liteflow.state.records import NewInstance, RunVerdict
+from liteflow.state.records import NewInstance, RunEnd
 from liteflow.states import RUN_ENDED
 
 _EVENT: Final = "run_id, task_id, map_index, attempt, previous, status, reason, at"
@@ -87,13 +87,13 @@ class Transitions:
         self._tolerated: list[tuple[str, str, int]] = []
         self._next_round: list[tuple[str, str, int]] = []
         self._removed: list[tuple[str, str, int]] = []
-        self.run_status = "RUNNING"  # until the verdict
-        self.verdict: RunVerdict | None = None
+        self.run_status = "RUNNING"  # until it ends
+        self.run_end: RunEnd | None = None
 
     def __bool__(self) -> bool:
         """Whether there is anything to write."""
         changed = self._events.values or self._start_events.values or self._hooks.values
-        return bool(changed) or self.verdict is not None
+        return bool(changed) or self.run_end is not None
 
     def start(self, task_id: str, map_index: int, event: InstanceEvent, log_path: str | None) -> None:
         """Record that an attempt is about to start, as RUNNING, or is QUEUED for a slot of its executor.
@@ -169,7 +169,7 @@ class Transitions:
             self._next_round.append((self._run.run_id, task_id, map_index))
 
     def write(self, connection: sqlite3.Connection) -> None:
-        """Write all of it but the verdict, within the caller's transaction; it can be repeated after a rollback."""
+        """Write all of it but the end of the run, within the caller's transaction. It can be repeated."""
         for rows in self._rows():
             if rows.values:
                 rows.write(connection)
@@ -189,10 +189,10 @@ class Transitions:
         """Return the rows in the order in which they are written."""
         return self._hooks, self._mapped, self._instances, self._events, self._starts, self._start_events
 
-    def write_verdict(self, connection: sqlite3.Connection, verdict: RunVerdict) -> None:
-        """Write the verdict of the run."""
-        change_run(connection, self._run, self.run_status, verdict.status, verdict.at, reason=verdict.reason)
-        if verdict.timed_out:
+    def write_run_end(self, connection: sqlite3.Connection, run_end: RunEnd) -> None:
+        """Write the end of the run."""
+        change_run(connection, self._run, self.run_status, run_end.status, run_end.at, reason=run_end.reason)
+        if run_end.timed_out:
             connection.execute("UPDATE liteflow_dag_runs SET timed_out=1 WHERE run_no=?", (self._run.run_no,))
 
     def clear(self) -> None:
@@ -201,7 +201,7 @@ class Transitions:
             rows.values.clear()
         for changed in (self._tolerated, self._next_round, self._removed):
             changed.clear()
-        self.verdict = None
+        self.run_end = None
 
 
 class InstanceEvent(NamedTuple):

@@ -90,34 +90,34 @@ def rows(db: str, sql: str) -> list[tuple[object, ...]]:
 
 
 def test_never_more_than_there_are(runs: Runs) -> None:
-    entry, two = runs(2)
-    entry.declare(gpu=3)
-    assert entry.ask_all(("a", {"gpu": 2}), ("b", {"gpu": 2}), ("c", {"gpu": 1})) == [True, False, True]
+    one, two = runs(2)
+    one.declare(gpu=3)
+    assert one.ask_all(("a", {"gpu": 2}), ("b", {"gpu": 2}), ("c", {"gpu": 1})) == [True, False, True]
     assert not two.ask("x", gpu=1)
-    entry.end("c")
+    one.end("c")
     assert two.ask("x", gpu=1)
-    entry.end("a")
-    assert entry.ask("b", gpu=2)
+    one.end("a")
+    assert one.ask("b", gpu=2)
 
 
 def test_all_pools_or_none(runs: Runs) -> None:
-    entry, two = runs(2)
-    entry.declare(a=1, b=1)
-    assert entry.ask("x", a=1)
+    one, two = runs(2)
+    one.declare(a=1, b=1)
+    assert one.ask("x", a=1)
     assert not two.ask("both", a=1, b=1)
-    assert entry.ask("y", b=1)  # what it lacks keeps it from holding the other
-    entry.end("x", "y")
+    assert one.ask("y", b=1)  # what it lacks keeps it from holding the other
+    one.end("x", "y")
     assert two.ask("both", a=1, b=1)
 
 
-def test_a_dead_owner_holds_nothing_and_blocks_no_other(runs: Runs) -> None:
-    entry, two, three = runs(3)
-    entry.declare(gpu=1)
-    assert entry.ask("a", gpu=1)
+def test_a_dead_owner_holds_nothing_and_stands_in_nobodys_way(runs: Runs) -> None:
+    one, two, three = runs(3)
+    one.declare(gpu=1)
+    assert one.ask("a", gpu=1)
     assert not two.ask("b", gpu=1)
     assert not three.ask("c", gpu=1)
     assert not three.slots.changed()
-    entry.die()
+    one.die()
     assert three.slots.changed()
     assert not three.ask("c", gpu=1)  # two was before it
     two.die()
@@ -125,14 +125,14 @@ def test_a_dead_owner_holds_nothing_and_blocks_no_other(runs: Runs) -> None:
     assert three.ask("c", gpu=1)
 
 
-def test_the_first_in_the_queue_is_served_first(runs: Runs) -> None:
-    entry, two, three = runs(3)
-    entry.declare(gpu=1)
-    assert entry.ask("a", gpu=1)
+def test_who_came_first_is_served_first(runs: Runs) -> None:
+    one, two, three = runs(3)
+    one.declare(gpu=1)
+    assert one.ask("a", gpu=1)
     assert not two.ask("b", gpu=1)
     assert not three.ask("c", gpu=1)
-    entry.end("a")
-    assert not entry.ask("a2", gpu=1)  # the one who had it stands behind those who wait
+    one.end("a")
+    assert not one.ask("a2", gpu=1)  # the one who had it stands behind those who wait
     assert not three.ask("c", gpu=1)
     assert two.slots.changed()
     assert two.ask("b", gpu=1)
@@ -141,21 +141,21 @@ def test_the_first_in_the_queue_is_served_first(runs: Runs) -> None:
 
 
 def test_there_is_no_waiting_where_there_is_enough_for_both(runs: Runs) -> None:
-    entry, two, three = runs(3)
-    entry.declare(gpu=2)
-    assert entry.ask("a", gpu=2)
+    one, two, three = runs(3)
+    one.declare(gpu=2)
+    assert one.ask("a", gpu=2)
     assert not two.ask("b", gpu=1)
-    entry.end("a")
+    one.end("a")
     assert three.ask("c", gpu=1)
     assert two.ask("b", gpu=1)
 
 
 def test_a_process_that_was_stopped_does_not_stop_the_others(runs: Runs) -> None:
-    entry, two, three = runs(3)
-    entry.declare(gpu=1)
-    assert entry.ask("a", gpu=1)
+    one, two, three = runs(3)
+    one.declare(gpu=1)
+    assert one.ask("a", gpu=1)
     assert not two.ask("b", gpu=1)
-    entry.end("a")
+    one.end("a")
     assert not three.ask("c", gpu=1)
     three.now_s = 1.9
     assert not three.slots.changed()
@@ -165,10 +165,10 @@ def test_a_process_that_was_stopped_does_not_stop_the_others(runs: Runs) -> None
     assert three.ask("c", gpu=1)
 
 
-def test_one_that_needs_many_is_overtaken_ten_times_and_not_more_often(runs: Runs) -> None:
-    entry, two, three = runs(3)
-    entry.declare(gpu=2)
-    assert entry.ask("long", gpu=1)
+def test_one_that_needs_many_is_overtaken_ten_times_and_no_more(runs: Runs) -> None:
+    one, two, three = runs(3)
+    one.declare(gpu=2)
+    assert one.ask("long", gpu=1)
     assert not two.ask("big", gpu=2)
     passed = 0
     while three.ask(f"small{passed}", gpu=1):
@@ -176,42 +176,42 @@ def test_one_that_needs_many_is_overtaken_ten_times_and_not_more_often(runs: Run
         passed += 1
         assert passed < 100
     assert passed == 10
-    assert not entry.ask("small", gpu=1)
-    entry.end("long")
+    assert not one.ask("small", gpu=1)
+    one.end("long")
     assert not three.ask(f"small{passed}", gpu=1)
     assert two.ask("big", gpu=2)
 
 
 def test_the_last_declaration_counts_unless_the_size_was_set_by_hand(runs: Runs, db: str) -> None:
-    (entry,) = runs(1)
-    entry.declare(gpu=1, other=None)
-    entry.declare(gpu=3)
-    entry.declare(gpu=None)
+    (one,) = runs(1)
+    one.declare(gpu=1, other=None)
+    one.declare(gpu=3)
+    one.declare(gpu=None)
     assert rows(db, "SELECT name, slots FROM liteflow_pools ORDER BY 1") == [("gpu", 3), ("other", 1)]
     from liteflow.state.admin import set_pool
 
     set_pool(db, "gpu", 2, "by hand")
-    entry.declare(gpu=5)
+    one.declare(gpu=5)
     assert rows(db, "SELECT slots, description, by_hand FROM liteflow_pools WHERE name='gpu'") == [(2, "by hand", 1)]
     with (
         pytest.raises(DefinitionError, match="needs 3 slots of pool 'gpu', which has 2"),
-        Transaction(entry.connection, entry.locks),
+        Transaction(one.connection, one.locks),
     ):
-        entry.slots.declare({"gpu": Pool(5)}, {"t": (("gpu", 3),)}, 1.0)
+        one.slots.declare({"gpu": Pool(5)}, {"t": (("gpu", 3),)}, 1.0)
     set_pool(db, "gpu", 0)
-    with Transaction(entry.connection, entry.locks):  # paused: it waits, it is no mistake
-        entry.slots.declare({"gpu": Pool(5)}, {"t": (("gpu", 3),)}, 1.0)
-    assert not entry.ask("t", gpu=3)
+    with Transaction(one.connection, one.locks):  # paused: it waits, it is no mistake
+        one.slots.declare({"gpu": Pool(5)}, {"t": (("gpu", 3),)}, 1.0)
+    assert not one.ask("t", gpu=3)
 
 
 def test_places_in_a_group(runs: Runs, db: str) -> None:
-    entry, two, three, four = runs(4)
-    assert entry.come(Concurrency("g")) is None
+    one, two, three, four = runs(4)
+    assert one.come(Concurrency("g")) is None
     assert two.come(Concurrency("g")) == "queued in group 'g' behind run r1"
     assert three.come(Concurrency("g")) is not None
     assert four.come(Concurrency("other")) is None
     assert not two.enter()
-    entry.leave()
+    one.leave()
     assert not three.enter()
     assert two.enter()
     two.die()
@@ -220,18 +220,18 @@ def test_places_in_a_group(runs: Runs, db: str) -> None:
 
 @pytest.mark.parametrize(("rule", "error"), [("fail", GroupBusy), ("skip", RunSkipped)])
 def test_a_run_that_shall_not_wait_leaves_no_row(runs: Runs, db: str, rule: str, error: type[Exception]) -> None:
-    entry, two = runs(2)
-    assert entry.come(Concurrency("g")) is None
+    one, two = runs(2)
+    assert one.come(Concurrency("g")) is None
     with pytest.raises(error, match="run r1 is running in group 'g'"):
         two.come(Concurrency("g", 1, rule))  # type: ignore[arg-type]
     assert rows(db, "SELECT run_id FROM liteflow_slots") == [("r1",)]
-    entry.die()
+    one.die()
     assert two.come(Concurrency("g", 1, rule)) is None  # type: ignore[arg-type]
 
 
-def test_a_run_that_takes_the_place_stops_as_many_as_needed(runs: Runs, db: str) -> None:
-    entry, two, three, four = runs(4)
-    assert entry.come(Concurrency("g", 2)) is None
+def test_a_run_that_takes_the_place_asks_as_many_to_end_as_it_must(runs: Runs, db: str) -> None:
+    one, two, three, four = runs(4)
+    assert one.come(Concurrency("g", 2)) is None
     assert two.come(Concurrency("g", 2)) is None
     assert three.come(Concurrency("g", 2)) is not None
     assert four.come(Concurrency("g", 2, "cancel")) is not None

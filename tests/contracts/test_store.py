@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -306,6 +307,21 @@ def test_a_claim_brings_new_tasks_and_edges(opened: Open, db: str) -> None:
         assert history.instance("r1", "a").dependencies == ["z"]  # type: ignore[union-attr]
         assert history.instance("r1", "z").status == "PENDING"  # type: ignore[union-attr]
         assert history.graph(history.run("r1").graph_digest) == {"tasks": [{"id": "a"}]}
+
+
+@pytest.mark.alters_rows("settings that cannot be read")
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_claim_stores_its_settings(opened: Open, db: str, damaged: bool) -> None:
+    store = opened()
+    store.create(new_run(settings={"mode": "process", "max_workers": 4, "log_dir": "/logs"}))
+    leave(store)
+    if damaged:
+        with contextlib.closing(sqlite3.connect(db)) as connection, connection:
+            connection.execute("UPDATE liteflow_dag_runs SET settings='{'")
+    opened().claim("r1", [], ("digest", "{}"), settings={"mode": "thread", "max_workers": 2})
+    with History(db) as history:
+        stored = history.run("r1").settings
+    assert stored == {"mode": "thread", "max_workers": 2, **({} if damaged else {"log_dir": "/logs"})}
 
 
 def test_a_claim_of_an_unchanged_definition_does_not_walk_it(opened: Open, db: str) -> None:

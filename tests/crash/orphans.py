@@ -102,7 +102,7 @@ def begin(db: str, form: str, fault: str, mark: str, ready: str, control: str | 
 
     def child() -> None:
         if control is not None:
-            tree.sweep = lambda *_, **__: tree.Swept(0)
+            tree.sweep = lambda *_, **__: tree.Swept(killed=0)
         if form == "thread":
             os.environ["HOSTILE"] = " ".join((db, form, fault, mark, ready))
             null = os.open(os.devnull, os.O_RDWR)
@@ -125,10 +125,10 @@ def await_ready(ready: str, limit_s: float) -> dict[str, int]:
     """Wait until every process has taken its place. Returns the main process of each kind."""
     give_up = time.monotonic() + limit_s
     while True:
-        message = [line.split() for line in lines(ready)]
-        leaves = Counter(kind for what, kind, _ in message if what == "leaf")
+        shown_lines = [line.split() for line in lines(ready)]
+        leaves = Counter(kind for what, kind, _ in shown_lines if what == "leaf")
         if all(leaves[kind] >= count for kind, count in escapees.KINDS.items()) or time.monotonic() > give_up:
-            return {kind: int(pid) for what, kind, pid in message if what == "main"}
+            return {kind: int(pid) for what, kind, pid in shown_lines if what == "main"}
         time.sleep(0.005)
 
 

@@ -92,7 +92,7 @@ def test_control_a_verdict_before_its_commit_is_caught(tmp_path: Path, request: 
             "import liteflow.state.store as store\n"
             "def commit(self):\n"
             "    import sqlite3\n"
-            "    self._sync.choose(0.0, verdict=False)\n"
+            "    self._sync.choose(0.0, ends_run=False)\n"
             "    try:\n"
             "        with store.Transaction(self._connection, self._locks):\n"
             "            self._write()\n"

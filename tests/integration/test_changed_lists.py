@@ -451,9 +451,9 @@ def test_a_workflow_file_that_was_edited_or_reads_other_variables(
     lightflow(tmp_path, "run", "flow.yaml", "-j", "1", code=1, OUTER="a,b,c")
     (tmp_path / "go").touch()
     flow(tmp_path, after, shown)
-    message = lightflow(tmp_path, "resume", "flow.yaml", "-j", "1", OUTER="new,b,a")
-    assert "note: read: its list has changed (new: " in message
-    assert "; removed: " in message
+    output = lightflow(tmp_path, "resume", "flow.yaml", "-j", "1", OUTER="new,b,a")
+    assert "note: read: its list has changed (new: " in output
+    assert "; removed: " in output
     assert (tmp_path / "begun").read_text().split() == ["a", "b", "c", "new", "b"]
     assert (tmp_path / "report").read_text() == "new b a\n"
     assert (tmp_path / "hooks").read_text() == "hook b\n"
@@ -499,7 +499,7 @@ def test_a_resume_with_another_file_of_the_same_name_reports_it(tmp_path: Path) 
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "flow.yaml").write_text(f"workflow_name: same\ntasks: {{x: {{run: '{script}'}}}}\n")
     lightflow(tmp_path, "run", "a/flow.yaml", code=1)
-    message = lightflow(tmp_path, "resume", "a/flow.yaml", code=1)
-    assert "another file" not in message
-    message = lightflow(tmp_path, "resume", "b/flow.yaml")
-    assert f"was started from another file, {tmp_path}/a/flow.yaml" in message
+    output = lightflow(tmp_path, "resume", "a/flow.yaml", code=1)
+    assert "another file" not in output
+    output = lightflow(tmp_path, "resume", "b/flow.yaml")
+    assert f"was started from another file, {tmp_path}/a/flow.yaml" in output

@@ -119,8 +119,8 @@ def test_files_and_runs_are_offered_to_resume(folder: Path) -> None:
 
 
 def test_the_printed_lines_work_in_a_new_account(tmp_path: Path) -> None:
-    message = lightflow(tmp_path, "completion", "--help").stdout
-    lines = [line.strip() for line in message.partition("Examples:")[2].splitlines() if line.strip()]
+    output = lightflow(tmp_path, "completion", "--help").stdout
+    lines = [line.strip() for line in output.partition("Examples:")[2].splitlines() if line.strip()]
     assert len(lines) == 5
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "lightflow"

@@ -69,10 +69,10 @@ def look(ran: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixtur
 
 
 def test_status(look) -> None:  # type: ignore[no-untyped-def]
-    message = look("status")
-    assert message.code == 0
-    assert message.out.splitlines()[0] == "flow  ✗ failed  2 succeeded, 1 failed, 1 upstream failed"
-    assert "resume    lightflow resume " in message.out
+    output = look("status")
+    assert output.code == 0
+    assert output.out.splitlines()[0] == "flow  ✗ failed  2 succeeded, 1 failed, 1 upstream failed"
+    assert "resume    lightflow resume " in output.out
     run = json.loads(look("status", "latest", "--json").out)
     assert [task["task"] for task in run["tasks"]] == ["loud", "silent", "flaky", "after"]
     assert run["tasks"][3]["depends_on"] == ["flaky"]
@@ -92,9 +92,9 @@ def test_lists(look) -> None:  # type: ignore[no-untyped-def]
 
 
 def test_why(look) -> None:  # type: ignore[no-untyped-def]
-    message = look("why", "after")
-    assert "flaky" in message.out.splitlines()[0]
-    assert "→ flaky is FAILED" in message.out
+    output = look("why", "after")
+    assert "flaky" in output.out.splitlines()[0]
+    assert "→ flaky is FAILED" in output.out
     result = json.loads(look("why", "latest", "after", "--json").out)
     assert (result["task"], result["status"], len(result["because"])) == ("after", "UPSTREAM_FAILED", 2)
     assert look("why", "a", "b", "c").code == 2
@@ -113,9 +113,9 @@ def test_logs_on_a_terminal_command_nothing(ran: Path) -> None:
 
 
 def test_logs_of_several_attempts_and_of_none(look) -> None:  # type: ignore[no-untyped-def]
-    message = look("logs", "--task", "flaky")
-    assert message.out == "again\nagain\n"
-    assert [line.split(":")[0] for line in message.err.splitlines()] == ["==> attempt 1", "==> attempt 2"]
+    output = look("logs", "--task", "flaky")
+    assert output.out == "again\nagain\n"
+    assert [line.split(":")[0] for line in output.err.splitlines()] == ["==> attempt 1", "==> attempt 2"]
     assert look("logs", "-t", "flaky", "--attempt", "2").err == ""
     assert look("logs", "-t", "flaky", "--attempt", "3").code == 3
     assert "printed nothing: it is SUCCESS" in look("logs", "-t", "silent").err
@@ -187,9 +187,9 @@ def test_validate(look, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("tasks:\n  a:\n    run: echo\n    depend_on: [b]\n")
     assert look("validate", "flow.yaml").out == "✓ flow.yaml: valid, flow, 4 tasks\n"
-    message = look("validate", "flow.yaml", str(wrong))
-    assert message.code == 2
-    assert message.err.splitlines()[0].startswith(f"{wrong}:4:5: tasks.a")
+    output = look("validate", "flow.yaml", str(wrong))
+    assert output.code == 2
+    assert output.err.splitlines()[0].startswith(f"{wrong}:4:5: tasks.a")
     result = json.loads(look("validate", "flow.yaml", str(wrong), "--json").out)
     assert [file["valid"] for file in result["files"]] == [True, False]
     assert result["files"][1]["problems"][0]["line"] == 4
@@ -233,9 +233,9 @@ def test_completion_answers(ran: Path, typed: str, offered: str) -> None:
 
 @pytest.mark.parametrize("command", [["status"], ["runs"], ["list"], ["why", "x"], ["logs", "-t", "x"]])
 def test_without_a_state_file(look, command: list[str]) -> None:  # type: ignore[no-untyped-def]
-    message = look(*command, "--db", "nothing.db")
-    assert (message.code, message.out) == (3, "")
-    assert message.err.startswith("error: ")
+    output = look(*command, "--db", "nothing.db")
+    assert (output.code, output.out) == (3, "")
+    assert output.err.startswith("error: ")
     assert not Path("nothing.db").exists()
 
 

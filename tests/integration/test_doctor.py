@@ -26,7 +26,7 @@ ENV = {
 
 
 def said(db: str) -> dict[str, Finding]:
-    return {entry.check: entry for entry in run_checks(db)}
+    return {one.check: one for one in run_checks(db)}
 
 
 def ran(db: str) -> None:
@@ -52,7 +52,7 @@ def test_a_machine_without_a_state_file(tmp_path: Path) -> None:
     answer = json.loads(done.stdout)
     assert answer["ok"] is True
     assert answer["db"] == "lightflow.db"
-    checks = {entry["check"] for entry in answer["findings"]}
+    checks = {one["check"] for one in answer["findings"]}
     assert {"python", "sqlite", "processes", "disk", "file system", "locks", "state file"} <= checks
     assert os.listdir(tmp_path) == []  # nothing was made
 
@@ -67,7 +67,7 @@ def test_as_text(tmp_path: Path) -> None:
     assert "\x1b" not in done.stdout
 
 
-def test_the_hazards_of_sqlite_are_reported(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hazards_of_sqlite_are_told(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for version, verdict in [((3, 36, 0), "missing"), ((3, 40, 1), "note"), ((3, 51, 2), "note"), ((3, 51, 3), "fine")]:
         monkeypatch.setattr(sqlite3, "sqlite_version_info", version)
         assert said(db)["sqlite"].severity == verdict
@@ -76,9 +76,9 @@ def test_the_hazards_of_sqlite_are_reported(db: str, monkeypatch: pytest.MonkeyP
 def test_a_sound_file_is_left_as_it_is(db: str) -> None:
     ran(db)
     before = Path(db).read_bytes()
-    result = said(db)
-    assert result["state file"].severity == "fine"
-    assert f"schema {SCHEMA_VERSION} of {SCHEMA_VERSION}" in result["state file"].message
+    found = said(db)
+    assert found["state file"].severity == "fine"
+    assert f"schema {SCHEMA_VERSION} of {SCHEMA_VERSION}" in found["state file"].message
     assert Path(db).read_bytes() == before
     assert not [name for name in os.listdir(os.path.dirname(db)) if "doctor" in name]
 
@@ -117,11 +117,11 @@ def test_a_file_with_a_problem(db: str, kind: str) -> None:
             path.write_bytes(data)
     findings = run_checks(db)
     assert exit_code(findings) == 3
-    assert [entry for entry in findings if entry.severity == "problem"]
-    assert db in next(entry.message for entry in findings if entry.severity == "problem")
+    assert [one for one in findings if one.severity == "problem"]
+    assert db in next(one.message for one in findings if one.severity == "problem")
 
 
-def test_an_empty_file_is_not_a_problem(db: str) -> None:
+def test_an_empty_file_is_no_problem(db: str) -> None:
     Path(db).touch()
     findings = run_checks(db)
     assert exit_code(findings) == 0
@@ -165,10 +165,10 @@ def test_a_run_whose_owner_died_and_what_is_left_of_it(db: str, tmp_path: Path) 
         while said(db)["runs"].severity != "warning":
             assert time.monotonic() < give_up, said(db)["runs"]
             time.sleep(0.02)
-        result = said(db)["runs"]
-        assert "orphaned" in result.message
-        assert "still alive" in result.message
-        assert "lightflow resume orphaned" in (result.hint or "")
+        found = said(db)["runs"]
+        assert "orphaned" in found.message
+        assert "still alive" in found.message
+        assert "lightflow resume orphaned" in (found.hint or "")
         assert exit_code(run_checks(db)) == 0
     finally:
         if process.poll() is None:

@@ -243,8 +243,8 @@ def shown(lightflow: Lightflow, tmp_path: Path) -> Lightflow:
 
 def test_lines_of_a_run(lightflow: Lightflow, tmp_path: Path) -> None:
     write(tmp_path, SHOWN)
-    message = lightflow("run", "flow.yaml", code=1).stdout
-    lines = [line.split(maxsplit=1)[-1] for line in message.splitlines() if line[2:3] == ":"]
+    output = lightflow("run", "flow.yaml", code=1).stdout
+    lines = [line.split(maxsplit=1)[-1] for line in output.splitlines() if line[2:3] == ":"]
     assert "few has 2 instances" in lines
     assert [line.rpartition(" ")[0].rpartition(" ")[0] for line in lines if line.startswith("few[")] == [
         "few[0] linux SUCCESS",
@@ -254,9 +254,9 @@ def test_lines_of_a_run(lightflow: Lightflow, tmp_path: Path) -> None:
     assert [line.split()[0] for line in lines if line.startswith("many[")] == ["many[7]"]
     assert sum("/120 done" in line for line in lines) == 9
     assert "each FAILED - 1 of 4 instances failed" in lines
-    assert "✗ each[2] 3 failed: ValueError: three" in message
-    assert "✗ many[7] 7 failed: exit code 3" in message
-    assert "3 succeeded, 2 failed, 1 upstream failed (126 instances, 2 failed, 1 skipped)" in message
+    assert "✗ each[2] 3 failed: ValueError: three" in output
+    assert "✗ many[7] 7 failed: exit code 3" in output
+    assert "3 succeeded, 2 failed, 1 upstream failed (126 instances, 2 failed, 1 skipped)" in output
 
 
 def test_status(shown: Lightflow) -> None:
@@ -403,8 +403,8 @@ def test_what_succeeded_before_a_kill_is_not_run_again(lightflow: Lightflow, tmp
     assert "23" in began.read_text().split()
     done = {index for (index,) in rows(tmp_path, "SELECT map_index FROM liteflow_attempts WHERE status='SUCCESS'")}
     assert done == set(range(20))
-    message = lightflow("status").stdout
-    assert "20/40 done, 4 running" in message
+    output = lightflow("status").stdout
+    assert "20/40 done, 4 running" in output
     assert "20/40 done, 4 running" in lightflow("why", "each").stdout
     assert "attempt 1 is running, or was when its owner died" in lightflow("why", "each[20]").stdout
     (tmp_path / "go").touch()

@@ -24,7 +24,7 @@ from liteflow.state.admin import cancel_interrupted, exclude_from_resume, reques
 from liteflow.state.deletion import delete_runs
 from liteflow.state.history import History
 from liteflow.state.locks import LockFile
-from liteflow.state.records import NewInstance, NewRun, RunVerdict
+from liteflow.state.records import NewInstance, NewRun, RunEnd
 from liteflow.state.store import Store
 
 TASKS = [f"t{number:02}" for number in range(20)]
@@ -111,7 +111,7 @@ def start(db: str) -> None:
             )
         )
         assert store.requests() == []
-        store.batch.transitions.verdict = RunVerdict("FAILED", None, 1.0)
+        store.batch.transitions.run_end = RunEnd(status="FAILED", reason=None, at=1.0)
         store.commit()
     finally:
         store.close()
@@ -122,7 +122,7 @@ def go_on(db: str) -> None:
     store = Store(db, LockFile(db))
     try:
         store.claim(RUN, [], ("graph", "{}"))
-        store.batch.transitions.verdict = RunVerdict("FAILED", None, 1.0)
+        store.batch.transitions.run_end = RunEnd(status="FAILED", reason=None, at=1.0)
         store.commit()
     finally:
         store.close()
@@ -274,7 +274,7 @@ def test_checkpoints_of_long_ago_are_not_read(tmp_path: Path) -> None:
     assert len(queries.list_checkpoints(str(tmp_path)).items) == 15
 
 
-def test_long_lists_end_with_a_note(histories: tuple[str, str], capfd: pytest.CaptureFixture[str]) -> None:
+def test_lists_end_and_say_so(histories: tuple[str, str], capfd: pytest.CaptureFixture[str]) -> None:
     _, db = histories
 
     def lines(*arguments: str) -> list[str]:

@@ -222,7 +222,7 @@ class MostRunning(Observer):
 
 @pytest.mark.parametrize("mode", ["thread", "process"])
 @pytest.mark.parametrize(("limits", "most"), [({"pool": "p"}, 3), ({"max_parallel": 2}, 2), ({}, 8)])
-def test_instances_of_a_mapped_task_use_all_of_their_limits_and_no_more(
+def test_instances_of_a_mapped_task_use_all_of_their_limits_and_not_more_often(
     db: str, mode: str, limits: dict[str, Any], most: int, trail: Any
 ) -> None:
     """The first instances wait until as many run as may, so fewer at once fail by the time limit of the trail."""
@@ -407,9 +407,9 @@ def test_a_run_that_takes_too_long_is_ended_with_all_that_runs(folder: Folder) -
     )
     done = folder("run", flow)
     assert done.returncode == 124
-    told = folder.json("status")
-    assert (told["status"], told["reason"]) == ("FAILED", "timed out after 2.00 s")
-    assert {one["task"]: one["status"] for one in told["tasks"]} == {
+    reported = folder.json("status")
+    assert (reported["status"], reported["reason"]) == ("FAILED", "timed out after 2.00 s")
+    assert {entry["task"]: entry["status"] for entry in reported["tasks"]} == {
         "a": "CANCELLED",
         "b": "CANCELLED",
         "quick": "SUCCESS",

@@ -161,8 +161,8 @@ def test_instances_and_retries_are_distinguished(folder: Path) -> None:
     )
     done = lightflow(folder, "run", "flow.yaml")
     assert done.returncode == 0
-    message = [line for line in done.stdout.splitlines() if " | " in line]
-    assert sorted(message) == [
+    shown_lines = [line for line in done.stdout.splitlines() if " | " in line]
+    assert sorted(shown_lines) == [
         "load[0] alpha | alpha 1",
         "load[0] alpha | alpha 2",
         "load[1] beta | beta 1",
@@ -248,8 +248,8 @@ def test_a_hundred_quick_tasks_lose_no_line(folder: Path) -> None:
     tasks = "\n".join(f"  t{number}: {{run: echo line {number}}}" for number in range(100))
     write(folder, f"settings: {{max_parallel_tasks: 8}}\ntasks:\n{tasks}\n")
     lines = lightflow(folder, "run", "flow.yaml").stdout.splitlines()
-    message = [line for line in lines if " | " in line]
-    assert sorted(message) == sorted(f"t{number} | line {number}" for number in range(100))
+    shown_lines = [line for line in lines if " | " in line]
+    assert sorted(shown_lines) == sorted(f"t{number} | line {number}" for number in range(100))
     for number in range(100):  # the word about the end of a task comes behind what it has printed
         end = next(place for place, line in enumerate(lines) if f" t{number} SUCCESS " in line)
         assert lines.index(f"t{number} | line {number}") < end

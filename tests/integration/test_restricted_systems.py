@@ -83,14 +83,14 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def left_in(folder: Path) -> list[int]:
     """Processes that work in a folder."""
-    result = []
+    found = []
     for row in tree.processes().values():
         try:
             if row.state not in "ZX" and os.readlink(f"/proc/{row.pid}/cwd") == str(folder):
-                result.append(row.pid)
+                found.append(row.pid)
         except OSError:
             continue
-    return result
+    return found
 
 
 @needs_root
@@ -119,8 +119,8 @@ def test_without_subreapers_or_tags_a_run_ends_everything_and_reports_it(lacks: 
     assert lacks in done.stderr
     assert "Traceback" not in done.stderr
     assert left_in(flow) == []
-    reported = run(flow, sys.executable, "-c", RUN, here, lacks, "doctor")
-    assert lacks in reported.stdout
+    told = run(flow, sys.executable, "-c", RUN, here, lacks, "doctor")
+    assert lacks in told.stdout
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the filter is for x86-64")

@@ -91,10 +91,10 @@ def test_a_good_quiet_run_writes_nothing_to_stderr(tmp_path: Path) -> None:
 
 def test_a_precondition_that_is_not_met_is_not_a_failure(tmp_path: Path) -> None:
     write(tmp_path, "tasks: {a: {run: echo, preconditions: [{run: exit 1}]}, b: {run: echo, on_success: exit 3}}")
-    message = lightflow(tmp_path, "run", "flow.yaml").stdout
-    assert "precondition_1 FAILED" not in message
-    assert "a SKIPPED - its precondition does not hold: exit code 1" in message
-    assert "warning: the hook b.on_success failed" in message
+    output = lightflow(tmp_path, "run", "flow.yaml").stdout
+    assert "precondition_1 FAILED" not in output
+    assert "a SKIPPED - its precondition does not hold: exit code 1" in output
+    assert "warning: the hook b.on_success failed" in output
 
 
 def test_hooks_of_all_instances_are_found_by_one_name(tmp_path: Path) -> None:
@@ -109,10 +109,10 @@ def test_hooks_of_all_instances_are_found_by_one_name(tmp_path: Path) -> None:
         """,
     )
     lightflow(tmp_path, "run", "flow.yaml")
-    message = lightflow(tmp_path, "why", "mapped.on_success").stdout.splitlines()
-    assert message[0] == "✗ mapped.on_success is FAILED: 2 instances, 1 failed"
-    assert "mapped.on_success[0] is SUCCESS" in message[1]
-    assert "mapped.on_success[1] is FAILED: attempt 1, its last, ended as FAILED: exit code 1" in message[2]
+    output = lightflow(tmp_path, "why", "mapped.on_success").stdout.splitlines()
+    assert output[0] == "✗ mapped.on_success is FAILED: 2 instances, 1 failed"
+    assert "mapped.on_success[0] is SUCCESS" in output[1]
+    assert "mapped.on_success[1] is FAILED: attempt 1, its last, ended as FAILED: exit code 1" in output[2]
     assert lightflow(tmp_path, "logs", "mapped.on_success", "--attempt", "1").returncode == 0
     listed = lightflow(tmp_path, "status", "--task", "mapped.on_success").stdout
     assert [line.split()[0] for line in listed.partition("TASK")[2].splitlines()[1:]] == [

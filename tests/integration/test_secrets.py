@@ -196,13 +196,13 @@ def write(folder: Path, mode: str = "thread") -> None:
 @pytest.mark.parametrize("mode", ["thread", "process", "async"])
 def test_a_byte_search_finds_no_secret(tmp_path: Path, lightflow: Lightflow, mode: str) -> None:
     write(tmp_path, mode)
-    message = [lightflow("run", "flow.yaml", "--run-id", "r1")]
-    assert message[0].returncode == 1, message[0].stderr
-    message += [lightflow("run", "flow.yaml", "--resume", "--debug", "--json")]
-    message += [lightflow("status", "r1", "--json"), lightflow("outputs", "r1"), lightflow("why", "error")]
-    message += [lightflow("logs", "r1", "--task", task) for task in ("shell", "inline", "error", "late")]
-    message += [lightflow("dag", "flow.yaml", "--run", "r1", "--output", f"dag.{kind}") for kind in ("svg", "html")]
-    for entry in message:
+    results = [lightflow("run", "flow.yaml", "--run-id", "r1")]
+    assert results[0].returncode == 1, results[0].stderr
+    results += [lightflow("run", "flow.yaml", "--resume", "--debug", "--json")]
+    results += [lightflow("status", "r1", "--json"), lightflow("outputs", "r1"), lightflow("why", "error")]
+    results += [lightflow("logs", "r1", "--task", task) for task in ("shell", "inline", "error", "late")]
+    results += [lightflow("dag", "flow.yaml", "--run", "r1", "--output", f"dag.{kind}") for kind in ("svg", "html")]
+    for entry in results:
         assert leaks((entry.stdout + entry.stderr).encode()) == [], entry.args
         assert "Traceback" not in entry.stderr
     search(tmp_path, "flow.yaml", "functions.py", "password.txt", "key.pem")

@@ -243,15 +243,15 @@ def test_logs_show_the_failure_of_each_attempt(folder: Path) -> None:
         """,
     )
     lightflow(folder, "run", "flow.yaml", "--mode", "process")
-    message = lightflow(folder, "logs", "a").stdout.splitlines()
-    assert [line for line in message if line.startswith(("attempt", "ValueError"))] == [
+    output = lightflow(folder, "logs", "a").stdout.splitlines()
+    assert [line for line in output if line.startswith(("attempt", "ValueError"))] == [
         "attempt 1",
         "ValueError: 1",
         "attempt 2",
         "ValueError: 2",
     ]
-    assert sum("line 8, in <module>" in line for line in message) == 2
-    assert not any("python_task.py" in line for line in message)
+    assert sum("line 8, in <module>" in line for line in output) == 2
+    assert not any("python_task.py" in line for line in output)
     only = lightflow(folder, "logs", "a", "--attempt", "2").stdout
     assert "ValueError: 2" in only
     assert "ValueError: 1" not in only

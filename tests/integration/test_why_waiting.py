@@ -8,10 +8,11 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -41,10 +42,10 @@ class Held:
         (self.path / "flow.yaml").write_text(textwrap.dedent(text).replace("HOLD", HOLD))
         return self.start("run", "flow.yaml", "--run-id", run_id, *arguments, tasks_up=tasks_up)
 
-    def start(self, *arguments: str, tasks_up: int = 1) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, command: Sequence[str] = COMMAND, tasks_up: int = 1) -> subprocess.Popen[str]:
         """Start the program, and wait until so many tasks say that they run."""
         process = subprocess.Popen(
-            [*COMMAND, *arguments],
+            [*command, *arguments],
             cwd=self.path,
             env=environment(),
             stdin=subprocess.DEVNULL,
@@ -254,6 +255,24 @@ def test_a_task_waits_behind_another_one_for_the_same_slots(held: Held) -> None:
     assert [task["reason"] for task in tasks] == [None, f"waits for {words}", f"waits for {words}, behind b"]
 
 
+def test_a_task_waits_behind_a_larger_request_although_slots_are_free(held: Held) -> None:
+    """Ten tasks overtake the one that needs more slots than are free; then it is first."""
+    held.run(
+        """\
+        pools: {gpu: 2}
+        tasks:
+          a: {run: "HOLD", pool: gpu, priority: 9}
+          large: {run: "true", pool: gpu, pool_slots: 2, priority: 5}
+          x: {foreach: "${{ range(11) | list }}", run: "true", pool: gpu}
+        """
+    )
+    held.wait_for_queued(2)
+    assert held.why("x[10]") == [
+        "x[10] is PENDING: waits for 1 slot of pool 'gpu' (1 of 2 in use: run r holds 1 (task a); run r is before it "
+        "in the queue, for 2 (task large))"
+    ]
+
+
 def test_an_instance_waits_for_max_parallel(held: Held) -> None:
     held.run(
         """\
@@ -334,8 +353,11 @@ def test_a_mapped_task_waits_until_its_list_is_read(held: Held) -> None:
         up.set()
         gate.wait(LIMIT_S)
 
+    def length(text: str) -> int:
+        return len(text)
+
     dag.task(hold, "first")
-    dag.partial(len, "lengths").expand(obj=["a", "bb"])
+    dag.partial(length, "lengths").expand(text=["a", "bb"])
     run = threading.Thread(target=lambda: dag.run(1, "inline", run_id="r"))
     run.start()
     try:
@@ -410,16 +432,18 @@ def test_a_task_behind_one_that_an_interruption_has_ended(held: Held) -> None:
         """\
         tasks:
           a: {run: "HOLD"}
-          slow: {run: "trap 'echo up > up' TERM INT; HOLD; read x < gate", kill_grace: 60}
+          slow: {run: "trap '' TERM INT; HOLD", kill_grace: 60}
           b: {run: "true", depends_on: [a]}
+          last: {run: "true", depends_on: [a], trigger_rule: all_done}
         """,
         tasks_up=2,
     )
     run.send_signal(signal.SIGINT)
     held.wait_for_status("r", "a", "CANCELLED")
     assert held.why("b")[0] == (
-        "b is PENDING: the run is being stopped: 'a' did not succeed (rule all_success); `lightflow resume r` runs both"
+        "b is PENDING: the run is being interrupted: 'a' was cancelled; `lightflow resume r` runs it"
     )
+    assert held.why("last")[0] == held.why("b")[0].replace("b is", "last is")
 
 
 @pytest.mark.parametrize("how", ["interrupted", "killed"])
@@ -451,6 +475,38 @@ def test_a_queued_run_whose_owner_is_dead_waits_for_a_resume(held: Held) -> None
     two.kill()
     two.wait()
     assert held.why("a", "two")[0] == "a is PENDING: the run is INTERRUPTED: `lightflow resume two` runs it"
+
+
+def test_a_queued_attempt_of_a_dead_owner_waits_for_a_resume(held: Held) -> None:
+    (held.path / "script.py").write_text(
+        textwrap.dedent(
+            """\
+            from liteflow import Dag
+
+            def nothing(): pass
+
+            def hold():
+                with open("up", "w") as up:
+                    up.write("up\\n")
+                open("gate").read()
+
+            dag = Dag("d", "lightflow.db")
+            join = dag.task(nothing, "join")
+            join << [dag.task(nothing, f"short_{number}") for number in range(300)]
+            for number in range(3):
+                join >> dag.task(hold, f"long_{number}")
+            dag.run(1, "thread", run_id="r")
+            """
+        )
+    )
+    script = held.start(command=[sys.executable, "script.py"])
+    held.wait_for_status("r", "long_2", "QUEUED")
+    script.kill()
+    script.wait()
+    assert held.why("long_2")[0] == (
+        "long_2 is QUEUED: the run is INTERRUPTED: `lightflow resume r` runs it; whether its attempt 1 had started is "
+        "unknown"
+    )
 
 
 def test_a_hook_of_a_cancelled_run_waits_for_a_resume(held: Held) -> None:

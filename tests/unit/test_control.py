@@ -22,7 +22,7 @@ def skipped(graph: Graph, node: str, value: object, decider: Branching, preserve
     return {graph.ids[entry] for entry in outcome}
 
 
-BRANCH = Branching("branch")
+BRANCH = Branching(kind="branch")
 DIAMOND = Graph({"b": [], "x": ["b"], "y": ["b"], "join": ["b", "x", "y"], "end": ["join"]})
 
 
@@ -54,9 +54,9 @@ def test_a_branch_returns_names(value: object) -> None:
 
 def test_a_short_circuit_skips_all_downstream_tasks_or_the_direct_ones() -> None:
     graph = Graph({"s": [], "a": ["s"], "b": ["a"], "down": ["b", "s"]})
-    assert skipped(graph, "s", 0, Branching("short_circuit"), ["down"]) == {"a", "b"}
-    assert skipped(graph, "s", "", Branching("short_circuit", skips_all=False), ["down"]) == {"a"}
-    assert skipped(graph, "s", "no", Branching("short_circuit")) == set(), "text is true, whatever it says"
+    assert skipped(graph, "s", 0, Branching(kind="short_circuit"), ["down"]) == {"a", "b"}
+    assert skipped(graph, "s", "", Branching(kind="short_circuit", skips_all=False), ["down"]) == {"a"}
+    assert skipped(graph, "s", "no", Branching(kind="short_circuit")) == set(), "text is true, whatever it says"
 
 
 def test_all_done_setup_success_has_its_exact_meaning() -> None:
@@ -65,14 +65,14 @@ def test_all_done_setup_success_has_its_exact_meaning() -> None:
         return decide(
             "all_done_setup_success",
             UpstreamCounts(len(states), *[states.count(kind) for kind in "SFKU"]),
-            SetupCounts(len(setups), setups.count("S"), setups.count("K")),
+            SetupCounts(total=len(setups), success=setups.count("S"), skipped=setups.count("K")),
         )
 
     assert of("") == "run"
     assert of("S") == of("SF") == of("SK") == "run"
     assert of("K") == of("KK") == "skip"
     assert of("F") == of("FK") == of("U") == "upstream_failed"
-    assert decide("all_done_setup_success", UpstreamCounts(2, 1), SetupCounts(1, 1)) == "wait"
+    assert decide("all_done_setup_success", UpstreamCounts(2, 1), SetupCounts(total=1, success=1)) == "wait"
     words = explain("all_done_setup_success", {"s": "FAILED", "w": "SUCCESS"}, ["s"])
     assert words == "'s' did not succeed (rule all_done_setup_success)"
 
@@ -131,14 +131,14 @@ def test_the_result_of_start_checks_after_a_cancel_changes_nothing() -> None:
 
 
 def test_a_tolerated_failure_is_a_success_for_other_tasks_only() -> None:
-    run = Run({"a": [], "b": ["a"]}, ControlFlow(tolerances={0: Tolerance((3,))}), fail_fast=True)
+    run = Run({"a": [], "b": ["a"]}, ControlFlow(tolerances={0: Tolerance(exit_codes=(3,))}), fail_fast=True)
     run.take()
     assert run.end("a", "FAILED", exit_code=3, reason="exit code 3") == {"a": "FAILED"}
     assert run.plan.stopped is None
     assert run.take() == "b"
     run.end("b")
     assert run.plan.result() == "SUCCESS"
-    run = Run({"a": [], "b": ["a"]}, ControlFlow(tolerances={0: Tolerance((3,))}))
+    run = Run({"a": [], "b": ["a"]}, ControlFlow(tolerances={0: Tolerance(exit_codes=(3,))}))
     run.take()
     assert run.end("a", "FAILED", exit_code=4) == {"a": "FAILED", "b": "UPSTREAM_FAILED"}
     assert run.plan.result() == "FAILED"

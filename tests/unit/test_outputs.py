@@ -165,9 +165,9 @@ def huge(path: Path) -> None:
     ("make", "words"),
     [
         (link, "has become a symbolic link"),
-        (lambda path: os.mkfifo(path), "is not a regular file"),
-        (lambda path: path.mkdir(), "is not a regular file"),
-        (socket, "is not a regular file"),
+        (lambda path: os.mkfifo(path), "is no longer a regular file"),
+        (lambda path: path.mkdir(), "is no longer a regular file"),
+        (socket, "is no longer a regular file"),
         (huge, "holds 67,108,865 bytes; the limit is 67,108,864"),
         (lambda path: path.write_bytes(b"a=1\nb=\0\n"), "line 2: holds a NUL byte"),
         (lambda path: path.write_bytes(b"a=1\n\nb=\xff\n"), "line 3: is not UTF-8 text"),

@@ -6,7 +6,7 @@ import pytest
 
 from lightflow.errors import WorkflowError
 from lightflow.parser.workflow_loader import loads_workflow
-from liteflow.limits import Concurrency, Pool
+from liteflow.limits import Concurrency, DagLimits, Pool
 from liteflow.planning.ready_queue import DEFAULT_QUEUE, QueueOptions
 from liteflow.planning.retry import NEVER, RetryPolicy
 
@@ -25,11 +25,11 @@ tasks:
   d: {run: "true"}
 """
     )
-    assert spec.limits == (
-        {"gpu": Pool(1), "db": Pool(4, "connections"), "shared": Pool()},
-        5400.0,
-        RetryPolicy(2, 10.0, 2.0, 60.0, 0.1),
-        Concurrency("deploy", 2, "skip"),
+    assert spec.limits == DagLimits(
+        pools={"gpu": Pool(1), "db": Pool(4, "connections"), "shared": Pool()},
+        timeout_s=5400.0,
+        retry=RetryPolicy(2, 10.0, 2.0, 60.0, 0.1),
+        concurrency=Concurrency("deploy", 2, "skip"),
     )
     assert [task.queue for task in spec.tasks.values()] == [
         QueueOptions(7, None, (("gpu", 1),)),

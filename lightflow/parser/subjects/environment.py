@@ -157,7 +157,9 @@ def read_secrets(tree: Tree) -> tuple[dict[str, SecretSpec], list[Problem]]:
         elif isinstance(secret := _secret(name, options, folder, tree.shell), str):
             problems.append(tree.problem(path, secret, key=is_key))
         else:
-            secrets[name] = SecretSpec(secret, tree.location(path, key=is_key)._replace(path=f"secrets.{name}"))
+            secrets[name] = SecretSpec(
+                secret=secret, location=tree.location(path, key=is_key)._replace(path=f"secrets.{name}")
+            )
     return secrets, problems
 
 
@@ -227,5 +229,7 @@ def build_env_files(tree: Tree, path: list[Key], keys: Mapping[str, Any]) -> tup
         options = item if isinstance(item, dict) else {"path": item}
         absolute = os.path.normpath(os.path.join(folder, os.path.expanduser(options["path"])))
         location = tree.location([*path, index])
-        files.append(EnvFile(absolute, options["path"], options.get("required", True), location))
+        files.append(
+            EnvFile(path=absolute, written=options["path"], required=options.get("required", True), location=location)
+        )
     return tuple(files)

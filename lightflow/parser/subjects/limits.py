@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from lightflow.errors import Problem
 from lightflow.parser.positions import Key
@@ -14,7 +14,7 @@ from lightflow.spec.durations import seconds
 from lightflow.spec.model import Limits
 from lightflow.text import did_you_mean, quoted
 from liteflow import Concurrency, Pool
-from liteflow.api import MAX_PRIORITY, MAX_SLOTS, ON_CONFLICT, QueueOptions, SlotNeeds
+from liteflow.api import MAX_PRIORITY, MAX_SLOTS, ON_CONFLICT, QueueOptions, Record, SlotNeeds
 
 _SLOTS: Final[Schema] = {"type": "integer", "minimum": 1, "maximum": MAX_SLOTS}
 
@@ -153,7 +153,7 @@ def check_limits(tree: Tree) -> Iterator[Problem]:
             yield from _check_pools(tree, ["tasks", task_id], task, pools)
 
 
-class _Need(NamedTuple):
+class _Need(Record):
     """A number of slots of a pool that a task needs, and the places of the pool's name and of the number."""
 
     pool: Any
@@ -166,11 +166,11 @@ def _needs(path: list[Key], task: Mapping[str, Any]) -> Iterator[_Need]:
     pool, resources = task.get("pool", []), task.get("resources", {})
     slots, slots_path = task.get("pool_slots", 1), [*path, "pool_slots"]
     if isinstance(pool, str):
-        yield _Need(pool, slots, [*path, "pool"], slots_path)
+        yield _Need(pool=pool, slots=slots, path=[*path, "pool"], slots_path=slots_path)
     for index, name in enumerate(pool if isinstance(pool, list) else ()):
-        yield _Need(name, slots, [*path, "pool", index], slots_path)
+        yield _Need(pool=name, slots=slots, path=[*path, "pool", index], slots_path=slots_path)
     for name, number in resources.items() if isinstance(resources, dict) else ():
-        yield _Need(name, number, [*path, "resources", name], [*path, "resources", name])
+        yield _Need(pool=name, slots=number, path=[*path, "resources", name], slots_path=[*path, "resources", name])
 
 
 def _check_pools(tree: Tree, path: list[Key], task: dict[str, Any], pools: dict[str, Any]) -> Iterator[Problem]:

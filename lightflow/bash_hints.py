@@ -36,7 +36,7 @@ _QUOTED: Final = re.compile(
 
 
 def bash_only(script: str) -> str:
-    """What of the script only bash understands, in words; nothing where nothing is seen of that kind."""
+    """Return in words which parts of the script only bash understands; empty if none is recognised."""
     if len(script) > _LONGEST:
         return ""
     bare = _QUOTED.sub(_unquoted, script)
@@ -48,7 +48,7 @@ def bash_only(script: str) -> str:
 
 
 def _unquoted(match: re.Match[str]) -> str:
-    """What the shell itself reads of a quoted text: the substitutions between double quotes."""
+    """Return the parts of a quoted text that the shell itself reads: the substitutions between double quotes."""
     text = match[0]
     if text.startswith('"'):
         return " ".join(["_", *re.findall(r"\$\{[^}]*\}", text)])
@@ -56,7 +56,7 @@ def _unquoted(match: re.Match[str]) -> str:
 
 
 def hint_about_syntax(script: str) -> str:
-    """What to do about a script of `sh` that it cannot read."""
+    """Return how to fix a script that `sh` cannot read."""
     if re.search(_EXPRESSION, script):
         return "an expression is written ${{ … }}"
     return USE_BASH if bash_only(script) else ""

@@ -66,9 +66,9 @@ class WorkflowError(LightflowError):
 
     def __str__(self) -> str:
         lines = [str(problem) for problem in self.problems[:SHOWN]]
-        more = len(self.problems) - SHOWN
-        if more > 0:
-            lines.append(f"… and {more} more")
+        hidden = len(self.problems) - SHOWN
+        if hidden > 0:
+            lines.append(f"… and {hidden} more")
         return "\n".join(lines)
 
 

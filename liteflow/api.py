@@ -72,6 +72,7 @@ _HOMES: Final[dict[str, tuple[str, str]]] = {
     "Graph": ("liteflow.planning.graph", "Graph"),
     "NO_RETRY": ("liteflow.planning.retry", "NEVER"),
     "QueueOptions": ("liteflow.planning.ready_queue", "QueueOptions"),
+    "DEFAULT_WORKERS": ("liteflow.modes", "DEFAULT_WORKERS"),
     "DEFAULT_QUEUE": ("liteflow.planning.ready_queue", "DEFAULT_QUEUE"),
     "SlotNeeds": ("liteflow.planning.ready_queue", "SlotNeeds"),
     "ON_CONFLICT": ("liteflow.limits", "ON_CONFLICT"),

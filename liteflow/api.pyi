@@ -16,6 +16,7 @@ from liteflow.limits import MAX_PRIORITY as MAX_PRIORITY
 from liteflow.limits import MAX_SLOTS as MAX_SLOTS
 from liteflow.limits import ON_CONFLICT as ON_CONFLICT
 from liteflow.limits import DagLimits as DagLimits
+from liteflow.modes import DEFAULT_WORKERS as DEFAULT_WORKERS
 from liteflow.pictures.drawing import picture_of_run as picture_of_run
 from liteflow.pictures.mermaid import to_mermaid as to_mermaid
 from liteflow.pictures.page import to_html as to_html
@@ -99,6 +100,7 @@ from liteflow.work import input_name as input_name
 __all__ = [
     "DEFAULT_QUEUE",
     "DEFAULT_SHELL",
+    "DEFAULT_WORKERS",
     "EMPTY_MAPPING",
     "HOOK_EVENTS",
     "MAX_INSTANCES",

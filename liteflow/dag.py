@@ -40,7 +40,7 @@ from liteflow.limits import (
     normalize_pools,
     normalize_retry,
 )
-from liteflow.modes import DEFAULT_SLOTS, MODES
+from liteflow.modes import DEFAULT_SLOTS, DEFAULT_WORKERS, MODES
 from liteflow.planning.graph import Graph
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.record import replace
@@ -353,7 +353,7 @@ class Dag(CurrentDag):
         """Run all tasks and return the run in any state; `raise_for_failure()` raises.
 
         Args:
-            max_workers: how many tasks run at once (default 4; 1000 in mode "async").
+            max_workers: how many tasks run at once; the default depends on the mode (`liteflow.modes.DEFAULT_SLOTS`).
             mode: "process", "thread", "async", "inline" (one by one in this thread, to debug), or one of `backends`.
             run_id: the id of the run; by default a new unique id.
             params: values for the context of the tasks. If the dag declares parameters, the values are checked and
@@ -361,7 +361,7 @@ class Dag(CurrentDag):
             secrets: values of declared secrets; the other secrets are fetched.
             logical_date: the day or moment that the run is for, as a date or in epoch seconds. Tasks find it in their
                 context, and the words `today` and `yesterday` in parameters start from it.
-            log_dir: the folder of the logs, one file an attempt; None: output goes to the terminal.
+            log_dir: the folder of the logs, one file per attempt; None: output goes to the terminal.
             fail_fast: the first task that fails for good ends the run.
             durability: "process" survives the crash of any process; "power" also a power cut, with a disk sync each
                 step.
@@ -422,8 +422,9 @@ class Dag(CurrentDag):
     ) -> DagRun:
         """Resume a run that failed, was cancelled or interrupted, or whose process died: by default the latest.
 
-        Tasks that succeeded keep their results, all others run, with their full time and all their retries. A run that
-        succeeded is returned as it is. Secrets are fetched again. The arguments are those of `run`; the mode, the
+        Tasks that succeeded, and tasks that skipped themselves, keep their results. All others run, with their full
+        time and all their retries; so does a setup that was torn down and that one of them needs. A run that succeeded
+        is returned as it is. Secrets are fetched again. The arguments are those of `run`; the mode, the
         number of workers and the log folder are those of the run unless they are given.
 
         Raises:
@@ -508,10 +509,10 @@ class Dag(CurrentDag):
         }
 
     def _execute(self, compiled: CompiledDag, config: RunConfig, *, resume: bool, raise_signals: bool) -> DagRun:
-        with deferred_host_signals() as gate:
+        with deferred_host_signals() as signal_gate:
             token = current_dag.set(None)  # within a task, a decorated function is just a function
             try:
-                result = run_compiled(compiled, config, resume=resume, gate=gate)
+                result = run_compiled(compiled, config, resume=resume, signal_gate=signal_gate)
             except RunSkipped as error:
                 return DagRun(config.db_path, config.run_id, self.dag_id, "SKIPPED", time.time(), reason=str(error))
             finally:
@@ -520,7 +521,7 @@ class Dag(CurrentDag):
                 run = DagRun.from_record(config.db_path, history.run(config.run_id))
         run.signal, run.timed_out = result.signal, result.timed_out
         if result.status == Status.INTERRUPTED and result.signal is not None and raise_signals:
-            # The handlers of the program were not called while the run was being stopped: now they are.
+            # The handlers of the host program were not called while the run was being stopped: now they are.
             signal.raise_signal(result.signal)
         return run
 
@@ -635,7 +636,7 @@ def _worker_count(count: object, mode: str, backends: Mapping[str, BackendFactor
     modes = dict.fromkeys([*MODES, *backends])
     if mode not in modes:
         raise DefinitionError(f"mode {mode!r} must be one of {', '.join(modes)}")
-    workers = DEFAULT_SLOTS.get(mode, DEFAULT_SLOTS["process"]) if count is None else count
+    workers = DEFAULT_SLOTS.get(mode, DEFAULT_WORKERS) if count is None else count
     if type(workers) is not int or workers < 1:
         raise DefinitionError(f"max_workers={workers!r} must be a whole number, 1 or more")
     return workers

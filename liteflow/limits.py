@@ -111,7 +111,7 @@ def slot_needs(task_id: str, pool: object, pool_slots: object, resources: object
     if not _whole(pool_slots, 1, MAX_SLOTS):
         raise DefinitionError(f"task {task_id!r}: pool_slots={pool_slots!r} must be a whole number, 1 or more")
     try:
-        needs: dict[str, Any] = dict(resources or {})  # type: ignore[call-overload]
+        needs: dict[str, Any] = dict(resources or {})  # type: ignore[call-overload]  # any object is tried
     except (TypeError, ValueError):
         needs = {"": None}
     if not all(isinstance(name, str) and _whole(slots, 1, MAX_SLOTS) for name, slots in needs.items()):

@@ -59,7 +59,7 @@ class Masker:
         masked = self.data(raw)
         return text if masked == raw else masked.decode("utf-8", "surrogatepass")
 
-    def found(self, data: bytes) -> str | None:
+    def secret_in(self, data: bytes) -> str | None:
         """Return the name of a secret that the bytes contain in any of its forms; None when there is none."""
         return next((name for form, name in self._names.items() if form in data), None)
 

@@ -140,13 +140,13 @@ def _read(path: str) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as error:
-        kind = {errno.ELOOP: "has become a symbolic link", errno.ENXIO: "is not a regular file any more"}
+        kind = {errno.ELOOP: "has become a symbolic link", errno.ENXIO: "is no longer a regular file"}
         reason = kind.get(error.errno or 0, f"cannot be read: {error.strerror}")
         raise PayloadError(f"{_FILE} {reason}") from None
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         os.close(fd)
-        raise PayloadError(f"{_FILE} is not a regular file any more")
+        raise PayloadError(f"{_FILE} is no longer a regular file")
     with os.fdopen(fd, "rb") as file:
         if status.st_size > LIMIT_BYTES:
             raise PayloadError(

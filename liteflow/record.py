@@ -44,7 +44,7 @@ class _RecordType(type):
         cls._fields = (*(field for parent in parents for field in parent._fields), *own_fields)
         cls._defaults = {field: value for parent in parents for field, value in parent._defaults.items()} | own_defaults
         if "__init__" not in namespace:
-            cls.__init__ = _first_init(cls)  # type: ignore[misc]
+            cls.__init__ = _first_init(cls)  # type: ignore[misc]  # it replaces itself
         return cls
 
 
@@ -57,7 +57,7 @@ def _first_init(cls: _RecordType) -> Any:
         count += 1
         complete = cls._defaults | values if len(values) < len(cls._fields) else values
         if count > _UNCOMPILED or complete.keys() != set(cls._fields):
-            cls.__init__ = compiled = _compile_init(cls)  # type: ignore[misc]
+            cls.__init__ = compiled = _compile_init(cls)  # type: ignore[misc]  # it replaces itself
             compiled(self, **values)  # raises the TypeError for a missing or unknown field
             return
         for name, value in complete.items():

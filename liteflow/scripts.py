@@ -37,7 +37,7 @@ def load_dags(path: str) -> list[Dag]:
         sys.path.insert(0, folder)
     try:
         dags = _collect(path, lambda: _import(path)) or _collect(path, lambda: _execute(path))
-    except Exception as error:
+    except Exception as error:  # a script may raise anything
         raise _script_error(error, path) from error
     finally:
         sys.argv = arguments

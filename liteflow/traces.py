@@ -1,6 +1,6 @@
 """The places in user code from which an exception came, as plain data that is stored with its message.
 
-The full traceback is text. Only the exception itself tells which frames are user code, from which file the lines of
+The full traceback is text. Only the exception itself shows which frames are user code, from which file the lines of
 inline code come, and which exception caused which.
 """
 
@@ -86,7 +86,7 @@ def trace_of(
 ) -> list[TracedException]:
     """Return the exception and the exceptions that it came from, the last one first.
 
-    It never raises, whatever their methods do. `masked` removes secrets from a text; `words` returns the message of an
+    It never raises, even if their methods do. `masked` removes secrets from a text; `words` returns the message of an
     exception without secrets.
     """
     trace: list[TracedException] = []

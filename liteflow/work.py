@@ -159,7 +159,7 @@ class RunInfo(Record):
 
     def stored_name(self, name: str) -> str:
         """Return the name of a value. Raises PayloadError: it holds a secret."""
-        secret = None if self.secrets is None else self.secrets.masker.found(name.encode("utf-8", "surrogatepass"))
+        secret = None if self.secrets is None else self.secrets.masker.secret_in(name.encode("utf-8", "surrogatepass"))
         if secret is not None:
             raise PayloadError(holds(secret, "the name of a value"))
         return name

@@ -50,5 +50,5 @@ def test_a_workflow_runs_in_every_mode(mode: str, tmp_path: Path, monkeypatch: p
     assert json.loads(Path("total.json").read_text(encoding="utf-8")) == 5050
     assert not Path("never").exists()
     with History("lightflow.db") as history:
-        assert [one.exit_code for one in history.attempts(done.run_id, "refuses")] == [3, 3]
+        assert [entry.exit_code for entry in history.attempts(done.run_id, "refuses")] == [3, 3]
     assert notes == []

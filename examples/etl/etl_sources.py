@@ -42,7 +42,7 @@ def orders(shop: str, count: int, seed: int, wait_s: float) -> dict[str, int]:
 
 
 def customers(count: int, seed: int, wait_s: float) -> dict[str, int]:
-    """Write the customers, one object a line, and return their number."""
+    """Write the customers, one object per line, and return their number."""
     time.sleep(wait_s)
     dice = random.Random(seed)
     rows = [json.dumps({"id": f"C{number:04d}", "country": dice.choice(COUNTRIES)}) for number in range(1, count + 1)]

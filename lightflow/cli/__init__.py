@@ -1,1 +1,1 @@
-"""The command line: one module a command. A command calls `lightflow.service` and prints the result."""
+"""The command line: one module per command. A command calls `lightflow.service` and prints the result."""

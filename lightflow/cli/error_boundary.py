@@ -184,7 +184,7 @@ def _explain(error: Exception) -> tuple[str, int]:
         name = f"{error.filename}: " if error.filename is not None else ""
         message = f"{name}{error.strerror or error}"
         if error.errno == errno.ENOENT and error.filename is None and not _current_folder_exists():
-            message = "the current folder does not exist any more; change to one that does"
+            message = "the current folder no longer exists; change to one that does"
     elif isinstance(error, OverflowError) and "_PyTime_t" in message:
         code, message = RESOURCES, "the clock of this machine is set beyond the year 2262; set it right"
     elif isinstance(error, MemoryError):

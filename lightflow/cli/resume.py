@@ -26,6 +26,8 @@ Examples:
 def resume(target: str, *, from_checkpoint: str | None, **options: Any) -> int:
     """Resume a run; tasks that succeeded are not run again.
 
+    A setup that was torn down runs again if a task that is left needs it.
+
     With FILE, the latest run of its workflow is resumed. RUN is the id of a run, the beginning of an id, or "latest".
     """
     from lightflow.service import queries, runs

@@ -2,7 +2,7 @@
 
 A run has one file, `<workflow>.<run id>.lightflow-checkpoint.json`, which is written when the run ends or is
 interrupted. The SQLite state file stays the source of truth; a checkpoint is only imported (see `read`) where the state
-file does not exist any more.
+file no longer exists.
 """
 
 from __future__ import annotations

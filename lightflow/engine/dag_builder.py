@@ -15,7 +15,15 @@ from lightflow.errors import Location, Problem, WorkflowError
 from lightflow.plugins.base import TaskType
 from lightflow.plugins.registry import Registry
 from lightflow.spec.durations import PATTERN, seconds
-from lightflow.spec.model import ConditionSpec, ControlFlow, Expression, MappingSpec, TaskSpec, Template, WorkflowSpec
+from lightflow.spec.model import (
+    ConditionSpec,
+    ControlFlowSpec,
+    Expression,
+    MappingSpec,
+    TaskSpec,
+    Template,
+    WorkflowSpec,
+)
 from liteflow import Command, Dag, InputError, Task
 from liteflow.api import Body, Expansion, Record, gc_paused, replace
 from liteflow.definition.options import DEFAULT_FLOW, FlowOptions, TaskOptions, tolerance_of, with_keywords
@@ -242,8 +250,8 @@ def _place_of(template: Template) -> Location:
 
 
 def _flow_with_dotenv(
-    control_flow: ControlFlow | None, dotenv: Mapping[str, str], task_dotenv: Mapping[str, str]
-) -> ControlFlow | None:
+    control_flow: ControlFlowSpec | None, dotenv: Mapping[str, str], task_dotenv: Mapping[str, str]
+) -> ControlFlowSpec | None:
     """Return the control flow with the variables of dotenv files in its conditions."""
     if control_flow is None:
         return None

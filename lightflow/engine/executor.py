@@ -1,6 +1,6 @@
 """Execute a dag: its tasks run in threads, in processes or on an event loop, as many at once as there are workers.
 
-The engine has a runner for each mode and uses those that the tasks of the dag need; commands always run as
+The engine has a backend for each mode and uses those that the tasks of the dag need; commands always run as
 processes. The caller decides whether everything that this program starts ends with the run (`claim_children`).
 """
 
@@ -58,7 +58,7 @@ def execute(
     logical_date: float | None = None,
     done: Mapping[str, float] | None = None,
 ) -> DagRun:
-    """Execute a new run of the dag and return it when it has ended, whatever its status.
+    """Execute a new run of the dag and return it when it has ended, with any status.
 
     `done` has tasks that count as successful, with the seconds they took. A signal that interrupts the run is not
     raised; the run has it as `signal`.
@@ -81,7 +81,7 @@ def execute(
 
 
 def resume(dag: Dag, run_id: str, options: ExecutionOptions, *, secrets: Mapping[str, str] | None = None) -> DagRun:
-    """Continue a run of the dag and return it when it has ended. Successful tasks do not run again."""
+    """Resume a run of the dag and return it when it has ended (see `Dag.resume`)."""
     return dag.resume(
         run_id,
         options.max_workers,

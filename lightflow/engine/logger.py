@@ -227,7 +227,7 @@ def batches(lines: Iterable[str]) -> Iterator[str]:
 def list_note(task_id: str, change: ListChange) -> str:
     """Return in one sentence how the list of a mapped task has changed."""
     parts = [f"new: {_named(change.new)}"] if change.new else []
-    parts += [f"gone: {_named(change.gone)}"] if change.gone else []
+    parts += [f"removed: {_named(change.gone)}"] if change.gone else []
     then = (
         "it had succeeded and does not run again"
         if change.kept

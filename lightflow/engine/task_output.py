@@ -1,6 +1,6 @@
 """Follow what tasks print while they run: read their logs as they grow.
 
-Whoever writes a log has masked and bounded it. Following needs nothing of the engine but the events of observers, which
+The writer of a log has masked and bounded it. Following needs nothing of the engine but the events of observers, which
 name the running attempts and their logs. One thread does it, that of the display.
 
 Of very much output some lines are left out, so that the run does not wait for a terminal and memory does not grow with
@@ -28,7 +28,7 @@ LAST_LINES: Final = 10  # of the lines that are left out, the last ones are show
 _LINES_PER_SECOND: Final = 100.0
 _RESUME_LINES: Final = 1000.0  # once lines are left out, none is shown until so many can be shown
 _LINE_CHARACTERS: Final = 2000  # longer lines are cut
-_LINE_BYTES: Final = 65_536  # of a line without end that are kept
+_LINE_BYTES: Final = 65_536  # of a line without end that are stored
 _CHUNK_BYTES: Final = 1 << 20
 _PROGRESS_S: Final = 2.0  # the interval for a line that is overwritten again and again (a progress bar)
 
@@ -104,7 +104,7 @@ class LogTail:
     def _feed(self, chunk: bytes) -> Iterator[str]:
         lines = (self._rest + chunk).split(b"\n")
         rest = lines.pop()
-        if len(rest) > _LINE_BYTES:  # of a progress bar its last state is kept, of another line its start
+        if len(rest) > _LINE_BYTES:  # store the last state of a progress bar, the start of another line
             rest = rest[-_LINE_BYTES:].partition(b"\r")[2] if b"\r" in rest[-_LINE_BYTES:] else rest[:_LINE_BYTES]
         self._rest = rest
         yield from self._take(lines)
@@ -151,7 +151,7 @@ def _short_path(path: str) -> str:
     try:
         relative = os.path.relpath(path)
     except (OSError, ValueError):
-        return path  # the current folder does not exist any more
+        return path  # the current folder no longer exists
     return path if relative.startswith("..") else relative
 
 
@@ -162,7 +162,7 @@ class _FollowedAttempt(Record):
 
 
 class OutputFollower:
-    """What the tasks of a run print, as lines for people. Used by one thread.
+    """Prints the output of the tasks of a run as lines for people. Used by one thread.
 
     Mode "prefix": each line as it is printed, behind the name of its task (without the name if the run has one task).
     Mode "group": the output of a task when it ends, under its name. `mark` highlights a name.

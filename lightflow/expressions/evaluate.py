@@ -298,7 +298,7 @@ def _place_of(template: Template) -> Location:
 def _pasted_text(template: Template, values: Values, info: RunInfo) -> str:
     """Return a value that becomes part of a script, and so of a command line. Raises InputError for a secret."""
     text = process_text(template, values)
-    if info.masker is not None and (name := info.masker.found(text.encode("utf-8", "surrogateescape"))) is not None:
+    if info.masker is not None and (name := info.masker.secret_in(text.encode("utf-8", "surrogateescape"))) is not None:
         message = f"raw(…) would put the secret {name} on a command line, where other users can read it"
         raise _error(_place_of(template), message)
     return text

@@ -96,7 +96,7 @@ class DynamicExpansion(NamedTuple):
         include = self._mappings(spec.include, values, "matrix.include")
         exclude = self._mappings(spec.exclude, values, "matrix.exclude")
         for name in (name for entry in exclude for name in entry if name not in axes):
-            raise InputError(f"matrix.exclude: {name!r} is no axis of the matrix{did_you_mean(name, axes)}")
+            raise InputError(f"matrix.exclude: {name!r} is not an axis of the matrix{did_you_mean(name, axes)}")
         _check_number(math.prod(map(len, axes.values())) + len(include))
         for index, combination in enumerate(combinations(axes, include, exclude)):
             text = ", ".join(text_for(value) for value in combination.values())

@@ -169,7 +169,7 @@ def _moment(value: Any, name: str) -> Any:
     return value
 
 
-_OURS: Final[Mapping[str, Callable[..., Any]]] = {
+_ADDED: Final[Mapping[str, Callable[..., Any]]] = {
     "json": _json,
     "from_json": _from_json,
     "quote": _quote,
@@ -188,7 +188,7 @@ _OURS: Final[Mapping[str, Callable[..., Any]]] = {
     "date_add": _date_add,
     "string": text_of,
 }
-FILTERS: Final[Mapping[str, Callable[..., Any]]] = {**{name: _JINJA_FILTERS[name] for name in _OF_JINJA}, **_OURS}
+FILTERS: Final[Mapping[str, Callable[..., Any]]] = {**{name: _JINJA_FILTERS[name] for name in _OF_JINJA}, **_ADDED}
 TESTS: Final[Mapping[str, Callable[..., Any]]] = {name: _JINJA_TESTS[name] for name in _TESTS_OF_JINJA}
 
 

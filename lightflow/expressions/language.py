@@ -148,9 +148,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
             or self.is_safe_attribute(getattr(obj, "__self__", None), getattr(obj, "__name__", ""), obj)
         )
 
-    def compare(self, left: Any, *others: tuple[str, Callable[[], Any]]) -> bool:
+    def compare(self, left: Any, *comparisons: tuple[str, Callable[[], Any]]) -> bool:
         """Return the result of a comparison such as `left == other`, or of a chain of comparisons."""
-        for sign, get in others:
+        for sign, get in comparisons:
             right = get()
             if sign not in ("in", "notin") and (message := objection(kind_of(left), kind_of(right))):
                 raise InputError(message)

@@ -36,7 +36,7 @@ STATUS_FUNCTIONS: Final = ("success", "failure", "always", "cancelled")
 
 
 class References(Record):
-    """What one expression refers to."""
+    """The names that one expression refers to."""
 
     source: str  #: without `raw(…)`
     names: frozenset[str]  #: such as `params` and `tasks`
@@ -52,7 +52,7 @@ class References(Record):
 
 
 class NameScope(Record):
-    """What expressions in one place of a workflow file may name."""
+    """The names that expressions in one place of a workflow file may use."""
 
     params: Collection[str]  #: the parameters of the workflow
     tasks: Collection[str]  #: the tasks of the workflow

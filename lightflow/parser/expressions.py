@@ -230,8 +230,8 @@ class _Reader:
     def _read_tasks(self) -> Iterator[tuple[str, Expressions]]:
         shared = any(not isinstance(text, str) for text in self._shared_env.values())
         for node, task_type in zip(self._tree.task_nodes, self._types, strict=True):
-            own = [value for key, value in node.keys.items() if key not in _SEPARATE]
-            if shared or _has_expression([own, node.outer_env, node.cwd]):
+            task_values = [value for key, value in node.keys.items() if key not in _SEPARATE]
+            if shared or _has_expression([task_values, node.outer_env, node.cwd]):
                 yield node.id, self._task(node, task_type)
 
     def _read_conditions(self) -> Iterator[tuple[str, ConditionSpec]]:
@@ -425,11 +425,11 @@ class _Reader:
         if not reads_env:
             return Expressions(workflow=self._workflow)
         expressions = self.tasks.get(task_id)
-        own: Mapping[str, Any] = mapping_or_empty(self._tree.tasks[task_id].get("env"))
+        own_env: Mapping[str, Any] = mapping_or_empty(self._tree.tasks[task_id].get("env"))
         if expressions is not None:
-            own = expressions.own_env
-        reads = _reads([*self._shared_env.values(), *own.values()])
-        return Expressions(workflow=self._workflow, reads=reads, shared_env=self._shared_env, own_env=own)
+            own_env = expressions.own_env
+        reads = _reads([*self._shared_env.values(), *own_env.values()])
+        return Expressions(workflow=self._workflow, reads=reads, shared_env=self._shared_env, own_env=own_env)
 
     # -- keys without expressions -------------------------------------------------------------------------------------
 

@@ -171,7 +171,9 @@ class _Reader:
             return resolve(text)
         except NotANumber as error:
             place = ".".join([*self.path, str(key)])
-            self.positions.doubts[id(container), key] = problem_at(self.file, self.at(offset), place, str(error))
+            self.positions.number_problems[id(container), key] = problem_at(
+                self.file, self.at(offset), place, str(error)
+            )
             return 0
 
     def report(self, place: Position, message: str, key: Key | None = None) -> None:

@@ -1,7 +1,7 @@
-"""Normalize a tree: one name for each key, and one form for each value.
+"""Normalize a tree: a single name for each key, and a single way to write each value.
 
-The schema says what is to be done: `x-aliases`, `x-list`, `x-lines`, `x-shorthand`, `x-default` and `x-as-written` (see
-`schema_pieces`). Only `tasks` and `strategy` have code of their own, because their values move to another place.
+Keywords of the schema select the work: `x-aliases`, `x-list`, `x-lines`, `x-shorthand`, `x-default` and `x-as-written`
+(see `schema_pieces`). Only `tasks` and `strategy` have code of their own, because their values move to another place.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from lightflow.parser.tree import Tree
 from lightflow.plugins.registry import Registry
 from lightflow.text import did_you_mean, quoted
 
-_FORMS: Final = frozenset(["x-list", "x-lines", "x-shorthand", "x-as-written"])
-#: Keywords of schemas whose values may have a form to normalize.
-_RELEVANT: Final = frozenset(["$ref", "properties", "patternProperties", "then", *_FORMS])
+_KEYWORDS: Final = frozenset(["x-list", "x-lines", "x-shorthand", "x-as-written"])
+#: Keywords of schemas that may have something to normalize below them.
+_RELEVANT: Final = frozenset(["$ref", "properties", "patternProperties", "then", *_KEYWORDS])
 _CLASSES: Final[Mapping[str, type]] = {"string": str, "object": dict}
 
 
 def normalize(source: Source, schema: Schema, registry: Registry) -> Tree:
-    """Return the normalized tree of a source; its `problems` are those that appear on the way.
+    """Return the normalized tree of a source; its `problems` are those that the normalization finds.
 
     `schema` is the normalized schema with the task types of the file.
     """
-    return _Normalizer(Tree(source), registry).run(_Shape([schema], schema))
+    return _Normalizer(Tree(source), registry).run(_PlaceSchema([schema], schema))
 
 
-class _Shape:
-    """The forms of the values at one place of the file, from the schemas that apply there."""
+class _PlaceSchema:
+    """The schemas that apply at one place of the file, and what they say about normalization."""
 
     def __init__(self, schemas: Sequence[Schema], root: Schema) -> None:
         self._root = root
         self._schemas = [part for schema in schemas for part in _applied(schema, root)]
-        self._children: dict[str, _Shape | None] = {}
-        self._variants: dict[str, _Shape] = {}
+        self._children: dict[str, _PlaceSchema | None] = {}
+        self._variants: dict[str, _PlaceSchema] = {}
         self.properties: dict[str, Any] = {}
-        self.forms: dict[str, Any] = {}
+        self.keywords: dict[str, Any] = {}
         for part in self._schemas:
             self.properties |= {key: inner for key, inner in part.get("properties", {}).items() if inner is not True}
-            self.forms |= {key: value for key, value in part.items() if key in _FORMS}
+            self.keywords |= {key: value for key, value in part.items() if key in _KEYWORDS}
         self.aliases = aliases_of(self.properties)
         self.has_free_keys = any("^x-" in part.get("patternProperties", ()) for part in self._schemas)
 
@@ -58,7 +58,7 @@ class _Shape:
     @cached_property
     def single(self) -> tuple[type, ...]:
         """The classes of single values that mean a list."""
-        kinds = self._schemas[0].get("type", ()) if "x-list" in self.forms else ()
+        kinds = self._schemas[0].get("type", ()) if "x-list" in self.keywords else ()
         return tuple(_CLASSES[kind] for kind in kinds if kind in _CLASSES)
 
     @cached_property
@@ -67,26 +67,26 @@ class _Shape:
         return any("allOf" in part for part in self._schemas)
 
     @cached_property
-    def item(self) -> _Shape | None:
-        """The shape of the items of a list."""
+    def item(self) -> _PlaceSchema | None:
+        """The schema of the items of a list."""
         return self._inner("items")
 
     @cached_property
-    def _other(self) -> _Shape | None:
-        """The shape of the values of keys that have no schema of their own."""
+    def _other(self) -> _PlaceSchema | None:
+        """The schema of the values of keys that have none themselves."""
         return self._inner("additionalProperties")
 
-    def child(self, key: str) -> _Shape | None:
-        """Return the shape of the value of a key; None where nothing is to be done."""
+    def child(self, key: str) -> _PlaceSchema | None:
+        """Return the schema of the value of a key; None if there is nothing to normalize."""
         if key not in self.properties:
             return self._other
         if key not in self._children:
             schema = self.properties[key]
-            self._children[key] = _Shape([schema], self._root) if _is_relevant(schema) else None
+            self._children[key] = _PlaceSchema([schema], self._root) if _is_relevant(schema) else None
         return self._children[key]
 
-    def variant(self, task_type: str) -> _Shape:
-        """Return the shape of a task or hook of a type, with the keys of that type."""
+    def variant(self, task_type: str) -> _PlaceSchema:
+        """Return the schema of a task or hook of a type, with the keys of that type."""
         if task_type not in self._variants:
             branches = [
                 branch["then"]
@@ -94,12 +94,12 @@ class _Shape:
                 for branch in part.get("allOf", ())
                 if branch["if"]["properties"]["type"]["const"] == task_type
             ]
-            self._variants[task_type] = _Shape([*self._schemas, *branches], self._root)
+            self._variants[task_type] = _PlaceSchema([*self._schemas, *branches], self._root)
         return self._variants[task_type]
 
-    def _inner(self, keyword: str) -> _Shape | None:
+    def _inner(self, keyword: str) -> _PlaceSchema | None:
         schemas = [part[keyword] for part in self._schemas if _is_relevant(part.get(keyword))]
-        return _Shape(schemas, self._root) if schemas else None
+        return _PlaceSchema(schemas, self._root) if schemas else None
 
 
 def _applied(schema: Schema, root: Schema) -> Iterator[Schema]:
@@ -111,7 +111,7 @@ def _applied(schema: Schema, root: Schema) -> Iterator[Schema]:
 
 
 def _is_relevant(schema: Any) -> bool:
-    """Return whether a schema says something about forms."""
+    """Return whether there is something to normalize at a schema or below it."""
     if not isinstance(schema, dict):
         return False
     inner = (schema.get("items"), schema.get("additionalProperties"))
@@ -124,44 +124,44 @@ class _Normalizer:
         self._registry = registry
         self._described = {info.name for info in registry.described()}
 
-    def run(self, shape: _Shape) -> Tree:
+    def run(self, schema: _PlaceSchema) -> Tree:
         """Fill the tree."""
         tree, raw = self._tree, self._tree.source.tree
         is_jobs = "jobs" in raw and "tasks" not in raw and "steps" not in raw
         if is_jobs:  # report the mistakes in them too
-            shape.aliases["jobs"] = "tasks"
-        tree.root = self._mapping(shape, raw, ())
+            schema.aliases["jobs"] = "tasks"
+        tree.root = self._mapping(schema, raw, ())
         if is_jobs:
             tree.problems.append(tree.problem(["tasks"], 'unknown key "jobs"; `jobs` are `tasks` here', key=True))
         return tree
 
-    def _value(self, shape: _Shape | None, raw: Any, path: tuple[Key, ...]) -> Any:
-        """Return the normalized form of a value."""
-        if shape is None:
+    def _value(self, schema: _PlaceSchema | None, raw: Any, path: tuple[Key, ...]) -> Any:
+        """Return a normalized value."""
+        if schema is None:
             return raw
-        if "x-lines" in shape.forms:
+        if "x-lines" in schema.keywords:
             is_text = isinstance(raw, list) and raw and all(isinstance(line, str) for line in raw)
             return "\n".join(raw) if is_text else raw  # the schema refuses other lists
-        if "x-shorthand" in shape.forms and isinstance(raw, str | list):
-            raw = {shape.forms["x-shorthand"]: raw}
-        if isinstance(raw, shape.single):
-            return [self._value(shape.item, raw, path)]
+        if "x-shorthand" in schema.keywords and isinstance(raw, str | list):
+            raw = {schema.keywords["x-shorthand"]: raw}
+        if isinstance(raw, schema.single):
+            return [self._value(schema.item, raw, path)]
         if isinstance(raw, dict):
-            return self._as_written(raw) if "x-as-written" in shape.forms else self._mapping(shape, raw, path)
-        if isinstance(raw, list) and shape.item is not None:
-            items = [self._value(shape.item, item, path) for item in raw]
+            return self._as_written(raw) if "x-as-written" in schema.keywords else self._mapping(schema, raw, path)
+        if isinstance(raw, list) and schema.item is not None:
+            items = [self._value(schema.item, item, path) for item in raw]
             self._tree.raw_containers[id(items)] = raw
             return items
         return raw
 
-    def _mapping(self, shape: _Shape, raw: dict[str, Any], path: tuple[Key, ...]) -> dict[str, Any]:
+    def _mapping(self, schema: _PlaceSchema, raw: dict[str, Any], path: tuple[Key, ...]) -> dict[str, Any]:
         """Return a copy of a mapping with the names of keys and without free keys, its values normalized."""
         task_type, assumed = raw.get("type", DEFAULT_TYPE), ""
-        if shape.has_variants and isinstance(task_type, str):
+        if schema.has_variants and isinstance(task_type, str):
             assumed = self._assumed_type(task_type)
-            shape = shape.variant(assumed or task_type)
-        result = self._renamed(shape, raw, path)
-        for key, default in shape.defaults.items():
+            schema = schema.variant(assumed or task_type)
+        result = self._renamed(schema, raw, path)
+        for key, default in schema.defaults.items():
             result.setdefault(key, default)
         if assumed:
             result["type"] = assumed
@@ -170,15 +170,15 @@ class _Normalizer:
             value = result[key]
             if not path and key == "tasks" and isinstance(value, list):
                 value = self._by_id(value)
-            inner = shape.child(key)
+            inner = schema.child(key)
             if inner is not None:
                 result[key] = self._value(inner, value, (*path, key))
         if len(path) == 2 and path[0] == "tasks":
             self._finish_task(result, path)
         return result
 
-    def _renamed(self, shape: _Shape, raw: dict[str, Any], path: tuple[Key, ...]) -> dict[str, Any]:
-        tree, aliases = self._tree, shape.aliases
+    def _renamed(self, schema: _PlaceSchema, raw: dict[str, Any], path: tuple[Key, ...]) -> dict[str, Any]:
+        tree, aliases = self._tree, schema.aliases
         result: dict[str, Any] = {}
         for name, value in raw.items():
             key = aliases.get(name, name)
@@ -187,7 +187,7 @@ class _Normalizer:
                 message = f'"{name}" and "{other}" mean the same; keep one of them'
                 tree.problems.append(tree.key_problem(raw, name, path, message))
                 continue
-            if shape.has_free_keys and name.startswith("x-"):
+            if schema.has_free_keys and name.startswith("x-"):
                 continue
             if key is not name:
                 tree.aliases[id(result), key] = name
@@ -196,7 +196,7 @@ class _Normalizer:
         return result
 
     def _as_written(self, raw: dict[str, Any]) -> dict[str, Any]:
-        """Return a mapping with the text of its values: what looked like a wrong number is text."""
+        """Return a mapping with the text of its values, and drop the problems of values that are valid only as text."""
         positions = self._tree.source.positions
         result = {}
         for name, value in raw.items():
@@ -204,14 +204,14 @@ class _Normalizer:
                 result[name] = value
             else:
                 result[name] = positions.texts.get((id(raw), name), value)
-                positions.doubts.pop((id(raw), name), None)
+                positions.number_problems.pop((id(raw), name), None)
         self._tree.raw_containers[id(result)] = raw
         return result
 
     # -- tasks --------------------------------------------------------------------------------------------------------
 
     def _assumed_type(self, task_type: str) -> str:
-        """Return the type that an unknown type certainly means, so that the other mistakes are reported too."""
+        """Return the type of which an unknown type is a known synonym, so that the other mistakes are reported too."""
         if task_type in self._described or self._registry.find(task_type) is not None:
             return ""
         from lightflow.other_tools import assumed_type  # only for files with errors

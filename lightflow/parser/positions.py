@@ -50,12 +50,12 @@ class Positions:
     The keys of the tables are the `id` of a container with a key or index in it.
     """
 
-    __slots__ = ("blocks", "doubts", "dropped", "marks", "texts")
+    __slots__ = ("blocks", "dropped", "marks", "number_problems", "texts")
 
     def __init__(self) -> None:
         self.marks: dict[int, dict[Any, tuple[Mark, Mark]]] = {}  #: container -> key -> begin of the key, of the value
         self.texts: dict[tuple[int, Key], str] = {}  #: what was written for values that are not text: `08.50` for 8.5
-        self.doubts: dict[tuple[int, Key], Problem] = {}  #: problems of values that are valid only as text
+        self.number_problems: dict[tuple[int, Key], Problem] = {}  #: problems of values that are valid only as text
         self.blocks: set[tuple[int, Key]] = set()  #: values that are literal blocks (`|`), which begin a line below
         self.dropped: list[Any] = []  #: containers that are not part of the tree, alive so that no `id` is used twice
 
@@ -75,8 +75,8 @@ class Positions:
         old, new = (id(source), key), (id(target), key)
         if old in self.texts:
             self.texts[new] = self.texts[old]
-        if old in self.doubts:
-            self.doubts[new] = self.doubts[old]
+        if old in self.number_problems:
+            self.number_problems[new] = self.number_problems[old]
         if old in self.blocks:
             self.blocks.add(new)
 

@@ -50,7 +50,7 @@ TOP: Final[dict[str, Schema]] = {
     },
 }
 
-#: The keys of every hook, whatever its type.
+#: The keys of hooks of every type.
 HOOK: Final[dict[str, Schema]] = {key: COMMON[key] for key in control_flow.KEYS_OF_HOOKS}
 
 

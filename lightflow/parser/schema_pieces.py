@@ -1,6 +1,6 @@
 """Pieces that several parts of the schema share, and the annotations that `normalize` and `messages` read.
 
-Annotations of our own, beside the keywords of JSON Schema:
+Additional annotations, besides the keywords of JSON Schema:
 
 - `x-aliases`: other names of a key.
 - `x-expects`: what a value must be, in words; for messages.

@@ -249,10 +249,10 @@ def _pattern(text: str) -> Callable[[str], object]:
 def _type(validator: Validator, rule: str | Sequence[str], schema: Schema) -> _Check:
     names = [rule] if isinstance(rule, str) else list(rule)
     classes = tuple(_CLASSES[name] for name in names if name in _CLASSES)
-    others = [_TYPES[name] for name in names if name not in _CLASSES]
+    tests = [_TYPES[name] for name in names if name not in _CLASSES]
 
     def check(value: Any, path: _Path, errors: list[SchemaError]) -> None:
-        if not isinstance(value, classes) and not any(test(value) for test in others):
+        if not isinstance(value, classes) and not any(test(value) for test in tests):
             errors.append(SchemaError(keyword="type", path=path, value=value, schema=schema))
 
     return check

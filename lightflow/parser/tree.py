@@ -214,7 +214,7 @@ def precondition_id(task_id: str, path: Sequence[Key]) -> str:
 
 
 def dotted(path: Sequence[Key]) -> str:
-    """Return a path such as `tasks.train.depends_on`, without the index of an item, which line and column tell."""
+    """Return a path such as `tasks.train.depends_on`, without the index of an item, which line and column show."""
     end = len(path)
     while end and isinstance(path[end - 1], int):
         end -= 1

@@ -33,7 +33,7 @@ class Checked(Record):
 def validate(tree: Tree, schema: Schema, registry: Registry) -> Checked:
     """Return the tree with all its problems; `schema` is the normalized schema of its task types."""
     source = tree.source
-    problems = [*source.problems, *tree.problems, *source.positions.doubts.values()]
+    problems = [*source.problems, *tree.problems, *source.positions.number_problems.values()]
     problems += islice(_schema_problems(tree, schema, registry), MAX_PROBLEMS)
     declared, param_problems = params.read_params(tree, {problem.path for problem in problems})
     secrets, secret_problems = environment.read_secrets(tree)

@@ -86,7 +86,9 @@ def _name(tree: Tree) -> tuple[str, list[Problem]]:
     name = os.path.basename(tree.source.file).split(".")[0]
     if re.fullmatch(ID_PATTERN, name):
         return name, []
-    return name, [problem_at(tree.source.file, None, "", 'needs "workflow_name": the file\'s name cannot be one')]
+    return name, [
+        problem_at(tree.source.file, None, "", 'the file name is not a valid workflow name; add "workflow_name"')
+    ]
 
 
 def _build(checked: Checked, name: str, plugins: list[str], types: Registry) -> WorkflowSpec:

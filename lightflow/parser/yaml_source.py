@@ -251,7 +251,9 @@ class _Reader:
             value = resolve(text)
         except NotANumber as error:
             where = ".".join([*self.path, str(key)])
-            self.positions.doubts[id(container), key] = problem_at(self.file, event.start_mark, where, str(error))
+            self.positions.number_problems[id(container), key] = problem_at(
+                self.file, event.start_mark, where, str(error)
+            )
             self.positions.texts[id(container), key] = text
             return 0
         if not isinstance(value, str):

@@ -101,7 +101,8 @@ def run_inline(code: str, name: str, first_line: int = 1, file: str | None = Non
     import linecache  # imports tokenize
 
     lines = _ShiftedLines(code.splitlines(True), first_line - 1)
-    linecache.cache[name] = (len(code), None, lines, file or name)  # traces name the file
+    # Traces name the file. The entry stays: a traceback is written later, and instances of a mapped task share it.
+    linecache.cache[name] = (len(code), None, lines, file or name)
     program = _compile(code, name, first_line - 1)
     module = types.ModuleType("__main__")
     alone = threading.current_thread() is threading.main_thread()
@@ -111,7 +112,7 @@ def run_inline(code: str, name: str, first_line: int = 1, file: str | None = Non
     try:
         with unpickling_from(os.path.dirname(file or ""), os.getcwd()):
             exec(program, module.__dict__)
-    except Exception as error:
+    except Exception as error:  # the code of the task; it is raised again
         import pickle  # only for errors
 
         if isinstance(error, pickle.PicklingError) and not alone:
@@ -120,7 +121,6 @@ def run_inline(code: str, name: str, first_line: int = 1, file: str | None = Non
     finally:
         if alone and before is not None:
             sys.modules["__main__"] = before
-    del linecache.cache[name]  # kept behind an exception: the traceback is written later
 
 
 def run_call(target: str, args: Mapping[str, Any] | Sequence[Any], folder: str, start: str = "") -> Any:

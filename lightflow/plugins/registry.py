@@ -103,7 +103,7 @@ class Registry:
             raise WorkflowError([Problem("plugins", 0, 0, "", f'no task type "{name}"')])
         try:
             return info.ref.load()
-        except Exception as error:
+        except Exception as error:  # the code of a plugin may raise anything
             import traceback
 
             frames = traceback.extract_tb(error.__traceback__)
@@ -126,7 +126,7 @@ class Registry:
         return self._installed
 
 
-def schema_fragment_problem(schema: Mapping[str, Any], taken: Iterable[str]) -> str | None:
+def schema_fragment_problem(schema: Mapping[str, Any], reserved_keys: Iterable[str]) -> str | None:
     """Return why the schema of a task type cannot be used, in addition to the rules of JSON Schema; None if it can."""
     properties = schema.get("properties", {})
     if not isinstance(properties, dict) or not all(isinstance(key, str) for key in properties):
@@ -134,5 +134,5 @@ def schema_fragment_problem(schema: Mapping[str, Any], taken: Iterable[str]) -> 
     required = schema.get("required", [])
     if not isinstance(required, (list, tuple)) or not set(required) <= set(properties):
         return '"required" must be a list of keys of "properties"'
-    clash = sorted(set(properties) & set(taken))
+    clash = sorted(set(properties) & set(reserved_keys))
     return f'the key "{clash[0]}" belongs to every task; choose another name' if clash else None

@@ -64,7 +64,7 @@ def run_checks(db: str) -> list[Finding]:
     try:
         os.path.abspath(db)
     except FileNotFoundError:
-        return [Finding("folder", "missing", "the current folder does not exist any more", "change to another folder")]
+        return [Finding("folder", "missing", "the current folder no longer exists", "change to another folder")]
     broken = False
     for name, check in checks.items():
         if broken and name == "runs":
@@ -137,20 +137,23 @@ def _folder(db: str) -> Iterator[Finding]:
 
 
 def _file_system(db: str) -> Iterator[Finding]:
-    kind = file_system_of(os.path.realpath(_folder_of(db)))
+    yield file_system_finding(file_system_of(os.path.realpath(_folder_of(db))))
+
+
+def file_system_finding(kind: str | None) -> Finding:
+    """Return what a type of file system means for a state file on it."""
     if kind is None:
-        yield Finding("file system", "note", "its type is not known")
-    elif kind in _NETWORK:
-        yield Finding(
+        return Finding("file system", "note", "its type is not known")
+    if kind in _NETWORK:
+        return Finding(
             "file system",
             "warning",
             f"{kind} is a network file system: locks and syncs are not reliable there",
             "keep the state file on a local disk",
         )
-    elif kind in ("tmpfs", "ramfs"):
-        yield Finding("file system", "note", f"{kind} is in memory: the state file does not survive a restart")
-    else:
-        yield Finding("file system", "fine", kind)
+    if kind in ("tmpfs", "ramfs"):
+        return Finding("file system", "note", f"{kind} is in memory: the state file does not survive a restart")
+    return Finding("file system", "fine", kind)
 
 
 def file_system_of(path: str, table: str = "/proc/self/mountinfo") -> str | None:
@@ -246,13 +249,13 @@ def _owner(db: str) -> Iterator[Finding]:
 
 
 def _tables_to_check(connection: sqlite3.Connection) -> list[str]:
-    """Return the arguments of the integrity checks: one for the whole file, or each table of ours if there are others.
+    """Return the arguments of the integrity checks: the whole file, or each table of liteflow if others exist.
 
     The constraints of a table of another program may compute without end.
     """
     names = [str(row[0]) for row in connection.execute("SELECT name FROM main.sqlite_schema WHERE type='table'")]
-    ours = [name for name in names if name.startswith("liteflow_")]
-    return ["3"] if all(name.startswith("sqlite_") for name in set(names) - set(ours)) else ours
+    liteflow_tables = [name for name in names if name.startswith("liteflow_")]
+    return ["3"] if all(name.startswith("sqlite_") for name in set(names) - set(liteflow_tables)) else liteflow_tables
 
 
 def _integrity_errors(connection: sqlite3.Connection, what: str) -> list[str]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 from lightflow.engine.formatting import format_duration
 from lightflow.service.lookup import find_instance, find_run, latest_run_with
 from lightflow.service.mapped_instances import MAX_LISTED, instance_name_of, tally_by_task, tally_text
-from lightflow.service.pools import queue_reasons
+from lightflow.service.pools import group_reason
+from lightflow.service.run_tasks import RunTasks
 from lightflow.service.tolerated_failures import reason_text
+from lightflow.service.waiting import WAITING, Waiting
 from liteflow import Status
-from liteflow.api import RUN_ENDED, TASK_ENDED, AttemptRecord, History, InstanceRecord, RunRecord, TriggerRule
-from liteflow.planning.control_flow import status_for_downstream
-from liteflow.planning.trigger_rules import count_upstreams, decide, explain
+from liteflow.api import AttemptRecord, History, InstanceRecord, RunRecord
+from liteflow.planning.trigger_rules import explain
 
 _MAX_NAMED: Final = 5  # failed instances that a sentence names
 
@@ -41,10 +42,12 @@ def why(db: str, run_id: str | None, name: str) -> Explanation:
         explanation = Explanation(run.run_id, name, first.status, [], {})
         explainer.add_causes(first, explanation)
         tolerated = explainer.tolerated_reason(first)
+        queued = group_reason(history, run.run_id) if run.status == Status.PENDING else None
     if tolerated is not None:
         explanation.because.append(f"the run is SUCCESS all the same: {tolerated}")
-    if run.status != Status.SUCCESS and run.reason:
-        explanation.because.append(f"the run is {run.status}: {run.reason}")
+    run_reason = queued or run.reason
+    if run.status != Status.SUCCESS and run_reason:
+        explanation.because.append(f"the run is {run.status}: {run_reason}")
     return explanation
 
 
@@ -59,9 +62,19 @@ def _is_cause(effect: InstanceRecord, cause: InstanceRecord) -> bool:
             return cause.status in (Status.FAILED, Status.UPSTREAM_FAILED, Status.CANCELLED)
         case Status.SKIPPED:
             return cause.status == Status.SKIPPED
-        case Status.PENDING:
-            return cause.status not in TASK_ENDED
     return False
+
+
+def _role_of_hook(hook: InstanceRecord) -> list[str]:
+    """Return what the end of a hook changes for its task, or for the run."""
+    owner = hook.dependencies[0] if hook.dependencies else None
+    if hook.kind == "precondition":
+        return [f"it is a precondition of {owner}, which starts only if it is met"]
+    if hook.event == "on_start":
+        return [
+            f"it is a hook of {owner or 'the run'}, {'which starts' if owner else 'whose tasks start'} after its end"
+        ]
+    return [] if owner is None else [f"it is a hook of {owner}, and changes nothing for it"]
 
 
 def _lost_output(attempt: AttemptRecord) -> str:
@@ -74,15 +87,9 @@ class _Explainer:
     def __init__(self, history: History, run: RunRecord) -> None:
         self._history = history
         self._run = run
-        self._rows = {row["id"]: row for row in history.graph_tasks(run.graph_digest)}
-        self._tasks: dict[str, InstanceRecord] = {}
-        self._instances: dict[str, list[InstanceRecord]] = {}
         records = history.instances(run.run_id)
-        for record in records:
-            if record.map_index < 0:
-                self._tasks[record.task_id] = record
-            else:
-                self._instances.setdefault(record.task_id, []).append(record)
+        self._tasks = RunTasks(history, run, records)
+        self._waiting = Waiting(history, run, self._tasks)
         self._tallies = tally_by_task(records)
 
     def add_causes(self, first: InstanceRecord, explanation: Explanation) -> None:
@@ -92,15 +99,19 @@ class _Explainer:
         while instance is not None and instance_name_of(instance) not in seen:
             seen.add(instance_name_of(instance))
             self._add(instance, explanation)
+            waits = instance.status in WAITING
             if self._is_hook(instance):
                 if instance.map_index < 0:
                     for hook in self._hooks_of_instances(instance.task_id):
                         self._add(hook, explanation)
-                if instance.dependencies:
-                    owner = instance.dependencies[0]
-                    explanation.because.append(f"it is a hook of {owner}, and changes nothing for it")
+                explanation.because.extend(_role_of_hook(instance))
+                if not waits:
                     return
-            instance = next((cause for cause in self._possible_causes(instance) if _is_cause(instance, cause)), None)
+            instance = self._waiting.reason(instance).cause if waits else self._cause(instance)
+
+    def _cause(self, instance: InstanceRecord) -> InstanceRecord | None:
+        """Return the instance whose status led to that of an instance which has ended."""
+        return next((cause for cause in self._possible_causes(instance) if _is_cause(instance, cause)), None)
 
     def _add(self, instance: InstanceRecord, explanation: Explanation) -> None:
         trace = self._trace(instance)
@@ -132,16 +143,13 @@ class _Explainer:
         return hooks
 
     def _is_hook(self, instance: InstanceRecord) -> bool:
-        return instance.task_id not in self._rows
+        return instance.kind != "task"
 
     def _possible_causes(self, instance: InstanceRecord) -> Iterator[InstanceRecord]:
         """Yield the instances of a mapped task, then its upstream tasks with their instances."""
         if instance.map_index < 0:
-            yield from self._instances.get(instance.task_id, ())
-        for upstream in instance.dependencies:
-            if upstream in self._tasks:
-                yield self._tasks[upstream]
-                yield from self._instances.get(upstream, ())
+            yield from self._tasks.instances.get(instance.task_id, ())
+        yield from self._tasks.upstream(instance)
 
     # -- reasons -------------------------------------------------------------------------------------------------
 
@@ -155,11 +163,12 @@ class _Explainer:
         attempts = self._history.attempts(self._run.run_id, instance.task_id, instance.map_index)
         last = attempts[-1] if attempts else None
         match instance.status:
-            case Status.PENDING | Status.UP_FOR_RETRY:
-                return self._waiting_reason(instance)
+            case Status.PENDING | Status.UP_FOR_RETRY | Status.QUEUED:
+                return self._waiting.reason(instance).reason
             case Status.RUNNING if last is not None:
                 lost = ", or was when its owner died" if self._run.status == Status.INTERRUPTED else ""
-                return f"attempt {last.attempt} is running{lost}; it {self._rule_result(instance)}"
+                result = "" if self._is_hook(instance) else f"; it {self._rule_result(instance)}"
+                return f"attempt {last.attempt} is running{lost}{result}"
             case Status.SUCCESS:
                 return self._success_reason(instance, last)
             case Status.SKIPPED if instance.try_number:
@@ -173,21 +182,6 @@ class _Explainer:
             case _:
                 return instance.reason or "no reason is known"
 
-    def _waiting_reason(self, instance: InstanceRecord) -> str:
-        if instance.status == Status.PENDING:
-            if self._run.status in RUN_ENDED:
-                return "the run stopped before it could start"
-            if self._run.status == Status.PENDING:
-                return "the run has not started"
-        queued = queue_reasons(self._history, self._run.run_id).get((instance.task_id, instance.map_index))
-        if queued is not None:
-            return queued
-        if instance.status != Status.PENDING:
-            return instance.reason or "no reason is known"
-        rule, upstream = self._rule(instance)
-        may_run = decide(rule, count_upstreams(list(upstream.values()))) == "run"
-        return explain(rule, upstream) + ("; all slots are in use" if may_run else "")
-
     @staticmethod
     def _success_reason(instance: InstanceRecord, last: AttemptRecord | None) -> str:
         if last is None or last.ended_at is None:
@@ -198,24 +192,11 @@ class _Explainer:
 
     def _mapped_reason(self, instance: InstanceRecord) -> str:
         """Return why a mapped task has its status: the tally of its instances, and the failed ones."""
-        failed = [each.map_index for each in self._instances[instance.task_id] if each.status == Status.FAILED]
+        failed = [each.map_index for each in self._tasks.instances[instance.task_id] if each.status == Status.FAILED]
         names = ", ".join(f"{instance.task_id}[{index}]" for index in failed[:_MAX_NAMED])
-        more = f" and {len(failed) - _MAX_NAMED:,} more" if len(failed) > _MAX_NAMED else ""
-        return tally_text(self._tallies[instance.task_id]) + (f": {names}{more}" if failed else "")
+        rest = f" and {len(failed) - _MAX_NAMED:,} more" if len(failed) > _MAX_NAMED else ""
+        return tally_text(self._tallies[instance.task_id]) + (f": {names}{rest}" if failed else "")
 
     def _rule_result(self, instance: InstanceRecord) -> str:
         """Return what the trigger rule decides."""
-        return explain(*self._rule(instance))
-
-    def _rule(self, instance: InstanceRecord) -> tuple[TriggerRule, dict[str, str]]:
-        """Return the trigger rule, and the statuses of the upstream tasks and instances as the rule sees them."""
-        rule = cast(TriggerRule, self._rows.get(instance.task_id, {}).get("rule", "all_success"))
-        upstream: dict[str, str] = {}
-        for task_id in instance.dependencies:
-            if task_id in self._instances:
-                for each in self._instances[task_id]:
-                    upstream[instance_name_of(each)] = status_for_downstream(each.status, each.tolerated)
-            elif task_id in self._tasks:
-                task = self._tasks[task_id]
-                upstream[task_id] = status_for_downstream(task.status, task.tolerated)
-        return rule, upstream
+        return explain(*self._tasks.rule(instance))

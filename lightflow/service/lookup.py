@@ -80,5 +80,5 @@ def _similar(word: str, names: list[str]) -> str:
 def _listed(names: list[str], owner: str = "it") -> str:
     if not names:
         return ""
-    more = f" and {len(names) - _MAX_NAMED:,} more" if len(names) > _MAX_NAMED else ""
-    return f"\n{owner} has {', '.join(names[:_MAX_NAMED])}{more}"
+    rest = f" and {len(names) - _MAX_NAMED:,} more" if len(names) > _MAX_NAMED else ""
+    return f"\n{owner} has {', '.join(names[:_MAX_NAMED])}{rest}"

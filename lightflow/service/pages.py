@@ -1,6 +1,6 @@
 """Long lists of a run, a page at a time: for programs that show runs with 100,000 instances, such as a web server.
 
-The order of a list does not change while the run goes on. The entries before a page are not read.
+The order of a list does not change during the run. The entries before a page are not read.
 """
 
 from __future__ import annotations

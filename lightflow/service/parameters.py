@@ -63,7 +63,7 @@ def _read_file(
 
     values: dict[str, Any] = {}
     source = read_source(file, PARAMS_FILE)
-    problems = [*source.problems, *source.positions.doubts.values()]
+    problems = [*source.problems, *source.positions.number_problems.values()]
     for name, value in source.tree.items():
         if name in overridden:
             continue
@@ -111,7 +111,7 @@ def resumed_values(
 
     Raises:
         WorkflowError: a typed value is not valid.
-        DefinitionError: a typed value differs, or the stored values do not match the declarations any more.
+        DefinitionError: a typed value differs, or the stored values no longer match the declarations.
     """
     typed = stored(parse_arguments(params, arguments, day))
     different = [name for name, value in typed.items() if name not in before or before[name] != value]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from liteflow import DefinitionError, RunNotFound
 from liteflow.api import MAX_SLOTS, History, PoolRecord, Record, SlotRecord, delete_pool, instance_name, set_pool
 from liteflow.definition.task import check_id
+from liteflow.state.pools import group_pool
 
 
 class PoolView(Record):
@@ -48,14 +49,30 @@ def queue_reasons(history: History, run_id: str) -> dict[tuple[str, int], str]:
     return {key: f"waits for {' and '.join(words)}" for key, words in missing.items()}
 
 
+def group_reason(history: History, run_id: str) -> str | None:
+    """Return how a run that waits for its group is queued now, in the words of its reason; None if it is not queued."""
+    slots = history.slots()
+    queued = next(
+        (slot for slot in slots if slot.run_id == run_id and not slot.task_id and slot.taken_at is None), None
+    )
+    if queued is None:
+        return None
+    first = next((slot.run_id for slot in slots if slot.pool == queued.pool and slot.run_id != run_id), "?")
+    return f"queued in group {queued.pool.removeprefix(group_pool(''))!r} behind run {first}"
+
+
 def _in_words(view: PoolView, slot: SlotRecord) -> str:
     if not view.pool.slots:
         return f"pool {view.pool.name!r}, which is paused (it has 0 slots)"
     wanted = f"{slot.slots} slot{'' if slot.slots == 1 else 's'} of pool {view.pool.name!r}"
     holders = [f"run {holder.run_id} holds {holder.slots} (task {slot_owner(holder)})" for holder in view.holders[:3]]
-    more = f" and {len(view.holders) - 3} more" if len(view.holders) > 3 else ""
+    rest = f" and {len(view.holders) - 3} more" if len(view.holders) > 3 else ""
     used = f"{view.used} of {view.pool.slots} in use"
-    return f"{wanted} ({used}: {', '.join(holders)}{more})" if holders else f"{wanted} ({used})"
+    position = view.waiting.index(slot)
+    if position and view.used + slot.slots <= view.pool.slots:  # else the slots in use are reason enough
+        first = view.waiting[0]
+        rest = f"{rest}; run {first.run_id} is before it in the queue, for {first.slots} (task {slot_owner(first)})"
+    return f"{wanted} ({used}: {', '.join(holders)}{rest})" if holders else f"{wanted} ({used}{rest})"
 
 
 def slot_owner(slot: SlotRecord) -> str:

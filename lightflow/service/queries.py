@@ -12,7 +12,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from lightflow.engine.checkpoint import Checkpoint, find
 from lightflow.service.lookup import find_instance, find_run, latest_run_with
 from lightflow.service.mapped_instances import split_name, with_times
-from lightflow.service.pools import queue_reasons
+from lightflow.service.pools import group_reason, queue_reasons
+from lightflow.service.run_tasks import RunTasks
+from lightflow.service.waiting import Waiting
 from liteflow import PayloadError, RunNotFound, Status
 from liteflow.api import (
     RUN_ENDED,
@@ -170,11 +172,13 @@ def run_view(db: str, run_id: str | None = None, task_id: str | None = None) -> 
         run = history.last_active() if run_id is None else find_run(history, run_id)
         rows = history.graph_tasks(run.graph_digest)
         instances = _in_order(history, run, rows)
-        if run.status == Status.RUNNING and (reasons := queue_reasons(history, run.run_id)):
+        if run.status == Status.RUNNING and queue_reasons(history, run.run_id):
+            waiting = Waiting(history, run, RunTasks(history, run, instances))
             instances = [
-                instance._replace(reason=reasons.get((instance.task_id, instance.map_index), instance.reason))
-                for instance in instances
+                instance._replace(reason=waiting.slots_reason(instance) or instance.reason) for instance in instances
             ]
+        elif run.status == Status.PENDING:
+            run = run._replace(reason=group_reason(history, run.run_id) or run.reason)
         return RunView(
             run=run,
             instances=instances,

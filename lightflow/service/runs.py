@@ -60,7 +60,7 @@ class LoadedWorkflow(Record):
     path: str
     settings: Settings
     params: Mapping[str, Param] | None  #: None: it declares no parameters, and accepts any
-    has_concurrency: bool  #: whether it limits how many of its runs go on at once
+    has_concurrency: bool  #: whether it limits how many of its runs execute at once
     build: Callable[[Mapping[str, Any], ExternalInputs], Dag]  #: builds the dag for a run with these parameters
     load_inputs: Callable[[], ExternalInputs]  #: loads the dotenv files and the secrets; called once for each run
 
@@ -142,7 +142,7 @@ def run(path: str, options: RunOptions, *, resume: bool = False, notify: Notify)
     last = _latest(options.db, loaded.name)
     continues = resume or loaded.settings.resume == "auto"
     if continues and not resume and last is not None:
-        if _differs(loaded, last, options):
+        if _options_differ(loaded, last, options):
             notify(f"the last run, {last.run_id}, had other parameters: this is a new run")
             continues = False
         elif loaded.has_concurrency and last.status not in RUN_ENDED:
@@ -162,7 +162,7 @@ def run(path: str, options: RunOptions, *, resume: bool = False, notify: Notify)
 def resume(target: str, options: RunOptions, *, from_checkpoint: str | None = None, notify: Notify) -> DagRun:
     """Continue the latest run of a workflow file, or the run with this id.
 
-    `from_checkpoint` names a checkpoint file to start from instead, where the state file does not exist any more.
+    `from_checkpoint` names a checkpoint file to start from instead, where the state file no longer exists.
 
     Raises:
         RunNotFound: there is no such run.
@@ -186,7 +186,7 @@ def resume(target: str, options: RunOptions, *, from_checkpoint: str | None = No
             last = history.run(target)
         if last.source is None or not os.path.isfile(last.source):
             raise RunNotFound(
-                f"run {last.run_id} came from {last.source or 'a program'}, which is not there any more; "
+                f"run {last.run_id} came from {last.source or 'a program'}, which no longer exists; "
                 "resume it with its file: lightflow resume FILE"
             )
         _warn_of_foreign_owner(options.db, notify)
@@ -201,7 +201,7 @@ def _nothing_to_resume(last: RunRecord, options: RunOptions, notify: Notify) -> 
     return DagRun.from_record(os.path.realpath(options.db), last)
 
 
-def _differs(loaded: LoadedWorkflow, last: RunRecord, options: RunOptions) -> bool:
+def _options_differ(loaded: LoadedWorkflow, last: RunRecord, options: RunOptions) -> bool:
     """Return whether the options have parameters, or a date, that the last run does not have."""
     try:
         resumed_values(loaded.params, options.params, last.run_id, last.params, _day(options))

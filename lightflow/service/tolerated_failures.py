@@ -23,8 +23,8 @@ def reason_text(failure: OverlookedFailure) -> str:
                 return "no task that counts depends on it"
             if len(failure.by) == 1:
                 return f"{names[0]}, which depends on it, did not fail"
-            more = f" and {len(failure.by) - _MAX_NAMED:,} more" if len(failure.by) > _MAX_NAMED else ""
-            return f"{', '.join(names)}{more}, which depend on it, did not fail"
+            rest = f" and {len(failure.by) - _MAX_NAMED:,} more" if len(failure.by) > _MAX_NAMED else ""
+            return f"{', '.join(names)}{rest}, which depend on it, did not fail"
 
 
 def summary_text(failures: Sequence[OverlookedFailure]) -> str:
@@ -34,8 +34,8 @@ def summary_text(failures: Sequence[OverlookedFailure]) -> str:
         reasons.setdefault(reason_text(failure), []).append(failure.task_id)
     parts = []
     for reason, tasks in list(reasons.items())[:_MAX_NAMED]:
-        more = f" and {len(tasks) - _MAX_NAMED:,} more" if len(tasks) > _MAX_NAMED else ""
-        parts.append(f"{', '.join(tasks[:_MAX_NAMED])}{more} failed: {reason}")
+        rest = f" and {len(tasks) - _MAX_NAMED:,} more" if len(tasks) > _MAX_NAMED else ""
+        parts.append(f"{', '.join(tasks[:_MAX_NAMED])}{rest} failed: {reason}")
     if len(reasons) > _MAX_NAMED:
         parts.append(f"and {len(reasons) - _MAX_NAMED:,} more")
     return f"although {'; '.join(parts)}" if parts else ""

@@ -11,7 +11,7 @@ from lightflow.parser.workflow_loader import load_with_hints, load_workflow
 from lightflow.service.python_files import is_script, script_errors
 from lightflow.spec.model import (
     ConditionSpec,
-    ControlFlow,
+    ControlFlowSpec,
     Expressions,
     Limits,
     MappingSpec,
@@ -39,7 +39,7 @@ _DRAWN: Final = ("branch", "short circuit", "setup", "teardown")
 
 
 class TaskOutline(Record):
-    """What is known of a task before a run."""
+    """The description of a task before a run."""
 
     id: str
     kind: str  #: the task type
@@ -67,7 +67,7 @@ class InstanceOutline(NamedTuple):
 
 
 class WorkflowOutline(Record):
-    """What is known of a workflow before a run."""
+    """The description of a workflow before a run."""
 
     name: str
     description: str
@@ -211,7 +211,7 @@ def _file_task(task: TaskSpec) -> TaskOutline:
     )
 
 
-def _special(control_flow: ControlFlow | None) -> tuple[str, ...]:
+def _special(control_flow: ControlFlowSpec | None) -> tuple[str, ...]:
     """Return the control flow of a task, in few words."""
     if control_flow is None:
         return ()
@@ -322,8 +322,8 @@ def picture(workflow: WorkflowOutline) -> Picture:
     )
     edges = tuple(PictureEdge(above, task.id) for task in workflow.tasks for above in task.depends_on)
     implied = [f"{task.id} reads {above}" for task in workflow.tasks for above in task.implied]
-    more = f" and {len(implied) - 3} more" if len(implied) > 3 else ""
-    facts = ((FROM_EXPRESSIONS, ", ".join(implied[:3]) + more),) if implied else ()
+    rest = f" and {len(implied) - 3} more" if len(implied) > 3 else ""
+    facts = ((FROM_EXPRESSIONS, ", ".join(implied[:3]) + rest),) if implied else ()
     return Picture(title=workflow.name, nodes=nodes, edges=edges, subtitle=workflow.description or None, facts=facts)
 
 

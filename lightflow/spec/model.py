@@ -9,12 +9,22 @@ from typing import Any, Literal
 from lightflow.errors import Location
 from liteflow import Param, Secret
 from liteflow import RetryPolicy as RetrySpec
-from liteflow.api import DEFAULT_QUEUE, EMPTY_MAPPING, NO_RETRY, QueueOptions, Record, Ref, TriggerRule, sha256_hex
+from liteflow.api import (
+    DEFAULT_QUEUE,
+    DEFAULT_WORKERS,
+    EMPTY_MAPPING,
+    NO_RETRY,
+    QueueOptions,
+    Record,
+    Ref,
+    TriggerRule,
+    sha256_hex,
+)
 from liteflow.api import DagLimits as Limits
 
 __all__ = [
     "ConditionSpec",
-    "ControlFlow",
+    "ControlFlowSpec",
     "EnvFile",
     "Expression",
     "Expressions",
@@ -37,7 +47,7 @@ Mode = Literal["thread", "process", "async"]
 class Settings(Record):
     """The `settings` of a file, with every default. Folders are as written."""
 
-    max_parallel_tasks: int = 4
+    max_parallel_tasks: int = DEFAULT_WORKERS  #: in every mode
     retries: int = 0
     log_dir: str = "logs/"
     mode: Mode = "thread"
@@ -101,7 +111,7 @@ class Expressions(Record):
     """The expressions of one task.
 
     `script` is a shell script with a variable of `words` in place of each expression; the number of a `pasted` value
-    stands between two NUL characters.
+    is between two NUL characters.
     """
 
     workflow: Mapping[str, str]
@@ -166,7 +176,7 @@ class PreconditionSpec(Record):
     fails: bool = False  #: whether the task is FAILED, not SKIPPED, where it does not hold
 
 
-class ControlFlow(Record):
+class ControlFlowSpec(Record):
     """The control flow of a task beyond its dependencies and its trigger rule."""
 
     condition: ConditionSpec | None = None
@@ -209,7 +219,7 @@ class TaskSpec(Record):
     own_env: Mapping[str, str] = EMPTY_MAPPING  #: the variables of the task alone
     dotenv: tuple[EnvFile, ...] = ()
     secrets: tuple[str, ...] = ()  #: the secrets in its environment
-    control_flow: ControlFlow | None = None
+    control_flow: ControlFlowSpec | None = None
     mapping: MappingSpec | None = None
     queue: QueueOptions = DEFAULT_QUEUE
 

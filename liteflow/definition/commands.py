@@ -54,7 +54,7 @@ def with_values(command: Command, task_id: str) -> Command:
     argv = tuple(_word(word, f"task {task_id!r}: argument {number}") for number, word in enumerate(command.argv))
     env = {name: _word(word, f"task {task_id!r}: variable {name!r}") for name, word in command.env.items()}
     if all(isinstance(word, str) for word in (*argv, *env.values())):
-        return command._replace(argv=argv, env=env)  # type: ignore[arg-type]
+        return command._replace(argv=argv, env=env)  # type: ignore[arg-type]  # all is text here
     if command.late is not None:
         raise DefinitionError(f"task {task_id!r}: a command with a `late` of its own cannot take values of tasks")
     placeholders = {name: _placeholder(word) for name, word in env.items()}
@@ -101,7 +101,7 @@ def shell_command(
         raise wrong(f"output={output!r} must be 'last_line', 'json' or None")
     folder = None if cwd is None else os.path.abspath(os.path.expanduser(cwd))
     words = shell_words(shell, script)
-    return Command(words, folder, dict(env), tuple(skip_on_exit_codes), output)  # type: ignore[arg-type]
+    return Command(words, folder, dict(env), tuple(skip_on_exit_codes), output)  # type: ignore[arg-type]  # checked above
 
 
 def _word(value: Any, where: str) -> _Word:

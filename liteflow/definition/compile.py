@@ -1,4 +1,4 @@
-"""Compile a dag: from tasks and options to one record a task, for the loop."""
+"""Compile a dag: from tasks and options to one record per task, for the loop."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class _Compiler:
 
     def _settings(self, node: int, task: Task, reads: Sequence[tuple[int, Ref]]) -> TaskSettings:
         options, flow = task.options, task.options.flow
-        self._note(node, flow)
+        self._collect_graph_facts(node, flow)
         special = bool(reads or options.hooks or task.task_hooks is not NO_HOOKS or task.expansion is not None)
         if not special and (shared := self._shared.get(id(options))) is not None:
             return shared
@@ -133,7 +133,7 @@ class _Compiler:
             self._shared[id(options)] = settings
         return settings
 
-    def _note(self, node: int, flow: FlowOptions) -> None:
+    def _collect_graph_facts(self, node: int, flow: FlowOptions) -> None:
         """Collect the facts about a task that concern other tasks."""
         if flow.setup:
             self._setups.add(node)
@@ -194,7 +194,7 @@ class _Compiler:
         """Return the facts about the graph beyond edges and trigger rules, once all tasks are compiled."""
         upstream, downstream = self._graph.upstream, self._graph.downstream
         teardowns = {
-            node: Teardown(tuple(above for above in upstream[node] if above in self._setups), fails_run)
+            node: Teardown(tuple(task for task in upstream[node] if task in self._setups), fails_run)
             for node, fails_run in self._teardowns.items()
         }
         needs = needed_setups(self._setups, teardowns, upstream, downstream) if self._setups else {}
@@ -218,7 +218,7 @@ class _Compiler:
             return graph
         return Graph(
             {
-                task_id: {ids[above] for above in (*graph.upstream[node], *scopes.get(node, ()))}
+                task_id: {ids[upstream] for upstream in (*graph.upstream[node], *scopes.get(node, ()))}
                 for node, task_id in enumerate(ids)
             }
         )

@@ -43,10 +43,10 @@ def graph_json(tasks: Mapping[str, Task], graph: Graph, bodies: Iterable[Body]) 
 def _rows(tasks: Mapping[str, Task], graph: Graph, bodies: Iterable[Body]) -> Iterator[dict[str, Any]]:
     ids, digests = graph.ids, _Digests()
     keywords: dict[int, dict[str, Any]] = {}  # by the identity of options, which tasks share
-    for (task_id, task), above, body in zip(tasks.items(), graph.upstream, bodies, strict=True):
+    for (task_id, task), upstream, body in zip(tasks.items(), graph.upstream, bodies, strict=True):
         row: dict[str, Any] = {"id": task_id, "kind": "command" if isinstance(body, Command) else "python"}
-        if above:
-            row["depends_on"] = [ids[number] for number in above]
+        if upstream:
+            row["depends_on"] = [ids[number] for number in upstream]
         data: dict[str, Any] = {}
         if task.options is not NO_OPTIONS or task.task_hooks is not NO_HOOKS:
             data = keywords.get(id(task.options)) or keywords.setdefault(id(task.options), keywords_of(task.options))
@@ -117,9 +117,9 @@ def restore_task(task: Task, row: Mapping[str, Any]) -> None:
         task.options = make_options({**stored, **keywords_of(task.options)}, task.task_id)
     task.dependencies.update(row.get("depends_on", ()))
     takes = row.get("takes")
-    for name, above in takes.items() if isinstance(takes, dict) else ():
+    for name, upstream in takes.items() if isinstance(takes, dict) else ():
         if name in task.parameters.names and name not in task.bound_args and name not in task.arg_dependencies:
-            task.bind(name, Ref(str(above)))
+            task.bind(name, Ref(str(upstream)))
 
 
 def _check_code(task: Task, row: Mapping[str, Any]) -> None:

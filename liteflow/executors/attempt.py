@@ -1,6 +1,6 @@
 """One attempt of a Python task, and outcomes in words: the same in every backend.
 
-Whatever the function does, the result is an `Outcome`: values are encoded and errors described where the function ran,
+The result is always an `Outcome`: values are encoded and errors described where the function ran,
 so that only plain data travels.
 """
 
@@ -238,7 +238,7 @@ def with_outputs(
         value = values.pop("return_value", None)
         if value_from is not None and value is None:
             if outcome.log_lost is not None:
-                raise PayloadError(f"output: not all printed output could be kept: {outcome.log_lost}")
+                raise PayloadError(f"output: not all printed output could be stored: {outcome.log_lost}")
             value = printed(value_from, outcome.log_path, info, masked=masked, size_bytes=size_bytes)
     except PayloadError as error:
         info_of_error = ErrorInfo(one_line(str(error)), "", ("PayloadError", "LiteflowError", "Exception"))
@@ -321,7 +321,7 @@ def one_line(text: str, limit: int = MESSAGE_CHARACTERS) -> str:
 
 
 def describe(error: BaseException, info: RunInfo) -> ErrorInfo:
-    """Return an exception as text; never raises, whatever the exception's own methods do.
+    """Return an exception as text; never raises, even if the exception's own methods do.
 
     Secrets are masked before a text is cut, because a part of a secret is not recognised.
     """

@@ -118,7 +118,7 @@ class CommandBackend(Backend):
             outcome = failure(work, verdict, message, started_at=submission.started_at)
         else:
             outcome = self._outcome(submission, event)
-        # The last process of the task has ended, so the output file does not change any more.
+        # The last process of the task has ended, so the output file no longer changes.
         value_from = self._commands[work.task_id].output
         masked, size = ((), 0) if event is None else (event.masked, event.output_bytes)
         path = submission.output_path

@@ -156,7 +156,7 @@ class GuardianClient:
     # -- messages ------------------------------------------------------------------------------------------
 
     def _handle_pending(self) -> None:
-        """Handle messages that were read while others were sent: no descriptor becomes readable for them any more."""
+        """Handle messages that were read while others were sent: no descriptor becomes readable for them again."""
         if self._guardian.pending and self._outcomes is not None:
             self._outcomes.at(0.0, self._handle_messages)
 

@@ -24,7 +24,7 @@ without_input: ContextVar[bool] = ContextVar("liteflow_without_input", default=F
 
 _lock = threading.Lock()
 _users = 0
-_alone = 0  # how many of them are the only purpose of this process (see `install`)
+_only_for_run = 0  # how many of them are the only purpose of this process (see `install`)
 _pid = 0
 _real_exit, _real_execv, _real_execve = os._exit, os.execv, os.execve
 _Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -55,16 +55,16 @@ class _Input(io.TextIOBase):
     def read(self, size: int | None = -1, /) -> str:
         return self._current().read(-1 if size is None else size)
 
-    def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
+    def readline(self, size: int = -1, /) -> str:  # type: ignore[override]  # text, not bytes
         return self._current().readline(size)
 
-    def readlines(self, hint: int = -1, /) -> list[str]:  # type: ignore[override]
+    def readlines(self, hint: int = -1, /) -> list[str]:  # type: ignore[override]  # text, not bytes
         return self._current().readlines(hint)
 
-    def __iter__(self) -> Iterator[str]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[str]:  # type: ignore[override]  # text, not bytes
         return iter(self._current())
 
-    def __next__(self) -> str:  # type: ignore[override]
+    def __next__(self) -> str:  # type: ignore[override]  # text, not bytes
         return next(self._current())
 
     def readable(self) -> bool:
@@ -81,11 +81,11 @@ class _Input(io.TextIOBase):
         return io.BytesIO() if without_input.get() else self._real.buffer
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]
+    def encoding(self) -> str:  # type: ignore[override]  # read-only here
         return self._real.encoding
 
     @property
-    def errors(self) -> str | None:  # type: ignore[override]
+    def errors(self) -> str | None:  # type: ignore[override]  # read-only here
         return self._real.errors
 
     def close(self) -> None:
@@ -103,7 +103,7 @@ def _exit(status: int) -> NoReturn:
     if os.getpid() == _pid:
         if active_context.get(None) is not None:
             raise ExitCalled(f"os._exit({status})", status)
-        if _alone and status == 0:
+        if _only_for_run and status == 0:
             status = _FAULT
     _real_exit(status)
 
@@ -122,34 +122,37 @@ def _execve(path: _Path | int, argv: Any, env: Any) -> NoReturn:
 
 def _refuse_exec(name: str, path: _Path | int) -> None:
     """Refuse to replace the program; in a process of its own, the run has started every thread that calls this."""
-    if os.getpid() == _pid and (_alone or active_context.get(None) is not None):
+    if os.getpid() == _pid and (_only_for_run or active_context.get(None) is not None):
         raise ExitCalled(f"{name}({path!r}, …)", _FAULT)
 
 
-def install(*, alone: bool) -> None:
-    """Install the guards; every call needs one `remove`. `alone`: this process has no other purpose than the run."""
-    global _users, _alone, _pid
+def install(*, process_belongs_to_run: bool) -> None:
+    """Install the guards; every call needs one `remove`.
+
+    `process_belongs_to_run`: this process has no other purpose than the run.
+    """
+    global _users, _only_for_run, _pid
     with _lock:
         _users += 1
-        _alone += alone
+        _only_for_run += process_belongs_to_run
         if _users == 1:
             _pid = os.getpid()
             os._exit, os.execv, os.execve = _exit, _execv, _execve
             _replace_input()
-        if _alone == 1 and alone:
+        if _only_for_run == 1 and process_belongs_to_run:
             _replace_descriptor()
 
 
-def remove(*, alone: bool) -> None:
+def remove(*, process_belongs_to_run: bool) -> None:
     """Remove the guards with the last run, except where other code has replaced them since."""
-    global _users, _alone
+    global _users, _only_for_run
     with _lock:
         _users -= 1
-        _alone -= alone
+        _only_for_run -= process_belongs_to_run
         if _users == 0:
             _restore_calls()
             _restore_input()
-        if _alone == 0 and alone:
+        if _only_for_run == 0 and process_belongs_to_run:
             _restore_descriptor()
 
 
@@ -198,9 +201,9 @@ def _restore_descriptor() -> None:
 
 def _after_fork() -> None:
     """Remove the guards in a fork, in which no task runs yet."""
-    global _lock, _users, _alone, _real_stdin
+    global _lock, _users, _only_for_run, _real_stdin
     _lock = threading.Lock()
-    _users = _alone = 0
+    _users = _only_for_run = 0
     _real_stdin = -1
     _restore_calls()
 

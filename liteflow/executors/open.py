@@ -18,7 +18,8 @@ from liteflow.processes.client import ImportableWorker
 from liteflow.processes.guardian import WorkerMain
 from liteflow.work import Body, Call, Command, Outcome, RunInfo, Work
 
-_FEWEST_FILES: Final = 12
+#: How many file descriptors a run needs besides those of its tasks.
+_MIN_FREE_DESCRIPTORS: Final = 12
 #: The backend of commands; the other names are modes.
 COMMAND: Final = "command"
 
@@ -108,7 +109,7 @@ class _Executor:
         info: RunInfo,
         slots: int,
         *,
-        alone: bool,
+        process_belongs_to_run: bool,
     ) -> None:
         """Open the backends of this run's tasks."""
         self._cleanup.callback(self._outcomes.close)
@@ -125,17 +126,17 @@ class _Executor:
         # Each backend counts its own slots: where several backends share them, the caller has to count.
         self.queues = len(self._backends) == 1 and next(iter(self._backends.values())).queues
         if any(backend.in_this_process for backend in self._backends.values()):
-            self._guard_host(info, alone=alone)
+            self._isolate_in_process_tasks(info, process_belongs_to_run=process_belongs_to_run)
 
-    def _guard_host(self, info: RunInfo, *, alone: bool) -> None:
-        """Keep tasks that run in this process apart from it: their output, their input, their exits."""
+    def _isolate_in_process_tasks(self, info: RunInfo, *, process_belongs_to_run: bool) -> None:
+        """Redirect output, block input and intercept exits of tasks that run in this process."""
         from liteflow.executors import host_guards, stdout_capture
 
         if info.log_dir is not None:
             stdout_capture.install(info.masker)
             self._cleanup.callback(stdout_capture.uninstall, info.masker)
-        host_guards.install(alone=alone)
-        self._cleanup.callback(host_guards.remove, alone=alone)
+        host_guards.install(process_belongs_to_run=process_belongs_to_run)
+        self._cleanup.callback(host_guards.remove, process_belongs_to_run=process_belongs_to_run)
 
     def submit(self, work: Work) -> None:
         name = self._names.get(work.task_id)
@@ -211,11 +212,12 @@ def _check_descriptors() -> None:
     """Check that a run has the open files that it needs besides those of its tasks. Raises ResourceError."""
     fds: list[int] = []
     try:
-        while len(fds) < _FEWEST_FILES:
+        while len(fds) < _MIN_FREE_DESCRIPTORS:
             fds.append(os.open("/", os.O_PATH | os.O_CLOEXEC))
     except OSError as error:
         raise ResourceError(
-            f"a run needs {_FEWEST_FILES} more open files than this program has: {error.strerror} (see ulimit -n)"
+            f"a run needs {_MIN_FREE_DESCRIPTORS} more open files than this program has: {error.strerror} "
+            "(see ulimit -n)"
         ) from None
     finally:
         for fd in fds:
@@ -240,7 +242,7 @@ def open_executor(
     info: RunInfo,
     *,
     mode: str | Mapping[str, str] = "process",
-    slots: int = 4,
+    slots: int,
     timeouts: Collection[str] = (),
     close_in_workers: Sequence[int] = (),
     claim_children: bool = False,
@@ -287,7 +289,7 @@ def open_executor(
         )
     executor = _Executor(names, OutcomeQueue(), guardian)
     try:
-        executor.open_backends(factories, bodies, info, slots, alone=claim_children)
+        executor.open_backends(factories, bodies, info, slots, process_belongs_to_run=claim_children)
     except BaseException:
         executor.close()
         raise

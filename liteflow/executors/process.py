@@ -56,7 +56,7 @@ class _Worker:
     def __init__(self, socket: WorkerSocket) -> None:
         self.socket = socket
         self.attempt: _Submission | None = None
-        self.retired = False  # takes no more attempts
+        self.retired = False  # runs no further attempts
         self.handle: ProcessHandle
 
 
@@ -109,7 +109,7 @@ class ProcessBackend(Backend):
     def _start(self, submission: _Submission, worker: _Worker) -> None:
         if not worker.socket.post(submission.packet):
             self._idle.append(worker)
-            raise OSError(errno.ENOBUFS, "the socket to its worker takes no more")
+            raise OSError(errno.ENOBUFS, "the socket to its worker is full")
         worker.attempt, submission.worker = submission, worker
         submission.started_at = time.time()
         work = submission.work
@@ -119,12 +119,12 @@ class ProcessBackend(Backend):
 
     def _new_worker(self) -> _Worker:
         socket = WorkerSocket()
-        close_in_forks(socket.ours)
-        close_in_forks(socket.theirs)
+        close_in_forks(socket.parent_end)
+        close_in_forks(socket.worker_end)
         worker = _Worker(socket)
         on_exit, keeps_logs = partial(self._on_exit, worker), self._info.log_dir is not None
         try:
-            worker.handle = self._guardian.start_worker(on_exit, socket.theirs, keeps_logs=keeps_logs)
+            worker.handle = self._guardian.start_worker(on_exit, socket.worker_end, keeps_logs=keeps_logs)
         except LiteflowError:
             socket.close()
             raise
@@ -205,8 +205,8 @@ class ProcessBackend(Backend):
 
     def _close_socket(self, worker: _Worker) -> None:
         self._outcomes.unwatch(worker.socket.fileno())
-        keep_open_in_forks(worker.socket.ours)
-        keep_open_in_forks(worker.socket.theirs)
+        keep_open_in_forks(worker.socket.parent_end)
+        keep_open_in_forks(worker.socket.worker_end)
         worker.socket.close()
 
     def _report(self, submission: _Submission, event: Exited | None, problem: str | None) -> None:

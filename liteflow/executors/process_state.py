@@ -102,7 +102,7 @@ class _Environment:
         kind: Any = type(os.environ)
         self._set_unnoted = kind.__setitem__
 
-        class Noting(kind):  # type: ignore[misc]
+        class Noting(kind):  # type: ignore[misc]  # the base class is known at run time only
             def __setitem__(self, name: Any, value: Any) -> None:
                 super().__setitem__(name, value)
                 changed.add(os.fsencode(name))
@@ -133,7 +133,7 @@ class _Environment:
 
 
 class ProcessState:
-    """What a task may change in its process, and how it is restored."""
+    """The state of a process that a task may change, saved and restored."""
 
     def __init__(self) -> None:
         self._home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

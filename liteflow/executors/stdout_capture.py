@@ -181,11 +181,11 @@ class _Proxy(io.TextIOBase):
         return self.outlet if _maskers else self.real.buffer
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]
+    def encoding(self) -> str:  # type: ignore[override]  # read-only here
         return self.real.encoding if destination.get() is None else "utf-8"
 
     @property
-    def errors(self) -> str | None:  # type: ignore[override]
+    def errors(self) -> str | None:  # type: ignore[override]  # read-only here
         return self.real.errors if destination.get() is None else "backslashreplace"
 
     def isatty(self) -> bool:

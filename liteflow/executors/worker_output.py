@@ -28,7 +28,7 @@ class _Threads:
                 self._left.add(thread)
             start(thread)
 
-        threading.Thread.start = start_and_note  # type: ignore[method-assign, assignment]
+        threading.Thread.start = start_and_note  # type: ignore[method-assign, assignment]  # replaced on purpose
 
     def begin(self) -> None:
         """Note which threads there are when a task starts."""
@@ -159,7 +159,7 @@ class _OutputBytes(io.RawIOBase):
 
 def _text_stream(output: WorkerOutput, *, write_through: bool) -> io.TextIOWrapper:
     return io.TextIOWrapper(
-        _OutputBytes(output),  # type: ignore[arg-type]
+        _OutputBytes(output),  # type: ignore[arg-type]  # has the methods that are used
         encoding="utf-8",
         errors="backslashreplace",
         line_buffering=True,

@@ -13,7 +13,7 @@ from liteflow.planning.setup_teardown import Teardown
 from liteflow.record import EMPTY_MAPPING, Record
 
 #: Ends the reason of a task that FAILED and counts as a success for its downstream tasks and for the run.
-TOLERATED: Final = "the run goes on as if it had succeeded (continue_on_error)"
+TOLERATED: Final = "the run continues as if it had succeeded (continue_on_error)"
 
 
 class Tolerance(Record):

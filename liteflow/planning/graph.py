@@ -35,15 +35,15 @@ class Graph:
         index, downstream = self.index, self.downstream
         for (task_id, number), wanted in zip(index.items(), dependencies.values(), strict=True):
             try:
-                above = tuple(sorted({index[name] for name in wanted})) if wanted else ()
+                upstream = tuple(sorted({index[name] for name in wanted})) if wanted else ()
             except KeyError:
                 unknown = next(name for name in sorted(wanted) if name not in index)
                 raise unknown_dependency(task_id, unknown, self.ids) from None
-            self.upstream.append(above)
-            for other in above:
-                below = downstream[other]
-                if below:
-                    below.append(number)
+            self.upstream.append(upstream)
+            for other in upstream:
+                downstream_tasks = downstream[other]
+                if downstream_tasks:
+                    downstream_tasks.append(number)
                 else:
                     downstream[other] = [number]
         #: every task after all its upstream tasks; tasks that become free together stay in order of definition
@@ -53,13 +53,13 @@ class Graph:
         return len(self.ids)
 
     def _sort(self) -> list[int]:
-        waiting = [len(above) for above in self.upstream]
+        waiting = [len(upstream) for upstream in self.upstream]
         order = [number for number, count in enumerate(waiting) if not count]
-        for number in order:  # grows while it is walked
-            for below in self.downstream[number]:
-                waiting[below] -= 1
-                if not waiting[below]:
-                    order.append(below)
+        for number in order:  # the body appends to this list
+            for downstream in self.downstream[number]:
+                waiting[downstream] -= 1
+                if not waiting[downstream]:
+                    order.append(downstream)
         if len(order) < len(self.ids):
             stuck = {number for number, count in enumerate(waiting) if count}
             raise CycleError([self.ids[number] for number in self._shortest_cycle(stuck)])
@@ -84,10 +84,10 @@ class Graph:
                     if not best or len(path) < len(best):
                         best = path
                     break
-                for below in self.downstream[number]:
-                    if below in stuck and below not in came_from:
-                        came_from[below] = number
-                        queue.append(below)
+                for downstream in self.downstream[number]:
+                    if downstream in stuck and downstream not in came_from:
+                        came_from[downstream] = number
+                        queue.append(downstream)
             if best and (budget < 0 or len(best) == 2):
                 break
         return best
@@ -97,7 +97,7 @@ class Graph:
         level = [0] * len(self.ids)
         rows: list[list[int]] = []
         for number in self.order:
-            here = max((level[above] + 1 for above in self.upstream[number]), default=0)
+            here = max((level[upstream] + 1 for upstream in self.upstream[number]), default=0)
             level[number] = here
             if here == len(rows):
                 rows.append([])
@@ -106,14 +106,14 @@ class Graph:
 
     def leaves(self) -> list[int]:
         """Return the tasks without downstream tasks: they decide the result of a run."""
-        return [number for number, below in enumerate(self.downstream) if not below]
+        return [number for number, downstream in enumerate(self.downstream) if not downstream]
 
 
 def reachable(starts: Sequence[int], edges: Sequence[Sequence[int]]) -> dict[int, None]:
     """Return all tasks that can be reached along the edges, the starts included."""
     seen = dict.fromkeys(starts)
     waiting = list(seen)
-    for node in waiting:  # grows while it is walked
+    for node in waiting:  # the body appends to this list
         for neighbour in edges[node]:
             if neighbour not in seen:
                 seen[neighbour] = None

@@ -35,10 +35,10 @@ def overlooked(tasks: Sequence[Mapping[str, Any]], ended: Mapping[str, tuple[str
         ended: the status of each task and whether its failure is tolerated; of a mapped task that of the whole.
     """
     rows = {str(row["id"]): row for row in tasks}
-    below: dict[str, list[str]] = {task_id: [] for task_id in rows}
+    downstream: dict[str, list[str]] = {task_id: [] for task_id in rows}
     for task_id, row in rows.items():
-        for above in row.get("depends_on", ()):
-            below.setdefault(above, []).append(task_id)
+        for upstream in row.get("depends_on", ()):
+            downstream.setdefault(upstream, []).append(task_id)
     failures = []
     for task_id, row in rows.items():
         status, tolerated = ended.get(task_id, ("", False))
@@ -49,14 +49,14 @@ def overlooked(tasks: Sequence[Mapping[str, Any]], ended: Mapping[str, tuple[str
         elif row.get("teardown") is True:
             failures.append(OverlookedFailure(task_id, "teardown"))
         else:
-            failures.append(OverlookedFailure(task_id, "followed", _followers(task_id, rows, below, ended)))
+            failures.append(OverlookedFailure(task_id, "followed", _followers(task_id, rows, downstream, ended)))
     return failures
 
 
 def _followers(
     task_id: str,
     rows: Mapping[str, Mapping[str, Any]],
-    below: Mapping[str, Sequence[str]],
+    downstream: Mapping[str, Sequence[str]],
     ended: Mapping[str, tuple[str, bool]],
 ) -> tuple[Follower, ...]:
     """Return the nearest downstream tasks that did not fail with the task; a failure passes through those that did.
@@ -64,8 +64,8 @@ def _followers(
     Teardowns are left out, because they do not decide the state of a run.
     """
     followers, waiting, seen = list[Follower](), [task_id], {task_id}
-    for above in waiting:  # grows while it is walked
-        for task in below.get(above, ()):
+    for failed in waiting:  # the body appends to this list
+        for task in downstream.get(failed, ()):
             if task in seen or rows[task].get("teardown") is True:
                 continue
             seen.add(task)

@@ -3,9 +3,8 @@
 `Plan` is pure. It has no clock, file or thread: `now` is a monotonic reading in seconds that the caller passes. It
 answers three questions: which task may start (`take`), what changes when an attempt ends (`finish`), and whether the
 run is over (`finished`, `result`). Retries, skips, failures that spread downstream, and the handling of lost workers
-are decided here. The caller supplies facts of the world outside: `due_checks` and `due_lists` return the tasks whose
-start checks or lists are wanted, and the caller answers with `pass_checks`, `end_unstarted`, `expand` or
-`reject_list`.
+are decided here. The plan cannot evaluate start checks or read lists. The caller polls `due_checks` and `due_lists`,
+and reports each result with `pass_checks`, `end_unstarted`, `expand` or `reject_list`.
 
 Tasks are numbers (see `TaskTable`). Every change of a state is returned as a `Transition`, in the order it happened.
 """
@@ -60,11 +59,11 @@ class PlanOptions(Record):
     #: the tasks that are mapped over a list, and whether the first instance that FAILED cancels the others
     mapped: Mapping[int, bool] = EMPTY_MAPPING
     fail_fast: bool = False  # whether the first task that FAILED stops the run
-    seed: str = ""  # makes the jitter of retries that of this run
+    seed: str = ""  # of the retry jitter: the run id, so that a resumed run waits equally long
 
 
-class EarlierPart(Record):
-    """The results of an earlier part of the run, by task number."""
+class PreviousResults(Record):
+    """The results of the previous part of a run that is resumed or retried, by task number."""
 
     done: _States = EMPTY_MAPPING  # tasks that ended and keep their state
     attempts: Mapping[int, int] = EMPTY_MAPPING  # further attempts continue the count
@@ -74,7 +73,7 @@ class EarlierPart(Record):
     skips: Mapping[int, Mapping[int, str]] = EMPTY_MAPPING
 
 
-NOTHING_DONE: Final = EarlierPart()
+NO_RESULTS: Final = PreviousResults()
 DEFAULT_OPTIONS: Final = PlanOptions()
 
 
@@ -82,12 +81,12 @@ class Plan:
     """One run of a graph."""
 
     def __init__(
-        self, graph: Graph, options: PlanOptions = DEFAULT_OPTIONS, earlier: EarlierPart = NOTHING_DONE
+        self, graph: Graph, options: PlanOptions = DEFAULT_OPTIONS, previous: PreviousResults = NO_RESULTS
     ) -> None:
         self.table = TaskTable(graph)  # written by the plan alone
         self.running: set[int] = set()
-        #: transitions that follow from the earlier part alone; the caller stores them first
-        self.opening: list[Transition] = []
+        #: transitions that follow from the previous results alone; the caller stores them first
+        self.initial_transitions: list[Transition] = []
         self._options = options
         self._upstreams = UpstreamTracker(self.table, options.rules, options.control)
         self._starts = StartQueue(self.table, options.queue, options.mapped)
@@ -97,29 +96,29 @@ class Plan:
         self._runs_after_stop: set[int] = set(options.control.teardowns)
         self._remaining = len(graph)  # how many tasks, instances and triggered hooks have not ended
         self._to_cancel: list[int] = []
-        for node, count in earlier.attempts.items():
+        for node, count in previous.attempts.items():
             self.table.attempts[node] = count
-        self._take_over(earlier)
+        self._restore(previous)
 
-    def _take_over(self, earlier: EarlierPart) -> None:
-        """Start from the states of an earlier part of the run."""
-        table, upstreams, opening = self.table, self._upstreams, self.opening
-        for node, status in earlier.done.items():
+    def _restore(self, previous: PreviousResults) -> None:
+        """Restore the states of the previous part of the run, and apply what follows from them."""
+        table, upstreams, transitions = self.table, self._upstreams, self.initial_transitions
+        for node, status in previous.done.items():
             table.status[node] = status
             self._remaining -= 1
             ended = [node]
-            if node in earlier.instances:
-                statuses = earlier.instances[node]
-                before = {index: (instance_status, 0) for index, instance_status in statuses.items()}
-                ended = self._add_instances(node, list(statuses), before)
+            if node in previous.instances:
+                statuses = previous.instances[node]
+                instances = {index: (instance_status, 0) for index, instance_status in statuses.items()}
+                ended = self._add_instances(node, list(statuses), instances)
             for instance in ended:
-                for below in table.graph.downstream[node]:
-                    upstreams.count(below, table.status[instance])
-        for skipped in earlier.skips.values():
-            self._skip(skipped, opening)
+                for downstream in table.graph.downstream[node]:
+                    upstreams.count(downstream, table.status[instance])
+        for skipped in previous.skips.values():
+            self._skip(skipped, transitions)
         for node in range(len(table.graph)):
-            if table.status[node] == "PENDING" and upstreams.may_be_decided(node) and self._decide(node, opening):
-                self._spread(node, opening)
+            if table.status[node] == "PENDING" and upstreams.may_be_decided(node) and self._decide(node, transitions):
+                self._propagate_end(node, transitions)
 
     # -- starting ------------------------------------------------------------------------------------------
 
@@ -171,7 +170,10 @@ class Plan:
     # -- start checks and lists ----------------------------------------------------------------------------
 
     def due_checks(self) -> list[int]:
-        """Return, once, the tasks whose start checks are to be evaluated: answer each."""
+        """Return, once, the tasks whose start checks are to be evaluated.
+
+        The caller reports each result with `pass_checks` or `end_unstarted`.
+        """
         return self._starts.due_checks()
 
     def pass_checks(self, node: int) -> None:
@@ -183,12 +185,16 @@ class Plan:
         """End a task whose start checks did not pass, without an attempt."""
         transitions: list[Transition] = []
         if self.table.status[node] == "QUEUED":
-            self.table.status[node] = "PENDING"  # as it is stored
+            # The state file still has PENDING; QUEUED exists only in the plan here.
+            self.table.status[node] = "PENDING"
             self._end(node, status, transitions, reason)
         return transitions
 
     def due_lists(self) -> list[int]:
-        """Return, once, the mapped tasks whose list is wanted: answer each by `expand` or `reject_list`."""
+        """Return, once, the mapped tasks whose list is to be read.
+
+        The caller reports each result with `expand` or `reject_list`.
+        """
         nodes = self._starts.due_lists()
         return [] if self._stop is not None else nodes
 
@@ -196,13 +202,13 @@ class Plan:
         self,
         node: int,
         indexes: Sequence[int],
-        before: Mapping[int, tuple[TaskStatus, int]] | None = None,
+        previous: Mapping[int, tuple[TaskStatus, int]] | None = None,
         note: str = "",
     ) -> list[Transition]:
         """Add an instance with each of these indexes to a mapped task.
 
-        `before` are instances of an earlier part of the run by index, with their state and their attempts; those that
-        have not ended run. `note` is added to the reason.
+        `previous` are instances of the previous part of the run by index, with their state and their attempts; those
+        that have not ended run. `note` is added to the reason.
         """
         transitions: list[Transition] = []
         if self.table.status[node] != "QUEUED":
@@ -213,9 +219,9 @@ class Plan:
             return transitions
         reason = f"{count:,} instance{'s' if count > 1 else ''}"
         self._change(node, "RUNNING", transitions, f"{reason}; {note}" if note else reason)
-        for ended in self._add_instances(node, indexes, before or {}):
+        for ended in self._add_instances(node, indexes, previous or {}):
             self._finish_instance(ended, transitions)
-            self._spread(ended, transitions)
+            self._propagate_end(ended, transitions)
         return transitions
 
     def reject_list(self, node: int, reason: str) -> list[Transition]:
@@ -226,16 +232,16 @@ class Plan:
         return transitions
 
     def _add_instances(
-        self, node: int, indexes: Sequence[int], before: Mapping[int, tuple[TaskStatus, int]]
+        self, node: int, indexes: Sequence[int], previous: Mapping[int, tuple[TaskStatus, int]]
     ) -> list[int]:
-        """Add instances. Return those that have ended in an earlier part of the run."""
+        """Add instances. Return those that ended in the previous part of the run."""
         table, push = self.table, self._starts.ready.push
         instances = table.add_instances(node, indexes, fail_fast=self._options.mapped.get(node, False))
         self._upstreams.add_instances(node, len(indexes))
         self._remaining += len(indexes)
         ended = []
         for index, instance in zip(indexes, instances.nodes, strict=True):
-            status, attempts = before.get(index, ("PENDING", 0)) if before else ("PENDING", 0)
+            status, attempts = previous.get(index, ("PENDING", 0)) if previous else ("PENDING", 0)
             if attempts:
                 table.attempts[instance] = attempts
             if status in TASK_ENDED:
@@ -387,7 +393,7 @@ class Plan:
         reason: str | None = None,
         skips: Mapping[int, str] | None = None,
     ) -> None:
-        """End a task for good, and what ends because of it.
+        """End a task and every task whose end follows from it.
 
         A task that an interruption has ended will be run again by a resume, so its downstream tasks still wait.
         """
@@ -405,7 +411,7 @@ class Plan:
             self._finish_instance(node, transitions)
         if skips:
             self._skip(skips, transitions)
-        self._spread(node, transitions)
+        self._propagate_end(node, transitions)
 
     def _counts(self, node: int) -> bool:
         return failure_counts(self.table, self._options.control, node)
@@ -417,26 +423,29 @@ class Plan:
             self._change(node, "SKIPPED", transitions, skips[node])
             self._remaining -= 1
         for node in ended:
-            self._spread(node, transitions)
+            self._propagate_end(node, transitions)
 
-    def _spread(self, node: int, transitions: list[Transition]) -> None:
-        """Let the downstream tasks of a task that has ended decide, and those of tasks that end by it; no recursion."""
+    def _propagate_end(self, node: int, transitions: list[Transition]) -> None:
+        """Decide about the downstream tasks of a task that has ended, and about those of each task that ends by that.
+
+        Iterative, because a long chain would overflow the stack.
+        """
         table, upstreams = self.table, self._upstreams
-        status, owners, downstream = table.status, table.owners, table.graph.downstream
+        status, owners, downstream_of = table.status, table.owners, table.graph.downstream
         ended = [node]
-        for above in ended:  # grows while it is walked
-            seen = table.downstream_status(above)
-            task = owners.get(above, above)
+        for upstream in ended:  # the body appends to this list
+            upstream_status = table.downstream_status(upstream)
+            task = owners.get(upstream, upstream)
             if upstreams.waiting_for_setup:
                 ended += [
-                    below
-                    for below in upstreams.released_by(task)
-                    if status[below] == "PENDING" and self._decide(below, transitions)
+                    released
+                    for released in upstreams.released_by(task)
+                    if status[released] == "PENDING" and self._decide(released, transitions)
                 ]
-            for below in downstream[task]:
-                upstreams.count(below, seen)
-                if status[below] == "PENDING" and self._decide(below, transitions):
-                    ended.append(below)
+            for downstream in downstream_of[task]:
+                upstreams.count(downstream, upstream_status)
+                if status[downstream] == "PENDING" and self._decide(downstream, transitions):
+                    ended.append(downstream)
 
     def _decide(self, node: int, transitions: list[Transition]) -> bool:
         """Apply the trigger rule of a PENDING task, and its setups. Return whether the task has ended by them."""
@@ -459,11 +468,11 @@ class Plan:
 
     def _has_nothing_to_tear_down(self, node: int) -> bool:
         """Return whether this is a teardown none of whose upstream tasks has started."""
-        table, above = self.table, self.table.graph.upstream[node]
+        table, upstream = self.table, self.table.graph.upstream[node]
         return (
             node in self._options.control.teardowns
-            and bool(above)
-            and not any(table.attempts[task] or table.status[task] == "SUCCESS" for task in table.instances(above))
+            and bool(upstream)
+            and not any(table.attempts[task] or table.status[task] == "SUCCESS" for task in table.instances(upstream))
         )
 
     # -- stopping ------------------------------------------------------------------------------------------
@@ -511,7 +520,7 @@ class Plan:
                 self._finish_instance(node, transitions)
         for node in ended:
             if node not in table.hooks:
-                self._spread(node, transitions)  # to teardowns
+                self._propagate_end(node, transitions)  # to teardowns
 
     @property
     def stopped(self) -> Stop | None:

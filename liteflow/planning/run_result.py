@@ -36,4 +36,4 @@ def _deciding_tasks(table: TaskTable, control: ControlFlow) -> list[int]:
     if not quiet and not control.status_readers:
         return table.graph.leaves()
     ignored, downstream = quiet | control.status_readers, enumerate(table.graph.downstream)
-    return [node for node, below in downstream if node not in quiet and ignored.issuperset(below)]
+    return [node for node, tasks in downstream if node not in quiet and ignored.issuperset(tasks)]

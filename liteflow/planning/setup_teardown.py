@@ -19,9 +19,9 @@ class Teardown(NamedTuple):
 
 def between(setups: Sequence[int], teardown: int, upstream: _Edges, downstream: _Edges) -> list[int]:
     """Return the tasks on the paths from the setups of a teardown to it: the teardown waits for all of them."""
-    above = reachable([teardown], upstream)
-    below = reachable(list(setups), downstream)
-    return [node for node in below if node in above and node != teardown]
+    before_teardown = reachable([teardown], upstream)
+    after_setups = reachable(list(setups), downstream)
+    return [node for node in after_setups if node in before_teardown and node != teardown]
 
 
 def needed_setups(

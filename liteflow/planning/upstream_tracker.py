@@ -32,7 +32,8 @@ class UpstreamTracker:
         self._table = table
         self._rules = rules
         self._control = control
-        self._remaining: list[int] = [len(above) for above in table.graph.upstream]  # upstreams that have not ended
+        #: how many upstreams of each task have not ended
+        self._remaining: list[int] = [len(upstream) for upstream in table.graph.upstream]
         self._not_successful: set[int] = set()  # tasks with an upstream that ended in another state than SUCCESS
         self._added: dict[int, int] = {}  # how many more upstreams a task has than the graph says: mapped instances
         self._tally: dict[int, list[int]] = {  # ended upstreams by state, for the rules that may decide early
@@ -50,14 +51,14 @@ class UpstreamTracker:
 
     def add_instances(self, node: int, count: int) -> None:
         """Let the downstream tasks of a mapped task wait for each of its instances."""
-        for below in self._table.graph.downstream[node]:
-            self._remaining[below] += count - 1
-            self._added[below] = self._added.get(below, 0) + count - 1
+        for downstream in self._table.graph.downstream[node]:
+            self._remaining[downstream] += count - 1
+            self._added[downstream] = self._added.get(downstream, 0) + count - 1
 
     def may_be_decided(self, node: int) -> bool:
         """Return whether the rule can decide now: an upstream has ended, there is none, or its rule is special."""
-        above = self._table.graph.upstream[node]
-        return not above or self._remaining[node] < len(above) or node in self._rules
+        upstream = self._table.graph.upstream[node]
+        return not upstream or self._remaining[node] < len(upstream) or node in self._rules
 
     def decide(self, node: int) -> Decision:
         """Return the decision of the trigger rule of the task."""
@@ -91,8 +92,8 @@ class UpstreamTracker:
     def counts(self, node: int) -> UpstreamCounts:
         """Return the states of the direct upstream tasks so far, counted."""
         if node in self._tally:
-            above = self._table.graph.upstream[node]
-            return UpstreamCounts(len(above) + self._added.get(node, 0), *self._tally[node])
+            upstream = self._table.graph.upstream[node]
+            return UpstreamCounts(len(upstream) + self._added.get(node, 0), *self._tally[node])
         return count_upstreams(self.states(node))
 
     def _setup_counts(self, node: int) -> SetupCounts:
@@ -105,12 +106,12 @@ class UpstreamTracker:
     def states(self, node: int) -> list[TaskStatus]:
         """Return the states of the upstream tasks, as the trigger rule sees them."""
         table = self._table
-        return [table.downstream_status(above) for above in table.instances(table.graph.upstream[node])]
+        return [table.downstream_status(upstream) for upstream in table.instances(table.graph.upstream[node])]
 
     def explain(self, node: int) -> str:
         """Explain the decision of the trigger rule in one sentence."""
         table, teardowns = self._table, self._control.teardowns
-        above = table.instances(table.graph.upstream[node])
-        upstream = {table.name(instance): table.downstream_status(instance) for instance in above}
+        instances = table.instances(table.graph.upstream[node])
+        upstream = {table.name(instance): table.downstream_status(instance) for instance in instances}
         setups = table.instances(teardowns[node].setups) if node in teardowns else ()
         return explain(self._rules.get(node, "all_success"), upstream, [table.name(setup) for setup in setups])

@@ -46,7 +46,7 @@ class Exited(Record):
     output_bytes: int = 0
     error: str | None = None  # why it could not be started
     masked: tuple[str, ...] = ()  # names of the secrets in its output
-    stopped: bool = False  # it was asked to stop while it ran
+    stopped: bool = False  # its stop was requested while it ran
     lost: str | None = None  # why its log does not hold all of its output
     survivors: tuple[int, ...] = ()  # processes of the job that cannot be killed
 
@@ -56,7 +56,7 @@ class NotImportable(Exception):
 
 
 class ImportableWorker(NamedTuple):
-    """What a fresh interpreter needs to become a worker: `module.function(unpickled argument, socket, switch)`."""
+    """The main function of a worker in a fresh interpreter: `module.function(unpickled argument, socket, switch)`."""
 
     module: str
     function: str
@@ -90,10 +90,10 @@ def interpreter() -> str:
 
 def _pair() -> tuple[socket.socket, socket.socket]:
     """Return two connected sockets that forks close: a child that outlives this process would hide its death."""
-    ours, theirs = socket.socketpair()
-    close_in_forks(ours)
-    close_in_forks(theirs)
-    return ours, theirs
+    parent_end, child_end = socket.socketpair()
+    close_in_forks(parent_end)
+    close_in_forks(child_end)
+    return parent_end, child_end
 
 
 def is_single_threaded() -> bool:
@@ -172,16 +172,16 @@ class GuardianConnection:
             except (AttributeError, OSError, ValueError):
                 continue
         try:
-            ours, theirs = _pair()
-            with warnings.catch_warnings(), passing_to_forks((*close_in_workers, theirs.fileno())):
+            parent_end, child_end = _pair()
+            with warnings.catch_warnings(), passing_to_forks((*close_in_workers, child_end.fileno())):
                 warnings.simplefilter("ignore", DeprecationWarning)  # about threads: the caller has decided
                 pid = os.fork()
         except OSError as error:
             raise ResourceError(f"the guardian process cannot be started: {error.strerror}") from None
         if pid == 0:
-            serve(theirs, session, worker_main, close_in_workers, masker)
-        theirs.close()
-        return cls(ours, pid, session)
+            serve(child_end, session, worker_main, close_in_workers, masker)
+        child_end.close()
+        return cls(parent_end, pid, session)
 
     @classmethod
     def execute(cls, worker: ImportableWorker, *, close_in_workers: Sequence[int] = ()) -> GuardianConnection:
@@ -195,17 +195,17 @@ class GuardianConnection:
         python, session = interpreter(), tree.new_session()
         code = f"import sys; sys.path[:] = {sys.path!r}; from liteflow.processes.guardian import main; main()"
         try:
-            ours, theirs = _pair()
-            with theirs:
+            parent_end, child_end = _pair()
+            with child_end:
                 pid = os.posix_spawn(
                     python,
                     [python, "-c", code],
                     os.environ,
-                    file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)],
+                    file_actions=[(os.POSIX_SPAWN_DUP2, child_end.fileno(), 0)],
                 )
         except OSError as error:
             raise ResourceError(f"the guardian process cannot be started: {error.strerror}") from None
-        guardian = cls(ours, pid, session)
+        guardian = cls(parent_end, pid, session)
         guardian._introduce(worker, list(close_in_workers))
         return guardian
 

@@ -26,7 +26,7 @@ def pack(value: Any) -> bytes:
 
 
 class Channel:
-    """One end of a stream socket that never blocks: data that cannot be sent now is kept for `flush`.
+    """One end of a stream socket that never blocks: data that cannot be sent now waits for `flush`.
 
     `eof` becomes true when the other side is closed, or sends other data than frames; sending then does nothing.
     """
@@ -70,7 +70,7 @@ class Channel:
         self.flush()
 
     def send_descriptors(self, value: Any, descriptors: list[int], wait: Callable[[], None]) -> None:
-        """Send a value together with file descriptors; `wait` is called while the socket takes no more."""
+        """Send a value together with file descriptors; `wait` is called while the socket is full."""
         self._outgoing += pack(value)
         while not self.eof and len(self._outgoing) > 1:  # the descriptors are sent with the last byte of the frame
             self._flush_all_but(1)
@@ -86,7 +86,7 @@ class Channel:
                 self.eof = True
 
     def flush(self) -> None:
-        """Send the data that was kept, as much as the socket takes."""
+        """Send the data that waits, as much as the socket takes."""
         self._flush_all_but(0)
 
     def _flush_all_but(self, rest: int) -> None:

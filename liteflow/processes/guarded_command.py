@@ -41,8 +41,8 @@ def run_guarded(argv: Sequence[str], cwd: str | None, timeout_s: float, *, quiet
         TimeoutError: it took longer than `timeout_s`.
         OSError: no more processes or files are allowed.
     """
-    ours, theirs = socket.socketpair()
-    close_in_forks(ours)
+    parent_end, child_end = socket.socketpair()
+    close_in_forks(parent_end)
     read, write = os.pipe2(os.O_CLOEXEC)
     pid = 0
     try:
@@ -50,15 +50,15 @@ def run_guarded(argv: Sequence[str], cwd: str | None, timeout_s: float, *, quiet
             warnings.simplefilter("ignore", DeprecationWarning)  # about threads: the keeper does not need them
             pid = os.fork()
         if pid == 0:
-            _keep(argv, cwd, write, quiet, theirs)
-        theirs.close()
+            _keep(argv, cwd, write, quiet, child_end)
+        child_end.close()
         os.close(write)
         write = -1
-        return _listen(ours, read, time.monotonic() + timeout_s)
+        return _listen(parent_end, read, time.monotonic() + timeout_s)
     finally:
-        keep_open_in_forks(ours)
-        ours.close()  # the keeper kills what still runs
-        theirs.close()
+        keep_open_in_forks(parent_end)
+        parent_end.close()  # the keeper kills what still runs
+        child_end.close()
         for handle in (read, write):
             if handle >= 0:
                 os.close(handle)
@@ -67,11 +67,11 @@ def run_guarded(argv: Sequence[str], cwd: str | None, timeout_s: float, *, quiet
                 os.waitpid(pid, 0)
 
 
-def _listen(ours: socket.socket, read: int, end: float) -> tuple[int, bytes]:
+def _listen(parent_end: socket.socket, read: int, end: float) -> tuple[int, bytes]:
     """Collect the output of the command until the keeper reports its end."""
     os.set_blocking(read, False)
     poll = select.poll()
-    for handle in (ours.fileno(), read):
+    for handle in (parent_end.fileno(), read):
         poll.register(handle, select.POLLIN)
     output, open_, over = bytearray(), True, False
     while not over:
@@ -79,7 +79,7 @@ def _listen(ours: socket.socket, read: int, end: float) -> tuple[int, bytes]:
         ready = {handle for handle, _ in poll.poll(pause * 1000)} if pause > 0 else set()
         if not ready:
             raise TimeoutError
-        over = ours.fileno() in ready
+        over = parent_end.fileno() in ready
         with contextlib.suppress(BlockingIOError):
             # Once, and all that a pipe holds: by its end all its output is there, and other processes may print later.
             data = os.read(read, _PIPE_BYTES) if open_ else b""
@@ -87,13 +87,13 @@ def _listen(ours: socket.socket, read: int, end: float) -> tuple[int, bytes]:
             if not data and open_:  # the command has closed its output, and may still run
                 open_ = False
                 poll.unregister(read)
-    answer = ours.recv(4096).decode()
+    answer = parent_end.recv(4096).decode()
     if answer.startswith("!"):
         raise CommandNotStarted(answer[1:])
     return int(answer or -signal.SIGKILL), bytes(output)
 
 
-def _keep(argv: Sequence[str], cwd: str | None, write: int, quiet: bool, theirs: socket.socket) -> NoReturn:
+def _keep(argv: Sequence[str], cwd: str | None, write: int, quiet: bool, child_end: socket.socket) -> NoReturn:
     """Be the keeper, in the fork."""
     try:
         os.setsid()
@@ -102,7 +102,7 @@ def _keep(argv: Sequence[str], cwd: str | None, write: int, quiet: bool, theirs:
             signal.signal(number, signal.SIG_DFL)
         tree.set_subreaper(on=True)
         for name in os.listdir("/proc/self/fd"):  # the keeper must not hold files of the program open
-            if int(name) > 2 and int(name) not in (write, theirs.fileno()):
+            if int(name) > 2 and int(name) not in (write, child_end.fileno()):
                 close_quietly(int(name))
         try:
             if cwd is not None:
@@ -117,22 +117,22 @@ def _keep(argv: Sequence[str], cwd: str | None, write: int, quiet: bool, theirs:
                 argv[0], list(argv), os.environ, file_actions=actions, setsigmask=(), setsigdef=TO_DEFAULT
             )
         except (OSError, ValueError) as error:
-            theirs.sendall(f"!{getattr(error, 'strerror', None) or error}".encode("utf-8", "replace"))
+            child_end.sendall(f"!{getattr(error, 'strerror', None) or error}".encode("utf-8", "replace"))
             os._exit(0)
         os.close(write)
-        if (code := _await(child, theirs)) is None:
+        if (code := _await(child, child_end)) is None:
             tree.sweep(lambda tag: False, roots=tree.own_root(), spare=(os.getpid(),))
         else:
-            theirs.sendall(str(code).encode())
+            child_end.sendall(str(code).encode())
     finally:
         os._exit(0)
 
 
-def _await(child: int, theirs: socket.socket) -> int | None:
+def _await(child: int, child_end: socket.socket) -> int | None:
     """Wait for the end of the command and return its exit code; None: the program that runs it is dead."""
     pidfd = tree.open_pidfd(child)
     poll = select.poll()
-    poll.register(theirs, select.POLLIN)
+    poll.register(child_end, select.POLLIN)
     if pidfd >= 0:
         poll.register(pidfd, select.POLLIN)
     while True:
@@ -141,5 +141,5 @@ def _await(child: int, theirs: socket.socket) -> int | None:
             pid, status = os.waitpid(child, os.WNOHANG)
             if pid:
                 return os.waitstatus_to_exitcode(status)
-        if theirs.fileno() in ready:
+        if child_end.fileno() in ready:
             return None

@@ -12,7 +12,8 @@ Messages out: ("started", job, pid) · ("exited", fields) with the fields of `cl
 The guardian never waits for a process: a sweep, which may have to, is done by a fork. So a process that cannot be
 killed delays its own job only, and a guardian that is killed during a sweep leaves no process stopped.
 
-All output of jobs passes through the guardian, is bounded, and in a run with secrets is masked.
+Output of commands, and of programs that workers start, passes through the guardian, is bounded, and in a run with
+secrets is masked. The worker writes the output of its Python tasks to the log (`executors.worker_output`).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class Events:
-    """What the guardian waits for: its control socket, the end of a child, and output of jobs."""
+    """The events that the guardian waits for: messages from its control socket, ends of children, output of jobs."""
 
     def __init__(self, control: Channel) -> None:
         self._control = control
@@ -65,7 +66,7 @@ class Events:
     def wait(self, pause_s: float | None) -> tuple[bool, bool, list[int]]:
         """Return whether there are messages, whether a child has ended, and the other descriptors that are ready."""
         has_messages = child_ended = False
-        others: list[int] = []
+        output_descriptors: list[int] = []
         for fd, _ in self.epoll.poll(pause_s):
             if fd == self._control.fileno():
                 has_messages = True
@@ -73,8 +74,8 @@ class Events:
                 os.read(fd, 4096)
                 child_ended = True
             else:
-                others.append(fd)
-        return has_messages, child_ended, others
+                output_descriptors.append(fd)
+        return has_messages, child_ended, output_descriptors
 
     def flush(self) -> None:
         """Send messages, and wait for the control socket to take more while there are any left."""
@@ -148,7 +149,7 @@ class Guardian:
         self._jobs = JobTable()
         self._reports = Reports(self._control)
         for fd in inherited():  # commands do not inherit the descriptors of the program
-            with contextlib.suppress(OSError):  # it is not open, such as that of the listing
+            with contextlib.suppress(OSError):  # it was closed since, as the descriptor of the listing itself was
                 os.set_inheritable(fd, False)
         self._events = Events(self._control)
         self._output = JobOutput(self._events.epoll, masker)
@@ -164,11 +165,11 @@ class Guardian:
             self._reaper.sweep_all()
 
     def _turn(self) -> None:
-        has_messages, child_ended, others = self._events.wait(self._pause())
+        has_messages, child_ended, output_descriptors = self._events.wait(self._pause())
         if has_messages:
             self._control.flush()
             self._serve()
-        for fd in others:
+        for fd in output_descriptors:
             self._output.handle(fd)
         if child_ended:
             self._reaper.reap()
@@ -208,7 +209,7 @@ class Guardian:
         try:
             if log_path is not None:
                 pipe, write_end = _pipe()
-            born, tag = _ticks(), tree.make_tag(self._session, number)
+            started_ticks, tag = _ticks(), tree.make_tag(self._session, number)
             environ[tree.TAG_VARIABLE] = str(tag)
             self._tagger.put_on(tag)
             try:
@@ -223,7 +224,9 @@ class Guardian:
             return
         finally:
             close_quietly(write_end)
-        self._add(Job(number, pid, started_at, pipe=pipe, log=self._output.new_log(log_path), born=born))
+        self._add(
+            Job(number, pid, started_at, pipe=pipe, log=self._output.new_log(log_path), started_ticks=started_ticks)
+        )
 
     def _start_worker(self, number: int, keeps_logs: bool) -> None:
         end = self._control.descriptors.pop(0)
@@ -307,7 +310,7 @@ class Guardian:
 
 
 def _ticks() -> int:
-    """Return the present in the unit of `tree.Process.started`."""
+    """Return the current time in clock ticks since boot."""
     return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS_PER_S)
 
 
@@ -329,7 +332,7 @@ def serve(
     close_in_workers: Sequence[int],
     masker: Masker | None = None,
 ) -> NoReturn:
-    """Be the guardian in a new fork; the program that was forked does not run again in it."""
+    """Run the guardian in a forked child; never returns to the caller."""
     code = 70
     try:
         os.setsid()
@@ -350,7 +353,7 @@ def serve(
 
 
 def main() -> NoReturn:
-    """Be the guardian in a fresh interpreter whose standard input is the control socket.
+    """Run the guardian in a new interpreter whose standard input is the control socket.
 
     The first message is ("init", session, module, function, pickled_argument, secrets) with the descriptors to hold;
     the answer is ("ready",), or ("failed", text) when the worker cannot be imported.

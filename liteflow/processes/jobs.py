@@ -22,7 +22,18 @@ _MOST_READS = 64  # of a pipe whose job has ended: it holds at most 1 MiB, unles
 class Job:
     """A command or a worker."""
 
-    __slots__ = ("born", "deadline", "log", "number", "pid", "pipe", "started_at", "stopped", "switch", "task_number")
+    __slots__ = (
+        "deadline",
+        "log",
+        "number",
+        "pid",
+        "pipe",
+        "started_at",
+        "started_ticks",
+        "stopped",
+        "switch",
+        "task_number",
+    )
 
     def __init__(
         self,
@@ -33,7 +44,7 @@ class Job:
         pipe: int = -1,
         log: LogFile | None = None,
         switch: LogSwitch | None = None,
-        born: int = 0,
+        started_ticks: int = 0,
     ) -> None:
         self.number = number
         self.pid = pid  # of its main process
@@ -42,9 +53,9 @@ class Job:
         self.log = log
         self.switch = switch  # of a worker, which has a log for each task
         self.task_number = 0  # of the task to which the log of a worker belongs
-        self.born = born  # of a command, in clock ticks since boot: it starts no process that is older
-        self.stopped = False  # it was asked to stop while it ran
-        self.deadline: float | None = None  # monotonic; when a job that was asked to stop is killed
+        self.started_ticks = started_ticks  # of a command, since boot: it starts no process that is older
+        self.stopped = False  # its stop was requested while it ran
+        self.deadline: float | None = None  # monotonic; when a job whose stop was requested is killed
 
 
 class EndedJob(Record):
@@ -80,7 +91,7 @@ class JobTable:
         return job
 
     def stop_by(self, job: Job, deadline: float | None) -> None:
-        """Set the deadline of a job that stops, if it has no earlier one; None: it has no deadline any more."""
+        """Set the deadline of a job that stops, if it has no earlier one; None: remove its deadline."""
         if deadline is None:
             self._stopping.pop(job.number, None)
             return
@@ -161,7 +172,7 @@ class JobOutput:
                 return
 
     def _end_log(self, job: Job) -> None:
-        """Write the rest of a task's output when its worker asks for that; or note that the worker has ended."""
+        """Write the rest of a task's output when its worker requests that; or note that the worker has ended."""
         switch = job.switch
         if switch is None or not switch.is_asked():
             self._close_switch(job)

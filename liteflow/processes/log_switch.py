@@ -4,9 +4,9 @@ Descriptors 1 and 2 of a worker are a pipe to the guardian, as those of a comman
 created again when its folder was deleted, whether Python writes or a program that the task has started.
 
 The worker writes the path of the log into shared memory before a task starts; the guardian reads it when output
-arrives. After the task, the worker asks for the rest to be written and waits for the answer, unless nothing has arrived
-and nothing is in the pipe. So a task whose programs print nothing costs one system call, and the worker may write
-Python's output into the log itself as long as nothing has gone through the pipe.
+arrives. After the task, the worker requests the writing of the rest and waits for the answer, unless nothing has
+arrived and nothing is in the pipe. So a task whose programs print nothing costs one system call, and the worker may
+write Python's output into the log itself as long as nothing has gone through the pipe.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class LogSwitch:
         return in_pipe or self._memory[_FLAG] != 0
 
     def has_lost(self, fd: int) -> bool:
-        """Return whether a descriptor is not the pipe any more."""
+        """Return whether a descriptor no longer is the pipe."""
         try:
             status = os.fstat(fd)
         except OSError:
@@ -124,7 +124,7 @@ class LogSwitch:
             return False
 
     def answer(self, written: Written) -> None:
-        """Tell the worker that all output is written."""
+        """Answer the worker that all output is written."""
         self._memory[_FLAG] = 0
         try:
             self._guardians.send(marshal.dumps(tuple(written)))

@@ -82,17 +82,17 @@ class WorkerSocket:
         """Raises ResourceError when no more files are allowed."""
         self.problem: str | None = None  # why a value that the worker has sent is lost
         try:
-            self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self.parent_end, self.worker_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except OSError as error:
             raise ResourceError(f"a worker process cannot be started: {error.strerror}") from None
 
     def fileno(self) -> int:
-        return self.ours.fileno()
+        return self.parent_end.fileno()
 
     def post(self, packet: bytes) -> bool:
-        """Send without waiting; False when the socket takes no more."""
+        """Send without waiting; False when the socket is full."""
         try:
-            send(self.ours, packet, _NOW)
+            send(self.parent_end, packet, _NOW)
         except BlockingIOError:
             return False
         return True
@@ -101,7 +101,7 @@ class WorkerSocket:
         """Return the next value that the worker has sent; None when there is none."""
         while True:
             try:
-                return receive(self.ours, _NOW)
+                return receive(self.parent_end, _NOW)
             except (BlockingIOError, EOFError):
                 return None
             except Garbled:
@@ -112,5 +112,5 @@ class WorkerSocket:
                 self.problem = "its value is lost: this process may have no more files (ulimit -n)"
 
     def close(self) -> None:
-        self.ours.close()
-        self.theirs.close()
+        self.parent_end.close()
+        self.worker_end.close()

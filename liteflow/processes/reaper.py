@@ -21,7 +21,7 @@ from liteflow.processes.tree import Swept
 _GAVE_UP = 3  # exit code of a sweeper: some processes live on although they were killed
 _TRIES = 3  # a sweeper may be killed
 _MOST_DESCRIPTORS = 1 << 30
-_RESERVE = 4  # descriptors kept for a sweep: to read the process table, and to hold a process
+_RESERVE = 4  # descriptors reserved for a sweep: to read the process table, and to hold a process
 
 
 class _Sweep:
@@ -98,7 +98,7 @@ class Reaper:
         """Return the orphans of jobs that have ended, each with its start; None when there are none.
 
         Processes that such jobs have left running are orphans, or descendants of one, and orphans become children of
-        the guardian: so the process table is read only when there is a child that is no main process.
+        the guardian: so the process table is read only when a child is not a main process.
         """
         if not self._jobs.running and not self._sweeps and tree.is_childless():
             return None
@@ -113,18 +113,18 @@ class Reaper:
         alive = {tree.OWNER, *(job.number for job in self._jobs.running.values())}
         alive.update(number for sweep in self._sweeps.values() for number in sweep.numbers)
         tags = {tree.make_tag(self._session, number) for number in alive}
-        gone = {ended_job.job.pid for ended_job in ended}
-        rows = [tree.process(pid) for pid in orphans if self._is_left(pid, tags, gone)]
+        ended_pids = {ended_job.job.pid for ended_job in ended}
+        rows = [tree.process(pid) for pid in orphans if self._is_left(pid, tags, ended_pids)]
         return {row.pid: row.started for row in rows if row is not None and row.state not in "ZX"} or None
 
-    def _is_left(self, pid: int, alive: set[int], gone: set[int]) -> bool:
+    def _is_left(self, pid: int, alive: set[int], ended_pids: set[int]) -> bool:
         """Return whether an orphan belongs to a job that has ended.
 
-        `alive` are the tags of jobs that run or are swept, `gone` the main processes that have just ended. The orphan's
-        tag decides. Programs that set all limits anew (`su`), and nested runs, have removed the tag; then the kernel's
-        session decides, which is that of the main process unless the orphan has made its own; then its environment. If
-        nothing decides, the orphan is a child of a command that ran when it was started: so it is left behind when none
-        of these commands runs any more.
+        `alive` are the tags of jobs that run or are swept, `ended_pids` the main processes that have just ended. The
+        orphan's tag decides. Programs that reset all limits (`su`), and nested runs, have removed the tag; then the
+        kernel's session decides, which is that of the main process unless the orphan has made its own; then its
+        environment. If nothing decides, the orphan is a child of a command that ran when it was started: so it is left
+        behind when none of these commands still runs.
         """
         for tag in (tree.tag_of(pid), tree.environment_tag_of(pid)):
             if tree.session_of(tag) == self._session:
@@ -133,11 +133,11 @@ class Reaper:
             leader = os.getsid(pid)
         except OSError:
             return False
-        if leader in self._jobs.running or leader in gone:
-            return leader in gone
+        if leader in self._jobs.running or leader in ended_pids:
+            return leader in ended_pids
         row = tree.process(pid)
-        commands = [job for job in self._jobs.running.values() if job.born]
-        return row is not None and not any(job.born <= row.started for job in commands)
+        commands = [job for job in self._jobs.running.values() if job.started_ticks]
+        return row is not None and not any(job.started_ticks <= row.started for job in commands)
 
     # -- sweeps --------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ Every process of a job has a *tag*: a unique, harmless soft limit (`RLIMIT_RTTIM
 process reaches), which is inherited through fork, exec, setsid, double forks and an emptied environment. A process
 belongs to a job when it has the tag of the job, or is a descendant of a process that has it.
 
-A program that sets all limits anew (`su`) removes the tag. For such processes the tag is in the environment, too, and
+A program that resets all limits (`su`) removes the tag. For such processes the tag is in the environment, too, and
 the caller of `members` names the processes that it knows by other means.
 
 Where /proc is missing, or belongs to another PID namespace, processes are found by their tags alone.
@@ -195,8 +195,8 @@ def _children_of_thread(thread: str) -> list[int]:
     try:
         text = os.read(file, 65536)
         if len(text) == 65536:
-            while more := os.read(file, 65536):
-                text += more
+            while chunk := os.read(file, 65536):
+                text += chunk
     finally:
         os.close(file)
     return [int(word) for word in text.split()] if text else []

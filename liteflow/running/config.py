@@ -18,9 +18,9 @@ class RunConfig(Record):
 
     db_path: str  #: absolute
     run_id: str
+    max_workers: int
     mode: str = "process"
-    max_workers: int = 4
-    log_dir: str | None = None  #: absolute; None: the output of tasks goes where the output of the program goes
+    log_dir: str | None = None  #: absolute; None: the output of tasks goes where the output of the host program goes
     durability: str = "process"
     fail_fast: bool = False
     grace_s: float = 10.0  #: seconds between the polite and the hard signal, for tasks without their own

@@ -17,25 +17,25 @@ from liteflow.state.records import PreviousInstance
 from liteflow.states import TaskStatus
 
 
-class Expansion:
+class TaskExpander:
     """Expands the mapped tasks of one plan."""
 
     def __init__(
         self,
         *,
-        program: CompiledDag,
+        compiled: CompiledDag,
         plan: Plan,
         inputs: Inputs,
         recorder: Recorder,
         observers: Observers,
         previous: Mapping[str, Mapping[int, PreviousInstance]],
     ) -> None:
-        self._program = program
+        self._compiled = compiled
         self._plan = plan
         self._inputs = inputs
         self._recorder = recorder
         self._observers = observers
-        self._previous = previous  # instances of an earlier part of the run, by index
+        self._previous = previous  # instances of the previous part of the run, by index
 
     def expand_due(self, now: float) -> bool:
         """Expand the mapped tasks whose list is wanted. Return whether there were any."""
@@ -55,7 +55,7 @@ class Expansion:
         labels = [recorder.mask(row.label) for row in matched.rows]
         removed = {index: previous[index] for index in matched.removed}
         instances = zip(matched.indexes, labels, matched.digests, strict=True)
-        recorder.add_instances(node, instances, self._program.tasks[node].settings.timeout_s, removed, now)
+        recorder.add_instances(node, instances, self._compiled.tasks[node].settings.timeout_s, removed, now)
         if matched.added or matched.removed:
             change = self._list_change(task_id, matched)
             note = f"its list has changed: {change}"
@@ -71,7 +71,7 @@ class Expansion:
 
     def report_changed_lists(self, done: Mapping[int, TaskStatus]) -> None:
         """Report mapped tasks that have succeeded, and whose lists have changed since: they stay as they are."""
-        for node in self._program.mapped():
+        for node in self._compiled.mapped():
             task_id = self._plan.table.task_ids[node]
             if node not in done or task_id not in self._previous:
                 continue
@@ -85,14 +85,14 @@ class Expansion:
 
     def _without_list(self, node: int) -> str:
         """Return, for the end of a message, the tasks that did not make the list, and their states."""
-        expansion = self._program.tasks[node].settings.expansion
-        index, status = self._program.graph.index, self._plan.table.status
+        expansion = self._compiled.tasks[node].settings.expansion
+        index, status = self._compiled.graph.index, self._plan.table.status
         states = {ref.task_id: status[index[ref.task_id]] for ref in (expansion.reads if expansion else ())}
         absent = [f"task {task_id!r} is {state}" for task_id, state in states.items() if state != "SUCCESS"]
         return f"; {', '.join(absent)}, so it has no list" if absent else ""
 
     def _list_change(self, task_id: str, matched: MatchedList) -> ListChange:
-        """Return what has changed in the list of a mapped task since an earlier part of the run, in names of items."""
+        """Return the change of the list of a mapped task since the previous part of the run, in names of items."""
         labels = [matched.rows[position].label or f"item {position}" for position in matched.added]
         previous = self._previous[task_id]
         labels_removed = [previous[index].label or instance_name(task_id, index) for index in matched.removed]

@@ -37,9 +37,9 @@ class Hooks:
     follows. The same holds for the hooks of the run, when all tasks have ended.
     """
 
-    def __init__(self, program: CompiledDag, plan: Plan, batch: Batch) -> None:
-        self.any = program.has_hooks()
-        self._program = program
+    def __init__(self, compiled: CompiledDag, plan: Plan, batch: Batch) -> None:
+        self.any = compiled.has_hooks()
+        self._compiled = compiled
         self._plan = plan
         self._batch = batch
         self._has_run_tasks = False  # whether this process has run any task
@@ -51,8 +51,8 @@ class Hooks:
     # -- the beginning and the end of a run ------------------------------------------------------------------
 
     def open(self, previous: Sequence[PreviousHook], now: float) -> None:
-        """Resume the hooks that an earlier part of the run has left, and trigger the hook `on_start` of the run."""
-        specs = {spec.task_id: spec for spec in self._program.hooks()}
+        """Resume the hooks that the previous part of the run has left, and trigger the hook `on_start` of the run."""
+        specs = {spec.task_id: spec for spec in self._compiled.hooks()}
         for task_id, map_index, status, attempts, stored in previous:
             spec, events = specs.get(task_id), _restored(stored)
             follows = spec is not None and spec.owner != RUN_OWNER and spec.event in _FOLLOWING
@@ -65,27 +65,27 @@ class Hooks:
             if status == "PENDING" and not resumes:  # a check of a task or the end of the run will trigger it again
                 reason = "it will be triggered again" if spec is not None else "it is no longer defined"
                 self._batch.change_status(task_id, map_index, attempts, "PENDING", "CANCELLED", reason, now)
-        first = self._program.run_hooks.get("on_start")
+        first = self._compiled.run_hooks.get("on_start")
         if first is not None and not self.has_run(first, -1):
             self.trigger(first, HookEvent("on_start", "", -1, "RUNNING", 0, "", None), now, blocking=True)
 
-    def end_run(self, verdict: str, reason: str | None, now: float) -> bool:
+    def end_run(self, status: str, reason: str | None, now: float) -> bool:
         """Trigger the hooks of the run, once, when all tasks have ended. Return whether there is one.
 
         A run that was resumed with nothing left to do does not repeat them.
         """
-        hooks = self._program.run_hooks
+        hooks = self._compiled.run_hooks
         if self._run_ended or not hooks:
             return False
         self._run_ended = True
-        failed = self._plan.failures() if verdict == "FAILED" else []
+        failed = self._plan.failures() if status == "FAILED" else []
         if failed and reason is None:
             reason = f"failed: {', '.join(failed[:5])}" + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
-        event = HookEvent(_AFTER.get(verdict, ""), "", -1, verdict, 0, (reason or "")[:_LONGEST_ERROR], None)
+        event = HookEvent(_AFTER.get(status, ""), "", -1, status, 0, (reason or "")[:_LONGEST_ERROR], None)
         if not self._has_run_tasks:
-            if self._has_handled(hooks.get("on_exit"), verdict):
+            if self._has_handled(hooks.get("on_exit"), status):
                 return False
-            if self._has_handled(hooks.get(event.event), verdict):
+            if self._has_handled(hooks.get(event.event), status):
                 event = event._replace(event="")
         return self._trigger_first(hooks, event, now)
 
@@ -179,15 +179,15 @@ class Hooks:
     def _hooks_of(self, owner: int) -> Mapping[str, HookDef]:
         """Return the hooks of a task or of the run by event; a hook has none."""
         if owner == RUN_OWNER:
-            return self._program.run_hooks
-        return self._program.tasks[owner].settings.hooks if owner < len(self._program.tasks) else {}
+            return self._compiled.run_hooks
+        return self._compiled.tasks[owner].settings.hooks if owner < len(self._compiled.tasks) else {}
 
-    def _has_handled(self, spec: HookDef | None, verdict: str) -> bool:
-        """Return whether a hook of the run has run for this verdict."""
+    def _has_handled(self, spec: HookDef | None, status: str) -> bool:
+        """Return whether a hook of the run has run for this status of the run."""
         if spec is None or not self.has_run(spec, -1):
             return False
         events = self._events[self._nodes[spec.task_id, -1]]
-        return bool(events) and events[0].status == verdict
+        return bool(events) and events[0].status == status
 
     def _add(self, spec: HookDef, map_index: int, attempts: int, status: str) -> int:
         node = self._plan.add_hook(
@@ -196,7 +196,7 @@ class Hooks:
             status=cast(TaskStatus, status) if status in TASK_ENDED else "SUCCESS",
             attempts=attempts,
             retries=spec.retry,
-            runs_after_stop=spec.event in _FOLLOWING or spec.owner in self._program.control.teardowns,
+            runs_after_stop=spec.event in _FOLLOWING or spec.owner in self._compiled.control.teardowns,
         )
         self._specs[node], self._events[node] = spec, deque()
         self._nodes[spec.task_id, map_index] = node

@@ -60,7 +60,7 @@ class SignalGate:
                     self._handlers.pop(number, None)
                 if self._noted:
                     signal.raise_signal(self._noted.pop(0))
-            except BaseException as error:  # noqa: BLE001 - a handler of the program; it is raised again
+            except BaseException as error:  # noqa: BLE001 - a handler of the host program; it is raised again
                 raised = raised or error
         if raised is not None:
             raise raised

@@ -36,48 +36,50 @@ class Inputs:
     def __init__(
         self,
         *,
-        program: CompiledDag,
+        compiled: CompiledDag,
         table: TaskTable,
         store: RunStore,
         info: RunInfo,
         previous: Mapping[str, Mapping[int, PreviousInstance]],
     ) -> None:
-        self._program = program
+        self._compiled = compiled
         self._table = table
         self._store = store
         self._info = info
-        self._previous = previous  # instances of mapped tasks of an earlier part of the run, by index
+        self._previous = previous  # instances of mapped tasks of the previous part of the run, by index
         self._cache: dict[int, Payload] = {}  # values by task
         self._readers: dict[int, int] = {}  # how many tasks have still to read the value of a task
         self._rows: dict[int, Mapping[int, MappedRow]] = {}  # of mapped tasks: the items of their instances, by index
-        for task in program.tasks:
-            for above in task.inputs:
-                self._readers[above] = self._readers.get(above, 0) + 1
-        self.any = bool(self._readers) or bool(program.mapped())
+        for task in compiled.tasks:
+            for upstream in task.inputs:
+                self._readers[upstream] = self._readers.get(upstream, 0) + 1
+        self.any = bool(self._readers) or bool(compiled.mapped())
 
     def of(self, node: int) -> dict[str, Payload] | None:
         """Return the inputs of an attempt of the task instance, by `work.input_name`."""
         table, cache = self._table, self._cache
-        task_def = self._program.tasks[table.owner(node)]
+        task_def = self._compiled.tasks[table.owner(node)]
         inputs = None
         if task_def.inputs:
             ids = table.task_ids
-            inputs = {ids[above]: cache.get(above) or self._return_value(above) for above in task_def.inputs}
+            inputs = {
+                ids[upstream]: cache.get(upstream) or self._return_value(upstream) for upstream in task_def.inputs
+            }
         if reads := task_def.settings.reads:
             inputs = {**(inputs or {}), **self.named(reads)}
         return inputs
 
     def read_list(self, node: int) -> MatchedList:
         """Read the list that a task is mapped over: the items of each of its instances. Raises InputError."""
-        expansion = self._program.tasks[node].settings.expansion
-        task_id, index = self._table.task_ids[node], self._program.graph.index
+        expansion = self._compiled.tasks[node].settings.expansion
+        task_id, index = self._table.task_ids[node], self._compiled.graph.index
         assert expansion is not None
         refs = [(index[ref.task_id], ref) for ref in expansion.reads]
         values = self.named(refs)
         try:
             rows = expansion.rows(values, self._info)
         except InputError as error:
-            absent = {ref.task_id: self._table.status[above] for above, ref in refs if input_name(ref) not in values}
+            absent = {ref.task_id: self._table.status[task] for task, ref in refs if input_name(ref) not in values}
             why = [
                 f"task {name!r} {_WITHOUT_VALUE[state]}" for name, state in absent.items() if state in _WITHOUT_VALUE
             ]
@@ -89,7 +91,7 @@ class Inputs:
 
     def items(self, task: int, index: int) -> Mapping[str, Payload]:
         """Return the items of an instance of a mapped task, for its hooks; empty if the list cannot be read."""
-        if task not in self._rows:  # of an earlier part of the run
+        if task not in self._rows:  # of the previous part of the run
             try:
                 self.read_list(task)
             except InputError:
@@ -105,17 +107,17 @@ class Inputs:
 
     def release(self, transitions: Sequence[Transition]) -> None:
         """Drop values that no open task will read, now that some tasks have ended."""
-        tasks, readers, rows = self._program.tasks, self._readers, self._rows
+        tasks, readers, rows = self._compiled.tasks, self._readers, self._rows
         for transition in transitions:
             node = transition.node
             if transition.status not in TASK_ENDED or node >= len(tasks):  # an instance or a hook has no readers
                 continue
             if rows and not tasks[node].settings.hooks:
                 rows.pop(node, None)
-            for above in tasks[node].inputs:
-                readers[above] -= 1
-                if not readers[above]:
-                    self._cache.pop(above, None)
+            for upstream in tasks[node].inputs:
+                readers[upstream] -= 1
+                if not readers[upstream]:
+                    self._cache.pop(upstream, None)
 
     def named(self, refs: Sequence[tuple[int, Ref]]) -> dict[str, Payload]:
         """Return the stored values of these upstream tasks, by `work.input_name`."""
@@ -129,6 +131,6 @@ class Inputs:
     def _stored(self, node: int, key: str) -> Payload | None:
         """Return a stored value of a task; of a mapped task the list of the values that its instances have."""
         task_id = self._table.task_ids[node]
-        if self._program.tasks[node].settings.expansion is not None:
+        if self._compiled.tasks[node].settings.expansion is not None:
             return together(self._store.values(task_id, key) if node in self._table.mapped else [])
         return self._store.value(task_id, key=key)

@@ -13,7 +13,7 @@ from liteflow.executors import Executor
 from liteflow.outputs import remove_folder
 from liteflow.planning.plan import Plan
 from liteflow.record import Record
-from liteflow.running.expansion import Expansion
+from liteflow.running.expansion import TaskExpander
 from liteflow.running.hooks import Hooks
 from liteflow.running.host_signals import SignalGate
 from liteflow.running.inputs import Inputs
@@ -25,8 +25,8 @@ from liteflow.running.start_checks import StartChecks
 from liteflow.running.starting import Start, Starter
 from liteflow.running.stopping import Stopping
 
-_TICK_S: Final = 0.25  # how soon a request of another process is seen
-_CLOSED: Final = contextlib.nullcontext()  # signal handlers of the program are not called
+_REQUEST_POLL_S: Final = 0.25  # seconds between checks for requests
+_HANDLERS_DEFERRED: Final = contextlib.nullcontext()  # the signal gate stays closed
 
 
 class Parts(Record):
@@ -38,7 +38,7 @@ class Parts(Record):
     inputs: Inputs
     hooks: Hooks
     checks: StartChecks
-    expansion: Expansion
+    expansion: TaskExpander
     outcomes: OutcomeHandler
     limits: RunLimits
     stopping: Stopping
@@ -54,7 +54,7 @@ class Loop:
         store: RunStore,
         executor: Executor,
         clock: Clock,
-        gate: SignalGate,
+        signal_gate: SignalGate,
         inline_tasks: frozenset[str],
         outputs_dir: str,
     ) -> None:
@@ -63,10 +63,10 @@ class Loop:
         self._store = store
         self._executor = executor
         self._clock = clock
-        self._gate = gate  # open while the loop waits: then signal handlers of the program are called
+        self._signal_gate = signal_gate  # open while the loop waits: only then handlers are called
         self._inline_tasks = inline_tasks  # the tasks that run in this thread, within `submit`
         self._outputs_dir = outputs_dir
-        self._looked_at = 0.0  # when requests were last read
+        self._polled_at = 0.0  # monotonic; when requests were last read
 
     def run(self) -> bool:
         """Run the plan. Return whether the run has ended; else it is to be tried again."""
@@ -76,28 +76,28 @@ class Loop:
             if plan.finished and not plan.halted and not self._end_tasks():
                 return False
             starts = self._take()
-            over = plan.finished
-            if over:
+            run_ended = plan.finished
+            if run_ended:
                 remove_folder(self._outputs_dir)  # before the run has ended: then another process may resume it
                 parts.recorder.end_run(plan.result(), plan.stopped, clock.time())
             # 2. Commit in one transaction: the ends of the last turn, the starts of this one. Then show them.
             if parts.recorder.commit():
-                starts += parts.starter.granted(clock.time())
+                starts += parts.starter.granted_starts(clock.time())
                 parts.recorder.publish()
             # 3. Start the tasks, with the stored values of their upstream tasks.
             self._submit(starts)
-            if over:
+            if run_ended:
                 return True
             # 4. Evaluate the start checks and read the lists of tasks that may start, now that their inputs are stored.
             prepared = self._prepare()
             # 5. Wait for outcomes.
-            with self._gate:
+            with self._signal_gate:
                 outcomes = self._executor.wait(0.0 if prepared else self._pause_s())
             # 6. Handle them.
             for outcome in outcomes:
                 parts.outcomes.finish(outcome, clock.monotonic())
-            # 7. Look at signals, requests of other processes, and the clock.
-            self._look_around()
+            # 7. Check signals, requests of other processes, and the clock.
+            self._check_signals_clock_requests()
 
     def _end_tasks(self) -> bool:
         """End a plan whose tasks have all ended: trigger the hooks of the run, unless the run is to be tried again."""
@@ -123,7 +123,7 @@ class Loop:
         parts = self._parts
         for start in starts:
             work = parts.starter.work(start, parts.inputs, parts.hooks)
-            with self._gate if work.task_id in self._inline_tasks else _CLOSED:
+            with self._signal_gate if work.task_id in self._inline_tasks else _HANDLERS_DEFERRED:
                 self._executor.submit(work)
 
     def _prepare(self) -> bool:
@@ -139,17 +139,17 @@ class Loop:
         return parts.expansion.expand_due(now) or evaluated
 
     def _pause_s(self) -> float:
-        return self._parts.limits.pause_s(self._clock.monotonic(), self._plan.next_retry_at(), _TICK_S)
+        return self._parts.limits.pause_s(self._clock.monotonic(), self._plan.next_retry_at(), _REQUEST_POLL_S)
 
-    def _look_around(self) -> None:
+    def _check_signals_clock_requests(self) -> None:
         parts, store = self._parts, self._store
         parts.stopping.check_signals()
         now = self._clock.monotonic()
         timed_out = parts.limits.check_clock(now)
         if timed_out is not None:
             parts.stopping.stop(timed_out, "timed_out")
-        if now - self._looked_at >= _TICK_S:
-            self._looked_at = now
+        if now - self._polled_at >= _REQUEST_POLL_S:
+            self._polled_at = now
             store.check_file()
             store.renew_lock()
             store.sync_if_idle()

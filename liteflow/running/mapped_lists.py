@@ -1,4 +1,4 @@
-"""The list of a mapped task, matched with the instances of an earlier part of the run.
+"""The list of a mapped task, matched with the instances of the previous part of the run.
 
 An instance belongs to its item: it keeps its index, its attempts and its value wherever the item is in a list that has
 changed between two parts of a run. An index is never used for a second item, so the idempotency key of an instance

@@ -18,13 +18,13 @@ class RunStart(Record):
     run_id: str
     dag_id: str
     db_path: str  #: absolute
-    log_dir: str | None  #: absolute; None: the output of tasks goes where the output of the program goes
+    log_dir: str | None  #: absolute; None: the output of tasks goes where the output of the host program goes
     mode: str
     max_workers: int
     task_ids: Sequence[str]  #: all tasks, in the order of the graph
     mapped_tasks: frozenset[str]  #: the tasks that have an instance for each item of a list
     has_hooks: bool  #: whether the run or one of its tasks has hooks
-    finished: Mapping[str, TaskStatus]  #: tasks that ended in an earlier part of the run, with their status
+    finished: Mapping[str, TaskStatus]  #: tasks that ended in the previous part of the run, with their status
 
 
 class Change(Record):
@@ -45,7 +45,7 @@ class Change(Record):
 
 
 class ListChange(NamedTuple):
-    """The change of the list of a mapped task since an earlier part of the run, in names of items.
+    """The change of the list of a mapped task since the previous part of the run, in names of items.
 
     Items in both lists keep their results. With `kept` the task had succeeded: it keeps its state, and new items do not
     run.
@@ -75,7 +75,7 @@ class Observer:
         """Handle changes of the states of task instances."""
 
     def list_changed(self, task_id: str, change: ListChange) -> None:
-        """Handle the list of a mapped task that has changed since an earlier part of the run."""
+        """Handle the list of a mapped task that has changed since the previous part of the run."""
 
     def waiting(self, reason: str) -> None:
         """Handle a run that starts nothing for now: it is queued in its group, or in back-off before a retry."""
@@ -108,7 +108,7 @@ class Observers:
                 if (method := getattr(observer, method_name, None)) is not None:
                     with ending_forks():
                         method(*arguments)
-            except Exception as error:
+            except Exception as error:  # an observer is code of others and must not end the run
                 import logging  # 18 ms that a run without a fault need not pay
 
                 log = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ class OutcomeHandler:
     def __init__(
         self,
         *,
-        program: CompiledDag,
+        compiled: CompiledDag,
         plan: Plan,
         recorder: Recorder,
         inputs: Inputs,
@@ -35,7 +35,7 @@ class OutcomeHandler:
         hooks: Hooks,
         prefetch: Prefetch,
     ) -> None:
-        self._program = program
+        self._compiled = compiled
         self._plan = plan
         self._recorder = recorder
         self._inputs = inputs if inputs.any else None
@@ -43,8 +43,8 @@ class OutcomeHandler:
         self._stopping = stopping
         self._hooks = hooks
         self._prefetch = prefetch
-        self._repeats = set(program.control.setups) | set(program.control.teardowns)  # may succeed more than once
-        self._deciders = program.deciders()
+        self._repeats = set(compiled.control.setups) | set(compiled.control.teardowns)  # may succeed more than once
+        self._deciders = compiled.deciders()
         self._ordered = plan.has_queue_options
 
     def finish(self, outcome: Outcome, monotonic: float) -> None:
@@ -54,7 +54,7 @@ class OutcomeHandler:
             outcome = outcome._replace(error=recorder.masked(outcome.error))
         skips: Mapping[int, str] | None = None
         if node in self._deciders:
-            outcome, skips = decided(self._program, self._deciders[node], outcome)
+            outcome, skips = decided(self._compiled, self._deciders[node], outcome)
         error = outcome.error or _NO_ERROR
         self._stopping.ended(node)
         self._prefetch.observe(outcome)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from liteflow.planning.ready_queue import SlotNeeds
+from liteflow.record import EMPTY_MAPPING
 from liteflow.state.records import (
     ChooseResets,
     NewInstance,
@@ -119,6 +120,7 @@ class RunStore(Protocol):
         session: int | None = None,
         limits: SharedLimits = ...,
         choose: ChooseResets | None = None,
+        settings: Mapping[str, Any] = EMPTY_MAPPING,
     ) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]], int | None]: ...
 
     def commit(self) -> None: ...

@@ -40,7 +40,7 @@ class Recorder:
         self._watched = observers.any
         self._hooks = hooks if hooks.any else None
         self._masker = masker
-        self._previous = dict(previous)  # instances of mapped tasks of an earlier part of the run, by index
+        self._previous = dict(previous)  # instances of mapped tasks of the previous part of the run, by index
         self._labels: dict[int, str] = {}  # for observers: the labels of instances
 
     # -- attempts ------------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ class Recorder:
             self._hooks.follow(transitions, now, outcome)
 
     def _end_previous(self, node: int, status: TaskStatus, reason: str | None, now: float) -> None:
-        """End the instances that an earlier part of the run left of a mapped task that ends without a list."""
+        """End the instances that the previous part of the run left of a mapped task that ends without a list."""
         task_id = self._table.task_ids[node]
         if task_id not in self._previous or status not in TASK_ENDED or self._table.map_indexes[node] >= 0:
             return

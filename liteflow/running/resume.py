@@ -11,7 +11,7 @@ from liteflow.definition.compiled import CompiledDag
 from liteflow.errors import OwnerDied
 from liteflow.planning.control_flow import ControlFlow
 from liteflow.planning.graph import Graph
-from liteflow.planning.plan import EarlierPart, Plan, PlanOptions
+from liteflow.planning.plan import Plan, PlanOptions, PreviousResults
 from liteflow.planning.ready_queue import DEFAULT_QUEUE
 from liteflow.planning.retry import NEVER
 from liteflow.planning.setup_teardown import to_set_up_again
@@ -25,7 +25,7 @@ _SWEEP_S: Final = 25.0  # how long the guardian of a dead owner may take to end 
 
 
 class PreviousRun(NamedTuple):
-    """The earlier results of a run: its tasks by id, and the instances of mapped tasks by index."""
+    """The stored results of a run that is resumed: its tasks by id, and the instances of mapped tasks by index."""
 
     tasks: Mapping[str, PreviousState]
     instances: Mapping[str, Mapping[int, PreviousInstance]] = {}
@@ -39,53 +39,59 @@ class PreviousRun(NamedTuple):
         }
 
 
-def create_run(program: CompiledDag, config: RunConfig, store: RunStore, session: int | None) -> PreviousRun:
+def create_run(compiled: CompiledDag, config: RunConfig, store: RunStore, session: int | None) -> PreviousRun:
     """Store a new run, owned by this process. Raises what `Store.create` does."""
     settings: dict[str, Any] = {"mode": config.mode, "max_workers": config.max_workers, "log_dir": config.log_dir}
     for observer in config.observers:
         settings |= getattr(observer, "settings", {})
     run = NewRun(
         run_id=config.run_id,
-        dag_id=program.dag_id,
-        description=program.description,
-        graph_digest=program.digest,
-        graph_snapshot=program.snapshot,
-        instances=_instances(program),
+        dag_id=compiled.dag_id,
+        description=compiled.description,
+        graph_digest=compiled.digest,
+        graph_snapshot=compiled.snapshot,
+        instances=_instances(compiled),
         params=config.params,
         logical_date=config.logical_date,
-        source=program.source,
+        source=compiled.source,
         settings=settings,
         done=config.done,
     )
-    store.create(run, session, _shared_limits(program, config))
+    store.create(run, session, _shared_limits(compiled, config))
     return PreviousRun({task_id: PreviousState("SUCCESS", 1) for task_id in config.done})
 
 
-def claim_run(program: CompiledDag, config: RunConfig, store: RunStore, session: int | None) -> PreviousRun:
+def claim_run(compiled: CompiledDag, config: RunConfig, store: RunStore, session: int | None) -> PreviousRun:
     """Take a run over to resume it; wait while the guardian of its dead owner still ends processes.
 
     Raises what `Store.claim` does.
     """
     give_up = time.monotonic() + _SWEEP_S
-    graph, limits = (program.digest, program.snapshot), _shared_limits(program, config)
+    graph, limits = (compiled.digest, compiled.snapshot), _shared_limits(compiled, config)
     while True:
         try:
-            tasks, instances, before = store.claim(
-                config.run_id, _instances(program), graph, session, limits, partial(torn_down_to_repeat, program)
+            tasks, instances, previous_session = store.claim(
+                config.run_id,
+                _instances(compiled),
+                graph,
+                session,
+                limits,
+                choose=partial(torn_down_to_repeat, compiled),
+                settings={"mode": config.mode, "max_workers": config.max_workers},
             )
             break
         except OwnerDied:
             if time.monotonic() >= give_up:
                 raise
             time.sleep(0.01)
-    if before is not None:
+    if previous_session is not None:
         # If the last owner and its guardian were killed at the same instant, their tasks may still be alive.
-        sweep_session(before)
+        sweep_session(previous_session)
     return PreviousRun(tasks, instances)
 
 
 def torn_down_to_repeat(
-    program: CompiledDag,
+    compiled: CompiledDag,
     tasks: Mapping[str, PreviousState],
     instances: Mapping[str, Mapping[int, PreviousInstance]],
     events: Iterable[TaskEvent],
@@ -94,7 +100,7 @@ def torn_down_to_repeat(
 
     It is called within the transaction that claims or retries the run (see `setup_teardown.to_set_up_again`).
     """
-    control, graph = program.control, program.graph
+    control, graph = compiled.control, compiled.graph
     ids = graph.ids
     if not control.teardowns:
         return {}
@@ -105,7 +111,7 @@ def torn_down_to_repeat(
     checked = {
         node
         for node in control.checked
-        if any(check.hook and check.status_if_failed for check in program.tasks[node].settings.start_checks)
+        if any(check.hook and check.status_if_failed for check in compiled.tasks[node].settings.start_checks)
     }
     to_do = {  # a skipped task will be skipped again, unless a precondition skipped it, which may hold now
         node for node, task_id in enumerate(ids) if node not in done and (task_id not in skipped or node in checked)
@@ -147,26 +153,26 @@ def _repeat_reason(node: int, control: ControlFlow, ids: Sequence[str], torn_dow
 
 
 def make_plan(
-    program: CompiledDag,
+    compiled: CompiledDag,
     config: RunConfig,
     previous: PreviousRun,
     done: Mapping[int, TaskStatus],
     skips: Mapping[int, Mapping[int, str]],
 ) -> Plan:
-    """Plan what is left to do; `done` and `skips` as in `EarlierPart`."""
-    index, special = program.graph.index, list(program.special())
+    """Plan what is left to do; `done` and `skips` as in `PreviousResults`."""
+    index, special = compiled.graph.index, list(compiled.special())
     return Plan(
-        program.graph,
+        compiled.graph,
         PlanOptions(
             retries={node: settings.retry for node, settings in special if settings.retry is not NEVER},
             rules={node: settings.trigger_rule for node, settings in special if settings.trigger_rule != "all_success"},
             queue={node: settings.queue for node, settings in special if settings.queue is not DEFAULT_QUEUE},
             fail_fast=config.fail_fast,
             seed=config.run_id,
-            control=program.control,
+            control=compiled.control,
             mapped={node: settings.fail_fast for node, settings in special if settings.expansion is not None},
         ),
-        EarlierPart(
+        PreviousResults(
             done=done,
             attempts={index[task_id]: task.attempts for task_id, task in previous.tasks.items() if task_id in index},
             skips=skips,
@@ -189,15 +195,15 @@ def _in_order(instances: Mapping[int, PreviousInstance]) -> list[tuple[int, Prev
     return sorted(instances.items(), key=position)
 
 
-def _instances(program: CompiledDag) -> Iterator[NewInstance]:
+def _instances(compiled: CompiledDag) -> Iterator[NewInstance]:
     """Yield the rows of the tasks, made one by one as they are stored."""
-    graph = program.graph
+    graph = compiled.graph
     for node, task_id in enumerate(graph.ids):
-        above = [graph.ids[upstream] for upstream in graph.upstream[node]]
-        yield NewInstance(task_id, above, program.tasks[node].settings.timeout_s)
+        upstream_ids = [graph.ids[upstream] for upstream in graph.upstream[node]]
+        yield NewInstance(task_id, upstream_ids, compiled.tasks[node].settings.timeout_s)
 
 
-def _shared_limits(program: CompiledDag, config: RunConfig) -> SharedLimits:
-    ids = program.graph.ids
-    needs = {ids[node]: settings.queue.needs for node, settings in program.special() if settings.queue.needs}
-    return SharedLimits(pools=program.pools, needs=needs, concurrency=config.concurrency)
+def _shared_limits(compiled: CompiledDag, config: RunConfig) -> SharedLimits:
+    ids = compiled.graph.ids
+    needs = {ids[node]: settings.queue.needs for node, settings in compiled.special() if settings.queue.needs}
+    return SharedLimits(pools=compiled.pools, needs=needs, concurrency=config.concurrency)

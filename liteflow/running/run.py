@@ -1,4 +1,4 @@
-"""Runs a program: opens executor and store, creates or resumes the run, and runs its plans to the end."""
+"""Runs a compiled dag: opens executor and store, creates or resumes the run, and runs its plans to the end."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from liteflow.outputs import create_folder, outputs_dir, remove_folder
 from liteflow.planning.plan import Plan
 from liteflow.record import Record
 from liteflow.running.config import RunConfig
-from liteflow.running.decisions import earlier_decisions
-from liteflow.running.expansion import Expansion
+from liteflow.running.decisions import previous_decisions
+from liteflow.running.expansion import TaskExpander
 from liteflow.running.hooks import Hooks
 from liteflow.running.host_signals import SignalGate
 from liteflow.running.inputs import Inputs
@@ -45,19 +45,22 @@ class Result(Record):
     timed_out: bool = False
 
 
-def run(program: CompiledDag, config: RunConfig, *, resume: bool = False, gate: SignalGate | None = None) -> Result:
-    """Run a program to its end, or with `resume` resume the run `config.run_id`.
+def run(
+    compiled: CompiledDag, config: RunConfig, *, resume: bool = False, signal_gate: SignalGate | None = None
+) -> Result:
+    """Run a compiled dag to its end, or with `resume` resume the run `config.run_id`.
 
-    The `gate` is opened while the loop waits, so that signal handlers of the program are called only then.
+    The `signal_gate` is opened while the loop waits, so that signal handlers of the host program are called only then.
 
     Raises:
         DefinitionError: a task cannot run in the requested mode; nothing ran.
         RunNotFound, RunOwned: the run to resume does not exist, or a live process owns it.
-        StoreError, ResourceError: the state file failed; what ran was ended, and what was stored is true.
+        StoreError, ResourceError: the state file failed. Running tasks were ended; everything already stored is
+            correct.
     """
     info = RunInfo(
         run_id=config.run_id,
-        dag_id=program.dag_id,
+        dag_id=compiled.dag_id,
         db_path=config.db_path,
         log_dir=config.log_dir,
         params=config.params,
@@ -70,13 +73,13 @@ def run(program: CompiledDag, config: RunConfig, *, resume: bool = False, gate: 
         locks = LockFile(config.db_path)
         stack.callback(locks.close)
         # The guardian is forked here: before SQLite is open (a connection must not be forked) and before threads start.
-        bodies, modes = program.bodies(), program.modes()
+        bodies, modes = compiled.bodies(), compiled.modes()
         executor = open_executor(
             bodies,
             info,
             mode={**dict.fromkeys(bodies, config.mode), **modes} if modes else config.mode,
             slots=config.max_workers,
-            timeouts=program.with_timeout(),
+            timeouts=compiled.with_timeout(),
             close_in_workers=(locks.fd,),
             claim_children=config.claim_children,
             backends=config.backends,
@@ -86,14 +89,14 @@ def run(program: CompiledDag, config: RunConfig, *, resume: bool = False, gate: 
         stack.callback(store.close)
         signals = StopSignals(executor.wake)
         runner = Runner(
-            program=program,
+            compiled=compiled,
             config=config,
             info=info,
             store=store,
             executor=executor,
             clock=SystemClock(),
             signals=signals,
-            gate=gate or SignalGate(),
+            signal_gate=signal_gate or SignalGate(),
         )
         try:
             previous = runner.acquire(resume=resume)
@@ -108,19 +111,19 @@ def run(program: CompiledDag, config: RunConfig, *, resume: bool = False, gate: 
 class Runner(Record):
     """Runs the plans of one run: the first, and one for each retry of the run."""
 
-    program: CompiledDag
+    compiled: CompiledDag
     config: RunConfig
     info: RunInfo
     store: RunStore
     executor: Executor
     clock: Clock
     signals: StopSignals
-    gate: SignalGate
+    signal_gate: SignalGate
 
     def acquire(self, *, resume: bool) -> PreviousRun:
         """Create the run, or take it over. Return what it has already done."""
         take = claim_run if resume else create_run
-        previous = take(self.program, self.config, self.store, self.executor.session)
+        previous = take(self.compiled, self.config, self.store, self.executor.session)
         create_folder(self.info.outputs_dir or "")  # the run is owned by this process from here on
         return previous
 
@@ -140,7 +143,7 @@ class Runner(Record):
                 break
             number = limits.retries_left(parts.plan)
             reason = limits.retry_reason(number)
-            previous, resumed = PreviousRun(*store.retry_run(reason, partial(torn_down_to_repeat, self.program))), True
+            previous, resumed = PreviousRun(*store.retry_run(reason, partial(torn_down_to_repeat, self.compiled))), True
             observers.notify("waiting", reason)
             limits.back_off(number, clock.monotonic())
         status = parts.plan.result()
@@ -149,30 +152,30 @@ class Runner(Record):
         return Result(status=status, reason=stop_reason, signal=self.signals.first, timed_out=cause == "timed_out")
 
     def _loop(self, parts: Parts) -> Loop:
-        config, modes = self.config, self.program.modes()
-        bodies = self.program.bodies() if config.mode == "inline" or "inline" in modes.values() else {}
+        config, modes = self.config, self.compiled.modes()
+        bodies = self.compiled.bodies() if config.mode == "inline" or "inline" in modes.values() else {}
         return Loop(
             parts,
             store=self.store,
             executor=self.executor,
             clock=self.clock,
-            gate=self.gate,
+            signal_gate=self.signal_gate,
             inline_tasks=frozenset(name for name in bodies if modes.get(name, config.mode) == "inline"),
             outputs_dir=self.info.outputs_dir or "",
         )
 
     def _parts(self, previous: PreviousRun, limits: RunLimits, observers: Observers, *, resumed: bool) -> Parts:
         """Plan what is left to do, and make the parts of a loop for the plan."""
-        program, store, now = self.program, self.store, self.clock.time()
-        done = previous.done(program.graph)
-        skips = earlier_decisions(program, done, store.value) if resumed else {}
-        plan = make_plan(program, self.config, previous, done, skips)
+        compiled, store, now = self.compiled, self.store, self.clock.time()
+        done = previous.done(compiled.graph)
+        skips = previous_decisions(compiled, done, store.value) if resumed else {}
+        plan = make_plan(compiled, self.config, previous, done, skips)
         parts = self._assemble(plan, previous.instances, limits, observers)
         observers.notify("run_began", self._run_start(done))
         if resumed and observers.any:
             parts.expansion.report_changed_lists(done)
         parts.hooks.open(store.hooks() if resumed else (), now)
-        parts.recorder.record(plan.opening, now)
+        parts.recorder.record(plan.initial_transitions, now)
         return parts
 
     def _assemble(
@@ -182,16 +185,16 @@ class Runner(Record):
         limits: RunLimits,
         observers: Observers,
     ) -> Parts:
-        """Make the parts of a loop; `previous` are the instances of mapped tasks of an earlier part of the run."""
-        program, config, store, table = self.program, self.config, self.store, plan.table
-        hooks = Hooks(program, plan, store.batch)
+        """Make the parts of a loop; `previous` are the instances of mapped tasks of the previous part of the run."""
+        compiled, config, store, table = self.compiled, self.config, self.store, plan.table
+        hooks = Hooks(compiled, plan, store.batch)
         recorder = Recorder(
             table=table, store=store, observers=observers, hooks=hooks, masker=self.info.masker, previous=previous
         )
-        inputs = Inputs(program=program, table=table, store=store, info=self.info, previous=previous)
-        checks = StartChecks(program=program, plan=plan, inputs=inputs, hooks=hooks, info=self.info)
+        inputs = Inputs(compiled=compiled, table=table, store=store, info=self.info, previous=previous)
+        checks = StartChecks(compiled=compiled, plan=plan, inputs=inputs, hooks=hooks, info=self.info)
         stopping = Stopping(
-            program=program,
+            compiled=compiled,
             grace_s=config.grace_s,
             plan=plan,
             executor=self.executor,
@@ -204,13 +207,13 @@ class Runner(Record):
         prefetches = self.executor.queues and not plan.has_queue_options and not config.fail_fast
         prefetch = Prefetch(config.max_workers, enabled=prefetches)
         starter = Starter(
-            program=program, config=config, plan=plan, recorder=recorder, limits=limits, prefetch=prefetch
+            compiled=compiled, config=config, plan=plan, recorder=recorder, limits=limits, prefetch=prefetch
         )
-        expansion = Expansion(
-            program=program, plan=plan, inputs=inputs, recorder=recorder, observers=observers, previous=previous
+        expansion = TaskExpander(
+            compiled=compiled, plan=plan, inputs=inputs, recorder=recorder, observers=observers, previous=previous
         )
         outcomes = OutcomeHandler(
-            program=program,
+            compiled=compiled,
             plan=plan,
             recorder=recorder,
             inputs=inputs,
@@ -234,16 +237,16 @@ class Runner(Record):
 
     def _run_start(self, done: Mapping[int, TaskStatus]) -> RunStart:
         """Return what observers learn when the run starts."""
-        program, config, ids = self.program, self.config, self.program.graph.ids
+        compiled, config, ids = self.compiled, self.config, self.compiled.graph.ids
         return RunStart(
             run_id=config.run_id,
-            dag_id=program.dag_id,
+            dag_id=compiled.dag_id,
             db_path=config.db_path,
             log_dir=config.log_dir,
             mode=config.mode,
             max_workers=config.max_workers,
             task_ids=ids,
-            mapped_tasks=frozenset(ids[node] for node in program.mapped()),
-            has_hooks=program.has_hooks(),
+            mapped_tasks=frozenset(ids[node] for node in compiled.mapped()),
+            has_hooks=compiled.has_hooks(),
             finished={ids[node]: status for node, status in done.items()},
         )

@@ -20,8 +20,8 @@ from liteflow.work import HookEvent, Outcome, RunInfo
 class StartChecks:
     """The start checks of one plan."""
 
-    def __init__(self, *, program: CompiledDag, plan: Plan, inputs: Inputs, hooks: Hooks, info: RunInfo) -> None:
-        self._tasks = program.tasks
+    def __init__(self, *, compiled: CompiledDag, plan: Plan, inputs: Inputs, hooks: Hooks, info: RunInfo) -> None:
+        self._tasks = compiled.tasks
         self._plan = plan
         self._inputs = inputs
         self._hooks = hooks

@@ -31,7 +31,7 @@ class Starter:
     def __init__(
         self,
         *,
-        program: CompiledDag,
+        compiled: CompiledDag,
         config: RunConfig,
         plan: Plan,
         recorder: Recorder,
@@ -39,7 +39,7 @@ class Starter:
         prefetch: Prefetch,
     ) -> None:
         self._plan = plan
-        self._program = program
+        self._compiled = compiled
         self._config = config
         self._recorder = recorder
         self._limits = limits
@@ -70,7 +70,7 @@ class Starter:
             starts.append(start)
         return starts
 
-    def granted(self, now: float) -> list[Start]:
+    def granted_starts(self, now: float) -> list[Start]:
         """Return the attempts that got their slots with the last commit; put the others back."""
         if not self._candidates:
             return []
@@ -91,7 +91,7 @@ class Starter:
         if node in table.hooks:
             return hooks.work(node, start.log_path, inputs, config.grace_s)
         task, index = table.owner(node), table.map_indexes[node]
-        settings = self._program.tasks[task].settings
+        settings = self._compiled.tasks[task].settings
         return Work(
             node=node,
             task_id=table.task_ids[node],

@@ -44,7 +44,7 @@ class Stopping:
     def __init__(
         self,
         *,
-        program: CompiledDag,
+        compiled: CompiledDag,
         grace_s: float,
         plan: Plan,
         executor: Executor,
@@ -53,7 +53,7 @@ class Stopping:
         signals: StopSignals,
         clock: Clock,
     ) -> None:
-        self._tasks = program.tasks
+        self._tasks = compiled.tasks
         self._grace_s = grace_s  # of tasks without their own
         self._plan = plan
         self._executor = executor

@@ -81,7 +81,7 @@ def exclude_from_resume(path: str, dag_id: str) -> int:
 
 
 def set_pool(path: str, name: str, slots: int, description: str | None = None) -> None:
-    """Create a pool or set its size, which workflows then do not change any more; 0 slots: it is paused."""
+    """Create a pool or set its size, which then overrides that of workflows; 0 slots: it is paused."""
     with _Writer(path) as connection:
         connection.execute(
             "INSERT INTO liteflow_pools VALUES (?,?,coalesce(?,''),1,?) ON CONFLICT DO UPDATE SET "

@@ -1,9 +1,9 @@
 """Deletes runs, with all files that belong to them: logs, large values, output files, checkpoint files.
 
 While a run is deleted its lock is held, so no process can take it over. The event DELETED comes first and stays. The
-files go before the rows, and the run's own row last: a deletion that was cut off can be repeated. It takes short
-transactions with pauses between them, so that running runs do not wait. The free pages are given back to the disk in
-the same way, if the file was created for that (`auto_vacuum=INCREMENTAL`).
+files are deleted first, then the rows, and the row of the run last: a deletion that was cut off can be repeated. It
+uses short transactions with pauses between them, so that running runs do not wait. The free pages are given back to the
+disk in the same way, if the file was created for that (`auto_vacuum=INCREMENTAL`).
 """
 
 from __future__ import annotations
@@ -112,19 +112,19 @@ class _Deletion:
             yield from self._values(run_id)
             for table, key, but in _HISTORY:
                 sql = (
-                    f"DELETE FROM liteflow_{table} WHERE run_id=?1 AND ({key}) IN "
-                    f"(SELECT {key} FROM liteflow_{table} WHERE run_id=?1{but} LIMIT {_ROWS})"
+                    f"DELETE FROM liteflow_{table} WHERE run_id=:run_id AND ({key}) IN "
+                    f"(SELECT {key} FROM liteflow_{table} WHERE run_id=:run_id{but} LIMIT {_ROWS})"
                 )
-                while execute(sql, (run_id,)).rowcount == _ROWS:
+                while execute(sql, {"run_id": run_id}).rowcount == _ROWS:
                     yield
             graphs.update(execute("SELECT graph_digest FROM liteflow_dag_runs WHERE run_id=?", (run_id,)).fetchall())
             for table in ("slots", "task_instances", "dag_runs"):
                 execute(f"DELETE FROM liteflow_{table} WHERE run_id=?", (run_id,))
             yield
         self._connection.executemany(
-            "DELETE FROM liteflow_graphs WHERE digest=?1 AND "
-            "NOT EXISTS (SELECT 1 FROM liteflow_dag_runs WHERE graph_digest=?1)",
-            graphs,
+            "DELETE FROM liteflow_graphs WHERE digest=:digest AND "
+            "NOT EXISTS (SELECT 1 FROM liteflow_dag_runs WHERE graph_digest=:digest)",
+            [{"digest": digest} for (digest,) in graphs],
         )
         if dag_id is not None:
             execute("DELETE FROM liteflow_dags WHERE dag_id=?", (dag_id,))
@@ -172,10 +172,10 @@ def remove_files(path: str, run_id: str, connection: sqlite3.Connection) -> None
         "SELECT dag_id, cwd, settings FROM liteflow_dag_runs WHERE run_id=?", (run_id,)
     ).fetchone()
     sql = (
-        "SELECT task_id, log_path FROM liteflow_attempts WHERE run_id=?1 AND log_path IS NOT NULL UNION "
-        "SELECT task_id, log_path FROM liteflow_task_instances WHERE run_id=?1 AND log_path IS NOT NULL"
+        "SELECT task_id, log_path FROM liteflow_attempts WHERE run_id=:run_id AND log_path IS NOT NULL UNION "
+        "SELECT task_id, log_path FROM liteflow_task_instances WHERE run_id=:run_id AND log_path IS NOT NULL"
     )
-    for task_id, log_path in connection.execute(sql, (run_id,)).fetchall():
+    for task_id, log_path in connection.execute(sql, {"run_id": run_id}).fetchall():
         name = os.path.basename(log_path)
         if LOG_NAME_PATTERN.match(name) and name.startswith((f"task_{task_id}_", f"task_{task_id}.")):
             _remove(log_path)

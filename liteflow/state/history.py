@@ -46,6 +46,7 @@ class RunRecord(NamedTuple):
     resumable: bool
     reason: str | None
     timed_out: bool = False  # it exceeded its timeout
+    in_backoff: bool = False  # it failed and starts nothing before its next try
 
 
 class InstanceRecord(NamedTuple):
@@ -294,10 +295,10 @@ class History:
         A search of all runs would take longest when the name is mistyped.
         """
         sql = (
-            "WITH asked AS (SELECT run_no FROM "
+            "WITH recent AS (SELECT run_no FROM "
             "(SELECT run_no FROM liteflow_dag_runs ORDER BY start_no DESC, run_no DESC LIMIT 100) "
             "UNION SELECT (SELECT max(run_no) FROM liteflow_dag_runs r WHERE r.dag_id=d.dag_id) FROM liteflow_dags d) "
-            f"{_RUN} JOIN asked USING (run_no) WHERE EXISTS (SELECT 1 FROM liteflow_task_instances i "
+            f"{_RUN} JOIN recent USING (run_no) WHERE EXISTS (SELECT 1 FROM liteflow_task_instances i "
             "WHERE i.run_id=liteflow_dag_runs.run_id AND i.task_id=?) ORDER BY start_no DESC, run_no DESC LIMIT 1"
         )
         return next((self._run(row) for row in self._rows(sql, (task_id,), _RUN_KINDS)), None)
@@ -314,8 +315,9 @@ class History:
         values[11], values[12] = _as_named(values[11]), _as_named(values[12])
         if not isinstance(values[13].get("log_dir"), str | None):
             del values[13]["log_dir"]
+        values.append(values[3] == "UP_FOR_RETRY")  # `in_backoff`
         if values[3] == "UP_FOR_RETRY":
-            values[3] = "RUNNING"  # it backs off before another try, as its reason says
+            values[3] = "RUNNING"
         record = RunRecord(*values)
         if record.status in ("RUNNING", "PENDING") and not self._locks.is_held(record.run_no):
             # The owner may have ended the run since it was read: read it again before calling it dead.

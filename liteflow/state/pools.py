@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from liteflow.errors import GroupBusy, RunSkipped
@@ -89,8 +89,15 @@ class SlotAllocator:
         sizes: those of pools that the state file does not know.
     """
 
-    def __init__(self, connection: sqlite3.Connection, locks: LockFile, run_no: int, run_id: str) -> None:
-        self._connection, self._locks = connection, locks
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        locks: LockFile,
+        run_no: int,
+        run_id: str,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connection, self._locks, self._monotonic = connection, locks, monotonic
         self._run_no, self._run_id = run_no, run_id
         self.sizes: dict[str, int] = {}
         self._alive: dict[int, bool] = {}  # whether runs had an owner, at the last request
@@ -153,14 +160,14 @@ class SlotAllocator:
         if _fits(needs, left):
             return True
         for other in first:
-            self._deferred_to.setdefault(other.key, time.monotonic())
+            self._deferred_to.setdefault(other.key, self._monotonic())
             self._blocking.add(other.key.run_no)
         return False
 
     def _is_stuck(self, queued: _Queued) -> bool:
         """Return whether a request has long been first in the queue and not taken the slots it could have."""
         since = self._deferred_to.get(queued.key)
-        return since is not None and time.monotonic() - since >= _COURTESY_S
+        return since is not None and self._monotonic() - since >= _COURTESY_S
 
     def _count_overtakes(self, key: _Key, needs: Mapping[str, int], in_front: Sequence[_Queued]) -> None:
         self._connection.executemany(
@@ -249,15 +256,15 @@ class SlotAllocator:
         self.sizes[pool] = concurrency.limit
         if self.take_group_slot():
             return None
-        others = self._others(pool)
-        first = others[0][0] if others else "?"
+        other_runs = self._other_runs(pool)
+        first = other_runs[0][0] if other_runs else "?"
         if concurrency.on_conflict == "skip":
             raise RunSkipped(f"run {first} is running in group {group!r}")
         if concurrency.on_conflict == "fail":
             raise GroupBusy(f"run {first} is running in group {group!r}, and on_conflict is fail: nothing was run")
         if concurrency.on_conflict == "cancel":
-            holders = [run_id for run_id, holds in others if holds]
-            queued = [run_id for run_id, holds in others if not holds]
+            holders = [run_id for run_id, holds in other_runs if holds]
+            queued = [run_id for run_id, holds in other_runs if not holds]
             self._connection.executemany(
                 "INSERT INTO liteflow_requests (run_id, action, detail, created_at) VALUES (?,'cancel',?,?)",
                 [
@@ -271,7 +278,7 @@ class SlotAllocator:
         """Take a slot of the run's group, or queue for one. Returns whether the run has it."""
         return self.grant([self._group_request])[0]
 
-    def _others(self, pool: str) -> list[tuple[str, bool]]:
+    def _other_runs(self, pool: str) -> list[tuple[str, bool]]:
         """Return the other live runs that hold slots of a pool (True) or are queued, in the order of arrival."""
         rows = self._connection.execute(
             "SELECT run_id, taken_at IS NOT NULL, run_no FROM liteflow_slots WHERE pool=? AND run_no<>? "
@@ -288,7 +295,7 @@ class SlotAllocator:
             (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         except sqlite3.Error:
             return False  # locked at the moment: the next write reports it, if it lasts
-        now = time.monotonic()
+        now = self._monotonic()
         return (
             version != self._data_version
             or any(run_no != self._run_no and not self._locks.is_held(run_no) for run_no in self._blocking)

@@ -36,7 +36,7 @@ class NewRun(Record):
     done: Mapping[str, float] = EMPTY_MAPPING  # tasks that succeeded elsewhere: seconds by id
 
 
-class RunVerdict(Record):
+class RunEnd(Record):
     """How a run ended."""
 
     status: RunStatus

@@ -357,8 +357,10 @@ def difference(version: int, rows: Sequence[Sequence[str | None]]) -> str | None
     expected = dict(_shape(version))
     for kind, name, table, sql in rows:
         lower = str(name).lower()
-        ours = lower.startswith(_PREFIX) or (kind == "trigger" and str(table).lower().startswith(_PREFIX))
-        if not ours or (kind == "index" and lower not in expected):
+        belongs_to_liteflow = lower.startswith(_PREFIX) or (
+            kind == "trigger" and str(table).lower().startswith(_PREFIX)
+        )
+        if not belongs_to_liteflow or (kind == "index" and lower not in expected):
             continue
         if expected.pop(lower, None) != (kind, _plain(str(sql))):
             return lower if lower.startswith(_PREFIX) else f"a trigger of {str(table).lower()}"

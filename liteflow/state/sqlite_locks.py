@@ -69,10 +69,11 @@ class SqliteLocks:
                     fcntl.fcntl(fd, fcntl.F_OFD_SETLK, lock_request(fcntl.F_RDLCK, start, length))
                     _locked.add(fd)
 
-    def release(self, *, fold: bool = True) -> None:
-        """Release the locks, right before the connection is closed; with `fold` the last client checkpoints the log.
+    def release(self, *, may_checkpoint: bool = True) -> None:
+        """Release the locks, right before the connection is closed.
 
-        Without `fold` the locks end with the descriptors, so that SQLite does not touch the log when it closes.
+        With `may_checkpoint` the last client checkpoints the log. Without it the locks end with the descriptors, so
+        that SQLite does not touch the log when it closes.
         """
         if self._database is None:
             return
@@ -80,7 +81,7 @@ class SqliteLocks:
             uses = _uses.pop(self._database, 1) - 1
             if uses > 0:
                 _uses[self._database] = uses
-            elif fold:
+            elif may_checkpoint:
                 self._restore()
                 for fd, start, length in self._descriptors():
                     with contextlib.suppress(OSError):  # explicitly: forks have copies of the descriptor

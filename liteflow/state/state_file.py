@@ -10,7 +10,7 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from liteflow.errors import (
@@ -212,7 +212,7 @@ def explain(error: sqlite3.Error | UnicodeDecodeError, path: str) -> LiteflowErr
                 f"{path}: is {length} bytes long, and SQLite takes {_LONGEST_PATH}; "
                 "name a file with a shorter path with --db (db_path in Python)"
             )
-        reason = ownership_hint(path) or "; does its folder exist, and may you write there?"
+        reason = ownership_hint(path) or "; check that its folder exists and that you may write there"
         return StoreError(f"{path}: cannot be opened{reason}")
     if type(error) is sqlite3.DatabaseError:
         return CorruptDatabase(f"{path}: cannot be read ({error})")
@@ -220,11 +220,11 @@ def explain(error: sqlite3.Error | UnicodeDecodeError, path: str) -> LiteflowErr
 
 
 def current_folder() -> str:
-    """Return the path of the current folder. Raises DefinitionError where it does not exist any more."""
+    """Return the path of the current folder. Raises DefinitionError where it no longer exists."""
     try:
         return os.getcwd()
     except FileNotFoundError:
-        raise DefinitionError("the current folder does not exist any more: change to one that does") from None
+        raise DefinitionError("the current folder no longer exists: change to one that does") from None
 
 
 def real_path(path: str) -> str:
@@ -262,7 +262,13 @@ class _Connection(sqlite3.Connection):
         try:
             return super().execute(sql, parameters)
         except UnicodeEncodeError:  # nothing was done yet
-            return super().execute(sql, [storable(value) if isinstance(value, str) else value for value in parameters])
+            if isinstance(parameters, Mapping):
+                return super().execute(sql, {name: _storable(value) for name, value in parameters.items()})
+            return super().execute(sql, [_storable(value) for value in parameters])
+
+
+def _storable(value: Any) -> Any:
+    return storable(value) if isinstance(value, str) else value
 
 
 def storable(text: str) -> str:

@@ -14,11 +14,12 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, NoReturn
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NoReturn
 
 from liteflow.errors import OwnerDied, RunNotFound, RunOwned, StaleRun, StoreError
 from liteflow.gc_pause import gc_paused
+from liteflow.record import EMPTY_MAPPING
 from liteflow.state import transitions
 from liteflow.state.locks import LockFile
 from liteflow.state.pools import SlotAllocator
@@ -56,7 +57,7 @@ from liteflow.values.payload import Payload, payload_from_row
 
 _SYNC_EVERY_S: Final = 1.0  # at most so much is lost to a power cut; nothing to a crash
 _NEXT_START: Final = "(SELECT coalesce(max(seq), 0) + 1 FROM liteflow_events)"  # the `start_no` of a start or resume
-_PATIENCE_S: Final = 60.0  # how long a commit is repeated before the run is given up
+_COMMIT_RETRY_S: Final = 60.0  # how long a commit is repeated before the run is given up
 
 
 class Store:
@@ -94,8 +95,8 @@ class Store:
         now = time.time()
         with translated_errors(self.path), gc_paused(), Transaction(self._connection, self._locks):
             key = self._insert_run(run, now)
-            self._own(key, 1, session)
-            self._share(limits, now)
+            self._set_owner(key, 1, session)
+            self._declare_shared_limits(limits, now)
             self._begin(None, None, now)
             transitions.add_tasks(self._connection, run.run_id, run.instances, now)
             transitions.record_checkpoint(self._connection, run.run_id, 1, run.done, now)
@@ -134,12 +135,14 @@ class Store:
         session: int | None = None,
         limits: SharedLimits = NO_SHARED_LIMITS,
         choose: ChooseResets | None = None,
+        settings: Mapping[str, Any] = EMPTY_MAPPING,
     ) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]], int | None]:
         """Become the owner of a run that has ended or whose owner is dead, to resume it.
 
         An attempt that was RUNNING or QUEUED is recorded as LOST. A success, and a task that skipped itself, stays
         unless `choose` names it; all else goes back to PENDING. `instances` and `graph` (digest, snapshot) are those of
-        the current definition; the first are iterated only when the second has changed.
+        the current definition; the first are iterated only when the second has changed. `settings` override those that
+        the run has.
         Returns what the run has of each task and of the instances of mapped tasks by index, and the session of the last
         owner (see `processes.tree`).
 
@@ -153,12 +156,12 @@ class Store:
             execute = self._connection.execute
             row = execute(
                 "SELECT run_no, epoch, status, owner_pid, owner_host, graph_digest, owner_session, owner_start, "
-                "owner_boot FROM liteflow_dag_runs WHERE run_id=?",
+                "owner_boot, settings FROM liteflow_dag_runs WHERE run_id=?",
                 (run_id,),
             ).fetchone()
             if row is None:
                 raise RunNotFound(f"{self.path}: there is no run {run_id!r}")
-            run_no, epoch, status, pid, host, old_graph, last_session, start, boot = row
+            run_no, epoch, status, pid, host, old_graph, last_session, start, boot, old_settings = row
             if not self._locks.acquire(run_no):
                 if (host, boot) == (os.uname().nodename, boot_id()) and start_ticks(pid) != start:
                     raise OwnerDied(f"run {run_id}: its owner, process {pid}, is dead, but its tasks still end")
@@ -168,14 +171,14 @@ class Store:
                 raise RunNotFound(f"{self.path}: run {run_id!r} is deleted; delete it again to remove what is left")
             self._insert_graph(*graph)
             execute(
-                f"UPDATE liteflow_dag_runs SET epoch=?, graph_digest=?, start_no={_NEXT_START}, timed_out=0 "
-                "WHERE run_no=?",
-                (epoch + 1, graph[0], run_no),
+                f"UPDATE liteflow_dag_runs SET epoch=?, graph_digest=?, settings=?, start_no={_NEXT_START}, "
+                "timed_out=0 WHERE run_no=?",
+                (epoch + 1, graph[0], _merged(old_settings, settings), run_no),
             )
             key = RunKey(run_no, run_id)
-            self._own(key, epoch + 1, session)
+            self._set_owner(key, epoch + 1, session)
             self._slots.clear(group=True)
-            self._share(limits, now)
+            self._declare_shared_limits(limits, now)
             if status not in RUN_ENDED:
                 transitions.change_run(self._connection, key, status, "INTERRUPTED", now, reason="its owner died")
                 status = "INTERRUPTED"
@@ -189,7 +192,7 @@ class Store:
     def _insert_graph(self, digest: str, snapshot: str) -> None:
         self._connection.execute("INSERT OR IGNORE INTO liteflow_graphs VALUES (?,?)", (digest, snapshot))
 
-    def _own(self, run: RunKey, epoch: int, session: int | None) -> None:
+    def _set_owner(self, run: RunKey, epoch: int, session: int | None) -> None:
         if not self._locks.acquire(run.run_no):
             raise RunOwned(f"run {run.run_id} is owned by another process, which is still running")
         self.run_id, self._run, self._epoch = run.run_id, run, epoch
@@ -203,7 +206,7 @@ class Store:
 
     # -- what the run shares with others -------------------------------------------------------------------
 
-    def _share(self, limits: SharedLimits, now: float) -> None:
+    def _declare_shared_limits(self, limits: SharedLimits, now: float) -> None:
         """Declare the pools, and request a slot of the group: without one the run has to wait."""
         self._slots.declare(limits.pools, limits.needs, now)
         group = limits.concurrency
@@ -309,12 +312,12 @@ class Store:
         pause = 0.05
         while True:
             try:
-                self._sync.choose(time.monotonic(), verdict=self.batch.transitions.verdict is not None)
+                self._sync.choose(time.monotonic(), ends_run=self.batch.transitions.run_end is not None)
                 with Transaction(self._connection, self._locks):
                     self._write()
                 break
             except sqlite3.OperationalError as error:
-                if time.monotonic() - started > _PATIENCE_S:
+                if time.monotonic() - started > _COMMIT_RETRY_S:
                     raise explain(error, self.path) from None
                 time.sleep(pause)
                 pause = min(pause * 2, 2.0)
@@ -428,7 +431,7 @@ class Store:
 
 
 class _Syncing:
-    """Which commits are synced to the disk: always that of the run's verdict, else one in each second."""
+    """Which commits are synced to the disk: always that of the run's end, else one in each second."""
 
     def __init__(self, connection: sqlite3.Connection, path: str, locks: LockFile, *, always: bool) -> None:
         self._connection, self._path, self._locks = connection, path, locks
@@ -437,9 +440,9 @@ class _Syncing:
         self._syncing = False  # whether the connection syncs its commits
         self._unsynced = False  # whether anything was committed since the last sync
 
-    def choose(self, now: float, *, verdict: bool) -> None:
+    def choose(self, now: float, *, ends_run: bool) -> None:
         """Decide whether the next commit is synced."""
-        sync = self._always or verdict or now - self._synced_at >= _SYNC_EVERY_S
+        sync = self._always or ends_run or now - self._synced_at >= _SYNC_EVERY_S
         if sync != self._syncing:
             self._connection.execute(f"PRAGMA synchronous={'FULL' if sync else 'NORMAL'}")
             self._syncing = sync
@@ -456,9 +459,11 @@ class _Syncing:
         now = time.monotonic()
         if not self._unsynced or now - self._synced_at < _SYNC_EVERY_S:
             return
-        self.choose(now, verdict=False)
-        with Transaction(self._connection, self._locks):  # only a commit that writes syncs the log,
-            for sign in "+-":  # and a row that stays as it is is not written
+        self.choose(now, ends_run=False)
+        # Only a commit that writes syncs the log. SQLite does not write an UPDATE that changes nothing, so raise the
+        # epoch and lower it again.
+        with Transaction(self._connection, self._locks):
+            for sign in "+-":
                 self._connection.execute(f"UPDATE liteflow_dag_runs SET epoch=epoch{sign}1 WHERE run_no=?", (run_no,))
         self._unsynced = False
 
@@ -470,7 +475,7 @@ class _OpenFile:
         self._path, self._connection, self._locks = path, connection, locks
         self._sqlite_locks = SqliteLocks(path)
         self._files = files_of(path)
-        self._fold = True  # whether SQLite may checkpoint the write-ahead log when it closes the file
+        self._may_checkpoint_on_close = True  # whether SQLite may checkpoint when it closes the file
 
     def check(self) -> None:
         """Check that the files are those that were opened. Raises StoreError."""
@@ -485,8 +490,8 @@ class _OpenFile:
         if current[0] != self._files[0]:
             raise StoreError(f"{what}Put the file back and resume the run, or start a new one")
         assert opened is not None
-        self._fold = all(new in (old, None) for old, new in zip(self._files, current, strict=True))
-        if self._fold and self._locks.acquire_within(WRITE_LOCK, 1.0):
+        self._may_checkpoint_on_close = all(new in (old, None) for old, new in zip(self._files, current, strict=True))
+        if self._may_checkpoint_on_close and self._locks.acquire_within(WRITE_LOCK, 1.0):
             try:
                 self._connection.execute("PRAGMA wal_checkpoint(FULL)")
                 raise StoreError(f"{what}Its content is in {self._path} now; resume the run")
@@ -498,4 +503,15 @@ class _OpenFile:
 
     def release(self) -> None:
         """Release SQLite's locks, before the connection is closed."""
-        self._sqlite_locks.release(fold=self._fold)
+        self._sqlite_locks.release(may_checkpoint=self._may_checkpoint_on_close)
+
+
+def _merged(stored: str, changed: Mapping[str, Any]) -> str:
+    """Return stored settings (JSON) with changes; settings that were altered and cannot be read are replaced."""
+    if not changed:
+        return stored
+    try:
+        settings = json.loads(stored)
+    except (ValueError, RecursionError):
+        settings = {}
+    return json.dumps({**(settings if isinstance(settings, dict) else {}), **changed})

@@ -1,7 +1,7 @@
 """Changes of status, of runs and of task instances: the only module that writes a status, and each with its event.
 
 An event is written in the transaction of the change that it describes, and its `previous` is the status of the event
-before it. Whoever folds the events of a run therefore gets the statuses in its rows. `Transitions` buffers what happens
+before it. Replaying the events of a run gives the statuses in its rows. `Transitions` buffers what happens
 in one turn of the loop; the functions write at once, within the caller's transaction, when a process creates a run,
 takes it over, or cancels one that has no owner.
 
@@ -18,7 +18,7 @@ from json.encoder import encode_basestring_ascii as _quoted
 from typing import Final, NamedTuple
 
 from liteflow.state.bulk_insert import BulkInsert
-from liteflow.state.records import NewInstance, RunVerdict
+from liteflow.state.records import NewInstance, RunEnd
 from liteflow.states import RUN_ENDED
 
 _EVENT: Final = "run_id, task_id, map_index, attempt, previous, status, reason, at"
@@ -87,13 +87,13 @@ class Transitions:
         self._tolerated: list[tuple[str, str, int]] = []
         self._next_round: list[tuple[str, str, int]] = []
         self._removed: list[tuple[str, str, int]] = []
-        self.run_status = "RUNNING"  # until the verdict
-        self.verdict: RunVerdict | None = None
+        self.run_status = "RUNNING"  # until it ends
+        self.run_end: RunEnd | None = None
 
     def __bool__(self) -> bool:
         """Whether there is anything to write."""
         changed = self._events.values or self._start_events.values or self._hooks.values
-        return bool(changed) or self.verdict is not None
+        return bool(changed) or self.run_end is not None
 
     def start(self, task_id: str, map_index: int, event: InstanceEvent, log_path: str | None) -> None:
         """Record that an attempt is about to start, as RUNNING, or is QUEUED for a slot of its executor.
@@ -145,7 +145,7 @@ class Transitions:
     ) -> None:
         """Add the instances of a mapped task (index, label, digest of the item), in the order of its list.
 
-        An instance of an earlier part of the run keeps its status.
+        An instance of the previous part of the run keeps its status.
         """
         run_id = self._run.run_id
         for position, (index, label, item) in enumerate(instances):
@@ -169,7 +169,7 @@ class Transitions:
             self._next_round.append((self._run.run_id, task_id, map_index))
 
     def write(self, connection: sqlite3.Connection) -> None:
-        """Write all of it but the verdict, within the caller's transaction; it can be repeated after a rollback."""
+        """Write all of it but the end of the run, within the caller's transaction. It can be repeated."""
         for rows in self._rows():
             if rows.values:
                 rows.write(connection)
@@ -189,10 +189,10 @@ class Transitions:
         """Return the rows in the order in which they are written."""
         return self._hooks, self._mapped, self._instances, self._events, self._starts, self._start_events
 
-    def write_verdict(self, connection: sqlite3.Connection, verdict: RunVerdict) -> None:
-        """Write the verdict of the run."""
-        change_run(connection, self._run, self.run_status, verdict.status, verdict.at, reason=verdict.reason)
-        if verdict.timed_out:
+    def write_run_end(self, connection: sqlite3.Connection, run_end: RunEnd) -> None:
+        """Write the end of the run."""
+        change_run(connection, self._run, self.run_status, run_end.status, run_end.at, reason=run_end.reason)
+        if run_end.timed_out:
             connection.execute("UPDATE liteflow_dag_runs SET timed_out=1 WHERE run_no=?", (self._run.run_no,))
 
     def clear(self) -> None:
@@ -201,7 +201,7 @@ class Transitions:
             rows.values.clear()
         for changed in (self._tolerated, self._next_round, self._removed):
             changed.clear()
-        self.verdict = None
+        self.run_end = None
 
 
 class InstanceEvent(NamedTuple):
@@ -243,10 +243,12 @@ def change_run(
     note: str | None = None,
 ) -> None:
     """Change the status of a run; `note` is the reason in the event where the row has none."""
-    started = "started_at=coalesce(started_at, ?4), " if status == "RUNNING" else ""
+    started = "started_at=coalesce(started_at, :now), " if status == "RUNNING" else ""
+    ended_at = now if status in RUN_ENDED else None
     connection.execute(
-        f"UPDATE liteflow_dag_runs SET {started}status=?1, reason=?2, ended_at=?3 WHERE run_no=?5",
-        (status, reason, now if status in RUN_ENDED else None, now, run.run_no),
+        f"UPDATE liteflow_dag_runs SET {started}status=:status, reason=:reason, ended_at=:ended_at "
+        "WHERE run_no=:run_no",
+        {"status": status, "reason": reason, "ended_at": ended_at, "now": now, "run_no": run.run_no},
     )
     connection.execute(
         "INSERT INTO liteflow_events (run_id, previous, status, reason, at) VALUES (?,?,?,?,?)",
@@ -319,14 +321,14 @@ def record_lost(connection: sqlite3.Connection, run_id: str, epoch: int, now: fl
 
 def reset(connection: sqlite3.Connection, run_id: str, reason: str, now: float) -> None:
     """Set all that is to run again (`RESETS`) back to PENDING, after `record_lost`."""
-    _move(connection, "PENDING", f"run_id=? AND {RESETS}", (run_id,), reason, now)
+    _change_status_where(connection, "PENDING", f"run_id=? AND {RESETS}", (run_id,), reason, now)
 
 
 def reset_tasks(connection: sqlite3.Connection, run_id: str, reasons: Mapping[str, str], now: float) -> None:
     """Set tasks that had succeeded or were skipped back to PENDING, with their instances; their values are deleted."""
     for task_id, reason in reasons.items():
-        which = "run_id=? AND task_id=? AND instance.status IN ('SUCCESS', 'SKIPPED')"
-        _move(connection, "PENDING", which, (run_id, task_id), reason, now)
+        condition = "run_id=? AND task_id=? AND instance.status IN ('SUCCESS', 'SKIPPED')"
+        _change_status_where(connection, "PENDING", condition, (run_id, task_id), reason, now)
         connection.execute("DELETE FROM liteflow_xcom WHERE run_id=? AND task_id=?", (run_id, task_id))
 
 
@@ -337,23 +339,23 @@ def cancel(connection: sqlite3.Connection, run_id: str, reason: str, now: float)
     """
     ended = "('SUCCESS', 'FAILED', 'SKIPPED', 'UPSTREAM_FAILED', 'CANCELLED')"
     of_task = f"run_id=? AND instance.kind='task' AND instance.status NOT IN {ended}"
-    _move(connection, "CANCELLED", of_task, (run_id,), reason, now)
+    _change_status_where(connection, "CANCELLED", of_task, (run_id,), reason, now)
     of_hook = f"run_id=? AND instance.kind<>'task' AND instance.status NOT IN {ended} AND instance.status<>'PENDING'"
-    _move(connection, "PENDING", of_hook, (run_id,), reason, now)
+    _change_status_where(connection, "PENDING", of_hook, (run_id,), reason, now)
 
 
-def _move(
-    connection: sqlite3.Connection, status: str, which: str, parameters: Sequence[str], reason: str, now: float
+def _change_status_where(
+    connection: sqlite3.Connection, status: str, condition: str, parameters: Sequence[str], reason: str, now: float
 ) -> None:
     """Change the status of all instances that a condition selects."""
     connection.execute(
         f"INSERT INTO liteflow_events ({_EVENT}) SELECT run_id, task_id, map_index, try_number, {_AFTER_LOST}, ?, ?, ? "
-        f"FROM liteflow_task_instances AS instance WHERE {which}",
+        f"FROM liteflow_task_instances AS instance WHERE {condition}",
         (status, reason, now, *parameters),
     )
     pending = status == "PENDING"
     connection.execute(
         "UPDATE liteflow_task_instances AS instance SET status=?, reason=?, ended_at=?, updated_at=?, tolerated=0, "
-        f"round=round+(status='SUCCESS'){', error_log=NULL' if pending else ''} WHERE {which}",
+        f"round=round+(status='SUCCESS'){', error_log=NULL' if pending else ''} WHERE {condition}",
         (status, None if pending else reason, None if pending else now, now, *parameters),
     )

@@ -15,7 +15,7 @@ from liteflow.planning.ready_queue import SlotNeeds
 from liteflow.record import Record
 from liteflow.state.bulk_insert import BulkInsert
 from liteflow.state.pools import SlotAllocator
-from liteflow.state.records import PreviousInstance, RunVerdict
+from liteflow.state.records import PreviousInstance, RunEnd
 from liteflow.state.transitions import InstanceEvent, RunKey, Transitions
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.values.payload import Payload, spill_root
@@ -168,8 +168,8 @@ class WriteBatch:
             self.rounds[task_id, map_index] = self.rounds.get((task_id, map_index), 0) + 1
 
     def end_run(self, status: RunStatus, reason: str | None, now: float, *, timed_out: bool = False) -> None:
-        """Add the verdict of the run; `timed_out`: it exceeded its timeout."""
-        self.transitions.verdict = RunVerdict(status=status, reason=reason, at=now, timed_out=timed_out)
+        """Add the end of the run; `timed_out`: it exceeded its timeout."""
+        self.transitions.run_end = RunEnd(status=status, reason=reason, at=now, timed_out=timed_out)
 
     # -- what the store does with it -----------------------------------------------------------------------
 
@@ -184,13 +184,13 @@ class WriteBatch:
             slots.give_back(self.released_slots)
         if self.slot_requests:
             self._admit(connection, slots)
-        verdict = transitions.verdict
-        if verdict is not None:
+        run_end = transitions.run_end
+        if run_end is not None:
             slots.clear(group=True)
-            transitions.write_verdict(connection, verdict)
+            transitions.write_run_end(connection, run_end)
             connection.execute(
                 "UPDATE liteflow_requests SET handled_at=? WHERE run_id=? AND handled_at IS NULL",
-                (verdict.at, self._run.run_id),
+                (run_end.at, self._run.run_id),
             )
 
     def _admit(self, connection: sqlite3.Connection, slots: SlotAllocator) -> None:

@@ -1,1 +1,1 @@
-"""Values as they are stored and handed on, parameters, and what must never be stored."""
+"""Values as they are stored and passed to tasks, parameters, and what must never be stored."""

@@ -35,11 +35,11 @@ def _text(payload: Payload, place: int, masker: Masker | None) -> bytes:
         return f"{encoding}:{payload.sha256}".encode()
     if isinstance(data, str):
         text = _canonical(data)
-        if masker is not None and masker.found(text.encode("utf-8", "surrogatepass")) is not None:
+        if masker is not None and masker.secret_in(text.encode("utf-8", "surrogatepass")) is not None:
             text = f"{place}:{masker.text(text)}"
         return f"{encoding}:{text}".encode("utf-8", "surrogatepass")
     assert isinstance(data, bytes)
-    if masker is not None and masker.found(data) is not None:
+    if masker is not None and masker.secret_in(data) is not None:
         return f"{encoding}:{place}".encode()
     return encoding.encode() + b":" + data
 

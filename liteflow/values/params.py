@@ -266,24 +266,26 @@ def of_default(value: Any) -> Param:
     if kind is None:
         kind = "path" if isinstance(value, os.PathLike) else "date" if hasattr(value, "isoformat") else None
     if kind is None:
-        raise ValueError(f"the default must be text, a number, a list or the like, not {type(value).__name__}")
+        raise ValueError(
+            f"the default must be text, a number, a date, a path, a list or an object, not {type(value).__name__}"
+        )
     return Param(kind, value)
 
 
-def resolve(params: Mapping[str, Param], given: Mapping[str, Any], day: float | None = None) -> dict[str, Any]:
-    """Return the values of a run: those that are given, and defaults for the others. `day` is its logical date.
+def resolve(params: Mapping[str, Param], arguments: Mapping[str, Any], day: float | None = None) -> dict[str, Any]:
+    """Return the values of a run: those of `arguments`, and defaults for the others. `day` is its logical date.
 
     Raises:
         ParamError: names that are not declared, values that are not valid, values that are missing; all of them.
     """
-    problems = {name: unknown(name, params) for name in given if name not in params}
+    problems = {name: unknown(name, params) for name in arguments if name not in params}
     values: dict[str, Any] = {}
     for name, param in params.items():
-        if name not in given and param.required:
+        if name not in arguments and param.required:
             problems[name] = f"needs a value: {param.wanted}"
             continue
         try:
-            values[name] = param.value(given.get(name, param.default), day)
+            values[name] = param.value(arguments.get(name, param.default), day)
         except ValueError as error:
             problems[name] = str(error)
     if problems:

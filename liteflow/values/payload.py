@@ -128,7 +128,7 @@ def _untag(node: Any) -> Any:
     name, value = node["$type"], node.get("value")
     make = _makers().get(name)
     if make is None:
-        raise PayloadError(f"a stored value has the unknown type {name!r}; was it written by a newer version?")
+        raise PayloadError(f"a stored value has the unknown type {name!r}; perhaps a newer version wrote it")
     return make(value)
 
 
@@ -227,7 +227,7 @@ def _without_secrets(value: Any, spill_dir: str | None, masker: Masker) -> Paylo
     data = payload.data
     assert isinstance(data, str | bytes)
     raw = data.encode() if isinstance(data, str) else data
-    name = masker.found(raw)
+    name = masker.secret_in(raw)
     if name is not None:
         raise PayloadError(holds(name, "the value"))
     return payload if len(raw) <= SPILL_BYTES or spill_dir is None else _spill(payload.encoding, raw, spill_dir)

@@ -117,7 +117,7 @@ def check_secret(value: object) -> str:
     return value
 
 
-def declared_secrets(given: Sequence[str | Secret]) -> dict[str, Secret]:
+def declared_secrets(declarations: Sequence[str | Secret]) -> dict[str, Secret]:
     """Return the declarations of a program by name.
 
     Raises:
@@ -125,7 +125,7 @@ def declared_secrets(given: Sequence[str | Secret]) -> dict[str, Secret]:
     """
     declared: dict[str, Secret] = {}
     problems: dict[str, str] = {}
-    for declaration in [given] if isinstance(given, str) else given:
+    for declaration in [declarations] if isinstance(declarations, str) else declarations:
         secret = declaration if isinstance(declaration, Secret) else Secret(declaration)
         problem = secret.problem() or ("is declared twice" if secret.name in declared else None)
         if problem is not None:
@@ -137,25 +137,25 @@ def declared_secrets(given: Sequence[str | Secret]) -> dict[str, Secret]:
 
 
 def fetch(
-    declared: Mapping[str, Secret], given: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None
+    declared: Mapping[str, Secret], supplied: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None
 ) -> Secrets | None:
-    """Return the secrets, reading those that are not `given`; None when none are declared.
+    """Return the secrets, reading those that are not `supplied`; None when none are declared.
 
     Raises:
         SecretError: all errors and missing values; the message contains no value.
     """
-    given = given or {}
+    supplied = supplied or {}
     environ = os.environ if environ is None else environ
-    problems = {name: unknown_secret_message(name, declared) for name in given if name not in declared}
+    problems = {name: unknown_secret_message(name, declared) for name in supplied if name not in declared}
     values: dict[str, str] = {}
     for name, secret in declared.items():
         try:
-            values[name] = check_secret(given[name]) if name in given else secret.fetch(environ)
+            values[name] = check_secret(supplied[name]) if name in supplied else secret.fetch(environ)
         except ValueError as error:
             problems[name] = str(error)
     if problems:
         raise SecretError(problems)
-    short = [name for name, value in values.items() if len(value) < SHORTEST and name not in given]
+    short = [name for name, value in values.items() if len(value) < SHORTEST and name not in supplied]
     if short:
         import logging
 
@@ -166,15 +166,15 @@ def fetch(
 
 
 def resolve_secrets(
-    declared: Mapping[str, Secret], given: Mapping[str, str] | None, params: Mapping[str, Any]
+    declared: Mapping[str, Secret], supplied: Mapping[str, str] | None, params: Mapping[str, Any]
 ) -> Secrets | None:
-    """Return the secrets of a run with these parameters: those that are `given`; the others are read.
+    """Return the secrets of a run with these parameters: those that are `supplied`; the others are read.
 
     Raises:
         SecretError: see `fetch`.
         ParamError: see `reject_secrets_in`.
     """
-    secrets = given if isinstance(given, Secrets) else fetch(declared, given)
+    secrets = supplied if isinstance(supplied, Secrets) else fetch(declared, supplied)
     if secrets is not None:
         reject_secrets_in(params, secrets)
     return secrets
@@ -190,7 +190,7 @@ def reject_secrets_in(params: Mapping[str, Any], secrets: Secrets) -> None:
 
     problems = {}
     for name, value in params.items():
-        secret = secrets.masker.found(json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "replace"))
+        secret = secrets.masker.secret_in(json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "replace"))
         if secret is not None:
             problems[name] = f"contains the secret {secret}, and parameters are stored; use the secret itself instead"
     if problems:

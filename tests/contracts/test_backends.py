@@ -134,6 +134,6 @@ def test_a_backend_that_cannot_be_opened_leaves_nothing_open(tmp_path: Path) -> 
     info = RunInfo(run_id="r", dag_id="d", db_path=str(tmp_path / "db"), log_dir=str(tmp_path), params={})
     bodies = {"a": Call(int), "b": Command(("true",))}
     with pytest.raises(ConnectionError, match="no cluster"):
-        open_executor(bodies, info, mode="own", backends={"own": refuse})
+        open_executor(bodies, info, slots=1, mode="own", backends={"own": refuse})
     with pytest.raises(DefinitionError, match="no mode 'other'; there are process, thread, async, inline, own"):
-        open_executor(bodies, info, mode="other", backends={"own": refuse})
+        open_executor(bodies, info, slots=1, mode="other", backends={"own": refuse})

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from process_kit import is_alive
 
 from liteflow.context import current_context
 from liteflow.errors import DefinitionError, SkipTask
@@ -44,7 +45,7 @@ class Bench:
             params={"day": 3},
             outputs_dir=str(outs),
         )
-        self.executor: Executor = open_executor(bodies, self.info, mode=mode, **options)
+        self.executor: Executor = open_executor(bodies, self.info, mode=mode, **{"slots": 4, **options})
         self.node = 0
 
     def submit(self, task_id: str = "t", **fields: Any) -> int:
@@ -116,14 +117,6 @@ def await_file(path: Path) -> str:
     return path.read_text()
 
 
-def is_alive(pid: int) -> bool:
-    row = tree.process(pid)
-    return row is not None and row.state not in "ZX"
-
-
-# Values
-
-
 @pytest.mark.parametrize("mode", MODES)
 def test_values_travel(bench: Open, mode: str) -> None:
     def add(a: int, many: dict[str, Any], missing: Any) -> Any:
@@ -187,7 +180,7 @@ def test_many_tasks_each_have_one_outcome(bench: Open, mode: str) -> None:
 
 
 class Hostile(Exception):
-    def __init__(self, one: int, two: int) -> None:
+    def __init__(self, entry: int, two: int) -> None:
         super().__init__("line one\nline two")
         self.lock = threading.Lock()
 
@@ -261,7 +254,7 @@ def test_skip_and_exit(bench: Open, mode: str) -> None:
 def test_unknown_mode() -> None:
     with pytest.raises(DefinitionError, match="inline"):
         open_executor(
-            {"t": Call(print)}, RunInfo(run_id="r", dag_id="d", db_path="/nowhere", log_dir=None), mode="magic"
+            {"t": Call(print)}, RunInfo(run_id="r", dag_id="d", db_path="/nowhere", log_dir=None), slots=1, mode="magic"
         )
 
 
@@ -612,7 +605,7 @@ def test_a_command_writes_its_values(bench: Open, tmp_path: Path, script: str, v
         ('echo "no value" > "$LIGHTFLOW_OUTPUT"', "line 1: expected name=value"),
         ('ln -s /dev/zero "$LIGHTFLOW_OUTPUT"', "has become a symbolic link"),
         ('ln -s /nowhere "$LIGHTFLOW_OUTPUT"', "has become a symbolic link"),
-        ('mkfifo "$LIGHTFLOW_OUTPUT"', "is not a regular file any more"),
+        ('mkfifo "$LIGHTFLOW_OUTPUT"', "is no longer a regular file"),
         ('truncate -s 65M "$LIGHTFLOW_OUTPUT"', "pass large data in a file"),
         ('printf "a=1\\nb=\\0" > "$LIGHTFLOW_OUTPUT"', "line 2: holds a NUL byte"),
     ],
@@ -661,7 +654,7 @@ def test_a_command_that_prints_no_json_fails(bench: Open) -> None:
 def test_a_printed_value_needs_a_log(tmp_path: Path) -> None:
     info = RunInfo(run_id="r", dag_id="d", db_path=str(tmp_path / "db"), log_dir=None)
     with pytest.raises(DefinitionError, match="the value of task 't' is its printed output"):
-        open_executor({"t": sh("true", output="json")}, info)
+        open_executor({"t": sh("true", output="json")}, info, slots=1)
 
 
 # A worker is clean for each task
@@ -884,10 +877,10 @@ def test_a_dying_worker_costs_its_own_task_and_no_queued_one(bench: Open, tmp_pa
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    one = bench("process", {"note": Call(note), "die": Call(die)}, slots=2)
+    entry = bench("process", {"note": Call(note), "die": Call(die)}, slots=2)
     words = ["note", "die", "note", "note", "die", "note", "note", "note", "note", "note"]
-    nodes = {one.submit(word): word for word in words}
-    outcomes = {outcome.node: outcome for outcome in one.collect(len(nodes))}
+    nodes = {entry.submit(word): word for word in words}
+    outcomes = {outcome.node: outcome for outcome in entry.collect(len(nodes))}
     assert {node: outcome.verdict for node, outcome in outcomes.items()} == {
         node: "FAILED" if word == "die" else "SUCCESS" for node, word in nodes.items()
     }
@@ -976,7 +969,7 @@ def takes(value: Any) -> Any:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("call", [Call(returns_odd), Call(pushes_odd), Call(takes, {"value": Ref("up")})])
-def test_sys_exit_in_the_code_of_a_value_is_no_success(bench: Open, mode: str, call: Call) -> None:
+def test_sys_exit_in_the_code_of_a_value_is_not_a_success(bench: Open, mode: str, call: Call) -> None:
     outcome = bench(mode, call).run(inputs={"up": encode(ExitsWhenUnpickled())})
     assert outcome.verdict == "FAILED"
     assert "SystemExit" in message_of(outcome)
@@ -1036,7 +1029,7 @@ async def cancels(how: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("how", ["raises", "itself", "another"])
-def test_a_coroutine_that_nobody_has_cancelled_is_no_cancelled_task(bench: Open, mode: str, how: str) -> None:
+def test_a_coroutine_that_was_not_cancelled_is_not_a_cancelled_task(bench: Open, mode: str, how: str) -> None:
     outcome = bench(mode, Call(cancels, {"how": how})).run()
     assert (outcome.verdict, message_of(outcome)) == ("FAILED", "CancelledError")
 

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import pytest
 
-import liteflow.state.pools
 from liteflow.errors import DefinitionError, GroupBusy, RunSkipped
 from liteflow.limits import Concurrency, Pool
 from liteflow.planning.ready_queue import SlotNeeds
@@ -30,7 +29,8 @@ class Run:
         self.locks = LockFile(db)
         assert self.locks.acquire(number)
         self.connection = connect(db)
-        self.slots = SlotAllocator(self.connection, self.locks, number, f"r{number}")
+        self.now_s = 0.0
+        self.slots = SlotAllocator(self.connection, self.locks, number, f"r{number}", lambda: self.now_s)
 
     def declare(self, **pools: int | None) -> None:
         with Transaction(self.connection, self.locks):
@@ -150,14 +150,17 @@ def test_there_is_no_waiting_where_there_is_enough_for_both(runs: Runs) -> None:
     assert two.ask("b", gpu=1)
 
 
-def test_a_process_that_was_stopped_does_not_stop_the_others(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_was_stopped_does_not_stop_the_others(runs: Runs) -> None:
     one, two, three = runs(3)
     one.declare(gpu=1)
     assert one.ask("a", gpu=1)
     assert not two.ask("b", gpu=1)
     one.end("a")
     assert not three.ask("c", gpu=1)
-    monkeypatch.setattr(liteflow.state.pools, "_COURTESY_S", 0.0)  # it has been waited for long enough
+    three.now_s = 1.9
+    assert not three.slots.changed()
+    assert not three.ask("c", gpu=1), "the second run may still take its turn"
+    three.now_s = 2.1
     assert three.slots.changed()
     assert three.ask("c", gpu=1)
 

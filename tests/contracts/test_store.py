@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -308,6 +309,21 @@ def test_a_claim_brings_new_tasks_and_edges(opened: Open, db: str) -> None:
         assert history.graph(history.run("r1").graph_digest) == {"tasks": [{"id": "a"}]}
 
 
+@pytest.mark.alters_rows("settings that cannot be read")
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_claim_stores_its_settings(opened: Open, db: str, damaged: bool) -> None:
+    store = opened()
+    store.create(new_run(settings={"mode": "process", "max_workers": 4, "log_dir": "/logs"}))
+    leave(store)
+    if damaged:
+        with contextlib.closing(sqlite3.connect(db)) as connection, connection:
+            connection.execute("UPDATE liteflow_dag_runs SET settings='{'")
+    opened().claim("r1", [], ("digest", "{}"), settings={"mode": "thread", "max_workers": 2})
+    with History(db) as history:
+        stored = history.run("r1").settings
+    assert stored == {"mode": "thread", "max_workers": 2, **({} if damaged else {"log_dir": "/logs"})}
+
+
 def test_a_claim_of_an_unchanged_definition_does_not_walk_it(opened: Open, db: str) -> None:
     """A run of 100,000 tasks of which a few are left must not cost what all of them do."""
     store = opened()
@@ -330,8 +346,8 @@ def test_a_claim_keeps_what_is_known_of_a_task_whose_definition_changed(opened: 
     leave(store)
     opened().claim("r1", iter([NewInstance("a", ["b"], 7.0), NewInstance("b", [])]), ("digest2", "{}"))
     with History(db) as history:
-        found = [(each.status, each.try_number, each.dependencies, each.timeout) for each in history.instances("r1")]
-    assert found == [("SUCCESS", 1, ["b"], 7.0), ("PENDING", 0, [], None)]
+        result = [(each.status, each.try_number, each.dependencies, each.timeout) for each in history.instances("r1")]
+    assert result == [("SUCCESS", 1, ["b"], 7.0), ("PENDING", 0, [], None)]
 
 
 def test_an_owner_that_was_replaced_cannot_write(opened: Open, db: str) -> None:
@@ -456,7 +472,7 @@ def test_the_seeds_tables_have_the_seeds_columns(raw: sqlite3.Connection) -> Non
     assert json.loads(dependencies) == ["a"]
 
 
-def test_the_file_says_whose_it_is(raw: sqlite3.Connection) -> None:
+def test_the_file_names_its_owner(raw: sqlite3.Connection) -> None:
     assert raw.execute("PRAGMA application_id").fetchone() == (0x4C466C77,)
     assert raw.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
     assert raw.execute("PRAGMA journal_mode").fetchone() == ("wal",)

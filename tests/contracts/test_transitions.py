@@ -98,7 +98,7 @@ def story(db: str, task_id: str | None, run_id: str = "r1") -> list[tuple[str | 
 # -- what runs again -----------------------------------------------------------------------------------------------
 
 
-def test_a_resume_tells_that_tasks_are_pending_again(db: str) -> None:
+def test_a_resume_reports_that_tasks_are_pending_again(db: str) -> None:
     with Dag("flow", db) as dag:
         a = dag.task(lambda: 1 / 0, task_id="a")
         b = dag.task(lambda: 1, task_id="b")
@@ -111,7 +111,7 @@ def test_a_resume_tells_that_tasks_are_pending_again(db: str) -> None:
     assert story(db, "b", run.run_id) == [skipped, ("UPSTREAM_FAILED", "PENDING"), skipped]
 
 
-def test_a_retry_of_the_run_tells_that_tasks_are_pending_again(db: str) -> None:
+def test_a_retry_of_the_run_reports_that_tasks_are_pending_again(db: str) -> None:
     with Dag("flow", db, retry=RetryPolicy(1, delay_s=0)) as dag:
         dag.task(lambda: 1 / 0, task_id="a")
         dag.task(lambda: 1, task_id="b")

@@ -159,7 +159,7 @@ def strike(
     def look() -> None:
         """What `lightflow run` and `status` do first."""
         with contextlib.suppress(ForeignDatabase, RunNotFound), History(f"{folder}/state.db") as history:
-            found = {one.task_id for one in history.instances(history.run(RUN).run_id)}
+            found = {entry.task_id for entry in history.instances(history.run(RUN).run_id)}
             assert found >= GRAPH.keys()
 
     def finish() -> None:
@@ -203,7 +203,7 @@ def main() -> None:
         os.mkdir(template)
         half_done(template)
         wanted = (given.only,) if given.only else SCENARIOS
-        points = [point for one in wanted for point in record(f"{given.folder}/clean", one, template)]
+        points = [point for entry in wanted for point in record(f"{given.folder}/clean", entry, template)]
         total = len(points)
         if given.points and given.points < total:
             rare = [point for point in points if point[1] != "pwrite64"]

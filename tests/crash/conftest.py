@@ -43,11 +43,11 @@ def ram() -> Iterator[Path]:
 @pytest.fixture
 def harness(ram: Path) -> Iterator[Harness]:
     """Starts the harness programs of this folder (`kill.py`, `orphans.py` …) and ends them."""
-    one = Harness(ram)
+    entry = Harness(ram)
     try:
-        yield one
+        yield entry
     finally:
-        one.close()
+        entry.close()
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ UPSTREAM: Final = {"a": "", "b": "a", "c": "a", "d": "bc", "e": "d"}
 _PROGRAM: Final = """\
 import sys
 import liteflow.state.store
-liteflow.state.store._PATIENCE_S = 0.3
+liteflow.state.store._COMMIT_RETRY_S = 0.3
 from lightflow.cli.main import main
 main(sys.argv[1:])
 """
@@ -158,8 +158,8 @@ def check_truth(folder: Path, ended: Ended) -> set[str]:
     ran = trail(folder)
     succeeded = {name for name, state in tasks.items() if state == "SUCCESS"}
     assert succeeded <= set(ran), f"recorded as succeeded, and did not run: {sorted(succeeded - set(ran))}"
-    told = set(re.findall(r"^[0-9:]{8} (\w+) SUCCESS", ended.out, re.MULTILINE))
-    assert told <= succeeded, f"told to have succeeded, and not stored: {sorted(told - succeeded)}"
+    reported = set(re.findall(r"^[0-9:]{8} (\w+) SUCCESS", ended.out, re.MULTILINE))
+    assert reported <= succeeded, f"told to have succeeded, and not stored: {sorted(reported - succeeded)}"
     for name in succeeded:
         assert set(UPSTREAM[name]) <= succeeded, f"{name} succeeded before what it waits for"
     for name in ran:

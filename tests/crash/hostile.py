@@ -133,17 +133,17 @@ def mutated_text(text: str, chance: random.Random) -> str:
 
 
 def mutated_bytes(data: bytes, chance: random.Random) -> bytes:
-    found = bytearray(data)
+    result = bytearray(data)
     for _ in range(chance.choice((1, 1, 2, 5))):
-        at = chance.randrange(len(found))
+        at = chance.randrange(len(result))
         kind = chance.randrange(3)
         if kind == 0:
-            found[at] = chance.randrange(256)
+            result[at] = chance.randrange(256)
         elif kind == 1:
-            found[at:at] = chance.randbytes(chance.choice((1, 2, 4)))
+            result[at:at] = chance.randbytes(chance.choice((1, 2, 4)))
         else:
-            del found[at : at + chance.choice((1, 3, 30))]
-    return bytes(found) or b"x"
+            del result[at : at + chance.choice((1, 3, 30))]
+    return bytes(result) or b"x"
 
 
 def bomb(chance: random.Random) -> str:

@@ -41,9 +41,9 @@ class Batch(NamedTuple):
 def preload() -> None:
     """Import all that a command might."""
     for package in (liteflow, lightflow.service, lightflow.cli):
-        for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-            if not found.name.endswith("__main__"):
-                importlib.import_module(found.name)
+        for result in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            if not result.name.endswith("__main__"):
+                importlib.import_module(result.name)
 
 
 def in_child(
@@ -60,8 +60,8 @@ def in_child(
                 if memory is not None:
                     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
                 os.chdir(folder)
-                found = json.dumps(work()).encode()
-                os.pwrite(answer.fileno(), found, 0)
+                result = json.dumps(work()).encode()
+                os.pwrite(answer.fileno(), result, 0)
                 code = 0
             finally:
                 os._exit(code)
@@ -74,7 +74,7 @@ def commands(batch: Sequence[Sequence[str]], folder: Path) -> Batch:
     """Run command lines one after the other in one child."""
 
     def work() -> list[list[Any]]:
-        found = []
+        result = []
         for arguments in batch:
             raw = io.BytesIO()
             stream = io.TextIOWrapper(raw, encoding="utf-8", write_through=True)
@@ -85,8 +85,8 @@ def commands(batch: Sequence[Sequence[str]], folder: Path) -> Batch:
             except SystemExit as error:
                 code = error.code if isinstance(error.code, int) else 1
             stream.flush()
-            found.append([list(arguments), code, raw.getvalue().decode("utf-8", "replace")])
-        return found
+            result.append([list(arguments), code, raw.getvalue().decode("utf-8", "replace")])
+        return result
 
-    found, died = in_child(work, folder)
-    return Batch([Said(*one) for one in found or []], died)
+    result, died = in_child(work, folder)
+    return Batch([Said(*entry) for entry in result or []], died)

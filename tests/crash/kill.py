@@ -112,13 +112,13 @@ def forgetful_resume() -> None:
     claim = store.claim
 
     def forget(self: Any, *arguments: Any) -> Any:
-        kept, mapped, before = claim(self, *arguments)
+        preserved, mapped, before = claim(self, *arguments)
         self._connection.execute("DROP INDEX IF EXISTS liteflow_one_success")
-        for task, one in kept.items():
-            if one.status == "SUCCESS":
-                kept[task] = one._replace(status="PENDING")
+        for task, entry in preserved.items():
+            if entry.status == "SUCCESS":
+                preserved[task] = entry._replace(status="PENDING")
                 break
-        return kept, mapped, before
+        return preserved, mapped, before
 
     store.claim = forget  # type: ignore[method-assign,assignment]
 
@@ -471,18 +471,18 @@ def workflow_text(effects: str, graph: Mapping[str, Sequence[str]]) -> str:
     for number, (task, above) in enumerate(graph.items()):
         fails = around.failing.get(task, 0)
         if fails == ALWAYS:
-            more = ["continue_on_error: true"]
+            extra = ["continue_on_error: true"]
         else:
-            more = [f"retries: {fails}", f"retry_delay: {_REST_S}"] if fails else []
-        more += hooks(task)
+            extra = [f"retries: {fails}", f"retry_delay: {_REST_S}"] if fails else []
+        extra += hooks(task)
         if task == _MAPPED_WORKER:
-            more.append(f"foreach: {list(range(_ITEMS))}")
+            extra.append(f"foreach: {list(range(_ITEMS))}")
         if task == "t2_2":
-            more.append(f"preconditions: ['{_say(effects)}']")
+            extra.append(f"preconditions: ['{_say(effects)}']")
         if task == "down":
-            more.append("teardown_of: t0_0")
+            extra.append("teardown_of: t0_0")
         rows += [f"  {task}:", "    type: shell", f"    depends_on: [{', '.join(above)}]"]
-        rows += [f"    {row}" for row in more]
+        rows += [f"    {row}" for row in extra]
         rows += ["    run: |", f"      {_script(effects, number, fails)}"]
     return "\n".join(rows) + "\n"
 
@@ -553,8 +553,8 @@ class Commands:
             if leftover:
                 self._await_end([row for row in leftover if row.pid != pid], killed_at)
             if turn < kills:
-                more = 0.8 if self._cli else 0.4  # half of the time of the program is its start
-                delay = self._chance.uniform(0, self._clean_s * (more + 0.6 * (1 - done / len(self._instances))))
+                extra = 0.8 if self._cli else 0.4  # half of the time of the program is its start
+                delay = self._chance.uniform(0, self._clean_s * (extra + 0.6 * (1 - done / len(self._instances))))
                 time.sleep(max(0.0, began + delay - time.monotonic()))
                 os.kill(pid, signal.SIGKILL)
             code = wait_for(pid)
@@ -592,9 +592,9 @@ class Commands:
         }
         with History(f"{place}.db") as history:
             there = [
-                one.task_id
-                for one in history.values(RUN)
-                if one.key == "n" and one.task_id in self._graph and one.task_id != _MAPPED_WORKER
+                entry.task_id
+                for entry in history.values(RUN)
+                if entry.key == "n" and entry.task_id in self._graph and entry.task_id != _MAPPED_WORKER
             ]
             stored = {(task, XCom.load(f"{place}.db", RUN, task, "n")) for task in there}
         if stored != wanted:

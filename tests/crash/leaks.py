@@ -73,17 +73,17 @@ def one_round(folder: str, number: int, size: float) -> int:
     return done
 
 
-def leak(control: str | None, kept: list[object]) -> None:
+def leak(control: str | None, preserved: list[object]) -> None:
     """What a faulty engine would leave behind once a round."""
     if control == "descriptor":
-        kept.append(os.pipe())
+        preserved.append(os.pipe())
     elif control == "zombie":
-        kept.append(subprocess.Popen(["true"]))
+        preserved.append(subprocess.Popen(["true"]))
         time.sleep(0.05)
     elif control == "thread":
         threading.Thread(target=threading.Event().wait, daemon=True).start()
     elif control == "memory":
-        kept.append(bytearray(os.urandom(4 * 1024 * 1024)))
+        preserved.append(bytearray(os.urandom(4 * 1024 * 1024)))
 
 
 def slope(points: list[tuple[int, int]]) -> float:
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--control", choices=("descriptor", "zombie", "thread", "memory"))
     given = parser.parse_args()
     began = time.monotonic()
-    kept: list[object] = []
+    preserved: list[object] = []
     size = given.tasks / given.rounds / sum(count for _, count, _ in ROUND)
     with as_harness(limit_s=120 + given.tasks // 20):
         one_round(given.folder, 0, min(size, 0.2))  # what is made once is made now
@@ -111,7 +111,7 @@ def main() -> None:
         done, memory = 0, list[tuple[int, int]]()
         for number in range(given.rounds):
             done += one_round(given.folder, number + 1, size)
-            leak(given.control, kept)
+            leak(given.control, preserved)
             last = sample()
             memory.append((done, last.kib))
         logs = os.listdir(f"{given.folder}/logs") if os.path.isdir(f"{given.folder}/logs") else []

@@ -31,9 +31,9 @@ def seed(config: pytest.Config) -> int:
     return int(config.getoption("--crash-seed", 7) or 7)
 
 
-def replay(request: pytest.FixtureRequest, **more: object) -> str:
+def replay(request: pytest.FixtureRequest, **extras: object) -> str:
     """The command that does a failed test again, with what narrows it down."""
-    extra = " ".join(f"{name}={value}" for name, value in more.items())
+    extra = " ".join(f"{name}={value}" for name, value in extras.items())
     size = f"--crash-scale {scale(request.config):g} --crash-seed {seed(request.config)}"
     return f"replay: {extra} python -m pytest '{request.node.nodeid}' {size}".replace(":  ", ": ")
 

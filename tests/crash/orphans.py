@@ -125,10 +125,10 @@ def await_ready(ready: str, limit_s: float) -> dict[str, int]:
     """Wait until every process has taken its place. Returns the main process of each kind."""
     give_up = time.monotonic() + limit_s
     while True:
-        said = [line.split() for line in lines(ready)]
-        leaves = Counter(kind for what, kind, _ in said if what == "leaf")
+        shown_lines = [line.split() for line in lines(ready)]
+        leaves = Counter(kind for what, kind, _ in shown_lines if what == "leaf")
         if all(leaves[kind] >= count for kind, count in escapees.KINDS.items()) or time.monotonic() > give_up:
-            return {kind: int(pid) for what, kind, pid in said if what == "main"}
+            return {kind: int(pid) for what, kind, pid in shown_lines if what == "main"}
         time.sleep(0.005)
 
 
@@ -205,11 +205,11 @@ class Trials:
         ended_by_us = fault in ("kill_guardian", "kill_task")  # then the orchestrator goes on to its end
 
         def left() -> list[Row]:
-            found = {row.pid: row for row in old if same(row)}
-            found |= {pid: row for pid, row in marked(mark).items() if is_first_attempt(row, mark)}
+            result = {row.pid: row for row in old if same(row)}
+            result |= {pid: row for pid, row in marked(mark).items() if is_first_attempt(row, mark)}
             if not ended_by_us:
-                found |= {pid: row for pid, row in descendants().items() if pid != orchestrator}
-            return list(found.values())
+                result |= {pid: row for pid, row in descendants().items() if pid != orchestrator}
+            return list(result.values())
 
         due = self._strike(fault, db, orchestrator, guardian, mains)
         if fault == "kill_both":

@@ -143,7 +143,7 @@ def contender(
     os.write(answers, f"{answer}\n".encode())
 
 
-def race(folder: str, count: int, seed: int, control: str | None, found: Faults) -> None:
+def race(folder: str, count: int, seed: int, control: str | None, result: Faults) -> None:
     """Two to eight processes resume one dead run at once: exactly one gets it, the others are told whose it is."""
     chance, template = random.Random(seed), dead_run(folder)
     for number in range(count):
@@ -164,11 +164,11 @@ def race(folder: str, count: int, seed: int, control: str | None, found: Faults)
         until(lambda trail=trail: any(line.startswith("hold") for line in lines(trail)), _PATIENCE_S)  # type: ignore[misc]
         holders = [int(line.split()[1]) for line in lines(trail) if line.startswith("hold")]
         if len(holders) != 1:
-            found.fault("owners", f"round {number}: {len(pids)} contenders, {len(holders)} owners")
+            result.fault("owners", f"round {number}: {len(pids)} contenders, {len(holders)} owners")
         if len(refused) != len(pids) - 1:
-            found.fault("refusals", f"round {number}: {len(pids)} contenders, {len(refused)} refused: {refused}")
+            result.fault("refusals", f"round {number}: {len(pids)} contenders, {len(refused)} refused: {refused}")
         if any(named not in holders for named in refused):
-            found.fault("misnamed", f"round {number}: the owner is {holders}, they were told {refused}")
+            result.fault("misnamed", f"round {number}: the owner is {holders}, they were told {refused}")
         append(go, "")
         codes = [wait_for(pid) for pid in pids if pid not in _codes]
         codes += [_codes.pop(pid) for pid in pids if pid in _codes]
@@ -176,12 +176,12 @@ def race(folder: str, count: int, seed: int, control: str | None, found: Faults)
         if control is None:
             expected = [0] + [4] * (len(pids) - 1) if cli else [0] * len(pids)
             if sorted(code or 0 for code in codes) != expected or None in codes:
-                found.fault("codes", f"round {number}: exit codes {codes} {lines(f'{trail}.err')[-3:]}")
+                result.fault("codes", f"round {number}: exit codes {codes} {lines(f'{trail}.err')[-3:]}")
             words = [line.split()[0] for line in lines(trail)]
             if words != ["hold", "last"] or read_state(db, RUN).run != "SUCCESS":
-                found.fault("story", f"round {number}: {words} {read_state(db, RUN)}")
+                result.fault("story", f"round {number}: {words} {read_state(db, RUN)}")
         end_descendants()
-        found.counts["rounds"] += 1
+        result.counts["rounds"] += 1
 
 
 _codes: dict[int, int | None] = {}
@@ -195,7 +195,7 @@ def _refusals(answers: int, pids: list[int], cli: bool, trail: str) -> list[int]
             for pid in pids:
                 if pid not in _codes and (code := wait_for(pid, 0.01)) is not None:
                     _codes[pid] = code
-        return [int(found[1]) for line in lines(f"{trail}.err") if (found := re.search(r"by process (\d+)", line))]
+        return [int(result[1]) for line in lines(f"{trail}.err") if (result := re.search(r"by process (\d+)", line))]
     data, poll = b"", select.poll()
     poll.register(answers, select.POLLIN)
     while data.count(b"\n") < len(pids) - 1 and poll.poll(1000 * _PATIENCE_S):
@@ -239,7 +239,7 @@ def dump(db: str) -> list[str]:
         connection.close()
 
 
-def fence(folder: str, count: int, seed: int, control: str | None, found: Faults) -> None:
+def fence(folder: str, count: int, seed: int, control: str | None, result: Faults) -> None:
     """The owner is stopped, its run taken over, and it is let go: it writes nothing more and ends its tasks."""
     chance = random.Random(seed)
     for number in range(count):
@@ -266,20 +266,20 @@ def fence(folder: str, count: int, seed: int, control: str | None, found: Faults
         os.kill(owner, signal.SIGCONT)
         code = wait_for(owner, 2.0 if control else 20.0)
         if code != StaleRun.exit_code:
-            found.fault("unfenced", f"round {number}: the owner ended with {code}")
+            result.fault("unfenced", f"round {number}: the owner ended with {code}")
         if dump(db) != before:
-            found.fault("written", f"round {number}: the owner wrote after its run was taken over")
+            result.fault("written", f"round {number}: the owner wrote after its run was taken over")
         _, left = await_none(descendants) if control is None else (0.0, ())
         if left:
-            found.fault("survivors", f"round {number}: {left}")
+            result.fault("survivors", f"round {number}: {left}")
         end_descendants()
-        found.counts["rounds"] += 1
+        result.counts["rounds"] += 1
 
 
 # -- neighbours ------------------------------------------------------------------------------------------------------
 
 
-def share(folder: str, count: int, seed: int, control: str | None, found: Faults) -> None:
+def share(folder: str, count: int, seed: int, control: str | None, result: Faults) -> None:
     """Two orchestrators with different runs in one new file both finish."""
     for number in range(count):
         db = f"{folder}/share{number}.db"
@@ -287,22 +287,22 @@ def share(folder: str, count: int, seed: int, control: str | None, found: Faults
         def child(name: str, db: str = db) -> None:
             dag = Dag(name, db)
             tasks = [dag.task(os.getpid, f"t{place}") for place in range(60)]
-            for one, two in itertools.pairwise(tasks):
-                one >> two
+            for entry, two in itertools.pairwise(tasks):
+                entry >> two
             assert dag.run(mode="thread", run_id=name).status == "SUCCESS"
 
         pids = [fork(partial(child, name)) for name in ("left", "right")]
         codes = [wait_for(pid, 60.0) for pid in pids]
         states = [read_state(db, name) for name in ("left", "right")]
         if codes != [0, 0] or any(state.run != "SUCCESS" or len(state.succeeded) != 60 for state in states):
-            found.fault("unfinished", f"round {number}: {codes} {[state.run for state in states]}")
-        found.counts["rounds"] += 1
+            result.fault("unfinished", f"round {number}: {codes} {[state.run for state in states]}")
+        result.counts["rounds"] += 1
 
 
 # -- a resume while the dead owner's guardian still sweeps -------------------------------------------------------------
 
 
-def sweep(folder: str, count: int, seed: int, control: str | None, found: Faults) -> None:
+def sweep(folder: str, count: int, seed: int, control: str | None, result: Faults) -> None:
     """The orchestrator is killed and its guardian is slow: a resume waits for it, instead of naming a dead owner."""
     chance = random.Random(seed)
     for number in range(count):
@@ -326,12 +326,12 @@ def sweep(folder: str, count: int, seed: int, control: str | None, found: Faults
         os.kill(guardian, signal.SIGCONT)
         code = wait_for(next_owner, 20.0)
         if code != 0:
-            found.fault("refused", f"round {number}: the resume ended with {code}")
+            result.fault("refused", f"round {number}: the resume ended with {code}")
         with History(db) as history:
             if code == 0 and history.run(RUN).status != "SUCCESS":
-                found.fault("story", f"round {number}: {history.run(RUN).status}")
+                result.fault("story", f"round {number}: {history.run(RUN).status}")
         end_descendants()
-        found.counts["rounds"] += 1
+        result.counts["rounds"] += 1
 
 
 TRIALS = {"race": race, "fence": fence, "share": share, "sweep": sweep}
@@ -345,13 +345,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--control", choices=sorted(CONTROLS))
     given = parser.parse_args()
-    began, found = time.monotonic(), Faults()
+    began, result = time.monotonic(), Faults()
     with as_harness(limit_s=60 + 6 * given.count):
-        TRIALS[given.what](given.folder, given.count, given.seed, given.control, found)
+        TRIALS[given.what](given.folder, given.count, given.seed, given.control, result)
     kinds = ("rounds", "owners", "refusals", "misnamed", "codes", "story", "unfenced", "written", "survivors",
              "unfinished", "refused")  # fmt: skip
-    fields = {kind: found.counts[kind] for kind in kinds}
-    report(**fields, notes=found.notes, worst_seconds=time.monotonic() - began)
+    fields = {kind: result.counts[kind] for kind in kinds}
+    report(**fields, notes=result.notes, worst_seconds=time.monotonic() - began)
 
 
 if __name__ == "__main__":

@@ -93,11 +93,11 @@ def pool_run(folder: str, name: str, seed: int, size: int, what: str, control: b
     assert status == "SUCCESS", status
 
 
-def trial(folder: str, number: int, chance: random.Random, what: str, control: bool, found: Faults) -> None:
+def trial(folder: str, number: int, chance: random.Random, what: str, control: bool, result: Faults) -> None:
     place = f"{folder}/{what}{number}"
     os.mkdir(place)
     size, seed = chance.randint(1, 3), chance.randrange(10**9)
-    names = [f"r{one}" for one in range(chance.randint(2, 4))]
+    names = [f"r{entry}" for entry in range(chance.randint(2, 4))]
 
     def begin(name: str) -> int:
         return fork(partial(pool_run, place, name, seed, size, what, control))
@@ -111,7 +111,7 @@ def trial(folder: str, number: int, chance: random.Random, what: str, control: b
             victim = chance.choice(list(at_work))
             os.kill(victim, signal.SIGKILL)
             kills -= 1
-            found.counts["kills"] += 1
+            result.counts["kills"] += 1
         for pid, name in list(at_work.items()):
             code = wait_for(pid, 0.02)
             if code is None:
@@ -120,25 +120,25 @@ def trial(folder: str, number: int, chance: random.Random, what: str, control: b
             if code == -signal.SIGKILL:
                 at_work[begin(name)] = name
             elif code:
-                found.fault("codes", f"round {number}: {name} ended with {code}")
+                result.fault("codes", f"round {number}: {name} ended with {code}")
     if at_work:
-        found.fault("stuck", f"round {number}: {sorted(at_work.values())} did not end")
+        result.fault("stuck", f"round {number}: {sorted(at_work.values())} did not end")
         end_descendants()
     for line in lines(f"{place}/faults"):
-        found.fault("over", f"round {number}: {line}")
+        result.fault("over", f"round {number}: {line}")
     with History(f"{place}/state.db") as history:
         for name in names if not at_work else ():
             if history.run(name).status != "SUCCESS":
-                found.fault("story", f"round {number}: {name} is {history.run(name).status}")
+                result.fault("story", f"round {number}: {name} is {history.run(name).status}")
         rows = history._rows("SELECT count(*) FROM liteflow_slots")
         if rows != [(0,)] and not at_work:
-            found.fault("left", f"round {number}: {rows[0][0]} rows of slots are left")
+            result.fault("left", f"round {number}: {rows[0][0]} rows of slots are left")
     _, survivors = await_none(descendants)
     if survivors:
-        found.fault("survivors", f"round {number}: {survivors}")
+        result.fault("survivors", f"round {number}: {survivors}")
     end_descendants()
-    found.counts["rounds"] += 1
-    found.counts["tasks"] += len(lines(f"{place}/trail"))
+    result.counts["rounds"] += 1
+    result.counts["tasks"] += len(lines(f"{place}/trail"))
 
 
 def main() -> None:
@@ -149,13 +149,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--control", choices=("deaf",))
     given = parser.parse_args()
-    began, found, chance = time.monotonic(), Faults(), random.Random(given.seed)
+    began, result, chance = time.monotonic(), Faults(), random.Random(given.seed)
     with as_harness(limit_s=120 + 70 * given.count):
         for number in range(given.count):
-            trial(given.folder, number, chance, given.what, given.control is not None, found)
+            trial(given.folder, number, chance, given.what, given.control is not None, result)
     kinds = ("rounds", "kills", "tasks", "over", "stuck", "codes", "story", "left", "survivors")
-    fields = {kind: found.counts[kind] for kind in kinds}
-    report(**fields, notes=found.notes, worst_seconds=time.monotonic() - began)
+    fields = {kind: result.counts[kind] for kind in kinds}
+    report(**fields, notes=result.notes, worst_seconds=time.monotonic() - began)
 
 
 if __name__ == "__main__":

@@ -147,11 +147,11 @@ def record(
 def _parse(text: str, folder: Path) -> Iterator[Call]:
     size: dict[str, int] = {}  # of nameless files
     for line in text.splitlines():
-        found = _CALL.match(line)
-        if found is None or int(found[4]) < 0:
+        result = _CALL.match(line)
+        if result is None or int(result[4]) < 0:
             continue
-        at, name, arguments = float(found[1]), found[2], found[3]
-        strings = [_bytes(one) for one in _STRING.findall(arguments)]
+        at, name, arguments = float(result[1]), result[2], result[3]
+        strings = [_bytes(entry) for entry in _STRING.findall(arguments)]
         if name in ("unlink", "rename"):
             file = os.path.basename(strings[0].decode())
             assert name == "unlink" or file not in _FILES, f"not modelled: {line[:200]}"
@@ -173,7 +173,7 @@ def _parse(text: str, folder: Path) -> Iterator[Call]:
             size[file] = size.get(file, 0) + len(strings[0])
         elif name == "pwrite64":
             yield Call(at, "write", file, strings[0], int(arguments.rpartition(", ")[2]))
-            assert len(strings[0]) == int(found[4]), "a short write, which is not modelled"
+            assert len(strings[0]) == int(result[4]), "a short write, which is not modelled"
         elif name == "ftruncate":
             yield Call(at, "truncate", file, b"", int(arguments.rpartition(", ")[2]))
         else:
@@ -315,8 +315,8 @@ def _read(path: Path) -> list[tuple[object, ...]]:
         return []
     connection = sqlite3.connect(path, isolation_level=None)
     try:
-        (said,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-        assert said == "ok", said
+        (message,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+        assert message == "ok", message
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema WHERE name LIKE 'liteflow%'").fetchone()
         assert (version > 0) == (tables > 0), f"version {version} with {tables} tables"

@@ -50,13 +50,13 @@ _PATIENCE_S = 90.0
 
 def ours(run_id: str) -> list[int]:
     """The living processes that a run has started, wherever they hang: by a variable that each inherits."""
-    mark, found = f"SOAK_RUN={run_id}\0".encode(), []
+    mark, result = f"SOAK_RUN={run_id}\0".encode(), []
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb", buffering=0) as file:
                 if mark in file.read(65536) + b"\0":
-                    found.append(int(name))
-    return found
+                    result.append(int(name))
+    return result
 
 
 def children_of(pid: int) -> list[int]:
@@ -79,9 +79,9 @@ class Place:
         return [sys.executable, "-m", "lightflow", *arguments, "--db", self.db]
 
     def environ(self, run_id: str = "") -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTFLOW_")}
-        more = {"SOAK_RUN": run_id, "EVIDENCE": str(self.folder / "evidence" / run_id)} if run_id else {}
-        return {**kept, **more, "NO_COLOR": "1"}
+        preserved = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTFLOW_")}
+        extra = {"SOAK_RUN": run_id, "EVIDENCE": str(self.folder / "evidence" / run_id)} if run_id else {}
+        return {**preserved, **extra, "NO_COLOR": "1"}
 
     def report(self, name: str, faults: Faults, **figures: object) -> None:
         text = json.dumps({**figures, **{kind: faults.counts[kind] for kind in FAULTS}, "notes": faults.notes})
@@ -105,9 +105,9 @@ class Life:
     def live(self) -> None:
         """Run it, and resume it until it is SUCCESS."""
         logs = str(self._place.folder / "logs")
-        more = ["--quiet", "--max-workers", "3", "--log-dir", logs]
+        extra = ["--quiet", "--max-workers", "3", "--log-dir", logs]
         flow = str(self._place.folder / f"{self._kind}.yaml")
-        command = self._place.lightflow("run", flow, "--run-id", self._run_id, *more)
+        command = self._place.lightflow("run", flow, "--run-id", self._run_id, *extra)
         for number in range(_TRIES):
             self._attempt(command, blow=number < _TRIES - 5)
             self.figures["resumes" if number else "runs"] += 1
@@ -117,7 +117,7 @@ class Life:
                 self.figures["succeeded"] += 1
                 break
             if status:  # else the run was killed before it was stored: it is started again
-                command = self._place.lightflow("resume", self._run_id, *more)
+                command = self._place.lightflow("resume", self._run_id, *extra)
         else:
             self._fault("unfinished", f"{status}: {self._printed.read_text()[-500:]}")
         self._printed.unlink(missing_ok=True)
@@ -146,9 +146,9 @@ class Life:
                 process.kill()
                 code = process.wait()
         self._await_silence()
-        said = self._printed.read_text(errors="replace")
-        if "Traceback" in said or code == 70:
-            self._fault("traceback", said[-1500:])
+        message = self._printed.read_text(errors="replace")
+        if "Traceback" in message or code == 70:
+            self._fault("traceback", message[-1500:])
 
     def _strike(self, process: subprocess.Popen[Any]) -> None:
         blow = self._picks.choices(list(BLOWS), list(BLOWS.values()))[0]
@@ -250,9 +250,9 @@ class Life:
 
     def _check_hooks(self) -> None:
         if self._kind == "hooks":
-            told = Counter(lines(self._evidence))
+            reported = Counter(lines(self._evidence))
             for wanted in ("hook one", "exit one", "hook two", "exit two"):
-                if not told[wanted]:
+                if not reported[wanted]:
                     self._fault("unheard", wanted)
 
 
@@ -354,14 +354,14 @@ def soak(place: Place, minutes: float, loops: int, seed: int, left_s: float) -> 
         lambda: look(place, seed, until),
         lambda: tidy(place, seed, until + 2),
     ]
-    with open(place.folder / "host.txt", "w") as said:
+    with open(place.folder / "host.txt", "w") as message:
         host = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("soak_host.py")), str(place.folder), str(seed)],
             env=place.environ("host"),
             cwd=place.folder,
             stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
+            stdout=message,
+            stderr=message,
         )
         pids = [fork(role) for role in roles]
         codes = [wait_for(pid, minutes * 60 + _TRIES * _PATIENCE_S) for pid in pids]
@@ -370,12 +370,12 @@ def soak(place: Place, minutes: float, loops: int, seed: int, left_s: float) -> 
     parts = [json.loads(path.read_text()) for path in sorted((place.folder / "reports").iterdir())]
     total, faults = add_up(parts), Faults()
     last = (place.folder / "host.txt").read_text().splitlines()[-1:] or ["{}"]
-    told = json.loads(last[0]) if last[0].startswith('{"') else {}
-    if not told:
+    reported = json.loads(last[0]) if last[0].startswith('{"') else {}
+    if not reported:
         raise SystemExit(f"the host program failed: {(place.folder / 'host.txt').read_text()[-2000:]}")
     if any(codes):
         raise SystemExit(f"a part of the soak failed: exit codes {codes}")
-    for kind, note in judge(place, told, before):
+    for kind, note in judge(place, reported, before):
         faults.fault(kind, note)
     for kind in FAULTS:
         total[kind] += faults.counts[kind]
@@ -383,7 +383,7 @@ def soak(place: Place, minutes: float, loops: int, seed: int, left_s: float) -> 
     return {
         **dict.fromkeys(("runs", "resumes", "succeeded", "blows_at_work", *BLOWS), 0),
         **total,
-        **told,
+        **reported,
         "seconds": round(time.monotonic() - began),
         "size_bytes": os.path.getsize(place.db),
         "log_files": len(list((place.folder / "logs").glob("*"))),

@@ -53,13 +53,13 @@ class Host:
             dag = define(str(self._folder / "soak.db"), f"host_{MODES[number]}", lambdas)
             try:
                 run = dag.run(max_workers=2, mode=mode)
-                found = run.value("t3")
+                result = run.value("t3")
             except Exception as error:  # whatever it is, it is a finding
-                run, found = None, f"{type(error).__name__}: {error}"
+                run, result = None, f"{type(error).__name__}: {error}"
             with self._lock:
                 self.runs += 1
-                if found != 16:
-                    self.wrong.append(f"{mode}, lambdas {lambdas}: {run} {found}")
+                if result != 16:
+                    self.wrong.append(f"{mode}, lambdas {lambdas}: {run} {result}")
             if run is not None and picks.random() < 0.5:
                 run.delete()
 

@@ -204,9 +204,9 @@ def test_names_are_refused_or_stay_in_their_place(tmp_path: Path, request: pytes
             [[words[0], "--db", "none.db", *words[1:]] if words[0] in with_db else words for words in looks], inner
         )
         assert not batch.died, f"{name!r}: signal {batch.died}; {replay(request)}"
-        for one in batch.said:
-            assert "Traceback" not in one.text, f"{name!r}: {one}"
-            assert one.code in (0, 1, 2, 3), f"{name!r}: {one}"
+        for entry in batch.said:
+            assert "Traceback" not in entry.text, f"{name!r}: {entry}"
+            assert entry.code in (0, 1, 2, 3), f"{name!r}: {entry}"
             figure.add("commands")
     outside = {path for path in tree_of(tmp_path) - before if not path.startswith("outer/inner/")}
     assert not outside, f"made outside of the folder: {outside}"
@@ -363,12 +363,12 @@ def test_planted_state_files(sound: Path, tmp_path: Path, request: pytest.Fixtur
         looks = LOOKS if "log_path" in what else chance.sample(LOOKS, 6)
         batch = inprocess.commands([[*words, "--db", "state.db"] for words in looks], tmp_path)
         assert not batch.died, f"signal {batch.died}: {what}"
-        for one in batch.said:
-            assert "Traceback" not in one.text, f"{one}: {what}"
-            assert one.code in (0, 1, 2, 3), f"{one.arguments} {one.code} {one.text[-500:]}: {what}"
-            if one.arguments[0] not in ("logs", "dag"):
-                shown = one.text.replace("\n", "")
-                assert "--json" in one.arguments or shown.isprintable(), f"{one.text[:2000]!r}: {what}"
+        for entry in batch.said:
+            assert "Traceback" not in entry.text, f"{entry}: {what}"
+            assert entry.code in (0, 1, 2, 3), f"{entry.arguments} {entry.code} {entry.text[-500:]}: {what}"
+            if entry.arguments[0] not in ("logs", "dag"):
+                shown = entry.text.replace("\n", "")
+                assert "--json" in entry.arguments or shown.isprintable(), f"{entry.text[:2000]!r}: {what}"
             figure.add("looks")
         assert not (tmp_path / "canary").exists(), what
         for left in tmp_path.glob("state.db*"):
@@ -432,12 +432,12 @@ def test_checkpoints_that_are_bombs(tmp_path: Path, request: pytest.FixtureReque
             tmp_path,
         )
         assert not batch.died, f"{name}: signal {batch.died}"
-        for one in batch.said:
-            assert "Traceback" not in one.text, f"{name}: {one}"
-            assert one.code in (0, 2, 3), f"{name}: {one.arguments} {one.code} {one.text[-800:]}"
+        for entry in batch.said:
+            assert "Traceback" not in entry.text, f"{name}: {entry}"
+            assert entry.code in (0, 2, 3), f"{name}: {entry.arguments} {entry.code} {entry.text[-800:]}"
             figure.add("commands")
-            if "--json" not in one.arguments:
-                assert one.text.replace("\n", "").isprintable(), f"{name}: {one.text!r}"
+            if "--json" not in entry.arguments:
+                assert entry.text.replace("\n", "").isprintable(), f"{name}: {entry.text!r}"
         assert time.monotonic() - began < 20
         path.unlink()
         figure.add("files")
@@ -448,7 +448,7 @@ def test_checkpoints_that_are_bombs(tmp_path: Path, request: pytest.FixtureReque
         [["list-checkpoints"], ["run", "flow.yaml", "--db", "last.db", "--resume", "-q"]], tmp_path
     )
     assert not batch.died, "a checkpoint that is a device or a pipe: it hangs"
-    assert [one.code for one in batch.said] == [0, 0]
+    assert [entry.code for entry in batch.said] == [0, 0]
     figure.tell(tracebacks=0, hung=0, escaped=len(tree_of(tmp_path) & {"x"}))
 
 

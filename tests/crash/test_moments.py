@@ -16,29 +16,29 @@ from moments import MOMENTS
 
 @pytest.mark.parametrize("case", [*MOMENTS, "secret/SIGINT", "secret/SIGTERM"])
 def test_killed_at_that_moment(case: str, harness: Harness, figure: Callable[..., str], seed: int) -> None:
-    found = harness.run("moments", "--case", case, seed=seed)
-    figure("moments", case=case.replace(" ", "_"), kills=1, survivors=len(found["survivors"]))
+    result = harness.run("moments", "--case", case, seed=seed)
+    figure("moments", case=case.replace(" ", "_"), kills=1, survivors=len(result["survivors"]))
     name, _, how = case.partition("/")
     moment = MOMENTS[name]
-    assert found["survivors"] == [], found
-    assert found["code"] == {"": -9, "SIGINT": 130, "SIGTERM": -15}[how], found
-    assert found["before"] == list(moment.before), found
-    assert (found["resumed"], found["end"], found["to_do"]) == (0, ["SUCCESS", "SUCCESS"], {}), found
-    assert sorted(found["after"]) == sorted(moment.after), found
+    assert result["survivors"] == [], result
+    assert result["code"] == {"": -9, "SIGINT": 130, "SIGTERM": -15}[how], result
+    assert result["before"] == list(moment.before), result
+    assert (result["resumed"], result["end"], result["to_do"]) == (0, ["SUCCESS", "SUCCESS"], {}), result
+    assert sorted(result["after"]) == sorted(moment.after), result
 
 
 def test_a_run_that_times_out_leaves_nothing_alive(harness: Harness, figure: Callable[..., str], seed: int) -> None:
-    found = harness.run("moments", "--case", "timeout", seed=seed)
-    figure("moments", case="timeout", survivors=len(found["survivors"]))
-    assert found["survivors"] == [], found
-    assert (found["code"], found["end"], found["to_do"], found["trail"]) == (124, ["FAILED"], {}, []), found
-    assert {found["states"][task] for task in "abc"} == {"CANCELLED"}, found
-    assert (found["states"]["d"], found["states"]["d.on_success"]) == ("SUCCESS", "FAILED"), found
+    result = harness.run("moments", "--case", "timeout", seed=seed)
+    figure("moments", case="timeout", survivors=len(result["survivors"]))
+    assert result["survivors"] == [], result
+    assert (result["code"], result["end"], result["to_do"], result["trail"]) == (124, ["FAILED"], {}, []), result
+    assert {result["states"][task] for task in "abc"} == {"CANCELLED"}, result
+    assert (result["states"]["d"], result["states"]["d.on_success"]) == ("SUCCESS", "FAILED"), result
 
 
-def test_a_script_that_is_read_does_not_outlive_who_reads_it(
+def test_a_script_that_is_read_does_not_outlive_its_reader(
     harness: Harness, figure: Callable[..., str], seed: int
 ) -> None:
-    found = harness.run("moments", "--case", "script", seed=seed)
-    figure("moments", case="script", kills=1, survivors=len(found["survivors"]))
-    assert (found["code"], found["survivors"]) == (-9, []), found
+    result = harness.run("moments", "--case", "script", seed=seed)
+    figure("moments", case="script", kills=1, survivors=len(result["survivors"]))
+    assert (result["code"], result["survivors"]) == (-9, []), result

@@ -32,8 +32,8 @@ def test_r10_one_owner(harness: Harness, figure: Callable[..., str], scaled: Cal
     }
     reports: dict[str, dict[str, Any]] = {"fence": harness.collect(started["fence"], 10_000)}
     for what in ("share", "sweep"):
-        one = harness.start("owners", what, "--count", scaled(COUNTS[what]), "--seed", seed * 1000)
-        reports[what] = harness.collect(one, 10_000)
+        entry = harness.start("owners", what, "--count", scaled(COUNTS[what]), "--seed", seed * 1000)
+        reports[what] = harness.collect(entry, 10_000)
     reports["race"] = harness.collect(started["race"], 10_000)
     faults = {kind: sum(report[kind] for report in reports.values()) for kind in FAULTS}
     line = figure(
@@ -59,6 +59,6 @@ def test_r10_control(
 ) -> None:
     """Without the lock there are several owners; without the epoch a stale one goes on writing."""
     report = harness.run("owners", what, "--count", 2, "--control", control, seed=seed)
-    found = {kind: report[kind] for kind in kinds}
-    figure(f"R10-control-{control}", rounds=report["rounds"], **found)
-    assert all(found.values()), report
+    result = {kind: report[kind] for kind in kinds}
+    figure(f"R10-control-{control}", rounds=report["rounds"], **result)
+    assert all(result.values()), report

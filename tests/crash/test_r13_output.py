@@ -32,13 +32,13 @@ MARKER = re.compile(rb"\n\xe2\x80\xa6 ([0-9,]+) bytes dropped \xe2\x80\xa6\n")
 def running(folder: Path, flow: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run a workflow; what it says goes into the file `said`, so that it never waits for a reader."""
     (folder / "flow.yaml").write_text(flow)
-    with (folder / "said").open("wb") as said:
+    with (folder / "said").open("wb") as message:
         process = subprocess.Popen(
             [*LIGHTFLOW, "run", "flow.yaml", "--db", "state.db"],
             cwd=folder,
             env=ENV,
             stdin=subprocess.DEVNULL,
-            stdout=said,
+            stdout=message,
             stderr=subprocess.STDOUT,
         )
     try:
@@ -59,17 +59,17 @@ def anonymous(pid: int) -> int:
         text = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return 0
-    found = re.search(r"^RssAnon:\s+(\d+) kB", text, re.MULTILINE)
-    return int(found[1]) * 1024 if found else 0
+    result = re.search(r"^RssAnon:\s+(\d+) kB", text, re.MULTILINE)
+    return int(result[1]) * 1024 if result else 0
 
 
 def guardian_of(pid: int) -> int:
     """The one child that the orchestrator forks."""
     give_up = time.monotonic() + 20
     while time.monotonic() < give_up:
-        found = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-        if found:
-            return found[0]
+        result = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        if result:
+            return result[0]
         time.sleep(0.01)
     raise AssertionError("there is no guardian")
 

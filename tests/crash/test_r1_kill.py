@@ -76,9 +76,9 @@ def test_r1_control(
 ) -> None:
     """With one defence taken out of the engine the same harness goes red."""
     report = harness.run("kill", "r1", "--count", 150, "--limit", 30, "--control", control, seed=seed)
-    found = {kind: report[kind] for kind in kinds}
-    figure(f"R1-control-{control}", kills=report["kills"], **found, seconds=report["worst_seconds"])
-    assert all(found.values()), f"without a defence ({control}) the oracle saw nothing: {report}"
+    result = {kind: report[kind] for kind in kinds}
+    figure(f"R1-control-{control}", kills=report["kills"], **result, seconds=report["worst_seconds"])
+    assert all(result.values()), f"without a defence ({control}) the oracle saw nothing: {report}"
 
 
 def test_r1_control_a_damaged_file(harness: Harness, ram: Any) -> None:

@@ -79,7 +79,7 @@ def test_control_without_syncs_the_file_is_damaged(
     assert figure.counts["corrupt"] > 0
 
 
-def test_a_run_goes_on_after_a_power_cut(tmp_path: Path, memory: Path, request: pytest.FixtureRequest) -> None:
+def test_a_run_continues_after_a_power_cut(tmp_path: Path, memory: Path, request: pytest.FixtureRequest) -> None:
     """Resumed from the image of a power cut, the run ends well, and runs again only what the image does not know."""
     config = request.config
     chance, figure = random.Random(seed(config)), Figure("R4-resume", request)
@@ -127,7 +127,7 @@ def test_the_last_second_of_a_run_that_waits(tmp_path: Path, memory: Path, reque
     assert longest <= 1.0 + SLACK_S, replay(request)
 
 
-def test_nothing_is_lost_of_a_run_that_said_it_ended(
+def test_nothing_is_lost_of_a_run_that_reported_its_end(
     tmp_path: Path, memory: Path, request: pytest.FixtureRequest
 ) -> None:
     """The verdict of a run is synced before anybody is told of it, also by default."""

@@ -26,15 +26,15 @@ _NEVER_RETURNS_TO = {"EINTR"}  # from then on: SQLite and Python try again for e
 
 def chosen(call: str, count: int, points: int, chance: random.Random) -> list[Fault]:
     """Faults spread over all the points at which a call is made."""
-    found = []
+    result = []
     for number in range(points):
         at = 1 + (number * count + chance.randrange(max(1, count))) // points % max(1, count)
         error = ERRORS[number % 3]
         again = "" if number % 2 else "+"
         if error in _NEVER_RETURNS_TO and again:
             again = f"..{at + 9}"
-        found.append(Fault(call, error, f"{at}{again}"))
-    return found
+        result.append(Fault(call, error, f"{at}{again}"))
+    return result
 
 
 def try_one(folder: Path, fault: Fault, figure: Figure, request: pytest.FixtureRequest) -> None:
@@ -92,7 +92,7 @@ def test_control_a_verdict_before_its_commit_is_caught(tmp_path: Path, request: 
             "import liteflow.state.store as store\n"
             "def commit(self):\n"
             "    import sqlite3\n"
-            "    self._sync.choose(0.0, verdict=False)\n"
+            "    self._sync.choose(0.0, ends_run=False)\n"
             "    try:\n"
             "        with store.Transaction(self._connection, self._locks):\n"
             "            self._write()\n"

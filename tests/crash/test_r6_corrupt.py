@@ -69,25 +69,25 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _flip(data: bytes, chance: random.Random) -> bytes:
-    found = bytearray(data)
+    result = bytearray(data)
     for _ in range(chance.choice((1, 1, 2, 8, 64))):
-        found[chance.randrange(len(found))] = chance.randrange(256)
-    return bytes(found)
+        result[chance.randrange(len(result))] = chance.randrange(256)
+    return bytes(result)
 
 
 def _flip_header(data: bytes, chance: random.Random) -> bytes:
-    found = bytearray(data)
+    result = bytearray(data)
     for _ in range(chance.randint(1, 3)):
-        found[chance.randrange(16, 116)] = chance.randrange(256)
-    return bytes(found)
+        result[chance.randrange(16, 116)] = chance.randrange(256)
+    return bytes(result)
 
 
 def _flip_page_head(data: bytes, chance: random.Random) -> bytes:
-    found = bytearray(data)
+    result = bytearray(data)
     page = chance.randrange(len(data) // 4096)
     for _ in range(chance.randint(1, 4)):
-        found[page * 4096 + (100 if page == 0 else 0) + chance.randrange(40)] = chance.randrange(256)
-    return bytes(found)
+        result[page * 4096 + (100 if page == 0 else 0) + chance.randrange(40)] = chance.randrange(256)
+    return bytes(result)
 
 
 def _blank_page(data: bytes, chance: random.Random) -> bytes:
@@ -96,9 +96,9 @@ def _blank_page(data: bytes, chance: random.Random) -> bytes:
 
 
 def _swap_pages(data: bytes, chance: random.Random) -> bytes:
-    one, two = sorted(chance.sample(range(len(data) // 4096), 2))
+    entry, two = sorted(chance.sample(range(len(data) // 4096), 2))
     pages = [data[at : at + 4096] for at in range(0, len(data), 4096)]
-    pages[one], pages[two] = pages[two], pages[one]
+    pages[entry], pages[two] = pages[two], pages[entry]
     return b"".join(pages)
 
 
@@ -160,14 +160,14 @@ def _look(folder: Path, path: Path, data: bytes, looks: list[list[str]], figure:
     batch = inprocess.commands([[*words, "--db", "state.db"] for words in looks], folder)
     assert not batch.died, f"ended by signal {batch.died}: {again}"
     assert len(batch.said) == len(looks), again
-    for one in batch.said:
+    for entry in batch.said:
         figure.add("looks")
-        assert "Traceback" not in one.text, f"{one}: {again}"
-        allowed = READERS | {1} if one.arguments[0] == "doctor" else READERS
-        assert one.code in allowed, f"{one}: {again}"
-        if one.code and one.arguments[0] != "doctor":
-            assert one.text.startswith("error: "), f"{one}: {again}"
-            figure.add("refused", one.arguments[0] == "status")
+        assert "Traceback" not in entry.text, f"{entry}: {again}"
+        allowed = READERS | {1} if entry.arguments[0] == "doctor" else READERS
+        assert entry.code in allowed, f"{entry}: {again}"
+        if entry.code and entry.arguments[0] != "doctor":
+            assert entry.text.startswith("error: "), f"{entry}: {again}"
+            figure.add("refused", entry.arguments[0] == "status")
     assert path.read_bytes() == data, f"changed by looking: {again}"
 
 
@@ -176,13 +176,13 @@ def _resume(folder: Path, figure: Figure, again: str) -> None:
         [["resume", "flow.yaml", "--db", "state.db", "-q"], ["clear", "flow", "--db", "state.db"]], folder
     )
     assert not batch.died, f"resume ended by signal {batch.died}: {again}"
-    for one in batch.said:
-        assert "Traceback" not in one.text, f"{one}: {again}"
-        assert one.code in (0, 1, 2, 3, 5), f"{one}: {again}"
-        figure.add("resumes", one.arguments[0] == "resume")
+    for entry in batch.said:
+        assert "Traceback" not in entry.text, f"{entry}: {again}"
+        assert entry.code in (0, 1, 2, 3, 5), f"{entry}: {again}"
+        figure.add("resumes", entry.arguments[0] == "resume")
 
 
-def test_readers_raise_errors_of_ours_only(made: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_readers_raise_errors_of_the_engine_only(made: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Every method of `History`, on damaged files; in one process, as a dashboard would."""
     config = request.config
     chance, figure = random.Random(seed(config)), Figure("R6-history", request)
@@ -196,7 +196,7 @@ def test_readers_raise_errors_of_ours_only(made: Path, tmp_path: Path, request: 
         try:
             with History(str(path)) as history:
                 for read in (
-                    lambda h=history: [h.counts(one.run_id) for one in h.runs()],
+                    lambda h=history: [h.counts(entry.run_id) for entry in h.runs()],
                     lambda h=history: h.run(run_id),
                     lambda h=history: h.instances(run_id),
                     lambda h=history: h.attempts(run_id),

@@ -91,17 +91,17 @@ def test_hostile_files(part: int, tmp_path: Path, request: pytest.FixtureRequest
     progress = mmap.mmap(-1, 8)
     for first in range(0, round(12_500 * scale(request.config)), BATCH):
         limit = address_space() + MOST_BYTES
-        found, died = inprocess.in_child(
+        result, died = inprocess.in_child(
             lambda first=first: batch(first, chance_of, str(tmp_path), progress), tmp_path, memory=limit, hang_s=60
         )
         at = struct.unpack("q", progress[:8])[0]
         assert not died, f"ended by signal {died}: {replay(request, LIGHTFLOW_R7_FILE=at)}"
-        assert found is not None, replay(request, LIGHTFLOW_R7_FILE=at)
-        for number, what in found["bad"]:
+        assert result is not None, replay(request, LIGHTFLOW_R7_FILE=at)
+        for number, what in result["bad"]:
             pytest.fail(f"file {number}: {what}; {replay(request, LIGHTFLOW_R7_FILE=number)}")
         figure.add("files", BATCH)
-        figure.add("workflows", found["workflow"])
-        figure.add("refused", found["refused"])
+        figure.add("workflows", result["workflow"])
+        figure.add("refused", result["refused"])
     figure.tell(tracebacks=0, crashes=0, over_1s=0, over_256MiB=0)
     assert figure.counts["workflows"] > figure.counts["files"] // 50  # else they were not near enough to real ones
 
@@ -127,10 +127,10 @@ def test_control_a_plain_reader_fails(tmp_path: Path, request: pytest.FixtureReq
 
     wrong: set[str] = set()
     for first in range(0, 1_000, 200):
-        found, died = inprocess.in_child(
+        result, died = inprocess.in_child(
             lambda first=first: work(first), tmp_path, memory=address_space() + MOST_BYTES, hang_s=4
         )
-        wrong |= set(found or ())
+        wrong |= set(result or ())
         if died:
             wrong.add(f"signal {died}")
     Figure("R7-control", request).tell(files=1000, wrong=",".join(sorted(wrong)).replace(" ", ""))

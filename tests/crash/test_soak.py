@@ -18,9 +18,9 @@ from soak import FAULTS
 @pytest.mark.timeout(600)
 def test_a_short_soak(harness: Harness, figure: Callable[..., str], seed: int) -> None:
     # A busy machine is no failure: processes have longer to end here than in the long form.
-    found = harness.run("soak", "--minutes", 0.3, "--loops", 4, "--left", 5, seed=seed)
-    counts = {kind: found[kind] for kind in FAULTS}
-    blows = sum(found[name] for name in ("kill", "kill_guardian", "int", "int_twice", "term", "cancel"))
-    line = figure("soak", runs=found["runs"], resumes=found["resumes"], blows=blows, **counts, seed=seed)
-    assert not any(counts.values()), "\n".join([line, *found["notes"]])
-    assert found["succeeded"] == found["runs"] > 0
+    result = harness.run("soak", "--minutes", 0.3, "--loops", 4, "--left", 5, seed=seed)
+    counts = {kind: result[kind] for kind in FAULTS}
+    blows = sum(result[name] for name in ("kill", "kill_guardian", "int", "int_twice", "term", "cancel"))
+    line = figure("soak", runs=result["runs"], resumes=result["resumes"], blows=blows, **counts, seed=seed)
+    assert not any(counts.values()), "\n".join([line, *result["notes"]])
+    assert result["succeeded"] == result["runs"] > 0

@@ -25,7 +25,7 @@ sys.meta_path.insert(0, Finder())
     "module",
     ["lightflow.cli", "lightflow.cli.main", "lightflow.cli.error_boundary", "click", "yaml", "lightflow.engine.logger"],
 )
-def test_an_interrupt_while_a_module_is_imported_is_no_traceback(module: str, tmp_path: Path) -> None:
+def test_an_interrupt_while_a_module_is_imported_prints_no_traceback(module: str, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(INTERRUPT)
     (tmp_path / "f.yaml").write_text("workflow_name: w\ntasks: {a: {run: 'true'}}\n")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "INTERRUPT_AT": module}

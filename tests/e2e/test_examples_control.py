@@ -31,22 +31,22 @@ def lightflow(folder: Path, *arguments: str) -> str:
 @pytest.mark.parametrize(("rows", "way", "other"), [("12", "small", "large"), ("200", "large", "small")])
 def test_the_example_of_control_flow(tmp_path: Path, rows: str, way: str, other: str) -> None:
     view = json.loads(lightflow(tmp_path, "run", str(EXAMPLE), "-p", f"rows={rows}", "--json"))
-    states = {one["task"]: one["status"] for one in view["tasks"]}
+    states = {entry["task"]: entry["status"] for entry in view["tasks"]}
     assert states == {
         **dict.fromkeys(("workspace", "measure", "clean_up", "choose", "report", "has_news", way), "SUCCESS"),
         **dict.fromkeys(("full_check", "tell", "alarm", other), "SKIPPED"),
         "spelling": "FAILED",
     }
     assert view["status"] == "SUCCESS"
-    told = (tmp_path / "control.txt").read_text().splitlines()
-    assert told[0] == "the run begins"
-    assert sorted(told[1:-2]) == [
+    reported = (tmp_path / "control.txt").read_text().splitlines()
+    assert reported[0] == "the run begins"
+    assert sorted(reported[1:-2]) == [
         f"{rows} rows",
-        "spelling failed (exit code 3; the run goes on as if it had succeeded (continue_on_error))",
+        "spelling failed (exit code 3; the run continues as if it had succeeded (continue_on_error))",
     ]
-    assert told[-2:] == ["the run succeeded", "the run ended as SUCCESS"]
+    assert reported[-2:] == ["the run succeeded", "the run ended as SUCCESS"]
     assert not (tmp_path / "control-workspace").exists()
-    assert {one["task"] for one in view["hooks"]} == {
+    assert {entry["task"] for entry in view["hooks"]} == {
         *("on_start", "on_success", "on_exit", "spelling.on_failure", "report.precondition_1"),
     }
 

@@ -42,15 +42,15 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
 def test_every_task_succeeds_and_one_at_its_second_attempt(demo: tuple[Path, dict[str, Any]]) -> None:
     _, run = demo
     assert run["counts"] == {"SUCCESS": 16}
-    tries = {one["task"]: [attempt["status"] for attempt in one["attempts"]] for one in run["tasks"]}
+    tries = {entry["task"]: [attempt["status"] for attempt in entry["attempts"]] for entry in run["tasks"]}
     assert tries.pop("rates") == ["FAILED", "SUCCESS"]
     assert set(map(tuple, tries.values())) == {("SUCCESS",)}
 
 
 def test_branches_run_side_by_side(demo: tuple[Path, dict[str, Any]]) -> None:
     _, run = demo
-    shops = [one for one in run["tasks"] if one["task"].startswith("orders_")]
-    assert max(one["started_at"] for one in shops) < min(one["ended_at"] for one in shops)
+    shops = [entry for entry in run["tasks"] if entry["task"].startswith("orders_")]
+    assert max(entry["started_at"] for entry in shops) < min(entry["ended_at"] for entry in shops)
 
 
 def test_it_keeps_to_its_folder(demo: tuple[Path, dict[str, Any]]) -> None:
@@ -85,7 +85,7 @@ def test_the_cross_check_notices_a_wrong_total(tmp_path: Path) -> None:
         (tmp_path / name).write_text(re.sub(r"\+ 5000\) // 10000", "+ 4999) // 10000", text), encoding="utf-8")
     done = lightflow(tmp_path, "run", "etl.yaml", "--json")
     assert done.returncode == 1
-    states = {one["task"]: one["status"] for one in json.loads(done.stdout)["tasks"]}
+    states = {entry["task"]: entry["status"] for entry in json.loads(done.stdout)["tasks"]}
     assert states["cross_check"] == "FAILED"
     assert states["report"] == "UPSTREAM_FAILED"
     assert states["tidy"] == "SUCCESS"  # its rule is all_done

@@ -50,11 +50,11 @@ def test_the_file(tmp_path: Path, mode: str) -> None:
 
 
 def test_a_plan_of_the_file(tmp_path: Path) -> None:
-    said = lightflow(tmp_path, "run", str(FOLDER / "fan_out.yaml"), "--dry-run")
-    assert "english, html, A page" in said
-    assert "each of ${{ tasks.make.result }}" in said
-    said = lightflow(tmp_path, "run", str(FOLDER / "fan_out.yaml"), "--dry-run", "-p", "languages=german,latin")
-    assert "echo german.pdf" in said
+    output = lightflow(tmp_path, "run", str(FOLDER / "fan_out.yaml"), "--dry-run")
+    assert "english, html, A page" in output
+    assert "each of ${{ tasks.make.result }}" in output
+    output = lightflow(tmp_path, "run", str(FOLDER / "fan_out.yaml"), "--dry-run", "-p", "languages=german,latin")
+    assert "echo german.pdf" in output
 
 
 def test_in_python(tmp_path: Path) -> None:

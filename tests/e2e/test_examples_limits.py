@@ -34,9 +34,9 @@ def test_the_example_of_limits(tmp_path: Path, command: tuple[str, ...]) -> None
 
     run = told("status")
     assert run["status"] == "SUCCESS"
-    tasks = {one["task"]: one for one in run["tasks"]}
-    assert [one["status"] for one in tasks["publish"]["attempts"]] == ["FAILED", "SUCCESS"]
-    assert {len(one["attempts"]) for name, one in tasks.items() if name != "publish"} == {1}
+    tasks = {entry["task"]: entry for entry in run["tasks"]}
+    assert [entry["status"] for entry in tasks["publish"]["attempts"]] == ["FAILED", "SUCCESS"]
+    assert {len(entry["attempts"]) for name, entry in tasks.items() if name != "publish"} == {1}
     assert tasks["train_large"]["ended_at"] <= tasks["train_small"]["started_at"]
-    pools = {one["pool"]: (one["slots"], one["used"], one["description"]) for one in told("pools")}
+    pools = {entry["pool"]: (entry["slots"], entry["used"], entry["description"]) for entry in told("pools")}
     assert pools == {"gpu": (1, 0, ""), "connections": (4, 0, "to the warehouse")}

@@ -31,7 +31,7 @@ def place(tmp_path: Path) -> Path:
 
 def tasks_of(place: Path) -> dict[str, Any]:
     status = json.loads(execute(place, "status", "--json").stdout)
-    return {one["task"]: one for one in status["tasks"]}
+    return {entry["task"]: entry for entry in status["tasks"]}
 
 
 def test_a_night(place: Path) -> None:
@@ -39,15 +39,15 @@ def test_a_night(place: Path) -> None:
     execute(place, *COMMAND.split()[1:], "-p", "orders=60")
     tasks = tasks_of(place)
     assert len(tasks) >= 30
-    assert {name for name, one in tasks.items() if one["status"] != "SUCCESS"} == {
+    assert {name for name, entry in tasks.items() if entry["status"] != "SUCCESS"} == {
         "holidays",  # it may fail
         "weather",  # its condition is false
         "rebuild",  # the other branch was taken
         "page_the_team",  # nothing has failed
     }
     fetched = tasks["fetch"]["instances"]
-    assert [one["map_key"] for one in fetched] == ["north", "south", "west", "telephone"]
-    assert [len(one["attempts"]) for one in fetched] == [1, 2, 1, 2]
+    assert [entry["map_key"] for entry in fetched] == ["north", "south", "west", "telephone"]
+    assert [len(entry["attempts"]) for entry in fetched] == [1, 2, 1, 2]
     assert len(tasks["sales"]["instances"]) == 9
     night = place / "nightly-out" / "2026-01-31"
     assert len(json.loads((night / "report.json").read_text())["sales"]) == 9
@@ -64,7 +64,7 @@ def test_a_night(place: Path) -> None:
             assert key not in path.read_bytes(), path
 
 
-def test_a_night_with_everything_anew_and_one_that_goes_wrong(place: Path) -> None:
+def test_a_night_with_everything_new_and_one_that_goes_wrong(place: Path) -> None:
     path = COMMAND.split()[2]
     execute(place, "run", path, "-p", "orders=60", "-p", "full=true", "-p", "day=2026-02-01")
     tasks = tasks_of(place)

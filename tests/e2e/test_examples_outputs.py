@@ -30,8 +30,10 @@ def test_the_example_of_outputs(tmp_path: Path, mode: str) -> None:
         return done.stdout
 
     lightflow("run", str(EXAMPLE), "--mode", mode)
-    found = {(one["task"], one["key"]): one["value"] for one in json.loads(lightflow("outputs", "--json"))["outputs"]}
-    assert found["settings", "return_value"] == {"greeting": "hello", "times": 2}
-    assert found["count", "entries"] == len(found["measure", "listing"].splitlines())
-    assert found["judge", "verdict"] in ("usual", "unusual")
-    assert f"{found['version', 'return_value']}: {found['count', 'entries']} entries" in lightflow("logs", "report")
+    result = {
+        (entry["task"], entry["key"]): entry["value"] for entry in json.loads(lightflow("outputs", "--json"))["outputs"]
+    }
+    assert result["settings", "return_value"] == {"greeting": "hello", "times": 2}
+    assert result["count", "entries"] == len(result["measure", "listing"].splitlines())
+    assert result["judge", "verdict"] in ("usual", "unusual")
+    assert f"{result['version', 'return_value']}: {result['count', 'entries']} entries" in lightflow("logs", "report")

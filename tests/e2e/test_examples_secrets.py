@@ -31,5 +31,5 @@ def test_the_example_of_secrets(tmp_path: Path, mode: str) -> None:
     assert logs["upload"] == "would send session=***, and *** as one word\n"
     for path in tmp_path.rglob("*"):
         if path.is_file():
-            found = path.read_bytes()
-            assert not any(one in found for one in (b"tok-1234", b"dG9rLTEyMzQt", b"not-a-real", b"session-1"))
+            result = path.read_bytes()
+            assert not any(entry in result for entry in (b"tok-1234", b"dG9rLTEyMzQt", b"not-a-real", b"session-1"))

@@ -158,8 +158,8 @@ def test_python_workflow(folder: Path, mode: str) -> None:
 
 def test_parallel_workflow_is_parallel(folder: Path) -> None:
     lightflow(folder, "run examples/parallel_workflow.yaml")
-    found = rows(folder, "SELECT task_id, started_at, ended_at FROM liteflow_attempts")
-    spans: dict[object, tuple[float, float]] = {task: (begun, ended) for task, begun, ended in found}  # type: ignore[misc]
+    result = rows(folder, "SELECT task_id, started_at, ended_at FROM liteflow_attempts")
+    spans: dict[object, tuple[float, float]] = {task: (begun, ended) for task, begun, ended in result}  # type: ignore[misc]
     # y begins when the 3 s of b end, which is when the 2 s of z (begun after the 1 s of c) end: x overlaps both.
     for stage in (
         "process_data_a process_data_b process_data_c",

@@ -128,8 +128,8 @@ class Stage:
                 (self.bin / name).symlink_to("standin")
         functions = [name for name in names if re.fullmatch(r"[a-z][a-z0-9]*", name) and name not in STARTERS]
         shown = "".join(f' "${{{name}-}}"' for name in dict.fromkeys(re.findall(r"\b([A-Z][A-Z_]*)=", text)))
-        more = "; cat" if "<<" in text or ("|" in text and "while" not in text) else ""
-        bodies = {name: f'printf \'%s\\0\' {name} "$#" "$@"{shown}' + more for name in sorted(functions)}
+        extra = "; cat" if "<<" in text or ("|" in text and "while" not in text) else ""
+        bodies = {name: f'printf \'%s\\0\' {name} "$#" "$@"{shown}' + extra for name in sorted(functions)}
         bodies |= {
             name: f"{{ {bodies[name]}; }} >&9"
             for name in FETCHING

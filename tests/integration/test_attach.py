@@ -16,7 +16,7 @@ def extract() -> list[int]:
 
 
 def transform(data: list[int], factor: int = 2) -> list[int]:
-    return [factor * one for one in data]
+    return [factor * entry for entry in data]
 
 
 def load(transform: list[int]) -> int:
@@ -49,7 +49,7 @@ def test_attached_by_a_mapping(stored: str) -> None:
     assert dag.attach({"extract": extract, "transform": transform, "load": load, "last": last}) is dag
     run = dag.run(mode="inline").raise_for_failure()
     assert (run.value("load"), run.value("last")) == (12, "done")
-    assert {one: sorted(task.dependencies) for one, task in dag.tasks.items()} == {
+    assert {entry: sorted(task.dependencies) for entry, task in dag.tasks.items()} == {
         "extract": [],
         "transform": ["extract"],
         "load": ["transform"],
@@ -91,7 +91,7 @@ def test_other_ways_to_add_tasks(stored: str, tmp_path: Path) -> None:
     assert dag.tasks["more"].dependencies == set()
 
 
-def test_without_functions_it_says_what_is_missing(stored: str) -> None:
+def test_without_functions_it_names_what_is_missing(stored: str) -> None:
     dag = Dag.load(stored, "etl")
     with pytest.raises(DefinitionError, match=r"no code: run the script .*, or attach .*extract, transform, load"):
         dag.run()
@@ -118,10 +118,10 @@ def test_only_a_loaded_dag_is_attached_to(db: str) -> None:
 
 
 def test_what_is_code_has_to_be_given_again(db: str) -> None:
-    told: list[str] = []
+    reported: list[str] = []
 
     def hook(context: Any) -> None:
-        told.append(context.hook.task_id)
+        reported.append(context.hook.task_id)
 
     def yes(context: Any) -> bool:
         return True
@@ -142,7 +142,7 @@ def test_what_is_code_has_to_be_given_again(db: str) -> None:
     loaded.task(last, run_if=yes)
     loaded.partial(transform, factor=1).expand(data=[[1], [2]])
     loaded.run(mode="inline").raise_for_failure()
-    assert told == ["extract", "extract"]
+    assert reported == ["extract", "extract"]
 
 
 def test_the_place_in_the_flow_is_as_it_was(db: str) -> None:

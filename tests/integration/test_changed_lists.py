@@ -1,4 +1,4 @@
-"""The list of a mapped task is another one when its run is resumed."""
+"""The list of a mapped task changes before its run is resumed."""
 
 from __future__ import annotations
 
@@ -54,8 +54,12 @@ def define(db: str, items: Any, reader: Reader, **options: Any) -> Dag:
 
 def instances(run: DagRun, task_id: str = "read") -> dict[int, tuple[str | None, str]]:
     with History(run.db_path) as history:
-        found = history.instances(run.run_id)
-    return {one.map_index: (one.map_key, one.status) for one in found if one.task_id == task_id and one.map_index >= 0}
+        result = history.instances(run.run_id)
+    return {
+        entry.map_index: (entry.map_key, entry.status)
+        for entry in result
+        if entry.task_id == task_id and entry.map_index >= 0
+    }
 
 
 def run_and_resume(db: str, old: Any, failing: Sequence[int], new: Any, **options: Any) -> tuple[Reader, DagRun]:
@@ -112,12 +116,12 @@ def test_what_an_item_did_that_is_gone_stays_in_the_history(db: str) -> None:
     assert instances(run) == {1: ("b", "SUCCESS"), 2: ("c", "SUCCESS")}
     with History(db) as history:
         attempts = history.attempts(run.run_id, "read", 0)
-        events = [one for one in history.events(run.run_id) if (one.task_id, one.map_index) == ("read", 0)]
-    assert [(one.attempt, one.status) for one in attempts] == [(1, "FAILED")]
+        events = [entry for entry in history.events(run.run_id) if (entry.task_id, entry.map_index) == ("read", 0)]
+    assert [(entry.attempt, entry.status) for entry in attempts] == [(1, "FAILED")]
     assert (events[-1].status, events[-1].reason) == ("REMOVED", "its item is no longer in the list")
 
 
-def test_an_index_never_stands_for_another_item(db: str) -> None:
+def test_an_index_never_denotes_another_item(db: str) -> None:
     reader = Reader([0, 1])
     define(db, ["a", "b"], reader).run(mode="inline")
     define(db, ["c", "b"], Reader([2, 1])).resume(mode="inline")  # a is gone
@@ -147,18 +151,20 @@ def test_a_list_that_was_empty_for_a_while(db: str) -> None:
     assert instances(run) == {1: ("b", "SUCCESS")}
 
 
-def test_the_list_has_changed_and_the_run_says_so(db: str) -> None:
+def test_the_list_has_changed_and_the_run_reports_it(db: str) -> None:
     _, run = run_and_resume(db, ["a", "b"], [0], ["b", "c", "d"])
     with History(db) as history:
-        reasons = [one.reason for one in history.events(run.run_id) if (one.task_id, one.map_index) == ("read", -1)]
+        reasons = [
+            entry.reason for entry in history.events(run.run_id) if (entry.task_id, entry.map_index) == ("read", -1)
+        ]
     assert "3 instances; its list has changed: 2 new items, 1 gone" in reasons
 
 
 def test_an_unchanged_list_is_not_noted(db: str) -> None:
     _, run = run_and_resume(db, ["a", {"x": 1, "y": 2}, {1, 2, 3}], [0], ["a", {"y": 2, "x": 1}, {3, 2, 1}])
     with History(db) as history:
-        reasons = [str(one.reason) for one in history.events(run.run_id) if one.map_index == -1]
-    assert not [one for one in reasons if "changed" in one]
+        reasons = [str(entry.reason) for entry in history.events(run.run_id) if entry.map_index == -1]
+    assert not [entry for entry in reasons if "changed" in entry]
 
 
 class Seen:
@@ -169,14 +175,14 @@ class Seen:
         self.lists.append((task_id, list(change.new), list(change.gone), change.kept))
 
 
-def test_observers_are_told_which_items_are_new_and_which_are_gone(db: str) -> None:
+def test_observers_receive_which_items_are_new_and_which_are_gone(db: str) -> None:
     define(db, ["a", "b"], Reader([1])).run(mode="inline")
     seen = Seen()
     define(db, ["c", "a"], Reader()).resume(mode="inline", observers=[seen])  # type: ignore[list-item]
     assert seen.lists == [("read", ["c"], ["b"], False)]
 
 
-def test_a_task_that_succeeded_keeps_the_list_it_had_and_observers_are_told(db: str) -> None:
+def test_a_task_that_succeeded_keeps_the_list_it_had_and_observers_are_notified(db: str) -> None:
     def dag(items: list[str], report: Callable[[list[str]], list[str]]) -> Dag:
         with Dag("done", db) as dag:
             read = dag.partial(Reader(), task_id="read").expand(item=items)
@@ -262,8 +268,8 @@ class Odd:
 
 def test_objects_that_have_to_be_pickled(db: str) -> None:
     reader, run = run_and_resume(db, [Odd("a"), Odd("b")], [1], [Odd("c"), Odd("a"), Odd("b")])
-    assert [one.name for _, one in reader.read] == ["a", "c", "b"]
-    assert [one.name for one in run.value("reduce")] == ["c", "a", "b"]
+    assert [entry.name for _, entry in reader.read] == ["a", "c", "b"]
+    assert [entry.name for entry in run.value("reduce")] == ["c", "a", "b"]
 
 
 def test_a_large_item(db: str) -> None:
@@ -273,26 +279,26 @@ def test_a_large_item(db: str) -> None:
     assert [item[:1] for item in run.value("reduce")] == ["c", "x", "b"]
 
 
-def test_a_hook_is_told_of_the_item_of_its_own_instance(db: str) -> None:
-    told: list[tuple[int, Any]] = []
+def test_a_hook_receives_the_item_of_its_instance(db: str) -> None:
+    reported: list[tuple[int, Any]] = []
 
     def hook(context: Any) -> None:
-        told.append((context.hook.map_index, context.item))
+        reported.append((context.hook.map_index, context.item))
 
     define(db, ["a", "b"], Reader([1]), on_failure=hook, on_success=hook).run(mode="inline")
     define(db, ["c", "b"], Reader(), on_failure=hook, on_success=hook).resume(mode="inline")
-    assert told == [(0, "a"), (1, "b"), (2, "c"), (1, "b")]
+    assert reported == [(0, "a"), (1, "b"), (2, "c"), (1, "b")]
 
 
 @pytest.mark.alters_rows("it takes a hook back")
 def test_a_hook_that_was_not_done_is_done_for_the_item_it_was_about(db: str) -> None:
-    told: list[tuple[int, Any]] = []
+    reported: list[tuple[int, Any]] = []
 
     def hook(context: Any) -> None:
-        told.append((context.hook.map_index, context.item))
+        reported.append((context.hook.map_index, context.item))
 
     run = define(db, ["a", "b"], Reader([1]), on_success=hook).run(mode="inline")
-    told.clear()
+    reported.clear()
     with sqlite3.connect(db) as connection:  # as if the owner had died between the task and its hook
         connection.execute("DELETE FROM liteflow_attempts WHERE task_id='read.on_success' AND map_index=0")
         connection.execute(
@@ -302,7 +308,7 @@ def test_a_hook_that_was_not_done_is_done_for_the_item_it_was_about(db: str) -> 
     connection.close()
     again = define(db, ["b", "x", "a"], Reader(), on_success=hook).resume(run.run_id, mode="inline")
     assert again.status == "SUCCESS"
-    assert sorted(told) == [(0, "a"), (1, "b"), (2, "x")]
+    assert sorted(reported) == [(0, "a"), (1, "b"), (2, "x")]
 
 
 def test_retries_that_are_left_count_for_the_item(db: str) -> None:
@@ -311,11 +317,11 @@ def test_retries_that_are_left_count_for_the_item(db: str) -> None:
     reader.failing.clear()
     run = define(db, ["x", "a", "b"], reader, retries=2).resume(mode="inline")
     with History(db) as history:
-        attempts = Counter(one.map_index for one in history.attempts(run.run_id, "read"))
+        attempts = Counter(entry.map_index for entry in history.attempts(run.run_id, "read"))
     assert attempts == {0: 4, 1: 1, 2: 1}
 
 
-def test_a_mapped_setup_is_taken_down_and_set_up_again_over_another_list(db: str) -> None:
+def test_a_mapped_setup_is_torn_down_and_set_up_again_over_another_list(db: str) -> None:
     up, down = Reader(), []
 
     def dag(items: list[str], work: Callable[[], None]) -> Dag:
@@ -358,7 +364,11 @@ def test_a_state_file_of_an_older_version_goes_by_label_and_place(db: str) -> No
     connection.commit()
     connection.close()
     with History(db) as history:
-        assert [(one.map_index, one.map_key) for one in history.instances("r")][1:] == [(0, "a"), (1, "b"), (2, None)]
+        assert [(entry.map_index, entry.map_key) for entry in history.instances("r")][1:] == [
+            (0, "a"),
+            (1, "b"),
+            (2, None),
+        ]
         assert history.value("r", "read") is not None
     reader = Reader()
     run = define(db, ["x", "a", [1]], reader).resume("r", mode="inline")
@@ -441,9 +451,9 @@ def test_a_workflow_file_that_was_edited_or_reads_other_variables(
     lightflow(tmp_path, "run", "flow.yaml", "-j", "1", code=1, OUTER="a,b,c")
     (tmp_path / "go").touch()
     flow(tmp_path, after, shown)
-    said = lightflow(tmp_path, "resume", "flow.yaml", "-j", "1", OUTER="new,b,a")
-    assert "note: read: its list has changed (new: " in said
-    assert "; gone: " in said
+    output = lightflow(tmp_path, "resume", "flow.yaml", "-j", "1", OUTER="new,b,a")
+    assert "note: read: its list has changed (new: " in output
+    assert "; removed: " in output
     assert (tmp_path / "begun").read_text().split() == ["a", "b", "c", "new", "b"]
     assert (tmp_path / "report").read_text() == "new b a\n"
     assert (tmp_path / "hooks").read_text() == "hook b\n"
@@ -480,16 +490,16 @@ def test_the_owner_is_killed_and_the_list_has_changed(tmp_path: Path) -> None:
     assert sorted((tmp_path / "begun").read_text().split()) == ["a", "b", "b", "c", "new"]
     assert (tmp_path / "report").read_text() == "c new b a\n"
     with History(str(tmp_path / "lightflow.db")) as history:
-        lost = [one for one in history.attempts(history.latest().run_id) if one.status == "LOST"]
-    assert [(one.task_id, one.map_index) for one in lost] == [("read", 1)]
+        lost = [entry for entry in history.attempts(history.latest().run_id) if entry.status == "LOST"]
+    assert [(entry.task_id, entry.map_index) for entry in lost] == [("read", 1)]
 
 
-def test_a_resume_with_another_file_of_the_same_name_says_so(tmp_path: Path) -> None:
+def test_a_resume_with_another_file_of_the_same_name_reports_it(tmp_path: Path) -> None:
     for folder, script in {"a": "exit 1", "b": "true"}.items():
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "flow.yaml").write_text(f"workflow_name: same\ntasks: {{x: {{run: '{script}'}}}}\n")
     lightflow(tmp_path, "run", "a/flow.yaml", code=1)
-    said = lightflow(tmp_path, "resume", "a/flow.yaml", code=1)
-    assert "another file" not in said
-    said = lightflow(tmp_path, "resume", "b/flow.yaml")
-    assert f"was started from another file, {tmp_path}/a/flow.yaml" in said
+    output = lightflow(tmp_path, "resume", "a/flow.yaml", code=1)
+    assert "another file" not in output
+    output = lightflow(tmp_path, "resume", "b/flow.yaml")
+    assert f"was started from another file, {tmp_path}/a/flow.yaml" in output

@@ -45,25 +45,25 @@ def test_a_link_at_the_temporary_name_is_not_followed(db: str, tmp_path: Path) -
     assert checkpoint.read(str(path)).succeeded.keys() == {"a"}
 
 
-def test_what_a_killed_writer_has_left_is_no_obstacle(db: str, tmp_path: Path) -> None:
+def test_what_a_killed_writer_has_left_is_not_an_obstacle(db: str, tmp_path: Path) -> None:
     (tmp_path / ".writing-nightly").write_text("half of it")
     ran(db, tmp_path)
     assert checkpoint.read(str(tmp_path / "flow.nightly.lightflow-checkpoint.json")).status == "SUCCESS"
     assert not (tmp_path / ".writing-nightly").exists()
 
 
-def test_the_newest_is_the_one_written_last_in_whatever_zone(tmp_path: Path) -> None:
+def test_the_newest_is_the_one_written_last_in_any_time_zone(tmp_path: Path) -> None:
     flow_folder.write(tmp_path, FLOW)
-    flow_folder.lightflow(tmp_path, "run", "flow.yaml", "-q", "--run-id", "first", more={"TZ": "Asia/Kolkata"})
+    flow_folder.lightflow(tmp_path, "run", "flow.yaml", "-q", "--run-id", "first", extra_env={"TZ": "Asia/Kolkata"})
     (tmp_path / "step2").touch()
-    flow_folder.lightflow(tmp_path, "run", "flow.yaml", "-q", "--run-id", "second", more={"TZ": "America/Lima"})
+    flow_folder.lightflow(tmp_path, "run", "flow.yaml", "-q", "--run-id", "second", extra_env={"TZ": "America/Lima"})
     for zone in ("Asia/Kolkata", "UTC", "America/Lima"):
-        done = flow_folder.lightflow(tmp_path, "list-checkpoints", "two", "--json", more={"TZ": zone})
-        found = json.loads(done.stdout)
-        assert [one["run_id"] for one in found] == ["second", "first"]
-        assert all(one["timestamp"].endswith("+00:00") for one in found)
-    text = flow_folder.lightflow(tmp_path, "list-checkpoints", "two", more={"TZ": "Asia/Kolkata"}).stdout
-    utc = flow_folder.lightflow(tmp_path, "list-checkpoints", "two", more={"TZ": "UTC"}).stdout
+        done = flow_folder.lightflow(tmp_path, "list-checkpoints", "two", "--json", extra_env={"TZ": zone})
+        result = json.loads(done.stdout)
+        assert [entry["run_id"] for entry in result] == ["second", "first"]
+        assert all(entry["timestamp"].endswith("+00:00") for entry in result)
+    text = flow_folder.lightflow(tmp_path, "list-checkpoints", "two", extra_env={"TZ": "Asia/Kolkata"}).stdout
+    utc = flow_folder.lightflow(tmp_path, "list-checkpoints", "two", extra_env={"TZ": "UTC"}).stdout
     assert text != utc, "people see the time of where they are"
 
 
@@ -77,11 +77,11 @@ def test_files_of_the_release_before_have_local_times_and_are_read(
             (tmp_path / f"two.{number}{CHECKPOINT_SUFFIX}").write_text(
                 json.dumps({"workflow_name": "two", "timestamp": stamp, "completed_tasks": {}, "run_id": str(number)})
             )
-        found, _ = checkpoint.find(str(tmp_path))
+        result, _ = checkpoint.find(str(tmp_path))
     finally:
         monkeypatch.undo()
         time.tzset()
-    assert [one.run_id for one in found] == ["1", "0", "2"]
+    assert [entry.run_id for entry in result] == ["1", "0", "2"]
 
 
 def test_a_task_that_took_less_than_no_time_is_done_all_the_same(db: str, tmp_path: Path) -> None:

@@ -35,9 +35,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def environment(**more: str) -> dict[str, str]:
+def environment(**extra: str) -> dict[str, str]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTFLOW_")}
-    return {**plain, "PYTHONPATH": str(ROOT), **more}
+    return {**plain, "PYTHONPATH": str(ROOT), **extra}
 
 
 def lightflow(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -118,17 +118,17 @@ def test_json_is_all_that_is_on_stdout(folder: Path) -> None:
     assert "✗ b failed" in done.stderr
 
 
-@pytest.mark.parametrize("more", [[], ["--json"]])
-def test_a_dry_run_leaves_nothing(folder: Path, more: list[str]) -> None:
+@pytest.mark.parametrize("extra", [[], ["--json"]])
+def test_a_dry_run_leaves_nothing(folder: Path, extra: list[str]) -> None:
     before = sorted(folder.iterdir())
-    done = lightflow(folder, "run", "good.yaml", "--dry-run", *more)
+    done = lightflow(folder, "run", "good.yaml", "--dry-run", *extra)
     assert done.returncode == 0
     assert "echo two" in done.stdout
     assert sorted(folder.iterdir()) == before
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["run", "none.yaml"], 2, "none.yaml: no such file"),
         (["run", "good.yaml", "--mode", "warp"], 2, "error: "),
@@ -141,10 +141,10 @@ def test_a_dry_run_leaves_nothing(folder: Path, more: list[str]) -> None:
         (["run", "good.yaml", "--db", "no/such/folder/x.db"], 3, "error: "),
     ],
 )
-def test_bad_input_is_a_line_and_a_code(folder: Path, arguments: list[str], code: int, said: str) -> None:
+def test_bad_input_is_a_line_and_a_code(folder: Path, arguments: list[str], code: int, message: str) -> None:
     done = lightflow(folder, *arguments)
     assert done.returncode == code, done.stderr
-    assert done.stderr.startswith(said)
+    assert done.stderr.startswith(message)
     assert done.stdout == ""
 
 
@@ -162,7 +162,7 @@ def test_a_wrong_option_or_argument_is_named(folder: Path, arguments: list[str],
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_tasks_and_is_told_by_the_code(folder: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_tasks_and_is_reported_by_the_code(folder: Path, number: signal.Signals) -> None:
     process = subprocess.Popen(
         [*COMMAND, "run", "stuck.yaml"], cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -230,7 +230,7 @@ def test_without_any_standard_stream(folder: Path) -> None:
     assert json.loads(lightflow(folder, "status", "--json").stdout)["counts"] == {"SUCCESS": 2}
 
 
-def test_debug_tells_every_step(folder: Path) -> None:
+def test_debug_reports_every_step(folder: Path) -> None:
     done = lightflow(folder, "run", "good.yaml", "--debug")
     assert "a RUNNING (attempt 1)" in done.stdout
     assert f"state in {folder}/lightflow.db" in done.stdout

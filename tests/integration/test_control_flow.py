@@ -28,18 +28,18 @@ def boom() -> None:
 
 def hooks(db: str, run_id: str) -> dict[str, tuple[str, int]]:
     with History(db) as history:
-        return {one.task_id: (one.status, one.try_number) for one in history.hooks(run_id)}
+        return {entry.task_id: (entry.status, entry.try_number) for entry in history.hooks(run_id)}
 
 
 def reason(db: str, run_id: str, task_id: str) -> str:
     with History(db) as history:
-        found = history.instance(run_id, task_id)
-    assert found is not None
-    return found.reason or ""
+        result = history.instance(run_id, task_id)
+    assert result is not None
+    return result.reason or ""
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_branch_goes_on_where_it_says(db: str, mode: str) -> None:
+def test_a_branch_continues_where_its_value_points(db: str, mode: str) -> None:
     with Dag("branch", db) as dag:
 
         @task.branch
@@ -66,10 +66,10 @@ def test_a_branch_that_names_what_is_not_below_it_fails(db: str) -> None:
     assert "did you mean 'right'" in reason(db, run.run_id, "choose")
     assert run.value("choose") is None
     with History(db) as history:
-        assert [one.status for one in history.attempts(run.run_id, "choose")] == ["FAILED", "FAILED"]
+        assert [entry.status for entry in history.attempts(run.run_id, "choose")] == ["FAILED", "FAILED"]
 
 
-def test_a_decision_is_kept_by_a_resume(db: str, trail: Any, tmp_path: Path) -> None:
+def test_a_decision_is_preserved_by_a_resume(db: str, trail: Any, tmp_path: Path) -> None:
     """The decider is not asked again, and what it skipped stays skipped."""
     ready = tmp_path / "ready"
 
@@ -106,8 +106,8 @@ def test_a_command_that_is_a_short_circuit_answers_by_its_exit_code(db: str) -> 
     with Dag("short", db) as dag:
         for name, code in (("yes", 0), ("no", 1), ("broken", 2)):
             body = Command(("/bin/sh", "-c", f"exit {code}"))
-            one = dag.add_task(Task(name, body=body, options=make_options({"short_circuit": True}, name)))
-            one >> dag.task(nothing, f"after_{name}")
+            entry = dag.add_task(Task(name, body=body, options=make_options({"short_circuit": True}, name)))
+            entry >> dag.task(nothing, f"after_{name}")
     run = dag.run()
     assert run.statuses() == {
         "yes": "SUCCESS",
@@ -137,7 +137,7 @@ def test_failures_that_do_not_count(db: str) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_predicate_is_asked_in_the_attempt(db: str, mode: str) -> None:
+def test_a_predicate_is_evaluated_in_the_attempt(db: str, mode: str) -> None:
     async def later() -> str:
         await asyncio.sleep(0)
         return current_context().task_id
@@ -205,7 +205,7 @@ def test_a_teardown_waits_for_what_it_is_not_wired_to(db: str, trail: Any) -> No
     assert sorted(trail.words()) == ["early", "gone", "late", "made"]
 
 
-def test_a_teardown_that_fails_fails_the_run_only_if_told_so(db: str) -> None:
+def test_a_teardown_that_fails_fails_the_run_only_if_configured_so(db: str) -> None:
     for fails, status in ((False, "SUCCESS"), (True, "FAILED")):
         with Dag("around", db) as dag:
             dag.task(boom, "gone").as_teardown(setups=dag.task(nothing, "made"), on_failure_fail_run=fails)
@@ -272,7 +272,7 @@ def test_a_hook_before_everything_may_have_retries(db: str, trail: Any) -> None:
     assert (run.status, trail.words()) == ("SUCCESS", ["begin", "begin", "a.on_start:a:PENDING:0"])
 
 
-def test_a_hook_of_the_run_is_told_what_failed(db: str, trail: Any) -> None:
+def test_a_hook_of_the_run_receives_the_failed_tasks(db: str, trail: Any) -> None:
     def hook(context: Any) -> None:
         with open(trail.path, "a", encoding="utf-8") as file:
             file.write(context.hook.error.replace(" ", "_") + "\n")
@@ -298,12 +298,12 @@ def test_a_hook_is_triggered_in_the_transaction_of_the_change(db: str) -> None:
     run = dag.run(mode="inline")
     with sqlite3.connect(db) as connection:
         events = connection.execute("SELECT task_id, previous, status FROM liteflow_events ORDER BY seq").fetchall()
-        (told,) = connection.execute("SELECT hook_events FROM liteflow_task_instances WHERE kind='hook'").fetchone()
+        (reported,) = connection.execute("SELECT hook_events FROM liteflow_task_instances WHERE kind='hook'").fetchone()
     assert [event for event in events if event[0] == "a.on_failure"] == [
         ("a.on_failure", "PENDING", "RUNNING"),
         ("a.on_failure", "RUNNING", "SUCCESS"),
     ]
-    assert json.loads(told) == [["on_failure", "a", -1, "FAILED", 1, "ValueError: boom", ""]]
+    assert json.loads(reported) == [["on_failure", "a", -1, "FAILED", 1, "ValueError: boom", ""]]
     assert run.statuses() == {"a": "FAILED"}
 
 
@@ -392,15 +392,17 @@ def test_instances_have_hooks_and_tolerance_of_their_own(db: str, trail: Any, li
 
     with Dag("mapped", db) as dag:
         numbers = dag.task(lambda: listed, "numbers")
-        one = dag.partial(picky, continue_on_error=["ValueError"], on_failure=hook, on_exit=hook).expand(number=numbers)
-        one >> dag.task(nothing, "after")
+        entry = dag.partial(picky, continue_on_error=["ValueError"], on_failure=hook, on_exit=hook).expand(
+            number=numbers
+        )
+        entry >> dag.task(nothing, "after")
     run = dag.run(mode="thread", fail_fast=True)
     assert (run.status, run.statuses()["after"]) == ("SUCCESS", status)
-    found = [f"on_exit:picky[{index}]:{'FAILED' if index == 1 else 'SUCCESS'}" for index in range(len(listed))]
-    assert sorted(trail.words()) == sorted([*found, *(["on_failure:picky[1]:FAILED"] if listed else [])])
+    result = [f"on_exit:picky[{index}]:{'FAILED' if index == 1 else 'SUCCESS'}" for index in range(len(listed))]
+    assert sorted(trail.words()) == sorted([*result, *(["on_failure:picky[1]:FAILED"] if listed else [])])
 
 
-def test_a_mapped_task_behind_a_gate_is_asked_before_its_list_is_read(db: str, trail: Any) -> None:
+def test_a_mapped_task_behind_a_gate_is_evaluated_before_its_list_is_read(db: str, trail: Any) -> None:
     with Dag("mapped", db) as dag:
         numbers = dag.task(lambda: [1, 3], "numbers")
         mapped_task = dag.partial(picky, on_start=notes(trail.path)).expand(number=numbers)
@@ -409,10 +411,10 @@ def test_a_mapped_task_behind_a_gate_is_asked_before_its_list_is_read(db: str, t
     assert run.status == "SUCCESS"
     assert trail.words() == ["picky.on_start:picky:PENDING:0"]
     with History(db) as history:
-        found = [(one.task_id, one.map_index, one.status) for one in history.instances(run.run_id)]
-    assert ("never", -1, "SKIPPED") in found
-    assert not [one for one in found if one[0] == "never" and one[1] >= 0]
-    assert {one for one in found if one[0] == "picky"} == {("picky", index, "SUCCESS") for index in (-1, 0, 1)}
+        result = [(entry.task_id, entry.map_index, entry.status) for entry in history.instances(run.run_id)]
+    assert ("never", -1, "SKIPPED") in result
+    assert not [entry for entry in result if entry[0] == "never" and entry[1] >= 0]
+    assert {entry for entry in result if entry[0] == "picky"} == {("picky", index, "SUCCESS") for index in (-1, 0, 1)}
     assert mapped_task.task_id == "picky"
 
 

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sqlite3
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
-from flow_folder import COMMAND, environment, lightflow, write
+from flow_folder import COMMAND, environment, lightflow, status, write
 
 from lightflow.errors import WorkflowError
 from lightflow.parser.workflow_loader import loads_workflow
 
 
-def status(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(lightflow(folder, "status", "--json").stdout)
-    return found
-
-
 def states(folder: Path) -> dict[str, str]:
     view = status(folder)
-    return {one["task"]: one["status"] for one in (*view["tasks"], *view["hooks"])}
+    return {entry["task"]: entry["status"] for entry in (*view["tasks"], *view["hooks"])}
 
 
 def run(folder: Path, text: str, *arguments: str) -> dict[str, str]:
@@ -113,7 +106,7 @@ def test_why_quotes_a_condition_that_is_false(conditions: Path) -> None:
 
 
 def test_the_state_of_a_task_whose_failure_is_tolerated(tmp_path: Path) -> None:
-    found = run(
+    result = run(
         tmp_path,
         """\
         tasks:
@@ -122,7 +115,7 @@ def test_the_state_of_a_task_whose_failure_is_tolerated(tmp_path: Path) -> None:
           sound: {if: tasks.bad.status == "success", run: echo}
         """,
     )
-    assert found == {"bad": "FAILED", "told": "SUCCESS", "sound": "SKIPPED"}
+    assert result == {"bad": "FAILED", "told": "SUCCESS", "sound": "SKIPPED"}
     assert status(tmp_path)["status"] == "SUCCESS"
 
 
@@ -189,7 +182,7 @@ def test_a_condition_that_fails_before_a_run_is_a_mistake(tmp_path: Path) -> Non
 
 
 def test_branches_and_short_circuits(tmp_path: Path) -> None:
-    found = run(
+    result = run(
         tmp_path,
         """\
         tasks:
@@ -209,16 +202,16 @@ def test_branches_and_short_circuits(tmp_path: Path) -> None:
           d: {needs: c, run: echo, trigger_rule: all_done}
         """,
     )
-    assert {name for name, state in found.items() if state == "SKIPPED"} == {"middle", "none", "a", "b", "c"}
-    assert found["typo"] == "FAILED"
-    assert found["never"] == "UPSTREAM_FAILED"
-    assert found["d"] == "SUCCESS"
+    assert {name for name, state in result.items() if state == "SKIPPED"} == {"middle", "none", "a", "b", "c"}
+    assert result["typo"] == "FAILED"
+    assert result["never"] == "UPSTREAM_FAILED"
+    assert result["d"] == "SUCCESS"
     assert "branch words chose left, right" in why(tmp_path, "middle")
     assert "short circuit: no returned False" in why(tmp_path, "b")
 
 
 def test_preconditions(tmp_path: Path) -> None:
-    found = run(
+    result = run(
         tmp_path,
         """\
         params: {n: 3}
@@ -230,13 +223,13 @@ def test_preconditions(tmp_path: Path) -> None:
           plain: {run: echo, env: {SIGN: there}, preconditions: ["true", "test $SIGN = ${{ params.n }}"]}
         """,
     )
-    assert {one: found[one] for one in ("fine", "missing", "fails", "plain")} == {
+    assert {entry: result[entry] for entry in ("fine", "missing", "fails", "plain")} == {
         "fine": "SUCCESS",
         "missing": "SKIPPED",
         "fails": "FAILED",
         "plain": "SKIPPED",
     }
-    assert "missing.precondition_2" not in found, "the second is not asked"
+    assert "missing.precondition_2" not in result, "the second is not asked"
     assert "nothing there (exit code 1)" in why(tmp_path, "missing")
     assert "too few" in why(tmp_path, "fails")
     assert "its precondition does not hold: exit code 1" in why(tmp_path, "plain")
@@ -244,7 +237,7 @@ def test_preconditions(tmp_path: Path) -> None:
 
 def test_hooks_have_the_folder_environment_and_expressions_of_their_task(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
-    found = run(
+    result = run(
         tmp_path,
         """\
         params: {who: "it's me; exit 1"}
@@ -258,13 +251,13 @@ def test_hooks_have_the_folder_environment_and_expressions_of_their_task(tmp_pat
             on_success: 'echo "$PWD $A $B $C" ${{ params.who }} ${{ tasks.a.outputs.rows }} $LIGHTFLOW_TASK'
         """,
     )
-    assert found == {"a": "SUCCESS", "a.on_success": "SUCCESS", "on_exit": "SUCCESS"}
-    said = lightflow(tmp_path, "logs", "a.on_success").stdout
-    assert f"{tmp_path}/below workflow task it's me; exit 1 it's me; exit 1 3 a.on_success" in said
+    assert result == {"a": "SUCCESS", "a.on_success": "SUCCESS", "on_exit": "SUCCESS"}
+    shown = lightflow(tmp_path, "logs", "a.on_success").stdout
+    assert f"{tmp_path}/below workflow task it's me; exit 1 it's me; exit 1 3 a.on_success" in shown
     assert "SUCCESS" in lightflow(tmp_path, "logs", "on_exit").stdout
 
 
-def test_a_hook_that_fails_is_told_at_the_end(tmp_path: Path) -> None:
+def test_a_hook_that_fails_is_reported_at_the_end(tmp_path: Path) -> None:
     write(tmp_path, "tasks:\n  a: {run: echo, on_success: 'echo oh; exit 4'}\n")
     done = lightflow(tmp_path, "run", "flow.yaml")
     assert done.returncode == 0
@@ -320,7 +313,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_cancelled_run_takes_down_what_it_has_set_up(folder: Path) -> None:
+def test_a_cancelled_run_tears_down_what_it_has_set_up(folder: Path) -> None:
     write(folder, AROUND)
     with start(folder, "run", "flow.yaml") as process:
         wait_for_fifo(folder)
@@ -340,7 +333,7 @@ def test_a_cancelled_run_takes_down_what_it_has_set_up(folder: Path) -> None:
 
 
 def test_a_teardown_with_conditions_hooks_and_preconditions_in_a_cancelled_run(folder: Path) -> None:
-    more = """teardown_of: up
+    extra = """teardown_of: up
     needs: work
     if: tasks.up.status == "success" and cancelled()
     preconditions: [echo asked >> trail]
@@ -349,7 +342,7 @@ def test_a_teardown_with_conditions_hooks_and_preconditions_in_a_cancelled_run(f
     run: echo down >> trail
 """
     before, down, _ = AROUND.partition("  down:")
-    write(folder, f"{before}{down}\n    {more}")
+    write(folder, f"{before}{down}\n    {extra}")
     with start(folder, "run", "flow.yaml") as process:
         wait_for_fifo(folder)
         assert lightflow(folder, "cancel", status(folder)["run_id"]).returncode == 0
@@ -379,13 +372,13 @@ def test_a_second_cancel_ends_the_teardown(folder: Path) -> None:
     assert status(folder)["status"] == "CANCELLED"
 
 
-def test_an_interrupted_run_stands_on_its_setup_when_it_is_resumed(folder: Path) -> None:
+def test_an_interrupted_run_uses_its_setup_when_it_is_resumed(folder: Path) -> None:
     write(folder, AROUND)
     with start(folder, "run", "flow.yaml") as process:
         wait_for_fifo(folder)
         process.send_signal(signal.SIGTERM)
-        said, _ = process.communicate(timeout=60)
-    assert "up: set up and not torn down" in said
+        shown, _ = process.communicate(timeout=60)
+    assert "up: set up and not torn down" in shown
     assert status(folder)["standing"] == ["up"]
     assert trail(folder) == ["up", "work"], "neither teardown nor hooks"
     assert status(folder)["status"] == "INTERRUPTED"
@@ -459,11 +452,11 @@ def test_a_kill_at_any_point_loses_no_hook_and_repeats_none_that_succeeded(folde
     write(folder, HOOKED)
     assert lightflow(folder, "resume", "flow.yaml").returncode == 0
     after = trail(folder)[len(before) :]
-    for one, instance in INSTANCES.items():
+    for entry, instance in INSTANCES.items():
         done = stored.get(instance) == "SUCCESS"
-        if one == "asked" and stored["a"] != "SUCCESS":
+        if entry == "asked" and stored["a"] != "SUCCESS":
             done = False  # preconditions are asked whenever the task is to start
-        assert after.count(one) == (0 if done else 1), (one, stored, after)
+        assert after.count(entry) == (0 if done else 1), (entry, stored, after)
     assert set(states(folder).values()) == {"SUCCESS"}
     no_row_tells_another_story(folder)
 

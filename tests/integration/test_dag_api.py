@@ -88,9 +88,9 @@ def test_dags_in_the_state_file(db: str) -> None:
     assert len(loaded.runs()) == 2
     with pytest.raises(DefinitionError, match="holds no code: run the script"):
         loaded.run()
-    assert [one.dag_id for one in Dag.all_dags(db)] == ["a", "b"]
+    assert [entry.dag_id for entry in Dag.all_dags(db)] == ["a", "b"]
     assert Dag.delete_dag(db, "b") == 2
-    assert [one.dag_id for one in Dag.all_dags(db)] == ["a"]
+    assert [entry.dag_id for entry in Dag.all_dags(db)] == ["a"]
     for gone in (lambda: Dag.load(db, "b"), lambda: Dag.delete_dag(db, "b"), lambda: DagRun.load(db, "x")):
         with pytest.raises(RunNotFound):
             gone()
@@ -102,7 +102,7 @@ def test_a_run_can_be_deleted(db: str) -> None:
     run, other = dag.run(mode="inline"), dag.run(mode="inline")
     assert os.path.isdir(f"{db}_xcom/{run.run_id}")
     run.delete(db)
-    assert [one.run_id for one in dag.runs()] == [other.run_id]
+    assert [entry.run_id for entry in dag.runs()] == [other.run_id]
     assert not os.path.exists(f"{db}_xcom/{run.run_id}")
     assert len(other.value("large")) == 11_000_000
     with pytest.raises(RunNotFound):
@@ -286,8 +286,8 @@ def test_async_tasks(db: str, mode: str) -> None:
         return x + 1
 
     with Dag("flow", db) as dag:
-        one = dag.task(slow, task_id="one", x=1)
-        dag.task(slow, task_id="two", x=one)
+        entry = dag.task(slow, task_id="one", x=1)
+        dag.task(slow, task_id="two", x=entry)
     assert dag.run(mode=mode).value("two") == 3
 
 
@@ -318,8 +318,8 @@ class Watcher(Observer):
         self.db, self.breaks_at = db, breaks_at
         self.told: list[object] = []
 
-    def _note(self, what: str, *more: object) -> None:
-        self.told.append((what, *more))
+    def _note(self, what: str, *extra: object) -> None:
+        self.told.append((what, *extra))
         if what == self.breaks_at:
             raise RuntimeError("the observer is broken")
 
@@ -337,7 +337,7 @@ class Watcher(Observer):
         self._note("run_ended", status, reason)
 
 
-def test_observers_are_told_what_was_stored(db: str) -> None:
+def test_observers_receive_the_stored_state(db: str) -> None:
     watcher = Watcher(db)
     with Dag("flow", db) as dag:
         dag.task(fail) >> dag.task(extract)

@@ -32,7 +32,7 @@ def test_a_script_is_a_task(db: str, tmp_path: Path) -> None:
 def test_without_an_id_scripts_are_numbered_like_functions(db: str) -> None:
     with Dag("shell", db) as dag:
         tasks = [dag.shell("true") for _ in range(3)]
-    assert [one.task_id for one in tasks] == ["shell", "shell__1", "shell__2"]
+    assert [entry.task_id for entry in tasks] == ["shell", "shell__1", "shell__2"]
 
 
 @pytest.mark.parametrize("shell", [None, "bash", "/bin/sh"])
@@ -171,10 +171,10 @@ def test_a_value_changes_nothing_about_what_the_task_is(db: str) -> None:
     """The digest of a task tells of its script, and of which values it takes, not of the values."""
     from liteflow.definition.graph_json import _Digests
 
-    def digest(**more: Any) -> str:
+    def digest(**extra: Any) -> str:
         with Dag("digest", db) as dag:
             made = dag.task(lambda: 1, task_id="made")
-            shell = dag.shell("true", "x", env={"V": made, **more})
+            shell = dag.shell("true", "x", env={"V": made, **extra})
         return _Digests().of(shell.body())
 
     assert digest() == digest()
@@ -212,7 +212,7 @@ def plain() -> int:
         ({"expand": {"X": [1]}, "env": {"X": "a"}}, "variable 'X' is given by env and by expand"),
     ],
 )
-def test_a_mistake_is_told_at_definition(db: str, arguments: dict[str, Any], message: str) -> None:
+def test_a_mistake_is_reported_at_definition(db: str, arguments: dict[str, Any], message: str) -> None:
     dag = Dag("wrong", db)
     with pytest.raises(DefinitionError) as caught:
         dag.shell(**{"script": "true", "task_id": "x", **arguments})
@@ -221,7 +221,7 @@ def test_a_mistake_is_told_at_definition(db: str, arguments: dict[str, Any], mes
     assert not dag.tasks, "nothing was added"
 
 
-def test_a_value_in_the_text_of_the_script_is_told_at_definition(db: str) -> None:
+def test_a_value_in_the_text_of_the_script_is_reported_at_definition(db: str) -> None:
     with Dag("pasted", db) as dag:
         made = dag.task(lambda: 1, task_id="made")
         for script in (f"echo {made}", f"echo {made.output('rows')}"):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flow_folder import lightflow, write
+from flow_folder import lightflow, status, write
 
 from lightflow.expressions.language import evaluate
 from liteflow import Dag, DefinitionError, Param, ParamError, current_context
@@ -34,11 +34,6 @@ tasks:
 """
 
 
-def status(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(lightflow(folder, "status", "--json").stdout)
-    return found
-
-
 def day_in(zone: str) -> str:
     return str(datetime.datetime.now(zoneinfo.ZoneInfo(zone)).date())
 
@@ -49,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_run_is_for_the_day_that_is_asked_for_and_a_resumed_one_keeps_it(folder: Path) -> None:
+def test_a_run_is_for_the_requested_day_and_a_resumed_one_keeps_it(folder: Path) -> None:
     lightflow(folder, "run", "flow.yaml", "--date", "2026-03-01")
     assert lightflow(folder, "logs", "t").stdout == "2026-02-28 2026-03-01 2026-03-01 2026-03-01\n"
     view = status(folder)
@@ -80,11 +75,11 @@ def test_without_a_date_a_run_is_for_the_day_on_which_it_starts(folder: Path) ->
 def test_the_day_is_that_of_the_local_time_zone_and_stays_it_in_another(folder: Path, zone: str) -> None:
     (folder / "open").touch()
     before = day_in(zone)
-    assert lightflow(folder, "run", "flow.yaml", more={"TZ": zone}).returncode == 0
+    assert lightflow(folder, "run", "flow.yaml", extra_env={"TZ": zone}).returncode == 0
     assert lightflow(folder, "logs", "t").stdout.split()[1] in (before, day_in(zone))
     stored = status(folder)["logical_date"]
     for other in ("Pacific/Kiritimati", "UTC", "Pacific/Pago_Pago"):
-        view = json.loads(lightflow(folder, "status", "--json", more={"TZ": other}).stdout)
+        view = json.loads(lightflow(folder, "status", "--json", extra_env={"TZ": other}).stdout)
         assert view["logical_date"] == stored
 
 
@@ -118,13 +113,13 @@ def test_instances_for_each_day_are_known_before_a_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("date", ["tomorrow", "31.01.2026", "2026-02-30", "20260131", ""])
-def test_what_is_no_day_is_refused(folder: Path, date: str) -> None:
+def test_what_is_not_a_day_is_refused(folder: Path, date: str) -> None:
     done = lightflow(folder, "run", "flow.yaml", f"--date={date}")
     assert done.returncode == 2
     assert f'--date must be a date such as 2026-01-31, or today or yesterday, not "{date}"' in done.stderr
 
 
-def test_a_run_that_goes_on_by_itself_is_left_for_a_new_one_on_another_day(folder: Path) -> None:
+def test_a_run_that_retries_by_itself_is_left_for_a_new_one_on_another_day(folder: Path) -> None:
     write(folder, FLOW + "settings: {resume: auto}\n")
     lightflow(folder, "run", "flow.yaml", "--date", "2026-03-01")
     first = status(folder)["run_id"]
@@ -186,7 +181,7 @@ def test_a_program_gives_the_day_as_a_date_or_in_seconds(db: str, given: Any) ->
 
 
 @pytest.mark.parametrize("given", ["2026-03-01", True, float("nan"), [2026], 1e300])
-def test_a_program_that_gives_something_else_is_told(db: str, given: Any) -> None:
+def test_a_program_that_gives_something_else_is_reported(db: str, given: Any) -> None:
     with Dag("d", db) as dag:
         dag.task(print, task_id="t")
     with pytest.raises(DefinitionError, match=r"logical_date (must be a date, a time or epoch seconds|1e\+300 is not)"):
@@ -231,7 +226,7 @@ def test_dates_are_moved(expression: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("expression", "said"),
+    ("expression", "message"),
     [
         ("d | date_add(hours=1)", "date_add: a date has no hours; use days"),
         ("d | date_add(days='1')", "date_add: days must be a whole number, not '1'"),
@@ -246,10 +241,10 @@ def test_dates_are_moved(expression: str, text: str) -> None:
         ("1e300 | date", "is not a date"),
     ],
 )
-def test_what_cannot_be_moved_is_told(expression: str, said: str) -> None:
+def test_what_cannot_be_moved_is_reported(expression: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         evaluate(expression, {"d": datetime.date(2024, 1, 31)})
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_the_midnight_of_a_day_is_no_moment_of_another(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,8 +31,8 @@ SHORT = "workflow_name: w\ntasks:\n  a: {run: echo a >> trail}\n  b: {depends_on
 
 
 def left(folder: Path) -> list[str]:
-    found = [path for name in ("logs", ".lightflow-checkpoints") for path in (folder / name).iterdir()]
-    return sorted(path.name for path in found)
+    result = [path for name in ("logs", ".lightflow-checkpoints") for path in (folder / name).iterdir()]
+    return sorted(path.name for path in result)
 
 
 @pytest.mark.parametrize("how", ["command", "one run", "python"])
@@ -63,9 +63,11 @@ def test_only_its_own_files_go(tmp_path: Path) -> None:
         flow_folder.lightflow(tmp_path, "run", "flow.yaml", "-q", "--run-id", run_id)
     db = str(tmp_path / "lightflow.db")
     with History(db) as history:
-        kept = [one.log_path for one in history.attempts("r2") if one.log_path is not None]
+        preserved = [entry.log_path for entry in history.attempts("r2") if entry.log_path is not None]
     DagRun.load(db, "r1").delete()
-    assert left(tmp_path) == sorted(["w.r2.lightflow-checkpoint.json", *(os.path.basename(str(one)) for one in kept)])
+    assert left(tmp_path) == sorted(
+        ["w.r2.lightflow-checkpoint.json", *(os.path.basename(str(entry)) for entry in preserved)]
+    )
 
 
 def test_a_later_resume_does_not_begin_from_a_checkpoint_of_a_deleted_run(tmp_path: Path) -> None:
@@ -162,7 +164,7 @@ def test_a_file_that_was_not_made_for_it_uses_the_space_again(db: str) -> None:
     assert fill(db, 1, 100, 1_000) == ["r0"]
 
 
-def test_nothing_is_deleted_where_one_run_is_at_work(db: str) -> None:
+def test_nothing_is_deleted_during_a_run(db: str) -> None:
     ids = fill(db, 2, 10, 10)
     locks = LockFile(db)
     assert locks.acquire(2)
@@ -177,7 +179,7 @@ def test_nothing_is_deleted_where_one_run_is_at_work(db: str) -> None:
     deletion.delete_runs(db, ids, "big")
 
 
-def test_nobody_takes_a_run_over_while_it_is_deleted(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_process_takes_a_run_over_while_it_is_deleted(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(db, 1, 3_000, 10)
     connection = sqlite3.connect(db)
     connection.execute("UPDATE liteflow_dag_runs SET status='FAILED'")

@@ -13,11 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from lightflow.service import doctor
-from lightflow.service.doctor import Finding, exit_code, file_system_of, run_checks
+from lightflow.service.doctor import Finding, exit_code, file_system_finding, file_system_of, run_checks
 from liteflow import Dag
 from liteflow.processes import tree
-from liteflow.state.locks import LockFile
 from liteflow.state.schema import SCHEMA_VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -180,16 +178,7 @@ def test_a_run_whose_owner_died_and_what_is_left_of_it(db: str, tmp_path: Path) 
             tree.sweep_session(session)
 
 
-def test_abilities_that_are_missing(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tree, "children", lambda: None)
-    monkeypatch.setattr(LockFile, "is_held", lambda self, byte: False)
-    findings = run_checks(db)
-    assert {one.check for one in findings if one.severity == "missing"} == {"processes", "locks"}
-    assert exit_code(findings) == 1
-    assert exit_code(run_checks("/no/such/folder/state.db")) == 1
-
-
-def test_file_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_systems(tmp_path: Path) -> None:
     table = tmp_path / "mountinfo"
     table.write_text(
         "1 0 8:1 / / rw - ext4 /dev/a rw\n"
@@ -203,7 +192,26 @@ def test_file_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert file_system_of("/srv/without", str(table)) == "xfs"
     assert file_system_of("/srvx", str(table)) == "ext4"
     assert file_system_of("/", str(tmp_path / "nothing")) is None
-    monkeypatch.setattr(doctor, "file_system_of", lambda path: "nfs4")
-    found = said(str(tmp_path / "state.db"))["file system"]
-    assert found.severity == "warning"
-    assert "network" in found.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "severity", "words"),
+    [
+        ("nfs4", "warning", "network"),
+        ("tmpfs", "note", "does not survive a restart"),
+        ("ext4", "fine", "ext4"),
+        (None, "note", "not known"),
+    ],
+)
+def test_the_meaning_of_a_file_system(kind: str | None, severity: str, words: str) -> None:
+    finding = file_system_finding(kind)
+    assert (finding.check, finding.severity) == ("file system", severity)
+    assert words in finding.message
+
+
+def test_a_folder_that_is_missing(tmp_path: Path) -> None:
+    assert exit_code(run_checks(str(tmp_path / "nosuch" / "state.db"))) == 1
+
+
+def test_the_file_system_of_the_state_file_is_one_of_the_findings(db: str) -> None:
+    assert said(db)["file system"] == file_system_finding(file_system_of(os.path.realpath(os.path.dirname(db))))

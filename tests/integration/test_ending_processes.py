@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from process_kit import is_alive
 
 from liteflow.processes import tree
 from liteflow.processes.client import Exited, GuardianConnection, Started
@@ -77,11 +78,6 @@ def await_true(condition: Callable[[], object]) -> None:
         time.sleep(0.005)
 
 
-def is_alive(pid: int) -> bool:
-    row = tree.process(pid)
-    return row is not None and row.state not in "ZX"
-
-
 def pid_in(path: Path) -> int:
     await_true(lambda: path.exists() and path.read_text().strip())
     return int(path.read_text())
@@ -115,18 +111,18 @@ def test_a_process_that_cannot_be_killed_holds_up_its_own_task_only(
     freeze = f"setsid sleep 300 & echo {who} > {freezer}/tasks; echo FROZEN > {freezer}/freezer.state; sleep 300"
     shell(guardian, 1, freeze, tmp_path)
     await_true(lambda: (freezer / "freezer.state").read_text().strip() == "FROZEN")
-    heard = Heard(guardian)
+    received = Heard(guardian)
     guardian.stop(1, 0.0)
     for job in range(2, 7):
         shell(guardian, job, "(setsid sleep 300 &); exit 0", tmp_path)  # each needs a sweep of its own
-        other = heard.exited(job)
+        other = received.exited(job)
         assert (other.code, other.survivors) == (0, ())
-    assert not any(isinstance(each, Exited) and each.job == 1 for each in heard.events)
-    stuck = heard.exited(1)
+    assert not any(isinstance(each, Exited) and each.job == 1 for each in received.events)
+    stuck = received.exited(1)
     assert stuck.stopped
     assert len(stuck.survivors) == 1
     shell(guardian, 7, "(setsid sleep 300 &); exit 0", tmp_path)
-    assert heard.exited(7).survivors == ()  # it is not waited for again
+    assert received.exited(7).survivors == ()  # it is not waited for again
     (freezer / "freezer.state").write_text("THAWED")
     await_true(lambda: not is_alive(stuck.survivors[0]))
 
@@ -139,40 +135,40 @@ LOST = "(env -i prlimit --rttime=unlimited setsid sh -c 'echo $$ > {name}; exec 
 
 @needs_prlimit
 def test_a_daemon_without_mark_and_environment_ends_with_its_task(guardian: GuardianConnection, tmp_path: Path) -> None:
-    heard = Heard(guardian)
+    received = Heard(guardian)
     shell(guardian, 1, LOST.format(name="daemon") + "; while [ ! -s daemon ]; do sleep 0.01; done", tmp_path)
-    assert heard.exited(1).code == 0
+    assert received.exited(1).code == 0
     assert not is_alive(pid_in(tmp_path / "daemon"))
 
 
 @needs_prlimit
-def test_a_daemon_that_kept_its_environment_ends_although_another_task_goes_on(
+def test_a_daemon_with_the_same_environment_ends_although_another_task_continues(
     guardian: GuardianConnection, tmp_path: Path
 ) -> None:
-    heard = Heard(guardian)
+    received = Heard(guardian)
     shell(guardian, 1, "sleep 300", tmp_path)
-    heard.started(1)
+    received.started(1)
     lost = LOST.format(name="daemon").replace("env -i ", "")
     shell(guardian, 2, lost + "; while [ ! -s daemon ]; do sleep 0.01; done", tmp_path)
-    heard.exited(2)
+    received.exited(2)
     assert not is_alive(pid_in(tmp_path / "daemon"))
     guardian.stop(1, 0.0)
 
 
 @needs_prlimit
 def test_children_of_a_running_task_outlive_the_end_of_others(guardian: GuardianConnection, tmp_path: Path) -> None:
-    heard = Heard(guardian)
+    received = Heard(guardian)
     foreign = subprocess.Popen(["sleep", "300"])
     try:
         shell(guardian, 1, LOST.format(name="daemon") + "; sleep 300", tmp_path)
         daemon = pid_in(tmp_path / "daemon")
         for job in range(2, 5):
             shell(guardian, job, "(setsid sleep 300 &); exit 0", tmp_path)
-            heard.exited(job)
+            received.exited(job)
         assert is_alive(daemon)
         assert foreign.poll() is None
         guardian.stop(1, 0.0)
-        heard.exited(1)
+        received.exited(1)
         assert not is_alive(daemon)
         assert foreign.poll() is None
     finally:
@@ -198,17 +194,17 @@ def test_a_nested_run_in_the_background_ends_with_its_task(tmp_path: Path) -> No
 # -- who was told -------------------------------------------------------------------------------------------------
 
 
-def test_a_command_that_ended_by_itself_was_not_told_to(guardian: GuardianConnection, tmp_path: Path) -> None:
-    heard = Heard(guardian)
+def test_a_command_that_ended_by_itself_was_not_stopped(guardian: GuardianConnection, tmp_path: Path) -> None:
+    received = Heard(guardian)
     shell(guardian, 1, "exit 0", tmp_path)
-    pid = heard.started(1).pid
+    pid = received.started(1).pid
     await_true(lambda: not is_alive(pid))
     guardian.stop(1, 5.0)
-    assert not heard.exited(1).stopped
+    assert not received.exited(1).stopped
     shell(guardian, 2, "trap 'exit 0' TERM; touch up; while :; do sleep 0.01; done", tmp_path)
     await_true((tmp_path / "up").exists)
     guardian.stop(2, 5.0)
-    event = heard.exited(2)
+    event = received.exited(2)
     assert (event.stopped, event.code) == (True, 0)
 
 
@@ -286,7 +282,7 @@ main()
 @pytest.mark.parametrize(
     ("call", "code"), [("pidfd_open", 38), ("pidfd_open", 1), ("pidfd_send_signal", 1), ("absent", 0)]
 )
-def test_without_process_handles_everything_is_ended_all_the_same_and_the_run_says_so(
+def test_without_process_handles_everything_is_ended_all_the_same_and_the_run_reports_it(
     call: str, code: int, tmp_path: Path
 ) -> None:
     (tmp_path / "f.yaml").write_text(
@@ -305,5 +301,5 @@ def test_without_process_handles_everything_is_ended_all_the_same_and_the_run_sa
     assert "Traceback" not in done.stderr
     assert not is_alive(pid_in(tmp_path / "one"))
     assert not is_alive(pid_in(tmp_path / "two"))
-    told = subprocess.run([*words, "doctor"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-    assert "process handles" in told.stdout
+    reported = subprocess.run([*words, "doctor"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert "process handles" in reported.stdout

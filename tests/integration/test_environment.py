@@ -7,21 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flow_folder import lightflow, write
-
-from lightflow.errors import WorkflowError
-from lightflow.parser.workflow_loader import loads_workflow
+from flow_folder import lightflow, problems, write
 
 
-def problems(text: str) -> str:
-    with pytest.raises(WorkflowError) as caught:
-        loads_workflow(text, "w.yaml")
-    return str(caught.value)
-
-
-def printed(folder: Path, text: str, task: str = "t", more: dict[str, str] | None = None) -> list[str]:
+def printed(folder: Path, text: str, task: str = "t", extra_env: dict[str, str] | None = None) -> list[str]:
     write(folder, text)
-    done = lightflow(folder, "run", "flow.yaml", more=more)
+    done = lightflow(folder, "run", "flow.yaml", extra_env=extra_env)
     assert done.returncode == 0, done.stdout + done.stderr
     return lightflow(folder, "logs", task).stdout.splitlines()
 
@@ -85,7 +76,7 @@ def test_a_variable_that_a_task_replaces_is_not_worked_out(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (
             'env:\n  A: "${{ env.B }}"\n  B: "${{ env.C }}"\n  C: "${{ env.A }}"\ntasks: {t: {run: echo}}',
@@ -130,8 +121,8 @@ def test_a_variable_that_a_task_replaces_is_not_worked_out(tmp_path: Path) -> No
         ("env: {Größe: a}\ntasks: {t: {run: echo}}", '"Größe" is not allowed as a name here'),
     ],
 )
-def test_what_cannot_be_is_found_by_validate_with_its_place(text: str, said: str) -> None:
-    assert said in problems(text)
+def test_what_cannot_be_is_found_by_validate_with_its_place(text: str, message: str) -> None:
+    assert message in problems(text)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +136,7 @@ def test_what_cannot_be_is_found_by_validate_with_its_place(text: str, said: str
         "env['NOT_SET' ~ '_HERE'] | default('x')",
     ],
 )
-def test_a_variable_that_may_be_missing_is_no_mistake(tmp_path: Path, expression: str) -> None:
+def test_a_variable_that_may_be_missing_is_not_a_mistake(tmp_path: Path, expression: str) -> None:
     text = f'params: {{remote: false}}\ntasks: {{t: {{run: \'echo "$V"\', env: {{V: "${{{{ {expression} }}}}"}}}}}}\n'
     assert printed(tmp_path, text) == ["x"]
 
@@ -208,5 +199,5 @@ def test_a_dotenv_file_has_the_same_names_as_env(tmp_path: Path) -> None:
 
 
 def test_a_variable_that_only_a_task_has_is_pointed_at() -> None:
-    said = problems("env: {A: '${{ env.LIGHTFLOW_TASK }}'}\ntasks: {t: {run: echo}}")
-    assert "a task finds it in its own environment: write $LIGHTFLOW_TASK in the script" in said
+    message = problems("env: {A: '${{ env.LIGHTFLOW_TASK }}'}\ntasks: {t: {run: echo}}")
+    assert "a task finds it in its own environment: write $LIGHTFLOW_TASK in the script" in message

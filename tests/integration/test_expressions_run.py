@@ -9,12 +9,12 @@ import os
 import sqlite3
 import subprocess
 import sys
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from flow_folder import write
 
 ROOT = Path(__file__).resolve().parents[2]
 Lightflow = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -78,10 +78,6 @@ def lightflow(tmp_path: Path) -> Lightflow:
     return call
 
 
-def write(folder: Path, text: str, name: str = "flow.yaml") -> None:
-    (folder / name).write_text(textwrap.dedent(text), "utf-8")
-
-
 def logged(lightflow: Lightflow, task: str) -> str:
     return lightflow("logs", "--task", task).stdout
 
@@ -120,7 +116,7 @@ PLAIN = """\
 """
 
 
-def test_all_mistakes_are_told_before_anything_runs(lightflow: Lightflow, tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_before_anything_runs(lightflow: Lightflow, tmp_path: Path) -> None:
     write(tmp_path, PLAIN)
     write(tmp_path, "rows: many\nstage: live\nnothing: 1\n", "values.yaml")
     line = ["run", "flow.yaml", "-p", "rowz=1", "-p", "stage=live", "-p", "stage=test", "-p", "x"]
@@ -179,7 +175,7 @@ def test_a_checkpoint_keeps_the_parameters(lightflow: Lightflow, tmp_path: Path)
     assert "day 2026-01-31 rows 7" in logged(lightflow, "a")
 
 
-def test_a_killed_run_goes_on_with_its_parameters(lightflow: Lightflow, tmp_path: Path) -> None:
+def test_a_killed_run_continues_with_its_parameters(lightflow: Lightflow, tmp_path: Path) -> None:
     write(
         tmp_path,
         """\
@@ -224,7 +220,7 @@ def test_a_dry_run_shows_what_is_known(lightflow: Lightflow, tmp_path: Path) -> 
     assert not (tmp_path / "lightflow.db").exists()
 
 
-def test_a_reference_is_an_edge_and_the_picture_says_so(lightflow: Lightflow, tmp_path: Path) -> None:
+def test_a_reference_is_an_edge_in_the_picture(lightflow: Lightflow, tmp_path: Path) -> None:
     write(tmp_path, "tasks:\n  a: {run: 'true'}\n  b: {run: 'echo ${{ tasks.a.outputs.n }}'}\n")
     drawn = lightflow("dag", "flow.yaml", "--format", "mmd").stdout
     assert "t_a --> t_b" in drawn
@@ -270,9 +266,9 @@ def test_what_is_missing_fails_the_task_with_one_line(
     why = lightflow("why", "b").stdout
     assert f"flow.yaml:7:18: tasks.b.run: {message}" in why, why
     [attempts] = [
-        one["attempts"] for one in json.loads(lightflow("status", "--json").stdout)["tasks"] if one["task"] == "b"
+        entry["attempts"] for entry in json.loads(lightflow("status", "--json").stdout)["tasks"] if entry["task"] == "b"
     ]
-    assert [one["status"] for one in attempts] == ["FAILED", "FAILED"]
+    assert [entry["status"] for entry in attempts] == ["FAILED", "FAILED"]
 
 
 @pytest.mark.parametrize("mode", ["thread", "process", "async"])
@@ -329,8 +325,8 @@ def test_options_and_folders(lightflow: Lightflow, tmp_path: Path) -> None:
     )
     (tmp_path / "sub" / "here").mkdir(parents=True)
     assert lightflow("run", "flow.yaml").returncode == 1
-    tasks = {one["task"]: one for one in json.loads(lightflow("status", "--json").stdout)["tasks"]}
-    assert [one["status"] for one in tasks["slow"]["attempts"]] == ["TIMED_OUT"] * 3
+    tasks = {entry["task"]: entry for entry in json.loads(lightflow("status", "--json").stdout)["tasks"]}
+    assert [entry["status"] for entry in tasks["slow"]["attempts"]] == ["TIMED_OUT"] * 3
     assert f"{tmp_path}/sub/here\n" in logged(lightflow, "here")
     assert f"{tmp_path}/sub 2\n" in logged(lightflow, "py")
 

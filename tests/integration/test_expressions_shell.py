@@ -186,17 +186,17 @@ def mistakes(shell: str, template: Template, values: Sequence[str], folder: Path
     assert not (folder / "pwned").exists(), f"{shell}: {template.text!r}: a value was executed"
     assert done.stderr == b"", f"{shell}: {template.text!r}: {done.stderr[:500]!r}"
     calls = arguments(done.stdout)
-    found = []
+    result = []
     for value in values:
         assert calls.pop(0) == [b"begin"], f"{shell}: {template.text!r}: lost its place before {value!r}"
         wanted = [[os.fsencode(word) for word in call] for call in template.expected(value)]
         got = [calls.pop(0) for _ in wanted if calls]
         if got != wanted:
-            found.append(f"{shell}: {template.text!r} with {value!r}: {got!r} instead of {wanted!r}")
+            result.append(f"{shell}: {template.text!r} with {value!r}: {got!r} instead of {wanted!r}")
             while calls and calls[0] != [b"begin"]:
                 calls.pop(0)
     assert not calls
-    return found
+    return result
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -235,7 +235,7 @@ PIECES = st.sampled_from(
 
 @settings(max_examples=400)
 @given(st.lists(PIECES, min_size=2, max_size=12).map("".join), st.sampled_from(["sh", "bash"]))
-def test_whatever_the_script_no_value_is_executed(tmp_path: Path, script: str, shell: str) -> None:
+def test_no_value_is_executed_in_any_script(tmp_path: Path, script: str, shell: str) -> None:
     """Any script that is taken at all, well-formed or not: a value that would do harm as shell text does none."""
     if "${{ x }}" not in script:
         script += " ${{ x }}"

@@ -175,7 +175,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("mode", ["thread", "process"])
 @pytest.mark.parametrize("how", ["returns", "raises"])
-def test_a_child_that_an_observer_forks_does_not_go_on_with_the_run(start: Start, mode: str, how: str) -> None:
+def test_a_child_that_an_observer_forks_does_not_continue_the_run(start: Start, mode: str, how: str) -> None:
     out, err = start(OBSERVER, how, mode).communicate(timeout=60)
     assert out == "SUCCESS\n"
     assert err.count("RuntimeError: raised by the child") == (2 if how == "raises" else 0)

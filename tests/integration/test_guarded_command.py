@@ -26,7 +26,7 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("script", "found"),
+    ("script", "result"),
     [
         ("echo one; echo two", (0, b"one\ntwo\n")),
         ("printf half; exit 3", (3, b"half")),
@@ -38,11 +38,11 @@ def is_alive(pid: int) -> bool:
         ("trap", (0, b"")),
     ],
 )
-def test_output_and_exit_code(script: str, found: tuple[int, bytes]) -> None:
-    assert sh(script) == found
+def test_output_and_exit_code(script: str, result: tuple[int, bytes]) -> None:
+    assert sh(script) == result
 
 
-def test_it_runs_in_the_folder_with_our_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_runs_in_the_folder_with_the_environment_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEPT", "yes")
     assert sh("pwd; echo $KEPT", tmp_path) == (0, f"{tmp_path}\nyes\n".encode())
 
@@ -54,8 +54,8 @@ def test_its_complaints(quiet: bool, capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_processes_that_it_leaves_behind_live_on(tmp_path: Path) -> None:
-    code, said = sh("sleep 1000 & echo $!")  # it holds the output open
-    pid = int(said)
+    code, message = sh("sleep 1000 & echo $!")  # it holds the output open
+    pid = int(message)
     try:
         assert code == 0
         assert is_alive(pid)
@@ -64,8 +64,8 @@ def test_processes_that_it_leaves_behind_live_on(tmp_path: Path) -> None:
 
 
 def test_processes_that_it_leaves_behind_may_print() -> None:
-    code, said = sh("yes & echo $!")
-    os.kill(int(next(line for line in said.split() if line.isdigit())), signal.SIGKILL)
+    code, message = sh("yes & echo $!")
+    os.kill(int(next(line for line in message.split() if line.isdigit())), signal.SIGKILL)
     assert code == 0
 
 

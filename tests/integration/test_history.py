@@ -46,7 +46,7 @@ def check_story(db: str, run_id: str) -> None:
     """Events, instances, attempts and the run tell the same story."""
     with History(db) as history:
         events = history.events(run_id, limit=100_000)
-        instances = {one.task_id: one for one in history.instances(run_id)}
+        instances = {entry.task_id: entry for entry in history.instances(run_id)}
         attempts = history.attempts(run_id)
         run = history.run(run_id)
     assert [event.seq for event in events] == sorted({event.seq for event in events})
@@ -60,9 +60,9 @@ def check_story(db: str, run_id: str) -> None:
         state[event.task_id] = event.status
     assert state.pop(None) == run.status
     assert {name: state.get(name, "PENDING") for name in instances} == {
-        name: one.status for name, one in instances.items()
+        name: entry.status for name, entry in instances.items()
     }
-    assert {name: one.try_number for name, one in instances.items() if one.try_number} == tries
+    assert {name: entry.try_number for name, entry in instances.items() if entry.try_number} == tries
     assert len(attempts) == sum(tries.values())
     for attempt in attempts:
         assert attempt.ended_at is not None
@@ -98,7 +98,7 @@ def test_records(db: str, run_id: str) -> None:
         assert (run.dag_id, run.status, run.params, run.run_no) == ("flow", "FAILED", {"p": 1}, 1)
         assert run.created_at <= (run.started_at or 0) <= (run.ended_at or 0)
         assert history.counts(run_id) == {"SUCCESS": 1, "FAILED": 1, "UPSTREAM_FAILED": 1}
-        assert [(one.task_id, one.attempt, one.status) for one in history.attempts(run_id)] == [
+        assert [(entry.task_id, entry.attempt, entry.status) for entry in history.attempts(run_id)] == [
             ("bad", 1, "FAILED"),
             ("bad", 2, "FAILED"),
             ("good", 1, "SUCCESS"),
@@ -107,10 +107,10 @@ def test_records(db: str, run_id: str) -> None:
         assert below is not None
         assert below.reason == "'bad' did not succeed (rule all_success)"
         assert history.instance(run_id, "nobody") is None
-        assert [(one.task_id, one.key, one.encoding, one.size) for one in history.values(run_id)] == [
+        assert [(entry.task_id, entry.key, entry.encoding, entry.size) for entry in history.values(run_id)] == [
             ("good", "return_value", "json", 1)
         ]
-        assert [one["id"] for one in history.graph(run.graph_digest)["tasks"]] == ["good", "bad", "below"]
+        assert [entry["id"] for entry in history.graph(run.graph_digest)["tasks"]] == ["good", "bad", "below"]
         assert history.graph("no such digest") == {}
         assert history.dag("nobody") is None
         assert list(history.run_ids("flow")) == [run_id]
@@ -126,9 +126,9 @@ def test_runs_by_the_beginning_of_their_id(db: str, run_id: str) -> None:
         for wrong, why in (("run-", "more than one run begins"), ("", "no run"), ("x", "no run"), ("%", "no run")):
             with pytest.raises(RunNotFound, match=why):
                 history.run(wrong)
-        assert [one.run_id for one in history.runs()] == ["run", "run-two", "run-one"]
-        assert [one.run_id for one in history.runs(limit=2)] == ["run", "run-two"]
-        assert [one.run_id for one in history.runs(before=2)] == ["run-one"]
+        assert [entry.run_id for entry in history.runs()] == ["run", "run-two", "run-one"]
+        assert [entry.run_id for entry in history.runs(limit=2)] == ["run", "run-two"]
+        assert [entry.run_id for entry in history.runs(before=2)] == ["run-one"]
         assert history.runs("nobody") == []
         with pytest.raises(RunNotFound, match="no run of 'nobody' yet"):
             history.latest("nobody")
@@ -177,5 +177,5 @@ def test_altered_json_does_not_break_a_reader(db: str, run_id: str, column: str,
     connection.commit()
     connection.close()
     with History(db) as history:
-        found: Any = getattr(history.run(run_id), column)
-        assert isinstance(found, dict), "what it is declared to be"
+        result: Any = getattr(history.run(run_id), column)
+        assert isinstance(result, dict), "what it is declared to be"

@@ -58,8 +58,8 @@ def test_os_exit_fails_the_task_and_not_the_run(start: Start, mode: str, code: i
     )
     statuses = {"exits": "FAILED", "forks": "SUCCESS"}
     assert (process.returncode, err) == (5, ""), "behind the run os._exit is what it was"
-    said, failures, value = out.splitlines()
-    assert (said, value) == (str(statuses), "7")
+    message, failures, value = out.splitlines()
+    assert (message, value) == (str(statuses), "7")
     assert words in failures
 
 
@@ -243,7 +243,7 @@ def test_a_dag_keeps_its_state_file_when_a_task_changes_the_folder(start: Start,
     assert (out, err) == ("{'moves': 'FAILED'} SUCCESS 1\n", "")
 
 
-def test_a_log_that_is_not_there_says_where_the_output_of_children_is(tmp_path: Path) -> None:
+def test_a_log_that_is_not_there_names_where_the_output_of_children_is(tmp_path: Path) -> None:
     (tmp_path / "flow.yaml").write_text(
         """
 workflow_name: w

@@ -103,13 +103,13 @@ def altered(source: Path, target: Path, columns: dict[str, list[str]]) -> Path:
     connection.close()
     for saved in (target / ".lightflow-checkpoints").iterdir():
         shape = json.loads(saved.read_text())
-        saved.write_text(json.dumps({name: EVIL if isinstance(one, str) else one for name, one in shape.items()}))
+        saved.write_text(json.dumps({name: EVIL if isinstance(entry, str) else entry for name, entry in shape.items()}))
     return target
 
 
 def obeyed(text: str) -> list[str]:
     """What a terminal, or who reads it, might take for more than text; the colours of our own are not."""
-    return sorted({f"U+{ord(one):04X}" for one in text if not one.isprintable() and one not in "\n\t"})
+    return sorted({f"U+{ord(entry):04X}" for entry in text if not entry.isprintable() and entry not in "\n\t"})
 
 
 @pytest.mark.parametrize("what", CASES)
@@ -122,12 +122,12 @@ def test_no_command_prints_a_control_character_of_a_state_file(
     for line in COMMANDS:
         words = [word.replace("{task}", task) for word in line.split(" ")]
         as_json = [["--json"]] if words[0] in WITH_JSON else []
-        for more in ([], *as_json):
+        for extra in ([], *as_json):
             with pytest.raises(SystemExit) as end:
-                main([*words, *more])
+                main([*words, *extra])
             out, err = capfd.readouterr()
             assert end.value.code != 70, (line, err)
-            assert not obeyed(out + err), (line, more, obeyed(out + err))
+            assert not obeyed(out + err), (line, extra, obeyed(out + err))
 
 
 @pytest.mark.parametrize("line", ["status", "why {task}", "runs", "outputs", "logs {task}"])

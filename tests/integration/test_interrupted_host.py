@@ -139,14 +139,14 @@ print("soon" if time.monotonic() - began < 30 else "late", signal.getsignal(sign
 """
 
 
-@pytest.mark.parametrize(("mode", "said"), [("process", "raised"), ("thread", "raised"), ("inline", "SoftLimit")])
-def test_a_soft_limit_ends_a_run_at_once(tmp_path: Path, mode: str, said: str) -> None:
+@pytest.mark.parametrize(("mode", "message"), [("process", "raised"), ("thread", "raised"), ("inline", "SoftLimit")])
+def test_a_soft_limit_ends_a_run_at_once(tmp_path: Path, mode: str, message: str) -> None:
     program = tmp_path / "host.py"
     program.write_text(LONG.format(root=str(ROOT)))
     done = subprocess.run(
         [sys.executable, str(program), mode], cwd=tmp_path, capture_output=True, text=True, timeout=100
     )
-    assert said in done.stdout, done.stderr
+    assert message in done.stdout, done.stderr
     assert "soon True" in done.stdout
 
 
@@ -169,6 +169,4 @@ for act in (dag.run, dag.resume):
 """
     for db in ("x.db", str(tmp_path / "x.db")):
         done = subprocess.run([sys.executable, "-c", program, db], cwd=tmp_path, capture_output=True, text=True)
-        assert done.stdout.count("the current folder does not exist any more: change to one that does") == 2, (
-            done.stderr
-        )
+        assert done.stdout.count("the current folder no longer exists: change to one that does") == 2, done.stderr

@@ -41,7 +41,7 @@ def test_the_run_that_was_resumed_is_the_latest(tmp_path: Path) -> None:
     assert json.loads(lightflow(tmp_path, "status", "--json").stdout)["workflow"] == "new"
 
 
-def test_a_plan_shows_the_first_line_that_says_something(tmp_path: Path) -> None:
+def test_a_plan_shows_the_first_line_with_content(tmp_path: Path) -> None:
     write(
         tmp_path,
         """\

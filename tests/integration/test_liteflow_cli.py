@@ -107,7 +107,7 @@ def test_list_as_json(db: Path) -> None:
 # -- visualize ---------------------------------------------------------------------------------------------------
 
 
-def test_visualize_writes_a_page_beside_you(db: Path) -> None:
+def test_visualize_writes_a_page_into_the_current_folder(db: Path) -> None:
     done = cli("visualize", "sad", "--db", "liteflow.db", cwd=db.parent)
     assert (done.returncode, done.stdout, done.stderr) == (0, "sad.html\n", "")
     page = (db.parent / "sad.html").read_text(encoding="utf-8")
@@ -124,7 +124,7 @@ def test_visualize_takes_a_dag_a_run_or_the_beginning_of_one(db: Path, name: str
     assert done.stdout.count("success ·") == 2
 
 
-def test_the_output_file_says_the_format(db: Path) -> None:
+def test_the_output_file_names_the_format(db: Path) -> None:
     assert cli("visualize", "good", "-o", "g.mmd", cwd=db.parent).stdout == "g.mmd\n"
     assert (db.parent / "g.mmd").read_text(encoding="utf-8").startswith("---\ntitle")
     assert cli("visualize", "good", "-o", "-", cwd=db.parent).stdout.startswith("---\ntitle")
@@ -215,7 +215,7 @@ def test_a_script_has_a_time_limit_and_takes_its_children_along(
     pytest.fail("the script's child is still alive")
 
 
-def test_no_browser_where_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_browser_without_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     for name in ("CI", "DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
@@ -229,7 +229,7 @@ def test_no_browser_where_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- delete ------------------------------------------------------------------------------------------------------
 
 
-def test_delete_refuses_when_nobody_can_be_asked(db: Path) -> None:
+def test_delete_refuses_when_no_terminal_can_confirm(db: Path) -> None:
     refused(cli("delete", "good", cwd=db.parent), 2, "--yes", "2 runs")
     refused(cli("delete", cwd=db.parent), 2, "--run")
     assert len(Dag.all_dags(str(db))) == 2
@@ -244,7 +244,7 @@ def test_delete_a_run_then_a_dag(db: Path) -> None:
 
 
 @pytest.mark.parametrize(("answer", "left"), [(b"y\n", 1), (b"n\n", 2), (b"\n", 2)])
-def test_delete_asks_on_a_terminal(db: Path, answer: bytes, left: int) -> None:
+def test_delete_confirms_on_a_terminal(db: Path, answer: bytes, left: int) -> None:
     ours, theirs = pty.openpty()
     child = subprocess.Popen(
         [sys.executable, "-m", "liteflow", "delete", "good", "--db", str(db)],
@@ -336,7 +336,7 @@ def test_words_in_the_file_cannot_reach_the_terminal(db: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["list", "scaffold", "--help", "visualize good -o - --format html"])
-def test_a_reader_that_goes_away_is_no_traceback(db: Path, command: str) -> None:
+def test_a_reader_that_goes_away_causes_no_traceback(db: Path, command: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     child = subprocess.Popen(
@@ -348,7 +348,7 @@ def test_a_reader_that_goes_away_is_no_traceback(db: Path, command: str) -> None
     assert (child.returncode, complaint) == (141, b"")
 
 
-def test_a_full_disk_and_a_closed_stdout_are_told_apart(db: Path) -> None:
+def test_a_full_disk_and_a_closed_stdout_are_distinguished(db: Path) -> None:
     def run(line: str) -> Any:
         command = ["sh", "-c", f'"{sys.executable}" -m liteflow {line}']
         return subprocess.run(command, cwd=db.parent, env=ENV, capture_output=True, text=True)
@@ -358,7 +358,7 @@ def test_a_full_disk_and_a_closed_stdout_are_told_apart(db: Path) -> None:
     assert (closed.returncode, closed.stderr) == (0, "")
 
 
-def test_a_bug_of_ours_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bug_of_the_engine_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def broken(dag_id: str) -> str:
         raise KeyError("oops")
 

@@ -60,10 +60,10 @@ def test_looking_takes_nothing(open_locks: Locks) -> None:
 
 
 def test_a_lock_can_be_waited_for(open_locks: Locks) -> None:
-    one, two = open_locks(), open_locks()
-    one.acquire(0)
+    entry, two = open_locks(), open_locks()
+    entry.acquire(0)
     assert not two.acquire_within(0, 0.01)
-    threading.Timer(0.05, one.release, [0]).start()
+    threading.Timer(0.05, entry.release, [0]).start()
     assert two.acquire_within(0, 30.0)
 
 
@@ -214,17 +214,17 @@ def test_runs_of_several_processes_share_a_file(start: Start, db: str) -> None:
 def test_a_link_to_the_state_file_leads_to_the_same_lock(tmp_path: Path) -> None:
     (tmp_path / "real.db").touch()
     (tmp_path / "link.db").symlink_to(tmp_path / "real.db")
-    one, other = LockFile(str(tmp_path / "real.db")), LockFile(str(tmp_path / "link.db"))
+    entry, other = LockFile(str(tmp_path / "real.db")), LockFile(str(tmp_path / "link.db"))
     try:
-        assert one.acquire(7)
+        assert entry.acquire(7)
         assert not other.acquire(7)
         assert other.is_held(7)
     finally:
-        one.close()
+        entry.close()
         other.close()
 
 
-def test_a_run_through_a_link_keeps_all_its_files_beside_the_state_file(tmp_path: Path) -> None:
+def test_a_run_through_a_link_keeps_all_its_files_next_to_the_state_file(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     (tmp_path / "link.db").symlink_to(tmp_path / "state" / "real.db")
     dag = Dag("linked", str(tmp_path / "link.db"))
@@ -246,7 +246,7 @@ def test_a_run_is_not_called_dead_where_the_lock_file_cannot_be_opened(start: St
     assert (run.status, "is unknown" in str(run.reason)) == ("RUNNING", True)
     with pytest.raises(StoreError, match=r"state\.db\.lock: cannot be opened"):
         delete_runs(db, ["r1"])
-    findings = {one.check: one for one in run_checks(db)}
+    findings = {entry.check: entry for entry in run_checks(db)}
     assert findings["runs"].severity == "note"
     assert "is unknown" in findings["runs"].message
     process.kill()
@@ -274,7 +274,7 @@ def test_a_lock_file_that_is_deleted_is_made_again(start: Start, db: str, trail:
     assert dag.resume("r1", mode="inline").status == "SUCCESS"
 
 
-def test_who_lost_a_lock_with_its_file_is_told(db: str) -> None:
+def test_a_process_whose_lock_file_was_deleted_is_reported(db: str) -> None:
     owner, other = LockFile(db), None
     assert owner.acquire(3)
     assert owner.renew()

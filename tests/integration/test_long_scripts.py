@@ -15,9 +15,9 @@ from tests.integration.flow_folder import lightflow, write
 LONG = "# " + "x" * 100 + "\n"
 
 
-def run(folder: Path, *argv: str, **more: object) -> Dag:
+def run(folder: Path, *argv: str, **extra: object) -> Dag:
     dag = Dag("long", str(folder / "a.db"))
-    dag.add_task(Task("t", body=Command(argv, output="last_line", **more)))  # type: ignore[arg-type]
+    dag.add_task(Task("t", body=Command(argv, output="last_line", **extra)))  # type: ignore[arg-type]
     return dag
 
 

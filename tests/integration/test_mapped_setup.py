@@ -48,7 +48,7 @@ class Tool:
         return dag
 
 
-def test_one_instance_that_stands_is_taken_down(db: str) -> None:
+def test_one_instance_that_is_set_up_is_torn_down(db: str) -> None:
     tool = Tool(2)
     run = tool.dag(db, [1, 2]).run(mode="inline")
     assert run.statuses() == {"made": "FAILED", "work": "UPSTREAM_FAILED", "gone": "SUCCESS"}
@@ -65,7 +65,7 @@ def test_one_instance_that_stands_is_taken_down(db: str) -> None:
         ((), (1,), "SUCCESS"),
     ],
 )
-def test_nothing_stands(db: str, bad: tuple[int, ...], skipped: tuple[int, ...], status: str) -> None:
+def test_nothing_is_set_up(db: str, bad: tuple[int, ...], skipped: tuple[int, ...], status: str) -> None:
     tool = Tool(*bad, skipped=skipped)
     run = tool.dag(db, [1, 2]).run(mode="inline")
     assert run.statuses()["gone"] == status
@@ -102,11 +102,11 @@ def test_what_fail_fast_has_cancelled_is_not_taken_down_but_the_rest_is(db: str)
     run = tool.dag(db, [1, 2, 3], fail_fast=True).run(mode="inline")
     assert tool.trail == ["open 1", "close [1]"]
     with History(db) as history:
-        found = {one.map_index: one.status for one in history.instances(run.run_id) if one.task_id == "made"}
-    assert found == {-1: "FAILED", 0: "SUCCESS", 1: "FAILED", 2: "CANCELLED"}
+        result = {entry.map_index: entry.status for entry in history.instances(run.run_id) if entry.task_id == "made"}
+    assert result == {-1: "FAILED", 0: "SUCCESS", 1: "FAILED", 2: "CANCELLED"}
 
 
-def test_of_two_setups_one_is_mapped_and_stands_in_part(db: str) -> None:
+def test_of_two_setups_one_is_mapped_and_partly_set_up(db: str) -> None:
     tool = Tool(2)
     with Dag("two", db) as dag:
         first = dag.task(boom, task_id="first", setup=True)
@@ -116,7 +116,7 @@ def test_of_two_setups_one_is_mapped_and_stands_in_part(db: str) -> None:
     assert dag.run(mode="inline").statuses()["gone"] == "SUCCESS"
 
 
-def test_a_setup_that_stands_on_a_mapped_one(db: str) -> None:
+def test_a_setup_that_depends_on_a_mapped_setup(db: str) -> None:
     tool = Tool(2)
     with Dag("nested", db) as dag:
         outer = dag.partial(tool.open, task_id="outer", setup=True).expand(item=[1, 2])
@@ -134,7 +134,7 @@ def test_a_setup_that_stands_on_a_mapped_one(db: str) -> None:
     assert tool.trail == ["open 1", "close [1]"]
 
 
-def test_resumed_all_that_was_taken_down_is_set_up_again(db: str) -> None:
+def test_resumed_all_that_was_torn_down_is_set_up_again(db: str) -> None:
     tool = Tool(2)
     tool.dag(db, [1, 2]).run(mode="inline")
     tool.bad.clear()
@@ -160,7 +160,7 @@ def test_resumed_where_the_work_behind_it_has_failed(db: str) -> None:
     assert tool.trail == ["open 1", "open 2", "close [1, 2]"] * 2
 
 
-def test_an_instance_that_stands_when_the_owner_dies_is_kept(db: str) -> None:
+def test_an_instance_that_is_set_up_when_the_owner_dies_is_preserved(db: str) -> None:
     """It was set up again, and the teardown has not begun since: nothing is set up a third time."""
     tool = Tool(2)
     tool.dag(db, [1, 2]).run(mode="inline")
@@ -170,7 +170,7 @@ def test_an_instance_that_stands_when_the_owner_dies_is_kept(db: str) -> None:
 
     class Stopper:
         def changed(self, changes: Any) -> None:
-            if any((one.task_id, one.map_index, one.status) == ("made", 0, "SUCCESS") for one in changes):
+            if any((entry.task_id, entry.map_index, entry.status) == ("made", 0, "SUCCESS") for entry in changes):
                 raise Stop
 
     with pytest.raises(Stop):

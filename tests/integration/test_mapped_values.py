@@ -72,7 +72,7 @@ def test_a_mapped_task_counts_once(run: DagRun) -> None:
     with History(run.db_path) as history:
         assert history.counts(run.run_id) == {"SUCCESS": 3, "FAILED": 1}
         assert history.tally(run.run_id)[1] == {"SUCCESS": 5, "FAILED": 1}
-        assert [one.status for one in history.attempts(run.run_id, "half", 1)] == ["FAILED"]
+        assert [entry.status for entry in history.attempts(run.run_id, "half", 1)] == ["FAILED"]
         assert len(history.attempts(run.run_id, "half")) == 3
 
 

@@ -28,13 +28,15 @@ def db(tmp_path: Path) -> str:
 
 def instances(run: DagRun, task_id: str) -> list[tuple[int, str]]:
     with History(run.db_path) as history:
-        return [(one.map_index, one.status) for one in history.instances(run.run_id) if one.task_id == task_id]
+        return [(entry.map_index, entry.status) for entry in history.instances(run.run_id) if entry.task_id == task_id]
 
 
 def reasons(run: DagRun) -> dict[str, str]:
     with History(run.db_path) as history:
         return {
-            f"{one.task_id}[{one.map_index}]": str(one.reason) for one in history.instances(run.run_id) if one.reason
+            f"{entry.task_id}[{entry.map_index}]": str(entry.reason)
+            for entry in history.instances(run.run_id)
+            if entry.reason
         }
 
 
@@ -76,12 +78,12 @@ def test_decorated_functions_have_the_names_of_airflow(db: str) -> None:
 
     with Dag("names", db) as dag:
         listed = rows()
-        one = add.partial(c=100).expand_kwargs(listed)
+        entry = add.partial(c=100).expand_kwargs(listed)
         two = add.override(task_id="two").expand(a=[1, 2], b=[10, 20])
-        more = add.override(task_id="more").expand(a=one.map(lambda value: value * 10))
-        total(one)
+        extra = add.override(task_id="more").expand(a=entry.map(lambda value: value * 10))
+        total(entry)
         total.override(task_id="total_two")(two)
-        total.override(task_id="total_more")(more)
+        total.override(task_id="total_more")(extra)
     run = dag.run(mode="thread").raise_for_failure()
     assert dag.tasks["two"].retries == 1
     assert run.value("total") == 101 + 107
@@ -104,8 +106,8 @@ def test_a_mapping_is_mapped_over_its_pairs(db: str) -> None:
 
 def test_a_task_can_be_an_item_of_a_list(db: str) -> None:
     with Dag("items", db) as dag:
-        one, two = dag.task(lambda: 1, task_id="one"), dag.task(lambda: 20, task_id="two")
-        dag.partial(double).expand(x=[one, 5, two])
+        entry, two = dag.task(lambda: 1, task_id="one"), dag.task(lambda: 20, task_id="two")
+        dag.partial(double).expand(x=[entry, 5, two])
         dag.task(keep)
     assert dag.run(mode="thread").value("keep") == [2, 10, 40]
 
@@ -154,7 +156,7 @@ class Thing:
         ([Thing()], "is a Python object (it was pickled); return a list of numbers, text, mappings, dates or paths"),
     ],
 )
-def test_what_is_no_list_fails_the_task_that_is_mapped(db: str, value: Any, wanted: str) -> None:
+def test_what_is_not_a_list_fails_the_task_that_is_mapped(db: str, value: Any, wanted: str) -> None:
     with Dag("wrong", db) as dag:
         source = dag.task(lambda: value, task_id="source")
         dag.partial(double).expand(x=source)
@@ -196,17 +198,17 @@ def test_each_instance_has_attempts_and_a_log_of_its_own(db: str, tmp_path: Path
     run = dag.run(mode="process", log_dir=str(tmp_path / "logs")).raise_for_failure()
     with History(db) as history:
         attempts = history.attempts(run.run_id, "flaky")
-    assert [(one.map_index, one.attempt, one.status) for one in attempts] == [
+    assert [(entry.map_index, entry.attempt, entry.status) for entry in attempts] == [
         (0, 1, "SUCCESS"),
         (1, 1, "FAILED"),
         (1, 2, "SUCCESS"),
         (2, 1, "SUCCESS"),
     ]
-    assert len({one.log_path for one in attempts}) == 4
-    for one in attempts:
-        assert one.log_path is not None
-        text = Path(one.log_path).read_text(encoding="utf-8")
-        assert f"item {one.map_index}, attempt {one.attempt}\n" in text
+    assert len({entry.log_path for entry in attempts}) == 4
+    for entry in attempts:
+        assert entry.log_path is not None
+        text = Path(entry.log_path).read_text(encoding="utf-8")
+        assert f"item {entry.map_index}, attempt {entry.attempt}\n" in text
     assert XCom.load(db, run.run_id, "flaky", map_index=2) == f"{run.run_id}:flaky:2"
 
 
@@ -236,7 +238,7 @@ def test_fail_fast_of_one_task_leaves_the_others_alone(db: str, tmp_path: Path) 
     assert run.value("other") == "fine"
 
 
-def test_labels_tell_instances_apart(db: str) -> None:
+def test_labels_distinguish_instances(db: str) -> None:
     def visit(place: dict[str, str], times: int) -> None:
         pass
 
@@ -247,7 +249,7 @@ def test_labels_tell_instances_apart(db: str) -> None:
         dag.partial(visit, task_id="wrong", map_key="{nothing}", times=1).expand(place=places)
     run = dag.run(mode="thread")
     with History(db) as history:
-        labels = {(one.task_id, one.map_index): one.map_key for one in history.instances(run.run_id)}
+        labels = {(entry.task_id, entry.map_index): entry.map_key for entry in history.instances(run.run_id)}
     assert [labels["double", index] for index in (-1, 0, 1)] == [None, "1", "20"]
     assert [labels["visit", index] for index in (0, 1)] == ["Bern x3", "Rom x3"]
     assert "map_key '{nothing}' does not fit" in reasons(run)["wrong[-1]"]
@@ -269,7 +271,7 @@ def test_labels_tell_instances_apart(db: str) -> None:
         (lambda dag: task(double).expand(x=[1]), r"call it in a `with Dag"),
     ],
 )
-def test_mistakes_are_told_when_they_are_made(db: str, define: Callable[[Dag], Task], wanted: str) -> None:
+def test_mistakes_are_reported_when_they_are_made(db: str, define: Callable[[Dag], Task], wanted: str) -> None:
     with pytest.raises(DefinitionError, match=wanted):
         define(Dag("mistakes", db))
 
@@ -320,7 +322,7 @@ def test_a_resume_runs_what_has_not_succeeded(db: str, tmp_path: Path) -> None:
     assert again.value("sum") == 6
     assert sorted(ran.read_text().split()) == ["1", "2", "2", "3"]
     with History(db) as history:
-        assert [(one.map_index, one.attempt) for one in history.attempts(first.run_id, "each")] == [
+        assert [(entry.map_index, entry.attempt) for entry in history.attempts(first.run_id, "each")] == [
             (0, 1),
             (1, 1),
             (1, 2),
@@ -394,6 +396,6 @@ def test_a_killed_owner_leaves_nothing_that_a_resume_does_not_know(db: str, tmp_
     assert set(ran) == set(range(20))
     with History(db) as history:
         run = history.latest()
-        lost = [one for one in history.attempts(run.run_id) if one.status == "LOST"]
-        assert all(one.map_index >= 0 for one in lost), "the task as a whole has no attempts"
-        assert any(one.map_index == 7 for one in lost)
+        lost = [entry for entry in history.attempts(run.run_id) if entry.status == "LOST"]
+        assert all(entry.map_index >= 0 for entry in lost), "the task as a whole has no attempts"
+        assert any(entry.map_index == 7 for entry in lost)

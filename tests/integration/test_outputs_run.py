@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -13,11 +15,21 @@ from typing import Any
 
 import pytest
 
-from liteflow import Command, Dag, DefinitionError, RunOwned, StoreError, Task, UnknownDependency, current_context
+from liteflow import (
+    Command,
+    Dag,
+    DefinitionError,
+    Observer,
+    RunOwned,
+    RunStart,
+    StoreError,
+    Task,
+    UnknownDependency,
+    current_context,
+)
 from liteflow.outputs import outputs_dir
 from liteflow.state.admin import cancel_interrupted
 from liteflow.state.history import History
-from liteflow.state.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 MODES = ("process", "thread", "async", "inline")
@@ -75,7 +87,7 @@ def test_each_attempt_starts_without_outputs(db: str, tmp_path: Path) -> None:
     dag.add_task(sh("a", f'{script}; test "$LIGHTFLOW_ATTEMPT" = 3', options=make(retries=2)))
     run = dag.run().raise_for_failure()
     with History(db) as history:
-        assert [one.key for one in history.values(run.run_id)] == ["a3"]
+        assert [entry.key for entry in history.values(run.run_id)] == ["a3"]
     assert not left(tmp_path)
 
 
@@ -132,12 +144,12 @@ def test_kill_9_loses_only_what_was_not_committed(
     second = start(KILLED, trail.path, "resume", db)
     assert second.wait(60) == 0
     with History(db) as history:
-        assert [(one.task_id, one.key) for one in history.values("r")] == [
+        assert [(entry.task_id, entry.key) for entry in history.values("r")] == [
             ("first", "kept"),
             ("second", "n2"),
             ("third", "typed"),
         ]
-        assert [(one.task_id, one.status) for one in history.attempts("r")] == [
+        assert [(entry.task_id, entry.status) for entry in history.attempts("r")] == [
             ("first", "SUCCESS"),
             ("second", "LOST"),
             ("second", "SUCCESS"),
@@ -173,16 +185,25 @@ def test_cancelling_a_dead_run_removes_what_it_left(db: str, tmp_path: Path, tra
     assert not left(tmp_path)
 
 
-def test_a_run_that_cannot_be_stored_leaves_nothing(db: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: Store) -> None:
-        if left(tmp_path):
-            raise StoreError("no more")
+def test_a_run_that_cannot_be_stored_leaves_nothing(db: str, tmp_path: Path) -> None:
+    """The database refuses the start of the first task, when the folder of the outputs exists."""
+    before: list[Path] = []
 
-    monkeypatch.setattr(Store, "commit", refuse)
+    class Refuses(Observer):
+        def run_began(self, run: RunStart) -> None:
+            before.extend(left(tmp_path))
+            with contextlib.closing(sqlite3.connect(db)) as connection:
+                connection.execute(
+                    "CREATE TRIGGER refuse BEFORE UPDATE ON liteflow_task_instances WHEN new.status='RUNNING' "
+                    "BEGIN SELECT RAISE(ABORT, 'no more'); END"
+                )
+                connection.commit()
+
     dag = Dag("flow", db)
     dag.add_task(sh("a", "true"))
     with pytest.raises(StoreError, match="no more"):
-        dag.run()
+        dag.run(observers=[Refuses()])
+    assert before
     assert not left(tmp_path)
 
 
@@ -307,7 +328,7 @@ def test_outputs_as_json(ran: Path) -> None:
         (["silent"], 0, "has no outputs: it is SUCCESS"),
         (["fecth"], 3, "no run has a task 'fecth'; did you mean 'fetch'?"),
         (["latest", "fecth"], 3, "has no task 'fecth'; did you mean 'fetch'?"),
-        (["--key", "x"], 2, "--key needs the task"),
+        (["--key", "x"], 2, "--key needs a task"),
         (["a", "b", "c"], 2, "give a run, a task, or a run and a task"),
         (["use", "--key", "odd"], 1, "the value is not JSON"),
     ],

@@ -28,11 +28,11 @@ on_exit: {run: pwd, cwd: other}
 
 
 @pytest.mark.parametrize("written", ["work", "${{ workflow.dir }}/../work", "${{ env.PWD }}/work"])
-def test_the_folder_of_a_workflow_is_that_of_all_that_says_no_other(tmp_path: Path, written: str) -> None:
+def test_the_folder_of_a_workflow_is_that_of_all_that_names_no_other(tmp_path: Path, written: str) -> None:
     for name in ("work", "other"):
         (tmp_path / name).mkdir()
     put(tmp_path / "flows", CWD % written)
-    done = lightflow(tmp_path, "run", "flows/flow.yaml", more={"PWD": str(tmp_path)})
+    done = lightflow(tmp_path, "run", "flows/flow.yaml", extra_env={"PWD": str(tmp_path)})
     assert done.returncode == 0, done.stderr
     where = {
         "work": ["plain", "plain.on_success", "python", "on_success"],
@@ -93,7 +93,7 @@ def test_a_folder_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
         ("{run: cat steps.txt, foreach: [1, 2]}", "hint: steps.txt is next to the workflow file"),
     ],
 )
-def test_a_file_that_lies_beside_the_workflow_is_pointed_at(tmp_path: Path, task: str, hint: str) -> None:
+def test_a_file_that_is_next_to_the_workflow_is_pointed_at(tmp_path: Path, task: str, hint: str) -> None:
     put(tmp_path / "m", f"tasks: {{t: {task}}}\n")
     (tmp_path / "m" / "steps.txt").touch()
     (tmp_path / "m" / "lib").mkdir()

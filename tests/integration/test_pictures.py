@@ -164,7 +164,7 @@ class TestPage:
         assert '<script>alert("x")' not in page
         assert any('<script>alert("x")</script>' in word for word in Reader(page).words)
 
-    def test_the_table_tells_everything(self, every_state: Picture) -> None:
+    def test_the_table_is_complete(self, every_state: Picture) -> None:
         words = " ".join(Reader(to_html(every_state)).words)
         for look in STATUS_STYLES.values():
             assert f"{look.sign} {look.word}" in words

@@ -171,14 +171,14 @@ def test_log_keeps_head_and_tail(tmp_path: Path, sizes: list[int]) -> None:
         log.write(data[position : position + size])
         position += size
     log.close()
-    kept = (tmp_path / "log").read_bytes()
+    preserved = (tmp_path / "log").read_bytes()
     assert log.written == len(data)
     if len(data) <= 150:
-        assert kept == data
-    elif kept != data:  # a little too long is not worth a marker
-        assert kept[:100] == data[:100]
-        assert kept[-50:] == data[-50:]
-        assert kept[100:-50] == f"\n… {len(data) - 150:,} bytes dropped …\n".encode()
+        assert preserved == data
+    elif preserved != data:  # a little too long is not worth a marker
+        assert preserved[:100] == data[:100]
+        assert preserved[-50:] == data[-50:]
+        assert preserved[100:-50] == f"\n… {len(data) - 150:,} bytes dropped …\n".encode()
     else:
         assert len(data) < 200
 
@@ -226,7 +226,7 @@ sleep 1000
 ''' % (for_each, for_each, for_each)
 bodies = {"w": Call(hostile), "c": Command(("/bin/sh", "-c", script, str(folder / marker)))}
 info = RunInfo(run_id="r", dag_id="d", db_path=str(folder / "db"), log_dir=str(folder / "logs"))
-executor = open_executor(bodies, info, mode="process")
+executor = open_executor(bodies, info, slots=2, mode="process")
 executor.submit(Work(node=0, task_id="w", attempt=1, log_path=str(folder / "logs" / "w")))
 executor.submit(Work(node=1, task_id="c", attempt=1, log_path=str(folder / "logs" / "c")))
 while len(list(folder.glob(marker + ".*"))) < 6:
@@ -237,7 +237,7 @@ executor.wait(None)
 
 
 def running_with(marker: str) -> list[int]:
-    found = []
+    result = []
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) != os.getpid():
             try:
@@ -245,8 +245,8 @@ def running_with(marker: str) -> list[int]:
             except OSError:
                 continue
             if marker.encode() in text:
-                found.append(int(name))
-    return found
+                result.append(int(name))
+    return result
 
 
 @pytest.mark.parametrize("victims", ["orchestrator", "guardian first"])
@@ -301,16 +301,16 @@ def test_a_worker_socket_passes_values_of_any_size() -> None:
     large = ("large", b"x" * 3_000_000)
     for value in (("a", 1), large, ("c", [2.5, None])):
         assert box.post(pack(value))
-    assert [receive(box.theirs) for _ in range(3)] == [("a", 1), large, ("c", [2.5, None])]
-    send(box.theirs, pack(large))
-    send(box.theirs, pack("last"))
+    assert [receive(box.worker_end) for _ in range(3)] == [("a", 1), large, ("c", [2.5, None])]
+    send(box.worker_end, pack(large))
+    send(box.worker_end, pack("last"))
     assert (box.take(), box.take(), box.take()) == (large, "last", None)
     assert box.problem is None
     box.close()
     assert box.take() is None
 
 
-def test_a_full_worker_socket_takes_no_more() -> None:
+def test_a_full_worker_socket_accepts_nothing() -> None:
     box = WorkerSocket()
     packet, count = pack(b"x" * 20_000), 0
     while box.post(packet):
@@ -322,8 +322,8 @@ def test_a_full_worker_socket_takes_no_more() -> None:
 
 def test_a_value_that_is_lost_for_want_of_descriptors_is_noticed() -> None:
     box = WorkerSocket()
-    send(box.theirs, pack(b"x" * 100_000))
-    send(box.theirs, pack("small"))
+    send(box.worker_end, pack(b"x" * 100_000))
+    send(box.worker_end, pack("small"))
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (1, limits[1]))
     try:

@@ -165,7 +165,7 @@ def test_retries(db: str, trail: Any, mode: str) -> None:
     assert run.value("flaky") == 3
     assert trail.words() == ["try"] * 3
     with History(db) as history:
-        assert [one.status for one in history.attempts(run.run_id)] == ["FAILED", "FAILED", "SUCCESS"]
+        assert [entry.status for entry in history.attempts(run.run_id)] == ["FAILED", "FAILED", "SUCCESS"]
 
 
 @pytest.mark.parametrize("mode", ["thread", "process", "async"])
@@ -176,7 +176,7 @@ def test_a_timeout_ends_the_task_in_every_mode(db: str, trail: Any, mode: str) -
     assert run.statuses() == {"hang": "FAILED", "first": "SUCCESS"}
     assert run.failures() == {"hang": "timed out after 0.2 s"}
     with History(db) as history:
-        assert [one.status for one in history.attempts(run.run_id, "hang")] == ["TIMED_OUT", "TIMED_OUT"]
+        assert [entry.status for entry in history.attempts(run.run_id, "hang")] == ["TIMED_OUT", "TIMED_OUT"]
     for pid in map(int, trail.words()):
         assert pid != os.getpid()
         assert not os.path.exists(f"/proc/{pid}"), "it is dead, not abandoned"
@@ -251,7 +251,7 @@ def test_output_goes_to_a_log_of_its_own(db: str, tmp_path: Path, mode: str, cap
         dag.task(first)
     run = dag.run(mode=mode, log_dir=str(tmp_path / "logs"))
     with History(db) as history:
-        logs = {one.task_id: one.log_path for one in history.attempts(run.run_id)}
+        logs = {entry.task_id: entry.log_path for entry in history.attempts(run.run_id)}
     assert logs["first"] is None, "no output, no file"
     for word in ("one", "two"):
         assert Path(str(logs[word])).read_text() == f"{word}\n"

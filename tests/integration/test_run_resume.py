@@ -57,7 +57,7 @@ def test_done_tasks_are_not_repeated(db: str, trail: Any, switch: Path, mode: st
     assert (second.run_id, second.status) == (first.run_id, "SUCCESS")
     assert sorted(trail.words()) == ["a", "b", "b", "b", "b", "d", "e"]  # the last b is what c was given
     with History(db) as history:
-        assert [(one.attempt, one.status) for one in history.attempts(first.run_id, "b")] == [
+        assert [(entry.attempt, entry.status) for entry in history.attempts(first.run_id, "b")] == [
             (1, "FAILED"),
             (2, "FAILED"),
             (3, "SUCCESS"),
@@ -110,11 +110,11 @@ def test_the_definition_may_change(db: str, trail: Any, switch: Path) -> None:
     assert trail.words() == ["a", "b", "d", "b-mended", "new"]
     with History(db) as history:
         record = history.run(run.run_id)
-        assert [one["id"] for one in history.graph(record.graph_digest)["tasks"]] == ["a", "b", "new"]
+        assert [entry["id"] for entry in history.graph(record.graph_digest)["tasks"]] == ["a", "b", "new"]
         assert history.instance(run.run_id, "new").dependencies == ["b"]  # type: ignore[union-attr]
 
 
-def test_a_kept_skip_spreads_again(db: str, trail: Any, switch: Path) -> None:
+def test_a_preserved_skip_spreads_again(db: str, trail: Any, switch: Path) -> None:
     """Once this ended in a run that waited for ever: what hung below a kept skip was not told."""
     with Dag("flow", db) as dag:
         skipped = dag.task(give_up)

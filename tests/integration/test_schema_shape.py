@@ -53,7 +53,7 @@ def test_every_command_refuses_it_at_once(tmp_path: Path, what: str) -> None:
         assert done.returncode == 3, (words, done.stdout, done.stderr)
 
 
-def test_what_people_add_beside_the_tables_is_no_matter(tmp_path: Path) -> None:
+def test_tables_that_users_add_are_ignored(tmp_path: Path) -> None:
     """An index, a report and a table of their own; and what SQLite adds by itself."""
     flow_folder.write(tmp_path, "workflow_name: w\ntasks: {a: {run: 'true'}}\n")
     assert flow_folder.lightflow(tmp_path, "run", "flow.yaml", "-q").returncode == 0

@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flow_folder import lightflow, write
+from flow_folder import lightflow, problems, write
 
-from lightflow.errors import WorkflowError
 from lightflow.parser.workflow_loader import loads_workflow
 
 
 def states(folder: Path) -> dict[str, str]:
     view: dict[str, Any] = json.loads(lightflow(folder, "status", "--json").stdout)
-    return {one["task"]: one["status"] for one in (*view["tasks"], *view["hooks"])}
+    return {entry["task"]: entry["status"] for entry in (*view["tasks"], *view["hooks"])}
 
 
 def run(folder: Path, text: str, *arguments: str) -> dict[str, str]:
@@ -23,12 +22,6 @@ def run(folder: Path, text: str, *arguments: str) -> dict[str, str]:
     done = lightflow(folder, "run", "flow.yaml", *arguments)
     assert done.returncode in (0, 1), done.stderr
     return states(folder)
-
-
-def problems(text: str) -> str:
-    with pytest.raises(WorkflowError) as caught:
-        loads_workflow(text, "w.yaml")
-    return str(caught.value)
 
 
 SHELLS = [
@@ -87,14 +80,14 @@ def test_hooks_preconditions_and_secrets_have_the_shell_of_the_workflow(tmp_path
 
     write(tmp_path, EVERYWHERE.format(shell="sh"))
     lightflow(tmp_path, "run", "flow.yaml")
-    found = states(tmp_path)
-    assert set(found.values()) == {"SUCCESS"}
-    assert {"t", "t.on_success", "t.on_exit", "on_start"} <= found.keys()
+    result = states(tmp_path)
+    assert set(result.values()) == {"SUCCESS"}
+    assert {"t", "t.on_success", "t.on_exit", "on_start"} <= result.keys()
 
 
 def test_hooks_preconditions_and_secrets_stop_at_the_first_line_that_fails(tmp_path: Path) -> None:
     failing = "['false', 'touch went-on']"
-    found = run(
+    result = run(
         tmp_path,
         f"""\
         tasks:
@@ -105,8 +98,8 @@ def test_hooks_preconditions_and_secrets_stop_at_the_first_line_that_fails(tmp_p
         """,
     )
     assert not (tmp_path / "went-on").exists()
-    assert (found["done.on_success"], found["done.on_exit"], found["on_exit"]) == ("FAILED",) * 3
-    assert (found["guarded"], found["listed"]) == ("SKIPPED", "SKIPPED")
+    assert (result["done.on_success"], result["done.on_exit"], result["on_exit"]) == ("FAILED",) * 3
+    assert (result["guarded"], result["listed"]) == ("SKIPPED", "SKIPPED")
 
     write(tmp_path, f"secrets: {{A: {{run: {failing}}}}}\ntasks: {{t: {{run: echo}}}}\n")
     assert lightflow(tmp_path, "run", "flow.yaml").returncode == 2
@@ -114,7 +107,7 @@ def test_hooks_preconditions_and_secrets_stop_at_the_first_line_that_fails(tmp_p
 
 
 def test_a_task_replaces_the_shell_of_the_workflow(tmp_path: Path) -> None:
-    found = run(
+    result = run(
         tmp_path,
         """\
         shell: bash
@@ -124,11 +117,11 @@ def test_a_task_replaces_the_shell_of_the_workflow(tmp_path: Path) -> None:
           python: {type: python, run: "print(1)"}
         """,
     )
-    assert found == {"plain": "SUCCESS", "own": "SUCCESS", "python": "SUCCESS"}
+    assert result == {"plain": "SUCCESS", "own": "SUCCESS", "python": "SUCCESS"}
 
 
 def test_expressions_are_quoted_for_the_shell_of_the_workflow(tmp_path: Path) -> None:
-    found = run(
+    result = run(
         tmp_path,
         """\
         settings: {shell: bash}
@@ -136,14 +129,14 @@ def test_expressions_are_quoted_for_the_shell_of_the_workflow(tmp_path: Path) ->
         tasks: {t: {run: 'words=(${{ params.v }} c); test "${#words[@]}" = 2'}}
         """,
     )
-    assert found == {"t": "SUCCESS"}
+    assert result == {"t": "SUCCESS"}
     text = "shell: fish\nparams: {v: 1}\ntasks: {t: {run: 'echo ${{ params.v }}'}}"
     assert "expressions are allowed in scripts of sh" in problems(text)
 
 
-def test_what_a_script_wrote_before_it_failed_is_not_handed_on(tmp_path: Path) -> None:
-    found = run(tmp_path, "tasks: {t: {run: ['echo a=1 >> \"$LIGHTFLOW_OUTPUT\"', 'false', 'echo b=2']}}")
-    assert found == {"t": "FAILED"}
+def test_what_a_script_wrote_before_it_failed_is_not_passed(tmp_path: Path) -> None:
+    result = run(tmp_path, "tasks: {t: {run: ['echo a=1 >> \"$LIGHTFLOW_OUTPUT\"', 'false', 'echo b=2']}}")
+    assert result == {"t": "FAILED"}
     assert "exit code 1" in lightflow(tmp_path, "why", "t").stdout
 
 
@@ -164,13 +157,13 @@ def test_a_script_may_be_a_list_of_lines(tmp_path: Path, task: str) -> None:
     assert lightflow(tmp_path, "logs", "t").stdout.split() == ["one", "two"]
 
 
-def test_expressions_in_a_list_of_lines_are_told_with_their_place() -> None:
+def test_expressions_in_a_list_of_lines_are_reported_with_their_place() -> None:
     text = "params: {a: 1}\ntasks:\n  t:\n    run:\n      - echo ${{ params.a }}\n      - echo ${{ params.b }}\n"
     assert problems(text).startswith("w.yaml:6:14: tasks.t.run: there is no parameter 'b'")
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("tasks: {t: {run: [echo, 3]}}", "must be a line of text, in quotes if need be, not 3"),
         ("tasks: {t: {run: []}}", "must not be empty"),
@@ -186,14 +179,14 @@ def test_expressions_in_a_list_of_lines_are_told_with_their_place() -> None:
         ("shell: ${{ params.a }}\nparams: {a: sh}\ntasks: {t: {run: echo}}", "must be the name of a shell"),
     ],
 )
-def test_what_is_no_script_and_no_shell_is_told(text: str, said: str) -> None:
-    assert said in problems(text)
+def test_what_is_no_script_and_no_shell_is_reported(text: str, message: str) -> None:
+    assert message in problems(text)
 
 
 @pytest.mark.parametrize(
     "shell", ["[bash, -euc]", "[env, A=b, dash, -ec]", "[python3, -c]", "[nice, bash, -c]", "[perl, -e]"]
 )
-def test_a_list_that_can_take_a_script_is_no_mistake(shell: str) -> None:
+def test_a_list_that_can_take_a_script_is_not_a_mistake(shell: str) -> None:
     loads_workflow(f"shell: {shell}\ntasks: {{t: {{run: echo}}}}")
 
 

@@ -33,11 +33,11 @@ SECRETS = {"TOKEN": TOKEN, "PASSWORD": PASSWORD, "KEY": KEY}
 def hidden(value: str) -> list[bytes]:
     """What no file may hold."""
     raw = value.encode()
-    found = [raw, quote(value, safe="").encode(), json.dumps(value)[1:-1].encode(), raw.hex().encode()]
+    result = [raw, quote(value, safe="").encode(), json.dumps(value)[1:-1].encode(), raw.hex().encode()]
     for before in range(3):
         text = base64.b64encode(bytes(before) + raw)
-        found += [text[4 : 4 * ((before + len(raw)) // 3)], base64.urlsafe_b64encode(bytes(before) + raw)[4:-4]]
-    return found + [line.encode() for line in value.splitlines()]
+        result += [text[4 : 4 * ((before + len(raw)) // 3)], base64.urlsafe_b64encode(bytes(before) + raw)[4:-4]]
+    return result + [line.encode() for line in value.splitlines()]
 
 
 HIDDEN = [form for value in SECRETS.values() for form in hidden(value)]
@@ -196,15 +196,15 @@ def write(folder: Path, mode: str = "thread") -> None:
 @pytest.mark.parametrize("mode", ["thread", "process", "async"])
 def test_a_byte_search_finds_no_secret(tmp_path: Path, lightflow: Lightflow, mode: str) -> None:
     write(tmp_path, mode)
-    said = [lightflow("run", "flow.yaml", "--run-id", "r1")]
-    assert said[0].returncode == 1, said[0].stderr
-    said += [lightflow("run", "flow.yaml", "--resume", "--debug", "--json")]
-    said += [lightflow("status", "r1", "--json"), lightflow("outputs", "r1"), lightflow("why", "error")]
-    said += [lightflow("logs", "r1", "--task", task) for task in ("shell", "inline", "error", "late")]
-    said += [lightflow("dag", "flow.yaml", "--run", "r1", "--output", f"dag.{kind}") for kind in ("svg", "html")]
-    for one in said:
-        assert leaks((one.stdout + one.stderr).encode()) == [], one.args
-        assert "Traceback" not in one.stderr
+    results = [lightflow("run", "flow.yaml", "--run-id", "r1")]
+    assert results[0].returncode == 1, results[0].stderr
+    results += [lightflow("run", "flow.yaml", "--resume", "--debug", "--json")]
+    results += [lightflow("status", "r1", "--json"), lightflow("outputs", "r1"), lightflow("why", "error")]
+    results += [lightflow("logs", "r1", "--task", task) for task in ("shell", "inline", "error", "late")]
+    results += [lightflow("dag", "flow.yaml", "--run", "r1", "--output", f"dag.{kind}") for kind in ("svg", "html")]
+    for entry in results:
+        assert leaks((entry.stdout + entry.stderr).encode()) == [], entry.args
+        assert "Traceback" not in entry.stderr
     search(tmp_path, "flow.yaml", "functions.py", "password.txt", "key.pem")
     with sqlite3.connect(tmp_path / "lightflow.db") as database:
         rows = database.execute("SELECT task_id, status, reason FROM liteflow_task_instances").fetchall()
@@ -247,7 +247,7 @@ def test_a_preview_shows_no_secret_of_the_environment(tmp_path: Path, lightflow:
     assert "echo *** *** ***" in done.stdout
 
 
-def test_missing_secrets_are_told_all_at_once_and_nothing_runs(tmp_path: Path, lightflow: Lightflow) -> None:
+def test_missing_secrets_are_reported_all_at_once_and_nothing_runs(tmp_path: Path, lightflow: Lightflow) -> None:
     (tmp_path / "flow.yaml").write_text(
         "secrets:\n  - NOT_SET\n  - {name: A, path: none.txt}\n  - {name: B, run: echo SHOWN; exit 3}\n"
         "  - {name: C, run: kill -9 $$}\n  - {name: D, run: 'true'}\n  - {name: E, key: OTHER}\n"
@@ -282,7 +282,7 @@ def test_short_secrets_are_warned_of(tmp_path: Path, lightflow: Lightflow) -> No
     assert "secret TOKEN: shorter than 4 characters, so it is not masked in logs" in done.stderr
 
 
-def test_a_value_pasted_into_a_script_is_no_secret(tmp_path: Path, lightflow: Lightflow) -> None:
+def test_a_value_pasted_into_a_script_is_not_a_secret(tmp_path: Path, lightflow: Lightflow) -> None:
     (tmp_path / "flow.yaml").write_text(
         "secrets: [TOKEN]\ntasks: {a: {run: 'echo ${{ raw(env.X) }}', env: {X: '${{ secrets.TOKEN }}'}}}"
     )
@@ -301,7 +301,7 @@ def test_early_mistakes_are_masked_too(tmp_path: Path, lightflow: Lightflow) -> 
     assert leaks(done.stderr.encode()) == []
 
 
-def test_dotenv_files_and_who_goes_before_whom(tmp_path: Path, lightflow: Lightflow) -> None:
+def test_dotenv_files_and_their_precedence(tmp_path: Path, lightflow: Lightflow) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "flow.yaml").write_text(
         textwrap.dedent("""\
@@ -421,7 +421,7 @@ def test_kill_9_leaves_nothing_unmasked(slow: subprocess.Popen[bytes], tmp_path:
 def test_a_log_can_be_followed_and_an_interrupt_masks_what_is_broken_off(
     slow: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
-    wait_until(lambda: len([one for one in (tmp_path / "logs").iterdir() if one.read_text() == "***\n"]) == 2)
+    wait_until(lambda: len([entry for entry in (tmp_path / "logs").iterdir() if entry.read_text() == "***\n"]) == 2)
     slow.send_signal(signal.SIGINT)
     out, _ = slow.communicate(timeout=30)
     assert leaks(out) == []
@@ -468,10 +468,10 @@ def dag_of(db: str, **given: Any) -> Dag:
 
 def states(run: DagRun, db: str) -> dict[str, str]:
     with sqlite3.connect(db) as database:
-        found = database.execute(
+        result = database.execute(
             "SELECT task_id, coalesce(reason, status) FROM liteflow_task_instances WHERE run_id=?", (run.run_id,)
         )
-        return dict(found.fetchall())
+        return dict(result.fetchall())
 
 
 @pytest.mark.parametrize("mode", ["thread", "process", "async", "inline"])

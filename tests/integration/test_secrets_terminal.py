@@ -52,10 +52,10 @@ def test_a_secret_is_masked_on_the_terminal(tmp_path: Path, way: str, mode: str,
     words = [sys.executable, "-m", "lightflow", "run", "flow.py", "--mode", mode, *(["--debug"] if debug else [])]
     done = subprocess.run(words, cwd=tmp_path, env=ENVIRON, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    said = done.stdout + done.stderr + "".join(path.read_text() for path in (tmp_path / "logs").iterdir())
-    assert SECRET not in said
-    assert "***" in said
-    assert "done\n" in said
+    output = done.stdout + done.stderr + "".join(path.read_text() for path in (tmp_path / "logs").iterdir())
+    assert SECRET not in output
+    assert "***" in output
+    assert "done\n" in output
 
 
 def test_what_may_be_the_beginning_of_a_secret_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,18 +35,18 @@ def test_a_script_is_refused_for_the_reason_that_is_written_and_for_no_other(she
             try:
                 rewritten(template.text, shell, scripts())
             except UnsafeExpression as error:
-                said = str(error.objections[error.site].kind)
+                message = str(error.objections[error.site].kind)
             else:
-                said = ""
-            if said != template.reason:
-                what = f"{said or 'accepted'}, not {template.reason or 'accepted'}"
+                message = ""
+            if message != template.reason:
+                what = f"{message or 'accepted'}, not {template.reason or 'accepted'}"
                 wrong.append(f"{template.where}: {what}: {template.text.replace(SITE, '§')!r}")
     assert not wrong, "\n".join(wrong)
 
 
 def test_each_reason_is_in_the_table_of_the_docs() -> None:
     text = (Path(__file__).parents[2] / "docs" / "howto" / "parameters-and-expressions.md").read_text("utf-8")
-    table = text[text.index("| Reason | Refused | Instead |") : text.index("### What cannot be seen")]
+    table = text[text.index("| Reason | Refused | Instead |") : text.index("### Limits of the check")]
     names = [name for row in re.findall(r"^\| (`[^|]*) \|", table, re.M) for name in re.findall("`([^`]+)`", row)]
     assert sorted(names) == sorted(Kind)
     assert set(Kind) == {Kind(template.reason) for template in templates() if template.reason}
@@ -62,7 +62,7 @@ AROUND = [
 ]  # fmt: skip
 
 
-def test_what_stands_around_a_script_changes_nothing() -> None:
+def test_text_around_a_script_changes_nothing() -> None:
     scripts_around = [
         (around.replace("…", template.text), template)
         for number, around in enumerate(AROUND)

@@ -175,7 +175,7 @@ def test_kill_9_leaves_nothing_alive_and_resume_finishes(start: Start, db: str, 
         time.sleep(0.005)
     finish(start, db, trail, mode)
     with History(db) as history:
-        attempts = [(one.attempt, one.status) for one in history.attempts(history.latest().run_id, "work")]
+        attempts = [(entry.attempt, entry.status) for entry in history.attempts(history.latest().run_id, "work")]
     assert attempts == [(1, "LOST"), (2, "SUCCESS")]
 
 

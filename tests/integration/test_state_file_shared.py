@@ -131,12 +131,12 @@ def test_another_run_on_a_file_whose_locks_were_dropped_all_the_time(start: Star
             for above, below in itertools.pairwise(tasks):
                 above >> below
         run = dag.run(mode="thread", log_dir=None)
-        said = [process.communicate(timeout=60) for process in others]
+        message = [process.communicate(timeout=60) for process in others]
     finally:
         over.set()
         copier.join()
     assert run.status == "SUCCESS"
-    assert said == [("SUCCESS\n", "")] * 2
+    assert message == [("SUCCESS\n", "")] * 2
     with History(db) as history:
         assert history.counts(run.run_id) == {"SUCCESS": 200}
         assert [history.counts(each.run_id) for each in history.runs("other")] == [{"SUCCESS": 30}] * 2
@@ -247,7 +247,7 @@ except StoreError as error:
 # -- who writes ----------------------------------------------------------------------------------------------------
 
 
-def test_who_writes_waits_for_another_writer_and_gives_up_in_time(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_waits_for_another_writer_and_gives_up_in_time(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from liteflow.state import state_file
 
     with Dag("flow", db) as dag:

@@ -38,8 +38,8 @@ def await_file(path: Path, process: subprocess.Popen[str]) -> None:
 
 def test_a_task_that_stops_the_guardian_ends_as_ever(tmp_path: Path) -> None:
     process = start(tmp_path, "kill -STOP $PPID; echo done")
-    said, _ = process.communicate(timeout=LIMIT_S)
-    assert process.returncode == 0, said
+    message, _ = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, message
 
 
 @pytest.mark.parametrize("again_and_again", [False, True])
@@ -50,8 +50,8 @@ def test_the_second_interrupt_ends_a_run_whose_guardian_is_stopped(tmp_path: Pat
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)  # two signals at once would be one
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=LIMIT_S)
-    assert process.returncode == 130, said
+    message, _ = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 130, message
     row = tree.process(int((tmp_path / "pid").read_text()))
     assert row is None or row.state in "ZX"
 
@@ -61,5 +61,5 @@ def test_a_guardian_that_was_started_afresh_after_it_was_killed_while_stopped(tm
     process = start(tmp_path, script)
     await_file(tmp_path / "up", process)
     os.kill(int((tmp_path / "guardian").read_text()), signal.SIGKILL)
-    said, _ = process.communicate(timeout=LIMIT_S)
-    assert process.returncode == 0, said
+    message, _ = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, message

@@ -5,16 +5,21 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import resource
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from liteflow import Dag, LiteflowError, StoreError, XCom, init_schema
+from liteflow import Dag, LiteflowError, ResourceError, StoreError, XCom, init_schema
 from liteflow.errors import CorruptDatabase, ForeignDatabase, SchemaTooNew
 from liteflow.state import schema
 from liteflow.state.history import History
+
+#: A state file that a version with schema 1 wrote.
+OLD_FILE = Path(__file__).resolve().parent.parent / "data" / "state" / "schema_1.db"
 
 
 def one() -> int:
@@ -104,7 +109,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_a_file_that_is_not_ours_is_refused_and_left_alone(db: str, kind: str) -> None:
+def test_a_file_of_another_program_is_refused_and_left_alone(db: str, kind: str) -> None:
     wanted = damage(db, kind)
     before = digest(db)
     with Dag("flow", db) as dag:
@@ -252,6 +257,12 @@ def tables(db: str) -> list[object]:
         connection.close()
 
 
+def content(db: str) -> list[str]:
+    """Return all tables and rows of a database, and its version."""
+    with contextlib.closing(sqlite3.connect(db)) as connection:
+        return [*connection.iterdump(), str(connection.execute("PRAGMA user_version").fetchone())]
+
+
 @pytest.mark.parametrize("point", range(statements() + 3))
 def test_a_crash_at_any_statement_of_a_migration_leaves_old_or_new(db: str, point: int) -> None:
     pid = os.fork()
@@ -280,55 +291,44 @@ def test_a_crash_at_any_statement_of_a_migration_leaves_old_or_new(db: str, poin
     make(db)
 
 
-def test_a_migration_keeps_a_copy_and_the_rows(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_id = make(db)
-    next_one = "CREATE TABLE liteflow_new (x INTEGER) STRICT;\n"
-    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, next_one))
-    version = schema.SCHEMA_VERSION
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", version + 1)
-    init_schema(db)
-    assert tables(db)[1] == version + 1
+@pytest.mark.alters_rows("the version that wrote the file stored no event of a reset")
+@pytest.mark.parametrize("cause", ["a statement", "the disk"])
+def test_a_failing_migration_changes_nothing(db: str, cause: str) -> None:
+    """The migration drops an index that is missing, or the file system has room for the copy and not for more."""
+    shutil.copyfile(OLD_FILE, db)
+    if cause == "a statement":
+        with contextlib.closing(sqlite3.connect(db)) as connection:
+            connection.execute("DROP INDEX liteflow_one_success")
+            connection.commit()
+    before, version, previous = content(db), tables(db)[1], resource.getrlimit(resource.RLIMIT_FSIZE)
+    if cause == "the disk":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (os.path.getsize(db), previous[1]))
+    try:
+        with pytest.raises((StoreError, ResourceError), match=r"no such index|the disk reported an error"):
+            init_schema(db)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, previous)
     assert tables(f"{db}.v{version}.bak")[1] == version
-    with History(db) as history:
-        assert history.run(run_id).status == "SUCCESS"
-
-
-def test_a_failing_migration_changes_nothing(db: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    make(db)
-    before = tables(db)
-    wrong = "CREATE TABLE liteflow_new (x INTEGER) STRICT;\nCREATE TABLE liteflow_dags (x);\n"
-    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, wrong))
-    version = schema.SCHEMA_VERSION
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", version + 1)
-    with pytest.raises(StoreError, match="already exists"):
-        init_schema(db)
-    assert tables(db) == before
+    assert content(db) == before
     with pytest.raises(StoreError, match=rf"v{version}\.bak: is in the way"):
         init_schema(db)
+    assert content(db) == before
 
 
-@pytest.mark.alters_rows("older versions stored no event of a reset")
+@pytest.mark.alters_rows("the version that wrote the file stored no event of a reset")
 def test_a_file_of_an_older_version_is_read_as_it_is_and_upgraded_by_the_next_run(db: str) -> None:
-    with pytest.MonkeyPatch.context() as older:
-        older.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
-        older.setattr(schema, "SCHEMA_VERSION", 1)
-        init_schema(db)
-    connection = sqlite3.connect(db)
-    connection.executescript("""
-        INSERT INTO liteflow_graphs VALUES ('d', '{"tasks": []}');
-        INSERT INTO liteflow_dag_runs (run_id, dag_id, status, created_at, graph_digest)
-          VALUES ('r', 'o', 'FAILED', 1, 'd');
-        INSERT INTO liteflow_task_instances (run_id, task_id, status, updated_at) VALUES ('r', 'a', 'FAILED', 1);
-    """)
-    connection.commit()
-    connection.close()
+    shutil.copyfile(OLD_FILE, db)
+    before = digest(db)
+    expected = [("a", "SUCCESS", None), ("b", "RUNNING", None), ("c", "PENDING", None)]
     with History(db) as history:
-        assert [(one.task_id, one.status, one.map_key) for one in history.instances("r")] == [("a", "FAILED", None)]
-    assert tables(db)[1] == 1, "looking changes nothing"
+        assert [(row.task_id, row.status, row.map_key) for row in history.instances("killed")] == expected
+    assert digest(db) == before, "reading changes nothing"
     make(db)
     assert tables(db)[1] == schema.SCHEMA_VERSION
+    assert tables(f"{db}.v1.bak")[1] == 1
     with History(db) as history:
-        assert history.instance("r", "a").status == "FAILED"  # type: ignore[union-attr]
+        assert [(row.task_id, row.status, row.map_key) for row in history.instances("killed")] == expected
+        assert history.latest().status == "SUCCESS"
 
 
 def test_init_schema_may_be_repeated(db: str) -> None:
@@ -338,9 +338,9 @@ def test_init_schema_may_be_repeated(db: str) -> None:
         init_schema(db)
     assert tables(db) == before
     make(db)
-    kept = digest(db)
+    preserved = digest(db)
     init_schema(db)
-    assert digest(db) == kept
+    assert digest(db) == preserved
 
 
 @pytest.mark.parametrize("name", ["with space.db", "ünï.db", "a?b#c%20.db", "-x.db", "';--.db"])

@@ -58,7 +58,7 @@ def uses_a_pool() -> None:
     ],
     ids=["a timer that sets itself again", "an executor of a module", "a pool of a module"],
 )
-def test_lines_of_threads_stand_in_the_log_of_their_own_task(
+def test_lines_of_threads_are_in_the_log_of_their_own_task(
     db: str,
     tmp_path: Path,
     first: object,

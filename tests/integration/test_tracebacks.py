@@ -134,20 +134,20 @@ def test_a_coroutine_is_shown(folder: Path) -> None:
 
 def test_what_was_handled_meanwhile_is_shown(folder: Path) -> None:
     call(folder, "helpers:handle")
-    said = block(lightflow(folder, "run", "flow.yaml").stdout)
-    assert said[1] == "  helpers.py:13 in handle"
-    assert said[3:5] == ["  while handling KeyError: 'a'", "  helpers.py:11 in handle"]
+    message = block(lightflow(folder, "run", "flow.yaml").stdout)
+    assert message[1] == "  helpers.py:13 in handle"
+    assert message[3:5] == ["  while handling KeyError: 'a'", "  helpers.py:11 in handle"]
 
 
 def test_recursion_is_folded(folder: Path) -> None:
     call(folder, "helpers:forever", "[1]")
-    said = block(lightflow(folder, "run", "flow.yaml").stdout)
-    assert len(said) == 4
-    assert said[1].startswith("  helpers.py:16 in forever, ")
+    message = block(lightflow(folder, "run", "flow.yaml").stdout)
+    assert len(message) == 4
+    assert message[1].startswith("  helpers.py:16 in forever, ")
     call(folder, "helpers:ping", "[1]")
-    said = block(lightflow(folder, "run", "flow.yaml").stdout)
-    assert any(line.startswith("  … ") and line.endswith(" frames …") for line in said)
-    assert len(said) < 20
+    message = block(lightflow(folder, "run", "flow.yaml").stdout)
+    assert any(line.startswith("  … ") and line.endswith(" frames …") for line in message)
+    assert len(message) < 20
 
 
 def test_a_group_has_its_members_and_notes(folder: Path) -> None:
@@ -180,14 +180,17 @@ def test_a_module_that_cannot_be_read_or_is_not_there(folder: Path) -> None:
     assert block(lightflow(folder, "run", "flow.yaml").stdout)[1:3] == ["  broken.py:2", "      def f(:"]
     (folder / "imports.py").write_text("import not_there_at_all\n")
     call(folder, "imports:f")
-    said = block(lightflow(folder, "run", "flow.yaml").stdout)
-    assert said[1:3] == ["  imports.py:1", "      import not_there_at_all"]
+    message = block(lightflow(folder, "run", "flow.yaml").stdout)
+    assert message[1:3] == ["  imports.py:1", "      import not_there_at_all"]
     call(folder, "nothing_of_this_name:f")
-    said = block(lightflow(folder, "run", "flow.yaml").stdout)
-    assert said == ["✗ a failed: ModuleNotFoundError: No module named 'nothing_of_this_name'", "  it printed nothing"]
+    message = block(lightflow(folder, "run", "flow.yaml").stdout)
+    assert message == [
+        "✗ a failed: ModuleNotFoundError: No module named 'nothing_of_this_name'",
+        "  it printed nothing",
+    ]
 
 
-def test_frames_of_libraries_are_left_out_beside_the_users_own(folder: Path) -> None:
+def test_frames_of_libraries_are_left_out_next_to_the_users_own(folder: Path) -> None:
     library = folder / "site-packages"
     library.mkdir()
     (library / "somebodys.py").write_text("def deep():\n    raise OSError('down')\n")
@@ -195,14 +198,14 @@ def test_frames_of_libraries_are_left_out_beside_the_users_own(folder: Path) -> 
         f"import sys\nsys.path.append({str(library)!r})\nimport somebodys\n\n\ndef f():\n    somebodys.deep()\n"
     )
     call(folder, "uses:f")
-    said = block(lightflow(folder, "run", "flow.yaml").stdout)
-    assert said[1:3] == ["  uses.py:7 in f", "      somebodys.deep()"]
-    assert not any("somebodys.py" in line for line in said)
+    message = block(lightflow(folder, "run", "flow.yaml").stdout)
+    assert message[1:3] == ["  uses.py:7 in f", "      somebodys.deep()"]
+    assert not any("somebodys.py" in line for line in message)
     assert 'site-packages/somebodys.py", line 2, in deep' in lightflow(folder, "logs", "a").stdout
     (folder / "direct.py").write_text(f"import sys\nsys.path.append({str(library)!r})\nfrom somebodys import deep\n")
     call(folder, "direct:deep")
-    said = block(lightflow(folder, "run", "flow.yaml").stdout)
-    assert said[1] == "  site-packages/somebodys.py:2 in deep"
+    message = block(lightflow(folder, "run", "flow.yaml").stdout)
+    assert message[1] == "  site-packages/somebodys.py:2 in deep"
 
 
 def test_instances_and_hooks_have_their_own(folder: Path) -> None:
@@ -240,15 +243,15 @@ def test_logs_show_the_failure_of_each_attempt(folder: Path) -> None:
         """,
     )
     lightflow(folder, "run", "flow.yaml", "--mode", "process")
-    said = lightflow(folder, "logs", "a").stdout.splitlines()
-    assert [line for line in said if line.startswith(("attempt", "ValueError"))] == [
+    output = lightflow(folder, "logs", "a").stdout.splitlines()
+    assert [line for line in output if line.startswith(("attempt", "ValueError"))] == [
         "attempt 1",
         "ValueError: 1",
         "attempt 2",
         "ValueError: 2",
     ]
-    assert sum("line 8, in <module>" in line for line in said) == 2
-    assert not any("python_task.py" in line for line in said)
+    assert sum("line 8, in <module>" in line for line in output) == 2
+    assert not any("python_task.py" in line for line in output)
     only = lightflow(folder, "logs", "a", "--attempt", "2").stdout
     assert "ValueError: 2" in only
     assert "ValueError: 1" not in only
@@ -271,7 +274,7 @@ def test_secrets_are_masked_in_it(folder: Path) -> None:
         """,
     )
     for mode in ("thread", "process"):
-        done = lightflow(folder, "run", "flow.yaml", "--mode", mode, "--debug", more={"TOKEN": "Sup3rS3cret"})
+        done = lightflow(folder, "run", "flow.yaml", "--mode", mode, "--debug", extra_env={"TOKEN": "Sup3rS3cret"})
         text = done.stdout + done.stderr + lightflow(folder, "why", "a").stdout + lightflow(folder, "logs", "a").stdout
         assert "Sup3r" not in text
         assert "***:2 in ***" in text
@@ -290,8 +293,8 @@ def test_json_has_it_as_data(folder: Path) -> None:
         "source": 'raise RuntimeError("could not load") from error',
         "repeats": 0,
     }
-    told = json.loads(lightflow(folder, "why", "a", "--json").stdout)
-    assert told["trace"] == run["tasks"][0]["attempts"][0]["trace"]
+    reported = json.loads(lightflow(folder, "why", "a", "--json").stdout)
+    assert reported["trace"] == run["tasks"][0]["attempts"][0]["trace"]
 
 
 def test_from_python_it_is_stored_too(tmp_path: Path) -> None:

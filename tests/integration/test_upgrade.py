@@ -90,7 +90,7 @@ FACTS = {
 
 
 @each_version()
-def test_it_is_read_without_a_change_and_says_the_same_after_an_upgrade(old: str) -> None:
+def test_it_is_read_without_a_change_and_equal_after_an_upgrade(old: str) -> None:
     version, before = version_of(old), Path(old).read_bytes()
     wanted = FACTS[version] | ({"runs": {**FACTS[2]["runs"], "timed-out": ("FAILED", False)}} if version == 2 else {})
     assert facts(old) == wanted, "that a run timed out is stored from schema 3 on"

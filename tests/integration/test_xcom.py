@@ -101,7 +101,7 @@ def test_values_by_hand(db: str) -> None:
 
 
 @pytest.mark.parametrize("harm", ["altered", "missing"])
-def test_a_harmed_file_fails_whoever_reads_it(db: str, tmp_path: Path, harm: str) -> None:
+def test_a_harmed_file_fails_every_reader(db: str, tmp_path: Path, harm: str) -> None:
     def break_it() -> None:
         (file,) = (tmp_path / "state.db_xcom").rglob("*.json")
         if harm == "missing":

@@ -64,13 +64,13 @@ class Drive(Observer):
     due: dict[tuple[str, int], float] = field(default_factory=dict)  # when the back-off of an instance is over
 
     def __post_init__(self) -> None:
-        self.program: CompiledDag = self.dag.compile()
-        self.file.pools.update({name: pool.slots or 1 for name, pool in self.program.pools.items()})
+        self.compiled: CompiledDag = self.dag.compile()
+        self.file.pools.update({name: pool.slots or 1 for name, pool in self.compiled.pools.items()})
         self.executor: FakeExecutor
         self.signals: StopSignals
-        ids = self.program.graph.ids
-        self._hook_ids = {hook.task_id for hook in self.program.hooks()}
-        self._teardowns = {ids[node] for node in self.program.control.teardowns}
+        ids = self.compiled.graph.ids
+        self._hook_ids = {hook.task_id for hook in self.compiled.hooks()}
+        self._teardowns = {ids[node] for node in self.compiled.control.teardowns}
 
     # -- running -------------------------------------------------------------------------------------------
 
@@ -90,14 +90,14 @@ class Drive(Observer):
         for number, (seconds, action) in enumerate(self.actions):
             self.executor.at(seconds, lambda number=number, action=action: self._act(number, action))  # type: ignore[misc]
         runner = Runner(
-            program=self.program,
+            compiled=self.compiled,
             config=config,
-            info=RunInfo(run_id="r", dag_id=self.program.dag_id, db_path=config.db_path, log_dir=None),
+            info=RunInfo(run_id="r", dag_id=self.compiled.dag_id, db_path=config.db_path, log_dir=None),
             store=store,
             executor=self.executor,
             clock=self.clock,
             signals=self.signals,
-            gate=SignalGate(),
+            signal_gate=SignalGate(),
         )
         try:
             result = runner.run(runner.acquire(resume=resume), resumed=resume)
@@ -146,11 +146,11 @@ class Drive(Observer):
             self._check_limits(work)
 
     def _check_upstream(self, task_id: str) -> None:
-        graph, node = self.program.graph, self.program.graph.index[task_id]
+        graph, node = self.compiled.graph, self.compiled.graph.index[task_id]
         states = [state for above in graph.upstream[node] for state in self._states(graph.ids[above])]
         tally = Counter(_POSITION[state] for state in states if state in _POSITION)
         counts = UpstreamCounts(len(states), *(tally[position] for position in range(4)))
-        rule = self.program.tasks[node].settings.trigger_rule
+        rule = self.compiled.tasks[node].settings.trigger_rule
         if rule != "all_done_setup_success":
             assert decide(rule, counts) == "run", f"{task_id} starts by {rule} after {states}"
 
@@ -158,13 +158,13 @@ class Drive(Observer):
         """Return the stored states that downstream tasks see: of the instances, where a task is mapped."""
         mapped = [row for (name, index), row in self.file.rows.items() if name == task_id and index >= 0]
         rows = mapped or [self.file.rows[task_id, -1]]
-        node = self.program.graph.index[task_id]
-        tolerant = node in self.program.control.tolerances
+        node = self.compiled.graph.index[task_id]
+        tolerant = node in self.compiled.control.tolerances
         tolerated = [tolerant and (row.reason or "").endswith("(continue_on_error)") for row in rows]
         return ["SUCCESS" if counts else row.status for row, counts in zip(rows, tolerated, strict=True)]
 
     def _check_limits(self, work: Work) -> None:
-        settings = self.program.tasks[self.program.graph.index[work.task_id]].settings
+        settings = self.compiled.tasks[self.compiled.graph.index[work.task_id]].settings
         running = [each for each, _ in self.executor.running.values()]
         if not self.queues:
             assert len(running) < self.workers, "more attempts run than there are workers"
@@ -211,11 +211,11 @@ class Drive(Observer):
 
     def _check_teardowns(self) -> None:
         """Check that what was set up is torn down, unless the run may have been stopped twice."""
-        ids, config = self.program.graph.ids, self.config
+        ids, config = self.compiled.graph.ids, self.config
         stops = len(self.file.requests) + bool(config.get("fail_fast")) + ("timeout_s" in config)
         if stops > 1 or self.signals.numbers:
             return
-        for node, teardown in self.program.control.teardowns.items():
+        for node, teardown in self.compiled.control.teardowns.items():
             if any(self.file.rows[ids[setup], -1].status == "SUCCESS" for setup in teardown.setups):
                 status = self.file.rows[ids[node], -1].status
                 assert status in ("SUCCESS", "FAILED", "SKIPPED"), f"{ids[node]} is {status}: it is not torn down"
@@ -249,7 +249,7 @@ class Drive(Observer):
         outcome, key = change.outcome, (change.task_id, change.map_index)
         if outcome is None or outcome.verdict == "LOST":
             return
-        policy = self.program.tasks[self.program.graph.index[change.task_id]].settings.retry
+        policy = self.compiled.tasks[self.compiled.graph.index[change.task_id]].settings.retry
         self.failed[key] += 1
         if change.status == "UP_FOR_RETRY":
             assert self.failed[key] <= policy.retries, f"{key} has more retries than {policy.retries}"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from liteflow.planning.ready_queue import SlotNeeds
+from liteflow.record import EMPTY_MAPPING
 from liteflow.state.records import (
     NO_SHARED_LIMITS,
     ChooseResets,
@@ -352,6 +353,7 @@ class FakeStore:
         session: int | None = None,
         limits: SharedLimits = NO_SHARED_LIMITS,
         choose: ChooseResets | None = None,
+        settings: Mapping[str, Any] = EMPTY_MAPPING,
     ) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]], int | None]:
         file = self.file
         file.holders.clear()

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from liteflow.planning.graph import Graph
-from liteflow.planning.plan import EarlierPart, Plan, PlanOptions
+from liteflow.planning.plan import Plan, PlanOptions, PreviousResults
 
-_EARLIER = set(EarlierPart._fields)
+_PREVIOUS = set(PreviousResults._fields)
 
 
 def make_plan(graph: Graph, **keywords: Any) -> Plan:
-    """Make a plan; each keyword is a field of `PlanOptions` or of `EarlierPart`."""
-    earlier = {name: value for name, value in keywords.items() if name in _EARLIER}
-    options = {name: value for name, value in keywords.items() if name not in _EARLIER}
-    return Plan(graph, PlanOptions(**options), EarlierPart(**earlier))
+    """Make a plan; each keyword is a field of `PlanOptions` or of `PreviousResults`."""
+    previous = {name: value for name, value in keywords.items() if name in _PREVIOUS}
+    options = {name: value for name, value in keywords.items() if name not in _PREVIOUS}
+    return Plan(graph, PlanOptions(**options), PreviousResults(**previous))

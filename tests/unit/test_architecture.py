@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -55,12 +56,12 @@ LONG: dict[str, str] = {}
 
 
 def modules() -> dict[str, Path]:
-    found = {}
+    result = {}
     for package in ("liteflow", "lightflow"):
         for path in sorted((ROOT / package).rglob("*.py")):
             parts = path.relative_to(ROOT).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+            result[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return result
 
 
 MODULES = modules()
@@ -83,16 +84,16 @@ def rank(module: str) -> int:
 
 def imports(path: Path) -> set[str]:
     """The modules of ours that a file imports, anywhere in it."""
-    found = set()
+    result = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            result |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, f"{path}: relative import"
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                found.add(inner if inner in MODULES else node.module)
-    return {name for name in found if name.partition(".")[0] in ("liteflow", "lightflow")}
+                result.add(inner if inner in MODULES else node.module)
+    return {name for name in result if name.partition(".")[0] in ("liteflow", "lightflow")}
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -146,6 +147,22 @@ def test_modules_stay_readable(module: str) -> None:
     lines = len(MODULES[module].read_text(encoding="utf-8").splitlines())
     assert lines <= 700 or module in LONG, f"{module} has {lines} lines: split it along its seam"
     assert lines > 700 or module not in LONG, f"{module} is short again: take it out of LONG"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_exceptions_to_the_rules_have_a_reason(module: str) -> None:
+    lines = MODULES[module].read_text(encoding="utf-8").splitlines()
+    silent = re.compile(r"# type: ignore(\[[^]]*\])?$|# noqa(: [A-Z0-9, ]+)?$|^\s*except Exception( as \w+)?:$")
+    assert [line.strip() for line in lines if silent.search(line)] == []
+
+
+def test_a_class_has_a_name_of_its_own() -> None:
+    places: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(module)
+    assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}
 
 
 def test_the_engine_loads_only_the_standard_library() -> None:

@@ -90,10 +90,10 @@ def test_failures_of_bash_under_sh(code: int, line: str) -> None:
 
 
 def test_a_program_that_is_not_executable() -> None:
-    said = output_hint(126, ["/bin/sh: 1: ./go.sh: Permission denied"])
-    assert said == "it is not executable: chmod +x ./go.sh, or `sh ./go.sh`"
-    said = output_hint(126, ["bash: line 1: bin/go: Permission denied"])
-    assert said == "it is not executable: chmod +x bin/go, or `sh bin/go`"
+    message = output_hint(126, ["/bin/sh: 1: ./go.sh: Permission denied"])
+    assert message == "it is not executable: chmod +x ./go.sh, or `sh ./go.sh`"
+    message = output_hint(126, ["bash: line 1: bin/go: Permission denied"])
+    assert message == "it is not executable: chmod +x bin/go, or `sh bin/go`"
     assert output_hint(126, ["docker: permission denied"]) == ""
 
 

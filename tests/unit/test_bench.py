@@ -29,7 +29,7 @@ def sample(seconds: float, **said: float) -> Sample:
 
 def turns(ours: list[float], base: list[float]) -> Turns:
     made = Turns()
-    made.samples = {"Lightflow": [sample(one) for one in ours], "bare": [sample(one) for one in base]}
+    made.samples = {"Lightflow": [sample(element) for element in ours], "bare": [sample(element) for element in base]}
     made.peaks = {"Lightflow": 20.0, "bare": 10.0}
     made.failed = {"peer": "cannot be installed"}
     return made
@@ -44,9 +44,9 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios() -> None:
     assert ratio_of_rounds([2, 4], [1]) == 2  # of the rounds that both have
 
 
-def test_a_result_has_medians_ratios_and_who_did_not_run() -> None:
-    found = measured([0.3, 0.2, 0.9], [0.1, 0.2, 0.1])
-    base, ours, peer = found["entries"]
+def test_a_result_has_medians_ratios_and_programs_that_did_not_run() -> None:
+    outcome = measured([0.3, 0.2, 0.9], [0.1, 0.2, 0.1])
+    base, ours, peer = outcome["entries"]
     assert (base["name"], base["median"], base["ratio"]) == ("bare", 0.1, 1.0)
     assert (ours["median"], ours["ratio"], ours["wall"], ours["peak_mb"]) == (0.3, 3.0, 1.3, 20.0)
     assert peer["failed"] == "cannot be installed"
@@ -74,14 +74,14 @@ def test_a_goal_whose_side_did_not_run_has_failed() -> None:
 
 
 def test_goals_can_be_numbers_of_their_own() -> None:
-    found = measured([0.3], [0.1])
-    assert goals.measured(Goal("wide", "", 60, less=True), found) == pytest.approx(100)
-    found["entries"][1]["said"] = {"cpu_s": 2.5}
-    assert goals.measured(Goal("wide", "", 3.0, said="cpu_s"), found) == 2.5
+    outcome = measured([0.3], [0.1])
+    assert goals.measured(Goal("wide", "", 60, less=True), outcome) == pytest.approx(100)
+    outcome["entries"][1]["said"] = {"cpu_s": 2.5}
+    assert goals.measured(Goal("wide", "", 3.0, said="cpu_s"), outcome) == 2.5
 
 
 def test_every_goal_names_a_workload_and_a_contestant() -> None:
-    entries = {one.name: {entry.name for entry in one.entries} for one in (*WORKLOADS, *OWN_WORKLOADS)}
+    entries = {element.name: {entry.name for entry in element.entries} for element in (*WORKLOADS, *OWN_WORKLOADS)}
     for goal in goals.GOALS:
         assert goal.ours in entries[goal.workload], goal
         assert not goal.beside or goal.beside in entries[goal.workload], goal
@@ -97,8 +97,8 @@ def test_every_workload_has_its_baseline_and_lightflow() -> None:
 
 def test_the_quick_form_needs_nothing_installed_and_checks_ratios_only() -> None:
     workloads = quick.workloads()
-    assert not [entry for one in workloads for entry in one.entries if entry.environment.requirements]
-    checked = [goal for one in workloads for goal in quick.ratios(one.name)]
+    assert not [entry for element in workloads for entry in element.entries if entry.environment.requirements]
+    checked = [goal for element in workloads for goal in quick.ratios(element.name)]
     assert len(checked) >= 12
     assert all(goal.is_ratio for goal in checked)
 
@@ -112,7 +112,7 @@ def test_turns_rotate_and_slow_contestants_get_fewer() -> None:
 
 
 def test_durations_have_three_digits() -> None:
-    shown = [table.duration(one) for one in (0.0000123, 0.00123, 0.0456, 0.789, 1.234, 1234.0)]
+    shown = [table.duration(element) for element in (0.0000123, 0.00123, 0.0456, 0.789, 1.234, 1234.0)]
     assert shown == ["12.3 µs", "1.23 ms", "45.6 ms", "789 ms", "1.23 s", "1,234 s"]
 
 
@@ -131,11 +131,11 @@ def test_goals_are_shown_with_what_was_measured() -> None:
     assert "| fast | 2 × | **3.00** × |" in shown
 
 
-def test_it_is_said_when_the_machine_was_busy() -> None:
-    found = measured([0.3], [0.1])
+def test_it_is_reported_when_the_machine_was_busy() -> None:
+    outcome = measured([0.3], [0.1])
     results = {"machine": {**dict.fromkeys(("lightflow", "python", "sqlite", "linux", "cores"), "1")}}
-    assert "Other programs" not in table.conditions({**results, "workloads": {"wide": {**found, "others": 0.05}}})
-    assert "Other programs" in table.conditions({**results, "workloads": {"wide": {**found, "others": 0.5}}})
+    assert "Other programs" not in table.conditions({**results, "workloads": {"wide": {**outcome, "others": 0.05}}})
+    assert "Other programs" in table.conditions({**results, "workloads": {"wide": {**outcome, "others": 0.5}}})
 
 
 def test_pages_keep_what_is_outside_the_markers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +150,7 @@ def test_pages_keep_what_is_outside_the_markers(tmp_path: Path, monkeypatch: pyt
         table.write({"x": "new"})
 
 
-def test_results_are_kept(tmp_path: Path) -> None:
+def test_results_are_preserved(tmp_path: Path) -> None:
     results = {"machine": {}, "workloads": {"wide": measured([0.3], [0.1])}}
     save(results, tmp_path / "results.json")
     assert load(tmp_path / "results.json") == results

@@ -43,7 +43,7 @@ def test_json_everywhere(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "more"),
+    ("arguments", "extra"),
     [
         (["--version"], []),
         (["--help"], []),
@@ -51,8 +51,8 @@ def test_json_everywhere(name: str) -> None:
         (["status", "--help"], ["rich"]),
     ],
 )
-def test_start_up_is_lean(arguments: list[str], more: list[str]) -> None:
-    heavy = ["yaml", "rich", "pygraphviz", "importlib.metadata", "asyncio", *more]
+def test_start_up_is_lean(arguments: list[str], extra: list[str]) -> None:
+    heavy = ["yaml", "rich", "pygraphviz", "importlib.metadata", "asyncio", *extra]
     if arguments[0].startswith("--"):
         heavy += ["sqlite3", "liteflow.dag", "liteflow.running.loop", "logging"]
     code = (
@@ -78,7 +78,7 @@ READING = ["yaml", "socket", "hashlib", "ctypes", "liteflow.running.loop", "lite
 
 
 @pytest.mark.parametrize(
-    ("line", "more"),
+    ("line", "extra"),
     [
         ("run one.yaml", ["shlex"]),
         ("run one.yaml --quiet", ["shlex"]),
@@ -91,7 +91,7 @@ READING = ["yaml", "socket", "hashlib", "ctypes", "liteflow.running.loop", "lite
         ("validate one.yaml", ["sqlite3", "socket", "ctypes", "liteflow.running.loop"]),
     ],
 )
-def test_what_is_done_all_day_imports_little(tmp_path: Path, line: str, more: list[str]) -> None:
+def test_what_is_done_all_day_imports_little(tmp_path: Path, line: str, extra: list[str]) -> None:
     (tmp_path / "one.yaml").write_text("workflow_name: one\ntasks: {a: {run: echo hello}}\n", "utf-8")
     here = {**os.environ, "PYTHONPATH": str(ROOT)}
     first = [sys.executable, "-m", "lightflow", "run", "one.yaml", "--quiet"]
@@ -99,7 +99,7 @@ def test_what_is_done_all_day_imports_little(tmp_path: Path, line: str, more: li
     code = (
         "import sys; before = set(sys.modules)\nfrom lightflow.cli.main import main\n"
         f"try: main({line.split()!r})\nexcept SystemExit as end: assert not end.code\n"
-        f"print('met', *sorted(set({[*SELDOM, *more]!r}) & set(sys.modules) - before))"
+        f"print('met', *sorted(set({[*SELDOM, *extra]!r}) & set(sys.modules) - before))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=here, capture_output=True, text=True, check=True
@@ -122,7 +122,7 @@ def test_a_dag_in_python_imports_little(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "said"),
+    ("error", "code", "message"),
     [
         (WorkflowError([Problem("f.yaml", 3, 5, "tasks.a", "is wrong")]), 2, "f.yaml:3:5: tasks.a: is wrong\n"),
         (click.UsageError("no such thing"), 2, "error: no such thing\n"),
@@ -139,7 +139,7 @@ def test_a_dag_in_python_imports_little(tmp_path: Path) -> None:
     ],
 )
 def test_an_error_is_a_line_and_a_code(
-    error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    error: BaseException, code: int, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(error_boundary, "mute", lambda stream: None)
 
@@ -147,11 +147,11 @@ def test_an_error_is_a_line_and_a_code(
         raise error
 
     assert error_boundary.guard(work) == code
-    assert capsys.readouterr().err == said
+    assert capsys.readouterr().err == message
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("division by zero"), LiteflowError("should not be")])
-def test_a_fault_of_ours_is_saved(
+def test_a_fault_of_the_engine_is_saved(
     error: Exception, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -160,11 +160,11 @@ def test_a_fault_of_ours_is_saved(
         raise error
 
     assert error_boundary.guard(work) == 70
-    said = capsys.readouterr().err
+    message = capsys.readouterr().err
     [saved] = tmp_path.iterdir()
-    assert len(said.splitlines()) == 1
-    assert str(saved) in said
-    assert "Traceback" not in said
+    assert len(message.splitlines()) == 1
+    assert str(saved) in message
+    assert "Traceback" not in message
     assert "Traceback" in saved.read_text()
     assert error_boundary.guard(work, debug=True) == 70
     assert "Traceback" in capsys.readouterr().err

@@ -129,7 +129,7 @@ def test_a_file_without_its_suffix_is_named(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (2, 'etl: no such file, did you mean "etl.yaml"?\n')
 
 
-def test_a_reader_of_bytes_that_leaves_is_no_failure(tmp_path: Path) -> None:
+def test_a_reader_of_bytes_that_leaves_is_not_a_failure(tmp_path: Path) -> None:
     """`lightflow logs big | head -c 1` with `set -o pipefail`: click would end with 1."""
     task = "python3 -c \"print('x' * 5_000_000)\""
     (tmp_path / "one.yaml").write_text(f"workflow_name: one\ntasks: {{t: {{run: {json.dumps(task)}}}}}\n", "utf-8")

@@ -15,11 +15,11 @@ from liteflow.planning.task_table import Transition
 from liteflow.planning.trigger_rules import SetupCounts, UpstreamCounts, decide, explain
 
 
-def skipped(graph: Graph, node: str, value: object, decider: Branching, kept: Sequence[str] = ()) -> set[str]:
-    found = skipped_by(
-        decider, graph.index[node], value, graph.ids, graph.downstream, {graph.index[one] for one in kept}
+def skipped(graph: Graph, node: str, value: object, decider: Branching, preserved: Sequence[str] = ()) -> set[str]:
+    outcome = skipped_by(
+        decider, graph.index[node], value, graph.ids, graph.downstream, {graph.index[entry] for entry in preserved}
     )
-    return {graph.ids[one] for one in found}
+    return {graph.ids[entry] for entry in outcome}
 
 
 BRANCH = Branching(kind="branch")
@@ -98,9 +98,9 @@ class Run:
         node = self.plan.take(0.0)
         return None if node is None else self.plan.table.task_ids[node]
 
-    def end(self, name: str, verdict: str = "SUCCESS", **more: object) -> dict[str, str]:
+    def end(self, name: str, verdict: str = "SUCCESS", **extra: object) -> dict[str, str]:
         node = self.plan.table.task_ids.index(name)
-        transitions: list[Transition] = self.plan.finish(node, verdict, 0.0, **more)  # type: ignore[arg-type]
+        transitions: list[Transition] = self.plan.finish(node, verdict, 0.0, **extra)  # type: ignore[arg-type]
         return {self.plan.table.task_ids[transition.node]: transition.status for transition in transitions}
 
 
@@ -257,7 +257,7 @@ def test_work_whose_setup_failed_does_not_run_even_by_another_rule() -> None:
 
 def test_decisions_of_an_earlier_part_are_preserved() -> None:
     plan = make_plan(Graph({"b": [], "x": ["b"], "y": ["b"]}), done={0: "SUCCESS"}, skips={0: {1: "branch b chose y"}})
-    assert plan.opening == [Transition(1, "PENDING", "SKIPPED", 0, "branch b chose y")]
+    assert plan.initial_transitions == [Transition(1, "PENDING", "SKIPPED", 0, "branch b chose y")]
     assert plan.take(0.0) == 2
 
 

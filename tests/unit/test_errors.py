@@ -1,57 +1,111 @@
-"""The tree of errors: what callers may catch, and what they read."""
+"""The errors of the engine and of the application: callers rely on what the reference says of each."""
 
 from __future__ import annotations
 
+import builtins
 import graphlib
 import pickle
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
+from lightflow import errors as application_errors
 from liteflow import errors
 
-TREE: list[tuple[type[errors.LiteflowError], tuple[type, ...], int]] = [
-    (errors.DefinitionError, (errors.LiteflowError,), 2),
-    (errors.CycleError, (errors.DefinitionError, graphlib.CycleError, ValueError), 2),
-    (errors.DuplicateTask, (errors.DefinitionError, ValueError), 2),
-    (errors.UnknownDependency, (errors.DefinitionError, ValueError), 2),
-    (errors.ScriptError, (errors.DefinitionError,), 2),
-    (errors.RunFailed, (errors.LiteflowError,), 1),
-    (errors.ParamError, (errors.DefinitionError, ValueError), 2),
-    (errors.SecretError, (errors.DefinitionError, ValueError), 2),
-    (errors.DotenvError, (errors.DefinitionError, ValueError), 2),
-    (errors.PayloadError, (errors.LiteflowError,), 1),
-    (errors.InputError, (errors.LiteflowError,), 1),
-    (errors.StoreError, (errors.LiteflowError,), 3),
-    (errors.ForeignDatabase, (errors.StoreError,), 3),
-    (errors.SchemaTooNew, (errors.StoreError,), 3),
-    (errors.CorruptDatabase, (errors.StoreError,), 3),
-    (errors.RunNotFound, (errors.StoreError,), 3),
-    (errors.StaleRun, (errors.StoreError,), 4),
-    (errors.RunOwned, (errors.LiteflowError,), 4),
-    (errors.OwnerDied, (errors.RunOwned,), 4),
-    (errors.GroupBusy, (errors.RunOwned,), 4),
-    (errors.RunSkipped, (errors.LiteflowError,), 0),
-    (errors.ResourceError, (errors.LiteflowError,), 5),
-    (errors.LiteflowError, (Exception,), 70),
-]
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "python-api.md"
+Kind = type[errors.LiteflowError]
 
 
-@pytest.mark.parametrize(("kind", "parents", "exit_code"), TREE)
-def test_tree(kind: type[errors.LiteflowError], parents: tuple[type, ...], exit_code: int) -> None:
-    assert all(issubclass(kind, parent) for parent in parents)
-    assert kind.exit_code == exit_code
+class Row(NamedTuple):
+    """A row of the tables of errors."""
+
+    bases: list[str]
+    text: str
+    exit_code: int
 
 
-def test_no_error_is_missing_from_the_table_above() -> None:
-    found = {one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.LiteflowError)}
-    assert found == {kind for kind, _, _ in TREE}
+def documented() -> dict[str, Row]:
+    """Return what the reference says of each error."""
+    section = PAGE.read_text(encoding="utf-8").partition("\n## Errors\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*) \| (\d+) \|$", section, re.M)
+    return {name: Row(re.findall(r"`([\w.]+)`", bases), text, int(code)) for name, bases, text, code in rows}
 
 
-def test_skip_task_is_not_an_error_of_ours() -> None:
+def classes_of(module: Any) -> list[type[Exception]]:
+    return [
+        kind
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, Exception) and kind.__module__ == module.__name__
+    ]
+
+
+def class_named(name: str) -> type[Exception]:
+    kind: type[Exception] = (
+        graphlib.CycleError if name == "graphlib.CycleError" else vars(errors).get(name) or vars(builtins)[name]
+    )
+    return kind
+
+
+ROWS = documented()
+KINDS: list[Kind] = [kind for kind in classes_of(errors) if issubclass(kind, errors.LiteflowError)]
+#: The arguments of errors with attributes; the others have a message.
+ARGUMENTS: dict[type[Exception], tuple[Any, ...]] = {
+    errors.CycleError: (["a", "b", "a"],),
+    errors.ScriptError: ("flow.py", 3, "no dag"),
+    errors.ParamError: ({"day": "is not a date", "rows": "is missing"},),
+    errors.SecretError: ({"TOKEN": "there is no such variable"},),
+    errors.DotenvError: (".env", [(3, "no name"), (0, "cannot be read")]),
+    errors.RunFailed: ("run x failed", {"a": "boom"}),
+    application_errors.WorkflowError: ([application_errors.Problem("w.yaml", 3, 1, "tasks.a", "is wrong")],),
+}
+
+
+def sample(kind: type[Exception]) -> Exception:
+    return kind(*ARGUMENTS.get(kind, ("what happened",)))
+
+
+def test_the_reference_has_every_error_of_the_module() -> None:
+    assert set(ROWS) == {kind.__name__ for kind in KINDS}
+    assert set(classes_of(errors)) - set(KINDS) == {errors.SkipTask}, "every error has one root"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_exit_code_is_that_of_the_reference(kind: Kind) -> None:
+    assert kind.exit_code == ROWS[kind.__name__].exit_code
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_is_caught_by_the_classes_in_the_reference(kind: Kind) -> None:
+    expected = [class_named(name) for name in ROWS[kind.__name__].bases]
+    for base in expected:
+        with pytest.raises(base):
+            raise sample(kind)
+    assert list(kind.__bases__) == expected, "the reference names no base class of it"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_has_the_attributes_in_the_reference(kind: Kind) -> None:
+    named = set(re.findall(r"`([a-z_]+)`", ROWS[kind.__name__].text))
+    assert named == set(vars(sample(kind)))
+
+
+@pytest.mark.parametrize("kind", [*KINDS, errors.SkipTask, *classes_of(application_errors)])
+def test_an_error_survives_pickling(kind: type[Exception]) -> None:
+    """Errors leave a process in the process pools of users, too."""
+    error = sample(kind)
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is kind
+    assert str(again) == str(error)
+    assert (again.args, vars(again)) == (error.args, vars(error))
+
+
+def test_skip_task_is_not_an_error_of_the_engine() -> None:
     assert not issubclass(errors.SkipTask, errors.LiteflowError)
 
 
-def test_a_cycle_says_who_waits_for_whom() -> None:
+def test_a_cycle_names_the_tasks() -> None:
     error = errors.CycleError(["a", "b", "a"])
     assert error.path == ["a", "b", "a"]
     assert "'a' -> 'b' -> 'a'" in str(error)
@@ -64,22 +118,3 @@ def test_a_long_cycle_is_shortened_in_the_message_only() -> None:
     assert error.path == path
     assert len(str(error)) < 400
     assert "4990 more" in str(error)
-
-
-def test_run_failed_survives_pickling() -> None:
-    """Errors cross process borders in users' own pools."""
-    error = errors.RunFailed("run x failed", {"a": "boom"})
-    with pytest.raises(errors.RunFailed, match="run x failed") as caught:
-        raise pickle.loads(pickle.dumps(error))
-    assert caught.value.failures == {"a": "boom"}
-
-
-def test_cycle_error_survives_pickling() -> None:
-    again = pickle.loads(pickle.dumps(errors.CycleError(["a", "b", "a"])))
-    assert again.path == ["a", "b", "a"]
-    assert str(again) == str(errors.CycleError(["a", "b", "a"]))
-
-
-def test_script_error_survives_pickling() -> None:
-    again = pickle.loads(pickle.dumps(errors.ScriptError("flow.py", 3, "no dag")))
-    assert (again.path, again.line, again.problem, str(again)) == ("flow.py", 3, "no dag", "flow.py:3: no dag")

@@ -76,9 +76,9 @@ def value(source: str) -> Any:
     ],
 )
 def test_values(source: str, expected: Any) -> None:
-    found = value(source)
-    assert found == expected
-    assert type(found) is type(expected)
+    result = value(source)
+    assert result == expected
+    assert type(result) is type(expected)
 
 
 @pytest.mark.parametrize(
@@ -175,12 +175,12 @@ KNOWN = NameScope(params=["day", "rows"], tasks=["fetch", "fetch-data", "a.b"], 
 
 
 def test_references_are_found() -> None:
-    found = find_references(
+    result = find_references(
         "tasks.fetch.outputs.n ~ tasks['a.b'].result ~ params.rows ~ needs.fetch.outputs['m']", KNOWN
     )
-    assert found.reads == (Ref("fetch", "n"), Ref("a.b"), Ref("fetch", "m"))
-    assert found.params == {"rows"}
-    assert found.names == {"tasks", "params"}
+    assert result.reads == (Ref("fetch", "n"), Ref("a.b"), Ref("fetch", "m"))
+    assert result.params == {"rows"}
+    assert result.names == {"tasks", "params"}
     raw = find_references("raw(params.day | upper)", KNOWN)
     assert (raw.source, raw.raw) == ("params.day | upper", True)
     assert find_references("params.day | quote", KNOWN).quoted
@@ -243,7 +243,7 @@ def test_splitting_loses_nothing(text: str) -> None:
 
 def test_values_as_text() -> None:
     values = ["x", True, None, 3, 1.5, [1, "a"], {"a": None}, (1,), PARAMS["day"], b"\xff"]
-    assert [text_of(one) for one in values] == [
+    assert [text_of(entry) for entry in values] == [
         "x", "true", "", "3", "1.5", '[1,"a"]', '{"a":null}', "[1]", "2026-01-31", "\udcff",
     ]  # fmt: skip
 

@@ -78,7 +78,7 @@ class RealDrive(Drive):
 def story(path: Path) -> dict[str, list[tuple[Any, ...]]]:
     """Read the events, rows and attempts of the run."""
     connection = sqlite3.connect(path)
-    found = {
+    outcome = {
         "events": connection.execute(f"SELECT {EVENT} FROM liteflow_events ORDER BY seq").fetchall(),
         "rows": connection.execute(
             "SELECT task_id, map_index, status, try_number FROM liteflow_task_instances"
@@ -86,11 +86,11 @@ def story(path: Path) -> dict[str, list[tuple[Any, ...]]]:
         "attempts": connection.execute("SELECT task_id, map_index, attempt, status FROM liteflow_attempts").fetchall(),
     }
     connection.close()
-    return found
+    return outcome
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_both_stores_tell_the_same_story(seed: int, tmp_path: Path) -> None:
+def test_both_stores_give_the_same_events(seed: int, tmp_path: Path) -> None:
     fake = RandomRun(seed)
     fake.run()
     real = RandomRun(seed, partial(RealDrive, path=str(tmp_path / "state.db")))

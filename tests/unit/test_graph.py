@@ -20,11 +20,11 @@ def dependencies(draw: st.DrawFn, cyclic: bool = False, most: int = 8) -> dict[s
     names = [f"t{number}" for number in draw(st.permutations(range(size)))]
     pairs = list(itertools.product(range(size), repeat=2))
     chosen = draw(st.sets(st.sampled_from(pairs))) if pairs else set()
-    found: dict[str, list[str]] = {name: [] for name in sorted(names)}
+    result: dict[str, list[str]] = {name: [] for name in sorted(names)}
     for first, second in sorted(chosen):
         if cyclic or first > second:
-            found[names[first]].append(names[second])
-    return found
+            result[names[first]].append(names[second])
+    return result
 
 
 @given(dependencies())

@@ -21,7 +21,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def warned(text: str) -> list[str]:
     Path("w.yaml").write_text(text, "utf-8")
-    return [str(one).removeprefix("w.yaml:") for one in load_with_hints("w.yaml")[1]]
+    return [str(entry).removeprefix("w.yaml:") for entry in load_with_hints("w.yaml")[1]]
 
 
 def of_task(keys: str, head: str = "") -> list[str]:
@@ -47,12 +47,12 @@ def test_text_in_env_that_no_shell_reads(value: str, message: str, level: str) -
     params = "params: {day: x}\n"
     env = f"env: {{A: {value}}}"
     if level == "top":
-        [said] = warned(f"{params}{env}\ntasks: {{a: {{run: echo}}}}\n")
+        [shown] = warned(f"{params}{env}\ntasks: {{a: {{run: echo}}}}\n")
     elif level == "task":
-        [said] = of_task(f"run: echo, {env}", params)
+        [shown] = of_task(f"run: echo, {env}", params)
     else:
-        [said] = of_task(f"run: echo, on_failure: {{run: echo, {env}}}", params)
-    assert said.endswith(f".A: {message}")
+        [shown] = of_task(f"run: echo, on_failure: {{run: echo, {env}}}", params)
+    assert shown.endswith(f".A: {message}")
 
 
 @pytest.mark.parametrize("value", ["5$", "'a$'", r"'\$HOME'", "'$$'", "'US$ 5'", "${{ params.day }}", "'100 %'"])
@@ -106,12 +106,12 @@ def test_braces_of_other_programs(script: str) -> None:
 
 def test_the_place_in_a_script_of_several_lines() -> None:
     text = "params: {x: a}\ntasks:\n  a:\n    run: |\n      echo one\n      echo {{ params.x }} ${params.x}\n"
-    assert [one.split(": ")[0] for one in warned(text)] == ["6:12", "6:27"]
+    assert [entry.split(": ")[0] for entry in warned(text)] == ["6:12", "6:27"]
 
 
 def test_templates_in_python_code() -> None:
-    [said] = warned("tasks:\n  a:\n    type: python\n    run: |\n      print('{{ ds }}', f'{{item}}')\n")
-    assert said.startswith("5:14: tasks.a.run: {{ ds }} is not evaluated")
+    [shown] = warned("tasks:\n  a:\n    type: python\n    run: |\n      print('{{ ds }}', f'{{item}}')\n")
+    assert shown.startswith("5:14: tasks.a.run: {{ ds }} is not evaluated")
 
 
 # -- conditions ----------------------------------------------------------------------------------------------------
@@ -123,9 +123,9 @@ def test_templates_in_python_code() -> None:
 @pytest.mark.parametrize("value", ["'false'", "false", "'0'", "off", "'No'"])
 def test_text_that_counts_as_true(condition: str, value: str) -> None:
     text = f'params: {{a: true}}\nenv: {{FLAG: {value}}}\ntasks:\n  a:\n    run: echo\n    if: "{condition}"\n'
-    [said] = warned(text)
-    assert said.startswith("6:9: tasks.a.if: env.FLAG is ")
-    assert said.endswith(", which is true; compare it: env.FLAG == 'true'")
+    [shown] = warned(text)
+    assert shown.startswith("6:9: tasks.a.if: env.FLAG is ")
+    assert shown.endswith(", which is true; compare it: env.FLAG == 'true'")
 
 
 @pytest.mark.parametrize(
@@ -139,19 +139,19 @@ def test_conditions_that_compare(condition: str) -> None:
 
 
 def test_a_variable_without_a_value_in_the_file() -> None:
-    [said] = of_task("run: echo, if: env.HOME")
-    assert said.endswith("env.HOME is text, which is true unless it is empty; compare it: env.HOME == 'true'")
+    [shown] = of_task("run: echo, if: env.HOME")
+    assert shown.endswith("env.HOME is text, which is true unless it is empty; compare it: env.HOME == 'true'")
 
 
 def test_a_parameter_that_is_text() -> None:
-    [said] = of_task("run: echo, if: params.full", "params: {full: 'false'}\n")
-    assert said.endswith('params.full is "false", text that is true; declare it with `type: boolean`')
+    [shown] = of_task("run: echo, if: params.full", "params: {full: 'false'}\n")
+    assert shown.endswith('params.full is "false", text that is true; declare it with `type: boolean`')
     assert of_task("run: echo, if: params.full", "params: {full: false}\n") == []
 
 
 def test_a_result_that_is_compared_with_a_state() -> None:
-    [said] = warned("tasks:\n  a: {run: echo}\n  b: {run: echo, if: needs.a.result == 'success'}\n")
-    assert said.endswith("needs.a.result is the value that the task returned; its state is needs.a.status")
+    [shown] = warned("tasks:\n  a: {run: echo}\n  b: {run: echo, if: needs.a.result == 'success'}\n")
+    assert shown.endswith("needs.a.result is the value that the task returned; its state is needs.a.status")
 
 
 # -- failures that nothing tells of -----------------------------------------------------------------------------------
@@ -169,9 +169,9 @@ def test_a_result_that_is_compared_with_a_state() -> None:
     ],
 )
 def test_a_last_task_that_runs_after_a_failure(last: str, hook: str) -> None:
-    [said] = warned(f"tasks:\n  load: {{run: echo}}\n  cleanup: {{run: echo, depends_on: [load], {last}}}\n")
-    assert 'the task runs when "load" fails, and the run is SUCCESS then, as nothing else ends it' in said
-    assert f"(`{hook}`)" in said
+    [shown] = warned(f"tasks:\n  load: {{run: echo}}\n  cleanup: {{run: echo, depends_on: [load], {last}}}\n")
+    assert 'the task runs when "load" fails, and the run is SUCCESS then, as nothing else ends it' in shown
+    assert f"(`{hook}`)" in shown
 
 
 def test_all_upstream_tasks_of_such_a_task_are_named() -> None:
@@ -182,8 +182,8 @@ tasks:
   check: {run: echo, depends_on: [extract]}
   cleanup: {run: echo, depends_on: [load, check], trigger_rule: all_done}
 """
-    [said] = warned(text)
-    assert '"load" or "check"' in said
+    [shown] = warned(text)
+    assert '"load" or "check"' in shown
     assert warned(text + "  report: {run: echo, depends_on: [load, check]}\n") == []
 
 
@@ -226,8 +226,8 @@ def test_each_such_task_is_named_in_a_large_graph() -> None:
     "script", ["if true; then echo", "echo 'it", "case $x in", "echo )", "for x in a; do echo", "a() { echo"]
 )
 def test_scripts_that_their_shell_cannot_read(script: str, shell: str) -> None:
-    [said] = of_task(f'run: "{script}"{shell}')
-    assert "cannot read the script: " in said
+    [shown] = of_task(f'run: "{script}"{shell}')
+    assert "cannot read the script: " in shown
 
 
 def test_hooks_and_preconditions_are_read_too() -> None:
@@ -266,18 +266,18 @@ def test_the_shell_of_the_workflow_is_used() -> None:
 
 @pytest.mark.parametrize("script", BASH)
 def test_bash_in_a_script_of_sh(script: str) -> None:
-    [said] = warned(f"tasks:\n  a:\n    run: |\n      {script}\n")
-    assert "write `shell: bash`" in said
+    [shown] = warned(f"tasks:\n  a:\n    run: |\n      {script}\n")
+    assert "write `shell: bash`" in shown
     assert warned(f"tasks:\n  a:\n    shell: bash\n    run: |\n      {script}\n") == []
 
 
 def test_a_file_that_is_not_executable() -> None:
     Path("go.sh").write_text("echo\n")
     Path("go.py").write_text("print()\n")
-    said = warned(
+    shown = warned(
         "tasks:\n  a: {run: ./go.sh --fast}\n  b: {run: ./go.py}\n  c: {run: sh ./go.sh}\n  d: {run: ./none.sh}\n"
     )
-    assert [one.partition(": ")[2] for one in said] == [
+    assert [entry.partition(": ")[2] for entry in shown] == [
         "tasks.a.run: ./go.sh is not executable: chmod +x ./go.sh, or write `sh ./go.sh`",
         "tasks.b.run: ./go.py is not executable: chmod +x ./go.py, or write `python3 ./go.py`",
     ]
@@ -301,5 +301,5 @@ def test_the_examples_are_without_warnings(path: Path) -> None:
     if "plugins" in path.parts:
         return  # its types are installed, or not
     ends = ("page_the_team", "no_weather", "report", "alarm")  # of two that show what goes on after a failure
-    said = [one for one in load_with_hints(path)[1] if one.path.split(".")[1:2] not in [[end] for end in ends]]
-    assert [str(one) for one in said] == []
+    shown = [entry for entry in load_with_hints(path)[1] if entry.path.split(".")[1:2] not in [[end] for end in ends]]
+    assert [str(entry) for entry in shown] == []

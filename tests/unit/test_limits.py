@@ -45,7 +45,7 @@ def test_options_that_make_no_sense_name_the_task(options: dict[str, Any], words
         ),
     ],
 )
-def test_a_pool_that_is_not_there_or_too_small_is_told_before_anything_runs(
+def test_a_pool_that_is_not_there_or_too_small_is_reported_before_anything_runs(
     db: str, pools: dict[str, int], options: dict[str, Any], words: str
 ) -> None:
     dag = Dag("d", db, pools=pools)

@@ -52,13 +52,13 @@ def test_a_form_of_a_secret_is_masked(shown: str) -> None:
 @pytest.mark.parametrize("before", range(6))
 @pytest.mark.parametrize("behind", range(4))
 @pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode, base64.encodebytes])
-def test_base64_is_masked_wherever_the_secret_stands_in_it(before: int, behind: int, encode: object) -> None:
+def test_base64_is_masked_wherever_the_secret_is(before: int, behind: int, encode: object) -> None:
     secret = "\u00fe\u00ff" + "s3cr3t-t0ken?" * (1 if encode is not base64.encodebytes or before else 9)
     text = encode(b"u" * before + secret.encode() + b"x" * behind)  # type: ignore[operator]
     masked = Masker({"S": secret}).data(text)
     assert b"***" in masked
-    kept = masked.replace(b"***", b"").replace(b"\n", b"")
-    assert len(kept) <= len(base64.b64encode(b"u" * (before + behind + 4))) + 8
+    preserved = masked.replace(b"***", b"").replace(b"\n", b"")
+    assert len(preserved) <= len(base64.b64encode(b"u" * (before + behind + 4))) + 8
 
 
 @pytest.mark.parametrize(
@@ -135,9 +135,9 @@ def test_a_masker_survives_pickling_and_shows_nothing() -> None:
     masker = pickle.loads(pickle.dumps(Masker({"S": "hunter2!"})))
     assert masker.text("hunter2!") == "***"
     assert "hunter" not in repr(masker)
-    assert masker.found(b"x hunter2!") == "S"
-    assert masker.found(b"x") is None
+    assert masker.secret_in(b"x hunter2!") == "S"
+    assert masker.secret_in(b"x") is None
 
 
-def test_text_that_is_not_unicode_is_kept() -> None:
+def test_text_that_is_not_unicode_is_preserved() -> None:
     assert Masker({"S": "hunter2!"}).text("\udc80 hunter2!") == "\udc80 ***"

@@ -38,14 +38,14 @@ def test_the_example_of_includes_in_the_documentation_of_github() -> None:
 
 def test_an_include_that_adds_to_one_combination() -> None:
     axes = {"os": ["windows-latest", "ubuntu-latest"], "node": [14, 16]}
-    found = combinations(axes, [{"os": "windows-latest", "node": 16, "npm": 6}], [])
-    assert len(found) == 4
-    assert [one for one in found if "npm" in one] == [{"os": "windows-latest", "node": 16, "npm": 6}]
+    result = combinations(axes, [{"os": "windows-latest", "node": 16, "npm": 6}], [])
+    assert len(result) == 4
+    assert [entry for entry in result if "npm" in entry] == [{"os": "windows-latest", "node": 16, "npm": 6}]
 
 
 def test_an_include_that_adds_a_combination() -> None:
-    found = combinations({"os": ["a", "b"]}, [{"os": "c", "version": 17}], [])
-    assert found == [{"os": "a"}, {"os": "b"}, {"os": "c", "version": 17}]
+    result = combinations({"os": ["a", "b"]}, [{"os": "c", "version": 17}], [])
+    assert result == [{"os": "a"}, {"os": "b"}, {"os": "c", "version": 17}]
 
 
 def test_includes_alone_are_the_combinations() -> None:
@@ -61,15 +61,15 @@ def test_an_exclude_removes_all_combinations_with_its_values() -> None:
         {"os": "macos", "version": 12, "environment": "production"},
         {"os": "windows", "version": 16},
     ]
-    found = combinations(axes, [], exclude)
-    assert len(found) == 12 - 3
-    assert {"os": "macos", "version": 12, "environment": "production"} not in found
-    assert not [one for one in found if one["os"] == "windows" and one["version"] == 16]
+    result = combinations(axes, [], exclude)
+    assert len(result) == 12 - 3
+    assert {"os": "macos", "version": 12, "environment": "production"} not in result
+    assert not [entry for entry in result if entry["os"] == "windows" and entry["version"] == 16]
 
 
 def test_includes_are_added_after_excludes() -> None:
-    found = combinations({"os": ["a", "b"]}, [{"os": "a", "again": True}], [{"os": "a"}])
-    assert found == [{"os": "b"}, {"os": "a", "again": True}]
+    result = combinations({"os": ["a", "b"]}, [{"os": "a", "again": True}], [{"os": "a"}])
+    assert result == [{"os": "b"}, {"os": "a", "again": True}]
 
 
 @pytest.mark.parametrize(

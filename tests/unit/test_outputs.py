@@ -122,10 +122,10 @@ def test_what_is_written_is_read(pairs: list[tuple[str, Any]]) -> None:
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
-        found = parse(text)
+        result = parse(text)
     except PayloadError:
         return
-    assert all(isinstance(name, str) for name in found)
+    assert all(isinstance(name, str) for name in result)
 
 
 # -- the file ---------------------------------------------------------------------------------------------------
@@ -165,9 +165,9 @@ def huge(path: Path) -> None:
     ("make", "words"),
     [
         (link, "has become a symbolic link"),
-        (lambda path: os.mkfifo(path), "is not a regular file"),
-        (lambda path: path.mkdir(), "is not a regular file"),
-        (socket, "is not a regular file"),
+        (lambda path: os.mkfifo(path), "is no longer a regular file"),
+        (lambda path: path.mkdir(), "is no longer a regular file"),
+        (socket, "is no longer a regular file"),
         (huge, "holds 67,108,865 bytes; the limit is 67,108,864"),
         (lambda path: path.write_bytes(b"a=1\nb=\0\n"), "line 2: holds a NUL byte"),
         (lambda path: path.write_bytes(b"a=1\n\nb=\xff\n"), "line 3: is not UTF-8 text"),
@@ -189,7 +189,7 @@ def test_large_values_go_to_files(tmp_path: Path) -> None:
     assert len(decode(payload)) == 11_000_000
 
 
-def test_the_folder_is_private_and_made_anew(tmp_path: Path) -> None:
+def test_the_folder_is_private_and_created_again(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     create_folder(str(folder))
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700

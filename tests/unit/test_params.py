@@ -110,7 +110,7 @@ def test_plain_values_are_defaults() -> None:
         declared({"x": object()})
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     params = declared({"rows": 100, "day": Param("date"), "name": "a"})
     with pytest.raises(ParamError) as caught:
         resolve(params, {"row": 1, "rows": "x"})
@@ -127,7 +127,7 @@ def test_all_mistakes_are_told_at_once() -> None:
 def test_declarations_cross_to_other_processes() -> None:
     params = {"day": Param("date"), "path": Param("path", os.path.abspath("x"))}
     assert pickle.loads(pickle.dumps(params))["day"].default is REQUIRED
-    assert {name: Param(**one) for name, one in described(params).items()} == params | {
+    assert {name: Param(**entry) for name, entry in described(params).items()} == params | {
         name: param._replace(values=[]) for name, param in params.items()
     }
     assert as_text({"a": [1, True, None]}) == '{"a":[1,true,null]}'
@@ -159,8 +159,8 @@ def test_a_resumed_run_gets_its_values_back_in_their_types(db: str, tmp_path: An
             raise ValueError("first")
         return dict(current_context().params)
 
-    def make(**more: Any) -> Dag:
-        with Dag("again", db, params={"day": Param("date"), **more}) as dag:
+    def make(**extras: Any) -> Dag:
+        with Dag("again", db, params={"day": Param("date"), **extras}) as dag:
             dag.task(fail_once)
         return dag
 

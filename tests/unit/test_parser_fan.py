@@ -23,9 +23,9 @@ def task(text: str, name: str = "a") -> TaskSpec:
 
 
 def fan(text: str) -> MappingSpec:
-    found = task("params: {n: 3}\n" + LIST + f"  a: {{{text}, run: echo}}\n").mapping
-    assert found is not None
-    return found
+    result = task("params: {n: 3}\n" + LIST + f"  a: {{{text}, run: echo}}\n").mapping
+    assert result is not None
+    return result
 
 
 @pytest.mark.parametrize(
@@ -50,15 +50,15 @@ def test_the_ways_to_write_foreach(key: str) -> None:
 
 
 def test_a_task_depends_on_the_tasks_that_give_its_items() -> None:
-    found = task(LIST + '  a: {foreach: "${{ tasks.list.result }}", run: echo}\n')
-    assert found.depends_on == found.implied == ("list",)
-    assert found.expressions is not None
-    assert not found.expressions.reads  # the instances do not take the list
+    result = task(LIST + '  a: {foreach: "${{ tasks.list.result }}", run: echo}\n')
+    assert result.depends_on == result.implied == ("list",)
+    assert result.expressions is not None
+    assert not result.expressions.reads  # the instances do not take the list
 
 
 def test_a_matrix_may_come_from_a_task() -> None:
-    found = task(LIST + '  a: {matrix: {include: "${{ tasks.list.outputs.all }}"}, run: "echo ${{ matrix.any }}"}\n')
-    assert found.depends_on == ("list",)
+    result = task(LIST + '  a: {matrix: {include: "${{ tasks.list.outputs.all }}"}, run: "echo ${{ matrix.any }}"}\n')
+    assert result.depends_on == ("list",)
 
 
 def test_the_digest_covers_the_mapping() -> None:
@@ -97,10 +97,10 @@ def instances(written: str, params: dict[str, Any] | None = None, **stored: Payl
     spec = task("params: {n: 3, l: [x, y]}\nenv: {HOST: h}\n" + LIST + f"  a: {{{written}, run: echo}}\n")
     values = {"n": 3, "l": ["x", "y"], **(params or {})}
     problems: list[Any] = []
-    found = expansion_of(spec, values, problems)
+    result = expansion_of(spec, values, problems)
     if problems:
         raise InputError(str(problems[0]))
-    rows = found.rows(
+    rows = result.rows(
         stored, RunInfo(run_id="run-1", dag_id="w", db_path="", log_dir=None, params=values, logical_date=5.0)
     )
     return [(decode(row.items[ITEM]), row.label) for row in rows]
@@ -205,7 +205,10 @@ def test_a_matrix_of_expressions() -> None:
         ('matrix: {os: "${{ params.n }}"}', "w.yaml:5:21: tasks.a.matrix.os: the value is a number and no list"),
         ('matrix: {os: [a], include: ["${{ params.n }}"]}', "must be a mapping of names to values"),
         ('matrix: {os: [a], include: "${{ params.l }}"}', "matrix.include must be a list of mappings"),
-        ("matrix: {os: [a], exclude: \"${{ [{'oss': 1}] }}\"}", "'oss' is no axis of the matrix, did you mean \"os\"?"),
+        (
+            "matrix: {os: [a], exclude: \"${{ [{'oss': 1}] }}\"}",
+            "'oss' is not an axis of the matrix, did you mean \"os\"?",
+        ),
         ("foreach: {items: text}", "must be a list, or an expression that gives one"),
     ],
 )

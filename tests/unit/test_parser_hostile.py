@@ -63,10 +63,10 @@ def test_nesting_inside_a_workflow(tmp_path: Path) -> None:
     "before", ["", "it's: 1\n", '"{[": 2\n', "b:\n  - c: don't\n    d: [x]\n", "e: {f: [1, 2], g: [3]}\n"]
 )
 def test_nesting_is_reported_before_the_limit_of_the_library(piece: str, before: str, tmp_path: Path) -> None:
-    said = problem_of(f"{before}tasks:\n  a: {piece * 2_000}", tmp_path)
-    assert said.endswith(": nested more than 32 levels deep")
+    shown = problem_of(f"{before}tasks:\n  a: {piece * 2_000}", tmp_path)
+    assert shown.endswith(": nested more than 32 levels deep")
     line = before.count("\n") + 2
-    assert said.startswith(f"w.yaml:{line}:" if "\n" not in piece else "w.yaml:")
+    assert shown.startswith(f"w.yaml:{line}:" if "\n" not in piece else "w.yaml:")
 
 
 def test_alias_bomb(tmp_path: Path) -> None:

@@ -5,12 +5,18 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import re
+import sys
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
 from lightflow.errors import SHOWN, Problem, WorkflowError
+from lightflow.parser import subjects
 from lightflow.parser.files import read_source
 from lightflow.parser.normalize import normalize
 from lightflow.parser.schema import normalized_schema
@@ -19,6 +25,10 @@ from lightflow.parser.workflow_loader import load_workflow, loads_workflow
 from lightflow.plugins.registry import Registry
 
 BAD = Path(__file__).parents[1] / "data" / "bad"
+#: The modules with the checks of the parser, one for each subject.
+SUBJECTS = Path(subjects.__file__).parent
+#: Reports errors of the graph of which no file is known.
+SAFETY_NET = "tree.problem(['tasks'], str(error))"
 #: The keywords of the schema that can refuse a value.
 KEYWORDS = {
     *("type", "enum", "pattern", "minLength", "minItems", "minProperties", "minimum", "exclusiveMinimum", "maximum"),
@@ -53,6 +63,44 @@ def test_there_is_a_file_for_every_keyword_of_the_schema() -> None:
             continue  # not YAML
         shown |= {error.keyword for error in Validator(schema).errors(tree.root)}
     assert shown == KEYWORDS
+
+
+def places_of_problems() -> dict[str, set[int]]:
+    """Return the lines of each module of the subjects of the parser that create a problem."""
+    places: dict[str, set[int]] = {}
+    for path in SUBJECTS.glob("*.py"):
+        calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+        lines = {
+            call.lineno
+            for call in calls
+            if isinstance(call.func, ast.Attribute) and call.func.attr == "problem" and ast.unparse(call) != SAFETY_NET
+        }
+        if lines:
+            places[path.name] = lines
+    return places
+
+
+def test_there_is_a_file_for_every_problem_that_a_subject_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(BAD)
+    executed: dict[str, set[int]] = {}
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        path = Path(frame.f_code.co_filename)
+        if path.parent != SUBJECTS:
+            return None
+        executed.setdefault(path.name, set()).add(frame.f_lineno)
+        return trace
+
+    previous = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        for name in FILES:
+            with contextlib.suppress(WorkflowError):
+                load_workflow(name)
+    finally:
+        sys.settrace(previous)
+    missing = {name: lines - executed.get(name, set()) for name, lines in places_of_problems().items()}
+    assert {name: lines for name, lines in missing.items() if lines} == {}
 
 
 def test_at_most_fifty_are_shown() -> None:

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lightflow.engine.executor import options_for
 from lightflow.errors import WorkflowError
 from lightflow.parser.workflow_loader import load_workflow, loads_workflow
 from lightflow.spec.model import RetrySpec, Settings, WorkflowSpec
+from liteflow.api import DEFAULT_WORKERS
 
 FULL = """\
 name: nightly
@@ -44,6 +46,14 @@ settings: {max_workers: 8, retries: 1, log_dir: out, mode: async, fail_fast: tru
 
 def task_digests(spec: WorkflowSpec) -> dict[str, str]:
     return {task_id: task.digest for task_id, task in spec.tasks.items()}
+
+
+@pytest.mark.parametrize("mode", ["thread", "process", "async"])
+def test_a_workflow_file_has_the_same_number_of_workers_in_every_mode(mode: str) -> None:
+    settings = loads_workflow(f"{{workflow_name: w, tasks: {{a: {{run: echo}}}}, settings: {{mode: {mode}}}}}").settings
+    assert settings.max_parallel_tasks == DEFAULT_WORKERS == 4
+    assert options_for(settings).max_workers == 4
+    assert options_for(settings, mode="async").max_workers == 4
 
 
 def test_every_key_is_in_the_specification(tmp_path: Path) -> None:
@@ -141,7 +151,7 @@ def test_a_wrong_number_is_text_in_env() -> None:
 
 
 def test_a_file_name_that_cannot_be_a_name() -> None:
-    with pytest.raises(WorkflowError, match='needs "workflow_name"'):
+    with pytest.raises(WorkflowError, match='the file name is not a valid workflow name; add "workflow_name"'):
         loads_workflow("tasks: {a: {run: x}}", "-.yaml")
 
 

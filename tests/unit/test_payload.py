@@ -87,9 +87,9 @@ hashables = st.recursive(
     | st.floats(allow_nan=False)
     | anytext
     | st.binary(max_size=10)
-    | st.datetimes(timezones=zones).map(lambda one: one.replace(fold=0))
+    | st.datetimes(timezones=zones).map(lambda entry: entry.replace(fold=0))
     | st.dates()
-    | st.times().map(lambda one: one.replace(fold=0))
+    | st.times().map(lambda entry: entry.replace(fold=0))
     | st.timedeltas()
     | st.decimals(allow_nan=False)
     | st.uuids()
@@ -121,7 +121,9 @@ def test_json_comes_back_and_is_plain_json(value: object) -> None:
         assert payload.size == len(payload.data.encode())
 
 
-@given(st.datetimes(timezones=zones) | st.times().flatmap(lambda one: zones.map(lambda zone: one.replace(tzinfo=zone))))
+@given(
+    st.datetimes(timezones=zones) | st.times().flatmap(lambda entry: zones.map(lambda zone: entry.replace(tzinfo=zone)))
+)
 def test_a_fixed_offset_keeps_its_name(value: datetime.datetime | datetime.time) -> None:
     value = value.replace(fold=0)
     payload = encode(value)

@@ -30,8 +30,8 @@ def luminance(colour: str) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def contrast(one: str, other: str) -> float:
-    dark, light = sorted((luminance(one), luminance(other)))
+def contrast(entry: str, other: str) -> float:
+    dark, light = sorted((luminance(entry), luminance(other)))
     return (light + 0.05) / (dark + 0.05)
 
 
@@ -76,7 +76,7 @@ def test_from_dependencies_keeps_task_order_and_sorts_edges() -> None:
     assert picture.upstream() == {"b": [], "a": ["b"], "c": ["a", "b"]}
 
 
-def test_a_dependency_that_is_no_task_is_shown_not_refused() -> None:
+def test_a_dependency_that_is_not_a_task_is_shown_not_refused() -> None:
     picture = from_dependencies("t", {"a": ["ghost"]})
     assert picture.nodes[-1].task_id == "ghost"
     assert "not in this run" in caption(picture.nodes[-1])

@@ -56,8 +56,8 @@ class Case:
         #: weights of the verdicts, so that some cases are nearly all of one kind
         self.weights = [picks.random() ** 2 + 0.01 for _ in VERDICTS]
 
-    def plan(self, **more: Any) -> Plan:
-        return make_plan(self.graph, retries=self.retries, rules=self.rules, fail_fast=self.fail_fast, **more)
+    def plan(self, **extra: Any) -> Plan:
+        return make_plan(self.graph, retries=self.retries, rules=self.rules, fail_fast=self.fail_fast, **extra)
 
     def verdict(self) -> Verdict:
         return self.picks.choices(VERDICTS, self.weights)[0]
@@ -77,7 +77,7 @@ class Observed:
         for node, status in (done or {}).items():
             self.status[node] = status
             self.ended.add(node)
-        self.apply(plan.opening)
+        self.apply(plan.initial_transitions)
 
     def decision(self, node: int) -> str:
         kinds = {"SUCCESS": 0, "FAILED": 1, "CANCELLED": 1, "SKIPPED": 2, "UPSTREAM_FAILED": 3}
@@ -286,7 +286,7 @@ def test_a_retry_does_not_hold_up_other_tasks() -> None:
     assert plan.take(0.0) == 1
 
 
-def test_the_reason_of_a_retry_says_when_it_starts() -> None:
+def test_the_reason_of_a_retry_explains_when_it_starts() -> None:
     plan = make_plan(Graph({"a": []}), retries={0: RetryPolicy(1, 2.5)})
     plan.take(0.0)
     (transition,) = plan.finish(0, "FAILED", 0.0, reason="ValueError: boom")
@@ -427,7 +427,10 @@ def test_preserved_tasks_decide_downstream_tasks_at_once() -> None:
     """After a resume, rules that preserved tasks decide are decided before anything starts."""
     graph = Graph({"a": [], "b": ["a"], "c": ["b"]})
     plan = make_plan(graph, done={0: "SKIPPED"})
-    assert [(transition.node, transition.status) for transition in plan.opening] == [(1, "SKIPPED"), (2, "SKIPPED")]
+    assert [(transition.node, transition.status) for transition in plan.initial_transitions] == [
+        (1, "SKIPPED"),
+        (2, "SKIPPED"),
+    ]
     assert plan.finished
     assert plan.result() == "SUCCESS"
 

@@ -21,9 +21,9 @@ from liteflow.states import TASK_ENDED, TaskStatus, Verdict
 FAN: dict[str, list[str]] = {"list": [], "each": ["list"], "sum": ["each"]}
 
 
-def fan(**more: object) -> Plan:
+def fan(**extra: object) -> Plan:
     """list -> each (mapped) -> sum, with the list already made."""
-    return make_plan(Graph(FAN), mapped={1: False}, done={0: "SUCCESS"}, **more)  # type: ignore[arg-type]
+    return make_plan(Graph(FAN), mapped={1: False}, done={0: "SUCCESS"}, **extra)  # type: ignore[arg-type]
 
 
 def states(plan: Plan) -> dict[str, str]:
@@ -112,7 +112,7 @@ def test_trigger_rules_count_instances(rule: TriggerRule, verdicts: list[Verdict
     plan.due_lists()
     plan.expand(1, range(len(verdicts)))
     run_all(plan, {f"each[{index}]": verdict for index, verdict in enumerate(verdicts)})
-    tally = Counter({"TIMED_OUT": "FAILED", "CANCELLED": "FAILED"}.get(one, one) for one in verdicts)
+    tally = Counter({"TIMED_OUT": "FAILED", "CANCELLED": "FAILED"}.get(entry, entry) for entry in verdicts)
     counts = UpstreamCounts(len(verdicts), tally["SUCCESS"], tally["FAILED"], tally["SKIPPED"], 0)
     wanted = {"run": "SUCCESS", "skip": "SKIPPED", "upstream_failed": "UPSTREAM_FAILED"}[decide(rule, counts)]
     assert plan.table.status[2] == wanted
@@ -132,11 +132,11 @@ def test_each_instance_has_retries_of_its_own() -> None:
     plan = fan(retries={1: RetryPolicy(1)})
     plan.due_lists()
     plan.expand(1, range(2))
-    one, two = cast(int, plan.take(0.0)), cast(int, plan.take(0.0))
-    assert plan.finish(one, "FAILED", 0.0)[0].status == "UP_FOR_RETRY"
+    entry, two = cast(int, plan.take(0.0)), cast(int, plan.take(0.0))
+    assert plan.finish(entry, "FAILED", 0.0)[0].status == "UP_FOR_RETRY"
     assert plan.finish(two, "FAILED", 0.0)[0].status == "UP_FOR_RETRY"
-    assert [plan.take(1.0), plan.take(1.0)] == [one, two]
-    assert plan.finish(one, "SUCCESS", 1.0)[0].status == "SUCCESS"
+    assert [plan.take(1.0), plan.take(1.0)] == [entry, two]
+    assert plan.finish(entry, "SUCCESS", 1.0)[0].status == "SUCCESS"
     assert [transition.status for transition in plan.finish(two, "FAILED", 1.0)] == [
         "FAILED",
         "FAILED",
@@ -206,10 +206,10 @@ def test_instances_of_a_preserved_task_still_count_for_downstream_tasks() -> Non
         done={0: "SUCCESS", 1: "SUCCESS"},
         instances={1: {0: "SUCCESS", 1: "SKIPPED", 2: "SUCCESS"}},
     )
-    assert [(plan.table.task_ids[transition.node], transition.status) for transition in plan.opening] == [
+    assert [(plan.table.task_ids[transition.node], transition.status) for transition in plan.initial_transitions] == [
         ("sum", "SKIPPED")
     ]
-    assert "each[1]" in str(plan.opening[0].reason)
+    assert "each[1]" in str(plan.initial_transitions[0].reason)
 
 
 def test_the_reason_names_the_instance() -> None:
@@ -243,7 +243,7 @@ def test_random_graphs_with_mapped_tasks_end_and_keep_their_promises(seed: int) 
             assert known not in TASK_ENDED, "what has ended stays as it is"
             status[node] = after
 
-    follow(plan.opening)
+    follow(plan.initial_transitions)
     for _ in range(10_000):
         while asking := plan.due_lists():  # an empty list may let the next one ask
             for node in asking:
@@ -268,6 +268,6 @@ def test_random_graphs_with_mapped_tasks_end_and_keep_their_promises(seed: int) 
     assert all(plan.table.status[node] in TASK_ENDED for node in range(len(plan.table.status)))
     assert {node: plan.table.status[node] for node in status} == status
     for node, unfolded in plan.table.mapped.items():
-        within = {plan.table.status[one] for one in unfolded.nodes}
+        within = {plan.table.status[entry] for entry in unfolded.nodes}
         assert plan.table.status[node] in within
-        assert [plan.table.map_indexes[one] for one in unfolded.nodes] == list(range(unfolded.count))
+        assert [plan.table.map_indexes[entry] for entry in unfolded.nodes] == list(range(unfolded.count))

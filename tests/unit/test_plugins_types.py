@@ -102,7 +102,7 @@ def test_exit_codes_of_inline_code() -> None:
         run_inline("raise SystemExit(3)", "<x>")
 
 
-def test_a_call_finds_modules_beside_the_workflow_file(tmp_path: Path) -> None:
+def test_a_call_finds_modules_next_to_the_workflow_file(tmp_path: Path) -> None:
     (tmp_path / "lf_beside.py").write_text(
         "def add(a, b=1):\n    return a + b\n\n"
         "async def later(a):\n    return a\n\n"

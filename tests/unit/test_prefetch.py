@@ -35,7 +35,7 @@ def test_a_long_task_ends_prefetch() -> None:
     assert prefetch.room(4) == 0
 
 
-def test_an_attempt_that_was_cancelled_in_the_queue_says_nothing_about_durations() -> None:
+def test_an_attempt_that_was_cancelled_in_the_queue_does_not_count_for_durations() -> None:
     prefetch = Prefetch(4, enabled=True)
     for node in range(100):
         prefetch.observe(ended(node, None))

@@ -11,10 +11,10 @@ from liteflow.planning.ready_queue import QueueOptions, ReadyQueue
 
 
 def drain(ready: ReadyQueue) -> list[int]:
-    found = []
+    result = []
     while (node := ready.pop()) is not None:
-        found.append(node)
-    return found
+        result.append(node)
+    return result
 
 
 def test_without_options_it_is_a_queue() -> None:
@@ -114,7 +114,7 @@ def test_no_task_is_lost_or_handed_out_twice() -> None:
             if node is not None:
                 assert node not in out | done
                 order = orders[owner[node]]
-                same = [one for one in out if owner[one] == owner[node]]
+                same = [entry for entry in out if owner[entry] == owner[node]]
                 assert order.max_parallel is None or len(same) < order.max_parallel
                 if picks.random() < 0.2:
                     ready.put_back(node)

@@ -49,7 +49,7 @@ def test_jitter_spreads_tasks_and_only_lengthens() -> None:
     assert max(waits) - min(waits) > 4.0  # really over the whole range
 
 
-def test_every_failure_is_covered_unless_it_says_otherwise() -> None:
+def test_every_failure_is_covered_unless_it_is_marked_otherwise() -> None:
     assert RetryPolicy(1).covers((), None)
     assert RetryPolicy(1).covers(("ValueError",), 3)
 

@@ -81,7 +81,7 @@ def run_plan(rule: TriggerRule, states: str, order: tuple[int, ...]) -> str:
 
 
 @pytest.mark.parametrize(("rule", "states", "wanted"), CASES)
-def test_truth_table_through_a_plan_whatever_the_order(rule: TriggerRule, states: str, wanted: str) -> None:
+def test_truth_table_through_a_plan_in_every_order(rule: TriggerRule, states: str, wanted: str) -> None:
     for order in itertools.permutations(range(len(states))):
         assert run_plan(rule, states, order) == wanted, order
 
@@ -130,8 +130,8 @@ def test_a_decision_never_changes_by_what_ends_later(rule: TriggerRule, states: 
     decision = decide(rule, counts_of(states, total))
     if open_ones == 0:
         assert decision != "wait"
-    for more in "SFKU" if open_ones else "":
-        later = decide(rule, counts_of(states + more, total))
+    for extra in "SFKU" if open_ones else "":
+        later = decide(rule, counts_of(states + extra, total))
         assert decision == "wait" or later == decision
 
 
@@ -140,12 +140,12 @@ def test_a_cancelled_upstream_counts_as_failed() -> None:
 
 
 @pytest.mark.parametrize(("rule", "states", "wanted"), CASES)
-def test_explain_says_what_was_decided(rule: TriggerRule, states: str, wanted: str) -> None:
+def test_explain_gives_the_decision(rule: TriggerRule, states: str, wanted: str) -> None:
     words = {"S": "SUCCESS", "F": "FAILED", "K": "SKIPPED", "U": "UPSTREAM_FAILED"}
     text = explain(rule, {f"u{number}": words[state] for number, state in enumerate(states)})
     assert rule in text
-    told = {"run": "may run", "skip": "skipped", "upstream_failed": "did not succeed"}[wanted]
-    assert told in text
+    reported = {"run": "may run", "skip": "skipped", "upstream_failed": "did not succeed"}[wanted]
+    assert reported in text
 
 
 def test_explain_names_open_upstream_tasks_and_is_short() -> None:

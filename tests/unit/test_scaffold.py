@@ -19,12 +19,6 @@ def test_it_is_a_program_in_plain_ascii_with_lines_that_fit() -> None:
     assert "@" not in text
 
 
-def test_it_shows_what_a_beginner_needs() -> None:
-    text = scaffold()
-    for feature in ("with Dag(", "retries=", "current_context()", '__name__ == "__main__"', "run.failures()"):
-        assert feature in text
-
-
 def test_the_name_is_the_dag_id() -> None:
     text = scaffold("nightly.etl-2")
     assert 'Dag("nightly.etl-2"' in text

@@ -52,9 +52,9 @@ def sources() -> Iterator[tuple[str, Source]]:
 def is_loadable(source: Source) -> bool:
     """Return whether the loader's schema accepts the file, and nothing was wrong before."""
     tree = normalize(source, SCHEMA, Registry())
-    return not (source.problems or source.positions.doubts or tree.problems or tree.unknown_types) and LOADER.is_valid(
-        tree.root
-    )
+    return not (
+        source.problems or source.positions.number_problems or tree.problems or tree.unknown_types
+    ) and LOADER.is_valid(tree.root)
 
 
 GOOD = {name: source for name, source in sources() if is_loadable(source)}
@@ -86,7 +86,7 @@ def test_an_editor_refuses_what_the_loaders_schema_refuses(path: Path) -> None:
     except WorkflowError:
         return  # not YAML
     tree = normalize(source, SCHEMA, Registry())
-    if source.problems or source.positions.doubts or tree.problems or tree.unknown_types:
+    if source.problems or source.positions.number_problems or tree.problems or tree.unknown_types:
         return  # beyond what a schema can say
     assert (editor_errors(source.tree) == []) == LOADER.is_valid(tree.root)
 

@@ -51,6 +51,6 @@ def test_a_script_stops(shell: str | None, script: str) -> None:
 
 
 @pytest.mark.parametrize("shell", [["/bin/sh", "-c"], ["bash", "-c"]])
-def test_a_list_goes_on_as_written(shell: list[str]) -> None:
+def test_a_list_continues_as_written(shell: list[str]) -> None:
     done = subprocess.run(shell_words(shell, "false\necho on"), capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (0, b"on\n")

@@ -46,7 +46,7 @@ def test_each_refused_expression_is_reported_with_its_place(tmp_path: Path) -> N
 def test_a_mistake_in_the_syntax_is_named_with_its_line(tmp_path: Path) -> None:
     lines = "      echo ${{ params.v }}\n      if true; then\n      echo ${{ params.v }}\n"
     (problem,) = problems(tmp_path, f"params: {{v: a}}\ntasks:\n  t:\n    run: |\n{lines}")
-    assert problem.startswith("7:12: tasks.t.run: line 2 of the script is no shell syntax")
+    assert problem.startswith("7:12: tasks.t.run: line 2 of the script is not valid shell syntax")
     assert "`if` statement must end with `fi`" in problem
     assert "env" in problem
 
@@ -93,11 +93,11 @@ def test_a_quoted_value_may_be_shell_text(tmp_path: Path, line: str) -> None:
 
 
 @pytest.mark.parametrize("line", ["declare -i n=${{ params.v | quote }}", "unset ${{ params.v | quote }}"])
-def test_a_quoted_value_is_no_number_and_no_name(tmp_path: Path, line: str) -> None:
+def test_a_quoted_value_is_neither_a_number_nor_a_name(tmp_path: Path, line: str) -> None:
     assert script(tmp_path, line) != []
 
 
-def test_the_message_says_how_a_value_gets_there(tmp_path: Path) -> None:
+def test_the_message_explains_how_a_value_gets_there(tmp_path: Path) -> None:
     (problem,) = script(tmp_path, 'cmd="ls ${{ params.v }}"; ssh host "$cmd"')
     assert "what the variable cmd holds is evaluated in this script: ssh passes its words to a shell" in problem
     (problem,) = script(tmp_path, 'run() { eval "$*"; }; run ls ${{ params.v }}')
@@ -108,7 +108,7 @@ def test_a_pasted_value_is_never_refused(tmp_path: Path) -> None:
     assert script(tmp_path, "eval ${{ raw(params.v) }}; echo $((${{ raw(params.v) }}))") == []
 
 
-def test_a_variable_may_have_the_name_that_stands_for_expressions_in_the_parser(tmp_path: Path) -> None:
+def test_a_variable_may_have_the_name_that_replaces_expressions_in_the_parser(tmp_path: Path) -> None:
     line = "echo ${_EXPRESSION_} ${{ params.v }} '${_EXPRESSION_}' ${{ params.v }}; eval ${_EXPRESSION_}"
     assert script(tmp_path, line) == []
     assert script(tmp_path, f"{line}; eval ${{{{ params.v }}}}")[0].startswith(f"6:{6 + len(line) + 8}: ")
@@ -133,5 +133,5 @@ def test_an_invalid_script_does_not_affect_scripts_parsed_with_it(tmp_path: Path
             ]
         )
     )
-    found = problems(tmp_path, f"params: {{v: text}}\ntasks:\n{tasks}{broken}{tasks.replace('  t', '  u')}")
-    assert [line.split(":")[0] for line in found] == ["85", "91", "94"]
+    result = problems(tmp_path, f"params: {{v: text}}\ntasks:\n{tasks}{broken}{tasks.replace('  t', '  u')}")
+    assert [line.split(":")[0] for line in result] == ["85", "91", "94"]

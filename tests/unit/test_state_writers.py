@@ -60,13 +60,13 @@ def statements(path: Path) -> list[tuple[str, str, str]]:
 
 
 def test_only_transitions_writes_statuses_and_events() -> None:
-    found = {path.stem for path in modules() if any(writes_a_status(*each) for each in statements(path))}
-    assert found == {"transitions"}
+    result = {path.stem for path in modules() if any(writes_a_status(*each) for each in statements(path))}
+    assert result == {"transitions"}
 
 
 def test_sql_that_writes_is_in_few_modules() -> None:
-    found = {path.relative_to(ROOT): {table for _, table, _ in statements(path)} for path in modules()}
-    assert {path.as_posix(): tables for path, tables in found.items() if tables} == {
+    result = {path.relative_to(ROOT): {table for _, table, _ in statements(path)} for path in modules()}
+    assert {path.as_posix(): tables for path, tables in result.items() if tables} == {
         f"liteflow/state/{name}.py": tables for name, tables in WRITERS.items()
     }
 

@@ -69,7 +69,7 @@ def test_the_last_lines_of_very_much_output_are_shown_at_the_end(log: Path) -> N
     assert last == [*(str(number) for number in range(300 - LAST_LINES + 1, 300)), "end"]
 
 
-def test_a_removed_or_truncated_log_is_no_error(log: Path) -> None:
+def test_a_removed_or_truncated_log_is_not_an_error(log: Path) -> None:
     tail = LogTail(str(log), 0.0)
     append(log, b"one\n")
     assert list(tail.new_lines(0.0, ended=False)) == ["one"]

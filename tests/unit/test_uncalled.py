@@ -112,7 +112,7 @@ def test_a_function_that_is_not_called(dag: Dag, use: str) -> None:
         (lambda dag: b({b().output("k")}), "cannot be inside a set"),
     ],
 )
-def test_other_things_that_stand_for_no_value(dag: Dag, make: Callable[[Dag], Any], message: str) -> None:
+def test_other_things_that_denote_no_value(dag: Dag, make: Callable[[Dag], Any], message: str) -> None:
     with dag, pytest.raises(DefinitionError, match=message):
         make(dag)
 
@@ -132,7 +132,7 @@ def test_a_decorated_function_may_be_a_hook_or_a_predicate(dag: Dag) -> None:
     dag.task(plain, on_failure=a, run_if=renamed)
 
 
-def test_a_function_that_is_returned_says_that_it_has_to_be_called() -> None:
+def test_a_function_that_is_returned_explains_that_it_has_to_be_called() -> None:
     with pytest.raises(PayloadError, match=r"call it: a\(\)"):
         encode(a)
     with pytest.raises(PayloadError, match=r"call it: a\(\)"):
@@ -151,12 +151,12 @@ def test_a_task_that_returns_a_function_fails_with_what_to_write(db: str) -> Non
         assert "call it: a()" in dag.run(mode=mode).failures()["returns"]
 
 
-def test_a_parameter_of_a_run_is_no_task(db: str) -> None:
+def test_a_parameter_of_a_run_is_not_a_task(db: str) -> None:
     with Dag("params", db) as dag:
-        one = b()
+        entry = b()
     for value, message in (
-        (one, "is not there before the run begins"),
-        ([one.output("k")], "is not there"),
+        (entry, "is not there before the run begins"),
+        ([entry.output("k")], "is not there"),
         (a, "call it"),
     ):
         with pytest.raises(DefinitionError, match=message):

@@ -69,8 +69,8 @@ def test_large_graphs_get_straight_lines() -> None:
 
 def test_a_wide_script_gets_a_wider_box() -> None:
     def width(label: str) -> float:
-        found = re.search(r", width=([\d.]+)", to_dot(from_dependencies("t", {"a": []}, labels={"a": label})))
-        assert found
-        return float(found[1])
+        result = re.search(r", width=([\d.]+)", to_dot(from_dependencies("t", {"a": []}, labels={"a": label})))
+        assert result
+        return float(result[1])
 
     assert width("日" * 10) > width("m" * 10) > width("i" * 10)

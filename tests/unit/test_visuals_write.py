@@ -99,7 +99,7 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Monke
         ("import time; time.sleep(60)", "more than 1 s"),
     ],
 )
-def test_whatever_happens_to_the_child_is_one_sentence(child: Path, code: str, sentence: str) -> None:
+def test_each_end_of_the_child_is_one_sentence(child: Path, code: str, sentence: str) -> None:
     child.write_text(code)
     with pytest.raises(VisualError) as caught:
         draw(PICTURE, "png", timeout_s=1)
@@ -108,7 +108,9 @@ def test_whatever_happens_to_the_child_is_one_sentence(child: Path, code: str, s
     assert "\n" not in str(caught.value)
 
 
-def test_without_pygraphviz_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pygraphviz_the_message_explains_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['pygraphviz'] = None")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(VisualError, match="need pygraphviz"):

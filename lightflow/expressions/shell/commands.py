@@ -200,7 +200,7 @@ def _base(word: str) -> str:
 
 
 def _started(words: Sequence[str], start: int) -> int | None:
-    """Return where the command starts that the wrapper at `start` runs; None if it is no wrapper, or runs nothing."""
+    """Return where the command of the wrapper at `start` starts; None if it is not a wrapper, or runs nothing."""
     name = _base(words[start])
     if name not in _WRAPPERS:
         return None

@@ -3,7 +3,7 @@
 A value is evaluated where its text becomes shell text, arithmetic or the name of a variable: as a word of a command
 (`eval`, `sh -c`), in the output of a command that a shell reads, in a formula. A value may get there through a
 variable, or through an argument of a function. Therefore the evaluated variables and arguments are collected too, until
-no more are found; values that are assigned to them are evaluated.
+no further one appears; values that are assigned to them are evaluated.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class _EvaluationFinder:
         self.changed = False  # whether another evaluated variable or argument is known since the last walk
 
     def run(self) -> None:
-        """Walk through the script until no more evaluated variables and arguments are found."""
+        """Walk through the script until it adds no evaluated variable or argument."""
         self.changed = True
         while self.changed:
             self.changed = False
@@ -453,7 +453,7 @@ class _EvaluationFinder:
 
 
 def _substitution(word: Node | None, opening: str) -> list[Node] | None:
-    """Return the commands of `<(…)` or `>(…)`; None if the word is no such substitution."""
+    """Return the commands of `<(…)` or `>(…)`; None if the word is not such a substitution."""
     for part in (word or {}).get("Parts", ()):
         if part["Type"] == "ProcSubst" and part["Op"] == opening:
             statements: list[Node] = part.get("Stmts", [])

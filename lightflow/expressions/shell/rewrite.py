@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from lightflow.expressions.shell import reasons
 from lightflow.expressions.shell.evaluated import evaluated_sites
 from lightflow.expressions.shell.reasons import Kind, Reason
-from lightflow.expressions.shell.syntax import Node, Scripts, Tree, Unparsable
+from lightflow.expressions.shell.syntax import Node, Scripts, ShellTree, Unparsable
 
 __all__ = ["SHELLS", "SITE", "Site", "UnsafeExpression", "rewrite", "text_to_parse"]
 
@@ -95,7 +95,7 @@ def _places(text: str, start: int) -> dict[int, int]:
     return places
 
 
-def _objections(tree: Tree, places: dict[int, int], sites: Sequence[Site], shell: str) -> dict[int, Reason]:
+def _objections(tree: ShellTree, places: dict[int, int], sites: Sequence[Site], shell: str) -> dict[int, Reason]:
     """Return the expressions whose values would be evaluated, with the reasons."""
     objections: dict[int, Reason] = {}
     for n, why in evaluated_sites(tree.statements, places, bash=shell == "bash").items():
@@ -116,7 +116,7 @@ class _Placer:
     here-document) or "formula".
     """
 
-    def __init__(self, tree: Tree, places: dict[int, int], sites: Sequence[Site], shell: str) -> None:
+    def __init__(self, tree: ShellTree, places: dict[int, int], sites: Sequence[Site], shell: str) -> None:
         self.tree, self.sites, self.shell = tree, sites, shell
         self.places, self.offsets = places, list(places)
         self.edits: dict[int, str] = {}
@@ -352,7 +352,7 @@ def _unparsable(text: str, error: Unparsable) -> UnsafeExpression:
         line = text_to_parse(text).encode("utf-8", "surrogatepass").count(b"\n", 0, error.offset) + 1
         shown = str(error).replace(_REFERENCE, "${{ … }}")
         message = (
-            f"line {line} of the script is no shell syntax, so the place of the expression is unclear: {shown}; "
+            f"line {line} of the script is not valid shell syntax, so the place of the expression is unclear: {shown}; "
             "fix it, or put the expression under `env`"
         )
     return UnsafeExpression({number: Reason(Kind.SYNTAX, message)})

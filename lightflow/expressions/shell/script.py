@@ -1,4 +1,4 @@
-"""What is known of a shell script before it runs: its functions, its aliases, its constant variables, its words."""
+"""The facts about a shell script before it runs: its functions, its aliases, its constant variables, its words."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Unparsable(ValueError):
         self.offset = offset
 
 
-class Tree(NamedTuple):
+class ShellTree(NamedTuple):
     """A parsed script: the bytes of `source` from `start` to `end`. Offsets in nodes are offsets in `source`."""
 
     source: bytes
@@ -54,9 +54,9 @@ class Scripts:
 
     def __init__(self, texts: Sequence[str] = ()) -> None:
         self._waiting = list(texts)[::-1]
-        self._trees: dict[str, Tree | Unparsable] = {}
+        self._trees: dict[str, ShellTree | Unparsable] = {}
 
-    def tree(self, text: str) -> Tree:
+    def tree(self, text: str) -> ShellTree:
         """Return the tree of one script.
 
         Raises:
@@ -82,7 +82,7 @@ class Scripts:
         return list(batch)
 
 
-def _parse(texts: Sequence[str]) -> Iterator[Tree | Unparsable]:
+def _parse(texts: Sequence[str]) -> Iterator[ShellTree | Unparsable]:
     scripts = [text.encode("utf-8", "surrogatepass") for text in texts]
     if len(scripts) > 1:
         try:
@@ -96,10 +96,10 @@ def _parse(texts: Sequence[str]) -> Iterator[Tree | Unparsable]:
         except Unparsable as error:
             yield error
         else:
-            yield Tree(script, 0, len(script), root.get("Stmts", []), root.get("Last", []))
+            yield ShellTree(script, 0, len(script), root.get("Stmts", []), root.get("Last", []))
 
 
-def _parted(scripts: Sequence[bytes]) -> Iterator[Tree]:
+def _parted(scripts: Sequence[bytes]) -> Iterator[ShellTree]:
     """Yield the trees of several scripts. Raises Unparsable if one is invalid, or reaches into the next one."""
     source = b"".join(script + b"\n" + _MARKER + b"\n" for script in scripts)
     statements = _run(source).get("Stmts", [])
@@ -111,7 +111,7 @@ def _parted(scripts: Sequence[bytes]) -> Iterator[Tree]:
             number += 1
         if number == len(statements) or statements[number]["Pos"] != end + 1:
             raise Unparsable("the script is not complete")
-        yield Tree(source, start, end, statements[first:number], statements[number].get("Comments", []))
+        yield ShellTree(source, start, end, statements[first:number], statements[number].get("Comments", []))
         number += 1
         start = end + len(_MARKER) + 2
 

@@ -10,7 +10,7 @@ from lightflow.parser.positions import Key
 from lightflow.parser.schema_pieces import EXCEPTIONS, EXIT_CODES, FREE, Schema, block, block_at, flag, ids
 from lightflow.parser.tree import TaskNode, Tree, hook_nodes, precondition_nodes
 from lightflow.plugins.scripts import LINES, lines
-from lightflow.spec.model import ConditionSpec, ControlFlow, PreconditionSpec, TaskSpec
+from lightflow.spec.model import ConditionSpec, ControlFlowSpec, PreconditionSpec, TaskSpec
 from lightflow.text import quoted
 from liteflow.api import HOOK_EVENTS, TRIGGER_RULES, TriggerRule
 
@@ -86,14 +86,14 @@ TASK_KEYS: Final[dict[str, Schema]] = {
     },
     "branch": flag(
         "The value of the task selects the direct downstream tasks that run: an id, a list of ids, or nothing. The "
-        "others are skipped, whatever their trigger rule, unless a selected task leads to them. The value of a shell "
-        "task is the last line that it prints (words between spaces or commas), unless `output` says otherwise."
+        "others are skipped, even if their trigger rule is met, unless a selected task leads to them. The value of a "
+        "shell task is the last line that it prints (words between spaces or commas), unless `output` says otherwise."
     ),
     "short_circuit": {
         "description": "The value of the task decides whether downstream tasks run. If it is false (0, empty, "
-        "nothing), all downstream tasks are skipped, whatever their trigger rule; with `direct` only the direct ones. "
-        "A shell task answers by its exit code: 0 is true, 1 is false, any other is a failure. Teardowns are never "
-        "skipped.",
+        "nothing), all downstream tasks are skipped, even if their trigger rule is met; with `direct` only the direct "
+        "ones. The exit code of a shell task is its value: 0 is true, 1 is false, any other is a failure. Teardowns "
+        "are never skipped.",
         "enum": [True, False, "direct"],
         "default": False,
         "x-expects": "true, false or direct",
@@ -123,7 +123,7 @@ TASK_KEYS: Final[dict[str, Schema]] = {
     ),
     "teardown_of": ids(
         "The setups that this task tears down: an id, or a list of ids. It waits for them and for all tasks between "
-        "them and itself, and runs when one of the setups has succeeded, in whatever state the others ended, also when "
+        "them and itself, and runs when one of the setups has succeeded, in any state of the others, also when "
         "the run is stopped. Its own failure does not fail the run.",
         minItems=1,
         examples=["database", ["database", "cluster"]],
@@ -219,7 +219,7 @@ def build_control_flow(
     conditions: Mapping[str, ConditionSpec],
     workflow_cwd: Any,
     build_task: Callable[[TaskNode], TaskSpec],
-) -> ControlFlow | None:
+) -> ControlFlowSpec | None:
     """Return the control flow of a task; None where no key says anything about it. `build_task` builds the hooks."""
     if TASK_KEYS.keys().isdisjoint(task) and _TASK_EVENTS.keys().isdisjoint(task):
         return None
@@ -235,7 +235,7 @@ def build_control_flow(
                 fails=keys.get("on_fail") == "fail",
             )
         )
-    return ControlFlow(
+    return ControlFlowSpec(
         condition=conditions.get(task_id) if "if" in task else None,
         preconditions=tuple(preconditions),
         branch=bool(task.get("branch")),
@@ -254,7 +254,7 @@ def build_hooks(nodes: Iterator[TaskNode], build_task: Callable[[TaskNode], Task
     return {str(node.path[-1]): build_task(node) for node in nodes}
 
 
-def build_trigger_rule(task: Mapping[str, Any], control_flow: ControlFlow | None) -> TriggerRule:
+def build_trigger_rule(task: Mapping[str, Any], control_flow: ControlFlowSpec | None) -> TriggerRule:
     """Return the trigger rule: a condition with a status function is evaluated after upstream tasks in any state."""
     if "teardown_of" in task:
         return "all_done_setup_success"

@@ -11,6 +11,7 @@ from lightflow.parser.subjects.retries import RETRIES
 from lightflow.parser.tree import Tree
 from lightflow.plugins.scripts import SHELL, shell_problem
 from lightflow.spec.model import Settings
+from liteflow.api import DEFAULT_WORKERS
 
 MODE: Final[Schema] = {
     "description": "Where Python code runs. Commands are separate processes in every mode.",
@@ -30,7 +31,7 @@ SETTINGS: Final = block(
             "Maximum concurrent tasks.",
             1,
             100_000,
-            default=4,
+            default=DEFAULT_WORKERS,
             examples=[8],
             **{"x-aliases": ["max_active_tasks", "max_workers"]},
         ),

@@ -23,7 +23,7 @@ from lightflow.parser.subjects.settings import MODE
 from lightflow.parser.tree import TaskNode, Tree, list_or_empty, preconditions
 from lightflow.plugins.registry import Registry
 from lightflow.spec.durations import seconds
-from lightflow.spec.model import ConditionSpec, ControlFlow, Expressions, MappingSpec, TaskSpec, digest_of
+from lightflow.spec.model import ConditionSpec, ControlFlowSpec, Expressions, MappingSpec, TaskSpec, digest_of
 from lightflow.text import did_you_mean, quoted
 from liteflow import CycleError
 from liteflow.api import DEFAULT_QUEUE, Graph, replace
@@ -43,7 +43,7 @@ def cwd(description: str) -> Schema:
     }
 
 
-#: The keys of every task, whatever its type.
+#: The keys of tasks of every type.
 COMMON: Final[dict[str, Schema]] = {
     "type": {
         "description": "The kind of task: `shell`, `python`, or a type from a plugin.",
@@ -139,8 +139,8 @@ def check_ids(tree: Tree) -> Iterator[Problem]:
             yield tree.problem(["tasks", task_id], message, key=True)
 
 
-def id_like(text: str, taken: Container[str]) -> str:
-    """Return an id that resembles the text and is not taken; empty where there is none."""
+def id_like(text: str, task_ids: Container[str]) -> str:
+    """Return an id that resembles the text and is not in use; empty where there is none."""
     import unicodedata
 
     for letter, letters in _TRANSLITERATIONS.items():
@@ -150,7 +150,7 @@ def id_like(text: str, taken: Container[str]) -> str:
     if not re.fullmatch(ID_PATTERN, offer):
         return ""
     number = 2
-    while offer in taken:
+    while offer in task_ids:
         offer, number = f"{offer.rstrip('0123456789').rstrip('_')[:120]}_{number}", number + 1
     return offer
 
@@ -333,12 +333,12 @@ class TaskBuilder:
             queue=DEFAULT_QUEUE if limits.TASK_KEYS.keys().isdisjoint(task) else limits.build_queue_options(task),
         )
 
-    def _control_flow(self, node: TaskNode) -> ControlFlow | None:
+    def _control_flow(self, node: TaskNode) -> ControlFlowSpec | None:
         workflow_cwd = self._tree.root.get("cwd")
         flow_spec = control_flow.build_control_flow(node.id, node.keys, self._conditions, workflow_cwd, self.build)
         if node.id not in self._setups:
             return flow_spec
-        return replace(flow_spec or ControlFlow(), setup=True)
+        return replace(flow_spec or ControlFlowSpec(), setup=True)
 
     def _config(self, task: Mapping[str, Any], *, is_branch: bool) -> dict[str, Any]:
         """Return the keys of the task's own type."""
@@ -353,10 +353,10 @@ class TaskBuilder:
         outer: Mapping[str, str] = node.outer_env
         expressions = self._expressions.get(node.id)
         env: dict[str, str] = node.keys.get("env", {})
-        own = {**outer, **env}
+        own_env = {**outer, **env}
         if node.runs_before_mapping and expressions is not None:  # without variables that name an item
             outer = {name: text for name, text in outer.items() if name in expressions.enclosing_env}
-        return ({**self.env, **outer, **env} if outer or env else self.env), own
+        return ({**self.env, **outer, **env} if outer or env else self.env), own_env
 
     def _upstreams(self, node: TaskNode) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return all upstream tasks, and those of them that only expressions name."""
@@ -383,7 +383,7 @@ class TaskBuilder:
         mapping: MappingSpec | None = work["mapping"]
         if mapping is not None:
             definition["over"] = [mapping.name, mapping.items, mapping.axes, mapping.include, mapping.exclude]
-        flow_spec: ControlFlow | None = work["control_flow"]
+        flow_spec: ControlFlowSpec | None = work["control_flow"]
         if flow_spec is not None and (flow_spec.branch or flow_spec.short_circuit):
             definition["decides"] = [flow_spec.branch, flow_spec.short_circuit, flow_spec.direct]
         return digest_of(definition)

@@ -1,4 +1,4 @@
-"""The commands that look: at runs, at logs, at files. They change nothing and survive whatever they are shown."""
+"""The commands that read runs, logs and files: they change nothing and accept any content."""
 
 from __future__ import annotations
 
@@ -69,10 +69,10 @@ def look(ran: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixtur
 
 
 def test_status(look) -> None:  # type: ignore[no-untyped-def]
-    said = look("status")
-    assert said.code == 0
-    assert said.out.splitlines()[0] == "flow  ✗ failed  2 succeeded, 1 failed, 1 upstream failed"
-    assert "resume    lightflow resume " in said.out
+    output = look("status")
+    assert output.code == 0
+    assert output.out.splitlines()[0] == "flow  ✗ failed  2 succeeded, 1 failed, 1 upstream failed"
+    assert "resume    lightflow resume " in output.out
     run = json.loads(look("status", "latest", "--json").out)
     assert [task["task"] for task in run["tasks"]] == ["loud", "silent", "flaky", "after"]
     assert run["tasks"][3]["depends_on"] == ["flaky"]
@@ -92,11 +92,11 @@ def test_lists(look) -> None:  # type: ignore[no-untyped-def]
 
 
 def test_why(look) -> None:  # type: ignore[no-untyped-def]
-    said = look("why", "after")
-    assert "flaky" in said.out.splitlines()[0]
-    assert "→ flaky is FAILED" in said.out
-    found = json.loads(look("why", "latest", "after", "--json").out)
-    assert (found["task"], found["status"], len(found["because"])) == ("after", "UPSTREAM_FAILED", 2)
+    output = look("why", "after")
+    assert "flaky" in output.out.splitlines()[0]
+    assert "→ flaky is FAILED" in output.out
+    result = json.loads(look("why", "latest", "after", "--json").out)
+    assert (result["task"], result["status"], len(result["because"])) == ("after", "UPSTREAM_FAILED", 2)
     assert look("why", "a", "b", "c").code == 2
     assert look("why", "flakey").err.startswith("error: no run has a task 'flakey'; did you mean 'flaky'?")
 
@@ -113,15 +113,15 @@ def test_logs_on_a_terminal_command_nothing(ran: Path) -> None:
 
 
 def test_logs_of_several_attempts_and_of_none(look) -> None:  # type: ignore[no-untyped-def]
-    said = look("logs", "--task", "flaky")
-    assert said.out == "again\nagain\n"
-    assert [line.split(":")[0] for line in said.err.splitlines()] == ["==> attempt 1", "==> attempt 2"]
+    output = look("logs", "--task", "flaky")
+    assert output.out == "again\nagain\n"
+    assert [line.split(":")[0] for line in output.err.splitlines()] == ["==> attempt 1", "==> attempt 2"]
     assert look("logs", "-t", "flaky", "--attempt", "2").err == ""
     assert look("logs", "-t", "flaky", "--attempt", "3").code == 3
     assert "printed nothing: it is SUCCESS" in look("logs", "-t", "silent").err
     assert "has not started: it is UPSTREAM_FAILED" in look("logs", "-t", "after").err
     shapes = json.loads(look("logs", "-t", "flaky", "--run", "latest", "--json").out)["attempts"]
-    assert [(one["attempt"], one["exit_code"]) for one in shapes] == [(1, 3), (2, 3)]
+    assert [(entry["attempt"], entry["exit_code"]) for entry in shapes] == [(1, 3), (2, 3)]
     assert look("logs", "a", "-t", "b").code == 2
     nobody = look("logs", "-t", "nobody")
     assert nobody.code == 3
@@ -137,9 +137,9 @@ def test_logs_without_a_task_are_those_of_the_run(ran: Path) -> None:
     start = [line.split(b":")[0] for line in lines].index(heads[place])
     assert lines[start + 1 : start + 4] == [b"one", b"\x1b[31mtwo\x07", b"\xff"]
     shown = subprocess.run([*COMMAND, "logs", "--json", "--follow"], cwd=ran, env=ENV, capture_output=True, check=True)
-    told = json.loads(shown.stdout)
-    assert (told["task"], told["status"]) == (None, "FAILED")
-    assert [one["task"] for one in told["attempts"]].count("flaky") == 2
+    reported = json.loads(shown.stdout)
+    assert (reported["task"], reported["status"]) == (None, "FAILED")
+    assert [entry["task"] for entry in reported["attempts"]].count("flaky") == 2
     second = subprocess.run([*COMMAND, "logs", "--attempt", "2"], cwd=ran, env=ENV, capture_output=True, check=True)
     assert second.stdout.splitlines()[1:] == [b"again"]
 
@@ -187,12 +187,12 @@ def test_validate(look, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("tasks:\n  a:\n    run: echo\n    depend_on: [b]\n")
     assert look("validate", "flow.yaml").out == "✓ flow.yaml: valid, flow, 4 tasks\n"
-    said = look("validate", "flow.yaml", str(wrong))
-    assert said.code == 2
-    assert said.err.splitlines()[0].startswith(f"{wrong}:4:5: tasks.a")
-    found = json.loads(look("validate", "flow.yaml", str(wrong), "--json").out)
-    assert [file["valid"] for file in found["files"]] == [True, False]
-    assert found["files"][1]["problems"][0]["line"] == 4
+    output = look("validate", "flow.yaml", str(wrong))
+    assert output.code == 2
+    assert output.err.splitlines()[0].startswith(f"{wrong}:4:5: tasks.a")
+    result = json.loads(look("validate", "flow.yaml", str(wrong), "--json").out)
+    assert [file["valid"] for file in result["files"]] == [True, False]
+    assert result["files"][1]["problems"][0]["line"] == 4
 
 
 def test_a_script_with_several_dags(look, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -233,9 +233,9 @@ def test_completion_answers(ran: Path, typed: str, offered: str) -> None:
 
 @pytest.mark.parametrize("command", [["status"], ["runs"], ["list"], ["why", "x"], ["logs", "-t", "x"]])
 def test_without_a_state_file(look, command: list[str]) -> None:  # type: ignore[no-untyped-def]
-    said = look(*command, "--db", "nothing.db")
-    assert (said.code, said.out) == (3, "")
-    assert said.err.startswith("error: ")
+    output = look(*command, "--db", "nothing.db")
+    assert (output.code, output.out) == (3, "")
+    assert output.err.startswith("error: ")
     assert not Path("nothing.db").exists()
 
 
@@ -245,7 +245,7 @@ def test_a_reader_that_has_seen_enough(ran: Path) -> None:
     assert (done.stdout, done.stderr) == ("{\none\n", "")
 
 
-def test_a_full_disk_behind_stdout_is_told(ran: Path) -> None:
+def test_a_full_disk_behind_stdout_is_reported(ran: Path) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run([*COMMAND, "status"], cwd=ran, env=ENV, stdout=full, stderr=subprocess.PIPE, check=False)
     assert (done.returncode, done.stderr) == (5, b"error: No space left on device\n")

@@ -1,4 +1,4 @@
-"""A state file that somebody else has written: what is checked when it is made is checked again when it is read."""
+"""Untrusted state files: data that is checked when it is written is checked again when it is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the Python API says of a failure is the line that the commands show."""
+"""The Python API describes a failure with the same line as the commands."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_failures_are_the_lines_that_the_commands_show(db: str, mode: str) -> No
     assert failures["lines"].startswith("ValueError: 3 validation errors")
     assert failures["cause"] == "RuntimeError: the import failed"
     assert failures["nameless"] == "LookupError"
-    assert all("\n" not in one for one in failures.values())
+    assert all("\n" not in entry for entry in failures.values())
 
 
 def test_the_error_that_is_raised_names_the_first_tasks_with_the_same_lines(db: str) -> None:

@@ -1,4 +1,4 @@
-"""Values of classes that the user's own modules define, beside the workflow file, in every mode and after a resume."""
+"""Values of classes from the user's modules next to the workflow file, in every mode and after a resume."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_module_named_like_one_that_is_loaded_is_named_with_its_file(tmp_path:
         assert "give the file another name" in out
 
 
-def test_a_package_beside_the_file_is_that_of_the_file(tmp_path: Path) -> None:
+def test_a_package_next_to_the_file_is_that_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "own_package").mkdir()
     (tmp_path / "own_package" / "__init__.py").touch()
     (tmp_path / "own_package" / "inner.py").write_text("def f(): print('ran')\n")
@@ -108,7 +108,7 @@ def test_a_module_that_exits_while_it_is_imported_fails_the_task(tmp_path: Path)
     assert "ImportError: module 'leaves' calls sys.exit(0) while it is imported" in flow_of(tmp_path, "leaves:f")
 
 
-def test_inline_code_that_cannot_be_pickled_says_what_to_do(tmp_path: Path) -> None:
+def test_inline_code_that_cannot_be_pickled_explains_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "flow.yaml").write_text(
         """
 workflow_name: w

@@ -1,4 +1,4 @@
-"""What tasks print, as `run` shows it: while it comes, in order, whole, bounded, masked, and harmless to a terminal."""
+"""The display of task output by `run`: immediate, in order, complete, bounded, masked and safe for terminals."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def shown(text: str) -> list[str]:
     return [re.sub(r"SUCCESS \d+ ms$", "SUCCESS", line) for line in lines]
 
 
-def test_hello_says_hello(folder: Path) -> None:
+def test_hello_prints_hello(folder: Path) -> None:
     write(folder, "tasks: {hello: {run: echo hello}}")
     lines = shown(lightflow(folder, "run", "flow.yaml").stdout)
     assert lines[0].endswith(", 1 task, 4 at once, mode thread")
     assert lines[1:3] == ["hello", "hello SUCCESS"]
 
 
-def test_each_line_stands_behind_its_task(folder: Path) -> None:
+def test_each_line_follows_the_name_of_its_task(folder: Path) -> None:
     write(folder, TWO)
     lines = shown(lightflow(folder, "run", "flow.yaml").stdout)
     assert lines[1:6] == ["a | one", "a | two", "a SUCCESS", "b | no end", "b SUCCESS"]
@@ -51,24 +51,24 @@ def test_a_group_is_printed_when_its_task_ends(folder: Path) -> None:
     assert lines[1:7] == ["==> a <==", "one", "two", "a SUCCESS", "==> b <==", "no end"]
 
 
-def test_on_github_groups_fold_and_what_tasks_print_is_no_command(folder: Path) -> None:
+def test_on_github_groups_fold_and_what_tasks_print_is_not_a_command(folder: Path) -> None:
     write(folder, "tasks: {a: {run: 'echo ::set-output::x'}}")
-    done = lightflow(folder, "run", "flow.yaml", more={"GITHUB_ACTIONS": "true"})
-    group, stop, said, go_on, end = done.stdout.splitlines()[1:6]
-    assert (group, said, end) == ("::group::a", "::set-output::x", "::endgroup::")
+    done = lightflow(folder, "run", "flow.yaml", extra_env={"GITHUB_ACTIONS": "true"})
+    group, stop, message, go_on, end = done.stdout.splitlines()[1:6]
+    assert (group, message, end) == ("::group::a", "::set-output::x", "::endgroup::")
     token = stop.removeprefix("::stop-commands::")
     assert len(token) >= 16
     assert go_on == f"::{token}::"
 
 
-@pytest.mark.parametrize("more", [["--output", "quiet"], ["--quiet"], ["--json"]])
-def test_quiet_shows_nothing_of_what_tasks_print(folder: Path, more: list[str]) -> None:
+@pytest.mark.parametrize("options", [["--output", "quiet"], ["--quiet"], ["--json"]])
+def test_quiet_shows_nothing_of_what_tasks_print(folder: Path, options: list[str]) -> None:
     write(folder, TWO)
-    done = lightflow(folder, "run", "flow.yaml", *more)
+    done = lightflow(folder, "run", "flow.yaml", *options)
     assert "no end" not in done.stdout + done.stderr
 
 
-def test_beside_json_what_tasks_print_goes_to_stderr_if_asked_for(folder: Path) -> None:
+def test_with_json_task_output_goes_to_stderr_on_request(folder: Path) -> None:
     write(folder, TWO)
     done = lightflow(folder, "run", "flow.yaml", "--json", "--output", "prefix")
     assert done.stdout.startswith("{")
@@ -148,7 +148,7 @@ def test_a_program_that_a_python_task_starts_is_seen_while_it_runs(folder: Path)
     assert "printed nothing: it is SUCCESS" in lightflow(folder, "logs", "silent").stderr
 
 
-def test_instances_and_retries_are_told_apart(folder: Path) -> None:
+def test_instances_and_retries_are_distinguished(folder: Path) -> None:
     write(
         folder,
         """\
@@ -161,8 +161,8 @@ def test_instances_and_retries_are_told_apart(folder: Path) -> None:
     )
     done = lightflow(folder, "run", "flow.yaml")
     assert done.returncode == 0
-    said = [line for line in done.stdout.splitlines() if " | " in line]
-    assert sorted(said) == [
+    shown_lines = [line for line in done.stdout.splitlines() if " | " in line]
+    assert sorted(shown_lines) == [
         "load[0] alpha | alpha 1",
         "load[0] alpha | alpha 2",
         "load[1] beta | beta 1",
@@ -204,7 +204,7 @@ def test_a_line_without_end_is_cut(folder: Path) -> None:
 
 def test_a_secret_is_masked(folder: Path) -> None:
     write(folder, "secrets: [TOKEN]\ntasks: {a: {run: 'echo $TOKEN; echo ok', secrets: [TOKEN]}}")
-    done = lightflow(folder, "run", "flow.yaml", more={"TOKEN": "Sup3rS3cret"})
+    done = lightflow(folder, "run", "flow.yaml", extra_env={"TOKEN": "Sup3rS3cret"})
     assert "Sup3rS3cret" not in done.stdout + done.stderr
     assert shown(done.stdout)[1:3] == ["***", "ok"]
 
@@ -248,20 +248,20 @@ def test_a_hundred_quick_tasks_lose_no_line(folder: Path) -> None:
     tasks = "\n".join(f"  t{number}: {{run: echo line {number}}}" for number in range(100))
     write(folder, f"settings: {{max_parallel_tasks: 8}}\ntasks:\n{tasks}\n")
     lines = lightflow(folder, "run", "flow.yaml").stdout.splitlines()
-    said = [line for line in lines if " | " in line]
-    assert sorted(said) == sorted(f"t{number} | line {number}" for number in range(100))
+    shown_lines = [line for line in lines if " | " in line]
+    assert sorted(shown_lines) == sorted(f"t{number} | line {number}" for number in range(100))
     for number in range(100):  # the word about the end of a task comes behind what it has printed
         end = next(place for place, line in enumerate(lines) if f" t{number} SUCCESS " in line)
         assert lines.index(f"t{number} | line {number}") < end
 
 
-@pytest.mark.parametrize("more", [[], ["--output", "group"]])
-def test_on_a_terminal_lines_stand_above_the_picture(folder: Path, more: list[str]) -> None:
+@pytest.mark.parametrize("options", [[], ["--output", "group"]])
+def test_on_a_terminal_lines_are_above_the_picture(folder: Path, options: list[str]) -> None:
     os.mkfifo(folder / "go")
     write(folder, 'tasks: {a: {run: "echo early; read line < go; echo late"}, b: {run: echo other}}')
     child = pexpect.spawn(
         COMMAND[0],
-        [*COMMAND[1:], "run", "flow.yaml", *more],
+        [*COMMAND[1:], "run", "flow.yaml", *options],
         cwd=str(folder),
         env=environment({"TERM": "xterm-256color", "NO_COLOR": "1"}),
         dimensions=(24, 80),
@@ -269,17 +269,17 @@ def test_on_a_terminal_lines_stand_above_the_picture(folder: Path, more: list[st
         timeout=60,
     )
     try:
-        child.expect_exact("a | early\r\n" if not more else "==> b <==\r\nother\r\n")
+        child.expect_exact("a | early\r\n" if not options else "==> b <==\r\nother\r\n")
         child.expect_exact("1 running")
         (folder / "go").write_text("go\n")
-        child.expect_exact("a | late\r\n" if not more else "==> a <==\r\nearly\r\nlate\r\n")
+        child.expect_exact("a | late\r\n" if not options else "==> a <==\r\nearly\r\nlate\r\n")
         child.expect_exact("TASK")
         child.expect(pexpect.EOF)
     finally:
         child.close(force=True)
 
 
-def test_hello_on_a_terminal_says_hello(folder: Path) -> None:
+def test_hello_on_a_terminal_prints_hello(folder: Path) -> None:
     write(folder, "tasks: {hello: {run: echo hello}}")
     command = " ".join([*COMMAND, "run", "flow.yaml"])
     shown = pexpect.run(command, cwd=str(folder), env=environment({"TERM": "xterm"}), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A coroutine that is cancelled by its own doing has failed, and is tried again like any other."""
+"""A coroutine that cancels itself has failed, and is retried like any other task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person types who knows other tools, and what the completion of a shell offers."""
+"""Commands that users of other tools type, and shell completion."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ ENV = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 COMMAND = [sys.executable, "-m", "lightflow"]
 
 
-def lightflow(folder: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
-    env = {**ENV, **more}
+def lightflow(folder: Path, *words: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    env = {**ENV, **extra}
     return subprocess.run([*COMMAND, *words], cwd=folder, env=env, capture_output=True, text=True, timeout=60)
 
 
@@ -73,7 +73,7 @@ def test_what_resembles_nothing_gets_no_hint(tmp_path: Path) -> None:
     assert lightflow(tmp_path, "xyzzy").stderr.splitlines()[0] == "error: there is no command 'xyzzy'"
 
 
-def test_no_word_of_another_tool_is_a_command_or_stands_twice() -> None:
+def test_no_word_of_another_tool_is_a_command_or_occurs_twice() -> None:
     words = [word for words in ANSWERS for word in words.split()]
     assert len(words) == len(set(words))
     assert not set(words) & set(COMMANDS)
@@ -85,7 +85,7 @@ def test_no_word_of_another_tool_is_a_command_or_stands_twice() -> None:
 def completed(folder: Path, line: str) -> list[str]:
     number = str(len(line.split()) if line.endswith(" ") else len(line.split()) - 1)
     done = lightflow(folder, _LIGHTFLOW_COMPLETE="bash_complete", COMP_WORDS=line, COMP_CWORD=number)
-    return [one.removeprefix("plain,") for one in done.stdout.splitlines() if one]
+    return [entry.removeprefix("plain,") for entry in done.stdout.splitlines() if entry]
 
 
 @pytest.fixture
@@ -119,8 +119,8 @@ def test_files_and_runs_are_offered_to_resume(folder: Path) -> None:
 
 
 def test_the_printed_lines_work_in_a_new_account(tmp_path: Path) -> None:
-    said = lightflow(tmp_path, "completion", "--help").stdout
-    lines = [line.strip() for line in said.partition("Examples:")[2].splitlines() if line.strip()]
+    output = lightflow(tmp_path, "completion", "--help").stdout
+    lines = [line.strip() for line in output.partition("Examples:")[2].splitlines() if line.strip()]
     assert len(lines) == 5
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "lightflow"
@@ -129,9 +129,9 @@ def test_the_printed_lines_work_in_a_new_account(tmp_path: Path) -> None:
     env = {**ENV, "HOME": str(tmp_path / "new"), "PATH": f"{program.parent}:{os.environ['PATH']}"}
     done = subprocess.run(["sh", "-e"], input="\n".join(lines), env=env, capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    made = [one for one in (tmp_path / "new").rglob("*") if one.is_file()]
+    made = [entry for entry in (tmp_path / "new").rglob("*") if entry.is_file()]
     assert len(made) == 3
-    assert all("_LIGHTFLOW_COMPLETE" in one.read_text() for one in made)
+    assert all("_LIGHTFLOW_COMPLETE" in entry.read_text() for entry in made)
 
 
 # -- warnings of validate --------------------------------------------------------------------------------------------
@@ -156,13 +156,13 @@ def test_warnings_in_json(tmp_path: Path) -> None:
     done = lightflow(tmp_path, "validate", "flow.yaml", "bad.yaml", "--json")
     good, bad = json.loads(done.stdout)["files"]
     assert (good["valid"], good["problems"], bad["valid"], bad["warnings"]) == (True, [], False, [])
-    assert [(one["line"], one["column"], one["path"]) for one in good["warnings"]] == [
+    assert [(entry["line"], entry["column"], entry["path"]) for entry in good["warnings"]] == [
         (1, 11, "env.A"),
         (3, 12, "tasks.a.run"),
     ]
 
 
-def test_a_run_tells_no_warnings_and_has_a_hint_when_it_fails(tmp_path: Path) -> None:
+def test_a_run_prints_no_warnings_and_has_a_hint_when_it_fails(tmp_path: Path) -> None:
     (tmp_path / "flow.yaml").write_text("env: {A: '$HOME/x'}\ntasks:\n  a: {run: source x}\n")
     done = lightflow(tmp_path, "run", "flow.yaml")
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""What one task is told by environment variables, no other task is told."""
+"""Environment variables of one task do not reach another task."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def told() -> list[str]:
     return sorted(name for name in os.environ if name.startswith(("LIGHTFLOW_MAP", "LIGHTFLOW_HOOK", "LIGHTFLOW_EXPR")))
 
 
-def test_a_worker_that_is_used_again_tells_nothing_of_its_last_task(db: str, tmp_path: Path) -> None:
+def test_a_worker_that_is_used_again_keeps_no_variables_of_its_last_task(db: str, tmp_path: Path) -> None:
     dag = Dag("d", db)
     instances, bad = dag.partial(mapped).expand(i=[1, 2]), dag.task(fails, on_failure=hook)
     plain: Any = dag.task(told, trigger_rule="all_done")
@@ -65,7 +65,7 @@ tasks:
 """
 
 
-def test_a_nested_run_does_not_hand_down_what_its_own_task_was_told(tmp_path: Path) -> None:
+def test_a_nested_run_does_not_pass_on_the_variables_of_its_task(tmp_path: Path) -> None:
     (tmp_path / "inner.yaml").write_text(INNER)
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     environ |= {"LIGHTFLOW_MAP_INDEX": "3", "LIGHTFLOW_HOOK": "on_failure", "LIGHTFLOW_HOOK_ERROR": "x"}

@@ -1,4 +1,4 @@
-"""What a hook is told of an error reaches it, whatever text the error has."""
+"""Hooks receive the text of an error, also when it contains characters that a program cannot receive."""
 
 from __future__ import annotations
 

@@ -34,8 +34,8 @@ def one_worker(db: str, tmp_path: Path) -> Flow:
 
 
 def lines_of(folder: Path, task_id: str) -> list[str]:
-    found = sorted((folder / "logs").glob(f"task_{task_id}_2*.log"))
-    return [line for path in found for line in path.read_text().splitlines()]
+    result = sorted((folder / "logs").glob(f"task_{task_id}_2*.log"))
+    return [line for path in result for line in path.read_text().splitlines()]
 
 
 ended = threading.Event()  # in the worker: the task of the thread is over
@@ -114,7 +114,7 @@ def facts() -> dict[str, Any]:
     return {
         "zone": [time.tzname, time.timezone, os.environ.get("TZ"), time.strftime("%Z")],
         "mask": sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ()))),
-        "handlers": [getattr(one, "__name__", one) for one in map(signal.getsignal, range(1, 32))],
+        "handlers": [getattr(entry, "__name__", entry) for entry in map(signal.getsignal, range(1, 32))],
         "limits": [resource.getrlimit(which) for which in range(14)],  # 15 is the mark of the task
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
         "processors": sorted(os.sched_getaffinity(0)),

@@ -1,4 +1,4 @@
-"""What a run says at its end and afterwards: quiet runs, successes in spite of failures, hooks, the live view."""
+"""The summary of a run, during the run and afterwards: quiet runs, tolerated failures, hooks, the live view."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ tasks:
 """
 
 
-def test_a_success_in_spite_of_failures_says_why(tmp_path: Path) -> None:
+def test_a_success_in_spite_of_failures_gives_the_reason(tmp_path: Path) -> None:
     write(tmp_path, SPITE)
     done = lightflow(tmp_path, "run", "flow.yaml")
     although = (
@@ -38,12 +38,12 @@ def test_a_success_in_spite_of_failures_says_why(tmp_path: Path) -> None:
     assert f"  success   {although}" in lightflow(tmp_path, "status").stdout.splitlines()
     assert "the run is SUCCESS all the same: cleanup (all_done), which" in lightflow(tmp_path, "why", "extract").stdout
     assert "the run is SUCCESS all the same: continue_on_error" in lightflow(tmp_path, "why", "soft").stdout
-    told = json.loads(lightflow(tmp_path, "status", "--json").stdout)["overlooked"]
-    assert [one["task"] for one in told] == ["extract", "soft"]
+    reported = json.loads(lightflow(tmp_path, "status", "--json").stdout)["overlooked"]
+    assert [entry["task"] for entry in reported] == ["extract", "soft"]
 
 
 @pytest.mark.parametrize(
-    ("tasks", "said"),
+    ("tasks", "message"),
     [
         (
             "a: {run: exit 1}\n  b: {run: echo, depends_on: [a], trigger_rule: all_done}\n"
@@ -70,10 +70,10 @@ def test_a_success_in_spite_of_failures_says_why(tmp_path: Path) -> None:
     ],
     ids=["several last ones", "beside a teardown", "teardown", "instances", "all well", "failed"],
 )
-def test_why_a_failure_does_not_count(tmp_path: Path, tasks: str, said: str | None) -> None:
+def test_why_a_failure_does_not_count(tmp_path: Path, tasks: str, message: str | None) -> None:
     write(tmp_path, f"tasks:\n  {tasks}\n")
     lines = [line.strip() for line in lightflow(tmp_path, "run", "flow.yaml").stdout.splitlines()]
-    assert [line for line in lines if line.startswith("although")] == ([said] if said else [])
+    assert [line for line in lines if line.startswith("although")] == ([message] if message else [])
 
 
 def test_a_good_quiet_run_writes_nothing_to_stderr(tmp_path: Path) -> None:
@@ -89,12 +89,12 @@ def test_a_good_quiet_run_writes_nothing_to_stderr(tmp_path: Path) -> None:
     assert "the last run" not in lightflow(tmp_path, "run", "flow.yaml").stderr
 
 
-def test_a_precondition_that_says_no_is_no_failure(tmp_path: Path) -> None:
+def test_a_precondition_that_is_not_met_is_not_a_failure(tmp_path: Path) -> None:
     write(tmp_path, "tasks: {a: {run: echo, preconditions: [{run: exit 1}]}, b: {run: echo, on_success: exit 3}}")
-    said = lightflow(tmp_path, "run", "flow.yaml").stdout
-    assert "precondition_1 FAILED" not in said
-    assert "a SKIPPED - its precondition does not hold: exit code 1" in said
-    assert "warning: the hook b.on_success failed" in said
+    output = lightflow(tmp_path, "run", "flow.yaml").stdout
+    assert "precondition_1 FAILED" not in output
+    assert "a SKIPPED - its precondition does not hold: exit code 1" in output
+    assert "warning: the hook b.on_success failed" in output
 
 
 def test_hooks_of_all_instances_are_found_by_one_name(tmp_path: Path) -> None:
@@ -109,10 +109,10 @@ def test_hooks_of_all_instances_are_found_by_one_name(tmp_path: Path) -> None:
         """,
     )
     lightflow(tmp_path, "run", "flow.yaml")
-    said = lightflow(tmp_path, "why", "mapped.on_success").stdout.splitlines()
-    assert said[0] == "✗ mapped.on_success is FAILED: 2 instances, 1 failed"
-    assert "mapped.on_success[0] is SUCCESS" in said[1]
-    assert "mapped.on_success[1] is FAILED: attempt 1, its last, ended as FAILED: exit code 1" in said[2]
+    output = lightflow(tmp_path, "why", "mapped.on_success").stdout.splitlines()
+    assert output[0] == "✗ mapped.on_success is FAILED: 2 instances, 1 failed"
+    assert "mapped.on_success[0] is SUCCESS" in output[1]
+    assert "mapped.on_success[1] is FAILED: attempt 1, its last, ended as FAILED: exit code 1" in output[2]
     assert lightflow(tmp_path, "logs", "mapped.on_success", "--attempt", "1").returncode == 0
     listed = lightflow(tmp_path, "status", "--task", "mapped.on_success").stdout
     assert [line.split()[0] for line in listed.partition("TASK")[2].splitlines()[1:]] == [
@@ -139,7 +139,7 @@ def test_what_tasks_log_under_debug_is_masked(tmp_path: Path) -> None:
         """,
     )
     for mode in ("thread", "process", "async"):
-        done = lightflow(tmp_path, "run", "flow.yaml", "--debug", "--mode", mode, more={"TOKEN": "Sup3rS3cret"})
+        done = lightflow(tmp_path, "run", "flow.yaml", "--debug", "--mode", mode, extra_env={"TOKEN": "Sup3rS3cret"})
         assert "Sup3rS3cret" not in done.stdout + done.stderr
         assert "token ***" in done.stdout  # as what the task has printed
 
@@ -193,7 +193,7 @@ def test_a_retry_that_is_over_leaves_the_live_view(tmp_path: Path) -> None:
         child.close(force=True)
 
 
-def test_a_picture_says_how_many_instances_failed(tmp_path: Path) -> None:
+def test_a_picture_shows_how_many_instances_failed(tmp_path: Path) -> None:
     write(tmp_path, "tasks: {fetch: {run: 'test ${{ item }} != 2', foreach: [1, 2, 3]}, other: {run: exit 1}}")
     lightflow(tmp_path, "run", "flow.yaml")
     drawn = lightflow(tmp_path, "dag", "--run", "latest", "--format", "mmd").stdout

@@ -1,4 +1,4 @@
-"""Text that is not valid Unicode, such as an old file name in a message: it is stored with its odd letters escaped."""
+"""Text that is not valid Unicode, such as an old file name in a message, is stored with escapes."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def test_what_tasks_say(db: str, odd: str, mode: str, tmp_path: Path) -> None:
     wanted = dict.fromkeys(["message", "cause", "note", "group", "exit"], "FAILED")
     assert run.statuses() == {**wanted, "skip": "SKIPPED", "key": "SUCCESS", "value": "SUCCESS", "neighbour": "SUCCESS"}
     with History(db) as history:
-        told = {one.task_id: f"{one.reason} {one.error_log}" for one in history.instances(run.run_id)}
-    assert SHOWN[odd] in told["message"]
-    assert SHOWN[odd] in told["skip"]
+        reported = {entry.task_id: f"{entry.reason} {entry.error_log}" for entry in history.instances(run.run_id)}
+    assert SHOWN[odd] in reported["message"]
+    assert SHOWN[odd] in reported["skip"]
     assert XCom.load(db, run.run_id, "key", ODD[odd]) == 1
     assert run.value("value") == {ODD[odd]: [ODD[odd]]}
     again = dag.resume(run.run_id, mode=mode)
@@ -80,7 +80,7 @@ def test_hooks_conditions_labels_and_outputs_of_commands(db: str, odd: str, tmp_
     run = dag.run(mode="process", log_dir=str(tmp_path / "logs"))
     assert run.statuses() == {"hooked": "FAILED", "failing": "FAILED", "asked": "FAILED"}
     with History(db) as history:
-        assert {one.status for one in history.hooks(run.run_id)} <= {"SUCCESS", "FAILED"}
+        assert {entry.status for entry in history.hooks(run.run_id)} <= {"SUCCESS", "FAILED"}
 
 
 YAML = """\
@@ -108,7 +108,7 @@ def test_a_workflow_and_all_that_shows_it(tmp_path: Path) -> None:
     for words in (["runs"], ["status"], ["why", "parse"], ["list"], ["logs", "parse"], ["outputs"]):
         assert flow_folder.lightflow(tmp_path, *words).returncode == 0, words
     status = json.loads(flow_folder.lightflow(tmp_path, "status", "--json").stdout)
-    states = {one["task"]: one["status"] for one in status["tasks"]}
+    states = {entry["task"]: entry["status"] for entry in status["tasks"]}
     assert (states["other"], states["label"], states["parse"]) == ("SUCCESS", "SUCCESS", "FAILED")
     runs = json.loads(flow_folder.lightflow(tmp_path, "runs", "--json").stdout)
     assert len(runs) == 1

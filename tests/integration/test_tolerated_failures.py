@@ -1,4 +1,4 @@
-"""A run that is SUCCESS although something failed tells what, and why it does not count."""
+"""A run that is SUCCESS in spite of failures reports them, and why they do not count."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def told(run: DagRun) -> list[OverlookedFailure]:
         return history.overlooked(history.run(run.run_id))
 
 
-def test_nothing_failed_and_nothing_is_told(db: str) -> None:
+def test_nothing_failed_and_nothing_is_reported(db: str) -> None:
     with Dag("fine", db) as dag:
         dag.task(nothing)
     assert told(dag.run(mode="inline")) == []
@@ -41,7 +41,7 @@ def test_the_run_failed_and_nothing_is_overlooked(db: str) -> None:
 
 
 @pytest.mark.parametrize("rule", ["all_done", "always", "one_failed", "all_failed"])
-def test_a_leaf_that_goes_on_after_a_failure(db: str, rule: str) -> None:
+def test_a_leaf_that_continues_after_a_failure(db: str, rule: str) -> None:
     with Dag("cleanup", db) as dag:
         extract = dag.task(boom, "extract")
         transform = dag.task(nothing, "transform")

@@ -1,4 +1,4 @@
-"""Workers notice changes by functions to which a module has a reference of its own."""
+"""Workers notice changes by functions that a module has imported under its own name."""
 
 from __future__ import annotations
 

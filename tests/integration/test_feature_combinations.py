@@ -1,4 +1,4 @@
-"""Fan-out, control flow, limits and resuming together, from files on the command line and from Python."""
+"""Fan-out, control flow, limits and resume in combination, from the command line and from Python."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from liteflow.planning.setup_teardown import Teardown, to_set_up_again
 
 MODES = ["inline", "thread", "process", "async"]
 TOKEN = {"TOKEN": "tok-4711-abcd"}
-lightflow = partial(flow_folder.lightflow, more=TOKEN)
+lightflow = partial(flow_folder.lightflow, extra_env=TOKEN)
 environment = partial(flow_folder.environment, TOKEN)
 
 
@@ -57,7 +57,7 @@ AROUND = """\
     """
 
 
-def test_what_was_taken_down_is_set_up_again_for_what_has_still_to_run(tmp_path: Path) -> None:
+def test_what_was_torn_down_is_set_up_again_for_what_has_still_to_run(tmp_path: Path) -> None:
     write(tmp_path, AROUND)
     assert lightflow(tmp_path, "run", "flow.yaml").returncode == 1
     (tmp_path / "fixed").touch()
@@ -79,7 +79,7 @@ def test_what_was_taken_down_is_set_up_again_for_what_has_still_to_run(tmp_path:
     }
 
 
-def test_a_run_that_is_tried_again_and_killed_in_its_rest(tmp_path: Path) -> None:
+def test_a_run_that_is_tried_again_and_killed_in_its_back_off(tmp_path: Path) -> None:
     write(tmp_path, AROUND.replace("tasks:", "retry: {max: 1, delay: 60s}\n    tasks:", 1))
     process = subprocess.Popen(
         [*COMMAND, "run", "flow.yaml"], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True
@@ -240,9 +240,9 @@ def test_hooks_of_instances_know_the_item(hooked: Path) -> None:
 
 
 def test_instances_whose_failures_are_tolerated_have_failed(hooked: Path) -> None:
-    found = states(hooked)
-    assert {found[name] for name in ("each", "each[0]", "each[1]")} == {"FAILED"}
-    assert all(state == "SUCCESS" for name, state in found.items() if not name.startswith("each"))
+    result = states(hooked)
+    assert {result[name] for name in ("each", "each[0]", "each[1]")} == {"FAILED"}
+    assert all(state == "SUCCESS" for name, state in result.items() if not name.startswith("each"))
 
 
 def test_a_hook_of_an_instance_has_a_secret_that_is_nowhere_stored(tmp_path: Path) -> None:
@@ -400,7 +400,7 @@ def test_everything_at_once_from_python(tmp_path: Path, mode: str) -> None:
     assert sorted(trail.read_text().splitlines()) == wanted
 
 
-# -- instances that an earlier part of the run has left ----------------------------------------------------------------
+# -- instances that the previous part of the run has left ------------------------------------------------------------
 
 
 def test_instances_end_with_a_task_that_is_not_expanded_again(tmp_path: Path) -> None:
@@ -423,7 +423,7 @@ def test_instances_end_with_a_task_that_is_not_expanded_again(tmp_path: Path) ->
     assert instances(tmp_path, "each") == [(0, "SUCCESS", 1), (1, "SUCCESS", 2)], "it did not skip itself"
 
 
-def test_a_task_that_a_resume_skipped_is_asked_again_by_the_next(tmp_path: Path) -> None:
+def test_a_task_that_a_resume_skipped_is_evaluated_again_by_the_next(tmp_path: Path) -> None:
     text = "tasks:\n  a: {preconditions: [test ! -e no], run: test -e fixed}\n  b: {run: test -e fixed}\n"
     (tmp_path / "flow.yaml").write_text(text)
     lightflow(tmp_path, "run", "flow.yaml")

@@ -62,7 +62,7 @@ def below_a_file(path: Path) -> None:
 
 
 @pytest.mark.parametrize("obstacle", [in_place_of_a_folder, pipe, below_a_file])
-def test_logs_that_cannot_be_made_are_told_of(obstacle: Callable[[Path], None], tmp_path: Path) -> None:
+def test_logs_that_cannot_be_made_are_reported(obstacle: Callable[[Path], None], tmp_path: Path) -> None:
     (tmp_path / "tasks.py").write_text(TASKS)
     obstacle(tmp_path / "logs")
     tasks = "".join(f"  {kind}:\n    {body}\n" for kind, body in KINDS.items())
@@ -88,7 +88,7 @@ def test_a_value_out_of_a_log_that_cannot_be_made_fails_its_task(tmp_path: Path)
     )
     done = lightflow(tmp_path, "run", "f.yaml")
     assert done.returncode == 1
-    assert done.stdout.count("not all printed output could be kept") >= 2
+    assert done.stdout.count("not all printed output could be stored") >= 2
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root, for a small disk")
@@ -114,9 +114,9 @@ def test_a_value_out_of_a_log_on_a_full_disk_fails_its_task(kind: str, tmp_path:
 def run_python(folder: Path, code: str, *, secrets: bool = False) -> tuple[bytes, int]:
     """Run code in a worker; its log, and the largest size that it has had meanwhile."""
     lines = "".join(f"      {line}\n" for line in code.splitlines())
-    more = "secrets: [TOKEN]\n" if secrets else ""
+    extra = "secrets: [TOKEN]\n" if secrets else ""
     (folder / "f.yaml").write_text(
-        f"workflow_name: w\nsettings: {{mode: process}}\n{more}tasks:\n  a:\n    type: python\n    run: |\n{lines}"
+        f"workflow_name: w\nsettings: {{mode: process}}\n{extra}tasks:\n  a:\n    type: python\n    run: |\n{lines}"
     )
     words = [sys.executable, "-m", "lightflow", "run", "f.yaml", "-q"]
     environment = {**os.environ, "TOKEN": "swordfish-swordfish"}
@@ -126,8 +126,8 @@ def run_python(folder: Path, code: str, *, secrets: bool = False) -> tuple[bytes
         for path in (folder / "logs").glob("*") if (folder / "logs").exists() else ():
             largest = max(largest, path.stat().st_size)
         time.sleep(0.005)
-    said = process.communicate()[0]
-    assert process.returncode == 0, said
+    message = process.communicate()[0]
+    assert process.returncode == 0, message
     connection = sqlite3.connect(folder / "lightflow.db")
     (path,) = connection.execute("SELECT log_path FROM liteflow_attempts").fetchone()
     connection.close()
@@ -146,7 +146,7 @@ LOUD = {
 
 
 @pytest.mark.parametrize("who", LOUD)
-def test_the_log_of_a_worker_is_bounded_whoever_writes(who: str, tmp_path: Path) -> None:
+def test_the_log_of_a_worker_is_bounded_for_every_writer(who: str, tmp_path: Path) -> None:
     log, largest = run_python(tmp_path, f"print('first')\n{LOUD[who]}\nprint('last', flush=True)\n")
     assert log.startswith(b"first\n")
     assert log.endswith(b"last\n")

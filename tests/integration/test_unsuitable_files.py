@@ -1,4 +1,4 @@
-"""What is said of files that are not what they are taken for: parameters, modules, dags, other workflows."""
+"""Messages about files of the wrong kind: parameters, modules, dags, other workflows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def lightflow(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         (
             "p.yaml",
@@ -37,17 +37,17 @@ def lightflow(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         ("p.yaml", "a: 1\n---\nb: 2\n", "p.yaml:2:1: a second document begins here; a file of parameters holds one"),
     ],
 )
-def test_a_file_of_parameters_is_called_that(tmp_path: Path, name: str, text: str, said: str) -> None:
+def test_a_file_of_parameters_is_called_that(tmp_path: Path, name: str, text: str, message: str) -> None:
     (tmp_path / "flow.yaml").write_text("params: {a: 1}\ntasks: {a: {run: echo}}\n")
     (tmp_path / name).write_text(text)
     done = lightflow(tmp_path, "run", "flow.yaml", "--params-file", name)
     assert done.returncode == 2
-    assert done.stderr.startswith(said)
+    assert done.stderr.startswith(message)
 
 
 @pytest.mark.parametrize("code", ["3", "", "'no'", "0"])
 @pytest.mark.parametrize("command", ["validate", "run"])
-def test_a_script_that_exits_is_read_once_and_said_to_exit(tmp_path: Path, code: str, command: str) -> None:
+def test_a_script_that_exits_is_read_once_and_reported_to_exit(tmp_path: Path, code: str, command: str) -> None:
     script = "open('ran', 'a').write('x')\nimport sys\nsys.exit({})\n"
     (tmp_path / "flow.py").write_text(script.format(code))
     done = lightflow(tmp_path, command, "flow.py")
@@ -74,15 +74,15 @@ def test_a_file_with_the_name_of_a_loaded_module(tmp_path: Path) -> None:
     assert "give the file another name" not in lightflow(tmp_path, "run", "flow.yaml").stdout
 
 
-def test_a_run_of_another_file_of_the_same_name_is_told(tmp_path: Path) -> None:
+def test_a_run_of_another_file_of_the_same_name_is_reported(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         text = "name: flow\ntasks: {one: {run: 'true'}, two: {run: 'false', depends_on: one}}\n"
         (tmp_path / folder / "flow.yaml").write_text(text)
     lightflow(tmp_path, "run", "a/flow.yaml", "--run-id", "first")
-    told = f"run first was started from another file, {tmp_path}/a/flow.yaml"
-    assert told in lightflow(tmp_path, "resume", "b/flow.yaml").stderr
-    assert told in lightflow(tmp_path, "run", "--resume", "b/flow.yaml").stderr
+    reported = f"run first was started from another file, {tmp_path}/a/flow.yaml"
+    assert reported in lightflow(tmp_path, "resume", "b/flow.yaml").stderr
+    assert reported in lightflow(tmp_path, "run", "--resume", "b/flow.yaml").stderr
     assert "another file" not in lightflow(tmp_path, "resume", "a/flow.yaml").stderr
     runs = json.loads(lightflow(tmp_path, "runs", "--json").stdout)
     assert len(runs["runs"] if isinstance(runs, dict) else runs) == 1

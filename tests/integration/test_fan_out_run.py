@@ -1,4 +1,4 @@
-"""`matrix` and `foreach` in runs, and what every command shows of them."""
+"""`matrix` and `foreach` in runs, and how commands show their instances."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flow_folder import write
 
 ROOT = Path(__file__).resolve().parents[2]
 Lightflow = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -40,9 +41,9 @@ def picky(x):
 """
 
 
-def environment(**more: str) -> dict[str, str]:
+def environment(**extra: str) -> dict[str, str]:
     base = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTFLOW_")}
-    return {**base, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", **more}
+    return {**base, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", **extra}
 
 
 @pytest.fixture
@@ -66,20 +67,16 @@ def lightflow(tmp_path: Path) -> Lightflow:
     return call
 
 
-def write(folder: Path, text: str, name: str = "flow.yaml") -> None:
-    (folder / name).write_text(textwrap.dedent(text), "utf-8")
-
-
 def rows(folder: Path, sql: str) -> list[Any]:
     with sqlite3.connect(folder / "lightflow.db") as connection:
         return connection.execute(sql).fetchall()
 
 
 def values(folder: Path, task: str) -> list[Any]:
-    found = rows(
+    result = rows(
         folder, f"SELECT value FROM liteflow_xcom WHERE task_id='{task}' AND key='return_value' ORDER BY map_index"
     )
-    return [json.loads(value) for (value,) in found]
+    return [json.loads(value) for (value,) in result]
 
 
 EVERYTHING = """\
@@ -143,8 +140,28 @@ def test_every_way_to_fan_out(lightflow: Lightflow, tmp_path: Path, mode: str) -
     assert values(tmp_path, "again") == [4, 8, 12]
     assert values(tmp_path, "sum") == ["24 4"]
     labels = rows(tmp_path, "SELECT map_key FROM liteflow_task_instances WHERE task_id='call' AND map_index >= 0")
-    assert [one for (one,) in labels] == ["number 1", "number 2", "number 3"]
+    assert [entry for (entry,) in labels] == ["number 1", "number 2", "number 3"]
     assert rows(tmp_path, "SELECT status FROM liteflow_task_instances WHERE task_id='nothing'") == [("SKIPPED",)]
+
+
+def test_instances_of_inline_code_end_at_the_same_time_in_threads(lightflow: Lightflow, tmp_path: Path) -> None:
+    """They share the source lines that tracebacks show: none takes them away from another one."""
+    (tmp_path / "meeting.py").write_text("import threading\nboth = threading.Barrier(2, timeout=60)\n", "utf-8")
+    flow = """\
+        workflow_name: meet
+        tasks:
+          meet:
+            foreach: [1, 2]
+            type: python
+            run: |
+              import sys
+              sys.path.insert(0, ".")
+              import meeting
+              meeting.both.wait()
+        """
+    write(tmp_path, textwrap.dedent(flow))
+    lightflow("run", "flow.yaml", "--mode", "thread")
+    assert rows(tmp_path, "SELECT status FROM liteflow_task_instances") == [("SUCCESS",)] * 3
 
 
 def test_a_task_that_is_not_mapped_has_no_index(lightflow: Lightflow, tmp_path: Path) -> None:
@@ -193,7 +210,9 @@ def test_fail_fast_ends_the_others(lightflow: Lightflow, tmp_path: Path) -> None
         """,
     )
     lightflow("run", "flow.yaml", "-j", "2", code=1)
-    states = Counter(one for (one,) in rows(tmp_path, "SELECT status FROM liteflow_task_instances WHERE map_index>=0"))
+    states = Counter(
+        entry for (entry,) in rows(tmp_path, "SELECT status FROM liteflow_task_instances WHERE map_index>=0")
+    )
     assert states == {"FAILED": 1, "CANCELLED": 19}
 
 
@@ -224,8 +243,8 @@ def shown(lightflow: Lightflow, tmp_path: Path) -> Lightflow:
 
 def test_lines_of_a_run(lightflow: Lightflow, tmp_path: Path) -> None:
     write(tmp_path, SHOWN)
-    said = lightflow("run", "flow.yaml", code=1).stdout
-    lines = [line.split(maxsplit=1)[-1] for line in said.splitlines() if line[2:3] == ":"]
+    output = lightflow("run", "flow.yaml", code=1).stdout
+    lines = [line.split(maxsplit=1)[-1] for line in output.splitlines() if line[2:3] == ":"]
     assert "few has 2 instances" in lines
     assert [line.rpartition(" ")[0].rpartition(" ")[0] for line in lines if line.startswith("few[")] == [
         "few[0] linux SUCCESS",
@@ -235,14 +254,14 @@ def test_lines_of_a_run(lightflow: Lightflow, tmp_path: Path) -> None:
     assert [line.split()[0] for line in lines if line.startswith("many[")] == ["many[7]"]
     assert sum("/120 done" in line for line in lines) == 9
     assert "each FAILED - 1 of 4 instances failed" in lines
-    assert "✗ each[2] 3 failed: ValueError: three" in said
-    assert "✗ many[7] 7 failed: exit code 3" in said
-    assert "3 succeeded, 2 failed, 1 upstream failed (126 instances, 2 failed, 1 skipped)" in said
+    assert "✗ each[2] 3 failed: ValueError: three" in output
+    assert "✗ many[7] 7 failed: exit code 3" in output
+    assert "3 succeeded, 2 failed, 1 upstream failed (126 instances, 2 failed, 1 skipped)" in output
 
 
 def test_status(shown: Lightflow) -> None:
-    said = shown("status").stdout
-    names = [line.split()[0] for line in said.partition("TASK")[2].splitlines()[1:]]
+    message = shown("status").stdout
+    names = [line.split()[0] for line in message.partition("TASK")[2].splitlines()[1:]]
     assert names == [
         "list",
         "each",
@@ -255,27 +274,29 @@ def test_status(shown: Lightflow) -> None:
         "below",
         "reduce",
     ]
-    assert "4 instances, 1 failed, 1 skipped" in said
-    assert "120 instances, 1 failed" in said
-    assert "few[0] linux  " in said
+    assert "4 instances, 1 failed, 1 skipped" in message
+    assert "120 instances, 1 failed" in message
+    assert "few[0] linux  " in message
     assert shown("status", "--task", "many").stdout.count("many[") == 120
     assert "126 instances" in shown("runs").stdout
 
 
 def test_status_as_json(shown: Lightflow) -> None:
-    found = json.loads(shown("status", "--json").stdout)
-    assert found["counts"] == {"SUCCESS": 3, "FAILED": 2, "UPSTREAM_FAILED": 1}
-    assert found["instances"] == {"SUCCESS": 123, "FAILED": 2, "SKIPPED": 1}
-    assert [task["task"] for task in found["tasks"]] == ["list", "each", "few", "many", "below", "reduce"]
-    each = found["tasks"][1]
+    result = json.loads(shown("status", "--json").stdout)
+    assert result["counts"] == {"SUCCESS": 3, "FAILED": 2, "UPSTREAM_FAILED": 1}
+    assert result["instances"] == {"SUCCESS": 123, "FAILED": 2, "SKIPPED": 1}
+    assert [task["task"] for task in result["tasks"]] == ["list", "each", "few", "many", "below", "reduce"]
+    each = result["tasks"][1]
     assert each["map_index"] is None
     assert each["reason"] == "1 of 4 instances failed"
     assert each["duration_s"] is not None
-    assert [(one["map_index"], one["map_key"], one["status"], len(one["attempts"])) for one in each["instances"]] == [
+    assert [
+        (entry["map_index"], entry["map_key"], entry["status"], len(entry["attempts"])) for entry in each["instances"]
+    ] == [
         (0, "1", "SUCCESS", 1), (1, "2", "SKIPPED", 1), (2, "3", "FAILED", 1), (3, "4", "SUCCESS", 1),
     ]  # fmt: skip
-    assert found["tasks"][0]["instances"] is None
-    assert json.loads(shown("runs", "--json").stdout)[0]["instances"] == found["instances"]
+    assert result["tasks"][0]["instances"] is None
+    assert json.loads(shown("runs", "--json").stdout)[0]["instances"] == result["instances"]
 
 
 def test_why(shown: Lightflow) -> None:
@@ -297,24 +318,26 @@ def test_logs(shown: Lightflow) -> None:
     assert "==> few[0], attempt 1: SUCCESS" in both.stderr
     assert shown("logs", "many").stdout == "seven\n"  # of many those that failed
     attempts = json.loads(shown("logs", "few", "--json").stdout)["attempts"]
-    assert [one["map_index"] for one in attempts] == [0, 1]
+    assert [entry["map_index"] for entry in attempts] == [0, 1]
 
 
 def test_outputs(shown: Lightflow) -> None:
     assert json.loads(shown("outputs", "each", "--key", "return_value").stdout) == [1, 4]
     assert shown("outputs", "each[3]", "--key", "return_value").stdout == "4\n"
-    found = json.loads(shown("outputs", "each", "--json").stdout)["outputs"]
-    assert [(one["map_index"], one["value"]) for one in found] == [(0, 1), (3, 4)]
+    result = json.loads(shown("outputs", "each", "--json").stdout)["outputs"]
+    assert [(entry["map_index"], entry["value"]) for entry in result] == [(0, 1), (3, 4)]
     assert "each[3]" in shown("outputs").stdout
     assert shown("logs", "reduce").stdout == "[1, 4]\n"
 
 
 def test_a_dry_run_lists_what_is_known(shown: Lightflow) -> None:
-    said = shown("run", "flow.yaml", "--dry-run").stdout
-    assert "×2, each os" in said
-    assert [line.split() for line in said.splitlines() if "few[1]" in line] == [["few[1]", "mac", "echo", "on", "mac"]]
-    assert "each of ${{ tasks.list.result }}" in said
-    assert "… and 110 more" in said
+    message = shown("run", "flow.yaml", "--dry-run").stdout
+    assert "×2, each os" in message
+    assert [line.split() for line in message.splitlines() if "few[1]" in line] == [
+        ["few[1]", "mac", "echo", "on", "mac"]
+    ]
+    assert "each of ${{ tasks.list.result }}" in message
+    assert "… and 110 more" in message
     levels = json.loads(shown("run", "flow.yaml", "--dry-run", "--json").stdout)["levels"]
     tasks = {task["task"]: task for level in levels for task in level}
     assert tasks["few"]["instances"][0] == {"map_index": 0, "map_key": "linux", "summary": "echo on linux"}
@@ -336,9 +359,9 @@ def test_pictures(shown: Lightflow) -> None:
 
 def test_the_checkpoint_has_tasks_and_instances(shown: Lightflow, tmp_path: Path) -> None:
     (path,) = (tmp_path / ".lightflow-checkpoints").iterdir()
-    found = json.loads(path.read_text())
-    assert found["total_tasks"] == 6
-    completed = found["completed_tasks"]
+    result = json.loads(path.read_text())
+    assert result["total_tasks"] == 6
+    completed = result["completed_tasks"]
     assert {name for name in completed if "[" not in name} == {"list", "each", "few", "many", "reduce"}
     assert completed["few[1]"]["output"] == "on mac"
     assert not completed["each"]["success"]
@@ -380,8 +403,8 @@ def test_what_succeeded_before_a_kill_is_not_run_again(lightflow: Lightflow, tmp
     assert "23" in began.read_text().split()
     done = {index for (index,) in rows(tmp_path, "SELECT map_index FROM liteflow_attempts WHERE status='SUCCESS'")}
     assert done == set(range(20))
-    said = lightflow("status").stdout
-    assert "20/40 done, 4 running" in said
+    output = lightflow("status").stdout
+    assert "20/40 done, 4 running" in output
     assert "20/40 done, 4 running" in lightflow("why", "each").stdout
     assert "attempt 1 is running, or was when its owner died" in lightflow("why", "each[20]").stdout
     (tmp_path / "go").touch()
@@ -410,6 +433,6 @@ def test_no_more_instances_run_at_once_than_allowed(lightflow: Lightflow, tmp_pa
         """,
     )
     lightflow("run", "flow.yaml", "-j", "6")
-    seen = [int(one) for one in (tmp_path / "seen").read_text().split()]
+    seen = [int(entry) for entry in (tmp_path / "seen").read_text().split()]
     assert len(seen) == 6
     assert max(seen) == 2

@@ -1,8 +1,10 @@
-"""Systems that lack what the guardian would like to have: a run does what can be done, and says what cannot."""
+"""Systems without features that the guardian uses: a run works as well as possible and reports what is missing."""
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
+import json
 import os
 import platform
 import shutil
@@ -28,9 +30,11 @@ tasks:
 RUN = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
-from test_poor_systems import refuse_subreapers
+from test_restricted_systems import refuse_locks, refuse_subreapers
 if sys.argv[2] == "subreapers":
     refuse_subreapers()
+elif sys.argv[2] in ("locks", "effective locks"):
+    refuse_locks(silently=sys.argv[2] == "effective locks")
 elif sys.argv[2] == "tags":
     resource.setrlimit(resource.RLIMIT_RTTIME, (1 << 40, 1 << 40))
 from lightflow.cli.main import main
@@ -41,10 +45,20 @@ main()
 
 def refuse_subreapers() -> None:
     """Have the kernel refuse prctl(PR_SET_CHILD_SUBREAPER) to this process and its children."""
+    refuse(157, argument=0, value=36, error=1)
+
+
+def refuse_locks(*, silently: bool) -> None:
+    """Have the kernel refuse fcntl(F_OFD_SETLK), or say that it is done and do nothing, as some file systems do."""
+    refuse(72, argument=1, value=fcntl.F_OFD_SETLK, error=0 if silently else 95)
+
+
+def refuse(system_call: int, *, argument: int, value: int, error: int) -> None:
+    """Have the kernel refuse a system call with a value of an argument to this process and its children."""
     rules = [
-        *((0x20, 0, 0, 0), (0x15, 0, 3, 157)),  # the system call: prctl?
-        *((0x20, 0, 0, 16), (0x15, 0, 1, 36)),  # its first argument
-        *((0x06, 0, 0, 0x00050000 | 1), (0x06, 0, 0, 0x7FFF0000)),
+        *((0x20, 0, 0, 0), (0x15, 0, 3, system_call)),  # load the number, compare
+        *((0x20, 0, 0, 16 + 8 * argument), (0x15, 0, 1, value)),  # load the argument, compare
+        *((0x06, 0, 0, 0x00050000 | error), (0x06, 0, 0, 0x7FFF0000)),
     ]
     program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *rule) for rule in rules))
 
@@ -98,7 +112,7 @@ def test_without_a_process_table_of_its_own_a_run_ends_everything(how: str, flow
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the filter is for x86-64")
 @pytest.mark.parametrize("lacks", ["subreapers", "tags"])
-def test_without_subreapers_or_tags_a_run_ends_everything_and_says_so(lacks: str, flow: Path) -> None:
+def test_without_subreapers_or_tags_a_run_ends_everything_and_reports_it(lacks: str, flow: Path) -> None:
     here = str(Path(__file__).parent)
     done = run(flow, sys.executable, "-c", RUN, here, lacks, "run", "f.yaml")
     assert done.returncode == 1, done.stdout + done.stderr
@@ -107,6 +121,24 @@ def test_without_subreapers_or_tags_a_run_ends_everything_and_says_so(lacks: str
     assert left_in(flow) == []
     told = run(flow, sys.executable, "-c", RUN, here, lacks, "doctor")
     assert lacks in told.stdout
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the filter is for x86-64")
+@pytest.mark.parametrize(
+    ("lacks", "check"),
+    [
+        ("subreapers", "processes"),
+        ("tags", "processes"),
+        ("locks", "locks"),
+        ("effective locks", "locks"),
+        ("nothing", None),
+    ],
+)
+def test_doctor_ends_with_1_where_a_capability_is_missing(lacks: str, check: str | None, tmp_path: Path) -> None:
+    done = run(tmp_path, sys.executable, "-c", RUN, str(Path(__file__).parent), lacks, "doctor", "--json")
+    findings = json.loads(done.stdout)["findings"]
+    missing = [finding["check"] for finding in findings if finding["verdict"] == "missing"]
+    assert (done.returncode, missing) == ((1, [check]) if check else (0, []))
 
 
 @pytest.mark.parametrize("most", range(8, 21))

@@ -1,4 +1,4 @@
-"""State files in odd places: paths that are too long, folders that are gone, files of other users, odd clocks."""
+"""State files in unusual places: long paths, deleted folders, files of other users, invalid clocks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from liteflow.errors import LiteflowError, StoreError
 FLOW = "workflow_name: w\ntasks: {a: {run: 'true'}}\n"
 
 
-def test_a_path_that_sqlite_does_not_take_says_so(tmp_path: Path) -> None:
+def test_a_path_that_sqlite_does_not_take_is_reported(tmp_path: Path) -> None:
     folder = tmp_path
     while len(str(folder)) < 600:
         folder = folder / ("d" * 100)
@@ -31,7 +31,7 @@ def test_a_path_that_sqlite_does_not_take_says_so(tmp_path: Path) -> None:
     assert flow_folder.lightflow(folder, "run", "flow.yaml", "--db", str(tmp_path / "x.db")).returncode == 0
 
 
-def test_a_current_folder_that_was_removed_says_so(tmp_path: Path) -> None:
+def test_a_current_folder_that_was_removed_is_reported(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     script = (
@@ -45,10 +45,10 @@ def test_a_current_folder_that_was_removed_says_so(tmp_path: Path) -> None:
         )  # fmt: skip
         gone.mkdir()
         assert done.returncode in (1, 2, 3), (words, done.stdout, done.stderr)
-        assert "the current folder does not exist any more" in done.stdout + done.stderr, words
+        assert "the current folder no longer exists" in done.stdout + done.stderr, words
 
 
-def test_a_current_folder_that_was_removed_is_an_error_of_ours_in_python(start, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_current_folder_that_was_removed_is_an_error_of_the_engine_in_python(start, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     source = """
 import os, sys
 from liteflow import Dag, LiteflowError
@@ -62,21 +62,21 @@ for call in (dag.run, dag.resume, lambda: Dag.all_dags("x.db"), dag.runs, lambda
         print(error)
 """
     out, err = start(source).communicate(timeout=60)
-    assert (out.count("the current folder does not exist any more"), err) == (5, "")
+    assert (out.count("the current folder no longer exists"), err) == (5, "")
 
 
-def test_a_clock_that_python_cannot_read_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_clock_that_python_cannot_read_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     """From 2262 on: there `time.time()` raises this."""
     assert report(OverflowError("timestamp too large to convert to C _PyTime_t")) == 5
     assert "the clock of this machine is set beyond the year 2262" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_a_state_file_of_another_user_is_told(tmp_path: Path) -> None:
+def test_a_state_file_of_another_user_is_reported(tmp_path: Path) -> None:
     flow_folder.write(tmp_path, FLOW)
     assert "belongs to" not in flow_folder.lightflow(tmp_path, "run", "flow.yaml").stderr
     os.chown(tmp_path / "lightflow.db", 65534, 65534)
-    finding = next(one for one in run_checks(str(tmp_path / "lightflow.db")) if one.check == "owner")
+    finding = next(entry for entry in run_checks(str(tmp_path / "lightflow.db")) if entry.check == "owner")
     assert (finding.severity, "65534" in finding.message or "nobody" in finding.message) == ("warning", True)
     done = flow_folder.lightflow(tmp_path, "run", "flow.yaml")
     assert done.returncode == 0
@@ -84,7 +84,7 @@ def test_a_state_file_of_another_user_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_the_second_user_is_told_what_to_do(tmp_path: Path) -> None:
+def test_the_second_user_gets_instructions(tmp_path: Path) -> None:
     with Dag("flow", str(tmp_path / "x.db")) as dag:
         dag.task(lambda: 1, task_id="a")
     dag.run(mode="inline")
@@ -92,7 +92,7 @@ def test_the_second_user_is_told_what_to_do(tmp_path: Path) -> None:
     for parent in tmp_path.parents:
         if parent != Path("/tmp") and parent != Path("/"):
             parent.chmod(0o755)
-    said = []
+    shown = []
     for closed in (["x.db.lock"], ["x.db"]):
         for name in ("x.db", "x.db.lock", "x.db-wal", "x.db-shm"):
             if (tmp_path / name).exists():
@@ -111,6 +111,8 @@ def test_the_second_user_is_told_what_to_do(tmp_path: Path) -> None:
             os._exit(0)
         os.close(write)
         os.waitpid(pid, 0)
-        said.append(os.read(read, 4096).decode())
+        shown.append(os.read(read, 4096).decode())
         os.close(read)
-    assert all(one.startswith("True") and "belongs to user root" in one and "chmod g+rw" in one for one in said), said
+    assert all(
+        entry.startswith("True") and "belongs to user root" in entry and "chmod g+rw" in entry for entry in shown
+    ), shown

@@ -1,4 +1,4 @@
-"""Tasks that are mapped over the value of a task that has none, and what their instances are called."""
+"""Mapped tasks whose upstream task has no value, and the names of instances."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ tasks:
 
 def each(folder: Path) -> str:
     view = json.loads(lightflow(folder, "status", "--json").stdout)
-    return str(next(one["status"] for one in view["tasks"] if one["task"] == "each"))
+    return str(next(entry["status"] for entry in view["tasks"] if entry["task"] == "each"))
 
 
 @pytest.mark.parametrize("rule", ["none_failed", "all_done"])
@@ -34,7 +34,7 @@ def each(folder: Path) -> str:
         ("continue_on_error: true, cwd: nowhere", "task 'list' failed"),
     ],
 )
-def test_a_list_that_is_not_there_is_told_with_its_reason_and_the_cure(
+def test_a_list_that_is_not_there_is_reported_with_its_reason_and_the_fix(
     tmp_path: Path, how: str, state: str, rule: str
 ) -> None:
     write(tmp_path, FLOW % (how, "", rule))
@@ -57,7 +57,7 @@ def test_a_default_makes_it_an_empty_list(tmp_path: Path, how: str) -> None:
     assert lightflow(tmp_path, "logs", "each[0]").stdout == "x\n"
 
 
-def test_a_matrix_says_what_its_instances_are_called(tmp_path: Path) -> None:
+def test_a_matrix_shows_the_names_of_its_instances(tmp_path: Path) -> None:
     write(
         tmp_path,
         """\
@@ -73,7 +73,7 @@ def test_a_matrix_says_what_its_instances_are_called(tmp_path: Path) -> None:
     )
     assert lightflow(tmp_path, "run", "flow.yaml").returncode == 0
     view = json.loads(lightflow(tmp_path, "status", "--json").stdout)
-    keys = [one["map_key"] for one in view["tasks"][0]["instances"]]
+    keys = [entry["map_key"] for entry in view["tasks"][0]["instances"]]
     assert keys == ["north/linux 0", "north/mac 1"]
     text = "tasks: {t: {matrix: {os: [a], key: [1]}, run: echo}}"
     with pytest.raises(WorkflowError, match="an axis cannot be called key"):

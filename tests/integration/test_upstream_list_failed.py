@@ -1,4 +1,4 @@
-"""A task is to be mapped over a list of a task that did not succeed: the reason names that."""
+"""The reason of a mapped task names the upstream task that did not succeed."""
 
 from __future__ import annotations
 

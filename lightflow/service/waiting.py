@@ -1,0 +1,276 @@
+"""The reasons why a task has not started, from the state file.
+
+The order of the reasons is that of the engine: the run as a whole, the trigger rule, setups, start checks, slots of
+pools, `max_parallel`, a free worker. Where the file cannot distinguish two reasons, the sentence names both.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from lightflow.service.mapped_instances import instance_name_of
+from lightflow.service.pools import group_reason, queue_reasons
+from lightflow.service.run_tasks import RunTasks
+from liteflow import Status
+from liteflow.api import RUN_ENDED, TASK_ENDED, History, InstanceRecord, RunRecord, instance_name
+from liteflow.planning.trigger_rules import count_upstreams, decide, explain
+
+#: The statuses of tasks and hooks that wait for their start.
+WAITING: Final = (Status.PENDING, Status.UP_FOR_RETRY, Status.QUEUED)
+_MAX_NAMED: Final = 3  # tasks that a sentence names
+
+
+class WaitReason(NamedTuple):
+    """The reason why a task waits, and the task or hook whose reason explains it further."""
+
+    reason: str
+    cause: InstanceRecord | None = None
+
+
+class Waiting:
+    """The reasons why the tasks of one run wait."""
+
+    def __init__(self, history: History, run: RunRecord, tasks: RunTasks) -> None:
+        self._history = history
+        self._run = run
+        self._tasks = tasks
+
+    def reason(self, instance: InstanceRecord) -> WaitReason:
+        """Return what a task, an instance or a hook waits for."""
+        held = self._held_by_run(instance)
+        if held is not None:
+            return WaitReason(held)
+        if instance.status == Status.QUEUED:
+            text = f"attempt {instance.try_number} has a place in its executor, and waits for a free worker"
+            return WaitReason(f"{text} ({_names(self._busy)})" if self._busy else text)
+        slots = self.slots_reason(instance)
+        if slots is not None:
+            return WaitReason(slots)
+        if instance.status == Status.UP_FOR_RETRY:
+            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(instance.updated_at))
+            return WaitReason(f"waits for its next attempt, since {since}: {instance.reason or 'no reason is known'}")
+        return self._held(instance) or WaitReason(self._last_step(instance))
+
+    def slots_reason(self, instance: InstanceRecord) -> str | None:
+        """Return which slots of pools an instance waits for, or None.
+
+        Of the tasks of a run that need the same slots only one at a time requests them; the others wait behind it.
+        """
+        reasons, key = self._queue_reasons, (instance.task_id, instance.map_index)
+        if key in reasons or not reasons:
+            return reasons.get(key)
+        line = None if self._is_mapped(instance) else self._line(instance)
+        if line is None or instance.status != Status.PENDING or self._held(instance) is not None:
+            return None
+        for first, reason in reasons.items():
+            task = self._tasks.tasks.get(first[0])
+            if task is not None and self._line(task) == line:
+                return f"{reason}, behind {instance_name(*first)}"
+        return None
+
+    # -- the run as a whole ----------------------------------------------------------------------------------
+
+    def _held_by_run(self, instance: InstanceRecord) -> str | None:
+        """Return why the run as a whole starts nothing, or nothing more of this task."""
+        run, rows = self._run, self._tasks.rows
+        if instance.kind == "task" and rows and instance.task_id not in rows:
+            return "the workflow no longer has it, so the run does not run it"
+        if run.status in (Status.SUCCESS, "DELETED"):
+            return f"the run is {run.status}"
+        if run.status in RUN_ENDED:
+            text = f"the run is {run.status}: `lightflow resume {run.run_id}` runs it"
+            if instance.status == Status.QUEUED:
+                return f"{text}; whether its attempt {instance.try_number} had started is unknown"
+            retry = instance.status == Status.UP_FOR_RETRY and instance.reason
+            return f"{text}; {instance.reason}" if retry else text
+        if run.status == Status.PENDING:
+            queued = group_reason(self._history, run.run_id)
+            return "the run has not started" + (f": it is {queued}" if queued else "")
+        if run.in_backoff:
+            return "the run failed, and starts nothing before its next try"
+        return None
+
+    # -- what a task waits for -------------------------------------------------------------------------------
+
+    def _held(self, instance: InstanceRecord) -> WaitReason | None:
+        """Return what keeps an instance of a live run from starting, apart from other tasks that use the workers."""
+        wait = self._before_checks(instance)
+        if wait is None and instance.kind == "task" and instance.map_index < 0:
+            wait = self._start_check(instance)
+        if wait is None:
+            wait = self._hook_of_run(instance)
+        if wait is None and (at_limit := self._at_max_parallel(instance)) is not None:
+            wait = WaitReason(at_limit)
+        return wait
+
+    def _before_checks(self, instance: InstanceRecord) -> WaitReason | None:
+        """Return the wait for upstream tasks and setups, or of an instance for its task."""
+        if instance.kind != "task":
+            return None
+        if instance.map_index >= 0:
+            task = self._tasks.tasks.get(instance.task_id)
+            waits = task is not None and task.status == Status.PENDING
+            return WaitReason(f"waits until the list of {instance.task_id} is read again", task) if waits else None
+        rule, upstream = self._tasks.rule(instance)
+        decision = decide(rule, count_upstreams(list(upstream.values())))
+        if decision == "wait":
+            above = self._tasks.upstream(instance)
+            return WaitReason(
+                explain(rule, upstream), next((each for each in above if each.status not in TASK_ENDED), None)
+            )
+        cut_short = self._cut_short_upstream(instance)
+        if decision != "run" or cut_short is not None:  # only an interruption leaves a task PENDING then
+            text = explain(rule, upstream) if cut_short is None else f"{cut_short!r} was cancelled"
+            return WaitReason(f"the run is being interrupted: {text}; `lightflow resume {self._run.run_id}` runs it")
+        for setup in self._tasks.needed_setups(instance.task_id):
+            if setup.status not in TASK_ENDED:
+                return WaitReason(f"waits for {setup.task_id!r}, a setup that it needs", setup)
+        return None
+
+    def _cut_short_upstream(self, instance: InstanceRecord) -> str | None:
+        """Return an upstream task that was cancelled; a cancel of the run would leave only teardowns PENDING."""
+        if self._row(instance).get("teardown") is True:
+            return None
+        above = (each for each in self._tasks.upstream(instance) if each.map_index < 0)
+        return next((each.task_id for each in above if each.status == Status.CANCELLED), None)
+
+    def _start_check(self, instance: InstanceRecord) -> WaitReason | None:
+        """Return the wait for a precondition or the hook `on_start` of a task."""
+        for hook in self._checks_of(instance.task_id):
+            if hook.status not in TASK_ENDED:
+                what = "precondition" if hook.kind == "precondition" else "hook"
+                return WaitReason(f"waits for its {what} {hook.task_id}", hook)
+        return None
+
+    def _hook_of_run(self, instance: InstanceRecord) -> WaitReason | None:
+        """Return the wait for the hook `on_start` of the run, before whose end nothing else starts."""
+        for hook in self._hooks:
+            blocks = not hook.dependencies and hook.event == "on_start" and hook.status not in TASK_ENDED
+            if blocks and (instance.kind == "task" or instance.task_id != hook.task_id):
+                return WaitReason(f"waits for the hook {hook.task_id} of the run", hook)
+        return None
+
+    def _at_max_parallel(self, instance: InstanceRecord) -> str | None:
+        limit = self._row(instance).get("max_parallel")
+        if instance.map_index < 0 or not isinstance(limit, int):
+            return None
+        running = self._running_instances.get(instance.task_id, [])
+        if len(running) < limit:
+            return None
+        return f"waits for max_parallel of its task ({len(running)} of {limit} instances run: {_names(running)})"
+
+    def _last_step(self, instance: InstanceRecord) -> str:
+        """Return the wait for a worker, or for what the file does not show."""
+        checks = self._unseen_checks(instance)
+        if self._is_mapped(instance):
+            text = " and ".join([*checks, "its list"])
+            return f"waits until the run evaluates {text}{self._if_that_lasts()}"
+        workers, busy = self._run.settings.get("max_workers"), self._busy
+        if isinstance(workers, int) and len(busy) < workers:
+            text = f"it may start at once ({len(busy)} of {workers} workers in use){self._if_that_lasts()}"
+        else:
+            verb = "is" if len(busy) == 1 else "are"
+            total = f"{len(busy)} of {workers} {verb} in use: " if isinstance(workers, int) else "in use: "
+            text = f"waits for a free worker ({total}{_names(busy)})"
+            if first := self._higher_priorities(instance):
+                text += f"; tasks of higher priority start before it: {first}"
+        if checks:
+            verb = "is" if len(checks) == 1 and checks != ["its preconditions"] else "are"
+            text += f", unless {' and '.join(checks)} {verb} still to be evaluated: the state file does not show it"
+        return text
+
+    def _if_that_lasts(self) -> str:
+        return f"; if that lasts, process {self._run.owner_pid}, which runs the run, is busy or stopped"
+
+    def _unseen_checks(self, instance: InstanceRecord) -> list[str]:
+        """Return the start checks of which the file does not show whether they have passed."""
+        if instance.kind != "task" or instance.map_index >= 0:
+            return []
+        row, checks = self._row(instance), self._checks_of(instance.task_id)
+        conditions = [f"its condition (if: {row['if']})"] if row.get("if") else []
+        preconditions = row.get("preconditions", 0)
+        if isinstance(preconditions, int) and sum(hook.kind == "precondition" for hook in checks) < preconditions:
+            conditions.append("its preconditions")
+        return conditions
+
+    def _higher_priorities(self, instance: InstanceRecord) -> str:
+        """Return the tasks of higher priority that wait for a worker, too."""
+        priority = self._priority(instance)
+        names = [
+            f"{instance_name_of(each)} ({self._priority(each)})"
+            for each in self._prioritized
+            if self._priority(each) > priority and self._held(each) is None and self.slots_reason(each) is None
+        ]
+        return _listed(names)
+
+    # -- facts -----------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _queue_reasons(self) -> dict[tuple[str, int], str]:
+        return queue_reasons(self._history, self._run.run_id)
+
+    @functools.cached_property
+    def _hooks(self) -> list[InstanceRecord]:
+        return self._history.hooks(self._run.run_id)
+
+    @functools.cached_property
+    def _busy(self) -> list[InstanceRecord]:
+        """The tasks, instances and hooks that run; a mapped task itself has no attempts."""
+        each = [*self._tasks.tasks.values(), *_flat(self._tasks.instances.values()), *self._hooks]
+        return [record for record in each if record.status == Status.RUNNING and record.try_number]
+
+    @functools.cached_property
+    def _running_instances(self) -> dict[str, list[InstanceRecord]]:
+        return {
+            task_id: [each for each in instances if each.status == Status.RUNNING]
+            for task_id, instances in self._tasks.instances.items()
+        }
+
+    @functools.cached_property
+    def _prioritized(self) -> list[InstanceRecord]:
+        """The pending tasks and instances with a priority, the highest first."""
+        records = [*self._tasks.tasks.values(), *_flat(self._tasks.instances.values())]
+        pending = [each for each in records if each.status == Status.PENDING and self._priority(each) > 0]
+        return sorted((each for each in pending if not self._is_mapped(each)), key=self._priority, reverse=True)
+
+    def _row(self, instance: InstanceRecord) -> dict[str, Any]:
+        return self._tasks.rows.get(instance.task_id, {}) if instance.kind == "task" else {}
+
+    def _priority(self, instance: InstanceRecord) -> int:
+        priority = self._row(instance).get("priority", 0)
+        return priority if isinstance(priority, int) else 0
+
+    def _is_mapped(self, instance: InstanceRecord) -> bool:
+        return instance.map_index < 0 and self._row(instance).get("mapped") is True
+
+    def _checks_of(self, task_id: str) -> list[InstanceRecord]:
+        """Return the preconditions and the hook `on_start` of a task that were triggered."""
+        return [
+            hook
+            for hook in self._hooks
+            if hook.dependencies == [task_id] and (hook.kind == "precondition" or hook.event == "on_start")
+        ]
+
+    def _line(self, instance: InstanceRecord) -> tuple[str, tuple[tuple[str, int], ...]] | None:
+        """Return a key that is equal for tasks of which one at a time requests its slots; None: it needs none."""
+        row = self._row(instance)
+        needs = row.get("resources")
+        if not isinstance(needs, dict) or not needs:
+            return None
+        return (instance.task_id if row.get("max_parallel") else "", tuple(sorted(needs.items())))
+
+
+def _flat(lists: Any) -> list[InstanceRecord]:
+    return [record for records in lists for record in records]
+
+
+def _names(records: Sequence[InstanceRecord]) -> str:
+    return _listed([instance_name_of(record) for record in records])
+
+
+def _listed(names: Sequence[str]) -> str:
+    rest = f" and {len(names) - _MAX_NAMED:,} more" if len(names) > _MAX_NAMED else ""
+    return ", ".join(names[:_MAX_NAMED]) + rest

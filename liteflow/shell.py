@@ -14,9 +14,9 @@ from typing import Final
 DEFAULT_SHELL: Final = "/bin/sh"
 #: The options that make a shell stop at the first line that fails, by the shell's name without its version. With
 #: `pipefail` a pipeline fails with any of its commands. Other programs have neither option.
-_STOPS: Final[Sequence[tuple[re.Pattern[str], tuple[str, ...]]]] = (
-    (re.compile(r"(bash|rbash|zsh|ksh|mksh|oksh|yash)[-.\d]*"), ("-eo", "pipefail")),
-    (re.compile(r"(sh|dash|ash|posh|csh|tcsh)[-.\d]*"), ("-e",)),
+_STOPS: Final[Sequence[tuple[str, tuple[str, ...]]]] = (
+    (r"(bash|rbash|zsh|ksh|mksh|oksh|yash)[-.\d]*", ("-eo", "pipefail")),
+    (r"(sh|dash|ash|posh|csh|tcsh)[-.\d]*", ("-e",)),
 )
 
 
@@ -42,4 +42,4 @@ def shell_words(shell: str | Sequence[str] | None, script: str) -> tuple[str, ..
 
 def _options(shell: str) -> tuple[str, ...]:
     name = os.path.basename(shell)
-    return next((options for pattern, options in _STOPS if pattern.fullmatch(name)), ())
+    return next((options for pattern, options in _STOPS if re.fullmatch(pattern, name)), ())

@@ -24,8 +24,8 @@ def lines(description: str) -> dict[str, Any]:
 
 
 #: The option of a shell before the script, alone or with others: `-c`, `-euc`.
-_SCRIPT_OPTION: Final = re.compile(r"-[A-Za-z]*c[A-Za-z]*")
-_SHELLS: Final = re.compile(r"(ba|da|a|z|k|mk|ok|ya|po|c|tc)?sh")
+_SCRIPT_OPTION: Final = r"-[A-Za-z]*c[A-Za-z]*"
+_SHELLS: Final = r"(ba|da|a|z|k|mk|ok|ya|po|c|tc)?sh"
 
 
 def shell_problem(shell: Any) -> str:
@@ -35,8 +35,8 @@ def shell_problem(shell: Any) -> str:
     if any("{0}" in word for word in shell):
         return 'the script comes after the words, without {0}: write ["bash", "-e", "-c"]'
     program, *rest = [word for word in shell if os.path.basename(word) != "env"] or [""]
-    is_shell = _SHELLS.fullmatch(os.path.basename(program).rstrip("-.0123456789"))
-    if is_shell and not any(_SCRIPT_OPTION.fullmatch(word) for word in rest):
+    is_shell = re.fullmatch(_SHELLS, os.path.basename(program).rstrip("-.0123456789"))
+    if is_shell and not any(re.fullmatch(_SCRIPT_OPTION, word) for word in rest):
         return f'the script comes after the words, so they end with "-c": write {json.dumps([*shell, "-c"])}'
     return ""
 

@@ -24,14 +24,14 @@ __all__ = [
 
 #: Of a task with more instances, only the failed and the running ones are listed.
 MAX_LISTED: Final = 10
-_NAME: Final = re.compile(r"(.+)\[([0-9]{1,9})\]")
+_NAME: Final = r"(.+)\[([0-9]{1,9})\]"
 #: The status of several hooks together is the first of these that one of them has.
 _COMBINED: Final = ("RUNNING", "UP_FOR_RETRY", "PENDING", "FAILED", "CANCELLED", "SUCCESS")
 
 
 def split_name(name: str) -> tuple[str, int]:
     """Return the task and the index of an instance such as `fetch[3]`; for the name of a task the index is -1."""
-    match = _NAME.fullmatch(name)
+    match = re.fullmatch(_NAME, name)
     return (match[1], int(match[2])) if match else (name, -1)
 
 

@@ -18,8 +18,8 @@ from liteflow.work import Command, Item, Ref, RunInfo, Work, input_name
 
 #: The kernel's limit for one argument or variable, including the NUL at its end.
 _MAX_BYTES: Final = 128 * 1024
-_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_TASK: Final = re.compile(r"<Task '[^']*'>|Ref\(task_id='[^']*', key='[^']*'\)")
+_NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*\Z"
+_TASK: Final = r"<Task '[^']*'>|Ref\(task_id='[^']*', key='[^']*'\)"
 
 _Word = str | Ref | Item
 
@@ -83,7 +83,7 @@ def shell_command(
 
     if not isinstance(script, str) or not script.strip():
         raise wrong("a shell task needs a script, as text")
-    if pasted := _TASK.search(script):
+    if pasted := re.search(_TASK, script):
         raise wrong(
             f"the script holds {pasted[0]}: the value of a task cannot be put into the text of a script; "
             'hand it over as a variable: dag.shell(\'echo "$ROWS"\', env={"ROWS": task})'
@@ -91,7 +91,7 @@ def shell_command(
     if "\0" in script:
         raise wrong("the script holds a NUL character, which no program can be given")
     for name in env:
-        if not isinstance(name, str) or not _NAME.match(name):
+        if not isinstance(name, str) or not re.match(_NAME, name):
             raise wrong(f"{name!r} cannot be the name of an environment variable: use letters, digits and '_'")
     if shell is not None and (
         not shell or not (isinstance(shell, str) or all(isinstance(word, str) for word in shell))

@@ -14,8 +14,8 @@ from liteflow.executors.attempt import failure, is_coroutine_function
 from liteflow.executors.guardian_client import GuardianClient
 from liteflow.executors.outcome_queue import OutcomeQueue
 from liteflow.executors.protocol import Backend, BackendContext, BackendFactory, Executor
-from liteflow.executors.worker import serve
 from liteflow.processes.client import ImportableWorker
+from liteflow.processes.guardian import WorkerMain
 from liteflow.work import Body, Call, Command, Outcome, RunInfo, Work
 
 #: How many file descriptors a run needs besides those of its tasks.
@@ -189,6 +189,19 @@ class _Executor:
             backend.release()
 
 
+def _worker_main(calls: Mapping[str, Call], info: RunInfo) -> WorkerMain:
+    """Return the main function of workers, imported before the guardian forks them. Commands need no workers."""
+    if not calls:
+        return _no_worker
+    from liteflow.executors.worker import serve
+
+    return partial(serve, (calls, info))
+
+
+def _no_worker(*_: object) -> None:
+    raise AssertionError("a worker was started for a run without Python tasks")
+
+
 def _importable(calls: Mapping[str, Call], info: RunInfo) -> ImportableWorker:
     from liteflow.executors.importable import importable_worker  # only where this process cannot be forked
 
@@ -268,7 +281,7 @@ def open_executor(
             task_id: body for task_id, body in bodies.items() if isinstance(body, Call) and names[task_id] == "process"
         }
         guardian = GuardianClient(
-            partial(serve, (calls, info)),
+            _worker_main(calls, info),
             partial(_importable, calls, info),
             close_in_workers,
             claim_children=claim_children,

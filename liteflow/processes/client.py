@@ -64,7 +64,7 @@ class ImportableWorker(NamedTuple):
     secrets: Mapping[str, str] | None = None  # to be masked; they are sent over the control socket
 
 
-_PYTHON: Final = re.compile(r"(python|pypy)[0-9.]*[a-z-]*")
+_PYTHON: Final = r"(python|pypy)[0-9.]*[a-z-]*"
 
 
 def interpreter() -> str:
@@ -83,7 +83,7 @@ def interpreter() -> str:
         names = (os.path.basename(path), os.path.basename(os.readlink("/proc/self/exe")))
     except (OSError, ValueError) as error:
         raise NotImportable(f"the interpreter {path!r} cannot be used: {error}") from None
-    if getattr(sys, "frozen", False) or not is_ours or not any(_PYTHON.fullmatch(name) for name in names):
+    if getattr(sys, "frozen", False) or not is_ours or not any(re.fullmatch(_PYTHON, name) for name in names):
         raise NotImportable(f"{path!r} is not a Python interpreter")
     return path
 

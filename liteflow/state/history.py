@@ -190,7 +190,7 @@ _PAYLOAD_KINDS = (_TEXT, _Kind({str, bytes, int, float, type(None)}), _INT, _TEX
 _DAG_KINDS = (_ID, _TEXT, _TEXT_OR_NOT, _REAL, _REAL)
 
 _decode = json.JSONDecoder().decode
-_ESCAPED = re.compile(r"\\u(dc[89a-f][0-9a-f])")  # how `storable` escapes a byte that is not UTF-8
+_ESCAPED = r"\\u(dc[89a-f][0-9a-f])"  # how `storable` escapes a byte that is not UTF-8
 _LAST_LETTER = "\U0010ffff"  # in the order of SQLite, which compares bytes
 
 _RUN = (
@@ -565,7 +565,7 @@ def _as_named(path: str | None) -> str | None:
     """Return a stored path as the file system has it: bytes that are not UTF-8 are escaped (see `storable`)."""
     if path is None or "\\udc" not in path or os.path.lexists(path):
         return path
-    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), path)
+    return re.sub(_ESCAPED, lambda match: chr(int(match[1], 16)), path)
 
 
 def _is_id(value: object) -> bool:

@@ -21,10 +21,10 @@ from liteflow.errors import DotenvError
 NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
 NAME_WORDS: Final = "letters a to z, digits and _, and no digit first"
 _LARGEST: Final = 1024 * 1024
-_START: Final = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*=[ \t]*")
-_SINGLE: Final = re.compile(r"'([^']*)'")
-_DOUBLE: Final = re.compile(r'"((?:\\.|[^"\\])*)"', re.S)
-_REST_OF_LINE: Final = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
+_START: Final = r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*=[ \t]*"
+_SINGLE: Final = r"'([^']*)'"
+_DOUBLE: Final = r'"((?:\\.|[^"\\])*)"'
+_REST_OF_LINE: Final = r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)"
 _ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$", "\n": ""}
 
 
@@ -66,7 +66,7 @@ def parse_dotenv(text: str) -> tuple[dict[str, str], list[tuple[int, str]]]:
         if not line or line.startswith("#"):
             place = stop + 1
             continue
-        start = _START.match(text, place, stop)
+        start = re.compile(_START).match(text, place, stop)
         if start is None:
             problems.append((number, "expected NAME=value"))
             place = stop + 1
@@ -74,7 +74,7 @@ def parse_dotenv(text: str) -> tuple[dict[str, str], list[tuple[int, str]]]:
         value, place = _value(text, start.end(), stop)
         if value is None:
             quote = text[start.end()]
-            if not (_SINGLE if quote == "'" else _DOUBLE).match(text, start.end()):
+            if not _quoted(quote).match(text, start.end()):
                 problems.append((number, f"the {quote} is not closed"))
                 break  # the rest may be part of the value
             problems.append((number, f"there is text after the closing {quote}"))
@@ -89,6 +89,10 @@ def parse_dotenv(text: str) -> tuple[dict[str, str], list[tuple[int, str]]]:
     return values, problems
 
 
+def _quoted(quote: str) -> re.Pattern[str]:
+    return re.compile(_SINGLE) if quote == "'" else re.compile(_DOUBLE, re.S)
+
+
 def _value(text: str, place: int, stop: int) -> tuple[str | None, int]:
     """Return the value that starts at `place`, None if its quotes are wrong, and the start of the next line."""
     quote = text[place : place + 1]
@@ -96,8 +100,8 @@ def _value(text: str, place: int, stop: int) -> tuple[str | None, int]:
         comment = re.search(r"(?:^|[ \t])#", text[place:stop])
         end = stop if comment is None else place + comment.start()
         return text[place:end].strip(), stop + 1
-    quoted = (_SINGLE if quote == "'" else _DOUBLE).match(text, place)
-    rest = _REST_OF_LINE.match(text, quoted.end()) if quoted is not None else None
+    quoted = _quoted(quote).match(text, place)
+    rest = re.compile(_REST_OF_LINE).match(text, quoted.end()) if quoted is not None else None
     if quoted is None or rest is None:
         return None, stop + 1
     inside = quoted[1]

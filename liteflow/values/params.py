@@ -23,7 +23,7 @@ TYPES: Final = ("string", "integer", "number", "boolean", "date", "enum", "list"
 NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
 
 #: The leading zero of an exponent, as in `1e-05`.
-_SHORT_EXPONENT: Final = re.compile(r"(?<=e[-+])0(?=[0-9]$)")
+_SHORT_EXPONENT: Final = r"(?<=e[-+])0(?=[0-9]$)"
 _NUMBERS: Final = ("integer", "number")
 _SIZED: Final = ("string", "path", "list")
 _WORDS: Final = {
@@ -338,7 +338,7 @@ def as_text(value: Any) -> str:
     if isinstance(value, list | tuple | dict):
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
     if isinstance(value, float):
-        return _SHORT_EXPONENT.sub("", repr(value))
+        return re.sub(_SHORT_EXPONENT, "", repr(value))
     return str(value)
 
 

@@ -8,7 +8,7 @@ from lightflow.errors import WorkflowError
 from lightflow.parser.workflow_loader import loads_workflow
 from liteflow.limits import Concurrency, DagLimits, Pool
 from liteflow.planning.ready_queue import DEFAULT_QUEUE, QueueOptions
-from liteflow.planning.retry import NEVER, RetryPolicy
+from liteflow.planning.retry import RetryPolicy
 
 
 def test_every_key() -> None:
@@ -40,7 +40,7 @@ tasks:
 
 
 def test_there_are_no_limits_by_default() -> None:
-    assert loads_workflow("tasks: {a: {run: 'true'}}").limits == ({}, None, NEVER, None)
+    assert loads_workflow("tasks: {a: {run: 'true'}}").limits == DagLimits()
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ if not float(idle):  # a checkpoint would sync what a rest has to
     assert hasattr(state_file, '_CHECKPOINT_BYTES')
     state_file._CHECKPOINT_BYTES = 60_000
 if sync == "off":
-    def never(self, now, *, verdict):
+    def never(self, now, *, ends_run):
         self._connection.execute("PRAGMA synchronous=OFF")
         state_file.checkpoint_wal(self._connection, self._path, self._locks)
     assert hasattr(store._Syncing, 'choose')

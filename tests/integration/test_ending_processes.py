@@ -266,7 +266,7 @@ def refuse(name: str, code: int) -> None:
 
 RUN = """
 import os, sys
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], os.path.dirname(sys.argv[1])]
 from test_ending_processes import refuse
 if sys.argv[2] == "absent":
     del os.pidfd_open

@@ -28,8 +28,8 @@ tasks:
   late: {timeout: 1, kill_grace: 0.2, run: "setsid sh stay two & sleep 300"}
 """
 RUN = """
-import resource, sys
-sys.path.insert(0, sys.argv[1])
+import os, resource, sys
+sys.path[:0] = [sys.argv[1], os.path.dirname(sys.argv[1])]
 from test_restricted_systems import refuse_locks, refuse_subreapers
 if sys.argv[2] == "subreapers":
     refuse_subreapers()

@@ -111,8 +111,8 @@ def forgetful_resume() -> None:
     store = liteflow.state.store.Store
     claim = store.claim
 
-    def forget(self: Any, *arguments: Any) -> Any:
-        preserved, mapped, before = claim(self, *arguments)
+    def forget(self: Any, *arguments: Any, **options: Any) -> Any:
+        preserved, mapped, before = claim(self, *arguments, **options)
         self._connection.execute("DROP INDEX IF EXISTS liteflow_one_success")
         for task, entry in preserved.items():
             if entry.status == "SUCCESS":

@@ -7,7 +7,7 @@ ended, and a failure outweighs a skip, so the decision never depends on timing; 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 from liteflow.record import Record
 from liteflow.states import TASK_ENDED
@@ -27,21 +27,7 @@ TriggerRule = Literal[
     "one_failed",
     "one_success",
 ]
-TRIGGER_RULES: Final[tuple[TriggerRule, ...]] = (
-    "all_success",
-    "all_failed",
-    "all_done",
-    "all_done_min_one_success",
-    "all_done_setup_success",
-    "all_skipped",
-    "always",
-    "none_failed",
-    "none_failed_min_one_success",
-    "none_skipped",
-    "one_done",
-    "one_failed",
-    "one_success",
-)
+TRIGGER_RULES: Final[tuple[TriggerRule, ...]] = get_args(TriggerRule)
 Decision = Literal["wait", "run", "skip", "upstream_failed"]
 #: The position of a state in `UpstreamCounts`, after `total`.
 STATE_POSITION: Final[Mapping[str, int]] = {
@@ -75,6 +61,18 @@ class SetupCounts(Record):
 
 
 NO_SETUPS: Final = SetupCounts(total=0)
+_EARLY: Final = frozenset({"one_success", "one_failed", "one_done"})
+
+
+def _is_met_early(rule: TriggerRule, counts: UpstreamCounts) -> bool:
+    """Return whether the upstream tasks that have ended are enough for a rule that decides early."""
+    match rule:
+        case "one_success":
+            return counts.success > 0
+        case "one_failed":
+            return counts.failed + counts.upstream_failed > 0
+        case _:
+            return counts.success + counts.failed > 0
 
 
 def decide(rule: TriggerRule, counts: UpstreamCounts, setups: SetupCounts = NO_SETUPS) -> Decision:
@@ -83,8 +81,7 @@ def decide(rule: TriggerRule, counts: UpstreamCounts, setups: SetupCounts = NO_S
     bad = failed + upstream_failed
     if total == 0 or rule == "always":
         return "run"
-    enough = {"one_success": success, "one_failed": bad, "one_done": success + failed}
-    if enough.get(rule):
+    if rule in _EARLY and _is_met_early(rule, counts):
         return "run"
     if success + bad + skipped < total:
         return "wait"

@@ -37,6 +37,12 @@ def quoted(value: object, limit: int = 60) -> str:
     return f'"{text}"'
 
 
+def listed(names: Sequence[str], limit: int) -> str:
+    """Return the first names, and how many more there are: `a, b and 3 more`."""
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit:,} more"
+
+
 def did_you_mean(word: str, words: Iterable[str]) -> str:
     """Return `, did you mean "…"?` with the most similar known word, or empty text."""
     names: Sequence[str] = list(words)[:5000]  # comparing is slow; the first 5,000 are enough

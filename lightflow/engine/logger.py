@@ -15,7 +15,7 @@ from typing import Final, TextIO
 
 from lightflow.engine.formatting import display_name, format_duration
 from lightflow.engine.task_output import OutputFollower, OutputMode
-from lightflow.text import escape_controls, printable
+from lightflow.text import escape_controls, listed, printable
 from liteflow import Change, ListChange, Observer, RunStart
 from liteflow.api import TASK_ENDED, replace, tally_text
 
@@ -226,19 +226,14 @@ def batches(lines: Iterable[str]) -> Iterator[str]:
 
 def list_note(task_id: str, change: ListChange) -> str:
     """Return in one sentence how the list of a mapped task has changed."""
-    parts = [f"new: {_named(change.new)}"] if change.new else []
-    parts += [f"removed: {_named(change.gone)}"] if change.gone else []
+    parts = [f"new: {printable(listed(change.new, _MAX_NAMED))}"] if change.new else []
+    parts += [f"removed: {printable(listed(change.gone, _MAX_NAMED))}"] if change.gone else []
     then = (
         "it had succeeded and does not run again"
         if change.kept
         else "items that succeeded and are still in it keep their results"
     )
     return f"{task_id}: its list has changed ({'; '.join(parts)}); {then}"
-
-
-def _named(names: Sequence[str]) -> str:
-    shown = ", ".join(map(printable, names[:_MAX_NAMED]))
-    return shown if len(names) <= _MAX_NAMED else f"{shown} and {len(names) - _MAX_NAMED:,} more"
 
 
 def _completes_a_tenth(tally: Counter[str]) -> bool:

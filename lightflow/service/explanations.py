@@ -12,6 +12,7 @@ from lightflow.service.pools import group_reason
 from lightflow.service.run_tasks import RunTasks
 from lightflow.service.tolerated_failures import reason_text
 from lightflow.service.waiting import WAITING, Waiting
+from lightflow.text import listed
 from liteflow import Status
 from liteflow.api import AttemptRecord, History, InstanceRecord, RunRecord
 from liteflow.planning.trigger_rules import explain
@@ -135,9 +136,7 @@ class _Explainer:
 
     def _hooks_of_instances(self, task_id: str) -> list[InstanceRecord]:
         """Return the hooks of this name of the instances of a mapped task; of many the unsuccessful ones first."""
-        hooks = [
-            hook for hook in self._history.hooks(self._run.run_id) if hook.task_id == task_id and hook.map_index >= 0
-        ]
+        hooks = [hook for hook in self._tasks.hooks if hook.task_id == task_id and hook.map_index >= 0]
         if len(hooks) > MAX_LISTED:
             hooks = sorted(hooks, key=lambda hook: hook.status == Status.SUCCESS)[:MAX_LISTED]
         return hooks
@@ -193,9 +192,8 @@ class _Explainer:
     def _mapped_reason(self, instance: InstanceRecord) -> str:
         """Return why a mapped task has its status: the tally of its instances, and the failed ones."""
         failed = [each.map_index for each in self._tasks.instances[instance.task_id] if each.status == Status.FAILED]
-        names = ", ".join(f"{instance.task_id}[{index}]" for index in failed[:_MAX_NAMED])
-        rest = f" and {len(failed) - _MAX_NAMED:,} more" if len(failed) > _MAX_NAMED else ""
-        return tally_text(self._tallies[instance.task_id]) + (f": {names}{rest}" if failed else "")
+        names = listed([f"{instance.task_id}[{index}]" for index in failed], _MAX_NAMED)
+        return tally_text(self._tallies[instance.task_id]) + (f": {names}" if failed else "")
 
     def _rule_result(self, instance: InstanceRecord) -> str:
         """Return what the trigger rule decides."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from lightflow.service.mapped_instances import combined_hooks, split_name
+from lightflow.text import listed
 from liteflow import RunNotFound
 from liteflow.api import History, InstanceRecord, RunRecord
 
@@ -80,5 +81,4 @@ def _similar(word: str, names: list[str]) -> str:
 def _listed(names: list[str], owner: str = "it") -> str:
     if not names:
         return ""
-    rest = f" and {len(names) - _MAX_NAMED:,} more" if len(names) > _MAX_NAMED else ""
-    return f"\n{owner} has {', '.join(names[:_MAX_NAMED])}{rest}"
+    return f"\n{owner} has {listed(names, _MAX_NAMED)}"

@@ -21,6 +21,8 @@ class RunTasks:
     """
 
     def __init__(self, history: History, run: RunRecord, records: Sequence[InstanceRecord]) -> None:
+        self._history = history
+        self._run = run
         self.rows: dict[str, dict[str, Any]] = {row["id"]: row for row in history.graph_tasks(run.graph_digest)}
         self.tasks: dict[str, InstanceRecord] = {}
         self.instances: dict[str, list[InstanceRecord]] = {}
@@ -29,6 +31,11 @@ class RunTasks:
                 self.tasks[record.task_id] = record
             else:
                 self.instances.setdefault(record.task_id, []).append(record)
+
+    @functools.cached_property
+    def hooks(self) -> list[InstanceRecord]:
+        """The hooks and preconditions of the run that were triggered."""
+        return self._history.hooks(self._run.run_id)
 
     def upstream(self, instance: InstanceRecord) -> Iterator[InstanceRecord]:
         """Yield the upstream tasks, each with its instances after it."""

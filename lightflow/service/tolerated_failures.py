@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from lightflow.text import listed
 from liteflow.api import OverlookedFailure
 
 _MAX_NAMED: Final = 3
@@ -18,13 +19,12 @@ def reason_text(failure: OverlookedFailure) -> str:
         case "teardown":
             return "it is a teardown, which does not count"
         case "followed":
-            names = [f"{follower.task_id} ({follower.rule})" for follower in failure.by[:_MAX_NAMED]]
+            names = [f"{follower.task_id} ({follower.rule})" for follower in failure.by]
             if not names:
                 return "no task that counts depends on it"
-            if len(failure.by) == 1:
+            if len(names) == 1:
                 return f"{names[0]}, which depends on it, did not fail"
-            rest = f" and {len(failure.by) - _MAX_NAMED:,} more" if len(failure.by) > _MAX_NAMED else ""
-            return f"{', '.join(names)}{rest}, which depend on it, did not fail"
+            return f"{listed(names, _MAX_NAMED)}, which depend on it, did not fail"
 
 
 def summary_text(failures: Sequence[OverlookedFailure]) -> str:
@@ -32,10 +32,7 @@ def summary_text(failures: Sequence[OverlookedFailure]) -> str:
     reasons: dict[str, list[str]] = {}
     for failure in failures:
         reasons.setdefault(reason_text(failure), []).append(failure.task_id)
-    parts = []
-    for reason, tasks in list(reasons.items())[:_MAX_NAMED]:
-        rest = f" and {len(tasks) - _MAX_NAMED:,} more" if len(tasks) > _MAX_NAMED else ""
-        parts.append(f"{', '.join(tasks[:_MAX_NAMED])}{rest} failed: {reason}")
+    parts = [f"{listed(tasks, _MAX_NAMED)} failed: {reason}" for reason, tasks in list(reasons.items())[:_MAX_NAMED]]
     if len(reasons) > _MAX_NAMED:
         parts.append(f"and {len(reasons) - _MAX_NAMED:,} more")
     return f"although {'; '.join(parts)}" if parts else ""

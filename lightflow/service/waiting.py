@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from lightflow.service.mapped_instances import instance_name_of
 from lightflow.service.pools import group_reason, queue_reasons
 from lightflow.service.run_tasks import RunTasks
+from lightflow.text import listed
 from liteflow import Status
 from liteflow.api import RUN_ENDED, TASK_ENDED, History, InstanceRecord, RunRecord, instance_name
 from liteflow.planning.trigger_rules import count_upstreams, decide, explain
@@ -147,7 +148,7 @@ class Waiting:
 
     def _hook_of_run(self, instance: InstanceRecord) -> WaitReason | None:
         """Return the wait for the hook `on_start` of the run, before whose end nothing else starts."""
-        for hook in self._hooks:
+        for hook in self._tasks.hooks:
             blocks = not hook.dependencies and hook.event == "on_start" and hook.status not in TASK_ENDED
             if blocks and (instance.kind == "task" or instance.task_id != hook.task_id):
                 return WaitReason(f"waits for the hook {hook.task_id} of the run", hook)
@@ -204,7 +205,7 @@ class Waiting:
             for each in self._prioritized
             if self._priority(each) > priority and self._held(each) is None and self.slots_reason(each) is None
         ]
-        return _listed(names)
+        return listed(names, _MAX_NAMED)
 
     # -- facts -----------------------------------------------------------------------------------------------
 
@@ -213,13 +214,9 @@ class Waiting:
         return queue_reasons(self._history, self._run.run_id)
 
     @functools.cached_property
-    def _hooks(self) -> list[InstanceRecord]:
-        return self._history.hooks(self._run.run_id)
-
-    @functools.cached_property
     def _busy(self) -> list[InstanceRecord]:
         """The tasks, instances and hooks that run; a mapped task itself has no attempts."""
-        each = [*self._tasks.tasks.values(), *_flat(self._tasks.instances.values()), *self._hooks]
+        each = [*self._tasks.tasks.values(), *_flat(self._tasks.instances.values()), *self._tasks.hooks]
         return [record for record in each if record.status == Status.RUNNING and record.try_number]
 
     @functools.cached_property
@@ -250,7 +247,7 @@ class Waiting:
         """Return the preconditions and the hook `on_start` of a task that were triggered."""
         return [
             hook
-            for hook in self._hooks
+            for hook in self._tasks.hooks
             if hook.dependencies == [task_id] and (hook.kind == "precondition" or hook.event == "on_start")
         ]
 
@@ -268,9 +265,4 @@ def _flat(lists: Any) -> list[InstanceRecord]:
 
 
 def _names(records: Sequence[InstanceRecord]) -> str:
-    return _listed([instance_name_of(record) for record in records])
-
-
-def _listed(names: Sequence[str]) -> str:
-    rest = f" and {len(names) - _MAX_NAMED:,} more" if len(names) > _MAX_NAMED else ""
-    return ", ".join(names[:_MAX_NAMED]) + rest
+    return listed([instance_name_of(record) for record in records], _MAX_NAMED)

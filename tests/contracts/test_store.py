@@ -26,23 +26,6 @@ from liteflow.work import ErrorInfo, Outcome
 Open = Callable[..., Store]
 
 
-@pytest.fixture
-def opened(db: str) -> Iterator[Open]:
-    """Stores, each with a lock file of its own, as separate processes have."""
-    made: list[tuple[Store, LockFile]] = []
-
-    def open_store(**options: Any) -> Store:
-        locks = LockFile(db)
-        store = Store(db, locks, **options)
-        made.append((store, locks))
-        return store
-
-    yield open_store
-    for store, locks in made:
-        store.close()
-        locks.close()
-
-
 def leave(store: Store) -> None:
     """What the kernel does when the process dies."""
     store.close()

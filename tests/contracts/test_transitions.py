@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +26,6 @@ from liteflow.values.payload import encode
 from liteflow.work import Outcome
 
 Open = Callable[[], Store]
-
-
-@pytest.fixture
-def opened(db: str) -> Iterator[Open]:
-    """Stores, each with a lock file of its own, as separate processes have."""
-    made: list[tuple[Store, LockFile]] = []
-
-    def open_store() -> Store:
-        locks = LockFile(db)
-        store = Store(db, locks)
-        made.append((store, locks))
-        return store
-
-    yield open_store
-    for store, locks in made:
-        store.close()
-        locks.close()
 
 
 def die(store: Store) -> None:

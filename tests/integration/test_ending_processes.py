@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import select
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -251,27 +249,15 @@ def test_a_sweeper_that_is_killed_has_a_successor(guardian: GuardianConnection, 
 NUMBERS = {"pidfd_open": 434, "pidfd_send_signal": 424}
 
 
-def refuse(name: str, code: int) -> None:
-    """Have the kernel refuse a system call to this process and its children, as a sandbox does."""
-    rules = [(0x20, 0, 0, 0), (0x15, 0, 1, NUMBERS[name]), (0x06, 0, 0, 0x00050000 | code), (0x06, 0, 0, 0x7FFF0000)]
-    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *rule) for rule in rules))
-
-    class Filter(ctypes.Structure):
-        _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    assert libc.prctl(38, 1, 0, 0, 0) == 0
-    assert libc.prctl(22, 2, ctypes.byref(Filter(len(rules), ctypes.addressof(program))), 0, 0) == 0
-
-
 RUN = """
 import os, sys
 sys.path[:0] = [sys.argv[1], os.path.dirname(sys.argv[1])]
-from test_ending_processes import refuse
+from process_kit import refuse
+from test_ending_processes import NUMBERS
 if sys.argv[2] == "absent":
     del os.pidfd_open
 elif sys.argv[2] != "-":
-    refuse(sys.argv[2], int(sys.argv[3]))
+    refuse(NUMBERS[sys.argv[2]], int(sys.argv[3]))
 from lightflow.cli.main import main
 sys.argv = ["lightflow", *sys.argv[4:]]
 main()

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import os
 import platform
 import shutil
-import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from process_kit import refuse
 
 from liteflow.processes import tree
 
@@ -45,29 +44,12 @@ main()
 
 def refuse_subreapers() -> None:
     """Have the kernel refuse prctl(PR_SET_CHILD_SUBREAPER) to this process and its children."""
-    refuse(157, argument=0, value=36, error=1)
+    refuse(157, 1, argument=(0, 36))
 
 
 def refuse_locks(*, silently: bool) -> None:
     """Have the kernel refuse fcntl(F_OFD_SETLK), or say that it is done and do nothing, as some file systems do."""
-    refuse(72, argument=1, value=fcntl.F_OFD_SETLK, error=0 if silently else 95)
-
-
-def refuse(system_call: int, *, argument: int, value: int, error: int) -> None:
-    """Have the kernel refuse a system call with a value of an argument to this process and its children."""
-    rules = [
-        *((0x20, 0, 0, 0), (0x15, 0, 3, system_call)),  # load the number, compare
-        *((0x20, 0, 0, 16 + 8 * argument), (0x15, 0, 1, value)),  # load the argument, compare
-        *((0x06, 0, 0, 0x00050000 | error), (0x06, 0, 0, 0x7FFF0000)),
-    ]
-    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *rule) for rule in rules))
-
-    class Filter(ctypes.Structure):
-        _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    assert libc.prctl(38, 1, 0, 0, 0) == 0
-    assert libc.prctl(22, 2, ctypes.byref(Filter(len(rules), ctypes.addressof(program))), 0, 0) == 0
+    refuse(72, 0 if silently else 95, argument=(1, fcntl.F_OFD_SETLK))
 
 
 @pytest.fixture

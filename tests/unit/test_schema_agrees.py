@@ -18,6 +18,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 from jsonschema import Draft202012Validator
+from random_documents import change_value
 
 from lightflow.errors import WorkflowError
 from lightflow.parser.files import parse_text, read_source
@@ -145,20 +146,8 @@ def changed_file(source: random.Random) -> Any:
         tasks = {key: task for key, task in tree["tasks"].items() if isinstance(task, dict)}
         tree["tasks"] = [{"id": key, **task} for key, task in tasks.items()]
     for _ in range(source.randrange(3)):
-        part = source.choice(list(containers(tree)))
-        if isinstance(part, dict):
-            names = sorted(part) if source.random() < 0.6 and part else KEYS
-            part[source.choice(names)] = some_value(source)
-        else:
-            part.append(some_value(source))
+        change_value(tree, source, KEYS, some_value)
     return tree
-
-
-def containers(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict | list):
-        yield value
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from containers(item)
 
 
 def test_both_accept_every_short_form_and_alias() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
+from random_documents import change_value
 
 from lightflow.errors import WorkflowError
 from lightflow.parser.files import parse_text, read_source
@@ -94,21 +95,8 @@ def changed_document(source: random.Random) -> Any:
     """Return a valid document in which a few values are replaced or added: near the limits of the schema."""
     document = copy.deepcopy(GOOD)
     for _ in range(source.randrange(1, 3)):
-        parts = list(containers(document))
-        part = source.choice(parts)
-        if isinstance(part, dict):
-            names = sorted(part) if source.random() < 0.6 and part else NAMES
-            part[source.choice(names)] = some_value(source)
-        else:
-            part.append(some_value(source))
+        change_value(document, source, NAMES, some_value)
     return document
-
-
-def containers(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict | list):
-        yield value
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from containers(item)
 
 
 def agrees(document: Any) -> bool:

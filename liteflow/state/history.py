@@ -416,7 +416,7 @@ class History:
             [*parameters * 2, -1 if limit is None else limit],
             _ATTEMPT_KINDS,
         )
-        records = [AttemptRecord(*row[:-1], codes=_codes(row[-1])) for row in rows]
+        records = [AttemptRecord._make((*row[:-1], _codes(row[-1]))) for row in rows]
         return [each._replace(log_path=_as_named(each.log_path)) if each.log_path else each for each in records]
 
     def events(self, run_id: str | None = None, *, after: int = 0, limit: int = 1000) -> list[EventRecord]:

@@ -26,7 +26,7 @@ from lightflow.cli.commands import SECTIONS
 from lightflow.parser.schema import HOOK, normalized_schema
 from lightflow.parser.subjects.control_flow import PRECONDITION
 from lightflow.parser.subjects.environment import SECRET
-from lightflow.parser.subjects.limits import CONCURRENCY, POOL
+from lightflow.parser.subjects.limits import CONCURRENCY, POOL, RETENTION
 from lightflow.parser.subjects.params import PARAM
 from lightflow.parser.subjects.retries import RUN_RETRY
 from lightflow.parser.subjects.settings import SETTINGS
@@ -126,6 +126,7 @@ def _file_sections() -> Iterator[_Section]:
     text = CONCURRENCY["description"] + " A number alone is the limit, a text alone the group."
     yield _Section("## concurrency: its keys", text, CONCURRENCY)
     yield _Section("## settings", SETTINGS["description"], SETTINGS)
+    yield _Section("### Inside retention", "See [keep it small](../howto/keep-it-small.md).", RETENTION, "retention.")
 
 
 def _task_sections() -> Iterator[_Section]:

@@ -73,6 +73,10 @@ def run(
         locks = LockFile(config.db_path)
         stack.callback(locks.close)
         # The guardian is forked here: before SQLite is open (a connection must not be forked) and before threads start.
+        if compiled.preload:
+            from liteflow.executors.preload import preload  # few workflows need it
+
+            preload(compiled.preload)
         bodies, modes = compiled.bodies(), compiled.modes()
         executor = open_executor(
             bodies,

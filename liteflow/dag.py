@@ -126,8 +126,6 @@ class Dag(CurrentDag):
         self.tasks: dict[str, Task] = {}
         #: the file that defines the dag; None: the program that runs
         self.source: str | None = None
-        #: modules that are imported before worker processes are forked, so that each worker has them
-        self.preload: tuple[str, ...] = ()
         self._stored: StoredTasks | None = None  # of a dag that was loaded from the state file
         self._resolved_path = ("", "")  # `db_path`, and the absolute path it had when it was first used
         self._tokens: list[Token[CurrentDag | None]] = []
@@ -327,7 +325,6 @@ class Dag(CurrentDag):
             hooks=self.hooks,
             secrets=self.secrets,
             pools=limits.pools,
-            preload=self.preload,
         )
 
     # -- running -------------------------------------------------------------------------------------------

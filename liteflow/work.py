@@ -85,6 +85,8 @@ class Call(NamedTuple):
     #: "process": it needs a worker process also where the mode is "thread" or "async", because only a process can be
     #: ended at its timeout; None: the mode decides
     lane: Literal["process"] | None = None
+    #: modules that are imported before worker processes are forked, so that each worker has them
+    preload: tuple[str, ...] = ()
 
 
 Body = Call | Command

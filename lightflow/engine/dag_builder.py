@@ -24,7 +24,7 @@ from lightflow.spec.model import (
     Template,
     WorkflowSpec,
 )
-from liteflow import Command, Dag, InputError, Task
+from liteflow import Call, Command, Dag, InputError, Task
 from liteflow.api import Body, Expansion, Record, gc_paused, replace
 from liteflow.definition.options import DEFAULT_FLOW, FlowOptions, TaskOptions, tolerance_of, with_keywords
 from liteflow.definition.task import NO_HOOKS, Precondition, TaskHooks
@@ -62,7 +62,6 @@ def build_dag(
         types={},
         shared_options={},
         problems=[],
-        preload={},
     )
     with gc_paused():
         for task in spec.tasks.values():
@@ -70,8 +69,6 @@ def build_dag(
         dag.hooks |= {event: builder.build(hook) for event, hook in spec.hooks.items()}
     if builder.problems:
         raise WorkflowError(list(dict.fromkeys(builder.problems)))
-    if spec.settings.preload:
-        dag.preload = tuple(builder.preload)
     return dag
 
 
@@ -86,7 +83,6 @@ class _TaskBuilder(Record):
     types: dict[str, TaskType]  #: the loaded task types by name
     shared_options: dict[TaskOptions, TaskOptions]  #: most tasks of a large file have equal options
     problems: list[Problem]
-    preload: dict[str, None]  #: the modules that are imported before worker processes are forked
 
     def build(self, task: TaskSpec, owner: str = "") -> Task:
         """Build a task; `owner` is the task that a hook or a precondition belongs to."""
@@ -131,17 +127,20 @@ class _TaskBuilder(Record):
         if task.type not in self.types:
             self.types[task.type] = self.registry.load(task.type)
         task_type, expressions = self.types[task.type], task.expressions
-        self._require_modules(task, task_type)
-        if expressions is None:
-            return task_type.build(task)
-        from lightflow.expressions.evaluate import DeferredTaskBody, early_problems, with_templates
+        modules = self._modules(task, task_type)
+        if expressions is not None:
+            from lightflow.expressions.evaluate import DeferredTaskBody, early_problems, with_templates
 
-        self.problems.extend(early_problems(expressions, self.params))
-        config = with_templates(task.config, expressions.config)
-        if expressions.script:
-            config[expressions.script_key] = expressions.script
-        task = replace(task, config=config)
+            self.problems.extend(early_problems(expressions, self.params))
+            config = with_templates(task.config, expressions.config)
+            if expressions.script:
+                config[expressions.script_key] = expressions.script
+            task = replace(task, config=config)
         body = task_type.build(task)
+        if isinstance(body, Call) and modules:
+            body = body._replace(preload=modules)
+        if expressions is None:
+            return body
         late = DeferredTaskBody(expressions, self.folder)
         if not isinstance(body, Command):
             return body._replace(late=late)
@@ -150,18 +149,17 @@ class _TaskBuilder(Record):
             self.problems.append(Problem(task.file, task.line, 1, f"tasks.{task.id}", message))
         return body._replace(late=late)
 
-    def _require_modules(self, task: TaskSpec, task_type: TaskType) -> None:
-        """Report modules that the task needs and that are not installed; the others are imported before workers."""
+    def _modules(self, task: TaskSpec, task_type: TaskType) -> tuple[str, ...]:
+        """Return the modules to import before workers start. Modules that are not installed are reported."""
         modules = task_type.needed_modules(task.config)
         if not modules:
-            return
+            return ()
         from lightflow.plugins.needs import missing_modules, needs_text
 
         if missing := missing_modules(modules):
             message = needs_text(task.type, missing, task_type.extra)
             self.problems.append(Problem(task.file, task.line, 1, f"tasks.{task.id}", message))
-        elif task_type.preload:
-            self.preload.update(dict.fromkeys(modules))
+        return modules if task_type.preload and self.spec.settings.preload else ()
 
     def _evaluated_options(self, task: TaskSpec, options: TaskOptions) -> TaskOptions:
         """Return the options with the values of their expressions, which are known before the run."""

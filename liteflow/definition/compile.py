@@ -32,7 +32,6 @@ def compile_dag(
     hooks: Mapping[str, Task],
     secrets: Mapping[str, Secret],
     pools: Mapping[str, Pool],
-    preload: tuple[str, ...] = (),
 ) -> CompiledDag:
     """Return the compiled dag of these tasks; `hooks` are those of the run, by event.
 
@@ -61,7 +60,6 @@ def compile_dag(
         source=source,
         pools=pools,
         control=control,
-        preload=preload,
         run_hooks={event: compiler.hook(hook, event, RUN_OWNER) for event, hook in hooks.items()},
     )
 

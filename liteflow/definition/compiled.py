@@ -73,8 +73,6 @@ class CompiledDag(Record):
     source: str | None = None
     pools: Mapping[str, Pool]
     control: ControlFlow = NO_CONTROL_FLOW
-    #: modules that are imported before worker processes are forked
-    preload: tuple[str, ...] = ()
     #: the hooks of the run by event
     run_hooks: Mapping[str, HookDef]
 

@@ -5,25 +5,28 @@ from __future__ import annotations
 import importlib
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from liteflow.errors import DefinitionError
 from liteflow.processes.client import is_single_threaded
+from liteflow.work import Body, Call
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
 
 
-def preload(modules: Sequence[str]) -> None:
-    """Import modules, while this process has one thread; signal handlers that a module replaces are restored.
+def preload(bodies: Iterable[Body]) -> None:
+    """Import the modules that bodies name, while this process has one thread.
 
+    Signal handlers that a module replaces are restored.
     After a module that has started a thread, the guardian starts as a new interpreter, as in any program with threads.
 
     Raises:
         DefinitionError: a module cannot be imported; nothing ran.
     """
-    if not modules or not is_single_threaded():
+    if not is_single_threaded():
         return
+    modules = dict.fromkeys(module for body in bodies if isinstance(body, Call) for module in body.preload)
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     for module in modules:
         try:

@@ -142,6 +142,8 @@ class _TaskBuilder(Record):
         if expressions is None:
             return body
         late = DeferredTaskBody(expressions, self.folder)
+        if body.undo is not None:
+            body = body._replace(undo=body.undo._replace(late=late))
         if not isinstance(body, Command):
             return body._replace(late=late)
         if any("${{" in word for word in body.argv):

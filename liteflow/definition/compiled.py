@@ -92,6 +92,10 @@ class CompiledDag(Record):
         bodies.update((hook.task_id, hook.body) for hook in self.hooks())
         return bodies
 
+    def with_undo(self) -> frozenset[str]:
+        """Return the ids of the tasks and hooks that have an undo."""
+        return frozenset(task_id for task_id, body in self.bodies().items() if body.undo is not None)
+
     def modes(self) -> dict[str, str]:
         """Return the execution modes of tasks and hooks that have their own, by id."""
         modes = {self.graph.ids[node]: settings.mode for node, settings in self.special() if settings.mode is not None}
@@ -110,6 +114,10 @@ class CompiledDag(Record):
     def deciders(self) -> dict[int, Branching]:
         """Return the branches and short circuits, by number."""
         return {node: settings.decider for node, settings in self.special() if settings.decider is not None}
+
+    def rules(self) -> dict[int, TriggerRule]:
+        """Return the trigger rules that are not `all_success`, by number."""
+        return {node: each.trigger_rule for node, each in self.special() if each.trigger_rule != "all_success"}
 
     def has_hooks(self) -> bool:
         """Whether a task or the run has a hook."""

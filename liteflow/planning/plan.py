@@ -62,18 +62,28 @@ class PlanOptions(Record):
     seed: str = ""  # of the retry jitter: the run id, so that a resumed run waits equally long
 
 
+class InstanceResult(NamedTuple):
+    """The result of an instance of a mapped task in the previous part of a run."""
+
+    status: TaskStatus
+    attempts: int = 0
+    tolerated: bool = False  # it counts as a success
+
+
 class PreviousResults(Record):
     """The results of the previous part of a run that is resumed or retried, by task number."""
 
     done: _States = EMPTY_MAPPING  # tasks that ended and keep their state
+    tolerated: Collection[int] = ()  # those of them that count as a success
     attempts: Mapping[int, int] = EMPTY_MAPPING  # further attempts continue the count
-    #: the states of the instances of mapped tasks that are `done`, by index, in the order of the list
-    instances: Mapping[int, _States] = EMPTY_MAPPING
+    #: the results of the instances of mapped tasks that are `done`, by index, in the order of the list
+    instances: Mapping[int, Mapping[int, InstanceResult]] = EMPTY_MAPPING
     #: the tasks that the decisions of branches and short circuits in `done` skip, with the reasons
     skips: Mapping[int, Mapping[int, str]] = EMPTY_MAPPING
 
 
 NO_RESULTS: Final = PreviousResults()
+_NOT_RUN: Final = InstanceResult("PENDING")
 DEFAULT_OPTIONS: Final = PlanOptions()
 
 
@@ -103,17 +113,17 @@ class Plan:
     def _restore(self, previous: PreviousResults) -> None:
         """Restore the states of the previous part of the run, and apply what follows from them."""
         table, upstreams, transitions = self.table, self._upstreams, self.initial_transitions
+        table.tolerated.update(previous.tolerated)
         for node, status in previous.done.items():
             table.status[node] = status
             self._remaining -= 1
             ended = [node]
             if node in previous.instances:
-                statuses = previous.instances[node]
-                instances = {index: (instance_status, 0) for index, instance_status in statuses.items()}
-                ended = self._add_instances(node, list(statuses), instances)
+                instances = previous.instances[node]
+                ended = self._add_instances(node, list(instances), instances)
             for instance in ended:
                 for downstream in table.graph.downstream[node]:
-                    upstreams.count(downstream, table.status[instance])
+                    upstreams.count(downstream, table.downstream_status(instance))
         for skipped in previous.skips.values():
             self._skip(skipped, transitions)
         for node in range(len(table.graph)):
@@ -202,13 +212,13 @@ class Plan:
         self,
         node: int,
         indexes: Sequence[int],
-        previous: Mapping[int, tuple[TaskStatus, int]] | None = None,
+        previous: Mapping[int, InstanceResult] | None = None,
         note: str = "",
     ) -> list[Transition]:
         """Add an instance with each of these indexes to a mapped task.
 
-        `previous` are instances of the previous part of the run by index, with their state and their attempts; those
-        that have not ended run. `note` is added to the reason.
+        `previous` are the results of instances of the previous part of the run, by index; those that have not ended
+        run. `note` is added to the reason.
         """
         transitions: list[Transition] = []
         if self.table.status[node] != "QUEUED":
@@ -231,9 +241,7 @@ class Plan:
             self._end(node, "FAILED", transitions, reason)
         return transitions
 
-    def _add_instances(
-        self, node: int, indexes: Sequence[int], previous: Mapping[int, tuple[TaskStatus, int]]
-    ) -> list[int]:
+    def _add_instances(self, node: int, indexes: Sequence[int], previous: Mapping[int, InstanceResult]) -> list[int]:
         """Add instances. Return those that ended in the previous part of the run."""
         table, push = self.table, self._starts.ready.push
         instances = table.add_instances(node, indexes, fail_fast=self._options.mapped.get(node, False))
@@ -241,7 +249,9 @@ class Plan:
         self._remaining += len(indexes)
         ended = []
         for index, instance in zip(indexes, instances.nodes, strict=True):
-            status, attempts = previous.get(index, ("PENDING", 0)) if previous else ("PENDING", 0)
+            status, attempts, tolerated = previous.get(index, _NOT_RUN) if previous else _NOT_RUN
+            if tolerated:
+                table.tolerated.add(instance)
             if attempts:
                 table.attempts[instance] = attempts
             if status in TASK_ENDED:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from functools import partial
 
 from liteflow.definition.compiled import CompiledDag
 from liteflow.executors import Executor, open_executor
@@ -23,11 +22,12 @@ from liteflow.running.outcomes import OutcomeHandler
 from liteflow.running.ports import Clock, RunStore, SystemClock
 from liteflow.running.prefetch import Prefetch
 from liteflow.running.recorder import Recorder
-from liteflow.running.resume import PreviousRun, claim_run, create_run, make_plan, torn_down_to_repeat
+from liteflow.running.resume import PreviousRun, claim_run, create_run, make_plan, reset_rules
 from liteflow.running.run_limits import RunLimits
 from liteflow.running.start_checks import StartChecks
 from liteflow.running.starting import Starter
 from liteflow.running.stopping import Stopping, StopSignals, stop_signals_handled
+from liteflow.running.undoing import undo_lost
 from liteflow.state.locks import LockFile
 from liteflow.state.records import PreviousInstance
 from liteflow.state.store import Store
@@ -128,6 +128,7 @@ class Runner(Record):
         """Create the run, or take it over. Return what it has already done."""
         take = claim_run if resume else create_run
         previous = take(self.compiled, self.config, self.store, self.executor.session)
+        self.store.batch.undos.tasks = self.compiled.with_undo()
         create_folder(self.info.outputs_dir or "")  # the run is owned by this process from here on
         return previous
 
@@ -147,7 +148,7 @@ class Runner(Record):
                 break
             number = limits.retries_left(parts.plan)
             reason = limits.retry_reason(number)
-            previous, resumed = PreviousRun(*store.retry_run(reason, partial(torn_down_to_repeat, self.compiled))), True
+            previous, resumed = PreviousRun(*store.retry_run(reason, reset_rules(self.compiled).choose)), True
             observers.notify("waiting", reason)
             limits.back_off(number, clock.monotonic())
         status = parts.plan.result()
@@ -178,6 +179,8 @@ class Runner(Record):
         observers.notify("run_began", self._run_start(done))
         if resumed and observers.any:
             parts.expansion.report_changed_lists(done)
+        if resumed:
+            undo_lost(compiled, store, self.executor, parts.inputs, parts.recorder, now)
         parts.hooks.open(store.hooks() if resumed else (), now)
         parts.recorder.record(plan.initial_transitions, now)
         return parts

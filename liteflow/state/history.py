@@ -49,6 +49,15 @@ class RunRecord(NamedTuple):
     in_backoff: bool = False  # it failed and starts nothing before its next try
 
 
+class UndoRecord(NamedTuple):
+    """An attempt whose undo has not succeeded."""
+
+    task_id: str
+    map_index: int
+    attempt: int
+    problem: str | None  # why its undo failed; None: it has not been tried
+
+
 class InstanceRecord(NamedTuple):
     """The current state of a task instance, or of a hook that was triggered."""
 
@@ -369,6 +378,11 @@ class History:
         sql = "SELECT task_id, map_index, status FROM liteflow_task_instances WHERE run_id=? AND kind='task'"
         return self._rows(f"{sql} ORDER BY 1, 2", (run_id,), (_ID, _INT, _STATE))
 
+    def labels(self, run_id: str, task_id: str) -> dict[int, str | None]:
+        """Return the labels of the instances of a mapped task by index; empty for any other task."""
+        sql = "SELECT map_index, map_key FROM liteflow_task_instances WHERE run_id=? AND task_id=? AND map_index >= 0"
+        return dict(self._rows(f"{sql} AND kind='task' ORDER BY 1", (run_id, task_id), (_INT, _TEXT_OR_NOT)))
+
     def tally(self, run_id: str) -> tuple[dict[str, int], dict[str, int]]:
         """Return the number of tasks by status, and that of the instances of mapped tasks."""
         sql = (
@@ -428,6 +442,14 @@ class History:
             where = "WHERE run_id=? AND seq>? ORDER BY seq LIMIT ?"
             rows = self._rows(f"{sql} {where}", (run_id, after, limit), _EVENT_KINDS)
         return [EventRecord(*row) for row in rows]
+
+    def undos(self, run_id: str) -> list[UndoRecord]:
+        """Return the attempts of a run whose undo is due or has failed; while the run has an owner also those that run.
+
+        They are sorted by task id, map index and attempt.
+        """
+        sql = "SELECT task_id, map_index, attempt, problem FROM liteflow_undos WHERE run_id=? ORDER BY 1, 2, 3"
+        return [UndoRecord(*row) for row in self._rows(sql, (run_id,), (_ID, _INT, _INT, _TEXT_OR_NOT))]
 
     def values(self, run_id: str, task_id: str | None = None) -> list[ValueRecord]:
         """Return the values that a run, or one of its tasks, has stored."""

@@ -41,6 +41,8 @@ class Command(NamedTuple):
     late: DeferredBody | None = None
     #: the names of the secrets of the run in its environment
     secrets: tuple[str, ...] = ()
+    #: ends what an attempt has started outside the process tree, after every end but a success
+    undo: Call | None = None
 
 
 class Ref(NamedTuple):
@@ -85,6 +87,11 @@ class Call(NamedTuple):
     #: "process": it needs a worker process also where the mode is "thread" or "async", because only a process can be
     #: ended at its timeout; None: the mode decides
     lane: Literal["process"] | None = None
+    #: ends what an attempt has started outside the process tree, after every end but a success; a call that has an
+    #: undo runs in a worker process
+    undo: Call | None = None
+    #: modules that are imported before worker processes are forked, so that each worker has them
+    preload: tuple[str, ...] = ()
 
 
 Body = Call | Command
@@ -210,6 +217,7 @@ class Work(Record):
     grace_s: float = 10.0  #: seconds between the polite and the hard signal
     log_path: str | None = None  #: the file of its output, created with the first byte
     hook: HookEvent | None = None  #: the event that a hook handles; None: a task
+    is_undo: bool = False  #: run the undo of the attempt
 
 
 class ErrorInfo(NamedTuple):
@@ -246,3 +254,4 @@ class Outcome(NamedTuple):
     ended_at: float
     log_path: str | None  # None: no log has output of the attempt
     log_lost: str | None = None  # why the log lacks a part of the output
+    undo_error: str | None = None  # why its undo failed; None: it did not, or there was nothing to undo

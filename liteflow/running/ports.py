@@ -13,6 +13,7 @@ from liteflow.planning.ready_queue import SlotNeeds
 from liteflow.record import EMPTY_MAPPING
 from liteflow.state.records import (
     ChooseResets,
+    DueUndo,
     NewInstance,
     NewRun,
     Previous,
@@ -23,6 +24,7 @@ from liteflow.state.records import (
     SharedLimits,
 )
 from liteflow.state.resets import RESUME, ResetRules
+from liteflow.state.undo_rows import UndoRows
 from liteflow.state.write_batch import SlotRequest
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.values.payload import Payload
@@ -54,6 +56,7 @@ class Batch(Protocol):
     slot_requests: list[SlotRequest]
     granted_slots: list[bool]
     released_slots: list[tuple[str, int]]
+    undos: UndoRows
 
     def __bool__(self) -> bool: ...
 
@@ -67,6 +70,8 @@ class Batch(Protocol):
         now: float,
         status: TaskStatus = "RUNNING",
     ) -> None: ...
+
+    def note(self, task_id: str, map_index: int, attempt: int, status: str, reason: str, now: float) -> None: ...
 
     def record_start(self, task_id: str, map_index: int, attempt: int, started_at: float) -> None: ...
 
@@ -145,6 +150,8 @@ class RunStore(Protocol):
     def requests(self) -> Sequence[Request]: ...
 
     def hooks(self) -> Sequence[PreviousHook]: ...
+
+    def due_undos(self) -> Sequence[DueUndo]: ...
 
     def value(self, task_id: str, map_index: int = -1, key: str = "return_value") -> Payload | None: ...
 

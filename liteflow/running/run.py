@@ -27,12 +27,13 @@ from liteflow.running.run_limits import RunLimits
 from liteflow.running.start_checks import StartChecks
 from liteflow.running.starting import Starter
 from liteflow.running.stopping import Stopping, StopSignals, stop_signals_handled
+from liteflow.running.undoing import undo_lost
 from liteflow.state.locks import LockFile
 from liteflow.state.records import PreviousInstance
 from liteflow.state.store import Store
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.values.payload import spill_dir
-from liteflow.work import RunInfo
+from liteflow.work import Call, RunInfo
 
 
 class Result(Record):
@@ -73,6 +74,10 @@ def run(
         stack.callback(locks.close)
         # The guardian is forked here: before SQLite is open (a connection must not be forked) and before threads start.
         bodies, modes = compiled.bodies(), compiled.modes()
+        if any(isinstance(body, Call) and body.preload for body in bodies.values()):
+            from liteflow.executors.preload import preload  # few workflows need it
+
+            preload(bodies.values())
         executor = open_executor(
             bodies,
             info,
@@ -123,6 +128,7 @@ class Runner(Record):
         """Create the run, or take it over. Return what it has already done."""
         take = claim_run if resume else create_run
         previous = take(self.compiled, self.config, self.store, self.executor.session)
+        self.store.batch.undos.tasks = self.compiled.with_undo()
         create_folder(self.info.outputs_dir or "")  # the run is owned by this process from here on
         return previous
 
@@ -173,6 +179,8 @@ class Runner(Record):
         observers.notify("run_began", self._run_start(done))
         if resumed and observers.any:
             parts.expansion.report_changed_lists(done)
+        if resumed:
+            undo_lost(compiled, store, self.executor, parts.inputs, parts.recorder, now)
         parts.hooks.open(store.hooks() if resumed else (), now)
         parts.recorder.record(plan.initial_transitions, now)
         return parts

@@ -47,6 +47,7 @@ _HISTORY: Final = (
     ("events", "seq", " AND status<>'DELETED'"),
     ("requests", "request_no", f" AND action<>'{REMOVE_FILES}'"),
     ("attempts", "task_id, map_index, attempt", ""),
+    ("undos", "task_id, map_index, attempt", ""),
 )
 _LOGS: Final = (
     "SELECT task_id, log_path FROM liteflow_attempts WHERE run_id=:run_id AND log_path IS NOT NULL UNION "

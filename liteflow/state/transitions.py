@@ -50,6 +50,14 @@ RESETS: Final = f"(instance.status<>'PENDING' AND NOT {_KEEPS} AND (instance.kin
 _HAS_ATTEMPT: Final = "status IN ('RUNNING', 'QUEUED') AND try_number > 0"
 #: The status of an instance once its attempt was recorded as LOST.
 _AFTER_LOST: Final = f"CASE WHEN {_HAS_ATTEMPT} THEN 'LOST' ELSE status END"
+_OF_INSTANCE: Final = "WHERE run_id=? AND task_id=? AND map_index=?"
+#: The updates that follow the rows of a turn, in their order.
+_TOLERATE: Final = f"UPDATE liteflow_task_instances SET tolerated=1 {_OF_INSTANCE}"
+_NEXT_ROUND: Final = f"UPDATE liteflow_task_instances SET round=round+1 {_OF_INSTANCE}"
+_TOUCH: Final = f"UPDATE liteflow_task_instances SET updated_at=max(updated_at, ?) {_OF_INSTANCE}"
+_REMOVE: Final = f"DELETE FROM liteflow_task_instances {_OF_INSTANCE}"
+_REMOVE_VALUES: Final = f"DELETE FROM liteflow_xcom {_OF_INSTANCE}"
+_UPDATES: Final = (_TOLERATE, _NEXT_ROUND, _TOUCH, _REMOVE, _REMOVE_VALUES)
 
 #: `settled` of an instance that has ended and stays as it is while other tasks run again.
 _SETTLED_FOR_RERUN: Final = 2
@@ -87,9 +95,7 @@ class Transitions:
         # Most rows are starts. They leave out the columns that are NULL then: `sqlite3` takes long to bind a None.
         self._starts = BulkInsert("INSERT INTO liteflow_task_instances", _STARTED_INSTANCE, _ON_CHANGE)
         self._start_events = BulkInsert("INSERT INTO liteflow_events", _START_EVENT)
-        self._tolerated: list[tuple[str, str, int]] = []
-        self._next_round: list[tuple[str, str, int]] = []
-        self._removed: list[tuple[str, str, int]] = []
+        self._updates: dict[str, list[tuple[str | float, ...]]] = {statement: [] for statement in _UPDATES}
         self.run_status = "RUNNING"  # until it ends
         self.run_end: RunEnd | None = None
 
@@ -130,9 +136,15 @@ class Transitions:
         )  # fmt: skip
         self._events.values += (run_id, task_id, map_index, attempt, previous, status, reason, now)
 
+    def note(self, task_id: str, map_index: int, event: InstanceEvent) -> None:
+        """Record an event that leaves the status of an instance as it is."""
+        run_id = self._run.run_id
+        self._events.values += (run_id, task_id, map_index, *event)
+        self._updates[_TOUCH].append((event.at, run_id, task_id, map_index))
+
     def tolerate(self, task_id: str, map_index: int) -> None:
         """Record that an instance, which FAILED, counts as a success."""
-        self._tolerated.append((self._run.run_id, task_id, map_index))
+        self._updates[_TOLERATE].append((self._run.run_id, task_id, map_index))
 
     def reset(self, task_id: str, map_index: int, event: InstanceEvent) -> None:
         """Record that an instance has yet to run: it has no times, no error and no log."""
@@ -158,7 +170,8 @@ class Transitions:
         """Record that an instance of a mapped task no longer exists: its attempts and events stay, its row does not."""
         attempt, previous, _, reason, now = event
         self._events.values += (self._run.run_id, task_id, map_index, attempt, previous, "REMOVED", reason, now)
-        self._removed.append((self._run.run_id, task_id, map_index))
+        for statement in (_REMOVE, _REMOVE_VALUES):
+            self._updates[statement].append((self._run.run_id, task_id, map_index))
 
     def trigger_hook(self, task_id: str, map_index: int, kind: str, owner: str, events: str, now: float) -> None:
         """Store what a hook is triggered by (JSON); its row is made, PENDING, when it has none. `owner`: its task."""
@@ -169,24 +182,16 @@ class Transitions:
         """Record that a hook which has ended was triggered once more."""
         self.reset(task_id, map_index, InstanceEvent(attempt, previous, "PENDING", "triggered again", now))
         if previous == "SUCCESS":
-            self._next_round.append((self._run.run_id, task_id, map_index))
+            self._updates[_NEXT_ROUND].append((self._run.run_id, task_id, map_index))
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Write all of it but the end of the run, within the caller's transaction. It can be repeated."""
         for rows in self._rows():
             if rows.values:
                 rows.write(connection)
-        for changed, sql in (
-            (self._tolerated, "UPDATE liteflow_task_instances SET tolerated=1"),
-            (self._next_round, "UPDATE liteflow_task_instances SET round=round+1"),
-            (self._removed, "DELETE FROM liteflow_task_instances"),
-        ):
-            if changed:
-                connection.executemany(f"{sql} WHERE run_id=? AND task_id=? AND map_index=?", changed)
-        if self._removed:
-            connection.executemany(
-                "DELETE FROM liteflow_xcom WHERE run_id=? AND task_id=? AND map_index=?", self._removed
-            )
+        for statement, parameters in self._updates.items():
+            if parameters:
+                connection.executemany(statement, parameters)
 
     def _rows(self) -> tuple[BulkInsert, ...]:
         """Return the rows in the order in which they are written."""
@@ -202,8 +207,8 @@ class Transitions:
         """Forget what was committed."""
         for rows in self._rows():
             rows.values.clear()
-        for changed in (self._tolerated, self._next_round, self._removed):
-            changed.clear()
+        for parameters in self._updates.values():
+            parameters.clear()
         self.run_end = None
 
 

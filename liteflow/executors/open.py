@@ -22,6 +22,10 @@ from liteflow.work import Body, Call, Command, Outcome, RunInfo, Work
 _MIN_FREE_DESCRIPTORS: Final = 12
 #: The backend of commands; the other names are modes.
 COMMAND: Final = "command"
+#: The mode in which tasks run in the thread of the loop.
+INLINE: Final = "inline"
+#: How many polls of waiting tasks run at once; they take no slot of the run.
+_POLL_SLOTS: Final = 4
 
 
 # Each backend is imported when a run uses it: that takes 0.5 ms, and few runs use all of them.
@@ -97,6 +101,7 @@ class _Executor:
         self._outcomes = outcomes
         self._guardian = guardian
         self._backends: dict[str, Backend] = {}
+        self._polls: Backend | None = None  # runs the polls of waiting tasks
         self._routes: dict[int, Backend] = {}  # by node, for cancel
         self._cleanup = ExitStack()
         self._is_closed = False
@@ -123,8 +128,15 @@ class _Executor:
                 outcomes=self._outcomes, bodies=of_backend, info=info, slots=slots, guardian=self._guardian
             )
             self._backends[name] = backends[name](context)
+        polled = {task_id: bodies[task_id] for task_id in polled_tasks(bodies, self._names)}
+        if polled:
+            self._polls = _process(
+                BackendContext(
+                    outcomes=self._outcomes, bodies=polled, info=info, slots=_POLL_SLOTS, guardian=self._guardian
+                )
+            )
         # Each backend counts its own slots: where several backends share them, the caller has to count.
-        self.queues = len(self._backends) == 1 and next(iter(self._backends.values())).queues
+        self.queues = len(self._backends) == 1 and not polled and next(iter(self._backends.values())).queues
         if any(backend.in_this_process for backend in self._backends.values()):
             self._isolate_in_process_tasks(info, process_belongs_to_run=process_belongs_to_run)
 
@@ -143,7 +155,8 @@ class _Executor:
         if name is None:
             self._outcomes.post(failure(work, "FAILED", f"task {work.task_id!r} has no body in this run"))
             return
-        backend = self._routes[work.node] = self._backends[name]
+        polls = None if work.handle is None or name == INLINE else self._polls
+        backend = self._routes[work.node] = polls or self._backends[name]
         backend.submit(work)
 
     def wait(self, timeout_s: float | None = None) -> list[Outcome]:
@@ -177,6 +190,8 @@ class _Executor:
             for name, backend in self._backends.items():
                 if grace_s > 0 or name not in _GUARDED:  # without a grace the guardian's sweep is enough
                     backend.close(grace_s)
+            if self._polls is not None:
+                self._polls.close(0.0)
             if self._guardian is not None:
                 self._end_processes(self._guardian, grace_s)
 
@@ -187,6 +202,17 @@ class _Executor:
         guardian.close()
         for backend in self._backends.values():
             backend.release()
+        if self._polls is not None:
+            self._polls.release()
+
+
+def polled_tasks(bodies: Mapping[str, Body], names: Mapping[str, str]) -> list[str]:
+    """Return the ids of the tasks whose polls run in workers; in mode `inline` they run in this thread."""
+    return [
+        task_id
+        for task_id, body in bodies.items()
+        if isinstance(body, Call) and body.poll is not None and names[task_id] != INLINE
+    ]
 
 
 def _worker_main(calls: Mapping[str, Call], info: RunInfo) -> WorkerMain:
@@ -276,9 +302,12 @@ def open_executor(
     _check_descriptors()
     _check_logs(bodies, info)
     guardian = None
-    if claim_children or not _GUARDED.isdisjoint(names.values()):
+    polled = set(polled_tasks(bodies, names))
+    if claim_children or polled or not _GUARDED.isdisjoint(names.values()):
         calls = {
-            task_id: body for task_id, body in bodies.items() if isinstance(body, Call) and names[task_id] == "process"
+            task_id: body
+            for task_id, body in bodies.items()
+            if isinstance(body, Call) and (names[task_id] == "process" or task_id in polled)
         }
         guardian = GuardianClient(
             _worker_main(calls, info),

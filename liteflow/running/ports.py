@@ -19,9 +19,11 @@ from liteflow.state.records import (
     PreviousHook,
     PreviousInstance,
     PreviousState,
+    PreviousWait,
     Request,
     SharedLimits,
 )
+from liteflow.state.transitions import InstanceEvent, WaitRow
 from liteflow.state.write_batch import SlotRequest
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.values.payload import Payload
@@ -82,6 +84,12 @@ class Batch(Protocol):
         now: float,
         outcome: Outcome | None = None,
     ) -> None: ...
+
+    def wait(self, task_id: str, map_index: int, event: InstanceEvent, wait: WaitRow) -> None: ...
+
+    def abandon_wait(self, task_id: str, map_index: int, now: float) -> None: ...
+
+    def handle_request(self, request_no: int) -> None: ...
 
     def add_instances(
         self, task_id: str, instances: Iterable[tuple[int, str | None, str]], timeout_s: float | None, now: float
@@ -144,6 +152,10 @@ class RunStore(Protocol):
     def requests(self) -> Sequence[Request]: ...
 
     def hooks(self) -> Sequence[PreviousHook]: ...
+
+    def waits(self) -> Sequence[PreviousWait]: ...
+
+    def iterations(self, task_id: str, map_index: int) -> tuple[int, float | None]: ...
 
     def value(self, task_id: str, map_index: int = -1, key: str = "return_value") -> Payload | None: ...
 

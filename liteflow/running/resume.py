@@ -176,6 +176,11 @@ def make_plan(
             done=done,
             attempts={index[task_id]: task.attempts for task_id, task in previous.tasks.items() if task_id in index},
             skips=skips,
+            waiting=[
+                index[task_id]
+                for task_id, task in previous.tasks.items()
+                if task.status == "WAITING" and task_id in index
+            ],
             instances={
                 index[task_id]: {number: cast(TaskStatus, each.status) for number, each in _in_order(instances)}
                 for task_id, instances in previous.instances.items()

@@ -20,7 +20,6 @@ from liteflow.running.hooks import Hooks
 from liteflow.running.prefetch import Prefetch
 from liteflow.running.recorder import Recorder
 from liteflow.running.resume import PreviousRun
-from liteflow.running.starting import Starter
 from liteflow.running.stopping import Stopping
 
 SEEDS = 1500
@@ -106,7 +105,7 @@ def nothing_is_ended(patch: Patch) -> None:
 
 def retry_shown_as_first(patch: Patch) -> None:
     """The event of a start names a wrong previous state."""
-    patch(Starter, "_stored_status", lambda self, node: "PENDING")
+    patch(Plan, "stored_status", lambda self, node: "PENDING")
 
 
 def success_forgotten(patch: Patch) -> None:

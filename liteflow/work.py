@@ -103,6 +103,9 @@ class Call(NamedTuple):
     late: DeferredBody | None = None
     #: the names of the secrets of the run in its environment
     secrets: tuple[str, ...] = ()
+    #: "process": it needs a worker process also where the mode is "thread" or "async", because only a process can be
+    #: ended at its timeout; None: the mode decides
+    lane: Literal["process"] | None = None
     #: how its task waits after the function has returned a `Waiting`
     poll: Poll | None = None
 
@@ -111,7 +114,7 @@ class Poll(Record):
     """How the task of a call waits: another function is called, again and again, until the work is done.
 
     It has the arguments, the folder, the variables and the secrets of the call, and the last handle is in the context.
-    It returns the value of the task, or a `Waiting`.
+    It returns the value of the task, or a `Waiting`, which without a handle leaves the last one.
     """
 
     func: Callable[..., Any]
@@ -269,10 +272,17 @@ class ErrorInfo(NamedTuple):
     traceback: str = ""
     types: tuple[str, ...] = ()  # the class names of the exception, the nearest class first
     trace: str = ""  # the frames of the user's code as JSON (see `traces`); secrets never enter it
+    codes: tuple[str, ...] = ()  # such as "http:503"
+    retry_after_s: float | None = None  # the least wait before the next attempt
+    final: bool = False  # it is tried again only where `retry` names one of the codes
 
     def masked(self, masker: Masker) -> ErrorInfo:
         """Return it with its secrets masked."""
-        return self._replace(message=masker.text(self.message), traceback=masker.text(self.traceback))
+        return self._replace(
+            message=masker.text(self.message),
+            traceback=masker.text(self.traceback),
+            codes=tuple(map(masker.text, self.codes)),
+        )
 
 
 class Outcome(NamedTuple):

@@ -86,7 +86,7 @@ def backend_name(body: Body, mode: str, *, has_timeout: bool, backends: Mapping[
         return COMMAND
     if mode not in ("thread", "async"):
         return mode
-    if has_timeout or body.cwd is not None or body.env or body.secrets:
+    if has_timeout or body.lane is not None or body.cwd is not None or body.env or body.secrets:
         return "process"  # a thread cannot be killed, and has no folder or environment of its own
     if mode == "async" and not is_coroutine_function(body.func):
         return "thread"  # it would block the event loop

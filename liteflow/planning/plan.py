@@ -17,7 +17,7 @@ from typing import Final, Literal, NamedTuple
 from liteflow.planning.control_flow import NO_CONTROL_FLOW, TOLERATED, ControlFlow
 from liteflow.planning.graph import Graph
 from liteflow.planning.ready_queue import QueueOptions, SlotNeeds
-from liteflow.planning.retry import MAX_LOST, NEVER, RetryPolicy, RetryTracker
+from liteflow.planning.retry import MAX_LOST, NEVER, NO_FAILURE, Failure, RetryPolicy, RetryTracker
 from liteflow.planning.run_result import counting_failures, failure_counts, run_status
 from liteflow.planning.start_queue import StartQueue
 from liteflow.planning.task_table import TaskTable, Transition
@@ -367,8 +367,7 @@ class Plan:
         now: float,
         *,
         reason: str | None = None,
-        error_types: Sequence[str] = (),
-        exit_code: int | None = None,
+        failure: Failure = NO_FAILURE,
         skips: Mapping[int, str] | None = None,
         repeat_s: float = 0.0,
     ) -> list[Transition]:
@@ -395,7 +394,7 @@ class Plan:
             case "LOST":
                 self._lost(node, now, transitions, reason)
             case "FAILED" | "TIMED_OUT":
-                self._failed(node, now, transitions, reason, error_types, exit_code)
+                self._failed(node, now, transitions, reason, failure)
         return transitions
 
     def _lost(self, node: int, now: float, transitions: list[Transition], reason: str | None) -> None:
@@ -408,23 +407,21 @@ class Plan:
             self._retry(node, now, transitions, reason)
 
     def _failed(
-        self,
-        node: int,
-        now: float,
-        transitions: list[Transition],
-        reason: str | None,
-        error_types: Sequence[str],
-        exit_code: int | None,
+        self, node: int, now: float, transitions: list[Transition], reason: str | None, failure: Failure
     ) -> None:
         """End an attempt that failed: there is a retry, or the task is FAILED."""
         table, task = self.table, self.table.owner(node)
-        wait = self._retries.after_failure(node, task, table.name(node), error_types, exit_code)
+        wait = self._retries.after_failure(node, task, table.name(node), failure)
+        note = self._retries.explain(node, task, failure, wait)
         if wait is not None and (self._stop is None or self.survives_stop(node)):
             again = f"attempt {table.attempts[node] + 1} in {wait:.3g} s" if wait else "tried again at once"
+            again = f"{again}, {note}" if note else again
             self._retry(node, now + wait, transitions, f"{reason}; {again}" if reason else again)
             return
+        if wait is None and note:
+            reason = f"{reason}; {note}" if reason else note
         tolerance = self._options.control.tolerances.get(task)
-        if tolerance is not None and tolerance.covers(error_types, exit_code):
+        if tolerance is not None and tolerance.covers(failure.error_types, failure.exit_code):
             table.tolerated.add(node)
             reason = f"{reason}; {TOLERATED}" if reason else TOLERATED
         self._end(node, "FAILED", transitions, reason)

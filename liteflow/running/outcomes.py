@@ -7,6 +7,7 @@ from typing import Final
 
 from liteflow.definition.compiled import CompiledDag
 from liteflow.planning.plan import Plan
+from liteflow.planning.retry import NO_FAILURE, Failure
 from liteflow.running.decisions import decided
 from liteflow.running.inputs import Inputs
 from liteflow.running.prefetch import Prefetch
@@ -23,6 +24,12 @@ _NO_POLL: Final = ErrorInfo(
     "",
     ("TypeError", "Exception"),
 )
+
+
+def _failure(outcome: Outcome) -> Failure:
+    """Return what the retry of a failed attempt depends on."""
+    error = outcome.error or _NO_ERROR
+    return Failure(error.types, outcome.exit_code, error.codes, error.retry_after_s, error.final)
 
 
 class OutcomeHandler:
@@ -70,7 +77,6 @@ class OutcomeHandler:
         skips: Mapping[int, str] | None = None
         if node in self._deciders:
             outcome, skips = decided(self._compiled, self._deciders[node], outcome)
-        error = outcome.error or _NO_ERROR
         self._stopping.ended(node)
         if previous == "RUNNING":
             self._prefetch.observe(outcome)
@@ -85,13 +91,13 @@ class OutcomeHandler:
             node,
             outcome.verdict,
             monotonic,
-            reason=error.message or None,
-            error_types=error.types,
-            exit_code=outcome.exit_code,
+            reason=None if outcome.error is None else outcome.error.message or None,
+            failure=NO_FAILURE if outcome.error is None and outcome.exit_code is None else _failure(outcome),
             skips=skips,
         )
-        if self._ordered and previous != "WAITING" and plan.slot_needs(node):  # after the plan no longer counts the instance as running
-            recorder.free_slots(node)
+        if self._ordered and plan.slot_needs(node):  # after the plan no longer counts the instance as running
+            if previous != "WAITING":
+                recorder.free_slots(node)
             plan.slots_freed()
         recorder.record(transitions, outcome.ended_at, outcome, previous=previous)
         if is_hook:

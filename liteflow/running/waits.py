@@ -28,6 +28,7 @@ from liteflow.work import Call, ErrorInfo, Outcome, Poll, Waiting, Work
 
 _LONGEST_PAUSE_S: Final = 30.0  # so that a wait ends in time although the clock was set, or the machine slept
 _STORED_PAUSE_S: Final = 60.0  # the time of a poll is stored if it is later than that, or with another change
+_NO_HANDLE: Final = "null"  # a poll that returns none leaves the last one
 #: The class names of errors that are an answer; after another error, a poll has no answer.
 _ANSWERS: Final = frozenset({"TaskFailed", "InputError", "PayloadError"})
 
@@ -35,8 +36,8 @@ _ANSWERS: Final = frozenset({"TaskFailed", "InputError", "PayloadError"})
 class _Wait:
     """An attempt that waits."""
 
-    __slots__ = ("answer", "attempt", "deadline", "due", "failures", "is_polled", "log_path", "poll", "started_at",
-                 "wake_at", "waiting")  # fmt: skip
+    __slots__ = ("answer", "attempt", "deadline", "due", "failures", "is_polled", "log_path", "poll", "reason",
+                 "started_at", "wake_at", "waiting")  # fmt: skip
 
     def __init__(self, poll: Poll, attempt: int, started_at: float, log_path: str | None) -> None:
         self.poll = poll
@@ -47,6 +48,7 @@ class _Wait:
         self.due = inf  # monotonic: the next poll
         self.wake_at = inf  # the same as epoch seconds
         self.waiting = Waiting()  # the last answer
+        self.reason = ""  # the stored reason: that of the last answer, or why the last poll had none
         self.failures = 0  # how many polls in a row had no answer
         self.is_polled = False  # whether a poll is with the executor
         self.answer: Outcome | None = None  # the outcome, while the poll that it came before has still to end
@@ -91,6 +93,7 @@ class Waits:
         if settings.timeout_s is not None:
             wait.deadline = started_at + settings.timeout_s
         self._set(node, wait, waiting)
+        wait.reason = waiting.why
         self._recorder.record(
             self._plan.wait(node, waiting.why), outcome.ended_at, outcome, wait=self._row(wait, is_event=True)
         )
@@ -121,7 +124,8 @@ class Waits:
         if timeout_s is not None:
             wait.deadline = started_at + timeout_s
         pause_s = None if stored.wake_at is None else max(0.0, stored.wake_at - now)
-        self._set(node, wait, Waiting(stored.handle, pause_s, stored.reason or ""))
+        wait.reason = stored.reason or ""
+        self._set(node, wait, Waiting(stored.handle, pause_s, wait.reason))
         if poll is None:
             self.end(node, "LOST", "its task no longer waits, because its definition has changed")
 
@@ -181,27 +185,29 @@ class Waits:
         if wait.answer is not None:
             return self._close(node, wait, wait.answer)
         if outcome.waiting is not None:
-            wait.failures = 0
-            self._wait_on(node, wait, outcome.waiting)
+            wait.failures, last, waiting = 0, wait.waiting, outcome.waiting
+            if waiting.handle == _NO_HANDLE:
+                waiting = waiting._replace(handle=last.handle, why=waiting.why or last.why)
+            self._wait_on(node, wait, waiting, waiting.why)
             return None
         if outcome.verdict in ("FAILED", "LOST", "TIMED_OUT") and not _is_answer(outcome):
             wait.failures += 1
             error = outcome.error or ErrorInfo(outcome.verdict)
             if wait.failures < wait.poll.failures:
                 why = f"poll failed ({wait.failures} of {wait.poll.failures}): {error.message}"
-                self._wait_on(node, wait, wait.waiting._replace(again_s=wait.waiting.again_s or 0.0, why=why))
+                self._wait_on(node, wait, wait.waiting._replace(again_s=wait.waiting.again_s or 0.0), why)
                 return None
             message = f"{wait.failures} polls in a row failed; the last: {error.message}"
             outcome = outcome._replace(verdict="FAILED", error=error._replace(message=message))
         return self._close(node, wait, outcome)
 
-    def _wait_on(self, node: int, wait: _Wait, waiting: Waiting) -> None:
-        before = wait.waiting
+    def _wait_on(self, node: int, wait: _Wait, waiting: Waiting, reason: str) -> None:
+        """Wait for the next poll. What has changed by this one is stored."""
+        before, explained, wait.reason = wait.waiting, reason != wait.reason, reason
         self._set(node, wait, waiting)
-        explained = waiting.why != before.why
         if explained or waiting.handle != before.handle or (waiting.again_s or 0.0) > _STORED_PAUSE_S:
             self._recorder.record(
-                self._plan.explain_wait(node, waiting.why),
+                self._plan.explain_wait(node, reason),
                 self._clock.time(),
                 wait=self._row(wait, is_event=explained),
             )

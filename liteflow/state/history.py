@@ -84,6 +84,7 @@ class AttemptRecord(NamedTuple):
     log_path: str | None
     trace: str | None = None  # of a Python exception: where in the user's code it was raised (JSON, see `traces`)
     log_lost: str | None = None  # why a part of its output is not in its log
+    codes: tuple[str, ...] = ()  # of its failure, such as "http:503"
 
 
 class EventRecord(NamedTuple):
@@ -182,6 +183,7 @@ _INSTANCE_KINDS = (
 )  # fmt: skip
 _ATTEMPT_KINDS = (
     _ID, _INT, _INT, _STATE, _REAL, _REAL_OR_NOT, _INT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT,
+    _TEXT_OR_NOT,
 )  # fmt: skip
 _EVENT_KINDS = (
     _INT, _ID, _ID_OR_NOT, _INT_OR_NOT, _INT_OR_NOT, _STATE_OR_NOT, _STATE, _TEXT_OR_NOT, _REAL,
@@ -407,16 +409,16 @@ class History:
             parameters += after
         rows = self._rows(
             "SELECT task_id, map_index, attempt, status, started_at, ended_at, exit_code, error, log_path, trace, "
-            "log_lost "
+            "log_lost, codes "
             f"FROM liteflow_attempts WHERE {ended} UNION ALL "
-            "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path, NULL, NULL "
+            "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path, NULL, NULL, NULL "
             f"FROM liteflow_task_instances WHERE {running} AND try_number > 0 "
             "AND (status='RUNNING' OR status='WAITING' AND handle IS NOT NULL) "
             "ORDER BY 1, 2, 3 LIMIT ?",
             [*parameters * 2, -1 if limit is None else limit],
             _ATTEMPT_KINDS,
         )
-        records = map(AttemptRecord._make, rows)
+        records = [AttemptRecord._make((*row[:-1], _codes(row[-1]))) for row in rows]
         return [each._replace(log_path=_as_named(each.log_path)) if each.log_path else each for each in records]
 
     def events(self, run_id: str | None = None, *, after: int = 0, limit: int = 1000) -> list[EventRecord]:
@@ -581,6 +583,10 @@ def _is_task(row: object) -> bool:
     above = row.get("depends_on", [])
     words = (row.get("kind", ""), row.get("rule", ""))
     return isinstance(above, list) and all(map(_is_id, above)) and all(isinstance(word, str) for word in words)
+
+
+def _codes(text: object) -> tuple[str, ...]:
+    return tuple(code for code in _json(text, []) if isinstance(code, str))
 
 
 def _json(text: object, default: Any) -> Any:

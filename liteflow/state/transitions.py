@@ -99,9 +99,7 @@ class Transitions:
         self._starts = BulkInsert("INSERT INTO liteflow_task_instances", _STARTED_INSTANCE, _ON_CHANGE)
         self._start_events = BulkInsert("INSERT INTO liteflow_events", _START_EVENT)
         self._abandoned: list[tuple[int, float, str, str, int]] = []  # epoch, time, and the instance
-        self._tolerated: list[tuple[str, str, int]] = []
-        self._next_round: list[tuple[str, str, int]] = []
-        self._removed: list[tuple[str, str, int]] = []
+        self._updates: dict[str, list[tuple[str, str, int]]] = {}  # instances by the statement that changes them
         self.run_status = "RUNNING"  # until it ends
         self.run_end: RunEnd | None = None
 
@@ -159,7 +157,7 @@ class Transitions:
 
     def tolerate(self, task_id: str, map_index: int) -> None:
         """Record that an instance, which FAILED, counts as a success."""
-        self._tolerated.append((self._run.run_id, task_id, map_index))
+        self._update("UPDATE liteflow_task_instances SET tolerated=1", task_id, map_index)
 
     def reset(self, task_id: str, map_index: int, event: InstanceEvent) -> None:
         """Record that an instance has yet to run: it has no times, no error and no log."""
@@ -185,7 +183,8 @@ class Transitions:
         """Record that an instance of a mapped task no longer exists: its attempts and events stay, its row does not."""
         attempt, previous, _, reason, now = event
         self._events.values += (self._run.run_id, task_id, map_index, attempt, previous, "REMOVED", reason, now)
-        self._removed.append((self._run.run_id, task_id, map_index))
+        self._update("DELETE FROM liteflow_task_instances", task_id, map_index)
+        self._update("DELETE FROM liteflow_xcom", task_id, map_index)
 
     def trigger_hook(self, task_id: str, map_index: int, kind: str, owner: str, events: str, now: float) -> None:
         """Store what a hook is triggered by (JSON); its row is made, PENDING, when it has none. `owner`: its task."""
@@ -196,7 +195,7 @@ class Transitions:
         """Record that a hook which has ended was triggered once more."""
         self.reset(task_id, map_index, InstanceEvent(attempt, previous, "PENDING", "triggered again", now))
         if previous == "SUCCESS":
-            self._next_round.append((self._run.run_id, task_id, map_index))
+            self._update("UPDATE liteflow_task_instances SET round=round+1", task_id, map_index)
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Write all of it but the end of the run, within the caller's transaction. It can be repeated."""
@@ -206,17 +205,12 @@ class Transitions:
         for rows in self._rows():
             if rows.values:
                 rows.write(connection)
-        for changed, sql in (
-            (self._tolerated, "UPDATE liteflow_task_instances SET tolerated=1"),
-            (self._next_round, "UPDATE liteflow_task_instances SET round=round+1"),
-            (self._removed, "DELETE FROM liteflow_task_instances"),
-        ):
-            if changed:
-                connection.executemany(f"{sql} WHERE run_id=? AND task_id=? AND map_index=?", changed)
-        if self._removed:
-            connection.executemany(
-                "DELETE FROM liteflow_xcom WHERE run_id=? AND task_id=? AND map_index=?", self._removed
-            )
+        for sql, instances in self._updates.items():
+            connection.executemany(f"{sql} WHERE run_id=? AND task_id=? AND map_index=?", instances)
+
+    def _update(self, sql: str, task_id: str, map_index: int) -> None:
+        """Change an instance by a statement, after all rows are written."""
+        self._updates.setdefault(sql, []).append((self._run.run_id, task_id, map_index))
 
     def _rows(self) -> tuple[BulkInsert, ...]:
         """Return the rows in the order in which they are written."""
@@ -232,8 +226,7 @@ class Transitions:
         """Forget what was committed."""
         for rows in self._rows():
             rows.values.clear()
-        for changed in (self._tolerated, self._next_round, self._removed):
-            changed.clear()
+        self._updates.clear()
         self._abandoned.clear()
         self.run_end = None
 

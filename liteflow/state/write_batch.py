@@ -6,6 +6,7 @@ status of its task instance: a resume after a crash finds it there, and records 
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import time
@@ -48,7 +49,7 @@ class WriteBatch:
         self._epoch = epoch
         self._attempts = BulkInsert("INSERT INTO liteflow_attempts", _ATTEMPT)
         self._other_attempts = BulkInsert(
-            "INSERT INTO liteflow_attempts", f"{_ATTEMPT}, error, trace, log_lost, repeats, round"
+            "INSERT INTO liteflow_attempts", f"{_ATTEMPT}, error, trace, log_lost, repeats, round, codes"
         )
         self._values = BulkInsert(
             "INSERT OR REPLACE INTO liteflow_xcom",
@@ -122,6 +123,7 @@ class WriteBatch:
                 outcome.log_lost,
                 int(repeats),
                 current_round,
+                json.dumps(error.codes, ensure_ascii=False) if error is not None and error.codes else None,
             )
         if outcome.value is not None:
             self._store(task_id, map_index, "return_value", outcome.value, ended_at)

@@ -177,7 +177,7 @@ class Drive(Observer):
 
     def _check_limits(self, work: Work) -> None:
         settings = self.compiled.tasks[self.compiled.graph.index[work.task_id]].settings
-        running = [each for each, _ in self.executor.running.values()]
+        running = [each for each, _ in self.executor.running.values() if each.handle is None]
         if not self.queues:
             assert len(running) < self.workers, "more attempts run than there are workers"
         limit = settings.queue.max_parallel
@@ -208,7 +208,8 @@ class Drive(Observer):
         """Check a run that has ended: nothing is open, unless it was interrupted."""
         assert self.file.run_status == result.status
         assert not self.file.holders, "slots are held after the end"
-        assert not self.executor.running
+        assert all(work.handle is not None for work, _ in self.executor.running.values()), "an attempt still runs"
+        assert result.status == "INTERRUPTED" or not self.executor.running, "a poll still runs"
         if self.file.requests and result.status != "FAILED":
             assert any(word == "stopping" for word, _ in self.told), "the run was asked to end, and did not"
         if result.status != "INTERRUPTED":

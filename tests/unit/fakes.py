@@ -111,15 +111,20 @@ class FakeExecutor:
     def submit(self, work: Work) -> None:
         self._on_submit(work)
         assert work.node not in self.running, "an attempt of this instance runs already"
+        if work.handle is not None:  # a poll takes no slot
+            self._start(work)
+            return
         self.queued.append(work)
         self._start_queued()
 
     def _start_queued(self) -> None:
-        while self.queued and len(self.running) < self._slots:
-            work = self.queued.pop(0)
-            ends = self._script(work)
-            self.running[work.node] = (work, self._clock.seconds)
-            self._push(work.node, ends)
+        while self.queued and sum(work.handle is None for work, _ in self.running.values()) < self._slots:
+            self._start(self.queued.pop(0))
+
+    def _start(self, work: Work) -> None:
+        ends = self._script(work)
+        self.running[work.node] = (work, self._clock.seconds)
+        self._push(work.node, ends)
 
     def _push(self, node: int, ends: Ends) -> None:
         self._order += 1

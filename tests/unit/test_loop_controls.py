@@ -21,6 +21,7 @@ from liteflow.running.prefetch import Prefetch
 from liteflow.running.recorder import Recorder
 from liteflow.running.resume import PreviousRun
 from liteflow.running.stopping import Stopping
+from liteflow.running.waits import Waits
 
 SEEDS = 1500
 Patch = Callable[[Any, str, Any], None]
@@ -108,6 +109,11 @@ def retry_shown_as_first(patch: Patch) -> None:
     patch(Plan, "stored_status", lambda self, node: "PENDING")
 
 
+def waits_forgotten(patch: Patch) -> None:
+    """A resume does not poll the attempts that wait."""
+    patch(Waits, "adopt", lambda self: None)
+
+
 def success_forgotten(patch: Patch) -> None:
     """A resume runs what has succeeded."""
     patch(PreviousRun, "done", lambda self, graph: {})
@@ -135,7 +141,8 @@ def due_retry_spins(patch: Patch) -> None:
 
 
 CONTROLS: dict[Callable[[Patch], None], str] = {
-    late_commit: "is submitted, and",
+    late_commit: "is submitted, and|is shown and not stored",
+    waits_forgotten: "the run does not end",
     shown_before_commit: "is shown and not stored",
     upstream_ignored: "starts by",
     one_worker_more: "more attempts run than there are workers",
@@ -148,7 +155,7 @@ CONTROLS: dict[Callable[[Patch], None], str] = {
     nothing_is_ended: "was asked to end|does not end",
     retry_shown_as_first: "follows",
     success_forgotten: "succeeds twice",
-    hooks_not_stored: "no row|in a run that is",
+    hooks_not_stored: "no row|in a run that is|follows",
     teardowns_cancelled: "not torn down",
     over_too_early: "in a run that is",
     due_retry_spins: "busy",

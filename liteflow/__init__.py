@@ -54,6 +54,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "NOT_YET",
     "Call",
     "Change",
     "Command",
@@ -68,7 +69,6 @@ __all__ = [
     "InputError",
     "ListChange",
     "LiteflowError",
-    "NOT_YET",
     "Observer",
     "Param",
     "ParamError",

@@ -46,6 +46,7 @@ from liteflow.work import Waiting as Waiting
 from liteflow.xcom import XCom as XCom
 
 __all__ = [
+    "NOT_YET",
     "Call",
     "Change",
     "Command",
@@ -60,7 +61,6 @@ __all__ = [
     "InputError",
     "ListChange",
     "LiteflowError",
-    "NOT_YET",
     "Observer",
     "Param",
     "ParamError",

@@ -206,7 +206,7 @@ class RunInfo(Record):
         handle = encode(waiting.handle, None, self.masker)
         if handle.encoding != "json" or handle.size > _LONGEST_HANDLE:
             raise PayloadError(
-                f"the handle of a Waiting is plain data (JSON) of at most {_LONGEST_HANDLE:,} bytes: put what is larger "
+                f"the handle of a Waiting is plain data (JSON) of at most {_LONGEST_HANDLE:,} bytes: put more "
                 "into a file, and its path into the handle"
             )
         why = " ".join(self.masked(str(waiting.why)).split())[:_LONGEST_WHY]

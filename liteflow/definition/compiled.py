@@ -111,6 +111,10 @@ class CompiledDag(Record):
         """Return the branches and short circuits, by number."""
         return {node: settings.decider for node, settings in self.special() if settings.decider is not None}
 
+    def rules(self) -> dict[int, TriggerRule]:
+        """Return the trigger rules that are not `all_success`, by number."""
+        return {node: each.trigger_rule for node, each in self.special() if each.trigger_rule != "all_success"}
+
     def has_hooks(self) -> bool:
         """Whether a task or the run has a hook."""
         return next(self.hooks(), None) is not None

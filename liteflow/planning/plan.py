@@ -62,19 +62,29 @@ class PlanOptions(Record):
     seed: str = ""  # of the retry jitter: the run id, so that a resumed run waits equally long
 
 
+class InstanceResult(NamedTuple):
+    """The result of an instance of a mapped task in the previous part of a run."""
+
+    status: TaskStatus
+    attempts: int = 0
+    tolerated: bool = False  # it counts as a success
+
+
 class PreviousResults(Record):
     """The results of the previous part of a run that is resumed or retried, by task number."""
 
     done: _States = EMPTY_MAPPING  # tasks that ended and keep their state
+    tolerated: Collection[int] = ()  # those of them that count as a success
     attempts: Mapping[int, int] = EMPTY_MAPPING  # further attempts continue the count
-    #: the states of the instances of mapped tasks that are `done`, by index, in the order of the list
-    instances: Mapping[int, _States] = EMPTY_MAPPING
+    #: the results of the instances of mapped tasks that are `done`, by index, in the order of the list
+    instances: Mapping[int, Mapping[int, InstanceResult]] = EMPTY_MAPPING
     waiting: Collection[int] = ()  # tasks, and no instances, whose attempt waits or whose next iteration is due later
     #: the tasks that the decisions of branches and short circuits in `done` skip, with the reasons
     skips: Mapping[int, Mapping[int, str]] = EMPTY_MAPPING
 
 
 NO_RESULTS: Final = PreviousResults()
+_NOT_RUN: Final = InstanceResult("PENDING")
 DEFAULT_OPTIONS: Final = PlanOptions()
 
 
@@ -104,17 +114,17 @@ class Plan:
     def _restore(self, previous: PreviousResults) -> None:
         """Restore the states of the previous part of the run, and apply what follows from them."""
         table, upstreams, transitions = self.table, self._upstreams, self.initial_transitions
+        table.tolerated.update(previous.tolerated)
         for node, status in previous.done.items():
             table.status[node] = status
             self._remaining -= 1
             ended = [node]
             if node in previous.instances:
-                statuses = previous.instances[node]
-                instances = {index: (instance_status, 0) for index, instance_status in statuses.items()}
-                ended = self._add_instances(node, list(statuses), instances)
+                instances = previous.instances[node]
+                ended = self._add_instances(node, list(instances), instances)
             for instance in ended:
                 for downstream in table.graph.downstream[node]:
-                    upstreams.count(downstream, table.status[instance])
+                    upstreams.count(downstream, table.downstream_status(instance))
         for node in previous.waiting:
             self._wait_on(node)
         for skipped in previous.skips.values():
@@ -212,13 +222,13 @@ class Plan:
         self,
         node: int,
         indexes: Sequence[int],
-        previous: Mapping[int, tuple[TaskStatus, int]] | None = None,
+        previous: Mapping[int, InstanceResult] | None = None,
         note: str = "",
     ) -> list[Transition]:
         """Add an instance with each of these indexes to a mapped task.
 
-        `previous` are instances of the previous part of the run by index, with their state and their attempts; those
-        that have not ended run. `note` is added to the reason.
+        `previous` are the results of instances of the previous part of the run, by index; those that have not ended
+        run. `note` is added to the reason.
         """
         transitions: list[Transition] = []
         if self.table.status[node] != "QUEUED":
@@ -241,9 +251,7 @@ class Plan:
             self._end(node, "FAILED", transitions, reason)
         return transitions
 
-    def _add_instances(
-        self, node: int, indexes: Sequence[int], previous: Mapping[int, tuple[TaskStatus, int]]
-    ) -> list[int]:
+    def _add_instances(self, node: int, indexes: Sequence[int], previous: Mapping[int, InstanceResult]) -> list[int]:
         """Add instances. Return those that ended in the previous part of the run."""
         table, push = self.table, self._starts.ready.push
         instances = table.add_instances(node, indexes, fail_fast=self._options.mapped.get(node, False))
@@ -251,7 +259,9 @@ class Plan:
         self._remaining += len(indexes)
         ended = []
         for index, instance in zip(indexes, instances.nodes, strict=True):
-            status, attempts = previous.get(index, ("PENDING", 0)) if previous else ("PENDING", 0)
+            status, attempts, tolerated = previous.get(index, _NOT_RUN) if previous else _NOT_RUN
+            if tolerated:
+                table.tolerated.add(instance)
             if attempts:
                 table.attempts[instance] = attempts
             if status in TASK_ENDED:
@@ -327,7 +337,9 @@ class Plan:
     def _has_no_attempt(self, node: int) -> bool:
         """Return whether the instance has not ended and has no attempt that has yet to end."""
         status = self.table.status[node]
-        return status in ("PENDING", "QUEUED", "UP_FOR_RETRY") or (status == "WAITING" and node not in self.table.waiting)
+        return status in ("PENDING", "QUEUED", "UP_FOR_RETRY") or (
+            status == "WAITING" and node not in self.table.waiting
+        )
 
     # -- hooks ---------------------------------------------------------------------------------------------
 

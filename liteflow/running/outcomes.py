@@ -14,8 +14,8 @@ from liteflow.running.prefetch import Prefetch
 from liteflow.running.recorder import Recorder
 from liteflow.running.start_checks import StartChecks
 from liteflow.running.stopping import Stopping
-from liteflow.states import TaskStatus
 from liteflow.running.waits import Waits
+from liteflow.states import TaskStatus
 from liteflow.work import ErrorInfo, Outcome, Waiting
 
 _NO_ERROR: Final = ErrorInfo("")
@@ -63,15 +63,11 @@ class OutcomeHandler:
         """Handle the end of an attempt, or the answer of a poll."""
         plan, recorder, node = self._plan, self._recorder, outcome.node
         previous: TaskStatus = "RUNNING"
-        if node in plan.table.waiting:
-            answer = self._waits.answer(outcome)
+        if outcome.waiting is not None or node in plan.table.waiting:
+            answer = self._after_wait(outcome)
             if answer is None:
                 return
-            outcome, previous = answer, "WAITING"
-        elif outcome.waiting is not None:
-            if self._begin_wait(outcome, outcome.waiting):
-                return
-            outcome = outcome._replace(verdict="FAILED", error=_NO_POLL, waiting=None)
+            outcome, previous = answer
         if outcome.error is not None:
             outcome = outcome._replace(error=recorder.masked(outcome.error))
         skips: Mapping[int, str] | None = None
@@ -108,6 +104,15 @@ class OutcomeHandler:
             self._stopping.end(instance)
         if plan.stopped is not None:
             self._stopping.end_running()
+
+    def _after_wait(self, outcome: Outcome) -> tuple[Outcome, TaskStatus] | None:
+        """Return the end of an attempt that waited, or that cannot wait, and its state before; None: it waits."""
+        if outcome.node in self._plan.table.waiting:
+            answer = self._waits.answer(outcome)
+            return None if answer is None else (answer, "WAITING")
+        if outcome.waiting is not None and self._begin_wait(outcome, outcome.waiting):
+            return None
+        return outcome._replace(verdict="FAILED", error=_NO_POLL, waiting=None), "RUNNING"
 
     def _begin_wait(self, outcome: Outcome, waiting: Waiting) -> bool:
         """Let an attempt wait without a worker. Return whether its task says how it is polled."""

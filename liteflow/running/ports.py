@@ -23,6 +23,7 @@ from liteflow.state.records import (
     Request,
     SharedLimits,
 )
+from liteflow.state.resets import RESUME, ResetRules
 from liteflow.state.transitions import InstanceEvent, WaitRow
 from liteflow.state.write_batch import SlotRequest
 from liteflow.states import RunStatus, TaskStatus
@@ -127,7 +128,7 @@ class RunStore(Protocol):
         graph: tuple[str, str],
         session: int | None = None,
         limits: SharedLimits = ...,
-        choose: ChooseResets | None = None,
+        rules: ResetRules = RESUME,
         settings: Mapping[str, Any] = EMPTY_MAPPING,
     ) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]], int | None]: ...
 

@@ -36,8 +36,20 @@ _ANSWERS: Final = frozenset({"TaskFailed", "InputError", "PayloadError"})
 class _Wait:
     """An attempt that waits."""
 
-    __slots__ = ("answer", "attempt", "deadline", "due", "failures", "is_polled", "log_path", "poll", "reason",
-                 "started_at", "wake_at", "waiting")  # fmt: skip
+    __slots__ = (
+        "answer",
+        "attempt",
+        "deadline",
+        "due",
+        "failures",
+        "is_polled",
+        "log_path",
+        "poll",
+        "reason",
+        "started_at",
+        "waiting",
+        "wake_at",
+    )  # fmt: skip
 
     def __init__(self, poll: Poll, attempt: int, started_at: float, log_path: str | None) -> None:
         self.poll = poll

@@ -18,7 +18,7 @@ from json.encoder import encode_basestring_ascii as _quoted
 from typing import Final, NamedTuple
 
 from liteflow.state.bulk_insert import BulkInsert
-from liteflow.state.records import NewInstance, RunEnd
+from liteflow.state.records import InstanceKey, NewInstance, RunEnd
 from liteflow.states import RUN_ENDED
 
 _EVENT: Final = "run_id, task_id, map_index, attempt, previous, status, reason, at"
@@ -30,24 +30,27 @@ _WAITING_INSTANCE: Final = (
     "run_id, task_id, map_index, status, try_number, reason, started_at, log_path, updated_at, handle, wake_at"
 )
 _STARTED_INSTANCE: Final = "run_id, task_id, map_index, status, try_number, started_at, log_path, updated_at"
-#: A column that the inserted row does not name gets its default: NULL, and 0 for `tolerated`.
+#: A column that the inserted row does not name gets its default: NULL, and 0 for `tolerated` and `settled`.
 _ON_CHANGE: Final = (
     "ON CONFLICT DO UPDATE SET status=excluded.status, try_number=excluded.try_number, error_log=excluded.error_log, "
     "reason=excluded.reason, started_at=excluded.started_at, ended_at=excluded.ended_at, log_path=excluded.log_path, "
-    "updated_at=excluded.updated_at, tolerated=excluded.tolerated, handle=excluded.handle, wake_at=excluded.wake_at"
+    "updated_at=excluded.updated_at, tolerated=excluded.tolerated, settled=excluded.settled, handle=excluded.handle, "
+    "wake_at=excluded.wake_at"
 )
 
-#: An instance that keeps its status when its run is resumed or retried: a success, and a task that skipped itself.
+#: An instance that has started and has not ended.
+_OPEN: Final = "instance.status IN ('RUNNING', 'QUEUED', 'UP_FOR_RETRY')"
+#: An instance that keeps its status when its run is resumed or retried: a success, a task that skipped itself, and
+#: what is settled.
 _KEEPS: Final = (
-    "(instance.status='SUCCESS' OR (instance.status='SKIPPED' AND EXISTS (SELECT 1 FROM liteflow_attempts AS last "
-    "WHERE (last.run_id, last.task_id, last.map_index, last.attempt)=(instance.run_id, instance.task_id, "
-    "instance.map_index, instance.try_number) AND last.status='SKIPPED')))"
+    "(instance.status='SUCCESS' OR instance.settled OR (instance.status='SKIPPED' AND EXISTS (SELECT 1 FROM "
+    "liteflow_attempts AS last WHERE (last.run_id, last.task_id, last.map_index, last.attempt)=(instance.run_id, "
+    "instance.task_id, instance.map_index, instance.try_number) AND last.status='SKIPPED')))"
 )
 #: An instance that a resume or a retry sets back to PENDING. A hook that has ended stays as it is, and so does an
 #: instance that waits: its attempt has not ended.
 RESETS: Final = (
-    f"(instance.status NOT IN ('PENDING', 'WAITING') AND NOT {_KEEPS} "
-    "AND (instance.kind='task' OR instance.status IN ('RUNNING', 'QUEUED', 'UP_FOR_RETRY')))"
+    f"(instance.status NOT IN ('PENDING', 'WAITING') AND NOT {_KEEPS} AND (instance.kind='task' OR {_OPEN}))"
 )
 #: An instance with an attempt that has no verdict: a QUEUED one may have started, as its executor starts it as soon as
 #: a slot is free. A mapped task as a whole is RUNNING too, but has no attempts.
@@ -61,8 +64,10 @@ _AFTER_LOST: Final = f"CASE WHEN {_HAS_ATTEMPT} THEN 'LOST' ELSE status END"
 _END_WAIT: Final = (
     "INSERT INTO liteflow_attempts (run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, error, "
     "log_path, round) SELECT run_id, task_id, map_index, try_number, 'CANCELLED', ?, coalesce(started_at, updated_at), "
-    "?, 'cancelled while it waited', log_path, round FROM liteflow_task_instances"
+    "?, 'cancelled while it waited', log_path, round FROM liteflow_task_instances AS instance"
 )
+#: `settled` of an instance that has ended and stays as it is while other tasks run again.
+_SETTLED_FOR_RERUN: Final = 2
 
 
 class RunKey(NamedTuple):
@@ -356,27 +361,66 @@ def record_lost(connection: sqlite3.Connection, run_id: str, epoch: int, now: fl
     )
 
 
-def abandon_waits(connection: sqlite3.Connection, condition: str, parameters: Sequence[object], now: float) -> None:
-    """Record the attempts of the instances that wait and that a condition selects as CANCELLED.
-
-    A change of their status has to follow in the same transaction.
-    """
-    epoch = "(SELECT epoch FROM liteflow_dag_runs AS run WHERE run.run_id=liteflow_task_instances.run_id)"
-    sql = _END_WAIT.replace("?", epoch, 1)
-    connection.execute(f"{sql} WHERE {_WAITS} AND {condition}", (now, *parameters))
-
-
 def reset(connection: sqlite3.Connection, run_id: str, reason: str, now: float) -> None:
     """Set all that is to run again (`RESETS`) back to PENDING, after `record_lost`."""
     _change_status_where(connection, "PENDING", f"run_id=? AND {RESETS}", (run_id,), reason, now)
 
 
-def reset_tasks(connection: sqlite3.Connection, run_id: str, reasons: Mapping[str, str], now: float) -> None:
-    """Set tasks that had succeeded or were skipped back to PENDING, with their instances; their values are deleted."""
-    for task_id, reason in reasons.items():
-        condition = "run_id=? AND task_id=? AND instance.status IN ('SUCCESS', 'SKIPPED')"
-        _change_status_where(connection, "PENDING", condition, (run_id, task_id), reason, now)
-        connection.execute("DELETE FROM liteflow_xcom WHERE run_id=? AND task_id=?", (run_id, task_id))
+def reset_instances(
+    connection: sqlite3.Connection, run_id: str, reasons: Mapping[InstanceKey, str], now: float
+) -> None:
+    """Set instances that have ended back to PENDING, each for its reason; their values are deleted."""
+    for (task_id, map_index), reason in reasons.items():
+        parameters = (run_id, task_id, map_index)
+        of_instance = "run_id=? AND task_id=? AND map_index=? AND instance.status<>'PENDING'"
+        _change_status_where(connection, "PENDING", of_instance, parameters, reason, now)
+        connection.execute("DELETE FROM liteflow_xcom WHERE run_id=? AND task_id=? AND map_index=?", parameters)
+
+
+def reset_open(connection: sqlite3.Connection, run_id: str, reason: str, now: float) -> None:
+    """Set what a dead owner has left open back to PENDING, after `record_lost`, and nothing that has ended."""
+    _change_status_where(connection, "PENDING", f"run_id=? AND {_OPEN}", (run_id,), reason, now)
+
+
+def mark(
+    connection: sqlite3.Connection, run_id: str, instances: Iterable[InstanceKey], status: str, reason: str, now: float
+) -> None:
+    """Give instances a status by hand, without an attempt. A resume runs a failure again, and leaves all else."""
+    settled = int(status != "FAILED")
+    for task_id, map_index in instances:
+        of_instance, parameters = "run_id=? AND task_id=? AND map_index=?", (run_id, task_id, map_index)
+        _change_status_where(connection, status, of_instance, parameters, reason, now)
+        connection.execute(
+            f"UPDATE liteflow_task_instances SET settled=?, error_log=NULL WHERE {of_instance}", (settled, *parameters)
+        )
+
+
+def settle(connection: sqlite3.Connection, run_id: str, *, but_cancelled: bool) -> None:
+    """Let what has ended and would run again keep its state until the run has ended: only chosen tasks run again.
+
+    `but_cancelled`: not what an interruption has cancelled.
+    """
+    ended = "'FAILED', 'SKIPPED', 'UPSTREAM_FAILED'" + ("" if but_cancelled else ", 'CANCELLED'")
+    connection.execute(
+        f"UPDATE liteflow_task_instances AS instance SET settled={_SETTLED_FOR_RERUN} "
+        f"WHERE run_id=? AND kind='task' AND status IN ({ended}) AND NOT {_KEEPS}",
+        (run_id,),
+    )
+
+
+def unsettle(connection: sqlite3.Connection, run_id: str) -> None:
+    """End what `settle` did: the run has ended, and the next resume runs all that did not succeed."""
+    connection.execute(
+        f"UPDATE liteflow_task_instances SET settled=0 WHERE run_id=? AND settled={_SETTLED_FOR_RERUN}", (run_id,)
+    )
+
+
+def grant(connection: sqlite3.Connection, run_id: str, instances: Iterable[InstanceKey]) -> None:
+    """Let instances that have ended without success count as a success for the tasks that depend on them."""
+    connection.executemany(
+        "UPDATE liteflow_task_instances SET tolerated=1 WHERE run_id=? AND task_id=? AND map_index=?",
+        ((run_id, *key) for key in instances),
+    )
 
 
 def cancel(connection: sqlite3.Connection, run_id: str, reason: str, now: float) -> None:
@@ -385,7 +429,6 @@ def cancel(connection: sqlite3.Connection, run_id: str, reason: str, now: float)
     A hook that was triggered and has not ended is PENDING, so that a resume runs it.
     """
     ended = "('SUCCESS', 'FAILED', 'SKIPPED', 'UPSTREAM_FAILED', 'CANCELLED')"
-    abandon_waits(connection, "run_id=?", (run_id,), now)
     of_task = f"run_id=? AND instance.kind='task' AND instance.status NOT IN {ended}"
     _change_status_where(connection, "CANCELLED", of_task, (run_id,), reason, now)
     of_hook = f"run_id=? AND instance.kind<>'task' AND instance.status NOT IN {ended} AND instance.status<>'PENDING'"
@@ -393,9 +436,11 @@ def cancel(connection: sqlite3.Connection, run_id: str, reason: str, now: float)
 
 
 def _change_status_where(
-    connection: sqlite3.Connection, status: str, condition: str, parameters: Sequence[str], reason: str, now: float
+    connection: sqlite3.Connection, status: str, condition: str, parameters: Sequence[object], reason: str, now: float
 ) -> None:
-    """Change the status of all instances that a condition selects."""
+    """Change the status of all instances that a condition selects; the attempts of those that wait end as CANCELLED."""
+    epoch = "(SELECT epoch FROM liteflow_dag_runs AS run WHERE run.run_id=instance.run_id)"
+    connection.execute(f"{_END_WAIT.replace('?', epoch, 1)} WHERE {_WAITS} AND {condition}", (now, *parameters))
     connection.execute(
         f"INSERT INTO liteflow_events ({_EVENT}) SELECT run_id, task_id, map_index, try_number, {_AFTER_LOST}, ?, ?, ? "
         f"FROM liteflow_task_instances AS instance WHERE {condition}",
@@ -404,6 +449,7 @@ def _change_status_where(
     pending = status == "PENDING"
     connection.execute(
         "UPDATE liteflow_task_instances AS instance SET status=?, reason=?, ended_at=?, updated_at=?, tolerated=0, "
-        f"handle=NULL, wake_at=NULL, round=round+(status='SUCCESS'){', error_log=NULL' if pending else ''} WHERE {condition}",
+        f"handle=NULL, wake_at=NULL, settled=0, round=round+(status='SUCCESS'){', error_log=NULL' if pending else ''} "
+        f"WHERE {condition}",
         (status, None if pending else reason, None if pending else now, now, *parameters),
     )

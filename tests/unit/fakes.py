@@ -30,6 +30,7 @@ from liteflow.state.records import (
     SharedLimits,
     TaskEvent,
 )
+from liteflow.state.resets import RESUME, ResetRules
 from liteflow.state.transitions import InstanceEvent, WaitRow
 from liteflow.state.write_batch import SlotRequest
 from liteflow.states import RunStatus, TaskStatus, Verdict
@@ -392,7 +393,7 @@ class FakeStore:
         graph: tuple[str, str],
         session: int | None = None,
         limits: SharedLimits = NO_SHARED_LIMITS,
-        choose: ChooseResets | None = None,
+        rules: ResetRules = RESUME,
         settings: Mapping[str, Any] = EMPTY_MAPPING,
     ) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]], int | None]:
         file = self.file
@@ -404,7 +405,7 @@ class FakeStore:
             if row.status in ("RUNNING", "QUEUED") and row.attempt:
                 file.attempts[*key, row.attempt] = "LOST"
                 file.change(key, row.attempt, row.status, "LOST", "its owner died")
-        return (*self._reset(choose), None)
+        return (*self._reset(rules.choose), None)
 
     def _reset(self, choose: ChooseResets | None) -> Previous:
         file = self.file
@@ -412,13 +413,17 @@ class FakeStore:
         for key, row in file.rows.items():
             skipped_itself = row.status == "SKIPPED" and file.attempts.get((*key, row.attempt)) == "SKIPPED"
             open_hook = row.status in ("LOST", "RUNNING", "QUEUED", "UP_FOR_RETRY")
-            resets = open_hook if row.hook_events is not None else row.status not in ("SUCCESS", "WAITING") and not skipped_itself
+            resets = (
+                open_hook
+                if row.hook_events is not None
+                else row.status not in ("SUCCESS", "WAITING") and not skipped_itself
+            )
             if resets and row.status != "PENDING":
                 file.change(key, row.attempt, row.status, "PENDING", "reset")
-        chosen = {} if choose is None else choose(*self._previous(), events)
+        chosen = {} if choose is None else choose(*self._previous(), events).reasons
         for key, row in file.rows.items():
-            if key[0] in chosen and row.status in ("SUCCESS", "SKIPPED"):
-                file.change(key, row.attempt, row.status, "PENDING", chosen[key[0]])
+            if key in chosen and row.status != "PENDING":
+                file.change(key, row.attempt, row.status, "PENDING", chosen[key])
         return self._previous()
 
     def _previous(self) -> Previous:
@@ -431,7 +436,9 @@ class FakeStore:
         mapped: dict[str, dict[int, PreviousInstance]] = {}
         for (task_id, index), row in file.rows.items():
             if index >= 0 and row.hook_events is None:
-                instance = PreviousInstance(row.status, row.attempt, row.item, row.label, row.position)
+                instance = PreviousInstance(
+                    status=row.status, attempts=row.attempt, item=row.item, label=row.label, position=row.position
+                )
                 mapped.setdefault(task_id, {})[index] = instance
         return tasks, mapped
 

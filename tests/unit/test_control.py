@@ -10,6 +10,7 @@ from plans import make_plan
 from liteflow.planning.branching import Branching, WrongDecision, chosen_names, skipped_by
 from liteflow.planning.control_flow import ControlFlow, Tolerance, status_for_downstream
 from liteflow.planning.graph import Graph
+from liteflow.planning.plan import InstanceResult
 from liteflow.planning.retry import Failure
 from liteflow.planning.setup_teardown import Teardown, between, needed_setups
 from liteflow.planning.task_table import Transition
@@ -300,7 +301,7 @@ def test_a_stopped_run_tears_down_a_mapped_setup_of_an_earlier_part() -> None:
         control=control,
         done={0: "SUCCESS"},
         mapped={0: False},
-        instances={0: {0: "SUCCESS", 1: "SUCCESS"}},
+        instances={0: {0: InstanceResult("SUCCESS"), 1: InstanceResult("SUCCESS")}},
     )
     plan.stop("cancelled")
     assert plan.table.status[2] == "QUEUED"

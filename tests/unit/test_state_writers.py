@@ -18,6 +18,7 @@ WRITERS: dict[str, set[str]] = {
     "store": {"dag_runs", "dags", "graphs"},
     "pools": {"pools", "slots", "requests"},
     "admin": {"dag_runs", "dags", "pools", "requests", "xcom"},
+    "reruns": {"dag_runs", "requests", "xcom"},
     "deletion": {"dag_runs", "dags", "graphs", "xcom", "?"},  # "?": a table whose name is computed
     "schema": {"task_instances", "dag_runs"},
 }

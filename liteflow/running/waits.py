@@ -214,7 +214,7 @@ class Waits:
         return self._close(node, wait, outcome)
 
     def _wait_on(self, node: int, wait: _Wait, waiting: Waiting, reason: str) -> None:
-        """Wait for the next poll. What has changed by this one is stored."""
+        """Wait for the next poll, and store the changes that this one has made."""
         before, explained, wait.reason = wait.waiting, reason != wait.reason, reason
         self._set(node, wait, waiting)
         if explained or waiting.handle != before.handle or (waiting.again_s or 0.0) > _STORED_PAUSE_S:

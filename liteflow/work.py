@@ -41,6 +41,8 @@ class Command(NamedTuple):
     late: DeferredBody | None = None
     #: the names of the secrets of the run in its environment
     secrets: tuple[str, ...] = ()
+    #: ends what an attempt has started outside the process tree, after every end but a success
+    undo: Call | None = None
 
 
 class Ref(NamedTuple):
@@ -106,6 +108,9 @@ class Call(NamedTuple):
     #: "process": it needs a worker process also where the mode is "thread" or "async", because only a process can be
     #: ended at its timeout; None: the mode decides
     lane: Literal["process"] | None = None
+    #: ends what an attempt has started outside the process tree, after every end but a success; a call that has an
+    #: undo runs in a worker process
+    undo: Call | None = None
     #: how its task waits after the function has returned a `Waiting`
     poll: Poll | None = None
 
@@ -263,6 +268,7 @@ class Work(Record):
     log_path: str | None = None  #: the file of its output, created with the first byte
     hook: HookEvent | None = None  #: the event that a hook handles; None: a task
     handle: str | None = None  #: of a poll: the handle of the wait (JSON); None: an attempt
+    is_undo: bool = False  #: run the undo of the attempt
 
 
 class ErrorInfo(NamedTuple):
@@ -299,4 +305,5 @@ class Outcome(NamedTuple):
     ended_at: float
     log_path: str | None  # None: no log has output of the attempt
     log_lost: str | None = None  # why the log lacks a part of the output
+    undo_error: str | None = None  # why its undo failed; None: it did not, or there was nothing to undo
     waiting: Waiting | None = None  # it has not ended: what it waits for, with the handle as JSON; no verdict counts

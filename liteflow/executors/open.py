@@ -9,11 +9,11 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Final
 
-from liteflow.errors import DefinitionError, ResourceError
+from liteflow.errors import DefinitionError, LiteflowError, ResourceError
 from liteflow.executors.attempt import failure, is_coroutine_function
 from liteflow.executors.guardian_client import GuardianClient
 from liteflow.executors.outcome_queue import OutcomeQueue
-from liteflow.executors.protocol import Backend, BackendContext, BackendFactory, Executor
+from liteflow.executors.protocol import Backend, BackendContext, BackendFactory, Executor, UndoRegister
 from liteflow.processes.client import ImportableWorker
 from liteflow.processes.guardian import WorkerMain
 from liteflow.work import Body, Call, Command, Outcome, RunInfo, Work
@@ -84,6 +84,8 @@ def backend_name(body: Body, mode: str, *, has_timeout: bool, backends: Mapping[
         raise DefinitionError(f"there is no mode {mode!r}; there are {modes}")
     if isinstance(body, Command):
         return COMMAND
+    if body.undo is not None:
+        return "process"  # only the guardian can undo an attempt of a dead process
     if mode not in ("thread", "async"):
         return mode
     if has_timeout or body.lane is not None or body.cwd is not None or body.env or body.secrets:
@@ -102,6 +104,7 @@ class _Executor:
         self._guardian = guardian
         self._backends: dict[str, Backend] = {}
         self._polls: Backend | None = None  # runs the polls of waiting tasks
+        self._undos: UndoRegister | None = None
         self._routes: dict[int, Backend] = {}  # by node, for cancel
         self._cleanup = ExitStack()
         self._is_closed = False
@@ -123,9 +126,20 @@ class _Executor:
         by_name: dict[str, dict[str, Body]] = {}
         for task_id, name in self._names.items():
             by_name.setdefault(name, {})[task_id] = bodies[task_id]
+        with_undo = {task_id for task_id, body in bodies.items() if body.undo is not None}
+        if with_undo:
+            from liteflow.executors.undo import AttemptUndos  # with `worker`, which few runs of commands need
+
+            assert self._guardian is not None
+            self._undos = AttemptUndos(self._guardian, self._outcomes, with_undo)
         for name, of_backend in by_name.items():
             context = BackendContext(
-                outcomes=self._outcomes, bodies=of_backend, info=info, slots=slots, guardian=self._guardian
+                outcomes=self._outcomes,
+                bodies=of_backend,
+                info=info,
+                slots=slots,
+                guardian=self._guardian,
+                undos=self._undos,
             )
             self._backends[name] = backends[name](context)
         polled = {task_id: bodies[task_id] for task_id in polled_tasks(bodies, self._names)}
@@ -169,6 +183,20 @@ class _Executor:
         backend = self._routes.get(node)
         if backend is not None:
             backend.cancel(node, grace_s)
+
+    def end_wait(self, work: Work, outcome: Outcome) -> None:
+        if self._undos is None:
+            self._outcomes.post(outcome)
+            return
+        try:
+            self._undos.register(work)
+        except (LiteflowError, ValueError) as error:
+            self._outcomes.post(outcome._replace(undo_error=str(error)))
+            return
+        self._undos.post(outcome)
+
+    def undo(self, works: Sequence[Work]) -> list[str | None]:
+        return [None] * len(works) if self._undos is None else self._undos.undo(works)
 
     def wake(self) -> None:
         self._outcomes.wake()
@@ -215,7 +243,7 @@ def polled_tasks(bodies: Mapping[str, Body], names: Mapping[str, str]) -> list[s
     ]
 
 
-def _worker_main(calls: Mapping[str, Call], info: RunInfo) -> WorkerMain:
+def _worker_main(calls: Mapping[str, Body], info: RunInfo) -> WorkerMain:
     """Return the main function of workers, imported before the guardian forks them. Commands need no workers."""
     if not calls:
         return _no_worker
@@ -228,7 +256,7 @@ def _no_worker(*_: object) -> None:
     raise AssertionError("a worker was started for a run without Python tasks")
 
 
-def _importable(calls: Mapping[str, Call], info: RunInfo) -> ImportableWorker:
+def _importable(calls: Mapping[str, Body], info: RunInfo) -> ImportableWorker:
     from liteflow.executors.importable import importable_worker  # only where this process cannot be forked
 
     return importable_worker(calls, info)
@@ -307,7 +335,7 @@ def open_executor(
         calls = {
             task_id: body
             for task_id, body in bodies.items()
-            if isinstance(body, Call) and (names[task_id] == "process" or task_id in polled)
+            if names[task_id] == "process" or body.undo is not None or task_id in polled
         }
         guardian = GuardianClient(
             _worker_main(calls, info),

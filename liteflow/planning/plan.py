@@ -610,7 +610,10 @@ class Plan:
     @property
     def finished(self) -> bool:
         """Whether nothing runs and nothing will."""
-        return not self.running and (self._halted or not self._remaining)
+        if self.running:
+            return False
+        leaves_waits = not self.table.waiting or (self._stop is not None and self._stop.cause == "interrupted")
+        return (self._halted and leaves_waits) or not self._remaining
 
     def result(self) -> RunStatus:
         """Return the state of a finished run: that of the stop, if it cut the run short; else that of its tasks."""

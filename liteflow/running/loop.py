@@ -130,9 +130,11 @@ class Loop:
                 self._executor.submit(work)
 
     def _submit_polls(self) -> None:
-        """Poll the attempts that wait and are due. Their handles are stored by now."""
+        """Poll the attempts that wait and are due, and undo those that have ended. Their handles are stored by now."""
         parts = self._parts
         parts.waits.adopt()
+        for start, handle, outcome in parts.waits.due_undos():
+            self._executor.end_wait(polling(parts.starter.work(start, parts.inputs, parts.hooks), handle, 0.0), outcome)
         if not self._may_start or self._plan.halted:
             return
         for start, handle, limit_s in parts.waits.due():

@@ -15,6 +15,7 @@ from liteflow.running.recorder import Recorder
 from liteflow.running.start_checks import StartChecks
 from liteflow.running.stopping import Stopping
 from liteflow.running.waits import Waits
+from liteflow.state.records import AttemptKey, DueUndo
 from liteflow.states import TaskStatus
 from liteflow.work import ErrorInfo, Outcome, Waiting
 
@@ -96,6 +97,10 @@ class OutcomeHandler:
                 recorder.free_slots(node)
             plan.slots_freed()
         recorder.record(transitions, outcome.ended_at, outcome, previous=previous)
+        if outcome.undo_error is not None:
+            key = AttemptKey(plan.table.task_ids[node], plan.table.map_indexes[node], outcome.attempt)
+            undo = DueUndo(key, transitions[0].status, outcome.attempt)
+            recorder.note_failed_undo(undo, outcome.undo_error, outcome.ended_at)
         if is_hook:
             recorder.record(self._checks.hook_ended(node, outcome), outcome.ended_at)
         if self._inputs is not None:

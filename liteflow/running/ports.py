@@ -13,6 +13,7 @@ from liteflow.planning.ready_queue import SlotNeeds
 from liteflow.record import EMPTY_MAPPING
 from liteflow.state.records import (
     ChooseResets,
+    DueUndo,
     NewInstance,
     NewRun,
     Previous,
@@ -25,6 +26,7 @@ from liteflow.state.records import (
 )
 from liteflow.state.resets import RESUME, ResetRules
 from liteflow.state.transitions import InstanceEvent, WaitRow
+from liteflow.state.undo_rows import UndoRows
 from liteflow.state.write_batch import SlotRequest
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.values.payload import Payload
@@ -56,6 +58,7 @@ class Batch(Protocol):
     slot_requests: list[SlotRequest]
     granted_slots: list[bool]
     released_slots: list[tuple[str, int]]
+    undos: UndoRows
 
     def __bool__(self) -> bool: ...
 
@@ -69,6 +72,8 @@ class Batch(Protocol):
         now: float,
         status: TaskStatus = "RUNNING",
     ) -> None: ...
+
+    def note(self, task_id: str, map_index: int, attempt: int, status: str, reason: str, now: float) -> None: ...
 
     def record_start(self, task_id: str, map_index: int, attempt: int, started_at: float) -> None: ...
 
@@ -157,6 +162,7 @@ class RunStore(Protocol):
     def waits(self) -> Sequence[PreviousWait]: ...
 
     def iterations(self, task_id: str, map_index: int) -> tuple[int, float | None]: ...
+    def due_undos(self) -> Sequence[DueUndo]: ...
 
     def value(self, task_id: str, map_index: int = -1, key: str = "return_value") -> Payload | None: ...
 

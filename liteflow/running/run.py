@@ -27,6 +27,7 @@ from liteflow.running.run_limits import RunLimits
 from liteflow.running.start_checks import StartChecks
 from liteflow.running.starting import Starter
 from liteflow.running.stopping import Stopping, StopSignals, stop_signals_handled
+from liteflow.running.undoing import undo_lost
 from liteflow.running.waits import Waits
 from liteflow.state.locks import LockFile
 from liteflow.state.records import PreviousInstance
@@ -124,6 +125,7 @@ class Runner(Record):
         """Create the run, or take it over. Return what it has already done."""
         take = claim_run if resume else create_run
         previous = take(self.compiled, self.config, self.store, self.executor.session)
+        self.store.batch.undos.tasks = self.compiled.with_undo()
         create_folder(self.info.outputs_dir or "")  # the run is owned by this process from here on
         return previous
 
@@ -174,6 +176,8 @@ class Runner(Record):
         observers.notify("run_began", self._run_start(done))
         if resumed and observers.any:
             parts.expansion.report_changed_lists(done)
+        if resumed:
+            undo_lost(compiled, store, self.executor, parts.inputs, parts.recorder, now)
         parts.hooks.open(store.hooks() if resumed else (), now)
         parts.waits.open(store.waits() if resumed else ())
         parts.recorder.record(plan.initial_transitions, now)

@@ -24,7 +24,7 @@ from liteflow.running.starting import Start
 from liteflow.state.records import PreviousWait
 from liteflow.state.transitions import WaitRow
 from liteflow.states import Verdict
-from liteflow.work import Call, ErrorInfo, Outcome, Poll, Waiting, Work
+from liteflow.work import Body, Call, ErrorInfo, Outcome, Poll, Waiting, Work
 
 _LONGEST_PAUSE_S: Final = 30.0  # so that a wait ends in time although the clock was set, or the machine slept
 _STORED_PAUSE_S: Final = 60.0  # the time of a poll is stored if it is later than that, or with another change
@@ -42,6 +42,7 @@ class _Wait:
         "deadline",
         "due",
         "failures",
+        "has_undo",
         "is_polled",
         "log_path",
         "poll",
@@ -51,8 +52,9 @@ class _Wait:
         "wake_at",
     )  # fmt: skip
 
-    def __init__(self, poll: Poll, attempt: int, started_at: float, log_path: str | None) -> None:
+    def __init__(self, poll: Poll, attempt: int, started_at: float, log_path: str | None, *, has_undo: bool) -> None:
         self.poll = poll
+        self.has_undo = has_undo  # whether the attempt is undone unless it succeeds
         self.attempt = attempt
         self.started_at = started_at
         self.log_path = log_path
@@ -80,6 +82,7 @@ class Waits:
         self._waits: dict[int, _Wait] = {}  # by node
         self._heap: list[tuple[float, int]] = []  # when to look at a wait again (monotonic), and its node
         self._ended: list[Outcome] = []
+        self._undos: list[tuple[Start, str, Outcome]] = []
         self._stored: dict[tuple[str, int], PreviousWait] = {}  # those of the previous part of the run
 
     # -- the beginning of a wait -----------------------------------------------------------------------------
@@ -101,7 +104,9 @@ class Waits:
         poll = self._poll_of(node)
         assert poll is not None
         started_at = outcome.ended_at if outcome.started_at is None else outcome.started_at
-        wait = self._waits[node] = _Wait(poll, outcome.attempt, started_at, outcome.log_path)
+        wait = self._waits[node] = _Wait(
+            poll, outcome.attempt, started_at, outcome.log_path, has_undo=self._has_undo(node)
+        )
         if settings.timeout_s is not None:
             wait.deadline = started_at + settings.timeout_s
         self._set(node, wait, waiting)
@@ -131,7 +136,9 @@ class Waits:
     def _adopt(self, node: int, stored: PreviousWait, now: float) -> None:
         started_at = now if stored.started_at is None else stored.started_at
         poll = self._poll_of(node)
-        wait = self._waits[node] = _Wait(poll or _NO_POLL, stored.attempt, started_at, stored.log_path)
+        wait = self._waits[node] = _Wait(
+            poll or _NO_POLL, stored.attempt, started_at, stored.log_path, has_undo=self._has_undo(node)
+        )
         timeout_s = self._compiled.tasks[self._plan.table.owner(node)].settings.timeout_s
         if timeout_s is not None:
             wait.deadline = started_at + timeout_s
@@ -142,9 +149,16 @@ class Waits:
             self.end(node, "LOST", "its task no longer waits, because its definition has changed")
 
     def _poll_of(self, node: int) -> Poll | None:
-        owner = self._plan.table.owner(node)
-        body = self._compiled.tasks[owner].body if owner < len(self._compiled.tasks) else None
+        body = self._body(node)
         return body.poll if isinstance(body, Call) else None
+
+    def _has_undo(self, node: int) -> bool:
+        body = self._body(node)
+        return body is not None and body.undo is not None
+
+    def _body(self, node: int) -> Body | None:
+        owner = self._plan.table.owner(node)
+        return self._compiled.tasks[owner].body if owner < len(self._compiled.tasks) else None
 
     def _set(self, node: int, wait: _Wait, waiting: Waiting) -> None:
         """Note what an attempt waits for, and when it is looked at again."""
@@ -163,7 +177,7 @@ class Waits:
 
     def next_at(self) -> float | None:
         """Return the monotonic second at which there is something to do, if anything waits."""
-        if self._ended:
+        if self._ended or self._undos:
             return 0.0
         return self._heap[0][0] if self._heap else None
 
@@ -195,7 +209,7 @@ class Waits:
             return outcome  # it is the outcome of the attempt
         wait.is_polled = False
         if wait.answer is not None:
-            return self._close(node, wait, wait.answer)
+            return self._end(node, wait, wait.answer._replace(undo_error=outcome.undo_error))
         if outcome.waiting is not None:
             wait.failures, last, waiting = 0, wait.waiting, outcome.waiting
             if waiting.handle == _NO_HANDLE:
@@ -211,7 +225,7 @@ class Waits:
                 return None
             message = f"{wait.failures} polls in a row failed; the last: {error.message}"
             outcome = outcome._replace(verdict="FAILED", error=error._replace(message=message))
-        return self._close(node, wait, outcome)
+        return self._end(node, wait, outcome)
 
     def _wait_on(self, node: int, wait: _Wait, waiting: Waiting, reason: str) -> None:
         """Wait for the next poll, and store the changes that this one has made."""
@@ -249,8 +263,8 @@ class Waits:
         if wait.is_polled:  # the node is free for a retry when its poll has ended
             wait.answer = outcome
             self._executor.cancel(node, 0.0)
-        else:
-            self._ended.append(self._close(node, wait, outcome))
+        elif (ended := self._end(node, wait, outcome)) is not None:
+            self._ended.append(ended)
         return True
 
     def attempt(self, node: int) -> int | None:
@@ -270,12 +284,22 @@ class Waits:
         why = f"; it waited for: {wait.waiting.why}" if wait.waiting.why else ""
         self.end(node, wait.poll.on_timeout, f"timed out after {waited_s:g} s{why}")
 
-    def _close(self, node: int, wait: _Wait, outcome: Outcome) -> Outcome:
-        """Forget a wait. Return the outcome as that of its attempt, which began with the wait."""
-        del self._waits[node]
-        return outcome._replace(
+    def _end(self, node: int, wait: _Wait, outcome: Outcome) -> Outcome | None:
+        """End a wait. Return the outcome of its attempt; None: the attempt is undone first."""
+        outcome = outcome._replace(
             attempt=wait.attempt, started_at=wait.started_at, log_path=outcome.log_path or wait.log_path
         )
+        if outcome.verdict != "SUCCESS" and wait.has_undo:
+            wait.answer, wait.is_polled, wait.has_undo = outcome, True, False
+            self._undos.append((Start(node, wait.log_path), str(wait.waiting.handle), outcome))
+            return None
+        del self._waits[node]
+        return outcome
+
+    def due_undos(self) -> list[tuple[Start, str, Outcome]]:
+        """Return, once, the attempts that have ended and are undone first: starts, handles and outcomes."""
+        undos, self._undos = self._undos, []
+        return undos
 
 
 _NO_POLL: Final = Poll(func=print)

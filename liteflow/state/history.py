@@ -49,6 +49,15 @@ class RunRecord(NamedTuple):
     in_backoff: bool = False  # it failed and starts nothing before its next try
 
 
+class UndoRecord(NamedTuple):
+    """An attempt whose undo has not succeeded."""
+
+    task_id: str
+    map_index: int
+    attempt: int
+    problem: str | None  # why its undo failed; None: it has not been tried
+
+
 class InstanceRecord(NamedTuple):
     """The current state of a task instance, or of a hook that was triggered."""
 
@@ -435,6 +444,14 @@ class History:
             where = "WHERE run_id=? AND seq>? ORDER BY seq LIMIT ?"
             rows = self._rows(f"{sql} {where}", (run_id, after, limit), _EVENT_KINDS)
         return [EventRecord(*row) for row in rows]
+
+    def undos(self, run_id: str) -> list[UndoRecord]:
+        """Return the attempts of a run whose undo is due or has failed; while the run has an owner also those that run.
+
+        They are sorted by task id, map index and attempt.
+        """
+        sql = "SELECT task_id, map_index, attempt, problem FROM liteflow_undos WHERE run_id=? ORDER BY 1, 2, 3"
+        return [UndoRecord(*row) for row in self._rows(sql, (run_id,), (_ID, _INT, _INT, _TEXT_OR_NOT))]
 
     def values(self, run_id: str, task_id: str | None = None) -> list[ValueRecord]:
         """Return the values that a run, or one of its tasks, has stored."""

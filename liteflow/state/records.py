@@ -95,6 +95,22 @@ class PreviousHook(NamedTuple):
     events: str  # JSON, see `hooks.HookEvent`
 
 
+class AttemptKey(NamedTuple):
+    """An attempt, as the rows of a run name it."""
+
+    task_id: str
+    map_index: int
+    attempt: int
+
+
+class DueUndo(NamedTuple):
+    """An attempt whose undo is due, and the state of its instance."""
+
+    attempt: AttemptKey
+    status: str | None  # None: the instance no longer exists
+    last_attempt: int
+
+
 class TaskEvent(NamedTuple):
     """A change of status of a task, or the success of an instance of a mapped task."""
 

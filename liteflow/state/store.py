@@ -26,7 +26,9 @@ from liteflow.state.pools import SlotAllocator
 from liteflow.state.process_identity import boot_id, start_ticks
 from liteflow.state.records import (
     NO_SHARED_LIMITS,
+    AttemptKey,
     ChooseResets,
+    DueUndo,
     NewInstance,
     NewRun,
     Previous,
@@ -402,6 +404,16 @@ class Store:
                 (self.run_id, task_id, map_index, self.batch.rounds.get((task_id, map_index), 0)),
             ).fetchone()
         return int(row[0]), row[1]
+
+    def due_undos(self) -> list[DueUndo]:
+        """Return the attempts of this run whose undo is due."""
+        with translated_errors(self.path):
+            rows = self._connection.execute(
+                "SELECT task_id, map_index, attempt, status, coalesce(try_number, 0) FROM liteflow_undos "
+                "LEFT JOIN liteflow_task_instances USING (run_id, task_id, map_index) WHERE run_id=?",
+                (self.run_id,),
+            ).fetchall()
+        return [DueUndo(AttemptKey(*row[:3]), *row[3:]) for row in rows]
 
     def next_free_index(self, task_id: str) -> int:
         """Return the first index that no instance of a mapped task has had in this run."""

@@ -59,6 +59,14 @@ _HAS_ATTEMPT: Final = "status IN ('RUNNING', 'QUEUED') AND try_number > 0"
 _WAITS: Final = "status='WAITING' AND handle IS NOT NULL"
 #: The status of an instance once its attempt was recorded as LOST.
 _AFTER_LOST: Final = f"CASE WHEN {_HAS_ATTEMPT} THEN 'LOST' ELSE status END"
+_OF_INSTANCE: Final = "WHERE run_id=? AND task_id=? AND map_index=?"
+#: The updates that follow the rows of a turn, in their order.
+_TOLERATE: Final = f"UPDATE liteflow_task_instances SET tolerated=1 {_OF_INSTANCE}"
+_NEXT_ROUND: Final = f"UPDATE liteflow_task_instances SET round=round+1 {_OF_INSTANCE}"
+_TOUCH: Final = f"UPDATE liteflow_task_instances SET updated_at=max(updated_at, ?) {_OF_INSTANCE}"
+_REMOVE: Final = f"DELETE FROM liteflow_task_instances {_OF_INSTANCE}"
+_REMOVE_VALUES: Final = f"DELETE FROM liteflow_xcom {_OF_INSTANCE}"
+_UPDATES: Final = (_TOLERATE, _NEXT_ROUND, _TOUCH, _REMOVE, _REMOVE_VALUES)
 
 #: Ends the attempts of instances that wait. Parameters: the epoch and the time, then those of the condition.
 _END_WAIT: Final = (
@@ -104,7 +112,7 @@ class Transitions:
         self._starts = BulkInsert("INSERT INTO liteflow_task_instances", _STARTED_INSTANCE, _ON_CHANGE)
         self._start_events = BulkInsert("INSERT INTO liteflow_events", _START_EVENT)
         self._abandoned: list[tuple[int, float, str, str, int]] = []  # epoch, time, and the instance
-        self._updates: dict[str, list[tuple[str, str, int]]] = {}  # instances by the statement that changes them
+        self._updates: dict[str, list[tuple[str | float, ...]]] = {statement: [] for statement in _UPDATES}
         self.run_status = "RUNNING"  # until it ends
         self.run_end: RunEnd | None = None
 
@@ -160,9 +168,15 @@ class Transitions:
         """Record the attempt of an instance that waits as CANCELLED; its next status follows."""
         self._abandoned.append((epoch, now, self._run.run_id, task_id, map_index))
 
+    def note(self, task_id: str, map_index: int, event: InstanceEvent) -> None:
+        """Record an event that leaves the status of an instance as it is."""
+        run_id = self._run.run_id
+        self._events.values += (run_id, task_id, map_index, *event)
+        self._updates[_TOUCH].append((event.at, run_id, task_id, map_index))
+
     def tolerate(self, task_id: str, map_index: int) -> None:
         """Record that an instance, which FAILED, counts as a success."""
-        self._update("UPDATE liteflow_task_instances SET tolerated=1", task_id, map_index)
+        self._updates[_TOLERATE].append((self._run.run_id, task_id, map_index))
 
     def reset(self, task_id: str, map_index: int, event: InstanceEvent) -> None:
         """Record that an instance has yet to run: it has no times, no error and no log."""
@@ -188,8 +202,8 @@ class Transitions:
         """Record that an instance of a mapped task no longer exists: its attempts and events stay, its row does not."""
         attempt, previous, _, reason, now = event
         self._events.values += (self._run.run_id, task_id, map_index, attempt, previous, "REMOVED", reason, now)
-        self._update("DELETE FROM liteflow_task_instances", task_id, map_index)
-        self._update("DELETE FROM liteflow_xcom", task_id, map_index)
+        for statement in (_REMOVE, _REMOVE_VALUES):
+            self._updates[statement].append((self._run.run_id, task_id, map_index))
 
     def trigger_hook(self, task_id: str, map_index: int, kind: str, owner: str, events: str, now: float) -> None:
         """Store what a hook is triggered by (JSON); its row is made, PENDING, when it has none. `owner`: its task."""
@@ -200,7 +214,7 @@ class Transitions:
         """Record that a hook which has ended was triggered once more."""
         self.reset(task_id, map_index, InstanceEvent(attempt, previous, "PENDING", "triggered again", now))
         if previous == "SUCCESS":
-            self._update("UPDATE liteflow_task_instances SET round=round+1", task_id, map_index)
+            self._updates[_NEXT_ROUND].append((self._run.run_id, task_id, map_index))
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Write all of it but the end of the run, within the caller's transaction. It can be repeated."""
@@ -210,12 +224,9 @@ class Transitions:
         for rows in self._rows():
             if rows.values:
                 rows.write(connection)
-        for sql, instances in self._updates.items():
-            connection.executemany(f"{sql} WHERE run_id=? AND task_id=? AND map_index=?", instances)
-
-    def _update(self, sql: str, task_id: str, map_index: int) -> None:
-        """Change an instance by a statement, after all rows are written."""
-        self._updates.setdefault(sql, []).append((self._run.run_id, task_id, map_index))
+        for statement, parameters in self._updates.items():
+            if parameters:
+                connection.executemany(statement, parameters)
 
     def _rows(self) -> tuple[BulkInsert, ...]:
         """Return the rows in the order in which they are written."""
@@ -231,7 +242,8 @@ class Transitions:
         """Forget what was committed."""
         for rows in self._rows():
             rows.values.clear()
-        self._updates.clear()
+        for parameters in self._updates.values():
+            parameters.clear()
         self._abandoned.clear()
         self.run_end = None
 

@@ -17,8 +17,9 @@ from liteflow.planning.ready_queue import SlotNeeds
 from liteflow.record import Record
 from liteflow.state.bulk_insert import BulkInsert
 from liteflow.state.pools import SlotAllocator
-from liteflow.state.records import PreviousInstance, RunEnd
+from liteflow.state.records import AttemptKey, PreviousInstance, RunEnd
 from liteflow.state.transitions import InstanceEvent, RunKey, Transitions, WaitRow
+from liteflow.state.undo_rows import UndoRows
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.values.payload import Payload, spill_root
 from liteflow.work import Outcome
@@ -62,10 +63,12 @@ class WriteBatch:
         self.granted_slots: list[bool] = []  # which of `slot_requests` have their slots, once this is committed
         self.released_slots: list[tuple[str, int]] = []  # task instances that return their slots
         self._handled_requests: list[int] = []
+        #: An attempt of a task that has an undo is added with its start, and removed with its success.
+        self.undos = UndoRows(run.run_id)
 
     def __bool__(self) -> bool:
         """Whether there is anything to write."""
-        return bool(self.transitions or self.slot_requests or self._handled_requests)
+        return bool(self.transitions or self.slot_requests or self.undos or self._handled_requests)
 
     # -- what the loop adds --------------------------------------------------------------------------------
 
@@ -81,6 +84,12 @@ class WriteBatch:
     ) -> None:
         """Add an attempt that may start once this is committed; QUEUED: when a slot is free."""
         self.transitions.start(task_id, map_index, InstanceEvent(attempt, previous, status, None, now), log_path)
+        if task_id in self.undos.tasks:
+            self.undos.add(AttemptKey(task_id, map_index, attempt))
+
+    def note(self, task_id: str, map_index: int, attempt: int, status: str, reason: str, now: float) -> None:
+        """Add an event of a task instance that keeps its status."""
+        self.transitions.note(task_id, map_index, InstanceEvent(attempt, status, status, reason, now))
 
     def record_start(self, task_id: str, map_index: int, attempt: int, started_at: float) -> None:
         """Add the event that a queued attempt started; `finish_attempt` and `change_status` write its rows."""
@@ -125,6 +134,8 @@ class WriteBatch:
                 current_round,
                 json.dumps(error.codes, ensure_ascii=False) if error is not None and error.codes else None,
             )
+        if task_id in self.undos.tasks:
+            self.undos.end(AttemptKey(task_id, map_index, outcome.attempt), outcome.undo_error)
         if outcome.value is not None:
             self._store(task_id, map_index, "return_value", outcome.value, ended_at)
         if outcome.pushed:
@@ -205,6 +216,7 @@ class WriteBatch:
                 "UPDATE liteflow_requests SET handled_at=? WHERE request_no=?",
                 [(time.time(), number) for number in self._handled_requests],
             )
+        self.undos.write(connection)
         run_end = transitions.run_end
         if run_end is not None:
             slots.clear(group=True)
@@ -222,12 +234,15 @@ class WriteBatch:
             if granted:
                 event = InstanceEvent(request.attempt, request.previous, "RUNNING", None, request.at)
                 starts.start(request.task_id, request.map_index, event, request.log_path)
+                if request.task_id in self.undos.tasks:
+                    self.undos.add(AttemptKey(request.task_id, request.map_index, request.attempt))
         starts.write(connection)
 
     def clear(self) -> None:
         """Forget what was committed: the next turn begins."""
         for rows in (self._attempts, self._other_attempts, self._values):
             rows.values.clear()
+        self.undos.clear()
         self.transitions.clear()
         if self.slot_requests:
             self.slot_requests = []

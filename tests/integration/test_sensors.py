@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from liteflow import NOT_YET, Call, Dag, Secret, TaskFailed, Waiting, current_context
+from liteflow.definition.options import make_options
 from liteflow.definition.task import Task
 from liteflow.state.history import History
 from liteflow.work import Poll
@@ -41,6 +42,11 @@ def end(path: str) -> Any:
 
 def waiting_task(path: str, **options: Any) -> Task:
     return Task("job", body=Call(begin, {"path": path}, poll=Poll(func=end)), **options)
+
+
+def undoable_task(path: str) -> Task:
+    kwargs = {"path": path}
+    return Task("job", body=Call(begin, kwargs, poll=Poll(func=end), undo=Call(forget, kwargs)))
 
 
 def rows(db: str, sql: str) -> list[Any]:
@@ -88,6 +94,11 @@ def state_of_run(db: str) -> str:
         while (status := history.run("r").status) == "RUNNING" and time.monotonic() < give_up:
             time.sleep(0.01)
     return status
+
+
+def forget(path: str) -> None:
+    """Note that the job was undone, with its handle."""
+    Path(path + ".undone").write_text(str(current_context().handle), encoding="utf-8")
 
 
 _PROGRAM = """
@@ -171,15 +182,15 @@ def test_a_poll_waits_for_no_worker(db: str, tmp_path: Path) -> None:
         return 1
 
     dag = Dag("d", db)
-    dag.add_task(Task("job", body=Call(lambda: Waiting(again_s=0.1), poll=Poll(func=see)), options=_first()))
+    dag.add_task(
+        Task(
+            "job",
+            body=Call(lambda: Waiting(again_s=0.1), poll=Poll(func=see)),
+            options=make_options({"priority": 1}, "job"),
+        )
+    )
     dag.task(work, "busy", timeout=LIMIT_S)
     assert dag.run(1, "process", log_dir=str(tmp_path / "logs")).status == "SUCCESS"
-
-
-def _first() -> Any:
-    from liteflow.definition.options import make_options
-
-    return make_options({"priority": 1}, "job")
 
 
 def test_a_handle_holds_no_secret_and_is_plain_data(db: str, tmp_path: Path) -> None:
@@ -209,3 +220,34 @@ def test_a_sensor_fails_at_once_with_task_failed(db: str, tmp_path: Path) -> Non
     run = dag.run(2, "process", log_dir=str(tmp_path / "logs"))
     assert run.status == "FAILED"
     assert rows(db, "SELECT status, reason FROM liteflow_task_instances") == [("FAILED", "the job is gone")]
+
+
+def test_a_wait_that_ends_without_success_is_undone(db: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "there")
+    dag, kwargs = Dag("d", db), {"path": path}
+    body = Call(begin, kwargs, poll=Poll(func=end), undo=Call(forget, kwargs))
+    dag.add_task(Task("job", body=body, options=make_options({"timeout": 1}, "job")))
+    assert dag.run(2, "process", run_id="r", log_dir=str(tmp_path / "logs")).status == "FAILED"
+    assert Path(path + ".undone").read_text(encoding="utf-8") == "{'job': 7}"
+    assert rows(db, "SELECT attempt, status FROM liteflow_attempts") == [(1, "TIMED_OUT")]
+    assert rows(db, "SELECT * FROM liteflow_undos") == []
+
+
+def test_a_wait_whose_owner_is_killed_is_not_undone(db: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "there")
+    program = _PROGRAM.format(tests=os.path.dirname(__file__), db=db, path=path)
+    program = program.replace("waiting_task(", "undoable_task(").replace("waiting_task\n", "undoable_task\n")
+    owner = subprocess.Popen([sys.executable, "-c", program])
+    try:
+        until(db, "SELECT status FROM liteflow_task_instances", [("WAITING",)])
+    finally:
+        owner.send_signal(signal.SIGKILL)
+        owner.wait()
+    assert state_of_run(db) == "INTERRUPTED"
+    assert not os.path.exists(path + ".undone")
+    Path(path).write_text("done", encoding="utf-8")
+    dag = Dag("d", db)
+    dag.add_task(undoable_task(path))
+    assert dag.resume("r").status == "SUCCESS"
+    assert not os.path.exists(path + ".undone")
+    assert rows(db, "SELECT * FROM liteflow_undos") == []

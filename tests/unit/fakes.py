@@ -19,6 +19,7 @@ from liteflow.record import EMPTY_MAPPING
 from liteflow.state.records import (
     NO_SHARED_LIMITS,
     ChooseResets,
+    DueUndo,
     NewInstance,
     NewRun,
     Previous,
@@ -32,6 +33,7 @@ from liteflow.state.records import (
 )
 from liteflow.state.resets import RESUME, ResetRules
 from liteflow.state.transitions import InstanceEvent, WaitRow
+from liteflow.state.undo_rows import UndoRows
 from liteflow.state.write_batch import SlotRequest
 from liteflow.states import RunStatus, TaskStatus, Verdict
 from liteflow.values.payload import Payload, encode
@@ -183,6 +185,9 @@ class FakeExecutor:
         if node in self.running and not self._script(self.running[node][0]).ignores_cancel:
             self._push(node, Ends(verdict="CANCELLED", after_s=min(grace_s, 0.1)))
 
+    def end_wait(self, work: Work, outcome: Outcome) -> None:
+        raise AssertionError("no task has an undo")
+
     def wake(self) -> None:
         self._woken = True
 
@@ -256,6 +261,7 @@ class FakeBatch:
         self.slot_requests: list[SlotRequest] = []
         self.granted_slots: list[bool] = []
         self.released_slots: list[Key] = []
+        self.undos = UndoRows("")
         self.verdict: tuple[RunStatus, str | None] | None = None
 
     def __bool__(self) -> bool:
@@ -272,6 +278,9 @@ class FakeBatch:
         status: TaskStatus = "RUNNING",
     ) -> None:
         self.pending.append(lambda: self._file.change((task_id, map_index), attempt, previous, status, None))
+
+    def note(self, task_id: str, map_index: int, attempt: int, status: str, reason: str, now: float) -> None:
+        self.change_status(task_id, map_index, attempt, status, status, reason, now)
 
     def record_start(self, task_id: str, map_index: int, attempt: int, started_at: float) -> None:
         self.pending.append(lambda: self._file.change((task_id, map_index), attempt, "QUEUED", "RUNNING", None))
@@ -539,6 +548,9 @@ class FakeStore:
             for key, row in self.file.rows.items()
             if row.hook_events is not None
         ]
+
+    def due_undos(self) -> Sequence[DueUndo]:
+        return []
 
     def _task_events(self) -> Iterator[TaskEvent]:
         for task_id, index, _, previous, status, _ in self.file.events:

@@ -66,6 +66,7 @@ _HOMES: Final[dict[str, tuple[str, str]]] = {
     "input_name": ("liteflow.work", "input_name"),
     "idempotency_key": ("liteflow.context", "idempotency_key"),
     "ConditionInputs": ("liteflow.hooks", "ConditionInputs"),
+    "HookEvent": ("liteflow.work", "HookEvent"),
     "HOOK_EVENTS": ("liteflow.hooks", "HOOK_EVENTS"),
     "TRIGGER_RULES": ("liteflow.planning.trigger_rules", "TRIGGER_RULES"),
     "TriggerRule": ("liteflow.planning.trigger_rules", "TriggerRule"),

@@ -89,6 +89,7 @@ from liteflow.values.secrets import NAME as SECRET_NAME
 from liteflow.work import Body as Body
 from liteflow.work import ErrorInfo as ErrorInfo
 from liteflow.work import Expansion as Expansion
+from liteflow.work import HookEvent as HookEvent
 from liteflow.work import Item as Item
 from liteflow.work import MappedRow as MappedRow
 from liteflow.work import Outcome as Outcome
@@ -130,6 +131,7 @@ __all__ = [
     "Expansion",
     "Graph",
     "History",
+    "HookEvent",
     "InstanceRecord",
     "Item",
     "MappedRow",

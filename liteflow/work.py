@@ -111,6 +111,8 @@ class Call(NamedTuple):
     #: ends what an attempt has started outside the process tree, after every end but a success; a call that has an
     #: undo runs in a worker process
     undo: Call | None = None
+    #: modules that are imported before worker processes are forked, so that each worker has them
+    preload: tuple[str, ...] = ()
     #: how its task waits after the function has returned a `Waiting`
     poll: Poll | None = None
 

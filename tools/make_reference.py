@@ -31,7 +31,7 @@ from lightflow.parser.subjects.params import PARAM
 from lightflow.parser.subjects.retries import RUN_RETRY
 from lightflow.parser.subjects.settings import SETTINGS
 from lightflow.parser.subjects.tasks import COMMON
-from lightflow.plugins.registry import Registry
+from lightflow.plugins.registry import BUILT_IN, Registry
 from liteflow.cli import _parser as engine_parser
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,7 +104,7 @@ def workflow_page() -> str:
 
 def _file_sections() -> Iterator[_Section]:
     """Return the sections about the file as a whole."""
-    yield _Section("## Top level", "", normalized_schema(Registry().described()))
+    yield _Section("## Top level", "", normalized_schema(Registry().use(BUILT_IN).described()))
     yield _Section(
         "## params: keys of a parameter",
         "A parameter is its default, or a mapping with these keys. Their use, and the language of expressions, are in "
@@ -152,7 +152,7 @@ def _task_sections() -> Iterator[_Section]:
 
 def _type_sections() -> Iterator[_Section]:
     """Return the sections about the built-in task types."""
-    for info in Registry().described():
+    for info in Registry().use(BUILT_IN).described():
         schema = info.schema or {}
         text = schema.get("description", "")
         if "x-message" in schema:

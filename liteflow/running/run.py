@@ -34,7 +34,7 @@ from liteflow.state.records import PreviousInstance
 from liteflow.state.store import Store
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.values.payload import spill_dir
-from liteflow.work import RunInfo
+from liteflow.work import Call, RunInfo
 
 
 class Result(Record):
@@ -75,6 +75,10 @@ def run(
         stack.callback(locks.close)
         # The guardian is forked here: before SQLite is open (a connection must not be forked) and before threads start.
         bodies, modes = compiled.bodies(), compiled.modes()
+        if any(isinstance(body, Call) and body.preload for body in bodies.values()):
+            from liteflow.executors.preload import preload  # few workflows need it
+
+            preload(bodies.values())
         executor = open_executor(
             bodies,
             info,

@@ -21,10 +21,14 @@ from lightflow.parser.subjects.retries import RETRY, RUN_RETRY
 from lightflow.parser.subjects.settings import SETTINGS
 from lightflow.parser.subjects.tasks import COMMON
 from lightflow.parser.workflow_loader import loads_workflow
-from lightflow.plugins.registry import Registry
+from lightflow.plugins.registry import BUILT_IN, Registry
 from lightflow.spelling import typo_hint
 
-_OWN = {key: part for info in Registry().described() for key, part in (info.schema or {}).get("properties", {}).items()}
+_OWN = {
+    key: part
+    for info in Registry().use(BUILT_IN).described()
+    for key, part in (info.schema or {}).get("properties", {}).items()
+}
 #: What is a key at each level.
 KNOWN: dict[str, dict[str, Any]] = {
     "top": TOP,

@@ -46,6 +46,12 @@ SETTINGS: Final = block(
         },
         "shell": {**SHELL, "description": "Another place for the key `shell` of the workflow."},
         "checkpoint_dir": _folder("Directory for checkpoint files.", ".lightflow-checkpoints"),
+        "preload": {
+            "description": "Import the libraries of task types once, before worker processes start. With false each "
+            "worker imports them itself, which takes longer; use it if a library does not work then.",
+            "type": "boolean",
+            "default": True,
+        },
     },
 )
 

@@ -19,6 +19,7 @@ _HOMES = {
     "DuplicateTask": "errors",
     "GroupBusy": "errors",
     "InputError": "errors",
+    "NOT_YET": "work",
     "ListChange": "running.observers",
     "LiteflowError": "errors",
     "Observer": "running.observers",
@@ -42,6 +43,7 @@ _HOMES = {
     "TaskContext": "context",
     "TaskFailed": "errors",
     "UnknownDependency": "errors",
+    "Waiting": "work",
     "XCom": "xcom",
     "__version__": "version",
     "current_context": "context",
@@ -53,6 +55,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "NOT_YET",
     "Call",
     "Change",
     "Command",
@@ -88,6 +91,7 @@ __all__ = [
     "TaskContext",
     "TaskFailed",
     "UnknownDependency",
+    "Waiting",
     "XCom",
     "__version__",
     "current_context",

@@ -40,11 +40,14 @@ from liteflow.values.dotenv import read_dotenv as read_dotenv
 from liteflow.values.params import Param as Param
 from liteflow.values.secrets import Secret as Secret
 from liteflow.version import __version__ as __version__
+from liteflow.work import NOT_YET as NOT_YET
 from liteflow.work import Call as Call
 from liteflow.work import Command as Command
+from liteflow.work import Waiting as Waiting
 from liteflow.xcom import XCom as XCom
 
 __all__ = [
+    "NOT_YET",
     "Call",
     "Change",
     "Command",
@@ -80,6 +83,7 @@ __all__ = [
     "TaskContext",
     "TaskFailed",
     "UnknownDependency",
+    "Waiting",
     "XCom",
     "__version__",
     "current_context",

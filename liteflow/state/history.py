@@ -76,6 +76,7 @@ class InstanceRecord(NamedTuple):
     event: str = ""  # of a hook the event that triggered it, or "precondition"; empty for a task
     kind: str = "task"  # or "hook", "precondition"
     tolerated: bool = False  # it FAILED and counts as a success
+    wake_at: float | None = None  # WAITING: when it is polled next, or its next iteration starts; None: by a decision
 
 
 class AttemptRecord(NamedTuple):
@@ -187,7 +188,7 @@ _RUN_KINDS = (
 )  # fmt: skip
 _INSTANCE_KINDS = (
     _ID, _INT, _STATE, _TEXT, _REAL_OR_NOT, _INT, _TEXT_OR_NOT, _TEXT_OR_NOT, _REAL_OR_NOT, _REAL_OR_NOT, _REAL,
-    _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT, _INT,
+    _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT, _INT, _REAL_OR_NOT,
 )  # fmt: skip
 _ATTEMPT_KINDS = (
     _ID, _INT, _INT, _STATE, _REAL, _REAL_OR_NOT, _INT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT,
@@ -211,7 +212,7 @@ _RUN = (
 )
 _INSTANCE = (
     "SELECT task_id, map_index, status, dependencies, timeout, try_number, error_log, reason, started_at, ended_at, "
-    "updated_at, map_key, hook_events, kind, tolerated FROM liteflow_task_instances WHERE run_id=? "
+    "updated_at, map_key, hook_events, kind, tolerated, wake_at FROM liteflow_task_instances WHERE run_id=? "
 )
 
 
@@ -425,7 +426,8 @@ class History:
             "log_lost, codes "
             f"FROM liteflow_attempts WHERE {ended} UNION ALL "
             "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path, NULL, NULL, NULL "
-            f"FROM liteflow_task_instances WHERE {running} AND status='RUNNING' AND try_number > 0 "
+            f"FROM liteflow_task_instances WHERE {running} AND try_number > 0 "
+            "AND (status='RUNNING' OR status='WAITING' AND handle IS NOT NULL) "
             "ORDER BY 1, 2, 3 LIMIT ?",
             [*parameters * 2, -1 if limit is None else limit],
             _ATTEMPT_KINDS,

@@ -28,6 +28,7 @@ from liteflow.running.start_checks import StartChecks
 from liteflow.running.starting import Starter
 from liteflow.running.stopping import Stopping, StopSignals, stop_signals_handled
 from liteflow.running.undoing import undo_lost
+from liteflow.running.waits import Waits
 from liteflow.state.locks import LockFile
 from liteflow.state.records import PreviousInstance
 from liteflow.state.store import Store
@@ -182,6 +183,7 @@ class Runner(Record):
         if resumed:
             undo_lost(compiled, store, self.executor, parts.inputs, parts.recorder, now)
         parts.hooks.open(store.hooks() if resumed else (), now)
+        parts.waits.open(store.waits() if resumed else ())
         parts.recorder.record(plan.initial_transitions, now)
         return parts
 
@@ -200,13 +202,14 @@ class Runner(Record):
         )
         inputs = Inputs(compiled=compiled, table=table, store=store, info=self.info, previous=previous)
         checks = StartChecks(compiled=compiled, plan=plan, inputs=inputs, hooks=hooks, info=self.info)
+        waits = Waits(compiled=compiled, plan=plan, recorder=recorder, executor=self.executor, clock=self.clock)
         stopping = Stopping(
+            waits=waits,
             compiled=compiled,
             grace_s=config.grace_s,
             plan=plan,
             executor=self.executor,
             recorder=recorder,
-            observers=observers,
             signals=self.signals,
             clock=self.clock,
         )
@@ -226,8 +229,8 @@ class Runner(Record):
             inputs=inputs,
             checks=checks,
             stopping=stopping,
-            hooks=hooks,
             prefetch=prefetch,
+            waits=waits,
         )
         return Parts(
             plan=plan,
@@ -240,6 +243,7 @@ class Runner(Record):
             outcomes=outcomes,
             limits=limits,
             stopping=stopping,
+            waits=waits,
         )
 
     def _run_start(self, done: Mapping[int, TaskStatus]) -> RunStart:

@@ -8,8 +8,11 @@ from typing import Any, Final
 #: name: (module and object, first line of the help), under the headings of `--help`
 SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "Run": {
-        "run": ("run:run", "Run a workflow."),
+        "run": ("run:run", "Run a workflow, or a part of it."),
         "resume": ("resume:resume", "Resume a run; tasks that succeeded are not run again."),
+        "retry": ("retry:retry", "Run a part of a run again."),
+        "task": ("task:task", "Run a single task."),
+        "mark": ("mark:mark", "Give tasks of a run a state by hand."),
         "cancel": ("cancel:cancel", "Cancel a run."),
     },
     "Look": {
@@ -29,7 +32,7 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
     },
     "Maintain": {
         "list-checkpoints": ("list_checkpoints:list_checkpoints", "List the checkpoint files of a workflow."),
-        "clear": ("clear:clear", "Delete the checkpoints of a workflow, so that `resume` ignores its runs."),
+        "clear": ("clear:clear", "Set tasks of a run back, or delete the checkpoints of a workflow."),
         "doctor": ("doctor:doctor", "Check this machine and the state file."),
         "completion": ("completion:completion", "Print the completion script of a shell."),
     },

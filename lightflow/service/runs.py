@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from lightflow.engine import checkpoint, executor
+from lightflow.engine.choices import ALL_TASKS, RESUME, RerunOptions, SelectionOptions
 from lightflow.engine.dag_builder import build_dag
 from lightflow.engine.external_inputs import NO_INPUTS, ExternalInputs, load_external_inputs
 from lightflow.errors import CheckpointError, WorkflowError
@@ -48,6 +49,7 @@ class RunOptions(Record):
     dag: str | None = None  #: the dag of a Python file that defines several
     observers: Sequence[Observer] = ()
     params: ParamArguments = NO_ARGUMENTS
+    selection: SelectionOptions = ALL_TASKS  #: of a new run: the tasks that run
     date: float | None = None  #: the logical date of the run; None: the day on which it starts
     resume_hint: Callable[[], str] = lambda: "resume it"  #: returns the command that resumes a run of the file
     claim_children: bool = False  #: see `engine.executor.ExecutionOptions`
@@ -140,7 +142,7 @@ def run(path: str, options: RunOptions, *, resume: bool = False, notify: Notify)
     loaded = load(path, options)
     _warn_of_foreign_owner(options.db, notify)
     last = _latest(options.db, loaded.name)
-    continues = resume or loaded.settings.resume == "auto"
+    continues = (resume or loaded.settings.resume == "auto") and options.selection == ALL_TASKS
     if continues and not resume and last is not None:
         if _options_differ(loaded, last, options):
             notify(f"the last run, {last.run_id}, had other parameters: this is a new run")
@@ -149,7 +151,7 @@ def run(path: str, options: RunOptions, *, resume: bool = False, notify: Notify)
             continues = False  # the last run is running: its `concurrency` decides
     if continues:
         if last is not None and last.status != Status.SUCCESS and last.resumable:
-            return _resume(loaded, last, options, notify)
+            return resume_loaded(loaded, last, options, notify)
         if last is None and _is_missing(options.db) and (saved := _unfinished_checkpoint(loaded)) is not None:
             return _import(loaded, saved, options, notify)
         if resume and last is not None and last.status == Status.SUCCESS:
@@ -169,15 +171,37 @@ def resume(target: str, options: RunOptions, *, from_checkpoint: str | None = No
         CheckpointError: the checkpoint file cannot be used.
         WorkflowError, DefinitionError, RunOwned, StoreError, ResourceError: see `run`.
     """
-    if os.path.exists(target) or target.endswith((".yaml", ".yml", ".json", ".py")):
+    if from_checkpoint is not None or (_is_file(target) and _is_missing(options.db)):
         loaded = load(target, options)
         _warn_of_foreign_owner(options.db, notify)
         if from_checkpoint is not None:
             return _import(loaded, checkpoint.read(from_checkpoint), options, notify)
+        saved = _unfinished_checkpoint(loaded)
+        if saved is not None:
+            return _import(loaded, saved, options, notify)
+    loaded, last = find_run_to_resume(target, options, notify)
+    if last.status == Status.SUCCESS:
+        return _nothing_to_resume(last, options, notify)
+    return resume_loaded(loaded, last, options, notify)
+
+
+def _is_file(target: str) -> bool:
+    """Return whether a target is a workflow file rather than a run."""
+    return os.path.exists(target) or target.endswith((".yaml", ".yml", ".json", ".py"))
+
+
+def find_run_to_resume(target: str, options: RunOptions, notify: Notify) -> tuple[LoadedWorkflow, RunRecord]:
+    """Return the latest run of a workflow file, or the run with an id, with its workflow.
+
+    Raises:
+        RunNotFound: there is no such run, or none to resume.
+        WorkflowError: the file is wrong.
+    """
+    if _is_file(target):
+        loaded = load(target, options)
+        _warn_of_foreign_owner(options.db, notify)
         last = _latest(options.db, loaded.name)
         saved = _unfinished_checkpoint(loaded) if last is None else None
-        if saved is not None and _is_missing(options.db):
-            return _import(loaded, saved, options, notify)
         if last is None or not last.resumable:
             other = "" if saved is None else f", or begin where a checkpoint ends: --from-checkpoint {saved.path}"
             raise RunNotFound(f"there is no run of {loaded.name!r} to resume; start one: lightflow run {target}{other}")
@@ -191,9 +215,7 @@ def resume(target: str, options: RunOptions, *, from_checkpoint: str | None = No
             )
         _warn_of_foreign_owner(options.db, notify)
         loaded = load(last.source, replace(options, dag=last.dag_id if is_script(last.source) else None))
-    if last.status == Status.SUCCESS:
-        return _nothing_to_resume(last, options, notify)
-    return _resume(loaded, last, options, notify)
+    return loaded, last
 
 
 def _nothing_to_resume(last: RunRecord, options: RunOptions, notify: Notify) -> DagRun:
@@ -253,15 +275,38 @@ def _start(
         secrets=inputs.secrets,
         logical_date=day,
         done=done,
+        selection=_with_run(options.selection, options.db, loaded.name),
     )
 
 
-def _resume(loaded: LoadedWorkflow, last: RunRecord, options: RunOptions, notify: Notify) -> DagRun:
-    """Execute what is left of a run, and report what differs from when it was started."""
+def _with_run(selection: SelectionOptions, db: str, workflow: str) -> SelectionOptions:
+    """Return the selection with the id of the latest run of all tasks, if values of the latest run are read.
+
+    Raises:
+        RunNotFound: there is none.
+    """
+    if selection.values_from != "latest":
+        return selection
+    if os.path.exists(db):
+        with History(db) as history:
+            whole = next((run for run in history.runs(workflow, limit=1000) if run.selection is None), None)
+        if whole is not None:
+            return replace(selection, values_from=whole.run_id)
+    raise RunNotFound(f"there is no run of all tasks of {workflow!r} whose values could be read")
+
+
+def resume_loaded(
+    loaded: LoadedWorkflow,
+    last: RunRecord,
+    options: RunOptions,
+    notify: Notify,
+    rerun: RerunOptions = RESUME,
+) -> DagRun:
+    """Execute what is left of a run, or a part of it again, and report what differs from when it was started."""
     values = resumed_values(loaded.params, options.params, last.run_id, last.params, resumed_date(options.date, last))
     inputs = loaded.load_inputs()
     dag = loaded.build(values, inputs)
-    if changed := _changed_since_success(dag, last, options.db):
+    if rerun == RESUME and (changed := _changed_since_success(dag, last, options.db)):
         names = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
         notify(f"changed since they succeeded, and not run again: {names}")
     if last.source is not None and os.path.realpath(last.source) != os.path.realpath(loaded.path):
@@ -271,7 +316,7 @@ def _resume(loaded: LoadedWorkflow, last: RunRecord, options: RunOptions, notify
         )
     if last.cwd is not None and last.cwd != os.getcwd():
         notify(f"the run was started in {last.cwd}; its relative paths now start from {os.getcwd()}")
-    return executor.resume(dag, last.run_id, _execution_options(loaded, options), secrets=inputs.secrets)
+    return executor.resume(dag, last.run_id, _execution_options(loaded, options), rerun, secrets=inputs.secrets)
 
 
 def _changed_since_success(dag: Dag, last: RunRecord, db: str) -> list[str]:

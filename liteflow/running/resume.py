@@ -55,6 +55,8 @@ def create_run(compiled: CompiledDag, config: RunConfig, store: RunStore, sessio
     settings: dict[str, Any] = {"mode": config.mode, "max_workers": config.max_workers, "log_dir": config.log_dir}
     for observer in config.observers:
         settings |= getattr(observer, "settings", {})
+    ids, selected = compiled.graph.ids, config.selected
+    unselected = [] if selected is None else [ids[node] for node in range(len(ids)) if node not in selected]
     run = NewRun(
         run_id=config.run_id,
         dag_id=compiled.dag_id,
@@ -67,9 +69,14 @@ def create_run(compiled: CompiledDag, config: RunConfig, store: RunStore, sessio
         source=compiled.source,
         settings=settings,
         done=config.done,
+        selected=None if selected is None else [ids[node] for node in sorted(selected)],
+        unselected=unselected,
+        copied=config.copied,
     )
-    store.create(run, session, _shared_limits(compiled, config))
-    return PreviousRun({task_id: PreviousState("SUCCESS", 1) for task_id in config.done})
+    instances = store.create(run, session, _shared_limits(compiled, config))
+    tasks = {task_id: PreviousState("SUCCESS", 1) for task_id in config.done}
+    tasks |= dict.fromkeys(unselected, PreviousState("SKIPPED", 0, tolerated=True))
+    return PreviousRun(tasks, instances)
 
 
 def claim_run(compiled: CompiledDag, config: RunConfig, store: RunStore, session: int | None) -> PreviousRun:

@@ -36,7 +36,7 @@ from liteflow.state.records import (
     Request,
     SharedLimits,
 )
-from liteflow.state.resets import RESUME, ResetRules, set_back
+from liteflow.state.resets import RESUME, ResetRules, previous_results, set_back
 from liteflow.state.schema import INSTANCE_VALUES_SQL
 from liteflow.state.sqlite_locks import Identity, SqliteLocks
 from liteflow.state.state_file import (
@@ -83,10 +83,13 @@ class Store:
 
     # -- becoming the owner --------------------------------------------------------------------------------
 
-    def create(self, run: NewRun, session: int | None = None, limits: SharedLimits = NO_SHARED_LIMITS) -> None:
-        """Store a new run as owned by this process, with all its task instances PENDING.
+    def create(
+        self, run: NewRun, session: int | None = None, limits: SharedLimits = NO_SHARED_LIMITS
+    ) -> Mapping[str, Mapping[int, PreviousInstance]]:
+        """Store a new run as owned by this process. Its tasks are PENDING, unless they are done or not selected.
 
-        It is RUNNING, or PENDING when its group has no free slot: then `queue_reason` says why (see `enter_group`).
+        The run is RUNNING, or PENDING when its group has no free slot: then `queue_reason` says why (see
+        `enter_group`). Returns the instances of mapped tasks that were copied from another run, by index.
 
         Raises:
             DefinitionError: a task needs more slots than a pool has; nothing was stored.
@@ -99,7 +102,11 @@ class Store:
             self._declare_shared_limits(limits, now)
             self._begin(None, None, now)
             transitions.add_tasks(self._connection, run.run_id, run.instances, now)
+            transitions.record_unselected(self._connection, run.run_id, run.unselected, now)
+            if run.copied is not None:
+                transitions.copy_results(self._connection, run.run_id, run.copied, now)
             transitions.record_checkpoint(self._connection, run.run_id, 1, run.done, now)
+            return {} if run.copied is None else previous_results(self._connection, run.run_id)[1]
 
     def _insert_run(self, run: NewRun, now: float) -> RunKey:
         execute = self._connection.execute
@@ -120,6 +127,7 @@ class Store:
             "source": run.source,
             "cwd": current_folder(),
             "settings": json.dumps(dict(run.settings)),
+            "selection": None if run.selected is None else json.dumps(list(run.selected)),
         }
         try:
             run_no = transitions.insert_run(self._connection, row)

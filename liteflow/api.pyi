@@ -12,6 +12,7 @@ from liteflow.executors.protocol import BackendFactory as BackendFactory
 from liteflow.gc_pause import gc_paused as gc_paused
 from liteflow.hooks import HOOK_EVENTS as HOOK_EVENTS
 from liteflow.hooks import ConditionInputs as ConditionInputs
+from liteflow.limits import MAX_DAYS as MAX_DAYS
 from liteflow.limits import MAX_PRIORITY as MAX_PRIORITY
 from liteflow.limits import MAX_SLOTS as MAX_SLOTS
 from liteflow.limits import ON_CONFLICT as ON_CONFLICT
@@ -53,6 +54,9 @@ from liteflow.state.admin import delete_pool as delete_pool
 from liteflow.state.admin import exclude_from_resume as exclude_from_resume
 from liteflow.state.admin import request as request
 from liteflow.state.admin import set_pool as set_pool
+from liteflow.state.backup import Backup as Backup
+from liteflow.state.backup import back_up as back_up
+from liteflow.state.backup import vacuum as vacuum
 from liteflow.state.history import AttemptRecord as AttemptRecord
 from liteflow.state.history import DagRecord as DagRecord
 from liteflow.state.history import EventRecord as EventRecord
@@ -62,6 +66,12 @@ from liteflow.state.history import PoolRecord as PoolRecord
 from liteflow.state.history import RunRecord as RunRecord
 from liteflow.state.history import SlotRecord as SlotRecord
 from liteflow.state.history import ValueRecord as ValueRecord
+from liteflow.state.leftovers import Leftovers as Leftovers
+from liteflow.state.leftovers import find_leftovers as find_leftovers
+from liteflow.state.leftovers import remove_leftovers as remove_leftovers
+from liteflow.state.retention import DEFAULT_RETENTION as DEFAULT_RETENTION
+from liteflow.state.retention import Pruned as Pruned
+from liteflow.state.retention import prune_runs as prune_runs
 from liteflow.states import RUN_ENDED as RUN_ENDED
 from liteflow.states import TASK_ENDED as TASK_ENDED
 from liteflow.states import RunStatus as RunStatus
@@ -89,6 +99,7 @@ from liteflow.values.secrets import NAME as SECRET_NAME
 from liteflow.work import Body as Body
 from liteflow.work import ErrorInfo as ErrorInfo
 from liteflow.work import Expansion as Expansion
+from liteflow.work import HookEvent as HookEvent
 from liteflow.work import Item as Item
 from liteflow.work import MappedRow as MappedRow
 from liteflow.work import Outcome as Outcome
@@ -99,10 +110,12 @@ from liteflow.work import input_name as input_name
 
 __all__ = [
     "DEFAULT_QUEUE",
+    "DEFAULT_RETENTION",
     "DEFAULT_SHELL",
     "DEFAULT_WORKERS",
     "EMPTY_MAPPING",
     "HOOK_EVENTS",
+    "MAX_DAYS",
     "MAX_INSTANCES",
     "MAX_PRIORITY",
     "MAX_SLOTS",
@@ -121,6 +134,7 @@ __all__ = [
     "Backend",
     "BackendContext",
     "BackendFactory",
+    "Backup",
     "Body",
     "ConditionInputs",
     "DagLimits",
@@ -130,8 +144,10 @@ __all__ = [
     "Expansion",
     "Graph",
     "History",
+    "HookEvent",
     "InstanceRecord",
     "Item",
+    "Leftovers",
     "MappedRow",
     "Outcome",
     "OverlookedFailure",
@@ -140,6 +156,7 @@ __all__ = [
     "PictureEdge",
     "PictureNode",
     "PoolRecord",
+    "Pruned",
     "QueueOptions",
     "Record",
     "Ref",
@@ -155,6 +172,7 @@ __all__ = [
     "TriggerRule",
     "ValueRecord",
     "Work",
+    "back_up",
     "cancel_interrupted",
     "clean_text",
     "current_day",
@@ -164,6 +182,7 @@ __all__ = [
     "duration_text",
     "encode_value",
     "exclude_from_resume",
+    "find_leftovers",
     "gc_paused",
     "idempotency_key",
     "input_name",
@@ -179,7 +198,9 @@ __all__ = [
     "picture_of_run",
     "prefers_left_to_right",
     "process_bytes",
+    "prune_runs",
     "read_trace",
+    "remove_leftovers",
     "replace",
     "request",
     "set_pool",
@@ -193,5 +214,6 @@ __all__ = [
     "to_html",
     "to_mermaid",
     "unpickling",
+    "vacuum",
     "value_text",
 ]

@@ -26,12 +26,12 @@ from lightflow.cli.commands import SECTIONS
 from lightflow.parser.schema import HOOK, normalized_schema
 from lightflow.parser.subjects.control_flow import PRECONDITION
 from lightflow.parser.subjects.environment import SECRET
-from lightflow.parser.subjects.limits import CONCURRENCY, POOL
+from lightflow.parser.subjects.limits import CONCURRENCY, POOL, RETENTION
 from lightflow.parser.subjects.params import PARAM
 from lightflow.parser.subjects.retries import RUN_RETRY
 from lightflow.parser.subjects.settings import SETTINGS
 from lightflow.parser.subjects.tasks import COMMON
-from lightflow.plugins.registry import Registry
+from lightflow.plugins.registry import BUILT_IN, Registry
 from liteflow.cli import _parser as engine_parser
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,7 +104,7 @@ def workflow_page() -> str:
 
 def _file_sections() -> Iterator[_Section]:
     """Return the sections about the file as a whole."""
-    yield _Section("## Top level", "", normalized_schema(Registry().described()))
+    yield _Section("## Top level", "", normalized_schema(Registry().use(BUILT_IN).described()))
     yield _Section(
         "## params: keys of a parameter",
         "A parameter is its default, or a mapping with these keys. Their use, and the language of expressions, are in "
@@ -126,6 +126,7 @@ def _file_sections() -> Iterator[_Section]:
     text = CONCURRENCY["description"] + " A number alone is the limit, a text alone the group."
     yield _Section("## concurrency: its keys", text, CONCURRENCY)
     yield _Section("## settings", SETTINGS["description"], SETTINGS)
+    yield _Section("### Inside retention", "See [keep it small](../howto/keep-it-small.md).", RETENTION, "retention.")
 
 
 def _task_sections() -> Iterator[_Section]:
@@ -152,7 +153,7 @@ def _task_sections() -> Iterator[_Section]:
 
 def _type_sections() -> Iterator[_Section]:
     """Return the sections about the built-in task types."""
-    for info in Registry().described():
+    for info in Registry().use(BUILT_IN).described():
         schema = info.schema or {}
         text = schema.get("description", "")
         if "x-message" in schema:

@@ -33,6 +33,8 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "Maintain": {
         "list-checkpoints": ("list_checkpoints:list_checkpoints", "List the checkpoint files of a workflow."),
         "clear": ("clear:clear", "Set tasks of a run back, or delete the checkpoints of a workflow."),
+        "prune": ("prune:prune", "Delete old runs with their logs, values and checkpoints."),
+        "db": ("db:db", "Check the state file, copy it, or give its free space back to the disk."),
         "doctor": ("doctor:doctor", "Check this machine and the state file."),
         "completion": ("completion:completion", "Print the completion script of a shell."),
     },

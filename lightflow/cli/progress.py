@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TextIO
 
 from lightflow.engine.formatting import display_name
-from lightflow.engine.logger import Display, batches, is_failure, list_note, without_values
+from lightflow.engine.logger import Display, batches, is_failure, list_note, undo_warning, without_values
 from lightflow.engine.task_output import OutputFollower, OutputMode
 from lightflow.text import printable
 from liteflow import Change, ListChange, RunStart
@@ -171,6 +171,9 @@ class ProgressDisplay(Display):
         if notice is None or not notice.is_stopping:
             self.progress.notice = Notice(printable(reason), is_stopping=False)
 
+    def undo_failed(self, task_id: str, map_index: int, problem: str) -> None:
+        self._queue.append(f"warning: {undo_warning(task_id, map_index, problem)}")
+
     def list_changed(self, task_id: str, change: ListChange) -> None:
         self._queue.append(f"note: {list_note(task_id, change)}")
 
@@ -308,16 +311,17 @@ def _running_rows(running: list[RunningAttempt], room: int, width: int, now: flo
 
 
 def _counts(counts: Mapping[str, int], running: int, text: Any) -> Any:
-    """Return the line `✓ 3 done  ✗ 1 failed  » 2 skipped  ▶ 4 running  ○ 5 waiting`."""
+    """Return the line `✓ 3 done  ✗ 1 failed  » 2 skipped  ▶ 4 running  ○ 5 pending`."""
     failed = counts.get("FAILED", 0) + counts.get("UPSTREAM_FAILED", 0)
-    waiting = counts.get("PENDING", 0) + counts.get("QUEUED", 0) + counts.get("UP_FOR_RETRY", 0)
+    pending = counts.get("PENDING", 0) + counts.get("QUEUED", 0) + counts.get("UP_FOR_RETRY", 0)
     parts = [
         (f"✓ {counts.get('SUCCESS', 0)} done", "green", True),
         (f"✗ {failed} failed", "red", failed),
         (f"» {counts.get('SKIPPED', 0)} skipped", "dim", counts.get("SKIPPED", 0)),
         (f"■ {counts.get('CANCELLED', 0)} cancelled", "yellow", counts.get("CANCELLED", 0)),
         (f"▶ {running} running", "blue", True),
-        (f"○ {waiting} waiting", "dim", True),
+        (f"◷ {counts.get('WAITING', 0)} waiting", "cyan", counts.get("WAITING", 0)),
+        (f"○ {pending} pending", "dim", True),
     ]
     line = text(no_wrap=True, overflow="ellipsis")
     for words, style, shown in parts:

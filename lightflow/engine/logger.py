@@ -93,6 +93,9 @@ class LogDisplay(Display):
     def waiting(self, reason: str) -> None:
         self._write(f"{_clock(time.time())} {printable(reason)}")
 
+    def undo_failed(self, task_id: str, map_index: int, problem: str) -> None:
+        self._write(f"warning: {undo_warning(task_id, map_index, problem)}")
+
     def list_changed(self, task_id: str, change: ListChange) -> None:
         if not self._quiet:
             self._write(f"note: {list_note(task_id, change)}")
@@ -166,9 +169,9 @@ class LogDisplay(Display):
             return is_failure(change)
         if change.hook == "precondition" and change.status == "FAILED":
             return self._detail  # the line of the task has the reason
-        if one_of_many and change.status in ("SUCCESS", "SKIPPED", "CANCELLED"):
+        if one_of_many and change.status in ("SUCCESS", "SKIPPED", "CANCELLED", "WAITING"):
             return self._detail
-        return self._detail or change.status in TASK_ENDED or change.status == "UP_FOR_RETRY"
+        return self._detail or change.status in TASK_ENDED or change.status in ("UP_FOR_RETRY", "WAITING")
 
     def _line(self, change: Change) -> str:
         name = display_name(change.task_id, change.map_index, change.map_key)
@@ -222,6 +225,14 @@ def batches(lines: Iterable[str]) -> Iterator[str]:
             batch.clear()
     if batch:
         yield "\n".join([*batch, ""])
+
+
+def undo_warning(task_id: str, map_index: int, problem: str) -> str:
+    """Return the sentence about an undo that has failed."""
+    return (
+        f"{display_name(task_id, map_index, None)}: its undo failed: {printable(problem)}; what it started may still "
+        "run: see `lightflow doctor`"
+    )
 
 
 def list_note(task_id: str, change: ListChange) -> str:

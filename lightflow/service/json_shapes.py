@@ -127,6 +127,7 @@ def task_shape(record: InstanceRecord, attempts: Attempts, instances: Sequence[I
         "depends_on": record.dependencies,
         "started_at": iso(record.started_at),
         "ended_at": iso(record.ended_at),
+        "wake_at": iso(record.wake_at),
         "duration_s": seconds_between(record.started_at, record.ended_at),
         "attempts": [attempt_shape(attempt) for attempt in attempts.get((record.task_id, record.map_index), ())],
         "instances": [task_shape(instance, attempts) for instance in instances] if instances else None,

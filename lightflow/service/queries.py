@@ -14,7 +14,7 @@ from lightflow.service.lookup import find_instance, find_run, latest_run_with
 from lightflow.service.mapped_instances import split_name, with_times
 from lightflow.service.pools import group_reason, queue_reasons
 from lightflow.service.run_tasks import RunTasks
-from lightflow.service.waiting import Waiting
+from lightflow.service.waiting import WaitReasons
 from liteflow import PayloadError, RunNotFound, Status
 from liteflow.api import (
     RUN_ENDED,
@@ -173,7 +173,7 @@ def run_view(db: str, run_id: str | None = None, task_id: str | None = None) -> 
         rows = history.graph_tasks(run.graph_digest)
         instances = _in_order(history, run, rows)
         if run.status == Status.RUNNING and queue_reasons(history, run.run_id):
-            waiting = Waiting(history, run, RunTasks(history, run, instances))
+            waiting = WaitReasons(history, run, RunTasks(history, run, instances))
             instances = [
                 instance._replace(reason=waiting.slots_reason(instance) or instance.reason) for instance in instances
             ]

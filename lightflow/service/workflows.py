@@ -9,6 +9,8 @@ from lightflow.engine.choices import SelectionOptions
 from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.schema import workflow_schema
 from lightflow.parser.workflow_loader import load_with_hints, load_workflow
+from lightflow.plugins.base import TaskType
+from lightflow.plugins.registry import Registry
 from lightflow.service.python_files import is_script, script_errors
 from lightflow.spec.model import (
     ConditionSpec,
@@ -210,7 +212,8 @@ def with_selection(outline: WorkflowOutline, selection: SelectionOptions) -> Wor
 
 
 def _file_outline(path: str, spec: WorkflowSpec) -> WorkflowOutline:
-    tasks = tuple(map(_file_task, spec.tasks.values()))
+    registry = Registry()
+    tasks = tuple(_file_task(task, registry) for task in spec.tasks.values())
     return WorkflowOutline(
         name=spec.name,
         description=spec.description,
@@ -226,8 +229,9 @@ def _file_outline(path: str, spec: WorkflowSpec) -> WorkflowOutline:
     )
 
 
-def _file_task(task: TaskSpec) -> TaskOutline:
-    text = str(task.config.get("run") or task.config.get("call") or task.description)
+def _file_task(task: TaskSpec, registry: Registry) -> TaskOutline:
+    task_type = registry.built_in(task.type) or TaskType()  # the code of plugins is not run
+    text = task_type.summary(task.config) or task.description
     return TaskOutline(
         id=task.id,
         kind=task.type,

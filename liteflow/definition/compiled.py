@@ -92,6 +92,10 @@ class CompiledDag(Record):
         bodies.update((hook.task_id, hook.body) for hook in self.hooks())
         return bodies
 
+    def with_undo(self) -> frozenset[str]:
+        """Return the ids of the tasks and hooks that have an undo."""
+        return frozenset(task_id for task_id, body in self.bodies().items() if body.undo is not None)
+
     def modes(self) -> dict[str, str]:
         """Return the execution modes of tasks and hooks that have their own, by id."""
         modes = {self.graph.ids[node]: settings.mode for node, settings in self.special() if settings.mode is not None}

@@ -9,11 +9,11 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Final
 
-from liteflow.errors import DefinitionError, ResourceError
+from liteflow.errors import DefinitionError, LiteflowError, ResourceError
 from liteflow.executors.attempt import failure, is_coroutine_function
 from liteflow.executors.guardian_client import GuardianClient
 from liteflow.executors.outcome_queue import OutcomeQueue
-from liteflow.executors.protocol import Backend, BackendContext, BackendFactory, Executor
+from liteflow.executors.protocol import Backend, BackendContext, BackendFactory, Executor, UndoRegister
 from liteflow.processes.client import ImportableWorker
 from liteflow.processes.guardian import WorkerMain
 from liteflow.work import Body, Call, Command, Outcome, RunInfo, Work
@@ -22,6 +22,10 @@ from liteflow.work import Body, Call, Command, Outcome, RunInfo, Work
 _MIN_FREE_DESCRIPTORS: Final = 12
 #: The backend of commands; the other names are modes.
 COMMAND: Final = "command"
+#: The mode in which tasks run in the thread of the loop.
+INLINE: Final = "inline"
+#: How many polls of waiting tasks run at once; they take no slot of the run.
+_POLL_SLOTS: Final = 4
 
 
 # Each backend is imported when a run uses it: that takes 0.5 ms, and few runs use all of them.
@@ -80,6 +84,8 @@ def backend_name(body: Body, mode: str, *, has_timeout: bool, backends: Mapping[
         raise DefinitionError(f"there is no mode {mode!r}; there are {modes}")
     if isinstance(body, Command):
         return COMMAND
+    if body.undo is not None:
+        return "process"  # only the guardian can undo an attempt of a dead process
     if mode not in ("thread", "async"):
         return mode
     if has_timeout or body.lane is not None or body.cwd is not None or body.env or body.secrets:
@@ -97,6 +103,8 @@ class _Executor:
         self._outcomes = outcomes
         self._guardian = guardian
         self._backends: dict[str, Backend] = {}
+        self._polls: Backend | None = None  # runs the polls of waiting tasks
+        self._undos: UndoRegister | None = None
         self._routes: dict[int, Backend] = {}  # by node, for cancel
         self._cleanup = ExitStack()
         self._is_closed = False
@@ -118,13 +126,31 @@ class _Executor:
         by_name: dict[str, dict[str, Body]] = {}
         for task_id, name in self._names.items():
             by_name.setdefault(name, {})[task_id] = bodies[task_id]
+        with_undo = {task_id for task_id, body in bodies.items() if body.undo is not None}
+        if with_undo:
+            from liteflow.executors.undo import AttemptUndos  # with `worker`, which few runs of commands need
+
+            assert self._guardian is not None
+            self._undos = AttemptUndos(self._guardian, self._outcomes, with_undo)
         for name, of_backend in by_name.items():
             context = BackendContext(
-                outcomes=self._outcomes, bodies=of_backend, info=info, slots=slots, guardian=self._guardian
+                outcomes=self._outcomes,
+                bodies=of_backend,
+                info=info,
+                slots=slots,
+                guardian=self._guardian,
+                undos=self._undos,
             )
             self._backends[name] = backends[name](context)
+        polled = {task_id: bodies[task_id] for task_id in polled_tasks(bodies, self._names)}
+        if polled:
+            self._polls = _process(
+                BackendContext(
+                    outcomes=self._outcomes, bodies=polled, info=info, slots=_POLL_SLOTS, guardian=self._guardian
+                )
+            )
         # Each backend counts its own slots: where several backends share them, the caller has to count.
-        self.queues = len(self._backends) == 1 and next(iter(self._backends.values())).queues
+        self.queues = len(self._backends) == 1 and not polled and next(iter(self._backends.values())).queues
         if any(backend.in_this_process for backend in self._backends.values()):
             self._isolate_in_process_tasks(info, process_belongs_to_run=process_belongs_to_run)
 
@@ -143,7 +169,8 @@ class _Executor:
         if name is None:
             self._outcomes.post(failure(work, "FAILED", f"task {work.task_id!r} has no body in this run"))
             return
-        backend = self._routes[work.node] = self._backends[name]
+        polls = None if work.handle is None or name == INLINE else self._polls
+        backend = self._routes[work.node] = polls or self._backends[name]
         backend.submit(work)
 
     def wait(self, timeout_s: float | None = None) -> list[Outcome]:
@@ -156,6 +183,20 @@ class _Executor:
         backend = self._routes.get(node)
         if backend is not None:
             backend.cancel(node, grace_s)
+
+    def end_wait(self, work: Work, outcome: Outcome) -> None:
+        if self._undos is None:
+            self._outcomes.post(outcome)
+            return
+        try:
+            self._undos.register(work)
+        except (LiteflowError, ValueError) as error:
+            self._outcomes.post(outcome._replace(undo_error=str(error)))
+            return
+        self._undos.post(outcome)
+
+    def undo(self, works: Sequence[Work]) -> list[str | None]:
+        return [None] * len(works) if self._undos is None else self._undos.undo(works)
 
     def wake(self) -> None:
         self._outcomes.wake()
@@ -177,6 +218,8 @@ class _Executor:
             for name, backend in self._backends.items():
                 if grace_s > 0 or name not in _GUARDED:  # without a grace the guardian's sweep is enough
                     backend.close(grace_s)
+            if self._polls is not None:
+                self._polls.close(0.0)
             if self._guardian is not None:
                 self._end_processes(self._guardian, grace_s)
 
@@ -187,9 +230,20 @@ class _Executor:
         guardian.close()
         for backend in self._backends.values():
             backend.release()
+        if self._polls is not None:
+            self._polls.release()
 
 
-def _worker_main(calls: Mapping[str, Call], info: RunInfo) -> WorkerMain:
+def polled_tasks(bodies: Mapping[str, Body], names: Mapping[str, str]) -> list[str]:
+    """Return the ids of the tasks whose polls run in workers; in mode `inline` they run in this thread."""
+    return [
+        task_id
+        for task_id, body in bodies.items()
+        if isinstance(body, Call) and body.poll is not None and names[task_id] != INLINE
+    ]
+
+
+def _worker_main(calls: Mapping[str, Body], info: RunInfo) -> WorkerMain:
     """Return the main function of workers, imported before the guardian forks them. Commands need no workers."""
     if not calls:
         return _no_worker
@@ -202,7 +256,7 @@ def _no_worker(*_: object) -> None:
     raise AssertionError("a worker was started for a run without Python tasks")
 
 
-def _importable(calls: Mapping[str, Call], info: RunInfo) -> ImportableWorker:
+def _importable(calls: Mapping[str, Body], info: RunInfo) -> ImportableWorker:
     from liteflow.executors.importable import importable_worker  # only where this process cannot be forked
 
     return importable_worker(calls, info)
@@ -276,9 +330,12 @@ def open_executor(
     _check_descriptors()
     _check_logs(bodies, info)
     guardian = None
-    if claim_children or not _GUARDED.isdisjoint(names.values()):
+    polled = set(polled_tasks(bodies, names))
+    if claim_children or polled or not _GUARDED.isdisjoint(names.values()):
         calls = {
-            task_id: body for task_id, body in bodies.items() if isinstance(body, Call) and names[task_id] == "process"
+            task_id: body
+            for task_id, body in bodies.items()
+            if names[task_id] == "process" or body.undo is not None or task_id in polled
         }
         guardian = GuardianClient(
             _worker_main(calls, info),

@@ -13,16 +13,20 @@ from liteflow.planning.ready_queue import SlotNeeds
 from liteflow.record import EMPTY_MAPPING
 from liteflow.state.records import (
     ChooseResets,
+    DueUndo,
     NewInstance,
     NewRun,
     Previous,
     PreviousHook,
     PreviousInstance,
     PreviousState,
+    PreviousWait,
     Request,
     SharedLimits,
 )
 from liteflow.state.resets import RESUME, ResetRules
+from liteflow.state.transitions import InstanceEvent, WaitRow
+from liteflow.state.undo_rows import UndoRows
 from liteflow.state.write_batch import SlotRequest
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.values.payload import Payload
@@ -54,6 +58,7 @@ class Batch(Protocol):
     slot_requests: list[SlotRequest]
     granted_slots: list[bool]
     released_slots: list[tuple[str, int]]
+    undos: UndoRows
 
     def __bool__(self) -> bool: ...
 
@@ -67,6 +72,8 @@ class Batch(Protocol):
         now: float,
         status: TaskStatus = "RUNNING",
     ) -> None: ...
+
+    def note(self, task_id: str, map_index: int, attempt: int, status: str, reason: str, now: float) -> None: ...
 
     def record_start(self, task_id: str, map_index: int, attempt: int, started_at: float) -> None: ...
 
@@ -83,6 +90,12 @@ class Batch(Protocol):
         now: float,
         outcome: Outcome | None = None,
     ) -> None: ...
+
+    def wait(self, task_id: str, map_index: int, event: InstanceEvent, wait: WaitRow) -> None: ...
+
+    def abandon_wait(self, task_id: str, map_index: int, now: float) -> None: ...
+
+    def handle_request(self, request_no: int) -> None: ...
 
     def add_instances(
         self, task_id: str, instances: Iterable[tuple[int, str | None, str]], timeout_s: float | None, now: float
@@ -147,6 +160,11 @@ class RunStore(Protocol):
     def requests(self) -> Sequence[Request]: ...
 
     def hooks(self) -> Sequence[PreviousHook]: ...
+
+    def waits(self) -> Sequence[PreviousWait]: ...
+
+    def iterations(self, task_id: str, map_index: int) -> tuple[int, float | None]: ...
+    def due_undos(self) -> Sequence[DueUndo]: ...
 
     def value(self, task_id: str, map_index: int = -1, key: str = "return_value") -> Payload | None: ...
 

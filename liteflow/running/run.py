@@ -27,12 +27,14 @@ from liteflow.running.run_limits import RunLimits
 from liteflow.running.start_checks import StartChecks
 from liteflow.running.starting import Starter
 from liteflow.running.stopping import Stopping, StopSignals, stop_signals_handled
+from liteflow.running.undoing import undo_lost
+from liteflow.running.waits import Waits
 from liteflow.state.locks import LockFile
 from liteflow.state.records import PreviousInstance
 from liteflow.state.store import Store
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.values.payload import spill_dir
-from liteflow.work import RunInfo
+from liteflow.work import Call, RunInfo
 
 
 class Result(Record):
@@ -73,6 +75,10 @@ def run(
         stack.callback(locks.close)
         # The guardian is forked here: before SQLite is open (a connection must not be forked) and before threads start.
         bodies, modes = compiled.bodies(), compiled.modes()
+        if any(isinstance(body, Call) and body.preload for body in bodies.values()):
+            from liteflow.executors.preload import preload  # few workflows need it
+
+            preload(bodies.values())
         executor = open_executor(
             bodies,
             info,
@@ -123,6 +129,7 @@ class Runner(Record):
         """Create the run, or take it over. Return what it has already done."""
         take = claim_run if resume else create_run
         previous = take(self.compiled, self.config, self.store, self.executor.session)
+        self.store.batch.undos.tasks = self.compiled.with_undo()
         create_folder(self.info.outputs_dir or "")  # the run is owned by this process from here on
         return previous
 
@@ -173,7 +180,10 @@ class Runner(Record):
         observers.notify("run_began", self._run_start(done))
         if resumed and observers.any:
             parts.expansion.report_changed_lists(done)
+        if resumed:
+            undo_lost(compiled, store, self.executor, parts.inputs, parts.recorder, now)
         parts.hooks.open(store.hooks() if resumed else (), now)
+        parts.waits.open(store.waits() if resumed else ())
         parts.recorder.record(plan.initial_transitions, now)
         return parts
 
@@ -192,13 +202,14 @@ class Runner(Record):
         )
         inputs = Inputs(compiled=compiled, table=table, store=store, info=self.info, previous=previous)
         checks = StartChecks(compiled=compiled, plan=plan, inputs=inputs, hooks=hooks, info=self.info)
+        waits = Waits(compiled=compiled, plan=plan, recorder=recorder, executor=self.executor, clock=self.clock)
         stopping = Stopping(
+            waits=waits,
             compiled=compiled,
             grace_s=config.grace_s,
             plan=plan,
             executor=self.executor,
             recorder=recorder,
-            observers=observers,
             signals=self.signals,
             clock=self.clock,
         )
@@ -218,8 +229,8 @@ class Runner(Record):
             inputs=inputs,
             checks=checks,
             stopping=stopping,
-            hooks=hooks,
             prefetch=prefetch,
+            waits=waits,
         )
         return Parts(
             plan=plan,
@@ -232,6 +243,7 @@ class Runner(Record):
             outcomes=outcomes,
             limits=limits,
             stopping=stopping,
+            waits=waits,
         )
 
     def _run_start(self, done: Mapping[int, TaskStatus]) -> RunStart:

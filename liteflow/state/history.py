@@ -51,6 +51,15 @@ class RunRecord(NamedTuple):
     selection: list[str] | None = None  # the selected tasks of a partial run
 
 
+class UndoRecord(NamedTuple):
+    """An attempt whose undo has not succeeded."""
+
+    task_id: str
+    map_index: int
+    attempt: int
+    problem: str | None  # why its undo failed; None: it has not been tried
+
+
 class InstanceRecord(NamedTuple):
     """The current state of a task instance, or of a hook that was triggered."""
 
@@ -69,6 +78,7 @@ class InstanceRecord(NamedTuple):
     event: str = ""  # of a hook the event that triggered it, or "precondition"; empty for a task
     kind: str = "task"  # or "hook", "precondition"
     tolerated: bool = False  # it FAILED and counts as a success
+    wake_at: float | None = None  # WAITING: when it is polled next, or its next iteration starts; None: by a decision
 
 
 class AttemptRecord(NamedTuple):
@@ -181,7 +191,7 @@ _RUN_KINDS = (
 )  # fmt: skip
 _INSTANCE_KINDS = (
     _ID, _INT, _STATE, _TEXT, _REAL_OR_NOT, _INT, _TEXT_OR_NOT, _TEXT_OR_NOT, _REAL_OR_NOT, _REAL_OR_NOT, _REAL,
-    _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT, _INT,
+    _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT, _INT, _REAL_OR_NOT,
 )  # fmt: skip
 _ATTEMPT_KINDS = (
     _ID, _INT, _INT, _STATE, _REAL, _REAL_OR_NOT, _INT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT,
@@ -205,7 +215,7 @@ _RUN = (
 )
 _INSTANCE = (
     "SELECT task_id, map_index, status, dependencies, timeout, try_number, error_log, reason, started_at, ended_at, "
-    "updated_at, map_key, hook_events, kind, tolerated FROM liteflow_task_instances WHERE run_id=? "
+    "updated_at, map_key, hook_events, kind, tolerated, wake_at FROM liteflow_task_instances WHERE run_id=? "
 )
 
 
@@ -420,7 +430,8 @@ class History:
             "log_lost, codes "
             f"FROM liteflow_attempts WHERE {ended} UNION ALL "
             "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path, NULL, NULL, NULL "
-            f"FROM liteflow_task_instances WHERE {running} AND status='RUNNING' AND try_number > 0 "
+            f"FROM liteflow_task_instances WHERE {running} AND try_number > 0 "
+            "AND (status='RUNNING' OR status='WAITING' AND handle IS NOT NULL) "
             "ORDER BY 1, 2, 3 LIMIT ?",
             [*parameters * 2, -1 if limit is None else limit],
             _ATTEMPT_KINDS,
@@ -437,6 +448,14 @@ class History:
             where = "WHERE run_id=? AND seq>? ORDER BY seq LIMIT ?"
             rows = self._rows(f"{sql} {where}", (run_id, after, limit), _EVENT_KINDS)
         return [EventRecord(*row) for row in rows]
+
+    def undos(self, run_id: str) -> list[UndoRecord]:
+        """Return the attempts of a run whose undo is due or has failed; while the run has an owner also those that run.
+
+        They are sorted by task id, map index and attempt.
+        """
+        sql = "SELECT task_id, map_index, attempt, problem FROM liteflow_undos WHERE run_id=? ORDER BY 1, 2, 3"
+        return [UndoRecord(*row) for row in self._rows(sql, (run_id,), (_ID, _INT, _INT, _TEXT_OR_NOT))]
 
     def values(self, run_id: str, task_id: str | None = None) -> list[ValueRecord]:
         """Return the values that a run, or one of its tasks, has stored."""

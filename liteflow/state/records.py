@@ -87,6 +87,19 @@ class PreviousInstance(Record):
     tolerated: bool = False  # it counts as a success
 
 
+class PreviousWait(Record):
+    """An instance that was WAITING when its run is resumed. Times are epoch seconds."""
+
+    task_id: str
+    map_index: int
+    attempt: int
+    handle: str | None  # JSON; None: it waits for its next iteration
+    wake_at: float | None
+    started_at: float | None
+    reason: str | None
+    log_path: str | None
+
+
 class PreviousHook(NamedTuple):
     """The state of a hook when its run is resumed."""
 
@@ -95,6 +108,22 @@ class PreviousHook(NamedTuple):
     status: str
     attempts: int
     events: str  # JSON, see `hooks.HookEvent`
+
+
+class AttemptKey(NamedTuple):
+    """An attempt, as the rows of a run name it."""
+
+    task_id: str
+    map_index: int
+    attempt: int
+
+
+class DueUndo(NamedTuple):
+    """An attempt whose undo is due, and the state of its instance."""
+
+    attempt: AttemptKey
+    status: str | None  # None: the instance no longer exists
+    last_attempt: int
 
 
 class TaskEvent(NamedTuple):

@@ -202,6 +202,15 @@ UPDATE liteflow_dag_runs SET timed_out = 1 WHERE status = 'FAILED' AND reason LI
 CREATE INDEX liteflow_runs_by_start ON liteflow_dag_runs (start_no);
 CREATE INDEX liteflow_runs_by_parent ON liteflow_dag_runs (parent_run_id) WHERE parent_run_id IS NOT NULL;
 
+CREATE TABLE liteflow_undos (                -- attempts whose undo is due if their run has no owner, or has failed
+  run_id    TEXT NOT NULL,
+  task_id   TEXT NOT NULL,
+  map_index INTEGER NOT NULL,
+  attempt   INTEGER NOT NULL,
+  problem   TEXT,                            -- why it has failed; NULL: the attempt has not ended
+  PRIMARY KEY (run_id, task_id, map_index, attempt)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE liteflow_triggers (             -- what starts runs: schedules, files, webhooks, other workflows
   trigger_id TEXT NOT NULL PRIMARY KEY,
   dag_id     TEXT NOT NULL,
@@ -287,18 +296,19 @@ CREATE TEMP VIEW liteflow_dag_runs AS SELECT *, NULL AS start_no, 0 AS timed_out
   NULL AS selection FROM main.liteflow_dag_runs;
 CREATE TEMP VIEW liteflow_attempts AS SELECT *, NULL AS trace, NULL AS log_lost, 0 AS round, NULL AS codes,
   NULL AS host FROM main.liteflow_attempts;
+CREATE TEMP TABLE liteflow_undos (run_id, task_id, map_index, attempt, problem);
 """
 _V1_AS_NEWEST: Final = f"""
 CREATE TEMP VIEW liteflow_task_instances AS
   SELECT *, NULL AS map_key, NULL AS hook_events, NULL AS item, NULL AS position, 'task' AS kind, 0 AS tolerated,
-  0 AS round, 0 AS settled FROM main.liteflow_task_instances;
+  0 AS round, 0 AS settled, NULL AS handle, NULL AS wake_at FROM main.liteflow_task_instances;
 CREATE TEMP TABLE liteflow_pools (name, slots, description, by_hand, updated_at);
 CREATE TEMP TABLE liteflow_slots (pool, run_id, task_id, map_index, slots, asked_at, taken_at, run_no);
 {_NEW_TABLES}"""
 _V2_AS_NEWEST: Final = f"""
 CREATE TEMP VIEW liteflow_task_instances AS
   SELECT *, told AS hook_events, NULL AS item, NULL AS position, {_KIND} AS kind, {_TOLERATED} AS tolerated,
-  0 AS round, 0 AS settled FROM main.liteflow_task_instances;
+  0 AS round, 0 AS settled, NULL AS handle, NULL AS wake_at FROM main.liteflow_task_instances;
 {_NEW_TABLES}"""
 
 #: Selects the values of the instances of a mapped task under one key, in the order of its list.

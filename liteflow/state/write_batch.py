@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -16,8 +17,9 @@ from liteflow.planning.ready_queue import SlotNeeds
 from liteflow.record import Record
 from liteflow.state.bulk_insert import BulkInsert
 from liteflow.state.pools import SlotAllocator
-from liteflow.state.records import PreviousInstance, RunEnd
-from liteflow.state.transitions import InstanceEvent, RunKey, Transitions
+from liteflow.state.records import AttemptKey, PreviousInstance, RunEnd
+from liteflow.state.transitions import InstanceEvent, RunKey, Transitions, WaitRow
+from liteflow.state.undo_rows import UndoRows
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.values.payload import Payload, spill_root
 from liteflow.work import Outcome
@@ -60,10 +62,13 @@ class WriteBatch:
         self.slot_requests: list[SlotRequest] = []
         self.granted_slots: list[bool] = []  # which of `slot_requests` have their slots, once this is committed
         self.released_slots: list[tuple[str, int]] = []  # task instances that return their slots
+        self._handled_requests: list[int] = []
+        #: An attempt of a task that has an undo is added with its start, and removed with its success.
+        self.undos = UndoRows(run.run_id)
 
     def __bool__(self) -> bool:
         """Whether there is anything to write."""
-        return bool(self.transitions or self.slot_requests)
+        return bool(self.transitions or self.slot_requests or self.undos or self._handled_requests)
 
     # -- what the loop adds --------------------------------------------------------------------------------
 
@@ -79,6 +84,12 @@ class WriteBatch:
     ) -> None:
         """Add an attempt that may start once this is committed; QUEUED: when a slot is free."""
         self.transitions.start(task_id, map_index, InstanceEvent(attempt, previous, status, None, now), log_path)
+        if task_id in self.undos.tasks:
+            self.undos.add(AttemptKey(task_id, map_index, attempt))
+
+    def note(self, task_id: str, map_index: int, attempt: int, status: str, reason: str, now: float) -> None:
+        """Add an event of a task instance that keeps its status."""
+        self.transitions.note(task_id, map_index, InstanceEvent(attempt, status, status, reason, now))
 
     def record_start(self, task_id: str, map_index: int, attempt: int, started_at: float) -> None:
         """Add the event that a queued attempt started; `finish_attempt` and `change_status` write its rows."""
@@ -123,6 +134,8 @@ class WriteBatch:
                 current_round,
                 json.dumps(error.codes, ensure_ascii=False) if error is not None and error.codes else None,
             )
+        if task_id in self.undos.tasks:
+            self.undos.end(AttemptKey(task_id, map_index, outcome.attempt), outcome.undo_error)
         if outcome.value is not None:
             self._store(task_id, map_index, "return_value", outcome.value, ended_at)
         if outcome.pushed:
@@ -152,6 +165,18 @@ class WriteBatch:
         else:
             error = None if outcome.error is None else outcome.error.traceback or outcome.error.message
             self.transitions.change(task_id, map_index, event, error, outcome.started_at, outcome.log_path)
+
+    def wait(self, task_id: str, map_index: int, event: InstanceEvent, wait: WaitRow) -> None:
+        """Add what an instance waits for: its status is WAITING."""
+        self.transitions.wait(task_id, map_index, event, wait)
+
+    def abandon_wait(self, task_id: str, map_index: int, now: float) -> None:
+        """Add the end of the attempt of an instance that waits, and that the run no longer has."""
+        self.transitions.abandon_wait(task_id, map_index, self._epoch, now)
+
+    def handle_request(self, request_no: int) -> None:
+        """Add that a request of another process was acted on, in the transaction of what follows from it."""
+        self._handled_requests.append(request_no)
 
     def mark_tolerated(self, task_id: str, map_index: int) -> None:
         """Mark the failure of an instance, which was added with `change_status`, as one that counts as a success."""
@@ -186,6 +211,12 @@ class WriteBatch:
             slots.give_back(self.released_slots)
         if self.slot_requests:
             self._admit(connection, slots)
+        if self._handled_requests:
+            connection.executemany(
+                "UPDATE liteflow_requests SET handled_at=? WHERE request_no=?",
+                [(time.time(), number) for number in self._handled_requests],
+            )
+        self.undos.write(connection)
         run_end = transitions.run_end
         if run_end is not None:
             slots.clear(group=True)
@@ -203,13 +234,17 @@ class WriteBatch:
             if granted:
                 event = InstanceEvent(request.attempt, request.previous, "RUNNING", None, request.at)
                 starts.start(request.task_id, request.map_index, event, request.log_path)
+                if request.task_id in self.undos.tasks:
+                    self.undos.add(AttemptKey(request.task_id, request.map_index, request.attempt))
         starts.write(connection)
 
     def clear(self) -> None:
         """Forget what was committed: the next turn begins."""
         for rows in (self._attempts, self._other_attempts, self._values):
             rows.values.clear()
+        self.undos.clear()
         self.transitions.clear()
         if self.slot_requests:
             self.slot_requests = []
         self.released_slots.clear()
+        self._handled_requests.clear()

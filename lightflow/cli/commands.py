@@ -12,6 +12,7 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "resume": ("resume:resume", "Resume a run; tasks that succeeded are not run again."),
         "retry": ("retry:retry", "Run a part of a run again."),
         "task": ("task:task", "Run a single task."),
+        "fork": ("fork:fork", "Start a new run from the middle of another one."),
         "mark": ("mark:mark", "Give tasks of a run a state by hand."),
         "cancel": ("cancel:cancel", "Cancel a run."),
     },

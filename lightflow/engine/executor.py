@@ -102,13 +102,34 @@ def resume(
         only=rerun.only,
         changed=rerun.changed,
         ignore_upstream=rerun.ignore_upstream,
-        max_workers=options.max_workers,
-        mode=options.mode,
         secrets=secrets,
-        log_dir=options.log_dir,
-        fail_fast=options.fail_fast,
-        observers=options.observers,
-        backends=options.backends,
-        raise_signals=False,
-        claim_children=options.claim_children,
+        **_resume_options(options),
     )
+
+
+def fork(
+    dag: Dag,
+    run_id: str,
+    options: ExecutionOptions,
+    start: Sequence[str],
+    *,
+    params: Mapping[str, Any],
+    new_run_id: str | None = None,
+    secrets: Mapping[str, str] | None = None,
+) -> DagRun:
+    """Execute a new run that begins in the middle of another one (see `Dag.fork`)."""
+    return dag.fork(run_id, start, params=params, new_run_id=new_run_id, secrets=secrets, **_resume_options(options))
+
+
+def _resume_options(options: ExecutionOptions) -> dict[str, Any]:
+    """Return the arguments of `Dag.resume`."""
+    return {
+        "max_workers": options.max_workers,
+        "mode": options.mode,
+        "log_dir": options.log_dir,
+        "fail_fast": options.fail_fast,
+        "observers": options.observers,
+        "backends": options.backends,
+        "raise_signals": False,
+        "claim_children": options.claim_children,
+    }

@@ -9,7 +9,7 @@ from typing import Any
 
 from lightflow.engine.choices import RerunOptions
 from lightflow.service.lookup import find_run
-from lightflow.service.runs import Notify, RunOptions, find_run_to_resume, resume_loaded
+from lightflow.service.runs import Notify, RunOptions, find_origin, find_run_to_resume, fork_run, resume_loaded
 from liteflow import DagRun, DefinitionError, Status
 from liteflow.api import RUN_ENDED, History, Record, RunRecord
 from liteflow.planning.graph import Graph
@@ -17,7 +17,7 @@ from liteflow.planning.rerun import closure
 from liteflow.state import reruns
 from liteflow.states import TASK_ENDED
 
-__all__ = ["ChangedTasks", "RerunOptions", "clear", "mark", "parse_outputs", "preview", "retry"]
+__all__ = ["ChangedTasks", "RerunOptions", "clear", "fork", "mark", "parse_outputs", "preview", "retry"]
 
 
 class ChangedTasks(Record):
@@ -44,6 +44,16 @@ def retry(target: str, options: RunOptions, rerun: RerunOptions, *, wait: bool =
         notify(f"run {last.run_id} of {last.dag_id} has succeeded already: name the tasks to run again, with --from")
         return DagRun.load(options.db, last.run_id)
     return resume_loaded(loaded, last, options, notify, rerun)
+
+
+def fork(run_id: str, options: RunOptions, start: Sequence[str], *, file: str | None, notify: Notify) -> DagRun:
+    """Start a new run from the middle of another one, with other parameters or another file.
+
+    Raises:
+        DefinitionError, ParamError: there is no such task, or a parameter is not valid; nothing was stored.
+        RunNotFound, WorkflowError, StoreError, ResourceError: see `runs.run`.
+    """
+    return fork_run(*find_origin(run_id, options, file), options, start, notify)
 
 
 def _ended(db: str, run: RunRecord) -> RunRecord:

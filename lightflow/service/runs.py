@@ -16,7 +16,8 @@ from lightflow.engine.external_inputs import NO_INPUTS, ExternalInputs, load_ext
 from lightflow.errors import CheckpointError, WorkflowError
 from lightflow.parser.workflow_loader import load_workflow
 from lightflow.plugins.registry import Registry
-from lightflow.service.parameters import NO_ARGUMENTS, ParamArguments, new_run_values, resumed_values
+from lightflow.service.lookup import find_run
+from lightflow.service.parameters import NO_ARGUMENTS, ParamArguments, new_run_values, parse_arguments, resumed_values
 from lightflow.service.python_files import is_script, script_errors
 from lightflow.spec.model import Settings, WorkflowSpec
 from liteflow import Dag, DagRun, DefinitionError, Observer, Param, RunNotFound, Status
@@ -33,6 +34,8 @@ from liteflow.api import (
 from liteflow.executors import stdout_capture
 from liteflow.processes import capabilities
 from liteflow.state.locks import other_owner
+from liteflow.values.params import resolve as resolve_params
+from liteflow.values.params import stored as stored_params
 
 Notify = Callable[[str], None]
 
@@ -317,6 +320,52 @@ def resume_loaded(
     if last.cwd is not None and last.cwd != os.getcwd():
         notify(f"the run was started in {last.cwd}; its relative paths now start from {os.getcwd()}")
     return executor.resume(dag, last.run_id, _execution_options(loaded, options), rerun, secrets=inputs.secrets)
+
+
+def find_origin(run_id: str, options: RunOptions, file: str | None) -> tuple[LoadedWorkflow, RunRecord]:
+    """Return a run, and its workflow or that of another file.
+
+    Raises:
+        RunNotFound: there is no such run, or its file no longer exists.
+        DefinitionError: the file is of another workflow.
+    """
+    with History(options.db) as history:
+        origin = find_run(history, run_id)
+    path = file or origin.source
+    if path is None or not os.path.isfile(path):
+        raise RunNotFound(f"run {origin.run_id} came from {path or 'a program'}, which no longer exists; give --file")
+    loaded = load(path, replace(options, dag=origin.dag_id if is_script(path) else None))
+    if loaded.name != origin.dag_id:
+        raise DefinitionError(f"{path} is workflow {loaded.name!r}, and run {origin.run_id} is of {origin.dag_id!r}")
+    return loaded, origin
+
+
+def fork_run(
+    loaded: LoadedWorkflow, origin: RunRecord, options: RunOptions, start: Sequence[str], notify: Notify
+) -> DagRun:
+    """Execute a fork of a run."""
+    day = resumed_date(options.date, origin)
+    changes = parse_arguments(loaded.params, options.params, day)
+    before = dict(origin.params)
+    values = (
+        {**before, **changes} if loaded.params is None else resolve_params(loaded.params, {**before, **changes}, day)
+    )
+    changed = sorted(name for name, value in stored_params(values).items() if before.get(name) != value)
+    if changed:
+        notify(
+            f"{', '.join(changed)} {'differs' if len(changed) == 1 else 'differ'} from run {origin.run_id}: tasks that "
+            "do not run again have read the earlier values"
+        )
+    inputs = loaded.load_inputs()
+    return executor.fork(
+        loaded.build(values, inputs),
+        origin.run_id,
+        _execution_options(loaded, options),
+        start,
+        params=values,
+        new_run_id=options.run_id,
+        secrets=inputs.secrets,
+    )
 
 
 def _changed_since_success(dag: Dag, last: RunRecord, db: str) -> list[str]:

@@ -63,7 +63,7 @@ def create_run(compiled: CompiledDag, config: RunConfig, store: RunStore, sessio
         description=compiled.description,
         graph_digest=compiled.digest,
         graph_snapshot=compiled.snapshot,
-        instances=_instances(compiled),
+        instances=new_instances(compiled),
         params=config.params,
         logical_date=config.logical_date,
         source=compiled.source,
@@ -90,7 +90,7 @@ def claim_run(compiled: CompiledDag, config: RunConfig, store: RunStore, session
         try:
             tasks, instances, previous_session = store.claim(
                 config.run_id,
-                _instances(compiled),
+                new_instances(compiled),
                 graph,
                 session,
                 limits,
@@ -253,7 +253,7 @@ def _in_order(instances: Mapping[int, PreviousInstance]) -> list[tuple[int, Prev
     return sorted(instances.items(), key=position)
 
 
-def _instances(compiled: CompiledDag) -> Iterator[NewInstance]:
+def new_instances(compiled: CompiledDag) -> Iterator[NewInstance]:
     """Yield the rows of the tasks, made one by one as they are stored."""
     graph = compiled.graph
     for node, task_id in enumerate(graph.ids):

@@ -43,6 +43,7 @@ class NewRun(Record):
     params: Mapping[str, Any] = EMPTY_MAPPING
     logical_date: float | None = None
     parent_run_id: str | None = None
+    origin_run_id: str | None = None  # the run that it is a fork of
     source: str | None = None
     settings: Mapping[str, Any] = EMPTY_MAPPING
     done: Mapping[str, float] = EMPTY_MAPPING  # tasks that succeeded elsewhere: seconds by id

@@ -94,14 +94,14 @@ def test_values_of_tasks_that_are_not_selected_come_from_another_run(db: str) ->
 
 def test_large_and_mapped_values_of_another_run(db: str) -> None:
     with Dag("large", db) as dag:
-        large = dag.task(lambda: "x" * 400_000, task_id="large")
+        large = dag.task(lambda: "x" * 11_000_000, task_id="large")
         each = dag.partial(lambda item: item * 2, task_id="each").expand(item=[1, 2, 3])
         dag.task(lambda large, each: [len(large), each], task_id="end", large=large, each=each)
     whole = dag.run(mode="inline")
     part = dag.run(mode="inline", only=["end"], values_from=whole.run_id)
-    assert part.value("end") == [400_000, [2, 4, 6]]
+    assert part.value("end") == [11_000_000, [2, 4, 6]]
     whole.delete()
-    assert dag.retry(part.run_id, "end", mode="inline").value("end") == [400_000, [2, 4, 6]], "the copy is its own"
+    assert dag.retry(part.run_id, "end", mode="inline").value("end") == [11_000_000, [2, 4, 6]], "the copy is its own"
     assert not event_fold.differences(db)
 
 

@@ -60,6 +60,7 @@ from liteflow.state.backup import vacuum as vacuum
 from liteflow.state.history import AttemptRecord as AttemptRecord
 from liteflow.state.history import DagRecord as DagRecord
 from liteflow.state.history import EventRecord as EventRecord
+from liteflow.state.history import FilePosition as FilePosition
 from liteflow.state.history import History as History
 from liteflow.state.history import InstanceRecord as InstanceRecord
 from liteflow.state.history import PoolRecord as PoolRecord
@@ -74,6 +75,7 @@ from liteflow.state.retention import Pruned as Pruned
 from liteflow.state.retention import prune_runs as prune_runs
 from liteflow.states import RUN_ENDED as RUN_ENDED
 from liteflow.states import TASK_ENDED as TASK_ENDED
+from liteflow.states import TASK_STATUSES as TASK_STATUSES
 from liteflow.states import RunStatus as RunStatus
 from liteflow.states import TaskStatus as TaskStatus
 from liteflow.traces import Frame as TraceFrame
@@ -127,6 +129,7 @@ __all__ = [
     "RUN_ENDED",
     "SECRET_NAME",
     "TASK_ENDED",
+    "TASK_STATUSES",
     "TRIGGER_RULES",
     "VARIABLE_NAME",
     "VARIABLE_NAME_RULE",
@@ -142,6 +145,7 @@ __all__ = [
     "ErrorInfo",
     "EventRecord",
     "Expansion",
+    "FilePosition",
     "Graph",
     "History",
     "HookEvent",

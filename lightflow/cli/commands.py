@@ -26,6 +26,10 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "dag": ("dag:dag", "Draw a workflow, or a run with its states."),
         "pools": ("pools:pools", "List the pools and their use, or change a pool."),
     },
+    "Serve": {
+        "ui": ("ui:ui", "Serve the history in a state file to programs and browsers, read-only."),
+        "token": ("token:token", "Print the token of the server of a state file."),
+    },
     "Write": {
         "template": ("template:template", "Write a small workflow file to start from."),
         "validate": ("validate:validate", "Check workflow files without running any task."),

@@ -12,7 +12,7 @@ from liteflow.running.resume import new_instances
 from liteflow.state.copies import copy_files
 from liteflow.state.history import History, RunRecord
 from liteflow.state.records import InstanceKey, NewRun
-from liteflow.state.reruns import create_fork, kept_results, reason_of, targets_of
+from liteflow.state.reruns import create_fork, results_of, reason_of, targets_of
 
 
 def store_fork(
@@ -29,10 +29,10 @@ def store_fork(
         chosen = targets_of(history, origin, names, graph.ids)
         numbers = {graph.index[task_id]: indexes for task_id, indexes in chosen.items()}
         again = {node: indexes for node, (indexes, _) in closure(numbers, graph.downstream, follow=True).items()}
-        instances = kept_results(history, origin, graph, again)
+        instances = results_of(history, origin, graph, again)
         torn_down = {each.task_id for each in history.instances(origin.run_id) if each.try_number > 0}
         again |= dict.fromkeys(_to_set_up(compiled, instances, torn_down))
-        copied = copy_files(history, origin, run_id, kept_results(history, origin, graph, again))
+        copied = copy_files(history, origin, run_id, results_of(history, origin, graph, again))
     create_fork(
         path,
         NewRun(

@@ -144,7 +144,7 @@ def mark(
     return [instance_name(*key) for key in keys]
 
 
-def kept_results(history: History, origin: RunRecord, graph: Graph, again: Mapping[int, Indexes]) -> list[InstanceKey]:
+def results_of(history: History, origin: RunRecord, graph: Graph, again: Mapping[int, Indexes]) -> list[InstanceKey]:
     """Return the instances whose results a fork keeps: they succeeded or skipped themselves, and do not run again.
 
     So do those that are not selected in a partial run.

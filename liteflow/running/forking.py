@@ -12,7 +12,7 @@ from liteflow.running.resume import new_instances
 from liteflow.state.copies import copy_files
 from liteflow.state.history import History, RunRecord
 from liteflow.state.records import InstanceKey, NewRun
-from liteflow.state.reruns import create_fork, results_of, reason_of, targets_of
+from liteflow.state.reruns import create_fork, reason_of, results_of, targets_of
 
 
 def store_fork(

@@ -59,6 +59,8 @@ def run_shape(run: RunRecord, counts: Mapping[str, int], instances: Mapping[str,
         "source": run.source,
         "logical_date": None if run.logical_date is None else day_text(run.logical_date),
         "params": run.params,
+        "origin": run.origin_run_id,
+        "selection": run.selection,
     }
 
 
@@ -94,6 +96,11 @@ def skipped_run_shape(workflow: str, reason: str | None) -> Shape:
 def cancelled_run_shape(run: RunRecord) -> Shape:
     """Return what `cancel` has made of a run."""
     return {"run_id": run.run_id, "workflow": run.dag_id, "status": run.status}
+
+
+def changed_tasks_shape(run: RunRecord, names: Sequence[str]) -> Shape:
+    """Return a run, and its tasks and instances that `clear --task` or `mark` has changed."""
+    return {**cancelled_run_shape(run), "tasks": list(names)}
 
 
 def workflow_shape(summary: WorkflowSummary) -> Shape:

@@ -220,6 +220,19 @@ class Dag(CurrentDag, DagReruns):
         task << depends_on
         return self.add_task(task)
 
+    def add(self, task_id: str, body: Body, *, depends_on: Any = (), **options: Any) -> Task:
+        """Add a `Call` or a `Command` as a task and return it: `dag.add("fetch", http(url=address), retries=3)`.
+
+        A Task among the arguments of the body, at any depth, means its return value, and the new task waits for it.
+
+        Raises:
+            DuplicateTask: the id is taken.
+            DefinitionError: an invalid argument or option.
+        """
+        task = Task(task_id, body=body, options=make_options(options, task_id))
+        task << depends_on
+        return self.add_task(task)
+
     def partial(self, func: Callable[..., Any], task_id: str | None = None, **kwargs: Any) -> Partial:
         """Return a task that lacks its list: `dag.partial(load, day=today, retries=2).expand(file=files)`.
 

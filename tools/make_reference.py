@@ -162,7 +162,21 @@ def _type_sections() -> Iterator[_Section]:
         text = schema.get("description", "")
         if "x-message" in schema:
             text += f"\n\nSuch a task {schema['x-message']}."
-        yield _Section(f"## Tasks of type {info.name}", text, schema)
+        properties = {key: _with_inner_facts(part) for key, part in schema["properties"].items()}
+        yield _Section(f"## Tasks of type {info.name}", text, {**schema, "properties": properties})
+
+
+def _with_inner_facts(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the schema of a key whose description has a line for each key inside it, at any depth."""
+    lines = list(_inner_lines(schema, ""))
+    return {**schema, "description": "\n".join([schema.get("description", ""), "", *lines])} if lines else schema
+
+
+def _inner_lines(schema: Mapping[str, Any], indent: str) -> Iterator[str]:
+    for part in (schema, schema.get("additionalProperties")):
+        for key, inner in part.get("properties", {}).items() if isinstance(part, dict) else ():
+            yield f"{indent}- `{key}`: {inner.get('description', '')}"
+            yield from _inner_lines(inner, f"{indent}  ")
 
 
 def _named(schema: Mapping[str, Any]) -> str:

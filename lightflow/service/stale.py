@@ -35,7 +35,7 @@ def find_stale(rows: Sequence[Mapping[str, Any]], instances: Sequence[InstanceRe
         for above in upstream.get(each.task_id, ()):
             if succeeded.get(above, 0.0) > each.started_at:
                 at = time.strftime("%H:%M:%S", time.localtime(succeeded[above]))
-                stale[each.task_id, each.map_index] = f"{above} succeeded at {at}, after this had begun"
+                stale[each.task_id, each.map_index] = f"{above} succeeded at {at}, later than this started"
                 break
     return _with_followers(rows, instances, stale) if stale else stale
 

@@ -11,6 +11,8 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "run": ("run:run", "Run a workflow."),
         "resume": ("resume:resume", "Resume a run; tasks that succeeded are not run again."),
         "cancel": ("cancel:cancel", "Cancel a run."),
+        "approve": ("approve:approve", "Approve a task that waits for a decision."),
+        "reject": ("approve:reject", "Reject a task that waits for a decision: it fails."),
     },
     "Look": {
         "status": ("status:status", "Show a run and its tasks."),

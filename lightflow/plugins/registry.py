@@ -18,6 +18,8 @@ BUILT_IN_ORIGIN: Final = "built in"
 BUILT_IN: Final[Mapping[str, tuple[str, str]]] = {
     "shell": ("lightflow.plugins.shell_task", "ShellTask"),
     "python": ("lightflow.plugins.python_task", "PythonTask"),
+    "wait": ("lightflow.plugins.wait_task", "WaitTask"),
+    "approval": ("lightflow.plugins.approval_task", "ApprovalTask"),
 }
 #: The types that are described for every workflow.
 _ALWAYS: Final = ("shell", "python")

@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 from liteflow.errors import CorruptDatabase, RunNotFound
 from liteflow.identifiers import STATE_PATTERN, STORED_ID_PATTERN
 from liteflow.planning.overlooked import OverlookedFailure, overlooked
+from liteflow.state.answers import ANSWER, Answer
 from liteflow.state.locks import LockFile
+from liteflow.state.records import Request
 from liteflow.state.schema import INSTANCE_VALUES_SQL
 from liteflow.state.state_file import connect_read_only, real_path, translated_errors
 from liteflow.states import Status
@@ -364,6 +366,26 @@ class History:
         sql = f"{_INSTANCE} AND {where} ORDER BY task_id, map_index LIMIT ?"
         rows = self._rows(sql, [*parameters, -1 if limit is None else limit], _INSTANCE_KINDS)
         return [_instance(row) for row in rows]
+
+    def waits(self, run_id: str, task_id: str | None = None) -> list[tuple[InstanceRecord, str | None]]:
+        """Return the instances of a run, or of one of its tasks, that wait, each with its handle (JSON)."""
+        where, parameters = ("", (run_id,)) if task_id is None else (" AND task_id=?", (run_id, task_id))
+        sql = f"{_INSTANCE} AND status='WAITING'{where} ORDER BY task_id, map_index"
+        records = [_instance(row) for row in self._rows(sql, parameters, _INSTANCE_KINDS)]
+        sql = f"SELECT handle FROM liteflow_task_instances WHERE run_id=? AND status='WAITING'{where}"
+        handles = self._rows(f"{sql} ORDER BY task_id, map_index", parameters, (_TEXT_OR_NOT,))
+        return [(record, handle) for record, (handle,) in zip(records, handles, strict=False)]
+
+    def answers(self, run_id: str) -> list[Answer]:
+        """Return the answers of people to tasks of a run, the first one first."""
+        sql = "SELECT request_no, action, detail FROM liteflow_requests WHERE run_id=? AND action=? ORDER BY 1"
+        rows = self._rows(sql, (run_id, ANSWER), (_INT, _TEXT, _TEXT_OR_NOT))
+        return [Answer.of(Request(*row)) for row in rows]
+
+    def is_handled(self, request_no: int) -> bool:
+        """Return whether the owner of its run has acted on a request."""
+        rows = self._rows("SELECT handled_at FROM liteflow_requests WHERE request_no=?", (request_no,), (_REAL_OR_NOT,))
+        return bool(rows) and rows[0][0] is not None
 
     def hooks(self, run_id: str) -> list[InstanceRecord]:
         """Return the hooks that were triggered in a run, by id; each depends on its task, those of the run on none."""

@@ -30,6 +30,7 @@ from liteflow.errors import TaskFailed as TaskFailed
 from liteflow.errors import UnknownDependency as UnknownDependency
 from liteflow.limits import Concurrency as Concurrency
 from liteflow.limits import Pool as Pool
+from liteflow.limits import Retention as Retention
 from liteflow.planning.retry import RetryPolicy as RetryPolicy
 from liteflow.running.observers import Change as Change
 from liteflow.running.observers import ListChange as ListChange
@@ -69,6 +70,7 @@ __all__ = [
     "PayloadError",
     "Pool",
     "ResourceError",
+    "Retention",
     "RetryPolicy",
     "RunFailed",
     "RunNotFound",

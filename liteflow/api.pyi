@@ -20,6 +20,7 @@ from liteflow.executors.protocol import BackendFactory as BackendFactory
 from liteflow.gc_pause import gc_paused as gc_paused
 from liteflow.hooks import HOOK_EVENTS as HOOK_EVENTS
 from liteflow.hooks import ConditionInputs as ConditionInputs
+from liteflow.limits import MAX_DAYS as MAX_DAYS
 from liteflow.limits import MAX_PRIORITY as MAX_PRIORITY
 from liteflow.limits import MAX_SLOTS as MAX_SLOTS
 from liteflow.limits import ON_CONFLICT as ON_CONFLICT
@@ -61,17 +62,28 @@ from liteflow.state.admin import delete_pool as delete_pool
 from liteflow.state.admin import exclude_from_resume as exclude_from_resume
 from liteflow.state.admin import request as request
 from liteflow.state.admin import set_pool as set_pool
+from liteflow.state.backup import Backup as Backup
+from liteflow.state.backup import back_up as back_up
+from liteflow.state.backup import vacuum as vacuum
 from liteflow.state.history import AttemptRecord as AttemptRecord
 from liteflow.state.history import DagRecord as DagRecord
 from liteflow.state.history import EventRecord as EventRecord
+from liteflow.state.history import FilePosition as FilePosition
 from liteflow.state.history import History as History
 from liteflow.state.history import InstanceRecord as InstanceRecord
 from liteflow.state.history import PoolRecord as PoolRecord
 from liteflow.state.history import RunRecord as RunRecord
 from liteflow.state.history import SlotRecord as SlotRecord
 from liteflow.state.history import ValueRecord as ValueRecord
+from liteflow.state.leftovers import Leftovers as Leftovers
+from liteflow.state.leftovers import find_leftovers as find_leftovers
+from liteflow.state.leftovers import remove_leftovers as remove_leftovers
+from liteflow.state.retention import DEFAULT_RETENTION as DEFAULT_RETENTION
+from liteflow.state.retention import Pruned as Pruned
+from liteflow.state.retention import prune_runs as prune_runs
 from liteflow.states import RUN_ENDED as RUN_ENDED
 from liteflow.states import TASK_ENDED as TASK_ENDED
+from liteflow.states import TASK_STATUSES as TASK_STATUSES
 from liteflow.states import RunStatus as RunStatus
 from liteflow.states import TaskStatus as TaskStatus
 from liteflow.traces import Frame as TraceFrame
@@ -112,10 +124,12 @@ from liteflow.work import input_name as input_name
 
 __all__ = [
     "DEFAULT_QUEUE",
+    "DEFAULT_RETENTION",
     "DEFAULT_SHELL",
     "DEFAULT_WORKERS",
     "EMPTY_MAPPING",
     "HOOK_EVENTS",
+    "MAX_DAYS",
     "MAX_INSTANCES",
     "MAX_PRIORITY",
     "MAX_SLOTS",
@@ -128,6 +142,7 @@ __all__ = [
     "RUN_ENDED",
     "SECRET_NAME",
     "TASK_ENDED",
+    "TASK_STATUSES",
     "TRIGGER_RULES",
     "VARIABLE_NAME",
     "VARIABLE_NAME_RULE",
@@ -135,6 +150,7 @@ __all__ = [
     "Backend",
     "BackendContext",
     "BackendFactory",
+    "Backup",
     "Body",
     "Choice",
     "ConditionInputs",
@@ -143,11 +159,13 @@ __all__ = [
     "ErrorInfo",
     "EventRecord",
     "Expansion",
+    "FilePosition",
     "Graph",
     "History",
     "HookEvent",
     "InstanceRecord",
     "Item",
+    "Leftovers",
     "MappedRow",
     "OpenApproval",
     "Outcome",
@@ -158,6 +176,7 @@ __all__ = [
     "PictureNode",
     "Poll",
     "PoolRecord",
+    "Pruned",
     "QueueOptions",
     "Record",
     "Ref",
@@ -173,6 +192,7 @@ __all__ = [
     "TriggerRule",
     "ValueRecord",
     "Work",
+    "back_up",
     "cancel_interrupted",
     "clean_text",
     "current_day",
@@ -187,6 +207,7 @@ __all__ = [
     "encode_value",
     "exclude_from_resume",
     "find_approval",
+    "find_leftovers",
     "gc_paused",
     "idempotency_key",
     "input_name",
@@ -203,7 +224,9 @@ __all__ = [
     "picture_of_run",
     "prefers_left_to_right",
     "process_bytes",
+    "prune_runs",
     "read_trace",
+    "remove_leftovers",
     "replace",
     "request",
     "set_pool",
@@ -218,6 +241,7 @@ __all__ = [
     "to_mermaid",
     "unpickling",
     "user_name",
+    "vacuum",
     "value_text",
     "wait_for_approval",
 ]

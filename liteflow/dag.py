@@ -28,13 +28,15 @@ from liteflow.definition.graph_json import restore_task
 from liteflow.definition.options import OPTION_NAMES, TaskOptions, make_options
 from liteflow.definition.stored_tasks import StoredTasks
 from liteflow.definition.task import CurrentDag, Task, check_id, check_param, hook_tasks
-from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound, RunSkipped
+from liteflow.errors import DefinitionError, DuplicateTask, LiteflowError, RunNotFound, RunSkipped
 from liteflow.executors import BackendFactory
 from liteflow.gc_pause import gc_paused
 from liteflow.limits import (
     Concurrency,
     DagLimits,
     Pool,
+    Retention,
+    checked_retention,
     checked_timeout,
     normalize_concurrency,
     normalize_pools,
@@ -86,6 +88,7 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
         retry: how often a failed run resumes by itself, and after which delay.
         concurrency: how many runs may be active at once, and what happens to one more: a `Concurrency`, a limit, or
             the name of a group.
+        retention: which old runs are preserved; the others are deleted after each run. None: all are.
     """
 
     def __init__(
@@ -100,6 +103,7 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
         timeout: float | None = None,
         retry: RetryPolicy | int = NEVER,
         concurrency: Concurrency | int | str | None = None,
+        retention: Retention | None = None,
         on_start: Callable[..., Any] | None = None,
         on_success: Callable[..., Any] | None = None,
         on_failure: Callable[..., Any] | None = None,
@@ -125,6 +129,7 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
             timeout_s=checked_timeout(timeout),
             retry=normalize_retry(retry),
             concurrency=normalize_concurrency(concurrency),
+            retention=checked_retention(retention),
         )
         self.tasks: dict[str, Task] = {}
         #: the file that defines the dag; None: the program that runs
@@ -514,10 +519,23 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
             with History(config.db_path) as history:
                 run = DagRun.from_record(config.db_path, history.run(config.run_id))
         run.signal, run.timed_out = result.signal, result.timed_out
+        if self.limits.retention is not None and result.status != Status.INTERRUPTED:
+            self._prune_after(run, self.limits.retention)
         if result.status == Status.INTERRUPTED and result.signal is not None and raise_signals:
             # The handlers of the host program were not called while the run was being stopped: now they are.
             signal.raise_signal(result.signal)
         return run
+
+    def _prune_after(self, run: DagRun, retention: Retention) -> None:
+        """Delete old runs after a run. A failure of it does not change the result of the run."""
+        from liteflow.state.retention import prune_after_run  # here, because other dags do not need it
+
+        try:
+            prune_after_run(run.db_path, retention, self.dag_id, run.run_id)
+        except LiteflowError as error:
+            import logging
+
+            logging.getLogger(__name__).warning("old runs were not deleted: %s", error)
 
     # -- the state file --------------------------------------------------------------------------------------
 

@@ -74,8 +74,8 @@ class WaitTask(TaskType):
                 "examples": ["10m"],
             },
             "run": {
-                "description": "Another run in the state file: the latest of a `workflow`, the one for a `date`, or the "
-                "one with an `id`. It has to have the `status` (`SUCCESS` by default; `ENDED` is any end).",
+                "description": "Another run in the state file: the latest of a `workflow`, the one for a `date`, or "
+                "the one with an `id`. It has to have the `status` (`SUCCESS` by default; `ENDED` is any end).",
                 "type": "object",
                 "properties": {
                     "workflow": {"description": "The name of its workflow.", "type": "string", "minLength": 1},

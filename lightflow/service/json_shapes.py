@@ -200,10 +200,11 @@ def _indexed_attempt_shape(attempt: AttemptRecord) -> Shape:
 
 def outputs_shape(outputs: Outputs) -> Shape:
     """Return the output values of a run."""
-    return {"run_id": outputs.run_id, "outputs": [_output_shape(output) for output in outputs.values]}
+    return {"run_id": outputs.run_id, "outputs": [output_shape(output) for output in outputs.values]}
 
 
-def _output_shape(output: Output) -> Shape:
+def output_shape(output: Output) -> Shape:
+    """Return a stored value."""
     record = output.record
     value: object = None
     if output.payload is not None:

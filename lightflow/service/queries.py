@@ -142,6 +142,16 @@ def latest_run(db: str) -> RunRecord:
         return history.last_active()
 
 
+def run_record(db: str, run_id: str) -> RunRecord:
+    """Return a run by its id, or by the beginning of its id.
+
+    Raises:
+        RunNotFound: there is none.
+    """
+    with History(db) as history:
+        return find_run(history, run_id)
+
+
 def latest_run_id(db: str, task_id: str) -> str:
     """Return the id of the latest run that has a task.
 

@@ -49,6 +49,7 @@ LAYERS: list[set[str]] = [
     {"lightflow.parser"},
     {"lightflow.engine"},
     {"lightflow.service"},
+    {"lightflow.server", "lightflow.client"},
     {"lightflow.cli"},
     {"lightflow.start"},
     {"lightflow.__main__"},

@@ -70,7 +70,9 @@ def test_our_keys_are_not_words_of_other_tools(level: str) -> None:
 def test_answers_name_keys_that_exist() -> None:
     for one in (*KEYS, *TYPES):
         for key in re.findall(r"[`{]([a-z_]+): ", with_examples(one.answer)):
-            assert key in {*ALL_KEYS, "title", "cpu", "os", "gpu", "name"} or key.isupper() or "http" in key, one
+            assert key in {*ALL_KEYS, "title", "cpu", "days", "os", "gpu", "name"} or key.isupper() or "http" in key, (
+                one
+            )
 
 
 def test_values_are_replaced_by_values_that_exist() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from lightflow.engine.external_inputs import NO_INPUTS, ExternalInputs
 from lightflow.errors import Location, Problem, WorkflowError
-from lightflow.plugins.base import TaskType
+from lightflow.plugins.base import LONGEST_WAIT_S, TaskType
 from lightflow.plugins.registry import Registry
 from lightflow.spec.durations import PATTERN, seconds
 from lightflow.spec.model import (
@@ -225,7 +225,7 @@ def _options(task: TaskSpec, task_type: TaskType) -> TaskOptions:
         retry=task.retry,
         queue=task.queue,
         flow=_flow_options(task),
-        timeout_s=task_type.default_timeout_s if task.timeout_s is None and task_type.waits() else task.timeout_s,
+        timeout_s=LONGEST_WAIT_S if task.timeout_s is None and task_type.waits() else task.timeout_s,
         grace_s=task.grace_s,
         mode=task.mode,
         secrets=task.secrets,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from lightflow.plugins.base import ConfigProblem, PluginContext, TaskType
+from lightflow.plugins.base import LONGEST_WAIT_S, ConfigProblem, PluginContext, TaskType
 from lightflow.spec.param_declarations import declared_param
 from liteflow import Param, Waiting
 from liteflow.api import PARAM_NAME, RESERVED_FIELDS, described_params, wait_for_approval
@@ -15,6 +15,7 @@ class ApprovalTask(TaskType):
     """Waits for the decision of a person. No decision in time is a failure, never an approval."""
 
     name = "approval"
+    timeout_s: ClassVar[float | None] = LONGEST_WAIT_S
     schema: ClassVar[Mapping[str, Any]] = {
         "description": "Waits without a worker for the decision of a person, by `lightflow approve` or `lightflow "
         "reject`. An approval is a success with the values `decision`, `by`, `at`, `comment` and those of the fields; "

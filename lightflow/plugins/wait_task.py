@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Final
 
-from lightflow.plugins.base import ConfigProblem, PluginContext, TaskType
+from lightflow.plugins.base import LONGEST_WAIT_S, ConfigProblem, PluginContext, TaskType
 from lightflow.plugins.scripts import lines
 from lightflow.spec.durations import LONGEST_S, PATTERN, seconds
 from liteflow import TaskFailed, Waiting, current_context
@@ -33,6 +33,7 @@ class WaitTask(TaskType):
     """Looks from time to time whether something is there. Meanwhile the task holds no worker."""
 
     name = "wait"
+    timeout_s: ClassVar[float | None] = LONGEST_WAIT_S
     schema: ClassVar[Mapping[str, Any]] = {
         "description": "Waits without a worker until something is there: exactly one of `file`, `command`, `until`, "
         "`duration` and `run`. Without a `timeout` it waits for 7 days at most.",

@@ -60,6 +60,8 @@ def run_shape(run: RunRecord, counts: Mapping[str, int], instances: Mapping[str,
         "source": run.source,
         "logical_date": None if run.logical_date is None else day_text(run.logical_date),
         "params": run.params,
+        "origin": run.origin_run_id,
+        "selection": run.selection,
     }
 
 
@@ -108,6 +110,11 @@ def decision_shape(decided: Decided) -> Shape:
         "by": choice.by,
         "at_once": decided.state == "done",
     }
+
+
+def changed_tasks_shape(run: RunRecord, names: Sequence[str]) -> Shape:
+    """Return a run, and its tasks and instances that `clear --task` or `mark` has changed."""
+    return {**cancelled_run_shape(run), "tasks": list(names)}
 
 
 def workflow_shape(summary: WorkflowSummary) -> Shape:

@@ -35,11 +35,11 @@ tasks:
 """
 RUN = {
     *("run_id", "workflow", "status", "reason", "created_at", "started_at", "ended_at", "duration_s", "counts"),
-    *("instances", "source", "logical_date", "params"),
+    *("instances", "source", "logical_date", "params", "origin", "selection"),
 }
 TASK = {
     *("task", "map_index", "map_key", "status", "reason", "depends_on", "started_at", "ended_at", "duration_s"),
-    *("attempts", "instances"),
+    *("wake_at", "attempts", "instances"),
 }
 ATTEMPT = {
     *("attempt", "status", "exit_code", "error", "codes", "started_at", "ended_at", "duration_s"),

@@ -147,8 +147,11 @@ class Loop:
     def _take_requests(self) -> None:
         """Act on the requests of other processes."""
         requests = self._store.requests()
-        self._parts.stopping.take_requests(requests)
-        self._parts.waits.take_requests(requests)
+        parts = self._parts
+        parts.stopping.take_requests(requests)
+        parts.waits.take_requests(requests)
+        for outcome in parts.waits.take_ended():  # in the transaction that says that their requests are handled
+            parts.outcomes.finish(outcome, self._clock.monotonic())
 
     def _prepare(self) -> bool:
         """Evaluate start checks and expand mapped tasks. Return whether there was anything to do."""

@@ -302,17 +302,22 @@ class Waits:
 
     def _act(self) -> None:
         table = self._plan.table
-        names = {(table.task_ids[node], table.map_indexes[node]): node for node in table.waiting}
+        nodes = {(table.task_ids[node], table.map_indexes[node]): node for node in table.waiting}
         for number, answer in sorted(self._answers.items()):
             key = (answer.task_id, answer.map_index)
             if key in self._stored:
                 continue  # its list has still to be read
-            node = names.get(key)
-            wait = None if node is None else self._waits.get(node)
-            if node is not None and wait is not None and wait.attempt == answer.attempt:
-                self.decide(node, self._outcome_of(node, wait, answer))
-            self._recorder.handle_request(number)
-            del self._answers[number]
+            node = nodes.get(key, -1)
+            wait = self._waits.get(node)
+            if wait is not None and wait.attempt == answer.attempt:
+                self.decide(node, self._outcome_of(node, wait, answer))  # the end of the wait handles the request
+            elif number in self._answers:
+                self._handle(number)
+
+    def _handle(self, number: int) -> None:
+        """Record that an answer was acted on, or came too late."""
+        self._recorder.handle_request(number)
+        del self._answers[number]
 
     def _outcome_of(self, node: int, wait: _Wait, answer: Answer) -> Outcome:
         """Return the outcome of an attempt that a person has decided about."""
@@ -350,6 +355,9 @@ class Waits:
             self._undos.append((Start(node, wait.log_path), str(wait.waiting.handle), outcome))
             return None
         del self._waits[node]
+        key = (self._plan.table.task_ids[node], self._plan.table.map_indexes[node], wait.attempt)
+        for number in [number for number, answer in self._answers.items() if answer.attempt_key == key]:
+            self._handle(number)
         return outcome
 
     def due_undos(self) -> list[tuple[Start, str, Outcome]]:

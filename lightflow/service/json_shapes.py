@@ -7,6 +7,7 @@ The shapes of workflow files are in `file_shapes`, which imports the parser. Key
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,10 +31,16 @@ def iso(at: float | None) -> str | None:
     if at is None:
         return None
     try:
-        moment = datetime.datetime.fromtimestamp(at, datetime.UTC)
+        second, milliseconds = divmod(int(at * 1000), 1000)
+        return f"{_second_text(second)}.{milliseconds:03}Z"
     except (OverflowError, ValueError, OSError, TypeError):
         return None  # the state file was altered: an answer without the time is better than no answer
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@functools.lru_cache(4096)
+def _second_text(second: int) -> str:
+    """Return a whole second as ISO 8601; a run of 10,000 tasks has 20,000 times in few seconds."""
+    return datetime.datetime.fromtimestamp(second, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def seconds_between(started_at: float | None, ended_at: float | None) -> float | None:

@@ -14,7 +14,7 @@ from liteflow.errors import AlreadyDecided, RunNotFound
 from liteflow.planning.task_table import instance_name
 from liteflow.record import EMPTY_MAPPING, Record
 from liteflow.state.admin import send_answer
-from liteflow.state.answers import Answer
+from liteflow.state.answers import StoredAnswer
 from liteflow.state.history import History, InstanceRecord, RunRecord
 from liteflow.states import Status
 from liteflow.values.params import Param, resolve
@@ -61,15 +61,16 @@ class Choice(Record):
 def open_approvals(history: History, run: RunRecord, task_id: str | None = None) -> list[OpenApproval]:
     """Return the instances of a run, or of one of its tasks, that wait for a decision."""
     approvals = []
-    for record, handle in history.waits(run.run_id, task_id):
-        described_approval = _approval_in(handle)
-        if described_approval is not None:
+    for name, index, handle in history.handles(run.run_id):
+        described_approval = _approval_in(handle) if task_id in (None, name) else None
+        record = history.instance(run.run_id, name, index)
+        if described_approval is not None and record is not None:
             message, fields = described_approval
             approvals.append(
                 OpenApproval(
                     run_id=run.run_id,
-                    task_id=record.task_id,
-                    map_index=record.map_index,
+                    task_id=name,
+                    map_index=index,
                     attempt=record.try_number,
                     message=message,
                     fields=fields,
@@ -123,7 +124,7 @@ def decide(db_path: str, approval: OpenApproval, choice: Choice) -> Literal["don
     shown_at = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(at))
     values = {"decision": "approved", "by": choice.by, "at": shown_at, "comment": choice.comment, **fields}
     reason = f"rejected by {choice.by}" + (f": {choice.comment}" if choice.comment else "")
-    answer = Answer(
+    answer = StoredAnswer(
         task_id=approval.task_id,
         map_index=approval.map_index,
         attempt=approval.attempt,
@@ -141,7 +142,7 @@ def decide(db_path: str, approval: OpenApproval, choice: Choice) -> Literal["don
         return _result(history, approval, answer, number)
 
 
-def _result(history: History, approval: OpenApproval, answer: Answer, number: int) -> Literal["done", "stored"]:
+def _result(history: History, approval: OpenApproval, answer: StoredAnswer, number: int) -> Literal["done", "stored"]:
     """Wait until the owner of the run has acted on an answer. Raises AlreadyDecided: something else was first."""
     give_up = time.monotonic() + _LONGEST_S
     while not history.is_handled(number):
@@ -155,7 +156,7 @@ def _result(history: History, approval: OpenApproval, answer: Answer, number: in
     return "done"
 
 
-def _whose(answer: Answer) -> str:
+def _whose(answer: StoredAnswer) -> str:
     at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(answer.at))
     return f"by {answer.by} at {at}: {'approved' if answer.verdict == 'SUCCESS' else answer.reason}"
 

@@ -22,7 +22,7 @@ from liteflow.record import replace
 from liteflow.running.ports import Clock
 from liteflow.running.recorder import Recorder
 from liteflow.running.starting import Start
-from liteflow.state.answers import ANSWER, Answer
+from liteflow.state.answers import ANSWER, StoredAnswer
 from liteflow.state.records import PreviousWait, Request
 from liteflow.state.transitions import WaitRow
 from liteflow.states import Verdict
@@ -102,7 +102,9 @@ class Waits:
         self._ended: list[Outcome] = []
         self._undos: list[tuple[Start, str, Outcome]] = []
         self._stored: dict[tuple[str, int], PreviousWait] = {}  # those of the previous part of the run
-        self._answers: dict[int, Answer] = {}  # of people, that have still to be acted on, by the number of the request
+        self._answers: dict[
+            int, StoredAnswer
+        ] = {}  # of people, that have still to be acted on, by the number of the request
 
     # -- the beginning of a wait -----------------------------------------------------------------------------
 
@@ -296,7 +298,7 @@ class Waits:
         """Act on the answers of people, the first one first. An answer to an instance without its list stays."""
         for request in requests:
             if request.action == ANSWER and request.request_no not in self._answers:
-                self._answers[request.request_no] = Answer.of(request)
+                self._answers[request.request_no] = StoredAnswer.of(request)
         if self._answers:
             self._act()
 
@@ -319,7 +321,7 @@ class Waits:
         self._recorder.handle_request(number)
         del self._answers[number]
 
-    def _outcome_of(self, node: int, wait: _Wait, answer: Answer) -> Outcome:
+    def _outcome_of(self, node: int, wait: _Wait, answer: StoredAnswer) -> Outcome:
         """Return the outcome of an attempt that a person has decided about."""
         outcome = Outcome(
             node, wait.attempt, answer.verdict, None, None, None, None, wait.started_at, self._clock.time(), None

@@ -12,7 +12,7 @@ import time
 from liteflow.errors import RunNotFound, RunOwned
 from liteflow.outputs import outputs_dir, remove_folder
 from liteflow.state import transitions
-from liteflow.state.answers import ANSWER, Answer
+from liteflow.state.answers import ANSWER, StoredAnswer
 from liteflow.state.locks import LockFile
 from liteflow.state.records import Request
 from liteflow.state.state_file import Transaction, connect, real_path, translated_errors
@@ -30,7 +30,7 @@ def request(path: str, run_id: str, action: str, detail: str | None = None) -> N
         )
 
 
-def send_answer(path: str, run_id: str, answer: Answer) -> tuple[int, Answer | None]:
+def send_answer(path: str, run_id: str, answer: StoredAnswer) -> tuple[int, StoredAnswer | None]:
     """Send an answer to the owner of a run, or to the next one where there is none. The first answer counts.
 
     Returns the number of the request, and an earlier answer to the same attempt: then nothing was sent.
@@ -41,7 +41,7 @@ def send_answer(path: str, run_id: str, answer: Answer) -> tuple[int, Answer | N
     key = (run_id, answer.task_id, answer.map_index)
     with StateWriter(path) as connection:
         earlier = [
-            (number, Answer.of(Request(number, ANSWER, detail)))
+            (number, StoredAnswer.of(Request(number, ANSWER, detail)))
             for number, detail in connection.execute(
                 "SELECT request_no, detail FROM liteflow_requests WHERE run_id=? AND action=? ORDER BY request_no",
                 (run_id, ANSWER),

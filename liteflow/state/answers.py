@@ -13,7 +13,7 @@ from liteflow.state.records import Request
 ANSWER: Final = "answer"
 
 
-class Answer(Record):
+class StoredAnswer(Record):
     """The decision of a person, which ends an attempt that waits."""
 
     task_id: str
@@ -37,11 +37,11 @@ class Answer(Record):
         return json.dumps({**fields, "codes": list(self.codes), "values": dict(self.values)}, ensure_ascii=False)
 
     @staticmethod
-    def of(request: Request) -> Answer:
+    def of(request: Request) -> StoredAnswer:
         """Return the answer of a request. If it was altered and cannot be read, it names no task."""
         try:
             fields = json.loads(request.detail or "")
-            answer = Answer(**{**fields, "codes": tuple(map(str, fields["codes"]))})
+            answer = StoredAnswer(**{**fields, "codes": tuple(map(str, fields["codes"]))})
             is_valid = answer.verdict in ("SUCCESS", "FAILED") and isinstance(answer.values, dict)
         except (ValueError, TypeError, LookupError, RecursionError):
             is_valid = False
@@ -49,4 +49,4 @@ class Answer(Record):
 
 
 _FIELDS: Final = ("task_id", "map_index", "attempt", "verdict", "by", "at", "reason")
-_UNREADABLE: Final = Answer(task_id="", map_index=-1, attempt=0, verdict="FAILED", by="", at=0.0)
+_UNREADABLE: Final = StoredAnswer(task_id="", map_index=-1, attempt=0, verdict="FAILED", by="", at=0.0)

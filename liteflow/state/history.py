@@ -16,9 +16,7 @@ from typing import Any, NamedTuple
 from liteflow.errors import CorruptDatabase, RunNotFound
 from liteflow.identifiers import STORED_ID_PATTERN
 from liteflow.planning.overlooked import OverlookedFailure, overlooked
-from liteflow.state.answers import ANSWER, Answer
 from liteflow.state.locks import LockFile
-from liteflow.state.records import Request
 from liteflow.state.row_kinds import (
     ATTEMPT_KINDS,
     DAG_KINDS,
@@ -41,6 +39,7 @@ from liteflow.state.row_kinds import (
 from liteflow.state.schema import INSTANCE_VALUES_SQL
 from liteflow.state.sqlite_locks import identity
 from liteflow.state.state_file import connect_read_only, real_path, translated_errors
+from liteflow.state.wait_queries import WaitQueries
 from liteflow.states import Status
 from liteflow.values.payload import Payload, payload_from_row, together
 
@@ -200,7 +199,7 @@ _INSTANCE = (
 )
 
 
-class History:
+class History(WaitQueries):
     """Read-only access to a state file. Use it as a context manager.
 
     Raises (on opening, and from every method):
@@ -410,26 +409,6 @@ class History:
         sql = f"{_INSTANCE} AND {where} ORDER BY task_id, map_index LIMIT ?"
         rows = self._rows(sql, [*parameters, -1 if limit is None else limit], INSTANCE_KINDS)
         return [_instance(row) for row in rows]
-
-    def waits(self, run_id: str, task_id: str | None = None) -> list[tuple[InstanceRecord, str | None]]:
-        """Return the instances of a run, or of one of its tasks, that wait, each with its handle (JSON)."""
-        where, parameters = ("", (run_id,)) if task_id is None else (" AND task_id=?", (run_id, task_id))
-        sql = f"{_INSTANCE} AND status='WAITING'{where} ORDER BY task_id, map_index"
-        records = [_instance(row) for row in self._rows(sql, parameters, INSTANCE_KINDS)]
-        sql = f"SELECT handle FROM liteflow_task_instances WHERE run_id=? AND status='WAITING'{where}"
-        handles = self._rows(f"{sql} ORDER BY task_id, map_index", parameters, (TEXT_OR_NOT,))
-        return [(record, handle) for record, (handle,) in zip(records, handles, strict=False)]
-
-    def answers(self, run_id: str) -> list[Answer]:
-        """Return the answers of people to tasks of a run, the first one first."""
-        sql = "SELECT request_no, action, detail FROM liteflow_requests WHERE run_id=? AND action=? ORDER BY 1"
-        rows = self._rows(sql, (run_id, ANSWER), (INT, TEXT, TEXT_OR_NOT))
-        return [Answer.of(Request(*row)) for row in rows]
-
-    def is_handled(self, request_no: int) -> bool:
-        """Return whether the owner of its run has acted on a request."""
-        rows = self._rows("SELECT handled_at FROM liteflow_requests WHERE request_no=?", (request_no,), (REAL_OR_NOT,))
-        return bool(rows) and rows[0][0] is not None
 
     def instance_page(
         self,

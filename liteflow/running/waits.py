@@ -104,7 +104,7 @@ class Waits:
         self._stored: dict[tuple[str, int], PreviousWait] = {}  # those of the previous part of the run
         self._answers: dict[
             int, StoredAnswer
-        ] = {}  # of people, that have still to be acted on, by the number of the request
+        ] = {}  # to be acted on, by the number of the request
 
     # -- the beginning of a wait -----------------------------------------------------------------------------
 

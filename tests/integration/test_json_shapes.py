@@ -38,7 +38,21 @@ RUN = {
     *("instances", "source", "logical_date", "params", "origin", "selection"),
 }
 TASK = {
-    *("task", "map_index", "map_key", "status", "reason", "depends_on", "started_at", "ended_at", "duration_s", "wake_at", "attempts", "instances", "stale"),
+    *(
+        "task",
+        "map_index",
+        "map_key",
+        "status",
+        "reason",
+        "depends_on",
+        "started_at",
+        "ended_at",
+        "duration_s",
+        "wake_at",
+        "attempts",
+        "instances",
+        "stale",
+    ),
 }
 ATTEMPT = {
     *("attempt", "status", "exit_code", "error", "codes", "started_at", "ended_at", "duration_s"),

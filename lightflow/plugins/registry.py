@@ -18,6 +18,7 @@ BUILT_IN_ORIGIN: Final = "built in"
 BUILT_IN: Final[Mapping[str, tuple[str, str]]] = {
     "shell": ("lightflow.plugins.shell_task", "ShellTask"),
     "python": ("lightflow.plugins.python_task", "PythonTask"),
+    "docker": ("lightflow.plugins.docker_task", "DockerTask"),
     "http": ("lightflow.plugins.http_task", "HttpTask"),
     "wait": ("lightflow.plugins.wait_task", "WaitTask"),
     "approval": ("lightflow.plugins.approval_task", "ApprovalTask"),

@@ -102,9 +102,7 @@ class Waits:
         self._ended: list[Outcome] = []
         self._undos: list[tuple[Start, str, Outcome]] = []
         self._stored: dict[tuple[str, int], PreviousWait] = {}  # those of the previous part of the run
-        self._answers: dict[
-            int, StoredAnswer
-        ] = {}  # to be acted on, by the number of the request
+        self._answers: dict[int, StoredAnswer] = {}  # to be acted on, by the number of the request
 
     # -- the beginning of a wait -----------------------------------------------------------------------------
 

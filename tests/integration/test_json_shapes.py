@@ -44,15 +44,14 @@ TASK = {
         "map_key",
         "status",
         "reason",
+        "stale",
         "depends_on",
         "started_at",
         "ended_at",
-        "duration_s",
         "wake_at",
-        "attempts",
-        "instances",
-        "stale",
+        "duration_s",
     ),
+    *("duration_s", "attempts", "instances", "wake_at"),
 }
 ATTEMPT = {
     *("attempt", "status", "exit_code", "error", "codes", "started_at", "ended_at", "duration_s"),

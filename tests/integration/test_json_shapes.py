@@ -51,7 +51,7 @@ TASK = {
         "wake_at",
         "duration_s",
     ),
-    *("duration_s", "attempts", "instances", "wake_at"),
+    *("attempts", "instances"),
 }
 ATTEMPT = {
     *("attempt", "status", "exit_code", "error", "codes", "started_at", "ended_at", "duration_s"),

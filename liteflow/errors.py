@@ -193,15 +193,26 @@ class TaskFailed(Exception):
     """Raise it in a task to fail the attempt with a message for people and codes for `retry`.
 
     `codes` are words such as "http:503". `retry_after_s` is the least wait before the next attempt. A `final` failure
-    is not tried again, unless `retry` names one of its codes.
+    is not tried again, unless `retry` names one of its codes. `exit_code` is that of a program that the task ran.
     """
 
     def __init__(
-        self, message: str, *, codes: Sequence[str] = (), retry_after_s: float | None = None, final: bool = False
+        self,
+        message: str,
+        *,
+        codes: Sequence[str] = (),
+        retry_after_s: float | None = None,
+        final: bool = False,
+        exit_code: int | None = None,
     ) -> None:
         super().__init__(message)
-        self.codes, self.retry_after_s, self.final = tuple(codes), retry_after_s, final
+        self.codes, self.retry_after_s, self.final, self.exit_code = tuple(codes), retry_after_s, final, exit_code
 
     def __reduce__(self) -> tuple[object, ...]:
-        state = {"codes": self.codes, "retry_after_s": self.retry_after_s, "final": self.final}
+        state = {
+            "codes": self.codes,
+            "retry_after_s": self.retry_after_s,
+            "final": self.final,
+            "exit_code": self.exit_code,
+        }
         return type(self), self.args, state

@@ -111,13 +111,20 @@ def tasks_table(view: RunView, stream: TextIO | None = None, *, every: bool = Fa
             state(record.status, stream),
             format_duration(_duration(record)) or "-",
             str(attempts[record.task_id, record.map_index] or "-"),
-            printable(status_note(record, instance_counts.get(record.task_id) if record.map_index < 0 else None)),
+            printable(_note(view, record, instance_counts)),
         )
         for record in records
     ]
     heads = ("TASK", "STATE", "DURATION", "ATTEMPTS", "WHY")
     shown = len(heads) if any(row[-1] for row in rows) else len(heads) - 1
     return table(heads[:shown], [row[:shown] for row in rows], "DURATION ATTEMPTS", stream) + left_out
+
+
+def _note(view: RunView, record: InstanceRecord, instance_counts: Mapping[str, Counter[str]]) -> str:
+    """Return what to show of a task besides its state, and whether it is stale."""
+    note = status_note(record, instance_counts.get(record.task_id) if record.map_index < 0 else None)
+    stale = view.stale.get((record.task_id, record.map_index))
+    return note if stale is None else "; ".join(part for part in (note, f"stale: {stale}") if part)
 
 
 def _rows_worth_listing(view: RunView, instance_counts: Mapping[str, Counter[str]]) -> tuple[list[InstanceRecord], str]:

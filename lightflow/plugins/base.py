@@ -110,7 +110,9 @@ class TaskType:
         """Return warnings about keys that are valid and probably not meant; `config` has all keys of the task."""
         return ()
 
-    def completed(self, config: dict[str, Any], *, workflow_shell: Any, is_branch: bool) -> dict[str, Any]:
+    def completed(
+        self, config: dict[str, Any], *, workflow_shell: Any, is_branch: bool, container_engine: str | None
+    ) -> dict[str, Any]:
         """Return the keys of a task with those that follow from the workflow and from its control flow."""
         return config
 

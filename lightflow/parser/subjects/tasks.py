@@ -20,7 +20,7 @@ from lightflow.parser.schema_pieces import (
 from lightflow.parser.subjects import control_flow, environment, fan_out, limits, retries
 from lightflow.parser.subjects.retries import build_retry, check_duration
 from lightflow.parser.subjects.settings import MODE
-from lightflow.parser.tree import TaskNode, Tree, list_or_empty, preconditions
+from lightflow.parser.tree import TaskNode, Tree, list_or_empty, mapping_or_empty, preconditions
 from lightflow.plugins.expression_kinds import rule_at, texts_in
 from lightflow.plugins.registry import Registry
 from lightflow.spec.durations import seconds
@@ -363,7 +363,10 @@ class TaskBuilder:
         task_type = self._registry.built_in(task["type"])
         if task_type is None:
             return config
-        return task_type.completed(config, workflow_shell=self._tree.shell, is_branch=is_branch)
+        engine = mapping_or_empty(self._tree.root.get("settings")).get("container_engine")
+        return task_type.completed(
+            config, workflow_shell=self._tree.shell, is_branch=is_branch, container_engine=engine
+        )
 
     def _env(self, node: TaskNode) -> tuple[dict[str, str], dict[str, str]]:
         """Return the variables of a task with those of the workflow, and without them."""

@@ -250,6 +250,8 @@ def check_own_keys(tree: Tree, registry: Registry) -> Iterator[Problem]:
     for node in tree.task_nodes:
         name = tree.unknown_types.get(id(node.keys), node.keys["type"])
         task_type = types.get(name) if isinstance(name, str) else None
+        if node.is_hook and task_type is not None and task_type.waits():
+            yield tree.problem([*node.path, "type"], f"type {name} waits, which a hook cannot: make it a task")
         for error in task_type.check(node.keys) if task_type else ():
             path = [*node.path, error.key]
             problem = tree.problem(path, error.message)

@@ -176,10 +176,13 @@ class Plan:
         """
         return self._starts.due_checks()
 
-    def pass_checks(self, node: int) -> None:
-        """Let a task start whose start checks passed."""
+    def pass_checks(self, node: int) -> list[Transition]:
+        """Let a task start whose start checks passed; the entry of a group ends and lets its group start."""
+        if node in self._options.control.entries:
+            return self.end_unstarted(node, "SUCCESS", None)
         if self.table.status[node] == "QUEUED":  # else it was cancelled
             self._starts.add(node, checked=True)
+        return []
 
     def end_unstarted(self, node: int, status: TaskStatus, reason: str | None) -> list[Transition]:
         """End a task whose start checks did not pass, without an attempt."""
@@ -434,6 +437,8 @@ class Plan:
         status, owners, downstream_of = table.status, table.owners, table.graph.downstream
         ended = [node]
         for upstream in ended:  # the body appends to this list
+            if upstream in self._options.control.entries and status[upstream] != "SUCCESS":
+                ended += self._close_group(upstream, transitions)
             upstream_status = table.downstream_status(upstream)
             task = owners.get(upstream, upstream)
             if upstreams.waiting_for_setup:
@@ -450,6 +455,8 @@ class Plan:
     def _decide(self, node: int, transitions: list[Transition]) -> bool:
         """Apply the trigger rule of a PENDING task, and its setups. Return whether the task has ended by them."""
         control = self._options.control
+        if node in control.joins:
+            return self._join(node, transitions)
         decision, reason = self._upstreams.decide(node), ""
         if decision == "run" and (node in control.needed_setups or node in control.teardowns):
             decision, reason = self._upstreams.check_setups(node)
@@ -458,6 +465,8 @@ class Plan:
         status = _ENDS.get(decision)
         if status is None and self._stop is not None and self._has_nothing_to_tear_down(node):
             status, reason = "CANCELLED", "nothing that it tears down had started"
+        if status is None and node in control.entries and node not in control.checked:
+            status, reason = "SUCCESS", self._upstreams.explain(node)
         if status is None:
             self.table.status[node] = "QUEUED"
             self._starts.add(node, checked=node not in control.checked)
@@ -465,6 +474,27 @@ class Plan:
         self._change(node, status, transitions, reason or self._upstreams.explain(node))
         self._remaining -= 1
         return True
+
+    def _join(self, node: int, transitions: list[Transition]) -> bool:
+        """End the join of a group whose members have all ended. Return whether it has ended."""
+        joined = self._upstreams.joined(node)
+        if joined is None:
+            return False
+        status, reason = joined
+        self._change(node, status, transitions, reason or None)
+        self._remaining -= 1
+        return True
+
+    def _close_group(self, entry: int, transitions: list[Transition]) -> list[int]:
+        """End the members of a group that does not run, under any trigger rule. Return those that ended by it."""
+        table = self.table
+        status: TaskStatus = "SKIPPED" if table.status[entry] == "SKIPPED" else "UPSTREAM_FAILED"
+        reason = f"its group does not run: {table.task_ids[entry]} is {table.status[entry]}"
+        members = [node for node in self._options.control.entries[entry] if table.status[node] == "PENDING"]
+        for node in members:
+            self._change(node, status, transitions, reason)
+            self._remaining -= 1
+        return members
 
     def _has_nothing_to_tear_down(self, node: int) -> bool:
         """Return whether this is a teardown none of whose upstream tasks has started."""
@@ -491,7 +521,7 @@ class Plan:
         transitions: list[Transition] = []
         if not self._halted:
             self._halted = True
-            self._cancel(reason, transitions, frozenset())
+            self._cancel(reason, transitions, self._options.control.joins)
         return transitions
 
     def pause(self, reason: str) -> None:
@@ -503,7 +533,7 @@ class Plan:
     def _stop_tasks(self, stop: Stop, transitions: list[Transition]) -> None:
         if self._stop is None:
             self._stop = stop
-        self._cancel(stop.reason, transitions, self._runs_after_stop)
+        self._cancel(stop.reason, transitions, self._runs_after_stop | self._options.control.joins)
 
     def _cancel(self, reason: str, transitions: list[Transition], exempt: Collection[int]) -> None:
         table = self.table

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from liteflow.planning.control_flow import ControlFlow
-from liteflow.planning.task_table import TaskTable
+from liteflow.planning.task_table import TaskTable, worst_status
 from liteflow.planning.trigger_rules import (
     NO_SETUPS,
     STATE_POSITION,
@@ -17,6 +17,7 @@ from liteflow.planning.trigger_rules import (
     count_upstreams,
     decide,
     explain,
+    explain_group,
 )
 from liteflow.states import TASK_ENDED, TaskStatus
 
@@ -82,6 +83,24 @@ class UpstreamTracker:
             if status == "SKIPPED":
                 return "skip", f"its setup {name!r} was skipped"
         return "run", ""
+
+    def joined(self, node: int) -> tuple[TaskStatus, str] | None:
+        """Return the state of a group whose members have all ended, with the reason; None before that.
+
+        A teardown whose failure does not count has no part in it, and neither has an entry that let the group run.
+        """
+        if self._remaining[node]:
+            return None
+        table, control = self._table, self._control
+        members: dict[str, TaskStatus] = {}
+        for member in table.graph.upstream[node]:
+            status = table.downstream_status(member)
+            is_passed = member in control.entries and status == "SUCCESS"
+            is_quiet = member in control.teardowns and not control.teardowns[member].fails_run
+            if not is_passed and not is_quiet:
+                members[table.task_ids[member]] = status
+        status = worst_status(set(members.values())) if members else "SUCCESS"
+        return status, explain_group(status, members)
 
     def released_by(self, setup: int) -> list[int]:
         """Return, once, the tasks that waited only for the end of this setup."""

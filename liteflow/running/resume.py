@@ -76,7 +76,7 @@ def claim_run(compiled: CompiledDag, config: RunConfig, store: RunStore, session
                 graph,
                 session,
                 limits,
-                choose=partial(torn_down_to_repeat, compiled),
+                choose=partial(to_repeat, compiled),
                 settings={"mode": config.mode, "max_workers": config.max_workers},
             )
             break
@@ -90,16 +90,37 @@ def claim_run(compiled: CompiledDag, config: RunConfig, store: RunStore, session
     return PreviousRun(tasks, instances)
 
 
-def torn_down_to_repeat(
+def to_repeat(
     compiled: CompiledDag,
     tasks: Mapping[str, PreviousState],
     instances: Mapping[str, Mapping[int, PreviousInstance]],
     events: Iterable[TaskEvent],
 ) -> dict[str, str]:
-    """Return the setups and teardowns that have ended and that a resumed run repeats, with the reason.
+    """Return what has ended and a resumed run repeats, with the reason: setups, teardowns, and joins of groups.
 
-    It is called within the transaction that claims or retries the run (see `setup_teardown.to_set_up_again`).
+    A join ends again where a member of its group does. It is called within the transaction that claims or retries the
+    run.
     """
+    chosen = _torn_down_to_repeat(compiled, tasks, instances, events)
+    graph, joins = compiled.graph, compiled.control.joins
+    if not joins:
+        return chosen
+    open_nodes = set(range(len(graph))) - PreviousRun(tasks, instances).done(graph).keys()
+    open_nodes.update(graph.index[task_id] for task_id in chosen)
+    for node in graph.order:  # the members of a group are before its join
+        if node in joins and node not in open_nodes and not open_nodes.isdisjoint(graph.upstream[node]):
+            open_nodes.add(node)
+            chosen[graph.ids[node]] = "a task of the group runs again"
+    return chosen
+
+
+def _torn_down_to_repeat(
+    compiled: CompiledDag,
+    tasks: Mapping[str, PreviousState],
+    instances: Mapping[str, Mapping[int, PreviousInstance]],
+    events: Iterable[TaskEvent],
+) -> dict[str, str]:
+    """Return the setups and teardowns that have ended and that a resumed run repeats (see `to_set_up_again`)."""
     control, graph = compiled.control, compiled.graph
     ids = graph.ids
     if not control.teardowns:
@@ -200,7 +221,8 @@ def _instances(compiled: CompiledDag) -> Iterator[NewInstance]:
     graph = compiled.graph
     for node, task_id in enumerate(graph.ids):
         upstream_ids = [graph.ids[upstream] for upstream in graph.upstream[node]]
-        yield NewInstance(task_id, upstream_ids, compiled.tasks[node].settings.timeout_s)
+        settings = compiled.tasks[node].settings
+        yield NewInstance(task_id, upstream_ids, settings.timeout_s, settings.gate or "task")
 
 
 def _shared_limits(compiled: CompiledDag, config: RunConfig) -> SharedLimits:

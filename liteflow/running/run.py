@@ -23,7 +23,7 @@ from liteflow.running.outcomes import OutcomeHandler
 from liteflow.running.ports import Clock, RunStore, SystemClock
 from liteflow.running.prefetch import Prefetch
 from liteflow.running.recorder import Recorder
-from liteflow.running.resume import PreviousRun, claim_run, create_run, make_plan, torn_down_to_repeat
+from liteflow.running.resume import PreviousRun, claim_run, create_run, make_plan, to_repeat
 from liteflow.running.run_limits import RunLimits
 from liteflow.running.start_checks import StartChecks
 from liteflow.running.starting import Starter
@@ -143,7 +143,7 @@ class Runner(Record):
                 break
             number = limits.retries_left(parts.plan)
             reason = limits.retry_reason(number)
-            previous, resumed = PreviousRun(*store.retry_run(reason, partial(torn_down_to_repeat, self.compiled))), True
+            previous, resumed = PreviousRun(*store.retry_run(reason, partial(to_repeat, self.compiled))), True
             observers.notify("waiting", reason)
             limits.back_off(number, clock.monotonic())
         status = parts.plan.result()

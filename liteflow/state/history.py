@@ -65,7 +65,7 @@ class InstanceRecord(NamedTuple):
     updated_at: float
     map_key: str | None = None  # the label of an instance of a mapped task
     event: str = ""  # of a hook the event that triggered it, or "precondition"; empty for a task
-    kind: str = "task"  # or "hook", "precondition"
+    kind: str = "task"  # or "group", "entry", "hook", "precondition"
     tolerated: bool = False  # it FAILED and counts as a success
 
 
@@ -355,7 +355,12 @@ class History:
 
     def hooks(self, run_id: str) -> list[InstanceRecord]:
         """Return the hooks that were triggered in a run, by id; each depends on its task, those of the run on none."""
-        sql = f"{_INSTANCE} AND kind<>'task' ORDER BY task_id, map_index"
+        sql = f"{_INSTANCE} AND kind IN ('hook', 'precondition') ORDER BY task_id, map_index"
+        return [_instance(row) for row in self._rows(sql, (run_id,), _INSTANCE_KINDS)]
+
+    def groups(self, run_id: str) -> list[InstanceRecord]:
+        """Return the groups of a run, and the entries of those that have one, by id."""
+        sql = f"{_INSTANCE} AND kind IN ('group', 'entry') ORDER BY task_id"
         return [_instance(row) for row in self._rows(sql, (run_id,), _INSTANCE_KINDS)]
 
     def instance(self, run_id: str, task_id: str, map_index: int = -1) -> InstanceRecord | None:

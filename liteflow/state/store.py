@@ -267,7 +267,7 @@ class Store:
         """Set all back to PENDING that is to run again. Returns what there is then, as `claim` does."""
         execute, run_id = self._connection.execute, self.run_id
         status = f"CASE WHEN {transitions.RESETS} THEN 'PENDING' ELSE status END"
-        of_run = "FROM liteflow_task_instances AS instance WHERE run_id=? AND kind='task'"
+        of_run = f"FROM liteflow_task_instances AS instance WHERE run_id=? AND {transitions.OF_GRAPH}"
         tasks = {
             task_id: PreviousState(*fields)
             for task_id, *fields in execute(
@@ -401,7 +401,7 @@ class Store:
         with translated_errors(self.path):
             rows = self._connection.execute(
                 "SELECT task_id, map_index, status, try_number, hook_events FROM liteflow_task_instances "
-                "WHERE run_id=? AND kind<>'task'",
+                f"WHERE run_id=? AND {transitions.IS_HOOK}",
                 (self.run_id,),
             ).fetchall()
         return [PreviousHook(*row) for row in rows]

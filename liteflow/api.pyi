@@ -1,6 +1,7 @@
 """The names of `liteflow.api`, for type checkers; at run time `api.py` imports each when it is first used."""
 
 from liteflow.context import idempotency_key as idempotency_key
+from liteflow.definition.groups import Group as Group
 from liteflow.definition.mapping import MAX_INSTANCES as MAX_INSTANCES
 from liteflow.definition.mapping import instance_label as instance_label
 from liteflow.definition.mapping import items_of_value as items_of_value
@@ -32,6 +33,9 @@ from liteflow.pictures.picture import shorten as shorten
 from liteflow.pictures.picture import status_style as status_style
 from liteflow.pictures.picture import tally_text as tally_text
 from liteflow.planning.graph import Graph as Graph
+from liteflow.planning.groups import Grouping as Grouping
+from liteflow.planning.groups import group_mistakes as group_mistakes
+from liteflow.planning.groups import group_nodes as group_nodes
 from liteflow.planning.overlooked import OverlookedFailure as OverlookedFailure
 from liteflow.planning.ready_queue import DEFAULT_QUEUE as DEFAULT_QUEUE
 from liteflow.planning.ready_queue import QueueOptions as QueueOptions
@@ -129,6 +133,8 @@ __all__ = [
     "EventRecord",
     "Expansion",
     "Graph",
+    "Group",
+    "Grouping",
     "History",
     "InstanceRecord",
     "Item",
@@ -165,6 +171,8 @@ __all__ = [
     "encode_value",
     "exclude_from_resume",
     "gc_paused",
+    "group_mistakes",
+    "group_nodes",
     "idempotency_key",
     "input_name",
     "instance_label",

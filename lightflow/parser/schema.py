@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from lightflow.parser.schema_pieces import FREE, ID_PATTERN, ID_WORDS, Schema
-from lightflow.parser.subjects import control_flow, environment, limits, params, retries
+from lightflow.parser.subjects import control_flow, environment, groups, limits, params, retries
 from lightflow.parser.subjects.settings import SETTINGS
 from lightflow.parser.subjects.tasks import COMMON, DEFAULT_TYPE, ITEM_ID, TASKS, cwd
 from lightflow.plugins.base import TypeInfo
 from lightflow.plugins.registry import Registry
 from lightflow.plugins.scripts import SHELL
+from lightflow.spec.model import GROUP
 
 #: The keys at the top of a file.
 TOP: Final[dict[str, Schema]] = {
@@ -57,6 +58,7 @@ HOOK: Final[dict[str, Schema]] = {key: COMMON[key] for key in control_flow.KEYS_
 def normalized_schema(types: Iterable[TypeInfo]) -> Schema:
     """Return the schema of a normalized file, with one name for each key: the schema that the validator runs."""
     described = {info.name: info.schema for info in types if info.schema is not None}
+    described[GROUP] = {"properties": groups.GROUP_KEYS}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Lightflow workflow",

@@ -120,6 +120,10 @@ class CompiledDag(Record):
         """Return the branches and short circuits, by number."""
         return {node: settings.decider for node, settings in self.special() if settings.decider is not None}
 
+    def gates(self) -> dict[int, Gate]:
+        """Return the nodes without an attempt, by number."""
+        return {node: settings.gate for node, settings in self.special() if settings.gate is not None}
+
     def has_hooks(self) -> bool:
         """Whether a task or the run has a hook."""
         return next(self.hooks(), None) is not None

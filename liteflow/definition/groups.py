@@ -13,7 +13,7 @@ from liteflow.definition.compiled import Gate
 from liteflow.definition.options import DEFAULT_FLOW, NO_OPTIONS, TaskOptions, make_options
 from liteflow.definition.task import NO_HOOKS, CurrentDag, Task, TaskHooks
 from liteflow.errors import DefinitionError
-from liteflow.planning.groups import Grouping, group_nodes, mistakes_of
+from liteflow.planning.groups import Grouping, group_mistakes, group_nodes
 from liteflow.record import EMPTY_MAPPING, Record, replace
 from liteflow.work import Call
 
@@ -142,7 +142,7 @@ def dag_nodes(tasks: Mapping[str, Task]) -> DagNodes:
         conditional={group_id for group_id, group in groups.items() if group.is_conditional},
         deciders={task_id for task_id, task in tasks.items() if _decides(task)},
     )
-    for mistake in mistakes_of(grouping):
+    for mistake in group_mistakes(grouping):
         raise DefinitionError(str(mistake))
     nodes = group_nodes(grouping)
     gates: dict[str, Gate] = {**dict.fromkeys(groups, "group"), **dict.fromkeys(nodes.entries.values(), "entry")}

@@ -45,11 +45,12 @@ class GroupNodes(Record):
 
 
 class GroupMistake(ValueError):
-    """Groups that cannot become nodes; `name` is the task or group with the mistake."""
+    """A group that cannot become a node; `name` is the task or group with the mistake, or with this `dependency`."""
 
-    def __init__(self, name: str, message: str) -> None:
+    def __init__(self, name: str, message: str, dependency: str = "") -> None:
         super().__init__(message)
         self.name = name
+        self.dependency = dependency
 
 
 def entry_id(group: str) -> str:
@@ -57,7 +58,7 @@ def entry_id(group: str) -> str:
     return f"{group}.{ENTRY_NAME}"
 
 
-def mistakes_of(grouping: Grouping) -> Iterator[GroupMistake]:
+def group_mistakes(grouping: Grouping) -> Iterator[GroupMistake]:
     """Yield the mistakes in the ids and dependencies of groups and their members."""
     entries = _entries(grouping, _members(grouping))
     taken = {entry: group for group, entry in entries.items()}
@@ -70,9 +71,9 @@ def mistakes_of(grouping: Grouping) -> Iterator[GroupMistake]:
                 yield GroupMistake(name, f"the id {name!r} looks like that of a task in group {prefix!r}; rename it")
         for other in dependencies:
             if other in around:
-                yield GroupMistake(name, f"{name!r} is in group {other!r}, so it cannot wait for it")
+                yield GroupMistake(name, f"{name!r} is in group {other!r}, so it cannot wait for it", other)
             elif name in grouping.groups and name in grouping.around(other):
-                yield GroupMistake(name, f"group {name!r} cannot wait for {other!r}, which is in it")
+                yield GroupMistake(name, f"group {name!r} cannot wait for {other!r}, which is in it", other)
         if name in taken:
             yield GroupMistake(name, f"{name!r} is the id of the entry of group {taken[name]!r}; choose another id")
 

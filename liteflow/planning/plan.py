@@ -489,7 +489,7 @@ class Plan:
         """End the members of a group that does not run, under any trigger rule. Return those that ended by it."""
         table = self.table
         status: TaskStatus = "SKIPPED" if table.status[entry] == "SKIPPED" else "UPSTREAM_FAILED"
-        reason = f"its group does not run: {table.task_ids[entry]} is {table.status[entry]}"
+        reason = next((each.reason for each in reversed(transitions) if each.node == entry), None)
         members = [node for node in self._options.control.entries[entry] if table.status[node] == "PENDING"]
         for node in members:
             self._change(node, status, transitions, reason)

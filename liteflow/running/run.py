@@ -189,7 +189,13 @@ class Runner(Record):
         compiled, config, store, table = self.compiled, self.config, self.store, plan.table
         hooks = Hooks(compiled, plan, store.batch)
         recorder = Recorder(
-            table=table, store=store, observers=observers, hooks=hooks, masker=self.info.masker, previous=previous
+            table=table,
+            store=store,
+            observers=observers,
+            hooks=hooks,
+            masker=self.info.masker,
+            previous=previous,
+            gates=compiled.gates(),
         )
         inputs = Inputs(compiled=compiled, table=table, store=store, info=self.info, previous=previous)
         checks = StartChecks(compiled=compiled, plan=plan, inputs=inputs, hooks=hooks, info=self.info)
@@ -238,6 +244,7 @@ class Runner(Record):
     def _run_start(self, done: Mapping[int, TaskStatus]) -> RunStart:
         """Return what observers learn when the run starts."""
         compiled, config, ids = self.compiled, self.config, self.compiled.graph.ids
+        gates = compiled.gates()
         return RunStart(
             run_id=config.run_id,
             dag_id=compiled.dag_id,
@@ -245,8 +252,8 @@ class Runner(Record):
             log_dir=config.log_dir,
             mode=config.mode,
             max_workers=config.max_workers,
-            task_ids=ids,
+            task_ids=[name for node, name in enumerate(ids) if node not in gates] if gates else ids,
             mapped_tasks=frozenset(ids[node] for node in compiled.mapped()),
             has_hooks=compiled.has_hooks(),
-            finished={ids[node]: status for node, status in done.items()},
+            finished={ids[node]: status for node, status in done.items() if node not in gates},
         )

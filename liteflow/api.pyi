@@ -18,13 +18,16 @@ from liteflow.limits import MAX_SLOTS as MAX_SLOTS
 from liteflow.limits import ON_CONFLICT as ON_CONFLICT
 from liteflow.limits import DagLimits as DagLimits
 from liteflow.modes import DEFAULT_WORKERS as DEFAULT_WORKERS
+from liteflow.pictures.boxes import folded as folded
 from liteflow.pictures.drawing import picture_of_run as picture_of_run
+from liteflow.pictures.drawing import with_boxes as with_boxes
 from liteflow.pictures.mermaid import to_mermaid as to_mermaid
 from liteflow.pictures.page import to_html as to_html
 from liteflow.pictures.picture import Edge as PictureEdge
 from liteflow.pictures.picture import Node as PictureNode
 from liteflow.pictures.picture import Picture as Picture
 from liteflow.pictures.picture import StatusStyle as StatusStyle
+from liteflow.pictures.picture import box_label as box_label
 from liteflow.pictures.picture import caption as node_caption
 from liteflow.pictures.picture import clean as clean_text
 from liteflow.pictures.picture import duration_text as duration_text
@@ -161,6 +164,7 @@ __all__ = [
     "TriggerRule",
     "ValueRecord",
     "Work",
+    "box_label",
     "cancel_interrupted",
     "clean_text",
     "current_day",
@@ -170,6 +174,7 @@ __all__ = [
     "duration_text",
     "encode_value",
     "exclude_from_resume",
+    "folded",
     "gc_paused",
     "group_mistakes",
     "group_nodes",
@@ -202,4 +207,5 @@ __all__ = [
     "to_mermaid",
     "unpickling",
     "value_text",
+    "with_boxes",
 ]

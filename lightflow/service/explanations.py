@@ -58,7 +58,7 @@ def _is_cause(effect: InstanceRecord, cause: InstanceRecord) -> bool:
         return False
     match effect.status:
         case Status.FAILED:
-            return cause.task_id == effect.task_id and cause.status == Status.FAILED
+            return cause.status == Status.FAILED and (cause.task_id == effect.task_id or effect.kind == "group")
         case Status.UPSTREAM_FAILED:
             return cause.status in (Status.FAILED, Status.UPSTREAM_FAILED, Status.CANCELLED)
         case Status.SKIPPED:
@@ -88,7 +88,7 @@ class _Explainer:
     def __init__(self, history: History, run: RunRecord) -> None:
         self._history = history
         self._run = run
-        records = history.instances(run.run_id)
+        records = [*history.instances(run.run_id), *history.groups(run.run_id)]
         self._tasks = RunTasks(history, run, records)
         self._waiting = Waiting(history, run, self._tasks)
         self._tallies = tally_by_task(records)
@@ -142,7 +142,7 @@ class _Explainer:
         return hooks
 
     def _is_hook(self, instance: InstanceRecord) -> bool:
-        return instance.kind != "task"
+        return instance.is_hook
 
     def _possible_causes(self, instance: InstanceRecord) -> Iterator[InstanceRecord]:
         """Yield the instances of a mapped task, then its upstream tasks with their instances."""

@@ -77,7 +77,7 @@ class Waiting:
     def _held_by_run(self, instance: InstanceRecord) -> str | None:
         """Return why the run as a whole starts nothing, or nothing more of this task."""
         run, rows = self._run, self._tasks.rows
-        if instance.kind == "task" and rows and instance.task_id not in rows:
+        if not instance.is_hook and rows and instance.task_id not in rows:
             return "the workflow no longer has it, so the run does not run it"
         if run.status in (Status.SUCCESS, "DELETED"):
             return f"the run is {run.status}"
@@ -99,7 +99,7 @@ class Waiting:
     def _held(self, instance: InstanceRecord) -> WaitReason | None:
         """Return what keeps an instance of a live run from starting, apart from other tasks that use the workers."""
         wait = self._before_checks(instance)
-        if wait is None and instance.kind == "task" and instance.map_index < 0:
+        if wait is None and not instance.is_hook and instance.map_index < 0:
             wait = self._start_check(instance)
         if wait is None:
             wait = self._hook_of_run(instance)
@@ -109,7 +109,7 @@ class Waiting:
 
     def _before_checks(self, instance: InstanceRecord) -> WaitReason | None:
         """Return the wait for upstream tasks and setups, or of an instance for its task."""
-        if instance.kind != "task":
+        if instance.is_hook:
             return None
         if instance.map_index >= 0:
             task = self._tasks.tasks.get(instance.task_id)
@@ -150,7 +150,7 @@ class Waiting:
         """Return the wait for the hook `on_start` of the run, before whose end nothing else starts."""
         for hook in self._tasks.hooks:
             blocks = not hook.dependencies and hook.event == "on_start" and hook.status not in TASK_ENDED
-            if blocks and (instance.kind == "task" or instance.task_id != hook.task_id):
+            if blocks and (not instance.is_hook or instance.task_id != hook.task_id):
                 return WaitReason(f"waits for the hook {hook.task_id} of the run", hook)
         return None
 
@@ -188,7 +188,7 @@ class Waiting:
 
     def _unseen_checks(self, instance: InstanceRecord) -> list[str]:
         """Return the start checks of which the file does not show whether they have passed."""
-        if instance.kind != "task" or instance.map_index >= 0:
+        if instance.is_hook or instance.map_index >= 0:
             return []
         row, checks = self._row(instance), self._checks_of(instance.task_id)
         conditions = [f"its condition (if: {row['if']})"] if row.get("if") else []
@@ -234,7 +234,7 @@ class Waiting:
         return sorted((each for each in pending if not self._is_mapped(each)), key=self._priority, reverse=True)
 
     def _row(self, instance: InstanceRecord) -> dict[str, Any]:
-        return self._tasks.rows.get(instance.task_id, {}) if instance.kind == "task" else {}
+        return self._tasks.rows.get(instance.task_id, {}) if not instance.is_hook else {}
 
     def _priority(self, instance: InstanceRecord) -> int:
         priority = self._row(instance).get("priority", 0)

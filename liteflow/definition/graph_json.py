@@ -45,8 +45,11 @@ def _rows(nodes: DagNodes, graph: Graph, bodies: Iterable[Body]) -> Iterator[dic
     ids, digests = graph.ids, _Digests()
     keywords: dict[int, dict[str, Any]] = {}  # by the identity of options, which tasks share
     for (task_id, task), upstream, body in zip(nodes.tasks.items(), graph.upstream, bodies, strict=True):
-        kind = nodes.gates.get(task_id) or ("command" if isinstance(body, Command) else "python")
+        gate = nodes.gates.get(task_id)
+        kind = gate or ("command" if isinstance(body, Command) else "python")
         row: dict[str, Any] = {"id": task_id, "kind": kind}
+        if gate:
+            row["gate"] = gate
         if task.group:
             row["group"] = task.group
         if upstream:

@@ -7,15 +7,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from liteflow.pictures.picture import Node, Picture, duration_text, make_picture, tally_text
+from liteflow.pictures.boxes import boxed
+from liteflow.pictures.picture import Box, Node, Picture, duration_text, make_picture, tally_text
+from liteflow.record import replace
 from liteflow.state.history import History, InstanceRecord, RunRecord
 
 
 def picture_of_run(history: History, run: RunRecord) -> Picture:
     """Return the picture of a run on its own graph, also if the definition of the dag has changed since."""
-    dependencies, kinds = _graph(history.graph(run.graph_digest))
+    snapshot = history.graph(run.graph_digest)
+    dependencies, kinds = _graph(snapshot)
     by_task: dict[str, list[InstanceRecord]] = {task_id: [] for task_id in dependencies}
-    for instance in history.instances(run.run_id):
+    for instance in (*history.instances(run.run_id), *history.groups(run.run_id)):
         if instance.task_id not in dependencies:  # the stored graph is missing or damaged
             dependencies[instance.task_id] = _texts(instance.dependencies)
         by_task.setdefault(instance.task_id, []).append(instance)
@@ -24,7 +27,8 @@ def picture_of_run(history: History, run: RunRecord) -> Picture:
     started_at = run.started_at or run.created_at
     facts = [("Run", run.run_id), ("Started", time_text(started_at)), ("Duration", run_duration(run))]
     subtitle = (dag.description if dag else "") or None
-    return make_picture(run.dag_id, nodes, dependencies, subtitle=subtitle, status=run.status, facts=facts)
+    picture = make_picture(run.dag_id, nodes, dependencies, subtitle=subtitle, status=run.status, facts=facts)
+    return with_boxes(picture, _rows(snapshot))
 
 
 def _node_of(task_id: str, kind: str, instances: Sequence[InstanceRecord], run: RunRecord) -> Node:
@@ -52,23 +56,42 @@ def _node_of(task_id: str, kind: str, instances: Sequence[InstanceRecord], run: 
 def picture_of_graph(title: str, snapshot: dict[str, Any], description: str = "") -> Picture:
     """Return the picture of a stored graph, without states."""
     dependencies, kinds = _graph(snapshot)
-    rows = snapshot.get("tasks")
-    rows = rows if isinstance(rows, list) else []
-    mapped = [row.get("id") for row in rows if isinstance(row, dict) and row.get("mapped")]
+    mapped = [row["id"] for row in _rows(snapshot) if row.get("mapped")]
     nodes = [
         Node(task_id=task_id, label=f"{task_id} ×n" if task_id in mapped else task_id, kind=kinds[task_id])
         for task_id in dependencies
     ]
-    return make_picture(title, nodes, dependencies, subtitle=description or None)
+    return with_boxes(make_picture(title, nodes, dependencies, subtitle=description or None), _rows(snapshot))
+
+
+def with_boxes(picture: Picture, rows: Sequence[Mapping[str, Any]]) -> Picture:
+    """Return a picture with boxes in place of the nodes of groups; `rows` are the tasks of a stored graph."""
+    gates = {row["id"]: row["gate"] for row in rows if row.get("gate") in ("group", "entry")}
+    if not gates:
+        return picture
+    parents = {row["id"]: row["group"] for row in rows if gates.get(row.get("group")) == "group"}
+    nodes = tuple(replace(node, group=parents.get(node.task_id, "")) for node in picture.nodes)
+    boxes = [
+        Box(group_id=node.task_id, group=node.group, status=node.status, detail=node.detail)
+        for node in nodes
+        if gates.get(node.task_id) == "group"
+    ]
+    entries = {name: parents[name] for name, gate in gates.items() if gate == "entry" and name in parents}
+    return boxed(replace(picture, nodes=nodes), boxes, entries)
 
 
 def _graph(snapshot: dict[str, Any]) -> tuple[dict[str, list[str]], dict[str, str]]:
     """Return dependencies and kinds of a stored graph. Invalid entries of an altered graph are left out."""
-    tasks = snapshot.get("tasks")
-    rows = [row for row in tasks if isinstance(row, dict)] if isinstance(tasks, list) else []
-    rows = [row for row in rows if isinstance(row.get("id"), str)]
+    rows = _rows(snapshot)
     kinds = {row["id"]: kind_of(row) for row in rows}
     return {row["id"]: _texts(row.get("depends_on")) for row in rows}, kinds
+
+
+def _rows(snapshot: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the tasks of a stored graph, without invalid entries."""
+    tasks = snapshot.get("tasks")
+    rows = [row for row in tasks if isinstance(row, dict)] if isinstance(tasks, list) else []
+    return [row for row in rows if isinstance(row.get("id"), str)]
 
 
 def kind_of(row: Mapping[str, Any]) -> str:

@@ -68,6 +68,11 @@ class InstanceRecord(NamedTuple):
     kind: str = "task"  # or "group", "entry", "hook", "precondition"
     tolerated: bool = False  # it FAILED and counts as a success
 
+    @property
+    def is_hook(self) -> bool:
+        """Whether it is a hook or a precondition, and so no node of the graph."""
+        return self.kind in ("hook", "precondition")
+
 
 class AttemptRecord(NamedTuple):
     """One attempt of a task instance."""

@@ -25,6 +25,7 @@ from liteflow.errors import RunOwned as RunOwned
 from liteflow.errors import SecretError as SecretError
 from liteflow.errors import SkipTask as SkipTask
 from liteflow.errors import StoreError as StoreError
+from liteflow.errors import TaskFailed as TaskFailed
 from liteflow.errors import UnknownDependency as UnknownDependency
 from liteflow.limits import Concurrency as Concurrency
 from liteflow.limits import Pool as Pool
@@ -75,6 +76,7 @@ __all__ = [
     "StoreError",
     "Task",
     "TaskContext",
+    "TaskFailed",
     "UnknownDependency",
     "XCom",
     "__version__",

@@ -73,7 +73,7 @@ _HOMES: Final[dict[str, tuple[str, str]]] = {
     "Group": ("liteflow.definition.groups", "Group"),
     "box_label": ("liteflow.pictures.picture", "box_label"),
     "folded": ("liteflow.pictures.boxes", "folded"),
-    "with_boxes": ("liteflow.pictures.drawing", "with_boxes"),
+    "with_boxes": ("liteflow.pictures.boxes", "with_boxes"),
     "Grouping": ("liteflow.planning.groups", "Grouping"),
     "group_nodes": ("liteflow.planning.groups", "group_nodes"),
     "group_mistakes": ("liteflow.planning.groups", "group_mistakes"),

@@ -19,8 +19,8 @@ from liteflow.limits import ON_CONFLICT as ON_CONFLICT
 from liteflow.limits import DagLimits as DagLimits
 from liteflow.modes import DEFAULT_WORKERS as DEFAULT_WORKERS
 from liteflow.pictures.boxes import folded as folded
+from liteflow.pictures.boxes import with_boxes as with_boxes
 from liteflow.pictures.drawing import picture_of_run as picture_of_run
-from liteflow.pictures.drawing import with_boxes as with_boxes
 from liteflow.pictures.mermaid import to_mermaid as to_mermaid
 from liteflow.pictures.page import to_html as to_html
 from liteflow.pictures.picture import Edge as PictureEdge

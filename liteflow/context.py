@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
 
+from liteflow.digest import sha256_hex
 from liteflow.outputs import output_path
 from liteflow.state.history import History
 from liteflow.values.payload import Payload, decode
@@ -18,12 +20,19 @@ def idempotency_key(run_id: str, task_id: str, map_index: int) -> str:
     return f"{run_id}:{task_id}" if map_index < 0 else f"{run_id}:{task_id}:{map_index}"
 
 
+def mark_of(*parts: str | int) -> str:
+    """Return a name for use outside: `lf-` and 20 hexadecimal digits, the same for the same parts."""
+    text = "\0".join(map(str, parts))
+    return f"lf-{sha256_hex(text.encode('utf-8', 'surrogateescape'))[:20]}"
+
+
 class TaskContext:
     """The attempt that is running. Get it with `current_context()`."""
 
     def __init__(self, work: Work, info: RunInfo) -> None:
         self._work = work
         self._info = info
+        self._started_at = time.time()
         self.pushed: dict[str, Payload] = {}
         self.requested_output: str | None = None  # the output file, once the task has read its path
 
@@ -95,6 +104,25 @@ class TaskContext:
     def idempotency_key(self) -> str:
         """A key that all attempts of this task instance share."""
         return idempotency_key(self.run_id, self.task_id, self.map_index)
+
+    @property
+    def mark(self) -> str:
+        """The name under which the attempt starts things outside the process tree, so that its undo finds them.
+
+        It depends on the state file, the run, the task, the map index and the attempt.
+        """
+        return mark_of(self.db_path, self.run_id, self.task_id, self.map_index, self.attempt)
+
+    @property
+    def key(self) -> str:
+        """A mark that all attempts of this task instance share."""
+        return mark_of(self.db_path, self.run_id, self.task_id, self.map_index)
+
+    @property
+    def deadline(self) -> float | None:
+        """The time at which the attempt times out, in epoch seconds; None: it has no timeout."""
+        timeout_s = self._work.timeout_s
+        return None if timeout_s is None else self._started_at + timeout_s
 
     @property
     def output_path(self) -> str | None:

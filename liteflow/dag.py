@@ -41,10 +41,12 @@ from liteflow.limits import (
     normalize_pools,
     normalize_retry,
 )
-from liteflow.modes import DEFAULT_SLOTS, DEFAULT_WORKERS, MODES
 from liteflow.planning.graph import Graph
+from liteflow.planning.rerun import Rerun
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.record import replace
+from liteflow.reruns import DagReruns
+from liteflow.running.arguments import limits_of_run, moment_of, new_run_id, worker_count
 from liteflow.running.config import RunConfig
 from liteflow.running.host_signals import deferred_host_signals
 from liteflow.running.observers import Observer
@@ -52,7 +54,7 @@ from liteflow.running.run import run as run_compiled
 from liteflow.state.history import DagRecord, History, RunRecord
 from liteflow.state.state_file import connect, current_folder, real_path
 from liteflow.states import Status
-from liteflow.values.dates import Day, check_moment, epoch_of
+from liteflow.values.dates import Day, check_moment
 from liteflow.values.params import declared, resolve, restored
 from liteflow.values.secrets import Secret, Secrets, declared_secrets, resolve_secrets
 from liteflow.work import KEYWORDS, Body, Call, Command
@@ -67,7 +69,7 @@ def init_schema(db_path: str = "liteflow.db") -> None:
     connect(real_path(db_path)).close()
 
 
-class Dag(CurrentDag):
+class Dag(CurrentDag, DagReruns):
     """A named set of tasks and the dependencies between them.
 
     Args:
@@ -425,13 +427,13 @@ class Dag(CurrentDag):
             StoreError, ResourceError: the state file.
             KeyboardInterrupt: by Ctrl-C, once the tasks are stopped and the run is stored as INTERRUPTED.
         """
-        compiled, moment = self._compile_for_run(), _moment(logical_date)
+        compiled, moment = self._compile_for_run(), moment_of(logical_date)
         values = self._checked_params(params or {}, moment)
         config = RunConfig(
             db_path=self._state_file_for_run(),
             run_id=check_id(run_id if run_id is not None else new_run_id(), "run id"),
             mode=mode,
-            max_workers=_worker_count(max_workers, mode, backends),
+            max_workers=worker_count(max_workers, mode, backends),
             log_dir=None if log_dir is None else os.path.abspath(log_dir),
             durability=durability,
             fail_fast=fail_fast,
@@ -442,7 +444,7 @@ class Dag(CurrentDag):
             backends=backends,
             done={name: seconds for name, seconds in (done or {}).items() if name in self.tasks},
             secrets=self._fetched_secrets(secrets, values),
-            **self._limits_of_run(timeout, retry, concurrency),
+            **limits_of_run(self.limits, self.dag_id, timeout, retry, concurrency),
         )
         return self._execute(compiled, config, resume=False, raise_signals=raise_signals)
 
@@ -463,13 +465,15 @@ class Dag(CurrentDag):
         raise_signals: bool = True,
         claim_children: bool = False,
         backends: Mapping[str, BackendFactory] = MappingProxyType({}),
+        rerun: Rerun | None = None,
     ) -> DagRun:
         """Resume a run that failed, was cancelled or interrupted, or whose process died: by default the latest.
 
         Tasks that succeeded, and tasks that skipped themselves, keep their results. All others run, with their full
         time and all their retries; so does a setup that was torn down and that one of them needs. A run that succeeded
         is returned as it is. Secrets are fetched again. The arguments are those of `run`; the mode, the
-        number of workers and the log folder are those of the run unless they are given.
+        number of workers and the log folder are those of the run unless they are given. `rerun` are tasks to run again,
+        also of a run that succeeded: see `retry`.
 
         Raises:
             RunNotFound: there is no such run.
@@ -478,7 +482,7 @@ class Dag(CurrentDag):
         """
         path = self._state_file_for_run()
         previous = self._previous_run(path, run_id)
-        if previous.status == Status.SUCCESS:
+        if previous.status == Status.SUCCESS and rerun is None:
             return DagRun.from_record(path, previous)
         compiled, settings = self._compile_for_run(), previous.settings
         mode = mode or str(settings.get("mode", "process"))
@@ -487,7 +491,7 @@ class Dag(CurrentDag):
             db_path=path,
             run_id=previous.run_id,
             mode=mode,
-            max_workers=_worker_count(workers, mode, backends),
+            max_workers=worker_count(workers, mode, backends),
             log_dir=os.path.abspath(log_dir) if log_dir is not None else settings.get("log_dir"),
             durability=durability,
             fail_fast=fail_fast,
@@ -497,7 +501,8 @@ class Dag(CurrentDag):
             claim_children=claim_children,
             backends=backends,
             secrets=self._fetched_secrets(secrets, {}),
-            **self._limits_of_run(timeout, retry, concurrency),
+            rerun=rerun,
+            **limits_of_run(self.limits, self.dag_id, timeout, retry, concurrency),
         )
         return self._execute(compiled, config, resume=True, raise_signals=raise_signals)
 
@@ -539,18 +544,6 @@ class Dag(CurrentDag):
 
     def _fetched_secrets(self, secrets: Mapping[str, str] | None, params: Mapping[str, Any]) -> Secrets | None:
         return resolve_secrets(self.secrets, secrets, params) if self.secrets or secrets else None
-
-    def _limits_of_run(
-        self, timeout: float | None, retry: RetryPolicy | int | None, concurrency: Concurrency | int | str | None
-    ) -> dict[str, Any]:
-        """Return the limits of a run as fields of `RunConfig`: those that are given override those of the dag."""
-        limits = self.limits
-        own_limit = limits.concurrency if concurrency is None else normalize_concurrency(concurrency)
-        return {
-            "timeout_s": limits.timeout_s if timeout is None else checked_timeout(timeout),
-            "retry": limits.retry if retry is None else normalize_retry(retry),
-            "concurrency": None if own_limit is None else own_limit._replace(group=own_limit.group or self.dag_id),
-        }
 
     def _execute(self, compiled: CompiledDag, config: RunConfig, *, resume: bool, raise_signals: bool) -> DagRun:
         with deferred_host_signals() as signal_gate:
@@ -665,27 +658,3 @@ def _named(
         raise DefinitionError(f"{func!r} has no name; add one: dag.task(func, task_id='…')")
     options = {key: kwargs.pop(key) for key in list(kwargs) if key in OPTION_NAMES}
     return func, name, make_options({**keywords, **options}, name)
-
-
-def _moment(logical_date: float | Day | None) -> float | None:
-    """Return the epoch seconds of a logical date. Raises DefinitionError."""
-    try:
-        return None if logical_date is None else check_moment(epoch_of(logical_date))
-    except ValueError as error:
-        raise DefinitionError(f"logical_date {error}") from None
-
-
-def _worker_count(count: object, mode: str, backends: Mapping[str, BackendFactory]) -> int:
-    """Return the number of tasks that run at once. Raises DefinitionError for an invalid number or mode."""
-    modes = dict.fromkeys([*MODES, *backends])
-    if mode not in modes:
-        raise DefinitionError(f"mode {mode!r} must be one of {', '.join(modes)}")
-    workers = DEFAULT_SLOTS.get(mode, DEFAULT_WORKERS) if count is None else count
-    if type(workers) is not int or workers < 1:
-        raise DefinitionError(f"max_workers={workers!r} must be a whole number, 1 or more")
-    return workers
-
-
-def new_run_id() -> str:
-    """Return a run id that is unique and sorts by time."""
-    return f"{time.strftime('%Y%m%dT%H%M%S')}-{os.urandom(4).hex()}"

@@ -1,8 +1,4 @@
-"""SHA-256 of small data, without `hashlib`, which loads OpenSSL and eleven more modules.
-
-Loading them takes 3 ms, and where one of their files cannot be opened `hashlib` prints a traceback for each algorithm.
-`random` of the standard library avoids `hashlib` in the same way.
-"""
+"""SHA-256. `hashlib` loads OpenSSL, which takes 3 ms: it is imported with the first digest."""
 
 from __future__ import annotations
 
@@ -10,15 +6,10 @@ from typing import Any
 
 
 def sha256(data: bytes = b"") -> Any:
-    """Return a hash object that has the data."""
-    try:
-        from _sha2 import sha256 as create  # type: ignore[import-not-found] # of Python 3.12, without stubs
-    except ImportError:
-        try:
-            from _sha256 import sha256 as create  # type: ignore[import-not-found] # of Python 3.11, without stubs
-        except ImportError:
-            from hashlib import sha256 as create
-    return create(data)
+    """Return a hash object of `hashlib` that has the data."""
+    import hashlib
+
+    return hashlib.sha256(data)
 
 
 def sha256_hex(data: bytes) -> str:

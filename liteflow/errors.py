@@ -23,7 +23,7 @@ LiteflowError
 ├── RunSkipped                 its group is full, and the run is skipped          exit 0
 └── ResourceError              disk full, no more files or processes              exit 5
 
-`SkipTask` is not an error: a task raises it to end as SKIPPED.
+`SkipTask` is not an error: a task raises it to end as SKIPPED. A task raises `TaskFailed` to fail with codes.
 Every message says what happened, where, and what to do; it needs no traceback.
 """
 
@@ -187,3 +187,21 @@ class ResourceError(LiteflowError):
 
 class SkipTask(Exception):
     """Raise it in a task to end the task as SKIPPED; the message becomes the reason."""
+
+
+class TaskFailed(Exception):
+    """Raise it in a task to fail the attempt with a message for people and codes for `retry`.
+
+    `codes` are words such as "http:503". `retry_after_s` is the least wait before the next attempt. A `final` failure
+    is not tried again, unless `retry` names one of its codes.
+    """
+
+    def __init__(
+        self, message: str, *, codes: Sequence[str] = (), retry_after_s: float | None = None, final: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.codes, self.retry_after_s, self.final = tuple(codes), retry_after_s, final
+
+    def __reduce__(self) -> tuple[object, ...]:
+        state = {"codes": self.codes, "retry_after_s": self.retry_after_s, "final": self.final}
+        return type(self), self.args, state

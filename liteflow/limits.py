@@ -94,7 +94,7 @@ def normalize_retry(retry: RetryPolicy | int) -> RetryPolicy:
     policy = RetryPolicy(retry) if type(retry) is int else retry
     if not isinstance(policy, RetryPolicy) or type(policy.retries) is not int or policy.retries < 0:
         raise DefinitionError(f"retry={retry!r} must be a RetryPolicy, or a whole number of retries")
-    if policy.on_exceptions or policy.on_exit_codes:
+    if policy.on_exceptions or policy.on_exit_codes or policy.on_codes:
         raise DefinitionError("retry: a run is retried after any failure; on_… is for retries of tasks")
     return policy
 

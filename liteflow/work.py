@@ -41,6 +41,8 @@ class Command(NamedTuple):
     late: DeferredBody | None = None
     #: the names of the secrets of the run in its environment
     secrets: tuple[str, ...] = ()
+    #: ends what an attempt has started outside the process tree, after every end but a success
+    undo: Call | None = None
 
 
 class Ref(NamedTuple):
@@ -82,6 +84,12 @@ class Call(NamedTuple):
     late: DeferredBody | None = None
     #: the names of the secrets of the run in its environment
     secrets: tuple[str, ...] = ()
+    #: "process": it needs a worker process also where the mode is "thread" or "async", because only a process can be
+    #: ended at its timeout; None: the mode decides
+    lane: Literal["process"] | None = None
+    #: ends what an attempt has started outside the process tree, after every end but a success; a call that has an
+    #: undo runs in a worker process
+    undo: Call | None = None
 
 
 Body = Call | Command
@@ -207,6 +215,7 @@ class Work(Record):
     grace_s: float = 10.0  #: seconds between the polite and the hard signal
     log_path: str | None = None  #: the file of its output, created with the first byte
     hook: HookEvent | None = None  #: the event that a hook handles; None: a task
+    is_undo: bool = False  #: run the undo of the attempt
 
 
 class ErrorInfo(NamedTuple):
@@ -216,10 +225,17 @@ class ErrorInfo(NamedTuple):
     traceback: str = ""
     types: tuple[str, ...] = ()  # the class names of the exception, the nearest class first
     trace: str = ""  # the frames of the user's code as JSON (see `traces`); secrets never enter it
+    codes: tuple[str, ...] = ()  # such as "http:503"
+    retry_after_s: float | None = None  # the least wait before the next attempt
+    final: bool = False  # it is tried again only where `retry` names one of the codes
 
     def masked(self, masker: Masker) -> ErrorInfo:
         """Return it with its secrets masked."""
-        return self._replace(message=masker.text(self.message), traceback=masker.text(self.traceback))
+        return self._replace(
+            message=masker.text(self.message),
+            traceback=masker.text(self.traceback),
+            codes=tuple(map(masker.text, self.codes)),
+        )
 
 
 class Outcome(NamedTuple):
@@ -236,3 +252,4 @@ class Outcome(NamedTuple):
     ended_at: float
     log_path: str | None  # None: no log has output of the attempt
     log_lost: str | None = None  # why the log lacks a part of the output
+    undo_error: str | None = None  # why its undo failed; None: it did not, or there was nothing to undo

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TextIO
 
 from lightflow.engine.formatting import display_name
-from lightflow.engine.logger import Display, batches, is_failure, list_note, without_values
+from lightflow.engine.logger import Display, batches, is_failure, list_note, undo_warning, without_values
 from lightflow.engine.task_output import OutputFollower, OutputMode
 from lightflow.text import printable
 from liteflow import Change, ListChange, RunStart
@@ -170,6 +170,9 @@ class ProgressDisplay(Display):
         notice = self.progress.notice
         if notice is None or not notice.is_stopping:
             self.progress.notice = Notice(printable(reason), is_stopping=False)
+
+    def undo_failed(self, task_id: str, map_index: int, problem: str) -> None:
+        self._queue.append(f"warning: {undo_warning(task_id, map_index, problem)}")
 
     def list_changed(self, task_id: str, change: ListChange) -> None:
         self._queue.append(f"note: {list_note(task_id, change)}")

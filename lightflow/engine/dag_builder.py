@@ -151,6 +151,8 @@ class _TaskBuilder(Record):
             task = replace(task, config={**task.config, "run": expressions.script})
         body = task_type.build(task)
         late = DeferredTaskBody(expressions, self.folder)
+        if body.undo is not None:
+            body = body._replace(undo=body.undo._replace(late=late))
         if not isinstance(body, Command):
             return body._replace(late=late)
         if any("${{" in word for word in body.argv):

@@ -93,6 +93,9 @@ class LogDisplay(Display):
     def waiting(self, reason: str) -> None:
         self._write(f"{_clock(time.time())} {printable(reason)}")
 
+    def undo_failed(self, task_id: str, map_index: int, problem: str) -> None:
+        self._write(f"warning: {undo_warning(task_id, map_index, problem)}")
+
     def list_changed(self, task_id: str, change: ListChange) -> None:
         if not self._quiet:
             self._write(f"note: {list_note(task_id, change)}")
@@ -224,6 +227,14 @@ def batches(lines: Iterable[str]) -> Iterator[str]:
             batch.clear()
     if batch:
         yield "\n".join([*batch, ""])
+
+
+def undo_warning(task_id: str, map_index: int, problem: str) -> str:
+    """Return the sentence about an undo that has failed."""
+    return (
+        f"{display_name(task_id, map_index, None)}: its undo failed: {printable(problem)}; what it started may still "
+        "run: see `lightflow doctor`"
+    )
 
 
 def list_note(task_id: str, change: ListChange) -> str:

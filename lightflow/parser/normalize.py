@@ -16,7 +16,7 @@ from lightflow.parser.schema_pieces import Schema
 from lightflow.parser.schema_validator import referenced
 from lightflow.parser.subjects.fan_out import replace_strategy
 from lightflow.parser.subjects.tasks import DEFAULT_TYPE
-from lightflow.parser.task_collector import TaskCollector
+from lightflow.parser.task_collector import TaskTree
 from lightflow.parser.tree import Tree
 from lightflow.plugins.registry import Registry
 from lightflow.spec.model import GROUP
@@ -124,7 +124,7 @@ class _Normalizer:
         self._tree = tree
         self._registry = registry
         self._described = {info.name for info in registry.described()}
-        self._collector = TaskCollector(self._tree, self._has_name)
+        self._collector = TaskTree(self._tree, self._has_name)
 
     def run(self, schema: _PlaceSchema) -> Tree:
         """Fill the tree."""

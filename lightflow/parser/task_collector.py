@@ -11,7 +11,7 @@ from lightflow.spec.model import GROUP
 from lightflow.text import did_you_mean, quoted
 
 
-class TaskCollector:
+class TaskTree:
     """Collects the raw tasks of a tree.
 
     A group gets the type `GROUP` and loses its `tasks`, which follow it with ids that begin with its id. Where a task
@@ -61,11 +61,11 @@ class TaskCollector:
         if isinstance(raw, dict):
             yield from ((name, name, task) for name, task in raw.items() if not (group and name.startswith("x-")))
             return
-        taken: dict[str, int] = {}
+        indexes: dict[str, int] = {}
         for index, item in enumerate(raw):
-            name = self._item_name(raw, index, taken)
+            name = self._item_name(raw, index, indexes)
             if name is not None:
-                taken[name] = index
+                indexes[name] = index
                 yield name, index, item
 
     def _line_of(self, task_id: str) -> int | str:
@@ -73,7 +73,7 @@ class TaskCollector:
         place = self._tree.locate(["tasks", task_id], key=True)
         return place.line + 1
 
-    def _item_name(self, raw: list[Any], index: int, taken: Mapping[str, int]) -> str | None:
+    def _item_name(self, raw: list[Any], index: int, indexes: Mapping[str, int]) -> str | None:
         """Return the id of a task in a list, or an id in place of a missing one; None for a task that is left out."""
         item, positions = raw[index], self._tree.source.positions
         mark = positions.value(raw, index)
@@ -91,13 +91,13 @@ class TaskCollector:
             hint = "" if key in item else did_you_mean("id", map(str, item))
             self._item_problem(index, mark, message + hint)
             stand_in = f"item_{index + 1}"  # so that the other mistakes are reported too
-            return stand_in if stand_in not in taken else None
+            return stand_in if stand_in not in indexes else None
         if task_id.startswith("x-"):
             message = f"the id {quoted(task_id)} begins with x-, which is reserved for anchors and notes"
             self._item_problem(index, mark, message)
             return None
-        if task_id in taken:
-            first = raw[taken[task_id]]
+        if task_id in indexes:
+            first = raw[indexes[task_id]]
             place = positions.value(first, "id") or positions.value(first, "name")
             line = place.line + 1 if place else "?"
             self._item_problem(index, mark, f"the id {quoted(task_id)} is given twice; the first is on line {line}")

@@ -21,8 +21,8 @@ from typing import Any, ClassVar, NamedTuple
 
 from lightflow.import_path import importing_from, unpickling_from
 from lightflow.spec.model import TaskSpec
-from liteflow import Call
-from liteflow.api import EMPTY_MAPPING, Body, Record, sha256_hex
+from liteflow import Call, current_context
+from liteflow.api import EMPTY_MAPPING, Body, Record, replace, sha256_hex
 
 
 class ConfigProblem(NamedTuple):
@@ -35,13 +35,17 @@ class ConfigProblem(NamedTuple):
 
 
 class PluginContext(Record):
-    """The task that a task type runs.
+    """The attempt that a task type runs or undoes.
 
-    `liteflow.current_context()` has the run, the attempt and the values of other tasks.
+    `liteflow.current_context()` has the run and the values of other tasks.
     """
 
     task_id: str
     folder: str  #: of the workflow file
+    mark: str = ""  #: the name of what the attempt starts outside the process tree, so that `undo` finds it
+    key: str = ""  #: as `mark`, and the same for every attempt of the task instance
+    attempt: int = 1
+    deadline: float | None = None  #: when the attempt times out, in epoch seconds; None: it has no timeout
 
 
 class TypeRef(Record):
@@ -103,19 +107,35 @@ class TaskType:
     def build(self, task: TaskSpec) -> Body:
         """Return what the engine runs for `task`: here, a call of `run` in a worker. It must be picklable."""
         return Call(
-            run_task_type,
-            {
-                "type_ref": self.reference(),
-                "config": dict(task.config),
-                "context": PluginContext(task_id=task.id, folder=os.path.dirname(task.file)),
-            },
-            cwd=absolute(task.cwd),
-            env=task.env,
+            run_task_type, self.arguments(task), cwd=absolute(task.cwd), env=task.env, undo=self.undo_call(task)
         )
+
+    def arguments(self, task: TaskSpec) -> dict[str, Any]:
+        """Return the arguments of a call of `run_task_type` or `undo_task_type`."""
+        return {
+            "type_ref": self.reference(),
+            "config": dict(task.config),
+            "context": PluginContext(task_id=task.id, folder=os.path.dirname(task.file)),
+        }
+
+    def undo_call(self, task: TaskSpec) -> Call | None:
+        """Return the call of `undo`; None: this type has nothing to undo."""
+        if type(self).undo is TaskType.undo:
+            return None
+        return Call(undo_task_type, self.arguments(task), cwd=absolute(task.cwd), env=task.env)
 
     def run(self, config: Mapping[str, Any], context: PluginContext) -> Any:
         """Do the work, in the worker, and return the value of the task. An exception fails the attempt."""
         raise NotImplementedError(f"{type(self).__name__} has neither a run() nor a build() of its own")
+
+    def undo(self, config: Mapping[str, Any], context: PluginContext, handle: Any) -> None:
+        """End what an attempt has started outside the process tree, such as a container or a remote job.
+
+        It is called in a process of its own after every end of an attempt but a success, also when the attempt, its
+        worker or the whole run was killed. It has 8 seconds. It finds what to end by `context.mark`, may be called when
+        there is nothing to end, and more than once. `handle` is None. An exception changes nothing: it is shown and
+        stored, and the next resume calls it again.
+        """
 
     def reference(self) -> TypeRef:
         """Return the reference to the class of this type."""
@@ -127,7 +147,22 @@ class TaskType:
 def run_task_type(type_ref: TypeRef, config: Mapping[str, Any], context: PluginContext) -> Any:
     """Run a task of a plugin's type; at the top level, so that a new worker can import it."""
     with unpickling_from(context.folder, os.getcwd()):
-        return type_ref.load().run(config, context)
+        return type_ref.load().run(config, _of_attempt(context))
+
+
+def undo_task_type(type_ref: TypeRef, config: Mapping[str, Any], context: PluginContext) -> None:
+    """Undo an attempt of a plugin's type."""
+    with unpickling_from(context.folder, os.getcwd()):
+        type_ref.load().undo(config, _of_attempt(context), None)
+
+
+def _of_attempt(context: PluginContext) -> PluginContext:
+    """Return the context with what belongs to the attempt that runs here; unchanged where none runs."""
+    try:
+        running = current_context()
+    except RuntimeError:
+        return context
+    return replace(context, mark=running.mark, key=running.key, attempt=running.attempt, deadline=running.deadline)
 
 
 def absolute(folder: str | None) -> str | None:

@@ -9,8 +9,10 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Final, Literal, NamedTuple
 
+from lightflow.text import printable
 from liteflow import LiteflowError
-from liteflow.api import History, RunRecord
+from liteflow.api import History, RunRecord, instance_name
+from liteflow.context import mark_of
 from liteflow.processes import tree
 from liteflow.processes.capabilities import missing_capabilities
 from liteflow.state.locks import LockFile, other_owner
@@ -59,6 +61,7 @@ def run_checks(db: str) -> list[Finding]:
         "state file": _state_file,
         "owner": _owner,
         "runs": _runs,
+        "undos": _undos,
     }
     findings: list[Finding] = []
     try:
@@ -67,7 +70,7 @@ def run_checks(db: str) -> list[Finding]:
         return [Finding("folder", "missing", "the current folder no longer exists", "change to another folder")]
     broken = False
     for name, check in checks.items():
-        if broken and name == "runs":
+        if broken and name in ("runs", "undos"):
             continue
         try:
             findings += check(db)
@@ -280,6 +283,27 @@ def _runs(db: str) -> Iterator[Finding]:
     folder = runs[0].settings.get("log_dir") if runs else None
     if isinstance(folder, str) and not _is_writable(folder):
         yield Finding("output", "warning", f"{folder}: cannot be written to", "tasks run, and their output is lost")
+
+
+def _undos(db: str) -> Iterator[Finding]:
+    """Check for attempts that may have left something outside the process tree, such as a container."""
+    if not os.path.isfile(db) or not os.path.getsize(db):
+        return
+    with History(db) as history:
+        for run in history.runs(limit=_RUNS):
+            if run.status in ("RUNNING", "PENDING"):
+                continue
+            for undo in history.undos(run.run_id):
+                mark = mark_of(history.path, run.run_id, undo.task_id, undo.map_index, undo.attempt)
+                task = printable(instance_name(undo.task_id, undo.map_index))
+                why = "was not done" if undo.problem is None else f"failed: {printable(undo.problem)}"
+                yield Finding(
+                    "undos",
+                    "warning",
+                    f"run {run.run_id} of {run.dag_id}: the undo of {task}, attempt {undo.attempt}, {why}; what it "
+                    f"started may still run under the mark {mark}",
+                    f"lightflow resume {run.run_id}",
+                )
 
 
 def _dead(run: RunRecord) -> Finding:

@@ -175,7 +175,9 @@ class _Explainer:
             case Status.FAILED if last is not None:
                 log = f"; its output is in {last.log_path}" if last.log_path else ""
                 reason = instance.reason or "no reason given"
-                return f"attempt {last.attempt}, its last, ended as {last.status}: {reason}{log}{_lost_output(last)}"
+                codes = f" ({', '.join(last.codes)})" if last.codes else ""
+                ended = f"attempt {last.attempt}, its last, ended as {last.status}{codes}"
+                return f"{ended}: {reason}{log}{_lost_output(last)}"
             case Status.SKIPPED | Status.UPSTREAM_FAILED:
                 return instance.reason or self._rule_result(instance)
             case _:

@@ -151,6 +151,7 @@ def attempt_shape(attempt: AttemptRecord) -> Shape:
         "status": attempt.status,
         "exit_code": attempt.exit_code,
         "error": attempt.error,
+        "codes": list(attempt.codes),
         "started_at": iso(attempt.started_at),
         "ended_at": iso(attempt.ended_at),
         "duration_s": seconds_between(attempt.started_at, attempt.ended_at),

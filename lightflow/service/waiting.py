@@ -115,6 +115,9 @@ class Waiting:
             task = self._tasks.tasks.get(instance.task_id)
             waits = task is not None and task.status == Status.PENDING
             return WaitReason(f"waits until the list of {instance.task_id} is read again", task) if waits else None
+        for entry in self._tasks.upstream(instance):
+            if entry.kind == "entry" and entry.status not in TASK_ENDED:
+                return WaitReason(f"waits for {entry.task_id!r}, which decides whether its group runs", entry)
         rule, upstream = self._tasks.rule(instance)
         decision = decide(rule, count_upstreams(list(upstream.values())))
         if decision == "wait":

@@ -62,7 +62,7 @@ class TaskOutline(Record):
     mapped: str = ""  #: what it is mapped over, in words
     spec: TaskSpec | None = None  #: of a mapped task of a workflow file
     group: str = ""  #: the innermost group that it is in
-    gate: str = ""  #: "group" or "entry": it stands for a group, and is no task
+    gate: str = ""  #: "group" or "entry": it stands for a group, and not for a task
 
 
 class InstanceOutline(NamedTuple):

@@ -43,7 +43,7 @@ class TaskSettings(Record):
     decider: Branching | None = None
     #: the steps between a satisfied trigger rule and the start: `if`, preconditions, the hook `on_start`
     start_checks: Sequence[StartCheck] = ()
-    #: what the node stands for, if it is no task and has no attempt
+    #: the role of a node without an attempt; None: it is a task
     gate: Gate | None = None
     #: the hooks by event; preconditions that are tasks count as `precondition_1` and so on
     hooks: Mapping[str, HookDef] = EMPTY_MAPPING
@@ -101,6 +101,10 @@ class CompiledDag(Record):
         bodies.update((hook.task_id, hook.body) for hook in self.hooks())
         return bodies
 
+    def with_undo(self) -> frozenset[str]:
+        """Return the ids of the tasks and hooks that have an undo."""
+        return frozenset(task_id for task_id, body in self.bodies().items() if body.undo is not None)
+
     def modes(self) -> dict[str, str]:
         """Return the execution modes of tasks and hooks that have their own, by id."""
         modes = {self.graph.ids[node]: settings.mode for node, settings in self.special() if settings.mode is not None}
@@ -123,6 +127,10 @@ class CompiledDag(Record):
     def gates(self) -> dict[int, Gate]:
         """Return the nodes without an attempt, by number."""
         return {node: settings.gate for node, settings in self.special() if settings.gate is not None}
+
+    def rules(self) -> dict[int, TriggerRule]:
+        """Return the trigger rules that are not `all_success`, by number."""
+        return {node: each.trigger_rule for node, each in self.special() if each.trigger_rule != "all_success"}
 
     def has_hooks(self) -> bool:
         """Whether a task or the run has a hook."""

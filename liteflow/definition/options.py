@@ -140,6 +140,7 @@ _KEYWORDS: Final[Mapping[str, _Keyword]] = {
         "retry.on_exceptions", _is_list_of(str | type), "a list of exceptions or of their names", _names
     ),
     "retry_on_exit_codes": _Keyword("retry.on_exit_codes", _is_list_of(int), "a list of whole numbers", tuple),
+    "retry_on_codes": _Keyword("retry.on_codes", _is_list_of(str), 'a list of codes such as "http:5??"', tuple),
     "timeout": _Keyword(
         "timeout_s", _or_none(lambda value: _is_number(value) and value > 0), "a number of seconds above 0, or None"
     ),

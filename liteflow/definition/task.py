@@ -181,8 +181,10 @@ class Task:
 
     def body(self) -> Body:
         """Return what executors run."""
-        body = self._body()
-        return body._replace(secrets=self.options.secrets) if self.options.secrets else body
+        body, secrets = self._body(), self.options.secrets
+        if not secrets:
+            return body
+        return body._replace(secrets=secrets, undo=body.undo and body.undo._replace(secrets=secrets))
 
     def _body(self) -> Body:
         if self.fixed_body is not None:

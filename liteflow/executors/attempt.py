@@ -17,7 +17,7 @@ from types import CodeType, TracebackType
 from typing import Any
 
 from liteflow.context import TaskContext, active_context
-from liteflow.errors import InputError, PayloadError, SkipTask
+from liteflow.errors import InputError, PayloadError, SkipTask, TaskFailed
 from liteflow.executors.host_guards import ExitCalled
 from liteflow.outputs import discard, exists, printed, take
 from liteflow.processes.forks import end_fork, exit_code
@@ -28,6 +28,8 @@ from liteflow.work import KEYWORDS, Call, ErrorInfo, Item, Outcome, Ref, RunInfo
 
 TRACEBACK_CHARACTERS = 64 * 1024
 MESSAGE_CHARACTERS = 2000
+_CODE_CHARACTERS = 100
+_MAX_CODES = 20
 _CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
 
 
@@ -158,6 +160,8 @@ class Attempt:
         if isinstance(error, SkipTask):
             text = self._info.masked(safe_text(error))
             return self.outcome("SKIPPED", error=ErrorInfo(one_line(text), "", ("SkipTask",)))
+        if isinstance(error, TaskFailed):
+            return self.outcome("FAILED", error=_task_failure(error, self._info))
         if isinstance(error, SystemExit):
             code = exit_code(error)
             if code == 0 and in_body and not isinstance(error, ExitCalled):
@@ -325,10 +329,26 @@ def describe(error: BaseException, info: RunInfo) -> ErrorInfo:
 
     Secrets are masked before a text is cut, because a part of a secret is not recognised.
     """
-    kind = type(error)
-    types = tuple("".join(base.__name__) for base in kind.__mro__ if base not in (BaseException, object))
-    words = partial(_in_words, info)
+    words, types = partial(_in_words, info), _class_names(type(error))
     return ErrorInfo(words(error), _traceback_text(error, info), types, to_json(trace_of(error, info.masked, words)))
+
+
+def _task_failure(error: TaskFailed, info: RunInfo) -> ErrorInfo:
+    """Return the failure that a task has described itself: its message is complete without a traceback."""
+    text = info.masked(safe_text(error)) or type(error).__name__
+    wait = error.retry_after_s
+    return ErrorInfo(
+        one_line(text),
+        text[:TRACEBACK_CHARACTERS] if "\n" in text else "",
+        _class_names(type(error)),
+        codes=tuple(one_line(info.masked(str(code)), _CODE_CHARACTERS) for code in error.codes[:_MAX_CODES]),
+        retry_after_s=wait if isinstance(wait, int | float) and 0 <= wait < float("inf") else None,
+        final=bool(error.final),
+    )
+
+
+def _class_names(kind: type[BaseException]) -> tuple[str, ...]:
+    return tuple("".join(base.__name__) for base in kind.__mro__ if base not in (BaseException, object))
 
 
 def _in_words(info: RunInfo, error: BaseException) -> str:

@@ -71,6 +71,8 @@ class CommandBackend(Backend):
         self._commands = {task_id: body for task_id, body in context.bodies.items() if isinstance(body, Command)}
         self._info = context.info
         self._guardian = context.guardian
+        self._undos = context.undos
+        self._post = context.post
         self._run_environment = run_environment(context.info)
         self._submissions: dict[int, _Submission] = {}  # by node
 
@@ -85,13 +87,15 @@ class CommandBackend(Backend):
         submission = self._submissions[work.node] = _Submission(work)
         submission.output_path = environ.get("LIGHTFLOW_OUTPUT") if self._info.outputs_dir is not None else None
         try:
+            if self._undos is not None:
+                self._undos.register(work)
             submission.handle = self._guardian.start_command(
                 partial(self._on_exit, submission), body.argv, body.cwd, environ, work.log_path
             )
         except (LiteflowError, ValueError) as error:
             del self._submissions[work.node]
             message = one_line(self._info.masked(f"cannot start {body.argv[0]!r}: {error}"))
-            self._outcomes.post(failure(work, "FAILED", message))
+            self._post(failure(work, "FAILED", message))
             return
         if work.timeout_s is not None:
             on_timeout = partial(self._stop, submission, "TIMED_OUT", timeout_message(work), work.grace_s)
@@ -122,7 +126,7 @@ class CommandBackend(Backend):
         value_from = self._commands[work.task_id].output
         masked, size = ((), 0) if event is None else (event.masked, event.output_bytes)
         path = submission.output_path
-        self._outcomes.post(with_outputs(outcome, path, self._info, value_from, masked=masked, size_bytes=size))
+        self._post(with_outputs(outcome, path, self._info, value_from, masked=masked, size_bytes=size))
 
     def _outcome(self, submission: _Submission, event: Exited) -> Outcome:
         work, body = submission.work, self._commands[submission.work.task_id]

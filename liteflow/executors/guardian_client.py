@@ -7,19 +7,22 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from socket import socket
 
-from liteflow.errors import ResourceError
+from liteflow.errors import LiteflowError, ResourceError
 from liteflow.executors.outcome_queue import OutcomeQueue
 from liteflow.masking import Masker
 from liteflow.processes import tree
 from liteflow.processes.client import (
+    CLOSE_S,
     Exited,
     GuardianConnection,
     ImportableWorker,
     NotImportable,
     Started,
+    Undone,
     is_single_threaded,
 )
 from liteflow.processes.guardian import WorkerMain
+from liteflow.processes.undos import ALL_UNDOS_S
 
 LOST_MESSAGE = "the guardian process was killed"
 _CHECK_EVERY_S = 0.25
@@ -53,6 +56,8 @@ class GuardianClient:
         self._tagger = tree.Tagger() if claim_children else None
         self._outcomes: OutcomeQueue | None = None
         self._handles: dict[int, ProcessHandle] = {}
+        self._undos: dict[int, bytes] = {}  # the registered undos, for a guardian that replaces this
+        self._undoing: dict[int, Callable[[Undone], None]] = {}  # those that were requested
         self._last_number = 0
         self._guardian = self._start()
 
@@ -93,6 +98,10 @@ class GuardianClient:
             self._guardian = self._start()
             if self._outcomes is not None:
                 self._outcomes.watch(self._guardian.fileno(), self._handle_messages)
+            for number, packet in self._undos.items():
+                self._guardian.register_undo(number, packet)
+            for number in self._undoing:
+                self._guardian.undo(number)
         return self._guardian
 
     # -- processes -----------------------------------------------------------------------------------------
@@ -148,6 +157,46 @@ class GuardianClient:
         if guardian is self._guardian and not guardian.is_dead() and guardian.message_count == message_count:
             guardian.kill()
 
+    # -- undos ---------------------------------------------------------------------------------------------
+
+    def register_undo(self, packet: bytes) -> int:
+        """Register the undo of an attempt that is about to start, and return its number.
+
+        The guardian does it if this process dies. `packet` is the work that a worker gets for it.
+
+        Raises LiteflowError when there is no guardian to do it.
+        """
+        guardian = self._living()
+        self._last_number += 1
+        self._undos[self._last_number] = packet
+        guardian.register_undo(self._last_number, packet)
+        self._handle_pending()
+        return self._last_number
+
+    def take_back_undo(self, number: int) -> None:
+        """Forget the undo of an attempt that has succeeded."""
+        del self._undos[number]
+        self._guardian.take_back_undo(number)
+        self._handle_pending()
+
+    def undo(self, number: int, on_end: Callable[[Undone], None]) -> None:
+        """Do a registered undo; `on_end` is called when it has ended."""
+        try:
+            guardian = self._living()
+        except LiteflowError as error:
+            del self._undos[number]
+            on_end(Undone(number, None, str(error)))
+            return
+        self._undoing[number] = on_end
+        guardian.undo(number)
+        self._handle_pending()
+
+    def _end_undo(self, event: Undone) -> None:
+        self._undos.pop(event.number, None)
+        on_end = self._undoing.pop(event.number, None)
+        if on_end is not None:
+            on_end(event)
+
     def _new_handle(self, on_exit: Callable[[Exited | None], None]) -> ProcessHandle:
         self._last_number += 1
         handle = self._handles[self._last_number] = ProcessHandle(self._last_number, on_exit)
@@ -172,6 +221,8 @@ class GuardianClient:
                 started = self._handles.get(event.job)
                 if started is not None:
                     started.pid = event.pid
+            elif isinstance(event, Undone):
+                self._end_undo(event)
             else:
                 handle = self._handles.pop(event.job, None)
                 if handle is not None:
@@ -185,6 +236,8 @@ class GuardianClient:
             lost, self._handles = list(self._handles.values()), {}
             for handle in lost:
                 handle.on_exit(None)
+            if self._undoing:
+                self._living()  # continues them
 
     def close(self) -> None:
         """End the guardian and everything that it started; with `claim_children`, what this process started, too."""
@@ -192,7 +245,7 @@ class GuardianClient:
             self._tagger.take_off()
         if self._outcomes is not None and not self._guardian.is_dead():
             self._outcomes.unwatch(self._guardian.fileno())
-        self._guardian.close()
+        self._guardian.close(CLOSE_S + ALL_UNDOS_S if self._undos else CLOSE_S)
         self._handles.clear()
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from liteflow.executors.worker import serve
 from liteflow.processes.client import ImportableWorker, NotImportable
-from liteflow.work import Call, RunInfo
+from liteflow.work import Body, Call, RunInfo
 
 
-def importable_worker(calls: Mapping[str, Call], info: RunInfo) -> ImportableWorker:
+def importable_worker(calls: Mapping[str, Body], info: RunInfo) -> ImportableWorker:
     """Return the worker for `GuardianConnection.execute`.
 
     Raises:
@@ -25,11 +25,12 @@ def importable_worker(calls: Mapping[str, Call], info: RunInfo) -> ImportableWor
     """
     import pickle  # here, because most programs can be forked
 
-    described: dict[str, Call] = {}
-    for task_id, call in calls.items():
-        described[task_id] = call = _by_name(call)
-        problem = _problem(call)
-        if problem is not None:
+    described: dict[str, Body] = {}
+    for task_id, body in calls.items():
+        undo = None if body.undo is None else _by_name(body.undo)
+        described[task_id] = body = (_by_name(body) if isinstance(body, Call) else body)._replace(undo=undo)
+        problem = next((problem for call in (body, undo) if isinstance(call, Call) and (problem := _problem(call))), "")
+        if problem:
             raise NotImportable(f"task {task_id!r}: {problem}")
     try:
         argument = pickle.dumps((described, info))

@@ -13,10 +13,10 @@ from liteflow.errors import DefinitionError, ResourceError
 from liteflow.executors.attempt import failure, is_coroutine_function
 from liteflow.executors.guardian_client import GuardianClient
 from liteflow.executors.outcome_queue import OutcomeQueue
-from liteflow.executors.protocol import Backend, BackendContext, BackendFactory, Executor
+from liteflow.executors.protocol import Backend, BackendContext, BackendFactory, Executor, UndoRegister
 from liteflow.processes.client import ImportableWorker
 from liteflow.processes.guardian import WorkerMain
-from liteflow.work import Body, Call, Command, Outcome, RunInfo, Work
+from liteflow.work import Body, Command, Outcome, RunInfo, Work
 
 #: How many file descriptors a run needs besides those of its tasks.
 _MIN_FREE_DESCRIPTORS: Final = 12
@@ -80,9 +80,11 @@ def backend_name(body: Body, mode: str, *, has_timeout: bool, backends: Mapping[
         raise DefinitionError(f"there is no mode {mode!r}; there are {modes}")
     if isinstance(body, Command):
         return COMMAND
+    if body.undo is not None:
+        return "process"  # only the guardian can undo an attempt of a dead process
     if mode not in ("thread", "async"):
         return mode
-    if has_timeout or body.cwd is not None or body.env or body.secrets:
+    if has_timeout or body.lane is not None or body.cwd is not None or body.env or body.secrets:
         return "process"  # a thread cannot be killed, and has no folder or environment of its own
     if mode == "async" and not is_coroutine_function(body.func):
         return "thread"  # it would block the event loop
@@ -97,6 +99,7 @@ class _Executor:
         self._outcomes = outcomes
         self._guardian = guardian
         self._backends: dict[str, Backend] = {}
+        self._undos: UndoRegister | None = None
         self._routes: dict[int, Backend] = {}  # by node, for cancel
         self._cleanup = ExitStack()
         self._is_closed = False
@@ -118,9 +121,20 @@ class _Executor:
         by_name: dict[str, dict[str, Body]] = {}
         for task_id, name in self._names.items():
             by_name.setdefault(name, {})[task_id] = bodies[task_id]
+        with_undo = {task_id for task_id, body in bodies.items() if body.undo is not None}
+        if with_undo:
+            from liteflow.executors.undo import AttemptUndos  # with `worker`, which few runs of commands need
+
+            assert self._guardian is not None
+            self._undos = AttemptUndos(self._guardian, self._outcomes, with_undo)
         for name, of_backend in by_name.items():
             context = BackendContext(
-                outcomes=self._outcomes, bodies=of_backend, info=info, slots=slots, guardian=self._guardian
+                outcomes=self._outcomes,
+                bodies=of_backend,
+                info=info,
+                slots=slots,
+                guardian=self._guardian,
+                undos=self._undos,
             )
             self._backends[name] = backends[name](context)
         # Each backend counts its own slots: where several backends share them, the caller has to count.
@@ -157,6 +171,9 @@ class _Executor:
         if backend is not None:
             backend.cancel(node, grace_s)
 
+    def undo(self, works: Sequence[Work]) -> list[str | None]:
+        return [None] * len(works) if self._undos is None else self._undos.undo(works)
+
     def wake(self) -> None:
         self._outcomes.wake()
 
@@ -189,7 +206,7 @@ class _Executor:
             backend.release()
 
 
-def _worker_main(calls: Mapping[str, Call], info: RunInfo) -> WorkerMain:
+def _worker_main(calls: Mapping[str, Body], info: RunInfo) -> WorkerMain:
     """Return the main function of workers, imported before the guardian forks them. Commands need no workers."""
     if not calls:
         return _no_worker
@@ -202,7 +219,7 @@ def _no_worker(*_: object) -> None:
     raise AssertionError("a worker was started for a run without Python tasks")
 
 
-def _importable(calls: Mapping[str, Call], info: RunInfo) -> ImportableWorker:
+def _importable(calls: Mapping[str, Body], info: RunInfo) -> ImportableWorker:
     from liteflow.executors.importable import importable_worker  # only where this process cannot be forked
 
     return importable_worker(calls, info)
@@ -278,7 +295,7 @@ def open_executor(
     guardian = None
     if claim_children or not _GUARDED.isdisjoint(names.values()):
         calls = {
-            task_id: body for task_id, body in bodies.items() if isinstance(body, Call) and names[task_id] == "process"
+            task_id: body for task_id, body in bodies.items() if names[task_id] == "process" or body.undo is not None
         }
         guardian = GuardianClient(
             _worker_main(calls, info),

@@ -75,6 +75,8 @@ class ProcessBackend(Backend):
         self._info = context.info
         self._guardian = context.guardian
         self._slots = context.slots
+        self._undos = context.undos
+        self._post = context.post
         self._idle: list[_Worker] = []
         self._workers: set[_Worker] = set()
         self._submissions: dict[int, _Submission] = {}  # by node
@@ -102,11 +104,13 @@ class ProcessBackend(Backend):
                 self._start(submission, self._idle.pop() if self._idle else self._new_worker())
             except (LiteflowError, OSError) as error:
                 self._remove(submission)
-                self._outcomes.post(failure(submission.work, "FAILED", one_line(str(error))))
+                self._post(failure(submission.work, "FAILED", one_line(str(error))))
         if not self._queue:
             self._post_gathered()
 
     def _start(self, submission: _Submission, worker: _Worker) -> None:
+        if self._undos is not None:
+            self._undos.register(submission.work)
         if not worker.socket.post(submission.packet):
             self._idle.append(worker)
             raise OSError(errno.ENOBUFS, "the socket to its worker is full")
@@ -152,7 +156,10 @@ class ProcessBackend(Backend):
                 self._remove(submission)
                 if not worker.retired:
                     self._idle.append(worker)
-                self._gathered.append(outcome_from_wire(wire))
+                if self._undos is None:
+                    self._gathered.append(outcome_from_wire(wire))
+                else:
+                    self._post(outcome_from_wire(wire))
                 self._start_queued()
                 if self._gathered and self._gathering is None:
                     self._gathering = self._outcomes.at(time.monotonic() + _GATHER_S, self._post_gathered)
@@ -225,7 +232,7 @@ class ProcessBackend(Backend):
         path = output_path(self._info, submission.work)
         if path is not None:
             discard(path)
-        self._outcomes.post(
+        self._post(
             failure(
                 submission.work,
                 verdict,

@@ -6,7 +6,7 @@ their outcomes into a queue that all backends of a run share.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from liteflow.executors.guardian_client import GuardianClient
@@ -40,6 +40,9 @@ class Executor(Protocol):
 
         A thread cannot be killed: after the grace it is abandoned, and its late result is dropped.
         """
+
+    def undo(self, works: Sequence[Work]) -> list[str | None]:
+        """Undo attempts whose processes are dead. Return for each why its undo has failed; None: it has not."""
 
     def wake(self) -> None:
         """Make `wait` return."""
@@ -80,6 +83,19 @@ class Backend:
         """Close descriptors, once no process of the run is left."""
 
 
+class UndoRegister(Protocol):
+    """The undos of the attempts of a run; see `executors.undo`."""
+
+    def register(self, work: Work) -> None:
+        """Register the undo of an attempt before it starts. Raises LiteflowError or ValueError when that fails."""
+
+    def post(self, outcome: Outcome) -> None:
+        """Post an outcome: a success at once, any other outcome after the undo of its attempt."""
+
+    def undo(self, works: Sequence[Work]) -> list[str | None]:
+        """Undo attempts of dead processes. Return for each why its undo has failed; None: it has not."""
+
+
 class BackendContext(Record):
     """The facts that a backend gets when a run opens it."""
 
@@ -88,6 +104,12 @@ class BackendContext(Record):
     info: RunInfo
     slots: int  # how many attempts run at once
     guardian: GuardianClient | None  # for backends whose attempts are processes
+    undos: UndoRegister | None = None  # None: no task has an undo
+
+    @property
+    def post(self) -> Callable[[Outcome], None]:
+        """The function that posts the outcome of an attempt, after its undo if it is to be undone."""
+        return self.outcomes.post if self.undos is None else self.undos.post
 
 
 #: Opens a backend for one run.

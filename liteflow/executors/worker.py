@@ -26,16 +26,16 @@ from liteflow.processes.forks import close_in_forks, forking, use_handlers_in_fo
 from liteflow.processes.log_switch import LogSwitch
 from liteflow.processes.packets import pack, receive, send
 from liteflow.values.payload import Payload
-from liteflow.work import Call, ErrorInfo, HookEvent, Outcome, RunInfo, Work
+from liteflow.work import Body, Call, ErrorInfo, HookEvent, Outcome, RunInfo, Work
 
-#: The calls of a run's tasks by task id, and what is the same for all of them.
-RunCalls = tuple[Mapping[str, Call], RunInfo]
+#: The calls of a run's tasks by task id, with the commands that have an undo, and what is the same for all of them.
+RunCalls = tuple[Mapping[str, Body], RunInfo]
 
 
 def work_to_wire(work: Work) -> tuple[Any, ...]:
     """Return a Work as plain values."""
     return (
-        (work.node, work.task_id, work.map_index, work.attempt),
+        (work.node, work.task_id, work.map_index, work.attempt, work.is_undo),
         _to_tuples(work.inputs),
         _to_tuples(work.items),
         (work.timeout_s, work.grace_s, work.log_path),
@@ -44,7 +44,7 @@ def work_to_wire(work: Work) -> tuple[Any, ...]:
 
 
 def work_from_wire(wire: tuple[Any, ...]) -> Work:
-    (node, task_id, map_index, attempt), inputs, items, (timeout_s, grace_s, log_path), hook = wire
+    (node, task_id, map_index, attempt, is_undo), inputs, items, (timeout_s, grace_s, log_path), hook = wire
     return Work(
         node=node,
         task_id=task_id,
@@ -56,6 +56,7 @@ def work_from_wire(wire: tuple[Any, ...]) -> Work:
         grace_s=grace_s,
         log_path=log_path,
         hook=None if hook is None else HookEvent._make(hook),
+        is_undo=is_undo,
     )
 
 
@@ -130,7 +131,7 @@ class _Worker:
         if self._terminated:  # the task has caught the exception
             raise Terminated
         is_clean = self._state.restore()  # first: it ends processes that still write, and resets the umask
-        if self._info.outputs_dir is not None:
+        if self._info.outputs_dir is not None and not work.is_undo:
             outcome = with_outputs(outcome, variables["LIGHTFLOW_OUTPUT"], self._info)
         written, output_is_unchanged = self._output.end()
         is_clean = is_clean and output_is_unchanged
@@ -145,7 +146,10 @@ class _Worker:
         return is_clean
 
     def _run_task(self, work: Work, variables: Mapping[str, str]) -> Outcome:
-        body = self._calls[work.task_id]
+        body: Body | None = self._calls[work.task_id]
+        if body is not None and work.is_undo:
+            body = body.undo
+        assert isinstance(body, Call)
         self._output.begin(work.log_path)
         attempt = Attempt(work, self._info)
         try:

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from liteflow.pictures.picture import Box, Edge, Node, Picture
 from liteflow.record import replace
 
 
-def boxed(picture: Picture, boxes: Sequence[Box], entries: Mapping[str, str]) -> Picture:
+def with_boxes(picture: Picture, rows: Sequence[Mapping[str, Any]]) -> Picture:
+    """Return a picture with boxes in place of the nodes of groups; `rows` are the tasks of a stored graph."""
+    gates = {row["id"]: row["gate"] for row in rows if row.get("gate") in ("group", "entry")}
+    if not gates:
+        return picture
+    parents = {row["id"]: row["group"] for row in rows if gates.get(row.get("group")) == "group"}
+    nodes = tuple(replace(node, group=parents.get(node.task_id, "")) for node in picture.nodes)
+    boxes = [
+        Box(group_id=node.task_id, group=node.group, status=node.status, detail=node.detail)
+        for node in nodes
+        if gates.get(node.task_id) == "group"
+    ]
+    entries = {name: parents[name] for name, gate in gates.items() if gate == "entry" and name in parents}
+    return _boxed(replace(picture, nodes=nodes), boxes, entries)
+
+
+def _boxed(picture: Picture, boxes: Sequence[Box], entries: Mapping[str, str]) -> Picture:
     """Return the picture with boxes in place of the nodes of groups; `entries` has the group of each entry.
 
     What waits for a group gets an edge from its box, and what a whole group waits for gets an edge to its box.
     """
     if not boxes:
         return picture
-    ids, gone = {box.group_id for box in boxes}, {box.group_id for box in boxes} | entries.keys()
-    nodes = tuple(node for node in picture.nodes if node.task_id not in gone)
+    ids, hidden = {box.group_id for box in boxes}, {box.group_id for box in boxes} | entries.keys()
+    nodes = tuple(node for node in picture.nodes if node.task_id not in hidden)
     around = _around(boxes, nodes)
     edges = dict[Edge, None]()
     for edge in picture.edges:

@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from liteflow.pictures.boxes import boxed
-from liteflow.pictures.picture import Box, Node, Picture, duration_text, make_picture, tally_text
-from liteflow.record import replace
+from liteflow.pictures.boxes import with_boxes
+from liteflow.pictures.picture import Node, Picture, duration_text, make_picture, tally_text
 from liteflow.state.history import History, InstanceRecord, RunRecord
 
 
@@ -62,22 +61,6 @@ def picture_of_graph(title: str, snapshot: dict[str, Any], description: str = ""
         for task_id in dependencies
     ]
     return with_boxes(make_picture(title, nodes, dependencies, subtitle=description or None), _rows(snapshot))
-
-
-def with_boxes(picture: Picture, rows: Sequence[Mapping[str, Any]]) -> Picture:
-    """Return a picture with boxes in place of the nodes of groups; `rows` are the tasks of a stored graph."""
-    gates = {row["id"]: row["gate"] for row in rows if row.get("gate") in ("group", "entry")}
-    if not gates:
-        return picture
-    parents = {row["id"]: row["group"] for row in rows if gates.get(row.get("group")) == "group"}
-    nodes = tuple(replace(node, group=parents.get(node.task_id, "")) for node in picture.nodes)
-    boxes = [
-        Box(group_id=node.task_id, group=node.group, status=node.status, detail=node.detail)
-        for node in nodes
-        if gates.get(node.task_id) == "group"
-    ]
-    entries = {name: parents[name] for name, gate in gates.items() if gate == "entry" and name in parents}
-    return boxed(replace(picture, nodes=nodes), boxes, entries)
 
 
 def _graph(snapshot: dict[str, Any]) -> tuple[dict[str, list[str]], dict[str, str]]:

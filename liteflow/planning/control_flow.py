@@ -43,8 +43,16 @@ class ControlFlow(Record):
     status_readers: frozenset[int] = frozenset()
     #: the joins of groups: nodes without an attempt, which end when all members of their group have ended
     joins: frozenset[int] = frozenset()
-    #: the entries of groups: nodes without an attempt, with the tasks that end unrun where the entry is no SUCCESS
+    #: the entries of groups: nodes without an attempt, each with the tasks that run only after it has ended as SUCCESS
     entries: Mapping[int, Sequence[int]] = EMPTY_MAPPING
+
+    def entries_of(self) -> dict[int, list[int]]:
+        """Return the entries that must be SUCCESS before a node starts."""
+        entries: dict[int, list[int]] = {}
+        for entry, members in self.entries.items():
+            for node in members:
+                entries.setdefault(node, []).append(entry)
+        return entries
 
     def never_skipped(self) -> frozenset[int]:
         """Return the nodes that no decision skips: teardowns, and joins, whose members decide their state."""

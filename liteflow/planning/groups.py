@@ -1,7 +1,7 @@
 """Groups of tasks as nodes and edges of a graph. Pure.
 
-A group is no task. It becomes a *join*: a node with the id of the group, which has no attempt and ends when all members
-of the group have ended. Where something has to be decided once for all members (a trigger rule, a condition, a
+A group becomes a *join*: a node with the id of the group, which has no attempt and ends when all members of the group
+have ended. Where something has to be decided once for all members (a trigger rule, a condition, a
 precondition, a branch before the group), the group gets an *entry* too: a node without an attempt that the members wait
 for. The members that wait for no other member wait for what the group waits for.
 """
@@ -44,7 +44,7 @@ class GroupNodes(Record):
     inside: Mapping[str, list[str]]  #: by entry: the tasks and entries in the group and in its groups
 
 
-class GroupMistake(ValueError):
+class GroupProblem(ValueError):
     """A group that cannot become a node; `name` is the task or group with the mistake, or with this `dependency`."""
 
     def __init__(self, name: str, message: str, dependency: str = "") -> None:
@@ -58,24 +58,26 @@ def entry_id(group: str) -> str:
     return f"{group}.{ENTRY_NAME}"
 
 
-def group_mistakes(grouping: Grouping) -> Iterator[GroupMistake]:
+def group_mistakes(grouping: Grouping) -> Iterator[GroupProblem]:
     """Yield the mistakes in the ids and dependencies of groups and their members."""
     entries = _entries(grouping, _members(grouping))
-    taken = {entry: group for group, entry in entries.items()}
+    entry_groups = {entry: group for group, entry in entries.items()}
     for name, dependencies in grouping.dependencies.items():
         around = set(grouping.around(name))
         parts = name.split(".")
         for end in range(1, len(parts)):
             prefix = ".".join(parts[:end])
             if prefix in grouping.groups and prefix not in around:
-                yield GroupMistake(name, f"the id {name!r} looks like that of a task in group {prefix!r}; rename it")
+                yield GroupProblem(name, f"the id {name!r} looks like that of a task in group {prefix!r}; rename it")
         for other in dependencies:
             if other in around:
-                yield GroupMistake(name, f"{name!r} is in group {other!r}, so it cannot wait for it", other)
+                yield GroupProblem(name, f"{name!r} is in group {other!r}, so it cannot wait for it", other)
             elif name in grouping.groups and name in grouping.around(other):
-                yield GroupMistake(name, f"group {name!r} cannot wait for {other!r}, which is in it", other)
-        if name in taken:
-            yield GroupMistake(name, f"{name!r} is the id of the entry of group {taken[name]!r}; choose another id")
+                yield GroupProblem(name, f"group {name!r} cannot wait for {other!r}, which is in it", other)
+        if name in entry_groups:
+            yield GroupProblem(
+                name, f"{name!r} is the id of the entry of group {entry_groups[name]!r}; choose another id"
+            )
 
 
 def group_nodes(grouping: Grouping) -> GroupNodes:

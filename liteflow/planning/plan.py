@@ -17,7 +17,7 @@ from typing import Final, Literal, NamedTuple
 from liteflow.planning.control_flow import NO_CONTROL_FLOW, TOLERATED, ControlFlow
 from liteflow.planning.graph import Graph
 from liteflow.planning.ready_queue import QueueOptions, SlotNeeds
-from liteflow.planning.retry import MAX_LOST, NEVER, RetryPolicy, RetryTracker
+from liteflow.planning.retry import MAX_LOST, NEVER, NO_FAILURE, Failure, RetryPolicy, RetryTracker
 from liteflow.planning.run_result import counting_failures, failure_counts, run_status
 from liteflow.planning.start_queue import StartQueue
 from liteflow.planning.task_table import TaskTable, Transition
@@ -62,18 +62,28 @@ class PlanOptions(Record):
     seed: str = ""  # of the retry jitter: the run id, so that a resumed run waits equally long
 
 
+class InstanceResult(NamedTuple):
+    """The result of an instance of a mapped task in the previous part of a run."""
+
+    status: TaskStatus
+    attempts: int = 0
+    tolerated: bool = False  # it counts as a success
+
+
 class PreviousResults(Record):
     """The results of the previous part of a run that is resumed or retried, by task number."""
 
     done: _States = EMPTY_MAPPING  # tasks that ended and keep their state
+    tolerated: Collection[int] = ()  # those of them that count as a success
     attempts: Mapping[int, int] = EMPTY_MAPPING  # further attempts continue the count
-    #: the states of the instances of mapped tasks that are `done`, by index, in the order of the list
-    instances: Mapping[int, _States] = EMPTY_MAPPING
+    #: the results of the instances of mapped tasks that are `done`, by index, in the order of the list
+    instances: Mapping[int, Mapping[int, InstanceResult]] = EMPTY_MAPPING
     #: the tasks that the decisions of branches and short circuits in `done` skip, with the reasons
     skips: Mapping[int, Mapping[int, str]] = EMPTY_MAPPING
 
 
 NO_RESULTS: Final = PreviousResults()
+_NOT_RUN: Final = InstanceResult("PENDING")
 DEFAULT_OPTIONS: Final = PlanOptions()
 
 
@@ -103,17 +113,17 @@ class Plan:
     def _restore(self, previous: PreviousResults) -> None:
         """Restore the states of the previous part of the run, and apply what follows from them."""
         table, upstreams, transitions = self.table, self._upstreams, self.initial_transitions
+        table.tolerated.update(previous.tolerated)
         for node, status in previous.done.items():
             table.status[node] = status
             self._remaining -= 1
             ended = [node]
             if node in previous.instances:
-                statuses = previous.instances[node]
-                instances = {index: (instance_status, 0) for index, instance_status in statuses.items()}
-                ended = self._add_instances(node, list(statuses), instances)
-            for instance in ended:
-                for downstream in table.graph.downstream[node]:
-                    upstreams.count(downstream, table.status[instance])
+                instances = previous.instances[node]
+                ended = self._add_instances(node, list(instances), instances)
+            for downstream in self._counted_by(node):
+                for instance in ended:
+                    upstreams.count(downstream, table.downstream_status(instance))
         for skipped in previous.skips.values():
             self._skip(skipped, transitions)
         for node in range(len(table.graph)):
@@ -205,13 +215,13 @@ class Plan:
         self,
         node: int,
         indexes: Sequence[int],
-        previous: Mapping[int, tuple[TaskStatus, int]] | None = None,
+        previous: Mapping[int, InstanceResult] | None = None,
         note: str = "",
     ) -> list[Transition]:
         """Add an instance with each of these indexes to a mapped task.
 
-        `previous` are instances of the previous part of the run by index, with their state and their attempts; those
-        that have not ended run. `note` is added to the reason.
+        `previous` are the results of instances of the previous part of the run, by index; those that have not ended
+        run. `note` is added to the reason.
         """
         transitions: list[Transition] = []
         if self.table.status[node] != "QUEUED":
@@ -234,9 +244,7 @@ class Plan:
             self._end(node, "FAILED", transitions, reason)
         return transitions
 
-    def _add_instances(
-        self, node: int, indexes: Sequence[int], previous: Mapping[int, tuple[TaskStatus, int]]
-    ) -> list[int]:
+    def _add_instances(self, node: int, indexes: Sequence[int], previous: Mapping[int, InstanceResult]) -> list[int]:
         """Add instances. Return those that ended in the previous part of the run."""
         table, push = self.table, self._starts.ready.push
         instances = table.add_instances(node, indexes, fail_fast=self._options.mapped.get(node, False))
@@ -244,7 +252,9 @@ class Plan:
         self._remaining += len(indexes)
         ended = []
         for index, instance in zip(indexes, instances.nodes, strict=True):
-            status, attempts = previous.get(index, ("PENDING", 0)) if previous else ("PENDING", 0)
+            status, attempts, tolerated = previous.get(index, _NOT_RUN) if previous else _NOT_RUN
+            if tolerated:
+                table.tolerated.add(instance)
             if attempts:
                 table.attempts[instance] = attempts
             if status in TASK_ENDED:
@@ -324,8 +334,7 @@ class Plan:
         now: float,
         *,
         reason: str | None = None,
-        error_types: Sequence[str] = (),
-        exit_code: int | None = None,
+        failure: Failure = NO_FAILURE,
         skips: Mapping[int, str] | None = None,
     ) -> list[Transition]:
         """End an attempt. Return every change that follows, the first of them the task's own.
@@ -344,7 +353,7 @@ class Plan:
             case "LOST":
                 self._lost(node, now, transitions, reason)
             case "FAILED" | "TIMED_OUT":
-                self._failed(node, now, transitions, reason, error_types, exit_code)
+                self._failed(node, now, transitions, reason, failure)
         return transitions
 
     def _lost(self, node: int, now: float, transitions: list[Transition], reason: str | None) -> None:
@@ -357,23 +366,21 @@ class Plan:
             self._retry(node, now, transitions, reason)
 
     def _failed(
-        self,
-        node: int,
-        now: float,
-        transitions: list[Transition],
-        reason: str | None,
-        error_types: Sequence[str],
-        exit_code: int | None,
+        self, node: int, now: float, transitions: list[Transition], reason: str | None, failure: Failure
     ) -> None:
         """End an attempt that failed: there is a retry, or the task is FAILED."""
         table, task = self.table, self.table.owner(node)
-        wait = self._retries.after_failure(node, task, table.name(node), error_types, exit_code)
+        wait = self._retries.after_failure(node, task, table.name(node), failure)
+        note = self._retries.explain(node, task, failure, wait)
         if wait is not None and (self._stop is None or self.survives_stop(node)):
             again = f"attempt {table.attempts[node] + 1} in {wait:.3g} s" if wait else "tried again at once"
+            again = f"{again}, {note}" if note else again
             self._retry(node, now + wait, transitions, f"{reason}; {again}" if reason else again)
             return
+        if wait is None and note:
+            reason = f"{reason}; {note}" if reason else note
         tolerance = self._options.control.tolerances.get(task)
-        if tolerance is not None and tolerance.covers(error_types, exit_code):
+        if tolerance is not None and tolerance.covers(failure.error_types, failure.exit_code):
             table.tolerated.add(node)
             reason = f"{reason}; {TOLERATED}" if reason else TOLERATED
         self._end(node, "FAILED", transitions, reason)
@@ -435,10 +442,11 @@ class Plan:
         """
         table, upstreams = self.table, self._upstreams
         status, owners, downstream_of = table.status, table.owners, table.graph.downstream
+        entries, joins = self._options.control.entries, self._options.control.joins
         ended = [node]
         for upstream in ended:  # the body appends to this list
-            if upstream in self._options.control.entries and status[upstream] != "SUCCESS":
-                ended += self._close_group(upstream, transitions)
+            if upstream in entries:
+                ended += self._end_entry(upstream, transitions)
             upstream_status = table.downstream_status(upstream)
             task = owners.get(upstream, upstream)
             if upstreams.waiting_for_setup:
@@ -447,8 +455,10 @@ class Plan:
                     for released in upstreams.released_by(task)
                     if status[released] == "PENDING" and self._decide(released, transitions)
                 ]
+            is_entry = upstream in entries
             for downstream in downstream_of[task]:
-                upstreams.count(downstream, upstream_status)
+                if not is_entry or downstream in joins:
+                    upstreams.count(downstream, upstream_status)
                 if status[downstream] == "PENDING" and self._decide(downstream, transitions):
                     ended.append(downstream)
 
@@ -457,6 +467,8 @@ class Plan:
         control = self._options.control
         if node in control.joins:
             return self._join(node, transitions)
+        if self._upstreams.waits_for_entry(node):
+            return False
         decision, reason = self._upstreams.decide(node), ""
         if decision == "run" and (node in control.needed_setups or node in control.teardowns):
             decision, reason = self._upstreams.check_setups(node)
@@ -485,12 +497,19 @@ class Plan:
         self._remaining -= 1
         return True
 
-    def _close_group(self, entry: int, transitions: list[Transition]) -> list[int]:
-        """End the members of a group that does not run, under any trigger rule. Return those that ended by it."""
+    def _counted_by(self, node: int) -> Sequence[int]:
+        """Return the downstream nodes whose trigger rules count a node: only joins count entries."""
+        downstream, control = self.table.graph.downstream[node], self._options.control
+        return [each for each in downstream if each in control.joins] if node in control.entries else downstream
+
+    def _end_entry(self, entry: int, transitions: list[Transition]) -> list[int]:
+        """Let the tasks of a group start whose entry has ended, or end them under any rule. Return those that ended."""
         table = self.table
+        members = [node for node in self._options.control.entries[entry] if table.status[node] == "PENDING"]
+        if table.status[entry] == "SUCCESS":
+            return [node for node in members if table.status[node] == "PENDING" and self._decide(node, transitions)]
         status: TaskStatus = "SKIPPED" if table.status[entry] == "SKIPPED" else "UPSTREAM_FAILED"
         reason = next((each.reason for each in reversed(transitions) if each.node == entry), None)
-        members = [node for node in self._options.control.entries[entry] if table.status[node] == "PENDING"]
         for node in members:
             self._change(node, status, transitions, reason)
             self._remaining -= 1

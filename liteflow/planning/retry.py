@@ -8,6 +8,21 @@ from typing import Final, NamedTuple
 #: How often a task instance is started again because its process died; after that it is FAILED.
 MAX_LOST: Final = 3
 _LONGEST_S: Final = 10 * 365 * 86400.0
+#: The longest wait that a failure can require where the policy has no `max_delay_s`.
+_LONGEST_REQUIRED_S: Final = 3600.0
+
+
+class Failure(NamedTuple):
+    """The failure of an attempt, as far as a retry depends on it."""
+
+    error_types: Sequence[str] = ()  # class names, the nearest class first
+    exit_code: int | None = None
+    codes: Sequence[str] = ()  # such as "http:503"
+    retry_after_s: float | None = None  # the least wait before the next attempt
+    final: bool = False  # another attempt would not help, or would do harm
+
+
+NO_FAILURE: Final = Failure()
 
 
 class RetryPolicy(NamedTuple):
@@ -15,7 +30,7 @@ class RetryPolicy(NamedTuple):
 
     The n-th delay is `delay_s * backoff ** (n - 1)`, lengthened by up to `jitter` (a fraction) so that many tasks are
     not tried again at the same instant, and never longer than `max_delay_s`. With `on_exceptions` (class names, bases
-    included) or `on_exit_codes` only such failures are tried again.
+    included), `on_exit_codes` or `on_codes` (patterns such as "http:5??") only such failures are tried again.
     """
 
     retries: int = 0
@@ -25,14 +40,24 @@ class RetryPolicy(NamedTuple):
     jitter: float = 0.0
     on_exceptions: tuple[str, ...] = ()
     on_exit_codes: tuple[int, ...] = ()
+    on_codes: tuple[str, ...] = ()
 
-    def covers(self, error_types: Sequence[str], exit_code: int | None) -> bool:
+    def covers(self, failure: Failure) -> bool:
         """Return whether this kind of failure is tried again."""
-        if not self.on_exceptions and not self.on_exit_codes:
+        if self.on_codes and self._names(failure.codes):
             return True
-        if exit_code is not None and exit_code in self.on_exit_codes:
+        if failure.final:
+            return False
+        if not self.on_exceptions and not self.on_exit_codes and not self.on_codes:
             return True
-        return any(name in self.on_exceptions for name in error_types)
+        if failure.exit_code is not None and failure.exit_code in self.on_exit_codes:
+            return True
+        return any(name in self.on_exceptions for name in failure.error_types)
+
+    def _names(self, codes: Sequence[str]) -> bool:
+        from fnmatch import fnmatchcase
+
+        return any(fnmatchcase(code, pattern) for code in codes for pattern in self.on_codes)
 
     def wait_s(self, retry: int, seed: str) -> float:
         """Return the seconds before the `retry`-th extra attempt (1 is the first).
@@ -50,6 +75,11 @@ class RetryPolicy(NamedTuple):
         if self.max_delay_s is not None:
             wait = min(wait, self.max_delay_s)
         return min(wait, _LONGEST_S)
+
+    def required_wait_s(self, failure: Failure) -> float:
+        """Return the seconds that the failure itself requires before the next attempt."""
+        longest = _LONGEST_REQUIRED_S if self.max_delay_s is None else self.max_delay_s
+        return min(failure.retry_after_s or 0.0, longest)
 
 
 NEVER = RetryPolicy()
@@ -69,15 +99,25 @@ class RetryTracker:
         if policy != NEVER:
             self._policies[node] = policy
 
-    def after_failure(
-        self, node: int, task: int, name: str, error_types: Sequence[str], exit_code: int | None
-    ) -> float | None:
+    def after_failure(self, node: int, task: int, name: str, failure: Failure) -> float | None:
         """Count a failed attempt. Return the seconds before the next one; None: there is no further attempt."""
         failed = self._failed[node] = self._failed.get(node, 0) + 1
         policy = self._policies.get(task, NEVER)
-        if failed > policy.retries or not policy.covers(error_types, exit_code):
+        if failed > policy.retries or not policy.covers(failure):
             return None
-        return policy.wait_s(failed, f"{self._seed}:{name}")
+        return max(policy.wait_s(failed, f"{self._seed}:{name}"), policy.required_wait_s(failure))
+
+    def explain(self, node: int, task: int, failure: Failure, wait: float | None) -> str:
+        """Explain the decision about a failure with codes, or a final one; empty where it needs no explanation."""
+        policy = self._policies.get(task, NEVER)
+        if wait is not None:
+            requires = bool(failure.retry_after_s) and wait == policy.required_wait_s(failure)
+            return "as the service requires" if requires else ""
+        if self._failed[node] > policy.retries:
+            return ""
+        if failure.final:
+            return "not tried again: the failure is final"
+        return "not tried again: `retry` does not name it" if failure.codes else ""
 
     def after_loss(self, node: int) -> int:
         """Count an attempt whose process died. Return how many there have been."""

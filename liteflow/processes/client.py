@@ -26,6 +26,7 @@ from liteflow.record import Record
 
 _THREAD_EXIT_S = 0.02
 _CHECK_EVERY_S = 0.25  # for a guardian that was stopped by a signal
+CLOSE_S: Final = 20.0  # how long a guardian may take to end what it has started
 _UNWATCHED_PAUSE_S = 0.005  # where the kernel has no process descriptors
 
 
@@ -49,6 +50,14 @@ class Exited(Record):
     stopped: bool = False  # its stop was requested while it ran
     lost: str | None = None  # why its log does not hold all of its output
     survivors: tuple[int, ...] = ()  # processes of the job that cannot be killed
+
+
+class Undone(NamedTuple):
+    """An undo has ended."""
+
+    number: int
+    value: Any  # from its worker; None: none has arrived
+    error: str  # why none has arrived, or nothing
 
 
 class NotImportable(Exception):
@@ -146,7 +155,7 @@ class GuardianConnection:
     def __init__(self, control: socket.socket, pid: int, session: int) -> None:
         self._socket = control
         self._control = Channel(control)
-        self._events: list[Started | Exited] = []
+        self._events: list[Started | Exited | Undone] = []
         self._answer: tuple[Any, ...] | None = None  # to `_introduce`
         self.pid = pid
         _unreaped[pid] = weakref.ref(self)
@@ -262,6 +271,18 @@ class GuardianConnection:
         """Send SIGTERM to the job's process group; kill its whole tree after `grace_s` seconds."""
         self._send(("stop", job, float(grace_s)))
 
+    def register_undo(self, number: int, packet: bytes) -> None:
+        """Register an undo: it is done if this process dies. Its number is that of no job."""
+        self._send(("register", number, packet))
+
+    def take_back_undo(self, number: int) -> None:
+        """Forget a registered undo: the attempt has succeeded."""
+        self._send(("take_back", number))
+
+    def undo(self, number: int) -> None:
+        """Do a registered undo now; its event is Undone."""
+        self._send(("undo", number))
+
     def ping(self) -> None:
         """Ask for a message: `message_count` grows."""
         self._send(("ping",))
@@ -293,7 +314,7 @@ class GuardianConnection:
             self.continue_stopped()
         self._collect()
 
-    def read(self) -> list[Started | Exited]:
+    def read(self) -> list[Started | Exited | Undone]:
         """Return the events since the last call. When the guardian is dead, sweep its session."""
         self._collect()
         events, self._events = self._events, []
@@ -309,12 +330,14 @@ class GuardianConnection:
                 self._events.append(Started(*message[1:]))
             elif message[0] == "exited":
                 self._events.append(Exited(**message[1]))
+            elif message[0] == "undone":
+                self._events.append(Undone(*message[1:]))
             elif message[0] == "unable":
                 self.failure = message[1]
             elif message[0] != "pong":
                 self._answer = message
 
-    def close(self, timeout_s: float = 20.0) -> None:
+    def close(self, timeout_s: float = CLOSE_S) -> None:
         """End everything that the guardian has started, and the guardian; safe to call twice."""
         if self._socket.fileno() < 0:
             return

@@ -5,9 +5,12 @@ become its children. When its control socket closes, the orchestrator is dead; t
 has started, and itself.
 
 Messages in:  ("command", job, argv, cwd, environ, log_path) · ("worker", job, keeps_logs) with a socket ·
-              ("stop", job, grace_s) · ("ping",) · ("goodbye",)
-Messages out: ("started", job, pid) · ("exited", fields) with the fields of `client.Exited` · ("pong",) ·
-              ("unable", reason): no more files or processes are allowed
+              ("stop", job, grace_s) · ("register", undo, packet) · ("take_back", undo) · ("undo", undo) · ("ping",)
+              · ("goodbye",)
+Messages out: ("started", job, pid) · ("exited", fields) with the fields of `client.Exited` ·
+              ("undone", undo, value, error) · ("pong",) · ("unable", reason): no more files or processes are allowed
+
+When the control socket closes, the guardian also does the undos that are registered (`undos`).
 
 The guardian never waits for a process: a sweep, which may have to, is done by a fork. So a process that cannot be
 killed delays its own job only, and a guardian that is killed during a sweep leaves no process stopped.
@@ -39,6 +42,7 @@ from liteflow.processes.jobs import Job, JobOutput, JobTable
 from liteflow.processes.log_switch import LogSwitch
 from liteflow.processes.reaper import Reaper
 from liteflow.processes.spawn import Spawner, SpawnError, forget_own_task
+from liteflow.processes.undos import ALL_UNDOS_S, Undos
 
 WorkerMain = Callable[[socket.socket, LogSwitch | None], None]
 
@@ -55,7 +59,7 @@ class Events:
 
     def __init__(self, control: Channel) -> None:
         self._control = control
-        self._mask = select.EPOLLIN
+        self._mask = select.EPOLLIN  # 0: the control socket is no longer watched
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, _nothing)
@@ -79,11 +83,18 @@ class Events:
 
     def flush(self) -> None:
         """Send messages, and wait for the control socket to take more while there are any left."""
+        if not self._mask:
+            return
         self._control.flush()
         mask = select.EPOLLIN | select.EPOLLOUT if self._control.backlog else select.EPOLLIN
         if mask != self._mask:
             self._mask = mask
             self.epoll.modify(self._control.fileno(), mask)
+
+    def ignore_control(self) -> None:
+        """Stop watching the control socket, whose other end is closed."""
+        self._mask = 0
+        self.epoll.unregister(self._control.fileno())
 
     def descriptors(self) -> list[int]:
         return [self._control.fileno(), self.epoll.fileno(), self._wake_read, self._wake_write]
@@ -109,6 +120,9 @@ class Reports:
     def not_started(self, number: int, code: int, started_at: float, error: str) -> None:
         fields = {"job": number, "code": code, "started_at": started_at, "ended_at": time.time(), "error": error}
         self._control.put(("exited", fields))
+
+    def undone(self, number: int, value: Any, error: str) -> None:
+        self._control.put(("undone", number, value, error))
 
     def next_deadline(self) -> float | None:
         return self._due if self._started else None
@@ -153,19 +167,35 @@ class Guardian:
                 os.set_inheritable(fd, False)
         self._events = Events(self._control)
         self._output = JobOutput(self._events.epoll, masker)
-        self._reaper = Reaper(session, self._jobs, self._output, self._close_in_workers, self._reports.exited)
-        self._leaving = False
+        self._undos = Undos(self._start_undo, self._reports.undone)
+        self._reaper = Reaper(session, self._jobs, self._output, self._close_in_workers, self._on_end)
 
     def run(self) -> None:
         """Serve until the orchestrator says goodbye or is dead; no job lives after that."""
         try:
-            while not self._leaving:
+            while not self._control.eof:
                 self._turn()
         finally:
             self._reaper.sweep_all()
+            if self._undos:
+                self._undo_all()
 
-    def _turn(self) -> None:
-        has_messages, child_ended, output_descriptors = self._events.wait(self._pause())
+    def _undo_all(self) -> None:
+        """Do the registered undos: no orchestrator can request them."""
+        self._events.ignore_control()
+        self._undos.request_all()
+        end = time.monotonic() + ALL_UNDOS_S
+        while self._undos and (pause := end - time.monotonic()) > 0:
+            self._turn(pause)
+        self._reaper.sweep_all()
+
+    def _on_end(self, fields: dict[str, Any]) -> None:
+        """Handle the end of a job: an undo has a report of its own."""
+        if not self._undos.ended(fields["job"], fields["code"]):
+            self._reports.exited(fields)
+
+    def _turn(self, longest_s: float | None = None) -> None:
+        has_messages, child_ended, output_descriptors = self._events.wait(self._pause(longest_s))
         if has_messages:
             self._control.flush()
             self._serve()
@@ -178,10 +208,11 @@ class Guardian:
         self._reports.send_due()
         self._events.flush()
 
-    def _pause(self) -> float | None:
+    def _pause(self, longest_s: float | None) -> float | None:
         deadlines = [self._jobs.next_deadline(), self._reports.next_deadline()]
-        deadline = min((due for due in deadlines if due is not None), default=None)
-        return None if deadline is None else max(0.0, deadline - time.monotonic())
+        now = time.monotonic()
+        pauses = [longest_s, *(max(0.0, due - now) for due in deadlines if due is not None)]
+        return min((pause for pause in pauses if pause is not None), default=None)
 
     # -- messages ------------------------------------------------------------------------------------------
 
@@ -194,12 +225,16 @@ class Guardian:
                 self._start_worker(*message[1:])
             elif kind == "stop":
                 self._stop(*message[1:])
+            elif kind == "register":
+                self._undos.register(*message[1:])
+            elif kind == "take_back":
+                self._undos.take_back(*message[1:])
+            elif kind == "undo":
+                self._undos.request(*message[1:])
             elif kind == "ping":
                 self._control.put(("pong",))
-            else:
-                self._leaving = True
-        if self._control.eof:
-            self._leaving = True
+            else:  # goodbye
+                self._control.eof = True
 
     def _start_command(
         self, number: int, argv: list[str], cwd: str | None, environ: dict[str, str], log_path: str | None
@@ -224,17 +259,33 @@ class Guardian:
             return
         finally:
             close_quietly(write_end)
-        self._add(
-            Job(number, pid, started_at, pipe=pipe, log=self._output.new_log(log_path), started_ticks=started_ticks)
-        )
+        job = Job(number, pid, started_at, pipe=pipe, log=self._output.new_log(log_path), started_ticks=started_ticks)
+        self._add(job)
+        self._reports.started(job)
 
     def _start_worker(self, number: int, keeps_logs: bool) -> None:
         end = self._control.descriptors.pop(0)
         started_at = time.time()
         if end < 0:
-            text = f"a worker process cannot be started: {_TOO_MANY_FILES}"
-            self._reports.not_started(number, 126, started_at, text)
-            return
+            error = f"a worker process cannot be started: {_TOO_MANY_FILES}"
+        else:
+            error = self._fork_worker(number, end, keeps_logs)
+            os.close(end)
+        if error:
+            self._reports.not_started(number, 126, started_at, error)
+        else:
+            self._reports.started(self._jobs.by_number[number])
+
+    def _start_undo(self, number: int, end: socket.socket, deadline: float) -> str:
+        """Start the worker of an undo, which ends at the deadline. Return why it cannot be started."""
+        error = self._fork_worker(number, end.fileno(), keeps_logs=True)
+        if not error:
+            self._jobs.stop_by(self._jobs.by_number[number], deadline)
+        return error
+
+    def _fork_worker(self, number: int, end: int, keeps_logs: bool) -> str:
+        """Fork a worker that has this end of a socket. Return why it cannot be started, or nothing."""
+        started_at = time.time()
         pipe = write_end = -1
         switch: LogSwitch | None = None
         self._tagger.put_on(tree.make_tag(self._session, number))
@@ -245,20 +296,19 @@ class Guardian:
             pid = os.fork()
         except OSError as error:
             self._tagger.take_off()
-            self._reports.not_started(number, 126, started_at, f"a worker process cannot be started: {error.strerror}")
-            for fd in (end, pipe, write_end):
+            for fd in (pipe, write_end):
                 close_quietly(fd)
             if switch is not None:
                 switch.close()
-            return
+            return f"a worker process cannot be started: {error.strerror}"
         if pid == 0:  # the tag stays on: everything that the worker starts inherits it
             self._be_worker(end, pipe, write_end, switch)
         self._tagger.take_off()
-        os.close(end)
         close_quietly(write_end)
         if switch is not None:
             switch.be_guardian()
         self._add(Job(number, pid, started_at, pipe=pipe, switch=switch))
+        return ""
 
     def _be_worker(self, end: int, pipe: int, write_end: int, switch: LogSwitch | None) -> None:
         """Become a worker, in the fork: close what belongs to the guardian, then work. Does not return."""
@@ -271,7 +321,7 @@ class Guardian:
             signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as in every Python program
             signal.signal(signal.SIGINT, signal.default_int_handler)
             for fd in (*self._events.descriptors(), *self._reaper.reserve, *self._control.descriptors,
-                       *self._close_in_workers):  # fmt: skip
+                       *self._close_in_workers, *self._undos.descriptors()):  # fmt: skip
                 close_quietly(fd)
             self._output.close_in_worker()
             if switch is not None:
@@ -289,7 +339,6 @@ class Guardian:
     def _add(self, job: Job) -> None:
         self._jobs.add(job)
         self._output.add(job)
-        self._reports.started(job)
 
     def _stop(self, number: int, grace_s: float) -> None:
         self._reaper.reap()  # a job that has ended by itself was not stopped

@@ -78,6 +78,11 @@ class JobTable:
         self.by_number[job.number] = job
         self.running[job.pid] = job
 
+    def clear(self) -> None:
+        """Forget all jobs, once no process of them is left."""
+        for jobs in (self.by_number, self.running, self._stopping):
+            jobs.clear()
+
     def find_running(self, number: int) -> Job | None:
         """Return the job with this number, unless its main process has ended."""
         job = self.by_number.get(number)

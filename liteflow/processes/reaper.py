@@ -249,6 +249,8 @@ class Reaper:
                 break
         self._reap_zombies()
         self._output.end_all()
+        self._sweeps.clear()
+        self._jobs.clear()
 
     def _keep_reserve(self) -> None:
         """Hold descriptors back, so that a job that has used up all others can still be ended."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from liteflow.executors.protocol import BackendFactory
 from liteflow.limits import Concurrency
+from liteflow.planning.rerun import Rerun
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.record import EMPTY_MAPPING, Record
 from liteflow.running.observers import Observer
@@ -34,3 +35,4 @@ class RunConfig(Record):
     retry: RetryPolicy = NEVER  #: of the run as a whole
     concurrency: Concurrency | None = None  #: its group is named
     backends: Mapping[str, BackendFactory] = EMPTY_MAPPING  #: modes that the engine does not have
+    rerun: Rerun | None = None  #: of a run that is claimed: the tasks that run again

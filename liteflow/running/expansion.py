@@ -7,7 +7,7 @@ from typing import cast
 
 from liteflow.definition.compiled import CompiledDag
 from liteflow.errors import InputError
-from liteflow.planning.plan import Plan
+from liteflow.planning.plan import InstanceResult, Plan
 from liteflow.planning.task_table import Transition, instance_name
 from liteflow.running.inputs import Inputs
 from liteflow.running.mapped_lists import MatchedList
@@ -61,7 +61,7 @@ class TaskExpander:
             note = f"its list has changed: {change}"
             self._observers.notify("list_changed", task_id, change)
         before = {
-            index: (cast(TaskStatus, instance.status), instance.attempts)
+            index: InstanceResult(cast(TaskStatus, instance.status), instance.attempts, instance.tolerated)
             for index, instance in previous.items()
             if index not in removed
         }

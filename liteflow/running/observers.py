@@ -81,6 +81,9 @@ class Observer:
     def waiting(self, reason: str) -> None:
         """Handle a run that starts nothing for now: it is queued in its group, or in back-off before a retry."""
 
+    def undo_failed(self, task_id: str, map_index: int, problem: str) -> None:
+        """Handle an undo that has failed: what an attempt started outside the process tree may still run."""
+
     def stopping(self, reason: str) -> None:
         """Handle a run that is stopped: no further tasks start, and running tasks are ended."""
 
@@ -95,12 +98,15 @@ class Observers:
         self._observers = list(observers)
         self.any = bool(observers)
         self.changes: list[Change] = []
+        self.failed_undos: list[tuple[str, int, str]] = []  # task, index, problem
 
     def publish(self) -> None:
         """Show the collected changes."""
         if self.changes:
             changes, self.changes = self.changes, []
             self.notify("changed", changes)
+        while self.failed_undos:
+            self.notify("undo_failed", *self.failed_undos.pop(0))
 
     def notify(self, method_name: str, *arguments: object) -> None:
         """Call a method of each observer that has it; do not call an observer again that raises."""

@@ -7,6 +7,7 @@ from typing import Final
 
 from liteflow.definition.compiled import CompiledDag
 from liteflow.planning.plan import Plan
+from liteflow.planning.retry import NO_FAILURE, Failure
 from liteflow.running.decisions import decided
 from liteflow.running.hooks import Hooks
 from liteflow.running.inputs import Inputs
@@ -14,10 +15,17 @@ from liteflow.running.prefetch import Prefetch
 from liteflow.running.recorder import Recorder
 from liteflow.running.start_checks import StartChecks
 from liteflow.running.stopping import Stopping
+from liteflow.state.records import AttemptKey, DueUndo
 from liteflow.states import TaskStatus
 from liteflow.work import ErrorInfo, Outcome
 
 _NO_ERROR: Final = ErrorInfo("")
+
+
+def _failure(outcome: Outcome) -> Failure:
+    """Return what the retry of a failed attempt depends on."""
+    error = outcome.error or _NO_ERROR
+    return Failure(error.types, outcome.exit_code, error.codes, error.retry_after_s, error.final)
 
 
 class OutcomeHandler:
@@ -55,7 +63,6 @@ class OutcomeHandler:
         skips: Mapping[int, str] | None = None
         if node in self._deciders:
             outcome, skips = decided(self._compiled, self._deciders[node], outcome)
-        error = outcome.error or _NO_ERROR
         self._stopping.ended(node)
         self._prefetch.observe(outcome)
         previous: TaskStatus = "RUNNING" if node not in self._prefetch.queued else self._dequeue(outcome)
@@ -68,15 +75,18 @@ class OutcomeHandler:
             node,
             outcome.verdict,
             monotonic,
-            reason=error.message or None,
-            error_types=error.types,
-            exit_code=outcome.exit_code,
+            reason=None if outcome.error is None else outcome.error.message or None,
+            failure=NO_FAILURE if outcome.error is None and outcome.exit_code is None else _failure(outcome),
             skips=skips,
         )
         if self._ordered and plan.slot_needs(node):  # after the plan no longer counts the instance as running
             recorder.free_slots(node)
             plan.slots_freed()
         recorder.record(transitions, outcome.ended_at, outcome, previous=previous)
+        if outcome.undo_error is not None:
+            key = AttemptKey(plan.table.task_ids[node], plan.table.map_indexes[node], outcome.attempt)
+            undo = DueUndo(key, transitions[0].status, outcome.attempt)
+            recorder.note_failed_undo(undo, outcome.undo_error, outcome.ended_at)
         if is_hook:
             self._hooks.ended(node, outcome.ended_at)
             recorder.record(self._checks.hook_ended(node, outcome), outcome.ended_at)

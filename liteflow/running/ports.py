@@ -13,6 +13,7 @@ from liteflow.planning.ready_queue import SlotNeeds
 from liteflow.record import EMPTY_MAPPING
 from liteflow.state.records import (
     ChooseResets,
+    DueUndo,
     NewInstance,
     NewRun,
     Previous,
@@ -22,6 +23,8 @@ from liteflow.state.records import (
     Request,
     SharedLimits,
 )
+from liteflow.state.resets import RESUME, ResetRules
+from liteflow.state.undo_rows import UndoRows
 from liteflow.state.write_batch import SlotRequest
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.values.payload import Payload
@@ -53,6 +56,7 @@ class Batch(Protocol):
     slot_requests: list[SlotRequest]
     granted_slots: list[bool]
     released_slots: list[tuple[str, int]]
+    undos: UndoRows
 
     def __bool__(self) -> bool: ...
 
@@ -66,6 +70,8 @@ class Batch(Protocol):
         now: float,
         status: TaskStatus = "RUNNING",
     ) -> None: ...
+
+    def note(self, task_id: str, map_index: int, attempt: int, status: str, reason: str, now: float) -> None: ...
 
     def record_start(self, task_id: str, map_index: int, attempt: int, started_at: float) -> None: ...
 
@@ -119,7 +125,7 @@ class RunStore(Protocol):
         graph: tuple[str, str],
         session: int | None = None,
         limits: SharedLimits = ...,
-        choose: ChooseResets | None = None,
+        rules: ResetRules = RESUME,
         settings: Mapping[str, Any] = EMPTY_MAPPING,
     ) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]], int | None]: ...
 
@@ -144,6 +150,8 @@ class RunStore(Protocol):
     def requests(self) -> Sequence[Request]: ...
 
     def hooks(self) -> Sequence[PreviousHook]: ...
+
+    def due_undos(self) -> Sequence[DueUndo]: ...
 
     def value(self, task_id: str, map_index: int = -1, key: str = "return_value") -> Payload | None: ...
 

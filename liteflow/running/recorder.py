@@ -16,7 +16,7 @@ from liteflow.record import EMPTY_MAPPING
 from liteflow.running.hooks import Hooks
 from liteflow.running.observers import Change, Observers
 from liteflow.running.ports import RunStore
-from liteflow.state.records import PreviousInstance
+from liteflow.state.records import DueUndo, PreviousInstance
 from liteflow.state.write_batch import SlotRequest
 from liteflow.states import TASK_ENDED, RunStatus, TaskStatus
 from liteflow.work import ErrorInfo, Outcome
@@ -76,6 +76,21 @@ class Recorder:
         """Record the end of an attempt; `repeats`: of a task that may succeed more than once."""
         table, node = self._table, outcome.node
         self._batch.finish_attempt(table.task_ids[node], table.map_indexes[node], outcome, repeats=repeats)
+
+    def undone(self, undo: DueUndo, problem: str | None, now: float) -> None:
+        """Record the end of the undo of an attempt that a dead owner has left."""
+        self._batch.undos.end(undo.attempt, problem)
+        if problem is not None:
+            self.note_failed_undo(undo, problem, now)
+
+    def note_failed_undo(self, undo: DueUndo, problem: str, now: float) -> None:
+        """Record why an undo has failed; the state of its instance does not change."""
+        problem = self.mask(problem) or ""
+        task_id, index, attempt = undo.attempt
+        if undo.status is not None:
+            reason = f"the undo of attempt {attempt} failed: {problem}"
+            self._batch.note(task_id, index, undo.last_attempt, undo.status, reason, now)
+        self._observers.failed_undos.append((task_id, index, problem))
 
     # -- states --------------------------------------------------------------------------------------------
 

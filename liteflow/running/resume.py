@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
@@ -11,15 +11,26 @@ from liteflow.definition.compiled import CompiledDag
 from liteflow.errors import OwnerDied
 from liteflow.planning.control_flow import ControlFlow
 from liteflow.planning.graph import Graph
-from liteflow.planning.plan import Plan, PlanOptions, PreviousResults
+from liteflow.planning.plan import InstanceResult, Plan, PlanOptions, PreviousResults
 from liteflow.planning.ready_queue import DEFAULT_QUEUE
+from liteflow.planning.rerun import Rerun
 from liteflow.planning.retry import NEVER
 from liteflow.planning.setup_teardown import to_set_up_again
 from liteflow.processes.tree import sweep_session
 from liteflow.running.config import RunConfig
 from liteflow.running.ports import RunStore
-from liteflow.state.records import NewInstance, NewRun, PreviousInstance, PreviousState, SharedLimits, TaskEvent
-from liteflow.states import TaskStatus
+from liteflow.state.records import (
+    InstanceKey,
+    NewInstance,
+    NewRun,
+    PreviousInstance,
+    PreviousState,
+    Resets,
+    SharedLimits,
+    TaskEvent,
+)
+from liteflow.state.resets import ResetRules, chosen_resets
+from liteflow.states import TASK_ENDED, TaskStatus
 
 _SWEEP_S: Final = 25.0  # how long the guardian of a dead owner may take to end what the owner had started
 
@@ -35,7 +46,7 @@ class PreviousRun(NamedTuple):
         return {
             graph.index[task_id]: cast(TaskStatus, task.status)
             for task_id, task in self.tasks.items()
-            if task.status in ("SUCCESS", "SKIPPED") and task_id in graph.index
+            if task.status in TASK_ENDED and task_id in graph.index
         }
 
 
@@ -76,7 +87,7 @@ def claim_run(compiled: CompiledDag, config: RunConfig, store: RunStore, session
                 graph,
                 session,
                 limits,
-                choose=partial(to_repeat, compiled),
+                rules=reset_rules(compiled, config.rerun),
                 settings={"mode": config.mode, "max_workers": config.max_workers},
             )
             break
@@ -90,28 +101,48 @@ def claim_run(compiled: CompiledDag, config: RunConfig, store: RunStore, session
     return PreviousRun(tasks, instances)
 
 
-def to_repeat(
+def reset_rules(compiled: CompiledDag, rerun: Rerun | None = None) -> ResetRules:
+    """Return how a run is set back to be resumed or retried; with `rerun` only chosen tasks run again."""
+    if rerun is None:
+        return ResetRules(choose=partial(_chosen_again, compiled, None))
+    return ResetRules(reason=rerun.reason, choose=partial(_chosen_again, compiled, rerun), rerun=True)
+
+
+def _chosen_again(
     compiled: CompiledDag,
+    rerun: Rerun | None,
     tasks: Mapping[str, PreviousState],
     instances: Mapping[str, Mapping[int, PreviousInstance]],
     events: Iterable[TaskEvent],
-) -> dict[str, str]:
-    """Return what has ended and a resumed run repeats, with the reason: setups, teardowns, and joins of groups.
+) -> Resets:
+    """Return what has ended and runs again: what a rerun has chosen, and setups that were torn down and are needed.
 
-    A join ends again where a member of its group does. It is called within the transaction that claims or retries the
-    run.
+    It is called within the transaction that claims or retries the run.
     """
-    chosen = _torn_down_to_repeat(compiled, tasks, instances, events)
-    graph, joins = compiled.graph, compiled.control.joins
+    again = Resets({}) if rerun is None else chosen_resets(rerun, compiled.graph, compiled.rules(), tasks, instances)
+    reasons = dict(again.reasons)
+    for task_id, reason in _torn_down_to_repeat(compiled, tasks, instances, events, reasons).items():
+        ended = [index for index, each in instances.get(task_id, {}).items() if each.status != "PENDING"]
+        reasons |= dict.fromkeys([(task_id, -1), *((task_id, index) for index in ended)], reason)
+    reasons |= _joins_again(compiled, tasks, {task_id for task_id, _ in reasons})
+    return Resets(reasons, again.granted)
+
+
+def _joins_again(
+    compiled: CompiledDag, tasks: Mapping[str, PreviousState], again: Collection[str]
+) -> dict[InstanceKey, str]:
+    """Return the joins of groups that have ended, and of which a member has not ended or is `again` to run."""
+    graph, joins, reasons = compiled.graph, compiled.control.joins, dict[InstanceKey, str]()
     if not joins:
-        return chosen
-    open_nodes = set(range(len(graph))) - PreviousRun(tasks, instances).done(graph).keys()
-    open_nodes.update(graph.index[task_id] for task_id in chosen)
+        return reasons
+    is_open = [
+        task_id in again or task_id not in tasks or tasks[task_id].status not in TASK_ENDED for task_id in graph.ids
+    ]
     for node in graph.order:  # the members of a group are before its join
-        if node in joins and node not in open_nodes and not open_nodes.isdisjoint(graph.upstream[node]):
-            open_nodes.add(node)
-            chosen[graph.ids[node]] = "a task of the group runs again"
-    return chosen
+        if node in joins and not is_open[node] and any(is_open[member] for member in graph.upstream[node]):
+            is_open[node] = True
+            reasons[graph.ids[node], -1] = "a task of the group runs again"
+    return reasons
 
 
 def _torn_down_to_repeat(
@@ -119,8 +150,12 @@ def _torn_down_to_repeat(
     tasks: Mapping[str, PreviousState],
     instances: Mapping[str, Mapping[int, PreviousInstance]],
     events: Iterable[TaskEvent],
+    again: Collection[InstanceKey],
 ) -> dict[str, str]:
-    """Return the setups and teardowns that have ended and that a resumed run repeats (see `to_set_up_again`)."""
+    """Return the setups and teardowns that have ended and that a resumed run repeats, with the reason.
+
+    `again` are the instances that run again in any case (see `setup_teardown.to_set_up_again`).
+    """
     control, graph = compiled.control, compiled.graph
     ids = graph.ids
     if not control.teardowns:
@@ -135,14 +170,16 @@ def _torn_down_to_repeat(
         if any(check.hook and check.status_if_failed for check in compiled.tasks[node].settings.start_checks)
     }
     to_do = {  # a skipped task will be skipped again, unless a precondition skipped it, which may hold now
-        node for node, task_id in enumerate(ids) if node not in done and (task_id not in skipped or node in checked)
+        node
+        for node, task_id in enumerate(ids)
+        if (task_id, -1) in again or (node not in done and (task_id not in skipped or node in checked))
     }
-    again = to_set_up_again(
+    repeated = to_set_up_again(
         control.setups, control.teardowns, graph.upstream, graph.downstream, to_do=to_do, torn_down=torn_down
     )
     return {
         ids[node]: _repeat_reason(node, control, ids, torn_down)
-        for node in sorted(again)
+        for node in sorted(repeated)
         if node in done or any(each.status != "PENDING" for each in instances.get(ids[node], {}).values())
     }
 
@@ -186,7 +223,7 @@ def make_plan(
         compiled.graph,
         PlanOptions(
             retries={node: settings.retry for node, settings in special if settings.retry is not NEVER},
-            rules={node: settings.trigger_rule for node, settings in special if settings.trigger_rule != "all_success"},
+            rules=compiled.rules(),
             queue={node: settings.queue for node, settings in special if settings.queue is not DEFAULT_QUEUE},
             fail_fast=config.fail_fast,
             seed=config.run_id,
@@ -195,10 +232,16 @@ def make_plan(
         ),
         PreviousResults(
             done=done,
+            tolerated=[
+                index[task_id] for task_id, task in previous.tasks.items() if task.tolerated and task_id in index
+            ],
             attempts={index[task_id]: task.attempts for task_id, task in previous.tasks.items() if task_id in index},
             skips=skips,
             instances={
-                index[task_id]: {number: cast(TaskStatus, each.status) for number, each in _in_order(instances)}
+                index[task_id]: {
+                    number: InstanceResult(cast(TaskStatus, each.status), each.attempts, each.tolerated)
+                    for number, each in _in_order(instances)
+                }
                 for task_id, instances in previous.instances.items()
                 if index.get(task_id) in done
             },

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from functools import partial
 
 from liteflow.definition.compiled import CompiledDag
 from liteflow.executors import Executor, open_executor
 from liteflow.outputs import create_folder, outputs_dir, remove_folder
 from liteflow.planning.plan import Plan
+from liteflow.planning.task_table import TaskTable
 from liteflow.record import Record
 from liteflow.running.config import RunConfig
 from liteflow.running.decisions import previous_decisions
@@ -23,11 +23,12 @@ from liteflow.running.outcomes import OutcomeHandler
 from liteflow.running.ports import Clock, RunStore, SystemClock
 from liteflow.running.prefetch import Prefetch
 from liteflow.running.recorder import Recorder
-from liteflow.running.resume import PreviousRun, claim_run, create_run, make_plan, to_repeat
+from liteflow.running.resume import PreviousRun, claim_run, create_run, make_plan, reset_rules
 from liteflow.running.run_limits import RunLimits
 from liteflow.running.start_checks import StartChecks
 from liteflow.running.starting import Starter
 from liteflow.running.stopping import Stopping, StopSignals, stop_signals_handled
+from liteflow.running.undoing import undo_lost
 from liteflow.state.locks import LockFile
 from liteflow.state.records import PreviousInstance
 from liteflow.state.store import Store
@@ -124,6 +125,7 @@ class Runner(Record):
         """Create the run, or take it over. Return what it has already done."""
         take = claim_run if resume else create_run
         previous = take(self.compiled, self.config, self.store, self.executor.session)
+        self.store.batch.undos.tasks = self.compiled.with_undo()
         create_folder(self.info.outputs_dir or "")  # the run is owned by this process from here on
         return previous
 
@@ -143,7 +145,7 @@ class Runner(Record):
                 break
             number = limits.retries_left(parts.plan)
             reason = limits.retry_reason(number)
-            previous, resumed = PreviousRun(*store.retry_run(reason, partial(to_repeat, self.compiled))), True
+            previous, resumed = PreviousRun(*store.retry_run(reason, reset_rules(self.compiled).choose)), True
             observers.notify("waiting", reason)
             limits.back_off(number, clock.monotonic())
         status = parts.plan.result()
@@ -174,6 +176,8 @@ class Runner(Record):
         observers.notify("run_began", self._run_start(done))
         if resumed and observers.any:
             parts.expansion.report_changed_lists(done)
+        if resumed:
+            undo_lost(compiled, store, self.executor, parts.inputs, parts.recorder, now)
         parts.hooks.open(store.hooks() if resumed else (), now)
         parts.recorder.record(plan.initial_transitions, now)
         return parts
@@ -188,15 +192,7 @@ class Runner(Record):
         """Make the parts of a loop; `previous` are the instances of mapped tasks of the previous part of the run."""
         compiled, config, store, table = self.compiled, self.config, self.store, plan.table
         hooks = Hooks(compiled, plan, store.batch)
-        recorder = Recorder(
-            table=table,
-            store=store,
-            observers=observers,
-            hooks=hooks,
-            masker=self.info.masker,
-            previous=previous,
-            gates=compiled.gates(),
-        )
+        recorder = self._recorder(table, observers, hooks, previous)
         inputs = Inputs(compiled=compiled, table=table, store=store, info=self.info, previous=previous)
         checks = StartChecks(compiled=compiled, plan=plan, inputs=inputs, hooks=hooks, info=self.info)
         stopping = Stopping(
@@ -239,6 +235,23 @@ class Runner(Record):
             outcomes=outcomes,
             limits=limits,
             stopping=stopping,
+        )
+
+    def _recorder(
+        self,
+        table: TaskTable,
+        observers: Observers,
+        hooks: Hooks,
+        previous: Mapping[str, Mapping[int, PreviousInstance]],
+    ) -> Recorder:
+        return Recorder(
+            table=table,
+            store=self.store,
+            observers=observers,
+            hooks=hooks,
+            masker=self.info.masker,
+            previous=previous,
+            gates=self.compiled.gates(),
         )
 
     def _run_start(self, done: Mapping[int, TaskStatus]) -> RunStart:

@@ -21,7 +21,7 @@ from liteflow.values.payload import Payload, spill_root
 
 def request(path: str, run_id: str, action: str, detail: str | None = None) -> None:
     """Send a request to the owner of a run, which sees it within a quarter of a second."""
-    with _Writer(path) as connection:
+    with StateWriter(path) as connection:
         connection.execute(
             "INSERT INTO liteflow_requests (run_id, action, detail, created_at) VALUES (?,?,?,?)",
             (run_id, action, detail, time.time()),
@@ -32,14 +32,14 @@ def save_value(path: str, run_id: str, task_id: str, key: str, payload: Payload,
     """Store a value from outside the loop (`XCom.save`)."""
     file = None if payload.file is None else os.path.relpath(payload.file, spill_root(path))
     row = (run_id, task_id, map_index, key, payload.encoding, payload.data, payload.size, file, payload.sha256)
-    with _Writer(path) as connection:
+    with StateWriter(path) as connection:
         connection.execute("INSERT OR REPLACE INTO liteflow_xcom VALUES (?,?,?,?,?,?,?,?,?,?)", (*row, time.time()))
 
 
 def save_dag(path: str, dag_id: str, description: str, source: str | None) -> None:
     """Record a dag's metadata without a run."""
     now = time.time()
-    with _Writer(path) as connection:
+    with StateWriter(path) as connection:
         connection.execute(
             "INSERT INTO liteflow_dags VALUES (?,?,?,?,?) ON CONFLICT (dag_id) DO UPDATE SET "
             "description=excluded.description, source=excluded.source, updated_at=excluded.updated_at",
@@ -53,9 +53,9 @@ def cancel_interrupted(path: str, run_id: str, reason: str) -> None:
     Raises:
         RunNotFound, RunOwned: see `Store.claim`.
     """
-    with _Writer(path) as connection:
+    with StateWriter(path) as connection:
         now = time.time()
-        run, status, epoch = _lock_out(connection, path, run_id)
+        run, status, epoch = lock_out(connection, path, run_id)
         transitions.record_lost(connection, run_id, epoch, now)
         transitions.cancel(connection, run_id, reason, now)
         if status not in RUN_ENDED:
@@ -74,7 +74,7 @@ def exclude_from_resume(path: str, dag_id: str) -> int:
 
     The runs stay in the history, and can be resumed by their id.
     """
-    with _Writer(path) as connection:
+    with StateWriter(path) as connection:
         return connection.execute(
             "UPDATE liteflow_dag_runs SET resumable=0 WHERE dag_id=? AND resumable AND status<>'SUCCESS'", (dag_id,)
         ).rowcount
@@ -82,7 +82,7 @@ def exclude_from_resume(path: str, dag_id: str) -> int:
 
 def set_pool(path: str, name: str, slots: int, description: str | None = None) -> None:
     """Create a pool or set its size, which then overrides that of workflows; 0 slots: it is paused."""
-    with _Writer(path) as connection:
+    with StateWriter(path) as connection:
         connection.execute(
             "INSERT INTO liteflow_pools VALUES (?,?,coalesce(?,''),1,?) ON CONFLICT DO UPDATE SET "
             "slots=excluded.slots, by_hand=1, updated_at=excluded.updated_at, description=coalesce(?, description)",
@@ -96,7 +96,7 @@ def delete_pool(path: str, name: str) -> bool:
     Raises:
         RunOwned: tasks hold slots of it, or are queued for some.
     """
-    with _Writer(path) as connection:
+    with StateWriter(path) as connection:
         rows = connection.execute("SELECT DISTINCT run_no, run_id FROM liteflow_slots WHERE pool=?", (name,)).fetchall()
         locks = LockFile(os.path.realpath(path), read_only=True)
         try:
@@ -108,7 +108,7 @@ def delete_pool(path: str, name: str) -> bool:
         return bool(connection.execute("DELETE FROM liteflow_pools WHERE name=?", (name,)).rowcount)
 
 
-def _lock_out(connection: sqlite3.Connection, path: str, run_id: str) -> tuple[RunKey, str, int]:
+def lock_out(connection: sqlite3.Connection, path: str, run_id: str) -> tuple[RunKey, str, int]:
     """Return a run, its status and its epoch; no live process owns it while this transaction lasts."""
     row = connection.execute(
         "SELECT run_no, status, epoch, owner_pid, owner_host FROM liteflow_dag_runs WHERE run_id=?", (run_id,)
@@ -127,7 +127,7 @@ def _lock_out(connection: sqlite3.Connection, path: str, run_id: str) -> tuple[R
     return RunKey(run_no, run_id), str(status), int(epoch)
 
 
-class _Writer:
+class StateWriter:
     """A connection for one transaction."""
 
     def __init__(self, path: str) -> None:

@@ -34,6 +34,7 @@ _HISTORY: Final = (
     ("events", "seq", " AND status<>'DELETED'"),
     ("requests", "request_no", ""),
     ("attempts", "task_id, map_index, attempt", ""),
+    ("undos", "task_id, map_index, attempt", ""),
 )
 
 

@@ -49,6 +49,15 @@ class RunRecord(NamedTuple):
     in_backoff: bool = False  # it failed and starts nothing before its next try
 
 
+class UndoRecord(NamedTuple):
+    """An attempt whose undo has not succeeded."""
+
+    task_id: str
+    map_index: int
+    attempt: int
+    problem: str | None  # why its undo failed; None: it has not been tried
+
+
 class InstanceRecord(NamedTuple):
     """The current state of a task instance, or of a hook that was triggered."""
 
@@ -88,6 +97,7 @@ class AttemptRecord(NamedTuple):
     log_path: str | None
     trace: str | None = None  # of a Python exception: where in the user's code it was raised (JSON, see `traces`)
     log_lost: str | None = None  # why a part of its output is not in its log
+    codes: tuple[str, ...] = ()  # of its failure, such as "http:503"
 
 
 class EventRecord(NamedTuple):
@@ -186,6 +196,7 @@ _INSTANCE_KINDS = (
 )  # fmt: skip
 _ATTEMPT_KINDS = (
     _ID, _INT, _INT, _STATE, _REAL, _REAL_OR_NOT, _INT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT,
+    _TEXT_OR_NOT,
 )  # fmt: skip
 _EVENT_KINDS = (
     _INT, _ID, _ID_OR_NOT, _INT_OR_NOT, _INT_OR_NOT, _STATE_OR_NOT, _STATE, _TEXT_OR_NOT, _REAL,
@@ -377,6 +388,11 @@ class History:
         sql = "SELECT task_id, map_index, status FROM liteflow_task_instances WHERE run_id=? AND kind='task'"
         return self._rows(f"{sql} ORDER BY 1, 2", (run_id,), (_ID, _INT, _STATE))
 
+    def labels(self, run_id: str, task_id: str) -> dict[int, str | None]:
+        """Return the labels of the instances of a mapped task by index; empty for any other task."""
+        sql = "SELECT map_index, map_key FROM liteflow_task_instances WHERE run_id=? AND task_id=? AND map_index >= 0"
+        return dict(self._rows(f"{sql} AND kind='task' ORDER BY 1", (run_id, task_id), (_INT, _TEXT_OR_NOT)))
+
     def tally(self, run_id: str) -> tuple[dict[str, int], dict[str, int]]:
         """Return the number of tasks by status, and that of the instances of mapped tasks."""
         sql = (
@@ -416,15 +432,15 @@ class History:
             parameters += after
         rows = self._rows(
             "SELECT task_id, map_index, attempt, status, started_at, ended_at, exit_code, error, log_path, trace, "
-            "log_lost "
+            "log_lost, codes "
             f"FROM liteflow_attempts WHERE {ended} UNION ALL "
-            "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path, NULL, NULL "
+            "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path, NULL, NULL, NULL "
             f"FROM liteflow_task_instances WHERE {running} AND status='RUNNING' AND try_number > 0 "
             "ORDER BY 1, 2, 3 LIMIT ?",
             [*parameters * 2, -1 if limit is None else limit],
             _ATTEMPT_KINDS,
         )
-        records = map(AttemptRecord._make, rows)
+        records = [AttemptRecord._make((*row[:-1], _codes(row[-1]))) for row in rows]
         return [each._replace(log_path=_as_named(each.log_path)) if each.log_path else each for each in records]
 
     def events(self, run_id: str | None = None, *, after: int = 0, limit: int = 1000) -> list[EventRecord]:
@@ -436,6 +452,14 @@ class History:
             where = "WHERE run_id=? AND seq>? ORDER BY seq LIMIT ?"
             rows = self._rows(f"{sql} {where}", (run_id, after, limit), _EVENT_KINDS)
         return [EventRecord(*row) for row in rows]
+
+    def undos(self, run_id: str) -> list[UndoRecord]:
+        """Return the attempts of a run whose undo is due or has failed; while the run has an owner also those that run.
+
+        They are sorted by task id, map index and attempt.
+        """
+        sql = "SELECT task_id, map_index, attempt, problem FROM liteflow_undos WHERE run_id=? ORDER BY 1, 2, 3"
+        return [UndoRecord(*row) for row in self._rows(sql, (run_id,), (_ID, _INT, _INT, _TEXT_OR_NOT))]
 
     def values(self, run_id: str, task_id: str | None = None) -> list[ValueRecord]:
         """Return the values that a run, or one of its tasks, has stored."""
@@ -589,6 +613,10 @@ def _is_task(row: object) -> bool:
     above = row.get("depends_on", [])
     words = (row.get("kind", ""), row.get("rule", ""))
     return isinstance(above, list) and all(map(_is_id, above)) and all(isinstance(word, str) for word in words)
+
+
+def _codes(text: object) -> tuple[str, ...]:
+    return tuple(code for code in _json(text, []) if isinstance(code, str))
 
 
 def _json(text: object, default: Any) -> Any:

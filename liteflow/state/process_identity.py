@@ -5,6 +5,8 @@ A pid alone is reused; the three together name one process for ever.
 
 from __future__ import annotations
 
+import os
+
 
 def start_ticks(pid: int | str = "self") -> int | None:
     """Return when a process was started, in kernel ticks since boot; None when it has ended."""
@@ -23,3 +25,14 @@ def boot_id() -> str | None:
             return file.read().strip()
     except OSError:
         return None
+
+
+def user_name() -> str:
+    """Return who runs this process, as `ann@host`. The name of the system user proves nothing."""
+    import pwd  # imported for this text alone
+
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = str(os.getuid())
+    return f"{name}@{os.uname().nodename}"

@@ -59,16 +59,18 @@ class PreviousState(NamedTuple):
 
     status: str
     attempts: int
+    tolerated: bool = False  # it counts as a success
 
 
-class PreviousInstance(NamedTuple):
+class PreviousInstance(Record):
     """The state of an instance of a mapped task when its run is resumed."""
 
     status: str
     attempts: int
-    item: str | None  # the digest of its item; None: stored by an older version
-    label: str | None
-    position: int | None  # the place of its item in the list; None as above
+    item: str | None = None  # the digest of its item; None: stored by an older version
+    label: str | None = None
+    position: int | None = None  # the place of its item in the list; None as above
+    tolerated: bool = False  # it counts as a success
 
 
 class PreviousHook(NamedTuple):
@@ -79,6 +81,22 @@ class PreviousHook(NamedTuple):
     status: str
     attempts: int
     events: str  # JSON, see `hooks.HookEvent`
+
+
+class AttemptKey(NamedTuple):
+    """An attempt, as the rows of a run name it."""
+
+    task_id: str
+    map_index: int
+    attempt: int
+
+
+class DueUndo(NamedTuple):
+    """An attempt whose undo is due, and the state of its instance."""
+
+    attempt: AttemptKey
+    status: str | None  # None: the instance no longer exists
+    last_attempt: int
 
 
 class TaskEvent(NamedTuple):
@@ -92,10 +110,21 @@ class TaskEvent(NamedTuple):
 
 #: The tasks of a run, and the instances of its mapped tasks by index, when it is resumed or retried.
 Previous = tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]]]
-#: Chooses tasks that have succeeded or were skipped and are to run again, each with the reason. It gets the tasks and
-#: instances, and the events of the tasks, and is called within the transaction.
+#: A task instance of a run: its task id and its map index.
+InstanceKey = tuple[str, int]
+
+
+class Resets(NamedTuple):
+    """The instances that have ended and are to run again, each with the reason."""
+
+    reasons: Mapping[InstanceKey, str]
+    granted: Sequence[InstanceKey] = ()  # instances without success that count as one
+
+
+#: Chooses what is to run again. It gets the tasks and instances, and the events of the tasks, and is called within the
+#: transaction.
 ChooseResets = Callable[
-    [Mapping[str, PreviousState], Mapping[str, Mapping[int, PreviousInstance]], Iterable[TaskEvent]], Mapping[str, str]
+    [Mapping[str, PreviousState], Mapping[str, Mapping[int, PreviousInstance]], Iterable[TaskEvent]], Resets
 ]
 
 

@@ -172,6 +172,7 @@ ALTER TABLE liteflow_task_instances ADD COLUMN position INTEGER; -- the place of
 ALTER TABLE liteflow_task_instances ADD COLUMN kind TEXT NOT NULL DEFAULT 'task'; -- or group, entry, hook, precondition
 ALTER TABLE liteflow_task_instances ADD COLUMN tolerated INTEGER NOT NULL DEFAULT 0; -- 1: FAILED, counts as SUCCESS
 ALTER TABLE liteflow_task_instances ADD COLUMN round INTEGER NOT NULL DEFAULT 0; -- rises when a success is reset
+ALTER TABLE liteflow_task_instances ADD COLUMN settled INTEGER NOT NULL DEFAULT 0; -- 1: a resume does not run it
 ALTER TABLE liteflow_task_instances ADD COLUMN handle TEXT;      -- JSON: what a waiting instance waits for
 ALTER TABLE liteflow_task_instances ADD COLUMN wake_at REAL;     -- when it is polled next
 ALTER TABLE liteflow_task_instances RENAME COLUMN told TO hook_events; -- NULL: a task; else a list of events (JSON)
@@ -200,6 +201,15 @@ ALTER TABLE liteflow_dag_runs ADD COLUMN outputs TEXT;   -- JSON: the values of 
 UPDATE liteflow_dag_runs SET timed_out = 1 WHERE status = 'FAILED' AND reason LIKE 'timed out after %';
 CREATE INDEX liteflow_runs_by_start ON liteflow_dag_runs (start_no);
 CREATE INDEX liteflow_runs_by_parent ON liteflow_dag_runs (parent_run_id) WHERE parent_run_id IS NOT NULL;
+
+CREATE TABLE liteflow_undos (                -- attempts whose undo is due if their run has no owner, or has failed
+  run_id    TEXT NOT NULL,
+  task_id   TEXT NOT NULL,
+  map_index INTEGER NOT NULL,
+  attempt   INTEGER NOT NULL,
+  problem   TEXT,                            -- why it has failed; NULL: the attempt has not ended
+  PRIMARY KEY (run_id, task_id, map_index, attempt)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE liteflow_triggers (             -- what starts runs: schedules, files, webhooks, other workflows
   trigger_id TEXT NOT NULL PRIMARY KEY,
@@ -282,21 +292,23 @@ _TOLERATED: Final = (
     "status='FAILED' AND coalesce(reason, '') LIKE '%the run goes on as if it had succeeded (continue_on_error)'"
 )
 _NEW_TABLES: Final = """
-CREATE TEMP VIEW liteflow_dag_runs AS SELECT *, NULL AS start_no, 0 AS timed_out FROM main.liteflow_dag_runs;
+CREATE TEMP VIEW liteflow_dag_runs AS SELECT *, NULL AS start_no, 0 AS timed_out, NULL AS origin_run_id,
+  NULL AS selection FROM main.liteflow_dag_runs;
 CREATE TEMP VIEW liteflow_attempts AS SELECT *, NULL AS trace, NULL AS log_lost, 0 AS round, NULL AS codes,
   NULL AS host FROM main.liteflow_attempts;
+CREATE TEMP TABLE liteflow_undos (run_id, task_id, map_index, attempt, problem);
 """
 _V1_AS_NEWEST: Final = f"""
 CREATE TEMP VIEW liteflow_task_instances AS
   SELECT *, NULL AS map_key, NULL AS hook_events, NULL AS item, NULL AS position, 'task' AS kind, 0 AS tolerated,
-  0 AS round FROM main.liteflow_task_instances;
+  0 AS round, 0 AS settled FROM main.liteflow_task_instances;
 CREATE TEMP TABLE liteflow_pools (name, slots, description, by_hand, updated_at);
 CREATE TEMP TABLE liteflow_slots (pool, run_id, task_id, map_index, slots, asked_at, taken_at, run_no);
 {_NEW_TABLES}"""
 _V2_AS_NEWEST: Final = f"""
 CREATE TEMP VIEW liteflow_task_instances AS
   SELECT *, told AS hook_events, NULL AS item, NULL AS position, {_KIND} AS kind, {_TOLERATED} AS tolerated,
-  0 AS round FROM main.liteflow_task_instances;
+  0 AS round, 0 AS settled FROM main.liteflow_task_instances;
 {_NEW_TABLES}"""
 
 #: Selects the values of the instances of a mapped task under one key, in the order of its list.

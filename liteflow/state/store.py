@@ -14,7 +14,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from liteflow.errors import OwnerDied, RunNotFound, RunOwned, StaleRun, StoreError
@@ -26,7 +26,9 @@ from liteflow.state.pools import SlotAllocator
 from liteflow.state.process_identity import boot_id, start_ticks
 from liteflow.state.records import (
     NO_SHARED_LIMITS,
+    AttemptKey,
     ChooseResets,
+    DueUndo,
     NewInstance,
     NewRun,
     Previous,
@@ -35,8 +37,8 @@ from liteflow.state.records import (
     PreviousState,
     Request,
     SharedLimits,
-    TaskEvent,
 )
+from liteflow.state.resets import RESUME, ResetRules, set_back
 from liteflow.state.schema import INSTANCE_VALUES_SQL
 from liteflow.state.sqlite_locks import Identity, SqliteLocks
 from liteflow.state.state_file import (
@@ -134,13 +136,13 @@ class Store:
         graph: tuple[str, str],
         session: int | None = None,
         limits: SharedLimits = NO_SHARED_LIMITS,
-        choose: ChooseResets | None = None,
+        rules: ResetRules = RESUME,
         settings: Mapping[str, Any] = EMPTY_MAPPING,
     ) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]], int | None]:
         """Become the owner of a run that has ended or whose owner is dead, to resume it.
 
-        An attempt that was RUNNING or QUEUED is recorded as LOST. A success, and a task that skipped itself, stays
-        unless `choose` names it; all else goes back to PENDING. `instances` and `graph` (digest, snapshot) are those of
+        An attempt that was RUNNING or QUEUED is recorded as LOST. All that runs again goes back to PENDING
+        (see `resets`). `instances` and `graph` (digest, snapshot) are those of
         the current definition; the first are iterated only when the second has changed. `settings` override those that
         the run has.
         Returns what the run has of each task and of the instances of mapped tasks by index, and the session of the last
@@ -182,9 +184,10 @@ class Store:
             if status not in RUN_ENDED:
                 transitions.change_run(self._connection, key, status, "INTERRUPTED", now, reason="its owner died")
                 status = "INTERRUPTED"
-            self._begin(status, "resumed", now)
+            self._begin(status, rules.reason, now)
             transitions.record_lost(self._connection, run_id, epoch, now)
-            tasks, mapped = self._reset("resumed", now, choose)
+            tasks, mapped = set_back(self._connection, run_id, status, rules, now)
+            self._load_rounds()
             if graph[0] != old_graph:
                 transitions.add_tasks(self._connection, run_id, instances, now)
         return tasks, mapped, last_session
@@ -251,7 +254,10 @@ class Store:
         with translated_errors(self.path), gc_paused(), Transaction(self._connection, self._locks):
             self._change_run("UP_FOR_RETRY", now, reason=reason)
             self._slots.clear(group=False)
-            return self._reset("the run is retried", now, choose)
+            rules = ResetRules(reason="the run is retried", choose=choose)
+            previous = set_back(self._connection, self.run_id, "RUNNING", rules, now)
+            self._load_rounds()
+        return previous
 
     def end_backoff(self) -> None:
         """End the back-off before another try of the run."""
@@ -262,35 +268,6 @@ class Store:
         previous = self.batch.transitions.run_status
         transitions.change_run(self._connection, self._run, previous, status, now, reason=reason, note=note)
         self.batch.transitions.run_status = status
-
-    def _reset(self, reason: str, now: float, choose: ChooseResets | None) -> Previous:
-        """Set all back to PENDING that is to run again. Returns what there is then, as `claim` does."""
-        execute, run_id = self._connection.execute, self.run_id
-        status = f"CASE WHEN {transitions.RESETS} THEN 'PENDING' ELSE status END"
-        of_run = f"FROM liteflow_task_instances AS instance WHERE run_id=? AND {transitions.OF_GRAPH}"
-        tasks = {
-            task_id: PreviousState(*fields)
-            for task_id, *fields in execute(
-                f"SELECT task_id, {status}, try_number {of_run} AND map_index < 0", (run_id,)
-            )
-        }
-        mapped: dict[str, dict[int, PreviousInstance]] = {}
-        for task_id, index, *fields in execute(
-            f"SELECT task_id, map_index, {status}, try_number, item, map_key, position {of_run} AND map_index >= 0",
-            (run_id,),
-        ):
-            mapped.setdefault(task_id, {})[index] = PreviousInstance(*fields)
-        chosen = {} if choose is None else choose(tasks, mapped, self.task_events())
-        transitions.reset_tasks(self._connection, run_id, chosen, now)
-        transitions.reset(self._connection, run_id, reason, now)
-        for task_id in chosen:
-            tasks[task_id] = tasks[task_id]._replace(status="PENDING")
-            if task_id in mapped:
-                mapped[task_id] = {
-                    index: instance._replace(status="PENDING") for index, instance in mapped[task_id].items()
-                }
-        self._load_rounds()
-        return tasks, mapped
 
     def _load_rounds(self) -> None:
         rows = self._connection.execute(
@@ -406,15 +383,15 @@ class Store:
             ).fetchall()
         return [PreviousHook(*row) for row in rows]
 
-    def task_events(self) -> Iterator[TaskEvent]:
-        """Return the events of the tasks of this run, in order, and of instances of mapped tasks the successes."""
+    def due_undos(self) -> list[DueUndo]:
+        """Return the attempts of this run whose undo is due."""
         with translated_errors(self.path):
             rows = self._connection.execute(
-                "SELECT task_id, map_index, previous, status FROM liteflow_events "
-                "WHERE run_id=? AND task_id IS NOT NULL AND (map_index < 0 OR status='SUCCESS') ORDER BY seq",
+                "SELECT task_id, map_index, attempt, status, coalesce(try_number, 0) FROM liteflow_undos "
+                "LEFT JOIN liteflow_task_instances USING (run_id, task_id, map_index) WHERE run_id=?",
                 (self.run_id,),
             ).fetchall()
-        yield from (TaskEvent(*row) for row in rows)
+        return [DueUndo(AttemptKey(*row[:3]), *row[3:]) for row in rows]
 
     def next_free_index(self, task_id: str) -> int:
         """Return the first index that no instance of a mapped task has had in this run."""

@@ -18,7 +18,7 @@ from json.encoder import encode_basestring_ascii as _quoted
 from typing import Final, NamedTuple
 
 from liteflow.state.bulk_insert import BulkInsert
-from liteflow.state.records import NewInstance, RunEnd
+from liteflow.state.records import InstanceKey, NewInstance, RunEnd
 from liteflow.states import RUN_ENDED
 
 _EVENT: Final = "run_id, task_id, map_index, attempt, previous, status, reason, at"
@@ -27,32 +27,43 @@ _INSTANCE: Final = (
     "run_id, task_id, map_index, status, try_number, error_log, reason, started_at, ended_at, log_path, updated_at"
 )
 _STARTED_INSTANCE: Final = "run_id, task_id, map_index, status, try_number, started_at, log_path, updated_at"
-#: A column that the inserted row does not name gets its default: NULL, and 0 for `tolerated`.
+#: A column that the inserted row does not name gets its default: NULL, and 0 for `tolerated` and `settled`.
 _ON_CHANGE: Final = (
     "ON CONFLICT DO UPDATE SET status=excluded.status, try_number=excluded.try_number, error_log=excluded.error_log, "
     "reason=excluded.reason, started_at=excluded.started_at, ended_at=excluded.ended_at, log_path=excluded.log_path, "
-    "updated_at=excluded.updated_at, tolerated=excluded.tolerated"
+    "updated_at=excluded.updated_at, tolerated=excluded.tolerated, settled=excluded.settled"
 )
 
 #: A node of the graph: a task, or what stands for a group. All others are hooks.
 OF_GRAPH: Final = "kind IN ('task', 'group', 'entry')"
 IS_HOOK: Final = "kind IN ('hook', 'precondition')"
-#: An instance that keeps its status when its run is resumed or retried: a success, and a task that skipped itself.
+#: An instance that has started and has not ended.
+_OPEN: Final = "instance.status IN ('RUNNING', 'QUEUED', 'UP_FOR_RETRY')"
+#: An instance that keeps its status when its run is resumed or retried: a success, a task that skipped itself, and
+#: what is settled.
 _KEEPS: Final = (
-    "(instance.status='SUCCESS' OR (instance.status='SKIPPED' AND EXISTS (SELECT 1 FROM liteflow_attempts AS last "
-    "WHERE (last.run_id, last.task_id, last.map_index, last.attempt)=(instance.run_id, instance.task_id, "
-    "instance.map_index, instance.try_number) AND last.status='SKIPPED')))"
+    "(instance.status='SUCCESS' OR instance.settled OR (instance.status='SKIPPED' AND EXISTS (SELECT 1 FROM "
+    "liteflow_attempts AS last WHERE (last.run_id, last.task_id, last.map_index, last.attempt)=(instance.run_id, "
+    "instance.task_id, instance.map_index, instance.try_number) AND last.status='SKIPPED')))"
 )
 #: An instance that a resume or a retry sets back to PENDING. A hook that has ended stays as it is.
-RESETS: Final = (
-    f"(instance.status<>'PENDING' AND NOT {_KEEPS} "
-    f"AND (instance.{OF_GRAPH} OR instance.status IN ('RUNNING', 'QUEUED', 'UP_FOR_RETRY')))"
-)
+RESETS: Final = f"(instance.status<>'PENDING' AND NOT {_KEEPS} AND (instance.{OF_GRAPH} OR {_OPEN}))"
 #: An instance with an attempt that has no verdict: a QUEUED one may have started, as its executor starts it as soon as
 #: a slot is free. A mapped task as a whole is RUNNING too, but has no attempts.
 _HAS_ATTEMPT: Final = "status IN ('RUNNING', 'QUEUED') AND try_number > 0"
 #: The status of an instance once its attempt was recorded as LOST.
 _AFTER_LOST: Final = f"CASE WHEN {_HAS_ATTEMPT} THEN 'LOST' ELSE status END"
+_OF_INSTANCE: Final = "WHERE run_id=? AND task_id=? AND map_index=?"
+#: The updates that follow the rows of a turn, in their order.
+_TOLERATE: Final = f"UPDATE liteflow_task_instances SET tolerated=1 {_OF_INSTANCE}"
+_NEXT_ROUND: Final = f"UPDATE liteflow_task_instances SET round=round+1 {_OF_INSTANCE}"
+_TOUCH: Final = f"UPDATE liteflow_task_instances SET updated_at=max(updated_at, ?) {_OF_INSTANCE}"
+_REMOVE: Final = f"DELETE FROM liteflow_task_instances {_OF_INSTANCE}"
+_REMOVE_VALUES: Final = f"DELETE FROM liteflow_xcom {_OF_INSTANCE}"
+_UPDATES: Final = (_TOLERATE, _NEXT_ROUND, _TOUCH, _REMOVE, _REMOVE_VALUES)
+
+#: `settled` of an instance that has ended and stays as it is while other tasks run again.
+_SETTLED_FOR_RERUN: Final = 2
 
 
 class RunKey(NamedTuple):
@@ -87,9 +98,7 @@ class Transitions:
         # Most rows are starts. They leave out the columns that are NULL then: `sqlite3` takes long to bind a None.
         self._starts = BulkInsert("INSERT INTO liteflow_task_instances", _STARTED_INSTANCE, _ON_CHANGE)
         self._start_events = BulkInsert("INSERT INTO liteflow_events", _START_EVENT)
-        self._tolerated: list[tuple[str, str, int]] = []
-        self._next_round: list[tuple[str, str, int]] = []
-        self._removed: list[tuple[str, str, int]] = []
+        self._updates: dict[str, list[tuple[str | float, ...]]] = {statement: [] for statement in _UPDATES}
         self.run_status = "RUNNING"  # until it ends
         self.run_end: RunEnd | None = None
 
@@ -130,9 +139,15 @@ class Transitions:
         )  # fmt: skip
         self._events.values += (run_id, task_id, map_index, attempt, previous, status, reason, now)
 
+    def note(self, task_id: str, map_index: int, event: InstanceEvent) -> None:
+        """Record an event that leaves the status of an instance as it is."""
+        run_id = self._run.run_id
+        self._events.values += (run_id, task_id, map_index, *event)
+        self._updates[_TOUCH].append((event.at, run_id, task_id, map_index))
+
     def tolerate(self, task_id: str, map_index: int) -> None:
         """Record that an instance, which FAILED, counts as a success."""
-        self._tolerated.append((self._run.run_id, task_id, map_index))
+        self._updates[_TOLERATE].append((self._run.run_id, task_id, map_index))
 
     def reset(self, task_id: str, map_index: int, event: InstanceEvent) -> None:
         """Record that an instance has yet to run: it has no times, no error and no log."""
@@ -158,7 +173,8 @@ class Transitions:
         """Record that an instance of a mapped task no longer exists: its attempts and events stay, its row does not."""
         attempt, previous, _, reason, now = event
         self._events.values += (self._run.run_id, task_id, map_index, attempt, previous, "REMOVED", reason, now)
-        self._removed.append((self._run.run_id, task_id, map_index))
+        for statement in (_REMOVE, _REMOVE_VALUES):
+            self._updates[statement].append((self._run.run_id, task_id, map_index))
 
     def trigger_hook(self, task_id: str, map_index: int, kind: str, owner: str, events: str, now: float) -> None:
         """Store what a hook is triggered by (JSON); its row is made, PENDING, when it has none. `owner`: its task."""
@@ -169,24 +185,16 @@ class Transitions:
         """Record that a hook which has ended was triggered once more."""
         self.reset(task_id, map_index, InstanceEvent(attempt, previous, "PENDING", "triggered again", now))
         if previous == "SUCCESS":
-            self._next_round.append((self._run.run_id, task_id, map_index))
+            self._updates[_NEXT_ROUND].append((self._run.run_id, task_id, map_index))
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Write all of it but the end of the run, within the caller's transaction. It can be repeated."""
         for rows in self._rows():
             if rows.values:
                 rows.write(connection)
-        for changed, sql in (
-            (self._tolerated, "UPDATE liteflow_task_instances SET tolerated=1"),
-            (self._next_round, "UPDATE liteflow_task_instances SET round=round+1"),
-            (self._removed, "DELETE FROM liteflow_task_instances"),
-        ):
-            if changed:
-                connection.executemany(f"{sql} WHERE run_id=? AND task_id=? AND map_index=?", changed)
-        if self._removed:
-            connection.executemany(
-                "DELETE FROM liteflow_xcom WHERE run_id=? AND task_id=? AND map_index=?", self._removed
-            )
+        for statement, parameters in self._updates.items():
+            if parameters:
+                connection.executemany(statement, parameters)
 
     def _rows(self) -> tuple[BulkInsert, ...]:
         """Return the rows in the order in which they are written."""
@@ -202,8 +210,8 @@ class Transitions:
         """Forget what was committed."""
         for rows in self._rows():
             rows.values.clear()
-        for changed in (self._tolerated, self._next_round, self._removed):
-            changed.clear()
+        for parameters in self._updates.values():
+            parameters.clear()
         self.run_end = None
 
 
@@ -327,12 +335,61 @@ def reset(connection: sqlite3.Connection, run_id: str, reason: str, now: float) 
     _change_status_where(connection, "PENDING", f"run_id=? AND {RESETS}", (run_id,), reason, now)
 
 
-def reset_tasks(connection: sqlite3.Connection, run_id: str, reasons: Mapping[str, str], now: float) -> None:
-    """Set tasks that had succeeded or were skipped back to PENDING, with their instances; their values are deleted."""
-    for task_id, reason in reasons.items():
-        condition = "run_id=? AND task_id=? AND instance.status IN ('SUCCESS', 'SKIPPED')"
-        _change_status_where(connection, "PENDING", condition, (run_id, task_id), reason, now)
-        connection.execute("DELETE FROM liteflow_xcom WHERE run_id=? AND task_id=?", (run_id, task_id))
+def reset_instances(
+    connection: sqlite3.Connection, run_id: str, reasons: Mapping[InstanceKey, str], now: float
+) -> None:
+    """Set instances that have ended back to PENDING, each for its reason; their values are deleted."""
+    for (task_id, map_index), reason in reasons.items():
+        parameters = (run_id, task_id, map_index)
+        of_instance = "run_id=? AND task_id=? AND map_index=? AND instance.status<>'PENDING'"
+        _change_status_where(connection, "PENDING", of_instance, parameters, reason, now)
+        connection.execute("DELETE FROM liteflow_xcom WHERE run_id=? AND task_id=? AND map_index=?", parameters)
+
+
+def reset_open(connection: sqlite3.Connection, run_id: str, reason: str, now: float) -> None:
+    """Set what a dead owner has left open back to PENDING, after `record_lost`, and nothing that has ended."""
+    _change_status_where(connection, "PENDING", f"run_id=? AND {_OPEN}", (run_id,), reason, now)
+
+
+def mark(
+    connection: sqlite3.Connection, run_id: str, instances: Iterable[InstanceKey], status: str, reason: str, now: float
+) -> None:
+    """Give instances a status by hand, without an attempt. A resume runs a failure again, and leaves all else."""
+    settled = int(status != "FAILED")
+    for task_id, map_index in instances:
+        of_instance, parameters = "run_id=? AND task_id=? AND map_index=?", (run_id, task_id, map_index)
+        _change_status_where(connection, status, of_instance, parameters, reason, now)
+        connection.execute(
+            f"UPDATE liteflow_task_instances SET settled=?, error_log=NULL WHERE {of_instance}", (settled, *parameters)
+        )
+
+
+def settle(connection: sqlite3.Connection, run_id: str, *, but_cancelled: bool) -> None:
+    """Let what has ended and would run again keep its state until the run has ended: only chosen tasks run again.
+
+    `but_cancelled`: not what an interruption has cancelled.
+    """
+    ended = "'FAILED', 'SKIPPED', 'UPSTREAM_FAILED'" + ("" if but_cancelled else ", 'CANCELLED'")
+    connection.execute(
+        f"UPDATE liteflow_task_instances AS instance SET settled={_SETTLED_FOR_RERUN} "
+        f"WHERE run_id=? AND kind IN ('task', 'entry') AND status IN ({ended}) AND NOT {_KEEPS}",
+        (run_id,),
+    )
+
+
+def unsettle(connection: sqlite3.Connection, run_id: str) -> None:
+    """End what `settle` did: the run has ended, and the next resume runs all that did not succeed."""
+    connection.execute(
+        f"UPDATE liteflow_task_instances SET settled=0 WHERE run_id=? AND settled={_SETTLED_FOR_RERUN}", (run_id,)
+    )
+
+
+def grant(connection: sqlite3.Connection, run_id: str, instances: Iterable[InstanceKey]) -> None:
+    """Let instances that have ended without success count as a success for the tasks that depend on them."""
+    connection.executemany(
+        "UPDATE liteflow_task_instances SET tolerated=1 WHERE run_id=? AND task_id=? AND map_index=?",
+        ((run_id, *key) for key in instances),
+    )
 
 
 def cancel(connection: sqlite3.Connection, run_id: str, reason: str, now: float) -> None:
@@ -348,7 +405,7 @@ def cancel(connection: sqlite3.Connection, run_id: str, reason: str, now: float)
 
 
 def _change_status_where(
-    connection: sqlite3.Connection, status: str, condition: str, parameters: Sequence[str], reason: str, now: float
+    connection: sqlite3.Connection, status: str, condition: str, parameters: Sequence[object], reason: str, now: float
 ) -> None:
     """Change the status of all instances that a condition selects."""
     connection.execute(
@@ -359,6 +416,6 @@ def _change_status_where(
     pending = status == "PENDING"
     connection.execute(
         "UPDATE liteflow_task_instances AS instance SET status=?, reason=?, ended_at=?, updated_at=?, tolerated=0, "
-        f"round=round+(status='SUCCESS'){', error_log=NULL' if pending else ''} WHERE {condition}",
+        f"settled=0, round=round+(status='SUCCESS'){', error_log=NULL' if pending else ''} WHERE {condition}",
         (status, None if pending else reason, None if pending else now, now, *parameters),
     )

@@ -6,6 +6,7 @@ status of its task instance: a resume after a crash finds it there, and records 
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Iterable, Mapping
@@ -15,8 +16,9 @@ from liteflow.planning.ready_queue import SlotNeeds
 from liteflow.record import Record
 from liteflow.state.bulk_insert import BulkInsert
 from liteflow.state.pools import SlotAllocator
-from liteflow.state.records import PreviousInstance, RunEnd
+from liteflow.state.records import AttemptKey, PreviousInstance, RunEnd
 from liteflow.state.transitions import InstanceEvent, RunKey, Transitions
+from liteflow.state.undo_rows import UndoRows
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.values.payload import Payload, spill_root
 from liteflow.work import Outcome
@@ -47,7 +49,7 @@ class WriteBatch:
         self._epoch = epoch
         self._attempts = BulkInsert("INSERT INTO liteflow_attempts", _ATTEMPT)
         self._other_attempts = BulkInsert(
-            "INSERT INTO liteflow_attempts", f"{_ATTEMPT}, error, trace, log_lost, repeats, round"
+            "INSERT INTO liteflow_attempts", f"{_ATTEMPT}, error, trace, log_lost, repeats, round, codes"
         )
         self._values = BulkInsert(
             "INSERT OR REPLACE INTO liteflow_xcom",
@@ -59,10 +61,12 @@ class WriteBatch:
         self.slot_requests: list[SlotRequest] = []
         self.granted_slots: list[bool] = []  # which of `slot_requests` have their slots, once this is committed
         self.released_slots: list[tuple[str, int]] = []  # task instances that return their slots
+        #: An attempt of a task that has an undo is added with its start, and removed with its success.
+        self.undos = UndoRows(run.run_id)
 
     def __bool__(self) -> bool:
         """Whether there is anything to write."""
-        return bool(self.transitions or self.slot_requests)
+        return bool(self.transitions or self.slot_requests or self.undos)
 
     # -- what the loop adds --------------------------------------------------------------------------------
 
@@ -78,6 +82,12 @@ class WriteBatch:
     ) -> None:
         """Add an attempt that may start once this is committed; QUEUED: when a slot is free."""
         self.transitions.start(task_id, map_index, InstanceEvent(attempt, previous, status, None, now), log_path)
+        if task_id in self.undos.tasks:
+            self.undos.add(AttemptKey(task_id, map_index, attempt))
+
+    def note(self, task_id: str, map_index: int, attempt: int, status: str, reason: str, now: float) -> None:
+        """Add an event of a task instance that keeps its status."""
+        self.transitions.note(task_id, map_index, InstanceEvent(attempt, status, status, reason, now))
 
     def record_start(self, task_id: str, map_index: int, attempt: int, started_at: float) -> None:
         """Add the event that a queued attempt started; `finish_attempt` and `change_status` write its rows."""
@@ -120,7 +130,10 @@ class WriteBatch:
                 outcome.log_lost,
                 int(repeats),
                 current_round,
+                json.dumps(error.codes, ensure_ascii=False) if error is not None and error.codes else None,
             )
+        if task_id in self.undos.tasks:
+            self.undos.end(AttemptKey(task_id, map_index, outcome.attempt), outcome.undo_error)
         if outcome.value is not None:
             self._store(task_id, map_index, "return_value", outcome.value, ended_at)
         if outcome.pushed:
@@ -184,6 +197,7 @@ class WriteBatch:
             slots.give_back(self.released_slots)
         if self.slot_requests:
             self._admit(connection, slots)
+        self.undos.write(connection)
         run_end = transitions.run_end
         if run_end is not None:
             slots.clear(group=True)
@@ -201,12 +215,15 @@ class WriteBatch:
             if granted:
                 event = InstanceEvent(request.attempt, request.previous, "RUNNING", None, request.at)
                 starts.start(request.task_id, request.map_index, event, request.log_path)
+                if request.task_id in self.undos.tasks:
+                    self.undos.add(AttemptKey(request.task_id, request.map_index, request.attempt))
         starts.write(connection)
 
     def clear(self) -> None:
         """Forget what was committed: the next turn begins."""
         for rows in (self._attempts, self._other_attempts, self._values):
             rows.values.clear()
+        self.undos.clear()
         self.transitions.clear()
         if self.slot_requests:
             self.slot_requests = []

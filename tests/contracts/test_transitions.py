@@ -17,7 +17,8 @@ from liteflow.state.admin import cancel_interrupted, request
 from liteflow.state.deletion import delete_runs
 from liteflow.state.history import History
 from liteflow.state.locks import LockFile
-from liteflow.state.records import NewInstance, NewRun, PreviousState
+from liteflow.state.records import NewInstance, NewRun, PreviousState, Resets
+from liteflow.state.resets import ResetRules
 from liteflow.state.state_file import Transaction, connect
 from liteflow.state.store import Store
 from liteflow.state.transitions import RunKey, mark_deleted
@@ -26,6 +27,7 @@ from liteflow.values.payload import encode
 from liteflow.work import Outcome
 
 Open = Callable[[], Store]
+AGAIN = ResetRules(choose=lambda *_: Resets({("a", -1): "asked for"}))
 
 
 def die(store: Store) -> None:
@@ -130,11 +132,11 @@ def test_what_is_chosen_to_run_again_is_part_of_taking_the_run_over(opened: Open
     die(store)
     seen: list[Any] = []
 
-    def choose(tasks: Any, instances: Any, events: Any) -> dict[str, str]:
+    def choose(tasks: Any, instances: Any, events: Any) -> Resets:
         seen.append((dict(tasks), [(each.task_id, each.status) for each in events]))
-        return {"a": "it was torn down"}
+        return Resets({("a", -1): "it was torn down"})
 
-    tasks, _, _ = opened().claim("r1", [], ("d", "{}"), choose=choose)
+    tasks, _, _ = opened().claim("r1", [], ("d", "{}"), rules=ResetRules(choose=choose))
     assert seen[0][0]["a"] == PreviousState("SUCCESS", 1), "the callback sees what there was"
     assert seen[0][1][-1] == ("b", "SUCCESS")
     assert tasks == {
@@ -155,12 +157,12 @@ def test_a_crash_within_taking_over_leaves_the_run_as_it_was(opened: Open, db: s
     die(store)
     before = list(sqlite3.connect(db).iterdump())
 
-    def choose(*_: object) -> dict[str, str]:
+    def choose(*_: object) -> Resets:
         raise KeyboardInterrupt
 
     taking = opened()
     with pytest.raises(KeyboardInterrupt):
-        taking.claim("r1", [], ("d", "{}"), choose=choose)
+        taking.claim("r1", [], ("d", "{}"), rules=ResetRules(choose=choose))
     assert list(sqlite3.connect(db).iterdump()) == before
 
 
@@ -174,7 +176,7 @@ def test_a_success_is_unique_within_its_round(opened: Open, db: str) -> None:
     end(store, "a")
     die(store)
     again = opened()
-    again.claim("r1", [], ("d", "{}"), choose=lambda *_: {"a": "asked for"})
+    again.claim("r1", [], ("d", "{}"), rules=AGAIN)
     start(again, "a", 2)
     end(again, "a", attempt=2)
     rounds = "SELECT attempt, status, round FROM liteflow_attempts WHERE task_id='a' ORDER BY attempt"
@@ -342,7 +344,9 @@ def eventful(opened: Open, db: str) -> str:
     start(store, "b.on_failure")
     die(store)
     again = opened()
-    _, instances, _ = again.claim("r1", [], ("d", "{}"), choose=lambda *_: {"a": "asked for"})
+    _, instances, _ = again.claim(
+        "r1", [], ("d", "{}"), rules=ResetRules(choose=lambda *_: Resets({("a", -1): "asked for"}))
+    )
     again.batch.remove_instances("each", {1: instances["each"][1]}, "its item is gone", 5.0)
     start(again, "a", 2)
     end(again, "a", attempt=2)

@@ -53,26 +53,3 @@ def test_a_module_that_cannot_be_read_ends_the_run_with_its_error(tmp_path: Path
             timeout=60,
         )
         assert (ended.returncode, ended.stderr) == (5, f"error: {module}: Input/output error\n")
-
-
-#: The command line, where extension modules of `hashlib` cannot be opened, for which it prints a traceback.
-WITHOUT_HASHLIB = """
-import sys
-for module in ("_hashlib", "_blake2", "_sha3"):
-    sys.modules[module] = None
-from lightflow.cli.main import main
-main(sys.argv[1:])
-"""
-
-
-def test_a_run_needs_no_extension_module_of_hashlib(tmp_path: Path) -> None:
-    (tmp_path / "flow.yaml").write_text(FLOW.replace("MODE", "thread"))
-    ended = subprocess.run(
-        [sys.executable, "-c", WITHOUT_HASHLIB, "run", "flow.yaml"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert (ended.returncode, ended.stderr) == (0, "")

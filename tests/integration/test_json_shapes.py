@@ -42,7 +42,8 @@ TASK = {
     *("attempts", "instances"),
 }
 ATTEMPT = {
-    *("attempt", "status", "exit_code", "error", "started_at", "ended_at", "duration_s", "log", "trace", "log_lost")
+    *("attempt", "status", "exit_code", "error", "codes", "started_at", "ended_at", "duration_s"),
+    *("log", "trace", "log_lost"),
 }
 TRACE = {"error", "relation", "notes", "frames", "left_out"}
 FRAME = {"file", "line", "function", "source", "repeats"}

@@ -148,7 +148,10 @@ class Drive(Observer):
 
     def _check_upstream(self, task_id: str) -> None:
         graph, node = self.compiled.graph, self.compiled.graph.index[task_id]
-        states = [state for above in graph.upstream[node] for state in self._states(graph.ids[above])]
+        entries = self.compiled.control.entries
+        upstream = [above for above in graph.upstream[node] if above not in entries]
+        assert all(self._states(graph.ids[entry]) == ["SUCCESS"] for entry in entries if node in entries[entry])
+        states = [state for above in upstream for state in self._states(graph.ids[above])]
         tally = Counter(_POSITION[state] for state in states if state in _POSITION)
         counts = UpstreamCounts(len(states), *(tally[position] for position in range(4)))
         rule = self.compiled.tasks[node].settings.trigger_rule

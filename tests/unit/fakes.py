@@ -18,6 +18,7 @@ from liteflow.record import EMPTY_MAPPING
 from liteflow.state.records import (
     NO_SHARED_LIMITS,
     ChooseResets,
+    DueUndo,
     NewInstance,
     NewRun,
     Previous,
@@ -28,6 +29,8 @@ from liteflow.state.records import (
     SharedLimits,
     TaskEvent,
 )
+from liteflow.state.resets import RESUME, ResetRules
+from liteflow.state.undo_rows import UndoRows
 from liteflow.state.write_batch import SlotRequest
 from liteflow.states import RunStatus, TaskStatus, Verdict
 from liteflow.values.payload import Payload, encode
@@ -236,6 +239,7 @@ class FakeBatch:
         self.slot_requests: list[SlotRequest] = []
         self.granted_slots: list[bool] = []
         self.released_slots: list[Key] = []
+        self.undos = UndoRows("")
         self.verdict: tuple[RunStatus, str | None] | None = None
 
     def __bool__(self) -> bool:
@@ -252,6 +256,9 @@ class FakeBatch:
         status: TaskStatus = "RUNNING",
     ) -> None:
         self.pending.append(lambda: self._file.change((task_id, map_index), attempt, previous, status, None))
+
+    def note(self, task_id: str, map_index: int, attempt: int, status: str, reason: str, now: float) -> None:
+        self.change_status(task_id, map_index, attempt, status, status, reason, now)
 
     def record_start(self, task_id: str, map_index: int, attempt: int, started_at: float) -> None:
         self.pending.append(lambda: self._file.change((task_id, map_index), attempt, "QUEUED", "RUNNING", None))
@@ -352,7 +359,7 @@ class FakeStore:
         graph: tuple[str, str],
         session: int | None = None,
         limits: SharedLimits = NO_SHARED_LIMITS,
-        choose: ChooseResets | None = None,
+        rules: ResetRules = RESUME,
         settings: Mapping[str, Any] = EMPTY_MAPPING,
     ) -> tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]], int | None]:
         file = self.file
@@ -364,7 +371,7 @@ class FakeStore:
             if row.status in ("RUNNING", "QUEUED") and row.attempt:
                 file.attempts[*key, row.attempt] = "LOST"
                 file.change(key, row.attempt, row.status, "LOST", "its owner died")
-        return (*self._reset(choose), None)
+        return (*self._reset(rules.choose), None)
 
     def _reset(self, choose: ChooseResets | None) -> Previous:
         file = self.file
@@ -375,10 +382,10 @@ class FakeStore:
             resets = open_hook if row.hook_events is not None else row.status != "SUCCESS" and not skipped_itself
             if resets and row.status != "PENDING":
                 file.change(key, row.attempt, row.status, "PENDING", "reset")
-        chosen = {} if choose is None else choose(*self._previous(), events)
+        chosen = {} if choose is None else choose(*self._previous(), events).reasons
         for key, row in file.rows.items():
-            if key[0] in chosen and row.status in ("SUCCESS", "SKIPPED"):
-                file.change(key, row.attempt, row.status, "PENDING", chosen[key[0]])
+            if key in chosen and row.status != "PENDING":
+                file.change(key, row.attempt, row.status, "PENDING", chosen[key])
         return self._previous()
 
     def _previous(self) -> Previous:
@@ -391,7 +398,9 @@ class FakeStore:
         mapped: dict[str, dict[int, PreviousInstance]] = {}
         for (task_id, index), row in file.rows.items():
             if index >= 0 and row.hook_events is None:
-                instance = PreviousInstance(row.status, row.attempt, row.item, row.label, row.position)
+                instance = PreviousInstance(
+                    status=row.status, attempts=row.attempt, item=row.item, label=row.label, position=row.position
+                )
                 mapped.setdefault(task_id, {})[index] = instance
         return tasks, mapped
 
@@ -468,6 +477,9 @@ class FakeStore:
             for key, row in self.file.rows.items()
             if row.hook_events is not None
         ]
+
+    def due_undos(self) -> Sequence[DueUndo]:
+        return []
 
     def _task_events(self) -> Iterator[TaskEvent]:
         for task_id, index, _, previous, status, _ in self.file.events:

@@ -32,6 +32,7 @@ LAYERS: list[set[str]] = [
     {"liteflow.executors"},
     {"liteflow.running", "liteflow.definition", "liteflow.xcom"},
     {"liteflow.dagrun", "liteflow.scaffold"},
+    {"liteflow.reruns"},
     {"liteflow.dag"},
     {"liteflow.scripts"},
     {"liteflow", "liteflow.api"},

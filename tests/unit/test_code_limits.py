@@ -40,6 +40,7 @@ ROWS = {
 #: Records of each attempt and each change of a status: a tuple takes a third of the time of a record.
 HOT_RECORDS = {
     "liteflow.planning.task_table.Transition",
+    "liteflow.work.ErrorInfo",
     "liteflow.work.Outcome",
 }
 EXCEPTIONS = {

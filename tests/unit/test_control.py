@@ -10,6 +10,8 @@ from plans import make_plan
 from liteflow.planning.branching import Branching, WrongDecision, chosen_names, skipped_by
 from liteflow.planning.control_flow import ControlFlow, Tolerance, status_for_downstream
 from liteflow.planning.graph import Graph
+from liteflow.planning.plan import InstanceResult
+from liteflow.planning.retry import Failure
 from liteflow.planning.setup_teardown import Teardown, between, needed_setups
 from liteflow.planning.task_table import Transition
 from liteflow.planning.trigger_rules import SetupCounts, UpstreamCounts, decide, explain
@@ -133,14 +135,14 @@ def test_the_result_of_start_checks_after_a_cancel_changes_nothing() -> None:
 def test_a_tolerated_failure_is_a_success_for_other_tasks_only() -> None:
     run = Run({"a": [], "b": ["a"]}, ControlFlow(tolerances={0: Tolerance(exit_codes=(3,))}), fail_fast=True)
     run.take()
-    assert run.end("a", "FAILED", exit_code=3, reason="exit code 3") == {"a": "FAILED"}
+    assert run.end("a", "FAILED", failure=Failure(exit_code=3), reason="exit code 3") == {"a": "FAILED"}
     assert run.plan.stopped is None
     assert run.take() == "b"
     run.end("b")
     assert run.plan.result() == "SUCCESS"
     run = Run({"a": [], "b": ["a"]}, ControlFlow(tolerances={0: Tolerance(exit_codes=(3,))}))
     run.take()
-    assert run.end("a", "FAILED", exit_code=4) == {"a": "FAILED", "b": "UPSTREAM_FAILED"}
+    assert run.end("a", "FAILED", failure=Failure(exit_code=4)) == {"a": "FAILED", "b": "UPSTREAM_FAILED"}
     assert run.plan.result() == "FAILED"
     assert status_for_downstream("FAILED", False) == "FAILED"
 
@@ -299,7 +301,7 @@ def test_a_stopped_run_tears_down_a_mapped_setup_of_an_earlier_part() -> None:
         control=control,
         done={0: "SUCCESS"},
         mapped={0: False},
-        instances={0: {0: "SUCCESS", 1: "SUCCESS"}},
+        instances={0: {0: InstanceResult("SUCCESS"), 1: InstanceResult("SUCCESS")}},
     )
     plan.stop("cancelled")
     assert plan.table.status[2] == "QUEUED"

@@ -68,7 +68,7 @@ def sample(kind: type[Exception]) -> Exception:
 
 def test_the_reference_has_every_error_of_the_module() -> None:
     assert set(ROWS) == {kind.__name__ for kind in KINDS}
-    assert set(classes_of(errors)) - set(KINDS) == {errors.SkipTask}, "every error has one root"
+    assert set(classes_of(errors)) - set(KINDS) == {errors.SkipTask, errors.TaskFailed}, "every error has one root"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -91,7 +91,7 @@ def test_an_error_has_the_attributes_in_the_reference(kind: Kind) -> None:
     assert named == set(vars(sample(kind)))
 
 
-@pytest.mark.parametrize("kind", [*KINDS, errors.SkipTask, *classes_of(application_errors)])
+@pytest.mark.parametrize("kind", [*KINDS, errors.SkipTask, errors.TaskFailed, *classes_of(application_errors)])
 def test_an_error_survives_pickling(kind: type[Exception]) -> None:
     """Errors leave a process in the process pools of users, too."""
     error = sample(kind)

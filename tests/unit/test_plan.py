@@ -14,7 +14,7 @@ from plans import make_plan
 
 from liteflow.planning.graph import Graph
 from liteflow.planning.plan import Plan
-from liteflow.planning.retry import MAX_LOST, RetryPolicy
+from liteflow.planning.retry import MAX_LOST, Failure, RetryPolicy
 from liteflow.planning.task_table import Transition
 from liteflow.planning.trigger_rules import TRIGGER_RULES, TriggerRule, UpstreamCounts, decide
 from liteflow.states import TASK_ENDED, TASK_STATUSES, Verdict
@@ -293,12 +293,28 @@ def test_the_reason_of_a_retry_explains_when_it_starts() -> None:
     assert transition.reason == "ValueError: boom; attempt 2 in 2.5 s"
 
 
+def test_a_failure_can_require_a_wait() -> None:
+    plan = make_plan(Graph({"a": []}), retries={0: RetryPolicy(1, 2.5)})
+    plan.take(0.0)
+    failure = Failure(codes=("http:429",), retry_after_s=40.0)
+    (transition,) = plan.finish(0, "FAILED", 0.0, reason="too many requests", failure=failure)
+    assert transition.reason == "too many requests; attempt 2 in 40 s, as the service requires"
+    assert plan.next_retry_at() == 40.0
+
+
+def test_a_final_failure_is_not_tried_again() -> None:
+    plan = make_plan(Graph({"a": []}), retries={0: RetryPolicy(3)})
+    plan.take(0.0)
+    (transition,) = plan.finish(0, "FAILED", 0.0, reason="sent", failure=Failure(codes=("http:closed",), final=True))
+    assert (transition.status, transition.reason) == ("FAILED", "sent; not tried again: the failure is final")
+
+
 def test_only_covered_failures_are_retried() -> None:
     policy = RetryPolicy(5, on_exceptions=("OSError",))
     plan = make_plan(Graph({"a": [], "b": []}), retries={0: policy, 1: policy})
     assert [plan.take(0.0), plan.take(0.0)] == [0, 1]
-    assert plan.finish(0, "FAILED", 0.0, error_types=("ConnectionError", "OSError"))[0].status == "UP_FOR_RETRY"
-    assert plan.finish(1, "FAILED", 0.0, error_types=("ValueError",))[0].status == "FAILED"
+    assert plan.finish(0, "FAILED", 0.0, failure=Failure(("ConnectionError", "OSError")))[0].status == "UP_FOR_RETRY"
+    assert plan.finish(1, "FAILED", 0.0, failure=Failure(("ValueError",)))[0].status == "FAILED"
 
 
 def test_after_a_resume_attempts_are_counted_on_and_retries_from_zero() -> None:

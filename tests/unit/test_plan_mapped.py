@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from plans import make_plan
 
 from liteflow.planning.graph import Graph
-from liteflow.planning.plan import Plan
+from liteflow.planning.plan import InstanceResult, Plan
 from liteflow.planning.retry import RetryPolicy
 from liteflow.planning.task_table import Transition, instance_name
 from liteflow.planning.trigger_rules import TRIGGER_RULES, TriggerRule, UpstreamCounts, decide
@@ -191,7 +191,7 @@ def test_an_interruption_leaves_the_task_to_be_resumed() -> None:
     assert plan.table.status[1] == "RUNNING"
     again = fan()
     again.due_lists()
-    again.expand(1, range(2), {0: ("SUCCESS", 1), 1: ("PENDING", 1)})
+    again.expand(1, range(2), {0: InstanceResult("SUCCESS", 1), 1: InstanceResult("PENDING", 1)})
     node = cast(int, again.take(0.0))
     assert (again.table.map_indexes[node], again.table.attempts[node]) == (1, 2)
     again.finish(node, "SUCCESS", 0.0)
@@ -204,7 +204,7 @@ def test_instances_of_a_preserved_task_still_count_for_downstream_tasks() -> Non
         Graph(FAN),
         mapped={1: False},
         done={0: "SUCCESS", 1: "SUCCESS"},
-        instances={1: {0: "SUCCESS", 1: "SKIPPED", 2: "SUCCESS"}},
+        instances={1: {0: InstanceResult("SUCCESS"), 1: InstanceResult("SKIPPED"), 2: InstanceResult("SUCCESS")}},
     )
     assert [(plan.table.task_ids[transition.node], transition.status) for transition in plan.initial_transitions] == [
         ("sum", "SKIPPED")

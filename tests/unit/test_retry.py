@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from liteflow.planning.retry import NEVER, RetryPolicy
+from liteflow.planning.retry import NEVER, Failure, RetryPolicy
 
 
 def test_delays_grow_by_the_back_off() -> None:
@@ -50,8 +50,8 @@ def test_jitter_spreads_tasks_and_only_lengthens() -> None:
 
 
 def test_every_failure_is_covered_unless_it_is_marked_otherwise() -> None:
-    assert RetryPolicy(1).covers((), None)
-    assert RetryPolicy(1).covers(("ValueError",), 3)
+    assert RetryPolicy(1).covers(Failure())
+    assert RetryPolicy(1).covers(Failure(("ValueError",), 3))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,29 @@ def test_every_failure_is_covered_unless_it_is_marked_otherwise() -> None:
 )
 def test_only_such_failures(types: tuple[str, ...], exit_code: int | None, wanted: bool) -> None:
     policy = RetryPolicy(1, on_exceptions=("OSError",), on_exit_codes=(75,))
-    assert policy.covers(types, exit_code) is wanted
+    assert policy.covers(Failure(types, exit_code)) is wanted
+
+
+@pytest.mark.parametrize(
+    ("codes", "final", "wanted"),
+    [
+        (("http:503",), False, True),
+        (("http:404",), False, False),
+        (("http:503",), True, True),  # the policy names it
+        (("lambda:x", "http:429"), False, True),
+        ((), False, False),
+    ],
+)
+def test_codes_are_matched_by_patterns(codes: tuple[str, ...], final: bool, wanted: bool) -> None:
+    policy = RetryPolicy(1, on_codes=("http:429", "http:5??"))
+    assert policy.covers(Failure(codes=codes, final=final)) is wanted
+
+
+def test_a_required_wait_has_a_limit() -> None:
+    failure = Failure(retry_after_s=1e9)
+    assert RetryPolicy(1).required_wait_s(failure) == 3600.0
+    assert RetryPolicy(1, max_delay_s=5.0).required_wait_s(failure) == 5.0
+    assert RetryPolicy(1).required_wait_s(Failure()) == 0.0
 
 
 def test_never_retries() -> None:

@@ -15,9 +15,11 @@ ROOT = Path(__file__).resolve().parents[2]
 WRITERS: dict[str, set[str]] = {
     "transitions": {"dag_runs", "task_instances", "events", "attempts", "xcom"},
     "write_batch": {"attempts", "xcom", "requests"},
+    "undo_rows": {"undos"},
     "store": {"dag_runs", "dags", "graphs"},
     "pools": {"pools", "slots", "requests"},
     "admin": {"dag_runs", "dags", "pools", "requests", "xcom"},
+    "reruns": {"dag_runs", "requests", "xcom"},
     "deletion": {"dag_runs", "dags", "graphs", "xcom", "?"},  # "?": a table whose name is computed
     "schema": {"task_instances", "dag_runs"},
 }

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from lightflow.errors import Problem
 from lightflow.parser.positions import Key
 from lightflow.parser.schema_pieces import FREE, ID_PATTERN, Schema
 from lightflow.parser.tree import Tree, list_or_empty
 from lightflow.text import quoted
-
-if TYPE_CHECKING:
-    from liteflow.api import Grouping
 
 #: The keys that make a task a group, in addition to those in `KEYS_OF_GROUPS`.
 GROUP_KEYS: Final[dict[str, Schema]] = {
@@ -80,18 +77,24 @@ def _place(tree: Tree, task_id: str, dependency: str) -> list[Key]:
 
 
 def edges(tree: Tree, dependencies: Mapping[str, list[str]]) -> tuple[Mapping[str, Collection[str]], dict[str, str]]:
-    """Return the edges that dependencies of tasks and groups mean, and the group of each entry."""
+    """Return the edges that dependencies of tasks and groups mean, and the group of each entry.
+
+    Where `check_groups` has reported a mistake, there are no edges.
+    """
     if not tree.groups:
         return dependencies, {}
-    from liteflow.api import group_nodes
+    from liteflow.api import group_mistakes, group_nodes
 
-    nodes = group_nodes(_grouping(tree, dependencies))
+    grouping = _grouping(tree, dependencies)
+    if any(group_mistakes(grouping)):
+        return {}, {}
+    nodes = group_nodes(grouping)
     return nodes.dependencies, {entry: group for group, entry in nodes.entries.items()}
 
 
-def _grouping(tree: Tree, dependencies: Mapping[str, list[str]]) -> Grouping:
+def _grouping(tree: Tree, dependencies: Mapping[str, list[str]]) -> Any:
     """Return the groups of a file; `dependencies` are those of its tasks and groups."""
-    from liteflow.api import Grouping
+    from liteflow.api import Grouping  # only for files with groups
 
     tasks = tree.tasks
     return Grouping(

@@ -67,6 +67,38 @@ RETRY: Final = block(
             **EXCEPTIONS,
             "examples": [["TimeoutError", "ConnectionError"]],
         },
+        "on_status": {
+            "description": "Try again only after these statuses of HTTP; `5xx` means all from 500 to 599.",
+            "type": "array",
+            "items": {
+                "type": ["integer", "string"],
+                "minimum": 100,
+                "maximum": 599,
+                "pattern": "^[1-5]([0-9][0-9]|xx)$",
+                "x-expects": "a status such as 429, or 5xx",
+            },
+            "minItems": 1,
+            "examples": [[429, "5xx"]],
+        },
+        "on_sqlstate": {
+            "description": "Try again only after these SQLSTATE codes of a database; `08*` means all that begin so.",
+            "type": "array",
+            "items": {
+                "type": "string",
+                "pattern": "^[0-9A-Z*?]{1,5}$",
+                "x-expects": 'a code in quotes such as "40001" or "08*"',
+            },
+            "minItems": 1,
+            "examples": [["40001", "08*"]],
+        },
+        "on_codes": {
+            "description": "Try again only after failures with these codes, as `why` shows them; `*` and `?` stand for "
+            "any characters.",
+            "type": "array",
+            "items": {"type": "string", "pattern": "^[a-z*?]+:.", "x-expects": 'a code such as "http:timeout"'},
+            "minItems": 1,
+            "examples": [["http:timeout", "docker:oom"]],
+        },
     },
 )
 
@@ -156,6 +188,11 @@ def build_retry(task: Mapping[str, Any], default_retries: int) -> RetrySpec:
         **_waits(values),
         on_exit_codes=tuple(int(code) for code in retry.get("on_exit_codes", ())),
         on_exceptions=tuple(retry.get("on_exceptions", ())),
+        on_codes=(
+            *(f"http:{str(status).replace('x', '?')}" for status in retry.get("on_status", ())),
+            *(f"sqlstate:{state}" for state in retry.get("on_sqlstate", ())),
+            *retry.get("on_codes", ()),
+        ),
     )
 
 

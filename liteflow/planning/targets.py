@@ -1,0 +1,69 @@
+"""Find the tasks and instances that a person names: `fetch`, `fetch*`, `fetch[3]`, `fetch[eu]`, or a group. Pure."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+from liteflow.errors import DefinitionError
+from liteflow.planning.rerun import WHOLE, Indexes
+
+#: Returns the labels of the instances of a mapped task, by index.
+Labels = Callable[[str], Mapping[int, str | None]]
+
+
+def find_targets(names: Sequence[str], task_ids: Collection[str], labels: Labels, where: str) -> dict[str, Indexes]:
+    """Return the tasks with these names, and of mapped tasks the indexes of instances; None: the whole task.
+
+    Raises:
+        DefinitionError: there is no such task or instance; `where` says in what, the nearest name is named.
+    """
+    targets: dict[str, Indexes] = {}
+    for name in names:
+        for task_id, indexes in _find(name, task_ids, labels, where):
+            if task_id not in targets or indexes is None:
+                targets[task_id] = indexes
+            elif (earlier := targets[task_id]) is not None:
+                targets[task_id] = earlier | indexes
+    return targets
+
+
+def _find(name: str, task_ids: Collection[str], labels: Labels, where: str) -> Iterator[tuple[str, Indexes]]:
+    if name in task_ids:
+        yield name, WHOLE
+        return
+    match = re.fullmatch(r"(.+?)\[(.*)\]", name, re.DOTALL)
+    if match and match[1] in task_ids:
+        yield match[1], _instances(match[1], match[2], labels(match[1]), where)
+        return
+    members = [task_id for task_id in task_ids if task_id.startswith(f"{name}.")]
+    members = members or [task_id for task_id in task_ids if fnmatch.fnmatchcase(task_id, name)]
+    if not members:
+        raise DefinitionError(f"{where} has no task {name!r}{_nearest(name, task_ids)}")
+    yield from ((task_id, WHOLE) for task_id in members)
+
+
+def _instances(task_id: str, key: str, labels: Mapping[int, str | None], where: str) -> frozenset[int]:
+    """Return the indexes of the instances with an index, a label, or labels that match a pattern."""
+    if key.isascii() and key.isdigit() and int(key) in labels:
+        return frozenset([int(key)])
+    indexes = [index for index, label in labels.items() if label == key]
+    indexes = indexes or [index for index, label in labels.items() if label and fnmatch.fnmatchcase(label, key)]
+    if not indexes:
+        if not labels:
+            raise DefinitionError(f"{where} has no instances of {task_id!r}")
+        names = [label for label in labels.values() if label]
+        numbers = f"; its indexes are {min(labels)} to {max(labels)}"
+        hint = _nearest(key, names) if names and not key.isdigit() else numbers
+        raise DefinitionError(f"{where} has no instance {task_id}[{key}]{hint}")
+    return frozenset(indexes)
+
+
+def _nearest(word: str, names: Collection[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(word, list(names)[:5000], n=1)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; it has {', '.join(list(names)[:20])}" if names else ""

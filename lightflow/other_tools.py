@@ -66,7 +66,7 @@ KEYS: Final[tuple[ForeignTerm, ...]] = (
     ForeignTerm("before_script pre", "top task", "write the lines at the beginning of `run`; a command before all tasks is `on_start` of the workflow", "GitLab CI, Task"),
     ForeignTerm("after_script post", "top task", "write a command under `on_exit`", "GitLab CI"),
     ForeignTerm("errors catch", "top task", "write a command under `on_failure`", "Kestra"),
-    ForeignTerm("hist_retention_days log_retention", "top settings", "nothing is deleted by itself: `liteflow delete DAG --db lightflow.db` removes the runs of a workflow", "Dagu"),
+    ForeignTerm("hist_retention_days log_retention", "top settings", "set `retention: {days: 30}` under `settings`", "Dagu"),
     ForeignTerm("skip_if_successful run_once restart_wait_sec delay_sec", "top", "there is no equivalent; remove it", "Dagu"),
     ForeignTerm("logs log_path log_directory", "top settings", "the folder of the logs is `settings: {log_dir: {value|logs/}}`", "Dagu"),
     ForeignTerm("max_parallel", "top settings", "the number of tasks at once is `settings: {max_parallel_tasks: {value|4}}`", "GitHub Actions"),

@@ -19,6 +19,7 @@ _HOMES = {
     "DuplicateTask": "errors",
     "GroupBusy": "errors",
     "InputError": "errors",
+    "NOT_YET": "work",
     "ListChange": "running.observers",
     "LiteflowError": "errors",
     "Observer": "running.observers",
@@ -27,6 +28,7 @@ _HOMES = {
     "PayloadError": "errors",
     "Pool": "limits",
     "ResourceError": "errors",
+    "Retention": "limits",
     "RetryPolicy": "planning.retry",
     "RunFailed": "errors",
     "RunNotFound": "errors",
@@ -41,6 +43,7 @@ _HOMES = {
     "TaskContext": "context",
     "TaskFailed": "errors",
     "UnknownDependency": "errors",
+    "Waiting": "work",
     "XCom": "xcom",
     "__version__": "version",
     "current_context": "context",
@@ -52,6 +55,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "NOT_YET",
     "Call",
     "Change",
     "Command",
@@ -72,6 +76,7 @@ __all__ = [
     "PayloadError",
     "Pool",
     "ResourceError",
+    "Retention",
     "RetryPolicy",
     "RunFailed",
     "RunNotFound",
@@ -86,6 +91,7 @@ __all__ = [
     "TaskContext",
     "TaskFailed",
     "UnknownDependency",
+    "Waiting",
     "XCom",
     "__version__",
     "current_context",

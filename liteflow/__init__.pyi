@@ -29,6 +29,7 @@ from liteflow.errors import TaskFailed as TaskFailed
 from liteflow.errors import UnknownDependency as UnknownDependency
 from liteflow.limits import Concurrency as Concurrency
 from liteflow.limits import Pool as Pool
+from liteflow.limits import Retention as Retention
 from liteflow.planning.retry import RetryPolicy as RetryPolicy
 from liteflow.running.observers import Change as Change
 from liteflow.running.observers import ListChange as ListChange
@@ -39,11 +40,14 @@ from liteflow.values.dotenv import read_dotenv as read_dotenv
 from liteflow.values.params import Param as Param
 from liteflow.values.secrets import Secret as Secret
 from liteflow.version import __version__ as __version__
+from liteflow.work import NOT_YET as NOT_YET
 from liteflow.work import Call as Call
 from liteflow.work import Command as Command
+from liteflow.work import Waiting as Waiting
 from liteflow.xcom import XCom as XCom
 
 __all__ = [
+    "NOT_YET",
     "Call",
     "Change",
     "Command",
@@ -64,6 +68,7 @@ __all__ = [
     "PayloadError",
     "Pool",
     "ResourceError",
+    "Retention",
     "RetryPolicy",
     "RunFailed",
     "RunNotFound",
@@ -78,6 +83,7 @@ __all__ = [
     "TaskContext",
     "TaskFailed",
     "UnknownDependency",
+    "Waiting",
     "XCom",
     "__version__",
     "current_context",

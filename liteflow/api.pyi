@@ -13,6 +13,7 @@ from liteflow.executors.protocol import BackendFactory as BackendFactory
 from liteflow.gc_pause import gc_paused as gc_paused
 from liteflow.hooks import HOOK_EVENTS as HOOK_EVENTS
 from liteflow.hooks import ConditionInputs as ConditionInputs
+from liteflow.limits import MAX_DAYS as MAX_DAYS
 from liteflow.limits import MAX_PRIORITY as MAX_PRIORITY
 from liteflow.limits import MAX_SLOTS as MAX_SLOTS
 from liteflow.limits import ON_CONFLICT as ON_CONFLICT
@@ -60,17 +61,28 @@ from liteflow.state.admin import delete_pool as delete_pool
 from liteflow.state.admin import exclude_from_resume as exclude_from_resume
 from liteflow.state.admin import request as request
 from liteflow.state.admin import set_pool as set_pool
+from liteflow.state.backup import Backup as Backup
+from liteflow.state.backup import back_up as back_up
+from liteflow.state.backup import vacuum as vacuum
 from liteflow.state.history import AttemptRecord as AttemptRecord
 from liteflow.state.history import DagRecord as DagRecord
 from liteflow.state.history import EventRecord as EventRecord
+from liteflow.state.history import FilePosition as FilePosition
 from liteflow.state.history import History as History
 from liteflow.state.history import InstanceRecord as InstanceRecord
 from liteflow.state.history import PoolRecord as PoolRecord
 from liteflow.state.history import RunRecord as RunRecord
 from liteflow.state.history import SlotRecord as SlotRecord
 from liteflow.state.history import ValueRecord as ValueRecord
+from liteflow.state.leftovers import Leftovers as Leftovers
+from liteflow.state.leftovers import find_leftovers as find_leftovers
+from liteflow.state.leftovers import remove_leftovers as remove_leftovers
+from liteflow.state.retention import DEFAULT_RETENTION as DEFAULT_RETENTION
+from liteflow.state.retention import Pruned as Pruned
+from liteflow.state.retention import prune_runs as prune_runs
 from liteflow.states import RUN_ENDED as RUN_ENDED
 from liteflow.states import TASK_ENDED as TASK_ENDED
+from liteflow.states import TASK_STATUSES as TASK_STATUSES
 from liteflow.states import RunStatus as RunStatus
 from liteflow.states import TaskStatus as TaskStatus
 from liteflow.traces import Frame as TraceFrame
@@ -96,6 +108,7 @@ from liteflow.values.secrets import NAME as SECRET_NAME
 from liteflow.work import Body as Body
 from liteflow.work import ErrorInfo as ErrorInfo
 from liteflow.work import Expansion as Expansion
+from liteflow.work import HookEvent as HookEvent
 from liteflow.work import Item as Item
 from liteflow.work import MappedRow as MappedRow
 from liteflow.work import Outcome as Outcome
@@ -106,10 +119,12 @@ from liteflow.work import input_name as input_name
 
 __all__ = [
     "DEFAULT_QUEUE",
+    "DEFAULT_RETENTION",
     "DEFAULT_SHELL",
     "DEFAULT_WORKERS",
     "EMPTY_MAPPING",
     "HOOK_EVENTS",
+    "MAX_DAYS",
     "MAX_INSTANCES",
     "MAX_PRIORITY",
     "MAX_SLOTS",
@@ -121,6 +136,7 @@ __all__ = [
     "RUN_ENDED",
     "SECRET_NAME",
     "TASK_ENDED",
+    "TASK_STATUSES",
     "TRIGGER_RULES",
     "VARIABLE_NAME",
     "VARIABLE_NAME_RULE",
@@ -128,6 +144,7 @@ __all__ = [
     "Backend",
     "BackendContext",
     "BackendFactory",
+    "Backup",
     "Body",
     "ConditionInputs",
     "DagLimits",
@@ -135,12 +152,15 @@ __all__ = [
     "ErrorInfo",
     "EventRecord",
     "Expansion",
+    "FilePosition",
     "Graph",
     "Group",
     "Grouping",
     "History",
+    "HookEvent",
     "InstanceRecord",
     "Item",
+    "Leftovers",
     "MappedRow",
     "Outcome",
     "OverlookedFailure",
@@ -149,6 +169,7 @@ __all__ = [
     "PictureEdge",
     "PictureNode",
     "PoolRecord",
+    "Pruned",
     "QueueOptions",
     "Record",
     "Ref",
@@ -164,6 +185,7 @@ __all__ = [
     "TriggerRule",
     "ValueRecord",
     "Work",
+    "back_up",
     "box_label",
     "cancel_interrupted",
     "clean_text",
@@ -174,6 +196,7 @@ __all__ = [
     "duration_text",
     "encode_value",
     "exclude_from_resume",
+    "find_leftovers",
     "folded",
     "gc_paused",
     "group_mistakes",
@@ -192,7 +215,9 @@ __all__ = [
     "picture_of_run",
     "prefers_left_to_right",
     "process_bytes",
+    "prune_runs",
     "read_trace",
+    "remove_leftovers",
     "replace",
     "request",
     "set_pool",
@@ -206,6 +231,7 @@ __all__ = [
     "to_html",
     "to_mermaid",
     "unpickling",
+    "vacuum",
     "value_text",
     "with_boxes",
 ]

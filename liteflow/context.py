@@ -81,6 +81,12 @@ class TaskContext:
         return self._work.hook
 
     @property
+    def handle(self) -> Any:
+        """In a poll: the handle of the `Waiting` that the task returned last. None in an attempt that does not wait."""
+        text = self._work.handle
+        return None if text is None else decode(Payload("json", text, len(text)))
+
+    @property
     def params(self) -> Mapping[str, Any]:
         """The parameters of the run."""
         return self._info.params

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from liteflow.dagrun import DagRun
 from liteflow.definition.commands import shell_command
@@ -29,13 +29,15 @@ from liteflow.definition.groups import DagNodes, Group, dag_nodes, group_options
 from liteflow.definition.options import OPTION_NAMES, TaskOptions, make_options
 from liteflow.definition.stored_tasks import StoredTasks
 from liteflow.definition.task import CurrentDag, Task, check_id, check_param, hook_tasks
-from liteflow.errors import DefinitionError, DuplicateTask, RunNotFound, RunSkipped
+from liteflow.errors import DefinitionError, DuplicateTask, LiteflowError, RunNotFound, RunSkipped
 from liteflow.executors import BackendFactory
 from liteflow.gc_pause import gc_paused
 from liteflow.limits import (
     Concurrency,
     DagLimits,
     Pool,
+    Retention,
+    checked_retention,
     checked_timeout,
     normalize_concurrency,
     normalize_pools,
@@ -69,6 +71,10 @@ def init_schema(db_path: str = "liteflow.db") -> None:
     connect(real_path(db_path)).close()
 
 
+#: How long a sensor waits: there is always an end.
+SENSOR_TIMEOUT_S: Final = 7 * 86400.0
+
+
 class Dag(CurrentDag, DagReruns):
     """A named set of tasks and the dependencies between them.
 
@@ -86,6 +92,7 @@ class Dag(CurrentDag, DagReruns):
         retry: how often a failed run resumes by itself, and after which delay.
         concurrency: how many runs may be active at once, and what happens to one more: a `Concurrency`, a limit, or
             the name of a group.
+        retention: which old runs are preserved; the others are deleted after each run. None: all are.
     """
 
     def __init__(
@@ -100,6 +107,7 @@ class Dag(CurrentDag, DagReruns):
         timeout: float | None = None,
         retry: RetryPolicy | int = NEVER,
         concurrency: Concurrency | int | str | None = None,
+        retention: Retention | None = None,
         on_start: Callable[..., Any] | None = None,
         on_success: Callable[..., Any] | None = None,
         on_failure: Callable[..., Any] | None = None,
@@ -125,6 +133,7 @@ class Dag(CurrentDag, DagReruns):
             timeout_s=checked_timeout(timeout),
             retry=normalize_retry(retry),
             concurrency=normalize_concurrency(concurrency),
+            retention=checked_retention(retention),
         )
         self.tasks: dict[str, Task] = {}
         #: the file that defines the dag; None: the program that runs
@@ -250,6 +259,31 @@ class Dag(CurrentDag, DagReruns):
     def short_circuit(self, func: Callable[..., Any] | None = None, task_id: str | None = None, **kwargs: Any) -> Any:
         """Add a task whose function returns whether the tasks that follow run."""
         return self.task(func, task_id, short_circuit=True, **kwargs)
+
+    def sensor(
+        self,
+        func: Callable[..., Any] | None = None,
+        task_id: str | None = None,
+        *,
+        every: float = 10.0,
+        timeout: float | None = SENSOR_TIMEOUT_S,
+        on_timeout: str = "fail",
+        **kwargs: Any,
+    ) -> Any:
+        """Add a task that waits: its function is called again, every so many seconds, until it returns a value.
+
+        While it returns `NOT_YET`, or a `Waiting` that says what it waits for, the task is WAITING and holds no worker
+        and no slot. A call that raises is repeated, and five such calls in a row fail the task. Also a decorator.
+
+        Args:
+            func: the function, which should return soon: a call may take 30 seconds.
+            task_id: by default the name of the function.
+            every: seconds between two calls.
+            timeout: seconds after which the wait is over; they also count while no process runs the run.
+            on_timeout: "fail", or "skip" for a task that is then SKIPPED.
+            kwargs: options and arguments, as in `task`.
+        """
+        return self.task(func, task_id, every=every, timeout=timeout, on_timeout=on_timeout, **kwargs)
 
     def add_call(
         self,
@@ -557,10 +591,23 @@ class Dag(CurrentDag, DagReruns):
             with History(config.db_path) as history:
                 run = DagRun.from_record(config.db_path, history.run(config.run_id))
         run.signal, run.timed_out = result.signal, result.timed_out
+        if self.limits.retention is not None and result.status != Status.INTERRUPTED:
+            self._prune_after(run, self.limits.retention)
         if result.status == Status.INTERRUPTED and result.signal is not None and raise_signals:
             # The handlers of the host program were not called while the run was being stopped: now they are.
             signal.raise_signal(result.signal)
         return run
+
+    def _prune_after(self, run: DagRun, retention: Retention) -> None:
+        """Delete old runs after a run. A failure of it does not change the result of the run."""
+        from liteflow.state.retention import prune_after_run  # here, because other dags do not need it
+
+        try:
+            prune_after_run(run.db_path, retention, self.dag_id, run.run_id)
+        except LiteflowError as error:
+            import logging
+
+            logging.getLogger(__name__).warning("old runs were not deleted: %s", error)
 
     # -- the state file --------------------------------------------------------------------------------------
 

@@ -10,8 +10,16 @@ from liteflow.record import Record
 from liteflow.values.payload import Payload
 from liteflow.work import Body, Ref, RunInfo
 
-Event = Literal["on_start", "on_success", "on_failure", "on_retry", "on_cancel", "on_exit"]
-HOOK_EVENTS: Final[tuple[Event, ...]] = ("on_start", "on_success", "on_failure", "on_retry", "on_cancel", "on_exit")
+Event = Literal["on_start", "on_wait", "on_success", "on_failure", "on_retry", "on_cancel", "on_exit"]
+HOOK_EVENTS: Final[tuple[Event, ...]] = (
+    "on_start",
+    "on_wait",
+    "on_success",
+    "on_failure",
+    "on_retry",
+    "on_cancel",
+    "on_exit",
+)
 #: The owner of the hooks of the run, in place of the number of a task.
 RUN_OWNER: Final = -1
 

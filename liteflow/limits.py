@@ -14,6 +14,7 @@ OnConflict = Literal["queue", "skip", "cancel", "fail"]
 ON_CONFLICT: Final[tuple[str, ...]] = get_args(OnConflict)
 MAX_SLOTS: Final = 1_000_000
 MAX_PRIORITY: Final = 1_000_000
+MAX_DAYS: Final = 36_500
 
 
 class Pool(NamedTuple):
@@ -35,6 +36,16 @@ class Concurrency(NamedTuple):
     on_conflict: OnConflict = "queue"
 
 
+class Retention(NamedTuple):
+    """Which runs of a dag are preserved: those of the last `days`, and the newest `runs`; None preserves none by it.
+
+    All others are deleted after a run of the dag, with their logs, values and checkpoints, unless they are active.
+    """
+
+    days: float | None = None
+    runs: int | None = None
+
+
 class DagLimits(Record):
     """The limits that a dag declares; the retry is that of a run as a whole."""
 
@@ -42,6 +53,7 @@ class DagLimits(Record):
     timeout_s: float | None = None
     retry: RetryPolicy = NEVER
     concurrency: Concurrency | None = None
+    retention: Retention | None = None
 
 
 def normalize_pools(pools_or_sizes: Mapping[str, Any]) -> dict[str, Pool]:
@@ -78,6 +90,21 @@ def normalize_concurrency(value: Concurrency | int | str | None) -> Concurrency 
         raise DefinitionError(f"concurrency: the limit must be a whole number, 1 or more, not {limit!r}")
     if on_conflict not in ON_CONFLICT:
         raise DefinitionError(f"concurrency: on_conflict={on_conflict!r} must be one of {', '.join(ON_CONFLICT)}")
+    return value
+
+
+def checked_retention(value: Retention | None) -> Retention | None:
+    """Return a retention itself. Raises DefinitionError."""
+    if value is None:
+        return None
+    if not isinstance(value, Retention) or value == Retention():
+        raise DefinitionError(f"retention={value!r} must be a Retention with days, runs, or both")
+    days, runs = value
+    is_number = isinstance(days, int | float) and not isinstance(days, bool)
+    if days is not None and not (is_number and 0 <= days <= MAX_DAYS):
+        raise DefinitionError(f"retention: days={days!r} must be a number from 0 to {MAX_DAYS}")
+    if runs is not None and not _whole(runs, 0, MAX_SLOTS):
+        raise DefinitionError(f"retention: runs={runs!r} must be a whole number, 0 or more")
     return value
 
 

@@ -14,6 +14,7 @@ class Status:
     PENDING: Final = "PENDING"
     QUEUED: Final = "QUEUED"
     RUNNING: Final = "RUNNING"
+    WAITING: Final = "WAITING"  # instances only: an attempt waits without a worker, or the next iteration is due later
     SUCCESS: Final = "SUCCESS"
     FAILED: Final = "FAILED"
     UP_FOR_RETRY: Final = "UP_FOR_RETRY"
@@ -23,12 +24,14 @@ class Status:
     INTERRUPTED: Final = "INTERRUPTED"  # runs only: stopped before the end, can be resumed
     TIMED_OUT: Final = "TIMED_OUT"  # attempts only: the instance is FAILED or UP_FOR_RETRY
     LOST: Final = "LOST"  # attempts only: its owner died, the outcome is unknown
+    REPEATED: Final = "REPEATED"  # attempts only: it succeeded, and another iteration follows
 
 
 TaskStatus = Literal[
     "PENDING",
     "QUEUED",
     "RUNNING",
+    "WAITING",
     "SUCCESS",
     "FAILED",
     "UP_FOR_RETRY",
@@ -37,12 +40,13 @@ TaskStatus = Literal[
     "CANCELLED",
 ]
 RunStatus = Literal["PENDING", "RUNNING", "SUCCESS", "FAILED", "CANCELLED", "INTERRUPTED"]
-Verdict = Literal["SUCCESS", "FAILED", "SKIPPED", "CANCELLED", "TIMED_OUT", "LOST"]
+Verdict = Literal["SUCCESS", "FAILED", "SKIPPED", "CANCELLED", "TIMED_OUT", "LOST", "REPEATED"]
 
 TASK_STATUSES: Final[tuple[TaskStatus, ...]] = (
     "PENDING",
     "QUEUED",
     "RUNNING",
+    "WAITING",
     "SUCCESS",
     "FAILED",
     "UP_FOR_RETRY",

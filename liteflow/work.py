@@ -62,8 +62,29 @@ class Item(Record):
     maps: tuple[Callable[[Any], Any], ...] = ()
 
 
+_LONGEST_HANDLE: Final = 65536  # bytes
+_LONGEST_WHY: Final = 1000  # characters
+
 #: The name of an argument whose value is a mapping of further arguments.
 KEYWORDS: Final = "**"
+
+
+class Waiting(NamedTuple):
+    """The return value of a function whose work is not done yet: its `poll` is called later.
+
+    Meanwhile its task holds no worker and no slot. The handle is stored, so that a run that is resumed polls on.
+    """
+
+    #: what a poll needs to find again what it waits for: plain data, at most 64 KB, without secrets
+    handle: Any = None
+    #: seconds until the next poll; None: there is none, and a decision or the timeout ends the wait
+    again_s: float | None = 10.0
+    #: what it waits for, in words
+    why: str = ""
+
+
+#: The return value of the function of a sensor that has nothing yet.
+NOT_YET: Final = Waiting()
 
 
 class Call(NamedTuple):
@@ -90,6 +111,26 @@ class Call(NamedTuple):
     #: ends what an attempt has started outside the process tree, after every end but a success; a call that has an
     #: undo runs in a worker process
     undo: Call | None = None
+    #: modules that are imported before worker processes are forked, so that each worker has them
+    preload: tuple[str, ...] = ()
+    #: how its task waits after the function has returned a `Waiting`
+    poll: Poll | None = None
+
+
+class Poll(Record):
+    """How the task of a call waits: another function is called, again and again, until the work is done.
+
+    It has the arguments, the folder, the variables and the secrets of the call, and the last handle is in the context.
+    It returns the value of the task, or a `Waiting`, which without a handle leaves the last one.
+    """
+
+    func: Callable[..., Any]
+    #: seconds that one poll may take
+    limit_s: float = 30.0
+    #: how many polls in a row without an answer fail the attempt
+    failures: int = 5
+    #: how the attempt ends when it has waited as long as the timeout of its task
+    on_timeout: Literal["TIMED_OUT", "SKIPPED"] = "TIMED_OUT"
 
 
 Body = Call | Command
@@ -112,7 +153,9 @@ class DeferredBody(Protocol):
 
 
 def complete_body(body: _B, info: RunInfo, work: Work) -> _B:
-    """Return the body that an attempt runs. Raises InputError."""
+    """Return the body that an attempt, or a poll of its wait, runs. Raises InputError."""
+    if work.handle is not None and isinstance(body, Call) and body.poll is not None:
+        body = body._replace(func=body.poll.func, poll=None)
     return body if body.late is None else body.late.complete(body, info, work)
 
 
@@ -165,6 +208,17 @@ class RunInfo(Record):
         """Return a value in its stored form. Raises PayloadError: it cannot be stored, or holds a secret."""
         return encode(value, self.values_dir, self.masker)
 
+    def stored_wait(self, waiting: Waiting) -> Waiting:
+        """Return what an attempt waits for in its stored form. Raises PayloadError: the handle cannot be stored."""
+        handle = encode(waiting.handle, None, self.masker)
+        if handle.encoding != "json" or handle.size > _LONGEST_HANDLE:
+            raise PayloadError(
+                f"the handle of a Waiting is plain data (JSON) of at most {_LONGEST_HANDLE:,} bytes: put more "
+                "into a file, and its path into the handle"
+            )
+        why = " ".join(self.masked(str(waiting.why)).split())[:_LONGEST_WHY]
+        return Waiting(handle.data, None if waiting.again_s is None else max(0.0, float(waiting.again_s)), why)
+
     def stored_name(self, name: str) -> str:
         """Return the name of a value. Raises PayloadError: it holds a secret."""
         secret = None if self.secrets is None else self.secrets.masker.secret_in(name.encode("utf-8", "surrogatepass"))
@@ -215,6 +269,7 @@ class Work(Record):
     grace_s: float = 10.0  #: seconds between the polite and the hard signal
     log_path: str | None = None  #: the file of its output, created with the first byte
     hook: HookEvent | None = None  #: the event that a hook handles; None: a task
+    handle: str | None = None  #: of a poll: the handle of the wait (JSON); None: an attempt
     is_undo: bool = False  #: run the undo of the attempt
 
 
@@ -253,3 +308,4 @@ class Outcome(NamedTuple):
     log_path: str | None  # None: no log has output of the attempt
     log_lost: str | None = None  # why the log lacks a part of the output
     undo_error: str | None = None  # why its undo failed; None: it did not, or there was nothing to undo
+    waiting: Waiting | None = None  # it has not ended: what it waits for, with the handle as JSON; no verdict counts

@@ -54,6 +54,7 @@ CLAIMS: Final = {
     "R16": "10,000 tasks: files, processes and memory return to their initial numbers",
     "R17": "runs share pools and groups while their owners are killed and resumed",
     "R18": "children that tasks fork, in every mode: none hangs, signals end them as in a script",
+    "R19": "a prune is killed at changes of the disk, and repeated: no row without its file, nothing left of a run",
     "resources": "full disks, limits of files and processes, locked, deleted and replaced state files: nothing false",
     "names": "hostile names: no path leaves its folder",
     "shell-values": "hostile values in the environment of commands: byte for byte, none executed",

@@ -1,10 +1,11 @@
-"""Write the three generated pages of the reference, or with --check tell whether they are up to date.
+"""Write the four generated pages of the reference, or with --check tell whether they are up to date.
 
     python tools/make_reference.py
     python tools/make_reference.py --check
 
 `docs/reference/workflow-file.md` comes from the JSON Schema, `docs/reference/cli.md` from the command lines themselves,
-`docs/reference/words-of-other-tools.md` from the tables for the messages about unknown words.
+`docs/reference/words-of-other-tools.md` from the tables for the messages about unknown words, `docs/reference/rest.md`
+from the routes of the server.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ from lightflow.parser.schema import HOOK, normalized_schema
 from lightflow.parser.subjects.control_flow import PRECONDITION
 from lightflow.parser.subjects.environment import SECRET
 from lightflow.parser.subjects.groups import GROUP_KEYS, KEYS_OF_GROUPS
-from lightflow.parser.subjects.limits import CONCURRENCY, POOL
+from lightflow.parser.subjects.limits import CONCURRENCY, POOL, RETENTION
 from lightflow.parser.subjects.params import PARAM
 from lightflow.parser.subjects.retries import RUN_RETRY
 from lightflow.parser.subjects.settings import SETTINGS
 from lightflow.parser.subjects.tasks import COMMON
-from lightflow.plugins.registry import Registry
+from lightflow.plugins.registry import BUILT_IN, Registry
+from lightflow.server import api
+from lightflow.server.routing import Query
 from liteflow.cli import _parser as engine_parser
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,7 +108,7 @@ def workflow_page() -> str:
 
 def _file_sections() -> Iterator[_Section]:
     """Return the sections about the file as a whole."""
-    yield _Section("## Top level", "", normalized_schema(Registry().described()))
+    yield _Section("## Top level", "", normalized_schema(Registry().use(BUILT_IN).described()))
     yield _Section(
         "## params: keys of a parameter",
         "A parameter is its default, or a mapping with these keys. Their use, and the language of expressions, are in "
@@ -127,6 +130,7 @@ def _file_sections() -> Iterator[_Section]:
     text = CONCURRENCY["description"] + " A number alone is the limit, a text alone the group."
     yield _Section("## concurrency: its keys", text, CONCURRENCY)
     yield _Section("## settings", SETTINGS["description"], SETTINGS)
+    yield _Section("### Inside retention", "See [keep it small](../howto/keep-it-small.md).", RETENTION, "retention.")
 
 
 def _task_sections() -> Iterator[_Section]:
@@ -156,7 +160,7 @@ def _task_sections() -> Iterator[_Section]:
 
 def _type_sections() -> Iterator[_Section]:
     """Return the sections about the built-in task types."""
-    for info in Registry().described():
+    for info in Registry().use(BUILT_IN).described():
         schema = info.schema or {}
         text = schema.get("description", "")
         if "x-message" in schema:
@@ -415,6 +419,44 @@ def _words(rows: Iterable[other_tools.ForeignTerm]) -> list[str]:
     return [*head, *(f"| {' | '.join(row)} |" for row in cells), ""]
 
 
+# -- the server -----------------------------------------------------------------------------------------------
+
+
+def rest_page() -> str:
+    """The routes of the server, by the first part of their path."""
+    lines = [
+        "# REST",
+        "",
+        NOTE,
+        "",
+        "The routes of the server that `lightflow ui` starts. [Use the server](../howto/use-the-server.md) has "
+        "examples, and `GET /api/v1/openapi.json` the same table for programs (OpenAPI 3.1).",
+        "",
+        "A request needs `Authorization: Bearer TOKEN`, apart from the open routes. A viewer may read, an operator may "
+        "also change. Times are ISO 8601 in UTC, durations (`…_s`) seconds. Long lists are columns: `columns` has the "
+        "names, `rows` the values. A list that continues has `after`, the cursor of its next page. `as_of` is the "
+        "position of an answer: the stream continues there. A failure is a problem as in RFC 9457, with `code`, "
+        "`detail` and the mistakes by field in `errors`.",
+        "",
+        "| Route | Role | Answer |",
+        "| --- | --- | --- |",
+    ]
+    for route in (*api.ROUTES, api.STREAM):
+        role = "none" if (route.method, route.path) in api.OPEN_ROUTES else route.role
+        text = route.summary + "".join(f" `{query.name}`: {_query_words(query)}" for query in route.query)
+        lines.append(f"| `{route.method} {route.path}` | {role} | {text} |")
+    return "\n".join(lines)
+
+
+def _query_words(query: Query) -> str:
+    """What a query parameter means, with its default and limits."""
+    notes = [f"one of {', '.join(query.enum)}"] if query.enum and len(query.enum) < 5 else []
+    notes += [f"default {query.default}"] if query.default is not None else []
+    notes += [f"at most {query.maximum:,}"] if query.maximum is not None else []
+    notes += ["repeatable"] if query.many else []
+    return query.about.rstrip(".") + (f" ({', '.join(notes)})" if notes else "") + "."
+
+
 # -- writing --------------------------------------------------------------------------------------------------
 
 
@@ -422,6 +464,7 @@ def pages() -> dict[Path, str]:
     """The generated pages by path."""
     made = {FOLDER / "workflow-file.md": workflow_page(), FOLDER / "cli.md": cli_page()}
     made[FOLDER / "words-of-other-tools.md"] = words_page()
+    made[FOLDER / "rest.md"] = rest_page()
     return {path: re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n" for path, text in made.items()}
 
 

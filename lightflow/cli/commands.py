@@ -22,6 +22,10 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "dag": ("dag:dag", "Draw a workflow, or a run with its states."),
         "pools": ("pools:pools", "List the pools and their use, or change a pool."),
     },
+    "Serve": {
+        "ui": ("ui:ui", "Serve the history in a state file to programs and browsers, read-only."),
+        "token": ("token:token", "Print the token of the server of a state file."),
+    },
     "Write": {
         "template": ("template:template", "Write a small workflow file to start from."),
         "validate": ("validate:validate", "Check workflow files without running any task."),
@@ -30,6 +34,8 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "Maintain": {
         "list-checkpoints": ("list_checkpoints:list_checkpoints", "List the checkpoint files of a workflow."),
         "clear": ("clear:clear", "Delete the checkpoints of a workflow, so that `resume` ignores its runs."),
+        "prune": ("prune:prune", "Delete old runs with their logs, values and checkpoints."),
+        "db": ("db:db", "Check the state file, copy it, or give its free space back to the disk."),
         "doctor": ("doctor:doctor", "Check this machine and the state file."),
         "completion": ("completion:completion", "Print the completion script of a shell."),
     },

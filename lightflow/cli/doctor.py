@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from lightflow.cli.options import command, db_option, json_option
 from lightflow.cli.output import paint, say, say_json
+from lightflow.service.doctor import Finding, exit_code, run_checks
 from lightflow.text import printable
 
 _SIGNS: Final = {
@@ -37,9 +39,11 @@ def doctor(db: str, as_json: bool) -> int:
     Checks SQLite, locks, the file system, how all processes of a task are ended, free space, the integrity of the state
     file, and runs whose owner has died. Nothing is changed or repaired.
     """
-    from lightflow.service.doctor import exit_code, run_checks
+    return say_findings(db, run_checks(db), as_json=as_json)
 
-    findings = run_checks(db)
+
+def say_findings(db: str, findings: Sequence[Finding], *, as_json: bool) -> int:
+    """Print the results of checks, and return the exit code."""
     code = exit_code(findings)
     if as_json:
         from lightflow.service.json_shapes import finding_shape

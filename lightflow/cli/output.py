@@ -22,6 +22,7 @@ _STATE_STYLES: Final = {
     "TIMED_OUT": "red",
     "UPSTREAM_FAILED": "red",
     "RUNNING": "blue",
+    "WAITING": "cyan",
     "UP_FOR_RETRY": "yellow",
     "CANCELLED": "yellow",
     "INTERRUPTED": "yellow",

@@ -311,16 +311,17 @@ def _running_rows(running: list[RunningAttempt], room: int, width: int, now: flo
 
 
 def _counts(counts: Mapping[str, int], running: int, text: Any) -> Any:
-    """Return the line `✓ 3 done  ✗ 1 failed  » 2 skipped  ▶ 4 running  ○ 5 waiting`."""
+    """Return the line `✓ 3 done  ✗ 1 failed  » 2 skipped  ▶ 4 running  ○ 5 pending`."""
     failed = counts.get("FAILED", 0) + counts.get("UPSTREAM_FAILED", 0)
-    waiting = counts.get("PENDING", 0) + counts.get("QUEUED", 0) + counts.get("UP_FOR_RETRY", 0)
+    pending = counts.get("PENDING", 0) + counts.get("QUEUED", 0) + counts.get("UP_FOR_RETRY", 0)
     parts = [
         (f"✓ {counts.get('SUCCESS', 0)} done", "green", True),
         (f"✗ {failed} failed", "red", failed),
         (f"» {counts.get('SKIPPED', 0)} skipped", "dim", counts.get("SKIPPED", 0)),
         (f"■ {counts.get('CANCELLED', 0)} cancelled", "yellow", counts.get("CANCELLED", 0)),
         (f"▶ {running} running", "blue", True),
-        (f"○ {waiting} waiting", "dim", True),
+        (f"◷ {counts.get('WAITING', 0)} waiting", "cyan", counts.get("WAITING", 0)),
+        (f"○ {pending} pending", "dim", True),
     ]
     line = text(no_wrap=True, overflow="ellipsis")
     for words, style, shown in parts:

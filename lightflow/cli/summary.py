@@ -24,7 +24,7 @@ from liteflow.api import AttemptRecord, InstanceRecord, Record, instance_name, o
 MAX_ROWS: Final = 40  # of a larger run only the failed, running and slowest tasks are listed
 _SLOWEST: Final = 10
 _LISTED: Final = f"listed are the failed and running tasks, then the {_SLOWEST} that took longest"
-_URGENT: Final = ("FAILED", "RUNNING", "UP_FOR_RETRY")
+_URGENT: Final = ("FAILED", "RUNNING", "WAITING", "UP_FOR_RETRY")
 _MIN_NAME_COLUMNS: Final = 8  # on a narrow terminal
 _OTHER_COLUMNS: Final = 31  # of the states and durations next to the name
 _MAX_FAILURES: Final = 10

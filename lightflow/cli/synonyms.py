@@ -31,7 +31,8 @@ ANSWERS: Final[dict[str, str]] = {
     "dry dry-run dryrun plan simulate preview tasks": "`lightflow run FILE --dry-run`",
     "explain reason because blame": "`lightflow why TASK`",
     "delete rm remove del destroy erase drop": _DELETE,
-    "prune purge gc cleanup clean vacuum": f"nothing is deleted automatically; {_DELETE}",
+    "purge gc cleanup clean retention": "`lightflow prune` deletes old runs; `--dry-run` shows which",
+    "vacuum backup compact integrity": "`lightflow db vacuum`, `lightflow db backup FILE`, `lightflow db check`",
     "forget": "`lightflow clear WORKFLOW`",
     "checkpoints checkpoint list_checkpoints listcheckpoints": "`lightflow list-checkpoints`",
     "pool queue queues": "`lightflow pools`",
@@ -40,7 +41,7 @@ ANSWERS: Final[dict[str, str]] = {
     "json-schema jsonschema": "`lightflow schema`",
     "schedule schedules scheduler cron serve server daemon web webserver ui dashboard worker agent deploy": _NO_SERVER,
     "backfill": "`lightflow run FILE --date 2026-01-31` runs it for that day",
-    "upgrade update self-update migrate db": "the next run upgrades the state file; `pip install --upgrade lightflow-workflows` upgrades the program",
+    "upgrade update self-update migrate": "the next run upgrades the state file; `pip install --upgrade lightflow-workflows` upgrades the program",
     "params config configure settings set": "`lightflow run FILE -p NAME=VALUE` sets a parameter; settings are in the file",
     "visit open edit": "a workflow is a text file: `lightflow template NAME` writes one",
 }  # fmt: skip

@@ -25,7 +25,7 @@ from lightflow.spec.model import (
     Template,
     WorkflowSpec,
 )
-from liteflow import Command, Dag, InputError, Task
+from liteflow import Call, Command, Dag, InputError, Task
 from liteflow.api import Body, Expansion, Record, gc_paused, replace
 from liteflow.definition.groups import Group
 from liteflow.definition.options import DEFAULT_FLOW, FlowOptions, TaskOptions, tolerance_of, with_keywords
@@ -142,14 +142,20 @@ class _TaskBuilder(Record):
         if task.type not in self.types:
             self.types[task.type] = self.registry.load(task.type)
         task_type, expressions = self.types[task.type], task.expressions
-        if expressions is None:
-            return task_type.build(task)
-        from lightflow.expressions.evaluate import DeferredTaskBody, early_problems
+        modules = self._modules(task, task_type)
+        if expressions is not None:
+            from lightflow.expressions.evaluate import DeferredTaskBody, early_problems, with_templates
 
-        self.problems.extend(early_problems(expressions, self.params))
-        if expressions.script:
-            task = replace(task, config={**task.config, "run": expressions.script})
+            self.problems.extend(early_problems(expressions, self.params))
+            config = with_templates(task.config, expressions.config)
+            if expressions.script:
+                config[expressions.script_key] = expressions.script
+            task = replace(task, config=config)
         body = task_type.build(task)
+        if isinstance(body, Call) and modules:
+            body = body._replace(preload=modules)
+        if expressions is None:
+            return body
         late = DeferredTaskBody(expressions, self.folder)
         if body.undo is not None:
             body = body._replace(undo=body.undo._replace(late=late))
@@ -159,6 +165,18 @@ class _TaskBuilder(Record):
             message = f'tasks of type "{task.type}" take no expressions in what becomes a command line'
             self.problems.append(Problem(task.file, task.line, 1, f"tasks.{task.id}", message))
         return body._replace(late=late)
+
+    def _modules(self, task: TaskSpec, task_type: TaskType) -> tuple[str, ...]:
+        """Return the modules to import before workers start. Modules that are not installed are reported."""
+        modules = task_type.needed_modules(task.config)
+        if not modules:
+            return ()
+        from lightflow.plugins.needs import missing_modules, needs_text
+
+        if missing := missing_modules(modules):
+            message = needs_text(task.type, missing, task_type.extra)
+            self.problems.append(Problem(task.file, task.line, 1, f"tasks.{task.id}", message))
+        return modules if task_type.preload and self.spec.settings.preload else ()
 
     def _evaluated_options(self, task: TaskSpec, options: TaskOptions) -> TaskOptions:
         """Return the options with the values of their expressions, which are known before the run."""

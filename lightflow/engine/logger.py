@@ -171,9 +171,9 @@ class LogDisplay(Display):
             return self._detail
         if change.hook == "precondition" and change.status == "FAILED":
             return self._detail  # the line of the task has the reason
-        if one_of_many and change.status in ("SUCCESS", "SKIPPED", "CANCELLED"):
+        if one_of_many and change.status in ("SUCCESS", "SKIPPED", "CANCELLED", "WAITING"):
             return self._detail
-        return self._detail or change.status in TASK_ENDED or change.status == "UP_FOR_RETRY"
+        return self._detail or change.status in TASK_ENDED or change.status in ("UP_FOR_RETRY", "WAITING")
 
     def _line(self, change: Change) -> str:
         name = display_name(change.task_id, change.map_index, change.map_key)

@@ -187,7 +187,7 @@ class OutputFollower:
             self._followed[key] = _FollowedAttempt(
                 log=LogTail(change.log_path, time.monotonic()), name=name, attempt=change.attempt
             )
-        elif change.previous == "RUNNING":
+        elif change.previous in ("RUNNING", "WAITING") and change.status != "WAITING":
             followed = self._followed.pop(key, None)
             if followed is not None and (change.log_path is not None or followed.log.has_output):
                 yield from self._remaining(followed)

@@ -15,10 +15,11 @@ from lightflow.errors import Location, Problem
 from lightflow.expressions.language import NameNotFound, Namespace, evaluate, text_for
 from lightflow.expressions.template import split
 from lightflow.import_path import unpickling_from
-from lightflow.spec.model import Expression, Expressions, Template
+from lightflow.spec.model import BoundValue, Expression, Expressions, KeyTemplate, Template
 from liteflow import Call, Command, InputError, LiteflowError
 from liteflow.api import (
     EMPTY_MAPPING,
+    HookEvent,
     Payload,
     Ref,
     RunInfo,
@@ -65,6 +66,8 @@ class DeferredTaskBody(NamedTuple):
         values = attempt_values(expressions, info, work.task_id, work.map_index, work.attempt, inputs, read)
         if expressions.item and work.items:  # a hook of a mapped task as a whole has no item
             values[expressions.item] = read(work.items[_ITEM])
+        if work.hook is not None:
+            values["hook"] = _hook_values(work.hook)
         environment = values["env"] = Environment(expressions.layers, values)
         env = environment.values()
         words = {name: process_text(word, values, name) for name, word in expressions.words.items()}
@@ -75,8 +78,9 @@ class DeferredTaskBody(NamedTuple):
             texts = [_pasted_text(template, values, info) for template in expressions.pasted]
             argv = tuple(_PASTED.sub(lambda match: texts[int(match[1])], word) for word in body.argv)
             return body._replace(argv=argv, cwd=cwd, env={**body.env, **env, **words}, late=None)
-        kwargs = {name: fill(value, expressions.config, values) for name, value in body.kwargs.items()}
-        return body._replace(kwargs=kwargs, cwd=cwd, env={**body.env, **env}, late=None)
+        texts = [_pasted_text(template, values, info) for template in expressions.pasted]
+        kwargs = {name: _filled(value, values, texts) for name, value in body.kwargs.items()}
+        return body._replace(kwargs=kwargs, cwd=cwd, env={**body.env, **env, **words}, late=None)
 
 
 # -- what expressions can name ---------------------------------------------------------------------------------------
@@ -106,6 +110,18 @@ def attempt_values(
         "tasks": tasks,
         "needs": tasks,
         "secrets": info.secrets or {},
+    }
+
+
+def _hook_values(event: HookEvent) -> dict[str, Any]:
+    """Return the names of `hook`: the event that the hook handles."""
+    return {
+        "event": event.event,
+        "task": event.task_id,
+        "map_index": event.map_index if event.map_index >= 0 else None,
+        "status": event.status,
+        "attempt": event.attempt,
+        "error": event.error,
     }
 
 
@@ -360,6 +376,88 @@ def fill(value: Any, templates: Mapping[str, Template], values: Values) -> Any:
     return value
 
 
+# -- keys of task types ----------------------------------------------------------------------------------------------
+
+
+class TemplateText(str):
+    """A text with expressions in the keys of a task, as written; each attempt has a value in its place."""
+
+    __slots__ = ("key",)
+    key: KeyTemplate
+
+    def __new__(cls, text: str, key: KeyTemplate) -> TemplateText:
+        self = super().__new__(cls, text)
+        self.key = key
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TemplateText, (str(self), self.key)
+
+
+def with_templates(config: Mapping[str, Any], keys: Sequence[KeyTemplate]) -> dict[str, Any]:
+    """Return the keys of a task with a TemplateText in place of each text that has expressions."""
+    result = dict(config)
+    for key in keys:
+        container: Any = result
+        for step in key.path[:-1]:
+            inner = container[step]
+            container[step] = container = list(inner) if isinstance(inner, list) else dict(inner)
+        container[key.path[-1]] = TemplateText(container[key.path[-1]], key)
+    return result
+
+
+def _filled(value: Any, values: Values, pasted: Sequence[str]) -> Any:
+    """Return an argument with a value in place of each TemplateText, at any depth. Raises InputError."""
+    kind = type(value)
+    if kind is TemplateText:
+        return _KINDS[value.key.kind](value.key.template, values)
+    if kind is str:
+        return _PASTED.sub(lambda match: pasted[int(match[1])], value) if pasted else value
+    if kind is list:
+        return [_filled(item, values, pasted) for item in value]
+    if kind is dict:
+        return {name: _filled(item, values, pasted) for name, item in value.items()}
+    return value
+
+
+def _bound(template: Template, values: Values) -> list[str | BoundValue]:
+    return [part if isinstance(part, str) else BoundValue(_evaluated(part, values)) for part in template]
+
+
+def _url(template: Template, values: Values) -> str:
+    """Return a URL whose values are percent-encoded, so that none is more than a part of its path or query."""
+    if len(template) == 1:
+        return process_text(template, values)
+    from urllib.parse import quote
+
+    parts = []
+    for part in template:
+        if isinstance(part, str):
+            parts.append(part)
+            continue
+        text = _text(part, values)
+        if text in (".", ".."):
+            raise _error(part.location, f"the value is {text!r}, which would change the path of the URL")
+        parts.append(quote(text.encode("utf-8", "surrogateescape"), safe=""))
+    return "".join(parts)
+
+
+def _header(template: Template, values: Values) -> str:
+    text = process_text(template, values)
+    if "\r" in text or "\n" in text:
+        raise _error(_place_of(template), "the value holds a line break, which would begin another header")
+    return text
+
+
+#: The value of a template by the kind of its key. The parser reads keys of the kinds `shell` and `none`.
+_KINDS: Final[Mapping[str, Callable[[Template, Values], Any]]] = {
+    "text": value_of,
+    "bind": _bound,
+    "url": _url,
+    "header": _header,
+}
+
+
 # -- before a run ----------------------------------------------------------------------------------------------------
 
 
@@ -381,7 +479,7 @@ def early_problems(expressions: Expressions, params: Values) -> Iterator[Problem
     templates = [
         *expressions.words.values(),
         *expressions.pasted,
-        *expressions.config.values(),
+        *(key.template for key in expressions.config),
         *expressions.mapping.values(),
         *([expressions.cwd] if expressions.cwd is not None else []),
     ]

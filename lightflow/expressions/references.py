@@ -15,7 +15,7 @@ from lightflow.expressions.value_kinds import mistaken_comparison
 from lightflow.text import did_you_mean
 from liteflow.api import Record, Ref
 
-#: Names that exist everywhere, with their attributes; None: any attribute.
+#: Names with their attributes; None: any attribute.
 SCOPES: Final[Mapping[str, tuple[str, ...] | None]] = {
     "params": None,
     "env": None,
@@ -24,7 +24,10 @@ SCOPES: Final[Mapping[str, tuple[str, ...] | None]] = {
     "task": ("id", "attempt", "index"),
     "tasks": None,
     "secrets": None,
+    "hook": ("event", "task", "map_index", "status", "attempt", "error"),
 }
+#: Names that exist everywhere; `hook` exists in hooks.
+EVERYWHERE: Final = tuple(name for name in SCOPES if name != "hook")
 #: Names whose values are known before a run starts.
 EARLY: Final = frozenset(["params", "env", "workflow"])
 #: Names that exist only in mapped tasks, with the key that maps them.
@@ -58,7 +61,7 @@ class NameScope(Record):
 
     params: Collection[str]  #: the parameters of the workflow
     tasks: Collection[str]  #: the tasks of the workflow
-    scopes: Collection[str] = tuple(SCOPES)  #: names such as `params`; for `secrets` see the field of that name
+    scopes: Collection[str] = EVERYWHERE  #: names such as `params`; for `secrets` see the field of that name
     task: str = ""  #: the task that the place belongs to
     groups: tuple[str, ...] = ()  #: the groups that the place is in, the innermost first: their names come first
     group_ids: Collection[str] = ()  #: those of `tasks` that are groups, which have a state and no values
@@ -246,8 +249,9 @@ def _unknown_name(name: str, keys: list[Any], scope: NameScope) -> ExpressionErr
 
         rest = keys[0] if keys and isinstance(keys[0], str) else ""
         hint = f"; {answer}" if (answer := name_answer(name, rest)) else ""
-    hint = hint or did_you_mean(name, [*SCOPES, scope.item] if scope.item else SCOPES)
-    return ExpressionError(f"there is no name {name!r}{hint or '; there are ' + ', '.join(SCOPES)}")
+    names = [each for each in SCOPES if each in EVERYWHERE or each in scope.scopes]
+    hint = hint or did_you_mean(name, [*names, scope.item] if scope.item else names)
+    return ExpressionError(f"there is no name {name!r}{hint or '; there are ' + ', '.join(names)}")
 
 
 def _check(name: str, keys: list[Any], scope: NameScope) -> None:
@@ -258,7 +262,7 @@ def _check(name: str, keys: list[Any], scope: NameScope) -> None:
         raise ExpressionError(
             f"{name} is not known yet: `if`, `preconditions` and `on_start` come once, before all instances"
         )
-    if name in _OF_INSTANCES and tuple(scope.scopes) == tuple(SCOPES):
+    if name in _OF_INSTANCES and set(scope.scopes) >= set(EVERYWHERE):
         called = f"; here it is called {scope.item}" if scope.item else ""
         raise ExpressionError(f"{name} is known inside a task with `{_OF_INSTANCES[name]}`{called}")
     if name == "needs":
@@ -271,7 +275,9 @@ def _check(name: str, keys: list[Any], scope: NameScope) -> None:
         _check_secret(keys, scope)
         return
     if name not in scope.scopes:
-        raise ExpressionError(f"{name} is not known here; only {', '.join(scope.scopes)} are")
+        names = ", ".join(scope.scopes)
+        place = "known in hooks only" if name == "hook" else f"not known here; only {names} are"
+        raise ExpressionError(f"{name} is {place}")
     first = keys[0] if keys else None
     if name == "params" and isinstance(first, str) and first not in scope.params:
         hint = did_you_mean(first, scope.params) or ("" if scope.params else "; the workflow declares none")

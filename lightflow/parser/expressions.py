@@ -23,9 +23,9 @@ from lightflow.parser.subjects.fan_out import item_name, matrix_fields
 from lightflow.parser.subjects.params import is_number
 from lightflow.parser.subjects.tasks import COMMON
 from lightflow.parser.tree import ConditionNode, ExpressionIndex, TaskNode, Tree, mapping_or_empty
-from lightflow.plugins.base import TaskType
+from lightflow.plugins.expression_kinds import rule_at, script_key
 from lightflow.plugins.registry import Registry
-from lightflow.spec.model import ConditionSpec, Expression, Expressions, Template
+from lightflow.spec.model import ConditionSpec, Expression, Expressions, KeyTemplate, Template
 from liteflow import CycleError
 from liteflow.api import DEFAULT_SHELL, HOOK_EVENTS, Graph, replace, shell_prefix
 
@@ -43,6 +43,12 @@ _PROSE: Final = ("description", "workflow_name", "params", "depends_on", "type",
 _REFUSED: Final = [key for key in COMMON if key not in {*_PROSE, *_OPTIONS, *_MAPPINGS, *_SEPARATE, "env", "cwd"}]
 _NOT_ALLOWED: Final = "an expression is not allowed here"
 _NOT_CLOSED: Final = "the expression is not closed: }} is missing"
+#: The beginning of a URL with a complete host.
+_URL_START: Final = r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]+[/?#]"
+_IN_HOST: Final = (
+    "an expression is not allowed before the path of a URL, where its value could name another server; "
+    "make the whole URL an expression"
+)
 _VARIABLE: Final = "LIGHTFLOW_EXPR_"
 #: Words between two values of an expression.
 _OPERATOR_WORDS: Final = ("and", "or", "is", "in", "not", "if", "else")
@@ -214,13 +220,13 @@ class _Reader:
     def __init__(self, tree: Tree, registry: Registry) -> None:
         self._tree = tree
         self._task_ids = dict.fromkeys(tree.task_ids)
-        self._types = [_task_type(node, registry) for node in tree.task_nodes]
+        self._schemas = [_keys_of_type(node, registry) for node in tree.task_nodes]
         self._params = mapping_or_empty(tree.root.get("params"))
         self._secrets = secret_names(tree.root)
         path = os.path.abspath(tree.source.file)
         self._workflow = {"name": tree.root.get("workflow_name", ""), "dir": os.path.dirname(path), "file": path}
         self.templates = _Templates(tree)
-        script_keys = [task_type.expressions.script for task_type in self._types]
+        script_keys = [script_key(schema) for schema in self._schemas]
         self._scripts = _ScriptReader(tree, self.templates, self._params, script_keys)
         self._refuse_elsewhere()
         names = ("params", "env", "run", "workflow", "task")
@@ -231,10 +237,10 @@ class _Reader:
 
     def _read_tasks(self) -> Iterator[tuple[str, Expressions]]:
         shared = any(not isinstance(text, str) for text in self._shared_env.values())
-        for node, task_type in zip(self._tree.task_nodes, self._types, strict=True):
+        for node, schema in zip(self._tree.task_nodes, self._schemas, strict=True):
             task_values = [value for key, value in node.keys.items() if key not in _SEPARATE]
             if shared or _has_expression([task_values, node.outer_env, node.cwd]):
-                yield node.id, self._task(node, task_type)
+                yield node.id, self._task(node, schema)
 
     def _read_conditions(self) -> Iterator[tuple[str, ConditionSpec]]:
         for node in self._tree.conditions:
@@ -244,7 +250,7 @@ class _Reader:
 
     # -- tasks --------------------------------------------------------------------------------------------------------
 
-    def _task(self, node: TaskNode, task_type: TaskType) -> Expressions:
+    def _task(self, node: TaskNode, schema: Mapping[str, Any] | None) -> Expressions:
         task_id = "" if node.is_hook else node.id
         scope = self._task_scope(node)
         early = NameScope(
@@ -261,10 +267,10 @@ class _Reader:
             if isinstance(template := self.templates.read([*node.path, key], node.keys.get(key), early), tuple)
         }
         cwd = self._cwd(node, replace(scope.names, secrets=None))
-        script, config = self._own_keys(node, task_type, scope.names)
+        script, config = self._own_keys(node, schema, scope.names)
         env = [text for layer in (scope.enclosing_env, scope.own_env) for text in layer.values()]
         reading = [*env, *([cwd] if cwd else []), *options.values()]
-        reading += [*script.words.values(), *script.pasted, *config.values()]
+        reading += [*script.words.values(), *script.pasted, *(key.template for key in config)]
         is_mapped = bool(scope.item) and not node.is_hook
         mapping = self._mapping(node.id, node.keys, scope.names) if is_mapped else {}
         return Expressions(
@@ -276,6 +282,7 @@ class _Reader:
             cwd=cwd,
             options=options,
             script=script.text,
+            script_key=script_key(schema),
             words=script.words,
             pasted=script.pasted,
             config=config,
@@ -299,6 +306,8 @@ class _Reader:
             item=item,
             fields=fields,
         )
+        if node.is_hook and "preconditions" not in node.path:
+            names = replace(names, scopes=(*names.scopes, "hook"))
         below = self._env_names(owner, self._shared_env)
         enclosing = self._variables([*node.owner, "env"], node.outer_env, names, below)
         names = replace(names, env=self._env_names(owner, self._shared_env, enclosing, own_env))
@@ -320,20 +329,32 @@ class _Reader:
         template = self.templates.read(path, folder, scope)
         return template if isinstance(template, tuple) else None
 
-    def _own_keys(self, node: TaskNode, task_type: TaskType, scope: NameScope) -> tuple[_Script, dict[str, Template]]:
+    def _own_keys(
+        self, node: TaskNode, schema: Mapping[str, Any] | None, scope: NameScope
+    ) -> tuple[_Script, tuple[KeyTemplate, ...]]:
         """Return the script and the other templates in the keys of the task's type."""
-        script, config, use = _Script(), dict[str, Template](), task_type.expressions
-        for key, value in node.keys.items():
-            path: Path = [*node.path, key]
-            if key in COMMON or not _has_expression(value):
+        script, templates = _Script(), list[KeyTemplate]()
+        own_keys = {key: value for key, value in node.keys.items() if key not in COMMON}
+        for inner_path, text in _texts_in([], own_keys):
+            if OPEN not in text:
                 continue
-            if key == use.script:
-                script = self._scripts.read(path, value, node.keys, scope)
-            elif use.values is None or key in use.values:
-                config |= self.templates.read_all(path, value, scope)
+            rule, path = rule_at(schema, inner_path), [*node.path, *inner_path]
+            if rule.kind == "none":
+                self.templates.report(path, text, text.index(OPEN), rule.refusal or _NOT_ALLOWED)
+            elif rule.kind == "shell":
+                script = self._scripts.read(path, text, node.keys, scope)
             else:
-                self.templates.report(path, value, 0, use.refusals.get(key, _NOT_ALLOWED))
-        return script, config
+                names = replace(scope, secrets=None) if rule.is_shown else scope
+                template = self.templates.read(path, text, names)
+                if isinstance(template, tuple):
+                    templates.append(KeyTemplate(tuple(inner_path), rule.kind, template))
+                    self._check_host(path, text, templates[-1])
+        return script, tuple(templates)
+
+    def _check_host(self, path: Path, text: str, key: KeyTemplate) -> None:
+        """Report an expression in the scheme or the host of a URL, unless it is the whole URL."""
+        if key.kind == "url" and len(key.template) > 1 and not re.match(_URL_START, text.partition(OPEN)[0]):
+            self.templates.report(path, text, text.index(OPEN), _IN_HOST)
 
     def _mapping(self, task_id: str, task: Mapping[str, Any], instance_names: NameScope) -> dict[str, Template]:
         """Return the templates in `matrix` or `foreach`. They are evaluated before instances exist, save the `key`."""
@@ -479,11 +500,11 @@ def looks_like_a_command(text: str) -> bool:
     return follows[1] not in _OPERATOR_WORDS and re.match(r"[\w./~$\"'*-]", follows[1]) is not None
 
 
-def _task_type(node: TaskNode, registry: Registry) -> TaskType:
-    """Return the built-in type of a task, or a plain task type: the code of plugins is not loaded."""
+def _keys_of_type(node: TaskNode, registry: Registry) -> Mapping[str, Any] | None:
+    """Return the schema of the keys of a task's type; None: it is not known. The code of plugins is not loaded."""
     name = node.keys.get("type")
-    built_in = registry.built_in(name) if isinstance(name, str) else None
-    return built_in or TaskType()
+    info = registry.find(name) if isinstance(name, str) else None
+    return info.schema if info is not None else None
 
 
 def _variables_in(template: str | Template) -> Iterator[str]:

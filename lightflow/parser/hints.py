@@ -13,10 +13,16 @@ from lightflow.bash_hints import bash_only, hint_about_syntax
 from lightflow.errors import Problem
 from lightflow.parser.positions import Key
 from lightflow.parser.shell_syntax import SyntaxReport, syntax_error_of
+from lightflow.parser.subjects.tasks import COMMON
 from lightflow.parser.tree import TaskNode, Tree
-from lightflow.spec.model import TaskSpec, WorkflowSpec
+from lightflow.plugins.expression_kinds import rule_at, script_key
+from lightflow.plugins.needs import missing_modules, needs_text
+from lightflow.plugins.registry import Registry
+from lightflow.spec.model import ExpressionKind, TaskSpec, WorkflowSpec
 from lightflow.text import quoted
 
+#: The schemas of the keys of task types, by type.
+_Schemas = Mapping[str, Mapping[str, Any] | None]
 #: The time for all calls of shells together.
 _SECONDS: Final = 5.0
 
@@ -35,14 +41,16 @@ _RUNS_AFTER_FAILURE: Final = ("all_done", "always", "one_done", "all_failed", "o
 _PROGRAM: Final = re.compile(r"^[ \t]*((?:\.{1,2}/|/)[\w./+-]+)(?=[ \t]|$)", re.MULTILINE)
 
 
-def find_hints(tree: Tree, spec: WorkflowSpec) -> list[Problem]:
-    """Return the warnings about a valid file, in the order of their places."""
+def find_hints(tree: Tree, spec: WorkflowSpec, registry: Registry) -> list[Problem]:
+    """Return the warnings about a valid file with the task types in `registry`, in the order of their places."""
+    schemas = {info.name: info.schema for info in registry.described()}
     problems = [
         *_variables_in_env(tree),
-        *_braces(tree),
+        *_braces(tree, schemas),
         *_conditions(tree),
         *_hidden_failures(tree, spec),
-        *_scripts(tree),
+        *_scripts(tree, schemas),
+        *_task_types(tree, registry),
     ]
     return sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column))
 
@@ -73,15 +81,16 @@ def _variables_in_env(tree: Tree) -> Iterator[Problem]:
                 yield _problem_in(tree, [*path, name], text, command.start(), message)
 
 
-def _texts(tree: Tree) -> Iterator[tuple[list[Key], str, bool]]:
-    """Return every text that may have expressions, with its path, and whether a shell reads it."""
+def _texts(tree: Tree, schemas: _Schemas) -> Iterator[tuple[list[Key], str, ExpressionKind]]:
+    """Return every text that may have expressions, with its path, and how it takes them."""
     for path, env in _envs(tree):
-        yield from ((([*path, name]), text, False) for name, text in env.items() if isinstance(text, str))
+        yield from (([*path, name], text, "text") for name, text in env.items() if isinstance(text, str))
     for node in tree.task_nodes:
-        is_shell = node.keys.get("type") == "shell"
-        for key in ("run", "cwd", "args"):
-            for path, text in _leaves([*node.path, key], node.keys.get(key)):
-                yield path, text, is_shell and key == "run"
+        schema = schemas.get(node.keys["type"])
+        for key, value in node.keys.items():
+            if key == "cwd" or key not in COMMON:
+                for path, text in _leaves([key], value):
+                    yield [*node.path, *path], text, rule_at(schema, path).kind
 
 
 def _leaves(path: list[Key], value: Any) -> Iterator[tuple[list[Key], str]]:
@@ -92,18 +101,18 @@ def _leaves(path: list[Key], value: Any) -> Iterator[tuple[list[Key], str]]:
             yield from _leaves([*path, key], item)
 
 
-def _braces(tree: Tree) -> Iterator[Problem]:
+def _braces(tree: Tree, schemas: _Schemas) -> Iterator[Problem]:
     """Report expressions in the braces of another tool, which nothing evaluates."""
-    for path, text, in_shell in _texts(tree):
+    for path, text, kind in _texts(tree, schemas):
         for match in _JINJA.finditer(text):
             inside = match[0].strip("{} ")
-            if inside == "item" and path[-1] == "run" and not in_shell:
+            if inside == "item" and kind == "none":
                 continue  # an f-string of Python with double braces
             meant = "run.logical_date" if re.match(rf"(?:{_DATES})\b", inside) else inside
             message = f"{match[0]} is not evaluated, and stays as it is; write ${{{{ {meant} }}}}"
             yield _problem_in(tree, path, text, match.start(), message)
         for match in _ONE_BRACE.finditer(text):
-            reader = "the shell has no such name" if in_shell else "it stays as it is"
+            reader = "the shell has no such name" if kind == "shell" else "it stays as it is"
             message = f"{match[0]}: {reader}; write ${{{{ {match[1]} }}}}"
             yield _problem_in(tree, path, text, match.start(), message)
 
@@ -232,18 +241,38 @@ def _is_tolerated(task: TaskSpec) -> bool:
     return bool(task.control_flow and task.control_flow.tolerates)
 
 
+# -- task types ----------------------------------------------------------------------------------------------------
+
+
+def _task_types(tree: Tree, registry: Registry) -> Iterator[Problem]:
+    """Report types whose modules are not installed here, and types whose keys cannot be checked."""
+    for node in tree.task_nodes:
+        name = node.keys["type"]
+        info = registry.find(name)
+        if info is None:
+            continue
+        built_in = registry.built_in(name)
+        missing = missing_modules(info.needs if built_in is None else built_in.needed_modules(node.keys))
+        if missing:
+            yield tree.problem([*node.path, "type"], needs_text(name, missing, info.extra))
+        elif info.schema is None and not info.ref.path:
+            message = f'the keys of type "{name}" ({info.origin}) are checked when it runs: its source cannot be read'
+            yield tree.problem([*node.path, "type"], message)
+
+
 # -- scripts -------------------------------------------------------------------------------------------------------
 
 
-def _scripts(tree: Tree) -> Iterator[Problem]:
+def _scripts(tree: Tree, schemas: _Schemas) -> Iterator[Problem]:
     """Report scripts that their shell cannot read, bash in scripts of sh, and programs that are not executable."""
     until = time.monotonic() + _SECONDS
     errors: dict[tuple[str, str], SyntaxReport | None] = {}
     for node in tree.task_nodes:
-        script = node.keys.get("run")
-        if node.keys.get("type") != "shell" or not isinstance(script, str):
+        key = script_key(schemas.get(node.keys["type"]))
+        script = node.keys.get(key)
+        if not isinstance(script, str):
             continue
-        yield from _programs(tree, node, script)
+        yield from _programs(tree, node, key)
         shell = node.keys.get("shell", tree.shell)
         if shell is not None and not isinstance(shell, str):
             continue  # a list of words is taken as written
@@ -259,14 +288,15 @@ def _scripts(tree: Tree) -> Iterator[Problem]:
             message = f"{os.path.basename(shell)} cannot read the script: {error.message}" + (
                 f"; {cure}" if cure else ""
             )
-            yield _problem_on_line(tree, node, error.line, message)
+            yield _problem_on_line(tree, node, key, error.line, message)
         elif is_sh and (name := bash_only(script)):
             message = f"{name} is bash, and this is sh: write `shell: bash`"
-            yield _problem_on_line(tree, node, _line_with(script, name), message)
+            yield _problem_on_line(tree, node, key, _line_with(script, name), message)
 
 
-def _programs(tree: Tree, node: TaskNode, script: str) -> Iterator[Problem]:
-    """Report files that a script starts by their path, and that are not executable."""
+def _programs(tree: Tree, node: TaskNode, key: str) -> Iterator[Problem]:
+    """Report files that the script in a key starts by their path, and that are not executable."""
+    script: str = node.keys[key]
     cwd = node.keys.get("cwd", node.cwd or tree.root.get("cwd") or ".")
     if not isinstance(cwd, str) or "${{" in cwd:
         return
@@ -279,18 +309,18 @@ def _programs(tree: Tree, node: TaskNode, script: str) -> Iterator[Problem]:
         if stat.S_ISREG(mode) and not mode & 0o111:
             program = "python3" if match[1].endswith(".py") else "sh"
             message = f"{match[1]} is not executable: chmod +x {match[1]}, or write `{program} {match[1]}`"
-            yield _problem_on_line(tree, node, script.count("\n", 0, match.start(1)) + 1, message)
+            yield _problem_on_line(tree, node, key, script.count("\n", 0, match.start(1)) + 1, message)
 
 
 def _line_with(script: str, text: str) -> int:
     return next((number for number, line in enumerate(script.splitlines(), start=1) if text in line), 0)
 
 
-def _problem_on_line(tree: Tree, node: TaskNode, line: int, message: str) -> Problem:
-    """Return a problem on a line of a script, where that is also a line of the file."""
-    problem = tree.problem([*node.path, "run"], message)
-    lines = len(str(node.keys["run"]).splitlines())
-    if line and problem.line and tree.is_literal_block(node.keys, "run"):
+def _problem_on_line(tree: Tree, node: TaskNode, key: str, line: int, message: str) -> Problem:
+    """Return a problem on a line of the script in a key, where that is also a line of the file."""
+    problem = tree.problem([*node.path, key], message)
+    lines = len(str(node.keys[key]).splitlines())
+    if line and problem.line and tree.is_literal_block(node.keys, key):
         return problem._replace(line=problem.line + min(line, lines), column=1)
     return problem
 

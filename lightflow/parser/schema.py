@@ -14,7 +14,7 @@ from lightflow.parser.subjects import control_flow, environment, groups, limits,
 from lightflow.parser.subjects.settings import SETTINGS
 from lightflow.parser.subjects.tasks import COMMON, DEFAULT_TYPE, ITEM_ID, TASKS, cwd
 from lightflow.plugins.base import TypeInfo
-from lightflow.plugins.registry import Registry
+from lightflow.plugins.registry import BUILT_IN, Registry
 from lightflow.plugins.scripts import SHELL
 from lightflow.spec.model import GROUP
 
@@ -92,7 +92,7 @@ def normalized_schema(types: Iterable[TypeInfo]) -> Schema:
 
 def workflow_schema(registry: Registry | None = None) -> Schema:
     """Return the schema of a file as it may be written, with every alias: for editors and the reference page."""
-    infos = (registry or Registry()).described()
+    infos = (registry or Registry().use(BUILT_IN)).described()
     schema = normalized_schema(infos)
     described = {info.name: info.schema for info in infos if info.schema is not None}
     described[GROUP] = {"properties": _with_items(groups.GROUP_KEYS)}

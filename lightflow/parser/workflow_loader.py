@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from typing import Any
 
 from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.files import parse_text, read_source
@@ -20,7 +22,7 @@ from lightflow.parser.tree import Tree, hook_nodes
 from lightflow.parser.validate import Checked, validate
 from lightflow.plugins.registry import Registry
 from lightflow.spec.model import WorkflowSpec, digest_of
-from liteflow.api import gc_paused
+from liteflow.api import PARAM_TYPES, gc_paused
 
 
 def load_workflow(path: str | os.PathLike[str], registry: Registry | None = None) -> WorkflowSpec:
@@ -47,8 +49,8 @@ def load_with_hints(
     from lightflow.parser.hints import find_hints  # only for `validate`
 
     with gc_paused():
-        spec, tree = _load(read_source(path), registry)
-    return spec, find_hints(tree, spec)
+        spec, tree, types = _load(read_source(path), registry)
+    return spec, find_hints(tree, spec, types)
 
 
 def loads_workflow(text: str, file: str = "workflow.yaml", registry: Registry | None = None) -> WorkflowSpec:
@@ -64,10 +66,11 @@ def loads_workflow(text: str, file: str = "workflow.yaml", registry: Registry | 
         raise WorkflowError([problem_at(file, error.mark, error.path, error.message)]) from None
 
 
-def _load(source: Source, registry: Registry | None) -> tuple[WorkflowSpec, Tree]:
+def _load(source: Source, registry: Registry | None) -> tuple[WorkflowSpec, Tree, Registry]:
     """Take a source through the stages: declare its task types, normalize it, check it, build the specification."""
     types = registry.copy() if registry else Registry()
     plugins, plugin_problems = declare_plugins(source, types)
+    types.use(_type_names(source.tree))
     schema = normalized_schema(types.described())
     tree = normalize(source, schema, types)
     checked = validate(tree, schema, types)
@@ -75,7 +78,21 @@ def _load(source: Source, registry: Registry | None) -> tuple[WorkflowSpec, Tree
     problems = [*plugin_problems, *checked.problems, *name_problems]
     if problems:
         raise WorkflowError(problems)
-    return _build(checked, name, plugins, types), tree
+    return _build(checked, name, plugins, types), tree, types
+
+
+def _type_names(tree: Any) -> Iterator[str]:
+    """Yield the names that may be task types: the values of all keys `type`, apart from the types of parameters."""
+    remaining = [tree]
+    while remaining:
+        node = remaining.pop()
+        if isinstance(node, dict):
+            name = node.get("type")
+            if isinstance(name, str) and name not in PARAM_TYPES:
+                yield name
+            remaining += node.values()
+        elif isinstance(node, list):
+            remaining += node
 
 
 def _name(tree: Tree) -> tuple[str, list[Problem]]:

@@ -20,9 +20,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 from lightflow.import_path import importing_from, unpickling_from
+from lightflow.spec.model import BoundValue as BoundValue  # types of plugins import it from here
 from lightflow.spec.model import TaskSpec
 from liteflow import Call, current_context
-from liteflow.api import EMPTY_MAPPING, Body, Record, replace, sha256_hex
+from liteflow.api import Body, Record, replace, sha256_hex
 
 
 class ConfigProblem(NamedTuple):
@@ -74,24 +75,23 @@ class TypeInfo(Record):
     ref: TypeRef
     origin: str  #: for messages: "built in", a file, a package
     line: int = 0
-
-
-class ExpressionUse(Record):
-    """How the keys of a task type take expressions."""
-
-    script: str = ""  #: the key with a shell script, in which variables replace expressions
-    values: frozenset[str] | None = None  #: the keys whose texts are evaluated; None: all keys
-    refusals: Mapping[str, str] = EMPTY_MAPPING  #: the messages about other keys
+    needs: tuple[str, ...] = ()  #: the modules that it imports
+    extra: str = ""  #: the distribution that has them
 
 
 class TaskType:
     """The base of every task type. Instances are made without arguments and have no state."""
 
     name: ClassVar[str] = ""
-    #: The part of JSON Schema with `properties` and `required` of the type's own keys.
+    #: The part of JSON Schema with `properties` and `required` of the type's own keys. The annotation `x-expressions`
+    #: of a key says how it takes expressions (see `expression_kinds`).
     schema: ClassVar[Mapping[str, Any]] = {}
-    #: Only built-in types set this: the code of plugins is not loaded when a file is checked.
-    expressions: ClassVar[ExpressionUse] = ExpressionUse()
+    #: The modules that the type imports, such as `("urllib3",)`: looked up before a run, imported before workers start.
+    needs: ClassVar[tuple[str, ...]] = ()
+    #: The distribution that has them, as `pip install` takes it; empty: the names of the modules.
+    extra: ClassVar[str] = ""
+    #: Whether the modules are imported before worker processes are forked.
+    preload: ClassVar[bool] = True
 
     def check(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
         """Return the mistakes that the schema cannot express. It executes nothing of the user's.
@@ -104,10 +104,23 @@ class TaskType:
         """Return the keys of a task with those that follow from the workflow and from its control flow."""
         return config
 
+    def needed_modules(self, config: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the modules that a task with these keys needs."""
+        return self.needs
+
+    def summary(self, config: Mapping[str, Any]) -> str:
+        """Return the task on one line, for `--dry-run`: its keys with their expressions as written."""
+        return str(config.get("run") or config.get("call") or "")
+
     def build(self, task: TaskSpec) -> Body:
-        """Return what the engine runs for `task`: here, a call of `run` in a worker. It must be picklable."""
+        """Return what the engine runs for `task`: here, a call of `run` in a worker process. It must be picklable."""
         return Call(
-            run_task_type, self.arguments(task), cwd=absolute(task.cwd), env=task.env, undo=self.undo_call(task)
+            run_task_type,
+            self.arguments(task),
+            cwd=absolute(task.cwd),
+            env=task.env,
+            lane="process",
+            undo=self.undo_call(task),
         )
 
     def arguments(self, task: TaskSpec) -> dict[str, Any]:

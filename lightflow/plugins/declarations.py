@@ -1,7 +1,7 @@
 """Read the task types that a plugin file declares, without running it.
 
 A declaration is a class at the top level of the file that derives from `TaskType` (or from another declaration) and has
-`name = "…"` and `schema = {…}` written out as literals.
+`name = "…"` and `schema = {…}` written out as literals, and perhaps `needs = (…)` and `extra = "…"`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,13 @@ from typing import Any, Final
 from lightflow.errors import Problem
 from lightflow.plugins.base import TypeInfo, TypeRef
 
+#: The attributes that are read: the class of their literal, and how it is written.
+_LITERALS: Final[Mapping[str, tuple[type | tuple[type, ...], str]]] = {
+    "name": (str, 'a plain text such as "my_type"'),
+    "schema": (dict, "a plain dict, without names or calls"),
+    "needs": ((tuple, list), 'a plain tuple of modules such as ("requests",)'),
+    "extra": (str, 'a plain text such as "my-package[extra]"'),
+}
 MAX_BYTES: Final = 4 * 1024 * 1024
 
 
@@ -45,32 +52,53 @@ def read_declarations(path: str, shown: str) -> tuple[list[TypeInfo], list[Probl
 def _declaration(
     node: ast.ClassDef, path: str, shown: str, schema: Mapping[str, Any], problems: list[Problem]
 ) -> TypeInfo | None:
-    name: Any = None
+    values: dict[str, Any] = {"schema": schema}
     for statement in node.body:
         target, value = _assignment(statement)
-        if target not in ("name", "schema") or value is None:
+        if target not in _LITERALS or value is None:
             continue
         try:
             literal = ast.literal_eval(value)
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             literal = None
-        kind = str if target == "name" else dict
-        if not isinstance(literal, kind) or not literal:
-            what = 'a plain text such as "my_type"' if target == "name" else "a plain dict, without names or calls"
+        kind, what = _LITERALS[target]
+        if not isinstance(literal, kind) or (not literal and target in ("name", "schema")):
             message = f"class {node.name}: `{target}` must be written as {what}"
             problems.append(Problem(shown, value.lineno, value.col_offset + 1, "", message))
             return None
-        if target == "name":
-            name = literal
-        else:
-            schema = literal  # type: ignore[assignment]  # `kind` is dict here
-    if name is None:
+        values[target] = literal
+    if "name" not in values:
         message = f'class {node.name} has no `name`; write `name = "…"` in it'
         problems.append(Problem(shown, node.lineno, node.col_offset + 1, "", message))
         return None
     return TypeInfo(
-        name=name, schema=schema, ref=TypeRef(attribute=node.name, path=path), origin=shown, line=node.lineno
+        name=values["name"],
+        schema=values["schema"],
+        ref=TypeRef(attribute=node.name, path=path),
+        origin=shown,
+        line=node.lineno,
+        needs=tuple(map(str, values.get("needs", ()))),
+        extra=values.get("extra", ""),
     )
+
+
+def source_of(module: str) -> str | None:
+    """Return the path of the source of an installed module without importing it or its packages; None: it has none."""
+    import importlib.machinery
+    import importlib.util
+
+    first, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(first)
+        name = first
+        for part in rest:
+            name = f"{name}.{part}"
+            folders = spec.submodule_search_locations if spec is not None else None
+            spec = importlib.machinery.PathFinder.find_spec(name, folders) if folders is not None else None
+    except (ImportError, ValueError, AttributeError):
+        return None
+    path = spec.origin if spec is not None else None
+    return path if path is not None and path.endswith(".py") and os.path.isfile(path) else None
 
 
 def _assignment(statement: ast.stmt) -> tuple[str, ast.expr | None]:

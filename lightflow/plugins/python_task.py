@@ -18,7 +18,7 @@ from types import CodeType
 from typing import Any, ClassVar, Final, SupportsIndex
 
 from lightflow.import_path import import_from_folders, unpickling_from
-from lightflow.plugins.base import ConfigProblem, ExpressionUse, TaskType, absolute
+from lightflow.plugins.base import ConfigProblem, TaskType, absolute
 from lightflow.plugins.scripts import lines
 from lightflow.spec.model import TaskSpec
 from liteflow import Call
@@ -47,6 +47,8 @@ class PythonTask(TaskType):
                 "examples": ["import this\n"],
                 "x-expects": "Python code (text), or a list of lines",
                 "x-aliases": ["script"],
+                "x-expressions": "none",
+                "x-refusal": _IN_CODE,
             },
             "call": {
                 "description": "The function to call; its return value is the task's value. The folder of the workflow "
@@ -55,6 +57,7 @@ class PythonTask(TaskType):
                 "pattern": _TARGET,
                 "examples": ["my_module:my_function"],
                 "x-expects": 'a function such as "package.module:function"',
+                "x-expressions": "none",
             },
             "args": {
                 "description": "Arguments of `call`: a mapping by name, or a list by position.",
@@ -67,8 +70,6 @@ class PythonTask(TaskType):
         "dependentRequired": {"args": ["call"]},
         "x-message": 'needs either "run" (Python code) or "call" (a function), and not both',
     }
-
-    expressions: ClassVar[ExpressionUse] = ExpressionUse(values=frozenset(["args"]), refusals={"run": _IN_CODE})
 
     def check(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
         code = config.get("run")

@@ -2,39 +2,47 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from lightflow.errors import Problem, WorkflowError
 from lightflow.plugins.base import TaskType, TypeInfo, TypeRef
-from lightflow.plugins.python_task import PythonTask
-from lightflow.plugins.shell_task import ShellTask
+from lightflow.plugins.expression_kinds import kind_problem
+from liteflow.api import replace
 
 ENTRY_POINTS: Final = "lightflow.task_types"
 BUILT_IN_ORIGIN: Final = "built in"
-BUILT_IN: Final[tuple[type[TaskType], ...]] = (ShellTask, PythonTask)
+#: The modules and classes of the built-in types by name. A module is imported when a workflow uses its type.
+BUILT_IN: Final[Mapping[str, tuple[str, str]]] = {
+    "shell": ("lightflow.plugins.shell_task", "ShellTask"),
+    "python": ("lightflow.plugins.python_task", "PythonTask"),
+}
+#: The types that are described for every workflow.
+_ALWAYS: Final = ("shell", "python")
 
 
 class Registry:
     """Task types by name.
 
-    Plugin files are read, not run, until `load`. Installed packages are searched, which takes 50 ms, only for a name
-    that is neither built in nor in a plugin file, and imported only by `load`; their keys are not checked before.
+    The types `shell` and `python` are described from the start, the other built-in types and those of installed
+    packages by `use`, those of plugin files by `declare`. Plugin files and installed modules are read, not run, until
+    `load`. Installed packages are searched, which takes 50 ms, only for a name that is neither built in nor in a plugin
+    file.
     """
 
-    def __init__(self, built_in: Iterable[type[TaskType]] = BUILT_IN) -> None:
-        self._classes = {kind.name: kind for kind in built_in}
-        self._types: dict[str, TypeInfo] = {
-            name: TypeInfo(
-                name=name,
-                schema=kind.schema,
-                ref=TypeRef(attribute=kind.__qualname__, module=kind.__module__),
-                origin=BUILT_IN_ORIGIN,
-            )
-            for name, kind in self._classes.items()
-        }
+    def __init__(self) -> None:
+        self._types: dict[str, TypeInfo] = {}
         self._installed: dict[str, TypeInfo] | None = None
+        self.use(_ALWAYS)
+
+    def use(self, names: Iterable[str]) -> Registry:
+        """Describe the built-in and installed types with these names, if there are any. Return the registry."""
+        for name in names:
+            if name not in self._types and (info := self.find(name)) is not None:
+                self._types[name] = info
+        return self
 
     def with_files(self, paths: Iterable[str]) -> Registry:
         """Return a registry with the types of these plugin files (absolute paths) too.
@@ -49,7 +57,7 @@ class Registry:
         return registry
 
     def copy(self) -> Registry:
-        registry = Registry(self._classes.values())
+        registry = Registry()
         registry._types = dict(self._types)
         registry._installed = self._installed
         return registry
@@ -60,7 +68,7 @@ class Registry:
 
         infos, problems = read_declarations(path, shown)
         for info in infos:
-            other = self._types.get(info.name)
+            other = self._types.get(info.name) or _built_in_info(info.name)
             if other is None or other.ref == info.ref:
                 self._types[info.name] = info
             else:
@@ -71,22 +79,26 @@ class Registry:
     def forget(self, name: str) -> None:
         """Accept all keys of a type, because its schema cannot be used (which is reported)."""
         info = self._types[name]
-        self._types[name] = TypeInfo(name=info.name, schema=None, ref=info.ref, origin=info.origin, line=info.line)
+        self._types[name] = replace(info, schema=None)
 
     def described(self) -> list[TypeInfo]:
-        """Return the built-in types and those of plugin files."""
+        """Return the types that the workflow can use without a search: those of `use` and of `declare`."""
         return list(self._types.values())
 
     def names(self) -> list[str]:
         """Return the names of all types, installed packages included."""
-        return sorted({*self._types, *self._from_packages()})
+        return sorted({*BUILT_IN, *self._types, *self._from_packages()})
 
     def find(self, name: str) -> TypeInfo | None:
-        return self._types.get(name) or self._from_packages().get(name)
+        """Return the type with this name; the keys of an installed type are read from its source."""
+        if (info := self._types.get(name) or _built_in_info(name)) is not None:
+            return info
+        installed = self._from_packages().get(name)
+        return None if installed is None else _with_declaration(installed)
 
     def built_in(self, name: str) -> TaskType | None:
         """Return a built-in type; `validate` may use its code, which is not the user's."""
-        kind = self._classes.get(name)
+        kind = _built_in_class(name)
         return kind() if kind else None
 
     def load(self, name: str) -> TaskType:
@@ -126,6 +138,41 @@ class Registry:
         return self._installed
 
 
+def _built_in_class(name: str) -> type[TaskType] | None:
+    """Return the class of a built-in type, whose module is imported; None where there is no such type."""
+    if name not in BUILT_IN:
+        return None
+    module, attribute = BUILT_IN[name]
+    kind: type[TaskType] = getattr(importlib.import_module(module), attribute)
+    return kind
+
+
+def _built_in_info(name: str) -> TypeInfo | None:
+    kind = _built_in_class(name)
+    if kind is None:
+        return None
+    return TypeInfo(
+        name=name,
+        schema=kind.schema,
+        ref=TypeRef(attribute=kind.__qualname__, module=kind.__module__),
+        origin=BUILT_IN_ORIGIN,
+        needs=kind.needs,
+        extra=kind.extra,
+    )
+
+
+def _with_declaration(info: TypeInfo) -> TypeInfo:
+    """Return an installed type with the keys that its source declares, if that can be read without running it."""
+    from lightflow.plugins.declarations import read_declarations, source_of
+
+    path = source_of(info.ref.module)
+    declared = read_declarations(path, info.origin)[0] if path else []
+    match = next((each for each in declared if each.ref.attribute == info.ref.attribute), None)
+    if match is None or match.schema is None or schema_fragment_problem(match.schema, ()) is not None:
+        return info
+    return replace(info, schema=match.schema, needs=match.needs, extra=match.extra)
+
+
 def schema_fragment_problem(schema: Mapping[str, Any], reserved_keys: Iterable[str]) -> str | None:
     """Return why the schema of a task type cannot be used, in addition to the rules of JSON Schema; None if it can."""
     properties = schema.get("properties", {})
@@ -134,5 +181,7 @@ def schema_fragment_problem(schema: Mapping[str, Any], reserved_keys: Iterable[s
     required = schema.get("required", [])
     if not isinstance(required, (list, tuple)) or not set(required) <= set(properties):
         return '"required" must be a list of keys of "properties"'
+    if (problem := kind_problem(schema)) is not None:
+        return problem
     clash = sorted(set(properties) & set(reserved_keys))
     return f'the key "{clash[0]}" belongs to every task; choose another name' if clash else None

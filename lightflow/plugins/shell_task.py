@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from lightflow.plugins.base import ConfigProblem, ExpressionUse, TaskType, absolute
+from lightflow.plugins.base import ConfigProblem, TaskType, absolute
 from lightflow.plugins.scripts import SHELL, lines, shell_problem
 from lightflow.spec.model import TaskSpec
 from liteflow import Command
@@ -24,8 +24,13 @@ class ShellTask(TaskType):
                 "examples": ['echo "hello"', "make\nmake install\n", ["make", "make install"]],
                 "x-expects": "a command (text), or a list of lines",
                 "x-aliases": ["command", "script", "cmd"],
+                "x-expressions": "shell",
             },
-            "shell": {**SHELL, "description": f"{SHELL['description']} It replaces the workflow's `shell`."},
+            "shell": {
+                **SHELL,
+                "description": f"{SHELL['description']} It replaces the workflow's `shell`.",
+                "x-expressions": "none",
+            },
             "output": {
                 "description": "Take the task's value (`return_value`) from its output: `last_line`, the last line "
                 "that is not blank, as a terminal shows it (of a progress bar the text after the last carriage return, "
@@ -33,12 +38,11 @@ class ShellTask(TaskType):
                 "the file `$LIGHTFLOW_OUTPUT`, with or without this key.",
                 "enum": ["last_line", "json"],
                 "examples": ["last_line"],
+                "x-expressions": "none",
             },
         },
         "required": ["run"],
     }
-
-    expressions: ClassVar[ExpressionUse] = ExpressionUse(script="run", values=frozenset())
 
     def check(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
         if problem := shell_problem(config.get("shell")):

@@ -6,7 +6,7 @@ import os
 import shutil
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal, NamedTuple
 
 from lightflow.text import printable
@@ -58,7 +58,7 @@ def run_checks(db: str) -> list[Finding]:
         "folder": _folder,
         "file system": _file_system,
         "locks": _locks,
-        "state file": _state_file,
+        "state file": state_file_findings,
         "owner": _owner,
         "runs": _runs,
         "undos": _undos,
@@ -83,7 +83,7 @@ def run_checks(db: str) -> list[Finding]:
     return findings
 
 
-def exit_code(findings: list[Finding]) -> int:
+def exit_code(findings: Sequence[Finding]) -> int:
     """Return 3 if the state file has a problem, 1 if something that runs need is missing, otherwise 0."""
     severities = {finding.severity for finding in findings}
     return 3 if "problem" in severities else 1 if "missing" in severities else 0
@@ -216,7 +216,9 @@ def _locks(db: str) -> Iterator[Finding]:
         yield Finding("locks", "missing", "locks of open files do not work here", hint)
 
 
-def _state_file(db: str) -> Iterator[Finding]:
+def state_file_findings(db: str, *, every_row: bool = False) -> Iterator[Finding]:
+    """Check the integrity of the state file; with `every_row` also that each index has the rows of its table."""
+    pragma = "integrity_check" if every_row else "quick_check"
     if not os.path.lexists(db):
         yield Finding("state file", "fine", f"{db}: does not exist yet; the first run creates it")
         return
@@ -227,7 +229,7 @@ def _state_file(db: str) -> Iterator[Finding]:
     try:
         with translated_errors(db):
             version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-            errors = [line for table in _tables_to_check(connection) for line in _integrity_errors(connection, table)]
+            errors = [line for table in _tables_to_check(connection) for line in _errors(connection, pragma, table)]
     finally:
         connection.close()
     if errors:
@@ -261,8 +263,8 @@ def _tables_to_check(connection: sqlite3.Connection) -> list[str]:
     return ["3"] if all(name.startswith("sqlite_") for name in set(names) - set(liteflow_tables)) else liteflow_tables
 
 
-def _integrity_errors(connection: sqlite3.Connection, what: str) -> list[str]:
-    lines = [str(row[0]) for row in connection.execute(f"PRAGMA main.quick_check({what})")]
+def _errors(connection: sqlite3.Connection, pragma: str, what: str) -> list[str]:
+    lines = [str(row[0]) for row in connection.execute(f"PRAGMA main.{pragma}({what})")]
     return [] if lines == ["ok"] else lines[:3]
 
 

@@ -11,7 +11,7 @@ from lightflow.service.mapped_instances import MAX_LISTED, instance_name_of, tal
 from lightflow.service.pools import group_reason
 from lightflow.service.run_tasks import RunTasks
 from lightflow.service.tolerated_failures import reason_text
-from lightflow.service.waiting import WAITING, Waiting
+from lightflow.service.waiting import WAITS, WaitReasons
 from lightflow.text import listed
 from liteflow import Status
 from liteflow.api import AttemptRecord, History, InstanceRecord, RunRecord
@@ -90,7 +90,7 @@ class _Explainer:
         self._run = run
         records = [*history.instances(run.run_id), *history.groups(run.run_id)]
         self._tasks = RunTasks(history, run, records)
-        self._waiting = Waiting(history, run, self._tasks)
+        self._waiting = WaitReasons(history, run, self._tasks)
         self._tallies = tally_by_task(records)
 
     def add_causes(self, first: InstanceRecord, explanation: Explanation) -> None:
@@ -100,7 +100,7 @@ class _Explainer:
         while instance is not None and instance_name_of(instance) not in seen:
             seen.add(instance_name_of(instance))
             self._add(instance, explanation)
-            waits = instance.status in WAITING
+            waits = instance.status in WAITS
             if self._is_hook(instance):
                 if instance.map_index < 0:
                     for hook in self._hooks_of_instances(instance.task_id):
@@ -162,7 +162,7 @@ class _Explainer:
         attempts = self._history.attempts(self._run.run_id, instance.task_id, instance.map_index)
         last = attempts[-1] if attempts else None
         match instance.status:
-            case Status.PENDING | Status.UP_FOR_RETRY | Status.QUEUED:
+            case Status.PENDING | Status.UP_FOR_RETRY | Status.QUEUED | Status.WAITING:
                 return self._waiting.reason(instance).reason
             case Status.RUNNING if last is not None:
                 lost = ", or was when its owner died" if self._run.status == Status.INTERRUPTED else ""

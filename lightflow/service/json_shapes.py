@@ -124,6 +124,7 @@ def task_shape(record: InstanceRecord, attempts: Attempts, instances: Sequence[I
         "depends_on": record.dependencies,
         "started_at": iso(record.started_at),
         "ended_at": iso(record.ended_at),
+        "wake_at": iso(record.wake_at),
         "duration_s": seconds_between(record.started_at, record.ended_at),
         "attempts": [attempt_shape(attempt) for attempt in attempts.get((record.task_id, record.map_index), ())],
         "instances": [task_shape(instance, attempts) for instance in instances] if instances else None,
@@ -203,10 +204,11 @@ def _indexed_attempt_shape(attempt: AttemptRecord) -> Shape:
 
 def outputs_shape(outputs: Outputs) -> Shape:
     """Return the output values of a run."""
-    return {"run_id": outputs.run_id, "outputs": [_output_shape(output) for output in outputs.values]}
+    return {"run_id": outputs.run_id, "outputs": [output_shape(output) for output in outputs.values]}
 
 
-def _output_shape(output: Output) -> Shape:
+def output_shape(output: Output) -> Shape:
+    """Return a stored value."""
     record = output.record
     value: object = None
     if output.payload is not None:

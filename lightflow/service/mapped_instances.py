@@ -26,7 +26,7 @@ __all__ = [
 MAX_LISTED: Final = 10
 _NAME: Final = r"(.+)\[([0-9]{1,9})\]"
 #: The status of several hooks together is the first of these that one of them has.
-_COMBINED: Final = ("RUNNING", "UP_FOR_RETRY", "PENDING", "FAILED", "CANCELLED", "SUCCESS")
+_COMBINED: Final = ("RUNNING", "WAITING", "UP_FOR_RETRY", "PENDING", "FAILED", "CANCELLED", "SUCCESS")
 
 
 def split_name(name: str) -> tuple[str, int]:

@@ -15,7 +15,7 @@ from lightflow.service.lookup import find_instance, find_run, latest_run_with
 from lightflow.service.mapped_instances import split_name, with_times
 from lightflow.service.pools import group_reason, queue_reasons
 from lightflow.service.run_tasks import RunTasks
-from lightflow.service.waiting import Waiting
+from lightflow.service.waiting import WaitReasons
 from liteflow import PayloadError, RunNotFound, Status
 from liteflow.api import (
     EMPTY_MAPPING,
@@ -147,6 +147,16 @@ def latest_run(db: str) -> RunRecord:
         return history.last_active()
 
 
+def run_record(db: str, run_id: str) -> RunRecord:
+    """Return a run by its id, or by the beginning of its id.
+
+    Raises:
+        RunNotFound: there is none.
+    """
+    with History(db) as history:
+        return find_run(history, run_id)
+
+
 def latest_run_id(db: str, task_id: str) -> str:
     """Return the id of the latest run that has a task.
 
@@ -178,7 +188,7 @@ def run_view(db: str, run_id: str | None = None, task_id: str | None = None) -> 
         rows = history.graph_tasks(run.graph_digest)
         instances = _in_order(history, run, rows)
         if run.status == Status.RUNNING and queue_reasons(history, run.run_id):
-            waiting = Waiting(history, run, RunTasks(history, run, instances))
+            waiting = WaitReasons(history, run, RunTasks(history, run, instances))
             instances = [
                 instance._replace(reason=waiting.slots_reason(instance) or instance.reason) for instance in instances
             ]

@@ -355,8 +355,10 @@ def _unfinished_checkpoint(loaded: LoadedWorkflow) -> checkpoint.Checkpoint | No
     return checkpoints[0] if checkpoints and checkpoints[0].status != Status.SUCCESS else None
 
 
-def cancel(db: str, run_id: str, *, wait_s: float = 30.0) -> RunRecord:
+def cancel(db: str, run_id: str, *, wait_s: float = 30.0, caller: str | None = None) -> RunRecord:
     """Request the owner of a run to cancel it, and wait for that; cancel a run without a live owner here.
+
+    `caller` names the origin of the request, by default this process.
 
     Raises:
         RunNotFound: there is no such run.
@@ -367,11 +369,12 @@ def cancel(db: str, run_id: str, *, wait_s: float = 30.0) -> RunRecord:
     with History(db) as history:
         record = history.run(run_id)
         if record.status == Status.INTERRUPTED:
-            cancel_interrupted(db, record.run_id, "cancelled after it was interrupted")
+            by = "" if caller is None else f" by the {caller}"
+            cancel_interrupted(db, record.run_id, f"cancelled{by} after it was interrupted")
             return history.run(record.run_id)
         if record.status in RUN_ENDED:
             raise DefinitionError(f"run {record.run_id} has ended already: it is {record.status}")
-        request(db, record.run_id, "cancel", f"cancelled by process {os.getpid()}")
+        request(db, record.run_id, "cancel", f"cancelled by {caller or f'process {os.getpid()}'}")
         give_up = time.monotonic() + wait_s
         while record.status not in RUN_ENDED and time.monotonic() < give_up:
             time.sleep(0.05)

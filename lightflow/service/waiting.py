@@ -19,8 +19,8 @@ from liteflow import Status
 from liteflow.api import RUN_ENDED, TASK_ENDED, History, InstanceRecord, RunRecord, instance_name
 from liteflow.planning.trigger_rules import count_upstreams, decide, explain
 
-#: The statuses of tasks and hooks that wait for their start.
-WAITING: Final = (Status.PENDING, Status.UP_FOR_RETRY, Status.QUEUED)
+#: The statuses of tasks and hooks that wait, most of them for their start.
+WAITS: Final = (Status.PENDING, Status.UP_FOR_RETRY, Status.QUEUED, Status.WAITING)
 _MAX_NAMED: Final = 3  # tasks that a sentence names
 
 
@@ -31,7 +31,7 @@ class WaitReason(NamedTuple):
     cause: InstanceRecord | None = None
 
 
-class Waiting:
+class WaitReasons:
     """The reasons why the tasks of one run wait."""
 
     def __init__(self, history: History, run: RunRecord, tasks: RunTasks) -> None:
@@ -47,11 +47,13 @@ class Waiting:
         if instance.status == Status.QUEUED:
             text = f"attempt {instance.try_number} has a place in its executor, and waits for a free worker"
             return WaitReason(f"{text} ({_names(self._busy)})" if self._busy else text)
+        if instance.status == Status.WAITING:
+            return WaitReason(_wait_text(instance))
         slots = self.slots_reason(instance)
         if slots is not None:
             return WaitReason(slots)
         if instance.status == Status.UP_FOR_RETRY:
-            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(instance.updated_at))
+            since = _clock(instance.updated_at)
             return WaitReason(f"waits for its next attempt, since {since}: {instance.reason or 'no reason is known'}")
         return self._held(instance) or WaitReason(self._last_step(instance))
 
@@ -85,6 +87,8 @@ class Waiting:
             text = f"the run is {run.status}: `lightflow resume {run.run_id}` runs it"
             if instance.status == Status.QUEUED:
                 return f"{text}; whether its attempt {instance.try_number} had started is unknown"
+            if instance.status == Status.WAITING:
+                return f"{text}; {_wait_text(instance)}"
             retry = instance.status == Status.UP_FOR_RETRY and instance.reason
             return f"{text}; {instance.reason}" if retry else text
         if run.status == Status.PENDING:
@@ -261,6 +265,21 @@ class Waiting:
         if not isinstance(needs, dict) or not needs:
             return None
         return (instance.task_id if row.get("max_parallel") else "", tuple(sorted(needs.items())))
+
+
+def _wait_text(instance: InstanceRecord) -> str:
+    """Return what an instance waits for without a worker, since when, and when that is looked at again."""
+    since = "" if instance.started_at is None else f" since {_clock(instance.started_at)}"
+    text = f"attempt {instance.try_number} waits{since}: {instance.reason or 'no reason is known'}"
+    if instance.wake_at is not None:
+        text += f"; the next look is at {_clock(instance.wake_at)} or later"
+    if instance.timeout is not None and instance.started_at is not None:
+        text += f"; it times out at {_clock(instance.started_at + instance.timeout)}"
+    return text
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def _flat(lists: Any) -> list[InstanceRecord]:

@@ -8,6 +8,8 @@ from typing import Any, Final, NamedTuple
 from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.schema import workflow_schema
 from lightflow.parser.workflow_loader import load_with_hints, load_workflow
+from lightflow.plugins.base import TaskType
+from lightflow.plugins.registry import Registry
 from lightflow.service.python_files import is_script, script_errors
 from lightflow.spec.model import (
     GROUP,
@@ -204,7 +206,8 @@ def _file_outline(path: str, spec: WorkflowSpec) -> WorkflowOutline:
 
 def _file_nodes(spec: WorkflowSpec) -> tuple[TaskOutline, ...]:
     """Return the tasks of a file, and what stands for its groups, with the edges between them."""
-    outlines = {task.id: _file_task(task) for task in spec.tasks.values()}
+    registry = Registry()
+    outlines = {task.id: _file_task(task, registry) for task in spec.tasks.values()}
     groups = [task.id for task in spec.tasks.values() if task.type == GROUP]
     if not groups:
         return tuple(outlines.values())
@@ -236,8 +239,9 @@ def _is_conditional(group: TaskSpec) -> bool:
     return group.trigger_rule != "all_success" or (flow is not None and bool(flow.condition or flow.preconditions))
 
 
-def _file_task(task: TaskSpec) -> TaskOutline:
-    text = str(task.config.get("run") or task.config.get("call") or task.description)
+def _file_task(task: TaskSpec, registry: Registry) -> TaskOutline:
+    task_type = registry.built_in(task.type) or TaskType()  # the code of plugins is not run
+    text = task_type.summary(task.config) or task.description
     return TaskOutline(
         id=task.id,
         kind=task.type,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from lightflow.errors import Location
 from liteflow import Param, Secret
@@ -24,11 +24,14 @@ from liteflow.api import DagLimits as Limits
 
 __all__ = [
     "GROUP",
+    "BoundValue",
     "ConditionSpec",
     "ControlFlowSpec",
     "EnvFile",
     "Expression",
+    "ExpressionKind",
     "Expressions",
+    "KeyTemplate",
     "Limits",
     "MappingSpec",
     "Mode",
@@ -57,6 +60,7 @@ class Settings(Record):
     fail_fast: bool = False
     resume: Literal["auto", "manual"] = "manual"
     checkpoint_dir: str = ".lightflow-checkpoints"
+    preload: bool = True  #: whether the libraries of task types are imported before worker processes start
 
 
 class EnvFile(Record):
@@ -95,6 +99,25 @@ class Expression(Record):
 Template = tuple[str | Expression, ...]
 
 
+#: How a key of a task type takes the value of an expression: as `text` or alone with its type, as a `bind` value next
+#: to the text, percent-encoded in a `url`, on one line of a `header`, as a variable of a `shell` script, or not at all.
+ExpressionKind = Literal["text", "bind", "url", "header", "shell", "none"]
+
+
+class BoundValue(NamedTuple):
+    """The value of an expression in a key of the kind `bind`, whose value is a list of texts and of these."""
+
+    value: Any
+
+
+class KeyTemplate(NamedTuple):
+    """A text with expressions in the keys of a task type, and where it is."""
+
+    path: tuple[str | int, ...]
+    kind: ExpressionKind
+    template: Template
+
+
 class MappingSpec(Record):
     """The axes of a `matrix`, or the items of a `foreach`, as written.
 
@@ -114,8 +137,8 @@ class MappingSpec(Record):
 class Expressions(Record):
     """The expressions of one task.
 
-    `script` is a shell script with a variable of `words` in place of each expression; the number of a `pasted` value
-    is between two NUL characters.
+    `script` is the shell script of the key `script_key` with a variable of `words` in place of each expression; the
+    number of a `pasted` value is between two NUL characters.
     """
 
     workflow: Mapping[str, str]
@@ -128,9 +151,10 @@ class Expressions(Record):
     cwd: Template | None = None
     options: Mapping[str, Template] = EMPTY_MAPPING
     script: str = ""
+    script_key: str = ""
     words: Mapping[str, Template] = EMPTY_MAPPING
     pasted: tuple[Template, ...] = ()
-    config: Mapping[str, Template] = EMPTY_MAPPING  #: the templates in the keys of the task's type, by their text
+    config: tuple[KeyTemplate, ...] = ()  #: the templates in the other keys of the task's type
     item: str = ""  #: the name of the item of an instance
     mapping: Mapping[str, Template] = EMPTY_MAPPING  #: the templates in `MappingSpec`, by their text
     names: Mapping[str, str] = EMPTY_MAPPING  #: the names of other tasks in groups that differ from their ids

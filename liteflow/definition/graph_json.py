@@ -13,7 +13,7 @@ from typing import Any, Final
 from liteflow.definition.groups import DagNodes
 from liteflow.definition.options import NO_OPTIONS, keywords_of, make_options
 from liteflow.definition.task import NO_HOOKS, Task
-from liteflow.definition.wrappers import HookFunction, RunIfFunction
+from liteflow.definition.wrappers import HookFunction, RunIfFunction, SensorFunction
 from liteflow.digest import sha256, sha256_hex
 from liteflow.errors import DefinitionError
 from liteflow.hooks import HOOK_EVENTS
@@ -189,7 +189,7 @@ def _hash(parts: list[object]) -> str:
 
 
 def _code_parts(func: Callable[..., Any]) -> list[object]:
-    if isinstance(func, RunIfFunction | HookFunction):
+    if isinstance(func, RunIfFunction | HookFunction | SensorFunction):
         return [part for function in func.parts for part in _code_parts(function)]
     code = getattr(func, "__code__", None)
     name = getattr(func, "__qualname__", type(func).__qualname__)

@@ -61,6 +61,10 @@ class TaskOptions(Record):
     mode: str | None = None
     #: the names of the secrets of the dag in the environment of its process
     secrets: tuple[str, ...] = ()
+    #: seconds between the calls of a sensor; None: it is not a sensor
+    every_s: float | None = None
+    #: how a sensor ends that has waited as long as its timeout: "fail" or "skip"
+    on_timeout: str = "fail"
     #: whether the first failed instance of a mapped task ends the other instances
     fail_fast: bool = False
     #: a pattern for `str.format` that names the instances of a mapped task, such as "{region}"
@@ -144,6 +148,10 @@ _KEYWORDS: Final[Mapping[str, _Keyword]] = {
     "timeout": _Keyword(
         "timeout_s", _or_none(lambda value: _is_number(value) and value > 0), "a number of seconds above 0, or None"
     ),
+    "every": _Keyword(
+        "every_s", _or_none(lambda value: _is_number(value) and value > 0), "a number of seconds above 0, or None"
+    ),
+    "on_timeout": _Keyword("on_timeout", lambda value: value in ("fail", "skip"), '"fail" or "skip"'),
     "kill_grace": _Keyword("grace_s", _or_none(_is_at_least(0)), "seconds, or None"),
     "trigger_rule": _Keyword(
         "flow.trigger_rule", lambda value: value in TRIGGER_RULES, f"one of {', '.join(TRIGGER_RULES)}"
@@ -259,6 +267,8 @@ def checked(options: TaskOptions, task_id: str) -> TaskOptions:
     def wrong(name: str, wanted: str) -> DefinitionError:
         return DefinitionError(f"task {task_id!r}: {name}={getattr(flow, name)!r} must be {wanted}")
 
+    if options.on_timeout != "fail" and options.every_s is None:
+        raise DefinitionError(f"task {task_id!r}: on_timeout is for sensors, which have `every`: see dag.sensor")
     if flow.branch and flow.short_circuit:
         raise wrong("branch", "False where short_circuit is True: a task decides in one way")
     if flow.setup and flow.teardown:

@@ -13,13 +13,13 @@ from liteflow.definition.commands import with_values
 from liteflow.definition.mapping import MapRef, checked_function
 from liteflow.definition.options import DEFAULT_FLOW, NO_OPTIONS, TaskOptions, checked
 from liteflow.definition.signature import NO_PARAMETERS, Parameters, parameters_of
-from liteflow.definition.wrappers import HookFunction, RunIfFunction
+from liteflow.definition.wrappers import HookFunction, RunIfFunction, SensorFunction
 from liteflow.errors import DefinitionError
 from liteflow.hooks import Condition
 from liteflow.identifiers import NEW_ID_PATTERN
 from liteflow.planning.trigger_rules import TriggerRule
 from liteflow.record import Record, replace
-from liteflow.work import Body, Call, Command, Expansion, Ref
+from liteflow.work import Body, Call, Command, Expansion, Poll, Ref
 
 #: Shared by tasks without arguments: two dicts a task would be a tenth of its memory.
 _EMPTY: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -190,11 +190,17 @@ class Task:
         if self.fixed_body is not None:
             return self.fixed_body
         assert self.func is not None
-        func = self.func if self.options.run_if is None else RunIfFunction(self.func, self.options.run_if)
+        func = self.func if self.options.every_s is None else SensorFunction(self.func, self.options.every_s)
+        poll = None if self.options.every_s is None else self._poll(func)
+        if self.options.run_if is not None:
+            func = RunIfFunction(func, self.options.run_if)
         if not self.arg_dependencies:
-            return Call(func, self.bound_args) if self.bound_args else Call(func)
+            return Call(func, self.bound_args, poll=poll) if self.bound_args or poll else Call(func)
         refs = {name: Ref(task_id) for name, task_id in self.arg_dependencies.items()}
-        return Call(func, {**self.bound_args, **refs})
+        return Call(func, {**self.bound_args, **refs}, poll=poll)
+
+    def _poll(self, func: Callable[..., Any]) -> Poll:
+        return Poll(func=func, on_timeout="SKIPPED" if self.options.on_timeout == "skip" else "TIMED_OUT")
 
     def hooks(self) -> dict[str, Task]:
         """Return its hooks by event, each as a task with the id `TASK.EVENT`."""

@@ -24,7 +24,19 @@ from liteflow.processes.forks import end_fork, exit_code
 from liteflow.states import Verdict
 from liteflow.traces import is_engine_frame, to_json, trace_of
 from liteflow.values.payload import Payload, decode, encode
-from liteflow.work import KEYWORDS, Call, ErrorInfo, Item, Outcome, Ref, RunInfo, Work, complete_body, input_name
+from liteflow.work import (
+    KEYWORDS,
+    Call,
+    ErrorInfo,
+    Item,
+    Outcome,
+    Ref,
+    RunInfo,
+    Waiting,
+    Work,
+    complete_body,
+    input_name,
+)
 
 TRACEBACK_CHARACTERS = 64 * 1024
 MESSAGE_CHARACTERS = 2000
@@ -152,6 +164,8 @@ class Attempt:
 
     def returned(self, value: Any) -> Outcome:
         """Return the outcome of a function that returned. Raises PayloadError when the value cannot be stored."""
+        if isinstance(value, Waiting):
+            return self.outcome("LOST")._replace(waiting=self._info.stored_wait(value))
         payload = None if value is None else encode(value, self._info.values_dir, self._info.masker)
         return self.outcome("SUCCESS", value=payload)
 

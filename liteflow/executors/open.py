@@ -9,19 +9,23 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Final
 
-from liteflow.errors import DefinitionError, ResourceError
+from liteflow.errors import DefinitionError, LiteflowError, ResourceError
 from liteflow.executors.attempt import failure, is_coroutine_function
 from liteflow.executors.guardian_client import GuardianClient
 from liteflow.executors.outcome_queue import OutcomeQueue
 from liteflow.executors.protocol import Backend, BackendContext, BackendFactory, Executor, UndoRegister
 from liteflow.processes.client import ImportableWorker
 from liteflow.processes.guardian import WorkerMain
-from liteflow.work import Body, Command, Outcome, RunInfo, Work
+from liteflow.work import Body, Call, Command, Outcome, RunInfo, Work
 
 #: How many file descriptors a run needs besides those of its tasks.
 _MIN_FREE_DESCRIPTORS: Final = 12
 #: The backend of commands; the other names are modes.
 COMMAND: Final = "command"
+#: The mode in which tasks run in the thread of the loop.
+INLINE: Final = "inline"
+#: How many polls of waiting tasks run at once; they take no slot of the run.
+_POLL_SLOTS: Final = 4
 
 
 # Each backend is imported when a run uses it: that takes 0.5 ms, and few runs use all of them.
@@ -99,6 +103,7 @@ class _Executor:
         self._outcomes = outcomes
         self._guardian = guardian
         self._backends: dict[str, Backend] = {}
+        self._polls: Backend | None = None  # runs the polls of waiting tasks
         self._undos: UndoRegister | None = None
         self._routes: dict[int, Backend] = {}  # by node, for cancel
         self._cleanup = ExitStack()
@@ -137,8 +142,15 @@ class _Executor:
                 undos=self._undos,
             )
             self._backends[name] = backends[name](context)
+        polled = {task_id: bodies[task_id] for task_id in polled_tasks(bodies, self._names)}
+        if polled:
+            self._polls = _process(
+                BackendContext(
+                    outcomes=self._outcomes, bodies=polled, info=info, slots=_POLL_SLOTS, guardian=self._guardian
+                )
+            )
         # Each backend counts its own slots: where several backends share them, the caller has to count.
-        self.queues = len(self._backends) == 1 and next(iter(self._backends.values())).queues
+        self.queues = len(self._backends) == 1 and not polled and next(iter(self._backends.values())).queues
         if any(backend.in_this_process for backend in self._backends.values()):
             self._isolate_in_process_tasks(info, process_belongs_to_run=process_belongs_to_run)
 
@@ -157,7 +169,8 @@ class _Executor:
         if name is None:
             self._outcomes.post(failure(work, "FAILED", f"task {work.task_id!r} has no body in this run"))
             return
-        backend = self._routes[work.node] = self._backends[name]
+        polls = None if work.handle is None or name == INLINE else self._polls
+        backend = self._routes[work.node] = polls or self._backends[name]
         backend.submit(work)
 
     def wait(self, timeout_s: float | None = None) -> list[Outcome]:
@@ -170,6 +183,17 @@ class _Executor:
         backend = self._routes.get(node)
         if backend is not None:
             backend.cancel(node, grace_s)
+
+    def end_wait(self, work: Work, outcome: Outcome) -> None:
+        if self._undos is None:
+            self._outcomes.post(outcome)
+            return
+        try:
+            self._undos.register(work)
+        except (LiteflowError, ValueError) as error:
+            self._outcomes.post(outcome._replace(undo_error=str(error)))
+            return
+        self._undos.post(outcome)
 
     def undo(self, works: Sequence[Work]) -> list[str | None]:
         return [None] * len(works) if self._undos is None else self._undos.undo(works)
@@ -194,6 +218,8 @@ class _Executor:
             for name, backend in self._backends.items():
                 if grace_s > 0 or name not in _GUARDED:  # without a grace the guardian's sweep is enough
                     backend.close(grace_s)
+            if self._polls is not None:
+                self._polls.close(0.0)
             if self._guardian is not None:
                 self._end_processes(self._guardian, grace_s)
 
@@ -204,6 +230,17 @@ class _Executor:
         guardian.close()
         for backend in self._backends.values():
             backend.release()
+        if self._polls is not None:
+            self._polls.release()
+
+
+def polled_tasks(bodies: Mapping[str, Body], names: Mapping[str, str]) -> list[str]:
+    """Return the ids of the tasks whose polls run in workers; in mode `inline` they run in this thread."""
+    return [
+        task_id
+        for task_id, body in bodies.items()
+        if isinstance(body, Call) and body.poll is not None and names[task_id] != INLINE
+    ]
 
 
 def _worker_main(calls: Mapping[str, Body], info: RunInfo) -> WorkerMain:
@@ -293,9 +330,12 @@ def open_executor(
     _check_descriptors()
     _check_logs(bodies, info)
     guardian = None
-    if claim_children or not _GUARDED.isdisjoint(names.values()):
+    polled = set(polled_tasks(bodies, names))
+    if claim_children or polled or not _GUARDED.isdisjoint(names.values()):
         calls = {
-            task_id: body for task_id, body in bodies.items() if names[task_id] == "process" or body.undo is not None
+            task_id: body
+            for task_id, body in bodies.items()
+            if names[task_id] == "process" or body.undo is not None or task_id in polled
         }
         guardian = GuardianClient(
             _worker_main(calls, info),

@@ -41,6 +41,9 @@ class Executor(Protocol):
         A thread cannot be killed: after the grace it is abandoned, and its late result is dropped.
         """
 
+    def end_wait(self, work: Work, outcome: Outcome) -> None:
+        """Undo an attempt that waited and has not succeeded; then return its outcome."""
+
     def undo(self, works: Sequence[Work]) -> list[str | None]:
         """Undo attempts whose processes are dead. Return for each why its undo has failed; None: it has not."""
 

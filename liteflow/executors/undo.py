@@ -40,11 +40,11 @@ class AttemptUndos:
             self._numbers[work.node] = self._guardian.register_undo(_packet(work))
 
     def post(self, outcome: Outcome) -> None:
-        """Post an outcome: a success at once, any other outcome after the undo of its attempt."""
+        """Post an outcome: a success or a wait at once, any other outcome after the undo of its attempt."""
         number = self._numbers.pop(outcome.node, None)
         if number is None:
             self._outcomes.post(outcome)
-        elif outcome.verdict == "SUCCESS":
+        elif outcome.verdict == "SUCCESS" or outcome.waiting is not None:
             self._guardian.take_back_undo(number)
             self._outcomes.post(outcome)
         else:

@@ -26,7 +26,7 @@ from liteflow.processes.forks import close_in_forks, forking, use_handlers_in_fo
 from liteflow.processes.log_switch import LogSwitch
 from liteflow.processes.packets import pack, receive, send
 from liteflow.values.payload import Payload
-from liteflow.work import Body, Call, ErrorInfo, HookEvent, Outcome, RunInfo, Work
+from liteflow.work import Body, Call, ErrorInfo, HookEvent, Outcome, RunInfo, Waiting, Work
 
 #: The calls of a run's tasks by task id, with the commands that have an undo, and what is the same for all of them.
 RunCalls = tuple[Mapping[str, Body], RunInfo]
@@ -40,11 +40,12 @@ def work_to_wire(work: Work) -> tuple[Any, ...]:
         _to_tuples(work.items),
         (work.timeout_s, work.grace_s, work.log_path),
         None if work.hook is None else tuple(work.hook),
+        work.handle,
     )
 
 
 def work_from_wire(wire: tuple[Any, ...]) -> Work:
-    (node, task_id, map_index, attempt, is_undo), inputs, items, (timeout_s, grace_s, log_path), hook = wire
+    (node, task_id, map_index, attempt, is_undo), inputs, items, (timeout_s, grace_s, log_path), hook, handle = wire
     return Work(
         node=node,
         task_id=task_id,
@@ -56,31 +57,34 @@ def work_from_wire(wire: tuple[Any, ...]) -> Work:
         grace_s=grace_s,
         log_path=log_path,
         hook=None if hook is None else HookEvent._make(hook),
+        handle=handle,
         is_undo=is_undo,
     )
 
 
 def outcome_to_wire(outcome: Outcome) -> tuple[Any, ...]:
     """Return an Outcome as plain values."""
-    value, error = outcome.value, outcome.error
+    value, error, waiting = outcome.value, outcome.error, outcome.waiting
     return (
         *outcome[:3],
         None if value is None else tuple(value),
         _to_tuples(outcome.pushed),
         None if error is None else tuple(error),
-        *outcome[6:],
+        *outcome[6:-1],
+        None if waiting is None else tuple(waiting),
     )
 
 
 def outcome_from_wire(wire: tuple[Any, ...]) -> Outcome:
-    value, pushed, error = wire[3:6]
+    value, pushed, error, waiting = *wire[3:6], wire[-1]
     return Outcome._make(
         (
             *wire[:3],
             None if value is None else Payload._make(value),
             _to_payloads(pushed),
             None if error is None else ErrorInfo._make(error),
-            *wire[6:],
+            *wire[6:-1],
+            None if waiting is None else Waiting._make(waiting),
         )
     )
 

@@ -125,6 +125,13 @@ STATUS_STYLES: Final[Mapping[str, StatusStyle]] = {
         light=Colours(fill="#d8ecfb", stroke="#0072b2", ink="#06395c"),
         dark=Colours(fill="#0b314d", stroke="#56b4e9", ink="#d3ecfb"),
     ),
+    "WAITING": StatusStyle(
+        name="waiting",
+        sign="◷",
+        word="waiting",
+        light=Colours(fill="#e3f4f4", stroke="#1b7f86", ink="#0b3d41"),
+        dark=Colours(fill="#11373a", stroke="#4fc3cb", ink="#d2f2f4"),
+    ),
     "SUCCESS": StatusStyle(
         name="success",
         sign="✓",

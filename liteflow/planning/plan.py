@@ -78,6 +78,7 @@ class PreviousResults(Record):
     attempts: Mapping[int, int] = EMPTY_MAPPING  # further attempts continue the count
     #: the results of the instances of mapped tasks that are `done`, by index, in the order of the list
     instances: Mapping[int, Mapping[int, InstanceResult]] = EMPTY_MAPPING
+    waiting: Collection[int] = ()  # tasks, and no instances, whose attempt waits or whose next iteration is due later
     #: the tasks that the decisions of branches and short circuits in `done` skip, with the reasons
     skips: Mapping[int, Mapping[int, str]] = EMPTY_MAPPING
 
@@ -124,6 +125,8 @@ class Plan:
             for downstream in self._counted_by(node):
                 for instance in ended:
                     upstreams.count(downstream, table.downstream_status(instance))
+        for node in previous.waiting:
+            self._wait_on(node)
         for skipped in previous.skips.values():
             self._skip(skipped, transitions)
         for node in range(len(table.graph)):
@@ -149,12 +152,19 @@ class Plan:
         """Undo `take` for a task that has not started, because it did not get its slots; it is the next to start."""
         self.running.discard(node)
         self.table.attempts[node] -= 1
-        self.table.status[node] = "UP_FOR_RETRY" if self.is_retry(node) else "QUEUED"
+        stored = self.stored_status(node)
+        self.table.status[node] = "QUEUED" if stored == "PENDING" else stored
         self._starts.put_back(node)
 
     def is_retry(self, node: int) -> bool:
         """Return whether an attempt has failed or was lost since the run was started or resumed."""
         return self._retries.is_retry(node)
+
+    def stored_status(self, node: int) -> TaskStatus:
+        """Return the state that the state file has of an instance that has yet to start or start again."""
+        if self.is_retry(node):
+            return "UP_FOR_RETRY"
+        return "WAITING" if self._retries.repeats(node) else "PENDING"
 
     def next_retry_at(self) -> float | None:
         """Return the monotonic second at which the next retry is due, if one is waiting."""
@@ -261,6 +271,8 @@ class Plan:
                 table.status[instance] = status
                 self._remaining -= 1
                 ended.append(instance)
+            elif status == "WAITING":
+                self._wait_on(instance)
             else:
                 push(instance)
         return ended
@@ -284,9 +296,9 @@ class Plan:
             instances.fail_fast = False  # the others are cancelled once
             reason = f"instance {table.map_indexes[node]} failed and fail_fast is set"
             for other in instances.nodes:
-                if table.status[other] in ("QUEUED", "UP_FOR_RETRY"):
+                if self._has_no_attempt(other):
                     self._end(other, "CANCELLED", transitions, reason)
-                elif table.status[other] == "RUNNING":
+                elif table.status[other] in ("RUNNING", "WAITING"):
                     self._to_cancel.append(other)
 
     def to_cancel(self) -> Sequence[int]:
@@ -295,6 +307,42 @@ class Plan:
             return ()
         nodes, self._to_cancel = self._to_cancel, []
         return nodes
+
+    # -- waiting -------------------------------------------------------------------------------------------
+
+    def wait(self, node: int, why: str) -> list[Transition]:
+        """Let a running attempt wait without a worker; `finish` ends it. `why` is the reason."""
+        transitions: list[Transition] = []
+        self.running.discard(node)
+        self.table.waiting.add(node)
+        self._change(node, "WAITING", transitions, why or None)
+        return transitions
+
+    def explain_wait(self, node: int, why: str) -> list[Transition]:
+        """Record that an attempt that waits now waits for something else."""
+        transitions: list[Transition] = []
+        self._change(node, "WAITING", transitions, why or None)
+        return transitions
+
+    def repeat_at(self, node: int, due: float) -> None:
+        """Start the next iteration of an instance of the previous part of the run at this monotonic second."""
+        self.table.waiting.discard(node)
+        self._starts.ready.ended(node)
+        self._retries.repeat(node)
+        self._starts.add_retry(node, due)
+
+    def _wait_on(self, node: int) -> None:
+        """Restore an instance that was waiting in the previous part of the run."""
+        self.table.status[node] = "WAITING"
+        self.table.waiting.add(node)
+        self._starts.ready.restored(node)
+
+    def _has_no_attempt(self, node: int) -> bool:
+        """Return whether the instance has not ended and has no attempt that has yet to end."""
+        status = self.table.status[node]
+        return status in ("PENDING", "QUEUED", "UP_FOR_RETRY") or (
+            status == "WAITING" and node not in self.table.waiting
+        )
 
     # -- hooks ---------------------------------------------------------------------------------------------
 
@@ -336,12 +384,16 @@ class Plan:
         reason: str | None = None,
         failure: Failure = NO_FAILURE,
         skips: Mapping[int, str] | None = None,
+        repeat_s: float = 0.0,
     ) -> list[Transition]:
         """End an attempt. Return every change that follows, the first of them the task's own.
 
-        `skips` are the tasks that the task has decided to skip, each with the reason.
+        `skips` are the tasks that the task has decided to skip, each with the reason; `repeat_s` are the seconds before
+        the next iteration of a task that is REPEATED.
         """
         self.running.discard(node)
+        self.table.waiting.discard(node)
+        self._retries.ended(node)
         self._starts.ready.ended(node)
         transitions: list[Transition] = []
         match verdict:
@@ -350,6 +402,10 @@ class Plan:
                 self._remaining -= 1
             case "SUCCESS" | "SKIPPED" | "CANCELLED":
                 self._end(node, verdict, transitions, reason, skips)
+            case "REPEATED" if self._stop is not None and not self.survives_stop(node):
+                self._end(node, "CANCELLED", transitions, self._stop.reason)
+            case "REPEATED":
+                self._repeat(node, now + repeat_s, transitions, reason)
             case "LOST":
                 self._lost(node, now, transitions, reason)
             case "FAILED" | "TIMED_OUT":
@@ -387,6 +443,12 @@ class Plan:
 
     def _retry(self, node: int, due: float, transitions: list[Transition], reason: str | None) -> None:
         self._change(node, "UP_FOR_RETRY", transitions, reason)
+        self._starts.add_retry(node, due)
+
+    def _repeat(self, node: int, due: float, transitions: list[Transition], reason: str | None) -> None:
+        """Let an instance wait for its next iteration, whose retries are counted from the start."""
+        self._retries.repeat(node)
+        self._change(node, "WAITING", transitions, reason)
         self._starts.add_retry(node, due)
 
     def _change(self, node: int, status: TaskStatus, transitions: list[Transition], reason: str | None = None) -> None:
@@ -559,7 +621,7 @@ class Plan:
         ended = [
             node
             for node, status in enumerate(table.status)
-            if status in ("PENDING", "QUEUED", "UP_FOR_RETRY") and node not in exempt
+            if status not in TASK_ENDED and node not in exempt and self._has_no_attempt(node)
         ]
         for node in ended:
             self._change(node, "CANCELLED", transitions, reason)
@@ -590,7 +652,10 @@ class Plan:
     @property
     def finished(self) -> bool:
         """Whether nothing runs and nothing will."""
-        return not self.running and (self._halted or not self._remaining)
+        if self.running:
+            return False
+        leaves_waits = not self.table.waiting or (self._stop is not None and self._stop.cause == "interrupted")
+        return (self._halted and leaves_waits) or not self._remaining
 
     def result(self) -> RunStatus:
         """Return the state of a finished run: that of the stop, if it cut the run short; else that of its tasks."""

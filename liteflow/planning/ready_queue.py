@@ -113,6 +113,15 @@ class ReadyQueue:
         if not options.needs:
             self._open((owner, ()))
 
+    def restored(self, node: int) -> None:
+        """Count an instance that was running or waiting before the run was resumed."""
+        options = self._options.get(self._owner(node)) if self._options else None
+        if options is not None and options.max_parallel is not None:
+            owner = self._owner(node)
+            running = self._running[owner] = self._running.get(owner, 0) + 1
+            if running >= options.max_parallel:
+                self._closed.add(self._key(node, options))
+
     def drop(self, node: int) -> None:
         """Record that a task that was handed out has been cancelled."""
         self.ended(node)

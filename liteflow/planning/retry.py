@@ -93,6 +93,7 @@ class RetryTracker:
         self._seed = seed
         self._failed: dict[int, int] = {}
         self._lost: dict[int, int] = {}
+        self._repeated: set[int] = set()  # instances whose last attempt was an iteration before the last
 
     def set_policy(self, node: int, policy: RetryPolicy) -> None:
         """Set the policy of a hook."""
@@ -127,6 +128,19 @@ class RetryTracker:
     def is_retry(self, node: int) -> bool:
         """Return whether an attempt of the instance has failed or has been lost."""
         return node in self._failed or node in self._lost
+
+    def repeat(self, node: int) -> None:
+        """Note that an iteration has ended, and that another follows, with retries of its own."""
+        self.forget(node)
+        self._repeated.add(node)
+
+    def repeats(self, node: int) -> bool:
+        """Return whether the next attempt of the instance is an iteration that follows another."""
+        return node in self._repeated
+
+    def ended(self, node: int) -> None:
+        """Note that an attempt has ended."""
+        self._repeated.discard(node)
 
     def forget(self, node: int) -> None:
         """Forget the attempts of a hook that is triggered once more."""

@@ -38,7 +38,7 @@ class StartQueue:
             self.ready.push(node)
 
     def add_retry(self, node: int, due: float) -> None:
-        """Add an instance whose next attempt starts at this monotonic second or later."""
+        """Add an instance whose next attempt, a retry or an iteration, starts at this monotonic second or later."""
         heapq.heappush(self._retries, (due, node))
 
     def add_blocking(self, node: int) -> None:
@@ -57,7 +57,7 @@ class StartQueue:
         status = self._status
         while self._retries and self._retries[0][0] <= now:
             due = heapq.heappop(self._retries)[1]
-            if status[due] != "UP_FOR_RETRY":
+            if status[due] not in ("UP_FOR_RETRY", "WAITING"):
                 continue  # it was cancelled
             if due == self._blocking:
                 self._blocking_is_ready = True
@@ -84,7 +84,7 @@ class StartQueue:
 
     def next_retry_at(self) -> float | None:
         """Return the monotonic second at which the next retry is due, if one is waiting."""
-        while self._retries and self._status[self._retries[0][1]] != "UP_FOR_RETRY":
+        while self._retries and self._status[self._retries[0][1]] not in ("UP_FOR_RETRY", "WAITING"):
             heapq.heappop(self._retries)  # it was cancelled
         return self._retries[0][0] if self._retries else None
 

@@ -76,6 +76,7 @@ class TaskTable:
         self.attempts: list[int] = [0] * size
         self.owners: dict[int, int] = {}  # the task of each instance of a mapped task
         self.mapped: dict[int, MappedInstances] = {}  # the instances of each mapped task whose list is known
+        self.waiting: set[int] = set()  # instances whose attempt waits without a worker
         self.hooks: set[int] = set()
         self.tolerated: set[int] = set()  # instances that FAILED and count as a success for other tasks
 

@@ -100,7 +100,9 @@ class Hooks:
             if not hooks or node in table.mapped:  # of a mapped task each instance has its own
                 continue
             ended = outcome if outcome is not None and outcome.node == node else None
-            if status == "UP_FOR_RETRY":
+            if status == "WAITING":
+                event = "on_wait" if ended is not None and ended.waiting is not None else ""
+            elif status == "UP_FOR_RETRY":
                 event = "on_retry" if ended is not None and ended.verdict != "LOST" else ""
             elif status == "CANCELLED" and (plan.halted or not attempt):
                 event = ""  # it has not ended for good, or never started
@@ -115,7 +117,7 @@ class Hooks:
     def _trigger_first(self, hooks: Mapping[str, HookDef], event: HookEvent, now: float) -> bool:
         """Trigger the hook of the event if there is one, else `on_exit`, which follows any end."""
         spec = hooks.get(event.event)
-        if spec is None and event.event != "on_retry" and (spec := hooks.get("on_exit")) is not None:
+        if spec is None and event.event not in ("on_retry", "on_wait") and (spec := hooks.get("on_exit")) is not None:
             event = event._replace(event="on_exit")
         if spec is not None:
             self.trigger(spec, event, now)

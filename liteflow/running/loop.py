@@ -24,6 +24,7 @@ from liteflow.running.run_limits import RunLimits
 from liteflow.running.start_checks import StartChecks
 from liteflow.running.starting import Start, Starter
 from liteflow.running.stopping import Stopping
+from liteflow.running.waits import Waits, polling
 
 _REQUEST_POLL_S: Final = 0.25  # seconds between checks for requests
 _HANDLERS_DEFERRED: Final = contextlib.nullcontext()  # the signal gate stays closed
@@ -42,6 +43,7 @@ class Parts(Record):
     outcomes: OutcomeHandler
     limits: RunLimits
     stopping: Stopping
+    waits: Waits
 
 
 class Loop:
@@ -88,13 +90,14 @@ class Loop:
             self._submit(starts)
             if run_ended:
                 return True
+            self._submit_polls()
             # 4. Evaluate the start checks and read the lists of tasks that may start, now that their inputs are stored.
             prepared = self._prepare()
             # 5. Wait for outcomes.
             with self._signal_gate:
                 outcomes = self._executor.wait(0.0 if prepared else self._pause_s())
-            # 6. Handle them.
-            for outcome in outcomes:
+            # 6. Handle them, and those of attempts that waited.
+            for outcome in (*parts.waits.take_ended(), *outcomes):
                 parts.outcomes.finish(outcome, clock.monotonic())
             # 7. Check signals, requests of other processes, and the clock.
             self._check_signals_clock_requests()
@@ -126,6 +129,19 @@ class Loop:
             with self._signal_gate if work.task_id in self._inline_tasks else _HANDLERS_DEFERRED:
                 self._executor.submit(work)
 
+    def _submit_polls(self) -> None:
+        """Poll the attempts that wait and are due, and undo those that have ended. Their handles are stored by now."""
+        parts = self._parts
+        parts.waits.adopt()
+        for start, handle, outcome in parts.waits.due_undos():
+            self._executor.end_wait(polling(parts.starter.work(start, parts.inputs, parts.hooks), handle, 0.0), outcome)
+        if not self._may_start or self._plan.halted:
+            return
+        for start, handle, limit_s in parts.waits.due():
+            work = polling(parts.starter.work(start, parts.inputs, parts.hooks), handle, limit_s)
+            with self._signal_gate if work.task_id in self._inline_tasks else _HANDLERS_DEFERRED:
+                self._executor.submit(work)
+
     def _prepare(self) -> bool:
         """Evaluate start checks and expand mapped tasks. Return whether there was anything to do."""
         parts = self._parts
@@ -139,7 +155,9 @@ class Loop:
         return parts.expansion.expand_due(now) or evaluated
 
     def _pause_s(self) -> float:
-        return self._parts.limits.pause_s(self._clock.monotonic(), self._plan.next_retry_at(), _REQUEST_POLL_S)
+        due = (self._plan.next_retry_at(), None if self._plan.halted else self._parts.waits.next_at())
+        next_at = min((second for second in due if second is not None), default=None)
+        return self._parts.limits.pause_s(self._clock.monotonic(), next_at, _REQUEST_POLL_S)
 
     def _check_signals_clock_requests(self) -> None:
         parts, store = self._parts, self._store

@@ -9,17 +9,22 @@ from liteflow.definition.compiled import CompiledDag
 from liteflow.planning.plan import Plan
 from liteflow.planning.retry import NO_FAILURE, Failure
 from liteflow.running.decisions import decided
-from liteflow.running.hooks import Hooks
 from liteflow.running.inputs import Inputs
 from liteflow.running.prefetch import Prefetch
 from liteflow.running.recorder import Recorder
 from liteflow.running.start_checks import StartChecks
 from liteflow.running.stopping import Stopping
+from liteflow.running.waits import Waits
 from liteflow.state.records import AttemptKey, DueUndo
 from liteflow.states import TaskStatus
-from liteflow.work import ErrorInfo, Outcome
+from liteflow.work import ErrorInfo, Outcome, Waiting
 
 _NO_ERROR: Final = ErrorInfo("")
+_NO_POLL: Final = ErrorInfo(
+    "it returned a Waiting, and its task does not say how it is polled: use dag.sensor, or Call(…, poll=…)",
+    "",
+    ("TypeError", "Exception"),
+)
 
 
 def _failure(outcome: Outcome) -> Failure:
@@ -40,8 +45,8 @@ class OutcomeHandler:
         inputs: Inputs,
         checks: StartChecks,
         stopping: Stopping,
-        hooks: Hooks,
         prefetch: Prefetch,
+        waits: Waits,
     ) -> None:
         self._compiled = compiled
         self._plan = plan
@@ -49,23 +54,31 @@ class OutcomeHandler:
         self._inputs = inputs if inputs.any else None
         self._checks = checks
         self._stopping = stopping
-        self._hooks = hooks
         self._prefetch = prefetch
+        self._waits = waits
         self._repeats = set(compiled.control.setups) | set(compiled.control.teardowns)  # may succeed more than once
         self._deciders = compiled.deciders()
         self._ordered = plan.has_queue_options
 
     def finish(self, outcome: Outcome, monotonic: float) -> None:
-        """Handle the end of an attempt."""
+        """Handle the end of an attempt, or the answer of a poll."""
         plan, recorder, node = self._plan, self._recorder, outcome.node
+        previous: TaskStatus = "RUNNING"
+        if outcome.waiting is not None or node in plan.table.waiting:
+            answer = self._after_wait(outcome)
+            if answer is None:
+                return
+            outcome, previous = answer
         if outcome.error is not None:
             outcome = outcome._replace(error=recorder.masked(outcome.error))
         skips: Mapping[int, str] | None = None
         if node in self._deciders:
             outcome, skips = decided(self._compiled, self._deciders[node], outcome)
         self._stopping.ended(node)
-        self._prefetch.observe(outcome)
-        previous: TaskStatus = "RUNNING" if node not in self._prefetch.queued else self._dequeue(outcome)
+        if previous == "RUNNING":
+            self._prefetch.observe(outcome)
+            if node in self._prefetch.queued:
+                previous = self._dequeue(outcome)
         is_hook = node in plan.table.hooks
         repeats = is_hook or (bool(self._repeats) and plan.table.owner(node) in self._repeats)
         recorder.end(outcome, repeats=repeats)
@@ -80,7 +93,8 @@ class OutcomeHandler:
             skips=skips,
         )
         if self._ordered and plan.slot_needs(node):  # after the plan no longer counts the instance as running
-            recorder.free_slots(node)
+            if previous != "WAITING":
+                recorder.free_slots(node)
             plan.slots_freed()
         recorder.record(transitions, outcome.ended_at, outcome, previous=previous)
         if outcome.undo_error is not None:
@@ -88,7 +102,6 @@ class OutcomeHandler:
             undo = DueUndo(key, transitions[0].status, outcome.attempt)
             recorder.note_failed_undo(undo, outcome.undo_error, outcome.ended_at)
         if is_hook:
-            self._hooks.ended(node, outcome.ended_at)
             recorder.record(self._checks.hook_ended(node, outcome), outcome.ended_at)
         if self._inputs is not None:
             self._inputs.release(transitions)
@@ -96,6 +109,31 @@ class OutcomeHandler:
             self._stopping.end(instance)
         if plan.stopped is not None:
             self._stopping.end_running()
+
+    def _after_wait(self, outcome: Outcome) -> tuple[Outcome, TaskStatus] | None:
+        """Return the end of an attempt that waited, or that cannot wait, and its state before; None: it waits."""
+        if outcome.node in self._plan.table.waiting:
+            answer = self._waits.answer(outcome)
+            return None if answer is None else (answer, "WAITING")
+        if outcome.waiting is not None and self._begin_wait(outcome, outcome.waiting):
+            return None
+        return outcome._replace(verdict="FAILED", error=_NO_POLL, waiting=None), "RUNNING"
+
+    def _begin_wait(self, outcome: Outcome, waiting: Waiting) -> bool:
+        """Let an attempt wait without a worker. Return whether its task says how it is polled."""
+        node = outcome.node
+        if not self._waits.can_wait(node):
+            return False
+        self._stopping.ended(node)
+        if node in self._prefetch.queued:
+            self._dequeue(outcome)
+        self._waits.begin(outcome, waiting)
+        if self._ordered and self._plan.slot_needs(node):
+            self._recorder.free_slots(node)
+            self._plan.slots_freed()
+        if self._plan.stopped is not None:
+            self._stopping.end_running()
+        return True
 
     def _dequeue(self, outcome: Outcome) -> TaskStatus:
         """Record the start of an attempt that is stored as QUEUED, if it has started. Return its stored state."""

@@ -20,10 +20,12 @@ from liteflow.state.records import (
     PreviousHook,
     PreviousInstance,
     PreviousState,
+    PreviousWait,
     Request,
     SharedLimits,
 )
 from liteflow.state.resets import RESUME, ResetRules
+from liteflow.state.transitions import InstanceEvent, WaitRow
 from liteflow.state.undo_rows import UndoRows
 from liteflow.state.write_batch import SlotRequest
 from liteflow.states import RunStatus, TaskStatus
@@ -89,6 +91,12 @@ class Batch(Protocol):
         outcome: Outcome | None = None,
     ) -> None: ...
 
+    def wait(self, task_id: str, map_index: int, event: InstanceEvent, wait: WaitRow) -> None: ...
+
+    def abandon_wait(self, task_id: str, map_index: int, now: float) -> None: ...
+
+    def handle_request(self, request_no: int) -> None: ...
+
     def add_instances(
         self, task_id: str, instances: Iterable[tuple[int, str | None, str]], timeout_s: float | None, now: float
     ) -> None: ...
@@ -151,6 +159,9 @@ class RunStore(Protocol):
 
     def hooks(self) -> Sequence[PreviousHook]: ...
 
+    def waits(self) -> Sequence[PreviousWait]: ...
+
+    def iterations(self, task_id: str, map_index: int) -> tuple[int, float | None]: ...
     def due_undos(self) -> Sequence[DueUndo]: ...
 
     def value(self, task_id: str, map_index: int = -1, key: str = "return_value") -> Payload | None: ...

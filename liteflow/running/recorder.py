@@ -17,6 +17,7 @@ from liteflow.running.hooks import Hooks
 from liteflow.running.observers import Change, Observers
 from liteflow.running.ports import RunStore
 from liteflow.state.records import DueUndo, PreviousInstance
+from liteflow.state.transitions import InstanceEvent, WaitRow
 from liteflow.state.write_batch import SlotRequest
 from liteflow.states import TASK_ENDED, RunStatus, TaskStatus
 from liteflow.work import ErrorInfo, Outcome
@@ -41,6 +42,7 @@ class Recorder:
         self._batch = store.batch
         self._observers = observers
         self._watched = observers.any
+        self._stop_is_shown = False
         self._hooks = hooks if hooks.any else None
         self._masker = masker
         self._previous = dict(previous)  # instances of mapped tasks of the previous part of the run, by index
@@ -101,10 +103,12 @@ class Recorder:
         outcome: Outcome | None = None,
         *,
         previous: TaskStatus = "RUNNING",
+        wait: WaitRow | None = None,
     ) -> None:
         """Record changes of states. The first is that of the attempt with this outcome, if there is one.
 
-        `previous` is the stored state of that attempt: RUNNING, or QUEUED if it never started.
+        `previous` is the stored state of that attempt: RUNNING, WAITING, or QUEUED if it never started. `wait` is what
+        the instance waits for whose state is the first change.
         """
         if self._masker is not None:
             mask = self._masker.text
@@ -116,7 +120,16 @@ class Recorder:
                 before = previous
             elif before == "QUEUED":
                 before = "PENDING"  # QUEUED is a state of the plan: the state file has it for queued attempts alone
-            change_status(table.task_ids[node], table.map_indexes[node], attempt, before, status, reason, now, ended)
+            if wait is not None:
+                event = InstanceEvent(attempt, before, status, reason, now)
+                self._batch.wait(table.task_ids[node], table.map_indexes[node], event, wait)
+                if not wait.is_event:
+                    return
+                wait = None
+            else:
+                change_status(
+                    table.task_ids[node], table.map_indexes[node], attempt, before, status, reason, now, ended
+                )
             if tolerated:
                 self._batch.mark_tolerated(table.task_ids[node], table.map_indexes[node])
             if self._previous:
@@ -133,8 +146,16 @@ class Recorder:
             return
         if node not in self._table.mapped:
             for index, instance in self._previous[task_id].items():
-                if instance.status == "PENDING":
-                    self._batch.change_status(task_id, index, instance.attempts, "PENDING", status, reason, now)
+                if instance.status == "WAITING":
+                    self._batch.abandon_wait(task_id, index, now)
+                if instance.status in ("PENDING", "WAITING"):
+                    previous = instance.status
+                    self._batch.change_status(task_id, index, instance.attempts, previous, status, reason, now)
+
+    def abandon(self, task_id: str, map_index: int, attempt: int, reason: str, now: float) -> None:
+        """Cancel an instance that waits, and that the run no longer has."""
+        self._batch.abandon_wait(task_id, map_index, now)
+        self._batch.change_status(task_id, map_index, attempt, "WAITING", "CANCELLED", reason, now)
 
     def add_instances(
         self,
@@ -148,6 +169,9 @@ class Recorder:
         task_id = self._table.task_ids[node]
         self._batch.add_instances(task_id, instances, timeout_s, now)
         if removed:
+            for index, instance in removed.items():
+                if instance.status == "WAITING":
+                    self._batch.abandon_wait(task_id, index, now)
             self._batch.remove_instances(task_id, removed, "its item is no longer in the list", now)
             instances_left = self._previous[task_id].items() - removed.items()
             self._previous[task_id] = dict(instances_left)
@@ -209,6 +233,12 @@ class Recorder:
             return False
         self._store.commit()
         return True
+
+    def show_stop(self, reason: str) -> None:
+        """Show observers, once, that the run is stopped."""
+        if not self._stop_is_shown:
+            self._stop_is_shown = True
+            self._observers.notify("stopping", reason)
 
     def publish(self) -> None:
         """Show observers what was committed."""

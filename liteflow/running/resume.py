@@ -237,6 +237,11 @@ def make_plan(
             ],
             attempts={index[task_id]: task.attempts for task_id, task in previous.tasks.items() if task_id in index},
             skips=skips,
+            waiting=[
+                index[task_id]
+                for task_id, task in previous.tasks.items()
+                if task.status == "WAITING" and task_id in index
+            ],
             instances={
                 index[task_id]: {
                     number: InstanceResult(cast(TaskStatus, each.status), each.attempts, each.tolerated)

@@ -29,12 +29,13 @@ from liteflow.running.start_checks import StartChecks
 from liteflow.running.starting import Starter
 from liteflow.running.stopping import Stopping, StopSignals, stop_signals_handled
 from liteflow.running.undoing import undo_lost
+from liteflow.running.waits import Waits
 from liteflow.state.locks import LockFile
 from liteflow.state.records import PreviousInstance
 from liteflow.state.store import Store
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.values.payload import spill_dir
-from liteflow.work import RunInfo
+from liteflow.work import Call, RunInfo
 
 
 class Result(Record):
@@ -75,6 +76,10 @@ def run(
         stack.callback(locks.close)
         # The guardian is forked here: before SQLite is open (a connection must not be forked) and before threads start.
         bodies, modes = compiled.bodies(), compiled.modes()
+        if any(isinstance(body, Call) and body.preload for body in bodies.values()):
+            from liteflow.executors.preload import preload  # few workflows need it
+
+            preload(bodies.values())
         executor = open_executor(
             bodies,
             info,
@@ -179,6 +184,7 @@ class Runner(Record):
         if resumed:
             undo_lost(compiled, store, self.executor, parts.inputs, parts.recorder, now)
         parts.hooks.open(store.hooks() if resumed else (), now)
+        parts.waits.open(store.waits() if resumed else ())
         parts.recorder.record(plan.initial_transitions, now)
         return parts
 
@@ -195,13 +201,14 @@ class Runner(Record):
         recorder = self._recorder(table, observers, hooks, previous)
         inputs = Inputs(compiled=compiled, table=table, store=store, info=self.info, previous=previous)
         checks = StartChecks(compiled=compiled, plan=plan, inputs=inputs, hooks=hooks, info=self.info)
+        waits = Waits(compiled=compiled, plan=plan, recorder=recorder, executor=self.executor, clock=self.clock)
         stopping = Stopping(
+            waits=waits,
             compiled=compiled,
             grace_s=config.grace_s,
             plan=plan,
             executor=self.executor,
             recorder=recorder,
-            observers=observers,
             signals=self.signals,
             clock=self.clock,
         )
@@ -221,8 +228,8 @@ class Runner(Record):
             inputs=inputs,
             checks=checks,
             stopping=stopping,
-            hooks=hooks,
             prefetch=prefetch,
+            waits=waits,
         )
         return Parts(
             plan=plan,
@@ -235,6 +242,7 @@ class Runner(Record):
             outcomes=outcomes,
             limits=limits,
             stopping=stopping,
+            waits=waits,
         )
 
     def _recorder(

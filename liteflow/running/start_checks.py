@@ -40,7 +40,11 @@ class StartChecks:
         return bool(due), transitions
 
     def hook_ended(self, hook: int, outcome: Outcome) -> list[Transition]:
-        """Continue with the task that waits for this hook, if there is one. Return the transitions that follow."""
+        """Start the hooks that follow this one, and continue with the task that waits for it, if there is one.
+
+        Return the transitions that follow.
+        """
+        self._hooks.ended(hook, outcome.ended_at)
         status = self._plan.table.status[hook]
         if hook not in self._waiting or status not in TASK_ENDED:
             return []

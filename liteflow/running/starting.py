@@ -60,13 +60,13 @@ class Starter:
                 break
             start = Start(node, self._log_path(node, now))
             if self._ordered and (needs := plan.slot_needs(node)):
-                recorder.request_slots(node, needs, self._stored_status(node), start.log_path, now)
+                recorder.request_slots(node, needs, plan.stored_status(node), start.log_path, now)
                 self._candidates.append(start)
                 continue
             status: TaskStatus = "RUNNING"
             if not prefetch.has_slot(len(plan.running) - 1):
                 status, prefetch.queued[node] = "QUEUED", start.log_path
-            recorder.start(node, self._stored_status(node), start.log_path, now, status)
+            recorder.start(node, plan.stored_status(node), start.log_path, now, status)
             starts.append(start)
         return starts
 
@@ -78,7 +78,7 @@ class Starter:
         for start, granted in zip(candidates, self._recorder.granted(), strict=True):
             if granted:
                 self._plan.slots_granted(start.node)
-                self._recorder.show_start(start.node, self._stored_status(start.node), start.log_path, now)
+                self._recorder.show_start(start.node, self._plan.stored_status(start.node), start.log_path, now)
                 starts.append(start)
             else:
                 self._plan.put_back(start.node)
@@ -103,10 +103,6 @@ class Starter:
             grace_s=config.grace_s if settings.grace_s is None else settings.grace_s,
             log_path=start.log_path,
         )
-
-    def _stored_status(self, node: int) -> TaskStatus:
-        """Return the stored state of a task that is about to start."""
-        return "UP_FOR_RETRY" if self._plan.is_retry(node) else "PENDING"
 
     def _log_path(self, node: int, now: float) -> str | None:
         if self._config.log_dir is None:

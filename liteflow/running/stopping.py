@@ -13,9 +13,9 @@ from liteflow.definition.compiled import CompiledDag
 from liteflow.executors import Executor
 from liteflow.planning.plan import Plan, StopCause
 from liteflow.processes.forks import forget_handlers_in_forks, use_handlers_in_forks
-from liteflow.running.observers import Observers
 from liteflow.running.ports import Clock, RunStore
 from liteflow.running.recorder import Recorder
+from liteflow.running.waits import Waits
 
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -49,21 +49,20 @@ class Stopping:
         plan: Plan,
         executor: Executor,
         recorder: Recorder,
-        observers: Observers,
         signals: StopSignals,
         clock: Clock,
+        waits: Waits,
     ) -> None:
         self._tasks = compiled.tasks
         self._grace_s = grace_s  # of tasks without their own
         self._plan = plan
         self._executor = executor
         self._recorder = recorder
-        self._observers = observers
         self._signals = signals
         self._clock = clock
+        self._waits = waits
         self._signals_seen = 0
         self._request_seen = 0
-        self._announced = False
         self._ending: set[int] = set()  # running tasks that are being ended
 
     def check_signals(self) -> None:
@@ -97,16 +96,20 @@ class Stopping:
         plan = self._plan
         if plan.stopped is None:
             return
-        if not self._announced:
-            self._announced = True
-            self._observers.notify("stopping", plan.stopped.reason)
+        self._recorder.show_stop(plan.stopped.reason)
         for node in plan.running:
             if not plan.survives_stop(node):
                 self.end(node, grace_s)
+        if plan.table.waiting and plan.stopped.cause != "interrupted":  # an interrupted run is resumed, and waits on
+            for node in list(plan.table.waiting):
+                if not plan.survives_stop(node):
+                    self.end(node)
 
     def end(self, node: int, grace_s: float | None = None) -> None:
-        """End a running task, once; or again, when it has less time than before."""
-        if grace_s is not None or node not in self._ending:
+        """End a running task, once; or again, when it has less time than before. End the wait of one that waits."""
+        if node in self._plan.table.waiting:
+            self._waits.end(node, "CANCELLED", "cancelled while it waited")
+        elif grace_s is not None or node not in self._ending:
             self._ending.add(node)
             self._executor.cancel(node, self._grace_of(node) if grace_s is None else grace_s)
 

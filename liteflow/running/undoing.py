@@ -8,7 +8,7 @@ from liteflow.hooks import RUN_OWNER
 from liteflow.running.inputs import Inputs
 from liteflow.running.ports import RunStore
 from liteflow.running.recorder import Recorder
-from liteflow.state.records import AttemptKey
+from liteflow.state.records import AttemptKey, DueUndo
 from liteflow.work import Work
 
 
@@ -20,7 +20,7 @@ def undo_lost(
     The undo of a task that no longer exists stays due.
     """
     with_undo = compiled.with_undo()
-    due = [undo for undo in store.due_undos() if undo.attempt.task_id in with_undo]
+    due = [undo for undo in store.due_undos() if undo.attempt.task_id in with_undo and not _waits(undo)]
     if not due:
         return
     works = [_work(compiled, undo.attempt, node, inputs) for node, undo in enumerate(due)]
@@ -28,6 +28,11 @@ def undo_lost(
         recorder.undone(undo, problem, now)
     recorder.commit()
     recorder.publish()
+
+
+def _waits(undo: DueUndo) -> bool:
+    """Return whether the attempt has not ended: it waits, and is polled."""
+    return undo.status == "WAITING" and undo.attempt.attempt == undo.last_attempt
 
 
 def _work(compiled: CompiledDag, attempt: AttemptKey, node: int, inputs: Inputs) -> Work:

@@ -1,45 +1,62 @@
 """Deletes runs, with all files that belong to them: logs, large values, output files, checkpoint files.
 
-While a run is deleted its lock is held, so no process can take it over. The event DELETED comes first and stays. The
-files are deleted first, then the rows, and the row of the run last: a deletion that was cut off can be repeated. It
-uses short transactions with pauses between them, so that running runs do not wait. The free pages are given back to the
-disk in the same way, if the file was created for that (`auto_vacuum=INCREMENTAL`).
+While a run is deleted its lock is held, so no process can take it over. The event DELETED comes first and stays. Then
+the rows are deleted, that of the run last, and then the files: no row names a file that was deleted. The transactions
+that delete rows store the names of the files as requests, so that the next deletion removes the files of a deletion
+that was cut off. The transactions are short, with pauses between them, so that running runs do not wait. The free pages
+are given back to the disk in the same way, if the file was created for that (`auto_vacuum=INCREMENTAL`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from liteflow.errors import RunNotFound, RunOwned
-from liteflow.identifiers import CHECKPOINT_DIR, LOG_NAME_PATTERN, STORED_ID_PATTERN, check_run_id, checkpoint_name
+from liteflow.identifiers import (
+    CHECKPOINT_DIR,
+    CHECKPOINT_SUFFIX,
+    LOG_NAME_PATTERN,
+    STORED_ID_PATTERN,
+    check_run_id,
+    checkpoint_name,
+)
 from liteflow.outputs import outputs_dir, remove_folder
 from liteflow.state.locks import LockFile
 from liteflow.state.state_file import Transaction, checkpoint_wal, connect, real_path, translated_errors
 from liteflow.state.transitions import RunKey, mark_deleted
 from liteflow.values.payload import remove_values
 
-_TRANSACTION_S: Final = 0.1  # how long a transaction may take
+_TRANSACTION_S: Final = 0.02  # how long a transaction may take
 _PAUSE_S: Final = 0.03  # longer than the sleep of a writer that waits for the lock
 _ROWS: Final = 1000  # rows at a time
+_FILES: Final = 1000  # files of a request
 _BYTES: Final = 8 * 1024 * 1024  # of values at a time
 _PAGES: Final = 500  # to give back at a time
+#: the action of the requests to remove the files of a run whose rows are deleted
+REMOVE_FILES: Final = "remove_files"
 
 #: A run's rows in tables that its status does not depend on: table, key, and what stays.
 _HISTORY: Final = (
     ("events", "seq", " AND status<>'DELETED'"),
-    ("requests", "request_no", ""),
+    ("requests", "request_no", f" AND action<>'{REMOVE_FILES}'"),
     ("attempts", "task_id, map_index, attempt", ""),
     ("undos", "task_id, map_index, attempt", ""),
+)
+_LOGS: Final = (
+    "SELECT task_id, log_path FROM liteflow_attempts WHERE run_id=:run_id AND log_path IS NOT NULL UNION "
+    "SELECT task_id, log_path FROM liteflow_task_instances WHERE run_id=:run_id AND log_path IS NOT NULL"
 )
 
 
 def delete_runs(path: str, run_ids: Iterable[str], dag_id: str | None = None) -> None:
-    """Delete runs with all that belongs to them, and the dag's own row when `dag_id` is given.
+    """Delete runs with their child runs and all that belongs to them; with `dag_id` also the row of the dag.
 
     Raises:
         RunNotFound: one of them does not exist; nothing was deleted.
@@ -51,39 +68,63 @@ def delete_runs(path: str, run_ids: Iterable[str], dag_id: str | None = None) ->
         connection = connect(path)
         try:
             with translated_errors(path):
-                _Deletion(path, connection, locks).run(list(run_ids), dag_id)
+                deletion = RunDeletion(path, connection, locks)
+                with deletion.transaction():
+                    names = dict.fromkeys(name for run_id in run_ids for name in family(connection, run_id))
+                    deletion.mark([deletion.take(run_id) for run_id in names])
+                deletion.delete(list(names), dag_id)
+                deletion.give_back()
         finally:
             connection.close()
     finally:
         locks.close()
 
 
-class _Deletion:
-    """The deletion of some runs on one connection."""
+def family(connection: sqlite3.Connection, run_id: str) -> list[str]:
+    """Return a run, which need not exist, and the runs that its tasks started, and so on."""
+    rows = connection.execute(
+        "WITH RECURSIVE family(run_id) AS (VALUES(?) UNION SELECT child.run_id FROM family "
+        "JOIN liteflow_dag_runs AS child ON child.parent_run_id=family.run_id) SELECT run_id FROM family",
+        (run_id,),
+    )
+    return [str(name) for (name,) in rows]
 
-    def __init__(self, path: str, connection: sqlite3.Connection, locks: LockFile) -> None:
+
+class Forks:
+    """The forks of runs, whose rows name logs of the run that they are forks of."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._last_run_no = 0
+        self._forks: dict[str, list[str]] = {}
+
+    def of(self, run_id: str) -> list[str]:
+        """Return the forks of a run that still exist. Only runs that are new since the last call are read."""
+        execute, last = self._connection.execute, self._last_run_no
+        (self._last_run_no,) = execute("SELECT coalesce(max(run_no), 0) FROM liteflow_dag_runs").fetchone()
+        if self._last_run_no > last:
+            sql = "SELECT origin_run_id, run_id FROM liteflow_dag_runs WHERE run_no>? AND origin_run_id IS NOT NULL"
+            for origin, fork in execute(sql, (last,)):
+                self._forks.setdefault(origin, []).append(fork)
+        exists = "SELECT 1 FROM liteflow_dag_runs WHERE run_id=?"
+        return [fork for fork in self._forks.get(run_id, ()) if execute(exists, (fork,)).fetchone()]
+
+
+class RunDeletion:
+    """Deletes runs on one connection, until its deadline (of the monotonic clock); the rest stays for the next."""
+
+    def __init__(
+        self, path: str, connection: sqlite3.Connection, locks: LockFile, *, deadline: float = math.inf
+    ) -> None:
         self._path = path
         self._connection = connection
         self._locks = locks
+        self._deadline = deadline
+        self._next_at = 0.0  # when the next transaction may begin, of the monotonic clock
+        self.forks = Forks(connection)
 
-    def run(self, run_ids: Sequence[str], dag_id: str | None) -> None:
-        """Delete the runs."""
-        now = time.time()
-        with Transaction(self._connection, self._locks):
-            for run_id in run_ids:
-                run, status = self._take(run_id)
-                mark_deleted(self._connection, run, status, now)
-            self._connection.executemany(
-                "UPDATE liteflow_dag_runs SET resumable=0, epoch=epoch+1 WHERE run_id=?",
-                [(run_id,) for run_id in run_ids],
-            )
-        for run_id in run_ids:
-            remove_files(self._path, run_id, self._connection)
-        self._in_transactions(self._steps(run_ids, dag_id))
-        self._in_transactions(self._give_back())
-
-    def _take(self, run_id: str) -> tuple[RunKey, str]:
-        """Own the run, so that no other process can while it is deleted. Returns it, and its status."""
+    def take(self, run_id: str) -> tuple[RunKey, str]:
+        """Own the run, so that no other process can while it is deleted. Return it, and its status."""
         sql = "SELECT run_no, status, owner_pid, owner_host FROM liteflow_dag_runs WHERE run_id=?"
         row = self._connection.execute(sql, (run_id,)).fetchone()
         if row is None:
@@ -94,22 +135,55 @@ class _Deletion:
             raise RunOwned(f"run {run_id} is owned by process {pid} on {host}, which is still running; cancel it first")
         return RunKey(run_no, run_id), str(status)
 
-    def _in_transactions(self, steps: Iterator[None]) -> None:
-        """Do the steps, as many in each transaction as its time allows."""
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make a transaction, after a pause since the last one in which other processes write."""
+        rest_s = self._next_at - time.monotonic()
+        if rest_s > 0:
+            pause(rest_s)
+        with Transaction(self._connection, self._locks):
+            yield
+        self._next_at = time.monotonic() + _PAUSE_S
+
+    def mark(self, runs: Sequence[tuple[RunKey, str]]) -> None:
+        """Mark runs, which this process owns, as DELETED, in a transaction of the caller."""
+        now = time.time()
+        for run, status in runs:
+            mark_deleted(self._connection, run, status, now)
+        self._connection.executemany(
+            "UPDATE liteflow_dag_runs SET resumable=0, epoch=epoch+1 WHERE run_no=?", [(run.run_no,) for run, _ in runs]
+        )
+
+    def delete(self, run_ids: Sequence[str], dag_id: str | None = None) -> bool:
+        """Delete the rows and then the files of runs that are marked, and the row of the dag.
+
+        Returns whether the deadline is in the future.
+        """
+        self._connection.execute("PRAGMA synchronous=FULL")  # no power cut brings the rows of deleted files back
+        complete = self._in_transactions(self._steps(run_ids, dag_id))
+        self._connection.execute("PRAGMA synchronous=NORMAL")
+        if complete:
+            self.remove_files()
+        return time.monotonic() < self._deadline
+
+    def _in_transactions(self, steps: Iterator[None]) -> bool:
+        """Do the steps, as many in each transaction as its time allows. Return False at the deadline."""
         over = False
         while not over:
             ends = time.monotonic() + _TRANSACTION_S
-            with Transaction(self._connection, self._locks):
+            with self.transaction():
                 over = next(steps, steps) is steps
                 while not over and time.monotonic() < ends:
                     over = next(steps, steps) is steps
             checkpoint_wal(self._connection, self._path, self._locks)
-            if not over:
-                pause()
+            if not over and time.monotonic() > self._deadline:
+                return False
+        return True
 
     def _steps(self, run_ids: Sequence[str], dag_id: str | None) -> Iterator[None]:
         execute, graphs = self._connection.execute, set[tuple[str]]()
         for run_id in run_ids:
+            yield from self._request_files(run_id)
             yield from self._values(run_id)
             for table, key, but in _HISTORY:
                 sql = (
@@ -130,6 +204,35 @@ class _Deletion:
         if dag_id is not None:
             execute("DELETE FROM liteflow_dags WHERE dag_id=?", (dag_id,))
 
+    def _request_files(self, run_id: str) -> Iterator[None]:
+        """Store the names of the run's files, of logs and checkpoints only those that Lightflow gives."""
+        dag_id, cwd, settings = self._connection.execute(
+            "SELECT dag_id, cwd, settings FROM liteflow_dag_runs WHERE run_id=?", (run_id,)
+        ).fetchone()
+        paths = [
+            log_path
+            for task_id, log_path in self._connection.execute(_LOGS, {"run_id": run_id}).fetchall()
+            if os.path.basename(log_path).startswith((f"task_{task_id}_", f"task_{task_id}."))
+        ]
+        if forks := self.forks.of(run_id):
+            paths = [path for path in paths if not self._names_log(forks, path)]
+        if STORED_ID_PATTERN.match(dag_id):
+            name = checkpoint_name(dag_id, run_id)
+            paths += [os.path.join(folder, name) for folder in _checkpoint_folders(cwd, settings)]
+        now, first = time.time(), 0
+        while first == 0 or first < len(paths):  # a run without such files may have values
+            self._connection.execute(
+                "INSERT INTO liteflow_requests (run_id, action, detail, created_at) VALUES (?,?,?,?)",
+                (run_id, REMOVE_FILES, json.dumps(paths[first : first + _FILES]), now),
+            )
+            first += _FILES
+            if first < len(paths):
+                yield
+
+    def _names_log(self, run_ids: Sequence[str], path: str) -> bool:
+        sql = f"SELECT 1 FROM ({_LOGS}) WHERE log_path=:path"
+        return any(self._connection.execute(sql, {"run_id": each, "path": path}).fetchone() for each in run_ids)
+
     def _values(self, run_id: str) -> Iterator[None]:
         """Delete the values, a few large or many small ones at a time."""
         execute = self._connection.execute
@@ -147,8 +250,35 @@ class _Deletion:
                     break
             yield
 
-    def _give_back(self) -> Iterator[None]:
+    def remove_files(self) -> int:
+        """Remove the files of all runs whose rows are deleted. Return the number of files."""
+        removed = 0
+        while rows := self._connection.execute(
+            f"SELECT request_no, run_id, detail FROM liteflow_requests AS request WHERE action='{REMOVE_FILES}' AND "
+            "NOT EXISTS (SELECT 1 FROM liteflow_dag_runs AS run WHERE run.run_id=request.run_id AND "
+            "run.status='DELETED') LIMIT 100"
+        ).fetchall():
+            for _, run_id, detail in rows:
+                removed += sum(map(_remove, _removable(run_id, detail)))
+                if not self._exists(run_id):  # else another run has the id, and these folders
+                    remove_values(self._path, run_id)
+                    remove_folder(outputs_dir(self._path, run_id))
+            with self.transaction():
+                self._connection.executemany(
+                    "DELETE FROM liteflow_requests WHERE request_no=?", [(number,) for number, *_ in rows]
+                )
+        return removed
+
+    def _exists(self, run_id: str) -> bool:
+        row = self._connection.execute("SELECT 1 FROM liteflow_dag_runs WHERE run_id=?", (run_id,)).fetchone()
+        return row is not None or not STORED_ID_PATTERN.match(run_id)
+
+    def give_back(self) -> None:
         """Give the free pages of the file back to the disk. A file of an earlier version keeps them for later rows."""
+        self._in_transactions(self._free_pages())
+        checkpoint_wal(self._connection, self._path, self._locks, at_least=1)  # only now the file gets shorter
+
+    def _free_pages(self) -> Iterator[None]:
         execute = self._connection.execute
         if execute("PRAGMA auto_vacuum").fetchone() != (2,):
             return
@@ -162,44 +292,46 @@ class _Deletion:
             yield
 
 
-def pause() -> None:
+def pause(seconds: float) -> None:
     """Let other processes write."""
-    time.sleep(_PAUSE_S)
-
-
-def remove_files(path: str, run_id: str, connection: sqlite3.Connection) -> None:
-    """Remove the files of a run; of its logs and folders only those with names that Lightflow gives."""
-    dag_id, cwd, text = connection.execute(
-        "SELECT dag_id, cwd, settings FROM liteflow_dag_runs WHERE run_id=?", (run_id,)
-    ).fetchone()
-    sql = (
-        "SELECT task_id, log_path FROM liteflow_attempts WHERE run_id=:run_id AND log_path IS NOT NULL UNION "
-        "SELECT task_id, log_path FROM liteflow_task_instances WHERE run_id=:run_id AND log_path IS NOT NULL"
-    )
-    for task_id, log_path in connection.execute(sql, {"run_id": run_id}).fetchall():
-        name = os.path.basename(log_path)
-        if LOG_NAME_PATTERN.match(name) and name.startswith((f"task_{task_id}_", f"task_{task_id}.")):
-            _remove(log_path)
-    remove_values(path, run_id)
-    remove_folder(outputs_dir(path, run_id))
-    if STORED_ID_PATTERN.match(dag_id):
-        for folder in _checkpoint_folders(cwd, text):
-            _remove(os.path.join(folder, checkpoint_name(dag_id, run_id)))
+    time.sleep(seconds)
 
 
 def _checkpoint_folders(cwd: str | None, settings: str) -> set[str]:
     """Return the folders in which the run may have a checkpoint file; earlier versions did not store the folder."""
-    try:
-        stored: Any = json.loads(settings).get("checkpoint_dir")
-    except (ValueError, AttributeError, RecursionError):
-        stored = None
-    if isinstance(stored, str):
+    stored = _checkpoint_dir(settings)
+    if stored is not None:
         return {stored}
     return set() if cwd is None else {os.path.join(cwd, CHECKPOINT_DIR)}
 
 
-def _remove(path: str) -> None:
+def _checkpoint_dir(settings: str) -> str | None:
+    try:
+        stored: Any = json.loads(settings)
+    except (ValueError, RecursionError):
+        return None
+    folder = stored.get("checkpoint_dir") if isinstance(stored, Mapping) else None
+    return folder if isinstance(folder, str) else None
+
+
+def _removable(run_id: str, detail: str | None) -> list[str]:
+    """Return the paths of a request, without names that Lightflow does not give: the file may have been altered."""
+    try:
+        paths: Any = json.loads(detail or "[]")
+    except (ValueError, RecursionError):
+        return []
+    checkpoint = f".{run_id}{CHECKPOINT_SUFFIX}"
+    return [
+        path
+        for path in (paths if isinstance(paths, list) else ())
+        if isinstance(path, str)
+        and (LOG_NAME_PATTERN.match(os.path.basename(path)) or os.path.basename(path).endswith(checkpoint))
+    ]
+
+
+def _remove(path: str) -> bool:
     try:
         os.unlink(path)
     except (OSError, ValueError):
-        return  # it does not exist
+        return False  # it does not exist
+    return True

@@ -6,18 +6,38 @@ owner died is INTERRUPTED at once.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from math import isfinite
 from typing import Any, NamedTuple
 
 from liteflow.errors import CorruptDatabase, RunNotFound
-from liteflow.identifiers import STATE_PATTERN, STORED_ID_PATTERN
+from liteflow.identifiers import STORED_ID_PATTERN
 from liteflow.planning.overlooked import OverlookedFailure, overlooked
 from liteflow.state.locks import LockFile
+from liteflow.state.row_kinds import (
+    ATTEMPT_KINDS,
+    DAG_KINDS,
+    EVENT_KINDS,
+    ID,
+    INSTANCE_KINDS,
+    INT,
+    PAYLOAD_KINDS,
+    REAL,
+    REAL_OR_NOT,
+    RUN_KINDS,
+    RUN_NO,
+    STATE,
+    TEXT,
+    TEXT_OR_NOT,
+    VALUE_KINDS,
+    Kind,
+    holds,
+)
 from liteflow.state.schema import INSTANCE_VALUES_SQL
+from liteflow.state.sqlite_locks import identity
 from liteflow.state.state_file import connect_read_only, real_path, translated_errors
 from liteflow.states import Status
 from liteflow.values.payload import Payload, payload_from_row, together
@@ -76,6 +96,7 @@ class InstanceRecord(NamedTuple):
     event: str = ""  # of a hook the event that triggered it, or "precondition"; empty for a task
     kind: str = "task"  # or "group", "entry", "hook", "precondition"
     tolerated: bool = False  # it FAILED and counts as a success
+    wake_at: float | None = None  # WAITING: when it is polled next, or its next iteration starts; None: by a decision
 
     @property
     def is_hook(self) -> bool:
@@ -148,6 +169,13 @@ class PoolRecord(NamedTuple):
     updated_at: float
 
 
+class FilePosition(NamedTuple):
+    """How far a state file goes: what is read later has a greater number."""
+
+    seq: int  # of the last event
+    fire_no: int  # of the last fire
+
+
 class DagRecord(NamedTuple):
     """The metadata of a dag."""
 
@@ -157,53 +185,6 @@ class DagRecord(NamedTuple):
     created_at: float
     updated_at: float
 
-
-class _Id(str):
-    """Marks a column of ids, which become parts of file names and are printed."""
-
-    __slots__ = ()
-
-
-class _State(str):
-    """Marks a column of statuses."""
-
-    __slots__ = ()
-
-
-class _Positive(int):
-    """Marks a column of numbers above 0."""
-
-    __slots__ = ()
-
-
-_Kind = frozenset[type]
-_TEXT, _TEXT_OR_NOT = _Kind({str}), _Kind({str, type(None)})
-_ID, _ID_OR_NOT = _Kind({str, _Id}), _Kind({str, type(None), _Id})
-_STATE, _STATE_OR_NOT = _Kind({str, _State}), _Kind({str, type(None), _State})
-_RUN_NO = _Kind({int, _Positive})
-_INT, _INT_OR_NOT = _Kind({int}), _Kind({int, type(None)})
-_REAL, _REAL_OR_NOT = _Kind({float}), _Kind({float, type(None)})
-
-#: The types and words that each column may hold, by query. SQLite ensures the types, except in a damaged file. Words
-#: were checked when they were written, but another program may have written this file.
-_RUN_KINDS = (
-    _RUN_NO, _ID, _ID, _STATE, _REAL, _REAL_OR_NOT, _REAL_OR_NOT, _REAL_OR_NOT, _ID_OR_NOT, _TEXT, _TEXT,
-    _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT, _INT_OR_NOT, _TEXT_OR_NOT, _INT_OR_NOT, _INT, _TEXT_OR_NOT, _INT,
-)  # fmt: skip
-_INSTANCE_KINDS = (
-    _ID, _INT, _STATE, _TEXT, _REAL_OR_NOT, _INT, _TEXT_OR_NOT, _TEXT_OR_NOT, _REAL_OR_NOT, _REAL_OR_NOT, _REAL,
-    _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT, _INT,
-)  # fmt: skip
-_ATTEMPT_KINDS = (
-    _ID, _INT, _INT, _STATE, _REAL, _REAL_OR_NOT, _INT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT, _TEXT_OR_NOT,
-    _TEXT_OR_NOT,
-)  # fmt: skip
-_EVENT_KINDS = (
-    _INT, _ID, _ID_OR_NOT, _INT_OR_NOT, _INT_OR_NOT, _STATE_OR_NOT, _STATE, _TEXT_OR_NOT, _REAL,
-)  # fmt: skip
-_VALUE_KINDS = (_TEXT, _INT, _TEXT, _TEXT, _INT, _REAL)
-_PAYLOAD_KINDS = (_TEXT, _Kind({str, bytes, int, float, type(None)}), _INT, _TEXT_OR_NOT, _TEXT_OR_NOT)
-_DAG_KINDS = (_ID, _TEXT, _TEXT_OR_NOT, _REAL, _REAL)
 
 _decode = json.JSONDecoder().decode
 _ESCAPED = r"\\u(dc[89a-f][0-9a-f])"  # how `storable` escapes a byte that is not UTF-8
@@ -216,7 +197,7 @@ _RUN = (
 )
 _INSTANCE = (
     "SELECT task_id, map_index, status, dependencies, timeout, try_number, error_log, reason, started_at, ended_at, "
-    "updated_at, map_key, hook_events, kind, tolerated FROM liteflow_task_instances WHERE run_id=? "
+    "updated_at, map_key, hook_events, kind, tolerated, wake_at FROM liteflow_task_instances WHERE run_id=? "
 )
 
 
@@ -229,6 +210,7 @@ class History:
 
     def __init__(self, path: str) -> None:
         self.path = real_path(path)
+        self._identity = identity(self.path)
         self._connection = connect_read_only(self.path)
         self._locks = LockFile(self.path, read_only=True)
 
@@ -242,15 +224,75 @@ class History:
         self._connection.close()
         self._locks.close()
 
-    def _rows(self, sql: str, parameters: Sequence[object] = (), kinds: Sequence[_Kind] | None = None) -> list[Any]:
+    def _rows(self, sql: str, parameters: Sequence[object] = (), kinds: Sequence[Kind] | None = None) -> list[Any]:
         with translated_errors(self.path):
             rows = self._connection.execute(sql, parameters).fetchall()
-        if kinds is not None and not all(map(_holds, zip(*rows, strict=True), kinds)):
+        if kinds is not None and not all(map(holds, zip(*rows, strict=True), kinds)):
             raise CorruptDatabase(
                 f"{self.path}: is damaged (a column holds a value of the wrong type) and was left as it is; "
                 "keep a copy, use another --db"
             )
         return rows
+
+    # -- the file as a whole -------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[FilePosition]:
+        """Let all reads within see one state of the file, and return how far its events and fires go."""
+        with translated_errors(self.path):
+            self._connection.execute("BEGIN")
+        try:
+            yield self.position()
+        finally:
+            with translated_errors(self.path):
+                self._connection.execute("COMMIT")
+
+    def position(self) -> FilePosition:
+        """Return the numbers of the last event and of the last fire; 0 where there is none."""
+        seq = self._rows("SELECT coalesce(max(seq), 0) FROM liteflow_events", (), (INT,))[0][0]
+        sql = "SELECT coalesce(max(fire_no), 0) FROM liteflow_fires"
+        return FilePosition(seq, self._rows(sql, (), (INT,))[0][0] if self._has("liteflow_fires") else 0)
+
+    def data_version(self) -> int:
+        """Return a number that changes with each commit of another connection. It reads no row."""
+        return int(self._rows("PRAGMA data_version")[0][0])
+
+    def is_replaced(self) -> bool:
+        """Return whether another file, or none, has the path of this one by now."""
+        return identity(self.path) != self._identity
+
+    def open_runs(self) -> list[tuple[int, str, str, str]]:
+        """Return number, id, dag and stored status of the runs that have not ended according to the file."""
+        sql = (
+            "SELECT run_no, run_id, dag_id, status FROM liteflow_dag_runs "
+            "WHERE status IN ('PENDING', 'RUNNING', 'UP_FOR_RETRY') ORDER BY run_no"
+        )
+        return self._rows(sql, (), (RUN_NO, ID, ID, STATE))
+
+    def run_statistics(self) -> list[tuple[str, str, int, float | None]]:
+        """Return dag, stored status, number of runs and their total seconds, for each dag and status."""
+        sql = (
+            "SELECT dag_id, status, count(*), sum(ended_at - started_at) FROM liteflow_dag_runs "
+            "GROUP BY dag_id, status ORDER BY dag_id, status"
+        )
+        return self._rows(sql, (), (ID, STATE, INT, REAL_OR_NOT))
+
+    def running_tasks(self) -> int:
+        """Return the number of task instances that run in runs with an owner."""
+        alive = [run_id for run_no, run_id, _, _ in self.open_runs() if self.is_owned(run_no)]
+        sql = "SELECT count(*) FROM liteflow_task_instances WHERE run_id=? AND status='RUNNING' AND kind='task'"
+        return sum(self._rows(sql, (run_id,), (INT,))[0][0] for run_id in alive)
+
+    def fire_counts(self) -> dict[str, int]:
+        """Return the number of fires by status."""
+        if not self._has("liteflow_fires"):
+            return {}
+        sql = "SELECT status, count(*) FROM liteflow_fires GROUP BY status ORDER BY status"
+        return dict(self._rows(sql, (), (STATE, INT)))
+
+    def is_owned(self, run_no: int) -> bool:
+        """Return whether a run has a live owner."""
+        return self._locks.is_held(run_no)
 
     # -- runs ----------------------------------------------------------------------------------------------
 
@@ -264,7 +306,7 @@ class History:
             where.append("run_no<?")
             parameters.append(before)
         sql = f"{_RUN} WHERE {' AND '.join(where)} ORDER BY run_no DESC LIMIT ?"
-        return [self._run(row) for row in self._rows(sql, [*parameters, limit], _RUN_KINDS)]
+        return [self._run(row) for row in self._rows(sql, [*parameters, limit], RUN_KINDS)]
 
     def run(self, run_id: str) -> RunRecord:
         """Return a run by its id, or by a prefix of its id that no other run has.
@@ -272,10 +314,10 @@ class History:
         Raises:
             RunNotFound: none or several match.
         """
-        rows = self._rows(f"{_RUN} WHERE run_id=?", (run_id,), _RUN_KINDS)
+        rows = self._rows(f"{_RUN} WHERE run_id=?", (run_id,), RUN_KINDS)
         if not rows and run_id:  # a range of ids, which the index answers
             within = (run_id, run_id + _LAST_LETTER)
-            rows = self._rows(f"{_RUN} WHERE run_id>=? AND run_id<? LIMIT 3", within, _RUN_KINDS)
+            rows = self._rows(f"{_RUN} WHERE run_id>=? AND run_id<? LIMIT 3", within, RUN_KINDS)
         if not rows:
             raise RunNotFound(f"{self.path}: there is no run {run_id!r}")
         if len(rows) > 1:
@@ -300,7 +342,7 @@ class History:
         Raises:
             RunNotFound: there is none.
         """
-        rows = self._rows(f"{_RUN} ORDER BY start_no DESC, run_no DESC LIMIT 1", (), _RUN_KINDS)
+        rows = self._rows(f"{_RUN} ORDER BY start_no DESC, run_no DESC LIMIT 1", (), RUN_KINDS)
         if not rows:
             raise RunNotFound(f"{self.path}: there is no run yet")
         return self._run(rows[0])
@@ -317,12 +359,12 @@ class History:
             f"{_RUN} JOIN recent USING (run_no) WHERE EXISTS (SELECT 1 FROM liteflow_task_instances i "
             "WHERE i.run_id=liteflow_dag_runs.run_id AND i.task_id=?) ORDER BY start_no DESC, run_no DESC LIMIT 1"
         )
-        return next((self._run(row) for row in self._rows(sql, (task_id,), _RUN_KINDS)), None)
+        return next((self._run(row) for row in self._rows(sql, (task_id,), RUN_KINDS)), None)
 
     def run_count(self, dag_id: str | None = None) -> int:
         """Return the number of runs, of one dag or of all. It counts the entries of an index."""
         where, parameters = ("", ()) if dag_id is None else (" WHERE dag_id=?", (dag_id,))
-        return int(self._rows(f"SELECT count(*) FROM liteflow_dag_runs{where}", parameters, (_INT,))[0][0])
+        return int(self._rows(f"SELECT count(*) FROM liteflow_dag_runs{where}", parameters, (INT,))[0][0])
 
     def _run(self, row: Sequence[Any]) -> RunRecord:
         values = list(row)
@@ -340,7 +382,7 @@ class History:
             again = self._rows(
                 "SELECT status, reason, ended_at FROM liteflow_dag_runs WHERE run_no=?",
                 (record.run_no,),
-                (_STATE, _TEXT_OR_NOT, _REAL_OR_NOT),
+                (STATE, TEXT_OR_NOT, REAL_OR_NOT),
             )
             status, reason, ended_at = again[0] if again else (record.status, None, None)
             if status in ("RUNNING", "PENDING", "UP_FOR_RETRY"):
@@ -366,32 +408,59 @@ class History:
         if after is not None:
             where, parameters = f"{where} AND (task_id, map_index) > (?, ?)", [run_id, *after]
         sql = f"{_INSTANCE} AND {where} ORDER BY task_id, map_index LIMIT ?"
-        rows = self._rows(sql, [*parameters, -1 if limit is None else limit], _INSTANCE_KINDS)
+        rows = self._rows(sql, [*parameters, -1 if limit is None else limit], INSTANCE_KINDS)
         return [_instance(row) for row in rows]
+
+    def instance_page(
+        self,
+        run_id: str,
+        task_id: str,
+        *,
+        statuses: Sequence[str] = (),
+        label: str | None = None,
+        order: str = "failures",
+        offset: int = 0,
+        limit: int = 100,
+    ) -> list[InstanceRecord]:
+        """Return instances of a mapped task, filtered and in an order: `failures` first, by `index`, by `duration`."""
+        where, parameters = ["task_id=?", "map_index>=0"], list[object]([run_id, task_id])
+        if statuses:
+            where.append(f"status IN ({','.join('?' * len(statuses))})")
+            parameters += statuses
+        if label is not None:
+            where.append("instr(coalesce(map_key, ''), ?) > 0")
+            parameters.append(label)
+        orders = {
+            "failures": "status<>'FAILED', status<>'UP_FOR_RETRY', status<>'RUNNING', map_index",
+            "index": "map_index",
+            "duration": "started_at IS NULL, coalesce(ended_at, updated_at) - started_at DESC, map_index",
+        }
+        sql = f"{_INSTANCE} AND {' AND '.join(where)} ORDER BY {orders[order]} LIMIT ?,?"
+        return [_instance(row) for row in self._rows(sql, [*parameters, offset, limit], INSTANCE_KINDS)]
 
     def hooks(self, run_id: str) -> list[InstanceRecord]:
         """Return the hooks that were triggered in a run, by id; each depends on its task, those of the run on none."""
         sql = f"{_INSTANCE} AND kind IN ('hook', 'precondition') ORDER BY task_id, map_index"
-        return [_instance(row) for row in self._rows(sql, (run_id,), _INSTANCE_KINDS)]
+        return [_instance(row) for row in self._rows(sql, (run_id,), INSTANCE_KINDS)]
 
     def groups(self, run_id: str) -> list[InstanceRecord]:
         """Return the groups of a run, and the entries of those that have one, by id."""
         sql = f"{_INSTANCE} AND kind IN ('group', 'entry') ORDER BY task_id"
-        return [_instance(row) for row in self._rows(sql, (run_id,), _INSTANCE_KINDS)]
+        return [_instance(row) for row in self._rows(sql, (run_id,), INSTANCE_KINDS)]
 
     def instance(self, run_id: str, task_id: str, map_index: int = -1) -> InstanceRecord | None:
-        rows = self._rows(f"{_INSTANCE} AND task_id=? AND map_index=?", (run_id, task_id, map_index), _INSTANCE_KINDS)
+        rows = self._rows(f"{_INSTANCE} AND task_id=? AND map_index=?", (run_id, task_id, map_index), INSTANCE_KINDS)
         return _instance(rows[0]) if rows else None
 
     def statuses(self, run_id: str) -> list[tuple[str, int, str]]:
         """Return task id, map index and status of the task instances of a run, ordered by task id."""
         sql = "SELECT task_id, map_index, status FROM liteflow_task_instances WHERE run_id=? AND kind='task'"
-        return self._rows(f"{sql} ORDER BY 1, 2", (run_id,), (_ID, _INT, _STATE))
+        return self._rows(f"{sql} ORDER BY 1, 2", (run_id,), (ID, INT, STATE))
 
     def labels(self, run_id: str, task_id: str) -> dict[int, str | None]:
         """Return the labels of the instances of a mapped task by index; empty for any other task."""
         sql = "SELECT map_index, map_key FROM liteflow_task_instances WHERE run_id=? AND task_id=? AND map_index >= 0"
-        return dict(self._rows(f"{sql} AND kind='task' ORDER BY 1", (run_id, task_id), (_INT, _TEXT_OR_NOT)))
+        return dict(self._rows(f"{sql} AND kind='task' ORDER BY 1", (run_id, task_id), (INT, TEXT_OR_NOT)))
 
     def tally(self, run_id: str) -> tuple[dict[str, int], dict[str, int]]:
         """Return the number of tasks by status, and that of the instances of mapped tasks."""
@@ -399,7 +468,7 @@ class History:
             "SELECT map_index >= 0, status, count(*) FROM liteflow_task_instances WHERE run_id=? AND kind='task' "
             "GROUP BY 2, 1"
         )
-        rows = self._rows(sql, (run_id,), (_INT, _STATE, _INT))
+        rows = self._rows(sql, (run_id,), (INT, STATE, INT))
         tasks = {status: count for of_mapped, status, count in rows if not of_mapped}
         return tasks, {status: count for of_mapped, status, count in rows if of_mapped}
 
@@ -435,10 +504,11 @@ class History:
             "log_lost, codes "
             f"FROM liteflow_attempts WHERE {ended} UNION ALL "
             "SELECT task_id, map_index, try_number, status, started_at, NULL, NULL, NULL, log_path, NULL, NULL, NULL "
-            f"FROM liteflow_task_instances WHERE {running} AND status='RUNNING' AND try_number > 0 "
+            f"FROM liteflow_task_instances WHERE {running} AND try_number > 0 "
+            "AND (status='RUNNING' OR status='WAITING' AND handle IS NOT NULL) "
             "ORDER BY 1, 2, 3 LIMIT ?",
             [*parameters * 2, -1 if limit is None else limit],
-            _ATTEMPT_KINDS,
+            ATTEMPT_KINDS,
         )
         records = [AttemptRecord._make((*row[:-1], _codes(row[-1]))) for row in rows]
         return [each._replace(log_path=_as_named(each.log_path)) if each.log_path else each for each in records]
@@ -447,10 +517,10 @@ class History:
         """Return the events with a `seq` above `after`, the oldest first."""
         sql = "SELECT seq, run_id, task_id, map_index, attempt, previous, status, reason, at FROM liteflow_events "
         if run_id is None:
-            rows = self._rows(f"{sql} WHERE seq>? ORDER BY seq LIMIT ?", (after, limit), _EVENT_KINDS)
+            rows = self._rows(f"{sql} WHERE seq>? ORDER BY seq LIMIT ?", (after, limit), EVENT_KINDS)
         else:
             where = "WHERE run_id=? AND seq>? ORDER BY seq LIMIT ?"
-            rows = self._rows(f"{sql} {where}", (run_id, after, limit), _EVENT_KINDS)
+            rows = self._rows(f"{sql} {where}", (run_id, after, limit), EVENT_KINDS)
         return [EventRecord(*row) for row in rows]
 
     def undos(self, run_id: str) -> list[UndoRecord]:
@@ -459,24 +529,24 @@ class History:
         They are sorted by task id, map index and attempt.
         """
         sql = "SELECT task_id, map_index, attempt, problem FROM liteflow_undos WHERE run_id=? ORDER BY 1, 2, 3"
-        return [UndoRecord(*row) for row in self._rows(sql, (run_id,), (_ID, _INT, _INT, _TEXT_OR_NOT))]
+        return [UndoRecord(*row) for row in self._rows(sql, (run_id,), (ID, INT, INT, TEXT_OR_NOT))]
 
     def values(self, run_id: str, task_id: str | None = None) -> list[ValueRecord]:
         """Return the values that a run, or one of its tasks, has stored."""
         sql = "SELECT task_id, map_index, key, encoding, size, created_at FROM liteflow_xcom WHERE run_id=?"
         where, parameters = ("", (run_id,)) if task_id is None else (" AND task_id=?", (run_id, task_id))
-        rows = self._rows(f"{sql}{where} ORDER BY task_id, map_index, key", parameters, _VALUE_KINDS)
+        rows = self._rows(f"{sql}{where} ORDER BY task_id, map_index, key", parameters, VALUE_KINDS)
         return [ValueRecord(*row) for row in rows]
 
     def value(self, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Payload | None:
         """Return a stored value, encoded; of a mapped task without an index the list of its instances' values."""
         select = "SELECT encoding, value, size, file, sha256 FROM liteflow_xcom WHERE run_id=? AND task_id=? AND key=? "
         parameters = (run_id, task_id, key)
-        rows = self._rows(f"{select} AND map_index=?", (*parameters, map_index), _PAYLOAD_KINDS)
+        rows = self._rows(f"{select} AND map_index=?", (*parameters, map_index), PAYLOAD_KINDS)
         if rows:
             return payload_from_row(self.path, rows[0])
         if map_index < 0:
-            rows = self._rows(INSTANCE_VALUES_SQL, parameters, _PAYLOAD_KINDS)
+            rows = self._rows(INSTANCE_VALUES_SQL, parameters, PAYLOAD_KINDS)
         return together([payload_from_row(self.path, row) for row in rows]) if rows else None
 
     def graph(self, digest: str) -> dict[str, Any]:
@@ -502,7 +572,7 @@ class History:
             return []
         columns = "task_id, status, tolerated"
         sql = f"SELECT {columns} FROM liteflow_task_instances WHERE run_id=? AND map_index < 0 AND kind='task'"
-        kinds = (_TEXT, _TEXT, _INT)
+        kinds = (TEXT, TEXT, INT)
         failed = self._rows(f"{sql} AND status='FAILED'", (run.run_id,), kinds)
         if not failed:
             return []
@@ -515,28 +585,28 @@ class History:
 
     def pools(self) -> list[PoolRecord]:
         """Return the pools, ordered by name."""
-        if not self._has_pools():
+        if not self._has("liteflow_slots"):
             return []
         sql = "SELECT name, slots, description, by_hand, updated_at FROM liteflow_pools ORDER BY name"
-        rows = self._rows(sql, (), (_TEXT, _INT, _TEXT, _INT, _REAL))
+        rows = self._rows(sql, (), (TEXT, INT, TEXT, INT, REAL))
         return [PoolRecord(name, slots, about, bool(by_hand), at) for name, slots, about, by_hand, at in rows]
 
     def slots(self) -> list[SlotRecord]:
         """Return the slots that live runs hold, then those they are queued for, in the order of arrival."""
-        if not self._has_pools():
+        if not self._has("liteflow_slots"):
             return []
         rows = self._rows(
             "SELECT pool, run_id, task_id, map_index, slots, asked_at, taken_at, run_no FROM liteflow_slots "
             "ORDER BY taken_at IS NULL, asked_at, run_no",
             (),
-            (_TEXT, _ID, _TEXT, _INT, _INT, _REAL, _REAL_OR_NOT, _INT),
+            (TEXT, ID, TEXT, INT, INT, REAL, REAL_OR_NOT, INT),
         )
         alive = {run_no: run_no > 0 and self._locks.is_held(run_no) for run_no in {row[-1] for row in rows}}
         return [SlotRecord(*row) for row in rows if alive[row[-1]]]
 
-    def _has_pools(self) -> bool:
-        """Whether the file has pools: a reader does not upgrade a file of an older version."""
-        return bool(self._rows("SELECT 1 FROM sqlite_schema WHERE name='liteflow_slots'"))
+    def _has(self, table: str) -> bool:
+        """Return whether the file has a table: a reader does not upgrade a file of an older version."""
+        return bool(self._rows("SELECT 1 FROM sqlite_schema WHERE name=?", (table,)))
 
     # -- dags ------------------------------------------------------------------------------------------------
 
@@ -546,33 +616,20 @@ class History:
             "SELECT * FROM (SELECT dag_id, description, source, created_at, updated_at FROM liteflow_dags "
             "ORDER BY updated_at DESC, dag_id LIMIT ?) ORDER BY dag_id"
         )
-        return [_dag(row) for row in self._rows(sql, (-1 if limit is None else limit,), _DAG_KINDS)]
+        return [_dag(row) for row in self._rows(sql, (-1 if limit is None else limit,), DAG_KINDS)]
 
     def dag_count(self) -> int:
         """Return the number of dags."""
-        return int(self._rows("SELECT count(*) FROM liteflow_dags", (), (_INT,))[0][0])
+        return int(self._rows("SELECT count(*) FROM liteflow_dags", (), (INT,))[0][0])
 
     def dag(self, dag_id: str) -> DagRecord | None:
         sql = "SELECT dag_id, description, source, created_at, updated_at FROM liteflow_dags WHERE dag_id=?"
-        return next((_dag(row) for row in self._rows(sql, (dag_id,), _DAG_KINDS)), None)
+        return next((_dag(row) for row in self._rows(sql, (dag_id,), DAG_KINDS)), None)
 
     def run_ids(self, dag_id: str) -> Iterator[str]:
         """Return the ids of the runs of a dag."""
         sql = "SELECT run_id FROM liteflow_dag_runs WHERE dag_id=?"
-        return (row[0] for row in self._rows(sql, (dag_id,), (_ID,)))
-
-
-def _holds(column: Sequence[object], kind: _Kind) -> bool:
-    """Return whether all values of a column are valid. Checked by column: a large run has a million values."""
-    types = set(map(type, column))
-    if not types <= kind:
-        return False
-    words = STORED_ID_PATTERN if _Id in kind else STATE_PATTERN if _State in kind else None
-    if words is not None:
-        return all(words.match(value) for value in set(column) if isinstance(value, str))
-    if _Positive in kind:
-        return all(isinstance(value, int) and value > 0 for value in column)
-    return float not in types or all(isfinite(value) for value in column if type(value) is float)
+        return (row[0] for row in self._rows(sql, (dag_id,), (ID,)))
 
 
 def _instance(row: Sequence[Any]) -> InstanceRecord:
@@ -627,5 +684,14 @@ def _json(text: object, default: Any) -> Any:
     return value if isinstance(value, type(default)) else default
 
 
-__all__ = ["AttemptRecord", "DagRecord", "EventRecord", "History", "InstanceRecord", "PoolRecord", "RunRecord"]
+__all__ = [
+    "AttemptRecord",
+    "DagRecord",
+    "EventRecord",
+    "FilePosition",
+    "History",
+    "InstanceRecord",
+    "PoolRecord",
+    "RunRecord",
+]
 __all__ += ["SlotRecord", "ValueRecord"]

@@ -73,6 +73,19 @@ class PreviousInstance(Record):
     tolerated: bool = False  # it counts as a success
 
 
+class PreviousWait(Record):
+    """An instance that was WAITING when its run is resumed. Times are epoch seconds."""
+
+    task_id: str
+    map_index: int
+    attempt: int
+    handle: str | None  # JSON; None: it waits for its next iteration
+    wake_at: float | None
+    started_at: float | None
+    reason: str | None
+    log_path: str | None
+
+
 class PreviousHook(NamedTuple):
     """The state of a hook when its run is resumed."""
 

@@ -301,14 +301,14 @@ CREATE TEMP TABLE liteflow_undos (run_id, task_id, map_index, attempt, problem);
 _V1_AS_NEWEST: Final = f"""
 CREATE TEMP VIEW liteflow_task_instances AS
   SELECT *, NULL AS map_key, NULL AS hook_events, NULL AS item, NULL AS position, 'task' AS kind, 0 AS tolerated,
-  0 AS round, 0 AS settled FROM main.liteflow_task_instances;
+  0 AS round, 0 AS settled, NULL AS handle, NULL AS wake_at FROM main.liteflow_task_instances;
 CREATE TEMP TABLE liteflow_pools (name, slots, description, by_hand, updated_at);
 CREATE TEMP TABLE liteflow_slots (pool, run_id, task_id, map_index, slots, asked_at, taken_at, run_no);
 {_NEW_TABLES}"""
 _V2_AS_NEWEST: Final = f"""
 CREATE TEMP VIEW liteflow_task_instances AS
   SELECT *, told AS hook_events, NULL AS item, NULL AS position, {_KIND} AS kind, {_TOLERATED} AS tolerated,
-  0 AS round, 0 AS settled FROM main.liteflow_task_instances;
+  0 AS round, 0 AS settled, NULL AS handle, NULL AS wake_at FROM main.liteflow_task_instances;
 {_NEW_TABLES}"""
 
 #: Selects the values of the instances of a mapped task under one key, in the order of its list.

@@ -237,13 +237,15 @@ def files_of(path: str) -> tuple[Identity | None, ...]:
     return tuple(identity(f"{path}{end}") for end in ENDS)
 
 
-def checkpoint_wal(connection: sqlite3.Connection, path: str, locks: LockFile) -> None:
-    """Copy the write-ahead log into the database when it has grown, unless another process writes.
+def checkpoint_wal(
+    connection: sqlite3.Connection, path: str, locks: LockFile, *, at_least: int = _CHECKPOINT_BYTES
+) -> None:
+    """Copy the write-ahead log into the database when it has grown to `at_least` bytes, unless another process writes.
 
     To be called between transactions.
     """
     try:
-        if os.stat(f"{path}-wal").st_size < _CHECKPOINT_BYTES or not locks.acquire(WRITE_LOCK):
+        if os.stat(f"{path}-wal").st_size < at_least or not locks.acquire(WRITE_LOCK):
             return
     except OSError:
         return

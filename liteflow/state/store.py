@@ -35,6 +35,7 @@ from liteflow.state.records import (
     PreviousHook,
     PreviousInstance,
     PreviousState,
+    PreviousWait,
     Request,
     SharedLimits,
 )
@@ -382,6 +383,27 @@ class Store:
                 (self.run_id,),
             ).fetchall()
         return [PreviousHook(*row) for row in rows]
+
+    def waits(self) -> list[PreviousWait]:
+        """Return the instances of this run that wait."""
+        with translated_errors(self.path):
+            rows = self._connection.execute(
+                "SELECT task_id, map_index, try_number, handle, wake_at, started_at, reason, log_path "
+                "FROM liteflow_task_instances WHERE run_id=? AND status='WAITING'",
+                (self.run_id,),
+            ).fetchall()
+        names = ("task_id", "map_index", "attempt", "handle", "wake_at", "started_at", "reason", "log_path")
+        return [PreviousWait(**dict(zip(names, row, strict=True))) for row in rows]
+
+    def iterations(self, task_id: str, map_index: int) -> tuple[int, float | None]:
+        """Return how many iterations of an instance have ended in its round, and when the first began."""
+        with translated_errors(self.path):
+            row = self._connection.execute(
+                "SELECT count(*), min(started_at) FROM liteflow_attempts WHERE run_id=? AND task_id=? AND map_index=? "
+                "AND status='REPEATED' AND round=?",
+                (self.run_id, task_id, map_index, self.batch.rounds.get((task_id, map_index), 0)),
+            ).fetchone()
+        return int(row[0]), row[1]
 
     def due_undos(self) -> list[DueUndo]:
         """Return the attempts of this run whose undo is due."""

@@ -26,12 +26,16 @@ _START_EVENT: Final = "run_id, task_id, map_index, attempt, previous, status, at
 _INSTANCE: Final = (
     "run_id, task_id, map_index, status, try_number, error_log, reason, started_at, ended_at, log_path, updated_at"
 )
+_WAITING_INSTANCE: Final = (
+    "run_id, task_id, map_index, status, try_number, reason, started_at, log_path, updated_at, handle, wake_at"
+)
 _STARTED_INSTANCE: Final = "run_id, task_id, map_index, status, try_number, started_at, log_path, updated_at"
 #: A column that the inserted row does not name gets its default: NULL, and 0 for `tolerated` and `settled`.
 _ON_CHANGE: Final = (
     "ON CONFLICT DO UPDATE SET status=excluded.status, try_number=excluded.try_number, error_log=excluded.error_log, "
     "reason=excluded.reason, started_at=excluded.started_at, ended_at=excluded.ended_at, log_path=excluded.log_path, "
-    "updated_at=excluded.updated_at, tolerated=excluded.tolerated, settled=excluded.settled"
+    "updated_at=excluded.updated_at, tolerated=excluded.tolerated, settled=excluded.settled, handle=excluded.handle, "
+    "wake_at=excluded.wake_at"
 )
 
 #: A node of the graph: a task, or what stands for a group. All others are hooks.
@@ -46,11 +50,14 @@ _KEEPS: Final = (
     "liteflow_attempts AS last WHERE (last.run_id, last.task_id, last.map_index, last.attempt)=(instance.run_id, "
     "instance.task_id, instance.map_index, instance.try_number) AND last.status='SKIPPED')))"
 )
-#: An instance that a resume or a retry sets back to PENDING. A hook that has ended stays as it is.
-RESETS: Final = f"(instance.status<>'PENDING' AND NOT {_KEEPS} AND (instance.{OF_GRAPH} OR {_OPEN}))"
+#: An instance that a resume or a retry sets back to PENDING. A hook that has ended stays as it is, and so does an
+#: instance that waits: its attempt has not ended.
+RESETS: Final = f"(instance.status NOT IN ('PENDING', 'WAITING') AND NOT {_KEEPS} AND (instance.{OF_GRAPH} OR {_OPEN}))"
 #: An instance with an attempt that has no verdict: a QUEUED one may have started, as its executor starts it as soon as
 #: a slot is free. A mapped task as a whole is RUNNING too, but has no attempts.
 _HAS_ATTEMPT: Final = "status IN ('RUNNING', 'QUEUED') AND try_number > 0"
+#: An instance whose attempt waits; one without a handle waits for its next iteration, and has no attempt.
+_WAITS: Final = "status='WAITING' AND handle IS NOT NULL"
 #: The status of an instance once its attempt was recorded as LOST.
 _AFTER_LOST: Final = f"CASE WHEN {_HAS_ATTEMPT} THEN 'LOST' ELSE status END"
 _OF_INSTANCE: Final = "WHERE run_id=? AND task_id=? AND map_index=?"
@@ -62,6 +69,12 @@ _REMOVE: Final = f"DELETE FROM liteflow_task_instances {_OF_INSTANCE}"
 _REMOVE_VALUES: Final = f"DELETE FROM liteflow_xcom {_OF_INSTANCE}"
 _UPDATES: Final = (_TOLERATE, _NEXT_ROUND, _TOUCH, _REMOVE, _REMOVE_VALUES)
 
+#: Ends the attempts of instances that wait. Parameters: the epoch and the time, then those of the condition.
+_END_WAIT: Final = (
+    "INSERT INTO liteflow_attempts (run_id, task_id, map_index, attempt, status, epoch, started_at, ended_at, error, "
+    "log_path, round) SELECT run_id, task_id, map_index, try_number, 'CANCELLED', ?, coalesce(started_at, updated_at), "
+    "?, 'cancelled while it waited', log_path, round FROM liteflow_task_instances AS instance"
+)
 #: `settled` of an instance that has ended and stays as it is while other tasks run again.
 _SETTLED_FOR_RERUN: Final = 2
 
@@ -93,18 +106,20 @@ class Transitions:
             "ON CONFLICT DO UPDATE SET map_key=excluded.map_key, item=excluded.item, position=excluded.position, "
             "timeout=excluded.timeout",
         )
+        self._waits = BulkInsert("INSERT INTO liteflow_task_instances", _WAITING_INSTANCE, _ON_CHANGE)
         self._instances = BulkInsert("INSERT INTO liteflow_task_instances", _INSTANCE, _ON_CHANGE)
         self._events = BulkInsert("INSERT INTO liteflow_events", _EVENT)
         # Most rows are starts. They leave out the columns that are NULL then: `sqlite3` takes long to bind a None.
         self._starts = BulkInsert("INSERT INTO liteflow_task_instances", _STARTED_INSTANCE, _ON_CHANGE)
         self._start_events = BulkInsert("INSERT INTO liteflow_events", _START_EVENT)
+        self._abandoned: list[tuple[int, float, str, str, int]] = []  # epoch, time, and the instance
         self._updates: dict[str, list[tuple[str | float, ...]]] = {statement: [] for statement in _UPDATES}
         self.run_status = "RUNNING"  # until it ends
         self.run_end: RunEnd | None = None
 
     def __bool__(self) -> bool:
         """Whether there is anything to write."""
-        changed = self._events.values or self._start_events.values or self._hooks.values
+        changed = self._events.values or self._start_events.values or self._hooks.values or self._waits.values
         return bool(changed) or self.run_end is not None
 
     def start(self, task_id: str, map_index: int, event: InstanceEvent, log_path: str | None) -> None:
@@ -138,6 +153,21 @@ class Transitions:
             run_id, task_id, map_index, status, attempt, error, reason, started_at, now, log_path, now,
         )  # fmt: skip
         self._events.values += (run_id, task_id, map_index, attempt, previous, status, reason, now)
+
+    def wait(self, task_id: str, map_index: int, event: InstanceEvent, wait: WaitRow) -> None:
+        """Record what an instance waits for. An instance that was WAITING for the same reason gets no event."""
+        run_id = self._run.run_id
+        attempt, previous, status, reason, now = event
+        handle, wake_at, started_at, log_path, is_event = wait
+        self._waits.values += (
+            run_id, task_id, map_index, status, attempt, reason, started_at, log_path, now, handle, wake_at,
+        )  # fmt: skip
+        if is_event:
+            self._events.values += (run_id, task_id, map_index, attempt, previous, status, reason, now)
+
+    def abandon_wait(self, task_id: str, map_index: int, epoch: int, now: float) -> None:
+        """Record the attempt of an instance that waits as CANCELLED; its next status follows."""
+        self._abandoned.append((epoch, now, self._run.run_id, task_id, map_index))
 
     def note(self, task_id: str, map_index: int, event: InstanceEvent) -> None:
         """Record an event that leaves the status of an instance as it is."""
@@ -189,6 +219,9 @@ class Transitions:
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Write all of it but the end of the run, within the caller's transaction. It can be repeated."""
+        if self._abandoned:
+            which = "run_id=? AND task_id=? AND map_index=?"
+            connection.executemany(f"{_END_WAIT} WHERE {_WAITS} AND {which}", self._abandoned)
         for rows in self._rows():
             if rows.values:
                 rows.write(connection)
@@ -198,7 +231,7 @@ class Transitions:
 
     def _rows(self) -> tuple[BulkInsert, ...]:
         """Return the rows in the order in which they are written."""
-        return self._hooks, self._mapped, self._instances, self._events, self._starts, self._start_events
+        return self._hooks, self._mapped, self._waits, self._instances, self._events, self._starts, self._start_events
 
     def write_run_end(self, connection: sqlite3.Connection, run_end: RunEnd) -> None:
         """Write the end of the run."""
@@ -212,6 +245,7 @@ class Transitions:
             rows.values.clear()
         for parameters in self._updates.values():
             parameters.clear()
+        self._abandoned.clear()
         self.run_end = None
 
 
@@ -223,6 +257,16 @@ class InstanceEvent(NamedTuple):
     status: str
     reason: str | None
     at: float
+
+
+class WaitRow(NamedTuple):
+    """The facts about a wait that are stored besides the status."""
+
+    handle: str | None  # JSON; None: it waits for its next iteration
+    wake_at: float | None  # when it is polled next, or its next iteration starts; None: it waits for a decision
+    started_at: float | None  # of its attempt, as the next
+    log_path: str | None
+    is_event: bool = True  # whether its status or the reason has changed
 
 
 # -- runs -------------------------------------------------------------------------------------------------------------
@@ -407,7 +451,9 @@ def cancel(connection: sqlite3.Connection, run_id: str, reason: str, now: float)
 def _change_status_where(
     connection: sqlite3.Connection, status: str, condition: str, parameters: Sequence[object], reason: str, now: float
 ) -> None:
-    """Change the status of all instances that a condition selects."""
+    """Change the status of all instances that a condition selects; the attempts of those that wait end as CANCELLED."""
+    epoch = "(SELECT epoch FROM liteflow_dag_runs AS run WHERE run.run_id=instance.run_id)"
+    connection.execute(f"{_END_WAIT.replace('?', epoch, 1)} WHERE {_WAITS} AND {condition}", (now, *parameters))
     connection.execute(
         f"INSERT INTO liteflow_events ({_EVENT}) SELECT run_id, task_id, map_index, try_number, {_AFTER_LOST}, ?, ?, ? "
         f"FROM liteflow_task_instances AS instance WHERE {condition}",
@@ -416,6 +462,7 @@ def _change_status_where(
     pending = status == "PENDING"
     connection.execute(
         "UPDATE liteflow_task_instances AS instance SET status=?, reason=?, ended_at=?, updated_at=?, tolerated=0, "
-        f"settled=0, round=round+(status='SUCCESS'){', error_log=NULL' if pending else ''} WHERE {condition}",
+        f"handle=NULL, wake_at=NULL, settled=0, round=round+(status='SUCCESS'){', error_log=NULL' if pending else ''} "
+        f"WHERE {condition}",
         (status, None if pending else reason, None if pending else now, now, *parameters),
     )

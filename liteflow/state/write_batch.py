@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -17,7 +18,7 @@ from liteflow.record import Record
 from liteflow.state.bulk_insert import BulkInsert
 from liteflow.state.pools import SlotAllocator
 from liteflow.state.records import AttemptKey, PreviousInstance, RunEnd
-from liteflow.state.transitions import InstanceEvent, RunKey, Transitions
+from liteflow.state.transitions import InstanceEvent, RunKey, Transitions, WaitRow
 from liteflow.state.undo_rows import UndoRows
 from liteflow.states import RunStatus, TaskStatus
 from liteflow.values.payload import Payload, spill_root
@@ -61,12 +62,13 @@ class WriteBatch:
         self.slot_requests: list[SlotRequest] = []
         self.granted_slots: list[bool] = []  # which of `slot_requests` have their slots, once this is committed
         self.released_slots: list[tuple[str, int]] = []  # task instances that return their slots
+        self._handled_requests: list[int] = []
         #: An attempt of a task that has an undo is added with its start, and removed with its success.
         self.undos = UndoRows(run.run_id)
 
     def __bool__(self) -> bool:
         """Whether there is anything to write."""
-        return bool(self.transitions or self.slot_requests or self.undos)
+        return bool(self.transitions or self.slot_requests or self.undos or self._handled_requests)
 
     # -- what the loop adds --------------------------------------------------------------------------------
 
@@ -164,6 +166,18 @@ class WriteBatch:
             error = None if outcome.error is None else outcome.error.traceback or outcome.error.message
             self.transitions.change(task_id, map_index, event, error, outcome.started_at, outcome.log_path)
 
+    def wait(self, task_id: str, map_index: int, event: InstanceEvent, wait: WaitRow) -> None:
+        """Add what an instance waits for: its status is WAITING."""
+        self.transitions.wait(task_id, map_index, event, wait)
+
+    def abandon_wait(self, task_id: str, map_index: int, now: float) -> None:
+        """Add the end of the attempt of an instance that waits, and that the run no longer has."""
+        self.transitions.abandon_wait(task_id, map_index, self._epoch, now)
+
+    def handle_request(self, request_no: int) -> None:
+        """Add that a request of another process was acted on, in the transaction of what follows from it."""
+        self._handled_requests.append(request_no)
+
     def mark_tolerated(self, task_id: str, map_index: int) -> None:
         """Mark the failure of an instance, which was added with `change_status`, as one that counts as a success."""
         self.transitions.tolerate(task_id, map_index)
@@ -197,6 +211,11 @@ class WriteBatch:
             slots.give_back(self.released_slots)
         if self.slot_requests:
             self._admit(connection, slots)
+        if self._handled_requests:
+            connection.executemany(
+                "UPDATE liteflow_requests SET handled_at=? WHERE request_no=?",
+                [(time.time(), number) for number in self._handled_requests],
+            )
         self.undos.write(connection)
         run_end = transitions.run_end
         if run_end is not None:
@@ -228,3 +247,4 @@ class WriteBatch:
         if self.slot_requests:
             self.slot_requests = []
         self.released_slots.clear()
+        self._handled_requests.clear()

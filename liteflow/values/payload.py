@@ -48,7 +48,8 @@ unpickling: ContextVar[Callable[[], AbstractContextManager[None]]] = ContextVar(
 
 _scan: Callable[[str, int], tuple[Any, int]] = vars(json.JSONDecoder())["scan_once"]  # json.loads without its checks
 _INT64 = 2**63
-_SPILLED = r"([0-9a-f]{64}\.(json|tagged|pickle)|\.writing-\w+)\Z"
+#: the name of a file with a value, or of one that is being written
+SPILLED_NAME = r"([0-9a-f]{64}\.(json|tagged|pickle)|\.writing-\w+)\Z"
 _MAX_DEPTH = 500
 _MAX_TAGGED_DEPTH = 200  # decoding takes three of Python's 1,000 frames a level; deeper values are pickled
 
@@ -355,7 +356,7 @@ def remove_values(path: str, run_id: str) -> None:
     folder = spill_dir(path, run_id)
     try:
         for name in os.listdir(folder):
-            if re.match(_SPILLED, name):
+            if re.match(SPILLED_NAME, name):
                 os.unlink(os.path.join(folder, name))
         os.rmdir(folder)
     except OSError:

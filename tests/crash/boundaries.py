@@ -39,21 +39,30 @@ Point = tuple[str, str, int]  # scenario, call, N
 
 
 def traced(folder: str, scenario: str, *options: str, control: str | None = None) -> int | None:
-    """Run it in a warm fork with strace attached; its exit code, -9 when it was killed."""
-    go_read, go_write = os.pipe()
+    """Run a scenario in a warm fork with strace attached; its exit code, -9 when it was killed."""
 
     def child() -> None:
-        with open(f"{folder}/errors", "ab") as errors:
-            os.dup2(errors.fileno(), 1)
-            os.dup2(errors.fileno(), 2)
-        ctypes.CDLL(None).prctl(_PR_SET_PTRACER, -1, 0, 0, 0)
-        os.close(go_write)
-        os.read(go_read, 1)  # until strace is there
         what, mode, variant = scenario.split("/")
         if control is not None:
             CONTROLS[control]()
             variant = "power"  # this control cannot change how commits are synced
         assert boundary_run.execute(folder, what, mode, variant) == "SUCCESS"
+
+    return traced_fork(child, f"{folder}/errors", *options)
+
+
+def traced_fork(work: Callable[[], None], errors_path: str, *options: str) -> int | None:
+    """Do the work in a fork with strace attached; its exit code, -9 when it was killed."""
+    go_read, go_write = os.pipe()
+
+    def child() -> None:
+        with open(errors_path, "ab") as errors:
+            os.dup2(errors.fileno(), 1)
+            os.dup2(errors.fileno(), 2)
+        ctypes.CDLL(None).prctl(_PR_SET_PTRACER, -1, 0, 0, 0)
+        os.close(go_write)
+        os.read(go_read, 1)  # until strace is there
+        work()
 
     pid = fork(child)
     os.close(go_read)
@@ -115,6 +124,13 @@ def record(folder: str, scenario: str, template: str) -> list[Point]:
     trace = f"{folder}/trace"
     code = traced(folder, scenario, "-o", trace, "-e", f"trace={CALLS}")
     assert code == 0, f"the clean run failed: {code} {lines(f'{folder}/errors')[-5:]}"
+    points = [(scenario, call, number) for call, number in counted_calls(trace)]
+    shutil.rmtree(folder)
+    return points
+
+
+def counted_calls(trace: str) -> list[tuple[str, int]]:
+    """Return each call of a trace with its numbers from 1 to the most that one process made."""
     counts: Counter[tuple[str, str]] = Counter()
     for line in lines(trace):
         match = re.match(r"(\d+) +(\w+)\(", line)
@@ -123,8 +139,7 @@ def record(folder: str, scenario: str, template: str) -> list[Point]:
     most: dict[str, int] = {}
     for (_, call), count in counts.items():
         most[call] = max(most.get(call, 0), count)
-    shutil.rmtree(folder)
-    return [(scenario, call, n) for call, count in sorted(most.items()) for n in range(1, count + 1)]
+    return [(call, number) for call, count in sorted(most.items()) for number in range(1, count + 1)]
 
 
 def quietly(folder: str, work: Callable[[], None]) -> Callable[[], None]:

@@ -123,7 +123,7 @@ def test_others_may_write_between_short_transactions(db: str, monkeypatch: pytes
     other, turns, changes = LockFile(db), 0, list[int]()
     connection = state_file.connect(db)
 
-    def pause() -> None:
+    def pause(_: float) -> None:
         nonlocal turns
         assert other.acquire(state_file.WRITE_LOCK), "nobody else holds it in a pause"
         other.release(state_file.WRITE_LOCK)
@@ -190,7 +190,7 @@ def test_no_process_takes_a_run_over_while_it_is_deleted(db: str, monkeypatch: p
     monkeypatch.setattr(deletion, "_TRANSACTION_S", 0.0)
     refused = []
 
-    def pause() -> None:
+    def pause(_: float) -> None:
         def resume() -> None:
             with pytest.raises(LiteflowError) as caught:
                 dag.resume("r0", mode="inline")
@@ -211,7 +211,7 @@ def test_a_deletion_that_was_cut_off_can_be_repeated(db: str, monkeypatch: pytes
     ids = fill(db, 2, 3_000, 10)
     monkeypatch.setattr(deletion, "_TRANSACTION_S", 0.0)
 
-    def pause() -> None:
+    def pause(_: float) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -56,6 +56,7 @@ class Drive(Observer):
     waits_for: str | None = None  # why the run has no place in its group yet
     submitted: list[tuple[str, int, int]] = field(default_factory=list)
     starts: list[tuple[float, str]] = field(default_factory=list)
+    polls: list[tuple[float, str, str]] = field(default_factory=list)  # when, of which task, with which handle
     changes: list[Change] = field(default_factory=list)
     told: list[tuple[str, Any]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -135,6 +136,9 @@ class Drive(Observer):
         key = (work.task_id, work.map_index)
         assert key in self.file.rows, f"{key} is submitted, and has no row"
         row = self.file.rows[key]
+        if work.handle is not None:
+            self._check_poll(work)
+            return
         assert row.status in ("RUNNING", "QUEUED"), f"{key} is submitted, and stored as {row.status}"
         assert row.attempt == work.attempt, f"{key}: attempt {work.attempt} is submitted, {row.attempt} is stored"
         assert (*key, work.attempt) not in self.submitted, f"{key}: attempt {work.attempt} is submitted twice"
@@ -145,6 +149,14 @@ class Drive(Observer):
             assert self.clock.time() >= self.due.get(key, 0.0), f"{key} starts before its back-off is over"
             self._check_upstream(work.task_id)
             self._check_limits(work)
+
+    def _check_poll(self, work: Work) -> None:
+        """Check a poll: what it asks for is stored, and the run has not ended."""
+        row = self.file.rows[work.task_id, work.map_index]
+        assert (row.status, row.attempt) == ("WAITING", work.attempt), f"{work} is polled, and stored as {row}"
+        assert row.handle is not None
+        assert self.file.run_status == "RUNNING"
+        self.polls.append((round(self.clock.seconds, 6), work.task_id, work.handle))
 
     def _check_upstream(self, task_id: str) -> None:
         graph, node = self.compiled.graph, self.compiled.graph.index[task_id]
@@ -169,7 +181,7 @@ class Drive(Observer):
 
     def _check_limits(self, work: Work) -> None:
         settings = self.compiled.tasks[self.compiled.graph.index[work.task_id]].settings
-        running = [each for each, _ in self.executor.running.values()]
+        running = [each for each, _ in self.executor.running.values() if each.handle is None]
         if not self.queues:
             assert len(running) < self.workers, "more attempts run than there are workers"
         limit = settings.queue.max_parallel
@@ -200,7 +212,8 @@ class Drive(Observer):
         """Check a run that has ended: nothing is open, unless it was interrupted."""
         assert self.file.run_status == result.status
         assert not self.file.holders, "slots are held after the end"
-        assert not self.executor.running
+        assert all(work.handle is not None for work, _ in self.executor.running.values()), "an attempt still runs"
+        assert result.status == "INTERRUPTED" or not self.executor.running, "a poll still runs"
         if self.file.requests and result.status != "FAILED":
             assert any(word == "stopping" for word, _ in self.told), "the run was asked to end, and did not"
         if result.status != "INTERRUPTED":

@@ -7,10 +7,11 @@ keeps rows and events as the real one does, and refuses what the real one refuse
 from __future__ import annotations
 
 import heapq
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from liteflow.planning.ready_queue import SlotNeeds
@@ -25,16 +26,18 @@ from liteflow.state.records import (
     PreviousHook,
     PreviousInstance,
     PreviousState,
+    PreviousWait,
     Request,
     SharedLimits,
     TaskEvent,
 )
 from liteflow.state.resets import RESUME, ResetRules
+from liteflow.state.transitions import InstanceEvent, WaitRow
 from liteflow.state.undo_rows import UndoRows
 from liteflow.state.write_batch import SlotRequest
 from liteflow.states import RunStatus, TaskStatus, Verdict
 from liteflow.values.payload import Payload, encode
-from liteflow.work import ErrorInfo, Outcome, Work
+from liteflow.work import ErrorInfo, Outcome, Waiting, Work
 
 Key = tuple[str, int]  # task id, map index
 _EPOCH_S = 1_700_000_000.0
@@ -68,6 +71,7 @@ class Ends:
     exit_code: int | None = None
     errors: tuple[str, ...] = ("ValueError", "Exception")
     ignores_cancel: bool = False  # it ends in its own time although it was cancelled
+    waiting: Waiting | None = None  # it has not ended, and waits
 
 
 Script = Callable[[Work], Ends]
@@ -110,15 +114,20 @@ class FakeExecutor:
     def submit(self, work: Work) -> None:
         self._on_submit(work)
         assert work.node not in self.running, "an attempt of this instance runs already"
+        if work.handle is not None:  # a poll takes no slot
+            self._start(work)
+            return
         self.queued.append(work)
         self._start_queued()
 
     def _start_queued(self) -> None:
-        while self.queued and len(self.running) < self._slots:
-            work = self.queued.pop(0)
-            ends = self._script(work)
-            self.running[work.node] = (work, self._clock.seconds)
-            self._push(work.node, ends)
+        while self.queued and sum(work.handle is None for work, _ in self.running.values()) < self._slots:
+            self._start(self.queued.pop(0))
+
+    def _start(self, work: Work) -> None:
+        ends = self._script(work)
+        self.running[work.node] = (work, self._clock.seconds)
+        self._push(work.node, ends)
 
     def _push(self, node: int, ends: Ends) -> None:
         self._order += 1
@@ -154,11 +163,17 @@ class FakeExecutor:
 
     def _outcome(self, node: int, ends: Ends) -> Outcome:
         work, started = self.running.pop(node)
+        if ends.waiting is not None:
+            waiting = ends.waiting._replace(handle=json.dumps(ends.waiting.handle))
+            ends = replace(ends, verdict="LOST", errors=())
+        else:
+            waiting = None
         failed = ends.verdict not in ("SUCCESS",)
         error = ErrorInfo(f"it ended as {ends.verdict}", "", ends.errors) if failed else None
         value = None if ends.value is None or failed else encode(ends.value)
         started_at, ended_at = _EPOCH_S + started, self._clock.time()
-        return Outcome(node, work.attempt, ends.verdict, value, None, error, ends.exit_code, started_at, ended_at, None)
+        ended = (value, None, error, ends.exit_code, started_at, ended_at, None)
+        return Outcome(node, work.attempt, ends.verdict, *ended, waiting=waiting)
 
     def cancel(self, node: int, grace_s: float) -> None:
         for place, work in enumerate(self.queued):
@@ -169,6 +184,9 @@ class FakeExecutor:
                 return
         if node in self.running and not self._script(self.running[node][0]).ignores_cancel:
             self._push(node, Ends(verdict="CANCELLED", after_s=min(grace_s, 0.1)))
+
+    def end_wait(self, work: Work, outcome: Outcome) -> None:
+        raise AssertionError("no task has an undo")
 
     def wake(self) -> None:
         self._woken = True
@@ -202,6 +220,9 @@ class Row:
     item: str | None = None
     label: str | None = None
     position: int | None = None
+    handle: str | None = None
+    wake_at: float | None = None
+    started_at: float | None = None
 
 
 @dataclass(slots=True)
@@ -217,6 +238,7 @@ class FakeFile:
     holders: dict[Key, SlotNeeds] = field(default_factory=dict)  # who holds slots
     taken_elsewhere: Counter[str] = field(default_factory=Counter)  # slots that other runs hold
     requests: list[Request] = field(default_factory=list)
+    handled: set[int] = field(default_factory=set)  # requests by number
     run_status: str = "RUNNING"
 
     def change(self, key: Key, attempt: int, previous: str | None, status: str, reason: str | None) -> None:
@@ -288,6 +310,27 @@ class FakeBatch:
         outcome: Outcome | None = None,
     ) -> None:
         self.pending.append(lambda: self._file.change((task_id, map_index), attempt, previous, status, reason))
+
+    def wait(self, task_id: str, map_index: int, event: InstanceEvent, wait: WaitRow) -> None:
+        self.pending.append(lambda: self._wait((task_id, map_index), event, wait))
+
+    def _wait(self, key: Key, event: InstanceEvent, wait: WaitRow) -> None:
+        if wait.is_event:
+            self._file.change(key, event.attempt, event.previous, event.status, event.reason)
+        row = self._file.rows[key]
+        assert row.status == "WAITING"
+        row.handle, row.wake_at, row.started_at = wait.handle, wait.wake_at, wait.started_at
+
+    def abandon_wait(self, task_id: str, map_index: int, now: float) -> None:
+        self.pending.append(lambda: self._abandon((task_id, map_index)))
+
+    def _abandon(self, key: Key) -> None:
+        row = self._file.rows[key]
+        if row.status == "WAITING" and row.handle is not None:
+            self._file.attempts[*key, row.attempt] = "CANCELLED"
+
+    def handle_request(self, request_no: int) -> None:
+        self.pending.append(lambda: self._file.handled.add(request_no))
 
     def add_instances(
         self, task_id: str, instances: Iterable[tuple[int, str | None, str]], timeout_s: float | None, now: float
@@ -379,7 +422,11 @@ class FakeStore:
         for key, row in file.rows.items():
             skipped_itself = row.status == "SKIPPED" and file.attempts.get((*key, row.attempt)) == "SKIPPED"
             open_hook = row.status in ("LOST", "RUNNING", "QUEUED", "UP_FOR_RETRY")
-            resets = open_hook if row.hook_events is not None else row.status != "SUCCESS" and not skipped_itself
+            resets = (
+                open_hook
+                if row.hook_events is not None
+                else row.status not in ("SUCCESS", "WAITING") and not skipped_itself
+            )
             if resets and row.status != "PENDING":
                 file.change(key, row.attempt, row.status, "PENDING", "reset")
         chosen = {} if choose is None else choose(*self._previous(), events).reasons
@@ -439,6 +486,30 @@ class FakeStore:
                 file.holders[key] = request.needs
                 file.change(key, request.attempt, request.previous, "RUNNING", None)
         batch.slot_requests = []
+
+    def waits(self) -> list[PreviousWait]:
+        return [
+            PreviousWait(
+                task_id=task_id,
+                map_index=index,
+                attempt=row.attempt,
+                handle=row.handle,
+                wake_at=row.wake_at,
+                started_at=row.started_at,
+                reason=row.reason,
+                log_path=None,
+            )
+            for (task_id, index), row in self.file.rows.items()
+            if row.status == "WAITING"
+        ]
+
+    def iterations(self, task_id: str, map_index: int) -> tuple[int, float | None]:
+        ended = [
+            number
+            for (name, index, number), verdict in self.file.attempts.items()
+            if (name, index, verdict) == (task_id, map_index, "REPEATED")
+        ]
+        return len(ended), _EPOCH_S if ended else None
 
     def slots_changed(self) -> bool:
         return True

@@ -10,15 +10,15 @@ from typing import Any
 from driving import Drive
 from fakes import Crashed, Ends
 
-from liteflow import Dag, RetryPolicy, task
+from liteflow import Call, Dag, RetryPolicy, Waiting, task
 from liteflow.definition.groups import GROUP_EVENTS, Group
 from liteflow.planning.trigger_rules import TRIGGER_RULES
 from liteflow.states import Verdict
 from liteflow.work import Work
 
 _VERDICTS: tuple[Verdict, ...] = ("SUCCESS", "FAILED", "SKIPPED", "TIMED_OUT", "LOST")
-_HOOKS = ("on_start", "on_success", "on_failure", "on_retry", "on_cancel", "on_exit")
-_RUN_HOOKS = tuple(event for event in _HOOKS if event != "on_retry")
+_HOOKS = ("on_start", "on_wait", "on_success", "on_failure", "on_retry", "on_cancel", "on_exit")
+_RUN_HOOKS = tuple(event for event in _HOOKS if event not in ("on_retry", "on_wait"))
 
 
 def nothing(*_: object, **__: object) -> None:
@@ -96,6 +96,8 @@ def _options(picks: random.Random) -> dict[str, Any]:
         options["continue_on_error"] = True
     if picks.random() < 0.1:
         options["short_circuit"] = True
+    if picks.random() < 0.25:
+        options |= {"every": 2, "timeout": picks.choice([4, 50]), "on_timeout": picks.choice(["fail", "skip"])}
     return options
 
 
@@ -145,11 +147,22 @@ class RandomRun:
         return actions
 
     def _script(self, work: Work) -> Ends:
-        picks = random.Random(f"{self._seed} {work.task_id} {work.map_index} {work.attempt}")
+        number = 0 if work.handle is None else len(self.drive.polls)
+        picks = random.Random(f"{self._seed} {work.task_id} {work.map_index} {work.attempt} {number}")
+        if self._waits(work) and picks.random() < 0.6:
+            waiting = Waiting(picks.randint(0, 2), picks.choice([0.5, 2.0, 3.0]), picks.choice(["", "a file", "b"]))
+            return Ends(after_s=picks.choice([0.0, 1.0]), waiting=waiting)
         verdict = picks.choices(_VERDICTS, self._weights)[0]
         value = list(range(picks.randint(0, 3))) if picks.random() < 0.8 else None
         after_s = 0.0001 if self.drive.queues else picks.choice([0.0, 0.5, 1.0, 2.0])
         return Ends(verdict=verdict, after_s=after_s, value=value, ignores_cancel=picks.random() < 0.2)
+
+    def _waits(self, work: Work) -> bool:
+        """Return whether the attempt may wait: it is one of a sensor."""
+        compiled = self.drive.compiled
+        node = compiled.graph.index.get(work.task_id)
+        body = None if node is None else compiled.tasks[node].body
+        return isinstance(body, Call) and body.poll is not None
 
     def run(self) -> None:
         """Run the dag, through crashes and interruptions, to its end, and check it."""

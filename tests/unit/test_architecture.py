@@ -47,6 +47,7 @@ LAYERS: list[set[str]] = [
     {"lightflow.parser"},
     {"lightflow.engine"},
     {"lightflow.service"},
+    {"lightflow.server", "lightflow.client"},
     {"lightflow.cli"},
     {"lightflow.start"},
     {"lightflow.__main__"},
@@ -222,7 +223,7 @@ def test_the_names_of_the_second_layer_are_the_same_for_type_checkers() -> None:
 @pytest.mark.parametrize("package", ["liteflow"])
 def test_public_names_are_sorted_and_there(package: str) -> None:
     module = __import__(package)
-    assert module.__all__ == sorted(module.__all__)
+    assert module.__all__ == sorted(module.__all__, key=lambda name: (not name.isupper(), name)), "constants first"
     assert [name for name in module.__all__ if not hasattr(module, name)] == []
     stub = ast.parse((ROOT / package / "__init__.pyi").read_text(encoding="utf-8"))
     homes = {alias.name: node.module for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}

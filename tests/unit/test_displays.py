@@ -67,7 +67,7 @@ def test_a_frame_shows_the_progress_of_the_run() -> None:
     assert frame(progress, 80, 20) == [
         "flow  1/3 tasks  10.0 s",
         "━" * 20 + "─" * 40,
-        "✓ 0 done  ✗ 1 failed  ▶ 1 running  ○ 1 waiting  ",
+        "✓ 0 done  ✗ 1 failed  ▶ 1 running  ○ 1 pending  ",
         "▶ t1  5.0 s",
         "✗ t0 failed  exit code\\n3",
     ]
@@ -104,7 +104,7 @@ def test_a_frame_counts_instances_and_their_task_once() -> None:
     assert frame(progress, 80, 20) == [
         "flow  1/3 tasks, 12/50 instances  10.0 s",
         "━" * (60 * 3 // 42) + "─" * (60 - 60 * 3 // 42),
-        "✓ 2 done  ✗ 1 failed  ▶ 1 running  ○ 38 waiting  ",
+        "✓ 2 done  ✗ 1 failed  ▶ 1 running  ○ 38 pending  ",
         "▶ t1[12]  10.0 s",
         "✗ t1[11] failed  no",
     ]

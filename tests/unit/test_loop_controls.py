@@ -20,8 +20,8 @@ from liteflow.running.hooks import Hooks
 from liteflow.running.prefetch import Prefetch
 from liteflow.running.recorder import Recorder
 from liteflow.running.resume import PreviousRun
-from liteflow.running.starting import Starter
 from liteflow.running.stopping import Stopping
+from liteflow.running.waits import Waits
 
 SEEDS = 1500
 Patch = Callable[[Any, str, Any], None]
@@ -106,7 +106,12 @@ def nothing_is_ended(patch: Patch) -> None:
 
 def retry_shown_as_first(patch: Patch) -> None:
     """The event of a start names a wrong previous state."""
-    patch(Starter, "_stored_status", lambda self, node: "PENDING")
+    patch(Plan, "stored_status", lambda self, node: "PENDING")
+
+
+def waits_forgotten(patch: Patch) -> None:
+    """A resume does not poll the attempts that wait."""
+    patch(Waits, "adopt", lambda self: None)
 
 
 def success_forgotten(patch: Patch) -> None:
@@ -140,7 +145,8 @@ def due_retry_spins(patch: Patch) -> None:
 
 
 CONTROLS: dict[Callable[[Patch], None], str] = {
-    late_commit: "is submitted, and",
+    late_commit: "is submitted, and|is shown and not stored",
+    waits_forgotten: "the run does not end",
     shown_before_commit: "is shown and not stored",
     upstream_ignored: "starts by",
     one_worker_more: "more attempts run than there are workers",
@@ -153,7 +159,7 @@ CONTROLS: dict[Callable[[Patch], None], str] = {
     nothing_is_ended: "was asked to end|does not end",
     retry_shown_as_first: "follows",
     success_forgotten: "succeeds twice",
-    hooks_not_stored: "no row|in a run that is|is submitted twice",
+    hooks_not_stored: "no row|in a run that is|is submitted twice|follows",
     teardowns_cancelled: "not torn down",
     over_too_early: "in a run that is",
     due_retry_spins: "busy",

@@ -21,10 +21,14 @@ from lightflow.parser.subjects.retries import RETRY, RUN_RETRY
 from lightflow.parser.subjects.settings import SETTINGS
 from lightflow.parser.subjects.tasks import COMMON
 from lightflow.parser.workflow_loader import loads_workflow
-from lightflow.plugins.registry import Registry
+from lightflow.plugins.registry import BUILT_IN, Registry
 from lightflow.spelling import typo_hint
 
-_OWN = {key: part for info in Registry().described() for key, part in (info.schema or {}).get("properties", {}).items()}
+_OWN = {
+    key: part
+    for info in Registry().use(BUILT_IN).described()
+    for key, part in (info.schema or {}).get("properties", {}).items()
+}
 #: What is a key at each level.
 KNOWN: dict[str, dict[str, Any]] = {
     "top": TOP,
@@ -66,7 +70,9 @@ def test_our_keys_are_not_words_of_other_tools(level: str) -> None:
 def test_answers_name_keys_that_exist() -> None:
     for one in (*KEYS, *TYPES):
         for key in re.findall(r"[`{]([a-z_]+): ", with_examples(one.answer)):
-            assert key in {*ALL_KEYS, "title", "cpu", "os", "gpu", "name"} or key.isupper() or "http" in key, one
+            assert key in {*ALL_KEYS, "title", "cpu", "days", "os", "gpu", "name"} or key.isupper() or "http" in key, (
+                one
+            )
 
 
 def test_values_are_replaced_by_values_that_exist() -> None:

@@ -6,9 +6,22 @@ import pytest
 
 from lightflow.errors import WorkflowError
 from lightflow.parser.workflow_loader import loads_workflow
-from liteflow.limits import Concurrency, DagLimits, Pool
+from liteflow.limits import Concurrency, DagLimits, Pool, Retention
 from liteflow.planning.ready_queue import DEFAULT_QUEUE, QueueOptions
 from liteflow.planning.retry import RetryPolicy
+
+
+@pytest.mark.parametrize(
+    ("text", "retention"),
+    [
+        ("{days: 7}", Retention(days=7)),
+        ("{runs: 500.0}", Retention(runs=500)),
+        ("{days: 0.5, runs: 3, x-note: a}", Retention(days=0.5, runs=3)),
+    ],
+)
+def test_retention(text: str, retention: Retention) -> None:
+    spec = loads_workflow(f"settings: {{retention: {text}}}\ntasks: {{a: {{run: 'true'}}}}")
+    assert spec.limits.retention == retention
 
 
 def test_every_key() -> None:

@@ -26,12 +26,12 @@ from lightflow.parser.normalize import normalize
 from lightflow.parser.positions import Source, UnreadableFile
 from lightflow.parser.schema import normalized_schema, workflow_schema
 from lightflow.parser.schema_validator import Validator
-from lightflow.plugins.registry import Registry
+from lightflow.plugins.registry import BUILT_IN, Registry
 
 ROOT = Path(__file__).resolve().parents[2]
 EDITOR = Draft202012Validator(workflow_schema())
 FAST_EDITOR = jsonschema_rs.validator_for(workflow_schema())
-SCHEMA = normalized_schema(Registry().described())
+SCHEMA = normalized_schema(Registry().use(BUILT_IN).described())
 LOADER = Validator(SCHEMA)
 _BLOCK = re.compile(r"^```ya?ml[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _EVENTS = ("on_start", "on_success", "on_failure", "on_retry", "on_cancel", "on_exit")

@@ -21,10 +21,10 @@ from lightflow.parser.schema_validator import InvalidSchema, Validator, check_sc
 from lightflow.parser.subjects.retries import RETRY
 from lightflow.parser.subjects.settings import SETTINGS
 from lightflow.parser.subjects.tasks import COMMON
-from lightflow.plugins.registry import Registry
+from lightflow.plugins.registry import BUILT_IN, Registry
 
 ROOT = Path(__file__).resolve().parents[2]
-SCHEMA = normalized_schema(Registry().described())
+SCHEMA = normalized_schema(Registry().use(BUILT_IN).described())
 VALIDATOR = Validator(SCHEMA)
 ORACLE = jsonschema_rs.validator_for(SCHEMA)
 DOCUMENTS = 4_000

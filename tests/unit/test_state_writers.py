@@ -20,7 +20,7 @@ WRITERS: dict[str, set[str]] = {
     "pools": {"pools", "slots", "requests"},
     "admin": {"dag_runs", "dags", "pools", "requests", "xcom"},
     "reruns": {"dag_runs", "requests", "xcom"},
-    "deletion": {"dag_runs", "dags", "graphs", "xcom", "?"},  # "?": a table whose name is computed
+    "deletion": {"dag_runs", "dags", "graphs", "requests", "xcom", "?"},  # "?": a table whose name is computed
     "schema": {"task_instances", "dag_runs"},
 }
 _WRITES = re.compile(r"\b(INSERT(?: OR \w+)? INTO|UPDATE|DELETE FROM) liteflow_(\?|\w+)(.*)", re.DOTALL)

@@ -134,6 +134,7 @@ TASK_KEYS: Final[dict[str, Schema]] = {
 
 _TASK_EVENTS: Final = {
     "on_start": "before the first attempt, which waits for it",
+    "on_wait": "when the task begins to wait, once for each attempt",
     "on_success": "when the task has succeeded",
     "on_failure": "when the task has failed for good",
     "on_retry": "when an attempt has failed and will be retried, without delaying the retry",

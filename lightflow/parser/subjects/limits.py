@@ -13,8 +13,8 @@ from lightflow.parser.tree import Tree
 from lightflow.spec.durations import seconds
 from lightflow.spec.model import Limits
 from lightflow.text import did_you_mean, quoted
-from liteflow import Concurrency, Pool
-from liteflow.api import MAX_PRIORITY, MAX_SLOTS, ON_CONFLICT, QueueOptions, Record, SlotNeeds
+from liteflow import Concurrency, Pool, Retention
+from liteflow.api import MAX_DAYS, MAX_PRIORITY, MAX_SLOTS, ON_CONFLICT, QueueOptions, Record, SlotNeeds
 
 _SLOTS: Final[Schema] = {"type": "integer", "minimum": 1, "maximum": MAX_SLOTS}
 
@@ -142,6 +142,26 @@ RUN_KEYS: Final[dict[str, Schema]] = {
 }
 
 
+#: In `settings`: it limits the history of the workflow.
+RETENTION: Final = block(
+    "Retention",
+    "Which runs are preserved: those of the last days, and the newest runs. All others are deleted after a run of the "
+    "workflow, with their logs, values and checkpoints. Without it none is deleted.",
+    {
+        "days": {
+            "description": "Preserve runs that were active in so many days.",
+            "type": "number",
+            "minimum": 0,
+            "maximum": MAX_DAYS,
+            "examples": [90],
+        },
+        "runs": integer("Preserve so many of the newest runs of the workflow.", 0, MAX_SLOTS, examples=[500]),
+    },
+    minProperties=1,
+    **{"x-expects": "a mapping such as {days: 90, runs: 500}"},
+)
+
+
 def check_limits(tree: Tree) -> Iterator[Problem]:
     """Report pools that are not declared or too small, and durations out of range."""
     yield from check_duration(tree, ["timeout"], tree.root.get("timeout"), zero=False)
@@ -208,7 +228,14 @@ def build_limits(root: Mapping[str, Any]) -> Limits:
         timeout_s=seconds(root["timeout"]) if "timeout" in root else None,
         retry=build_run_retry(root),
         concurrency=_concurrency(root.get("concurrency")),
+        retention=_retention(root.get("settings", {}).get("retention")),
     )
+
+
+def _retention(mapping: Mapping[str, Any] | None) -> Retention | None:
+    if mapping is None or mapping.keys().isdisjoint(Retention._fields):
+        return None
+    return Retention(mapping.get("days"), int(mapping["runs"]) if "runs" in mapping else None)
 
 
 def _pool(pool: Any) -> Pool:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from lightflow.errors import Problem
 from lightflow.parser.schema_pieces import Schema, block, flag, integer
+from lightflow.parser.subjects.limits import RETENTION
 from lightflow.parser.subjects.retries import RETRIES
 from lightflow.parser.tree import Tree
 from lightflow.plugins.scripts import SHELL, shell_problem
@@ -46,6 +47,13 @@ SETTINGS: Final = block(
         },
         "shell": {**SHELL, "description": "Another place for the key `shell` of the workflow."},
         "checkpoint_dir": _folder("Directory for checkpoint files.", ".lightflow-checkpoints"),
+        "retention": RETENTION,
+        "preload": {
+            "description": "Import the libraries of task types once, before worker processes start. With false each "
+            "worker imports them itself, which takes longer; use it if a library does not work then.",
+            "type": "boolean",
+            "default": True,
+        },
     },
 )
 
@@ -67,5 +75,6 @@ def build_settings(root: Mapping[str, Any]) -> Settings:
     values: dict[str, Any] = {  # 4.0 is a whole number for the schema
         key: int(value) if isinstance(value, float) else value for key, value in root.get("settings", {}).items()
     }
-    values.pop("shell", None)
+    for key in ("shell", "retention"):  # parts of other records
+        values.pop(key, None)
     return Settings(**values)

@@ -1,0 +1,1 @@
+"""The server: a live feed, REST and GraphQL over one state file, for the dashboard and for other programs."""

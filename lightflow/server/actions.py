@@ -1,0 +1,125 @@
+"""The routes that change something: cancel, resume, start, pause, pools. Each answers with a state or a problem."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightflow.server.problems import RequestProblem
+from lightflow.server.routing import Answer, CheckedRequest
+from lightflow.server.services import Control, StartedRun
+from lightflow.service import pools, queries, runs
+from lightflow.service.json_shapes import Shape, cancelled_run_shape
+from lightflow.text import did_you_mean
+from liteflow import DefinitionError, RunNotFound
+
+
+def login(request: CheckedRequest) -> Answer:
+    """Return the token for a code that `lightflow open` has made."""
+    role = request.services.codes.redeem(request.body["code"])
+    if role is None:
+        raise RequestProblem(401, "UNAUTHENTICATED", "the code is unknown, used or older than a minute; make another")
+    tokens = request.services.tokens
+    return Answer(body={"token": tokens.operator if role == "operator" else tokens.viewer, "role": role})
+
+
+def make_code(request: CheckedRequest) -> Answer:
+    """Return a code with which a browser can log in once, within a minute."""
+    return Answer(body={"code": request.services.codes.make(request.role), "expires_s": 60}, status=201)
+
+
+def cancel_run(request: CheckedRequest) -> Answer:
+    """Request the owner of a run to cancel it; a second request also ends its teardowns and hooks."""
+    run_id = queries.run_record(request.services.db, request.path["run"]).run_id
+    try:
+        record = runs.cancel(request.services.db, run_id, wait_s=0.0, caller=request.caller)
+    except DefinitionError as error:
+        raise RequestProblem(409, "CONFLICT", str(error)) from None
+    return Answer(body=cancelled_run_shape(record), status=202)
+
+
+def resume_run(request: CheckedRequest) -> Answer:
+    """Resume a run that has ended, in the folder in which it was started."""
+    run = queries.run_record(request.services.db, request.path["run"])
+    if run.status in ("RUNNING", "PENDING"):
+        raise RequestProblem(409, "CONFLICT", f"run {run.run_id} is {run.status}")
+    return _started(_control(request).resume(run.run_id, caller=request.caller))
+
+
+def start_run(request: CheckedRequest) -> Answer:
+    """Start a run of a workflow that this server serves."""
+    control, workflow = _control(request), request.path["workflow"]
+    _check_served(control, workflow)
+    params = _params(request.body)
+    problems = control.check(workflow, params)
+    if problems:
+        fields = {problem.field: problem.message for problem in problems}
+        detail = "; ".join(f"{name}: {message}" for name, message in fields.items())
+        raise RequestProblem(422, "BAD_INPUT", detail, fields=fields)
+    return _started(control.start(workflow, params, caller=request.caller, key=request.key))
+
+
+def check_params(request: CheckedRequest) -> Answer:
+    """Return what is wrong with the parameters of a run, with the checks of `lightflow run`."""
+    control, workflow = _control(request), request.path["workflow"]
+    _check_served(control, workflow)
+    problems = control.check(workflow, _params(request.body))
+    return Answer(body={"problems": [{"field": each.field, "message": each.message} for each in problems]})
+
+
+def pause_workflow(request: CheckedRequest) -> Answer:
+    """Pause the triggers of a workflow."""
+    return _set_paused(request, paused=True)
+
+
+def unpause_workflow(request: CheckedRequest) -> Answer:
+    """End the pause of a workflow. The instants of the pause do not run."""
+    return _set_paused(request, paused=False)
+
+
+def _set_paused(request: CheckedRequest, *, paused: bool) -> Answer:
+    control, workflow = _control(request), request.path["workflow"]
+    _check_served(control, workflow)
+    reason = request.body.get("reason") if isinstance(request.body, dict) else None
+    control.pause(workflow, paused=paused, caller=request.caller, reason=reason)
+    return Answer(body={"workflow": workflow, "paused": paused})
+
+
+def set_pool(request: CheckedRequest) -> Answer:
+    """Set the number of slots of a pool; 0 pauses it."""
+    name = request.path["pool"]
+    pools.resize(request.services.db, name, str(request.body["slots"]))
+    return Answer(body={"pool": name, "slots": request.body["slots"]})
+
+
+def delete_pool(request: CheckedRequest) -> Answer:
+    """Delete a pool that is not in use."""
+    pools.delete(request.services.db, request.path["pool"])
+    return Answer(body={"pool": request.path["pool"], "deleted": True})
+
+
+def _control(request: CheckedRequest) -> Control:
+    if request.services.control is None:
+        raise RequestProblem(409, "CONFLICT", "this server starts nothing; `lightflow serve` starts runs")
+    return request.services.control
+
+
+def _check_served(control: Control, workflow: str) -> None:
+    names = [each.name for each in control.workflows()]
+    if workflow not in names:
+        raise RunNotFound(f"this server does not serve a workflow {workflow!r}{did_you_mean(workflow, names)}")
+
+
+def _params(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    params: Mapping[str, Any] = body.get("params") or {}
+    return params
+
+
+def _started(started: StartedRun) -> Answer:
+    shape: Shape = {
+        "run_id": started.run_id,
+        "fire_no": started.fire_no,
+        "status": started.status,
+        "reason": started.reason,
+    }
+    return Answer(body=shape, status=202 if started.run_id is None else 201)

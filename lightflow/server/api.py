@@ -1,0 +1,148 @@
+"""The table of routes of `/api/v1`. `openapi` is made from it, and the tests walk it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from lightflow.server import actions, resources
+from lightflow.server.metrics import MEDIA_TYPE as METRICS_TYPE
+from lightflow.server.openapi import document
+from lightflow.server.routing import Answer, CheckedRequest, Query, Route, RouteTable
+from liteflow import __version__
+from liteflow.api import TASK_STATUSES
+
+_RUN: Final = "/api/v1/runs/{run}"
+_TASK: Final = f"{_RUN}/tasks/{{task}}"
+_WORKFLOW: Final = "/api/v1/workflows/{workflow}"
+
+
+def _limit(default: int, most: int) -> Query:
+    return Query(name="limit", about="The most entries.", kind="integer", default=default, minimum=1, maximum=most)
+
+
+_AFTER: Final = Query(name="after", about="The cursor at the end of the previous page.")
+_RUNS: Final = Query(name="runs", about="How many runs.", kind="integer", default=14, minimum=0, maximum=100)
+_PARAMS: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {"params": {"type": "object", "description": "Values of the declared parameters."}},
+    "additionalProperties": False,
+}
+_REASON: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {"reason": {"type": "string", "maxLength": 500}},
+    "additionalProperties": False,
+}
+_SLOTS: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {"slots": {"type": "integer", "minimum": 0}},
+    "required": ["slots"],
+    "additionalProperties": False,
+}
+_CODE: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {"code": {"type": "string", "maxLength": 200}},
+    "required": ["code"],
+    "additionalProperties": False,
+}
+_LOG_QUERY: Final = (
+    Query(name="offset", about="The first byte.", kind="integer", default=0, minimum=0),
+    Query(name="from", about="Where the window begins.", default="offset", enum=("offset", "end")),
+    Query(name="limit", about="The most bytes.", kind="integer", default=65536, minimum=1, maximum=1024 * 1024),
+    Query(name="find", about="Begin at the next line with this text, from `offset` on."),
+)
+_INSTANCES_QUERY: Final = (
+    Query(name="status", about="Only these states.", enum=tuple(TASK_STATUSES), many=True),
+    Query(name="label", about="Only instances whose label contains this text."),
+    Query(name="order", about="The order.", default="failures", enum=("failures", "index", "duration")),
+    _AFTER,
+    _limit(100, 1000),
+)
+
+
+def _health(request: CheckedRequest) -> Answer:
+    """Return that the server answers; it shows no data."""
+    return Answer(body=b"ok\n", media_type="text/plain; charset=utf-8")
+
+
+def _metrics(request: CheckedRequest) -> Answer:
+    """Return the metrics of the server and of the state file."""
+    text = request.services.metrics.text(request.services.db, __version__)
+    return Answer(body=text.encode(), media_type=METRICS_TYPE)
+
+
+def _openapi(request: CheckedRequest) -> Answer:
+    """Return the description of all routes."""
+    return Answer(body=document(ROUTES, STREAM, OPEN_ROUTES))
+
+
+def _route(method: str, path: str, handler: Any, **options: Any) -> Route:
+    """Return a route whose summary is the first line of its handler's docstring."""
+    summary = (handler.__doc__ or "").strip().partition("\n")[0]
+    return Route(method=method, path=path, handler=handler, summary=summary, **options)
+
+
+ROUTES: Final[tuple[Route, ...]] = (
+    _route("GET", "/healthz", _health, media_type="text/plain"),
+    _route("GET", "/metrics", _metrics, media_type="text/plain"),
+    _route("GET", "/api/v1/openapi.json", _openapi),
+    _route("POST", "/api/v1/login", actions.login, body=_CODE),
+    _route("POST", "/api/v1/codes", actions.make_code, status=201),
+    _route("GET", "/api/v1/whoami", resources.whoami),
+    _route("GET", "/api/v1/system", resources.get_system),
+    _route("GET", "/api/v1/workflows", resources.list_workflows, query=(_RUNS,)),
+    _route("GET", _WORKFLOW, resources.get_workflow, query=(_RUNS,)),
+    _route("GET", f"{_WORKFLOW}/grid", resources.get_grid, query=(_RUNS, _AFTER)),
+    _route("POST", f"{_WORKFLOW}/check", actions.check_params, body=_PARAMS),
+    _route("POST", f"{_WORKFLOW}/runs", actions.start_run, role="operator", body=_PARAMS, status=201, takes_key=True),
+    _route("PUT", f"{_WORKFLOW}/pause", actions.pause_workflow, role="operator", body=_REASON),
+    _route("DELETE", f"{_WORKFLOW}/pause", actions.unpause_workflow, role="operator"),
+    _route(
+        "GET",
+        "/api/v1/runs",
+        resources.list_runs,
+        query=(Query(name="workflow", about="Only runs of this workflow."), _AFTER, _limit(50, 500)),
+    ),
+    _route("GET", "/api/v1/events", resources.list_events, query=(_AFTER, _limit(1000, 5000))),
+    _route("GET", _RUN, resources.get_run),
+    _route("GET", f"{_RUN}/tasks", resources.list_tasks),
+    _route("GET", f"{_RUN}/attempts", resources.list_attempts),
+    _route("GET", f"{_RUN}/graph", resources.get_graph),
+    _route("GET", f"{_RUN}/events", resources.list_events, query=(_AFTER, _limit(1000, 5000))),
+    _route("GET", f"{_RUN}/values", resources.list_values),
+    _route("GET", f"{_RUN}/values/{{task}}/{{key}}", resources.get_value),
+    _route("GET", f"{_RUN}/values/{{task}}/{{index}}/{{key}}", resources.get_value),
+    _route("POST", f"{_RUN}/cancel", actions.cancel_run, role="operator", status=202),
+    _route("POST", f"{_RUN}/resume", actions.resume_run, role="operator", status=201),
+    _route("GET", _TASK, resources.get_task),
+    _route("GET", f"{_TASK}/why", resources.get_why),
+    _route("GET", f"{_TASK}/instances", resources.list_instances, query=_INSTANCES_QUERY),
+    _route("GET", f"{_TASK}/attempts/{{attempt}}/log", resources.get_log, query=_LOG_QUERY, media_type="text/plain"),
+    _route("GET", f"{_TASK}/{{index}}", resources.get_task),
+    _route("GET", f"{_TASK}/{{index}}/why", resources.get_why),
+    _route(
+        "GET",
+        f"{_TASK}/{{index}}/attempts/{{attempt}}/log",
+        resources.get_log,
+        query=_LOG_QUERY,
+        media_type="text/plain",
+    ),
+    _route("GET", "/api/v1/pools", resources.list_pools),
+    _route("PUT", "/api/v1/pools/{pool}", actions.set_pool, role="operator", body=_SLOTS),
+    _route("DELETE", "/api/v1/pools/{pool}", actions.delete_pool, role="operator"),
+)
+TABLE: Final = RouteTable(ROUTES)
+#: The stream is answered by `stream`, not by its handler: its answer has no end.
+STREAM: Final = Route(
+    method="GET",
+    path="/api/v1/stream",
+    handler=lambda call: Answer(body=None),
+    summary="Follow the live feed, as server-sent events.",
+    query=(
+        Query(name="topics", about="Topics, separated by commas: `runs`, `run:ID`, `log:RUN:TASK:INDEX:ATTEMPT`."),
+        Query(name="as_of", about="The position of the client's snapshot; `Last-Event-ID` wins over it."),
+    ),
+    answers="Events `change`, `log` and `reset`; the id of a frame is its position.",
+    media_type="text/event-stream",
+)
+#: The routes without a token.
+OPEN_ROUTES: Final = frozenset({("GET", "/healthz"), ("POST", "/api/v1/login")})

@@ -1,0 +1,96 @@
+"""`GET /metrics` in the text format of Prometheus: counts of the server, and of the state file at that time."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+from liteflow.api import History
+
+MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_MOST_LABELS: Final = 1000  # workflows and pools; the rest is left out, so that a scrape stays small
+_BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+class Metrics:
+    """The counts of the server itself."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._requests: Counter[tuple[str, int]] = Counter()
+        self._buckets: Counter[float] = Counter()
+        self._seconds = 0.0
+        self.stream_clients = 0
+
+    def count(self, method: str, status: int, seconds: float) -> None:
+        """Count a request that was answered."""
+        with self._lock:
+            self._requests[method, status] += 1
+            self._seconds += seconds
+            self._buckets[next((bound for bound in _BOUNDS if seconds <= bound), float("inf"))] += 1
+
+    def text(self, db: str, version: str) -> str:
+        """Return all metrics.
+
+        Raises:
+            StoreError: the state file cannot be read.
+        """
+        lines = [*self._server_lines(version)]
+        with History(db) as history, history.snapshot():
+            lines += _file_lines(history)
+        return "\n".join([*lines, ""])
+
+    def _server_lines(self, version: str) -> Iterable[str]:
+        yield from _head("lightflow_build_info", "gauge", "The version of Lightflow.")
+        yield f'lightflow_build_info{{version="{_escaped(version)}"}} 1'
+        yield from _head("lightflow_stream_clients", "gauge", "Clients that follow the live feed.")
+        yield f"lightflow_stream_clients {self.stream_clients}"
+        with self._lock:
+            requests, buckets, seconds = dict(self._requests), dict(self._buckets), self._seconds
+        yield from _head("lightflow_http_requests_total", "counter", "Answered requests.")
+        for (method, status), number in sorted(requests.items()):
+            yield f'lightflow_http_requests_total{{method="{method}",status="{status}"}} {number}'
+        yield from _head("lightflow_http_seconds", "histogram", "Time until the answer of a request began.")
+        total = 0
+        for bound in (*_BOUNDS, float("inf")):
+            total += buckets.get(bound, 0)
+            label = "+Inf" if bound == float("inf") else f"{bound:g}"
+            yield f'lightflow_http_seconds_bucket{{le="{label}"}} {total}'
+        yield f"lightflow_http_seconds_sum {seconds:.6f}"
+        yield f"lightflow_http_seconds_count {total}"
+
+
+def _file_lines(history: History) -> Iterable[str]:
+    runs = history.run_statistics()
+    yield from _head("lightflow_runs", "gauge", "Runs in the state file, by workflow and state.")
+    for dag_id, status, number, _ in runs[:_MOST_LABELS]:
+        yield f'lightflow_runs{{workflow="{_escaped(dag_id)}",state="{_escaped(status)}"}} {number}'
+    yield from _head("lightflow_run_seconds_sum", "gauge", "The total time of the runs that have ended.")
+    for dag_id, status, _, seconds in runs[:_MOST_LABELS]:
+        if seconds is not None:
+            labels = f'workflow="{_escaped(dag_id)}",state="{_escaped(status)}"'
+            yield f"lightflow_run_seconds_sum{{{labels}}} {seconds:.3f}"
+    yield from _head("lightflow_tasks_running", "gauge", "Task instances that are running.")
+    yield f"lightflow_tasks_running {history.running_tasks()}"
+    yield from _head("lightflow_fires", "gauge", "Fires of triggers, by state.")
+    for status, number in history.fire_counts().items():
+        yield f'lightflow_fires{{state="{_escaped(status)}"}} {number}'
+    used = Counter[str]()
+    for slot in history.slots():
+        if slot.taken_at is not None:
+            used[slot.pool] += slot.slots
+    yield from _head("lightflow_pool_slots", "gauge", "Slots of pools: all, and those in use.")
+    for pool in history.pools()[:_MOST_LABELS]:
+        name = _escaped(pool.name)
+        yield f'lightflow_pool_slots{{pool="{name}",kind="all"}} {pool.slots}'
+        yield f'lightflow_pool_slots{{pool="{name}",kind="used"}} {used[pool.name]}'
+
+
+def _head(name: str, kind: str, about: str) -> tuple[str, str]:
+    return f"# HELP {name} {about}", f"# TYPE {name} {kind}"
+
+
+def _escaped(label: str) -> str:
+    return label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,111 @@
+"""The OpenAPI document of the server, made from the table of its routes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence, Set
+from typing import Any, Final
+
+from lightflow.server.problems import MEDIA_TYPE as PROBLEM_TYPE
+from lightflow.server.routing import Query, Route
+from liteflow import __version__
+
+_PROBLEM: Final[dict[str, Any]] = {
+    "type": "object",
+    "description": "Problem details, RFC 9457.",
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"type": "string", "description": "For programs, such as NOT_FOUND or BAD_INPUT."},
+        "detail": {"type": "string", "description": "The cause, and the action to take."},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+        "instance": {"type": "string"},
+    },
+    "required": ["type", "title", "status", "code", "detail"],
+}
+
+
+def document(routes: Sequence[Route], stream: Route, open_routes: Set[tuple[str, str]]) -> dict[str, Any]:
+    """Return the document (OpenAPI 3.1)."""
+    paths: dict[str, dict[str, Any]] = {}
+    for route in (*routes, stream):
+        is_open = (route.method, route.path) in open_routes
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, is_open=is_open)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Lightflow",
+            "version": __version__,
+            "description": "Runs, tasks, logs and pools of one state file. Times are ISO 8601 in UTC, durations "
+            "seconds. A list that continues has `after`, the cursor of its next page.",
+        },
+        "security": [{"token": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "schemas": {"Problem": _PROBLEM},
+            "responses": {
+                "Problem": {
+                    "description": "The request failed.",
+                    "content": {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+                }
+            },
+        },
+    }
+
+
+def _operation(route: Route, *, is_open: bool) -> dict[str, Any]:
+    schema = {"type": "object"} if route.media_type == "application/json" else {"type": "string"}
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"\{(\w+)\}", route.path)
+    ]
+    parameters += [_parameter(query) for query in route.query]
+    if route.takes_key:
+        about = "The same key starts the run once."
+        parameters.append(
+            {"name": "Idempotency-Key", "in": "header", "description": about, "schema": {"type": "string"}}
+        )
+    operation: dict[str, Any] = {
+        "summary": route.summary,
+        "operationId": operation_id(route),
+        "parameters": parameters,
+        "x-role": "none" if is_open else route.role,
+        "responses": {
+            str(route.status): {"description": route.answers, "content": {route.media_type: {"schema": schema}}},
+            "default": {"$ref": "#/components/responses/Problem"},
+        },
+    }
+    if is_open:
+        operation["security"] = []
+    if route.body is not None:
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": dict(route.body)}}}
+    return operation
+
+
+def operation_id(route: Route) -> str:
+    """Return the name of a route: that of its handler, and of an instance's route the name with `_of_instance`."""
+    if route.media_type == "text/event-stream":
+        return "stream"
+    name = route.handler.__name__.strip("_")
+    if "{index}" in route.path:
+        return f"{name}_of_instance"
+    return f"{name}_of_run" if route.path.endswith("/runs/{run}/events") else name
+
+
+def _parameter(query: Query) -> dict[str, Any]:
+    limits = {"default": query.default, "minimum": query.minimum, "maximum": query.maximum}
+    schema: dict[str, Any] = {"type": query.kind}
+    schema |= {name: value for name, value in limits.items() if value is not None}
+    if query.enum:
+        schema["enum"] = list(query.enum)
+    if query.many:
+        schema = {"type": "array", "items": schema}
+    return {"name": query.name, "in": "query", "description": query.about, "schema": schema}

@@ -1,0 +1,331 @@
+"""The reading routes below `/api/v1`: runs, tasks, logs, workflows, pools. Each reads in one transaction."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from lightflow.server.feed import FeedPosition
+from lightflow.server.logs import find_log
+from lightflow.server.problems import RequestProblem
+from lightflow.server.routing import Answer, CheckedRequest
+from lightflow.server.shapes import attempt_columns, event_shape, instance_columns, run_state_shape
+from lightflow.service import explanations, pools, queries
+from lightflow.service.json_shapes import (
+    Shape,
+    explanation_shape,
+    iso,
+    output_shape,
+    pool_shape,
+    summary_shape,
+    task_shape,
+    workflow_shape,
+)
+from lightflow.service.lookup import find_instance, find_run
+from lightflow.service.queries import RunSummary, WorkflowSummary
+from liteflow import RunNotFound, __version__
+from liteflow.api import History, RunRecord, instance_name
+
+
+@contextlib.contextmanager
+def _reading(request: CheckedRequest) -> Iterator[tuple[History, str]]:
+    """Open the state file for reads that see one state; the second value is the position of that state, as text."""
+    generation = request.services.feed.position.generation
+    with History(request.services.db) as history, history.snapshot() as file:
+        yield history, str(FeedPosition(generation, *file))
+
+
+def _hide_values(request: CheckedRequest, shape: Shape) -> Shape:
+    return {**shape, "params": None} if request.services.hides_values else shape
+
+
+# -- runs --------------------------------------------------------------------------------------------------------------
+
+
+def list_runs(request: CheckedRequest) -> Answer:
+    """Return a page of runs, the newest first."""
+    query = request.query
+    with _reading(request) as (history, as_of):
+        records = history.runs(query["workflow"], limit=query["limit"] + 1, before=_number(query["after"]))
+        page = records[: query["limit"]]
+        runs = [summary_shape(RunSummary(run, *history.tally(run.run_id))) for run in page]
+    after = str(page[-1].run_no) if len(records) > len(page) else None
+    return Answer(body={"as_of": as_of, "runs": [_hide_values(request, run) for run in runs], "after": after})
+
+
+def get_run(request: CheckedRequest) -> Answer:
+    """Return a run with the numbers of its tasks by state."""
+    with _reading(request) as (history, as_of):
+        run = _run(history, request)
+        shape = run_state_shape(RunSummary(run, *history.tally(run.run_id)))
+    return Answer(body={"as_of": as_of, **_hide_values(request, shape)})
+
+
+def list_tasks(request: CheckedRequest) -> Answer:
+    """Return all task instances and hooks of a run, as columns."""
+    with _reading(request) as (history, as_of):
+        run = _run(history, request)
+        records = [*history.instances(run.run_id), *history.hooks(run.run_id)]
+    return Answer(body={"as_of": as_of, "run_id": run.run_id, **instance_columns(records)})
+
+
+def list_attempts(request: CheckedRequest) -> Answer:
+    """Return all attempts of a run, as columns."""
+    with _reading(request) as (history, as_of):
+        run = _run(history, request)
+        records = history.attempts(run.run_id)
+    return Answer(body={"as_of": as_of, "run_id": run.run_id, **attempt_columns(records)})
+
+
+def get_graph(request: CheckedRequest) -> Answer:
+    """Return the graph of a run as it was when the run was last started or resumed."""
+    with _reading(request) as (history, as_of):
+        run = _run(history, request)
+        graph = history.graph(run.graph_digest)
+    return Answer(body={"as_of": as_of, "digest": run.graph_digest, "tasks": graph.get("tasks", [])})
+
+
+def list_events(request: CheckedRequest) -> Answer:
+    """Return a page of changes of state, the oldest first."""
+    run_id = request.path.get("run")
+    after = _number(request.query["after"]) or 0
+    with _reading(request) as (history, as_of):
+        run = None if run_id is None else find_run(history, run_id).run_id
+        events = history.events(run, after=after, limit=request.query["limit"])
+    end = str(events[-1].seq if events else after)
+    return Answer(body={"as_of": as_of, "events": [event_shape(event) for event in events], "after": end})
+
+
+def list_values(request: CheckedRequest) -> Answer:
+    """Return the values that a run has stored. Nothing is unpickled, and large values are left out."""
+    _refuse_hidden(request)
+    outputs = queries.outputs(request.services.db, request.path["run"], None, largest=65536)
+    return Answer(body={"run_id": outputs.run_id, "values": [output_shape(output) for output in outputs.values]})
+
+
+def get_value(request: CheckedRequest) -> Answer:
+    """Return one value."""
+    _refuse_hidden(request)
+    path = request.path
+    value = queries.output(request.services.db, path["run"], _name(request), path["key"])
+    return Answer(body={"run_id": path["run"], "task": _name(request), "key": path["key"], "value": value})
+
+
+def _refuse_hidden(request: CheckedRequest) -> None:
+    if request.services.hides_values:
+        raise RequestProblem(403, "FORBIDDEN", "this server was started with --hide-values")
+
+
+def _run(history: History, request: CheckedRequest) -> RunRecord:
+    return find_run(history, request.path["run"])
+
+
+def _number(cursor: str | None) -> int | None:
+    """Return the number that a cursor is.
+
+    Raises:
+        RequestProblem: it is not a cursor of this list.
+    """
+    if cursor is None:
+        return None
+    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 18):
+        message = "is not a cursor of this list"
+        raise RequestProblem(400, "BAD_INPUT", f"after {message}", fields={"after": message})
+    return int(cursor)
+
+
+# -- tasks -------------------------------------------------------------------------------------------------------------
+
+
+def _name(request: CheckedRequest) -> str:
+    """Return the name of the task or the instance in the path."""
+    index = request.path.get("index")
+    if index is None:
+        return request.path["task"]
+    if not (index.isascii() and index.isdecimal() and len(index) <= 9):
+        raise RequestProblem(404, "NOT_FOUND", f"{index!r} is not the index of an instance")
+    return instance_name(request.path["task"], int(index))
+
+
+def get_task(request: CheckedRequest) -> Answer:
+    """Return a task of a run, or an instance of it, with its attempts."""
+    with _reading(request) as (history, as_of):
+        run = _run(history, request)
+        record = find_instance(history, run, _name(request))
+        attempts = history.attempts(run.run_id, record.task_id, record.map_index)
+    shape = task_shape(record, {(record.task_id, record.map_index): attempts})
+    return Answer(body={"as_of": as_of, "run_id": run.run_id, **shape})
+
+
+def list_instances(request: CheckedRequest) -> Answer:
+    """Return a page of the instances of a mapped task, as columns; by default the failed ones are first."""
+    query = request.query
+    with _reading(request) as (history, as_of):
+        run = _run(history, request)
+        task = find_instance(history, run, request.path["task"])
+        page = history.instance_page(
+            run.run_id,
+            task.task_id,
+            statuses=query["status"],
+            label=query["label"],
+            order=query["order"],
+            offset=_number(query["after"]) or 0,
+            limit=query["limit"] + 1,
+        )
+    shown = page[: query["limit"]]
+    after = str((_number(query["after"]) or 0) + len(shown)) if len(page) > len(shown) else None
+    return Answer(body={"as_of": as_of, "run_id": run.run_id, **instance_columns(shown), "after": after})
+
+
+def get_why(request: CheckedRequest) -> Answer:
+    """Return why a task is in its state."""
+    return Answer(body=explanation_shape(explanations.why(request.services.db, request.path["run"], _name(request))))
+
+
+def get_log(request: CheckedRequest) -> Answer:
+    """Return a window of the log of an attempt, as text."""
+    query, path = request.query, request.path
+    attempt = _number(path["attempt"]) or 0
+    index = -1 if path.get("index") is None else int(_name(request).rpartition("[")[2].rstrip("]"))
+    log = find_log(request.services.db, path["run"], path["task"], index, attempt)
+    window = log.window(
+        offset=query["offset"], limit=query["limit"], from_end=query["from"] == "end", find=query["find"]
+    )
+    headers = {
+        "X-Log-Offset": str(window.offset),
+        "X-Log-Size": str(window.size),
+        "X-Log-Generation": str(window.generation),
+    }
+    return Answer(body=window.data, media_type="text/plain; charset=utf-8", headers=headers)
+
+
+# -- workflows ---------------------------------------------------------------------------------------------------------
+
+
+def list_workflows(request: CheckedRequest) -> Answer:
+    """Return the workflows that have run or are served, by name, with their latest run."""
+    served = (
+        {} if request.services.control is None else {each.name: each for each in request.services.control.workflows()}
+    )
+    with _reading(request) as (history, as_of):
+        shapes = {dag.dag_id: _workflow(history, dag.dag_id, request.query["runs"]) for dag in history.dags()}
+    for name, workflow in served.items():
+        shape = shapes.setdefault(name, {"workflow": name, "description": workflow.description, "latest": None})
+        shape["served"] = _served_shape(workflow)
+    return Answer(body={"as_of": as_of, "workflows": [shapes[name] for name in sorted(shapes)]})
+
+
+def get_workflow(request: CheckedRequest) -> Answer:
+    """Return a workflow with its last runs."""
+    name = request.path["workflow"]
+    with _reading(request) as (history, as_of):
+        shape = None if history.dag(name) is None else _workflow(history, name, request.query["runs"])
+    served = None
+    if request.services.control is not None:
+        served = next((each for each in request.services.control.workflows() if each.name == name), None)
+    if shape is None and served is None:
+        raise RunNotFound(f"there is no workflow {name!r}")
+    if shape is None:
+        shape = {"workflow": name, "description": "", "latest": None, "runs": []}
+    return Answer(body={"as_of": as_of, **shape, "served": None if served is None else _served_shape(served)})
+
+
+def _workflow(history: History, name: str, count: int) -> Shape:
+    dag = history.dag(name)
+    assert dag is not None
+    runs = history.runs(name, limit=max(count, 1))
+    latest = RunSummary(runs[0], *history.tally(runs[0].run_id)) if runs else None
+    shape = workflow_shape(WorkflowSummary(dag=dag, latest=latest))
+    bars = [
+        {"run_id": run.run_id, "status": run.status, "started_at": iso(run.started_at), "duration_s": _seconds(run)}
+        for run in runs[:count]
+    ]
+    return {**shape, "runs": bars, "served": None}
+
+
+def _seconds(run: RunRecord) -> float | None:
+    seconds = queries.elapsed_s(run)
+    return None if seconds is None else round(seconds, 3)
+
+
+def _served_shape(workflow: Any) -> Shape:
+    return {
+        "file": workflow.file,
+        "problem": workflow.problem,
+        "paused_by": workflow.paused_by,
+        "params": workflow.params_schema,
+        "triggers": list(workflow.triggers),
+    }
+
+
+def get_grid(request: CheckedRequest) -> Answer:
+    """Return the states of the tasks in the last runs of a workflow: a column a run, a row a task."""
+    name = request.path["workflow"]
+    with _reading(request) as (history, as_of):
+        if history.dag(name) is None:
+            raise RunNotFound(f"there is no workflow {name!r}")
+        records = history.runs(name, limit=request.query["runs"] + 1, before=_number(request.query["after"]))
+        shown = records[: request.query["runs"]]
+        names: dict[str, int] = {}
+        columns = []
+        for run in shown:
+            cells = {}
+            for task_id, map_index, status in history.statuses(run.run_id):
+                if map_index < 0:
+                    names.setdefault(task_id, len(names))
+                    cells[task_id] = status
+            columns.append((run, cells))
+    runs = [
+        {
+            "run_id": run.run_id,
+            "status": run.status,
+            "started_at": iso(run.started_at),
+            "duration_s": _seconds(run),
+            "states": [cells.get(task_id) for task_id in names],
+        }
+        for run, cells in columns
+    ]
+    after = str(shown[-1].run_no) if len(records) > len(shown) else None
+    return Answer(body={"as_of": as_of, "workflow": name, "tasks": list(names), "runs": runs, "after": after})
+
+
+# -- pools and the server ----------------------------------------------------------------------------------------------
+
+
+def list_pools(request: CheckedRequest) -> Answer:
+    """Return the pools, who holds their slots and who waits."""
+    return Answer(body={"pools": [pool_shape(view) for view in pools.overview(request.services.db)]})
+
+
+def get_system(request: CheckedRequest) -> Answer:
+    """Return what the server is, and the state of its file."""
+    services = request.services
+    return Answer(
+        body={
+            "version": __version__,
+            "db": services.db,
+            "bytes": _size(services.db),
+            "wal_bytes": _size(f"{services.db}-wal"),
+            "problem": services.feed.problem,
+            "uptime_s": round(services.uptime_s, 3),
+            "read_only": services.is_read_only,
+            "hides_values": services.hides_values,
+            "starts_runs": services.control is not None,
+            "stream_clients": services.metrics.stream_clients,
+            "as_of": str(services.feed.position),
+        }
+    )
+
+
+def _size(path: str) -> int | None:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return None
+
+
+def whoami(request: CheckedRequest) -> Answer:
+    """Return the role of the caller."""
+    return Answer(body={"role": request.role, "read_only": request.services.is_read_only})

@@ -1,0 +1,80 @@
+"""The parts that handlers use: the state file, the feed, the tokens, the scheduler."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from lightflow.server.feed import Feed
+from lightflow.server.frames import FrameBuilder
+from lightflow.server.metrics import Metrics
+from lightflow.server.tokens import LoginCodes, Tokens
+from liteflow.api import Record
+
+
+class ServedWorkflow(Record):
+    """A workflow file that the server watches and may start."""
+
+    name: str
+    file: str
+    description: str
+    problem: str | None  #: why it cannot be started
+    paused_by: str | None  #: None: it is not paused
+    params_schema: Mapping[str, Any]  #: the JSON Schema of its parameters
+    triggers: Sequence[Mapping[str, Any]]  #: in words, with the next fires
+
+
+class StartedRun(Record):
+    """The answer to a request for a run."""
+
+    run_id: str | None
+    fire_no: int | None
+    status: str  #: of the fire: CLAIMED, STARTED, SKIPPED, WAITING, FAILED
+    reason: str | None
+
+
+class ParamProblem(Record):
+    """A parameter that cannot be used."""
+
+    field: str
+    message: str
+
+
+class Control(Protocol):
+    """Starts and pauses workflows, on behalf of `lightflow serve`. Every change has the name of its caller."""
+
+    def workflows(self) -> Sequence[ServedWorkflow]:
+        """Return the workflows that are served."""
+
+    def check(self, workflow: str, params: Mapping[str, Any]) -> Sequence[ParamProblem]:
+        """Return the mistakes in the parameters of a run."""
+
+    def start(self, workflow: str, params: Mapping[str, Any], *, caller: str, key: str | None) -> StartedRun:
+        """Start a run; the same key starts it once."""
+
+    def resume(self, run_id: str, *, caller: str) -> StartedRun:
+        """Resume a run in the folder in which it was started."""
+
+    def pause(self, workflow: str, *, paused: bool, caller: str, reason: str | None) -> None:
+        """Pause the triggers of a workflow, or end the pause."""
+
+
+class Services(Record):
+    """The parts of a server."""
+
+    db: str
+    feed: Feed
+    frames: FrameBuilder
+    metrics: Metrics
+    tokens: Tokens
+    codes: LoginCodes
+    control: Control | None  #: None: this server starts nothing
+    is_read_only: bool = False
+    hides_values: bool = False  #: Whether values and parameters are left out of all answers.
+    started_at: float = 0.0
+
+    @property
+    def uptime_s(self) -> float:
+        """Return how many seconds the server has been running."""
+        return time.time() - self.started_at

@@ -1,0 +1,72 @@
+"""The JSON shapes of the server that the command line does not have: columns for long lists, keys of changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+from lightflow.service.json_shapes import Shape, iso, run_shape
+from lightflow.service.queries import RunSummary
+from liteflow.api import AttemptRecord, EventRecord, InstanceRecord
+
+_INSTANCE: Final[dict[str, Callable[[InstanceRecord], Any]]] = {
+    "task": lambda record: record.task_id,
+    "map_index": lambda record: None if record.map_index < 0 else record.map_index,
+    "map_key": lambda record: record.map_key,
+    "status": lambda record: record.status,
+    "attempt": lambda record: record.try_number,
+    "started_at": lambda record: iso(record.started_at),
+    "ended_at": lambda record: iso(record.ended_at),
+    "reason": lambda record: record.reason,
+    "tolerated": lambda record: record.tolerated,
+    "kind": lambda record: record.kind,
+}
+_ATTEMPT: Final[dict[str, Callable[[AttemptRecord], Any]]] = {
+    "task": lambda record: record.task_id,
+    "map_index": lambda record: None if record.map_index < 0 else record.map_index,
+    "attempt": lambda record: record.attempt,
+    "status": lambda record: record.status,
+    "started_at": lambda record: iso(record.started_at),
+    "ended_at": lambda record: iso(record.ended_at),
+    "exit_code": lambda record: record.exit_code,
+}
+INSTANCE_COLUMNS: Final = list(_INSTANCE)
+ATTEMPT_COLUMNS: Final = list(_ATTEMPT)
+
+
+def instance_columns(records: Iterable[InstanceRecord]) -> Shape:
+    """Return task instances as the names of columns and a list of rows, which is a fifth of the size of mappings."""
+    return _columns(_INSTANCE, list(records))
+
+
+def attempt_columns(records: Iterable[AttemptRecord]) -> Shape:
+    """Return attempts as columns."""
+    return _columns(_ATTEMPT, list(records))
+
+
+def _columns(readers: dict[str, Callable[[Any], Any]], records: Sequence[Any]) -> Shape:
+    read = tuple(readers.values())
+    return {"columns": list(readers), "rows": [[column(record) for column in read] for record in records]}
+
+
+def event_shape(event: EventRecord) -> Shape:
+    """Return a change of the state of a run, or of a task instance."""
+    return {
+        "seq": event.seq,
+        "run_id": event.run_id,
+        "task": event.task_id,
+        "map_index": None if event.map_index is None or event.map_index < 0 else event.map_index,
+        "attempt": event.attempt,
+        "previous": event.previous,
+        "status": event.status,
+        "reason": event.reason,
+        "at": iso(event.at),
+    }
+
+
+def run_state_shape(summary: RunSummary) -> Shape:
+    """Return a run with what only a server needs: who owns it, and whether it can be resumed."""
+    run = summary.run
+    owner = None if run.owner_pid is None else {"pid": run.owner_pid, "host": run.owner_host}
+    shape = run_shape(run, summary.counts, summary.instances)
+    return {**shape, "owner": owner, "resumable": run.resumable, "graph": run.graph_digest, "cwd": run.cwd}

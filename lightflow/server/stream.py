@@ -1,0 +1,132 @@
+"""`GET /api/v1/stream`: the live feed as server-sent events.
+
+A client names topics and the position of its snapshot; the stream continues there without a gap. After `event: reset`
+the client reads its snapshots again. A client that is slow receives fewer and larger frames.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+from starlette.concurrency import run_in_threadpool
+
+from lightflow.server.feed import FeedBatch, FeedPosition
+from lightflow.server.frames import dump
+from lightflow.server.logs import LogReader, find_log
+from lightflow.server.problems import RequestProblem
+from lightflow.server.services import Services
+from liteflow import LiteflowError
+
+MOST_STREAMS: Final = 100
+_MOST_TOPICS: Final = 20
+_HEARTBEAT_S: Final = 15.0
+_FRAME_S: Final = 0.05  # between two frames of a client
+_LOG_S: Final = 0.1  # between two looks at the size of a log
+_TOPIC: Final = re.compile(r"runs|run:[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
+_LOG_TOPIC: Final = re.compile(
+    r"log:([A-Za-z0-9_][\w.-]{0,254}):([A-Za-z0-9_][\w.-]{0,254}):(-?\d{1,9}):(\d{1,9})", re.A
+)
+
+
+class Topics:
+    """The topics of one client: those of the feed, and the logs it watches."""
+
+    def __init__(self, names: Sequence[str], services: Services) -> None:
+        """Check the topics.
+
+        Raises:
+            RequestProblem: a topic is unknown, or there are too many.
+            RunNotFound: a log belongs to no run, task or attempt.
+        """
+        if not 1 <= len(names) <= _MOST_TOPICS:
+            raise RequestProblem(400, "BAD_INPUT", f"topics: name 1 to {_MOST_TOPICS} topics, separated by commas")
+        self.feed: list[str] = []
+        self.logs: dict[str, LogReader] = {}
+        for name in dict.fromkeys(names):
+            if match := _LOG_TOPIC.fullmatch(name):
+                self.logs[name] = find_log(services.db, match[1], match[2], int(match[3]), int(match[4]))
+            elif _TOPIC.fullmatch(name):
+                self.feed.append(name)
+            else:
+                raise RequestProblem(
+                    400, "BAD_INPUT", f"topics: {name[:100]!r} is none of runs, run:ID, log:RUN:TASK:INDEX:ATTEMPT"
+                )
+
+
+async def stream(services: Services, topics: Topics, start: FeedPosition | None) -> AsyncIterator[bytes]:
+    """Yield the frames for a client that has a snapshot of a position; None: that wants only what is new."""
+    feed = services.feed
+    cursor = feed.end() if start is None else feed.cursor(start)
+    services.metrics.stream_clients += 1
+    try:
+        with feed.waiter() as changed:
+            yield b"retry: 1000\n\n"
+            if cursor is None:
+                yield _reset(feed.position)
+                cursor = feed.end()
+            sizes = dict.fromkeys(topics.logs, (-1, -1))
+            beat = time.monotonic()
+            while True:
+                batch = feed.after(cursor)
+                if batch is None:
+                    yield _reset(feed.position)
+                    cursor = feed.end()
+                    continue
+                frames = [] if batch.cursor == cursor else await _frames(services, topics, cursor.number, batch)
+                frames += _log_frames(topics, sizes)
+                cursor = batch.cursor
+                for frame in frames:
+                    yield frame
+                now = time.monotonic()
+                if frames:
+                    beat = now
+                elif now - beat >= _HEARTBEAT_S:
+                    beat = now
+                    yield b": alive\n\n"
+                await _wait(changed, _LOG_S if topics.logs else _HEARTBEAT_S - (now - beat))
+    finally:
+        services.metrics.stream_clients -= 1
+
+
+async def _wait(changed: asyncio.Event, seconds: float) -> None:
+    """Wait for a change of the file, and at least as long as frames should be apart."""
+    try:
+        async with asyncio.timeout(max(seconds, _FRAME_S)):
+            await changed.wait()
+    except TimeoutError:
+        return
+    changed.clear()
+    await asyncio.sleep(_FRAME_S)
+
+
+async def _frames(services: Services, topics: Topics, start: int, batch: FeedBatch) -> list[bytes]:
+    frames = []
+    for topic in topics.feed:
+        try:
+            text = await run_in_threadpool(services.frames.frame, topic, start, batch)
+        except LiteflowError as error:
+            text = dump({"topic": topic, "problem": str(error)})
+        if text:
+            frames.append(f"id: {batch.position}\nevent: change\ndata: {text}\n\n".encode())
+    return frames
+
+
+def _log_frames(topics: Topics, sizes: dict[str, tuple[int, int]]) -> list[bytes]:
+    """Return a frame for each watched log that has changed since the last call."""
+    frames = []
+    for topic, log in topics.logs.items():
+        size, generation = log.state()
+        if sizes[topic] != (size, generation):
+            sizes[topic] = (size, generation)
+            text = dump({"topic": topic, "size": size, "generation": generation})
+            frames.append(f"event: log\ndata: {text}\n\n".encode())
+    return frames
+
+
+def _reset(position: FeedPosition) -> bytes:
+    """Return the event after which a client has to read its snapshots again."""
+    return f"id: {position}\nevent: reset\ndata: {{}}\n\n".encode()

@@ -1,0 +1,182 @@
+"""The live feed: a client that reads a snapshot and follows ends with what the state file has, whenever it began."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightflow.server.feed import Cursor, Feed, FeedPosition
+from lightflow.server.frames import FrameBuilder
+from lightflow.server.shapes import instance_columns
+from liteflow import Dag
+from liteflow.api import EventRecord, History
+
+
+def fail_by(chance: float, item: int = 0) -> int:
+    if random.random() < chance:
+        raise ValueError(item)
+    return item
+
+
+def write_runs(db: str, seed: int, count: int) -> None:
+    """Run random dags: chains, mapped tasks, retries, failures."""
+    chance = random.Random(seed)
+    for number in range(count):
+        dag = Dag(f"dag{number % 2}", db)
+        upstream = None
+        for place in range(chance.randrange(1, 6)):
+            if chance.random() < 0.4:
+                items = list(range(chance.randrange(0, 6)))
+                task = dag.partial(fail_by, f"m{place}", chance=0.2, retries=1).expand(item=items)
+            else:
+                task = dag.task(fail_by, f"t{place}", chance=0.2, retries=chance.randrange(2))
+            if upstream is not None and chance.random() < 0.7:
+                upstream >> task
+            upstream = task
+        dag.run(mode="thread")
+
+
+class FollowingClient:
+    """A client as a page would be: snapshots at first and after each reset, frames in between."""
+
+    def __init__(self, db: str, feed: Feed) -> None:
+        self.db, self.feed, self.frames = db, feed, FrameBuilder(db)
+        self.runs: dict[str, str] = {}
+        self.tasks: dict[str, dict[tuple[str, int | None], list[Any]]] = {}
+        self.cursor: Cursor | None = None
+        self.resets = -1
+
+    def snapshot(self) -> None:
+        self.resets += 1
+        with History(self.db) as history, history.snapshot() as file:
+            position = FeedPosition(self.feed.position.generation, *file)
+            self.runs = {run.run_id: run.status for run in history.runs(limit=10_000)}
+            self.tasks = {run_id: rows(history, run_id) for run_id in self.runs}
+        self.cursor = self.feed.cursor(position)
+
+    def follow(self) -> None:
+        if self.cursor is None:
+            self.snapshot()
+            return
+        batch = self.feed.after(self.cursor)
+        if batch is None:
+            self.snapshot()
+            return
+        topics = ["runs", *dict.fromkeys(f"run:{change.event.run_id}" for change in batch.changes)]
+        for topic in topics:
+            if text := self.frames.frame(topic, self.cursor.number, batch):
+                self.apply(json.loads(text))
+        self.cursor = batch.cursor
+
+    def apply(self, frame: dict[str, Any]) -> None:
+        if frame["topic"] == "runs":
+            self.runs.update((run["run_id"], run["status"]) for run in frame["runs"])
+            for run_id in frame["deleted"]:
+                self.runs.pop(run_id, None)
+                self.tasks.pop(run_id, None)
+            return
+        run_id = frame["topic"].removeprefix("run:")
+        if frame["run"] is None:
+            self.tasks.pop(run_id, None)
+            return
+        known = self.tasks.setdefault(run_id, {})
+        for row in frame["tasks"]["rows"]:
+            known[row[0], row[1]] = row
+        for task_id, index in frame["removed"]:
+            known.pop((task_id, index), None)
+
+
+def rows(history: History, run_id: str) -> dict[tuple[str, int | None], list[Any]]:
+    return {(row[0], row[1]): row for row in instance_columns(history.instances(run_id))["rows"]}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_client_that_follows_ends_equal_to_the_table(tmp_path: Path, seed: int) -> None:
+    db, chance = str(tmp_path / "state.db"), random.Random(seed)
+    write_runs(db, seed, 1)
+    feed = Feed(db)
+    feed.look()
+    clients = [FollowingClient(db, feed) for _ in range(3)]
+    writer = threading.Thread(target=write_runs, args=(db, seed + 100, 12))
+    writer.start()
+    while writer.is_alive():
+        if chance.random() < 0.5:
+            feed.look()
+        chance.choice(clients).follow()
+    feed.look()
+    with History(db) as history:
+        runs = {run.run_id: run.status for run in history.runs(limit=10_000)}
+        tasks = {run_id: rows(history, run_id) for run_id in runs}
+    for client in clients:
+        client.follow()
+        client.follow()
+        assert client.runs == runs
+        # A run that began before the snapshot is in it; a later one has the tasks that have changed, which are all.
+        assert {run_id: client.tasks[run_id] for run_id in runs} == tasks
+        assert client.resets == 0
+    feed.stop()
+
+
+def event(seq: int, run_id: str = "run-1") -> EventRecord:
+    return EventRecord(seq, run_id, None, None, None, "PENDING", "RUNNING", None, 0.0)
+
+
+def test_a_position_of_another_file_or_far_behind_is_reset(tmp_path: Path) -> None:
+    db = str(tmp_path / "state.db")
+    write_runs(db, 1, 30)
+    feed = Feed(db)
+    feed.look()
+    position = feed.position
+    assert feed.cursor(position) == feed.end()
+    assert feed.cursor(position._replace(generation="00000000")) is None
+    assert feed.cursor(position._replace(seq=0)) is None or position.seq < 1000
+    # A snapshot may be newer than the feed's last look: it continues with what comes.
+    assert feed.cursor(position._replace(seq=position.seq + 5)) == feed.end()
+    feed.stop()
+
+
+def test_another_file_under_the_same_name_begins_a_new_generation(tmp_path: Path) -> None:
+    db, other = str(tmp_path / "state.db"), str(tmp_path / "other.db")
+    write_runs(db, 1, 1)
+    write_runs(other, 2, 2)
+    feed = Feed(db)
+    feed.look()
+    cursor, generation = feed.end(), feed.position.generation
+    for end in ("-wal", "-shm"):
+        Path(db + end).unlink(missing_ok=True)
+    os.replace(other, db)
+    feed.look()
+    assert feed.position.generation != generation
+    assert feed.after(cursor) is None
+    assert feed.problem is None
+    feed.stop()
+
+
+def test_a_file_that_cannot_be_read_is_a_problem_until_it_can(tmp_path: Path) -> None:
+    db, moved = tmp_path / "state.db", tmp_path / "moved.db"
+    write_runs(str(db), 1, 1)
+    feed = Feed(str(db))
+    feed.look()
+    db.rename(moved)
+    feed.look()
+    assert feed.problem is not None
+    assert "no such state file" in feed.problem
+    moved.rename(db)
+    feed.look()
+    assert feed.problem is None
+    feed.stop()
+
+
+@pytest.mark.parametrize("text", ["", "x", "1.2", "a.1.2.3", "a.-1.2", "a.1.x", "a.1." + "9" * 19])
+def test_what_is_no_position_is_refused(text: str) -> None:
+    assert FeedPosition.parse(text) is None
+
+
+def test_a_position_is_read_as_it_is_written() -> None:
+    assert FeedPosition.parse(str(FeedPosition("0f", 12, 3))) == FeedPosition("0f", 12, 3)

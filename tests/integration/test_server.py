@@ -1,0 +1,395 @@
+"""The server: what each route answers, to whom, and what it refuses. Real servers, real runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from server_kit import RunningServer, environment, lightflow, serving
+
+from lightflow.client import Client, ServerError
+from lightflow.server.api import OPEN_ROUTES, ROUTES, STREAM
+from lightflow.server.options import WebOptions
+from lightflow.server.tokens import load_tokens
+from lightflow.server.web import WebServer
+from liteflow.api import History
+
+FLOW = """
+workflow_name: five
+params: {n: 3}
+tasks:
+  a: {run: "echo hello; echo n=1 >> $LIGHTFLOW_OUTPUT"}
+  m:
+    run: echo n=1 >> $LIGHTFLOW_OUTPUT; echo item ${{ item }}; test ${{ item }} != 2
+    foreach: [1, 2, 3]
+    depends_on: [a]
+  c: {run: "exit 3", depends_on: [a]}
+  d: {run: "echo d", depends_on: [c]}
+"""
+LONG = """
+workflow_name: long
+tasks:
+  wait: {run: "sleep 600"}
+  teardown: {run: "echo torn", teardown_of: wait}
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "five.yaml").write_text(FLOW)
+    assert lightflow(folder, "run", "five.yaml").returncode == 1
+    with serving(folder, "ui", "lightflow.db") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def run_id(server: RunningServer) -> str:
+    text: str = server.get("/api/v1/runs")["runs"][0]["run_id"]
+    return text
+
+
+def in_path(path: str, run: str) -> str:
+    """Return the path of a route for this run, or with names that do not exist."""
+    task = "m" if "{index}" in path or "instances" in path else "a"
+    names = {"run": run, "task": task, "index": "0", "attempt": "1", "workflow": "five", "key": "n", "pool": "none"}
+    return re.sub(r"\{(\w+)\}", lambda match: names[match[1]], path)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_each_route_needs_a_token_of_its_role(server: RunningServer, run_id: str, route: object) -> None:
+    assert isinstance(route, type(STREAM))
+    path = in_path(route.path, run_id)
+    is_open = (route.method, route.path) in OPEN_ROUTES
+    for token in (None, "wrong", server.operator[:-1], server.operator + "x"):
+        status = server.request(route.method, path, token=token).status
+        assert (status != 401) if is_open else (status == 401), (token, status)
+    # This server is read-only: it has viewers alone.
+    for token in ("viewer", "operator"):
+        status = server.request(route.method, path, token=token).status
+        if route.role == "operator":
+            assert status == 403
+        elif route.method == "GET":
+            assert status == 200
+
+
+@pytest.mark.parametrize("topics", ["runs", "run:x", "log:x:y:-1:1"])
+def test_the_stream_needs_a_token(server: RunningServer, topics: str) -> None:
+    for token in (None, "wrong"):
+        assert server.request("GET", f"/api/v1/stream?topics={topics}", token=token).status == 401
+
+
+@pytest.mark.parametrize(
+    "path", ["/healthz/", "/healthz;x", "//healthz", "/%68ealthz", "/api/v1/../../healthz", "/healthz/../api/v1/runs"]
+)
+def test_only_the_exact_path_is_open(server: RunningServer, path: str) -> None:
+    assert server.request("GET", path, token=None).status == 401
+
+
+def test_health_shows_nothing_but_ok(server: RunningServer) -> None:
+    answer = server.request("GET", "/healthz", token=None)
+    assert (answer.status, answer.body) == (200, b"ok\n")
+    assert "set-cookie" not in answer.headers
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_with_its_tasks(server: RunningServer, run_id: str) -> None:
+    run = server.get(f"/api/v1/runs/{run_id}")
+    assert (run["workflow"], run["status"], run["params"]) == ("five", "FAILED", {"n": 3})
+    assert run["counts"] == {"SUCCESS": 1, "FAILED": 2, "UPSTREAM_FAILED": 1}
+    tasks = server.get(f"/api/v1/runs/{run_id}/tasks")
+    rows = [dict(zip(tasks["columns"], row, strict=True)) for row in tasks["rows"]]
+    assert {(row["task"], row["map_index"]): row["status"] for row in rows} == {
+        ("a", None): "SUCCESS",
+        ("c", None): "FAILED",
+        ("d", None): "UPSTREAM_FAILED",
+        ("m", None): "FAILED",
+        ("m", 0): "SUCCESS",
+        ("m", 1): "FAILED",
+        ("m", 2): "SUCCESS",
+    }
+    assert tasks["as_of"] == run["as_of"]
+    graph = server.get(f"/api/v1/runs/{run_id}/graph")
+    assert {task["id"] for task in graph["tasks"]} == {"a", "c", "d", "m"}
+
+
+def test_pages_are_complete_and_in_order(server: RunningServer, run_id: str) -> None:
+    everything = server.get(f"/api/v1/runs/{run_id}/events?limit=1000")["events"]
+    paged, after = [], "0"
+    while True:
+        page = server.get(f"/api/v1/runs/{run_id}/events?limit=3&after={after}")
+        if not page["events"]:
+            break
+        paged += page["events"]
+        after = page["after"]
+    assert paged == everything
+    first = server.get(f"/api/v1/runs/{run_id}/tasks/m/instances?limit=2")
+    names = [row[first["columns"].index("map_index")] for row in first["rows"]]
+    rest = server.get(f"/api/v1/runs/{run_id}/tasks/m/instances?limit=2&after={first['after']}")
+    names += [row[rest["columns"].index("map_index")] for row in rest["rows"]]
+    assert (names, rest["after"]) == ([1, 0, 2], None)  # the failed instance is the first
+    only = server.get(f"/api/v1/runs/{run_id}/tasks/m/instances?status=SUCCESS&order=index")
+    assert [row[1] for row in only["rows"]] == [0, 2]
+
+
+def test_a_log_in_windows(server: RunningServer, run_id: str) -> None:
+    base = f"/api/v1/runs/{run_id}/tasks/m/1/attempts/1/log"
+    whole = server.request("GET", base)
+    assert (whole.body, whole.headers["x-log-size"], whole.headers["x-log-generation"]) == (b"item 2\n", "7", "0")
+    assert whole.headers["content-type"].startswith("text/plain")
+    end = server.request("GET", f"{base}?from=end&limit=3")
+    assert (end.body, end.headers["x-log-offset"]) == (b" 2\n", "4")
+    found = server.request("GET", f"{base}?find=2")
+    assert (found.body, found.headers["x-log-offset"]) == (b"item 2\n", "0")
+    assert server.request("GET", f"{base}?find=absent").body == b""
+    assert server.request("GET", f"/api/v1/runs/{run_id}/tasks/d/attempts/1/log").status == 404
+
+
+def test_why_values_and_workflows(server: RunningServer, run_id: str) -> None:
+    why = server.get(f"/api/v1/runs/{run_id}/tasks/d/why")
+    assert why["status"] == "UPSTREAM_FAILED"
+    assert any("c" in sentence for sentence in why["because"])
+    assert server.get(f"/api/v1/runs/{run_id}/values/a/n")["value"] == "1"
+    (workflow,) = server.get("/api/v1/workflows")["workflows"]
+    assert (workflow["workflow"], workflow["latest"]["run_id"], workflow["served"]) == ("five", run_id, None)
+    grid = server.get("/api/v1/workflows/five/grid")
+    assert dict(zip(grid["tasks"], grid["runs"][0]["states"], strict=True))["d"] == "UPSTREAM_FAILED"
+
+
+def test_metrics_are_in_the_text_format(server: RunningServer) -> None:
+    lines = server.request("GET", "/metrics").body.decode().splitlines()
+    assert 'lightflow_runs{workflow="five",state="FAILED"} 1' in lines
+    for line in lines:
+        assert re.fullmatch(r"# (HELP|TYPE) \w+ .+|\w+(\{(\w+=\"[^\"]*\",?)*\})? [0-9.e+-]+", line), line
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "field"),
+    [
+        ("/api/v1/runs?limit=0", 400, "limit"),
+        ("/api/v1/runs?limit=many", 400, "limit"),
+        ("/api/v1/runs?limit=5&limit=6", 400, "limit"),
+        ("/api/v1/runs?after=x", 400, "after"),
+        ("/api/v1/runs?colour=red", 400, "colour"),
+        ("/api/v1/stream?topics=nothing", 400, None),
+        ("/api/v1/stream", 400, None),
+        ("/api/v1/runs/none", 404, None),
+        ("/api/v1/runs/%00", 404, None),
+        ("/api/v1/runs/%ff", 400, None),
+        ("/api/v1/nothing", 404, None),
+    ],
+)
+def test_a_mistake_is_answered_with_a_problem(server: RunningServer, path: str, status: int, field: str | None) -> None:
+    answer = server.request("GET", path)
+    problem = answer.json()
+    assert (answer.status, problem["status"]) == (status, status)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert problem["detail"]
+    assert [error["field"] for error in problem.get("errors", ())] == ([] if field is None else [field])
+
+
+def test_a_method_that_a_path_does_not_have(server: RunningServer) -> None:
+    answer = server.request("DELETE", "/api/v1/runs")
+    assert (answer.status, answer.headers["allow"]) == (405, "GET")
+
+
+# -- who may call ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1", "127.0.0.1:1", "localhost.:{port}", "user@127.0.0.1:{port}", "0.0.0.0:{port}"]
+)
+def test_another_host_is_refused(server: RunningServer, host: str) -> None:
+    answer = server.request("GET", "/healthz", token=None, headers={"Host": host.format(port=server.port)})
+    assert answer.status == 421
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}],
+)
+def test_a_page_of_another_origin_is_refused(server: RunningServer, headers: dict[str, str]) -> None:
+    assert server.request("GET", "/api/v1/runs", headers=headers).status == 403
+    same = {"Origin": server.url.rstrip("/"), "Sec-Fetch-Site": "same-origin"}
+    assert server.request("GET", "/api/v1/runs", headers=same).status == 200
+
+
+def test_the_tokens_are_readable_by_their_user_only(server: RunningServer) -> None:
+    (path,) = (server.folder / "state" / "lightflow").glob("server-*.json")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert {len(token) for token in json.loads(path.read_text()).values()} == {43}
+    path.chmod(0o644)
+    try:
+        refused = lightflow(server.folder, "token")
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert "other users may read the tokens" in refused.stderr
+    finally:
+        path.chmod(0o600)
+
+
+def test_the_document_of_the_api_has_every_route(server: RunningServer) -> None:
+    paths = server.get("/api/v1/openapi.json")["paths"]
+    described = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    assert described == {(route.method, route.path) for route in (*ROUTES, STREAM)}
+    names = [operation["operationId"] for methods in paths.values() for operation in methods.values()]
+    assert len(names) == len(set(names))
+
+
+# -- changing ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def operated(tmp_path: Path) -> Iterator[RunningServer]:
+    """A server of this process that may change the state file."""
+    (tmp_path / "long.yaml").write_text(LONG)
+    token_file = tmp_path / "tokens.json"
+    assert lightflow(tmp_path, "run", "long.yaml", "--dry-run").returncode == 0
+    (tmp_path / "first.yaml").write_text("workflow_name: first\ntasks: {a: {run: 'true'}}\n")
+    assert lightflow(tmp_path, "run", "first.yaml").returncode == 0
+    ready = threading.Event()
+    options = WebOptions(
+        db=str(tmp_path / "lightflow.db"),
+        port=0,
+        token_file=str(token_file),
+        on_ready=lambda address: ready.set(),
+        stop_on_signals=False,
+    )
+    server = WebServer(options)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    assert ready.wait(30)
+    tokens = load_tokens(str(token_file))
+    try:
+        yield RunningServer(server.address, tmp_path, None, tokens.operator, tokens.viewer)  # type: ignore[arg-type]
+    finally:
+        server.stop()
+        thread.join(30)
+
+
+def test_an_operator_cancels_a_run_and_a_viewer_does_not(operated: RunningServer) -> None:
+    client = Client(operated.url, operated.operator)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lightflow", "run", "long.yaml", "--quiet"],
+        cwd=operated.folder,
+        env=environment(operated.folder),
+    )
+    try:
+        events = client.events(["runs"])
+        for event in events:
+            runs = event["data"].get("runs", [])
+            if any(run["workflow"] == "long" and run["counts"].get("RUNNING") for run in runs):
+                run_id = runs[0]["run_id"]
+                break
+        assert operated.request("POST", f"/api/v1/runs/{run_id}/cancel", token="viewer").status == 403
+        assert client.cancel(run_id)["run_id"] == run_id
+        assert client.wait(run_id, timeout_s=60)["status"] == "CANCELLED"
+        assert client.run(run_id)["reason"] == "cancelled by operator of the server"
+        with pytest.raises(ServerError, match="has ended already") as error:
+            client.cancel(run_id)
+        assert (error.value.status, error.value.code) == (409, "CONFLICT")
+    finally:
+        process.wait(60)
+
+
+def test_a_killed_run_becomes_interrupted_in_the_feed(operated: RunningServer) -> None:
+    client = Client(operated.url, operated.viewer)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lightflow", "run", "long.yaml", "--quiet"],
+        cwd=operated.folder,
+        env=environment(operated.folder),
+    )
+    seen = []
+    for event in client.events(["runs"]):
+        for run in event["data"].get("runs", []):
+            if run["workflow"] == "long":
+                seen.append(run["status"])
+                if run["counts"].get("RUNNING") and process.poll() is None:
+                    os.kill(process.pid, signal.SIGKILL)
+                    process.wait()
+        if "INTERRUPTED" in seen:
+            break
+    assert set(seen) <= {"PENDING", "RUNNING", "INTERRUPTED"}
+
+
+def test_pools_are_set_and_deleted(operated: RunningServer) -> None:
+    assert operated.request("PUT", "/api/v1/pools/gpu", {"slots": 2}).status == 200
+    assert operated.get("/api/v1/pools")["pools"][0]["slots"] == 2
+    assert operated.request("DELETE", "/api/v1/pools/gpu").status == 200
+    assert operated.request("DELETE", "/api/v1/pools/gpu").status == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"{", 400),
+        (b'{"slots": NaN}', 400),
+        (b'{"slots": 1, "slots": 2}', 400),
+        (b'{"slots": ' + b"9" * 10_000 + b"}", 400),
+        (b"[" * 100_000, 400),
+        (b'{"slots": "\\ud800"}', 400),
+        (b"\xff", 400),
+        (b"{}", 422),
+        (b'{"slots": -1}', 422),
+        (b'{"slots": 1, "colour": 2}', 422),
+        (b" " * 1_100_000, 413),
+    ],
+)
+def test_a_wrong_body_is_refused(operated: RunningServer, body: bytes, status: int) -> None:
+    assert operated.request("PUT", "/api/v1/pools/gpu", body).status == status
+    assert operated.get("/api/v1/pools")["pools"] == []
+
+
+def test_a_body_of_another_type_is_refused(operated: RunningServer) -> None:
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        headers = {"Content-Type": kind}
+        assert operated.request("PUT", "/api/v1/pools/gpu", b'{"slots": 1}', headers=headers).status == 415
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    assert operated.request("PUT", "/api/v1/pools/gpu", b"x", headers=headers).status == 415
+
+
+def test_a_login_code_is_valid_once(operated: RunningServer) -> None:
+    code = operated.request("POST", "/api/v1/codes").json()["code"]
+    answer = operated.request("POST", "/api/v1/login", {"code": code}, token=None)
+    assert answer.json() == {"token": operated.operator, "role": "operator"}
+    assert operated.request("POST", "/api/v1/login", {"code": code}, token=None).status == 401
+    viewer = operated.request("POST", "/api/v1/codes", token="viewer").json()["code"]
+    assert operated.request("POST", "/api/v1/login", {"code": viewer}, token=None).json()["role"] == "viewer"
+
+
+def test_a_server_without_a_scheduler_starts_nothing(operated: RunningServer) -> None:
+    answer = operated.request("POST", "/api/v1/workflows/first/runs", {"params": {}})
+    assert (answer.status, answer.json()["code"]) == (409, "CONFLICT")
+    with History(str(operated.folder / "lightflow.db")) as history:
+        assert history.run_count() == 1
+
+
+def test_a_port_in_use_is_an_error_before_anything_starts(operated: RunningServer) -> None:
+    refused = lightflow(operated.folder, "ui", "lightflow.db", "--port", str(operated.port))
+    assert refused.returncode == 2
+    assert "Address already in use; use another port with --port" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ui", "none.db"], "no such state file"),
+        (["ui", "lightflow.db", "--host", "0.0.0.0"], "--allow-host"),
+        (["ui", "lightflow.db", "--base-path", "a?b"], "--base-path"),
+    ],
+)
+def test_wrong_options_are_refused(operated: RunningServer, arguments: list[str], message: str) -> None:
+    refused = lightflow(operated.folder, *arguments)
+    assert refused.returncode in (2, 3)
+    assert message in refused.stderr

@@ -1,0 +1,272 @@
+"""Tasks that wait without a worker: polls, timeouts, stops, and crashes, without waiting or processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from driving import Drive, scripted
+from fakes import Crashed, Ends
+
+from liteflow import Dag, Waiting, task
+from liteflow.work import Work
+
+NOT_YET = Ends(after_s=0.0, waiting=Waiting(None, 10.0, "a file"))
+DONE = Ends(after_s=0.0, value=7)
+
+
+def nothing(*_: object, **__: object) -> None:
+    """The body of a task; it never runs."""
+
+
+def flow_of(**options: Any) -> Dag:
+    return Dag("flow", "never-made.db", **options)
+
+
+def answers(*polls: Ends) -> Any:
+    """Return a script: the attempt waits, and its polls answer one after the other; the last one repeats."""
+    asked: dict[tuple[str, int], int] = {}
+
+    def script(work: Work) -> Ends:
+        if work.handle is None:
+            return NOT_YET
+        key = (work.task_id, work.map_index)
+        asked[key] = asked.get(key, 0) + 1
+        return polls[min(asked[key], len(polls)) - 1]
+
+    return script
+
+
+def test_a_task_that_waits_is_polled_until_it_has_a_value() -> None:
+    flow = flow_of()
+    flow.sensor(nothing, "ready") >> flow.task(nothing, "after")
+    drive = Drive(flow, script=lambda work: answers(NOT_YET, DONE)(work) if work.task_id == "ready" else Ends())
+    script = answers(NOT_YET, DONE)
+    drive.script = lambda work: script(work) if work.task_id == "ready" else Ends()
+    drive.check_end(drive.run())
+    assert drive.polls == [(10.0, "ready", "null"), (20.0, "ready", "null")]
+    assert drive.starts == [(0.0, "ready"), (20.0, "after")]
+    assert drive.file.attempts["ready", -1, 1] == "SUCCESS"
+    events = [(event.previous, event.status, event.reason) for event in drive.file.events if event.task_id == "ready"]
+    assert events == [
+        ("PENDING", "RUNNING", None),
+        ("RUNNING", "WAITING", "a file"),
+        ("WAITING", "SUCCESS", None),
+    ], "a poll is no event"
+
+
+def test_a_task_that_waits_holds_no_slot() -> None:
+    flow = flow_of(pools={"p": 1})
+    flow.sensor(nothing, "ready", pool="p", priority=1)
+    for name in "ab":
+        flow.task(nothing, name, pool="p")
+    script = answers(DONE)
+    drive = Drive(flow, workers=1, script=lambda work: script(work) if work.task_id == "ready" else Ends())
+    drive.check_end(drive.run())
+    assert drive.starts == [(0.0, "ready"), (0.0, "a"), (1.0, "b")]
+
+
+def test_what_a_poll_says_is_stored_and_shown() -> None:
+    second = Ends(after_s=0.0, waiting=Waiting({"seen": 2}, 5.0, "two of three files"))
+    flow = flow_of()
+    flow.sensor(nothing, "ready")
+    drive = Drive(flow, script=answers(second, DONE))
+    drive.check_end(drive.run())
+    assert drive.polls == [(10.0, "ready", "null"), (15.0, "ready", '{"seen": 2}')]
+    reasons = [change.reason for change in drive.changes if change.status == "WAITING"]
+    assert reasons == ["a file", "two of three files"]
+
+
+def test_a_wait_times_out() -> None:
+    flow = flow_of()
+    flow.sensor(nothing, "ready", timeout=35)
+    drive = Drive(flow, script=answers(NOT_YET))
+    result = drive.run()
+    assert result.status == "FAILED"
+    assert drive.file.attempts["ready", -1, 1] == "TIMED_OUT"
+    assert drive.file.rows["ready", -1].reason == "timed out after 35 s; it waited for: a file"
+    assert drive.clock.seconds == pytest.approx(35.0, abs=0.3)
+
+
+def test_a_wait_that_times_out_may_skip_its_task() -> None:
+    flow = flow_of()
+    flow.sensor(nothing, "ready", timeout=35, on_timeout="skip") >> flow.task(nothing, "after")
+    drive = Drive(flow, script=answers(NOT_YET))
+    assert drive.run().status == "SUCCESS"
+    assert drive.states() == {"ready": "SKIPPED", "after": "SKIPPED"}
+
+
+def test_a_wait_that_failed_is_retried_and_its_time_begins_anew() -> None:
+    flow = flow_of()
+    flow.sensor(nothing, "ready", timeout=35, retries=1)
+    drive = Drive(flow, script=answers(NOT_YET))
+    assert drive.run().status == "FAILED"
+    assert list(drive.file.attempts.values()) == ["TIMED_OUT", "TIMED_OUT"]
+    assert drive.clock.seconds == pytest.approx(70.0, abs=0.6)
+
+
+def test_polls_that_cannot_tell_are_repeated_and_then_fail_the_attempt() -> None:
+    broken = Ends(verdict="FAILED", after_s=0.0, errors=("ConnectionError", "Exception"))
+    flow = flow_of()
+    flow.sensor(nothing, "ready")
+    drive = Drive(flow, script=answers(broken, broken, broken, broken, NOT_YET, broken, DONE))
+    assert drive.run().status == "SUCCESS"
+    assert any("poll failed (4 of 5)" in (change.reason or "") for change in drive.changes)
+    drive = Drive(flow, script=answers(broken))
+    assert drive.run().status == "FAILED"
+    assert drive.file.rows["ready", -1].reason == "5 polls in a row failed; the last: it ended as FAILED"
+    assert len(drive.polls) == 5
+
+
+def test_a_poll_may_fail_the_attempt_at_once() -> None:
+    no = Ends(verdict="FAILED", after_s=0.0, errors=("TaskFailed", "Exception"))
+    flow = flow_of()
+    flow.sensor(nothing, "ready")
+    drive = Drive(flow, script=answers(no))
+    assert drive.run().status == "FAILED"
+    assert len(drive.polls) == 1
+
+
+def test_a_poll_is_not_repeated_while_it_runs() -> None:
+    slow = Ends(after_s=25.0, waiting=Waiting(None, 10.0, "a file"))
+    flow = flow_of()
+    flow.sensor(nothing, "ready")
+    drive = Drive(flow, script=answers(slow, DONE))
+    drive.check_end(drive.run())
+    assert [at for at, *_ in drive.polls] == [10.0, 45.0]
+
+
+def test_the_first_answer_of_a_wait_counts() -> None:
+    """The time is over while a poll is under way that succeeds all the same."""
+    late = Ends(after_s=20.0, value=1, ignores_cancel=True)
+    flow = flow_of()
+    flow.sensor(nothing, "ready", timeout=15)
+    drive = Drive(flow, script=answers(late))
+    assert drive.run().status == "FAILED"
+    assert drive.file.attempts == {("ready", -1, 1): "TIMED_OUT"}
+
+
+@pytest.mark.parametrize("after_s", [0.0, 30.0])
+def test_a_cancel_ends_a_wait(after_s: float) -> None:
+    """It ends before a poll and during a poll."""
+    flow = flow_of()
+    flow.sensor(nothing, "ready") >> flow.task(nothing, "after")
+    slow = Ends(after_s=after_s, waiting=Waiting(None, 10.0, "a file"))
+    drive = Drive(flow, script=answers(slow), actions=[(12.0, lambda drive: drive.cancel())])
+    result = drive.run()
+    drive.check_end(result)
+    assert result.status == "CANCELLED"
+    assert drive.file.attempts == {("ready", -1, 1): "CANCELLED"}
+    assert drive.clock.seconds < 14.0
+
+
+def test_an_interrupted_run_waits_on_when_it_is_resumed() -> None:
+    flow = flow_of()
+    flow.sensor(nothing, "ready", timeout=100)
+    script = answers(NOT_YET, NOT_YET, DONE)
+    drive = Drive(flow, script=script, actions=[(12.0, lambda drive: drive.interrupt())])
+    assert drive.run().status == "INTERRUPTED"
+    assert drive.states() == {"ready": "WAITING"}
+    drive.check_end(drive.resume())
+    assert drive.starts == [(0.0, "ready")], "the attempt is not started again"
+    assert drive.file.attempts == {("ready", -1, 1): "SUCCESS"}
+
+
+def test_time_already_waited_counts_when_a_run_is_resumed() -> None:
+    flow = flow_of()
+    flow.sensor(nothing, "ready", timeout=100)
+    drive = Drive(flow, script=answers(NOT_YET), actions=[(12.0, lambda drive: drive.interrupt())])
+    assert drive.run().status == "INTERRUPTED"
+    drive.clock.seconds = 70.0
+    assert drive.resume().status == "FAILED"
+    assert drive.clock.seconds == pytest.approx(100.0, abs=0.3)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("crash_at", range(1, 8))
+def test_a_wait_survives_a_crash_at_each_commit(crash_at: int, after: bool) -> None:
+    flow = flow_of()
+    flow.sensor(nothing, "ready") >> flow.task(nothing, "after")
+    other = Ends(after_s=0.0, waiting=Waiting("h", 5.0, "something else"))
+    script = answers(other, NOT_YET, DONE)
+    drive = Drive(flow, script=lambda work: script(work) if work.task_id == "ready" else Ends())
+    try:
+        result = drive.run(crash_at=crash_at, after=after)
+    except Crashed:
+        result = drive.resume()
+    drive.check_end(result)
+    assert result.status == "SUCCESS"
+    verdicts = [verdict for (name, *_), verdict in drive.file.attempts.items() if name == "ready"]
+    assert verdicts.count("SUCCESS") == 1
+    stored_before_it_waited = {verdict for verdict in verdicts if verdict != "SUCCESS"} <= {"LOST"}
+    assert stored_before_it_waited
+
+
+def test_each_instance_of_a_mapped_task_waits() -> None:
+    flow = flow_of()
+    items = flow.task(nothing, "items")
+    with flow:
+        waiting = task(task_id="ready", every=10, timeout=100, max_parallel=2)(lambda item: None).expand(item=items)
+    waiting >> flow.task(nothing, "after")
+    script = answers(NOT_YET, DONE)
+
+    def ends(work: Work) -> Ends:
+        if work.task_id == "items":
+            return Ends(after_s=0.0, value=[1, 2, 3])
+        return script(work) if work.task_id == "ready" else Ends()
+
+    drive = Drive(flow, workers=4, script=ends, actions=[(12.0, lambda drive: drive.interrupt())])
+    assert drive.run().status == "INTERRUPTED"
+    assert [drive.file.rows["ready", index].status for index in range(3)] == ["WAITING", "WAITING", "PENDING"]
+    drive.check_end(drive.resume())
+    assert [name for _, name in drive.starts].count("ready") == 3, "an instance that waits is not started again"
+    # A resumed run polls at once; then the third instance may wait, too, because max_parallel counts what waits.
+    assert drive.starts[-2:] == [(12.0, "ready"), (32.0, "after")]
+
+
+def test_instances_that_wait_are_cancelled_with_fail_fast() -> None:
+    flow = flow_of()
+    items = flow.task(nothing, "items")
+    with flow:
+        task(task_id="ready", every=10, timeout=100, fail_fast=True)(lambda item: None).expand(item=items)
+    no = Ends(verdict="FAILED", after_s=0.0, errors=("TaskFailed", "Exception"))
+    scripts = {0: answers(no), 1: answers(NOT_YET)}
+
+    def ends(work: Work) -> Ends:
+        return Ends(after_s=0.0, value=[1, 2]) if work.task_id == "items" else scripts[work.map_index](work)
+
+    drive = Drive(flow, workers=4, script=ends)
+    drive.check_end(drive.run())
+    assert drive.states()["ready[0]"] == "FAILED"
+    assert drive.states()["ready[1]"] == "CANCELLED"
+    assert drive.clock.seconds < 12.0
+
+
+def test_a_hook_tells_once_that_a_task_waits() -> None:
+    flow = flow_of()
+    flow.sensor(nothing, "ready", on_wait=nothing, on_exit=nothing)
+    other = Ends(after_s=0.0, waiting=Waiting(None, 10.0, "another file"))
+    script = answers(other, DONE)
+    drive = Drive(flow, script=lambda work: script(work) if work.task_id == "ready" else Ends())
+    drive.check_end(drive.run())
+    assert [name for _, name in drive.starts] == ["ready", "ready.on_wait", "ready.on_exit"]
+
+
+def test_a_task_that_no_longer_waits_starts_again() -> None:
+    flow = flow_of()
+    flow.sensor(nothing, "ready")
+    drive = Drive(flow, script=answers(NOT_YET), actions=[(12.0, lambda drive: drive.interrupt())])
+    assert drive.run().status == "INTERRUPTED"
+    flow = flow_of()
+    flow.task(nothing, "ready")
+    again = Drive(flow, file=drive.file, clock=drive.clock)
+    again.check_end(again.resume())
+    assert again.file.attempts == {("ready", -1, 1): "LOST", ("ready", -1, 2): "SUCCESS"}
+
+
+def test_a_task_that_returns_a_waiting_and_cannot_be_polled_fails() -> None:
+    flow = flow_of()
+    flow.task(nothing, "ready")
+    drive = Drive(flow, script=scripted({"ready": NOT_YET}))
+    assert drive.run().status == "FAILED"
+    assert "does not say how it is polled" in (drive.file.rows["ready", -1].reason or "")

@@ -25,7 +25,7 @@ from liteflow.definition.decorators import Partial, TaskFunction, current_dag
 from liteflow.definition.discovery import ScriptStopped, discovered_dags, this_script
 from liteflow.definition.expand import expand_over
 from liteflow.definition.graph_json import restore_task
-from liteflow.definition.groups import DagNodes, Group, dag_nodes, group_options, open_group
+from liteflow.definition.groups import DagNodes, Group, dag_nodes, group_options, nearest_task, open_group
 from liteflow.definition.options import OPTION_NAMES, TaskOptions, make_options
 from liteflow.definition.stored_tasks import StoredTasks
 from liteflow.definition.task import CurrentDag, Task, check_id, check_param, hook_tasks
@@ -353,19 +353,15 @@ class Dag(CurrentDag, DagReruns):
             return parameters.required
         for name in parameters.names:
             has_value = name in task.bound_args or name in task.arg_dependencies or KEYWORDS in task.bound_args
-            if not has_value and (other := self._nearest(name, task.group)) is not None and other is not task:
+            if (
+                not has_value
+                and (other := nearest_task(self.tasks, name, task.group)) is not None
+                and other is not task
+            ):
                 task.bind(name, other)
         if KEYWORDS in task.bound_args:
             return frozenset()  # the names of the arguments are only known with the rows of `expand_kwargs`
         return parameters.required - task.bound_args.keys() - task.arg_dependencies.keys()
-
-    def _nearest(self, name: str, group: str) -> Task | None:
-        """Return the task that a name means within a group: that of the group, or of the nearest group around it."""
-        while group:
-            if (task := self.tasks.get(f"{group}.{name}")) is not None:
-                return task
-            group = self.tasks[group].group
-        return self.tasks.get(name)
 
     def graph(self) -> Graph:
         """Return the checked graph, with the nodes of groups.

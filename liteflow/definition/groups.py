@@ -109,6 +109,15 @@ def open_group(dag: CurrentDag) -> str:
     return next((group.task_id for group in reversed(_open_groups.get()) if group.dag is dag), "")
 
 
+def nearest_task(tasks: Mapping[str, Task], name: str, group: str) -> Task | None:
+    """Return the task that a name means within a group: that of the group, or of the nearest group around it."""
+    while group:
+        if (task := tasks.get(f"{group}.{name}")) is not None:
+            return task
+        group = tasks[group].group
+    return tasks.get(name)
+
+
 def group_options(keywords: Mapping[str, Any], group_id: str) -> TaskOptions:
     """Return the options of a group. Raises DefinitionError for those that only tasks have."""
     for name in keywords:

@@ -10,7 +10,7 @@ ROUNDS ?= 5
 MINUTES ?= 20
 SEED ?= 7
 
-.PHONY: setup demo test test-oldest check fmt bench bench-quick crash soak clean help
+.PHONY: setup demo test test-oldest check fmt bench bench-quick bench-live crash soak clean help
 
 help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -67,6 +67,9 @@ bench: $(VENV)/ok  ## compare with other engines (installed below .bench); WRITE
 
 bench-quick: $(VENV)/ok  ## compare with own baselines; fails if a ratio is clearly outside its goal
 	$(BIN)/python -m bench quick
+
+bench-live: $(VENV)/ok  ## measure the server: start, memory, reads of a long history, the live feed
+	$(BIN)/python -m bench live
 
 crash: $(VENV)/ok  ## run the crash suites and print their figures; SCALE=10 for the long form
 	$(BIN)/python tools/crash_table.py --scale $(SCALE)

@@ -1,4 +1,4 @@
-"""The command line: `python -m bench`, with the subcommands `quick`, `profile`, `pages` and `retention`."""
+"""The command line: `python -m bench`, with the subcommands `quick`, `profile`, `pages`, `retention` and `live`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench import environments, profile, quick, retention, table
+from bench import environments, live, profile, quick, retention, table
 from bench.measure import ROOT, NotRun, adopt_orphans
 from bench.own import OWN_WORKLOADS
 from bench.results import RECORD, Results, load, machine, result, save
@@ -22,7 +22,9 @@ def arguments() -> argparse.Namespace:
     """Parse the command line."""
     names = [one.name for one in (*WORKLOADS, *OWN_WORKLOADS)]
     parser = argparse.ArgumentParser(prog="python -m bench", description="Lightflow beside others.")
-    parser.add_argument("what", nargs="?", default="run", choices=["run", "quick", "profile", "pages", "retention"])
+    parser.add_argument(
+        "what", nargs="?", default="run", choices=["run", "quick", "profile", "pages", "retention", "live"]
+    )
     parser.add_argument("--only", choices=["shared", "own"], help="only what others can do too, or only our own rows")
     parser.add_argument("--workload", action="append", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--peers", default="all", help="all (the default), none, or names with commas: doit,parsl")
@@ -90,6 +92,8 @@ def main() -> int:
         return profile.main()
     if options.what == "retention":
         return retention.main()
+    if options.what == "live":
+        return live.main()
     record = load()
     if options.what == "run":
         results = run(options)

@@ -46,6 +46,7 @@ from liteflow.limits import (
 from liteflow.planning.graph import Graph
 from liteflow.planning.rerun import Rerun
 from liteflow.planning.retry import NEVER, RetryPolicy
+from liteflow.planning.selection import Selection
 from liteflow.record import replace
 from liteflow.reruns import DagReruns
 from liteflow.running.arguments import limits_of_run, moment_of, new_run_id, worker_count
@@ -184,10 +185,6 @@ class Dag(CurrentDag, DagReruns):
             group_id: within another group, the part after the id of that group.
             depends_on: a task or group, or several, to wait for.
             options: `trigger_rule`, and the hooks `on_success`, `on_failure` and `on_exit`.
-
-        Raises:
-            DuplicateTask: the id is taken.
-            DefinitionError: an option that groups do not have.
         """
         name = self._full_id(group_id)
         group = Group(name, dag=self, options=group_options(options, name))
@@ -241,6 +238,19 @@ class Dag(CurrentDag, DagReruns):
             script, name, env=variables, cwd=cwd, shell=shell, output=output, skip_on_exit_codes=skip_on_exit_codes
         )
         task = Task(name, body=command, options=task_options, expansion=expansion)
+        task << depends_on
+        return self.add_task(task)
+
+    def add(self, task_id: str, body: Body, *, depends_on: Any = (), **options: Any) -> Task:
+        """Add a `Call` or a `Command` as a task and return it: `dag.add("fetch", http(url=address), retries=3)`.
+
+        A Task among the arguments of the body, at any depth, means its return value, and the new task waits for it.
+
+        Raises:
+            DuplicateTask: the id is taken.
+            DefinitionError: an invalid argument or option.
+        """
+        task = Task(task_id, body=body, options=make_options(options, task_id))
         task << depends_on
         return self.add_task(task)
 
@@ -425,8 +435,13 @@ class Dag(CurrentDag, DagReruns):
         raise_signals: bool = True,
         claim_children: bool = False,
         backends: Mapping[str, BackendFactory] = MappingProxyType({}),
+        only: Sequence[str] = (),
+        start: Sequence[str] = (),
+        until: Sequence[str] = (),
+        skip: Sequence[str] = (),
+        values_from: str | None = None,
     ) -> DagRun:
-        """Run all tasks and return the run in any state; `raise_for_failure()` raises.
+        """Run all tasks, or those that are selected, and return the run in any state; `raise_for_failure()` raises.
 
         Args:
             max_workers: how many tasks run at once; the default depends on the mode (`liteflow.modes.DEFAULT_SLOTS`).
@@ -450,6 +465,9 @@ class Dag(CurrentDag, DagReruns):
                 program has started, also from tasks in threads, and also if the program is killed. Processes that
                 worker processes and commands start are always ended.
             backends: more modes by name, each with a function that opens a `liteflow.executors.Backend`.
+            only, start, until, skip: names of tasks: these alone; these and all that follows them; these and all that
+                they need; not these. The other tasks are SKIPPED and count as a success.
+            values_from: the run whose values of tasks that are not selected are read.
 
         Raises:
             DefinitionError: the graph or an argument is not valid; nothing ran. ParamError: a parameter. SecretError: a
@@ -458,10 +476,18 @@ class Dag(CurrentDag, DagReruns):
             KeyboardInterrupt: by Ctrl-C, once the tasks are stopped and the run is stored as INTERRUPTED.
         """
         compiled, moment = self._compile_for_run(), moment_of(logical_date)
-        values = self._checked_params(params or {}, moment)
+        values, path = self._checked_params(params or {}, moment), self._state_file_for_run()
+        new_id = check_id(run_id if run_id is not None else new_run_id(), "run id")
+        selection = Selection(only=only, start=start, until=until, skip=skip, values_from=values_from)
+        selected, copied = None, None
+        if selection or values_from is not None:
+            from liteflow.running.partial_run import copied_values, selected_tasks  # most runs do not need it
+
+            selected = selected_tasks(compiled, selection)
+            copied = copied_values(compiled, selected, selection, path, new_id)
         config = RunConfig(
-            db_path=self._state_file_for_run(),
-            run_id=check_id(run_id if run_id is not None else new_run_id(), "run id"),
+            db_path=path,
+            run_id=new_id,
             mode=mode,
             max_workers=worker_count(max_workers, mode, backends),
             log_dir=None if log_dir is None else os.path.abspath(log_dir),
@@ -474,6 +500,8 @@ class Dag(CurrentDag, DagReruns):
             backends=backends,
             done={name: seconds for name, seconds in (done or {}).items() if name in self.tasks},
             secrets=self._fetched_secrets(secrets, values),
+            selected=selected,
+            copied=copied,
             **limits_of_run(self.limits, self.dag_id, timeout, retry, concurrency),
         )
         return self._execute(compiled, config, resume=False, raise_signals=raise_signals)

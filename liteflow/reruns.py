@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from liteflow.dagrun import DagRun
 from liteflow.definition.compiled import CompiledDag
-from liteflow.definition.task import Task
+from liteflow.definition.task import Task, check_id
+from liteflow.running.arguments import new_run_id as new_id
 from liteflow.state.history import History, RunRecord
 
 
@@ -22,6 +23,8 @@ class DagReruns(Protocol):
     def _state_file_for_run(self) -> str: ...
 
     def _compile_for_run(self) -> CompiledDag: ...
+
+    def _checked_params(self, params: Mapping[str, Any], moment: float | None) -> Mapping[str, Any]: ...
 
     def _previous_run(self, path: str, run_id: str | None) -> RunRecord: ...
 
@@ -68,6 +71,35 @@ class DagReruns(Protocol):
         words = "because of changes:" if changed else "only" if only else "from"
         rerun = rerun_of(chosen, words, follow=not only, ignore_upstream=ignore_upstream)
         return self.resume(previous.run_id, rerun=rerun, **options)
+
+    def fork(
+        self,
+        run_id: str,
+        start: str | Task | Sequence[str | Task],
+        *,
+        params: Mapping[str, Any] = MappingProxyType({}),
+        new_run_id: str | None = None,
+        **options: Any,
+    ) -> DagRun:
+        """Start a new run from the middle of another one: `dag.fork(run_id, ["transform"], params={"rows": 10})`.
+
+        The tasks `start`, all that follow them, and all that did not succeed run. Results of the others are copied.
+        The parameters are those of the other run, changed by `params`. The names are those of `retry`, the `options`
+        those of `resume`.
+
+        Raises:
+            DefinitionError: there is no such task, or a value to copy no longer exists; nothing is stored.
+            ParamError: a parameter is not valid.
+            RunNotFound, StoreError, ResourceError: as `resume`.
+        """
+        from liteflow.running.forking import store_fork  # here, because a run does not need it
+
+        path = self._state_file_for_run()
+        previous, compiled = self._previous_run(path, run_id), self._compile_for_run()
+        values = self._checked_params({**previous.params, **params}, previous.logical_date)
+        fork_id = check_id(new_run_id if new_run_id is not None else new_id(), "run id")
+        store_fork(path, compiled, previous, fork_id, _ids(start), values)
+        return self.resume(fork_id, **options)
 
     def clear(self, run_id: str, start: str | Task | Sequence[str | Task], *, only: bool = False) -> list[str]:
         """Set tasks of a run, and what follows them, back to PENDING without running them: `resume` does.

@@ -165,7 +165,21 @@ def _type_sections() -> Iterator[_Section]:
         text = schema.get("description", "")
         if "x-message" in schema:
             text += f"\n\nSuch a task {schema['x-message']}."
-        yield _Section(f"## Tasks of type {info.name}", text, schema)
+        properties = {key: _with_inner_facts(part) for key, part in schema["properties"].items()}
+        yield _Section(f"## Tasks of type {info.name}", text, {**schema, "properties": properties})
+
+
+def _with_inner_facts(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the schema of a key whose description has a line for each key inside it, at any depth."""
+    lines = list(_inner_lines(schema, ""))
+    return {**schema, "description": "\n".join([schema.get("description", ""), "", *lines])} if lines else schema
+
+
+def _inner_lines(schema: Mapping[str, Any], indent: str) -> Iterator[str]:
+    for part in (schema, schema.get("additionalProperties")):
+        for key, inner in part.get("properties", {}).items() if isinstance(part, dict) else ():
+            yield f"{indent}- `{key}`: {inner.get('description', '')}"
+            yield from _inner_lines(inner, f"{indent}  ")
 
 
 def _named(schema: Mapping[str, Any]) -> str:
@@ -266,14 +280,17 @@ def cli_page() -> str:
         for name in section:
             command = cli.get_command(context, name)
             assert command is not None
-            lines += _command(command, click.Context(command, info_name=name, parent=context))
+            own_context = click.Context(command, info_name=name, parent=context)
+            lines += _command(command, own_context)
+            for part in command.commands.values() if isinstance(command, click.Group) else ():
+                lines += _command(part, click.Context(part, info_name=part.name, parent=own_context), "####")
     return "\n".join([*lines, *_engine()])
 
 
-def _command(command: click.Command, context: click.Context) -> list[str]:
+def _command(command: click.Command, context: click.Context, level: str = "###") -> list[str]:
     about = inspect.cleandoc(command.help or "").replace("\b\n", "")
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    lines = [f"### lightflow {command.name}", "", "```text", usage, "```", "", *_prose(about), ""]
+    lines = [f"{level} {context.command_path}", "", "```text", usage, "```", "", *_prose(about), ""]
     lines += _table(_options(command, context))
     if command.epilog:
         lines += ["```text", inspect.cleandoc(command.epilog).replace("\b\n", "").strip(), "```", ""]

@@ -8,8 +8,12 @@ from typing import Any, Final
 #: name: (module and object, first line of the help), under the headings of `--help`
 SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "Run": {
-        "run": ("run:run", "Run a workflow."),
+        "run": ("run:run", "Run a workflow, or a part of it."),
         "resume": ("resume:resume", "Resume a run; tasks that succeeded are not run again."),
+        "retry": ("retry:retry", "Run a part of a run again."),
+        "task": ("task:task", "Run a single task."),
+        "fork": ("fork:fork", "Start a new run from the middle of another one."),
+        "mark": ("mark:mark", "Give tasks of a run a state by hand."),
         "cancel": ("cancel:cancel", "Cancel a run."),
     },
     "Look": {
@@ -33,7 +37,7 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
     },
     "Maintain": {
         "list-checkpoints": ("list_checkpoints:list_checkpoints", "List the checkpoint files of a workflow."),
-        "clear": ("clear:clear", "Delete the checkpoints of a workflow, so that `resume` ignores its runs."),
+        "clear": ("clear:clear", "Set tasks of a run back, or delete the checkpoints of a workflow."),
         "prune": ("prune:prune", "Delete old runs with their logs, values and checkpoints."),
         "db": ("db:db", "Check the state file, copy it, or give its free space back to the disk."),
         "doctor": ("doctor:doctor", "Check this machine and the state file."),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from lightflow.cli.output import many, paint, say, say_json, table
 from lightflow.cli.run_arguments import RunArguments
+from lightflow.engine.choices import ALL_TASKS, RerunOptions, SelectionOptions
 from lightflow.service import parameters, queries, runs, workflows
 from lightflow.service.mapped_instances import MAX_LISTED
 from lightflow.service.parameters import ParamArguments, values_text
@@ -16,8 +17,15 @@ from lightflow.text import printable
 from liteflow.api import current_day, duration_text
 
 
-def show_plan(target: str, arguments: RunArguments, *, resume: bool) -> int:
-    """Print what `run` or `resume` would do with a file or a run. Returns the exit code."""
+def show_plan(
+    target: str,
+    arguments: RunArguments,
+    *,
+    resume: bool,
+    rerun: RerunOptions | None = None,
+    selection: SelectionOptions = ALL_TASKS,
+) -> int:
+    """Print what `run`, `resume` or `retry` would do with a file or a run. Returns the exit code."""
     day = arguments.day()
     view = None
     file = target
@@ -35,7 +43,14 @@ def show_plan(target: str, arguments: RunArguments, *, resume: bool) -> int:
         day = runs.resumed_date(day, view.run)
         values = parameters.resumed_values(outline.params, param_arguments, view.run.run_id, view.run.params, day)
         done = frozenset(task.task_id for task in view.tasks if task.status in ("SUCCESS", "SKIPPED"))
+        if rerun is not None and rerun.start:
+            from lightflow.service.reruns import preview
+
+            ended = frozenset(task.task_id for task in view.tasks)
+            done = ended - preview(arguments.db, view.run.run_id, rerun)
     outline = outline.for_run(values)
+    if selection != ALL_TASKS:
+        outline = workflows.with_selection(outline, selection)
     max_workers = arguments.max_workers or outline.settings.max_parallel_tasks
     mode = arguments.mode or outline.settings.mode
     if arguments.as_json:
@@ -129,6 +144,6 @@ def _specials(task: TaskOutline, done: frozenset[str]) -> str:
         *[f"{slots} {pool}" for pool, slots in task.order.needs],
         f"reads {' '.join(task.implied)}" if task.implied else "",
         *task.special,
-        "SKIPPED: the condition is false" if task.skipped else "",
+        f"SKIPPED: {task.skipped}" if task.skipped else "",
     ]
     return ", ".join(part for part in parts if part)

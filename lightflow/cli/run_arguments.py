@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import click
 
 from lightflow.cli.options import COUNT, PATH, Function, db_option, json_option, param_names
+from lightflow.engine.choices import SelectionOptions
 from liteflow.api import Record
 
 EXIT_CODES: Final = """\b
@@ -51,6 +52,25 @@ class RunArguments(Record):
             return parse_day(self.date)
         except ValueError as error:
             raise click.UsageError(f"--date {error}") from None
+
+
+def selection_options(function: Function) -> Function:
+    """Add the options that select tasks of a new run."""
+    options = [
+        click.option("--only", multiple=True, metavar="TASK", help="Run this task alone."),
+        click.option("--from", "start", multiple=True, metavar="TASK", help="Run this task and all that follows it."),
+        click.option("--until", multiple=True, metavar="TASK", help="Run this task and all that it needs."),
+        click.option("--skip", multiple=True, metavar="TASK", help="Do not run this task."),
+        click.option("--values-from", metavar="RUN", help="The run whose values of other tasks are read, or latest."),
+    ]
+    for add_option in reversed(options):
+        function = add_option(function)
+    return function
+
+
+def pop_selection(options: dict[str, Any]) -> SelectionOptions:
+    """Return what the options of `selection_options` select, and remove them."""
+    return SelectionOptions(**{name: options.pop(name) for name in ("only", "start", "until", "skip", "values_from")})
 
 
 def execution_options(function: Function) -> Function:

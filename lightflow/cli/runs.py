@@ -44,7 +44,7 @@ def runs(workflow: str | None, limit: int, db: str, as_json: bool) -> None:
             moment(run.created_at),
             *([day_text(run.logical_date) if run.logical_date is not None else "-"] if dated else []),
             format_duration(queries.elapsed_s(run)) or "-",
-            counted(counts, instances),
+            counted(counts, instances) + (" (partial)" if run.selection is not None else ""),
         )
         for run, counts, instances in summaries
     ]

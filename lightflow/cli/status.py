@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 
 from lightflow.cli.options import command, db_option, json_option, run_ids, run_or_latest, task_ids, with_db
 from lightflow.cli.output import as_lines, counted, moment, near_path, paint, say, say_json, state
 from lightflow.engine.formatting import format_duration
 from lightflow.service.queries import RunView
-from lightflow.text import printable
+from lightflow.text import listed, printable
 from liteflow.api import RUN_ENDED, day_text
+
+_MAX_NAMED: Final = 10  # tasks that a fact names
 
 
 @command(
@@ -65,6 +69,8 @@ def _facts(view: RunView, db: str) -> list[tuple[str, str | None]]:
         ("duration", format_duration(queries.elapsed_s(run)) or "-"),
         ("date", None if run.logical_date is None else day_text(run.logical_date)),
         ("params", printable(values_text(run.params))),
+        ("partial", None if run.selection is None else printable(f"only {listed(run.selection, _MAX_NAMED)}")),
+        ("origin", run.origin_run_id and printable(f"a fork of run {run.origin_run_id}")),
         ("reason", printable(run.reason or "")),
         ("success", summary_text(view.overlooked)),
         ("file", near_path(run.source) if run.source else None),

@@ -18,7 +18,8 @@ _NO_SERVER: Final = (
 ANSWERS: Final[dict[str, str]] = {
     "start exec execute launch go begin submit trigger do make build up": "`lightflow run FILE`",
     "ls workflows dags flows projects": "`lightflow list`",
-    "retry rerun re-run restart continue proceed recover": "`lightflow resume FILE` resumes the last run, `lightflow run FILE` starts a new one",
+    "rerun re-run replay redo repeat": "`lightflow retry RUN --from TASK`",
+    "restart continue proceed recover": "`lightflow resume FILE` resumes the last run, `lightflow run FILE` starts a new one",
     "stop kill abort terminate interrupt down halt": "`lightflow cancel`",
     "ps show info inspect describe state top stat": "`lightflow status`",
     "history executions instances jobs": "`lightflow runs`",

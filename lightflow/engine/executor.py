@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lightflow.engine.choices import ALL_TASKS, RESUME, RerunOptions, SelectionOptions
 from lightflow.spec.model import Settings
 from liteflow import Dag, DagRun, Observer
 from liteflow.api import EMPTY_MAPPING, BackendFactory, Record
@@ -57,6 +58,7 @@ def execute(
     secrets: Mapping[str, str] | None = None,
     logical_date: float | None = None,
     done: Mapping[str, float] | None = None,
+    selection: SelectionOptions = ALL_TASKS,
 ) -> DagRun:
     """Execute a new run of the dag and return it when it has ended, with any status.
 
@@ -77,20 +79,57 @@ def execute(
         done=done,
         raise_signals=False,
         claim_children=options.claim_children,
+        only=selection.only,
+        start=selection.start,
+        until=selection.until,
+        skip=selection.skip,
+        values_from=selection.values_from,
     )
 
 
-def resume(dag: Dag, run_id: str, options: ExecutionOptions, *, secrets: Mapping[str, str] | None = None) -> DagRun:
-    """Resume a run of the dag and return it when it has ended (see `Dag.resume`)."""
-    return dag.resume(
+def resume(
+    dag: Dag,
+    run_id: str,
+    options: ExecutionOptions,
+    rerun: RerunOptions = RESUME,
+    *,
+    secrets: Mapping[str, str] | None = None,
+) -> DagRun:
+    """Resume a run of the dag, or run a part of it again, and return it when it has ended (see `Dag.retry`)."""
+    return dag.retry(
         run_id,
-        options.max_workers,
-        options.mode,
+        rerun.start,
+        only=rerun.only,
+        changed=rerun.changed,
+        ignore_upstream=rerun.ignore_upstream,
         secrets=secrets,
-        log_dir=options.log_dir,
-        fail_fast=options.fail_fast,
-        observers=options.observers,
-        backends=options.backends,
-        raise_signals=False,
-        claim_children=options.claim_children,
+        **_resume_options(options),
     )
+
+
+def fork(
+    dag: Dag,
+    run_id: str,
+    options: ExecutionOptions,
+    start: Sequence[str],
+    *,
+    params: Mapping[str, Any],
+    new_run_id: str | None = None,
+    secrets: Mapping[str, str] | None = None,
+) -> DagRun:
+    """Execute a new run that begins in the middle of another one (see `Dag.fork`)."""
+    return dag.fork(run_id, start, params=params, new_run_id=new_run_id, secrets=secrets, **_resume_options(options))
+
+
+def _resume_options(options: ExecutionOptions) -> dict[str, Any]:
+    """Return the arguments of `Dag.resume`."""
+    return {
+        "max_workers": options.max_workers,
+        "mode": options.mode,
+        "log_dir": options.log_dir,
+        "fail_fast": options.fail_fast,
+        "observers": options.observers,
+        "backends": options.backends,
+        "raise_signals": False,
+        "claim_children": options.claim_children,
+    }

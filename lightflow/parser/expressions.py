@@ -23,7 +23,7 @@ from lightflow.parser.subjects.fan_out import item_name, matrix_fields
 from lightflow.parser.subjects.params import is_number
 from lightflow.parser.subjects.tasks import COMMON
 from lightflow.parser.tree import ConditionNode, ExpressionIndex, TaskNode, Tree, mapping_or_empty
-from lightflow.plugins.expression_kinds import rule_at, script_key
+from lightflow.plugins.expression_kinds import rule_at, script_key, texts_in
 from lightflow.plugins.registry import Registry
 from lightflow.spec.model import ConditionSpec, Expression, Expressions, KeyTemplate, Template
 from liteflow import CycleError
@@ -95,7 +95,7 @@ class _Templates:
     def read_all(self, path: Path, value: Any, scope: NameScope) -> dict[str, Template]:
         """Return the templates in a value, at any depth, by their text."""
         templates = {}
-        for inner_path, text in _texts_in(path, value):
+        for inner_path, text in texts_in(path, value):
             template = self.read(inner_path, text, scope)
             if isinstance(template, tuple):
                 templates[text] = template
@@ -335,7 +335,7 @@ class _Reader:
         """Return the script and the other templates in the keys of the task's type."""
         script, templates = _Script(), list[KeyTemplate]()
         own_keys = {key: value for key, value in node.keys.items() if key not in COMMON}
-        for inner_path, text in _texts_in([], own_keys):
+        for inner_path, text in texts_in([], own_keys):
             if OPEN not in text:
                 continue
             rule, path = rule_at(schema, inner_path), [*node.path, *inner_path]
@@ -477,7 +477,7 @@ class _Reader:
         for task_id, task in self._tree.tasks.items():
             places += [(["tasks", task_id, key], task[key]) for key in _REFUSED if key in task]
         for path, value in places:
-            for inner_path, text in _texts_in(path, value):
+            for inner_path, text in texts_in(path, value):
                 if OPEN in text:
                     self.templates.report(inner_path, text, text.index(OPEN), _NOT_ALLOWED)
 
@@ -558,16 +558,4 @@ def _with_sites(text: Any) -> Iterator[str]:
 
 
 def _has_expression(value: Any) -> bool:
-    return any(OPEN in text for _, text in _texts_in([], value))
-
-
-def _texts_in(path: Path, value: Any) -> Iterator[tuple[Path, str]]:
-    """Return the texts in a value, at any depth, with their paths."""
-    if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _texts_in([*path, key], item)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _texts_in([*path, index], item)
+    return any(OPEN in text for _, text in texts_in([], value))

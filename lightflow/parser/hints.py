@@ -15,7 +15,7 @@ from lightflow.parser.positions import Key
 from lightflow.parser.shell_syntax import SyntaxReport, syntax_error_of
 from lightflow.parser.subjects.tasks import COMMON
 from lightflow.parser.tree import TaskNode, Tree
-from lightflow.plugins.expression_kinds import rule_at, script_key
+from lightflow.plugins.expression_kinds import rule_at, script_key, texts_in
 from lightflow.plugins.needs import missing_modules, needs_text
 from lightflow.plugins.registry import Registry
 from lightflow.spec.model import ExpressionKind, TaskSpec, WorkflowSpec
@@ -89,16 +89,8 @@ def _texts(tree: Tree, schemas: _Schemas) -> Iterator[tuple[list[Key], str, Expr
         schema = schemas.get(node.keys["type"])
         for key, value in node.keys.items():
             if key == "cwd" or key not in COMMON:
-                for path, text in _leaves([key], value):
+                for path, text in texts_in([key], value):
                     yield [*node.path, *path], text, rule_at(schema, path).kind
-
-
-def _leaves(path: list[Key], value: Any) -> Iterator[tuple[list[Key], str]]:
-    if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, dict | list):
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _leaves([*path, key], item)
 
 
 def _braces(tree: Tree, schemas: _Schemas) -> Iterator[Problem]:
@@ -252,6 +244,8 @@ def _task_types(tree: Tree, registry: Registry) -> Iterator[Problem]:
         if info is None:
             continue
         built_in = registry.built_in(name)
+        for hint in built_in.hints(node.keys) if built_in is not None else ():
+            yield tree.problem([*node.path, hint.key], hint.message)
         missing = missing_modules(info.needs if built_in is None else built_in.needed_modules(node.keys))
         if missing:
             yield tree.problem([*node.path, "type"], needs_text(name, missing, info.extra))

@@ -74,7 +74,7 @@ def problems_of(
         needed = [key for part in error.rule if isinstance(part, dict) for key in part.get("required", ())]
         if any(_is_replaced(key, error, path) for key in needed):
             return
-    problem = tree.problem(path, _message(error, path), key=isinstance(error.value, dict))
+    problem = tree.problem(path, message_of(error, path), key=isinstance(error.value, dict))
     yield problem._replace(path=dotted(path))
 
 
@@ -176,7 +176,8 @@ def _with_aliases(properties: Mapping[str, Any]) -> set[str]:
     return {*properties, *aliases_of(properties)}
 
 
-def _message(error: SchemaError, path: list[Key]) -> str:
+def message_of(error: SchemaError, path: list[Key]) -> str:
+    """Return an error of the validator in words, without its place."""
     keyword, limit = error.keyword, error.rule
     expects, shown = error.schema.get("x-expects"), _shown(error.value)
     if keyword == "type":

@@ -69,6 +69,7 @@ def validate(tree: Tree, schema: Schema, registry: Registry) -> Checked:
         fan_out.check_mappings(tree),
         limits.check_limits(tree),
         tasks.check_own_keys(tree, registry),
+        tasks.check_secrets(tree, registry),
     ):
         problems += islice(checks, MAX_PROBLEMS)
     return Checked(

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, NamedTuple
 from lightflow.import_path import importing_from, unpickling_from
 from lightflow.spec.model import BoundValue as BoundValue  # types of plugins import it from here
 from lightflow.spec.model import TaskSpec
-from liteflow import Call, current_context
+from liteflow import Call, InputError, Secret, current_context
 from liteflow.api import Body, Record, replace, sha256_hex
 
 
@@ -93,11 +93,21 @@ class TaskType:
     #: Whether the modules are imported before worker processes are forked.
     preload: ClassVar[bool] = True
 
+    #: Seconds that an attempt may take where the workflow says nothing, in a task and in a hook; None: no limit.
+    timeout_s: ClassVar[float | None] = None
+    hook_timeout_s: ClassVar[float | None] = None
+    #: Extra attempts of a hook where the workflow says nothing.
+    hook_retries: ClassVar[int] = 0
+
     def check(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
         """Return the mistakes that the schema cannot express. It executes nothing of the user's.
 
         The schema may refuse parts of `config` too, which can have any type.
         """
+        return ()
+
+    def hints(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
+        """Return warnings about keys that are valid and probably not meant; `config` has all keys of the task."""
         return ()
 
     def completed(self, config: dict[str, Any], *, workflow_shell: Any, is_branch: bool) -> dict[str, Any]:
@@ -160,13 +170,26 @@ class TaskType:
 def run_task_type(type_ref: TypeRef, config: Mapping[str, Any], context: PluginContext) -> Any:
     """Run a task of a plugin's type; at the top level, so that a new worker can import it."""
     with unpickling_from(context.folder, os.getcwd()):
-        return type_ref.load().run(config, _of_attempt(context))
+        return type_ref.load().run(_with_secrets(config), _of_attempt(context))
 
 
 def undo_task_type(type_ref: TypeRef, config: Mapping[str, Any], context: PluginContext) -> None:
     """Undo an attempt of a plugin's type."""
     with unpickling_from(context.folder, os.getcwd()):
-        type_ref.load().undo(config, _of_attempt(context), None)
+        type_ref.load().undo(_with_secrets(config), _of_attempt(context), None)
+
+
+def _with_secrets(value: Any) -> Any:
+    """Return keys in which each declaration of a secret is replaced by its value, at any depth: in Python only."""
+    if isinstance(value, Secret):
+        try:
+            return current_context().secrets[value.name]
+        except KeyError:
+            message = f"there is no secret {value.name!r}: Dag(…, secrets=[Secret({value.name!r})]) declares it"
+            raise InputError(message) from None
+    if isinstance(value, dict):
+        return {name: _with_secrets(item) for name, item in value.items()}
+    return [_with_secrets(item) for item in value] if isinstance(value, list) else value
 
 
 def _of_attempt(context: PluginContext) -> PluginContext:

@@ -18,6 +18,7 @@ BUILT_IN_ORIGIN: Final = "built in"
 BUILT_IN: Final[Mapping[str, tuple[str, str]]] = {
     "shell": ("lightflow.plugins.shell_task", "ShellTask"),
     "python": ("lightflow.plugins.python_task", "PythonTask"),
+    "http": ("lightflow.plugins.http_task", "HttpTask"),
 }
 #: The types that are described for every workflow.
 _ALWAYS: Final = ("shell", "python")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import logging
 import secrets
@@ -47,7 +49,8 @@ class Application:
         answer = await self._answer(scope, receive)
         self._services.metrics.count(scope["method"], answer.status_code, time.perf_counter() - began)
         answer.raw_headers += [*SECURITY_HEADERS]
-        await answer(scope, receive, send)
+        with contextlib.suppress(asyncio.CancelledError):  # the server stops, and ends the streams
+            await answer(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
         try:

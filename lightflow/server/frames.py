@@ -5,17 +5,19 @@ All clients at the same cursor receive the same frames, so the last frames are c
 
 from __future__ import annotations
 
+import asyncio
 import json
-import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence, Set
 from typing import Any, Final
+
+from starlette.concurrency import run_in_threadpool
 
 from lightflow.server.feed import FeedBatch, FeedChange
 from lightflow.server.shapes import instance_columns, run_state_shape
 from lightflow.service.json_shapes import Shape
 from lightflow.service.queries import RunSummary
-from liteflow import RunNotFound
+from liteflow import LiteflowError, RunNotFound
 from liteflow.api import History, InstanceRecord
 
 _CACHED_FRAMES: Final = 64
@@ -23,15 +25,14 @@ _SINGLE_READS: Final = 500  # changed instances; for more of them all instances 
 
 
 class FrameBuilder:
-    """Builds the frames of topics from the changes of the feed."""
+    """Builds the frames of topics from the changes of the feed, for the clients of one event loop."""
 
     def __init__(self, db: str) -> None:
         self._db = db
-        self._frames: OrderedDict[tuple[str, int, int], str] = OrderedDict()
-        self._lock = threading.Lock()
+        self._frames: OrderedDict[tuple[str, int, int], asyncio.Future[bytes]] = OrderedDict()
 
-    def frame(self, topic: str, start: int, batch: FeedBatch) -> str:
-        """Return the data of a frame as JSON text; empty when nothing of the topic has changed.
+    async def frame(self, topic: str, start: int, batch: FeedBatch) -> bytes:
+        """Return a frame as an event of a stream; empty when nothing of the topic has changed.
 
         Args:
             topic: `runs`, or `run:` and the id of a run.
@@ -39,15 +40,22 @@ class FrameBuilder:
             batch: the changes since then.
         """
         key = (topic, start, batch.cursor.number)
-        with self._lock:
-            if key not in self._frames:
-                shape = self._build(topic, batch.changes)
-                self._frames[key] = dump(shape) if shape else ""
-                while len(self._frames) > _CACHED_FRAMES:
-                    self._frames.popitem(last=False)
-            return self._frames[key]
+        future = self._frames.get(key)
+        if future is None:
+            future = self._frames[key] = asyncio.ensure_future(run_in_threadpool(self._event, topic, batch))
+            if len(self._frames) > _CACHED_FRAMES:
+                self._frames.popitem(last=False)
+        return await asyncio.shield(future)  # it is shared: a client that leaves does not cancel it
 
-    def _build(self, topic: str, changes: Sequence[FeedChange]) -> Shape | None:
+    def _event(self, topic: str, batch: FeedBatch) -> bytes:
+        try:
+            shape = self.build(topic, batch.changes)
+        except LiteflowError as error:
+            shape = {"topic": topic, "problem": str(error)}
+        return b"" if shape is None else f"id: {batch.position}\nevent: change\ndata: {dump(shape)}\n\n".encode()
+
+    def build(self, topic: str, changes: Sequence[FeedChange]) -> Shape | None:
+        """Return the content of a frame; None when nothing of the topic has changed."""
         if topic == "runs":
             return self._runs(changes)
         run_id = topic.removeprefix("run:")

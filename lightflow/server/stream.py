@@ -12,14 +12,11 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
-from starlette.concurrency import run_in_threadpool
-
-from lightflow.server.feed import FeedBatch, FeedPosition
+from lightflow.server.feed import FeedPosition
 from lightflow.server.frames import dump
 from lightflow.server.logs import LogReader, find_log
 from lightflow.server.problems import RequestProblem
 from lightflow.server.services import Services
-from liteflow import LiteflowError
 
 MOST_STREAMS: Final = 100
 _MOST_TOPICS: Final = 20
@@ -76,7 +73,10 @@ async def stream(services: Services, topics: Topics, start: FeedPosition | None)
                     yield _reset(feed.position)
                     cursor = feed.end()
                     continue
-                frames = [] if batch.cursor == cursor else await _frames(services, topics, cursor.number, batch)
+                frames: list[bytes] = []
+                if batch.cursor != cursor:
+                    every = [await services.frames.frame(topic, cursor.number, batch) for topic in topics.feed]
+                    frames = [frame for frame in every if frame]
                 frames += _log_frames(topics, sizes)
                 cursor = batch.cursor
                 for frame in frames:
@@ -101,18 +101,6 @@ async def _wait(changed: asyncio.Event, seconds: float) -> None:
         return
     changed.clear()
     await asyncio.sleep(_FRAME_S)
-
-
-async def _frames(services: Services, topics: Topics, start: int, batch: FeedBatch) -> list[bytes]:
-    frames = []
-    for topic in topics.feed:
-        try:
-            text = await run_in_threadpool(services.frames.frame, topic, start, batch)
-        except LiteflowError as error:
-            text = dump({"topic": topic, "problem": str(error)})
-        if text:
-            frames.append(f"id: {batch.position}\nevent: change\ndata: {text}\n\n".encode())
-    return frames
 
 
 def _log_frames(topics: Topics, sizes: dict[str, tuple[int, int]]) -> list[bytes]:

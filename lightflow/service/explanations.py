@@ -170,9 +170,9 @@ class _Explainer:
                 return f"attempt {last.attempt} is running{lost}{result}"
             case Status.SUCCESS:
                 return self._success_reason(instance, last)
-            case Status.SKIPPED if instance.try_number:
+            case Status.SKIPPED if last is not None and last.status == Status.SKIPPED:
                 return f"it skipped itself: {instance.reason}" if instance.reason else "it skipped itself"
-            case Status.FAILED if last is not None:
+            case Status.FAILED if last is not None and instance.started_at is not None:
                 log = f"; its output is in {last.log_path}" if last.log_path else ""
                 reason = instance.reason or "no reason given"
                 codes = f" ({', '.join(last.codes)})" if last.codes else ""
@@ -185,7 +185,7 @@ class _Explainer:
 
     @staticmethod
     def _success_reason(instance: InstanceRecord, last: AttemptRecord | None) -> str:
-        if last is None or last.ended_at is None:
+        if last is None or last.ended_at is None or last.status != Status.SUCCESS:  # it was marked, or done before
             return instance.reason or "it succeeded"
         took = format_duration(last.ended_at - last.started_at)
         text = f"attempt {last.attempt} succeeded in {took}{_lost_output(last)}"

@@ -10,12 +10,14 @@ from functools import partial
 from typing import Any
 
 from lightflow.engine import checkpoint, executor
+from lightflow.engine.choices import ALL_TASKS, RESUME, RerunOptions, SelectionOptions
 from lightflow.engine.dag_builder import build_dag
 from lightflow.engine.external_inputs import NO_INPUTS, ExternalInputs, load_external_inputs
 from lightflow.errors import CheckpointError, WorkflowError
 from lightflow.parser.workflow_loader import load_workflow
 from lightflow.plugins.registry import Registry
-from lightflow.service.parameters import NO_ARGUMENTS, ParamArguments, new_run_values, resumed_values
+from lightflow.service.lookup import find_run
+from lightflow.service.parameters import NO_ARGUMENTS, ParamArguments, new_run_values, parse_arguments, resumed_values
 from lightflow.service.python_files import is_script, script_errors
 from lightflow.spec.model import Settings, WorkflowSpec
 from liteflow import Dag, DagRun, DefinitionError, Observer, Param, RunNotFound, Status
@@ -32,6 +34,8 @@ from liteflow.api import (
 from liteflow.executors import stdout_capture
 from liteflow.processes import capabilities
 from liteflow.state.locks import other_owner
+from liteflow.values.params import resolve as resolve_params
+from liteflow.values.params import stored as stored_params
 
 Notify = Callable[[str], None]
 
@@ -48,6 +52,7 @@ class RunOptions(Record):
     dag: str | None = None  #: the dag of a Python file that defines several
     observers: Sequence[Observer] = ()
     params: ParamArguments = NO_ARGUMENTS
+    selection: SelectionOptions = ALL_TASKS  #: of a new run: the tasks that run
     date: float | None = None  #: the logical date of the run; None: the day on which it starts
     resume_hint: Callable[[], str] = lambda: "resume it"  #: returns the command that resumes a run of the file
     claim_children: bool = False  #: see `engine.executor.ExecutionOptions`
@@ -140,7 +145,7 @@ def run(path: str, options: RunOptions, *, resume: bool = False, notify: Notify)
     loaded = load(path, options)
     _warn_of_foreign_owner(options.db, notify)
     last = _latest(options.db, loaded.name)
-    continues = resume or loaded.settings.resume == "auto"
+    continues = (resume or loaded.settings.resume == "auto") and options.selection == ALL_TASKS
     if continues and not resume and last is not None:
         if _options_differ(loaded, last, options):
             notify(f"the last run, {last.run_id}, had other parameters: this is a new run")
@@ -149,7 +154,7 @@ def run(path: str, options: RunOptions, *, resume: bool = False, notify: Notify)
             continues = False  # the last run is running: its `concurrency` decides
     if continues:
         if last is not None and last.status != Status.SUCCESS and last.resumable:
-            return _resume(loaded, last, options, notify)
+            return resume_loaded(loaded, last, options, notify)
         if last is None and _is_missing(options.db) and (saved := _unfinished_checkpoint(loaded)) is not None:
             return _import(loaded, saved, options, notify)
         if resume and last is not None and last.status == Status.SUCCESS:
@@ -169,15 +174,37 @@ def resume(target: str, options: RunOptions, *, from_checkpoint: str | None = No
         CheckpointError: the checkpoint file cannot be used.
         WorkflowError, DefinitionError, RunOwned, StoreError, ResourceError: see `run`.
     """
-    if os.path.exists(target) or target.endswith((".yaml", ".yml", ".json", ".py")):
+    if from_checkpoint is not None or (_is_file(target) and _is_missing(options.db)):
         loaded = load(target, options)
         _warn_of_foreign_owner(options.db, notify)
         if from_checkpoint is not None:
             return _import(loaded, checkpoint.read(from_checkpoint), options, notify)
+        saved = _unfinished_checkpoint(loaded)
+        if saved is not None:
+            return _import(loaded, saved, options, notify)
+    loaded, last = find_run_to_resume(target, options, notify)
+    if last.status == Status.SUCCESS:
+        return _nothing_to_resume(last, options, notify)
+    return resume_loaded(loaded, last, options, notify)
+
+
+def _is_file(target: str) -> bool:
+    """Return whether a target is a workflow file rather than a run."""
+    return os.path.exists(target) or target.endswith((".yaml", ".yml", ".json", ".py"))
+
+
+def find_run_to_resume(target: str, options: RunOptions, notify: Notify) -> tuple[LoadedWorkflow, RunRecord]:
+    """Return the latest run of a workflow file, or the run with an id, with its workflow.
+
+    Raises:
+        RunNotFound: there is no such run, or none to resume.
+        WorkflowError: the file is wrong.
+    """
+    if _is_file(target):
+        loaded = load(target, options)
+        _warn_of_foreign_owner(options.db, notify)
         last = _latest(options.db, loaded.name)
         saved = _unfinished_checkpoint(loaded) if last is None else None
-        if saved is not None and _is_missing(options.db):
-            return _import(loaded, saved, options, notify)
         if last is None or not last.resumable:
             other = "" if saved is None else f", or begin where a checkpoint ends: --from-checkpoint {saved.path}"
             raise RunNotFound(f"there is no run of {loaded.name!r} to resume; start one: lightflow run {target}{other}")
@@ -191,9 +218,7 @@ def resume(target: str, options: RunOptions, *, from_checkpoint: str | None = No
             )
         _warn_of_foreign_owner(options.db, notify)
         loaded = load(last.source, replace(options, dag=last.dag_id if is_script(last.source) else None))
-    if last.status == Status.SUCCESS:
-        return _nothing_to_resume(last, options, notify)
-    return _resume(loaded, last, options, notify)
+    return loaded, last
 
 
 def _nothing_to_resume(last: RunRecord, options: RunOptions, notify: Notify) -> DagRun:
@@ -253,15 +278,38 @@ def _start(
         secrets=inputs.secrets,
         logical_date=day,
         done=done,
+        selection=_with_run(options.selection, options.db, loaded.name),
     )
 
 
-def _resume(loaded: LoadedWorkflow, last: RunRecord, options: RunOptions, notify: Notify) -> DagRun:
-    """Execute what is left of a run, and report what differs from when it was started."""
+def _with_run(selection: SelectionOptions, db: str, workflow: str) -> SelectionOptions:
+    """Return the selection with the id of the latest run of all tasks, if values of the latest run are read.
+
+    Raises:
+        RunNotFound: there is none.
+    """
+    if selection.values_from != "latest":
+        return selection
+    if os.path.exists(db):
+        with History(db) as history:
+            whole = next((run for run in history.runs(workflow, limit=1000) if run.selection is None), None)
+        if whole is not None:
+            return replace(selection, values_from=whole.run_id)
+    raise RunNotFound(f"there is no run of all tasks of {workflow!r} whose values could be read")
+
+
+def resume_loaded(
+    loaded: LoadedWorkflow,
+    last: RunRecord,
+    options: RunOptions,
+    notify: Notify,
+    rerun: RerunOptions = RESUME,
+) -> DagRun:
+    """Execute what is left of a run, or a part of it again, and report what differs from when it was started."""
     values = resumed_values(loaded.params, options.params, last.run_id, last.params, resumed_date(options.date, last))
     inputs = loaded.load_inputs()
     dag = loaded.build(values, inputs)
-    if changed := _changed_since_success(dag, last, options.db):
+    if rerun == RESUME and (changed := _changed_since_success(dag, last, options.db)):
         names = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
         notify(f"changed since they succeeded, and not run again: {names}")
     if last.source is not None and os.path.realpath(last.source) != os.path.realpath(loaded.path):
@@ -271,7 +319,53 @@ def _resume(loaded: LoadedWorkflow, last: RunRecord, options: RunOptions, notify
         )
     if last.cwd is not None and last.cwd != os.getcwd():
         notify(f"the run was started in {last.cwd}; its relative paths now start from {os.getcwd()}")
-    return executor.resume(dag, last.run_id, _execution_options(loaded, options), secrets=inputs.secrets)
+    return executor.resume(dag, last.run_id, _execution_options(loaded, options), rerun, secrets=inputs.secrets)
+
+
+def find_origin(run_id: str, options: RunOptions, file: str | None) -> tuple[LoadedWorkflow, RunRecord]:
+    """Return a run, and its workflow or that of another file.
+
+    Raises:
+        RunNotFound: there is no such run, or its file no longer exists.
+        DefinitionError: the file is of another workflow.
+    """
+    with History(options.db) as history:
+        origin = find_run(history, run_id)
+    path = file or origin.source
+    if path is None or not os.path.isfile(path):
+        raise RunNotFound(f"run {origin.run_id} came from {path or 'a program'}, which no longer exists; give --file")
+    loaded = load(path, replace(options, dag=origin.dag_id if is_script(path) else None))
+    if loaded.name != origin.dag_id:
+        raise DefinitionError(f"{path} is workflow {loaded.name!r}, and run {origin.run_id} is of {origin.dag_id!r}")
+    return loaded, origin
+
+
+def fork_run(
+    loaded: LoadedWorkflow, origin: RunRecord, options: RunOptions, start: Sequence[str], notify: Notify
+) -> DagRun:
+    """Execute a fork of a run."""
+    day = resumed_date(options.date, origin)
+    changes = parse_arguments(loaded.params, options.params, day)
+    before = dict(origin.params)
+    values = (
+        {**before, **changes} if loaded.params is None else resolve_params(loaded.params, {**before, **changes}, day)
+    )
+    changed = sorted(name for name, value in stored_params(values).items() if before.get(name) != value)
+    if changed:
+        notify(
+            f"{', '.join(changed)} {'differs' if len(changed) == 1 else 'differ'} from run {origin.run_id}: tasks that "
+            "do not run again have read the earlier values"
+        )
+    inputs = loaded.load_inputs()
+    return executor.fork(
+        loaded.build(values, inputs),
+        origin.run_id,
+        _execution_options(loaded, options),
+        start,
+        params=values,
+        new_run_id=options.run_id,
+        secrets=inputs.secrets,
+    )
 
 
 def _changed_since_success(dag: Dag, last: RunRecord, db: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from lightflow.engine.choices import SelectionOptions
 from lightflow.errors import Problem, WorkflowError
 from lightflow.parser.schema import workflow_schema
 from lightflow.parser.workflow_loader import load_with_hints, load_workflow
@@ -182,6 +183,41 @@ def outline_all(path: str) -> tuple[list[WorkflowOutline], list[Problem]]:
         if not dags:
             choose_dag(path, [], None)  # raises the error for a script without dags
     return [_script_outline(path, dag) for dag in dags], []
+
+
+def with_selection(outline: WorkflowOutline, selection: SelectionOptions) -> WorkflowOutline:
+    """Return the outline of a run of selected tasks: the others are skipped.
+
+    Raises:
+        DefinitionError: there is no such task.
+    """
+    from liteflow.planning.control_flow import ControlFlow
+    from liteflow.planning.selection import NOT_SELECTED, Selection, select
+    from liteflow.planning.setup_teardown import Teardown
+    from liteflow.planning.targets import find_targets
+
+    graph = outline.graph
+    setups = frozenset(graph.index[task.id] for task in outline.tasks if "setup" in task.special)
+    teardowns = {
+        graph.index[task.id]: Teardown(
+            tuple(above for above in graph.upstream[graph.index[task.id]] if above in setups)
+        )
+        for task in outline.tasks
+        if "teardown" in task.special
+    }
+    wanted = Selection(only=selection.only, start=selection.start, until=selection.until, skip=selection.skip)
+    selected = select(
+        wanted,
+        graph,
+        ControlFlow(setups=setups, teardowns=teardowns),
+        lambda names: find_targets(names, graph.index, lambda task_id: {}, f"workflow {outline.name!r}").keys(),
+    )
+    return replace(
+        outline,
+        tasks=tuple(
+            task if graph.index[task.id] in selected else replace(task, skipped=NOT_SELECTED) for task in outline.tasks
+        ),
+    )
 
 
 # -- workflow files ----------------------------------------------------------------------------------------------------

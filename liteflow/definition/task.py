@@ -115,6 +115,8 @@ class Task:
         self.dependencies: set[str] = set(dependencies)
         if isinstance(body, Command) and not all(type(word) is str for word in (*body.argv, *body.env.values())):
             self._bind_command(body)
+        elif isinstance(body, Call) and body.kwargs:
+            self._bind_call(body)
         self.arg_dependencies: Mapping[str, str] = _EMPTY
         self.bound_args: Mapping[str, Any] = _EMPTY
         #: what an application stores with the task in the graph, such as {"kind": …, "digest": …}
@@ -137,6 +139,14 @@ class Task:
             raise DefinitionError(f"task {self.task_id!r}: {error}") from None
         self.fixed_body = with_values(command._replace(argv=argv, env=env), self.task_id)
         self.dependencies |= upstream
+
+    def _bind_call(self, call: Call) -> None:
+        """Wait for the tasks whose values are among the arguments of a call."""
+        try:
+            kwargs = {name: with_refs(value, self.dependencies) for name, value in call.kwargs.items()}
+        except DefinitionError as error:
+            raise DefinitionError(f"task {self.task_id!r}: {error}") from None
+        self.fixed_body = call._replace(kwargs=kwargs)
 
     def bind(self, name: str, value: Any) -> None:
         """Bind an argument. A Task, at any depth of lists, tuples and dicts, means its return value."""
@@ -211,7 +221,8 @@ class Task:
     def inputs(self) -> set[Ref]:
         """Return the values of other tasks that it takes."""
         refs = {Ref(task_id) for task_id in self.arg_dependencies.values()}
-        for value in self.bound_args.values():
+        arguments = self.fixed_body.kwargs if isinstance(self.fixed_body, Call) else self.bound_args
+        for value in arguments.values():
             _collect_refs(value, refs)
         return refs
 

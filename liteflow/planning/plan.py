@@ -115,6 +115,7 @@ class Plan:
         """Restore the states of the previous part of the run, and apply what follows from them."""
         table, upstreams, transitions = self.table, self._upstreams, self.initial_transitions
         table.tolerated.update(previous.tolerated)
+        table.ended_before = previous.done
         for node, status in previous.done.items():
             table.status[node] = status
             self._remaining -= 1
@@ -667,7 +668,17 @@ class Plan:
             )
             if cut_short or stop.result == "FAILED":
                 return stop.result
-        return run_status(table, self._options.control)
+        return run_status(table, self._options.control, self._silent())
+
+    def _silent(self) -> list[int]:
+        """Return the tasks of the previous part of the run that would not have run after what has happened since."""
+        status, tolerated = self.table.status, self.table.tolerated
+        return [
+            node
+            for node in self.table.ended_before
+            if (status[node] == "SKIPPED" and node in tolerated)
+            or (status[node] == "SUCCESS" and self._upstreams.decide(node) == "upstream_failed")
+        ]
 
     def failures(self) -> list[str]:
         """Return the ids of the tasks that FAILED and whose failure counts."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from liteflow.planning.control_flow import ControlFlow
 from liteflow.planning.task_table import TaskTable
 from liteflow.states import RunStatus
 
 
-def run_status(table: TaskTable, control: ControlFlow) -> RunStatus:
+def run_status(table: TaskTable, control: ControlFlow, silent: Collection[int] = ()) -> RunStatus:
     """Return the state of the run: FAILED if a task without downstream tasks failed.
 
-    A failed task whose downstream tasks run all the same (`all_done`, `one_failed`, …) does not fail the run.
+    A failed task whose downstream tasks run all the same (`all_done`, `one_failed`, …) does not fail the run. Of that,
+    `silent` tasks say nothing: they did not run, or before their upstream tasks ran again.
     """
-    statuses = {table.downstream_status(node) for node in _deciding_tasks(table, control)}
+    statuses = {table.downstream_status(node) for node in _deciding_tasks(table, control, silent)}
     if statuses & {"FAILED", "UPSTREAM_FAILED"}:
         return "FAILED"
     return "CANCELLED" if "CANCELLED" in statuses else "SUCCESS"
@@ -30,10 +33,10 @@ def failure_counts(table: TaskTable, control: ControlFlow, node: int) -> bool:
     return node not in table.tolerated and (teardown is None or teardown.fails_run)
 
 
-def _deciding_tasks(table: TaskTable, control: ControlFlow) -> list[int]:
-    """Return the tasks whose downstream tasks are all status watchers or teardowns whose failure does not count."""
+def _deciding_tasks(table: TaskTable, control: ControlFlow, silent: Collection[int]) -> list[int]:
+    """Return the tasks whose downstream tasks are all silent, status watchers, or teardowns that fail no run."""
     quiet = {node for node, teardown in control.teardowns.items() if not teardown.fails_run}
-    if not quiet and not control.status_readers:
+    if not quiet and not control.status_readers and not silent:
         return table.graph.leaves()
-    ignored, downstream = quiet | control.status_readers, enumerate(table.graph.downstream)
+    ignored, downstream = quiet | control.status_readers | set(silent), enumerate(table.graph.downstream)
     return [node for node, tasks in downstream if node not in quiet and ignored.issuperset(tasks)]

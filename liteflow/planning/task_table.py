@@ -78,7 +78,8 @@ class TaskTable:
         self.mapped: dict[int, MappedInstances] = {}  # the instances of each mapped task whose list is known
         self.waiting: set[int] = set()  # instances whose attempt waits without a worker
         self.hooks: set[int] = set()
-        self.tolerated: set[int] = set()  # instances that FAILED and count as a success for other tasks
+        self.tolerated: set[int] = set()  # instances that count as a success for other tasks, and are none
+        self.ended_before: Collection[int] = ()  # tasks that ended in the previous part of the run
 
     def owner(self, node: int) -> int:
         """Return the task of an instance of a mapped task, and any other number itself."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from liteflow.executors.protocol import BackendFactory
@@ -11,6 +11,7 @@ from liteflow.planning.rerun import Rerun
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.record import EMPTY_MAPPING, Record
 from liteflow.running.observers import Observer
+from liteflow.state.records import CopiedResults
 from liteflow.values.secrets import Secrets
 
 
@@ -35,4 +36,6 @@ class RunConfig(Record):
     retry: RetryPolicy = NEVER  #: of the run as a whole
     concurrency: Concurrency | None = None  #: its group is named
     backends: Mapping[str, BackendFactory] = EMPTY_MAPPING  #: modes that the engine does not have
+    selected: Collection[int] | None = None  #: of a new run: the numbers of the tasks that run; None: all
+    copied: CopiedResults | None = None  #: for a new run: results of another run
     rerun: Rerun | None = None  #: of a run that is claimed: the tasks that run again

@@ -55,21 +55,28 @@ def create_run(compiled: CompiledDag, config: RunConfig, store: RunStore, sessio
     settings: dict[str, Any] = {"mode": config.mode, "max_workers": config.max_workers, "log_dir": config.log_dir}
     for observer in config.observers:
         settings |= getattr(observer, "settings", {})
+    ids, selected = compiled.graph.ids, config.selected
+    unselected = [] if selected is None else [ids[node] for node in range(len(ids)) if node not in selected]
     run = NewRun(
         run_id=config.run_id,
         dag_id=compiled.dag_id,
         description=compiled.description,
         graph_digest=compiled.digest,
         graph_snapshot=compiled.snapshot,
-        instances=_instances(compiled),
+        instances=new_instances(compiled),
         params=config.params,
         logical_date=config.logical_date,
         source=compiled.source,
         settings=settings,
         done=config.done,
+        selected=None if selected is None else [ids[node] for node in sorted(selected)],
+        unselected=unselected,
+        copied=config.copied,
     )
-    store.create(run, session, _shared_limits(compiled, config))
-    return PreviousRun({task_id: PreviousState("SUCCESS", 1) for task_id in config.done})
+    instances = store.create(run, session, _shared_limits(compiled, config))
+    tasks = {task_id: PreviousState("SUCCESS", 1) for task_id in config.done}
+    tasks |= dict.fromkeys(unselected, PreviousState("SKIPPED", 0, tolerated=True))
+    return PreviousRun(tasks, instances)
 
 
 def claim_run(compiled: CompiledDag, config: RunConfig, store: RunStore, session: int | None) -> PreviousRun:
@@ -83,7 +90,7 @@ def claim_run(compiled: CompiledDag, config: RunConfig, store: RunStore, session
         try:
             tasks, instances, previous_session = store.claim(
                 config.run_id,
-                _instances(compiled),
+                new_instances(compiled),
                 graph,
                 session,
                 limits,
@@ -264,7 +271,7 @@ def _in_order(instances: Mapping[int, PreviousInstance]) -> list[tuple[int, Prev
     return sorted(instances.items(), key=position)
 
 
-def _instances(compiled: CompiledDag) -> Iterator[NewInstance]:
+def new_instances(compiled: CompiledDag) -> Iterator[NewInstance]:
     """Yield the rows of the tasks, made one by one as they are stored."""
     graph = compiled.graph
     for node, task_id in enumerate(graph.ids):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Sequence
 from math import inf
-from typing import Final
+from typing import Final, NamedTuple
 
 from liteflow.definition.compiled import CompiledDag
 from liteflow.executors import Executor
@@ -33,6 +33,16 @@ _NO_HANDLE: Final = "null"  # a poll that returns none leaves the last one
 _ANSWERS: Final = frozenset({"TaskFailed", "InputError", "PayloadError"})
 
 
+class _Moment(NamedTuple):
+    """A time on two clocks: it is there when one of them has reached it."""
+
+    monotonic: float
+    epoch: float
+
+
+_NO_TIME: Final = _Moment(inf, inf)
+
+
 class _Wait:
     """An attempt that waits."""
 
@@ -49,7 +59,6 @@ class _Wait:
         "reason",
         "started_at",
         "waiting",
-        "wake_at",
     )  # fmt: skip
 
     def __init__(self, poll: Poll, attempt: int, started_at: float, log_path: str | None, *, has_undo: bool) -> None:
@@ -59,8 +68,7 @@ class _Wait:
         self.started_at = started_at
         self.log_path = log_path
         self.deadline = inf
-        self.due = inf  # monotonic: the next poll
-        self.wake_at = inf  # the same as epoch seconds
+        self.due = _NO_TIME  # the next poll
         self.waiting = Waiting()  # the last answer
         self.reason = ""  # the stored reason: that of the last answer, or why the last poll had none
         self.failures = 0  # how many polls in a row had no answer
@@ -164,14 +172,15 @@ class Waits:
         """Note what an attempt waits for, and when it is looked at again."""
         pause_s = waiting.again_s
         wait.waiting = waiting
-        wait.due = inf if pause_s is None else self._clock.monotonic() + pause_s
-        wait.wake_at = inf if pause_s is None else self._clock.time() + pause_s
+        wait.due = _NO_TIME
+        if pause_s is not None:
+            wait.due = _Moment(self._clock.monotonic() + pause_s, self._clock.time() + pause_s)
         self._push(node, wait)
 
     def _push(self, node: int, wait: _Wait) -> None:
         monotonic = self._clock.monotonic()
         left_s = min(wait.deadline - self._clock.time(), _LONGEST_PAUSE_S)
-        heapq.heappush(self._heap, (min(wait.due, monotonic + max(0.0, left_s)), node))
+        heapq.heappush(self._heap, (min(wait.due.monotonic, monotonic + max(0.0, left_s)), node))
 
     # -- polls -----------------------------------------------------------------------------------------------
 
@@ -193,10 +202,10 @@ class Waits:
             now = self._clock.time()
             if now >= wait.deadline:
                 self._time_out(node, wait)
-            elif wait.is_polled or (wait.due > monotonic and wait.wake_at > now):
+            elif wait.is_polled or (wait.due.monotonic > monotonic and wait.due.epoch > now):
                 self._push(node, wait)
             else:
-                wait.is_polled, wait.due, wait.wake_at = True, inf, inf
+                wait.is_polled, wait.due = True, _NO_TIME
                 self._push(node, wait)
                 polls.append((Start(node, wait.log_path), str(wait.waiting.handle), wait.poll.limit_s))
         return polls
@@ -239,7 +248,7 @@ class Waits:
             )
 
     def _row(self, wait: _Wait, *, is_event: bool) -> WaitRow:
-        wake_at = None if wait.wake_at == inf else wait.wake_at
+        wake_at = None if wait.due == _NO_TIME else wait.due.epoch
         return WaitRow(str(wait.waiting.handle), wake_at, wait.started_at, wait.log_path, is_event)
 
     # -- the end of a wait -----------------------------------------------------------------------------------

@@ -67,6 +67,8 @@ class RunRecord(NamedTuple):
     reason: str | None
     timed_out: bool = False  # it exceeded its timeout
     in_backoff: bool = False  # it failed and starts nothing before its next try
+    origin_run_id: str | None = None  # the run that it is a fork of
+    selection: list[str] | None = None  # the selected tasks of a partial run
 
 
 class UndoRecord(NamedTuple):
@@ -192,8 +194,8 @@ _LAST_LETTER = "\U0010ffff"  # in the order of SQLite, which compares bytes
 
 _RUN = (
     "SELECT run_no, run_id, dag_id, status, created_at, started_at, ended_at, logical_date, parent_run_id, params, "
-    "graph_digest, source, cwd, settings, owner_pid, owner_host, owner_session, resumable, reason, timed_out "
-    "FROM liteflow_dag_runs "
+    "graph_digest, source, cwd, settings, owner_pid, owner_host, owner_session, resumable, reason, timed_out, "
+    "origin_run_id, selection FROM liteflow_dag_runs "
 )
 _INSTANCE = (
     "SELECT task_id, map_index, status, dependencies, timeout, try_number, error_log, reason, started_at, ended_at, "
@@ -373,7 +375,8 @@ class History:
         values[11], values[12] = _as_named(values[11]), _as_named(values[12])
         if not isinstance(values[13].get("log_dir"), str | None):
             del values[13]["log_dir"]
-        values.append(values[3] == "UP_FOR_RETRY")  # `in_backoff`
+        origin, selection = values.pop(20), values.pop(20)
+        values += [values[3] == "UP_FOR_RETRY", origin, None if selection is None else _json(selection, [])]
         if values[3] == "UP_FOR_RETRY":
             values[3] = "RUNNING"
         record = RunRecord(*values)
@@ -537,6 +540,11 @@ class History:
         where, parameters = ("", (run_id,)) if task_id is None else (" AND task_id=?", (run_id, task_id))
         rows = self._rows(f"{sql}{where} ORDER BY task_id, map_index, key", parameters, VALUE_KINDS)
         return [ValueRecord(*row) for row in rows]
+
+    def value_files(self, run_id: str) -> list[tuple[str, int, str]]:
+        """Return the files of large values: task id, map index, and the path below the folder of values."""
+        sql = "SELECT task_id, map_index, file FROM liteflow_xcom WHERE run_id=? AND file IS NOT NULL"
+        return self._rows(sql, (run_id,), (TEXT, INT, TEXT))
 
     def value(self, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Payload | None:
         """Return a stored value, encoded; of a mapped task without an index the list of its instances' values."""

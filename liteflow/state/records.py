@@ -10,6 +10,9 @@ from liteflow.planning.ready_queue import SlotNeeds
 from liteflow.record import EMPTY_MAPPING, Record
 from liteflow.states import RunStatus
 
+#: A task instance of a run: its task id and its map index.
+InstanceKey = tuple[str, int]
+
 
 class NewInstance(NamedTuple):
     """A task instance of a run that is being made."""
@@ -18,6 +21,15 @@ class NewInstance(NamedTuple):
     dependencies: Sequence[str]
     timeout_s: float | None = None
     kind: str = "task"  # or "group", "entry": a node without an attempt
+
+
+class CopiedResults(Record):
+    """Results of another run that a new run takes over."""
+
+    run_id: str
+    instances: Sequence[InstanceKey]  # whose rows and values are copied
+    values_only: bool = False  # whether the tasks are not selected, and only their values are taken over
+    files: Mapping[str, str] = EMPTY_MAPPING  # the copies of files with values, by the file: relative paths
 
 
 class NewRun(Record):
@@ -32,9 +44,13 @@ class NewRun(Record):
     params: Mapping[str, Any] = EMPTY_MAPPING
     logical_date: float | None = None
     parent_run_id: str | None = None
+    origin_run_id: str | None = None  # the run that it is a fork of
     source: str | None = None
     settings: Mapping[str, Any] = EMPTY_MAPPING
     done: Mapping[str, float] = EMPTY_MAPPING  # tasks that succeeded elsewhere: seconds by id
+    selected: Sequence[str] | None = None  # the tasks of a partial run; None: all
+    unselected: Sequence[str] = ()  # its other tasks
+    copied: CopiedResults | None = None  # results of another run
 
 
 class RunEnd(Record):
@@ -123,8 +139,6 @@ class TaskEvent(NamedTuple):
 
 #: The tasks of a run, and the instances of its mapped tasks by index, when it is resumed or retried.
 Previous = tuple[dict[str, PreviousState], dict[str, dict[int, PreviousInstance]]]
-#: A task instance of a run: its task id and its map index.
-InstanceKey = tuple[str, int]
 
 
 class Resets(NamedTuple):

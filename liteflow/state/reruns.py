@@ -22,8 +22,9 @@ from liteflow.planning.task_table import MappedInstances, instance_name
 from liteflow.state import transitions
 from liteflow.state.admin import StateWriter, lock_out
 from liteflow.state.history import History, RunRecord
+from liteflow.state.new_run import insert_run
 from liteflow.state.process_identity import user_name
-from liteflow.state.records import InstanceKey, PreviousInstance, PreviousState, Resets, TaskEvent
+from liteflow.state.records import InstanceKey, NewRun, PreviousInstance, PreviousState, Resets, TaskEvent
 from liteflow.state.resets import ResetRules, chosen_resets, set_back
 from liteflow.state.transitions import RunKey
 from liteflow.states import RUN_ENDED, TASK_ENDED
@@ -151,6 +152,38 @@ def mark(
         _reset_followers(connection, run_id, graph, chosen, now)
         _leave_interrupted(connection, run, open_status, reason, now)
     return [instance_name(*key) for key in keys]
+
+
+def results_of(history: History, origin: RunRecord, graph: Graph, again: Mapping[int, Indexes]) -> list[InstanceKey]:
+    """Return the instances whose results a fork keeps: they succeeded or skipped themselves, and do not run again.
+
+    So do those that are not selected in a partial run.
+    """
+    keys = []
+    for each in history.instances(origin.run_id):
+        node = graph.index.get(each.task_id)
+        ended = each.status == "SUCCESS" or (each.status == "SKIPPED" and (each.try_number > 0 or each.tolerated))
+        if node is None or not ended:
+            continue
+        indexes = again.get(node, frozenset())
+        if node not in again or (each.map_index >= 0 and indexes is not None and each.map_index not in indexes):
+            keys.append((each.task_id, each.map_index))
+    return keys
+
+
+def create_fork(path: str, run: NewRun, reason: str) -> None:
+    """Store a new run with the results that it takes over, INTERRUPTED, so that a resume runs the rest.
+
+    Raises:
+        StoreError: there is a run with its id.
+    """
+    with StateWriter(path) as connection:
+        now = time.time()
+        key = insert_run(connection, path, run, now)
+        transitions.change_run(connection, key, None, "INTERRUPTED", now, reason=reason)
+        transitions.add_tasks(connection, run.run_id, run.instances, now)
+        if run.copied is not None:
+            transitions.copy_results(connection, run.run_id, run.copied, now)
 
 
 def checked_mark(path: str, run_id: str, status: str, values: Mapping[str, Any]) -> tuple[str, dict[str, Payload]]:

@@ -52,7 +52,7 @@ def set_back(connection: sqlite3.Connection, run_id: str, run_status: str, rules
         transitions.unsettle(connection, run_id)
     if rules.rerun:
         transitions.settle(connection, run_id, but_cancelled=run_status == "INTERRUPTED")
-    tasks, mapped = _previous(connection, run_id)
+    tasks, mapped = previous_results(connection, run_id)
     if rules.choose is not None:
         reasons, granted = rules.choose(tasks, mapped, task_events(connection, run_id))
         if rules.rerun:
@@ -69,7 +69,7 @@ def set_back(connection: sqlite3.Connection, run_id: str, run_status: str, rules
     return tasks, mapped
 
 
-def _previous(connection: sqlite3.Connection, run_id: str) -> Previous:
+def previous_results(connection: sqlite3.Connection, run_id: str) -> Previous:
     """Return the tasks and instances; what will be reset in any case is PENDING already."""
     status = f"CASE WHEN {transitions.RESETS} THEN 'PENDING' ELSE status END"
     tolerated = f"tolerated AND NOT {transitions.RESETS}"
@@ -110,6 +110,8 @@ def chosen_resets(
     for node, (indexes, followed) in again.items():
         task_id = graph.ids[node]
         reason = rerun.reason if followed is None else f"follows {graph.ids[followed]}"
+        if followed is not None and task_id in tasks and _is_not_selected(tasks[task_id]):
+            continue
         if task_id in tasks and tasks[task_id].status != "PENDING":
             reasons[task_id, -1] = reason
         for index, instance in instances.get(task_id, {}).items():
@@ -122,6 +124,11 @@ def chosen_resets(
             states = _states(upstream, tasks, instances)
             granted |= dict.fromkeys(_grants(graph.ids[node], rules.get(node, "all_success"), states, rerun))
     return Resets(reasons, list(granted))
+
+
+def _is_not_selected(task: PreviousState) -> bool:
+    """Return whether a task is not selected in a partial run."""
+    return task.status == "SKIPPED" and task.tolerated
 
 
 def _states(

@@ -41,7 +41,8 @@ REAL, REAL_OR_NOT = Kind({float}), Kind({float, type(None)})
 #: were checked when they were written, but another program may have written this file.
 RUN_KINDS = (
     RUN_NO, ID, ID, STATE, REAL, REAL_OR_NOT, REAL_OR_NOT, REAL_OR_NOT, ID_OR_NOT, TEXT, TEXT,
-    TEXT_OR_NOT, TEXT_OR_NOT, TEXT, INT_OR_NOT, TEXT_OR_NOT, INT_OR_NOT, INT, TEXT_OR_NOT, INT,
+    TEXT_OR_NOT, TEXT_OR_NOT, TEXT, INT_OR_NOT, TEXT_OR_NOT, INT_OR_NOT, INT, TEXT_OR_NOT, INT, ID_OR_NOT,
+    TEXT_OR_NOT,
 )  # fmt: skip
 INSTANCE_KINDS = (
     ID, INT, STATE, TEXT, REAL_OR_NOT, INT, TEXT_OR_NOT, TEXT_OR_NOT, REAL_OR_NOT, REAL_OR_NOT, REAL,

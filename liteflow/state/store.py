@@ -22,6 +22,7 @@ from liteflow.gc_pause import gc_paused
 from liteflow.record import EMPTY_MAPPING
 from liteflow.state import transitions
 from liteflow.state.locks import LockFile
+from liteflow.state.new_run import insert_graph, insert_run
 from liteflow.state.pools import SlotAllocator
 from liteflow.state.process_identity import boot_id, start_ticks
 from liteflow.state.records import (
@@ -39,7 +40,7 @@ from liteflow.state.records import (
     Request,
     SharedLimits,
 )
-from liteflow.state.resets import RESUME, ResetRules, set_back
+from liteflow.state.resets import RESUME, ResetRules, previous_results, set_back
 from liteflow.state.schema import INSTANCE_VALUES_SQL
 from liteflow.state.sqlite_locks import Identity, SqliteLocks
 from liteflow.state.state_file import (
@@ -48,7 +49,6 @@ from liteflow.state.state_file import (
     Transaction,
     checkpoint_wal,
     connect,
-    current_folder,
     explain,
     files_of,
     translated_errors,
@@ -86,10 +86,13 @@ class Store:
 
     # -- becoming the owner --------------------------------------------------------------------------------
 
-    def create(self, run: NewRun, session: int | None = None, limits: SharedLimits = NO_SHARED_LIMITS) -> None:
-        """Store a new run as owned by this process, with all its task instances PENDING.
+    def create(
+        self, run: NewRun, session: int | None = None, limits: SharedLimits = NO_SHARED_LIMITS
+    ) -> Mapping[str, Mapping[int, PreviousInstance]]:
+        """Store a new run as owned by this process. Its tasks are PENDING, unless they are done or not selected.
 
-        It is RUNNING, or PENDING when its group has no free slot: then `queue_reason` says why (see `enter_group`).
+        The run is RUNNING, or PENDING when its group has no free slot: then `queue_reason` says why (see
+        `enter_group`). Returns the instances of mapped tasks that were copied from another run, by index.
 
         Raises:
             DefinitionError: a task needs more slots than a pool has; nothing was stored.
@@ -97,38 +100,16 @@ class Store:
         """
         now = time.time()
         with translated_errors(self.path), gc_paused(), Transaction(self._connection, self._locks):
-            key = self._insert_run(run, now)
+            key = insert_run(self._connection, self.path, run, now)
             self._set_owner(key, 1, session)
             self._declare_shared_limits(limits, now)
             self._begin(None, None, now)
             transitions.add_tasks(self._connection, run.run_id, run.instances, now)
+            transitions.record_unselected(self._connection, run.run_id, run.unselected, now)
+            if run.copied is not None:
+                transitions.copy_results(self._connection, run.run_id, run.copied, now)
             transitions.record_checkpoint(self._connection, run.run_id, 1, run.done, now)
-
-    def _insert_run(self, run: NewRun, now: float) -> RunKey:
-        execute = self._connection.execute
-        execute(
-            "INSERT INTO liteflow_dags VALUES (?,?,?,?,?) ON CONFLICT (dag_id) DO UPDATE SET "
-            "description=excluded.description, source=excluded.source, updated_at=excluded.updated_at",
-            (run.dag_id, run.description, run.source, now, now),
-        )
-        self._insert_graph(run.graph_digest, run.graph_snapshot)
-        row = {
-            "run_id": run.run_id,
-            "dag_id": run.dag_id,
-            "created_at": now,
-            "logical_date": run.logical_date,
-            "parent_run_id": run.parent_run_id,
-            "params": json.dumps(dict(run.params), default=str),
-            "graph_digest": run.graph_digest,
-            "source": run.source,
-            "cwd": current_folder(),
-            "settings": json.dumps(dict(run.settings)),
-        }
-        try:
-            run_no = transitions.insert_run(self._connection, row)
-        except sqlite3.IntegrityError:
-            raise StoreError(f"{self.path}: there is a run {run.run_id!r} already; choose another run id") from None
-        return RunKey(run_no, run.run_id)
+            return {} if run.copied is None else previous_results(self._connection, run.run_id)[1]
 
     def claim(
         self,
@@ -172,7 +153,7 @@ class Store:
             if status == "DELETED":
                 self._locks.release(run_no)
                 raise RunNotFound(f"{self.path}: run {run_id!r} is deleted; delete it again to remove what is left")
-            self._insert_graph(*graph)
+            insert_graph(self._connection, *graph)
             execute(
                 f"UPDATE liteflow_dag_runs SET epoch=?, graph_digest=?, settings=?, start_no={_NEXT_START}, "
                 "timed_out=0 WHERE run_no=?",
@@ -192,9 +173,6 @@ class Store:
             if graph[0] != old_graph:
                 transitions.add_tasks(self._connection, run_id, instances, now)
         return tasks, mapped, last_session
-
-    def _insert_graph(self, digest: str, snapshot: str) -> None:
-        self._connection.execute("INSERT OR IGNORE INTO liteflow_graphs VALUES (?,?)", (digest, snapshot))
 
     def _set_owner(self, run: RunKey, epoch: int, session: int | None) -> None:
         if not self._locks.acquire(run.run_no):

@@ -17,8 +17,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import Final, NamedTuple
 
+from liteflow.planning.selection import NOT_SELECTED
 from liteflow.state.bulk_insert import BulkInsert
-from liteflow.state.records import InstanceKey, NewInstance, RunEnd
+from liteflow.state.records import CopiedResults, InstanceKey, NewInstance, RunEnd
 from liteflow.states import RUN_ENDED
 
 _EVENT: Final = "run_id, task_id, map_index, attempt, previous, status, reason, at"
@@ -357,6 +358,60 @@ def record_checkpoint(
     )
 
 
+def record_unselected(connection: sqlite3.Connection, run_id: str, task_ids: Iterable[str], now: float) -> None:
+    """Record tasks of a partial run as SKIPPED, which count as a success for the tasks that depend on them."""
+    rows = [(NOT_SELECTED, now, now, run_id, task_id) for task_id in task_ids]
+    connection.executemany(
+        "UPDATE liteflow_task_instances SET status='SKIPPED', settled=1, tolerated=1, reason=?, ended_at=?, "
+        "updated_at=? WHERE run_id=? AND task_id=? AND map_index < 0",
+        rows,
+    )
+    connection.executemany(
+        f"INSERT INTO liteflow_events ({_EVENT}) VALUES (?,?,-1,0,'PENDING','SKIPPED',?,?)",
+        ((run_id, task_id, NOT_SELECTED, now) for _, _, _, _, task_id in rows),
+    )
+
+
+def copy_results(connection: sqlite3.Connection, run_id: str, copied: CopiedResults, now: float) -> None:
+    """Copy instances of another run with their values to a run that has their tasks.
+
+    The values of tasks that are not selected are copied for others to read: the tasks stay SKIPPED.
+    """
+    reason = f"{NOT_SELECTED}, values from run {copied.run_id}" if copied.values_only else f"from run {copied.run_id}"
+    for task_id, map_index in copied.instances:
+        key = (copied.run_id, task_id, map_index)
+        (map_key, item, position, status, tolerated, timeout, started_at, ended_at) = connection.execute(
+            "SELECT map_key, item, position, status, tolerated, timeout, started_at, ended_at "
+            f"FROM liteflow_task_instances {_OF_INSTANCE}",
+            key,
+        ).fetchone()
+        if copied.values_only:
+            status, tolerated, started_at, ended_at = "SKIPPED", 1, None, now
+        if map_index >= 0 or not copied.values_only:
+            row = (run_id, task_id, map_index, map_key, item, position, status, tolerated, timeout)
+            connection.execute(
+                "INSERT INTO liteflow_task_instances (run_id, task_id, map_index, map_key, item, position, status, "
+                "tolerated, timeout, settled, reason, started_at, ended_at, updated_at) "
+                "VALUES (?,?,?,?,?,?,?,?,?,1,?,?,?,?) ON CONFLICT DO UPDATE SET status=excluded.status, "
+                "tolerated=excluded.tolerated, settled=1, reason=excluded.reason, started_at=excluded.started_at, "
+                "ended_at=excluded.ended_at, updated_at=excluded.updated_at",
+                (*row, reason, started_at, ended_at, now),
+            )
+            connection.execute(
+                f"INSERT INTO liteflow_events ({_EVENT}) VALUES (?,?,?,0,'PENDING',?,?,?)",
+                (run_id, task_id, map_index, status, reason, now),
+            )
+        connection.execute(
+            "INSERT INTO liteflow_xcom SELECT ?, task_id, map_index, key, encoding, value, size, file, sha256, ? "
+            f"FROM liteflow_xcom {_OF_INSTANCE}",
+            (run_id, now, *key),
+        )
+    connection.executemany(
+        "UPDATE liteflow_xcom SET file=? WHERE run_id=? AND file=?",
+        ((copy, run_id, file) for file, copy in copied.files.items()),
+    )
+
+
 def record_lost(connection: sqlite3.Connection, run_id: str, epoch: int, now: float) -> None:
     """Record the attempts of a dead owner as LOST. `reset` or `cancel` has to follow in the same transaction."""
     of_run = f"FROM liteflow_task_instances WHERE run_id=? AND {_HAS_ATTEMPT}"
@@ -404,7 +459,8 @@ def mark(
         of_instance, parameters = "run_id=? AND task_id=? AND map_index=?", (run_id, task_id, map_index)
         _change_status_where(connection, status, of_instance, parameters, reason, now)
         connection.execute(
-            f"UPDATE liteflow_task_instances SET settled=?, error_log=NULL WHERE {of_instance}", (settled, *parameters)
+            f"UPDATE liteflow_task_instances SET settled=?, error_log=NULL, started_at=NULL WHERE {of_instance}",
+            (settled, *parameters),
         )
 
 

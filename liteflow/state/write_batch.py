@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from liteflow.planning.ready_queue import SlotNeeds
 from liteflow.record import Record
@@ -41,6 +41,14 @@ class SlotRequest(Record):
     at: float
 
 
+class _Rows(NamedTuple):
+    """The rows of a batch, besides those of `Transitions`."""
+
+    attempts: BulkInsert
+    other_attempts: BulkInsert  # with the columns that most attempts do not need
+    values: BulkInsert
+
+
 class WriteBatch:
     """The changes of one run since the last commit: the loop adds to it, the store writes it."""
 
@@ -48,13 +56,15 @@ class WriteBatch:
         self._spill_root = spill_root(path)
         self._run = run
         self._epoch = epoch
-        self._attempts = BulkInsert("INSERT INTO liteflow_attempts", _ATTEMPT)
-        self._other_attempts = BulkInsert(
-            "INSERT INTO liteflow_attempts", f"{_ATTEMPT}, error, trace, log_lost, repeats, round, codes"
-        )
-        self._values = BulkInsert(
-            "INSERT OR REPLACE INTO liteflow_xcom",
-            "run_id, task_id, map_index, key, encoding, value, size, file, sha256, created_at",
+        self._rows = _Rows(
+            attempts=BulkInsert("INSERT INTO liteflow_attempts", _ATTEMPT),
+            other_attempts=BulkInsert(
+                "INSERT INTO liteflow_attempts", f"{_ATTEMPT}, error, trace, log_lost, repeats, round, codes"
+            ),
+            values=BulkInsert(
+                "INSERT OR REPLACE INTO liteflow_xcom",
+                "run_id, task_id, map_index, key, encoding, value, size, file, sha256, created_at",
+            ),
         )
         self.transitions = Transitions(run)
         #: The rounds of instances that have succeeded and run again: a success is unique within its round.
@@ -112,7 +122,7 @@ class WriteBatch:
         error, ended_at = outcome.error, outcome.ended_at
         current_round = self.rounds.get((task_id, map_index), 0) if self.rounds else 0
         plain = error is None and outcome.log_lost is None and not repeats and not current_round
-        rows = self._attempts if plain else self._other_attempts
+        rows = self._rows.attempts if plain else self._rows.other_attempts
         rows.values += (
             self._run.run_id,
             task_id,
@@ -145,7 +155,7 @@ class WriteBatch:
     def _store(self, task_id: str, map_index: int, key: str, value: Payload, now: float) -> None:
         encoding, data, size, path, sha256 = value
         file = None if path is None else os.path.relpath(path, self._spill_root)
-        self._values.values += (self._run.run_id, task_id, map_index, key, encoding, data, size, file, sha256, now)
+        self._rows.values.values += (self._run.run_id, task_id, map_index, key, encoding, data, size, file, sha256, now)
 
     def change_status(
         self,
@@ -202,7 +212,7 @@ class WriteBatch:
 
     def write(self, connection: sqlite3.Connection, slots: SlotAllocator) -> None:
         """Write it all, within the caller's transaction. It can be repeated when that was rolled back."""
-        for rows in (self._attempts, self._other_attempts, self._values):
+        for rows in self._rows:
             if rows.values:
                 rows.write(connection)
         transitions = self.transitions
@@ -240,7 +250,7 @@ class WriteBatch:
 
     def clear(self) -> None:
         """Forget what was committed: the next turn begins."""
-        for rows in (self._attempts, self._other_attempts, self._values):
+        for rows in self._rows:
             rows.values.clear()
         self.undos.clear()
         self.transitions.clear()

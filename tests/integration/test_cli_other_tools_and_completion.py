@@ -41,8 +41,7 @@ def test_help_of_a_command_and_version(tmp_path: Path) -> None:
     [
         ("start", "lightflow run FILE"),
         ("ls", "lightflow list"),
-        ("retry", "lightflow resume FILE"),
-        ("rerun", "lightflow resume FILE"),
+        ("rerun", "lightflow retry RUN --from TASK"),
         ("stop", "lightflow cancel"),
         ("kill", "lightflow cancel"),
         ("ps", "lightflow status"),

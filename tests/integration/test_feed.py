@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lightflow.server.feed import Cursor, Feed, FeedPosition
-from lightflow.server.frames import FrameBuilder
+from lightflow.server.frames import FrameBuilder, dump
 from lightflow.server.shapes import instance_columns
 from liteflow import Dag
 from liteflow.api import EventRecord, History
@@ -70,8 +70,8 @@ class FollowingClient:
             return
         topics = ["runs", *dict.fromkeys(f"run:{change.event.run_id}" for change in batch.changes)]
         for topic in topics:
-            if text := self.frames.frame(topic, self.cursor.number, batch):
-                self.apply(json.loads(text))
+            if shape := self.frames.build(topic, batch.changes):
+                self.apply(json.loads(dump(shape)))
         self.cursor = batch.cursor
 
     def apply(self, frame: dict[str, Any]) -> None:

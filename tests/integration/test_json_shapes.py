@@ -35,7 +35,7 @@ tasks:
 """
 RUN = {
     *("run_id", "workflow", "status", "reason", "created_at", "started_at", "ended_at", "duration_s", "counts"),
-    *("instances", "source", "logical_date", "params"),
+    *("instances", "source", "logical_date", "params", "origin", "selection"),
 }
 TASK = {
     *("task", "map_index", "map_key", "status", "reason", "depends_on", "started_at", "ended_at", "duration_s"),

@@ -490,3 +490,15 @@ def check_rerun(made: RandomGraph, run: DagRun, db: str) -> None:
     for key, attempts in before.items():
         assert after[key][: len(attempts)] == attempts, "an attempt that has ended never changes"
     assert not event_fold.differences(db)
+
+
+def test_a_failure_after_which_nothing_ran_again_fails_the_run(db: str) -> None:
+    bodies = Bodies()
+    dag = diamond(db, bodies)
+    run = dag.run(mode="inline")
+    bodies.failing = {"c"}
+    assert dag.retry(run.run_id, "c", only=True).status == "FAILED"
+    bodies.failing = {"b"}
+    run = dag.retry(run.run_id, "b", only=True)
+    assert run.statuses()["m"] == "SUCCESS"
+    assert run.status == "FAILED", "m succeeded before b failed, so it does not hide the failure"

@@ -390,10 +390,13 @@ class FakeStore:
     def batch(self) -> FakeBatch:
         return self.turn_batch
 
-    def create(self, run: NewRun, session: int | None = None, limits: SharedLimits = NO_SHARED_LIMITS) -> None:
+    def create(
+        self, run: NewRun, session: int | None = None, limits: SharedLimits = NO_SHARED_LIMITS
+    ) -> dict[str, dict[int, PreviousInstance]]:
         for instance in run.instances:
             self.file.rows[instance.task_id, -1] = Row()
         self.file.events.append(Event("", -1, 0, None, "RUNNING", None))
+        return {}
 
     def claim(
         self,

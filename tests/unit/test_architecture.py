@@ -45,6 +45,7 @@ LAYERS: list[set[str]] = [
     {"lightflow.spec", "lightflow.visuals", "lightflow.import_path"},
     {"lightflow.plugins", "lightflow.expressions"},
     {"lightflow.parser"},
+    {"lightflow.tasks"},
     {"lightflow.engine"},
     {"lightflow.service"},
     {"lightflow.server", "lightflow.client"},

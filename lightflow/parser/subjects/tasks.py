@@ -18,9 +18,10 @@ from lightflow.parser.schema_pieces import (
     or_expression,
 )
 from lightflow.parser.subjects import control_flow, environment, fan_out, groups, limits, retries
-from lightflow.parser.subjects.retries import check_duration
+from lightflow.parser.subjects.retries import build_retry, check_duration
 from lightflow.parser.subjects.settings import MODE
 from lightflow.parser.tree import TaskNode, Tree, list_or_empty, preconditions
+from lightflow.plugins.expression_kinds import rule_at, texts_in
 from lightflow.plugins.registry import Registry
 from lightflow.spec.durations import seconds
 from lightflow.spec.model import GROUP, ConditionSpec, ControlFlowSpec, Expressions, MappingSpec, TaskSpec, digest_of
@@ -264,6 +265,18 @@ def check_own_keys(tree: Tree, registry: Registry) -> Iterator[Problem]:
             yield problem
 
 
+def check_secrets(tree: Tree, registry: Registry) -> Iterator[Problem]:
+    """Report secrets of task types in clear text, such as a token in `auth`."""
+    schemas = {info.name: info.schema for info in registry.described() if "x-secret" in repr(info.schema)}
+    for node in tree.task_nodes:
+        schema = schemas.get(node.keys["type"]) if isinstance(node.keys["type"], str) else None
+        own_keys = {key: value for key, value in node.keys.items() if key not in COMMON}
+        for path, text in texts_in([], own_keys) if schema is not None else ():
+            if rule_at(schema, path).is_secret and not is_expression(text):
+                message = "a secret in clear text; declare it under `secrets`, and write ${{ secrets.NAME }} here"
+                yield tree.problem([*node.path, *path], message)
+
+
 def _column(tree: Tree, line: int, code: str, code_line: int, column: int) -> int:
     """Return the column in the file of a column of the code: the code does not have the indentation of its block."""
     lines, code_lines = tree.source.text.splitlines(), code.splitlines()
@@ -315,14 +328,18 @@ class TaskBuilder:
             "mapping": None if node.is_hook else fan_out.build_mapping(task),
             "control_flow": flow_spec,
         }
-        timeout = task.get("timeout")
+        timeout, timeout_s, retries = task.get("timeout"), None, 0 if node.is_hook else self._default_retries
+        task_type = self._registry.built_in(task["type"])
+        if task_type is not None:
+            timeout_s = task_type.hook_timeout_s if node.is_hook else task_type.timeout_s
+            retries = task_type.hook_retries if node.is_hook else retries
         return TaskSpec(
             id=node.id,
             **work,
             digest=self._digest(work, task.get("secrets", ())),
-            timeout_s=None if timeout is None or is_expression(timeout) else seconds(timeout),
+            timeout_s=timeout_s if timeout is None or is_expression(timeout) else seconds(timeout),
             grace_s=seconds(task.get("kill_grace", 10)),
-            retry=retries.build_retry(task, 0 if node.is_hook else self._default_retries),
+            retry=build_retry(task, retries),
             trigger_rule=control_flow.build_trigger_rule(task, flow_spec),
             mode=task.get("mode"),
             description=task.get("description", ""),

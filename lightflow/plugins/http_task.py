@@ -1,0 +1,616 @@
+"""Tasks that are one HTTP request: `type: http`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, BinaryIO, ClassVar, Final
+
+from lightflow.plugins.base import ConfigProblem, PluginContext, TaskType
+from lightflow.spec.durations import seconds
+from liteflow import TaskFailed, current_context
+
+_METHODS: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+#: The keys that are a body.
+_BODIES: Final = ("json", "form", "body", "file", "multipart")
+_ERROR_BYTES: Final = 64 * 1024  # of the content of an error, for the log
+_MESSAGE_CHARACTERS: Final = 500
+_SHOWN_JSON: Final = 200
+_UNITS: Final = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3}
+_STEP: Final = re.compile(r"\.?([^.\[\]]+)|\[([0-9]+)\]")
+#: Answers after which a request that may be repeated is tried again.
+_TEMPORARY: Final = (408, 425, 429)
+_STATUS: Final = {
+    "type": ["integer", "string"],
+    "minimum": 100,
+    "maximum": 599,
+    "pattern": "^[1-5]([0-9][0-9]|xx)$",
+    "x-expects": "a status such as 200, or 2xx",
+}
+
+
+def _secret(description: str) -> dict[str, Any]:
+    return {"description": description, "type": "string", "minLength": 1, "x-secret": True, "x-expressions": "header"}
+
+
+def _text(description: str, **keywords: Any) -> dict[str, Any]:
+    return {"description": description, "type": "string", "minLength": 1, **keywords}
+
+
+class HttpTask(TaskType):
+    """Sends one request, follows redirects by its own rules, and stores or saves the answer."""
+
+    name = "http"
+    needs = ("urllib3",)
+    extra = "lightflow-workflows[http]"
+    timeout_s = 300.0
+    schema: ClassVar[Mapping[str, Any]] = {
+        "description": "Sends an HTTP request. Its value is the content of the answer.",
+        "properties": {
+            "url": _text(
+                "The URL. Values in the path and the query are percent-encoded.",
+                examples=["https://example.org/orders/${{ params.day }}"],
+                **{"x-expressions": "url"},
+            ),
+            "method": {
+                "description": "The method: GET, or POST if there is a body.",
+                "enum": _METHODS,
+                "examples": ["POST"],
+                "x-expressions": "none",
+            },
+            "query": {
+                "description": "Parameters that are added to the URL; a list means the parameter several times.",
+                "type": "object",
+                "examples": [{"day": "${{ params.day }}", "tag": ["a", "b"]}],
+            },
+            "headers": {
+                "description": "Headers of the request. They are not sent to another server after a redirect.",
+                "type": "object",
+                "additionalProperties": {"type": ["string", "number", "boolean"]},
+                "examples": [{"X-Api-Key": "${{ secrets.API_KEY }}"}],
+                "x-expressions": "header",
+            },
+            "auth": {
+                "description": "How the request is authorized: a bearer token, a user with a password, or a header.",
+                "type": "object",
+                "properties": {
+                    "bearer": _secret("The token."),
+                    "basic": {
+                        "description": "A user and a password.",
+                        "type": "object",
+                        "properties": {"user": _text("The user."), "password": _secret("The password.")},
+                        "required": ["user", "password"],
+                        "additionalProperties": False,
+                    },
+                    "header": {
+                        "description": "A header with a key.",
+                        "type": "object",
+                        "properties": {"name": _text("Its name."), "value": _secret("Its value.")},
+                        "required": ["name", "value"],
+                        "additionalProperties": False,
+                    },
+                },
+                "minProperties": 1,
+                "maxProperties": 1,
+                "additionalProperties": False,
+                "examples": [{"bearer": "${{ secrets.TOKEN }}"}],
+            },
+            "json": {
+                "description": "A body in JSON; values of expressions keep their type.",
+                "examples": [{"rows": "${{ tasks.count.result }}"}],
+            },
+            "form": {
+                "description": "A body with the fields of a form.",
+                "type": "object",
+                "examples": [{"name": "daily"}],
+            },
+            "body": {"description": "A body of text, in UTF-8.", "type": "string", "examples": ["ping"]},
+            "file": _text("A file that is sent as the body, without being read into memory.", examples=["out.csv"]),
+            "multipart": {
+                "description": "A body of several parts: a text, or a mapping with `file` and perhaps `type`.",
+                "type": "object",
+                "minProperties": 1,
+                "additionalProperties": {
+                    "type": ["string", "number", "boolean", "object"],
+                    "properties": {"file": _text("The file."), "type": _text("Its media type.")},
+                    "required": ["file"],
+                    "additionalProperties": False,
+                },
+                "examples": [{"report": {"file": "out.csv", "type": "text/csv"}}],
+            },
+            "expect": {
+                "description": "The answers that are a success: the status (200 to 299 by default), and values in JSON "
+                "by their path.",
+                "type": "object",
+                "properties": {
+                    "status": {
+                        "description": "The statuses.",
+                        **_STATUS,
+                        "type": ["array", "integer", "string"],
+                        "items": _STATUS,
+                        "minItems": 1,
+                        "x-list": True,
+                    },
+                    "json": {"description": "Values by their path, such as `$.state`.", "type": "object"},
+                },
+                "minProperties": 1,
+                "additionalProperties": False,
+                "examples": [{"status": [200, 202], "json": {"$.state": "done"}}],
+            },
+            "response": {
+                "description": "How the content becomes the value: `auto` by its media type, or as JSON, text, base64, "
+                "or not at all.",
+                "enum": ["auto", "json", "text", "base64", "none"],
+                "default": "auto",
+                "x-expressions": "none",
+            },
+            "max_size": {
+                "description": "The largest content, after decompression. With `save` there is no limit by default.",
+                "type": ["integer", "string"],
+                "minimum": 1,
+                "maximum": 10**15,
+                "pattern": r"^[0-9]+(\.[0-9]+)? ?(B|[kKMG]i?B)?$",
+                "default": "10MB",
+                "x-expects": "a number of bytes, or a size such as 10MB",
+                "x-expressions": "none",
+            },
+            "save": _text(
+                "A file for the content, written as a whole or not at all; then the content is not the value.",
+                examples=["out/orders.json"],
+            ),
+            "redirects": {
+                "description": "How many redirects are followed. A mapping with `post: true` also follows 307 and 308 "
+                "to the same server with the body of a POST.",
+                "type": ["integer", "object"],
+                "minimum": 0,
+                "maximum": 20,
+                "properties": {
+                    "max": {"description": "How many.", "type": "integer", "minimum": 0, "maximum": 20, "default": 5},
+                    "post": {"description": "Whether 307 and 308 send a body again.", "type": "boolean"},
+                },
+                "additionalProperties": False,
+                "default": 5,
+                "examples": [0, {"post": True}],
+                "x-expressions": "none",
+            },
+            "connect_timeout": {
+                "description": "The longest time for a connection. `timeout` limits all of the request: by default 5m.",
+                "type": ["number", "string"],
+                "exclusiveMinimum": 0,
+                "maximum": 3600,
+                "pattern": r"^([0-9]+m)?([0-9]+(\.[0-9]+)?s)?$",
+                "minLength": 1,
+                "default": "10s",
+                "x-expects": 'a time: seconds such as 10, or text such as "10s"',
+                "x-expressions": "none",
+            },
+            "tls": {
+                "description": "Files for encrypted connections, and whether the certificate of the server is checked.",
+                "type": "object",
+                "properties": {
+                    "ca": _text("The certificates of authorities that are trusted."),
+                    "cert": _text("The certificate of the client."),
+                    "key": _text("Its private key."),
+                    "verify": {"description": "Whether the server is checked.", "type": "boolean", "default": True},
+                },
+                "minProperties": 1,
+                "additionalProperties": False,
+                "examples": [{"ca": "ca.pem"}],
+            },
+            "proxy": _text(
+                "The proxy: `env` (HTTP_PROXY and the other variables), `none`, or a URL.",
+                default="env",
+                examples=["none"],
+            ),
+            "idempotency": _text(
+                "Send a key that all attempts share, so that the server can detect a repetition: `header` means "
+                "`Idempotency-Key`, else the name of a header. Then a POST may be tried again.",
+                pattern="^[A-Za-z0-9_-]+$",
+                examples=["header"],
+                **{"x-expressions": "none"},
+            ),
+            "allow_hosts": {
+                "description": "The hosts that the URL and redirects may name, for a URL that comes from elsewhere.",
+                "type": "array",
+                "items": _text("A host."),
+                "minItems": 1,
+                "examples": [["api.example.org"]],
+                "x-expressions": "none",
+            },
+        },
+        "required": ["url"],
+    }
+
+    def check(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
+        url, headers = config.get("url"), config.get("headers")
+        if isinstance(url, str) and not url.startswith("${{") and not re.match(r"https?://[^/?#]", url, re.IGNORECASE):
+            yield ConfigProblem("url", "must begin with http:// or https:// and a host")
+        bodies = [key for key in _BODIES if key in config]
+        for key in bodies[1:]:
+            yield ConfigProblem(key, f'"{key}" and "{bodies[0]}" are both a body; keep one of them')
+        if bodies and config.get("method") in ("GET", "HEAD"):
+            yield ConfigProblem("method", f"{config['method']} has no body: remove `{bodies[0]}`, or write POST")
+        names: set[str] = set()
+        for name in headers if isinstance(headers, dict) else ():
+            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", str(name)):
+                yield ConfigProblem("headers", f"{name!r} cannot be the name of a header")
+            if str(name).lower() in names:
+                yield ConfigProblem("headers", f'the header "{name}" is written twice; capitals do not matter')
+            names.add(str(name).lower())
+        expect = config.get("expect")
+        paths = expect.get("json") if isinstance(expect, dict) else None
+        for path in paths if isinstance(paths, dict) else ():
+            if _steps(str(path)) is None:
+                yield ConfigProblem("expect", f"{path!r} is not a path such as $.items[0].state")
+
+    def hints(self, config: Mapping[str, Any]) -> Iterable[ConfigProblem]:
+        retry: Mapping[str, Any] = config.get("retry") or {}
+        retries = config.get("retries", retry.get("max"))
+        named = retry.keys() & {"on_status", "on_codes"}
+        if retries and _method(config) in ("POST", "PATCH") and "idempotency" not in config and not named:
+            message = (
+                f"a {_method(config)} is tried again only if nothing was sent, as it might have its effect twice; "
+                "write `idempotency: header` if the server knows such keys, or name statuses in `retry.on_status`"
+            )
+            yield ConfigProblem("retries" if "retries" in config else "retry", message)
+
+    def needed_modules(self, config: Mapping[str, Any]) -> tuple[str, ...]:
+        return (*self.needs, *(["socks"] if str(config.get("proxy")).startswith("socks") else []))
+
+    def summary(self, config: Mapping[str, Any]) -> str:
+        return f"{_method(config)} {config.get('url', '')}"
+
+    def run(self, config: Mapping[str, Any], context: PluginContext) -> Any:
+        from lightflow.plugins.http_client import SAFE, exchange, shown
+
+        request, begin = _request(config, context), time.monotonic()
+        try:
+            with exchange(request) as reply:
+                print(f"{request.method} {shown(reply.url)}: {reply.status} {reply.reason}", flush=True)
+                value = _Answer(config, reply).value()
+        except SystemExit:  # the attempt is being ended
+            if request.method not in SAFE:
+                print("the request was sent; whether the server has done it is unknown", flush=True)
+            raise
+        print(f"done in {time.monotonic() - begin:.2f} s")
+        return value
+
+
+def _method(config: Mapping[str, Any]) -> str:
+    """Return the method of a request: GET, or POST if there is a body."""
+    return str(config.get("method") or ("POST" if any(key in config for key in _BODIES) else "GET"))
+
+
+def size_in_bytes(value: int | str) -> int:
+    """Return the bytes of a size such as 10MB."""
+    if isinstance(value, int):
+        return value
+    match = re.fullmatch(r"([0-9.]+) ?([A-Za-z]*)", value)
+    if match is None:
+        raise TaskFailed(f"{value!r} is not a size such as 10MB", final=True)
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+# -- the request ---------------------------------------------------------------------------------------------------
+
+
+def _request(config: Mapping[str, Any], context: PluginContext) -> Any:
+    from lightflow.plugins.http_client import REPEATABLE, HttpRequest
+
+    method, redirects = _method(config), config.get("redirects", 5)
+    body, size, media_type = _body(config)
+    headers = _headers(config, context)
+    if media_type and not any(name.lower() == "content-type" for name in headers):
+        headers["Content-Type"] = media_type
+    return HttpRequest(
+        method=method,
+        url=_with_query(config["url"], config.get("query") or {}),
+        headers=headers,
+        body=body,
+        size=size,
+        is_repeatable=method in REPEATABLE or "idempotency" in config,
+        redirects=redirects.get("max", 5) if isinstance(redirects, dict) else redirects,
+        redirect_post=isinstance(redirects, dict) and bool(redirects.get("post")),
+        allow_hosts=tuple(host.lower() for host in config.get("allow_hosts", ())),
+        tls=config.get("tls") or {},
+        proxy=config.get("proxy", "env"),
+        connect_timeout_s=seconds(config.get("connect_timeout", 10)),
+        deadline=context.deadline,
+    )
+
+
+def _with_query(url: str, query: Mapping[str, Any]) -> str:
+    from urllib.parse import urlencode, urlsplit, urlunsplit
+
+    if not query:
+        return url
+    pairs = [(name, item) for name, value in query.items() for item in (value if isinstance(value, list) else [value])]
+    text = urlencode([(name, _scalar(value)) for name, value in pairs])
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(query=f"{parts.query}&{text}" if parts.query else text))
+
+
+def _scalar(value: Any) -> str:
+    """Return a value of a query, a form or a header as text."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _headers(config: Mapping[str, Any], context: PluginContext) -> dict[str, str]:
+    headers = {name: _scalar(value) for name, value in (config.get("headers") or {}).items()}
+    auth = config.get("auth") or {}
+    if "bearer" in auth:
+        headers["Authorization"] = f"Bearer {auth['bearer']}"
+    elif "basic" in auth:
+        import base64
+
+        pair = f"{auth['basic']['user']}:{auth['basic']['password']}".encode()
+        headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+    elif "header" in auth:
+        headers[auth["header"]["name"]] = auth["header"]["value"]
+    if name := config.get("idempotency"):
+        headers["Idempotency-Key" if name == "header" else name] = context.key
+    for header, value in headers.items():
+        if any(character in value for character in "\r\n\0"):
+            raise TaskFailed(f"the header {header} holds a line break", codes=("http:header",), final=True)
+        if not value.isascii():
+            headers[header] = value.encode().decode("latin-1")
+    return headers
+
+
+def _body(config: Mapping[str, Any]) -> tuple[Any, int | None, str]:
+    """Return a function that opens the body, its size, and its media type; None: there is no body."""
+    if "json" in config:
+        data, media_type = json.dumps(config["json"], ensure_ascii=False, default=str).encode(), "application/json"
+    elif "form" in config:
+        from urllib.parse import urlencode
+
+        fields = config["form"].items()
+        pairs = [(name, item) for name, value in fields for item in (value if isinstance(value, list) else [value])]
+        data = urlencode([(name, _scalar(value)) for name, value in pairs]).encode()
+        media_type = "application/x-www-form-urlencoded"
+    elif "body" in config:
+        data, media_type = _scalar(config["body"]).encode(), "text/plain; charset=utf-8"
+    elif "multipart" in config:
+        data, media_type = _multipart(config["multipart"])
+    elif "file" in config:
+        path = config["file"]
+        with _opened(path) as file:
+            size = os.fstat(file.fileno()).st_size
+        return (lambda: _opened(path)), size, "application/octet-stream"
+    else:
+        return None, None, ""
+    return (lambda: data), len(data), media_type
+
+
+def _opened(path: str) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        text = f"the file {path} cannot be read: {error.strerror}"
+        raise TaskFailed(text, codes=("http:file",), final=True) from None
+
+
+def _multipart(parts: Mapping[str, Any]) -> tuple[bytes, str]:
+    from urllib3.filepost import encode_multipart_formdata
+
+    fields: list[Any] = []
+    for name, part in parts.items():
+        if not isinstance(part, dict):
+            fields.append((name, _scalar(part)))
+            continue
+        with _opened(part["file"]) as file:
+            media_type = part.get("type", "application/octet-stream")
+            fields.append((name, (os.path.basename(part["file"]), file.read(), media_type)))
+    return encode_multipart_formdata(fields)
+
+
+# -- the answer ----------------------------------------------------------------------------------------------------
+
+
+class _Answer:
+    """Reads an answer: checks its status, stores its content, and names its values."""
+
+    def __init__(self, config: Mapping[str, Any], reply: Any) -> None:
+        self._config = config
+        self._reply = reply
+        self._expect: Mapping[str, Any] = config.get("expect") or {}
+
+    def value(self) -> Any:
+        """Return the content, or nothing if it is saved or not wanted. Raises TaskFailed."""
+        reply, config = self._reply, self._config
+        if not self._is_expected():
+            raise self._refused()
+        values: dict[str, Any] = {"status": reply.status, "url": _without_secrets(reply.url)}
+        received = {name: text for name, text in reply.headers.items() if name != "set-cookie"}
+        values["headers"] = {name: _without_secrets(text) for name, text in received.items()}
+        content, value = b"", None
+        if "save" in config:
+            values |= self._save(config["save"])
+            if self._expect.get("json"):
+                content = _read_file(config["save"])
+        else:
+            content = self._read(size_in_bytes(config.get("max_size", "10MB")))
+            values |= {"size": len(content), "sha256": _sha256(content)}
+            value = self._decoded(content)
+        self._check_json(content)
+        for name, output in values.items():
+            current_context().xcom_push(name, output)
+        return value
+
+    def _failure(self, text: str, code: str, *, final: bool = False, **details: Any) -> TaskFailed:
+        from lightflow.plugins.http_client import failed
+
+        return failed(self._reply.request, self._reply.url, text, code, final=final, **details)
+
+    def _is_expected(self) -> bool:
+        wanted = self._expect.get("status", "2xx")
+        patterns = wanted if isinstance(wanted, list) else [wanted]
+        text = str(self._reply.status)
+        return any(text == str(each) or (str(each)[1:] == "xx" and text[0] == str(each)[0]) for each in patterns)
+
+    def _refused(self) -> TaskFailed:
+        """Return the failure of an unexpected status; the content goes to the log."""
+        reply = self._reply
+        content = bytearray()
+        for chunk in reply.content():
+            content += chunk
+            if len(content) >= _ERROR_BYTES:
+                break
+        text = content[:_ERROR_BYTES].decode("utf-8", "replace").strip()
+        if text:
+            print(text, flush=True)
+        temporary = reply.status in _TEMPORARY or reply.status >= 500
+        shown = f": {text[:_MESSAGE_CHARACTERS]}" if text else ""
+        return self._failure(
+            f"{reply.status} {reply.reason}{shown}",
+            str(reply.status),
+            final=not (temporary and reply.request.is_repeatable),
+            retry_after_s=_retry_after(reply.headers.get("retry-after")),
+        )
+
+    def _limited(self, limit: int | None) -> Iterator[bytes]:
+        size = 0
+        for chunk in self._reply.content():
+            size += len(chunk)
+            if limit is not None and size > limit:
+                text = (
+                    f"the content is larger than {limit:,} bytes: write it to a file with `save`, or raise `max_size`"
+                )
+                raise self._failure(text, "too_large", final=True)
+            yield chunk
+
+    def _read(self, limit: int) -> bytes:
+        return b"".join(self._limited(limit))
+
+    def _save(self, path: str) -> dict[str, Any]:
+        """Write the content to a file, as a whole or not at all. Return its size and checksum."""
+        import hashlib
+
+        limit = self._config.get("max_size")
+        digest, size, part = hashlib.sha256(), 0, f"{path}.part"
+        try:
+            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+            with open(part, "wb") as file:
+                for chunk in self._limited(None if limit is None else size_in_bytes(limit)):
+                    file.write(chunk)
+                    digest.update(chunk)
+                    size += len(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except OSError as error:
+            text = f"the content cannot be saved as {path}: {error.strerror}"
+            raise self._failure(text, "save", final=True) from None
+        finally:
+            if os.path.exists(part):
+                os.unlink(part)
+        print(f"saved {size:,} bytes as {path}")
+        return {"size": size, "sha256": digest.hexdigest(), "file": os.path.abspath(path)}
+
+    def _decoded(self, content: bytes) -> Any:
+        """Return the content as the key `response` says."""
+        how = self._config.get("response", "auto")
+        media_type, _, parameters = self._reply.headers.get("content-type", "").lower().partition(";")
+        media_type = media_type.strip()
+        if how == "auto":
+            is_json = media_type == "application/json" or media_type.endswith("+json")
+            words = ("xml", "javascript", "yaml", "csv", "x-www-form-urlencoded")
+            is_text = media_type.startswith("text/") or any(word in media_type for word in words)
+            how = "json" if is_json else "text" if is_text else "base64"
+        if how == "none" or (not content and how != "json"):
+            return None
+        if how == "base64":
+            import base64
+
+            return base64.b64encode(content).decode()
+        if how == "json":
+            return self._json(content)
+        charset = re.search(r"charset=[\"']?([\w.:-]+)", parameters)
+        try:
+            return content.decode(charset[1] if charset else "utf-8")
+        except (LookupError, UnicodeDecodeError):
+            print("the encoding of the content is unknown or wrong: it is read as UTF-8")
+            return content.decode("utf-8", "replace")
+
+    def _json(self, content: bytes) -> Any:
+        if not content and self._reply.status in (204, 304):
+            return None
+        try:
+            return json.loads(content)
+        except (ValueError, RecursionError) as error:
+            text = content[:_SHOWN_JSON].decode("utf-8", "replace")
+            raise self._failure(
+                f"the content is not JSON: {error}; it begins with {text!r}", "json", final=True
+            ) from None
+
+    def _check_json(self, content: bytes) -> None:
+        paths: Mapping[str, Any] = self._expect.get("json") or {}
+        document = self._json(content) if paths else None
+        for path, wanted in paths.items():
+            value: Any = document
+            for step in _steps(path) or ():
+                try:
+                    value = value[step]
+                except (KeyError, IndexError, TypeError):
+                    value = None
+                    break
+            if value != wanted or isinstance(value, bool) is not isinstance(wanted, bool):
+                text = f"{path} is {json.dumps(value)[:_SHOWN_JSON]}, expected {json.dumps(wanted, default=str)}"
+                raise self._failure(text, "expect", final=True)
+
+
+def _steps(path: str) -> list[str | int] | None:
+    """Return the keys and indexes of a path such as `$.items[0].state`; None: it is not valid."""
+    if not path.startswith("$"):
+        return None
+    steps: list[str | int] = []
+    end = 1
+    while end < len(path):
+        match = _STEP.match(path, end)
+        if match is None or (match[1] is not None and path[end] != "."):
+            return None
+        steps.append(int(match[2]) if match[2] is not None else match[1])
+        end = match.end()
+    return steps
+
+
+def _retry_after(text: str | None) -> float | None:
+    """Return the seconds of a header Retry-After, which has seconds or a date."""
+    if text is None:
+        return None
+    if text.strip().isdigit():
+        return float(text)
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return max(parsedate_to_datetime(text).timestamp() - time.time(), 0.0)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _without_secrets(text: str) -> str:
+    """Return a text with the secrets of the run masked, also where they are percent-encoded."""
+    from urllib.parse import quote, quote_plus
+
+    for value in current_context().secrets.values():
+        for form in {value, quote(value, safe=""), quote_plus(value)} - {""}:
+            text = text.replace(form, "***")
+    return text
+
+
+def _sha256(content: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(content).hexdigest()
+
+
+def _read_file(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()

@@ -1,0 +1,24 @@
+"""Tasks of the built-in types for dags in Python: each function takes the keys of its type and returns a body.
+
+    from lightflow.tasks import http
+    from liteflow import Dag
+
+    with Dag("orders") as dag:
+        count = dag.task(count_rows)
+        dag.add("report", http("https://example.org/counts", json={"rows": count}), retries=3)
+
+A function is imported when it is first used.
+"""
+
+import importlib
+
+_HOMES = {"http": "http"}
+
+__all__ = ["http"]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'lightflow.tasks' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"lightflow.tasks.{home}_body"), name)

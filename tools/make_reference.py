@@ -5,7 +5,7 @@
 
 `docs/reference/workflow-file.md` comes from the JSON Schema, `docs/reference/cli.md` from the command lines themselves,
 `docs/reference/words-of-other-tools.md` from the tables for the messages about unknown words, `docs/reference/rest.md`
-from the routes of the server.
+from the routes of the server, `docs/reference/graphql.md` from its schema of GraphQL.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from lightflow.parser.subjects.settings import SETTINGS
 from lightflow.parser.subjects.tasks import COMMON
 from lightflow.plugins.registry import BUILT_IN, Registry
 from lightflow.server import api
+from lightflow.server.graphql.types import schema_text
 from lightflow.server.routing import Query
 from liteflow.cli import _parser as engine_parser
 
@@ -465,6 +466,33 @@ def rest_page() -> str:
     return "\n".join(lines)
 
 
+def graphql_page() -> str:
+    """The schema of GraphQL, and what holds for each request."""
+    return f"""# GraphQL
+
+{NOTE}
+
+`POST /graphql` of the server that `lightflow ui` starts takes one operation as JSON: `query`, `variables`,
+`operationName`. It needs `Authorization: Bearer TOKEN`, as [REST](rest.md) does. A viewer may query and subscribe; a
+mutation, and reading the schema by introspection, need an operator.
+
+- A list has `nodes` and `pageInfo`; pass `endCursor` as `after` for the next page. `first` is at most 1,000.
+- An error has `extensions.code`: `BAD_INPUT`, `TOO_COSTLY`, `FORBIDDEN`, `NOT_FOUND`, `CONFLICT`, `TIMEOUT`,
+  `STATE_FILE`, `INTERNAL`. The other fields have their data. The `problems` of a mutation are what a person can put
+  right.
+- A request has at most 32 KB, 1,000 tokens, 5 fields at the top, 8 levels of fields, 20 aliases, and 10,000 objects as
+  its `first` multiply, and one operation. It may take 2 s.
+- A subscription is answered as server-sent events: `next` for each result, `complete` at the end. Begin at the `asOf`
+  of your data. After an error with the code `RESET` read the data again, and subscribe at its new `asOf`.
+
+For lists of thousands of tasks use REST: its columns take a tenth of the time.
+
+```graphql
+{schema_text().rstrip()}
+```
+"""
+
+
 def _query_words(query: Query) -> str:
     """What a query parameter means, with its default and limits."""
     notes = [f"one of {', '.join(query.enum)}"] if query.enum and len(query.enum) < 5 else []
@@ -482,6 +510,7 @@ def pages() -> dict[Path, str]:
     made = {FOLDER / "workflow-file.md": workflow_page(), FOLDER / "cli.md": cli_page()}
     made[FOLDER / "words-of-other-tools.md"] = words_page()
     made[FOLDER / "rest.md"] = rest_page()
+    made[FOLDER / "graphql.md"] = graphql_page()
     return {path: re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n" for path, text in made.items()}
 
 

@@ -44,6 +44,16 @@ _CODE: Final[dict[str, Any]] = {
     "required": ["code"],
     "additionalProperties": False,
 }
+_OPERATION: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "query": {"type": "string", "description": "The operation, in the language of GraphQL."},
+        "variables": {"type": ["object", "null"]},
+        "operationName": {"type": ["string", "null"], "maxLength": 200},
+    },
+    "required": ["query"],
+    "additionalProperties": False,
+}
 _LOG_QUERY: Final = (
     Query(name="offset", about="The first byte.", kind="integer", default=0, minimum=0),
     Query(name="from", about="Where the window begins.", default="offset", enum=("offset", "end")),
@@ -73,6 +83,13 @@ def _metrics(request: CheckedRequest) -> Answer:
 def _openapi(request: CheckedRequest) -> Answer:
     """Return the description of all routes."""
     return Answer(body=document(ROUTES, STREAM, OPEN_ROUTES))
+
+
+def _graphql(request: CheckedRequest) -> Answer:
+    """Execute a GraphQL operation; a subscription is answered as server-sent events."""
+    from lightflow.server.graphql.endpoint import answer  # graphql-core takes 0.1 s to import
+
+    return answer(request)
 
 
 def _route(method: str, path: str, handler: Any, **options: Any) -> Route:
@@ -129,6 +146,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     _route("GET", "/api/v1/pools", resources.list_pools),
     _route("PUT", "/api/v1/pools/{pool}", actions.set_pool, role="operator", body=_SLOTS),
     _route("DELETE", "/api/v1/pools/{pool}", actions.delete_pool, role="operator"),
+    _route("POST", "/graphql", _graphql, body=_OPERATION),
 )
 TABLE: Final = RouteTable(ROUTES)
 #: The stream is answered by `stream`, not by its handler: its answer has no end.

@@ -8,7 +8,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
 from starlette.concurrency import run_in_threadpool
@@ -85,6 +85,8 @@ class Application:
             caller=f"{role or 'nobody'} of the server",
         )
         answer = await run_in_threadpool(route.handler, call)
+        if isinstance(answer.body, AsyncIterator):
+            return _streaming(answer.body)
         content = answer.body if isinstance(answer.body, bytes) else await run_in_threadpool(dump, answer.body)
         return Response(content, answer.status, dict(answer.headers), answer.media_type)
 
@@ -101,11 +103,11 @@ class Application:
         start = None if text is None else FeedPosition.parse(text)
         if text is not None and start is None:
             raise RequestProblem(400, "BAD_INPUT", "as_of is not a position of this server")
-        return StreamingResponse(
-            stream(self._services, topics, start),
-            media_type="text/event-stream",
-            headers={"X-Accel-Buffering": "no"},
-        )
+        return _streaming(stream(self._services, topics, start))
+
+
+def _streaming(frames: AsyncIterator[bytes]) -> Response:
+    return StreamingResponse(frames, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
 def _problem_response(error: Exception) -> Response:

@@ -1,0 +1,126 @@
+"""The resolvers of the fields that change something. They use the actions of the REST routes.
+
+The `problems` of an answer are those that a person can put right; everything else is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from lightflow.errors import LightflowError
+from lightflow.server import actions
+from lightflow.server.graphql.context import OperationContext
+from lightflow.server.graphql.resolvers import Resolver, get_pool, get_run, get_workflow
+from lightflow.server.problems import RequestProblem, problem_of
+from lightflow.server.routing import Answer, CheckedRequest, Handler
+from liteflow import LiteflowError
+from liteflow.api import replace
+
+#: The codes of problems that a person can put right.
+_REPAIRABLE: Final = frozenset({"BAD_INPUT", "NOT_FOUND", "CONFLICT"})
+
+
+def _act(
+    context: OperationContext, handler: Handler, path: Mapping[str, str], body: Any = None, key: str | None = None
+) -> tuple[Any, list[dict[str, Any]]]:
+    """Call an action. Return its answer and no problems, or no answer and the problems."""
+    context.require("operator")
+    request: CheckedRequest = replace(context.request, path=path, query={}, body=body, key=key)
+    try:
+        answer: Answer = handler(request)
+    except (RequestProblem, LiteflowError, LightflowError) as error:
+        problem = problem_of(error)
+        if problem is None or problem.code not in _REPAIRABLE:
+            raise
+        return None, _problems(problem)
+    return answer.body, []
+
+
+def _problems(problem: RequestProblem) -> list[dict[str, Any]]:
+    if problem.fields:
+        return [
+            {"message": message, "field": name.split("."), "code": problem.code}
+            for name, message in problem.fields.items()
+        ]
+    return [{"message": problem.detail, "field": None, "code": problem.code}]
+
+
+def start_run(_: object, context: OperationContext, input: Mapping[str, Any]) -> dict[str, Any]:  # noqa: A002 - its name
+    """Start a run."""
+    params = input.get("params") or {}
+    if not isinstance(params, dict):
+        return {"answer": None, "problems": [_mistake("params must be an object", "params")]}
+    body = {"params": params}
+    answer, problems = _act(context, actions.start_run, {"workflow": input["workflow"]}, body, input.get("requestKey"))
+    return {"answer": answer, "problems": problems}
+
+
+def _mistake(message: str, field: str) -> dict[str, Any]:
+    return {"message": message, "field": [field], "code": "BAD_INPUT"}
+
+
+def resume_run(_: object, context: OperationContext, id: str) -> dict[str, Any]:  # noqa: A002 - its name
+    """Resume a run."""
+    answer, problems = _act(context, actions.resume_run, {"run": id})
+    return {"answer": answer, "problems": problems}
+
+
+def cancel_run(_: object, context: OperationContext, id: str) -> dict[str, Any]:  # noqa: A002 - its name
+    """Request a run to end."""
+    answer, problems = _act(context, actions.cancel_run, {"run": id})
+    return {"answer": answer, "problems": problems}
+
+
+def _set_paused(handler: Handler) -> Callable[..., dict[str, Any]]:
+    def resolve(_: object, context: OperationContext, name: str, reason: str | None = None) -> dict[str, Any]:
+        _answer, problems = _act(context, handler, {"workflow": name}, {"reason": reason})
+        return {"workflow": None if problems else get_workflow(None, context, name), "problems": problems}
+
+    return resolve
+
+
+def set_pool(_: object, context: OperationContext, name: str, slots: int) -> dict[str, Any]:
+    """Set the size of a pool."""
+    if slots < 0:
+        return {"pool": None, "problems": [_mistake("slots must be at least 0", "slots")]}
+    _answer, problems = _act(context, actions.set_pool, {"pool": name}, {"slots": slots})
+    return {"pool": None if problems else get_pool(context, name), "problems": problems}
+
+
+def delete_pool(_: object, context: OperationContext, name: str) -> dict[str, Any]:
+    """Delete a pool. The answer has it as it was."""
+    pool = get_pool(context, name)
+    _answer, problems = _act(context, actions.delete_pool, {"pool": name})
+    return {"pool": None if problems else pool, "problems": problems}
+
+
+def _run(payload: Mapping[str, Any], context: OperationContext) -> Any:
+    answer = payload["answer"]
+    return None if answer is None or answer.get("run_id") is None else get_run(None, context, answer["run_id"])
+
+
+def _status(payload: Mapping[str, Any], _: OperationContext) -> Any:
+    return None if payload["answer"] is None else payload["answer"].get("status")
+
+
+def _part(name: str) -> Resolver:
+    return lambda payload, context: payload[name]
+
+
+RESOLVERS: Final[dict[str, Mapping[str, Resolver]]] = {
+    "Mutation": {
+        "startRun": start_run,
+        "cancelRun": cancel_run,
+        "resumeRun": resume_run,
+        "pauseWorkflow": _set_paused(actions.pause_workflow),
+        "unpauseWorkflow": _set_paused(actions.unpause_workflow),
+        "setPool": set_pool,
+        "deletePool": delete_pool,
+    },
+    "Problem": {name: _part(name) for name in ("message", "field", "code")},
+    "StartRunPayload": {"run": _run, "status": _status, "problems": _part("problems")},
+    "RunPayload": {"run": _run, "problems": _part("problems")},
+    "WorkflowPayload": {"workflow": _part("workflow"), "problems": _part("problems")},
+    "PoolPayload": {"pool": _part("pool"), "problems": _part("problems")},
+}

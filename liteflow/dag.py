@@ -21,11 +21,11 @@ from liteflow.dagrun import DagRun
 from liteflow.definition.commands import shell_command
 from liteflow.definition.compile import compile_dag
 from liteflow.definition.compiled import CompiledDag
-from liteflow.definition.decorators import Partial, TaskFunction, current_dag
+from liteflow.definition.decorators import Partial, current_dag, named_function
 from liteflow.definition.discovery import ScriptStopped, discovered_dags, this_script
 from liteflow.definition.expand import expand_over
 from liteflow.definition.graph_json import restore_task
-from liteflow.definition.groups import DagNodes, Group, dag_nodes, group_options, nearest_task, open_group
+from liteflow.definition.groups import DagNodes, Group, dag_nodes, fill_parameters, group_options, open_group
 from liteflow.definition.options import OPTION_NAMES, TaskOptions, make_options
 from liteflow.definition.stored_tasks import StoredTasks
 from liteflow.definition.task import CurrentDag, Task, check_id, check_param, hook_tasks
@@ -170,7 +170,7 @@ class Dag(CurrentDag, DagReruns):
         """
         if func is None:
             return lambda function: self.task(function, task_id, **kwargs)
-        return self._add(*_named(func, task_id, kwargs), kwargs)
+        return self._add(*named_function(func, task_id, kwargs), kwargs)
 
     def group(self, group_id: str, *, depends_on: Any = (), **options: Any) -> Group:
         """Add a group and return it; the tasks that its `with` block adds are its members, with ids below its own.
@@ -259,7 +259,7 @@ class Dag(CurrentDag, DagReruns):
 
         The arguments are those of `task`. The task is added when `expand` or `expand_kwargs` is called on it.
         """
-        named = _named(func, task_id, kwargs)
+        named = named_function(func, task_id, kwargs)
         return Partial(lambda lists: self._add(*named, kwargs, lists))
 
     def branch(self, func: Callable[..., Any] | None = None, task_id: str | None = None, **kwargs: Any) -> Any:
@@ -339,7 +339,7 @@ class Dag(CurrentDag, DagReruns):
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise DefinitionError(f"task {name!r}: its function takes no argument {unknown[0]!r}{hint}")
         self.add_task(task)
-        self._fill(task)
+        fill_parameters(task, self.tasks)
         return task
 
     def add_task(self, task: Task) -> Task:
@@ -356,23 +356,6 @@ class Dag(CurrentDag, DagReruns):
         self.tasks[task.task_id] = task
         return task
 
-    def _fill(self, task: Task) -> frozenset[str]:
-        """Bind parameters to the upstream tasks of the same names. Return the parameters that still have no value."""
-        parameters = task.parameters
-        if not parameters.names:
-            return parameters.required
-        for name in parameters.names:
-            has_value = name in task.bound_args or name in task.arg_dependencies or KEYWORDS in task.bound_args
-            if (
-                not has_value
-                and (other := nearest_task(self.tasks, name, task.group)) is not None
-                and other is not task
-            ):
-                task.bind(name, other)
-        if KEYWORDS in task.bound_args:
-            return frozenset()  # the names of the arguments are only known with the rows of `expand_kwargs`
-        return parameters.required - task.bound_args.keys() - task.arg_dependencies.keys()
-
     def graph(self) -> Graph:
         """Return the checked graph, with the nodes of groups.
 
@@ -385,7 +368,7 @@ class Dag(CurrentDag, DagReruns):
     def _nodes(self) -> DagNodes:
         """Return the nodes of tasks and groups, once all parameters that have the names of tasks are bound."""
         for task in self.tasks.values():
-            missing = self._fill(task)
+            missing = fill_parameters(task, self.tasks)
             if missing:
                 raise DefinitionError(
                     f"task {task.task_id!r}: parameter {min(missing)!r} has no value, and no task has that name"
@@ -713,19 +696,3 @@ class Dag(CurrentDag, DagReruns):
         if self._resolved_path[0] != self.db_path:
             self._resolved_path = (self.db_path, real_path(self.db_path))
         return self._resolved_path[1]
-
-
-def _named(
-    func: Callable[..., Any], task_id: str | None, kwargs: dict[str, Any]
-) -> tuple[Callable[..., Any], str, TaskOptions]:
-    """Return a function with its task id and its options, whose keywords are removed from `kwargs`."""
-    keywords: Mapping[str, Any] = {}
-    if isinstance(func, TaskFunction):
-        keywords, task_id, func = func.keywords, task_id if task_id is not None else func.task_id, func.func
-    if not callable(func):
-        raise DefinitionError(f"{func!r} cannot be called; dag.task() takes a function")
-    name = task_id if task_id is not None else str(getattr(func, "__name__", ""))
-    if name == "<lambda>" or not name:
-        raise DefinitionError(f"{func!r} has no name; add one: dag.task(func, task_id='…')")
-    options = {key: kwargs.pop(key) for key in list(kwargs) if key in OPTION_NAMES}
-    return func, name, make_options({**keywords, **options}, name)

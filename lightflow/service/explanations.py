@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from lightflow.engine.formatting import format_duration
 from lightflow.service.lookup import find_instance, find_run, latest_run_with
-from lightflow.service.mapped_instances import MAX_LISTED, instance_name_of, tally_by_task, tally_text
+from lightflow.service.mapped_instances import MAX_LISTED, instance_name_of, is_hook, tally_by_task, tally_text
 from lightflow.service.pools import group_reason
 from lightflow.service.run_tasks import RunTasks
 from lightflow.service.tolerated_failures import reason_text
@@ -142,7 +142,7 @@ class _Explainer:
         return hooks
 
     def _is_hook(self, instance: InstanceRecord) -> bool:
-        return instance.is_hook
+        return is_hook(instance)
 
     def _possible_causes(self, instance: InstanceRecord) -> Iterator[InstanceRecord]:
         """Yield the instances of a mapped task, then its upstream tasks with their instances."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from lightflow.service.mapped_instances import instance_name_of
+from lightflow.service.mapped_instances import instance_name_of, is_hook
 from lightflow.service.pools import group_reason, queue_reasons
 from lightflow.service.run_tasks import RunTasks
 from lightflow.text import listed
@@ -79,7 +79,7 @@ class WaitReasons:
     def _held_by_run(self, instance: InstanceRecord) -> str | None:
         """Return why the run as a whole starts nothing, or nothing more of this task."""
         run, rows = self._run, self._tasks.rows
-        if not instance.is_hook and rows and instance.task_id not in rows:
+        if not is_hook(instance) and rows and instance.task_id not in rows:
             return "the workflow no longer has it, so the run does not run it"
         if run.status in (Status.SUCCESS, "DELETED"):
             return f"the run is {run.status}"
@@ -103,7 +103,7 @@ class WaitReasons:
     def _held(self, instance: InstanceRecord) -> WaitReason | None:
         """Return what keeps an instance of a live run from starting, apart from other tasks that use the workers."""
         wait = self._before_checks(instance)
-        if wait is None and not instance.is_hook and instance.map_index < 0:
+        if wait is None and not is_hook(instance) and instance.map_index < 0:
             wait = self._start_check(instance)
         if wait is None:
             wait = self._hook_of_run(instance)
@@ -113,7 +113,7 @@ class WaitReasons:
 
     def _before_checks(self, instance: InstanceRecord) -> WaitReason | None:
         """Return the wait for upstream tasks and setups, or of an instance for its task."""
-        if instance.is_hook:
+        if is_hook(instance):
             return None
         if instance.map_index >= 0:
             task = self._tasks.tasks.get(instance.task_id)
@@ -157,7 +157,7 @@ class WaitReasons:
         """Return the wait for the hook `on_start` of the run, before whose end nothing else starts."""
         for hook in self._tasks.hooks:
             blocks = not hook.dependencies and hook.event == "on_start" and hook.status not in TASK_ENDED
-            if blocks and (not instance.is_hook or instance.task_id != hook.task_id):
+            if blocks and (not is_hook(instance) or instance.task_id != hook.task_id):
                 return WaitReason(f"waits for the hook {hook.task_id} of the run", hook)
         return None
 
@@ -195,7 +195,7 @@ class WaitReasons:
 
     def _unseen_checks(self, instance: InstanceRecord) -> list[str]:
         """Return the start checks of which the file does not show whether they have passed."""
-        if instance.is_hook or instance.map_index >= 0:
+        if is_hook(instance) or instance.map_index >= 0:
             return []
         row, checks = self._row(instance), self._checks_of(instance.task_id)
         conditions = [f"its condition (if: {row['if']})"] if row.get("if") else []
@@ -241,7 +241,7 @@ class WaitReasons:
         return sorted((each for each in pending if not self._is_mapped(each)), key=self._priority, reverse=True)
 
     def _row(self, instance: InstanceRecord) -> dict[str, Any]:
-        return self._tasks.rows.get(instance.task_id, {}) if not instance.is_hook else {}
+        return self._tasks.rows.get(instance.task_id, {}) if not is_hook(instance) else {}
 
     def _priority(self, instance: InstanceRecord) -> int:
         priority = self._row(instance).get("priority", 0)

@@ -15,7 +15,7 @@ from liteflow.definition.task import NO_HOOKS, CurrentDag, Task, TaskHooks
 from liteflow.errors import DefinitionError
 from liteflow.planning.groups import Grouping, group_mistakes, group_nodes
 from liteflow.record import EMPTY_MAPPING, Record, replace
-from liteflow.work import Call
+from liteflow.work import KEYWORDS, Call
 
 #: The hooks that a group may have: it has no attempts, so nothing starts, is retried, or is cancelled by itself.
 GROUP_EVENTS: Final = ("on_success", "on_failure", "on_exit")
@@ -173,3 +173,17 @@ def dag_nodes(tasks: Mapping[str, Task]) -> DagNodes:
 
 def _decides(task: Task) -> bool:
     return task.options.flow.branch or task.options.flow.short_circuit
+
+
+def fill_parameters(task: Task, tasks: Mapping[str, Task]) -> frozenset[str]:
+    """Bind parameters to the upstream tasks of the same names. Return the parameters that still have no value."""
+    parameters = task.parameters
+    if not parameters.names:
+        return parameters.required
+    for name in parameters.names:
+        has_value = name in task.bound_args or name in task.arg_dependencies or KEYWORDS in task.bound_args
+        if not has_value and (other := nearest_task(tasks, name, task.group)) is not None and other is not task:
+            task.bind(name, other)
+    if KEYWORDS in task.bound_args:
+        return frozenset()  # the names of the arguments are only known with the rows of `expand_kwargs`
+    return parameters.required - task.bound_args.keys() - task.arg_dependencies.keys()

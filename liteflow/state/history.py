@@ -100,11 +100,6 @@ class InstanceRecord(NamedTuple):
     tolerated: bool = False  # it FAILED and counts as a success
     wake_at: float | None = None  # WAITING: when it is polled next, or its next iteration starts; None: by a decision
 
-    @property
-    def is_hook(self) -> bool:
-        """Whether it is a hook or a precondition, and so no node of the graph."""
-        return self.kind in ("hook", "precondition")
-
 
 class AttemptRecord(NamedTuple):
     """One attempt of a task instance."""

@@ -55,6 +55,7 @@ CLAIMS: Final = {
     "R17": "runs share pools and groups while their owners are killed and resumed",
     "R18": "children that tasks fork, in every mode: none hangs, signals end them as in a script",
     "R19": "a prune is killed at changes of the disk, and repeated: no row without its file, nothing left of a run",
+    "R20": "a retry, a clear, a mark and a fork are killed at changes of the disk: the whole set or nothing",
     "resources": "full disks, limits of files and processes, locked, deleted and replaced state files: nothing false",
     "names": "hostile names: no path leaves its folder",
     "shell-values": "hostile values in the environment of commands: byte for byte, none executed",

@@ -113,7 +113,7 @@ def tasks_table(view: RunView, stream: TextIO | None = None, *, every: bool = Fa
             state(record.status, stream),
             format_duration(_duration(record)) or "-",
             str(attempts[record.task_id, record.map_index] or "-"),
-            printable(status_note(record, instance_counts.get(record.task_id) if record.map_index < 0 else None)),
+            printable(_note(view, record, instance_counts)),
         )
         for record in records
     ]
@@ -139,6 +139,13 @@ def _with_groups(view: RunView, *, fold: bool) -> Iterator[InstanceRecord]:
         if closed.isdisjoint(around):
             yield instance
     yield from (group for name, group in groups.items() if name not in listed and name not in view.parents)
+
+
+def _note(view: RunView, record: InstanceRecord, instance_counts: Mapping[str, Counter[str]]) -> str:
+    """Return what to show of a task besides its state, and whether it is stale."""
+    note = status_note(record, instance_counts.get(record.task_id) if record.map_index < 0 else None)
+    stale = view.stale.get((record.task_id, record.map_index))
+    return note if stale is None else "; ".join(part for part in (note, f"stale: {stale}") if part)
 
 
 def _rows_worth_listing(view: RunView, instance_counts: Mapping[str, Counter[str]]) -> tuple[list[InstanceRecord], str]:

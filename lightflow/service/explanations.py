@@ -7,9 +7,17 @@ from typing import Final, NamedTuple
 
 from lightflow.engine.formatting import format_duration
 from lightflow.service.lookup import find_instance, find_run, latest_run_with
-from lightflow.service.mapped_instances import MAX_LISTED, instance_name_of, is_hook, tally_by_task, tally_text
+from lightflow.service.mapped_instances import (
+    MAX_LISTED,
+    instance_name_of,
+    is_hook,
+    tally_by_task,
+    tally_text,
+    with_times,
+)
 from lightflow.service.pools import group_reason
 from lightflow.service.run_tasks import RunTasks
+from lightflow.service.stale import find_stale
 from lightflow.service.tolerated_failures import reason_text
 from lightflow.service.waiting import WAITS, WaitReasons
 from lightflow.text import listed
@@ -43,7 +51,10 @@ def why(db: str, run_id: str | None, name: str) -> Explanation:
         explanation = Explanation(run.run_id, name, first.status, [], {})
         explainer.add_causes(first, explanation)
         tolerated = explainer.tolerated_reason(first)
+        stale = explainer.stale_reason(first)
         queued = group_reason(history, run.run_id) if run.status == Status.PENDING else None
+    if stale is not None:
+        explanation.because.append(f"it is stale: {stale}")
     if tolerated is not None:
         explanation.because.append(f"the run is SUCCESS all the same: {tolerated}")
     run_reason = queued or run.reason
@@ -88,7 +99,7 @@ class _Explainer:
     def __init__(self, history: History, run: RunRecord) -> None:
         self._history = history
         self._run = run
-        records = [*history.instances(run.run_id), *history.groups(run.run_id)]
+        self._records = records = [*history.instances(run.run_id), *history.groups(run.run_id)]
         self._tasks = RunTasks(history, run, records)
         self._waiting = WaitReasons(history, run, self._tasks)
         self._tallies = tally_by_task(records)
@@ -126,6 +137,11 @@ class _Explainer:
             return None
         failures = self._history.overlooked(self._run)
         return next((reason_text(failure) for failure in failures if failure.task_id == instance.task_id), None)
+
+    def stale_reason(self, instance: InstanceRecord) -> str | None:
+        """Return why the result of an instance is out of date; None if it is not."""
+        records = with_times(self._records)
+        return find_stale(list(self._tasks.rows.values()), records).get((instance.task_id, instance.map_index))
 
     def _trace(self, instance: InstanceRecord) -> str | None:
         """Return where the last attempt failed in the user's code."""

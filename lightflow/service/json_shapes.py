@@ -18,7 +18,7 @@ from lightflow.service.pools import PoolView, slot_owner
 from lightflow.service.queries import Output, Outputs, RunSummary, RunView, WorkflowSummary, readable
 from lightflow.service.tolerated_failures import reason_text
 from liteflow import PayloadError
-from liteflow.api import AttemptRecord, InstanceRecord, RunRecord, SlotRecord, day_text, read_trace
+from liteflow.api import EMPTY_MAPPING, AttemptRecord, InstanceRecord, RunRecord, SlotRecord, day_text, read_trace
 
 Shape = dict[str, Any]
 #: The attempts of each task instance, by task id and map index.
@@ -88,7 +88,8 @@ def view_shape(view: RunView) -> Shape:
     return {
         **run_shape(view.run, *view.tally()),
         "tasks": [
-            task_shape(task, attempts, instances.get(task.task_id, ())) | {"group": view.parents.get(task.task_id)}
+            task_shape(task, attempts, instances.get(task.task_id, ()), view.stale)
+            | {"group": view.parents.get(task.task_id)}
             for task in view.tasks
         ],
         "groups": [group_shape(group, view.parents) for group in view.groups],
@@ -127,7 +128,12 @@ def workflow_shape(summary: WorkflowSummary) -> Shape:
 # -- tasks ------------------------------------------------------------------------------------------------------
 
 
-def task_shape(record: InstanceRecord, attempts: Attempts, instances: Sequence[InstanceRecord] = ()) -> Shape:
+def task_shape(
+    record: InstanceRecord,
+    attempts: Attempts,
+    instances: Sequence[InstanceRecord] = (),
+    stale: Mapping[tuple[str, int], str] = EMPTY_MAPPING,
+) -> Shape:
     """Return a task of a run, or an instance of a mapped task, with its attempts. A mapped task has `instances`."""
     return {
         "task": record.task_id,
@@ -135,13 +141,14 @@ def task_shape(record: InstanceRecord, attempts: Attempts, instances: Sequence[I
         "map_key": record.map_key,
         "status": record.status,
         "reason": record.reason,
+        "stale": stale.get((record.task_id, record.map_index)),
         "depends_on": record.dependencies,
         "started_at": iso(record.started_at),
         "ended_at": iso(record.ended_at),
         "wake_at": iso(record.wake_at),
         "duration_s": seconds_between(record.started_at, record.ended_at),
         "attempts": [attempt_shape(attempt) for attempt in attempts.get((record.task_id, record.map_index), ())],
-        "instances": [task_shape(instance, attempts) for instance in instances] if instances else None,
+        "instances": [task_shape(instance, attempts, (), stale) for instance in instances] if instances else None,
     }
 
 

@@ -15,6 +15,7 @@ from lightflow.service.lookup import find_instance, find_run, latest_run_with
 from lightflow.service.mapped_instances import split_name, with_times
 from lightflow.service.pools import group_reason, queue_reasons
 from lightflow.service.run_tasks import RunTasks
+from lightflow.service.stale import Stale, find_stale
 from lightflow.service.waiting import WaitReasons
 from liteflow import PayloadError, RunNotFound, Status
 from liteflow.api import (
@@ -70,6 +71,7 @@ class RunView(Record):
     hooks: list[InstanceRecord]  #: the hooks that were triggered
     standing: list[str]  #: setups that succeeded and were not torn down
     overlooked: list[OverlookedFailure]  #: failures that do not fail the run
+    stale: Stale  #: results that are out of date
     groups: Sequence[InstanceRecord] = ()  #: in the order of the graph, with the times of their tasks
     parents: Mapping[str, str] = EMPTY_MAPPING  #: the innermost group of each task and group that is in one
 
@@ -201,6 +203,7 @@ def run_view(db: str, run_id: str | None = None, task_id: str | None = None) -> 
             hooks=sorted(history.hooks(run.run_id), key=lambda hook: (not hook.dependencies, hook.updated_at)),
             standing=_standing(rows, instances),
             overlooked=history.overlooked(run),
+            stale=find_stale(rows, [*instances, *history.groups(run.run_id)]),
             **_groups(history, run, rows, instances),
         )
 
@@ -250,13 +253,15 @@ def _task_view(history: History, run_id: str | None, task_id: str) -> RunView:
     for hook in hooks:
         if hook.task_id != task_id:
             attempts += history.attempts(run.run_id, hook.task_id, hook.map_index)
+    instances = _in_order(history, run, rows)
     return RunView(
         run=run,
-        instances=[instance for instance in _in_order(history, run, rows) if instance.task_id == task_id],
+        instances=[instance for instance in instances if instance.task_id == task_id],
         attempts=attempts,
         hooks=hooks,
         standing=[],
         overlooked=[],
+        stale=find_stale(rows, instances),
     )
 
 

@@ -143,3 +143,18 @@ def test_a_run_that_a_process_executes_is_4_unless_it_is_awaited(tmp_path: Path)
     (tmp_path / "gate").write_text("go\n")
     assert (first.wait(30), again.wait(30)) == (0, 0)
     assert trail(tmp_path) == ["a", "b", "b"]
+
+
+def test_stale_results_are_shown(failed: Path) -> None:
+    (failed / "mended").touch()
+    assert lightflow(failed, "resume", "latest", "-q").returncode == 0
+    assert all(task["stale"] is None for task in shown(failed).values())
+    assert lightflow(failed, "retry", "latest", "--only", "fetch[us]", "-q").returncode == 0
+    tasks = shown(failed)
+    assert tasks["load"]["stale"].startswith("fetch succeeded at ")
+    assert tasks["report"]["stale"] == "load is stale"
+    assert tasks["fetch"]["stale"] is tasks["other"]["stale"] is None
+    assert "stale: load is stale" in lightflow(failed, "status").stdout
+    assert "it is stale: fetch succeeded at" in lightflow(failed, "why", "load").stdout
+    assert lightflow(failed, "retry", "latest", "--from", "load", "-q").returncode == 0
+    assert all(task["stale"] is None for task in shown(failed).values())

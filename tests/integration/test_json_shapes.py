@@ -38,8 +38,19 @@ RUN = {
     *("instances", "source", "logical_date", "params", "origin", "selection"),
 }
 TASK = {
-    *("task", "map_index", "map_key", "status", "reason", "depends_on", "started_at", "ended_at", "duration_s"),
-    *("attempts", "instances"),
+    *(
+        "task",
+        "map_index",
+        "map_key",
+        "status",
+        "reason",
+        "stale",
+        "depends_on",
+        "started_at",
+        "ended_at",
+        "duration_s",
+    ),
+    *("duration_s", "attempts", "instances", "wake_at"),
 }
 ATTEMPT = {
     *("attempt", "status", "exit_code", "error", "codes", "started_at", "ended_at", "duration_s"),

@@ -1,5 +1,13 @@
 """The names of `liteflow.api`, for type checkers; at run time `api.py` imports each when it is first used."""
 
+from liteflow.approvals import RESERVED_FIELDS as RESERVED_FIELDS
+from liteflow.approvals import Choice as Choice
+from liteflow.approvals import OpenApproval as OpenApproval
+from liteflow.approvals import decide as decide
+from liteflow.approvals import find_approval as find_approval
+from liteflow.approvals import open_approvals as open_approvals
+from liteflow.approvals import user_name as user_name
+from liteflow.approvals import wait_for_approval as wait_for_approval
 from liteflow.context import idempotency_key as idempotency_key
 from liteflow.definition.groups import Group as Group
 from liteflow.definition.mapping import MAX_INSTANCES as MAX_INSTANCES
@@ -89,6 +97,8 @@ from liteflow.traces import Frame as TraceFrame
 from liteflow.traces import TracedException as TracedException
 from liteflow.traces import from_json as read_trace
 from liteflow.values.dates import current_day as current_day
+from liteflow.values.dates import date_of as date_of
+from liteflow.values.dates import epoch_of as day_epoch
 from liteflow.values.dates import moment_from_epoch as moment_from_epoch
 from liteflow.values.dates import parse_day as parse_day
 from liteflow.values.dates import shown as day_text
@@ -98,6 +108,7 @@ from liteflow.values.params import NAME as PARAM_NAME
 from liteflow.values.params import REQUIRED as REQUIRED_PARAM
 from liteflow.values.params import TYPES as PARAM_TYPES
 from liteflow.values.params import as_text as value_text
+from liteflow.values.params import described as described_params
 from liteflow.values.params import of_default as param_from_default
 from liteflow.values.payload import Payload as Payload
 from liteflow.values.payload import decode as decode_value
@@ -112,6 +123,7 @@ from liteflow.work import HookEvent as HookEvent
 from liteflow.work import Item as Item
 from liteflow.work import MappedRow as MappedRow
 from liteflow.work import Outcome as Outcome
+from liteflow.work import Poll as Poll
 from liteflow.work import Ref as Ref
 from liteflow.work import RunInfo as RunInfo
 from liteflow.work import Work as Work
@@ -133,6 +145,7 @@ __all__ = [
     "PARAM_NAME",
     "PARAM_TYPES",
     "REQUIRED_PARAM",
+    "RESERVED_FIELDS",
     "RUN_ENDED",
     "SECRET_NAME",
     "TASK_ENDED",
@@ -146,6 +159,7 @@ __all__ = [
     "BackendFactory",
     "Backup",
     "Body",
+    "Choice",
     "ConditionInputs",
     "DagLimits",
     "DagRecord",
@@ -162,12 +176,14 @@ __all__ = [
     "Item",
     "Leftovers",
     "MappedRow",
+    "OpenApproval",
     "Outcome",
     "OverlookedFailure",
     "Payload",
     "Picture",
     "PictureEdge",
     "PictureNode",
+    "Poll",
     "PoolRecord",
     "Pruned",
     "QueueOptions",
@@ -190,12 +206,17 @@ __all__ = [
     "cancel_interrupted",
     "clean_text",
     "current_day",
+    "date_of",
+    "day_epoch",
     "day_text",
+    "decide",
     "decode_value",
     "delete_pool",
+    "described_params",
     "duration_text",
     "encode_value",
     "exclude_from_resume",
+    "find_approval",
     "find_leftovers",
     "folded",
     "gc_paused",
@@ -209,6 +230,7 @@ __all__ = [
     "items_of_value",
     "moment_from_epoch",
     "node_caption",
+    "open_approvals",
     "open_log",
     "param_from_default",
     "parse_day",
@@ -231,7 +253,9 @@ __all__ = [
     "to_html",
     "to_mermaid",
     "unpickling",
+    "user_name",
     "vacuum",
     "value_text",
+    "wait_for_approval",
     "with_boxes",
 ]

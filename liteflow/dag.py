@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any
 
 from liteflow.dagrun import DagRun
 from liteflow.definition.commands import shell_command
@@ -60,6 +60,7 @@ from liteflow.states import Status
 from liteflow.values.dates import Day, check_moment
 from liteflow.values.params import declared, resolve, restored
 from liteflow.values.secrets import Secret, Secrets, declared_secrets, resolve_secrets
+from liteflow.waiting_tasks import WaitingTasks
 from liteflow.work import KEYWORDS, Body, Call, Command
 
 
@@ -72,11 +73,7 @@ def init_schema(db_path: str = "liteflow.db") -> None:
     connect(real_path(db_path)).close()
 
 
-#: How long a sensor waits: there is always an end.
-SENSOR_TIMEOUT_S: Final = 7 * 86400.0
-
-
-class Dag(CurrentDag, DagReruns):
+class Dag(CurrentDag, DagReruns, WaitingTasks):
     """A named set of tasks and the dependencies between them.
 
     Args:
@@ -269,31 +266,6 @@ class Dag(CurrentDag, DagReruns):
     def short_circuit(self, func: Callable[..., Any] | None = None, task_id: str | None = None, **kwargs: Any) -> Any:
         """Add a task whose function returns whether the tasks that follow run."""
         return self.task(func, task_id, short_circuit=True, **kwargs)
-
-    def sensor(
-        self,
-        func: Callable[..., Any] | None = None,
-        task_id: str | None = None,
-        *,
-        every: float = 10.0,
-        timeout: float | None = SENSOR_TIMEOUT_S,
-        on_timeout: str = "fail",
-        **kwargs: Any,
-    ) -> Any:
-        """Add a task that waits: its function is called again, every so many seconds, until it returns a value.
-
-        While it returns `NOT_YET`, or a `Waiting` that says what it waits for, the task is WAITING and holds no worker
-        and no slot. A call that raises is repeated, and five such calls in a row fail the task. Also a decorator.
-
-        Args:
-            func: the function, which should return soon: a call may take 30 seconds.
-            task_id: by default the name of the function.
-            every: seconds between two calls.
-            timeout: seconds after which the wait is over; they also count while no process runs the run.
-            on_timeout: "fail", or "skip" for a task that is then SKIPPED.
-            kwargs: options and arguments, as in `task`.
-        """
-        return self.task(func, task_id, every=every, timeout=timeout, on_timeout=on_timeout, **kwargs)
 
     def add_call(
         self,

@@ -131,6 +131,8 @@ def _file_sections() -> Iterator[_Section]:
     text = CONCURRENCY["description"] + " A number alone is the limit, a text alone the group."
     yield _Section("## concurrency: its keys", text, CONCURRENCY)
     yield _Section("## settings", SETTINGS["description"], SETTINGS)
+    containers = SETTINGS["properties"]["containers"]
+    yield _Section("### Inside containers", containers["description"], containers, "containers.")
     yield _Section("### Inside retention", "See [keep it small](../howto/keep-it-small.md).", RETENTION, "retention.")
 
 

@@ -224,7 +224,8 @@ class _Reader:
         self._params = mapping_or_empty(tree.root.get("params"))
         self._secrets = secret_names(tree.root)
         path = os.path.abspath(tree.source.file)
-        self._workflow = {"name": tree.root.get("workflow_name", ""), "dir": os.path.dirname(path), "file": path}
+        name = tree.root.get("workflow_name") or os.path.basename(path).split(".")[0]
+        self._workflow = {"name": name, "dir": os.path.dirname(path), "file": path}
         self.templates = _Templates(tree)
         script_keys = [script_key(schema) for schema in self._schemas]
         self._scripts = _ScriptReader(tree, self.templates, self._params, script_keys)

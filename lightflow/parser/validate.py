@@ -70,6 +70,7 @@ def validate(tree: Tree, schema: Schema, registry: Registry) -> Checked:
         limits.check_limits(tree),
         tasks.check_own_keys(tree, registry),
         tasks.check_secrets(tree, registry),
+        _container_problems(tree),
     ):
         problems += islice(checks, MAX_PROBLEMS)
     return Checked(
@@ -102,6 +103,14 @@ def _expressions(tree: Tree, registry: Registry) -> ExpressionIndex:
     from lightflow.parser.expressions import read_expressions  # imports Jinja
 
     return read_expressions(tree, registry)
+
+
+def _container_problems(tree: Tree) -> Iterator[Problem]:
+    if not any("container" in node.keys or node.keys.get("type") == "docker" for node in tree.task_nodes):
+        return iter(())
+    from lightflow.parser.subjects.containers import check_containers  # few workflows have containers
+
+    return check_containers(tree)
 
 
 def _is_in_unknown_key(tree: Tree, path: str) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightflow.engine.checkpoint import Checkpoint
+from lightflow.service.approvals import Decided
 from lightflow.service.doctor import Finding
 from lightflow.service.explanations import Explanation
 from lightflow.service.pools import PoolView, slot_owner
@@ -108,6 +109,19 @@ def skipped_run_shape(workflow: str, reason: str | None) -> Shape:
 def cancelled_run_shape(run: RunRecord) -> Shape:
     """Return what `cancel` has made of a run."""
     return {"run_id": run.run_id, "workflow": run.dag_id, "status": run.status}
+
+
+def decision_shape(decided: Decided) -> Shape:
+    """Return a decision about a task that waited; `at_once` is false where the next resume acts on it."""
+    approval, choice = decided.approval, decided.choice
+    return {
+        "run_id": approval.run_id,
+        "task": approval.task_id,
+        "map_index": None if approval.map_index < 0 else approval.map_index,
+        "decision": "approved" if choice.approved else "rejected",
+        "by": choice.by,
+        "at_once": decided.state == "done",
+    }
 
 
 def changed_tasks_shape(run: RunRecord, names: Sequence[str]) -> Shape:

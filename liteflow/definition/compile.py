@@ -20,7 +20,7 @@ from liteflow.planning.ready_queue import DEFAULT_QUEUE
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.planning.setup_teardown import Teardown, between, needed_setups
 from liteflow.values.secrets import Secret, unknown_secret_message
-from liteflow.work import Body, Ref
+from liteflow.work import Body, Call, Ref
 
 
 def compile_dag(
@@ -213,6 +213,8 @@ class _Compiler:
             raise DuplicateTask(
                 f"a task cannot be called {hook_id!r}: that is the id of a hook; choose another task id"
             )
+        if isinstance(body, Call) and body.poll is not None:
+            raise DefinitionError(f"hook {hook_id!r} cannot wait: make it a task, which others depend on")
         self._hook_ids.add(hook_id)
         for ref in body.late.reads if body.late is not None else ():
             if ref.task_id not in self._graph.index:

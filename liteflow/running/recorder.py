@@ -182,6 +182,10 @@ class Recorder:
             numbered = zip(self._table.mapped[node].nodes, labels, strict=True)
             self._labels.update((instance, label) for instance, label in numbered if label is not None)
 
+    def handle_request(self, request_no: int) -> None:
+        """Record that a request of another process was acted on."""
+        self._batch.handle_request(request_no)
+
     # -- slots ---------------------------------------------------------------------------------------------
 
     def request_slots(

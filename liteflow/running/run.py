@@ -201,7 +201,9 @@ class Runner(Record):
         recorder = self._recorder(table, observers, hooks, previous)
         inputs = Inputs(compiled=compiled, table=table, store=store, info=self.info, previous=previous)
         checks = StartChecks(compiled=compiled, plan=plan, inputs=inputs, hooks=hooks, info=self.info)
-        waits = Waits(compiled=compiled, plan=plan, recorder=recorder, executor=self.executor, clock=self.clock)
+        waits = Waits(
+            compiled=compiled, plan=plan, recorder=recorder, executor=self.executor, clock=self.clock, info=self.info
+        )
         stopping = Stopping(
             waits=waits,
             compiled=compiled,

@@ -20,7 +20,7 @@ from lightflow.parser.schema_pieces import (
 from lightflow.parser.subjects import control_flow, environment, fan_out, groups, limits, retries
 from lightflow.parser.subjects.retries import build_retry, check_duration
 from lightflow.parser.subjects.settings import MODE
-from lightflow.parser.tree import TaskNode, Tree, list_or_empty, preconditions
+from lightflow.parser.tree import TaskNode, Tree, list_or_empty, mapping_or_empty, preconditions
 from lightflow.plugins.expression_kinds import rule_at, texts_in
 from lightflow.plugins.registry import Registry
 from lightflow.spec.durations import seconds
@@ -253,6 +253,8 @@ def check_own_keys(tree: Tree, registry: Registry) -> Iterator[Problem]:
     for node in tree.task_nodes:
         name = tree.unknown_types.get(id(node.keys), node.keys["type"])
         task_type = types.get(name) if isinstance(name, str) else None
+        if node.is_hook and task_type is not None and task_type.waits():
+            yield tree.problem([*node.path, "type"], f"type {name} waits, which a hook cannot: make it a task")
         for error in task_type.check(node.keys) if task_type else ():
             path = [*node.path, error.key]
             problem = tree.problem(path, error.message)
@@ -369,7 +371,10 @@ class TaskBuilder:
         task_type = self._registry.built_in(task["type"])
         if task_type is None:
             return config
-        return task_type.completed(config, workflow_shell=self._tree.shell, is_branch=is_branch)
+        engine = mapping_or_empty(self._tree.root.get("settings")).get("container_engine")
+        return task_type.completed(
+            config, workflow_shell=self._tree.shell, is_branch=is_branch, container_engine=engine
+        )
 
     def _env(self, node: TaskNode) -> tuple[dict[str, str], dict[str, str]]:
         """Return the variables of a task with those of the workflow, and without them."""

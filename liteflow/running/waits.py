@@ -118,7 +118,7 @@ class Waits:
                 self._stored[wait.task_id, wait.map_index] = wait
             else:
                 self._recorder.abandon(
-                    wait.task_id, wait.map_index, wait.origin.attempt, "its task was removed", self._clock.time()
+                    wait.task_id, wait.map_index, wait.attempt, "its task was removed", self._clock.time()
                 )
 
     def begin(self, outcome: Outcome, waiting: Waiting) -> None:
@@ -205,6 +205,15 @@ class Waits:
         heapq.heappush(self._heap, (min(wait.due.monotonic, monotonic + max(0.0, left_s)), node))
 
     # -- polls -----------------------------------------------------------------------------------------------
+
+    def wake_at(self) -> float | None:
+        """Return the epoch second of the next poll or timeout; None: there is none."""
+        moments = [min(wait.due.epoch, wait.deadline) for wait in self._waits.values()]
+        return min((moment for moment in moments if moment < inf), default=None)
+
+    def are_idle(self) -> bool:
+        """Return whether there are waits, and nothing is with the executor for them."""
+        return bool(self._waits) and not self._ended and not any(wait.is_polled for wait in self._waits.values())
 
     def next_at(self) -> float | None:
         """Return the monotonic second at which there is something to do, if anything waits."""

@@ -138,7 +138,9 @@ class Loop:
         wake_at = waits.wake_at()
         if not self._parts.limits.is_refused and (wake_at is None or wake_at - now >= _PARKED_S):
             until = "a decision" if wake_at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wake_at))
-            plan.pause(f"{PARKED} until {until}")
+            self._take_requests()  # a decision may have been made while no process ran the run
+            if not self._store.batch:
+                plan.pause(f"{PARKED} until {until}")
 
     def _submit(self, starts: list[Start]) -> None:
         parts = self._parts

@@ -9,6 +9,7 @@ from liteflow.approvals import open_approvals as open_approvals
 from liteflow.approvals import user_name as user_name
 from liteflow.approvals import wait_for_approval as wait_for_approval
 from liteflow.context import idempotency_key as idempotency_key
+from liteflow.definition.groups import Group as Group
 from liteflow.definition.mapping import MAX_INSTANCES as MAX_INSTANCES
 from liteflow.definition.mapping import instance_label as instance_label
 from liteflow.definition.mapping import items_of_value as items_of_value
@@ -26,6 +27,8 @@ from liteflow.limits import MAX_SLOTS as MAX_SLOTS
 from liteflow.limits import ON_CONFLICT as ON_CONFLICT
 from liteflow.limits import DagLimits as DagLimits
 from liteflow.modes import DEFAULT_WORKERS as DEFAULT_WORKERS
+from liteflow.pictures.boxes import folded as folded
+from liteflow.pictures.boxes import with_boxes as with_boxes
 from liteflow.pictures.drawing import picture_of_run as picture_of_run
 from liteflow.pictures.mermaid import to_mermaid as to_mermaid
 from liteflow.pictures.page import to_html as to_html
@@ -33,6 +36,7 @@ from liteflow.pictures.picture import Edge as PictureEdge
 from liteflow.pictures.picture import Node as PictureNode
 from liteflow.pictures.picture import Picture as Picture
 from liteflow.pictures.picture import StatusStyle as StatusStyle
+from liteflow.pictures.picture import box_label as box_label
 from liteflow.pictures.picture import caption as node_caption
 from liteflow.pictures.picture import clean as clean_text
 from liteflow.pictures.picture import duration_text as duration_text
@@ -41,6 +45,9 @@ from liteflow.pictures.picture import shorten as shorten
 from liteflow.pictures.picture import status_style as status_style
 from liteflow.pictures.picture import tally_text as tally_text
 from liteflow.planning.graph import Graph as Graph
+from liteflow.planning.groups import Grouping as Grouping
+from liteflow.planning.groups import group_mistakes as group_mistakes
+from liteflow.planning.groups import group_nodes as group_nodes
 from liteflow.planning.overlooked import OverlookedFailure as OverlookedFailure
 from liteflow.planning.ready_queue import DEFAULT_QUEUE as DEFAULT_QUEUE
 from liteflow.planning.ready_queue import QueueOptions as QueueOptions
@@ -161,6 +168,8 @@ __all__ = [
     "Expansion",
     "FilePosition",
     "Graph",
+    "Group",
+    "Grouping",
     "History",
     "HookEvent",
     "InstanceRecord",
@@ -193,6 +202,7 @@ __all__ = [
     "ValueRecord",
     "Work",
     "back_up",
+    "box_label",
     "cancel_interrupted",
     "clean_text",
     "current_day",
@@ -208,7 +218,10 @@ __all__ = [
     "exclude_from_resume",
     "find_approval",
     "find_leftovers",
+    "folded",
     "gc_paused",
+    "group_mistakes",
+    "group_nodes",
     "idempotency_key",
     "input_name",
     "instance_label",
@@ -244,4 +257,5 @@ __all__ = [
     "vacuum",
     "value_text",
     "wait_for_approval",
+    "with_boxes",
 ]

@@ -16,6 +16,7 @@ from lightflow.plugins.base import LONGEST_WAIT_S, TaskType
 from lightflow.plugins.registry import Registry
 from lightflow.spec.durations import PATTERN, seconds
 from lightflow.spec.model import (
+    GROUP,
     ConditionSpec,
     ControlFlowSpec,
     Expression,
@@ -26,6 +27,7 @@ from lightflow.spec.model import (
 )
 from liteflow import Call, Command, Dag, InputError, Task
 from liteflow.api import Body, Expansion, Record, gc_paused, replace
+from liteflow.definition.groups import Group
 from liteflow.definition.options import DEFAULT_FLOW, FlowOptions, TaskOptions, tolerance_of, with_keywords
 from liteflow.definition.task import NO_HOOKS, Precondition, TaskHooks
 from liteflow.hooks import Condition as EngineCondition
@@ -90,6 +92,8 @@ class _TaskBuilder(Record):
             task = self._with_dotenv(task, owner or task.id)
         if task.cwd is not None:
             task = replace(task, cwd=os.path.join(self.folder, os.path.expanduser(task.cwd)))
+        if task.type == GROUP:
+            return self._group(task)
         options = _options(task, self._task_type(task.type))
         if task.expressions is not None:
             options = self._evaluated_options(task, options)
@@ -106,6 +110,17 @@ class _TaskBuilder(Record):
             meta={"kind": task.type, "digest": task.digest[:16]},
             task_hooks=self._hooks(task),
             expansion=expansion,
+            group=task.group,
+        )
+
+    def _group(self, group: TaskSpec) -> Group:
+        return Group(
+            group.id,
+            dependencies=group.depends_on,
+            options=TaskOptions(flow=_flow_options(group)),
+            task_hooks=self._hooks(group),
+            group=group.group,
+            meta={"digest": group.digest[:16]},
         )
 
     def _with_dotenv(self, task: TaskSpec, owner: str) -> TaskSpec:

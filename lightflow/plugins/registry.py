@@ -20,6 +20,8 @@ BUILT_IN: Final[Mapping[str, tuple[str, str]]] = {
     "python": ("lightflow.plugins.python_task", "PythonTask"),
     "docker": ("lightflow.plugins.docker_task", "DockerTask"),
     "http": ("lightflow.plugins.http_task", "HttpTask"),
+    "wait": ("lightflow.plugins.wait_task", "WaitTask"),
+    "approval": ("lightflow.plugins.approval_task", "ApprovalTask"),
     "notify": ("lightflow.plugins.notify_task", "NotifyTask"),
     "mail": ("lightflow.plugins.mail_task", "MailTask"),
     "lambda": ("lightflow.plugins.lambda_task", "LambdaTask"),

@@ -12,9 +12,9 @@ A function is imported when it is first used.
 
 import importlib
 
-_HOMES = {"http": "http_body", "mail": "mail_body", "notify": "notify_body"}
+_HOMES = {"http": "http_body", "mail": "mail_body", "notify": "notify_body", "sql": "sql_body"}
 
-__all__ = ["http", "mail", "notify"]
+__all__ = ["http", "mail", "notify", "sql"]
 
 
 def __getattr__(name: str) -> object:

@@ -99,6 +99,7 @@ class InstanceRecord(NamedTuple):
     kind: str = "task"  # or "hook", "precondition"
     tolerated: bool = False  # it FAILED and counts as a success
     wake_at: float | None = None  # WAITING: when it is polled next, or its next iteration starts; None: by a decision
+    settled: bool = False  # a resume leaves it as it is, until the run has ended or for good
 
 
 class AttemptRecord(NamedTuple):
@@ -194,7 +195,7 @@ _RUN = (
 )
 _INSTANCE = (
     "SELECT task_id, map_index, status, dependencies, timeout, try_number, error_log, reason, started_at, ended_at, "
-    "updated_at, map_key, hook_events, kind, tolerated, wake_at FROM liteflow_task_instances WHERE run_id=? "
+    "updated_at, map_key, hook_events, kind, tolerated, wake_at, settled FROM liteflow_task_instances WHERE run_id=? "
 )
 
 
@@ -634,7 +635,7 @@ def _instance(row: Sequence[Any]) -> InstanceRecord:
     values = list(row)
     values[3] = [] if values[3] == "[]" else [each for each in _json(values[3], []) if _is_id(each)]
     values[12] = "" if values[12] is None else _event(values[12])
-    values[14] = bool(values[14])
+    values[14], values[16] = bool(values[14]), bool(values[16])
     return InstanceRecord(*values)
 
 

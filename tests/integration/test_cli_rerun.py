@@ -158,3 +158,14 @@ def test_stale_results_are_shown(failed: Path) -> None:
     assert "it is stale: fetch succeeded at" in lightflow(failed, "why", "load").stdout
     assert lightflow(failed, "retry", "latest", "--from", "load", "-q").returncode == 0
     assert all(task["stale"] is None for task in shown(failed).values())
+
+
+def test_why_says_that_a_failure_is_left_alone(failed: Path) -> None:
+    lightflow(failed, "clear", "latest", "--task", "other")
+    why = lightflow(failed, "why", "load").stdout
+    assert "it stays as it is: only chosen tasks run again, until the run has ended" in why
+    (failed / "mended").touch()
+    assert lightflow(failed, "resume", "latest", "-q").returncode == 1
+    assert trail(failed) == ["other"]
+    assert lightflow(failed, "resume", "latest", "-q").returncode == 0
+    assert trail(failed) == ["load", "report"]

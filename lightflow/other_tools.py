@@ -35,7 +35,7 @@ _ONE_MACHINE = "all tasks run on this machine; remove it"
 _DEFAULTS = (
     "keys that tasks share are written once with an anchor: `x-all: &all {retries: 2}`, and `<<: *all` in each task"
 )
-_CONTAINER = "there are no containers: write `run: docker run --rm {value|IMAGE} COMMAND`"
+_CONTAINER = "a task runs in a container with `container: {value|IMAGE}` next to its `run`; a task that runs the program of an image has `type: docker`"
 _LABELS = "labels have no meaning here: write a comment, or a key that begins with x-"
 _EXTRA = "it counts the first attempt too; here only the attempts after it are counted: "
 
@@ -73,7 +73,7 @@ KEYS: Final[tuple[ForeignTerm, ...]] = (
     ForeignTerm("retry_policy", "settings", "retries of all tasks are `settings: {retries: 2}`; details are in each task's `retry`", "Dagu"),
     # -- what a task does
     ForeignTerm("steps", "task", "a task is one script: write the lines into `run: |`, or make each step a task of its own", "GitHub Actions", "run"),
-    ForeignTerm("tasks jobs", "task", "a task has no tasks in it: write them side by side, with `depends_on`", "Airflow, Kestra"),
+    ForeignTerm("jobs", "task", "tasks below a task are a group: its `tasks`", "Airflow, Kestra"),
     ForeignTerm("uses", "task", "there are no actions: write what it runs as a command under `run`", "GitHub Actions", "run"),
     ForeignTerm("with op_kwargs op_args templates_dict kwargs parameters", "task", "arguments of a Python function are under `args` (type: python, next to `call`); a script gets values by `env`", "GitHub Actions, Airflow"),
     ForeignTerm("bash_command", "task", "write `run`", "Airflow", "run"),
@@ -82,9 +82,11 @@ KEYS: Final[tuple[ForeignTerm, ...]] = (
     ForeignTerm("python_callable function target", "task hook", "write `type: python` with `call: module:function`", "Airflow, Luigi", "run call"),
     ForeignTerm("operator executor plugin task_runner", "task", "the kind of a task is its `type`; a command needs none", "Airflow, Dagu, Kestra"),
     ForeignTerm("script_file script_path", "task", "write `run: sh {value|FILE}`", "Dagu, Snakemake", "run"),
-    ForeignTerm("container image docker docker_image container_image pod", "top task", _CONTAINER, "GitHub Actions, GitLab CI, Argo, Nextflow", "run"),
+    ForeignTerm("container", "top", _CONTAINER, "GitLab CI", "run"),
+    ForeignTerm("image docker docker_image container_image pod", "top task", _CONTAINER, "GitHub Actions, GitLab CI, Argo, Nextflow", "run"),
     ForeignTerm("services sidecars", "top task", "there are no service containers: a task with `setup: true` starts it, one with `teardown_of` stops it", "GitHub Actions, GitLab CI"),
-    ForeignTerm("volumes ports networks", "top task", "there are no containers: tasks see the files and the network of this machine; remove it", "docker compose, Argo"),
+    ForeignTerm("volumes", "top task", "the volumes of a task are in its container: `container: {image: IMAGE, volumes: [SOURCE:/TARGET]}`", "docker compose, Argo"),
+    ForeignTerm("ports networks", "top task", "containers publish no ports; their network is `container: {image: IMAGE, network: NAME}`", "docker compose, Argo"),
     ForeignTerm("conda virtualenv venv requirements packages", "task", "name the interpreter of the environment in the command, such as `run: .venv/bin/python load.py`", "Snakemake, Nextflow, Airflow"),
     ForeignTerm("user become privileged sudo", "top task", "tasks run as the user who starts the run; another one is `run: sudo -n -u {value|USER} COMMAND`", "docker compose"),
     ForeignTerm("stdin input_file", "task", "write `run: COMMAND < {value|FILE}`", "Dagu"),
@@ -146,14 +148,14 @@ KEYS: Final[tuple[ForeignTerm, ...]] = (
 )  # fmt: skip
 
 _SHELL = "a command needs no type: write `run`"
-_DOCKER = "there are no containers: write `run: docker run --rm IMAGE COMMAND`"
+_DOCKER = "a task that runs the program of an image has `type: docker`, also with podman; a script runs in one with `container: IMAGE`"
 
 #: Values of `type` of a task.
 TYPES: Final[tuple[ForeignTerm, ...]] = (
     ForeignTerm("bash zsh ksh dash ash fish", "shell", "write `shell: {value|bash}` next to `run`; the type is shell", "Dagu, Airflow, Kestra"),
     ForeignTerm("sh command cmd exec script local run shellscript bashoperator", "shell", _SHELL, "Dagu, Kestra, Airflow"),
     ForeignTerm("python3 py python_script pythonoperator function callable", "python", "write `type: python`", "Kestra, Airflow"),
-    ForeignTerm("docker podman container kubernetes k8s pod kubernetespodoperator", "", _DOCKER, "Dagu, Kestra, Airflow"),
+    ForeignTerm("podman container kubernetes k8s pod kubernetespodoperator", "", _DOCKER, "Dagu, Kestra, Airflow"),
     ForeignTerm("http https rest request api simplehttpoperator webhook", "", "write `run: curl --fail URL`", "Dagu, Airflow, Kestra"),
     ForeignTerm("ssh remote", "", "write `run: ssh HOST COMMAND`", "Dagu, Airflow"),
     ForeignTerm("mail email smtp slack", "", "write a command that sends it, such as `run: mail -s SUBJECT ADDRESS`", "Dagu, Airflow"),

@@ -20,6 +20,7 @@ LiteflowError
 │   └── StaleRun               another process has taken over the run             exit 4
 ├── RunOwned                   a live process owns the run                        exit 4
 │   └── GroupBusy              its group is full, and the run must not wait       exit 4
+├── AlreadyDecided             a task that waited for a decision has one          exit 4
 ├── RunSkipped                 its group is full, and the run is skipped          exit 0
 └── ResourceError              disk full, no more files or processes              exit 5
 
@@ -175,6 +176,12 @@ class GroupBusy(RunOwned):
     """The group of the run is full, and `on_conflict` is "fail". Nothing ran, nothing was stored."""
 
 
+class AlreadyDecided(LiteflowError):
+    """A task that waited for a decision has one, or its time is over."""
+
+    exit_code = 4
+
+
 class RunSkipped(LiteflowError):
     """The group of the run is full, and `on_conflict` is "skip". `Dag.run` returns the run as SKIPPED."""
 
@@ -193,15 +200,26 @@ class TaskFailed(Exception):
     """Raise it in a task to fail the attempt with a message for people and codes for `retry`.
 
     `codes` are words such as "http:503". `retry_after_s` is the least wait before the next attempt. A `final` failure
-    is not tried again, unless `retry` names one of its codes.
+    is not tried again, unless `retry` names one of its codes. `exit_code` is that of a program that the task ran.
     """
 
     def __init__(
-        self, message: str, *, codes: Sequence[str] = (), retry_after_s: float | None = None, final: bool = False
+        self,
+        message: str,
+        *,
+        codes: Sequence[str] = (),
+        retry_after_s: float | None = None,
+        final: bool = False,
+        exit_code: int | None = None,
     ) -> None:
         super().__init__(message)
-        self.codes, self.retry_after_s, self.final = tuple(codes), retry_after_s, final
+        self.codes, self.retry_after_s, self.final, self.exit_code = tuple(codes), retry_after_s, final, exit_code
 
     def __reduce__(self) -> tuple[object, ...]:
-        state = {"codes": self.codes, "retry_after_s": self.retry_after_s, "final": self.final}
+        state = {
+            "codes": self.codes,
+            "retry_after_s": self.retry_after_s,
+            "final": self.final,
+            "exit_code": self.exit_code,
+        }
         return type(self), self.args, state

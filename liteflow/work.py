@@ -113,6 +113,8 @@ class Call(NamedTuple):
     undo: Call | None = None
     #: modules that are imported before worker processes are forked, so that each worker has them
     preload: tuple[str, ...] = ()
+    #: the return value of a call that returns None is what it prints, as with a command
+    output: Literal["last_line", "json"] | None = None
     #: how its task waits after the function has returned a `Waiting`
     poll: Poll | None = None
 

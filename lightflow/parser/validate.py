@@ -9,7 +9,17 @@ from typing import Final
 from lightflow.errors import Problem
 from lightflow.parser.schema_pieces import Schema
 from lightflow.parser.schema_validator import Validator
-from lightflow.parser.subjects import control_flow, environment, fan_out, limits, params, retries, settings, tasks
+from lightflow.parser.subjects import (
+    control_flow,
+    environment,
+    fan_out,
+    groups,
+    limits,
+    params,
+    retries,
+    settings,
+    tasks,
+)
 from lightflow.parser.tree import ExpressionIndex, Tree
 from lightflow.plugins.registry import Registry
 from lightflow.spec.model import ConditionSpec, Expressions, SecretSpec
@@ -48,6 +58,7 @@ def validate(tree: Tree, schema: Schema, registry: Registry) -> Checked:
     for checks in (
         settings.check_shells(tree),
         tasks.check_ids(tree),
+        groups.check_groups(tree),
         tasks.check_types(tree, registry),
         tasks.check_dependencies(tree, index.tasks, index.conditions),
         control_flow.check_control_flow(tree),
@@ -59,6 +70,7 @@ def validate(tree: Tree, schema: Schema, registry: Registry) -> Checked:
         limits.check_limits(tree),
         tasks.check_own_keys(tree, registry),
         tasks.check_secrets(tree, registry),
+        _container_problems(tree),
     ):
         problems += islice(checks, MAX_PROBLEMS)
     return Checked(
@@ -91,6 +103,14 @@ def _expressions(tree: Tree, registry: Registry) -> ExpressionIndex:
     from lightflow.parser.expressions import read_expressions  # imports Jinja
 
     return read_expressions(tree, registry)
+
+
+def _container_problems(tree: Tree) -> Iterator[Problem]:
+    if not any("container" in node.keys or node.keys.get("type") == "docker" for node in tree.task_nodes):
+        return iter(())
+    from lightflow.parser.subjects.containers import check_containers  # few workflows have containers
+
+    return check_containers(tree)
 
 
 def _is_in_unknown_key(tree: Tree, path: str) -> bool:

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Final, SupportsIndex
 
 from lightflow.import_path import import_from_folders, unpickling_from
 from lightflow.plugins.base import ConfigProblem, TaskType, absolute
+from lightflow.plugins.container_keys import CONTAINER
 from lightflow.plugins.scripts import lines
 from lightflow.spec.model import TaskSpec
 from liteflow import Call
@@ -65,6 +66,7 @@ class PythonTask(TaskType):
                 "examples": [{"path": "data.csv"}, ["data.csv", 3]],
                 "x-expects": "a mapping of arguments by name, or a list of them",
             },
+            "container": CONTAINER,
         },
         "oneOf": [{"required": ["run"]}, {"required": ["call"]}],
         "dependentRequired": {"args": ["call"]},
@@ -86,8 +88,20 @@ class PythonTask(TaskType):
         except (MemoryError, RecursionError):
             yield ConfigProblem("run", "not valid Python: too deeply nested")
 
+    def completed(
+        self, config: dict[str, Any], *, workflow_shell: Any, is_branch: bool, container_engine: str | None
+    ) -> dict[str, Any]:
+        if "container" in config and container_engine is not None:
+            config["container"] = {"engine": container_engine, **config["container"]}
+        return config
+
     def build(self, task: TaskSpec) -> Call:
         cwd, folder = absolute(task.cwd), os.path.dirname(task.file)
+        if "container" in task.config:
+            from lightflow.plugins.container_task import container_call, with_program
+
+            words = ("python3", "-c", task.config["run"])
+            return container_call(task, *with_program(task.config["container"], words))
         if "call" in task.config:
             kwargs = {"target": task.config["call"], "args": task.config.get("args", {}), "folder": folder}
             kwargs["start"] = os.getcwd()

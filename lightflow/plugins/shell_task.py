@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from lightflow.plugins.base import ConfigProblem, TaskType, absolute
+from lightflow.plugins.container_keys import CONTAINER
 from lightflow.plugins.scripts import SHELL, lines, shell_problem
 from lightflow.spec.model import TaskSpec
 from liteflow import Command
-from liteflow.api import shell_words
+from liteflow.api import Body, shell_words
 
 
 class ShellTask(TaskType):
@@ -40,6 +41,7 @@ class ShellTask(TaskType):
                 "examples": ["last_line"],
                 "x-expressions": "none",
             },
+            "container": CONTAINER,
         },
         "required": ["run"],
     }
@@ -48,14 +50,22 @@ class ShellTask(TaskType):
         if problem := shell_problem(config.get("shell")):
             yield ConfigProblem("shell", problem)
 
-    def completed(self, config: dict[str, Any], *, workflow_shell: Any, is_branch: bool) -> dict[str, Any]:
+    def completed(
+        self, config: dict[str, Any], *, workflow_shell: Any, is_branch: bool, container_engine: str | None
+    ) -> dict[str, Any]:
         if workflow_shell is not None:
             config.setdefault("shell", workflow_shell)
         if is_branch:
             config.setdefault("output", "last_line")
+        if "container" in config and container_engine is not None:
+            config["container"] = {"engine": container_engine, **config["container"]}
         return config
 
-    def build(self, task: TaskSpec) -> Command:
+    def build(self, task: TaskSpec) -> Body:
         config = task.config
         argv = shell_words(config.get("shell"), config["run"])
+        if "container" in config:
+            from lightflow.plugins.container_task import container_call, with_program
+
+            return container_call(task, *with_program(config["container"], argv), output=config.get("output"))
         return Command(argv, absolute(task.cwd), task.env, output=config.get("output"))

@@ -175,7 +175,8 @@ class Attempt:
             text = self._info.masked(safe_text(error))
             return self.outcome("SKIPPED", error=ErrorInfo(one_line(text), "", ("SkipTask",)))
         if isinstance(error, TaskFailed):
-            return self.outcome("FAILED", error=_task_failure(error, self._info))
+            code = error.exit_code if isinstance(error.exit_code, int) else None
+            return self.outcome("FAILED", error=_task_failure(error, self._info), exit_code=code)
         if isinstance(error, SystemExit):
             code = exit_code(error)
             if code == 0 and in_body and not isinstance(error, ExitCalled):

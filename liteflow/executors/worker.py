@@ -23,7 +23,7 @@ from liteflow.executors.command import run_environment, task_environment
 from liteflow.executors.process_state import ProcessState, set_variables
 from liteflow.executors.worker_output import WorkerOutput
 from liteflow.processes.forks import close_in_forks, forking, use_handlers_in_forks
-from liteflow.processes.log_switch import LogSwitch
+from liteflow.processes.log_switch import LogSwitch, Written
 from liteflow.processes.packets import pack, receive, send
 from liteflow.values.payload import Payload
 from liteflow.work import Body, Call, ErrorInfo, HookEvent, Outcome, RunInfo, Waiting, Work
@@ -135,12 +135,12 @@ class _Worker:
         if self._terminated:  # the task has caught the exception
             raise Terminated
         is_clean = self._state.restore()  # first: it ends processes that still write, and resets the umask
-        if self._info.outputs_dir is not None and not work.is_undo:
-            outcome = with_outputs(outcome, variables["LIGHTFLOW_OUTPUT"], self._info)
         written, output_is_unchanged = self._output.end()
         is_clean = is_clean and output_is_unchanged
         if written != (0, None):
             outcome = outcome._replace(log_path=work.log_path if written.size_bytes else None, log_lost=written.lost)
+        if not work.is_undo:
+            outcome = self._with_outputs(work, outcome, variables.get("LIGHTFLOW_OUTPUT"), written)
         try:
             send(self._sock, pack((is_clean, outcome_to_wire(outcome))))
         except ConnectionError:
@@ -148,6 +148,12 @@ class _Worker:
         except OSError as error:  # no memory or file for a large value
             send(self._sock, pack((is_clean, outcome_to_wire(Attempt(work, self._info).raised(error)))))
         return is_clean
+
+    def _with_outputs(self, work: Work, outcome: Outcome, path: str | None, written: Written) -> Outcome:
+        """Return the outcome with the values of the output file, and with the printed one."""
+        masked = tuple(self._info.secrets or ())  # the guardian, which masks, does not say which it has found
+        size, value_from = written.size_bytes, self._calls[work.task_id].output
+        return with_outputs(outcome, path, self._info, value_from, masked=masked, size_bytes=size)
 
     def _run_task(self, work: Work, variables: Mapping[str, str]) -> Outcome:
         body: Body | None = self._calls[work.task_id]

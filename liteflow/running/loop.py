@@ -133,6 +133,8 @@ class Loop:
         """Poll the attempts that wait and are due, and undo those that have ended. Their handles are stored by now."""
         parts = self._parts
         parts.waits.adopt()
+        if parts.waits.is_overdue():
+            self._take_requests()
         for start, handle, outcome in parts.waits.due_undos():
             self._executor.end_wait(polling(parts.starter.work(start, parts.inputs, parts.hooks), handle, 0.0), outcome)
         if not self._may_start or self._plan.halted:
@@ -141,6 +143,15 @@ class Loop:
             work = polling(parts.starter.work(start, parts.inputs, parts.hooks), handle, limit_s)
             with self._signal_gate if work.task_id in self._inline_tasks else _HANDLERS_DEFERRED:
                 self._executor.submit(work)
+
+    def _take_requests(self) -> None:
+        """Act on the requests of other processes."""
+        requests = self._store.requests()
+        parts = self._parts
+        parts.stopping.take_requests(requests)
+        parts.waits.take_requests(requests)
+        for outcome in parts.waits.take_ended():  # in the transaction that says that their requests are handled
+            parts.outcomes.finish(outcome, self._clock.monotonic())
 
     def _prepare(self) -> bool:
         """Evaluate start checks and expand mapped tasks. Return whether there was anything to do."""
@@ -171,5 +182,5 @@ class Loop:
             store.check_file()
             store.renew_lock()
             store.sync_if_idle()
-            parts.stopping.check_requests(store)
+            self._take_requests()
             parts.limits.ask_again(now, self._plan)

@@ -15,16 +15,18 @@ from math import inf
 from typing import Final, NamedTuple
 
 from liteflow.definition.compiled import CompiledDag
+from liteflow.errors import PayloadError
 from liteflow.executors import Executor
 from liteflow.planning.plan import Plan
 from liteflow.record import replace
 from liteflow.running.ports import Clock
 from liteflow.running.recorder import Recorder
 from liteflow.running.starting import Start
-from liteflow.state.records import PreviousWait
+from liteflow.state.answers import ANSWER, StoredAnswer
+from liteflow.state.records import PreviousWait, Request
 from liteflow.state.transitions import WaitRow
 from liteflow.states import Verdict
-from liteflow.work import Body, Call, ErrorInfo, Outcome, Poll, Waiting, Work
+from liteflow.work import Body, Call, ErrorInfo, Outcome, Poll, RunInfo, Waiting, Work
 
 _LONGEST_PAUSE_S: Final = 30.0  # so that a wait ends in time although the clock was set, or the machine slept
 _STORED_PAUSE_S: Final = 60.0  # the time of a poll is stored if it is later than that, or with another change
@@ -47,7 +49,6 @@ class _Wait:
     """An attempt that waits."""
 
     __slots__ = (
-        "answer",
         "attempt",
         "deadline",
         "due",
@@ -55,6 +56,7 @@ class _Wait:
         "has_undo",
         "is_polled",
         "log_path",
+        "outcome",
         "poll",
         "reason",
         "started_at",
@@ -73,16 +75,24 @@ class _Wait:
         self.reason = ""  # the stored reason: that of the last answer, or why the last poll had none
         self.failures = 0  # how many polls in a row had no answer
         self.is_polled = False  # whether a poll is with the executor
-        self.answer: Outcome | None = None  # the outcome, while the poll that it came before has still to end
+        self.outcome: Outcome | None = None  # the outcome, while the poll that it came before has still to end
 
 
 class Waits:
     """The waits of one plan."""
 
     def __init__(
-        self, *, compiled: CompiledDag, plan: Plan, recorder: Recorder, executor: Executor, clock: Clock
+        self,
+        *,
+        compiled: CompiledDag,
+        plan: Plan,
+        recorder: Recorder,
+        executor: Executor,
+        clock: Clock,
+        info: RunInfo,
     ) -> None:
         self._compiled = compiled
+        self._info = info
         self._plan = plan
         self._recorder = recorder
         self._executor = executor
@@ -92,6 +102,7 @@ class Waits:
         self._ended: list[Outcome] = []
         self._undos: list[tuple[Start, str, Outcome]] = []
         self._stored: dict[tuple[str, int], PreviousWait] = {}  # those of the previous part of the run
+        self._answers: dict[int, StoredAnswer] = {}  # to be acted on, by the number of the request
 
     # -- the beginning of a wait -----------------------------------------------------------------------------
 
@@ -126,6 +137,11 @@ class Waits:
     def can_wait(self, node: int) -> bool:
         """Return whether the task says how it is polled."""
         return self._poll_of(node) is not None
+
+    def is_overdue(self) -> bool:
+        """Return whether the time of an attempt may be over: a decision that was made before comes first."""
+        now = self._clock.time()
+        return any(wait.deadline <= now for wait in self._waits.values() if wait.outcome is None)
 
     def adopt(self) -> None:
         """Take over the waits of instances that the plan has restored."""
@@ -197,7 +213,7 @@ class Waits:
         while self._heap and self._heap[0][0] <= monotonic:
             node = heapq.heappop(self._heap)[1]
             wait = self._waits.get(node)
-            if wait is None or wait.answer is not None:
+            if wait is None or wait.outcome is not None:
                 continue
             now = self._clock.time()
             if now >= wait.deadline:
@@ -217,8 +233,8 @@ class Waits:
         if wait is None:
             return outcome  # it is the outcome of the attempt
         wait.is_polled = False
-        if wait.answer is not None:
-            return self._end(node, wait, wait.answer._replace(undo_error=outcome.undo_error))
+        if wait.outcome is not None:
+            return self._end(node, wait, wait.outcome._replace(undo_error=outcome.undo_error))
         if outcome.waiting is not None:
             wait.failures, last, waiting = 0, wait.waiting, outcome.waiting
             if waiting.handle == _NO_HANDLE:
@@ -256,7 +272,7 @@ class Waits:
     def end(self, node: int, verdict: Verdict, message: str) -> None:
         """End the attempt of an instance that waits, unless it has an answer already."""
         wait = self._waits.get(node)
-        if wait is None or wait.answer is not None:
+        if wait is None or wait.outcome is not None:
             return
         error = None if verdict == "SUCCESS" else ErrorInfo(message)
         self.decide(
@@ -267,19 +283,55 @@ class Waits:
     def decide(self, node: int, outcome: Outcome) -> bool:
         """End the attempt of an instance that waits with this outcome. Return whether this is the first answer."""
         wait = self._waits.get(node)
-        if wait is None or wait.answer is not None:
+        if wait is None or wait.outcome is not None:
             return False
         if wait.is_polled:  # the node is free for a retry when its poll has ended
-            wait.answer = outcome
+            wait.outcome = outcome
             self._executor.cancel(node, 0.0)
         elif (ended := self._end(node, wait, outcome)) is not None:
             self._ended.append(ended)
         return True
 
-    def attempt(self, node: int) -> int | None:
-        """Return the number of the attempt of an instance that waits for a decision; None: it does not wait."""
-        wait = self._waits.get(node)
-        return None if wait is None or wait.answer is not None else wait.attempt
+    def take_requests(self, requests: Iterable[Request]) -> None:
+        """Act on the answers of people, the first one first. An answer to an instance without its list stays."""
+        for request in requests:
+            if request.action == ANSWER and request.request_no not in self._answers:
+                self._answers[request.request_no] = StoredAnswer.of(request)
+        if self._answers:
+            self._act()
+
+    def _act(self) -> None:
+        table = self._plan.table
+        nodes = {(table.task_ids[node], table.map_indexes[node]): node for node in table.waiting}
+        for number, answer in sorted(self._answers.items()):
+            key = (answer.task_id, answer.map_index)
+            if key in self._stored:
+                continue  # its list has still to be read
+            node = nodes.get(key, -1)
+            wait = self._waits.get(node)
+            if wait is not None and wait.attempt == answer.attempt:
+                self.decide(node, self._outcome_of(node, wait, answer))  # the end of the wait handles the request
+            elif number in self._answers:
+                self._handle(number)
+
+    def _handle(self, number: int) -> None:
+        """Record that an answer was acted on, or came too late."""
+        self._recorder.handle_request(number)
+        del self._answers[number]
+
+    def _outcome_of(self, node: int, wait: _Wait, answer: StoredAnswer) -> Outcome:
+        """Return the outcome of an attempt that a person has decided about."""
+        outcome = Outcome(
+            node, wait.attempt, answer.verdict, None, None, None, None, wait.started_at, self._clock.time(), None
+        )
+        if answer.verdict != "SUCCESS":
+            error = ErrorInfo(self._info.masked(answer.reason), "", ("TaskFailed",), codes=answer.codes, final=True)
+            return outcome._replace(error=error)
+        try:
+            values = {self._info.stored_name(name): self._info.encode(value) for name, value in answer.values.items()}
+            return outcome._replace(value=self._info.encode(dict(answer.values)), pushed=values)
+        except PayloadError as error:
+            return outcome._replace(verdict="FAILED", error=ErrorInfo(f"the answer cannot be stored: {error}"))
 
     def take_ended(self) -> Iterable[Outcome]:
         """Return, once, the outcomes of attempts that were ended without a poll."""
@@ -299,10 +351,13 @@ class Waits:
             attempt=wait.attempt, started_at=wait.started_at, log_path=outcome.log_path or wait.log_path
         )
         if outcome.verdict != "SUCCESS" and wait.has_undo:
-            wait.answer, wait.is_polled, wait.has_undo = outcome, True, False
+            wait.outcome, wait.is_polled, wait.has_undo = outcome, True, False
             self._undos.append((Start(node, wait.log_path), str(wait.waiting.handle), outcome))
             return None
         del self._waits[node]
+        key = (self._plan.table.task_ids[node], self._plan.table.map_indexes[node], wait.attempt)
+        for number in [number for number, answer in self._answers.items() if answer.attempt_key == key]:
+            self._handle(number)
         return outcome
 
     def due_undos(self) -> list[tuple[Start, str, Outcome]]:

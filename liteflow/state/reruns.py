@@ -17,7 +17,7 @@ from typing import Any, Final
 from liteflow.errors import DefinitionError
 from liteflow.planning.graph import Graph, reachable
 from liteflow.planning.rerun import Indexes, Rerun
-from liteflow.planning.targets import find_targets
+from liteflow.planning.targets import find_targets, groups_of
 from liteflow.planning.task_table import MappedInstances, instance_name
 from liteflow.state import transitions
 from liteflow.state.admin import StateWriter, lock_out
@@ -45,8 +45,10 @@ def targets_of(
     Raises:
         DefinitionError: there is no such task or instance.
     """
-    ids = task_ids or [row["id"] for row in history.graph_tasks(run.graph_digest)]
-    return find_targets(names, dict.fromkeys(ids), partial(history.labels, run.run_id), f"run {run.run_id}")
+    rows = history.graph_tasks(run.graph_digest)
+    ids = task_ids or [row["id"] for row in rows]
+    labels = partial(history.labels, run.run_id)
+    return find_targets(names, dict.fromkeys(ids), labels, f"run {run.run_id}", groups_of(rows))
 
 
 def changed_tasks(history: History, run: RunRecord, snapshot: str) -> list[str]:
@@ -275,8 +277,8 @@ def _reset_followers(
     starts = [after for task_id in chosen for after in graph.downstream[graph.index[task_id]]]
     after_marked = {graph.ids[node] for node in reachable(starts, graph.downstream)}
     rows = connection.execute(
-        "SELECT task_id, map_index FROM liteflow_task_instances WHERE run_id=? AND kind='task' "
-        "AND status='UPSTREAM_FAILED'",
+        "SELECT task_id, map_index FROM liteflow_task_instances WHERE run_id=? "
+        f"AND (kind='group' OR ({transitions.OF_GRAPH} AND status='UPSTREAM_FAILED'))",
         (run_id,),
     ).fetchall()
     reasons = {(task_id, index): "an upstream task was marked" for task_id, index in rows if task_id in after_marked}

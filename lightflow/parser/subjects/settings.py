@@ -45,6 +45,15 @@ SETTINGS: Final = block(
             "enum": ["auto", "manual"],
             "default": "manual",
         },
+        "container_engine": {
+            "description": "The container engine. Without it, the first of docker and podman that answers.",
+            "enum": ["docker", "podman"],
+        },
+        "containers": block(
+            "Containers",
+            "The rights of containers.",
+            {"unsafe": flag("Allow `options` of containers, and volumes with the socket of an engine.")},
+        ),
         "shell": {**SHELL, "description": "Another place for the key `shell` of the workflow."},
         "checkpoint_dir": _folder("Directory for checkpoint files.", ".lightflow-checkpoints"),
         "retention": RETENTION,
@@ -75,6 +84,6 @@ def build_settings(root: Mapping[str, Any]) -> Settings:
     values: dict[str, Any] = {  # 4.0 is a whole number for the schema
         key: int(value) if isinstance(value, float) else value for key, value in root.get("settings", {}).items()
     }
-    for key in ("shell", "retention"):  # parts of other records
+    for key in ("shell", "retention", "container_engine", "containers"):  # parts of other records, or of task types
         values.pop(key, None)
     return Settings(**values)

@@ -389,6 +389,7 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
         concurrency: Concurrency | int | str | None = None,
         raise_signals: bool = True,
         claim_children: bool = False,
+        park: bool = False,
         backends: Mapping[str, BackendFactory] = MappingProxyType({}),
         only: Sequence[str] = (),
         start: Sequence[str] = (),
@@ -419,6 +420,8 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
             claim_children: this program exists only for the run, so the end of the run ends all processes that the
                 program has started, also from tasks in threads, and also if the program is killed. Processes that
                 worker processes and commands start are always ended.
+            park: end the run as INTERRUPTED when only tasks are left that wait for a minute or more, so that no process
+                stays: `resume` continues it. The reason says until when it waits.
             backends: more modes by name, each with a function that opens a `liteflow.executors.Backend`.
             only, start, until, skip: names of tasks: these alone; these and all that follows them; these and all that
                 they need; not these. The other tasks are SKIPPED and count as a success.
@@ -452,6 +455,7 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
             logical_date=moment,
             observers=observers,
             claim_children=claim_children,
+            parks=park,
             backends=backends,
             done={name: seconds for name, seconds in (done or {}).items() if name in self.tasks},
             secrets=self._fetched_secrets(secrets, values),
@@ -477,6 +481,7 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
         concurrency: Concurrency | int | str | None = None,
         raise_signals: bool = True,
         claim_children: bool = False,
+        park: bool = False,
         backends: Mapping[str, BackendFactory] = MappingProxyType({}),
         rerun: Rerun | None = None,
     ) -> DagRun:
@@ -512,6 +517,7 @@ class Dag(CurrentDag, DagReruns, WaitingTasks):
             logical_date=previous.logical_date,
             observers=observers,
             claim_children=claim_children,
+            parks=park,
             backends=backends,
             secrets=self._fetched_secrets(secrets, {}),
             rerun=rerun,

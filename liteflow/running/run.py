@@ -169,6 +169,7 @@ class Runner(Record):
             signal_gate=self.signal_gate,
             inline_tasks=frozenset(name for name in bodies if modes.get(name, config.mode) == "inline"),
             outputs_dir=self.info.outputs_dir or "",
+            parks=config.parks,
         )
 
     def _parts(self, previous: PreviousRun, limits: RunLimits, observers: Observers, *, resumed: bool) -> Parts:

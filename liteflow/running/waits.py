@@ -45,30 +45,34 @@ class _Moment(NamedTuple):
 _NO_TIME: Final = _Moment(inf, inf)
 
 
+class _Origin(NamedTuple):
+    """The attempt that waits."""
+
+    attempt: int
+    started_at: float
+    log_path: str | None
+
+
 class _Wait:
     """An attempt that waits."""
 
     __slots__ = (
-        "attempt",
         "deadline",
         "due",
         "failures",
         "has_undo",
         "is_polled",
-        "log_path",
+        "origin",
         "outcome",
         "poll",
         "reason",
-        "started_at",
         "waiting",
     )  # fmt: skip
 
-    def __init__(self, poll: Poll, attempt: int, started_at: float, log_path: str | None, *, has_undo: bool) -> None:
+    def __init__(self, poll: Poll, origin: _Origin, *, has_undo: bool) -> None:
         self.poll = poll
         self.has_undo = has_undo  # whether the attempt is undone unless it succeeds
-        self.attempt = attempt
-        self.started_at = started_at
-        self.log_path = log_path
+        self.origin = origin
         self.deadline = inf
         self.due = _NO_TIME  # the next poll
         self.waiting = Waiting()  # the last answer
@@ -124,7 +128,7 @@ class Waits:
         assert poll is not None
         started_at = outcome.ended_at if outcome.started_at is None else outcome.started_at
         wait = self._waits[node] = _Wait(
-            poll, outcome.attempt, started_at, outcome.log_path, has_undo=self._has_undo(node)
+            poll, _Origin(outcome.attempt, started_at, outcome.log_path), has_undo=self._has_undo(node)
         )
         if settings.timeout_s is not None:
             wait.deadline = started_at + settings.timeout_s
@@ -161,7 +165,9 @@ class Waits:
         started_at = now if stored.started_at is None else stored.started_at
         poll = self._poll_of(node)
         wait = self._waits[node] = _Wait(
-            poll or _NO_POLL, stored.attempt, started_at, stored.log_path, has_undo=self._has_undo(node)
+            poll or _NO_POLL,
+            _Origin(stored.attempt, started_at, stored.log_path),
+            has_undo=self._has_undo(node),
         )
         timeout_s = self._compiled.tasks[self._plan.table.owner(node)].settings.timeout_s
         if timeout_s is not None:
@@ -200,6 +206,15 @@ class Waits:
 
     # -- polls -----------------------------------------------------------------------------------------------
 
+    def wake_at(self) -> float | None:
+        """Return the epoch second of the next poll or timeout; None: there is none."""
+        moments = [min(wait.due.epoch, wait.deadline) for wait in self._waits.values()]
+        return min((moment for moment in moments if moment < inf), default=None)
+
+    def are_idle(self) -> bool:
+        """Return whether there are waits, and nothing is with the executor for them."""
+        return bool(self._waits) and not self._ended and not any(wait.is_polled for wait in self._waits.values())
+
     def next_at(self) -> float | None:
         """Return the monotonic second at which there is something to do, if anything waits."""
         if self._ended or self._undos:
@@ -223,7 +238,7 @@ class Waits:
             else:
                 wait.is_polled, wait.due = True, _NO_TIME
                 self._push(node, wait)
-                polls.append((Start(node, wait.log_path), str(wait.waiting.handle), wait.poll.limit_s))
+                polls.append((Start(node, wait.origin.log_path), str(wait.waiting.handle), wait.poll.limit_s))
         return polls
 
     def answer(self, outcome: Outcome) -> Outcome | None:
@@ -265,7 +280,7 @@ class Waits:
 
     def _row(self, wait: _Wait, *, is_event: bool) -> WaitRow:
         wake_at = None if wait.due == _NO_TIME else wait.due.epoch
-        return WaitRow(str(wait.waiting.handle), wake_at, wait.started_at, wait.log_path, is_event)
+        return WaitRow(str(wait.waiting.handle), wake_at, wait.origin.started_at, wait.origin.log_path, is_event)
 
     # -- the end of a wait -----------------------------------------------------------------------------------
 
@@ -277,7 +292,18 @@ class Waits:
         error = None if verdict == "SUCCESS" else ErrorInfo(message)
         self.decide(
             node,
-            Outcome(node, wait.attempt, verdict, None, None, error, None, wait.started_at, self._clock.time(), None),
+            Outcome(
+                node,
+                wait.origin.attempt,
+                verdict,
+                None,
+                None,
+                error,
+                None,
+                wait.origin.started_at,
+                self._clock.time(),
+                None,
+            ),
         )
 
     def decide(self, node: int, outcome: Outcome) -> bool:
@@ -309,7 +335,7 @@ class Waits:
                 continue  # its list has still to be read
             node = nodes.get(key, -1)
             wait = self._waits.get(node)
-            if wait is not None and wait.attempt == answer.attempt:
+            if wait is not None and wait.origin.attempt == answer.attempt:
                 self.decide(node, self._outcome_of(node, wait, answer))  # the end of the wait handles the request
             elif number in self._answers:
                 self._handle(number)
@@ -322,7 +348,16 @@ class Waits:
     def _outcome_of(self, node: int, wait: _Wait, answer: StoredAnswer) -> Outcome:
         """Return the outcome of an attempt that a person has decided about."""
         outcome = Outcome(
-            node, wait.attempt, answer.verdict, None, None, None, None, wait.started_at, self._clock.time(), None
+            node,
+            wait.origin.attempt,
+            answer.verdict,
+            None,
+            None,
+            None,
+            None,
+            wait.origin.started_at,
+            self._clock.time(),
+            None,
         )
         if answer.verdict != "SUCCESS":
             error = ErrorInfo(self._info.masked(answer.reason), "", ("TaskFailed",), codes=answer.codes, final=True)
@@ -341,21 +376,23 @@ class Waits:
         return outcomes
 
     def _time_out(self, node: int, wait: _Wait) -> None:
-        waited_s = wait.deadline - wait.started_at
+        waited_s = wait.deadline - wait.origin.started_at
         why = f"; it waited for: {wait.waiting.why}" if wait.waiting.why else ""
         self.end(node, wait.poll.on_timeout, f"timed out after {waited_s:g} s{why}")
 
     def _end(self, node: int, wait: _Wait, outcome: Outcome) -> Outcome | None:
         """End a wait. Return the outcome of its attempt; None: the attempt is undone first."""
         outcome = outcome._replace(
-            attempt=wait.attempt, started_at=wait.started_at, log_path=outcome.log_path or wait.log_path
+            attempt=wait.origin.attempt,
+            started_at=wait.origin.started_at,
+            log_path=outcome.log_path or wait.origin.log_path,
         )
         if outcome.verdict != "SUCCESS" and wait.has_undo:
             wait.outcome, wait.is_polled, wait.has_undo = outcome, True, False
-            self._undos.append((Start(node, wait.log_path), str(wait.waiting.handle), outcome))
+            self._undos.append((Start(node, wait.origin.log_path), str(wait.waiting.handle), outcome))
             return None
         del self._waits[node]
-        key = (self._plan.table.task_ids[node], self._plan.table.map_indexes[node], wait.attempt)
+        key = (self._plan.table.task_ids[node], self._plan.table.map_indexes[node], wait.origin.attempt)
         for number in [number for number, answer in self._answers.items() if answer.attempt_key == key]:
             self._handle(number)
         return outcome

@@ -39,7 +39,7 @@ from liteflow.state.row_kinds import (
 from liteflow.state.schema import INSTANCE_VALUES_SQL
 from liteflow.state.sqlite_locks import identity
 from liteflow.state.state_file import connect_read_only, real_path, translated_errors
-from liteflow.state.wait_queries import WaitQueries
+from liteflow.state.wait_history import WaitHistory
 from liteflow.states import Status
 from liteflow.values.payload import Payload, payload_from_row, together
 
@@ -200,7 +200,7 @@ _INSTANCE = (
 )
 
 
-class History(WaitQueries):
+class History(WaitHistory):
     """Read-only access to a state file. Use it as a context manager.
 
     Raises (on opening, and from every method):

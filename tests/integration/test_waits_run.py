@@ -312,3 +312,16 @@ def test_a_file_in_a_folder_that_comes_and_goes(tmp_path: Path, running: Any) ->
         (tmp_path / "in" / "x").write_text("x" * size, encoding="utf-8")
     assert run.ends() == 0
     assert outputs(tmp_path)["a.size"] == 3
+
+
+def test_a_run_parks_and_a_resume_takes_the_decision(tmp_path: Path) -> None:
+    write(tmp_path, "tasks: {ok: {type: approval, message: Go?, timeout: 1h}, next: {depends_on: [ok], run: 'true'}}")
+    parked = lightflow(tmp_path, "run", "flow.yaml", "--park")
+    assert parked.returncode == 0, parked.stderr
+    shape = status(tmp_path)
+    assert (shape["status"], shape["tasks"][0]["status"]) == ("INTERRUPTED", "WAITING")
+    assert shape["reason"].startswith("parked: it waits until ")
+    assert "waits since" in lightflow(tmp_path, "why", "ok").stdout
+    assert lightflow(tmp_path, "approve", "latest", "ok").returncode == 0
+    assert lightflow(tmp_path, "resume", "latest", "--park").returncode == 0
+    assert status(tmp_path)["status"] == "SUCCESS"

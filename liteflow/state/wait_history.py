@@ -1,4 +1,4 @@
-"""The queries of a `History` about instances that wait, and about the decisions of people."""
+"""The part of `History` that reads instances that wait, and the decisions of people."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from liteflow.state.records import Request
 from liteflow.state.row_kinds import ID, INT, REAL_OR_NOT, TEXT, TEXT_OR_NOT, Kind
 
 
-class WaitQueries(Protocol):
+class WaitHistory(Protocol):
     """A history, as far as it reads waits."""
 
     def _rows(self, sql: str, parameters: Sequence[object], kinds: Sequence[Kind]) -> list[Any]: ...

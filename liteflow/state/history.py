@@ -456,11 +456,6 @@ class History(WaitHistory):
         sql = "SELECT task_id, map_index, status FROM liteflow_task_instances WHERE run_id=? AND kind='task'"
         return self._rows(f"{sql} ORDER BY 1, 2", (run_id,), (ID, INT, STATE))
 
-    def labels(self, run_id: str, task_id: str) -> dict[int, str | None]:
-        """Return the labels of the instances of a mapped task by index; empty for any other task."""
-        sql = "SELECT map_index, map_key FROM liteflow_task_instances WHERE run_id=? AND task_id=? AND map_index >= 0"
-        return dict(self._rows(f"{sql} AND kind='task' ORDER BY 1", (run_id, task_id), (INT, TEXT_OR_NOT)))
-
     def tally(self, run_id: str) -> tuple[dict[str, int], dict[str, int]]:
         """Return the number of tasks by status, and that of the instances of mapped tasks."""
         sql = (

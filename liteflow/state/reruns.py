@@ -11,7 +11,6 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, Final
 
 from liteflow.errors import DefinitionError
@@ -47,7 +46,11 @@ def targets_of(
     """
     rows = history.graph_tasks(run.graph_digest)
     ids = task_ids or [row["id"] for row in rows]
-    labels = partial(history.labels, run.run_id)
+
+    def labels(task_id: str) -> dict[int, str | None]:
+        instances = history.instances(run.run_id)
+        return {each.map_index: each.map_key for each in instances if each.task_id == task_id and each.map_index >= 0}
+
     return find_targets(names, dict.fromkeys(ids), labels, f"run {run.run_id}", groups_of(rows))
 
 

@@ -32,7 +32,7 @@ _LAST_LINES: Final = 20
 
 
 class Requirements(Record):
-    """What an environment holds."""
+    """The content of an environment."""
 
     python: str = ""  #: a version such as "3.12" or ">=3.12"; empty: the version that runs the workflow
     packages: tuple[str, ...] = ()

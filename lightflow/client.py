@@ -159,7 +159,7 @@ class Client:
         *,
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> tuple[bytes, Mapping[str, str]]:
+    ) -> tuple[bytes, http.client.HTTPMessage]:
         connection = self._connect(self._timeout_s)
         try:
             response = self._send(connection, method, self._path(path, query or {}), body, headers or {})
@@ -170,7 +170,7 @@ class Client:
             connection.close()
         if response.status >= 400:
             raise _error(response.status, data)
-        return data, dict(response.headers)
+        return data, response.headers
 
     def _connect(self, timeout_s: float | None) -> http.client.HTTPConnection:
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection

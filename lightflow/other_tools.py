@@ -73,7 +73,7 @@ KEYS: Final[tuple[ForeignTerm, ...]] = (
     ForeignTerm("retry_policy", "settings", "retries of all tasks are `settings: {retries: 2}`; details are in each task's `retry`", "Dagu"),
     # -- what a task does
     ForeignTerm("steps", "task", "a task is one script: write the lines into `run: |`, or make each step a task of its own", "GitHub Actions", "run"),
-    ForeignTerm("tasks jobs", "task", "a task has no tasks in it: write them side by side, with `depends_on`", "Airflow, Kestra"),
+    ForeignTerm("jobs", "task", "tasks below a task are a group: its `tasks`", "Airflow, Kestra"),
     ForeignTerm("uses", "task", "there are no actions: write what it runs as a command under `run`", "GitHub Actions", "run"),
     ForeignTerm("with op_kwargs op_args templates_dict kwargs parameters", "task", "arguments of a Python function are under `args` (type: python, next to `call`); a script gets values by `env`", "GitHub Actions, Airflow"),
     ForeignTerm("bash_command", "task", "write `run`", "Airflow", "run"),

@@ -7,6 +7,7 @@ needs only one of them, or only the version, starts at once; `__init__.pyi` has 
 import importlib
 
 _HOMES = {
+    "AlreadyDecided": "errors",
     "Call": "work",
     "Change": "running.observers",
     "Command": "work",
@@ -56,6 +57,7 @@ _HOMES = {
 
 __all__ = [
     "NOT_YET",
+    "AlreadyDecided",
     "Call",
     "Change",
     "Command",

@@ -9,6 +9,7 @@ from liteflow.definition.decorators import setup as setup
 from liteflow.definition.decorators import task as task
 from liteflow.definition.decorators import teardown as teardown
 from liteflow.definition.task import Task as Task
+from liteflow.errors import AlreadyDecided as AlreadyDecided
 from liteflow.errors import CycleError as CycleError
 from liteflow.errors import DefinitionError as DefinitionError
 from liteflow.errors import DotenvError as DotenvError
@@ -48,6 +49,7 @@ from liteflow.xcom import XCom as XCom
 
 __all__ = [
     "NOT_YET",
+    "AlreadyDecided",
     "Call",
     "Change",
     "Command",

@@ -1,6 +1,15 @@
 """The names of `liteflow.api`, for type checkers; at run time `api.py` imports each when it is first used."""
 
+from liteflow.approvals import RESERVED_FIELDS as RESERVED_FIELDS
+from liteflow.approvals import Choice as Choice
+from liteflow.approvals import OpenApproval as OpenApproval
+from liteflow.approvals import decide as decide
+from liteflow.approvals import find_approval as find_approval
+from liteflow.approvals import open_approvals as open_approvals
+from liteflow.approvals import user_name as user_name
+from liteflow.approvals import wait_for_approval as wait_for_approval
 from liteflow.context import idempotency_key as idempotency_key
+from liteflow.definition.groups import Group as Group
 from liteflow.definition.mapping import MAX_INSTANCES as MAX_INSTANCES
 from liteflow.definition.mapping import instance_label as instance_label
 from liteflow.definition.mapping import items_of_value as items_of_value
@@ -18,6 +27,8 @@ from liteflow.limits import MAX_SLOTS as MAX_SLOTS
 from liteflow.limits import ON_CONFLICT as ON_CONFLICT
 from liteflow.limits import DagLimits as DagLimits
 from liteflow.modes import DEFAULT_WORKERS as DEFAULT_WORKERS
+from liteflow.pictures.boxes import folded as folded
+from liteflow.pictures.boxes import with_boxes as with_boxes
 from liteflow.pictures.drawing import picture_of_run as picture_of_run
 from liteflow.pictures.mermaid import to_mermaid as to_mermaid
 from liteflow.pictures.page import to_html as to_html
@@ -25,6 +36,7 @@ from liteflow.pictures.picture import Edge as PictureEdge
 from liteflow.pictures.picture import Node as PictureNode
 from liteflow.pictures.picture import Picture as Picture
 from liteflow.pictures.picture import StatusStyle as StatusStyle
+from liteflow.pictures.picture import box_label as box_label
 from liteflow.pictures.picture import caption as node_caption
 from liteflow.pictures.picture import clean as clean_text
 from liteflow.pictures.picture import duration_text as duration_text
@@ -33,6 +45,9 @@ from liteflow.pictures.picture import shorten as shorten
 from liteflow.pictures.picture import status_style as status_style
 from liteflow.pictures.picture import tally_text as tally_text
 from liteflow.planning.graph import Graph as Graph
+from liteflow.planning.groups import Grouping as Grouping
+from liteflow.planning.groups import group_mistakes as group_mistakes
+from liteflow.planning.groups import group_nodes as group_nodes
 from liteflow.planning.overlooked import OverlookedFailure as OverlookedFailure
 from liteflow.planning.ready_queue import DEFAULT_QUEUE as DEFAULT_QUEUE
 from liteflow.planning.ready_queue import QueueOptions as QueueOptions
@@ -82,6 +97,8 @@ from liteflow.traces import Frame as TraceFrame
 from liteflow.traces import TracedException as TracedException
 from liteflow.traces import from_json as read_trace
 from liteflow.values.dates import current_day as current_day
+from liteflow.values.dates import date_of as date_of
+from liteflow.values.dates import epoch_of as day_epoch
 from liteflow.values.dates import moment_from_epoch as moment_from_epoch
 from liteflow.values.dates import parse_day as parse_day
 from liteflow.values.dates import shown as day_text
@@ -91,6 +108,7 @@ from liteflow.values.params import NAME as PARAM_NAME
 from liteflow.values.params import REQUIRED as REQUIRED_PARAM
 from liteflow.values.params import TYPES as PARAM_TYPES
 from liteflow.values.params import as_text as value_text
+from liteflow.values.params import described as described_params
 from liteflow.values.params import of_default as param_from_default
 from liteflow.values.payload import Payload as Payload
 from liteflow.values.payload import decode as decode_value
@@ -105,6 +123,7 @@ from liteflow.work import HookEvent as HookEvent
 from liteflow.work import Item as Item
 from liteflow.work import MappedRow as MappedRow
 from liteflow.work import Outcome as Outcome
+from liteflow.work import Poll as Poll
 from liteflow.work import Ref as Ref
 from liteflow.work import RunInfo as RunInfo
 from liteflow.work import Work as Work
@@ -126,6 +145,7 @@ __all__ = [
     "PARAM_NAME",
     "PARAM_TYPES",
     "REQUIRED_PARAM",
+    "RESERVED_FIELDS",
     "RUN_ENDED",
     "SECRET_NAME",
     "TASK_ENDED",
@@ -139,6 +159,7 @@ __all__ = [
     "BackendFactory",
     "Backup",
     "Body",
+    "Choice",
     "ConditionInputs",
     "DagLimits",
     "DagRecord",
@@ -147,18 +168,22 @@ __all__ = [
     "Expansion",
     "FilePosition",
     "Graph",
+    "Group",
+    "Grouping",
     "History",
     "HookEvent",
     "InstanceRecord",
     "Item",
     "Leftovers",
     "MappedRow",
+    "OpenApproval",
     "Outcome",
     "OverlookedFailure",
     "Payload",
     "Picture",
     "PictureEdge",
     "PictureNode",
+    "Poll",
     "PoolRecord",
     "Pruned",
     "QueueOptions",
@@ -177,17 +202,26 @@ __all__ = [
     "ValueRecord",
     "Work",
     "back_up",
+    "box_label",
     "cancel_interrupted",
     "clean_text",
     "current_day",
+    "date_of",
+    "day_epoch",
     "day_text",
+    "decide",
     "decode_value",
     "delete_pool",
+    "described_params",
     "duration_text",
     "encode_value",
     "exclude_from_resume",
+    "find_approval",
     "find_leftovers",
+    "folded",
     "gc_paused",
+    "group_mistakes",
+    "group_nodes",
     "idempotency_key",
     "input_name",
     "instance_label",
@@ -196,6 +230,7 @@ __all__ = [
     "items_of_value",
     "moment_from_epoch",
     "node_caption",
+    "open_approvals",
     "open_log",
     "param_from_default",
     "parse_day",
@@ -218,6 +253,9 @@ __all__ = [
     "to_html",
     "to_mermaid",
     "unpickling",
+    "user_name",
     "vacuum",
     "value_text",
+    "wait_for_approval",
+    "with_boxes",
 ]

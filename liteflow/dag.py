@@ -15,16 +15,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any
 
 from liteflow.dagrun import DagRun
 from liteflow.definition.commands import shell_command
 from liteflow.definition.compile import compile_dag
 from liteflow.definition.compiled import CompiledDag
-from liteflow.definition.decorators import Partial, TaskFunction, current_dag
+from liteflow.definition.decorators import Partial, current_dag, named_function
 from liteflow.definition.discovery import ScriptStopped, discovered_dags, this_script
 from liteflow.definition.expand import expand_over
 from liteflow.definition.graph_json import restore_task
+from liteflow.definition.groups import DagNodes, Group, dag_nodes, fill_parameters, group_options, open_group
 from liteflow.definition.options import OPTION_NAMES, TaskOptions, make_options
 from liteflow.definition.stored_tasks import StoredTasks
 from liteflow.definition.task import CurrentDag, Task, check_id, check_param, hook_tasks
@@ -59,6 +60,7 @@ from liteflow.states import Status
 from liteflow.values.dates import Day, check_moment
 from liteflow.values.params import declared, resolve, restored
 from liteflow.values.secrets import Secret, Secrets, declared_secrets, resolve_secrets
+from liteflow.waiting_tasks import WaitingTasks
 from liteflow.work import KEYWORDS, Body, Call, Command
 
 
@@ -71,11 +73,7 @@ def init_schema(db_path: str = "liteflow.db") -> None:
     connect(real_path(db_path)).close()
 
 
-#: How long a sensor waits: there is always an end.
-SENSOR_TIMEOUT_S: Final = 7 * 86400.0
-
-
-class Dag(CurrentDag, DagReruns):
+class Dag(CurrentDag, DagReruns, WaitingTasks):
     """A named set of tasks and the dependencies between them.
 
     Args:
@@ -169,7 +167,27 @@ class Dag(CurrentDag, DagReruns):
         """
         if func is None:
             return lambda function: self.task(function, task_id, **kwargs)
-        return self._add(*_named(func, task_id, kwargs), kwargs)
+        return self._add(*named_function(func, task_id, kwargs), kwargs)
+
+    def group(self, group_id: str, *, depends_on: Any = (), **options: Any) -> Group:
+        """Add a group and return it; the tasks that its `with` block adds are its members, with ids below its own.
+
+            with dag.group("load") as load:
+                dag.task(fetch)  # load.fetch
+            load >> report
+
+        A task that waits for a group waits for all its members; what a group waits for, its first members wait for.
+
+        Args:
+            group_id: within another group, the part after the id of that group.
+            depends_on: a task or group, or several, to wait for.
+            options: `trigger_rule`, and the hooks `on_success`, `on_failure` and `on_exit`.
+        """
+        name = self._full_id(group_id)
+        group = Group(name, dag=self, options=group_options(options, name))
+        group << depends_on
+        self.add_task(group)
+        return group
 
     def shell(
         self,
@@ -206,7 +224,7 @@ class Dag(CurrentDag, DagReruns):
             DuplicateTask: the id is taken.
             DefinitionError: an invalid argument or option.
         """
-        name = task_id if task_id is not None else self._free_name("shell")
+        name = self._full_id(task_id if task_id is not None else self._free_name("shell"))
         task_options = make_options(options, name)
         variables, expansion = dict(env or {}), None
         if expand is not None:
@@ -238,7 +256,7 @@ class Dag(CurrentDag, DagReruns):
 
         The arguments are those of `task`. The task is added when `expand` or `expand_kwargs` is called on it.
         """
-        named = _named(func, task_id, kwargs)
+        named = named_function(func, task_id, kwargs)
         return Partial(lambda lists: self._add(*named, kwargs, lists))
 
     def branch(self, func: Callable[..., Any] | None = None, task_id: str | None = None, **kwargs: Any) -> Any:
@@ -248,31 +266,6 @@ class Dag(CurrentDag, DagReruns):
     def short_circuit(self, func: Callable[..., Any] | None = None, task_id: str | None = None, **kwargs: Any) -> Any:
         """Add a task whose function returns whether the tasks that follow run."""
         return self.task(func, task_id, short_circuit=True, **kwargs)
-
-    def sensor(
-        self,
-        func: Callable[..., Any] | None = None,
-        task_id: str | None = None,
-        *,
-        every: float = 10.0,
-        timeout: float | None = SENSOR_TIMEOUT_S,
-        on_timeout: str = "fail",
-        **kwargs: Any,
-    ) -> Any:
-        """Add a task that waits: its function is called again, every so many seconds, until it returns a value.
-
-        While it returns `NOT_YET`, or a `Waiting` that says what it waits for, the task is WAITING and holds no worker
-        and no slot. A call that raises is repeated, and five such calls in a row fail the task. Also a decorator.
-
-        Args:
-            func: the function, which should return soon: a call may take 30 seconds.
-            task_id: by default the name of the function.
-            every: seconds between two calls.
-            timeout: seconds after which the wait is over; they also count while no process runs the run.
-            on_timeout: "fail", or "skip" for a task that is then SKIPPED.
-            kwargs: options and arguments, as in `task`.
-        """
-        return self.task(func, task_id, every=every, timeout=timeout, on_timeout=on_timeout, **kwargs)
 
     def add_call(
         self,
@@ -285,9 +278,14 @@ class Dag(CurrentDag, DagReruns):
         """Add a call of a decorated function; further calls of the same function become `name__1`, and so on."""
         return self._add(func, self._free_name(task_id or func.__name__), options, arguments, lists)
 
+    def _full_id(self, name: str) -> str:
+        """Return the id of a task with this name in the group whose `with` block is being executed."""
+        group = open_group(self)
+        return f"{group}.{name}" if group else name
+
     def _free_name(self, base: str) -> str:
         name, number = base, 0
-        while name in self.tasks:
+        while self._full_id(name) in self.tasks:
             number += 1
             name = f"{base}__{number}"
         return name
@@ -300,7 +298,7 @@ class Dag(CurrentDag, DagReruns):
         arguments: Mapping[str, Any],
         lists: Mapping[str, Any] | None = None,
     ) -> Task:
-        expansion = None
+        expansion, name = None, self._full_id(name)
         if lists is not None:
             expansion, arguments = expand_over(lists, arguments, options.map_key, name)
         task = Task(name, func, bound_args=arguments, options=options, expansion=expansion)
@@ -313,7 +311,7 @@ class Dag(CurrentDag, DagReruns):
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise DefinitionError(f"task {name!r}: its function takes no argument {unknown[0]!r}{hint}")
         self.add_task(task)
-        self._fill(task)
+        fill_parameters(task, self.tasks)
         return task
 
     def add_task(self, task: Task) -> Task:
@@ -324,38 +322,30 @@ class Dag(CurrentDag, DagReruns):
         """
         if task.task_id in self.tasks:
             raise DuplicateTask(f"dag {self.dag_id!r} has a task {task.task_id!r} already; give one of them a task_id")
+        task.group = task.group or open_group(self)
         if self._stored is not None and (row := self._stored.rows().get(task.task_id)) is not None:
             restore_task(task, row)
         self.tasks[task.task_id] = task
         return task
 
-    def _fill(self, task: Task) -> frozenset[str]:
-        """Bind parameters to the upstream tasks of the same names. Return the parameters that still have no value."""
-        parameters = task.parameters
-        if not parameters.names:
-            return parameters.required
-        for name in parameters.names:
-            has_value = name in task.bound_args or name in task.arg_dependencies or KEYWORDS in task.bound_args
-            if not has_value and name in self.tasks and name != task.task_id:
-                task.bind(name, self.tasks[name])
-        if KEYWORDS in task.bound_args:
-            return frozenset()  # the names of the arguments are only known with the rows of `expand_kwargs`
-        return parameters.required - task.bound_args.keys() - task.arg_dependencies.keys()
-
     def graph(self) -> Graph:
-        """Return the checked graph.
+        """Return the checked graph, with the nodes of groups.
 
         Raises:
             CycleError, UnknownDependency: see `Graph`.
-            DefinitionError: a parameter has no value.
+            DefinitionError: a parameter has no value, or a group cannot become a node.
         """
+        return Graph(self._nodes().dependencies)
+
+    def _nodes(self) -> DagNodes:
+        """Return the nodes of tasks and groups, once all parameters that have the names of tasks are bound."""
         for task in self.tasks.values():
-            missing = self._fill(task)
+            missing = fill_parameters(task, self.tasks)
             if missing:
                 raise DefinitionError(
                     f"task {task.task_id!r}: parameter {min(missing)!r} has no value, and no task has that name"
                 )
-        return Graph({task_id: task.dependencies for task_id, task in self.tasks.items()})
+        return dag_nodes(self.tasks)
 
     def compile(self) -> CompiledDag:
         """Return the dag in the form that the loop runs.
@@ -366,10 +356,11 @@ class Dag(CurrentDag, DagReruns):
         limits = self.limits
         if self._stored is not None:
             limits = replace(limits, pools={**self._stored.pools(), **limits.pools})
+        nodes = self._nodes()
         return compile_dag(
             self.dag_id,
-            self.tasks,
-            self.graph(),
+            nodes,
+            Graph(nodes.dependencies),
             description=self.description,
             source=self.source or this_script(),
             hooks=self.hooks,
@@ -398,6 +389,7 @@ class Dag(CurrentDag, DagReruns):
         concurrency: Concurrency | int | str | None = None,
         raise_signals: bool = True,
         claim_children: bool = False,
+        park: bool = False,
         backends: Mapping[str, BackendFactory] = MappingProxyType({}),
         only: Sequence[str] = (),
         start: Sequence[str] = (),
@@ -428,6 +420,8 @@ class Dag(CurrentDag, DagReruns):
             claim_children: this program exists only for the run, so the end of the run ends all processes that the
                 program has started, also from tasks in threads, and also if the program is killed. Processes that
                 worker processes and commands start are always ended.
+            park: end the run as INTERRUPTED when only tasks are left that wait for a minute or more, so that no process
+                stays: `resume` continues it. The reason says until when it waits.
             backends: more modes by name, each with a function that opens a `liteflow.executors.Backend`.
             only, start, until, skip: names of tasks: these alone; these and all that follows them; these and all that
                 they need; not these. The other tasks are SKIPPED and count as a success.
@@ -461,6 +455,7 @@ class Dag(CurrentDag, DagReruns):
             logical_date=moment,
             observers=observers,
             claim_children=claim_children,
+            parks=park,
             backends=backends,
             done={name: seconds for name, seconds in (done or {}).items() if name in self.tasks},
             secrets=self._fetched_secrets(secrets, values),
@@ -486,6 +481,7 @@ class Dag(CurrentDag, DagReruns):
         concurrency: Concurrency | int | str | None = None,
         raise_signals: bool = True,
         claim_children: bool = False,
+        park: bool = False,
         backends: Mapping[str, BackendFactory] = MappingProxyType({}),
         rerun: Rerun | None = None,
     ) -> DagRun:
@@ -521,6 +517,7 @@ class Dag(CurrentDag, DagReruns):
             logical_date=previous.logical_date,
             observers=observers,
             claim_children=claim_children,
+            parks=park,
             backends=backends,
             secrets=self._fetched_secrets(secrets, {}),
             rerun=rerun,
@@ -677,19 +674,3 @@ class Dag(CurrentDag, DagReruns):
         if self._resolved_path[0] != self.db_path:
             self._resolved_path = (self.db_path, real_path(self.db_path))
         return self._resolved_path[1]
-
-
-def _named(
-    func: Callable[..., Any], task_id: str | None, kwargs: dict[str, Any]
-) -> tuple[Callable[..., Any], str, TaskOptions]:
-    """Return a function with its task id and its options, whose keywords are removed from `kwargs`."""
-    keywords: Mapping[str, Any] = {}
-    if isinstance(func, TaskFunction):
-        keywords, task_id, func = func.keywords, task_id if task_id is not None else func.task_id, func.func
-    if not callable(func):
-        raise DefinitionError(f"{func!r} cannot be called; dag.task() takes a function")
-    name = task_id if task_id is not None else str(getattr(func, "__name__", ""))
-    if name == "<lambda>" or not name:
-        raise DefinitionError(f"{func!r} has no name; add one: dag.task(func, task_id='…')")
-    options = {key: kwargs.pop(key) for key in list(kwargs) if key in OPTION_NAMES}
-    return func, name, make_options({**keywords, **options}, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from liteflow.errors import RunFailed
+from liteflow.errors import RunFailed, RunNotFound
 from liteflow.planning.task_table import instance_name
 from liteflow.state.history import History, RunRecord
 from liteflow.state.state_file import real_path
@@ -103,6 +103,33 @@ class DagRun:
         raise RunFailed(
             f"run {self.run_id} of {self.dag_id!r} is {self.status}: {first or self.reason}{hidden}", failures
         )
+
+    def approve(self, task_id: str, *, map_index: int = -1, by: str = "", comment: str = "", **fields: Any) -> None:
+        """Approve a task that waits for a decision. `fields` are the values of its fields.
+
+        Raises:
+            AlreadyDecided: it has been decided, or its time is over.
+            ParamError: fields are missing or not valid.
+        """
+        self._decide(task_id, map_index, approved=True, by=by, comment=comment, fields=fields)
+
+    def reject(self, task_id: str, *, map_index: int = -1, by: str = "", comment: str = "") -> None:
+        """Reject a task that waits for a decision: it fails. Raises what `approve` does."""
+        self._decide(task_id, map_index, approved=False, by=by, comment=comment, fields={})
+
+    def _decide(
+        self, task_id: str, map_index: int, *, approved: bool, by: str, comment: str, fields: dict[str, Any]
+    ) -> None:
+        from liteflow.approvals import Choice, decide, find_approval, user_name  # here, because few runs need it
+
+        with History(self.db_path) as history:
+            run = history.run(self.run_id)
+            instance = history.instance(self.run_id, task_id, map_index)
+            if instance is None:
+                raise RunNotFound(f"run {self.run_id} has no task {instance_name(task_id, map_index)!r}")
+            approval = find_approval(history, run, instance)
+        choice = Choice(approved=approved, by=by or user_name(), fields=fields, comment=comment)
+        decide(self.db_path, approval, choice)
 
     def delete(self, db_path: str | None = None) -> None:
         """Delete the run with its tasks, attempts, values and events.

@@ -20,6 +20,7 @@ LiteflowError
 │   └── StaleRun               another process has taken over the run             exit 4
 ├── RunOwned                   a live process owns the run                        exit 4
 │   └── GroupBusy              its group is full, and the run must not wait       exit 4
+├── AlreadyDecided             a task that waited for a decision has one          exit 4
 ├── RunSkipped                 its group is full, and the run is skipped          exit 0
 └── ResourceError              disk full, no more files or processes              exit 5
 
@@ -173,6 +174,12 @@ class OwnerDied(RunOwned):
 
 class GroupBusy(RunOwned):
     """The group of the run is full, and `on_conflict` is "fail". Nothing ran, nothing was stored."""
+
+
+class AlreadyDecided(LiteflowError):
+    """A task that waited for a decision has one, or its time is over."""
+
+    exit_code = 4
 
 
 class RunSkipped(LiteflowError):

@@ -27,6 +27,7 @@ from lightflow.cli.commands import SECTIONS
 from lightflow.parser.schema import HOOK, normalized_schema
 from lightflow.parser.subjects.control_flow import PRECONDITION
 from lightflow.parser.subjects.environment import SECRET
+from lightflow.parser.subjects.groups import GROUP_KEYS, KEYS_OF_GROUPS
 from lightflow.parser.subjects.limits import CONCURRENCY, POOL, RETENTION
 from lightflow.parser.subjects.params import PARAM
 from lightflow.parser.subjects.retries import RUN_RETRY
@@ -149,6 +150,9 @@ def _task_sections() -> Iterator[_Section]:
         "shell of the workflow. See [hooks](../howto/control-flow.md#hooks)."
     )
     yield _Section("## Hooks", text, {"properties": {}})
+    allowed = ", ".join(f"`{key}`" for key in COMMON if key in KEYS_OF_GROUPS - {"type"})
+    text = f"A task with `tasks` is a group. It may have these keys of every task: {allowed}. See "
+    yield _Section("## Groups", f"{text}[compose workflows](../howto/compose.md#groups).", {"properties": GROUP_KEYS})
     text = (
         f"The keys that are not axes: {_named(COMMON['matrix'])}. See [run a task for each item](../howto/fan-out.md)."
     )

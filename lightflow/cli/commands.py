@@ -15,6 +15,8 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "fork": ("fork:fork", "Start a new run from the middle of another one."),
         "mark": ("mark:mark", "Give tasks of a run a state by hand."),
         "cancel": ("cancel:cancel", "Cancel a run."),
+        "approve": ("approve:approve", "Approve a task that waits for a decision."),
+        "reject": ("approve:reject", "Reject a task that waits for a decision: it fails."),
     },
     "Look": {
         "status": ("status:status", "Show a run and its tasks."),

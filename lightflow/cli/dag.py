@@ -12,7 +12,7 @@ from lightflow.cli.options import PATH, command, db_option, run_ids, run_or_late
 from lightflow.cli.output import many, say
 from lightflow.text import printable
 from liteflow import DefinitionError
-from liteflow.api import Picture
+from liteflow.api import Picture, folded
 
 
 @command(
@@ -32,11 +32,20 @@ Examples:
     type=click.Choice(["svg", "png", "pdf", "html", "mmd", "dot"]),
     help="The format, if the name of OUTPUT does not end with it.",
 )
+@click.option("--fold", is_flag=True, help="Draw each group of tasks as one box.")
 @click.option("--run", metavar="RUN", help='Draw this run with its states; "latest" works too.', shell_complete=run_ids)
 @click.option("--dag", metavar="ID", help="The dag to use, for a Python file that defines several.")
 @db_option
 def dag(
-    name: str | None, file: str | None, output: str | None, kind: str | None, run: str | None, dag: str | None, db: str
+    name: str | None,
+    file: str | None,
+    output: str | None,
+    kind: str | None,
+    run: str | None,
+    dag: str | None,
+    db: str,
+    *,
+    fold: bool,
 ) -> None:
     """Draw a workflow, or a run with its states.
 
@@ -48,6 +57,8 @@ def dag(
     if name is not None and file is not None:
         raise click.UsageError("give the file once")
     picture = _picture(name or file, run, dag, db)
+    if fold:
+        picture = folded(picture)
     if output is None and kind in ("mmd", "dot"):
         output = "-"
     if output == "-":

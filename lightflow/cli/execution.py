@@ -44,6 +44,7 @@ def execute(target: str, arguments: RunArguments, start: Start) -> int:
         date=arguments.day(),
         resume_hint=lambda: _resume_line(target, arguments.db),
         claim_children=True,  # this program exists for the run alone
+        park=arguments.park,
     )
     freeze_objects()
     if missing := missing_capabilities():
@@ -78,6 +79,8 @@ def _exit_code(ended: DagRun) -> int:
         return 0
     if ended.signal is not None:
         return 128 + int(ended.signal)
+    if ended.status == "INTERRUPTED":
+        return 0  # it is parked
     return TIMED_OUT if ended.timed_out else 1
 
 

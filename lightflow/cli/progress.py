@@ -82,7 +82,7 @@ class Progress:
             for change in changes:
                 if change.instances is not None:
                     self._add_instances(change.task_id, *change.instances)
-                elif change.hook or self._count(change):
+                elif change.hook or (not change.gate and self._count(change)):
                     self._track(change)
 
     def _count(self, change: Change) -> bool:

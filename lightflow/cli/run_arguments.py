@@ -28,6 +28,7 @@ class RunArguments(Record):
     max_workers: int | None
     log_dir: str | None
     fail_fast: bool | None
+    park: bool
     dag: str | None
     params: tuple[str, ...]
     params_file: str | None
@@ -99,6 +100,11 @@ def execution_options(function: Function) -> Function:
         click.option("-j", "--max-workers", type=COUNT, metavar="N", help="Run at most so many tasks at once."),
         click.option("-n", "--dry-run", is_flag=True, help="Show what would run, and in which order; run nothing."),
         click.option("--fail-fast/--no-fail-fast", default=None, help="Stop the run at the first failure, or do not."),
+        click.option(
+            "--park",
+            is_flag=True,
+            help="End when only waits of a minute or more are left, with exit code 0; `resume` continues the run.",
+        ),
         click.option("--log-dir", type=PATH, help="The folder for the output of tasks."),
         click.option("--dag", metavar="ID", help="The dag to use, for a Python file that defines several."),
         db_option,

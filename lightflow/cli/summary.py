@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final, TextIO
 
 from lightflow.cli.error_boundary import complain
@@ -100,7 +100,9 @@ def tasks_table(view: RunView, stream: TextIO | None = None, *, every: bool = Fa
     stream = stream or sys.stdout
     instance_counts = tally_by_task(view.instances)
     records, left_out = [*view.instances, *view.hooks], ""
-    if not every:
+    if view.groups and (every or len(view.instances) + len(view.groups) <= MAX_ROWS):
+        records = [*_with_groups(view, fold=not every), *view.hooks]
+    elif not every:
         records, left_out = _rows_worth_listing(view, instance_counts)
     attempts = Counter((attempt.task_id, attempt.map_index) for attempt in view.attempts)
     columns = columns_of(stream)
@@ -118,6 +120,25 @@ def tasks_table(view: RunView, stream: TextIO | None = None, *, every: bool = Fa
     heads = ("TASK", "STATE", "DURATION", "ATTEMPTS", "WHY")
     shown = len(heads) if any(row[-1] for row in rows) else len(heads) - 1
     return table(heads[:shown], [row[:shown] for row in rows], "DURATION ATTEMPTS", stream) + left_out
+
+
+def _with_groups(view: RunView, *, fold: bool) -> Iterator[InstanceRecord]:
+    """Yield the tasks, each group before its tasks; with `fold` a group that succeeded stands for its tasks."""
+    groups = {group.task_id: group for group in view.groups}
+    closed = {name for name, group in groups.items() if fold and group.status == "SUCCESS"}
+    sizes = Counter(name for task in view.tasks for name in queries.groups_around(task.task_id, view.parents))
+    listed = set[str]()
+    for instance in view.instances:
+        around = [name for name in queries.groups_around(instance.task_id, view.parents) if name in groups]
+        for name in reversed(around):
+            inside_closed = not closed.isdisjoint(queries.groups_around(name, view.parents))
+            if name not in listed and not inside_closed:
+                note = many(sizes[name], "task") if name in closed else groups[name].reason
+                yield groups[name]._replace(reason=note)
+            listed.add(name)
+        if closed.isdisjoint(around):
+            yield instance
+    yield from (group for name, group in groups.items() if name not in listed and name not in view.parents)
 
 
 def _note(view: RunView, record: InstanceRecord, instance_counts: Mapping[str, Counter[str]]) -> str:

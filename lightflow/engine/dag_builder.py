@@ -12,10 +12,11 @@ from typing import Any
 
 from lightflow.engine.external_inputs import NO_INPUTS, ExternalInputs
 from lightflow.errors import Location, Problem, WorkflowError
-from lightflow.plugins.base import TaskType
+from lightflow.plugins.base import LONGEST_WAIT_S, TaskType
 from lightflow.plugins.registry import Registry
 from lightflow.spec.durations import PATTERN, seconds
 from lightflow.spec.model import (
+    GROUP,
     ConditionSpec,
     ControlFlowSpec,
     Expression,
@@ -26,6 +27,7 @@ from lightflow.spec.model import (
 )
 from liteflow import Call, Command, Dag, InputError, Task
 from liteflow.api import Body, Expansion, Record, gc_paused, replace
+from liteflow.definition.groups import Group
 from liteflow.definition.options import DEFAULT_FLOW, FlowOptions, TaskOptions, tolerance_of, with_keywords
 from liteflow.definition.task import NO_HOOKS, Precondition, TaskHooks
 from liteflow.hooks import Condition as EngineCondition
@@ -90,7 +92,9 @@ class _TaskBuilder(Record):
             task = self._with_dotenv(task, owner or task.id)
         if task.cwd is not None:
             task = replace(task, cwd=os.path.join(self.folder, os.path.expanduser(task.cwd)))
-        options = _options(task)
+        if task.type == GROUP:
+            return self._group(task)
+        options = _options(task, self._task_type(task.type))
         if task.expressions is not None:
             options = self._evaluated_options(task, options)
         body = self._body(task)
@@ -106,6 +110,17 @@ class _TaskBuilder(Record):
             meta={"kind": task.type, "digest": task.digest[:16]},
             task_hooks=self._hooks(task),
             expansion=expansion,
+            group=task.group,
+        )
+
+    def _group(self, group: TaskSpec) -> Group:
+        return Group(
+            group.id,
+            dependencies=group.depends_on,
+            options=TaskOptions(flow=_flow_options(group)),
+            task_hooks=self._hooks(group),
+            group=group.group,
+            meta={"digest": group.digest[:16]},
         )
 
     def _with_dotenv(self, task: TaskSpec, owner: str) -> TaskSpec:
@@ -124,9 +139,7 @@ class _TaskBuilder(Record):
 
     def _body(self, task: TaskSpec) -> Body:
         """Return what the engine runs for the task. Expressions whose values are known before the run are checked."""
-        if task.type not in self.types:
-            self.types[task.type] = self.registry.load(task.type)
-        task_type, expressions = self.types[task.type], task.expressions
+        task_type, expressions = self._task_type(task.type), task.expressions
         modules = self._modules(task, task_type)
         if expressions is not None:
             from lightflow.expressions.evaluate import DeferredTaskBody, early_problems, with_templates
@@ -150,6 +163,12 @@ class _TaskBuilder(Record):
             message = f'tasks of type "{task.type}" take no expressions in what becomes a command line'
             self.problems.append(Problem(task.file, task.line, 1, f"tasks.{task.id}", message))
         return body._replace(late=late)
+
+    def _task_type(self, name: str) -> TaskType:
+        """Return a task type, loaded once."""
+        if name not in self.types:
+            self.types[name] = self.registry.load(name)
+        return self.types[name]
 
     def _modules(self, task: TaskSpec, task_type: TaskType) -> tuple[str, ...]:
         """Return the modules to import before workers start. Modules that are not installed are reported."""
@@ -216,12 +235,12 @@ class _TaskBuilder(Record):
         return built
 
 
-def _options(task: TaskSpec) -> TaskOptions:
+def _options(task: TaskSpec, task_type: TaskType) -> TaskOptions:
     return TaskOptions(
         retry=task.retry,
         queue=task.queue,
         flow=_flow_options(task),
-        timeout_s=task.timeout_s,
+        timeout_s=LONGEST_WAIT_S if task.timeout_s is None and task_type.waits() else task.timeout_s,
         grace_s=task.grace_s,
         mode=task.mode,
         secrets=task.secrets,

@@ -26,6 +26,7 @@ class ExecutionOptions(Record):
     backends: Mapping[str, BackendFactory] = EMPTY_MAPPING  #: further modes by name
     #: whether every process that this program starts ends with the run: only for a program that exists for one run
     claim_children: bool = False
+    park: bool = False  #: whether the run ends, to be resumed later, when only long waits are left
 
 
 def options_for(
@@ -37,6 +38,7 @@ def options_for(
     fail_fast: bool | None = None,
     observers: Sequence[Observer] = (),
     claim_children: bool = False,
+    park: bool = False,
 ) -> ExecutionOptions:
     """Return the options for a workflow: its settings, overridden by the arguments that are not None."""
     return ExecutionOptions(
@@ -46,6 +48,7 @@ def options_for(
         fail_fast=settings.fail_fast if fail_fast is None else fail_fast,
         observers=observers,
         claim_children=claim_children,
+        park=park,
     )
 
 
@@ -79,6 +82,7 @@ def execute(
         done=done,
         raise_signals=False,
         claim_children=options.claim_children,
+        park=options.park,
         only=selection.only,
         start=selection.start,
         until=selection.until,
@@ -132,4 +136,5 @@ def _resume_options(options: ExecutionOptions) -> dict[str, Any]:
         "backends": options.backends,
         "raise_signals": False,
         "claim_children": options.claim_children,
+        "park": options.park,
     }

@@ -167,6 +167,8 @@ class LogDisplay(Display):
     def _has_line(self, change: Change, *, one_of_many: bool) -> bool:
         if self._quiet:
             return is_failure(change)
+        if change.gate == "entry":
+            return self._detail
         if change.hook == "precondition" and change.status == "FAILED":
             return self._detail  # the line of the task has the reason
         if one_of_many and change.status in ("SUCCESS", "SKIPPED", "CANCELLED", "WAITING"):
@@ -175,7 +177,7 @@ class LogDisplay(Display):
 
     def _line(self, change: Change) -> str:
         name = display_name(change.task_id, change.map_index, change.map_key)
-        parts = [_clock(change.at), name, change.status]
+        parts = [_clock(change.at), f"group {name}" if change.gate == "group" else name, change.status]
         if change.outcome is not None:
             ended_at, started_at = change.outcome.ended_at, change.outcome.started_at
             parts.append(format_duration(ended_at - (started_at or ended_at)))
@@ -203,8 +205,8 @@ class LogDisplay(Display):
 
 
 def is_failure(change: Change) -> bool:
-    """Return whether a task or hook has failed; a precondition that does not hold is not a failure."""
-    return change.status == "FAILED" and change.hook != "precondition"
+    """Return whether a task or hook has failed; a precondition that does not hold and a group are no failure."""
+    return change.status == "FAILED" and change.hook != "precondition" and change.gate != "group"
 
 
 def without_values(change: Change) -> Change:

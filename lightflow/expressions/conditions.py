@@ -8,6 +8,8 @@ from typing import Any, Final, NamedTuple
 from lightflow.expressions.evaluate import (
     Environment,
     LocatedError,
+    Tasks,
+    TaskValues,
     ValueNotKnown,
     attempt_values,
     decode_plain,
@@ -101,20 +103,23 @@ def _status_functions(upstream: Sequence[str], *, stopping: bool) -> dict[str, F
 class _TasksWithStatus(Namespace):
     """`tasks` with the statuses that the condition reads."""
 
-    def __init__(self, tasks: Namespace, statuses: Mapping[str, str]) -> None:
+    def __init__(self, tasks: Tasks, statuses: Mapping[str, str]) -> None:
         self._tasks, self._statuses = tasks, statuses
 
     def get(self, name: str) -> Any:
-        return _TaskWithStatus(self._tasks.get(name), name, self._statuses)
+        return _TaskWithStatus(self._tasks.get(name), self._statuses)
 
 
 class _TaskWithStatus(Namespace):
-    def __init__(self, task: Namespace, task_id: str, statuses: Mapping[str, str]) -> None:
-        self._task, self._task_id, self._statuses = task, task_id, statuses
+    def __init__(self, task: TaskValues, statuses: Mapping[str, str]) -> None:
+        self._task, self._statuses = task, statuses
 
     def get(self, name: str) -> Any:
-        if name != "status":
-            return self._task.get(name)
-        if self._task_id not in self._statuses:
-            raise NameNotFound(f"the state of task {self._task_id!r} is not known here")
-        return StatusText(self._statuses[self._task_id].lower())
+        task_id = self._task.task_id
+        if name == "status" and task_id in self._statuses:
+            return StatusText(self._statuses[task_id].lower())
+        if name == "status":
+            raise NameNotFound(f"the state of task {task_id!r} is not known here")
+        value = self._task.get(name)
+        is_task = isinstance(value, TaskValues) and value.is_task
+        return _TaskWithStatus(value, self._statuses) if is_task else value

@@ -18,6 +18,7 @@ from lightflow.import_path import unpickling_from
 from lightflow.spec.model import BoundValue, Expression, Expressions, KeyTemplate, Template
 from liteflow import Call, Command, InputError, LiteflowError
 from liteflow.api import (
+    EMPTY_MAPPING,
     HookEvent,
     Payload,
     Ref,
@@ -95,7 +96,7 @@ def attempt_values(
     read: Callable[[Payload], Any],
 ) -> dict[str, Any]:
     """Return what the expressions of an attempt can name, except `env`."""
-    tasks = _Tasks(inputs, read)
+    tasks = Tasks(inputs, read, expressions.names)
     return {
         "params": info.params,
         "run": {
@@ -126,7 +127,7 @@ def _hook_values(event: HookEvent) -> dict[str, Any]:
 
 def expansion_values(expressions: Expressions, info: RunInfo, task_id: str, inputs: Mapping[str, Payload]) -> Values:
     """Return what expressions can name before the task has an instance or an attempt."""
-    tasks = _Tasks(inputs, decode_plain)
+    tasks = Tasks(inputs, decode_plain, expressions.names)
     values: dict[str, Any] = {
         "params": info.params,
         "run": {"id": info.run_id, "logical_date": moment_from_epoch(info.logical_date)},
@@ -220,14 +221,24 @@ class _LowerLayers(Namespace):
         return self._environment.below(self._depth, name)
 
 
-class _Tasks(Namespace):
-    """`tasks`: the stored values of other tasks."""
+class Tasks(Namespace):
+    """`tasks`: the stored values of other tasks. `names` has the ids for names that are not ids in one word."""
 
-    def __init__(self, inputs: Mapping[str, Payload], read: Callable[[Payload], Any]) -> None:
-        self._inputs, self._read = inputs, read
+    def __init__(
+        self, inputs: Mapping[str, Payload], read: Callable[[Payload], Any], names: Mapping[str, str] = EMPTY_MAPPING
+    ) -> None:
+        self._inputs, self._read, self._names = inputs, read, names
 
-    def get(self, name: str) -> Namespace:
-        return _Task(name, self)
+    def get(self, name: str) -> TaskValues:
+        return TaskValues(name, self)
+
+    def task_id(self, name: str) -> str:
+        """Return the id of the task with this name."""
+        return self._names.get(name, name)
+
+    def is_name(self, words: str) -> bool:
+        """Return whether these words are the name of a task, or begin that of a task in a group."""
+        return any(name == words or name.startswith(f"{words}.") for name in self._names)
 
     def value(self, ref: Ref) -> Any:
         payload = self._inputs.get(input_name(ref))
@@ -240,16 +251,29 @@ class _Tasks(Namespace):
             raise InputError(f"task {ref.task_id!r}: {error}") from None
 
 
-class _Task(Namespace):
-    """`tasks.NAME`, or `tasks.NAME.outputs`."""
+class TaskValues(Namespace):
+    """`tasks.NAME`, where the name may have several words, or `tasks.NAME.outputs`."""
 
-    def __init__(self, task_id: str, tasks: _Tasks, *, outputs: bool = False) -> None:
-        self._task_id, self._tasks, self._outputs = task_id, tasks, outputs
+    def __init__(self, name: str, tasks: Tasks, *, outputs: bool = False) -> None:
+        self._name, self._tasks, self._outputs = name, tasks, outputs
+
+    @property
+    def is_task(self) -> bool:
+        """Whether it is `tasks.NAME`, not its outputs."""
+        return not self._outputs
+
+    @property
+    def task_id(self) -> str:
+        """The id of the task."""
+        return self._tasks.task_id(self._name)
 
     def get(self, name: str) -> Any:
-        if not self._outputs and name == "outputs":
-            return _Task(self._task_id, self._tasks, outputs=True)
-        return self._tasks.value(Ref(self._task_id, name if self._outputs else "return_value"))
+        if not self._outputs:
+            if self._tasks.is_name(f"{self._name}.{name}"):
+                return TaskValues(f"{self._name}.{name}", self._tasks)
+            if name == "outputs":
+                return TaskValues(self._name, self._tasks, outputs=True)
+        return self._tasks.value(Ref(self.task_id, name if self._outputs else "return_value"))
 
 
 def decode_plain(payload: Payload) -> Any:

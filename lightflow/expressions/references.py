@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -52,6 +53,7 @@ class References(Record):
     instance_only: bool = False  #: whether it needs an instance of a mapped task, and otherwise only early names
     env: tuple[str, ...] = ()  #: the environment variables
     number: bool = False  #: whether its value is an integer
+    task_names: tuple[tuple[str, str], ...] = ()  #: names of tasks that are not a word with their ids
 
 
 class NameScope(Record):
@@ -61,6 +63,8 @@ class NameScope(Record):
     tasks: Collection[str]  #: the tasks of the workflow
     scopes: Collection[str] = EVERYWHERE  #: names such as `params`; for `secrets` see the field of that name
     task: str = ""  #: the task that the place belongs to
+    groups: tuple[str, ...] = ()  #: the groups that the place is in, the innermost first: their names come first
+    group_ids: Collection[str] = ()  #: those of `tasks` that are groups, which have a state and no values
     secrets: Collection[str] | None = None  #: the secrets of the workflow; None: secrets are not allowed here
     condition: bool = False  #: whether the place is an `if`
     item: str = ""  #: in a mapped task: `matrix`, `item`, or the name that `as` declares
@@ -136,7 +140,7 @@ def _used_by(tree: nodes.Expr, source: str, scope: NameScope) -> References:
     quoted = isinstance(tree, nodes.Filter) and tree.name == "quote"
     number = isinstance(tree, nodes.Filter) and tree.name == "int" and not (tree.args or tree.kwargs)
     names, params, reads, states = set[str](), set[str](), dict[Ref, None](), dict[str, None]()
-    env = dict[str, None]()
+    env, task_names = dict[str, None](), dict[str, str]()
     status = False
     for name, keys in _chains(tree):
         if name.endswith("()"):
@@ -145,6 +149,8 @@ def _used_by(tree: nodes.Expr, source: str, scope: NameScope) -> References:
                 raise ExpressionError(f"{name} is only known in `if`")
             continue
         names.add("tasks" if name == "needs" else name)
+        if name in ("tasks", "needs"):
+            keys = _with_task_id(keys, scope, task_names)
         _check(name, keys, scope)
         if name in ("tasks", "needs") and keys[1] == "status":
             states[str(keys[0])] = None
@@ -172,7 +178,24 @@ def _used_by(tree: nodes.Expr, source: str, scope: NameScope) -> References:
         instance_only=_needs_instance(names, scope),
         env=tuple(env),
         number=number,
+        task_names=tuple(task_names.items()),
     )
+
+
+def _with_task_id(keys: list[Any], scope: NameScope, task_names: dict[str, str]) -> list[Any]:
+    """Return the keys of `tasks` with the id of a task in place of its name, which may have several words.
+
+    A name that is not an id in one word is added to `task_names`.
+    """
+    words = list(itertools.takewhile(lambda key: isinstance(key, str), keys))
+    for count in range(len(words), 0, -1):
+        name = ".".join(words[:count])
+        task_id = next((f"{group}.{name}" for group in scope.groups if f"{group}.{name}" in scope.tasks), name)
+        if task_id in scope.tasks:
+            if count > 1 or task_id != name:
+                task_names[name] = task_id
+            return [task_id, *keys[count:]]
+    return keys
 
 
 def _needs_instance(names: set[str], scope: NameScope) -> bool:
@@ -346,6 +369,9 @@ def _check_task(keys: list[Any], scope: NameScope) -> None:
         hint = f"; write tasks['{longer}']" if longer else did_you_mean(task_id, scope.tasks)
         raise ExpressionError(f"there is no task {task_id!r}{hint}")
     kind = keys[1] if len(keys) > 1 else None
+    if task_id in scope.group_ids and kind != "status":
+        hint = did_you_mean(f"{task_id}.{kind}", scope.tasks) if isinstance(kind, str) else ""
+        raise ExpressionError(f"{task_id} is a group, which has no values: name a task in it{hint}")
     if kind == "outputs" and len(keys) > 2 and isinstance(keys[2], str):
         return
     if kind == "outputs":

@@ -128,6 +128,7 @@ def _expression(references: References, location: Location) -> Expression:
         env=references.env,
         reads_environment="env" in references.names,
         number=references.number,
+        names=references.task_names,
     )
 
 
@@ -218,17 +219,19 @@ class _Reader:
 
     def __init__(self, tree: Tree, registry: Registry) -> None:
         self._tree = tree
+        self._task_ids = dict.fromkeys(tree.task_ids)
         self._schemas = [_keys_of_type(node, registry) for node in tree.task_nodes]
         self._params = mapping_or_empty(tree.root.get("params"))
         self._secrets = secret_names(tree.root)
         path = os.path.abspath(tree.source.file)
-        self._workflow = {"name": tree.root.get("workflow_name", ""), "dir": os.path.dirname(path), "file": path}
+        name = tree.root.get("workflow_name") or os.path.basename(path).split(".")[0]
+        self._workflow = {"name": name, "dir": os.path.dirname(path), "file": path}
         self.templates = _Templates(tree)
         script_keys = [script_key(schema) for schema in self._schemas]
         self._scripts = _ScriptReader(tree, self.templates, self._params, script_keys)
         self._refuse_elsewhere()
         names = ("params", "env", "run", "workflow", "task")
-        scope = NameScope(params=self._params, tasks=tree.task_ids, scopes=names, secrets=self._secrets)
+        scope = NameScope(params=self._params, tasks=self._task_ids, scopes=names, secrets=self._secrets)
         self._shared_env = self._variables(["env"], mapping_or_empty(tree.root.get("env")), scope, self._env_names({}))
         self.tasks = dict(self._read_tasks())
         self.conditions = dict(self._read_conditions())
@@ -253,9 +256,10 @@ class _Reader:
         scope = self._task_scope(node)
         early = NameScope(
             params=self._params,
-            tasks=self._tree.task_ids,
+            tasks=self._task_ids,
             scopes=("params", "workflow", "env"),
             task=task_id,
+            groups=scope.names.groups,
             env=scope.names.env,
         )
         options = {
@@ -269,6 +273,7 @@ class _Reader:
         reading = [*env, *([cwd] if cwd else []), *options.values()]
         reading += [*script.words.values(), *script.pasted, *(key.template for key in config)]
         is_mapped = bool(scope.item) and not node.is_hook
+        mapping = self._mapping(node.id, node.keys, scope.names) if is_mapped else {}
         return Expressions(
             workflow=self._workflow,
             reads=_reads(reading),
@@ -283,7 +288,8 @@ class _Reader:
             pasted=script.pasted,
             config=config,
             item=scope.item,
-            mapping=self._mapping(node.id, node.keys, scope.names) if is_mapped else {},
+            mapping=mapping,
+            names=_names([*reading, *mapping.values()]),
         )
 
     def _task_scope(self, node: TaskNode) -> _TaskScope:
@@ -293,8 +299,10 @@ class _Reader:
         fields = matrix_fields(owner)
         names = NameScope(
             params=self._params,
-            tasks=self._tree.task_ids,
+            tasks=self._task_ids,
             task=task_id,
+            groups=self._tree.groups_around(str(node.owner[1]) if node.owner else node.id),
+            group_ids=self._tree.groups,
             secrets=self._secrets,
             item=item,
             fields=fields,
@@ -353,7 +361,7 @@ class _Reader:
         """Return the templates in `matrix` or `foreach`. They are evaluated before instances exist, save the `key`."""
         env = self._env_names(task, self._shared_env)
         names = ("params", "env", "run", "workflow", "tasks")
-        scope = NameScope(params=self._params, tasks=self._tree.task_ids, scopes=names, task=task_id, env=env)
+        scope = replace(instance_names, scopes=names, secrets=None, item="", fields=None, env=env)
         templates: dict[str, Template] = {}
         for name in _MAPPINGS:
             value = task.get(name)
@@ -405,8 +413,10 @@ class _Reader:
         task = self._tree.tasks[node.task_id]
         scope = NameScope(
             params=self._params,
-            tasks=self._tree.task_ids,
+            tasks=self._task_ids,
             task=node.task_id,
+            groups=self._tree.groups_around(node.task_id),
+            group_ids=self._tree.groups,
             condition=True,
             unavailable=item_name(task),
             env=self._env_names(task, self._shared_env, mapping_or_empty(task.get("env"))),
@@ -438,19 +448,26 @@ class _Reader:
             ),
             states=references.states,
             status=references.status,
-            scope=self._condition_scope(node.task_id, reads_env="env" in references.names),
+            scope=self._condition_scope(node.task_id, references),
         )
 
-    def _condition_scope(self, task_id: str, *, reads_env: bool) -> Expressions:
+    def _condition_scope(self, task_id: str, references: References) -> Expressions:
         """Return the variables that a task's condition may name, if it names any."""
-        if not reads_env:
-            return Expressions(workflow=self._workflow)
+        names = dict(references.task_names)
+        if "env" not in references.names:
+            return Expressions(workflow=self._workflow, names=names)
         expressions = self.tasks.get(task_id)
         own_env: Mapping[str, Any] = mapping_or_empty(self._tree.tasks[task_id].get("env"))
         if expressions is not None:
             own_env = expressions.own_env
         reads = _reads([*self._shared_env.values(), *own_env.values()])
-        return Expressions(workflow=self._workflow, reads=reads, shared_env=self._shared_env, own_env=own_env)
+        return Expressions(
+            workflow=self._workflow,
+            reads=reads,
+            shared_env=self._shared_env,
+            own_env=own_env,
+            names=names | _names([*self._shared_env.values(), *own_env.values()]),
+        )
 
     # -- keys without expressions -------------------------------------------------------------------------------------
 
@@ -502,6 +519,12 @@ def _reads(templates: Sequence[Any]) -> tuple[Any, ...]:
     """Return the values of other tasks that templates read."""
     parts = [part for template in templates if isinstance(template, tuple) for part in template]
     return tuple(dict.fromkeys(ref for part in parts if isinstance(part, Expression) for ref in part.reads))
+
+
+def _names(templates: Sequence[Any]) -> dict[str, str]:
+    """Return the names of other tasks in templates that differ from their ids, with the ids."""
+    parts = [part for template in templates if isinstance(template, tuple) for part in template]
+    return {name: task_id for part in parts if isinstance(part, Expression) for name, task_id in part.names}
 
 
 def _is_valid(template: str | Template, scope: NameScope) -> bool:

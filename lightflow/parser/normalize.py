@@ -10,15 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
-from lightflow.parser.positions import Key, Source, problem_at
+from lightflow.parser.positions import Key, Source
 from lightflow.parser.schema import aliases_of
 from lightflow.parser.schema_pieces import Schema
 from lightflow.parser.schema_validator import referenced
 from lightflow.parser.subjects.fan_out import replace_strategy
 from lightflow.parser.subjects.tasks import DEFAULT_TYPE
+from lightflow.parser.task_collector import TaskTree
 from lightflow.parser.tree import Tree
 from lightflow.plugins.registry import Registry
-from lightflow.text import did_you_mean, quoted
+from lightflow.spec.model import GROUP
 
 _KEYWORDS: Final = frozenset(["x-list", "x-lines", "x-shorthand", "x-as-written"])
 #: Keywords of schemas that may have something to normalize below them.
@@ -123,6 +124,7 @@ class _Normalizer:
         self._tree = tree
         self._registry = registry
         self._described = {info.name for info in registry.described()}
+        self._collector = TaskTree(self._tree, self._has_name)
 
     def run(self, schema: _PlaceSchema) -> Tree:
         """Fill the tree."""
@@ -131,6 +133,7 @@ class _Normalizer:
         if is_jobs:  # report the mistakes in them too
             schema.aliases["jobs"] = "tasks"
         tree.root = self._mapping(schema, raw, ())
+        self._resolve_names()
         if is_jobs:
             tree.problems.append(tree.problem(["tasks"], 'unknown key "jobs"; `jobs` are `tasks` here', key=True))
         return tree
@@ -168,8 +171,8 @@ class _Normalizer:
             self._tree.unknown_types[id(result)] = task_type
         for key in result:
             value = result[key]
-            if not path and key == "tasks" and isinstance(value, list):
-                value = self._by_id(value)
+            if not path and key == "tasks" and isinstance(value, dict | list):
+                value = self._collector.collect(value)
             inner = schema.child(key)
             if inner is not None:
                 result[key] = self._value(inner, value, (*path, key))
@@ -212,7 +215,7 @@ class _Normalizer:
 
     def _assumed_type(self, task_type: str) -> str:
         """Return the type of which an unknown type is a known synonym, so that the other mistakes are reported too."""
-        if task_type in self._described or self._registry.find(task_type) is not None:
+        if task_type in self._described or task_type == GROUP or self._registry.find(task_type) is not None:
             return ""
         from lightflow.other_tools import assumed_type  # only for files with errors
 
@@ -220,60 +223,25 @@ class _Normalizer:
         return assumed if assumed in self._described else ""
 
     def _finish_task(self, task: dict[str, Any], path: tuple[Key, ...]) -> None:
-        if self._tree.list_indexes:
+        if self._tree.is_in_list(str(path[1])):
             task.pop("id", None)
             if not self._has_name(task):
                 task.pop("name", None)
         replace_strategy(self._tree, task, path)
+
+    def _resolve_names(self) -> None:
+        """Replace the names of other tasks in groups by their ids: names of the group come first."""
+        tree = self._tree
+        for task_id, group in tree.parents.items():
+            task = tree.tasks.get(task_id, {})
+            for key in ("depends_on", "teardown_of"):
+                names = task.get(key)
+                if isinstance(names, list):
+                    task[key] = [tree.task_named(name, group) for name in names]
+                    tree.raw_containers[id(task[key])] = tree.raw_containers.get(id(names), names)
 
     def _has_name(self, task: Mapping[str, Any]) -> bool:
         """Return whether the type of a task may have a key `name`, which then is not the id of a task in a list."""
         task_type = task.get("type", DEFAULT_TYPE)
         infos = [info for info in self._registry.described() if info.name == task_type]
         return any(info.schema is None or "name" in info.schema.get("properties", ()) for info in infos)
-
-    def _by_id(self, raw: list[Any]) -> dict[str, Any]:
-        """Return the tasks of a list by their `id`, or by their `name` where their type has no such key."""
-        tree = self._tree
-        tasks: dict[str, Any] = {}
-        tree.raw_containers[id(tasks)] = raw
-        for index, item in enumerate(raw):
-            task_id = self._item_id(raw, index, tasks)
-            if task_id is not None:
-                tasks[task_id] = item
-                tree.list_indexes[task_id] = index
-        return tasks
-
-    def _item_id(self, raw: list[Any], index: int, tasks: Mapping[str, Any]) -> str | None:
-        """Return the id of a task in a list, or an id in place of a missing one; None for a task that is left out."""
-        item, positions = raw[index], self._tree.source.positions
-        mark = positions.value(raw, index)
-        if not isinstance(item, dict):
-            self._item_problem(index, mark, "must be a mapping with an `id`, such as {id: build, run: make}")
-            return None
-        is_named = "name" in item and not self._has_name(item)
-        key = "name" if is_named and "id" not in item else "id"
-        task_id, mark = item.get(key), positions.value(item, key) or mark
-        if is_named and key == "id":
-            message = '"name" and "id" mean the same; keep "id", and put words for people under "description"'
-            self._item_problem(index, positions.key(item, "name"), message)
-        if not isinstance(task_id, str):
-            message = "the id must be text; put it in quotes" if key in item else "needs an `id`"
-            hint = "" if key in item else did_you_mean("id", map(str, item))
-            self._item_problem(index, mark, message + hint)
-            stand_in = f"item_{index + 1}"  # so that the other mistakes are reported too
-            return stand_in if stand_in not in tasks else None
-        if task_id.startswith("x-"):
-            message = f"the id {quoted(task_id)} begins with x-, which is reserved for anchors and notes"
-            self._item_problem(index, mark, message)
-            return None
-        if task_id in tasks:
-            first = raw[self._tree.list_indexes[task_id]]
-            place = positions.value(first, "id") or positions.value(first, "name")
-            line = place.line + 1 if place else "?"
-            self._item_problem(index, mark, f"the id {quoted(task_id)} is given twice; the first is on line {line}")
-            return None
-        return task_id
-
-    def _item_problem(self, index: int, mark: Any, message: str) -> None:
-        self._tree.problems.append(problem_at(self._tree.source.file, mark, f"tasks.{index}", message))

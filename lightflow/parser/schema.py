@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from lightflow.parser.schema_pieces import FREE, ID_PATTERN, ID_WORDS, Schema
-from lightflow.parser.subjects import control_flow, environment, limits, params, retries
+from lightflow.parser.subjects import control_flow, environment, groups, limits, params, retries
 from lightflow.parser.subjects.settings import SETTINGS
 from lightflow.parser.subjects.tasks import COMMON, DEFAULT_TYPE, ITEM_ID, TASKS, cwd
 from lightflow.plugins.base import TypeInfo
 from lightflow.plugins.registry import BUILT_IN, Registry
 from lightflow.plugins.scripts import SHELL
+from lightflow.spec.model import GROUP
 
 #: The keys at the top of a file.
 TOP: Final[dict[str, Schema]] = {
@@ -57,6 +58,7 @@ HOOK: Final[dict[str, Schema]] = {key: COMMON[key] for key in control_flow.KEYS_
 def normalized_schema(types: Iterable[TypeInfo]) -> Schema:
     """Return the schema of a normalized file, with one name for each key: the schema that the validator runs."""
     described = {info.name: info.schema for info in types if info.schema is not None}
+    tasks = {**described, GROUP: {"properties": groups.GROUP_KEYS}}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Lightflow workflow",
@@ -78,11 +80,11 @@ def normalized_schema(types: Iterable[TypeInfo]) -> Schema:
                 "type": "object",
                 "properties": COMMON,
                 "patternProperties": FREE,
-                "allOf": _branches(described, "task"),
+                "allOf": _branches(tasks, "task"),
                 "x-expects": "a mapping with keys such as `run` and `depends_on`",
             },
             "hook": control_flow.hook_schema(COMMON, _branches(described, "hook")),
-            **{_def_name(name): _type_schema(name, keys, COMMON) for name, keys in described.items()},
+            **{_def_name(name): _type_schema(name, keys, COMMON) for name, keys in tasks.items()},
             **{_def_name(name, "hook"): _type_schema(name, keys, HOOK) for name, keys in described.items()},
         },
     }
@@ -93,10 +95,14 @@ def workflow_schema(registry: Registry | None = None) -> Schema:
     infos = (registry or Registry().use(BUILT_IN)).described()
     schema = normalized_schema(infos)
     described = {info.name: info.schema for info in infos if info.schema is not None}
+    described[GROUP] = {"properties": _with_items(groups.GROUP_KEYS)}
     tasks = {**TASKS, "items": {"$ref": "#/$defs/item"}}
+    task = schema["$defs"]["task"]
     definitions = {
         **schema["$defs"],
-        "item": {**schema["$defs"]["task"], "title": "Task in a list", "allOf": _branches(described, "item")},
+        "task": {**task, "allOf": _written_branches(described, "task")},
+        "item": {**task, "title": "Task in a list", "allOf": _written_branches(described, "item")},
+        _def_name(GROUP): _type_schema(GROUP, described[GROUP], COMMON),
         **{_def_name(name, "item"): _item_schema(_type_schema(name, keys, COMMON)) for name, keys in described.items()},
     }
     published: Schema = _with_aliases(
@@ -123,6 +129,22 @@ def _branches(types: Iterable[str], kind: str) -> list[Schema]:
         }
         for name in types
     ]
+
+
+def _written_branches(types: Iterable[str], kind: str) -> list[Schema]:
+    """Return the keys of each type as they are written: a group has `tasks` and no type."""
+    branches = _branches(types, kind)
+    for name, branch in zip(types, branches, strict=True):
+        if name == GROUP:
+            branch["if"] = {"type": "object", "required": ["tasks"], "not": {"required": ["type"]}}
+        elif name == DEFAULT_TYPE:
+            branch["if"]["anyOf"] = [{"required": ["type"]}, {"not": {"required": ["tasks"]}}]
+    return branches
+
+
+def _with_items(keys: Mapping[str, Schema]) -> dict[str, Schema]:
+    """Return the keys of groups, whose tasks may be a list."""
+    return {**keys, "tasks": {**keys["tasks"], "items": {"$ref": "#/$defs/item"}}}
 
 
 def _def_name(type_name: str, kind: str = "task") -> str:

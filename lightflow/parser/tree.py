@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from lightflow.errors import Location, Problem
 from lightflow.parser.positions import START, Key, Mark, Source, location_at, problem_at
-from lightflow.spec.model import ConditionSpec, Expressions
+from lightflow.spec.model import GROUP, ConditionSpec, Expressions
 from liteflow.api import EMPTY_MAPPING, HOOK_EVENTS, Record
 
 _HOOKS: Final = frozenset([*HOOK_EVENTS, "preconditions"])
@@ -69,7 +69,8 @@ class Tree:
         self.problems: list[Problem] = []
         self.raw_containers: dict[int, Any] = {}
         self.aliases: dict[tuple[int, str], str] = {}  # (normalized container, key) -> the name in the file
-        self.list_indexes: dict[str, int] = {}  # of a list of tasks: id -> index
+        self.task_places: dict[str, tuple[Any, Key]] = {}  # of tasks in lists and groups: the container, and the key
+        self.parents: dict[str, str] = {}  # the innermost group of each task and group that is in one
         self.unknown_keys: set[str] = set()  # dotted paths of keys that the schema does not have
         self.unknown_types: dict[int, str] = {}  # normalized container -> the type in the file, for an assumed type
 
@@ -84,6 +85,11 @@ class Tree:
         """The ids of all tasks."""
         tasks = self.root.get("tasks")
         return list(tasks) if isinstance(tasks, dict) else []
+
+    @cached_property
+    def groups(self) -> list[str]:
+        """The ids of all groups."""
+        return [task_id for task_id, task in self.tasks.items() if task.get("type") == GROUP]
 
     @cached_property
     def task_nodes(self) -> list[TaskNode]:
@@ -116,6 +122,22 @@ class Tree:
         settings = self.root.get("settings")
         return self.root.get("shell", settings.get("shell") if isinstance(settings, dict) else None)
 
+    def is_in_list(self, task_id: str) -> bool:
+        """Return whether a task is written in a list."""
+        return task_id in self.task_places and isinstance(self.task_places[task_id][0], list)
+
+    def groups_around(self, name: str) -> tuple[str, ...]:
+        """Return the groups that a task or group is in, the innermost first."""
+        groups: list[str] = []
+        while name := self.parents.get(name, ""):
+            groups.append(name)
+        return tuple(groups)
+
+    def task_named(self, name: Any, group: str) -> Any:
+        """Return the id of the task that a name means within a group; the name itself where there is none."""
+        around = (group, *self.groups_around(group))
+        return next((f"{each}.{name}" for each in around if f"{each}.{name}" in self.tasks), name)
+
     def locate(self, path: Sequence[Key], *, key: bool = False) -> Mark:
         """Return where the value at `path` (or its key) begins, or else the nearest container that has a position."""
         positions = self.source.positions
@@ -124,8 +146,8 @@ class Tree:
         for depth, name in enumerate(path):
             raw = self.raw_containers.get(id(node), node)
             written: Any = self.aliases.get((id(node), str(name)), name)
-            if isinstance(raw, list) and name in self.list_indexes:
-                written = self.list_indexes[str(name)]
+            if depth == 1 and path[0] == "tasks" and name in self.task_places:
+                raw, written = self.task_places[str(name)]
             last = depth == len(path) - 1
             place = positions.key(raw, written) if last and key else positions.value(raw, written)
             if place is None:

@@ -9,7 +9,17 @@ from typing import Final
 from lightflow.errors import Problem
 from lightflow.parser.schema_pieces import Schema
 from lightflow.parser.schema_validator import Validator
-from lightflow.parser.subjects import control_flow, environment, fan_out, limits, params, retries, settings, tasks
+from lightflow.parser.subjects import (
+    control_flow,
+    environment,
+    fan_out,
+    groups,
+    limits,
+    params,
+    retries,
+    settings,
+    tasks,
+)
 from lightflow.parser.tree import ExpressionIndex, Tree
 from lightflow.plugins.registry import Registry
 from lightflow.spec.model import ConditionSpec, Expressions, SecretSpec
@@ -48,6 +58,7 @@ def validate(tree: Tree, schema: Schema, registry: Registry) -> Checked:
     for checks in (
         settings.check_shells(tree),
         tasks.check_ids(tree),
+        groups.check_groups(tree),
         tasks.check_types(tree, registry),
         tasks.check_dependencies(tree, index.tasks, index.conditions),
         control_flow.check_control_flow(tree),

@@ -17,13 +17,16 @@ import importlib
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 from lightflow.import_path import importing_from, unpickling_from
 from lightflow.spec.model import BoundValue as BoundValue  # types of plugins import it from here
 from lightflow.spec.model import TaskSpec
 from liteflow import Call, InputError, Secret, current_context
-from liteflow.api import Body, Record, replace, sha256_hex
+from liteflow.api import Body, Poll, Record, replace, sha256_hex
+
+#: How long a task waits where nothing says it.
+LONGEST_WAIT_S: Final = 7 * 86_400.0
 
 
 class ConfigProblem(NamedTuple):
@@ -94,6 +97,7 @@ class TaskType:
     preload: ClassVar[bool] = True
 
     #: Seconds that an attempt may take where the workflow says nothing, in a task and in a hook; None: no limit.
+    #: A task of a type that waits has `LONGEST_WAIT_S` then: there is always an end.
     timeout_s: ClassVar[float | None] = None
     hook_timeout_s: ClassVar[float | None] = None
     #: Extra attempts of a hook where the workflow says nothing.
@@ -133,6 +137,7 @@ class TaskType:
             env=task.env,
             lane="process",
             undo=self.undo_call(task),
+            poll=self.poll_of(task),
         )
 
     def arguments(self, task: TaskSpec) -> dict[str, Any]:
@@ -149,8 +154,32 @@ class TaskType:
             return None
         return Call(undo_task_type, self.arguments(task), cwd=absolute(task.cwd), env=task.env)
 
+    @classmethod
+    def waits(cls) -> bool:
+        """Return whether tasks of this type can wait without a worker: it has a `poll`."""
+        return cls.poll is not TaskType.poll
+
+    def poll_of(self, task: TaskSpec) -> Poll | None:
+        """Return how a task waits; None: this type does not."""
+        if not self.waits():
+            return None
+        skips = task.config.get("on_timeout") == "skip"
+        return Poll(func=poll_task_type, on_timeout="SKIPPED" if skips else "TIMED_OUT")
+
+    def poll(self, config: Mapping[str, Any], context: PluginContext, handle: Any) -> Any:
+        """Look whether the work of `run` is done, and return the value of the task or a `Waiting`.
+
+        It is called when `run`, or the last `poll`, has returned a `Waiting`, with the handle of that, also after the
+        process of the run was killed and the run resumed. It may take 30 seconds. An exception means that it is not
+        known; it is called again, and the fifth exception in a row fails the attempt. `TaskFailed` fails it at once.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no poll()")
+
     def run(self, config: Mapping[str, Any], context: PluginContext) -> Any:
-        """Do the work, in the worker, and return the value of the task. An exception fails the attempt."""
+        """Do the work, in the worker, and return the value of the task. An exception fails the attempt.
+
+        A type that has a `poll` may return a `liteflow.Waiting`: then the task waits without a worker.
+        """
         raise NotImplementedError(f"{type(self).__name__} has neither a run() nor a build() of its own")
 
     def undo(self, config: Mapping[str, Any], context: PluginContext, handle: Any) -> None:
@@ -158,8 +187,8 @@ class TaskType:
 
         It is called in a process of its own after every end of an attempt but a success, also when the attempt, its
         worker or the whole run was killed. It has 8 seconds. It finds what to end by `context.mark`, may be called when
-        there is nothing to end, and more than once. `handle` is None. An exception changes nothing: it is shown and
-        stored, and the next resume calls it again.
+        there is nothing to end, and more than once. `handle` is that of the last `Waiting`, or None. An exception
+        changes nothing: it is shown and stored, and the next resume calls it again.
         """
 
     def reference(self) -> TypeRef:
@@ -178,7 +207,13 @@ def run_task_type(type_ref: TypeRef, config: Mapping[str, Any], context: PluginC
 def undo_task_type(type_ref: TypeRef, config: Mapping[str, Any], context: PluginContext) -> None:
     """Undo an attempt of a plugin's type."""
     with unpickling_from(context.folder, os.getcwd()):
-        type_ref.load().undo(_with_secrets(config), _of_attempt(context), None)
+        type_ref.load().undo(_with_secrets(config), _of_attempt(context), current_context().handle)
+
+
+def poll_task_type(type_ref: TypeRef, config: Mapping[str, Any], context: PluginContext) -> Any:
+    """Poll the wait of a task of a plugin's type."""
+    with unpickling_from(context.folder, os.getcwd()):
+        return type_ref.load().poll(_with_secrets(config), _of_attempt(context), current_context().handle)
 
 
 def _with_secrets(value: Any) -> Any:

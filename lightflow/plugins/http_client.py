@@ -46,6 +46,7 @@ class HttpRequest(Record):
     proxy: str = "env"
     connect_timeout_s: float = 10.0
     deadline: float | None = None  #: epoch seconds
+    label: str = ""  #: in place of the method and the URL in messages, where the URL is a secret
 
 
 class Reply(Record):
@@ -66,7 +67,21 @@ class Reply(Record):
 
 def failed(request: HttpRequest, url: str, text: str, code: str, *, final: bool = False, **details: Any) -> TaskFailed:
     """Return the failure of a request; `text` is what happened."""
-    return TaskFailed(f"{request.method} {shown(url)}: {text}", codes=(f"http:{code}",), final=final, **details)
+    subject = request.label or f"{request.method} {shown(url)}"
+    return TaskFailed(f"{subject}: {text}", codes=(f"http:{code}",), final=final, **details)
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds of the header Retry-After, which has seconds or a date; None: there is none."""
+    text = headers.get("retry-after", "").strip()
+    if not text or text.isdigit():
+        return float(text) if text else None
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return max(parsedate_to_datetime(text).timestamp() - time.time(), 0.0)
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def shown(url: str) -> str:

@@ -457,6 +457,8 @@ class _Answer:
 
     def _refused(self) -> TaskFailed:
         """Return the failure of an unexpected status; the content goes to the log."""
+        from lightflow.plugins.http_client import retry_after_s
+
         reply = self._reply
         content = bytearray()
         for chunk in reply.content():
@@ -472,7 +474,7 @@ class _Answer:
             f"{reply.status} {reply.reason}{shown}",
             str(reply.status),
             final=not (temporary and reply.request.is_repeatable),
-            retry_after_s=_retry_after(reply.headers.get("retry-after")),
+            retry_after_s=retry_after_s(reply.headers),
         )
 
     def _limited(self, limit: int | None) -> Iterator[bytes]:
@@ -579,20 +581,6 @@ def _steps(path: str) -> list[str | int] | None:
         steps.append(int(match[2]) if match[2] is not None else match[1])
         end = match.end()
     return steps
-
-
-def _retry_after(text: str | None) -> float | None:
-    """Return the seconds of a header Retry-After, which has seconds or a date."""
-    if text is None:
-        return None
-    if text.strip().isdigit():
-        return float(text)
-    from email.utils import parsedate_to_datetime
-
-    try:
-        return max(parsedate_to_datetime(text).timestamp() - time.time(), 0.0)
-    except (ValueError, TypeError, OverflowError):
-        return None
 
 
 def _without_secrets(text: str) -> str:

@@ -20,6 +20,10 @@ BUILT_IN: Final[Mapping[str, tuple[str, str]]] = {
     "python": ("lightflow.plugins.python_task", "PythonTask"),
     "docker": ("lightflow.plugins.docker_task", "DockerTask"),
     "http": ("lightflow.plugins.http_task", "HttpTask"),
+    "wait": ("lightflow.plugins.wait_task", "WaitTask"),
+    "approval": ("lightflow.plugins.approval_task", "ApprovalTask"),
+    "notify": ("lightflow.plugins.notify_task", "NotifyTask"),
+    "mail": ("lightflow.plugins.mail_task", "MailTask"),
 }
 #: The types that are described for every workflow.
 _ALWAYS: Final = ("shell", "python")

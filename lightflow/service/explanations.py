@@ -7,7 +7,14 @@ from typing import Final, NamedTuple
 
 from lightflow.engine.formatting import format_duration
 from lightflow.service.lookup import find_instance, find_run, latest_run_with
-from lightflow.service.mapped_instances import MAX_LISTED, instance_name_of, tally_by_task, tally_text, with_times
+from lightflow.service.mapped_instances import (
+    MAX_LISTED,
+    instance_name_of,
+    is_hook,
+    tally_by_task,
+    tally_text,
+    with_times,
+)
 from lightflow.service.pools import group_reason
 from lightflow.service.run_tasks import RunTasks
 from lightflow.service.stale import find_stale
@@ -62,7 +69,7 @@ def _is_cause(effect: InstanceRecord, cause: InstanceRecord) -> bool:
         return False
     match effect.status:
         case Status.FAILED:
-            return cause.task_id == effect.task_id and cause.status == Status.FAILED
+            return cause.status == Status.FAILED and (cause.task_id == effect.task_id or effect.kind == "group")
         case Status.UPSTREAM_FAILED:
             return cause.status in (Status.FAILED, Status.UPSTREAM_FAILED, Status.CANCELLED)
         case Status.SKIPPED:
@@ -92,7 +99,7 @@ class _Explainer:
     def __init__(self, history: History, run: RunRecord) -> None:
         self._history = history
         self._run = run
-        self._records = records = history.instances(run.run_id)
+        self._records = records = [*history.instances(run.run_id), *history.groups(run.run_id)]
         self._tasks = RunTasks(history, run, records)
         self._waiting = WaitReasons(history, run, self._tasks)
         self._tallies = tally_by_task(records)
@@ -151,7 +158,7 @@ class _Explainer:
         return hooks
 
     def _is_hook(self, instance: InstanceRecord) -> bool:
-        return instance.kind != "task"
+        return is_hook(instance)
 
     def _possible_causes(self, instance: InstanceRecord) -> Iterator[InstanceRecord]:
         """Yield the instances of a mapped task, then its upstream tasks with their instances."""

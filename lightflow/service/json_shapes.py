@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightflow.engine.checkpoint import Checkpoint
+from lightflow.service.approvals import Decided
 from lightflow.service.doctor import Finding
 from lightflow.service.explanations import Explanation
 from lightflow.service.pools import PoolView, slot_owner
@@ -87,7 +88,12 @@ def view_shape(view: RunView) -> Shape:
             instances.setdefault(record.task_id, []).append(record)
     return {
         **run_shape(view.run, *view.tally()),
-        "tasks": [task_shape(task, attempts, instances.get(task.task_id, ()), view.stale) for task in view.tasks],
+        "tasks": [
+            task_shape(task, attempts, instances.get(task.task_id, ()), view.stale)
+            | {"group": view.parents.get(task.task_id)}
+            for task in view.tasks
+        ],
+        "groups": [group_shape(group, view.parents) for group in view.groups],
         "hooks": [task_shape(hook, attempts) for hook in view.hooks],
         "standing": view.standing,
         "overlooked": [{"task": failure.task_id, "because": reason_text(failure)} for failure in view.overlooked],
@@ -103,6 +109,19 @@ def skipped_run_shape(workflow: str, reason: str | None) -> Shape:
 def cancelled_run_shape(run: RunRecord) -> Shape:
     """Return what `cancel` has made of a run."""
     return {"run_id": run.run_id, "workflow": run.dag_id, "status": run.status}
+
+
+def decision_shape(decided: Decided) -> Shape:
+    """Return a decision about a task that waited; `at_once` is false where the next resume acts on it."""
+    approval, choice = decided.approval, decided.choice
+    return {
+        "run_id": approval.run_id,
+        "task": approval.task_id,
+        "map_index": None if approval.map_index < 0 else approval.map_index,
+        "decision": "approved" if choice.approved else "rejected",
+        "by": choice.by,
+        "at_once": decided.state == "done",
+    }
 
 
 def changed_tasks_shape(run: RunRecord, names: Sequence[str]) -> Shape:
@@ -144,6 +163,20 @@ def task_shape(
         "duration_s": seconds_between(record.started_at, record.ended_at),
         "attempts": [attempt_shape(attempt) for attempt in attempts.get((record.task_id, record.map_index), ())],
         "instances": [task_shape(instance, attempts, (), stale) for instance in instances] if instances else None,
+    }
+
+
+def group_shape(record: InstanceRecord, parents: Mapping[str, str]) -> Shape:
+    """Return a group of tasks; `group` is the group around it."""
+    return {
+        "id": record.task_id,
+        "group": parents.get(record.task_id),
+        "status": record.status,
+        "reason": record.reason,
+        "members": [name for name, group in parents.items() if group == record.task_id],
+        "started_at": iso(record.started_at),
+        "ended_at": iso(record.ended_at),
+        "duration_s": seconds_between(record.started_at, record.ended_at),
     }
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "combined_hooks",
     "display_name_of",
     "instance_name_of",
+    "is_hook",
     "split_name",
     "status_note",
     "tally_by_task",
@@ -33,6 +34,11 @@ def split_name(name: str) -> tuple[str, int]:
     """Return the task and the index of an instance such as `fetch[3]`; for the name of a task the index is -1."""
     match = re.fullmatch(_NAME, name)
     return (match[1], int(match[2])) if match else (name, -1)
+
+
+def is_hook(instance: InstanceRecord) -> bool:
+    """Return whether it is a hook or a precondition, and so no node of the graph."""
+    return instance.kind in ("hook", "precondition")
 
 
 def instance_name_of(instance: InstanceRecord) -> str:

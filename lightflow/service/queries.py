@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from lightflow.engine.checkpoint import Checkpoint, find
@@ -18,6 +19,7 @@ from lightflow.service.stale import Stale, find_stale
 from lightflow.service.waiting import WaitReasons
 from liteflow import PayloadError, RunNotFound, Status
 from liteflow.api import (
+    EMPTY_MAPPING,
     RUN_ENDED,
     AttemptRecord,
     DagRecord,
@@ -31,6 +33,7 @@ from liteflow.api import (
     ValueRecord,
     decode_value,
     gc_paused,
+    replace,
 )
 from liteflow.values.payload import parts
 
@@ -69,6 +72,8 @@ class RunView(Record):
     standing: list[str]  #: setups that succeeded and were not torn down
     overlooked: list[OverlookedFailure]  #: failures that do not fail the run
     stale: Stale  #: results that are out of date
+    groups: Sequence[InstanceRecord] = ()  #: in the order of the graph, with the times of their tasks
+    parents: Mapping[str, str] = EMPTY_MAPPING  #: the innermost group of each task and group that is in one
 
     @property
     def tasks(self) -> list[InstanceRecord]:
@@ -198,15 +203,51 @@ def run_view(db: str, run_id: str | None = None, task_id: str | None = None) -> 
             hooks=sorted(history.hooks(run.run_id), key=lambda hook: (not hook.dependencies, hook.updated_at)),
             standing=_standing(rows, instances),
             overlooked=history.overlooked(run),
-            stale=find_stale(rows, instances),
+            stale=find_stale(rows, [*instances, *history.groups(run.run_id)]),
+            **_groups(history, run, rows, instances),
         )
 
 
+def groups_around(name: str, parents: Mapping[str, str]) -> Iterator[str]:
+    """Yield the groups around a task or group, the innermost first."""
+    while name := parents.get(name, ""):
+        yield name
+
+
+def _groups(
+    history: History, run: RunRecord, rows: Sequence[Mapping[str, Any]], instances: Sequence[InstanceRecord]
+) -> dict[str, Any]:
+    """Return the groups of a run, and what is in them, as fields of `RunView`."""
+    names = [row["id"] for row in rows if row.get("gate") == "group"]
+    if not names:
+        return {}
+    records = {record.task_id: record for record in history.groups(run.run_id) if record.kind == "group"}
+    groups = {name: records[name] for name in names if name in records}
+    parents = {row["id"]: row["group"] for row in rows if row.get("group") in groups and row.get("gate") != "entry"}
+    for instance in instances:
+        name = instance.task_id
+        while (name := parents.get(name, "")) in groups:
+            starts = [at for at in (groups[name].started_at, instance.started_at) if at is not None]
+            groups[name] = groups[name]._replace(started_at=min(starts, default=None))
+    return {"groups": list(groups.values()), "parents": parents}
+
+
 def _task_view(history: History, run_id: str | None, task_id: str) -> RunView:
-    """Return a run with one task, its hooks, and their attempts."""
+    """Return a run with a task or the tasks of a group, their hooks, and their attempts."""
     run = latest_run_with(history, task_id) if run_id is None else find_run(history, run_id)
-    find_instance(history, run, task_id)
     rows = history.graph_tasks(run.graph_digest)
+    if find_instance(history, run, task_id).kind == "group":
+        view = run_view(history.path, run.run_id)
+        inside = {name for name in view.parents if task_id in groups_around(name, view.parents)}
+        shown = [instance for instance in view.instances if instance.task_id in inside]
+        names = {task_id, *inside}
+        return replace(
+            view,
+            instances=shown,
+            attempts=[attempt for attempt in view.attempts if attempt.task_id in names],
+            hooks=[hook for hook in view.hooks if not names.isdisjoint(hook.dependencies)],
+            groups=[group for group in view.groups if group.task_id in names],
+        )
     hooks = [hook for hook in history.hooks(run.run_id) if task_id in (hook.task_id, *hook.dependencies)]
     attempts = history.attempts(run.run_id, task_id)
     for hook in hooks:

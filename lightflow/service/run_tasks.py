@@ -52,7 +52,7 @@ class RunTasks:
             if task_id in self.instances:
                 for each in self.instances[task_id]:
                     upstream[instance_name_of(each)] = status_for_downstream(each.status, each.tolerated)
-            elif task_id in self.tasks:
+            elif task_id in self.tasks and (self.tasks[task_id].kind != "entry" or instance.kind == "group"):
                 task = self.tasks[task_id]
                 upstream[task_id] = status_for_downstream(task.status, task.tolerated)
         return rule, upstream

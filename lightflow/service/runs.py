@@ -56,6 +56,7 @@ class RunOptions(Record):
     date: float | None = None  #: the logical date of the run; None: the day on which it starts
     resume_hint: Callable[[], str] = lambda: "resume it"  #: returns the command that resumes a run of the file
     claim_children: bool = False  #: see `engine.executor.ExecutionOptions`
+    park: bool = False  #: as above
 
 
 class LoadedWorkflow(Record):
@@ -409,6 +410,7 @@ def _execution_options(loaded: LoadedWorkflow, options: RunOptions) -> executor.
         fail_fast=options.fail_fast,
         observers=[writer, *options.observers],
         claim_children=options.claim_children,
+        park=options.park,
     )
 
 

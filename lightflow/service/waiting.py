@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from lightflow.service.mapped_instances import instance_name_of
+from lightflow.service.mapped_instances import instance_name_of, is_hook
 from lightflow.service.pools import group_reason, queue_reasons
 from lightflow.service.run_tasks import RunTasks
 from lightflow.text import listed
@@ -79,7 +79,7 @@ class WaitReasons:
     def _held_by_run(self, instance: InstanceRecord) -> str | None:
         """Return why the run as a whole starts nothing, or nothing more of this task."""
         run, rows = self._run, self._tasks.rows
-        if instance.kind == "task" and rows and instance.task_id not in rows:
+        if not is_hook(instance) and rows and instance.task_id not in rows:
             return "the workflow no longer has it, so the run does not run it"
         if run.status in (Status.SUCCESS, "DELETED"):
             return f"the run is {run.status}"
@@ -103,7 +103,7 @@ class WaitReasons:
     def _held(self, instance: InstanceRecord) -> WaitReason | None:
         """Return what keeps an instance of a live run from starting, apart from other tasks that use the workers."""
         wait = self._before_checks(instance)
-        if wait is None and instance.kind == "task" and instance.map_index < 0:
+        if wait is None and not is_hook(instance) and instance.map_index < 0:
             wait = self._start_check(instance)
         if wait is None:
             wait = self._hook_of_run(instance)
@@ -113,12 +113,15 @@ class WaitReasons:
 
     def _before_checks(self, instance: InstanceRecord) -> WaitReason | None:
         """Return the wait for upstream tasks and setups, or of an instance for its task."""
-        if instance.kind != "task":
+        if is_hook(instance):
             return None
         if instance.map_index >= 0:
             task = self._tasks.tasks.get(instance.task_id)
             waits = task is not None and task.status == Status.PENDING
             return WaitReason(f"waits until the list of {instance.task_id} is read again", task) if waits else None
+        for entry in self._tasks.upstream(instance):
+            if entry.kind == "entry" and entry.status not in TASK_ENDED:
+                return WaitReason(f"waits for {entry.task_id!r}, which decides whether its group runs", entry)
         rule, upstream = self._tasks.rule(instance)
         decision = decide(rule, count_upstreams(list(upstream.values())))
         if decision == "wait":
@@ -154,7 +157,7 @@ class WaitReasons:
         """Return the wait for the hook `on_start` of the run, before whose end nothing else starts."""
         for hook in self._tasks.hooks:
             blocks = not hook.dependencies and hook.event == "on_start" and hook.status not in TASK_ENDED
-            if blocks and (instance.kind == "task" or instance.task_id != hook.task_id):
+            if blocks and (not is_hook(instance) or instance.task_id != hook.task_id):
                 return WaitReason(f"waits for the hook {hook.task_id} of the run", hook)
         return None
 
@@ -192,7 +195,7 @@ class WaitReasons:
 
     def _unseen_checks(self, instance: InstanceRecord) -> list[str]:
         """Return the start checks of which the file does not show whether they have passed."""
-        if instance.kind != "task" or instance.map_index >= 0:
+        if is_hook(instance) or instance.map_index >= 0:
             return []
         row, checks = self._row(instance), self._checks_of(instance.task_id)
         conditions = [f"its condition (if: {row['if']})"] if row.get("if") else []
@@ -238,7 +241,7 @@ class WaitReasons:
         return sorted((each for each in pending if not self._is_mapped(each)), key=self._priority, reverse=True)
 
     def _row(self, instance: InstanceRecord) -> dict[str, Any]:
-        return self._tasks.rows.get(instance.task_id, {}) if instance.kind == "task" else {}
+        return self._tasks.rows.get(instance.task_id, {}) if not is_hook(instance) else {}
 
     def _priority(self, instance: InstanceRecord) -> int:
         priority = self._row(instance).get("priority", 0)

@@ -13,6 +13,7 @@ from lightflow.plugins.base import TaskType
 from lightflow.plugins.registry import Registry
 from lightflow.service.python_files import is_script, script_errors
 from lightflow.spec.model import (
+    GROUP,
     ConditionSpec,
     ControlFlowSpec,
     Expressions,
@@ -27,13 +28,16 @@ from liteflow.api import (
     DEFAULT_QUEUE,
     EMPTY_MAPPING,
     Graph,
+    Grouping,
     Picture,
     PictureEdge,
     PictureNode,
     QueueOptions,
     Record,
     decode_value,
+    group_nodes,
     replace,
+    with_boxes,
 )
 
 #: The heading of the edges that only expressions make.
@@ -60,6 +64,8 @@ class TaskOutline(Record):
     order: QueueOptions = DEFAULT_QUEUE
     mapped: str = ""  #: what it is mapped over, in words
     spec: TaskSpec | None = None  #: of a mapped task of a workflow file
+    group: str = ""  #: the innermost group that it is in
+    gate: str = ""  #: "group" or "entry": it stands for a group, and not for a task
 
 
 class InstanceOutline(NamedTuple):
@@ -76,14 +82,19 @@ class WorkflowOutline(Record):
     description: str
     path: str
     is_script: bool
-    tasks: tuple[TaskOutline, ...]
-    graph: Graph
+    nodes: tuple[TaskOutline, ...]  #: the tasks, and what stands for groups
+    graph: Graph  #: of the nodes
     settings: Settings
     params: Mapping[str, Param] | None = None  #: None: it declares no parameters, and accepts any
     values: Mapping[str, Any] = EMPTY_MAPPING  #: the parameters of a run
     secrets: tuple[str, ...] = ()  #: the names
     hidden: tuple[str, ...] = ()  #: environment variables that contain secrets
     limits: Limits = Limits()
+
+    @property
+    def tasks(self) -> tuple[TaskOutline, ...]:
+        """The tasks."""
+        return tuple(task for task in self.nodes if not task.gate)
 
     def for_run(self, values: Mapping[str, Any]) -> WorkflowOutline:
         """Return the outline for a run with these parameters.
@@ -92,16 +103,16 @@ class WorkflowOutline(Record):
             WorkflowError: the list of a mapped task cannot be computed.
         """
         problems: list[Problem] = []
-        for task in self.tasks:
+        for task in self.nodes:
             if task.spec is not None:
                 from lightflow.expressions.fan_out import expansion_of
 
                 expansion_of(task.spec, values, problems)
         if problems:
             raise WorkflowError(problems)
-        tasks = [replace(task, summary=self._preview(task, values)) if task.template else task for task in self.tasks]
+        tasks = [replace(task, summary=self._preview(task, values)) if task.template else task for task in self.nodes]
         tasks = [_with_decision(task, values) if task.condition is not None else task for task in tasks]
-        return replace(self, values=values, tasks=tuple(tasks))
+        return replace(self, values=values, nodes=tuple(tasks))
 
     def _preview(
         self, task: TaskOutline, values: Mapping[str, Any], extra_values: Mapping[str, Any] | None = None
@@ -132,7 +143,8 @@ class WorkflowOutline(Record):
 
     def levels(self) -> list[list[TaskOutline]]:
         """Return the tasks in steps: the tasks of a step can run in parallel."""
-        return [[self.tasks[node] for node in level] for level in self.graph.levels()]
+        levels = [[self.nodes[node] for node in level] for level in self.graph.levels()]
+        return [tasks for level in levels if (tasks := [task for task in level if not task.gate])]
 
 
 def outline(path: str, dag: str | None = None) -> WorkflowOutline:
@@ -212,21 +224,55 @@ def with_selection(outline: WorkflowOutline, selection: SelectionOptions) -> Wor
 
 
 def _file_outline(path: str, spec: WorkflowSpec) -> WorkflowOutline:
-    registry = Registry()
-    tasks = tuple(_file_task(task, registry) for task in spec.tasks.values())
+    nodes = _file_nodes(spec)
     return WorkflowOutline(
         name=spec.name,
         description=spec.description,
         path=path,
         is_script=False,
-        tasks=tasks,
-        graph=Graph({task.id: task.depends_on for task in tasks}),
+        nodes=nodes,
+        graph=Graph({node.id: node.depends_on for node in nodes}),
         settings=spec.settings,
         params=spec.params,
         secrets=tuple(spec.secrets),
         hidden=tuple(declared.secret.env or name for name, declared in spec.secrets.items()),
         limits=spec.limits,
     )
+
+
+def _file_nodes(spec: WorkflowSpec) -> tuple[TaskOutline, ...]:
+    """Return the tasks of a file, and what stands for its groups, with the edges between them."""
+    registry = Registry()
+    outlines = {task.id: _file_task(task, registry) for task in spec.tasks.values()}
+    groups = [task.id for task in spec.tasks.values() if task.type == GROUP]
+    if not groups:
+        return tuple(outlines.values())
+    flows = {task.id: task.control_flow for task in spec.tasks.values() if task.control_flow is not None}
+    nodes = group_nodes(
+        Grouping(
+            dependencies={task.id: task.depends_on for task in spec.tasks.values()},
+            groups=groups,
+            parents={task.id: task.group for task in spec.tasks.values() if task.group},
+            conditional={name for name in groups if _is_conditional(spec.tasks[name])},
+            deciders={name for name, flow in flows.items() if flow.branch or flow.short_circuit},
+        )
+    )
+    order = {name: number for number, name in enumerate(nodes.dependencies)}
+    owners = {entry: group for group, entry in nodes.entries.items()}
+    return tuple(
+        replace(
+            TaskOutline(id=name, kind="entry", depends_on=(), group=owners[name], gate="entry")
+            if name in owners
+            else outlines[name],
+            depends_on=tuple(sorted(upstream, key=order.__getitem__)),
+        )
+        for name, upstream in nodes.dependencies.items()
+    )
+
+
+def _is_conditional(group: TaskSpec) -> bool:
+    flow = group.control_flow
+    return group.trigger_rule != "all_success" or (flow is not None and bool(flow.condition or flow.preconditions))
 
 
 def _file_task(task: TaskSpec, registry: Registry) -> TaskOutline:
@@ -248,6 +294,8 @@ def _file_task(task: TaskSpec, registry: Registry) -> TaskOutline:
         order=task.queue,
         mapped="" if task.mapping is None else _mapped_over(task.mapping),
         spec=None if task.mapping is None else task,
+        group=task.group,
+        gate="group" if task.type == GROUP else "",
     )
 
 
@@ -310,7 +358,7 @@ def _script_outline(path: str, dag: dict[str, Any]) -> WorkflowOutline:
         description=dag["description"],
         path=path,
         is_script=True,
-        tasks=tasks,
+        nodes=tasks,
         graph=Graph({task.id: task.depends_on for task in tasks}),
         settings=Settings(mode="process"),
         params=None if params is None else {name: Param(**options) for name, options in params.items()},
@@ -337,6 +385,8 @@ def _script_task(row: Mapping[str, Any]) -> TaskOutline:
         special=(*special, *row.get("hooks", ())),
         order=QueueOptions(row.get("priority", 0), row.get("max_parallel"), slots),
         mapped="each item" if row.get("mapped") else "",
+        group=row.get("group", ""),
+        gate=row.get("gate", ""),
     )
 
 
@@ -358,13 +408,14 @@ def picture(workflow: WorkflowOutline) -> Picture:
                 [task.kind, *(word for word in task.special if word in _DRAWN), *(["if"] if task.condition else [])]
             ),
         )
-        for task in workflow.tasks
+        for task in workflow.nodes
     )
-    edges = tuple(PictureEdge(above, task.id) for task in workflow.tasks for above in task.depends_on)
+    edges = tuple(PictureEdge(above, task.id) for task in workflow.nodes for above in task.depends_on)
     implied = [f"{task.id} reads {above}" for task in workflow.tasks for above in task.implied]
     rest = f" and {len(implied) - 3} more" if len(implied) > 3 else ""
     facts = ((FROM_EXPRESSIONS, ", ".join(implied[:3]) + rest),) if implied else ()
-    return Picture(title=workflow.name, nodes=nodes, edges=edges, subtitle=workflow.description or None, facts=facts)
+    picture = Picture(title=workflow.name, nodes=nodes, edges=edges, subtitle=workflow.description or None, facts=facts)
+    return with_boxes(picture, [{"id": task.id, "group": task.group, "gate": task.gate} for task in workflow.nodes])
 
 
 def _label(workflow: WorkflowOutline, task: TaskOutline) -> str:

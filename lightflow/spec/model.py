@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from lightflow.errors import Location
 from liteflow import Param, Secret
@@ -23,6 +23,7 @@ from liteflow.api import (
 from liteflow.api import DagLimits as Limits
 
 __all__ = [
+    "GROUP",
     "BoundValue",
     "ConditionSpec",
     "ControlFlowSpec",
@@ -45,6 +46,8 @@ __all__ = [
 ]
 
 Mode = Literal["thread", "process", "async"]
+#: The type of a group in place of a task type.
+GROUP: Final = "group"
 
 
 class Settings(Record):
@@ -89,6 +92,7 @@ class Expression(Record):
     env: tuple[str, ...] = ()  #: the environment variables with constant names
     reads_environment: bool = False  #: whether it reads any environment variable
     number: bool = False  #: whether its value is an integer
+    names: tuple[tuple[str, str], ...] = ()  #: names of other tasks that differ from their ids, with the ids
 
 
 #: A text with expressions: literal text and expressions in turn. A single expression preserves the type of its value.
@@ -153,6 +157,7 @@ class Expressions(Record):
     config: tuple[KeyTemplate, ...] = ()  #: the templates in the other keys of the task's type
     item: str = ""  #: the name of the item of an instance
     mapping: Mapping[str, Template] = EMPTY_MAPPING  #: the templates in `MappingSpec`, by their text
+    names: Mapping[str, str] = EMPTY_MAPPING  #: the names of other tasks in groups that differ from their ids
 
     @property
     def layers(self) -> tuple[Mapping[str, str | Template], ...]:
@@ -216,7 +221,7 @@ class ControlFlowSpec(Record):
 
 
 class TaskSpec(Record):
-    """One task or hook.
+    """One task, hook or group; a group has the type `group`.
 
     `digest` changes when the type, the own keys, the dependencies, the folder or the environment change, and not when a
     comment, a timeout or a retry does.
@@ -246,6 +251,7 @@ class TaskSpec(Record):
     control_flow: ControlFlowSpec | None = None
     mapping: MappingSpec | None = None
     queue: QueueOptions = DEFAULT_QUEUE
+    group: str = ""  #: the innermost group that it is in
 
 
 class WorkflowSpec(Record):

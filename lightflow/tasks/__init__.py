@@ -12,13 +12,13 @@ A function is imported when it is first used.
 
 import importlib
 
-_HOMES = {"http": "http"}
+_HOMES = {"http": "http_body", "mail": "mail_body", "notify": "notify_body"}
 
-__all__ = ["http"]
+__all__ = ["http", "mail", "notify"]
 
 
 def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'lightflow.tasks' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"lightflow.tasks.{home}_body"), name)
+    return getattr(importlib.import_module(f"lightflow.tasks.{home}"), name)

@@ -11,7 +11,17 @@ import unicodedata
 from html import escape as html_escape
 from typing import Final
 
-from liteflow.api import Picture, PictureNode, clean_text, node_caption, prefers_left_to_right, shorten, status_style
+from liteflow.api import (
+    Picture,
+    PictureEdge,
+    PictureNode,
+    box_label,
+    clean_text,
+    node_caption,
+    prefers_left_to_right,
+    shorten,
+    status_style,
+)
 
 #: Graphviz measures with the first installed font; a viewer of the SVG shows the first that it has.
 FONT: Final = "Helvetica,Arial,DejaVu Sans,sans-serif"
@@ -36,17 +46,61 @@ def to_dot(picture: Picture) -> str:
         'height=0.5, penwidth=1.3, tooltip=" "]',
         f'  edge [color="{_LINE}", penwidth=1.1, arrowsize=0.65, arrowhead=normal, tooltip=" "]',
     ]
-    lines += [f"  {_node(node, names[node.task_id])}" for node in picture.nodes]
-    lines += [f'  "{names[edge.source]}" -> "{names[edge.target]}"' for edge in picture.edges]
+    lines += _members(picture, names, "", "  ")
+    end_nodes = _end_nodes(picture)
+    lines += [f"  {_edge(edge, names, end_nodes)}" for edge in picture.edges]
     lines.append("}")
     return "\n".join(lines) + "\n"
 
 
+def _members(picture: Picture, names: dict[str, str], group: str, indent: str) -> list[str]:
+    """Return the lines of the nodes and clusters in a group, or of those in none."""
+    lines = [f"{indent}{_node(node, names[node.task_id])}" for node in picture.nodes if node.group == group]
+    for box in picture.boxes:
+        if box.group == group:
+            look = status_style(box.status)
+            name = names[box.group_id]
+            label = f'<FONT POINT-SIZE="11"><B>{_html(shorten(box_label(box), _LABEL_LIMIT))}</B></FONT>'
+            lines.append(f'{indent}subgraph "cluster_{name}" {{')
+            lines.append(
+                f'{indent}  graph [id="{name}", class="group state-{look.name}", label=<{label}>, style="rounded", '
+                f'color="{look.light.stroke}", fontcolor="{_INK}", margin="10"]'
+            )
+            members = _members(picture, names, box.group_id, f"{indent}  ")
+            lines += members or [f'{indent}  "{name}" [style=invis, label="", width=0.5, height=0.2]']
+            lines.append(f"{indent}}}")
+    return lines
+
+
+def _end_nodes(picture: Picture) -> dict[str, tuple[str, str]]:
+    """Return the first and the last task inside each box, for its edges; the box itself where it has no task."""
+    inside: dict[str, list[str]] = {box.group_id: [] for box in picture.boxes}
+    parents = {box.group_id: box.group for box in picture.boxes}
+    for node in picture.nodes:
+        group = node.group
+        while group in parents:
+            inside[group].append(node.task_id)
+            group = parents[group]
+    return {group: (names[0], names[-1]) if names else (group, group) for group, names in inside.items()}
+
+
+def _edge(edge: PictureEdge, names: dict[str, str], end_nodes: dict[str, tuple[str, str]]) -> str:
+    """Return an edge; that of a box ends at the border of its cluster."""
+    source, target, attributes = edge.source, edge.target, []
+    if source in end_nodes:
+        attributes.append(f'ltail="cluster_{names[source]}"')
+        source = end_nodes[source][1]
+    if target in end_nodes:
+        attributes.append(f'lhead="cluster_{names[target]}"')
+        target = end_nodes[target][0]
+    return f'"{names[source]}" -> "{names[target]}"' + (f" [{', '.join(attributes)}]" if attributes else "")
+
+
 def node_ids(picture: Picture) -> dict[str, str]:
-    """Return the DOM id of each task. An invalid task id (of a corrupt file) is replaced by a number."""
+    """Return the DOM id of each task and box. An invalid id (of a corrupt file) is replaced by a number."""
     return {
-        node.task_id: f"task-{node.task_id}" if _SAFE_ID.fullmatch(node.task_id) else f"task~{number}"
-        for number, node in enumerate(picture.nodes)
+        name: f"task-{name}" if _SAFE_ID.fullmatch(name) else f"task~{number}"
+        for number, name in enumerate(picture.names())
     }
 
 
@@ -65,6 +119,8 @@ def _graph_attributes(picture: Picture, *, right: bool, large: bool) -> str:
         "outputorder": "edgesfirst",
         "tooltip": " ",
     }
+    if picture.boxes:
+        attributes["compound"] = "true"
     if large:
         # Without these limits the search for short edges takes minutes for a few thousand nodes.
         attributes |= {"nslimit": "2", "nslimit1": "2", "mclimit": "0.4"}

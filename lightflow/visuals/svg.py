@@ -7,7 +7,7 @@ from typing import Final
 from xml.etree import ElementTree
 
 from lightflow.visuals.dot import node_ids
-from liteflow.api import Picture, PictureNode, clean_text, node_caption
+from liteflow.api import Picture, PictureNode, box_label, clean_text, node_caption
 
 _SVG: Final = "http://www.w3.org/2000/svg"
 _XLINK: Final = "http://www.w3.org/1999/xlink"
@@ -32,6 +32,7 @@ def finish(drawn: bytes, picture: Picture) -> bytes:
         f"{ids[edge.source]}->{ids[edge.target]}": f"{clean_text(edge.source)} → {clean_text(edge.target)}"
         for edge in picture.edges
     }
+    tips |= {ids[box.group_id]: box_label(box) for box in picture.boxes}
     for group in root.iter(f"{{{_SVG}}}g"):
         group_title = group.find(f"{{{_SVG}}}title")
         if group_title is None:

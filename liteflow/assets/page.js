@@ -2,7 +2,8 @@
 // Nothing here makes HTML out of task text: labels are drawn by Mermaid in strict mode, the rest uses textContent.
 (async () => {
   "use strict";
-  const source = document.getElementById("source");
+  const isFolded = location.hash === "#folded" && document.getElementById("folded") !== null;
+  const source = document.getElementById(isFolded ? "folded" : "source");
   const stage = document.getElementById("stage");
   const rows = new Map([...document.querySelectorAll("tbody tr")].map((row) => [row.dataset.node, row]));
   const nodes = new Map();
@@ -138,6 +139,11 @@
   document.getElementById("in").addEventListener("click", () => zoom(0.8));
   document.getElementById("out").addEventListener("click", () => zoom(1.25));
   document.getElementById("fit").addEventListener("click", fit);
+  const fold = document.getElementById("fold");
+  if (fold) {
+    fold.textContent = isFolded ? "Unfold groups" : "Fold groups";
+    fold.addEventListener("click", () => { location.hash = isFolded ? "" : "#folded"; location.reload(); });
+  }
   addEventListener("resize", fit);
   addEventListener("beforeprint", () => { view = { ...whole }; set(); });
   addEventListener("afterprint", fit);

@@ -7,6 +7,7 @@ from typing import Literal
 
 from liteflow.definition.compiled import DEFAULT_SETTINGS, CompiledDag, TaskDef, TaskSettings
 from liteflow.definition.graph_json import graph_json
+from liteflow.definition.groups import DagNodes
 from liteflow.definition.options import NO_OPTIONS, FlowOptions, TaskOptions
 from liteflow.definition.task import NO_HOOKS, Task
 from liteflow.errors import DefinitionError, DuplicateTask
@@ -19,12 +20,12 @@ from liteflow.planning.ready_queue import DEFAULT_QUEUE
 from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.planning.setup_teardown import Teardown, between, needed_setups
 from liteflow.values.secrets import Secret, unknown_secret_message
-from liteflow.work import Body, Ref
+from liteflow.work import Body, Call, Ref
 
 
 def compile_dag(
     dag_id: str,
-    tasks: Mapping[str, Task],
+    nodes: DagNodes,
     graph: Graph,
     *,
     description: str = "",
@@ -33,14 +34,15 @@ def compile_dag(
     secrets: Mapping[str, Secret],
     pools: Mapping[str, Pool],
 ) -> CompiledDag:
-    """Return the compiled dag of these tasks; `hooks` are those of the run, by event.
+    """Return the compiled dag of these nodes; `hooks` are those of the run, by event.
 
     Raises:
         DefinitionError: a task needs slots of a pool that does not exist or is too small, or a secret that does not
             exist; an option does not fit the task.
         DuplicateTask: a hook has the id of a task.
     """
-    compiler = _Compiler(tasks, graph, secrets)
+    tasks = nodes.tasks
+    compiler = _Compiler(nodes, graph, secrets)
     defs = [compiler.task(node, task) for node, task in enumerate(tasks.values())]
     needs = {
         task_id: task.settings.queue.needs
@@ -48,7 +50,7 @@ def compile_dag(
         if task.settings.queue is not DEFAULT_QUEUE
     }
     check_slot_needs(needs, {name: pool.slots for name, pool in pools.items()})
-    digest, text = graph_json(tasks, graph, (task.body for task in defs))
+    digest, text = graph_json(nodes, graph, (task.body for task in defs))
     control = compiler.control()
     return CompiledDag(
         dag_id=dag_id,
@@ -67,8 +69,9 @@ def compile_dag(
 class _Compiler:
     """Compiles the tasks in order and collects the facts about the graph as a whole."""
 
-    def __init__(self, tasks: Mapping[str, Task], graph: Graph, secrets: Mapping[str, Secret]) -> None:
-        self._tasks = tasks
+    def __init__(self, nodes: DagNodes, graph: Graph, secrets: Mapping[str, Secret]) -> None:
+        self._nodes = nodes
+        self._tasks = nodes.tasks
         self._graph = graph
         self._secrets = secrets
         self._hook_ids: set[str] = set()
@@ -93,7 +96,14 @@ class _Compiler:
             index = self._graph.index
             inputs = tuple(index[ref.task_id] for ref in wanted if ref.key == "return_value")
             reads += tuple((index[ref.task_id], ref) for ref in wanted if ref.key != "return_value")
-        if options is NO_OPTIONS and task.task_hooks is NO_HOOKS and task.expansion is None and not reads:
+        is_gate = task.task_id in self._nodes.gates
+        if (
+            options is NO_OPTIONS
+            and task.task_hooks is NO_HOOKS
+            and task.expansion is None
+            and not reads
+            and not is_gate
+        ):
             return TaskDef(body=body, inputs=inputs)
         return TaskDef(body=body, inputs=inputs, settings=self._settings(node, task, reads))
 
@@ -106,7 +116,10 @@ class _Compiler:
     def _settings(self, node: int, task: Task, reads: Sequence[tuple[int, Ref]]) -> TaskSettings:
         options, flow = task.options, task.options.flow
         self._collect_graph_facts(node, flow)
-        special = bool(reads or options.hooks or task.task_hooks is not NO_HOOKS or task.expansion is not None)
+        gate = self._nodes.gates.get(task.task_id)
+        special = bool(
+            reads or options.hooks or task.task_hooks is not NO_HOOKS or task.expansion is not None or gate is not None
+        )
         if not special and (shared := self._shared.get(id(options))) is not None:
             return shared
         hooks = {event: self.hook(hook, event, node) for event, hook in task.hooks().items()}
@@ -125,9 +138,10 @@ class _Compiler:
             reads=reads,
             expansion=task.expansion,
             fail_fast=task.expansion is not None and options.fail_fast,
-            decider=_decider(task),
+            decider=self._decider(node, task),
             start_checks=checks,
             hooks=hooks,
+            gate=gate,
         )
         if not special:
             self._shared[id(options)] = settings
@@ -141,6 +155,33 @@ class _Compiler:
             self._teardowns[node] = flow.on_failure_fail_run
         if flow.tolerance is not None:
             self._tolerances[node] = flow.tolerance
+
+    def _decider(self, node: int, task: Task) -> Branching | None:
+        """Return how a branch or short circuit decides. Raises DefinitionError where the task is mapped."""
+        flow = task.options.flow
+        decides = flow.branch or flow.short_circuit
+        if (decides or flow.teardown) and task.expansion is not None:
+            what = "a teardown" if flow.teardown else "a branch or short circuit"
+            raise DefinitionError(f"task {task.task_id!r} is mapped over a list, so it cannot be {what}")
+        if not decides:
+            return None
+        return Branching(
+            kind="branch" if flow.branch else "short_circuit",
+            skips_all=flow.ignore_downstream_trigger_rules,
+            names=self._other_names(node, task.group) if flow.branch else {},
+        )
+
+    def _other_names(self, node: int, group: str) -> dict[str, str]:
+        """Return the names, besides their ids, by which a branch in a group can choose its direct downstream tasks."""
+        names: dict[str, str] = {}
+        for downstream in self._graph.downstream[node]:
+            task_id = self._graph.ids[downstream]
+            is_entry = self._nodes.gates.get(task_id) == "entry"
+            name = self._tasks[task_id].group if is_entry else task_id
+            names[name] = task_id
+            if group and name.startswith(f"{group}."):
+                names[name.removeprefix(f"{group}.")] = task_id
+        return names
 
     def _start_checks(self, node: int, task: Task, on_start: HookDef | None) -> tuple[StartCheck, ...]:
         checks = []
@@ -172,6 +213,8 @@ class _Compiler:
             raise DuplicateTask(
                 f"a task cannot be called {hook_id!r}: that is the id of a hook; choose another task id"
             )
+        if isinstance(body, Call) and body.poll is not None:
+            raise DefinitionError(f"hook {hook_id!r} cannot wait: make it a task, which others depend on")
         self._hook_ids.add(hook_id)
         for ref in body.late.reads if body.late is not None else ():
             if ref.task_id not in self._graph.index:
@@ -198,6 +241,7 @@ class _Compiler:
             for node, fails_run in self._teardowns.items()
         }
         needs = needed_setups(self._setups, teardowns, upstream, downstream) if self._setups else {}
+        index = self._graph.index
         return ControlFlow(
             checked=frozenset(self._checked),
             tolerances=self._tolerances,
@@ -205,6 +249,11 @@ class _Compiler:
             teardowns=teardowns,
             needed_setups=needs,
             status_readers=frozenset(self._status_readers),
+            joins=frozenset(index[node] for node, gate in self._nodes.gates.items() if gate == "group"),
+            entries={
+                index[entry]: tuple(index[node] for node in inside if index[node] not in teardowns)
+                for entry, inside in self._nodes.inside.items()
+            },
         )
 
     def full_graph(self, control: ControlFlow) -> Graph:
@@ -230,15 +279,3 @@ def _retry(options: TaskOptions) -> RetryPolicy:
 
 def _seconds(value: float | None) -> float | None:
     return None if value is None else float(value)
-
-
-def _decider(task: Task) -> Branching | None:
-    """Return how a branch or short circuit decides. Raises DefinitionError where the task is mapped."""
-    flow = task.options.flow
-    decides = flow.branch or flow.short_circuit
-    if (decides or flow.teardown) and task.expansion is not None:
-        what = "a teardown" if flow.teardown else "a branch or short circuit"
-        raise DefinitionError(f"task {task.task_id!r} is mapped over a list, so it cannot be {what}")
-    if not decides:
-        return None
-    return Branching(kind="branch" if flow.branch else "short_circuit", skips_all=flow.ignore_downstream_trigger_rules)

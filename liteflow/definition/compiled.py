@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, Literal
 
 from liteflow.hooks import HookDef, StartCheck
 from liteflow.limits import Pool
@@ -15,6 +15,9 @@ from liteflow.planning.retry import NEVER, RetryPolicy
 from liteflow.planning.trigger_rules import TriggerRule
 from liteflow.record import EMPTY_MAPPING, Record
 from liteflow.work import Body, Expansion, Ref
+
+#: A node without an attempt: the join of a group, which represents it, or its entry.
+Gate = Literal["group", "entry"]
 
 
 class TaskSettings(Record):
@@ -40,6 +43,8 @@ class TaskSettings(Record):
     decider: Branching | None = None
     #: the steps between a satisfied trigger rule and the start: `if`, preconditions, the hook `on_start`
     start_checks: Sequence[StartCheck] = ()
+    #: the role of a node without an attempt; None: it is a task
+    gate: Gate | None = None
     #: the hooks by event; preconditions that are tasks count as `precondition_1` and so on
     hooks: Mapping[str, HookDef] = EMPTY_MAPPING
 
@@ -87,8 +92,12 @@ class CompiledDag(Record):
         yield from self.run_hooks.values()
 
     def bodies(self) -> dict[str, Body]:
-        """Return what executors run, by the ids of tasks and hooks."""
-        bodies = {task_id: task.body for task_id, task in zip(self.graph.ids, self.tasks, strict=True)}
+        """Return what executors run, by the ids of tasks and hooks. A node without an attempt is left out."""
+        bodies = {
+            task_id: task.body
+            for task_id, task in zip(self.graph.ids, self.tasks, strict=True)
+            if task.settings.gate is None
+        }
         bodies.update((hook.task_id, hook.body) for hook in self.hooks())
         return bodies
 
@@ -114,6 +123,10 @@ class CompiledDag(Record):
     def deciders(self) -> dict[int, Branching]:
         """Return the branches and short circuits, by number."""
         return {node: settings.decider for node, settings in self.special() if settings.decider is not None}
+
+    def gates(self) -> dict[int, Gate]:
+        """Return the nodes without an attempt, by number."""
+        return {node: settings.gate for node, settings in self.special() if settings.gate is not None}
 
     def rules(self) -> dict[int, TriggerRule]:
         """Return the trigger rules that are not `all_success`, by number."""

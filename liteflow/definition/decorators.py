@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, Final
 
-from liteflow.definition.options import make_options
+from liteflow.definition.options import OPTION_NAMES, TaskOptions, make_options
 from liteflow.definition.signature import parameters_of
 from liteflow.definition.task import CurrentDag, NotCalled, Task
 from liteflow.errors import DefinitionError
@@ -155,3 +155,19 @@ def _decorated(func: Callable[..., Any] | None, task_id: str | None, options: Ma
         return TaskFunction(func, task_id, options)
     make_options(options, task_id or "task")  # a wrong option is an error at the line of the decorator
     return lambda function: TaskFunction(function, task_id, options)
+
+
+def named_function(
+    func: Callable[..., Any], task_id: str | None, kwargs: dict[str, Any]
+) -> tuple[Callable[..., Any], str, TaskOptions]:
+    """Return a function with its task id and its options, whose keywords are removed from `kwargs`."""
+    keywords: Mapping[str, Any] = {}
+    if isinstance(func, TaskFunction):
+        keywords, task_id, func = func.keywords, task_id if task_id is not None else func.task_id, func.func
+    if not callable(func):
+        raise DefinitionError(f"{func!r} cannot be called; dag.task() takes a function")
+    name = task_id if task_id is not None else str(getattr(func, "__name__", ""))
+    if name == "<lambda>" or not name:
+        raise DefinitionError(f"{func!r} has no name; add one: dag.task(func, task_id='…')")
+    options = {key: kwargs.pop(key) for key in list(kwargs) if key in OPTION_NAMES}
+    return func, name, make_options({**keywords, **options}, name)

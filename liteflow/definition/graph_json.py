@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from liteflow.definition.groups import DagNodes
 from liteflow.definition.options import NO_OPTIONS, keywords_of, make_options
 from liteflow.definition.task import NO_HOOKS, Task
 from liteflow.definition.wrappers import HookFunction, RunIfFunction, SensorFunction
@@ -26,12 +27,12 @@ _MARKED: Final = frozenset([*_TOP_KEYS, "trigger_rule", "branch", "short_circuit
 _ROWS_AT_ONCE: Final = 1000
 
 
-def graph_json(tasks: Mapping[str, Task], graph: Graph, bodies: Iterable[Body]) -> tuple[str, str]:
+def graph_json(nodes: DagNodes, graph: Graph, bodies: Iterable[Body]) -> tuple[str, str]:
     """Return the digest of a graph and its JSON: `{"tasks": [{"id", "kind", "depends_on", …, "digest"}, …]}`.
 
     The rows are written in parts, because all rows at once are larger than the dag.
     """
-    rows, parts, hasher = _rows(tasks, graph, bodies), list[str](), sha256(b'{"tasks":[')
+    rows, parts, hasher = _rows(nodes, graph, bodies), list[str](), sha256(b'{"tasks":[')
     while batch := list(itertools.islice(rows, _ROWS_AT_ONCE)):
         part = json.dumps(batch, separators=(",", ":"), default=str)[1:-1]
         hasher.update(("," + part if parts else part).encode("utf-8", "replace"))
@@ -40,11 +41,17 @@ def graph_json(tasks: Mapping[str, Task], graph: Graph, bodies: Iterable[Body]) 
     return str(hasher.hexdigest()), f'{{"tasks":[{",".join(parts)}]}}'
 
 
-def _rows(tasks: Mapping[str, Task], graph: Graph, bodies: Iterable[Body]) -> Iterator[dict[str, Any]]:
+def _rows(nodes: DagNodes, graph: Graph, bodies: Iterable[Body]) -> Iterator[dict[str, Any]]:
     ids, digests = graph.ids, _Digests()
     keywords: dict[int, dict[str, Any]] = {}  # by the identity of options, which tasks share
-    for (task_id, task), upstream, body in zip(tasks.items(), graph.upstream, bodies, strict=True):
-        row: dict[str, Any] = {"id": task_id, "kind": "command" if isinstance(body, Command) else "python"}
+    for (task_id, task), upstream, body in zip(nodes.tasks.items(), graph.upstream, bodies, strict=True):
+        gate = nodes.gates.get(task_id)
+        kind = gate or ("command" if isinstance(body, Command) else "python")
+        row: dict[str, Any] = {"id": task_id, "kind": kind}
+        if gate:
+            row["gate"] = gate
+        if task.group:
+            row["group"] = task.group
         if upstream:
             row["depends_on"] = [ids[number] for number in upstream]
         data: dict[str, Any] = {}

@@ -50,6 +50,9 @@ class StoredTasks:
 
     def check_attached(self, task_ids: Collection[str], source: str | None) -> None:
         """Raise DefinitionError where a task has no code yet; `source` is the file that defines the dag."""
+        groups = [task_id for task_id, row in self.rows().items() if row.get("gate")]
+        if groups:
+            raise DefinitionError(f"dag {self._dag_id!r} has groups ({groups[0]}), which only the script has: run that")
         missing = [task_id for task_id in self.rows() if task_id not in task_ids]
         if not missing and task_ids:
             return

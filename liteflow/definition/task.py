@@ -76,6 +76,7 @@ class Task:
         "expansion",
         "fixed_body",
         "func",
+        "group",
         "meta",
         "options",
         "task_hooks",
@@ -94,8 +95,10 @@ class Task:
         meta: Mapping[str, Any] | None = None,
         task_hooks: TaskHooks = NO_HOOKS,
         expansion: Expansion | None = None,
+        group: str = "",
     ) -> None:
         self.task_id = check_id(task_id, "task id")
+        self.group = group  #: the id of the innermost group that it is in
         if (func is None) == (body is None):
             raise DefinitionError(f"task {task_id!r} needs a function or a body, and not both")
         if func is not None and not callable(func):

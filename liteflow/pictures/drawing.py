@@ -7,15 +7,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from liteflow.pictures.boxes import with_boxes
 from liteflow.pictures.picture import Node, Picture, duration_text, make_picture, tally_text
 from liteflow.state.history import History, InstanceRecord, RunRecord
 
 
 def picture_of_run(history: History, run: RunRecord) -> Picture:
     """Return the picture of a run on its own graph, also if the definition of the dag has changed since."""
-    dependencies, kinds = _graph(history.graph(run.graph_digest))
+    snapshot = history.graph(run.graph_digest)
+    dependencies, kinds = _graph(snapshot)
     by_task: dict[str, list[InstanceRecord]] = {task_id: [] for task_id in dependencies}
-    for instance in history.instances(run.run_id):
+    for instance in (*history.instances(run.run_id), *history.groups(run.run_id)):
         if instance.task_id not in dependencies:  # the stored graph is missing or damaged
             dependencies[instance.task_id] = _texts(instance.dependencies)
         by_task.setdefault(instance.task_id, []).append(instance)
@@ -24,7 +26,8 @@ def picture_of_run(history: History, run: RunRecord) -> Picture:
     started_at = run.started_at or run.created_at
     facts = [("Run", run.run_id), ("Started", time_text(started_at)), ("Duration", run_duration(run))]
     subtitle = (dag.description if dag else "") or None
-    return make_picture(run.dag_id, nodes, dependencies, subtitle=subtitle, status=run.status, facts=facts)
+    picture = make_picture(run.dag_id, nodes, dependencies, subtitle=subtitle, status=run.status, facts=facts)
+    return with_boxes(picture, _rows(snapshot))
 
 
 def _node_of(task_id: str, kind: str, instances: Sequence[InstanceRecord], run: RunRecord) -> Node:
@@ -52,23 +55,26 @@ def _node_of(task_id: str, kind: str, instances: Sequence[InstanceRecord], run: 
 def picture_of_graph(title: str, snapshot: dict[str, Any], description: str = "") -> Picture:
     """Return the picture of a stored graph, without states."""
     dependencies, kinds = _graph(snapshot)
-    rows = snapshot.get("tasks")
-    rows = rows if isinstance(rows, list) else []
-    mapped = [row.get("id") for row in rows if isinstance(row, dict) and row.get("mapped")]
+    mapped = [row["id"] for row in _rows(snapshot) if row.get("mapped")]
     nodes = [
         Node(task_id=task_id, label=f"{task_id} ×n" if task_id in mapped else task_id, kind=kinds[task_id])
         for task_id in dependencies
     ]
-    return make_picture(title, nodes, dependencies, subtitle=description or None)
+    return with_boxes(make_picture(title, nodes, dependencies, subtitle=description or None), _rows(snapshot))
 
 
 def _graph(snapshot: dict[str, Any]) -> tuple[dict[str, list[str]], dict[str, str]]:
     """Return dependencies and kinds of a stored graph. Invalid entries of an altered graph are left out."""
-    tasks = snapshot.get("tasks")
-    rows = [row for row in tasks if isinstance(row, dict)] if isinstance(tasks, list) else []
-    rows = [row for row in rows if isinstance(row.get("id"), str)]
+    rows = _rows(snapshot)
     kinds = {row["id"]: kind_of(row) for row in rows}
     return {row["id"]: _texts(row.get("depends_on")) for row in rows}, kinds
+
+
+def _rows(snapshot: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the tasks of a stored graph, without invalid entries."""
+    tasks = snapshot.get("tasks")
+    rows = [row for row in tasks if isinstance(row, dict)] if isinstance(tasks, list) else []
+    return [row for row in rows if isinstance(row.get("id"), str)]
 
 
 def kind_of(row: Mapping[str, Any]) -> str:

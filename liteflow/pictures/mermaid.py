@@ -16,6 +16,7 @@ from liteflow.pictures.picture import (
     STATUS_STYLES,
     Picture,
     StatusStyle,
+    box_label,
     caption,
     clean,
     prefers_left_to_right,
@@ -36,15 +37,12 @@ def to_mermaid(picture: Picture, *, styled: bool = True) -> str:
     names = node_names(picture)
     lines = ["---", f"title: {_yaml(clean(picture.title))}", "---"]
     lines.append("flowchart LR" if prefers_left_to_right(picture) else "flowchart TD")
-    for node in picture.nodes:
-        text = escape(shorten(clean(node.label), _LABEL_LIMIT)) or "#160;"
-        second = escape(caption(node))
-        lines.append(f'    {names[node.task_id]}["{text}{"<br/>" + second if second else ""}"]')
+    lines += _members(picture, names, "", "    ")
     lines += [f"    {names[edge.source]} --> {names[edge.target]}" for edge in picture.edges]
 
     members: dict[str, list[str]] = {}
-    for node in picture.nodes:
-        members.setdefault(status_style(node.status).name, []).append(names[node.task_id])
+    for name, status in picture.statuses():
+        members.setdefault(status_style(status).name, []).append(names[name])
     for look in [*STATUS_STYLES.values(), PLAIN_STYLE]:
         nodes = members.get(look.name, [])
         if not nodes:
@@ -56,19 +54,36 @@ def to_mermaid(picture: Picture, *, styled: bool = True) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _members(picture: Picture, names: dict[str, str], group: str, indent: str) -> list[str]:
+    """Return the lines of the nodes and boxes in a group, or of those in none."""
+    lines = []
+    for node in picture.nodes:
+        if node.group == group:
+            text = escape(shorten(clean(node.label), _LABEL_LIMIT)) or "#160;"
+            second = escape(caption(node))
+            lines.append(f'{indent}{names[node.task_id]}["{text}{"<br/>" + second if second else ""}"]')
+    for box in picture.boxes:
+        if box.group == group:
+            label = escape(shorten(box_label(box), _LABEL_LIMIT))
+            lines.append(f'{indent}subgraph {names[box.group_id]}["{label}"]')
+            lines += _members(picture, names, box.group_id, f"{indent}    ")
+            lines.append(f"{indent}end")
+    return lines
+
+
 def node_names(picture: Picture) -> dict[str, str]:
-    """Return a name for each task that is not Mermaid syntax: readable, starting with `t_`, unique."""
+    """Return a name for each task and box that is not Mermaid syntax: readable, starting with `t_`, unique."""
     names: dict[str, str] = {}
     used: set[str] = set()
     numbers: dict[str, int] = {}  # the last suffix of each base name, so that thousands of equal names are fast
-    for node in picture.nodes:
-        base = "t_" + re.sub(r"[^A-Za-z0-9]+", "_", node.task_id)[:128]
+    for task_id in picture.names():
+        base = "t_" + re.sub(r"[^A-Za-z0-9]+", "_", task_id)[:128]
         name = base
         while name in used:
             numbers[base] = numbers.get(base, 1) + 1
             name = f"{base}__{numbers[base]}"
         used.add(name)
-        names[node.task_id] = name
+        names[task_id] = name
     return names
 
 

@@ -15,6 +15,7 @@ from html import escape
 from importlib import resources
 from typing import Final
 
+from liteflow.pictures.boxes import folded
 from liteflow.pictures.mermaid import node_names, to_mermaid
 from liteflow.pictures.picture import (
     PLAIN_STYLE,
@@ -84,6 +85,7 @@ def _header(picture: Picture, title: str) -> str:
     facts = [
         *picture.facts,
         ("Tasks", f"{len(picture.nodes):,}"),
+        *([("Groups", f"{len(picture.boxes):,}")] if picture.boxes else []),
         ("Dependencies", f"{len(picture.edges):,}"),
     ]
     parts.append('<dl class="facts">')
@@ -110,15 +112,19 @@ def _legend(picture: Picture) -> str:
 
 def _drawing(picture: Picture) -> str:
     source = to_mermaid(picture, styled=False)
+    fold, folded_source = "", ""
+    if picture.boxes:
+        fold = '<button type="button" id="fold">Fold groups</button>'
+        folded_source = f'<pre id="folded" hidden>{escape(to_mermaid(folded(picture), styled=False))}</pre>'
     return (
         '<div class="frame"><div id="stage" class="stage" tabindex="0" aria-label="Graph of the tasks">'
         '<p class="message">Drawing… (the table below has every task)</p></div>'
         '<div id="tools" class="tools" hidden><button type="button" id="out" aria-label="Zoom out">&minus;</button>'
         '<button type="button" id="in" aria-label="Zoom in">+</button>'
-        '<button type="button" id="fit">Fit</button></div></div>'
+        f'<button type="button" id="fit">Fit</button>{fold}</div></div>'
         '<p id="hint" class="hint" hidden>Drag to move, Ctrl + wheel or + and &minus; to zoom, 0 to fit. '
         "Click a task to find it in the table, and the other way round.</p>"
-        f'<pre id="source" hidden>{escape(source)}</pre>'
+        f'<pre id="source" hidden>{escape(source)}</pre>{folded_source}'
     )
 
 

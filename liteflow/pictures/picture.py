@@ -28,10 +28,21 @@ class Node(Record):
     detail: str | None = None  #: a further line, such as the reason of a failure
     duration_s: float | None = None
     status_text: str | None = None  #: replaces the word of the state: `1 of 6 failed`
+    group: str = ""  #: the innermost group that it is in
+
+
+class Box(Record):
+    """A group in a picture: a box around its tasks."""
+
+    group_id: str
+    group: str = ""  #: the group around it
+    status: str | None = None
+    detail: str | None = None
+    duration_s: float | None = None
 
 
 class Edge(NamedTuple):
-    """`target` waits for `source`."""
+    """`target` waits for `source`; both are tasks or boxes."""
 
     source: str
     target: str
@@ -45,11 +56,21 @@ class Picture(Record):
     edges: tuple[Edge, ...]
     subtitle: str | None = None
     status: str | None = None
+    boxes: tuple[Box, ...] = ()  #: the groups, each after the group around it
     facts: tuple[tuple[str, str], ...] = ()  #: further lines of the heading, such as ("Run", "20260102-…")
+
+    def names(self) -> list[str]:
+        """Return the ids of all tasks, then those of the boxes: what edges connect."""
+        return [*(node.task_id for node in self.nodes), *(box.group_id for box in self.boxes)]
+
+    def statuses(self) -> list[tuple[str, str | None]]:
+        """Return all tasks and boxes with their states."""
+        tasks = [(node.task_id, node.status) for node in self.nodes]
+        return [*tasks, *((box.group_id, box.status) for box in self.boxes)]
 
     def upstream(self) -> dict[str, list[str]]:
         """Return the direct dependencies of each task, in the order of the edges."""
-        upstream: dict[str, list[str]] = {node.task_id: [] for node in self.nodes}
+        upstream: dict[str, list[str]] = {name: [] for name in self.names()}
         for edge in self.edges:
             upstream[edge.target].append(edge.source)
         return upstream
@@ -221,10 +242,17 @@ def tally_text(counts: Mapping[str, int]) -> str:
 
 
 def caption(node: Node) -> str:
-    """Return the second line of a box: type, sign and word of the state, and duration, as far as they are known."""
+    """Return the second line of a node: type, sign and word of the state, and duration, as far as they are known."""
     look = status_style(node.status)
     state = f"{look.sign} {node.status_text or look.word}".strip()
     return " · ".join(part for part in (clean(node.kind), state, duration_text(node.duration_s)) if part)
+
+
+def box_label(box: Box) -> str:
+    """Return the line at the edge of a box: the id of the group, sign and word of its state, and its duration."""
+    look = status_style(box.status)
+    state = f"{look.sign} {look.word}".strip()
+    return " · ".join(part for part in (clean(box.group_id), state, duration_text(box.duration_s)) if part)
 
 
 def make_picture(
@@ -250,9 +278,11 @@ def make_picture(
 
 def layer_sizes(picture: Picture) -> list[int]:
     """Return the number of tasks at each distance from the start (longest path), without the tasks of a cycle."""
-    downstream: dict[str, list[str]] = {node.task_id: [] for node in picture.nodes}
+    downstream: dict[str, list[str]] = {name: [] for name in picture.names()}
     waiting = dict.fromkeys(downstream, 0)
-    for edge in picture.edges:
+    inside = [Edge(box.group, box.group_id) for box in picture.boxes if box.group in downstream]
+    inside += [Edge(node.group, node.task_id) for node in picture.nodes if node.group in downstream]
+    for edge in (*picture.edges, *inside):
         downstream[edge.source].append(edge.target)
         waiting[edge.target] += 1
     layer = {task_id: 0 for task_id, count in waiting.items() if count == 0}

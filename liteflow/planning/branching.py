@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from liteflow.planning.graph import reachable
-from liteflow.record import Record
+from liteflow.record import EMPTY_MAPPING, Record
 
 
 class Branching(Record):
@@ -15,6 +15,8 @@ class Branching(Record):
     kind: Literal["branch", "short_circuit"]
     #: of a short circuit: whether it skips all downstream tasks, under any trigger rule, or only the direct ones
     skips_all: bool = True
+    #: of a branch: further names of its direct downstream tasks, such as the id of a group for its entry, with the ids
+    names: Mapping[str, str] = EMPTY_MAPPING
 
 
 class WrongDecision(ValueError):
@@ -44,7 +46,7 @@ def skipped_by(
     downstream: Sequence[Sequence[int]],
     never_skipped: Collection[int],
 ) -> dict[int, str]:
-    """Return the tasks that a decision skips, each with the reason; `never_skipped` are the teardowns.
+    """Return the tasks that a decision skips, each with the reason; `never_skipped` are the teardowns and joins.
 
     A branch skips the direct downstream tasks that it did not choose, except those reachable from a chosen task.
 
@@ -60,6 +62,7 @@ def skipped_by(
         return {task: reason for task in tasks if task not in never_skipped}
     names = chosen_names(value)
     by_name = {ids[task]: task for task in direct}
+    by_name |= {name: by_name[task_id] for name, task_id in branching.names.items() if name not in by_name}
     for name in names:
         if name not in by_name:
             import difflib

@@ -41,6 +41,22 @@ class ControlFlow(Record):
     needed_setups: Mapping[int, Sequence[int]] = EMPTY_MAPPING
     #: the tasks whose `if` uses a status function: their success does not hide a failure of their upstream tasks
     status_readers: frozenset[int] = frozenset()
+    #: the joins of groups: nodes without an attempt, which end when all members of their group have ended
+    joins: frozenset[int] = frozenset()
+    #: the entries of groups: nodes without an attempt, each with the tasks that run only after it has ended as SUCCESS
+    entries: Mapping[int, Sequence[int]] = EMPTY_MAPPING
+
+    def entries_of(self) -> dict[int, list[int]]:
+        """Return the entries that must be SUCCESS before a node starts."""
+        entries: dict[int, list[int]] = {}
+        for entry, members in self.entries.items():
+            for node in members:
+                entries.setdefault(node, []).append(entry)
+        return entries
+
+    def never_skipped(self) -> frozenset[int]:
+        """Return the nodes that no decision skips: teardowns, and joins, whose members decide their state."""
+        return self.joins.union(self.teardowns)
 
 
 NO_CONTROL_FLOW: Final = ControlFlow()

@@ -123,8 +123,8 @@ class Plan:
             if node in previous.instances:
                 instances = previous.instances[node]
                 ended = self._add_instances(node, list(instances), instances)
-            for instance in ended:
-                for downstream in table.graph.downstream[node]:
+            for downstream in self._counted_by(node):
+                for instance in ended:
                     upstreams.count(downstream, table.downstream_status(instance))
         for node in previous.waiting:
             self._wait_on(node)
@@ -197,10 +197,13 @@ class Plan:
         """
         return self._starts.due_checks()
 
-    def pass_checks(self, node: int) -> None:
-        """Let a task start whose start checks passed."""
+    def pass_checks(self, node: int) -> list[Transition]:
+        """Let a task start whose start checks passed; the entry of a group ends and lets its group start."""
+        if node in self._options.control.entries:
+            return self.end_unstarted(node, "SUCCESS", None)
         if self.table.status[node] == "QUEUED":  # else it was cancelled
             self._starts.add(node, checked=True)
+        return []
 
     def end_unstarted(self, node: int, status: TaskStatus, reason: str | None) -> list[Transition]:
         """End a task whose start checks did not pass, without an attempt."""
@@ -502,8 +505,11 @@ class Plan:
         """
         table, upstreams = self.table, self._upstreams
         status, owners, downstream_of = table.status, table.owners, table.graph.downstream
+        entries, joins = self._options.control.entries, self._options.control.joins
         ended = [node]
         for upstream in ended:  # the body appends to this list
+            if upstream in entries:
+                ended += self._end_entry(upstream, transitions)
             upstream_status = table.downstream_status(upstream)
             task = owners.get(upstream, upstream)
             if upstreams.waiting_for_setup:
@@ -512,14 +518,20 @@ class Plan:
                     for released in upstreams.released_by(task)
                     if status[released] == "PENDING" and self._decide(released, transitions)
                 ]
+            is_entry = upstream in entries
             for downstream in downstream_of[task]:
-                upstreams.count(downstream, upstream_status)
+                if not is_entry or downstream in joins:
+                    upstreams.count(downstream, upstream_status)
                 if status[downstream] == "PENDING" and self._decide(downstream, transitions):
                     ended.append(downstream)
 
     def _decide(self, node: int, transitions: list[Transition]) -> bool:
         """Apply the trigger rule of a PENDING task, and its setups. Return whether the task has ended by them."""
         control = self._options.control
+        if node in control.joins:
+            return self._join(node, transitions)
+        if self._upstreams.waits_for_entry(node):
+            return False
         decision, reason = self._upstreams.decide(node), ""
         if decision == "run" and (node in control.needed_setups or node in control.teardowns):
             decision, reason = self._upstreams.check_setups(node)
@@ -528,6 +540,8 @@ class Plan:
         status = _ENDS.get(decision)
         if status is None and self._stop is not None and self._has_nothing_to_tear_down(node):
             status, reason = "CANCELLED", "nothing that it tears down had started"
+        if status is None and node in control.entries and node not in control.checked:
+            status, reason = "SUCCESS", self._upstreams.explain(node)
         if status is None:
             self.table.status[node] = "QUEUED"
             self._starts.add(node, checked=node not in control.checked)
@@ -535,6 +549,34 @@ class Plan:
         self._change(node, status, transitions, reason or self._upstreams.explain(node))
         self._remaining -= 1
         return True
+
+    def _join(self, node: int, transitions: list[Transition]) -> bool:
+        """End the join of a group whose members have all ended. Return whether it has ended."""
+        joined = self._upstreams.joined(node)
+        if joined is None:
+            return False
+        status, reason = joined
+        self._change(node, status, transitions, reason or None)
+        self._remaining -= 1
+        return True
+
+    def _counted_by(self, node: int) -> Sequence[int]:
+        """Return the downstream nodes whose trigger rules count a node: only joins count entries."""
+        downstream, control = self.table.graph.downstream[node], self._options.control
+        return [each for each in downstream if each in control.joins] if node in control.entries else downstream
+
+    def _end_entry(self, entry: int, transitions: list[Transition]) -> list[int]:
+        """Let the tasks of a group start whose entry has ended, or end them under any rule. Return those that ended."""
+        table = self.table
+        members = [node for node in self._options.control.entries[entry] if table.status[node] == "PENDING"]
+        if table.status[entry] == "SUCCESS":
+            return [node for node in members if table.status[node] == "PENDING" and self._decide(node, transitions)]
+        status: TaskStatus = "SKIPPED" if table.status[entry] == "SKIPPED" else "UPSTREAM_FAILED"
+        reason = next((each.reason for each in reversed(transitions) if each.node == entry), None)
+        for node in members:
+            self._change(node, status, transitions, reason)
+            self._remaining -= 1
+        return members
 
     def _has_nothing_to_tear_down(self, node: int) -> bool:
         """Return whether this is a teardown none of whose upstream tasks has started."""
@@ -561,7 +603,7 @@ class Plan:
         transitions: list[Transition] = []
         if not self._halted:
             self._halted = True
-            self._cancel(reason, transitions, frozenset())
+            self._cancel(reason, transitions, self._options.control.joins)
         return transitions
 
     def pause(self, reason: str) -> None:
@@ -573,7 +615,7 @@ class Plan:
     def _stop_tasks(self, stop: Stop, transitions: list[Transition]) -> None:
         if self._stop is None:
             self._stop = stop
-        self._cancel(stop.reason, transitions, self._runs_after_stop)
+        self._cancel(stop.reason, transitions, self._runs_after_stop | self._options.control.joins)
 
     def _cancel(self, reason: str, transitions: list[Transition], exempt: Collection[int]) -> None:
         table = self.table

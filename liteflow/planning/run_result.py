@@ -23,7 +23,7 @@ def run_status(table: TaskTable, control: ControlFlow, silent: Collection[int] =
 
 def counting_failures(table: TaskTable, control: ControlFlow) -> list[str]:
     """Return the ids of the tasks that FAILED and whose failure counts."""
-    failed = [node for node in range(len(table.graph)) if table.status[node] == "FAILED"]
+    failed = [node for node in range(len(table.graph)) if table.status[node] == "FAILED" and node not in control.joins]
     return [table.task_ids[node] for node in failed if failure_counts(table, control, node)]
 
 

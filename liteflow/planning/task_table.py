@@ -8,10 +8,12 @@ during the run, and no task waits for them. Only the plan changes a table.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from liteflow.planning.graph import Graph
 from liteflow.states import TaskStatus
+
+_WORST_FIRST: Final[tuple[TaskStatus, ...]] = ("FAILED", "CANCELLED", "UPSTREAM_FAILED", "SUCCESS")
 
 
 class Transition(NamedTuple):
@@ -23,6 +25,14 @@ class Transition(NamedTuple):
     attempt: int  # how many attempts have started
     reason: str | None = None  # why, where the state alone does not say it
     tolerated: bool = False  # it FAILED and counts as a success for other tasks (`continue_on_error`)
+
+
+def worst_status(statuses: Collection[TaskStatus]) -> TaskStatus:
+    """Return the state of a whole whose parts have ended in these states: the worst; SKIPPED if all are."""
+    for status in _WORST_FIRST:
+        if status in statuses:
+            return status
+    return "SKIPPED"
 
 
 class MappedInstances:
@@ -45,10 +55,7 @@ class MappedInstances:
     @property
     def status(self) -> TaskStatus:
         """The state of the task as a whole, once all instances have ended: the worst; SKIPPED if all are."""
-        for status in ("FAILED", "UPSTREAM_FAILED", "CANCELLED", "SUCCESS"):
-            if status in self.ended:
-                return status
-        return "SKIPPED"
+        return worst_status(self.ended)
 
     @property
     def reason(self) -> str | None:

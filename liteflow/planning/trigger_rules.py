@@ -144,6 +144,16 @@ def explain(rule: TriggerRule, upstream: Mapping[str, str], setups: Sequence[str
     return f"{verb} by rule {rule}" + (f" after {states}{rest}" if upstream else ": it waits for nothing")
 
 
+def explain_group(status: str, members: Mapping[str, str]) -> str:
+    """Explain the state of a group by the states of its members; empty for a success."""
+    if status == "SUCCESS":
+        return ""
+    if status == "SKIPPED":
+        return "all its tasks were skipped"
+    verb = {"FAILED": "failed", "CANCELLED": "was cancelled"}.get(status, "did not run")
+    return f"{_names(members, lambda state: state == status)} {verb}"
+
+
 def _names(upstream: Mapping[str, str], wanted: Callable[[str], bool]) -> str:
     names = [repr(name) for name, state in upstream.items() if wanted(state)]
     shown = ", ".join(names[:3])

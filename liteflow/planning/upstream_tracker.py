@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from liteflow.planning.control_flow import ControlFlow
-from liteflow.planning.task_table import TaskTable
+from liteflow.planning.task_table import TaskTable, worst_status
 from liteflow.planning.trigger_rules import (
     NO_SETUPS,
     STATE_POSITION,
@@ -17,6 +17,7 @@ from liteflow.planning.trigger_rules import (
     count_upstreams,
     decide,
     explain,
+    explain_group,
 )
 from liteflow.states import TASK_ENDED, TaskStatus
 
@@ -34,11 +35,15 @@ class UpstreamTracker:
         self._control = control
         #: how many upstreams of each task have not ended
         self._remaining: list[int] = [len(upstream) for upstream in table.graph.upstream]
+        for entry in control.entries:
+            for node in table.graph.downstream[entry]:
+                self._remaining[node] -= node not in control.joins
         self._not_successful: set[int] = set()  # tasks with an upstream that ended in another state than SUCCESS
         self._added: dict[int, int] = {}  # how many more upstreams a task has than the graph says: mapped instances
         self._tally: dict[int, list[int]] = {  # ended upstreams by state, for the rules that may decide early
             node: [0, 0, 0, 0] for node, rule in rules.items() if rule.startswith("one_")
         }
+        self._entries_of = control.entries_of()
         self.waiting_for_setup: dict[int, list[int]] = {}  # by setup: tasks that only wait for its end
 
     def count(self, node: int, status: TaskStatus) -> None:
@@ -57,8 +62,13 @@ class UpstreamTracker:
 
     def may_be_decided(self, node: int) -> bool:
         """Return whether the rule can decide now: an upstream has ended, there is none, or its rule is special."""
-        upstream = self._table.graph.upstream[node]
+        upstream = self._upstream(node)
         return not upstream or self._remaining[node] < len(upstream) or node in self._rules
+
+    def _upstream(self, node: int) -> Sequence[int]:
+        """Return the upstream tasks that count for the trigger rule: the entries of groups do not."""
+        upstream, entries = self._table.graph.upstream[node], self._control.entries
+        return [above for above in upstream if above not in entries] if entries else upstream
 
     def decide(self, node: int) -> Decision:
         """Return the decision of the trigger rule of the task."""
@@ -83,6 +93,28 @@ class UpstreamTracker:
                 return "skip", f"its setup {name!r} was skipped"
         return "run", ""
 
+    def waits_for_entry(self, node: int) -> bool:
+        """Return whether a group around the task has an entry that has not let it start."""
+        return any(self._table.status[entry] != "SUCCESS" for entry in self._entries_of.get(node, ()))
+
+    def joined(self, node: int) -> tuple[TaskStatus, str] | None:
+        """Return the state of a group whose members have all ended, with the reason; None before that.
+
+        A teardown whose failure does not count has no part in it, and neither has an entry that let the group run.
+        """
+        if self._remaining[node]:
+            return None
+        table, control = self._table, self._control
+        members: dict[str, TaskStatus] = {}
+        for member in table.graph.upstream[node]:
+            status = table.downstream_status(member)
+            is_passed = member in control.entries and status == "SUCCESS"
+            is_quiet = member in control.teardowns and not control.teardowns[member].fails_run
+            if not is_passed and not is_quiet:
+                members[table.task_ids[member]] = status
+        status = worst_status(set(members.values())) if members else "SUCCESS"
+        return status, explain_group(status, members)
+
     def released_by(self, setup: int) -> list[int]:
         """Return, once, the tasks that waited only for the end of this setup."""
         if self._table.status[setup] not in TASK_ENDED:
@@ -92,7 +124,7 @@ class UpstreamTracker:
     def counts(self, node: int) -> UpstreamCounts:
         """Return the states of the direct upstream tasks so far, counted."""
         if node in self._tally:
-            upstream = self._table.graph.upstream[node]
+            upstream = self._upstream(node)
             return UpstreamCounts(len(upstream) + self._added.get(node, 0), *self._tally[node])
         return count_upstreams(self.states(node))
 
@@ -106,12 +138,12 @@ class UpstreamTracker:
     def states(self, node: int) -> list[TaskStatus]:
         """Return the states of the upstream tasks, as the trigger rule sees them."""
         table = self._table
-        return [table.downstream_status(upstream) for upstream in table.instances(table.graph.upstream[node])]
+        return [table.downstream_status(upstream) for upstream in table.instances(self._upstream(node))]
 
     def explain(self, node: int) -> str:
         """Explain the decision of the trigger rule in one sentence."""
         table, teardowns = self._table, self._control.teardowns
-        instances = table.instances(table.graph.upstream[node])
+        instances = table.instances(self._upstream(node))
         upstream = {table.name(instance): table.downstream_status(instance) for instance in instances}
         setups = table.instances(teardowns[node].setups) if node in teardowns else ()
         return explain(self._rules.get(node, "all_success"), upstream, [table.name(setup) for setup in setups])

@@ -33,6 +33,9 @@ class RunConfig(Record):
     done: Mapping[str, float] = EMPTY_MAPPING  #: for a new run: tasks that succeeded elsewhere, with their seconds
     secrets: Secrets | None = None  #: never stored: a resumed run gets them again
     timeout_s: float | None = None
+    parks: bool = (
+        False  #: whether it ends, to be resumed later, when only waits are left that last for a minute or more
+    )
     retry: RetryPolicy = NEVER  #: of the run as a whole
     concurrency: Concurrency | None = None  #: its group is named
     backends: Mapping[str, BackendFactory] = EMPTY_MAPPING  #: modes that the engine does not have

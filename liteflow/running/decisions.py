@@ -58,4 +58,4 @@ def _skips(compiled: CompiledDag, node: int, decider: Branching, payload: Payloa
     graph = compiled.graph
     if decider.kind == "branch" and isinstance(value, str) and isinstance(compiled.tasks[node].body, Command):
         value = value.replace(",", " ").split()
-    return skipped_by(decider, node, value, graph.ids, graph.downstream, compiled.control.teardowns)
+    return skipped_by(decider, node, value, graph.ids, graph.downstream, compiled.control.never_skipped())

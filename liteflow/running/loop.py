@@ -7,6 +7,7 @@ starts, and no observer is called, before the commit that says so has returned.
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import Final
 
 from liteflow.executors import Executor
@@ -27,6 +28,9 @@ from liteflow.running.stopping import Stopping
 from liteflow.running.waits import Waits, polling
 
 _REQUEST_POLL_S: Final = 0.25  # seconds between checks for requests
+_PARKED_S: Final = 60.0  # a shorter wait does not park the run
+#: The first words of the reason of a run that was parked.
+PARKED: Final = "parked: it waits"
 _HANDLERS_DEFERRED: Final = contextlib.nullcontext()  # the signal gate stays closed
 
 
@@ -59,6 +63,7 @@ class Loop:
         signal_gate: SignalGate,
         inline_tasks: frozenset[str],
         outputs_dir: str,
+        parks: bool = False,
     ) -> None:
         self._parts = parts
         self._plan = parts.plan
@@ -68,6 +73,7 @@ class Loop:
         self._signal_gate = signal_gate  # open while the loop waits: only then handlers are called
         self._inline_tasks = inline_tasks  # the tasks that run in this thread, within `submit`
         self._outputs_dir = outputs_dir
+        self._parks = parks  # whether the run ends when only long waits are left
         self._polled_at = 0.0  # monotonic; when requests were last read
 
     def run(self) -> bool:
@@ -93,6 +99,8 @@ class Loop:
             self._submit_polls()
             # 4. Evaluate the start checks and read the lists of tasks that may start, now that their inputs are stored.
             prepared = self._prepare()
+            if self._parks and not prepared and not starts:
+                self._park()
             # 5. Wait for outcomes.
             with self._signal_gate:
                 outcomes = self._executor.wait(0.0 if prepared else self._pause_s())
@@ -122,6 +130,18 @@ class Loop:
             return []
         return self._parts.starter.take(self._clock.monotonic(), self._clock.time())
 
+    def _park(self) -> None:
+        """End the run, to be resumed later, if only waits are left that last for a while."""
+        plan, waits, now = self._plan, self._parts.waits, self._clock.time()
+        if plan.running or plan.stopped is not None or plan.next_retry_at() is not None or not waits.are_idle():
+            return
+        wake_at = waits.wake_at()
+        if not self._parts.limits.is_refused and (wake_at is None or wake_at - now >= _PARKED_S):
+            until = "a decision" if wake_at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wake_at))
+            self._take_requests()  # a decision may have been made while no process ran the run
+            if not self._store.batch:
+                plan.pause(f"{PARKED} until {until}")
+
     def _submit(self, starts: list[Start]) -> None:
         parts = self._parts
         for start in starts:
@@ -133,6 +153,8 @@ class Loop:
         """Poll the attempts that wait and are due, and undo those that have ended. Their handles are stored by now."""
         parts = self._parts
         parts.waits.adopt()
+        if parts.waits.is_overdue():
+            self._take_requests()
         for start, handle, outcome in parts.waits.due_undos():
             self._executor.end_wait(polling(parts.starter.work(start, parts.inputs, parts.hooks), handle, 0.0), outcome)
         if not self._may_start or self._plan.halted:
@@ -141,6 +163,15 @@ class Loop:
             work = polling(parts.starter.work(start, parts.inputs, parts.hooks), handle, limit_s)
             with self._signal_gate if work.task_id in self._inline_tasks else _HANDLERS_DEFERRED:
                 self._executor.submit(work)
+
+    def _take_requests(self) -> None:
+        """Act on the requests of other processes."""
+        requests = self._store.requests()
+        parts = self._parts
+        parts.stopping.take_requests(requests)
+        parts.waits.take_requests(requests)
+        for outcome in parts.waits.take_ended():  # in the transaction that says that their requests are handled
+            parts.outcomes.finish(outcome, self._clock.monotonic())
 
     def _prepare(self) -> bool:
         """Evaluate start checks and expand mapped tasks. Return whether there was anything to do."""
@@ -171,5 +202,5 @@ class Loop:
             store.check_file()
             store.renew_lock()
             store.sync_if_idle()
-            parts.stopping.check_requests(store)
+            self._take_requests()
             parts.limits.ask_again(now, self._plan)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from liteflow.processes.forks import ending_forks
 from liteflow.record import Record
@@ -42,6 +42,7 @@ class Change(Record):
     instances: tuple[int, int] | None = None  #: of a mapped task that starts: how many, and how many have not ended
     hook: str = ""  #: of a hook the event that triggers it, or "precondition"; empty: it is a task
     map_key: str | None = None  #: the label of an instance of a mapped task
+    gate: Literal["", "group", "entry"] = ""  #: a node without an attempt: a group, or its entry; empty: it is a task
 
 
 class ListChange(NamedTuple):

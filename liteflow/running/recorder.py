@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from liteflow.definition.compiled import Gate
 from liteflow.masking import Masker
 from liteflow.planning.plan import Stop
 from liteflow.planning.ready_queue import SlotNeeds
 from liteflow.planning.task_table import TaskTable, Transition
+from liteflow.record import EMPTY_MAPPING
 from liteflow.running.hooks import Hooks
 from liteflow.running.observers import Change, Observers
 from liteflow.running.ports import RunStore
@@ -33,6 +35,7 @@ class Recorder:
         hooks: Hooks,
         masker: Masker | None,
         previous: Mapping[str, Mapping[int, PreviousInstance]],
+        gates: Mapping[int, Gate] = EMPTY_MAPPING,
     ) -> None:
         self._table = table
         self._store = store
@@ -44,6 +47,7 @@ class Recorder:
         self._masker = masker
         self._previous = dict(previous)  # instances of mapped tasks of the previous part of the run, by index
         self._labels: dict[int, str] = {}  # for observers: the labels of instances
+        self._gates = gates
 
     # -- attempts ------------------------------------------------------------------------------------------
 
@@ -178,6 +182,10 @@ class Recorder:
             numbered = zip(self._table.mapped[node].nodes, labels, strict=True)
             self._labels.update((instance, label) for instance, label in numbered if label is not None)
 
+    def handle_request(self, request_no: int) -> None:
+        """Record that a request of another process was acted on."""
+        self._batch.handle_request(request_no)
+
     # -- slots ---------------------------------------------------------------------------------------------
 
     def request_slots(
@@ -271,5 +279,6 @@ class Recorder:
                 instances=instances,
                 hook=self._hooks.event(node) if self._hooks is not None and node in table.hooks else "",
                 map_key=self._labels.get(node),
+                gate=self._gates.get(node, ""),
             )
         )

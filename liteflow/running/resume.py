@@ -131,7 +131,25 @@ def _chosen_again(
     for task_id, reason in _torn_down_to_repeat(compiled, tasks, instances, events, reasons).items():
         ended = [index for index, each in instances.get(task_id, {}).items() if each.status != "PENDING"]
         reasons |= dict.fromkeys([(task_id, -1), *((task_id, index) for index in ended)], reason)
+    reasons |= _joins_again(compiled, tasks, {task_id for task_id, _ in reasons})
     return Resets(reasons, again.granted)
+
+
+def _joins_again(
+    compiled: CompiledDag, tasks: Mapping[str, PreviousState], again: Collection[str]
+) -> dict[InstanceKey, str]:
+    """Return the joins of groups that have ended, and of which a member has not ended or is `again` to run."""
+    graph, joins, reasons = compiled.graph, compiled.control.joins, dict[InstanceKey, str]()
+    if not joins:
+        return reasons
+    is_open = [
+        task_id in again or task_id not in tasks or tasks[task_id].status not in TASK_ENDED for task_id in graph.ids
+    ]
+    for node in graph.order:  # the members of a group are before its join
+        if node in joins and not is_open[node] and any(is_open[member] for member in graph.upstream[node]):
+            is_open[node] = True
+            reasons[graph.ids[node], -1] = "a task of the group runs again"
+    return reasons
 
 
 def _torn_down_to_repeat(
@@ -258,7 +276,8 @@ def new_instances(compiled: CompiledDag) -> Iterator[NewInstance]:
     graph = compiled.graph
     for node, task_id in enumerate(graph.ids):
         upstream_ids = [graph.ids[upstream] for upstream in graph.upstream[node]]
-        yield NewInstance(task_id, upstream_ids, compiled.tasks[node].settings.timeout_s)
+        settings = compiled.tasks[node].settings
+        yield NewInstance(task_id, upstream_ids, settings.timeout_s, settings.gate or "task")
 
 
 def _shared_limits(compiled: CompiledDag, config: RunConfig) -> SharedLimits:

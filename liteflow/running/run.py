@@ -9,6 +9,7 @@ from liteflow.definition.compiled import CompiledDag
 from liteflow.executors import Executor, open_executor
 from liteflow.outputs import create_folder, outputs_dir, remove_folder
 from liteflow.planning.plan import Plan
+from liteflow.planning.task_table import TaskTable
 from liteflow.record import Record
 from liteflow.running.config import RunConfig
 from liteflow.running.decisions import previous_decisions
@@ -168,6 +169,7 @@ class Runner(Record):
             signal_gate=self.signal_gate,
             inline_tasks=frozenset(name for name in bodies if modes.get(name, config.mode) == "inline"),
             outputs_dir=self.info.outputs_dir or "",
+            parks=config.parks,
         )
 
     def _parts(self, previous: PreviousRun, limits: RunLimits, observers: Observers, *, resumed: bool) -> Parts:
@@ -197,12 +199,12 @@ class Runner(Record):
         """Make the parts of a loop; `previous` are the instances of mapped tasks of the previous part of the run."""
         compiled, config, store, table = self.compiled, self.config, self.store, plan.table
         hooks = Hooks(compiled, plan, store.batch)
-        recorder = Recorder(
-            table=table, store=store, observers=observers, hooks=hooks, masker=self.info.masker, previous=previous
-        )
+        recorder = self._recorder(table, observers, hooks, previous)
         inputs = Inputs(compiled=compiled, table=table, store=store, info=self.info, previous=previous)
         checks = StartChecks(compiled=compiled, plan=plan, inputs=inputs, hooks=hooks, info=self.info)
-        waits = Waits(compiled=compiled, plan=plan, recorder=recorder, executor=self.executor, clock=self.clock)
+        waits = Waits(
+            compiled=compiled, plan=plan, recorder=recorder, executor=self.executor, clock=self.clock, info=self.info
+        )
         stopping = Stopping(
             waits=waits,
             compiled=compiled,
@@ -246,9 +248,27 @@ class Runner(Record):
             waits=waits,
         )
 
+    def _recorder(
+        self,
+        table: TaskTable,
+        observers: Observers,
+        hooks: Hooks,
+        previous: Mapping[str, Mapping[int, PreviousInstance]],
+    ) -> Recorder:
+        return Recorder(
+            table=table,
+            store=self.store,
+            observers=observers,
+            hooks=hooks,
+            masker=self.info.masker,
+            previous=previous,
+            gates=self.compiled.gates(),
+        )
+
     def _run_start(self, done: Mapping[int, TaskStatus]) -> RunStart:
         """Return what observers learn when the run starts."""
         compiled, config, ids = self.compiled, self.config, self.compiled.graph.ids
+        gates = compiled.gates()
         return RunStart(
             run_id=config.run_id,
             dag_id=compiled.dag_id,
@@ -256,8 +276,8 @@ class Runner(Record):
             log_dir=config.log_dir,
             mode=config.mode,
             max_workers=config.max_workers,
-            task_ids=ids,
+            task_ids=[name for node, name in enumerate(ids) if node not in gates] if gates else ids,
             mapped_tasks=frozenset(ids[node] for node in compiled.mapped()),
             has_hooks=compiled.has_hooks(),
-            finished={ids[node]: status for node, status in done.items()},
+            finished={ids[node]: status for node, status in done.items() if node not in gates},
         )

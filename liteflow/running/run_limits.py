@@ -58,6 +58,11 @@ class RunLimits:
         """Whether the run may start tasks now."""
         return self._clock.may_start
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether slots, or the place in the group, were refused: something may start when another run frees them."""
+        return self._refused
+
     def open(self, now: float) -> None:
         """Begin the time of the run, unless it has to wait for its place in its group."""
         self._refused = self._store.queue_reason is not None

@@ -78,8 +78,7 @@ class StartChecks:
                     return plan.end_unstarted(node, "FAILED", str(error))
                 if not holds:
                     return plan.end_unstarted(node, check.status_if_failed or "SKIPPED", check.message)
-        plan.pass_checks(node)
-        return []
+        return plan.pass_checks(node)
 
     def _condition_inputs(self, node: int, condition: Condition) -> ConditionInputs:
         plan, table = self._plan, self._plan.table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Final
 
@@ -13,9 +13,10 @@ from liteflow.definition.compiled import CompiledDag
 from liteflow.executors import Executor
 from liteflow.planning.plan import Plan, StopCause
 from liteflow.processes.forks import forget_handlers_in_forks, use_handlers_in_forks
-from liteflow.running.ports import Clock, RunStore
+from liteflow.running.ports import Clock
 from liteflow.running.recorder import Recorder
 from liteflow.running.waits import Waits
+from liteflow.state.records import Request
 
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -77,9 +78,9 @@ class Stopping:
             self.stop(reason, "cancelled")
         self.end_running(None if self._signals_seen == 1 else 0.0)
 
-    def check_requests(self, store: RunStore) -> None:
+    def take_requests(self, requests: Iterable[Request]) -> None:
         """Act on new cancel requests of other processes."""
-        for request in store.requests():
+        for request in requests:
             if request.action == "cancel" and request.request_no > self._request_seen:
                 self._request_seen = request.request_no
                 self.stop(request.detail or "cancelled", "cancelled")

@@ -15,16 +15,18 @@ from math import inf
 from typing import Final, NamedTuple
 
 from liteflow.definition.compiled import CompiledDag
+from liteflow.errors import PayloadError
 from liteflow.executors import Executor
 from liteflow.planning.plan import Plan
 from liteflow.record import replace
 from liteflow.running.ports import Clock
 from liteflow.running.recorder import Recorder
 from liteflow.running.starting import Start
-from liteflow.state.records import PreviousWait
+from liteflow.state.answers import ANSWER, StoredAnswer
+from liteflow.state.records import PreviousWait, Request
 from liteflow.state.transitions import WaitRow
 from liteflow.states import Verdict
-from liteflow.work import Body, Call, ErrorInfo, Outcome, Poll, Waiting, Work
+from liteflow.work import Body, Call, ErrorInfo, Outcome, Poll, RunInfo, Waiting, Work
 
 _LONGEST_PAUSE_S: Final = 30.0  # so that a wait ends in time although the clock was set, or the machine slept
 _STORED_PAUSE_S: Final = 60.0  # the time of a poll is stored if it is later than that, or with another change
@@ -43,46 +45,58 @@ class _Moment(NamedTuple):
 _NO_TIME: Final = _Moment(inf, inf)
 
 
+class _Origin(NamedTuple):
+    """The attempt that waits."""
+
+    attempt: int
+    started_at: float
+    log_path: str | None
+
+
 class _Wait:
     """An attempt that waits."""
 
     __slots__ = (
-        "answer",
-        "attempt",
         "deadline",
         "due",
         "failures",
         "has_undo",
         "is_polled",
-        "log_path",
+        "origin",
+        "outcome",
         "poll",
         "reason",
-        "started_at",
         "waiting",
     )  # fmt: skip
 
-    def __init__(self, poll: Poll, attempt: int, started_at: float, log_path: str | None, *, has_undo: bool) -> None:
+    def __init__(self, poll: Poll, origin: _Origin, *, has_undo: bool) -> None:
         self.poll = poll
         self.has_undo = has_undo  # whether the attempt is undone unless it succeeds
-        self.attempt = attempt
-        self.started_at = started_at
-        self.log_path = log_path
+        self.origin = origin
         self.deadline = inf
         self.due = _NO_TIME  # the next poll
         self.waiting = Waiting()  # the last answer
         self.reason = ""  # the stored reason: that of the last answer, or why the last poll had none
         self.failures = 0  # how many polls in a row had no answer
         self.is_polled = False  # whether a poll is with the executor
-        self.answer: Outcome | None = None  # the outcome, while the poll that it came before has still to end
+        self.outcome: Outcome | None = None  # the outcome, while the poll that it came before has still to end
 
 
 class Waits:
     """The waits of one plan."""
 
     def __init__(
-        self, *, compiled: CompiledDag, plan: Plan, recorder: Recorder, executor: Executor, clock: Clock
+        self,
+        *,
+        compiled: CompiledDag,
+        plan: Plan,
+        recorder: Recorder,
+        executor: Executor,
+        clock: Clock,
+        info: RunInfo,
     ) -> None:
         self._compiled = compiled
+        self._info = info
         self._plan = plan
         self._recorder = recorder
         self._executor = executor
@@ -92,6 +106,7 @@ class Waits:
         self._ended: list[Outcome] = []
         self._undos: list[tuple[Start, str, Outcome]] = []
         self._stored: dict[tuple[str, int], PreviousWait] = {}  # those of the previous part of the run
+        self._answers: dict[int, StoredAnswer] = {}  # to be acted on, by the number of the request
 
     # -- the beginning of a wait -----------------------------------------------------------------------------
 
@@ -113,7 +128,7 @@ class Waits:
         assert poll is not None
         started_at = outcome.ended_at if outcome.started_at is None else outcome.started_at
         wait = self._waits[node] = _Wait(
-            poll, outcome.attempt, started_at, outcome.log_path, has_undo=self._has_undo(node)
+            poll, _Origin(outcome.attempt, started_at, outcome.log_path), has_undo=self._has_undo(node)
         )
         if settings.timeout_s is not None:
             wait.deadline = started_at + settings.timeout_s
@@ -126,6 +141,11 @@ class Waits:
     def can_wait(self, node: int) -> bool:
         """Return whether the task says how it is polled."""
         return self._poll_of(node) is not None
+
+    def is_overdue(self) -> bool:
+        """Return whether the time of an attempt may be over: a decision that was made before comes first."""
+        now = self._clock.time()
+        return any(wait.deadline <= now for wait in self._waits.values() if wait.outcome is None)
 
     def adopt(self) -> None:
         """Take over the waits of instances that the plan has restored."""
@@ -145,7 +165,9 @@ class Waits:
         started_at = now if stored.started_at is None else stored.started_at
         poll = self._poll_of(node)
         wait = self._waits[node] = _Wait(
-            poll or _NO_POLL, stored.attempt, started_at, stored.log_path, has_undo=self._has_undo(node)
+            poll or _NO_POLL,
+            _Origin(stored.attempt, started_at, stored.log_path),
+            has_undo=self._has_undo(node),
         )
         timeout_s = self._compiled.tasks[self._plan.table.owner(node)].settings.timeout_s
         if timeout_s is not None:
@@ -184,6 +206,15 @@ class Waits:
 
     # -- polls -----------------------------------------------------------------------------------------------
 
+    def wake_at(self) -> float | None:
+        """Return the epoch second of the next poll or timeout; None: there is none."""
+        moments = [min(wait.due.epoch, wait.deadline) for wait in self._waits.values()]
+        return min((moment for moment in moments if moment < inf), default=None)
+
+    def are_idle(self) -> bool:
+        """Return whether there are waits, and nothing is with the executor for them."""
+        return bool(self._waits) and not self._ended and not any(wait.is_polled for wait in self._waits.values())
+
     def next_at(self) -> float | None:
         """Return the monotonic second at which there is something to do, if anything waits."""
         if self._ended or self._undos:
@@ -197,7 +228,7 @@ class Waits:
         while self._heap and self._heap[0][0] <= monotonic:
             node = heapq.heappop(self._heap)[1]
             wait = self._waits.get(node)
-            if wait is None or wait.answer is not None:
+            if wait is None or wait.outcome is not None:
                 continue
             now = self._clock.time()
             if now >= wait.deadline:
@@ -207,7 +238,7 @@ class Waits:
             else:
                 wait.is_polled, wait.due = True, _NO_TIME
                 self._push(node, wait)
-                polls.append((Start(node, wait.log_path), str(wait.waiting.handle), wait.poll.limit_s))
+                polls.append((Start(node, wait.origin.log_path), str(wait.waiting.handle), wait.poll.limit_s))
         return polls
 
     def answer(self, outcome: Outcome) -> Outcome | None:
@@ -217,8 +248,8 @@ class Waits:
         if wait is None:
             return outcome  # it is the outcome of the attempt
         wait.is_polled = False
-        if wait.answer is not None:
-            return self._end(node, wait, wait.answer._replace(undo_error=outcome.undo_error))
+        if wait.outcome is not None:
+            return self._end(node, wait, wait.outcome._replace(undo_error=outcome.undo_error))
         if outcome.waiting is not None:
             wait.failures, last, waiting = 0, wait.waiting, outcome.waiting
             if waiting.handle == _NO_HANDLE:
@@ -249,37 +280,93 @@ class Waits:
 
     def _row(self, wait: _Wait, *, is_event: bool) -> WaitRow:
         wake_at = None if wait.due == _NO_TIME else wait.due.epoch
-        return WaitRow(str(wait.waiting.handle), wake_at, wait.started_at, wait.log_path, is_event)
+        return WaitRow(str(wait.waiting.handle), wake_at, wait.origin.started_at, wait.origin.log_path, is_event)
 
     # -- the end of a wait -----------------------------------------------------------------------------------
 
     def end(self, node: int, verdict: Verdict, message: str) -> None:
         """End the attempt of an instance that waits, unless it has an answer already."""
         wait = self._waits.get(node)
-        if wait is None or wait.answer is not None:
+        if wait is None or wait.outcome is not None:
             return
         error = None if verdict == "SUCCESS" else ErrorInfo(message)
         self.decide(
             node,
-            Outcome(node, wait.attempt, verdict, None, None, error, None, wait.started_at, self._clock.time(), None),
+            Outcome(
+                node,
+                wait.origin.attempt,
+                verdict,
+                None,
+                None,
+                error,
+                None,
+                wait.origin.started_at,
+                self._clock.time(),
+                None,
+            ),
         )
 
     def decide(self, node: int, outcome: Outcome) -> bool:
         """End the attempt of an instance that waits with this outcome. Return whether this is the first answer."""
         wait = self._waits.get(node)
-        if wait is None or wait.answer is not None:
+        if wait is None or wait.outcome is not None:
             return False
         if wait.is_polled:  # the node is free for a retry when its poll has ended
-            wait.answer = outcome
+            wait.outcome = outcome
             self._executor.cancel(node, 0.0)
         elif (ended := self._end(node, wait, outcome)) is not None:
             self._ended.append(ended)
         return True
 
-    def attempt(self, node: int) -> int | None:
-        """Return the number of the attempt of an instance that waits for a decision; None: it does not wait."""
-        wait = self._waits.get(node)
-        return None if wait is None or wait.answer is not None else wait.attempt
+    def take_requests(self, requests: Iterable[Request]) -> None:
+        """Act on the answers of people, the first one first. An answer to an instance without its list stays."""
+        for request in requests:
+            if request.action == ANSWER and request.request_no not in self._answers:
+                self._answers[request.request_no] = StoredAnswer.of(request)
+        if self._answers:
+            self._act()
+
+    def _act(self) -> None:
+        table = self._plan.table
+        nodes = {(table.task_ids[node], table.map_indexes[node]): node for node in table.waiting}
+        for number, answer in sorted(self._answers.items()):
+            key = (answer.task_id, answer.map_index)
+            if key in self._stored:
+                continue  # its list has still to be read
+            node = nodes.get(key, -1)
+            wait = self._waits.get(node)
+            if wait is not None and wait.origin.attempt == answer.attempt:
+                self.decide(node, self._outcome_of(node, wait, answer))  # the end of the wait handles the request
+            elif number in self._answers:
+                self._handle(number)
+
+    def _handle(self, number: int) -> None:
+        """Record that an answer was acted on, or came too late."""
+        self._recorder.handle_request(number)
+        del self._answers[number]
+
+    def _outcome_of(self, node: int, wait: _Wait, answer: StoredAnswer) -> Outcome:
+        """Return the outcome of an attempt that a person has decided about."""
+        outcome = Outcome(
+            node,
+            wait.origin.attempt,
+            answer.verdict,
+            None,
+            None,
+            None,
+            None,
+            wait.origin.started_at,
+            self._clock.time(),
+            None,
+        )
+        if answer.verdict != "SUCCESS":
+            error = ErrorInfo(self._info.masked(answer.reason), "", ("TaskFailed",), codes=answer.codes, final=True)
+            return outcome._replace(error=error)
+        try:
+            values = {self._info.stored_name(name): self._info.encode(value) for name, value in answer.values.items()}
+            return outcome._replace(value=self._info.encode(dict(answer.values)), pushed=values)
+        except PayloadError as error:
+            return outcome._replace(verdict="FAILED", error=ErrorInfo(f"the answer cannot be stored: {error}"))
 
     def take_ended(self) -> Iterable[Outcome]:
         """Return, once, the outcomes of attempts that were ended without a poll."""
@@ -289,20 +376,25 @@ class Waits:
         return outcomes
 
     def _time_out(self, node: int, wait: _Wait) -> None:
-        waited_s = wait.deadline - wait.started_at
+        waited_s = wait.deadline - wait.origin.started_at
         why = f"; it waited for: {wait.waiting.why}" if wait.waiting.why else ""
         self.end(node, wait.poll.on_timeout, f"timed out after {waited_s:g} s{why}")
 
     def _end(self, node: int, wait: _Wait, outcome: Outcome) -> Outcome | None:
         """End a wait. Return the outcome of its attempt; None: the attempt is undone first."""
         outcome = outcome._replace(
-            attempt=wait.attempt, started_at=wait.started_at, log_path=outcome.log_path or wait.log_path
+            attempt=wait.origin.attempt,
+            started_at=wait.origin.started_at,
+            log_path=outcome.log_path or wait.origin.log_path,
         )
         if outcome.verdict != "SUCCESS" and wait.has_undo:
-            wait.answer, wait.is_polled, wait.has_undo = outcome, True, False
-            self._undos.append((Start(node, wait.log_path), str(wait.waiting.handle), outcome))
+            wait.outcome, wait.is_polled, wait.has_undo = outcome, True, False
+            self._undos.append((Start(node, wait.origin.log_path), str(wait.waiting.handle), outcome))
             return None
         del self._waits[node]
+        key = (self._plan.table.task_ids[node], self._plan.table.map_indexes[node], wait.origin.attempt)
+        for number in [number for number, answer in self._answers.items() if answer.attempt_key == key]:
+            self._handle(number)
         return outcome
 
     def due_undos(self) -> list[tuple[Start, str, Outcome]]:

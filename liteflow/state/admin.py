@@ -12,7 +12,9 @@ import time
 from liteflow.errors import RunNotFound, RunOwned
 from liteflow.outputs import outputs_dir, remove_folder
 from liteflow.state import transitions
+from liteflow.state.answers import ANSWER, StoredAnswer
 from liteflow.state.locks import LockFile
+from liteflow.state.records import Request
 from liteflow.state.state_file import Transaction, connect, real_path, translated_errors
 from liteflow.state.transitions import RunKey
 from liteflow.states import RUN_ENDED
@@ -26,6 +28,38 @@ def request(path: str, run_id: str, action: str, detail: str | None = None) -> N
             "INSERT INTO liteflow_requests (run_id, action, detail, created_at) VALUES (?,?,?,?)",
             (run_id, action, detail, time.time()),
         )
+
+
+def send_answer(path: str, run_id: str, answer: StoredAnswer) -> tuple[int, StoredAnswer | None]:
+    """Send an answer to the owner of a run, or to the next one where there is none. The first answer counts.
+
+    Returns the number of the request, and an earlier answer to the same attempt: then nothing was sent.
+
+    Raises:
+        RunNotFound: the instance does not wait in this attempt.
+    """
+    key = (run_id, answer.task_id, answer.map_index)
+    with StateWriter(path) as connection:
+        earlier = [
+            (number, StoredAnswer.of(Request(number, ANSWER, detail)))
+            for number, detail in connection.execute(
+                "SELECT request_no, detail FROM liteflow_requests WHERE run_id=? AND action=? ORDER BY request_no",
+                (run_id, ANSWER),
+            ).fetchall()
+        ]
+        for number, other in earlier:
+            if other.attempt_key == answer.attempt_key:
+                return number, other
+        row = connection.execute(
+            "SELECT status, try_number FROM liteflow_task_instances WHERE run_id=? AND task_id=? AND map_index=?", key
+        ).fetchone()
+        if row != ("WAITING", answer.attempt):
+            raise RunNotFound(f"{path}: it no longer waits" if row else f"{path}: there is no such task")
+        cursor = connection.execute(
+            "INSERT INTO liteflow_requests (run_id, action, detail, created_at) VALUES (?,?,?,?)",
+            (run_id, ANSWER, answer.to_text(), answer.at),
+        )
+        return int(cursor.lastrowid or 0), None
 
 
 def save_value(path: str, run_id: str, task_id: str, key: str, payload: Payload, map_index: int = -1) -> None:

@@ -39,6 +39,7 @@ from liteflow.state.row_kinds import (
 from liteflow.state.schema import INSTANCE_VALUES_SQL
 from liteflow.state.sqlite_locks import identity
 from liteflow.state.state_file import connect_read_only, real_path, translated_errors
+from liteflow.state.wait_history import WaitHistory
 from liteflow.states import Status
 from liteflow.values.payload import Payload, payload_from_row, together
 
@@ -96,7 +97,7 @@ class InstanceRecord(NamedTuple):
     updated_at: float
     map_key: str | None = None  # the label of an instance of a mapped task
     event: str = ""  # of a hook the event that triggered it, or "precondition"; empty for a task
-    kind: str = "task"  # or "hook", "precondition"
+    kind: str = "task"  # or "group", "entry", "hook", "precondition"
     tolerated: bool = False  # it FAILED and counts as a success
     wake_at: float | None = None  # WAITING: when it is polled next, or its next iteration starts; None: by a decision
 
@@ -198,7 +199,7 @@ _INSTANCE = (
 )
 
 
-class History:
+class History(WaitHistory):
     """Read-only access to a state file. Use it as a context manager.
 
     Raises (on opening, and from every method):
@@ -402,9 +403,8 @@ class History:
         self, run_id: str, *, after: tuple[str, int] | None = None, limit: int | None = None
     ) -> list[InstanceRecord]:
         """Return the task instances of a run by task id and map index: all, or the next ones after an instance."""
-        where, parameters = "kind='task'", list[object]([run_id])
-        if after is not None:
-            where, parameters = f"{where} AND (task_id, map_index) > (?, ?)", [run_id, *after]
+        where, parameters = "kind='task'", list[object]([run_id, *(after or ())])
+        where += "" if after is None else " AND (task_id, map_index) > (?, ?)"
         sql = f"{_INSTANCE} AND {where} ORDER BY task_id, map_index LIMIT ?"
         rows = self._rows(sql, [*parameters, -1 if limit is None else limit], INSTANCE_KINDS)
         return [_instance(row) for row in rows]
@@ -438,8 +438,13 @@ class History:
 
     def hooks(self, run_id: str) -> list[InstanceRecord]:
         """Return the hooks that were triggered in a run, by id; each depends on its task, those of the run on none."""
-        sql = f"{_INSTANCE} AND kind<>'task' ORDER BY task_id, map_index"
+        sql = f"{_INSTANCE} AND kind IN ('hook', 'precondition') ORDER BY task_id, map_index"
         return [_instance(row) for row in self._rows(sql, (run_id,), INSTANCE_KINDS)]
+
+    def groups(self, run_id: str) -> list[InstanceRecord]:
+        """Return the groups of a run, and the entries of those that have one, by id."""
+        sql = f"{_INSTANCE} AND kind IN ('group', 'entry') ORDER BY task_id"
+        return list(map(_instance, self._rows(sql, (run_id,), INSTANCE_KINDS)))
 
     def instance(self, run_id: str, task_id: str, map_index: int = -1) -> InstanceRecord | None:
         rows = self._rows(f"{_INSTANCE} AND task_id=? AND map_index=?", (run_id, task_id, map_index), INSTANCE_KINDS)

@@ -20,6 +20,7 @@ class NewInstance(NamedTuple):
     task_id: str
     dependencies: Sequence[str]
     timeout_s: float | None = None
+    kind: str = "task"  # or "group", "entry": a node without an attempt
 
 
 class CopiedResults(Record):

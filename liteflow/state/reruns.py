@@ -45,8 +45,18 @@ def targets_of(
     Raises:
         DefinitionError: there is no such task or instance.
     """
-    ids = task_ids or [row["id"] for row in history.graph_tasks(run.graph_digest)]
+    rows = history.graph_tasks(run.graph_digest)
+    ids = task_ids or [row["id"] for row in rows]
+    groups = {row["id"]: _inside(row["id"], rows) for row in rows if row.get("gate") == "group"}
+    names = [inner for name in names for inner in groups.get(name, [name])]
     return find_targets(names, dict.fromkeys(ids), partial(history.labels, run.run_id), f"run {run.run_id}")
+
+
+def _inside(group: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the tasks in a group and in its groups, and their entries."""
+    members = [row for row in rows if row.get("group") == group]
+    names = [row["id"] for row in members if row.get("gate") != "group"]
+    return names + [name for row in members if row.get("gate") == "group" for name in _inside(row["id"], rows)]
 
 
 def changed_tasks(history: History, run: RunRecord, snapshot: str) -> list[str]:
@@ -275,8 +285,8 @@ def _reset_followers(
     starts = [after for task_id in chosen for after in graph.downstream[graph.index[task_id]]]
     after_marked = {graph.ids[node] for node in reachable(starts, graph.downstream)}
     rows = connection.execute(
-        "SELECT task_id, map_index FROM liteflow_task_instances WHERE run_id=? AND kind='task' "
-        "AND status='UPSTREAM_FAILED'",
+        "SELECT task_id, map_index FROM liteflow_task_instances WHERE run_id=? "
+        f"AND (kind='group' OR ({transitions.OF_GRAPH} AND status='UPSTREAM_FAILED'))",
         (run_id,),
     ).fetchall()
     reasons = {(task_id, index): "an upstream task was marked" for task_id, index in rows if task_id in after_marked}

@@ -73,7 +73,7 @@ def previous_results(connection: sqlite3.Connection, run_id: str) -> Previous:
     """Return the tasks and instances; what will be reset in any case is PENDING already."""
     status = f"CASE WHEN {transitions.RESETS} THEN 'PENDING' ELSE status END"
     tolerated = f"tolerated AND NOT {transitions.RESETS}"
-    of_run = "FROM liteflow_task_instances AS instance WHERE run_id=? AND kind='task'"
+    of_run = f"FROM liteflow_task_instances AS instance WHERE run_id=? AND {transitions.OF_GRAPH}"
     tasks = {
         task_id: PreviousState(state, attempts, bool(counts))
         for task_id, state, attempts, counts in connection.execute(

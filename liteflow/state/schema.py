@@ -169,7 +169,7 @@ CREATE UNIQUE INDEX liteflow_one_success
 _V3: Final = """
 ALTER TABLE liteflow_task_instances ADD COLUMN item TEXT;        -- a digest of the item of an instance
 ALTER TABLE liteflow_task_instances ADD COLUMN position INTEGER; -- the place of that item in the list
-ALTER TABLE liteflow_task_instances ADD COLUMN kind TEXT NOT NULL DEFAULT 'task'; -- task | hook | precondition
+ALTER TABLE liteflow_task_instances ADD COLUMN kind TEXT NOT NULL DEFAULT 'task'; -- or group, entry, hook, precondition
 ALTER TABLE liteflow_task_instances ADD COLUMN tolerated INTEGER NOT NULL DEFAULT 0; -- 1: FAILED, counts as SUCCESS
 ALTER TABLE liteflow_task_instances ADD COLUMN round INTEGER NOT NULL DEFAULT 0; -- rises when a success is reset
 ALTER TABLE liteflow_task_instances ADD COLUMN settled INTEGER NOT NULL DEFAULT 0; -- 1: a resume does not run it

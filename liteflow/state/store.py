@@ -357,7 +357,7 @@ class Store:
         with translated_errors(self.path):
             rows = self._connection.execute(
                 "SELECT task_id, map_index, status, try_number, hook_events FROM liteflow_task_instances "
-                "WHERE run_id=? AND kind<>'task'",
+                f"WHERE run_id=? AND {transitions.IS_HOOK}",
                 (self.run_id,),
             ).fetchall()
         return [PreviousHook(*row) for row in rows]

@@ -39,6 +39,9 @@ _ON_CHANGE: Final = (
     "wake_at=excluded.wake_at"
 )
 
+#: A node of the graph: a task, or what stands for a group. All others are hooks.
+OF_GRAPH: Final = "kind IN ('task', 'group', 'entry')"
+IS_HOOK: Final = "kind IN ('hook', 'precondition')"
 #: An instance that has started and has not ended.
 _OPEN: Final = "instance.status IN ('RUNNING', 'QUEUED', 'UP_FOR_RETRY')"
 #: An instance that keeps its status when its run is resumed or retried: a success, a task that skipped itself, and
@@ -50,9 +53,7 @@ _KEEPS: Final = (
 )
 #: An instance that a resume or a retry sets back to PENDING. A hook that has ended stays as it is, and so does an
 #: instance that waits: its attempt has not ended.
-RESETS: Final = (
-    f"(instance.status NOT IN ('PENDING', 'WAITING') AND NOT {_KEEPS} AND (instance.kind='task' OR {_OPEN}))"
-)
+RESETS: Final = f"(instance.status NOT IN ('PENDING', 'WAITING') AND NOT {_KEEPS} AND (instance.{OF_GRAPH} OR {_OPEN}))"
 #: An instance with an attempt that has no verdict: a QUEUED one may have started, as its executor starts it as soon as
 #: a slot is free. A mapped task as a whole is RUNNING too, but has no attempts.
 _HAS_ATTEMPT: Final = "status IN ('RUNNING', 'QUEUED') AND try_number > 0"
@@ -326,12 +327,12 @@ def mark_deleted(connection: sqlite3.Connection, run: RunKey, status: str, now: 
 def add_tasks(connection: sqlite3.Connection, run_id: str, instances: Iterable[NewInstance], now: float) -> None:
     """Add the tasks that a run does not have, as PENDING, and update the definition of those that it has."""
     connection.executemany(
-        "INSERT INTO liteflow_task_instances (run_id, task_id, status, dependencies, timeout, updated_at) "
-        "VALUES (?,?,'PENDING',?,?,?) ON CONFLICT (run_id, task_id, map_index) DO UPDATE SET "
-        "dependencies=excluded.dependencies, timeout=excluded.timeout",
+        "INSERT INTO liteflow_task_instances (run_id, task_id, status, dependencies, timeout, kind, updated_at) "
+        "VALUES (?,?,'PENDING',?,?,?,?) ON CONFLICT (run_id, task_id, map_index) DO UPDATE SET "
+        "dependencies=excluded.dependencies, timeout=excluded.timeout, kind=excluded.kind",
         (
-            (run_id, task_id, f"[{', '.join(map(_quoted, upstream))}]", timeout_s, now)
-            for task_id, upstream, timeout_s in instances
+            (run_id, task_id, f"[{', '.join(map(_quoted, upstream))}]", timeout_s, kind, now)
+            for task_id, upstream, timeout_s, kind in instances
         ),
     )
 
@@ -471,7 +472,7 @@ def settle(connection: sqlite3.Connection, run_id: str, *, but_cancelled: bool) 
     ended = "'FAILED', 'SKIPPED', 'UPSTREAM_FAILED'" + ("" if but_cancelled else ", 'CANCELLED'")
     connection.execute(
         f"UPDATE liteflow_task_instances AS instance SET settled={_SETTLED_FOR_RERUN} "
-        f"WHERE run_id=? AND kind='task' AND status IN ({ended}) AND NOT {_KEEPS}",
+        f"WHERE run_id=? AND kind IN ('task', 'entry') AND status IN ({ended}) AND NOT {_KEEPS}",
         (run_id,),
     )
 
@@ -497,9 +498,9 @@ def cancel(connection: sqlite3.Connection, run_id: str, reason: str, now: float)
     A hook that was triggered and has not ended is PENDING, so that a resume runs it.
     """
     ended = "('SUCCESS', 'FAILED', 'SKIPPED', 'UPSTREAM_FAILED', 'CANCELLED')"
-    of_task = f"run_id=? AND instance.kind='task' AND instance.status NOT IN {ended}"
+    of_task = f"run_id=? AND instance.{OF_GRAPH} AND instance.status NOT IN {ended}"
     _change_status_where(connection, "CANCELLED", of_task, (run_id,), reason, now)
-    of_hook = f"run_id=? AND instance.kind<>'task' AND instance.status NOT IN {ended} AND instance.status<>'PENDING'"
+    of_hook = f"run_id=? AND instance.{IS_HOOK} AND instance.status NOT IN {ended} AND instance.status<>'PENDING'"
     _change_status_where(connection, "PENDING", of_hook, (run_id,), reason, now)
 
 

@@ -48,9 +48,10 @@ TASK = {
         "depends_on",
         "started_at",
         "ended_at",
+        "wake_at",
         "duration_s",
     ),
-    *("duration_s", "attempts", "instances", "wake_at"),
+    *("attempts", "instances"),
 }
 ATTEMPT = {
     *("attempt", "status", "exit_code", "error", "codes", "started_at", "ended_at", "duration_s"),

@@ -21,6 +21,7 @@ from liteflow.state.records import Request
 from liteflow.states import TASK_ENDED
 from liteflow.work import RunInfo, Work
 
+_WORST_FIRST = ("FAILED", "CANCELLED", "UPSTREAM_FAILED", "SUCCESS", "SKIPPED")
 _POSITION = {"SUCCESS": 0, "FAILED": 1, "CANCELLED": 1, "SKIPPED": 2, "UPSTREAM_FAILED": 3}
 
 
@@ -159,7 +160,10 @@ class Drive(Observer):
 
     def _check_upstream(self, task_id: str) -> None:
         graph, node = self.compiled.graph, self.compiled.graph.index[task_id]
-        states = [state for above in graph.upstream[node] for state in self._states(graph.ids[above])]
+        entries = self.compiled.control.entries
+        upstream = [above for above in graph.upstream[node] if above not in entries]
+        assert all(self._states(graph.ids[entry]) == ["SUCCESS"] for entry in entries if node in entries[entry])
+        states = [state for above in upstream for state in self._states(graph.ids[above])]
         tally = Counter(_POSITION[state] for state in states if state in _POSITION)
         counts = UpstreamCounts(len(states), *(tally[position] for position in range(4)))
         rule = self.compiled.tasks[node].settings.trigger_rule
@@ -221,6 +225,21 @@ class Drive(Observer):
             }
             assert not still, f"{still} in a run that is {result.status}"
             self._check_teardowns()
+            self._check_groups()
+
+    def _check_groups(self) -> None:
+        """Check that the state of each group is the worst of its members'."""
+        control, graph = self.compiled.control, self.compiled.graph
+        quiet = {node for node, teardown in control.teardowns.items() if not teardown.fails_run}
+        for join in control.joins:
+            states = []
+            for node in set(graph.upstream[join]) - quiet:
+                row = self.file.rows[graph.ids[node], -1]
+                tolerated = node in control.tolerances and (row.reason or "").endswith("(continue_on_error)")
+                status = "SUCCESS" if tolerated else row.status
+                states += [] if node in control.entries and status == "SUCCESS" else [status]
+            worst = min(states, key=_WORST_FIRST.index) if states else "SUCCESS"
+            assert self.file.rows[graph.ids[join], -1].status == worst, f"{graph.ids[join]} of {states}"
 
     def _check_teardowns(self) -> None:
         """Check that what was set up is torn down, unless the run may have been stopped twice."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from driving import Drive
 from fakes import Crashed, Ends
 
 from liteflow import Call, Dag, RetryPolicy, Waiting, task
+from liteflow.definition.groups import GROUP_EVENTS, Group
 from liteflow.planning.trigger_rules import TRIGGER_RULES
 from liteflow.states import Verdict
 from liteflow.work import Work
@@ -32,21 +34,52 @@ def random_dag(picks: random.Random) -> Dag:
     dag = Dag("flow", "never-made.db", pools={"p": 2, "q": 1}, **_hooks(picks, 0.1, _RUN_HOOKS))
     size, density = picks.randint(1, 9), picks.random()
     made: list[Any] = []
-    for number in range(size):
-        options = _options(picks)
-        if made and picks.random() < 0.15 and "short_circuit" not in options:
-            instances = picks.choice(made)
-            if instances.expansion is None:
-                fan = task(task_id=f"t{number}", max_parallel=picks.choice([None, 1, 2]), **options)(each)
-                with dag:
-                    made.append(fan.expand(item=instances))
-                continue
-        made.append(dag.task(nothing, f"t{number}", **options))
-        for above in made[:-1]:
-            if picks.random() < density:
-                above >> made[-1]
+    group_picks = random.Random(picks.getstate()[1][0])  # so that groups change nothing else of a dag
+    with contextlib.ExitStack() as stack:
+        for number in range(size):
+            _change_group(group_picks, dag, stack, number)
+            _add_task(picks, dag, made, number, density)
     _tear_down(picks, dag, made)
+    _connect_groups(group_picks, dag, made)
     return dag
+
+
+def _change_group(picks: random.Random, dag: Dag, stack: contextlib.ExitStack, number: int) -> None:
+    """Sometimes begin a group, within the group that was begun last, and sometimes end all groups."""
+    if picks.random() < 0.15:
+        rule = {"trigger_rule": picks.choice(["all_done", "one_failed"])} if picks.random() < 0.3 else {}
+        stack.enter_context(dag.group(f"g{number}", **rule, **_hooks(picks, 0.1, GROUP_EVENTS)))
+    elif picks.random() < 0.15:
+        stack.pop_all().close()
+
+
+def _connect_groups(picks: random.Random, dag: Dag, made: Sequence[Any]) -> None:
+    """Let some groups wait for tasks before them, and some tasks for groups before them."""
+    groups = [each for each in dag.tasks.values() if isinstance(each, Group)]
+    order = {name: number for number, name in enumerate(dag.tasks)}
+    for group in groups:
+        for task_made in made:
+            inside = task_made.task_id.startswith(f"{group.task_id}.")
+            if not inside and order[task_made.task_id] < order[group.task_id] and picks.random() < 0.2:
+                task_made >> group
+            elif not inside and order[task_made.task_id] > order[group.task_id] and picks.random() < 0.2:
+                group >> task_made
+
+
+def _add_task(picks: random.Random, dag: Dag, made: list[Any], number: int, density: float) -> None:
+    """Add a task, mapped or not, that waits for some of those before it."""
+    options = _options(picks)
+    if made and picks.random() < 0.15 and "short_circuit" not in options:
+        instances = picks.choice(made)
+        if instances.expansion is None:
+            fan = task(task_id=f"t{number}", max_parallel=picks.choice([None, 1, 2]), **options)(each)
+            with dag:
+                made.append(fan.expand(item=instances))
+            return
+    made.append(dag.task(nothing, f"t{number}", **options))
+    for above in made[:-1]:
+        if picks.random() < density:
+            above >> made[-1]
 
 
 def _options(picks: random.Random) -> dict[str, Any]:

@@ -201,7 +201,6 @@ def test_references_are_found() -> None:
     ("source", "message"),
     [
         ("tasks.fetch-data.outputs.n", "tasks.fetch is not a value by itself; there are tasks.fetch.outputs.NAME"),
-        ("tasks.a.b.outputs.n", "there is no task 'a'; write tasks['a.b']"),
         ("tasks[params.day].result", "tasks needs the id of a task"),
         ("tasks | list", "tasks needs the id of a task"),
         ("tasks.fetch.outputs[params.day]", "tasks.fetch.outputs needs the name of an output"),

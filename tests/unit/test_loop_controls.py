@@ -127,7 +127,11 @@ def hooks_not_stored(patch: Patch) -> None:
 def teardowns_cancelled(patch: Patch) -> None:
     """A stopped run does not run teardowns."""
     cancel = Plan._cancel
-    patch(Plan, "_cancel", lambda self, reason, transitions, exempt: cancel(self, reason, transitions, frozenset()))
+    patch(
+        Plan,
+        "_cancel",
+        lambda self, reason, transitions, exempt: cancel(self, reason, transitions, self._options.control.joins),
+    )
 
 
 def over_too_early(patch: Patch) -> None:
@@ -155,7 +159,7 @@ CONTROLS: dict[Callable[[Patch], None], str] = {
     nothing_is_ended: "was asked to end|does not end",
     retry_shown_as_first: "follows",
     success_forgotten: "succeeds twice",
-    hooks_not_stored: "no row|in a run that is|follows",
+    hooks_not_stored: "no row|in a run that is|is submitted twice|follows",
     teardowns_cancelled: "not torn down",
     over_too_early: "in a run that is",
     due_retry_spins: "busy",

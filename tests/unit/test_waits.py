@@ -270,3 +270,51 @@ def test_a_task_that_returns_a_waiting_and_cannot_be_polled_fails() -> None:
     drive = Drive(flow, script=scripted({"ready": NOT_YET}))
     assert drive.run().status == "FAILED"
     assert "does not say how it is polled" in (drive.file.rows["ready", -1].reason or "")
+
+
+LONG = Ends(after_s=0.0, waiting=Waiting(None, 300.0, "a file"))
+
+
+def test_a_run_parks_when_only_long_waits_are_left() -> None:
+    flow = flow_of()
+    flow.sensor(nothing, "ready", timeout=1000) >> flow.task(nothing, "after")
+    flow.task(nothing, "other")
+    script = answers(LONG, DONE)
+
+    def ends(work: Work) -> Ends:
+        if work.task_id == "ready":
+            return script(work) if work.handle is not None else LONG
+        return Ends(after_s=5.0)
+
+    drive = Drive(flow, script=ends, config={"parks": True})
+    result = drive.run()
+    assert (result.status, result.signal) == ("INTERRUPTED", None)
+    assert (result.reason or "").startswith("parked: it waits until ")
+    assert drive.states() == {"ready": "WAITING", "after": "PENDING", "other": "SUCCESS"}
+    assert 5.0 <= drive.clock.seconds < 6.0, "it ends with the last task that ran"
+    drive.clock.seconds = 305.0
+    assert drive.resume().status == "INTERRUPTED", "the poll says that it waits for long again"
+    drive.clock.seconds = 610.0
+    drive.check_end(drive.resume())
+    assert drive.states() == {"ready": "SUCCESS", "after": "SUCCESS", "other": "SUCCESS"}
+    assert drive.starts.count((0.0, "ready")) == 1
+
+
+def test_a_run_with_short_waits_or_retries_does_not_park() -> None:
+    flow = flow_of()
+    flow.sensor(nothing, "ready")
+    drive = Drive(flow, script=answers(NOT_YET, DONE), config={"parks": True})
+    drive.check_end(drive.run())
+    assert drive.states() == {"ready": "SUCCESS"}
+    flow = flow_of()
+    flow.sensor(nothing, "ready", timeout=1000)
+    flow.task(nothing, "again", retries=1, retry_delay=100)
+    failing = [Ends(verdict="FAILED", after_s=0.0), Ends(after_s=0.0)]
+
+    def ends(work: Work) -> Ends:
+        return LONG if work.task_id == "ready" else failing[work.attempt - 1]
+
+    drive = Drive(flow, script=ends, config={"parks": True})
+    assert drive.run().status == "INTERRUPTED"
+    assert drive.states() == {"ready": "WAITING", "again": "SUCCESS"}
+    assert drive.clock.seconds >= 100.0

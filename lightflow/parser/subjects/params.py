@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from typing import Any, Final
 
 from lightflow.errors import Problem
 from lightflow.parser.schema_pieces import FREE, Schema, block, block_at, integer
 from lightflow.parser.tree import Tree
+from lightflow.spec.param_declarations import declared_param, type_of
 from liteflow import Param
-from liteflow.api import PARAM_NAME, PARAM_TYPES, REQUIRED_PARAM, param_from_default
+from liteflow.api import PARAM_NAME, PARAM_TYPES, param_from_default
 
 _VALUE: Final[Schema] = {"type": ["string", "number", "boolean", "array", "object", "null"]}
 _LIMIT: Final[Schema] = {"type": ["number", "string"], "x-expects": "a number, or a date such as 2026-01-31"}
@@ -87,7 +88,7 @@ def read_params(tree: Tree, refused: Container[str]) -> tuple[dict[str, Param], 
     problems: list[Problem] = []
     declared = tree.root.get("params")
     for name, keys in declared.items() if isinstance(declared, dict) else ():
-        param = _param(_usable(keys, f"params.{name}", refused))
+        param = declared_param(_usable(keys, f"params.{name}", refused))
         if isinstance(param, str):
             problems.append(tree.problem(["params", name, "required"], param, key=True))
             continue
@@ -101,7 +102,7 @@ def read_params(tree: Tree, refused: Container[str]) -> tuple[dict[str, Param], 
 def is_number(declared: Any) -> bool:
     """Return whether a parameter, as the file declares it, takes numbers only."""
     if isinstance(declared, dict):
-        return "values" not in declared and declared.get("type", _type(declared, declared.get("default"))) in _NUMBERS
+        return "values" not in declared and declared.get("type", type_of(declared, declared.get("default"))) in _NUMBERS
     return param_from_default(declared).type in _NUMBERS
 
 
@@ -119,28 +120,3 @@ def _usable(declared: Any, path: str, refused: Container[str]) -> Any:
         assumed = assumed_param_type(kind, PARAM_TYPES)
         return {**options, "type": assumed} if assumed else {}
     return options
-
-
-def _param(declared: Any) -> Param | str:
-    """Return the parameter, or a message."""
-    if not isinstance(declared, dict):
-        return param_from_default(declared)
-    options = dict(declared)
-    required = options.pop("required", None)
-    has_default = "default" in options
-    if required is True and has_default and options["default"] is not None:
-        return "a parameter with a default is never missing: remove one of the two"
-    default = options.pop("default", REQUIRED_PARAM)
-    if required is True or (not has_default and required is None):
-        default = REQUIRED_PARAM
-    elif not has_default:
-        default = None
-    options.setdefault("type", _type(options, default))
-    return Param(default=default, **options)
-
-
-def _type(options: Mapping[str, Any], default: Any) -> str:
-    """Return the type of a parameter that names none."""
-    if "values" in options:
-        return "enum"
-    return param_from_default(default).type if default is not REQUIRED_PARAM else "string"

@@ -17,14 +17,14 @@ from lightflow.parser.schema_pieces import (
     is_expression,
     or_expression,
 )
-from lightflow.parser.subjects import control_flow, environment, fan_out, limits, retries
+from lightflow.parser.subjects import control_flow, environment, fan_out, groups, limits, retries
 from lightflow.parser.subjects.retries import build_retry, check_duration
 from lightflow.parser.subjects.settings import MODE
 from lightflow.parser.tree import TaskNode, Tree, list_or_empty, mapping_or_empty, preconditions
 from lightflow.plugins.expression_kinds import rule_at, texts_in
 from lightflow.plugins.registry import Registry
 from lightflow.spec.durations import seconds
-from lightflow.spec.model import ConditionSpec, ControlFlowSpec, Expressions, MappingSpec, TaskSpec, digest_of
+from lightflow.spec.model import GROUP, ConditionSpec, ControlFlowSpec, Expressions, MappingSpec, TaskSpec, digest_of
 from lightflow.text import did_you_mean, quoted
 from liteflow import CycleError
 from liteflow.api import DEFAULT_QUEUE, Graph, replace
@@ -158,7 +158,7 @@ def id_like(text: str, task_ids: Container[str]) -> str:
 
 def check_types(tree: Tree, registry: Registry) -> Iterator[Problem]:
     """Report task types that do not exist."""
-    described = {info.name for info in registry.described()}
+    described = {GROUP, *(info.name for info in registry.described())}
     for node in tree.task_nodes:
         name = tree.unknown_types.get(id(node.keys), node.keys["type"])
         if not isinstance(name, str) or name in described or registry.find(name) is not None:
@@ -202,10 +202,12 @@ def check_dependencies(
                     yield tree.problem(["tasks", task_id, key, index], message)
                 else:
                     upstreams[task_id].append(other)
+    edges, entries = groups.edges(tree, upstreams)
     try:
-        Graph(upstreams)
+        Graph(edges)
     except CycleError as error:
-        yield tree.problem(["tasks", error.path[0], "depends_on"], str(error))
+        first = entries.get(error.path[0], error.path[0])
+        yield tree.problem(["tasks", first, "depends_on"], str(error))
     except ValueError as error:
         if is_complete:
             yield tree.problem(["tasks"], str(error))
@@ -222,7 +224,8 @@ def _dependency_problem(task_id: str, other: str, key: str, tasks: Mapping[str, 
     elif len(several) > 1 and any(part in tasks for part in several):
         hint = f"; several tasks are a list: [{', '.join(several)}]"
     else:
-        hint = did_you_mean(other, tasks)
+        hint = next((f', did you mean "{name}"?' for name in tasks if name.endswith(f".{other}")), "")
+        hint = hint or did_you_mean(other, tasks)
     return f"no task {quoted(other)}{hint}"
 
 
@@ -250,6 +253,8 @@ def check_own_keys(tree: Tree, registry: Registry) -> Iterator[Problem]:
     for node in tree.task_nodes:
         name = tree.unknown_types.get(id(node.keys), node.keys["type"])
         task_type = types.get(name) if isinstance(name, str) else None
+        if node.is_hook and task_type is not None and task_type.waits():
+            yield tree.problem([*node.path, "type"], f"type {name} waits, which a hook cannot: make it a task")
         for error in task_type.check(node.keys) if task_type else ():
             path = [*node.path, error.key]
             problem = tree.problem(path, error.message)
@@ -346,6 +351,7 @@ class TaskBuilder:
             expressions=self._expressions.get(node.id),
             implied=implied,
             own_env=own_env,
+            group=tree.parents.get(node.id, ""),
             secrets=tuple(dict.fromkeys(task.get("secrets", ()))),
             queue=DEFAULT_QUEUE if limits.TASK_KEYS.keys().isdisjoint(task) else limits.build_queue_options(task),
         )
@@ -359,6 +365,8 @@ class TaskBuilder:
 
     def _config(self, task: Mapping[str, Any], *, is_branch: bool) -> dict[str, Any]:
         """Return the keys of the task's own type."""
+        if task["type"] == GROUP:
+            return {}
         config = {key: value for key, value in task.items() if key not in COMMON}
         task_type = self._registry.built_in(task["type"])
         if task_type is None:

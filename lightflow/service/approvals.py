@@ -1,0 +1,92 @@
+"""Decide about the tasks of a run that wait for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from lightflow.errors import Problem, WorkflowError
+from lightflow.service.lookup import find_instance, find_run
+from lightflow.service.mapped_instances import split_name
+from liteflow import DefinitionError, Param, RunNotFound
+from liteflow.api import Choice, History, OpenApproval, Record, current_day, decide, find_approval, open_approvals
+from liteflow.api import user_name as user_name_of_process
+from liteflow.values.params import unknown
+
+
+class Decided(Record):
+    """A decision that is stored."""
+
+    approval: OpenApproval
+    choice: Choice
+    state: Literal["done", "stored"]  #: "stored": the next process that resumes the run acts on it
+
+
+class DecisionArguments(Record):
+    """A decision as a user types it."""
+
+    approved: bool
+    words: Sequence[str] = ()  #: fields, as `name=value`
+    comment: str = ""
+    by: str | None = None
+    every: bool = False  #: whether all instances of the task are meant, or all tasks
+
+
+def decide_about(db: str, run_id: str | None, name: str | None, arguments: DecisionArguments) -> list[Decided]:
+    """Decide about a task, an instance such as `ok[3]`, or with `every` about all that wait.
+
+    Raises:
+        RunNotFound: there is no such run or task, or it waits for no decision.
+        AlreadyDecided: it has been decided, or its time is over.
+        WorkflowError: a field is not valid.
+    """
+    with History(db) as history:
+        run = history.last_active() if run_id is None else find_run(history, run_id)
+        if name is None and not arguments.every:
+            names = ", ".join(approval.name for approval in open_approvals(history, run)) or "none"
+            raise DefinitionError(
+                f"name the task, or write --all; in run {run.run_id} these wait for a decision: {names}"
+            )
+        if arguments.every:
+            task_id = None if name is None else split_name(name)[0]
+            approvals = open_approvals(history, run, task_id)
+            if not approvals:
+                raise RunNotFound(f"nothing in run {run.run_id} waits for a decision")
+        else:
+            assert name is not None
+            approvals = [find_approval(history, run, find_instance(history, run, name))]
+    by = arguments.by or user_name_of_process()
+    choices = [(approval, _choice(approval, arguments, by)) for approval in approvals]  # all are checked first
+    return [
+        Decided(approval=approval, choice=choice, state=decide(db, approval, choice)) for approval, choice in choices
+    ]
+
+
+def _choice(approval: OpenApproval, arguments: DecisionArguments, by: str) -> Choice:
+    """Return the checked decision. Raises WorkflowError."""
+    fields, problems, typed_names = {}, [], {word.partition("=")[0] for word in arguments.words}
+    for word in arguments.words:
+        name, sign, text = word.partition("=")
+        message = _field_problem(name, sign, approval.fields)
+        if message is None:
+            try:
+                fields[name] = approval.fields[name].parse(text, current_day())
+            except ValueError as error:
+                message = str(error)
+        if message is not None:
+            problems.append(Problem(f"--field {name}", 0, 0, "", message))
+    if arguments.approved:
+        problems += [
+            Problem(approval.name, 0, 0, "", f"needs the field {name}: {param.wanted}; give it with --field {name}=…")
+            for name, param in approval.fields.items()
+            if param.required and name not in typed_names
+        ]
+    if problems:
+        raise WorkflowError(problems)
+    return Choice(approved=arguments.approved, by=by, fields=fields, comment=arguments.comment)
+
+
+def _field_problem(name: str, sign: str, fields: Mapping[str, Param]) -> str | None:
+    if not sign:
+        return "write --field name=value"
+    return None if name in fields else unknown(name, fields).replace("parameter", "field")

@@ -1,0 +1,35 @@
+"""The part of `History` that reads instances that wait, and the decisions of people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from liteflow.state.answers import ANSWER, StoredAnswer
+from liteflow.state.records import Request
+from liteflow.state.row_kinds import ID, INT, REAL_OR_NOT, TEXT, TEXT_OR_NOT, Kind
+
+
+class WaitHistory(Protocol):
+    """A history, as far as it reads waits."""
+
+    def _rows(self, sql: str, parameters: Sequence[object], kinds: Sequence[Kind]) -> list[Any]: ...
+
+    def handles(self, run_id: str) -> list[tuple[str, int, str]]:
+        """Return the task id, the map index and the handle (JSON) of each instance of a run that waits."""
+        sql = (
+            "SELECT task_id, map_index, handle FROM liteflow_task_instances WHERE run_id=? AND status='WAITING' "
+            "AND handle IS NOT NULL ORDER BY task_id, map_index"
+        )
+        return [tuple(row) for row in self._rows(sql, (run_id,), (ID, INT, TEXT))]
+
+    def answers(self, run_id: str) -> list[StoredAnswer]:
+        """Return the answers of people to tasks of a run, the first one first."""
+        sql = "SELECT request_no, action, detail FROM liteflow_requests WHERE run_id=? AND action=? ORDER BY 1"
+        rows = self._rows(sql, (run_id, ANSWER), (INT, TEXT, TEXT_OR_NOT))
+        return [StoredAnswer.of(Request(*row)) for row in rows]
+
+    def is_handled(self, request_no: int) -> bool:
+        """Return whether the owner of its run has acted on a request."""
+        rows = self._rows("SELECT handled_at FROM liteflow_requests WHERE request_no=?", (request_no,), (REAL_OR_NOT,))
+        return bool(rows) and rows[0][0] is not None

@@ -1,4 +1,4 @@
-"""The command line: `python -m bench`, with the subcommands `quick`, `profile`, `pages`, `retention`, `http` and `live`."""
+"""The command line: `python -m bench`, with `quick`, `profile`, `pages`, `retention`, `http` and `live`."""
 
 from __future__ import annotations
 

@@ -17,7 +17,8 @@ import asyncio
 async def answer(reader, writer):
     while True:
         await reader.readuntil(b"\\r\\n\\r\\n")
-        writer.write(b'HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\nContent-Length: 11\\r\\n\\r\\n{"a": 1234}')
+        head = b"HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\nContent-Length: 11\\r\\n\\r\\n"
+        writer.write(head + b'{"a": 1234}')
         await writer.drain()
 
 async def main():

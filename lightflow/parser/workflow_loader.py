@@ -18,11 +18,12 @@ from lightflow.parser.subjects.control_flow import build_hooks
 from lightflow.parser.subjects.limits import build_limits
 from lightflow.parser.subjects.settings import build_settings
 from lightflow.parser.subjects.tasks import TaskBuilder
+from lightflow.parser.subjects.triggers import build_triggers
 from lightflow.parser.tree import Tree, hook_nodes
 from lightflow.parser.validate import Checked, validate
 from lightflow.plugins.registry import Registry
 from lightflow.spec.model import WorkflowSpec, digest_of
-from liteflow.api import PARAM_TYPES, gc_paused
+from liteflow.api import PARAM_TYPES, gc_paused, replace
 
 
 def load_workflow(path: str | os.PathLike[str], registry: Registry | None = None) -> WorkflowSpec:
@@ -135,5 +136,5 @@ def _build(checked: Checked, name: str, plugins: list[str], types: Registry) -> 
         dotenv=builder.env_files,
         secrets=checked.secrets,
         hooks=build_hooks(hook_nodes("", root, root.get("cwd")), builder.build),
-        limits=build_limits(root),
+        limits=replace(build_limits(root), triggers=build_triggers(root)),
     )

@@ -36,6 +36,7 @@ from liteflow.state.row_kinds import (
     Kind,
     holds,
 )
+from liteflow.state.run_fires import FIRE_COLUMN, NEXT_FIRES_SQL, RunFire, run_fire
 from liteflow.state.schema import INSTANCE_VALUES_SQL
 from liteflow.state.sqlite_locks import identity
 from liteflow.state.state_file import connect_read_only, real_path, translated_errors
@@ -70,6 +71,7 @@ class RunRecord(NamedTuple):
     in_backoff: bool = False  # it failed and starts nothing before its next try
     origin_run_id: str | None = None  # the run that it is a fork of
     selection: list[str] | None = None  # the selected tasks of a partial run
+    fire: RunFire | None = None  # of a trigger that started it
 
 
 class UndoRecord(NamedTuple):
@@ -184,14 +186,12 @@ class DagRecord(NamedTuple):
     updated_at: float
 
 
-_decode = json.JSONDecoder().decode
 _ESCAPED = r"\\u(dc[89a-f][0-9a-f])"  # how `storable` escapes a byte that is not UTF-8
-_LAST_LETTER = "\U0010ffff"  # in the order of SQLite, which compares bytes
 
 _RUN = (
     "SELECT run_no, run_id, dag_id, status, created_at, started_at, ended_at, logical_date, parent_run_id, params, "
     "graph_digest, source, cwd, settings, owner_pid, owner_host, owner_session, resumable, reason, timed_out, "
-    "origin_run_id, selection FROM liteflow_dag_runs "
+    f"origin_run_id, selection, {FIRE_COLUMN} FROM liteflow_dag_runs "
 )
 _INSTANCE = (
     "SELECT task_id, map_index, status, dependencies, timeout, try_number, error_log, reason, started_at, ended_at, "
@@ -314,7 +314,7 @@ class History(WaitHistory):
         """
         rows = self._rows(f"{_RUN} WHERE run_id=?", (run_id,), RUN_KINDS)
         if not rows and run_id:  # a range of ids, which the index answers
-            within = (run_id, run_id + _LAST_LETTER)
+            within = (run_id, f"{run_id}\U0010ffff")  # its last letter: SQLite compares bytes
             rows = self._rows(f"{_RUN} WHERE run_id>=? AND run_id<? LIMIT 3", within, RUN_KINDS)
         if not rows:
             raise RunNotFound(f"{self.path}: there is no run {run_id!r}")
@@ -371,8 +371,8 @@ class History(WaitHistory):
         values[11], values[12] = _as_named(values[11]), _as_named(values[12])
         if not isinstance(values[13].get("log_dir"), str | None):
             del values[13]["log_dir"]
-        origin, selection = values.pop(20), values.pop(20)
-        values += [values[3] == "UP_FOR_RETRY", origin, None if selection is None else _json(selection, [])]
+        origin, selection, fire = values.pop(20), values.pop(20), run_fire(values.pop(20))
+        values += [values[3] == "UP_FOR_RETRY", origin, None if selection is None else _json(selection, []), fire]
         if values[3] == "UP_FOR_RETRY":
             values[3] = "RUNNING"
         record = RunRecord(*values)
@@ -520,6 +520,10 @@ class History(WaitHistory):
             where = "WHERE run_id=? AND seq>? ORDER BY seq LIMIT ?"
             rows = self._rows(f"{sql} {where}", (run_id, after, limit), EVENT_KINDS)
         return [EventRecord(*row) for row in rows]
+
+    def next_fires(self) -> dict[str, float]:
+        """Return when a schedule of each dag is due next, for dags with one that is active."""
+        return dict(self._rows(NEXT_FIRES_SQL, (), (ID, REAL)))
 
     def undos(self, run_id: str) -> list[UndoRecord]:
         """Return the attempts of a run whose undo is due or has failed; while the run has an owner also those that run.
@@ -681,7 +685,7 @@ def _codes(text: object) -> tuple[str, ...]:
 
 def _json(text: object, default: Any) -> Any:
     try:
-        value = _decode(text) if isinstance(text, str) else default
+        value = json.loads(text) if isinstance(text, str) else default
     except (ValueError, RecursionError):
         return default  # the file was altered: the rest can be shown
     return value if isinstance(value, type(default)) else default

@@ -72,7 +72,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.arrived.set()
         parts = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-        getattr(self, f"_{parts.path.strip('/').split('/')[0]}", self._echo)(query, body)
+        name = "invocation" if parts.path.endswith("/invocations") else parts.path.strip("/").split("/")[0]
+        getattr(self, f"_{name}", self._echo)(query, body)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _serve  # noqa: N815 - the names of the base class
 
@@ -97,6 +98,17 @@ class _Handler(BaseHTTPRequestHandler):
     def _scripted(self, query: dict[str, str], body: bytes) -> None:
         status, headers, content = self.server.answers.pop(0)
         self._answer(status, content, **headers)
+
+    def _invocation(self, query: dict[str, str], body: bytes) -> None:
+        """Answer as AWS Lambda; the status 0 closes the connection, 1 waits."""
+        status, headers, content = self.server.answers.pop(0)
+        if status == 1:
+            self.server.released.wait(60)
+        if status in (0, 1):
+            self.close_connection = True
+            return
+        common = {"x-amzn-RequestId": "r-1", "X-Amz-Executed-Version": "7"}
+        self._answer(status, content, **(common | headers))
 
     def _raw(self, query: dict[str, str], body: bytes) -> None:
         content = bytes.fromhex(query["hex"]) if "hex" in query else query.get("body", "").encode()

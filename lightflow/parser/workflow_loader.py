@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lightflow.errors import Problem, WorkflowError
-from lightflow.parser.files import parse_text, read_source
+from lightflow.parser.files import parse_text, read_source, read_sources, split_reference
 from lightflow.parser.normalize import normalize
 from lightflow.parser.plugin_files import declare_plugins
 from lightflow.parser.positions import Source, UnreadableFile, problem_at
@@ -27,7 +27,7 @@ from liteflow.api import PARAM_TYPES, gc_paused, replace
 
 
 def load_workflow(path: str | os.PathLike[str], registry: Registry | None = None) -> WorkflowSpec:
-    """Read and check a workflow file. Runs and imports nothing of the user's.
+    """Read and check a workflow file; `FILE#NAME` means a workflow of several. Runs and imports nothing of the user's.
 
     `registry` (the built-in and installed task types by default) is not changed; for the types of the
     file's own plugins, use `Registry().with_files(spec.plugins)` afterwards.
@@ -41,8 +41,8 @@ def load_workflow(path: str | os.PathLike[str], registry: Registry | None = None
 
 def load_with_hints(
     path: str | os.PathLike[str], registry: Registry | None = None
-) -> tuple[WorkflowSpec, list[Problem]]:
-    """Read and check a workflow file as `load_workflow` does, and return warnings about what is probably not meant.
+) -> tuple[list[WorkflowSpec], list[Problem]]:
+    """Read and check all workflows of a file, and return warnings about what is probably not meant.
 
     Raises:
         WorkflowError: everything that is wrong with the file.
@@ -50,8 +50,32 @@ def load_with_hints(
     from lightflow.parser.hints import find_hints  # only for `validate`
 
     with gc_paused():
-        spec, tree, types = _load(read_source(path), registry)
-    return spec, find_hints(tree, spec, types)
+        loaded = _load_all(path, registry)
+        hints = [hint for spec, tree, types in loaded for hint in find_hints(tree, spec, types)]
+    return [spec for spec, _, _ in loaded], hints
+
+
+def load_workflows(path: str | os.PathLike[str], registry: Registry | None = None) -> list[WorkflowSpec]:
+    """Read and check all workflows of a file.
+
+    Raises:
+        WorkflowError: everything that is wrong with the file.
+    """
+    with gc_paused():
+        return [spec for spec, _, _ in _load_all(path, registry)]
+
+
+def _load_all(path: str | os.PathLike[str], registry: Registry | None) -> list[tuple[WorkflowSpec, Tree, Registry]]:
+    file, name = split_reference(os.fspath(path))
+    loaded, problems = [], list[Problem]()
+    for source in [read_source(path)] if name else read_sources(file):
+        try:
+            loaded.append(_load(source, registry))
+        except WorkflowError as error:
+            problems += error.problems
+    if problems:
+        raise WorkflowError(problems)
+    return loaded
 
 
 def loads_workflow(text: str, file: str = "workflow.yaml", registry: Registry | None = None) -> WorkflowSpec:
@@ -62,7 +86,7 @@ def loads_workflow(text: str, file: str = "workflow.yaml", registry: Registry | 
     """
     try:
         with gc_paused():
-            return _load(parse_text(file, text), registry)[0]
+            return _load(parse_text(file, text)[0], registry)[0]
     except UnreadableFile as error:
         raise WorkflowError([problem_at(file, error.mark, error.path, error.message)]) from None
 
@@ -128,6 +152,7 @@ def _build(checked: Checked, name: str, plugins: list[str], types: Registry) -> 
         tasks=tasks,
         settings=settings,
         path=path,
+        reference=f"{path}#{name}" if tree.source.of_several else path,
         description=root.get("description", ""),
         env=builder.env,
         plugins=tuple(plugins),

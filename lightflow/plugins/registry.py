@@ -24,6 +24,7 @@ BUILT_IN: Final[Mapping[str, tuple[str, str]]] = {
     "approval": ("lightflow.plugins.approval_task", "ApprovalTask"),
     "notify": ("lightflow.plugins.notify_task", "NotifyTask"),
     "mail": ("lightflow.plugins.mail_task", "MailTask"),
+    "lambda": ("lightflow.plugins.lambda_task", "LambdaTask"),
 }
 #: The types that are described for every workflow.
 _ALWAYS: Final = ("shell", "python")

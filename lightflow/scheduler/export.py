@@ -21,7 +21,7 @@ def crontab(paths: Sequence[str], folder: str, db: str) -> tuple[list[str], list
     for file in _files(paths):
         for workflow in file.workflows:
             for declared in workflow.triggers:
-                command = _command(file.path, workflow.name, folder, db, declared)
+                command = _command(workflow.reference, workflow.name, folder, db, declared)
                 try:
                     lines += [f"{times} {command}" for times in _times(declared)]
                 except DefinitionError as error:

@@ -222,7 +222,8 @@ class Scheduler:
         """Return the workflow of a file that cannot be read now; its triggers report what they miss."""
         if row.source not in problems:
             return None
-        return WatchedWorkflow(name=row.dag_id, path=row.source or "", triggers=[], has_concurrency=False)
+        source = row.source or ""
+        return WatchedWorkflow(name=row.dag_id, path=source, reference=source, triggers=[], has_concurrency=False)
 
     # -- what fires ----------------------------------------------------------------------------------------
 
@@ -436,7 +437,7 @@ class Scheduler:
         self._starts.order(
             StartOrder(
                 run_id=str(fire.run_id),
-                source=served.workflow.path,
+                source=served.workflow.reference,
                 dag=served.workflow.name if served.workflow.path.endswith(".py") else None,
                 db=os.path.abspath(self.options.db),
                 folder=self._folder,

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from lightflow.errors import WorkflowError
-from lightflow.parser.workflow_loader import load_workflow
+from lightflow.parser.workflow_loader import load_workflows
 from lightflow.service.python_files import is_script
 from liteflow import DefinitionError
 from liteflow.api import DeclaredTrigger, Record, Trigger, declared_triggers
@@ -33,6 +33,7 @@ class WatchedWorkflow(Record):
 
     name: str
     path: str
+    reference: str  #: the argument of `lightflow run`
     triggers: Sequence[DeclaredTrigger]
     has_concurrency: bool
 
@@ -164,21 +165,24 @@ def read_workflow_file(path: str, *, named: bool = True) -> WorkflowFile | None:
             )
         if not named and not _has_tasks(path):
             return None
-        spec = load_workflow(path)
+        specs = load_workflows(path)
     except WorkflowError as error:
         first = error.problems[0]
         rest = f" (and {len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
         return WorkflowFile(path=path, problem=f"{first}{rest}")
     except (DefinitionError, OSError) as error:
         return WorkflowFile(path=path, problem=str(error))
-    return WorkflowFile(path=path, workflows=[_served(spec.name, path, spec.limits)])
+    return WorkflowFile(
+        path=path, workflows=[_served(spec.name, path, spec.limits, of_several=len(specs) > 1) for spec in specs]
+    )
 
 
-def _served(name: str, path: str, limits: Any) -> WatchedWorkflow:
+def _served(name: str, path: str, limits: Any, *, of_several: bool = False) -> WatchedWorkflow:
     triggers: tuple[Trigger, ...] = limits.triggers
     return WatchedWorkflow(
         name=name,
         path=path,
+        reference=f"{path}#{name}" if of_several else path,
         triggers=declared_triggers(name, triggers) if triggers else [],
         has_concurrency=limits.concurrency is not None,
     )

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from lightflow.engine.choices import SelectionOptions
 from lightflow.errors import Problem, WorkflowError
+from lightflow.parser.files import split_reference
 from lightflow.parser.schema import workflow_schema
 from lightflow.parser.workflow_loader import load_with_hints, load_workflow
 from lightflow.plugins.base import TaskType
@@ -160,9 +161,11 @@ def outline(path: str, dag: str | None = None) -> WorkflowOutline:
         return _file_outline(path, load_workflow(path))
     from liteflow.scripts import choose_dag, describe_dags
 
+    path, name = split_reference(path)
     with script_errors(path):
         dags = describe_dags(path)
-        return _checked(_script_outline(path, dags[choose_dag(path, [each["dag_id"] for each in dags], dag)]))
+        index = choose_dag(path, [each["dag_id"] for each in dags], dag or name or None)
+        return _checked(_script_outline(path, dags[index]))
 
 
 def outline_all(path: str) -> tuple[list[WorkflowOutline], list[Problem]]:
@@ -175,14 +178,16 @@ def outline_all(path: str) -> tuple[list[WorkflowOutline], list[Problem]]:
         WorkflowError: with all mistakes, each with its place.
     """
     if not is_script(path):
-        spec, hints = load_with_hints(path)
-        return [_file_outline(path, spec)], hints
+        specs, hints = load_with_hints(path)
+        return [_file_outline(path, spec) for spec in specs], hints
     from liteflow.scripts import choose_dag, describe_dags
 
+    path, name = split_reference(path)
     with script_errors(path):
         dags = describe_dags(path)
-        if not dags:
-            choose_dag(path, [], None)  # raises the error for a script without dags
+        if not dags or name:
+            names = [each["dag_id"] for each in dags]
+            dags = [dags[choose_dag(path, names, name or None)]]  # raises the error for a script without dags
     return [_checked(_script_outline(path, dag)) for dag in dags], []
 
 

@@ -261,6 +261,7 @@ class WorkflowSpec(Record):
     tasks: dict[str, TaskSpec]
     settings: Settings
     path: str  #: absolute
+    reference: str = ""  #: the path, with `#` and the name where the file has several workflows
     description: str = ""
     env: Mapping[str, str] = EMPTY_MAPPING
     plugins: tuple[str, ...] = ()  #: absolute paths

@@ -12,9 +12,9 @@ A function is imported when it is first used.
 
 import importlib
 
-_HOMES = {"http": "http_body", "mail": "mail_body", "notify": "notify_body"}
+_HOMES = {"aws_lambda": "lambda_body", "http": "http_body", "mail": "mail_body", "notify": "notify_body"}
 
-__all__ = ["http", "mail", "notify"]
+__all__ = ["aws_lambda", "http", "mail", "notify"]
 
 
 def __getattr__(name: str) -> object:

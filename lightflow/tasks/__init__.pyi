@@ -1,5 +1,6 @@
 from lightflow.tasks.http_body import http as http
+from lightflow.tasks.lambda_body import aws_lambda as aws_lambda
 from lightflow.tasks.mail_body import mail as mail
 from lightflow.tasks.notify_body import notify as notify
 
-__all__ = ["http", "mail", "notify"]
+__all__ = ["aws_lambda", "http", "mail", "notify"]

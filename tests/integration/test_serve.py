@@ -149,6 +149,14 @@ def test_a_broken_file_hurts_only_itself(tmp_path: Path) -> None:
     assert not (tmp_path / "executed").exists()
 
 
+def test_several_workflows_of_a_file_are_served(tmp_path: Path) -> None:
+    text = "workflow_name: {}\nschedule: {{every: 1s}}\ntasks: {{t: {{run: 'true'}}}}\n"
+    write(tmp_path, f"{text.format('first')}---\n{text.format('second')}")
+    with serving(tmp_path) as server:
+        until(lambda: [run for run in runs(tmp_path, "second") if run[1] == "SUCCESS"], server)
+        until(lambda: [run for run in runs(tmp_path, "first") if run[1] == "SUCCESS"], server)
+
+
 def test_a_python_file_is_served_where_it_is_named(tmp_path: Path) -> None:
     (tmp_path / "flow.py").write_text(
         "from liteflow import Dag, Schedule\n"

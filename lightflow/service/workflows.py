@@ -198,28 +198,29 @@ def with_selection(outline: WorkflowOutline, selection: SelectionOptions) -> Wor
     from liteflow.planning.control_flow import ControlFlow
     from liteflow.planning.selection import NOT_SELECTED, Selection, select
     from liteflow.planning.setup_teardown import Teardown
-    from liteflow.planning.targets import find_targets
+    from liteflow.planning.targets import find_targets, groups_of
 
     graph = outline.graph
-    setups = frozenset(graph.index[task.id] for task in outline.tasks if "setup" in task.special)
+    setups = frozenset(graph.index[task.id] for task in outline.nodes if "setup" in task.special)
     teardowns = {
         graph.index[task.id]: Teardown(
             tuple(above for above in graph.upstream[graph.index[task.id]] if above in setups)
         )
-        for task in outline.tasks
+        for task in outline.nodes
         if "teardown" in task.special
     }
+    groups = groups_of([{"id": task.id, "gate": task.gate, "group": task.group} for task in outline.nodes])
     wanted = Selection(only=selection.only, start=selection.start, until=selection.until, skip=selection.skip)
     selected = select(
         wanted,
         graph,
         ControlFlow(setups=setups, teardowns=teardowns),
-        lambda names: find_targets(names, graph.index, lambda task_id: {}, f"workflow {outline.name!r}").keys(),
+        lambda names: find_targets(names, graph.index, lambda task_id: {}, f"workflow {outline.name!r}", groups).keys(),
     )
     return replace(
         outline,
-        tasks=tuple(
-            task if graph.index[task.id] in selected else replace(task, skipped=NOT_SELECTED) for task in outline.tasks
+        nodes=tuple(
+            task if graph.index[task.id] in selected else replace(task, skipped=NOT_SELECTED) for task in outline.nodes
         ),
     )
 

@@ -48,6 +48,7 @@ class References(Record):
     reads: tuple[Ref, ...]  #: the values of other tasks
     raw: bool  #: whether its value is pasted into a script
     quoted: bool  #: whether its value is one word of shell text
+    identifier: bool = False  #: whether its value is a name in SQL
     states: tuple[str, ...] = ()  #: the tasks whose status it reads
     status: bool = False  #: whether it calls a status function
     instance_only: bool = False  #: whether it needs an instance of a mapped task, and otherwise only early names
@@ -138,6 +139,9 @@ def _used_by(tree: nodes.Expr, source: str, scope: NameScope) -> References:
             raise ExpressionError("raw(…) takes one value")
         tree, source = parse(inside), inside
     quoted = isinstance(tree, nodes.Filter) and tree.name == "quote"
+    identifier = isinstance(tree, nodes.Filter) and tree.name == "ident"
+    if any(each.name == "ident" for each in tree.find_all(nodes.Filter)):  # inside the expression
+        raise ExpressionError("ident must be the last filter of the expression")
     number = isinstance(tree, nodes.Filter) and tree.name == "int" and not (tree.args or tree.kwargs)
     names, params, reads, states = set[str](), set[str](), dict[Ref, None](), dict[str, None]()
     env, task_names = dict[str, None](), dict[str, str]()
@@ -173,6 +177,7 @@ def _used_by(tree: nodes.Expr, source: str, scope: NameScope) -> References:
         reads=tuple(reads),
         raw=raw,
         quoted=quoted,
+        identifier=identifier,
         states=tuple(states),
         status=status,
         instance_only=_needs_instance(names, scope),

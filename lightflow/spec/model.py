@@ -31,6 +31,7 @@ __all__ = [
     "Expression",
     "ExpressionKind",
     "Expressions",
+    "Identifier",
     "KeyTemplate",
     "Limits",
     "MappingSpec",
@@ -108,6 +109,12 @@ class BoundValue(NamedTuple):
     """The value of an expression in a key of the kind `bind`, whose value is a list of texts and of these."""
 
     value: Any
+
+
+class Identifier(NamedTuple):
+    """The name of a table or a column, which becomes part of a statement, in quotes."""
+
+    name: str
 
 
 class KeyTemplate(NamedTuple):

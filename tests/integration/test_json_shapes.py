@@ -90,7 +90,7 @@ def test_a_run(folder: Path) -> None:
     run = lightflow(folder, 0, "status", "--json")
     assert set(run) == RUN | {"tasks", "groups", "hooks", "standing", "overlooked"}
     tasks = {task["task"]: task for task in run["tasks"]}
-    assert [set(task) for task in tasks.values()] == [TASK] * 3
+    assert [set(task) for task in tasks.values()] == [TASK | {"group"}] * 3
     assert [set(instance) for instance in tasks["each"]["instances"]] == [TASK] * 2
     assert [instance["map_key"] for instance in tasks["each"]["instances"]] == ["a", "b"]
     assert tasks["each"]["attempts"] == []

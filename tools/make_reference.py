@@ -299,17 +299,14 @@ def cli_page() -> str:
         for name in section:
             command = cli.get_command(context, name)
             assert command is not None
-            own_context = click.Context(command, info_name=name, parent=context)
-            lines += _command(command, own_context)
-            for part in command.commands.values() if isinstance(command, click.Group) else ():
-                lines += _command(part, click.Context(part, info_name=part.name, parent=own_context), "####")
+            lines += _command(command, click.Context(command, info_name=name, parent=context))
     return "\n".join([*lines, *_engine()])
 
 
-def _command(command: click.Command, context: click.Context, level: str = "###") -> list[str]:
+def _command(command: click.Command, context: click.Context) -> list[str]:
     about = inspect.cleandoc(command.help or "").replace("\b\n", "")
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    lines = [f"{level} {context.command_path}", "", "```text", usage, "```", "", *_prose(about), ""]
+    lines = [f"### lightflow {command.name}", "", "```text", usage, "```", "", *_prose(about), ""]
     lines += _table(_options(command, context))
     if command.epilog:
         lines += ["```text", inspect.cleandoc(command.epilog).replace("\b\n", "").strip(), "```", ""]

@@ -101,13 +101,13 @@ def mark_tasks(
 
 def _decision(*, approved: bool) -> Callable[..., dict[str, Any]]:
     def resolve(
-        _: object, context: OperationContext, *, run: str, task: str, index: int | None = None, **given: Any
+        _: object, context: OperationContext, *, run: str, task: str, index: int | None = None, **details: Any
     ) -> dict[str, Any]:
-        fields = given.get("fields")
+        fields = details.get("fields")
         if fields is not None and not isinstance(fields, dict):
             return {"task": None, "answer": None, "problems": [_mistake("fields must be an object", "fields")]}
         path = {"run": run, "task": task} | ({} if index is None else {"index": str(index)})
-        answer, problems = _act(context, actions.decide, path, {"approved": approved, **given})
+        answer, problems = _act(context, actions.decide, path, {"approved": approved, **details})
         record = None if problems else get_run(None, context, run)
         node = None if record is None else get_task(record, context, task, index)
         return {"task": node, "answer": answer, "problems": problems}

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from lightflow.parser.schema_pieces import FREE, ID_PATTERN, ID_WORDS, Schema
-from lightflow.parser.subjects import control_flow, environment, groups, limits, params, retries
+from lightflow.parser.subjects import control_flow, environment, groups, limits, params, repeats, retries
 from lightflow.parser.subjects.settings import SETTINGS
 from lightflow.parser.subjects.tasks import COMMON, DEFAULT_TYPE, ITEM_ID, TASKS, cwd
 from lightflow.plugins.base import TypeInfo
@@ -75,6 +75,7 @@ def normalized_schema(types: Iterable[TypeInfo]) -> Schema:
             "pool": limits.POOL,
             "concurrency": limits.CONCURRENCY,
             "precondition": control_flow.PRECONDITION,
+            "repeat": repeats.REPEAT,
             "task": {
                 "title": "Task",
                 "type": "object",

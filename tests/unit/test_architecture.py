@@ -26,7 +26,7 @@ LAYERS: list[set[str]] = [
     {"liteflow.processes"},
     {"liteflow.planning", "liteflow.values"},
     {"liteflow.limits", "liteflow.work"},
-    {"liteflow.outputs", "liteflow.hooks"},
+    {"liteflow.outputs", "liteflow.hooks", "liteflow.repeat"},
     {"liteflow.state", "liteflow.definition.compiled"},
     {"liteflow.context", "liteflow.pictures"},
     {"liteflow.executors"},
